@@ -8,7 +8,8 @@ from nbkeras.layers.spatial import Spatial, WindowSize
 
 
 class _AdaptivePooling(Spatial):
-    """Pooling to a given size. For an axis of length n, window i of m goes from floor(i * n / m) to ceil((i + 1) * n / m).
+    """Pooling to a given size. For an axis of length n, window i of m goes from floor(i * n / m) to ceil((i + 1)
+    * n / m).
 
     Args:
         output_size: The number of windows along each axis, which may be larger than the input's length.
@@ -56,7 +57,8 @@ class AdaptiveMaxPooling1D(_AdaptiveMaxPooling):
 class AdaptiveMaxPooling2D(_AdaptiveMaxPooling):
     """The largest number of each window; the windows cover rows and columns as evenly as they can.
 
-    Of n rows, window i of m has those from floor(i * n / m) up to, but without, ceil((i + 1) * n / m); columns likewise.
+    Of n rows, window i of m has those from floor(i * n / m) up to, but without, ceil((i + 1) * n / m);
+    columns likewise.
 
     Args:
         output_size: The number of windows: (rows, columns), or an integer for both.
@@ -76,13 +78,15 @@ class AdaptiveMaxPooling2D(_AdaptiveMaxPooling):
 class AdaptiveMaxPooling3D(_AdaptiveMaxPooling):
     """The largest number of each window; the windows cover depth, rows and columns as evenly as they can.
 
-    Of n places of an axis, window i of m has those from floor(i * n / m) up to, but without, ceil((i + 1) * n / m).
+    Of n places of an axis, window i of m has those from floor(i * n / m) up to, but without, ceil((i + 1) * n
+    / m).
 
     Args:
         output_size: The number of windows: (depth, rows, columns), or an integer for all three.
 
     Input shape:
-        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for 'channels_first'.
+        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
+        'channels_first'.
 
     Output shape:
         The input's, with output_size places.
@@ -118,7 +122,8 @@ class AdaptiveAveragePooling1D(_AdaptiveAveragePooling):
 class AdaptiveAveragePooling2D(_AdaptiveAveragePooling):
     """The mean of each window; the windows cover rows and columns as evenly as they can.
 
-    Of n rows, window i of m has those from floor(i * n / m) up to, but without, ceil((i + 1) * n / m); columns likewise.
+    Of n rows, window i of m has those from floor(i * n / m) up to, but without, ceil((i + 1) * n / m);
+    columns likewise.
 
     Args:
         output_size: The number of windows: (rows, columns), or an integer for both.
@@ -138,13 +143,15 @@ class AdaptiveAveragePooling2D(_AdaptiveAveragePooling):
 class AdaptiveAveragePooling3D(_AdaptiveAveragePooling):
     """The mean of each window; the windows cover depth, rows and columns as evenly as they can.
 
-    Of n places of an axis, window i of m has those from floor(i * n / m) up to, but without, ceil((i + 1) * n / m).
+    Of n places of an axis, window i of m has those from floor(i * n / m) up to, but without, ceil((i + 1) * n
+    / m).
 
     Args:
         output_size: The number of windows: (depth, rows, columns), or an integer for all three.
 
     Input shape:
-        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for 'channels_first'.
+        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
+        'channels_first'.
 
     Output shape:
         The input's, with output_size places.

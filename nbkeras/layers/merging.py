@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from nbkeras import ops
 from nbkeras.building.layer import Layer
 from nbkeras.engine import option, structures
+from nbkeras.engine.tensor import Tensor
 
 
 def _broadcast(first: tuple, second: tuple, name: str) -> tuple:
@@ -118,13 +119,15 @@ class Add(Merge):
     """The sum of a list of inputs, element by element.
 
     Call arguments:
-        inputs: A list of tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its batch axis.
+        inputs: A list of tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its
+            batch axis.
 
     Output shape:
         The shape that the inputs broadcast to.
 
     Raises:
-        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not broadcast.
+        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
+            broadcast.
 
     Example:
         >>> layers.Add()([np.array([[1.0, 2.0]]), np.array([[10.0, 20.0]])]).numpy()
@@ -139,13 +142,15 @@ class Subtract(Merge):
     """The first of two inputs minus the second, element by element.
 
     Call arguments:
-        inputs: A list of two tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its batch axis.
+        inputs: A list of two tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after
+            its batch axis.
 
     Output shape:
         The shape that the inputs broadcast to.
 
     Raises:
-        ValueError: if the inputs are not a list of two, have different batch sizes, or have shapes that do not broadcast.
+        ValueError: if the inputs are not a list of two, have different batch sizes, or have shapes that do
+            not broadcast.
 
     Example:
         >>> layers.Subtract()([np.array([[1.0, 2.0]]), np.array([[10.0, 20.0]])]).numpy()
@@ -161,16 +166,19 @@ class Subtract(Merge):
 class Multiply(Merge):
     """The product of a list of inputs, element by element.
 
-    A masked step of an input counts as 1. If all inputs have masks, a step that is masked in all of them is 0.
+    A masked step of an input counts as 1. If all inputs have masks, a step that is masked in all of them is
+    0.
 
     Call arguments:
-        inputs: A list of tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its batch axis.
+        inputs: A list of tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its
+            batch axis.
 
     Output shape:
         The shape that the inputs broadcast to.
 
     Raises:
-        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not broadcast.
+        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
+            broadcast.
 
     Example:
         >>> layers.Multiply()([np.array([[1.0, 2.0]]), np.array([[10.0, 20.0]])]).numpy()
@@ -191,13 +199,15 @@ class Average(Merge):
     """The mean of a list of inputs, element by element.
 
     Call arguments:
-        inputs: A list of tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its batch axis.
+        inputs: A list of tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its
+            batch axis.
 
     Output shape:
         The shape that the inputs broadcast to.
 
     Raises:
-        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not broadcast.
+        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
+            broadcast.
 
     Example:
         >>> layers.Average()([np.array([[1.0, 2.0]]), np.array([[3.0, 6.0]])]).numpy()
@@ -226,13 +236,15 @@ class Maximum(Merge):
     """The largest number of a list of inputs, element by element. Masked steps of an input do not count.
 
     Call arguments:
-        inputs: A list of tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its batch axis.
+        inputs: A list of tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its
+            batch axis.
 
     Output shape:
         The shape that the inputs broadcast to.
 
     Raises:
-        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not broadcast.
+        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
+            broadcast.
 
     Example:
         >>> layers.Maximum()([np.array([[1.0, 6.0]]), np.array([[3.0, 2.0]])]).numpy()
@@ -247,13 +259,15 @@ class Minimum(Merge):
     """The smallest number of a list of inputs, element by element. Masked steps of an input do not count.
 
     Call arguments:
-        inputs: A list of tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its batch axis.
+        inputs: A list of tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its
+            batch axis.
 
     Output shape:
         The shape that the inputs broadcast to.
 
     Raises:
-        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not broadcast.
+        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
+            broadcast.
 
     Example:
         >>> layers.Minimum()([np.array([[1.0, 6.0]]), np.array([[3.0, 2.0]])]).numpy()
@@ -282,8 +296,8 @@ class Concatenate(Layer):
     Example:
         >>> layers.Concatenate()([np.array([[1.0, 2.0]]), np.array([[3.0]])]).numpy()
         array([[1., 2., 3.]], dtype=float32)
-        >>> layers.Concatenate(axis=1)([np.ones((2, 3, 8)), np.ones((2, 5, 8))]).shape
-        (2, 8, 8)
+        >>> layers.Concatenate(axis=1)([np.ones((2, 3, 4)), np.ones((2, 5, 4))]).shape
+        (2, 8, 4)
     """
 
     supports_masking = True
@@ -356,14 +370,15 @@ class Dot(Layer):
 
     Args:
         axes: The axis to sum over, or one for each input; never the batch axis.
-        normalize: Whether to divide the inputs by their lengths along the axes: the result is then their cosine similarity.
+        normalize: Whether to divide the inputs by their lengths along the axes: the result is then their
+            cosine similarity.
 
     Call arguments:
         inputs: A list of two tensors whose summed axes have the same size.
 
     Output shape:
-        The axes of the first input, then those of the second, without the summed ones and the second batch axis; (batch, 1)
-        for two matrices.
+        The axes of the first input, then those of the second, without the summed ones and the second batch
+        axis; (batch, 1) for two matrices.
 
     Raises:
         ValueError: if the inputs are not a list of two, lack the axes, or their sizes differ.
@@ -420,7 +435,7 @@ class Dot(Layer):
         return None
 
 
-def add(inputs, **kwargs):
+def add(inputs: list | tuple, **kwargs) -> Tensor:
     """The sum of a list of tensors, element by element: the layer Add, made and called.
 
     Args:
@@ -440,7 +455,7 @@ def add(inputs, **kwargs):
     return Add(**kwargs)(inputs)
 
 
-def subtract(inputs, **kwargs):
+def subtract(inputs: list | tuple, **kwargs) -> Tensor:
     """The first of two tensors minus the second, element by element: the layer Subtract, made and called.
 
     Args:
@@ -460,7 +475,7 @@ def subtract(inputs, **kwargs):
     return Subtract(**kwargs)(inputs)
 
 
-def multiply(inputs, **kwargs):
+def multiply(inputs: list | tuple, **kwargs) -> Tensor:
     """The product of a list of tensors, element by element: the layer Multiply, made and called.
 
     Args:
@@ -480,7 +495,7 @@ def multiply(inputs, **kwargs):
     return Multiply(**kwargs)(inputs)
 
 
-def average(inputs, **kwargs):
+def average(inputs: list | tuple, **kwargs) -> Tensor:
     """The mean of a list of tensors, element by element: the layer Average, made and called.
 
     Args:
@@ -500,7 +515,7 @@ def average(inputs, **kwargs):
     return Average(**kwargs)(inputs)
 
 
-def maximum(inputs, **kwargs):
+def maximum(inputs: list | tuple, **kwargs) -> Tensor:
     """The largest number of a list of tensors, element by element: the layer Maximum, made and called.
 
     Args:
@@ -520,7 +535,7 @@ def maximum(inputs, **kwargs):
     return Maximum(**kwargs)(inputs)
 
 
-def minimum(inputs, **kwargs):
+def minimum(inputs: list | tuple, **kwargs) -> Tensor:
     """The smallest number of a list of tensors, element by element: the layer Minimum, made and called.
 
     Args:
@@ -540,7 +555,7 @@ def minimum(inputs, **kwargs):
     return Minimum(**kwargs)(inputs)
 
 
-def concatenate(inputs, axis=-1, **kwargs):
+def concatenate(inputs: list | tuple, axis: int = -1, **kwargs) -> Tensor:
     """A list of tensors, one after another along an axis: the layer Concatenate, made and called.
 
     Args:
@@ -561,13 +576,16 @@ def concatenate(inputs, axis=-1, **kwargs):
     return Concatenate(axis=axis, **kwargs)(inputs)
 
 
-def dot(inputs, axes=-1, normalize=False, **kwargs):
+def dot(
+    inputs: list | tuple, axes: int | list[int] | tuple[int, int] = -1, normalize: bool = False, **kwargs
+) -> Tensor:
     """Products of two tensors, summed over one axis of each, sample by sample: the layer Dot, made and called.
 
     Args:
         inputs: A list of two tensors whose summed axes have the same size.
         axes: The axis to sum over, or one for each input; never the batch axis.
-        normalize: Whether to divide the inputs by their lengths along the axes: the result is then their cosine similarity.
+        normalize: Whether to divide the inputs by their lengths along the axes: the result is then their
+            cosine similarity.
         **kwargs: Arguments of the layer, such as name.
 
     Returns:
