@@ -110,7 +110,7 @@ class Activation(SameShape):
 
 
 class Identity(Layer):
-    """Returns its input: a tensor, or any structure of tensors, with the dtypes that they have.
+    """Returns its input: a tensor, or any structure of tensors.
 
     Example:
         >>> layers.Identity()(np.array([1.0, 2.0])).numpy()
@@ -136,7 +136,7 @@ class Flatten(Layer):
             channels last.
 
     Input shape:
-        (batch, ...), of any dtype, which stays.
+        (batch, ...), of any dtype; integers stay integers.
 
     Output shape:
         (batch, product of the other sizes); (batch, 1) for an input of shape (batch,).
@@ -173,7 +173,7 @@ class Reshape(Layer):
         target_shape: The shape of the output without the batch axis. One size may be -1: it is computed.
 
     Input shape:
-        (batch, ...), of any dtype, which stays.
+        (batch, ...), of any dtype; integers stay integers.
 
     Output shape:
         (batch, *target_shape).
@@ -228,7 +228,7 @@ class Permute(Layer):
             swaps two axes.
 
     Input shape:
-        (batch, ...) with len(dims) + 1 axes, of any dtype, which stays.
+        (batch, ...) with len(dims) + 1 axes, of any dtype; integers stay integers.
 
     Output shape:
         The input's sizes in the new order.
@@ -267,7 +267,7 @@ class RepeatVector(Layer):
         n: The number of steps.
 
     Input shape:
-        (batch, features), of any dtype, which stays.
+        (batch, features), of any dtype; integers stay integers.
 
     Output shape:
         (batch, n, features).
@@ -325,6 +325,7 @@ class Masking(SameShape):
         self.input_spec = InputSpec(min_ndim=2)
 
     def compute_mask(self, inputs, mask=None):
+        """A bool tensor: True where a step has a feature that is not mask_value."""
         return ops.any(ops.not_equal(inputs, self.mask_value), axis=-1)
 
     def call(self, inputs):
@@ -406,6 +407,7 @@ class Lambda(Layer):
         return super().compute_output_spec(*args, **kwargs)
 
     def compute_mask(self, inputs, mask=None):
+        """The mask that the layer was made with, or that its function returns."""
         return self.mask(inputs, mask) if callable(self.mask) else self.mask
 
     def _named(self, role: str, function: Any) -> str:

@@ -169,7 +169,7 @@ class _SeparableConv(Convolving):
 class SeparableConv1D(_SeparableConv):
     """Depthwise convolution of sequences, then a convolution of size 1 across channels, bias and activation.
 
-    It has fewer weights than Conv1D: `depthwise_kernel` has shape (size, channels, depth_multiplier),
+    It usually has fewer weights than Conv1D: `depthwise_kernel` has shape (size, channels, depth_multiplier),
     `pointwise_kernel` (1, channels * depth_multiplier, filters), `bias` (filters,). strides, padding and
     dilation_rate are those of the first part.
 
@@ -202,7 +202,7 @@ class SeparableConv1D(_SeparableConv):
 class SeparableConv2D(_SeparableConv):
     """Depthwise convolution of images, then a convolution of size 1 across channels, bias and activation.
 
-    It has fewer weights than Conv2D: `depthwise_kernel` has shape (height, width, channels,
+    It usually has fewer weights than Conv2D: `depthwise_kernel` has shape (height, width, channels,
     depth_multiplier), `pointwise_kernel` (1, 1, channels * depth_multiplier, filters), `bias` (filters,).
     strides, padding and dilation_rate are those of the first part.
 

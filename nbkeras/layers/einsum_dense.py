@@ -36,8 +36,8 @@ class EinsumDense(Layer):
     Args:
         equation: Letters for the axes of input, kernel and output: 'abc,cd->abd' is Dense for sequences.
             '...', first or last in input and output, stands for axes that do not change.
-        output_shape: The sizes of the output's letters, without the batch axis; None for a size of the input.
-            With '...' first, a size for each letter, if the dots stand for the batch axis.
+        output_shape: The sizes of the output's letters in their order, without the batch axis; None for a
+            size of the input. With '...' first, the dots stand for the batch axis, and each letter has a size.
         bias_axes (letters or None): The letters of the output along which the bias has numbers of its own;
             None for no bias.
         lora_rank: Not offered: must be None.

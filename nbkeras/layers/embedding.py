@@ -14,9 +14,9 @@ from nbkeras.layers.weight_options import add_option_weight
 class Embedding(Layer):
     """Looks up a vector of learned numbers for each integer: row n of a table for n.
 
-    `embeddings` has shape (input_dim, output_dim). Floats are truncated to integers. `fit`, `evaluate` and
-    `predict` raise an error for an integer outside the table in a model's input; elsewhere its vector is NaN
-    (see `ops.embedding`).
+    `embeddings` has shape (input_dim, output_dim). Floats are truncated to integers, and negative integers
+    count from the end. `fit`, `evaluate` and `predict` raise an error for an integer without a row in a
+    model's input; elsewhere its vector is NaN (see `ops.embedding`).
 
     Args:
         input_dim: The number of rows: integers are 0 to input_dim - 1.
@@ -82,6 +82,7 @@ class Embedding(Layer):
         return ops.embedding(inputs, self.embeddings)
 
     def compute_mask(self, inputs, mask=None):
+        """A bool tensor: True where the integer is not 0; None without mask_zero."""
         return ops.not_equal(inputs, 0) if self.mask_zero else None
 
     def compute_output_shape(self, input_shape):

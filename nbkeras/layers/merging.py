@@ -432,6 +432,7 @@ class Dot(Layer):
         return shape if len(shape) > 1 else (*shape, 1)
 
     def compute_mask(self, inputs, mask=None):
+        """None: the output has no mask."""
         return None
 
 

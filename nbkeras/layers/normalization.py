@@ -70,7 +70,7 @@ class BatchNormalization(_Scaled):
     inference, and with trainable=False, they are the moving statistics. Ioffe and Szegedy, 2015.
 
     Args:
-        axis: The axis of the channels: -1, or 1 for 'channels_first'.
+        axis: The axis of the channels: usually -1, or 1 for 'channels_first'.
         momentum: The fraction of the moving statistics that a step keeps.
         epsilon: A small number that is added to the variance.
         renorm: Not offered: must be False.
@@ -258,8 +258,8 @@ class GroupNormalization(_Scaled):
     channel. It is the same in training and inference. Wu and He, 2018.
 
     Args:
-        groups: The number of groups, which divides the number of channels; 1 is layer normalization over all,
-            -1 is one group for each channel (instance normalization).
+        groups: The number of groups, which divides the number of channels. 1 is layer normalization over all
+            of them; -1 is instance normalization.
         axis: The axis of the channels, which is cut into groups.
         epsilon: A small number that is added to the variance.
 

@@ -334,6 +334,7 @@ class GlobalAveragePooling1D(_GlobalPooling):
         return total / ops.sum(ops.cast(counts, inputs.dtype), axis=steps, keepdims=self.keepdims)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+        """None: the output has no steps."""
         return None
 
 
