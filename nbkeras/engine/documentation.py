@@ -163,22 +163,18 @@ def _meanings(cls: type) -> dict[str, tuple[str, str]]:
 
 
 def _parameters(cls: type) -> dict[str, inspect.Parameter]:
-    """The parameters of `__init__`; where it takes **kwargs, then those of the base classes that have a default.
-
-    Without the options of base classes that the class sets itself, `_left_out` (option.py).
-    """
+    """The parameters of `__init__`; where it takes **kwargs, then those of the base classes that have a default."""
     found: dict[str, inspect.Parameter] = {}
-    left_out = {name for each in cls.__mro__ for name in vars(each).get("_left_out", ())}
     inits = [vars(each)["__init__"] for each in cls.__mro__ if inspect.isfunction(vars(each).get("__init__"))]
     for init in inits:
         parameters = list(inspect.signature(init).parameters.values())[1:]
         for parameter in parameters:
-            passed = parameter.default is not parameter.empty and parameter.name not in left_out
-            if (passed or init is inits[0]) and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            passed = init is inits[0] or parameter.default is not parameter.empty
+            if passed and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
                 found.setdefault(parameter.name, parameter)
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             break
-    return found
+    return {name: parameter for name, parameter in found.items() if name not in option.left_out(cls)}
 
 
 def _annotated(parameter: inspect.Parameter) -> str:
