@@ -33,6 +33,7 @@ suppress_warnings = ["myst.xref_missing"] if os.environ.get("NBKERAS_DOCS_DRAFT"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the signature shows them; the text of an argument says what it means
 napoleon_numpy_docstring = False
+napoleon_custom_sections = [("Call arguments", "params_style"), "Input shape", "Output shape"]
 add_module_names = False
 viewcode_line_numbers = True
 

@@ -174,7 +174,7 @@ def _parameters(cls: type) -> dict[str, inspect.Parameter]:
                 found.setdefault(parameter.name, parameter)
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             break
-    return found
+    return {name: parameter for name, parameter in found.items() if name not in option.left_out(cls)}
 
 
 def _annotated(parameter: inspect.Parameter) -> str:

@@ -30,7 +30,32 @@ SharedAxes = Annotated[
 
 
 class ReLU(SameShape):
-    """x where x > threshold (at most max_value), else negative_slope * (x - threshold)."""
+    """x where x is above a threshold, else 0: max(x, 0) by default.
+
+    In full: max_value where x >= max_value; x where threshold < x < max_value; else negative_slope * (x -
+    threshold).
+
+    Args:
+        max_value: The greatest output; None for no limit.
+        negative_slope: The slope at and below the threshold.
+        threshold: The number up to which x counts as negative.
+
+    Input shape:
+        Any.
+
+    Output shape:
+        That of the input.
+
+    Raises:
+        ValueError: if an argument is negative.
+
+    Example:
+        >>> x = np.array([-2.0, 0.0, 4.0, 8.0])
+        >>> layers.ReLU()(x).numpy()
+        array([0., 0., 4., 8.], dtype=float32)
+        >>> layers.ReLU(max_value=6.0, negative_slope=0.5)(x).numpy()
+        array([-1.,  0.,  4.,  6.], dtype=float32)
+    """
 
     def __init__(
         self,
@@ -47,7 +72,24 @@ class ReLU(SameShape):
 
 
 class LeakyReLU(SameShape):
-    """x where x > 0, else negative_slope * x."""
+    """x where x > 0, else negative_slope * x.
+
+    Args:
+        negative_slope: The slope below 0.
+
+    Input shape:
+        Any.
+
+    Output shape:
+        That of the input.
+
+    Raises:
+        ValueError: if negative_slope is negative.
+
+    Example:
+        >>> layers.LeakyReLU(negative_slope=0.5)(np.array([-2.0, 0.0, 4.0])).numpy()
+        array([-1.,  0.,  4.], dtype=float32)
+    """
 
     def __init__(self, negative_slope: NotNegative = 0.3, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
@@ -58,7 +100,21 @@ class LeakyReLU(SameShape):
 
 
 class ELU(SameShape):
-    """x where x > 0, else alpha * (exp(x) - 1)."""
+    """x where x > 0, else alpha * (exp(x) - 1).
+
+    Args:
+        alpha (a number): The factor below 0; -alpha is the limit of the output.
+
+    Input shape:
+        Any.
+
+    Output shape:
+        That of the input.
+
+    Example:
+        >>> layers.ELU()(np.array([-100.0, -1.0, 0.0, 2.0])).numpy().round(3)
+        array([-1.   , -0.632,  0.   ,  2.   ], dtype=float32)
+    """
 
     def __init__(self, alpha: option.Anything = 1.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
@@ -69,7 +125,24 @@ class ELU(SameShape):
 
 
 class ThresholdedReLU(SameShape):
-    """x where x > theta, else 0."""
+    """x where x > theta, else 0. From Keras 2.
+
+    Args:
+        theta: The threshold.
+
+    Input shape:
+        Any.
+
+    Output shape:
+        That of the input.
+
+    Raises:
+        ValueError: if theta is negative.
+
+    Example:
+        >>> layers.ThresholdedReLU(theta=1.0)(np.array([-1.0, 0.5, 1.0, 2.0])).numpy()
+        array([0., 0., 0., 2.], dtype=float32)
+    """
 
     def __init__(self, theta: NotNegative = 1.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
@@ -80,7 +153,28 @@ class ThresholdedReLU(SameShape):
 
 
 class Softmax(SameShape):
-    """exp(x) / sum(exp(x)) along an axis or several; a `mask` that broadcasts to the input leaves elements out, as 0."""
+    """exp(x) / sum(exp(x)) along one or several axes: positive numbers whose sum is 1.
+
+    Args:
+        axis: The axes along which the outputs sum to 1.
+
+    Call arguments:
+        inputs: Scores of any shape.
+        mask: A tensor that broadcasts to the input: where it is False (or at most 0.5) the output is 0. By
+            default the input's mask.
+
+    Output shape:
+        That of the input.
+
+    Raises:
+        ValueError: for a mask that does not broadcast to the input.
+
+    Example:
+        >>> layers.Softmax()(np.log([[1.0, 1.0, 2.0]])).numpy()
+        array([[0.25, 0.25, 0.5 ]], dtype=float32)
+        >>> layers.Softmax()(np.array([[0.0, 0.0, 9.0]]), mask=np.array([[True, True, False]])).numpy()
+        array([[0.5, 0.5, 0. ]], dtype=float32)
+    """
 
     def __init__(self, axis: SoftmaxAxis = -1, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
@@ -104,7 +198,28 @@ class Softmax(SameShape):
 
 
 class PReLU(SameShape):
-    """x where x > 0, else alpha * x with a learned alpha per element; shared along the axes in shared_axes."""
+    """x where x > 0, else alpha * x with a learned alpha for each element. He et al., 2015.
+
+    Args:
+        shared_axes: The axes, counted from 1 (the batch axis is 0), along which alpha is shared: (1, 2) for
+            images gives one alpha for each channel.
+
+    Input shape:
+        (batch, ...); sizes must be known, except along shared axes.
+
+    Output shape:
+        That of the input.
+
+    Raises:
+        ValueError: if the input lacks a shared axis.
+
+    Example:
+        >>> layer = layers.PReLU(alpha_initializer=keras.initializers.Constant(0.5))
+        >>> layer(np.array([[-2.0, 0.0, 4.0]])).numpy()
+        array([[-1.,  0.,  4.]], dtype=float32)
+        >>> layer.alpha.shape
+        (3,)
+    """
 
     def __init__(
         self,

@@ -11,6 +11,13 @@ from nbkeras.layers.spatial import Spatial, WindowSize
 
 
 class _AdaptivePooling(Spatial):
+    """Pooling to a given size. For an axis of length n, window i of m goes from floor(i * n / m) to ceil((i + 1)
+    * n / m).
+
+    Args:
+        output_size: The number of windows along each axis, which may be larger than the input's length.
+    """
+
     def __init__(self, output_size: WindowSize, data_format=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(data_format, **kwargs)
         option.keep(self, locals())
@@ -31,32 +38,130 @@ class _AdaptiveAveragePooling(_AdaptivePooling):
 
 
 class AdaptiveMaxPooling1D(_AdaptiveMaxPooling):
-    """The largest of each of `output_size` windows of steps: (batch, steps, channels) -> (batch, output_size, channels)."""
+    """The largest number of each of output_size windows, which cover the steps as evenly as they can.
+
+    Of n steps, window i of m has those from floor(i * n / m) up to, but without, ceil((i + 1) * n / m).
+
+    Input shape:
+        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
+
+    Output shape:
+        The input's, with output_size steps.
+
+    Example:
+        >>> x = np.array([1.0, 2.0, 3.0, 4.0, 5.0]).reshape(1, 5, 1)
+        >>> layers.AdaptiveMaxPooling1D(2)(x).numpy().ravel()
+        array([3., 5.], dtype=float32)
+    """
 
     rank = 1
 
 
 class AdaptiveMaxPooling2D(_AdaptiveMaxPooling):
-    """The largest of each window; output_size: an integer or (rows, columns)."""
+    """The largest number of each window; the windows cover rows and columns as evenly as they can.
+
+    Of n rows, window i of m has those from floor(i * n / m) up to, but without, ceil((i + 1) * n / m);
+    columns likewise.
+
+    Args:
+        output_size: The number of windows: (rows, columns), or an integer for both.
+
+    Input shape:
+        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
+
+    Output shape:
+        The input's, with output_size rows and columns.
+
+    Example:
+        >>> layers.AdaptiveMaxPooling2D((3, 2))(np.ones((8, 10, 7, 4))).shape
+        (8, 3, 2, 4)
+    """
 
 
 class AdaptiveMaxPooling3D(_AdaptiveMaxPooling):
-    """The largest of each window; output_size: an integer or (depth, rows, columns)."""
+    """The largest number of each window; the windows cover depth, rows and columns as evenly as they can.
+
+    Of n places of an axis, window i of m has those from floor(i * n / m) up to, but without, ceil((i + 1) * n
+    / m).
+
+    Args:
+        output_size: The number of windows: (depth, rows, columns), or an integer for all three.
+
+    Input shape:
+        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
+        'channels_first'.
+
+    Output shape:
+        The input's, with output_size places.
+
+    Example:
+        >>> layers.AdaptiveMaxPooling3D(2)(np.ones((8, 5, 6, 7, 4))).shape
+        (8, 2, 2, 2, 4)
+    """
 
     rank = 3
 
 
 class AdaptiveAveragePooling1D(_AdaptiveAveragePooling):
-    """The mean of each of `output_size` windows of steps: (batch, steps, channels) -> (batch, output_size, channels)."""
+    """The mean of each of output_size windows, which cover the steps as evenly as they can.
+
+    Of n steps, window i of m has those from floor(i * n / m) up to, but without, ceil((i + 1) * n / m).
+
+    Input shape:
+        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
+
+    Output shape:
+        The input's, with output_size steps.
+
+    Example:
+        >>> x = np.array([1.0, 2.0, 3.0, 4.0, 5.0]).reshape(1, 5, 1)
+        >>> layers.AdaptiveAveragePooling1D(2)(x).numpy().ravel()
+        array([2., 4.], dtype=float32)
+    """
 
     rank = 1
 
 
 class AdaptiveAveragePooling2D(_AdaptiveAveragePooling):
-    """The mean of each window; output_size: an integer or (rows, columns)."""
+    """The mean of each window; the windows cover rows and columns as evenly as they can.
+
+    Of n rows, window i of m has those from floor(i * n / m) up to, but without, ceil((i + 1) * n / m);
+    columns likewise.
+
+    Args:
+        output_size: The number of windows: (rows, columns), or an integer for both.
+
+    Input shape:
+        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
+
+    Output shape:
+        The input's, with output_size rows and columns.
+
+    Example:
+        >>> layers.AdaptiveAveragePooling2D((3, 2))(np.ones((8, 10, 7, 4))).shape
+        (8, 3, 2, 4)
+    """
 
 
 class AdaptiveAveragePooling3D(_AdaptiveAveragePooling):
-    """The mean of each window; output_size: an integer or (depth, rows, columns)."""
+    """The mean of each window; the windows cover depth, rows and columns as evenly as they can.
+
+    Of n places of an axis, window i of m has those from floor(i * n / m) up to, but without, ceil((i + 1) * n
+    / m).
+
+    Args:
+        output_size: The number of windows: (depth, rows, columns), or an integer for all three.
+
+    Input shape:
+        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
+        'channels_first'.
+
+    Output shape:
+        The input's, with output_size places.
+
+    Example:
+        >>> layers.AdaptiveAveragePooling3D(2)(np.ones((8, 5, 6, 7, 4))).shape
+        (8, 2, 2, 2, 4)
+    """
 
     rank = 3

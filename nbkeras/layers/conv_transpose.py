@@ -14,6 +14,15 @@ from nbkeras.ops.window import paddings_of, transposed_length
 
 
 class _ConvTranspose(Convolving):
+    """A transposed convolution with bias and activation.
+
+    Args:
+        strides: The factor by which an axis grows.
+        padding ('valid' or 'same'): 'valid': all places that windows reach; 'same': length * strides places.
+        output_padding (an integer, one for each axis, or None): The number of places that are added at the
+            end, less than the strides. None: those that give the lengths below.
+    """
+
     def __init__(
         self,
         filters: option.Size,
@@ -56,27 +65,97 @@ class _ConvTranspose(Convolving):
 
 
 class Conv1DTranspose(_ConvTranspose):
-    """activation(conv_transpose(inputs, kernel) + bias) of sequences: (batch, steps, channels) -> (batch, more steps, filters).
+    """Transposed convolution of sequences, which makes them larger.
 
-    strides: the factor by which an axis grows. padding: 'valid' (all that windows reach) or 'same' (steps * strides).
-    output_padding: the length added at the end, less than the strides; None: the length that gives these sizes. Kernel: (size,
-    filters, channels).
+    The outputs are activation(conv_transpose(inputs, kernel) + bias). It is the gradient of a convolution:
+    each number of the input is multiplied by the kernel, and the products are added into the output at
+    distances of `strides`. `kernel` has shape (size, filters, channels), `bias` (filters,).
+
+    Input shape:
+        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
+
+    Output shape:
+        (batch, new steps, filters), or with the filters second. With w = (kernel_size - 1) * dilation_rate +
+        1, a new length is length * strides for 'same', (length - 1) * strides + max(w, strides) for 'valid'.
+        With output_padding p it is (length - 1) * strides + w % 2 + p for 'same', (length - 1) * strides + w
+        + p for 'valid'.
+
+    Raises:
+        ValueError: if output_padding is not less than the strides.
+
+    Example:
+        >>> x = np.array([1.0, 2.0]).reshape(1, 2, 1)
+        >>> layers.Conv1DTranspose(1, 2, strides=2, kernel_initializer="ones")(x).numpy().ravel()
+        array([1., 1., 2., 2.], dtype=float32)
+        >>> layers.Conv1DTranspose(1, 2, kernel_initializer="ones")(x).numpy().ravel()
+        array([1., 3., 2.], dtype=float32)
     """
 
     rank = 1
 
 
 class Conv2DTranspose(_ConvTranspose):
-    """Conv1DTranspose of images: (batch, rows, columns, channels) -> (..., filters).
+    """Transposed convolution of images, which makes them larger.
 
-    Kernel: (height, width, filters, channels).
+    The outputs are activation(conv_transpose(inputs, kernel) + bias). It is the gradient of a convolution:
+    each number of the input is multiplied by the kernel, and the products are added into the output at
+    distances of `strides`. `kernel` has shape (height, width, filters, channels), `bias` (filters,).
+
+    Args:
+        kernel_size: The size of the window: (rows, columns), or an integer for both.
+        strides: The factor by which an axis grows: (rows, columns), or an integer for both.
+        dilation_rate: The distance between the elements of a window: (rows, columns), or an integer for both.
+
+    Input shape:
+        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
+
+    Output shape:
+        (batch, new rows, new columns, filters), or with the filters second. With w = (kernel_size - 1) *
+        dilation_rate + 1, a new length is length * strides for 'same', (length - 1) * strides + max(w,
+        strides) for 'valid'. With output_padding p it is (length - 1) * strides + w % 2 + p for 'same',
+        (length - 1) * strides + w + p for 'valid'.
+
+    Raises:
+        ValueError: if output_padding is not less than the strides.
+
+    Example:
+        >>> layer = layers.Conv2DTranspose(4, 3, strides=2, padding="same")
+        >>> layer(np.ones((8, 7, 7, 16))).shape
+        (8, 14, 14, 4)
+        >>> layer.kernel.shape
+        (3, 3, 4, 16)
     """
 
 
 class Conv3DTranspose(_ConvTranspose):
-    """Conv1DTranspose of volumes: (batch, depth, rows, columns, channels) -> (..., filters).
+    """Transposed convolution of volumes, which makes them larger.
 
-    Kernel: (depth, height, width, filters, channels).
+    The outputs are activation(conv_transpose(inputs, kernel) + bias). It is the gradient of a convolution:
+    each number of the input is multiplied by the kernel, and the products are added into the output at
+    distances of `strides`. `kernel` has shape (depth, height, width, filters, channels), `bias` (filters,).
+
+    Args:
+        kernel_size: The size of the window: (depth, rows, columns), or an integer for all three.
+        strides: The factor by which an axis grows: (depth, rows, columns), or an integer for all three.
+        dilation_rate: The distance between the elements of a window: (depth, rows, columns), or an integer
+            for all three.
+
+    Input shape:
+        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
+        'channels_first'.
+
+    Output shape:
+        (batch, new depth, new rows, new columns, filters), or with the filters second. With w = (kernel_size
+        - 1) * dilation_rate + 1, a new length is length * strides for 'same', (length - 1) * strides + max(w,
+        strides) for 'valid'. With output_padding p it is (length - 1) * strides + w % 2 + p for 'same',
+        (length - 1) * strides + w + p for 'valid'.
+
+    Raises:
+        ValueError: if output_padding is not less than the strides.
+
+    Example:
+        >>> layers.Conv3DTranspose(4, 3, strides=2, padding="same")(np.ones((2, 4, 4, 4, 8))).shape
+        (2, 8, 8, 8, 4)
     """
 
     rank = 3

@@ -13,6 +13,18 @@ from nbkeras.layers.weight_options import add_option_weight
 
 
 class _Conv(Convolving):
+    """A convolution with bias and activation.
+
+    Args:
+        filters: The number of output channels.
+        padding ('valid' or 'same'): 'valid': only whole windows; 'same': zeros at the ends, for ceil(length /
+            strides) windows.
+        data_format: Where the channels are: last, (batch, ..., channels), or first, (batch, channels, ...),
+            which is slower: it is transposed there and back.
+        groups: The number of parts into which channels and filters are split; a part of the filters sees its
+            part of the channels only.
+    """
+
     filters: int
     groups: int
 
@@ -57,7 +69,15 @@ class _Conv(Convolving):
         self.add_bias((self.filters,))
 
     def convolution_op(self, inputs, kernel):
-        """The convolution without bias and activation; a subclass may override it."""
+        """The convolution without bias and activation; a subclass may override it.
+
+        Args:
+            inputs: A tensor with the axes of the layer's input.
+            kernel: A tensor of the kernel's shape.
+
+        Returns:
+            A tensor of the shape of the layer's output.
+        """
         window = self.strides, self.padding, self.dilation_rate
         return (ops.conv1d, ops.conv2d, ops.conv3d)[self.rank - 1](inputs, kernel, None, *window, self.data_format)
 
@@ -68,11 +88,33 @@ class _Conv(Convolving):
 
 
 class Conv1D(_Conv):
-    """activation(conv(inputs, kernel) + bias) of sequences: (batch, steps, channels) -> (batch, new steps, filters).
+    """Convolution of sequences: activation(conv(inputs, kernel) + bias).
 
-    kernel_size, strides, dilation_rate: integers. padding: 'valid', 'same', or 'causal' (no step depends on later ones).
-    groups: channels and filters are split into as many parts that do not see each other. Kernel: (size, channels / groups,
-    filters). data_format 'channels_first' is slower: it is transposed there and back.
+    Each output is a weighted sum of the numbers in a window, over all channels (of its group). The kernel is
+    not flipped (it is a cross-correlation). `kernel` has shape (size, channels / groups, filters), `bias`
+    (filters,).
+
+    Args:
+        padding ('valid', 'same' or 'causal'): 'valid': only whole windows; 'same': zeros at the ends, for
+            ceil(length / strides) windows; 'causal': as many windows, with all zeros before the first step:
+            no output depends on later steps.
+
+    Input shape:
+        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
+
+    Output shape:
+        (batch, new steps, filters), or with the filters second. A new length is (length - window) // strides
+        + 1 for 'valid', with window = (kernel_size - 1) * dilation_rate + 1, else ceil(length / strides).
+
+    Raises:
+        ValueError: if groups does not divide filters and channels, or no window fits into the input.
+
+    Example:
+        >>> x = np.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 4, 1)
+        >>> layers.Conv1D(1, 2, kernel_initializer="ones")(x).numpy().ravel()
+        array([3., 5., 7.], dtype=float32)
+        >>> layers.Conv1D(1, 2, padding="causal", kernel_initializer="ones")(x).numpy().ravel()
+        array([1., 3., 5., 7.], dtype=float32)
     """
 
     rank = 1
@@ -80,18 +122,69 @@ class Conv1D(_Conv):
 
 
 class Conv2D(_Conv):
-    """activation(conv(inputs, kernel) + bias) of images: (batch, rows, columns, channels) -> (..., filters).
+    """Convolution of images: activation(conv(inputs, kernel) + bias).
 
-    kernel_size, strides, dilation_rate: an integer or two. padding: 'valid' or 'same'. groups: channels and filters are
-    split into as many parts that do not see each other. Kernel: (height, width, channels / groups, filters). data_format
-    'channels_first' is slower: it is transposed there and back.
+    Each output is a weighted sum of the numbers in a window, over all channels (of its group). The kernel is
+    not flipped (it is a cross-correlation). `kernel` has shape (height, width, channels / groups, filters),
+    `bias` (filters,).
+
+    Args:
+        kernel_size: The size of the window: (rows, columns), or an integer for both.
+        strides: The distance from one window to the next: (rows, columns), or an integer for both.
+        dilation_rate: The distance between the elements of a window: (rows, columns), or an integer for both.
+
+    Input shape:
+        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
+
+    Output shape:
+        (batch, new rows, new columns, filters), or with the filters second. A new length is (length - window)
+        // strides + 1 for 'valid', with window = (kernel_size - 1) * dilation_rate + 1, else ceil(length /
+        strides).
+
+    Raises:
+        ValueError: if groups does not divide filters and channels, or no window fits into the input.
+
+    Example:
+        >>> layer = layers.Conv2D(16, 3, strides=2, padding="same", activation="relu")
+        >>> layer(np.ones((8, 28, 28, 1))).shape
+        (8, 14, 14, 16)
+        >>> layer.kernel.shape
+        (3, 3, 1, 16)
     """
 
 
 class Conv3D(_Conv):
-    """activation(conv(inputs, kernel) + bias) of volumes: (batch, depth, rows, columns, channels) -> (..., filters).
+    """Convolution of volumes: activation(conv(inputs, kernel) + bias).
 
-    As Conv2D, with sizes for three axes. Kernel: (depth, height, width, channels / groups, filters).
+    Each output is a weighted sum of the numbers in a window, over all channels (of its group). The kernel is
+    not flipped (it is a cross-correlation). `kernel` has shape (depth, height, width, channels / groups,
+    filters), `bias` (filters,).
+
+    Args:
+        kernel_size: The size of the window: (depth, rows, columns), or an integer for all three.
+        strides: The distance from one window to the next: (depth, rows, columns), or an integer for all
+            three.
+        dilation_rate: The distance between the elements of a window: (depth, rows, columns), or an integer
+            for all three.
+
+    Input shape:
+        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
+        'channels_first'.
+
+    Output shape:
+        (batch, new depth, new rows, new columns, filters), or with the filters second. A new length is
+        (length - window) // strides + 1 for 'valid', with window = (kernel_size - 1) * dilation_rate + 1,
+        else ceil(length / strides).
+
+    Raises:
+        ValueError: if groups does not divide filters and channels, or no window fits into the input.
+
+    Example:
+        >>> layer = layers.Conv3D(4, 3)
+        >>> layer(np.ones((2, 8, 8, 8, 1))).shape
+        (2, 6, 6, 6, 4)
+        >>> layer.kernel.shape
+        (3, 3, 3, 1, 4)
     """
 
     rank = 3

@@ -12,11 +12,39 @@ from nbkeras.engine import behaviour, option, structures
 from nbkeras.engine.behaviour import FunctionName
 from nbkeras.engine.registry import custom_object, custom_object_scope
 from nbkeras.layers.same_shape import SameShape
+from nbkeras.layers.spatial import DataFormat
 from nbkeras.layers.weight_options import add_option_weight
 
 
 class Dense(Layer):
-    """activation(inputs @ kernel + bias): (..., input_dim) -> (..., units)."""
+    """A fully connected layer: activation(inputs @ kernel + bias).
+
+    Each output is a weighted sum of all numbers of the input's last axis. `kernel` has shape (input_dim,
+    units), `bias` (units,). An input with more than two axes is multiplied along its last axis; all other
+    axes stay.
+
+    Args:
+        units: The number of outputs.
+        use_bias: Whether the layer has a bias.
+
+    Input shape:
+        (batch, ..., input_dim): two axes or more.
+
+    Output shape:
+        (batch, ..., units).
+
+    Raises:
+        ValueError: when it is built for an input whose last axis has no known size, and when it is called on
+            an input with another last axis than it was built for.
+
+    Example:
+        >>> layer = layers.Dense(2, kernel_initializer="ones", activation="relu")
+        >>> layer(np.array([[1.0, 2.0, 3.0], [-1.0, -2.0, -3.0]])).numpy()
+        array([[6., 6.],
+               [0., 0.]], dtype=float32)
+        >>> layer.kernel.shape, layer.bias.shape
+        ((3, 2), (2,))
+    """
 
     supports_masking = True
 
@@ -55,7 +83,23 @@ class Dense(Layer):
 
 
 class Activation(SameShape):
-    """Applies an activation function, passed by name or as a function."""
+    """Applies an activation function to the input.
+
+    Args:
+        activation: The function: a name such as 'relu', or a function of a tensor. None returns the input.
+
+    Input shape:
+        Any.
+
+    Output shape:
+        That of the input.
+
+    Example:
+        >>> layers.Activation("relu")(np.array([-1.0, 0.0, 2.0])).numpy()
+        array([0., 0., 2.], dtype=float32)
+        >>> layers.Activation(lambda x: 2 * x)(np.array([-1.0, 0.0, 2.0])).numpy()
+        array([-2.,  0.,  4.], dtype=float32)
+    """
 
     def __init__(self, activation: option.Activation, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
@@ -66,7 +110,12 @@ class Activation(SameShape):
 
 
 class Identity(Layer):
-    """Returns its input, of any structure."""
+    """Returns its input: a tensor, or any structure of tensors.
+
+    Example:
+        >>> layers.Identity()(np.array([1.0, 2.0])).numpy()
+        array([1., 2.], dtype=float32)
+    """
 
     supports_masking = True
     output_dtype = "input"
@@ -79,14 +128,31 @@ class Identity(Layer):
 
 
 class Flatten(Layer):
-    """(batch, ...) -> (batch, product of the rest); data_format 'channels_first' moves the channels last first."""
+    """Puts all elements of a sample into one axis.
+
+    Args:
+        data_format: 'channels_last' keeps the order of the elements. 'channels_first': the input has its
+            channels in axis 1; they are moved last before. The result is then that of the same input with its
+            channels last.
+
+    Input shape:
+        (batch, ...), of any dtype; integers stay integers.
+
+    Output shape:
+        (batch, product of the other sizes); (batch, 1) for an input of shape (batch,).
+
+    Example:
+        >>> layers.Flatten()(np.array([[[1, 2], [3, 4]]])).numpy()
+        array([[1, 2, 3, 4]])
+        >>> layers.Flatten()(np.ones((8, 4, 4, 3))).shape
+        (8, 48)
+    """
 
     output_dtype = "input"
 
-    def __init__(self, data_format: option.Anything = None, **kwargs: Unpack[LayerOptions]):
+    def __init__(self, data_format: DataFormat = None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
-        self.data_format = data_format or "channels_last"
         self.input_spec = InputSpec(min_ndim=1)
 
     def call(self, inputs):
@@ -101,7 +167,28 @@ class Flatten(Layer):
 
 
 class Reshape(Layer):
-    """(batch, ...) -> (batch, *target_shape); one size may be -1."""
+    """Gives each sample another shape; the elements keep their order.
+
+    Args:
+        target_shape: The shape of the output without the batch axis. One size may be -1: it is computed.
+
+    Input shape:
+        (batch, ...), of any dtype; integers stay integers.
+
+    Output shape:
+        (batch, *target_shape).
+
+    Raises:
+        ValueError: for more than one -1, and when the number of elements of a sample does not fit.
+
+    Example:
+        >>> layers.Reshape((3, 2))(np.array([[1, 2, 3, 4, 5, 6]])).numpy()
+        array([[[1, 2],
+                [3, 4],
+                [5, 6]]])
+        >>> layers.Reshape((-1, 2))(np.ones((8, 6))).shape
+        (8, 3, 2)
+    """
 
     output_dtype = "input"
     input_spec = InputSpec(min_ndim=1)
@@ -134,7 +221,27 @@ class Reshape(Layer):
 
 
 class Permute(Layer):
-    """Reorder the axes after the batch axis; dims counts them from 1."""
+    """Puts the axes of each sample into another order.
+
+    Args:
+        dims: The input's axes in their new order, counted from 1; the batch axis, 0, stays first. (2, 1)
+            swaps two axes.
+
+    Input shape:
+        (batch, ...) with len(dims) + 1 axes, of any dtype; integers stay integers.
+
+    Output shape:
+        The input's sizes in the new order.
+
+    Raises:
+        ValueError: if dims are not the numbers 1 to n in some order.
+
+    Example:
+        >>> layers.Permute((2, 1))(np.array([[[1, 2, 3], [4, 5, 6]]])).numpy()
+        array([[[1, 4],
+                [2, 5],
+                [3, 6]]])
+    """
 
     output_dtype = "input"
     dims: tuple
@@ -154,7 +261,23 @@ class Permute(Layer):
 
 
 class RepeatVector(Layer):
-    """(batch, features) -> (batch, n, features)."""
+    """Repeats each vector n times, as the steps of a sequence.
+
+    Args:
+        n: The number of steps.
+
+    Input shape:
+        (batch, features), of any dtype; integers stay integers.
+
+    Output shape:
+        (batch, n, features).
+
+    Example:
+        >>> layers.RepeatVector(3)(np.array([[1, 2]])).numpy()
+        array([[[1, 2],
+                [1, 2],
+                [1, 2]]])
+    """
 
     output_dtype = "input"
 
@@ -171,7 +294,30 @@ class RepeatVector(Layer):
 
 
 class Masking(SameShape):
-    """Mask timesteps in which every feature equals mask_value, and set them to zero."""
+    """Masks the steps of a sequence whose features all equal mask_value, and sets them to 0.
+
+    The mask goes along with the output: layers after it that know masks, such as LSTM, skip these steps. It
+    ends at a layer that does not, with a warning.
+
+    Args:
+        mask_value (a number): The value that marks a step as missing.
+
+    Input shape:
+        (batch, steps, features); in general two axes or more, of which the last one decides.
+
+    Output shape:
+        That of the input; the mask, a bool tensor, has it without the last axis.
+
+    Example:
+        >>> layer = layers.Masking(mask_value=-1.0)
+        >>> outputs = layer(np.array([[[1.0, 2.0], [-1.0, 3.0], [-1.0, -1.0]]]))
+        >>> outputs.numpy()
+        array([[[ 1.,  2.],
+                [-1.,  3.],
+                [ 0.,  0.]]], dtype=float32)
+        >>> outputs.mask.numpy()
+        array([[ True,  True, False]])
+    """
 
     def __init__(self, mask_value: option.Anything = 0.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
@@ -179,6 +325,7 @@ class Masking(SameShape):
         self.input_spec = InputSpec(min_ndim=2)
 
     def compute_mask(self, inputs, mask=None):
+        """A bool tensor: True where a step has a feature that is not mask_value."""
         return ops.any(ops.not_equal(inputs, self.mask_value), axis=-1)
 
     def call(self, inputs):
@@ -187,11 +334,33 @@ class Masking(SameShape):
 
 
 class Lambda(Layer):
-    """A function of tensors as a layer: function(inputs, **arguments), which may take `mask` and `training`.
+    """A function of tensors as a layer: function(inputs, **arguments).
 
-    output_shape (a tuple without the batch axis, a list of them, or a function of the input's shape) and mask (a tensor, or a
-    function of the inputs and their mask) are optional. A configuration holds the names of function and mask only, never
-    code: register them, or pass them in custom_objects, to load the model again. A function's output_shape is left out.
+    It has no weights: for a computation with weights, write a subclass of Layer. A configuration holds the
+    names of function and mask only, never code. To load the model again, register them by
+    `register_keras_serializable`, or pass them in custom_objects; a `lambda` cannot be saved. A function as
+    output_shape is left out of the configuration.
+
+    Args:
+        function: The function; it computes with `nbkeras.ops`. It gets `mask` and `training` if it has
+            parameters of these names.
+        output_shape (a tuple, a list of tuples, a function or None): The shape of the output without the
+            batch axis, a list of them for several outputs, or a function that returns the whole shape for the
+            input's. None: a dry run finds it.
+        mask (a tensor, a function or None): The mask of the output, or a function of the inputs and their
+            mask that returns it.
+        arguments (a dict or None): More keyword arguments for the function.
+
+    Raises:
+        TypeError: if function is not callable, or output_shape is of another type.
+        ValueError: for the name of a function that is not known.
+        NotImplementedError: from `get_config`, and when a model is saved, for a function without a registered
+            name.
+
+    Example:
+        >>> layer = layers.Lambda(lambda x, factor: factor * x, arguments={"factor": 3.0})
+        >>> layer(np.array([[1.0, 2.0]])).numpy()
+        array([[3., 6.]], dtype=float32)
     """
 
     def __init__(self, function, output_shape=None, mask=None, arguments=None, **kwargs: Unpack[LayerOptions]):
@@ -238,6 +407,7 @@ class Lambda(Layer):
         return super().compute_output_spec(*args, **kwargs)
 
     def compute_mask(self, inputs, mask=None):
+        """The mask that the layer was made with, or that its function returns."""
         return self.mask(inputs, mask) if callable(self.mask) else self.mask
 
     def _named(self, role: str, function: Any) -> str:

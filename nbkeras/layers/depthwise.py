@@ -13,6 +13,14 @@ from nbkeras.layers.weight_options import add_option_weight
 
 
 class _DepthwiseConv(Convolving):
+    """A convolution of each channel by itself, with bias and activation.
+
+    Args:
+        padding ('valid' or 'same'): 'valid': only whole windows; 'same': zeros at the ends, for ceil(length /
+            strides) windows.
+        depth_multiplier: The number of kernels, and of output channels, for each channel of the input.
+    """
+
     def __init__(
         self,
         kernel_size: WindowSize,
@@ -50,9 +58,31 @@ class _DepthwiseConv(Convolving):
 
 
 class DepthwiseConv1D(_DepthwiseConv):
-    """activation(conv + bias) of each channel of sequences: (batch, steps, channels) -> (..., channels * multiplier).
+    """Convolution of sequences, each channel by itself: activation(conv(inputs, kernel) + bias).
 
-    depth_multiplier: kernels for each channel. padding: 'valid', 'same' or 'causal'. Kernel: (size, channels, multiplier).
+    `kernel` has shape (size, channels, depth_multiplier), `bias` (channels * depth_multiplier,).
+
+    Args:
+        padding ('valid', 'same' or 'causal'): 'valid': only whole windows; 'same': zeros at the ends, for
+            ceil(length / strides) windows; 'causal': as many windows, with all zeros before the first step:
+            no output depends on later steps.
+
+    Input shape:
+        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
+
+    Output shape:
+        (batch, new steps, channels * depth_multiplier), or with the channels second. New lengths are those of
+        Conv1D.
+
+    Raises:
+        ValueError: if no window fits into the input.
+
+    Example:
+        >>> layer = layers.DepthwiseConv1D(3, depth_multiplier=2, padding="causal")
+        >>> layer(np.ones((2, 5, 3))).shape
+        (2, 5, 6)
+        >>> layer.kernel.shape
+        (3, 3, 2)
     """
 
     rank = 1
@@ -60,13 +90,44 @@ class DepthwiseConv1D(_DepthwiseConv):
 
 
 class DepthwiseConv2D(_DepthwiseConv):
-    """activation(conv + bias) of each channel of images: (..., channels) -> (..., channels * depth_multiplier).
+    """Convolution of images, each channel by itself: activation(conv(inputs, kernel) + bias).
 
-    depth_multiplier: kernels for each channel. padding: 'valid' or 'same'. Kernel: (height, width, channels, multiplier).
+    `kernel` has shape (height, width, channels, depth_multiplier), `bias` (channels * depth_multiplier,).
+
+    Args:
+        kernel_size: The size of the window: (rows, columns), or an integer for both.
+        strides: The distance from one window to the next: (rows, columns), or an integer for both.
+        dilation_rate: The distance between the elements of a window: (rows, columns), or an integer for both.
+
+    Input shape:
+        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
+
+    Output shape:
+        (batch, new rows, new columns, channels * depth_multiplier), or with the channels second. New lengths
+        are those of Conv2D.
+
+    Raises:
+        ValueError: if no window fits into the input.
+
+    Example:
+        >>> layer = layers.DepthwiseConv2D(3, depth_multiplier=2)
+        >>> layer(np.ones((2, 5, 5, 3))).shape
+        (2, 3, 3, 6)
+        >>> layer.kernel.shape
+        (3, 3, 3, 2)
     """
 
 
 class _SeparableConv(Convolving):
+    """A depthwise convolution, then one across channels, with bias and activation.
+
+    Args:
+        filters: The number of output channels.
+        padding ('valid' or 'same'): 'valid': only whole windows; 'same': zeros at the ends, for ceil(length /
+            strides) windows.
+        depth_multiplier: The number of depthwise kernels for each channel.
+    """
+
     def __init__(
         self,
         filters: option.Size,
@@ -109,9 +170,32 @@ class _SeparableConv(Convolving):
 
 
 class SeparableConv1D(_SeparableConv):
-    """A depthwise convolution of sequences, then one of size 1 across channels, bias and activation.
+    """Depthwise convolution of sequences, then a convolution of size 1 across channels, bias and activation.
 
-    depth_multiplier: depthwise kernels for each channel. padding: 'valid', 'same' or 'causal'.
+    It usually has fewer weights than Conv1D: `depthwise_kernel` has shape (size, channels, depth_multiplier),
+    `pointwise_kernel` (1, channels * depth_multiplier, filters), `bias` (filters,). strides, padding and
+    dilation_rate are those of the first part.
+
+    Args:
+        padding ('valid', 'same' or 'causal'): 'valid': only whole windows; 'same': zeros at the ends, for
+            ceil(length / strides) windows; 'causal': as many windows, with all zeros before the first step:
+            no output depends on later steps.
+
+    Input shape:
+        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
+
+    Output shape:
+        (batch, new steps, filters), or with the filters second. New lengths are those of Conv1D.
+
+    Raises:
+        ValueError: if no window fits into the input.
+
+    Example:
+        >>> layer = layers.SeparableConv1D(8, 3, padding="causal")
+        >>> layer(np.ones((2, 5, 3))).shape
+        (2, 5, 8)
+        >>> layer.depthwise_kernel.shape, layer.pointwise_kernel.shape
+        ((3, 3, 1), (1, 3, 8))
     """
 
     rank = 1
@@ -119,9 +203,32 @@ class SeparableConv1D(_SeparableConv):
 
 
 class SeparableConv2D(_SeparableConv):
-    """A depthwise convolution of images, then one of size 1x1 across channels, bias and activation.
+    """Depthwise convolution of images, then a convolution of size 1 across channels, bias and activation.
 
-    depth_multiplier: depthwise kernels for each channel. padding: 'valid' or 'same'.
+    It usually has fewer weights than Conv2D: `depthwise_kernel` has shape (height, width, channels,
+    depth_multiplier), `pointwise_kernel` (1, 1, channels * depth_multiplier, filters), `bias` (filters,).
+    strides, padding and dilation_rate are those of the first part.
+
+    Args:
+        kernel_size: The size of the window: (rows, columns), or an integer for both.
+        strides: The distance from one window to the next: (rows, columns), or an integer for both.
+        dilation_rate: The distance between the elements of a window: (rows, columns), or an integer for both.
+
+    Input shape:
+        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
+
+    Output shape:
+        (batch, new rows, new columns, filters), or with the filters second. New lengths are those of Conv2D.
+
+    Raises:
+        ValueError: if no window fits into the input.
+
+    Example:
+        >>> layer = layers.SeparableConv2D(8, 3)
+        >>> layer(np.ones((2, 5, 5, 3))).shape
+        (2, 3, 3, 8)
+        >>> layer.depthwise_kernel.shape, layer.pointwise_kernel.shape
+        ((3, 3, 3, 1), (1, 1, 3, 8))
     """
 
 

@@ -29,11 +29,38 @@ OutputShape = Annotated[Several, "partial_output_shape"]
 
 
 class EinsumDense(Layer):
-    """activation(einsum(equation, inputs, kernel) + bias).
+    """A dense layer over axes that an equation names: activation(einsum(equation, inputs, kernel) + bias).
 
-    equation: 'ab,bc->ac'; '...' first or last in input and output stands for axes that do not change. output_shape: the sizes
-    of the output's letters except the batch's, None for a size of the input. bias_axes: the letters of the bias.
     LoRA and quantization are not offered.
+
+    Args:
+        equation: Letters for the axes of input, kernel and output: 'abc,cd->abd' is Dense for sequences.
+            '...', first or last in input and output, stands for axes that do not change.
+        output_shape: The sizes of the output's letters in their order, without the batch axis; None for a
+            size of the input. With '...' first, the dots stand for the batch axis, and each letter has a size.
+        bias_axes (letters or None): The letters of the output along which the bias has numbers of its own;
+            None for no bias.
+        lora_rank: Not offered: must be None.
+        lora_alpha: Without effect, since there is no LoRA.
+
+    Input shape:
+        As in the equation; sizes of the kernel's letters must be known.
+
+    Output shape:
+        As in the equation.
+
+    Raises:
+        ValueError: for another form of equation, for lora_rank, and, when the layer is built, if equation,
+            input, output_shape and bias_axes do not fit together.
+
+    Example:
+        >>> layer = layers.EinsumDense("abc,cd->abd", output_shape=(None, 64), bias_axes="d")
+        >>> layer(np.ones((8, 10, 32))).shape
+        (8, 10, 64)
+        >>> layer.kernel.shape, layer.bias.shape
+        ((32, 64), (64,))
+        >>> layers.EinsumDense("...x,xy->...y", output_shape=4)(np.ones((8, 10, 32))).shape
+        (8, 10, 4)
     """
 
     equation: str

@@ -12,12 +12,33 @@ from nbkeras.layers.weight_options import add_option_weight
 
 
 class Embedding(Layer):
-    """Looks up a vector of `output_dim` numbers for each integer 0 <= n < input_dim.
+    """Looks up a vector of learned numbers for each integer: row n of a table for n.
 
-    Shapes: (batch, ...) of integers -> (batch, ..., output_dim). Floats are truncated to integers. `fit`, `evaluate`
-    and `predict` refuse an index outside the table in a model's input; elsewhere it gives NaN (see ops.embedding).
-    mask_zero: 0 is padding, which later layers skip. input_length: the length of the sequences where the layer is
-    first in a Sequential. weights: the initial table.
+    `embeddings` has shape (input_dim, output_dim). Floats are truncated to integers, and negative integers
+    count from the end. `fit`, `evaluate` and `predict` raise an error for an integer without a row in a
+    model's input; elsewhere its vector is NaN (see `ops.embedding`).
+
+    Args:
+        input_dim: The number of rows: integers are 0 to input_dim - 1.
+        output_dim: The number of columns: the size of a vector.
+        mask_zero: Whether 0 is padding, which layers after this one skip: the mask of the output is True
+            where the integer is not 0.
+        input_length (an integer, several, or None): The length of the sequences, where the layer is first in
+            a Sequential.
+        weights (an array, a list with one, or None): The initial table.
+
+    Input shape:
+        (batch, ...), of integers.
+
+    Output shape:
+        (batch, ..., output_dim).
+
+    Example:
+        >>> layer = layers.Embedding(3, 2, weights=[np.array([[0.0, 0.0], [1.0, 10.0], [2.0, 20.0]])])
+        >>> layer(np.array([[1, 2, 1]])).numpy()
+        array([[[ 1., 10.],
+                [ 2., 20.],
+                [ 1., 10.]]], dtype=float32)
     """
 
     input_dtype = "int32"
@@ -41,15 +62,17 @@ class Embedding(Layer):
         if input_length is not None and not {"input_shape", "batch_input_shape"} & kwargs.keys():
             lengths = input_length if isinstance(input_length, list | tuple) else (input_length,)
             kwargs["input_shape"] = tuple(lengths)
-        if isinstance(weights, np.ndarray | Tensor):
-            weights = [weights]
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         option.keep(self, locals())
         self.input_length = input_length
         self.supports_masking = self.mask_zero
+        self._start_from(weights)
+
+    def _start_from(self, weights: Any) -> None:
+        """Make the weights and set them, where they are given."""
         if weights is not None:
             self.build()
-            self.set_weights(weights)
+            self.set_weights([weights] if isinstance(weights, np.ndarray | Tensor) else weights)
 
     def build(self, input_shape: Any = None):
         self.embeddings = add_option_weight(self, (self.input_dim, self.output_dim), "embeddings")
@@ -59,6 +82,7 @@ class Embedding(Layer):
         return ops.embedding(inputs, self.embeddings)
 
     def compute_mask(self, inputs, mask=None):
+        """A bool tensor: True where the integer is not 0; None without mask_zero."""
         return ops.not_equal(inputs, 0) if self.mask_zero else None
 
     def compute_output_shape(self, input_shape):
@@ -73,15 +97,35 @@ class TableOptions(BasicOptions, total=False):
     embeddings_constraint: option.Constraint
     mask_zero: option.Flag
     activity_regularizer: option.Regularizer
-    weights: Any
     input_length: Any
 
 
 class ReversibleEmbedding(Embedding):
-    """Embedding that, called with `reverse=True`, maps vectors (..., output_dim) to a score for each integer (..., input_dim).
+    """An Embedding that also maps vectors to scores: one for each integer.
 
-    tie_weights: both directions use one table; False: each has its own. logit_soft_cap: c for c tanh(score / c).
-    reverse_dtype: dtype of the scores. Press and Wolf, 2017.
+    Called with reverse=True, the output is vectors @ embeddings.T, as the last layer of a language model
+    needs it. Press and Wolf, 2017.
+
+    Args:
+        tie_weights: Whether both directions use one table; False: the reverse has its own,
+            `reverse_embeddings`.
+        reverse_dtype (a dtype or None): The dtype of the scores; None for the layer's.
+        logit_soft_cap (a number or None): A limit c: scores become c * tanh(score / c). None for no limit.
+        weights (an array, a list or None): The initial table, or the list of both tables.
+
+    Call arguments:
+        inputs: Integers, or vectors (..., output_dim) for the reverse.
+        reverse: Whether to map vectors to scores.
+
+    Output shape:
+        (batch, ..., output_dim), or (..., input_dim) for the reverse.
+
+    Example:
+        >>> layer = layers.ReversibleEmbedding(3, 2, weights=[np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])])
+        >>> vectors = layer(np.array([[1, 2]]))
+        >>> layer(vectors, reverse=True).numpy()
+        array([[[0., 1., 0.],
+                [0., 0., 1.]]], dtype=float32)
     """
 
     def __init__(
@@ -91,10 +135,12 @@ class ReversibleEmbedding(Embedding):
         tie_weights: option.Flag = True,
         reverse_dtype: option.Anything = None,
         logit_soft_cap: option.Anything = None,
+        weights=None,
         **kwargs: Unpack[TableOptions],
     ):
         super().__init__(input_dim, output_dim, **kwargs)
         option.keep(self, locals())
+        self._start_from(weights)
 
     def build(self, input_shape=None):
         super().build(input_shape)
@@ -117,5 +163,10 @@ class ReversibleEmbedding(Embedding):
     compute_output_shape = Layer.compute_output_shape  # a dry run: it depends on `reverse`
 
     def compute_mask(self, inputs, mask=None):
-        """The mask of integers; vectors have none."""
+        """The mask of integers, as in Embedding; vectors have none.
+
+        Args:
+            inputs: Integers or vectors.
+            mask: Not used.
+        """
         return None if inputs.dtype.kind == "f" else super().compute_mask(inputs, mask)

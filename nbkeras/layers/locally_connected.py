@@ -14,6 +14,13 @@ from nbkeras.layers.weight_options import add_option_weight
 
 
 class _LocallyConnected(Convolving):
+    """A convolution with a kernel and a bias for each position.
+
+    Args:
+        padding ('valid'): Only whole windows; there is no other padding.
+        implementation: Accepted and ignored: all compute the same, with the kernel of implementation 1.
+    """
+
     paddings = ("valid",)
 
     def __init__(
@@ -62,18 +69,58 @@ class _LocallyConnected(Convolving):
 
 
 class LocallyConnected1D(_LocallyConnected):
-    """Conv1D with separate weights for each step: (batch, steps, channels) -> (batch, new steps, filters).
+    """Conv1D with weights of its own for each step, from Keras 2.
 
-    padding: 'valid'. Kernel: (new steps, size * channels, filters), bias: (new steps, filters). implementation is accepted and
-    ignored: all compute the same, with the kernel layout of implementation 1.
+    `kernel` has shape (new steps, kernel_size * channels, filters), `bias` (new steps, filters).
+
+    Input shape:
+        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'. The number of steps must
+        be known.
+
+    Output shape:
+        (batch, new steps, filters), or with the filters second, with new steps = (steps - kernel_size) //
+        strides + 1.
+
+    Raises:
+        ValueError: if padding is not 'valid', no window fits into the input, or the number of steps is not
+            known.
+
+    Example:
+        >>> layer = layers.LocallyConnected1D(4, 3)
+        >>> layer(np.ones((2, 8, 5))).shape
+        (2, 6, 4)
+        >>> layer.kernel.shape, layer.bias.shape
+        ((6, 15, 4), (6, 4))
     """
 
     rank = 1
 
 
 class LocallyConnected2D(_LocallyConnected):
-    """Conv2D with separate weights for each position: (batch, rows, columns, channels) -> (..., filters).
+    """Conv2D with weights of its own for each position, from Keras 2.
 
-    padding: 'valid'. Kernel: (positions row by row, height * width * channels, filters), with 'channels_first' channels before
-    height; bias: (new rows, new columns, filters). implementation is accepted and ignored: all compute the same.
+    `kernel` has shape (positions, height * width * channels, filters), with the positions row by row, and the
+    channels before the height for 'channels_first'; `bias` has shape (new rows, new columns, filters).
+
+    Args:
+        kernel_size: The size of the window: (rows, columns), or an integer for both.
+        strides: The distance from one window to the next: (rows, columns), or an integer for both.
+
+    Input shape:
+        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'. Rows and
+        columns must be known.
+
+    Output shape:
+        (batch, new rows, new columns, filters), or with the filters second. A new length is (length -
+        kernel_size) // strides + 1.
+
+    Raises:
+        ValueError: if padding is not 'valid', no window fits into the input, or its size is not known.
+
+    Example:
+        >>> layer = layers.LocallyConnected2D(4, 3)
+        >>> layer(np.ones((2, 6, 6, 1))).shape
+        (2, 4, 4, 4)
+        >>> layer.kernel.shape, layer.bias.shape
+        ((16, 9, 4), (4, 4, 4))
     """

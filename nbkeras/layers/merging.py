@@ -8,6 +8,7 @@ from typing import Annotated, Any, Unpack
 from nbkeras import ops
 from nbkeras.building.layer import Layer, LayerOptions
 from nbkeras.engine import option, structures
+from nbkeras.engine.tensor import Tensor
 
 
 def _broadcast(first: tuple, second: tuple, name: str) -> tuple:
@@ -44,7 +45,11 @@ class Merge(Layer, registered=False):
     input_count: int | None = None
 
     def merge(self, inputs):
-        """The merged tensor of a list of tensors."""
+        """The merged tensor.
+
+        Args:
+            inputs: A list of tensors with the same number of axes.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define merge(self, inputs)")
 
     def _aligned(self, inputs) -> list:
@@ -76,7 +81,12 @@ class Merge(Layer, registered=False):
         return (batches.pop() if len(batches) == 1 else None, *rest)
 
     def compute_mask(self, inputs, mask=None):
-        """A timestep counts if it counts in any input; no mask if an input has none. (Keras 2: in all inputs.)"""
+        """The mask of the output: a step counts if it counts in any input. (Keras 2: in all inputs.)
+
+        Args:
+            inputs: The list of inputs.
+            mask: A list of their masks, or None. The output has no mask if an input has none.
+        """
         masks = _masks(self, inputs, mask)
         return None if any(m is None for m in masks) else reduce(ops.logical_or, masks)
 
@@ -106,14 +116,46 @@ def _mask_like(x):
 
 
 class Add(Merge):
-    """The sum of the inputs."""
+    """The sum of a list of inputs, element by element.
+
+    Call arguments:
+        inputs: A list of tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its
+            batch axis.
+
+    Output shape:
+        The shape that the inputs broadcast to.
+
+    Raises:
+        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
+            broadcast.
+
+    Example:
+        >>> layers.Add()([np.array([[1.0, 2.0]]), np.array([[10.0, 20.0]])]).numpy()
+        array([[11., 22.]], dtype=float32)
+    """
 
     def merge(self, inputs):
         return reduce(ops.add, inputs)
 
 
 class Subtract(Merge):
-    """The first of two inputs minus the second."""
+    """The first of two inputs minus the second, element by element.
+
+    Call arguments:
+        inputs: A list of two tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after
+            its batch axis.
+
+    Output shape:
+        The shape that the inputs broadcast to.
+
+    Raises:
+        ValueError: if the inputs are not a list of two, have different batch sizes, or have shapes that do
+            not broadcast.
+
+    Example:
+        >>> layers.Subtract()([np.array([[1.0, 2.0]]), np.array([[10.0, 20.0]])]).numpy()
+        array([[ -9., -18.]], dtype=float32)
+    """
 
     input_count = 2
 
@@ -122,7 +164,26 @@ class Subtract(Merge):
 
 
 class Multiply(Merge):
-    """The product of the inputs; masked timesteps of an input count as 1, and as 0 where all inputs are masked."""
+    """The product of a list of inputs, element by element.
+
+    A masked step of an input counts as 1. If all inputs have masks, a step that is masked in all of them is
+    0.
+
+    Call arguments:
+        inputs: A list of tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its
+            batch axis.
+
+    Output shape:
+        The shape that the inputs broadcast to.
+
+    Raises:
+        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
+            broadcast.
+
+    Example:
+        >>> layers.Multiply()([np.array([[1.0, 2.0]]), np.array([[10.0, 20.0]])]).numpy()
+        array([[10., 40.]], dtype=float32)
+    """
 
     def merge(self, inputs):
         masks = [_mask_like(x) for x in inputs]
@@ -135,7 +196,23 @@ class Multiply(Merge):
 
 
 class Average(Merge):
-    """The mean of the inputs."""
+    """The mean of a list of inputs, element by element.
+
+    Call arguments:
+        inputs: A list of tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its
+            batch axis.
+
+    Output shape:
+        The shape that the inputs broadcast to.
+
+    Raises:
+        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
+            broadcast.
+
+    Example:
+        >>> layers.Average()([np.array([[1.0, 2.0]]), np.array([[3.0, 6.0]])]).numpy()
+        array([[2., 4.]], dtype=float32)
+    """
 
     def merge(self, inputs):
         return ops.divide(reduce(ops.add, inputs), float(len(inputs)))
@@ -156,21 +233,72 @@ def _select(choose, inputs):
 
 
 class Maximum(Merge):
-    """The largest of the inputs, elementwise; masked timesteps of an input do not count."""
+    """The largest number of a list of inputs, element by element. Masked steps of an input do not count.
+
+    Call arguments:
+        inputs: A list of tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its
+            batch axis.
+
+    Output shape:
+        The shape that the inputs broadcast to.
+
+    Raises:
+        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
+            broadcast.
+
+    Example:
+        >>> layers.Maximum()([np.array([[1.0, 6.0]]), np.array([[3.0, 2.0]])]).numpy()
+        array([[3., 6.]], dtype=float32)
+    """
 
     def merge(self, inputs):
         return _select(ops.maximum, inputs)
 
 
 class Minimum(Merge):
-    """The smallest of the inputs, elementwise; masked timesteps of an input do not count."""
+    """The smallest number of a list of inputs, element by element. Masked steps of an input do not count.
+
+    Call arguments:
+        inputs: A list of tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its
+            batch axis.
+
+    Output shape:
+        The shape that the inputs broadcast to.
+
+    Raises:
+        ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
+            broadcast.
+
+    Example:
+        >>> layers.Minimum()([np.array([[1.0, 6.0]]), np.array([[3.0, 2.0]])]).numpy()
+        array([[1., 2.]], dtype=float32)
+    """
 
     def merge(self, inputs):
         return _select(ops.minimum, inputs)
 
 
 class Concatenate(Layer):
-    """Concatenates the inputs along an axis."""
+    """Puts a list of inputs one after another along an axis.
+
+    Args:
+        axis: The axis along which they are joined, counted from the end if negative.
+
+    Call arguments:
+        inputs: A list of tensors whose shapes are equal except for this axis.
+
+    Output shape:
+        That of the inputs, with the sum of their sizes along the axis.
+
+    Raises:
+        ValueError: if the inputs are not a list, do not have the axis, or differ in another one.
+
+    Example:
+        >>> layers.Concatenate()([np.array([[1.0, 2.0]]), np.array([[3.0]])]).numpy()
+        array([[1., 2., 3.]], dtype=float32)
+        >>> layers.Concatenate(axis=1)([np.ones((2, 3, 4)), np.ones((2, 5, 4))]).shape
+        (2, 8, 4)
+    """
 
     supports_masking = True
 
@@ -204,7 +332,12 @@ class Concatenate(Layer):
         return tuple(merged)
 
     def compute_mask(self, inputs, mask=None):
-        """The concatenated masks; an input without a mask counts everywhere. A timestep counts if any element does."""
+        """The concatenated masks: a step counts if any of its elements does.
+
+        Args:
+            inputs: The list of inputs.
+            mask: A list of their masks, or None. An input without a mask counts everywhere.
+        """
         masks = _masks(self, inputs, mask)
         if all(m is None for m in masks):
             return None
@@ -233,7 +366,30 @@ DotAxes = Annotated[Any, option.kind(_dot_axes, "an integer or two")]
 
 
 class Dot(Layer):
-    """Products of two inputs summed over one axis of each; with normalize, cosine similarity. The output has no mask."""
+    """Products of two inputs, summed over one axis of each, sample by sample. The output has no mask.
+
+    Args:
+        axes: The axis to sum over, or one for each input; never the batch axis.
+        normalize: Whether to divide the inputs by their lengths along the axes: the result is then their
+            cosine similarity.
+
+    Call arguments:
+        inputs: A list of two tensors whose summed axes have the same size.
+
+    Output shape:
+        The axes of the first input, then those of the second, without the summed ones and the second batch
+        axis; (batch, 1) for two matrices.
+
+    Raises:
+        ValueError: if the inputs are not a list of two, lack the axes, or their sizes differ.
+
+    Example:
+        >>> x, y = np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]])
+        >>> layers.Dot(axes=1)([x, y]).numpy()
+        array([[11.]], dtype=float32)
+        >>> layers.Dot(axes=(2, 1))([np.ones((8, 2, 5)), np.ones((8, 5, 3))]).shape
+        (8, 2, 3)
+    """
 
     supports_masking = True
 
@@ -276,44 +432,171 @@ class Dot(Layer):
         return shape if len(shape) > 1 else (*shape, 1)
 
     def compute_mask(self, inputs, mask=None):
+        """None: the output has no mask."""
         return None
 
 
-def add(inputs, **kwargs):
-    """The sum of a list of tensors."""
+def add(inputs: list | tuple, **kwargs) -> Tensor:
+    """The sum of a list of tensors, element by element: the layer Add, made and called.
+
+    Args:
+        inputs: A list of tensors whose shapes broadcast.
+        **kwargs: Arguments of the layer, such as name.
+
+    Returns:
+        A tensor of the shape that the inputs broadcast to; symbolic if they are.
+
+    Raises:
+        ValueError: if the inputs are not a list, or their shapes do not broadcast.
+
+    Example:
+        >>> layers.add([np.array([[1.0, 2.0]]), np.array([[10.0, 20.0]])]).numpy()
+        array([[11., 22.]], dtype=float32)
+    """
     return Add(**kwargs)(inputs)
 
 
-def subtract(inputs, **kwargs):
-    """The first of two tensors minus the second."""
+def subtract(inputs: list | tuple, **kwargs) -> Tensor:
+    """The first of two tensors minus the second, element by element: the layer Subtract, made and called.
+
+    Args:
+        inputs: A list of two tensors whose shapes broadcast.
+        **kwargs: Arguments of the layer, such as name.
+
+    Returns:
+        A tensor of the shape that the inputs broadcast to; symbolic if they are.
+
+    Raises:
+        ValueError: if the inputs are not a list of two, or their shapes do not broadcast.
+
+    Example:
+        >>> layers.subtract([np.array([[1.0, 2.0]]), np.array([[10.0, 20.0]])]).numpy()
+        array([[ -9., -18.]], dtype=float32)
+    """
     return Subtract(**kwargs)(inputs)
 
 
-def multiply(inputs, **kwargs):
-    """The product of a list of tensors."""
+def multiply(inputs: list | tuple, **kwargs) -> Tensor:
+    """The product of a list of tensors, element by element: the layer Multiply, made and called.
+
+    Args:
+        inputs: A list of tensors whose shapes broadcast.
+        **kwargs: Arguments of the layer, such as name.
+
+    Returns:
+        A tensor of the shape that the inputs broadcast to; symbolic if they are.
+
+    Raises:
+        ValueError: if the inputs are not a list, or their shapes do not broadcast.
+
+    Example:
+        >>> layers.multiply([np.array([[1.0, 2.0]]), np.array([[10.0, 20.0]])]).numpy()
+        array([[10., 40.]], dtype=float32)
+    """
     return Multiply(**kwargs)(inputs)
 
 
-def average(inputs, **kwargs):
-    """The mean of a list of tensors."""
+def average(inputs: list | tuple, **kwargs) -> Tensor:
+    """The mean of a list of tensors, element by element: the layer Average, made and called.
+
+    Args:
+        inputs: A list of tensors whose shapes broadcast.
+        **kwargs: Arguments of the layer, such as name.
+
+    Returns:
+        A tensor of the shape that the inputs broadcast to; symbolic if they are.
+
+    Raises:
+        ValueError: if the inputs are not a list, or their shapes do not broadcast.
+
+    Example:
+        >>> layers.average([np.array([[1.0, 2.0]]), np.array([[3.0, 6.0]])]).numpy()
+        array([[2., 4.]], dtype=float32)
+    """
     return Average(**kwargs)(inputs)
 
 
-def maximum(inputs, **kwargs):
-    """The largest of a list of tensors, elementwise."""
+def maximum(inputs: list | tuple, **kwargs) -> Tensor:
+    """The largest number of a list of tensors, element by element: the layer Maximum, made and called.
+
+    Args:
+        inputs: A list of tensors whose shapes broadcast.
+        **kwargs: Arguments of the layer, such as name.
+
+    Returns:
+        A tensor of the shape that the inputs broadcast to; symbolic if they are.
+
+    Raises:
+        ValueError: if the inputs are not a list, or their shapes do not broadcast.
+
+    Example:
+        >>> layers.maximum([np.array([[1.0, 6.0]]), np.array([[3.0, 2.0]])]).numpy()
+        array([[3., 6.]], dtype=float32)
+    """
     return Maximum(**kwargs)(inputs)
 
 
-def minimum(inputs, **kwargs):
-    """The smallest of a list of tensors, elementwise."""
+def minimum(inputs: list | tuple, **kwargs) -> Tensor:
+    """The smallest number of a list of tensors, element by element: the layer Minimum, made and called.
+
+    Args:
+        inputs: A list of tensors whose shapes broadcast.
+        **kwargs: Arguments of the layer, such as name.
+
+    Returns:
+        A tensor of the shape that the inputs broadcast to; symbolic if they are.
+
+    Raises:
+        ValueError: if the inputs are not a list, or their shapes do not broadcast.
+
+    Example:
+        >>> layers.minimum([np.array([[1.0, 6.0]]), np.array([[3.0, 2.0]])]).numpy()
+        array([[1., 2.]], dtype=float32)
+    """
     return Minimum(**kwargs)(inputs)
 
 
-def concatenate(inputs, axis=-1, **kwargs):
-    """Concatenate a list of tensors along an axis."""
+def concatenate(inputs: list | tuple, axis: int = -1, **kwargs) -> Tensor:
+    """A list of tensors, one after another along an axis: the layer Concatenate, made and called.
+
+    Args:
+        inputs: A list of tensors whose shapes are equal except for this axis.
+        axis: The axis along which they are joined, counted from the end if negative.
+        **kwargs: Arguments of the layer, such as name.
+
+    Returns:
+        A tensor with the sum of the inputs' sizes along the axis; symbolic if they are.
+
+    Raises:
+        ValueError: if the inputs are not a list, do not have the axis, or differ in another one.
+
+    Example:
+        >>> layers.concatenate([np.array([[1.0, 2.0]]), np.array([[3.0]])]).numpy()
+        array([[1., 2., 3.]], dtype=float32)
+    """
     return Concatenate(axis=axis, **kwargs)(inputs)
 
 
-def dot(inputs, axes=-1, normalize=False, **kwargs):
-    """Products of two tensors summed over one axis of each."""
+def dot(
+    inputs: list | tuple, axes: int | list[int] | tuple[int, int] = -1, normalize: bool = False, **kwargs
+) -> Tensor:
+    """Products of two tensors, summed over one axis of each, sample by sample: the layer Dot, made and called.
+
+    Args:
+        inputs: A list of two tensors whose summed axes have the same size.
+        axes: The axis to sum over, or one for each input; never the batch axis.
+        normalize: Whether to divide the inputs by their lengths along the axes: the result is then their
+            cosine similarity.
+        **kwargs: Arguments of the layer, such as name.
+
+    Returns:
+        A tensor without the summed axes; (batch, 1) for two matrices. It is symbolic if the inputs are.
+
+    Raises:
+        ValueError: if the inputs are not a list of two, lack the axes, or their sizes differ.
+
+    Example:
+        >>> layers.dot([np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]])], axes=1).numpy()
+        array([[11.]], dtype=float32)
+    """
     return Dot(axes=axes, normalize=normalize, **kwargs)(inputs)

@@ -14,6 +14,15 @@ _Strides = Annotated[Any, option.optional(WindowSize)]
 
 
 class _Pooling(Spatial):
+    """Pooling by windows of one size.
+
+    Args:
+        pool_size: The size of the window.
+        strides: The distance from one window to the next; None for the pool size.
+        padding ('valid' or 'same'): 'valid': only whole windows; 'same': ceil(length / strides) windows, of
+            which those at the ends may reach over the input: places outside it do not count.
+    """
+
     pool_size: tuple
     strides: tuple
 
@@ -49,7 +58,25 @@ class _AveragePooling(_Pooling):
 
 
 class MaxPooling1D(_MaxPooling):
-    """The largest of each `pool_size` steps; strides None: the pool size. padding: 'valid' or 'same'."""
+    """The largest number of each window of sequences, channel by channel.
+
+    Input shape:
+        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
+
+    Output shape:
+        (batch, new steps, channels), or with the channels second. A new length is (length - pool size) //
+        strides + 1 for 'valid', ceil(length / strides) for 'same'.
+
+    Raises:
+        ValueError: if no window fits into the input.
+
+    Example:
+        >>> x = np.array([1.0, 2.0, 3.0, 4.0, 5.0]).reshape(1, 5, 1)
+        >>> layers.MaxPooling1D(2)(x).numpy().ravel()
+        array([2., 4.], dtype=float32)
+        >>> layers.MaxPooling1D(2, padding="same")(x).numpy().ravel()
+        array([2., 4., 5.], dtype=float32)
+    """
 
     rank = 1
 
@@ -58,7 +85,29 @@ class MaxPooling1D(_MaxPooling):
 
 
 class MaxPooling2D(_MaxPooling):
-    """The largest of each window of `pool_size` places; strides None: the pool size. padding: 'valid' or 'same'."""
+    """The largest number of each window of images, channel by channel.
+
+    Args:
+        pool_size: The size of the window: (rows, columns), or an integer for both.
+
+    Input shape:
+        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
+
+    Output shape:
+        (batch, new rows, new columns, channels), or with the channels second. A new length is (length - pool
+        size) // strides + 1 for 'valid', ceil(length / strides) for 'same'.
+
+    Raises:
+        ValueError: if no window fits into the input.
+
+    Example:
+        >>> x = np.arange(1.0, 17.0).reshape(1, 4, 4, 1)  # 1 to 4 in the first row
+        >>> layers.MaxPooling2D(2)(x).numpy()[0, :, :, 0]
+        array([[ 6.,  8.],
+                [14., 16.]], dtype=float32)
+        >>> layers.MaxPooling2D(3, strides=1, padding="same")(x).shape
+        (1, 4, 4, 1)
+    """
 
     def __init__(
         self, pool_size=(2, 2), strides=None, padding="valid", data_format=None, **kwargs: Unpack[LayerOptions]
@@ -67,7 +116,26 @@ class MaxPooling2D(_MaxPooling):
 
 
 class MaxPooling3D(_MaxPooling):
-    """The largest of each window of a volume; strides None: the pool size. padding: 'valid' or 'same'."""
+    """The largest number of each window of volumes, channel by channel.
+
+    Args:
+        pool_size: The size of the window: (depth, rows, columns), or an integer for all three.
+
+    Input shape:
+        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
+        'channels_first'.
+
+    Output shape:
+        (batch, new depth, new rows, new columns, channels), or with the channels second. A new length is
+        (length - pool size) // strides + 1 for 'valid', ceil(length / strides) for 'same'.
+
+    Raises:
+        ValueError: if no window fits into the input.
+
+    Example:
+        >>> layers.MaxPooling3D(2)(np.ones((1, 4, 6, 8, 3))).shape
+        (1, 2, 3, 4, 3)
+    """
 
     rank = 3
 
@@ -78,7 +146,25 @@ class MaxPooling3D(_MaxPooling):
 
 
 class AveragePooling1D(_AveragePooling):
-    """The mean of each `pool_size` steps, padded ones left out; strides None: the pool size. padding: 'valid' or 'same'."""
+    """The mean of each window of sequences, channel by channel.
+
+    Input shape:
+        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
+
+    Output shape:
+        (batch, new steps, channels), or with the channels second. A new length is (length - pool size) //
+        strides + 1 for 'valid', ceil(length / strides) for 'same'.
+
+    Raises:
+        ValueError: if no window fits into the input.
+
+    Example:
+        >>> x = np.array([1.0, 2.0, 3.0, 4.0, 5.0]).reshape(1, 5, 1)
+        >>> layers.AveragePooling1D(2)(x).numpy().ravel()
+        array([1.5, 3.5], dtype=float32)
+        >>> layers.AveragePooling1D(2, padding="same")(x).numpy().ravel()
+        array([1.5, 3.5, 5. ], dtype=float32)
+    """
 
     rank = 1
 
@@ -87,7 +173,29 @@ class AveragePooling1D(_AveragePooling):
 
 
 class AveragePooling2D(_AveragePooling):
-    """The mean of each window, padded places left out; strides None: the pool size. padding: 'valid' or 'same'."""
+    """The mean of each window of images, channel by channel.
+
+    Args:
+        pool_size: The size of the window: (rows, columns), or an integer for both.
+
+    Input shape:
+        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
+
+    Output shape:
+        (batch, new rows, new columns, channels), or with the channels second. A new length is (length - pool
+        size) // strides + 1 for 'valid', ceil(length / strides) for 'same'.
+
+    Raises:
+        ValueError: if no window fits into the input.
+
+    Example:
+        >>> x = np.arange(1.0, 17.0).reshape(1, 4, 4, 1)  # 1 to 4 in the first row
+        >>> layers.AveragePooling2D(2)(x).numpy()[0, :, :, 0]
+        array([[ 3.5,  5.5],
+                [11.5, 13.5]], dtype=float32)
+        >>> layers.AveragePooling2D(3, strides=1, padding="same")(x).shape
+        (1, 4, 4, 1)
+    """
 
     def __init__(
         self, pool_size=(2, 2), strides=None, padding="valid", data_format=None, **kwargs: Unpack[LayerOptions]
@@ -96,7 +204,26 @@ class AveragePooling2D(_AveragePooling):
 
 
 class AveragePooling3D(_AveragePooling):
-    """The mean of each window of a volume, padded places left out; strides None: the pool size. padding: 'valid' or 'same'."""
+    """The mean of each window of volumes, channel by channel.
+
+    Args:
+        pool_size: The size of the window: (depth, rows, columns), or an integer for all three.
+
+    Input shape:
+        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
+        'channels_first'.
+
+    Output shape:
+        (batch, new depth, new rows, new columns, channels), or with the channels second. A new length is
+        (length - pool size) // strides + 1 for 'valid', ceil(length / strides) for 'same'.
+
+    Raises:
+        ValueError: if no window fits into the input.
+
+    Example:
+        >>> layers.AveragePooling3D(2)(np.ones((1, 4, 6, 8, 3))).shape
+        (1, 2, 3, 4, 3)
+    """
 
     rank = 3
 
@@ -107,6 +234,12 @@ class AveragePooling3D(_AveragePooling):
 
 
 class _GlobalPooling(Spatial):
+    """Pooling of all places.
+
+    Args:
+        keepdims: Whether the pooled axes stay, with size 1.
+    """
+
     def __init__(self, data_format=None, keepdims: option.Flag = False, **kwargs: Unpack[LayerOptions]):
         super().__init__(data_format, **kwargs)
         option.keep(self, locals())
@@ -124,25 +257,83 @@ class _GlobalMaxPooling(_GlobalPooling):
 
 
 class GlobalMaxPooling1D(_GlobalMaxPooling):
-    """The largest of all steps: (batch, steps, channels) -> (batch, channels), or (batch, 1, channels) with keepdims."""
+    """The largest number of all steps, for each channel.
+
+    Input shape:
+        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
+
+    Output shape:
+        (batch, channels). With keepdims (batch, 1, channels), or (batch, channels, 1) for 'channels_first'.
+
+    Example:
+        >>> x = np.array([[[1.0, 4.0], [3.0, 0.0]]])
+        >>> layers.GlobalMaxPooling1D()(x).numpy()
+        array([[3., 4.]], dtype=float32)
+    """
 
     rank = 1
 
 
 class GlobalMaxPooling2D(_GlobalMaxPooling):
-    """The largest of all places: (batch, rows, columns, channels) -> (batch, channels); keepdims keeps axes of 1."""
+    """The largest number of all places of an image, for each channel.
+
+    Input shape:
+        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
+
+    Output shape:
+        (batch, channels). With keepdims (batch, 1, 1, channels), or (batch, channels, 1, 1) for
+        'channels_first'.
+
+    Example:
+        >>> layers.GlobalMaxPooling2D()(np.ones((8, 4, 4, 3))).shape
+        (8, 3)
+        >>> layers.GlobalMaxPooling2D(keepdims=True)(np.ones((8, 4, 4, 3))).shape
+        (8, 1, 1, 3)
+    """
 
 
 class GlobalMaxPooling3D(_GlobalMaxPooling):
-    """The largest of all places of a volume: (batch, depth, rows, columns, channels) -> (batch, channels)."""
+    """The largest number of all places of a volume, for each channel.
+
+    Input shape:
+        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
+        'channels_first'.
+
+    Output shape:
+        (batch, channels). With keepdims (batch, 1, 1, 1, channels), or (batch, channels, 1, 1, 1) for
+        'channels_first'.
+
+    Example:
+        >>> layers.GlobalMaxPooling3D()(np.ones((8, 4, 4, 4, 3))).shape
+        (8, 3)
+        >>> layers.GlobalMaxPooling3D(keepdims=True)(np.ones((8, 4, 4, 4, 3))).shape
+        (8, 1, 1, 1, 3)
+    """
 
     rank = 3
 
 
 class GlobalAveragePooling1D(_GlobalPooling):
-    """The mean of all steps: (batch, steps, channels) -> (batch, channels), or (batch, 1, channels) with keepdims.
+    """The mean of all steps, for each channel.
 
-    With a mask, the mean of the steps that count; NaN where none does, as in Keras.
+    With a mask, the mean of the steps that count; NaN if none does, as in Keras. The output has no mask.
+
+    Call arguments:
+        inputs: Sequences.
+        mask: A bool tensor (batch, steps), True for the steps that count; by default the input's mask.
+
+    Input shape:
+        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
+
+    Output shape:
+        (batch, channels). With keepdims (batch, 1, channels), or (batch, channels, 1) for 'channels_first'.
+
+    Example:
+        >>> x = np.array([[[1.0, 4.0], [3.0, 0.0]]])
+        >>> layers.GlobalAveragePooling1D()(x).numpy()
+        array([[2., 2.]], dtype=float32)
+        >>> layers.GlobalAveragePooling1D()(x, mask=np.array([[True, False]])).numpy()
+        array([[1., 4.]], dtype=float32)
     """
 
     rank = 1
@@ -157,6 +348,7 @@ class GlobalAveragePooling1D(_GlobalPooling):
         return total / ops.sum(ops.cast(counts, inputs.dtype), axis=steps, keepdims=self.keepdims)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+        """None: the output has no steps."""
         return None
 
 
@@ -166,10 +358,39 @@ class _GlobalAveragePooling(_GlobalPooling):
 
 
 class GlobalAveragePooling2D(_GlobalAveragePooling):
-    """The mean of all places: (batch, rows, columns, channels) -> (batch, channels); keepdims keeps axes of 1."""
+    """The mean of all places of an image, for each channel.
+
+    Input shape:
+        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
+
+    Output shape:
+        (batch, channels). With keepdims (batch, 1, 1, channels), or (batch, channels, 1, 1) for
+        'channels_first'.
+
+    Example:
+        >>> layers.GlobalAveragePooling2D()(np.ones((8, 4, 4, 3))).shape
+        (8, 3)
+        >>> layers.GlobalAveragePooling2D(keepdims=True)(np.ones((8, 4, 4, 3))).shape
+        (8, 1, 1, 3)
+    """
 
 
 class GlobalAveragePooling3D(_GlobalAveragePooling):
-    """The mean of all places of a volume: (batch, depth, rows, columns, channels) -> (batch, channels)."""
+    """The mean of all places of a volume, for each channel.
+
+    Input shape:
+        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
+        'channels_first'.
+
+    Output shape:
+        (batch, channels). With keepdims (batch, 1, 1, 1, channels), or (batch, channels, 1, 1, 1) for
+        'channels_first'.
+
+    Example:
+        >>> layers.GlobalAveragePooling3D()(np.ones((8, 4, 4, 4, 3))).shape
+        (8, 3)
+        >>> layers.GlobalAveragePooling3D(keepdims=True)(np.ones((8, 4, 4, 4, 3))).shape
+        (8, 1, 1, 1, 3)
+    """
 
     rank = 3

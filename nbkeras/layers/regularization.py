@@ -34,7 +34,11 @@ RateBelowOne = Annotated[float, option.kind(check_rate, "a number at least 0 and
 
 
 class _Random(SameShape):
-    """A layer that draws numbers in training and keeps the shape."""
+    """A layer that draws numbers in training and keeps the shape.
+
+    Args:
+        seed (an integer or None): An integer for the same random numbers in each run; None for others.
+    """
 
     def __init__(self, seed: option.Anything = None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
@@ -43,10 +47,30 @@ class _Random(SameShape):
 
 
 class Dropout(_Random):
-    """Sets elements to 0 with probability `rate` and divides the others by 1 - rate.
+    """Sets random elements to 0 in training, and divides the others by 1 - rate.
 
-    noise_shape: the input's shape with 1 for axes along which elements are dropped together; None in it stands for the
-    input's size. Srivastava et al., 2014.
+    The division keeps the mean of each element. In inference the layer returns its input. Srivastava et al.,
+    2014.
+
+    Args:
+        rate: The probability that an element is set to 0.
+        noise_shape: The input's shape with 1 for axes along which elements are dropped together; None in it
+            stands for the input's size. None drops each element by itself.
+
+    Call arguments:
+        inputs: Numbers of any shape.
+        training: Whether to drop; by default True in `fit`, else False.
+
+    Output shape:
+        That of the input.
+
+    Example:
+        >>> layer = layers.Dropout(0.5, seed=3)
+        >>> layer(np.ones((2, 4)), training=True).numpy()
+        array([[2., 0., 0., 2.],
+               [2., 0., 2., 2.]], dtype=float32)
+        >>> layer(np.ones((1, 4))).numpy()
+        array([[1., 1., 1., 1.]], dtype=float32)
     """
 
     noise_shape: tuple | None
@@ -65,7 +89,11 @@ class Dropout(_Random):
 
 
 class _SpatialDropout(Dropout):
-    """Dropout of whole feature maps (Tompson et al., 2014)."""
+    """Dropout of whole feature maps (Tompson et al., 2014).
+
+    Args:
+        rate: The probability that a channel is set to 0.
+    """
 
     spatial_axes: int
     _left_out = ("noise_shape",)
@@ -86,7 +114,27 @@ class _SpatialDropout(Dropout):
 
 
 class SpatialDropout1D(_SpatialDropout):
-    """Drops whole channels of sequences (batch, steps, channels)."""
+    """Sets whole channels of sequences to 0 in training, and divides the others by 1 - rate.
+
+    Neighboring steps resemble each other, so dropping single elements hides little. In inference the layer
+    returns its input. Tompson et al., 2014.
+
+    Call arguments:
+        inputs: Sequences.
+        training: Whether to drop; by default True in `fit`, else False.
+
+    Input shape:
+        (batch, steps, channels).
+
+    Output shape:
+        That of the input.
+
+    Example:
+        >>> layers.SpatialDropout1D(0.5, seed=3)(np.ones((1, 3, 4)), training=True).numpy()
+        array([[[2., 0., 2., 2.],
+                [2., 0., 2., 2.],
+                [2., 0., 2., 2.]]], dtype=float32)
+    """
 
     spatial_axes = 1
     _left_out = ("data_format",)
@@ -96,19 +144,75 @@ class SpatialDropout1D(_SpatialDropout):
 
 
 class SpatialDropout2D(_SpatialDropout):
-    """Drops whole channels of images (batch, rows, columns, channels), or with the channels second (channels_first)."""
+    """Sets whole channels of images to 0 in training, and divides the others by 1 - rate.
+
+    Neighboring pixels resemble each other, so dropping single elements hides little. In inference the layer
+    returns its input. Tompson et al., 2014.
+
+    Call arguments:
+        inputs: Images.
+        training: Whether to drop; by default True in `fit`, else False.
+
+    Input shape:
+        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
+
+    Output shape:
+        That of the input.
+
+    Example:
+        >>> outputs = layers.SpatialDropout2D(0.5, seed=3)(np.ones((1, 8, 8, 4)), training=True)
+        >>> outputs.numpy().mean(axis=(0, 1, 2))
+        array([2., 0., 2., 2.], dtype=float32)
+    """
 
     spatial_axes = 2
 
 
 class SpatialDropout3D(_SpatialDropout):
-    """Drops whole channels of volumes (batch, a, b, c, channels), or with the channels second (channels_first)."""
+    """Sets whole channels of volumes to 0 in training, and divides the others by 1 - rate.
+
+    Neighboring places resemble each other, so dropping single elements hides little. In inference the layer
+    returns its input. Tompson et al., 2014.
+
+    Call arguments:
+        inputs: Volumes.
+        training: Whether to drop; by default True in `fit`, else False.
+
+    Input shape:
+        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
+        'channels_first'.
+
+    Output shape:
+        That of the input.
+
+    Example:
+        >>> outputs = layers.SpatialDropout3D(0.5, seed=3)(np.ones((1, 4, 4, 4, 4)), training=True)
+        >>> outputs.numpy().mean(axis=(0, 1, 2, 3))
+        array([2., 0., 2., 2.], dtype=float32)
+    """
 
     spatial_axes = 3
 
 
 class GaussianNoise(_Random):
-    """Adds normal noise of mean 0."""
+    """Adds normal noise of mean 0 in training. In inference it returns its input.
+
+    Args:
+        stddev: The standard deviation of the noise.
+
+    Call arguments:
+        inputs: Numbers of any shape.
+        training: Whether to add noise; by default True in `fit`, else False.
+
+    Output shape:
+        That of the input.
+
+    Example:
+        >>> layer = layers.GaussianNoise(0.1, seed=0)
+        >>> outputs = layer(np.ones((100, 100)), training=True).numpy()
+        >>> print(round(float(outputs.mean()), 2), round(float(outputs.std()), 2))
+        1.0 0.1
+    """
 
     def __init__(self, stddev: Deviation, seed=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(seed, **kwargs)
@@ -117,11 +221,31 @@ class GaussianNoise(_Random):
     def call(self, inputs, training=None):
         if not training or self.stddev == 0:
             return inputs
-        return inputs + random.normal(inputs.shape, 0.0, self.stddev, inputs.dtype, self.seed_generator)
+        return inputs + random.normal(inputs.shape, 0.0, self.stddev, self.dtype, self.seed_generator)
 
 
 class GaussianDropout(_Random):
-    """Multiplies by normal noise of mean 1 and standard deviation sqrt(rate / (1 - rate)) (Srivastava et al., 2014)."""
+    """Multiplies by normal noise of mean 1 in training. In inference it returns its input.
+
+    The noise has the standard deviation sqrt(rate / (1 - rate)), that of Dropout with this rate (Srivastava
+    et al., 2014).
+
+    Args:
+        rate: The rate of the Dropout that it stands for.
+
+    Call arguments:
+        inputs: Numbers of any shape.
+        training: Whether to multiply; by default True in `fit`, else False.
+
+    Output shape:
+        That of the input.
+
+    Example:
+        >>> layer = layers.GaussianDropout(0.5, seed=0)
+        >>> outputs = layer(np.ones((100, 100)), training=True).numpy()
+        >>> print(round(float(outputs.mean()), 1), round(float(outputs.std()), 1))
+        1.0 1.0
+    """
 
     def __init__(self, rate: RateBelowOne, seed=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(seed, **kwargs)
@@ -131,11 +255,35 @@ class GaussianDropout(_Random):
         if not training or self.rate == 0:
             return inputs
         stddev = math.sqrt(self.rate / (1 - self.rate))
-        return inputs * random.normal(inputs.shape, 1.0, stddev, inputs.dtype, self.seed_generator)
+        return inputs * random.normal(inputs.shape, 1.0, stddev, self.dtype, self.seed_generator)
 
 
 class AlphaDropout(_Random):
-    """Dropout that keeps mean and variance of SELU's outputs: elements dropped take SELU's lower limit (Klambauer, 2017)."""
+    """Dropout for networks with SELU: it keeps the mean and variance of the inputs.
+
+    In training, random elements take SELU's lower limit, -1.7581; then all are scaled and shifted so that
+    inputs of mean 0 and variance 1 keep both. In inference the layer returns its input. Klambauer et al.,
+    2017.
+
+    Args:
+        rate: The probability that an element is replaced.
+        noise_shape (a list of positive integers or None): The input's shape with 1 for axes along which
+            elements are replaced together; None in it stands for the input's size. None replaces each element
+            by itself.
+
+    Call arguments:
+        inputs: Numbers of any shape, such as the outputs of `selu`.
+        training: Whether to replace elements; by default True in `fit`, else False.
+
+    Output shape:
+        That of the input.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(200, 200))
+        >>> outputs = layers.AlphaDropout(0.2, seed=0)(x, training=True).numpy()
+        >>> print(abs(round(float(outputs.mean()), 1)), round(float(outputs.std()), 1))
+        0.0 1.0
+    """
 
     def __init__(
         self, rate: RateBelowOne, noise_shape: option.Anything = None, seed=None, **kwargs: Unpack[LayerOptions]
@@ -149,13 +297,32 @@ class AlphaDropout(_Random):
         limit = -1.0507009873554804934193349852946 * 1.6732632423543772848170429916717
         shape = self.noise_shape or inputs.shape
         shape = [n if size is None else size for size, n in zip(shape, inputs.shape, strict=True)]
-        kept = random.bernoulli(shape, 1 - self.rate, inputs.dtype, self.seed_generator)
+        kept = random.bernoulli(shape, 1 - self.rate, self.dtype, self.seed_generator)
         scale = ((1 - self.rate) * (1 + self.rate * limit**2)) ** -0.5
         return (inputs * kept + limit * (1 - kept)) * scale - scale * limit * self.rate
 
 
 class ActivityRegularization(SameShape):
-    """Passes its input on and adds l1 * sum(|x|) + l2 * sum(x**2), divided by the batch size, to the loss."""
+    """Returns its input and adds (l1 * sum(|x|) + l2 * sum(x**2)) / batch size to the loss.
+
+    Args:
+        l1 (a number): The factor of the absolute values.
+        l2 (a number): The factor of the squares.
+
+    Input shape:
+        Any.
+
+    Output shape:
+        That of the input.
+
+    Example:
+        >>> layer = layers.ActivityRegularization(l1=0.1)
+        >>> outputs = layer(np.array([[1.0, -2.0], [3.0, 0.0]]))
+        >>> print(round(float(layer.losses[0]), 4))
+        0.3
+    """
+
+    _left_out = ("activity_regularizer",)
 
     def __init__(self, l1: option.Anything = 0.0, l2: option.Anything = 0.0, **kwargs: Unpack[CommonOptions]):
         super().__init__(activity_regularizer=L1L2(l1, l2), **kwargs)

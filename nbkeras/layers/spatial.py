@@ -45,6 +45,7 @@ class Spatial(Layer, registered=False):
         self.input_spec = InputSpec(ndim=self.rank + 2)
 
     def channel_axis(self) -> int:
+        """The axis of the channels: the last one, or 1 for 'channels_first'."""
         return 1 if self.data_format == "channels_first" else self.rank + 1
 
     def space(self) -> range:
@@ -62,6 +63,7 @@ class Spatial(Layer, registered=False):
         return tuple(shape)
 
     def lengths(self, input_shape) -> list:
+        """The input's sizes of the axes that are neither batch nor channels; ValueError for another number of axes."""
         if len(input_shape) != self.rank + 2:
             raise ValueError(
                 f"layer {self.name!r} ({type(self).__name__}) takes {self.rank + 2} axes, received shape {input_shape}"
@@ -70,6 +72,9 @@ class Spatial(Layer, registered=False):
 
 
 def check_lengths(layer: Layer, input_shape, lengths, what: str) -> None:
+    """Raise ValueError if a length of the output is less than 1; what: the option that is too large, for the
+    message.
+    """
     if any(length is not None and length < 1 for length in lengths):
         raise ValueError(
             f"layer {layer.name!r} ({type(layer).__name__}) with {what} leaves nothing of an input of shape "

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from nbkeras import Input, KerasTensor, Model, Sequential, layers, ops, regularizers
+from nbkeras import Input, KerasTensor, Model, Sequential, config, layers, ops, regularizers
 from nbkeras.engine.tensor import GradientTape, as_tensor
 
 RNG = np.random.default_rng(4)
@@ -189,6 +189,16 @@ def test_flatten_keeps_the_batch():
     assert layers.Flatten()(np.ones(3, np.float32)).shape == (3, 1)
     assert layers.Flatten().compute_output_shape((None, 3, None)) == (None, None)
     assert layers.Flatten()(np.ones((2, 3), np.int32)).dtype == np.int32
+
+
+def test_flatten_follows_the_image_data_format():
+    config.set_image_data_format("channels_first")
+    try:
+        assert layers.Flatten().data_format == "channels_first"
+    finally:
+        config.set_image_data_format("channels_last")
+    with pytest.raises(ValueError, match="data_format must be"):
+        layers.Flatten(data_format="last")
 
 
 def test_reshape_keeps_the_batch():

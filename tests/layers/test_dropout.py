@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nbkeras import layers, random, utils
+from nbkeras.engine import documentation
 from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import GradientTape, Variable
 from nbkeras.kernels.runtime import device
@@ -179,3 +180,14 @@ def test_activity_regularization():
 def test_mistakes_are_explained(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("make", [layers.GaussianNoise, layers.GaussianDropout, layers.AlphaDropout])
+def test_noise_on_integers_gives_floats(make):
+    outputs = make(0.5, seed=0)(np.array([[1, 2, 3]]), training=True)
+    assert outputs.dtype == np.float32 and outputs.shape == (1, 3)
+
+
+def test_options_that_a_layer_sets_itself_are_not_documented():
+    names = {name for name, _, _ in documentation.arguments(layers.SpatialDropout1D)}
+    assert {"rate", "seed", "name"} <= names and not names & {"noise_shape", "data_format"}

@@ -200,6 +200,15 @@ def test_floats_that_do_not_tell_rows_apart_are_refused():
             input_matching.check_numbers(np.array([number], "float32"), 2**25, "table", "words")
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_reversed_table_starts_from_given_weights(tied):
+    table, back = np.eye(3, 2, dtype="float32"), np.full((2, 3), 5, "float32")
+    weights = [table] if tied else [table, back]
+    layer = layers.ReversibleEmbedding(3, 2, tie_weights=tied, weights=weights)
+    scores = layer(np.ones((1, 2), "float32"), reverse=True).numpy()
+    assert np.array_equal(scores, np.ones((1, 2)) @ (table.T if tied else back))
+
+
 def test_vectors_are_no_numbers_of_a_reversed_table():
     inputs = layers.Input((4,))
     model = Model(inputs, layers.ReversibleEmbedding(3, 4)(inputs, reverse=True))
