@@ -571,9 +571,9 @@ def sparse_sigmoid(x) -> Tensor:
 def sparsemax(x, axis: int = -1) -> Tensor:
     """A softmax with exact zeros: max(x - tau, 0) along an axis, with Keras 3's tau.
 
-    tau is computed from the k largest elements, those that stay positive in Martins and Astudillo, 2016: the running
-    sums of these k elements are added up, 1 is subtracted, and the result is divided by k. The paper takes only the
-    last running sum, so that its result sums to 1; here, it does so where k is 1.
+    tau is computed from the k largest elements, those that stay positive in Martins and Astudillo, 2016: the
+    running sums of these k elements are added up, 1 is subtracted, and the result is divided by k. The paper takes
+    only the last running sum, so that its result sums to 1; here, it does so where k is 1.
 
     Args:
         x: Numbers of one axis or more; integers become floatx.
