@@ -609,6 +609,8 @@ def saturate_cast(x, dtype) -> Tensor:
     """
     x, target = as_tensor(x), known_dtype(dtype)
     if target.kind not in "iu":
+        if (x.dtype, target) == (np.float64, np.float32):
+            x = clip(x, np.finfo(target).min, np.finfo(target).max)
         return as_tensor(x, target)
     limits = np.iinfo(target)
     low, high = limits.min, limits.max
