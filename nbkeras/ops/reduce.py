@@ -7,8 +7,7 @@ axes with size 1. Means, variances and norms of integers are floatx.
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
+from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import reduce
 from nbkeras.ops import elementwise
@@ -179,7 +178,7 @@ def prod(x, axis=None, keepdims: bool = False, dtype=None) -> Tensor:
         >>> ops.prod([[1, 2], [3, 4]], axis=0).numpy()
         array([3, 8], dtype=int32)
     """
-    x = as_tensor(x, None if dtype is None else np.dtype(dtype))
+    x = as_tensor(x, None if dtype is None else known_dtype(dtype))
     return apply(reduce.prod, reduce.prod_vjp, [x], axes=axes_of("prod", axis, x.ndim), keepdims=keepdims)
 
 
@@ -342,7 +341,7 @@ def cumsum(x, axis: int | None = None, dtype=None) -> Tensor:
         array([[ 1,  3,  6],
                [ 4,  9, 15]], dtype=int32)
     """
-    x, along = one_axis("cumsum", as_tensor(x, None if dtype is None else np.dtype(dtype)), axis)
+    x, along = one_axis("cumsum", as_tensor(x, None if dtype is None else known_dtype(dtype)), axis)
     return apply(reduce.cumsum, reduce.cumsum_vjp, [x], axis=along)
 
 
@@ -366,5 +365,5 @@ def cumprod(x, axis: int | None = None, dtype=None) -> Tensor:
         array([[  1,   2,   6],
                [  4,  20, 120]], dtype=int32)
     """
-    x, along = one_axis("cumprod", as_tensor(x, None if dtype is None else np.dtype(dtype)), axis)
+    x, along = one_axis("cumprod", as_tensor(x, None if dtype is None else known_dtype(dtype)), axis)
     return apply(reduce.cumprod, reduce.cumprod_vjp, [x], axis=along)

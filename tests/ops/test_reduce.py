@@ -191,6 +191,13 @@ MISTAKES = [
     (lambda: ops.max(np.zeros((0, 2)), axis=0), ValueError, "max of no elements"),
     (lambda: ops.argmax(np.zeros((0,))), ValueError, "argmax of no elements"),
     (lambda: ops.norm(X, ord=3), ValueError, "norm: ord 3 is not defined over 3 axes"),
+    (
+        lambda: ops.prod([1.0], dtype="text"),
+        ValueError,
+        "dtype must be a dtype of numbers or booleans, received 'text'",
+    ),
+    (lambda: ops.cumsum([1.0], dtype="float16"), TypeError, "float32 or float64, received float16"),
+    (lambda: ops.cumprod(ops.ones(2), dtype="text"), ValueError, "dtype must be a dtype of numbers"),
 ]
 
 
