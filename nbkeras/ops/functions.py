@@ -82,7 +82,7 @@ def _of_one(ufunc: Callable, slope: Slope, doc: str, dtype: Any = None) -> _OfOn
     """An op of one float tensor; its derivative is slope(x, y)."""
     name = ufunc.__name__
 
-    def function(x):
+    def function(x) -> Tensor:
         return _applied(name, ufunc, (slope,), [as_float(x)], dtype)
 
     return _named(function, name, doc)
@@ -95,7 +95,7 @@ def _of_two(ufunc: np.ufunc, first: Slope, second: Slope, doc: str, of_integers:
     """
     name = ufunc.__name__
 
-    def function(x1, x2):
+    def function(x1, x2) -> Tensor:
         operands = promote(x1, x2)
         check_broadcast(name, *operands)
         if of_integers is not None and operands[0].dtype.kind != "f":

@@ -168,8 +168,8 @@ def prod(x, axis=None, keepdims: bool = False, dtype=None) -> Tensor:
         x: Numbers of any shape.
         axis: The axis or axes of the product; None for all.
         keepdims: Whether these axes stay, with size 1.
-        dtype: The dtype in which the product is computed. None keeps x's; booleans and smaller integers become
-            int32, smaller unsigned integers uint32.
+        dtype: The dtype of the product. None keeps x's, but booleans and smaller integers become int32, smaller
+            unsigned integers uint32.
 
     Raises:
         ValueError: for an axis that x does not have.
@@ -178,8 +178,10 @@ def prod(x, axis=None, keepdims: bool = False, dtype=None) -> Tensor:
         >>> ops.prod([[1, 2], [3, 4]], axis=0).numpy()
         array([3, 8], dtype=int32)
     """
-    x = as_tensor(x, None if dtype is None else known_dtype(dtype))
-    return apply(reduce.prod, reduce.prod_vjp, [x], axes=axes_of("prod", axis, x.ndim), keepdims=keepdims)
+    dtype = None if dtype is None else known_dtype(dtype)
+    x = as_tensor(x, dtype)
+    y = apply(reduce.prod, reduce.prod_vjp, [x], axes=axes_of("prod", axis, x.ndim), keepdims=keepdims)
+    return as_tensor(y, dtype)
 
 
 @op

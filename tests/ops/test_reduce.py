@@ -212,3 +212,4 @@ def test_initial_values_and_dtypes():
     check_op(lambda x: ops.min(x, axis=(0, 2), keepdims=True, initial=-0.3), X)
     np.testing.assert_array_equal(ops.max(np.zeros((0, 2)), axis=0, initial=-1.0), [-1, -1])
     assert ops.prod(np.int32([3, 4]), dtype="float64").dtype == np.float64
+    assert ops.prod([3, 4], dtype="int8").dtype == np.int8
