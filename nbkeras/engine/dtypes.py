@@ -26,11 +26,11 @@ def array_of(value: Any, dtype: Any = None) -> np.ndarray:
 
     Integers beyond int32 become int64, and arrays of float16 become floatx. TypeError for values other than numbers and booleans.
     """
+    target = None if dtype is None else known_dtype(dtype)
     try:
-        array = np.asarray(value, None if dtype is None else known_dtype(dtype))
+        array = np.asarray(value, target)
     except OverflowError:  # from Python integers
-        expected = "any dtype" if dtype is None else known_dtype(dtype)
-        raise ValueError(f"{briefly(value)} does not fit into {expected}") from None
+        raise ValueError(f"{briefly(value)} does not fit into {'any dtype' if target is None else target}") from None
     except (TypeError, ValueError) as error:  # NumPy's errors for texts and for lists of different lengths
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"expected a number, or lists of numbers of one length, received {briefly(value)}") from error

@@ -38,26 +38,89 @@ def _integers(operands: list[Tensor]) -> list[Tensor]:
 
 @op
 def add(x1, x2) -> Tensor:
-    """x1 + x2."""
+    """The sum x1 + x2 of each pair of elements; the operator `+` of tensors.
+
+    Args:
+        x1: Numbers of any shape.
+        x2: Numbers of a shape that broadcasts with x1's.
+
+    Returns:
+        A tensor of the broadcast shape. Floats win over integers; a number, list or array takes the float
+        dtype of a tensor that it meets. The sum of booleans is a boolean, their logical or.
+
+    Raises:
+        ValueError: if the shapes do not broadcast.
+
+    Example:
+        >>> ops.add([[1.0], [2.0]], [10.0, 20.0]).numpy()
+        array([[11., 21.],
+               [12., 22.]], dtype=float32)
+    """
     return apply(elementwise.add, elementwise.add_vjp, _binary("add", x1, x2))
 
 
 @op
 def subtract(x1, x2) -> Tensor:
-    """x1 - x2."""
+    """The difference x1 - x2 of each pair of elements; the operator `-` of tensors.
+
+    Args:
+        x1: Numbers of any shape.
+        x2: Numbers of a shape that broadcasts with x1's.
+
+    Raises:
+        TypeError: if both are booleans.
+        ValueError: if the shapes do not broadcast.
+
+    Example:
+        >>> ops.subtract([3.0, 5.0], 1.0).numpy()
+        array([2., 4.], dtype=float32)
+    """
     operands = _numbers("subtract", _binary("subtract", x1, x2))
     return apply(elementwise.subtract, elementwise.subtract_vjp, operands)
 
 
 @op
 def multiply(x1, x2) -> Tensor:
-    """x1 * x2."""
+    """The product x1 * x2 of each pair of elements; the operator `*` of tensors.
+
+    Args:
+        x1: Numbers of any shape.
+        x2: Numbers of a shape that broadcasts with x1's.
+
+    Returns:
+        A tensor of the broadcast shape and the common dtype. The product of booleans is their logical and.
+
+    Raises:
+        ValueError: if the shapes do not broadcast.
+
+    Example:
+        >>> ops.multiply([[1.0], [2.0]], [3.0, 4.0]).numpy()
+        array([[3., 4.],
+               [6., 8.]], dtype=float32)
+    """
     return apply(elementwise.multiply, elementwise.multiply_vjp, _binary("multiply", x1, x2))
 
 
 @op
 def divide(x1, x2) -> Tensor:
-    """x1 / x2; the result of integers is floatx."""
+    """The quotient x1 / x2 of each pair of elements; the operator `/` of tensors.
+
+    A number divided by 0 gives an infinity, and 0 / 0 gives NaN; `ops.divide_no_nan` gives 0 there.
+
+    Args:
+        x1: Numbers of any shape.
+        x2: Numbers of a shape that broadcasts with x1's.
+
+    Returns:
+        A tensor of the broadcast shape and a float dtype, floatx for integers.
+
+    Raises:
+        ValueError: if the shapes do not broadcast.
+
+    Example:
+        >>> ops.divide([1, 3], 2).numpy()
+        array([0.5, 1.5], dtype=float32)
+    """
     operands = [as_float(x) for x in _binary("divide", x1, x2)]
     return apply(elementwise.divide, elementwise.divide_vjp, operands)
 
@@ -67,20 +130,63 @@ true_divide = divide
 
 @op
 def floor_divide(x1, x2) -> Tensor:
-    """floor(x1 / x2); no gradient."""
+    """The quotient x1 / x2 rounded down; no gradient. The operator `//` of tensors.
+
+    Args:
+        x1: Numbers of any shape.
+        x2: Numbers of a shape that broadcasts with x1's. Integers divided by 0 give 0.
+
+    Returns:
+        A tensor of the broadcast shape and the common dtype, int32 for booleans.
+
+    Example:
+        >>> ops.floor_divide([7, -7], 2).numpy()
+        array([ 3, -4], dtype=int32)
+    """
     operands = _integers(_binary("floor_divide", x1, x2))
     return apply(elementwise.binary, None, operands, ufunc=np.floor_divide)
 
 
 @op
 def mod(x1, x2) -> Tensor:
-    """The remainder x1 - x2 * floor(x1 / x2), with the sign of x2."""
+    """The remainder x1 - x2 * floor(x1 / x2), with the sign of x2; the operator `%` of tensors.
+
+    `ops.fmod` gives the remainder with the sign of x1.
+
+    Args:
+        x1: Numbers of any shape.
+        x2: Numbers of a shape that broadcasts with x1's. The remainder by 0 is 0 for integers, NaN for floats.
+
+    Returns:
+        A tensor of the broadcast shape and the common dtype, int32 for booleans.
+
+    Example:
+        >>> ops.mod([7, -7], 3).numpy()
+        array([1, 2], dtype=int32)
+    """
     return apply(elementwise.mod, elementwise.mod_vjp, _integers(_binary("mod", x1, x2)))
 
 
 @op
 def power(x1, x2) -> Tensor:
-    """x1 ** x2. The exponent has a gradient only where x1 > 0."""
+    """x1 to the power x2; the operator `**` of tensors.
+
+    The exponent has a gradient only where x1 > 0. A negative number to a power that is not whole is NaN.
+
+    Args:
+        x1: Numbers of any shape.
+        x2: Exponents of a shape that broadcasts with x1's.
+
+    Returns:
+        A tensor of the broadcast shape and the common dtype, int32 for booleans.
+
+    Raises:
+        ValueError: for integers to a negative integer power; make x1 a float.
+
+    Example:
+        >>> ops.power([1.0, 2.0, 3.0], 3).numpy()
+        array([ 1.,  8., 27.], dtype=float32)
+    """
     if isinstance(x2, int | float) and x2 == 2:
         return square(x1 if isinstance(x2, int) else as_float(x1))
     return apply(elementwise.power, elementwise.power_vjp, _integers(_binary("power", x1, x2)))
@@ -88,25 +194,68 @@ def power(x1, x2) -> Tensor:
 
 @op
 def maximum(x1, x2) -> Tensor:
-    """The larger of x1 and x2; NaN where either is NaN."""
+    """The larger of x1 and x2, element by element; NaN where either is NaN.
+
+    The gradient goes to the larger element; of two equal elements, each has half of it. `ops.fmax` passes over
+    NaN; `ops.max` is the largest element of one tensor.
+
+    Args:
+        x1: Numbers of any shape.
+        x2: Numbers of a shape that broadcasts with x1's.
+
+    Example:
+        >>> ops.maximum([1.0, 5.0, 2.0], 2.5).numpy()
+        array([2.5, 5. , 2.5], dtype=float32)
+    """
     return apply(elementwise.maximum, elementwise.maximum_vjp, _binary("maximum", x1, x2))
 
 
 @op
 def minimum(x1, x2) -> Tensor:
-    """The smaller of x1 and x2; NaN where either is NaN."""
+    """The smaller of x1 and x2, element by element; NaN where either is NaN.
+
+    The gradient goes to the smaller element; of two equal elements, each has half of it. `ops.fmin` passes over
+    NaN; `ops.min` is the smallest element of one tensor.
+
+    Args:
+        x1: Numbers of any shape.
+        x2: Numbers of a shape that broadcasts with x1's.
+
+    Example:
+        >>> ops.minimum([1.0, 5.0, 2.0], 2.5).numpy()
+        array([1. , 2.5, 2. ], dtype=float32)
+    """
     return apply(elementwise.minimum, elementwise.minimum_vjp, _binary("minimum", x1, x2))
 
 
 @op
 def negative(x) -> Tensor:
-    """-x."""
+    """The number of the opposite sign, -x.
+
+    Args:
+        x: Numbers of any shape; unsigned integers wrap around.
+
+    Raises:
+        TypeError: for booleans.
+
+    Example:
+        >>> ops.negative([1.0, -2.0]).numpy()
+        array([-1.,  2.], dtype=float32)
+    """
     return apply(elementwise.negative, elementwise.negative_vjp, _numbers("negative", [as_tensor(x)]))
 
 
 @op
 def absolute(x) -> Tensor:
-    """|x|."""
+    """The absolute value |x|; its gradient at 0 is 0.
+
+    Args:
+        x: Numbers of any shape; the dtype stays.
+
+    Example:
+        >>> ops.absolute([-1.5, 2.0]).numpy()
+        array([1.5, 2. ], dtype=float32)
+    """
     return apply(elementwise.absolute, elementwise.absolute_vjp, [as_tensor(x)])
 
 
@@ -115,25 +264,57 @@ abs = absolute
 
 @op
 def square(x) -> Tensor:
-    """x * x."""
+    """The square x * x.
+
+    Args:
+        x: Numbers of any shape; the dtype stays, and booleans become int32.
+
+    Example:
+        >>> ops.square([-3.0, 2.0]).numpy()
+        array([9., 4.], dtype=float32)
+    """
     return apply(elementwise.square, elementwise.square_vjp, _integers([as_tensor(x)]))
 
 
 @op
 def reciprocal(x) -> Tensor:
-    """1 / x."""
+    """The reciprocal 1 / x; infinity at 0.
+
+    Args:
+        x: Numbers of any shape; integers become floatx.
+
+    Example:
+        >>> ops.reciprocal([2.0, 4.0]).numpy()
+        array([0.5 , 0.25], dtype=float32)
+    """
     return apply(elementwise.reciprocal, elementwise.reciprocal_vjp, [as_float(x)])
 
 
 @op
 def sqrt(x) -> Tensor:
-    """Square root; NaN below 0."""
+    """The square root; NaN below 0.
+
+    Args:
+        x: Numbers of any shape; integers become floatx.
+
+    Example:
+        >>> ops.sqrt([4.0, 9.0]).numpy()
+        array([2., 3.], dtype=float32)
+    """
     return apply(elementwise.sqrt, elementwise.sqrt_vjp, [as_float(x)])
 
 
 @op
 def rsqrt(x) -> Tensor:
-    """1 / sqrt(x)."""
+    """The reciprocal of the square root, 1 / sqrt(x); infinity at 0, NaN below 0.
+
+    Args:
+        x: Numbers of any shape; integers become floatx.
+
+    Example:
+        >>> ops.rsqrt([4.0, 16.0]).numpy()
+        array([0.5 , 0.25], dtype=float32)
+    """
     return apply(elementwise.rsqrt, elementwise.rsqrt_vjp, [as_float(x)])
 
 
@@ -142,61 +323,141 @@ def rsqrt(x) -> Tensor:
 
 @op
 def exp(x) -> Tensor:
-    """e ** x."""
+    """The exponential function e^x.
+
+    Args:
+        x: Numbers of any shape; integers become floatx.
+
+    Example:
+        >>> ops.exp([0.0, 1.0]).numpy().round(4)
+        array([1.    , 2.7183], dtype=float32)
+    """
     return apply(elementwise.exp, elementwise.exp_vjp, [as_float(x)])
 
 
 @op
 def expm1(x) -> Tensor:
-    """e ** x - 1, accurate near 0."""
+    """e^x - 1, accurate near 0.
+
+    Args:
+        x: Numbers of any shape; integers become floatx.
+
+    Example:
+        >>> print(ops.expm1(1e-10).numpy(), ops.exp(1e-10).numpy() - 1)
+        1e-10 0.0
+    """
     return apply(elementwise.expm1, elementwise.expm1_vjp, [as_float(x)])
 
 
 @op
 def log(x) -> Tensor:
-    """Natural logarithm; -infinity at 0, NaN below 0."""
+    """The natural logarithm; -infinity at 0, NaN below 0.
+
+    Args:
+        x: Numbers of any shape; integers become floatx.
+
+    Example:
+        >>> ops.log([1.0, 10.0]).numpy().round(4)
+        array([0.    , 2.3026], dtype=float32)
+    """
     return apply(elementwise.log, elementwise.log_vjp, [as_float(x)])
 
 
 @op
 def log1p(x) -> Tensor:
-    """log(1 + x), accurate near 0."""
+    """log(1 + x), accurate near 0; -infinity at -1, NaN below -1.
+
+    Args:
+        x: Numbers of any shape; integers become floatx.
+
+    Example:
+        >>> print(ops.log1p(1e-10).numpy(), ops.log(1 + 1e-10).numpy())
+        1e-10 0.0
+    """
     return apply(elementwise.log1p, elementwise.log1p_vjp, [as_float(x)])
 
 
 @op
 def log2(x) -> Tensor:
-    """Logarithm to base 2."""
+    """The logarithm to base 2; -infinity at 0, NaN below 0.
+
+    Args:
+        x: Numbers of any shape; integers become floatx.
+
+    Example:
+        >>> ops.log2([1.0, 8.0]).numpy()
+        array([0., 3.], dtype=float32)
+    """
     return apply(elementwise.log2, elementwise.log2_vjp, [as_float(x)])
 
 
 @op
 def sin(x) -> Tensor:
-    """Sine of radians."""
+    """The sine.
+
+    Args:
+        x: Angles in radians; integers become floatx.
+
+    Example:
+        >>> ops.sin([0.0, np.pi / 2]).numpy()
+        array([0., 1.], dtype=float32)
+    """
     return apply(elementwise.sin, elementwise.sin_vjp, [as_float(x)])
 
 
 @op
 def cos(x) -> Tensor:
-    """Cosine of radians."""
+    """The cosine.
+
+    Args:
+        x: Angles in radians; integers become floatx.
+
+    Example:
+        >>> ops.cos([0.0, np.pi]).numpy()
+        array([ 1., -1.], dtype=float32)
+    """
     return apply(elementwise.cos, elementwise.cos_vjp, [as_float(x)])
 
 
 @op
 def tan(x) -> Tensor:
-    """Tangent of radians."""
+    """The tangent.
+
+    Args:
+        x: Angles in radians; integers become floatx.
+
+    Example:
+        >>> ops.tan([0.0, np.pi / 4]).numpy().round(4)
+        array([0., 1.], dtype=float32)
+    """
     return apply(elementwise.tan, elementwise.tan_vjp, [as_float(x)])
 
 
 @op
 def arctan(x) -> Tensor:
-    """Inverse tangent, in radians."""
+    """The inverse tangent, in radians from -pi/2 to pi/2.
+
+    Args:
+        x: Numbers of any shape; integers become floatx.
+
+    Example:
+        >>> ops.arctan([0.0, 1.0]).numpy().round(4)
+        array([0.    , 0.7854], dtype=float32)
+    """
     return apply(elementwise.arctan, elementwise.arctan_vjp, [as_float(x)])
 
 
 @op
 def erf(x) -> Tensor:
-    """The error function 2 / sqrt(pi) * integral of exp(-t^2) from 0 to x."""
+    """The error function, 2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x.
+
+    Args:
+        x: Numbers of any shape; integers become floatx.
+
+    Example:
+        >>> ops.erf([0.0, 0.5, 3.0]).numpy().round(4)
+        array([0.    , 0.5205, 1.    ], dtype=float32)
+    """
     return apply(elementwise.erf, elementwise.erf_vjp, [as_float(x)])
 
 
@@ -205,25 +466,66 @@ def erf(x) -> Tensor:
 
 @op
 def sign(x) -> Tensor:
-    """-1, 0 or 1; no gradient."""
+    """-1 for negative numbers, 0 for 0, 1 for positive numbers; no gradient.
+
+    Args:
+        x: Numbers of any shape; the dtype stays, and NaN stays NaN.
+
+    Raises:
+        TypeError: for booleans.
+
+    Example:
+        >>> ops.sign([-2.5, 0.0, 7.0]).numpy()
+        array([-1.,  0.,  1.], dtype=float32)
+    """
     return apply(elementwise.unary, None, _numbers("sign", [as_tensor(x)]), ufunc=np.sign)
 
 
 @op
 def floor(x) -> Tensor:
-    """The largest whole number not above x, as a float; no gradient."""
+    """The largest whole number that is not above x; no gradient.
+
+    Args:
+        x: Numbers of any shape; the result is a float, floatx for integers.
+
+    Example:
+        >>> ops.floor([1.7, -1.2]).numpy()
+        array([ 1., -2.], dtype=float32)
+    """
     return apply(elementwise.unary, None, [as_float(x)], ufunc=np.floor)
 
 
 @op
 def ceil(x) -> Tensor:
-    """The smallest whole number not below x, as a float; no gradient."""
+    """The smallest whole number that is not below x; no gradient.
+
+    Args:
+        x: Numbers of any shape; the result is a float, floatx for integers.
+
+    Example:
+        >>> ops.ceil([1.2, -1.7]).numpy()
+        array([ 2., -1.], dtype=float32)
+    """
     return apply(elementwise.unary, None, [as_float(x)], ufunc=np.ceil)
 
 
 @op
 def round(x, decimals: int = 0) -> Tensor:
-    """x rounded to `decimals` decimals, halves to the even neighbour; no gradient."""
+    """x rounded to a number of decimals; a half goes to the even neighbour. No gradient.
+
+    Args:
+        x: Numbers of any shape; the dtype stays.
+        decimals: The number of decimals; -1 rounds to tens.
+
+    Raises:
+        TypeError: for booleans.
+
+    Example:
+        >>> ops.round([0.5, 1.5, 2.6]).numpy()
+        array([0., 2., 3.], dtype=float32)
+        >>> ops.round([123, 186], decimals=-1).numpy()
+        array([120, 190], dtype=int32)
+    """
     decimals = min(max(decimals, -400), 400)  # NumPy multiplies once per decimal; 1e400 is infinite
     return apply(elementwise.round, None, _numbers("round", [as_tensor(x)]), decimals=decimals)
 
@@ -237,79 +539,192 @@ def _compare(ufunc: np.ufunc, x1: Any, x2: Any) -> Tensor:
 
 @op
 def equal(x1, x2) -> Tensor:
-    """x1 == x2."""
+    """True where x1 and x2 are equal; the operator `==` of tensors with values. NaN is equal to nothing.
+
+    Args:
+        x1: Numbers of any shape.
+        x2: Numbers of a shape that broadcasts with x1's.
+
+    Example:
+        >>> ops.equal([1, 2, 3], [1, 0, 3]).numpy()
+        array([ True, False,  True])
+    """
     return _compare(np.equal, x1, x2)
 
 
 @op
 def not_equal(x1, x2) -> Tensor:
-    """x1 != x2."""
+    """True where x1 and x2 differ; the operator `!=` of tensors. NaN differs from everything.
+
+    Args:
+        x1: Numbers of any shape.
+        x2: Numbers of a shape that broadcasts with x1's.
+
+    Example:
+        >>> ops.not_equal([1, 2, 3], [1, 0, 3]).numpy()
+        array([False,  True, False])
+    """
     return _compare(np.not_equal, x1, x2)
 
 
 @op
 def greater(x1, x2) -> Tensor:
-    """x1 > x2."""
+    """True where x1 > x2; the operator `>` of tensors.
+
+    Args:
+        x1: Numbers of any shape.
+        x2: Numbers of a shape that broadcasts with x1's.
+
+    Example:
+        >>> ops.greater([1, 2, 3], 2).numpy()
+        array([False, False,  True])
+    """
     return _compare(np.greater, x1, x2)
 
 
 @op
 def greater_equal(x1, x2) -> Tensor:
-    """x1 >= x2."""
+    """True where x1 >= x2; the operator `>=` of tensors.
+
+    Args:
+        x1: Numbers of any shape.
+        x2: Numbers of a shape that broadcasts with x1's.
+
+    Example:
+        >>> ops.greater_equal([1, 2, 3], 2).numpy()
+        array([False,  True,  True])
+    """
     return _compare(np.greater_equal, x1, x2)
 
 
 @op
 def less(x1, x2) -> Tensor:
-    """x1 < x2."""
+    """True where x1 < x2; the operator `<` of tensors.
+
+    Args:
+        x1: Numbers of any shape.
+        x2: Numbers of a shape that broadcasts with x1's.
+
+    Example:
+        >>> ops.less([1, 2, 3], 2).numpy()
+        array([ True, False, False])
+    """
     return _compare(np.less, x1, x2)
 
 
 @op
 def less_equal(x1, x2) -> Tensor:
-    """x1 <= x2."""
+    """True where x1 <= x2; the operator `<=` of tensors.
+
+    Args:
+        x1: Numbers of any shape.
+        x2: Numbers of a shape that broadcasts with x1's.
+
+    Example:
+        >>> ops.less_equal([1, 2, 3], 2).numpy()
+        array([ True,  True, False])
+    """
     return _compare(np.less_equal, x1, x2)
 
 
 @op
 def logical_and(x1, x2) -> Tensor:
-    """True where both are true (not zero)."""
+    """True where x1 and x2 are both true.
+
+    Args:
+        x1: Booleans, or numbers, which are true if they are not 0.
+        x2: The same, of a shape that broadcasts with x1's.
+
+    Example:
+        >>> ops.logical_and([True, True, False], [True, False, False]).numpy()
+        array([ True, False, False])
+    """
     return _compare(np.logical_and, x1, x2)
 
 
 @op
 def logical_or(x1, x2) -> Tensor:
-    """True where either is true (not zero)."""
+    """True where x1 or x2 is true, or both are.
+
+    Args:
+        x1: Booleans, or numbers, which are true if they are not 0.
+        x2: The same, of a shape that broadcasts with x1's.
+
+    Example:
+        >>> ops.logical_or([True, True, False], [True, False, False]).numpy()
+        array([ True,  True, False])
+    """
     return _compare(np.logical_or, x1, x2)
 
 
 @op
 def logical_xor(x1, x2) -> Tensor:
-    """True where exactly one is true (not zero)."""
+    """True where exactly one of x1 and x2 is true.
+
+    Args:
+        x1: Booleans, or numbers, which are true if they are not 0.
+        x2: The same, of a shape that broadcasts with x1's.
+
+    Example:
+        >>> ops.logical_xor([True, True, False], [True, False, False]).numpy()
+        array([False,  True, False])
+    """
     return _compare(np.logical_xor, x1, x2)
 
 
 @op
 def logical_not(x) -> Tensor:
-    """True where x is false (zero)."""
+    """True where x is false.
+
+    Args:
+        x: Booleans, or numbers, which are true if they are not 0.
+
+    Example:
+        >>> ops.logical_not([True, False]).numpy()
+        array([False,  True])
+    """
     return apply(elementwise.unary, None, [as_tensor(x)], ufunc=np.logical_not, dtype=np.bool_)
 
 
 @op
 def isnan(x) -> Tensor:
-    """True where x is NaN."""
+    """True where x is NaN.
+
+    Args:
+        x: Numbers of any shape.
+
+    Example:
+        >>> ops.isnan([1.0, np.nan, np.inf]).numpy()
+        array([False,  True, False])
+    """
     return apply(elementwise.unary, None, [as_float(x)], ufunc=np.isnan, dtype=np.bool_)
 
 
 @op
 def isinf(x) -> Tensor:
-    """True where x is infinite."""
+    """True where x is infinity or minus infinity.
+
+    Args:
+        x: Numbers of any shape.
+
+    Example:
+        >>> ops.isinf([1.0, np.nan, -np.inf]).numpy()
+        array([False, False,  True])
+    """
     return apply(elementwise.unary, None, [as_float(x)], ufunc=np.isinf, dtype=np.bool_)
 
 
 @op
 def isfinite(x) -> Tensor:
-    """True where x is neither NaN nor infinite."""
+    """True where x is neither NaN nor infinite.
+
+    Args:
+        x: Numbers of any shape.
+
+    Example:
+        >>> ops.isfinite([1.0, np.nan, np.inf]).numpy()
+        array([ True, False, False])
+    """
     return apply(elementwise.unary, None, [as_float(x)], ufunc=np.isfinite, dtype=np.bool_)
 
 
@@ -318,7 +733,25 @@ def isfinite(x) -> Tensor:
 
 @op
 def where(condition, x1=None, x2=None) -> Tensor:
-    """x1 where the condition is true (not zero), else x2; the three broadcast."""
+    """x1 where the condition is true, x2 elsewhere.
+
+    The gradient of an element that was not chosen is 0.
+
+    Args:
+        condition: Booleans, or numbers, which are true if they are not 0.
+        x1: Numbers for where the condition is true.
+        x2: Numbers for where it is false. The three shapes broadcast.
+
+    Returns:
+        A tensor of the broadcast shape, and of the common dtype of x1 and x2.
+
+    Raises:
+        ValueError: without x1 and x2 (`ops.nonzero` gives the positions), or if the shapes do not broadcast.
+
+    Example:
+        >>> ops.where([True, False, True], [1.0, 2.0, 3.0], 0.0).numpy()
+        array([1., 0., 3.], dtype=float32)
+    """
     if x1 is None or x2 is None:
         raise ValueError("where: give x1 and x2; the positions where a condition holds are ops.nonzero(condition)")
     mask = as_tensor(condition, np.bool_)
@@ -339,7 +772,25 @@ def _limits(dtype: np.dtype, low: Any, high: Any) -> tuple[Any, Any]:
 
 @op
 def clip(x, x_min, x_max) -> Tensor:
-    """x limited to at least x_min and at most x_max; x_max wins. Limits are numbers or broadcast with x; None: no limit."""
+    """x limited to the interval from x_min to x_max.
+
+    The gradient passes inside the interval, including its ends, and is 0 outside.
+
+    Args:
+        x: Numbers of any shape; booleans become int32. NaN stays NaN.
+        x_min: The lower limit, a number or a tensor that broadcasts with x; None for no limit.
+        x_max: The upper limit, likewise. It wins where it is below x_min.
+
+    Returns:
+        A tensor of x's dtype; floatx for integers with a limit that is a float.
+
+    Raises:
+        ValueError: if no number of x's integer dtype lies between the limits.
+
+    Example:
+        >>> ops.clip([-1.0, 0.5, 3.0], 0.0, 1.0).numpy()
+        array([0. , 0.5, 1. ], dtype=float32)
+    """
     if all(limit is None or isinstance(limit, int | float | np.number) for limit in (x_min, x_max)):
         (x,) = _integers([as_tensor(x)])
         if x.dtype.kind != "f" and (isinstance(x_min, float | np.floating) or isinstance(x_max, float | np.floating)):
@@ -356,34 +807,106 @@ def clip(x, x_min, x_max) -> Tensor:
 
 @op
 def cast(x, dtype) -> Tensor:
-    """x in another dtype; a float converted to an integer loses its fraction."""
+    """x converted to another dtype.
+
+    A float that becomes an integer loses its fraction. Numbers out of the range of an integer dtype become other
+    numbers (`ops.saturate_cast` takes the nearest one in range). Any number but 0 becomes the boolean True.
+
+    Args:
+        x: Numbers of any shape.
+        dtype: A dtype such as 'float32', 'int64' or 'bool'. Floats of 16 bits are not offered.
+
+    Raises:
+        ValueError: for a name that is no dtype of numbers.
+        TypeError: for floats of 16 bits.
+
+    Example:
+        >>> ops.cast([1.7, -1.7], "int32").numpy()
+        array([ 1, -1], dtype=int32)
+    """
     return as_tensor(as_tensor(x), known_dtype(dtype))
 
 
 @op
 def stop_gradient(variable) -> Tensor:
-    """The tensor as a constant: no gradient flows back through it."""
+    """The tensor as a constant: no gradient flows back through it.
+
+    Args:
+        variable: A tensor, or anything that becomes one.
+
+    Example:
+        >>> x = keras.Variable([3.0])
+        >>> with keras.GradientTape() as tape:
+        ...     y = ops.stop_gradient(x) * x  # the first factor counts as the constant 3
+        >>> tape.gradient(y, x).numpy()
+        array([3.], dtype=float32)
+    """
     return Tensor(as_tensor(variable).data)
 
 
 @op
 def print_tensor(x, message: str = "") -> Tensor:
-    """x unchanged; its value is printed after the message each time the step runs, also when it is replayed."""
+    """x unchanged; its value is printed each time the step runs, also when a recorded step is replayed.
+
+    Args:
+        x: A tensor, or anything that becomes one.
+        message: A text that is printed before the value.
+
+    Example:
+        >>> y = ops.print_tensor([1.0, 2.0], "x is")
+        x is [1. 2.]
+    """
     return apply(elementwise.show, elementwise.show_vjp, [as_tensor(x)], message=message)
 
 
 def convert_to_tensor(x, dtype=None, sparse: bool | None = None, ragged: bool | None = None) -> Tensor:
-    """Convert any array-like to a Tensor, see `as_tensor` in nbkeras/engine/tensor.py. Symbolic tensors pass through."""
+    """A tensor of anything that holds numbers: a number, nested lists, a tensor, an array of NumPy or another library.
+
+    Args:
+        x: Numbers or booleans; a symbolic tensor is returned as it is. Tensors of one shape in a list are stacked,
+            with a gradient.
+        dtype: The dtype of the tensor. None keeps the dtype of an array; Python floats become floatx, Python
+            integers int32 (int64 if they are too large).
+        sparse: False or None: there are no sparse tensors.
+        ragged: False or None: there are no ragged tensors.
+
+    Raises:
+        TypeError: for values that are neither numbers nor booleans.
+        ValueError: for lists of different lengths, and for sparse or ragged tensors.
+
+    Example:
+        >>> ops.convert_to_tensor([[1, 2], [3, 4]])
+        <Tensor shape=(2, 2) dtype=int32, numpy=array([[1, 2],
+               [3, 4]], dtype=int32)>
+    """
     if sparse or ragged:
         raise ValueError("convert_to_tensor: sparse and ragged tensors are not supported, use pad_sequences and masks")
     return x if hasattr(x, "symbolic_op") and dtype is None else cast(x, dtype) if dtype else as_tensor(x)
 
 
 def convert_to_numpy(x) -> np.ndarray:
-    """The value of a tensor as a NumPy array. It makes a recorded step run eagerly."""
+    """The value of a tensor as a NumPy array.
+
+    In a training step, the value is read each time: such a step cannot be recorded and runs eagerly.
+
+    Args:
+        x: A tensor, or anything that becomes one.
+
+    Example:
+        >>> ops.convert_to_numpy(ops.ones(3))
+        array([1., 1., 1.], dtype=float32)
+    """
     return as_tensor(x).numpy()
 
 
 def is_tensor(x) -> bool:
-    """Whether x is a Tensor (or a symbolic one)."""
+    """Whether x is a tensor: one with a value (also a variable), or a symbolic one.
+
+    Args:
+        x: Any object.
+
+    Example:
+        >>> ops.is_tensor(ops.ones(3)), ops.is_tensor(np.ones(3)), ops.is_tensor(keras.Input((3,)))
+        (True, False, True)
+    """
     return isinstance(x, Tensor) or hasattr(x, "symbolic_op")

@@ -7,8 +7,7 @@ axes with size 1. Means, variances and norms of integers are floatx.
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
+from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import reduce
 from nbkeras.ops import elementwise
@@ -24,28 +23,84 @@ def _not_empty(name: str, x: Tensor, axes: tuple[int, ...]) -> None:
 
 @op
 def sum(x, axis=None, keepdims: bool = False) -> Tensor:
-    """Sum over axes; booleans count as 0 and 1."""
+    """The sum of the elements along axes.
+
+    Args:
+        x: Numbers of any shape; booleans count as 0 and 1.
+        axis: The axis or axes to sum over; None for all.
+        keepdims: Whether summed axes stay, with size 1.
+
+    Returns:
+        A tensor without the summed axes, of x's dtype; int32 for booleans and smaller integers, uint32 for smaller
+        unsigned integers.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> ops.sum([[1.0, 2.0], [3.0, 4.0]], axis=0).numpy()
+        array([4., 6.], dtype=float32)
+    """
     x = as_tensor(x)
     return apply(reduce.sum, reduce.sum_vjp, [x], axes=axes_of("sum", axis, x.ndim), keepdims=keepdims)
 
 
 @op
 def mean(x, axis=None, keepdims: bool = False) -> Tensor:
-    """Arithmetic mean over axes."""
+    """The arithmetic mean of the elements along axes; NaN of no elements.
+
+    Args:
+        x: Numbers of any shape; integers and booleans become floatx.
+        axis: The axis or axes of the mean; None for all.
+        keepdims: Whether these axes stay, with size 1.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> ops.mean([[1.0, 2.0], [3.0, 6.0]], axis=1).numpy()
+        array([1.5, 4.5], dtype=float32)
+    """
     x = as_float(x)
     return apply(reduce.mean, reduce.mean_vjp, [x], axes=axes_of("mean", axis, x.ndim), keepdims=keepdims)
 
 
 @op
 def var(x, axis=None, keepdims: bool = False) -> Tensor:
-    """Variance over axes: the mean of (x - mean(x))^2."""
+    """The variance of the elements along axes: the mean of (x - mean(x))^2.
+
+    Args:
+        x: Numbers of any shape; integers and booleans become floatx.
+        axis: The axis or axes of the mean; None for all.
+        keepdims: Whether these axes stay, with size 1.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> ops.var([[1.0, 3.0], [5.0, 5.0]], axis=1).numpy()
+        array([1., 0.], dtype=float32)
+    """
     x = as_float(x)
     return apply(reduce.var, reduce.var_vjp, [x], axes=axes_of("var", axis, x.ndim), keepdims=keepdims)
 
 
 @op
 def std(x, axis=None, keepdims: bool = False) -> Tensor:
-    """Standard deviation over axes: sqrt(var(x))."""
+    """The standard deviation of the elements along axes: the square root of `ops.var`.
+
+    Args:
+        x: Numbers of any shape; integers and booleans become floatx.
+        axis: The axis or axes of the mean; None for all.
+        keepdims: Whether these axes stay, with size 1.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> ops.std([[1.0, 3.0], [5.0, 5.0]], axis=1).numpy()
+        array([1., 0.], dtype=float32)
+    """
     return elementwise.sqrt(var(x, axis, keepdims))
 
 
@@ -63,46 +118,152 @@ def _extremum(name: str, kernel: Callable, pair: Callable, x: Any, axis: Any, ke
 
 @op
 def max(x, axis=None, keepdims: bool = False, initial: Any = None) -> Tensor:
-    """Largest element over axes, including `initial` if it is given; equal elements share the gradient."""
+    """The largest element along axes; NaN if there is one. Equal elements share the gradient.
+
+    `ops.maximum` compares two tensors; `ops.argmax` gives the position.
+
+    Args:
+        x: Numbers of any shape; the dtype stays.
+        axis: The axis or axes to look along; None for all.
+        keepdims: Whether these axes stay, with size 1.
+        initial: A number that takes part in each comparison, and is the result where there are no elements.
+
+    Raises:
+        ValueError: for an axis that x does not have, or, without `initial`, for an axis of size 0.
+
+    Example:
+        >>> ops.max([[1.0, 5.0], [3.0, 2.0]], axis=1).numpy()
+        array([5., 3.], dtype=float32)
+    """
     return _extremum("max", reduce.max, elementwise.maximum, x, axis, keepdims, initial)
 
 
 @op
 def min(x, axis=None, keepdims: bool = False, initial: Any = None) -> Tensor:
-    """Smallest element over axes, including `initial` if it is given; equal elements share the gradient."""
+    """The smallest element along axes; NaN if there is one. Equal elements share the gradient.
+
+    `ops.minimum` compares two tensors; `ops.argmin` gives the position.
+
+    Args:
+        x: Numbers of any shape; the dtype stays.
+        axis: The axis or axes to look along; None for all.
+        keepdims: Whether these axes stay, with size 1.
+        initial: A number that takes part in each comparison, and is the result where there are no elements.
+
+    Raises:
+        ValueError: for an axis that x does not have, or, without `initial`, for an axis of size 0.
+
+    Example:
+        >>> ops.min([[1.0, 5.0], [3.0, 2.0]], axis=1).numpy()
+        array([1., 2.], dtype=float32)
+    """
     return _extremum("min", reduce.min, elementwise.minimum, x, axis, keepdims, initial)
 
 
 @op
 def prod(x, axis=None, keepdims: bool = False, dtype=None) -> Tensor:
-    """Product over axes."""
-    x = as_tensor(x, None if dtype is None else np.dtype(dtype))
-    return apply(reduce.prod, reduce.prod_vjp, [x], axes=axes_of("prod", axis, x.ndim), keepdims=keepdims)
+    """The product of the elements along axes.
+
+    Args:
+        x: Numbers of any shape.
+        axis: The axis or axes of the product; None for all.
+        keepdims: Whether these axes stay, with size 1.
+        dtype: The dtype of the product. None keeps x's, but booleans and smaller integers become int32, smaller
+            unsigned integers uint32.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> ops.prod([[1, 2], [3, 4]], axis=0).numpy()
+        array([3, 8], dtype=int32)
+    """
+    dtype = None if dtype is None else known_dtype(dtype)
+    x = as_tensor(x, dtype)
+    y = apply(reduce.prod, reduce.prod_vjp, [x], axes=axes_of("prod", axis, x.ndim), keepdims=keepdims)
+    return as_tensor(y, dtype)
 
 
 @op
 def any(x, axis=None, keepdims: bool = False) -> Tensor:
-    """Whether any element over axes is true (not zero); no gradient."""
+    """Whether any element along axes is true; no gradient.
+
+    Args:
+        x: Booleans, or numbers, which are true if they are not 0.
+        axis: The axis or axes to look along; None for all.
+        keepdims: Whether these axes stay, with size 1.
+
+    Returns:
+        A tensor of bool without these axes; False of no elements.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> ops.any([[True, False], [False, False]], axis=1).numpy()
+        array([ True, False])
+    """
     x = as_tensor(x)
     return apply(reduce.any, None, [x], axes=axes_of("any", axis, x.ndim), keepdims=keepdims)
 
 
 @op
 def all(x, axis=None, keepdims: bool = False) -> Tensor:
-    """Whether all elements over axes are true (not zero); no gradient."""
+    """Whether all elements along axes are true; no gradient.
+
+    Args:
+        x: Booleans, or numbers, which are true if they are not 0.
+        axis: The axis or axes to look along; None for all.
+        keepdims: Whether these axes stay, with size 1.
+
+    Returns:
+        A tensor of bool without these axes; True of no elements.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> ops.all([[True, True], [True, False]], axis=1).numpy()
+        array([ True, False])
+    """
     x = as_tensor(x)
     return apply(reduce.all, None, [x], axes=axes_of("all", axis, x.ndim), keepdims=keepdims)
 
 
 @op
 def count_nonzero(x, axis=None) -> Tensor:
-    """The number of elements over axes that are not zero, int32; no gradient."""
+    """The number of elements along axes that are not 0, in int32; no gradient.
+
+    Args:
+        x: Numbers of any shape.
+        axis: The axis or axes to count along; None for all.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> ops.count_nonzero([[0, 1], [2, 3]], axis=0).numpy()
+        array([1, 2], dtype=int32)
+    """
     return sum(elementwise.not_equal(x, 0), axis)
 
 
 @op
 def logsumexp(x, axis=None, keepdims: bool = False) -> Tensor:
-    """log(sum(exp(x))) over axes, without overflow."""
+    """log(sum(e^x)) along axes, without overflow: a smooth maximum.
+
+    Args:
+        x: Numbers of any shape; integers become floatx.
+        axis: The axis or axes to sum over; None for all.
+        keepdims: Whether summed axes stay, with size 1.
+
+    Raises:
+        ValueError: for an axis that x does not have, or of size 0.
+
+    Example:
+        >>> ops.logsumexp([[0.0, 0.0], [1.0, 90.0]], axis=1).numpy().round(4)
+        array([ 0.6931, 90.    ], dtype=float32)
+    """
     x = as_float(x)
     axes = axes_of("logsumexp", axis, x.ndim)
     _not_empty("logsumexp", x, axes)
@@ -120,25 +281,91 @@ def _position(name: str, kernel: Callable, x: Tensor, axis: int | None, keepdims
 
 @op
 def argmax(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Position of the (first) largest element along an axis, int32; in the flat tensor for axis None."""
+    """The position of the largest element along an axis, the first of equal ones; no gradient.
+
+    Args:
+        x: Numbers of any shape.
+        axis: The axis to look along; None for the position in the flat tensor.
+        keepdims: Whether the axis stays, with size 1; for None, all of them.
+
+    Returns:
+        A tensor of int32.
+
+    Raises:
+        ValueError: for an axis that x does not have, or of size 0.
+
+    Example:
+        >>> ops.argmax([[1.0, 5.0, 2.0], [4.0, 3.0, 4.0]], axis=1).numpy()
+        array([1, 0], dtype=int32)
+    """
     return _position("argmax", reduce.argmax, as_tensor(x), axis, keepdims)
 
 
 @op
 def argmin(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Position of the (first) smallest element along an axis, int32; in the flat tensor for axis None."""
+    """The position of the smallest element along an axis, the first of equal ones; no gradient.
+
+    Args:
+        x: Numbers of any shape.
+        axis: The axis to look along; None for the position in the flat tensor.
+        keepdims: Whether the axis stays, with size 1; for None, all of them.
+
+    Returns:
+        A tensor of int32.
+
+    Raises:
+        ValueError: for an axis that x does not have, or of size 0.
+
+    Example:
+        >>> ops.argmin([[1.0, 5.0, 2.0], [4.0, 3.0, 3.0]], axis=1).numpy()
+        array([0, 1], dtype=int32)
+    """
     return _position("argmin", reduce.argmin, as_tensor(x), axis, keepdims)
 
 
 @op
 def cumsum(x, axis: int | None = None, dtype=None) -> Tensor:
-    """Running sums along an axis; of the flat tensor for axis None."""
-    x, along = one_axis("cumsum", as_tensor(x, None if dtype is None else np.dtype(dtype)), axis)
+    """The running sums along an axis.
+
+    Args:
+        x: Numbers of any shape; booleans count as 0 and 1.
+        axis: The axis to sum along; None for the flat tensor.
+        dtype: The dtype in which sums are computed. None keeps x's; booleans become int32.
+
+    Returns:
+        A tensor of x's shape; of one axis for axis None.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> ops.cumsum([[1, 2, 3], [4, 5, 6]], axis=1).numpy()
+        array([[ 1,  3,  6],
+               [ 4,  9, 15]], dtype=int32)
+    """
+    x, along = one_axis("cumsum", as_tensor(x, None if dtype is None else known_dtype(dtype)), axis)
     return apply(reduce.cumsum, reduce.cumsum_vjp, [x], axis=along)
 
 
 @op
 def cumprod(x, axis: int | None = None, dtype=None) -> Tensor:
-    """Running products along an axis; of the flat tensor for axis None."""
-    x, along = one_axis("cumprod", as_tensor(x, None if dtype is None else np.dtype(dtype)), axis)
+    """The running products along an axis.
+
+    Args:
+        x: Numbers of any shape.
+        axis: The axis to multiply along; None for the flat tensor.
+        dtype: The dtype in which products are computed. None keeps x's; booleans become int32.
+
+    Returns:
+        A tensor of x's shape; of one axis for axis None.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> ops.cumprod([[1, 2, 3], [4, 5, 6]], axis=1).numpy()
+        array([[  1,   2,   6],
+               [  4,  20, 120]], dtype=int32)
+    """
+    x, along = one_axis("cumprod", as_tensor(x, None if dtype is None else known_dtype(dtype)), axis)
     return apply(reduce.cumprod, reduce.cumprod_vjp, [x], axis=along)

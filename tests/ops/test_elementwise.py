@@ -160,6 +160,8 @@ def test_variables_are_made_as_in_keras():
         Variable("ones")
     with pytest.raises(TypeError, match=r"write Variable\(value, name='w'\)"):
         Variable(1.0, "w")
+    with pytest.raises(TypeError, match="float32 or float64, received float16"):
+        Variable([1.0], dtype="float16")
 
 
 def gradients(function, *values):

@@ -191,6 +191,13 @@ MISTAKES = [
     (lambda: ops.max(np.zeros((0, 2)), axis=0), ValueError, "max of no elements"),
     (lambda: ops.argmax(np.zeros((0,))), ValueError, "argmax of no elements"),
     (lambda: ops.norm(X, ord=3), ValueError, "norm: ord 3 is not defined over 3 axes"),
+    (
+        lambda: ops.prod([1.0], dtype="text"),
+        ValueError,
+        "dtype must be a dtype of numbers or booleans, received 'text'",
+    ),
+    (lambda: ops.cumsum([1.0], dtype="float16"), TypeError, "float32 or float64, received float16"),
+    (lambda: ops.cumprod(ops.ones(2), dtype="text"), ValueError, "dtype must be a dtype of numbers"),
 ]
 
 
@@ -205,3 +212,4 @@ def test_initial_values_and_dtypes():
     check_op(lambda x: ops.min(x, axis=(0, 2), keepdims=True, initial=-0.3), X)
     np.testing.assert_array_equal(ops.max(np.zeros((0, 2)), axis=0, initial=-1.0), [-1, -1])
     assert ops.prod(np.int32([3, 4]), dtype="float64").dtype == np.float64
+    assert ops.prod([3, 4], dtype="int8").dtype == np.int8

@@ -125,6 +125,8 @@ def test_nan_and_integers():
     np.testing.assert_array_equal(ops.saturate_cast(x, "int32")[3], 2**31 - 1)
     np.testing.assert_array_equal(ops.saturate_cast(np.array([-5, 400]), "int8"), [-5, 127])
     assert ops.saturate_cast(np.float64(1.5), None).dtype == "float32"
+    largest = np.finfo(np.float32).max
+    np.testing.assert_array_equal(ops.saturate_cast(np.array([-np.inf, 1e300]), "float32"), [-largest, largest])
 
 
 @pytest.mark.parametrize("arguments", [(), (4,), (5, (-1.0, 0.5))])
