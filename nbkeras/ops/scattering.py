@@ -303,5 +303,6 @@ def bincount(x, weights=None, minlength: int = 0, sparse: bool = False) -> Tenso
         return segment_sum(counted, numbers, length)
     rows = numbers.shape[0]
     offsets = as_tensor(np.arange(rows)[:, None] * length)
-    flat = segment_sum(reshape(counted, (-1,)), reshape(elementwise.add(numbers, offsets), (-1,)), rows * length)
+    places = elementwise.where(elementwise.less(numbers, 0), -1, elementwise.add(numbers, offsets))
+    flat = segment_sum(reshape(counted, (-1,)), reshape(places, (-1,)), rows * length)
     return reshape(flat, (rows, length))

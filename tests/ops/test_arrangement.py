@@ -185,6 +185,7 @@ def test_shapes_that_depend_on_values():
         np.testing.assert_array_equal(got, want)
     np.testing.assert_array_equal(ops.unique(x, size=6, fill_value=-1), [0, 1, 3, 5, -1, -1])
     np.testing.assert_array_equal(ops.bincount(x[0], minlength=8), np.bincount(x[0], minlength=8))
+    np.testing.assert_array_equal(ops.bincount([[0, 1], [-1, 0]]), [[1, 1], [1, 0]])  # a negative number is not counted
     weights = np.arange(6.0).reshape(2, 3)
     np.testing.assert_array_equal(
         ops.bincount(x, weights), [np.bincount(a, b, 6) for a, b in zip(x, weights, strict=True)]
