@@ -224,6 +224,9 @@ def test_in_a_model():
 def test_segments_as_many_as_there_are_numbers():
     np.testing.assert_array_equal(ops.segment_sum([1.0, 2.0, 4.0], [0, 2, 0]), [5, 0, 2])
     assert ops.segment_max(np.zeros((0, 3)), np.zeros(0, "int32")).shape == (0, 3)
+    truths = np.array([True, False, True])
+    np.testing.assert_array_equal(ops.segment_max(truths, [0, 0, 2], 4), [True, False, True, False])
+    np.testing.assert_array_equal(ops.segment_min(truths, [0, 0, 2], 4), [False, True, True, True])
 
 
 ERRORS = [
