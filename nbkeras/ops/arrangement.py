@@ -548,6 +548,8 @@ def _check_block(name: str, block_size: int) -> None:
 def depth_to_space(x, block_size: int, data_format: str | None = "channels_last") -> Tensor:
     """Rearrange channels into blocks of pixels, for a larger image: the inverse of `space_to_depth`.
 
+    The order of the deep channels is (row, column, channel); (channel, row, column) for channels first.
+
     Args:
         x: Images of shape (n, h, w, b * b * c), where b is the block size; (n, b * b * c, h, w) for channels first.
         block_size: The height and width of a block, at least 2.
@@ -574,6 +576,8 @@ def depth_to_space(x, block_size: int, data_format: str | None = "channels_last"
 @op
 def space_to_depth(x, block_size: int, data_format: str | None = "channels_last") -> Tensor:
     """Rearrange blocks of pixels into channels, for a smaller image: the inverse of `depth_to_space`.
+
+    The order of the deep channels is (row, column, channel); (channel, row, column) for channels first.
 
     Args:
         x: Images of shape (n, h * b, w * b, c), where b is the block size; (n, c, h * b, w * b) for channels first.
