@@ -13,18 +13,70 @@ from nbkeras.ops.shape import broadcast_to, sizes_of
 
 
 def zeros(shape, dtype=None) -> Tensor:
-    """Zeros of a shape, floatx by default."""
+    """A tensor of zeros.
+
+    Args:
+        shape: A tuple of sizes, or one size.
+        dtype: The dtype; None for `config.floatx()`.
+
+    Returns:
+        A tensor of that shape and dtype.
+
+    Raises:
+        TypeError: for sizes that are not integers, or floats other than float32 and float64.
+
+    Example:
+        >>> ops.zeros((2, 3)).numpy()
+        array([[0., 0., 0.],
+               [0., 0., 0.]], dtype=float32)
+    """
     return as_tensor(np.zeros(_sizes("zeros", shape), known_dtype(dtype)))
 
 
 def ones(shape, dtype=None) -> Tensor:
-    """Ones of a shape, floatx by default."""
+    """A tensor of ones.
+
+    Args:
+        shape: A tuple of sizes, or one size.
+        dtype: The dtype; None for `config.floatx()`.
+
+    Returns:
+        A tensor of that shape and dtype.
+
+    Raises:
+        TypeError: for sizes that are not integers, or floats other than float32 and float64.
+
+    Example:
+        >>> ops.ones(3, dtype="int32").numpy()
+        array([1, 1, 1], dtype=int32)
+    """
     return as_tensor(np.ones(_sizes("ones", shape), known_dtype(dtype)))
 
 
 @op
 def full(shape, fill_value, dtype=None) -> Tensor:
-    """A tensor filled with one number (or with a tensor that broadcasts to the shape), floatx by default."""
+    """A tensor filled with one value.
+
+    Args:
+        shape: A tuple of sizes, or one size.
+        fill_value: A number, or numbers or a tensor that broadcast to the shape.
+        dtype: The dtype; None for `config.floatx()`, also if fill_value is an integer.
+
+    Returns:
+        A tensor of that shape and dtype.
+
+    Raises:
+        TypeError: for sizes that are not integers, or floats other than float32 and float64.
+        ValueError: for a fill_value that does not broadcast to the shape.
+
+    Example:
+        >>> ops.full((2, 3), 7, dtype="int32").numpy()
+        array([[7, 7, 7],
+               [7, 7, 7]], dtype=int32)
+        >>> ops.full((2, 2), [1.0, 2.0]).numpy()
+        array([[1., 2.],
+               [1., 2.]], dtype=float32)
+    """
     if isinstance(fill_value, Tensor):
         return broadcast_to(as_tensor(fill_value, known_dtype(dtype)), shape)
     found = known_dtype(dtype)
@@ -39,25 +91,87 @@ def _sizes(name: str, shape: Any) -> tuple[int, ...]:
 
 @op
 def zeros_like(x, dtype=None) -> Tensor:
-    """Zeros of x's shape, in x's dtype or another."""
+    """Zeros in the shape of x.
+
+    Args:
+        x: A tensor of any shape and dtype.
+        dtype: The dtype; None for x's.
+
+    Returns:
+        A tensor of x's shape.
+
+    Example:
+        >>> ops.zeros_like([[1, 2], [3, 4]]).numpy()
+        array([[0, 0],
+               [0, 0]], dtype=int32)
+    """
     return full_like(x, 0, dtype)
 
 
 @op
 def ones_like(x, dtype=None) -> Tensor:
-    """Ones of x's shape, in x's dtype or another."""
+    """Ones in the shape of x.
+
+    Args:
+        x: A tensor of any shape and dtype.
+        dtype: The dtype; None for x's.
+
+    Returns:
+        A tensor of x's shape.
+
+    Example:
+        >>> ops.ones_like([[1, 2], [3, 4]], dtype="float32").numpy()
+        array([[1., 1.],
+               [1., 1.]], dtype=float32)
+    """
     return full_like(x, 1, dtype)
 
 
 @op
 def full_like(x, fill_value, dtype=None) -> Tensor:
-    """A tensor of x's shape filled with one number, in x's dtype or another."""
+    """A tensor in the shape of x, filled with one value.
+
+    Args:
+        x: A tensor of any shape and dtype.
+        fill_value: A number, or numbers or a tensor that broadcast to x's shape. It is converted to the dtype.
+        dtype: The dtype; None for x's.
+
+    Returns:
+        A tensor of x's shape.
+
+    Raises:
+        ValueError: for a fill_value that does not broadcast to x's shape.
+
+    Example:
+        >>> ops.full_like([[1, 2], [3, 4]], 9).numpy()
+        array([[9, 9],
+               [9, 9]], dtype=int32)
+    """
     x = as_tensor(x)
     return full(x.shape, fill_value, x.dtype if dtype is None else dtype)
 
 
 def arange(start, stop=None, step=None, dtype=None) -> Tensor:
-    """start, start + step, ... below stop; 0, 1, ... below start if only one argument is given. int32 or floatx by default."""
+    """Evenly spaced numbers: start, start + step, ... up to stop, without stop.
+
+    Args:
+        start: The first number; if stop is None it is the end, and the first number is 0.
+        stop: The end, which is left out.
+        step: The distance between neighbours, maybe negative; None for 1.
+        dtype: The dtype; None for int32 if all arguments are integers, else `config.floatx()`.
+
+    Returns:
+        A tensor of one axis.
+
+    Raises:
+        ZeroDivisionError: for step 0.
+
+    Example:
+        >>> ops.arange(4).numpy()
+        array([0, 1, 2, 3], dtype=int32)
+        >>> ops.arange(1.0, 0.0, -0.25).numpy()
+        array([1.  , 0.75, 0.5 , 0.25], dtype=float32)
+    """
     first, end = (0, start) if stop is None else (start, stop)
     step = 1 if step is None else step
     if dtype is None:
@@ -69,6 +183,24 @@ def arange(start, stop=None, step=None, dtype=None) -> Tensor:
 
 
 def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
-    """Ones on the k-th diagonal of an (N, M) matrix, zeros elsewhere."""
+    """A matrix with ones on a diagonal and zeros elsewhere.
+
+    Args:
+        N: The number of rows.
+        M: The number of columns; None for N.
+        k: The distance of the diagonal above the main diagonal; negative below it.
+        dtype: The dtype; None for `config.floatx()`.
+
+    Returns:
+        A tensor of shape (N, M).
+
+    Example:
+        >>> ops.eye(2).numpy()
+        array([[1., 0.],
+               [0., 1.]], dtype=float32)
+        >>> ops.eye(2, 3, k=1, dtype="int32").numpy()
+        array([[0, 1, 0],
+               [0, 0, 1]], dtype=int32)
+    """
     load_budget.take_briefly(8 * N * (N if M is None else M), f"eye({N}, {M})")
     return as_tensor(np.eye(N, M, k, known_dtype(dtype)))

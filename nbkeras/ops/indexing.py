@@ -32,9 +32,29 @@ from nbkeras.ops.shape import (
 
 @op
 def getitem(x, key) -> Tensor:
-    """x[key]: integers, slices with steps, None, Ellipsis, and arrays or tensors of integers or booleans, as in NumPy.
+    """The part `x[key]` of a tensor, as in NumPy.
 
-    The number of True booleans is read, so a step that indexes by booleans is not recorded.
+    Args:
+        x: A tensor of any dtype.
+        key: An integer, a slice, None (a new axis), Ellipsis, an array or tensor of integers or booleans, or a tuple
+            of these. The number of True booleans is read, so a step that indexes by booleans is not recorded.
+
+    Returns:
+        A tensor of x's dtype.
+
+    Raises:
+        TypeError: for a key that is none of these, such as a float or a single bool.
+        IndexError: for an index out of range, too many indices, or a mask of another shape.
+
+    Example:
+        >>> x = ops.array([[1, 2, 3], [4, 5, 6]])
+        >>> ops.getitem(x, (0, slice(None, None, 2))).numpy()
+        array([1, 3], dtype=int32)
+        >>> x[:, [2, 0]].numpy()
+        array([[3, 1],
+               [6, 4]], dtype=int32)
+        >>> x[x > 4].numpy()
+        array([5, 6], dtype=int32)
     """
     x = as_tensor(x)
     parts = _without_masks(x, list(key) if isinstance(key, tuple) else [key])
@@ -127,9 +147,30 @@ def _indices(name: str, indices: Any) -> Tensor:
 
 @op
 def take(x, indices, axis: int | None = None) -> Tensor:
-    """The elements at `indices` along an axis (of the flat tensor for axis None); negative indices count from the end.
+    """The elements at given positions along an axis.
 
-    Shapes: (a, n, b) and indices (i, j) give (a, i, j, b). IndexError if an index is out of range.
+    Gradients add up where an element is taken more than once.
+
+    Args:
+        x: A tensor of any dtype.
+        indices: Integers of any shape; negative ones count from the end.
+        axis: The axis to take from; None for the flat tensor.
+
+    Returns:
+        A tensor of x's dtype, in whose shape the indices' shape replaces the axis: (a, n, b) and indices (i, j) give
+        (a, i, j, b).
+
+    Raises:
+        TypeError: for indices that are not integers.
+        IndexError: for an index out of range.
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> ops.take([[1, 2], [3, 4], [5, 6]], [2, 0], axis=0).numpy()
+        array([[5, 6],
+               [1, 2]], dtype=int32)
+        >>> ops.take([10, 20, 30], [[0, -1]]).numpy()
+        array([[10, 30]], dtype=int32)
     """
     index = _indices("take", indices)
     x, along = one_axis("take", as_tensor(x), axis)
@@ -138,7 +179,28 @@ def take(x, indices, axis: int | None = None) -> Tensor:
 
 @op
 def take_along_axis(x, indices, axis: int | None = None) -> Tensor:
-    """One element for each index: y[i, j] = x[i, indices[i, j]] for the last axis of two; the other sizes broadcast."""
+    """One element for each index along an axis: y[i, j] = x[i, indices[i, j]] for the last axis of two.
+
+    Args:
+        x: A tensor of any dtype.
+        indices: Integers with as many axes as x, whose other sizes broadcast with x's; negative ones count from the
+            end.
+        axis: The axis to take from; None flattens both.
+
+    Returns:
+        A tensor of x's dtype and the shape of indices, broadcast along the other axes.
+
+    Raises:
+        TypeError: for indices that are not integers.
+        IndexError: for an index out of range.
+        ValueError: for another number of axes than x has.
+
+    Example:
+        >>> x = ops.array([[30, 10, 20], [5, 7, 6]])
+        >>> ops.take_along_axis(x, ops.argsort(x), axis=1).numpy()
+        array([[10, 20, 30],
+               [ 5,  6,  7]], dtype=int32)
+    """
     index = _indices("take_along_axis", indices)
     x, along = one_axis("take_along_axis", as_tensor(x), axis)
     index = reshape(index, (-1,)) if axis is None else index
@@ -160,9 +222,29 @@ def take_along_axis(x, indices, axis: int | None = None) -> Tensor:
 
 @op
 def pad(x, pad_width, mode: str = "constant", constant_values=None) -> Tensor:
-    """Add elements around x; pad_width: ((before, after), ...) for each axis, or one number or pair for all axes.
+    """Add elements at both ends of the axes.
 
-    mode: 'constant' (constant_values, 0 by default), 'edge', 'reflect' (without repeating the edge), 'symmetric', 'wrap'.
+    Args:
+        x: A tensor of any dtype.
+        pad_width: The numbers of elements to add: ((before, after), ...) for each axis, or one pair or one number for
+            all axes.
+        mode: 'constant' adds one value; 'edge' repeats the last element; 'reflect' mirrors without the last element,
+            'symmetric' with it; 'wrap' goes on with the elements of the other end.
+        constant_values: The value for 'constant', a number; None for 0.
+
+    Returns:
+        A tensor of x's dtype with longer axes.
+
+    Raises:
+        ValueError: for negative or unsuitable widths, another mode, or constant_values with another mode than
+            'constant'.
+
+    Example:
+        >>> ops.pad([[1, 2]], ((1, 0), (0, 2))).numpy()
+        array([[0, 0, 0, 0],
+               [1, 2, 0, 0]], dtype=int32)
+        >>> ops.pad([1, 2, 3], 2, mode="reflect").numpy()
+        array([3, 2, 1, 2, 3, 2, 1], dtype=int32)
     """
     x = as_tensor(x)
     try:
@@ -196,13 +278,47 @@ def _triangle(name: str, keep: Any, x: Any, k: int) -> Tensor:
 
 @op
 def tril(x, k: int = 0) -> Tensor:
-    """The lower triangles of the last two axes, including the k-th diagonal, with zeros above."""
+    """The lower triangles of matrices: zeros above a diagonal.
+
+    Args:
+        x: A tensor of shape (..., rows, columns).
+        k: The distance above the main diagonal up to which elements stay; negative below it.
+
+    Returns:
+        A tensor of x's shape and dtype.
+
+    Raises:
+        ValueError: for less than two axes.
+
+    Example:
+        >>> ops.tril([[1, 2, 3], [4, 5, 6], [7, 8, 9]]).numpy()
+        array([[1, 0, 0],
+               [4, 5, 0],
+               [7, 8, 9]], dtype=int32)
+    """
     return _triangle("tril", np.tril, x, k)
 
 
 @op
 def triu(x, k: int = 0) -> Tensor:
-    """The upper triangles of the last two axes, including the k-th diagonal, with zeros below."""
+    """The upper triangles of matrices: zeros below a diagonal.
+
+    Args:
+        x: A tensor of shape (..., rows, columns).
+        k: The distance above the main diagonal from which on elements stay; negative below it.
+
+    Returns:
+        A tensor of x's shape and dtype.
+
+    Raises:
+        ValueError: for less than two axes.
+
+    Example:
+        >>> ops.triu([[1, 2, 3], [4, 5, 6], [7, 8, 9]], k=1).numpy()
+        array([[0, 2, 3],
+               [0, 0, 6],
+               [0, 0, 0]], dtype=int32)
+    """
     return _triangle("triu", np.triu, x, k)
 
 
@@ -211,7 +327,27 @@ def triu(x, k: int = 0) -> Tensor:
 
 @op
 def one_hot(x, num_classes: int, axis: int = -1, dtype=None, sparse: bool = False) -> Tensor:
-    """1 at the class in x and 0 elsewhere, with the classes along a new axis; a class out of range gives zeros."""
+    """Vectors with 1 at the class and 0 elsewhere.
+
+    Args:
+        x: Classes of any shape; floats are truncated. A class that is negative or too large gives zeros.
+        num_classes: The number of classes.
+        axis: The position of the new axis of the classes in the result.
+        dtype: The dtype of the result; None for `config.floatx()`.
+        sparse: Must be False: there are no sparse tensors.
+
+    Returns:
+        A tensor of x's shape with a new axis of size num_classes.
+
+    Raises:
+        ValueError: for sparse=True, or an axis that the result does not have.
+
+    Example:
+        >>> ops.one_hot([0, 2, 5], num_classes=3).numpy()
+        array([[1., 0., 0.],
+               [0., 0., 1.],
+               [0., 0., 0.]], dtype=float32)
+    """
     if sparse:
         raise ValueError("one_hot: sparse tensors are not supported, use sparse=False")
     x = as_index(x)  # float labels are allowed, as in Keras
@@ -221,21 +357,69 @@ def one_hot(x, num_classes: int, axis: int = -1, dtype=None, sparse: bool = Fals
 
 @op
 def argsort(x, axis: int | None = -1) -> Tensor:
-    """The positions that sort x along an axis (of the flat tensor for axis None); equal elements keep their order."""
+    """The positions that sort a tensor along an axis; equal elements keep their order, and NaN comes last.
+
+    Args:
+        x: A tensor of any shape.
+        axis: The axis to sort; None for the flat tensor.
+
+    Returns:
+        An int32 tensor of x's shape, or of shape (x.size,) for axis None.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> ops.argsort([30, 10, 20]).numpy()
+        array([1, 2, 0], dtype=int32)
+    """
     x, along = one_axis("argsort", as_tensor(x), axis)
     return apply(indexing.argsort, None, [x], axis=along)
 
 
 @op
 def sort(x, axis: int = -1) -> Tensor:
-    """x in rising order along an axis."""
+    """The elements in rising order along an axis; NaN comes last.
+
+    Args:
+        x: A tensor of any shape.
+        axis: The axis to sort.
+
+    Returns:
+        A tensor of x's shape and dtype.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> ops.sort([[3, 1, 2], [9, 7, 8]]).numpy()
+        array([[1, 2, 3],
+               [7, 8, 9]], dtype=int32)
+    """
     x = as_tensor(x)
     return take_along_axis(x, argsort(x, axis), axis)
 
 
 @op
 def top_k(x, k: int, sorted: bool = True) -> tuple[Tensor, Tensor]:
-    """The k largest elements along the last axis and their positions, always in falling order: `sorted` is ignored."""
+    """The k largest elements along the last axis, largest first, and their positions.
+
+    Args:
+        x: A tensor with at least one axis.
+        k: How many, from 1 to the size of the last axis.
+        sorted: Ignored: the elements are always sorted.
+
+    Returns:
+        A tuple (values, positions) of shape (..., k), in x's dtype and int32.
+
+    Raises:
+        ValueError: for a k that is not in this range.
+
+    Example:
+        >>> values, positions = ops.top_k([10, 50, 30], k=2)
+        >>> values.numpy(), positions.numpy()
+        (array([50, 30], dtype=int32), array([1, 2], dtype=int32))
+    """
     x = as_tensor(x)
     if x.ndim == 0 or not 1 <= k <= x.shape[-1]:
         raise ValueError(f"top_k: k must be from 1 to the size of the last axis, received k={k} and shape {x.shape}")
@@ -245,10 +429,26 @@ def top_k(x, k: int, sorted: bool = True) -> tuple[Tensor, Tensor]:
 
 @op
 def in_top_k(targets, predictions, k: int) -> Tensor:
-    """Whether each target class is among the k largest predictions of its row; classes tied with the k-th are included.
+    """Whether each target class is among the k largest predictions of its row.
 
-    Shapes: targets (batch,) integers, predictions (batch, classes) -> (batch,) bool. The result is False for a class that
-    does not exist and for a prediction that is not finite.
+    Classes tied with the k-th are included. The result is False for a class that does not exist, and for a prediction
+    that is not finite.
+
+    Args:
+        targets: Classes, integers of shape (batch,).
+        predictions: Scores of shape (batch, classes).
+        k: How many predictions count.
+
+    Returns:
+        A bool tensor of shape (batch,).
+
+    Raises:
+        TypeError: for targets that are not integers.
+        ValueError: for other shapes.
+
+    Example:
+        >>> ops.in_top_k([1, 0], [[0.1, 0.6, 0.3], [0.1, 0.6, 0.3]], k=2).numpy()
+        array([ True, False])
     """
     predictions, classes = as_tensor(predictions), as_integer(targets, "in_top_k: targets")
     if predictions.ndim != 2 or classes.shape != predictions.shape[:1]:
@@ -268,7 +468,21 @@ def in_top_k(targets, predictions, k: int) -> Tensor:
 
 @op
 def unravel_index(indices, shape) -> tuple[Tensor, ...]:
-    """The index on each axis for positions in a flat tensor of a shape; negative positions count from the end."""
+    """The index on each axis of positions in a flat tensor.
+
+    Args:
+        indices: Positions, integers of any shape; negative ones count from the end.
+        shape: The shape of the tensor.
+
+    Returns:
+        A tuple with a tensor for each axis, of the shape and dtype of indices. Positions out of range are not
+        checked: they wrap around.
+
+    Example:
+        >>> rows, columns = ops.unravel_index([1, 5], (2, 3))
+        >>> rows.numpy(), columns.numpy()
+        (array([0, 1], dtype=int32), array([1, 2], dtype=int32))
+    """
     index, sizes = as_tensor(indices), sizes_of("unravel_index", shape)
     by_axis: list[Tensor] = []
     for size in reversed(sizes):
@@ -279,7 +493,21 @@ def unravel_index(indices, shape) -> tuple[Tensor, ...]:
 
 @op
 def nonzero(x) -> tuple[Tensor, ...]:
-    """The positions of the elements that are not 0, one int32 vector per axis. Reads the number of these elements."""
+    """The positions of the elements that are not 0.
+
+    Their number is read: the step is not recorded, and x must not be symbolic.
+
+    Args:
+        x: A tensor of any shape.
+
+    Returns:
+        A tuple with an int32 vector for each axis.
+
+    Example:
+        >>> rows, columns = ops.nonzero([[1, 0], [0, 2], [3, 0]])
+        >>> rows.numpy(), columns.numpy()
+        (array([0, 1, 2], dtype=int32), array([0, 1, 0], dtype=int32))
+    """
     x = as_tensor(x)
     is_zero = reshape(elementwise.equal(x, as_tensor(0, x.dtype)), (x.size,))
     count = x.size - int(reduce.count_nonzero(is_zero))

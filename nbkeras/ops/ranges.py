@@ -22,7 +22,26 @@ from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, size
 
 @op
 def array(x, dtype=None) -> Tensor:
-    """A tensor of any array-like, or of lists of numbers and tensors."""
+    """A tensor of anything that looks like an array.
+
+    Args:
+        x: A number, lists of numbers and tensors, or an array.
+        dtype: The dtype. None for that of an array or tensor; Python integers become int32 and floats floatx.
+
+    Returns:
+        A tensor. Gradients flow to tensors in a list.
+
+    Raises:
+        TypeError: for values that are neither numbers nor booleans.
+        ValueError: for lists of different lengths.
+
+    Example:
+        >>> ops.array([[1, 2], [3, 4]]).numpy()
+        array([[1, 2],
+               [3, 4]], dtype=int32)
+        >>> ops.array([ops.array(1.5), 2]).numpy()
+        array([1.5, 2. ], dtype=float32)
+    """
     if isinstance(x, list | tuple) and any(isinstance(item, Tensor) for item in x):
         x = stack([array(item) for item in x])
     return as_tensor(x) if dtype is None else cast(x, dtype)
@@ -30,28 +49,95 @@ def array(x, dtype=None) -> Tensor:
 
 @op
 def copy(x) -> Tensor:
-    """A copy of the tensor in its own memory."""
+    """A copy in its own memory. Gradients flow through it.
+
+    Args:
+        x: A tensor of any shape and dtype.
+
+    Returns:
+        A tensor of x's shape and dtype.
+
+    Example:
+        >>> ops.copy([1, 2]).numpy()
+        array([1, 2], dtype=int32)
+    """
     return apply(shape_kernels.getitem, shape_kernels.getitem_vjp, [as_tensor(x)], key=(...,))
 
 
 def empty(shape, dtype=None) -> Tensor:
-    """A tensor with unspecified values: zeros."""
+    """A tensor whose values do not matter; they are zeros.
+
+    Args:
+        shape: A tuple of sizes, or one size.
+        dtype: The dtype; None for `config.floatx()`.
+
+    Returns:
+        A tensor of that shape and dtype.
+
+    Raises:
+        TypeError: for sizes that are not integers, or floats other than float32 and float64.
+
+    Example:
+        >>> ops.empty((2, 3)).shape
+        (2, 3)
+    """
     return zeros(shape, dtype)
 
 
 @op
 def empty_like(x, dtype=None) -> Tensor:
-    """A tensor of x's shape with unspecified values: zeros."""
+    """A tensor in the shape of x whose values do not matter; they are zeros.
+
+    Args:
+        x: A tensor of any shape and dtype.
+        dtype: The dtype; None for x's.
+
+    Returns:
+        A tensor of x's shape.
+
+    Example:
+        >>> ops.empty_like([[1, 2, 3]]).shape
+        (1, 3)
+    """
     return zeros_like(x, dtype)
 
 
 def identity(n: int, dtype=None) -> Tensor:
-    """The identity matrix of n rows."""
+    """The identity matrix.
+
+    Args:
+        n: The number of rows and columns.
+        dtype: The dtype; None for `config.floatx()`.
+
+    Returns:
+        A tensor of shape (n, n).
+
+    Example:
+        >>> ops.identity(2).numpy()
+        array([[1., 0.],
+               [0., 1.]], dtype=float32)
+    """
     return eye(n, dtype=dtype)
 
 
 def tri(N: int, M: int | None = None, k: int = 0, dtype=None) -> Tensor:
-    """Ones on and below the k-th diagonal of an (N, M) matrix, zeros above."""
+    """A matrix with ones on and below a diagonal, and zeros above.
+
+    Args:
+        N: The number of rows.
+        M: The number of columns; None for N.
+        k: The distance of the diagonal above the main diagonal; negative below it.
+        dtype: The dtype; None for `config.floatx()`.
+
+    Returns:
+        A tensor of shape (N, M).
+
+    Example:
+        >>> ops.tri(3, dtype="bool").numpy()  # a causal mask
+        array([[ True, False, False],
+               [ True,  True, False],
+               [ True,  True,  True]])
+    """
     load_budget.take_briefly(8 * N * (N if M is None else M), f"tri({N}, {M})")
     return as_tensor(np.tri(N, M, k, known_dtype(dtype)))
 
@@ -89,9 +175,29 @@ def _line(first: Tensor, last: Tensor, t: Tensor) -> Tensor:
 def linspace(
     start, stop, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype=None, axis: int = 0
 ) -> Any:
-    """`num` evenly spaced numbers from start to stop; stop is the last one if `endpoint`.
+    """Evenly spaced numbers from start to stop, along a new axis.
 
-    start and stop broadcast; the numbers lie along a new axis. retstep: also return the distance.
+    Args:
+        start: The first number, or a tensor of them.
+        stop: The last number, or a tensor that broadcasts with start.
+        num: How many numbers.
+        endpoint: Whether stop is the last number; else the numbers end one distance before it.
+        retstep: Whether to return the distance between neighbours too.
+        dtype: The dtype; integers are rounded down. None for the common float dtype of start and stop.
+        axis: The position of the new axis in the result.
+
+    Returns:
+        A tensor with `num` elements along the new axis, or a tuple (tensor, distance) for retstep=True.
+
+    Raises:
+        ValueError: for a negative num, shapes that do not broadcast, or an axis that the result does not have.
+
+    Example:
+        >>> ops.linspace(0.0, 1.0, 5).numpy()
+        array([0.  , 0.25, 0.5 , 0.75, 1.  ], dtype=float32)
+        >>> ops.linspace([0.0, 10.0], [1.0, 30.0], 3, axis=-1).numpy()
+        array([[ 0. ,  0.5,  1. ],
+               [10. , 20. , 30. ]], dtype=float32)
     """
     y = _in(dtype, _between("linspace", start, stop, num, endpoint, axis, _line))
     if not retstep:
@@ -102,13 +208,55 @@ def linspace(
 
 @op
 def logspace(start, stop, num: int = 50, endpoint: bool = True, base=10, dtype=None, axis: int = 0) -> Tensor:
-    """base ** linspace(start, stop)."""
+    """Numbers whose logarithms are evenly spaced: base^start to base^stop.
+
+    Args:
+        start: The exponent of the first number, or a tensor of exponents.
+        stop: The exponent of the last number, or a tensor that broadcasts with start.
+        num: How many numbers.
+        endpoint: Whether base^stop is the last number.
+        base: The base of the powers, a number.
+        dtype: The dtype; integers are rounded down. None for floats.
+        axis: The position of the new axis in the result.
+
+    Returns:
+        A tensor with `num` elements along the new axis.
+
+    Raises:
+        ValueError: for a negative num, shapes that do not broadcast, or an axis that the result does not have.
+
+    Example:
+        >>> ops.logspace(0, 3, 4).numpy().round(2)
+        array([   1.,   10.,  100., 1000.], dtype=float32)
+        >>> ops.logspace(0, 3, 4, base=2).numpy().round(2)
+        array([1., 2., 4., 8.], dtype=float32)
+    """
     return _in(dtype, power(as_float(base), _between("logspace", start, stop, num, endpoint, axis, _line)))
 
 
 @op
 def geomspace(start, stop, num: int = 50, endpoint: bool = True, dtype=None, axis: int = 0) -> Tensor:
-    """`num` numbers from start to stop in a geometric progression; start and stop must not be 0 and must have the same sign."""
+    """Numbers from start to stop, each the same multiple of the one before.
+
+    Args:
+        start: The first number, or a tensor of them. Not 0.
+        stop: The last number, or a tensor that broadcasts with start. It has the sign of start: else the numbers
+            between them are NaN.
+        num: How many numbers.
+        endpoint: Whether stop is the last number.
+        dtype: The dtype; integers are rounded down. None for the common float dtype of start and stop.
+        axis: The position of the new axis in the result.
+
+    Returns:
+        A tensor with `num` elements along the new axis.
+
+    Raises:
+        ValueError: for a negative num, shapes that do not broadcast, or an axis that the result does not have.
+
+    Example:
+        >>> ops.geomspace(1.0, 16.0, 5).numpy().round(2)
+        array([ 1.,  2.,  4.,  8., 16.], dtype=float32)
+    """
 
     def curve(first: Tensor, last: Tensor, t: Tensor) -> Tensor:
         return multiply(first, power(divide(last, first), t))
@@ -118,7 +266,29 @@ def geomspace(start, stop, num: int = 50, endpoint: bool = True, dtype=None, axi
 
 @op
 def meshgrid(*x, indexing: str = "xy") -> list[Tensor]:
-    """Repeat each of several vectors over the grid of all of them; 'ij': axes in order, 'xy': the first two exchanged."""
+    """The coordinates of all points of a grid: each vector repeated over the axes of the others.
+
+    Args:
+        *x: The coordinates along each axis, vectors; other tensors are flattened.
+        indexing: 'ij' for a grid whose axes have the order of the vectors; 'xy' exchanges the first two, so that x
+            runs along the columns and y along the rows.
+
+    Returns:
+        A list with a tensor for each vector, in its dtype. For sizes m, n the shape is (n, m) for 'xy' and (m, n)
+        for 'ij'.
+
+    Raises:
+        ValueError: for another indexing.
+
+    Example:
+        >>> x, y = ops.meshgrid([1, 2, 3], [10, 20])
+        >>> x.numpy()
+        array([[1, 2, 3],
+               [1, 2, 3]], dtype=int32)
+        >>> y.numpy()
+        array([[10, 10, 10],
+               [20, 20, 20]], dtype=int32)
+    """
     one_of("meshgrid", "indexing", indexing, ("xy", "ij"))
     vectors = [reshape(vector, (-1,)) for vector in x]
     order = list(range(len(vectors)))
@@ -131,7 +301,29 @@ def meshgrid(*x, indexing: str = "xy") -> list[Tensor]:
 
 @op
 def vander(x, N: int | None = None, increasing: bool = False) -> Tensor:
-    """The Vandermonde matrix: powers of a vector as columns, the highest first unless `increasing`: (n,) -> (n, N)."""
+    """The Vandermonde matrix: the powers of each number of a vector, along the columns.
+
+    Args:
+        x: A vector of n numbers.
+        N: The number of powers, 0 to N - 1; None for n.
+        increasing: Whether power 0 is the first column; else it is the last.
+
+    Returns:
+        A tensor of shape (n, N) and x's dtype.
+
+    Raises:
+        ValueError: if x is not a vector.
+
+    Example:
+        >>> ops.vander([1, 2, 3]).numpy()
+        array([[1, 1, 1],
+               [4, 2, 1],
+               [9, 3, 1]], dtype=int32)
+        >>> ops.vander([1, 2, 3], 2, increasing=True).numpy()
+        array([[1, 1],
+               [1, 2],
+               [1, 3]], dtype=int32)
+    """
     x = as_tensor(x)
     if x.ndim != 1:
         raise ValueError(f"vander: expected a vector, received shape {x.shape}")
@@ -151,25 +343,83 @@ def _window(name: str, shape: Callable, x: Any, *args: Any) -> Tensor:
 
 
 def bartlett(x: int) -> Tensor:
-    """The triangular window of x points, 0 at its ends."""
+    """The triangular (Bartlett) window: w[n] = 1 - |2 n / (x - 1) - 1|.
+
+    Args:
+        x: The number of points.
+
+    Returns:
+        A tensor of shape (x,) in floatx, symmetric, 0 at its ends.
+
+    Example:
+        >>> ops.bartlett(5).numpy()
+        array([0. , 0.5, 1. , 0.5, 0. ], dtype=float32)
+    """
     return _window("bartlett", np.bartlett, x)
 
 
 def blackman(x: int) -> Tensor:
-    """The Blackman window of x points."""
+    """The Blackman window: w[n] = 0.42 - 0.5 cos(2 pi n / (x - 1)) + 0.08 cos(4 pi n / (x - 1)).
+
+    Args:
+        x: The number of points.
+
+    Returns:
+        A tensor of shape (x,) in floatx, symmetric, 0 at its ends (but for rounding).
+
+    Example:
+        >>> ops.blackman(5).numpy()[1:4]
+        array([0.34, 1.  , 0.34], dtype=float32)
+    """
     return _window("blackman", np.blackman, x)
 
 
 def hamming(x: int) -> Tensor:
-    """The Hamming window of x points."""
+    """The Hamming window: w[n] = 0.54 - 0.46 cos(2 pi n / (x - 1)).
+
+    Args:
+        x: The number of points.
+
+    Returns:
+        A tensor of shape (x,) in floatx, symmetric, 0.08 at its ends.
+
+    Example:
+        >>> ops.hamming(5).numpy()
+        array([0.08, 0.54, 1.  , 0.54, 0.08], dtype=float32)
+    """
     return _window("hamming", np.hamming, x)
 
 
 def hanning(x: int) -> Tensor:
-    """The Hann window of x points, 0 at its ends."""
+    """The Hann window: w[n] = 0.5 - 0.5 cos(2 pi n / (x - 1)).
+
+    Args:
+        x: The number of points.
+
+    Returns:
+        A tensor of shape (x,) in floatx, symmetric, 0 at its ends.
+
+    Example:
+        >>> ops.hanning(5).numpy()
+        array([0. , 0.5, 1. , 0.5, 0. ], dtype=float32)
+    """
     return _window("hanning", np.hanning, x)
 
 
 def kaiser(x: int, beta: float) -> Tensor:
-    """The Kaiser window of x points; a larger beta makes it narrower."""
+    """The Kaiser window: w[n] = I0(beta sqrt(1 - (2 n / (x - 1) - 1)^2)) / I0(beta).
+
+    I0 is the modified Bessel function of order 0.
+
+    Args:
+        x: The number of points.
+        beta: The shape: 0 for a rectangle; a larger beta makes the window narrower.
+
+    Returns:
+        A tensor of shape (x,) in floatx, symmetric.
+
+    Example:
+        >>> ops.kaiser(5, beta=6.0).numpy().round(3)
+        array([0.015, 0.483, 1.   , 0.483, 0.015], dtype=float32)
+    """
     return _window("kaiser", np.kaiser, x, float(beta))

@@ -55,14 +55,57 @@ def _at(name: str, x: Tensor, indices: Any, updates: Any, how: np.ufunc | None) 
 
 @op
 def scatter(indices, values, shape) -> Tensor:
-    """Zeros of a shape with values added at index tuples: indices (..., k), values (..., the shape's axes after k)."""
+    """A tensor of zeros with values added at given positions.
+
+    Args:
+        indices: Integers of shape (..., k): each row is a position on the first k axes. Negative ones count from
+            the end.
+        values: For each position a value, or a slice of the axes after k: (..., the shape's axes after k).
+        shape: The shape of the result.
+
+    Returns:
+        A tensor of that shape and the dtype of values. Values at the same position are added up.
+
+    Raises:
+        TypeError: for indices that are not integers.
+        IndexError: for a position outside of the shape.
+        ValueError: for indices or values of a shape that does not fit.
+
+    Example:
+        >>> ops.scatter([[0], [2], [0]], [1.0, 2.0, 3.0], (4,)).numpy()
+        array([4., 0., 2., 0.], dtype=float32)
+    """
     values = as_tensor(values)
     return _at("scatter", zeros(shape, values.dtype), indices, values, np.add)
 
 
 @op
 def scatter_update(inputs, indices, updates, reduction: str | None = None) -> Tensor:
-    """inputs with updates at index tuples (..., k): written (the last one wins), or combined by add, max, min or mul."""
+    """A copy of a tensor with values written, or combined, at given positions.
+
+    Args:
+        inputs: A tensor with at least one axis.
+        indices: Integers of shape (..., k): each row is a position on the first k axes. Negative ones count from
+            the end.
+        updates: For each position a value, or a slice of the axes after k; they are converted to the dtype of inputs.
+        reduction: None to write, so that the last update of a position wins; 'add', 'max', 'min' or 'mul' to combine
+            with what is there.
+
+    Returns:
+        A tensor of the shape and dtype of inputs.
+
+    Raises:
+        TypeError: for indices that are not integers.
+        IndexError: for a position outside of inputs.
+        ValueError: for indices or updates of a shape that does not fit, or another reduction.
+
+    Example:
+        >>> ops.scatter_update([[1, 2], [3, 4]], [[0, 0], [1, 1]], [8, 9]).numpy()
+        array([[8, 2],
+               [3, 9]], dtype=int32)
+        >>> ops.scatter_update([10, 20, 30], [[0], [0]], [1, 2], reduction="add").numpy()
+        array([13, 20, 30], dtype=int32)
+    """
     how = _REDUCTIONS[one_of("scatter_update", "reduction", reduction, _REDUCTIONS)]
     return _at("scatter_update", as_tensor(inputs), indices, updates, how)
 
@@ -92,7 +135,30 @@ def _starts(name: str, x: Tensor, start_indices: Any, shape: tuple[int, ...]) ->
 
 @op
 def slice(inputs, start_indices, shape) -> Tensor:
-    """The part of x that begins at start_indices (maybe a tensor) and has a shape (-1: the rest); moved to lie inside."""
+    """The part of a tensor that begins at a position and has a given shape.
+
+    The position may be a tensor, so that it differs from step to step; the bounds of `x[a:b]` are fixed in a
+    recorded step.
+
+    Args:
+        inputs: A tensor of any dtype.
+        start_indices: The first index on each axis, a list or a tensor of integers. If the part would end outside of
+            the tensor it is moved inside; so negative numbers mean 0.
+        shape: The size of the part on each axis; -1 for all that follows the start.
+
+    Returns:
+        A tensor of that shape and the dtype of inputs.
+
+    Raises:
+        ValueError: for a part that is larger than the tensor, or another number of axes.
+
+    Example:
+        >>> ops.slice([[1, 2, 3], [4, 5, 6]], (0, 1), (2, 2)).numpy()
+        array([[2, 3],
+               [5, 6]], dtype=int32)
+        >>> ops.slice([1, 2, 3, 4], [3], [2]).numpy()  # moved inside
+        array([3, 4], dtype=int32)
+    """
     x = as_tensor(inputs)
     sizes = sizes_of("slice", shape)
     if -1 in sizes:
@@ -108,7 +174,24 @@ def slice(inputs, start_indices, shape) -> Tensor:
 
 @op
 def slice_update(inputs, start_indices, updates) -> Tensor:
-    """inputs with the part that begins at start_indices (maybe a tensor) replaced by updates; moved to lie inside."""
+    """A copy of a tensor with a part replaced.
+
+    Args:
+        inputs: A tensor of any dtype.
+        start_indices: The first index of the part on each axis, a list or a tensor of integers. If the part would end
+            outside of the tensor it is moved inside; so negative numbers mean 0.
+        updates: The new values, with as many axes as inputs; they are converted to the dtype of inputs.
+
+    Returns:
+        A tensor of the shape and dtype of inputs.
+
+    Raises:
+        ValueError: for updates that are larger than the tensor, or another number of axes.
+
+    Example:
+        >>> ops.slice_update([1, 2, 3, 4], [1], [8, 9]).numpy()
+        array([1, 8, 9, 4], dtype=int32)
+    """
     x = as_tensor(inputs)
     new = as_tensor(updates, x.dtype)
     starts, known = _starts("slice_update", x, start_indices, new.shape)
@@ -141,37 +224,118 @@ def _segments(name: str, how: np.ufunc, start: Any, data: Any, segment_ids: Any,
 
 
 def _lowest(dtype: np.dtype) -> Any:
+    if dtype.kind == "b":
+        return False
     return -math.inf if dtype.kind == "f" else np.iinfo(dtype).min
 
 
 def _highest(dtype: np.dtype) -> Any:
+    if dtype.kind == "b":
+        return True
     return math.inf if dtype.kind == "f" else np.iinfo(dtype).max
 
 
 @op
 def segment_sum(data, segment_ids, num_segments: int | None = None, sorted: bool = False) -> Tensor:
-    """The sum of the rows of each segment, 0 for a segment without rows: (n, ...) -> (num_segments, ...).
+    """The sum of the rows of each segment.
 
-    Rows whose segment number is out of range are left out. num_segments: by default the largest number + 1, which is read.
+    Args:
+        data: A tensor of shape (n, ...).
+        segment_ids: Integers of shape (n,): the number of the segment of each row, in any order. Rows whose number is
+            negative or too large are left out.
+        num_segments: The number of segments; None for the largest number + 1, which is read.
+        sorted: Ignored: the numbers need not be sorted.
+
+    Returns:
+        A tensor of shape (num_segments, ...) and the dtype of data; 0 for a segment without rows.
+
+    Raises:
+        TypeError: for segment_ids that are not integers.
+        ValueError: if there is not one number for each row.
+
+    Example:
+        >>> ops.segment_sum([[1, 2], [3, 4], [5, 6]], [0, 2, 0], num_segments=3).numpy()
+        array([[6, 8],
+               [0, 0],
+               [3, 4]], dtype=int32)
     """
     return _segments("segment_sum", np.add, lambda dtype: 0, data, segment_ids, num_segments)
 
 
 @op
 def segment_prod(data, segment_ids, num_segments: int | None = None, sorted: bool = False) -> Tensor:
-    """The product of the rows of each segment, 1 for a segment without rows; see `segment_sum`."""
+    """The product of the rows of each segment.
+
+    Args:
+        data: A tensor of shape (n, ...).
+        segment_ids: Integers of shape (n,): the number of the segment of each row, in any order. Rows whose number is
+            negative or too large are left out.
+        num_segments: The number of segments; None for the largest number + 1, which is read.
+        sorted: Ignored: the numbers need not be sorted.
+
+    Returns:
+        A tensor of shape (num_segments, ...) and the dtype of data; 1 for a segment without rows.
+
+    Raises:
+        TypeError: for segment_ids that are not integers.
+        ValueError: if there is not one number for each row.
+
+    Example:
+        >>> ops.segment_prod([2, 3, 4], [0, 2, 0], num_segments=3).numpy()
+        array([8, 1, 3], dtype=int32)
+    """
     return _segments("segment_prod", np.multiply, lambda dtype: 1, data, segment_ids, num_segments)
 
 
 @op
 def segment_max(data, segment_ids, num_segments: int | None = None, sorted: bool = False) -> Tensor:
-    """The maximum of the rows of each segment, -infinity (or the lowest integer) without rows; see `segment_sum`."""
+    """The largest element of the rows of each segment.
+
+    Args:
+        data: A tensor of shape (n, ...).
+        segment_ids: Integers of shape (n,): the number of the segment of each row, in any order. Rows whose number is
+            negative or too large are left out.
+        num_segments: The number of segments; None for the largest number + 1, which is read.
+        sorted: Ignored: the numbers need not be sorted.
+
+    Returns:
+        A tensor of shape (num_segments, ...) and the dtype of data; -infinity, the lowest integer, or False,
+        for a segment without rows.
+
+    Raises:
+        TypeError: for segment_ids that are not integers.
+        ValueError: if there is not one number for each row.
+
+    Example:
+        >>> ops.segment_max([2.0, 3.0, 4.0], [0, 2, 0], num_segments=3).numpy()
+        array([  4., -inf,   3.], dtype=float32)
+    """
     return _segments("segment_max", np.maximum, _lowest, data, segment_ids, num_segments)
 
 
 @op
 def segment_min(data, segment_ids, num_segments: int | None = None, sorted: bool = False) -> Tensor:
-    """The minimum of the rows of each segment, infinity (or the highest integer) without rows; see `segment_sum`."""
+    """The smallest element of the rows of each segment.
+
+    Args:
+        data: A tensor of shape (n, ...).
+        segment_ids: Integers of shape (n,): the number of the segment of each row, in any order. Rows whose number is
+            negative or too large are left out.
+        num_segments: The number of segments; None for the largest number + 1, which is read.
+        sorted: Ignored: the numbers need not be sorted.
+
+    Returns:
+        A tensor of shape (num_segments, ...) and the dtype of data; infinity, the highest integer, or True,
+        for a segment without rows.
+
+    Raises:
+        TypeError: for segment_ids that are not integers.
+        ValueError: if there is not one number for each row.
+
+    Example:
+        >>> ops.segment_min([2.0, 3.0, 4.0], [0, 2, 0], num_segments=3).numpy()
+        array([ 2., inf,  3.], dtype=float32)
+    """
     return _segments("segment_min", np.minimum, _highest, data, segment_ids, num_segments)
 
 
@@ -180,9 +344,24 @@ def segment_min(data, segment_ids, num_segments: int | None = None, sorted: bool
 
 @op
 def searchsorted(sorted_sequence, values, side: str = "left") -> Tensor:
-    """The positions at which values would be inserted into a sorted vector, int32.
+    """The positions at which values would be inserted into a sorted vector.
 
-    side: before equal elements ('left') or after them ('right').
+    Args:
+        sorted_sequence: A vector in rising order.
+        values: Numbers of any shape.
+        side: 'left' for the position before equal elements, 'right' for the one after them.
+
+    Returns:
+        An int32 tensor of the shape of values.
+
+    Raises:
+        ValueError: for a sorted_sequence that is not a vector, or another side.
+
+    Example:
+        >>> ops.searchsorted([1, 3, 5], [0, 3, 9]).numpy()
+        array([0, 1, 3], dtype=int32)
+        >>> ops.searchsorted([1, 3, 5], [0, 3, 9], side="right").numpy()
+        array([0, 2, 3], dtype=int32)
     """
     line, values = promote(sorted_sequence, values)
     if line.ndim != 1 or side not in ("left", "right"):
@@ -194,13 +373,42 @@ def searchsorted(sorted_sequence, values, side: str = "left") -> Tensor:
 
 @op
 def digitize(x, bins) -> Tensor:
-    """The bin of each number, int32: how many of the rising bin edges are not above it."""
+    """The bin of each number: how many of the edges are not above it.
+
+    Args:
+        x: Numbers of any shape.
+        bins: The edges of the bins, a vector in rising order. An edge belongs to the bin above it.
+
+    Returns:
+        An int32 tensor of x's shape: 0 below the first edge, len(bins) from the last edge on.
+
+    Raises:
+        ValueError: for bins that are not a vector.
+
+    Example:
+        >>> ops.digitize([-1.0, 0.0, 0.5, 7.0], bins=[0.0, 1.0, 2.0]).numpy()
+        array([0, 1, 1, 3], dtype=int32)
+    """
     return searchsorted(bins, x, side="right")
 
 
 @op
 def isin(x1, x2, assume_unique: bool = False, invert: bool = False) -> Tensor:
-    """True where an element of x1 occurs in x2; with `invert` where it does not."""
+    """Whether each element of x1 occurs in x2. NaN occurs nowhere.
+
+    Args:
+        x1: A tensor of any shape.
+        x2: The elements to look for, of any shape.
+        assume_unique: Ignored: the result is the same.
+        invert: Whether to return the opposite.
+
+    Returns:
+        A bool tensor of x1's shape.
+
+    Example:
+        >>> ops.isin([1, 2, 3], [3, 1, 7]).numpy()
+        array([ True, False,  True])
+    """
     x1, x2 = promote(x1, x2)
     line = indexing.sort(reshape(x2, (x2.size,)), 0)
     if x2.size == 0:
@@ -213,7 +421,25 @@ def isin(x1, x2, assume_unique: bool = False, invert: bool = False) -> Tensor:
 
 @op
 def argpartition(x, kth: int, axis: int | None = -1) -> Tensor:
-    """Positions that put the kth smallest element at index kth along an axis, smaller ones before it; they sort x fully."""
+    """Positions that put the kth smallest element at index kth, smaller ones before it and larger ones after it.
+
+    Here they sort x fully, so this is `argsort`.
+
+    Args:
+        x: A tensor of any shape.
+        kth: The index; negative ones count from the end.
+        axis: The axis to order; None for the flat tensor.
+
+    Returns:
+        An int32 tensor of x's shape, or of shape (x.size,) for axis None.
+
+    Raises:
+        ValueError: for a kth that does not exist along the axis, or an axis that x does not have.
+
+    Example:
+        >>> ops.argpartition([30, 10, 20], 1).numpy()
+        array([1, 2, 0], dtype=int32)
+    """
     x = as_tensor(x)
     size = x.size if axis is None else x.shape[axis_of("argpartition", axis, x.ndim)]
     if not -size <= kth < size:
@@ -223,7 +449,24 @@ def argpartition(x, kth: int, axis: int | None = -1) -> Tensor:
 
 @op
 def select(condlist, choicelist, default: Any = 0) -> Tensor:
-    """For each element, the choice whose condition is the first that is true; the default where none is."""
+    """For each element, the choice whose condition is the first that is true.
+
+    Args:
+        condlist: A list of conditions, bool tensors.
+        choicelist: A list with a tensor for each condition. All conditions and choices broadcast.
+        default: The result where no condition is true.
+
+    Returns:
+        A tensor of the common dtype of the choices and the default.
+
+    Raises:
+        ValueError: for empty lists, or lists of different lengths.
+
+    Example:
+        >>> x = ops.array([-2.0, 0.5, 3.0])
+        >>> ops.select([x < 0, x > 1], [x + 10, x * 10], default=-1.0).numpy()
+        array([ 8., -1., 30.], dtype=float32)
+    """
     if len(condlist) != len(choicelist) or not condlist:
         raise ValueError(
             f"select: expected as many conditions as choices, received {len(condlist)} and {len(choicelist)}"
@@ -236,7 +479,28 @@ def select(condlist, choicelist, default: Any = 0) -> Tensor:
 
 @op
 def multi_hot(inputs, num_classes: int, axis: int = -1, dtype=None, sparse: bool = False) -> Tensor:
-    """1 at each of several classes, given along the second axis (the first of a vector), 0 elsewhere."""
+    """Vectors with 1 at each of several classes, and 0 elsewhere.
+
+    Args:
+        inputs: The classes of each sample, of shape (batch, k), or (k,) for one sample. A class out of range is
+            left out.
+        num_classes: The number of classes.
+        axis: The axis of the classes in `one_hot(inputs)`, before the maximum over axis 1 (axis 0 for one sample):
+            keep -1.
+        dtype: The dtype of the result; None for `config.floatx()`.
+        sparse: Must be False: there are no sparse tensors.
+
+    Returns:
+        A tensor of shape (batch, num_classes), or (num_classes,).
+
+    Raises:
+        ValueError: for sparse=True, or an axis that does not exist.
+
+    Example:
+        >>> ops.multi_hot([[0, 2], [1, 1]], num_classes=4).numpy()
+        array([[1., 0., 1., 0.],
+               [0., 1., 0., 0.]], dtype=float32)
+    """
     if sparse:
         raise ValueError("multi_hot: sparse tensors are not supported, use sparse=False")
     x = as_tensor(inputs)
@@ -257,11 +521,33 @@ def unique(
     size: int | None = None,
     fill_value: Any = None,
 ) -> Any:
-    """The different values of the flat tensor in rising order.
+    """The different values of a tensor, in rising order.
 
-    Optional further results: the first position of each value, the position of each element's value in the result, and the
-    number of occurrences. size: the length of the result, which is cut or filled with fill_value (by default the smallest
-    value); None reads the length.
+    The number of values is read if size is None: then the step is not recorded and x must not be symbolic.
+
+    Args:
+        x: A tensor of any shape, which is flattened; not empty.
+        sorted: Ignored: the values are always sorted.
+        return_index: Whether to return the first position of each value in the flat tensor.
+        return_inverse: Whether to return for each element of x the position of its value in the result.
+        return_counts: Whether to return how often each value occurs.
+        axis: Must be None.
+        size: The length of the result, which is cut or filled up; None for the number of values.
+        fill_value: What fills up the result; None for the smallest value.
+
+    Returns:
+        A vector of x's dtype, or a tuple of it and the further results in the order of their arguments: int32, of
+        the length of the vector, and for return_inverse of x's shape.
+
+    Raises:
+        ValueError: for an empty tensor, or an axis.
+
+    Example:
+        >>> values, counts = ops.unique([3, 1, 3, 3], return_counts=True)
+        >>> values.numpy(), counts.numpy()
+        (array([1, 3], dtype=int32), array([1, 3], dtype=int32))
+        >>> ops.unique([3, 1, 3, 3], size=4, fill_value=-1).numpy()
+        array([ 1,  3, -1, -1], dtype=int32)
     """
     if axis is not None:
         raise ValueError("unique: axis must be None: the values of the whole tensor are compared")
@@ -288,9 +574,29 @@ def unique(
 
 @op
 def bincount(x, weights=None, minlength: int = 0, sparse: bool = False) -> Tensor:
-    """The number of occurrences of 0, 1, ..., or the sum of their weights: (n,) -> (length,), (rows, n) -> (rows, length).
+    """How often each of the numbers 0, 1, 2, ... occurs, or the sum of their weights.
 
-    length: the largest number + 1, but at least minlength. Reads the largest number.
+    The largest number is read: the step is not recorded, and x must not be symbolic.
+
+    Args:
+        x: Integers of shape (n,) or (rows, n). Negative numbers are not counted.
+        weights: A weight for each number, of x's shape; None for 1.
+        minlength: The least length of the result.
+        sparse: Must be False: there are no sparse tensors.
+
+    Returns:
+        A tensor of shape (length,) or (rows, length), where length is the largest number + 1, or minlength if that is
+        larger; int32, or the dtype of weights.
+
+    Raises:
+        TypeError: for numbers that are not integers.
+        ValueError: for sparse=True, or other than one or two axes.
+
+    Example:
+        >>> ops.bincount([1, 1, 3]).numpy()
+        array([0, 2, 0, 1], dtype=int32)
+        >>> ops.bincount([1, 1, 3], weights=[0.5, 1.0, 2.0], minlength=5).numpy()
+        array([0. , 1.5, 0. , 2. , 0. ], dtype=float32)
     """
     if sparse:
         raise ValueError("bincount: sparse tensors are not supported, use sparse=False")
@@ -303,5 +609,6 @@ def bincount(x, weights=None, minlength: int = 0, sparse: bool = False) -> Tenso
         return segment_sum(counted, numbers, length)
     rows = numbers.shape[0]
     offsets = as_tensor(np.arange(rows)[:, None] * length)
-    flat = segment_sum(reshape(counted, (-1,)), reshape(elementwise.add(numbers, offsets), (-1,)), rows * length)
+    places = elementwise.where(elementwise.less(numbers, 0), -1, elementwise.add(numbers, offsets))
+    flat = segment_sum(reshape(counted, (-1,)), reshape(places, (-1,)), rows * length)
     return reshape(flat, (rows, length))

@@ -18,12 +18,36 @@ from nbkeras.ops.arguments import axes_of, axis_of, promote
 
 
 def shape(x) -> tuple:
-    """The shape as a tuple; None for the unknown sizes of a symbolic tensor."""
+    """The shape as a tuple.
+
+    Args:
+        x: A tensor, a symbolic tensor, or numbers.
+
+    Returns:
+        A tuple of integers; None for the unknown sizes of a symbolic tensor.
+
+    Example:
+        >>> ops.shape([[1, 2, 3], [4, 5, 6]])
+        (2, 3)
+        >>> ops.shape(keras.Input((28, 28, 1)))
+        (None, 28, 28, 1)
+    """
     return tuple(x.shape) if hasattr(x, "shape") else as_tensor(x).shape
 
 
 def ndim(x) -> int:
-    """The number of axes."""
+    """The number of axes.
+
+    Args:
+        x: A tensor, a symbolic tensor, or numbers.
+
+    Returns:
+        An int.
+
+    Example:
+        >>> ops.ndim([[1, 2, 3], [4, 5, 6]])
+        2
+    """
     return len(shape(x))
 
 
@@ -39,7 +63,24 @@ def sizes_of(name: str, value: Any) -> tuple[int, ...]:
 
 @op
 def reshape(x, newshape) -> Tensor:
-    """The same elements in another shape; one size may be -1, which is computed from the others."""
+    """The same elements, in the same order, in another shape; a view of the same memory.
+
+    Args:
+        x: A tensor of any shape and dtype.
+        newshape: A tuple of sizes, or one size. One of them may be -1: it is computed from the others.
+
+    Returns:
+        A tensor of shape newshape and x's dtype.
+
+    Raises:
+        TypeError: for sizes that are not integers.
+        ValueError: for a shape with another number of elements.
+
+    Example:
+        >>> ops.reshape([1, 2, 3, 4, 5, 6], (2, -1)).numpy()
+        array([[1, 2, 3],
+               [4, 5, 6]], dtype=int32)
+    """
     x, new = as_tensor(x), sizes_of("reshape", newshape)
     known = math.prod(size for size in new if size != -1)
     if new.count(-1) == 1 and known and x.size % known == 0:
@@ -51,7 +92,24 @@ def reshape(x, newshape) -> Tensor:
 
 @op
 def expand_dims(x, axis) -> Tensor:
-    """Add an axis of size 1 at a position of the result, or several axes for a tuple of positions."""
+    """Add axes of size 1.
+
+    Args:
+        x: A tensor of any shape and dtype.
+        axis: The position of the new axis in the result, or a tuple of positions; negative ones count from the end.
+
+    Returns:
+        A tensor of x's dtype with more axes.
+
+    Raises:
+        ValueError: for a position that the result does not have.
+
+    Example:
+        >>> ops.expand_dims([1, 2, 3], axis=0).shape
+        (1, 3)
+        >>> ops.expand_dims([1, 2, 3], axis=(0, -1)).shape
+        (1, 3, 1)
+    """
     x = as_tensor(x)
     count = len(axis) if isinstance(axis, list | tuple) else 1
     new = axes_of("expand_dims", axis, x.ndim + count)
@@ -61,7 +119,24 @@ def expand_dims(x, axis) -> Tensor:
 
 @op
 def squeeze(x, axis=None) -> Tensor:
-    """Remove axes of size 1: all of them, or the given ones."""
+    """Remove axes of size 1.
+
+    Args:
+        x: A tensor of any shape and dtype.
+        axis: The axis or axes to remove; None for all of size 1.
+
+    Returns:
+        A tensor of x's dtype with fewer axes.
+
+    Raises:
+        ValueError: for an axis of another size, or that x does not have.
+
+    Example:
+        >>> ops.squeeze(ops.zeros((1, 3, 1))).shape
+        (3,)
+        >>> ops.squeeze(ops.zeros((1, 3, 1)), axis=0).shape
+        (3, 1)
+    """
     x = as_tensor(x)
     removed = (
         axes_of("squeeze", axis, x.ndim) if axis is not None else tuple(i for i, n in enumerate(x.shape) if n == 1)
@@ -73,7 +148,26 @@ def squeeze(x, axis=None) -> Tensor:
 
 @op
 def transpose(x, axes=None) -> Tensor:
-    """The axes in another order; reversed for None."""
+    """Put the axes in another order.
+
+    Args:
+        x: A tensor of any shape and dtype.
+        axes: For each axis of the result, the axis of x that it comes from; None reverses the order.
+
+    Returns:
+        A tensor of x's dtype.
+
+    Raises:
+        ValueError: for axes that do not name each axis of x once.
+
+    Example:
+        >>> ops.transpose([[1, 2, 3], [4, 5, 6]]).numpy()
+        array([[1, 4],
+               [2, 5],
+               [3, 6]], dtype=int32)
+        >>> ops.transpose(ops.zeros((2, 28, 28, 3)), (0, 3, 1, 2)).shape
+        (2, 3, 28, 28)
+    """
     x = as_tensor(x)
     if axes is None:
         order = tuple(reversed(range(x.ndim)))
@@ -86,7 +180,23 @@ def transpose(x, axes=None) -> Tensor:
 
 @op
 def swapaxes(x, axis1: int, axis2: int) -> Tensor:
-    """Two axes exchanged."""
+    """Exchange two axes.
+
+    Args:
+        x: A tensor of any shape and dtype.
+        axis1: One axis.
+        axis2: The other axis.
+
+    Returns:
+        A tensor of x's dtype.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> ops.swapaxes(ops.zeros((2, 3, 4)), 0, -1).shape
+        (4, 3, 2)
+    """
     x = as_tensor(x)
     order = list(range(x.ndim))
     first, second = axis_of("swapaxes", axis1, x.ndim), axis_of("swapaxes", axis2, x.ndim)
@@ -96,7 +206,24 @@ def swapaxes(x, axis1: int, axis2: int) -> Tensor:
 
 @op
 def moveaxis(x, source, destination) -> Tensor:
-    """Axes moved to other positions; the rest keep their order."""
+    """Move axes to other positions; the rest keep their order.
+
+    Args:
+        x: A tensor of any shape and dtype.
+        source: The axis to move, or a list or tuple of axes.
+        destination: Its position in the result, or one for each axis.
+
+    Returns:
+        A tensor of x's dtype.
+
+    Raises:
+        ValueError: for an axis that x does not have or that is named twice, or if there are not as many
+            destinations as sources.
+
+    Example:
+        >>> ops.moveaxis(ops.zeros((2, 28, 32, 3)), -1, 1).shape
+        (2, 3, 28, 32)
+    """
     x = as_tensor(x)
     sources, targets = (
         [axis_of("moveaxis", axis, x.ndim) for axis in (given if isinstance(given, list | tuple | range) else [given])]
@@ -136,7 +263,24 @@ def tensors_of(name: str, xs: Any) -> list[Tensor]:
 
 @op
 def concatenate(xs, axis: int = 0) -> Tensor:
-    """Join tensors along an axis; their other sizes must agree."""
+    """Join tensors along an axis.
+
+    Args:
+        xs: A list or tuple of tensors whose sizes agree, except along the axis.
+        axis: The axis to join along.
+
+    Returns:
+        A tensor of the common dtype of all, whose size along the axis is the sum of theirs.
+
+    Raises:
+        ValueError: for anything but a list of tensors, or shapes that do not agree.
+
+    Example:
+        >>> ops.concatenate([[[1, 2]], [[3, 4], [5, 6]]], axis=0).numpy()
+        array([[1, 2],
+               [3, 4],
+               [5, 6]], dtype=int32)
+    """
     tensors = tensors_of("concatenate", xs)
     along = axis_of("concatenate", axis, tensors[0].ndim)
     rest = {(*x.shape[:along], *x.shape[along + 1 :]) if x.ndim == tensors[0].ndim else None for x in tensors}
@@ -149,7 +293,23 @@ def concatenate(xs, axis: int = 0) -> Tensor:
 
 @op
 def stack(x, axis: int = 0) -> Tensor:
-    """Join tensors of one shape along a new axis."""
+    """Join tensors of one shape along a new axis.
+
+    Args:
+        x: A list or tuple of tensors of one shape.
+        axis: The position of the new axis in the result.
+
+    Returns:
+        A tensor of the common dtype of all, with one axis more.
+
+    Raises:
+        ValueError: for anything but a list of tensors, or shapes that differ.
+
+    Example:
+        >>> ops.stack([[1, 2], [3, 4], [5, 6]], axis=1).numpy()
+        array([[1, 3, 5],
+               [2, 4, 6]], dtype=int32)
+    """
     tensors = tensors_of("stack", x)
     if len({tensor.shape for tensor in tensors}) > 1:
         raise ValueError(f"stack: all shapes must be the same, received {[tensor.shape for tensor in tensors]}")
@@ -159,7 +319,25 @@ def stack(x, axis: int = 0) -> Tensor:
 
 @op
 def split(x, indices_or_sections, axis: int = 0) -> list[Tensor]:
-    """A list of parts along an axis: equal parts for an integer (their number), otherwise cut at the given positions."""
+    """Cut a tensor into parts along an axis.
+
+    Args:
+        x: A tensor of any shape and dtype.
+        indices_or_sections: The number of equal parts, or a rising list of the positions at which to cut.
+        axis: The axis to cut.
+
+    Returns:
+        A list of tensors of x's dtype.
+
+    Raises:
+        ValueError: for a number of parts that does not divide the size of the axis, or positions that fall.
+
+    Example:
+        >>> [part.numpy().tolist() for part in ops.split([1, 2, 3, 4], 2)]
+        [[1, 2], [3, 4]]
+        >>> [part.numpy().tolist() for part in ops.split([1, 2, 3, 4], [1, 3])]
+        [[1], [2, 3], [4]]
+    """
     x = as_tensor(x)
     along = axis_of("split", axis, x.ndim)
     size = x.shape[along]
@@ -179,7 +357,23 @@ def split(x, indices_or_sections, axis: int = 0) -> list[Tensor]:
 
 @op
 def unstack(x, num: int | None = None, axis: int = 0) -> list[Tensor]:
-    """A list of the tensors along an axis, without that axis."""
+    """The tensors that lie along an axis, which is removed.
+
+    Args:
+        x: A tensor of any dtype with at least one axis.
+        num: The size of the axis, which is checked; None for no check.
+        axis: The axis to take apart.
+
+    Returns:
+        A list of tensors of x's dtype with one axis less.
+
+    Raises:
+        ValueError: if the axis does not have size num, or x does not have the axis.
+
+    Example:
+        >>> [column.numpy().tolist() for column in ops.unstack([[1, 2], [3, 4], [5, 6]], axis=1)]
+        [[1, 3, 5], [2, 4, 6]]
+    """
     x = as_tensor(x)
     along = axis_of("unstack", axis, x.ndim)
     if num is not None and num != x.shape[along]:
@@ -193,7 +387,23 @@ def unstack(x, num: int | None = None, axis: int = 0) -> list[Tensor]:
 
 @op
 def broadcast_to(x, shape) -> Tensor:
-    """x repeated along axes of size 1 and along new leading axes to a shape."""
+    """Repeat x along its axes of size 1, and along new axes in front, up to a shape.
+
+    Args:
+        x: A tensor of any shape and dtype.
+        shape: The shape of the result.
+
+    Returns:
+        A tensor of that shape and x's dtype.
+
+    Raises:
+        ValueError: if another size than 1 would have to change.
+
+    Example:
+        >>> ops.broadcast_to([1, 2, 3], (2, 3)).numpy()
+        array([[1, 2, 3],
+               [1, 2, 3]], dtype=int32)
+    """
     x, new = as_tensor(x), sizes_of("broadcast_to", shape)
     if broadcasting.broadcast_shape(new, x.shape) != new:
         raise ValueError(f"broadcast_to: a tensor of shape {x.shape} does not fit into shape {new}")
@@ -203,7 +413,26 @@ def broadcast_to(x, shape) -> Tensor:
 
 @op
 def tile(x, repeats) -> Tensor:
-    """x repeated as a whole along each axis; `repeats` and x's shape get leading ones until they have the same length."""
+    """Repeat the whole tensor along axes.
+
+    Args:
+        x: A tensor of any shape and dtype.
+        repeats: How often along each axis; one number is for the last axis. If it is shorter than x's shape it gets
+            ones in front; if it is longer, x gets axes of size 1 in front.
+
+    Returns:
+        A tensor of x's dtype, whose sizes are x's times the repeats.
+
+    Raises:
+        ValueError: for a negative number.
+
+    Example:
+        >>> ops.tile([1, 2], 2).numpy()
+        array([1, 2, 1, 2], dtype=int32)
+        >>> ops.tile([1, 2], (2, 2)).numpy()
+        array([[1, 2, 1, 2],
+               [1, 2, 1, 2]], dtype=int32)
+    """
     x, times = as_tensor(x), sizes_of("tile", repeats)
     if any(count < 0 for count in times):
         raise ValueError(f"tile: repeats must not be negative, received {repeats}")
@@ -217,9 +446,26 @@ def tile(x, repeats) -> Tensor:
 
 @op
 def repeat(x, repeats, axis: int | None = None) -> Tensor:
-    """Repeat each element `repeats` times along an axis, or in the flat tensor for axis None.
+    """Repeat each element (or row, column, ...) along an axis.
 
-    repeats: an integer, or a list or array with one integer for each element. The values of a tensor are read.
+    Args:
+        x: A tensor of any shape and dtype.
+        repeats: How often, or a list with one number for each element of the axis. The values of a tensor are read.
+        axis: The axis to repeat along; None for the flat tensor.
+
+    Returns:
+        A tensor of x's dtype.
+
+    Raises:
+        ValueError: for a negative number, or a list of another length than the axis.
+
+    Example:
+        >>> ops.repeat([1, 2], 3).numpy()
+        array([1, 1, 1, 2, 2, 2], dtype=int32)
+        >>> ops.repeat([[1, 2], [3, 4]], [1, 2], axis=0).numpy()
+        array([[1, 2],
+               [3, 4],
+               [3, 4]], dtype=int32)
     """
     x, along = one_axis("repeat", as_tensor(x), axis)
     before, size, after = x.shape[:along], x.shape[along], x.shape[along + 1 :]
@@ -244,14 +490,50 @@ def repeat(x, repeats, axis: int | None = None) -> Tensor:
 
 @op
 def flip(x, axis=None) -> Tensor:
-    """The elements in reverse order along axes (all of them for None)."""
+    """Reverse the order of the elements along axes.
+
+    Args:
+        x: A tensor of any shape and dtype.
+        axis: The axis or axes to reverse; None for all.
+
+    Returns:
+        A tensor of x's shape and dtype.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> ops.flip([[1, 2], [3, 4]], axis=1).numpy()
+        array([[2, 1],
+               [4, 3]], dtype=int32)
+    """
     x = as_tensor(x)
     return apply(shape_kernels.flip, shape_kernels.flip_vjp, [x], axes=axes_of("flip", axis, x.ndim))
 
 
 @op
 def roll(x, shift, axis=None) -> Tensor:
-    """Shift elements by `shift` positions along an axis, or in the flat tensor for axis None; they wrap around at the end."""
+    """Shift elements along axes; those shifted past the end come in at the start.
+
+    Args:
+        x: A tensor of any shape and dtype.
+        shift: The number of positions, or one number for each axis; negative numbers shift to the start.
+        axis: The axis or axes to shift along; None for the flat tensor, whose shape is restored.
+
+    Returns:
+        A tensor of x's shape and dtype.
+
+    Raises:
+        ValueError: for an axis that x does not have, or another number of shifts than axes.
+
+    Example:
+        >>> ops.roll([1, 2, 3, 4], 1).numpy()
+        array([4, 1, 2, 3], dtype=int32)
+        >>> ops.roll([[1, 2], [3, 4], [5, 6]], -1, axis=0).numpy()
+        array([[3, 4],
+               [5, 6],
+               [1, 2]], dtype=int32)
+    """
     x = as_tensor(x)
     if axis is None:
         return reshape(roll(reshape(x, (-1,)), shift, 0), x.shape)

@@ -12,7 +12,7 @@ from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, indexing, reduce
 from nbkeras.ops.activations import l2_normalize
-from nbkeras.ops.arguments import as_float, axes_of, axis_of, promote
+from nbkeras.ops.arguments import as_float, axes_of, promote
 from nbkeras.ops.creation import ones
 from nbkeras.ops.dense import matmul
 from nbkeras.ops.ranges import linspace
@@ -24,32 +24,98 @@ from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, sque
 
 @op
 def amax(x, axis=None, keepdims: bool = False) -> Tensor:
-    """Largest element over axes."""
+    """Largest element along axes, as `max`.
+
+    Args:
+        x: Numbers of any shape.
+        axis: The axis or axes to search; None for all.
+        keepdims: Whether searched axes stay, with size 1.
+
+    Returns:
+        A tensor of x's dtype, without the searched axes.
+
+    Raises:
+        ValueError: for an axis that x does not have, or that has no elements.
+
+    Example:
+        >>> ops.amax([[1, 5], [7, 2]], axis=1).numpy()
+        array([5, 7], dtype=int32)
+    """
     return reduce.max(x, axis, keepdims)
 
 
 @op
 def amin(x, axis=None, keepdims: bool = False) -> Tensor:
-    """Smallest element over axes."""
+    """Smallest element along axes, as `min`.
+
+    Args:
+        x: Numbers of any shape.
+        axis: The axis or axes to search; None for all.
+        keepdims: Whether searched axes stay, with size 1.
+
+    Returns:
+        A tensor of x's dtype, without the searched axes.
+
+    Raises:
+        ValueError: for an axis that x does not have, or that has no elements.
+
+    Example:
+        >>> ops.amin([[1, 5], [7, 2]], axis=1).numpy()
+        array([1, 2], dtype=int32)
+    """
     return reduce.min(x, axis, keepdims)
 
 
 @op
 def ptp(x, axis=None, keepdims: bool = False) -> Tensor:
-    """The largest minus the smallest element over axes."""
+    """The largest minus the smallest element along axes ("peak to peak").
+
+    Args:
+        x: Numbers of any shape, but not bool.
+        axis: The axis or axes to search; None for all.
+        keepdims: Whether searched axes stay, with size 1.
+
+    Returns:
+        A tensor of x's dtype, without the searched axes.
+
+    Raises:
+        TypeError: for bool.
+        ValueError: for an axis that x does not have, or that has no elements.
+
+    Example:
+        >>> ops.ptp([[1, 5], [7, 2]], axis=1).numpy()
+        array([4, 5], dtype=int32)
+    """
     return elementwise.subtract(reduce.max(x, axis, keepdims), reduce.min(x, axis, keepdims))
 
 
 @op
 def average(x, axis=None, weights=None) -> Tensor:
-    """Mean over axes, weighted by weights of x's shape or, along one axis, by a vector."""
+    """Weighted mean along axes: sum(weights * x) / sum(weights).
+
+    Args:
+        x: Numbers of any shape.
+        axis: The axis or axes to average over; None for all.
+        weights: None for equal weights; numbers that broadcast to x's shape; or, along one axis, a vector with
+            a weight for each element of that axis. Weights with sum 0 give NaN or infinity.
+
+    Returns:
+        A tensor of x's dtype (floatx for integers and bool), without the averaged axes.
+
+    Raises:
+        ValueError: for an axis that x does not have, or weights that do not fit x.
+
+    Example:
+        >>> ops.average([[1.0, 2.0], [5.0, 6.0]], axis=0, weights=[3.0, 1.0]).numpy()
+        array([2., 3.], dtype=float32)
+    """
     x = as_float(x)
     if weights is None:
         return reduce.mean(x, axis)
     w = as_tensor(weights, x.dtype)
-    if w.ndim == 1 and x.ndim > 1 and isinstance(axis, int):
-        along = axis_of("average", axis, x.ndim)
-        w = reshape(w, [-1 if i == along else 1 for i in range(x.ndim)])
+    axes = axes_of("average", axis, x.ndim)
+    if w.ndim == 1 and x.ndim > 1 and len(axes) == 1:
+        w = reshape(w, [-1 if i in axes else 1 for i in range(x.ndim)])
     if broadcast_shape(x.shape, w.shape) != x.shape:
         raise ValueError(f"average: weights of shape {w.shape} do not fit x of shape {x.shape} and axis {axis}")
     w = broadcast_to(w, x.shape)
@@ -58,7 +124,25 @@ def average(x, axis=None, weights=None) -> Tensor:
 
 @op
 def moments(x, axes, keepdims: bool = False, synchronized: bool = False) -> tuple[Tensor, Tensor]:
-    """Mean and variance over axes."""
+    """Mean and variance along axes; the variance is the mean of (x - mean)^2.
+
+    Args:
+        x: Numbers of any shape.
+        axes: The axis or axes to reduce; None for all.
+        keepdims: Whether reduced axes stay, with size 1.
+        synchronized: Must be False: there is one device.
+
+    Returns:
+        A tuple (mean, variance) of tensors of x's dtype (floatx for integers), without the reduced axes.
+
+    Raises:
+        ValueError: for synchronized=True, or an axis that x does not have.
+
+    Example:
+        >>> mean, variance = ops.moments([[1.0, 3.0], [2.0, 6.0]], axes=1)
+        >>> mean.numpy(), variance.numpy()
+        (array([2., 4.], dtype=float32), array([1., 4.], dtype=float32))
+    """
     if synchronized:
         raise ValueError("moments: only one device is supported, use synchronized=False")
     return reduce.mean(x, axes, keepdims), reduce.var(x, axes, keepdims)
@@ -66,7 +150,30 @@ def moments(x, axes, keepdims: bool = False, synchronized: bool = False) -> tupl
 
 @op
 def normalize(x, axis=-1, order: int = 2, epsilon: float | None = None) -> Tensor:
-    """x divided by its norm of the given order along axes; the norm is at least epsilon."""
+    """Divide x by its norm along axes, so that the norm becomes 1.
+
+    The norm of order p is (sum of |x|^p)^(1/p).
+
+    Args:
+        x: Numbers of any shape.
+        axis: The axis or axes whose elements form one vector; None for all.
+        order: The order p of the norm, an integer of at least 1.
+        epsilon: The least norm to divide by; None for `config.epsilon()`.
+
+    Returns:
+        A tensor of x's shape and dtype (floatx for integers); zeros where x is zero along the axes.
+
+    Raises:
+        TypeError: for an order that is not an integer.
+        ValueError: for an order below 1, or an axis that x does not have.
+
+    Example:
+        >>> ops.normalize([[3.0, 4.0], [0.0, 2.0]]).numpy()
+        array([[0.6, 0.8],
+               [0. , 1. ]], dtype=float32)
+        >>> ops.normalize([1.0, 3.0], order=1).numpy()
+        array([0.25, 0.75], dtype=float32)
+    """
     x = as_float(x)
     if not isinstance(order, int) or order < 1:
         raise ValueError(f"normalize: order must be an integer of at least 1, received {order!r}")
@@ -80,7 +187,26 @@ def normalize(x, axis=-1, order: int = 2, epsilon: float | None = None) -> Tenso
 
 @op
 def corrcoef(x) -> Tensor:
-    """Correlation coefficients of the rows of a matrix, each a variable: (n, samples) -> (n, n)."""
+    """Pearson's correlation coefficients between the rows of a matrix.
+
+    r[i, j] = sum(c[i] c[j]) / sqrt(sum(c[i]^2) sum(c[j]^2)), where c is x without the mean of each row.
+
+    Args:
+        x: Numbers of shape (variables, samples), or a vector, which is one variable.
+
+    Returns:
+        A tensor of shape (variables, variables), of shape () for a vector; floatx for integers. A row whose
+        numbers are all equal has no correlation: NaN.
+
+    Raises:
+        ValueError: for more than two axes.
+
+    Example:
+        >>> ops.corrcoef([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [6.0, 4.0, 2.0]]).numpy().round(4)
+        array([[ 1.,  1., -1.],
+               [ 1.,  1., -1.],
+               [-1., -1.,  1.]], dtype=float32)
+    """
     x = as_float(x)
     if x.ndim > 2:
         raise ValueError(f"corrcoef: expected a matrix of variables by samples, received shape {x.shape}")
@@ -151,40 +277,154 @@ def _between(low: Tensor, high: Tensor, part: Tensor, method: str) -> Tensor:
 
 @op
 def quantile(x, q, axis=None, method: str = "linear", keepdims: bool = False) -> Tensor:
-    """The q-quantile of x over axes, NaN if x has a NaN there. q: a number, or a vector whose axis comes first.
+    """The number below which a fraction q of the elements lies, along axes.
 
-    method: between two elements 'linear' interpolation, the 'lower', the 'higher', the 'nearest' or the 'midpoint'.
+    Of n sorted elements it is the one at position q (n - 1), counted from 0; between two elements `method`
+    decides. It is NaN where there is a NaN among the elements.
+
+    Args:
+        x: Numbers of any shape.
+        q: A fraction from 0 to 1, or a vector of fractions.
+        axis: The axis or axes whose elements are sorted together; None for all.
+        method: The result between two elements: 'linear' interpolates, 'lower' and 'higher' take one of them,
+            'nearest' the nearer one (the lower one from halfway), 'midpoint' their mean.
+        keepdims: Whether the reduced axes stay, with size 1.
+
+    Returns:
+        A tensor of x's dtype (floatx for integers), without the reduced axes. If q is a vector, the quantiles lie
+        along a new first axis.
+
+    Raises:
+        ValueError: for q outside of 0 to 1 or with more than one axis, an unknown method, or no elements. The
+            values of a q that is a tensor are not checked.
+
+    Example:
+        >>> ops.quantile([1.0, 2.0, 3.0, 10.0], [0.5, 0.75]).numpy()
+        array([2.5 , 4.75], dtype=float32)
+        >>> float(ops.quantile([1.0, 2.0, 3.0, 10.0], 0.75, method="higher"))
+        10.0
     """
     return _quantile("quantile", x, q, axis, method, keepdims, without_nan=False)
 
 
 @op
 def nanquantile(x, q, axis=None, method: str = "linear", keepdims: bool = False) -> Tensor:
-    """`quantile` of the elements that are not NaN."""
+    """`quantile` of the elements that are not NaN.
+
+    Args:
+        x: Numbers of any shape.
+        q: A fraction from 0 to 1, or a vector of fractions.
+        axis: The axis or axes whose elements are sorted together; None for all.
+        method: The result between two elements: 'linear', 'lower', 'higher', 'nearest' or 'midpoint'.
+        keepdims: Whether the reduced axes stay, with size 1.
+
+    Returns:
+        A tensor of x's dtype (floatx for integers), without the reduced axes; a vector q gives a new first axis.
+        NaN where all elements are NaN.
+
+    Raises:
+        ValueError: for q outside of 0 to 1 or with more than one axis, an unknown method, or no elements.
+
+    Example:
+        >>> float(ops.nanquantile([1.0, np.nan, 3.0, 5.0], 0.5))
+        3.0
+    """
     return _quantile("nanquantile", x, q, axis, method, keepdims, without_nan=True)
 
 
 @op
 def percentile(x, q, axis=None, method: str = "linear", keepdims: bool = False) -> Tensor:
-    """`quantile` of q / 100."""
+    """The number below which q percent of the elements lie, along axes: `quantile` of q / 100.
+
+    Args:
+        x: Numbers of any shape.
+        q: A percentage from 0 to 100, or a vector of percentages.
+        axis: The axis or axes whose elements are sorted together; None for all.
+        method: The result between two elements: 'linear', 'lower', 'higher', 'nearest' or 'midpoint'.
+        keepdims: Whether the reduced axes stay, with size 1.
+
+    Returns:
+        A tensor of x's dtype (floatx for integers), without the reduced axes; a vector q gives a new first axis.
+        NaN where there is a NaN.
+
+    Raises:
+        ValueError: for q outside of 0 to 100 or with more than one axis, an unknown method, or no elements.
+
+    Example:
+        >>> ops.percentile([0.0, 10.0, 20.0, 30.0, 40.0], [25, 90]).numpy()
+        array([10., 36.], dtype=float32)
+    """
     return quantile(x, _shares("percentile", q, 100), axis, method, keepdims)
 
 
 @op
 def nanpercentile(x, q, axis=None, method: str = "linear", keepdims: bool = False) -> Tensor:
-    """`percentile` of the elements that are not NaN."""
+    """`percentile` of the elements that are not NaN.
+
+    Args:
+        x: Numbers of any shape.
+        q: A percentage from 0 to 100, or a vector of percentages.
+        axis: The axis or axes whose elements are sorted together; None for all.
+        method: The result between two elements: 'linear', 'lower', 'higher', 'nearest' or 'midpoint'.
+        keepdims: Whether the reduced axes stay, with size 1.
+
+    Returns:
+        A tensor of x's dtype (floatx for integers), without the reduced axes; a vector q gives a new first axis.
+        NaN where all elements are NaN.
+
+    Raises:
+        ValueError: for q outside of 0 to 100 or with more than one axis, an unknown method, or no elements.
+
+    Example:
+        >>> float(ops.nanpercentile([1.0, np.nan, 3.0], 50))
+        2.0
+    """
     return nanquantile(x, _shares("nanpercentile", q, 100), axis, method, keepdims)
 
 
 @op
 def median(x, axis=None, keepdims: bool = False) -> Tensor:
-    """The middle element over axes, or the mean of the two middle ones; NaN if there is a NaN."""
+    """The middle of the sorted elements along axes, or the mean of the two middle ones.
+
+    Args:
+        x: Numbers of any shape.
+        axis: The axis or axes to reduce; None for all.
+        keepdims: Whether reduced axes stay, with size 1.
+
+    Returns:
+        A tensor of x's dtype (floatx for integers), without the reduced axes; NaN where there is a NaN.
+
+    Raises:
+        ValueError: for an axis that x does not have, or that has no elements.
+
+    Example:
+        >>> ops.median([[1.0, 9.0, 2.0], [4.0, 5.0, 0.0]], axis=1).numpy()
+        array([2., 4.], dtype=float32)
+        >>> float(ops.median([1, 2, 3, 10]))
+        2.5
+    """
     return quantile(x, 0.5, axis, "linear", keepdims)
 
 
 @op
 def nanmedian(x, axis=None, keepdims: bool = False) -> Tensor:
-    """`median` of the elements that are not NaN."""
+    """`median` of the elements that are not NaN.
+
+    Args:
+        x: Numbers of any shape.
+        axis: The axis or axes to reduce; None for all.
+        keepdims: Whether reduced axes stay, with size 1.
+
+    Returns:
+        A tensor of x's dtype (floatx for integers), without the reduced axes; NaN where all elements are NaN.
+
+    Raises:
+        ValueError: for an axis that x does not have, or that has no elements.
+
+    Example:
+        >>> float(ops.nanmedian([1.0, np.nan, 2.0, 6.0]))
+        2.0
+    """
     return nanquantile(x, 0.5, axis, "linear", keepdims)
 
 
@@ -202,25 +442,89 @@ def _filled(x: Any, value: float) -> tuple[Tensor, Tensor]:
 
 @op
 def nansum(x, axis=None, keepdims: bool = False) -> Tensor:
-    """`sum` of the elements that are not NaN."""
+    """Sum of the elements that are not NaN.
+
+    Args:
+        x: Numbers of any shape; bool counts as 0 and 1.
+        axis: The axis or axes to sum over; None for all.
+        keepdims: Whether summed axes stay, with size 1.
+
+    Returns:
+        A tensor of x's dtype (bool and smaller integers become 32 bits), without the summed axes; 0 where all are NaN.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> ops.nansum([[1.0, np.nan], [3.0, 4.0]], axis=1).numpy()
+        array([1., 7.], dtype=float32)
+    """
     return reduce.sum(_filled(x, 0)[0], axis, keepdims)
 
 
 @op
 def nanprod(x, axis=None, keepdims: bool = False) -> Tensor:
-    """`prod` of the elements that are not NaN."""
+    """Product of the elements that are not NaN.
+
+    Args:
+        x: Numbers of any shape; bool counts as 0 and 1.
+        axis: The axis or axes to multiply over; None for all.
+        keepdims: Whether multiplied axes stay, with size 1.
+
+    Returns:
+        A tensor of x's dtype (bool and smaller integers become 32 bits), without these axes; 1 where all are NaN.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> ops.nanprod([[2.0, np.nan], [3.0, 4.0]], axis=1).numpy()
+        array([ 2., 12.], dtype=float32)
+    """
     return reduce.prod(_filled(x, 1)[0], axis, keepdims)
 
 
 @op
 def nancumsum(x, axis: int | None = None, dtype=None) -> Tensor:
-    """`cumsum` with 0 for NaN."""
+    """Running sum along an axis, in which NaN counts as 0.
+
+    Args:
+        x: Numbers of any shape.
+        axis: The axis to sum along; None for the flat tensor.
+        dtype: The dtype of the sums; None for x's (int32 for bool).
+
+    Returns:
+        A tensor of x's shape, or of shape (x.size,) for axis None.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> ops.nancumsum([1.0, np.nan, 3.0]).numpy()
+        array([1., 1., 4.], dtype=float32)
+    """
     return reduce.cumsum(_filled(x, 0)[0], axis, dtype)
 
 
 @op
 def nancumprod(x, axis: int | None = None, dtype=None) -> Tensor:
-    """`cumprod` with 1 for NaN."""
+    """Running product along an axis, in which NaN counts as 1.
+
+    Args:
+        x: Numbers of any shape.
+        axis: The axis to multiply along; None for the flat tensor.
+        dtype: The dtype of the products; None for x's (int32 for bool).
+
+    Returns:
+        A tensor of x's shape, or of shape (x.size,) for axis None.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> ops.nancumprod([2.0, np.nan, 3.0]).numpy()
+        array([2., 2., 6.], dtype=float32)
+    """
     return reduce.cumprod(_filled(x, 1)[0], axis, dtype)
 
 
@@ -232,13 +536,45 @@ def _mean_of(x: Tensor, valid: Tensor, axis: Any, keepdims: bool) -> Tensor:
 
 @op
 def nanmean(x, axis=None, keepdims: bool = False) -> Tensor:
-    """`mean` of the elements that are not NaN; NaN if all are."""
+    """Mean of the elements that are not NaN.
+
+    Args:
+        x: Numbers of any shape.
+        axis: The axis or axes to average over; None for all.
+        keepdims: Whether averaged axes stay, with size 1.
+
+    Returns:
+        A tensor of x's dtype (floatx for integers), without the averaged axes; NaN where all elements are NaN.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> ops.nanmean([[1.0, np.nan], [3.0, 4.0]], axis=1).numpy()
+        array([1. , 3.5], dtype=float32)
+    """
     return _mean_of(*_filled(as_float(x), 0), axis, keepdims)
 
 
 @op
 def nanvar(x, axis=None, keepdims: bool = False) -> Tensor:
-    """`var` of the elements that are not NaN; NaN if all are."""
+    """Variance of the elements that are not NaN: the mean of (x - nanmean(x))^2.
+
+    Args:
+        x: Numbers of any shape.
+        axis: The axis or axes to reduce; None for all.
+        keepdims: Whether reduced axes stay, with size 1.
+
+    Returns:
+        A tensor of x's dtype (floatx for integers), without the reduced axes; NaN where all elements are NaN.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> float(ops.nanvar([1.0, np.nan, 5.0]))
+        4.0
+    """
     filled, valid = _filled(as_float(x), 0)
     distance = elementwise.subtract(filled, _mean_of(filled, valid, axis, keepdims=True))
     distance = elementwise.where(valid, distance, filled.dtype.type(0))
@@ -247,7 +583,23 @@ def nanvar(x, axis=None, keepdims: bool = False) -> Tensor:
 
 @op
 def nanstd(x, axis=None, keepdims: bool = False) -> Tensor:
-    """`std` of the elements that are not NaN; NaN if all are."""
+    """Standard deviation of the elements that are not NaN: the square root of `nanvar`.
+
+    Args:
+        x: Numbers of any shape.
+        axis: The axis or axes to reduce; None for all.
+        keepdims: Whether reduced axes stay, with size 1.
+
+    Returns:
+        A tensor of x's dtype (floatx for integers), without the reduced axes; NaN where all elements are NaN.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> float(ops.nanstd([1.0, np.nan, 5.0]))
+        2.0
+    """
     return elementwise.sqrt(nanvar(x, axis, keepdims))
 
 
@@ -261,13 +613,45 @@ def _nan_extremum(extremum: Callable, worst: float, x: Any, axis: Any, keepdims:
 
 @op
 def nanmax(x, axis=None, keepdims: bool = False) -> Tensor:
-    """`max` of the elements that are not NaN; NaN if all are."""
+    """Largest of the elements that are not NaN.
+
+    Args:
+        x: Numbers of any shape.
+        axis: The axis or axes to search; None for all.
+        keepdims: Whether searched axes stay, with size 1.
+
+    Returns:
+        A tensor of x's dtype, without the searched axes; NaN where all elements are NaN.
+
+    Raises:
+        ValueError: for an axis that x does not have, or that has no elements.
+
+    Example:
+        >>> ops.nanmax([[1.0, np.nan], [np.nan, np.nan]], axis=1).numpy()
+        array([ 1., nan], dtype=float32)
+    """
     return _nan_extremum(reduce.max, -np.inf, x, axis, keepdims)
 
 
 @op
 def nanmin(x, axis=None, keepdims: bool = False) -> Tensor:
-    """`min` of the elements that are not NaN; NaN if all are."""
+    """Smallest of the elements that are not NaN.
+
+    Args:
+        x: Numbers of any shape.
+        axis: The axis or axes to search; None for all.
+        keepdims: Whether searched axes stay, with size 1.
+
+    Returns:
+        A tensor of x's dtype, without the searched axes; NaN where all elements are NaN.
+
+    Raises:
+        ValueError: for an axis that x does not have, or that has no elements.
+
+    Example:
+        >>> ops.nanmin([[1.0, np.nan], [3.0, 2.0]], axis=1).numpy()
+        array([1., 2.], dtype=float32)
+    """
     return _nan_extremum(reduce.min, np.inf, x, axis, keepdims)
 
 
@@ -278,13 +662,45 @@ def _nan_position(position: Callable, worst: float, x: Any, axis: int | None, ke
 
 @op
 def nanargmax(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """`argmax` of the elements that are not NaN; -1 if all are."""
+    """Position of the largest of the elements that are not NaN; the first one of several.
+
+    Args:
+        x: Numbers of any shape.
+        axis: The axis to search; None for the flat tensor.
+        keepdims: Whether searched axes stay, with size 1.
+
+    Returns:
+        An int32 tensor without the searched axis; -1 where all elements are NaN.
+
+    Raises:
+        ValueError: for an axis that x does not have, or that has no elements.
+
+    Example:
+        >>> ops.nanargmax([[1.0, np.nan], [3.0, 4.0], [np.nan, np.nan]], axis=1).numpy()
+        array([ 0,  1, -1], dtype=int32)
+    """
     return _nan_position(reduce.argmax, -np.inf, x, axis, keepdims)
 
 
 @op
 def nanargmin(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """`argmin` of the elements that are not NaN; -1 if all are."""
+    """Position of the smallest of the elements that are not NaN; the first one of several.
+
+    Args:
+        x: Numbers of any shape.
+        axis: The axis to search; None for the flat tensor.
+        keepdims: Whether searched axes stay, with size 1.
+
+    Returns:
+        An int32 tensor without the searched axis; -1 where all elements are NaN.
+
+    Raises:
+        ValueError: for an axis that x does not have, or that has no elements.
+
+    Example:
+        >>> ops.nanargmin([[np.nan, 2.0], [3.0, 4.0]], axis=1).numpy()
+        array([1, 0], dtype=int32)
+    """
     return _nan_position(reduce.argmin, np.inf, x, axis, keepdims)
 
 
@@ -293,10 +709,28 @@ def nanargmin(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
 
 @op
 def histogram(x, bins: int = 10, range: tuple[float, float] | None = None) -> tuple[Tensor, Tensor]:
-    """The number of elements in each of `bins` equal bins, as floats, and the bins' edges.
+    """Count the elements in bins of equal width.
 
-    range: the lowest and the highest edge, by default the smallest and the largest element. A bin includes its lower edge; the
-    last bin includes its upper edge too.
+    A bin includes its lower edge; the last bin includes its upper edge too. Elements outside of `range` and NaN are
+    not counted.
+
+    Args:
+        x: Numbers of any shape.
+        bins: The number of bins.
+        range: The lowest and the highest edge; None for the smallest and the largest element. If they are equal,
+            they are moved apart by 0.5 each.
+
+    Returns:
+        A tuple (counts, edges) of tensors of x's dtype (floatx for integers), of shapes (bins,) and (bins + 1,).
+
+    Raises:
+        TypeError: for bins that are not an integer; edges of one's own choice are not supported.
+        ValueError: for less than one bin, a range that falls, or no elements and no range.
+
+    Example:
+        >>> counts, edges = ops.histogram([1.0, 2.0, 2.0, 5.0], bins=4)
+        >>> counts.numpy(), edges.numpy()
+        (array([1., 2., 0., 1.], dtype=float32), array([1., 2., 3., 4., 5.], dtype=float32))
     """
     x = as_float(x)
     if not isinstance(bins, int) or bins < 1:

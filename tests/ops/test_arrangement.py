@@ -185,6 +185,7 @@ def test_shapes_that_depend_on_values():
         np.testing.assert_array_equal(got, want)
     np.testing.assert_array_equal(ops.unique(x, size=6, fill_value=-1), [0, 1, 3, 5, -1, -1])
     np.testing.assert_array_equal(ops.bincount(x[0], minlength=8), np.bincount(x[0], minlength=8))
+    np.testing.assert_array_equal(ops.bincount([[0, 1], [-1, 0]]), [[1, 1], [1, 0]])  # a negative number is not counted
     weights = np.arange(6.0).reshape(2, 3)
     np.testing.assert_array_equal(
         ops.bincount(x, weights), [np.bincount(a, b, 6) for a, b in zip(x, weights, strict=True)]
@@ -223,6 +224,9 @@ def test_in_a_model():
 def test_segments_as_many_as_there_are_numbers():
     np.testing.assert_array_equal(ops.segment_sum([1.0, 2.0, 4.0], [0, 2, 0]), [5, 0, 2])
     assert ops.segment_max(np.zeros((0, 3)), np.zeros(0, "int32")).shape == (0, 3)
+    truths = np.array([True, False, True])
+    np.testing.assert_array_equal(ops.segment_max(truths, [0, 0, 2], 4), [True, False, True, False])
+    np.testing.assert_array_equal(ops.segment_min(truths, [0, 0, 2], 4), [False, True, True, True])
 
 
 ERRORS = [

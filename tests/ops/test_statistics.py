@@ -55,6 +55,7 @@ CASES = {  # name: (nbkeras's, NumPy's, arrays)
     "ptp": (lambda x: ops.ptp(x, 2), lambda x: np.ptp(x, 2), X),
     "average": (lambda x: ops.average(x, 1), lambda x: np.average(x, 1), X),
     "average_weights": (lambda x, w: ops.average(x, 1, w), lambda x, w: np.average(x, 1, w), X, W + 3),
+    "average_weights_of_a_tuple": (lambda x, w: ops.average(x, (1,), w), lambda x, w: np.average(x, 1, w), X, W + 3),
     "average_like": (lambda x, w: ops.average(x, weights=w), lambda x, w: np.average(x, weights=w), X, POSITIVE),
     "moments": (lambda x: ops.moments(x, (0, 2))[1], lambda x: np.var(x, (0, 2)), X),
     "normalize": (ops.normalize, lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True), X),
