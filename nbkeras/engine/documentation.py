@@ -179,7 +179,7 @@ def _parameters(cls: type) -> dict[str, inspect.Parameter]:
 
 def _annotated(parameter: inspect.Parameter) -> str:
     annotation = parameter.annotation
-    if annotation is parameter.empty or annotation is Any:
+    if annotation is parameter.empty or annotation in (Any, "Any"):
         return ""
     return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
