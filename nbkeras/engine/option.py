@@ -146,10 +146,7 @@ def keep(item: Any, arguments: dict[str, Any]) -> None:
 
 
 def of_class(cls: type) -> dict[str, Option]:
-    """The options that a class can be given: its own and, where its `__init__` takes **kwargs, those of its base classes.
-
-    `_left_out` of a class are options of base classes that it sets itself.
-    """
+    """The options that a class can be given: its own and, where its `__init__` takes **kwargs, those of its base classes."""
     found: dict[str, Option] = {}
     for each in cls.__mro__:
         if "__init__" in vars(each):
@@ -158,8 +155,13 @@ def of_class(cls: type) -> dict[str, Option]:
             found = own | found
             if own and not inspect.unwrap(init).__code__.co_flags & inspect.CO_VARKEYWORDS:
                 break
-    left_out = {name for each in cls.__mro__ for name in vars(each).get("_left_out", ())}
-    return {name: option for name, option in found.items() if name not in left_out}
+    without = left_out(cls)
+    return {name: option for name, option in found.items() if name not in without}
+
+
+def left_out(cls: type) -> set[str]:
+    """The options of base classes that a class does not take: the names in `_left_out`."""
+    return {name for each in cls.__mro__ for name in vars(each).get("_left_out", ())}
 
 
 def config_of(item: Any) -> dict[str, Any]:
