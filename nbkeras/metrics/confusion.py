@@ -53,6 +53,16 @@ class _Confusion(Metric):
             setattr(self, _COUNTERS[key], self._total(_COUNTERS[key], (len(self.thresholds), *labels)))
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:
+        """Count a batch.
+
+        Args:
+            y_true: Targets of the predictions' shape, true where they are not 0.
+            y_pred: Predictions of any shape.
+            sample_weight: A weight for each sample, or for each prediction; None for 1.
+
+        Raises:
+            ValueError: if the shapes do not match.
+        """
         y_pred = prediction(y_pred)
         y_true = as_tensor(y_true, y_pred.dtype)
         y_pred, y_true = squeeze_or_expand_to_same_rank(y_pred, y_true)

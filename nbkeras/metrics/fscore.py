@@ -73,6 +73,16 @@ class FBetaScore(Metric):
         self._built = True
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:
+        """Count a batch.
+
+        Args:
+            y_true: Targets (batch, classes), 0 or 1.
+            y_pred: Predictions (batch, classes).
+            sample_weight: A weight for each sample; None for 1.
+
+        Raises:
+            ValueError: unless both are matrices of one shape.
+        """
         y_pred = prediction(y_pred)
         y_true = as_tensor(y_true, y_pred.dtype)
         check_columns(self.name, y_true, y_pred, "classes")

@@ -62,6 +62,13 @@ class IoU(Metric):
         self.total_cm = self._total("total_confusion_matrix", (num_classes, num_classes))
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:
+        """Count a batch in the confusion matrix.
+
+        Args:
+            y_true: Class numbers of any shape, or numbers for each class.
+            y_pred: Class numbers of the targets' shape, or numbers for each class.
+            sample_weight: A weight for each prediction; None for 1.
+        """
         rows, columns = self._classes(y_true, self.sparse_y_true), self._classes(y_pred, self.sparse_y_pred)
         if sample_weight is not None and np.dtype(self.dtype).kind == "i":
             sample_weight = as_tensor(sample_weight)
@@ -110,6 +117,13 @@ class BinaryIoU(IoU):
         self.threshold = threshold
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:
+        """Count a batch in the confusion matrix.
+
+        Args:
+            y_true: Targets, 0 or 1, of any shape.
+            y_pred: Predictions of the targets' shape, which become 0 or 1 here.
+            sample_weight: A weight for each prediction; None for 1.
+        """
         super().update_state(
             y_true, ops.cast(ops.greater_equal(prediction(y_pred), self.threshold), "int32"), sample_weight
         )

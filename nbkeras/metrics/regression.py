@@ -62,6 +62,16 @@ class R2Score(Metric):
         self._built = True
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:
+        """Add a batch.
+
+        Args:
+            y_true: Targets (batch, outputs).
+            y_pred: Predictions (batch, outputs).
+            sample_weight: A weight for each sample, or for each number; None for 1.
+
+        Raises:
+            ValueError: unless both are matrices of one shape.
+        """
         y_true, y_pred = (ops.cast(each, "float64") for each in pair(y_true, y_pred))
         check_columns(self.name, y_true, y_pred, "outputs")
         if not self._built:
