@@ -46,9 +46,9 @@ class MaxNorm(Constraint):
     """Scales vectors longer than max_value down to it: w * clip(norm, 0, max_value) / (epsilon + norm).
 
     Args:
-        max_value: The greatest norm.
-        axis: The axis or axes of a vector: 0 for a Dense kernel (inputs, units), (0, 1, 2) for a Conv2D kernel (rows,
-            columns, input channels, filters).
+        max_value (float): The greatest norm.
+        axis (an integer or a tuple of integers): The axis or axes of a vector: 0 for a Dense kernel (inputs,
+            units), (0, 1, 2) for a Conv2D kernel (rows, columns, input channels, filters).
 
     Example:
         >>> w = np.array([[3.0, 0.6], [4.0, 0.8]], "float32")  # columns of norms 5 and 1
@@ -85,8 +85,8 @@ class UnitNorm(Constraint):
     """Gives vectors the length 1: w / (epsilon + norm).
 
     Args:
-        axis: The axis or axes of a vector: 0 for a Dense kernel (inputs, units), (0, 1, 2) for a Conv2D kernel (rows,
-            columns, input channels, filters).
+        axis (an integer or a tuple of integers): The axis or axes of a vector: 0 for a Dense kernel (inputs,
+            units), (0, 1, 2) for a Conv2D kernel (rows, columns, input channels, filters).
 
     Example:
         >>> keras.constraints.UnitNorm()(np.array([[3.0, 0.0], [4.0, 2.0]], "float32")).numpy().round(3)
@@ -109,11 +109,11 @@ class MinMaxNorm(Constraint):
     The new norm is rate * clip(norm, min_value, max_value) + (1 - rate) * norm.
 
     Args:
-        min_value: The least norm.
-        max_value: The greatest norm.
-        rate: The fraction of the way to the interval that a norm moves in each update; 1 for all of it.
-        axis: The axis or axes of a vector: 0 for a Dense kernel (inputs, units), (0, 1, 2) for a Conv2D kernel (rows,
-            columns, input channels, filters).
+        min_value (float): The least norm.
+        max_value (float): The greatest norm.
+        rate (float): The fraction of the way to the interval that a norm moves in each update; 1 for all of it.
+        axis (an integer or a tuple of integers): The axis or axes of a vector: 0 for a Dense kernel (inputs,
+            units), (0, 1, 2) for a Conv2D kernel (rows, columns, input channels, filters).
 
     Example:
         >>> w = np.array([[3.0, 0.3], [4.0, 0.4]], "float32")  # columns of norms 5 and 0.5

@@ -104,7 +104,7 @@ class Constant(Initializer):
     """One value everywhere, or the values of an array.
 
     Args:
-        value: A number, or an array that broadcasts to the shape of the weight.
+        value (a number or an array): A number, or an array that broadcasts to the shape of the weight.
 
     Raises:
         ValueError: when it is called, if the array does not fit the shape.
@@ -138,7 +138,7 @@ class Identity(Initializer):
     """A number on the main diagonal of a matrix, and 0 elsewhere.
 
     Args:
-        gain: The number on the diagonal.
+        gain (float): The number on the diagonal.
 
     Raises:
         ValueError: when it is called, for a shape that has not two axes.
@@ -185,13 +185,15 @@ class STFT(Initializer):
 
     Args:
         side: 'real' or 'imag'.
-        window: The window function of the samples: 'boxcar', 'hann', 'hamming', 'blackman', 'nuttall', 'blackmanharris' or
-            'flattop', an array of its values, or None for none.
-        scaling: What the kernel is divided by: the window's 2-norm ('density'), its 1-norm ('spectrum'), or nothing (None).
+        window: The window function of the samples: 'boxcar', 'hann', 'hamming', 'blackman', 'nuttall',
+            'blackmanharris' or 'flattop', an array of its values, or None for none.
+        scaling: What the kernel is divided by: the window's 2-norm ('density'), its 1-norm ('spectrum'), or nothing
+            (None).
         periodic: Whether the window repeats after `length` samples, instead of length - 1.
 
     Raises:
-        ValueError: for an unknown name, and when it is called, for a shape without three axes or a window of another length.
+        ValueError: for an unknown name, and when it is called, for a shape without three axes or a window of
+            another length.
 
     Example:
         >>> kernel = keras.initializers.STFT("real", window=None)((4, 1, 3))
@@ -257,12 +259,11 @@ Number = Annotated[Any, option.kind(_number, "a number")]
 class RandomInitializer(Initializer):
     """Base of random initializers: the seed and the generator.
 
-    With an integer seed, and without one, each call returns the same numbers, as in Keras 3; with a
-    `random.SeedGenerator` each call returns new ones. Initializers of this module give float32 and float64 numbers, and
-    raise ValueError for other dtypes.
+    The random initializers of this module give float32 and float64 numbers, and raise ValueError for other dtypes.
 
     Args:
-        seed: An integer, a `random.SeedGenerator`, or None for a seed drawn from the global one.
+        seed: With an integer, each call returns the same numbers, with a `random.SeedGenerator` new ones; None draws an
+            integer, which follows from `utils.set_random_seed`.
 
     Raises:
         ValueError: for a seed of another type.
@@ -437,8 +438,8 @@ class VarianceScaling(RandomInitializer):
         scale: The factor of the variance.
         mode: n is the number of input units ('fan_in'), of output units ('fan_out'), or the mean of both ('fan_avg').
         distribution: 'uniform', 'truncated_normal' ('normal' is its old name), or 'untruncated_normal'.
-        input_axes: With output_axes: the axes of the input units; see `compute_fans`.
-        output_axes: With input_axes: the axes of the output units; see `compute_fans`.
+        input_axes (a tuple of integers, or None): With output_axes: the axes of the input units; see `compute_fans`.
+        output_axes (a tuple of integers, or None): With input_axes: the axes of the output units; see `compute_fans`.
 
     Raises:
         ValueError: for a scale of 0 or less, and for an unknown mode or distribution.
@@ -572,7 +573,7 @@ class Orthogonal(RandomInitializer):
     Of a shape with more than two axes, all except the last are merged into rows.
 
     Args:
-        gain: The number that the matrix is multiplied by.
+        gain (float): The number that the matrix is multiplied by.
 
     Raises:
         ValueError: when it is called, for a shape of fewer than two axes.

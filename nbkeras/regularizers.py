@@ -186,7 +186,7 @@ class OrthogonalRegularizer(Regularizer):
 
 
 @registry.register
-def l1(l1=0.01) -> L1:
+def l1(l1: float = 0.01) -> L1:
     """The regularizer `L1(l1)`: l1 * sum(|x|).
 
     Args:
@@ -200,7 +200,7 @@ def l1(l1=0.01) -> L1:
 
 
 @registry.register
-def l2(l2=0.01) -> L2:
+def l2(l2: float = 0.01) -> L2:
     """The regularizer `L2(l2)`: l2 * sum(x**2).
 
     Args:
@@ -214,7 +214,7 @@ def l2(l2=0.01) -> L2:
 
 
 @registry.register
-def l1_l2(l1=0.01, l2=0.01) -> L1L2:
+def l1_l2(l1: float = 0.01, l2: float = 0.01) -> L1L2:
     """The regularizer `L1L2(l1, l2)`: l1 * sum(|x|) + l2 * sum(x**2).
 
     Args:

@@ -38,7 +38,9 @@ class MonitorCallback(Callback):
         2
     """
 
-    def __init__(self, monitor: str = "val_loss", mode: str = "auto", baseline: float | None = None, min_delta=0):
+    def __init__(
+        self, monitor: str = "val_loss", mode: str = "auto", baseline: float | None = None, min_delta: float = 0
+    ):
         if mode not in ("auto", "min", "max"):
             warn(f"{type(self).__name__} mode {mode!r} is unknown, using 'auto'")
             mode = "auto"

@@ -28,9 +28,10 @@ class _Confusion(Metric):
     """Counters at thresholds and their update; `_counted` names the counters that a subclass needs.
 
     Args:
-        thresholds: The numbers from 0 to 1 above which a prediction is positive: one, or a list for a result at each of
-            them; None for 0.5.
-        class_id: The class (column) that alone is looked at, of targets and predictions (batch, classes); None for all.
+        thresholds (a number, a list of numbers, or None): The numbers from 0 to 1 above which a prediction is
+            positive: one, or a list for a result at each of them; None for 0.5.
+        class_id (int | None): The class (column) that alone is looked at, of targets and predictions (batch,
+            classes); None for all.
     """
 
     _counted: Sequence[str] = ("tp", "fp", "tn", "fn")
@@ -212,8 +213,8 @@ class _Rate(_Confusion):
     """tp / (tp + another counter).
 
     Args:
-        top_k: The number of largest predictions of each sample that can be positive, None for all; with it,
-            thresholds=None means no threshold.
+        top_k (int | None): The number of largest predictions of each sample that can be positive, None for all;
+            with it, thresholds=None means no threshold.
     """
 
     _direction = "up"

@@ -25,13 +25,13 @@ class IoU(Metric):
     matrix do not count either.
 
     Args:
-        num_classes: The number of classes, and the size of the confusion matrix.
+        num_classes (int): The number of classes, and the size of the confusion matrix.
         target_class_ids: The classes whose mean is the result.
         dtype: Of the counts, 'int32' by default; weights are then cut to integers, as in Keras. The result is a float.
-        ignore_class: Samples with this target do not count; None for none.
+        ignore_class (int | None): Samples with this target do not count; None for none.
         sparse_y_true: Whether targets are class numbers, or numbers for each class along `axis`.
         sparse_y_pred: Whether predictions are class numbers, or numbers for each class along `axis`.
-        axis: The axis of the classes, where there is one.
+        axis (int): The axis of the classes, where there is one.
 
     Raises:
         ValueError: for target_class_ids that are not below num_classes.
@@ -97,7 +97,7 @@ class BinaryIoU(IoU):
 
     Args:
         target_class_ids: The classes whose mean is the result.
-        threshold: The number from which on a prediction is 1.
+        threshold (float): The number from which on a prediction is 1.
 
     Example:
         >>> round(float(metrics.BinaryIoU(threshold=0.3)([0, 1, 0, 1], [0.1, 0.2, 0.4, 0.7])), 3)

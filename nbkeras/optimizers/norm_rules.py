@@ -60,10 +60,11 @@ class Adafactor(_ByVariable):
     The rate is at most 1 / sqrt(t), t the number of the step, times the weights' root mean square. Source: arXiv:1804.04235.
 
     Args:
-        beta_2_decay: The exponent of t: the mean squares keep 1 - t**beta_2_decay of their value.
-        epsilon_1: A small number that is added to the squares.
-        epsilon_2: The least root mean square of the weights in the rate.
-        clip_threshold: The greatest root mean square of a step without the rate; a larger one is scaled down to it.
+        beta_2_decay (float): The exponent of t: the mean squares keep 1 - t**beta_2_decay of their value.
+        epsilon_1 (float): A small number that is added to the squares.
+        epsilon_2 (float): The least root mean square of the weights in the rate.
+        clip_threshold (float): The greatest root mean square of a step without the rate; a larger one is scaled
+            down to it.
         relative_step: Accepted and ignored, as in Keras.
 
     Example:
@@ -122,18 +123,20 @@ class Muon(_ByVariable):
     Args:
         adam_beta_1: Where AdamW applies: the decay of the first moment.
         adam_beta_2: Where AdamW applies: the decay of the second moment.
-        adam_weight_decay: Where AdamW applies: the weight decay, in place of weight_decay; None for none.
-        epsilon: Where AdamW applies: a small number that is added to the divisor.
+        adam_weight_decay (float | None): Where AdamW applies: the weight decay, in place of weight_decay; None for
+            none.
+        epsilon (float): Where AdamW applies: a small number that is added to the divisor.
         exclude_layers: Patterns (regular expressions) of the paths of variables to which AdamW applies.
         exclude_embeddings: Whether AdamW applies to variables with 'embedding' in their path.
-        muon_a: The factor of x in a Newton-Schulz step x = a x + (b s + c s^2) x, with s = x x^T.
-        muon_b: The factor b there.
-        muon_c: The factor c there.
-        adam_lr_ratio: Where AdamW applies: the factor of the learning rate.
-        momentum: The fraction of the old momentum that is kept in each step.
-        ns_steps: The number of Newton-Schulz steps.
+        muon_a (float): The factor of x in a Newton-Schulz step x = a x + (b s + c s^2) x, with s = x x^T.
+        muon_b (float): The factor b there.
+        muon_c (float): The factor c there.
+        adam_lr_ratio (float): Where AdamW applies: the factor of the learning rate.
+        momentum (float): The fraction of the old momentum that is kept in each step.
+        ns_steps (int): The number of Newton-Schulz steps.
         nesterov: Whether the gradient is added to the momentum once more before a step.
-        rms_rate: A step of a matrix is scaled by rms_rate * sqrt(its larger side) (arXiv:2502.16982); None for no scaling.
+        rms_rate (float | None): A step of a matrix is scaled by rms_rate * sqrt(its larger side)
+            (arXiv:2502.16982); None for no scaling.
 
     Example:
         >>> optimizer = keras.optimizers.Muon(learning_rate=0.1, weight_decay=0.0, rms_rate=None, ns_steps=10)

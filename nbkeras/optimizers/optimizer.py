@@ -66,8 +66,8 @@ class Optimizer(Observed, option.Configured):
     `rows_suffice` and `step_rows` it may update a table only where its gradient is not 0.
 
     Args:
-        learning_rate: The size of a step: a number, a schedule (called with the number of steps made), or a function
-            without arguments.
+        learning_rate (a number, a schedule or a function): The size of a step: a number, a schedule (called with
+            the number of steps made), or a function without arguments.
         weight_decay: The fraction of the weights, times the learning rate, that is taken away before each step:
             w -= w * weight_decay * learning_rate. None for none.
         clipnorm: The greatest norm of each variable's gradient; a longer one is scaled down to it. None for no limit.
@@ -75,9 +75,10 @@ class Optimizer(Observed, option.Configured):
         global_clipnorm: The greatest norm of all gradients together; None for no limit.
         use_ema: Whether to keep a moving average of the weights, which replaces them when `fit` ends.
         ema_momentum: The fraction of the moving average that is kept in each step.
-        ema_overwrite_frequency: The number of steps after which the average replaces the weights; None for at the end only.
-        loss_scale_factor: The number that `scale_loss` multiplies by and gradients are divided by, against gradients too
-            small for their dtype; None for none.
+        ema_overwrite_frequency: The number of steps after which the average replaces the weights; None for at the
+            end only.
+        loss_scale_factor (a number, or None): The number that `scale_loss` multiplies by and gradients are divided
+            by, against gradients too small for their dtype; None for none.
         gradient_accumulation_steps: The number of batches whose mean gradient makes one update; None for one.
         name: The name in configurations and logs; by default that of the class, in snake_case.
         decay: Of Keras 2: the learning rate is divided by 1 + decay * steps made. None for no decay.

@@ -471,7 +471,7 @@ class ScheduleFreeAdamW(TwoMoments):
 
     Args:
         beta_1: The weight of x in w.
-        warmup_steps: The number of steps in which the rate rises to its value.
+        warmup_steps (int): The number of steps in which the rate rises to its value.
 
     Raises:
         ValueError: for beta_1=0.

@@ -69,12 +69,12 @@ class _Decay(LearningRateSchedule):
     """Base of schedules that decay by a rate in each `decay_steps` steps.
 
     Args:
-        initial_learning_rate: The learning rate of the first step.
+        initial_learning_rate (float): The learning rate of the first step.
         decay_steps: The number of steps of a period.
-        decay_rate: How far the rate decays in a period; see the formula.
+        decay_rate (float): How far the rate decays in a period; see the formula.
         staircase: Whether the rate changes at the end of each period, instead of in each step: step / decay_steps is
             rounded down.
-        name: A name, which is saved.
+        name (str): A name, which is saved.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class PiecewiseConstantDecay(LearningRateSchedule):
     Args:
         boundaries: Increasing step numbers.
         values: The learning rates, one more than boundaries.
-        name: A name, which is saved.
+        name (str): A name, which is saved.
 
     Raises:
         ValueError: unless there is one value more than boundaries.
@@ -167,12 +167,13 @@ class PolynomialDecay(LearningRateSchedule):
     """Polynomial decay: (initial - end) * (1 - step / decay_steps) ** power + end; end after decay_steps.
 
     Args:
-        initial_learning_rate: The learning rate of the first step.
+        initial_learning_rate (float): The learning rate of the first step.
         decay_steps: The number of steps to the end.
-        end_learning_rate: The learning rate at the end.
-        power: The exponent; 1 for a straight line.
-        cycle: Whether the rate rises again at the end: decay_steps is then the least multiple of it that is not below step.
-        name: A name, which is saved.
+        end_learning_rate (float): The learning rate at the end.
+        power (float): The exponent; 1 for a straight line.
+        cycle: Whether the rate rises again at the end: decay_steps is then the least multiple of it that is not
+            below step.
+        name (str): A name, which is saved.
 
     Raises:
         ValueError: for decay_steps of 0 or less.
@@ -211,13 +212,13 @@ class CosineDecay(LearningRateSchedule):
     With s = min(step, decay_steps) / decay_steps the rate is initial * ((1 - alpha) * (1 + cos(pi * s)) / 2 + alpha).
 
     Args:
-        initial_learning_rate: The learning rate of the first step.
+        initial_learning_rate (float): The learning rate of the first step.
         decay_steps: The number of steps of the cosine, after those of the warmup.
-        alpha: The learning rate at the end, as a fraction of that at the start of the cosine.
-        name: A name, which is saved.
-        warmup_target: With a number, the rate first rises on a straight line from the initial rate to this one, and the
-            cosine starts there; None for no warmup.
-        warmup_steps: The number of steps of the warmup.
+        alpha (float): The learning rate at the end, as a fraction of that at the start of the cosine.
+        name (str): A name, which is saved.
+        warmup_target (float | None): With a number, the rate first rises on a straight line from the initial rate
+            to this one, and the cosine starts there; None for no warmup.
+        warmup_steps (int): The number of steps of the warmup.
 
     Raises:
         ValueError: for decay_steps of 0 or less.
@@ -255,12 +256,12 @@ class CosineDecayRestarts(LearningRateSchedule):
     """Half cosines one after another (SGDR, arXiv:1608.03983).
 
     Args:
-        initial_learning_rate: The learning rate of the first step.
+        initial_learning_rate (float): The learning rate of the first step.
         first_decay_steps: The number of steps of the first cosine.
         t_mul: How many times as long as the last each cosine is.
-        m_mul: How many times as high as the last each cosine is.
-        alpha: The learning rate at the end of each cosine, as a fraction of the initial one.
-        name: A name, which is saved.
+        m_mul (float): How many times as high as the last each cosine is.
+        alpha (float): The learning rate at the end of each cosine, as a fraction of the initial one.
+        name (str): A name, which is saved.
 
     Raises:
         ValueError: for first_decay_steps of 0 or less, and t_mul below 1.

@@ -160,7 +160,8 @@ class OptimizerMap(MutableMapping):
 
     Raises:
         TypeError: unless default_optimizer is an Optimizer.
-        ValueError: for a key that is given twice, a value that is no plain optimizer, and a path that fits several keys.
+        ValueError: for a key that is given twice, a value that is no plain optimizer, and a path that fits several
+            keys.
 
     Example:
         >>> optimizers = keras.optimizers.OptimizerMap(keras.optimizers.Adam())
@@ -225,7 +226,7 @@ class MultiOptimizer(Optimizer):
 
     Args:
         optimizer_map: An `OptimizerMap`, or a function that returns the optimizer of a variable (and cannot be saved).
-        loss_scale_factor: The loss scale of all, in place of their own; None for none.
+        loss_scale_factor (a number, or None): The loss scale of all, in place of their own; None for none.
 
     Raises:
         ValueError: for an optimizer that is no plain one.
