@@ -17,7 +17,21 @@ registry = Registry("constraint")
 
 
 class Constraint(Observed, option.Configured):
-    """Callable `tensor -> tensor of the same shape`, with a configuration."""
+    """Base of constraints: callables that give the value that a weight takes after each update.
+
+    A constraint is called with a weight and returns a tensor of its shape, computed by `ops`. Any function of that kind
+    serves where a layer takes a constraint; a subclass can be saved besides. This class returns the weight as it is.
+
+    Call arguments:
+        w: The weight.
+
+    Example:
+        >>> class AtMostOne(keras.constraints.Constraint):
+        ...     def __call__(self, w):
+        ...         return ops.minimum(w, 1.0)
+        >>> AtMostOne()(np.array([0.5, 3.0], "float32")).numpy()
+        array([0.5, 1. ], dtype=float32)
+    """
 
     def __call__(self, w) -> Any:
         return w
@@ -29,7 +43,20 @@ def _norms(w, axis):
 
 @registry.register("max_norm", "maxnorm")
 class MaxNorm(Constraint):
-    """Scales weight vectors longer than max_value down to it: w * clip(norm, 0, max_value) / (epsilon + norm)."""
+    """Scales vectors longer than max_value down to it: w * clip(norm, 0, max_value) / (epsilon + norm).
+
+    Args:
+        max_value (float): The greatest norm.
+        axis (an integer or a tuple of integers): The axis or axes of a vector: 0 for a Dense kernel (inputs,
+            units), (0, 1, 2) for a Conv2D kernel (rows, columns, input channels, filters).
+
+    Example:
+        >>> w = np.array([[3.0, 0.6], [4.0, 0.8]], "float32")  # columns of norms 5 and 1
+        >>> keras.constraints.MaxNorm(2)(w).numpy().round(3)
+        array([[1.2, 0.6],
+               [1.6, 0.8]], dtype=float32)
+        >>> layer = layers.Dense(4, kernel_constraint=keras.constraints.MaxNorm(2))
+    """
 
     def __init__(self, max_value: option.Anything = 2, axis: option.Anything = 0):
         super().__init__()
@@ -42,7 +69,12 @@ class MaxNorm(Constraint):
 
 @registry.register("non_neg", "nonneg")
 class NonNeg(Constraint):
-    """Sets negative weights to zero."""
+    """Sets negative weights to 0.
+
+    Example:
+        >>> keras.constraints.NonNeg()(np.array([-1.0, 2.0], "float32")).numpy()
+        array([0., 2.], dtype=float32)
+    """
 
     def __call__(self, w):
         return ops.maximum(w, 0.0)
@@ -50,7 +82,17 @@ class NonNeg(Constraint):
 
 @registry.register("unit_norm", "unitnorm")
 class UnitNorm(Constraint):
-    """Gives weight vectors length 1: w / (epsilon + norm)."""
+    """Gives vectors the length 1: w / (epsilon + norm).
+
+    Args:
+        axis (an integer or a tuple of integers): The axis or axes of a vector: 0 for a Dense kernel (inputs,
+            units), (0, 1, 2) for a Conv2D kernel (rows, columns, input channels, filters).
+
+    Example:
+        >>> keras.constraints.UnitNorm()(np.array([[3.0, 0.0], [4.0, 2.0]], "float32")).numpy().round(3)
+        array([[0.6, 0. ],
+               [0.8, 1. ]], dtype=float32)
+    """
 
     def __init__(self, axis: option.Anything = 0):
         super().__init__()
@@ -62,7 +104,26 @@ class UnitNorm(Constraint):
 
 @registry.register("min_max_norm", "minmaxnorm")
 class MinMaxNorm(Constraint):
-    """Moves the lengths of weight vectors towards [min_value, max_value], a fraction `rate` of the way each time."""
+    """Moves the lengths of vectors towards the interval from min_value to max_value.
+
+    The new norm is rate * clip(norm, min_value, max_value) + (1 - rate) * norm.
+
+    Args:
+        min_value (float): The least norm.
+        max_value (float): The greatest norm.
+        rate (float): The fraction of the way to the interval that a norm moves in each update; 1 for all of it.
+        axis (an integer or a tuple of integers): The axis or axes of a vector: 0 for a Dense kernel (inputs,
+            units), (0, 1, 2) for a Conv2D kernel (rows, columns, input channels, filters).
+
+    Example:
+        >>> w = np.array([[3.0, 0.3], [4.0, 0.4]], "float32")  # columns of norms 5 and 0.5
+        >>> keras.constraints.MinMaxNorm(1.0, 3.0)(w).numpy().round(3)
+        array([[1.8, 0.6],
+               [2.4, 0.8]], dtype=float32)
+        >>> keras.constraints.MinMaxNorm(1.0, 3.0, rate=0.5)(w).numpy().round(3)  # norms 4 and 0.75
+        array([[2.4 , 0.45],
+               [3.2 , 0.6 ]], dtype=float32)
+    """
 
     def __init__(
         self,
@@ -84,7 +145,18 @@ get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(constraint) -> Any:
-    """The configuration of a constraint."""
+    """The configuration of a constraint, from which `deserialize` makes it again.
+
+    Args:
+        constraint: A Constraint, or a function.
+
+    Returns:
+        A dict with 'class_name' and 'config'; of a function, a name or a dict.
+
+    Example:
+        >>> keras.constraints.serialize(keras.constraints.MaxNorm(2))["config"]
+        {'max_value': 2, 'axis': 0}
+    """
     return registry.serialize(constraint)
 
 

@@ -34,7 +34,25 @@ registry = _Initializers("initializer")
 
 
 class Initializer(option.Configured):
-    """Callable `(shape, dtype=None) -> array`, with a configuration."""
+    """Base of initializers: callables that give the values of weights before training.
+
+    An initializer is called with the shape and the dtype of a weight and returns an array of both. Any function of that kind
+    serves where a layer takes an initializer; a subclass can be saved besides.
+
+    Call arguments:
+        shape: The shape of the weight, a tuple.
+        dtype: The dtype of the weight; None for `config.floatx()`.
+
+    Example:
+        >>> class Counting(keras.initializers.Initializer):
+        ...     def __call__(self, shape, dtype=None):
+        ...         return np.arange(np.prod(shape), dtype=dtype or "float32").reshape(shape)
+        >>> layer = layers.Dense(3, kernel_initializer=Counting())
+        >>> layer.build((None, 2))
+        >>> layer.kernel.numpy()
+        array([[0., 1., 2.],
+               [3., 4., 5.]], dtype=float32)
+    """
 
     def __call__(self, shape, dtype=None) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must define __call__(self, shape, dtype=None)")
@@ -55,7 +73,13 @@ def _float_dtype(initializer: Initializer, dtype) -> np.dtype:
 
 @registry.register("zeros", "zero")
 class Zeros(Initializer):
-    """All zeros."""
+    """All zeros, of any dtype.
+
+    Example:
+        >>> keras.initializers.Zeros()((2, 3))
+        array([[0., 0., 0.],
+               [0., 0., 0.]], dtype=float32)
+    """
 
     def __call__(self, shape, dtype=None) -> Array:
         return np.zeros(shape, _dtype(dtype))
@@ -63,7 +87,13 @@ class Zeros(Initializer):
 
 @registry.register("ones", "one")
 class Ones(Initializer):
-    """All ones."""
+    """All ones, of any dtype.
+
+    Example:
+        >>> keras.initializers.Ones()((2, 3), dtype="int32")
+        array([[1, 1, 1],
+               [1, 1, 1]], dtype=int32)
+    """
 
     def __call__(self, shape, dtype=None) -> Array:
         return np.ones(shape, _dtype(dtype))
@@ -71,7 +101,23 @@ class Ones(Initializer):
 
 @registry.register("constant")
 class Constant(Initializer):
-    """One value everywhere, or an array's values; the array must broadcast to the weight's shape."""
+    """One value everywhere, or the values of an array.
+
+    Args:
+        value (a number or an array): A number, or an array that broadcasts to the shape of the weight.
+
+    Raises:
+        ValueError: when it is called, if the array does not fit the shape.
+
+    Example:
+        >>> keras.initializers.Constant(0.5)((2, 2))
+        array([[0.5, 0.5],
+               [0.5, 0.5]], dtype=float32)
+        >>> keras.initializers.Constant([1.0, 2.0])((3, 2))
+        array([[1., 2.],
+               [1., 2.],
+               [1., 2.]], dtype=float32)
+    """
 
     def __init__(self, value: option.Anything = 0.0):
         super().__init__()
@@ -89,7 +135,19 @@ class Constant(Initializer):
 
 @registry.register("identity", "IdentityInitializer")
 class Identity(Initializer):
-    """`gain` on the main diagonal of a matrix, zero elsewhere."""
+    """A number on the main diagonal of a matrix, and 0 elsewhere.
+
+    Args:
+        gain (float): The number on the diagonal.
+
+    Raises:
+        ValueError: when it is called, for a shape that has not two axes.
+
+    Example:
+        >>> keras.initializers.Identity(gain=2.0)((2, 3))
+        array([[2., 0., 0.],
+               [0., 2., 0.]], dtype=float32)
+    """
 
     def __init__(self, gain: option.Anything = 1.0):
         super().__init__()
@@ -123,10 +181,27 @@ Scaling = Annotated[str | None, option.choice("density", "spectrum", None)]
 
 @registry.register("stft", "STFTInitializer")
 class STFT(Initializer):
-    """The real or imaginary part (`side`) of a short-time Fourier transform as a Conv1D kernel, (length, 1, frequencies).
+    """The real or imaginary part of a short-time Fourier transform, as a Conv1D kernel (length, 1, frequencies).
 
-    window: a name, its values, or None; periodic: it repeats after `length`, not length - 1. scaling: divide by the
-    window's 2-norm ('density'), its 1-norm ('spectrum'), or not (None).
+    Args:
+        side: 'real' or 'imag'.
+        window: The window function of the samples: 'boxcar', 'hann', 'hamming', 'blackman', 'nuttall',
+            'blackmanharris' or 'flattop', an array of its values, or None for none.
+        scaling: What the kernel is divided by: the window's 2-norm ('density'), its 1-norm ('spectrum'), or nothing
+            (None).
+        periodic: Whether the window repeats after `length` samples, instead of length - 1.
+
+    Raises:
+        ValueError: for an unknown name, and when it is called, for a shape without three axes or a window of
+            another length.
+
+    Example:
+        >>> kernel = keras.initializers.STFT("real", window=None)((4, 1, 3))
+        >>> kernel[:, 0].round(3) + 0.0  # cosines of 0, 1/4 and 1/2 of the sampling rate
+        array([[ 1.,  1.,  1.],
+               [ 1.,  0., -1.],
+               [ 1., -1.,  1.],
+               [ 1.,  0., -1.]], dtype=float32)
     """
 
     def __init__(
@@ -182,7 +257,25 @@ Number = Annotated[Any, option.kind(_number, "a number")]
 
 
 class RandomInitializer(Initializer):
-    """Base of random initializers. seed: an integer, a SeedGenerator, or None for a seed drawn from the global one."""
+    """Base of random initializers: the seed and the generator.
+
+    The random initializers of this module give float32 and float64 numbers, and raise ValueError for other dtypes.
+
+    Args:
+        seed: With an integer, each call returns the same numbers, with a `random.SeedGenerator` new ones; None draws an
+            integer, which follows from `utils.set_random_seed`.
+
+    Raises:
+        ValueError: for a seed of another type.
+
+    Example:
+        >>> class Signs(keras.initializers.RandomInitializer):
+        ...     def __call__(self, shape, dtype=None):
+        ...         return np.sign(self.generator().random(shape) - 0.5).astype(dtype or "float32")
+        >>> signs = Signs(seed=1)
+        >>> bool((signs((3, 4)) == signs((3, 4))).all())
+        True
+    """
 
     _calls = 0  # of `generator`, where each call draws anew
 
@@ -215,7 +308,17 @@ def _truncated_normal(generator: np.random.Generator, shape, dtype: np.dtype) ->
 
 @registry.register("random_normal", "normal")
 class RandomNormal(RandomInitializer):
-    """Normal numbers."""
+    """Normal random numbers.
+
+    Args:
+        mean: Their mean.
+        stddev: Their standard deviation.
+
+    Example:
+        >>> values = keras.initializers.RandomNormal(mean=1.0, stddev=0.1, seed=0)((100, 100))
+        >>> round(float(values.mean()), 2), round(float(values.std()), 2)
+        (1.0, 0.1)
+    """
 
     def __init__(self, mean: Number = 0.0, stddev: Number = 0.05, seed: Seed = None):
         option.keep(self, locals())
@@ -228,7 +331,17 @@ class RandomNormal(RandomInitializer):
 
 @registry.register("truncated_normal")
 class TruncatedNormal(RandomInitializer):
-    """Normal numbers; those more than two standard deviations from the mean are drawn again."""
+    """Normal random numbers; those more than two standard deviations from the mean are drawn again.
+
+    Args:
+        mean: The mean.
+        stddev: The standard deviation before numbers are drawn again; that of the result is 0.88 times as large.
+
+    Example:
+        >>> values = keras.initializers.TruncatedNormal(stddev=1.0, seed=0)((100, 100))
+        >>> bool(abs(values).max() <= 2)
+        True
+    """
 
     def __init__(self, mean: Number = 0.0, stddev: Number = 0.05, seed: Seed = None):
         option.keep(self, locals())
@@ -241,7 +354,17 @@ class TruncatedNormal(RandomInitializer):
 
 @registry.register("random_uniform", "uniform")
 class RandomUniform(RandomInitializer):
-    """Uniform numbers from minval to maxval."""
+    """Uniform random numbers from minval to maxval.
+
+    Args:
+        minval: The smallest number.
+        maxval: The largest number.
+
+    Example:
+        >>> values = keras.initializers.RandomUniform(0.0, 2.0, seed=0)((100, 100))
+        >>> round(float(values.min()), 1), round(float(values.max()), 1)
+        (0.0, 2.0)
+    """
 
     def __init__(self, minval: Number = -0.05, maxval: Number = 0.05, seed: Seed = None):
         option.keep(self, locals())
@@ -260,10 +383,23 @@ def _scaled(values: Array, factor: float, offset: float) -> Array:
 
 
 def compute_fans(shape, input_axes=None, output_axes=None) -> tuple[int, int]:
-    """Numbers of input and output units of a weight.
+    """The numbers of input and output units of a weight, fan_in and fan_out.
 
-    A matrix has its two sizes, a convolution kernel (..., in, out) these times the receptive field. With input_axes and
-    output_axes: the products of the sizes of these axes.
+    A matrix has its two sizes, a convolution kernel (..., in, out) these times the receptive field.
+
+    Args:
+        shape: The shape of the weight.
+        input_axes: With output_axes: the axes whose sizes are multiplied for fan_in.
+        output_axes: With input_axes: the axes whose sizes are multiplied for fan_out.
+
+    Returns:
+        Two integers.
+
+    Example:
+        >>> keras.initializers.compute_fans((3, 3, 16, 32))
+        (144, 288)
+        >>> keras.initializers.compute_fans((64, 8, 16), input_axes=(0,), output_axes=(1, 2))
+        (64, 128)
     """
     shape = tuple(shape)
     if input_axes is not None and output_axes is not None:
@@ -296,9 +432,22 @@ _TRUNCATED_STDDEV = 0.87962566103423978  # of a standard normal cut at 2
 
 @registry.register("variance_scaling")
 class VarianceScaling(RandomInitializer):
-    """Numbers of variance scale / n, where n is the weight's fan_in, fan_out, or their mean (`mode`).
+    """Random numbers of variance scale / n, where n is a number of units of the weight.
 
-    distribution: 'uniform', 'truncated_normal' ('normal' is its old name), 'untruncated_normal'.
+    Args:
+        scale: The factor of the variance.
+        mode: n is the number of input units ('fan_in'), of output units ('fan_out'), or the mean of both ('fan_avg').
+        distribution: 'uniform', 'truncated_normal' ('normal' is its old name), or 'untruncated_normal'.
+        input_axes (a tuple of integers, or None): With output_axes: the axes of the input units; see `compute_fans`.
+        output_axes (a tuple of integers, or None): With input_axes: the axes of the output units; see `compute_fans`.
+
+    Raises:
+        ValueError: for a scale of 0 or less, and for an unknown mode or distribution.
+
+    Example:
+        >>> values = keras.initializers.VarianceScaling(2.0, "fan_out", seed=0)((100, 200))
+        >>> round(float(values.std()), 2)  # the root of 2 / 200
+        0.1
     """
 
     def __init__(
@@ -338,51 +487,102 @@ class _Named(VarianceScaling):
 
 @registry.register("lecun_uniform")
 class LecunUniform(_Named):
-    """Uniform within sqrt(3 / fan_in) (LeCun et al., 1998)."""
+    """Uniform random numbers within sqrt(3 / fan_in) (LeCun et al., 1998).
+
+    Example:
+        >>> values = keras.initializers.LecunUniform(seed=0)((300, 40))
+        >>> round(float(abs(values).max()), 2)  # sqrt(3 / 300)
+        0.1
+    """
 
     arguments = (1.0, "fan_in", "uniform")
 
 
 @registry.register("lecun_normal")
 class LecunNormal(_Named):
-    """Truncated normal of standard deviation sqrt(1 / fan_in) (Klambauer et al., 2017)."""
+    """Truncated normal random numbers of standard deviation sqrt(1 / fan_in) (Klambauer et al., 2017).
+
+    Example:
+        >>> values = keras.initializers.LecunNormal(seed=0)((100, 400))
+        >>> round(float(values.std()), 2)  # sqrt(1 / 100)
+        0.1
+    """
 
     arguments = (1.0, "fan_in", "truncated_normal")
 
 
 @registry.register("glorot_uniform")
 class GlorotUniform(_Named):
-    """Uniform within sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
+    """Uniform random numbers within sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010).
+
+    Example:
+        >>> values = keras.initializers.GlorotUniform(seed=0)((200, 400))
+        >>> round(float(abs(values).max()), 2)  # sqrt(6 / 600)
+        0.1
+        >>> type(layers.Dense(4).kernel_initializer).__name__  # the default of most layers
+        'GlorotUniform'
+    """
 
     arguments = (1.0, "fan_avg", "uniform")
 
 
 @registry.register("glorot_normal")
 class GlorotNormal(_Named):
-    """Truncated normal of standard deviation sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
+    """Truncated normal random numbers of standard deviation sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio, 2010).
+
+    Example:
+        >>> values = keras.initializers.GlorotNormal(seed=0)((100, 100))
+        >>> round(float(values.std()), 2)  # sqrt(2 / 200)
+        0.1
+    """
 
     arguments = (1.0, "fan_avg", "truncated_normal")
 
 
 @registry.register("he_uniform")
 class HeUniform(_Named):
-    """Uniform within sqrt(6 / fan_in) (He et al., 2015)."""
+    """Uniform random numbers within sqrt(6 / fan_in) (He et al., 2015).
+
+    Example:
+        >>> values = keras.initializers.HeUniform(seed=0)((600, 40))
+        >>> round(float(abs(values).max()), 2)  # sqrt(6 / 600)
+        0.1
+    """
 
     arguments = (2.0, "fan_in", "uniform")
 
 
 @registry.register("he_normal")
 class HeNormal(_Named):
-    """Truncated normal of standard deviation sqrt(2 / fan_in) (He et al., 2015)."""
+    """Truncated normal random numbers of standard deviation sqrt(2 / fan_in) (He et al., 2015).
+
+    Example:
+        >>> layer = layers.Dense(100, "relu", kernel_initializer="he_normal")
+        >>> layer.build((None, 200))
+        >>> round(float(layer.kernel.numpy().std()), 2)  # sqrt(2 / 200)
+        0.1
+    """
 
     arguments = (2.0, "fan_in", "truncated_normal")
 
 
 @registry.register("orthogonal", "OrthogonalInitializer")
 class Orthogonal(RandomInitializer):
-    """`gain` times a random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al., 2014).
+    """A random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al., 2014).
 
-    All axes except the last are merged into rows.
+    Of a shape with more than two axes, all except the last are merged into rows.
+
+    Args:
+        gain (float): The number that the matrix is multiplied by.
+
+    Raises:
+        ValueError: when it is called, for a shape of fewer than two axes.
+
+    Example:
+        >>> q = keras.initializers.Orthogonal(seed=0)((4, 2))
+        >>> (q.T @ q).round(3) + 0.0
+        array([[1., 0.],
+               [0., 1.]], dtype=float32)
     """
 
     def __init__(self, gain: option.Anything = 1.0, seed: Seed = None):
@@ -403,7 +603,18 @@ get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(initializer) -> Any:
-    """The configuration of an initializer."""
+    """The configuration of an initializer, from which `deserialize` makes it again.
+
+    Args:
+        initializer: An Initializer, or a function.
+
+    Returns:
+        A dict with 'class_name' and 'config'; of a function, a name or a dict.
+
+    Example:
+        >>> keras.initializers.serialize(keras.initializers.Constant(0.5))["config"]
+        {'value': 0.5}
+    """
     return registry.serialize(initializer)
 
 

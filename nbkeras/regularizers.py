@@ -28,13 +28,31 @@ registry = _Regularizers("regularizer")
 
 
 class Regularizer(Observed, option.Configured):
-    """Callable `tensor -> scalar tensor`, with a configuration."""
+    """Base of regularizers: callables that give a penalty, which is added to the loss.
+
+    A regularizer is called with a tensor and returns a scalar tensor, computed by `ops`. Any function of that kind serves
+    where a layer takes a regularizer; a subclass that defines `get_config` can be saved besides.
+
+    Call arguments:
+        x: The weight, or the output of a layer for an activity_regularizer.
+
+    Example:
+        >>> class Largest(keras.regularizers.Regularizer):
+        ...     def __call__(self, x):
+        ...         return 0.5 * ops.max(ops.abs(x))
+        >>> float(Largest()(np.array([[1.0, -4.0]])))
+        2.0
+    """
 
     def __call__(self, x) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must define __call__(self, x)")
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that make this regularizer again."""
+        """The arguments that make this regularizer again.
+
+        Raises:
+            NotImplementedError: for a subclass that does not define it.
+        """
         config = super().get_config()
         if not config and type(self).get_config is Regularizer.get_config:
             raise NotImplementedError(f"{type(self).__name__} must define get_config() to be saved")
@@ -58,7 +76,20 @@ Part = Annotated[float, option.kind(_factor, "a finite number, 0 or more, or Non
 
 @registry.register("l1l2")
 class L1L2(Regularizer):
-    """l1 * sum(|x|) + l2 * sum(x**2)."""
+    """The penalty l1 * sum(|x|) + l2 * sum(x**2).
+
+    Args:
+        l1: The factor of the sum of magnitudes.
+        l2: The factor of the sum of squares.
+
+    Raises:
+        ValueError: for a factor that is negative or not finite.
+
+    Example:
+        >>> penalty = keras.regularizers.L1L2(l1=1.0, l2=0.5)
+        >>> float(penalty(np.array([1.0, -2.0])))  # 3 + 0.5 * 5
+        5.5
+    """
 
     def __init__(self, l1: Part = 0.0, l2: Part = 0.0):
         super().__init__()
@@ -72,7 +103,18 @@ class L1L2(Regularizer):
 
 @registry.register
 class L1(Regularizer):
-    """l1 * sum(|x|)."""
+    """The penalty l1 * sum(|x|), which drives weights to 0.
+
+    Args:
+        l1: The factor of the sum of magnitudes.
+
+    Raises:
+        ValueError: for a factor that is negative or not finite.
+
+    Example:
+        >>> float(keras.regularizers.L1(0.5)(np.array([1.0, -2.0])))
+        1.5
+    """
 
     def __init__(self, l1: FactorOrNone = 0.01):
         super().__init__()
@@ -84,7 +126,21 @@ class L1(Regularizer):
 
 @registry.register
 class L2(Regularizer):
-    """l2 * sum(x**2)."""
+    """The penalty l2 * sum(x**2), which keeps weights small.
+
+    Args:
+        l2: The factor of the sum of squares.
+
+    Raises:
+        ValueError: for a factor that is negative or not finite.
+
+    Example:
+        >>> float(keras.regularizers.L2(0.5)(np.array([1.0, -2.0])))
+        2.5
+        >>> layer = layers.Dense(1, kernel_regularizer=keras.regularizers.L2(0.5), kernel_initializer="ones")
+        >>> layer(np.ones((1, 3))).numpy(), float(layer.losses[0])
+        (array([[3.]], dtype=float32), 1.5)
+    """
 
     def __init__(self, l2: FactorOrNone = 0.01):
         super().__init__()
@@ -96,7 +152,20 @@ class L2(Regularizer):
 
 @registry.register("orthogonal_regularizer")
 class OrthogonalRegularizer(Regularizer):
-    """factor times the mean |dot product| of pairs of normalized rows (or columns, by `mode`) of a matrix."""
+    """A penalty on vectors of a matrix that are not orthogonal: factor times the mean |cosine| of all pairs of them.
+
+    Args:
+        factor: The factor of the mean.
+        mode: The vectors are the 'rows' or the 'columns'.
+
+    Raises:
+        ValueError: for a factor that is negative or not finite, an unknown mode, and a tensor that is no matrix.
+
+    Example:
+        >>> penalty = keras.regularizers.OrthogonalRegularizer(factor=1.0)
+        >>> float(penalty(np.array([[2.0, 0.0], [0.0, 3.0]]))), round(float(penalty(np.array([[1.0, 1.0], [2.0, 2.0]]))), 3)
+        (0.0, 1.0)
+    """
 
     def __init__(self, factor: Factor = 0.01, mode: Mode = "rows"):
         super().__init__()
@@ -117,20 +186,45 @@ class OrthogonalRegularizer(Regularizer):
 
 
 @registry.register
-def l1(l1=0.01) -> L1:
-    """The regularizer l1 * sum(|x|)."""
+def l1(l1: float = 0.01) -> L1:
+    """The regularizer `L1(l1)`: l1 * sum(|x|).
+
+    Args:
+        l1: The factor of the sum of magnitudes.
+
+    Example:
+        >>> float(keras.regularizers.l1(0.5)(np.array([1.0, -2.0])))
+        1.5
+    """
     return L1(l1)
 
 
 @registry.register
-def l2(l2=0.01) -> L2:
-    """The regularizer l2 * sum(x**2)."""
+def l2(l2: float = 0.01) -> L2:
+    """The regularizer `L2(l2)`: l2 * sum(x**2).
+
+    Args:
+        l2: The factor of the sum of squares.
+
+    Example:
+        >>> float(keras.regularizers.l2(0.5)(np.array([1.0, -2.0])))
+        2.5
+    """
     return L2(l2)
 
 
 @registry.register
-def l1_l2(l1=0.01, l2=0.01) -> L1L2:
-    """The regularizer l1 * sum(|x|) + l2 * sum(x**2)."""
+def l1_l2(l1: float = 0.01, l2: float = 0.01) -> L1L2:
+    """The regularizer `L1L2(l1, l2)`: l1 * sum(|x|) + l2 * sum(x**2).
+
+    Args:
+        l1: The factor of the sum of magnitudes.
+        l2: The factor of the sum of squares.
+
+    Example:
+        >>> float(keras.regularizers.l1_l2(1.0, 0.5)(np.array([1.0, -2.0])))
+        5.5
+    """
     return L1L2(l1, l2)
 
 
@@ -142,7 +236,18 @@ get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(regularizer) -> Any:
-    """The configuration of a regularizer."""
+    """The configuration of a regularizer, from which `deserialize` makes it again.
+
+    Args:
+        regularizer: A Regularizer, or a function.
+
+    Returns:
+        A dict with 'class_name' and 'config'; of a function, a name or a dict.
+
+    Example:
+        >>> keras.regularizers.serialize(keras.regularizers.L2(0.5))["config"]
+        {'l2': 0.5}
+    """
     return registry.serialize(regularizer)
 
 

@@ -3,80 +3,180 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from nbkeras.engine import documentation
 from nbkeras.engine.progress import Progbar, print_message
 
 Logs = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
 
 
 class Callback:
-    """Base class of callbacks: override the hooks that you need.
+    """Base class of callbacks: override the hooks that you need, and give objects to `fit`, `evaluate` or `predict`.
 
     `self.model` is the model, `self.params` a dict with 'verbose', 'epochs' and 'steps'. Hooks receive `logs`, a dict of
-    floats by metric name. lazy_logs: set it to True in a subclass whose batch hooks rarely use `logs`. They then receive a
-    function that returns the dict, so that values are only read when they are used.
+    floats by metric name. A subclass whose batch hooks rarely use `logs` sets `lazy_logs = True`: they then receive a
+    function that returns the dict, so that values are only read when they are used. To end training, set
+    `self.model.stop_training` to True.
+
+    Example:
+        >>> class Goal(keras.callbacks.Callback):
+        ...     def on_epoch_end(self, epoch, logs=None):
+        ...         if logs["loss"] < 0.5:
+        ...             self.model.stop_training = True
+        >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="zeros")])
+        >>> model.compile(keras.optimizers.SGD(0.125), "mse")
+        >>> history = model.fit(np.ones((4, 1)), np.ones((4, 1)), epochs=10, verbose=0, callbacks=[Goal()])
+        >>> history.history["loss"]
+        [1.0, 0.25]
     """
 
     model: Any = None
     params: dict[str, Any] | None = None
     lazy_logs = False
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        documentation.attach(cls)
+
     def set_params(self, params: dict[str, Any]) -> None:
-        """Called before all hooks, with 'verbose', 'epochs' and 'steps'."""
+        """Called before all hooks, with the parameters of the loop.
+
+        Args:
+            params: A dict with 'verbose', 'epochs' and 'steps', the number of batches or None.
+        """
         self.params = params
 
     def set_model(self, model) -> None:
-        """Called before all hooks, with the model."""
+        """Called before all hooks, with the model.
+
+        Args:
+            model: The model, which is `self.model` afterwards.
+        """
         self.model = model
 
     def on_batch_begin(self, batch, logs=None):
-        """An older name of `on_train_batch_begin`."""
+        """An older name of `on_train_batch_begin`.
+
+        Args:
+            batch: The number of the batch in its epoch, from 0.
+            logs: An empty dict.
+        """
 
     def on_batch_end(self, batch, logs=None):
-        """An older name of `on_train_batch_end`."""
+        """An older name of `on_train_batch_end`.
+
+        Args:
+            batch: The number of the batch in its epoch, from 0.
+            logs: The loss and the metrics of the epoch so far.
+        """
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Called at the start of an epoch of training; epochs count from 0."""
+        """Called at the start of an epoch of training.
+
+        Args:
+            epoch: The number of the epoch, from 0.
+            logs: An empty dict.
+        """
 
     def on_epoch_end(self, epoch, logs=None):
-        """Called at the end of an epoch, after validation; later callbacks see entries that a callback adds to `logs`."""
+        """Called at the end of an epoch of training, after validation.
+
+        Args:
+            epoch: The number of the epoch, from 0.
+            logs: The loss and the metrics of the epoch, those of validation with the prefix 'val_'. Later callbacks see
+                entries that a callback adds.
+        """
 
     def on_train_batch_begin(self, batch, logs=None):
-        """Called before a training batch; batches count from 0."""
+        """Called before a training batch.
+
+        Args:
+            batch: The number of the batch in its epoch, from 0.
+            logs: An empty dict.
+        """
         self.on_batch_begin(batch, logs)
 
     def on_train_batch_end(self, batch, logs=None):
-        """Called after a training batch; `logs` are the metrics of the epoch so far."""
+        """Called after a training batch.
+
+        Args:
+            batch: The number of the batch in its epoch, from 0.
+            logs: The loss and the metrics of the epoch so far.
+        """
         self.on_batch_end(batch, logs)
 
     def on_test_batch_begin(self, batch, logs=None):
-        """Called before a batch of `evaluate` or of the validation in `fit`."""
+        """Called before a batch of `evaluate` or of the validation in `fit`.
+
+        Args:
+            batch: The number of the batch, from 0.
+            logs: An empty dict.
+        """
 
     def on_test_batch_end(self, batch, logs=None):
-        """Called after a batch of `evaluate` or of the validation in `fit`."""
+        """Called after a batch of `evaluate` or of the validation in `fit`.
+
+        Args:
+            batch: The number of the batch, from 0.
+            logs: The loss and the metrics so far.
+        """
 
     def on_predict_batch_begin(self, batch, logs=None):
-        """Called before a batch of `predict`."""
+        """Called before a batch of `predict`.
+
+        Args:
+            batch: The number of the batch, from 0.
+            logs: An empty dict.
+        """
 
     def on_predict_batch_end(self, batch, logs=None):
-        """Called after a batch of `predict`; `logs` has its 'outputs'."""
+        """Called after a batch of `predict`.
+
+        Args:
+            batch: The number of the batch, from 0.
+            logs: A dict with the batch's 'outputs'.
+        """
 
     def on_train_begin(self, logs=None):
-        """Called at the start of `fit`."""
+        """Called at the start of `fit`.
+
+        Args:
+            logs: An empty dict.
+        """
 
     def on_train_end(self, logs=None):
-        """Called at the end of `fit`; `logs` are those of the last epoch."""
+        """Called at the end of `fit`.
+
+        Args:
+            logs: The loss and the metrics of the last epoch.
+        """
 
     def on_test_begin(self, logs=None):
-        """Called at the start of `evaluate` or of the validation in `fit`."""
+        """Called at the start of `evaluate` or of the validation in `fit`.
+
+        Args:
+            logs: An empty dict.
+        """
 
     def on_test_end(self, logs=None):
-        """Called at the end of `evaluate` or of the validation in `fit`."""
+        """Called at the end of `evaluate` or of the validation in `fit`.
+
+        Args:
+            logs: The loss and the metrics.
+        """
 
     def on_predict_begin(self, logs=None):
-        """Called at the start of `predict`."""
+        """Called at the start of `predict`.
+
+        Args:
+            logs: An empty dict.
+        """
 
     def on_predict_end(self, logs=None):
-        """Called at the end of `predict`."""
+        """Called at the end of `predict`.
+
+        Args:
+            logs: An empty dict.
+        """
 
 
 def _overrides(callback: Callback, hook: str) -> bool:
@@ -140,7 +240,7 @@ def _batch_hook(name: str, older: str | None = None) -> Any:
         for callback in hooked:
             getattr(callback, name)(batch, cached if callback.lazy_logs else cached())
 
-    call.__name__ = name
+    call.__name__, call.__doc__ = name, getattr(Callback, name).__doc__
     return call
 
 
@@ -150,17 +250,34 @@ def _hook(name: str) -> Any:
     def call(self: "CallbackList", logs: Logs = None) -> None:
         self._call_hook(name, logs)
 
-    call.__name__ = name
+    call.__name__, call.__doc__ = name, getattr(Callback, name).__doc__
     return call
 
 
 class CallbackList(Callback):
-    """A list of callbacks, used as one callback.
+    """A list of callbacks, used as one callback: for a training loop of your own.
 
-    callbacks: None, a Callback, or (nested) lists of them. add_history, add_progbar: append a History, a ProgbarLogger
-    unless there is one. params ('verbose', 'epochs', 'steps') are passed to every callback. Batch hooks are called only for
-    callbacks that override them, and `logs` may be a function that returns them: it is called at most once per hook, and only
-    if a callback uses the logs. TypeError for an item that is not a Callback.
+    Further arguments are the parameters that callbacks receive: 'verbose', 'epochs' and 'steps'. Batch hooks are called
+    only for callbacks that override them. `logs` may be a function that returns them: it is called at most once in a hook,
+    and only if a callback uses the logs.
+
+    Args:
+        callbacks: None, a Callback, or (nested) lists of them.
+        add_history: Whether to append a `History`, unless there is one.
+        add_progbar: Whether to append a `ProgbarLogger`, unless there is one.
+        model: The model that callbacks receive; None: to be set by `set_model`.
+
+    Raises:
+        TypeError: for an item that is not a Callback.
+
+    Example:
+        >>> model = keras.Sequential([layers.Dense(1)])
+        >>> callbacks = keras.callbacks.CallbackList(add_history=True, model=model, epochs=2)
+        >>> callbacks.on_train_begin()
+        >>> for epoch in range(2):
+        ...     callbacks.on_epoch_end(epoch, {"loss": 1.0 / (epoch + 1)})
+        >>> callbacks.history.history
+        {'loss': [1.0, 0.5]}
     """
 
     def __init__(self, callbacks=None, add_history: bool = False, add_progbar: bool = False, model=None, **params):
@@ -177,7 +294,14 @@ class CallbackList(Callback):
         self.set_params(params)
 
     def append(self, callback: Callback) -> None:
-        """Add a callback; it receives the list's model and parameters."""
+        """Add a callback; it receives the list's model and parameters.
+
+        Args:
+            callback: A Callback, or a list of them.
+
+        Raises:
+            TypeError: if it is not a Callback.
+        """
         added = list(_flat(callback))
         self.callbacks += added
         self._hooked.clear()
@@ -188,14 +312,22 @@ class CallbackList(Callback):
                 item.set_params(self.params)
 
     def set_params(self, params: dict[str, Any]) -> None:
-        """Pass the parameters to every callback."""
+        """Pass the parameters to every callback.
+
+        Args:
+            params: A dict with 'verbose', 'epochs' and 'steps'.
+        """
         self.params = params
         if params:
             for callback in self.callbacks:
                 callback.set_params(params)
 
     def set_model(self, model) -> None:
-        """Pass the model to every callback, and the History to the model."""
+        """Pass the model to every callback, and the History to the model.
+
+        Args:
+            model: The model.
+        """
         self.model = model
         if self.history is not None:
             model.history = self.history
@@ -231,7 +363,18 @@ class CallbackList(Callback):
 
 
 class History(Callback):
-    """The result of `fit`: `history[name]` is the list of a metric's values by epoch, `epoch` the list of the epochs' numbers."""
+    """The result of `fit`, which makes one for each call.
+
+    `history[name]` is the list of a metric's values by epoch, `epoch` the list of the epochs' numbers, from 0. The model
+    has the last one as `model.history`.
+
+    Example:
+        >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="zeros")])
+        >>> model.compile(keras.optimizers.SGD(0.25), "mse")
+        >>> history = model.fit(np.ones((4, 1)), np.ones((4, 1)), epochs=2, verbose=0)
+        >>> history.epoch, history.history
+        ([0, 1], {'loss': [1.0, 0.0]})
+    """
 
     def __init__(self) -> None:
         self.history: dict[str, list[Any]] = {}
@@ -255,7 +398,16 @@ class History(Callback):
 
 
 class ProgbarLogger(Callback):
-    """The progress bar of `fit`, `evaluate` and `predict`; the parameter 'verbose' is 0, 1, 2 or 'auto' (1)."""
+    """The progress bar of `fit`, `evaluate` and `predict`, which they add unless verbose is 0.
+
+    The parameter 'verbose' is 1 for a bar, 2 for a line for each epoch, 0 for nothing, 'auto' for 1.
+
+    Example:
+        >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="zeros")])
+        >>> model.compile("sgd", "mse")
+        >>> history = model.fit(np.ones((4, 1)), np.ones((4, 1)), epochs=1, verbose=2)
+        1/1 - ...ms/step - loss: 1.0000
+    """
 
     lazy_logs = True
 

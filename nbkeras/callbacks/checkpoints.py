@@ -18,9 +18,30 @@ from nbkeras.saving.archive import OtherShape, atomic_file, open_archive, read_n
 class ModelCheckpoint(MonitorCallback):
     """Save the model, or its weights, during training.
 
-    filepath: may contain fields for `epoch`, `batch` and the logs: '{epoch:02d}-{val_loss:.2f}.keras'. save_best_only: save
-    only when `monitor` improves; initial_value_threshold: its initial best value. save_freq: 'epoch' or a number of batches.
-    period: in Keras 2, the number of epochs between two saves.
+    Args:
+        filepath: A path as `model.save` takes it, or `model.save_weights` with save_weights_only. Fields are filled in: the
+            number of the `epoch` from 1, of the `batch` from 1, and the logs: '{epoch:02d}-{val_loss:.2f}.keras'.
+        monitor: The metric of save_best_only, as it is named in the logs.
+        verbose: 1 for a message whenever the model is saved, 0 for none.
+        save_best_only: Whether to save only when `monitor` improves; else at each time that save_freq gives.
+        save_weights_only: Whether to save the weights alone.
+        save_freq: 'epoch', or the number of batches between two saves.
+        initial_value_threshold: The value of `monitor` that the first save must improve; None for any.
+        period: Of Keras 2: the number of epochs between two saves.
+
+    Raises:
+        ValueError: for a save_freq or period that is not allowed.
+        KeyError: at the first save, for a field that is not in the logs.
+        IsADirectoryError: at the first save, for the path of a folder.
+
+    Example:
+        >>> import os
+        >>> model = keras.Sequential([layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> save = keras.callbacks.ModelCheckpoint("models/{epoch}.weights.h5", save_weights_only=True)
+        >>> history = model.fit(np.ones((4, 1)), np.ones((4, 1)), epochs=2, verbose=0, callbacks=[save])
+        >>> sorted(os.listdir("models"))
+        ['1.weights.h5', '2.weights.h5']
     """
 
     lazy_logs = True
@@ -119,13 +140,32 @@ class ModelCheckpoint(MonitorCallback):
 class BackupAndRestore(Callback):
     """Store the state of training in a folder, so that the same `fit`, started again after a crash, continues from it.
 
-    Weights, the layers' and the optimizer's states and the epoch are in one file, which is replaced as a whole. save_freq:
-    'epoch', or a number of batches; training continues at the start of the interrupted epoch. double_checkpoint: also keep the
-    state before the last one, in case the last cannot be read. delete_checkpoint: delete the state at the end of training.
+    Weights, the layers' and the optimizer's states and the epoch are in one file, which is replaced as a whole.
 
-    The result is the same as without the crash only with `shuffle=False`, whole epochs and save_freq='epoch'. The state does not
-    include the orders in which `fit` shuffles (by default a resumed `fit` starts with the first order again, or with another
-    one), the position in the data where an epoch of `steps_per_epoch` ended, and the counts of other callbacks.
+    The result is the same as without the crash only with `shuffle=False`, whole epochs and save_freq='epoch'. The state
+    does not include the orders in which `fit` shuffles (by default a resumed `fit` starts with the first order again, or
+    with another one), the position in the data where an epoch of `steps_per_epoch` ended, and the counts of other callbacks.
+
+    Args:
+        backup_dir: The folder of the state, of this training alone.
+        save_freq: 'epoch', or the number of batches between two saves; training continues at the start of the interrupted
+            epoch.
+        double_checkpoint: Whether to keep the state before the last one too, in case the last cannot be read.
+        delete_checkpoint: Whether to delete the state at the end of training.
+
+    Raises:
+        ValueError: for an empty backup_dir or a save_freq that is not allowed, and at the start of training for a state of
+            another model or optimizer.
+        OSError: at the start of training, for a state that cannot be read.
+
+    Example:
+        >>> model = keras.Sequential([layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> data = {"x": np.ones((4, 1)), "y": np.ones((4, 1)), "verbose": 0}
+        >>> backup = keras.callbacks.BackupAndRestore("backup", delete_checkpoint=False)
+        >>> history = model.fit(**data, epochs=2, callbacks=[backup])  # as if it stopped here
+        >>> model.fit(**data, epochs=5, callbacks=[keras.callbacks.BackupAndRestore("backup")]).epoch
+        [2, 3, 4]
     """
 
     lazy_logs = True

@@ -16,8 +16,24 @@ from nbkeras.engine.user_errors import warn
 class CSVLogger(Callback):
     """Write each epoch's logs as a row of a CSV file, with a header.
 
-    append: append to an existing file instead of replacing it. The columns are the first epoch's metrics, sorted; if the first
-    epoch has no validation, `val_` columns are added for later epochs. A missing value is written as NA.
+    The columns are the first epoch's metrics, sorted; if the first epoch has no validation, `val_` columns are added for
+    later epochs. A missing value is written as NA.
+
+    Args:
+        filename: The path of the file.
+        separator: What stands between columns.
+        append: Whether to append to an existing file instead of replacing it.
+
+    Example:
+        >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="zeros")])
+        >>> model.compile(keras.optimizers.SGD(0.25), "mse")
+        >>> logger = keras.callbacks.CSVLogger("log.csv")
+        >>> history = model.fit(np.ones((4, 1)), np.ones((4, 1)), epochs=2, verbose=0, callbacks=[logger])
+        >>> import pathlib
+        >>> print(pathlib.Path("log.csv").read_text())
+        epoch,loss,val_loss
+        0,1.0,NA
+        1,0.0,NA
     """
 
     def __init__(self, filename: str | os.PathLike, separator: str = ",", append: bool = False):
@@ -51,9 +67,22 @@ class CSVLogger(Callback):
 
 
 class RemoteMonitor(Callback):
-    """Send each epoch's logs to a server: a POST to root + path, as JSON or in the `field` of a form.
+    """Send each epoch's logs to a server: a POST to root + path. A failed connection is a warning, not an error.
 
-    A failed connection is a warning, not an error.
+    Args:
+        root: The address of the server, http or https.
+        path: The path at the server.
+        field: The field of the form that holds the logs as JSON.
+        headers: Further headers of the request; None for none.
+        send_as_json: Whether to send the JSON itself, instead of a form.
+
+    Raises:
+        ValueError: for a root that is not an http or https address.
+
+    Example:
+        >>> monitor = keras.callbacks.RemoteMonitor("https://example.org", "/log", send_as_json=True)
+        >>> monitor.root + monitor.path
+        'https://example.org/log'
     """
 
     def __init__(

@@ -14,12 +14,33 @@ from nbkeras.engine.user_errors import warn
 class MonitorCallback(Callback):
     """Base class of callbacks that monitor whether a metric improves.
 
-    mode: 'min', 'max', or 'auto', which depends on the metric: on its `_direction` ('up' or 'down') if the model has a
-    metric of that name, else on the name ('...loss' down; '...acc...', '...auc', 'fmeasure...' up). ValueError at the
-    first epoch's end if neither determines it. min_delta: a smaller change is not an improvement.
+    Args:
+        monitor: The metric, as it is named in the logs: 'loss', 'val_accuracy', ...
+        mode: Whether smaller ('min') or larger ('max') is better, or 'auto', which depends on the metric: on its
+            `_direction` ('up' or 'down') if the model has a metric of that name, else on the name ('...loss' down;
+            '...acc...', '...auc', 'fmeasure...' up). Another mode is taken as 'auto', with a warning.
+        baseline: The value that the first one must improve; None for any.
+        min_delta: The least change that is an improvement.
+
+    Raises:
+        ValueError: at the first epoch's end, if 'auto' cannot tell from the metric.
+
+    Example:
+        >>> class BestEpochs(keras.callbacks.MonitorCallback):
+        ...     def on_epoch_end(self, epoch, logs=None):
+        ...         if self._is_improvement(logs[self.monitor], self.best):
+        ...             self.best = logs[self.monitor]
+        ...             print(epoch)
+        >>> best = BestEpochs("loss")
+        >>> for epoch, loss in enumerate([0.5, 0.7, 0.3]):
+        ...     best.on_epoch_end(epoch, {"loss": loss})
+        0
+        2
     """
 
-    def __init__(self, monitor: str = "val_loss", mode: str = "auto", baseline: float | None = None, min_delta=0):
+    def __init__(
+        self, monitor: str = "val_loss", mode: str = "auto", baseline: float | None = None, min_delta: float = 0
+    ):
         if mode not in ("auto", "min", "max"):
             warn(f"{type(self).__name__} mode {mode!r} is unknown, using 'auto'")
             mode = "auto"
@@ -57,10 +78,23 @@ class MonitorCallback(Callback):
 
 
 class EarlyStopping(MonitorCallback):
-    """Stop training when a metric has not improved for `patience` epochs.
+    """Stop training when a metric has not improved for a number of epochs.
 
-    baseline: a value that must be exceeded too. restore_best_weights: restore the best epoch's weights at the end of training,
-    also if it did not stop early. start_from_epoch: the number of first epochs that are ignored.
+    Args:
+        patience: The number of epochs without improvement after which training stops.
+        verbose: 1 for a message when training stops, 0 for none.
+        baseline: A value that must be improved too for training to go on; None for none.
+        restore_best_weights: Whether the model gets the best epoch's weights at the end of training, also if it did not stop
+            early.
+        start_from_epoch: The number of first epochs that are ignored.
+
+    Example:
+        >>> model = keras.Sequential([layers.Dense(1)])
+        >>> model.compile(keras.optimizers.SGD(0.0), "mse")  # learns nothing
+        >>> stop = keras.callbacks.EarlyStopping(monitor="loss", patience=2)
+        >>> history = model.fit(np.ones((4, 1)), np.ones((4, 1)), epochs=10, verbose=0, callbacks=[stop])
+        >>> history.epoch
+        [0, 1, 2]
     """
 
     def __init__(
@@ -120,7 +154,11 @@ class EarlyStopping(MonitorCallback):
             self.model.set_weights(self.best_weights)
 
     def get_monitor_value(self, logs):
-        """The monitored value, or None with a warning that lists the available metrics."""
+        """The monitored value, or None with a warning that lists the available metrics.
+
+        Args:
+            logs: The logs of an epoch.
+        """
         logs = logs or {}
         value = logs.get(self.monitor)
         if value is None:
@@ -132,9 +170,25 @@ class EarlyStopping(MonitorCallback):
 
 
 class ReduceLROnPlateau(MonitorCallback):
-    """Multiply the learning rate by `factor` when a metric has not improved for `patience` epochs.
+    """Multiply the learning rate by a factor when a metric has not improved for a number of epochs.
 
-    cooldown: the number of epochs after a reduction that are not counted. min_lr: the lower limit of the learning rate.
+    Args:
+        factor: The factor, below 1.
+        patience: The number of epochs without improvement after which the rate is reduced.
+        verbose: 1 for a message when the rate is reduced, 0 for none.
+        cooldown: The number of epochs after a reduction that are not counted.
+        min_lr: The lower limit of the learning rate.
+
+    Raises:
+        ValueError: for a factor of 1 or more.
+
+    Example:
+        >>> model = keras.Sequential([layers.Dense(1)])
+        >>> model.compile(keras.optimizers.SGD(0.5), "mse")
+        >>> reduce = keras.callbacks.ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=100.0)  # never improves
+        >>> history = model.fit(np.ones((4, 1)), np.ones((4, 1)), epochs=3, verbose=0, callbacks=[reduce])
+        >>> history.history["learning_rate"], float(model.optimizer.learning_rate)
+        ([0.5, 0.5, 0.25], 0.125)
     """
 
     def __init__(

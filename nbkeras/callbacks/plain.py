@@ -12,9 +12,28 @@ from nbkeras.engine.tensor import Variable
 
 
 class LambdaCallback(Callback):
-    """A callback made of functions, each given by the name of a hook: `LambdaCallback(on_epoch_end=lambda epoch, logs: ...)`.
+    """A callback made of functions, each given by the name of a hook.
 
-    Other keywords become attributes, as in Keras; a name like a hook that does not exist is a TypeError.
+    Every hook of `Callback` is an argument; other keywords become attributes, as in Keras.
+
+    Args:
+        on_epoch_begin: A function of (epoch, logs).
+        on_epoch_end: A function of (epoch, logs).
+        on_train_begin: A function of (logs).
+        on_train_end: A function of (logs).
+        on_train_batch_begin: A function of (batch, logs).
+        on_train_batch_end: A function of (batch, logs).
+
+    Raises:
+        TypeError: for a name like a hook, 'on_...', that does not exist.
+
+    Example:
+        >>> say = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs["loss"]))
+        >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="zeros")])
+        >>> model.compile(keras.optimizers.SGD(0.25), "mse")
+        >>> history = model.fit(np.ones((4, 1)), np.ones((4, 1)), epochs=2, verbose=0, callbacks=[say])
+        0 1.0
+        1 0.0
     """
 
     def __init__(
@@ -37,7 +56,23 @@ class LambdaCallback(Callback):
 
 
 class TerminateOnNaN(Callback):
-    """Stop training when the loss is NaN or infinite; raise_error: raise RuntimeError instead, without cleaning up."""
+    """Stop training when the loss is NaN or infinite.
+
+    Args:
+        raise_error: Whether to raise RuntimeError instead; `fit` then ends at once, without `on_train_end`.
+
+    Raises:
+        RuntimeError: in `fit`, with raise_error.
+
+    Example:
+        >>> model = keras.Sequential([layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> y = np.array([[1.0], [np.nan]])
+        >>> stop = keras.callbacks.TerminateOnNaN()
+        >>> model.fit(np.ones((2, 1)), y, epochs=5, verbose=0, callbacks=[stop]).epoch
+        Batch 0: Invalid loss, terminating training
+        [0]
+    """
 
     def __init__(self, raise_error: bool = False):
         self.raise_error = raise_error
@@ -55,10 +90,22 @@ class TerminateOnNaN(Callback):
 
 
 class SwapEMAWeights(Callback):
-    """Evaluate and predict with the weights' moving averages of an optimizer with use_ema=True.
+    """Evaluate and predict with the weights' moving averages, of an optimizer with use_ema=True.
 
-    swap_on_epoch: also use the averages from each epoch's end to the start of the next one, for later callbacks in the list
-    such as ModelCheckpoint.
+    Args:
+        swap_on_epoch: Whether the averages are also used from each epoch's end to the start of the next one, for later
+            callbacks in the list such as ModelCheckpoint.
+
+    Raises:
+        ValueError: if the optimizer keeps no averages.
+
+    Example:
+        >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="zeros", use_bias=False)])
+        >>> model.compile(keras.optimizers.SGD(0.25, use_ema=True, ema_momentum=0.5), "mse")
+        >>> x, y, swap = np.ones((4, 1)), np.ones((4, 1)), keras.callbacks.SwapEMAWeights()
+        >>> history = model.fit(x, y, epochs=2, validation_data=(x, y), verbose=0, callbacks=[swap])
+        >>> history.history["val_loss"]  # the weight is 0.5, then 0.75; its average is 0.5, then 0.625
+        [0.25, 0.140625]
     """
 
     def __init__(self, swap_on_epoch: bool = False):

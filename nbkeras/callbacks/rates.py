@@ -47,7 +47,23 @@ def log_learning_rates(model, logs: dict[str, Any]) -> None:
 
 
 class LearningRateScheduler(Callback):
-    """Set the learning rate at each epoch's start to the float `schedule(epoch, lr)`, or `schedule(epoch)`."""
+    """Set the learning rate at each epoch's start.
+
+    Args:
+        schedule: A function of (epoch, learning rate), or of (epoch), that returns a float; epochs count from 0.
+        verbose: 1 for a message in each epoch, 0 for none.
+
+    Raises:
+        ValueError: at an epoch's start, if the function does not return a float.
+
+    Example:
+        >>> halve = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2 if epoch else rate)
+        >>> model = keras.Sequential([layers.Dense(1)])
+        >>> model.compile(keras.optimizers.SGD(0.5), "mse")
+        >>> history = model.fit(np.ones((4, 1)), np.ones((4, 1)), epochs=3, verbose=0, callbacks=[halve])
+        >>> history.history["learning_rate"]
+        [0.5, 0.25, 0.125]
+    """
 
     def __init__(self, schedule: Callable[..., float], verbose: int = 0):
         self.schedule = schedule

@@ -15,12 +15,28 @@ from nbkeras.engine.user_errors import optional_import
 
 
 class TensorBoard(Callback):
-    """Write logs for TensorBoard: metrics by epoch and batch, histograms and images of weights, the model.
+    """Write logs for TensorBoard, by the package tensorboardX: metrics by epoch and batch, weights, the model.
 
-    log_dir: the folder in which 'train' and 'validation' are created. histogram_freq: the number of epochs between two
-    histograms of the weights, 0 for none; write_images: write images of the weights too. write_graph: write the model's layers.
-    update_freq: 'epoch', 'batch', or the number of batches between two logs of their metrics. write_steps_per_second: log the
-    speed too.
+    Args:
+        log_dir: The folder in which 'train' and 'validation' are created.
+        histogram_freq: The number of epochs between two histograms of the weights; 0 for none.
+        write_graph: Whether to write the model's layers.
+        write_images: Whether to write images of the weights too, with the histograms.
+        write_steps_per_second: Whether to log the speed.
+        update_freq: 'epoch', 'batch', or the number of batches between two logs of their metrics.
+        profile_batch: Not offered; a value other than 0 is refused: use `with nbkeras.profile() as p:`.
+        embeddings_freq: Not offered; a value other than 0 is refused.
+        embeddings_metadata: Not offered; a value other than None is refused.
+
+    Raises:
+        ImportError: if tensorboardX is not installed: `pip install 'nbkeras[tensorboard]'`.
+        ValueError: for what is not offered, and an update_freq that is not allowed.
+
+    Example:
+        >>> model = keras.Sequential([layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> logs = keras.callbacks.TensorBoard("logs", update_freq="batch")
+        >>> history = model.fit(np.ones((4, 1)), np.ones((4, 1)), verbose=0, callbacks=[logs])
     """
 
     lazy_logs = True

@@ -64,18 +64,6 @@ COMMON = {
     "label_smoothing": "From 0 to 1: how far targets are moved towards a uniform distribution.",
     "threshold": "The number above which a prediction is 1.",
     "thresholds": "The numbers above which a prediction is 1.",
-    "learning_rate": "The size of a step: a number, or a schedule.",
-    "beta_1": "The decay of the first moment.",
-    "beta_2": "The decay of the second moment.",
-    "weight_decay": "The fraction of each weight that a step takes away; None for none.",
-    "clipnorm": "The greatest norm of each gradient; None for no limit.",
-    "clipvalue": "The greatest magnitude of an element of a gradient; None for no limit.",
-    "global_clipnorm": "The greatest norm of all gradients together; None for no limit.",
-    "use_ema": "Whether to keep a moving average of the weights.",
-    "ema_momentum": "The fraction of the moving average that is kept in each step.",
-    "ema_overwrite_frequency": "The number of steps after which the average replaces the weights; None for at the end.",
-    "loss_scale_factor": "A number that the loss is multiplied by, and gradients are divided by.",
-    "gradient_accumulation_steps": "The number of steps whose mean gradient makes one update.",
     "interpolation": "How values between pixels are computed.",
     "fill_mode": "How values outside the image are chosen.",
     "fill_value": "The value outside the image for fill_mode 'constant'.",
@@ -117,9 +105,10 @@ class ConstructorSignature:
 
 
 def attach(cls: Any) -> None:
-    """Make the `__doc__` of a class of nbkeras whole."""
-    if isinstance(cls, type) and isinstance(vars(cls).get("__doc__"), str) and cls.__module__.startswith("nbkeras."):
-        cls.__doc__ = Documentation(vars(cls)["__doc__"])  # type: ignore[assignment]
+    """Make the `__doc__` of a class of nbkeras, and of those that it extends, whole."""
+    for each in getattr(cls, "__mro__", ()):
+        if isinstance(vars(each).get("__doc__"), str) and each.__module__.startswith("nbkeras."):
+            each.__doc__ = Documentation(vars(each)["__doc__"])
 
 
 def whole(cls: type, own: str) -> str:
@@ -179,7 +168,7 @@ def _parameters(cls: type) -> dict[str, inspect.Parameter]:
 
 def _annotated(parameter: inspect.Parameter) -> str:
     annotation = parameter.annotation
-    if annotation is parameter.empty or annotation is Any:
+    if annotation is parameter.empty or annotation in (Any, "Any"):
         return ""
     return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 

@@ -209,7 +209,22 @@ class Registry:
         return found
 
     def get(self, identifier, **kwargs) -> Any:
-        """An object from None, a name, a config dict {'class_name', 'config'}, a class, or an object (returned as it is)."""
+        """An object from any of the forms in which an argument names it.
+
+        Args:
+            identifier: A name, a configuration {'class_name', 'config'}, a class, or an object, a function or None, which
+                are returned as they are.
+            **kwargs: Arguments of the class, where a name or a class is given.
+
+        Raises:
+            ValueError: for an unknown name, with the nearest one that exists, and for anything else.
+
+        Example:
+            >>> keras.optimizers.get("sgd")
+            <SGD learning_rate=0.01 iterations=0>
+            >>> keras.metrics.get("mae").name
+            'mean_absolute_error'
+        """
         if identifier is None:
             return None
         if isinstance(identifier, str):
@@ -227,7 +242,20 @@ class Registry:
         )
 
     def deserialize(self, config, custom_objects: Mapping[str, Any] | None = None) -> Any:
-        """An object from what `serialize` returned."""
+        """An object from what `serialize` returned.
+
+        Args:
+            config: A configuration {'class_name', 'config'}, a name, or None, which is returned.
+            custom_objects: Your own classes and functions that it names, by name.
+
+        Raises:
+            ValueError: if it is no such configuration, or names a class that is not known.
+
+        Example:
+            >>> written = keras.regularizers.serialize(keras.regularizers.L2(0.1))
+            >>> round(keras.regularizers.deserialize(written).l2, 3)
+            0.1
+        """
         with custom_object_scope(custom_objects or {}):
             if config is None:
                 return None

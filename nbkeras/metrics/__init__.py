@@ -87,7 +87,20 @@ get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(metric) -> Any:
-    """A name for a function, {'class_name', 'config'} for an object."""
+    """A name for a function, a configuration for an object.
+
+    Args:
+        metric: A metric, or a function of (y_true, y_pred).
+
+    Returns:
+        A name, or a dict with 'class_name' and 'config', from which `deserialize` makes the metric again.
+
+    Example:
+        >>> metrics.serialize(metrics.mean_squared_error)
+        'mean_squared_error'
+        >>> metrics.serialize(metrics.TopKCategoricalAccuracy(k=3))["config"]
+        {'name': 'top_k_categorical_accuracy', 'dtype': 'float32', 'k': 3}
+    """
     return registry.serialize(metric)
 
 

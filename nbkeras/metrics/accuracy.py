@@ -20,7 +20,19 @@ def _register(function: F) -> F:
 
 @_register
 def accuracy(y_true, y_pred) -> Tensor:
-    """1.0 where y_pred equals y_true, else 0.0."""
+    """1.0 where y_pred equals y_true, else 0.0, element by element.
+
+    Args:
+        y_true: Targets, numbers of the predictions' shape; a last axis of size 1 may be missing or more.
+        y_pred: Predictions, numbers of any shape.
+
+    Returns:
+        A tensor of the predictions' shape and of dtype `config.floatx()`.
+
+    Example:
+        >>> metrics.accuracy([1, 2, 3], [1, 2, 4]).numpy()
+        array([1., 1., 0.], dtype=float32)
+    """
     y_pred = as_tensor(y_pred)
     y_true, y_pred = squeeze_or_expand_to_same_rank(as_tensor(y_true, y_pred.dtype), y_pred)
     return ops.cast(ops.equal(y_true, y_pred), config.floatx())
@@ -28,7 +40,23 @@ def accuracy(y_true, y_pred) -> Tensor:
 
 @_register
 def binary_accuracy(y_true, y_pred, threshold: float = 0.5) -> Tensor:
-    """1.0 where y_pred > threshold agrees with y_true (0 or 1), else 0.0, element by element."""
+    """1.0 where y_pred > threshold agrees with y_true (0 or 1), else 0.0, element by element.
+
+    Args:
+        y_true: Targets, 0 or 1, of the predictions' shape; a last axis of size 1 may be missing or more.
+        y_pred: Predictions of any shape, probabilities for the default threshold.
+        threshold: The number above which a prediction is 1.
+
+    Returns:
+        A float tensor of the predictions' shape.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> metrics.binary_accuracy([0, 1, 1], [0.2, 0.9, 0.4]).numpy()
+        array([1., 1., 0.], dtype=float32)
+    """
     y_true, y_pred = squeeze_or_expand_to_same_rank(as_tensor(y_true), prediction(y_pred))
     if y_true.shape != y_pred.shape:
         raise ValueError(
@@ -39,7 +67,22 @@ def binary_accuracy(y_true, y_pred, threshold: float = 0.5) -> Tensor:
 
 @_register
 def categorical_accuracy(y_true, y_pred) -> Tensor:
-    """1.0 where the largest of y_pred (..., classes) is the largest of y_true, one-hot, else 0.0."""
+    """1.0 where the largest prediction is at the one-hot target, else 0.0.
+
+    Args:
+        y_true: One-hot targets (..., classes); of others, the class is that of the largest number.
+        y_pred: Predictions (..., classes), probabilities or scores.
+
+    Returns:
+        A float tensor (...), one number for each prediction.
+
+    Raises:
+        ValueError: if the shapes differ; for class numbers there is `sparse_categorical_accuracy`.
+
+    Example:
+        >>> metrics.categorical_accuracy([[0, 1], [1, 0]], [[0.1, 0.9], [0.2, 0.8]]).numpy()
+        array([1., 0.], dtype=float32)
+    """
     y_pred = prediction(y_pred)
     y_true = as_tensor(y_true, y_pred.dtype)
     if y_true.shape != y_pred.shape:
@@ -65,22 +108,69 @@ def _class_numbers(name: str, y_true: Any, y_pred: Tensor) -> Tensor:
 
 @_register
 def sparse_categorical_accuracy(y_true, y_pred) -> Tensor:
-    """1.0 where the largest of y_pred (..., classes) is at y_true, a class number, else 0.0."""
+    """1.0 where the largest prediction is at the target, a class number, else 0.0.
+
+    Args:
+        y_true: Class numbers (...) or (..., 1), from 0.
+        y_pred: Predictions (..., classes), probabilities or scores.
+
+    Returns:
+        A float tensor (...), one number for each prediction.
+
+    Raises:
+        ValueError: if there is not one class number for each prediction.
+
+    Example:
+        >>> metrics.sparse_categorical_accuracy([1, 0], [[0.1, 0.9], [0.2, 0.8]]).numpy()
+        array([1., 0.], dtype=float32)
+    """
     y_pred = prediction(y_pred)
     return class_matches(_class_numbers("sparse_categorical_accuracy", y_true, y_pred), y_pred)
 
 
 @_register
 def top_k_categorical_accuracy(y_true, y_pred, k: int = 5) -> Tensor:
-    """1.0 where the largest of y_true, one-hot, is among the k largest of y_pred (..., classes), else 0.0."""
+    """1.0 where the one-hot target is among the k largest predictions, else 0.0.
+
+    Args:
+        y_true: One-hot targets (..., classes).
+        y_pred: Predictions (..., classes), probabilities or scores.
+        k: The number of largest predictions that count.
+
+    Returns:
+        A float tensor (...), one number for each prediction.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> metrics.top_k_categorical_accuracy([[0, 0, 1], [1, 0, 0]], [[0.1, 0.6, 0.3]] * 2, k=2).numpy()
+        array([1., 0.], dtype=float32)
+    """
     return sparse_top_k_categorical_accuracy(ops.argmax(y_true, axis=-1), y_pred, k)
 
 
 @_register
 def sparse_top_k_categorical_accuracy(y_true, y_pred, k: int = 5, from_sorted_ids: bool = False) -> Tensor:
-    """1.0 where y_true, a class number, is among the k largest of y_pred (..., classes), else 0.0.
+    """1.0 where the target, a class number, is among the k largest predictions, else 0.0.
 
-    from_sorted_ids: y_pred (..., n) holds class numbers instead, the likeliest first.
+    Args:
+        y_true: Class numbers (...) or (..., 1), from 0.
+        y_pred: Predictions (..., classes), probabilities or scores.
+        k: The number of largest predictions that count.
+        from_sorted_ids: Whether y_pred (..., n) holds class numbers instead, the likeliest first; the first k count.
+
+    Returns:
+        A float tensor (...), one number for each prediction.
+
+    Raises:
+        ValueError: if there is not one class number for each prediction.
+
+    Example:
+        >>> metrics.sparse_top_k_categorical_accuracy([2, 0], [[0.1, 0.6, 0.3]] * 2, k=2).numpy()
+        array([1., 0.], dtype=float32)
+        >>> metrics.sparse_top_k_categorical_accuracy([2, 0], [[1, 2, 0]] * 2, k=2, from_sorted_ids=True).numpy()
+        array([1., 0.], dtype=float32)
     """
     y_pred = prediction(y_pred)
     classes = _class_numbers("sparse_top_k_categorical_accuracy", y_true, y_pred)
@@ -94,14 +184,29 @@ def sparse_top_k_categorical_accuracy(y_true, y_pred, k: int = 5, from_sorted_id
 
 @registry.register
 class Accuracy(PlainFunctionMetric, fn=accuracy):
-    """The fraction of predictions equal to y_true."""
+    """The fraction of predictions that equal y_true: the mean of `accuracy`.
+
+    Example:
+        >>> metric = metrics.Accuracy()
+        >>> float(metric([1, 2, 3, 4], [1, 2, 3, 0]))
+        0.75
+        >>> float(metric([1, 2, 3, 4], [0, 0, 0, 0]))  # the mean of both batches
+        0.375
+    """
 
     _direction = "up"
 
 
 @registry.register
 class BinaryAccuracy(FunctionMetric):
-    """The fraction of predictions for which y_pred > threshold agrees with y_true, 0 or 1."""
+    """The fraction of predictions for which y_pred > threshold agrees with y_true, 0 or 1: the mean of `binary_accuracy`.
+
+    Example:
+        >>> float(metrics.BinaryAccuracy()([0, 1, 1, 1], [0.1, 0.9, 0.6, 0.4]))
+        0.75
+        >>> float(metrics.BinaryAccuracy(threshold=0.3)([0, 1, 1, 1], [0.1, 0.9, 0.6, 0.4]))
+        1.0
+    """
 
     _direction = "up"
 
@@ -111,21 +216,48 @@ class BinaryAccuracy(FunctionMetric):
 
 @registry.register
 class CategoricalAccuracy(PlainFunctionMetric, fn=categorical_accuracy):
-    """The fraction of samples in which the largest prediction is at the one-hot target."""
+    """The fraction of samples in which the largest prediction is at the one-hot target: the mean of `categorical_accuracy`.
+
+    Targets and predictions are (..., classes).
+
+    Example:
+        >>> float(metrics.CategoricalAccuracy()([[0, 1], [1, 0]], [[0.1, 0.9], [0.2, 0.8]]))
+        0.5
+        >>> float(metrics.CategoricalAccuracy()([[0, 1], [1, 0]], [[0.1, 0.9], [0.2, 0.8]], sample_weight=[3, 1]))
+        0.75
+    """
 
     _direction = "up"
 
 
 @registry.register
 class SparseCategoricalAccuracy(PlainFunctionMetric, fn=sparse_categorical_accuracy):
-    """The fraction of samples in which the largest prediction is at the target, a class number."""
+    """The fraction of samples in which the largest prediction is at the target, a class number.
+
+    It is the mean of `sparse_categorical_accuracy`, for targets (...) or (..., 1) and predictions (..., classes).
+
+    Example:
+        >>> float(metrics.SparseCategoricalAccuracy()([1, 0], [[0.1, 0.9], [0.2, 0.8]]))
+        0.5
+    """
 
     _direction = "up"
 
 
 @registry.register
 class TopKCategoricalAccuracy(FunctionMetric):
-    """The fraction of samples in which the one-hot target is among the k largest predictions."""
+    """The fraction of samples in which the one-hot target is among the k largest predictions.
+
+    It is the mean of `top_k_categorical_accuracy`, for targets and predictions (..., classes).
+
+    Args:
+        k: The number of largest predictions that count.
+
+    Example:
+        >>> metric = metrics.TopKCategoricalAccuracy(k=2)
+        >>> float(metric([[0, 0, 1], [1, 0, 0]], [[0.1, 0.6, 0.3], [0.1, 0.6, 0.3]]))
+        0.5
+    """
 
     _direction = "up"
 
@@ -136,7 +268,19 @@ class TopKCategoricalAccuracy(FunctionMetric):
 
 @registry.register
 class SparseTopKCategoricalAccuracy(FunctionMetric):
-    """The fraction of samples in which the target, a class number, is among the k largest predictions."""
+    """The fraction of samples in which the target, a class number, is among the k largest predictions.
+
+    It is the mean of `sparse_top_k_categorical_accuracy`, for targets (...) or (..., 1) and predictions (..., classes).
+
+    Args:
+        k: The number of largest predictions that count.
+        from_sorted_ids: Whether predictions are class numbers instead, the likeliest first; the first k count.
+
+    Example:
+        >>> metric = metrics.SparseTopKCategoricalAccuracy(k=2)
+        >>> float(metric([2, 0], [[0.1, 0.6, 0.3], [0.1, 0.6, 0.3]]))
+        0.5
+    """
 
     _direction = "up"
 
@@ -152,7 +296,24 @@ class SparseTopKCategoricalAccuracy(FunctionMetric):
 
 
 def resolve_accuracy(y_true_shape: tuple, y_pred_shape: tuple) -> str:
-    """The name of the accuracy that 'accuracy' means for targets and predictions of these shapes."""
+    """The name of the accuracy that 'accuracy' means in `compile`, for targets and predictions of these shapes.
+
+    Args:
+        y_true_shape: The shape of the targets, with the batch axis.
+        y_pred_shape: The shape of the predictions, with the batch axis.
+
+    Returns:
+        'binary_accuracy' for one prediction in each sample, 'sparse_categorical_accuracy' for class numbers as targets,
+        else 'categorical_accuracy'.
+
+    Example:
+        >>> metrics.resolve_accuracy((32, 1), (32, 1))
+        'binary_accuracy'
+        >>> metrics.resolve_accuracy((32,), (32, 10))
+        'sparse_categorical_accuracy'
+        >>> metrics.resolve_accuracy((32, 10), (32, 10))
+        'categorical_accuracy'
+    """
     if y_pred_shape and y_pred_shape[-1] == 1:
         return "binary_accuracy"
     if len(y_true_shape) < len(y_pred_shape) or (y_true_shape[-1:] == (1,) < y_pred_shape[-1:]):

@@ -19,13 +19,32 @@ _SUMMATIONS = ("interpolation", "minoring", "majoring")
 
 @registry.register
 class AUC(_Confusion):
-    """Area under the curve over `num_thresholds` thresholds (or those given, between 0 and 1).
+    """Area under the ROC or precision-recall curve, from counts at thresholds.
 
-    curve: 'ROC' (recall over false positive rate), 'PR' (precision over recall) or 'PRGAIN' (their gains over a constant
-    yes: Flach and Kull, NIPS 2015). summation_method: 'interpolation'
-    (trapezoids; for PR, Davis and Goadrich, ICML 2006), 'minoring' or 'majoring' (lower or upper sums). multi_label: an
-    area for each label (column), then their mean by label_weights; else label_weights weight the labels' samples.
-    from_logits: take the sigmoid of predictions first.
+    A prediction is positive above a threshold. With more thresholds the area is more exact.
+
+    Args:
+        num_thresholds (an integer above 1): The number of thresholds, at equal distances from 0 to 1.
+        curve: 'ROC' (recall over false positive rate), 'PR' (precision over recall), or 'PRGAIN' (their gains over a
+            classifier that always says yes: Flach and Kull, NIPS 2015).
+        summation_method: 'interpolation' (trapezoids; for 'PR', Davis and Goadrich, ICML 2006), 'minoring' (the lower
+            end of each step) or 'majoring' (the upper end).
+        thresholds: Thresholds between 0 and 1 in place of num_thresholds; 0 and 1 are added.
+        multi_label: Whether each column of (batch, labels) has an area of its own; the result is then their mean.
+        num_labels: With multi_label, the number of labels; None for that of the first batch.
+        label_weights: A weight for each label: of its area with multi_label, else of its predictions.
+        from_logits: Whether predictions are scores before the sigmoid, instead of probabilities.
+
+    Raises:
+        ValueError: for an unknown curve or summation_method, num_thresholds below 2, num_labels without multi_label, and
+            thresholds outside 0 to 1.
+
+    Example:
+        >>> metric = metrics.AUC(num_thresholds=3)  # thresholds a little below 0, 0.5, a little above 1
+        >>> float(metric([0, 0, 1, 1], [0, 0.5, 0.3, 0.9]))
+        0.75
+        >>> model = keras.Sequential([layers.Dense(1, activation="sigmoid")])
+        >>> model.compile("sgd", "binary_crossentropy", metrics=[metrics.AUC(curve="PR")])
     """
 
     _direction = "up"

@@ -25,7 +25,14 @@ _COUNTERS = {"tp": "true_positives", "fp": "false_positives", "tn": "true_negati
 
 
 class _Confusion(Metric):
-    """Counters at thresholds and their update; `_counted` names the counters that a subclass needs."""
+    """Counters at thresholds and their update; `_counted` names the counters that a subclass needs.
+
+    Args:
+        thresholds (a number, a list of numbers, or None): The numbers from 0 to 1 above which a prediction is
+            positive: one, or a list for a result at each of them; None for 0.5.
+        class_id (int | None): The class (column) that alone is looked at, of targets and predictions (batch,
+            classes); None for all.
+    """
 
     _counted: Sequence[str] = ("tp", "fp", "tn", "fn")
     _zero_counts = False
@@ -47,6 +54,16 @@ class _Confusion(Metric):
             setattr(self, _COUNTERS[key], self._total(_COUNTERS[key], (len(self.thresholds), *labels)))
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:
+        """Count a batch.
+
+        Args:
+            y_true: Targets of the predictions' shape, true where they are not 0.
+            y_pred: Predictions of any shape.
+            sample_weight: A weight for each sample, or for each prediction; None for 1.
+
+        Raises:
+            ValueError: if the shapes do not match.
+        """
         y_pred = prediction(y_pred)
         y_true = as_tensor(y_true, y_pred.dtype)
         y_pred, y_true = squeeze_or_expand_to_same_rank(y_pred, y_true)
@@ -123,34 +140,82 @@ class _Count(_Confusion):
 
 @registry.register
 class TruePositives(_Count):
-    """Sum of the weights of true samples predicted above the threshold (0.5 by default)."""
+    """The number of true targets that are predicted: positives that are right, each with its weight.
+
+    Targets are true where they are not 0; predictions are probabilities of the same shape.
+
+    Raises:
+        ValueError: for thresholds outside 0 to 1.
+
+    Example:
+        >>> metric = metrics.TruePositives()
+        >>> float(metric([0, 1, 1, 1], [0.1, 0.3, 0.7, 0.9]))
+        2.0
+        >>> metrics.TruePositives(thresholds=[0.2, 0.8])([0, 1, 1, 1], [0.1, 0.3, 0.7, 0.9]).numpy()
+        array([3., 1.], dtype=float32)
+    """
 
     _counted = ("tp",)
 
 
 @registry.register
 class FalsePositives(_Count):
-    """Sum of the weights of false samples predicted above the threshold (0.5 by default)."""
+    """The number of false targets that are predicted: positives that are wrong, each with its weight.
+
+    Targets are true where they are not 0; predictions are probabilities of the same shape.
+
+    Raises:
+        ValueError: for thresholds outside 0 to 1.
+
+    Example:
+        >>> float(metrics.FalsePositives()([0, 0, 1, 1], [0.1, 0.7, 0.3, 0.9]))
+        1.0
+    """
 
     _counted = ("fp",)
 
 
 @registry.register
 class TrueNegatives(_Count):
-    """Sum of the weights of false samples predicted at or below the threshold (0.5 by default)."""
+    """The number of false targets that are not predicted: negatives that are right, each with its weight.
+
+    Targets are true where they are not 0; predictions are probabilities of the same shape.
+
+    Raises:
+        ValueError: for thresholds outside 0 to 1.
+
+    Example:
+        >>> float(metrics.TrueNegatives()([0, 0, 0, 1], [0.1, 0.2, 0.7, 0.3]))
+        2.0
+    """
 
     _counted = ("tn",)
 
 
 @registry.register
 class FalseNegatives(_Count):
-    """Sum of the weights of true samples predicted at or below the threshold (0.5 by default)."""
+    """The number of true targets that are not predicted: negatives that are wrong, each with its weight.
+
+    Targets are true where they are not 0; predictions are probabilities of the same shape.
+
+    Raises:
+        ValueError: for thresholds outside 0 to 1.
+
+    Example:
+        >>> float(metrics.FalseNegatives()([0, 1, 1, 1], [0.1, 0.3, 0.7, 0.9]))
+        1.0
+    """
 
     _counted = ("fn",)
 
 
 class _Rate(_Confusion):
-    """tp / (tp + another counter)."""
+    """tp / (tp + another counter).
+
+    Args:
+        top_k (int | None): The number of largest predictions of each sample that can be positive, None for all;
+            with it, thresholds=None means no threshold.
+    """
 
     _direction = "up"
 
@@ -174,20 +239,50 @@ class _Rate(_Confusion):
 
 @registry.register
 class Precision(_Rate):
-    """tp / (tp + fp): the part of the positive predictions that is true. top_k: positive are the k largest of each sample."""
+    """The part of the positive predictions that is right: tp / (tp + fp), and 0 without positive predictions.
+
+    Targets are true where they are not 0; predictions are probabilities of the same shape.
+
+    Raises:
+        ValueError: for thresholds outside 0 to 1, and where class_id does not fit the predictions.
+
+    Example:
+        >>> float(metrics.Precision()([0, 1, 1, 1], [0.4, 0.8, 0.7, 0.3]))
+        1.0
+        >>> float(metrics.Precision(thresholds=0.2)([0, 1, 1, 1], [0.4, 0.8, 0.7, 0.3]))
+        0.75
+        >>> float(metrics.Precision(top_k=1)([[0, 1, 1], [0, 0, 1]], [[0.1, 0.2, 0.7], [0.6, 0.3, 0.1]]))
+        0.5
+    """
 
     _counted = ("tp", "fp")
 
 
 @registry.register
 class Recall(_Rate):
-    """tp / (tp + fn): the part of the true labels that is predicted. top_k: positive are the k largest of each sample."""
+    """The part of the true targets that is predicted: tp / (tp + fn), and 0 without true targets.
+
+    Targets are true where they are not 0; predictions are probabilities of the same shape.
+
+    Raises:
+        ValueError: for thresholds outside 0 to 1, and where class_id does not fit the predictions.
+
+    Example:
+        >>> float(metrics.Recall()([0, 1, 1, 1, 1], [0.9, 0.8, 0.7, 0.6, 0.3]))
+        0.75
+        >>> metrics.Recall(thresholds=[0.2, 0.65])([0, 1, 1, 1, 1], [0.9, 0.8, 0.7, 0.6, 0.3]).numpy()
+        array([1. , 0.5], dtype=float32)
+    """
 
     _counted = ("tp", "fn")
 
 
 class _AtConstraint(_Confusion):
-    """The largest of one rate over the thresholds where another is at least a given value."""
+    """The largest of one rate over the thresholds where another is at least a given value.
+
+    Args:
+        num_thresholds: The number of thresholds that are tried, at equal distances from 0 to 1; 1 for 0.5 alone.
+    """
 
     _direction = "up"
     _value_name = ""  # the rate that is constrained, and the argument that says how
@@ -211,7 +306,22 @@ class _AtConstraint(_Confusion):
 
 @registry.register
 class SensitivityAtSpecificity(_AtConstraint):
-    """The best sensitivity (recall) where specificity is at least a given value."""
+    """The best sensitivity where specificity is at least a given value; 0 if no threshold reaches it.
+
+    Sensitivity is tp / (tp + fn), specificity is tn / (tn + fp). Targets are true where they are not 0; predictions are
+    probabilities of the same shape.
+
+    Args:
+        specificity: The least specificity.
+
+    Raises:
+        ValueError: for a specificity outside 0 to 1, or num_thresholds below 1.
+
+    Example:
+        >>> metric = metrics.SensitivityAtSpecificity(0.5)
+        >>> float(metric([0, 0, 0, 1, 1], [0, 0.3, 0.8, 0.3, 0.8]))
+        0.5
+    """
 
     _value_name, _wanted = "specificity", "sensitivity"
 
@@ -229,7 +339,22 @@ class SensitivityAtSpecificity(_AtConstraint):
 
 @registry.register
 class SpecificityAtSensitivity(_AtConstraint):
-    """The best specificity where sensitivity (recall) is at least a given value."""
+    """The best specificity where sensitivity is at least a given value; 0 if no threshold reaches it.
+
+    Sensitivity is tp / (tp + fn), specificity is tn / (tn + fp). Targets are true where they are not 0; predictions are
+    probabilities of the same shape.
+
+    Args:
+        sensitivity: The least sensitivity.
+
+    Raises:
+        ValueError: for a sensitivity outside 0 to 1, or num_thresholds below 1.
+
+    Example:
+        >>> metric = metrics.SpecificityAtSensitivity(0.5)
+        >>> float(metric([0, 0, 0, 0, 1, 1], [0.1, 0.2, 0.3, 0.9, 0.3, 0.8]))
+        0.75
+    """
 
     _value_name, _wanted = "sensitivity", "specificity"
 
@@ -247,7 +372,22 @@ class SpecificityAtSensitivity(_AtConstraint):
 
 @registry.register
 class PrecisionAtRecall(_AtConstraint):
-    """The best precision where recall is at least a given value."""
+    """The best precision where recall is at least a given value; 0 if no threshold reaches it.
+
+    Precision is tp / (tp + fp), recall is tp / (tp + fn). Targets are true where they are not 0; predictions are
+    probabilities of the same shape.
+
+    Args:
+        recall: The least recall.
+
+    Raises:
+        ValueError: for a recall outside 0 to 1, or num_thresholds below 1.
+
+    Example:
+        >>> metric = metrics.PrecisionAtRecall(0.5)
+        >>> float(metric([0, 0, 0, 1, 1], [0, 0.3, 0.8, 0.3, 0.8]))
+        0.5
+    """
 
     _value_name, _wanted = "recall", "precision"
 
@@ -265,7 +405,22 @@ class PrecisionAtRecall(_AtConstraint):
 
 @registry.register
 class RecallAtPrecision(_AtConstraint):
-    """The best recall where precision is at least a given value."""
+    """The best recall where precision is at least a given value; 0 if no threshold reaches it.
+
+    Precision is tp / (tp + fp), recall is tp / (tp + fn). Targets are true where they are not 0; predictions are
+    probabilities of the same shape.
+
+    Args:
+        precision: The least precision.
+
+    Raises:
+        ValueError: for a precision outside 0 to 1, or num_thresholds below 1.
+
+    Example:
+        >>> metric = metrics.RecallAtPrecision(0.8)
+        >>> float(metric([0, 0, 1, 1], [0, 0.5, 0.3, 0.9]))
+        0.5
+    """
 
     _value_name, _wanted = "precision", "recall"
 

@@ -11,12 +11,22 @@ from nbkeras.metrics.metric import FunctionMetric, Mean, PlainFunctionMetric, fu
 
 @registry.register("mse", "MSE")
 class MeanSquaredError(PlainFunctionMetric, fn=losses.mean_squared_error):
-    """Mean of mean_squared_error."""
+    """Mean of (y_true - y_pred)^2: of `mean_squared_error` over the samples.
+
+    Example:
+        >>> float(metrics.MeanSquaredError()([[0, 1], [0, 0]], [[1, 1], [0, 0]]))
+        0.25
+    """
 
 
 @registry.register
 class RootMeanSquaredError(Mean):
-    """Square root of the mean of (y_pred - y_true)^2."""
+    """Square root of the mean of (y_true - y_pred)^2 over all batches.
+
+    Example:
+        >>> float(metrics.RootMeanSquaredError()([[0, 1], [0, 0]], [[1, 1], [0, 0]]))
+        0.5
+    """
 
     _direction = "down"
 
@@ -24,6 +34,13 @@ class RootMeanSquaredError(Mean):
         super().__init__(name, dtype)
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:  # type: ignore[override]
+        """Add the squared differences of a batch.
+
+        Args:
+            y_true: Targets, numbers of the predictions' shape; a last axis of size 1 may be missing or more.
+            y_pred: Predictions, numbers of any shape.
+            sample_weight: A weight for each sample (or for each timestep); None for 1.
+        """
         y_true, y_pred = pair(y_true, y_pred)
         super().update_state(ops.square(y_pred - y_true), sample_weight)
 
@@ -33,29 +50,68 @@ class RootMeanSquaredError(Mean):
 
 @registry.register("mae", "MAE")
 class MeanAbsoluteError(PlainFunctionMetric, fn=losses.mean_absolute_error):
-    """Mean of mean_absolute_error."""
+    """Mean of |y_true - y_pred|: of `mean_absolute_error` over the samples.
+
+    Example:
+        >>> float(metrics.MeanAbsoluteError()([[0, 1], [0, 0]], [[2, 1], [0, 0]]))
+        0.5
+    """
 
 
 @registry.register("mape", "MAPE")
 class MeanAbsolutePercentageError(PlainFunctionMetric, fn=losses.mean_absolute_percentage_error):
-    """Mean of mean_absolute_percentage_error."""
+    """Mean of 100 |y_true - y_pred| / |y_true|: of `mean_absolute_percentage_error` over the samples.
+
+    Example:
+        >>> float(metrics.MeanAbsolutePercentageError()([[1.0], [2.0]], [[1.5], [2.0]]))
+        25.0
+    """
 
 
 @registry.register("msle", "MSLE")
 class MeanSquaredLogarithmicError(PlainFunctionMetric, fn=losses.mean_squared_logarithmic_error):
-    """Mean of mean_squared_logarithmic_error."""
+    """Mean of (log(1 + y_true) - log(1 + y_pred))^2: of `mean_squared_logarithmic_error` over the samples.
+
+    Example:
+        >>> metric = metrics.MeanSquaredLogarithmicError()
+        >>> round(float(metric([[np.e - 1], [0.0]], [[0.0], [0.0]])), 3)
+        0.5
+    """
 
 
 @functions.register
 @op
 def cosine_similarity(y_true, y_pred, axis: int = -1) -> Tensor:
-    """sum(y_true / |y_true| * y_pred / |y_pred|): 1 for the same direction (the loss of this name is the negative of it)."""
+    """The cosine of the angle between y_true and y_pred: sum(y_true / |y_true| * y_pred / |y_pred|).
+
+    The loss of this name is the negative of it.
+
+    Args:
+        y_true: Targets, numbers of the predictions' shape.
+        y_pred: Predictions, numbers of any shape.
+        axis: The axis of the vectors.
+
+    Returns:
+        A float tensor without that axis: 1 for the same direction, -1 for the opposite one.
+
+    Example:
+        >>> metrics.cosine_similarity([[0.0, 1.0], [1.0, 0.0]], [[0.0, 2.0], [-3.0, 0.0]]).numpy()
+        array([ 1., -1.], dtype=float32)
+    """
     return -losses.cosine_similarity(y_true, y_pred, axis)
 
 
 @registry.register("cosine_proximity", "cosine")
 class CosineSimilarity(FunctionMetric):
-    """Mean of the cosine of the angle between y_true and y_pred: 1 for the same direction."""
+    """Mean of the cosine of the angle between y_true and y_pred: 1 for the same direction, -1 for the opposite one.
+
+    Args:
+        axis: The axis of the vectors.
+
+    Example:
+        >>> float(metrics.CosineSimilarity()([[0.0, 1.0], [1.0, 0.0]], [[0.0, 2.0], [0.0, 1.0]]))
+        0.5
+    """
 
     _direction = "up"
 
@@ -65,37 +121,76 @@ class CosineSimilarity(FunctionMetric):
 
 @registry.register("logcosh", "log_cosh")
 class LogCoshError(PlainFunctionMetric, fn=losses.log_cosh, name="logcosh"):
-    """Mean of log_cosh."""
+    """Mean of log(cosh(y_pred - y_true)): of `log_cosh` over the samples.
+
+    Example:
+        >>> round(float(metrics.LogCoshError()([[0.0], [0.0]], [[1.0], [0.0]])), 3)
+        0.217
+    """
 
 
 @registry.register
 class Hinge(PlainFunctionMetric, fn=losses.hinge):
-    """Mean of hinge."""
+    """Mean of max(1 - y_true * y_pred, 0): of `hinge` over the samples. Targets are -1 and 1, or 0 and 1.
+
+    Example:
+        >>> float(metrics.Hinge()([[-1], [1]], [[-2.0], [0.5]]))
+        0.25
+    """
 
 
 @registry.register
 class SquaredHinge(PlainFunctionMetric, fn=losses.squared_hinge):
-    """Mean of squared_hinge."""
+    """Mean of max(1 - y_true * y_pred, 0)^2: of `squared_hinge` over the samples. Targets are -1 and 1, or 0 and 1.
+
+    Example:
+        >>> float(metrics.SquaredHinge()([[-1], [1]], [[-2.0], [0.0]]))
+        0.5
+    """
 
 
 @registry.register
 class CategoricalHinge(PlainFunctionMetric, fn=losses.categorical_hinge):
-    """Mean of categorical_hinge."""
+    """Mean of `categorical_hinge` over the samples: max(1 + the largest wrong prediction - the right prediction, 0).
+
+    Targets are one-hot.
+
+    Example:
+        >>> float(metrics.CategoricalHinge()([[0, 1], [1, 0]], [[0.5, 2.0], [0.5, 1.0]]))
+        0.75
+    """
 
 
 @registry.register("kullback_leibler_divergence", "kld", "KLD")
 class KLDivergence(PlainFunctionMetric, fn=losses.kl_divergence):
-    """Mean of kl_divergence."""
+    """Mean of sum(y_true * log(y_true / y_pred)): of `kl_divergence` over the samples, for distributions (..., classes).
+
+    Example:
+        >>> round(float(metrics.KLDivergence()([[0.5, 0.5]], [[0.25, 0.75]])), 3)
+        0.144
+    """
 
 
 @registry.register
 class Poisson(PlainFunctionMetric, fn=losses.poisson):
-    """Mean of poisson."""
+    """Mean of y_pred - y_true * log(y_pred): of `poisson` over the samples.
+
+    Example:
+        >>> round(float(metrics.Poisson()([[1.0], [0.0]], [[1.0], [2.0]])), 3)
+        1.5
+    """
 
 
 @registry.register("bce", "BCE")
 class BinaryCrossentropy(FunctionMetric):
-    """Mean of binary_crossentropy."""
+    """Mean of -(y_true * log(y_pred) + (1 - y_true) * log(1 - y_pred)): of `binary_crossentropy` over the samples.
+
+    Example:
+        >>> round(float(metrics.BinaryCrossentropy()([[1], [0]], [[0.5], [0.5]])), 3)
+        0.693
+        >>> round(float(metrics.BinaryCrossentropy(from_logits=True)([[1], [0]], [[0.0], [0.0]])), 3)
+        0.693
+    """
 
     def __init__(
         self,
@@ -109,7 +204,15 @@ class BinaryCrossentropy(FunctionMetric):
 
 @registry.register
 class CategoricalCrossentropy(FunctionMetric):
-    """Mean of categorical_crossentropy."""
+    """Mean of -sum(y_true * log(y_pred)): of `categorical_crossentropy` over the samples. Targets are one-hot.
+
+    Args:
+        axis: The axis of the classes.
+
+    Example:
+        >>> round(float(metrics.CategoricalCrossentropy()([[0, 1], [1, 0]], [[0.5, 0.5], [1.0, 0.0]])), 3)
+        0.347
+    """
 
     def __init__(
         self,
@@ -124,7 +227,16 @@ class CategoricalCrossentropy(FunctionMetric):
 
 @registry.register
 class SparseCategoricalCrossentropy(FunctionMetric):
-    """Mean of sparse_categorical_crossentropy."""
+    """Mean of -log(the prediction of the target): of `sparse_categorical_crossentropy`. Targets are class numbers.
+
+    Args:
+        ignore_class: Samples with this target have the loss 0; None for none.
+        axis: The axis of the classes.
+
+    Example:
+        >>> round(float(metrics.SparseCategoricalCrossentropy()([1, 0], [[0.5, 0.5], [1.0, 0.0]])), 3)
+        0.347
+    """
 
     def __init__(
         self,

@@ -34,11 +34,23 @@ Threshold = Annotated[
 
 @registry.register
 class FBetaScore(Metric):
-    """(1 + beta^2) precision recall / (beta^2 precision + recall), for targets and predictions (batch, classes).
+    """Weighted harmonic mean of precision and recall: (1 + beta^2) precision recall / (beta^2 precision + recall).
 
-    average: None for one score for each class, 'micro' for the score of all counts together, 'macro' for the mean of the
-    scores, 'weighted' for their mean by the number of true samples. threshold: predictions above it are positive; None: the
-    largest of each sample is.
+    Targets (batch, classes) are 0 or 1; predictions have the same shape.
+
+    Args:
+        average: None for a score for each class, 'micro' for the score of all counts together, 'macro' for the mean of the
+            scores, 'weighted' for their mean by the number of true targets.
+        beta: The weight of recall: above 1 recall counts more than precision, below 1 less.
+        threshold: The number above which a prediction is positive; None: the largest of each sample is, unless it is 0.
+
+    Raises:
+        ValueError: for an unknown average, a beta or threshold out of range, and inputs that are not matrices of one shape.
+
+    Example:
+        >>> metric = metrics.FBetaScore(beta=2.0, threshold=0.5)
+        >>> metric([[1, 1], [1, 0], [1, 1], [0, 0]], [[0.9, 0.6], [0.1, 0.6], [0.2, 0.7], [0.1, 0.3]]).numpy().round(3)
+        array([0.385, 0.909], dtype=float32)
     """
 
     _direction = "up"
@@ -61,6 +73,16 @@ class FBetaScore(Metric):
         self._built = True
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:
+        """Count a batch.
+
+        Args:
+            y_true: Targets (batch, classes), 0 or 1.
+            y_pred: Predictions (batch, classes).
+            sample_weight: A weight for each sample; None for 1.
+
+        Raises:
+            ValueError: unless both are matrices of one shape.
+        """
         y_pred = prediction(y_pred)
         y_true = as_tensor(y_true, y_pred.dtype)
         check_columns(self.name, y_true, y_pred, "classes")
@@ -93,7 +115,15 @@ class FBetaScore(Metric):
 
 @registry.register
 class F1Score(FBetaScore):
-    """FBetaScore with beta = 1: 2 precision recall / (precision + recall)."""
+    """Harmonic mean of precision and recall: 2 precision recall / (precision + recall), `FBetaScore` with beta = 1.
+
+    Example:
+        >>> y_true, y_pred = [[1, 1], [1, 0], [1, 1]], [[0.9, 0.6], [0.1, 0.6], [0.2, 0.7]]
+        >>> metrics.F1Score(threshold=0.5)(y_true, y_pred).numpy().round(3)
+        array([0.5, 0.8], dtype=float32)
+        >>> round(float(metrics.F1Score(average="macro", threshold=0.5)(y_true, y_pred)), 3)
+        0.65
+    """
 
     def __init__(
         self,

@@ -19,11 +19,27 @@ ClassNumbers = Annotated[Any, option.Kind(lambda item, what, ids: [int(i) for i 
 
 @registry.register
 class IoU(Metric):
-    """Mean of true positives / (true positives + false positives + false negatives) over some classes.
+    """Mean intersection over union of some classes: tp / (tp + fp + fn).
 
-    num_classes: the size of the confusion matrix; samples of other classes, and those whose label is ignore_class, do not count.
-    sparse_y_true, sparse_y_pred: whether they are class numbers, or numbers for each class along `axis`. dtype: of the
-    counts, int32 by default; weights are then cut to integers, as in Keras. A class that does not occur does not count.
+    A class that occurs neither in targets nor in predictions does not count. Samples of classes outside the confusion
+    matrix do not count either.
+
+    Args:
+        num_classes (int): The number of classes, and the size of the confusion matrix.
+        target_class_ids: The classes whose mean is the result.
+        dtype: Of the counts, 'int32' by default; weights are then cut to integers, as in Keras. The result is a float.
+        ignore_class (int | None): Samples with this target do not count; None for none.
+        sparse_y_true: Whether targets are class numbers, or numbers for each class along `axis`.
+        sparse_y_pred: Whether predictions are class numbers, or numbers for each class along `axis`.
+        axis (int): The axis of the classes, where there is one.
+
+    Raises:
+        ValueError: for target_class_ids that are not below num_classes.
+
+    Example:
+        >>> metric = metrics.IoU(num_classes=2, target_class_ids=[0])
+        >>> round(float(metric([0, 0, 1, 1], [0, 1, 0, 1])), 3)
+        0.333
     """
 
     _direction = "up"
@@ -46,6 +62,13 @@ class IoU(Metric):
         self.total_cm = self._total("total_confusion_matrix", (num_classes, num_classes))
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:
+        """Count a batch in the confusion matrix.
+
+        Args:
+            y_true: Class numbers of any shape, or numbers for each class.
+            y_pred: Class numbers of the targets' shape, or numbers for each class.
+            sample_weight: A weight for each prediction; None for 1.
+        """
         rows, columns = self._classes(y_true, self.sparse_y_true), self._classes(y_pred, self.sparse_y_pred)
         if sample_weight is not None and np.dtype(self.dtype).kind == "i":
             sample_weight = as_tensor(sample_weight)
@@ -70,7 +93,18 @@ class IoU(Metric):
 
 @registry.register
 class BinaryIoU(IoU):
-    """IoU of the classes 0 and 1 (or one of them), 1 where a prediction is at least `threshold`."""
+    """Mean intersection over union of the classes 0 and 1, where a prediction of at least `threshold` is 1.
+
+    Args:
+        target_class_ids: The classes whose mean is the result.
+        threshold (float): The number from which on a prediction is 1.
+
+    Example:
+        >>> round(float(metrics.BinaryIoU(threshold=0.3)([0, 1, 0, 1], [0.1, 0.2, 0.4, 0.7])), 3)
+        0.333
+        >>> round(float(metrics.BinaryIoU([1], threshold=0.15)([0, 1, 0, 1], [0.1, 0.2, 0.4, 0.7])), 3)
+        0.667
+    """
 
     def __init__(
         self,
@@ -83,6 +117,13 @@ class BinaryIoU(IoU):
         self.threshold = threshold
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:
+        """Count a batch in the confusion matrix.
+
+        Args:
+            y_true: Targets, 0 or 1, of any shape.
+            y_pred: Predictions of the targets' shape, which become 0 or 1 here.
+            sample_weight: A weight for each prediction; None for 1.
+        """
         super().update_state(
             y_true, ops.cast(ops.greater_equal(prediction(y_pred), self.threshold), "int32"), sample_weight
         )
@@ -90,7 +131,12 @@ class BinaryIoU(IoU):
 
 @registry.register
 class MeanIoU(IoU):
-    """IoU of all classes that occur."""
+    """Mean intersection over union of all classes that occur.
+
+    Example:
+        >>> round(float(metrics.MeanIoU(num_classes=2)([0, 0, 1, 1], [0, 1, 0, 1])), 3)
+        0.333
+    """
 
     def __init__(
         self,
@@ -108,7 +154,18 @@ class MeanIoU(IoU):
 
 @registry.register
 class OneHotIoU(IoU):
-    """IoU of some classes for one-hot targets, and predictions that are numbers for each class."""
+    """Mean intersection over union of some classes, for one-hot targets.
+
+    Args:
+        sparse_y_pred: Whether predictions are class numbers, instead of numbers for each class along `axis`.
+
+    Example:
+        >>> metric = metrics.OneHotIoU(num_classes=3, target_class_ids=[0, 2])
+        >>> y_true = np.eye(3)[[2, 0, 1, 0]]
+        >>> y_pred = [[0.2, 0.3, 0.5], [0.1, 0.2, 0.7], [0.5, 0.3, 0.2], [0.6, 0.3, 0.1]]  # 2, 2, 0, 0
+        >>> round(float(metric(y_true, y_pred)), 3)
+        0.417
+    """
 
     def __init__(
         self,
@@ -125,7 +182,16 @@ class OneHotIoU(IoU):
 
 @registry.register
 class OneHotMeanIoU(MeanIoU):
-    """IoU of all classes that occur for one-hot targets, and predictions that are numbers for each class."""
+    """Mean intersection over union of all classes that occur, for one-hot targets.
+
+    Args:
+        sparse_y_pred: Whether predictions are class numbers, instead of numbers for each class along `axis`.
+
+    Example:
+        >>> y_true, y_pred = np.eye(2)[[0, 0, 1, 1]], [[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]]
+        >>> round(float(metrics.OneHotMeanIoU(num_classes=2)(y_true, y_pred)), 3)
+        0.333
+    """
 
     def __init__(
         self,

@@ -26,8 +26,28 @@ registry = Registry("metric", spelling=snake_case)
 class Metric(Observed, option.Configured):
     """Base of metrics: `update_state` adds a batch, `result` computes the value, `reset_state` starts again.
 
-    Subclasses make state with `add_weight` (in `__init__`, or at the first update) and write it with `assign` and
-    `assign_add`. name: by default the class's, in snake_case. dtype: of results, floatx by default.
+    Calling a metric adds a batch and returns the value over all batches so far. A subclass makes state with `add_weight` (in
+    `__init__`, or at the first update), writes it in `update_state` with `assign` and `assign_add`, by ops, and defines
+    `result`.
+
+    Args:
+        name: The name in logs and histories; by default that of the class, in snake_case.
+        dtype: The dtype of results, 'float32' or 'float64'; None for `config.floatx()`.
+
+    Example:
+        >>> class Largest(metrics.Metric):
+        ...     def __init__(self, name="largest"):
+        ...         super().__init__(name)
+        ...         self.largest = self.add_weight(initializer="zeros")
+        ...     def update_state(self, y_true, y_pred, sample_weight=None):
+        ...         self.largest.assign(ops.maximum(self.largest, ops.max(y_pred)))
+        ...     def result(self):
+        ...         return self.largest
+        >>> metric = Largest()
+        >>> metric.update_state([0, 1], [0.3, 0.8])
+        >>> metric.update_state([0, 1], [0.4, 0.5])
+        >>> round(float(metric.result()), 3)
+        0.8
     """
 
     def __init__(self, name: str | None = None, dtype: Any = None):
@@ -36,7 +56,14 @@ class Metric(Observed, option.Configured):
         self._state: list[Variable] = []
 
     def add_weight(self, shape=(), initializer=None, dtype=None, name: str | None = None) -> Variable:
-        """A state Variable, zeros by default; `reset_state` sets it to 0."""
+        """Make a state Variable; `reset_state` sets it to 0.
+
+        Args:
+            shape: Its shape, a tuple or an integer.
+            initializer: The initial values: a name, an Initializer or a function; None for zeros.
+            dtype: Its dtype; None for the metric's.
+            name: Its name.
+        """
         if isinstance(shape, str):  # Keras 2's order: name, shape, initializer
             name, shape, initializer = shape, initializer, dtype
             shape, dtype = (() if isinstance(shape, str) or shape is None else shape), None
@@ -51,7 +78,15 @@ class Metric(Observed, option.Configured):
         return variable
 
     def add_variable(self, shape, initializer=None, dtype=None, aggregation="sum", name: str | None = None) -> Variable:
-        """`add_weight` with Keras 2's arguments; aggregation has no effect."""
+        """Make a state Variable: `add_weight` with Keras 2's arguments.
+
+        Args:
+            shape: Its shape, a tuple or an integer.
+            initializer: The initial values: a name, an Initializer or a function; None for zeros.
+            dtype: Its dtype; None for the metric's.
+            aggregation: Accepted and ignored.
+            name: Its name.
+        """
         return self.add_weight(shape, initializer, dtype, name)
 
     def _total(self, name: str, shape: tuple[int, ...] = ()) -> Variable:
@@ -67,15 +102,20 @@ class Metric(Observed, option.Configured):
     weights = variables
 
     def update_state(self, *args, **kwargs) -> None:
-        """Add a batch: for most metrics (y_true, y_pred, sample_weight=None)."""
+        """Add a batch; most metrics take (y_true, y_pred, sample_weight=None).
+
+        Args:
+            *args: The targets, the predictions, and a weight for each sample (or for each timestep); None counts all as 1.
+            **kwargs: The same by name.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define update_state")
 
     def result(self) -> Any:
-        """The value over all batches since the last reset, a tensor."""
+        """The value over all batches since the last reset: a tensor of the metric's dtype."""
         raise NotImplementedError(f"{type(self).__name__} must define result")
 
     def reset_state(self) -> None:
-        """Set all state to 0."""
+        """Set all state to 0; `fit` and `evaluate` do so at the start of an epoch."""
         for variable in self.variables:
             variable.assign(np.zeros(variable.shape, variable.dtype))
 
@@ -109,18 +149,37 @@ class Metric(Observed, option.Configured):
                 variable.assign(value)
 
     def stateless_update_state(self, metric_variables: Sequence[Any], *args, **kwargs) -> list[Tensor]:
-        """The state after a batch, from a given state; the metric's own state is not changed."""
+        """The state after a batch, from a given state; the metric's own state is not changed.
+
+        Args:
+            metric_variables: A value for each of `variables`.
+            *args: As for `update_state`.
+            **kwargs: As for `update_state`.
+
+        Returns:
+            A list of tensors, one for each of `variables`.
+
+        Raises:
+            ValueError: unless there is one value for each variable.
+        """
         with self._holding(metric_variables):
             self.update_state(*args, **kwargs)
             return _copies(self.variables)
 
     def stateless_result(self, metric_variables: Sequence[Any]) -> Any:
-        """The value for a given state."""
+        """The value for a given state; the metric's own state is not changed.
+
+        Args:
+            metric_variables: A value for each of `variables`.
+
+        Raises:
+            ValueError: unless there is one value for each variable.
+        """
         with self._holding(metric_variables):
             return structures.map_leaves(lambda value: ops.multiply(value, 1), self.result())
 
     def stateless_reset_state(self) -> list[Tensor]:
-        """The state at the start; the metric's own state is not changed."""
+        """The state at the start, a list of tensors; the metric's own state is not changed."""
         with self._holding(self.variables):
             self.reset_state()
             return _copies(self.variables)
@@ -150,13 +209,27 @@ def _copies(variables: list[Variable]) -> list[Tensor]:
 
 @registry.register
 class Sum(Metric):
-    """The sum of values times their weights."""
+    """The sum of values times their weights.
+
+    Example:
+        >>> metric = metrics.Sum()
+        >>> float(metric([1.0, 2.0, 3.0]))
+        6.0
+        >>> float(metric([10.0, 20.0], sample_weight=[1, 0]))
+        16.0
+    """
 
     def __init__(self, name: str = "sum", dtype: Any = None):
         super().__init__(name, dtype)
         self.total = self._total("total")
 
     def update_state(self, values, sample_weight=None) -> None:
+        """Add values to the sum.
+
+        Args:
+            values: Numbers of any shape.
+            sample_weight: A weight for each value or sample, or one for all; None for 1.
+        """
         values = as_tensor(values)
         accumulate(values, _value_weights(values, sample_weight), self.total)
 
@@ -166,7 +239,15 @@ class Sum(Metric):
 
 @registry.register
 class Mean(Metric):
-    """The mean of values by their weights; of values with several axes, the mean of each sample counts."""
+    """The mean of values by their weights; of values with several axes, the mean of each sample counts.
+
+    Example:
+        >>> metric = metrics.Mean()
+        >>> float(metric([1.0, 2.0, 3.0]))
+        2.0
+        >>> float(metric([5.0, 9.0], sample_weight=[1, 0]))  # (1 + 2 + 3 + 5) / 4
+        2.75
+    """
 
     def __init__(self, name: str = "mean", dtype: Any = None):
         super().__init__(name, dtype)
@@ -174,6 +255,12 @@ class Mean(Metric):
         self.count = self._total("count")
 
     def update_state(self, values, sample_weight=None) -> None:
+        """Add values to the mean.
+
+        Args:
+            values: Numbers of any shape, the samples first.
+            sample_weight: A weight for each value or sample, or one for the mean of all; None for 1.
+        """
         values = as_tensor(values)
         accumulate(values, _value_weights(values, sample_weight), self.total, self.count)
 
@@ -190,7 +277,24 @@ def _value_weights(values: Tensor, sample_weight: Any) -> Any:
 
 @registry.register
 class MeanMetricWrapper(Mean):
-    """The mean over samples of a function(y_true, y_pred, **constants), without masked timesteps of y_pred."""
+    """The mean over samples of a function(y_true, y_pred), without masked timesteps of y_pred.
+
+    Further arguments of the function are given by name.
+
+    Args:
+        fn: A function of (y_true, y_pred) that returns a number for each sample, or one for the batch.
+        name: The name in logs and histories; by default that of the function.
+
+    Raises:
+        TypeError: if fn is not callable.
+
+    Example:
+        >>> def error(y_true, y_pred, power):
+        ...     return ops.mean(ops.abs(y_true - y_pred) ** power, axis=-1)
+        >>> metric = metrics.MeanMetricWrapper(error, power=3.0)
+        >>> float(metric([[0.0], [0.0]], [[1.0], [2.0]]))
+        4.5
+    """
 
     def __init__(self, fn: Callable, name: str | None = None, dtype: Any = None, **constants):
         if not callable(fn):
@@ -202,6 +306,13 @@ class MeanMetricWrapper(Mean):
             self._direction = "down"
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:  # type: ignore[override]
+        """Add the function's values for a batch to the mean.
+
+        Args:
+            y_true: Targets.
+            y_pred: Predictions; integers become floats.
+            sample_weight: A weight for each sample (or for each timestep); None for 1.
+        """
         y_pred = prediction(y_pred)
         y_true = as_tensor(y_true)
         weights = None if sample_weight is None else as_tensor(sample_weight, y_pred.dtype)
@@ -212,10 +323,16 @@ class MeanMetricWrapper(Mean):
         super().update_state(values, weights)
 
     def get_config(self) -> dict[str, Any]:
+        """The arguments that make this metric again; fn by its name."""
         return {**super().get_config(), "fn": registry.serialize(self.fn), **self.constants}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
+        """A metric from what `get_config` returned.
+
+        Args:
+            config: The arguments; 'fn' is a function, its name or its configuration.
+        """
         named = isinstance(config.get("fn"), str | dict)
         return super().from_config({**config, "fn": functions.get(config["fn"])} if named else config)
 

@@ -24,10 +24,22 @@ Regressors = Annotated[int, option.kind(_regressors, "an integer, 0 or more")]
 
 @registry.register
 class R2Score(Metric):
-    """1 - sum((y_true - y_pred)^2) / sum((y_true - mean)^2) for each column of (batch, outputs).
+    """Coefficient of determination: 1 - sum((y_true - y_pred)^2) / sum((y_true - mean)^2), for (batch, outputs).
 
-    class_aggregation: 'uniform_average' of the columns, 'variance_weighted_average', or None for all of them. num_regressors:
-    adjusts for that many predictors: 1 - (1 - R2)(n - 1) / (n - num_regressors - 1) for n numbers, if n is large enough.
+    It is 1 for exact predictions, and 0 for predictions that are always the mean of y_true.
+
+    Args:
+        class_aggregation: 'uniform_average' for the mean of the columns' scores, 'variance_weighted_average' for their
+            mean by the variance of y_true, None for a score for each column.
+        num_regressors: The number p of predictors to adjust for, 1 - (1 - R2)(n - 1) / (n - p - 1) for n numbers if n is
+            above p + 1; 0 for no adjustment.
+
+    Raises:
+        ValueError: for an unknown class_aggregation, num_regressors below 0, and inputs that are not matrices of one shape.
+
+    Example:
+        >>> float(metrics.R2Score()([[1], [2], [3]], [[1], [2], [4]]))
+        0.5
     """
 
     _direction = "up"
@@ -50,6 +62,16 @@ class R2Score(Metric):
         self._built = True
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:
+        """Add a batch.
+
+        Args:
+            y_true: Targets (batch, outputs).
+            y_pred: Predictions (batch, outputs).
+            sample_weight: A weight for each sample, or for each number; None for 1.
+
+        Raises:
+            ValueError: unless both are matrices of one shape.
+        """
         y_true, y_pred = (ops.cast(each, "float64") for each in pair(y_true, y_pred))
         check_columns(self.name, y_true, y_pred, "outputs")
         if not self._built:
@@ -83,7 +105,20 @@ class R2Score(Metric):
 @functions.register
 @op
 def pearson_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
-    """mean((y_true - its mean) (y_pred - its mean)) / (their standard deviations) over an axis; NaN for constant ones."""
+    """Pearson's correlation: mean((y_true - its mean) (y_pred - its mean)) / (their standard deviations) over an axis.
+
+    Args:
+        y_true: Targets, numbers of the predictions' shape.
+        y_pred: Predictions, numbers of any shape.
+        axis: The axis over which the correlation is computed.
+
+    Returns:
+        A float tensor without that axis, from -1 to 1; NaN where targets or predictions are constant.
+
+    Example:
+        >>> metrics.pearson_correlation([[1, 2, 3], [1, 2, 3]], [[2, 4, 6], [3, 2, 1]]).numpy().round(3)
+        array([ 1., -1.], dtype=float32)
+    """
     y_true, y_pred = (each - ops.mean(each, axis=axis, keepdims=True) for each in pair(y_true, y_pred))
     y_true, y_pred = (each / ops.std(each, axis=axis, keepdims=True) for each in (y_true, y_pred))
     return ops.mean(y_true * y_pred, axis=axis)
@@ -92,7 +127,23 @@ def pearson_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
 @functions.register
 @op
 def concordance_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
-    """mean of 2 (y_true - m)(y_pred - m) / (both variances + (difference of the means)^2) over an axis, m the mean of y_pred."""
+    """Lin's concordance correlation, which is 1 only for equal numbers.
+
+    It is the mean of 2 (y_true - m)(y_pred - m) / (both variances + (difference of the means)^2) over an axis, where m is the
+    mean of y_pred.
+
+    Args:
+        y_true: Targets, numbers of the predictions' shape.
+        y_pred: Predictions, numbers of any shape.
+        axis: The axis over which the correlation is computed.
+
+    Returns:
+        A float tensor without that axis, from -1 to 1.
+
+    Example:
+        >>> metrics.concordance_correlation([[1, 2, 3], [1, 2, 3]], [[1, 2, 3], [2, 3, 4]]).numpy().round(3)
+        array([1.   , 0.571], dtype=float32)
+    """
     y_true, y_pred = pair(y_true, y_pred)
     true_mean, mean = (ops.mean(each, axis=axis, keepdims=True) for each in (y_true, y_pred))
     spread = ops.var(y_true, axis=axis, keepdims=True) + ops.var(y_pred, axis=axis, keepdims=True)
@@ -102,7 +153,17 @@ def concordance_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
 
 @registry.register
 class PearsonCorrelation(FunctionMetric):
-    """Mean of pearson_correlation."""
+    """Pearson's correlation of targets and predictions: the mean of `pearson_correlation` over the samples.
+
+    Args:
+        axis: The axis over which the correlation is computed: -1 within each sample, 0 within each batch.
+
+    Example:
+        >>> round(float(metrics.PearsonCorrelation()([[1, 2, 3]], [[2, 4, 6]])), 3)
+        1.0
+        >>> round(float(metrics.PearsonCorrelation(axis=0)([1, 2, 3], [3, 2, 1])), 3)
+        -1.0
+    """
 
     _direction = "up"
 
@@ -112,7 +173,17 @@ class PearsonCorrelation(FunctionMetric):
 
 @registry.register
 class ConcordanceCorrelation(FunctionMetric):
-    """Mean of concordance_correlation."""
+    """Lin's concordance correlation, which is 1 only for equal numbers.
+
+    It is the mean of `concordance_correlation` over the samples.
+
+    Args:
+        axis: The axis over which the correlation is computed: -1 within each sample, 0 within each batch.
+
+    Example:
+        >>> round(float(metrics.ConcordanceCorrelation()([[1, 2, 3]], [[2, 3, 4]])), 3)
+        0.571
+    """
 
     _direction = "up"
 

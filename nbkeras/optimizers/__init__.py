@@ -22,7 +22,21 @@ get, deserialize = _registry.get, _registry.deserialize
 
 
 def serialize(optimizer: Optimizer) -> Any:
-    """An optimizer's {'class_name', 'config'}."""
+    """The configuration of an optimizer, from which `deserialize` makes it again, without its state.
+
+    Args:
+        optimizer: An Optimizer.
+
+    Returns:
+        A dict with 'class_name' and 'config'.
+
+    Example:
+        >>> written = keras.optimizers.serialize(keras.optimizers.SGD(learning_rate=0.5, momentum=0.5))
+        >>> written["class_name"], written["config"]["momentum"]
+        ('SGD', 0.5)
+        >>> keras.optimizers.deserialize(written)
+        <SGD learning_rate=0.5 iterations=0>
+    """
     return _registry.serialize(optimizer)
 
 

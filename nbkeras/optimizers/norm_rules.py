@@ -30,9 +30,15 @@ class _ByVariable(Optimizer):
 
 @register
 class Lamb(_ByVariable, TwoMoments):
-    """Adam's step in proportion to the weights: w -= rate * |w| / |u| * u. Source: arXiv:1904.00962.
+    """Adam's step in proportion to the weights: w -= rate * |w| / |u| * u, for large batches. Source: arXiv:1904.00962.
 
-    u: Adam's step with both moments corrected, without the rate.
+    u is Adam's step with both moments corrected, without the rate; the factor is 1 where a norm is 0.
+
+    Example:
+        >>> optimizer, w = keras.optimizers.Lamb(learning_rate=0.1), keras.Variable([3.0, 4.0])  # of norm 5
+        >>> optimizer.apply([np.array([1.0, -50.0])], [w])  # a step of norm 0.1 * 5
+        >>> w.numpy().round(3)
+        array([2.646, 4.354], dtype=float32)
     """
 
     def update_step(self, gradient, variable, learning_rate):
@@ -49,10 +55,24 @@ class Lamb(_ByVariable, TwoMoments):
 
 @register
 class Adafactor(_ByVariable):
-    """RMSprop that keeps a matrix's mean squares as the means of its rows and of its columns.
+    """RMSprop that keeps a matrix's mean squares as the means of its rows and of its columns, to save memory.
 
-    The rate is at most 1 / sqrt(t) and times the weights' root mean square (at least epsilon_2); steps whose root mean
-    square is above clip_threshold are scaled down to it. relative_step has no effect, as in Keras. Source: arXiv:1804.04235.
+    The rate is at most 1 / sqrt(t), t the number of the step, times the weights' root mean square. Source: arXiv:1804.04235.
+
+    Args:
+        beta_2_decay (float): The exponent of t: the mean squares keep 1 - t**beta_2_decay of their value.
+        epsilon_1 (float): A small number that is added to the squares.
+        epsilon_2 (float): The least root mean square of the weights in the rate.
+        clip_threshold (float): The greatest root mean square of a step without the rate; a larger one is scaled
+            down to it.
+        relative_step: Accepted and ignored, as in Keras.
+
+    Example:
+        >>> optimizer, w = keras.optimizers.Adafactor(learning_rate=0.1), keras.Variable([[2.0, 2.0], [2.0, 2.0]])
+        >>> optimizer.apply([np.array([[1.0, 1.0], [-1.0, -1.0]])], [w])  # steps of 0.1 * 2
+        >>> w.numpy().round(3)
+        array([[1.8, 1.8],
+               [2.2, 2.2]], dtype=float32)
     """
 
     def __init__(
@@ -98,9 +118,33 @@ class Adafactor(_ByVariable):
 class Muon(_ByVariable):
     """Momentum whose matrices are made nearly orthogonal by Newton-Schulz steps; AdamW for variables that are no matrices.
 
-    AdamW also applies to paths that match a pattern of exclude_layers and, with exclude_embeddings, to paths with 'embedding'.
-    rms_rate: a matrix's step is scaled by rms_rate * sqrt(its larger side) (arXiv:2502.16982); None: not scaled.
     Source: kellerjordan.github.io/posts/muon.
+
+    Args:
+        adam_beta_1: Where AdamW applies: the decay of the first moment.
+        adam_beta_2: Where AdamW applies: the decay of the second moment.
+        adam_weight_decay (float | None): Where AdamW applies: the weight decay, in place of weight_decay; None for
+            none.
+        epsilon (float): Where AdamW applies: a small number that is added to the divisor.
+        exclude_layers: Patterns (regular expressions) of the paths of variables to which AdamW applies.
+        exclude_embeddings: Whether AdamW applies to variables with 'embedding' in their path.
+        muon_a (float): The factor of x in a Newton-Schulz step x = a x + (b s + c s^2) x, with s = x x^T.
+        muon_b (float): The factor b there.
+        muon_c (float): The factor c there.
+        adam_lr_ratio (float): Where AdamW applies: the factor of the learning rate.
+        momentum (float): The fraction of the old momentum that is kept in each step.
+        ns_steps (int): The number of Newton-Schulz steps.
+        nesterov: Whether the gradient is added to the momentum once more before a step.
+        rms_rate (float | None): A step of a matrix is scaled by rms_rate * sqrt(its larger side)
+            (arXiv:2502.16982); None for no scaling.
+
+    Example:
+        >>> optimizer = keras.optimizers.Muon(learning_rate=0.1, weight_decay=0.0, rms_rate=None, ns_steps=10)
+        >>> w = keras.Variable(np.zeros((2, 2), "float32"))
+        >>> optimizer.apply([np.array([[8.0, 0.0], [0.0, 2.0]])], [w])
+        >>> w.numpy().round(1)  # both singular values of the step are near 0.1
+        array([[-0.1,  0. ],
+               [ 0. , -0.1]], dtype=float32)
     """
 
     def __init__(
@@ -133,7 +177,11 @@ class Muon(_ByVariable):
         return variable.ndim != 2 or embedding or any(re.search(pattern, path) for pattern in self.exclude_layers)
 
     def decay_of(self, variable: Variable) -> float:
-        """A variable's weight decay: adam_weight_decay where Adam's step is taken."""
+        """A variable's weight decay: adam_weight_decay where AdamW applies.
+
+        Args:
+            variable: A trainable variable.
+        """
         decay = super().decay_of(variable)
         return float(self.adam_weight_decay or 0.0) if decay and self._takes_adam(variable) else decay
 

@@ -78,22 +78,45 @@ class OptimizerOptions(RuleOptions, total=False):
 
 
 class Optimizer(Observed, option.Configured):
-    """Base of optimizers: updates variables in place, given their gradients.
+    """Base of optimizers: it updates variables in place, given their gradients.
 
-    learning_rate: a number, a schedule (called with the count of steps made), or a function without
-    arguments. weight_decay: w -= w * weight_decay * learning_rate before each step. One of clipnorm (limit of each
-    variable's gradient norm), global_clipnorm (of the norm over all), clipvalue (of each element). use_ema: keep moving
-    averages of the weights with momentum ema_momentum, and overwrite the weights with them every
-    ema_overwrite_frequency steps. loss_scale_factor: `scale_loss` multiplies by it, and gradients are divided by it.
-    gradient_accumulation_steps: only every so many batches the weights are updated, by the mean of the gradients since.
-    decay (Keras 2): divide the learning rate by 1 + decay * steps made.
+    `fit` calls it for each batch. In a training step of your own, call `learn(loss, variables)`, which a recorded step
+    replays, or `apply_gradients(zip(gradients, variables))` with gradients of your own.
 
-    A training step calls `learn(loss, variables)`, which a Program records. With gradients of your own:
-    `apply_gradients(zip(gradients, variables))`.
-
-    A subclass names its `slots` (state arrays of each variable) and writes `step(run)`, one kernel over flat arrays; or
-    it writes Keras's `update_step(gradient, variable, learning_rate)`, and makes its own variables in `build`. With
+    A subclass names its `slots` (state arrays of each variable) and writes `step(run)`, one kernel over flat arrays; or it
+    writes Keras's `update_step(gradient, variable, learning_rate)`, and makes its own variables in `build`. With
     `rows_suffice` and `step_rows` it may update a table only where its gradient is not 0.
+
+    Args:
+        learning_rate (a number, a schedule or a function): The size of a step: a number, a schedule (called with
+            the number of steps made), or a function without arguments.
+        weight_decay: The fraction of the weights, times the learning rate, that is taken away before each step:
+            w -= w * weight_decay * learning_rate. None for none.
+        clipnorm: The greatest norm of each variable's gradient; a longer one is scaled down to it. None for no limit.
+        clipvalue: The greatest magnitude of an element of a gradient; None for no limit.
+        global_clipnorm: The greatest norm of all gradients together; None for no limit.
+        use_ema: Whether to keep a moving average of the weights, which replaces them when `fit` ends.
+        ema_momentum: The fraction of the moving average that is kept in each step.
+        ema_overwrite_frequency: The number of steps after which the average replaces the weights; None for at the
+            end only.
+        loss_scale_factor (a number, or None): The number that `scale_loss` multiplies by and gradients are divided
+            by, against gradients too small for their dtype; None for none.
+        gradient_accumulation_steps: The number of batches whose mean gradient makes one update; None for one.
+        name: The name in configurations and logs; by default that of the class, in snake_case.
+        decay: Of Keras 2: the learning rate is divided by 1 + decay * steps made. None for no decay.
+
+    Raises:
+        TypeError: for an unknown argument, with the nearest one that exists.
+        ValueError: for an argument out of range, and more than one of clipnorm, clipvalue and global_clipnorm.
+
+    Example:
+        >>> class SignDescent(keras.optimizers.Optimizer):
+        ...     def update_step(self, gradient, variable, learning_rate):
+        ...         self.assign_sub(variable, learning_rate * ops.sign(gradient))
+        >>> optimizer, w = SignDescent(learning_rate=0.5), keras.Variable([1.0, 2.0])
+        >>> optimizer.apply([np.array([3.0, -4.0])], [w])
+        >>> w.numpy()
+        array([0.5, 2.5], dtype=float32)
     """
 
     slots: Sequence[Sequence[str]] = ()  # names in groups; a group's variables are listed interleaved, as Keras does
@@ -161,7 +184,13 @@ class Optimizer(Observed, option.Configured):
 
     @property
     def learning_rate(self) -> Variable:
-        """The learning rate as a Variable (`float(...)` reads it); with a schedule, its value for the next step."""
+        """The learning rate as a Variable, which `float(...)` reads; with a schedule, its value for the next step.
+
+        Assign a number or a schedule to change it.
+
+        Raises:
+            TypeError: when a number is assigned though the learning rate follows a schedule.
+        """
         if self._schedule is not None:
             self._follow_steps()
         return self._learning_rate
@@ -209,14 +238,30 @@ class Optimizer(Observed, option.Configured):
         self._rate = device.persistent(np.zeros(1)) if self.decay else self._learning_rate.data.reshape(1)
 
     def exclude_from_weight_decay(self, var_list: Iterable[Variable] | None = None, var_names=None) -> None:
-        """Leave these variables, and those with a name in which a pattern is found, out of weight decay; before `build`."""
+        """Leave variables out of weight decay; to be called before `build`.
+
+        Args:
+            var_list: The variables.
+            var_names: Patterns (regular expressions); a variable in whose name one is found is left out too.
+
+        Raises:
+            ValueError: if the optimizer is built.
+
+        Example:
+            >>> optimizer = keras.optimizers.AdamW()
+            >>> optimizer.exclude_from_weight_decay(var_names=["bias"])
+        """
         if self.built:
             raise ValueError("exclude_from_weight_decay must be called before the optimizer is built")
         pattern = re.compile("|".join(var_names)) if var_names else None
         self._excluded = (set(var_list or ()), pattern)
 
     def decay_of(self, variable: Variable) -> float:
-        """A variable's weight decay."""
+        """The weight decay of a variable: 0 if it is left out.
+
+        Args:
+            variable: A trainable variable.
+        """
         variables, pattern = self._excluded
         excluded = variable in variables or (pattern is not None and pattern.search(variable.name) is not None)
         return 0.0 if excluded else float(self.weight_decay or 0.0)
@@ -224,10 +269,23 @@ class Optimizer(Observed, option.Configured):
     # -------------------- variables and state --------------------
 
     def build(self, variables: Sequence[Variable]) -> None:
-        """Lay out gradients and slots for trainable variables and move their values into a flat buffer.
+        """Make the state for trainable variables, and move their values into a flat buffer.
 
-        A later call may choose some of the same variables: only those are updated from then on, and `gradient_views`
-        has one view for each. ValueError for a variable that the first call did not have.
+        A later call may choose some of the same variables: only those are updated from then on, and `gradient_views` has
+        one view for each.
+
+        Args:
+            variables: Variables of a float dtype; each counts once.
+
+        Raises:
+            TypeError: for something else than Variables of a float dtype.
+            ValueError: for a variable that the first call did not have.
+
+        Example:
+            >>> optimizer, w = keras.optimizers.Adam(), keras.Variable([1.0, 2.0])
+            >>> optimizer.build([w])
+            >>> [variable.name for variable in optimizer.variables]
+            ['iteration', 'learning_rate', 'variable_momentum', 'variable_velocity']
         """
         for variable in variables:
             if not isinstance(variable, Variable) or variable.dtype.kind != "f":
@@ -286,17 +344,35 @@ class Optimizer(Observed, option.Configured):
         return f"{variable.path.replace('/', '_')}_{name}"
 
     def slot(self, run: Run, name: str) -> Array:
-        """A run's array of the slot of that name; an empty array if this optimizer does not use the slot."""
+        """A run's array of a slot; an empty array if this optimizer does not use the slot.
+
+        Args:
+            run: What `step` receives.
+            name: The name of the slot, as in `slots`.
+        """
         return run.slots[self._slot_names.index(name)] if name in self._slot_names else run.gradients[:0]
 
     def average(self, variable: Variable) -> Variable:
-        """With use_ema: the moving average of a variable's values."""
+        """With use_ema: the moving average of a variable's values.
+
+        Args:
+            variable: A trainable variable.
+        """
         return self._slots[variable, "average"]
 
     def add_variable(
         self, shape, initializer: Any = "zeros", dtype=None, aggregation="none", layout=None, name: str | None = None
     ) -> Variable:
-        """A state variable of its own, saved after the slots; aggregation and layout have no meaning here."""
+        """Make a state variable of the optimizer's own, which is saved after the slots.
+
+        Args:
+            shape: Its shape.
+            initializer: Its initial values: a name, an Initializer or a function.
+            dtype: Its dtype, 'int' for int64; None for `config.floatx()`.
+            aggregation: Accepted and ignored.
+            layout: Accepted and ignored.
+            name: Its name; by default a numbered one.
+        """
         dtype = np.dtype(np.int64 if dtype == "int" else dtype or config.floatx())
         value = np.asarray(initializers.get(initializer)(tuple(shape), dtype=dtype.name))  # type: ignore[misc]
         self._own.append(Variable(value, name=name or f"variable_{len(self._own)}", trainable=False, dtype=dtype))
@@ -305,7 +381,13 @@ class Optimizer(Observed, option.Configured):
     def add_variable_from_reference(
         self, reference_variable: Variable, name: str | None = None, initializer: Any = "zeros"
     ) -> Variable:
-        """A state variable shaped like a trainable one, for an `update_step`; the same again if called again."""
+        """Make a state variable shaped like a trainable one, for an `update_step`; called again, it returns the same.
+
+        Args:
+            reference_variable: The trainable variable, whose shape and dtype it has.
+            name: What the state is called; its own name is the variable's path and this.
+            initializer: Its initial values: a name, an Initializer or a function.
+        """
         key = (reference_variable, name or "var")
         if key not in self._added:
             full_name = self._name_of(*key)
@@ -314,7 +396,19 @@ class Optimizer(Observed, option.Configured):
         return self._added[key]
 
     def add_optimizer_variables(self, trainable_variables, name: Any, initializer: Any = "zeros") -> Any:
-        """A list of state variables, one for each trainable one; of several names, a tuple of such lists."""
+        """Make state variables, one for each trainable one.
+
+        Args:
+            trainable_variables: The trainable variables.
+            name: What the state is called, or several names.
+            initializer: Its initial values, or a list with one for each name.
+
+        Returns:
+            A list of variables; of several names, a tuple of such lists.
+
+        Raises:
+            ValueError: unless there are as many initializers as names.
+        """
         names = [name] if isinstance(name, str) else list(name)
         initial = list(initializer) if isinstance(initializer, list | tuple) else [initializer] * len(names)
         if len(initial) != len(names):
@@ -355,7 +449,14 @@ class Optimizer(Observed, option.Configured):
         return [variable.numpy() for variable in self.variables]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """Write all state in place, in the order of `variables`; all are checked before any is written."""
+        """Write all state in place, in the order of `variables`; all are checked before any is written.
+
+        Args:
+            weights: An array for each of `variables`, of its shape.
+
+        Raises:
+            ValueError: if the shapes do not match.
+        """
         own, arrays = self.variables, [np.asarray(weight) for weight in weights]
         expected, received = [v.shape for v in own], [a.shape for a in arrays]
         if expected != received:
@@ -364,12 +465,23 @@ class Optimizer(Observed, option.Configured):
         assign_all(zip(own, arrays, strict=True))
 
     def save_own_variables(self, store: Any) -> None:
-        """Put all state into a mapping, under the numbers of `variables`."""
+        """Put all state into a mapping, under the numbers of `variables`: '0', '1', ...
+
+        Args:
+            store: A dict, or a mapping that stands for a file.
+        """
         for number, variable in enumerate(self.variables):
             store[str(number)] = variable.numpy()
 
     def load_own_variables(self, store: Any) -> None:
-        """Write all state from what `save_own_variables` put into a mapping."""
+        """Write all state from what `save_own_variables` put into a mapping.
+
+        Args:
+            store: The mapping.
+
+        Raises:
+            ValueError: if the shapes do not match.
+        """
         self.set_weights([store[str(number)] for number in range(len(store))])
 
     def _check_built(self) -> None:
@@ -393,11 +505,20 @@ class Optimizer(Observed, option.Configured):
         ]
 
     def rows_suffice(self, variable: Variable) -> bool:
-        """Whether `step_rows` gives exactly the results of `step` with the present options."""
+        """Whether `step_rows` gives exactly the results of `step` with the present options.
+
+        Args:
+            variable: A table of which only some rows have a gradient.
+        """
         return False
 
     def step_rows(self, variable: Variable, gradient: RowGradient) -> None:
-        """Update a variable whose gradient is 0 in most rows."""
+        """Update a variable whose gradient is 0 in most rows.
+
+        Args:
+            variable: The variable.
+            gradient: The rows with a gradient, and their numbers.
+        """
         raise NotImplementedError(f"{type(self).__name__} updates whole variables only")
 
     # -------------------- a step --------------------
@@ -405,7 +526,22 @@ class Optimizer(Observed, option.Configured):
     def learn(self, loss: Tensor, variables: Iterable[Variable]) -> None:
         """Make a step that lessens a loss, which was computed while `tape.Recording` (or a GradientTape) was on.
 
-        Variables that the loss does not depend on stay as they are, with a warning; ValueError if it depends on none.
+        Variables that the loss does not depend on stay as they are, with a warning.
+
+        Args:
+            loss: A scalar tensor; it is scaled here, by loss_scale_factor.
+            variables: The variables to update.
+
+        Raises:
+            ValueError: if the loss depends on none of the variables.
+
+        Example:
+            >>> optimizer, w = keras.optimizers.SGD(learning_rate=0.5), keras.Variable([1.0, 2.0])
+            >>> with keras.GradientTape():
+            ...     loss = ops.sum(w * w)
+            >>> optimizer.learn(loss, [w])
+            >>> w.numpy()
+            array([0., 0.], dtype=float32)
         """
         variables = list(variables)
         if not self.built:
@@ -420,7 +556,11 @@ class Optimizer(Observed, option.Configured):
     def update(self, gradients_: Sequence[Any] = ()) -> None:
         """Make a step with the gradients in `gradient_views`; every computation is a launch.
 
-        gradients_: those that were delivered for each variable, if one can be a RowGradient in place of its view (`takes_rows`).
+        Args:
+            gradients_: What was delivered for each variable, if one can be a RowGradient in place of its view (`takes_rows`).
+
+        Raises:
+            ValueError: if the optimizer is not built.
         """
         self._check_built()
         if self._schedule is not None or self.decay:  # the learning rate follows the step count, in replays too
@@ -476,7 +616,11 @@ class Optimizer(Observed, option.Configured):
         return self._updates if self.gradient_accumulation_steps else self._batches
 
     def unscale(self, scale: Array) -> None:
-        """Divide the gradients by scale[0]."""
+        """Divide the gradients by scale[0].
+
+        Args:
+            scale: float64 (1,).
+        """
         for run in self._runs:
             optimizers.launch(gradients.unscale, run.gradients, scale)
 
@@ -509,7 +653,11 @@ class Optimizer(Observed, option.Configured):
         """Called once per step before its runs, for subclasses."""
 
     def step(self, run: Run) -> None:
-        """Update one run; here by `update_step` for each of its variables, after weight decay."""
+        """Update one run; here by `update_step` for each of its variables, after weight decay.
+
+        Args:
+            run: 1-D arrays of neighbouring weights, of their gradients and of each slot, with their weight decay.
+        """
         rate = Tensor(self._rate.reshape(()))
         with tape.Recording(False):
             for variable in run.variables:
@@ -518,31 +666,72 @@ class Optimizer(Observed, option.Configured):
                 self.update_step(Tensor(self._buffers.gradient(variable)), variable, rate)
 
     def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Tensor) -> None:
-        """Keras's way to write an optimizer: `variable.assign(...)` something computed by ops."""
+        """Update one variable, Keras's way to write an optimizer: `self.assign(variable, ...)` something computed by ops.
+
+        Args:
+            gradient: The gradient, of the variable's shape.
+            variable: The variable; weight decay was taken from it.
+            learning_rate: A float64 scalar.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} must define step(run) or update_step(gradient, variable, rate)"
         )
 
     def assign(self, variable: Variable, value: Any) -> None:
-        """`variable.assign(value)`, as an `update_step` of Keras writes it."""
+        """`variable.assign(value)`, as an `update_step` of Keras writes it.
+
+        Args:
+            variable: A trainable or a state variable.
+            value: The new value.
+        """
         variable.assign(value)
 
     def assign_add(self, variable: Variable, value: Any) -> None:
-        """`variable.assign_add(value)`."""
+        """`variable.assign_add(value)`.
+
+        Args:
+            variable: A trainable or a state variable.
+            value: What is added.
+        """
         variable.assign_add(value)
 
     def assign_sub(self, variable: Variable, value: Any) -> None:
-        """`variable.assign_sub(value)`."""
+        """`variable.assign_sub(value)`.
+
+        Args:
+            variable: A trainable or a state variable.
+            value: What is subtracted.
+        """
         variable.assign_sub(value)
 
     # -------------------- with gradients of your own --------------------
 
     def scale_loss(self, loss: Tensor) -> Tensor:
-        """The loss to compute gradients of, given the loss: multiplied by loss_scale_factor if there is one."""
+        """The loss to compute gradients of: multiplied by loss_scale_factor if there is one.
+
+        Args:
+            loss: The loss, a scalar tensor.
+        """
         return loss if self.loss_scale_factor is None else ops.multiply(loss, float(self.loss_scale_factor))
 
     def apply(self, grads: Iterable[Any], trainable_variables: Iterable[Variable] | None = None) -> None:
-        """Make a step with these gradients (tensors or arrays; None: leave that variable alone, with a warning)."""
+        """Make a step with gradients.
+
+        Args:
+            grads: A gradient for each variable: tensors or arrays of its shape; None leaves that variable alone, with a
+                warning.
+            trainable_variables: The variables; None for those that `build` was called for.
+
+        Raises:
+            ValueError: if numbers or shapes do not match, no gradient is given, a variable is unknown, or the optimizer
+                is not built and trainable_variables is None.
+
+        Example:
+            >>> optimizer, w = keras.optimizers.SGD(learning_rate=0.5), keras.Variable([1.0, 2.0])
+            >>> optimizer.apply([np.array([2.0, 4.0])], [w])
+            >>> w.numpy()
+            array([0., 0.], dtype=float32)
+        """
         given = list(grads)
         if trainable_variables is None:
             self._check_built()
@@ -573,13 +762,51 @@ class Optimizer(Observed, option.Configured):
             self.update()
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Tensor:
-        """Make a step with pairs of gradient and variable; returns the step count."""
+        """Make a step with pairs of gradient and variable.
+
+        Args:
+            grads_and_vars: Pairs (gradient, variable); a gradient None leaves its variable alone, with a warning.
+
+        Returns:
+            The number of steps made.
+
+        Raises:
+            ValueError: as `apply` does.
+
+        Example:
+            >>> optimizer, w = keras.optimizers.SGD(learning_rate=0.5), keras.Variable([1.0, 2.0])
+            >>> with keras.GradientTape() as tape:
+            ...     loss = ops.sum(w * w)
+            >>> int(optimizer.apply_gradients(zip(tape.gradient(loss, [w]), [w])))
+            1
+            >>> w.numpy()
+            array([0., 0.], dtype=float32)
+        """
         pairs = list(grads_and_vars)
         self.apply([each for each, _ in pairs], [variable for _, variable in pairs])
         return self.iterations
 
     def minimize(self, loss: Any, var_list: Any, tape: GradientTape | None = None) -> Tensor:
-        """Make a step that lessens `loss`: a function without arguments, or a tensor that was computed under `tape`."""
+        """Make a step that lessens a loss.
+
+        Args:
+            loss: A function without arguments that computes the loss, or a tensor that was computed under `tape`.
+            var_list: The variables to update, or a function without arguments that returns them.
+            tape: The GradientTape under which the loss was computed, if it is a tensor.
+
+        Returns:
+            The number of steps made.
+
+        Raises:
+            ValueError: for a tensor without a tape, and a tape with loss_scale_factor.
+
+        Example:
+            >>> optimizer, w = keras.optimizers.SGD(learning_rate=0.25), keras.Variable(3.0)
+            >>> int(optimizer.minimize(lambda: (w - 1.0) ** 2, [w]))
+            1
+            >>> float(w)
+            2.0
+        """
         if tape is None and not callable(loss):
             raise ValueError(
                 "minimize needs a function that computes the loss, or the tape under which it was computed"
@@ -595,7 +822,19 @@ class Optimizer(Observed, option.Configured):
     def stateless_apply(
         self, optimizer_variables: Sequence[Any], grads: Iterable[Any], trainable_variables: Sequence[Any]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """(trainable variables, optimizer variables) after a step from the given values; the variables do not change."""
+        """The values after a step from given values; the variables themselves do not change.
+
+        Args:
+            optimizer_variables: A value for each of `variables`.
+            grads: A gradient for each trainable variable.
+            trainable_variables: A value for each variable that `build` was called for.
+
+        Returns:
+            Two lists of tensors: the trainable variables, the optimizer's variables.
+
+        Raises:
+            ValueError: if the optimizer is not built, or the numbers of values do not match.
+        """
         self._check_built()
         trained = list(self._positions)
         own, given = [*trained, *self.variables], [*trainable_variables, *optimizer_variables]
@@ -616,7 +855,11 @@ class Optimizer(Observed, option.Configured):
         return after[: len(trained)], after[len(trained) :]
 
     def finalize_variable_values(self, var_list: Iterable[Variable] | None = None) -> None:
-        """With use_ema: overwrite the weights with their moving averages; Keras does so when `fit` ends."""
+        """With use_ema: overwrite the weights with their moving averages; `fit` does so when it ends.
+
+        Args:
+            var_list: The variables; None for all that are updated.
+        """
         if not self.use_ema:
             return
         self._check_built()
@@ -634,7 +877,16 @@ class Optimizer(Observed, option.Configured):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
-        """An optimizer from what `get_config` returned."""
+        """An optimizer from what `get_config` returned.
+
+        Args:
+            config: The arguments; a schedule is given by its configuration.
+
+        Example:
+            >>> optimizer = keras.optimizers.Adam(beta_1=0.8)
+            >>> keras.optimizers.Adam.from_config(optimizer.get_config()).beta_1
+            0.8
+        """
         values = dict(config)
         if isinstance(values.get("learning_rate"), dict | str):
             values["learning_rate"] = schedules.get(values["learning_rate"])

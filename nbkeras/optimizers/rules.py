@@ -63,9 +63,22 @@ AtMost0 = Annotated[Any, option.kind(_at_most_0, "a number, 0 or less")]
 
 @register
 class SGD(Optimizer):
-    """Gradient descent: w -= rate * g.
+    """Gradient descent: w -= rate * g, or with momentum m = momentum * m - rate * g; w += m.
 
-    With momentum: m = momentum * m - rate * g; w += m, or with nesterov w += momentum * m - rate * g.
+    With nesterov: w += momentum * m - rate * g, with the new m (Sutskever et al., 2013).
+
+    Args:
+        momentum: The fraction of the last change that is kept; 0 for none.
+        nesterov: Whether momentum is that of Nesterov.
+
+    Example:
+        >>> optimizer, w = keras.optimizers.SGD(learning_rate=0.5, momentum=0.5), keras.Variable([1.0, 2.0])
+        >>> optimizer.apply([np.array([1.0, 2.0])], [w])
+        >>> w.numpy()
+        array([0.5, 1. ], dtype=float32)
+        >>> optimizer.apply([np.array([0.0, 0.0])], [w])  # momentum moves on
+        >>> w.numpy()
+        array([0.25, 0.5 ], dtype=float32)
     """
 
     def __init__(
@@ -98,8 +111,19 @@ class SGD(Optimizer):
 class RMSprop(Optimizer):
     """Steps divided by a running root mean square: v = rho * v + (1 - rho) * g**2; w -= rate * g / sqrt(v + epsilon).
 
-    centered: subtract the square of the mean gradient from v in the root. momentum: add it times the last change.
     Source: Tieleman & Hinton, Coursera lecture 6.5 (2012).
+
+    Args:
+        rho: The fraction of v that is kept in each step.
+        momentum: The fraction of the last change that is added; 0 for none.
+        epsilon: A small number inside the root, against a division by zero.
+        centered: Whether the square of the mean gradient is subtracted from v in the root.
+
+    Example:
+        >>> optimizer, w = keras.optimizers.RMSprop(learning_rate=0.1, rho=0.75), keras.Variable([1.0, 2.0])
+        >>> optimizer.apply([np.array([1.0, -50.0])], [w])  # the first step is 2 * rate for each element
+        >>> w.numpy().round(3)
+        array([0.8, 2.2], dtype=float32)
     """
 
     def __init__(
@@ -139,7 +163,18 @@ class RMSprop(Optimizer):
 class Adagrad(Optimizer):
     """Steps divided by the root of all squares: a += g**2; w -= rate * g / sqrt(a + epsilon).
 
-    a starts at initial_accumulator_value. Source: Duchi et al., 2011.
+    Source: Duchi et al., 2011.
+
+    Args:
+        initial_accumulator_value: The start of a.
+        epsilon: A small number inside the root, against a division by zero.
+
+    Example:
+        >>> optimizer = keras.optimizers.Adagrad(learning_rate=0.5, initial_accumulator_value=0.0)
+        >>> w = keras.Variable([1.0, 2.0])
+        >>> optimizer.apply([np.array([1.0, -50.0])], [w])
+        >>> w.numpy().round(3)
+        array([0.5, 2.5], dtype=float32)
     """
 
     slots = (("accumulator",),)
@@ -170,9 +205,20 @@ class Adagrad(Optimizer):
 
 @register
 class Adadelta(Optimizer):
-    """Steps scaled by their own running size: a = rho * a + (1 - rho) * g**2;
-    c = g * sqrt(d + epsilon) / sqrt(a + epsilon); d = rho * d + (1 - rho) * c**2;
-    w -= rate * c. Source: Zeiler, arXiv:1212.5701.
+    """Steps scaled by their own running size.
+
+    a = rho * a + (1 - rho) * g**2; c = g * sqrt(d + epsilon) / sqrt(a + epsilon); d = rho * d + (1 - rho) * c**2;
+    w -= rate * c. Source: Zeiler, arXiv:1212.5701, where the rate is 1.
+
+    Args:
+        rho: The fraction of a and d that is kept in each step.
+        epsilon: A small number inside the roots; it sets the size of the first steps.
+
+    Example:
+        >>> optimizer, w = keras.optimizers.Adadelta(learning_rate=1.0, rho=0.75, epsilon=0.01), keras.Variable([1.0])
+        >>> optimizer.apply([np.array([2.0])], [w])
+        >>> w.numpy().round(3)  # 1 - 2 * sqrt(0.01) / sqrt(1.01)
+        array([0.801], dtype=float32)
     """
 
     slots = (("accumulated_grad", "accumulated_delta_var"),)
@@ -194,7 +240,13 @@ class Adadelta(Optimizer):
 
 
 class TwoMoments(Optimizer):
-    """Base of Adam and its kin: decay rates of a first and a second moment."""
+    """Base of Adam and its kin: decay rates of a first and a second moment.
+
+    Args:
+        beta_1: The fraction of the first moment, the mean gradient, that is kept in each step.
+        beta_2: The fraction of the second moment, the mean square, that is kept in each step.
+        epsilon: A small number that is added to the divisor.
+    """
 
     slots: Sequence[Sequence[str]] = (("momentum", "velocity"),)
 
@@ -215,10 +267,20 @@ class TwoMoments(Optimizer):
 
 @register
 class Adam(TwoMoments):
-    """Steps by two running moments: m += (1 - beta_1) * (g - m); v += (1 - beta_2) * (g**2 - v);
-    w -= rate * sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (sqrt(v) + epsilon).
+    """Steps by two running moments, the mean gradient m and the mean square v.
 
-    amsgrad: use the largest v so far in place of v. Sources: arXiv:1412.6980, arXiv:1904.09237.
+    m += (1 - beta_1) * (g - m); v += (1 - beta_2) * (g**2 - v);
+    w -= rate * sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (sqrt(v) + epsilon), with t the number of the step, from 1.
+    Sources: arXiv:1412.6980, arXiv:1904.09237 (amsgrad).
+
+    Args:
+        amsgrad: Whether to divide by the largest v so far in place of v.
+
+    Example:
+        >>> optimizer, w = keras.optimizers.Adam(learning_rate=0.1), keras.Variable([1.0, 2.0])
+        >>> optimizer.apply([np.array([1.0, -50.0])], [w])  # the first step is the rate for each element
+        >>> w.numpy().round(3)
+        array([0.9, 2.1], dtype=float32)
     """
 
     def __init__(
@@ -245,7 +307,17 @@ class Adam(TwoMoments):
 
 @register
 class AdamW(Adam):
-    """Adam with decoupled weight decay. Source: arXiv:1711.05101."""
+    """Adam with weight decay that does not pass through the moments. Source: arXiv:1711.05101.
+
+    Raises:
+        ValueError: for weight_decay=None.
+
+    Example:
+        >>> optimizer, w = keras.optimizers.AdamW(learning_rate=0.1, weight_decay=0.5), keras.Variable([1.0, 2.0])
+        >>> optimizer.apply([np.array([1.0, -50.0])], [w])  # w * (1 - 0.5 * 0.1), then Adam's step
+        >>> w.numpy().round(3)
+        array([0.85, 2.  ], dtype=float32)
+    """
 
     def __init__(
         self,
@@ -266,7 +338,13 @@ class AdamW(Adam):
 class Adamax(TwoMoments):
     """Adam by the largest gradient: u = max(beta_2 * u, |g|); w -= rate * m / ((1 - beta_1**t) * (u + epsilon)).
 
-    m as in Adam. Source: arXiv:1412.6980.
+    m is as in Adam, t the number of the step, from 1. Source: arXiv:1412.6980, section 7.
+
+    Example:
+        >>> optimizer, w = keras.optimizers.Adamax(learning_rate=0.1), keras.Variable([1.0, 2.0])
+        >>> optimizer.apply([np.array([1.0, -50.0])], [w])
+        >>> w.numpy().round(3)
+        array([0.9, 2.1], dtype=float32)
     """
 
     slots = (("momentum", "norm"),)
@@ -278,7 +356,14 @@ class Adamax(TwoMoments):
 
 @register
 class Nadam(TwoMoments):
-    """Adam with Nesterov momentum, whose schedule is u_t = beta_1 * (1 - 0.96**t / 2). Source: Dozat, ICLR 2016."""
+    """Adam with Nesterov momentum, whose schedule is u_t = beta_1 * (1 - 0.96**t / 2). Source: Dozat, ICLR 2016.
+
+    Example:
+        >>> optimizer, w = keras.optimizers.Nadam(learning_rate=0.1), keras.Variable([1.0, 2.0])
+        >>> optimizer.apply([np.array([1.0, -50.0])], [w])
+        >>> w.numpy().round(3)
+        array([0.894, 2.106], dtype=float32)
+    """
 
     _product: Variable | None = None  # of all momenta up to now
 
@@ -307,7 +392,20 @@ class Nadam(TwoMoments):
 class Lion(Optimizer):
     """Steps of one size: w -= rate * sign(beta_1 * m + (1 - beta_1) * g); m = beta_2 * m + (1 - beta_2) * g.
 
-    Source: arXiv:2302.06675.
+    Since each element changes by the rate, the rate is usually a third to a tenth of Adam's. Source: arXiv:2302.06675.
+
+    Args:
+        beta_1: The weight of m against the gradient in the sign.
+        beta_2: The fraction of m that is kept in each step.
+
+    Raises:
+        ValueError: for beta_1=0.
+
+    Example:
+        >>> optimizer, w = keras.optimizers.Lion(learning_rate=0.1), keras.Variable([1.0, 2.0])
+        >>> optimizer.apply([np.array([1.0, -50.0])], [w])
+        >>> w.numpy().round(3)
+        array([0.9, 2.1], dtype=float32)
     """
 
     slots = (("momentum",),)
@@ -331,9 +429,26 @@ class Lion(Optimizer):
 
 @register
 class Ftrl(Optimizer):
-    """Follow the regularized leader (McMahan et al., 2013), with p = -learning_rate_power, h = 2 * l2_shrinkage:
+    """Follow the regularized leader (McMahan et al., 2013), for sparse linear models.
+
+    With p = -learning_rate_power, h = 2 * l2_shrinkage_regularization_strength, l1 and l2 the strengths:
     n = a + g**2; z += g + h * w - (n**p - a**p) / rate * w; a = n;
-    w = (clip(z, -l1, l1) - z) / (n**p / rate + 2 * l2 + beta / rate); a starts at initial_accumulator_value.
+    w = (clip(z, -l1, l1) - z) / (n**p / rate + 2 * l2 + beta / rate).
+
+    Args:
+        learning_rate_power: How the rate falls with the squares, 0 or less; 0 for a fixed rate.
+        initial_accumulator_value: The start of a, the sum of the squares.
+        l1_regularization_strength: l1, which makes weights 0.
+        l2_regularization_strength: l2, which makes weights small.
+        l2_shrinkage_regularization_strength: An L2 penalty that is added to the gradient only.
+        beta: A number that makes first steps smaller.
+
+    Example:
+        >>> strengths = {"initial_accumulator_value": 0.0, "l1_regularization_strength": 2.0}
+        >>> optimizer, w = keras.optimizers.Ftrl(learning_rate=1.0, **strengths), keras.Variable([0.0, 0.0])
+        >>> optimizer.apply([np.array([1.0, -4.0])], [w])
+        >>> w.numpy()  # an element whose gradient stays within l1 stays 0
+        array([0. , 0.5], dtype=float32)
     """
 
     slots = (("accumulator", "linear"),)
@@ -367,10 +482,23 @@ class Ftrl(Optimizer):
 
 @register
 class ScheduleFreeAdamW(TwoMoments):
-    """Adam without a schedule: z -= rate * g / (sqrt(v / (1 - beta_2**t)) + epsilon); w = (1 - beta_1) * z + beta_1 * x.
+    """Adam that needs no schedule: gradients are taken between z, which Adam moves, and x, the mean of all z.
 
-    v as in Adam; z starts at w; x is the mean of all z. warmup_steps: steps in which the rate rises to its value.
-    Source: arXiv:2405.15682.
+    z -= rate * g / (sqrt(v / (1 - beta_2**t)) + epsilon); w = (1 - beta_1) * z + beta_1 * x, with v as in Adam, and z
+    starting at w. Source: arXiv:2405.15682.
+
+    Args:
+        beta_1: The weight of x in w.
+        warmup_steps (int): The number of steps in which the rate rises to its value.
+
+    Raises:
+        ValueError: for beta_1=0.
+
+    Example:
+        >>> optimizer, w = keras.optimizers.ScheduleFreeAdamW(learning_rate=0.1), keras.Variable([1.0, 2.0])
+        >>> optimizer.apply([np.array([1.0, -50.0])], [w])
+        >>> w.numpy().round(3)
+        array([0.9, 2.1], dtype=float32)
     """
 
     def __init__(

@@ -15,13 +15,32 @@ registry = Registry("learning rate schedule", "keras.optimizers.schedules")
 
 
 class LearningRateSchedule(option.Configured):
-    """Base of schedules; subclasses define `__call__(step) -> float` and, to be saved, `get_config`."""
+    """Base of schedules: learning rates that follow the number of steps made.
+
+    A subclass defines `__call__(step)`, which returns a float, and `get_config`, to be saved. An optimizer that was given a
+    schedule calls it before each step.
+
+    Call arguments:
+        step: The number of steps made before: a number, or a tensor or array of one.
+
+    Example:
+        >>> class Halving(keras.optimizers.schedules.LearningRateSchedule):
+        ...     def __call__(self, step):
+        ...         return 0.1 * 0.5 ** (step // 1000)
+        >>> optimizer = keras.optimizers.SGD(learning_rate=Halving())
+        >>> Halving()(0), Halving()(2500)
+        (0.1, 0.025)
+    """
 
     def __call__(self, step) -> float:
         raise NotImplementedError(f"{type(self).__name__} must define __call__(self, step)")
 
     def get_config(self) -> dict[str, Any]:
-        """The options with which `from_config` makes this schedule again; a subclass adds its own."""
+        """The options with which `from_config` makes this schedule again; a subclass adds its own.
+
+        Raises:
+            NotImplementedError: for a subclass that does not define it.
+        """
         config = super().get_config()
         if not config and type(self).get_config is LearningRateSchedule.get_config:
             raise NotImplementedError(f"{type(self).__name__} must define get_config() to be saved")
@@ -47,7 +66,16 @@ Name = Annotated[Any, option.Kind(lambda item, what, value: value or type(item).
 
 
 class _Decay(LearningRateSchedule):
-    """Base of schedules that decay by a rate in each `decay_steps` steps; staircase: at once, at their end."""
+    """Base of schedules that decay by a rate in each `decay_steps` steps.
+
+    Args:
+        initial_learning_rate (float): The learning rate of the first step.
+        decay_steps: The number of steps of a period.
+        decay_rate (float): How far the rate decays in a period; see the formula.
+        staircase: Whether the rate changes at the end of each period, instead of in each step: step / decay_steps is
+            rounded down.
+        name (str): A name, which is saved.
+    """
 
     def __init__(
         self,
@@ -67,7 +95,17 @@ class _Decay(LearningRateSchedule):
 
 @registry.register
 class ExponentialDecay(_Decay):
-    """Exponential decay: initial_learning_rate * decay_rate ** (step / decay_steps); staircase: round the exponent down."""
+    """Exponential decay: initial_learning_rate * decay_rate ** (step / decay_steps).
+
+    Raises:
+        ValueError: for decay_steps of 0 or less.
+
+    Example:
+        >>> schedule = keras.optimizers.schedules.ExponentialDecay(0.1, decay_steps=100, decay_rate=0.5)
+        >>> schedule(0), schedule(100), schedule(200)
+        (0.1, 0.05, 0.025)
+        >>> optimizer = keras.optimizers.Adam(learning_rate=schedule)
+    """
 
     def __call__(self, step) -> float:
         return self.initial_learning_rate * self.decay_rate ** self._periods(step)
@@ -77,7 +115,13 @@ class ExponentialDecay(_Decay):
 class InverseTimeDecay(_Decay):
     """Decay by 1 / time: initial_learning_rate / (1 + decay_rate * step / decay_steps).
 
-    staircase: round step / decay_steps down.
+    Raises:
+        ValueError: for decay_steps of 0 or less.
+
+    Example:
+        >>> schedule = keras.optimizers.schedules.InverseTimeDecay(0.1, decay_steps=100, decay_rate=1.0)
+        >>> schedule(0), schedule(100), schedule(300)
+        (0.1, 0.05, 0.025)
     """
 
     def __call__(self, step) -> float:
@@ -86,7 +130,21 @@ class InverseTimeDecay(_Decay):
 
 @registry.register
 class PiecewiseConstantDecay(LearningRateSchedule):
-    """Constant values: values[i] up to and including step boundaries[i], the last value after the last boundary."""
+    """Constant values: values[i] up to and including step boundaries[i], the last value after the last boundary.
+
+    Args:
+        boundaries: Increasing step numbers.
+        values: The learning rates, one more than boundaries.
+        name (str): A name, which is saved.
+
+    Raises:
+        ValueError: unless there is one value more than boundaries.
+
+    Example:
+        >>> schedule = keras.optimizers.schedules.PiecewiseConstantDecay([100, 200], [0.1, 0.01, 0.001])
+        >>> schedule(100), schedule(101), schedule(500)
+        (0.1, 0.01, 0.001)
+    """
 
     def __init__(self, boundaries: List, values: List, name: option.Anything = "PiecewiseConstant"):
         super().__init__()
@@ -106,9 +164,24 @@ class PiecewiseConstantDecay(LearningRateSchedule):
 
 @registry.register
 class PolynomialDecay(LearningRateSchedule):
-    """Polynomial decay: (initial - end) * (1 - step / decay_steps) ** power + end.
+    """Polynomial decay: (initial - end) * (1 - step / decay_steps) ** power + end; end after decay_steps.
 
-    cycle: begin again when decay_steps are over, with decay_steps multiplied so that they reach the step.
+    Args:
+        initial_learning_rate (float): The learning rate of the first step.
+        decay_steps: The number of steps to the end.
+        end_learning_rate (float): The learning rate at the end.
+        power (float): The exponent; 1 for a straight line.
+        cycle: Whether the rate rises again at the end: decay_steps is then the least multiple of it that is not
+            below step.
+        name (str): A name, which is saved.
+
+    Raises:
+        ValueError: for decay_steps of 0 or less.
+
+    Example:
+        >>> schedule = keras.optimizers.schedules.PolynomialDecay(1.0, decay_steps=100, end_learning_rate=0.0, power=2.0)
+        >>> schedule(0), schedule(50), schedule(100)
+        (1.0, 0.25, 0.0)
     """
 
     def __init__(
@@ -134,10 +207,26 @@ class PolynomialDecay(LearningRateSchedule):
 
 @registry.register
 class CosineDecay(LearningRateSchedule):
-    """Half a cosine from the initial rate to alpha times it in decay_steps.
+    """Half a cosine from the initial rate to alpha times it, in decay_steps (SGDR, arXiv:1608.03983, without restarts).
 
-    With warmup_target, the rate first rises on a straight line from the initial rate to warmup_target in warmup_steps, and the
-    cosine starts there.
+    With s = min(step, decay_steps) / decay_steps the rate is initial * ((1 - alpha) * (1 + cos(pi * s)) / 2 + alpha).
+
+    Args:
+        initial_learning_rate (float): The learning rate of the first step.
+        decay_steps: The number of steps of the cosine, after those of the warmup.
+        alpha (float): The learning rate at the end, as a fraction of that at the start of the cosine.
+        name (str): A name, which is saved.
+        warmup_target (float | None): With a number, the rate first rises on a straight line from the initial rate
+            to this one, and the cosine starts there; None for no warmup.
+        warmup_steps (int): The number of steps of the warmup.
+
+    Raises:
+        ValueError: for decay_steps of 0 or less.
+
+    Example:
+        >>> schedule = keras.optimizers.schedules.CosineDecay(0.0, 100, warmup_target=0.1, warmup_steps=10)
+        >>> schedule(5), schedule(10), round(schedule(60), 4), schedule(110)
+        (0.05, 0.1, 0.05, 0.0)
     """
 
     def __init__(
@@ -164,7 +253,24 @@ class CosineDecay(LearningRateSchedule):
 
 @registry.register
 class CosineDecayRestarts(LearningRateSchedule):
-    """Half cosines one after another (SGDR, arXiv:1608.03983), each t_mul times as long and m_mul times as high as the last."""
+    """Half cosines one after another (SGDR, arXiv:1608.03983).
+
+    Args:
+        initial_learning_rate (float): The learning rate of the first step.
+        first_decay_steps: The number of steps of the first cosine.
+        t_mul: How many times as long as the last each cosine is.
+        m_mul (float): How many times as high as the last each cosine is.
+        alpha (float): The learning rate at the end of each cosine, as a fraction of the initial one.
+        name (str): A name, which is saved.
+
+    Raises:
+        ValueError: for first_decay_steps of 0 or less, and t_mul below 1.
+
+    Example:
+        >>> schedule = keras.optimizers.schedules.CosineDecayRestarts(0.1, first_decay_steps=100, m_mul=0.5)
+        >>> schedule(0), round(schedule(50), 4), schedule(100), round(schedule(200), 4), schedule(300)
+        (0.1, 0.05, 0.05, 0.025, 0.025)
+    """
 
     def __init__(
         self,
@@ -194,7 +300,19 @@ get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(learning_rate_schedule) -> Any:
-    """A schedule's {'class_name', 'config'}."""
+    """The configuration of a schedule, from which `deserialize` makes it again.
+
+    Args:
+        learning_rate_schedule: A LearningRateSchedule.
+
+    Returns:
+        A dict with 'class_name' and 'config'.
+
+    Example:
+        >>> schedule = keras.optimizers.schedules.PiecewiseConstantDecay([100], [0.1, 0.01])
+        >>> keras.optimizers.schedules.serialize(schedule)["config"]
+        {'boundaries': [100], 'values': [0.1, 0.01], 'name': 'PiecewiseConstant'}
+    """
     return registry.serialize(learning_rate_schedule)
 
 

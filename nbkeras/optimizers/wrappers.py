@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import ops
+from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.kernels import gradients
@@ -19,11 +20,34 @@ from nbkeras.optimizers.rules import register, registry
 
 @register
 class LossScaleOptimizer(Optimizer):
-    """Another optimizer, for losses multiplied so that their gradients do not vanish.
+    """Another optimizer, for losses multiplied by a scale so that their gradients do not vanish.
 
-    The scale is halved after each gradient that is not finite, and that step is left out; after dynamic_growth_steps
-    finite ones it is doubled. All other arguments belong to `inner_optimizer`.
+    The scale is halved after each gradient that is not finite, and that step is left out; after dynamic_growth_steps finite
+    ones it is doubled. Other arguments of optimizers are given to the inner one.
+
+    Args:
+        inner_optimizer: The optimizer that makes the steps; its loss_scale_factor is set to None.
+        initial_scale: The scale at the start.
+        dynamic_growth_steps: The number of finite steps in succession after which the scale is doubled.
+        dynamic: Always True; False is refused.
+
+    Raises:
+        TypeError: unless inner_optimizer is an Optimizer, and for an argument that belongs to it.
+        ValueError: for dynamic=False.
+
+    Example:
+        >>> optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.5), initial_scale=4.0)
+        >>> w = keras.Variable([1.0, 2.0])
+        >>> int(optimizer.minimize(lambda: ops.sum(w * w), [w]))
+        1
+        >>> w.numpy()
+        array([0., 0.], dtype=float32)
+        >>> optimizer.apply([np.array([np.inf, 0.0])], [w])  # left out
+        >>> w.numpy(), float(optimizer.dynamic_scale)
+        (array([0., 0.], dtype=float32), 2.0)
     """
+
+    _left_out = tuple(name for name in option.parameters(Optimizer.__init__) if name != "name")
 
     def __init__(
         self,
@@ -126,9 +150,24 @@ class LossScaleOptimizer(Optimizer):
 
 @registry.register
 class OptimizerMap(MutableMapping):
-    """Optimizers by the paths of variables: `map['encoder/.*'] = Adam()`, a path itself or a pattern for all of it.
+    """Optimizers by the paths of variables, for `MultiOptimizer`: `map['encoder/.*'] = Adam()`.
 
-    default_optimizer is that of all others.
+    A key is a path, or a pattern (a regular expression) for all of it. Called with a variable, the map returns its optimizer.
+
+    Args:
+        default_optimizer: The optimizer of all variables that no key fits.
+        optimizer_map: Optimizers by key; None for none.
+
+    Raises:
+        TypeError: unless default_optimizer is an Optimizer.
+        ValueError: for a key that is given twice, a value that is no plain optimizer, and a path that fits several
+            keys.
+
+    Example:
+        >>> optimizers = keras.optimizers.OptimizerMap(keras.optimizers.Adam())
+        >>> optimizers["encoder/.*"] = keras.optimizers.SGD(0.1)
+        >>> optimizers["encoder/kernel"], optimizers["decoder/kernel"]
+        (<SGD learning_rate=0.1 iterations=0>, <Adam learning_rate=0.001 iterations=0>)
     """
 
     def __init__(self, default_optimizer: Optimizer, optimizer_map: dict[str, Optimizer] | None = None):
@@ -172,16 +211,33 @@ class OptimizerMap(MutableMapping):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
-        """A map from what `get_config` returned."""
+        """A map from what `get_config` returned.
+
+        Args:
+            config: The configurations of the optimizers.
+        """
         optimizers = {key: registry.deserialize(value) for key, value in config["optimizer_map"].items()}
         return cls(registry.deserialize(config["default_optimizer"]), optimizers)
 
 
 @register
 class MultiOptimizer(Optimizer):
-    """Different optimizers for different variables: those that an OptimizerMap, or a function of a variable, gives.
+    """Different optimizers for different variables.
 
-    loss_scale_factor replaces theirs.
+    Args:
+        optimizer_map: An `OptimizerMap`, or a function that returns the optimizer of a variable (and cannot be saved).
+        loss_scale_factor (a number, or None): The loss scale of all, in place of their own; None for none.
+
+    Raises:
+        ValueError: for an optimizer that is no plain one.
+
+    Example:
+        >>> optimizers = keras.optimizers.OptimizerMap(keras.optimizers.SGD(0.0), {"dense/bias": keras.optimizers.SGD(0.5)})
+        >>> model = keras.Sequential([keras.Input((1,)), layers.Dense(1, kernel_initializer="ones", name="dense")])
+        >>> model.compile(keras.optimizers.MultiOptimizer(optimizers), "mse")
+        >>> history = model.fit(np.array([[1.0]]), np.array([[0.0]]), verbose=0)
+        >>> [weight.numpy().tolist() for weight in model.weights]
+        [[[1.0]], [-1.0]]
     """
 
     def __init__(

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nbkeras import layers
+from nbkeras import callbacks, layers, metrics, optimizers
 from nbkeras.engine import documentation, option
 
 
@@ -71,6 +71,22 @@ def test_help_of_a_layer_has_each_argument(cls):
             assert re.search(rf"\n    {name}( \(.*)?:", text), name
     for name in ("name", "dtype", "trainable"):
         assert re.search(rf"\n    {name}( \(.*)?:", text), name
+
+
+def test_base_classes_and_callbacks_are_whole_too():
+    assert "\n    name (str | None; default None): " in metrics.Metric.__doc__
+    assert "\n    mode (str; default 'auto'): Whether smaller" in callbacks.EarlyStopping.__doc__
+    assert inspect.getdoc(callbacks.CallbackList.on_batch_end) == inspect.getdoc(callbacks.Callback.on_batch_end)
+
+
+def test_an_argument_that_a_class_does_not_take_is_left_out():
+    names = [*entries(optimizers.LossScaleOptimizer)]
+    assert names == ["inner_optimizer", "initial_scale", "dynamic_growth_steps", "name", "dynamic"]
+    assert "noise_shape" not in entries(layers.SpatialDropout1D)
+
+
+def test_an_annotation_that_allows_anything_is_not_written():
+    assert entries(metrics.AUC)["dtype"][0] == "default None"  # its file has annotations as strings
 
 
 def test_the_signature_of_a_layer_is_that_of_its_constructor():
