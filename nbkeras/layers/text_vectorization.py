@@ -73,8 +73,8 @@ class TextVectorization(TextInputs):
         split: 'whitespace', 'character', None for texts that are split into rows already, or a function of a list of texts
             that returns lists of words.
         ngrams: n for runs of 1 to n words, or several lengths; None for single words.
-        output_mode ('int', 'one_hot', 'multi_hot', 'count' or 'tf_idf'): 'int' for indices, 0 after the last word and 1 for unknown
-            words; the others as in StringLookup.
+        output_mode ('int', 'one_hot', 'multi_hot', 'count' or 'tf_idf'): 'int' for indices, 0 after the last word and 1 for
+            unknown words; the others as in StringLookup.
         output_sequence_length (an integer, or None): The number of words in the output of 'int': longer texts are cut; None for
             those of the longest text.
         pad_to_max_tokens (bool): Whether indicators have max_tokens places, even if there are fewer terms.
