@@ -338,6 +338,7 @@ class LSTMCell(_Cell):
 
     @property
     def state_size(self):
+        """The sizes of the states h and c."""
         return [self.units, self.units]
 
     def _weight(self, kind, shape, initializer=None):
