@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nbkeras import config
 from nbkeras.building.graph import Node, SymbolicTensor
 from nbkeras.building.layer import Layer
@@ -32,14 +34,14 @@ class InputLayer(Layer):
 
     def __init__(
         self,
-        shape=None,
-        batch_size=None,
-        dtype=None,
-        name=None,
-        batch_shape=None,
-        sparse=None,
-        ragged=None,
-        optional=False,
+        shape: Any = None,
+        batch_size: int | None = None,
+        dtype: Any = None,
+        name: str | None = None,
+        batch_shape: Any = None,
+        sparse: bool | None = None,
+        ragged: bool | None = None,
+        optional: bool = False,
         **kwargs,
     ):
         if sparse or ragged:
@@ -81,8 +83,15 @@ class InputLayer(Layer):
 
 @entry
 def Input(  # noqa: N802
-    shape=None, batch_size=None, dtype=None, name=None, batch_shape=None, tensor=None, optional=False, **kwargs
-):
+    shape: tuple | None = None,
+    batch_size: int | None = None,
+    dtype: Any = None,
+    name: str | None = None,
+    batch_shape: tuple | None = None,
+    tensor: Any = None,
+    optional: bool = False,
+    **kwargs,
+) -> SymbolicTensor:
     """A symbolic input of a functional model: layers that are called on it record what the model computes.
 
     Args:

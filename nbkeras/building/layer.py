@@ -161,13 +161,13 @@ class Layer(Module, CallHistory):
 
     def __init__(
         self,
-        name=None,
-        dtype=None,
-        trainable=True,
-        batch_size=None,
-        weights=None,
-        activity_regularizer=None,
-        autocast=True,
+        name: str | None = None,
+        dtype: Any = None,
+        trainable: bool = True,
+        batch_size: int | None = None,
+        weights: Any = None,
+        activity_regularizer: Any = None,
+        autocast: bool = True,
         **kwargs,
     ):
         for key in kwargs:

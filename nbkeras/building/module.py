@@ -37,7 +37,14 @@ class Module(Observed):
         self._losses: list[Tensor] = []
 
     def add_weight(
-        self, shape=None, initializer=None, dtype=None, trainable=True, regularizer=None, constraint=None, name=None
+        self,
+        shape: Any = None,
+        initializer: Any = None,
+        dtype: Any = None,
+        trainable: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+        name: str | None = None,
     ) -> Variable:
         """Make a Variable that is saved with the layer; training updates it if it is trainable. Call it in `build`.
 

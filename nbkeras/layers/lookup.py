@@ -116,7 +116,7 @@ class Lookup(TextInputs, registered=False):
         """The number of terms, including the tokens for masked and unknown ones."""
         return self._first_term + len(self._terms)
 
-    def get_vocabulary(self, include_special_tokens=True) -> list:
+    def get_vocabulary(self, include_special_tokens: bool = True) -> list:
         """The terms in the order of their indices; the tokens for masked and unknown terms come first.
 
         Args:
@@ -208,7 +208,7 @@ class Lookup(TextInputs, registered=False):
         if "idf_weights" in store:
             self._idf = np.asarray(store["idf_weights"], np.float64)
 
-    def adapt(self, data, steps=None) -> None:
+    def adapt(self, data, steps: int | None = None) -> None:
         """Learn the vocabulary: the most frequent terms first; of equally frequent ones, the greater first.
 
         Args:

@@ -248,7 +248,7 @@ class Discretization(Layer):
                 f"Discretization needs either bin_boundaries or num_bins, received {bin_boundaries!r} and {num_bins!r}"
             )
 
-    def adapt(self, data, steps=None) -> None:
+    def adapt(self, data, steps: int | None = None) -> None:
         """Learn the boundaries from data: quantiles, so that each bin has about as many numbers.
 
         Args:

@@ -148,7 +148,7 @@ class TextVectorization(TextInputs):
             dtype=self.dtype,
         )
 
-    def adapt(self, data, batch_size=None, steps=None) -> None:
+    def adapt(self, data, batch_size: int | None = None, steps: int | None = None) -> None:
         """Learn the vocabulary: the most frequent words first; of equally frequent ones, the greater first.
 
         Args:
@@ -165,7 +165,7 @@ class TextVectorization(TextInputs):
         batches = [data] if whole else itertools.islice(data, steps)
         self.lookup._adapt_to(self._words(batch) for batch in batches)
 
-    def get_vocabulary(self, include_special_tokens=True) -> list[str]:
+    def get_vocabulary(self, include_special_tokens: bool = True) -> list[str]:
         """The terms in the order of their indices, '' and '[UNK]' first.
 
         Args:

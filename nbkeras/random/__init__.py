@@ -122,7 +122,7 @@ def _float_form(name: str, shape: Any, dtype: Any) -> dict[str, Any]:
     return {"shape": sizes_of(name, shape), "dtype": found}
 
 
-def uniform(shape, minval: float = 0.0, maxval: float = 1.0, dtype=None, seed=None) -> Tensor:
+def uniform(shape, minval: float = 0.0, maxval: float = 1.0, dtype=None, seed: Any = None) -> Tensor:
     """Uniformly distributed numbers x with minval <= x < maxval, up to rounding.
 
     Args:
@@ -148,7 +148,7 @@ def uniform(shape, minval: float = 0.0, maxval: float = 1.0, dtype=None, seed=No
     return apply(kernels.uniform, None, [key_of(seed)], low=float(minval), high=float(maxval), **form)
 
 
-def normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed=None) -> Tensor:
+def normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed: Any = None) -> Tensor:
     """Normally distributed numbers.
 
     Args:
@@ -174,7 +174,7 @@ def normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed=None)
     return apply(kernels.normal, None, [key_of(seed)], mean=float(mean), stddev=float(stddev), **form)
 
 
-def truncated_normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed=None) -> Tensor:
+def truncated_normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed: Any = None) -> Tensor:
     """Numbers of a normal distribution that is cut off at two standard deviations from the mean.
 
     Args:
@@ -200,7 +200,7 @@ def truncated_normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, 
     return apply(kernels.truncated_normal, None, [key_of(seed)], mean=float(mean), stddev=float(stddev), **form)
 
 
-def bernoulli(shape, probability: float = 0.5, dtype=None, seed=None) -> Tensor:
+def bernoulli(shape, probability: float = 0.5, dtype=None, seed: Any = None) -> Tensor:
     """1 with a given probability, else 0.
 
     Args:
@@ -227,7 +227,7 @@ def bernoulli(shape, probability: float = 0.5, dtype=None, seed=None) -> Tensor:
     return apply(kernels.bernoulli, None, [key_of(seed)], probability=float(probability), **form)
 
 
-def randint(shape, minval: int, maxval: int, dtype="int32", seed=None) -> Tensor:
+def randint(shape, minval: int, maxval: int, dtype="int32", seed: Any = None) -> Tensor:
     """Random integers n with minval <= n < maxval, all equally probable.
 
     Args:
@@ -260,7 +260,7 @@ def randint(shape, minval: int, maxval: int, dtype="int32", seed=None) -> Tensor
 
 
 @op
-def categorical(logits, num_samples: int, dtype="int32", seed=None) -> Tensor:
+def categorical(logits, num_samples: int, dtype="int32", seed: Any = None) -> Tensor:
     """Numbers of classes, drawn with probabilities softmax(logits).
 
     Args:
@@ -290,7 +290,7 @@ def categorical(logits, num_samples: int, dtype="int32", seed=None) -> Tensor:
 
 
 @op
-def shuffle(x, axis: int = 0, seed=None) -> Tensor:
+def shuffle(x, axis: int = 0, seed: Any = None) -> Tensor:
     """x with its slices along an axis in random order. Gradients pass.
 
     Args:
@@ -316,7 +316,7 @@ def shuffle(x, axis: int = 0, seed=None) -> Tensor:
 
 
 @op
-def dropout(inputs, rate: float, noise_shape=None, seed=None) -> Tensor:
+def dropout(inputs, rate: float, noise_shape=None, seed: Any = None) -> Tensor:
     """inputs / (1 - rate), with each element set to 0 with a given probability. Gradients pass.
 
     The mean of the output is that of the input (Srivastava et al., 2014).
