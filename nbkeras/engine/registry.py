@@ -26,24 +26,7 @@ _registered: dict[str, Any] = {}  # by register_keras_serializable; found from e
 
 
 def custom_object_scope(*mappings: Mapping[str, Any]) -> temporarily:
-    """A block in which configurations may name classes and functions of your own.
-
-    Args:
-        *mappings: Dicts: name -> class or function.
-
-    Returns:
-        A context manager.
-
-    Example:
-        >>> class Twice(layers.Layer):
-        ...     def call(self, inputs):
-        ...         return 2 * inputs
-        >>> config = layers.serialize(Twice())
-        >>> with keras.saving.custom_object_scope({"Twice": Twice}):
-        ...     layer = layers.deserialize(config)
-        >>> layer(np.array([1.0])).numpy()
-        array([2.], dtype=float32)
-    """
+    """Names that configurations may use while the block runs: `with custom_object_scope({'MyLayer': MyLayer}):`."""
     custom = dict(_thread.custom)
     for mapping in mappings:
         custom.update(mapping or {})
@@ -54,22 +37,7 @@ CustomObjectScope = custom_object_scope
 
 
 def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable[[F], F]:
-    """Decorator: configurations and files may name this class or function, by its own name and by 'package>name'.
-
-    Args:
-        package: The first part of the name.
-        name: The second part; None for the object's own name.
-
-    Returns:
-        A function that registers an object and returns it.
-
-    Example:
-        >>> @keras.saving.register_keras_serializable(package="shop")
-        ... def half(x):
-        ...     return 0.5 * x
-        >>> layers.Dense(2, activation="shop>half").activation(4.0)
-        2.0
-    """
+    """Decorator: a configuration finds the class or function by its own name and by 'package>name'."""
 
     def register(item):
         own = name or item.__name__
@@ -80,38 +48,17 @@ def register_keras_serializable(package: str = "Custom", name: str | None = None
 
 
 def custom_object(name: str) -> Any:
-    """The user's object that is registered under a name, or None.
-
-    Args:
-        name: Its own name, or 'package>name'.
-    """
+    """The user's object that is registered under `name`, or None."""
     return _thread.custom.get(name, _registered.get(name))
 
 
 def get_registered_name(item: Any) -> str:
-    """'package>name' of an object registered by `register_keras_serializable`, else its own name.
-
-    Args:
-        item: A class or a function.
-
-    Example:
-        >>> keras.saving.get_registered_name(layers.Dense)
-        'Dense'
-    """
+    """'package>name' of an object registered by `register_keras_serializable`, else its own name."""
     return next((name for name, known in _registered.items() if known is item and ">" in name), item.__name__)
 
 
 def get_registered_object(name: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The user's class or function that is registered under a name, or None.
-
-    Args:
-        name: Its own name, or 'package>name'.
-        custom_objects: Further objects, which come first: name -> object.
-
-    Example:
-        >>> print(keras.saving.get_registered_object("shop>unknown"))
-        None
-    """
+    """The user's object that is registered under a name, or None; `custom_objects` come first."""
     return (custom_objects or {}).get(name, custom_object(name))
 
 
@@ -134,14 +81,7 @@ def is_built_in(module: Any) -> bool:
 
 
 def get_custom_objects() -> dict[str, Any]:
-    """The dict of all that `register_keras_serializable` registered, by name; changing it registers more.
-
-    Example:
-        >>> keras.saving.get_custom_objects()["third"] = lambda x: x / 3
-        >>> layers.Dense(2, activation="third").activation(6.0)
-        2.0
-        >>> del keras.saving.get_custom_objects()["third"]
-    """
+    """The dict of `register_keras_serializable`, by name; changing it registers more."""
     return _registered
 
 
@@ -269,24 +209,7 @@ class Registry:
         return found
 
     def get(self, identifier, **kwargs) -> Any:
-        """An object from a name, a configuration or a class; an object or a function is returned as it is.
-
-        Args:
-            identifier: A name, a dict {'class_name', 'config'}, a class, an object, a function, or None.
-            **kwargs: Arguments of the class, if it is named.
-
-        Returns:
-            The object; a function for the name of a function; None for None.
-
-        Raises:
-            ValueError: for an unknown name, and for another type.
-
-        Example:
-            >>> keras.losses.get("MeanSquaredError").name
-            'mean_squared_error'
-            >>> keras.losses.get("mse") is keras.losses.mse
-            True
-        """
+        """An object from None, a name, a config dict {'class_name', 'config'}, a class, or an object (returned as it is)."""
         if identifier is None:
             return None
         if isinstance(identifier, str):
@@ -304,23 +227,7 @@ class Registry:
         )
 
     def deserialize(self, config, custom_objects: Mapping[str, Any] | None = None) -> Any:
-        """An object from what `serialize` returned.
-
-        Args:
-            config: A dict {'class_name', 'config'}, a name, or None.
-            custom_objects: Classes and functions of your own that the configuration names: name -> object.
-
-        Returns:
-            The object; None for None.
-
-        Raises:
-            ValueError: for an unknown name, and for something else than a configuration.
-
-        Example:
-            >>> config = {"class_name": "RepeatVector", "config": {"n": 3}}
-            >>> keras.layers.deserialize(config).n
-            3
-        """
+        """An object from what `serialize` returned."""
         with custom_object_scope(custom_objects or {}):
             if config is None:
                 return None

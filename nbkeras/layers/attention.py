@@ -16,7 +16,8 @@ ScoreMode = Annotated[str, option.choice("dot", "concat")]
 class Attention(Layer):
     """Dot-product attention (Luong et al., 2015): a mean of the values, weighted by how well each key fits the query.
 
-        output = softmax(scores) @ value, scores = query @ key^T
+        scores = query @ key^T
+        output = softmax(scores) @ value
 
     A mask of the value excludes keys; a mask of the query sets outputs to 0.
 
@@ -126,7 +127,8 @@ def _rows(tensor, last: int):
 class AdditiveAttention(Attention):
     """Additive attention (Bahdanau et al., 2015).
 
-        output = softmax(scores) @ value, scores = sum(scale * tanh(query + key)) over the features
+        scores = sum(scale * tanh(query + key)), over the features
+        output = softmax(scores) @ value
 
     A mask of the value excludes keys; a mask of the query sets outputs to 0.
 

@@ -211,9 +211,10 @@ def _like(initializer: Any) -> Any:
 class MultiHeadAttention(_Projected):
     """Attention in several heads with learned projections (Vaswani et al., 2017).
 
-        head_i = softmax(q_i @ k_i^T / sqrt(key_dim)) @ v_i, output = concat(head_1, head_2, ...) @ W + b
+        head_i = softmax(q_i @ k_i^T / sqrt(key_dim)) @ v_i
+        output = concat(head_1, head_2, ...) @ W + b
 
-    where q_i, k_i and v_i are projections of query, key and value. All masks are combined: those of the inputs, `attention_mask`,
+    q_i, k_i and v_i are projections of query, key and value. All masks are combined: those of the inputs, `attention_mask`,
     `use_causal_mask` and `sliding_window`. A query that may attend to no key gets the mean of the values; with dropout,
     `return_attention_scores` or several attention axes it gets 0, as in Keras.
 
