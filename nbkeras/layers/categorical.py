@@ -81,7 +81,7 @@ class CategoryEncoding(Layer):
         sparse: Accepted for scripts of Keras; True is refused.
 
     Call arguments:
-        inputs: Integers, (batch, n).
+        inputs: Integers, (batch, n). A vector is one sample, but for 'one_hot' it is a batch with n = 1.
         count_weights: For 'count': a weight for each integer, in the shape of the inputs; its sum is counted.
 
     Output shape:

@@ -113,7 +113,12 @@ class Lookup(TextInputs, registered=False):
         return self._first_unknown + self.num_oov_indices
 
     def vocabulary_size(self) -> int:
-        """The number of terms, including the tokens for masked and unknown ones."""
+        """The number of indices: the terms, and the tokens for masked and unknown ones.
+
+        Example:
+            >>> layers.StringLookup(vocabulary=["a", "b"]).vocabulary_size()
+            3
+        """
         return self._first_term + len(self._terms)
 
     def get_vocabulary(self, include_special_tokens: bool = True) -> list:
@@ -121,6 +126,10 @@ class Lookup(TextInputs, registered=False):
 
         Args:
             include_special_tokens: Whether these tokens are in the list.
+
+        Example:
+            >>> layers.StringLookup(vocabulary=["a", "b"], mask_token="").get_vocabulary()
+            ['', '[UNK]', 'a', 'b']
         """
         special = [self.mask_token] * self._first_unknown + [self.oov_token] * self.num_oov_indices
         return [*(special if include_special_tokens else []), *self._terms]
@@ -135,6 +144,12 @@ class Lookup(TextInputs, registered=False):
 
         Raises:
             ValueError: for repeated terms, none, or more than `max_tokens`; for weights that do not fit.
+
+        Example:
+            >>> layer = layers.StringLookup()
+            >>> layer.set_vocabulary(["a", "b"])
+            >>> layer(["b", "a"]).numpy()
+            array([2, 1])
         """
         if (idf_weights is not None) != (self.output_mode == "tf_idf"):
             raise ValueError(
@@ -210,6 +225,9 @@ class Lookup(TextInputs, registered=False):
 
     def adapt(self, data, steps: int | None = None) -> None:
         """Learn the vocabulary: the most frequent terms first; of equally frequent ones, the greater first.
+
+        For 'tf_idf' the weight of a term is log(1 + n / (1 + d)), as in Keras, if d of n samples have the term. Unknown terms get
+        the mean weight.
 
         Args:
             data: An array or a list of terms, (samples,) or (samples, n); or batches of these: a generator or a PyDataset.

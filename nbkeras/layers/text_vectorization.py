@@ -151,6 +151,8 @@ class TextVectorization(TextInputs):
     def adapt(self, data, batch_size: int | None = None, steps: int | None = None) -> None:
         """Learn the vocabulary: the most frequent words first; of equally frequent ones, the greater first.
 
+        The weights for 'tf_idf' are those of StringLookup, with texts as samples.
+
         Args:
             data: An array or a list of texts; or batches of these: a generator or a PyDataset.
             batch_size: Accepted and ignored.
