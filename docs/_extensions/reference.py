@@ -113,14 +113,20 @@ def _joined(first: list[str], second: list[str]) -> list[str]:
 
 
 def _docstring(app: "Sphinx", what: str, name: str, item: object, options: object, lines: list[str]) -> None:
-    in_example = False
+    in_example = in_formula = False
+    written: list[str] = []
     for number, line in enumerate(lines):
         entry = re.fullmatch(r"( {4}\*{0,2}\w+) \((.+?)\):(.*)", line)
         if entry:  # Sphinx would take the words of the type for names of classes
             line = lines[number] = f"{entry[1]}: ({entry[2]}){entry[3]}"
         in_example = line.lstrip().startswith((">>>", "...")) or (in_example and bool(line.strip()))
-        if not in_example:
-            lines[number] = as_rest(line)
+        indented = line.startswith("    ")
+        if indented and number > 1 and not lines[number - 1].strip() and lines[number - 2][:1].strip():
+            in_formula = True  # an indented paragraph after one that is not: a formula, whose lines stay as they are
+            written += ["::", ""]
+        in_formula = in_formula and (indented or not line.strip())
+        written.append(line if in_example or in_formula else as_rest(line))
+    lines[:] = written
 
 
 def setup(app: "Sphinx") -> dict:

@@ -58,48 +58,78 @@ class CallHistory:
 
     @property
     def input(self) -> Any:
+        """The symbolic input of the layer's only call. AttributeError without such a call, or with several."""
         return self._single("input").call_inputs
 
     @property
     def output(self) -> Any:
+        """The symbolic output of the layer's only call. AttributeError without such a call, or with several."""
         return self._single("output").outputs
 
     @OverridableProperty
     def input_mask(self) -> Any:
+        """The mask of `input`, or None."""
         return structures.masks(self._single("input mask").call_inputs)
 
     @OverridableProperty
     def output_mask(self) -> Any:
+        """The mask of `output`, or None."""
         return structures.masks(self._single("output mask").outputs)
 
     @OverridableProperty
     def input_shape(self) -> Any:
+        """The shape of the input of all symbolic calls, if they agree; else AttributeError."""
         return self._agreed("input shape", lambda node: structures.shapes(node.call_inputs))
 
     @OverridableProperty
     def output_shape(self) -> Any:
+        """The shape of the output of all symbolic calls, if they agree; else AttributeError."""
         return self._agreed("output shape", lambda node: structures.shapes(node.outputs))
 
     def get_input_at(self, node_index: int) -> Any:
-        """The input of the layer's node_index-th call."""
+        """The input of a symbolic call.
+
+        Args:
+            node_index: The number of the call, from 0.
+        """
         return self._node(node_index, "input").call_inputs
 
     def get_output_at(self, node_index: int) -> Any:
-        """The output of the layer's node_index-th call."""
+        """The output of a symbolic call.
+
+        Args:
+            node_index: The number of the call, from 0.
+        """
         return self._node(node_index, "output").outputs
 
     def get_input_shape_at(self, node_index: int) -> Any:
-        """The shape of the input of the layer's node_index-th call."""
+        """The shape of the input of a symbolic call.
+
+        Args:
+            node_index: The number of the call, from 0.
+        """
         return structures.shapes(self.get_input_at(node_index))
 
     def get_output_shape_at(self, node_index: int) -> Any:
-        """The shape of the output of the layer's node_index-th call."""
+        """The shape of the output of a symbolic call.
+
+        Args:
+            node_index: The number of the call, from 0.
+        """
         return structures.shapes(self.get_output_at(node_index))
 
     def get_input_mask_at(self, node_index: int) -> Any:
-        """The mask of the input of the layer's node_index-th call."""
+        """The mask of the input of a symbolic call, or None.
+
+        Args:
+            node_index: The number of the call, from 0.
+        """
         return structures.masks(self.get_input_at(node_index))
 
     def get_output_mask_at(self, node_index: int) -> Any:
-        """The mask of the output of the layer's node_index-th call."""
+        """The mask of the output of a symbolic call, or None.
+
+        Args:
+            node_index: The number of the call, from 0.
+        """
         return structures.masks(self.get_output_at(node_index))

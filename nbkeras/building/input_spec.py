@@ -8,10 +8,28 @@ from nbkeras.engine import structures
 
 
 class InputSpec(NamedTuple):
-    """The dtype, shape, rank, range of ranks and sizes of axes that a layer expects of an input; None: any.
+    """The dtype, rank and sizes that a layer expects of an input. None of a field stands for any.
 
-    allow_last_axis_squeeze: a last axis of size 1 may be missing or added. name: the key of the input in a dict of inputs.
-    optional: None may be passed.
+    A layer checks its inputs by its attribute `input_spec`, one InputSpec or a list of them.
+
+    Args:
+        dtype: The dtype.
+        shape: The shape with the batch axis, None for any size.
+        ndim: The number of axes.
+        max_ndim: The largest number of axes.
+        min_ndim: The smallest number of axes.
+        axes: Sizes of single axes: axis -> size.
+        allow_last_axis_squeeze: Whether a last axis of size 1 may be missing or added.
+        name: The key of the input in a dict of inputs.
+        optional: Whether None may be passed.
+
+    Example:
+        >>> layer = layers.Dense(2, name="last")
+        >>> layer.build((None, 3))
+        >>> layer.input_spec = layers.InputSpec(ndim=2, axes={-1: 3})
+        >>> layer(np.ones((1, 4)))
+        Traceback (most recent call last):
+        ValueError: input 0 of layer 'last' (Dense) is incompatible with it: expected axis -1 ... size 3, received ...
     """
 
     dtype: Any = None

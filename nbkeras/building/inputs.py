@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nbkeras import config
 from nbkeras.building.graph import Node, SymbolicTensor
 from nbkeras.building.layer import Layer
@@ -11,18 +13,35 @@ from nbkeras.engine.user_errors import entry
 
 
 class InputLayer(Layer):
-    """An input of a functional model; an optional one may be None."""
+    """An input of a functional model, as a layer. `Input` makes one and returns its symbolic tensor.
+
+    Args:
+        shape (a tuple, or None): The shape without the batch axis; None in it for a size that may differ.
+        batch_size (an integer, or None): The size of each batch; None for any.
+        dtype (str, or None): The dtype of the input; None for `config.floatx()`.
+        batch_shape (a tuple, or None): The shape with the batch axis, instead of `shape` and `batch_size`.
+        sparse (False, or None): Accepted for scripts of Keras: tensors are dense.
+        ragged (False, or None): Accepted for scripts of Keras: tensors are dense.
+        optional (bool): Whether the model may be called with None for it.
+
+    Raises:
+        ValueError: without a shape, or with a shape that is given twice.
+
+    Example:
+        >>> layers.InputLayer((28, 28, 1)).output.shape
+        (None, 28, 28, 1)
+    """
 
     def __init__(
         self,
-        shape=None,
-        batch_size=None,
-        dtype=None,
-        name=None,
-        batch_shape=None,
-        sparse=None,
-        ragged=None,
-        optional=False,
+        shape: Any = None,
+        batch_size: int | None = None,
+        dtype: Any = None,
+        name: str | None = None,
+        batch_shape: Any = None,
+        sparse: bool | None = None,
+        ragged: bool | None = None,
+        optional: bool = False,
         **kwargs,
     ):
         if sparse or ragged:
@@ -51,6 +70,7 @@ class InputLayer(Layer):
 
     @property
     def batch_shape(self) -> tuple:
+        """The shape with the batch axis."""
         return self._batch_input_shape  # type: ignore[return-value]
 
     def call(self, inputs):
@@ -63,11 +83,39 @@ class InputLayer(Layer):
 
 @entry
 def Input(  # noqa: N802
-    shape=None, batch_size=None, dtype=None, name=None, batch_shape=None, tensor=None, optional=False, **kwargs
-):
-    """A symbolic input of a functional model: `shape` without the batch axis, or the whole `batch_shape`.
+    shape: tuple | None = None,
+    batch_size: int | None = None,
+    dtype: Any = None,
+    name: str | None = None,
+    batch_shape: tuple | None = None,
+    tensor: Any = None,
+    optional: bool = False,
+    **kwargs,
+) -> SymbolicTensor:
+    """A symbolic input of a functional model: layers that are called on it record what the model computes.
 
-    optional=True: the model may be called with None for it; its layers are then called with None.
+    Args:
+        shape: The shape without the batch axis, a tuple; None in it for a size that may differ.
+        batch_size: The size of each batch; None for any.
+        dtype: The dtype, such as 'int32'; None for `config.floatx()`.
+        name: The name of the input, which is also its key in a dict of inputs.
+        batch_shape: The shape with the batch axis, instead of `shape` and `batch_size`.
+        tensor: Only None: pass data to the model instead.
+        optional: Whether the model may be called with None for it; its layers are then called with None.
+        **kwargs: Further arguments of `InputLayer`.
+
+    Returns:
+        A symbolic tensor.
+
+    Raises:
+        ValueError: without a shape, with a shape that is given twice, or for `tensor`.
+
+    Example:
+        >>> inputs = keras.Input((3,))
+        >>> outputs = layers.Dense(2, kernel_initializer="ones")(inputs)
+        >>> model = keras.Model(inputs, outputs)
+        >>> model(np.ones((1, 3))).numpy()
+        array([[3., 3.]], dtype=float32)
     """
     if tensor is not None:
         raise ValueError("Input(tensor=...) is not offered: pass the array to fit, predict or the model itself")

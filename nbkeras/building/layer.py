@@ -122,12 +122,40 @@ class LayerOptions(CommonOptions, total=False):
 
 
 class Layer(Module, CallHistory):
-    """A callable with weights. Subclasses write `build`, `call`, `compute_output_shape` and `get_config`.
+    """A callable with weights and states: the base of all layers and models.
 
-    name: unique within a model. dtype: of weights and computation, floatx by default. trainable: False freezes it.
-    input_shape (without the batch axis), input_dim (+ input_length), batch_input_shape, batch_size: the shape of the input
-    when the layer is first in a Sequential. weights: initial values, as for `set_weights`. activity_regularizer: of the
-    outputs. autocast: cast float inputs to the layer's dtype.
+    A subclass makes its weights in `build` and computes its output in `call`. It defines `get_config` if its arguments are
+    not all plain values, and `compute_output_shape` if a dry run of `call` is not enough. Layers that are kept in attributes,
+    or in lists, tuples and dicts there, are parts of the layer: their weights and losses are its own.
+
+    The first call builds the layer for the shape of its input. The first layer of a Sequential also takes this shape as an
+    argument: `input_shape=(...)` without the batch axis, `input_dim=n` for (n,), with `input_length=m` for (m, n), or
+    `batch_input_shape=(...)` with the batch axis.
+
+    Args:
+        name (str, or None): A name that is unique in a model; by default one is made from the class.
+        dtype (str, or None): 'float32' or 'float64', of weights and computation; None for `config.floatx()`.
+        trainable (bool): Whether training changes the weights.
+        batch_size (an integer, or None): The size of each batch, beside `input_shape` or `input_dim`; None for any.
+        weights (a list of arrays, or None): Initial values of all weights, in the order of `set_weights`.
+        activity_regularizer (a regularizer, or None): Penalty on the outputs: added to the loss, divided by the batch size.
+        autocast (bool): Whether floating-point inputs are cast to the layer's dtype.
+
+    Raises:
+        TypeError: for an argument that the layer does not have.
+        ValueError: for an argument with a wrong value, and for an input whose shape does not fit.
+
+    Example:
+        >>> class Scale(layers.Layer):
+        ...     def build(self, input_shape):
+        ...         self.factor = self.add_weight(shape=input_shape[-1:], initializer="ones", name="factor")
+        ...     def call(self, inputs):
+        ...         return inputs * self.factor
+        >>> layer = Scale()
+        >>> layer(np.array([[2.0, 3.0]])).numpy()
+        array([[2., 3.]], dtype=float32)
+        >>> [weight.shape for weight in layer.weights]
+        [(2,)]
     """
 
     _passed: tuple[tuple, dict[str, Any]]  # the constructor's arguments
@@ -160,13 +188,13 @@ class Layer(Module, CallHistory):
 
     def __init__(
         self,
-        name=None,
-        dtype=None,
-        trainable=True,
-        batch_size=None,
-        weights=None,
-        activity_regularizer=None,
-        autocast=True,
+        name: str | None = None,
+        dtype: Any = None,
+        trainable: bool = True,
+        batch_size: int | None = None,
+        weights: Any = None,
+        activity_regularizer: Any = None,
+        autocast: bool = True,
         **kwargs,
     ):
         for key in kwargs:
@@ -217,18 +245,45 @@ class Layer(Module, CallHistory):
     # -------------------- methods for subclasses --------------------
 
     def build(self, input_shape) -> None:
-        """Make the weights for an input of this shape (a tuple, or a structure of them).
+        """Make the weights, once, before the first call. Subclasses override it; users seldom call it.
 
-        A layer of several arguments may take their shapes by name: `build(self, query_shape, value_shape)`.
+        A layer whose `call` has several arguments may take their shapes by name: `build(self, query_shape, value_shape)`.
+
+        Args:
+            input_shape: The shape of the input, a tuple with None for unknown sizes; a list or dict of shapes for several inputs.
         """
         self.built = True
 
     def call(self, inputs, *args, **kwargs):
-        """Compute the output from tensors with nbkeras.ops; may take `training` and `mask`."""
+        """Compute the output with nbkeras.ops. Each subclass overrides it.
+
+        Args:
+            inputs: A tensor, or a list or dict of tensors.
+            *args: Further tensors or options.
+            **kwargs: Further tensors or options. A `call` that names `training` gets True in `fit` and False in `predict`; one
+                that names `mask` gets the mask of the inputs.
+
+        Returns:
+            A tensor, or a structure of tensors.
+
+        Raises:
+            NotImplementedError: if the subclass does not define it.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define call(self, inputs)")
 
     def compute_output_shape(self, input_shape) -> Any:
-        """The shape of the output for a shape of the input; the default is a dry run of `call`."""
+        """The shape of the output for a shape of the input; the default is a dry run of `call`, which builds the layer.
+
+        Args:
+            input_shape: The shape with the batch axis, None for unknown sizes; a list or dict of shapes for several inputs.
+
+        Returns:
+            A tuple, or a structure of tuples.
+
+        Example:
+            >>> layers.Dense(4).compute_output_shape((None, 3))
+            (None, 4)
+        """
         if behaviour.current.own_layers_keep_shape:
             asking = next(cls for cls in type(self).__mro__ if "compute_output_shape" in vars(cls))
             if not asking.__module__.startswith("nbkeras."):
@@ -238,14 +293,29 @@ class Layer(Module, CallHistory):
         return structures.shapes(graph.infer(self._plain_call, (inputs,), {}))
 
     def compute_mask(self, inputs, mask=None) -> Any:
-        """The mask of the output: the input's mask for layers with `supports_masking`, else None."""
+        """The mask of the output: the input's mask for layers with `supports_masking`, else None.
+
+        Args:
+            inputs: The inputs of the call.
+            mask: Their masks, in the same structure; None for no mask.
+        """
         return mask if self.supports_masking else None
 
     def get_config(self) -> dict[str, Any]:
         """The configuration from which `from_config` makes this layer again, without its weights.
 
-        It has the options that the signature declares (engine/option.py). A subclass with other arguments adds them; if it
-        declares nothing and does not override this, they are those it was called with.
+        The configuration has `name`, `trainable`, `dtype` and the options that the class declares. A subclass of your own
+        adds its arguments; without a `get_config` of its own, its configuration has the arguments with which it was made.
+
+        Returns:
+            A dict of values that JSON can write.
+
+        Raises:
+            NotImplementedError: for a class without `get_config` that was made with an argument that is not a plain value.
+
+        Example:
+            >>> layers.RepeatVector(3, name="again").get_config()
+            {'name': 'again', 'trainable': True, 'dtype': 'float32', 'n': 3}
         """
         values: dict[str, Any] = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype}
         if self.activity_regularizer is not None:
@@ -285,16 +355,30 @@ class Layer(Module, CallHistory):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None):
-        """A layer from what `get_config` returned; custom_objects: classes and functions of your own, by name."""
+        """A layer from what `get_config` returned, with new weights.
+
+        Args:
+            config: The configuration.
+            custom_objects: Classes and functions of your own that the configuration names: name -> object.
+
+        Example:
+            >>> config = layers.Dense(4, activation="relu").get_config()
+            >>> layers.Dense.from_config(config).units
+            4
+        """
         with custom_object_scope(custom_objects or {}):
             return cls(**config)
 
     def get_build_config(self) -> dict[str, Any] | None:
-        """The shapes for which the layer was built, from which `build_from_config` makes the weights again."""
+        """The shapes for which the layer was built, from which `build_from_config` makes the weights again; None before."""
         return None if self.build_shapes is None else {"input_shape": self.build_shapes}
 
     def build_from_config(self, config: dict[str, Any]) -> None:
-        """Make the weights for a result of `get_build_config`, whose tuples JSON may have turned into lists."""
+        """Make the weights for a result of `get_build_config`; a layer that is built stays as it is.
+
+        Args:
+            config: The result; its tuples may have become lists in a JSON file.
+        """
         shape = config.get("input_shape")
         if shape is not None and not self.built:
             self.build(structures.map_shapes(tuple, shape))
@@ -498,7 +582,16 @@ class Layer(Module, CallHistory):
         return outputs
 
     def compute_output_spec(self, *args, **kwargs) -> Any:
-        """Symbolic outputs for symbolic inputs, without computing; layers may override this."""
+        """Symbolic outputs, with shape and dtype, for symbolic inputs; nothing is computed.
+
+        Args:
+            *args: The arguments of `call`, with symbolic tensors.
+            **kwargs: Keywords of `call`.
+
+        Example:
+            >>> layers.Dense(4).compute_output_spec(keras.Input((3,))).shape
+            (None, 4)
+        """
         if (
             type(self).compute_output_shape is not Layer.compute_output_shape
             and len(args) == 1

@@ -37,9 +37,38 @@ class Module(Observed):
         self._losses: list[Tensor] = []
 
     def add_weight(
-        self, shape=None, initializer=None, dtype=None, trainable=True, regularizer=None, constraint=None, name=None
+        self,
+        shape: Any = None,
+        initializer: Any = None,
+        dtype: Any = None,
+        trainable: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+        name: str | None = None,
     ) -> Variable:
-        """Make a Variable that is saved, and updated in training; a non-trainable one is written by the layer itself."""
+        """Make a Variable that is saved with the layer; training updates it if it is trainable. Call it in `build`.
+
+        Args:
+            shape: A tuple of sizes, or an integer; None for a scalar.
+            initializer: A name, an object or a function of (shape, dtype); None for 'glorot_uniform', or zeros for integers.
+            dtype: The dtype; None for the layer's.
+            trainable: Whether training updates it. The layer itself may write one that is not trainable, with `assign`.
+            regularizer: A name, an object or a function of the weight: a penalty that is added to the loss.
+            constraint: A name, an object or a function of the weight: its result replaces the weight after each update.
+            name: The last part of the weight's path.
+
+        Returns:
+            The Variable.
+
+        Raises:
+            ValueError: for a shape with unknown sizes.
+
+        Example:
+            >>> layer = keras.layers.Layer()
+            >>> layer.add_weight(shape=(2, 3), initializer="ones", name="kernel").numpy()
+            array([[1., 1., 1.],
+                   [1., 1., 1.]], dtype=float32)
+        """
         if isinstance(shape, str):
             raise TypeError(f"add_weight takes the shape first: write add_weight(name={shape!r}, shape=...)")
         dtype = np.dtype(dtype or self.dtype)
@@ -66,18 +95,38 @@ class Module(Observed):
         return load_budget.is_unfilled() and not own
 
     def add_variable(self, shape, initializer, dtype=None, trainable=True, autocast=True, **options) -> Variable:
-        """`add_weight` in Keras 3's order; autocast has no meaning here."""
+        """Make a weight: `add_weight` with the order of Keras 3's arguments.
+
+        Args:
+            shape: A tuple of sizes.
+            initializer: A name, an object or a function of (shape, dtype).
+            dtype: The dtype; None for the layer's.
+            trainable: Whether training updates it.
+            autocast: Accepted and ignored.
+            **options: `regularizer`, `constraint` and `name` of `add_weight`.
+        """
         return self.add_weight(shape, initializer, dtype, trainable, **options)
 
     def add_state(self, shape, dtype=None, name: str = "state", value=0) -> Variable:
-        """Make a Variable that the layer writes and that is not a weight: a recurrent state, a counter."""
+        """Make a Variable that the layer writes and that is not a weight: a recurrent state, a counter. It is not in `weights`.
+
+        Args:
+            shape: A tuple of sizes.
+            dtype: The dtype; None for the layer's.
+            name: The name of the Variable.
+            value: The number that fills it at the start.
+        """
         self._take_room(tuple(shape) if isinstance(shape, list | tuple) else (shape,), dtype or self.dtype)
         variable = Variable(np.full(shape, value, dtype or self.dtype), name=name, trainable=False)
         self._states.append(variable)
         return variable
 
     def add_seed_generator(self, seed=None) -> SeedGenerator:
-        """A source of seeds for the random ops of the layer's `call`; its state is one of the layer's."""
+        """A source of random numbers for the layer's `call`: pass it as `seed` to functions of `nbkeras.random`.
+
+        Args:
+            seed: An integer for the same numbers in each run; None for one from the global seed.
+        """
         generator = SeedGenerator(seed)
         self._states.append(generator.state)
         return generator
@@ -87,15 +136,33 @@ class Module(Observed):
         load_budget.take(size, f"layer {self.name!r} is described with an array of shape {shape}, which")
 
     def add_loss(self, loss) -> None:
-        """Add a scalar (or a tensor, summed) to what training minimises; call it in `call`."""
+        """Add to the loss that training minimises. Call it in `call`, each time anew.
+
+        Args:
+            loss: A scalar tensor, one of any shape (its elements are summed), or a list of these.
+
+        Example:
+            >>> class Bound(layers.Layer):
+            ...     def call(self, inputs):
+            ...         self.add_loss(0.5 * ops.sum(inputs))
+            ...         return inputs
+            >>> layer = Bound()
+            >>> outputs = layer(np.ones((2, 3)))
+            >>> [float(loss) for loss in layer.losses]
+            [3.0]
+        """
         for each in loss if isinstance(loss, list | tuple) else [loss]:
             self._losses.append(as_tensor(each))
 
     def add_metric(self, value, name: str | None = None, aggregation: str | None = "mean") -> None:
-        """Report a value under a name, as the mean over batches; call it in `call`. From Keras 2.
+        """Report a value under a name, as the mean over the batches of an epoch; call it in `call`. From Keras 2.
 
-        A metric in an attribute already reports its own values: `self.add_metric(self.mean(x), name=...)` of such a metric
-        changes nothing.
+        If an attribute of the layer is a metric of this name, that metric reports its own values, and this call changes nothing.
+
+        Args:
+            value: A tensor.
+            name: The name in logs and in the history.
+            aggregation: Accepted and ignored: it is the mean.
         """
         if not name:
             raise ValueError(f"add_metric in {self.name!r} needs a name to report the value under: name=...")
@@ -151,6 +218,7 @@ class Module(Observed):
 
     @property
     def weights(self) -> list[Variable]:
+        """All weights of this layer and of the layers in it, each once: Variables. Trainable ones of a layer come first."""
         return list(dict.fromkeys(v for layer in self._all_layers() for v in layer._own_weights()))
 
     variables = weights
@@ -167,6 +235,7 @@ class Module(Observed):
 
     @property
     def non_trainable_weights(self) -> list[Variable]:
+        """The weights that training does not update."""
         trained = {id(v) for v in self.trainable_weights}
         return [v for v in self.weights if id(v) not in trained]
 
@@ -179,6 +248,7 @@ class Module(Observed):
 
     @property
     def trainable(self) -> bool:
+        """Whether training updates the weights. Setting it sets all layers below too; compile again for training to follow."""
         return self._trainable
 
     @trainable.setter
@@ -195,13 +265,26 @@ class Module(Observed):
         tensor.outdate(*changed)
 
     def get_weights(self) -> list[np.ndarray]:
-        """Copies of all weights, in the order of `weights`."""
+        """Copies of all weights, NumPy arrays in the order of `weights`.
+
+        Example:
+            >>> layer = keras.layers.Dense(2, kernel_initializer="ones")
+            >>> layer.build((None, 3))
+            >>> [array.shape for array in layer.get_weights()]
+            [(3, 2), (2,)]
+        """
         return [v.numpy() for v in self.weights]
 
     def set_weights(self, weights) -> None:
         """Write all weights in place, in the order of `weights`; all are checked before any is written.
 
         Other threads may predict at the same time: a prediction uses all of the old weights or all of the new ones.
+
+        Args:
+            weights: A list of arrays, as `get_weights` returns it.
+
+        Raises:
+            ValueError: for another number of arrays, or for an array of another shape.
         """
         own, arrays = self.weights, [np.asarray(dlpack.on_host(w)) for w in weights]
         if len(own) != len(arrays):
@@ -217,19 +300,40 @@ class Module(Observed):
         tensor.assign_all(zip(own, arrays, strict=True))
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
-        """Write this layer's own weights, without its sublayers', to its part of a file: '0', '1', ... -> array."""
+        """Write this layer's own weights, without those of the layers in it, to its part of a file: '0', '1', ... -> array.
+
+        Args:
+            store: A dict-like object that takes arrays by name.
+        """
         for number, variable in enumerate(self._own_weights()):
             store[str(number)] = variable.numpy()
 
     def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
-        """Read this layer's own weights as `save_own_variables` wrote them."""
+        """Read this layer's own weights as `save_own_variables` wrote them.
+
+        Args:
+            store: A dict-like object with arrays by name.
+
+        Raises:
+            ValueError: for a store with another number of arrays.
+        """
         own = self._own_weights()
         if len(store) != len(own):
             raise ValueError(f"layer {self.name!r} has {len(own)} weights of its own, the file {len(store)}")
         tensor.assign_all([(variable, store[str(number)]) for number, variable in enumerate(own)])
 
     def count_params(self) -> int:
-        """The number of elements of all weights."""
+        """The number of elements of all weights.
+
+        Raises:
+            ValueError: for a layer that is not built yet.
+
+        Example:
+            >>> layer = keras.layers.Dense(2)
+            >>> layer.build((None, 3))
+            >>> layer.count_params()  # 3 * 2 of the kernel, 2 of the bias
+            8
+        """
         if not self.built and not self.weights:
             raise ValueError(f"layer {self.name!r} is not built yet: call it, or give the model an input shape")
         return sum(v.size for v in self.weights)

@@ -133,7 +133,7 @@ def arguments(cls: type) -> Iterator[tuple[str, str, str]]:
     kinds = option.of_class(cls)
     for name, parameter in _parameters(cls).items():
         given_type, meaning = meanings.get(name, ("", COMMON.get(name, "")))
-        words = given_type or (kinds[name].kind.words if name in kinds else "") or _annotated(parameter)
+        words = given_type or (kinds[name].kind.words if name in kinds else _annotated(parameter))
         default = "" if parameter.default is parameter.empty else f"default {parameter.default!r}"
         yield name, "; ".join(part for part in (words, default) if part), meaning
 

@@ -117,7 +117,7 @@ def _layers(item: Any, what: str, value: Any) -> Any:
     return of_kind("layer").deserialize(value) if isinstance(value, dict) else value
 
 
-Anything = Annotated[Any, Kind(lambda item, what, value: value, "any value")]
+Anything = Annotated[Any, Kind(lambda item, what, value: value, "")]  # the class's docstring says what it takes
 Size = Annotated[int, kind(size_of, "a positive integer")]
 Integer = Annotated[int, kind(_integer, "an integer")]
 Integers = Annotated[Any, kind(_integers, "a tuple of integers")]

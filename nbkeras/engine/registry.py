@@ -285,7 +285,22 @@ class Registry:
         return cls.from_config(config["config"]) if hasattr(cls, "from_config") else cls(**config["config"])
 
     def serialize(self, item) -> Any:
-        """None, a name (built-in functions), or Keras 3's {'module', 'class_name', 'config', 'registered_name'}."""
+        """The configuration of an object, from which `deserialize` makes it again, without weights.
+
+        Args:
+            item: An object with `get_config`, a function, a name, or None.
+
+        Returns:
+            A dict {'module', 'class_name', 'config', 'registered_name'}, as Keras 3 writes it; a name for a built-in function.
+
+        Raises:
+            TypeError: for an object without `get_config`.
+
+        Example:
+            >>> config = keras.layers.serialize(keras.layers.RepeatVector(3, name="again"))
+            >>> config["class_name"], config["config"]["n"]
+            ('RepeatVector', 3)
+        """
         if item is None or isinstance(item, str):
             return item
         if hasattr(item, "get_config"):

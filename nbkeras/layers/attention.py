@@ -14,11 +14,42 @@ ScoreMode = Annotated[str, option.choice("dot", "concat")]
 
 
 class Attention(Layer):
-    """softmax(scores of query and key) @ value for inputs [query, value] or [query, value, key]; key defaults to value.
+    """Dot-product attention (Luong et al., 2015): a mean of the values, weighted by how well each key fits the query.
 
-    Shapes: (..., t, n), (..., s, m), (..., s, n) -> (..., t, m); with return_attention_scores also the weights (..., t, s).
-    score_mode 'dot': query @ key; 'concat': a learned weight times the sum of tanh(query + key).
-    use_scale: a learned factor. A mask of the value excludes keys; a mask of the query sets outputs to 0. dropout: of weights.
+        scores = query @ key^T
+        output = softmax(scores) @ value
+
+    A mask of the value excludes keys; a mask of the query sets outputs to 0.
+
+    Args:
+        use_scale: Whether scores are multiplied by a learned number.
+        score_mode: 'dot', or 'concat' for scores w * sum(tanh(query + key)) with a learned number w.
+        dropout: The fraction of the weights that is set to 0 in training.
+
+    Call arguments:
+        inputs: A list [query, value] or [query, value, key]; the key is the value by default.
+        mask: A list of the bool masks of query (..., t) and value (..., s); each may be None.
+        training: Whether dropout is active.
+        return_attention_scores: Whether the weights are returned too.
+        use_causal_mask: Whether a query attends only to keys at its own step and before.
+
+    Input shape:
+        Query (..., t, n), value (..., s, m), key (..., s, n).
+
+    Output shape:
+        (..., t, m); with `return_attention_scores` a tuple of this and the weights (..., t, s).
+
+    Raises:
+        ValueError: for inputs that are not a list of two or three.
+
+    Example:
+        >>> query, value = np.ones((1, 2, 3)), np.ones((1, 4, 3))
+        >>> output, weights = layers.Attention()([query, value], return_attention_scores=True)
+        >>> output.shape
+        (1, 2, 3)
+        >>> weights.numpy()
+        array([[[0.25, 0.25, 0.25, 0.25],
+                [0.25, 0.25, 0.25, 0.25]]], dtype=float32)
     """
 
     supports_masking = True
@@ -79,7 +110,12 @@ class Attention(Layer):
         return (outputs, weights) if return_attention_scores else outputs
 
     def compute_mask(self, inputs, mask=None):
-        """The mask of the query."""
+        """The mask of the query.
+
+        Args:
+            inputs: The list of inputs.
+            mask: The list of their masks, or None.
+        """
         return None if mask is None else mask[0]
 
 
@@ -95,7 +131,37 @@ class SeedOptions(LayerOptions, total=False):
 
 
 class AdditiveAttention(Attention):
-    """Attention by scores sum(scale * tanh(query + key)), with a learned scale (features,) unless use_scale is False."""
+    """Additive attention (Bahdanau et al., 2015).
+
+        scores = sum(scale * tanh(query + key)), over the features
+        output = softmax(scores) @ value
+
+    A mask of the value excludes keys; a mask of the query sets outputs to 0.
+
+    Args:
+        use_scale: Whether there is a learned scale, of shape (features,); else it is 1.
+        dropout: The fraction of the weights that is set to 0 in training.
+
+    Call arguments:
+        inputs: A list [query, value] or [query, value, key]; the key is the value by default.
+        mask: A list of the bool masks of query (..., t) and value (..., s); each may be None.
+        training: Whether dropout is active.
+        return_attention_scores: Whether the weights are returned too.
+        use_causal_mask: Whether a query attends only to keys at its own step and before.
+
+    Input shape:
+        Query (..., t, n), value (..., s, m), key (..., s, n).
+
+    Output shape:
+        (..., t, m); with `return_attention_scores` a tuple of this and the weights (..., t, s).
+
+    Raises:
+        ValueError: for inputs that are not a list of two or three.
+
+    Example:
+        >>> layers.AdditiveAttention()([np.ones((1, 2, 3)), np.ones((1, 4, 3))]).shape
+        (1, 2, 3)
+    """
 
     _left_out = ("score_mode",)
 

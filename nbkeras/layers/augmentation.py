@@ -51,7 +51,13 @@ class RandomImages(Images, registered=False):
         self.seed_generator = self.add_seed_generator(seed)
 
     def draw(self, images, low: float, high: float):
-        """Uniform random numbers, one per image: shape (batch, 1, 1, 1)."""
+        """Uniform random numbers, one for each image: shape (batch, 1, 1, 1).
+
+        Args:
+            images: The batch.
+            low: The smallest number.
+            high: The limit, which is not reached.
+        """
         return random.uniform((images.shape[0], 1, 1, 1), low, high, self.dtype, self.seed_generator)
 
     def call(self, inputs, training=None):
@@ -60,7 +66,24 @@ class RandomImages(Images, registered=False):
 
 
 class RandomFlip(RandomImages):
-    """Mirrors each image with probability 1/2; mode: 'horizontal', 'vertical' or 'horizontal_and_vertical' (both at once)."""
+    """Mirrors each image with a probability of 1/2.
+
+    Args:
+        mode: The axes that are mirrored; 'horizontal_and_vertical' mirrors both at once, or none.
+
+    Call arguments:
+        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
+        training: Whether to change the images; else they are only cast. True by default where no model sets it.
+
+    Output shape:
+        That of the inputs, in the layer's dtype.
+
+    Example:
+        >>> image = np.array([[[1.0], [2.0]]])  # one row
+        >>> flipped = layers.RandomFlip("horizontal")(np.stack([image] * 6))
+        >>> flipped.numpy()[:, 0, :, 0].tolist()
+        [[2.0, 1.0], [1.0, 2.0], [1.0, 2.0], [1.0, 2.0], [1.0, 2.0], [1.0, 2.0]]
+    """
 
     def __init__(
         self, mode: FlipMode = "horizontal_and_vertical", seed=None, data_format=None, **kwargs: Unpack[LayerOptions]
@@ -74,9 +97,20 @@ class RandomFlip(RandomImages):
 
 
 class RandomCrop(RandomImages):
-    """Crops images to (height, width) at a random position, the same for all images of a batch.
+    """Crops images at a random position, which is the same for all images of a batch.
 
-    Images that are not larger, and all images in inference, are cropped at the centre.
+    Images that are not larger, and all images outside training, are cropped at the centre, as CenterCrop does.
+
+    Call arguments:
+        inputs: An image (rows, columns, channels), or a batch of images; channels first for 'channels_first'.
+        training: Whether the position is random. True by default where no model sets it.
+
+    Output shape:
+        (height, width, channels), or a batch of these, in the layer's dtype.
+
+    Example:
+        >>> layers.RandomCrop(2, 2)(np.ones((4, 3, 3, 1))).shape
+        (4, 2, 2, 1)
     """
 
     def __init__(
@@ -113,7 +147,17 @@ class _Moved(RandomImages):
         option.keep(self, locals())
 
     def move(self, images, a0, a1, a2, b0, b1, b2):
-        """The images whose pixel (x, y) comes from (a0 x + a1 y + a2, b0 x + b1 y + b2); numbers (batch, 1, 1, 1) or one."""
+        """The images whose pixel (x, y) comes from (a0 x + a1 y + a2, b0 x + b1 y + b2).
+
+        Args:
+            images: The batch.
+            a0: A number, or one for each image, of shape (batch, 1, 1, 1), as the others.
+            a1: See above.
+            a2: See above.
+            b0: See above.
+            b1: See above.
+            b2: See above.
+        """
         count = images.shape[0]
         columns = [
             ops.reshape(ops.broadcast_to(ops.cast(number, self.dtype), (count, 1, 1, 1)), (count, 1))
@@ -132,7 +176,28 @@ class MovedOptions(LayerOptions, total=False):
 
 
 class RandomTranslation(_Moved):
-    """Moves images down and right by fractions of their size; each factor is f, for a range of -f to f, or a pair."""
+    """Moves each image down and right by random fractions of its height and width.
+
+    Args:
+        height_factor (a number from -1 to 1, or two): The fraction for down, negative for up: f for numbers from -f to f, or
+            (lowest, highest).
+        width_factor (a number from -1 to 1, or two): The fraction for right, negative for left, likewise.
+
+    Call arguments:
+        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
+        training: Whether to change the images; else they are only cast. True by default where no model sets it.
+
+    Output shape:
+        That of the inputs, in the layer's dtype.
+
+    Example:
+        >>> image = np.arange(9.0).reshape((3, 3, 1))
+        >>> layer = layers.RandomTranslation(height_factor=(1 / 3, 1 / 3), width_factor=0.0, fill_mode="constant")
+        >>> layer(image).numpy()[:, :, 0].round()
+        array([[0., 0., 0.],
+               [0., 1., 2.],
+               [3., 4., 5.]], dtype=float32)
+    """
 
     def __init__(
         self,
@@ -154,7 +219,24 @@ class RandomTranslation(_Moved):
 
 
 class RandomRotation(_Moved):
-    """Rotates images about their centre, counter-clockwise, by a fraction of a full turn: f, for -f to f, or a pair."""
+    """Rotates each image about its centre by a random angle.
+
+    Args:
+        factor: The angle, counter-clockwise, as a fraction of a full turn: f for numbers from -f to f, or (lowest, highest).
+
+    Call arguments:
+        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
+        training: Whether to change the images; else they are only cast. True by default where no model sets it.
+
+    Output shape:
+        That of the inputs, in the layer's dtype.
+
+    Example:
+        >>> image = np.array([[1.0, 2.0], [3.0, 4.0]]).reshape((2, 2, 1))
+        >>> layers.RandomRotation((0.25, 0.25))(image).numpy()[:, :, 0].round()
+        array([[2., 4.],
+               [1., 3.]], dtype=float32)
+    """
 
     def __init__(self, factor: Factor, fill_mode="reflect", interpolation="bilinear", **kwargs: Unpack[MovedOptions]):
         super().__init__(fill_mode, interpolation, **kwargs)
@@ -170,7 +252,28 @@ class RandomRotation(_Moved):
 
 
 class RandomZoom(_Moved):
-    """Zooms in (factors below 0) or out (above 0); width_factor None: the same zoom as the height, so that the ratio is kept."""
+    """Zooms each image in (factors below 0) or out (above 0) by a random factor.
+
+    Args:
+        height_factor (a number from -1 to 1, or two): f for numbers from -f to f, or (lowest, highest): -0.5 shows half of the
+            rows, 1 shows twice as many.
+        width_factor (a number from -1 to 1, or two, or None): The same for columns; None for the number of the rows.
+
+    Call arguments:
+        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
+        training: Whether to change the images; else they are only cast. True by default where no model sets it.
+
+    Output shape:
+        That of the inputs, in the layer's dtype.
+
+    Example:
+        >>> image = np.arange(16.0).reshape((4, 4, 1))
+        >>> layers.RandomZoom((-0.5, -0.5), interpolation="nearest")(image).numpy()[:, :, 0]
+        array([[ 5.,  5.,  6.,  6.],
+               [ 5.,  5.,  6.,  6.],
+               [ 9.,  9., 10., 10.],
+               [ 9.,  9., 10., 10.]], dtype=float32)
+    """
 
     def __init__(
         self,
@@ -195,7 +298,25 @@ class RandomZoom(_Moved):
 
 
 class RandomShear(_Moved):
-    """Shears rows by x_factor and columns by y_factor, in a random direction; each factor is f, for 0 to f, or a pair."""
+    """Shears each image: rows move by their distance from the top, columns by their distance from the left, times random factors.
+
+    The direction is random, one for both.
+
+    Args:
+        x_factor (a number from 0 to 1, or two): The factor for rows: f for numbers from 0 to f, or (lowest, highest).
+        y_factor (a number from 0 to 1, or two): The factor for columns, likewise.
+
+    Call arguments:
+        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
+        training: Whether to change the images; else they are only cast. True by default where no model sets it.
+
+    Output shape:
+        That of the inputs, in the layer's dtype.
+
+    Example:
+        >>> layers.RandomShear(x_factor=0.3)(np.ones((2, 4, 4, 1))).shape
+        (2, 4, 4, 1)
+    """
 
     def __init__(
         self,
@@ -217,9 +338,26 @@ class RandomShear(_Moved):
 
 
 class RandomErasing(RandomImages):
-    """Fills a rectangle of each image, with a probability drawn from factor; each side is the square root of a number from scale.
+    """Fills a random rectangle of each image (Zhong et al., 2017).
 
-    fill_value: a number, one number per channel, or None for noise; clipped to value_range. Zhong et al., 2017.
+    Args:
+        factor: The probability for an image, itself drawn at random: f for numbers from 0 to f, or (lowest, highest); (1, 1)
+            erases always.
+        scale: Each side of the rectangle is sqrt(s) times that of the image, with a random s for each: b for s from 0 to b, or
+            (lowest, highest).
+        fill_value (a number, one for each channel, or None): The new value; None for noise. It is clipped to `value_range`.
+
+    Call arguments:
+        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
+        training: Whether to change the images; else they are only cast. True by default where no model sets it.
+
+    Output shape:
+        That of the inputs, in the layer's dtype.
+
+    Example:
+        >>> layer = layers.RandomErasing((1.0, 1.0), scale=(0.25, 0.25), fill_value=0.0)  # half of each side
+        >>> float(np.sum(layer(np.ones((4, 4, 1)))))
+        12.0
     """
 
     def __init__(

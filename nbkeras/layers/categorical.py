@@ -72,9 +72,34 @@ class TextInputs(Layer, registered=False):
 
 
 class CategoryEncoding(Layer):
-    """Encodes integers below num_tokens as indicators: output_mode 'multi_hot', 'one_hot' or 'count' (takes count_weights).
+    """Indicators of categories, which are integers from 0 to num_tokens - 1. Other integers are ignored.
 
-    Shapes: (batch, n) -> (batch, num_tokens); 'one_hot' keeps n unless it is 1. Numbers out of range are ignored.
+    Args:
+        num_tokens: The number of categories.
+        output_mode ('multi_hot', 'one_hot' or 'count'): 'one_hot': an indicator for each integer; 'multi_hot': 1 for each
+            category that occurs in the sample; 'count': how often it occurs.
+        sparse: Accepted for scripts of Keras; True is refused.
+
+    Call arguments:
+        inputs: Integers, (batch, n). A vector is one sample, but for 'one_hot' it is a batch with n = 1.
+        count_weights: For 'count': a weight for each integer, in the shape of the inputs; its sum is counted.
+
+    Output shape:
+        (batch, num_tokens); for 'one_hot' (batch, n, num_tokens), without the axis n if it is 1. The layer's dtype.
+
+    Raises:
+        ValueError: for `count_weights` in another mode.
+
+    Example:
+        >>> layers.CategoryEncoding(4)(np.array([[0, 1], [1, 1]])).numpy()
+        array([[1., 1., 0., 0.],
+               [0., 1., 0., 0.]], dtype=float32)
+        >>> layers.CategoryEncoding(4, output_mode="count")(np.array([[0, 1], [1, 1]])).numpy()
+        array([[1., 1., 0., 0.],
+               [0., 2., 0., 0.]], dtype=float32)
+        >>> layers.CategoryEncoding(3, output_mode="one_hot")(np.array([2, 0])).numpy()
+        array([[0., 0., 1.],
+               [1., 0., 0.]], dtype=float32)
     """
 
     input_dtype = "int32"

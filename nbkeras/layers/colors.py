@@ -24,7 +24,11 @@ FactorInLimits = Annotated[Any, option.Kind(_in_limits, "a number within the lay
 
 
 class RandomColors(RandomImages, registered=False):
-    """Base of the colour layers: value_range, and a factor within limits from which one number per image is drawn."""
+    """Base of the colour layers: value_range, and a factor within limits from which one number per image is drawn.
+
+    Args:
+        factor: The number for an image, drawn at random: f for numbers from 0 to f, or (lowest, highest).
+    """
 
     limits = (0.0, 1.0)
 
@@ -40,11 +44,21 @@ class RandomColors(RandomImages, registered=False):
         option.keep(self, locals())
 
     def in_range(self, images):
-        """Images with their values clipped to value_range."""
+        """Images with their values clipped to value_range.
+
+        Args:
+            images: The batch.
+        """
         return ops.clip(images, *self.value_range)
 
     def scaled(self, images, source: tuple, target: tuple):
-        """Images with their values mapped linearly from one range to another."""
+        """Images with their values mapped linearly from one range to another.
+
+        Args:
+            images: The batch.
+            source: The range of the values, (lowest, highest).
+            target: The new range.
+        """
         if tuple(source) == tuple(target):
             return images
         factor = (target[1] - target[0]) / (source[1] - source[0])
@@ -52,7 +66,23 @@ class RandomColors(RandomImages, registered=False):
 
 
 class RandomBrightness(RandomColors):
-    """Adds a number from factor times the width of value_range. factor: f up to 1, for -f to f, or a pair."""
+    """Adds a random number to all pixels of each image, and clips to `value_range`.
+
+    Args:
+        factor (a number from -1 to 1, or two): The number as a fraction of the width of `value_range`: f for numbers from -f to
+            f, or (lowest, highest).
+
+    Call arguments:
+        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
+        training: Whether to change the images; else they are only cast. True by default where no model sets it.
+
+    Output shape:
+        That of the inputs, in the layer's dtype.
+
+    Example:
+        >>> layers.RandomBrightness((0.5, 0.5))(np.array([[[0.0, 100.0, 200.0]]])).numpy()
+        array([[[127.5, 227.5, 255. ]]], dtype=float32)
+    """
 
     limits = (-1.0, 1.0)
 
@@ -62,7 +92,23 @@ class RandomBrightness(RandomColors):
 
 
 class RandomContrast(RandomColors):
-    """Multiplies differences from a channel's mean by 1 - lower to 1 + upper of factor; f stands for (0, f), as in Keras."""
+    """Multiplies the differences from each channel's mean by a random number for each image, and clips to `value_range`.
+
+    Args:
+        factor (a number from 0 to 1, or two): (lower, upper) for numbers from 1 - lower to 1 + upper; f stands for (0, f), as in
+            Keras.
+
+    Call arguments:
+        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
+        training: Whether to change the images; else they are only cast. True by default where no model sets it.
+
+    Output shape:
+        That of the inputs, in the layer's dtype.
+
+    Example:
+        >>> layers.RandomContrast((0.0, 0.5))(np.ones((2, 4, 4, 3))).shape
+        (2, 4, 4, 3)
+    """
 
     def change(self, images):
         factor = self.draw(images, 1 - self.factor[0], 1 + self.factor[1])
@@ -71,7 +117,23 @@ class RandomContrast(RandomColors):
 
 
 class RandomColorDegeneration(RandomColors):
-    """Blends RGB images with their grayscale version by a number from factor; 1 removes all colour."""
+    """Blends each RGB image with its grayscale version.
+
+    Args:
+        factor (a number from 0 to 1, or two): The part of the gray image: f for numbers from 0 to f, or (lowest, highest); 1
+            removes all colour.
+
+    Call arguments:
+        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
+        training: Whether to change the images; else they are only cast. True by default where no model sets it.
+
+    Output shape:
+        That of the inputs, in the layer's dtype.
+
+    Example:
+        >>> layers.RandomColorDegeneration((1.0, 1.0))(np.array([[[100.0, 50.0, 0.0]]])).numpy().round(2)
+        array([[[59.24, 59.24, 59.24]]], dtype=float32)
+    """
 
     def change(self, images):
         gray = ops.image.rgb_to_grayscale(images, data_format="channels_last")
@@ -79,7 +141,23 @@ class RandomColorDegeneration(RandomColors):
 
 
 class RandomInvert(RandomColors):
-    """Inverts pixel values within value_range, with a probability drawn from factor."""
+    """Turns pixels x of an image into value_range[1] - x, with a random probability.
+
+    Args:
+        factor (a number from 0 to 1, or two): The probability for an image, itself drawn at random: f for numbers from 0 to f,
+            or (lowest, highest); (1, 1) inverts always.
+
+    Call arguments:
+        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
+        training: Whether to change the images; else they are only cast. True by default where no model sets it.
+
+    Output shape:
+        That of the inputs, in the layer's dtype.
+
+    Example:
+        >>> layers.RandomInvert((1.0, 1.0))(np.array([[[100.0, 50.0, 0.0]]])).numpy()
+        array([[[155., 205., 255.]]], dtype=float32)
+    """
 
     def __init__(self, factor=1.0, value_range=(0, 255), seed=None, data_format=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(factor, value_range, seed, data_format, **kwargs)
@@ -91,7 +169,27 @@ class RandomInvert(RandomColors):
 
 
 class RandomSaturation(RandomColors):
-    """Multiplies saturation by f / (1 - f), f drawn from factor: 0.5 changes nothing, 0 removes all colour."""
+    """Multiplies the saturation of each RGB image by f / (1 - f), with a random f.
+
+    As in Keras, saturations are clipped to `value_range`, though they are from 0 to 1: with (0, 255) and f above 0.5, pixels
+    may leave the range.
+
+    Args:
+        factor (a number from 0 to 1, or two): f: a number b for f from 0 to b, or (lowest, highest); 0.5 changes nothing, 0
+            removes all colour.
+
+    Call arguments:
+        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
+        training: Whether to change the images; else they are only cast. True by default where no model sets it.
+
+    Output shape:
+        That of the inputs, in the layer's dtype.
+
+    Example:
+        >>> layer = layers.RandomSaturation((0.0, 0.0), value_range=(0, 1))
+        >>> layer(np.array([[[0.5, 0.25, 0.0]]])).numpy()
+        array([[[0.5, 0.5, 0.5]]], dtype=float32)
+    """
 
     def change(self, images):
         factor = self.draw(images, *self.factor)
@@ -102,7 +200,23 @@ class RandomSaturation(RandomColors):
 
 
 class RandomHue(RandomColors):
-    """Shifts hues by half of a number from factor, in a random direction."""
+    """Shifts the hues of each RGB image by a random part of the colour circle.
+
+    Args:
+        factor (a number from 0 to 1, or two): Twice the part of the circle: f for numbers from 0 to f, or (lowest, highest). The
+            direction is random; 1 is half a turn, to the complementary colours.
+
+    Call arguments:
+        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
+        training: Whether to change the images; else they are only cast. True by default where no model sets it.
+
+    Output shape:
+        That of the inputs, in the layer's dtype.
+
+    Example:
+        >>> layers.RandomHue((1.0, 1.0))(np.array([[[255.0, 0.0, 0.0]]])).numpy().round()
+        array([[[  0., 255., 255.]]], dtype=float32)
+    """
 
     def change(self, images):
         way = ops.where(ops.greater(self.draw(images, 0.0, 1.0), 0.5), -0.5, 0.5)
@@ -118,7 +232,23 @@ class RandomHue(RandomColors):
 
 
 class RandomPosterization(RandomColors):
-    """Reduces pixel values to fewer bits: a whole number from factor, 1 to 8."""
+    """Reduces the pixels of each image to a random number of bits.
+
+    Args:
+        factor (a number from 1 to 8, or two): The bits n: f for 1 <= n < f, or (low, high) for low <= n < high; equal numbers
+            give exactly these.
+
+    Call arguments:
+        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
+        training: Whether to change the images; else they are only cast. True by default where no model sets it.
+
+    Output shape:
+        That of the inputs, in the layer's dtype.
+
+    Example:
+        >>> layers.RandomPosterization((2, 2))(np.array([[[100.0, 50.0, 200.0]]])).numpy()  # multiples of 64
+        array([[[ 64.,   0., 192.]]], dtype=float32)
+    """
 
     limits = (1.0, 8.0)
 
@@ -131,7 +261,27 @@ class RandomPosterization(RandomColors):
 
 
 class RandomSharpness(RandomColors):
-    """Blends images with smoothed ones by a number from factor: 0.5 changes nothing, less smooths, more sharpens."""
+    """Blends each image with a smoothed one, by a 3 x 3 window with weights 5 / 13 in the middle and 1 / 13 around.
+
+    Args:
+        factor (a number from 0 to 1, or two): f for numbers from 0 to f, or (lowest, highest): 0 smooths, 0.5 changes nothing, 1
+            sharpens.
+
+    Call arguments:
+        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
+        training: Whether to change the images; else they are only cast. True by default where no model sets it.
+
+    Output shape:
+        That of the inputs, in the layer's dtype.
+
+    Example:
+        >>> image = np.zeros((3, 3, 1))
+        >>> image[1, 1] = 13.0
+        >>> layers.RandomSharpness((0.0, 0.0))(image).numpy()[:, :, 0]
+        array([[1., 1., 1.],
+               [1., 5., 1.],
+               [1., 1., 1.]], dtype=float32)
+    """
 
     def change(self, images):
         kernel = np.full((3, 3, images.shape[3], 1), 1 / 13, self.dtype)
@@ -152,7 +302,26 @@ OddSizes = Annotated[Any, option.kind(_odd_sizes, "an odd integer, or two")]
 
 
 class RandomGaussianBlur(RandomColors):
-    """Blurs images, with a probability from factor, by a Gaussian of kernel_size (odd); its two widths are drawn from sigma."""
+    """Blurs an image with a random probability, by a Gaussian of random width.
+
+    Args:
+        factor (a number from 0 to 1, or two): The probability for an image, itself drawn at random: f for numbers from 0 to f,
+            or (lowest, highest); (1, 1) blurs always.
+        kernel_size: The size of the window: one number, or one for rows and one for columns.
+        sigma: The standard deviation, one for rows and one for columns of a batch: s for numbers from 0 to s, or
+            (lowest, highest).
+
+    Call arguments:
+        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
+        training: Whether to change the images; else they are only cast. True by default where no model sets it.
+
+    Output shape:
+        That of the inputs, in the layer's dtype.
+
+    Example:
+        >>> layers.RandomGaussianBlur((1.0, 1.0), kernel_size=3, sigma=(1.0, 1.0))(np.eye(4)[:, :, None]).shape
+        (4, 4, 1)
+    """
 
     def __init__(
         self,
@@ -175,7 +344,26 @@ class RandomGaussianBlur(RandomColors):
 
 
 class RandomColorJitter(RandomImages):
-    """Applies RandomBrightness, RandomContrast, RandomSaturation and RandomHue in turn, each if its factor is given."""
+    """Changes brightness, contrast, saturation and hue of each image in turn, each if its factor is given.
+
+    Args:
+        brightness_factor (a number, two, or None): The factor of RandomBrightness; None to leave it out.
+        contrast_factor (a number, two, or None): The factor of RandomContrast.
+        saturation_factor (a number, two, or None): The factor of RandomSaturation.
+        hue_factor (a number, two, or None): The factor of RandomHue.
+
+    Call arguments:
+        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
+        training: Whether to change the images; else they are only cast. True by default where no model sets it.
+
+    Output shape:
+        That of the inputs, in the layer's dtype.
+
+    Example:
+        >>> layer = layers.RandomColorJitter(brightness_factor=0.2, hue_factor=0.1)
+        >>> layer(np.ones((2, 4, 4, 3))).shape
+        (2, 4, 4, 3)
+    """
 
     def __init__(
         self,
@@ -205,7 +393,18 @@ class RandomColorJitter(RandomImages):
 
 
 class AutoContrast(Images):
-    """Stretches each channel to all of value_range, also in inference; a channel of one single value is unchanged."""
+    """Stretches each channel of an image to all of `value_range`, also outside training; a channel of one value stays.
+
+    Call arguments:
+        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
+
+    Output shape:
+        That of the inputs, in the layer's dtype.
+
+    Example:
+        >>> layers.AutoContrast()(np.array([[[100.0], [150.0], [200.0]]])).numpy()[0, :, 0]
+        array([  0. , 127.5, 255. ], dtype=float32)
+    """
 
     def __init__(self, value_range: ValueRange = (0, 255), data_format=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(data_format, **kwargs)
@@ -223,7 +422,22 @@ class AutoContrast(Images):
 
 
 class RandomGrayscale(RandomImages):
-    """Converts RGB images to gray, with probability factor."""
+    """Makes each RGB image gray with a given probability; it keeps three channels.
+
+    Args:
+        factor: The probability.
+
+    Call arguments:
+        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
+        training: Whether to change the images; else they are only cast. True by default where no model sets it.
+
+    Output shape:
+        That of the inputs, in the layer's dtype.
+
+    Example:
+        >>> layers.RandomGrayscale(1.0)(np.array([[[100.0, 50.0, 0.0]]])).numpy().round(2)
+        array([[[59.24, 59.24, 59.24]]], dtype=float32)
+    """
 
     def __init__(self, factor: option.Rate = 0.5, data_format=None, seed=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(seed, data_format, **kwargs)
@@ -235,7 +449,26 @@ class RandomGrayscale(RandomImages):
 
 
 class Solarization(RandomImages):
-    """Adds a number, then inverts values above a threshold. Both factors are fractions of 255: f, for 0 to f, or a pair."""
+    """Adds a random number to each image, then inverts the pixels that are not below a random threshold.
+
+    Pixels are mapped to 0 to 255 for this, and clipped there.
+
+    Args:
+        addition_factor (a number from 0 to 1, or two): f for numbers from 0 to 255 f; (low, high) for numbers from low to
+            255 high, as in Keras.
+        threshold_factor (a number from 0 to 1, or two): The threshold, likewise.
+
+    Call arguments:
+        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
+        training: Whether to change the images; else they are only cast. True by default where no model sets it.
+
+    Output shape:
+        That of the inputs, in the layer's dtype.
+
+    Example:
+        >>> layers.Solarization()(np.array([[[100.0, 50.0, 0.0]]])).numpy()  # all are at or above 0
+        array([[[155., 205., 255.]]], dtype=float32)
+    """
 
     def __init__(
         self,

@@ -23,7 +23,12 @@ class ConvCellOptions(CellOptions, total=False):
 
 
 class _ConvLSTMCell(LSTMCell):
-    """One step of ConvLSTM; states h and c have the shape of the output, gates and weights the order i, f, c, o."""
+    """One step of ConvLSTM; states h and c have the shape of the output, gates and weights the order i, f, c, o.
+
+    Args:
+        kernel_size: The size of the window, of inputs and of states.
+        strides: The distance from one window to the next, of inputs; that of states is 1.
+    """
 
     rank = 2
     _left_out = ("units",)  # they are `filters` here
@@ -70,7 +75,11 @@ class _ConvLSTMCell(LSTMCell):
         self.built = True
 
     def output_shape_of(self, step_shape) -> tuple:
-        """The shape of a step's output and of both states."""
+        """The shape of a step's output and of both states.
+
+        Args:
+            step_shape: The shape of a step's input, with the batch axis.
+        """
         last = self.data_format == "channels_last"
         windows = zip(
             step_shape[1:-1] if last else step_shape[2:],
@@ -84,25 +93,49 @@ class _ConvLSTMCell(LSTMCell):
         return (step_shape[0], *lengths, self.filters) if last else (step_shape[0], self.filters, *lengths)
 
     def get_initial_state(self, batch_size=None):
-        """Zeros for each state."""
+        """Zeros for h and c, in the shape of the output.
+
+        Args:
+            batch_size: The number of samples.
+        """
         return [ops.zeros((batch_size, *self.state_shape), self.dtype) for _ in range(2)]
 
     def to_last(self, x, axis: int = 1):
-        """x with its channels last."""
+        """x with its channels last.
+
+        Args:
+            x: A tensor in the layer's data format.
+            axis: Its channels' axis if they are first.
+        """
         return x if self.data_format == "channels_last" else ops.moveaxis(x, axis, -1)
 
     def from_last(self, x, axis: int = 1):
-        """x, whose channels are last, in the layer's data format."""
+        """x, whose channels are last, in the layer's data format.
+
+        Args:
+            x: A tensor with its channels last.
+            axis: The channels' new axis if they are first.
+        """
         return x if self.data_format == "channels_last" else ops.moveaxis(x, -1, axis)
 
     def project(self, inputs):
-        """The inputs' part of all gates, channels last; several steps may be passed at once as more samples."""
+        """The inputs' part of all gates, channels last; several steps may be passed at once as more samples.
+
+        Args:
+            inputs: A tensor (batch, ..., channels).
+        """
         convolution = (ops.conv1d, ops.conv2d, ops.conv3d)[self.rank - 1]
         window = self.strides, self.padding, self.dilation_rate, "channels_last"
         return convolution(inputs, self.kernel, self.bias, *window)
 
     def step(self, z, states, training) -> tuple[Any, list]:
-        """(output, new states), channels last, from projected inputs."""
+        """(output, new states), channels last, from projected inputs.
+
+        Args:
+            z: The inputs' part of all gates, from `project`.
+            states: h and c, channels last.
+            training: Whether recurrent dropout is active.
+        """
         h, c = states
         operand = self.dropped_state(h, training)
         z = ops.add(z, ops.conv(operand, self.recurrent_kernel, 1, "same", "channels_last"))
@@ -131,22 +164,78 @@ class _ConvLSTMCell(LSTMCell):
 
 
 class ConvLSTM1DCell(_ConvLSTMCell):
-    """One step of ConvLSTM1D: (batch, steps, channels), [h, c] -> h, [h, c]."""
+    """One step of ConvLSTM1D.
+
+    Call arguments:
+        inputs: The step, (batch, steps, channels).
+        states: A list of the states h and c, each (batch, new steps, filters).
+        training: Whether dropout is active.
+
+    Output shape:
+        (output, new states): h of shape (batch, new steps, filters), and the list [h, c].
+
+    Example:
+        >>> cell = layers.ConvLSTM1DCell(4, 3)
+        >>> cell.build((2, 8, 3))
+        >>> output, states = cell(np.ones((2, 8, 3)), cell.get_initial_state(2))
+        >>> output.shape, len(states)
+        ((2, 6, 4), 2)
+    """
 
     rank = 1
 
 
 class ConvLSTM2DCell(_ConvLSTMCell):
-    """One step of ConvLSTM2D: (batch, rows, columns, channels), [h, c] -> h, [h, c]."""
+    """One step of ConvLSTM2D.
+
+    Call arguments:
+        inputs: The step, (batch, rows, columns, channels).
+        states: A list of the states h and c, each (batch, new rows, new columns, filters).
+        training: Whether dropout is active.
+
+    Output shape:
+        (output, new states): h of shape (batch, new rows, new columns, filters), and the list [h, c].
+
+    Example:
+        >>> cell = layers.ConvLSTM2DCell(4, 3)
+        >>> cell.build((2, 8, 8, 3))
+        >>> output, states = cell(np.ones((2, 8, 8, 3)), cell.get_initial_state(2))
+        >>> output.shape, len(states)
+        ((2, 6, 6, 4), 2)
+    """
 
 
 class ConvLSTM3DCell(_ConvLSTMCell):
-    """One step of ConvLSTM3D: (batch, depth, rows, columns, channels), [h, c] -> h, [h, c]."""
+    """One step of ConvLSTM3D.
+
+    Call arguments:
+        inputs: The step, (batch, depth, rows, columns, channels).
+        states: A list of the states h and c, each (batch, new depth, new rows, new columns, filters).
+        training: Whether dropout is active.
+
+    Output shape:
+        (output, new states): h of shape (batch, new depth, new rows, new columns, filters), and the list [h, c].
+
+    Example:
+        >>> cell = layers.ConvLSTM3DCell(2, 3)
+        >>> cell.build((1, 4, 4, 4, 3))
+        >>> output, states = cell(np.ones((1, 4, 4, 4, 3)), cell.get_initial_state(1))
+        >>> output.shape, len(states)
+        ((1, 2, 2, 2, 2), 2)
+    """
 
     rank = 3
 
 
 class _ConvLSTM(_WholeSequence):
+    """Base of the ConvLSTM layers.
+
+    Args:
+        kernel_size: The size of the window, of inputs and of states.
+        strides: The distance from one window to the next, of inputs; that of states is 1.
+        unit_forget_bias: Whether the bias of the forget gate starts at 1.
+    """
+
     def __init__(
         self,
         filters: option.Size,
@@ -198,7 +287,11 @@ class _ConvLSTM(_WholeSequence):
         return [(batch, *self.cell.state_shape)] * 2
 
     def get_initial_state(self, batch_size=None):
-        """Zeros for h and c; batch_size: a number, or as in Keras 2 a tensor of inputs."""
+        """Zeros for h and c.
+
+        Args:
+            batch_size: The number of samples, or as in Keras 2 a tensor of inputs.
+        """
         return self.cell.get_initial_state(getattr(batch_size, "shape", [batch_size])[0])
 
     def _run(self, sequences, states, mask, training):
@@ -216,25 +309,84 @@ class _ConvLSTM(_WholeSequence):
 
 
 class ConvLSTM1D(_ConvLSTM):
-    """An LSTM over (batch, time, steps, channels) with convolutions for products: -> (batch, new steps, filters).
+    """An LSTM over sequences of sequences, whose products are convolutions (Shi et al., 2015).
 
-    filters, kernel_size, strides, padding ('valid' or 'same'), data_format, dilation_rate: of the convolution of inputs; the
-    states' has the same kernel size, no strides and padding 'same'. Then the arguments of LSTM (activation,
-    recurrent_activation, use_bias, unit_forget_bias, initializers, regularizers, constraints, dropout, recurrent_dropout, seed)
-    and of RNN (return_sequences, return_state, go_backwards, stateful). Dropout masks are the same at all steps and for all
-    gates. All inputs are convolved at once; the steps are unrolled.
+    The formula is LSTM's with `conv(x, W)` for x @ W and `conv(h, U)` for h @ U; the convolution of h has padding 'same'.
+    Dropout masks are the same at all time steps and for all gates.
+
+    Call arguments:
+        sequences: A tensor (batch, time, steps, channels); float.
+        initial_state: A list of the states that the sequences start from; None for zeros, or the kept ones if stateful.
+        mask: Bool (batch, steps): a step with False keeps the states. By default the mask that Masking or Embedding made.
+        training: Whether dropout is active.
+
+    Input shape:
+        (batch, time, steps, channels), or (batch, time, channels, steps) for 'channels_first'.
+
+    Output shape:
+        (batch, new steps, filters), or (batch, time, new steps, filters) with `return_sequences`; with `return_state` a list
+        of this and the last states h and c, both (batch, new steps, filters).
+
+    Example:
+        >>> layers.ConvLSTM1D(4, 3)(np.ones((2, 5, 8, 3))).shape
+        (2, 6, 4)
     """
 
     cell_class = ConvLSTM1DCell
 
 
 class ConvLSTM2D(_ConvLSTM):
-    """ConvLSTM1D over images: (batch, time, rows, columns, channels) -> (batch, new rows, new columns, filters)."""
+    """An LSTM over sequences of images, whose products are convolutions (Shi et al., 2015).
+
+    The formula is LSTM's with `conv(x, W)` for x @ W and `conv(h, U)` for h @ U; the convolution of h has padding 'same'.
+    Dropout masks are the same at all time steps and for all gates.
+
+    Call arguments:
+        sequences: A tensor (batch, time, rows, columns, channels); float.
+        initial_state: A list of the states that the sequences start from; None for zeros, or the kept ones if stateful.
+        mask: Bool (batch, steps): a step with False keeps the states. By default the mask that Masking or Embedding made.
+        training: Whether dropout is active.
+
+    Input shape:
+        (batch, time, rows, columns, channels), or (batch, time, channels, rows, columns) for 'channels_first'.
+
+    Output shape:
+        (batch, new rows, new columns, filters), or the same with time after the batch with `return_sequences`; with
+        `return_state` a list of this and the last states h and c.
+
+    Example:
+        >>> frames = np.ones((2, 5, 8, 8, 3))
+        >>> layers.ConvLSTM2D(4, 3)(frames).shape
+        (2, 6, 6, 4)
+        >>> layers.ConvLSTM2D(4, 3, padding="same", return_sequences=True)(frames).shape
+        (2, 5, 8, 8, 4)
+    """
 
     cell_class = ConvLSTM2DCell
 
 
 class ConvLSTM3D(_ConvLSTM):
-    """ConvLSTM1D over volumes: (batch, time, depth, rows, columns, channels) -> (batch, ..., filters)."""
+    """An LSTM over sequences of volumes, whose products are convolutions (Shi et al., 2015).
+
+    The formula is LSTM's with `conv(x, W)` for x @ W and `conv(h, U)` for h @ U; the convolution of h has padding 'same'.
+    Dropout masks are the same at all time steps and for all gates.
+
+    Call arguments:
+        sequences: A tensor (batch, time, depth, rows, columns, channels); float.
+        initial_state: A list of the states that the sequences start from; None for zeros, or the kept ones if stateful.
+        mask: Bool (batch, steps): a step with False keeps the states. By default the mask that Masking or Embedding made.
+        training: Whether dropout is active.
+
+    Input shape:
+        (batch, time, depth, rows, columns, channels), or with the channels after time for 'channels_first'.
+
+    Output shape:
+        (batch, new depth, new rows, new columns, filters), or the same with time after the batch with `return_sequences`; with
+        `return_state` a list of this and the last states h and c.
+
+    Example:
+        >>> layers.ConvLSTM3D(2, 3)(np.ones((1, 2, 4, 4, 4, 3))).shape
+        (1, 2, 2, 2, 2)
+    """
 
     cell_class = ConvLSTM3DCell

@@ -18,7 +18,13 @@ from nbkeras.ops import hashing
 
 
 class _Hashed(TextInputs):
-    """Base of both layers: bins, output modes, and calls with texts."""
+    """Base of both layers: bins, output modes, and calls with texts.
+
+    Args:
+        num_bins: The number of bins.
+        sparse: Accepted for scripts of Keras.
+        dtype (str, or None): The dtype of the output: int64 for 'int', else `config.floatx()` by default.
+    """
 
     input_dtype = "int64"
     modes: tuple[str, ...] = MODES
@@ -42,10 +48,27 @@ class _Hashed(TextInputs):
 
 
 class Hashing(_Hashed):
-    """Maps integers or texts to one of num_bins by FarmHash64, or by SipHash with a salt (an integer or two).
+    """Maps integers or texts to one of `num_bins` numbers by a hash: categories without a vocabulary.
 
-    mask_value: the value that goes to bin 0, which then holds nothing else. output_mode: 'int', or indicators like
-    CategoryEncoding's 'one_hot', 'multi_hot', 'count'.
+    The hash is FarmHash64, or SipHash with a salt, as in Keras. Texts, arrays of str, are only taken by a direct call.
+
+    Args:
+        mask_value (an integer, a str, or None): The value that gets bin 0, which then holds nothing else.
+        salt: One or two integers that choose another hash.
+        output_mode ('int', 'one_hot', 'multi_hot' or 'count'): 'int' for the bins; the others give indicators of the bins, as
+            CategoryEncoding does.
+
+    Call arguments:
+        inputs: Integers or texts of any shape.
+
+    Output shape:
+        That of the inputs; for other modes see CategoryEncoding.
+
+    Example:
+        >>> layers.Hashing(num_bins=3)(np.array(["a", "b", "c"])).numpy()
+        array([0, 1, 1])
+        >>> layers.Hashing(num_bins=3, mask_value="")(np.array(["a", "", "c"])).numpy()
+        array([2, 0, 1])
     """
 
     def __init__(
@@ -77,9 +100,23 @@ class Hashing(_Hashed):
 
 
 class HashedCrossing(_Hashed):
-    """Maps a combination of two or more features to one of num_bins by its hash; output_mode: 'int' or 'one_hot'.
+    """Maps each combination of two or more features to one of `num_bins` numbers by its hash.
 
-    Inputs: a list of integers or texts, of shapes (batch,) or (batch, 1).
+    Args:
+        output_mode ('int' or 'one_hot'): 'int' for the bin; 'one_hot' for its indicator.
+
+    Call arguments:
+        inputs: A list of features, integers or texts, each (batch,) or (batch, 1). Texts only in a direct call.
+
+    Output shape:
+        That of a feature; for 'one_hot' (batch, num_bins).
+
+    Raises:
+        ValueError: for one input, for inputs of other or unequal shapes, and for floats.
+
+    Example:
+        >>> layers.HashedCrossing(num_bins=5)([np.array(["red", "blue"]), np.array([1, 2])]).numpy()
+        array([4, 0])
     """
 
     modes = MODES[:2]

@@ -18,11 +18,20 @@ class Images(Layer, registered=False):
         option.keep(self, locals())
 
     def change(self, images):
-        """The new images of a batch (batch, height, width, channels)."""
+        """The new images of a batch. Subclasses override it.
+
+        Args:
+            images: A tensor (batch, height, width, channels).
+        """
         raise NotImplementedError(f"{type(self).__name__} must define change(self, images)")
 
     def changed(self, images, **options):
-        """`change` of an image or a batch in the layer's data format."""
+        """`change` of an image or a batch in the layer's data format.
+
+        Args:
+            images: A tensor of 3 or 4 axes.
+            **options: Keywords of `change`.
+        """
         rank, first = len(images.shape), self.data_format == "channels_first"
         if rank not in (3, 4):
             raise ValueError(
@@ -35,7 +44,28 @@ class Images(Layer, registered=False):
 
 
 class Resizing(Images):
-    """Resizes images to (height, width) and keeps their dtype; see `ops.image.resize`."""
+    """Resizes images and keeps their dtype; see `ops.image.resize`.
+
+    Args:
+        interpolation (str): 'nearest', 'bilinear', 'bicubic', 'lanczos3' or 'lanczos5'.
+        crop_to_aspect_ratio: Whether to cut off edges first, for the new ratio of height and width.
+        pad_to_aspect_ratio: Whether to add edges first, for the new ratio.
+        fill_mode (str): How added edges are filled: 'constant'.
+        fill_value (a number): The value of added edges.
+        antialias: Whether to smooth when images become smaller.
+
+    Call arguments:
+        inputs: An image (rows, columns, channels), or a batch of images; channels first for 'channels_first'.
+
+    Output shape:
+        (height, width, channels), or a batch of these; the dtype of the inputs.
+
+    Example:
+        >>> image = np.arange(16.0).reshape((4, 4, 1))
+        >>> layers.Resizing(2, 2)(image).numpy()[:, :, 0]
+        array([[ 2.5,  4.5],
+               [10.5, 12.5]], dtype=float32)
+    """
 
     def __init__(
         self,
@@ -79,7 +109,20 @@ def middle(images, height: int, width: int):
 
 
 class CenterCrop(Images):
-    """Crops images to the central (height, width); smaller images are cropped to that aspect ratio and resized."""
+    """Cuts out the middle of images. Smaller images are cropped to the ratio of height and width, and resized.
+
+    Call arguments:
+        inputs: An image (rows, columns, channels), or a batch of images; channels first for 'channels_first'.
+
+    Output shape:
+        (height, width, channels), or a batch of these, in the layer's dtype.
+
+    Example:
+        >>> image = np.arange(16.0).reshape((4, 4, 1))
+        >>> layers.CenterCrop(2, 2)(image).numpy()[:, :, 0]
+        array([[ 5.,  6.],
+               [ 9., 10.]], dtype=float32)
+    """
 
     def __init__(self, height: option.Size, width: option.Size, data_format=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(data_format, **kwargs)
@@ -93,7 +136,25 @@ class CenterCrop(Images):
 
 
 class Pipeline(Layer):
-    """A sequence of layers as one layer."""
+    """A sequence of layers as one layer: a part of a model, or a preprocessing of data.
+
+    Args:
+        layers (a list of layers): The layers, in order.
+
+    Call arguments:
+        inputs: The inputs of the first layer.
+        training: Passed to the layers that take it. True by default where no model sets it.
+        mask: Passed to the first layer if it takes it; each further layer gets the mask of its input.
+
+    Raises:
+        ValueError: for something else than a list of layers.
+
+    Example:
+        >>> pipeline = layers.Pipeline([layers.Rescaling(1 / 255), layers.Resizing(2, 2)])
+        >>> pipeline(np.full((4, 4, 1), 255.0)).numpy()[:, :, 0]
+        array([[1., 1.],
+               [1., 1.]], dtype=float32)
+    """
 
     supports_masking = True
     trains_by_default = True

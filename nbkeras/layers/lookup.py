@@ -41,8 +41,21 @@ OovMethod = Annotated[str, option.choice("floormod", "farmhash")]
 class Lookup(TextInputs, registered=False):
     """Base of both lookups. Indices: the mask token's (if there is one), those for unknown terms, then the terms in order.
 
-    output_mode: 'int', or indicators like CategoryEncoding's 'one_hot', 'multi_hot', 'count', or 'tf_idf': counts times
-    idf_weights. Indicators ignore masked terms. `adapt` takes the most frequent terms; of equally frequent ones the greater.
+    Args:
+        max_tokens: The greatest number of indices, with those of special tokens; None for no limit.
+        num_oov_indices: The number of indices for unknown terms. With 0 an unknown text is an error, an unknown integer gets -1.
+        vocabulary (a list, an array, the path of a file, or None): The terms in order; a text file has one in each line. None
+            to learn them by `adapt`.
+        idf_weights (a list of numbers, or None): The weights of the terms for 'tf_idf'.
+        invert: Whether to map indices to terms.
+        output_mode ('int', 'one_hot', 'multi_hot', 'count' or 'tf_idf'): 'int' for indices, int64; 'tf_idf' for counts times
+            idf_weights; the others give indicators, as CategoryEncoding does. Indicators ignore masked terms.
+        pad_to_max_tokens: Whether indicators have max_tokens places, even if there are fewer terms.
+        sparse: Accepted for scripts of Keras.
+        salt: One or two integers: unknown terms are shared among several indices by SipHash with this key.
+        oov_method: How unknown integers are shared among several indices: 'floormod', the remainder, or 'farmhash', a hash.
+        has_input_vocabulary (bool, or None): For configurations: whether the terms were given, and not learned.
+        vocabulary_size (an integer, or None): For configurations: the number of indices, before a file gives the terms.
     """
 
     modes = (*MODES, "tf_idf")
@@ -101,16 +114,44 @@ class Lookup(TextInputs, registered=False):
         return self._first_unknown + self.num_oov_indices
 
     def vocabulary_size(self) -> int:
-        """The number of terms, including the tokens for masked and unknown ones."""
+        """The number of indices: the terms, and the tokens for masked and unknown ones.
+
+        Example:
+            >>> layers.StringLookup(vocabulary=["a", "b"]).vocabulary_size()
+            3
+        """
         return self._first_term + len(self._terms)
 
-    def get_vocabulary(self, include_special_tokens=True) -> list:
-        """The terms in the order of their indices; the tokens for masked and unknown terms come first."""
+    def get_vocabulary(self, include_special_tokens: bool = True) -> list:
+        """The terms in the order of their indices; the tokens for masked and unknown terms come first.
+
+        Args:
+            include_special_tokens: Whether these tokens are in the list.
+
+        Example:
+            >>> layers.StringLookup(vocabulary=["a", "b"], mask_token="").get_vocabulary()
+            ['', '[UNK]', 'a', 'b']
+        """
         special = [self.mask_token] * self._first_unknown + [self.oov_token] * self.num_oov_indices
         return [*(special if include_special_tokens else []), *self._terms]
 
     def set_vocabulary(self, vocabulary, idf_weights=None) -> None:
-        """Take these terms (a list, an array, or the path of a text file with one term per line), in this order."""
+        """Take these terms, in this order.
+
+        Args:
+            vocabulary: A list, an array, or the path of a text file with one term in each line. Special tokens may stand in
+                front.
+            idf_weights: For output mode 'tf_idf': a number for each term.
+
+        Raises:
+            ValueError: for repeated terms, none, or more than `max_tokens`; for weights that do not fit.
+
+        Example:
+            >>> layer = layers.StringLookup()
+            >>> layer.set_vocabulary(["a", "b"])
+            >>> layer(["b", "a"]).numpy()
+            array([2, 1])
+        """
         if (idf_weights is not None) != (self.output_mode == "tf_idf"):
             raise ValueError(
                 f"{type(self).__name__} takes idf_weights with output_mode 'tf_idf', and only then; output_mode is "
@@ -154,7 +195,11 @@ class Lookup(TextInputs, registered=False):
         self._idf = idf
 
     def read_vocabulary(self, lines: list[str]) -> None:
-        """Take the terms of a Keras file, which include special tokens, unless the layer was made with a vocabulary."""
+        """Take the terms of a Keras file, which include special tokens, unless the layer was made with a vocabulary.
+
+        Args:
+            lines: The terms, one for each index.
+        """
         if not self._given:
             terms = [self._term(line) for line in lines]
             while terms and terms[-1] == "":
@@ -162,17 +207,36 @@ class Lookup(TextInputs, registered=False):
             self._learn(terms[self._first_term :], self._idf)
 
     def save_own_variables(self, store) -> None:
-        """Save the weights of terms, as Keras does."""
+        """Save the weights of terms, as Keras does.
+
+        Args:
+            store: A dict-like object that takes arrays by name.
+        """
         if self._idf is not None:
             store["idf_weights"] = self._idf.astype(self.dtype)
 
     def load_own_variables(self, store) -> None:
-        """Load the weights of terms."""
+        """Load the weights of terms.
+
+        Args:
+            store: A dict-like object with arrays by name.
+        """
         if "idf_weights" in store:
             self._idf = np.asarray(store["idf_weights"], np.float64)
 
-    def adapt(self, data, steps=None) -> None:
-        """Learn the vocabulary from an array or list of terms, or from batches of a generator or PyDataset."""
+    def adapt(self, data, steps: int | None = None) -> None:
+        """Learn the vocabulary: the most frequent terms first; of equally frequent ones, the greater first.
+
+        For 'tf_idf' the weight of a term is log(1 + n / (1 + d)), as in Keras, if d of n samples have the term. Unknown terms get
+        the mean weight.
+
+        Args:
+            data: An array or a list of terms, (samples,) or (samples, n); or batches of these: a generator or a PyDataset.
+            steps: The number of batches that are read; None for all.
+
+        Raises:
+            ValueError: if the layer was made with a vocabulary.
+        """
         if self._given:
             raise ValueError(f"{self.name!r} was made with a vocabulary: it learns none")
         self._adapt_to(_batches(data, steps))
@@ -269,10 +333,25 @@ class LookupOptions(LayerOptions, total=False):
 
 
 class IntegerLookup(Lookup):
-    """Maps integers to their indices in a vocabulary of integers; invert: indices to integers.
+    """Maps integers to their indices in a vocabulary of integers, or back.
 
-    Unknown integers get the index before the terms; with num_oov_indices > 1 one of these, chosen by the remainder or with
-    oov_method 'farmhash' by the hash (salt: SipHash).
+    Args:
+        mask_token (an integer, or None): The integer that gets index 0 and is no term; None for none.
+        oov_token (an integer): The integer that stands for unknown ones in the vocabulary and with `invert`.
+        vocabulary_dtype ('int64'): The dtype of the vocabulary.
+
+    Call arguments:
+        inputs: Integers of any shape.
+
+    Output shape:
+        That of the inputs; for other modes see CategoryEncoding.
+
+    Example:
+        >>> layer = layers.IntegerLookup(vocabulary=[10, 20])
+        >>> layer(np.array([20, 7, 10])).numpy()  # 7 is unknown
+        array([2, 0, 1])
+        >>> layers.IntegerLookup(vocabulary=[10, 20], invert=True)(np.array([2, 0, 1])).numpy()
+        array([20, -1, 10])
     """
 
     input_dtype = "int64"
@@ -318,9 +397,34 @@ class IntegerLookup(Lookup):
 
 
 class StringLookup(Lookup):
-    """Maps texts, an array of str, to their indices in a vocabulary; invert: indices to an array of str.
+    """Maps texts to their indices in a vocabulary, or back. It is called on the data, not in a model: texts are not tensors.
 
-    Unknown texts get the index before the terms; with num_oov_indices > 1 one of these, chosen by FarmHash64 (salt: SipHash).
+    Args:
+        mask_token (a str, or None): The text that gets index 0 and is no term; None for none.
+        oov_token (a str): The text that stands for unknown ones in the vocabulary and with `invert`.
+        encoding (a str): The encoding of bytes among the terms.
+        vocabulary_dtype ('string'): Accepted for scripts of Keras.
+        oov_method: Accepted for files of Keras: unknown texts are shared among several indices by FarmHash64.
+
+    Call arguments:
+        inputs: Texts of any shape: an array or a list of str; with `invert` integers.
+
+    Output shape:
+        That of the inputs; for other modes see CategoryEncoding. With `invert` an array of str.
+
+    Raises:
+        TypeError: for inputs that are not texts.
+        ValueError: for unknown texts if `num_oov_indices` is 0.
+
+    Example:
+        >>> layers.StringLookup(vocabulary=["a", "b"])(["b", "z", "a"]).numpy()  # z is unknown
+        array([2, 0, 1])
+        >>> layer = layers.StringLookup(output_mode="count")
+        >>> layer.adapt(["b", "a", "b"])
+        >>> layer.get_vocabulary()
+        ['[UNK]', 'b', 'a']
+        >>> layer([["a", "b", "b"]]).numpy()
+        array([[0., 2., 1.]], dtype=float32)
     """
 
     def __init__(
@@ -356,7 +460,14 @@ class StringLookup(Lookup):
         return self._encoded(as_tensor(np.array(numbers, np.int64).reshape(texts.shape)))
 
     def numbers_of(self, terms: list[str]) -> list[int]:
-        """The indices of terms."""
+        """The indices of terms.
+
+        Args:
+            terms: A list of str.
+
+        Raises:
+            ValueError: for unknown terms if `num_oov_indices` is 0.
+        """
         unknown = [term for term in terms if term not in self._numbers and term != self.mask_token]
         self._check_known(unknown)
         table = dict.fromkeys(unknown, self._first_unknown)

@@ -21,7 +21,22 @@ ProjectionRegularizer = Annotated[option.Regularizer, "_projection_activity"]
 
 
 class _Projected(Layer):
-    """Base of both layers: options of projections, masks, and attention over (batch, steps, heads, size)."""
+    """Base of both layers: options of projections, masks, and attention over (batch, steps, heads, size).
+
+    Args:
+        dropout: The fraction of the attention weights that is set to 0 in training.
+        use_bias: Whether each projection adds a bias.
+        use_gate: Whether the heads' results are multiplied by sigmoid(a projection of the query).
+        sliding_window: Only keys nearer than this number of steps are attended to; None for all.
+        flash_attention (False, or None): Accepted for scripts of Keras; True is refused.
+        kernel_initializer: Initial values of each projection's kernel.
+        bias_initializer: Initial values of each projection's bias.
+        kernel_regularizer: Penalty on each projection's kernel.
+        bias_regularizer: Penalty on each projection's bias.
+        activity_regularizer: Penalty on the output of each projection, which is added to the loss.
+        kernel_constraint: Projection after each update of each kernel.
+        bias_constraint: Projection after each update of each bias.
+    """
 
     supports_masking = True
     _axes: tuple[int, ...]  # those attended over
@@ -180,7 +195,7 @@ class _Projected(Layer):
         return heads, ops.reshape(weights, (*batch, weights.shape[1], *rows, *columns))
 
     def get_build_config(self):
-        """The shapes it was built for, as Keras writes them."""
+        """The shapes for which the layer was built, by argument; None before."""
         return (
             None if self.build_shapes is None else {"shapes_dict": {k: list(v) for k, v in self.build_shapes.items()}}
         )
@@ -216,14 +231,49 @@ class GroupOptions(ProjectionOptions, total=False):
 
 
 class MultiHeadAttention(_Projected):
-    """softmax(q @ k / sqrt(key_dim)) @ v in num_heads projections of query, key and value. Vaswani et al., 2017.
+    """Attention in several heads with learned projections (Vaswani et al., 2017).
 
-    Called with query (batch, t, features), value (batch, s, features) and key (value by default). value_dim: key_dim by
-    default. output_shape: the last axes of the output, the query's by default. attention_axes: those attended over, all but
-    the batch and the features by default. use_gate: the heads' results are multiplied by sigmoid(a projection of the query).
-    attention_mask: bool (batch, t, s) or with heads, True where a query may attend. It is combined with the masks of the
-    inputs, use_causal_mask and sliding_window (only keys nearer than that). A query that may attend to no key gets the mean
-    of the values; with dropout, return_attention_scores or several attention axes it gets 0, as in Keras.
+        head_i = softmax(q_i @ k_i^T / sqrt(key_dim)) @ v_i
+        output = concat(head_1, head_2, ...) @ W + b
+
+    q_i, k_i and v_i are projections of query, key and value. All masks are combined: those of the inputs, `attention_mask`,
+    `use_causal_mask` and `sliding_window`. A query that may attend to no key gets the mean of the values; with dropout,
+    `return_attention_scores` or several attention axes it gets 0, as in Keras.
+
+    Args:
+        num_heads: The number of heads.
+        key_dim: The size of each head's query and key.
+        value_dim: The size of each head's value; None for key_dim.
+        output_shape: The sizes of the last axes of the output; None for the last size of the query.
+        attention_axes: The axes that are attended over; None for all between the batch and the features.
+
+    Call arguments:
+        query: A tensor (batch, t, features).
+        value: A tensor (batch, s, features). The query again for self-attention.
+        key: A tensor (batch, s, features); None for the value.
+        query_mask: Bool (batch, t); by default the mask that the query carries.
+        value_mask: Bool (batch, s); by default the mask that the value carries.
+        key_mask: Bool (batch, s); by default the mask that the key carries.
+        attention_mask: Bool (batch, t, s), or (batch, heads, t, s): True where a query may attend to a key.
+        return_attention_scores: Whether the weights are returned too.
+        training: Whether dropout is active.
+        use_causal_mask: Whether a query attends only to keys at its own step and before.
+
+    Output shape:
+        (batch, t, features), or (batch, t, *output_shape); with `return_attention_scores` a tuple of this and the weights
+        (batch, heads, t, s).
+
+    Raises:
+        ValueError: for `attention_axes` that the query does not have, and for masks of inputs with several of these axes.
+
+    Example:
+        >>> layer = layers.MultiHeadAttention(num_heads=2, key_dim=4)
+        >>> query, value = np.ones((1, 3, 6)), np.ones((1, 5, 6))
+        >>> output, weights = layer(query, value, return_attention_scores=True)
+        >>> output.shape, weights.shape
+        ((1, 3, 6), (1, 2, 3, 5))
+        >>> layer(query, query, use_causal_mask=True).shape
+        (1, 3, 6)
     """
 
     key_dim: int
@@ -269,9 +319,31 @@ class MultiHeadAttention(_Projected):
 
 
 class GroupQueryAttention(_Projected):
-    """MultiHeadAttention whose keys and values have fewer heads, each for a group of the query's. Ainslie et al., 2023.
+    """MultiHeadAttention whose keys and values have fewer heads, each for a group of the query's (Ainslie et al., 2023).
 
-    Called and masked as MultiHeadAttention, with query, value and key (batch, steps, features).
+    Args:
+        head_dim: The size of each head.
+        num_query_heads: The number of heads of the query, a multiple of num_key_value_heads.
+        num_key_value_heads: The number of heads of key and value.
+
+    Call arguments:
+        query: A tensor (batch, t, features).
+        value: A tensor (batch, s, features).
+        key: A tensor (batch, s, features); None for the value.
+
+    The masks and the other call arguments are those of MultiHeadAttention.
+
+    Output shape:
+        (batch, t, features); with `return_attention_scores` a tuple of this and the weights (batch, num_query_heads, t, s).
+
+    Raises:
+        ValueError: for numbers of heads that do not divide, and for inputs that do not have 3 axes.
+
+    Example:
+        >>> layer = layers.GroupQueryAttention(head_dim=4, num_query_heads=4, num_key_value_heads=2)
+        >>> output, weights = layer(np.ones((1, 3, 6)), np.ones((1, 5, 6)), return_attention_scores=True)
+        >>> output.shape, weights.shape
+        ((1, 3, 6), (1, 4, 3, 5))
     """
 
     class_in_files = "GroupedQueryAttention"  # what Keras's class is called

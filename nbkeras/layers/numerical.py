@@ -19,7 +19,22 @@ from nbkeras.layers.same_shape import SameShape
 
 
 class Rescaling(SameShape):
-    """inputs * scale + offset, in the layer's dtype; each of the two is a number, or one number per channel."""
+    """inputs * scale + offset, in the layer's dtype.
+
+    Args:
+        scale (a number, or one for each channel): The factor.
+        offset (a number, or one for each channel): The number that is added.
+
+    Call arguments:
+        inputs: Numbers of any shape, the channels last, or as `config.image_data_format()` says.
+
+    Output shape:
+        That of the inputs.
+
+    Example:
+        >>> layers.Rescaling(1 / 127.5, offset=-1)(np.array([0, 127.5, 255])).numpy()
+        array([-1.,  0.,  1.], dtype=float32)
+    """
 
     def __init__(self, scale: option.Anything, offset: option.Anything = 0.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
@@ -51,10 +66,30 @@ Variance = Annotated[option.Anything, "input_variance"]
 
 
 class Normalization(SameShape):
-    """(inputs - mean) / sqrt(variance), or its inverse with `invert`; mean and variance are passed, or learned by `adapt`.
+    """(inputs - mean) / sqrt(variance), with a mean and a variance that `adapt` learns, or that are given.
 
-    axis: the axes whose indices have separate statistics, the last by default, None for none. Passed values lie along the last
-    of these axes, or are numbers.
+    Args:
+        axis: The axes whose indices have statistics of their own, such as the features; None for one mean of all numbers.
+        mean (a number, an array, or None): The mean, a number or values along the last of these axes; None to learn it.
+        variance (a number, an array, or None): The variance, likewise. Both are given, or none.
+        invert: Whether to compute inputs * sqrt(variance) + mean instead.
+
+    Call arguments:
+        inputs: Numbers of any shape whose sizes along `axis` are known.
+
+    Output shape:
+        That of the inputs, in the layer's dtype.
+
+    Raises:
+        ValueError: for a mean without a variance, for axes that the inputs do not have, and for inputs of other sizes.
+
+    Example:
+        >>> layer = layers.Normalization()
+        >>> layer.adapt(np.array([[1.0, 10.0], [3.0, 30.0]]))
+        >>> layer(np.array([[3.0, 20.0]])).numpy()
+        array([[1., 0.]], dtype=float32)
+        >>> layers.Normalization(mean=2.0, variance=4.0)(np.array([[2.0, 4.0]])).numpy()
+        array([[0., 1.]], dtype=float32)
     """
 
     axis: tuple
@@ -120,7 +155,15 @@ class Normalization(SameShape):
         return ops.broadcast_to(array.reshape(shape), self._broadcast)
 
     def adapt(self, data) -> None:
-        """Learn mean and variance from an array, or from batches: a list, a generator or a PyDataset of arrays."""
+        """Learn mean and variance from data, and forget those learned before.
+
+        Args:
+            data: An array, or batches of arrays: a list, a generator or a PyDataset. Of a batch that is a tuple the first part
+                counts.
+
+        Raises:
+            ValueError: if the layer was made with a mean, or for data of other sizes.
+        """
         if self.input_mean is not None:
             raise ValueError(f"Normalization {self.name!r} was given a mean and a variance: it learns none")
         count, mean, square = 0, np.float64(0), np.float64(0)  # square: the sum of squared distances from the mean
@@ -162,11 +205,32 @@ BinCount = Annotated[Any, option.optional(option.Size)]
 
 
 class Discretization(Layer):
-    """The index of the bin of each number: the count of boundaries that are not above it.
+    """The index of the bin of each number: how many boundaries are not above it.
 
-    bin_boundaries: rising numbers; or num_bins: `adapt` learns the boundaries as quantiles, whose ranks are right to within
-    `epsilon` of the data. output_mode: 'int' gives int32; 'one_hot', 'multi_hot', 'count' give indicators of the bins, like
-    CategoryEncoding.
+    Args:
+        bin_boundaries: The boundaries, for len(bin_boundaries) + 1 bins; None to learn them by `adapt`.
+        num_bins: The number of bins, whose boundaries `adapt` learns; None if boundaries are given.
+        epsilon (a number): The error of the ranks of learned boundaries, as a fraction of the data.
+        output_mode ('int', 'one_hot', 'multi_hot' or 'count'): 'int' for the index, int32; the others give indicators of the
+            bins, as CategoryEncoding does.
+        sparse: Accepted for scripts of Keras.
+
+    Call arguments:
+        inputs: Numbers of any shape.
+
+    Output shape:
+        That of the inputs; for other modes see CategoryEncoding.
+
+    Raises:
+        ValueError: for both or none of `bin_boundaries` and `num_bins`, and for a call before `adapt`.
+
+    Example:
+        >>> layers.Discretization([0.0, 1.0])(np.array([-1.0, 0.0, 0.5, 3.0])).numpy()
+        array([0, 1, 1, 2], dtype=int32)
+        >>> layer = layers.Discretization(num_bins=2)
+        >>> layer.adapt(np.array([1.0, 2.0, 3.0, 4.0]))
+        >>> layer.bin_boundaries
+        [2.0]
     """
 
     modes = MODES
@@ -189,8 +253,16 @@ class Discretization(Layer):
                 f"Discretization needs either bin_boundaries or num_bins, received {bin_boundaries!r} and {num_bins!r}"
             )
 
-    def adapt(self, data, steps=None) -> None:
-        """Learn the boundaries from an array, or from batches (`steps` of them at most)."""
+    def adapt(self, data, steps: int | None = None) -> None:
+        """Learn the boundaries from data: quantiles, so that each bin has about as many numbers.
+
+        Args:
+            data: An array, or batches of arrays: a list, a generator or a PyDataset.
+            steps: The number of batches that are read; None for all.
+
+        Raises:
+            ValueError: if the layer was made with boundaries.
+        """
         if self.num_bins is None:
             raise ValueError(
                 f"Discretization {self.name!r} was given bin_boundaries: make it with num_bins to adapt it"
@@ -217,7 +289,12 @@ class Discretization(Layer):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        """A layer from `get_config`, with the boundaries that it learned."""
+        """A layer from `get_config`, with the boundaries that it learned.
+
+        Args:
+            config: The configuration.
+            custom_objects: Classes and functions of your own, by name.
+        """
         config = dict(config)
         learned = config.pop("bin_boundaries") if config.get("num_bins") is not None else None
         layer = super().from_config(config, custom_objects)

@@ -29,14 +29,38 @@ from nbkeras.ops.recurrent import RECURRENT_ACTIVATIONS
 
 
 class RNN(Layer):
-    """Runs a cell, or a list of cells as a stack, over the time steps of (batch, steps, features...).
+    """A recurrent layer that runs a cell, or a stack of cells, over the steps of sequences.
 
-    Output: of the last step, (batch, output_size); with return_sequences of all steps, (batch, steps, output_size), in the
-    order in which they ran; with return_state a list of the output and the last states. go_backwards: run from the last step
-    to the first. stateful: each sample starts from the last state of the same sample in the batch before; gradients stop
-    there. mask: bool (batch, steps), usually from Masking or Embedding: a step with False keeps the states and repeats the
-    output of the step before (at the first step the first state, if the sizes agree), or outputs 0 with
-    zero_output_for_mask. unroll is accepted and ignored: a recorded step is already unrolled.
+    At a masked step the states stay, and the output of the step before is repeated (at the first step the first state, if the
+    sizes agree), or it is 0 with `zero_output_for_mask`. A stateful layer stops gradients at the start of each batch.
+
+    Args:
+        cell (a cell, or a list of cells): A layer such as LSTMCell, or any object with `call(inputs, states)`, which returns
+            (output, new states), and `state_size`. A list becomes a StackedRNNCells.
+
+    Call arguments:
+        sequences: A tensor (batch, steps, features...); float.
+        initial_state: A list of the states that the sequences start from; None for zeros, or the kept ones if stateful.
+        mask: Bool (batch, steps): a step with False keeps the states. By default the mask that Masking or Embedding made.
+        training: Whether dropout is active.
+
+    Input shape:
+        (batch, steps, features...), one step or more.
+
+    Output shape:
+        (batch, output_size); with `return_sequences` (batch, steps, output_size), in the order in which the steps ran. With
+        `return_state` a list of the output and the last states.
+
+    Raises:
+        TypeError: for a cell without `call` or `state_size`.
+        ValueError: for sequences, a mask or states whose shapes do not fit.
+
+    Example:
+        >>> layers.RNN(layers.LSTMCell(4))(np.ones((2, 5, 3))).shape
+        (2, 4)
+        >>> stack = layers.RNN([layers.GRUCell(4), layers.GRUCell(6)], return_sequences=True)
+        >>> stack(np.ones((2, 5, 3))).shape
+        (2, 5, 6)
     """
 
     supports_masking = True
@@ -122,7 +146,11 @@ class RNN(Layer):
     # -------------------- states --------------------
 
     def get_initial_state(self, batch_size=None) -> list:
-        """The states that a sequence starts from: the cell's own, or zeros."""
+        """The states that a sequence starts from: the cell's own, or zeros.
+
+        Args:
+            batch_size: The number of samples.
+        """
         return initial_state_of(self.cell, batch_size, self.dtype)
 
     @property
@@ -137,10 +165,28 @@ class RNN(Layer):
         self.reset_states(values)
 
     def reset_states(self, states=None, samples=None) -> None:
-        """Set the states to zero, or to `states`: arrays (batch, size) in the structure of state_size.
+        """Set the states of a stateful layer to zero, or to given values.
 
-        samples: a bool mask (batch,) or indices; only these rows change. After the states of all samples were set to
-        zero, the next batch may have another size.
+        After the states of all samples were set to zero, the next batch may have another size.
+
+        Args:
+            states: Arrays (batch, size) in the structure of `state_size`; None for zeros.
+            samples: A bool mask (batch,) or indices: only these rows change; None for all.
+
+        Raises:
+            AttributeError: if the layer is not stateful.
+            ValueError: for states whose number or shapes do not fit.
+
+        Example:
+            >>> layer = layers.SimpleRNN(1, stateful=True, activation="linear", kernel_initializer="ones",
+            ...                          recurrent_initializer="ones")
+            >>> layer(np.ones((1, 2, 1))).numpy()  # 1 + 1
+            array([[2.]], dtype=float32)
+            >>> layer(np.ones((1, 2, 1))).numpy()  # goes on from 2
+            array([[4.]], dtype=float32)
+            >>> layer.reset_states()
+            >>> layer(np.ones((1, 2, 1))).numpy()
+            array([[2.]], dtype=float32)
         """
         if not self.stateful:
             raise AttributeError(f"layer {self.name!r} keeps no states: make it with stateful=True")
@@ -314,6 +360,9 @@ class _WholeSequence(RNN):
     """Base of SimpleRNN, GRU and LSTM: takes the arguments of a built-in cell, and runs all steps as one op.
 
     The op supports some activations (nbkeras.ops.recurrent); with others the cell runs step by step.
+
+    Args:
+        units: The size of the output and of each state.
     """
 
     cell_class: type[Layer]
@@ -371,11 +420,34 @@ class RNNOptions(CommonOptions, total=False):
 
 
 class SimpleRNN(_WholeSequence):
-    """h' = activation(x kernel + h recurrent_kernel + bias) over the steps of (batch, steps, features).
+    """A fully connected recurrent layer, whose output is its next state (Elman, 1990).
 
-    Arguments of the cell: units, activation, use_bias, initializers, regularizers and constraints of kernel, recurrent
-    (kernel) and bias, dropout (of inputs), recurrent_dropout (of h), seed; then those of RNN. Dropout masks are the same at
-    all steps and for all gates.
+        h' = activation(x @ kernel + h @ recurrent_kernel + bias)
+
+    Dropout masks are the same at all steps of a sequence.
+
+    Call arguments:
+        sequences: A tensor (batch, steps, features); float.
+        initial_state: A list of the states that the sequences start from; None for zeros, or the kept ones if stateful.
+        mask: Bool (batch, steps): a step with False keeps the states. By default the mask that Masking or Embedding made.
+        training: Whether dropout is active.
+
+    Input shape:
+        (batch, steps, features)
+
+    Output shape:
+        (batch, units), or (batch, steps, units) with `return_sequences`; with `return_state` a list of this and the last
+        state (batch, units).
+
+    Example:
+        >>> layers.SimpleRNN(4)(np.ones((2, 5, 3))).shape
+        (2, 4)
+        >>> total = layers.SimpleRNN(1, activation="linear", kernel_initializer="ones", recurrent_initializer="ones",
+        ...                          return_sequences=True)
+        >>> total(np.array([[[1.0], [2.0], [3.0]]])).numpy()
+        array([[[1.],
+                [3.],
+                [6.]]], dtype=float32)
     """
 
     cell_class = SimpleRNNCell
@@ -419,10 +491,40 @@ class _Gated(_WholeSequence):
 
 
 class GRU(_Gated):
-    """The gated recurrent unit (Cho et al., 2014) over the steps of (batch, steps, features); gates in the order z, r, h.
+    """The gated recurrent unit (Cho et al., 2014).
 
-    Arguments as SimpleRNN's, with recurrent_activation and reset_after (the reset gate acts on h's product, with a bias
-    of its own; False: on h).
+    With r_a = recurrent_activation, and the columns of the weights in the order z, r, h:
+
+        z = r_a(x @ W_z + h @ U_z + b_z)
+        r = r_a(x @ W_r + h @ U_r + b_r)
+        n = activation(x @ W_h + r * (h @ U_h + c_h) + b_h)
+        h' = z * h + (1 - z) * n
+
+    With `reset_after=False`: n = activation(x @ W_h + (r * h) @ U_h + b_h). Dropout masks are the same at all steps of a
+    sequence and for all gates.
+
+    Args:
+        reset_after: Whether the reset gate r multiplies the product of h, which has a bias of its own; else h itself.
+
+    Call arguments:
+        sequences: A tensor (batch, steps, features); float.
+        initial_state: A list of the states that the sequences start from; None for zeros, or the kept ones if stateful.
+        mask: Bool (batch, steps): a step with False keeps the states. By default the mask that Masking or Embedding made.
+        training: Whether dropout is active.
+
+    Input shape:
+        (batch, steps, features)
+
+    Output shape:
+        (batch, units), or (batch, steps, units) with `return_sequences`; with `return_state` a list of this and the last
+        state (batch, units).
+
+    Example:
+        >>> layers.GRU(4)(np.ones((2, 5, 3))).shape
+        (2, 4)
+        >>> output, state = layers.GRU(4, return_sequences=True, return_state=True)(np.ones((2, 5, 3)))
+        >>> output.shape, state.shape
+        ((2, 5, 4), (2, 4))
     """
 
     cell_class = GRUCell
@@ -462,10 +564,41 @@ class GRU(_Gated):
 
 
 class LSTM(_Gated):
-    """Long short-term memory (Hochreiter and Schmidhuber, 1997) over the steps of (batch, steps, features); states h, c.
+    """Long short-term memory (Hochreiter and Schmidhuber, 1997), with a forget gate.
 
-    Arguments as SimpleRNN's, with recurrent_activation and unit_forget_bias (the forget gate's bias starts at 1). Gates in
-    the order i, f, c, o.
+    With r_a = recurrent_activation, and the columns of the weights in the order i, f, c, o:
+
+        i = r_a(x @ W_i + h @ U_i + b_i)
+        f = r_a(x @ W_f + h @ U_f + b_f)
+        o = r_a(x @ W_o + h @ U_o + b_o)
+        c' = f * c + i * activation(x @ W_c + h @ U_c + b_c)
+        h' = o * activation(c')
+
+    Dropout masks are the same at all steps of a sequence and for all gates.
+
+    Args:
+        unit_forget_bias: Whether the bias b_f of the forget gate starts at 1.
+
+    Call arguments:
+        sequences: A tensor (batch, steps, features); float.
+        initial_state: A list of the states that the sequences start from; None for zeros, or the kept ones if stateful.
+        mask: Bool (batch, steps): a step with False keeps the states. By default the mask that Masking or Embedding made.
+        training: Whether dropout is active.
+
+    Input shape:
+        (batch, steps, features)
+
+    Output shape:
+        (batch, units), or (batch, steps, units) with `return_sequences`; with `return_state` a list of this and the last
+        states h and c, both (batch, units).
+
+    Example:
+        >>> layers.LSTM(4)(np.ones((2, 5, 3))).shape
+        (2, 4)
+        >>> encoder = layers.LSTM(4, return_state=True)
+        >>> output, h, c = encoder(np.ones((2, 5, 3)))
+        >>> layers.LSTM(4, return_sequences=True)(np.ones((2, 7, 3)), initial_state=[h, c]).shape
+        (2, 7, 4)
     """
 
     cell_class = LSTMCell

@@ -93,7 +93,11 @@ def call_cell(cell: Any, inputs: Tensor, states: Any, training: Any) -> tuple[Te
 
 
 class _Cell(Layer):
-    """Base of the built-in cells: options, weights, and dropout masks that last for a sequence."""
+    """Base of the built-in cells: options, weights, and dropout masks that last for a sequence.
+
+    Args:
+        units: The size of the output and of each state.
+    """
 
     input_spec = InputSpec(ndim=2)
     gates = 1
@@ -127,10 +131,15 @@ class _Cell(Layer):
 
     @property
     def state_size(self) -> Any:
+        """The size of the state, or the list of the sizes of all states."""
         return self.units
 
     def get_initial_state(self, batch_size=None) -> list[Tensor]:
-        """Zeros for each state."""
+        """Zeros for each state: a list of tensors (batch_size, units).
+
+        Args:
+            batch_size: The number of samples.
+        """
         return [ops.zeros((batch_size, size), self.dtype) for size in structures.flatten(self.state_size)]
 
     def build(self, input_shape):
@@ -164,7 +173,12 @@ class _Cell(Layer):
         self._masks = None
 
     def dropped_inputs(self, inputs, training):
-        """The inputs after dropout; of a whole sequence too, with one mask for all its steps."""
+        """The inputs after dropout; of a whole sequence too, with one mask for all its steps.
+
+        Args:
+            inputs: A tensor (batch, features) or (batch, steps, features).
+            training: Whether dropout is active.
+        """
         if not training or self.dropout == 0:
             return inputs
         return ops.multiply(
@@ -172,12 +186,22 @@ class _Cell(Layer):
         )
 
     def dropped_state(self, h, training):
-        """h after recurrent dropout, for its product with the recurrent kernel."""
+        """h after recurrent dropout, for its product with the recurrent kernel.
+
+        Args:
+            h: The state (batch, units).
+            training: Whether dropout is active.
+        """
         mask = self.recurrent_mask(h.shape[0], training)
         return h if mask is None else ops.multiply(h, mask)
 
     def recurrent_mask(self, batch: int, training) -> Tensor | None:
-        """The dropout mask (batch, units) for h before its product with the recurrent kernel, or None."""
+        """The dropout mask (batch, units) for h before its product with the recurrent kernel, or None.
+
+        Args:
+            batch: The number of samples.
+            training: Whether dropout is active.
+        """
         if not training or self.recurrent_dropout == 0:
             return None
         return self._mask("state", (batch, self.units), self.recurrent_dropout, 2)
@@ -207,7 +231,22 @@ class CellOptions(LayerOptions, total=False):
 
 
 class SimpleRNNCell(_Cell):
-    """One step of SimpleRNN: h' = activation(x kernel + h recurrent_kernel + bias)."""
+    """One step of SimpleRNN: h' = activation(x @ kernel + h @ recurrent_kernel + bias).
+
+    Call arguments:
+        inputs: The step, (batch, features).
+        states: A list of the state h, (batch, units).
+        training: Whether dropout is active.
+
+    Output shape:
+        (output, new states): (batch, units), and a list of the same tensor.
+
+    Example:
+        >>> cell = layers.SimpleRNNCell(4)
+        >>> output, states = cell(np.ones((2, 3)), cell.get_initial_state(2))
+        >>> output.shape, len(states)
+        ((2, 4), 1)
+    """
 
     def call(self, inputs, states, training=None):
         product = ops.matmul(self.dropped_inputs(inputs, training), self.kernel)
@@ -217,7 +256,25 @@ class SimpleRNNCell(_Cell):
 
 
 class GRUCell(_Cell):
-    """One step of GRU; gates and weights in the order z, r, h. reset_after: the reset gate acts on h's product."""
+    """One step of GRU, whose formula is there; gates and weights in the order z, r, h.
+
+    Args:
+        reset_after: Whether the reset gate multiplies the product of h, which has a bias of its own; else h itself.
+
+    Call arguments:
+        inputs: The step, (batch, features).
+        states: A list of the state h, (batch, units).
+        training: Whether dropout is active.
+
+    Output shape:
+        (output, new states): (batch, units), and a list of the same tensor.
+
+    Example:
+        >>> cell = layers.GRUCell(4)
+        >>> output, states = cell(np.ones((2, 3)), cell.get_initial_state(2))
+        >>> output.shape, len(states)
+        ((2, 4), 1)
+    """
 
     gates = 3
 
@@ -261,7 +318,25 @@ class GRUCell(_Cell):
 
 
 class LSTMCell(_Cell):
-    """One step of LSTM; states h and c, gates and weights in the order i, f, c, o. unit_forget_bias: f's bias starts at 1."""
+    """One step of LSTM, whose formula is there; gates and weights in the order i, f, c, o.
+
+    Args:
+        unit_forget_bias: Whether the bias of the forget gate starts at 1.
+
+    Call arguments:
+        inputs: The step, (batch, features).
+        states: A list of the states h and c, each (batch, units).
+        training: Whether dropout is active.
+
+    Output shape:
+        (output, new states): h of shape (batch, units), and the list [h, c].
+
+    Example:
+        >>> cell = layers.LSTMCell(4)
+        >>> output, states = cell(np.ones((2, 3)), cell.get_initial_state(2))
+        >>> output.shape, len(states)
+        ((2, 4), 2)
+    """
 
     gates = 4
 
@@ -280,6 +355,7 @@ class LSTMCell(_Cell):
 
     @property
     def state_size(self):
+        """The sizes of the states h and c."""
         return [self.units, self.units]
 
     def _weight(self, kind, shape, initializer=None):
@@ -309,7 +385,30 @@ def _for_each_gate(initializer: Any) -> Any:
 
 
 class StackedRNNCells(Layer):
-    """Cells as one cell: each takes the output of the one before; its states are the list of the cells' states."""
+    """Several cells as one cell: each takes the output of the one before. RNN makes one of a list of cells.
+
+    Args:
+        cells (a list of cells): The cells, from the input to the output. What a cell is, RNN says.
+
+    Call arguments:
+        inputs: The step, (batch, features).
+        states: A list with the list of states of each cell.
+        training: Whether dropout is active.
+
+    Output shape:
+        (output, new states): the output of the last cell, and states like those passed.
+
+    Raises:
+        ValueError: without cells.
+        TypeError: for an object that is not a cell.
+
+    Example:
+        >>> cells = layers.StackedRNNCells([layers.GRUCell(4), layers.LSTMCell(6)])
+        >>> cells.state_size, cells.output_size
+        ([4, [6, 6]], 6)
+        >>> layers.RNN(cells)(np.ones((2, 5, 3))).shape
+        (2, 6)
+    """
 
     cells: list
 
@@ -323,15 +422,21 @@ class StackedRNNCells(Layer):
 
     @property
     def state_size(self):
+        """The state sizes of the cells, in a list."""
         sizes = [cell.state_size for cell in self.cells]
         return tuple(structures.flatten(sizes)) if behaviour.current.flat_states else sizes
 
     @property
     def output_size(self):
+        """The size of the last cell's output."""
         return output_size_of(self.cells[-1])
 
     def get_initial_state(self, batch_size=None):
-        """The initial states of each cell, or zeros."""
+        """The initial states of each cell, or zeros.
+
+        Args:
+            batch_size: The number of samples.
+        """
         return [initial_state_of(cell, batch_size, self.dtype) for cell in self.cells]
 
     def build(self, input_shape):

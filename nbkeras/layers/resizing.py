@@ -69,17 +69,60 @@ def _without_usual_format(config: dict[str, Any]) -> dict[str, Any]:
 
 
 class ZeroPadding1D(_ZeroPadding):
-    """Zeros before and after sequences. padding: an integer, or (before, after)."""
+    """Adds zeros before and after sequences.
+
+    Args:
+        padding: The number of steps: one for both ends, or (before, after).
+
+    Input shape:
+        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
+
+    Output shape:
+        The same with before + steps + after steps; the dtype of the input.
+
+    Example:
+        >>> layers.ZeroPadding1D((1, 2))(np.ones((1, 2, 1))).numpy()[0, :, 0]
+        array([0., 1., 1., 0., 0.], dtype=float32)
+    """
 
     rank = 1
 
 
 class ZeroPadding2D(_ZeroPadding):
-    """Zeros around images. padding: an integer, (rows, columns), or ((top, bottom), (left, right))."""
+    """Adds zeros around images.
+
+    Args:
+        padding: The number of pixels: one for all sides, (rows, columns), or ((top, bottom), (left, right)).
+
+    Input shape:
+        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
+
+    Output shape:
+        The same with more rows and columns; the dtype of the input.
+
+    Example:
+        >>> layers.ZeroPadding2D(((1, 0), (0, 2)))(np.ones((1, 1, 2, 1))).numpy()[0, :, :, 0]
+        array([[0., 0., 0., 0.],
+               [1., 1., 0., 0.]], dtype=float32)
+    """
 
 
 class ZeroPadding3D(_ZeroPadding):
-    """Zeros around volumes. padding: an integer, (depth, rows, columns), or three pairs (before, after)."""
+    """Adds zeros around volumes.
+
+    Args:
+        padding: The number of voxels: one for all sides, (depth, rows, columns), or three pairs (before, after).
+
+    Input shape:
+        (batch, depth, rows, columns, channels), or with the channels second for 'channels_first'.
+
+    Output shape:
+        The same with longer axes; the dtype of the input.
+
+    Example:
+        >>> layers.ZeroPadding3D(1)(np.ones((1, 2, 3, 4, 1))).shape
+        (1, 4, 5, 6, 1)
+    """
 
     rank = 3
 
@@ -109,7 +152,24 @@ class _Cropping(Spatial):
 
 
 class Cropping1D(_Cropping):
-    """Steps cut off before and after sequences. cropping: an integer, or (before, after)."""
+    """Cuts steps off the ends of sequences.
+
+    Args:
+        cropping: The number of steps: one for both ends, or (before, after).
+
+    Input shape:
+        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
+
+    Output shape:
+        The same with fewer steps; the dtype of the input.
+
+    Raises:
+        ValueError: for a sequence of which nothing is left.
+
+    Example:
+        >>> layers.Cropping1D((1, 2))(np.arange(6).reshape((1, 6, 1))).numpy()[0, :, 0]
+        array([1, 2, 3])
+    """
 
     rank = 1
 
@@ -121,14 +181,48 @@ class Cropping1D(_Cropping):
 
 
 class Cropping2D(_Cropping):
-    """Edges cut off images. cropping: an integer, (rows, columns), or ((top, bottom), (left, right))."""
+    """Cuts edges off images.
+
+    Args:
+        cropping: The number of pixels: one for all sides, (rows, columns), or ((top, bottom), (left, right)).
+
+    Input shape:
+        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
+
+    Output shape:
+        The same with fewer rows and columns; the dtype of the input.
+
+    Raises:
+        ValueError: for images of which nothing is left.
+
+    Example:
+        >>> layers.Cropping2D(((1, 0), (0, 1)))(np.arange(6).reshape((1, 2, 3, 1))).numpy()[0, :, :, 0]
+        array([[3, 4]])
+    """
 
     def __init__(self, cropping=((0, 0), (0, 0)), data_format=None, **kwargs):
         super().__init__(cropping, data_format, **kwargs)
 
 
 class Cropping3D(_Cropping):
-    """Sides cut off volumes. cropping: an integer, (depth, rows, columns), or three pairs (before, after)."""
+    """Cuts sides off volumes.
+
+    Args:
+        cropping: The number of voxels: one for all sides, (depth, rows, columns), or three pairs (before, after).
+
+    Input shape:
+        (batch, depth, rows, columns, channels), or with the channels second for 'channels_first'.
+
+    Output shape:
+        The same with shorter axes; the dtype of the input.
+
+    Raises:
+        ValueError: for volumes of which nothing is left.
+
+    Example:
+        >>> layers.Cropping3D(1)(np.ones((1, 3, 4, 5, 1))).shape
+        (1, 1, 2, 3, 1)
+    """
 
     rank = 3
 
@@ -161,7 +255,21 @@ class _UpSampling(Spatial):
 
 
 class UpSampling1D(_UpSampling):
-    """Repeats each step `size` times."""
+    """Repeats each step of sequences.
+
+    Args:
+        size: How many times.
+
+    Input shape:
+        (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
+
+    Output shape:
+        The same with size * steps steps; the dtype of the input.
+
+    Example:
+        >>> layers.UpSampling1D(2)(np.array([[[1.0], [2.0]]])).numpy()[0, :, 0]
+        array([1., 1., 2., 2.], dtype=float32)
+    """
 
     rank = 1
 
@@ -173,9 +281,22 @@ class UpSampling1D(_UpSampling):
 
 
 class UpSampling2D(_UpSampling):
-    """Enlarges images by whole factors; size: (rows, columns).
+    """Enlarges images by whole factors.
 
-    interpolation: 'nearest', 'bilinear', 'bicubic', 'lanczos3' or 'lanczos5'.
+    Args:
+        size: The factor of rows and columns: one number, or (rows, columns).
+        interpolation: How new pixels are computed. 'nearest' repeats pixels and keeps the dtype of the input.
+
+    Input shape:
+        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
+
+    Output shape:
+        The same with more rows and columns.
+
+    Example:
+        >>> layers.UpSampling2D((1, 2))(np.array([[1.0, 2.0], [3.0, 4.0]]).reshape((1, 2, 2, 1))).numpy()[0, :, :, 0]
+        array([[1., 1., 2., 2.],
+               [3., 3., 4., 4.]], dtype=float32)
     """
 
     def __init__(
@@ -187,7 +308,21 @@ class UpSampling2D(_UpSampling):
 
 
 class UpSampling3D(_UpSampling):
-    """Repeats each slice, row and column; size: an integer or (depth, rows, columns)."""
+    """Repeats each slice, row and column of volumes.
+
+    Args:
+        size: How many times: one number, or (depth, rows, columns).
+
+    Input shape:
+        (batch, depth, rows, columns, channels), or with the channels second for 'channels_first'.
+
+    Output shape:
+        The same with longer axes; the dtype of the input.
+
+    Example:
+        >>> layers.UpSampling3D((1, 2, 3))(np.ones((1, 2, 2, 2, 1))).shape
+        (1, 2, 4, 6, 1)
+    """
 
     rank = 3
 

@@ -19,12 +19,39 @@ ForwardLayer = Annotated[option.Layers, "forward_layer"]
 
 
 class Bidirectional(Layer):
-    """Merges the outputs of a recurrent layer and of a copy that runs backwards.
+    """Runs a recurrent layer forwards and a copy of it backwards, and merges their outputs (Schuster and Paliwal, 1997).
 
-    layer: a recurrent layer, which is copied with new weights. merge_mode: 'concat', 'sum', 'mul', 'ave', or None for a list
-    of both outputs; with return_sequences the second output is first put into the order of the input.
-    backward_layer: a layer for the other direction, instead of a copy. initial_state: the states of the
-    first, then those of the second. At masked steps the outputs of sequences are 0, as in Keras 3. Schuster and Paliwal, 1997.
+    With `return_sequences` the second output is put into the order of the input first. At masked steps the outputs of
+    sequences are 0, as in Keras 3.
+
+    Args:
+        layer (a recurrent layer): It is copied for both directions, each with new weights.
+        merge_mode: 'concat' joins the outputs along the last axis; 'sum', 'mul' and 'ave' (the mean) keep its size; None gives
+            a list of both.
+        backward_layer (a recurrent layer, or None): A layer for the other direction, instead of a copy; it must have another
+            `go_backwards`.
+
+    Call arguments:
+        sequences: A tensor (batch, steps, features); float.
+        initial_state: A list of the states that the sequences start from; None for zeros, or the kept ones if stateful.
+        mask: Bool (batch, steps): a step with False keeps the states. By default the mask that Masking or Embedding made.
+        training: Whether dropout is active.
+
+    Input shape:
+        That of the layer.
+
+    Output shape:
+        That of the layer, with twice the last size for 'concat'. With `return_state` the states of the first direction follow,
+        then those of the second; `initial_state` has the same order.
+
+    Raises:
+        ValueError: for a layer that is not recurrent, or for two layers that do not go opposite ways or return other things.
+
+    Example:
+        >>> layers.Bidirectional(layers.LSTM(4))(np.ones((2, 5, 3))).shape
+        (2, 8)
+        >>> layers.Bidirectional(layers.GRU(4, return_sequences=True), merge_mode="sum")(np.ones((2, 5, 3))).shape
+        (2, 5, 4)
     """
 
     supports_masking = True
@@ -156,7 +183,12 @@ class Bidirectional(Layer):
         self.reset_states(values)
 
     def reset_states(self, states=None, samples=None) -> None:
-        """Set the states to zero or to `states`; see RNN.reset_states."""
+        """Set the states of both directions to zero, or to given values; see `RNN.reset_states`.
+
+        Args:
+            states: The states of the first direction and then those of the second; None for zeros.
+            samples: A bool mask (batch,) or indices: only these rows change; None for all.
+        """
         halves = self._halves(states, "states")
         for each, own in zip((self.forward_layer, self.backward_layer), halves, strict=True):
             each.reset_states(own, samples)
@@ -171,11 +203,30 @@ def _copy(layer: Any, prefix: str, go_backwards: bool) -> Any:
 
 
 class TimeDistributed(Wrapper):
-    """A layer or model applied to each time step: (batch, steps, ...) -> (batch, steps, ...), the same weights at each.
+    """Applies a layer or a model to each time step, with the same weights at each.
 
-    All steps go through the layer as one batch of batch * steps samples: what depends on the batch (the statistics of
-    BatchNormalization) is taken over samples and steps, as in Keras 2. A layer that takes a mask gets that of its
-    sample and step.
+    All steps go through the layer as one batch of batch * steps samples. So the statistics of BatchNormalization are taken over
+    samples and steps, as in Keras 2. A layer that takes a mask gets that of its sample and step.
+
+    Args:
+        layer (a layer): The layer or model.
+
+    Call arguments:
+        inputs: A tensor (batch, steps, ...).
+        training: Passed to the layer if it takes it.
+        mask: Bool (batch, steps, ...), passed to the layer if it takes it.
+
+    Input shape:
+        (batch, steps, ...), 3 axes or more.
+
+    Output shape:
+        (batch, steps, ...), with the layer's output of a step at the end.
+
+    Example:
+        >>> layers.TimeDistributed(layers.Dense(4))(np.ones((2, 5, 3))).shape
+        (2, 5, 4)
+        >>> layers.TimeDistributed(layers.Conv2D(4, 3))(np.ones((2, 5, 8, 8, 3))).shape
+        (2, 5, 6, 6, 4)
     """
 
     supports_masking = True

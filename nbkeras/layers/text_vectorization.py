@@ -63,12 +63,49 @@ Ngrams = Annotated[Any, option.kind(_ngrams, "an integer, several or None")]
 
 
 class TextVectorization(TextInputs):
-    """Standardizes texts, an array of str (batch,) or (batch, 1), splits them, joins ngrams and looks them up in a vocabulary.
+    """Turns texts into the indices of their words, or into indicators of these: it standardizes, splits, joins ngrams, looks up.
 
-    standardize: 'lower_and_strip_punctuation' (of ASCII), 'lower', 'strip_punctuation', None, or a function of an array of str.
-    split: 'whitespace', 'character', None (the array's rows are split already), or a function of a list of texts that returns
-    lists of words. ngrams: n for runs of 1 to n words, or a tuple of lengths. output_mode 'int': (batch, words), 0 after
-    the last word, 1 for unknown words; or another of StringLookup's. It cannot be part of a model: call it on the data first.
+    It cannot be part of a model, because texts are not tensors: call it on the data first.
+
+    Args:
+        max_tokens (an integer of 2 or more, or None): The greatest number of indices, with '' and '[UNK]'; None for no limit.
+        standardize: 'lower_and_strip_punctuation' (both of ASCII), 'lower', 'strip_punctuation', None, or a function of an array
+            of str.
+        split: 'whitespace', 'character', None for texts that are split into rows already, or a function of a list of texts
+            that returns lists of words.
+        ngrams: n for runs of 1 to n words, or several lengths; None for single words.
+        output_mode ('int', 'one_hot', 'multi_hot', 'count' or 'tf_idf'): 'int' for indices, 0 after the last word and 1 for
+            unknown words; the others as in StringLookup.
+        output_sequence_length (an integer, or None): The number of words in the output of 'int': longer texts are cut; None for
+            those of the longest text.
+        pad_to_max_tokens (bool): Whether indicators have max_tokens places, even if there are fewer terms.
+        vocabulary (a list, an array, the path of a file, or None): The terms, with or without '' and '[UNK]' in front;
+            None to learn them by `adapt`.
+        idf_weights (a list of numbers, or None): The weights of the terms for 'tf_idf'.
+        sparse (False): Accepted for scripts of Keras.
+        ragged (False): Accepted for scripts of Keras.
+        encoding (str): The encoding of bytes among the terms.
+        has_input_vocabulary (bool, or None): For configurations: whether the terms were given, and not learned.
+        vocabulary_size (an integer, or None): Accepted for files of Keras.
+
+    Call arguments:
+        inputs: Texts, an array or a list of str, (batch,) or (batch, 1).
+
+    Output shape:
+        (batch, words) of int64; for 'one_hot' (batch, words, terms), for the other modes (batch, terms).
+
+    Raises:
+        TypeError: for inputs that are not texts.
+        ValueError: for `output_sequence_length` with another mode than 'int'.
+
+    Example:
+        >>> layer = layers.TextVectorization()
+        >>> layer.adapt(["the cat sat", "the dog"])
+        >>> layer.get_vocabulary()
+        ['', '[UNK]', 'the', 'sat', 'dog', 'cat']
+        >>> layer(["The cat!", "a dog sat"]).numpy()
+        array([[2, 5, 0],
+               [1, 4, 3]])
     """
 
     standardize: Any
@@ -112,16 +149,31 @@ class TextVectorization(TextInputs):
             dtype=self.dtype,
         )
 
-    def adapt(self, data, batch_size=None, steps=None) -> None:
-        """Learn the vocabulary from an array or a list of texts, or from batches of them."""
+    def adapt(self, data, batch_size: int | None = None, steps: int | None = None) -> None:
+        """Learn the vocabulary: the most frequent words first; of equally frequent ones, the greater first.
+
+        The weights for 'tf_idf' are those of StringLookup, with texts as samples.
+
+        Args:
+            data: An array or a list of texts; or batches of these: a generator or a PyDataset.
+            batch_size: Accepted and ignored.
+            steps: The number of batches that are read; None for all.
+
+        Raises:
+            ValueError: if the layer was made with a vocabulary.
+        """
         if self.lookup._given:
             raise ValueError(f"{self.name!r} was made with a vocabulary: it learns none")
         whole = hashing.as_texts(data) is not None
         batches = [data] if whole else itertools.islice(data, steps)
         self.lookup._adapt_to(self._words(batch) for batch in batches)
 
-    def get_vocabulary(self, include_special_tokens=True) -> list[str]:
-        """The terms in the order of their indices, '' and '[UNK]' first."""
+    def get_vocabulary(self, include_special_tokens: bool = True) -> list[str]:
+        """The terms in the order of their indices, '' and '[UNK]' first.
+
+        Args:
+            include_special_tokens: Whether '' and '[UNK]' are in the list.
+        """
         return self.lookup.get_vocabulary(include_special_tokens)
 
     def vocabulary_size(self) -> int:
@@ -129,7 +181,12 @@ class TextVectorization(TextInputs):
         return self.lookup.vocabulary_size()
 
     def set_vocabulary(self, vocabulary, idf_weights=None) -> None:
-        """Take these terms; see StringLookup."""
+        """Take these terms, in this order.
+
+        Args:
+            vocabulary: A list, an array, or the path of a text file with one term in each line.
+            idf_weights: For output mode 'tf_idf': a number for each term.
+        """
         self.lookup.set_vocabulary(vocabulary, idf_weights)
 
     def _words(self, inputs: Any) -> list[list[str]]:

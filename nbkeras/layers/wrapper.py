@@ -12,7 +12,21 @@ from nbkeras.initializers import TruncatedNormal
 
 
 class Wrapper(Layer):
-    """A layer that holds another, `layer`, and writes it into its configuration; a base for wrappers of your own."""
+    """A layer that holds another and writes it into its configuration: a base for wrappers of your own.
+
+    Args:
+        layer (a layer): The wrapped layer, kept as `layer`. It is built for the wrapper's input.
+
+    Raises:
+        ValueError: for an object that is not a layer.
+
+    Example:
+        >>> class Twice(layers.Wrapper):
+        ...     def call(self, inputs):
+        ...         return self.layer(self.layer(inputs))
+        >>> Twice(layers.Dense(3, kernel_initializer="ones"))(np.ones((1, 3))).numpy()
+        array([[9., 9., 9.]], dtype=float32)
+    """
 
     layer: Any
 
@@ -28,10 +42,27 @@ class Wrapper(Layer):
 
 
 class SpectralNormalization(Wrapper):
-    """Divides the layer's kernel (or embeddings) by its largest singular value before each call in training.
+    """Divides a layer's kernel by its largest singular value before each call in training (Miyato et al., 2018).
 
-    Power iteration finds the value and continues from step to step in vector_u. As in Keras on TensorFlow the kernel
-    itself changes, and gradients do not pass through the division. Call it once a step. Miyato et al., 2018.
+    Power iteration finds the value and goes on from step to step in the weight `vector_u`. As in Keras on TensorFlow the kernel
+    itself changes, and gradients do not pass through the division. Call the layer once in a training step.
+
+    Args:
+        layer (a layer): A layer with a `kernel` or `embeddings`.
+        power_iterations: The number of iterations in each call.
+
+    Call arguments:
+        inputs: The inputs of the layer.
+        training: Whether the kernel is divided.
+
+    Raises:
+        ValueError: for a layer without `kernel` and `embeddings`, when it is built.
+
+    Example:
+        >>> layer = layers.SpectralNormalization(layers.Dense(4, kernel_initializer="ones"))
+        >>> output = layer(np.ones((1, 4)), training=True)
+        >>> round(float(np.linalg.norm(layer.layer.kernel, 2)), 3)
+        1.0
     """
 
     supports_masking = True

@@ -25,9 +25,24 @@ from nbkeras.ops.shape import sizes_of
 
 
 class SeedGenerator(option.Configured):
-    """A source of keys for random functions: `random.normal((2, 3), seed=generator)` draws new numbers each time.
+    """A source of random numbers: a random function that gets it as `seed` draws new numbers on every call.
 
-    seed: an integer, or None for one from the global seed. `state` is a Variable, uint32 [seed, number of draws].
+    A layer that draws numbers makes one with `add_seed_generator`. A recorded training step draws new numbers too.
+
+    Args:
+        seed (an integer, or None): An integer for the same numbers in each run; None for one from the global seed.
+        name (str, or None): The name, also of its Variable `state`, which is uint32 [seed, number of draws].
+
+    Raises:
+        ValueError: for a seed that is no integer.
+
+    Example:
+        >>> generator = keras.random.SeedGenerator(1)
+        >>> first, second = (keras.random.randint((4,), 0, 100, seed=generator) for _ in range(2))
+        >>> bool(np.all(first == second))
+        False
+        >>> generator.state.numpy()
+        array([1, 2], dtype=uint32)
     """
 
     def __init__(self, seed: Annotated[option.Anything, "_given_seed"] = None, name: option.Anything = None):
@@ -38,7 +53,7 @@ class SeedGenerator(option.Configured):
         self.state = Variable(np.array([value, 0], np.uint32), name=f"{self.name}_state", trainable=False)
 
     def next(self) -> Tensor:
-        """A new key; the state advances by one step."""
+        """A new key, uint32 of shape (2,); the state advances by one step."""
         return apply(kernels.draw_key, None, [self.state])
 
 
@@ -77,7 +92,21 @@ def _generator() -> SeedGenerator:
 
 
 def key_of(seed: Any) -> Tensor:
-    """The key of a seed: the next key of a generator; always the same key for an integer."""
+    """The key from which a random function makes its numbers, uint32 [seed, step]. Most code passes `seed` instead.
+
+    Args:
+        seed: An integer, for the same key each time; a SeedGenerator, for its next key; None for the next of the global one.
+
+    Returns:
+        A uint32 tensor of shape (2,).
+
+    Raises:
+        ValueError: for another type.
+
+    Example:
+        >>> keras.random.key_of(7).numpy()
+        array([7, 0], dtype=uint32)
+    """
     if seed is None:
         return _generator().next()
     if isinstance(seed, SeedGenerator):
@@ -93,34 +122,133 @@ def _float_form(name: str, shape: Any, dtype: Any) -> dict[str, Any]:
     return {"shape": sizes_of(name, shape), "dtype": found}
 
 
-def uniform(shape, minval: float = 0.0, maxval: float = 1.0, dtype=None, seed=None) -> Tensor:
-    """Uniformly distributed numbers, minval <= x < maxval (up to rounding); floatx by default."""
+def uniform(shape, minval: float = 0.0, maxval: float = 1.0, dtype=None, seed: Any = None) -> Tensor:
+    """Uniformly distributed numbers x with minval <= x < maxval, up to rounding.
+
+    Args:
+        shape: The sizes of the tensor.
+        minval: The smallest number.
+        maxval: The limit, which is not reached.
+        dtype: 'float32' or 'float64'; None for `config.floatx()`.
+        seed: An integer for the same numbers on every call, or a SeedGenerator for new ones; None for the global generator,
+            which `utils.set_random_seed` restarts.
+
+    Returns:
+        A float tensor of this shape.
+
+    Raises:
+        ValueError: for another dtype.
+
+    Example:
+        >>> x = keras.random.uniform((1000,), minval=2.0, maxval=3.0, seed=1)
+        >>> bool(ops.all((x >= 2.0) & (x < 3.0))), round(float(ops.mean(x)), 1)
+        (True, 2.5)
+    """
     form = _float_form("uniform", shape, dtype)
     return apply(kernels.uniform, None, [key_of(seed)], low=float(minval), high=float(maxval), **form)
 
 
-def normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed=None) -> Tensor:
-    """Normally distributed numbers; floatx by default."""
+def normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed: Any = None) -> Tensor:
+    """Normally distributed numbers.
+
+    Args:
+        shape: The sizes of the tensor.
+        mean: The mean.
+        stddev: The standard deviation.
+        dtype: 'float32' or 'float64'; None for `config.floatx()`.
+        seed: An integer for the same numbers on every call, or a SeedGenerator for new ones; None for the global generator,
+            which `utils.set_random_seed` restarts.
+
+    Returns:
+        A float tensor of this shape.
+
+    Raises:
+        ValueError: for another dtype.
+
+    Example:
+        >>> x = keras.random.normal((10000,), mean=2.0, stddev=3.0, seed=1)
+        >>> round(float(ops.mean(x))), round(float(ops.std(x)))
+        (2, 3)
+    """
     form = _float_form("normal", shape, dtype)
     return apply(kernels.normal, None, [key_of(seed)], mean=float(mean), stddev=float(stddev), **form)
 
 
-def truncated_normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed=None) -> Tensor:
-    """Normally distributed numbers within two standard deviations of the mean; floatx by default."""
+def truncated_normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed: Any = None) -> Tensor:
+    """Numbers of a normal distribution that is cut off at two standard deviations from the mean.
+
+    Args:
+        shape: The sizes of the tensor.
+        mean: The mean.
+        stddev: The standard deviation before the cut; that of the result is 0.88 times as large.
+        dtype: 'float32' or 'float64'; None for `config.floatx()`.
+        seed: An integer for the same numbers on every call, or a SeedGenerator for new ones; None for the global generator,
+            which `utils.set_random_seed` restarts.
+
+    Returns:
+        A float tensor of this shape.
+
+    Raises:
+        ValueError: for another dtype.
+
+    Example:
+        >>> x = keras.random.truncated_normal((10000,), seed=1)
+        >>> bool(ops.all(ops.abs(x) <= 2.0)), round(float(ops.std(x)), 2)
+        (True, 0.88)
+    """
     form = _float_form("truncated_normal", shape, dtype)
     return apply(kernels.truncated_normal, None, [key_of(seed)], mean=float(mean), stddev=float(stddev), **form)
 
 
-def bernoulli(shape, probability: float = 0.5, dtype=None, seed=None) -> Tensor:
-    """1 with the given probability, else 0; floatx by default."""
+def bernoulli(shape, probability: float = 0.5, dtype=None, seed: Any = None) -> Tensor:
+    """1 with a given probability, else 0.
+
+    Args:
+        shape: The sizes of the tensor.
+        probability: A number from 0 to 1.
+        dtype: The dtype; None for `config.floatx()`.
+        seed: An integer for the same numbers on every call, or a SeedGenerator for new ones; None for the global generator,
+            which `utils.set_random_seed` restarts.
+
+    Returns:
+        A tensor of this shape, of zeros and ones.
+
+    Raises:
+        ValueError: for a probability outside 0 to 1.
+
+    Example:
+        >>> x = keras.random.bernoulli((10000,), probability=0.2, seed=1)
+        >>> round(float(ops.mean(x)), 1)
+        0.2
+    """
     if not 0 <= probability <= 1:
         raise ValueError(f"bernoulli: the probability must be between 0 and 1, received {probability}")
     form = {"shape": sizes_of("bernoulli", shape), "dtype": known_dtype(dtype)}
     return apply(kernels.bernoulli, None, [key_of(seed)], probability=float(probability), **form)
 
 
-def randint(shape, minval: int, maxval: int, dtype="int32", seed=None) -> Tensor:
-    """Random integers, minval <= n < maxval."""
+def randint(shape, minval: int, maxval: int, dtype="int32", seed: Any = None) -> Tensor:
+    """Random integers n with minval <= n < maxval, all equally probable.
+
+    Args:
+        shape: The sizes of the tensor.
+        minval: The smallest integer.
+        maxval: The limit, which is not reached.
+        dtype: An integer dtype.
+        seed: An integer for the same numbers on every call, or a SeedGenerator for new ones; None for the global generator,
+            which `utils.set_random_seed` restarts.
+
+    Returns:
+        An integer tensor of this shape.
+
+    Raises:
+        ValueError: if `minval` is not below `maxval`, or for a float dtype.
+
+    Example:
+        >>> x = keras.random.randint((100,), 0, 3, seed=1)
+        >>> np.unique(x).tolist()
+        [0, 1, 2]
+    """
     if not minval < maxval:
         raise ValueError(f"randint: minval must be below maxval, received {minval} and {maxval}")
     found = np.dtype(dtype)
@@ -132,8 +260,28 @@ def randint(shape, minval: int, maxval: int, dtype="int32", seed=None) -> Tensor
 
 
 @op
-def categorical(logits, num_samples: int, dtype="int32", seed=None) -> Tensor:
-    """Class numbers drawn with probabilities softmax(logits): logits (rows, classes) -> (rows, num_samples)."""
+def categorical(logits, num_samples: int, dtype="int32", seed: Any = None) -> Tensor:
+    """Numbers of classes, drawn with probabilities softmax(logits).
+
+    Args:
+        logits: Scores of the classes, (rows, classes).
+        num_samples: The number of draws for each row.
+        dtype: The dtype of the result.
+        seed: An integer for the same numbers on every call, or a SeedGenerator for new ones; None for the global generator,
+            which `utils.set_random_seed` restarts.
+
+    Returns:
+        A tensor (rows, num_samples) of integers from 0 to classes - 1.
+
+    Raises:
+        ValueError: for logits that do not have two axes.
+
+    Example:
+        >>> logits = np.log([[0.2, 0.8, 1e-30]])
+        >>> x = keras.random.categorical(logits, 1000, seed=1)
+        >>> round(float(ops.mean(x == 1)), 1)
+        0.8
+    """
     logits = as_float(logits)
     if logits.ndim != 2 or logits.shape[1] == 0:
         raise ValueError(f"categorical: logits must have shape (rows, classes), received {logits.shape}")
@@ -142,19 +290,56 @@ def categorical(logits, num_samples: int, dtype="int32", seed=None) -> Tensor:
 
 
 @op
-def shuffle(x, axis: int = 0, seed=None) -> Tensor:
-    """x with its slices along an axis in random order; differentiable."""
+def shuffle(x, axis: int = 0, seed: Any = None) -> Tensor:
+    """x with its slices along an axis in random order. Gradients pass.
+
+    Args:
+        x: A tensor.
+        axis: The axis whose slices change places.
+        seed: An integer for the same numbers on every call, or a SeedGenerator for new ones; None for the global generator,
+            which `utils.set_random_seed` restarts.
+
+    Returns:
+        A tensor of x's shape and dtype.
+
+    Raises:
+        ValueError: for an axis that x does not have.
+
+    Example:
+        >>> x = keras.random.shuffle(np.arange(5), seed=1)
+        >>> sorted(x.numpy().tolist())
+        [0, 1, 2, 3, 4]
+    """
     x = as_tensor(x)
     axis = axis_of("shuffle", axis, x.ndim)
     return apply(kernels.shuffle, kernels.shuffle_vjp, [x, key_of(seed)], axis=axis)
 
 
 @op
-def dropout(inputs, rate: float, noise_shape=None, seed=None) -> Tensor:
-    """inputs / (1 - rate) with elements set to 0 with probability `rate`; differentiable.
+def dropout(inputs, rate: float, noise_shape=None, seed: Any = None) -> Tensor:
+    """inputs / (1 - rate), with each element set to 0 with a given probability. Gradients pass.
 
-    noise_shape: the inputs' shape with 1 for axes along which elements are kept or dropped together; None means
-    the inputs' size.
+    The mean of the output is that of the input (Srivastava et al., 2014).
+
+    Args:
+        inputs: Floats of any shape.
+        rate: The probability, from 0 to 1. 1 gives zeros.
+        noise_shape: The shape of the inputs with 1 for axes along which elements are kept or dropped together, None for the
+            size of the input; None for single elements.
+        seed: An integer for the same numbers on every call, or a SeedGenerator for new ones; None for the global generator,
+            which `utils.set_random_seed` restarts.
+
+    Returns:
+        A tensor of the shape of the inputs.
+
+    Raises:
+        ValueError: for a rate outside 0 to 1, or a `noise_shape` that does not fit.
+
+    Example:
+        >>> x = keras.random.dropout(np.ones((100, 2)), rate=0.5, noise_shape=(None, 1), seed=1)
+        >>> np.unique(x, axis=0)  # rows are kept or dropped
+        array([[0., 0.],
+               [2., 2.]])
     """
     if rate == 0:
         return as_tensor(inputs)

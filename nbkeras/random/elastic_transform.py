@@ -19,10 +19,27 @@ def elastic_transform(
     seed: Any = None,
     data_format: str | None = None,
 ) -> Tensor:
-    """Distort images: each pixel comes from a position shifted by alpha times smooth noise. Simard, Steinkraus and Platt, 2003.
+    """Distort images: each pixel comes from a position shifted by smooth noise (Simard, Steinkraus and Platt, 2003).
 
-    The noise is normally distributed with deviation sigma and blurred by a Gaussian of sigma. seed: see
-    nbkeras.random. Other arguments: see `ops.image.map_coordinates`.
+    The noise is normally distributed with deviation sigma, and blurred by a Gaussian of sigma.
+
+    Args:
+        images: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
+        alpha: The factor of the noise.
+        sigma: The deviation of the noise and of the Gaussian, in pixels.
+        interpolation: How values between pixels are computed: 'nearest' or 'bilinear'.
+        fill_mode: How values outside the image are chosen: 'reflect', 'wrap', 'constant' or 'nearest'.
+        fill_value: The value outside the image for 'constant'.
+        seed: An integer for the same numbers on every call, or a SeedGenerator for new ones; None for the global generator,
+            which `utils.set_random_seed` restarts.
+        data_format: 'channels_last' or 'channels_first'; None for `config.image_data_format()`.
+
+    Returns:
+        Images of the same shape.
+
+    Example:
+        >>> keras.ops.image.elastic_transform(np.ones((2, 8, 8, 3)), alpha=2.0, sigma=1.0).shape
+        (2, 8, 8, 3)
     """
     name, form = "elastic_transform", data_format_of("elastic_transform", data_format)
     height, width = ops.shape(images)[-2:] if form == "channels_first" else ops.shape(images)[-3:-1]
