@@ -5,6 +5,7 @@ from typing import Any
 from nbkeras import ops
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.registry import Registry, function_config, is_sharing
+from nbkeras.engine.tensor import Tensor as _Tensor
 from nbkeras.ops import celu as celu
 from nbkeras.ops import elu as elu
 from nbkeras.ops import exponential as exponential
@@ -70,7 +71,7 @@ registry = _Activations("activation")
 
 
 @registry.register
-def gelu(x, approximate: bool = False):
+def gelu(x, approximate: bool = False) -> _Tensor:
     """Gaussian error linear unit: x times the probability that a normal variable is below x.
 
     x Phi(x), where Phi is the normal distribution function. Source: Hendrycks and Gimpel, 2016.

@@ -80,7 +80,7 @@ class MeanAbsoluteError(_Plain, fn=functions.mean_absolute_error):
 class MeanAbsolutePercentageError(_Plain, fn=functions.mean_absolute_percentage_error):
     """Mean absolute error in percent of the target, reduced over the samples.
 
-    100 * mean(|y_true - y_pred| / max(|y_true|, epsilon)).
+        100 * mean(|y_true - y_pred| / max(|y_true|, epsilon))
 
     Example:
         >>> loss = losses.MeanAbsolutePercentageError()
@@ -93,7 +93,7 @@ class MeanAbsolutePercentageError(_Plain, fn=functions.mean_absolute_percentage_
 class MeanSquaredLogarithmicError(_Plain, fn=functions.mean_squared_logarithmic_error):
     """Mean squared error of logarithms, for targets of different sizes, reduced over the samples.
 
-    mean((log(max(y_true, epsilon) + 1) - log(max(y_pred, epsilon) + 1))^2).
+        mean((log(max(y_true, epsilon) + 1) - log(max(y_pred, epsilon) + 1))^2)
 
     Example:
         >>> loss = losses.MeanSquaredLogarithmicError()
@@ -106,7 +106,9 @@ class MeanSquaredLogarithmicError(_Plain, fn=functions.mean_squared_logarithmic_
 class CosineSimilarity(_Named, fn=functions.cosine_similarity):
     """Minus the cosine of the angle between target and prediction, reduced over the samples.
 
-    -sum(y_true / |y_true| * y_pred / |y_pred|): -1 for one direction, 1 for opposite directions.
+        -sum(y_true / |y_true| * y_pred / |y_pred|)
+
+    It is -1 for one direction, 0 for a right angle, 1 for opposite directions.
 
     Example:
         >>> loss = losses.CosineSimilarity()
@@ -124,7 +126,7 @@ class CosineSimilarity(_Named, fn=functions.cosine_similarity):
 class Huber(_Named, fn=functions.huber):
     """Squared error for small errors, absolute error for large ones, reduced over the samples.
 
-    The mean of e^2 / 2 where |e| <= delta, else of delta * |e| - delta^2 / 2, with e = y_true - y_pred.
+        mean(e^2 / 2 where |e| <= delta, else delta * |e| - delta^2 / 2), with e = y_true - y_pred
 
     Example:
         >>> loss = losses.Huber(delta=2.0)
@@ -164,7 +166,7 @@ class Hinge(_Plain, fn=functions.hinge):
 class SquaredHinge(_Plain, fn=functions.squared_hinge):
     """Squared hinge loss of labels -1 and 1 (or 0 and 1), reduced over the samples.
 
-    mean(max(1 - y_true * y_pred, 0)^2).
+        mean(max(1 - y_true * y_pred, 0)^2)
 
     Example:
         >>> loss = losses.SquaredHinge()
@@ -177,7 +179,7 @@ class SquaredHinge(_Plain, fn=functions.squared_hinge):
 class CategoricalHinge(_Plain, fn=functions.categorical_hinge):
     """Hinge loss of classes as one-hot vectors, reduced over the samples.
 
-    max(max((1 - y_true) * y_pred) - sum(y_true * y_pred) + 1, 0).
+        max(max((1 - y_true) * y_pred) - sum(y_true * y_pred) + 1, 0)
 
     Example:
         >>> loss = losses.CategoricalHinge()
@@ -190,7 +192,7 @@ class CategoricalHinge(_Plain, fn=functions.categorical_hinge):
 class KLDivergence(_Plain, fn=functions.kl_divergence):
     """Kullback-Leibler divergence of distributions, reduced over the samples.
 
-    sum(y_true * log(y_true / y_pred)).
+        sum(y_true * log(y_true / y_pred))
 
     Example:
         >>> loss = losses.KLDivergence()
@@ -203,7 +205,7 @@ class KLDivergence(_Plain, fn=functions.kl_divergence):
 class Poisson(_Plain, fn=functions.poisson):
     """Loss of counts with a Poisson distribution, reduced over the samples.
 
-    mean(y_pred - y_true * log(y_pred + epsilon)).
+        mean(y_pred - y_true * log(y_pred + epsilon))
 
     Example:
         >>> loss = losses.Poisson()
@@ -216,8 +218,9 @@ class Poisson(_Plain, fn=functions.poisson):
 class BinaryCrossentropy(_Named, fn=functions.binary_crossentropy):
     """Cross-entropy of labels 0 and 1, reduced over the samples.
 
-    mean(-y_true * log(p) - (1 - y_true) * log(1 - p)), where p is y_pred, or sigmoid(y_pred) with
-    from_logits.
+        mean(-y_true * log(p) - (1 - y_true) * log(1 - p))
+
+    p is y_pred, or sigmoid(y_pred) with from_logits.
 
     Example:
         >>> loss = losses.BinaryCrossentropy(from_logits=True)
@@ -317,8 +320,9 @@ class BinaryFocalCrossentropy(_Named, fn=functions.binary_focal_crossentropy):
 class CategoricalFocalCrossentropy(_Named, fn=functions.categorical_focal_crossentropy):
     """Cross-entropy of one-hot classes in which easy examples count less, reduced over the samples.
 
-    -sum(alpha * (1 - p)^gamma * y_true * log(p)), where p is y_pred divided by its sum, or softmax(y_pred)
-    with from_logits. Source: Lin et al., 2018.
+        -sum(alpha * (1 - p)^gamma * y_true * log(p))
+
+    p is y_pred divided by its sum, or softmax(y_pred) with from_logits. Source: Lin et al., 2018.
 
     Example:
         >>> loss = losses.CategoricalFocalCrossentropy(alpha=[1.0, 3.0])
@@ -344,7 +348,9 @@ class CategoricalFocalCrossentropy(_Named, fn=functions.categorical_focal_crosse
 class CategoricalGeneralizedCrossEntropy(_Named, fn=functions.categorical_generalized_cross_entropy):
     """Generalized cross-entropy of class numbers, for noisy labels, reduced over the samples.
 
-    (1 - p[y_true]^q) / q. Source: Zhang and Sabuncu, 2018.
+        (1 - p[y_true]^q) / q
+
+    Source: Zhang and Sabuncu, 2018.
 
     Raises:
         ValueError: if q is not between 0 and 1.
@@ -393,9 +399,11 @@ class Dice(_Named, fn=functions.dice):
 class Tversky(_Named, fn=functions.tversky):
     """Tversky loss of regions, which weights two kinds of errors.
 
-    1 - tp / (tp + alpha * missed + beta * invented), where tp = sum(y_true * y_pred), missed = sum(y_true *
-    (1 - y_pred)), invented = sum((1 - y_true) * y_pred). It is one number for the whole batch; with `axis`,
-    the losses that are left are reduced. Source: Salehi et al., 2017.
+        1 - tp / (tp + alpha * missed + beta * invented)
+        tp = sum(y_true * y_pred), missed = sum(y_true * (1 - y_pred)), invented = sum((1 - y_true) * y_pred)
+
+    It is one number for the whole batch; with `axis`, the losses that are left are reduced. Source: Salehi
+    et al., 2017.
 
     Example:
         >>> loss = losses.Tversky(alpha=1.5)

@@ -109,7 +109,7 @@ def mean_absolute_percentage_error(y_true, y_pred) -> Tensor:
 def mean_squared_logarithmic_error(y_true, y_pred) -> Tensor:
     """Mean squared error of logarithms, for targets of different sizes.
 
-    mean((log(max(y_true, epsilon) + 1) - log(max(y_pred, epsilon) + 1))^2).
+        mean((log(max(y_true, epsilon) + 1) - log(max(y_pred, epsilon) + 1))^2)
 
     Args:
         y_true: Targets of y_pred's shape (..., n); a last axis of size 1 may be missing.
@@ -167,7 +167,7 @@ def cosine_similarity(y_true, y_pred, axis: int = -1) -> Tensor:
 def huber(y_true, y_pred, delta: float = 1.0) -> Tensor:
     """Squared error for small errors, absolute error for large ones: the mean over the last axis.
 
-    e^2 / 2 where |e| <= delta, else delta * |e| - delta^2 / 2, with e = y_true - y_pred.
+        e^2 / 2 where |e| <= delta, else delta * |e| - delta^2 / 2, with e = y_true - y_pred
 
     Args:
         y_true: Targets of y_pred's shape (..., n); a last axis of size 1 may be missing.
@@ -318,7 +318,7 @@ def kl_divergence(y_true, y_pred) -> Tensor:
 def poisson(y_true, y_pred) -> Tensor:
     """Loss of counts with a Poisson distribution, over the last axis.
 
-    mean(y_pred - y_true * log(y_pred + epsilon)).
+        mean(y_pred - y_true * log(y_pred + epsilon))
 
     Args:
         y_true: Counts (..., n).
@@ -473,8 +473,9 @@ def categorical_focal_crossentropy(
 ) -> Tensor:
     """Cross-entropy of one-hot classes in which easy examples count less.
 
-    -sum(alpha * (1 - p)^gamma * y_true * log(p)), where p is y_pred divided by its sum, or softmax(y_pred)
-    with from_logits. Source: Lin et al., 2018.
+        -sum(alpha * (1 - p)^gamma * y_true * log(p))
+
+    p is y_pred divided by its sum, or softmax(y_pred) with from_logits. Source: Lin et al., 2018.
 
     Args:
         y_true: One-hot vectors of y_pred's shape.
@@ -627,9 +628,11 @@ def dice(y_true, y_pred, axis: int | Sequence[int] | None = None) -> Tensor:
 def tversky(y_true, y_pred, alpha: float = 0.5, beta: float = 0.5, axis: int | Sequence[int] | None = None) -> Tensor:
     """Tversky loss of regions, which weights two kinds of errors.
 
-    1 - tp / (tp + alpha * missed + beta * invented), where tp = sum(y_true * y_pred), missed = sum(y_true *
-    (1 - y_pred)), invented = sum((1 - y_true) * y_pred). Keras documents alpha and beta as weights of false
-    positives and false negatives, but computes this. Source: Salehi et al., 2017.
+        1 - tp / (tp + alpha * missed + beta * invented)
+        tp = sum(y_true * y_pred), missed = sum(y_true * (1 - y_pred)), invented = sum((1 - y_true) * y_pred)
+
+    Keras documents alpha and beta as weights of false positives and false negatives, but computes this.
+    Source: Salehi et al., 2017.
 
     Args:
         y_true: Numbers from 0 to 1, of y_pred's shape: 1 inside the region.

@@ -28,8 +28,9 @@ def conv1d(
 ) -> Tensor:
     """Convolution of sequences with bias and activation, in one op: activation(conv(x, kernel) + bias).
 
-    y[n, i, u] = b[u] + sum over k, c of x[n, i * stride + k * dilation - before, c] * kernel[k, c, u]; x is
-    0 outside. Bias and relu are computed in the same kernel; any other activation is computed after it.
+        y[n, i, u] = b[u] + sum over k, c of x[n, i * stride + k * dilation - before, c] * kernel[k, c, u]
+
+    x is 0 outside. Bias and relu are computed in the same kernel; any other activation is computed after it.
 
     Args:
         x: Floats (batch, steps, channels); integers become floatx.
@@ -73,10 +74,12 @@ def conv2d(
 ) -> Tensor:
     """Convolution of images with bias and activation, in one op: activation(conv(x, kernel) + bias).
 
-    y[n, i, j, u] = b[u] + sum over k, l, c of x[n, i * si + k * di - top, j * sj + l * dj - left, c] *
-    kernel[k, l, c, u]; x is 0 outside. Bias and relu are computed in the same kernel; any other activation
-    is computed after it. On the CPU, large float32 layers with 3x3 kernels use Winograd's method, with a
-    relative error of about 1e-5.
+        y[n, i, j, u] = b[u] + sum over k, l, c of
+            x[n, i * si + k * di - top, j * sj + l * dj - left, c] * kernel[k, l, c, u]
+
+    x is 0 outside. Bias and relu are computed in the same kernel; any other activation is computed after it.
+    On the CPU, large float32 layers with 3x3 kernels use Winograd's method, with a relative error of about
+    1e-5.
 
     Args:
         x: Floats (batch, rows, columns, channels); integers become floatx.

@@ -15,8 +15,9 @@ from nbkeras.ops.window import check_fits, data_format_of, output_length, sizes_
 def local_conv(inputs, kernel, kernel_size, strides=1, data_format: str | None = None) -> Tensor:
     """Convolution with a kernel of its own for each output position, without padding.
 
-    Keras 2's locally connected layers compute this: y[n, place, u] = the sum over a window's taps and
-    channels of x * kernel[place, taps and channels, u].
+        y[n, place, u] = sum over a window's taps and channels of x * kernel[place, taps and channels, u]
+
+    Keras 2's locally connected layers compute this.
 
     Args:
         inputs: Floats (batch, ..., channels), sequences or images; integers become floatx.

@@ -80,9 +80,12 @@ def lstm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A long short-term memory over whole sequences.
 
-    z = x_t kernel + h recurrent_kernel + bias, in gates i, f, g, o; c' = r(z_f) c + r(z_i) a(z_g); h' =
-    r(z_o) a(c'), with the activation a and the recurrent activation r. Source: Hochreiter and Schmidhuber,
-    1997, with the forget gate of Gers et al., 2000.
+        z = x_t kernel + h recurrent_kernel + bias, in gates i, f, g, o
+        c' = r(z_f) c + r(z_i) a(z_g)
+        h' = r(z_o) a(c')
+
+    a is the activation, r the recurrent activation. Source: Hochreiter and Schmidhuber, 1997, with the
+    forget gate of Gers et al., 2000.
 
     Args:
         x: Floats (batch, steps, features).
@@ -151,10 +154,14 @@ def gru(
 ) -> tuple[Tensor, Tensor]:
     """A gated recurrent unit over whole sequences.
 
-    z, r = s(x_t W + h U + b) for the gates z and r; h' = z h + (1 - z) g, with the recurrent activation s
-    and the candidate g = a(x_t W_g + b_g + r (h U_g + b'_g)) with reset_after, where b' is a second bias of
-    all products with h; else g = a(x_t W_g + b_g + (r h) U_g). Source: Cho et al., 2014, arXiv:1406.1078,
-    version 3, and version 1 without reset_after.
+        z = s(x_t W_z + b_z + h U_z + b'_z)
+        r = s(x_t W_r + b_r + h U_r + b'_r)
+        g = a(x_t W_g + b_g + r (h U_g + b'_g))    with reset_after
+        g = a(x_t W_g + b_g + (r h) U_g)           without; there is no b'
+        h' = z h + (1 - z) g
+
+    a is the activation, s the recurrent activation. Source: Cho et al., 2014, arXiv:1406.1078, version 3,
+    and version 1 without reset_after.
 
     Args:
         x: Floats (batch, steps, features).
@@ -222,7 +229,7 @@ def simple_rnn(
 ) -> tuple[Tensor, Tensor]:
     """A fully connected recurrence over whole sequences.
 
-    h' = activation(x_t kernel + h recurrent_kernel + bias).
+        h' = activation(x_t kernel + h recurrent_kernel + bias)
 
     Args:
         x: Floats (batch, steps, features).

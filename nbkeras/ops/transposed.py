@@ -20,8 +20,10 @@ def conv_transpose(
 ) -> Tensor:
     """Transposed convolution: each input, times the kernel, is added to a window of the output.
 
-    y[n, i * stride + k * dilation - before, u] += the sum over c of x[n, i, c] * kernel[k, u, c], in each
-    axis. It is the gradient of `conv` with respect to its inputs.
+        y[n, i * stride + k * dilation - before, u] += sum over c of x[n, i, c] * kernel[k, u, c]
+
+    The same holds for each axis between batch and channels. It is the gradient of `conv` with respect to its
+    inputs.
 
     Args:
         inputs: Floats (batch, ..., channels) with 3, 4 or 5 axes; integers become floatx.
