@@ -95,10 +95,11 @@ def solve(a, b) -> Tensor:
 
     Args:
         a: Floats (..., n, n); integers become floatx.
-        b: Floats (..., n, k), or vectors (..., n). Leading axes broadcast.
+        b: Floats (..., n, k), whose leading axes broadcast with those of a; or vectors, of a's shape without
+            its last axis.
 
     Returns:
-        A float tensor of b's shape.
+        A float tensor (..., n, k), or (..., n) for vectors.
 
     Raises:
         ValueError: if the shapes do not fit, or a matrix cannot be inverted.
@@ -130,11 +131,12 @@ def solve_triangular(a, b, lower: bool = False) -> Tensor:
 
     Args:
         a: Floats (..., n, n); integers become floatx. The other triangle is not used.
-        b: Floats (..., n, k), or vectors (..., n). Leading axes broadcast.
+        b: Floats (..., n, k), whose leading axes broadcast with those of a; or vectors, of a's shape without
+            its last axis.
         lower: Whether a is the lower triangle.
 
     Returns:
-        A float tensor of b's shape.
+        A float tensor (..., n, k), or (..., n) for vectors.
 
     Raises:
         ValueError: if the shapes do not fit, or the diagonal has a 0.

@@ -58,8 +58,8 @@ def categorical_crossentropy(target, output, from_logits: bool = False, axis: in
     Args:
         target: Probabilities of the classes, in most cases one-hot vectors (..., classes).
         output: Predicted probabilities (or logits), of target's shape; integers become floatx. Probabilities
-            that `softmax` returned are replaced by their logits; others are clipped to [epsilon, 1 -
-            epsilon].
+            that `softmax` returned are replaced by their logits, to which the gradient then flows; others
+            are clipped to [epsilon, 1 - epsilon].
         from_logits: Whether `output` holds logits, the scores before the softmax, instead of probabilities.
         axis: The axis of the classes, counted from the end if negative.
 
@@ -93,8 +93,8 @@ def sparse_categorical_crossentropy(target, output, from_logits: bool = False, a
         target: Class numbers (...), or with size 1 at the axis. A number outside 0 <= target < classes gives
             NaN.
         output: Predicted probabilities (or logits) (..., classes); integers become floatx. Probabilities
-            that `softmax` returned are replaced by their logits; others are clipped to [epsilon, 1 -
-            epsilon].
+            that `softmax` returned are replaced by their logits, to which the gradient then flows; others
+            are clipped to [epsilon, 1 - epsilon].
         from_logits: Whether `output` holds logits, the scores before the softmax, instead of probabilities.
         axis: The axis of the classes, counted from the end if negative.
 
@@ -141,8 +141,8 @@ def binary_crossentropy(target, output, from_logits: bool = False) -> Tensor:
     Args:
         target: Labels 0 and 1, or probabilities.
         output: Predicted probabilities (or logits), of target's shape; integers become floatx. Probabilities
-            that `sigmoid` returned are replaced by their logits; others are clipped to [epsilon, 1 -
-            epsilon].
+            that `sigmoid` returned are replaced by their logits, to which the gradient then flows; others
+            are clipped to [epsilon, 1 - epsilon].
         from_logits: Whether `output` holds logits, the scores before the sigmoid, instead of probabilities.
 
     Returns:
