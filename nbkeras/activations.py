@@ -5,6 +5,7 @@ from typing import Any
 from nbkeras import ops
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.registry import Registry, function_config, is_sharing
+from nbkeras.engine.tensor import Tensor as _Tensor
 from nbkeras.ops import celu as celu
 from nbkeras.ops import elu as elu
 from nbkeras.ops import exponential as exponential
@@ -47,6 +48,22 @@ class _Activations(Registry):
         return function_config(item) if of_keras_2 else super().serialize(item)
 
     def get(self, identifier: Any, **kwargs) -> Any:
+        """An activation from any of the forms in which an argument names it.
+
+        Args:
+            identifier: A name, a configuration {'class_name', 'config'}, a class, or a function or an object, which are
+                returned as they are; None for `linear`.
+            **kwargs: Arguments of the class, where a class is given.
+
+        Raises:
+            ValueError: for an unknown name, with the nearest one that exists, and for anything else.
+
+        Example:
+            >>> keras.activations.get("relu")([-1.0, 2.0]).numpy()
+            array([0., 2.], dtype=float32)
+            >>> keras.activations.get(None) is keras.activations.linear
+            True
+        """
         return ops.linear if identifier is None else super().get(identifier, **kwargs)
 
 
@@ -54,8 +71,23 @@ registry = _Activations("activation")
 
 
 @registry.register
-def gelu(x, approximate: bool = False):
-    """x Phi(x), Phi the normal distribution function; approximate: by tanh. Hendrycks and Gimpel, 2016."""
+def gelu(x, approximate: bool = False) -> _Tensor:
+    """Gaussian error linear unit: x times the probability that a normal variable is below x.
+
+    x Phi(x), where Phi is the normal distribution function. Source: Hendrycks and Gimpel, 2016.
+
+    Args:
+        x: Floats of any shape; integers become floatx.
+        approximate: Whether Phi is approximated by tanh. Unlike in `ops.gelu`, the exact function is the
+            default, as in Keras.
+
+    Returns:
+        A tensor of x's shape and float dtype.
+
+    Example:
+        >>> keras.activations.gelu([-1.0, 0.0, 1.0]).numpy().round(3)
+        array([-0.159,  0.   ,  0.841], dtype=float32)
+    """
     return ops.gelu(x, approximate=approximate)
 
 
@@ -74,7 +106,18 @@ get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(activation) -> Any:
-    """The name or the configuration of an activation, as configurations hold it."""
+    """The configuration of an activation, as files hold it.
+
+    Args:
+        activation: A function, or an object.
+
+    Returns:
+        A name for a function of this module, else a configuration; `deserialize` reads it.
+
+    Example:
+        >>> keras.activations.serialize(ops.relu)
+        'relu'
+    """
     return registry.serialize(activation)
 
 

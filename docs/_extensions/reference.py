@@ -15,10 +15,11 @@ if TYPE_CHECKING:  # the tests read the list of public names without Sphinx
 
 # An object is described in the first module that has it, and named in the others.
 MODULES = (
-    "nbkeras.models nbkeras.layers nbkeras.ops nbkeras.activations nbkeras.losses nbkeras.metrics nbkeras.optimizers "
-    "nbkeras.optimizers.schedules nbkeras.initializers nbkeras.regularizers nbkeras.constraints nbkeras.callbacks "
-    "nbkeras.datasets nbkeras.preprocessing nbkeras.saving nbkeras.export nbkeras.random nbkeras.tree nbkeras.utils "
-    "nbkeras.wrappers nbkeras.tensor nbkeras.config nbkeras nbkeras.testing nbkeras.backend"
+    "nbkeras.models nbkeras.layers nbkeras.ops nbkeras.ops.image nbkeras.activations nbkeras.losses nbkeras.metrics "
+    "nbkeras.optimizers nbkeras.optimizers.schedules nbkeras.initializers nbkeras.regularizers nbkeras.constraints "
+    "nbkeras.callbacks nbkeras.datasets nbkeras.preprocessing nbkeras.saving nbkeras.export nbkeras.random "
+    "nbkeras.tree nbkeras.utils nbkeras.wrappers nbkeras.tensor nbkeras.config nbkeras nbkeras.testing "
+    "nbkeras.backend"
 ).split()
 SPLIT = {"nbkeras.layers", "nbkeras.ops", "nbkeras.metrics"}  # a page for each file: one would be too long
 

@@ -1,9 +1,9 @@
 """Floor 1: the whole documentation of a class, put together when it is read: its own text, and each argument of its signature.
 
 A class documents the arguments that are its own, in an `Args:` section of its docstring: `name: meaning`, or `name (type):
-meaning`. Each other argument is documented once: in a class that it extends, or, if many classes have it, in `COMMON`. The type
-of an option is that of its kind (option.py). `help`, notebooks and the site read `__doc__`, which is a `Documentation`: it is
-computed then and costs nothing at import.
+meaning`. Each other argument is documented once: in a class that it extends; in the function that the class is `_made_of`, as
+losses are; or, if many classes have it, in `COMMON`. The type of an option is that of its kind (option.py). `help`, notebooks and
+the site read `__doc__`, which is a `Documentation`: it is computed then and costs nothing at import.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def whole(cls: type, own: str) -> str:
     entries = "".join(_written(*argument) for argument in arguments(cls))
     if not entries:
         return text
-    section = f"Args:\n{entries}"
+    section = f"Args:\n{entries}{_called(cls)}"
     if _SECTION.search(text):
         return _SECTION.sub(lambda _: f"{section}\n", text, count=1).rstrip("\n") + "\n"
     first = re.search(
@@ -140,15 +140,33 @@ def arguments(cls: type) -> Iterator[tuple[str, str, str]]:
 
 def _meanings(cls: type) -> dict[str, tuple[str, str]]:
     """(type, meaning) by name, from the `Args:` sections of a class and those that it extends."""
-    found: dict[str, tuple[str, str]] = {}
+    return {name: entry for text in _texts(cls) for name, entry in _entries(text).items()}
+
+
+def _entries(text: str) -> dict[str, tuple[str, str]]:
+    """(type, meaning) by name, from the `Args:` section of a docstring."""
+    section = _SECTION.search(inspect.cleandoc(text) + "\n")
+    found = _ENTRY.findall(section[1]) if section else []
+    return {name: (given_type or "", " ".join(meaning.split())) for name, given_type, meaning in found}
+
+
+def _called(cls: Any) -> str:
+    """The section with the arguments of a call, for a class that is `_made_of` a function, as that function explains them."""
+    if not hasattr(cls, "_made_of"):
+        return ""
+    meanings = {**_entries(cls.__call__.__doc__), **_entries(cls._made_of.__doc__)}
+    names = [name for name in inspect.signature(cls.__call__).parameters if name in meanings]
+    return "\nCall arguments:\n" + "".join(_written(name, *meanings[name]) for name in names)
+
+
+def _texts(cls: type) -> Iterator[str]:
+    """The docstrings that explain a class's arguments, the nearest last: that of the function that it is `_made_of`, its own."""
     for each in reversed(cls.__mro__):
         own = vars(each).get("__doc__")
-        own = own.own if isinstance(own, Documentation) else own
-        section = _SECTION.search(inspect.cleandoc(own) + "\n") if isinstance(own, str) else None
-        if section:
-            for name, given_type, meaning in _ENTRY.findall(section[1]):
-                found[name] = given_type or "", " ".join(meaning.split())
-    return found
+        function = vars(each).get("_made_of")
+        for text in (getattr(function, "__doc__", None), own.own if isinstance(own, Documentation) else own):
+            if isinstance(text, str):
+                yield text
 
 
 def _parameters(cls: type) -> dict[str, inspect.Parameter]:

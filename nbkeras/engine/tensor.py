@@ -392,7 +392,7 @@ def op(function: F) -> F:
 
     The arguments of nbkeras's own ops are checked against the annotations of their parameters.
     """
-    package, _, module = function.__module__.partition(".")
+    package, _, module = (function.__module__ or "").partition(".")  # None for functions that `exec` makes
     check = annotated.checker_of(function) if package == "nbkeras" else None
 
     @functools.wraps(function)

@@ -67,7 +67,21 @@ get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(loss) -> Any:
-    """A name for a function, {'class_name', 'config'} for an object."""
+    """The configuration of a loss, as files hold it.
+
+    Args:
+        loss: A function, an object, or a name.
+
+    Returns:
+        A name for a function of this module, else {'module', 'class_name', 'config', 'registered_name'};
+        `deserialize` reads it.
+
+    Example:
+        >>> losses.serialize(losses.mean_squared_error)
+        'mean_squared_error'
+        >>> losses.serialize(losses.Huber(delta=0.5))["config"]["delta"]
+        0.5
+    """
     return registry.serialize(loss)
 
 

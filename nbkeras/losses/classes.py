@@ -11,26 +11,39 @@ _MEAN = "sum_over_batch_size"
 
 
 class _Named(LossFunctionWrapper):
-    """A wrapper with a class for each function, so that the configuration does not name the function."""
+    """A wrapper with a class for each function, so that the configuration does not name the function.
+
+    The function is in the class statement: `class Huber(_Named, fn=functions.huber)`. Its docstring explains the arguments.
+    """
+
+    _made_of: Callable  # the function
+
+    def __init_subclass__(cls, fn: Callable | None = None, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if fn is not None:  # else it extends a class that has its function
+            cls._made_of = fn  # type: ignore[assignment]
+
+    def __init__(self, **options):
+        super().__init__(type(self)._made_of, **options)
 
     def get_config(self) -> dict[str, Any]:
         return {option: value for option, value in super().get_config().items() if option != "fn"}
 
 
 class _Plain(_Named):
-    """A wrapper of a function without further arguments: `class Hinge(_Plain, fn=functions.hinge)`."""
+    """A wrapper of a function without further arguments: its constructor is written here."""
 
     if TYPE_CHECKING:
 
         def __init__(self, reduction: str | None = _MEAN, name: str = "", dtype: Any = None): ...
 
     def __init_subclass__(cls, fn: Callable | None = None, **kwargs):
-        super().__init_subclass__(**kwargs)
-        if fn is None:  # extends a class that has its function
+        super().__init_subclass__(fn, **kwargs)
+        if fn is None:
             return
 
         def __init__(self, reduction: str | None = _MEAN, name: str = fn.__name__, dtype: Any = None):
-            super().__init__(fn, reduction, name, dtype)
+            super().__init__(reduction=reduction, name=name, dtype=dtype)
 
         __init__.__qualname__ = f"{cls.__name__}.__init__"  # as errors and `help` name it
         cls.__init__ = __init__  # type: ignore[method-assign]
@@ -38,75 +51,182 @@ class _Plain(_Named):
 
 @registry.register
 class MeanSquaredError(_Plain, fn=functions.mean_squared_error):
-    """Mean of mean_squared_error over the samples."""
+    """Mean squared error: mean((y_true - y_pred)^2), reduced over the samples.
+
+    Example:
+        >>> loss = losses.MeanSquaredError()
+        >>> y_true, y_pred = [[0.0, 1.0], [0.0, 0.0]], [[1.0, 3.0], [0.0, 0.0]]
+        >>> print(loss(y_true, y_pred).numpy())
+        1.25
+        >>> print(loss(y_true, y_pred, sample_weight=[0.2, 0.8]).numpy())
+        0.25
+        >>> losses.MeanSquaredError(reduction="none")(y_true, y_pred).numpy()
+        array([2.5, 0. ], dtype=float32)
+    """
 
 
 @registry.register
 class MeanAbsoluteError(_Plain, fn=functions.mean_absolute_error):
-    """Mean of mean_absolute_error over the samples."""
+    """Mean absolute error: mean(|y_true - y_pred|), reduced over the samples.
+
+    Example:
+        >>> loss = losses.MeanAbsoluteError()
+        >>> print(loss([[0.0, 1.0]], [[1.0, 3.0]]).numpy())
+        1.5
+    """
 
 
 @registry.register
 class MeanAbsolutePercentageError(_Plain, fn=functions.mean_absolute_percentage_error):
-    """Mean of mean_absolute_percentage_error over the samples."""
+    """Mean absolute error in percent of the target, reduced over the samples.
+
+        100 * mean(|y_true - y_pred| / max(|y_true|, epsilon))
+
+    Example:
+        >>> loss = losses.MeanAbsolutePercentageError()
+        >>> print(loss([[1.0, 10.0]], [[2.0, 5.0]]).numpy())  # 100 % and 50 %
+        75.0
+    """
 
 
 @registry.register
 class MeanSquaredLogarithmicError(_Plain, fn=functions.mean_squared_logarithmic_error):
-    """Mean of mean_squared_logarithmic_error over the samples."""
+    """Mean squared error of logarithms, for targets of different sizes, reduced over the samples.
+
+        mean((log(max(y_true, epsilon) + 1) - log(max(y_pred, epsilon) + 1))^2)
+
+    Example:
+        >>> loss = losses.MeanSquaredLogarithmicError()
+        >>> print(loss([[1.0, 100.0]], [[2.0, 200.0]]).numpy().round(3))
+        0.319
+    """
 
 
 @registry.register
-class CosineSimilarity(_Named):
-    """Mean of cosine_similarity over the samples; -1 is the least."""
+class CosineSimilarity(_Named, fn=functions.cosine_similarity):
+    """Minus the cosine of the angle between target and prediction, reduced over the samples.
+
+        -sum(y_true / |y_true| * y_pred / |y_pred|)
+
+    It is -1 for one direction, 0 for a right angle, 1 for opposite directions.
+
+    Example:
+        >>> loss = losses.CosineSimilarity()
+        >>> print(loss([[1.0, 0.0]], [[5.0, 0.0]]).numpy())
+        -1.0
+    """
 
     def __init__(
         self, axis: int = -1, reduction: str | None = _MEAN, name: str = "cosine_similarity", dtype: Any = None
     ):
-        super().__init__(functions.cosine_similarity, **given(locals()))
+        super().__init__(**given(locals()))
 
 
 @registry.register
-class Huber(_Named):
-    """Mean of huber over the samples."""
+class Huber(_Named, fn=functions.huber):
+    """Squared error for small errors, absolute error for large ones, reduced over the samples.
+
+        mean(e^2 / 2 where |e| <= delta, else delta * |e| - delta^2 / 2), with e = y_true - y_pred
+
+    Example:
+        >>> loss = losses.Huber(delta=2.0)
+        >>> print(loss([[0.0]], [[10.0]]).numpy())
+        18.0
+    """
 
     def __init__(self, delta: float = 1.0, reduction: str | None = _MEAN, name: str = "huber_loss", dtype: Any = None):
-        super().__init__(functions.huber, **given(locals()))
+        super().__init__(**given(locals()))
 
 
 @registry.register
 class LogCosh(_Plain, fn=functions.log_cosh):
-    """Mean of log_cosh over the samples."""
+    """mean(log(cosh(y_pred - y_true))), computed without overflow, reduced over the samples.
+
+    It is about e^2 / 2 for small errors e and |e| - log(2) for large ones.
+
+    Example:
+        >>> loss = losses.LogCosh()
+        >>> print(loss([[0.0]], [[1.0]]).numpy().round(3))
+        0.434
+    """
 
 
 @registry.register
 class Hinge(_Plain, fn=functions.hinge):
-    """Mean of hinge over the samples."""
+    """Hinge loss of labels -1 and 1 (or 0 and 1): mean(max(1 - y_true * y_pred, 0)), reduced over the samples.
+
+    Example:
+        >>> loss = losses.Hinge()
+        >>> print(loss([[1.0], [-1.0]], [[2.0], [0.5]]).numpy())
+        0.75
+    """
 
 
 @registry.register
 class SquaredHinge(_Plain, fn=functions.squared_hinge):
-    """Mean of squared_hinge over the samples."""
+    """Squared hinge loss of labels -1 and 1 (or 0 and 1), reduced over the samples.
+
+        mean(max(1 - y_true * y_pred, 0)^2)
+
+    Example:
+        >>> loss = losses.SquaredHinge()
+        >>> print(loss([[1.0], [-1.0]], [[2.0], [0.5]]).numpy())
+        1.125
+    """
 
 
 @registry.register
 class CategoricalHinge(_Plain, fn=functions.categorical_hinge):
-    """Mean of categorical_hinge over the samples."""
+    """Hinge loss of classes as one-hot vectors, reduced over the samples.
+
+        max(max((1 - y_true) * y_pred) - sum(y_true * y_pred) + 1, 0)
+
+    Example:
+        >>> loss = losses.CategoricalHinge()
+        >>> print(loss([[1.0, 0.0, 0.0]], [[2.0, 1.5, 0.0]]).numpy())
+        0.5
+    """
 
 
 @registry.register
 class KLDivergence(_Plain, fn=functions.kl_divergence):
-    """Mean of kl_divergence over the samples."""
+    """Kullback-Leibler divergence of distributions, reduced over the samples.
+
+        sum(y_true * log(y_true / y_pred))
+
+    Example:
+        >>> loss = losses.KLDivergence()
+        >>> print(loss([[0.5, 0.5]], [[0.25, 0.75]]).numpy().round(4))
+        0.1438
+    """
 
 
 @registry.register
 class Poisson(_Plain, fn=functions.poisson):
-    """Mean of poisson over the samples."""
+    """Loss of counts with a Poisson distribution, reduced over the samples.
+
+        mean(y_pred - y_true * log(y_pred + epsilon))
+
+    Example:
+        >>> loss = losses.Poisson()
+        >>> print(loss([[1.0, 3.0]], [[1.0, 3.0]]).numpy().round(4))
+        0.3521
+    """
 
 
 @registry.register
-class BinaryCrossentropy(_Named):
-    """Mean of binary_crossentropy over the samples."""
+class BinaryCrossentropy(_Named, fn=functions.binary_crossentropy):
+    """Cross-entropy of labels 0 and 1, reduced over the samples.
+
+        mean(-y_true * log(p) - (1 - y_true) * log(1 - p))
+
+    p is y_pred, or sigmoid(y_pred) with from_logits.
+
+    Example:
+        >>> loss = losses.BinaryCrossentropy(from_logits=True)
+        >>> print(loss([[1.0], [0.0]], [[0.0], [0.0]]).numpy().round(4))
+        0.6931
+    """
 
     def __init__(
         self,
@@ -117,12 +237,21 @@ class BinaryCrossentropy(_Named):
         name: str = "binary_crossentropy",
         dtype: Any = None,
     ):
-        super().__init__(functions.binary_crossentropy, **given(locals()))
+        super().__init__(**given(locals()))
 
 
 @registry.register
-class CategoricalCrossentropy(_Named):
-    """Mean of categorical_crossentropy over the samples."""
+class CategoricalCrossentropy(_Named, fn=functions.categorical_crossentropy):
+    """Cross-entropy of classes as one-hot vectors: -sum(y_true * log(p)), reduced over the samples.
+
+    p is y_pred divided by its sum, or softmax(y_pred) with from_logits. `SparseCategoricalCrossentropy`
+    takes class numbers.
+
+    Example:
+        >>> loss = losses.CategoricalCrossentropy()
+        >>> print(loss([[0.0, 1.0, 0.0]], [[0.25, 0.5, 0.25]]).numpy().round(4))
+        0.6931
+    """
 
     def __init__(
         self,
@@ -133,12 +262,20 @@ class CategoricalCrossentropy(_Named):
         name: str = "categorical_crossentropy",
         dtype: Any = None,
     ):
-        super().__init__(functions.categorical_crossentropy, **given(locals()))
+        super().__init__(**given(locals()))
 
 
 @registry.register
-class SparseCategoricalCrossentropy(_Named):
-    """Mean of sparse_categorical_crossentropy over the samples."""
+class SparseCategoricalCrossentropy(_Named, fn=functions.sparse_categorical_crossentropy):
+    """Cross-entropy of class numbers: -log(p[y_true]), reduced over the samples.
+
+    p is y_pred divided by its sum, or softmax(y_pred) with from_logits.
+
+    Example:
+        >>> loss = losses.SparseCategoricalCrossentropy(ignore_class=-1)
+        >>> print(loss([1, -1], [[0.25, 0.5, 0.25], [0.8, 0.1, 0.1]]).numpy().round(4))
+        0.6931
+    """
 
     def __init__(
         self,
@@ -149,12 +286,20 @@ class SparseCategoricalCrossentropy(_Named):
         name: str = "sparse_categorical_crossentropy",
         dtype: Any = None,
     ):
-        super().__init__(functions.sparse_categorical_crossentropy, **given(locals()))
+        super().__init__(**given(locals()))
 
 
 @registry.register
-class BinaryFocalCrossentropy(_Named):
-    """Mean of binary_focal_crossentropy over the samples."""
+class BinaryFocalCrossentropy(_Named, fn=functions.binary_focal_crossentropy):
+    """Cross-entropy of labels 0 and 1 in which easy examples count less, reduced over the samples.
+
+    It is `BinaryCrossentropy` times (1 - p of the label)^gamma. Source: Lin et al., 2018.
+
+    Example:
+        >>> loss = losses.BinaryFocalCrossentropy(reduction="none")
+        >>> loss([[1.0], [1.0]], [[0.8], [0.1]]).numpy().round(4)  # an easy example and a hard one
+        array([0.0089, 1.8651], dtype=float32)
+    """
 
     def __init__(
         self,
@@ -168,12 +313,22 @@ class BinaryFocalCrossentropy(_Named):
         name: str = "binary_focal_crossentropy",
         dtype: Any = None,
     ):
-        super().__init__(functions.binary_focal_crossentropy, **given(locals()))
+        super().__init__(**given(locals()))
 
 
 @registry.register
-class CategoricalFocalCrossentropy(_Named):
-    """Mean of categorical_focal_crossentropy over the samples."""
+class CategoricalFocalCrossentropy(_Named, fn=functions.categorical_focal_crossentropy):
+    """Cross-entropy of one-hot classes in which easy examples count less, reduced over the samples.
+
+        -sum(alpha * (1 - p)^gamma * y_true * log(p))
+
+    p is y_pred divided by its sum, or softmax(y_pred) with from_logits. Source: Lin et al., 2018.
+
+    Example:
+        >>> loss = losses.CategoricalFocalCrossentropy(alpha=[1.0, 3.0])
+        >>> print(loss([[0.0, 1.0]], [[0.9, 0.1]]).numpy().round(4))
+        5.5953
+    """
 
     def __init__(
         self,
@@ -186,12 +341,25 @@ class CategoricalFocalCrossentropy(_Named):
         name: str = "categorical_focal_crossentropy",
         dtype: Any = None,
     ):
-        super().__init__(functions.categorical_focal_crossentropy, **given(locals()))
+        super().__init__(**given(locals()))
 
 
 @registry.register
-class CategoricalGeneralizedCrossEntropy(_Named):
-    """Mean of categorical_generalized_cross_entropy over the samples; 0 < q < 1."""
+class CategoricalGeneralizedCrossEntropy(_Named, fn=functions.categorical_generalized_cross_entropy):
+    """Generalized cross-entropy of class numbers, for noisy labels, reduced over the samples.
+
+        (1 - p[y_true]^q) / q
+
+    Source: Zhang and Sabuncu, 2018.
+
+    Raises:
+        ValueError: if q is not between 0 and 1.
+
+    Example:
+        >>> loss = losses.CategoricalGeneralizedCrossEntropy(q=0.5)
+        >>> print(loss([1], [[0.75, 0.25]]).numpy())
+        1.0
+    """
 
     def __init__(
         self,
@@ -202,12 +370,20 @@ class CategoricalGeneralizedCrossEntropy(_Named):
     ):
         if not 0 < q < 1:
             raise ValueError(f"q must be between 0 and 1, received {q!r}")
-        super().__init__(functions.categorical_generalized_cross_entropy, **given(locals()))
+        super().__init__(**given(locals()))
 
 
 @registry.register
-class Dice(_Named):
-    """The Dice loss of the whole batch, or their mean over the axes that are left."""
+class Dice(_Named, fn=functions.dice):
+    """Dice loss of regions: 1 - 2 * sum(y_true * y_pred) / (sum(y_true) + sum(y_pred)).
+
+    It is one number for the whole batch; with `axis`, the losses that are left are reduced.
+
+    Example:
+        >>> loss = losses.Dice()
+        >>> print(loss([[1.0, 1.0, 0.0, 0.0]], [[0.0, 1.0, 1.0, 0.0]]).numpy().round(3))  # half is found
+        0.5
+    """
 
     def __init__(
         self,
@@ -216,12 +392,24 @@ class Dice(_Named):
         axis: int | Sequence[int] | None = None,
         dtype: Any = None,
     ):
-        super().__init__(functions.dice, **given(locals()))
+        super().__init__(**given(locals()))
 
 
 @registry.register
-class Tversky(_Named):
-    """The Tversky loss of the whole batch, or their mean over the axes that are left."""
+class Tversky(_Named, fn=functions.tversky):
+    """Tversky loss of regions, which weights two kinds of errors.
+
+        1 - tp / (tp + alpha * missed + beta * invented)
+        tp = sum(y_true * y_pred), missed = sum(y_true * (1 - y_pred)), invented = sum((1 - y_true) * y_pred)
+
+    It is one number for the whole batch; with `axis`, the losses that are left are reduced. Source: Salehi
+    et al., 2017.
+
+    Example:
+        >>> loss = losses.Tversky(alpha=1.5)
+        >>> print(loss([[1.0, 1.0, 1.0, 0.0]], [[1.0, 0.0, 0.0, 0.0]]).numpy().round(3))  # two were missed
+        0.75
+    """
 
     def __init__(
         self,
@@ -232,12 +420,22 @@ class Tversky(_Named):
         axis: int | Sequence[int] | None = None,
         dtype: Any = None,
     ):
-        super().__init__(functions.tversky, **given(locals()))
+        super().__init__(**given(locals()))
 
 
 @registry.register
-class Circle(_Named):
-    """Mean of circle over the samples whose loss is not 0."""
+class Circle(_Named, fn=functions.circle):
+    """Circle loss of embeddings: vectors of one class are drawn together, others apart (Sun et al., 2020).
+
+    softplus(logsumexp over the same class + logsumexp over other classes) of weighted cosine distances. A
+    mean is one of the losses that are not 0.
+
+    Example:
+        >>> loss = losses.Circle(gamma=1.0)
+        >>> vectors = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+        >>> print(loss([0, 1, 0], vectors).numpy().round(2))
+        0.79
+    """
 
     def __init__(
         self,
@@ -248,9 +446,17 @@ class Circle(_Named):
         name: str = "circle",
         dtype: Any = None,
     ):
-        super().__init__(functions.circle, **given(locals()))
+        super().__init__(**given(locals()))
 
 
 @registry.register
 class CTC(_Plain, fn=functions.ctc):
-    """Mean of ctc over the samples."""
+    """Connectionist temporal classification, reduced over the samples.
+
+    -log of the probability of a label sequence over all alignments with blanks (class 0).
+
+    Example:
+        >>> loss = losses.CTC()
+        >>> print(loss([[1, 0]], np.zeros((1, 2, 3))).numpy().round(4))  # log(3): three alignments of nine
+        1.0986
+    """

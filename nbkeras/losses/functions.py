@@ -40,21 +40,66 @@ def _matched(name: str, y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
 
 @_register("mse", "MSE")
 def mean_squared_error(y_true, y_pred) -> Tensor:
-    """mean((y_true - y_pred)^2)."""
+    """Mean squared error over the last axis: mean((y_true - y_pred)^2).
+
+    Args:
+        y_true: Targets of y_pred's shape (..., n); a last axis of size 1 may be missing.
+        y_pred: Predictions (..., n), floats; integers become floatx.
+
+    Returns:
+        A tensor of y_pred's dtype: one loss for each sample, the axes of y_pred without the last.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> losses.mean_squared_error([[0.0, 1.0], [0.0, 0.0]], [[1.0, 3.0], [0.0, 0.0]]).numpy()
+        array([2.5, 0. ], dtype=float32)
+    """
     y_true, y_pred = _matched("mean_squared_error", y_true, y_pred)
     return ops.mean(ops.square(y_true - y_pred), axis=-1)
 
 
 @_register("mae", "MAE")
 def mean_absolute_error(y_true, y_pred) -> Tensor:
-    """mean(|y_true - y_pred|)."""
+    """Mean absolute error over the last axis: mean(|y_true - y_pred|).
+
+    Args:
+        y_true: Targets of y_pred's shape (..., n); a last axis of size 1 may be missing.
+        y_pred: Predictions (..., n), floats; integers become floatx.
+
+    Returns:
+        A tensor of y_pred's dtype: one loss for each sample, the axes of y_pred without the last.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> losses.mean_absolute_error([[0.0, 1.0], [0.0, 0.0]], [[1.0, 3.0], [0.0, 0.0]]).numpy()
+        array([1.5, 0. ], dtype=float32)
+    """
     y_true, y_pred = _matched("mean_absolute_error", y_true, y_pred)
     return ops.mean(ops.abs(y_true - y_pred), axis=-1)
 
 
 @_register("mape", "MAPE")
 def mean_absolute_percentage_error(y_true, y_pred) -> Tensor:
-    """100 * mean(|y_true - y_pred| / max(|y_true|, epsilon))."""
+    """Mean absolute error in percent of the target: 100 * mean(|y_true - y_pred| / max(|y_true|, epsilon)).
+
+    Args:
+        y_true: Targets of y_pred's shape (..., n); a last axis of size 1 may be missing.
+        y_pred: Predictions (..., n), floats; integers become floatx.
+
+    Returns:
+        A tensor of y_pred's dtype: one loss for each sample, the axes of y_pred without the last.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> losses.mean_absolute_percentage_error([[1.0, 10.0]], [[2.0, 5.0]]).numpy()  # 100 % and 50 %
+        array([75.], dtype=float32)
+    """
     y_true, y_pred = _matched("mean_absolute_percentage_error", y_true, y_pred)
     error = ops.abs((y_true - y_pred) / ops.maximum(ops.abs(y_true), config.epsilon()))
     return 100.0 * ops.mean(error, axis=-1)
@@ -62,7 +107,24 @@ def mean_absolute_percentage_error(y_true, y_pred) -> Tensor:
 
 @_register("msle", "MSLE")
 def mean_squared_logarithmic_error(y_true, y_pred) -> Tensor:
-    """mean((log(max(y_true, epsilon) + 1) - log(max(y_pred, epsilon) + 1))^2)."""
+    """Mean squared error of logarithms, for targets of different sizes.
+
+        mean((log(max(y_true, epsilon) + 1) - log(max(y_pred, epsilon) + 1))^2)
+
+    Args:
+        y_true: Targets of y_pred's shape (..., n); a last axis of size 1 may be missing.
+        y_pred: Predictions (..., n), floats; integers become floatx.
+
+    Returns:
+        A tensor of y_pred's dtype: one loss for each sample, the axes of y_pred without the last.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> losses.mean_squared_logarithmic_error([[1.0, 100.0]], [[2.0, 200.0]]).numpy().round(3)
+        array([0.319], dtype=float32)
+    """
     y_true, y_pred = _matched("mean_squared_logarithmic_error", y_true, y_pred)
     first = ops.log(ops.maximum(y_pred, config.epsilon()) + 1.0)
     second = ops.log(ops.maximum(y_true, config.epsilon()) + 1.0)
@@ -77,14 +139,51 @@ def unit_vectors(x: Tensor, axis: int = -1) -> Tensor:
 
 @_register("cosine_proximity", "cosine")
 def cosine_similarity(y_true, y_pred, axis: int = -1) -> Tensor:
-    """-sum(y_true / |y_true| * y_pred / |y_pred|): -1 for the same direction."""
+    """Minus the cosine of the angle between two vectors: -sum(y_true / |y_true| * y_pred / |y_pred|).
+
+    It is -1 for one direction, 0 for a right angle, and 1 for opposite directions. A vector of zeros gives
+    0.
+
+    Args:
+        y_true: Targets of y_pred's shape (..., n); a last axis of size 1 may be missing.
+        y_pred: Predictions (..., n), floats; integers become floatx.
+        axis: The axis of the vectors, counted from the end if negative.
+
+    Returns:
+        A tensor of y_pred's dtype, without the axis.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> losses.cosine_similarity([[1.0, 0.0], [1.0, 0.0]], [[5.0, 0.0], [0.0, 1.0]]).numpy()
+        array([-1., -0.], dtype=float32)
+    """
     y_true, y_pred = _matched("cosine_similarity", y_true, y_pred)
     return -ops.sum(ops.multiply(unit_vectors(y_true, axis), unit_vectors(y_pred, axis)), axis=axis)
 
 
 @_register("huber_loss")
 def huber(y_true, y_pred, delta: float = 1.0) -> Tensor:
-    """mean of e^2 / 2 where |e| <= delta, else delta * |e| - delta^2 / 2, with e = y_true - y_pred."""
+    """Squared error for small errors, absolute error for large ones: the mean over the last axis.
+
+        e^2 / 2 where |e| <= delta, else delta * |e| - delta^2 / 2, with e = y_true - y_pred
+
+    Args:
+        y_true: Targets of y_pred's shape (..., n); a last axis of size 1 may be missing.
+        y_pred: Predictions (..., n), floats; integers become floatx.
+        delta: The error above which the loss grows linearly.
+
+    Returns:
+        A tensor of y_pred's dtype: one loss for each sample, the axes of y_pred without the last.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> losses.huber([[0.0], [0.0]], [[1.0], [10.0]]).numpy()
+        array([0.5, 9.5], dtype=float32)
+    """
     y_true, y_pred = _matched("huber", y_true, y_pred)
     error = y_pred - y_true
     size = ops.abs(error)
@@ -93,7 +192,24 @@ def huber(y_true, y_pred, delta: float = 1.0) -> Tensor:
 
 @_register("logcosh")
 def log_cosh(y_true, y_pred) -> Tensor:
-    """mean(log(cosh(y_pred - y_true))), computed without overflow."""
+    """mean(log(cosh(y_pred - y_true))) over the last axis, computed without overflow.
+
+    It is about e^2 / 2 for small errors e and |e| - log(2) for large ones.
+
+    Args:
+        y_true: Targets of y_pred's shape (..., n); a last axis of size 1 may be missing.
+        y_pred: Predictions (..., n), floats; integers become floatx.
+
+    Returns:
+        A tensor of y_pred's dtype: one loss for each sample, the axes of y_pred without the last.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> losses.log_cosh([[0.0], [0.0]], [[1.0], [10.0]]).numpy().round(3)
+        array([0.434, 9.307], dtype=float32)
+    """
     y_true, y_pred = _matched("log_cosh", y_true, y_pred)
     error = y_pred - y_true
     return ops.mean(error + ops.softplus(error * -2.0) - math.log(2.0), axis=-1)
@@ -107,21 +223,68 @@ def _signs(y_true: Tensor) -> Tensor:
 
 @_register()
 def hinge(y_true, y_pred) -> Tensor:
-    """mean(max(1 - y_true * y_pred, 0)), labels -1 and 1 (or 0 and 1)."""
+    """Hinge loss over the last axis: mean(max(1 - y_true * y_pred, 0)).
+
+    Args:
+        y_true: Labels -1 and 1, of y_pred's shape (..., n); labels 0 and 1 are changed to -1 and 1.
+        y_pred: Scores (..., n), floats.
+
+    Returns:
+        A tensor of y_pred's dtype: one loss for each sample, the axes of y_pred without the last.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> losses.hinge([[1.0], [-1.0], [-1.0]], [[2.0], [0.0], [0.5]]).numpy()
+        array([0. , 1. , 1.5], dtype=float32)
+    """
     y_true, y_pred = _matched("hinge", y_true, y_pred)
     return ops.mean(ops.maximum(1.0 - _signs(y_true) * y_pred, 0.0), axis=-1)
 
 
 @_register()
 def squared_hinge(y_true, y_pred) -> Tensor:
-    """mean(max(1 - y_true * y_pred, 0)^2), labels -1 and 1 (or 0 and 1)."""
+    """Squared hinge loss over the last axis: mean(max(1 - y_true * y_pred, 0)^2).
+
+    Args:
+        y_true: Labels -1 and 1, of y_pred's shape (..., n); labels 0 and 1 are changed to -1 and 1.
+        y_pred: Scores (..., n), floats.
+
+    Returns:
+        A tensor of y_pred's dtype: one loss for each sample, the axes of y_pred without the last.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> losses.squared_hinge([[1.0], [-1.0], [-1.0]], [[2.0], [0.0], [0.5]]).numpy()
+        array([0.  , 1.  , 2.25], dtype=float32)
+    """
     y_true, y_pred = _matched("squared_hinge", y_true, y_pred)
     return ops.mean(ops.square(ops.maximum(1.0 - _signs(y_true) * y_pred, 0.0)), axis=-1)
 
 
 @_register()
 def categorical_hinge(y_true, y_pred) -> Tensor:
-    """max(max((1 - y_true) * y_pred) - sum(y_true * y_pred) + 1, 0)."""
+    """Hinge loss of classes: max(max((1 - y_true) * y_pred) - sum(y_true * y_pred) + 1, 0).
+
+    It is 0 if the score of the right class is greater than all others by at least 1.
+
+    Args:
+        y_true: One-hot vectors (..., classes).
+        y_pred: Scores (..., classes), floats.
+
+    Returns:
+        A tensor of y_pred's dtype: one loss for each sample, the axes of y_pred without the last.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> losses.categorical_hinge([[1.0, 0.0, 0.0]], [[2.0, 1.5, 0.0]]).numpy()
+        array([0.5], dtype=float32)
+    """
     y_true, y_pred = _matched("categorical_hinge", y_true, y_pred)
     right = ops.sum(y_true * y_pred, axis=-1)
     wrong = ops.max((1.0 - y_true) * y_pred, axis=-1)
@@ -130,7 +293,22 @@ def categorical_hinge(y_true, y_pred) -> Tensor:
 
 @_register("kld", "KLD", "kullback_leibler_divergence")
 def kl_divergence(y_true, y_pred) -> Tensor:
-    """sum(y_true * log(y_true / y_pred)), both clipped to [epsilon, 1]."""
+    """Kullback-Leibler divergence of two distributions: sum(y_true * log(y_true / y_pred)) over the last axis.
+
+    Args:
+        y_true: Probabilities (..., classes); they are clipped to [epsilon, 1].
+        y_pred: Predicted probabilities (..., classes); they are clipped too.
+
+    Returns:
+        A tensor of y_pred's dtype: one loss for each sample, the axes of y_pred without the last.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> losses.kl_divergence([[0.5, 0.5]], [[0.25, 0.75]]).numpy().round(4)
+        array([0.1438], dtype=float32)
+    """
     y_true, y_pred = _matched("kl_divergence", y_true, y_pred)
     y_true, y_pred = ops.clip(y_true, config.epsilon(), 1), ops.clip(y_pred, config.epsilon(), 1)
     return ops.sum(y_true * ops.log(y_true / y_pred), axis=-1)
@@ -138,7 +316,24 @@ def kl_divergence(y_true, y_pred) -> Tensor:
 
 @_register()
 def poisson(y_true, y_pred) -> Tensor:
-    """mean(y_pred - y_true * log(y_pred + epsilon))."""
+    """Loss of counts with a Poisson distribution, over the last axis.
+
+        mean(y_pred - y_true * log(y_pred + epsilon))
+
+    Args:
+        y_true: Counts (..., n).
+        y_pred: Predicted means (..., n), floats above 0.
+
+    Returns:
+        A tensor of y_pred's dtype: one loss for each sample, the axes of y_pred without the last.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> losses.poisson([[1.0, 3.0]], [[1.0, 3.0]]).numpy().round(4)
+        array([0.3521], dtype=float32)
+    """
     y_true, y_pred = _matched("poisson", y_true, y_pred)
     return ops.mean(y_pred - y_true * ops.log(y_pred + config.epsilon()), axis=-1)
 
@@ -159,7 +354,29 @@ def _smoothed(
 def binary_crossentropy(
     y_true, y_pred, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> Tensor:
-    """mean(-y_true * log(p) - (1 - y_true) * log(1 - p)); label_smoothing moves labels towards 0.5."""
+    """Cross-entropy of labels 0 and 1: mean(-y_true * log(p) - (1 - y_true) * log(1 - p)).
+
+    p is y_pred, or sigmoid(y_pred) with from_logits.
+
+    Args:
+        y_true: Labels 0 and 1, or probabilities, of y_pred's shape; a last axis of size 1 may be missing.
+        y_pred: Predicted probabilities (or logits) (..., n), floats.
+        from_logits: Whether y_pred holds logits, the scores before the sigmoid, instead of probabilities.
+        label_smoothing: From 0 to 1: how far labels are moved towards 0.5.
+        axis: The axis of the mean, counted from the end if negative.
+
+    Returns:
+        A tensor of y_pred's dtype, without the axis.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> losses.binary_crossentropy([[1.0], [0.0]], [[0.5], [0.2]]).numpy().round(4)
+        array([0.6931, 0.2231], dtype=float32)
+        >>> losses.binary_crossentropy([[1.0]], [[0.0]], from_logits=True).numpy().round(4)
+        array([0.6931], dtype=float32)
+    """
     y_true, y_pred = _smoothed("binary_crossentropy", y_true, y_pred, label_smoothing, classes=2)
     return ops.mean(ops.binary_crossentropy(y_true, y_pred, from_logits=from_logits), axis=axis)
 
@@ -175,9 +392,32 @@ def binary_focal_crossentropy(
     label_smoothing: float = 0.0,
     axis: int = -1,
 ) -> Tensor:
-    """binary_crossentropy times (1 - p of the label)^gamma, so that easy examples count less (Lin et al., 2018).
+    """Cross-entropy of labels 0 and 1 in which easy examples count less: times (1 - p of the label)^gamma.
 
-    apply_class_balancing: labels 1 count alpha times, labels 0 (1 - alpha) times.
+    Source: Lin et al., 2018.
+
+    Args:
+        y_true: Labels 0 and 1, of y_pred's shape; a last axis of size 1 may be missing.
+        y_pred: Predicted probabilities (or logits) (..., n), floats.
+        apply_class_balancing: Whether labels 1 count alpha times, and labels 0 (1 - alpha) times.
+        alpha: The weight of labels 1.
+        gamma: How much less easy examples count; 0 for the cross-entropy itself.
+        from_logits: Whether y_pred holds logits, the scores before the sigmoid, instead of probabilities.
+        label_smoothing: From 0 to 1: how far labels are moved towards 0.5.
+        axis: The axis of the mean, counted from the end if negative.
+
+    Returns:
+        A tensor of y_pred's dtype, without the axis.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> y_true, y_pred = [[1.0], [1.0]], [[0.8], [0.1]]  # an easy example and a hard one
+        >>> losses.binary_crossentropy(y_true, y_pred).numpy().round(4)
+        array([0.2231, 2.3026], dtype=float32)
+        >>> losses.binary_focal_crossentropy(y_true, y_pred).numpy().round(4)
+        array([0.0089, 1.8651], dtype=float32)
     """
     y_true, y_pred = _smoothed("binary_focal_crossentropy", y_true, y_pred, label_smoothing, classes=2)
     p = ops.sigmoid(y_pred) if from_logits else y_pred
@@ -192,7 +432,31 @@ def binary_focal_crossentropy(
 def categorical_crossentropy(
     y_true, y_pred, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> Tensor:
-    """-sum(y_true * log(p)) over the classes, y_true one-hot; label_smoothing moves labels towards 1 / classes."""
+    """Cross-entropy of classes as one-hot vectors: -sum(y_true * log(p)) over the classes.
+
+    p is y_pred divided by its sum, or softmax(y_pred) with from_logits. `sparse_categorical_crossentropy`
+    takes class numbers.
+
+    Args:
+        y_true: One-hot vectors, or probabilities, of y_pred's shape.
+        y_pred: Predicted probabilities (or logits) (..., classes), floats.
+        from_logits: Whether y_pred holds logits, the scores before the softmax, instead of probabilities.
+        label_smoothing: From 0 to 1: how far targets are moved towards 1 / classes.
+        axis: The axis of the classes, counted from the end if negative.
+
+    Returns:
+        A tensor of y_pred's dtype, without the axis of the classes.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> y_true, y_pred = [[0.0, 1.0, 0.0]], [[0.25, 0.5, 0.25]]
+        >>> losses.categorical_crossentropy(y_true, y_pred).numpy().round(4)
+        array([0.6931], dtype=float32)
+        >>> losses.categorical_crossentropy(y_true, y_pred, label_smoothing=0.3).numpy().round(4)
+        array([0.8318], dtype=float32)
+    """
     y_true, y_pred = _smoothed("categorical_crossentropy", y_true, y_pred, label_smoothing)
     return ops.categorical_crossentropy(y_true, y_pred, from_logits=from_logits, axis=axis)
 
@@ -207,7 +471,35 @@ def categorical_focal_crossentropy(
     label_smoothing: float = 0.0,
     axis: int = -1,
 ) -> Tensor:
-    """-sum(alpha * (1 - p)^gamma * y_true * log(p)) over the classes (Lin et al., 2018); alpha may be one for each class."""
+    """Cross-entropy of one-hot classes in which easy examples count less.
+
+        -sum(alpha * (1 - p)^gamma * y_true * log(p))
+
+    p is y_pred divided by its sum, or softmax(y_pred) with from_logits. Source: Lin et al., 2018.
+
+    Args:
+        y_true: One-hot vectors of y_pred's shape.
+        y_pred: Predicted probabilities (or logits) (..., classes), floats.
+        alpha: A weight, or one for each class.
+        gamma: How much less easy examples count; 0 for the cross-entropy itself.
+        from_logits: Whether y_pred holds logits, the scores before the softmax, instead of probabilities.
+        label_smoothing: From 0 to 1: how far targets are moved towards 1 / classes.
+        axis: The axis of the classes, counted from the end if negative.
+
+    Returns:
+        A tensor of y_pred's dtype, without the axis of the classes.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> y_true = [[0.0, 1.0], [0.0, 1.0]]
+        >>> y_pred = [[0.2, 0.8], [0.9, 0.1]]  # an easy example and a hard one
+        >>> losses.categorical_crossentropy(y_true, y_pred).numpy().round(4)
+        array([0.2231, 2.3026], dtype=float32)
+        >>> losses.categorical_focal_crossentropy(y_true, y_pred, alpha=1.0).numpy().round(4)
+        array([0.0089, 1.8651], dtype=float32)
+    """
     y_true, y_pred = _smoothed("categorical_focal_crossentropy", y_true, y_pred, label_smoothing)
     p = ops.softmax(y_pred, axis=axis) if from_logits else y_pred
     p = ops.clip(p / ops.sum(p, axis=axis, keepdims=True), config.epsilon(), 1.0 - config.epsilon())
@@ -233,7 +525,31 @@ def _class_numbers(name: str, y_true: Any, y_pred: Tensor, axis: int = -1) -> Te
 def sparse_categorical_crossentropy(
     y_true, y_pred, from_logits: bool = False, ignore_class: int | None = None, axis: int = -1
 ) -> Tensor:
-    """-log(p[y_true]), y_true class numbers; targets equal to ignore_class count as masked."""
+    """Cross-entropy of class numbers: -log(p[y_true]).
+
+    p is y_pred divided by its sum, or softmax(y_pred) with from_logits.
+
+    Args:
+        y_true: Class numbers (...), or (..., 1). A number that is no class gives NaN.
+        y_pred: Predicted probabilities (or logits) (..., classes), floats.
+        from_logits: Whether y_pred holds logits, the scores before the softmax, instead of probabilities.
+        ignore_class: Targets of this number count as masked: their loss is 0, and a mean is one of the
+            others. None for none.
+        axis: The axis of the classes, counted from the end if negative.
+
+    Returns:
+        A tensor of y_pred's dtype, without the axis of the classes.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> y_pred = [[0.25, 0.5, 0.25], [0.8, 0.1, 0.1]]
+        >>> losses.sparse_categorical_crossentropy([1, 0], y_pred).numpy().round(4)
+        array([0.6931, 0.2231], dtype=float32)
+        >>> losses.sparse_categorical_crossentropy([1, -1], y_pred, ignore_class=-1).numpy().round(4)
+        array([0.6931, 0.    ], dtype=float32)
+    """
     y_pred = prediction(y_pred)
     y_true = _class_numbers("sparse_categorical_crossentropy", y_true, y_pred, axis)
     if ignore_class is None:
@@ -248,9 +564,25 @@ def sparse_categorical_crossentropy(
 
 @_register()
 def categorical_generalized_cross_entropy(y_true, y_pred, q: float) -> Tensor:
-    """(1 - p[y_true]^q) / q, y_true class numbers, for noisy labels (Zhang and Sabuncu, 2018).
+    """Generalized cross-entropy of class numbers, for noisy labels: (1 - p[y_true]^q) / q.
 
-    0 < q < 1: from cross-entropy near 0 to mean absolute error near 1.
+    Source: Zhang and Sabuncu, 2018.
+
+    Args:
+        y_true: Class numbers (...), or (..., 1).
+        y_pred: Predicted probabilities (..., classes), floats.
+        q: Between 0 and 1: near 0 the loss is the cross-entropy, near 1 the mean absolute error, which noise
+            affects less.
+
+    Returns:
+        A tensor of y_pred's dtype, without the last axis.
+
+    Raises:
+        ValueError: if the shapes do not match.
+
+    Example:
+        >>> losses.categorical_generalized_cross_entropy([1, 0], [[0.75, 0.25], [1.0, 0.0]], q=0.5).numpy()
+        array([1., 0.], dtype=float32)
     """
     y_pred = prediction(y_pred)
     y_true = _class_numbers("categorical_generalized_cross_entropy", y_true, y_pred)
@@ -269,7 +601,24 @@ def _overlap(name: str, y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
 
 @_register()
 def dice(y_true, y_pred, axis: int | Sequence[int] | None = None) -> Tensor:
-    """1 - 2 * sum(y_true * y_pred) / (sum(y_true) + sum(y_pred)); sums over the axes, all by default."""
+    """Dice loss of regions: 1 - 2 * sum(y_true * y_pred) / (sum(y_true) + sum(y_pred)).
+
+    Args:
+        y_true: Numbers from 0 to 1, of y_pred's shape: 1 inside the region.
+        y_pred: Predictions from 0 to 1, floats of any shape.
+        axis: The axis or axes of the sums; None for all, so that the batch has one loss.
+
+    Returns:
+        A tensor of y_pred's dtype, without the axes.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Example:
+        >>> y_true, y_pred = [[1.0, 1.0, 0.0, 0.0]], [[0.0, 1.0, 1.0, 0.0]]  # half of the region is found
+        >>> losses.dice(y_true, y_pred).numpy().round(3).item()
+        0.5
+    """
     y_true, y_pred = _overlap("dice", y_true, y_pred)
     both = ops.sum(y_true * y_pred, axis=axis)
     return 1.0 - 2.0 * both / (ops.sum(y_true, axis=axis) + ops.sum(y_pred, axis=axis) + config.epsilon())
@@ -277,10 +626,31 @@ def dice(y_true, y_pred, axis: int | Sequence[int] | None = None) -> Tensor:
 
 @_register()
 def tversky(y_true, y_pred, alpha: float = 0.5, beta: float = 0.5, axis: int | Sequence[int] | None = None) -> Tensor:
-    """1 - tp / (tp + alpha * missed + beta * invented), sums over the axes, all by default (Salehi et al., 2017).
+    """Tversky loss of regions, which weights two kinds of errors.
 
-    tp = sum(y_true * y_pred), missed = sum(y_true * (1 - y_pred)), invented = sum((1 - y_true) * y_pred). Keras
-    documents alpha and beta as weights of false positives and false negatives, but computes this.
+        1 - tp / (tp + alpha * missed + beta * invented)
+        tp = sum(y_true * y_pred), missed = sum(y_true * (1 - y_pred)), invented = sum((1 - y_true) * y_pred)
+
+    Keras documents alpha and beta as weights of false positives and false negatives, but computes this.
+    Source: Salehi et al., 2017.
+
+    Args:
+        y_true: Numbers from 0 to 1, of y_pred's shape: 1 inside the region.
+        y_pred: Predictions from 0 to 1, floats of any shape.
+        alpha: The weight of what was missed; alpha = beta = 0.5 is the Dice loss.
+        beta: The weight of what was invented.
+        axis: The axis or axes of the sums; None for all, so that the batch has one loss.
+
+    Returns:
+        A tensor of y_pred's dtype, without the axes.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Example:
+        >>> y_true, y_pred = [[1.0, 1.0, 1.0, 0.0]], [[1.0, 0.0, 0.0, 0.0]]  # two were missed
+        >>> [losses.tversky(y_true, y_pred, alpha, 0.5).numpy().round(3).item() for alpha in (0.5, 1.5)]
+        [0.5, 0.75]
     """
     y_true, y_pred = _overlap("tversky", y_true, y_pred)
     both = ops.sum(y_true * y_pred, axis=axis)
@@ -299,10 +669,31 @@ def circle(
     gamma: float = 80,
     margin: float = 0.4,
 ) -> Tensor:
-    """softplus(logsumexp over the same class + logsumexp over other classes) of weighted distances (Sun et al., 2020).
+    """Circle loss of embeddings: vectors of one class are drawn together, others apart (Sun et al., 2020).
 
-    y_true: class numbers (batch,); y_pred: unit vectors (batch, width). The references, by default the batch itself, are
-    class numbers and vectors of their own. remove_diagonal: a vector is not paired with itself. Losses of 0 are masked.
+    softplus(logsumexp over the same class + logsumexp over other classes) of weighted cosine distances. A
+    loss of 0 counts as masked: a mean is one of the others.
+
+    Args:
+        y_true: Class numbers (batch,), or (batch, 1).
+        y_pred: Unit vectors (batch, width), floats, as from `UnitNormalization`.
+        ref_labels: Class numbers of the vectors to compare with; None for y_true.
+        ref_embeddings: Unit vectors to compare with; None for y_pred.
+        remove_diagonal: Whether a vector is not paired with itself.
+        gamma: The factor of all distances.
+        margin: The distance (1 - cosine) that is small enough within a class; between classes, 1 - margin is
+            large enough.
+
+    Returns:
+        A tensor (batch,) of y_pred's dtype.
+
+    Raises:
+        ValueError: if there is not one class number for each vector.
+
+    Example:
+        >>> vectors = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+        >>> losses.circle([0, 1, 0], vectors, gamma=1.0).numpy().round(2)
+        array([0.62, 0.  , 0.96], dtype=float32)
     """
     y_pred = prediction(y_pred)
     classes = ops.reshape(as_tensor(y_true), (-1, 1))
@@ -333,9 +724,24 @@ def _logsumexp_where(mask: Tensor, x: Tensor) -> Tensor:
 
 @_register()
 def ctc(y_true, y_pred) -> Tensor:
-    """-log of the probability of a label sequence over all alignments: `ops.ctc_loss`, with blank 0 and whole inputs.
+    """Connectionist temporal classification: `ops.ctc_loss` with blank 0 and whole outputs.
 
-    y_true: class numbers (batch, labels), 0 after a sequence's end; y_pred: logits (batch, time, classes).
+    It is -log of the probability of a label sequence over all alignments.
+
+    Args:
+        y_true: Class numbers (batch, labels), with 0 after the end of a sequence.
+        y_pred: Logits (batch, time, classes), floats.
+
+    Returns:
+        A tensor (batch,) of y_pred's dtype.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+
+    Example:
+        >>> loss = losses.ctc([[1, 0]], np.zeros((1, 2, 3)))  # three alignments of nine: blank 1, 1 blank, 1 1
+        >>> ops.exp(-loss).numpy().round(4)
+        array([0.3333], dtype=float32)
     """
     y_pred, y_true = prediction(y_pred), as_tensor(y_true)
     if y_true.ndim != 2 or y_pred.ndim != 3:

@@ -30,7 +30,22 @@ def prediction(y_pred: Any, dtype: Any = None) -> Tensor:
 
 
 def squeeze_or_expand_to_same_rank(x1: Tensor, x2: Tensor, expand_rank_1: bool = True) -> tuple[Tensor, Tensor]:
-    """Drop or add a last axis of size 1 where the ranks differ by one; a vector beside a column becomes a column."""
+    """Make the ranks of two tensors equal by a last axis of size 1.
+
+    Args:
+        x1: A tensor.
+        x2: A tensor with as many axes, or one more or less.
+        expand_rank_1: Whether a vector beside a column becomes a column, instead of the column a vector.
+
+    Returns:
+        Both tensors. They are unchanged if there is no last axis of size 1 that makes the difference.
+
+    Example:
+        >>> column, vector = ops.ones((3, 1)), ops.ones(3)
+        >>> x1, x2 = losses.squeeze_or_expand_to_same_rank(column, vector)
+        >>> x1.shape, x2.shape
+        ((3, 1), (3, 1))
+    """
     if x1.ndim == x2.ndim + 1 and x1.shape[-1] == 1:
         if x2.ndim == 1 and expand_rank_1:
             return x1, ops.expand_dims(x2, -1)
@@ -106,11 +121,27 @@ def _check_weights(values: Tensor, weights: Tensor) -> None:
 
 
 class Loss(Observed, option.Configured):
-    """Base of losses: `loss(y_true, y_pred, sample_weight=None)` gives a scalar tensor.
+    """Base class of losses: `loss(y_true, y_pred, sample_weight=None)` gives a scalar tensor.
 
-    Subclasses define `call(y_true, y_pred)`, which gives one loss for each sample (and timestep). reduction: 'mean' =
-    'sum_over_batch_size' (Keras 2: 'auto'), 'sum', 'none', or 'mean_with_sample_weight' (divided by the weights' sum).
-    Where `y_pred` has a mask, masked timesteps do not count. dtype: to compute in; by default that of `y_pred`.
+    A subclass defines `call(y_true, y_pred)`, which returns one loss for each sample (and timestep). The
+    call then multiplies them by sample weights, leaves out masked timesteps (where `y_pred` has a mask), and
+    reduces them to one number.
+
+    Args:
+        name: A name; by default that of the function or the class.
+        reduction: 'sum_over_batch_size' or 'mean' (Keras 2: 'auto') for the mean; 'sum';
+            'mean_with_sample_weight' for the sum divided by the sum of the weights; 'none' or None for one
+            loss for each sample.
+        dtype: The dtype to compute in; None for that of `y_pred`.
+
+    Example:
+        >>> class Cubed(losses.Loss):
+        ...     def call(self, y_true, y_pred):
+        ...         return ops.mean(ops.abs(y_true - y_pred) ** 3, axis=-1)
+        >>> print(Cubed()([[0.0], [0.0]], [[1.0], [2.0]]).numpy())
+        4.5
+        >>> print(Cubed(reduction="sum")([[0.0], [0.0]], [[1.0], [2.0]], sample_weight=[1.0, 0.5]).numpy())
+        5.0
     """
 
     float_targets = True  # y_true is given to `call` in the dtype of y_pred
@@ -122,6 +153,20 @@ class Loss(Observed, option.Configured):
 
     @op
     def __call__(self, y_true, y_pred, sample_weight=None) -> Tensor:
+        """The loss of a batch.
+
+        Args:
+            y_true: Targets, as `call` takes them.
+            y_pred: Predictions; integers become floatx.
+            sample_weight: Weights that the losses are multiplied by: numbers (batch,), or (batch,
+                timesteps); None for 1.
+
+        Returns:
+            A scalar tensor; the shape of the losses with reduction 'none'.
+
+        Raises:
+            ValueError: if the shapes do not fit.
+        """
         y_pred = prediction(y_pred, self.dtype)
         y_true = as_tensor(y_true, y_pred.dtype if self.float_targets else None)
         values = as_tensor(self.call(y_true, y_pred))
@@ -131,7 +176,15 @@ class Loss(Observed, option.Configured):
         return reduce_weighted(values, sample_weight, mask, self.reduction)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        """The loss of each sample: all axes of y_pred except the last."""
+        """The loss of each sample; a subclass defines it.
+
+        Args:
+            y_true: Targets, a tensor of y_pred's dtype.
+            y_pred: Predictions, a float tensor.
+
+        Returns:
+            A tensor with all axes of y_pred except the last.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define call(self, y_true, y_pred)")
 
     def get_config(self) -> dict[str, Any]:
@@ -147,7 +200,23 @@ _OF_CLASS_NUMBERS = ("sparse_categorical_crossentropy", "categorical_generalized
 
 
 class LossFunctionWrapper(Loss):
-    """A Loss of a function(y_true, y_pred, **constants) that gives one loss for each sample."""
+    """A loss class of a function, as `compile` makes it of a loss function.
+
+    Args:
+        fn: Function(y_true, y_pred, **constants) of tensors that returns one loss for each sample. Further
+            keyword arguments of the constructor are its constants.
+
+    Raises:
+        TypeError: if fn is not callable.
+
+    Example:
+        >>> def quantile(y_true, y_pred, q):
+        ...     error = y_true - y_pred
+        ...     return ops.mean(ops.maximum(q * error, (q - 1) * error), axis=-1)
+        >>> loss = losses.LossFunctionWrapper(quantile, q=0.9)
+        >>> print(loss([[0.0], [0.0]], [[1.0], [-1.0]]).numpy().round(3))
+        0.5
+    """
 
     def __init__(
         self,
@@ -165,13 +234,28 @@ class LossFunctionWrapper(Loss):
         self.float_targets = getattr(fn, "__name__", "") not in _OF_CLASS_NUMBERS
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """The function's loss of each sample; their ranks are made equal first.
+
+        Args:
+            y_true: Targets, a tensor.
+            y_pred: Predictions, a float tensor.
+
+        Returns:
+            What the function returns.
+        """
         y_true, y_pred = squeeze_or_expand_to_same_rank(y_true, y_pred)
         return self.fn(y_true, y_pred, **self.constants)
 
     def get_config(self) -> dict[str, Any]:
+        """The arguments that make this loss again: those of `Loss`, the function, and its constants."""
         return {**super().get_config(), "fn": registry.serialize(self.fn), **self.constants}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
+        """A loss from its configuration.
+
+        Args:
+            config: What `get_config` returned.
+        """
         named = isinstance(config.get("fn"), str | dict)
         return super().from_config({**config, "fn": registry.get(config["fn"])} if named else config)

@@ -22,12 +22,35 @@ def dot_product_attention(
     flash_attention: bool | None = None,
     attn_logits_soft_cap: float | None = None,
 ) -> Tensor:
-    """softmax(scale * query . key + bias) . value over the keys that the mask allows. Vaswani et al., 2017.
+    """Multi-head attention: softmax(scale * query . key + bias) . value, over the keys that the mask allows.
 
-    Shapes: query (batch, t, heads, size), key (batch, s, k, size), value (batch, s, k, n), where k divides heads -> (batch, t,
-    heads, n). bias (float) and mask (bool) broadcast to (batch, heads, t, s). scale: 1 / sqrt(size) by default. is_causal:
-    query t attends to keys up to t. A query without any key returns the mean of all values, as in Keras.
-    flash_attention=True and attn_logits_soft_cap are not supported.
+    Source: Vaswani et al., 2017.
+
+    Args:
+        query: Floats (batch, t, heads, size); integers become floatx.
+        key: Floats (batch, s, k, size), where k divides heads: each key head serves heads / k query heads.
+        value: Floats (batch, s, k, n).
+        bias: Floats that broadcast to (batch, heads, t, s), added to the scores; or None.
+        mask: Booleans that broadcast to (batch, heads, t, s): True where a query may attend to a key; None
+            for everywhere. A query without any key returns the mean of all values, as in Keras.
+        scale: The factor of the scores; None for 1 / sqrt(size).
+        is_causal: Whether query t attends to keys up to t only.
+        flash_attention: True is not supported; there is one implementation.
+        attn_logits_soft_cap: Not supported.
+
+    Returns:
+        A float tensor (batch, t, heads, n). Differentiable in query, key, value and bias.
+
+    Raises:
+        ValueError: if the shapes do not fit, or for an argument that is not supported.
+
+    Example:
+        >>> query = key = np.ones((1, 3, 1, 4))
+        >>> value = np.array([2.0, 4.0, 9.0]).reshape(1, 3, 1, 1)
+        >>> ops.dot_product_attention(query, key, value).numpy().ravel()  # equal weights: the mean
+        array([5., 5., 5.])
+        >>> ops.dot_product_attention(query, key, value, is_causal=True).numpy().ravel()
+        array([2., 3., 5.])
     """
     if flash_attention or attn_logits_soft_cap is not None:
         raise ValueError("dot_product_attention supports neither flash_attention=True nor attn_logits_soft_cap")
@@ -37,7 +60,21 @@ def dot_product_attention(
 
 @op
 def attention_weights(query, key, bias=None, mask=None, scale=None, is_causal=False, spread=False) -> Tensor:
-    """The weights (batch, heads, t, s) of `dot_product_attention`. A query without any key has 0, or 1 / s if `spread`."""
+    """The weights of `dot_product_attention`: softmax(scale * query . key + bias) over the keys.
+
+    Args:
+        query: Floats (batch, t, heads, size).
+        key: Floats (batch, s, k, size), where k divides heads.
+        bias: Floats that broadcast to (batch, heads, t, s), added to the scores; or None.
+        mask: Booleans that broadcast to (batch, heads, t, s): True where a query may attend to a key; None
+            for everywhere.
+        scale: The factor of the scores; None for 1 / sqrt(size).
+        is_causal: Whether query t attends to keys up to t only.
+        spread: Whether a query without any key has weights 1 / s, instead of 0.
+
+    Returns:
+        A float tensor (batch, heads, t, s).
+    """
     query, key = floats(query, key)
     if query.ndim != 4 or key.ndim != 4 or query.shape[0] != key.shape[0] or query.shape[3] != key.shape[3]:
         raise ValueError(
@@ -54,9 +91,17 @@ def attention_weights(query, key, bias=None, mask=None, scale=None, is_causal=Fa
 
 @op
 def masked_softmax(scores, mask=None, scale: float = 1.0, is_causal: bool = False, spread: bool = False) -> Tensor:
-    """softmax(scale * scores) over the last axis where the mask (bool, broadcasts) is True, 0 elsewhere: (batch, heads, t, s).
+    """softmax(scale * scores) over the last axis where a mask is True, 0 elsewhere.
 
-    is_causal: row t uses only its first t + 1 columns. A row without any column is 0, or 1 / s if `spread`.
+    Args:
+        scores: Floats (batch, heads, t, s).
+        mask: Booleans that broadcast to the scores; None for True everywhere.
+        scale: A factor of the scores.
+        is_causal: Whether row t uses its first t + 1 columns only.
+        spread: Whether a row without any column is 1 / s, instead of 0.
+
+    Returns:
+        A float tensor (batch, heads, t, s).
     """
     scores = as_float(scores)
     if scores.ndim != 4 or scores.shape[3] == 0:
@@ -71,7 +116,15 @@ def masked_softmax(scores, mask=None, scale: float = 1.0, is_causal: bool = Fals
 
 @op
 def attend(weights, value) -> Tensor:
-    """Weighted sums of values: weights (batch, heads, t, s), values (batch, s, k, n) -> (batch, t, heads, n); k divides heads."""
+    """Sums of values, weighted by attention weights.
+
+    Args:
+        weights: Floats (batch, heads, t, s).
+        value: Floats (batch, s, k, n), where k divides heads.
+
+    Returns:
+        A float tensor (batch, t, heads, n).
+    """
     weights, value = floats(weights, value)
     if value.ndim != 4 or value.shape[:2] != (weights.shape[0], weights.shape[3]):
         raise ValueError(

@@ -34,13 +34,51 @@ def _value(number: Any, while_shapes: Any) -> Any:
 
 @op
 def cond(pred, true_fn: Callable, false_fn: Callable) -> Any:
-    """true_fn() if pred is true, else false_fn(); only one of them is called. Reads pred."""
+    """Call one of two functions: true_fn if pred is true, else false_fn.
+
+    A tensor `pred` is read, so a training step with `cond` runs eagerly. `where` chooses between values
+    without reading.
+
+    Args:
+        pred: A boolean or a number, or a tensor of one element.
+        true_fn: Function without arguments.
+        false_fn: Function without arguments.
+
+    Returns:
+        What the function returns.
+
+    Example:
+        >>> x = ops.array([1.0, -3.0])
+        >>> ops.cond(ops.sum(x) > 0, lambda: x, lambda: -x).numpy()
+        array([-1.,  3.], dtype=float32)
+    """
     return true_fn() if _value(pred, True) else false_fn()
 
 
 @op
 def switch(index, branches: Sequence[Callable], *operands) -> Any:
-    """branches[index](*operands); an index out of range is clipped to the nearest branch. Reads index."""
+    """Call one of several functions: branches[index](*operands).
+
+    A tensor `index` is read, so a training step with `switch` runs eagerly.
+
+    Args:
+        index: An integer, or an integer tensor of one element. An index out of range means the nearest
+            branch.
+        branches: At least one function.
+        *operands: The arguments of the function.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        ValueError: if there are no branches.
+        TypeError: if the index is not an integer.
+
+    Example:
+        >>> double, square = lambda x: 2 * x, lambda x: x * x
+        >>> ops.switch(1, [double, square], 5)
+        25
+    """
     if not branches:
         raise ValueError("switch: expected at least one branch")
     number = _value(index, 0)
@@ -56,7 +94,24 @@ def switch(index, branches: Sequence[Callable], *operands) -> Any:
 
 @op
 def while_loop(cond: Callable, body: Callable, loop_vars, maximum_iterations: int | None = None) -> Any:
-    """loop_vars = body(*loop_vars) while cond(*loop_vars) is true. Reads cond's result in each iteration."""
+    """Loop as long as a condition is true: loop_vars = body(*loop_vars) while cond(*loop_vars).
+
+    A tensor that `cond` returns is read in each iteration, so a training step with this loop runs eagerly.
+
+    Args:
+        cond: Function of the loop variables that returns a boolean, or a tensor of one element.
+        body: Function of the loop variables that returns new ones: as many, or one if `loop_vars` is not a
+            list or tuple.
+        loop_vars: The initial values: a list or tuple, or one value.
+        maximum_iterations: The greatest number of iterations; None for no limit.
+
+    Returns:
+        The last loop variables: a tuple, or one value.
+
+    Example:
+        >>> ops.while_loop(lambda i, x: x < 100, lambda i, x: (i + 1, 3 * x), (0, 1))
+        (5, 243)
+    """
     limit = 1 if device.is_dry() else maximum_iterations
     is_sequence = isinstance(loop_vars, list | tuple)
     values = tuple(loop_vars) if is_sequence else (loop_vars,)
@@ -70,7 +125,23 @@ def while_loop(cond: Callable, body: Callable, loop_vars, maximum_iterations: in
 
 @op
 def fori_loop(lower, upper, body_fun: Callable, init_val) -> Any:
-    """value = body_fun(i, value) for i from lower to upper - 1. Reads the limits if they are tensors."""
+    """Loop a number of times: value = body_fun(i, value) for i from lower to upper - 1.
+
+    Each iteration is recorded, so a long loop makes a long program. Tensors as limits are read.
+
+    Args:
+        lower: The first i, an integer.
+        upper: The end of i, not included.
+        body_fun: Function of i and the value that returns the next value.
+        init_val: The first value; anything that `body_fun` accepts.
+
+    Returns:
+        The last value.
+
+    Example:
+        >>> ops.fori_loop(1, 5, lambda i, product: i * product, 1)
+        24
+    """
     value = init_val
     for i in range(int(_value(lower, 0)), int(_value(upper, 1))):
         value = body_fun(i, value)
@@ -98,10 +169,30 @@ def _stacked(results: list) -> Any:
 def scan(
     f: Callable, init, xs: Any = None, length: int | None = None, reverse: bool = False, unroll: int | bool = 1
 ) -> Any:
-    """(carry, y) = f(carry, x) for the slices x of xs along the first axis; returns the last carry and all y stacked.
+    """Carry a value along the first axis, and stack results: (carry, y) = f(carry, x) for each slice x.
 
-    xs and y are structures of tensors. length: the number of iterations if xs is None. unroll is ignored: loops are always
-    unrolled.
+    Args:
+        f: Function of the carry and a slice that returns the next carry and a result. The result may be
+            None.
+        init: The first carry.
+        xs: A tensor, or a structure (list, tuple, dict) of tensors whose first axes have one size; None to
+            pass None as x.
+        length: The number of iterations, needed if `xs` is None.
+        reverse: Whether to run from the last slice to the first; results keep the order of the slices.
+        unroll: Accepted and ignored: a recorded loop is unrolled already.
+
+    Returns:
+        The last carry, and the results stacked along a new first axis (None if they are None).
+
+    Raises:
+        ValueError: without `xs` and `length`, if sizes differ, or if there are no slices.
+
+    Example:
+        >>> def add(total, x):
+        ...     return total + x, total + x
+        >>> total, sums = ops.scan(add, ops.array(0.0), ops.array([1.0, 2.0, 3.0]))
+        >>> sums.numpy()
+        array([1., 3., 6.], dtype=float32)
     """
     if not callable(f):
         raise TypeError(f"scan: expected a function of a carry and a slice first, received {f!r}")
@@ -121,7 +212,27 @@ def scan(
 
 @op
 def map(f: Callable, xs) -> Any:
-    """The stacked results of f on each slice along the first axis; xs and f's results are structures of tensors."""
+    """Call a function on each slice along the first axis, and stack its results.
+
+    Each call is recorded, so many slices make a long program; an op on the whole tensor is faster where
+    there is one.
+
+    Args:
+        f: Function of a slice: a tensor, or a structure of tensors as `xs` is.
+        xs: A tensor, or a structure (list, tuple, dict) of tensors whose first axes have one size of at
+            least 1.
+
+    Returns:
+        The results, stacked along a new first axis: a tensor, or a structure of tensors.
+
+    Raises:
+        ValueError: if sizes differ, or if there are no slices.
+
+    Example:
+        >>> rows = ops.array([[3.0, 4.0], [6.0, 8.0]])
+        >>> ops.map(lambda row: ops.norm(row), rows).numpy()
+        array([ 5., 10.], dtype=float32)
+    """
     items = _slices("map", xs)
     if not items:
         raise ValueError("map: there is nothing along the first axis")
@@ -130,14 +241,52 @@ def map(f: Callable, xs) -> Any:
 
 @op
 def vectorized_map(function: Callable, elements) -> Any:
-    """The same as `map`: the stacked results of a function on each slice along the first axis."""
+    """Call a function on each slice along the first axis, and stack its results: the same as `map`.
+
+    Args:
+        function: Function of a slice: a tensor, or a structure of tensors as `elements` is.
+        elements: A tensor, or a structure (list, tuple, dict) of tensors whose first axes have one size of
+            at least 1.
+
+    Returns:
+        The results, stacked along a new first axis: a tensor, or a structure of tensors.
+
+    Raises:
+        ValueError: if sizes differ, or if there are no slices.
+
+    Example:
+        >>> pairs = (ops.array([[1.0, 2.0], [3.0, 4.0]]), ops.array([[1.0, 0.0], [1.0, 1.0]]))
+        >>> ops.vectorized_map(lambda pair: ops.dot(pair[0], pair[1]), pairs).numpy()
+        array([1., 7.], dtype=float32)
+    """
     return map(function, elements)
 
 
 def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: str | None = None) -> Callable:
-    """A function of tensors that calls pyfunc on their elements, as numpy.vectorize. Many elements make a long program.
+    """Make a function of tensors from a function of their elements, as `numpy.vectorize` does.
 
-    signature: with '(n),(n)->()' pyfunc receives vectors. excluded: positions and names of arguments passed unchanged.
+    The arguments broadcast, and the function is called once for each element, so many elements make a long
+    program.
+
+    Args:
+        pyfunc: Function of scalar tensors, or of the axes that `signature` names.
+        excluded: Positions of arguments that are passed as they are. Keyword arguments always are.
+        signature: The axes that `pyfunc` receives: with '(n),(n)->()' it receives two vectors. None for
+            scalars.
+
+    Returns:
+        A function that returns a tensor, or a structure of tensors as `pyfunc` does.
+
+    Raises:
+        ValueError: for a signature of another form, or one for another number of arguments.
+
+    Example:
+        >>> def larger(a, b):
+        ...     return ops.maximum(a, b)
+        >>> ops.vectorize(larger)([1.0, 5.0, 2.0], 3.0).numpy()
+        array([3., 5., 3.], dtype=float32)
+        >>> ops.vectorize(ops.dot, signature="(n),(n)->()")([[1.0, 2.0], [3.0, 4.0]], [1.0, 1.0]).numpy()
+        array([3., 7.], dtype=float32)
     """
     unchanged = set(excluded or ())
     cores = None if signature is None else [len(part.split(",")) if part else 0 for part in _cores(signature)]
@@ -178,7 +327,27 @@ def _cores(signature: str) -> list[str]:
 
 @op
 def associative_scan(f: Callable, elems, reverse: bool = False, axis: int = 0) -> Any:
-    """Running results of an associative f(left, right) along an axis, in about log2(n) calls of f on many elements each."""
+    """Running results of an associative function along an axis, as `cumsum` is for addition.
+
+    It calls `f` about 2 log2(n) times, each time on many elements, where `scan` calls it n times.
+
+    Args:
+        f: Function of two structures of tensors (left, right) that returns one. It works elementwise along
+            the axis, and f(f(a, b), c) must be f(a, f(b, c)).
+        elems: A tensor, or a structure of tensors that have one size along the axis.
+        reverse: Whether to run from the end: the result at i is then that of the elements from i on.
+        axis: The axis, counted from the end if negative.
+
+    Returns:
+        A structure as `elems`, of the same shapes.
+
+    Raises:
+        ValueError: if the sizes along the axis differ.
+
+    Example:
+        >>> ops.associative_scan(ops.maximum, ops.array([1, 3, 2, 5, 4])).numpy()
+        array([1, 3, 3, 5, 5], dtype=int32)
+    """
     leaves = [as_tensor(leaf) for leaf in structures.flatten(elems)]
     axes = [axis_of("associative_scan", axis, leaf.ndim) for leaf in leaves]
     sizes = {leaf.shape[along] for leaf, along in zip(leaves, axes, strict=True)}
@@ -229,10 +398,28 @@ def _alternating(even: Tensor, odd: Tensor, axis: int) -> Tensor:
 
 
 def custom_gradient(f: Callable) -> Callable:
-    """Decorate a function of tensors that returns its result (or a tuple of them) and a function for its gradients.
+    """Give a function of tensors a gradient of its own.
 
-    The gradient function receives the gradient of each result and returns one for each argument:
-    `return y, lambda dy: dy * 2`.
+    Args:
+        f: Function of tensors that returns its result (a tensor, or a tuple of them) and a function for the
+            gradients. That one receives the gradient of each result and returns one for each argument of `f`
+            (None for no gradient).
+
+    Returns:
+        A function of the same arguments that returns the result only.
+
+    Raises:
+        ValueError: if the number of gradients is not that of the arguments.
+
+    Example:
+        >>> @ops.custom_gradient
+        ... def clipped_gradient(x):
+        ...     return x * x, lambda dy: ops.clip(dy * 2 * x, -1.0, 1.0)
+        >>> x = keras.Variable([3.0, 0.25])
+        >>> with keras.GradientTape() as tape:
+        ...     y = ops.sum(clipped_gradient(x))
+        >>> tape.gradient(y, x).numpy()
+        array([1. , 0.5], dtype=float32)
     """
 
     @functools.wraps(f)

@@ -26,12 +26,37 @@ def conv1d(
     data_format: str | None = None,
     activation: Callable | None = None,
 ) -> Tensor:
-    """activation(conv(x, kernel) + bias) of sequences.
+    """Convolution of sequences with bias and activation, in one op: activation(conv(x, kernel) + bias).
 
-    y[n, i, u] = b[u] + sum over k, c of x[n, i * stride + k * dilation - before, c] * kernel[k, c, u]; x is 0 outside.
-    Shapes: x (batch, steps, channels), kernel (size, channels / groups, units), bias (units,) or None -> (batch, new steps,
-    units). padding: 'valid', 'same', or 'causal' (a step depends on no later step). 'channels_first' inputs are transposed
-    before and after. Bias and relu are computed in the same kernel; any other activation, a function of tensors, after it.
+        y[n, i, u] = b[u] + sum over k, c of x[n, i * stride + k * dilation - before, c] * kernel[k, c, u]
+
+    x is 0 outside. Bias and relu are computed in the same kernel; any other activation is computed after it.
+
+    Args:
+        x: Floats (batch, steps, channels); integers become floatx.
+        kernel: Weights (size, channels / groups, units). Fewer channels than those of x make groups.
+        bias: Numbers (units,), or None.
+        strides: The distance from one window to the next, an integer.
+        padding: 'valid': only whole windows; 'same': zeros at the ends, for ceil(steps / strides) windows;
+            'causal': zeros before the first step only, so that a step depends on no later step.
+        dilation_rate: The distance between the elements of a window, an integer.
+        data_format: 'channels_last', 'channels_first' for (batch, channels, ...), which is transposed before
+            and after, or None for `config.image_data_format()`.
+        activation: Function of tensors, or None.
+
+    Returns:
+        A float tensor (batch, new steps, units). Differentiable in x, kernel and bias.
+
+    Raises:
+        ValueError: if the shapes do not fit, or the window is longer than x.
+
+    Example:
+        >>> x = np.array([1.0, 2.0, 4.0, 8.0]).reshape(1, 4, 1)
+        >>> difference = np.array([-1.0, 1.0]).reshape(2, 1, 1)
+        >>> ops.conv1d(x, difference).numpy().ravel()
+        array([1., 2., 4.])
+        >>> ops.conv1d(x, difference, padding="causal").numpy().ravel()
+        array([1., 1., 2., 4.])
     """
     return _convolution("conv1d", 1, x, kernel, bias, strides, padding, dilation_rate, data_format, activation)
 
@@ -47,13 +72,40 @@ def conv2d(
     data_format: str | None = None,
     activation: Callable | None = None,
 ) -> Tensor:
-    """activation(conv(x, kernel) + bias) of images.
+    """Convolution of images with bias and activation, in one op: activation(conv(x, kernel) + bias).
 
-    y[n, i, j, u] = b[u] + sum over k, l, c of x[n, i * si + k * di - top, j * sj + l * dj - left, c] * kernel[k, l, c, u];
-    x is 0 outside. Shapes: x (batch, rows, columns, channels), kernel (height, width, channels / groups, units), bias (units,)
-    or None -> (batch, new rows, new columns, units). padding: 'valid' or 'same'. 'channels_first' inputs are transposed
-    before and after. Bias and relu are computed in the same kernel; any other activation, a function of tensors, after it.
-    On the CPU, large float32 layers with 3x3 kernels use Winograd's method, with a relative error of about 1e-5.
+        y[n, i, j, u] = b[u] + sum over k, l, c of
+            x[n, i * si + k * di - top, j * sj + l * dj - left, c] * kernel[k, l, c, u]
+
+    x is 0 outside. Bias and relu are computed in the same kernel; any other activation is computed after it.
+    On the CPU, large float32 layers with 3x3 kernels use Winograd's method, with a relative error of about
+    1e-5.
+
+    Args:
+        x: Floats (batch, rows, columns, channels); integers become floatx.
+        kernel: Weights (height, width, channels / groups, units). Fewer channels than those of x make
+            groups.
+        bias: Numbers (units,), or None.
+        strides: The distance from one window to the next: an integer, or a pair.
+        padding: 'valid': only whole windows; 'same': zeros at the edges, for ceil(length / strides) windows.
+        dilation_rate: The distance between the elements of a window: an integer, or a pair.
+        data_format: 'channels_last', 'channels_first' for (batch, channels, ...), which is transposed before
+            and after, or None for `config.image_data_format()`.
+        activation: Function of tensors, or None.
+
+    Returns:
+        A float tensor (batch, new rows, new columns, units). Differentiable in x, kernel and bias.
+
+    Raises:
+        ValueError: if the shapes do not fit, or the window is larger than x.
+
+    Example:
+        >>> x = np.arange(9.0).reshape(1, 3, 3, 1)
+        >>> ops.conv2d(x, np.ones((2, 2, 1, 1))).numpy()[0, :, :, 0]
+        array([[ 8., 12.],
+               [20., 24.]])
+        >>> ops.conv2d(np.ones((8, 28, 28, 3)), np.ones((3, 3, 3, 16)), strides=2, padding="same").shape
+        (8, 14, 14, 16)
     """
     return _convolution("conv2d", 2, x, kernel, bias, strides, padding, dilation_rate, data_format, activation)
 
@@ -69,17 +121,64 @@ def conv3d(
     data_format: str | None = None,
     activation: Callable | None = None,
 ) -> Tensor:
-    """activation(conv(x, kernel) + bias) of volumes: conv2d with one more axis, before the rows.
+    """Convolution of volumes with bias and activation, in one op: `conv2d` with one more axis, before the rows.
 
-    Shapes: x (batch, depth, rows, columns, channels), kernel (depth, height, width, channels / groups, units), bias
-    (units,) or None -> (batch, new depth, new rows, new columns, units). x is copied once for each slice of the kernel's depth.
+    x is copied once for each slice of the kernel's depth.
+
+    Args:
+        x: Floats (batch, depth, rows, columns, channels); integers become floatx.
+        kernel: Weights (depth, height, width, channels / groups, units). Fewer channels than those of x make
+            groups.
+        bias: Numbers (units,), or None.
+        strides: The distance from one window to the next: an integer, or three.
+        padding: 'valid': only whole windows; 'same': zeros at the edges, for ceil(length / strides) windows.
+        dilation_rate: The distance between the elements of a window: an integer, or three.
+        data_format: 'channels_last', 'channels_first' for (batch, channels, ...), which is transposed before
+            and after, or None for `config.image_data_format()`.
+        activation: Function of tensors, or None.
+
+    Returns:
+        A float tensor (batch, new depth, new rows, new columns, units). Differentiable in x, kernel and
+        bias.
+
+    Raises:
+        ValueError: if the shapes do not fit, or the window is larger than x.
+
+    Example:
+        >>> ops.conv3d(np.ones((1, 4, 8, 8, 2)), np.ones((2, 3, 3, 2, 5))).shape
+        (1, 3, 6, 6, 5)
     """
     return _convolution("conv3d", 3, x, kernel, bias, strides, padding, dilation_rate, data_format, activation)
 
 
 @op
 def conv(inputs, kernel, strides=1, padding: str = "valid", data_format: str | None = None, dilation_rate=1) -> Tensor:
-    """conv1d, conv2d or conv3d, chosen by the number of axes, as keras.ops.conv."""
+    """Convolution of sequences, images or volumes: `conv1d`, `conv2d` or `conv3d`, by the number of axes.
+
+    Args:
+        inputs: Floats (batch, ..., channels) with 3, 4 or 5 axes; integers become floatx.
+        kernel: Weights (size..., channels / groups, units). Fewer channels than those of the inputs make
+            groups.
+        strides: The distance from one window to the next: an integer, or one for each axis between batch and
+            channels.
+        padding: 'valid': only whole windows; 'same': zeros at the ends, for ceil(length / strides) windows;
+            'causal', for sequences: zeros before the first step only.
+        data_format: 'channels_last', 'channels_first' for (batch, channels, ...), which is transposed before
+            and after, or None for `config.image_data_format()`.
+        dilation_rate: The distance between the elements of a window, as `strides`.
+
+    Returns:
+        A float tensor (batch, ..., units). Differentiable in inputs and kernel.
+
+    Raises:
+        ValueError: if the shapes do not fit, or the window is larger than the inputs.
+
+    Example:
+        >>> ops.conv(np.ones((8, 10, 3)), np.ones((4, 3, 16))).shape
+        (8, 7, 16)
+        >>> ops.conv(np.ones((8, 28, 28, 3)), np.ones((3, 3, 3, 16)), padding="same").shape
+        (8, 28, 28, 16)
+    """
     inputs = as_tensor(inputs)
     rank = rank_of("conv", inputs)
     return _convolution(f"conv{rank}d", rank, inputs, kernel, None, strides, padding, dilation_rate, data_format, None)
@@ -89,9 +188,31 @@ def conv(inputs, kernel, strides=1, padding: str = "valid", data_format: str | N
 def depthwise_conv(
     inputs, kernel, strides=1, padding: str = "valid", data_format: str | None = None, dilation_rate=1
 ) -> Tensor:
-    """Convolution of each channel by itself: kernel (size..., channels, multiplier) -> channels * multiplier channels.
+    """Convolution of each channel by itself, with one or several kernels for each channel.
 
-    Output channel c * multiplier + m is channel c convolved with kernel[..., c, m]. For sequences and images; see `conv`.
+    Output channel c * multiplier + m is channel c convolved with kernel[..., c, m].
+
+    Args:
+        inputs: Floats (batch, ..., channels), sequences or images; integers become floatx.
+        kernel: Weights (size..., channels, multiplier).
+        strides: The distance from one window to the next: an integer, or one for each axis between batch and
+            channels.
+        padding: 'valid': only whole windows; 'same': zeros at the ends, for ceil(length / strides) windows;
+            'causal', for sequences: zeros before the first step only.
+        data_format: 'channels_last', 'channels_first' for (batch, channels, ...), which is transposed before
+            and after, or None for `config.image_data_format()`.
+        dilation_rate: The distance between the elements of a window, as `strides`.
+
+    Returns:
+        A float tensor (batch, ..., channels * multiplier). Differentiable in inputs and kernel.
+
+    Raises:
+        ValueError: if the shapes do not fit, or the window is larger than the inputs.
+
+    Example:
+        >>> x = np.array([[[1.0, 10.0], [2.0, 20.0]]])
+        >>> ops.depthwise_conv(x, np.ones((2, 2, 1))).numpy()
+        array([[[ 3., 30.]]])
     """
     inputs, kernel = as_tensor(inputs), as_tensor(kernel)
     rank = rank_of("depthwise_conv", inputs, most=2)
@@ -116,7 +237,31 @@ def separable_conv(
     data_format: str | None = None,
     dilation_rate=1,
 ) -> Tensor:
-    """depthwise_conv, then a convolution with pointwise_kernel (1..., channels * multiplier, units)."""
+    """Convolution of each channel by itself, `depthwise_conv`, then one that mixes channels.
+
+    Args:
+        inputs: Floats (batch, ..., channels), sequences or images; integers become floatx.
+        depthwise_kernel: Weights (size..., channels, multiplier).
+        pointwise_kernel: Weights (1..., channels * multiplier, units).
+        strides: The distance from one window to the next: an integer, or one for each axis between batch and
+            channels.
+        padding: 'valid': only whole windows; 'same': zeros at the ends, for ceil(length / strides) windows;
+            'causal', for sequences: zeros before the first step only.
+        data_format: 'channels_last', 'channels_first' for (batch, channels, ...), which is transposed before
+            and after, or None for `config.image_data_format()`.
+        dilation_rate: The distance between the elements of a window, as `strides`.
+
+    Returns:
+        A float tensor (batch, ..., units). Differentiable in inputs and kernels.
+
+    Raises:
+        ValueError: if the shapes do not fit, or the window is larger than the inputs.
+
+    Example:
+        >>> x, depthwise, pointwise = np.ones((8, 28, 28, 3)), np.ones((3, 3, 3, 1)), np.ones((1, 1, 3, 16))
+        >>> ops.separable_conv(x, depthwise, pointwise).shape
+        (8, 26, 26, 16)
+    """
     y = depthwise_conv(inputs, depthwise_kernel, strides, padding, data_format, dilation_rate)
     return conv(y, pointwise_kernel, 1, "valid", data_format)
 

@@ -97,10 +97,28 @@ def _half_away(x: Tensor) -> Tensor:
 
 @op
 def map_coordinates(inputs, coordinates, order: int, fill_mode: str = "constant", fill_value: float = 0.0) -> Tensor:
-    """Elements of a tensor at coordinates (axes, ...) -> (...). order 0: the nearest element, 1: linear interpolation.
+    """Elements of a tensor at given coordinates, with interpolation.
 
-    fill_mode: the values beyond the edges: fill_value ('constant'), the edge ('nearest'), the tensor repeated ('wrap'), or its
-    reflection with the edge once ('mirror') or twice ('reflect').
+    Args:
+        inputs: Numbers of any shape, with n axes.
+        coordinates: Floats (n, ...): the positions along each axis.
+        order: 0 for the nearest element, 1 for linear interpolation.
+        fill_mode: Values beyond the edges: 'constant' (fill_value), 'nearest' (the edge), 'wrap' (the tensor
+            repeated), or its reflection with the edge once ('mirror') or twice ('reflect').
+        fill_value: The value beyond the edges for 'constant'.
+
+    Returns:
+        A tensor (...) of inputs' dtype; integers are rounded. Differentiable in inputs and, with order 1, in
+        coordinates.
+
+    Raises:
+        ValueError: if the coordinates do not fit, or for another order or fill mode.
+
+    Example:
+        >>> x = np.array([[0.0, 1.0], [2.0, 3.0]])
+        >>> rows, columns = [0.0, 0.5, 1.0], [1.0, 0.5, 5.0]
+        >>> ops.image.map_coordinates(x, [rows, columns], order=1, fill_mode="nearest").numpy()
+        array([1. , 1.5, 3. ])
     """
     x, places = as_tensor(inputs), as_float(coordinates)
     one_of("map_coordinates", "fill_mode", fill_mode, _FILLS)
@@ -161,9 +179,32 @@ def affine_transform(
     fill_value: float = 0,
     data_format: str | None = None,
 ) -> Tensor:
-    """Images whose pixel (x, y) comes from ((a0 x + a1 y + a2) / k, (b0 x + b1 y + b2) / k) with k = c0 x + c1 y + 1.
+    """Transform images by a matrix: scale, rotate, shear, shift, and tilt.
 
-    transform: (a0, a1, a2, b0, b1, b2, c0, c1), or one such row for each image. Other arguments: see `map_coordinates`.
+        the pixel (x, y) comes from ((a0 x + a1 y + a2) / k, (b0 x + b1 y + b2) / k), with k = c0 x + c1 y + 1
+
+    Args:
+        images: One image (height, width, channels), or a batch of them (batch, height, width, channels);
+            integers become floatx.
+        transform: The numbers (a0, a1, a2, b0, b1, b2, c0, c1), or one such row for each image.
+        interpolation: 'nearest' or 'bilinear'.
+        fill_mode: Values beyond the edges: 'constant' (fill_value), 'nearest' (the edge), 'wrap' (the image
+            repeated), or its reflection with the edge once ('mirror') or twice ('reflect').
+        fill_value: The value beyond the edges for 'constant'.
+        data_format: 'channels_last', 'channels_first' for (..., channels, height, width), or None for
+            `config.image_data_format()`.
+
+    Returns:
+        A float tensor of the images' shape.
+
+    Raises:
+        ValueError: if the shapes do not fit, or for another interpolation or fill mode.
+
+    Example:
+        >>> image = np.array([[1.0, 2.0, 3.0]]).reshape(1, 3, 1)
+        >>> shift = [1, 0, 1, 0, 1, 0, 0, 0]  # x comes from x + 1
+        >>> ops.image.affine_transform(image, shift).numpy()[0, :, 0]
+        array([2., 3., 0.])
     """
     images, numbers = floats(images, transform)
     if numbers.ndim not in (1, 2) or numbers.shape[-1] != 8:
@@ -189,7 +230,31 @@ def perspective_transform(
     fill_value: float = 0,
     data_format: str | None = None,
 ) -> Tensor:
-    """Images with four points (x, y) moved to four others; lines stay straight. Points: (4, 2) or (batch, 4, 2)."""
+    """Move four points of an image to four others; lines stay straight.
+
+    Args:
+        images: One image (height, width, channels), or a batch of them (batch, height, width, channels);
+            integers become floatx.
+        start_points: Four points (x, y) of the image: (4, 2), or (batch, 4, 2).
+        end_points: Where they are in the result, of the same shape.
+        interpolation: 'nearest' or 'bilinear'.
+        fill_value: The value beyond the edges.
+        data_format: 'channels_last', 'channels_first' for (..., channels, height, width), or None for
+            `config.image_data_format()`.
+
+    Returns:
+        A float tensor of the images' shape.
+
+    Raises:
+        ValueError: if the shapes do not fit, or for another interpolation.
+
+    Example:
+        >>> image = np.array([[1.0, 2.0], [3.0, 4.0]]).reshape(2, 2, 1)
+        >>> corners, mirrored = [[0, 0], [1, 0], [0, 1], [1, 1]], [[1, 0], [0, 0], [1, 1], [0, 1]]
+        >>> ops.image.perspective_transform(image, corners, mirrored).numpy()[:, :, 0].round(3)
+        array([[2., 1.],
+               [4., 3.]])
+    """
     images, start, end = floats(images, start_points, end_points)
     if start.shape != end.shape or start.shape[-2:] != (4, 2) or start.ndim not in (2, 3):
         raise ValueError(

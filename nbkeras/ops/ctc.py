@@ -36,11 +36,29 @@ def _blank(name: str, mask_index: int | None, classes: int) -> int:
 
 @op
 def ctc_loss(target, output, target_length, output_length, mask_index: int = 0) -> Tensor:
-    """-log of the probability of label sequences over all alignments with blanks (Graves et al., 2006).
+    """Connectionist temporal classification: -log of the probability of label sequences over all alignments.
 
-    Shapes: target (batch, labels) integers, output (batch, time, classes) logits, lengths (batch,) integers -> (batch,).
-    mask_index: the blank's class. A label sequence too long for its output has loss infinity and gradient 0; a label or a
-    length out of range gives NaN. Differentiable in output.
+    An alignment names a label or a blank at each step. Source: Graves et al., 2006.
+
+    Args:
+        target: Class numbers (batch, labels), integers.
+        output: Logits (batch, time, classes), floats.
+        target_length: The number of labels of each sequence, integers (batch,).
+        output_length: The number of steps of each sequence, integers (batch,).
+        mask_index: The class number of the blank.
+
+    Returns:
+        A float tensor (batch,). It is infinity, with gradient 0, for a label sequence that is too long for
+        its output; NaN for a label or a length out of range. Differentiable in output.
+
+    Raises:
+        ValueError: if the shapes do not fit, or the blank is not a class.
+
+    Example:
+        >>> logits = np.zeros((1, 2, 3))  # two steps, three classes of the same probability
+        >>> loss = ops.ctc_loss([[1]], logits, [1], [2])
+        >>> ops.exp(-loss).numpy().round(4)  # three alignments of nine: blank 1, 1 blank, 1 1
+        array([0.3333])
     """
     output, target = as_float(output), as_index(target, np.int32)
     lengths = [_lengths("ctc_loss", each, output) for each in (target_length, output_length)]
@@ -60,11 +78,31 @@ def ctc_decode(
     merge_repeated: bool = True,
     mask_index: int | None = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Label sequences from logits (batch, time, classes): int32 (paths, batch, time), -1 after their ends, and scores.
+    """Label sequences from the outputs of a model that was trained with `ctc_loss`.
 
-    'greedy': the most likely class of each step, without blanks; repeats are merged unless merge_repeated=False. The score
-    (batch, 1) is minus the sum of their logits. 'beam_search': the `top_paths` most likely sequences among the `beam_width`
-    kept at each step, with their log-probabilities (batch, top_paths). mask_index: the blank's class, the last for None.
+    Args:
+        inputs: Logits (batch, time, classes), floats.
+        sequence_lengths: The number of steps of each sequence, integers (batch,).
+        strategy: 'greedy': the most likely class of each step; 'beam_search': the most likely sequences,
+            over all alignments.
+        beam_width: For 'beam_search': the number of sequences that are kept at each step.
+        top_paths: For 'beam_search': the number of sequences to return, at most `beam_width`.
+        merge_repeated: For 'greedy': whether equal labels in a row count as one.
+        mask_index: The class number of the blank; None for the last class.
+
+    Returns:
+        Class numbers (paths, batch, time), int32, with -1 after the end of a sequence (one path for
+        'greedy'); and scores (batch, paths): log-probabilities, or for 'greedy' minus the sum of the chosen
+        logits.
+
+    Raises:
+        ValueError: if the shapes do not fit, the blank is not a class, or `top_paths` is above `beam_width`.
+
+    Example:
+        >>> logits = ops.one_hot([[0, 2, 2, 0, 1]], 3)  # class 0 is the blank
+        >>> sequences, scores = ops.ctc_decode(logits, [5])
+        >>> sequences.numpy()
+        array([[[ 2,  1, -1, -1, -1]]], dtype=int32)
     """
     inputs = as_float(inputs)
     lengths = _lengths("ctc_decode", sequence_lengths, inputs)

@@ -28,10 +28,25 @@ def product(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool =
 
 @op
 def dense(x, kernel, bias=None, activation: Callable | None = None) -> Tensor:
-    """activation(x @ kernel + bias).
+    """Matrix product, bias and activation in one op: activation(x @ kernel + bias).
 
-    Shapes: x (..., k) with at least two axes, kernel (k, n), bias (n,) or None -> (..., n). Bias and relu are computed in
-    the same kernel as the product; any other activation, a function of tensors, after it.
+    Bias and relu are computed in the same kernel as the product; any other activation is computed after it.
+
+    Args:
+        x: Floats (..., k) with at least two axes; integers become floatx.
+        kernel: Weights (k, n).
+        bias: Numbers (n,), or None.
+        activation: Function of tensors, or None.
+
+    Returns:
+        A float tensor (..., n). Differentiable in x, kernel and bias.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+
+    Example:
+        >>> ops.dense([[1.0, 2.0]], [[1.0, -1.0], [1.0, -1.0]], [0.5, 0.5], activation=ops.relu).numpy()
+        array([[3.5, 0. ]], dtype=float32)
     """
     if bias is None:
         (x, kernel), bias = floats(x, kernel), None
@@ -51,9 +66,22 @@ def dense(x, kernel, bias=None, activation: Callable | None = None) -> Tensor:
 
 @op
 def matmul(x1, x2) -> Tensor:
-    """Matrix product over the last two axes; leading axes broadcast. A vector is a row on the left, a column on the right.
+    """Matrix product over the last two axes; leading axes broadcast.
 
-    Shapes: (..., m, k) and (..., k, n) -> (..., m, n).
+    Args:
+        x1: Numbers (..., m, k), or a vector (k,), which counts as a row.
+        x2: Numbers (..., k, n), or a vector (k,), which counts as a column.
+
+    Returns:
+        A tensor (..., m, n) of both operands' common dtype (int32 for int8), without the axis of a vector.
+
+    Raises:
+        ValueError: if an operand has no axis, or the shapes do not match.
+
+    Example:
+        >>> ops.matmul([[1.0, 2.0], [3.0, 4.0]], [[0.0, 1.0], [1.0, 0.0]]).numpy()
+        array([[2., 1.],
+               [4., 3.]], dtype=float32)
     """
     x, y = promote(x1, x2)
     if x.ndim == 0 or y.ndim == 0:
@@ -82,9 +110,24 @@ def _check_batch(name: str, x: Tensor, y: Tensor, *batches: tuple) -> None:
 
 @op
 def dot(x1, x2) -> Tensor:
-    """Sum of products over the last axis of x1 and the second to last of x2 (its only one if it is a vector).
+    """Sum of products over x1's last axis and x2's second to last axis (a vector's only axis).
 
-    Shapes: (..., k) and (... , k, n) -> x1's other axes, then x2's. A scalar operand multiplies elementwise.
+    Args:
+        x1: Numbers (..., k), or a scalar, which multiplies x2 elementwise.
+        x2: Numbers (..., k, n) or (k,), or a scalar.
+
+    Returns:
+        A tensor with the other axes of x1, then those of x2. Unlike in `matmul`, leading axes do not
+        broadcast.
+
+    Raises:
+        ValueError: if the two axes have different sizes.
+
+    Example:
+        >>> ops.dot([1.0, 2.0, 3.0], [4.0, 5.0, 6.0]).numpy()
+        array(32., dtype=float32)
+        >>> ops.dot(np.ones((2, 3)), np.ones((4, 3, 5))).shape
+        (2, 4, 5)
     """
     x, y = promote(x1, x2)
     if x.ndim == 0 or y.ndim == 0:
@@ -94,10 +137,25 @@ def dot(x1, x2) -> Tensor:
 
 @op
 def tensordot(x1, x2, axes: Any = 2) -> Tensor:
-    """Sum of products over several axes.
+    """Sum of products over one or several axes of both operands.
 
-    axes: a number n for the last n axes of x1 and the first n of x2, or a pair of axes or of lists of axes. Shapes: the
-    result has x1's other axes, then x2's.
+    Args:
+        x1: Numbers of any shape.
+        x2: Numbers of any shape.
+        axes: A number n for the last n axes of x1 and the first n of x2; or a pair: the axis or axes of x1,
+            and those of x2.
+
+    Returns:
+        A tensor with the other axes of x1, then those of x2.
+
+    Raises:
+        ValueError: if the axes do not fit the shapes, or have different sizes.
+
+    Example:
+        >>> ops.tensordot([[1.0, 2.0], [3.0, 4.0]], [[1.0, 1.0], [1.0, 1.0]], axes=2).numpy()
+        array(10., dtype=float32)
+        >>> ops.tensordot(np.ones((2, 3, 4)), np.ones((3, 5)), axes=(1, 0)).shape
+        (2, 4, 5)
     """
     x, y = promote(x1, x2)
     if not isinstance(axes, list | tuple):
@@ -128,10 +186,26 @@ def _contract(name: str, x: Tensor, y: Tensor, x_axes: tuple[int, ...], y_axes: 
 
 @op
 def batch_dot(x, y, axes: Any = None) -> Tensor:
-    """Sum of products over one axis of each sample of x and y.
+    """Sum of products over one axis, sample by sample, as in Keras 2's backend.
 
-    axes: one axis for both, a pair, or None: x's last and y's second to last (its last if it has two axes). Shapes: both
-    (batch, ...); the result is (batch, x's other axes, y's other axes), or (batch, 1) if no other axes are left.
+    Args:
+        x: Floats (batch, ...); integers become floatx.
+        y: Floats (batch, ...).
+        axes: One axis for both, or a pair; not the batch axis. None for x's last axis and y's second to last
+            (its last, if y has two axes).
+
+    Returns:
+        A tensor (batch, x's other axes, y's other axes), or (batch, 1) if no other axes are left.
+
+    Raises:
+        ValueError: if the batches or the sizes of the axes differ.
+
+    Example:
+        >>> ops.batch_dot([[1.0, 2.0], [3.0, 4.0]], [[1.0, 1.0], [1.0, 0.0]]).numpy()
+        array([[3.],
+               [3.]], dtype=float32)
+        >>> ops.batch_dot(np.ones((8, 2, 3)), np.ones((8, 3, 4))).shape
+        (8, 2, 4)
     """
     x, y = floats(x, y)
     if x.ndim < 2 or y.ndim < 2 or x.shape[0] != y.shape[0]:

@@ -16,12 +16,31 @@ Term = tuple[list[str], Tensor]  # the letters of a tensor's axes, and the tenso
 
 @op
 def einsum(subscripts: str, *operands) -> Tensor:
-    """Einstein summation of any number of tensors: 'bqhd,bkhd->bhqk', '...ij,jk', 'ii->i'.
+    """Einstein summation: products of tensors, summed over the axes whose letters the result does not name.
 
-    Letters missing from the result are summed; a letter that occurs twice in one operand takes its diagonal; an ellipsis
-    stands for the axes without a letter. These axes broadcast, and so do axes of size 1. Without '->' the result has the
-    ellipsis and then the letters that occur once, in alphabetical order. With more than two operands, the cheapest pairs
-    are contracted first.
+    With more than two operands, the cheapest pairs are contracted first.
+
+    Args:
+        subscripts: Letters for the axes of each operand and of the result, as 'bqhd,bkhd->bhqk', '...ij,jk'
+            or 'ii->i'. A letter that occurs twice in one operand takes its diagonal. '...' stands for the
+            axes without a letter, which broadcast, as axes of size 1 do. Without '->' the result has the
+            ellipsis, then the letters that occur once, in alphabetical order.
+        *operands: As many tensors as `subscripts` names; they are converted to one dtype.
+
+    Returns:
+        A tensor with the axes that the result names.
+
+    Raises:
+        ValueError: if the subscripts have another form, or do not fit the operands.
+
+    Example:
+        >>> a, b = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([1.0, 10.0])
+        >>> ops.einsum("ij,j->i", a, b).numpy()  # a matrix times a vector
+        array([21., 43.])
+        >>> ops.einsum("ii->", a).numpy()  # the trace
+        array(5.)
+        >>> ops.einsum("bqhd,bkhd->bhqk", np.ones((2, 5, 4, 8)), np.ones((2, 7, 4, 8))).shape
+        (2, 4, 5, 7)
     """
     tensors = promote(*operands) if operands else []
     inputs, result = _parse(subscripts, tensors)

@@ -7,10 +7,27 @@ from nbkeras.ops.arguments import as_index
 
 @op
 def embedding(indices, table) -> Tensor:
-    """Rows of a table: y[..., :] = table[indices[...], :]; the gradient is added into the rows used and is 0 elsewhere.
+    """Look up rows of a table: y[..., :] = table[indices[...], :].
 
-    Shapes: indices (...), table (rows, width) -> (..., width). Indices may have any dtype; floats are truncated. A
-    negative index counts from the end. An index outside the table gives a row of NaN and no gradient, as Keras on JAX does.
+    The gradient is added into the rows that were used, and is 0 elsewhere.
+
+    Args:
+        indices: Row numbers of any shape (...). Floats are truncated; a negative number counts from the end;
+            a number outside the table gives a row of NaN and no gradient, as Keras on JAX does.
+        table: Floats (rows, width).
+
+    Returns:
+        A tensor (..., width) of table's dtype. Differentiable in table.
+
+    Raises:
+        ValueError: if the table is not a float matrix.
+
+    Example:
+        >>> table = np.array([[0.0, 0.0], [1.0, 1.5], [2.0, 2.5]])
+        >>> ops.embedding([2, 0, 2], table).numpy()
+        array([[2. , 2.5],
+               [0. , 0. ],
+               [2. , 2.5]])
     """
     table = as_tensor(table)
     if table.ndim != 2 or table.dtype.kind != "f":

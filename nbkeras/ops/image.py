@@ -38,7 +38,24 @@ def _as(dtype: np.dtype, y: Tensor) -> Tensor:
 
 @op
 def rgb_to_grayscale(images, data_format: str | None = None) -> Tensor:
-    """0.2989 red + 0.587 green + 0.114 blue as the only channel; images of one channel stay unchanged."""
+    """Grey images from red, green and blue: 0.2989 red + 0.587 green + 0.114 blue.
+
+    Args:
+        images: One image (height, width, channels), or a batch of them (batch, height, width, channels);
+            images of one channel stay unchanged.
+        data_format: 'channels_last', 'channels_first' for (..., channels, height, width), or None for
+            `config.image_data_format()`.
+
+    Returns:
+        A tensor of the images' dtype with one channel; integers are truncated.
+
+    Raises:
+        ValueError: if there are neither 3 channels nor 1.
+
+    Example:
+        >>> ops.image.rgb_to_grayscale(np.array([[[1.0, 0.0, 0.0], [1.0, 1.0, 0.0]]])).numpy()[0, :, 0].round(3)
+        array([0.299, 0.886])
+    """
     x, back = as_batch("rgb_to_grayscale", images, data_format)
     if x.shape[3] not in (1, 3):
         raise ValueError(f"rgb_to_grayscale: expected 3 channels or 1, received {x.shape[3]}")
@@ -57,7 +74,25 @@ def _planes(name: str, images: Any, data_format: str | None) -> tuple[list[Tenso
 
 @op
 def rgb_to_hsv(images, data_format: str | None = None) -> Tensor:
-    """Hue (from 0 to 1), saturation and value of red, green and blue."""
+    """Hue, saturation and value of red, green and blue.
+
+    Args:
+        images: One image (height, width, channels), or a batch of them (batch, height, width, channels),
+            floats in 3 channels.
+        data_format: 'channels_last', 'channels_first' for (..., channels, height, width), or None for
+            `config.image_data_format()`.
+
+    Returns:
+        A tensor of the images' shape: hue (from 0 to 1: red is 0, green 1/3, blue 2/3), saturation, value.
+
+    Raises:
+        ValueError: if the images are not floats in 3 channels.
+
+    Example:
+        >>> ops.image.rgb_to_hsv(np.array([[[0.0, 0.5, 0.0], [0.0, 0.0, 1.0]]])).numpy().round(3)
+        array([[[0.333, 1.   , 0.5  ],
+                [0.667, 1.   , 1.   ]]])
+    """
     (red, green, blue), back = _planes("rgb_to_hsv", images, data_format)
     value = elementwise.maximum(elementwise.maximum(red, green), blue)
     chroma = elementwise.subtract(value, elementwise.minimum(elementwise.minimum(red, green), blue))
@@ -76,7 +111,25 @@ def rgb_to_hsv(images, data_format: str | None = None) -> Tensor:
 
 @op
 def hsv_to_rgb(images, data_format: str | None = None) -> Tensor:
-    """Red, green and blue of hue (from 0 to 1), saturation and value."""
+    """Red, green and blue of hue, saturation and value.
+
+    Args:
+        images: One image (height, width, channels), or a batch of them (batch, height, width, channels),
+            floats in 3 channels: hue (from 0 to 1), saturation, value.
+        data_format: 'channels_last', 'channels_first' for (..., channels, height, width), or None for
+            `config.image_data_format()`.
+
+    Returns:
+        A tensor of the images' shape: red, green, blue.
+
+    Raises:
+        ValueError: if the images are not floats in 3 channels.
+
+    Example:
+        >>> ops.image.hsv_to_rgb(np.array([[[1 / 3, 1.0, 0.5], [0.0, 0.0, 1.0]]])).numpy().round(3)
+        array([[[0. , 0.5, 0. ],
+                [1. , 1. , 1. ]]])
+    """
     (hue, saturation, value), back = _planes("hsv_to_rgb", images, data_format)
     sixths = elementwise.multiply(elementwise.mod(hue, 1.0), 6)
 
@@ -111,10 +164,36 @@ def resize(
     fill_value: float = 0.0,
     data_format: str | None = None,
 ) -> Tensor:
-    """Resize images to size (height, width); interpolation: 'nearest', 'bilinear', 'bicubic', 'lanczos3' or 'lanczos5'.
+    """Resize images.
 
-    crop_to_aspect_ratio: crop the images to their middle part with the new ratio first. pad_to_aspect_ratio: pad them with
-    fill_value to the new ratio first. antialias: each pixel of a smaller image averages all pixels that it covers.
+    Args:
+        images: One image (height, width, channels), or a batch of them (batch, height, width, channels).
+        size: (height, width) of the result.
+        interpolation: 'nearest', 'bilinear', 'bicubic', 'lanczos3' or 'lanczos5'.
+        antialias: Whether each pixel of a smaller image averages all pixels that it covers.
+        crop_to_aspect_ratio: Whether the images are first cut to their middle part with the new ratio of
+            width to height.
+        pad_to_aspect_ratio: Whether the images are first padded to the new ratio.
+        fill_mode: Only 'constant'.
+        fill_value: The value of padded pixels.
+        data_format: 'channels_last', 'channels_first' for (..., channels, height, width), or None for
+            `config.image_data_format()`.
+
+    Returns:
+        A tensor (..., height, width, channels) of the images' dtype; integers are rounded.
+
+    Raises:
+        ValueError: for a size or an interpolation that is not valid, or with both ways to keep the ratio.
+
+    Example:
+        >>> image = np.array([[0.0, 1.0], [2.0, 3.0]]).reshape(2, 2, 1)
+        >>> ops.image.resize(image, (4, 4), interpolation="nearest").numpy()[:, :, 0]
+        array([[0., 0., 1., 1.],
+               [0., 0., 1., 1.],
+               [2., 2., 3., 3.],
+               [2., 2., 3., 3.]])
+        >>> ops.image.resize(np.ones((8, 32, 24, 3)), (16, 16)).shape
+        (8, 16, 16, 3)
     """
     x, back = as_batch("resize", images, data_format)
     one_of("resize", "interpolation", interpolation, INTERPOLATIONS)
@@ -161,10 +240,28 @@ _METHODS = {
 def scale_and_translate(
     images, output_shape, scale, translation, spatial_dims, method: str, antialias: bool = True
 ) -> Tensor:
-    """Scale and then shift the axes `spatial_dims`, into a tensor of output_shape; scale, translation: one number for each axis.
+    """Scale and then shift axes of a tensor; positions outside are 0.
 
-    method: 'linear', 'cubic', 'lanczos3' or 'lanczos5'; positions outside are 0. Reads scale and translation if they are
-    tensors.
+    Args:
+        images: Floats of any shape; integers become floatx.
+        output_shape: The shape of the result, a size for each axis.
+        scale: A factor for each axis of `spatial_dims`. A tensor is read.
+        translation: A distance, in elements of the result, for each axis of `spatial_dims`. A tensor is
+            read.
+        spatial_dims: The axes, counted from the end if negative.
+        method: The interpolation: 'linear', 'cubic', 'lanczos3' or 'lanczos5'.
+        antialias: Whether each element of a smaller axis averages all elements that it covers.
+
+    Returns:
+        A float tensor of output_shape.
+
+    Raises:
+        ValueError: if the numbers of axes do not fit, or for an unknown method.
+
+    Example:
+        >>> x = np.array([1.0, 2.0, 3.0])
+        >>> ops.image.scale_and_translate(x, (4,), [1.0], [1.0], [0], "linear").numpy()
+        array([0., 1., 2., 3.])
     """
     x = as_float(images)
     one_of("scale_and_translate", "method", method, _METHODS)
@@ -214,7 +311,32 @@ def pad_images(
     target_width: int | None = None,
     data_format: str | None = None,
 ) -> Tensor:
-    """Pad images with zeros. Give two of top, bottom and target height, and two of left, right and target width."""
+    """Pad images with zeros.
+
+    Give two of top, bottom and target height, and two of left, right and target width.
+
+    Args:
+        images: One image (height, width, channels), or a batch of them (batch, height, width, channels).
+        top_padding: The number of rows above.
+        left_padding: The number of columns to the left.
+        bottom_padding: The number of rows below.
+        right_padding: The number of columns to the right.
+        target_height: The height of the result.
+        target_width: The width of the result.
+        data_format: 'channels_last', 'channels_first' for (..., channels, height, width), or None for
+            `config.image_data_format()`.
+
+    Returns:
+        A tensor (..., new height, new width, channels) of the images' dtype.
+
+    Raises:
+        ValueError: if not two of three are given, or they do not fit.
+
+    Example:
+        >>> image = np.ones((8, 8, 3))
+        >>> ops.image.pad_images(image, top_padding=1, bottom_padding=1, left_padding=2, target_width=12).shape
+        (10, 12, 3)
+    """
     x, back = as_batch("pad_images", images, data_format)
     rows = _sides("pad_images", x.shape[1], top_padding, bottom_padding, target_height, 1)
     columns = _sides("pad_images", x.shape[2], left_padding, right_padding, target_width, 1)
@@ -232,7 +354,32 @@ def crop_images(
     target_width: int | None = None,
     data_format: str | None = None,
 ) -> Tensor:
-    """Crop images. Give two of top, bottom and target height, and two of left, right and target width."""
+    """Crop images.
+
+    Give two of top, bottom and target height, and two of left, right and target width.
+
+    Args:
+        images: One image (height, width, channels), or a batch of them (batch, height, width, channels).
+        top_cropping: The number of rows removed above.
+        left_cropping: The number of columns removed to the left.
+        bottom_cropping: The number of rows removed below.
+        right_cropping: The number of columns removed to the right.
+        target_height: The height of the result.
+        target_width: The width of the result.
+        data_format: 'channels_last', 'channels_first' for (..., channels, height, width), or None for
+            `config.image_data_format()`.
+
+    Returns:
+        A tensor (..., new height, new width, channels) of the images' dtype.
+
+    Raises:
+        ValueError: if not two of three are given, or they do not fit.
+
+    Example:
+        >>> image = np.ones((8, 8, 3))
+        >>> ops.image.crop_images(image, top_cropping=1, bottom_cropping=1, left_cropping=2, target_width=4).shape
+        (6, 4, 3)
+    """
     x, back = as_batch("crop_images", images, data_format)
     top, bottom = _sides("crop_images", x.shape[1], top_cropping, bottom_cropping, target_height, -1)
     left, right = _sides("crop_images", x.shape[2], left_cropping, right_cropping, target_width, -1)
@@ -262,10 +409,30 @@ def _patches(
 def extract_patches(
     images, size, strides=None, dilation_rate=1, padding: str = "valid", data_format: str | None = None
 ) -> Tensor:
-    """Patches as channels: (batch, height, width, c) -> (batch, rows, columns, h w c).
+    """Patches of images (or volumes) as channels.
 
-    size: one integer or two; with three integers the inputs are volumes. strides: the distance between patches, by default
-    the size.
+    Args:
+        images: Floats (batch, height, width, channels), or one image without the batch axis; integers become
+            floatx.
+        size: The size of a patch: an integer, or a pair; three integers for volumes.
+        strides: The distance from one patch to the next, as `size`; None for the size, so that patches do
+            not overlap.
+        dilation_rate: The distance between the elements of a patch, as `size`.
+        padding: 'valid': only whole patches; 'same': zeros at the edges, for ceil(length / strides) patches.
+        data_format: 'channels_last', 'channels_first' for (..., channels, height, width), or None for
+            `config.image_data_format()`.
+
+    Returns:
+        A float tensor (batch, rows, columns, elements of a patch * channels).
+
+    Raises:
+        ValueError: if the shapes do not fit, or a patch is larger than the images.
+
+    Example:
+        >>> image = np.arange(16.0).reshape(4, 4, 1)
+        >>> ops.image.extract_patches(image, 2).numpy()[0]  # the first row of patches
+        array([[0., 1., 4., 5.],
+               [2., 3., 6., 7.]])
     """
     rank = 3 if not isinstance(size, int) and len(size) == 3 else 2
     return _patches("extract_patches", rank, images, size, strides, dilation_rate, padding, data_format)
@@ -275,7 +442,29 @@ def extract_patches(
 def extract_patches_3d(
     volumes, size, strides=None, dilation_rate=1, padding: str = "valid", data_format: str | None = None
 ) -> Tensor:
-    """Patches of volumes as channels; see `extract_patches`."""
+    """Patches of volumes as channels.
+
+    Args:
+        volumes: Floats (batch, depth, height, width, channels), or one volume without the batch axis;
+            integers become floatx.
+        size: The size of a patch: an integer, or three.
+        strides: The distance from one patch to the next, as `size`; None for the size, so that patches do
+            not overlap.
+        dilation_rate: The distance between the elements of a patch, as `size`.
+        padding: 'valid': only whole patches; 'same': zeros at the edges, for ceil(length / strides) patches.
+        data_format: 'channels_last', 'channels_first' for (..., channels, depth, height, width), or None for
+            `config.image_data_format()`.
+
+    Returns:
+        A float tensor (batch, patches along each axis..., elements of a patch * channels).
+
+    Raises:
+        ValueError: if the shapes do not fit, or a patch is larger than the volumes.
+
+    Example:
+        >>> ops.image.extract_patches_3d(np.ones((2, 4, 8, 8, 3)), (2, 4, 4)).shape
+        (2, 2, 2, 2, 96)
+    """
     return _patches("extract_patches_3d", 3, volumes, size, strides, dilation_rate, padding, data_format)
 
 
@@ -298,7 +487,27 @@ def _gaussian(size: int, sigma: Any, dtype: np.dtype) -> Tensor:
 
 @op
 def gaussian_blur(images, kernel_size=(3, 3), sigma=(1.0, 1.0), data_format: str | None = None) -> Tensor:
-    """Blur images by a Gaussian of kernel_size (width, height) and sigma (horizontal, vertical); pixels outside are 0."""
+    """Blur images by a Gaussian; pixels outside count as 0.
+
+    Args:
+        images: One image (height, width, channels), or a batch of them (batch, height, width, channels).
+            Integers become floatx.
+        kernel_size: The number of pixels (across, down) that are averaged.
+        sigma: The standard deviations (across, down), in pixels.
+        data_format: 'channels_last', 'channels_first' for (..., channels, height, width), or None for
+            `config.image_data_format()`.
+
+    Returns:
+        A float tensor of the images' shape.
+
+    Example:
+        >>> image = np.zeros((3, 3, 1))
+        >>> image[1, 1] = 1
+        >>> ops.image.gaussian_blur(image).numpy()[:, :, 0].round(3)
+        array([[0.075, 0.124, 0.075],
+               [0.124, 0.204, 0.124],
+               [0.075, 0.124, 0.075]])
+    """
     x, back = as_batch("gaussian_blur", as_float(images), data_format)
     sigmas = unstack(sigma) if isinstance(sigma, Tensor) else sigma
     across, down = (_gaussian(size, sigma, x.dtype) for size, sigma in zip(kernel_size, sigmas, strict=True))
@@ -307,7 +516,22 @@ def gaussian_blur(images, kernel_size=(3, 3), sigma=(1.0, 1.0), data_format: str
 
 @op
 def sobel_edges(images, data_format: str | None = None) -> Tensor:
-    """The images' derivatives downwards and to the right, along a new last axis (dy, dx); pixels outside are 0."""
+    """The images' derivatives downwards and to the right, by Sobel's filter; pixels outside count as 0.
+
+    Args:
+        images: One image (height, width, channels), or a batch of them (batch, height, width, channels).
+            Integers become floatx.
+        data_format: 'channels_last', 'channels_first' for (..., channels, height, width), or None for
+            `config.image_data_format()`.
+
+    Returns:
+        A float tensor of the images' shape with a new last axis of size 2: (downwards, to the right).
+
+    Example:
+        >>> image = np.tile([0.0, 1.0, 2.0], (3, 1)).reshape(3, 3, 1)  # brighter to the right
+        >>> ops.image.sobel_edges(image).numpy()[1, 1, 0]  # 8 times the slope
+        array([0., 8.])
+    """
     x, back = as_batch("sobel_edges", as_float(images), data_format)
     right = np.outer([1, 2, 1], [-1, 0, 1])
     return stack([back(_filtered(x, kernel, "same")) for kernel in (right.T, right)], -1)
@@ -324,7 +548,34 @@ def ssim(
     k2: float = 0.03,
     data_format: str | None = None,
 ) -> Tensor:
-    """Structural similarity of two images, from -1 to 1, one number per image. Wang, Bovik, Sheikh and Simoncelli, 2004."""
+    """The structural similarity of two images, from -1 to 1 (for equal images).
+
+    Source: Wang, Bovik, Sheikh and Simoncelli, 2004.
+
+    Args:
+        image1: Floats (height, width, channels), or a batch of such images; integers become floatx.
+        image2: Floats of the same shape.
+        max_val: The largest difference of two values: 1 for values from 0 to 1, 255 for bytes.
+        filter_size: The number of pixels across the window in which the images are compared.
+        filter_sigma: The standard deviation of the window's weights, in pixels.
+        k1: A small factor that avoids a division by zero where the images are dark.
+        k2: A small factor that avoids a division by zero where the images are smooth.
+        data_format: 'channels_last', 'channels_first' for (..., channels, height, width), or None for
+            `config.image_data_format()`.
+
+    Returns:
+        A float tensor: one number for each image.
+
+    Raises:
+        ValueError: if the shapes differ, or the window is larger than the images.
+
+    Example:
+        >>> image = np.random.rand(16, 16, 1)
+        >>> print(ops.image.ssim(image, image).numpy().round(3))
+        1.0
+        >>> bool(ops.image.ssim(image, 1 - image) < 0)
+        True
+    """
     first, second = floats(image1, image2)
     if first.shape != second.shape:
         raise ValueError(f"ssim: expected two images of one shape, received {first.shape} and {second.shape}")

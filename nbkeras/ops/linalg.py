@@ -66,7 +66,22 @@ def _symmetric(x: Tensor) -> Tensor:
 
 @op
 def inv(x) -> Tensor:
-    """The inverse matrix: (..., n, n)."""
+    """The inverse matrix.
+
+    Args:
+        x: Floats (..., n, n); integers become floatx.
+
+    Returns:
+        A tensor of x's shape and float dtype.
+
+    Raises:
+        ValueError: if the matrices are not square, or one of them cannot be inverted.
+
+    Example:
+        >>> ops.inv([[2.0, 0.0], [0.0, 4.0]]).numpy()
+        array([[0.5 , 0.  ],
+               [0.  , 0.25]], dtype=float32)
+    """
 
     def slopes(y, dy):
         return negative(matmul(_turned(y), matmul(dy, _turned(y))))
@@ -76,7 +91,23 @@ def inv(x) -> Tensor:
 
 @op
 def solve(a, b) -> Tensor:
-    """The solution x of a x = b: a (..., n, n), b (..., n, k) or a vector (..., n)."""
+    """The solution x of the linear equations a x = b.
+
+    Args:
+        a: Floats (..., n, n); integers become floatx.
+        b: Floats (..., n, k), whose leading axes broadcast with those of a; or vectors, of a's shape without
+            its last axis.
+
+    Returns:
+        A float tensor (..., n, k), or (..., n) for vectors.
+
+    Raises:
+        ValueError: if the shapes do not fit, or a matrix cannot be inverted.
+
+    Example:
+        >>> ops.solve([[2.0, 0.0], [0.0, 4.0]], [2.0, 2.0]).numpy()
+        array([1. , 0.5], dtype=float32)
+    """
     a, b = floats(a, b)
     _matrix("solve", a)
     is_vector = b.shape == a.shape[:-1]
@@ -96,16 +127,44 @@ def solve(a, b) -> Tensor:
 
 @op
 def solve_triangular(a, b, lower: bool = False) -> Tensor:
-    """The solution x of a x = b, using only the upper (or lower) triangle of a; see `solve`."""
+    """The solution x of a x = b, where a is the upper or the lower triangle of a matrix.
+
+    Args:
+        a: Floats (..., n, n); integers become floatx. The other triangle is not used.
+        b: Floats (..., n, k), whose leading axes broadcast with those of a; or vectors, of a's shape without
+            its last axis.
+        lower: Whether a is the lower triangle.
+
+    Returns:
+        A float tensor (..., n, k), or (..., n) for vectors.
+
+    Raises:
+        ValueError: if the shapes do not fit, or the diagonal has a 0.
+
+    Example:
+        >>> ops.solve_triangular([[2.0, 9.0], [1.0, 4.0]], [2.0, 5.0], lower=True).numpy()
+        array([1., 1.], dtype=float32)
+    """
     a, b = promote(a, b)
     return solve(tril(a) if lower else triu(a), b)
 
 
 @op
 def pinv(x, rcond: float | None = None) -> Tensor:
-    """The pseudo-inverse: (..., m, n) -> (..., n, m). Singular values below rcond times the largest count as 0.
+    """The pseudo-inverse of Moore and Penrose, which every matrix has.
 
-    rcond: 10 max(m, n) times the dtype's precision by default, as in JAX.
+    Args:
+        x: Floats (..., m, n); integers become floatx.
+        rcond: Singular values below rcond times the largest count as 0. None for 10 max(m, n) times the
+            dtype's precision, as in JAX.
+
+    Returns:
+        A float tensor (..., n, m).
+
+    Example:
+        >>> ops.pinv([[2.0, 0.0], [0.0, 0.0]]).numpy()
+        array([[0.5, 0. ],
+               [0. , 0. ]], dtype=float32)
     """
     x = _matrix("pinv", x, square=False)
     least = 10 * max(x.shape[-2:]) * float(np.finfo(x.dtype).eps) if rcond is None else float(rcond)
@@ -124,7 +183,24 @@ def pinv(x, rcond: float | None = None) -> Tensor:
 
 @op
 def lstsq(a, b, rcond: float | None = None) -> Tensor:
-    """The least-squares solution: the shortest x with the least |a x - b|; a (m, n), b (m, k) or (m,). rcond: see `pinv`."""
+    """The least-squares solution of a x = b: of all x with the least |a x - b|, the shortest.
+
+    Args:
+        a: Floats (m, n); integers become floatx.
+        b: Floats (m, k), or a vector (m,).
+        rcond: As in `pinv`.
+
+    Returns:
+        A float tensor (n, k), or (n,).
+
+    Raises:
+        ValueError: if the shapes do not fit.
+
+    Example:
+        >>> a = [[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]]  # a line through (0, 1), (1, 3), (2, 5): 1 + 2 x
+        >>> ops.lstsq(a, [1.0, 3.0, 5.0]).numpy().round(3)
+        array([1., 2.], dtype=float32)
+    """
     a, b = floats(a, b)
     _matrix("lstsq", a, square=False)
     if a.ndim != 2 or b.ndim not in (1, 2) or b.shape[0] != a.shape[0]:
@@ -137,7 +213,21 @@ def lstsq(a, b, rcond: float | None = None) -> Tensor:
 
 @op
 def det(x) -> Tensor:
-    """The determinant: (..., n, n) -> (...). The gradient's formula requires an invertible matrix."""
+    """The determinant.
+
+    Args:
+        x: Floats (..., n, n); integers become floatx.
+
+    Returns:
+        A float tensor (...). Its gradient needs a matrix that can be inverted.
+
+    Raises:
+        ValueError: if the matrices are not square.
+
+    Example:
+        >>> ops.det([[2.0, 1.0], [1.0, 3.0]]).numpy()
+        array(5., dtype=float32)
+    """
 
     def slopes(x, y, dy):
         factor = expand_dims(multiply(y, dy), (-2, -1))
@@ -148,7 +238,22 @@ def det(x) -> Tensor:
 
 @op
 def slogdet(x) -> tuple[Tensor, Tensor]:
-    """The determinant's sign, and the logarithm of its absolute value."""
+    """The sign of the determinant, and the logarithm of its absolute value, which does not overflow.
+
+    Args:
+        x: Floats (..., n, n); integers become floatx.
+
+    Returns:
+        Two float tensors (...): the sign (-1, 0 or 1), and the logarithm.
+
+    Raises:
+        ValueError: if the matrices are not square.
+
+    Example:
+        >>> sign, log = ops.slogdet([[0.0, 2.0], [2.0, 0.0]])
+        >>> print(sign.numpy(), ops.exp(log).numpy().round(3))
+        -1.0 4.0
+    """
 
     def slopes(x, dsign, dlog):
         return multiply(x, 0) if dlog is None else multiply(_turned(inv(x)), expand_dims(dlog, (-2, -1)))
@@ -158,7 +263,21 @@ def slogdet(x) -> tuple[Tensor, Tensor]:
 
 @op
 def logdet(x) -> Tensor:
-    """The logarithm of the determinant of a positive definite matrix."""
+    """The logarithm of the determinant of a positive definite matrix.
+
+    Args:
+        x: Floats (..., n, n); integers become floatx.
+
+    Returns:
+        A float tensor (...).
+
+    Raises:
+        ValueError: if the matrices are not square.
+
+    Example:
+        >>> print(ops.exp(ops.logdet([[2.0, 0.0], [0.0, 4.0]])).numpy().round(3))
+        8.0
+    """
     return slogdet(x)[1]
 
 
@@ -167,7 +286,23 @@ def logdet(x) -> Tensor:
 
 @op
 def cholesky(x, upper: bool = False) -> Tensor:
-    """The lower triangle L with L L^T = x (or the upper one) of a positive definite x. x is made symmetric first."""
+    """The Cholesky factor of a positive definite matrix: the lower triangle L with L L^T = x.
+
+    Args:
+        x: Floats (..., n, n); integers become floatx. They are made symmetric first.
+        upper: Whether to return L^T instead.
+
+    Returns:
+        A tensor of x's shape and float dtype.
+
+    Raises:
+        ValueError: if a matrix is not square or not positive definite.
+
+    Example:
+        >>> ops.cholesky([[4.0, 2.0], [2.0, 5.0]]).numpy()
+        array([[2., 0.],
+               [1., 2.]], dtype=float32)
+    """
 
     def slopes(y, dy):
         inner = tril(matmul(_turned(y), dy))
@@ -181,7 +316,23 @@ def cholesky(x, upper: bool = False) -> Tensor:
 
 @op
 def cholesky_inverse(x, upper: bool = False) -> Tensor:
-    """The inverse of the matrix whose Cholesky factor is x."""
+    """The inverse of a matrix from its Cholesky factor.
+
+    Args:
+        x: Floats (..., n, n), a triangle as `cholesky` returns; integers become floatx.
+        upper: Whether x is the upper triangle.
+
+    Returns:
+        A tensor of x's shape and float dtype.
+
+    Raises:
+        ValueError: if the matrices are not square, or the diagonal has a 0.
+
+    Example:
+        >>> ops.cholesky_inverse([[2.0, 0.0], [0.0, 1.0]]).numpy()  # the inverse of [[4, 0], [0, 1]]
+        array([[0.25, 0.  ],
+               [0.  , 1.  ]], dtype=float32)
+    """
     x = _matrix("cholesky_inverse", x)
     factor = solve_triangular(x, broadcast_to(eye(x.shape[-1], dtype=x.dtype), x.shape), lower=not upper)
     return matmul(factor, _turned(factor)) if upper else matmul(_turned(factor), factor)
@@ -189,7 +340,22 @@ def cholesky_inverse(x, upper: bool = False) -> Tensor:
 
 @op
 def eigh(x) -> tuple[Tensor, Tensor]:
-    """Eigenvalues in rising order and eigenvectors (columns): (..., n, n) -> (..., n), (..., n, n). x is made symmetric first."""
+    """Eigenvalues and eigenvectors of a symmetric matrix.
+
+    Args:
+        x: Floats (..., n, n); integers become floatx. They are made symmetric first.
+
+    Returns:
+        The eigenvalues (..., n), in rising order, and the eigenvectors (..., n, n), one in each column.
+
+    Raises:
+        ValueError: if the matrices are not square.
+
+    Example:
+        >>> values, vectors = ops.eigh([[2.0, 1.0], [1.0, 2.0]])
+        >>> values.numpy().round(3)
+        array([1., 3.], dtype=float32)
+    """
 
     def slopes(values, vectors, dvalues, dvectors):
         turned = _turned(vectors)
@@ -204,9 +370,27 @@ def eigh(x) -> tuple[Tensor, Tensor]:
 
 @op
 def qr(x, mode: str = "reduced") -> tuple[Tensor, Tensor]:
-    """Q with orthonormal columns and an upper triangle R with Q R = x: (..., m, n) -> (..., m, k), (..., k, n).
+    """The QR decomposition: Q with orthonormal columns, and an upper triangle R, with Q R = x.
 
-    k is the smaller of m and n, or m for mode 'complete', which has a gradient only for m <= n.
+    Args:
+        x: Floats (..., m, n); integers become floatx.
+        mode: 'reduced': Q has k = min(m, n) columns; 'complete': it has k = m, and a gradient only if m <=
+            n.
+
+    Returns:
+        Two float tensors: Q (..., m, k), and R (..., k, n).
+
+    Raises:
+        ValueError: for another mode, or fewer than two axes.
+
+    Example:
+        >>> q, r = ops.qr([[3.0, 1.0], [4.0, 2.0], [0.0, 2.0]])
+        >>> q.shape, r.shape
+        ((3, 2), (2, 2))
+        >>> ops.matmul(q, r).numpy().round(3)
+        array([[3., 1.],
+               [4., 2.],
+               [0., 2.]], dtype=float32)
     """
     one_of("qr", "mode", mode, ("reduced", "complete"))
     return _applied(linalg.qr, _qr_slopes, [_matrix("qr", x, square=False)], mode=mode)
@@ -231,10 +415,26 @@ def _qr_slopes(x, q, r, dq, dr):
 
 @op
 def svd(x, full_matrices: bool = True, compute_uv: bool = True) -> Any:
-    """The singular value decomposition U s V^T = x, s in falling order: (U, s, V^T), or only s without compute_uv.
+    """The singular value decomposition: U s V^T = x, with rotations U and V.
 
-    Shapes: (..., m, n) -> (..., m, m), (..., k), (..., n, n) with k the smaller of m and n. Without full_matrices U and V^T
-    are (..., m, k) and (..., k, n). For a matrix that is not square, U and V^T have a gradient only without full_matrices.
+    Args:
+        x: Floats (..., m, n); integers become floatx.
+        full_matrices: Whether U and V^T are square. Else they have k = min(m, n) columns and rows; only then
+            U and V^T of a matrix that is not square have a gradient.
+        compute_uv: Whether to return U and V^T too.
+
+    Returns:
+        (U, s, V^T): float tensors (..., m, m), (..., k) in falling order, and (..., n, n); (..., m, k) and
+        (..., k, n) without full_matrices. Only s without compute_uv.
+
+    Raises:
+        ValueError: for fewer than two axes.
+
+    Example:
+        >>> ops.svd([[3.0, 0.0], [0.0, -4.0]], compute_uv=False).numpy()
+        array([4., 3.], dtype=float32)
+        >>> [part.shape for part in ops.svd(np.ones((5, 2)), full_matrices=False)]
+        [(5, 2), (2,), (2, 2)]
     """
     x = _matrix("svd", x, square=False)
     u, s, v = _applied(linalg.svd, _svd_slopes, [x], full_matrices=full_matrices and compute_uv)
@@ -270,15 +470,45 @@ def _svd_slopes(u, s, v, du, ds, dv):
 
 @op
 def lu_factor(x) -> tuple[Tensor, Tensor]:
-    """Both triangles in one matrix, and the row that each row was exchanged with, int32, as scipy.linalg. No gradient."""
+    """The LU decomposition with exchanged rows, in the form of `scipy.linalg.lu_factor`.
+
+    Args:
+        x: Floats (..., m, n); integers become floatx.
+
+    Returns:
+        A float tensor of x's shape with U on and above the diagonal and L below it (L's diagonal is 1), and
+        an int32 tensor (..., min(m, n)): the row that each row was exchanged with. There is no gradient.
+
+    Raises:
+        ValueError: for fewer than two axes.
+
+    Example:
+        >>> lu, pivots = ops.lu_factor([[1.0, 2.0], [2.0, 8.0]])
+        >>> lu.numpy(), pivots.numpy()
+        (array([[ 2. ,  8. ],
+               [ 0.5, -2. ]], dtype=float32), array([1, 1], dtype=int32))
+    """
     return apply(linalg.lu, None, [_matrix("lu_factor", x, square=False)])
 
 
 @op
 def matrix_rank(x, tol: float | None = None) -> Tensor:
-    """The number of singular values above tol, int32.
+    """The rank of a matrix: the number of its singular values above a tolerance.
 
-    tol: by default max(m, n) times the dtype's precision times the largest singular value.
+    Args:
+        x: Floats (..., m, n); integers become floatx.
+        tol: The tolerance, a number. None for max(m, n) times the dtype's precision times the largest
+            singular value.
+
+    Returns:
+        An int32 tensor (...).
+
+    Raises:
+        ValueError: for fewer than two axes.
+
+    Example:
+        >>> ops.matrix_rank([[1.0, 2.0], [2.0, 4.0]]).numpy()
+        array(1, dtype=int32)
     """
     x = _matrix("matrix_rank", x, square=False)
     s = svd(x, compute_uv=False)
@@ -291,11 +521,29 @@ def matrix_rank(x, tol: float | None = None) -> Tensor:
 
 @op
 def norm(x, ord: Any = None, axis=None, keepdims: bool = False) -> Tensor:
-    """Norm of vectors along one axis, or of matrices along two axes; if ord and axis are None, of all elements as one vector.
+    """The norm of vectors along one axis, or of matrices along two axes.
 
-    ord for vectors: 2 (None), 1, inf, -inf, 0 (the number of elements that are not 0), another number p: sum(|x|^p)^(1/p).
-    ord for matrices: 'fro' (None), 'nuc' (the sum of the singular values), 2 and -2 (the largest and the smallest singular
-    value), 1 and -1 (the largest and the smallest sum of a column's absolute values), inf and -inf (of a row's).
+    Args:
+        x: Numbers of any shape; integers become floatx.
+        ord: For vectors: None or 2 (the length), 1, inf, -inf, 0 (the number of elements that are not 0), or
+            a number p for sum(|x|^p)^(1/p). For matrices: None or 'fro' (the length of all elements), 'nuc'
+            (the sum of the singular values), 2 and -2 (the largest and the smallest singular value), 1 and
+            -1 (the largest and the smallest sum of a column's absolute values), inf and -inf (of a row's).
+        axis: An axis of vectors, or a pair of axes (rows, columns) of matrices. None for all axes: those of
+            one vector or matrix, or, if ord is None too, all elements as one vector.
+        keepdims: Whether the axes stay, with size 1.
+
+    Returns:
+        A tensor of x's float dtype, without the axes.
+
+    Raises:
+        ValueError: for an ord that is not defined over that number of axes.
+
+    Example:
+        >>> ops.norm([[3.0, 4.0], [6.0, 8.0]], axis=-1).numpy()
+        array([ 5., 10.], dtype=float32)
+        >>> ops.norm([[3.0, 4.0], [6.0, 8.0]], ord=1, axis=(0, 1)).numpy()
+        array(12., dtype=float32)
     """
     x = as_float(x)
     axes = axes_of("norm", axis, x.ndim)

@@ -13,11 +13,31 @@ from nbkeras.ops.window import check_fits, data_format_of, output_length, sizes_
 
 @op
 def local_conv(inputs, kernel, kernel_size, strides=1, data_format: str | None = None) -> Tensor:
-    """y[n, place, u] = the sum over a window's taps and channels of x * kernel[place, taps and channels, u].
+    """Convolution with a kernel of its own for each output position, without padding.
 
-    For sequences and images, without padding. Shapes: x (batch, ..., channels), kernel (places, size * channels, units) ->
-    (batch, ..., units). Places are output positions, row by row. In the kernel, taps come before channels; with data_format
-    'channels_first' channels come before taps, as in Keras 2.
+        y[n, place, u] = sum over a window's taps and channels of x * kernel[place, taps and channels, u]
+
+    Keras 2's locally connected layers compute this.
+
+    Args:
+        inputs: Floats (batch, ..., channels), sequences or images; integers become floatx.
+        kernel: Weights (places, size * channels, units), where places are output positions, row by row. Taps
+            come before channels; with 'channels_first' channels come before taps, as in Keras 2.
+        kernel_size: The size of the window: an integer, or one for each axis between batch and channels.
+        strides: The distance from one window to the next, as `kernel_size`.
+        data_format: 'channels_last', 'channels_first' for (batch, channels, ...), which is transposed before
+            and after, or None for `config.image_data_format()`.
+
+    Returns:
+        A float tensor (batch, ..., units). Differentiable in inputs and kernel.
+
+    Raises:
+        ValueError: if the shapes do not fit, or the window is larger than the inputs.
+
+    Example:
+        >>> x, kernel = np.ones((1, 3, 1)), np.array([[1.0, 1.0], [10.0, 10.0]]).reshape(2, 2, 1)
+        >>> ops.local_conv(x, kernel, kernel_size=2).numpy().ravel()
+        array([ 2., 20.])
     """
     name = "local_conv"
     x, kernel = floats(inputs, kernel)

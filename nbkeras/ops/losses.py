@@ -51,9 +51,27 @@ def _clipped(probabilities: Tensor) -> Tensor:
 
 @op
 def categorical_crossentropy(target, output, from_logits: bool = False, axis: int = -1) -> Tensor:
-    """-sum(target * log(p)) along an axis, where p is `output` scaled to sum to 1, or softmax(output) if from_logits.
+    """Cross-entropy of classes: -sum(target * log(p)) along an axis, not reduced over the samples.
 
-    Shapes: both (..., classes) if the axis is the last; the result is without that axis. Differentiable in both.
+    p is `output` divided by its sum, or softmax(output) with from_logits.
+
+    Args:
+        target: Probabilities of the classes, in most cases one-hot vectors (..., classes).
+        output: Predicted probabilities (or logits), of target's shape; integers become floatx. Probabilities
+            that `softmax` returned are replaced by their logits, to which the gradient then flows; others
+            are clipped to [epsilon, 1 - epsilon].
+        from_logits: Whether `output` holds logits, the scores before the softmax, instead of probabilities.
+        axis: The axis of the classes, counted from the end if negative.
+
+    Returns:
+        A tensor of output's float dtype, without the axis of the classes. Differentiable in both.
+
+    Raises:
+        ValueError: if the shapes differ, or there are no classes.
+
+    Example:
+        >>> ops.categorical_crossentropy([[0.0, 1.0], [1.0, 0.0]], [[0.5, 0.5], [1.0, 0.0]]).numpy().round(4)
+        array([0.6931, 0.    ], dtype=float32)
     """
     target, output = _same_shape("categorical_crossentropy", target, output)
     at = _class_axis("categorical_crossentropy", axis, output)
@@ -67,10 +85,28 @@ def categorical_crossentropy(target, output, from_logits: bool = False, axis: in
 
 @op
 def sparse_categorical_crossentropy(target, output, from_logits: bool = False, axis: int = -1) -> Tensor:
-    """-log(p[target]) along an axis, with p as in categorical_crossentropy and target the class numbers.
+    """Cross-entropy of class numbers: -log(p[target]) along an axis, not reduced over the samples.
 
-    Shapes: output (..., classes) if the axis is the last; target is without that axis or has size 1 there. A class number
-    outside 0 <= target < classes gives NaN. Differentiable in output.
+    p is `output` divided by its sum, or softmax(output) with from_logits.
+
+    Args:
+        target: Class numbers (...), or with size 1 at the axis. A number outside 0 <= target < classes gives
+            NaN.
+        output: Predicted probabilities (or logits) (..., classes); integers become floatx. Probabilities
+            that `softmax` returned are replaced by their logits, to which the gradient then flows; others
+            are clipped to [epsilon, 1 - epsilon].
+        from_logits: Whether `output` holds logits, the scores before the softmax, instead of probabilities.
+        axis: The axis of the classes, counted from the end if negative.
+
+    Returns:
+        A tensor of output's float dtype, without the axis of the classes. Differentiable in output.
+
+    Raises:
+        ValueError: if the shapes do not fit, or there are no classes.
+
+    Example:
+        >>> ops.sparse_categorical_crossentropy([1, 0], [[0.5, 0.5], [1.0, 0.0]]).numpy().round(4)
+        array([0.6931, 0.    ], dtype=float32)
     """
     name = "sparse_categorical_crossentropy"
     output = as_float(output)
@@ -98,9 +134,26 @@ def _sparse(target: Tensor, logits: Tensor) -> Tensor:
 
 @op
 def binary_crossentropy(target, output, from_logits: bool = False) -> Tensor:
-    """-target * log(p) - (1 - target) * log(1 - p), elementwise, where p is `output`, or its sigmoid if from_logits.
+    """Cross-entropy of two classes, elementwise: -target * log(p) - (1 - target) * log(1 - p).
 
-    Shapes: target, output and the result have the same shape. Differentiable in both.
+    p is `output`, or sigmoid(output) with from_logits.
+
+    Args:
+        target: Labels 0 and 1, or probabilities.
+        output: Predicted probabilities (or logits), of target's shape; integers become floatx. Probabilities
+            that `sigmoid` returned are replaced by their logits, to which the gradient then flows; others
+            are clipped to [epsilon, 1 - epsilon].
+        from_logits: Whether `output` holds logits, the scores before the sigmoid, instead of probabilities.
+
+    Returns:
+        A tensor of output's shape and float dtype. Differentiable in both.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Example:
+        >>> ops.binary_crossentropy([1.0, 0.0, 1.0], [0.5, 0.5, 1.0]).numpy().round(4)
+        array([0.6931, 0.6931, 0.    ], dtype=float32)
     """
     target, output = _same_shape("binary_crossentropy", target, output)
     logits = _logits(output, from_logits, "sigmoid")

@@ -35,9 +35,30 @@ def _like(value: Any, x: Tensor) -> Tensor | None:
 
 @op
 def batch_normalization(x, mean, variance, axis: int, offset=None, scale=None, epsilon: float = 1e-3) -> Tensor:
-    """(x - mean) / sqrt(variance + epsilon) * scale + offset, for each index of one axis.
+    """Normalize channels by given statistics: (x - mean) / sqrt(variance + epsilon) * scale + offset.
 
-    Shapes: x any, the others (x.shape[axis],). Differentiable in all of them. Ioffe and Szegedy, 2015.
+    Source: Ioffe and Szegedy, 2015. `moments` computes the mean and the variance of a batch.
+
+    Args:
+        x: Floats of any shape; integers become floatx.
+        mean: Numbers (x.shape[axis],).
+        variance: Numbers (x.shape[axis],).
+        axis: The axis of the channels, counted from the end if negative.
+        offset: Numbers (x.shape[axis],), or None for 0.
+        scale: Numbers (x.shape[axis],), or None for 1.
+        epsilon: A small number that avoids a division by zero.
+
+    Returns:
+        A tensor of x's shape and float dtype. Differentiable in x and the vectors.
+
+    Raises:
+        ValueError: if the shape of a vector does not fit.
+
+    Example:
+        >>> x = np.array([[1.0, 10.0], [3.0, 30.0]])
+        >>> ops.batch_normalization(x, mean=[2.0, 20.0], variance=[1.0, 100.0], axis=-1, epsilon=0.0).numpy()
+        array([[-1., -1.],
+               [ 1.,  1.]])
     """
     x = as_float(x)
 
@@ -54,11 +75,37 @@ def batch_normalization(x, mean, variance, axis: int, offset=None, scale=None, e
 def batch_normalization_training(
     x, moving_mean, moving_variance, axis: int, offset=None, scale=None, momentum=0.99, epsilon=1e-3, mask=None
 ) -> Tensor:
-    """`batch_normalization` by the batch's own mean and biased variance; updates the moving statistics in place.
+    """Normalize channels by the batch's own mean and biased variance, and update moving statistics in place.
 
-    moving = momentum * moving + (1 - momentum) * batch. Shapes: x any, vectors (x.shape[axis],); moving_mean and
-    moving_variance are Variables of x's dtype. mask: bool, broadcasts to x's shape without its last axis; the statistics are
-    computed where it is True. Differentiable in x, scale and offset.
+    moving = momentum * moving + (1 - momentum) * batch. Source: Ioffe and Szegedy, 2015.
+
+    Args:
+        x: Floats of any shape; integers become floatx.
+        moving_mean: A Variable (x.shape[axis],) of x's dtype.
+        moving_variance: A Variable (x.shape[axis],) of x's dtype.
+        axis: The axis of the channels, counted from the end if negative.
+        offset: Numbers (x.shape[axis],), or None for 0.
+        scale: Numbers (x.shape[axis],), or None for 1.
+        momentum: The fraction of the moving statistics that is kept.
+        epsilon: A small number that avoids a division by zero.
+        mask: Booleans that broadcast to x's shape without its last axis: the statistics are computed where
+            they are True. None for all.
+
+    Returns:
+        A tensor of x's shape and float dtype. Differentiable in x, scale and offset.
+
+    Raises:
+        TypeError: if the moving statistics are not Variables of x's dtype.
+        ValueError: if the shape of a vector or of the mask does not fit.
+
+    Example:
+        >>> mean, variance = keras.Variable([0.0]), keras.Variable([1.0])
+        >>> x = ops.array([[1.0], [3.0]])
+        >>> ops.batch_normalization_training(x, mean, variance, axis=-1, momentum=0.5).numpy().round(2)
+        array([[-1.],
+               [ 1.]], dtype=float32)
+        >>> mean.numpy()
+        array([1.], dtype=float32)
     """
     name = "batch_normalization_training"
     x = as_float(x)
@@ -101,24 +148,79 @@ def _masked_moments(x: Tensor, mask: Tensor, axis: int) -> tuple[Tensor, Tensor]
 
 @op
 def layer_normalization(x, gamma=None, beta=None, axis=-1, epsilon: float | None = None) -> Tensor:
-    """(x - mean) / sqrt(variance + epsilon) * gamma + beta, by the mean and biased variance over one or several axes.
+    """Normalize each sample by its mean and variance: (x - mean) / sqrt(variance + epsilon) * gamma + beta.
 
-    Shapes: x any; gamma and beta have the sizes of those axes. Ba, Kiros and Hinton, 2016.
+    The variance is the biased one. Source: Ba, Kiros and Hinton, 2016.
+
+    Args:
+        x: Floats of any shape; integers become floatx.
+        gamma: Numbers with the sizes of the axes, or None for 1.
+        beta: Numbers with the sizes of the axes, or None for 0.
+        axis: The axis or axes of the mean and the variance, counted from the end if negative.
+        epsilon: A small number that avoids a division by zero; None for `config.epsilon()`.
+
+    Returns:
+        A tensor of x's shape and float dtype.
+
+    Raises:
+        ValueError: if the shape of gamma or beta does not fit.
+
+    Example:
+        >>> ops.layer_normalization([[1.0, 3.0], [10.0, 30.0]]).numpy().round(3)
+        array([[-1.,  1.],
+               [-1.,  1.]], dtype=float32)
     """
     return _by_rows("layer_normalization", x, gamma, beta, axis, epsilon, True)
 
 
 @op
 def rms_normalization(x, scale=None, axis=-1, epsilon: float | None = None) -> Tensor:
-    """x / sqrt(mean(x**2) + epsilon) * scale, by the mean over one or several axes. Zhang and Sennrich, 2019."""
+    """Divide each sample by the root of its mean square: x / sqrt(mean(x^2) + epsilon) * scale.
+
+    Source: Zhang and Sennrich, 2019.
+
+    Args:
+        x: Floats of any shape; integers become floatx.
+        scale: Numbers with the sizes of the axes, or None for 1.
+        axis: The axis or axes of the mean, counted from the end if negative.
+        epsilon: A small number that avoids a division by zero; None for `config.epsilon()`.
+
+    Returns:
+        A tensor of x's shape and float dtype.
+
+    Raises:
+        ValueError: if the shape of scale does not fit.
+
+    Example:
+        >>> ops.rms_normalization([[1.0, 7.0]]).numpy().round(3)
+        array([[0.2, 1.4]], dtype=float32)
+    """
     return _by_rows("rms_normalization", x, scale, None, axis, epsilon, False)
 
 
 @op
 def group_normalization(x, groups: int, gamma=None, beta=None, axis=-1, epsilon: float = 1e-3) -> Tensor:
-    """`layer_normalization` of each sample over groups of an axis and over all other axes except the first. Wu and He, 2018.
+    """Normalize each sample over groups of channels and over all other axes except the first.
 
-    Shapes: x (samples, ...), where x.shape[axis] is a multiple of groups; gamma and beta (x.shape[axis],).
+    The formula is that of `layer_normalization`. Source: Wu and He, 2018.
+
+    Args:
+        x: Floats (samples, ...); integers become floatx.
+        groups: The number of groups; it divides x.shape[axis].
+        gamma: Numbers (x.shape[axis],), or None for 1.
+        beta: Numbers (x.shape[axis],), or None for 0.
+        axis: The axis of the channels, counted from the end if negative; not the first.
+        epsilon: A small number that avoids a division by zero.
+
+    Returns:
+        A tensor of x's shape and float dtype.
+
+    Raises:
+        ValueError: if the groups do not divide the axis, or the shape of gamma or beta does not fit.
+
+    Example:
+        >>> ops.group_normalization([[1.0, 3.0, 10.0, 30.0]], groups=2).numpy().round(2)
+        array([[-1.,  1., -1.,  1.]], dtype=float32)
     """
     x, name = as_float(x), "group_normalization"
     axis, shape = axis_of(name, axis, x.ndim), x.shape

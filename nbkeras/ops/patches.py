@@ -23,7 +23,25 @@ def _places(size: int, window: int, stride: int, dilation: int = 1) -> np.ndarra
 
 @op
 def extract_sequences(x, sequence_length: int, sequence_stride: int) -> Tensor:
-    """All windows of sequence_length along the last axis, sequence_stride apart: (..., n) -> (..., windows, length)."""
+    """All windows of one length along the last axis; they may overlap.
+
+    Args:
+        x: Numbers (..., n).
+        sequence_length: The number of elements of a window.
+        sequence_stride: The distance from one window to the next.
+
+    Returns:
+        A tensor (..., windows, sequence_length) of x's dtype, where windows = (n - sequence_length) //
+        sequence_stride + 1, or 0.
+
+    Raises:
+        ValueError: if x is a scalar, or a length below 1 is given.
+
+    Example:
+        >>> ops.extract_sequences([1, 2, 3, 4, 5], 3, 2).numpy()
+        array([[1, 2, 3],
+               [3, 4, 5]], dtype=int32)
+    """
     x = as_tensor(x)
     if x.ndim == 0 or sequence_length < 1 or sequence_stride < 1:
         raise ValueError(
@@ -66,7 +84,29 @@ def _grids(name: str, size: Any, kernel_size: Any, dilation: Any, padding: Any, 
 
 @op
 def unfold(x, kernel_size, dilation=1, padding=0, stride=1) -> Tensor:
-    """Windows of an image as columns: (n, channels, h, w) -> (n, channels kh kw, windows)."""
+    """Windows of images as columns, as in PyTorch (also called im2col).
+
+    Args:
+        x: Numbers (n, channels, height, width).
+        kernel_size: The size of a window: an integer, or a pair.
+        dilation: The distance between the elements of a window: an integer, or a pair.
+        padding: The number of zeros at each edge: an integer, or a pair.
+        stride: The distance from one window to the next: an integer, or a pair.
+
+    Returns:
+        A tensor (n, channels * elements of a window, windows) of x's dtype; windows row by row.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+
+    Example:
+        >>> x = np.arange(9).reshape(1, 1, 3, 3)
+        >>> ops.unfold(x, 2).numpy()[0].T  # the columns are the windows
+        array([[0, 1, 3, 4],
+               [1, 2, 4, 5],
+               [3, 4, 6, 7],
+               [4, 5, 7, 8]])
+    """
     x = as_tensor(x)
     if x.ndim != 4:
         raise ValueError(f"unfold: expected (n, channels, height, width), received shape {x.shape}")
@@ -78,7 +118,31 @@ def unfold(x, kernel_size, dilation=1, padding=0, stride=1) -> Tensor:
 
 @op
 def fold(x, output_size, kernel_size, dilation=1, padding=0, stride=1) -> Tensor:
-    """The image that the windows of `unfold` add up to: (n, channels kh kw, windows) -> (n, channels, h, w)."""
+    """Add up windows to images, as in PyTorch: what `unfold` takes apart.
+
+    Where windows overlap, elements are sums.
+
+    Args:
+        x: Floats (n, channels * elements of a window, windows), as `unfold` returns; integers become floatx.
+        output_size: (height, width) of the images, or one integer for both.
+        kernel_size: The size of a window: an integer, or a pair.
+        dilation: The distance between the elements of a window: an integer, or a pair.
+        padding: The number of zeros that `unfold` added at each edge: an integer, or a pair.
+        stride: The distance from one window to the next: an integer, or a pair.
+
+    Returns:
+        A float tensor (n, channels, height, width).
+
+    Raises:
+        ValueError: if the shapes do not fit.
+
+    Example:
+        >>> columns = ops.unfold(np.ones((1, 1, 3, 3)), 2)
+        >>> ops.fold(columns, (3, 3), 2).numpy()[0, 0]  # the number of windows at each place
+        array([[1., 2., 1.],
+               [2., 4., 2.],
+               [1., 2., 1.]])
+    """
     x, size = as_float(x), _two("fold", "output_size", output_size)
     (rows, columns), around = _grids("fold", size, kernel_size, dilation, padding, stride)
     per_window = rows.shape[1] * columns.shape[1]

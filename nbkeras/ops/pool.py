@@ -19,16 +19,59 @@ from nbkeras.ops.window import check_fits, data_format_of, padding_of, sizes_of
 
 @op
 def max_pool(inputs, pool_size, strides=None, padding: str = "valid", data_format: str | None = None) -> Tensor:
-    """The largest element of each window, for each channel. The gradient goes to the first of equal elements.
+    """The largest element of each window, for each channel.
 
-    strides: by default the pool size.
+    Args:
+        inputs: Floats (batch, ..., channels): sequences, images or volumes; integers become floatx.
+        pool_size: The size of the window: an integer, or one for each axis between batch and channels.
+        strides: The distance from one window to the next, as `pool_size`; None for the pool size.
+        padding: 'valid': only whole windows; 'same': windows that reach over the ends too, for ceil(length /
+            strides) windows.
+        data_format: 'channels_last', 'channels_first' for inputs (batch, channels, ...), or None for
+            `config.image_data_format()`.
+
+    Returns:
+        A float tensor (batch, ..., channels). The gradient goes to the first of equal elements.
+
+    Raises:
+        ValueError: if no window fits, or an argument has no valid form.
+
+    Example:
+        >>> sequence = np.array([1.0, 5.0, 2.0, 3.0]).reshape(1, 4, 1)
+        >>> ops.max_pool(sequence, 2).numpy().ravel()
+        array([5., 3.])
+        >>> ops.max_pool(np.ones((8, 28, 28, 3)), (2, 2)).shape
+        (8, 14, 14, 3)
     """
     return _pool("max_pool", inputs, pool_size, strides, padding, data_format)
 
 
 @op
 def average_pool(inputs, pool_size, strides=None, padding: str = "valid", data_format: str | None = None) -> Tensor:
-    """The mean of each window over its elements inside the input, for each channel. strides: by default the pool size."""
+    """The mean of each window, for each channel. Elements outside the input do not count.
+
+    Args:
+        inputs: Floats (batch, ..., channels): sequences, images or volumes; integers become floatx.
+        pool_size: The size of the window: an integer, or one for each axis between batch and channels.
+        strides: The distance from one window to the next, as `pool_size`; None for the pool size.
+        padding: 'valid': only whole windows; 'same': windows that reach over the ends too, for ceil(length /
+            strides) windows.
+        data_format: 'channels_last', 'channels_first' for inputs (batch, channels, ...), or None for
+            `config.image_data_format()`.
+
+    Returns:
+        A float tensor (batch, ..., channels).
+
+    Raises:
+        ValueError: if no window fits, or an argument has no valid form.
+
+    Example:
+        >>> sequence = np.array([1.0, 5.0, 2.0]).reshape(1, 3, 1)
+        >>> ops.average_pool(sequence, 2).numpy().ravel()
+        array([3.])
+        >>> ops.average_pool(sequence, 2, padding="same").numpy().ravel()
+        array([3., 2.])
+    """
     return _pool("average_pool", inputs, pool_size, strides, padding, data_format)
 
 
@@ -55,9 +98,27 @@ def _pool(name: str, inputs: Any, pool_size: Any, strides: Any, padding: str, da
 
 @op
 def adaptive_max_pool(inputs, output_size, data_format: str | None = None) -> Tensor:
-    """The largest element of each of `output_size` windows, which cover an axis as evenly as possible.
+    """The largest element of each of a given number of windows, which cover an axis as evenly as possible.
 
-    Window i of n over an axis of length L goes from floor(i L / n) to ceil((i + 1) L / n), as in PyTorch and Keras.
+    Window i of n over an axis of length L goes from floor(i L / n) to ceil((i + 1) L / n), as in PyTorch and
+    Keras.
+
+    Args:
+        inputs: Floats (batch, ..., channels): sequences, images or volumes; integers become floatx.
+        output_size: The number of windows: an integer, or one for each axis between batch and channels.
+        data_format: 'channels_last', 'channels_first' for inputs (batch, channels, ...), or None for
+            `config.image_data_format()`.
+
+    Returns:
+        A float tensor (batch, *output_size, channels).
+
+    Raises:
+        ValueError: for an axis of length 0, or sizes that are not positive integers.
+
+    Example:
+        >>> sequence = np.array([1.0, 5.0, 2.0, 3.0, 4.0]).reshape(1, 5, 1)
+        >>> ops.adaptive_max_pool(sequence, 2).numpy().ravel()
+        array([5., 4.])
     """
     x, size, channels_first = _adaptive("adaptive_max_pool", inputs, output_size, data_format)
     for axis, count in enumerate(size, 1):
@@ -75,7 +136,30 @@ def adaptive_max_pool(inputs, output_size, data_format: str | None = None) -> Te
 
 @op
 def adaptive_average_pool(inputs, output_size, data_format: str | None = None) -> Tensor:
-    """The mean of each of `output_size` windows, which cover an axis as evenly as possible; see adaptive_max_pool."""
+    """The mean of each of a given number of windows, which cover an axis as evenly as possible.
+
+    Window i of n over an axis of length L goes from floor(i L / n) to ceil((i + 1) L / n), as in PyTorch and
+    Keras.
+
+    Args:
+        inputs: Floats (batch, ..., channels): sequences, images or volumes; integers become floatx.
+        output_size: The number of windows: an integer, or one for each axis between batch and channels.
+        data_format: 'channels_last', 'channels_first' for inputs (batch, channels, ...), or None for
+            `config.image_data_format()`.
+
+    Returns:
+        A float tensor (batch, *output_size, channels).
+
+    Raises:
+        ValueError: for an axis of length 0, or sizes that are not positive integers.
+
+    Example:
+        >>> sequence = np.array([1.0, 3.0, 5.0, 7.0, 9.0]).reshape(1, 5, 1)
+        >>> ops.adaptive_average_pool(sequence, 2).numpy().ravel()
+        array([3., 7.])
+        >>> ops.adaptive_average_pool(np.ones((8, 13, 9, 64)), (7, 7)).shape
+        (8, 7, 7, 64)
+    """
     x, size, channels_first = _adaptive("adaptive_average_pool", inputs, output_size, data_format)
     for axis, count in enumerate(size, 1):
         starts, ends = _bins(x.shape[axis], count)

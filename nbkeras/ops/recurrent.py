@@ -78,15 +78,48 @@ def lstm(
     go_backwards: bool = False,
     zero_output_for_mask: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(output, last h, last c) of a long short-term memory; see kernels/recurrent/lstm.py for the formula and its source.
+    """A long short-term memory over whole sequences.
 
-    Shapes: x (batch, steps, features), kernel (features, 4 units) in gates i, f, c, o, recurrent_kernel (units, 4 units),
-    bias (4 units,), initial_h and initial_c (batch, units) or None for 0. output: (batch, steps, units), in the order of
-    computation, or (batch, units) without return_sequences. mask: bool (batch, steps); where it is False the state stays
-    unchanged and the output is the old h, or 0 with zero_output_for_mask. recurrent_dropout_mask: (batch, units),
-    multiplies h before its product with recurrent_kernel, at each step. Activations by name: tanh, sigmoid, relu,
-    linear, hard_sigmoid (Keras 3: x / 6 + 0.5 within 0 and 1), legacy_hard_sigmoid (Keras 2: 0.2 x + 0.5). Differentiable in x,
-    kernel, recurrent_kernel, bias and the states.
+        z = x_t kernel + h recurrent_kernel + bias, in gates i, f, g, o
+        c' = r(z_f) c + r(z_i) a(z_g)
+        h' = r(z_o) a(c')
+
+    a is the activation, r the recurrent activation. Source: Hochreiter and Schmidhuber, 1997, with the
+    forget gate of Gers et al., 2000.
+
+    Args:
+        x: Floats (batch, steps, features).
+        kernel: Weights (features, 4 units), in the order i, f, g, o, as Keras has them.
+        recurrent_kernel: Weights (units, 4 units).
+        bias: Numbers (4 units,), or None.
+        initial_h: The first h (batch, units); None for 0.
+        initial_c: The first c (batch, units); None for 0.
+        mask: Booleans (batch, steps): where they are False, the state stays unchanged and the output is the
+            old h; or None.
+        recurrent_dropout_mask: Numbers (batch, units) that multiply h before its product with
+            `recurrent_kernel`, at each step; or None.
+        activation: Name of the activation: 'tanh', 'sigmoid', 'relu', 'linear', 'hard_sigmoid' (Keras 3: x /
+            6 + 0.5 within 0 and 1) or 'legacy_hard_sigmoid' (Keras 2: 0.2 x + 0.5).
+        recurrent_activation: The activation of the gates, one of the same names.
+        return_sequences: Whether the output has all steps, or the last one only.
+        go_backwards: Whether to run from the last step to the first; the output is in the order of
+            computation.
+        zero_output_for_mask: Whether the output of a masked step is 0.
+
+    Returns:
+        The output (batch, steps, units), or (batch, units) without return_sequences; the last h and the last
+        c, both (batch, units). They have kernel's dtype, and are differentiable in x, kernel,
+        recurrent_kernel, bias and the states.
+
+    Raises:
+        ValueError: if a shape does not fit, or for an unknown activation.
+        TypeError: if the kernel is not of a float dtype.
+
+    Example:
+        >>> x, kernel, recurrent_kernel = np.ones((2, 5, 3)), np.zeros((3, 16)), np.zeros((4, 16))
+        >>> output, h, c = ops.lstm(x, kernel, recurrent_kernel)
+        >>> output.shape, h.shape, c.shape
+        ((2, 5, 4), (2, 4), (2, 4))
     """
     states = {"initial_h": initial_h, "initial_c": initial_c}
     tensors = _arguments("lstm", x, kernel, recurrent_kernel, bias, (4,), states, mask, recurrent_dropout_mask)
@@ -119,10 +152,50 @@ def gru(
     go_backwards: bool = False,
     zero_output_for_mask: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """(output, last h) of a gated recurrent unit; see kernels/recurrent/gru.py for the formula and its source.
+    """A gated recurrent unit over whole sequences.
 
-    Shapes: kernel (features, 3 units) in gates z, r, h, recurrent_kernel (units, 3 units), bias (2, 3 units) with
-    reset_after, (3 units,) without. The rest is as in `lstm`.
+        z = s(x_t W_z + b_z + h U_z + b'_z)
+        r = s(x_t W_r + b_r + h U_r + b'_r)
+        g = a(x_t W_g + b_g + r (h U_g + b'_g))    with reset_after
+        g = a(x_t W_g + b_g + (r h) U_g)           without; there is no b'
+        h' = z h + (1 - z) g
+
+    a is the activation, s the recurrent activation. Source: Cho et al., 2014, arXiv:1406.1078, version 3,
+    and version 1 without reset_after.
+
+    Args:
+        x: Floats (batch, steps, features).
+        kernel: Weights W (features, 3 units), in the order z, r, g, as Keras has them.
+        recurrent_kernel: Weights U (units, 3 units).
+        bias: Numbers (2, 3 units) with reset_after, (3 units,) without; or None.
+        initial_h: The first h (batch, units); None for 0.
+        mask: Booleans (batch, steps): where they are False, the state stays unchanged and the output is the
+            old h; or None.
+        recurrent_dropout_mask: Numbers (batch, units) that multiply h before its product with
+            `recurrent_kernel`, at each step; or None.
+        activation: Name of the activation: 'tanh', 'sigmoid', 'relu', 'linear', 'hard_sigmoid' (Keras 3: x /
+            6 + 0.5 within 0 and 1) or 'legacy_hard_sigmoid' (Keras 2: 0.2 x + 0.5).
+        recurrent_activation: The activation of the gates, one of the same names.
+        reset_after: Whether the gate r multiplies h after the product with `recurrent_kernel`, or before it.
+        return_sequences: Whether the output has all steps, or the last one only.
+        go_backwards: Whether to run from the last step to the first; the output is in the order of
+            computation.
+        zero_output_for_mask: Whether the output of a masked step is 0.
+
+    Returns:
+        The output (batch, steps, units), or (batch, units) without return_sequences; and the last h (batch,
+        units). They have kernel's dtype, and are differentiable in x, kernel, recurrent_kernel, bias and the
+        state.
+
+    Raises:
+        ValueError: if a shape does not fit, or for an unknown activation.
+        TypeError: if the kernel is not of a float dtype.
+
+    Example:
+        >>> x, kernel, recurrent_kernel = np.ones((2, 5, 3)), np.zeros((3, 12)), np.zeros((4, 12))
+        >>> output, h = ops.gru(x, kernel, recurrent_kernel, initial_h=np.ones((2, 4)))
+        >>> output.numpy()[0, :, 0]  # without weights, each step keeps half of h
+        array([0.5    , 0.25   , 0.125  , 0.0625 , 0.03125])
     """
     biases, states = (2, 3) if reset_after else (3,), {"initial_h": initial_h}
     tensors = _arguments("gru", x, kernel, recurrent_kernel, bias, biases, states, mask, recurrent_dropout_mask)
@@ -154,9 +227,41 @@ def simple_rnn(
     go_backwards: bool = False,
     zero_output_for_mask: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """(output, last h) of h' = activation(x_t kernel + h recurrent_kernel + bias).
+    """A fully connected recurrence over whole sequences.
 
-    Shapes: kernel (features, units), recurrent_kernel (units, units), bias (units,). The rest is as in `lstm`.
+        h' = activation(x_t kernel + h recurrent_kernel + bias)
+
+    Args:
+        x: Floats (batch, steps, features).
+        kernel: Weights (features, units).
+        recurrent_kernel: Weights (units, units).
+        bias: Numbers (units,), or None.
+        initial_h: The first h (batch, units); None for 0.
+        mask: Booleans (batch, steps): where they are False, the state stays unchanged and the output is the
+            old h; or None.
+        recurrent_dropout_mask: Numbers (batch, units) that multiply h before its product with
+            `recurrent_kernel`, at each step; or None.
+        activation: Name of the activation: 'tanh', 'sigmoid', 'relu', 'linear', 'hard_sigmoid' (Keras 3: x /
+            6 + 0.5 within 0 and 1) or 'legacy_hard_sigmoid' (Keras 2: 0.2 x + 0.5).
+        return_sequences: Whether the output has all steps, or the last one only.
+        go_backwards: Whether to run from the last step to the first; the output is in the order of
+            computation.
+        zero_output_for_mask: Whether the output of a masked step is 0.
+
+    Returns:
+        The output (batch, steps, units), or (batch, units) without return_sequences; and the last h (batch,
+        units). They have kernel's dtype, and are differentiable in x, kernel, recurrent_kernel, bias and the
+        state.
+
+    Raises:
+        ValueError: if a shape does not fit, or for an unknown activation.
+        TypeError: if the kernel is not of a float dtype.
+
+    Example:
+        >>> x, one = np.array([1.0, 2.0, 3.0]).reshape(1, 3, 1), np.ones((1, 1))
+        >>> output, h = ops.simple_rnn(x, one, one, activation="linear")  # running sums
+        >>> output.numpy().ravel()
+        array([1., 3., 6.])
     """
     states = {"initial_h": initial_h}
     tensors = _arguments("simple_rnn", x, kernel, recurrent_kernel, bias, (1,), states, mask, recurrent_dropout_mask)

@@ -47,10 +47,31 @@ def _places(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @op
 def enlarge(inputs, factors, interpolation: str = "nearest", data_format: str | None = None) -> Tensor:
-    """Make each axis between batch and channels longer by an integer factor; pixel centres are at half-integers.
+    """Make each axis between batch and channels longer by an integer factor.
 
-    interpolation: 'nearest' (any dtype), or for floats 'bilinear', 'bicubic' (Keys, a = -0.5), 'lanczos3' and 'lanczos5'. Near
-    the edges the weights of the elements inside add up to 1, as in JAX and TensorFlow.
+    Pixel centres are at half-integers. Near the edges the weights of the elements inside add up to 1, as in
+    JAX and TensorFlow.
+
+    Args:
+        inputs: Numbers (batch, ..., channels): sequences, images or volumes. Integers become floatx, except
+            for 'nearest'.
+        factors: An integer, or one for each axis.
+        interpolation: 'nearest', 'bilinear', 'bicubic' (Keys, a = -0.5), 'lanczos3' or 'lanczos5'.
+        data_format: 'channels_last', 'channels_first' for (batch, channels, ...), which is transposed before
+            and after, or None for `config.image_data_format()`.
+
+    Returns:
+        A tensor (batch, ..., channels).
+
+    Raises:
+        ValueError: for factors that are not positive integers, or an unknown interpolation.
+
+    Example:
+        >>> x = np.array([0.0, 1.0, 2.0]).reshape(1, 3, 1)
+        >>> ops.enlarge(x, 2).numpy().ravel()
+        array([0., 0., 1., 1., 2., 2.])
+        >>> ops.enlarge(x, 2, "bilinear").numpy().ravel()
+        array([0.  , 0.25, 0.75, 1.25, 1.75, 2.  ])
     """
     x = as_tensor(inputs)
     rank = x.ndim - 2

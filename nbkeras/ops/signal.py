@@ -27,27 +27,88 @@ def _pair(name: str, x: Any, axes: int) -> list[Tensor]:
 
 @op
 def fft(x) -> tuple[Tensor, Tensor]:
-    """The Fourier transform along the last axis of a pair (real, imaginary)."""
+    """The Fourier transform along the last axis: y[k] = sum over j of x[j] * e^(-2 pi i j k / n).
+
+    Args:
+        x: A complex tensor as a pair (real, imaginary) of floats (..., n).
+
+    Returns:
+        A pair (real, imaginary) of float tensors (..., n).
+
+    Raises:
+        ValueError: if x is not a pair of one shape.
+
+    Example:
+        >>> real, imaginary = ops.fft(([1.0, 0.0, -1.0, 0.0], [0.0, 0.0, 0.0, 0.0]))  # a cosine, one turn in 4
+        >>> real.numpy().round(3)
+        array([0., 2., 0., 2.], dtype=float32)
+    """
     return apply(fourier.forward, fourier.forward_vjp, _pair("fft", x, 1), axes=1)
 
 
 @op
 def fft2(x) -> tuple[Tensor, Tensor]:
-    """The Fourier transform along the last two axes of a pair (real, imaginary)."""
+    """The Fourier transform along the last two axes.
+
+    Args:
+        x: A complex tensor as a pair (real, imaginary) of floats (..., m, n).
+
+    Returns:
+        A pair (real, imaginary) of float tensors (..., m, n).
+
+    Raises:
+        ValueError: if x is not a pair of one shape with two axes or more.
+
+    Example:
+        >>> real, imaginary = ops.fft2((np.ones((2, 2)), np.zeros((2, 2))))
+        >>> real.numpy()
+        array([[4., 0.],
+               [0., 0.]])
+    """
     return apply(fourier.forward, fourier.forward_vjp, _pair("fft2", x, 2), axes=2)
 
 
 @op
 def ifft2(x) -> tuple[Tensor, Tensor]:
-    """The inverse of `fft2`."""
+    """The inverse of `fft2`, along the last two axes.
+
+    Args:
+        x: A complex tensor as a pair (real, imaginary) of floats (..., m, n).
+
+    Returns:
+        A pair (real, imaginary) of float tensors (..., m, n).
+
+    Raises:
+        ValueError: if x is not a pair of one shape with two axes or more.
+
+    Example:
+        >>> x = (np.array([[1.0, 2.0], [3.0, 4.0]]), np.zeros((2, 2)))
+        >>> real, imaginary = ops.ifft2(ops.fft2(x))
+        >>> real.numpy().round(3)
+        array([[1., 2.],
+               [3., 4.]])
+    """
     return apply(fourier.back, fourier.back_vjp, _pair("ifft2", x, 2), axes=2)
 
 
 @op
 def rfft(x, fft_length: int | None = None) -> tuple[Tensor, Tensor]:
-    """The Fourier transform of real numbers along the last axis: its first fft_length // 2 + 1 numbers, (real, imaginary).
+    """The Fourier transform of real numbers along the last axis: its first half, as the other half mirrors it.
 
-    fft_length: the length to which x is cut or filled with zeros; by default x's own length.
+    Args:
+        x: Real numbers (..., n); integers become floatx.
+        fft_length: The length to which x is cut or filled with zeros; None for n.
+
+    Returns:
+        A pair (real, imaginary) of float tensors (..., fft_length // 2 + 1).
+
+    Raises:
+        ValueError: if there is no number, or for a length below 1.
+
+    Example:
+        >>> real, imaginary = ops.rfft([1.0, 0.0, -1.0, 0.0])
+        >>> real.numpy().round(3)
+        array([0., 2., 0.], dtype=float32)
     """
     x = as_float(x)
     if x.ndim == 0 or (fft_length is not None and fft_length < 1) or (x.shape[-1] == 0 and fft_length is None):
@@ -57,7 +118,23 @@ def rfft(x, fft_length: int | None = None) -> tuple[Tensor, Tensor]:
 
 @op
 def irfft(x, fft_length: int | None = None) -> Tensor:
-    """The fft_length real numbers whose `rfft` is the pair x; by default 2 (k - 1) numbers for a last axis of size k."""
+    """The inverse of `rfft`, along the last axis.
+
+    Args:
+        x: A complex tensor as a pair (real, imaginary) of floats (..., k).
+        fft_length: The number of real numbers to return; None for 2 (k - 1), which is right for an even
+            number.
+
+    Returns:
+        A float tensor (..., fft_length).
+
+    Raises:
+        ValueError: if x is not a pair of one shape, or for a length below 1.
+
+    Example:
+        >>> ops.irfft(ops.rfft([1.0, 2.0, 4.0]), fft_length=3).numpy().round(3)
+        array([1., 2., 4.], dtype=float32)
+    """
     real, imag = _pair("irfft", x, 1)
     n = 2 * (real.shape[-1] - 1) if fft_length is None else fft_length
     if n < 1:
@@ -92,10 +169,32 @@ def _window(name: str, window: Any, length: int, fft_length: int, dtype: np.dtyp
 def stft(
     x, sequence_length: int, sequence_stride: int, fft_length: int, window: Any = "hann", center: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """The `rfft` of windows of a signal: (..., n) -> a pair of (..., windows, fft_length // 2 + 1).
+    """The short-time Fourier transform: `rfft` of windows of a signal.
 
-    window: 'hann', 'hamming', sequence_length numbers or None. center: extend the signal by reflection, so that each window
-    is centred at its position.
+    Args:
+        x: Real numbers (..., n); integers become floatx.
+        sequence_length: The length of the window function, at most fft_length.
+        sequence_stride: The distance from one window to the next.
+        fft_length: The number of elements of a window; the window function is in its middle, with zeros
+            around.
+        window: The function that windows are multiplied by: 'hann', 'hamming', sequence_length numbers, or
+            None for 1 at all fft_length elements.
+        center: Whether the signal is extended by reflection, so that each window is centred at its position.
+
+    Returns:
+        A pair (real, imaginary) of float tensors (..., windows, fft_length // 2 + 1).
+
+    Raises:
+        ValueError: for lengths that do not fit, or an unknown window.
+
+    Example:
+        >>> signal = np.cos(2 * np.pi * np.arange(64) / 8)  # one turn in 8 steps: number 2 of 16
+        >>> real, imaginary = ops.stft(signal, sequence_length=16, sequence_stride=8, fft_length=16)
+        >>> real.shape
+        (9, 9)
+        >>> power = real**2 + imaginary**2
+        >>> ops.argmax(power, axis=-1).numpy()[1:-1]
+        array([2, 2, 2, 2, 2, 2, 2], dtype=int32)
     """
     x = as_float(x)
     shape = _window("stft", window, sequence_length, fft_length, x.dtype)
@@ -115,10 +214,31 @@ def istft(
     window: Any = "hann",
     center: bool = True,
 ) -> Tensor:
-    """The signal whose `stft` is nearest to the pair x: the windows are added up, weighted by the window function.
+    """The inverse of `stft`: the signal whose transform is nearest to a given one.
 
-    length: the length of the result. window None: the windows are added up without weights, as in Keras, which gives a
-    multiple of the signal where they overlap.
+    The windows are added up, weighted by the window function. With `window=None` they are added up without
+    weights, as in Keras: the result is a multiple of the signal where they overlap.
+
+    Args:
+        x: A complex tensor as a pair (real, imaginary) of floats (..., windows, fft_length // 2 + 1).
+        sequence_length: As in `stft`.
+        sequence_stride: As in `stft`.
+        fft_length: As in `stft`.
+        length: The length of the signal; None for all that the windows cover.
+        window: As in `stft`.
+        center: As in `stft`.
+
+    Returns:
+        A float tensor (..., length).
+
+    Raises:
+        ValueError: for lengths that do not fit, or an unknown window.
+
+    Example:
+        >>> signal = np.arange(8.0)
+        >>> transformed = ops.stft(signal, 4, 2, 4)
+        >>> ops.istft(transformed, 4, 2, 4, length=8).numpy().round(3)
+        array([0., 1., 2., 3., 4., 5., 6., 7.])
     """
     real, imag = _pair("istft", x, 2)
     if sequence_stride < 1:

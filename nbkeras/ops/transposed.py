@@ -18,12 +18,39 @@ def conv_transpose(
     data_format: str | None = None,
     dilation_rate=1,
 ) -> Tensor:
-    """y[n, i * stride + k * dilation - before, u] += the sum over c of x[n, i, c] * kernel[k, u, c], in each axis.
+    """Transposed convolution: each input, times the kernel, is added to a window of the output.
 
-    Shapes: (batch, ..., channels), kernel (size..., units, channels) -> (batch, ..., units), for sequences, images and
-    volumes. The new length of an axis is (length - 1) * stride + max(size, stride) with padding 'valid' and length * stride with
-    'same'. With output_padding it is (length - 1) * stride + size + output_padding for 'valid', and
-    (length - 1) * stride + size % 2 + output_padding for 'same'. 'channels_first' inputs are transposed before and after.
+        y[n, i * stride + k * dilation - before, u] += sum over c of x[n, i, c] * kernel[k, u, c]
+
+    The same holds for each axis between batch and channels. It is the gradient of `conv` with respect to its
+    inputs.
+
+    Args:
+        inputs: Floats (batch, ..., channels) with 3, 4 or 5 axes; integers become floatx.
+        kernel: Weights (size..., units, channels).
+        strides: The distance from one window to the next: an integer, or one for each axis between batch and
+            channels.
+        padding: 'valid' gives an axis the length (length - 1) * stride + max(size, stride), 'same' length *
+            stride.
+        output_padding: None, or an integer below the stride (or one for each axis), which sets the length
+            instead: (length - 1) * stride + size + output_padding for 'valid', (length - 1) * stride + size
+            % 2 + output_padding for 'same'.
+        data_format: 'channels_last', 'channels_first' for (batch, channels, ...), which is transposed before
+            and after, or None for `config.image_data_format()`.
+        dilation_rate: The distance between the elements of a window, as `strides`.
+
+    Returns:
+        A float tensor (batch, ..., units). Differentiable in inputs and kernel.
+
+    Raises:
+        ValueError: if the shapes do not fit.
+
+    Example:
+        >>> x, kernel = np.array([1.0, 2.0]).reshape(1, 2, 1), np.array([1.0, 1.0, 1.0]).reshape(3, 1, 1)
+        >>> ops.conv_transpose(x, kernel, strides=2).numpy().ravel()
+        array([1., 1., 3., 2., 2.])
+        >>> ops.conv_transpose(np.ones((8, 7, 7, 64)), np.ones((3, 3, 32, 64)), strides=2, padding="same").shape
+        (8, 14, 14, 32)
     """
     name = "conv_transpose"
     x, kernel = floats(inputs, kernel)

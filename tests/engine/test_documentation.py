@@ -9,6 +9,7 @@ import pytest
 
 from nbkeras import callbacks, layers, metrics, optimizers
 from nbkeras.engine import documentation, option
+from nbkeras.losses import Huber
 
 
 class Base:
@@ -61,6 +62,13 @@ def test_the_other_sections_stay_where_they_are():
     without = documentation.whole(Derived, "A class.\n\nReturns:\n    Nothing.")
     assert without.startswith("A class.\n\nArgs:\n    own (a positive integer):")
     assert without.endswith("\n\nReturns:\n    Nothing.\n")
+
+
+def test_a_class_that_is_made_of_a_function_says_what_the_function_says():
+    text = Huber.__doc__
+    assert "\n    delta (float; default 1.0): The error above which the loss grows linearly.\n" in text
+    assert re.search(r"\n\nCall arguments:\n    y_true: .*\n    y_pred: .*\n    sample_weight: ", text)
+    assert text.index("Args:") < text.index("Call arguments:") < text.index("Example:")
 
 
 @pytest.mark.parametrize("cls", [layers.Dense, layers.LSTM, layers.Conv2D, layers.Bidirectional])

@@ -529,3 +529,10 @@ def test_constants_may_have_any_name():
 def test_a_right_op_passes():
     check_op(function(), X)
     check_op(lambda x: ops.sin(function()(x)), X)
+
+
+def test_a_function_without_a_module_becomes_an_op():
+    names = {"op": op}
+    exec("@op\ndef double(x):\n    return x * 2", names)
+    assert names["double"].__module__ is None
+    np.testing.assert_array_equal(names["double"](as_tensor([1.0, 2.0])), [2.0, 4.0])
