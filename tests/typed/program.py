@@ -1,4 +1,4 @@
-"""A user's program as type checkers see it; `tox -e lint` runs mypy on it. Each `type: ignore` is a mistake that must be found."""
+"""A user's program for type checkers: `tox -e lint` runs mypy on it. Each `type: ignore` is a mistake that it must find."""
 
 import numpy as np
 
