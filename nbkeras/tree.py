@@ -45,7 +45,8 @@ def flatten_with_path(structure: Any) -> list[tuple[tuple, Any]]:
         structure: Lists, tuples, deques and dictionaries in each other, or a single leaf.
 
     Returns:
-        A list of (path, leaf) in the order of `flatten`; a path is a tuple of keys and positions, () for a single leaf.
+        A list of (path, leaf) in the order of `flatten`; a path is a tuple of keys and positions, () for a
+        single leaf.
 
     Example:
         >>> keras.tree.flatten_with_path({"a": [1, 2], "b": 3})
@@ -67,7 +68,8 @@ def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -
 
     Raises:
         TypeError: if func is not callable, or if no structure is given.
-        ValueError: if the structures differ; with none_is_leaf=False also if only some of them have None at a place.
+        ValueError: if the structures differ; with none_is_leaf=False also if only some of them have None at a
+            place.
 
     Example:
         >>> keras.tree.map_structure(lambda a, b: a + b, {"x": 1, "y": [2, 3]}, {"x": 10, "y": [20, 30]})
@@ -129,7 +131,8 @@ def map_shape_structure(func: Callable, structure: Any) -> Any:
 
     Args:
         func: A function of a shape.
-        structure: A shape, or a structure of shapes. A tuple or list that holds only integers and None is a shape.
+        structure: A shape, or a structure of shapes. A tuple or list that holds only integers and None is a
+            shape.
 
     Returns:
         The same structure, with the results in place of the shapes.
@@ -237,11 +240,11 @@ def traverse(func: Callable, structure: Any, top_down: bool = True) -> Any:
     """Replace parts of a structure, or the whole, by the results of a function.
 
     Args:
-        func: A function of a part, which may be a structure or a leaf. It returns the replacement, None to keep the part,
-            or `MAP_TO_NONE` to replace the part by None.
+        func: A function of a part, which may be a structure or a leaf. It returns the replacement, None to keep
+            the part, or `MAP_TO_NONE` to replace the part by None.
         structure: Any structure.
-        top_down: True: go from the whole to the leaves, and not into parts that were replaced. False: go from the leaves to
-            the whole, so that func gets structures whose parts are replaced already.
+        top_down: True: go from the whole to the leaves, and not into parts that were replaced. False: go from
+            the leaves to the whole, so that func gets structures whose parts are replaced already.
 
     Returns:
         A new structure, or the result of func for the whole.

@@ -70,7 +70,8 @@ def _reason(cuda: Any) -> str:
 def set_device(name: str) -> None:
     """Make arrays and run kernels on a device from now on, in all threads.
 
-    A model stays on the device on which it was made. The environment variable NBKERAS_DEVICE sets the first device.
+    A model stays on the device on which it was made. The environment variable NBKERAS_DEVICE sets the first
+    device.
 
     Args:
         name: 'cpu', 'cuda' (the first GPU) or 'cuda:<number>'; 'gpu' means 'cuda'.
@@ -131,7 +132,8 @@ def synchronize() -> None:
 def set_matmul(name: str) -> None:
     """Choose the kernels that multiply matrices on GPUs from now on; on the CPU nothing changes.
 
-    The environment variable NBKERAS_MATMUL sets the first choice. Models that have already run may keep the earlier one.
+    The environment variable NBKERAS_MATMUL sets the first choice. Models that have already run may keep the
+    earlier one.
 
     Args:
         name: 'own' for nbkeras's kernels, or 'cublas' for NVIDIA's (pip install nvmath-python[cu13]).

@@ -52,8 +52,8 @@ def standardize_dtype(dtype) -> str:
     """The name of a dtype.
 
     Args:
-        dtype: A name, a NumPy dtype, a Python type, an object with an attribute `name` such as a dtype of TensorFlow, or None.
-            None, float and 'float' are `floatx()`; int and 'int' are 'int32'.
+        dtype: A name, a NumPy dtype, a Python type, an object with an attribute `name` such as a dtype of
+            TensorFlow, or None. None, float and 'float' are `floatx()`; int and 'int' are 'int32'.
 
     Returns:
         A string such as 'float32', 'int64' or 'bool'.
@@ -113,7 +113,8 @@ def image_data_format() -> str:
     """The default place of the channels in images.
 
     Returns:
-        'channels_last', (batch, rows, columns, channels), or 'channels_first', (batch, channels, rows, columns).
+        'channels_last', (batch, rows, columns, channels), or 'channels_first', (batch, channels, rows,
+        columns).
 
     Example:
         >>> keras.config.image_data_format()

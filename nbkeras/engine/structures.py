@@ -34,7 +34,8 @@ def flatten(structure: Any) -> list:
         structure: Lists, tuples, deques and dictionaries in each other, or a single leaf. None is a leaf.
 
     Returns:
-        A list of the leaves. Those of a dictionary are in the order of its sorted keys, of an OrderedDict in its own order.
+        A list of the leaves. Those of a dictionary are in the order of its sorted keys, of an OrderedDict in
+        its own order.
 
     Example:
         >>> keras.tree.flatten({"b": 1, "a": [2, (3, None)]})
