@@ -23,6 +23,8 @@ class Sequential(Model):
     Args:
         layers: A list of layers; the first may be an `Input`, or have the argument input_shape. More can be
             added by `add`.
+        inputs: Must be None: the first layer decides.
+        outputs: Must be None: the last layer makes them.
 
     Raises:
         TypeError: for something that is not a layer.
