@@ -117,10 +117,37 @@ def timeseries_dataset_from_array(
     end_index: int | None = None,
     format: str = "tf",
 ) -> Selection:
-    """Batches of windows of a series: windows (batch, sequence_length, ...), or with targets (windows, targets[i]).
+    """Batches of windows of a series, with targets.
 
-    Window i begins at row i of data[start_index:end_index], for every sequence_stride-th i, and has every sampling_rate-th
-    row. format is ignored. ValueError for strides, rates and indices that do not fit the data.
+    Window i begins at row i of data[start_index:end_index], for every sequence_stride-th i.
+
+    Args:
+        data: An array (rows, ...), a row for each time.
+        targets: An array with the target of the window that begins at each row; None for windows only.
+        sequence_length: The number of rows of a window.
+        sequence_stride: The distance from the start of one window to the next.
+        sampling_rate: The distance between the rows of a window.
+        batch_size: The number of windows of a batch; None for single windows.
+        shuffle: Whether windows come in another order in each epoch.
+        seed: An integer for the same order in each run.
+        start_index: The first row in use; None for 0.
+        end_index: The row after the last one in use; None for all.
+        format: Accepted and ignored: batches are NumPy arrays.
+
+    Returns:
+        A data set of batches (windows, targets), or of windows (batch, sequence_length, ...).
+
+    Raises:
+        ValueError: for strides, rates and indices that do not fit the data.
+
+    Example:
+        >>> data = keras.utils.timeseries_dataset_from_array(np.arange(6), np.arange(6) + 3, sequence_length=3)
+        >>> windows, targets = data[0]
+        >>> windows, targets
+        (array([[0, 1, 2],
+               [1, 2, 3],
+               [2, 3, 4],
+               [3, 4, 5]]), array([3, 4, 5, 6]))
     """
     series = np.asarray(data)
     count = len(series)
@@ -159,11 +186,30 @@ def split_dataset(
     preferred_backend: str | None = None,
     batch_size: int | None = 32,
 ) -> tuple[Selection, Selection]:
-    """Split a data set (an array, a structure of arrays of one length, a PyDataset or another iterable) into two parts.
+    """Split a data set into two parts.
 
-    left_size, right_size: a fraction (float) or a number of samples (int); one may be left out. For arrays, each part returns
-    batches of batch_size (`part.batch(n)` for others); for other data sets, their items unchanged. ValueError for sizes that
-    do not fit. preferred_backend is ignored.
+    Args:
+        dataset: An array, a structure of arrays of one length, a PyDataset or another iterable.
+        left_size: The size of the first part: a fraction (float) or a number of samples (int); None for the
+            rest.
+        right_size: The size of the second part; None for the rest.
+        shuffle: Whether samples are shuffled before the split.
+        seed: An integer for the same order in each run.
+        preferred_backend: Accepted and ignored: batches are NumPy arrays.
+        batch_size: The number of samples of a batch, for arrays; `part.batch(n)` gives others. Items of other
+            data sets stay unchanged.
+
+    Returns:
+        (left, right), two data sets.
+
+    Raises:
+        TypeError: for a size that is not a number.
+        ValueError: for sizes that do not fit, and for arrays of different lengths.
+
+    Example:
+        >>> left, right = keras.utils.split_dataset(np.arange(5), left_size=0.6)
+        >>> left[0], right[0]
+        (array([0, 1, 2]), array([3, 4]))
     """
     if batches.is_stream(dataset):
         items = [dataset[i] for i in range(len(dataset))] if batches.is_sequence(dataset) else list(dataset)
