@@ -88,7 +88,22 @@ def _pair(op: Callable, returned: Any) -> tuple[Any, Any]:
 
 
 class Program:
-    """The launches of one step for one signature, recorded by running the step once inside `device.record(program)`."""
+    """The launches of one step for one signature, recorded by running the step once inside `device.record(program)`.
+
+    `check_op` uses it, and `fit`; see docs/tape.md.
+
+    Example:
+        >>> from nbkeras.kernels.runtime import device
+        >>> from nbkeras.testing import Program
+        >>> x, program = device.persistent(np.ones(2)), Program()
+        >>> with device.record(program):
+        ...     y = ops.add(keras.Tensor(x), 1.0)
+        >>> (result,) = program.seal([y.data])
+        >>> device.write(x, np.array([5.0, 6.0]))
+        >>> program.run()
+        >>> result.copy()
+        array([6., 7.])
+    """
 
     def __init__(self) -> None:
         self.steps: list[tuple[Callable, tuple]] = []

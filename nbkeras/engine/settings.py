@@ -260,7 +260,9 @@ def on_seed(listener: Callable[[int], None]) -> None:
 
 
 def set_seed(seed: int) -> None:
-    """Restart nbkeras's random numbers (initializers, dropout, shuffling); `set_random_seed` restarts NumPy's and Python's too.
+    """Restart nbkeras's random numbers (initializers, dropout, shuffling).
+
+    `set_random_seed` restarts NumPy's and Python's too.
 
     Args:
         seed: An integer of at least 0.
