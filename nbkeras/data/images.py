@@ -101,7 +101,19 @@ def array_to_img(x, data_format: str | None = None, scale: bool = True, dtype=No
 
 
 def stretch(image: np.ndarray) -> np.ndarray:
-    """The values, stretched so that the smallest becomes 0 and the largest 255."""
+    """Stretch values so that the smallest becomes 0 and the largest 255.
+
+    Args:
+        image: An array of floats.
+
+    Returns:
+        An array of its shape; zeros if all values are the same.
+
+    Example:
+        >>> from nbkeras.preprocessing.image import stretch
+        >>> stretch(np.array([1.0, 2.0, 6.0]))
+        array([  0.,  51., 255.])
+    """
     image = image - image.min()
     return image / image.max() * 255 if image.max() else image
 

@@ -17,10 +17,21 @@ Array = np.ndarray
 
 
 class Selection(PyDataset):
-    """Batches `make(rows)` of the rows in order, batch_size rows each (None: single samples, without a batch axis).
+    """A data set of batches of selected rows; `timeseries_dataset_from_array`, `split_dataset` and others return it.
 
-    make: returns x or (x, y) for an array of row numbers, a sample for a single number. shuffle: use another order in each
-    epoch, by the seed. `take`, `skip` and `map` work on batches as in tf.data; `cache` and `prefetch` return the data set itself.
+    `take`, `skip` and `map` work on batches as in tf.data.
+
+    Args:
+        make: A function that returns x or (x, y) for an array of row numbers, and a sample for a single number.
+        rows: The numbers of the rows, in order.
+        batch_size: The number of rows of a batch; None for single samples, without a batch axis.
+        shuffle: Whether rows come in another order in each epoch.
+        seed: The seed of these orders; None for the next one of nbkeras's.
+
+    Example:
+        >>> left, right = keras.utils.split_dataset(np.arange(6), left_size=4)
+        >>> [batch.tolist() for batch in left.batch(2)]
+        [[0, 1], [2, 3]]
     """
 
     class_names: list[str] | None = None
@@ -54,21 +65,44 @@ class Selection(PyDataset):
         self.on_epoch_end()
 
     def batch(self, batch_size: int) -> Selection:
-        """The same samples in batches of another size."""
+        """The same samples in batches of another size.
+
+        Args:
+            batch_size: The number of samples of a batch.
+        """
         other = self._like(self._make, self.rows, batch_size)
         other.class_names, other.file_paths = self.class_names, self.file_paths
         return other
 
     def take(self, count: int) -> Selection:
-        """The first `count` batches; all of them for -1."""
+        """The first batches.
+
+        Args:
+            count: Their number; -1 for all.
+        """
         return self._like(self._make, self.rows[: self._end(count)], self.batch_size)
 
     def skip(self, count: int) -> Selection:
-        """The batches after the first `count`; none for -1."""
+        """The batches after the first ones.
+
+        Args:
+            count: The number of batches to leave out; -1 for all.
+        """
         return self._like(self._make, self.rows[self._end(count) :], self.batch_size)
 
     def map(self, function: Callable, num_parallel_calls=None, deterministic=None) -> Selection:
-        """Apply function(x) or function(x, y) to batches, or to samples without a batch axis; other arguments are ignored."""
+        """Apply a function to each batch, or to each sample without a batch axis.
+
+        Args:
+            function: A function of x, or of x and y.
+            num_parallel_calls: Accepted and ignored.
+            deterministic: Accepted and ignored.
+
+        Example:
+            >>> left, right = keras.utils.split_dataset(np.arange(6), left_size=4)
+            >>> left.map(lambda x: 10 * x)[0]
+            array([ 0, 10, 20, 30])
+        """
 
         def make(rows: Array) -> Any:
             if self.batch_size is None and np.ndim(rows):
@@ -89,7 +123,11 @@ class Selection(PyDataset):
         return self
 
     def prefetch(self, buffer_size: int) -> Selection:
-        """Return the data set unchanged: a batch is made when it is read."""
+        """Return the data set unchanged: a batch is made when it is read.
+
+        Args:
+            buffer_size: Accepted and ignored.
+        """
         return self
 
     def _end(self, count: int) -> int:
@@ -100,6 +138,7 @@ class Selection(PyDataset):
         return Selection(make, rows, batch_size, self.shuffle, self._random.randint(2**31) if self.shuffle else 0)
 
     def on_epoch_end(self) -> None:
+        """Choose another order, with shuffle."""
         if self.shuffle:
             self.rows = self._random.permutation(self.rows)
 
