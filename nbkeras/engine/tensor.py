@@ -331,7 +331,7 @@ def assign_all(pairs: Iterable[tuple[Variable, Any]]) -> None:
 _OF_THE_CPU = (np.ndarray, np.generic, int, float, list)
 
 
-def as_tensor(value, dtype=None) -> Tensor:
+def as_tensor(value: Any, dtype: Any = None) -> Tensor:
     """A tensor of anything array-like.
 
     Args:

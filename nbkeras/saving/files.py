@@ -23,7 +23,7 @@ def save_model(
     overwrite: bool = True,
     include_optimizer: bool = True,
     save_format: str | None = None,
-    zipped=True,
+    zipped: bool = True,
 ) -> None:
     """Write a model's architecture, weights, states, compile arguments and optimizer state to a file.
 

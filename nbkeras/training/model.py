@@ -10,7 +10,7 @@ import collections
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -219,12 +219,12 @@ class Model(Layer):
 
     def summary(
         self,
-        line_length=None,
-        positions=None,
-        print_fn=None,
-        expand_nested=False,
-        show_trainable=False,
-        layer_range=None,
+        line_length: int | None = None,
+        positions: Sequence[float] | None = None,
+        print_fn: Callable[[str], Any] | None = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range: Sequence[str] | None = None,
     ) -> None:
         """Print a table of layers, output shapes and numbers of parameters.
 
@@ -285,7 +285,7 @@ class Model(Layer):
         Args:
             value: A tensor, or a symbolic tensor.
             name: The name in logs; in `call` it is needed.
-            aggregation: 'mean', the mean over batches.
+            aggregation: Accepted and ignored: the mean over batches is reported.
 
         Example:
             >>> x = layers.Input((3,))
@@ -319,7 +319,14 @@ class Model(Layer):
         return saving.from_bytes, (saving.to_bytes(self),)
 
     @on_own_device
-    def save(self, filepath, overwrite=True, include_optimizer=True, save_format=None, zipped=True) -> None:
+    def save(
+        self,
+        filepath: Any,
+        overwrite: bool = True,
+        include_optimizer: bool = True,
+        save_format: str | None = None,
+        zipped: bool = True,
+    ) -> None:
         """Write the whole model to a file; `load_model` reads it, and training goes on exactly where it stopped.
 
         It holds the architecture, weights, states, the arguments of `compile` and the optimizer's state. Needs
@@ -347,7 +354,7 @@ class Model(Layer):
         saving.save_model(self, filepath, overwrite, include_optimizer, save_format, zipped)
 
     @on_own_device
-    def save_weights(self, filepath, overwrite=True, save_format=None) -> None:
+    def save_weights(self, filepath: Any, overwrite: bool = True, save_format: str | None = None) -> None:
         """Write the weights to a file.
 
         Args:
@@ -368,7 +375,7 @@ class Model(Layer):
         saving.save_weights(self, filepath, overwrite, save_format)
 
     @on_own_device
-    def load_weights(self, filepath, by_name=False, skip_mismatch=False) -> None:
+    def load_weights(self, filepath: Any, by_name: bool = False, skip_mismatch: bool = False) -> None:
         """Read weights from a file of weights or of a whole model, written by nbkeras or Keras.
 
         Shapes must agree. All weights are checked before any is written. If a file of Keras 3 holds an
@@ -387,7 +394,9 @@ class Model(Layer):
         """
         saving.load_weights(self, filepath, by_name, skip_mismatch)
 
-    def export(self, filepath, format="onnx", verbose=None, input_signature=None) -> None:
+    def export(
+        self, filepath: Any, format: str = "onnx", verbose: bool | None = None, input_signature: Any = None
+    ) -> None:
         """Write the model's inference with its weights to an ONNX file; see `nbkeras.export.export_onnx`.
 
         Args:
@@ -910,23 +919,23 @@ class Model(Layer):
     @on_own_device
     def fit(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        validation_split=0.0,
-        validation_data=None,
-        shuffle=True,
-        class_weight=None,
-        sample_weight=None,
-        initial_epoch=0,
-        steps_per_epoch=None,
-        validation_steps=None,
-        validation_batch_size=None,
-        validation_freq=1,
-    ):
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool | str = True,
+        class_weight: Any = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: Any = 1,
+    ) -> Any:
         """Train for a number of passes over the data.
 
         Args:
@@ -984,8 +993,13 @@ class Model(Layer):
             validation_batch_size=validation_batch_size,
         )
         _check_validation(validation_split, validation_freq)
-        training = {"batch_size": batch_size, "steps": steps_per_epoch, "shuffle": shuffle, "training": True}
-        validating = {"batch_size": validation_batch_size or batch_size, "steps": validation_steps}
+        training: dict[str, Any] = {
+            "batch_size": batch_size,
+            "steps": steps_per_epoch,
+            "shuffle": shuffle,
+            "training": True,
+        }
+        validating: dict[str, Any] = {"batch_size": validation_batch_size or batch_size, "steps": validation_steps}
         validation_feed = None
         if validation_split and validation_data is None:
             if batches.is_stream(x):
@@ -1019,15 +1033,15 @@ class Model(Layer):
     @on_own_device
     def evaluate(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        verbose="auto",
-        sample_weight=None,
-        steps=None,
-        callbacks=None,
-        return_dict=False,
-    ):
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
         """Measure the loss and the metrics over data, in inference mode.
 
         Args:
@@ -1058,7 +1072,14 @@ class Model(Layer):
         callbacks = self._callback_list(callbacks, verbose, 1, feed.source.steps, history=False)
         return _returned(self._test_loop(feed, callbacks).test(), return_dict)
 
-    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Any:
         """The model's outputs in inference mode, computed batch by batch; several threads may call it at once.
 
         Args:
@@ -1127,7 +1148,15 @@ class Model(Layer):
             checked = inputs if inputs is not None and inputs.tables else None
             self._known_inputs[x.shape, x.dtype, one_batch] = _Known(self._step_for("predict"), layout, checked)
 
-    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False, reset_metrics=True):
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        return_dict: bool = False,
+        reset_metrics: bool = True,
+    ) -> Any:
         """Learn from one batch.
 
         Args:
@@ -1149,7 +1178,9 @@ class Model(Layer):
         """
         return self._on_batch("train", x, y, sample_weight, class_weight, return_dict, reset_metrics)
 
-    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False, reset_metrics=True):
+    def test_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False, reset_metrics: bool = True
+    ) -> Any:
         """Measure the loss and the metrics of one batch.
 
         Args:
@@ -1164,7 +1195,7 @@ class Model(Layer):
         """
         return self._on_batch("test", x, y, sample_weight, None, return_dict, reset_metrics)
 
-    def predict_on_batch(self, x):
+    def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, in inference mode.
 
         Args:
