@@ -49,7 +49,11 @@ class Checks:
         self._op = ""
 
     def array(self, value: Array) -> Array:
-        """A copy of an array between margins."""
+        """A copy of an array between margins, which are checked after each kernel.
+
+        Args:
+            value: The array.
+        """
         copy = self.allocated(value)
         copy[...] = value
         return copy

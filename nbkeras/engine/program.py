@@ -151,13 +151,23 @@ class Program:
         raise _made_outside(f"the kernel {named(function)} was given", array)
 
     def knows(self, array: Array) -> bool:
-        """Whether an array was allocated in the step, or is a persistent array, which programs may read."""
+        """Whether an array was allocated in the step, or is a persistent array, which programs may read.
+
+        Args:
+            array: The array.
+        """
         owner: Any = device.root(array)
         known = self._alive.get(id(owner))
         return (known is not None and known[0]() is owner) or device.is_persistent(owner) or array.size == 0
 
     def before_replays(self, function: Callable[[], None]) -> None:
-        """Call a function before each replay. A function registered twice needs values from within the step: no replay then."""
+        """Call a function before each replay.
+
+        One that is registered twice needs values from within the step: no replay then.
+
+        Args:
+            function: A function without arguments.
+        """
         if function in self._before:
             self.value_read()
         self._before.append(function)
@@ -165,7 +175,14 @@ class Program:
     # Sealing and replaying
 
     def seal(self, outputs: list[Array]) -> list[Array]:
-        """Plan the memory, with `outputs` readable after each run; returns their arrays in the arena."""
+        """Plan the memory, at the end of recording.
+
+        Args:
+            outputs: The arrays that can be read after each run.
+
+        Returns:
+            The arrays in which they are then.
+        """
         kept = [self._describe(Program.seal, array) for array in outputs]
         self._recorded = _fused(self._recorded, kept)
         offsets, size = _plan(self._sizes, self._recorded, [view for view in kept if isinstance(view, _View)])

@@ -610,7 +610,7 @@ class Model(Layer):
             **kwargs: Nothing; any other argument is an error.
 
         Raises:
-            TypeError: for an unknown argument, and for metrics that are not a list or a dict.
+            TypeError: for an unknown argument, and for metrics that are a string.
             ValueError: for an unknown name of an optimizer, loss, metric or output.
 
         Example:
