@@ -20,13 +20,13 @@ _IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 
 
 def image_dataset_from_directory(
-    directory,
-    labels="inferred",
+    directory: str | os.PathLike[str],
+    labels: Any = "inferred",
     label_mode: str | None = "int",
     class_names: Sequence[str] | None = None,
     color_mode: str = "rgb",
     batch_size: int | None = 32,
-    image_size=(256, 256),
+    image_size: int | Sequence[int] = (256, 256),
     shuffle: bool = True,
     seed: int | None = None,
     validation_split: float | None = None,
@@ -102,8 +102,8 @@ def image_dataset_from_directory(
 
 
 def text_dataset_from_directory(
-    directory,
-    labels="inferred",
+    directory: str | os.PathLike[str],
+    labels: Any = "inferred",
     label_mode: str | None = "int",
     class_names: Sequence[str] | None = None,
     batch_size: int | None = 32,
@@ -161,8 +161,8 @@ def text_dataset_from_directory(
 
 
 def audio_dataset_from_directory(
-    directory,
-    labels="inferred",
+    directory: str | os.PathLike[str],
+    labels: Any = "inferred",
     label_mode: str | None = "int",
     class_names: Sequence[str] | None = None,
     batch_size: int | None = 32,

@@ -218,8 +218,8 @@ def timeseries_dataset_from_array(
 
 def split_dataset(
     dataset,
-    left_size=None,
-    right_size=None,
+    left_size: float | int | None = None,
+    right_size: float | int | None = None,
     shuffle: bool = False,
     seed: int | None = None,
     preferred_backend: str | None = None,

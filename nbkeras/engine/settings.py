@@ -4,6 +4,7 @@ import operator
 import random
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def set_floatx(value: str) -> None:
     _floatx = np.dtype(value)
 
 
-def standardize_dtype(dtype) -> str:
+def standardize_dtype(dtype: Any) -> str:
     """The name of a dtype.
 
     Args:

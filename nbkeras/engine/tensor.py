@@ -250,7 +250,7 @@ class Variable(Tensor):
         """The variable itself; in Keras its tensor."""
         return self
 
-    def assign(self, value) -> Variable:
+    def assign(self, value: Any) -> Variable:
         """Write a value in place.
 
         Args:
@@ -275,7 +275,7 @@ class Variable(Tensor):
             device.launch(device.copy, device.to_this_device(adopt(source.data)), self.data)
         return self
 
-    def assign_add(self, value) -> Variable:
+    def assign_add(self, value: Any) -> Variable:
         """Add a value in place.
 
         Args:
@@ -286,7 +286,7 @@ class Variable(Tensor):
         """
         return self._changed(np.add, value)
 
-    def assign_sub(self, value) -> Variable:
+    def assign_sub(self, value: Any) -> Variable:
         """Subtract a value in place.
 
         Args:
@@ -618,7 +618,7 @@ class GradientTape:
             if each.record is None:
                 each.record = tape.leaf("watched tensor")
 
-    def gradient(self, target, sources, output_gradients=None):
+    def gradient(self, target: Any, sources: Any, output_gradients: Any = None) -> Any:
         """The gradient of the sum of targets with respect to sources.
 
         Args:

@@ -52,7 +52,7 @@ class Sequential(Model):
     def _sublayers(self) -> list:
         return list(dict.fromkeys([*self._chain, *Layer._sublayers(self)]))
 
-    def add(self, layer) -> None:
+    def add(self, layer: Any) -> None:
         """Append a layer.
 
         Args:
