@@ -55,7 +55,15 @@ __version__ = "0.1.0"
 
 
 def version() -> str:
-    """nbkeras's version."""
+    """The version of nbkeras.
+
+    Returns:
+        A string, the same as `nbkeras.__version__`.
+
+    Example:
+        >>> keras.version() == keras.__version__
+        True
+    """
     return __version__
 
 

@@ -51,11 +51,25 @@ def check_op(
     4. Each kernel writes inside its arrays and does not change its op's inputs, and all elements of outputs and gradients
        are computed. Kernels that are not nbkeras's run once with a check of each index. Not checked on a GPU.
     5. Recorded with its gradient as a Program and replayed over inputs changed in place, the function gives the same bits as
-       a new call: for shuffled inputs, with floats times 0.9, with the other sign, all 0, and with NaN among them.
+       a new call: for shuffled inputs, with floats times 0.9, with the other sign, all 0, and with NaN among
+       them.
     6. In float32, outputs and gradients equal those of float64 to `single_tolerance` of the largest element, and have the
-       dtype float32. None skips this check.
+       dtype float32.
 
-    arrays: float arrays away from points without a derivative, and integer or boolean arrays.
+    Args:
+        function: The function to check.
+        *arrays: Its inputs: float arrays away from points without a derivative, and integer or boolean arrays.
+        wrt: The numbers of the inputs to differentiate; None for all float ones, [] for none.
+        tolerance: The relative error of gradients that is allowed in float64.
+        single_tolerance: The error that is allowed in float32; None skips check 6.
+        seed: The seed of the random directions and weights.
+
+    Raises:
+        AssertionError: for the first fault.
+
+    Example:
+        >>> from nbkeras.testing import check_op
+        >>> check_op(lambda x, y: ops.log(x) * y, np.array([0.5, 2.0]), np.array([[1.0], [3.0]]))
     """
     rng = np.random.default_rng(seed)
     inputs = [_converted(array, np.float64) for array in arrays]
@@ -249,14 +263,26 @@ def check_layer(
 ) -> None:
     """Check that a layer fulfils the requirements of every layer; an AssertionError names the fault.
 
-    make: returns a new layer, the same each time except for its weights' values. inputs: example arrays (batch first); several
-    arrays are passed as a list, or one by one if the layer's build takes several shapes. custom_objects: your classes by name,
-    for from_config.
-
     1. The symbolic output's shape and dtype are those of the real output and of compute_output_shape.
     2. A layer made from get_config, with the same weights, gives the same output; its weights have the same shapes.
     3. In a model, recorded steps give the same results as eager ones, for changing inputs and a smaller batch.
-    4. Gradients with respect to float inputs and weights equal finite differences in float64 (unless gradients=False).
+    4. Gradients with respect to float inputs and weights equal finite differences in float64.
+
+    Args:
+        make: A function that returns a new layer, the same each time except for its weights' values.
+        *inputs: Example arrays, batch first. Several arrays are passed as a list, or one by one if the layer's
+            build takes several shapes.
+        training: The value of `training` in the checks.
+        gradients: Whether check 4 is done.
+        tolerance: The relative error of gradients that is allowed.
+        custom_objects: Your classes by name, for from_config.
+
+    Raises:
+        AssertionError: for the first fault.
+
+    Example:
+        >>> from nbkeras.testing import check_layer
+        >>> check_layer(lambda: layers.Dense(2, activation="tanh"), np.ones((2, 3)))
     """
     arrays = [np.asarray(a, "float32" if np.asarray(a).dtype.kind == "f" else None) for a in inputs]
     with training_phase(training):
@@ -273,7 +299,21 @@ def check_layer(
 
 
 def arguments(layer: Any, values: list) -> list:
-    """The arguments for a call of a layer on some inputs."""
+    """The arguments for a call of a layer on some inputs.
+
+    Args:
+        layer: The layer.
+        values: A list of inputs.
+
+    Returns:
+        A list: the inputs if there is one or the layer's build takes several shapes, else one argument, the
+        list of inputs.
+
+    Example:
+        >>> from nbkeras.testing import arguments
+        >>> arguments(layers.Add(), ["a", "b"]), arguments(layers.Dense(2), ["a"])
+        ([['a', 'b']], ['a'])
+    """
     return values if layer._build_takes or len(values) == 1 else [values]
 
 

@@ -15,7 +15,14 @@ from nbkeras.engine.structures import parts as _parts
 
 
 class MAP_TO_NONE:
-    """The result of a function of `traverse` that means None; the result None means: go on into the structure."""
+    """The result of a function of `traverse` that puts None in place of a part.
+
+    The result None itself means: keep this part and go on into it.
+
+    Example:
+        >>> keras.tree.traverse(lambda part: keras.tree.MAP_TO_NONE if part == 2 else None, [1, [2, 3]])
+        [1, [None, 3]]
+    """
 
 
 def _with_paths(structure: Any, path: tuple) -> Iterator[tuple[tuple, Any]]:
@@ -32,14 +39,41 @@ def _same_keys(a: Any, b: Any) -> bool:
 
 
 def flatten_with_path(structure: Any) -> list[tuple[tuple, Any]]:
-    """The leaves with their paths: tuples of keys and positions."""
+    """The leaves of a structure with their paths.
+
+    Args:
+        structure: Lists, tuples, deques and dictionaries in each other, or a single leaf.
+
+    Returns:
+        A list of (path, leaf) in the order of `flatten`; a path is a tuple of keys and positions, () for a
+        single leaf.
+
+    Example:
+        >>> keras.tree.flatten_with_path({"a": [1, 2], "b": 3})
+        [(('a', 0), 1), (('a', 1), 2), (('b',), 3)]
+    """
     return list(_with_paths(structure, ()))
 
 
 def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -> Any:
-    """Apply func to the leaves of structures of the same form; the result has the structure of the first.
+    """Apply a function to the leaves of structures of the same form.
 
-    none_is_leaf: whether func is applied to None too; otherwise None stays if all structures have it.
+    Args:
+        func: A function of one leaf of each structure.
+        *structures: One or more structures with the same keys and lengths.
+        none_is_leaf: Whether func is applied to None too; otherwise None stays None.
+
+    Returns:
+        The structure of the first one, with the results as its leaves.
+
+    Raises:
+        TypeError: if func is not callable, or if no structure is given.
+        ValueError: if the structures differ; with none_is_leaf=False also if only some of them have None at a
+            place.
+
+    Example:
+        >>> keras.tree.map_structure(lambda a, b: a + b, {"x": 1, "y": [2, 3]}, {"x": 10, "y": [20, 30]})
+        {'x': 11, 'y': [22, 33]}
     """
     if not callable(func) or not structures:
         raise TypeError(
@@ -59,7 +93,23 @@ def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -
 
 
 def map_structure_up_to(shallow_structure: Any, func: Callable, *structures: Any) -> Any:
-    """Apply func to the parts of structures at the leaves of a shallower structure."""
+    """Apply a function to the parts of structures that are at the leaves of a shallower structure.
+
+    Args:
+        shallow_structure: The structure whose form decides how deep to go.
+        func: A function of one part of each structure; a part may be a structure itself.
+        *structures: One or more structures that have the form of shallow_structure in their upper levels.
+
+    Returns:
+        The form of shallow_structure, with the results as its leaves.
+
+    Raises:
+        ValueError: if no structure is given, or if one does not have the form of shallow_structure.
+
+    Example:
+        >>> keras.tree.map_structure_up_to({"a": 0, "b": 0}, len, {"a": [1, 2], "b": [3, 4, 5]})
+        {'a': 2, 'b': 3}
+    """
     if not structures:
         raise ValueError("map_structure_up_to: expected at least one structure")
     rows = zip(*(_up_to(shallow_structure, structure, ()) for structure in structures), strict=True)
@@ -77,12 +127,40 @@ def _up_to(shallow: Any, structure: Any, path: tuple) -> Iterator:
 
 
 def map_shape_structure(func: Callable, structure: Any) -> Any:
-    """Apply func to each leaf; shapes, which are tuples and lists of integers and None, are leaves too."""
+    """Apply a function to each shape in a structure.
+
+    Args:
+        func: A function of a shape.
+        structure: A shape, or a structure of shapes. A tuple or list that holds only integers and None is a
+            shape.
+
+    Returns:
+        The same structure, with the results in place of the shapes.
+
+    Example:
+        >>> keras.tree.map_shape_structure(lambda shape: shape[1:], {"image": (None, 28, 28), "label": (None,)})
+        {'image': (28, 28), 'label': ()}
+    """
     return nest.map_shapes(func, structure)
 
 
 def pack_sequence_as(structure: Any, flat_sequence: Any) -> Any:
-    """Replace the leaves of a structure, in `flatten`'s order."""
+    """Put values into a structure in place of its leaves.
+
+    Args:
+        structure: The structure to follow; its own leaves are not used.
+        flat_sequence: As many values as the structure has leaves, in the order of `flatten`.
+
+    Returns:
+        A new structure of the same form.
+
+    Raises:
+        ValueError: if there are more or fewer values than leaves.
+
+    Example:
+        >>> keras.tree.pack_sequence_as({"b": 0, "a": [0, 0]}, [1, 2, 3])
+        {'b': 3, 'a': [1, 2]}
+    """
     leaves, count = list(flat_sequence), len(nest.flatten(structure))
     if len(leaves) != count:
         raise ValueError(f"pack_sequence_as: the structure has {count} leaves, received {len(leaves)}")
@@ -90,9 +168,22 @@ def pack_sequence_as(structure: Any, flat_sequence: Any) -> Any:
 
 
 def assert_same_structure(a: Any, b: Any, check_types: bool | None = None) -> None:
-    """Raise ValueError unless both have the same form: lists, tuples, deques and dictionaries with the same lengths and keys.
+    """Check that two structures have the same form: the same types, lengths and keys; leaves may differ.
 
-    check_types is ignored, as in Keras: lists and tuples always differ, kinds of dictionaries do not.
+    Args:
+        a: The first structure.
+        b: The second structure.
+        check_types: Ignored, as in Keras: lists and tuples always differ, kinds of dictionaries never do.
+
+    Raises:
+        ValueError: if the structures differ; the message names the first place.
+
+    Example:
+        >>> keras.tree.assert_same_structure([1, (2, 3)], ["x", ("y", "z")])
+        >>> keras.tree.assert_same_structure([1, 2], (1, 2))
+        Traceback (most recent call last):
+            ...
+        ValueError: the structures differ: [1, 2] and (1, 2)
     """
     _assert_same(a, b, ())
 
@@ -108,22 +199,59 @@ def _assert_same(a: Any, b: Any, path: tuple) -> None:
 
 
 def assert_same_paths(a: Any, b: Any) -> None:
-    """Raise ValueError unless both have leaves at the same paths."""
+    """Check that two structures have leaves at the same paths; a list and a tuple of one length have.
+
+    Args:
+        a: The first structure.
+        b: The second structure.
+
+    Raises:
+        ValueError: if only one structure has a leaf at some path.
+
+    Example:
+        >>> keras.tree.assert_same_paths([1, 2], ("x", "y"))
+        >>> keras.tree.assert_same_paths([1, 2], [1])
+        Traceback (most recent call last):
+            ...
+        ValueError: only one structure has leaves at [(1,)]
+    """
     first, second = ({path for path, _ in flatten_with_path(structure)} for structure in (a, b))
     if first != second:
         raise ValueError(f"only one structure has leaves at {sorted(first ^ second, key=str)}")
 
 
 def lists_to_tuples(structure: Any) -> Any:
-    """Replace the lists in a structure by tuples."""
+    """Replace each list in a structure by a tuple.
+
+    Args:
+        structure: Any structure.
+
+    Returns:
+        A new structure without lists.
+
+    Example:
+        >>> keras.tree.lists_to_tuples([1, {"a": [2, 3]}])
+        (1, {'a': (2, 3)})
+    """
     return traverse(lambda part: tuple(part) if isinstance(part, list) else None, structure, top_down=False)
 
 
 def traverse(func: Callable, structure: Any, top_down: bool = True) -> Any:
-    """Replace parts of a structure, including the structure itself, by func(part); a part stays if func returns None.
+    """Replace parts of a structure, or the whole, by the results of a function.
 
-    top_down: go from the whole to the leaves, and not into replaced parts; otherwise from the leaves to the whole. func returns
-    MAP_TO_NONE to replace a part by None.
+    Args:
+        func: A function of a part, which may be a structure or a leaf. It returns the replacement, None to keep
+            the part, or `MAP_TO_NONE` to replace the part by None.
+        structure: Any structure.
+        top_down: True: go from the whole to the leaves, and not into parts that were replaced. False: go from
+            the leaves to the whole, so that func gets structures whose parts are replaced already.
+
+    Returns:
+        A new structure, or the result of func for the whole.
+
+    Example:
+        >>> keras.tree.traverse(lambda part: sum(part) if isinstance(part, tuple) else None, [(1, 2), [(3, 4), 5]])
+        [3, [7, 5]]
     """
     found = func(structure) if top_down else None
     if found is None and is_nested(structure):

@@ -95,7 +95,7 @@ def test_examples_run(letter, tmp_path, monkeypatch):
                 each: importlib.import_module(f"nbkeras.{each}") for each in ("layers", "ops", "losses", "metrics")
             }
             test = doctest.DocTestParser().get_doctest(
-                inspect.getdoc(value), {"np": numpy, "keras": nbkeras, **names}, name, None, None
+                inspect.getdoc(value), {"__name__": "example", "np": numpy, "keras": nbkeras, **names}, name, None, None
             )
             runner.run(test, out=said.append)
     assert not runner.failures, "".join(said)

@@ -26,7 +26,18 @@ _FILLED = 0xFF  # each byte of margins and of new arrays: as floats NaN, with a 
 
 
 class Checks:
-    """Checks the launches in `with device.record(checks), device.run_by(checks):`; AssertionErrors name kernels."""
+    """Checks of the launches in `with device.record(checks), device.run_by(checks):`.
+
+    An AssertionError names the kernel. `check_op` uses it; see docs/custom-ops.md.
+
+    Example:
+        >>> from nbkeras.kernels.runtime import device
+        >>> from nbkeras.testing import Checks
+        >>> checks = Checks()
+        >>> x = keras.Tensor(checks.array(np.ones(3, "float32")))
+        >>> with device.record(checks), device.run_by(checks):
+        ...     y = ops.exp(x)
+    """
 
     def __init__(self) -> None:
         self.reason: str | None = None
@@ -38,7 +49,11 @@ class Checks:
         self._op = ""
 
     def array(self, value: Array) -> Array:
-        """A copy of an array between margins."""
+        """A copy of an array between margins, which are checked after each kernel.
+
+        Args:
+            value: The array.
+        """
         copy = self.allocated(value)
         copy[...] = value
         return copy

@@ -333,7 +333,19 @@ def readable(array: Array) -> Array:
 
 
 class ValueReadError(RuntimeError):
-    """A value was read where there is only a shape, or where a replay would not read it again."""
+    """A value was read where there is only a shape, or where a replay would not read it again.
+
+    Example:
+        >>> from nbkeras.testing import ValueReadError
+        >>> class Scaled(layers.Layer):
+        ...     def call(self, x):
+        ...         return x / float(ops.max(x))
+        >>> try:
+        ...     Scaled()(layers.Input((3,)))
+        ... except ValueReadError:
+        ...     print("use x / ops.max(x)")
+        use x / ops.max(x)
+    """
 
 
 def _is_unread() -> bool:
@@ -509,7 +521,18 @@ class Profile:
 
 
 def profile() -> contextlib.AbstractContextManager[Profile]:
-    """Count and time this thread's launches, replayed ones too: `with profile() as p: ...; print(p)`."""
+    """Count and time the kernels that this thread launches in a `with` block, also those of replayed steps.
+
+    Returns:
+        A context manager that gives a Profile: `calls` and `seconds` are dicts by kernel, and `print` shows a
+        table.
+
+    Example:
+        >>> with keras.profile() as p:
+        ...     y = ops.exp(np.ones(4, "float32"))
+        >>> sum(p.calls.values()), set(p.calls) == set(p.seconds)
+        (1, True)
+    """
     return run_by(Profile())
 
 

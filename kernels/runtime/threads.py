@@ -298,7 +298,20 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 def set_threads(count: int) -> None:
-    """Use `count` threads for each kernel, at most NUMBA_NUM_THREADS (by default the number of processors)."""
+    """Set the number of threads that compute each kernel.
+
+    Args:
+        count: From 1 to NUMBA_NUM_THREADS, which is the number of processors by default.
+
+    Raises:
+        ValueError: for another number.
+
+    Example:
+        >>> keras.set_threads(0)
+        Traceback (most recent call last):
+            ...
+        ValueError: the number of threads must be 1 to ... (NUMBA_NUM_THREADS), received 0
+    """
     pool = _Pool.get()
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= pool.most:
         raise ValueError(f"the number of threads must be 1 to {pool.most} (NUMBA_NUM_THREADS), received {count!r}")

@@ -36,7 +36,16 @@ def cast_to_floatx(x) -> np.ndarray | Tensor:
 
 
 def clear_session(free_memory: bool = True) -> None:
-    """Restart the numbers in layer names; free_memory: also collect garbage."""
+    """Restart the numbers in layer names, so that the next Dense is called 'dense' again.
+
+    Args:
+        free_memory: Whether to collect garbage too.
+
+    Example:
+        >>> keras.utils.clear_session()
+        >>> layers.Dense(1).name, layers.Dense(1).name
+        ('dense', 'dense_1')
+    """
     naming.clear_names()
     reset_uids()
     if free_memory:
@@ -92,7 +101,18 @@ def placeholder(shape=None, ndim: int | None = None, dtype=None, sparse: bool = 
 
 
 def is_keras_tensor(x) -> bool:
-    """Whether x is a symbolic tensor: made by Input(), or by calling a layer on symbolic tensors."""
+    """Whether something is a symbolic tensor: made by Input(), or by calling a layer on symbolic tensors.
+
+    Args:
+        x: Any object.
+
+    Returns:
+        A bool.
+
+    Example:
+        >>> keras.utils.is_keras_tensor(layers.Input((3,))), keras.utils.is_keras_tensor(np.ones(3))
+        (True, False)
+    """
     return isinstance(x, SymbolicTensor)
 
 

@@ -18,7 +18,20 @@ from nbkeras.ops.operators import attach_operators
 
 
 class SymbolicTensor:
-    """A tensor of a model that is being described: shape (None where any size fits), dtype, and the call it came from."""
+    """A tensor of a model that is being described: a shape, a dtype, and the call it came from, without a value.
+
+    `Input` makes the first ones; layers and ops called on them make others.
+
+    Args:
+        shape: The sizes of the axes, with None where any size fits.
+        dtype: A dtype of numbers or booleans; None for `config.floatx()`.
+        name: A name for messages; None makes one.
+
+    Example:
+        >>> x = layers.Input((3,))
+        >>> isinstance(x, keras.KerasTensor), ops.sum(x, axis=1).shape
+        (True, (None,))
+    """
 
     def __init__(self, shape, dtype=None, name: str | None = None):
         self.shape: tuple[int | None, ...] = tuple(None if s is None else int(s) for s in shape)
@@ -34,18 +47,33 @@ class SymbolicTensor:
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return len(self.shape)
 
     def reshape(self, newshape) -> SymbolicTensor:
-        """ops.reshape of this tensor."""
+        """`ops.reshape` of this tensor.
+
+        Args:
+            newshape: The new shape.
+        """
         return ops.reshape(self, newshape)  # type: ignore[return-value]
 
     def squeeze(self, axis=None) -> SymbolicTensor:
-        """ops.squeeze of this tensor."""
+        """`ops.squeeze` of this tensor.
+
+        Args:
+            axis: The axis or axes of size 1 to remove; None for all.
+        """
         return ops.squeeze(self, axis)  # type: ignore[return-value]
 
     def symbolic_op(self, function: Callable, args: tuple, kwargs: dict) -> Any:
-        """An op called on this tensor becomes a node of its graph (see nbkeras.engine.tensor.op)."""
+        """Make an op that was called on this tensor a node of its graph; see nbkeras.engine.tensor.op.
+
+        Args:
+            function: The op.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+        """
         return _op_layer(function)(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -342,7 +370,19 @@ def symbols(shape: Any, dtype: Any) -> Any:
 
 
 def get_source_inputs(tensor: SymbolicTensor) -> list[SymbolicTensor]:
-    """The inputs that a symbolic tensor is computed from, each once, in the order of the calls' arguments."""
+    """The inputs that a symbolic tensor is computed from.
+
+    Args:
+        tensor: A symbolic tensor.
+
+    Returns:
+        A list of symbolic tensors, each once, in the order of the calls' arguments.
+
+    Example:
+        >>> a, b = layers.Input((3,), name="a"), layers.Input((3,), name="b")
+        >>> [each.name for each in keras.utils.get_source_inputs(layers.Dense(2)(a + b))]
+        ['a', 'b']
+    """
     found: dict[int, SymbolicTensor] = {}
     seen: set[int] = set()
     todo = [tensor]

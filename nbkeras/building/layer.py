@@ -59,7 +59,21 @@ _kept_phase: bool | None = None  # of layers connected from now on, if behaviour
 
 
 def training_phase(value: bool | None) -> temporarily:
-    """Set the value of `training` for the layers called in the block, unless a call gives its own."""
+    """Set the value of `training` for the layers called in a `with` block, unless a call gives its own.
+
+    Args:
+        value: True for training, False for inference, None for the default of each layer.
+
+    Returns:
+        A context manager. It holds for this thread.
+
+    Example:
+        >>> from nbkeras.testing import training_phase
+        >>> with training_phase(True):
+        ...     y = layers.Dropout(0.5)(np.ones((1, 100)))
+        >>> bool(np.any(y.numpy() == 0))
+        True
+    """
     return temporarily(_context, training=value)
 
 

@@ -85,9 +85,23 @@ def _own(name: str) -> str:
 def install_as_keras(tensorflow: bool = False) -> None:
     """Make `import keras` and the modules of Keras 2 and 3 mean nbkeras, in this process and in those it spawns.
 
-    Call it before the first `import keras`; ImportError if another Keras is already imported. Where Keras 2.3.1 and Keras 3
-    differ, nbkeras then behaves as 2.3.1 (docs/compat.md). tensorflow: also for `tensorflow.keras`; all other names of
-    `tensorflow` are then refused, even if TensorFlow is installed.
+    Call it before the first `import keras`. Where Keras 2.3.1 and Keras 3 differ, nbkeras then behaves as 2.3.1
+    (docs/compat.md). `nbkeras.compat.alias.uninstall` undoes it.
+
+    Args:
+        tensorflow: Whether `tensorflow.keras` means nbkeras too; all other names of `tensorflow` are then
+            refused, even if TensorFlow is installed.
+
+    Raises:
+        ImportError: if another Keras is already imported.
+
+    Example:
+        >>> keras.install_as_keras()
+        >>> from keras.layers import Dense
+        >>> Dense is layers.Dense
+        True
+        >>> from nbkeras.compat.alias import uninstall
+        >>> uninstall()
     """
     if _finder not in sys.meta_path:
         _stand_in("keras", "Keras", _finder, FOLDER)

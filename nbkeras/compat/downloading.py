@@ -19,10 +19,26 @@ def get_file(
     cache_dir: str | os.PathLike | None = None,
     force_download: bool = False,
 ) -> str:
-    """The path of the file `fname` in the cache; with untar that of the folder `fname` in the archive `fname`.tar.gz.
+    """Keras 2's `get_file`: it unpacks an archive into the folder that holds it.
 
-    fname: a name or an absolute path; without it the call is that of Keras 3's `get_file`. extract, untar: unpack the archive
-    into its own folder; existing files there are kept. The other arguments and the errors are those of `downloads.get_file`.
+    Args:
+        fname: A name, or an absolute path; without it the call is that of Keras 3's `get_file`.
+        origin: The URL to download from: http, https or file.
+        untar: Whether the file is the archive `fname`.tar.gz, which holds a folder `fname`.
+        md5_hash: As file_hash, an md5.
+        file_hash: Its sha256 or md5; a file in the cache with another hash is downloaded again.
+        cache_subdir: The folder within the cache.
+        hash_algorithm: 'sha256', 'md5', or 'auto', by the length of the hash.
+        extract: Whether to unpack it; existing files in the folder are kept.
+        archive_format: 'tar', 'zip', 'auto' for both, or a list of these.
+        cache_dir: The folder of the cache; None for the environment's KERAS_HOME, else ~/.keras.
+        force_download: Whether to download it again.
+
+    Returns:
+        The path of the file; with untar that of the folder.
+
+    Raises:
+        ConnectionError: if the download fails. Other errors are those of `utils.get_file` in Keras 3.
     """
     if fname is None:
         hashes = untar, md5_hash, file_hash, cache_subdir, hash_algorithm

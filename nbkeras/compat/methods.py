@@ -18,16 +18,16 @@ class Model:
     """Members of Model."""
 
     def fit_generator(self, generator, steps_per_epoch=None, epochs=1, verbose=1, *args, **kwargs):
-        """`fit` of a generator or Sequence."""
+        """Only Keras 2 has this method: use `fit`, which takes a generator or Sequence."""
         kwargs.update(zip(_AFTER_VERBOSE, args, strict=False))
         return self.fit(generator, steps_per_epoch=steps_per_epoch, epochs=epochs, verbose=verbose, **kwargs)  # type: ignore
 
     def evaluate_generator(self, generator, steps=None, callbacks=None, *args, verbose=0, **kwargs):
-        """`evaluate` of a generator or Sequence."""
+        """Only Keras 2 has this method: use `evaluate`, which takes a generator or Sequence."""
         return self.evaluate(generator, steps=steps, callbacks=callbacks, verbose=verbose, **kwargs)  # type: ignore
 
     def predict_generator(self, generator, steps=None, callbacks=None, *args, verbose=0, **kwargs):
-        """`predict` of a generator or Sequence."""
+        """Only Keras 2 has this method: use `predict`, which takes a generator or Sequence."""
         return self.predict(generator, steps=steps, callbacks=callbacks, verbose=verbose, **kwargs)  # type: ignore
 
     to_yaml = model_yaml.to_yaml
@@ -46,11 +46,11 @@ class Sequential:
     """Members of Sequential."""
 
     def predict_proba(self, x, batch_size=None, verbose=0):
-        """`predict`."""
+        """Only Keras 2 has this method: use `predict`."""
         return self.predict(x, batch_size=batch_size, verbose=verbose)  # type: ignore[attr-defined]
 
     def predict_classes(self, x, batch_size=None, verbose=0) -> np.ndarray:
-        """The most probable class of each sample; if there is one output, whether it is above 0.5."""
+        """Only Keras 2 has this method: use `predict(x).argmax(-1)`, or `predict(x) > 0.5` if there is one output."""
         outputs = self.predict(x, batch_size=batch_size, verbose=verbose)  # type: ignore[attr-defined]
         return outputs.argmax(axis=-1) if outputs.shape[-1] > 1 else (outputs > 0.5).astype("int32")
 
@@ -78,21 +78,24 @@ class Module:
     updates = property(lambda self: [])
 
     def add_update(self, updates, inputs=None) -> None:
-        """Do nothing: `K.update` and similar functions write at once."""
+        """Only Keras 2 needs this method; it does nothing: use `variable.assign`, which writes at once."""
 
     def add_loss(self, losses, inputs=None) -> None:
-        """`add_loss`; inputs: accepted and without effect."""
+        """`add_loss` with Keras 2's argument inputs, which has no effect: leave it out."""
         _add_loss(self, losses)  # type: ignore[arg-type]
 
     def get_losses_for(self, inputs) -> list:
-        """The losses of the last call; for None the losses of the weights' regularizers."""
+        """Only Keras 2 has this method: use `losses`.
+
+        The result has the losses of the last call; for inputs=None those of the weights' regularizers.
+        """
         if inputs is None:
             own = self.trainable_weights  # type: ignore[attr-defined]
             return [v.regularizer(v) for v in own if v.regularizer is not None]
         return [loss for each in self._all_layers() for loss in each._losses]  # type: ignore[attr-defined]
 
     def add_weight(self, *args, **kwargs) -> Any:
-        """`add_weight`; also in Keras 2's order: name, shape, dtype, initializer, regularizer, trainable, constraint."""
+        """`add_weight`, also in Keras 2's order: name, shape, dtype, initializer, ...: use names of arguments."""
         if args and (args[0] is None or isinstance(args[0], str)):
             order = ("name", "shape", "dtype", "initializer", "regularizer", "trainable", "constraint")
             kwargs, args = {**dict(zip(order, args, strict=False)), **kwargs}, ()
@@ -131,7 +134,11 @@ class Optimizer:
     """Members of every optimizer."""
 
     def get_updates(self, loss=None, params=None, *given) -> list:
-        """The updates of one step for `K.function`. Arguments: loss, params; or params, constraints, loss."""
+        """Only Keras 2 has this method: use `apply_gradients`, or write a `train_step`.
+
+        The result has the updates of one step for `K.function`. Arguments: loss, params; or params,
+        constraints, loss.
+        """
         if given:
             loss, params = given[0], loss
         return [backend.Step(self, control.gradients(loss, params), list(params))]

@@ -15,12 +15,35 @@ def _yaml() -> Any:
 
 
 def to_yaml(model: Any, **options) -> str:
-    """A model's architecture as YAML, without weights."""
+    """A model's architecture as YAML, without weights. Only Keras 2 has this method: use `to_json`.
+
+    Args:
+        model: The model.
+        **options: Arguments of `yaml.safe_dump`.
+
+    Raises:
+        ImportError: if pyyaml is not installed.
+    """
     return _yaml().safe_dump(json.loads(model.to_json()), **options)
 
 
 def model_from_yaml(yaml_string: str, custom_objects=None) -> Any:
-    """A model with new weights from the result of `to_yaml`; ValueError for any other text."""
+    """A model with new weights from YAML. Only Keras 2 has this function: use `models.model_from_json`.
+
+    Args:
+        yaml_string: The result of `to_yaml`; nothing in it is executed.
+        custom_objects: Classes and functions of your own that it names, by name.
+
+    Raises:
+        ImportError: if pyyaml is not installed.
+        ValueError: for any other text.
+
+    Example:
+        >>> from nbkeras.compat.model_yaml import model_from_yaml, to_yaml
+        >>> text = to_yaml(keras.Sequential([layers.Dense(2, input_shape=(3,))]))
+        >>> model_from_yaml(text).count_params()
+        8
+    """
     yaml = _yaml()
     try:
         value = yaml.safe_load(yaml_string)

@@ -14,10 +14,15 @@ _PREDICT_CLASSES = ("x", "batch_size", "verbose")  # the arguments of Keras 2's 
 
 
 class BaseWrapper:
-    """An estimator; build_fn(**sk_params) returns a compiled model. Other sk_params are arguments of fit, predict, evaluate.
+    """The base class of Keras 2's estimators of scikit-learn. Only Keras 2 has them: use `nbkeras.wrappers`.
 
-    build_fn: a function or another callable object; None: a subclass defines `__call__`. ValueError for parameters that neither
-    build_fn nor the model's methods accept.
+    Args:
+        build_fn: A function, or another callable object, that returns a compiled model; None: a subclass
+            defines `__call__`.
+        **sk_params: Arguments of build_fn, and of the model's fit, predict and evaluate.
+
+    Raises:
+        ValueError: for parameters that neither build_fn nor the model's methods accept.
     """
 
     _estimator_type = ""
@@ -31,7 +36,14 @@ class BaseWrapper:
         return self if self.build_fn is None else self.build_fn  # type: ignore[return-value]
 
     def check_params(self, params: dict[str, Any]) -> None:
-        """ValueError for a name that neither build_fn nor the model's methods accept."""
+        """Check the names of parameters.
+
+        Args:
+            params: A dict of parameters.
+
+        Raises:
+            ValueError: for a name that neither build_fn nor the model's methods accept.
+        """
         methods = (Sequential.fit, Sequential.predict, Sequential.evaluate, self._builder())
         known = {name for method in methods for name in _parameters(method)}
         for name in params:
@@ -39,23 +51,51 @@ class BaseWrapper:
                 raise ValueError(f"{name} is not a legal parameter")
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """All parameters, including build_fn."""
+        """All parameters, including build_fn.
+
+        Args:
+            deep: Accepted and ignored.
+        """
         return copy.deepcopy(self.sk_params) | {"build_fn": self.build_fn}
 
     def set_params(self, **params):
-        """Set some of the parameters."""
+        """Set some of the parameters.
+
+        Args:
+            **params: The parameters by name.
+
+        Returns:
+            The estimator.
+        """
         self.check_params({name: value for name, value in params.items() if name != "build_fn"})
         self.build_fn = params.pop("build_fn", self.build_fn)
         self.sk_params.update(params)
         return self
 
     def filter_sk_params(self, fn: Any, override: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The parameters that a function accepts, and `override`; a tuple is a list of parameter names."""
+        """The parameters that a function accepts.
+
+        Args:
+            fn: The function, or a tuple of parameter names.
+            override: A dict of parameters to use instead or in addition.
+
+        Returns:
+            A dict.
+        """
         names = fn if isinstance(fn, tuple) else _parameters(fn)
         return {name: value for name, value in self.sk_params.items() if name in names} | (override or {})
 
     def fit(self, x, y, **kwargs):
-        """Build a model, train it and return its History. For categorical_crossentropy class numbers become one-hot rows."""
+        """Build a model and train it.
+
+        Args:
+            x: The inputs.
+            y: The targets; for categorical_crossentropy class numbers become one-hot rows.
+            **kwargs: Further arguments of the model's `fit`.
+
+        Returns:
+            The History of the training.
+        """
         self.model = self._builder()(**self.filter_sk_params(self._builder()))
         if _is_categorical(self.model.loss) and np.ndim(y) != 2:
             y = to_categorical(y)
@@ -78,12 +118,39 @@ class BaseWrapper:
 
 
 class KerasClassifier(BaseWrapper):
-    """A classifier; y holds classes of any type, also as a column, or one-hot rows."""
+    """Keras 2's classifier of scikit-learn. Only Keras 2 has it: use `nbkeras.wrappers.SKLearnClassifier`.
+
+    Args:
+        build_fn: A function that returns a compiled model; None: a subclass defines `__call__`.
+        **sk_params: Arguments of build_fn, and of the model's fit, predict and evaluate.
+
+    Example:
+        >>> from nbkeras.compat.scikit_learn import KerasClassifier
+        >>> def build(units=1):
+        ...     model = keras.Sequential([layers.Dense(units, activation="sigmoid", input_shape=(1,))])
+        ...     model.compile(keras.optimizers.Adam(0.1), "binary_crossentropy")
+        ...     return model
+        >>> x, y = np.array([[0.0], [0.1], [0.9], [1.0]]), np.array([0, 0, 1, 1])
+        >>> classifier = KerasClassifier(build, epochs=100, verbose=0)
+        >>> history = classifier.fit(x, y)
+        >>> classifier.predict([[0.0], [1.0]]).ravel()
+        array([0, 1])
+    """
 
     _estimator_type = "classifier"
 
     def fit(self, x, y, sample_weight=None, **kwargs):
-        """Build a model, train it and return its History."""
+        """Build a model and train it.
+
+        Args:
+            x: The inputs.
+            y: Classes of any type, also as a column, or one-hot rows.
+            sample_weight: Weights of the samples, or None.
+            **kwargs: Further arguments of the model's `fit`.
+
+        Returns:
+            The History of the training.
+        """
         y = np.array(y)
         if y.ndim not in (1, 2):
             raise ValueError(f"Invalid shape for y: {y.shape}")
@@ -98,17 +165,36 @@ class KerasClassifier(BaseWrapper):
         return super().fit(x, y, **kwargs)
 
     def predict(self, x, **kwargs) -> np.ndarray:
-        """The classes of samples: (n,), or (n, 1) if the model has one output for two classes."""
+        """The classes of samples: (n,), or (n, 1) if the model has one output for two classes.
+
+        Args:
+            x: The inputs.
+            **kwargs: Further arguments of the model's `predict`.
+        """
         outputs = self.model.predict(x, **self.filter_sk_params(_PREDICT_CLASSES, kwargs))
         return self.classes_[outputs.argmax(-1) if outputs.shape[-1] > 1 else (outputs > 0.5).astype(np.int32)]
 
     def predict_proba(self, x, **kwargs) -> np.ndarray:
-        """The probabilities, (n, classes)."""
+        """The probabilities, (n, classes).
+
+        Args:
+            x: The inputs.
+            **kwargs: Further arguments of the model's `predict`.
+        """
         outputs = self.model.predict(x, **self.filter_sk_params(_PREDICT_CLASSES, kwargs))
         return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
 
     def score(self, x, y, **kwargs) -> float:
-        """The accuracy; ValueError if the model was compiled without that metric."""
+        """The accuracy.
+
+        Args:
+            x: The inputs.
+            y: The classes.
+            **kwargs: Further arguments of the model's `evaluate`.
+
+        Raises:
+            ValueError: if the model was compiled without the metric accuracy.
+        """
         y = np.searchsorted(self.classes_, y)
         if _is_categorical(self.model.loss) and y.ndim != 2:
             y = to_categorical(y)
@@ -124,17 +210,44 @@ class KerasClassifier(BaseWrapper):
 
 
 class KerasRegressor(BaseWrapper):
-    """A regressor."""
+    """Keras 2's regressor of scikit-learn. Only Keras 2 has it: use `nbkeras.wrappers.SKLearnRegressor`.
+
+    Args:
+        build_fn: A function that returns a compiled model; None: a subclass defines `__call__`.
+        **sk_params: Arguments of build_fn, and of the model's fit, predict and evaluate.
+
+    Example:
+        >>> from nbkeras.compat.scikit_learn import KerasRegressor
+        >>> def build():
+        ...     model = keras.Sequential([layers.Dense(1, kernel_initializer="ones", input_shape=(2,))])
+        ...     model.compile("sgd", "mse")
+        ...     return model
+        >>> regressor = KerasRegressor(build, epochs=1, verbose=0)
+        >>> history = regressor.fit(np.ones((4, 2)), np.full(4, 2.0))
+        >>> regressor.predict([[1.0, 1.0]])
+        array([2.], dtype=float32)
+    """
 
     _estimator_type = "regressor"
 
     def predict(self, x, **kwargs) -> np.ndarray:
-        """The outputs; (n,) if the model has one output unit."""
+        """The outputs, (n,) if the model has one output unit.
+
+        Args:
+            x: The inputs.
+            **kwargs: Further arguments of the model's `predict`.
+        """
         outputs = self.model.predict(x, **self.filter_sk_params(Sequential.predict, kwargs))
         return outputs[..., 0] if outputs.shape[-1] == 1 else outputs
 
     def score(self, x, y, **kwargs) -> float:
-        """The negative loss."""
+        """The negative loss.
+
+        Args:
+            x: The inputs.
+            y: The targets.
+            **kwargs: Further arguments of the model's `evaluate`.
+        """
         loss = self.model.evaluate(x, y, **self.filter_sk_params(Sequential.evaluate, kwargs))
         return -(loss[0] if isinstance(loss, list) else loss)
 

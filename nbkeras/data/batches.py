@@ -259,12 +259,39 @@ def unpack(item: Any, inputs: int = 1) -> tuple[Any, Any, Any]:
 
 
 def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
-    """(x, y, sample_weight) of the data that a train_step gets: x, (x,), (x, y) or (x, y, sample_weight)."""
+    """Take apart the data that a train_step gets.
+
+    Args:
+        data: x, (x,), (x, y) or (x, y, sample_weight); a list is taken as a tuple.
+
+    Returns:
+        (x, y, sample_weight), with None for what is not there.
+
+    Raises:
+        ValueError: for a tuple of another length.
+
+    Example:
+        >>> keras.utils.unpack_x_y_sample_weight(([1.0], [2.0]))
+        ([1.0], [2.0], None)
+    """
     return unpack(tuple(data) if isinstance(data, list) else data)
 
 
 def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-    """The inverse of `unpack_x_y_sample_weight`; x alone stays x, unless it is a list or tuple."""
+    """Put x, y and sample weights together, the inverse of `unpack_x_y_sample_weight`.
+
+    Args:
+        x: The inputs.
+        y: The targets, or None.
+        sample_weight: Weights of the samples, or None.
+
+    Returns:
+        (x, y, sample_weight), or (x, y), or x alone; x alone is (x,) if it is a list or tuple.
+
+    Example:
+        >>> keras.utils.pack_x_y_sample_weight(1.0, 2.0)
+        (1.0, 2.0)
+    """
     if y is None:
         return (x,) if isinstance(x, list | tuple) else x
     return (x, y) if sample_weight is None else (x, y, sample_weight)

@@ -20,13 +20,13 @@ _IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 
 
 def image_dataset_from_directory(
-    directory,
-    labels="inferred",
+    directory: str | os.PathLike[str],
+    labels: Any = "inferred",
     label_mode: str | None = "int",
     class_names: Sequence[str] | None = None,
     color_mode: str = "rgb",
     batch_size: int | None = 32,
-    image_size=(256, 256),
+    image_size: int | Sequence[int] = (256, 256),
     shuffle: bool = True,
     seed: int | None = None,
     validation_split: float | None = None,
@@ -39,13 +39,48 @@ def image_dataset_from_directory(
     format: str = "tf",
     verbose: bool = True,
 ) -> Any:
-    """Batches of (images, labels), or of images: float32, (batch, rows, columns, channels), read by pillow.
+    """Batches of the images in a folder, with labels from its subfolders; needs pillow.
 
-    labels: 'inferred' from the subfolders' names (without hidden ones), None, or a list of numbers in the order of the files'
-    paths. label_mode: 'int', 'categorical' (one-hot), 'binary' (float, (batch, 1)), or None for no labels and all files below
-    the folder. class_names: the subfolders to use, in this order. validation_split and subset: 'training', 'validation'
-    or 'both' (two data sets). Images are resized by `ops.image.resize` with interpolation, crop_to_aspect_ratio and
-    pad_to_aspect_ratio. format is ignored. ValueError for arguments that do not fit and for a folder without images.
+    Args:
+        directory: The folder, with a subfolder for each class. Files: .bmp, .gif, .jpeg, .jpg, .png.
+        labels: 'inferred' from the subfolders' names (without hidden ones), None, or a list of numbers in the
+            order of the files' paths.
+        label_mode: 'int', 'categorical' (one-hot), 'binary' (floats (batch, 1)), or None for no labels and all
+            files below the folder.
+        class_names: The subfolders to use, in this order; None for all, sorted.
+        color_mode: 'rgb', 'rgba' or 'grayscale'.
+        batch_size: The number of images of a batch; None for single images.
+        image_size: (height, width) to resize to, or one number for both.
+        shuffle: Whether images come in another order in each epoch; otherwise in that of their paths.
+        seed: An integer for the same order in each run.
+        validation_split: The fraction of the images for validation; needs subset.
+        subset: 'training', 'validation', or 'both' for two data sets.
+        interpolation: The method of resizing, as in `ops.image.resize`.
+        follow_links: Whether folders that are links are looked into.
+        crop_to_aspect_ratio: Whether images are cropped so that their proportions are kept.
+        pad_to_aspect_ratio: Whether images are padded so that their proportions are kept.
+        data_format: 'channels_last', 'channels_first', or None for the configured one.
+        format: Accepted and ignored: batches are NumPy arrays.
+        verbose: Whether the number of files is printed.
+
+    Returns:
+        A data set of batches (images, labels), or of images: float32 (batch, height, width, channels), from 0
+        to 255. It has the attributes class_names and file_paths, and the methods take, skip, map and batch.
+
+    Raises:
+        ValueError: for arguments that do not fit, and for a folder without images.
+
+    Example:
+        >>> import os
+        >>> for name in ("cats", "dogs"):
+        ...     os.makedirs(f"pets/{name}")
+        ...     for i in range(3):
+        ...         keras.utils.save_img(f"pets/{name}/{i}.png", np.random.rand(8, 8, 3))
+        >>> data = keras.utils.image_dataset_from_directory("pets", image_size=(4, 4), batch_size=6)
+        Found 6 files belonging to 2 classes.
+        >>> images, labels = data[0]
+        >>> images.shape, sorted(labels.tolist()), data.class_names
+        ((6, 4, 4, 3), [0, 0, 0, 1, 1, 1], ['cats', 'dogs'])
     """
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     if len(size) != 2 or interpolation not in INTERPOLATIONS or (crop_to_aspect_ratio and pad_to_aspect_ratio):
@@ -67,8 +102,8 @@ def image_dataset_from_directory(
 
 
 def text_dataset_from_directory(
-    directory,
-    labels="inferred",
+    directory: str | os.PathLike[str],
+    labels: Any = "inferred",
     label_mode: str | None = "int",
     class_names: Sequence[str] | None = None,
     batch_size: int | None = 32,
@@ -81,9 +116,40 @@ def text_dataset_from_directory(
     format: str = "tf",
     verbose: bool = True,
 ) -> Any:
-    """Batches of (texts, labels), or of texts: NumPy arrays of Python strings from .txt files in UTF-8.
+    """Batches of the texts in a folder, with labels from its subfolders.
 
-    max_length: the number of characters kept of each text. Other arguments: see `image_dataset_from_directory`.
+    Args:
+        directory: The folder, with a subfolder for each class. Files: .txt, in UTF-8.
+        labels: 'inferred' from the subfolders' names (without hidden ones), None, or a list of numbers in the
+            order of the files' paths.
+        label_mode: 'int', 'categorical' (one-hot), 'binary' (floats (batch, 1)), or None for no labels and all
+            files below the folder.
+        class_names: The subfolders to use, in this order; None for all, sorted.
+        batch_size: The number of texts of a batch; None for single texts.
+        max_length: The number of characters that are kept of each text; None for all.
+        shuffle: Whether texts come in another order in each epoch; otherwise in that of their paths.
+        seed: An integer for the same order in each run.
+        validation_split: The fraction of the texts for validation; needs subset.
+        subset: 'training', 'validation', or 'both' for two data sets.
+        follow_links: Whether folders that are links are looked into.
+        format: Accepted and ignored: batches are NumPy arrays.
+        verbose: Whether the number of files is printed.
+
+    Returns:
+        A data set of batches (texts, labels), or of texts: NumPy arrays of Python strings.
+
+    Raises:
+        ValueError: for arguments that do not fit, and for a folder without texts.
+
+    Example:
+        >>> import os, pathlib
+        >>> for name in ("bad", "good"):
+        ...     os.makedirs(f"films/{name}")
+        ...     _ = pathlib.Path(f"films/{name}/0.txt").write_text(f"a {name} film")
+        >>> data = keras.utils.text_dataset_from_directory("films", shuffle=False)
+        Found 2 files belonging to 2 classes.
+        >>> data[0]
+        (array(['a bad film', 'a good film'], dtype=object), array([0, 1], dtype=int32))
     """
 
     def read(path: str) -> Any:
@@ -95,8 +161,8 @@ def text_dataset_from_directory(
 
 
 def audio_dataset_from_directory(
-    directory,
-    labels="inferred",
+    directory: str | os.PathLike[str],
+    labels: Any = "inferred",
     label_mode: str | None = "int",
     class_names: Sequence[str] | None = None,
     batch_size: int | None = 32,
@@ -109,11 +175,43 @@ def audio_dataset_from_directory(
     follow_links: bool = False,
     verbose: bool = True,
 ) -> Any:
-    """Batches of (sounds, labels), or of sounds: float32 from -1 to 1, (batch, samples, channels), from 16-bit .wav files.
+    """Batches of the sounds in a folder, with labels from its subfolders.
 
-    output_sequence_length: the number of samples to cut or pad (with zeros) to; None pads to the longest sound of the batch. The
-    sampling rate is not changed. Other arguments: see `image_dataset_from_directory`. ValueError for ragged=True and for other
-    kinds of .wav files.
+    Args:
+        directory: The folder, with a subfolder for each class. Files: .wav with 16 bits per sample.
+        labels: 'inferred' from the subfolders' names (without hidden ones), None, or a list of numbers in the
+            order of the files' paths.
+        label_mode: 'int', 'categorical' (one-hot), 'binary' (floats (batch, 1)), or None for no labels and all
+            files below the folder.
+        class_names: The subfolders to use, in this order; None for all, sorted.
+        batch_size: The number of sounds of a batch; None for single sounds.
+        output_sequence_length: The number of samples to cut or pad (with zeros) to; None pads to the longest
+            sound of a batch.
+        ragged: Must be False: there are no ragged tensors.
+        shuffle: Whether sounds come in another order in each epoch; otherwise in that of their paths.
+        seed: An integer for the same order in each run.
+        validation_split: The fraction of the sounds for validation; needs subset.
+        subset: 'training', 'validation', or 'both' for two data sets.
+        follow_links: Whether folders that are links are looked into.
+        verbose: Whether the number of files is printed.
+
+    Returns:
+        A data set of batches (sounds, labels), or of sounds: float32 from -1 to 1, (batch, samples, channels).
+        The sampling rate is that of the file.
+
+    Raises:
+        ValueError: for arguments that do not fit, for ragged=True, for other kinds of .wav files, and for a
+            folder without sounds.
+
+    Example:
+        >>> import os, wave
+        >>> os.makedirs("sounds/beep")
+        >>> with wave.open("sounds/beep/0.wav", "wb") as file:
+        ...     file.setparams((1, 2, 8000, 0, "NONE", ""))
+        ...     file.writeframes(np.array([0, 16384, -16384], "<i2").tobytes())
+        >>> sounds, labels = keras.utils.audio_dataset_from_directory("sounds", verbose=False)[0]
+        >>> sounds[0, :, 0], labels
+        (array([ 0. ,  0.5, -0.5], dtype=float32), array([0], dtype=int32))
     """
     if ragged:
         raise ValueError("ragged=True: ragged tensors are not supported; sounds are padded to the longest of a batch")

@@ -35,14 +35,41 @@ def get_file(
     cache_dir: str | os.PathLike | None = None,
     force_download: bool = False,
 ) -> str:
-    """The path of the file `fname` in the cache, downloaded from `origin` (http, https, file) if it does not exist yet.
+    """The path of a file in the cache, downloaded if it is not there yet.
 
-    file_hash: its sha256 or md5; a file in the cache with another hash is downloaded again. The file gets its name only when it
-    is complete and checked. cache_dir: by default KERAS_HOME, else ~/.keras. extract: unpack the file (archive_format 'tar',
-    'zip' or 'auto'); untar: unpack it as a tar file. The returned path is then that of the folder beside it, `fname_extracted`,
-    which is replaced only after a download. If `fname` has no dot, the folder is `fname` and the archive `fname_archive`.
-    ValueError for wrong arguments, a wrong hash and a file that is not an archive, ConnectionError if the download fails,
-    OSError if the file cannot be written.
+    The file gets its name only when it is complete and checked.
+
+    Args:
+        fname: The name of the file in the cache; None for the last part of origin.
+        origin: The URL to download from: http, https or file.
+        untar: Whether to unpack it as a tar file.
+        md5_hash: As file_hash, an md5. From Keras 1: use file_hash.
+        file_hash: Its sha256 or md5; a file in the cache with another hash is downloaded again.
+        cache_subdir: The folder within the cache.
+        hash_algorithm: 'sha256', 'md5', or 'auto', by the length of the hash.
+        extract: Whether to unpack it, as archive_format says.
+        archive_format: 'tar', 'zip', 'auto' for both, or a list of these.
+        cache_dir: The folder of the cache; None for the environment's KERAS_HOME, else ~/.keras.
+        force_download: Whether to download it again.
+
+    Returns:
+        The path of the file; of an unpacked one that of the folder beside it, `fname_extracted`, which is
+        replaced only after a download. If fname has no dot, the folder is `fname` and the archive
+        `fname_archive`.
+
+    Raises:
+        ConnectionError: if the download fails.
+        OSError: if the file cannot be written.
+        ValueError: for wrong arguments, a wrong hash, and a file that is not an archive.
+
+    Example:
+        >>> import os, pathlib
+        >>> _ = pathlib.Path("data.txt").write_text("1 2 3")
+        >>> origin = pathlib.Path("data.txt").absolute().as_uri()
+        >>> path = keras.utils.get_file("copy.txt", origin, cache_dir="cache")
+        Downloading data from file:...
+        >>> os.path.basename(path), pathlib.Path(path).read_text()
+        ('copy.txt', '1 2 3')
     """
     if origin is None:
         raise ValueError("get_file needs an origin, the URL of the file")

@@ -6,9 +6,25 @@ from nbkeras.engine.annotations import one_of
 
 
 def to_categorical(x, num_classes: int | None = None, dtype="float32") -> np.ndarray:
-    """One-hot rows of class numbers: shape (...) or (..., 1) of integers gives (..., num_classes).
+    """One-hot rows of class numbers.
 
-    num_classes: None means the largest class + 1. ValueError for classes that are negative, not integers or too large.
+    Args:
+        x: Class numbers from 0: an array or list of shape (...) or (..., 1).
+        num_classes: The number of columns; None for the largest class + 1.
+        dtype: The dtype of the result.
+
+    Returns:
+        An array (..., num_classes) with a 1 in the column of each class and 0 elsewhere.
+
+    Raises:
+        ValueError: for classes that are negative, not integers or too large, and for no classes without
+            num_classes.
+
+    Example:
+        >>> keras.utils.to_categorical([0, 2, 1])
+        array([[1., 0., 0.],
+               [0., 0., 1.],
+               [0., 1., 0.]], dtype=float32)
     """
     classes = np.asarray(x)
     if classes.dtype.kind not in "fiub":
@@ -34,7 +50,21 @@ def to_categorical(x, num_classes: int | None = None, dtype="float32") -> np.nda
 
 
 def normalize(x, axis: int = -1, order: int = 2) -> np.ndarray:
-    """x divided by its norm of that order along an axis (2: Euclidean); where the norm is 0, x unchanged."""
+    """Divide x by its norm along an axis.
+
+    Args:
+        x: An array of numbers.
+        axis: The axis along which the norm is computed.
+        order: The order of the norm: 2 for Euclidean, 1 for the sum of magnitudes, np.inf for the largest.
+
+    Returns:
+        An array of x's shape; where the norm is 0, x unchanged.
+
+    Example:
+        >>> keras.utils.normalize([[3.0, 4.0], [0.0, 0.0]])
+        array([[0.6, 0.8],
+               [0. , 0. ]])
+    """
     x = np.asarray(x)
     norm = np.linalg.norm(x, order, axis, keepdims=True)
     return x / np.where(norm == 0, 1, norm)
@@ -48,9 +78,26 @@ def pad_sequences(
     truncating: str = "pre",
     value=0.0,
 ) -> np.ndarray:
-    """Combine sequences of any lengths into one array (len(sequences), maxlen, ...), padded with `value`.
+    """Combine sequences of any lengths into one array.
 
-    maxlen: None means the longest length. padding, truncating: 'pre' or 'post', the end at which to pad or cut.
+    Args:
+        sequences: A list of sequences, of numbers or of arrays of one shape.
+        maxlen: The number of steps to pad or cut to; None for that of the longest sequence.
+        dtype: The dtype of the result.
+        padding: 'pre' to pad at the start, 'post' at the end.
+        truncating: 'pre' to cut at the start, 'post' at the end.
+        value: The number to pad with.
+
+    Returns:
+        An array (len(sequences), maxlen, ...).
+
+    Raises:
+        ValueError: for something that is not a list of sequences, and for steps of different shapes.
+
+    Example:
+        >>> keras.utils.pad_sequences([[1, 2, 3, 4], [5]], maxlen=3)
+        array([[2, 3, 4],
+               [0, 0, 5]], dtype=int32)
     """
     for what, side in (("padding", padding), ("truncating", truncating)):
         one_of("pad_sequences", what, side, ("pre", "post"))

@@ -9,9 +9,17 @@ from typing import Any
 
 
 class SequenceEnqueuer:
-    """Makes batches in advance for a reader: call `start`, then `get` (an endless generator), then `stop`.
+    """Make batches in advance for a reader: call `start`, then `get`, then `stop`. Base class; from Keras 2.
 
-    use_multiprocessing is ignored: the work is done in threads.
+    `fit` does not need it: it takes a Sequence or a generator itself.
+
+    Args:
+        sequence: The data set.
+        use_multiprocessing: Accepted and ignored: the work is done in threads.
+
+    Example:
+        >>> issubclass(keras.utils.OrderedEnqueuer, keras.utils.SequenceEnqueuer)
+        True
     """
 
     def __init__(self, sequence: Any, use_multiprocessing: bool = False):
@@ -25,7 +33,12 @@ class SequenceEnqueuer:
         return self._pool is not None
 
     def start(self, workers: int = 1, max_queue_size: int = 10) -> None:
-        """Start making at most max_queue_size batches in advance, in `workers` threads."""
+        """Start making batches.
+
+        Args:
+            workers: The number of threads.
+            max_queue_size: The number of batches to make in advance at most.
+        """
         self._pool, self._size = ThreadPoolExecutor(max(workers, 1)), max(max_queue_size, 1)
         self._fill(self._pool)
 
@@ -44,7 +57,11 @@ class SequenceEnqueuer:
             self.stop()
 
     def stop(self, timeout: float | None = None) -> None:
-        """Stop making batches, and wait for those in progress."""
+        """Stop making batches, and wait for those in progress.
+
+        Args:
+            timeout: Accepted and ignored.
+        """
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
@@ -63,7 +80,26 @@ _END = object()  # in place of a batch: the end. With several workers a batch th
 
 
 class OrderedEnqueuer(SequenceEnqueuer):
-    """Batches of a Sequence, repeated without end; shuffle: in another order in each epoch. Epochs do not overlap."""
+    """Make the batches of a Sequence in advance, in order and without end; epochs do not overlap. From Keras 2.
+
+    Args:
+        sequence: A PyDataset, or another object with `__getitem__`, `__len__` and `on_epoch_end`.
+        use_multiprocessing: Accepted and ignored: the work is done in threads.
+        shuffle: Whether batches come in another order in each epoch.
+
+    Example:
+        >>> class Numbers(keras.utils.PyDataset):
+        ...     def __len__(self):
+        ...         return 2
+        ...     def __getitem__(self, index):
+        ...         return 10 * index
+        >>> enqueuer = keras.utils.OrderedEnqueuer(Numbers())
+        >>> enqueuer.start(workers=2)
+        >>> batches = enqueuer.get()
+        >>> [next(batches) for _ in range(4)]
+        [0, 10, 0, 10]
+        >>> enqueuer.stop()
+    """
 
     def __init__(self, sequence: Any, use_multiprocessing: bool = False, shuffle: bool = False):
         super().__init__(sequence, use_multiprocessing)
@@ -87,7 +123,19 @@ class OrderedEnqueuer(SequenceEnqueuer):
 
 
 class GeneratorEnqueuer(SequenceEnqueuer):
-    """Batches of a generator, to its end; one worker at a time uses it."""
+    """Make the batches of a generator in advance, to its end; one worker at a time uses it. From Keras 2.
+
+    Args:
+        generator: A generator of batches.
+        use_multiprocessing: Accepted and ignored: the work is done in threads.
+        wait_time: Accepted and ignored.
+
+    Example:
+        >>> enqueuer = keras.utils.GeneratorEnqueuer(iter([1, 2, 3]))
+        >>> enqueuer.start()
+        >>> list(enqueuer.get())
+        [1, 2, 3]
+    """
 
     def __init__(self, generator: Any, use_multiprocessing: bool = False, wait_time: float | None = None):
         super().__init__(generator, use_multiprocessing)

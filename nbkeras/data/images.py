@@ -35,7 +35,24 @@ def reading(path: Any) -> Iterator[None]:
 
 
 def img_to_array(img, data_format: str | None = None, dtype=None) -> np.ndarray:
-    """Convert a pillow image or an array to an array (rows, columns, channels) or (channels, rows, columns)."""
+    """An array of an image.
+
+    Args:
+        img: A pillow image, or an array of two or three axes.
+        data_format: 'channels_last', 'channels_first', or None for the configured one.
+        dtype: The dtype of the result; None for `config.floatx()`.
+
+    Returns:
+        An array (rows, columns, channels), or (channels, rows, columns).
+
+    Raises:
+        ValueError: for another number of axes.
+
+    Example:
+        >>> image = keras.utils.array_to_img(np.zeros((2, 4, 3)))
+        >>> keras.utils.img_to_array(image).shape
+        (2, 4, 3)
+    """
     image = np.asarray(img, dtype or config.floatx())
     if image.ndim not in (2, 3):
         raise ValueError(
@@ -46,7 +63,27 @@ def img_to_array(img, data_format: str | None = None, dtype=None) -> np.ndarray:
 
 
 def array_to_img(x, data_format: str | None = None, scale: bool = True, dtype=None):
-    """Convert an array with 1, 3 or 4 channels to a pillow image; scale: stretch its values to 0 to 255 first."""
+    """A pillow image of an array; needs pillow.
+
+    Args:
+        x: An array of one image with 1, 3 or 4 channels.
+        data_format: 'channels_last', 'channels_first', or None for the configured one.
+        scale: Whether the values are stretched so that the smallest is 0 and the largest 255; otherwise they
+            must be from 0 to 255.
+        dtype: The dtype in which this is computed; None for `config.floatx()`.
+
+    Returns:
+        An image of the mode L, RGB or RGBA; I for one channel with values above 255.
+
+    Raises:
+        ImportError: if pillow is not installed.
+        ValueError: for another number of axes or channels.
+
+    Example:
+        >>> image = keras.utils.array_to_img(np.arange(6.0).reshape(1, 6, 1))
+        >>> image.size, image.mode, image.getpixel((5, 0))
+        ((6, 1), 'L', 255)
+    """
     pillow = _pillow()
     image = np.array(x, dtype or config.floatx())
     if image.ndim != 3:
@@ -64,7 +101,19 @@ def array_to_img(x, data_format: str | None = None, scale: bool = True, dtype=No
 
 
 def stretch(image: np.ndarray) -> np.ndarray:
-    """The values, stretched so that the smallest becomes 0 and the largest 255."""
+    """Stretch values so that the smallest becomes 0 and the largest 255.
+
+    Args:
+        image: An array of floats.
+
+    Returns:
+        An array of its shape; zeros if all values are the same.
+
+    Example:
+        >>> from nbkeras.preprocessing.image import stretch
+        >>> stretch(np.array([1.0, 2.0, 6.0]))
+        array([  0.,  51., 255.])
+    """
     image = image - image.min()
     return image / image.max() * 255 if image.max() else image
 
@@ -72,7 +121,21 @@ def stretch(image: np.ndarray) -> np.ndarray:
 def save_img(
     path, x, data_format: str | None = None, file_format: str | None = None, scale: bool = True, **kwargs
 ) -> None:
-    """Write an array as an image file; file_format: by default the path's ending. kwargs are passed to pillow."""
+    """Write an array as an image file; needs pillow.
+
+    Args:
+        path: The name of the file, or a binary file to write.
+        x: An array of one image with 1, 3 or 4 channels.
+        data_format: 'channels_last', 'channels_first', or None for the configured one.
+        file_format: The format, such as 'png'; None for the ending of path.
+        scale: Whether the values are stretched to 0 to 255.
+        **kwargs: Arguments of pillow's `Image.save`.
+
+    Example:
+        >>> keras.utils.save_img("black.png", np.zeros((2, 4, 3)))
+        >>> keras.utils.load_img("black.png").size
+        (4, 2)
+    """
     if file_format is None and isinstance(path, str | os.PathLike):
         file_format = os.path.splitext(os.fspath(path))[1][1:]
     file_format = {"jpg": "jpeg"}.get((file_format or "").lower(), file_format)
@@ -90,9 +153,28 @@ def load_img(
     interpolation: str = "nearest",
     keep_aspect_ratio: bool = False,
 ):
-    """Read a pillow image from a file (or BytesIO); target_size: (rows, columns) to resize to.
+    """Read an image from a file; needs pillow.
 
-    keep_aspect_ratio: crop to the largest middle part with the target's proportions first. ValueError for unknown names.
+    Args:
+        path: The name of the file, or an io.BytesIO.
+        color_mode: 'rgb', 'rgba', or 'grayscale', which keeps 16 bits.
+        target_size: (rows, columns) to resize to; None for the file's size.
+        interpolation: The method of resizing: 'nearest', 'bilinear', 'bicubic', 'box', 'hamming' or 'lanczos'.
+        keep_aspect_ratio: Whether to crop to the largest middle part with the target's proportions first.
+
+    Returns:
+        A pillow image.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ImportError: if pillow is not installed.
+        ValueError: for another color_mode or interpolation.
+
+    Example:
+        >>> keras.utils.save_img("gradient.png", np.arange(48.0).reshape(4, 12, 1))
+        >>> image = keras.utils.load_img("gradient.png", color_mode="grayscale", target_size=(2, 6))
+        >>> keras.utils.img_to_array(image).shape
+        (2, 6, 1)
     """
     pillow = _pillow()
     one_of("load_img", "color_mode", color_mode, COLOR_MODES)

@@ -6,11 +6,28 @@ from typing import Any
 
 
 class PyDataset:
-    """Base class of data sets that make their batches: define `__getitem__(index)` and `__len__`, the number of batches.
+    """Base class of data sets that make batches: define `__getitem__(index)`, and `__len__`, their number.
 
-    A batch is x, (x, y) or (x, y, sample_weight). `num_batches` may be defined instead of `__len__`; None means an
-    endless data set. `on_epoch_end` is called after each epoch of `fit`. workers, use_multiprocessing and max_queue_size are
-    stored as attributes and have no effect: `fit` reads one batch after another, in its own thread.
+    A batch is x, (x, y) or (x, y, sample_weight). `num_batches` may be defined instead of `__len__`; None means
+    an endless data set. `on_epoch_end` is called after each epoch of `fit`. Keras 2 calls this class Sequence.
+
+    Args:
+        workers: Kept as an attribute, without effect: `fit` reads one batch after another, in its own thread.
+        use_multiprocessing: Kept as an attribute, without effect.
+        max_queue_size: Kept as an attribute, without effect.
+
+    Example:
+        >>> class Squares(keras.utils.PyDataset):
+        ...     def __len__(self):
+        ...         return 4
+        ...     def __getitem__(self, index):
+        ...         x = np.full((8, 1), index)
+        ...         return x, x**2
+        >>> model = keras.Sequential([layers.Dense(1, input_shape=(1,))])
+        >>> model.compile("sgd", "mse")
+        >>> history = model.fit(Squares(), epochs=2, verbose=0)
+        >>> history.epoch
+        [0, 1]
     """
 
     workers = 1

@@ -17,10 +17,21 @@ Array = np.ndarray
 
 
 class Selection(PyDataset):
-    """Batches `make(rows)` of the rows in order, batch_size rows each (None: single samples, without a batch axis).
+    """A data set of batches of selected rows; `timeseries_dataset_from_array`, `split_dataset` and others return it.
 
-    make: returns x or (x, y) for an array of row numbers, a sample for a single number. shuffle: use another order in each
-    epoch, by the seed. `take`, `skip` and `map` work on batches as in tf.data; `cache` and `prefetch` return the data set itself.
+    `take`, `skip` and `map` work on batches as in tf.data.
+
+    Args:
+        make: A function that returns x or (x, y) for an array of row numbers, and a sample for a single number.
+        rows: The numbers of the rows, in order.
+        batch_size: The number of rows of a batch; None for single samples, without a batch axis.
+        shuffle: Whether rows come in another order in each epoch.
+        seed: The seed of these orders; None for the next one of nbkeras's.
+
+    Example:
+        >>> left, right = keras.utils.split_dataset(np.arange(6), left_size=4)
+        >>> [batch.tolist() for batch in left.batch(2)]
+        [[0, 1], [2, 3]]
     """
 
     class_names: list[str] | None = None
@@ -54,21 +65,44 @@ class Selection(PyDataset):
         self.on_epoch_end()
 
     def batch(self, batch_size: int) -> Selection:
-        """The same samples in batches of another size."""
+        """The same samples in batches of another size.
+
+        Args:
+            batch_size: The number of samples of a batch.
+        """
         other = self._like(self._make, self.rows, batch_size)
         other.class_names, other.file_paths = self.class_names, self.file_paths
         return other
 
     def take(self, count: int) -> Selection:
-        """The first `count` batches; all of them for -1."""
+        """The first batches.
+
+        Args:
+            count: Their number; -1 for all.
+        """
         return self._like(self._make, self.rows[: self._end(count)], self.batch_size)
 
     def skip(self, count: int) -> Selection:
-        """The batches after the first `count`; none for -1."""
+        """The batches after the first ones.
+
+        Args:
+            count: The number of batches to leave out; -1 for all.
+        """
         return self._like(self._make, self.rows[self._end(count) :], self.batch_size)
 
     def map(self, function: Callable, num_parallel_calls=None, deterministic=None) -> Selection:
-        """Apply function(x) or function(x, y) to batches, or to samples without a batch axis; other arguments are ignored."""
+        """Apply a function to each batch, or to each sample without a batch axis.
+
+        Args:
+            function: A function of x, or of x and y.
+            num_parallel_calls: Accepted and ignored.
+            deterministic: Accepted and ignored.
+
+        Example:
+            >>> left, right = keras.utils.split_dataset(np.arange(6), left_size=4)
+            >>> left.map(lambda x: 10 * x)[0]
+            array([ 0, 10, 20, 30])
+        """
 
         def make(rows: Array) -> Any:
             if self.batch_size is None and np.ndim(rows):
@@ -89,7 +123,11 @@ class Selection(PyDataset):
         return self
 
     def prefetch(self, buffer_size: int) -> Selection:
-        """Return the data set unchanged: a batch is made when it is read."""
+        """Return the data set unchanged: a batch is made when it is read.
+
+        Args:
+            buffer_size: Accepted and ignored.
+        """
         return self
 
     def _end(self, count: int) -> int:
@@ -100,6 +138,7 @@ class Selection(PyDataset):
         return Selection(make, rows, batch_size, self.shuffle, self._random.randint(2**31) if self.shuffle else 0)
 
     def on_epoch_end(self) -> None:
+        """Choose another order, with shuffle."""
         if self.shuffle:
             self.rows = self._random.permutation(self.rows)
 
@@ -117,10 +156,37 @@ def timeseries_dataset_from_array(
     end_index: int | None = None,
     format: str = "tf",
 ) -> Selection:
-    """Batches of windows of a series: windows (batch, sequence_length, ...), or with targets (windows, targets[i]).
+    """Batches of windows of a series, with targets.
 
-    Window i begins at row i of data[start_index:end_index], for every sequence_stride-th i, and has every sampling_rate-th
-    row. format is ignored. ValueError for strides, rates and indices that do not fit the data.
+    Window i begins at row i of data[start_index:end_index], for every sequence_stride-th i.
+
+    Args:
+        data: An array (rows, ...), a row for each time.
+        targets: An array with the target of the window that begins at each row; None for windows only.
+        sequence_length: The number of rows of a window.
+        sequence_stride: The distance from the start of one window to the next.
+        sampling_rate: The distance between the rows of a window.
+        batch_size: The number of windows of a batch; None for single windows.
+        shuffle: Whether windows come in another order in each epoch.
+        seed: An integer for the same order in each run.
+        start_index: The first row in use; None for 0.
+        end_index: The row after the last one in use; None for all.
+        format: Accepted and ignored: batches are NumPy arrays.
+
+    Returns:
+        A data set of batches (windows, targets), or of windows (batch, sequence_length, ...).
+
+    Raises:
+        ValueError: for strides, rates and indices that do not fit the data.
+
+    Example:
+        >>> data = keras.utils.timeseries_dataset_from_array(np.arange(6), np.arange(6) + 3, sequence_length=3)
+        >>> windows, targets = data[0]
+        >>> windows, targets
+        (array([[0, 1, 2],
+               [1, 2, 3],
+               [2, 3, 4],
+               [3, 4, 5]]), array([3, 4, 5, 6]))
     """
     series = np.asarray(data)
     count = len(series)
@@ -152,18 +218,37 @@ def timeseries_dataset_from_array(
 
 def split_dataset(
     dataset,
-    left_size=None,
-    right_size=None,
+    left_size: float | int | None = None,
+    right_size: float | int | None = None,
     shuffle: bool = False,
     seed: int | None = None,
     preferred_backend: str | None = None,
     batch_size: int | None = 32,
 ) -> tuple[Selection, Selection]:
-    """Split a data set (an array, a structure of arrays of one length, a PyDataset or another iterable) into two parts.
+    """Split a data set into two parts.
 
-    left_size, right_size: a fraction (float) or a number of samples (int); one may be left out. For arrays, each part returns
-    batches of batch_size (`part.batch(n)` for others); for other data sets, their items unchanged. ValueError for sizes that
-    do not fit. preferred_backend is ignored.
+    Args:
+        dataset: An array, a structure of arrays of one length, a PyDataset or another iterable.
+        left_size: The size of the first part: a fraction (float) or a number of samples (int); None for the
+            rest.
+        right_size: The size of the second part; None for the rest.
+        shuffle: Whether samples are shuffled before the split.
+        seed: An integer for the same order in each run.
+        preferred_backend: Accepted and ignored: batches are NumPy arrays.
+        batch_size: The number of samples of a batch, for arrays; `part.batch(n)` gives others. Items of other
+            data sets stay unchanged.
+
+    Returns:
+        (left, right), two data sets.
+
+    Raises:
+        TypeError: for a size that is not a number.
+        ValueError: for sizes that do not fit, and for arrays of different lengths.
+
+    Example:
+        >>> left, right = keras.utils.split_dataset(np.arange(5), left_size=0.6)
+        >>> left[0], right[0]
+        (array([0, 1, 2]), array([3, 4]))
     """
     if batches.is_stream(dataset):
         items = [dataset[i] for i in range(len(dataset))] if batches.is_sequence(dataset) else list(dataset)

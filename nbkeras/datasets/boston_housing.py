@@ -14,7 +14,25 @@ SHA256 = "f553886a1f8d56431e820c5b82552d9d95cfcb96d1e678153f8839538947dff5"
 def load_data(
     path: str | os.PathLike = "boston_housing.npz", test_split: float = 0.2, seed: int = 113
 ) -> tuple[Split, Split]:
-    """(x_train, y_train), (x_test, y_test): float64 (n, 13) and (n,), shuffled by the seed; test_split: the test fraction."""
+    """506 districts of Boston with 13 features, and the median price of houses in each.
+
+    Downloaded once, checked each time.
+
+    Args:
+        path: The file's path in the folder `datasets` of the cache (KERAS_HOME or ~/.keras), or an absolute
+            path.
+        test_split: The fraction of the districts for testing, from 0 up to 1 (exclusive).
+        seed: The seed by which districts are shuffled before the split.
+
+    Returns:
+        (x_train, y_train), (x_test, y_test): float64 (n, 13) and (n,).
+
+    Raises:
+        ConnectionError: if the download fails. Other errors are those of `utils.get_file`.
+
+    Example:
+        >>> (x_train, y_train), (x_test, y_test) = keras.datasets.boston_housing.load_data()  # doctest: +SKIP
+    """
     with np.load(fetch(path, ORIGIN, SHA256), allow_pickle=False) as arrays:
         return split_shuffled(arrays["x"], arrays["y"], test_split, seed)
 

@@ -19,7 +19,27 @@ def load_data(
     test_split: float = 0.2,
     seed: int = 113,
 ) -> tuple[Split, Split]:
-    """(x_train, y_train), (x_test, y_test): (n, 8) and (n,), shuffled by the seed; version: 'large', or 'small' (600)."""
+    """20,640 districts of California with 8 features, and the median price of houses in each.
+
+    Downloaded once, checked each time.
+
+    Args:
+        version: 'large' for all districts, 'small' for the first 600.
+        path: The file's path in the folder `datasets` of the cache (KERAS_HOME or ~/.keras), or an absolute
+            path.
+        test_split: The fraction of the districts for testing, from 0 up to 1 (exclusive).
+        seed: The seed by which districts are shuffled before the split.
+
+    Returns:
+        (x_train, y_train), (x_test, y_test): arrays (n, 8) and (n,).
+
+    Raises:
+        ConnectionError: if the download fails. Other errors are those of `utils.get_file`.
+        ValueError: for another version.
+
+    Example:
+        >>> (x_train, y_train), (x_test, y_test) = keras.datasets.california_housing.load_data("small")  # doctest: +SKIP
+    """
     one_of("load_data", "version", version, ("large", "small"))
     rows = slice(None if version == "large" else _SMALL)
     with np.load(fetch(path, ORIGIN, SHA256), allow_pickle=False) as arrays:

@@ -16,10 +16,20 @@ Split = tuple[np.ndarray, np.ndarray]
 
 
 def load_data() -> tuple[Split, Split]:
-    """(x_train, y_train), (x_test, y_test): uint8 images (n, 8, 8) with values 0 to 16, uint8 labels 0 to 9.
+    """1,797 handwritten digits of 8x8 pixels, which are part of nbkeras: nothing is downloaded.
 
-    The split is fixed: in each class, every sixth image in the order of the original file is for testing. This gives 1,501 images
-    for training and 296 for testing, with equal shares of the classes. The same people wrote digits of both parts.
+    The split is fixed: in each class, every sixth image in the order of the original file is for testing. This
+    gives 1,501 images for training and 296 for testing, with equal shares of the classes. The same people wrote
+    digits of both parts.
+
+    Returns:
+        (x_train, y_train), (x_test, y_test): uint8 images (n, 8, 8) with values 0 to 16, and uint8 labels 0 to
+        9.
+
+    Example:
+        >>> (x_train, y_train), (x_test, y_test) = keras.datasets.digits.load_data()
+        >>> x_train.shape, x_test.shape, x_train.max().item()
+        ((1501, 8, 8), (296, 8, 8), 16)
     """
     with np.load(pathlib.Path(__file__).with_name("digits.npz"), allow_pickle=False) as file:
         images, labels = file["images"], file["labels"]

@@ -12,9 +12,20 @@ ORIGIN = FOLDER
 
 
 def load_data() -> tuple[Split, Split]:
-    """(x_train, y_train), (x_test, y_test): uint8 images (60000, 28, 28) and (10000, 28, 28), 0 to 255; uint8 labels.
+    """70,000 images of clothes, 28x28 pixels, ten classes. Downloaded once.
 
-    Downloaded once. Keras publishes no hashes of these files, so they are checked by their shapes only.
+    Keras publishes no hashes of these files, so they are checked by their shapes only.
+
+    Returns:
+        (x_train, y_train), (x_test, y_test): uint8 images (60000, 28, 28) and (10000, 28, 28) with values 0 to
+        255, and uint8 labels 0 to 9.
+
+    Raises:
+        ConnectionError: if a download fails.
+        ValueError: if a file is damaged.
+
+    Example:
+        >>> (x_train, y_train), (x_test, y_test) = keras.datasets.fashion_mnist.load_data()  # doctest: +SKIP
     """
     return _part("train"), _part("t10k")
 

@@ -24,10 +24,32 @@ def load_data(
     oov_char: int | None = 2,
     index_from: int | None = 3,
 ) -> tuple[Split, Split]:
-    """(x_train, y_train), (x_test, y_test): arrays of lists of numbers, 1 + index_from the most frequent word; labels 0, 1.
+    """50,000 film reviews as lists of word numbers, half of them for testing. Downloaded once, checked each time.
 
-    num_words: numbers of at least num_words, and those below skip_top, become oov_char (None: they are left out). maxlen: longer
-    reviews are left out. start_char: a number before each review. Downloaded once, checked each time.
+    The most frequent word has the number 1 + index_from.
+
+    Args:
+        path: The file's path in the folder `datasets` of the cache (KERAS_HOME or ~/.keras), or an absolute
+            path.
+        num_words: Word numbers from here on become oov_char; None keeps all.
+        skip_top: Word numbers below it become oov_char.
+        maxlen: Reviews of this length and longer ones are left out; None keeps all.
+        seed: The seed by which reviews are shuffled.
+        start_char: A number before each review; None for none.
+        oov_char: The number of words that are not kept; None leaves them out.
+        index_from: A number that is added to each word number, to make room for the special ones.
+
+    Returns:
+        (x_train, y_train), (x_test, y_test): arrays of lists of integers, and labels 1 (positive) and 0
+        (negative).
+
+    Raises:
+        ConnectionError: if the download fails. Other errors are those of `utils.get_file`.
+        ValueError: if maxlen leaves no review.
+
+    Example:
+        >>> (x_train, y_train), (x_test, y_test) = keras.datasets.imdb.load_data(num_words=10000)  # doctest: +SKIP
+        >>> x_train = keras.utils.pad_sequences(x_train, maxlen=200)  # doctest: +SKIP
     """
     arrays = plain_pickle.load_npz(fetch(path, ORIGIN, SHA256))
     random = np.random.RandomState(seed)
@@ -43,7 +65,17 @@ def load_data(
 
 
 def get_word_index(path: str | os.PathLike = "imdb_word_index.json") -> dict[str, int]:
-    """The number of each word, 1 for the most frequent; load_data adds index_from to them."""
+    """The number of each word, 1 for the most frequent; `load_data` adds index_from to them. Downloaded once.
+
+    Args:
+        path: The file's path in the folder `datasets` of the cache, or an absolute path.
+
+    Returns:
+        A dict from word to number.
+
+    Example:
+        >>> index = keras.datasets.imdb.get_word_index()  # doctest: +SKIP
+    """
     return fetch_json(path, INDEX_ORIGIN, INDEX_MD5)
 
 

@@ -28,9 +28,31 @@ def load_data(
     oov_char: int | None = 2,
     index_from: int | None = 3,
 ) -> tuple[Split, Split]:
-    """(x_train, y_train), (x_test, y_test): arrays of lists of numbers, and topics; arguments as for IMDB.
+    """11,228 newswires as lists of word numbers, and their topics, 46 in total. Downloaded once, checked each time.
 
-    test_split: the fraction of the newswires, after shuffling by the seed, that is for testing.
+    The most frequent word has the number 1 + index_from.
+
+    Args:
+        path: The file's path in the folder `datasets` of the cache (KERAS_HOME or ~/.keras), or an absolute
+            path.
+        num_words: Word numbers from here on become oov_char; None keeps all.
+        skip_top: Word numbers below it become oov_char.
+        maxlen: Newswires of this length and longer ones are left out; None keeps all.
+        test_split: The fraction of the newswires for testing.
+        seed: The seed by which newswires are shuffled before the split.
+        start_char: A number before each newswire; None for none.
+        oov_char: The number of words that are not kept; None leaves them out.
+        index_from: A number that is added to each word number, to make room for the special ones.
+
+    Returns:
+        (x_train, y_train), (x_test, y_test): arrays of lists of integers, and topics 0 to 45.
+
+    Raises:
+        ConnectionError: if the download fails. Other errors are those of `utils.get_file`.
+        ValueError: if maxlen leaves no newswire.
+
+    Example:
+        >>> (x_train, y_train), (x_test, y_test) = keras.datasets.reuters.load_data(num_words=10000)  # doctest: +SKIP
     """
     arrays = plain_pickle.load_npz(fetch(path, ORIGIN, SHA256))
     order = shuffled(len(arrays["x"]), seed)
@@ -43,12 +65,30 @@ def load_data(
 
 
 def get_word_index(path: str | os.PathLike = "reuters_word_index.json") -> dict[str, int]:
-    """The number of each word, 1 for the most frequent; load_data adds index_from to them."""
+    """The number of each word, 1 for the most frequent; `load_data` adds index_from to them. Downloaded once.
+
+    Args:
+        path: The file's path in the folder `datasets` of the cache, or an absolute path.
+
+    Returns:
+        A dict from word to number.
+
+    Example:
+        >>> index = keras.datasets.reuters.get_word_index()  # doctest: +SKIP
+    """
     return fetch_json(path, INDEX_ORIGIN, INDEX_MD5)
 
 
 def get_label_names() -> tuple[str, ...]:
-    """The topics' names by number."""
+    """The names of the topics, by number.
+
+    Returns:
+        A tuple of 46 strings.
+
+    Example:
+        >>> keras.datasets.reuters.get_label_names()[:3]
+        ('cocoa', 'grain', 'veg-oil')
+    """
     return tuple(_TOPICS.split())
 
 

@@ -9,6 +9,15 @@ class Config(MutableMapping):
     """A dict whose entries are attributes too: `config.rate = 0.1` is `config["rate"] = 0.1`.
 
     Between `freeze` and `unfreeze`, changes are a ValueError.
+
+    Args:
+        **entries: The first entries.
+
+    Example:
+        >>> config = keras.utils.Config(rate=0.1)
+        >>> config.units = 32
+        >>> config["units"], config.to_json()
+        (32, '{"rate": 0.1, "units": 32}')
     """
 
     def __init__(self, **entries: Any):

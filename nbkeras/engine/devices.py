@@ -15,7 +15,15 @@ _INSTALL = "pip install 'nbkeras[cuda]' (CUDA 13; 'nbkeras[cuda12]' for older dr
 
 
 class DeviceError(RuntimeError):
-    """The requested device is not available."""
+    """A device that was asked for is not available; the message says what is missing and how to install it.
+
+    Example:
+        >>> try:
+        ...     keras.config.set_device("cuda:99")
+        ... except keras.DeviceError:
+        ...     print(keras.config.get_device())
+        cpu
+    """
 
 
 def gpu_named(name: str) -> Any:
@@ -60,22 +68,56 @@ def _reason(cuda: Any) -> str:
 
 
 def set_device(name: str) -> None:
-    """Make arrays and run kernels on a device from now on, in all threads: 'cpu', 'cuda' or 'cuda:<number>'.
+    """Make arrays and run kernels on a device from now on, in all threads.
 
-    DeviceError if it is not available. Models stay on the device on which they were made.
+    A model stays on the device on which it was made. The environment variable NBKERAS_DEVICE sets the first
+    device.
+
+    Args:
+        name: 'cpu', 'cuda' (the first GPU) or 'cuda:<number>'; 'gpu' means 'cuda'.
+
+    Raises:
+        DeviceError: if the device is not available.
+        ValueError: for another name.
+
+    Example:
+        >>> keras.config.set_device("cpu")
+        >>> keras.config.get_device()
+        'cpu'
     """
     device_kernels.set_gpu(gpu_named(name))
 
 
 def get_device() -> str:
-    """The name of the device that this thread uses: 'cpu' or 'cuda:<number>'."""
+    """The name of the device that this thread uses.
+
+    Returns:
+        'cpu' or 'cuda:<number>'.
+
+    Example:
+        >>> keras.config.get_device()
+        'cpu'
+    """
     gpu = device_kernels.gpu()
     return "cpu" if gpu is None else gpu.name
 
 
 @contextlib.contextmanager
 def device(name: str) -> Iterator[None]:
-    """`with nbkeras.device('cuda:0'):` arrays are made and kernels run on that device, in this thread."""
+    """Make arrays and run kernels on a device in a `with` block, in this thread.
+
+    Args:
+        name: 'cpu', 'cuda' or 'cuda:<number>', as for `config.set_device`, with the same errors.
+
+    Returns:
+        A context manager.
+
+    Example:
+        >>> with keras.device("cpu"):
+        ...     y = ops.add([1.0], [2.0])
+        >>> y.numpy()
+        array([3.], dtype=float32)
+    """
     with device_kernels.on(gpu_named(name)):
         yield
 
@@ -88,9 +130,20 @@ def synchronize() -> None:
 
 
 def set_matmul(name: str) -> None:
-    """Multiply matrices on GPUs with 'own', nbkeras's kernels, or 'cublas' (pip install nvmath-python[cu13]) from now on.
+    """Choose the kernels that multiply matrices on GPUs from now on; on the CPU nothing changes.
 
-    The environment variable NBKERAS_MATMUL sets the initial choice. Models that have already run may keep the earlier choice.
+    The environment variable NBKERAS_MATMUL sets the first choice. Models that have already run may keep the
+    earlier one.
+
+    Args:
+        name: 'own' for nbkeras's kernels, or 'cublas' for NVIDIA's (pip install nvmath-python[cu13]).
+
+    Raises:
+        DeviceError: for 'cublas' if its package is not installed.
+        ValueError: for another name.
+
+    Example:
+        >>> keras.config.set_matmul("own")
     """
     if name not in ("own", "cublas"):
         raise ValueError(f"matrix products are 'own' or 'cublas', received {name!r}")

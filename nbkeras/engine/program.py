@@ -88,7 +88,22 @@ def _pair(op: Callable, returned: Any) -> tuple[Any, Any]:
 
 
 class Program:
-    """The launches of one step for one signature, recorded by running the step once inside `device.record(program)`."""
+    """The launches of one step for one signature, recorded by running the step once inside `device.record(program)`.
+
+    `check_op` uses it, and `fit`; see docs/tape.md.
+
+    Example:
+        >>> from nbkeras.kernels.runtime import device
+        >>> from nbkeras.testing import Program
+        >>> x, program = device.persistent(np.ones(2)), Program()
+        >>> with device.record(program):
+        ...     y = ops.add(keras.Tensor(x), 1.0)
+        >>> (result,) = program.seal([y.data])
+        >>> device.write(x, np.array([5.0, 6.0]))
+        >>> program.run()
+        >>> result.copy()
+        array([6., 7.])
+    """
 
     def __init__(self) -> None:
         self.steps: list[tuple[Callable, tuple]] = []
@@ -136,13 +151,23 @@ class Program:
         raise _made_outside(f"the kernel {named(function)} was given", array)
 
     def knows(self, array: Array) -> bool:
-        """Whether an array was allocated in the step, or is a persistent array, which programs may read."""
+        """Whether an array was allocated in the step, or is a persistent array, which programs may read.
+
+        Args:
+            array: The array.
+        """
         owner: Any = device.root(array)
         known = self._alive.get(id(owner))
         return (known is not None and known[0]() is owner) or device.is_persistent(owner) or array.size == 0
 
     def before_replays(self, function: Callable[[], None]) -> None:
-        """Call a function before each replay. A function registered twice needs values from within the step: no replay then."""
+        """Call a function before each replay.
+
+        One that is registered twice needs values from within the step: no replay then.
+
+        Args:
+            function: A function without arguments.
+        """
         if function in self._before:
             self.value_read()
         self._before.append(function)
@@ -150,7 +175,14 @@ class Program:
     # Sealing and replaying
 
     def seal(self, outputs: list[Array]) -> list[Array]:
-        """Plan the memory, with `outputs` readable after each run; returns their arrays in the arena."""
+        """Plan the memory, at the end of recording.
+
+        Args:
+            outputs: The arrays that can be read after each run.
+
+        Returns:
+            The arrays in which they are then.
+        """
         kept = [self._describe(Program.seal, array) for array in outputs]
         self._recorded = _fused(self._recorded, kept)
         offsets, size = _plan(self._sizes, self._recorded, [view for view in kept if isinstance(view, _View)])

@@ -112,12 +112,29 @@ def _style(text: str, code: int) -> str:
 
 
 class Progbar:
-    """A progress bar as Keras draws it: `469/469 ━━━━━━━━━━━━━━━━━━━━ 2s 3ms/step - accuracy: 0.9200 - loss: 0.2500`.
+    """A progress bar as Keras draws it.
 
-    target: the number of steps, None if unknown. verbose: 0 silent, 1 a bar, 2 one line at the end. interval: seconds
-    between redraws. stateful_metrics: names of values shown unchanged, all others are averaged over the steps; or
-    stateless_metrics: names of values that are averaged, all others are shown unchanged. Without a terminal, verbose=1 also
-    writes only one line at the end, without control characters. On a terminal a running bar is cut to the terminal's width.
+    Without a terminal, verbose=1 also writes only one line at the end, without control characters. On a
+    terminal a running bar is cut to the terminal's width.
+
+    Args:
+        target: The number of steps; None if it is not known.
+        width: The number of characters of the bar itself.
+        verbose: 0 prints nothing, 1 draws a bar, 2 prints one line at the end.
+        interval: The least number of seconds between two drawings.
+        stateful_metrics: Names of values that are shown unchanged; all others are averaged over the steps.
+        stateless_metrics: Names of values that are averaged; all others are shown unchanged. Give one of the
+            two.
+        unit_name: The word for a step.
+
+    Raises:
+        ValueError: if both stateful_metrics and stateless_metrics are given.
+
+    Example:
+        >>> bar = keras.utils.Progbar(2)
+        >>> bar.update(1, [("loss", 0.75)])
+        >>> bar.update(2, [("loss", 0.5)])
+        2/2 ━━━━━━━━━━━━━━━━━━━━ 0s .../step - loss: 0.5000
     """
 
     def __init__(
@@ -152,11 +169,13 @@ class Progbar:
     def update(
         self, current: int, values: Values | Callable[[], Values] | None = None, finalize: bool | None = None
     ) -> None:
-        """Set the number of finished steps.
+        """Set the number of finished steps, and draw the bar if it is time.
 
-        values: (name, value of the last step) pairs or a dict, or a function that returns them: if no metric is
-        averaged (`stateless_metrics=()`), it is called only if the bar will be drawn. finalize: whether this is the
-        last update; None means when `current` reaches the target.
+        Args:
+            current: The number of finished steps.
+            values: (name, value of the last step) pairs or a dict, or a function that returns them: if no
+                metric is averaged (`stateless_metrics=()`), it is called only if the bar will be drawn.
+            finalize: Whether this is the last update; None means when current reaches the target.
         """
         if finalize is None:
             finalize = self.target is not None and current >= self.target
@@ -176,7 +195,12 @@ class Progbar:
             print_message(info)
 
     def add(self, n: int, values: Values | Callable[[], Values] | None = None) -> None:
-        """Add n finished steps."""
+        """Add finished steps.
+
+        Args:
+            n: Their number.
+            values: As for `update`.
+        """
         self.update(self._seen + n, values)
 
     def _draws(self, now: float, finalize: bool) -> bool:

@@ -4,6 +4,7 @@ import operator
 import random
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -15,20 +16,56 @@ _image_data_format = "channels_last"
 
 
 def floatx() -> str:
-    """The default float dtype, 'float32' or 'float64'."""
+    """The default dtype of floats: that of layers, and of tensors made from Python floats.
+
+    Returns:
+        'float32' or 'float64'.
+
+    Example:
+        >>> keras.config.floatx()
+        'float32'
+    """
     return _floatx.name
 
 
 def set_floatx(value: str) -> None:
-    """Set the default float dtype of layers made from now on: 'float32' or 'float64'."""
+    """Set the default dtype of floats for layers and tensors that are made from now on.
+
+    Args:
+        value: 'float32' or 'float64'.
+
+    Raises:
+        ValueError: for another dtype.
+
+    Example:
+        >>> keras.config.set_floatx("float64")
+        >>> layers.Dense(1).dtype
+        'float64'
+        >>> keras.config.set_floatx("float32")
+    """
     global _floatx
     if value not in ("float32", "float64"):
         raise ValueError(f"floatx must be 'float32' or 'float64', received {value!r}")
     _floatx = np.dtype(value)
 
 
-def standardize_dtype(dtype) -> str:
-    """The name of a dtype: None is floatx, int is 'int32'. ValueError for anything but a dtype of numbers or booleans."""
+def standardize_dtype(dtype: Any) -> str:
+    """The name of a dtype.
+
+    Args:
+        dtype: A name, a NumPy dtype, a Python type, an object with an attribute `name` such as a dtype of
+            TensorFlow, or None. None, float and 'float' are `floatx()`; int and 'int' are 'int32'.
+
+    Returns:
+        A string such as 'float32', 'int64' or 'bool'.
+
+    Raises:
+        ValueError: for anything but a dtype of numbers or booleans.
+
+    Example:
+        >>> keras.utils.standardize_dtype(np.int64), keras.utils.standardize_dtype(None)
+        ('int64', 'float32')
+    """
     if dtype is None or dtype is float or (isinstance(dtype, str) and dtype == "float"):
         return floatx()
     if dtype is int or (isinstance(dtype, str) and dtype == "int"):
@@ -45,23 +82,63 @@ def standardize_dtype(dtype) -> str:
 
 
 def epsilon() -> float:
-    """The small number that keeps divisions and logarithms finite; 1e-7 by default."""
+    """The small number that keeps divisions and logarithms finite where no epsilon is given.
+
+    Returns:
+        A float, 1e-07 by default.
+
+    Example:
+        >>> keras.config.epsilon()
+        1e-07
+    """
     return _epsilon
 
 
 def set_epsilon(value: float) -> None:
-    """Set epsilon."""
+    """Set the number that `epsilon` returns.
+
+    Args:
+        value: A small positive number.
+
+    Example:
+        >>> keras.config.set_epsilon(1e-5)
+        >>> keras.config.epsilon()
+        1e-05
+        >>> keras.config.set_epsilon(1e-7)
+    """
     global _epsilon
     _epsilon = float(value)
 
 
 def image_data_format() -> str:
-    """'channels_last' or 'channels_first'."""
+    """The default place of the channels in images.
+
+    Returns:
+        'channels_last', (batch, rows, columns, channels), or 'channels_first', (batch, channels, rows,
+        columns).
+
+    Example:
+        >>> keras.config.image_data_format()
+        'channels_last'
+    """
     return _image_data_format
 
 
 def set_image_data_format(data_format: str) -> None:
-    """Set the default data format of image layers."""
+    """Set the default place of the channels, for layers and functions of images that get data_format=None.
+
+    Args:
+        data_format: 'channels_last' or 'channels_first'.
+
+    Raises:
+        ValueError: for another value.
+
+    Example:
+        >>> keras.config.set_image_data_format("channels_first")
+        >>> layers.MaxPooling2D()(np.ones((1, 3, 8, 8))).shape
+        (1, 3, 4, 4)
+        >>> keras.config.set_image_data_format("channels_last")
+    """
     global _image_data_format
     if data_format not in ("channels_last", "channels_first"):
         raise ValueError(f"data format must be 'channels_last' or 'channels_first', received {data_format!r}")
@@ -72,18 +149,38 @@ _interactive_logging = True
 
 
 def is_interactive_logging_enabled() -> bool:
-    """Whether progress is written to standard output, not to Python's logging."""
+    """Whether progress is written to standard output, not to Python's logging.
+
+    Returns:
+        A bool, True by default.
+
+    Example:
+        >>> keras.config.is_interactive_logging_enabled()
+        True
+    """
     return _interactive_logging
 
 
 def enable_interactive_logging() -> None:
-    """Write progress to standard output, the default."""
+    """Write progress and messages to standard output, the default.
+
+    Example:
+        >>> keras.config.enable_interactive_logging()
+        >>> keras.config.is_interactive_logging_enabled()
+        True
+    """
     global _interactive_logging
     _interactive_logging = True
 
 
 def disable_interactive_logging() -> None:
-    """Write progress to the logger 'nbkeras' at level INFO instead of standard output: for servers."""
+    """Write progress and messages to the logger 'nbkeras' at level INFO instead of standard output: for servers.
+
+    Example:
+        >>> keras.config.disable_interactive_logging()
+        >>> keras.Sequential([layers.Dense(1, input_shape=(2,))]).summary()  # goes to logging.getLogger("nbkeras")
+        >>> keras.config.enable_interactive_logging()
+    """
     global _interactive_logging
     _interactive_logging = False
 
@@ -92,24 +189,53 @@ _traceback_filtering = True
 
 
 def is_traceback_filtering_enabled() -> bool:
-    """Whether tracebacks omit the frames of nbkeras; `print(error.full_traceback)` always shows them."""
+    """Whether tracebacks omit the frames of nbkeras; `print(error.full_traceback)` always shows them.
+
+    Returns:
+        A bool, True by default.
+
+    Example:
+        >>> keras.config.is_traceback_filtering_enabled()
+        True
+    """
     return _traceback_filtering
 
 
 def disable_traceback_filtering() -> None:
-    """Show the frames of nbkeras in tracebacks, for work on nbkeras itself."""
+    """Show the frames of nbkeras in tracebacks, for work on nbkeras itself.
+
+    Example:
+        >>> keras.config.disable_traceback_filtering()
+        >>> keras.config.is_traceback_filtering_enabled()
+        False
+        >>> keras.config.enable_traceback_filtering()
+    """
     global _traceback_filtering
     _traceback_filtering = False
 
 
 def enable_traceback_filtering() -> None:
-    """Show only the user's frames in tracebacks, the default."""
+    """Omit the frames of nbkeras in tracebacks, the default.
+
+    Example:
+        >>> keras.config.enable_traceback_filtering()
+        >>> keras.config.is_traceback_filtering_enabled()
+        True
+    """
     global _traceback_filtering
     _traceback_filtering = True
 
 
 def backend() -> str:
-    """'nbkeras', the name of the backend."""
+    """The name of the backend, for programs written for several ones.
+
+    Returns:
+        'nbkeras'.
+
+    Example:
+        >>> keras.config.backend()
+        'nbkeras'
+    """
     return "nbkeras"
 
 
@@ -119,12 +245,36 @@ _seed_listeners: list[Callable[[int], None]] = []
 
 
 def on_seed(listener: Callable[[int], None]) -> None:
-    """Call `listener(seed)` whenever the seed is set, for generators that restart from it."""
+    """Call a function whenever the seed is set, for random generators of your own that should restart with nbkeras's.
+
+    Args:
+        listener: A function of the seed, an integer. It stays for the rest of the process.
+
+    Example:
+        >>> seeds = []
+        >>> keras.config.on_seed(seeds.append)
+        >>> keras.utils.set_random_seed(7)
+        >>> seeds
+        [7]
+    """
     _seed_listeners.append(listener)
 
 
 def set_seed(seed: int) -> None:
-    """Make every random choice from here on reproducible (initializers, dropout, shuffling)."""
+    """Restart nbkeras's random numbers (initializers, dropout, shuffling).
+
+    `set_random_seed` restarts NumPy's and Python's too.
+
+    Args:
+        seed: An integer of at least 0.
+
+    Example:
+        >>> keras.config.set_seed(1)
+        >>> first = keras.random.normal((3,)).numpy()
+        >>> keras.config.set_seed(1)
+        >>> bool(np.all(first == keras.random.normal((3,)).numpy()))
+        True
+    """
     global _seeds
     with _lock:
         _seeds = np.random.default_rng(int(seed))
@@ -133,7 +283,21 @@ def set_seed(seed: int) -> None:
 
 
 def set_random_seed(seed: int) -> None:
-    """Seed nbkeras's, NumPy's and Python's generators, so that a program repeats its numbers; 0 <= seed < 2**32."""
+    """Restart the random numbers of nbkeras, NumPy and Python, so that a program repeats its results.
+
+    Args:
+        seed: An integer from 0 to 2**32 - 1.
+
+    Raises:
+        ValueError: for another number.
+
+    Example:
+        >>> keras.utils.set_random_seed(42)
+        >>> first = layers.Dense(2)(np.ones((1, 3))).numpy()
+        >>> keras.utils.set_random_seed(42)
+        >>> bool(np.all(first == layers.Dense(2)(np.ones((1, 3))).numpy()))
+        True
+    """
     seed = operator.index(seed)
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must be between 0 and 2**32 - 1, received {seed}")
@@ -143,6 +307,17 @@ def set_random_seed(seed: int) -> None:
 
 
 def next_seed() -> int:
-    """The next seed for a layer, initializer or shuffle, 0 <= seed < 2**32."""
+    """The next seed from nbkeras's own generator, for random numbers of your own that repeat after `set_random_seed`.
+
+    Returns:
+        An integer from 0 to 2**32 - 1; each call gives another one.
+
+    Example:
+        >>> keras.utils.set_random_seed(0)
+        >>> first = keras.config.next_seed()
+        >>> keras.utils.set_random_seed(0)
+        >>> first == keras.config.next_seed()
+        True
+    """
     with _lock:
         return int(_seeds.integers(0, 2**32, dtype=np.uint64))

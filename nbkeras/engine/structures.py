@@ -12,12 +12,35 @@ _NESTED = (*SEQUENCES, dict)
 
 
 def is_nested(structure: Any) -> bool:
-    """Whether the structure is a list, a tuple, a deque or a dictionary."""
+    """Whether a value is a structure: a list, a tuple, a deque or a dictionary.
+
+    Args:
+        structure: Any value.
+
+    Returns:
+        True for a structure, also for an empty one; False for a leaf, such as an array, a string or None.
+
+    Example:
+        >>> keras.tree.is_nested([]), keras.tree.is_nested(np.ones(3))
+        (True, False)
+    """
     return isinstance(structure, _NESTED)
 
 
 def flatten(structure: Any) -> list:
-    """The leaves from left to right; dicts in the order of `keys`; None is a leaf."""
+    """The leaves of a structure, from left to right.
+
+    Args:
+        structure: Lists, tuples, deques and dictionaries in each other, or a single leaf. None is a leaf.
+
+    Returns:
+        A list of the leaves. Those of a dictionary are in the order of its sorted keys, of an OrderedDict in
+        its own order.
+
+    Example:
+        >>> keras.tree.flatten({"b": 1, "a": [2, (3, None)]})
+        [2, 3, None, 1]
+    """
     return list(_leaves(structure))
 
 

@@ -37,7 +37,24 @@ F = TypeVar("F", bound=Callable)
 
 
 class Tensor:
-    """An array and its Record on the tape; nbkeras.ops attaches the operators."""
+    """An array with its place on the tape, from which gradients are computed.
+
+    Tensors have NumPy's operators, indexing, and the attributes shape, dtype, ndim and size.
+    `np.asarray(tensor)`, `float(tensor)` and `torch.from_dlpack(tensor)` read the value. Make tensors by
+    `ops.convert_to_tensor`, not by this class.
+
+    Args:
+        data: An array of NumPy, or of the GPU.
+        record: The entry of the tape for the op that made it; None for a constant.
+        index: Which output of that op it is.
+
+    Example:
+        >>> x = ops.convert_to_tensor([[1.0, 2.0], [3.0, 4.0]])
+        >>> x.shape, x.dtype.name
+        ((2, 2), 'float32')
+        >>> (x[0] * 10.0 + 1.0).numpy()
+        array([11., 21.], dtype=float32)
+    """
 
     __slots__ = ("data", "record", "index", "mask", "logits", "__weakref__")
     __array_priority__ = 1000  # so that ndarray + Tensor calls Tensor's operator
@@ -66,27 +83,44 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The sizes of the axes, a tuple."""
         return self.data.shape
 
     @property
     def dtype(self) -> np.dtype:
+        """The NumPy dtype of the elements."""
         return self.data.dtype
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return self.data.ndim
 
     @property
     def size(self) -> int:
+        """The number of elements."""
         return self.data.size
 
     def numpy(self) -> Array:
-        """A copy of the value as a NumPy array; a step in which this is called cannot be recorded and runs eagerly."""
+        """A copy of the value as a NumPy array. A step in which this is called cannot be recorded and runs eagerly.
+
+        Example:
+            >>> ops.ones(3).numpy()
+            array([1., 1., 1.], dtype=float32)
+        """
         value = device.read(self.data)
         return value.copy() if device.gpu_of(self.data) is None else value
 
     def item(self) -> Any:
-        """The value of a tensor with one element as a Python number."""
+        """The value of a tensor with one element as a Python number.
+
+        Raises:
+            ValueError: if there is not exactly one element.
+
+        Example:
+            >>> ops.sum([1.0, 2.0]).item()
+            3.0
+        """
         return device.read(self.data).item()
 
     def __array__(self, dtype=None, copy=None) -> Array:
@@ -145,9 +179,29 @@ class Tensor:
 class Variable(Tensor):
     """A tensor that is kept from step to step and is written in place: a weight, a state, a counter.
 
-    initializer: anything array-like; or, with a shape, a function of (shape, dtype) or the name of an initializer. dtype: None
-    keeps the dtype of an array and is floatx for Python floats and functions. `assign`, `assign_add` and `assign_sub` launch
-    kernels, so replayed steps repeat them. autocast, aggregation, synchronization and layout are accepted and have no effect.
+    `assign`, `assign_add` and `assign_sub` launch kernels, so replayed steps repeat them.
+
+    Args:
+        initializer: The first value: an array, list, number or tensor; or, with a shape, a function of (shape,
+            dtype) or the name of an initializer.
+        shape: The shape, for a function or a name.
+        dtype: The dtype; None keeps that of an array, and is `config.floatx()` for Python floats and functions.
+        trainable: Whether a GradientTape watches it, and an optimizer that finds it in a layer changes it.
+        autocast: Accepted and ignored.
+        aggregation: Accepted and ignored: there is one device.
+        synchronization: Accepted and ignored.
+        name: A name for messages and files.
+        layout: Accepted and ignored.
+
+    Raises:
+        ValueError: for a function or name without a shape.
+
+    Example:
+        >>> v = keras.Variable([1.0, 2.0], name="v")
+        >>> v.assign_add([10.0, 10.0]).numpy()
+        array([11., 12.], dtype=float32)
+        >>> keras.Variable("ones", shape=(2,)).numpy()
+        array([1., 1.], dtype=float32)
     """
 
     __slots__ = ("name", "path", "_trainable", "declared_trainable", "regularizer", "constraint", "_leaf")
@@ -183,6 +237,7 @@ class Variable(Tensor):
 
     @property
     def trainable(self) -> bool:
+        """Whether a GradientTape watches it; may be set. Without effect for a dtype that is not float."""
         return self._trainable
 
     @trainable.setter
@@ -192,10 +247,25 @@ class Variable(Tensor):
 
     @property
     def value(self) -> Variable:
+        """The variable itself; in Keras its tensor."""
         return self
 
-    def assign(self, value) -> Variable:
-        """Write a value of the same shape in place."""
+    def assign(self, value: Any) -> Variable:
+        """Write a value in place.
+
+        Args:
+            value: A tensor or array of the variable's shape; it is cast to its dtype.
+
+        Returns:
+            The variable.
+
+        Raises:
+            ValueError: for another shape.
+
+        Example:
+            >>> keras.Variable([1.0, 2.0]).assign([5.0, 6.0]).numpy()
+            array([5., 6.], dtype=float32)
+        """
         with on_device_of(self):
             source = as_tensor(value, self.dtype)
             if source.shape != self.shape:
@@ -205,12 +275,26 @@ class Variable(Tensor):
             device.launch(device.copy, device.to_this_device(adopt(source.data)), self.data)
         return self
 
-    def assign_add(self, value) -> Variable:
-        """Add a value in place."""
+    def assign_add(self, value: Any) -> Variable:
+        """Add a value in place.
+
+        Args:
+            value: A tensor, array or number that broadcasts to the variable's shape.
+
+        Returns:
+            The variable.
+        """
         return self._changed(np.add, value)
 
-    def assign_sub(self, value) -> Variable:
-        """Subtract a value in place."""
+    def assign_sub(self, value: Any) -> Variable:
+        """Subtract a value in place.
+
+        Args:
+            value: A tensor, array or number that broadcasts to the variable's shape.
+
+        Returns:
+            The variable.
+        """
         return self._changed(np.subtract, value)
 
     def _changed(self, kernel: Callable, value: Any) -> Variable:
@@ -219,7 +303,11 @@ class Variable(Tensor):
         return self
 
     def rebind(self, array: Array) -> None:
-        """Move the value into another array of the same shape and dtype (a view of an optimizer's flat buffer)."""
+        """Move the value into another array of the same shape and dtype (a view of an optimizer's flat buffer).
+
+        Args:
+            array: The array; its content is replaced.
+        """
         before = self.data
         with device.ordinary(), on_device_of(self):
             device.launch(device.copy, before, array)
@@ -243,10 +331,25 @@ def assign_all(pairs: Iterable[tuple[Variable, Any]]) -> None:
 _OF_THE_CPU = (np.ndarray, np.generic, int, float, list)
 
 
-def as_tensor(value, dtype=None) -> Tensor:
-    """A Tensor of anything array-like. Python floats become floatx, Python integers int32; arrays keep their dtype.
+def as_tensor(value: Any, dtype: Any = None) -> Tensor:
+    """A tensor of anything array-like.
 
-    Tensors of one shape in a list are stacked, with a gradient. TypeError for values that are neither numbers nor booleans.
+    Args:
+        value: A tensor, array, number, list of numbers, or list of tensors of one shape, which are stacked with
+            a gradient.
+        dtype: The dtype; None keeps that of arrays and tensors. Python floats become `config.floatx()`,
+            integers int32.
+
+    Returns:
+        A tensor; a tensor of that dtype itself.
+
+    Raises:
+        TypeError: for values that are neither numbers nor booleans.
+
+    Example:
+        >>> from nbkeras.tensor import as_tensor
+        >>> as_tensor([1, 2]).dtype.name, as_tensor(1.5).dtype.name, as_tensor([1, 2], "float64").dtype.name
+        ('int32', 'float32', 'float64')
     """
     if isinstance(value, Tensor):
         return value if dtype is None or value.dtype == dtype else _cast(value, known_dtype(dtype))
@@ -294,10 +397,35 @@ def _cast_vjp(saved, dy, needs):
 
 
 def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None], **constants) -> Any:
-    """Run an op of nbkeras.kernels on tensors and record it on the tape if a gradient may be needed.
+    """Run an op of kernels on tensors, and record it on the tape if a gradient may be needed; see docs/custom-ops.md.
 
-    op(*arrays, **constants) -> (array or tuple of arrays, saved); op_vjp(saved, dy, needs) -> one gradient per input.
-    op_vjp None: the op has no gradient. A None among `tensors` is passed on as None. Returns a Tensor or a tuple of Tensors.
+    Args:
+        op: A function (*arrays, **constants) that returns (array or tuple of arrays, saved); saved is kept for
+            op_vjp.
+        op_vjp: A function (saved, dy, needs) that returns a tuple with the gradient of each input; None for an
+            op without a gradient.
+        tensors: The inputs; a None among them is passed on as None.
+        **constants: Further arguments of op, which are not differentiated.
+
+    Returns:
+        A tensor, or a tuple of tensors.
+
+    Raises:
+        TypeError: for an input that is no tensor; `as_tensor` makes one.
+
+    Example:
+        >>> from nbkeras.kernels.runtime import device
+        >>> from nbkeras.tensor import apply, as_tensor
+        >>> def twice_op(x):
+        ...     y = device.empty(x.shape, x.dtype)
+        ...     device.launch(np.add, x, x, y)
+        ...     return y, None
+        >>> def twice_vjp(saved, dy, needs):
+        ...     dx = device.output(needs[0], dy.shape, dy.dtype)
+        ...     device.launch(np.add, dy, dy, dx)
+        ...     return (dx,)
+        >>> apply(twice_op, twice_vjp, [as_tensor([1.0, 2.0])]).numpy()
+        array([2., 4.], dtype=float32)
     """
     for tensor in tensors:
         if tensor is not None and not isinstance(tensor, Tensor):
@@ -388,9 +516,24 @@ def _for_dtype(record: tape.Record | None, array: Array) -> tape.Record | None:
 
 
 def op(function: F) -> F:
-    """Decorator of public ops: a call with a symbolic tensor adds a node to that tensor's graph instead of computing.
+    """Decorator of ops of your own, which then take symbolic tensors too.
 
-    The arguments of nbkeras's own ops are checked against the annotations of their parameters.
+    A call with a symbolic tensor adds a node to that tensor's graph instead of computing.
+
+    Args:
+        function: A function of tensors that returns tensors. The arguments of nbkeras's own ops are checked
+            against the annotations of their parameters.
+
+    Returns:
+        The function, for tensors and symbolic tensors.
+
+    Example:
+        >>> from nbkeras.tensor import op
+        >>> @op
+        ... def cubed(x):
+        ...     return x * x * x
+        >>> cubed(ops.convert_to_tensor(2.0)).item(), cubed(layers.Input((3,))).shape
+        (8.0, (None, 3))
     """
     package, _, module = (function.__module__ or "").partition(".")  # None for functions that `exec` makes
     check = annotated.checker_of(function) if package == "nbkeras" else None
@@ -422,10 +565,21 @@ own_ops: dict[str, Callable] = {}
 
 
 class GradientTape:
-    """`with GradientTape() as tape:` then `tape.gradient(target, sources)`.
+    """Record computations in a `with` block, to compute gradients afterwards.
 
-    Trainable variables are always watched, other tensors after `watch`. persistent: allow several calls of `gradient`.
-    Gradients of gradients are not supported.
+    Trainable variables are always watched, other tensors after `watch`. Gradients of gradients are not
+    supported.
+
+    Args:
+        persistent: Whether `gradient` may be called several times.
+        watch_accessed_variables: Must be True.
+
+    Example:
+        >>> w = keras.Variable([1.0, 2.0])
+        >>> with keras.GradientTape() as tape:
+        ...     loss = ops.sum(w * w)
+        >>> tape.gradient(loss, w).numpy()
+        array([2., 4.], dtype=float32)
     """
 
     def __init__(self, persistent: bool = False, watch_accessed_variables: bool = True):
@@ -442,15 +596,43 @@ class GradientTape:
         self._recording.__exit__(*error)
 
     def watch(self, tensor: Tensor | Sequence[Tensor]) -> None:
-        """Watch one or several float tensors that are not variables, so that `gradient` accepts them."""
+        """Watch float tensors that are not variables, so that `gradient` accepts them.
+
+        Args:
+            tensor: A tensor, or a list of tensors.
+
+        Raises:
+            TypeError: for a dtype that is not float.
+
+        Example:
+            >>> x = ops.convert_to_tensor(3.0)
+            >>> with keras.GradientTape() as tape:
+            ...     tape.watch(x)
+            ...     y = x * x
+            >>> tape.gradient(y, x).item()
+            6.0
+        """
         for each in [tensor] if isinstance(tensor, Tensor) else tensor:
             if each.dtype.kind != "f":
                 raise TypeError(f"only float tensors can be watched, received dtype {each.dtype}")
             if each.record is None:
                 each.record = tape.leaf("watched tensor")
 
-    def gradient(self, target, sources, output_gradients=None):
-        """d(sum of target) / d(sources), in the structure of `sources`; None where the target does not depend on one."""
+    def gradient(self, target: Any, sources: Any, output_gradients: Any = None) -> Any:
+        """The gradient of the sum of targets with respect to sources.
+
+        Args:
+            target: A tensor, or a list of tensors, computed in the block.
+            sources: A variable or watched tensor, or a structure of them.
+            output_gradients: Factors of the elements of each target, of its shape; None for ones.
+
+        Returns:
+            Tensors in the structure of sources; None where the target does not depend on one.
+
+        Raises:
+            TypeError: if something is not a tensor.
+            ValueError: for output_gradients of another shape.
+        """
         targets = list(target) if isinstance(target, list | tuple) else [target]
         wanted = structures.flatten(sources)
         for each in (*targets, *wanted):
@@ -476,7 +658,28 @@ def gradient(
     retain: bool = False,
     as_is: Sequence[bool] | None = None,
 ) -> list[Any]:
-    """Arrays of d(sum of targets) / d(source) for each source; see `tape.backward`. Seeds default to ones."""
+    """Arrays of the gradient of the sum of targets with respect to sources; `GradientTape.gradient` is the public form.
+
+    Args:
+        targets: Tensors.
+        sources: Tensors that the tape watched.
+        seeds: Factors of the elements of each target; None for ones.
+        into: For each source the array to write its gradient into, or None.
+        retain: Whether the tape can be walked again.
+        as_is: For each source whether its gradient may stay in the form in which an op made it; see
+            `tape.backward`.
+
+    Returns:
+        A list with an array for each source; None where the targets do not depend on it.
+
+    Example:
+        >>> from nbkeras.testing import gradient
+        >>> w = keras.Variable([1.0, 2.0])
+        >>> with keras.GradientTape():
+        ...     loss = ops.sum(w * w)
+        >>> gradient([loss], [w])
+        [array([2., 4.], dtype=float32)]
+    """
     if targets and device.is_on_other_device(targets[0].data):
         with on_device_of(targets[0]):
             return gradient(targets, sources, seeds, into, retain, as_is)

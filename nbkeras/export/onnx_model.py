@@ -21,12 +21,25 @@ from nbkeras.saving.archive import atomic_file
 def export_onnx(
     model: Any, filepath: Any, input_signature: Sequence[Any] | None = None, verbose: bool | None = None
 ) -> None:
-    """Write the model's inference with its weights to an ONNX file (opset 18); the file's name may have any ending.
+    """Write a model's inference with its weights to an ONNX file (opset 18); needs the package onnx.
 
-    input_signature: each input's shape (a tuple with None for an open size), or InputSpec or Input; for models without a graph
-    and to fix sizes. Open axes stay open: the batch, and other axes if the model computes the same for all sizes. verbose: print
-    the file's name; None does so too.
-    Raises ImportError without the package onnx, ValueError for a stateful model and for ops that ONNX does not have.
+    Open axes stay open: the batch, and other axes if the model computes the same for all sizes.
+
+    Args:
+        model: A model that is built.
+        filepath: The name of the file, with any ending.
+        input_signature: The shape of each input (a tuple with None for an open size, an InputSpec or an Input),
+            for models without a graph and to fix sizes.
+        verbose: False prints nothing; None and True print the file's name.
+
+    Raises:
+        ImportError: if the package onnx is not installed.
+        ValueError: for a stateful model, and for an op without a counterpart in ONNX.
+
+    Example:
+        >>> from nbkeras.export import export_onnx
+        >>> export_onnx(keras.Sequential([layers.Dense(2, input_shape=(3,))]), "model.onnx")
+        Saved the ONNX model at 'model.onnx'.
     """
     with optional_import("exporting to ONNX needs the package onnx: pip install 'nbkeras[onnx]'"):
         import onnx

@@ -22,12 +22,39 @@ def apply_affine_transform(
     cval: float = 0.0,
     order: int = 1,
 ) -> np.ndarray:
-    """Rotate an image (three axes) by theta degrees, shear it by `shear` degrees, shift it by tx columns and ty rows, zoom it.
+    """Rotate, shift, shear and zoom an image.
 
-    The pixel at p = (column, row) comes from M (p - c) + c, where c is the middle of the image and M is rotation, shift, shear
-    and zoom (zx for columns, zy for rows) in this order. (Keras uses the middle's column as its row, which is correct for
-    square images only.) fill_mode: the pixels outside, as in scipy.ndimage: 'nearest', 'constant' (cval), 'reflect', 'wrap'.
-    order: 0 takes the nearest pixel, 1 interpolates linearly. ValueError for wrong axes, modes and orders.
+    The pixel at p = (column, row) comes from M (p - c) + c, where c is the middle of the image and M is
+    rotation, shift, shear and zoom in this order. (Keras uses the middle's column as its row, which is correct
+    for square images only.)
+
+    Args:
+        x: An array of one image, three axes.
+        theta: The angle of the rotation, in degrees.
+        tx: The shift in columns.
+        ty: The shift in rows.
+        shear: The angle of the shear, in degrees.
+        zx: The zoom of columns; below 1 the image gets larger.
+        zy: The zoom of rows.
+        row_axis: The axis of rows.
+        col_axis: The axis of columns.
+        channel_axis: The axis of channels, the first or the last.
+        fill_mode: How points outside are chosen, as in scipy.ndimage: 'nearest', 'constant', 'reflect' or
+            'wrap'.
+        cval: The value outside for 'constant'.
+        order: 0 takes the nearest pixel, 1 interpolates linearly.
+
+    Returns:
+        An array of x's shape and dtype.
+
+    Raises:
+        ValueError: for wrong axes, modes and orders.
+
+    Example:
+        >>> from nbkeras.preprocessing.image import apply_affine_transform
+        >>> image = np.array([[[1.0, 2.0, 3.0]]])  # (channels, rows, columns)
+        >>> apply_affine_transform(image, tx=1, fill_mode="constant")
+        array([[[2., 3., 0.]]])
     """
     x = np.asarray(x)
     if x.ndim != 3 or sorted((row_axis, col_axis, channel_axis)) != [0, 1, 2] or channel_axis == 1:

@@ -23,9 +23,21 @@ Array = np.ndarray
 
 
 def smart_resize(x, size, interpolation: str = "bilinear", data_format: str = "channels_last") -> Any:
-    """Crop images to their largest middle part with the target's proportions, then resize it to (height, width).
+    """Crop images to their largest middle part with the target's proportions, then resize it.
 
-    x: (rows, columns, channels) or a batch of images; the result is an array for an array, a tensor for a tensor.
+    Args:
+        x: An image (rows, columns, channels), or a batch of images; an array or a tensor.
+        size: (height, width) of the result.
+        interpolation: The method of resizing, as in `ops.image.resize`.
+        data_format: 'channels_last' or 'channels_first'.
+
+    Returns:
+        An array for an array, a tensor for a tensor.
+
+    Example:
+        >>> from nbkeras.preprocessing.image import smart_resize
+        >>> smart_resize(np.ones((10, 20, 3)), (5, 5)).shape
+        (5, 5, 3)
     """
     y = ops.image.resize(x, size, interpolation, crop_to_aspect_ratio=True, data_format=data_format)
     return y.numpy() if isinstance(x, np.ndarray) else y
@@ -34,7 +46,28 @@ def smart_resize(x, size, interpolation: str = "bilinear", data_format: str = "c
 def random_rotation(
     x, rg, row_axis=1, col_axis=2, channel_axis=0, fill_mode="nearest", cval=0.0, interpolation_order=1
 ) -> Array:
-    """Rotate an image by a random angle of up to rg degrees in either direction."""
+    """Rotate an image by a random angle.
+
+    Random numbers come from NumPy's global generator.
+
+    Args:
+        x: An array of one image, three axes.
+        rg: The largest angle in either direction, in degrees.
+        row_axis: The axis of rows.
+        col_axis: The axis of columns.
+        channel_axis: The axis of channels.
+        fill_mode: How points outside are chosen: 'nearest', 'constant', 'reflect' or 'wrap'.
+        cval: The value outside for 'constant'.
+        interpolation_order: 0 takes the nearest pixel, 1 interpolates linearly.
+
+    Returns:
+        An array of x's shape.
+
+    Example:
+        >>> from nbkeras.preprocessing.image import random_rotation
+        >>> random_rotation(np.ones((4, 4, 3)), 30, row_axis=0, col_axis=1, channel_axis=2).shape
+        (4, 4, 3)
+    """
     theta = np.random.uniform(-rg, rg)
     return apply_affine_transform(
         x, theta, 0, 0, 0, 1, 1, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
@@ -44,7 +77,29 @@ def random_rotation(
 def random_shift(
     x, wrg, hrg, row_axis=1, col_axis=2, channel_axis=0, fill_mode="nearest", cval=0.0, interpolation_order=1
 ) -> Array:
-    """Shift an image by a random distance of up to the fraction wrg of its width and hrg of its height in either direction."""
+    """Shift an image by a random distance.
+
+    Random numbers come from NumPy's global generator.
+
+    Args:
+        x: An array of one image, three axes.
+        wrg: The largest distance in either direction, as a fraction of the width.
+        hrg: The largest distance in either direction, as a fraction of the height.
+        row_axis: The axis of rows.
+        col_axis: The axis of columns.
+        channel_axis: The axis of channels.
+        fill_mode: How points outside are chosen: 'nearest', 'constant', 'reflect' or 'wrap'.
+        cval: The value outside for 'constant'.
+        interpolation_order: 0 takes the nearest pixel, 1 interpolates linearly.
+
+    Returns:
+        An array of x's shape.
+
+    Example:
+        >>> from nbkeras.preprocessing.image import random_shift
+        >>> random_shift(np.ones((3, 4, 4)), 0.25, 0.25).shape
+        (3, 4, 4)
+    """
     ty = np.random.uniform(-hrg, hrg) * x.shape[row_axis]
     tx = np.random.uniform(-wrg, wrg) * x.shape[col_axis]
     return apply_affine_transform(
@@ -55,7 +110,28 @@ def random_shift(
 def random_shear(
     x, intensity, row_axis=1, col_axis=2, channel_axis=0, fill_mode="nearest", cval=0.0, interpolation_order=1
 ) -> Array:
-    """Shear an image by a random angle of up to `intensity` degrees in either direction."""
+    """Shear an image by a random angle.
+
+    Random numbers come from NumPy's global generator.
+
+    Args:
+        x: An array of one image, three axes.
+        intensity: The largest angle in either direction, in degrees.
+        row_axis: The axis of rows.
+        col_axis: The axis of columns.
+        channel_axis: The axis of channels.
+        fill_mode: How points outside are chosen: 'nearest', 'constant', 'reflect' or 'wrap'.
+        cval: The value outside for 'constant'.
+        interpolation_order: 0 takes the nearest pixel, 1 interpolates linearly.
+
+    Returns:
+        An array of x's shape.
+
+    Example:
+        >>> from nbkeras.preprocessing.image import random_shear
+        >>> random_shear(np.ones((3, 4, 4)), 20).shape
+        (3, 4, 4)
+    """
     shear = np.random.uniform(-intensity, intensity)
     return apply_affine_transform(
         x, 0, 0, 0, shear, 1, 1, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
@@ -65,7 +141,31 @@ def random_shear(
 def random_zoom(
     x, zoom_range, row_axis=1, col_axis=2, channel_axis=0, fill_mode="nearest", cval=0.0, interpolation_order=1
 ) -> Array:
-    """Zoom an image by two random factors between zoom_range's numbers, one for the rows and one for the columns."""
+    """Zoom an image by two random factors, one for the rows and one for the columns.
+
+    Random numbers come from NumPy's global generator.
+
+    Args:
+        x: An array of one image, three axes.
+        zoom_range: (low, high), the range of the factors; below 1 the image gets larger.
+        row_axis: The axis of rows.
+        col_axis: The axis of columns.
+        channel_axis: The axis of channels.
+        fill_mode: How points outside are chosen: 'nearest', 'constant', 'reflect' or 'wrap'.
+        cval: The value outside for 'constant'.
+        interpolation_order: 0 takes the nearest pixel, 1 interpolates linearly.
+
+    Returns:
+        An array of x's shape.
+
+    Raises:
+        ValueError: if zoom_range is not two numbers.
+
+    Example:
+        >>> from nbkeras.preprocessing.image import random_zoom
+        >>> random_zoom(np.ones((3, 4, 4)), (0.5, 1.0)).shape
+        (3, 4, 4)
+    """
     low, high = _pair(zoom_range, "zoom_range")
     zx, zy = (1, 1) if low == high == 1 else np.random.uniform(low, high, 2)
     return apply_affine_transform(
@@ -74,20 +174,60 @@ def random_zoom(
 
 
 def apply_channel_shift(x, intensity: float, channel_axis: int = 0) -> Array:
-    """x + intensity, clipped to x's smallest and largest value."""
+    """Add a number to an image, and clip the result to x's smallest and largest value.
+
+    Args:
+        x: An array of one image.
+        intensity: The number to add.
+        channel_axis: Accepted and ignored.
+
+    Returns:
+        An array of x's shape.
+
+    Example:
+        >>> from nbkeras.preprocessing.image import apply_channel_shift
+        >>> apply_channel_shift(np.array([[[1.0, 2.0, 5.0]]]), 2.0)
+        array([[[3., 4., 5.]]])
+    """
     return np.clip(np.asarray(x) + intensity, np.min(x), np.max(x))
 
 
 def random_channel_shift(x, intensity_range: float, channel_axis: int = 0) -> Array:
-    """`apply_channel_shift` by a random number of up to intensity_range in either direction."""
+    """Add a random number to an image, as `apply_channel_shift` does.
+
+    Args:
+        x: An array of one image.
+        intensity_range: The largest number to add or subtract.
+        channel_axis: Accepted and ignored.
+
+    Returns:
+        An array of x's shape.
+
+    Example:
+        >>> from nbkeras.preprocessing.image import random_channel_shift
+        >>> random_channel_shift(np.ones((2, 2, 3)), 10.0).shape
+        (2, 2, 3)
+    """
     return apply_channel_shift(x, np.random.uniform(-intensity_range, intensity_range))
 
 
 def apply_brightness_shift(x, brightness: float, scale: bool = True, data_format: str | None = None) -> Array:
-    """Each pixel times `brightness`, computed in integers from 0 to 255; a fourth channel, opacity, stays unchanged.
+    """Multiply each pixel by a factor, computed in integers from 0 to 255; a fourth channel, opacity, stays unchanged.
 
-    scale: stretch the values to the range 0 to 255 first. Values outside this range are always stretched first, and without
-    `scale` the result is stretched back.
+    Args:
+        x: An array of one image.
+        brightness: The factor.
+        scale: Whether values are stretched to the range 0 to 255 first. Values outside this range are always
+            stretched first, and without scale the result is stretched back.
+        data_format: 'channels_last', 'channels_first', or None for the configured one.
+
+    Returns:
+        A float array of x's shape.
+
+    Example:
+        >>> from nbkeras.preprocessing.image import apply_brightness_shift
+        >>> apply_brightness_shift(np.array([[[10.0, 20.0, 200.0]]]), 2.0, scale=False)
+        array([[[ 20.,  40., 255.]]], dtype=float32)
     """
     x = np.asarray(x, config.floatx())
     low, high = x.min(), x.max()
@@ -102,7 +242,24 @@ def apply_brightness_shift(x, brightness: float, scale: bool = True, data_format
 
 
 def random_brightness(x, brightness_range, scale: bool = True) -> Array:
-    """`apply_brightness_shift` by a random factor between brightness_range's numbers."""
+    """Multiply each pixel by a random factor, as `apply_brightness_shift` does.
+
+    Args:
+        x: An array of one image.
+        brightness_range: (low, high), the range of the factor.
+        scale: Whether values are stretched to the range 0 to 255 first.
+
+    Returns:
+        A float array of x's shape.
+
+    Raises:
+        ValueError: if brightness_range is not two numbers.
+
+    Example:
+        >>> from nbkeras.preprocessing.image import random_brightness
+        >>> random_brightness(np.ones((2, 2, 3)), (0.5, 1.5)).shape
+        (2, 2, 3)
+    """
     return apply_brightness_shift(x, np.random.uniform(*_pair(brightness_range, "brightness_range")), scale)
 
 
@@ -115,13 +272,47 @@ def _pair(values, name: str) -> tuple[float, float]:
 class ImageDataGenerator:
     """Batches of images, varied at random and standardized, by `flow`, `flow_from_directory` and `flow_from_dataframe`.
 
-    Variations: rotation_range and shear_range in degrees; width_shift_range and height_shift_range as a fraction of the size
-    below 1, in pixels from 1, or as a list to choose from; brightness_range (low, high); zoom_range z means 1 - z to 1 + z, or
-    (low, high); channel_shift_range; horizontal_flip, vertical_flip. (Keras shifts rows by width_shift_range and columns by
-    height_shift_range.) fill_mode ('nearest', 'constant' with cval, 'reflect', 'wrap') and interpolation_order (0 or 1): see
-    `apply_affine_transform`. Random numbers come from NumPy's global generator, drawn in Keras's order.
-    Standardization: preprocessing_function(image), times rescale, then by the sample's mean and deviation, by those of the
-    data given to `fit` (featurewise_...), and ZCA whitening. validation_split: the fraction of `subset='validation'`.
+    Keras 3 has layers such as `RandomRotation` instead. Random numbers come from NumPy's global generator,
+    drawn in Keras's order. Standardization is done in this order: preprocessing_function, rescale, the sample's
+    mean and deviation, those of the data given to `fit`, ZCA whitening. (Keras shifts rows by width_shift_range
+    and columns by height_shift_range.)
+
+    Args:
+        featurewise_center: Whether the mean of the data given to `fit` is subtracted.
+        samplewise_center: Whether each image's mean is subtracted.
+        featurewise_std_normalization: Whether images are divided by the standard deviation of the data given to
+            `fit`.
+        samplewise_std_normalization: Whether each image is divided by its standard deviation.
+        zca_whitening: Whether images are whitened by the data given to `fit`.
+        zca_epsilon: A small number that avoids a division by zero in whitening.
+        rotation_range: The largest rotation in either direction, in degrees.
+        width_shift_range: The largest shift of columns: a fraction of the width below 1, pixels from 1, or a
+            list to choose from.
+        height_shift_range: The largest shift of rows, in the same forms.
+        brightness_range: (low, high), the range of the factor of all pixels; None for none.
+        shear_range: The largest shear in either direction, in degrees.
+        zoom_range: (low, high), the range of the zoom, below 1 larger; or z for 1 - z to 1 + z.
+        channel_shift_range: The largest number to add to all pixels, or to subtract.
+        fill_mode: How points outside are chosen: 'nearest', 'constant', 'reflect' or 'wrap'.
+        cval: The value outside for 'constant'.
+        horizontal_flip: Whether each image is mirrored left to right with probability 1/2.
+        vertical_flip: Whether each image is turned upside down with probability 1/2.
+        rescale: A factor of all pixels; None for none.
+        preprocessing_function: A function of an image, array to array, before rescale; None for none.
+        data_format: 'channels_last', 'channels_first', or None for the configured one.
+        validation_split: The fraction of the images for `subset='validation'`.
+        interpolation_order: 0 takes the nearest pixel, 1 interpolates linearly.
+        dtype: The dtype of the images; None for `config.floatx()`.
+
+    Raises:
+        ValueError: for another data_format, and for ranges and fractions of another form.
+
+    Example:
+        >>> from nbkeras.preprocessing.image import ImageDataGenerator
+        >>> generator = ImageDataGenerator(rescale=1 / 255, horizontal_flip=True)
+        >>> x, y = next(generator.flow(np.full((8, 4, 4, 3), 255.0), np.arange(8), batch_size=4))
+        >>> x.shape, x.max().item()
+        ((4, 4, 4, 3), 1.0)
     """
 
     def __init__(
@@ -211,7 +402,26 @@ class ImageDataGenerator:
         ignore_class_split: bool = False,
         subset: str | None = None,
     ) -> NumpyArrayIterator:
-        """Batches of an array of images: see NumpyArrayIterator."""
+        """Batches of an array of images.
+
+        Args:
+            x: An array of four axes; or [images, other arrays ...], of which the others are passed on
+                unchanged.
+            y: The targets, or None for images alone.
+            batch_size: The number of images of a batch.
+            shuffle: Whether images come in another order in each epoch.
+            sample_weight: Weights of the samples, or None.
+            seed: NumPy's global generator is seeded with seed + (batches so far) before each batch; None does
+                not seed it.
+            save_to_dir: A folder for the varied images; None does not save them.
+            save_prefix: The start of their names.
+            save_format: The ending of their names.
+            ignore_class_split: Whether training and validation subsets may have different classes.
+            subset: 'training' or 'validation', by validation_split; None for all.
+
+        Returns:
+            A NumpyArrayIterator of x, (x, y) or (x, y, sample_weight), without end.
+        """
         return NumpyArrayIterator(
             x,
             y,
@@ -230,23 +440,32 @@ class ImageDataGenerator:
         )
 
     def flow_from_directory(self, directory, *args, **kwargs) -> DirectoryIterator:
-        """Batches of the images in a folder's subfolders, one for each class, read with pillow.
+        """Batches of the images in a folder's subfolders, one for each class, read by pillow.
 
-        (directory, target_size=(256, 256), color_mode='rgb', classes=None, class_mode='categorical', batch_size=32,
-        shuffle=True, seed=None, save_to_dir=None, save_prefix='', save_format='png', follow_links=False, subset=None,
-        interpolation='nearest', keep_aspect_ratio=False).
+        Args:
+            directory: The folder.
+            *args: The arguments of DirectoryIterator from target_size on, without data_format and dtype.
+            **kwargs: The same by name.
+
+        Returns:
+            A DirectoryIterator.
         """
         names = "target_size color_mode classes class_mode batch_size shuffle seed save_to_dir save_prefix save_format "
         names += "follow_links subset interpolation keep_aspect_ratio"
         return DirectoryIterator(directory, self, **self._arguments(names, args, kwargs))
 
     def flow_from_dataframe(self, dataframe, directory=None, *args, **kwargs) -> DataFrameIterator:
-        """Batches of the images named in the column x_col of a pandas table, with targets from y_col: see DataFrameIterator.
+        """Batches of the images named in a pandas table, read by pillow.
 
-        (dataframe, directory=None, x_col='filename', y_col='class', weight_col=None, target_size=(256, 256),
-        color_mode='rgb', classes=None, class_mode='categorical', batch_size=32, shuffle=True, seed=None,
-        save_to_dir=None, save_prefix='', save_format='png', subset=None, interpolation='nearest',
-        validate_filenames=True).
+        Args:
+            dataframe: The table.
+            directory: The folder of the files; None if the names are whole paths.
+            *args: The arguments of DataFrameIterator from x_col on, without data_format, keep_aspect_ratio and
+                dtype.
+            **kwargs: The same by name.
+
+        Returns:
+            A DataFrameIterator.
         """
         names = "x_col y_col weight_col target_size color_mode classes class_mode batch_size shuffle seed save_to_dir "
         names += "save_prefix save_format subset interpolation validate_filenames"
@@ -263,11 +482,22 @@ class ImageDataGenerator:
     # -------------------- one image --------------------
 
     def vary(self, x: Array) -> Array:
-        """Vary an image at random and standardize it."""
+        """Vary an image at random and standardize it.
+
+        Args:
+            x: An array of one image.
+        """
         return self.standardize(self.random_transform(x))
 
     def standardize(self, x: Array) -> Array:
-        """Apply preprocessing_function, rescale, centering, scaling and whitening to an image or several; x may be changed."""
+        """Apply preprocessing_function, rescale, centering, scaling and whitening.
+
+        Args:
+            x: An array of one image or several; it may be changed.
+
+        Returns:
+            An array of x's shape.
+        """
         if self.preprocessing_function is not None:
             x = self.preprocessing_function(x)
         if self.rescale:
@@ -292,7 +522,15 @@ class ImageDataGenerator:
         return x
 
     def get_random_transform(self, img_shape: tuple[int, ...], seed: int | None = None) -> dict[str, Any]:
-        """Random parameters for `apply_transform`, for an image of that shape."""
+        """Random parameters for `apply_transform`.
+
+        Args:
+            img_shape: The shape of the image.
+            seed: The seed of NumPy's global generator; None does not seed it.
+
+        Returns:
+            A dict.
+        """
         if seed is not None:
             np.random.seed(seed)
         theta = np.random.uniform(-self.rotation_range, self.rotation_range) if self.rotation_range else 0
@@ -317,9 +555,15 @@ class ImageDataGenerator:
         }
 
     def apply_transform(self, x: Array, transform_parameters: dict[str, Any]) -> Array:
-        """Transform an image by parameters, each of which may be left out.
+        """Transform an image.
 
-        They are theta, tx, ty, shear, zx, zy, flip_horizontal, flip_vertical, channel_shift_intensity and brightness.
+        Args:
+            x: An array of one image.
+            transform_parameters: A dict of theta, tx, ty, shear, zx, zy, flip_horizontal, flip_vertical,
+                channel_shift_intensity and brightness, each of which may be left out.
+
+        Returns:
+            An array of x's shape.
         """
         get = transform_parameters.get
         row, column, channel = self.row_axis - 1, self.col_axis - 1, self.channel_axis - 1
@@ -339,13 +583,31 @@ class ImageDataGenerator:
         return x
 
     def random_transform(self, x: Array, seed: int | None = None) -> Array:
-        """Vary an image at random."""
+        """Vary an image at random.
+
+        Args:
+            x: An array of one image.
+            seed: The seed of NumPy's global generator; None does not seed it.
+
+        Returns:
+            An array of x's shape.
+        """
         return self.apply_transform(x, self.get_random_transform(x.shape, seed))
 
     # -------------------- statistics --------------------
 
     def fit(self, x, augment: bool = False, rounds: int = 1, seed: int | None = None) -> None:
-        """Compute mean, deviation and whitening matrix of images (four axes); augment: use `rounds` varied copies of them."""
+        """Compute the mean, the deviation and the whitening matrix of images.
+
+        Args:
+            x: An array of four axes.
+            augment: Whether varied copies of the images are used.
+            rounds: The number of copies of each image.
+            seed: The seed of NumPy's global generator; None does not seed it.
+
+        Raises:
+            ValueError: for another number of axes.
+        """
         x = np.array(x, self.dtype)
         if x.ndim != 4:
             raise ValueError(f"Input to `.fit()` should have rank 4. Got array with shape: {x.shape}")

@@ -19,10 +19,25 @@ _CHANNELS = {"grayscale": 1, "rgb": 3, "rgba": 4}
 
 
 class Iterator(PyDataset):
-    """Batches of n samples, by number (`iterator[i]`) or one after the other without end.
+    """Batches of samples, by number (`iterator[i]`) or one after the other without end.
 
-    Subclasses define `_get_batches_of_transformed_samples(index_array)`. seed: NumPy's global generator is seeded with
-    seed + (batches so far) before each batch, as in Keras.
+    Subclasses define `_get_batches_of_transformed_samples(index_array)`.
+
+    Args:
+        n: The number of samples.
+        batch_size: The number of samples of a batch.
+        shuffle: Whether samples come in another order in each epoch.
+        seed: NumPy's global generator is seeded with seed + (batches so far) before each batch, as in Keras;
+            None does not seed it.
+
+    Example:
+        >>> from nbkeras.preprocessing.image import Iterator
+        >>> class Rows(Iterator):
+        ...     def _get_batches_of_transformed_samples(self, index_array):
+        ...         return index_array
+        >>> rows = Rows(5, 2, False, None)
+        >>> [next(rows).tolist() for _ in range(4)]
+        [[0, 1], [2, 3], [4], [0, 1]]
     """
 
     white_list_formats = ("png", "jpg", "jpeg", "bmp", "ppm", "tif", "tiff")
@@ -66,6 +81,7 @@ class Iterator(PyDataset):
         return self
 
     def __next__(self) -> Any:
+        """The next batch; after the last one, the first."""
         with self.lock:  # the code after it may run in several threads
             rows = next(self.index_generator)
         return self._get_batches_of_transformed_samples(rows)
@@ -73,6 +89,7 @@ class Iterator(PyDataset):
     next = __next__
 
     def on_epoch_end(self) -> None:
+        """Choose another order, with shuffle."""
         self._set_index_array()
 
     def reset(self) -> None:
@@ -100,10 +117,35 @@ class _Saving(NamedTuple):
 
 
 class NumpyArrayIterator(Iterator):
-    """Batches of x, (x, y) or (x, y, sample_weight) of an array of images (four axes), varied by an ImageDataGenerator.
+    """Batches of x, (x, y) or (x, y, sample_weight) of an array of images, varied by an ImageDataGenerator.
 
-    x may be [images, other arrays ...]: the other arrays are passed on unchanged. subset: 'training' or 'validation', by the
-    generator's validation_split. save_to_dir: a folder for the varied images.
+    `ImageDataGenerator.flow` makes it.
+
+    Args:
+        x: An array of four axes; or [images, other arrays ...], of which the others are passed on unchanged.
+        y: The targets, or None for images alone.
+        image_data_generator: The ImageDataGenerator.
+        batch_size: The number of images of a batch.
+        shuffle: Whether images come in another order in each epoch.
+        sample_weight: Weights of the samples, or None.
+        seed: NumPy's global generator is seeded with seed + (batches so far) before each batch; None does not
+            seed it.
+        data_format: 'channels_last', 'channels_first', or None for the configured one.
+        save_to_dir: A folder for the varied images; None does not save them.
+        save_prefix: The start of their names.
+        save_format: The ending of their names.
+        subset: 'training' or 'validation', by the generator's validation_split; None for all.
+        ignore_class_split: Whether the subsets may have different classes.
+        dtype: The dtype of the images; None for `config.floatx()`.
+
+    Raises:
+        ValueError: for arrays that do not fit, another subset, and subsets with different classes.
+
+    Example:
+        >>> from nbkeras.preprocessing.image import ImageDataGenerator, NumpyArrayIterator
+        >>> iterator = NumpyArrayIterator(np.ones((6, 4, 4, 3)), np.arange(6), ImageDataGenerator(), batch_size=4)
+        >>> len(iterator), iterator[1][1]
+        (2, array([4, 5]))
     """
 
     def __init__(
@@ -257,7 +299,47 @@ class FileIterator(Iterator):
 
 
 class DirectoryIterator(FileIterator):
-    """Batches of the images in a folder's subfolders, one for each class; see `ImageDataGenerator.flow_from_directory`."""
+    """Batches of the images in a folder's subfolders, one for each class.
+
+    `ImageDataGenerator.flow_from_directory` makes it.
+
+    Args:
+        directory: The folder.
+        image_data_generator: An ImageDataGenerator that varies the images; None for none.
+        target_size: (rows, columns) to resize to.
+        color_mode: 'rgb', 'rgba' or 'grayscale'.
+        classes: The subfolders to use, in this order; None for all, sorted.
+        class_mode: 'categorical' (one-hot rows), 'binary' and 'sparse' (numbers), 'input' (the images), or None
+            for no targets.
+        batch_size: The number of images of a batch.
+        shuffle: Whether images come in another order in each epoch.
+        seed: NumPy's global generator is seeded with seed + (batches so far) before each batch; None does not
+            seed it.
+        data_format: 'channels_last', 'channels_first', or None for the configured one.
+        save_to_dir: A folder for the varied images; None does not save them.
+        save_prefix: The start of their names.
+        save_format: The ending of their names.
+        follow_links: Whether folders that are links are looked into.
+        subset: 'training' or 'validation', by the generator's validation_split; None for all.
+        interpolation: The method of resizing, as in `load_img`.
+        keep_aspect_ratio: Whether to crop to the target's proportions before resizing.
+        dtype: The dtype of the images; None for `config.floatx()`.
+
+    Raises:
+        ValueError: for another class_mode, color_mode or subset.
+
+    Example:
+        >>> import os
+        >>> for name in ("cats", "dogs"):
+        ...     os.makedirs(f"pets/{name}")
+        ...     keras.utils.save_img(f"pets/{name}/0.png", np.ones((8, 8, 3)))
+        >>> from nbkeras.preprocessing.image import DirectoryIterator
+        >>> x, y = DirectoryIterator("pets", None, target_size=(4, 4), shuffle=False)[0]
+        Found 2 images belonging to 2 classes.
+        >>> x.shape, y
+        ((2, 4, 4, 3), array([[1., 0.],
+               [0., 1.]], dtype=float32))
+    """
 
     def __init__(
         self,
@@ -298,9 +380,48 @@ class DirectoryIterator(FileIterator):
 
 
 class DataFrameIterator(FileIterator):
-    """Batches of the images named in a pandas table; see `ImageDataGenerator.flow_from_dataframe`.
+    """Batches of the images named in a pandas table; `ImageDataGenerator.flow_from_dataframe` makes it.
 
-    Labels are texts, with class_mode='categorical' also lists of texts. ValueError and TypeError for other columns.
+    Args:
+        dataframe: The table.
+        directory: The folder of the files; None if the names are whole paths.
+        image_data_generator: An ImageDataGenerator that varies the images; None for none.
+        x_col: The column with the names of files.
+        y_col: The column with the labels; with class_mode 'multi_output' a list of columns.
+        weight_col: The column with weights of the samples; None for none.
+        target_size: (rows, columns) to resize to.
+        color_mode: 'rgb', 'rgba' or 'grayscale'.
+        classes: The labels to use, in this order; None for all, sorted.
+        class_mode: 'categorical' (one-hot rows of texts or lists of texts), 'binary' and 'sparse' (numbers of
+            texts), 'raw' (the column's values), 'multi_output' (a list of columns' values), 'input' (the
+            images), or None for no targets.
+        batch_size: The number of images of a batch.
+        shuffle: Whether images come in another order in each epoch.
+        seed: NumPy's global generator is seeded with seed + (batches so far) before each batch; None does not
+            seed it.
+        data_format: 'channels_last', 'channels_first', or None for the configured one.
+        save_to_dir: A folder for the varied images; None does not save them.
+        save_prefix: The start of their names.
+        save_format: The ending of their names.
+        subset: 'training' or 'validation', by the generator's validation_split; None for all.
+        interpolation: The method of resizing, as in `load_img`.
+        keep_aspect_ratio: Whether to crop to the target's proportions before resizing.
+        dtype: The dtype of the images; None for `config.floatx()`.
+        validate_filenames: Whether files that are no images are left out, with a warning.
+
+    Raises:
+        TypeError: for columns of another type.
+        ValueError: for another class_mode, color_mode or subset.
+
+    Example:
+        >>> import pandas
+        >>> keras.utils.save_img("cat.png", np.ones((8, 8, 3)))
+        >>> table = pandas.DataFrame({"filename": ["cat.png"], "class": ["cat"]})
+        >>> from nbkeras.preprocessing.image import DataFrameIterator
+        >>> x, y = DataFrameIterator(table, target_size=(4, 4))[0]
+        Found 1 validated image filenames belonging to 1 classes.
+        >>> x.shape, y
+        ((1, 4, 4, 3), array([[1.]], dtype=float32))
     """
 
     def __init__(

@@ -12,10 +12,32 @@ from nbkeras.engine import lazy_names as _lazy_names
 
 
 class TimeseriesGenerator(PyDataset):
-    """Batches (windows, targets): each window is the `length` steps before its target, every `sampling_rate`-th of them.
+    """Batches (windows, targets) of a series: each window is the `length` steps before its target.
 
-    data, targets: arrays with the same number of rows. stride: the distance between windows. start_index, end_index: the first
-    and the last row in use. shuffle: draw windows at random, with NumPy's global generator. reverse: reverse each window.
+    Keras 3 has `utils.timeseries_dataset_from_array` instead.
+
+    Args:
+        data: An array or list with a row for each step.
+        targets: The target of each step, as many as rows of data.
+        length: The number of steps before the target that a window covers.
+        sampling_rate: The distance between the steps of a window.
+        stride: The distance between windows.
+        start_index: The first row in use.
+        end_index: The last row in use; None for the last one.
+        shuffle: Whether windows are drawn at random, by NumPy's global generator.
+        reverse: Whether each window is reversed.
+        batch_size: The number of windows of a batch.
+
+    Raises:
+        ValueError: if data and targets differ in length, and if there is no window.
+
+    Example:
+        >>> from nbkeras.preprocessing.sequence import TimeseriesGenerator
+        >>> windows, targets = TimeseriesGenerator(np.arange(6), 10 * np.arange(6), length=3)[0]
+        >>> windows, targets
+        (array([[0, 1, 2],
+               [1, 2, 3],
+               [2, 3, 4]]), array([30, 40, 50]))
     """
 
     def __init__(
@@ -70,7 +92,11 @@ class TimeseriesGenerator(PyDataset):
         return texts | {name: getattr(self, name) for name in names}
 
     def to_json(self, **kwargs) -> str:
-        """The configuration as JSON; kwargs are passed to `json.dumps`."""
+        """The configuration as JSON.
+
+        Args:
+            **kwargs: Arguments of `json.dumps`.
+        """
         return json.dumps({"class_name": type(self).__name__, "config": self.get_config()}, **kwargs)
 
 
@@ -82,9 +108,21 @@ def _to_json(values, name: str) -> str:
 
 
 def make_sampling_table(size: int, sampling_factor: float = 1e-5) -> np.ndarray:
-    """The probability, float64 (size,), of keeping the word of each rank: rare words always, frequent words rarely.
+    """The probability of keeping the word of each rank: rare words always, frequent words rarely.
 
     word2vec's min(1, sqrt(f / t) t / f) with frequencies f by Zipf's law for the ranks and t = sampling_factor.
+
+    Args:
+        size: The number of words.
+        sampling_factor: The frequency t, above which words are left out at times.
+
+    Returns:
+        A float64 array (size,), for `skipgrams`.
+
+    Example:
+        >>> from nbkeras.preprocessing.sequence import make_sampling_table
+        >>> make_sampling_table(4).round(4)
+        array([0.0032, 0.0032, 0.0055, 0.0074])
     """
     rank = np.maximum(np.arange(size), 1)
     ratio = sampling_factor * (rank * (np.log(rank) + 0.577) + 0.5 - 1.0 / (12.0 * rank))  # 0.577: Euler's constant
@@ -101,10 +139,27 @@ def skipgrams(
     sampling_table=None,
     seed: int | None = None,
 ) -> tuple[list, list]:
-    """(pairs, labels): [word, a word at most window_size away] with label 1, [word, any word] with label 0.
+    """Pairs of words for a skip-gram model: [word, a word near it] with label 1, [word, any word] with label 0.
 
-    Index 0 is not a word. negative_samples: the number of pairs with label 0 for each pair with label 1. categorical: labels
-    [0, 1] and [1, 0]. sampling_table: the probability of keeping each word. Random numbers come from Python's `random`.
+    Random numbers come from Python's `random`.
+
+    Args:
+        sequence: A list of word numbers; 0 is not a word.
+        vocabulary_size: Words are numbered from 1 to vocabulary_size - 1.
+        window_size: The greatest distance of the two words of a pair with label 1.
+        negative_samples: The number of pairs with label 0 for each pair with label 1.
+        shuffle: Whether the pairs are shuffled.
+        categorical: Whether labels are [0, 1] and [1, 0] instead of 1 and 0.
+        sampling_table: The probability of keeping each word, from `make_sampling_table`; None keeps all.
+        seed: The seed of the shuffling.
+
+    Returns:
+        (pairs, labels), two lists.
+
+    Example:
+        >>> from nbkeras.preprocessing.sequence import skipgrams
+        >>> skipgrams([1, 2, 3], vocabulary_size=4, window_size=1, negative_samples=0, shuffle=False)
+        ([[1, 2], [2, 1], [2, 3], [3, 2]], [1, 1, 1, 1])
     """
     couples = []
     for i, word in enumerate(sequence):

@@ -14,7 +14,22 @@ _FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 
 
 def text_to_word_sequence(text: str, filters: str = _FILTERS, lower: bool = True, split: str = " ") -> list[str]:
-    """The words of a text, between the separators `split`; the characters of `filters` count as separators."""
+    """The words of a text.
+
+    Args:
+        text: The text.
+        filters: Characters that count as separators.
+        lower: Whether the text is put in lower case.
+        split: The separator of words.
+
+    Returns:
+        A list of words.
+
+    Example:
+        >>> from nbkeras.preprocessing.text import text_to_word_sequence
+        >>> text_to_word_sequence("Small models, fast.")
+        ['small', 'models', 'fast']
+    """
     separators: Any = str.maketrans(dict.fromkeys(filters, split))
     text = (text.lower() if lower else text).translate(separators)
     return [word for word in text.split(split) if word]
@@ -28,7 +43,27 @@ def one_hot(
     split: str = " ",
     analyzer: Callable[[str], Iterable[str]] | None = None,
 ) -> list[int]:
-    """A number from 1 to n - 1 for each word, by Python's `hash`, which differs between processes."""
+    """A number for each word of a text, by Python's `hash`, which differs between processes.
+
+    Different words may share a number.
+
+    Args:
+        text: The text.
+        n: Numbers are from 1 to n - 1.
+        filters: Characters that count as separators.
+        lower: Whether the text is put in lower case.
+        split: The separator of words.
+        analyzer: A function that splits the text instead.
+
+    Returns:
+        A list of integers.
+
+    Example:
+        >>> from nbkeras.preprocessing.text import one_hot
+        >>> numbers = one_hot("to be or not to be", 100)
+        >>> numbers[:2] == numbers[4:]
+        True
+    """
     return hashing_trick(text, n, hash, filters, lower, split, analyzer)
 
 
@@ -41,7 +76,26 @@ def hashing_trick(
     split: str = " ",
     analyzer: Callable[[str], Iterable[str]] | None = None,
 ) -> list[int]:
-    """A number from 1 to n - 1 for each word by a hash function: 'md5', which is stable, or a function of a word."""
+    """A number for each word of a text, by a hash function; different words may share one.
+
+    Args:
+        text: The text.
+        n: Numbers are from 1 to n - 1.
+        hash_function: 'md5', which is the same in each process; a function of a word; or None for Python's
+            `hash`, which is not.
+        filters: Characters that count as separators.
+        lower: Whether the text is put in lower case.
+        split: The separator of words.
+        analyzer: A function that splits the text instead.
+
+    Returns:
+        A list of integers.
+
+    Example:
+        >>> from nbkeras.preprocessing.text import hashing_trick
+        >>> hashing_trick("to be or not to be", 100, "md5")
+        [5, 66, 50, 12, 5, 66]
+    """
     number: Any = hash if hash_function is None else _md5 if hash_function == "md5" else hash_function
     words = text_to_word_sequence(text, filters, lower, split) if analyzer is None else analyzer(text)
     return [number(word) % (n - 1) + 1 for word in words]
@@ -52,11 +106,28 @@ def _md5(word: str) -> int:
 
 
 class Tokenizer:
-    """Number the words of texts by frequency, 1 for the most frequent, and convert texts to lists of numbers or to rows.
+    """Number the words of texts, 1 for the most frequent, and convert texts to lists of numbers or to rows.
 
-    num_words: only numbers below it are used. filters, lower, split: as in `text_to_word_sequence`. char_level: each
-    character is a word. oov_token: the word for unknown words, with number 1; without it they are left out. analyzer: a
-    function that splits a text instead.
+    Keras 3 has `layers.TextVectorization` instead.
+
+    Args:
+        num_words: Only numbers below it are used; None for all.
+        filters: Characters that count as separators.
+        lower: Whether texts are put in lower case.
+        split: The separator of words.
+        char_level: Whether each character is a word.
+        oov_token: The word for unknown words, with number 1; None leaves unknown words out.
+        analyzer: A function that splits a text instead.
+        document_count: The number of texts that were counted before.
+
+    Example:
+        >>> from nbkeras.preprocessing.text import Tokenizer
+        >>> tokenizer = Tokenizer()
+        >>> tokenizer.fit_on_texts(["the cat and the dog", "the dog"])
+        >>> tokenizer.word_index
+        {'the': 1, 'dog': 2, 'cat': 3, 'and': 4}
+        >>> tokenizer.texts_to_sequences(["the dog and the bird"])
+        [[1, 2, 4, 1]]
     """
 
     def __init__(
@@ -88,7 +159,11 @@ class Tokenizer:
         return text_to_word_sequence(text, self.filters, self.lower, self.split)
 
     def fit_on_texts(self, texts: Iterable) -> None:
-        """Count the words of texts (or of lists of words) and number all words counted so far."""
+        """Count the words of texts, and number all words counted so far.
+
+        Args:
+            texts: Texts, or lists of words.
+        """
         for text in texts:
             self.document_count += 1
             words = self._words(text)
@@ -103,27 +178,53 @@ class Tokenizer:
         self.index_docs.update({self.word_index[word]: count for word, count in self.word_docs.items()})
 
     def fit_on_sequences(self, sequences: list) -> None:
-        """Count the sequences that contain each number, for `sequences_to_matrix(mode='tfidf')`."""
+        """Count the sequences that contain each number, for `sequences_to_matrix(mode='tfidf')`.
+
+        Args:
+            sequences: A list of lists of numbers.
+        """
         self.document_count += len(sequences)
         for sequence in sequences:
             for number in set(sequence):
                 self.index_docs[number] = self.index_docs.get(number, 0) + 1
 
     def texts_to_sequences(self, texts: Iterable) -> list[list[int]]:
-        """The numbers of each text's words."""
+        """The numbers of each text's words.
+
+        Args:
+            texts: Texts, or lists of words.
+
+        Returns:
+            A list of lists of integers.
+        """
         return list(self.texts_to_sequences_generator(texts))
 
     def texts_to_sequences_generator(self, texts: Iterable) -> Iterator[list[int]]:
-        """`texts_to_sequences`, one text at a time."""
+        """`texts_to_sequences`, one text at a time.
+
+        Args:
+            texts: Texts, or lists of words.
+        """
         for text in texts:
             yield self._translate(self._words(text), self.word_index, lambda word: self.word_index[word])
 
     def sequences_to_texts(self, sequences: Iterable) -> list[str]:
-        """The words of each sequence's numbers, joined by spaces."""
+        """The words of each sequence's numbers, joined by spaces.
+
+        Args:
+            sequences: Lists of numbers.
+
+        Returns:
+            A list of strings.
+        """
         return list(self.sequences_to_texts_generator(sequences))
 
     def sequences_to_texts_generator(self, sequences: Iterable) -> Iterator[str]:
-        """`sequences_to_texts`, one sequence at a time."""
+        """`sequences_to_texts`, one sequence at a time.
+
+        Args:
+            sequences: Lists of numbers.
+        """
         for sequence in sequences:
             yield " ".join(self._translate(sequence, self.index_word, lambda number: number))
 
@@ -138,15 +239,35 @@ class Tokenizer:
         return found
 
     def texts_to_matrix(self, texts: Iterable, mode: str = "binary") -> np.ndarray:
-        """A row for each text; see `sequences_to_matrix`."""
+        """A row of numbers for each text.
+
+        Args:
+            texts: Texts, or lists of words.
+            mode: The kind of numbers; see `sequences_to_matrix`.
+
+        Returns:
+            A float64 array (texts, num_words).
+        """
         return self.sequences_to_matrix(self.texts_to_sequences(texts), mode)
 
     def sequences_to_matrix(self, sequences: list, mode: str = "binary") -> np.ndarray:
-        """A float64 matrix (sequences, num_words) with a column for each number.
+        """A row of numbers for each sequence, with a column for each word number.
 
-        mode: 1 if the number occurs ('binary'), its 'count', its relative frequency ('freq'), or
-        (1 + log count) log(1 + documents / (1 + documents with it)) ('tfidf'). ValueError for other modes, and if no texts have
-        been counted.
+        Args:
+            sequences: A list of lists of word numbers.
+            mode: 'binary': 1 if the word occurs; 'count': how often; 'freq': the fraction of the sequence;
+                'tfidf': (1 + log count) log(1 + documents / (1 + documents with it)).
+
+        Returns:
+            A float64 array (sequences, num_words).
+
+        Raises:
+            ValueError: for other modes, and if no texts have been counted.
+
+        Example:
+            >>> from nbkeras.preprocessing.text import Tokenizer
+            >>> Tokenizer(num_words=4).sequences_to_matrix([[1, 1, 3]], mode="count")
+            array([[0., 2., 0., 1.]])
         """
         if mode not in ("binary", "count", "freq", "tfidf"):
             raise ValueError(f"Unknown vectorization mode: {mode!r}, expected 'binary', 'count', 'freq' or 'tfidf'")
@@ -178,12 +299,30 @@ class Tokenizer:
         }
 
     def to_json(self, **kwargs) -> str:
-        """The Tokenizer as JSON, for `tokenizer_from_json`; kwargs are passed to `json.dumps`."""
+        """The Tokenizer as JSON, for `tokenizer_from_json`.
+
+        Args:
+            **kwargs: Arguments of `json.dumps`.
+        """
         return json.dumps({"class_name": type(self).__name__, "config": self.get_config()}, **kwargs)
 
 
 def tokenizer_from_json(json_string: str) -> Tokenizer:
-    """The Tokenizer from a text of `to_json`, of nbkeras or Keras; ValueError for other texts."""
+    """A Tokenizer from JSON.
+
+    Args:
+        json_string: A text of `Tokenizer.to_json`, of nbkeras or Keras.
+
+    Raises:
+        ValueError: for other texts.
+
+    Example:
+        >>> from nbkeras.preprocessing.text import Tokenizer, tokenizer_from_json
+        >>> tokenizer = Tokenizer()
+        >>> tokenizer.fit_on_texts(["one two two"])
+        >>> tokenizer_from_json(tokenizer.to_json()).word_index
+        {'two': 1, 'one': 2}
+    """
     try:
         config = json.loads(json_string)["config"]
         counts = {name: json.loads(config.pop(name)) for name in ("word_counts", "word_docs", "word_index")}

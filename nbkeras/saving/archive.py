@@ -48,9 +48,27 @@ def name_of(file: Any) -> str:
 
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike) -> Iterator[Any]:
-    """A binary file to write and read that gets its name when it is complete and on disk; after an error the old file remains.
+    """A file to write in a `with` block, which gets its name when it is complete and on disk.
 
-    Links are followed and the old file's permissions kept, as if the file were written in place.
+    After an error in the block the old file remains. Links are followed and the old file's permissions kept, as
+    if the file were written in place.
+
+    Args:
+        path: The name of the file.
+
+    Returns:
+        A context manager that gives a binary file.
+
+    Raises:
+        FileNotFoundError: if its folder does not exist.
+        OSError: if there is a folder or a device of that name.
+
+    Example:
+        >>> with keras.saving.atomic_file("numbers.bin") as file:
+        ...     _ = file.write(b"123")
+        >>> with open("numbers.bin", "rb") as file:
+        ...     file.read()
+        b'123'
     """
     given, path = os.fspath(path), os.path.realpath(path)
     folder, name = os.path.split(path)

@@ -16,7 +16,21 @@ _READ = {"loss": losses.deserialize, "metrics": metrics.deserialize, "weighted_m
 
 
 def compile_config(model: Any) -> dict[str, Any] | None:
-    """The arguments of compile in a form for JSON; None, with a warning, if one of them has no name."""
+    """The arguments of a model's `compile` in a form for JSON.
+
+    Args:
+        model: A compiled model.
+
+    Returns:
+        A dict for `read_compile_config`; None, with a warning, if an argument has no name (a lambda).
+
+    Example:
+        >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
+        >>> model.compile("sgd", loss="mse", metrics=["mae"])
+        >>> config = keras.saving.compile_config(model)
+        >>> config["loss"], config["metrics"], config["optimizer"]["class_name"]
+        ('mse', ['mae'], 'SGD')
+    """
     given = dict(model.compile_arguments)
     try:
         with sharing_scope():
@@ -30,7 +44,21 @@ def compile_config(model: Any) -> dict[str, Any] | None:
 
 
 def read_compile_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of compile from the result of `compile_config`."""
+    """The arguments of `compile` from their configuration.
+
+    Args:
+        config: The result of `compile_config`, or the `compile_config` in a model file.
+
+    Returns:
+        A dict of arguments by name, with losses, metrics and optimizer as objects.
+
+    Example:
+        >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
+        >>> model.compile("sgd", loss="mse")
+        >>> arguments = keras.saving.read_compile_config(keras.saving.compile_config(model))
+        >>> type(arguments["optimizer"]).__name__
+        'SGD'
+    """
     arguments = {key: _each_object(_READ[key], value) if key in _READ else value for key, value in config.items()}
     arguments["optimizer"] = optimizers.deserialize(_optimizer(config["optimizer"]))
     return arguments

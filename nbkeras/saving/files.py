@@ -23,12 +23,30 @@ def save_model(
     overwrite: bool = True,
     include_optimizer: bool = True,
     save_format: str | None = None,
-    zipped=True,
+    zipped: bool = True,
 ) -> None:
-    """Write a model's architecture, weights, states, compile arguments and optimizer state.
+    """Write a model's architecture, weights, states, compile arguments and optimizer state to a file.
 
-    filepath: a name that ends in .keras (or a binary file to write) means Keras 3's format, any other name (or an open
-    h5py.File) Keras 2's HDF5. save_format: 'keras' or 'h5', independent of the name. zipped=False: Keras 3's files in a folder.
+    `load_model` reads it, and training goes on exactly where it stopped. Needs h5py.
+
+    Args:
+        model: The model.
+        filepath: A name that ends in .keras, or a binary file to write: Keras 3's format. Any other name, or an
+            open h5py.File: Keras 2's HDF5.
+        overwrite: Whether an existing file is replaced.
+        include_optimizer: Whether the optimizer's state is written.
+        save_format: 'keras' or 'h5' to choose the format independent of the name; None for the name's.
+        zipped: False writes Keras 3's files into a folder instead of a zip file.
+
+    Raises:
+        FileExistsError: for an existing file with overwrite=False.
+        ValueError: for another save_format, and for names in .onnx and .weights.json.
+
+    Example:
+        >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
+        >>> keras.saving.save_model(model, "model.keras")
+        >>> keras.saving.load_model("model.keras").output_shape
+        (None, 2)
     """
     kind, path = _checked_format(filepath, save_format, overwrite), archives.is_path(filepath)
     if not zipped:
@@ -53,10 +71,28 @@ def load_model(
 ) -> Any:
     """Load a model from a file of `save_model`, of Keras 3 (.keras) or of Keras 2 (.h5).
 
-    The model has the file's weights and, unless compile=False, its compilation and optimizer state.
-    filepath: a path, a folder of zipped=False, a binary file, or an open h5py.File. custom_objects: your own classes and
-    functions by name; the file cannot name anything else outside nbkeras, and no code of a file is ever run, with any
-    safe_mode. safe_mode=False: the model may need far more memory than its file. ValueError if the file is not a model file.
+    Args:
+        filepath: A path, a folder of zipped=False, a binary file, or an open h5py.File.
+        custom_objects: Classes and functions of your own, by name. The file cannot name anything else outside
+            nbkeras, and no code of a file is ever run, with any safe_mode.
+        compile: Whether the model gets the file's compilation and optimizer state.
+        safe_mode: False allows a model that needs far more memory than its file has bytes.
+
+    Returns:
+        The model with the file's weights.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is no model file, or names a class or function that is not known.
+
+    Example:
+        >>> class Twice(layers.Layer):
+        ...     def call(self, x):
+        ...         return 2 * x
+        >>> keras.Sequential([layers.Input((3,)), Twice()]).save("model.keras")
+        >>> model = keras.models.load_model("model.keras", custom_objects={"Twice": Twice})
+        >>> model.predict(np.ones((1, 3)))
+        array([[2., 2., 2.]], dtype=float32)
     """
     with custom_object_scope(custom_objects or {}), archives.readable(archives.name_of(filepath)):
         if archives.is_path(filepath) and os.path.isdir(filepath):
@@ -75,22 +111,61 @@ def load_model(
 
 
 def to_bytes(model: Any) -> bytes:
-    """The content that `save_model` writes, for a pickle."""
+    """The content of the file that `save_model` writes; pickle uses it.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Bytes for `from_bytes`.
+
+    Example:
+        >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
+        >>> content = keras.saving.to_bytes(model)
+        >>> keras.saving.from_bytes(content).output_shape
+        (None, 2)
+    """
     file = io.BytesIO()
     save_model(model, file)
     return file.getvalue()
 
 
 def from_bytes(content: bytes) -> Any:
-    """The model that `to_bytes` wrote."""
+    """The model in the content of a file.
+
+    Args:
+        content: The result of `to_bytes`, or the bytes of another model file.
+
+    Returns:
+        The model, as by `load_model`.
+
+    Example:
+        >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
+        >>> keras.saving.from_bytes(keras.saving.to_bytes(model)).count_params()
+        8
+    """
     return load_model(io.BytesIO(content))
 
 
 @entry
 def save_weights(model: Any, filepath: Any, overwrite: bool = True, save_format: str | None = None) -> None:
-    """Write all weights: to .weights.h5 in Keras 3's format, to .safetensors, to any other name in Keras 2's HDF5.
+    """Write all weights of a model to a file.
 
-    Keras 3's format includes the state of the optimizer if it is built.
+    Args:
+        model: The model.
+        filepath: The ending decides the format: .weights.h5 is Keras 3's, with the state of the optimizer if it
+            is built; .safetensors; any other is Keras 2's HDF5.
+        overwrite: Whether an existing file is replaced.
+        save_format: 'h5' for Keras 2's HDF5 whatever the name is; None for the name's.
+
+    Raises:
+        FileExistsError: for an existing file with overwrite=False.
+        ValueError: if the model has no weights yet.
+
+    Example:
+        >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
+        >>> keras.saving.save_weights(model, "model.weights.h5")
+        >>> keras.saving.load_weights(model, "model.weights.h5")
     """
     kind = _checked_format(filepath, save_format, overwrite)
     name = os.fspath(filepath) if archives.is_path(filepath) else ""
@@ -107,11 +182,29 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True, save_format:
 
 @entry
 def load_weights(model: Any, filepath: Any, by_name: bool = False, skip_mismatch: bool = False) -> None:
-    """Read weights from a weights file, or from the file of a whole model, written by nbkeras or Keras; shapes must agree.
+    """Read weights from a file of weights or of a whole model, written by nbkeras or Keras.
 
-    by_name: match the layers of HDF5 files of Keras 2 by their names; other layers keep their values. skip_mismatch: layers
-    (for Keras 2's files single weights) that do not fit keep their values, with a warning. If a file of Keras 3 holds an
-    optimizer's state and the model's optimizer is built, the state is read too. All weights are checked before any is written.
+    Shapes must agree. All weights are checked before any is written. If a file of Keras 3 holds an optimizer's
+    state and the model's optimizer is built, the state is read too.
+
+    Args:
+        model: The model.
+        filepath: The file; its content decides the format.
+        by_name: Match the layers of HDF5 files of Keras 2 by their names; other layers keep their values.
+        skip_mismatch: Keep the values of layers (of single weights for Keras 2's files) that do not fit, with a
+            warning.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the model has no weights yet, if the file does not fit the model or is no weights file,
+            and for by_name=True with a file that is not Keras 2's.
+
+    Example:
+        >>> first, second = (keras.Sequential([layers.Dense(2, input_shape=(3,))]) for _ in range(2))
+        >>> first.save("model.keras")
+        >>> keras.saving.load_weights(second, "model.keras")
+        >>> bool(np.all(first.get_weights()[0] == second.get_weights()[0]))
+        True
     """
     if not (model.built or model.weights):
         raise ValueError("the model has no weights yet: give it an input shape or call it before load_weights")
@@ -198,10 +291,24 @@ def _size(filepath: Any) -> int:
 
 
 def convert(source: Any, target: Any, model: Any = None) -> None:
-    """Convert a model file, or weights for the model in the file `model`, to the format of the target's name.
+    """Convert a model file, or a weights file, to another format.
 
-    target: ends in .keras, .h5, .hdf5, .onnx, or for weights .weights.h5, .safetensors; ValueError for other endings. The
-    compilation is left out, with a warning, if it has an unknown name.
+    The compilation is left out, with a warning, if it has an unknown name.
+
+    Args:
+        source: The file to read: a model, or weights for the model in the file `model`.
+        target: The name of the file to write. Its ending chooses the format: .keras, .h5, .hdf5 and .onnx for a
+            model, .weights.h5 and .safetensors for weights.
+        model: A model file to read the weights into; None if source is a model.
+
+    Raises:
+        ValueError: for another ending of target, and if source is no such file.
+
+    Example:
+        >>> keras.Sequential([layers.Dense(2, input_shape=(3,))]).save("model.h5")
+        >>> keras.saving.convert("model.h5", "model.keras")
+        >>> keras.models.load_model("model.keras").output_shape
+        (None, 2)
     """
     name = os.fspath(target)
     weights, export = name.endswith((".weights.h5", ".safetensors")), name.endswith(".onnx")

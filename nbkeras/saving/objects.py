@@ -22,9 +22,22 @@ _REGISTRIES: tuple[Registry, ...] = (
 
 
 def serialize_keras_object(obj: Any) -> Any:
-    """Convert an object to {'module', 'class_name', 'config', 'registered_name'}, a structure of objects to a structure of these.
+    """The configuration of an object, for JSON.
 
-    Functions become {'class_name': 'function', 'config': name}; TypeError for a lambda and for objects without get_config.
+    Args:
+        obj: A layer, initializer, loss, function or the like; a number, string or array; or a structure of
+            these.
+
+    Returns:
+        {'module', 'class_name', 'config', 'registered_name'} for an object, {'class_name': 'function',
+        'config': name, ...} for a function, and a structure of these for a structure.
+
+    Raises:
+        TypeError: for a lambda, and for an object without get_config.
+
+    Example:
+        >>> keras.saving.serialize_keras_object(keras.regularizers.L2(0.5))
+        {'module': 'keras.regularizers', 'class_name': 'L2', 'config': {'l2': 0.5}, 'registered_name': None}
     """
     if isinstance(obj, dict):
         return {key: serialize_keras_object(value) for key, value in obj.items()}
@@ -36,9 +49,22 @@ def serialize_keras_object(obj: Any) -> Any:
 def deserialize_keras_object(
     config: Any, custom_objects: Mapping[str, Any] | None = None, safe_mode: bool = True
 ) -> Any:
-    """Make the object, or structure of objects, from a configuration of `serialize_keras_object` of nbkeras or Keras 3.
+    """Make an object, or a structure of objects, from its configuration.
 
-    Only registered classes and functions and those in custom_objects are found, with any safe_mode.
+    Args:
+        config: A result of `serialize_keras_object` of nbkeras or Keras 3.
+        custom_objects: Classes and functions of your own, by name.
+        safe_mode: Accepted and ignored: only registered classes and functions, and those in custom_objects, are
+            found, and no code in a configuration is run.
+
+    Raises:
+        ValueError: for a name that is not known.
+
+    Example:
+        >>> config = keras.saving.serialize_keras_object({"rate": 0.1, "penalty": keras.regularizers.L2(0.5)})
+        >>> made = keras.saving.deserialize_keras_object(config)
+        >>> type(made["penalty"]).__name__, made["rate"]
+        ('L2', 0.1)
     """
     scope = custom_object_scope(custom_objects or {})
     with scope, archive.readable("the configuration"), sharing_scope(), keras_3.limits(None):

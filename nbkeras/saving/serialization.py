@@ -81,7 +81,22 @@ def _map_json(function: Callable, structure: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A value that JSON can hold; objects and functions in a layer's `get_config` become their configurations."""
+    """A value that JSON can hold, for `json.dumps(..., default=plain)`.
+
+    Args:
+        value: A number, dtype, array, slice, function, or object with get_config.
+
+    Returns:
+        Numbers and texts as they are; dtypes as names; arrays, functions and objects as configurations.
+
+    Raises:
+        TypeError: for other objects, and for a lambda.
+
+    Example:
+        >>> from nbkeras.testing import plain
+        >>> plain(np.float32(0.5)), plain(np.dtype("int32")), plain(slice(1, 3))["config"]
+        (0.5, 'int32', {'start': 1, 'stop': 3, 'step': None})
+    """
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.dtype):

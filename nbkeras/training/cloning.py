@@ -22,10 +22,26 @@ def clone_model(
 ) -> Model:
     """A model of the same architecture with new weights: each layer is made again from its configuration.
 
-    input_tensors: symbolic tensors to start from. clone_function(layer) -> layer may change layers on the way, and
-    call_function(layer, *args, **kwargs) -> outputs may change how they are called, in functional models. recursive: models
-    within the model are cloned in the same way; by default clone_function gets each of them as one layer. The clone of a
-    compiled model is compiled with the same arguments, and has its own optimizer and metrics.
+    The clone of a compiled model is compiled with the same arguments, and has its own optimizer and metrics.
+
+    Args:
+        model: A functional model, a Sequential, or a subclass that from_config can make again.
+        input_tensors: Symbolic tensors to start from instead of new inputs.
+        clone_function: A function of a layer that returns the layer to use instead.
+        call_function: A function (layer, *args, **kwargs) that calls the layer and returns the outputs,
+            possibly after other layers; for functional models.
+        recursive: Whether models within the model are cloned in the same way; otherwise clone_function gets
+            each of them as one layer.
+
+    Raises:
+        ValueError: for call_function with a Sequential, for the wrong number of input_tensors, and for other
+            arguments with a model that has no graph.
+
+    Example:
+        >>> model = keras.Sequential([layers.Dense(2, activation="relu", input_shape=(3,))])
+        >>> model.set_weights([np.ones((3, 2)), np.ones(2)])
+        >>> keras.models.clone_model(model).get_weights()[1]
+        array([0., 0.], dtype=float32)
     """
     made = _clone(model, input_tensors, clone_function, call_function, recursive)
     if model.compiled:

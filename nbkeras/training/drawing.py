@@ -70,11 +70,34 @@ def plot_model(
     show_layer_activations: bool = False,
     show_trainable: bool = False,
 ) -> Any:
-    """Draw each call of a layer as a box, in rows from inputs to outputs, into a file (.png, .jpg, .pdf or any pillow format).
+    """Draw each call of a layer as a box, in rows from inputs to outputs, into an image file.
 
-    rankdir: 'TB' downwards, 'LR' to the right. expand_nested: draw a nested model's layers in a frame instead of one box. The
-    model needs a graph: it is functional, or a Sequential with a known input. Requires pillow, but not Graphviz. Graphviz's
-    formats (.svg, .dot) raise ValueError: use `model_to_dot`. In IPython the function returns the picture, which notebooks show.
+    It needs pillow, but not Graphviz.
+
+    Args:
+        model: A functional model, or a Sequential with a known input.
+        to_file: The name of the file: .png, .jpg, .pdf or another format of pillow.
+        show_shapes: Whether boxes show the shapes of inputs and outputs.
+        show_dtype: Whether boxes show the dtypes of outputs.
+        show_layer_names: Whether boxes show the names of layers.
+        rankdir: 'TB' draws downwards, 'LR' to the right.
+        expand_nested: Whether a model within the model is drawn as a frame with its layers instead of one box.
+        dpi: The size: 96 for letters of 12 pixels.
+        show_layer_activations: Whether boxes show the activations of layers.
+        show_trainable: Whether boxes show which layers are trainable or frozen.
+
+    Returns:
+        None; in IPython the picture, which notebooks show.
+
+    Raises:
+        ImportError: if pillow is not installed.
+        ValueError: for a model without a graph, and for Graphviz's formats (.svg, .dot): use `model_to_dot`.
+
+    Example:
+        >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
+        >>> keras.utils.plot_model(model, "model.png", show_shapes=True)
+        >>> keras.utils.load_img("model.png").width > 100
+        True
     """
     if os.fspath(to_file).endswith((".svg", ".dot", ".gv")):
         raise ValueError(
@@ -100,7 +123,31 @@ def model_to_dot(
     show_layer_activations: bool = False,
     show_trainable: bool = False,
 ) -> Any:
-    """The boxes and arrows of `plot_model` as a `pydot.Dot`, which Graphviz arranges and writes (.svg, .dot). Requires pydot."""
+    """The boxes and arrows of `plot_model` as a `pydot.Dot`, which Graphviz arranges and writes; needs pydot.
+
+    Args:
+        model: A functional model, or a Sequential with a known input.
+        show_shapes: Whether boxes show the shapes of inputs and outputs.
+        show_dtype: Whether boxes show the dtypes of outputs.
+        show_layer_names: Whether boxes show the names of layers.
+        rankdir: 'TB' draws downwards, 'LR' to the right.
+        expand_nested: Whether a model within the model is drawn as a frame with its layers instead of one box.
+        dpi: The dots per inch of pictures.
+        show_layer_activations: Whether boxes show the activations of layers.
+        show_trainable: Whether boxes show which layers are trainable or frozen.
+
+    Returns:
+        A `pydot.Dot`; its methods write_svg and write_dot write files.
+
+    Raises:
+        ImportError: if pydot is not installed.
+        ValueError: for a model without a graph.
+
+    Example:
+        >>> dot = keras.utils.model_to_dot(keras.Sequential([layers.Dense(2, name="out", input_shape=(3,))]))
+        >>> "out: Dense" in dot.to_string()
+        True
+    """
     with optional_import("model_to_dot needs pydot: pip install 'nbkeras[dot]'"):
         import pydot
     content = _Content(show_shapes, show_dtype, show_layer_names, show_layer_activations, show_trainable, expand_nested)

@@ -10,7 +10,7 @@ import collections
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,7 +53,31 @@ class _Known(NamedTuple):
 class Model(Layer):
     """Layers that learn together: `Model(inputs, outputs)` from symbolic tensors, or a subclass that writes `call`.
 
-    A subclass may override `train_step`, `test_step`, `predict_step`, `compute_loss` and `compute_metrics`.
+    A subclass may also override `train_step`, `test_step`, `predict_step`, `compute_loss` and
+    `compute_metrics`.
+
+    Args:
+        inputs: A symbolic tensor made by `Input`, or a list, tuple or dict of them; None in a subclass.
+        outputs: The symbolic tensors to compute from the inputs, in a structure of the same kinds; None in a
+            subclass.
+
+    Raises:
+        ValueError: if only one of inputs and outputs is given, if they are not symbolic tensors, if the outputs
+            need an input that is not given, or if two layers have one name.
+
+    Example:
+        >>> x = layers.Input((3,))
+        >>> model = keras.Model(x, layers.Dense(2)(x))
+        >>> model.predict(np.ones((4, 3))).shape
+        (4, 2)
+        >>> class Doubled(keras.Model):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.dense = layers.Dense(2)
+        ...     def call(self, inputs):
+        ...         return 2.0 * self.dense(inputs)
+        >>> Doubled().predict(np.ones((4, 3))).shape
+        (4, 2)
     """
 
     _sizes_vary = False  # whether lengths and sizes of images may differ from those of the inputs
@@ -107,26 +131,32 @@ class Model(Layer):
 
     @OverridableProperty
     def inputs(self) -> list[SymbolicTensor]:
+        """The symbolic inputs in a list; AttributeError for a model without a graph."""
         return self._functional("inputs").input_list
 
     @OverridableProperty
     def outputs(self) -> list[SymbolicTensor]:
+        """The symbolic outputs in a list; AttributeError for a model without a graph."""
         return self._functional("outputs").output_list
 
     @property
     def input(self) -> Any:
+        """The symbolic inputs in the structure that was given; AttributeError for a model without a graph."""
         return self._functional("input").inputs
 
     @property
     def output(self) -> Any:
+        """The symbolic outputs in the structure that was given; AttributeError for a model without a graph."""
         return self._functional("output").outputs
 
     @OverridableProperty
     def input_shape(self) -> Any:
+        """The shape of the input with None where any size fits, or a list of shapes if there are several inputs."""
         return _one_or_all([symbol.shape for symbol in self.inputs])
 
     @OverridableProperty
     def output_shape(self) -> Any:
+        """The shape of the output with None where any size fits, or a list of shapes if there are several outputs."""
         return _one_or_all([symbol.shape for symbol in self.outputs])
 
     def _functional(self, what: str) -> Graph:
@@ -147,7 +177,20 @@ class Model(Layer):
         return self._output_names
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
-        """A layer by its name or its position."""
+        """A layer by its name or its position.
+
+        Args:
+            name: The layer's name.
+            index: The position in `layers`, counted from the end if negative; it is used if both are given.
+
+        Raises:
+            ValueError: if there is no such layer.
+
+        Example:
+            >>> model = keras.Sequential([layers.Dense(4, name="first", input_shape=(3,)), layers.Dense(2)])
+            >>> model.get_layer("first").units, model.get_layer(index=-1).units
+            (4, 2)
+        """
         layers = self.layers
         if index is not None:
             if not -len(layers) <= index < len(layers):
@@ -165,29 +208,68 @@ class Model(Layer):
         return any(getattr(layer, "stateful", False) for layer in self._all_layers()[1:])
 
     def reset_states(self, samples=None) -> None:
-        """Set the states of stateful layers to zero; `samples` (a bool mask or indices) resets only these rows."""
+        """Set the states of stateful layers to zero.
+
+        Args:
+            samples: Which rows of the batch to reset, as a bool mask or indices; None for all.
+        """
         for layer in self._all_layers()[1:]:
             if getattr(layer, "stateful", False) and hasattr(layer, "reset_states"):
                 layer.reset_states() if samples is None else layer.reset_states(samples=samples)
 
     def summary(
         self,
-        line_length=None,
-        positions=None,
-        print_fn=None,
-        expand_nested=False,
-        show_trainable=False,
-        layer_range=None,
+        line_length: int | None = None,
+        positions: Sequence[float] | None = None,
+        print_fn: Callable[[str], Any] | None = None,
+        expand_nested: bool = False,
+        show_trainable: bool = False,
+        layer_range: Sequence[str] | None = None,
     ) -> None:
-        """Print a table of layers, output shapes and parameter counts, with print_fn line by line.
+        """Print a table of layers, output shapes and numbers of parameters.
 
-        positions: where columns end, in characters or parts of line_length. layer_range: names (or patterns of them) of
-        the first and the last layer to show.
+        Args:
+            line_length: The number of characters of a line; None for as many as the texts need, at most the
+                terminal's width.
+            positions: Where columns end, in characters, or as parts of the line if the last one is at most 1.
+            print_fn: A function that gets each line; None prints it.
+            expand_nested: Whether the layers of models within the model are shown too.
+            show_trainable: Whether a column says Y for layers that are trained, N for frozen ones.
+            layer_range: The names of the first and the last layer to show, or regular expressions of them.
+
+        Raises:
+            ValueError: if layer_range is not two texts, or if no layer's name fits.
+
+        Example:
+            >>> keras.Sequential([layers.Dense(2, name="out", input_shape=(3,))], name="small").summary()
+            Model: "small"
+            _____________________________________
+            Layer (type)  Output Shape  Param #
+            =====================================
+            out (Dense)   (None, 2)     8
+            =====================================
+            Total params: 8 (32.00 B)
+            Trainable params: 8 (32.00 B)
+            Non-trainable params: 0 (0.00 B)
+            _____________________________________
         """
         print_summary(self, line_length, positions, print_fn, expand_nested, show_trainable, layer_range)
 
     def add_loss(self, loss) -> None:
-        """Add to what training minimises: tensors in `call`; or symbolic ones, made of the model's inputs and layers."""
+        """Add to what training minimises: tensors in `call`, or symbolic ones made of the model's inputs.
+
+        Args:
+            loss: A tensor, of which the sum is added, or a list of tensors.
+
+        Example:
+            >>> x = layers.Input((3,))
+            >>> y = layers.Dense(2)(x)
+            >>> model = keras.Model(x, y)
+            >>> model.add_loss(0.1 * ops.mean(ops.square(y)))
+            >>> model.compile("sgd")
+            >>> list(model.fit(np.ones((8, 3)), verbose=0).history)
+            ['loss']
+        """
         losses = list(loss) if isinstance(loss, list | tuple) else [loss]
         if is_symbolic(losses):
             self._extend(losses, [])
@@ -195,7 +277,24 @@ class Model(Layer):
             super().add_loss(losses)
 
     def add_metric(self, value, name: str | None = None, aggregation: str | None = "mean") -> None:
-        """Report a value under a name: one computed in `call`; or a symbolic one, made of the model's inputs and layers."""
+        """Report a value under a name: one computed in `call`, or a symbolic one made of the model's inputs.
+
+        Only Keras 2 has this method: for Keras 3 too, keep a metric in an attribute and call its
+        `update_state`.
+
+        Args:
+            value: A tensor, or a symbolic tensor.
+            name: The name in logs; in `call` it is needed.
+            aggregation: Accepted and ignored: the mean over batches is reported.
+
+        Example:
+            >>> x = layers.Input((3,))
+            >>> model = keras.Model(x, layers.Dense(2)(x))
+            >>> model.add_metric(ops.mean(x), name="input_mean")
+            >>> model.compile("sgd", "mse")
+            >>> model.evaluate(np.full((8, 3), 0.5), np.zeros((8, 2)), verbose=0, return_dict=True)["input_mean"]
+            0.5
+        """
         if not is_symbolic(value):
             return super().add_metric(value, name, aggregation)
         measured = getattr(getattr(value.node and value.node.layer, "function", None), "metric", None)
@@ -220,24 +319,99 @@ class Model(Layer):
         return saving.from_bytes, (saving.to_bytes(self),)
 
     @on_own_device
-    def save(self, filepath, overwrite=True, include_optimizer=True, save_format=None, zipped=True) -> None:
-        """Write the whole model to a file; `load_model` reads it and training resumes exactly. See saving.save_model."""
+    def save(
+        self,
+        filepath: Any,
+        overwrite: bool = True,
+        include_optimizer: bool = True,
+        save_format: str | None = None,
+        zipped: bool = True,
+    ) -> None:
+        """Write the whole model to a file; `load_model` reads it, and training goes on exactly where it stopped.
+
+        It holds the architecture, weights, states, the arguments of `compile` and the optimizer's state. Needs
+        h5py.
+
+        Args:
+            filepath: A name that ends in .keras, or a binary file to write: Keras 3's format. Any other name,
+                or an open h5py.File: Keras 2's HDF5.
+            overwrite: Whether an existing file is replaced.
+            include_optimizer: Whether the optimizer's state is written.
+            save_format: 'keras' or 'h5' to choose the format independent of the name; None for the name's.
+            zipped: False writes Keras 3's files into a folder instead of a zip file.
+
+        Raises:
+            FileExistsError: for an existing file with overwrite=False.
+            ValueError: for another save_format, and for names in .onnx and .weights.json.
+
+        Example:
+            >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
+            >>> model.save("model.keras")
+            >>> x = np.ones((1, 3))
+            >>> bool(np.all(keras.models.load_model("model.keras").predict(x) == model.predict(x)))
+            True
+        """
         saving.save_model(self, filepath, overwrite, include_optimizer, save_format, zipped)
 
     @on_own_device
-    def save_weights(self, filepath, overwrite=True, save_format=None) -> None:
-        """Write the weights to a file: see saving.save_weights."""
+    def save_weights(self, filepath: Any, overwrite: bool = True, save_format: str | None = None) -> None:
+        """Write the weights to a file.
+
+        Args:
+            filepath: The ending decides the format: .weights.h5 is Keras 3's, with the state of the optimizer
+                if it is built; .safetensors; any other is Keras 2's HDF5.
+            overwrite: Whether an existing file is replaced.
+            save_format: 'h5' for Keras 2's HDF5 whatever the name is; None for the name's.
+
+        Raises:
+            FileExistsError: for an existing file with overwrite=False.
+            ValueError: if the model has no weights yet.
+
+        Example:
+            >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
+            >>> model.save_weights("model.weights.h5")
+            >>> model.load_weights("model.weights.h5")
+        """
         saving.save_weights(self, filepath, overwrite, save_format)
 
     @on_own_device
-    def load_weights(self, filepath, by_name=False, skip_mismatch=False) -> None:
-        """Read weights that `save_weights` or `save` wrote, or Keras: see saving.load_weights."""
+    def load_weights(self, filepath: Any, by_name: bool = False, skip_mismatch: bool = False) -> None:
+        """Read weights from a file of weights or of a whole model, written by nbkeras or Keras.
+
+        Shapes must agree. All weights are checked before any is written. If a file of Keras 3 holds an
+        optimizer's state and the model's optimizer is built, the state is read too.
+
+        Args:
+            filepath: The file; its content decides the format.
+            by_name: Match the layers of HDF5 files of Keras 2 by their names; other layers keep their values.
+            skip_mismatch: Keep the values of layers (of single weights for Keras 2's files) that do not fit,
+                with a warning.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if the model has no weights yet, if the file does not fit the model or is no weights
+                file, and for by_name=True with a file that is not Keras 2's.
+        """
         saving.load_weights(self, filepath, by_name, skip_mismatch)
 
-    def export(self, filepath, format="onnx", verbose=None, input_signature=None) -> None:
-        """Write the model's computation in inference to an ONNX file; see `nbkeras.export.export_onnx`.
+    def export(
+        self, filepath: Any, format: str = "onnx", verbose: bool | None = None, input_signature: Any = None
+    ) -> None:
+        """Write the model's inference with its weights to an ONNX file; see `nbkeras.export.export_onnx`.
 
-        format: 'onnx' only; verbose=False: print nothing.
+        Args:
+            filepath: The name of the file.
+            format: 'onnx'; there is no other one.
+            verbose: False prints nothing; None and True print the file's name.
+            input_signature: The shape of each input, for models without a graph and to fix sizes.
+
+        Raises:
+            ImportError: if the package onnx is not installed.
+            ValueError: for another format, a stateful model, and an op without a counterpart in ONNX.
+
+        Example:
+            >>> keras.Sequential([layers.Dense(2, input_shape=(3,))]).export("model.onnx")
+            Saved the ONNX model at 'model.onnx'.
         """
         if format != "onnx":
             raise ValueError(
@@ -246,28 +420,57 @@ class Model(Layer):
         export.export_onnx(self, filepath, input_signature, verbose)
 
     def get_compile_config(self) -> dict[str, Any] | None:
-        """The arguments of `compile` in a form for JSON; None before it."""
+        """The arguments of `compile` in a form for JSON.
+
+        Returns:
+            A dict for `compile_from_config`; None before `compile`, and, with a warning, if an argument has no
+            name.
+
+        Example:
+            >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
+            >>> model.compile("sgd", loss="mse")
+            >>> model.get_compile_config()["loss"]
+            'mse'
+        """
         return saving.compile_config(self) if self.compiled else None
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """`compile` with what `get_compile_config` returned."""
+        """Call `compile` with the arguments that `get_compile_config` returned.
+
+        Args:
+            config: The result of `get_compile_config`, of this model or of another one.
+        """
         self.compile(**saving.read_compile_config(config))
         if self.built and self.optimizer is not None:
             self.optimizer.build(self.trainable_weights)
 
     def to_json(self, **options) -> str:
-        """The architecture as JSON, in Keras 3's form."""
+        """The architecture as JSON, in Keras 3's form, without weights; `models.model_from_json` reads it.
+
+        Args:
+            **options: Arguments of `json.dumps`, such as indent=2.
+
+        Example:
+            >>> text = keras.Sequential([layers.Dense(2, input_shape=(3,))]).to_json()
+            >>> keras.models.model_from_json(text).output_shape
+            (None, 2)
+        """
         return saving.model_to_json(self, **options)
 
     def get_config(self):
-        """The graph of a functional model; the constructor's arguments of a subclass."""
+        """The graph of a functional model, or the constructor's arguments of a subclass, for `from_config`."""
         if self._graph is None:
             return super().get_config()
         return {"name": self.name, "trainable": self._trainable, **serialization.graph_config(self._graph)}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        """A model with new weights from `get_config`; custom_objects: classes and functions of your own, by name."""
+        """A model with new weights from the result of `get_config`.
+
+        Args:
+            config: The configuration.
+            custom_objects: Classes and functions of your own that it names, by name.
+        """
         if "input_layers" not in config:
             return super().from_config(config)
         with custom_object_scope(custom_objects or {}):
@@ -279,7 +482,23 @@ class Model(Layer):
 
     @on_own_device
     def build(self, input_shape=None) -> None:
-        """Make the weights for inputs of this shape (a tuple with None for the batch, or a structure of them)."""
+        """Make the weights.
+
+        Args:
+            input_shape: The shape of the input, a tuple with None for the batch, or a structure of shapes.
+
+        Example:
+            >>> class Two(keras.Model):
+            ...     def __init__(self):
+            ...         super().__init__()
+            ...         self.dense = layers.Dense(2)
+            ...     def call(self, inputs):
+            ...         return self.dense(inputs)
+            >>> model = Two()
+            >>> model.build((None, 3))
+            >>> model.count_params()
+            8
+        """
         if self.built or input_shape is None:
             return
         stand_ins = structures.map_leaves(
@@ -303,7 +522,16 @@ class Model(Layer):
         self.built = True
 
     def call(self, inputs, training=None, mask=None):
-        """Run the graph on tensors; a list of one output becomes that output, as in Keras."""
+        """Run the graph on tensors; a subclass writes its computation here, with nbkeras.ops.
+
+        Args:
+            inputs: Tensors in the structure of the model's inputs.
+            training: Whether layers such as Dropout behave as in training.
+            mask: The masks of the inputs, in their structure.
+
+        Returns:
+            The outputs in the structure that was given; a list of one output becomes that output, as in Keras.
+        """
         if self._graph is None:
             raise NotImplementedError(
                 f"{type(self).__name__} must define call(self, inputs), or be given inputs and outputs"
@@ -331,7 +559,12 @@ class Model(Layer):
         return super()._symbolic_call(args, kwargs)
 
     def compute_output_spec(self, *args, **kwargs) -> Any:
-        """The outputs in the structure of the graph, in which a list of one output stays a list."""
+        """Symbolic outputs for symbolic inputs, without computing; a list of one output stays a list.
+
+        Args:
+            *args: The arguments of `call`.
+            **kwargs: The keyword arguments of `call`.
+        """
         outputs = super().compute_output_spec(*args, **kwargs)
         return outputs if self._graph is None else structures.pack(self._graph.outputs, structures.flatten(outputs))
 
@@ -356,13 +589,35 @@ class Model(Layer):
         auto_scale_loss=True,
         **kwargs,
     ) -> None:
-        """Choose the optimizer, losses and metrics.
+        """Choose the optimizer, the losses and the metrics of `fit` and `evaluate`.
 
-        optimizer: name, object or config, None for a train_step with others of its own. loss: name, object or
-        function(y_true, y_pred), one for all outputs, a list, or a dict by output name; likewise loss_weights (numbers),
-        metrics and weighted_metrics (lists of names, functions or objects). run_eagerly: never record, so that Python can
-        look at values in every step. steps_per_execution, jit_compile and auto_scale_loss are accepted and without meaning
-        here.
+        Args:
+            optimizer: A name, an Optimizer or a configuration; None for a train_step with optimizers of its
+                own.
+            loss: A name, a Loss, or a function(y_true, y_pred) of tensors. For several outputs: one for all, a
+                list, or a dict by output name, in which None means that an output has no loss.
+            metrics: A list of names, functions and Metrics; for several outputs also a list of lists, or a dict
+                by output name. 'accuracy' and 'crossentropy' mean the kind that fits the shapes of targets and
+                outputs.
+            loss_weights: Factors of the losses in the sum that training minimises: a list, or a dict by output
+                name.
+            weighted_metrics: Metrics, like `metrics`, that use sample weights and class weights.
+            run_eagerly: Whether steps are never recorded, so that Python can look at values in every step;
+                slower.
+            steps_per_execution: Accepted and ignored.
+            jit_compile: Accepted and ignored: kernels are always compiled.
+            auto_scale_loss: Accepted and ignored: there are no float16 computations.
+            **kwargs: Nothing; any other argument is an error.
+
+        Raises:
+            TypeError: for an unknown argument, and for metrics that are a string.
+            ValueError: for an unknown name of an optimizer, loss, metric or output.
+
+        Example:
+            >>> model = keras.Sequential([layers.Dense(10, activation="softmax", input_shape=(64,))])
+            >>> model.compile("adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+            >>> type(model.optimizer).__name__
+            'Adam'
         """
         arguments = {
             "optimizer": optimizer,
@@ -448,7 +703,11 @@ class Model(Layer):
 
     @on_own_device
     def get_metrics_result(self) -> dict[str, Any]:
-        """Current values of the metrics by name, as tensors; a metric whose result is a dict gives several, by its keys."""
+        """The current values of the metrics.
+
+        Returns:
+            A dict of tensors by name; a metric whose result is a dict gives several entries, by its keys.
+        """
         if self._overrides("metrics") or self._compiled is None:  # the user chooses the metrics
             named = [(metric.name, metric) for metric in self.metrics]
         else:
@@ -460,7 +719,30 @@ class Model(Layer):
     # -------------------- one batch --------------------
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """Learn from one batch, (x, y) or (x, y, sample_weight); returns logs by name. Override for a loop of your own."""
+        """Learn from one batch. Override it for a step of your own; `fit` records it and replays it.
+
+        Args:
+            data: (x, y) or (x, y, sample_weight) of tensors; see `utils.unpack_x_y_sample_weight`.
+
+        Returns:
+            The logs: a dict of numbers or tensors by name.
+
+        Example:
+            >>> class Model(keras.Model):
+            ...     def train_step(self, data):
+            ...         x, y = data
+            ...         with keras.GradientTape() as tape:
+            ...             loss = ops.mean(ops.square(self(x, training=True) - y))
+            ...         gradients = tape.gradient(loss, self.trainable_weights)
+            ...         self.optimizer.apply(gradients, self.trainable_weights)
+            ...         return {"loss": loss}
+            >>> inputs = layers.Input((3,))
+            >>> model = Model(inputs, layers.Dense(1)(inputs))
+            >>> model.compile("sgd")
+            >>> history = model.fit(np.ones((8, 3)), np.zeros((8, 1)), epochs=3, verbose=0)
+            >>> history.history["loss"][0] > history.history["loss"][-1]
+            True
+        """
         x, y, sample_weight = batches.unpack_x_y_sample_weight(data)
         with tape.Recording():
             y_pred = self._call_in_phase(x, training=True)
@@ -474,18 +756,40 @@ class Model(Layer):
         return logs
 
     def test_step(self, data: Any) -> dict[str, Any]:
-        """Measure one batch; returns logs by name."""
+        """Measure one batch; `evaluate` calls it, and `fit` for validation.
+
+        Args:
+            data: (x, y) or (x, y, sample_weight) of tensors.
+
+        Returns:
+            The logs: a dict of numbers or tensors by name.
+        """
         x, y, sample_weight = batches.unpack_x_y_sample_weight(data)
         y_pred = self._call_in_phase(x, training=False)
         loss = self._loss_of(x, y, y_pred, sample_weight, training=False)
         return self._measure_batch(loss, x, y, y_pred, sample_weight)
 
     def predict_step(self, data: Any) -> Any:
-        """Outputs for one batch of inputs."""
+        """Compute the outputs for one batch; `predict` calls it.
+
+        Args:
+            data: The inputs, as tensors.
+        """
         return self._call_in_phase(data[0] if isinstance(data, tuple) else data, training=False)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> Tensor:
-        """The scalar that training minimises; by default the losses of `compile` and those that layers added."""
+        """The scalar that training minimises: the losses of `compile`, and those that layers added.
+
+        Args:
+            x: The inputs.
+            y: The targets.
+            y_pred: The outputs.
+            sample_weight: Weights of the samples, or None.
+            training: Whether the step is one of training.
+
+        Raises:
+            ValueError: if there is neither a loss of `compile` nor one that was added.
+        """
         compiled = self._check_compiled("training")
         if not self.output_names and y_pred is not None:  # a model without `call`, whose own step makes the outputs
             self._set_output_names(y_pred)
@@ -493,7 +797,17 @@ class Model(Layer):
         return compiled.compute_loss(y, y_pred, sample_weight, self.losses)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict[str, Any]:
-        """Add a batch to the metrics of `compile` and return all results by name."""
+        """Add a batch to the metrics of `compile`.
+
+        Args:
+            x: The inputs.
+            y: The targets.
+            y_pred: The outputs.
+            sample_weight: Weights of the samples, or None.
+
+        Returns:
+            The results so far: a dict of tensors by name, with 'loss'.
+        """
         compiled = self._check_compiled("metrics")
         compiled.update_metrics(y, y_pred, sample_weight)
         return MetricResults(self.get_metrics_result) if compiled.in_step else self.get_metrics_result()
@@ -605,30 +919,69 @@ class Model(Layer):
     @on_own_device
     def fit(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        validation_split=0.0,
-        validation_data=None,
-        shuffle=True,
-        class_weight=None,
-        sample_weight=None,
-        initial_epoch=0,
-        steps_per_epoch=None,
-        validation_steps=None,
-        validation_batch_size=None,
-        validation_freq=1,
-    ):
-        """Train for `epochs` passes over the data and return the History of losses and metrics by epoch.
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool | str = True,
+        class_weight: Any = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: Any = 1,
+    ) -> Any:
+        """Train for a number of passes over the data.
 
-        x: array, list or dict (by input name) of arrays, or a generator or Sequence of batches; y: targets alike. Tables of
-        pandas are matrices, or dicts of columns where there are several inputs; sparse matrices of scipy are made dense batch
-        by batch.
-        validation_data: (x, y) or (x, y, sample_weight) or a stream. verbose: 0 silent, 1 bar, 2 a line per epoch, 'auto'.
-        shuffle: True, False, or 'batch'.
+        Args:
+            x: The inputs: an array, a list of arrays, or a dict of arrays by input name; or a generator,
+                Sequence or other iterable of batches (x, y) or (x, y, sample_weight). Tables of pandas are
+                matrices, or dicts of columns where there are several inputs; sparse matrices of scipy are made
+                dense batch by batch.
+            y: The targets, in the same forms; None for a generator or Sequence.
+            batch_size: The number of samples of a batch; None for 32, or for what gives steps_per_epoch
+                batches.
+            epochs: The number of the last epoch, counted from 1.
+            verbose: 0 prints nothing, 1 or 'auto' draws a bar, 2 prints a line for each epoch.
+            callbacks: A list of Callbacks, or a CallbackList.
+            validation_split: The fraction of the arrays, from their end and before shuffling, to validate with.
+            validation_data: (x, y), (x, y, sample_weight), or a generator or Sequence, to measure after each
+                epoch; then validation_split is not used.
+            shuffle: Whether samples of arrays, or batches of a Sequence, come in another order in each epoch;
+                'batch' moves whole batches of arrays.
+            class_weight: A dict from class number to the weight of its samples; for several outputs a dict or
+                list of these.
+            sample_weight: An array with a weight for each sample.
+            initial_epoch: The number of epochs that were done before, in an earlier call.
+            steps_per_epoch: The number of batches of an epoch; None for one pass over the data. The next epoch
+                continues where the last one stopped.
+            validation_steps: The number of batches to validate with; None for all.
+            validation_batch_size: The number of samples of a batch in validation; None for batch_size.
+            validation_freq: Validate after every so many epochs, or a list of the epochs after which to
+                validate.
+
+        Returns:
+            The History callback: `history.history` has a list of values by epoch for each name, 'val_...' for
+            validation.
+
+        Raises:
+            RuntimeError: if the model is not compiled.
+            ValueError: for data that do not fit the model or each other.
+
+        Example:
+            >>> model = keras.Sequential([layers.Dense(1, input_shape=(1,))])
+            >>> model.compile(keras.optimizers.SGD(0.3), loss="mse")
+            >>> x = np.linspace(0, 1, 64).reshape(64, 1)
+            >>> history = model.fit(x, 2 * x + 1, epochs=100, validation_split=0.25, verbose=0)
+            >>> list(history.history), len(history.history["loss"])
+            (['loss', 'val_loss'], 100)
+            >>> np.round(model.predict(np.array([[0.5]])), 1)
+            array([[2.]], dtype=float32)
         """
         compiled = self._check_compiled("fit")
         _check_counts(
@@ -640,8 +993,13 @@ class Model(Layer):
             validation_batch_size=validation_batch_size,
         )
         _check_validation(validation_split, validation_freq)
-        training = {"batch_size": batch_size, "steps": steps_per_epoch, "shuffle": shuffle, "training": True}
-        validating = {"batch_size": validation_batch_size or batch_size, "steps": validation_steps}
+        training: dict[str, Any] = {
+            "batch_size": batch_size,
+            "steps": steps_per_epoch,
+            "shuffle": shuffle,
+            "training": True,
+        }
+        validating: dict[str, Any] = {"batch_size": validation_batch_size or batch_size, "steps": validation_steps}
         validation_feed = None
         if validation_split and validation_data is None:
             if batches.is_stream(x):
@@ -675,26 +1033,73 @@ class Model(Layer):
     @on_own_device
     def evaluate(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        verbose="auto",
-        sample_weight=None,
-        steps=None,
-        callbacks=None,
-        return_dict=False,
-    ):
-        """Loss and metrics over the data: a list in the order of `metrics_names` (a number if there is only the loss)."""
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Measure the loss and the metrics over data, in inference mode.
+
+        Args:
+            x: The inputs, in the forms of `fit`.
+            y: The targets.
+            batch_size: The number of samples of a batch; None for 32.
+            verbose: 0 prints nothing, 1 or 'auto' draws a bar, 2 prints a line.
+            sample_weight: An array with a weight for each sample.
+            steps: The number of batches; None for all.
+            callbacks: A list of Callbacks.
+            return_dict: Whether to return a dict by name.
+
+        Returns:
+            A list of numbers in the order of `metrics_names`, a number if there is only the loss, or a dict.
+
+        Raises:
+            RuntimeError: if the model is not compiled.
+
+        Example:
+            >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="ones", input_shape=(2,))])
+            >>> model.compile(loss="mse", metrics=["mae"])
+            >>> model.evaluate(np.ones((4, 2)), np.zeros((4, 1)), verbose=0, return_dict=True)
+            {'loss': 4.0, 'mae': 2.0}
+        """
         self._check_compiled("evaluate")
         _check_counts(batch_size=batch_size, steps=steps)
         feed = Feed.of(x, y, sample_weight, signature=self._data_signature(), batch_size=batch_size, steps=steps)
         callbacks = self._callback_list(callbacks, verbose, 1, feed.source.steps, history=False)
         return _returned(self._test_loop(feed, callbacks).test(), return_dict)
 
-    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
-        """The model's outputs for x as NumPy arrays, in inference mode; several threads may call it at the same time.
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Any:
+        """The model's outputs in inference mode, computed batch by batch; several threads may call it at once.
 
-        verbose='auto' draws no progress bar (Keras draws one): pass 1 for it.
+        Args:
+            x: The inputs, in the forms of `fit`.
+            batch_size: The number of samples of a batch; None for 32.
+            verbose: 1 draws a bar; 0 and 'auto' do not (in Keras 'auto' does).
+            steps: The number of batches; None for all.
+            callbacks: A list of Callbacks.
+
+        Returns:
+            A NumPy array (samples, ...), or a structure of arrays if there are several outputs.
+
+        Raises:
+            ValueError: for data that do not fit the model, and if there are no batches.
+
+        Example:
+            >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="ones", input_shape=(2,))])
+            >>> model.predict(np.array([[1.0, 2.0], [3.0, 4.0]]))
+            array([[3.],
+                   [7.]], dtype=float32)
         """
         try:  # here, not in a wrapper around: that would take longer
             draw = verbose not in ("auto", 0)
@@ -743,16 +1148,62 @@ class Model(Layer):
             checked = inputs if inputs is not None and inputs.tables else None
             self._known_inputs[x.shape, x.dtype, one_batch] = _Known(self._step_for("predict"), layout, checked)
 
-    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False, reset_metrics=True):
-        """Learn from one batch; returns the loss, or [loss, *metrics], or a dict by name, of this batch."""
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        return_dict: bool = False,
+        reset_metrics: bool = True,
+    ) -> Any:
+        """Learn from one batch.
+
+        Args:
+            x: The inputs of the batch: an array, or a list or dict of arrays.
+            y: The targets.
+            sample_weight: An array with a weight for each sample.
+            class_weight: A dict from class number to the weight of its samples.
+            return_dict: Whether to return a dict by name.
+            reset_metrics: Whether metrics start anew, so that the values are those of this batch alone.
+
+        Returns:
+            The loss, [loss, *metrics], or a dict.
+
+        Example:
+            >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="ones", input_shape=(2,))])
+            >>> model.compile("sgd", loss="mse")
+            >>> model.train_on_batch(np.ones((4, 2)), np.zeros((4, 1)))
+            4.0
+        """
         return self._on_batch("train", x, y, sample_weight, class_weight, return_dict, reset_metrics)
 
-    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False, reset_metrics=True):
-        """Loss and metrics of one batch; returned as by `train_on_batch`."""
+    def test_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False, reset_metrics: bool = True
+    ) -> Any:
+        """Measure the loss and the metrics of one batch.
+
+        Args:
+            x: The inputs of the batch.
+            y: The targets.
+            sample_weight: An array with a weight for each sample.
+            return_dict: Whether to return a dict by name.
+            reset_metrics: Whether metrics start anew, so that the values are those of this batch alone.
+
+        Returns:
+            The loss, [loss, *metrics], or a dict.
+        """
         return self._on_batch("test", x, y, sample_weight, None, return_dict, reset_metrics)
 
-    def predict_on_batch(self, x):
-        """Outputs of one batch."""
+    def predict_on_batch(self, x: Any) -> Any:
+        """The outputs for one batch, in inference mode.
+
+        Args:
+            x: The inputs of the batch: an array, or a list or dict of arrays.
+
+        Returns:
+            A NumPy array, or a structure of arrays.
+        """
         simple = type(x) is np.ndarray
         known = self._known_inputs.get((x.shape, x.dtype, True)) if simple else None
         if known is not None:

@@ -16,9 +16,24 @@ from nbkeras.training.model import Model
 
 
 class Sequential(Model):
-    """Layers one after another: `Sequential([Dense(32, input_shape=(784,)), ...])`, or `add` them one by one.
+    """Layers one after another.
 
     Without an input shape the weights are made at the first call, `fit` or `build`.
+
+    Args:
+        layers: A list of layers; the first may be an `Input`, or have the argument input_shape. More can be
+            added by `add`.
+        inputs: Must be None: the first layer decides.
+        outputs: Must be None: the last layer makes them.
+
+    Raises:
+        TypeError: for something that is not a layer.
+        ValueError: for two layers of one name, and for an `Input` after other layers.
+
+    Example:
+        >>> model = keras.Sequential([layers.Input((4,)), layers.Dense(8, activation="relu"), layers.Dense(2)])
+        >>> model.output_shape, model.count_params()
+        ((None, 2), 58)
     """
 
     _sizes_vary = True  # as in Keras: the layers decide
@@ -37,8 +52,18 @@ class Sequential(Model):
     def _sublayers(self) -> list:
         return list(dict.fromkeys([*self._chain, *Layer._sublayers(self)]))
 
-    def add(self, layer) -> None:
-        """Append a layer (or a symbolic Input as the first)."""
+    def add(self, layer: Any) -> None:
+        """Append a layer.
+
+        Args:
+            layer: A layer, a model, or as the first an `Input`.
+
+        Example:
+            >>> model = keras.Sequential()
+            >>> model.add(layers.Dense(2, input_shape=(3,)))
+            >>> model.output_shape
+            (None, 2)
+        """
         self._extend_by([layer])
 
     def _extend_by(self, layers) -> None:
@@ -72,7 +97,16 @@ class Sequential(Model):
         self._reset_steps()
 
     def pop(self) -> Layer:
-        """Remove and return the last layer."""
+        """Remove the last layer and return it.
+
+        Raises:
+            TypeError: if there are no layers.
+
+        Example:
+            >>> model = keras.Sequential([layers.Dense(4, input_shape=(3,)), layers.Dense(2)])
+            >>> model.pop().units, model.output_shape
+            (2, (None, 4))
+        """
         if not self._chain:
             raise TypeError("there are no layers in the model")
         layer = self._chain.pop()
@@ -98,7 +132,20 @@ class Sequential(Model):
 
     @on_own_device
     def build(self, input_shape=None) -> None:
-        """Make the weights for an input of this shape, with None for the batch."""
+        """Make the weights.
+
+        Args:
+            input_shape: The shape of the input, with None for the batch.
+
+        Raises:
+            ValueError: if there are no layers, or if the model has another input shape already.
+
+        Example:
+            >>> model = keras.Sequential([layers.Dense(2)])
+            >>> model.build((None, 3))
+            >>> model.count_params()
+            8
+        """
         if self._graph is not None and input_shape is not None:
             known = self._graph.input_list[0].shape
             sizes = zip(known, input_shape, strict=False)
@@ -139,16 +186,26 @@ class Sequential(Model):
         return self._data_signature()
 
     def get_config(self):
-        """The layers in order."""
+        """The name and the configurations of the layers, for `from_config`."""
         first = [] if self._input is None else [self._input.node.layer]
         return {"name": self.name, "layers": [layers.serialize(layer) for layer in (*first, *self._chain)]}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        """A Sequential with new weights from `get_config`."""
+        """A Sequential with new weights from the result of `get_config`.
+
+        Args:
+            config: The configuration.
+            custom_objects: Classes and functions of your own that it names, by name.
+        """
         return cls([layers.deserialize(entry, custom_objects) for entry in config["layers"]], name=config.get("name"))
 
     def compute_output_shape(self, input_shape):
+        """The shape of the output for a shape of the input.
+
+        Args:
+            input_shape: A tuple with None for the batch.
+        """
         shape: Any = tuple(input_shape)
         for layer in self._chain:
             shape = layer.compute_output_shape(shape)

@@ -20,11 +20,7 @@ with optional_import("nbkeras.wrappers needs scikit-learn 1.6 or newer: pip inst
 
 
 class _Estimator(BaseEstimator):
-    """The base class of the wrappers.
-
-    model: a compiled Model, of which each `fit` trains a clone, or a function (X, y, **model_kwargs) -> compiled Model.
-    fit_kwargs: arguments of each `model.fit`. warm_start: ignored, as in Keras; each `fit` starts with a new model.
-    """
+    """The base class of the wrappers, which document its arguments."""
 
     def __init__(
         self, model, warm_start: bool = False, model_kwargs: dict | None = None, fit_kwargs: dict | None = None
@@ -45,7 +41,19 @@ class _Estimator(BaseEstimator):
         return type(self)(model, self.warm_start, copy.deepcopy(self.model_kwargs), copy.deepcopy(self.fit_kwargs))
 
     def fit(self, X, y, **kwargs):
-        """Train a new model; kwargs are passed to `model.fit`. RuntimeError if the model is not compiled."""
+        """Train a new model.
+
+        Args:
+            X: The inputs, an array (samples, features).
+            y: The targets.
+            **kwargs: Further arguments of `model.fit`.
+
+        Returns:
+            The estimator, with the attributes model_ and history_.
+
+        Raises:
+            RuntimeError: if the model is not compiled.
+        """
         X, y = validate_data(self, X, y, multi_output=True)
         y = self._encode(y)
         given = self.model
@@ -57,7 +65,11 @@ class _Estimator(BaseEstimator):
         return self
 
     def predict(self, X) -> np.ndarray:
-        """The model's outputs, in the form of the y that it was trained with."""
+        """The model's outputs, in the form of the y that it was trained with; those of a classifier are classes.
+
+        Args:
+            X: The inputs, an array (samples, features).
+        """
         return self._decode(self._outputs(X))
 
     def _outputs(self, X) -> np.ndarray:
@@ -74,10 +86,34 @@ class _Estimator(BaseEstimator):
 
 
 class SKLearnClassifier(ClassifierMixin, _Estimator):
-    """A classifier. Classes may be of any kind; the model is trained on one-hot rows and has an output column for each class."""
+    """A model as a classifier of scikit-learn; needs scikit-learn 1.6 or newer.
+
+    Classes may be of any kind; the model is trained on one-hot rows and has an output column for each class.
+
+    Args:
+        model: A compiled Model, of which each `fit` trains a clone, or a function (X, y, **model_kwargs) that
+            returns a compiled Model.
+        warm_start: Accepted and ignored, as in Keras: each `fit` starts with a new model.
+        model_kwargs: A dict of further arguments of that function.
+        fit_kwargs: A dict of arguments of each `model.fit`.
+
+    Example:
+        >>> def make(X, y):
+        ...     model = keras.Sequential([layers.Dense(y.shape[1], activation="softmax", input_shape=(X.shape[1],))])
+        ...     model.compile(keras.optimizers.Adam(0.1), "categorical_crossentropy")
+        ...     return model
+        >>> X, y = np.array([[0.0], [0.1], [0.9], [1.0]]), np.array(["no", "no", "yes", "yes"])
+        >>> classifier = keras.wrappers.SKLearnClassifier(make, fit_kwargs={"epochs": 100, "verbose": 0})
+        >>> classifier.fit(X, y).predict([[0.0], [1.0]])
+        array(['no', 'yes'], dtype='<U3')
+    """
 
     def decision_function(self, X) -> np.ndarray:
-        """The model's outputs."""
+        """The model's outputs, (samples, classes).
+
+        Args:
+            X: The inputs, an array (samples, features).
+        """
         return self._outputs(X)
 
     def _encode(self, y: np.ndarray) -> np.ndarray:
@@ -101,7 +137,23 @@ class SKLearnClassifier(ClassifierMixin, _Estimator):
 
 
 class SKLearnRegressor(RegressorMixin, _Estimator):
-    """A regressor."""
+    """A model as a regressor of scikit-learn; needs scikit-learn 1.6 or newer.
+
+    Args:
+        model: A compiled Model, of which each `fit` trains a clone, or a function (X, y, **model_kwargs) that
+            returns a compiled Model.
+        warm_start: Accepted and ignored, as in Keras: each `fit` starts with a new model.
+        model_kwargs: A dict of further arguments of that function.
+        fit_kwargs: A dict of arguments of each `model.fit`.
+
+    Example:
+        >>> model = keras.Sequential([layers.Dense(1, input_shape=(1,))])
+        >>> model.compile(keras.optimizers.SGD(0.3), "mse")
+        >>> regressor = keras.wrappers.SKLearnRegressor(model, fit_kwargs={"epochs": 200, "verbose": 0})
+        >>> X = np.linspace(0, 1, 32).reshape(32, 1)
+        >>> regressor.fit(X, 2 * X[:, 0] + 1).predict([[0.5]]).round(1)
+        array([2.], dtype=float32)
+    """
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -110,10 +162,31 @@ class SKLearnRegressor(RegressorMixin, _Estimator):
 
 
 class SKLearnTransformer(TransformerMixin, _Estimator):
-    """A transformer: `transform` returns the model's outputs."""
+    """A model as a transformer of scikit-learn, whose `transform` returns the model's outputs.
+
+    It needs scikit-learn 1.6 or newer.
+
+    Args:
+        model: A compiled Model, of which each `fit` trains a clone, or a function (X, y, **model_kwargs) that
+            returns a compiled Model.
+        warm_start: Accepted and ignored, as in Keras: each `fit` starts with a new model.
+        model_kwargs: A dict of further arguments of that function.
+        fit_kwargs: A dict of arguments of each `model.fit`.
+
+    Example:
+        >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
+        >>> model.compile("sgd", "mse")
+        >>> transformer = keras.wrappers.SKLearnTransformer(model, fit_kwargs={"verbose": 0})
+        >>> transformer.fit(np.ones((4, 3)), np.zeros((4, 2))).transform(np.ones((4, 3))).shape
+        (4, 2)
+    """
 
     def transform(self, X) -> np.ndarray:
-        """The model's outputs."""
+        """The model's outputs.
+
+        Args:
+            X: The inputs, an array (samples, features).
+        """
         return self._outputs(X)
 
     def __sklearn_tags__(self) -> Any:
