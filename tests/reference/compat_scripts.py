@@ -1,5 +1,6 @@
 """Small scripts in the style of Keras 2's examples, and one of Keras 3, for `python -m nbkeras script.py`."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -10,7 +11,9 @@ def run_script(folder, source, *arguments, expect=0, options=()):
     path = folder / "script.py"
     path.write_text(textwrap.dedent(source), encoding="utf-8")
     command = [sys.executable, "-W", "error", "-m", "nbkeras", *options, str(path), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder)
+    # with PYTHONSAFEPATH, which tox sets, no script could import the files beside it
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder, env=environment)
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + (done.stderr if expect else "")
 
