@@ -29,6 +29,9 @@ _DIRECTIONS = 2
 _STEP = 1e-5  # step of the central difference; error about step^2 from curvature and 1e-16 / step from rounding
 
 
+__all__ = ["check_layer", "check_op"]
+
+
 class _Run(NamedTuple):
     outputs: list[Array]
     gradients: list[Array | None]

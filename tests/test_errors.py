@@ -126,6 +126,16 @@ MISTAKES = [
     (lambda: L.Reshape((2, 2))([X, X]), ValueError, r"\(Reshape\) takes 1 input, received 2"),
     (lambda: L.LayerNormalization()([X, X]), ValueError, r"\(LayerNormalization\) takes 1 input, received 2"),
     (lambda: L.Dense(2)(5), ValueError, "expected a tensor, received 5"),
+    (
+        lambda: L.MultiHeadAttention(2, 2)(np.ones((1, 2, 3))),
+        TypeError,
+        r"a call of layer 'multi_head_attention.*' \(MultiHeadAttention\) lacks 'value': it takes \(query, value, key,",
+    ),
+    (
+        lambda: Sequential([L.Dense(2)], outputs=X),
+        TypeError,
+        r"unexpected argument 'outputs': it takes layers; use Model\(inputs, outputs\)",
+    ),
     (lambda: L.add(5), TypeError, "expected a tensor or an array, received 5"),
     (lambda: L.LayerNormalization()(X[0, 0]), ValueError, r"axis -1, which an input of shape \(\) lacks"),
     (lambda: L.Bidirectional(None), ValueError, r"wraps a recurrent layer such as LSTM\(32\), received None"),

@@ -527,6 +527,7 @@ class Layer(Module, CallHistory):
         if self.built:
             return
         if self._build_takes:
+            self._check_given(inputs)
             given = {name: inputs.get(name.removesuffix("_shape")) for name in self._build_takes}
             shapes: Any = {name: structures.shapes(value) for name, value in given.items() if value is not None}
         else:
@@ -544,6 +545,17 @@ class Layer(Module, CallHistory):
         if before is not None and self._loss_count() > before:
             raise NotImplementedError(
                 f"{self!r} adds a loss in build, which would keep the value that the weights have then: add it in call"
+            )
+
+    def _check_given(self, inputs: dict[str, Any]) -> None:
+        """TypeError unless a call has each argument for which `build` has no default."""
+        parameters = inspect.signature(self.build).parameters
+        needed = [name for name in self._build_takes if parameters[name].default is inspect.Parameter.empty]
+        missing = [name.removesuffix("_shape") for name in needed if inputs.get(name.removesuffix("_shape")) is None]
+        if missing:
+            raise TypeError(
+                f"a call of layer {self.name!r} ({type(self).__name__}) lacks {', '.join(map(repr, missing))}: it takes "
+                f"({', '.join(self._call_names)})"
             )
 
     def _loss_count(self) -> int:

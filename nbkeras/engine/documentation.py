@@ -188,7 +188,8 @@ def _annotated(parameter: inspect.Parameter) -> str:
     annotation = parameter.annotation
     if annotation is parameter.empty or annotation in (Any, "Any"):
         return ""
-    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    return text.replace("collections.abc.", "")
 
 
 def _written(name: str, words: str, meaning: str) -> str:

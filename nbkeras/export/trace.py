@@ -121,7 +121,7 @@ class Trace:
         run = Run(tensors)
 
         def applied(op: Callable, inputs: Sequence, constants: dict, result: Any) -> None:
-            module = op.__module__.rpartition(".")[2] if op.__module__.startswith("nbkeras.") else op.__module__
+            module = op.__module__.rpartition(".")[2] if str(op.__module__).startswith("nbkeras.") else op.__module__
             name = f"{module}.{op.__name__}"
             outputs = list(result) if isinstance(result, tuple) else [result]
             run.calls.append(Call(name, "/".join(layer_stack.names), list(inputs), constants, outputs))

@@ -214,7 +214,7 @@ def tables_of(graph: Graph) -> dict[int, tuple[int, str]]:
     position_of = {id(symbol): position for position, symbol in enumerate(graph.input_list)}
     for node in graph.nodes:
         layer, given = node.layer, [position_of.get(id(tensor)) for tensor in node.inputs]
-        if not type(layer).call.__module__.startswith("nbkeras."):  # a user's layer may change the numbers
+        if not str(type(layer).call.__module__).startswith("nbkeras."):  # a user's layer may change the numbers
             continue
         inner = getattr(layer, "_graph", None)
         if inner is not None and len(given) == len(inner.input_list) and not isinstance(node.call_inputs, dict):

@@ -23,8 +23,6 @@ class Sequential(Model):
     Args:
         layers: A list of layers; the first may be an `Input`, or have the argument input_shape. More can be
             added by `add`.
-        inputs: Must be None: the first layer decides.
-        outputs: Must be None: the last layer makes them.
 
     Raises:
         TypeError: for something that is not a layer.
@@ -38,7 +36,14 @@ class Sequential(Model):
 
     _sizes_vary = True  # as in Keras: the layers decide
 
+    _left_out = ("inputs", "outputs")
+
     def __init__(self, layers=None, name=None, **kwargs):
+        for key in self._left_out:
+            if key in kwargs:
+                raise TypeError(
+                    f"Sequential got an unexpected argument {key!r}: it takes layers; use Model(inputs, outputs)"
+                )
         super().__init__(name=name, **kwargs)
         self._chain: list[Layer] = []
         self._input: SymbolicTensor | None = None
