@@ -5,9 +5,11 @@ import importlib
 import inspect
 import re
 
+import numpy as np
 import pytest
 import reference
 
+import nbkeras as keras
 from nbkeras.engine import documentation
 
 # Names that are only there for scripts of Keras 2: their docstring is a sentence that names what to use.
@@ -77,25 +79,26 @@ def examples():
 EXAMPLES = dict(examples())
 
 
+@pytest.fixture
+def as_users_have_it():
+    keras.config.enable_traceback_filtering()
+    yield
+    keras.config.disable_traceback_filtering()  # as conftest.py has it
+
+
 @pytest.mark.cpu("examples show the CPU")
 @pytest.mark.parametrize("letter", sorted({name.split(".")[-1][0].lower() for name in EXAMPLES}))
-def test_examples_run(letter, tmp_path, monkeypatch):
+def test_examples_run(letter, tmp_path, monkeypatch, as_users_have_it):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
-    import numpy
-
-    import nbkeras
-
+    names = {"__name__": "example", "np": np, "keras": keras}
+    names |= {each: importlib.import_module(f"nbkeras.{each}") for each in ("layers", "ops", "losses", "metrics")}
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     said = []
     for name, value in EXAMPLES.items():
         if name.split(".")[-1][0].lower() == letter:
-            nbkeras.utils.set_random_seed(0)
-            names = {
-                each: importlib.import_module(f"nbkeras.{each}") for each in ("layers", "ops", "losses", "metrics")
-            }
-            test = doctest.DocTestParser().get_doctest(
-                inspect.getdoc(value), {"__name__": "example", "np": numpy, "keras": nbkeras, **names}, name, None, None
+            keras.utils.set_random_seed(0)
+            runner.run(
+                doctest.DocTestParser().get_doctest(inspect.getdoc(value), names, name, None, None), out=said.append
             )
-            runner.run(test, out=said.append)
     assert not runner.failures, "".join(said)
