@@ -34,7 +34,6 @@ from nbkeras.engine import former_names as _former_names  # noqa: F401 (modules 
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.devices import DeviceError as DeviceError
 from nbkeras.engine.devices import device as device
-from nbkeras.engine.program import profile as profile
 from nbkeras.engine.program import set_threads as set_threads
 from nbkeras.engine.tensor import GradientTape as GradientTape
 from nbkeras.engine.tensor import Tensor as Tensor
@@ -70,5 +69,6 @@ if TYPE_CHECKING:  # imported when first asked for
     from nbkeras import tree as tree
     from nbkeras import wrappers as wrappers
     from nbkeras.compat.alias import install_as_keras as install_as_keras
+    from nbkeras.training.profile import profile as profile
 
 _lazy_names.attach(globals())

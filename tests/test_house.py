@@ -31,6 +31,7 @@ MAY_IMPORT_KERNELS = [
         "engine.devices",
         "engine.dlpack",
         "engine.tape",
+        "engine.launch_costs",
         "engine.program",
         "engine.tensor",
         "ops",

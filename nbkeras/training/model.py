@@ -501,12 +501,14 @@ class Model(Layer):
     def _call_in_phase(self, x: Any, training: bool) -> Any:
         return self(x, training=training) if "training" in self._call_takes else self(x)
 
+    @tensor.layer_stack.part("loss")
     def _loss_of(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Tensor:
         """The result of `compute_loss`, which gets `training` if it accepts it: one written for Keras 2 does not."""
         takes = inspect.signature(self.compute_loss).parameters.values()
         asks = any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in takes)
         return self.compute_loss(x, y, y_pred, sample_weight, **({"training": training} if asks else {}))
 
+    @tensor.layer_stack.part("metrics")
     def _measure_batch(self, loss: Tensor, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> dict[str, Any]:
         """Add a batch to the loss's mean and to the metrics; returns logs."""
         size = float(next(leaf for leaf in structures.flatten(x) if leaf is not None).shape[0])
