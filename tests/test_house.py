@@ -28,6 +28,7 @@ FLOORS = {
 MAY_IMPORT_KERNELS = [
     f"nbkeras.{name}"
     for name in (
+        "commands.diagnosis",
         "engine.devices",
         "engine.dlpack",
         "engine.tape",
