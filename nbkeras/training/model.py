@@ -35,7 +35,7 @@ from nbkeras.training.input_matching import GraphInputs, name_of
 from nbkeras.training.loop import Loop
 from nbkeras.training.output_matching import Output
 from nbkeras.training.step import MetricResults, Step, log_tensors
-from nbkeras.training.summary import print_summary
+from nbkeras.training.summary import print_summary, summary_html
 
 Array = np.ndarray
 
@@ -185,6 +185,10 @@ class Model(Layer):
         the first and the last layer to show.
         """
         print_summary(self, line_length, positions, print_fn, expand_nested, show_trainable, layer_range)
+
+    def _repr_html_(self) -> str:
+        """The summary, for notebooks."""
+        return summary_html(self)
 
     def add_loss(self, loss) -> None:
         """Add to what training minimises: tensors in `call`; or symbolic ones, made of the model's inputs and layers."""
