@@ -4,10 +4,12 @@ Messages name the layer. A program notes the place of each launch while it is re
 layer that made it, so that a profile can tell the layers' kernels apart. Replays ask for nothing here.
 """
 
-import contextlib
+import functools
 import threading
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, cast
+
+F = TypeVar("F", bound=Callable)
 
 
 class Place(NamedTuple):
@@ -34,14 +36,21 @@ class _LayerStack(threading.local):
         """The place of a launch that is made now."""
         return Place(self.layer, self.back is not None)
 
-    @contextlib.contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Call what the block does outside of layers by this name; also a decorator."""
-        before, self.outside = self.outside, name
-        try:
-            yield
-        finally:
-            self.outside = before
+    def part(self, name: str) -> Callable[[F], F]:
+        """Decorator of functions whose launches outside of layers have this name."""
+
+        def decorate(function: F) -> F:
+            @functools.wraps(function)
+            def call(*args: Any, **kwargs: Any) -> Any:
+                before, self.outside = self.outside, name
+                try:
+                    return function(*args, **kwargs)
+                finally:
+                    self.outside = before
+
+            return cast(F, call)
+
+        return decorate
 
 
 layer_stack = _LayerStack()

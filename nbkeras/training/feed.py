@@ -34,7 +34,7 @@ class Signature(NamedTuple):
 
     inputs: the inputs of a graph; None accepts arrays in any structure. input_count: their number, 1 if it is not known.
     batch_size: the batch size in the shape of the inputs. complete: for a model without weights, a function that builds it
-    for an x and returns its signature.
+    for an x and returns its signature. nested: the outputs' structure, if it is a nested one.
     """
 
     inputs: GraphInputs | None = None
@@ -42,6 +42,7 @@ class Signature(NamedTuple):
     input_count: int = 1
     batch_size: int | None = None
     complete: Callable[[Any], Signature] | None = None
+    nested: Any = None
 
 
 def arrays_of(
@@ -99,6 +100,7 @@ class Examples(NamedTuple):
             signature = signature.complete(x)
         outputs, names = signature.outputs, [output.name for output in signature.outputs]
         structure, inputs = arrays_of(x) if signature.inputs is None else signature.inputs.arrays(x)
+        y, sample_weight = (output_matching.flattened(given, signature.nested) for given in (y, sample_weight))
         y = output_matching.fill_outputs_without_loss(y, outputs)
         sample_weight = output_matching.fill_outputs_without_loss(sample_weight, outputs)
         y_structure, targets = (None, []) if y is None else output_matching.match_targets(y, names)
