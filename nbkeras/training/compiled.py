@@ -10,7 +10,7 @@ from nbkeras import losses, metrics, ops
 from nbkeras.engine import behaviour, structures
 from nbkeras.engine.naming import numbered, snake_case
 from nbkeras.engine.tensor import Tensor, Variable
-from nbkeras.training.output_matching import Output, flattened, paths, per_output
+from nbkeras.training.output_matching import Output, flattened, nested, paths, per_output
 
 
 def _loss_object(spec: Any) -> Any:
@@ -165,7 +165,7 @@ class Compiled:
 
     def _in_order(self, values: Any) -> list:
         """Values by output name, or in a structure, as a list; an empty one for None."""
-        if isinstance(values, dict):
+        if isinstance(values, dict) and nested(values) is None:
             return [values.get(name) for name in self.names]
         return [] if values is None else structures.flatten(values)
 

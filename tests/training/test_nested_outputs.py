@@ -110,3 +110,19 @@ def test_a_file_keeps_nested_losses(tmp_path):
     model.save(tmp_path / "m.keras")
     again = keras.models.load_model(tmp_path / "m.keras")
     assert again.train_on_batch(X, nest(A, B, C)) == model.train_on_batch(X, nest(A, B, C))
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_a_train_step_gets_targets_in_the_structure_of_the_outputs(kind):
+    nest, seen = NESTED[kind], []
+
+    class Watched(keras.Model):
+        def train_step(self, data):
+            seen.append(keras.tree.map_structure(lambda each: each.shape, data[1]))
+            return super().train_step(data)
+
+    inputs = keras.Input((3,))
+    model = Watched(inputs, nest(*(layers.Dense(n)(inputs) for n in (2, 1, 1))))
+    model.compile("sgd", "mse")
+    model.train_on_batch(X, nest(A, B, C))
+    assert seen == [keras.tree.map_structure(lambda each: each.shape, nest(A, B, C))]
