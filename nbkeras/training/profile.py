@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
+from nbkeras.data.batches import is_stream
 from nbkeras.engine import launch_costs, pictures, program, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.launch_costs import Launch
@@ -249,6 +250,10 @@ def profile(model: Any = None, x: Any = None, y: Any = None, batch_size: int | N
             raise ValueError(f"profile: {name} must be a positive integer, received {value!r}")
     if y is not None and not model.compiled:
         raise ValueError("profile got targets, but the model is not compiled: call model.compile(...), or leave y out")
+    if is_stream(x):
+        raise ValueError(
+            "profile needs arrays, and x is a generator or a Sequence: pass one of its batches, profile(model, x, y)"
+        )
     return _measured(model, x, y, batch_size, steps)
 
 
@@ -260,6 +265,8 @@ def _measured(model: Model, x: Any, y: Any, batch_size: int | None, steps: int) 
             rows = [None if leaf is None else leaf[:batch_size] for leaf in examples.leaves]
             examples = examples._replace(leaves=rows)
         batch, layout, step = examples.batch(), examples.layout, model._step_for(kind)
+        if not batch.size:
+            raise ValueError("the data has no samples")
         if kind == "train":
             model._prepare_to_train(model._check_compiled("training"))
         kept = [(variable, variable.numpy()) for variable in _state(model)]

@@ -6,9 +6,10 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
+import twins
 
 import nbkeras as keras
-from nbkeras import layers
+from nbkeras import layers, ops
 
 X, Y = np.linspace(-1, 1, 16 * 36).reshape(16, 6, 6, 1).astype("float32"), np.arange(16) % 3
 
@@ -154,6 +155,10 @@ def test_wrong_arguments(trained, tmp_path):
     for wrong in ({"steps": 0}, {"batch_size": 0}, {"steps": 1.5}):
         with pytest.raises(ValueError, match="must be a positive integer"):
             keras.profile(model, X, **wrong)
+    with pytest.raises(ValueError, match="needs arrays"):
+        keras.profile(model, iter([(X, Y)]))
+    with pytest.raises(ValueError, match="no samples"):
+        keras.profile(model, X[:0])
     with pytest.raises(ValueError, match="not compiled"):
         keras.profile(keras.Sequential([keras.Input((6, 6, 1)), layers.Flatten()]), X, Y)
     with pytest.raises(ValueError, match=r"\.svg .* or \.json"):
@@ -169,3 +174,17 @@ def test_the_context_goes_on():
     with keras.profile() as counts:
         model.predict(X)
     assert counts.calls["multiply"] == 1 and "launches" in str(counts)
+
+
+@twins.needs_cuda
+def test_chains_of_launches_that_are_one_on_a_gpu_keep_their_layers():
+    with keras.device("cuda"):
+        inputs = keras.Input((6,))
+        hidden = layers.Dense(4, name="before")(inputs)
+        chained = layers.Lambda(lambda x: ops.exp(ops.negative(ops.square(x))) + 1.0, name="chain")(hidden)
+        model = keras.Model(inputs, layers.Dense(2, name="after")(chained))
+        model.compile("adam", "mse")
+        rows = keras.profile(model, np.ones((8, 6)), np.ones((8, 2)), steps=1).rows
+    fused = [(row.layer, row.direction) for row in rows if "|" in row.kernel]
+    assert {("chain", "forward"), ("chain", "backward"), ("loss", "forward"), ("loss", "backward")} == set(fused)
+    assert [row.flops for row in rows if (row.layer, row.direction) == ("before", "forward")] == [2 * 8 * 6 * 4]
