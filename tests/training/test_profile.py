@@ -157,7 +157,7 @@ def test_wrong_arguments(trained, tmp_path):
             keras.profile(model, X, **wrong)
     with pytest.raises(ValueError, match="needs arrays"):
         keras.profile(model, iter([(X, Y)]))
-    with pytest.raises(ValueError, match="no samples"):
+    with pytest.raises(ValueError, match="the data has no samples"):
         keras.profile(model, X[:0])
     with pytest.raises(ValueError, match="not compiled"):
         keras.profile(keras.Sequential([keras.Input((6, 6, 1)), layers.Flatten()]), X, Y)
