@@ -34,7 +34,8 @@ from nbkeras.engine import former_names as _former_names  # noqa: F401 (modules 
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.devices import DeviceError as DeviceError
 from nbkeras.engine.devices import device as device
-from nbkeras.engine.program import profile as profile
+from nbkeras.engine.dtype_policy import DTypePolicy as DTypePolicy
+from nbkeras.engine.dtype_policy import FloatDTypePolicy as FloatDTypePolicy
 from nbkeras.engine.program import set_threads as set_threads
 from nbkeras.engine.tensor import GradientTape as GradientTape
 from nbkeras.engine.tensor import Tensor as Tensor
@@ -70,13 +71,16 @@ def version() -> str:
 if TYPE_CHECKING:  # imported when first asked for
     from nbkeras import backend as backend
     from nbkeras import datasets as datasets
+    from nbkeras import dtype_policies as dtype_policies
     from nbkeras import export as export
     from nbkeras import kernels as kernels
+    from nbkeras import mixed_precision as mixed_precision
     from nbkeras import preprocessing as preprocessing
     from nbkeras import saving as saving
     from nbkeras import testing as testing
     from nbkeras import tree as tree
     from nbkeras import wrappers as wrappers
     from nbkeras.compat.alias import install_as_keras as install_as_keras
+    from nbkeras.training.profile import profile as profile
 
 _lazy_names.attach(globals())

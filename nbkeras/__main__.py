@@ -1,21 +1,22 @@
 """The command line: `nbkeras ...` or `python -m nbkeras ...`.
 
 `nbkeras digits` trains the classic network on the package's digits; `nbkeras warmup` compiles kernels in advance;
-`nbkeras convert a.h5 b.keras` (or b.onnx) writes a model file in another format; `nbkeras script.py` runs a Keras script.
-`train_digits` is meant to be read as an example.
+`nbkeras convert a.h5 b.keras` (or b.onnx) writes a model file in another format; `nbkeras script.py` runs a Keras script;
+`nbkeras --help` lists all. Larger commands are in `nbkeras/commands/`. `train_digits` is meant to be read as an example.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable
 
 import nbkeras
-from nbkeras import saving
+from nbkeras import commands, saving
 from nbkeras.callbacks import LearningRateScheduler
 from nbkeras.compat import script
 from nbkeras.datasets import digits
 from nbkeras.layers import Dense, Dropout
-from nbkeras.models import Sequential
+from nbkeras.models import Sequential, load_model
 from nbkeras.optimizers import RMSprop
 from nbkeras.training import warmup
 from nbkeras.utils import set_random_seed, to_categorical
@@ -53,51 +54,116 @@ def _parser() -> tuple[argparse.ArgumentParser, Iterable[str]]:
     parser = argparse.ArgumentParser(
         prog="nbkeras",
         description="Keras's API on a tape that replays.",
-        epilog="`nbkeras script.py ...` runs a Keras script, in which `import keras` means nbkeras, and so does "
-        "`tensorflow.keras` unless TensorFlow is installed; `nbkeras --tensorflow script.py ...` even then.",
+        epilog="`nbkeras script.py ...` is short for `nbkeras run script.py ...`. Exit codes: 0, all is well; 1, something "
+        "failed; 2, the command cannot be done as it was given.",
     )
     parser.add_argument("--version", action="version", version=f"nbkeras {nbkeras.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
-    job = commands.add_parser("digits", help="train the classic network on handwritten digits and print its accuracy")
-    job.add_argument("--epochs", type=int, default=20, help="passes over the data (default 20)")
+
+    def add(name: str, text: str, details: str = "") -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}. {details}".strip())
+
+    alias = "In the script `import keras` means nbkeras, and so does `tensorflow.keras` unless TensorFlow is installed."
+    job = add("run", "run a Keras script", alias)
+    job.add_argument("--tensorflow", action="store_true", help="let tensorflow.keras mean nbkeras in any case")
+    job.add_argument("script", help="a Python file")
+    job.add_argument("arguments", nargs=argparse.REMAINDER, help="of the script")
+    job = add("digits", "train the classic network on handwritten digits and print its accuracy")
+    job.add_argument("--epochs", type=_count, default=20, help="passes over the data (default 20)")
     job.add_argument("--seed", type=int, default=0, help="seed of the random numbers (default 0)")
-    warm = commands.add_parser("warmup", help="compile the kernels in advance, into the cache on disk")
+    job = add("summary", "print the layers, shapes and parameters of a model file")
+    job.add_argument("file", help="a model file: .keras or .h5")
+    job.add_argument("--nested", action="store_true", help="show the layers of models inside too")
+    job.add_argument("--trainable", action="store_true", help="show which layers are trainable")
+    convert = add("convert", "write a model or weights file in the format of another name")
+    convert.add_argument("source", help="a file of Keras or nbkeras: .keras, .h5, .weights.h5, .safetensors")
+    convert.add_argument("target", help="ends in .keras, .h5 or .onnx (models), .weights.h5 or .safetensors (weights)")
+    convert.add_argument("--model", help="if source holds only weights: a file of their model")
+    data = "It runs on made-up data: a training step if the model was compiled, else a prediction."
+    job = add("profile", "show where the time of a model file's step goes, by layer and by kernel", data)
+    job.add_argument("file", help="a model file: .keras or .h5")
+    job.add_argument("--batch-size", type=_count, default=32, help="rows of the step (default 32)")
+    job.add_argument("--steps", type=_count, default=10, help="how often it is measured (default 10)")
+    job.add_argument("--predict", action="store_true", help="measure a prediction in any case")
+    job.add_argument("--save", metavar="NAME", help="write the profile too: .svg (a picture) or .json (for Perfetto)")
+    job.add_argument("--memory", metavar="NAME", help="draw the planned memory too: .svg")
+    job = add("bench", "measure a few small models on this machine")
+    job.add_argument("models", nargs="*", metavar="model", help="dense, convolution, lstm or attention (default all)")
+    job.add_argument("--batch-size", type=_count, default=32, help="rows of a training step (default 32)")
+    warm = add("warmup", "compile the kernels in advance, into the cache on disk")
     warm.add_argument("families", nargs="*", metavar="family", help=f"of {', '.join(warmup.FAMILIES)} (default all)")
     warm.add_argument("--float64", action="store_true", help="the float64 kernels instead of the float32 ones")
     inside = "into the package's own folder, where all its users find them: for images"
     warm.add_argument("--in-package", action="store_true", help=inside)
-    convert = commands.add_parser("convert", help="write a model or weights file in the format of another name")
-    convert.add_argument("source", help="a file of Keras or nbkeras: .keras, .h5, .weights.h5, .safetensors")
-    convert.add_argument("target", help="ends in .keras, .h5 or .onnx (models), .weights.h5 or .safetensors (weights)")
-    convert.add_argument("--model", help="if source holds only weights: a file of their model")
+    add("doctor", "report versions, processor, cache, GPU and what is wrong", "The exit code is 1 if something is.")
     return parser, commands.choices
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line."""
+def _count(text: str) -> int:
+    """A positive integer of the command line."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be positive, received {text}")
+    return number
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser, commands = _parser()
+    parser, names = _parser()
     tensorflow = arguments[:1] == ["--tensorflow"]
     path, *rest = arguments[tensorflow:] or [""]
-    if script.is_script(path, commands):
-        return script.run(path, rest, tensorflow)
+    if script.is_script(path, names):
+        script.run(path, rest, tensorflow)
+        return 0
     chosen = parser.parse_args(arguments)
+    if chosen.command == "run":
+        script.run(chosen.script, chosen.arguments, chosen.tensorflow)
+        return 0
+    try:
+        return _run(chosen, parser)
+    except KeyboardInterrupt:
+        print("\nnbkeras: interrupted", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # a file that is no model may raise anything
+        parser.exit(2, f"nbkeras {chosen.command}: error: {_told(error)}\n")
+    return 2
+
+
+def _told(error: Exception) -> str:
+    """An error's own text, after its kind where users do not see that from the text."""
+    text = str(error) or type(error).__name__
+    return text if isinstance(error, ValueError | OSError | ImportError) else f"{type(error).__name__}: {text}"
+
+
+def _run(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Run a command; returns the exit code."""
     if chosen.command is None:
         parser.print_help()
     elif chosen.command == "digits":
         train_digits(chosen.epochs, chosen.seed)
+    elif chosen.command == "summary":
+        load_model(chosen.file, compile=False).summary(expand_nested=chosen.nested, show_trainable=chosen.trainable)
     elif chosen.command == "convert":
-        try:
-            saving.convert(chosen.source, chosen.target, chosen.model)
-        except (ValueError, OSError, ImportError) as error:
-            parser.error(str(error))
+        saving.convert(chosen.source, chosen.target, chosen.model)
+    elif chosen.command == "profile":
+        options = chosen.predict, chosen.save, chosen.memory
+        commands.profile_file(chosen.file, chosen.batch_size, chosen.steps, *options)
+    elif chosen.command == "bench":
+        commands.bench(chosen.models, chosen.batch_size)
+    elif chosen.command == "doctor":
+        return commands.doctor(nbkeras.__version__)
     else:
         unknown = sorted(set(chosen.families) - set(warmup.FAMILIES))
         if unknown:
-            parser.error(f"unknown family {unknown[0]!r}: choose from {', '.join(warmup.FAMILIES)}")
+            raise ValueError(f"unknown family {unknown[0]!r}: choose from {', '.join(warmup.FAMILIES)}")
         dtype = "float64" if chosen.float64 else "float32"
         warmup.run(chosen.families or list(warmup.FAMILIES), dtype, chosen.in_package)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,6 +4,8 @@ from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.devices import get_device as get_device
 from nbkeras.engine.devices import set_device as set_device
 from nbkeras.engine.devices import set_matmul as set_matmul
+from nbkeras.engine.dtype_policy import dtype_policy as dtype_policy
+from nbkeras.engine.dtype_policy import set_dtype_policy as set_dtype_policy
 from nbkeras.engine.settings import backend as backend
 from nbkeras.engine.settings import disable_interactive_logging as disable_interactive_logging
 from nbkeras.engine.settings import disable_traceback_filtering as disable_traceback_filtering

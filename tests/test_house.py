@@ -28,9 +28,11 @@ FLOORS = {
 MAY_IMPORT_KERNELS = [
     f"nbkeras.{name}"
     for name in (
+        "commands.diagnosis",
         "engine.devices",
         "engine.dlpack",
         "engine.tape",
+        "engine.launch_costs",
         "engine.program",
         "engine.tensor",
         "ops",

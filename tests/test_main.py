@@ -11,6 +11,7 @@ import pytest
 from nbkeras import layers, models, version
 from nbkeras.__main__ import main
 from nbkeras.engine import program
+from nbkeras.kernels.runtime import machine
 from nbkeras.training import warmup
 
 
@@ -84,7 +85,7 @@ def test_wrong_commands(tmp_path):
     wrong = run(["-m", "nbkeras", "warmup", "dens"], tmp_path)
     assert wrong.returncode == 2 and "unknown family 'dens': choose from dense, recurrent" in wrong.stderr
     unknown = run(["-m", "nbkeras", "digit"], tmp_path)
-    assert unknown.returncode == 2 and "'digits', 'warmup', 'convert'" in unknown.stderr
+    assert unknown.returncode == 2 and "'digits', 'summary', 'convert'" in unknown.stderr
 
 
 def test_help_and_version(capsys):
@@ -93,8 +94,113 @@ def test_help_and_version(capsys):
             main(arguments)
         said = capsys.readouterr().out
         assert said.startswith("usage: nbkeras") and all(
-            f"{name}  " in said for name in ("digits", "warmup", "convert")
+            f"\n    {name} " in said
+            for name in ("run", "digits", "summary", "convert", "profile", "bench", "warmup", "doctor")
         )
     with pytest.raises(SystemExit, match="^0$"):
         main(["--version"])
     assert capsys.readouterr().out == f"nbkeras {version()}\n"
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    pytest.importorskip("h5py")
+    inner = models.Sequential([layers.Input((None, 3)), layers.Dense(2, name="deep")], name="inner")
+    model = models.Sequential([layers.Input((None, 3)), inner, layers.GlobalMaxPooling1D(), layers.Dense(3, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.save(tmp_path / "m.keras")
+    return str(tmp_path / "m.keras")
+
+
+def test_summary_of_a_file(model_file, capsys):
+    assert main(["summary", model_file]) == 0
+    said = capsys.readouterr().out
+    assert "Total params: 17" in said and "deep" not in said
+    main(["summary", model_file, "--nested", "--trainable"])
+    said = capsys.readouterr().out
+    assert "deep" in said and "Trainable" in said
+
+
+def test_profile_of_a_file(model_file, tmp_path, capsys):
+    svg, trace, memory = (str(tmp_path / name) for name in ("p.svg", "p.json", "m.svg"))
+    assert main(["profile", model_file, "--batch-size=4", "--steps=1", "--save", svg, "--memory", memory]) == 0
+    said = capsys.readouterr().out
+    assert "one training step of 4 rows" in said and "inner/deep" in said and "backward" in said
+    assert all("<svg" in (tmp_path / name).read_text() for name in ("p.svg", "m.svg"))
+    assert main(["profile", model_file, "--predict", "--steps=1", "--save", trace]) == 0
+    said = capsys.readouterr().out
+    assert "one prediction of 32 rows" in said and "backward" not in said
+    assert "traceEvents" in (tmp_path / "p.json").read_text()
+
+
+def test_bench(capsys):
+    assert main(["bench", "dense", "--batch-size", "4"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    header, row = said[0], said[-1]  # between them perhaps a note about compilations
+    assert header.split()[0] == "model" and re.fullmatch(r"dense +669,706 +[\d.]+ +[\d.]+", row)
+
+
+def test_doctor(tmp_path, capsys, monkeypatch):
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    for name in (
+        "nbkeras",
+        "Python",
+        "numba",
+        "numpy",
+        "llvmlite",
+        "processor",
+        "vectors",
+        "cores",
+        "kernel cache",
+        "GPU",
+    ):
+        assert re.search(rf"^{name} +\S", said, re.MULTILINE), name
+    assert "compile and run" in said and said.endswith("No problems were found.\n")
+    monkeypatch.setattr(machine, "why_not_cached", lambda: "Read-only file system")
+    assert main(["doctor"]) == 1
+    said = capsys.readouterr().out
+    assert "not writable: Read-only file system" in said and "Problem: compiled kernels cannot be kept" in said
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(machine, "cache_folder", lambda: str(tmp_path / "file" / "nbkeras"))
+    assert machine.why_not_cached()
+    monkeypatch.setattr(machine, "cache_folder", lambda: str(tmp_path / "fresh"))
+    assert machine.why_not_cached() == "" and list((tmp_path / "fresh").iterdir()) == []
+
+
+def test_run_is_the_long_form(tmp_path):
+    (tmp_path / "job.py").write_text("import sys, keras; print(keras.__name__, sys.argv[1:])")
+    long, short = (run(["-m", "nbkeras", *words, "job.py", "--epochs", "3"], tmp_path) for words in (["run"], []))
+    assert long.returncode == short.returncode == 0 and long.stdout == short.stdout
+    assert "['--epochs', '3']" in long.stdout
+    absent = run(["-m", "nbkeras", "run", "absent.py"], tmp_path)
+    assert absent.returncode == 1 and absent.stderr == "nbkeras: there is no file 'absent.py'\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["summary", "absent.keras"],
+        ["profile", "absent.keras"],
+        ["convert", "absent.keras", "b.h5"],
+        ["bench", "huge"],
+        ["bench", "--batch-size", "0"],
+        ["run"],
+        ["digits", "--epochs", "0"],
+    ],
+)
+def test_errors_have_no_traceback(arguments, capsys):
+    with pytest.raises(SystemExit, match="^2$"):
+        main(arguments)
+    said = capsys.readouterr().err
+    assert f"nbkeras {arguments[0]}: error: " in said and "Traceback" not in said
+
+
+def test_a_file_that_is_no_model(tmp_path, capsys):
+    (tmp_path / "m.keras").write_text("no model")
+    with pytest.raises(SystemExit, match="^2$"):
+        main(["summary", str(tmp_path / "m.keras")])
+    assert "m.keras" in capsys.readouterr().err

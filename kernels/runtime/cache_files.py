@@ -15,6 +15,7 @@ import functools
 import hashlib
 import os
 import sys
+import tempfile
 import time
 import uuid
 import warnings
@@ -72,6 +73,14 @@ def _check(folder: str) -> None:
         status = os.stat(folder)
         if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
             raise PermissionError(errno.EACCES, "others can write there")
+
+
+def check_writable(folder: str) -> None:
+    """OSError if no file can be written into a folder of `folders()`."""
+    _make(folder)
+    _check(folder)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def _checksum(name: str, payload: bytes) -> bytes:

@@ -15,9 +15,10 @@ from nbkeras.building.graph import SymbolicTensor, is_symbolic
 from nbkeras.building.input_spec import InputSpec as InputSpec
 from nbkeras.building.input_spec import mismatch
 from nbkeras.building.module import Module
-from nbkeras.engine import behaviour, load_budget, option, structures, tensor
+from nbkeras.engine import behaviour, dtype_policy, load_budget, option, structures, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.documentation import ConstructorSignature
+from nbkeras.engine.dtype_policy import DTypePolicy
 from nbkeras.engine.naming import snake_case, unique_name
 from nbkeras.engine.observed import observe
 from nbkeras.engine.registry import Registry, custom_object_scope, is_sharing, nearest
@@ -181,6 +182,7 @@ class Layer(Module, CallHistory):
     trains_by_default = False  # `training` of calls outside fit, evaluate and predict that do not give it
     output_dtype = "layer"  # 'input' for layers that only move elements: their output has the input's dtype
     compute_dtype = variable_dtype = property(lambda layer: layer.dtype, doc="`dtype`: there is no mixed precision.")
+    dtype_policy = property(lambda layer: DTypePolicy(layer.dtype), doc="`dtype` as a policy.")
 
     def __init_subclass__(cls, registered=True, **kwargs):
         """registered=False: an abstract class of nbkeras, which no file may name."""
@@ -223,6 +225,8 @@ class Layer(Module, CallHistory):
             raise TypeError(f"a layer's name must be a string, received {name!r}")
         self.name: str = name or unique_name(snake_case(type(self).__name__))
         given = config.floatx() if dtype is None else dtype
+        if isinstance(given, dict):  # as Keras 3 configures a policy
+            given = dtype_policy.get(given)
         if str(getattr(given, "__name__", given)).endswith("float16"):  # mixed_bfloat16 too
             raise ValueError(f"dtype {given!r} is not offered: use 'float32' or 'float64'")
         self.dtype = config.standardize_dtype(given)

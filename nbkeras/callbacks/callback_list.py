@@ -1,10 +1,14 @@
 """Callback, CallbackList, and the two callbacks that `fit` always uses: History and ProgbarLogger."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from nbkeras.engine import documentation
+import numpy as np
+
+from nbkeras.engine import documentation, pictures
 from nbkeras.engine.progress import Progbar, print_message
+from nbkeras.engine.registry import nearest
+from nbkeras.engine.user_errors import optional_import
 
 Logs = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
 
@@ -395,6 +399,90 @@ class History(Callback):
             f" {name}={value:.4g}" if isinstance(value, float) else f" {name}={value}" for name, value in last.items()
         ]
         return f"<History epochs={len(self.epoch)}{''.join(parts)}>"
+
+    def _repr_html_(self) -> str:
+        """A table of the metrics, and their curves, for notebooks."""
+        rows = []
+        for name, values in self.history.items():
+            numbers = [float(value) for value in values if np.size(value) == 1]
+            known = [number for number in numbers if number == number] or numbers  # without NaN
+            ends = [numbers[0], numbers[-1], min(known), max(known)] if numbers else []
+            rows.append([name, *(f"{number:.4g}" for number in ends)] if ends else [name, *["-"] * 4])
+        caption = f"History, {len(self.epoch)} epochs"
+        table = pictures.html_table(["metric", "first", "last", "lowest", "highest"], rows, caption)
+        drawn = [
+            pictures.curves({name: [float(value) for value in self.history[name]] for name in names})
+            for names in self._together(self.history)
+            if all(np.size(value) == 1 for name in names for value in self.history[name])
+        ]
+        return "\n".join([table, *drawn])
+
+    @staticmethod
+    def _together(names: Iterable[str]) -> list[list[str]]:
+        """The names of metrics, each with that of its validation."""
+        found: dict[str, list[str]] = {}
+        for name in names:
+            found.setdefault(name.removeprefix("val_"), []).append(name)
+        return list(found.values())
+
+    def plot(self, metrics: Iterable[str] | str | None = None, axes: Any = None) -> list[Any]:
+        """Draw the metrics over the epochs with matplotlib, each with its validation in one diagram.
+
+        Args:
+            metrics: Names of metrics, without 'val_'; None for all.
+            axes: Axes of matplotlib to draw into, one for each metric; None makes a new figure.
+
+        Returns:
+            The list of matplotlib's axes, one for each metric.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            ValueError: There is nothing to draw, a metric is not known, or there are not as many axes as metrics.
+
+        Example:
+            >>> model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+            >>> model.compile("sgd", "mse")
+            >>> history = model.fit(np.ones((8, 2)), np.ones((8, 1)), epochs=3, validation_split=0.5, verbose=0)
+            >>> (axes,) = history.plot()
+            >>> [line.get_label() for line in axes.lines]
+            ['loss', 'val_loss']
+        """
+        together = {names[0].removeprefix("val_"): names for names in self._together(self.history)}
+        wanted = list(together) if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
+        if not wanted:
+            raise ValueError("there is nothing to draw: the history is empty")
+        for name in wanted:
+            if name not in together:
+                raise ValueError(f"there is no metric {name!r}.{nearest(name, together)} Metrics: {list(together)}")
+        if axes is None:
+            with optional_import("history.plot needs matplotlib: pip install matplotlib"):
+                from matplotlib import pyplot
+            width = 4.5 * len(wanted)
+            _, axes = pyplot.subplots(1, len(wanted), figsize=(width, 3.2), squeeze=False, layout="constrained")
+        flat = list(np.ravel(np.asarray(axes, dtype=object)))
+        if len(flat) != len(wanted):
+            raise ValueError(
+                f"plot draws {len(wanted)} metrics {wanted}, received {len(flat)} axes: one is needed for each"
+            )
+        for name, each in zip(wanted, flat, strict=True):
+            for label in together[name]:
+                values = np.asarray(self.history[label], dtype=float).reshape(len(self.history[label]), -1)
+                for column in range(values.shape[1]):  # a metric may have several values, one for each threshold
+                    own = label if values.shape[1] == 1 else f"{label}[{column}]"
+                    each.plot(
+                        self._epochs_of(len(values)), values[:, column], label=own, marker="." * (len(values) == 1)
+                    )
+            each.set_xlabel("epoch")
+            each.set_title(name)
+            each.legend()
+        return flat
+
+    def _epochs_of(self, count: int) -> list[int]:
+        """The epochs of so many values, from 1; a validation may be made every few epochs only."""
+        numbers = [epoch + 1 for epoch in self.epoch]
+        every = max(1, len(numbers) // max(count, 1))
+        chosen = numbers[every - 1 :: every][:count]
+        return chosen if len(chosen) == count else list(range(1, count + 1))
 
 
 class ProgbarLogger(Callback):

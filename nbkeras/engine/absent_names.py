@@ -1,6 +1,5 @@
 """Names of Keras that nbkeras leaves out, with the reasons, for messages and for docs/keras-parity.md."""
 
-_FLOATS = "nbkeras computes in float32 and float64 only, as a layer's dtype says"
 _QUANTIZED = "nbkeras does not compute with int8 or float8 numbers"
 _COMPLEX = "nbkeras has no complex numbers"
 _BACKWARDS = "gradients go backwards only: use GradientTape"
@@ -16,7 +15,6 @@ _SWITCH = "it switches something that nbkeras does not have"
 # Module of Keras -> reason -> names, or '*' for the whole module.
 ABSENT: dict[str, dict[str, str]] = {
     "keras": {
-        _FLOATS: "DTypePolicy FloatDTypePolicy",
         _QUANTIZED: "Quantizer",
         "backend.function and Model do what it does": "Function",
         "an op on symbolic tensors becomes a layer": "Operation",
@@ -42,11 +40,13 @@ ABSENT: dict[str, dict[str, str]] = {
     "keras.config": {
         _SWITCH: "disable_flash_attention enable_flash_attention enable_unsafe_deserialization is_flash_attention_enabled "
         "is_nnx_enabled max_epochs max_steps_per_epoch set_backend set_max_epochs set_max_steps_per_epoch",
-        _FLOATS: "dtype_policy set_dtype_policy",
     },
     "keras.distillation": {"it is a recipe for training: write a Model with a train_step of its own": "*"},
     "keras.distribution": {_ONE_DEVICE: "*"},
-    "keras.dtype_policies": {_FLOATS: "*"},
+    "keras.dtype_policies": {
+        _QUANTIZED: "AWQDTypePolicy GPTQDTypePolicy Int4DTypePolicy QuantizedDTypePolicy QuantizedFloat8DTypePolicy",
+        "give each layer its own dtype": "DTypePolicyMap",
+    },
     "keras.export": {"there is no SavedModel: Model.export writes ONNX": "ExportArchive"},
     "keras.layers": {
         _MIXES: "AugMix CutMix MixUp",
@@ -61,7 +61,6 @@ ABSENT: dict[str, dict[str, str]] = {
     },
     "keras.losses": {_INTERNAL: "is_categorical_crossentropy"},
     "keras.metrics": {_INTERNAL: "BaseMeanIoU Reduce SensitivitySpecificityBase clone_metric clone_metrics"},
-    "keras.mixed_precision": {_FLOATS: "*"},
     "keras.models": {_INTERNAL: "K has_arg to_list"},
     "keras.ops": {_COMPLEX: "eig polar view_as_complex view_as_real", _BACKWARDS: "jvp"},
     "keras.ops.linalg": {_COMPLEX: "eig", _BACKWARDS: "jvp"},

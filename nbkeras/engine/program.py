@@ -16,12 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbkeras.engine import step_lock
+from nbkeras.engine.layer_stack import Place, layer_stack
 from nbkeras.engine.user_errors import warn
 from nbkeras.kernels.runtime import cache, cache_files, device, threads
 from nbkeras.kernels.runtime.messages import named, short_description
 
 Array = np.ndarray
 profile = device.profile  # `with nbkeras.profile() as p: ...; print(p)`: launches by kernel, counted and timed
+Profile = device.Profile
 set_threads = threads.set_threads
 compilations = cache.compilations  # `with compilations(listener):` calls listener() before each compilation
 keep_kernels_in_package = cache_files.keep_in_package
@@ -36,6 +38,15 @@ class _View(NamedTuple):
     shape: tuple
     strides: tuple
     dtype: np.dtype
+
+
+class Buffer(NamedTuple):
+    """An array of the arena: its bytes, and the first and the last launch that use it."""
+
+    offset: int
+    nbytes: int
+    first: int
+    last: int
 
 
 def _made_outside(who: str, array: Array) -> RuntimeError:
@@ -107,15 +118,19 @@ class Program:
 
     def __init__(self) -> None:
         self.steps: list[tuple[Callable, tuple]] = []
+        self.places: list[Place] = []  # of the steps, for profiles
+        self.buffers: list[Buffer] = []  # of the arena, once sealed
         self.reason: str | None = None  # why the step cannot be replayed
         self.depends: set[int] = set()  # ids of the earlier arrays and the objects that it was recorded with
         self.outdated = False  # whether one of them has changed
         self.on_read: Callable[[], str] = lambda: "a tensor's value was read"
         self.nbytes = 0
         self.arena: Array = np.empty(0, np.uint8)  # the memory of all buffers, once sealed
+        self.start = 0  # the address of the first buffer in it
         self._before: list[Callable[[], None]] = []  # called before each replay
         self._replay: Callable[[], None] = lambda: None
         self._recorded: list[tuple[Callable, tuple]] = []
+        self._places: dict[int, Place] = {}  # by id of a recorded launch's arguments
         self._sizes: list[int] = []
         self._alive: dict[int, tuple[weakref.ref, int]] = {}
 
@@ -133,11 +148,13 @@ class Program:
         if self.reason is None:
             described = tuple(self._describe(function, a) if isinstance(a, device.ARRAYS) else a for a in args)
             self._recorded.append((function, described))
+            self._places[id(described)] = layer_stack.place()
 
     def value_read(self) -> None:
         if self.reason is None:
             self.reason = self.on_read()
             self._recorded.clear()
+            self._places.clear()
 
     def _describe(self, function: Callable, array: Array) -> Any:
         owner: Any = device.root(array)
@@ -184,10 +201,14 @@ class Program:
             The arrays in which they are then.
         """
         kept = [self._describe(Program.seal, array) for array in outputs]
-        self._recorded = _fused(self._recorded, kept)
-        offsets, size = _plan(self._sizes, self._recorded, [view for view in kept if isinstance(view, _View)])
+        launches, self._recorded = self._recorded, _fused(self._recorded, kept)
+        self.places = _places(self._places, launches, self._recorded)
+        lives = _lives(self._recorded, [view for view in kept if isinstance(view, _View)])
+        offsets, size = _plan(self._sizes, lives)
+        self.buffers = [Buffer(offsets[b], self._sizes[b], *lives[b]) for b in lives]
         self.arena = arena = device.persistent_empty((size + _ALIGNMENT,), np.uint8)
         start = -device.address(arena) % _ALIGNMENT
+        self.start = device.address(arena) + start
         views: dict[_View, Array] = {}
 
         def in_arena(arg: Any) -> Any:
@@ -201,7 +222,7 @@ class Program:
         self.steps = [(function, tuple(in_arena(arg) for arg in args)) for function, args in self._recorded]
         self._replay = device.replayer(self.steps)
         self.nbytes = size
-        self._recorded, self._alive, self._sizes = [], {}, []
+        self._recorded, self._alive, self._sizes, self._places = [], {}, [], {}
         return [in_arena(view) for view in kept]
 
     def run(self) -> None:
@@ -229,11 +250,19 @@ def _fused(recorded: list, kept: list) -> list:
     return device.fuse(recorded, memory, needed_after)
 
 
-def _plan(sizes: list[int], recorded: list, kept: list[_View]) -> tuple[list[int], int]:
-    """Offsets of the buffers in one arena, in which buffers with overlapping lifetimes do not overlap, and the arena's size.
+def _places(known: dict[int, Place], launches: list, steps: list) -> list[Place]:
+    """The place of each step; a step that was joined from several launches has that of the first one."""
+    found, position = [], 0
+    numbers = {id(args): number for number, (_, args) in enumerate(launches)}
+    for _, args in steps:
+        position = numbers.get(id(args), position)
+        found.append(known[id(launches[position][1])])
+        position = min(position + 1, len(launches) - 1)
+    return found
 
-    Greedy: the largest first, each in the lowest gap between the placed buffers whose lifetimes overlap with its own.
-    """
+
+def _lives(recorded: list, kept: list[_View]) -> dict[int, tuple[int, int]]:
+    """By buffer: the first and the last launch that uses it; those of `kept` are used after the last launch too."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     for step, (_, args) in enumerate(recorded):
@@ -244,13 +273,21 @@ def _plan(sizes: list[int], recorded: list, kept: list[_View]) -> tuple[list[int
     for view in kept:
         first.setdefault(view.buffer, 0)
         last[view.buffer] = len(recorded)
+    return {buffer: (first[buffer], last[buffer]) for buffer in first}
+
+
+def _plan(sizes: list[int], lives: dict[int, tuple[int, int]]) -> tuple[list[int], int]:
+    """Offsets of the buffers in one arena, in which buffers with overlapping lifetimes do not overlap, and the arena's size.
+
+    Greedy: the largest first, each in the lowest gap between the placed buffers whose lifetimes overlap with its own.
+    """
     offsets = [0] * len(sizes)
-    order = sorted(first, key=lambda b: (-sizes[b], b))
+    order = sorted(lives, key=lambda b: (-sizes[b], b))
     starts, ends, firsts, lasts = (np.zeros(len(order), np.int64) for _ in range(4))  # of the buffers that are placed
     for count, buffer in enumerate(order):
         size = -(-sizes[buffer] // _ALIGNMENT) * _ALIGNMENT
-        firsts[count], lasts[count] = first[buffer], last[buffer]
-        alive = np.flatnonzero((lasts[:count] >= first[buffer]) & (firsts[:count] <= last[buffer]))
+        firsts[count], lasts[count] = first, last = lives[buffer]
+        alive = np.flatnonzero((lasts[:count] >= first) & (firsts[:count] <= last))
         alive = alive[np.argsort(starts[alive], kind="stable")]
         tops = np.maximum.accumulate(np.concatenate(([0], ends[alive])))  # the end of the memory in use below each gap
         gaps = np.flatnonzero(starts[alive] - tops[:-1] >= size)
@@ -390,6 +427,12 @@ class ProgramCache:
                     free[:] = [recorded for recorded in free if not recorded.program.outdated]
             for key in [key for key, depends in self._unrecordable.items() if not depends.isdisjoint(changed)]:
                 del self._unrecordable[key]
+
+    def program(self, key: Any, batch: Any) -> Program | None:
+        """The program that `run` would replay for this key and batch; None if the step is not recorded."""
+        with self._lock:
+            free = self._free.get((key, batch.signature))
+            return free[-1].program if free else None
 
     def programs(self) -> list[Program]:
         """The programs that are kept, the most recently used last."""

@@ -34,8 +34,10 @@ def print_message(message: str, end: str = "\n") -> None:
         return
     text = f"{message}{end}"
     if _Line.is_notice:
-        text = f"\r{' ' * _Line.width}\r{text}"
+        text = f"\r{' ' * min(_Line.width, _room())}\r{text}"
     _Line.width, _Line.is_notice = 0, False
+    if sys.stdout is None:  # a program without a console: pythonw, a service
+        return
     try:
         sys.stdout.write(text)
     except UnicodeEncodeError:
@@ -49,14 +51,25 @@ def is_terminal() -> bool:
     return bool(getattr(sys.stdout, "isatty", lambda: False)()) and os.environ.get("TERM") != "dumb"
 
 
+def _is_notebook() -> bool:
+    """Whether standard output is a notebook's cell. It is no terminal, but goes back to the start of a line."""
+    return type(sys.stdout).__module__.partition(".")[0] == "ipykernel"  # not so while the output is redirected
+
+
 def _redraws() -> bool:
-    interactive = is_terminal() or "ipykernel" in sys.modules or "PYCHARM_HOSTED" in os.environ
+    interactive = is_terminal() or _is_notebook() or "PYCHARM_HOSTED" in os.environ
     return interactive and settings.is_interactive_logging_enabled()
+
+
+def _room() -> int:
+    """How many characters fit on the terminal's line; a line that wraps cannot be redrawn."""
+    return max(1, shutil.get_terminal_size().columns - 1) if is_terminal() else sys.maxsize
 
 
 def _redraw(text: str, width: int) -> None:
     """Overwrite the terminal's last line; width: the number of visible characters of the text."""
-    print_message("\r" + text + " " * max(0, _Line.width - width), end="")
+    before = min(_Line.width, _room())  # the window may be narrower now
+    print_message("\r" + text + " " * max(0, before - width), end="")
     _Line.width = width
 
 
@@ -79,7 +92,7 @@ class _Compilations:
         text, is_long = "Compiling kernels (once on this machine)", now - self._first >= 1
         if _redraws():
             if is_long or self._series >= 3:  # the third may take seconds, and the notice is erased later
-                text = f"{text}: {self._count}"[: max(0, shutil.get_terminal_size().columns - 1)]
+                text = f"{text}: {self._count}"[: _room()]
                 _redraw(text, len(text))
                 _Line.is_notice = True
         elif is_long and not self._is_logged:
@@ -226,16 +239,17 @@ class Progbar:
     def _draw_bar(self, current: int, now: float, per_unit: float, finalize: bool) -> None:
         count, gap, done, todo = self._count(current), "", "", ""
         clock = f"{now - self._start:.0f}s"
+        room = sys.maxsize if finalize else _room()
         if self.target:
             gap = " "
-            done = "━" * min(self.width, int(self.width * current / self.target))
-            todo = "━" * (self.width - len(done))
             if not finalize:
                 clock = self._eta(per_unit * (self.target - current))
+            bar = max(0, min(self.width, room - len(f"{count}{gap} {clock}")))
+            done = "━" * min(bar, int(bar * current / self.target))
+            todo = "━" * (bar - len(done))
         rest = self._per_unit(per_unit) + self._metrics()
         head = len(f"{count}{gap}{done}{todo} {clock}")
-        if not finalize and is_terminal():  # a line that wraps cannot be redrawn
-            rest = rest[: max(0, shutil.get_terminal_size().columns - 1 - head)]
+        rest = rest[: max(0, room - head)]
         width = head + len(rest)
         if self._colors:
             count = _style(count, 1) if self.target else count

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.kernels import reduce
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.messages import named, short_description, takes
@@ -24,14 +25,16 @@ class Record:
     """One op on the tape: its `vjp` with the values that it `saved`, its `parents`, and its inputs' shapes and dtypes.
 
     `forms[i]` is input i's shape and dtype, `parents[i]` its `(record, output_index)`, or None if it needs no gradient. A
-    leaf (a variable or a watched tensor) has no vjp and no parents.
+    leaf (a variable or a watched tensor) has no vjp and no parents. `layer` is the layer that made it: see layer_stack.py.
     """
 
-    __slots__ = ("name", "vjp", "saved", "parents", "forms", "outputs")
+    __slots__ = ("name", "vjp", "saved", "parents", "forms", "outputs", "layer")
 
-    def __init__(self, name: str, vjp: Callable | None, saved: Any, parents: tuple, forms: tuple, outputs: int):
+    def __init__(
+        self, name: str, vjp: Callable | None, saved: Any, parents: tuple, forms: tuple, outputs: int, layer: str = ""
+    ):
         self.name, self.vjp, self.saved = name, vjp, saved
-        self.parents, self.forms, self.outputs = parents, forms, outputs
+        self.parents, self.forms, self.outputs, self.layer = parents, forms, outputs, layer
 
 
 Source = tuple[Record, int]
@@ -164,15 +167,20 @@ def backward(
     if any(record.vjp is _no_second_gradient for record in users):
         _no_second_gradient(None, None, ())
     ready = [record for record, count in users.items() if count == 0]
-    while ready:
-        record = ready.pop()
-        if record.vjp is not None:
-            _step(record, sums, wanted, destinations, retain)
-        for parent in record.parents:
-            if parent is not None:
-                users[parent[0]] -= 1
-                if users[parent[0]] == 0:
-                    ready.append(parent[0])
+    outer = layer_stack.back
+    try:
+        while ready:
+            record = ready.pop()
+            if record.vjp is not None:
+                layer_stack.back = record.layer
+                _step(record, sums, wanted, destinations, retain)
+            for parent in record.parents:
+                if parent is not None:
+                    users[parent[0]] -= 1
+                    if users[parent[0]] == 0:
+                        ready.append(parent[0])
+    finally:
+        layer_stack.back = outer
     keep = as_is or [False] * len(sources)
     return [_delivered(sums.get(s), destinations.get(s), kept) for s, kept in zip(sources, keep, strict=True)]
 

@@ -13,6 +13,7 @@ import numpy as np
 from nbkeras.engine import annotations as annotated
 from nbkeras.engine import dlpack, registry, settings, step_lock, structures, tape, user_errors
 from nbkeras.engine.dtypes import array_of, known_dtype, result_dtype
+from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.program import (  # noqa: F401 (for floor 2)
     adopt,
     before_replays,
@@ -456,7 +457,8 @@ def _recorded(op, op_vjp, tensors, arrays, y, saved) -> Any:
         parents = tuple(None if t is None or t.record is None else (t.record, t.index) for t in tensors)
         if any(parents):
             forms = tuple(None if a is None else (a.shape, a.dtype) for a in arrays)
-            record = tape.Record(op.__name__, op_vjp, saved, parents, forms, len(y) if isinstance(y, tuple) else 1)
+            outputs = len(y) if isinstance(y, tuple) else 1
+            record = tape.Record(op.__name__, op_vjp, saved, parents, forms, outputs, layer_stack.layer)
     if isinstance(y, tuple):
         return tuple(Tensor(array, _for_dtype(record, array), i) for i, array in enumerate(y))
     return Tensor(y, _for_dtype(record, y))
@@ -697,11 +699,3 @@ def gradient(
         starts.append(((target.record, target.index), dy))
     keys = [(s.record if s.record is not None else tape.leaf("constant"), s.index) for s in sources]
     return tape.backward(starts, keys, into, retain, as_is)
-
-
-class _LayerStack(threading.local):
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-
-layer_stack = _LayerStack()  # names of the layers that are being called in this thread, for messages

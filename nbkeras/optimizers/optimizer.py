@@ -13,6 +13,7 @@ import numpy as np
 
 from nbkeras import config, initializers, ops
 from nbkeras.engine import behaviour, naming, option, tape
+from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.registry import nearest
 from nbkeras.engine.tensor import (
@@ -523,6 +524,7 @@ class Optimizer(Observed, option.Configured):
 
     # -------------------- a step --------------------
 
+    @layer_stack.part("optimizer")
     def learn(self, loss: Tensor, variables: Iterable[Variable]) -> None:
         """Make a step that lessens a loss, which was computed while `tape.Recording` (or a GradientTape) was on.
 
@@ -553,6 +555,7 @@ class Optimizer(Observed, option.Configured):
             self._choose(reached)
             self.update(gradient([scaled], reached, into=self.gradient_views, as_is=self.takes_rows))
 
+    @layer_stack.part("optimizer")
     def update(self, gradients_: Sequence[Any] = ()) -> None:
         """Make a step with the gradients in `gradient_views`; every computation is a launch.
 

@@ -10,7 +10,7 @@ from nbkeras import losses, metrics, ops
 from nbkeras.engine import behaviour, structures
 from nbkeras.engine.naming import numbered, snake_case
 from nbkeras.engine.tensor import Tensor, Variable
-from nbkeras.training.output_matching import Output, per_output
+from nbkeras.training.output_matching import Output, flattened, nested, paths, per_output
 
 
 def _loss_object(spec: Any) -> Any:
@@ -103,21 +103,26 @@ class Compiled:
         self._weights: list[Variable] = []  # all weights at the time when `variables` was set
         self.in_step = False
 
-    def resolve(self, names: list[str]) -> None:
-        """Match the specifications to the outputs; raises for names and counts that do not fit."""
+    def resolve(self, names: list[str], nested: Any = None) -> None:
+        """Match the specifications to the outputs; raises for names and counts that do not fit.
+
+        nested: the outputs' structure, if it is a nested one.
+        """
         if self.names == names:
             return
-        self.losses = [_loss_object(spec) for spec in per_output(self.arguments["loss"], names, "loss")]
-        loss_weights = self.arguments["loss_weights"]
+        given = {key: flattened(value, nested) for key, value in self.arguments.items()}
+        self.losses = [_loss_object(spec) for spec in per_output(given["loss"], names, "loss")]
+        loss_weights = given["loss_weights"]
         self.loss_weights = per_output(loss_weights, names, "loss_weights")
         if isinstance(loss_weights, int | float) and len(names) > 1:
             raise ValueError(f"loss_weights must be a list or a dict for outputs {names}, received {loss_weights!r}")
         kinds = ("metrics", "weighted_metrics")
-        self._lists = [_metric_lists(self.arguments[kind], names, kind) for kind in kinds]
+        self._lists = [_metric_lists(given[kind], names, kind) for kind in kinds]
         for spec in (s for lists in self._lists for each in lists for s in each):
             if isinstance(spec, str) and not _by_shapes(spec):
                 metrics.get(spec)  # an unknown name is an error of compile, not of the first batch
-        with_loss = [name for name, loss in zip(names, self.losses, strict=True) if loss is not None]
+        paired = zip(paths(names, nested), self.losses, strict=True)
+        with_loss = [name for name, loss in paired if loss is not None]
         least = 2  # a single loss has no entry of its own in the logs: 'loss' shows it
         if not behaviour.current.measures_outputs_without_loss:
             least = 1 if len(names) > 1 else 2
@@ -160,7 +165,7 @@ class Compiled:
 
     def _in_order(self, values: Any) -> list:
         """Values by output name, or in a structure, as a list; an empty one for None."""
-        if isinstance(values, dict):
+        if isinstance(values, dict) and nested(values) is None:
             return [values.get(name) for name in self.names]
         return [] if values is None else structures.flatten(values)
 
@@ -220,9 +225,9 @@ class Compiled:
         has_others = self.trackers or any(self.arguments[kind] is not None for kind in ("metrics", "weighted_metrics"))
         return [self.loss_tracker, *([CompiledMetrics(self)] if has_others else [])]
 
-    def outputs(self, names: list[str], shapes: list[tuple]) -> tuple[Output, ...]:
+    def outputs(self, names: list[str], shapes: list[tuple], nested: Any = None) -> tuple[Output, ...]:
         """The outputs of these names, with what their targets must fulfil; shapes: () for a shape that is not known."""
-        self.resolve(names)
+        self.resolve(names, nested)
         found = []
         for name, loss, shape in zip(names, self.losses, shapes, strict=True):
             classes = ignored = None

@@ -34,7 +34,7 @@ class Signature(NamedTuple):
 
     inputs: the inputs of a graph; None accepts arrays in any structure. input_count: their number, 1 if it is not known.
     batch_size: the batch size in the shape of the inputs. complete: for a model without weights, a function that builds it
-    for an x and returns its signature.
+    for an x and returns its signature. nested: the outputs' structure, if it is a nested one.
     """
 
     inputs: GraphInputs | None = None
@@ -42,6 +42,7 @@ class Signature(NamedTuple):
     input_count: int = 1
     batch_size: int | None = None
     complete: Callable[[Any], Signature] | None = None
+    nested: Any = None
 
 
 def arrays_of(
@@ -74,7 +75,8 @@ class Layout:
         """x, (x, y) or (x, y, sample_weight), in the structures in which the user passed them."""
         end = self.inputs + self.targets
         x, y, weights = structures.pack(self.x, leaves[: self.inputs]), leaves[self.inputs : end], leaves[end:]
-        packed = dict(zip(self.y, y, strict=True)) if isinstance(self.y, dict) else structures.pack(self.y, y or [None])
+        by_name = isinstance(self.y, dict) and output_matching.nested(self.y) is None  # in the order of the outputs
+        packed = dict(zip(self.y, y, strict=True)) if by_name else structures.pack(self.y, y or [None])
         if all(target is None for target in y):
             packed = None
         if all(weight is None for weight in weights):
@@ -99,9 +101,14 @@ class Examples(NamedTuple):
             signature = signature.complete(x)
         outputs, names = signature.outputs, [output.name for output in signature.outputs]
         structure, inputs = arrays_of(x) if signature.inputs is None else signature.inputs.arrays(x)
+        given = y
+        y, sample_weight = (output_matching.flattened(each, signature.nested) for each in (y, sample_weight))
+        is_nested = y is not given
         y = output_matching.fill_outputs_without_loss(y, outputs)
         sample_weight = output_matching.fill_outputs_without_loss(sample_weight, outputs)
         y_structure, targets = (None, []) if y is None else output_matching.match_targets(y, names)
+        if is_nested:  # a train_step of the user's own gets them as the outputs are
+            y_structure = signature.nested
         targets = behaviour.current.targets(targets)
         weights = output_matching.match_sample_weights(sample_weight, names, len(targets))
         for output, target in zip(outputs, targets, strict=False):

@@ -33,9 +33,9 @@ from nbkeras.training.compiled import Compiled
 from nbkeras.training.feed import Examples, Feed, Layout, Signature, arrays_of
 from nbkeras.training.input_matching import GraphInputs, name_of
 from nbkeras.training.loop import Loop
-from nbkeras.training.output_matching import Output
+from nbkeras.training.output_matching import Output, nested
 from nbkeras.training.step import MetricResults, Step, log_tensors
-from nbkeras.training.summary import print_summary
+from nbkeras.training.summary import print_summary, summary_html
 
 Array = np.ndarray
 
@@ -101,6 +101,7 @@ class Model(Layer):
         ] = []  # each gets an added metric's values; None for a metric that has updated itself
         self._loss_layers: list[Layer] = []  # layers with weights that only such losses need
         self._output_names: list[str] = []
+        self._nested_outputs: Any = None  # their structure, if it is a nested one
         if (inputs is None) != (outputs is None):
             raise ValueError("a functional model needs both inputs and outputs: Model(inputs=..., outputs=...)")
         if inputs is not None:
@@ -115,7 +116,7 @@ class Model(Layer):
             raise ValueError(
                 f"the names of a model's layers must be unique, but {sorted(twice)} are used more than once"
             )
-        self._output_names = _output_names(self._graph)
+        self._output_names, self._nested_outputs = _output_names(self._graph), nested(self._graph.outputs)
         self.built = True
 
     # -------------------- parts --------------------
@@ -254,6 +255,10 @@ class Model(Layer):
             _____________________________________
         """
         print_summary(self, line_length, positions, print_fn, expand_nested, show_trainable, layer_range)
+
+    def _repr_html_(self) -> str:
+        """The summary, for notebooks."""
+        return summary_html(self)
 
     def add_loss(self, loss) -> None:
         """Add to what training minimises: tensors in `call`, or symbolic ones made of the model's inputs.
@@ -638,7 +643,7 @@ class Model(Layer):
         new_optimizer = optimizers.get(optimizer)
         compiled = Compiled(arguments)
         if self.output_names:
-            compiled.resolve(self.output_names)
+            compiled.resolve(self.output_names, self._nested_outputs)
         self.optimizer, self._compiled = new_optimizer, compiled
         self.run_eagerly, self.jit_compile = run_eagerly, bool(jit_compile)
         self.steps_per_execution = steps_per_execution
@@ -793,7 +798,7 @@ class Model(Layer):
         compiled = self._check_compiled("training")
         if not self.output_names and y_pred is not None:  # a model without `call`, whose own step makes the outputs
             self._set_output_names(y_pred)
-            compiled.resolve(self.output_names)
+            compiled.resolve(self.output_names, self._nested_outputs)
         return compiled.compute_loss(y, y_pred, sample_weight, self.losses)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict[str, Any]:
@@ -815,12 +820,14 @@ class Model(Layer):
     def _call_in_phase(self, x: Any, training: bool) -> Any:
         return self(x, training=training) if "training" in self._call_takes else self(x)
 
+    @tensor.layer_stack.part("loss")
     def _loss_of(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Tensor:
         """The result of `compute_loss`, which gets `training` if it accepts it: one written for Keras 2 does not."""
         takes = inspect.signature(self.compute_loss).parameters.values()
         asks = any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in takes)
         return self.compute_loss(x, y, y_pred, sample_weight, **({"training": training} if asks else {}))
 
+    @tensor.layer_stack.part("metrics")
     def _measure_batch(self, loss: Tensor, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> dict[str, Any]:
         """Add a batch to the loss's mean and to the metrics; returns logs."""
         size = float(next(leaf for leaf in structures.flatten(x) if leaf is not None).shape[0])
@@ -876,12 +883,13 @@ class Model(Layer):
         outputs: tuple[Output, ...] = tuple(map(Output, names or ["output"]))
         if names and self._compiled is not None:
             shapes = [()] * len(names) if graph is None else [symbol.shape for symbol in graph.output_list]
-            outputs = self._compiled.outputs(names, shapes)
+            outputs = self._compiled.outputs(names, shapes, self._nested_outputs)
         if graph is None:
-            return Signature(None, outputs)
+            return Signature(None, outputs, nested=self._nested_outputs)
         steps_of_its_own = self._overrides("train_step") or self._overrides("test_step")  # these get x unchanged
         inputs = None if steps_of_its_own else self._graph_inputs
-        return Signature(inputs, outputs, len(graph.input_list), graph.input_list[0].shape[0])
+        first = graph.input_list[0].shape
+        return Signature(inputs, outputs, len(graph.input_list), first[0], nested=self._nested_outputs)
 
     def _is_described(self) -> bool:
         """Whether inputs and outputs are known, or a dry run cannot find them because there is no `call`."""
@@ -908,7 +916,8 @@ class Model(Layer):
 
     def _set_output_names(self, outputs: Any) -> None:
         """Name the outputs after their structure."""
-        if isinstance(outputs, dict):
+        self._nested_outputs = nested(outputs)
+        if isinstance(outputs, dict) and self._nested_outputs is None:
             self._output_names = sorted(outputs)
         else:
             count = len(structures.flatten(outputs))
@@ -1314,7 +1323,7 @@ def _one_or_all(values: Any) -> Any:
 
 def _output_names(graph: Graph) -> list[str]:
     """The names of the layers that make the outputs; numbered where one layer makes several."""
-    if isinstance(graph.outputs, dict):
+    if isinstance(graph.outputs, dict) and nested(graph.outputs) is None:
         return sorted(graph.outputs)
     names: dict[str, None] = {}
     numbers: dict[str, int] = {}  # the next one to try for each name

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nbkeras import config
 from nbkeras.data import arrays, tables
+from nbkeras.engine import structures
 from nbkeras.engine.registry import nearest
 
 Array = np.ndarray
@@ -60,6 +61,59 @@ def per_output(given: Any, names: list[str], what: str) -> list:
             )
         return list(given)
     return [given] * len(names)
+
+
+def nested(outputs: Any) -> Any:
+    """The structure of outputs with a list or dict inside a list or dict; None for an output, a list or a dict of outputs."""
+    if structures.is_nested(outputs) and any(structures.is_nested(part) for _, part in structures.parts(outputs)):
+        return structures.map_leaves(lambda _: 0, outputs)
+    return None
+
+
+def flattened(given: Any, structure: Any) -> Any:
+    """Values given in the nested structure of the outputs, as a list with one for each output; other values unchanged."""
+    return _by_output(given, structure) if structure is not None and _fits(given, structure) else given
+
+
+def _fits(given: Any, structure: Any) -> bool:
+    """Whether values have the structure, with None, or absent keys, for parts without values."""
+    if isinstance(structure, Mapping):
+        if not (isinstance(given, Mapping) and set(given) <= set(structure)):
+            return False
+    elif not (isinstance(given, list | tuple) and len(given) == len(structure)):
+        return False
+    pairs = [(_part(given, key), part) for key, part in structures.parts(structure) if structures.is_nested(part)]
+    return all(own is None or _fits(own, part) for own, part in pairs)
+
+
+def _by_output(given: Any, structure: Any) -> list:
+    found: list = []
+    for key, part in structures.parts(structure):
+        own = _part(given, key)
+        if not structures.is_nested(part):
+            found.append(own)
+        else:
+            found += [None] * len(structures.flatten(part)) if own is None else _by_output(own, part)
+    return found
+
+
+def _part(given: Any, key: Any) -> Any:
+    return given.get(key) if isinstance(given, Mapping) else given[key]
+
+
+def paths(names: list[str], structure: Any) -> list[str]:
+    """Keras's names for the losses of outputs in a nested structure: 'key/name', with an output's own name in a list."""
+    own = iter(names)
+
+    def walk(part: Any, before: str) -> Iterator[str]:
+        for key, inner in structures.parts(part):
+            if structures.is_nested(inner):
+                yield from walk(inner, f"{before}{key}/")
+            else:
+                name = next(own)
+                yield f"{before}{key if isinstance(part, Mapping) else name}"
+
+    return names if structure is None else list(walk(structure, ""))
 
 
 def fill_outputs_without_loss(values: Any, outputs: Sequence[Output]) -> Any:

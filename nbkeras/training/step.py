@@ -67,6 +67,10 @@ class Step:
             return {}
         return log_tensors(returned, f"{self.kind}_step")
 
+    def program(self, batch: Batch, layout: Layout) -> Program | None:
+        """The program of batches like this one, or None if they run eagerly."""
+        return self._programs.program(layout.key, batch)
+
     @property
     def recordings(self) -> int:
         """The number of programs recorded."""

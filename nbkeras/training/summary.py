@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nbkeras.engine import structures
+from nbkeras.engine.pictures import html_table
 from nbkeras.engine.progress import print_message
 
 _NARROWEST = 8  # characters of the narrowest column
@@ -131,8 +132,7 @@ def print_summary(
     say = print_fn or print_message
     selected = _in_range(model.layers, layer_range)
     connections = not _is_chain(model)
-    header = ["Layer (type)", "Output Shape", "Param #"]
-    header += ["Connected to"] * connections + ["Trainable"] * show_trainable
+    header = _header(connections, show_trainable)
     rows = _rows(model, selected, 0, expand_nested, show_trainable, connections)
     natural = [max(len(row[i]) for row in [header, *rows]) + 2 for i in range(len(header))]
     if positions is not None:
@@ -155,10 +155,28 @@ def print_summary(
         for line in lines:
             say(line)
     say("=" * total)
-    optimizer = list(model.optimizer.variables) if getattr(model.optimizer, "built", False) else []
-    say(f"Total params: {_count([*model.weights, *optimizer])}")
-    say(f"Trainable params: {_count(model.trainable_weights)}")
-    say(f"Non-trainable params: {_count(model.non_trainable_weights)}")
-    if optimizer:
-        say(f"Optimizer params: {_count(optimizer)}")
+    for line in _totals(model):
+        say(line)
     say("_" * total)
+
+
+def _totals(model: Any) -> list[str]:
+    """The lines below the table."""
+    optimizer = list(model.optimizer.variables) if getattr(model.optimizer, "built", False) else []
+    return [
+        f"Total params: {_count([*model.weights, *optimizer])}",
+        f"Trainable params: {_count(model.trainable_weights)}",
+        f"Non-trainable params: {_count(model.non_trainable_weights)}",
+        *([f"Optimizer params: {_count(optimizer)}"] if optimizer else []),
+    ]
+
+
+def _header(connections: bool, trainable: bool) -> list[str]:
+    return ["Layer (type)", "Output Shape", "Param #", *["Connected to"] * connections, *["Trainable"] * trainable]
+
+
+def summary_html(model: Any) -> str:
+    """The summary as a table in HTML, for notebooks."""
+    connections = not _is_chain(model)
+    rows = _rows(model, model.layers, 0, False, False, connections)
+    return html_table(_header(connections, False), rows, f'Model: "{model.name}"', _totals(model))

@@ -116,6 +116,34 @@ class SKLearnClassifier(ClassifierMixin, _Estimator):
         """
         return self._outputs(X)
 
+    def predict_proba(self, X) -> np.ndarray:
+        """The probability of each class, in the order of `classes_`.
+
+        Args:
+            X: Rows of features.
+
+        Returns:
+            An array with a row for each row of X and a column for each class.
+
+        Raises:
+            ValueError: The model's outputs are no probabilities.
+
+        Example:
+            >>> from nbkeras.wrappers import SKLearnClassifier
+            >>> model = keras.Sequential([keras.Input((1,)), layers.Dense(2, activation="softmax")])
+            >>> model.compile("sgd", "categorical_crossentropy")
+            >>> classifier = SKLearnClassifier(model, fit_kwargs={"verbose": 0}).fit([[0.0], [1.0]], ["no", "yes"])
+            >>> classifier.predict_proba([[0.0], [1.0], [2.0]]).shape
+            (3, 2)
+        """
+        outputs = self._outputs(X)
+        if not ((outputs >= 0).all() and np.allclose(outputs.sum(-1), 1, atol=1e-3)):
+            raise ValueError(
+                "predict_proba needs a model whose outputs are probabilities that sum to 1: let its last layer end with "
+                "activation='softmax'. decision_function returns outputs as they are"
+            )
+        return outputs
+
     def _encode(self, y: np.ndarray) -> np.ndarray:
         kind = type_of_target(y, raise_unknown=True)
         if kind not in ("binary", "multiclass"):

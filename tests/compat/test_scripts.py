@@ -91,7 +91,11 @@ def test_an_error_is_shown_from_the_scripts_line_on(tmp_path):
     ("source", "message"),
     [
         ("from keras.applications import VGG16", "ImportError: keras.applications is not offered: .*pretrained"),
-        ("from keras import mixed_precision", "ImportError: keras.mixed_precision is not offered: .*float64"),
+        ("from keras import distillation", "ImportError: keras.distillation is not offered: .*train_step"),
+        (
+            "from keras import mixed_precision as m; m.set_global_policy('mixed_float16')",
+            "ValueError: the dtype policy 'mixed_float16' is not offered: .*'float64'",
+        ),
         ("import keras.nothing", "ModuleNotFoundError: No module named 'keras.nothing'"),
         ("import keras; keras.layers.NoLayer", "AttributeError: module 'keras.layers' has no attribute 'NoLayer'"),
     ],

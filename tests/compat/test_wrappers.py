@@ -45,6 +45,13 @@ class TestKeras3:
         assert is_classifier(estimator) and cross_val_score(clone(estimator), X, NAMES, cv=2).mean() > 0.5
         estimator.fit(X, NAMES)
         assert set(estimator.predict(X)) <= {"a", "b"} and estimator.decision_function(X).shape == (40, 2)
+        probabilities = estimator.predict_proba(X)
+        assert (estimator.classes_[probabilities.argmax(1)] == estimator.predict(X)).all()
+        np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+        assert np.isfinite(cross_val_score(clone(estimator), X, NAMES, cv=2, scoring="neg_log_loss")).all()
+        logits = self.wrappers.SKLearnClassifier(classifier(activation="linear", loss="mse"), fit_kwargs={"verbose": 0})
+        with pytest.raises(ValueError, match="outputs are probabilities"):
+            logits.fit(X, NAMES).predict_proba(X)
         assert estimator.model_ is not estimator.model and len(estimator.history_.history["loss"]) == 30
         with pytest.raises(ValueError, match="only one class"):
             estimator.fit(X, np.zeros(40, int))

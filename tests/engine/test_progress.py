@@ -2,6 +2,7 @@
 
 import io
 import re
+import sys
 import types
 
 import numpy as np
@@ -35,7 +36,7 @@ def clock(monkeypatch):
 
 def stdout(monkeypatch, stream):
     """Let the bar write to a stream; sys.stdout itself is pytest's while a test runs."""
-    monkeypatch.setattr(progress, "sys", types.SimpleNamespace(stdout=stream, modules={}))
+    monkeypatch.setattr(progress, "sys", types.SimpleNamespace(stdout=stream, modules={}, maxsize=sys.maxsize))
     return stream
 
 
@@ -345,3 +346,41 @@ def test_fit_evaluate_and_predict_hear_where_they_are_not_silent(verbose, capsys
         run(model())
         assert listeners == expected
     assert cache._thread.listener is None
+
+
+@pytest.mark.parametrize("columns", [12, 20, 30, 40])
+def test_a_terminal_narrower_than_the_bar(terminal, clock, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    run(clock, Progbar(10), 9, 1.0)
+    pieces = plain(terminal.getvalue()).split("\r")
+    assert all(len(line) < columns for line in pieces) and " 9/10" in pieces[-1]
+
+
+def test_a_window_that_becomes_narrower_is_not_filled_beyond_its_side(terminal, clock, monkeypatch):
+    progbar = Progbar(10)
+    run(clock, progbar, 5, 1.0)
+    monkeypatch.setenv("COLUMNS", "40")
+    start = len(terminal.getvalue())
+    clock.now += 1
+    progbar.update(6)
+    assert len(plain(terminal.getvalue()[start:]).strip("\r")) < 40
+
+
+def test_notebooks_redraw_the_line_without_a_width(monkeypatch, clock):
+    """ipykernel's stream is no terminal; a redirected stream in a notebook is a plain one."""
+    monkeypatch.delenv("PYCHARM_HOSTED", raising=False)
+    monkeypatch.setenv("COLUMNS", "20")
+    cell = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})()
+    stdout(monkeypatch, cell)
+    run(clock, Progbar(4), 4, 1.0)
+    assert cell.getvalue().count("\r") == 4 and "loss: 0.2500" in plain(cell.getvalue().split("\r")[1])
+    redirected = stdout(monkeypatch, io.StringIO())
+    progress.sys.modules["ipykernel"] = None
+    run(clock, Progbar(4), 4, 1.0)
+    assert redirected.getvalue().count("\n") == 1 and "\r" not in redirected.getvalue()
+    assert "\x1b" not in redirected.getvalue()
+
+
+def test_a_program_without_a_console_trains_silently(monkeypatch, clock):
+    stdout(monkeypatch, None)
+    run(clock, Progbar(4), 4, 1.0)

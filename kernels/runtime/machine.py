@@ -1,0 +1,56 @@
+"""The machine for which kernels are compiled: its processor, its vector instructions, and where compiled kernels are kept."""
+
+import contextlib
+import os
+import platform
+
+import numba
+from llvmlite import __version__ as llvmlite_version
+from llvmlite import binding
+
+from nbkeras.kernels.runtime import cache_files
+
+# From the widest to the narrowest; kernels are compiled for all that the processor has.
+_VECTORS = ("avx512f", "avx512bf16", "amx-tile", "avx2", "fma", "avx", "sse4.2", "sve2", "sve", "neon")
+
+
+def versions() -> dict[str, str]:
+    """The versions of the compiler."""
+    return {"numba": numba.__version__, "llvmlite": llvmlite_version}
+
+
+def processor() -> str:
+    """The processor's name, and LLVM's name of its kind."""
+    name = platform.processor()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        name = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), name)
+    return f"{name or platform.machine()} ({binding.get_host_cpu_name()})"
+
+
+def vector_features() -> list[str]:
+    """The vector instructions that kernels may use."""
+    features = binding.get_host_cpu_features()
+    return [name for name in _VECTORS if features.get(name)]
+
+
+def cache_folder() -> str:
+    """The folder into which compiled kernels are written."""
+    return cache_files.folders()[0]
+
+
+def why_not_cached() -> str:
+    """Why compiled kernels cannot be kept; '' if they can."""
+    try:
+        cache_files.check_writable(cache_folder())
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def cached_kernels() -> tuple[int, int]:
+    """The number of kernels that are kept, and their bytes."""
+    sizes = []
+    for folder in cache_files.folders():
+        with contextlib.suppress(OSError):
+            sizes += [entry.stat().st_size for entry in os.scandir(folder) if entry.name.endswith(".nbc")]
+    return len(sizes), sum(sizes)

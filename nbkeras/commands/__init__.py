@@ -1,0 +1,12 @@
+"""The commands of the command line that need more than a call; `nbkeras/__main__.py` imports each when it is run."""
+
+from typing import TYPE_CHECKING
+
+from nbkeras.engine import lazy_names as _lazy_names
+
+if TYPE_CHECKING:  # imported when first asked for
+    from nbkeras.commands.benchmark import bench as bench
+    from nbkeras.commands.diagnosis import doctor as doctor
+    from nbkeras.commands.model_file import profile_file as profile_file
+
+_lazy_names.attach(globals())

@@ -1,0 +1,84 @@
+"""`nbkeras profile FILE`: the profile of a saved model on made-up data."""
+
+from typing import Any
+
+import numpy as np
+
+from nbkeras.engine import structures
+from nbkeras.engine.progress import print_message
+from nbkeras.models import load_model
+from nbkeras.training.model import Model
+from nbkeras.training.profile import profile
+
+_LENGTH = 16  # of an axis whose length the model leaves open
+
+
+def profile_file(
+    path: str,
+    batch_size: int = 32,
+    steps: int = 10,
+    predict: bool = False,
+    save: str | None = None,
+    memory: str | None = None,
+) -> None:
+    """Profile a saved model and print the tables: a training step if the model was compiled, else a prediction.
+
+    Args:
+        path: The model's file.
+        batch_size: Rows of the step.
+        steps: How often it is measured.
+        predict: Measure a prediction even if the model was compiled.
+        save: Write the profile to this file too, .svg or .json.
+        memory: Draw the planned memory into this file too, .svg.
+
+    Raises:
+        ValueError: The file is no model, or the model has no defined inputs.
+
+    Example:
+        >>> from nbkeras import commands
+        >>> keras.Sequential([keras.Input((4,)), layers.Dense(2, name="only")]).save("m.keras")
+        >>> commands.profile_file("m.keras")  # doctest: +ELLIPSIS
+        sequential..., one prediction of 32 rows: ...
+    """
+    model = load_model(path)
+    if getattr(model, "_graph", None) is None:
+        raise ValueError(
+            f"the model in {path!r} has no defined inputs, so no data can be made up: use nbkeras.profile(model, x)"
+        )
+    random = np.random.default_rng(0)
+    x = structures.map_leaves(lambda symbol: _values(symbol, batch_size, random), model.input)
+    y = _targets(model, batch_size, random) if model.compiled and not predict else None
+    found = profile(model, x, y, batch_size=None, steps=steps)
+    print_message(str(found))
+    if save:
+        found.save(save)
+    if memory:
+        found.memory(memory)
+
+
+def _shape(symbol: Any, batch_size: int) -> tuple[int, ...]:
+    return (batch_size, *(_LENGTH if n is None else n for n in symbol.shape[1:]))
+
+
+def _values(symbol: Any, batch_size: int, random: np.random.Generator) -> np.ndarray:
+    """Numbers below 1, so that an Embedding finds its rows; zeros for integers."""
+    kind = np.dtype(symbol.dtype)
+    return (
+        random.random(_shape(symbol, batch_size)).astype(kind)
+        if kind.kind == "f"
+        else np.zeros(_shape(symbol, batch_size), kind)
+    )
+
+
+def _targets(model: Model, batch_size: int, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """Classes for losses that take numbers of classes, and otherwise arrays of the outputs' shapes that are 1 in one column."""
+    shapes = [_shape(symbol, batch_size) for symbol in model.outputs]
+    found = {}
+    for output, shape in zip(
+        model._check_compiled("training").outputs(model.output_names, shapes), shapes, strict=True
+    ):
+        if not output.has_loss:
+            continue
+        classes = random.integers(0, max(shape[-1], 1), shape[:-1])
+        found[output.name] = classes if output.classes is not None else np.eye(shape[-1], dtype=np.float32)[classes]
+    return found

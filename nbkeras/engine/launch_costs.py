@@ -1,0 +1,175 @@
+"""Floor 1: the launches of a program, or of a step that runs eagerly, measured one by one: time, bytes and operations.
+
+A launch says which arrays it gets, not which of them it writes. So one run, which is not timed, compares the arrays before and
+after each launch. A temporary array that is used for the first time is written, whatever its bytes were before. Other arrays
+that a kernel changes count as read too: sums, weights and what is updated in place.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nbkeras.engine.layer_stack import Place, layer_stack
+from nbkeras.engine.program import Program
+from nbkeras.kernels.runtime import device, threads
+
+Array = np.ndarray
+
+
+class Launch(NamedTuple):
+    """A launch of a step: its bytes and operations (None: not counted), and the start and seconds of each timed run."""
+
+    place: Place
+    kernel: str
+    read: int
+    written: int
+    flops: int | None
+    starts: list[float]
+    seconds: list[float]
+
+
+def measure(program: Program, runs: int) -> list[Launch]:
+    """Replay a program launch by launch, on the inputs of its last run."""
+    launches = []
+    for number, ((function, args), place) in enumerate(zip(program.steps, program.places, strict=True)):
+        new = {program.start + buffer.offset for buffer in program.buffers if buffer.first == number}
+        launches.append(_inspected(function, args, place, new))
+    for _ in range(runs):
+        for (function, args), launch in zip(program.steps, launches, strict=True):
+            _time(function, args, launch)
+    return launches
+
+
+def measure_eagerly(step: Callable[[], Any], runs: int) -> list[Launch]:
+    """Run a step that is not recorded, and measure each of its launches."""
+    launches: list[Launch] = []
+    for _ in range(1 + runs):
+        with device.run_by(_Runner(launches)):
+            step()
+    return launches
+
+
+class _Runner:
+    """Inspects the launches of a first run; times those of later runs, as far as they are the same ones."""
+
+    def __init__(self, launches: list[Launch]):
+        self.launches = launches
+        self._is_first, self._position = not launches, 0
+        self._seen: dict[int, Any] = {}  # the owners of memory that was used, which stay alive while this object does
+
+    def run(self, function: Callable, args: tuple) -> None:
+        if self._is_first:
+            self.launches.append(_inspected(function, args, layer_stack.place(), self._new(args)))
+            return
+        known = self.launches[self._position] if self._position < len(self.launches) else None
+        self._position += 1
+        if known is not None and known.kernel == _name(function):
+            _time(function, args, known)
+        else:  # a step that does not always launch the same kernels
+            device.run(function, args)
+
+    def _new(self, args: tuple) -> set[int]:
+        """The addresses of temporary arrays that no launch has used before."""
+        arrays = [a for a in args if isinstance(a, device.ARRAYS)]
+        found = {device.address(a) for a in arrays if id(device.root(a)) not in self._seen}
+        found -= {device.address(a) for a in arrays if device.is_persistent(device.root(a))}
+        self._seen.update((id(device.root(a)), device.root(a)) for a in arrays)
+        return found
+
+
+def _time(function: Callable, args: tuple, launch: Launch) -> None:
+    gpu, start = device.gpu(), time.perf_counter()
+    device.run(function, args)
+    if gpu is not None:
+        gpu.synchronize()
+    launch.seconds.append(time.perf_counter() - start)
+    launch.starts.append(start)
+
+
+def _name(function: Callable) -> str:
+    return getattr(function, "__name__", repr(function))
+
+
+def _inspected(function: Callable, args: tuple, place: Place, new: set[int]) -> Launch:
+    """Run a launch and find out its costs; new: the addresses of buffers that nothing has used before it."""
+    arrays = {
+        (device.address(a), a.shape, a.strides): a for a in args if isinstance(a, device.ARRAYS) and a.size
+    }.values()
+    before = [_bytes(array) for array in arrays]
+    device.run(function, args)
+    if isinstance(function, np.ufunc):
+        outputs = [a for a in args[function.nin :] if isinstance(a, device.ARRAYS)]
+        is_written = [any(a is output for output in outputs) for a in arrays]
+    elif function is device.copy:
+        is_written = [a is args[1] for a in arrays]
+    else:
+        is_written = [device.address(a) in new or old != _bytes(a) for a, old in zip(arrays, before, strict=True)]
+    is_read = [
+        not changed or _is_added_to(function, device.address(a) in new)
+        for a, changed in zip(arrays, is_written, strict=True)
+    ]
+    read, written = (
+        sum(a.nbytes for a, counts in zip(arrays, chosen, strict=True) if counts) for chosen in (is_read, is_written)
+    )
+    return Launch(place, _name(function), read, written, _flops(function, args), [], [])
+
+
+def _is_added_to(function: Callable, is_new: bool) -> bool:
+    """Whether a kernel reads an array that it writes: kernels that update weights and sums do."""
+    return not is_new and not isinstance(function, np.ufunc) and function not in (device.copy, device.fill)
+
+
+def _bytes(array: Array) -> bytes:
+    return np.ascontiguousarray(device.read(array)).tobytes()
+
+
+# -------------------- operations --------------------
+
+# Additions and multiplications of the kernels that make products, from their arguments. An algorithm that needs fewer ones
+# (Winograd's) counts as the plain convolution, so that the numbers compare.
+_FLOPS: dict[str, Callable[..., int]] = {
+    "dense.multiply": lambda ta, tb, a, b, bias, c, batches, m, n, k, *_: 2 * batches * m * n * k,
+    "attention.multiply_heads": lambda ta, tb, a, b, c, *sizes: 2 * math.prod(sizes[:6]),
+    "implicit_gemm.forward_blocks": lambda x, kernel, bias, y, *_: 2 * y.size * math.prod(kernel.shape[:3]),
+    "implicit_gemm.kernel_gradient_blocks": lambda x, dy, parts, *_: 2 * dy.size // dy.shape[-1] * parts[0].size,
+    "implicit_gemm.input_gradient_bands": lambda dy, kernel, *_: 2 * dy.size * kernel.shape[0] * kernel.shape[-1],
+    "implicit_gemm.forward": lambda x, kernel, bias, y, *_: 2 * y.size * math.prod(kernel.shape[:3]),  # on a GPU
+    "implicit_gemm.kernel_gradient": lambda x, dy, dkernel, *_: 2 * dy.size * math.prod(dkernel.shape[:3]),
+    "implicit_gemm.input_gradient": lambda dy, kernel, *_: 2 * dy.size * math.prod(kernel.shape[:3]),
+    # the third number of a tiling is the number of channels
+    "winograd.convolve_tiles": lambda x, kernel, bias, y, rooms, tiling, *_: 2 * 9 * y.size * tiling[2],
+    "winograd.kernel_gradient_tiles": lambda x, dy, parts, rooms, tiling, *_: 2 * 9 * dy.size * tiling[2],
+    "direct.rows_by_nine": lambda x, flat, weights, y, *_: 2 * 9 * y.size,
+    "depthwise.convolve_rows": lambda x, kernel, bias, y, rooms, window, back, *_: (
+        2 * (x if back else y).size * math.prod(window[:2])
+    ),
+    "depthwise.kernel_gradient_rows": lambda x, dy, parts, rooms, window, *_: 2 * dy.size * math.prod(window[:2]),
+}
+_DX, _BATCH, _LENGTH = 17, 30, 31  # positions among the arguments of a backward kernel, see recurrence.Backward
+
+
+def _recurrent_forward(x: Array, kernel: Array, recurrent_kernel: Array, *_: Any) -> int:
+    return 2 * math.prod(x.shape[:2]) * (kernel.size + recurrent_kernel.size)
+
+
+def _recurrent_backward(*args: Any) -> int:
+    """Gradients of both kernels and of the states, and of the input if it is needed."""
+    kernel, recurrent_kernel, dx = args[0], args[1], args[_DX]
+    return 2 * args[_BATCH] * args[_LENGTH] * (kernel.size * (2 if dx.size else 1) + 2 * recurrent_kernel.size)
+
+
+for _kind in ("lstm", "gru", "simple_rnn"):
+    _FLOPS[f"{_kind}.{_kind}_forward_share"] = _recurrent_forward
+    _FLOPS[f"{_kind}.{_kind}_backward_share"] = _recurrent_backward
+
+
+def _flops(function: Callable, args: tuple) -> int | None:
+    """The additions and multiplications of a launch of a product; None for other kernels."""
+    if isinstance(function, threads.Shared):
+        function, args = function.kernel, args[2:]
+    module = getattr(function, "__module__", None) or ""
+    count = _FLOPS.get(f"{module.rpartition('.')[2]}.{_name(function)}")
+    return None if count is None or not module.startswith("nbkeras.kernels.") else count(*args)

@@ -1,0 +1,62 @@
+"""Keras's dtype policies, where they mean float32 or float64."""
+
+import numpy as np
+import pytest
+
+import nbkeras as keras
+from nbkeras import config, dtype_policies, layers, mixed_precision
+
+
+@pytest.fixture(autouse=True)
+def policy_as_before():
+    yield
+    config.set_dtype_policy("float32")
+
+
+def test_a_policy_is_a_dtype_s_name():
+    policy = keras.DTypePolicy("float64")
+    assert (policy.name, policy.compute_dtype, policy.variable_dtype) == ("float64",) * 3
+    assert policy.quantization_mode is None and repr(policy) == '<DTypePolicy "float64">'
+    assert policy == keras.FloatDTypePolicy("float64") != keras.DTypePolicy() == config.dtype_policy()
+    assert keras.DTypePolicy.from_config(policy.get_config()) == policy and len({policy, policy}) == 1
+
+
+def test_layers_take_policies():
+    dense = layers.Dense(2, dtype=keras.DTypePolicy("float64"))
+    assert dense(np.ones((1, 3), "float32")).dtype == np.float64 and dense.kernel.dtype == np.float64
+    assert dense.dtype == "float64" and dense.dtype_policy == keras.DTypePolicy("float64")
+    written = {"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float64"}, "registered_name": None}
+    assert dtype_policies.serialize(dense.dtype_policy) == written
+    again = layers.Dense.from_config({**dense.get_config(), "dtype": written})
+    assert again.dtype == "float64"
+    assert dtype_policies.get(written) == dtype_policies.deserialize(written) == dtype_policies.get("float64")
+
+
+def test_the_policy_of_new_layers():
+    choose = mixed_precision.set_global_policy
+    assert choose is mixed_precision.set_dtype_policy is config.set_dtype_policy
+    for given in ("float64", keras.DTypePolicy("float64"), mixed_precision.Policy("float64")):
+        choose("float32")
+        assert layers.Dense(1).dtype == "float32"
+        choose(given)
+        assert layers.Dense(1).dtype == "float64" and mixed_precision.global_policy().name == "float64"
+
+
+@pytest.mark.parametrize("name", ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "int8_from_float32"])
+def test_other_policies_are_explained(name):
+    for call in (keras.DTypePolicy, config.set_dtype_policy, dtype_policies.get, mixed_precision.Policy):
+        with pytest.raises(ValueError, match=f"'{name}' is not offered: .*Use 'float32' or 'float64'"):
+            call(name)
+    assert config.floatx() == "float32"
+
+
+def test_mistakes():
+    with pytest.raises(TypeError, match="must be a string"):
+        keras.DTypePolicy(32)
+    with pytest.raises(ValueError, match="no configuration of a dtype policy"):
+        dtype_policies.deserialize({"class_name": "Dense", "config": {}})
+    with pytest.raises(ValueError, match="a dtype policy is a name"):
+        dtype_policies.get(3)
+    with pytest.raises(ValueError, match="'float32' or 'float64', received 'int32'"):
+        config.set_dtype_policy("int32")
+    assert mixed_precision.LossScaleOptimizer is keras.optimizers.LossScaleOptimizer
