@@ -1,11 +1,13 @@
 """Preparing NumPy data for a model: one-hot labels, rows of unit length, padded sequences."""
 
+from typing import Any
+
 import numpy as np
 
 from nbkeras.engine.annotations import one_of
 
 
-def to_categorical(x, num_classes: int | None = None, dtype="float32") -> np.ndarray:
+def to_categorical(x, num_classes: int | None = None, dtype: Any = "float32") -> np.ndarray:
     """One-hot rows of class numbers.
 
     Args:
@@ -73,10 +75,10 @@ def normalize(x, axis: int = -1, order: int = 2) -> np.ndarray:
 def pad_sequences(
     sequences,
     maxlen: int | None = None,
-    dtype="int32",
+    dtype: Any = "int32",
     padding: str = "pre",
     truncating: str = "pre",
-    value=0.0,
+    value: Any = 0.0,
 ) -> np.ndarray:
     """Combine sequences of any lengths into one array.
 

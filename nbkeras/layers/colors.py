@@ -159,7 +159,14 @@ class RandomInvert(RandomColors):
         array([[[155., 205., 255.]]], dtype=float32)
     """
 
-    def __init__(self, factor=1.0, value_range=(0, 255), seed=None, data_format=None, **kwargs: Unpack[LayerOptions]):
+    def __init__(
+        self,
+        factor: Any = 1.0,
+        value_range: Any = (0, 255),
+        seed=None,
+        data_format=None,
+        **kwargs: Unpack[LayerOptions],
+    ):
         super().__init__(factor, value_range, seed, data_format, **kwargs)
 
     def change(self, images):
@@ -325,10 +332,10 @@ class RandomGaussianBlur(RandomColors):
 
     def __init__(
         self,
-        factor=1.0,
+        factor: Any = 1.0,
         kernel_size: OddSizes = 3,
         sigma: Part = 1.0,
-        value_range=(0, 255),
+        value_range: Any = (0, 255),
         seed=None,
         data_format=None,
         **kwargs: Unpack[LayerOptions],

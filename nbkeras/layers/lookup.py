@@ -359,9 +359,9 @@ class IntegerLookup(Lookup):
     def __init__(
         self,
         max_tokens=None,
-        num_oov_indices=1,
+        num_oov_indices: Any = 1,
         mask_token=None,
-        oov_token=-1,
+        oov_token: Any = -1,
         vocabulary=None,
         vocabulary_dtype: IntegerType = "int64",
         **kwargs: Unpack[LookupOptions],
@@ -430,12 +430,12 @@ class StringLookup(Lookup):
     def __init__(
         self,
         max_tokens=None,
-        num_oov_indices=1,
+        num_oov_indices: Any = 1,
         mask_token=None,
-        oov_token="[UNK]",
+        oov_token: Any = "[UNK]",
         vocabulary=None,
         encoding: option.Anything = "utf-8",
-        vocabulary_dtype="string",
+        vocabulary_dtype: Any = "string",
         **kwargs: Unpack[LookupOptions],
     ):
         if vocabulary_dtype not in (None, "string"):

@@ -80,7 +80,9 @@ class MaxPooling1D(_MaxPooling):
 
     rank = 1
 
-    def __init__(self, pool_size=2, strides=None, padding="valid", data_format=None, **kwargs: Unpack[LayerOptions]):
+    def __init__(
+        self, pool_size: Any = 2, strides=None, padding="valid", data_format=None, **kwargs: Unpack[LayerOptions]
+    ):
         super().__init__(pool_size, strides, padding, data_format, **kwargs)
 
 
@@ -110,7 +112,7 @@ class MaxPooling2D(_MaxPooling):
     """
 
     def __init__(
-        self, pool_size=(2, 2), strides=None, padding="valid", data_format=None, **kwargs: Unpack[LayerOptions]
+        self, pool_size: Any = (2, 2), strides=None, padding="valid", data_format=None, **kwargs: Unpack[LayerOptions]
     ):
         super().__init__(pool_size, strides, padding, data_format, **kwargs)
 
@@ -140,7 +142,12 @@ class MaxPooling3D(_MaxPooling):
     rank = 3
 
     def __init__(
-        self, pool_size=(2, 2, 2), strides=None, padding="valid", data_format=None, **kwargs: Unpack[LayerOptions]
+        self,
+        pool_size: Any = (2, 2, 2),
+        strides=None,
+        padding="valid",
+        data_format=None,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(pool_size, strides, padding, data_format, **kwargs)
 
@@ -168,7 +175,9 @@ class AveragePooling1D(_AveragePooling):
 
     rank = 1
 
-    def __init__(self, pool_size=2, strides=None, padding="valid", data_format=None, **kwargs: Unpack[LayerOptions]):
+    def __init__(
+        self, pool_size: Any = 2, strides=None, padding="valid", data_format=None, **kwargs: Unpack[LayerOptions]
+    ):
         super().__init__(pool_size, strides, padding, data_format, **kwargs)
 
 
@@ -198,7 +207,7 @@ class AveragePooling2D(_AveragePooling):
     """
 
     def __init__(
-        self, pool_size=(2, 2), strides=None, padding="valid", data_format=None, **kwargs: Unpack[LayerOptions]
+        self, pool_size: Any = (2, 2), strides=None, padding="valid", data_format=None, **kwargs: Unpack[LayerOptions]
     ):
         super().__init__(pool_size, strides, padding, data_format, **kwargs)
 
@@ -228,7 +237,12 @@ class AveragePooling3D(_AveragePooling):
     rank = 3
 
     def __init__(
-        self, pool_size=(2, 2, 2), strides=None, padding="valid", data_format=None, **kwargs: Unpack[LayerOptions]
+        self,
+        pool_size: Any = (2, 2, 2),
+        strides=None,
+        padding="valid",
+        data_format=None,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(pool_size, strides, padding, data_format, **kwargs)
 

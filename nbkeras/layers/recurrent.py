@@ -554,7 +554,7 @@ class GRU(_Gated):
         stateful: option.Flag = False,
         unroll: option.Flag = False,
         reset_after: option.Flag = True,
-        use_cudnn="auto",
+        use_cudnn: Any = "auto",
         **kwargs: Unpack[RNNOptions],
     ):
         super().__init__(locals(), **kwargs)
@@ -628,7 +628,7 @@ class LSTM(_Gated):
         go_backwards: option.Flag = False,
         stateful: option.Flag = False,
         unroll: option.Flag = False,
-        use_cudnn="auto",
+        use_cudnn: Any = "auto",
         **kwargs: Unpack[RNNOptions],
     ):
         super().__init__(locals(), **kwargs)

@@ -126,7 +126,7 @@ class ZeroPadding3D(_ZeroPadding):
 
     rank = 3
 
-    def __init__(self, padding=((1, 1), (1, 1), (1, 1)), data_format=None, **kwargs):
+    def __init__(self, padding: Any = ((1, 1), (1, 1), (1, 1)), data_format=None, **kwargs):
         super().__init__(padding, data_format, **kwargs)
 
 
@@ -173,7 +173,7 @@ class Cropping1D(_Cropping):
 
     rank = 1
 
-    def __init__(self, cropping=(1, 1), data_format="channels_last", **kwargs: Unpack[LayerOptions]):
+    def __init__(self, cropping: Any = (1, 1), data_format="channels_last", **kwargs: Unpack[LayerOptions]):
         super().__init__(cropping, data_format, **kwargs)
 
     def get_config(self):
@@ -200,7 +200,7 @@ class Cropping2D(_Cropping):
         array([[3, 4]])
     """
 
-    def __init__(self, cropping=((0, 0), (0, 0)), data_format=None, **kwargs):
+    def __init__(self, cropping: Any = ((0, 0), (0, 0)), data_format=None, **kwargs):
         super().__init__(cropping, data_format, **kwargs)
 
 
@@ -226,7 +226,7 @@ class Cropping3D(_Cropping):
 
     rank = 3
 
-    def __init__(self, cropping=((1, 1), (1, 1), (1, 1)), data_format=None, **kwargs):
+    def __init__(self, cropping: Any = ((1, 1), (1, 1), (1, 1)), data_format=None, **kwargs):
         super().__init__(cropping, data_format, **kwargs)
 
 
@@ -273,7 +273,7 @@ class UpSampling1D(_UpSampling):
 
     rank = 1
 
-    def __init__(self, size=2, data_format="channels_last", **kwargs: Unpack[LayerOptions]):
+    def __init__(self, size: Any = 2, data_format="channels_last", **kwargs: Unpack[LayerOptions]):
         super().__init__(size, data_format, **kwargs)
 
     def get_config(self):
@@ -300,7 +300,11 @@ class UpSampling2D(_UpSampling):
     """
 
     def __init__(
-        self, size=(2, 2), data_format=None, interpolation: Interpolation = "nearest", **kwargs: Unpack[LayerOptions]
+        self,
+        size: Any = (2, 2),
+        data_format=None,
+        interpolation: Interpolation = "nearest",
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(size, data_format, **kwargs)
         option.keep(self, locals())
@@ -326,5 +330,5 @@ class UpSampling3D(_UpSampling):
 
     rank = 3
 
-    def __init__(self, size=(2, 2, 2), data_format=None, **kwargs: Unpack[LayerOptions]):
+    def __init__(self, size: Any = (2, 2, 2), data_format=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(size, data_format, **kwargs)

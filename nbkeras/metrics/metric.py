@@ -55,7 +55,7 @@ class Metric(Observed, option.Configured):
         self.dtype = config.standardize_dtype(dtype)
         self._state: list[Variable] = []
 
-    def add_weight(self, shape=(), initializer=None, dtype=None, name: str | None = None) -> Variable:
+    def add_weight(self, shape: Any = (), initializer=None, dtype=None, name: str | None = None) -> Variable:
         """Make a state Variable; `reset_state` sets it to 0.
 
         Args:

@@ -343,7 +343,7 @@ def fliplr(x) -> Tensor:
 
 
 @op
-def rot90(array, k: int = 1, axes=(0, 1)) -> Tensor:
+def rot90(array, k: int = 1, axes: Any = (0, 1)) -> Tensor:
     """Rotate by steps of 90 degrees in the plane of two axes.
 
     Args:

@@ -20,9 +20,9 @@ def conv1d(
     x,
     kernel,
     bias=None,
-    strides=1,
+    strides: Any = 1,
     padding: str = "valid",
-    dilation_rate=1,
+    dilation_rate: Any = 1,
     data_format: str | None = None,
     activation: Callable | None = None,
 ) -> Tensor:
@@ -66,9 +66,9 @@ def conv2d(
     x,
     kernel,
     bias=None,
-    strides=1,
+    strides: Any = 1,
     padding: str = "valid",
-    dilation_rate=1,
+    dilation_rate: Any = 1,
     data_format: str | None = None,
     activation: Callable | None = None,
 ) -> Tensor:
@@ -115,9 +115,9 @@ def conv3d(
     x,
     kernel,
     bias=None,
-    strides=1,
+    strides: Any = 1,
     padding: str = "valid",
-    dilation_rate=1,
+    dilation_rate: Any = 1,
     data_format: str | None = None,
     activation: Callable | None = None,
 ) -> Tensor:
@@ -152,7 +152,9 @@ def conv3d(
 
 
 @op
-def conv(inputs, kernel, strides=1, padding: str = "valid", data_format: str | None = None, dilation_rate=1) -> Tensor:
+def conv(
+    inputs, kernel, strides: Any = 1, padding: str = "valid", data_format: str | None = None, dilation_rate: Any = 1
+) -> Tensor:
     """Convolution of sequences, images or volumes: `conv1d`, `conv2d` or `conv3d`, by the number of axes.
 
     Args:
@@ -186,7 +188,7 @@ def conv(inputs, kernel, strides=1, padding: str = "valid", data_format: str | N
 
 @op
 def depthwise_conv(
-    inputs, kernel, strides=1, padding: str = "valid", data_format: str | None = None, dilation_rate=1
+    inputs, kernel, strides: Any = 1, padding: str = "valid", data_format: str | None = None, dilation_rate: Any = 1
 ) -> Tensor:
     """Convolution of each channel by itself, with one or several kernels for each channel.
 
@@ -232,10 +234,10 @@ def separable_conv(
     inputs,
     depthwise_kernel,
     pointwise_kernel,
-    strides=1,
+    strides: Any = 1,
     padding: str = "valid",
     data_format: str | None = None,
-    dilation_rate=1,
+    dilation_rate: Any = 1,
 ) -> Tensor:
     """Convolution of each channel by itself, `depthwise_conv`, then one that mixes channels.
 

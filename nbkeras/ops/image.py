@@ -407,7 +407,7 @@ def _patches(
 
 @op
 def extract_patches(
-    images, size, strides=None, dilation_rate=1, padding: str = "valid", data_format: str | None = None
+    images, size, strides=None, dilation_rate: Any = 1, padding: str = "valid", data_format: str | None = None
 ) -> Tensor:
     """Patches of images (or volumes) as channels.
 
@@ -440,7 +440,7 @@ def extract_patches(
 
 @op
 def extract_patches_3d(
-    volumes, size, strides=None, dilation_rate=1, padding: str = "valid", data_format: str | None = None
+    volumes, size, strides=None, dilation_rate: Any = 1, padding: str = "valid", data_format: str | None = None
 ) -> Tensor:
     """Patches of volumes as channels.
 
@@ -486,7 +486,7 @@ def _gaussian(size: int, sigma: Any, dtype: np.dtype) -> Tensor:
 
 
 @op
-def gaussian_blur(images, kernel_size=(3, 3), sigma=(1.0, 1.0), data_format: str | None = None) -> Tensor:
+def gaussian_blur(images, kernel_size: Any = (3, 3), sigma: Any = (1.0, 1.0), data_format: str | None = None) -> Tensor:
     """Blur images by a Gaussian; pixels outside count as 0.
 
     Args:

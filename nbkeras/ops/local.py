@@ -1,6 +1,7 @@
 """Convolution with its own kernel for each output position, as in Keras 2's locally connected layers."""
 
 import math
+from typing import Any
 
 from nbkeras.engine.tensor import Tensor, apply, op
 from nbkeras.kernels.convolution.unfold import Line, unfold, unfold_vjp
@@ -12,7 +13,7 @@ from nbkeras.ops.window import check_fits, data_format_of, output_length, sizes_
 
 
 @op
-def local_conv(inputs, kernel, kernel_size, strides=1, data_format: str | None = None) -> Tensor:
+def local_conv(inputs, kernel, kernel_size, strides: Any = 1, data_format: str | None = None) -> Tensor:
     """Convolution with a kernel of its own for each output position, without padding.
 
         y[n, place, u] = sum over a window's taps and channels of x * kernel[place, taps and channels, u]

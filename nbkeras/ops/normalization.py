@@ -147,7 +147,7 @@ def _masked_moments(x: Tensor, mask: Tensor, axis: int) -> tuple[Tensor, Tensor]
 
 
 @op
-def layer_normalization(x, gamma=None, beta=None, axis=-1, epsilon: float | None = None) -> Tensor:
+def layer_normalization(x, gamma=None, beta=None, axis: Any = -1, epsilon: float | None = None) -> Tensor:
     """Normalize each sample by its mean and variance: (x - mean) / sqrt(variance + epsilon) * gamma + beta.
 
     The variance is the biased one. Source: Ba, Kiros and Hinton, 2016.
@@ -174,7 +174,7 @@ def layer_normalization(x, gamma=None, beta=None, axis=-1, epsilon: float | None
 
 
 @op
-def rms_normalization(x, scale=None, axis=-1, epsilon: float | None = None) -> Tensor:
+def rms_normalization(x, scale=None, axis: Any = -1, epsilon: float | None = None) -> Tensor:
     """Divide each sample by the root of its mean square: x / sqrt(mean(x^2) + epsilon) * scale.
 
     Source: Zhang and Sennrich, 2019.
@@ -199,7 +199,7 @@ def rms_normalization(x, scale=None, axis=-1, epsilon: float | None = None) -> T
 
 
 @op
-def group_normalization(x, groups: int, gamma=None, beta=None, axis=-1, epsilon: float = 1e-3) -> Tensor:
+def group_normalization(x, groups: int, gamma=None, beta=None, axis: Any = -1, epsilon: float = 1e-3) -> Tensor:
     """Normalize each sample over groups of channels and over all other axes except the first.
 
     The formula is that of `layer_normalization`. Source: Wu and He, 2018.

@@ -83,7 +83,7 @@ def _grids(name: str, size: Any, kernel_size: Any, dilation: Any, padding: Any, 
 
 
 @op
-def unfold(x, kernel_size, dilation=1, padding=0, stride=1) -> Tensor:
+def unfold(x, kernel_size, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
     """Windows of images as columns, as in PyTorch (also called im2col).
 
     Args:
@@ -117,7 +117,7 @@ def unfold(x, kernel_size, dilation=1, padding=0, stride=1) -> Tensor:
 
 
 @op
-def fold(x, output_size, kernel_size, dilation=1, padding=0, stride=1) -> Tensor:
+def fold(x, output_size, kernel_size, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
     """Add up windows to images, as in PyTorch: what `unfold` takes apart.
 
     Where windows overlap, elements are sums.

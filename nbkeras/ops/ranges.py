@@ -207,7 +207,7 @@ def linspace(
 
 
 @op
-def logspace(start, stop, num: int = 50, endpoint: bool = True, base=10, dtype=None, axis: int = 0) -> Tensor:
+def logspace(start, stop, num: int = 50, endpoint: bool = True, base: Any = 10, dtype=None, axis: int = 0) -> Tensor:
     """Numbers whose logarithms are evenly spaced: base^start to base^stop.
 
     Args:

@@ -40,7 +40,7 @@ def _arguments(name: str, x, kernel, recurrent_kernel, bias, biases: tuple, stat
     batch, steps, features = x.shape
     units = recurrent_kernel.shape[0] if recurrent_kernel.ndim else 0
 
-    def fit(what: str, value: Any, shape: tuple[int, ...], dtype=kernel.dtype) -> Tensor | None:
+    def fit(what: str, value: Any, shape: tuple[int, ...], dtype: Any = kernel.dtype) -> Tensor | None:
         if value is None:
             return None
         tensor = as_tensor(value, dtype)

@@ -149,7 +149,7 @@ def moments(x, axes, keepdims: bool = False, synchronized: bool = False) -> tupl
 
 
 @op
-def normalize(x, axis=-1, order: int = 2, epsilon: float | None = None) -> Tensor:
+def normalize(x, axis: Any = -1, order: int = 2, epsilon: float | None = None) -> Tensor:
     """Divide x by its norm along axes, so that the norm becomes 1.
 
     The norm of order p is (sum of |x|^p)^(1/p).

@@ -1,5 +1,7 @@
 """Differentiable transposed convolution: the gradient of a convolution with respect to its input, as an op."""
 
+from typing import Any
+
 from nbkeras.engine.tensor import Tensor, apply, op
 from nbkeras.kernels.convolution import conv, volumes
 from nbkeras.ops.arguments import floats
@@ -12,11 +14,11 @@ from nbkeras.ops.window import data_format_of, padding_of, paddings_of, sizes_of
 def conv_transpose(
     inputs,
     kernel,
-    strides=1,
+    strides: Any = 1,
     padding: str = "valid",
     output_padding=None,
     data_format: str | None = None,
-    dilation_rate=1,
+    dilation_rate: Any = 1,
 ) -> Tensor:
     """Transposed convolution: each input, times the kernel, is added to a window of the output.
 

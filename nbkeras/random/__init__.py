@@ -227,7 +227,7 @@ def bernoulli(shape, probability: float = 0.5, dtype=None, seed: Any = None) -> 
     return apply(kernels.bernoulli, None, [key_of(seed)], probability=float(probability), **form)
 
 
-def randint(shape, minval: int, maxval: int, dtype="int32", seed: Any = None) -> Tensor:
+def randint(shape, minval: int, maxval: int, dtype: Any = "int32", seed: Any = None) -> Tensor:
     """Random integers n with minval <= n < maxval, all equally probable.
 
     Args:
@@ -260,7 +260,7 @@ def randint(shape, minval: int, maxval: int, dtype="int32", seed: Any = None) ->
 
 
 @op
-def categorical(logits, num_samples: int, dtype="int32", seed: Any = None) -> Tensor:
+def categorical(logits, num_samples: int, dtype: Any = "int32", seed: Any = None) -> Tensor:
     """Numbers of classes, drawn with probabilities softmax(logits).
 
     Args:

@@ -583,14 +583,14 @@ class Model(Layer):
     @on_own_device
     def compile(
         self,
-        optimizer="rmsprop",
+        optimizer: Any = "rmsprop",
         loss=None,
         metrics=None,
         loss_weights=None,
         weighted_metrics=None,
         run_eagerly=False,
         steps_per_execution=1,
-        jit_compile="auto",
+        jit_compile: Any = "auto",
         auto_scale_loss=True,
         **kwargs,
     ) -> None:
