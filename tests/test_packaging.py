@@ -11,6 +11,8 @@ import tomllib
 
 import pytest
 
+import nbkeras
+
 ROOT = pathlib.Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -62,7 +64,7 @@ def test_the_readme_s_test_command_is_what_ci_runs():
 
 def test_the_version_is_the_changelog_s_newest():
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert re.search(r"^## (\S+)", changelog, re.MULTILINE)[1] == PROJECT["project"]["version"]
+    assert re.search(r"^## (\S+)", changelog, re.MULTILINE)[1] == nbkeras.__version__
 
 
 def test_the_source_distribution_has_all_files():

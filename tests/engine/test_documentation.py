@@ -121,4 +121,4 @@ def test_a_users_class_keeps_its_docstring():
 
 def test_without_docstrings_nothing_is_put_together():
     program = "from nbkeras.layers import Dense; assert Dense.__doc__ is None; Dense(2)"
-    subprocess.run([sys.executable, "-OO", "-c", program], check=True, timeout=120)
+    subprocess.run([sys.executable, "-P", "-OO", "-c", program], check=True, timeout=120)
