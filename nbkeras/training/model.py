@@ -19,7 +19,7 @@ from nbkeras import export, optimizers, saving
 from nbkeras.building.call_history import OverridableProperty
 from nbkeras.building.graph import Graph, SymbolicTensor, is_symbolic, symbols
 from nbkeras.building.layer import Layer, layers, training_phase
-from nbkeras.callbacks.callback_list import CallbackList
+from nbkeras.callbacks.callback_list import CallbackList, History
 from nbkeras.data import batches
 from nbkeras.data.arrays import first_rows
 from nbkeras.engine import behaviour, step_lock, structures, tape, tensor, user_errors
@@ -944,7 +944,7 @@ class Model(Layer):
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
         validation_freq: Any = 1,
-    ) -> Any:
+    ) -> History:
         """Train for a number of passes over the data.
 
         Args:

@@ -1,5 +1,7 @@
 """A user's program for type checkers: `tox -e lint` runs mypy on it. Each `type: ignore` is a mistake that it must find."""
 
+from typing import assert_type
+
 import numpy as np
 
 import nbkeras as keras
@@ -17,10 +19,11 @@ model.compile(
     metrics=[metrics.SparseCategoricalAccuracy()],
 )
 x, y = np.zeros((4, 8, 16), "float32"), np.zeros(4, "int64")
-history: History = model.fit(x, y, epochs=1, callbacks=[callbacks.EarlyStopping(patience=2)], verbose=0)
+history = model.fit(x, y, epochs=1, callbacks=[callbacks.EarlyStopping(patience=2)], verbose=0)
+assert_type(history, History)
 best: float = max(history.history["loss"])
 predicted: np.ndarray = model.predict(x)
-total: keras.Tensor = ops.sum(ops.square(x), axis=-1)
+assert_type(ops.sum(ops.square(x), axis=-1), keras.Tensor)
 
 layers.Dense(10, units=3)  # type: ignore[misc]
 layers.Dense("ten")  # type: ignore[arg-type]
