@@ -367,7 +367,7 @@ def test_uids_formats_and_kinds():
     assert [K.get_uid(), K.get_uid("a"), K.get_uid()] == [1, 1, 2]
     K.clear_session()
     assert K.get_uid() == 1
-    assert K.normalize_data_format("channels_first") == "channels_first"
+    assert K.normalize_data_format("channels_first") == K.normalize_data_format("Channels_First") == "channels_first"
     with pytest.raises(ValueError, match="received 'channels_middle'"):
         K.normalize_data_format("channels_middle")
     assert K.is_variable(K.variable(1.0)) and not K.is_variable(K.constant(1.0))
