@@ -23,9 +23,8 @@ def _called(value: Any) -> Any:
 def switch(condition, then_expression, else_expression) -> Tensor:
     """One tensor where a condition holds, the other elsewhere; both are computed. Both may be functions without arguments."""
     first, second = _called(then_expression), _called(else_expression)
-    if ops.is_tensor(condition):
-        for _ in range(ops.ndim(first) - ops.ndim(condition) if ops.ndim(condition) else 0):
-            condition = ops.expand_dims(condition, -1)
+    for _ in range(ops.ndim(first) - ops.ndim(condition) if ops.ndim(condition) else 0):
+        condition = ops.expand_dims(condition, -1)
     return ops.where(condition, first, second)
 
 

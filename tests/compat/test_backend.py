@@ -387,6 +387,12 @@ def test_bias_and_normalization_as_broad_as_the_input():
     np.testing.assert_allclose(K.get_value(found), (x - mean) / np.sqrt(spread + 1e-3), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("made", [list, np.array, K.constant])
+def test_a_condition_of_fewer_axes_chooses_rows(made):
+    found = K.switch(made([True, False]), np.ones((2, 2)), np.zeros((2, 2)))
+    np.testing.assert_array_equal(found, [[1, 1], [0, 0]])
+
+
 def test_constants_are_laid_out_in_a_shape():
     np.testing.assert_array_equal(K.get_value(K.constant([1, 2, 3, 4], shape=(2, 2))), [[1, 2], [3, 4]])
     np.testing.assert_array_equal(K.get_value(K.constant([5], shape=(2, 2))), [[5, 5], [5, 5]])
