@@ -260,6 +260,8 @@ def reverse(x, axes) -> Tensor:
 
 def slice(x, start, size) -> Tensor:
     """`size` elements from `start` on along each axis; -1: all elements after it."""
+    if [first for first in start if first < 0]:
+        raise ValueError(f"slice: a start must not be negative, received {start}: give the index from the front")
     ends = [None if n == -1 else first + n for first, n in zip(start, size, strict=True)]
     return ops.getitem(x, tuple(_SLICE(first, end) for first, end in zip(start, ends, strict=True)))
 

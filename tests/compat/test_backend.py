@@ -393,6 +393,11 @@ def test_a_condition_of_fewer_axes_chooses_rows(made):
     np.testing.assert_array_equal(found, [[1, 1], [0, 0]])
 
 
+def test_a_slice_starts_inside():
+    with pytest.raises(ValueError, match=r"a start must not be negative, received \(0, -2\)"):
+        K.slice(X, (0, -2), (1, 2))
+
+
 def test_constants_are_laid_out_in_a_shape():
     np.testing.assert_array_equal(K.get_value(K.constant([1, 2, 3, 4], shape=(2, 2))), [[1, 2], [3, 4]])
     np.testing.assert_array_equal(K.get_value(K.constant([5], shape=(2, 2))), [[5, 5], [5, 5]])
