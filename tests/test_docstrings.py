@@ -12,8 +12,6 @@ import reference
 import nbkeras as keras
 from nbkeras.engine import documentation
 
-# Names that are only there for scripts of Keras 2: their docstring is a sentence that names what to use.
-OLD = {"nbkeras.backend"}
 SECTION = re.compile(r"^Args:\n((?:(?: {4}.*)?\n)*)", re.MULTILINE)
 ENTRY = re.compile(r"^ {4}(\*{0,2}\w+)(?: \([^\n]*?\))?: *(\S?)", re.MULTILINE)
 
@@ -45,12 +43,10 @@ def arguments_without_meaning(value):
     return [name for name in parameters if name not in explained and name != "self"]
 
 
-def faults(name, value):
+def faults(value):
     text = inspect.getdoc(value) or ""
     if not text:
         return ["no docstring"]
-    if any(name.startswith(f"{module}.") for module in OLD):
-        return []
     found = [f"{argument}: not explained" for argument in arguments_without_meaning(value)]
     return found if ">>>" in text else [*found, "no example"]
 
@@ -58,9 +54,7 @@ def faults(name, value):
 @pytest.mark.parametrize("module", reference.MODULES)
 def test_every_name_explains_itself(module):
     missing = {
-        name: found
-        for name, value in NAMES.items()
-        if name.rpartition(".")[0] == module and (found := faults(name, value))
+        name: found for name, value in NAMES.items() if name.rpartition(".")[0] == module and (found := faults(value))
     }
     assert not missing, "\n".join(f"{name}: {', '.join(found)}" for name, found in missing.items())
 
@@ -91,7 +85,7 @@ def as_users_have_it():
 def test_examples_run(letter, tmp_path, monkeypatch, as_users_have_it):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
-    names = {"__name__": "example", "np": np, "keras": keras}
+    names = {"__name__": "example", "np": np, "keras": keras, "K": keras.backend}
     names |= {each: importlib.import_module(f"nbkeras.{each}") for each in ("layers", "ops", "losses", "metrics")}
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     said = []

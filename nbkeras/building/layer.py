@@ -79,12 +79,28 @@ def training_phase(value: bool | None) -> temporarily:
 
 
 def learning_phase() -> bool:
-    """The value of `training` for layers called now in this thread, unless a call gives its own."""
+    """The value of `training` for layers called now in this thread, unless a call gives its own.
+
+    Example:
+        >>> with K.learning_phase_scope(True):
+        ...     K.learning_phase()
+        True
+    """
     return bool(_context.training)
 
 
 def set_learning_phase(value) -> None:
-    """Set the learning phase of calls outside fit, evaluate and predict; for Keras 2 see `Behaviour.keeps_learning_phase`."""
+    """Set the learning phase of calls outside fit, evaluate and predict; for Keras 2 see `Behaviour.keeps_learning_phase`.
+
+    Args:
+        value: 1 or True for training, 0 or False for inference.
+
+    Example:
+        >>> with K.learning_phase_scope(None):  # the phase of before comes back
+        ...     K.set_learning_phase(1)
+        ...     K.learning_phase()
+        True
+    """
     global _kept_phase
     _context.training = bool(value)
     if behaviour.current.keeps_learning_phase:

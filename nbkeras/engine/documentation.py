@@ -4,6 +4,9 @@ A class documents the arguments that are its own, in an `Args:` section of its d
 meaning`. Each other argument is documented once: in a class that it extends; in the function that the class is `_made_of`, as
 losses are; or, if many classes have it, in `COMMON`. The type of an option is that of its kind (option.py). `help`, notebooks and
 the site read `__doc__`, which is a `Documentation`: it is computed then and costs nothing at import.
+
+The functions of a module that is imported late, `nbkeras.backend`, leave out an argument that is explained in a function which
+they name: `attach_to_functions`.
 """
 
 from __future__ import annotations
@@ -70,6 +73,7 @@ COMMON = {
 }
 _LINE = 110
 _SECTION = re.compile(r"^Args:\n((?:(?: {4}.*)?\n)*)", re.MULTILINE)
+_NAMED = re.compile(r"`(\w+)\.(\w+)(?:\(([^()`]*)\))?`")  # `ops.take(reference, indices)`: module, name, arguments
 _ENTRY = re.compile(r"^ {4}(\*{0,2}\w+)(?: \(([^\n]*?)\))?: (.*(?:\n {5,}.*)*)", re.MULTILINE)
 
 
@@ -102,11 +106,15 @@ def attach(cls: Any) -> None:
 
 def whole(cls: type, own: str) -> str:
     """The docstring of a class, with an entry for each argument of its constructor in its `Args:` section."""
-    text = inspect.cleandoc(own) + "\n"
     entries = "".join(_written(*argument) for argument in arguments(cls))
-    if not entries:
+    return _with_section(own, f"Args:\n{entries}{_called(cls)}" if entries else "")
+
+
+def _with_section(own: str, section: str) -> str:
+    """A docstring with this `Args:` section, instead of its own or before the other sections."""
+    text = inspect.cleandoc(own) + "\n"
+    if not section:
         return text
-    section = f"Args:\n{entries}{_called(cls)}"
     if _SECTION.search(text):
         return _SECTION.sub(lambda _: f"{section}\n", text, count=1).rstrip("\n") + "\n"
     first = re.search(
@@ -114,6 +122,40 @@ def whole(cls: type, own: str) -> str:
     )
     at = first.start() if first else len(text)
     return f"{text[:at].rstrip()}\n\n{section}\n{text[at:]}".rstrip("\n") + "\n"
+
+
+def attach_to_functions(module: dict[str, Any], **modules: Any) -> None:
+    """Give the docstrings of a module's functions an entry for each argument; now, since a function's `__doc__` is a string.
+
+    An argument that a docstring does not explain has the entry of the functions that it names in backticks: `ops.argmax` for
+    arguments of the same names, `ops.take(reference, indices)` also for the first and the second argument of `take`.
+    module: its `globals()`; modules: those with the functions, by the names that the docstrings use.
+    """
+    for each in module.values():
+        if inspect.isfunction(each) and each.__module__.startswith(module["__name__"]) and each.__doc__:
+            meanings = _meanings_of_function(each, modules)
+            if meanings != _entries(each.__doc__):
+                entries = "".join(_written(name, *meanings[name]) for name in _names(each) if name in meanings)
+                each.__doc__ = _with_section(each.__doc__, f"Args:\n{entries}")
+
+
+def _names(function: Any) -> tuple[str, ...]:
+    """The names of a function's arguments, without *args; `inspect.signature` takes ten times as long."""
+    code = inspect.unwrap(function).__code__
+    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
+def _meanings_of_function(function: Any, modules: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    found, wanted = _entries(function.__doc__), _names(function)
+    for module, name, given in _NAMED.findall(function.__doc__):
+        if module in modules and not found.keys() >= set(wanted):
+            source = getattr(modules[module], name)
+            meanings = _meanings_of_function(source, modules)
+            theirs = dict(zip(given.split(", "), _names(source), strict=False))
+            for each in wanted:
+                if each not in found and theirs.get(each, each) in meanings:
+                    found[each] = meanings[theirs.get(each, each)]
+    return found
 
 
 def arguments(cls: type) -> Iterator[tuple[str, str, str]]:

@@ -4,6 +4,7 @@ import inspect
 import re
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -87,6 +88,41 @@ def test_base_classes_and_callbacks_are_whole_too():
     assert inspect.getdoc(callbacks.CallbackList.on_batch_end) == inspect.getdoc(callbacks.Callback.on_batch_end)
 
 
+def scaled(values, by, axis=0):
+    """values times by.
+
+    Args:
+        values: Numbers.
+        by: The factor,
+            a number.
+        axis: Not said again.
+    """
+
+
+def test_a_function_takes_over_what_a_function_that_it_names_explains():
+    def old(x, factor, axis, *more):
+        """x times factor. Today: `here.scaled(x, factor)`, not `elsewhere.scaled`.
+
+        Args:
+            axis: Its own.
+
+        Example:
+            >>> old(1)
+        """
+
+    def older(x, factor):
+        """As `here.old` was."""
+
+    here = types.SimpleNamespace(scaled=scaled, old=old)
+    before = scaled.__doc__
+    documentation.attach_to_functions({"__name__": __name__, "older": older, "old": old, "scaled": scaled}, here=here)
+    assert old.__doc__.endswith(
+        "\n\nArgs:\n    x: Numbers.\n    factor: The factor, a number.\n    axis: Its own.\n\nExample:\n    >>> old(1)\n"
+    )
+    assert older.__doc__ == "As `here.old` was.\n\nArgs:\n    x: Numbers.\n    factor: The factor, a number.\n"
+    assert scaled.__doc__ is before
+
+
 def test_an_argument_that_a_class_does_not_take_is_left_out():
     names = [*entries(optimizers.LossScaleOptimizer)]
     assert names == ["inner_optimizer", "initial_scale", "dynamic_growth_steps", "name", "dynamic"]
@@ -120,5 +156,5 @@ def test_a_users_class_keeps_its_docstring():
 
 
 def test_without_docstrings_nothing_is_put_together():
-    program = "from nbkeras.layers import Dense; assert Dense.__doc__ is None; Dense(2)"
+    program = "from nbkeras import backend; from nbkeras.layers import Dense; assert Dense.__doc__ is None; Dense(2)"
     subprocess.run([sys.executable, "-P", "-OO", "-c", program], check=True, timeout=120)
