@@ -412,6 +412,13 @@ class Layer(Module, CallHistory):
 
         Args:
             config: The result; its tuples may have become lists in a JSON file.
+
+        Example:
+            >>> layer, same = layers.Dense(2), layers.Dense(2)
+            >>> outputs = layer(np.ones((1, 3)))
+            >>> same.build_from_config(layer.get_build_config())
+            >>> same.kernel.shape
+            (3, 2)
         """
         shape = config.get("input_shape")
         if shape is not None and not self.built:

@@ -142,13 +142,6 @@ class AdditiveAttention(Attention):
         use_scale: Whether there is a learned scale, of shape (features,); else it is 1.
         dropout: The fraction of the weights that is set to 0 in training.
 
-    Call arguments:
-        inputs: A list [query, value] or [query, value, key]; the key is the value by default.
-        mask: A list of the bool masks of query (..., t) and value (..., s); each may be None.
-        training: Whether dropout is active.
-        return_attention_scores: Whether the weights are returned too.
-        use_causal_mask: Whether a query attends only to keys at its own step and before.
-
     Input shape:
         Query (..., t, n), value (..., s, m), key (..., s, n).
 

@@ -351,6 +351,11 @@ class Lambda(Layer):
             mask that returns it.
         arguments (a dict or None): More keyword arguments for the function.
 
+    Call arguments:
+        inputs: What the function gets first: a tensor, or a structure of tensors.
+        mask: The mask of the inputs, for a function with this parameter.
+        training: Whether training runs, for a function with this parameter.
+
     Raises:
         TypeError: if function is not callable, or output_shape is of another type.
         ValueError: for the name of a function that is not known.

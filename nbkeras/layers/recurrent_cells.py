@@ -97,6 +97,11 @@ class _Cell(Layer):
 
     Args:
         units: The size of the output and of each state.
+
+    Call arguments:
+        inputs: The step, (batch, features).
+        states: A list of the state h, (batch, units).
+        training: Whether dropout is active.
     """
 
     input_spec = InputSpec(ndim=2)
@@ -233,11 +238,6 @@ class CellOptions(LayerOptions, total=False):
 class SimpleRNNCell(_Cell):
     """One step of SimpleRNN: h' = activation(x @ kernel + h @ recurrent_kernel + bias).
 
-    Call arguments:
-        inputs: The step, (batch, features).
-        states: A list of the state h, (batch, units).
-        training: Whether dropout is active.
-
     Output shape:
         (output, new states): (batch, units), and a list of the same tensor.
 
@@ -260,11 +260,6 @@ class GRUCell(_Cell):
 
     Args:
         reset_after: Whether the reset gate multiplies the product of h, which has a bias of its own; else h itself.
-
-    Call arguments:
-        inputs: The step, (batch, features).
-        states: A list of the state h, (batch, units).
-        training: Whether dropout is active.
 
     Output shape:
         (output, new states): (batch, units), and a list of the same tensor.
@@ -324,9 +319,7 @@ class LSTMCell(_Cell):
         unit_forget_bias: Whether the bias of the forget gate starts at 1.
 
     Call arguments:
-        inputs: The step, (batch, features).
         states: A list of the states h and c, each (batch, units).
-        training: Whether dropout is active.
 
     Output shape:
         (output, new states): h of shape (batch, units), and the list [h, c].

@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from nbkeras import callbacks, layers, metrics, optimizers
+from nbkeras import callbacks, constraints, layers, metrics, optimizers
 from nbkeras.engine import documentation, option
 from nbkeras.losses import Huber
 
@@ -70,6 +70,13 @@ def test_a_class_that_is_made_of_a_function_says_what_the_function_says():
     assert "\n    delta (float; default 1.0): The error above which the loss grows linearly.\n" in text
     assert re.search(r"\n\nCall arguments:\n    y_true: .*\n    y_pred: .*\n    sample_weight: ", text)
     assert text.index("Args:") < text.index("Call arguments:") < text.index("Example:")
+
+
+def test_arguments_of_a_call_are_explained_in_base_classes_too():
+    text = layers.LSTMCell.__doc__  # states are its own
+    assert re.search(r"\n\nCall arguments:\n    inputs: The step.*\n    states: .* h and c.*\n    training: ", text)
+    assert text.index("Args:") < text.index("Call arguments:") < text.index("Output shape:")
+    assert "Call arguments:\n    w: The weight.\n" in constraints.NonNeg.__doc__  # of `__call__`
 
 
 @pytest.mark.parametrize("cls", [layers.Dense, layers.LSTM, layers.Conv2D, layers.Bidirectional])
