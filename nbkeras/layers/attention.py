@@ -75,7 +75,6 @@ class Attention(Layer):
             self.scale = self.add_weight((), "ones", name="scale")
         if self.score_mode == "concat":
             self.concat_score_weight = self.add_weight((), "ones", name="concat_score_weight")
-        self.built = True
 
     def _check(self, shapes) -> None:
         several = isinstance(shapes, list | tuple) and all(isinstance(each, list | tuple) for each in shapes)
@@ -165,7 +164,6 @@ class AdditiveAttention(Attention):
         self._check(input_shape)
         if self.use_scale:
             self.scale = self.add_weight((input_shape[0][-1],), "glorot_uniform", name="scale")
-        self.built = True
 
     def _scores(self, query, key):
         total = ops.tanh(ops.add(ops.expand_dims(query, 2), ops.expand_dims(key, 1)))

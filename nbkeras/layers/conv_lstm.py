@@ -72,7 +72,6 @@ class _ConvLSTMCell(LSTMCell):
         self.kernel = self._weight("kernel", (*self.kernel_size, channels, 4 * self.filters))
         self.recurrent_kernel = self._weight("recurrent", (*self.kernel_size, self.filters, 4 * self.filters))
         self.bias = self._weight("bias", self._bias_shape()) if self.use_bias else None
-        self.built = True
 
     def output_shape_of(self, step_shape) -> tuple:
         """The shape of a step's output and of both states.

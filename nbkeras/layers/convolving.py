@@ -25,7 +25,6 @@ class Convolving(Spatial, registered=False):
         channels = self.channels_of(input_shape)
         self.make_weights(channels)
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
-        self.built = True
 
     def make_weights(self, channels: int) -> None:
         """Make the kernels and the bias.

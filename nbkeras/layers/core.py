@@ -73,7 +73,6 @@ class Dense(Layer):
         self.kernel = add_option_weight(self, (dim, self.units), "kernel")
         self.bias = add_option_weight(self, (self.units,), "bias") if self.use_bias else None
         self.input_spec = InputSpec(min_ndim=2, axes={-1: dim})
-        self.built = True
 
     def call(self, inputs):
         return ops.dense(inputs, self.kernel, self.bias, self.activation)

@@ -74,7 +74,6 @@ class Merge(Layer, registered=False):
             len({shape[0] for shape in input_shape} - {None}) > 1
         ):  # a batch may be merged with one sample later, as in Keras
             raise ValueError(f"inputs of {self.name!r} have different batch sizes: {list(input_shape)}")
-        self.built = True
 
     def call(self, inputs):
         return self.merge(self._aligned(inputs))

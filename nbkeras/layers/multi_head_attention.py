@@ -140,7 +140,6 @@ class _Projected(Layer):
         output = self._output_sizes or (query[-1],)
         self._output_dense = self._projection("attention_output", (*query[:-1], many, value_size), 2, output)
         self._scale = 1 / math.sqrt(size)
-        self.built = True
 
     def _check_pair(self, value: tuple, key: tuple | None) -> None:
         if key is not None and tuple(value[1:-1]) != tuple(key[1:-1]):
@@ -228,12 +227,6 @@ class _Projected(Layer):
         heads = ops.reshape(heads, (*batch, *rows, *heads.shape[-2:]))
         heads = ops.transpose(heads, [order.index(axis) for axis in range(query.ndim)])
         return heads, ops.reshape(weights, (*batch, weights.shape[1], *rows, *columns))
-
-    def get_build_config(self):
-        """The shapes for which the layer was built, by argument; None before."""
-        return (
-            None if self.build_shapes is None else {"shapes_dict": {k: list(v) for k, v in self.build_shapes.items()}}
-        )
 
 
 def _like(initializer: Any) -> Any:

@@ -132,7 +132,6 @@ class Normalization(SameShape):
             self.adapt_mean = self.add_weight(sizes, "zeros", trainable=False, name="mean")
             self.adapt_variance = self.add_weight(sizes, "ones", trainable=False, name="variance")
             self.count = self.add_weight((), "zeros", "int32", False, name="count")  # in Keras's files, unused
-        self.built = True
 
     @property
     def mean(self):

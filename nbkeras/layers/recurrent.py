@@ -112,7 +112,6 @@ class RNN(Layer):
         self.input_spec = InputSpec(ndim=len(shape), axes={-1: shape[-1]})
         if self.stateful and self._kept is None and shape[0] is not None:
             self._make_states(shape[0])
-        self.built = True
 
     def _checked_inputs(self, inputs):
         return structures.flatten(inputs)[:1]  # states may come after the sequences

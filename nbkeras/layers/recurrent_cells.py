@@ -156,7 +156,6 @@ class _Cell(Layer):
         self.kernel = self._weight("kernel", (features, width))
         self.recurrent_kernel = self._weight("recurrent", (self.units, width))
         self.bias = self._weight("bias", self._bias_shape()) if self.use_bias else None
-        self.built = True
 
     def _weight(self, kind: str, shape: tuple[int, ...], initializer=None):
         initializer = initializer or getattr(self, f"{kind}_initializer")
@@ -437,7 +436,6 @@ class StackedRNNCells(Layer):
         for cell in self.cells:
             build_cell(cell, shape)
             shape = (shape[0], output_size_of(cell))
-        self.built = True
 
     def call(self, inputs, states, training=None):
         new_states = []

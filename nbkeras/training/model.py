@@ -493,12 +493,14 @@ class Model(Layer):
 
     # -------------------- calling --------------------
 
-    @on_own_device
     def build(self, input_shape=None) -> None:
         """Make the weights.
 
         Args:
             input_shape: The shape of the input, a tuple with None for the batch, or a structure of shapes.
+
+        Raises:
+            ValueError: without a shape, for a model that has none.
 
         Example:
             >>> class Two(keras.Model):
@@ -512,26 +514,31 @@ class Model(Layer):
             >>> model.count_params()
             8
         """
-        if self.built or input_shape is None:
+        if self.built:
             return
+        if input_shape is None:
+            raise ValueError(
+                f"model {self.name!r} has no input shape yet: give one, such as build((None, 3)), or call it"
+            )
         stand_ins = structures.map_leaves(
             lambda s: Tensor(np.empty([2 if n is None else n for n in s.shape], s.dtype)),
             symbols(input_shape, self.dtype),
         )
-        self.build_shapes = structures.shapes(stand_ins)
         self.built = True  # so that the call does not build it once more
         try:
             with shapes_only(), training_phase(False):
                 self._set_output_names(self(stand_ins))
+            self.clear_losses()  # they have no values
         except BaseException:
             self.built = False
             raise
 
     def _ensure_built(self, inputs: Any) -> None:
         if self._graph is None and not self.built:
-            if type(self).build is not Model.build:
+            if type(self).build is Model.build:
+                self.build_shapes = structures.shapes(inputs)  # the call makes the weights
+            else:
                 super()._ensure_built(inputs)
-            self.build_shapes = structures.shapes(inputs)
         self.built = True
 
     def call(self, inputs, training=None, mask=None):
