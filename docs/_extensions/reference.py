@@ -24,7 +24,13 @@ MODULES = (
     "nbkeras.random nbkeras.tree nbkeras.utils nbkeras.wrappers nbkeras.tensor nbkeras.config nbkeras "
     "nbkeras.dtype_policies nbkeras.testing nbkeras.backend"
 ).split()
-SPLIT = {"nbkeras.layers", "nbkeras.ops", "nbkeras.metrics"}  # a page for each file: one would be too long
+SPLIT = {
+    "nbkeras.layers",
+    "nbkeras.ops",
+    "nbkeras.losses",
+    "nbkeras.metrics",
+    "nbkeras.optimizers",
+}  # a page for each file
 
 
 def public_names(module_name: str) -> dict[str, object]:

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
@@ -1090,6 +1090,31 @@ class Model(Layer):
         callbacks.on_train_end(logs)
         return callbacks.history
 
+    @overload
+    def evaluate(
+        self,
+        x: Any = ...,
+        y: Any = ...,
+        batch_size: int | None = ...,
+        verbose: int | str = ...,
+        sample_weight: Any = ...,
+        steps: int | None = ...,
+        callbacks: Any = ...,
+        *,
+        return_dict: Literal[True],
+    ) -> dict[str, Any]: ...
+    @overload
+    def evaluate(
+        self,
+        x: Any = ...,
+        y: Any = ...,
+        batch_size: int | None = ...,
+        verbose: int | str = ...,
+        sample_weight: Any = ...,
+        steps: int | None = ...,
+        callbacks: Any = ...,
+        return_dict: bool = ...,
+    ) -> Any: ...
     @on_own_device
     def evaluate(
         self,
@@ -1208,6 +1233,27 @@ class Model(Layer):
             checked = inputs if inputs is not None and inputs.tables else None
             self._known_inputs[x.shape, x.dtype, one_batch] = _Known(self._step_for("predict"), layout, checked)
 
+    @overload
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = ...,
+        sample_weight: Any = ...,
+        class_weight: Any = ...,
+        *,
+        return_dict: Literal[True],
+        reset_metrics: bool = ...,
+    ) -> dict[str, Any]: ...
+    @overload
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = ...,
+        sample_weight: Any = ...,
+        class_weight: Any = ...,
+        return_dict: bool = ...,
+        reset_metrics: bool = ...,
+    ) -> Any: ...
     def train_on_batch(
         self,
         x: Any,
@@ -1238,6 +1284,14 @@ class Model(Layer):
         """
         return self._on_batch("train", x, y, sample_weight, class_weight, return_dict, reset_metrics)
 
+    @overload
+    def test_on_batch(
+        self, x: Any, y: Any = ..., sample_weight: Any = ..., *, return_dict: Literal[True], reset_metrics: bool = ...
+    ) -> dict[str, Any]: ...
+    @overload
+    def test_on_batch(
+        self, x: Any, y: Any = ..., sample_weight: Any = ..., return_dict: bool = ..., reset_metrics: bool = ...
+    ) -> Any: ...
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False, reset_metrics: bool = True
     ) -> Any:
