@@ -1,4 +1,4 @@
-"""nbkeras and Keras (JAX and TensorFlow backends): the same code for all, with `fit` and `predict` as a user calls them."""
+"""nbkeras and Keras on its three backends: the same code for all, with `fit` and `predict` as a user calls them."""
 
 import importlib
 import sys
