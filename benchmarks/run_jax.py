@@ -8,6 +8,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 from serving import Job, NoGpu, batches, serve
+from workloads import ADAM, L2
 
 
 def dense(random, inputs, units):
@@ -38,6 +39,52 @@ def apply_lstm(p, x, state=None):
 
     state, sequence = lax.scan(step, state, jnp.swapaxes(apply_dense(p, x), 0, 1))
     return jnp.swapaxes(sequence, 0, 1), state
+
+
+def he_normal(random, *shape):
+    return random.standard_normal(shape) * np.sqrt(2 / np.prod(shape[:-1]))
+
+
+def conv(random, size, channels, filters):
+    return {"w": he_normal(random, size, size, channels, filters), "b": np.zeros(filters)}
+
+
+def norm(filters):
+    return {"gamma": np.ones(filters), "beta": np.zeros(filters)}
+
+
+def apply_conv(p, x, strides=1, padding="SAME"):
+    z = lax.conv_general_dilated(x, p["w"], (strides, strides), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return z + p["b"]
+
+
+def moving_statistics(p):
+    """The first moving means and variances of the layers that have batch normalization; None if there is none."""
+    normed = {name: layer["gamma"].shape for name, layer in p.items() if isinstance(layer, dict) and "gamma" in layer}
+    return {name: (jnp.zeros(shape), jnp.ones(shape)) for name, shape in normed.items()} or None
+
+
+def batch_norm(p, x, moving, training):
+    """Batch normalization with Keras's settings, and the new moving statistics."""
+    if not training:
+        mean, variance = moving
+    else:
+        axes = tuple(range(x.ndim - 1))
+        mean, variance = x.mean(axes), x.var(axes)
+        moving = jax.tree.map(lambda old, new: 0.99 * old + 0.01 * new, moving, (mean, variance))
+    return (x - mean) * (lax.rsqrt(variance + 1e-3) * p["gamma"]) + p["beta"], moving
+
+
+def normalized(p, states, training):
+    """A function that applies a layer and its batch normalization, and the dict in which it puts the moving statistics."""
+    after = {}
+
+    def layer(name, x, *settings):
+        z = apply_conv(p[name], x, *settings)
+        z, after[name] = batch_norm(p[name], z, states[name], training)
+        return z
+
+    return layer, after
 
 
 def dropout(x, rate, key):
@@ -108,8 +155,7 @@ def cnn(p, xs, key, states):
     first, second = split(key, 2)
     x = xs[0]
     for name in "12":
-        x = lax.conv_general_dilated(x, p[name]["w"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        x = jax.nn.relu(x + p[name]["b"])
+        x = jax.nn.relu(apply_conv(p[name], x, padding="VALID"))
     x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
     x = dropout(x, 0.25, first).reshape(x.shape[0], -1)
     x = dropout(jax.nn.relu(apply_dense(p["3"], x)), 0.5, second)
@@ -124,6 +170,25 @@ def imdb(p, xs, key, states):
     return [apply_dense(p["out"], apply_lstm(p["lstm"], xs[0])[0][:, -1])], states
 
 
+def resnet8_init(random):
+    p = {"stem": conv(random, 3, 3, 16) | norm(16)}
+    for name, channels, filters in (("1", 16, 16), ("2", 16, 32), ("3", 32, 64)):
+        p[name + "a"] = conv(random, 3, channels, filters) | norm(filters)
+        p[name + "b"] = conv(random, 3, filters, filters) | norm(filters)
+        if channels != filters:
+            p[name] = conv(random, 1, channels, filters)
+    return p | {"out": dense(random, 64, 10)}
+
+
+def resnet8(p, xs, key, states):
+    layer, after = normalized(p, states, training=key is not None)
+    x = jax.nn.relu(layer("stem", xs[0]))
+    for name, strides in (("1", 1), ("2", 2), ("3", 2)):
+        y = layer(name + "b", jax.nn.relu(layer(name + "a", x, strides)))
+        x = jax.nn.relu(y + (apply_conv(p[name], x, strides) if name in p else x))
+    return [apply_dense(p["out"], x.mean((1, 2)))], after
+
+
 NETWORKS = {
     "mlp": (mlp_init, mlp),
     "lstm_stack": (stack_init, stack),
@@ -132,6 +197,7 @@ NETWORKS = {
     "tweets": (tweets_init, tweets),
     "cnn": (cnn_init, cnn),
     "lstm_imdb": (imdb_init, imdb),
+    "resnet8": (resnet8_init, resnet8),
 }
 
 
@@ -147,15 +213,21 @@ def loss_of(outputs, targets):
     return total, right
 
 
+def penalty(network, p):
+    """The L2 penalty of the convolutions."""
+    kernels = [layer["w"] for layer in p.values() if "w" in layer and layer["w"].ndim == 4] if network in L2 else []
+    return sum(L2[network] * jnp.sum(kernel * kernel) for kernel in kernels)
+
+
 def rmsprop(p, g, slots, count):
     square = jax.tree.map(lambda v, g: 0.9 * v + 0.1 * g * g, slots, g)
     return jax.tree.map(lambda p, g, v: p - 0.001 * g * lax.rsqrt(v + 1e-7), p, g, square), square
 
 
-def adam(p, g, slots, count):
+def adam(p, g, slots, count, rate):
     m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, slots[0], g)
     v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, slots[1], g)
-    rate = 0.001 * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
+    rate = rate * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
     return jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) + 1e-7), p, m, v), (m, v)
 
 
@@ -175,8 +247,10 @@ def prepare(framework, workload, xs, ys, device) -> Job:
     init, forward = NETWORKS[network]
     p = jax.tree.map(lambda a: jnp.asarray(a, "float32"), init(np.random.RandomState(0)))
     zeros = jax.tree.map(jnp.zeros_like, p)
-    update, slots = (adam, (zeros, zeros)) if network in ("cnn", "lstm_imdb") else (rmsprop, zeros)
-    states = None
+    update, slots = rmsprop, zeros
+    if network in ADAM:
+        update, slots = functools.partial(adam, rate=ADAM[network]), (zeros, zeros)
+    states = moving = moving_statistics(p)
     if network == "lstm_stateful":
         states = [(jnp.zeros((workload.batch, 32)), jnp.zeros((workload.batch, 32))) for _ in range(3)]
 
@@ -188,15 +262,15 @@ def prepare(framework, workload, xs, ys, device) -> Job:
         def objective(p):
             outputs, after = forward(p, x, mine, states)
             loss, correct = loss_of(outputs, y)
-            return loss, (after if states is not None else None, correct)
+            return loss + penalty(network, p), (after if states is not None else None, correct)
 
         (loss, (states, correct)), g = jax.value_and_grad(objective, has_aux=True)(p)
         p, slots = update(p, g, slots, count)
         return p, slots, states, key, count + 1, total + loss, right + correct
 
     @jax.jit
-    def infer(p, x):
-        return jax.nn.softmax(forward(p, x, None, None)[0][0])
+    def infer(p, x, states):
+        return jax.nn.softmax(forward(p, x, None, states)[0][0])
 
     carry = jax.tree.map(jnp.copy, (p, slots, states, jax.random.key(0), jnp.float32(1), jnp.float32(0), jnp.int32(0)))
 
@@ -215,9 +289,9 @@ def prepare(framework, workload, xs, ys, device) -> Job:
 
     def predict(arrays):
         x, size = arrays[0], workload.batch
-        return np.concatenate([infer(carry[0], [x[i : i + size]]) for i in range(0, len(x), size)])
+        return np.concatenate([infer(carry[0], [x[i : i + size]], carry[2]) for i in range(0, len(x), size)])
 
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(p))
+    parameters = sum(leaf.size for leaf in jax.tree.leaves((p, moving)))
     return Job(parameters, {"jax": jax.__version__}, epochs, predict, gpu_bytes)
 
 

@@ -5,6 +5,7 @@ import sys
 
 from chosen_keras import BACKEND, Clock, k
 from serving import Job, serve
+from workloads import L2
 
 
 def mlp(batch):
@@ -65,13 +66,42 @@ def lstm_imdb(batch):
     return model
 
 
+def normalized(layer, x):
+    """The layer, batch normalization and relu."""
+    return k.layers.Activation("relu")(k.layers.BatchNormalization()(layer(x)))
+
+
+def regularized(network, filters, size, strides=1, **settings):
+    """The convolution of MLPerf Tiny's networks."""
+    penalty = k.regularizers.L2(L2[network])
+    return k.layers.Conv2D(filters, size, strides, padding="same", kernel_regularizer=penalty, **settings)
+
+
+def resnet8(batch):
+    def convolution(filters, size=3, strides=1):
+        return regularized("resnet8", filters, size, strides, kernel_initializer="he_normal")
+
+    inputs = k.Input(shape=(32, 32, 3))
+    x = normalized(convolution(16), inputs)
+    for filters, strides in ((16, 1), (32, 2), (64, 2)):
+        y = normalized(convolution(filters, strides=strides), x)
+        y = k.layers.BatchNormalization()(convolution(filters)(y))
+        if strides > 1:
+            x = convolution(filters, 1, strides)(x)
+        x = k.layers.Activation("relu")(k.layers.add([x, y]))
+    x = k.layers.Flatten()(k.layers.AveragePooling2D(8)(x))
+    model = k.Model(inputs, k.layers.Dense(10, activation="softmax", kernel_initializer="he_normal")(x))
+    model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
 def toy(batch):
     model = k.Sequential([k.Input(shape=(2, 3)), k.layers.LSTM(2), k.layers.Dense(2, activation="softmax")])
     model.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
     return model
 
 
-NETWORKS = {f.__name__: f for f in (mlp, lstm_stack, lstm_stateful, headline, tweets, cnn, lstm_imdb, toy)}
+NETWORKS = {f.__name__: f for f in (mlp, lstm_stack, lstm_stateful, headline, tweets, cnn, lstm_imdb, resnet8, toy)}
 
 
 def one_or_list(arrays):

@@ -1,5 +1,8 @@
 """PyTorch as its users write it: modules, a plain loop over shuffled batches, optimizers with their defaults.
 
+Images have the channels first. Strided convolutions pad both sides alike; Keras's "same" pads one more at the end. The L2
+penalty of kernels is the optimizer's weight_decay, so it is in the gradients but not in the loss.
+
 On a GPU 'torch' computes in full float32, 'torch-tf32' with the matrix units, and 'torch-compile' is 'torch' with
 torch.compile, in CUDA graphs except for LSTMs, which break them. cuDNN tries its algorithms.
 """
@@ -10,6 +13,7 @@ import torch
 from serving import Job, NoGpu, batches, serve
 from torch import nn
 from torch.nn import functional
+from workloads import ADAM, L2
 
 
 class Stack(nn.Module):
@@ -62,6 +66,29 @@ class Imdb(nn.Module):
         return self.out(self.lstm(x)[0][:, -1])
 
 
+def normalized(layer, relu=True):
+    """The layer, batch normalization with Keras's settings, and relu."""
+    norm = nn.BatchNorm2d(layer.out_channels, eps=1e-3, momentum=0.01)
+    return nn.Sequential(layer, norm, nn.ReLU()) if relu else nn.Sequential(layer, norm)
+
+
+class Residual(nn.Module):
+    def __init__(self, channels, filters, strides):
+        super().__init__()
+        first = normalized(nn.Conv2d(channels, filters, 3, strides, padding=1))
+        self.block = nn.Sequential(first, normalized(nn.Conv2d(filters, filters, 3, padding=1), relu=False))
+        self.identity = nn.Conv2d(channels, filters, 1, strides) if strides > 1 else nn.Identity()
+
+    def forward(self, x):
+        return functional.relu(self.block(x) + self.identity(x))
+
+
+def resnet8():
+    blocks = [Residual(16, 16, 1), Residual(16, 32, 2), Residual(32, 64, 2)]
+    stem = normalized(nn.Conv2d(3, 16, 3, padding=1))
+    return nn.Sequential(stem, *blocks, nn.AvgPool2d(8), nn.Flatten(), nn.Linear(64, 10))
+
+
 def mlp():
     layers = [nn.Linear(784, 512), nn.ReLU(), nn.Dropout(0.2), nn.Linear(512, 512), nn.ReLU(), nn.Dropout(0.2)]
     return nn.Sequential(*layers, nn.Linear(512, 10))
@@ -80,7 +107,25 @@ NETWORKS = {
     "tweets": Tweets,
     "cnn": cnn,
     "lstm_imdb": Imdb,
+    "resnet8": resnet8,
 }
+
+
+def optimizer_of(network, model):
+    """The optimizer with Keras's settings."""
+    if network not in ADAM:
+        return torch.optim.RMSprop(model.parameters(), lr=0.001, alpha=0.9, eps=1e-7)
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d) and module.groups == 1]
+    kernels = [module.weight for module in convolutions] if network in L2 else []
+    others = [p for p in model.parameters() if not any(p is kernel for kernel in kernels)]
+    # the gradient of w * w is 2 * w
+    groups = [{"params": others}, {"params": kernels, "weight_decay": 2 * L2.get(network, 0.0)}]
+    return torch.optim.Adam([group for group in groups if group["params"]], lr=ADAM[network])
+
+
+def channels_first(array):
+    """Images (n, height, width, channels) as PyTorch takes them; other arrays as they are."""
+    return array.transpose(0, 3, 1, 2).copy() if array.ndim == 4 else array
 
 
 def loss_of(network, outputs, targets):
@@ -134,16 +179,13 @@ def prepare(framework, workload, xs, ys, device) -> Job:
     network = workload.network
     gpu_bytes = on_gpu(framework) if device == "cuda" else None
     model = NETWORKS[network]().to(device).eval()
-    if network == "cnn":
-        xs = [x.transpose(0, 3, 1, 2).copy() for x in xs]
+    xs = [channels_first(x) for x in xs]
+    optimizer = optimizer_of(network, model)
+    recurrent = any(isinstance(module, nn.LSTM) for module in model.modules())
     if framework == "torch-compile":
-        model = torch.compile(model, mode="reduce-overhead" if network in ("mlp", "cnn") else "default")
+        model = torch.compile(model, mode="default" if recurrent else "reduce-overhead")
     targets = [y.argmax(axis=1) if y.shape[1] == 10 else y for y in ys]
     feed = Feed([*xs, *targets], workload.batch, device)
-    if network in ("cnn", "lstm_imdb"):
-        optimizer = torch.optim.Adam(model.parameters())
-    else:
-        optimizer = torch.optim.RMSprop(model.parameters(), lr=0.001, alpha=0.9, eps=1e-7)  # Keras's settings
 
     def epoch():
         total, right = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
@@ -174,12 +216,12 @@ def prepare(framework, workload, xs, ys, device) -> Job:
 
     @torch.inference_mode()
     def predict(arrays):
-        x = arrays[0].transpose(0, 3, 1, 2) if network == "cnn" else arrays[0]
-        pieces = torch.from_numpy(x).split(workload.batch)
+        pieces = torch.from_numpy(channels_first(arrays[0])).split(workload.batch)
         return torch.cat([functional.softmax(model(piece.to(device)), dim=1) for piece in pieces]).cpu().numpy()
 
     # torch's LSTM has a second bias, added to the first, which Keras does not have
     parameters = sum(p.numel() for name, p in model.named_parameters() if "bias_hh" not in name)
+    parameters += sum(b.numel() for b in model.buffers() if b.is_floating_point())  # moving means and variances
     return Job(parameters, {"torch": torch.__version__}, epochs, predict, gpu_bytes)
 
 

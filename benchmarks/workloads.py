@@ -29,6 +29,7 @@ class Workload:
     peers: tuple[str, ...] = ("keras-jax", "keras-tensorflow", "torch", "jax")
 
 
+EVERY_KERAS = ("keras-jax", "keras-tensorflow", "keras-torch", "torch", "jax")  # on PyTorch it has slow LSTMs
 INFERENCE = ("keras-jax", "keras-tensorflow", "torch", "jax", "onnxruntime")
 
 WORKLOADS = {
@@ -42,6 +43,7 @@ WORKLOADS = {
     "tweets": Workload("LSTM 64 shared by two inputs (280, 256), RMSprop", network="tweets", steps=6),
     "cnn": Workload("conv 32, conv 64, pool, dense 128 on (28, 28, 1), Adam", network="cnn", batch=128, steps=10),
     "lstm_imdb": Workload("LSTM 128 on (80, 128), Adam", network="lstm_imdb", steps=20),
+    "resnet8": Workload("MLPerf Tiny's ResNet8 on (32, 32, 3), Adam", network="resnet8", steps=10, peers=EVERY_KERAS),
     "latency_mlp": Workload("predict of one sample, mlp", "latency", "mlp", 1, 300, INFERENCE),
     "latency_lstm_stack": Workload("predict of one sample, lstm_stack", "latency", "lstm_stack", 1, 300, INFERENCE),
     "latency_cnn": Workload("predict of one sample, cnn", "latency", "cnn", 1, 300, INFERENCE),
@@ -51,6 +53,11 @@ WORKLOADS = {
     "import": Workload("import of the package in a new process", "import"),
     "toy": Workload("LSTM 2, Dense 2 on (2, 3), for the simulator", "train", "toy", 2, 2, ()),
 }
+
+# Networks that Adam trains, with its rate; RMSprop trains the others.
+ADAM = {"cnn": 0.001, "lstm_imdb": 0.001, "resnet8": 0.001}
+# The loss of these networks has the sum of squares of all convolution kernels times this factor, except of depthwise ones.
+L2 = {"resnet8": 1e-4}
 
 
 def _classes(x: Array, centre: float, random: np.random.Generator) -> Array:
@@ -95,6 +102,20 @@ def _imdb(random, n):
     return [x], [(x.mean(axis=(1, 2)) > 0).astype("float32")[:, None]]
 
 
+def _patterns(random, n, shape, classes):
+    """Noise with the pattern of its class in each row, and the numbers of the classes."""
+    patterns = random.random((classes, *shape[1:]), "float32")
+    x, numbers = random.random((n, *shape), "float32"), random.integers(0, classes, n)
+    for number, pattern in enumerate(patterns):
+        x[numbers == number] += pattern
+    return x, numbers
+
+
+def _resnet8(random, n):
+    x, numbers = _patterns(random, n, (32, 32, 3), 10)
+    return [x], [np.eye(10, dtype="float32")[numbers]]
+
+
 def _toy(random, n):
     x = random.standard_normal((n, 2, 3), "float32")
     return [x], [np.eye(2, dtype="float32")[(x.mean(axis=(1, 2)) > 0).astype(int)]]
@@ -108,6 +129,7 @@ NETWORKS: dict[str, Callable] = {
     "tweets": _tweets,
     "cnn": _images,
     "lstm_imdb": _imdb,
+    "resnet8": _resnet8,
     "toy": _toy,
 }
 
