@@ -5,7 +5,7 @@ import sys
 
 from chosen_keras import BACKEND, Clock, k
 from serving import Job, serve
-from workloads import L2
+from workloads import ADAM, L2
 
 
 def mlp(batch):
@@ -72,7 +72,7 @@ def normalized(layer, x):
 
 
 def regularized(network, filters, size, strides=1, **settings):
-    """The convolution of MLPerf Tiny's networks."""
+    """The convolution of MLPerf Tiny's networks. Their depthwise kernels have no penalty: TensorFlow ignores that setting."""
     penalty = k.regularizers.L2(L2[network])
     return k.layers.Conv2D(filters, size, strides, padding="same", kernel_regularizer=penalty, **settings)
 
@@ -95,13 +95,29 @@ def resnet8(batch):
     return model
 
 
+def ds_cnn(batch):
+    inputs = k.Input(shape=(49, 10, 1))
+    x = normalized(regularized("ds_cnn", 64, (10, 4), 2), inputs)
+    x = k.layers.Dropout(0.2)(x)
+    for _ in range(4):
+        x = normalized(k.layers.DepthwiseConv2D(3, padding="same"), x)
+        x = normalized(regularized("ds_cnn", 64, 1), x)
+    x = k.layers.Flatten()(k.layers.AveragePooling2D((24, 5))(k.layers.Dropout(0.4)(x)))
+    model = k.Model(inputs, k.layers.Dense(12, activation="softmax")(x))
+    loss, metrics = "sparse_categorical_crossentropy", ["sparse_categorical_accuracy"]
+    model.compile(optimizer=k.optimizers.Adam(ADAM["ds_cnn"]), loss=loss, metrics=metrics)
+    return model
+
+
 def toy(batch):
     model = k.Sequential([k.Input(shape=(2, 3)), k.layers.LSTM(2), k.layers.Dense(2, activation="softmax")])
     model.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
     return model
 
 
-NETWORKS = {f.__name__: f for f in (mlp, lstm_stack, lstm_stateful, headline, tweets, cnn, lstm_imdb, resnet8, toy)}
+NETWORKS = {
+    f.__name__: f for f in (mlp, lstm_stack, lstm_stateful, headline, tweets, cnn, lstm_imdb, resnet8, ds_cnn, toy)
+}
 
 
 def one_or_list(arrays):

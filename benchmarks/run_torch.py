@@ -89,6 +89,18 @@ def resnet8():
     return nn.Sequential(stem, *blocks, nn.AvgPool2d(8), nn.Flatten(), nn.Linear(64, 10))
 
 
+def depthwise_pair(channels, filters, strides=1):
+    """A depthwise and a pointwise convolution."""
+    depthwise = nn.Conv2d(channels, channels, 3, strides, padding=1, groups=channels)
+    return nn.Sequential(normalized(depthwise), normalized(nn.Conv2d(channels, filters, 1)))
+
+
+def ds_cnn():
+    stem = [normalized(nn.Conv2d(1, 64, (10, 4), 2, padding=(5, 1))), nn.Dropout(0.2)]
+    pairs = [depthwise_pair(64, 64) for _ in range(4)]
+    return nn.Sequential(*stem, *pairs, nn.Dropout(0.4), nn.AvgPool2d((24, 5)), nn.Flatten(), nn.Linear(64, 12))
+
+
 def mlp():
     layers = [nn.Linear(784, 512), nn.ReLU(), nn.Dropout(0.2), nn.Linear(512, 512), nn.ReLU(), nn.Dropout(0.2)]
     return nn.Sequential(*layers, nn.Linear(512, 10))
@@ -108,6 +120,7 @@ NETWORKS = {
     "cnn": cnn,
     "lstm_imdb": Imdb,
     "resnet8": resnet8,
+    "ds_cnn": ds_cnn,
 }
 
 
@@ -141,6 +154,13 @@ def correct(network, outputs, target):
     if network in ("tweets", "lstm_imdb"):
         return ((outputs > 0) == (target > 0.5)).sum()
     return (outputs.argmax(1) == target).sum()
+
+
+def target(network, y):
+    """The numbers of classes (n,) for one-hot classes; other targets as they are."""
+    if y.ndim == 1:
+        return y.astype("int64")
+    return y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else y
 
 
 class Feed:
@@ -184,7 +204,7 @@ def prepare(framework, workload, xs, ys, device) -> Job:
     recurrent = any(isinstance(module, nn.LSTM) for module in model.modules())
     if framework == "torch-compile":
         model = torch.compile(model, mode="default" if recurrent else "reduce-overhead")
-    targets = [y.argmax(axis=1) if y.shape[1] == 10 else y for y in ys]
+    targets = [target(network, y) for y in ys]
     feed = Feed([*xs, *targets], workload.batch, device)
 
     def epoch():
