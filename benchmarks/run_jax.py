@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 from serving import Job, NoGpu, batches, serve
-from workloads import ADAM, L2
+from workloads import ADAM, L2, MOBILENET
 
 
 def dense(random, inputs, units):
@@ -222,6 +222,22 @@ def ds_cnn(p, xs, key, states):
     return [apply_dense(p["out"], x[:, :24].mean((1, 2)))], after
 
 
+def mobilenet_init(random):
+    p, channels = {"stem": conv(random, 3, 3, 8) | norm(8)}, 8
+    for number, (filters, _) in enumerate(MOBILENET):
+        p |= depthwise_pair(random, str(number), channels, filters)
+        channels = filters
+    return p | {"out": dense(random, channels, 2)}
+
+
+def mobilenet(p, xs, key, states):
+    layer, after = normalized(p, states, training=key is not None)
+    x = jax.nn.relu(layer("stem", xs[0], 2))
+    for number, (_, strides) in enumerate(MOBILENET):
+        x = apply_pair(layer, str(number), x, strides)
+    return [apply_dense(p["out"], x.mean((1, 2)))], after
+
+
 NETWORKS = {
     "mlp": (mlp_init, mlp),
     "lstm_stack": (stack_init, stack),
@@ -232,6 +248,7 @@ NETWORKS = {
     "lstm_imdb": (imdb_init, imdb),
     "resnet8": (resnet8_init, resnet8),
     "ds_cnn": (ds_cnn_init, ds_cnn),
+    "mobilenet": (mobilenet_init, mobilenet),
 }
 
 

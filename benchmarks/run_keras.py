@@ -5,7 +5,7 @@ import sys
 
 from chosen_keras import BACKEND, Clock, k
 from serving import Job, serve
-from workloads import ADAM, L2
+from workloads import ADAM, L2, MOBILENET
 
 
 def mlp(batch):
@@ -109,6 +109,21 @@ def ds_cnn(batch):
     return model
 
 
+def mobilenet(batch):
+    def convolution(filters, size, strides=1):
+        return regularized("mobilenet", filters, size, strides, kernel_initializer="he_normal")
+
+    inputs = k.Input(shape=(96, 96, 3))
+    x = normalized(convolution(8, 3, 2), inputs)
+    for filters, strides in MOBILENET:
+        x = normalized(k.layers.DepthwiseConv2D(3, strides, padding="same"), x)
+        x = normalized(convolution(filters, 1), x)
+    x = k.layers.Flatten()(k.layers.AveragePooling2D(3)(x))
+    model = k.Model(inputs, k.layers.Dense(2, activation="softmax")(x))
+    model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
 def toy(batch):
     model = k.Sequential([k.Input(shape=(2, 3)), k.layers.LSTM(2), k.layers.Dense(2, activation="softmax")])
     model.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
@@ -116,7 +131,8 @@ def toy(batch):
 
 
 NETWORKS = {
-    f.__name__: f for f in (mlp, lstm_stack, lstm_stateful, headline, tweets, cnn, lstm_imdb, resnet8, ds_cnn, toy)
+    f.__name__: f
+    for f in (mlp, lstm_stack, lstm_stateful, headline, tweets, cnn, lstm_imdb, resnet8, ds_cnn, mobilenet, toy)
 }
 
 

@@ -13,7 +13,7 @@ import torch
 from serving import Job, NoGpu, batches, serve
 from torch import nn
 from torch.nn import functional
-from workloads import ADAM, L2
+from workloads import ADAM, L2, MOBILENET
 
 
 class Stack(nn.Module):
@@ -101,6 +101,14 @@ def ds_cnn():
     return nn.Sequential(*stem, *pairs, nn.Dropout(0.4), nn.AvgPool2d((24, 5)), nn.Flatten(), nn.Linear(64, 12))
 
 
+def mobilenet():
+    layers, channels = [normalized(nn.Conv2d(3, 8, 3, 2, padding=1))], 8
+    for filters, strides in MOBILENET:
+        layers.append(depthwise_pair(channels, filters, strides))
+        channels = filters
+    return nn.Sequential(*layers, nn.AvgPool2d(3), nn.Flatten(), nn.Linear(channels, 2))
+
+
 def mlp():
     layers = [nn.Linear(784, 512), nn.ReLU(), nn.Dropout(0.2), nn.Linear(512, 512), nn.ReLU(), nn.Dropout(0.2)]
     return nn.Sequential(*layers, nn.Linear(512, 10))
@@ -121,6 +129,7 @@ NETWORKS = {
     "lstm_imdb": Imdb,
     "resnet8": resnet8,
     "ds_cnn": ds_cnn,
+    "mobilenet": mobilenet,
 }
 
 

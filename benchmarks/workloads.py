@@ -47,6 +47,9 @@ WORKLOADS = {
     "ds_cnn": Workload(
         "MLPerf Tiny's DS-CNN on (49, 10, 1), Adam", network="ds_cnn", batch=100, steps=10, peers=EVERY_KERAS
     ),
+    "mobilenet": Workload(
+        "MLPerf Tiny's MobileNetV1 0.25 on (96, 96, 3), Adam", network="mobilenet", steps=5, peers=EVERY_KERAS
+    ),
     "latency_mlp": Workload("predict of one sample, mlp", "latency", "mlp", 1, 300, INFERENCE),
     "latency_lstm_stack": Workload("predict of one sample, lstm_stack", "latency", "lstm_stack", 1, 300, INFERENCE),
     "latency_cnn": Workload("predict of one sample, cnn", "latency", "cnn", 1, 300, INFERENCE),
@@ -58,9 +61,12 @@ WORKLOADS = {
 }
 
 # Networks that Adam trains, with its rate (ds_cnn: that of the reference's first twelve epochs); RMSprop trains the others.
-ADAM = {"cnn": 0.001, "lstm_imdb": 0.001, "resnet8": 0.001, "ds_cnn": 0.0005}
+ADAM = {"cnn": 0.001, "lstm_imdb": 0.001, "resnet8": 0.001, "ds_cnn": 0.0005, "mobilenet": 0.001}
 # The loss of these networks has the sum of squares of all convolution kernels times this factor, except of depthwise ones.
-L2 = {"resnet8": 1e-4, "ds_cnn": 1e-4}
+L2 = {"resnet8": 1e-4, "ds_cnn": 1e-4, "mobilenet": 1e-4}
+
+# The filters of each pointwise convolution of mobilenet, and the strides of the depthwise one before it.
+MOBILENET = [(16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), *[(128, 1)] * 5, (256, 2), (256, 1)]
 
 
 def _classes(x: Array, centre: float, random: np.random.Generator) -> Array:
@@ -124,6 +130,11 @@ def _ds_cnn(random, n):
     return [x], [numbers]
 
 
+def _mobilenet(random, n):
+    x, numbers = _patterns(random, n, (96, 96, 3), 2)
+    return [x], [np.eye(2, dtype="float32")[numbers]]
+
+
 def _toy(random, n):
     x = random.standard_normal((n, 2, 3), "float32")
     return [x], [np.eye(2, dtype="float32")[(x.mean(axis=(1, 2)) > 0).astype(int)]]
@@ -139,6 +150,7 @@ NETWORKS: dict[str, Callable] = {
     "lstm_imdb": _imdb,
     "resnet8": _resnet8,
     "ds_cnn": _ds_cnn,
+    "mobilenet": _mobilenet,
     "toy": _toy,
 }
 

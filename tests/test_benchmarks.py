@@ -51,6 +51,7 @@ def test_mlp_alone(tmp_path):
 NETWORKS = {  # parameters; those of MLPerf Tiny are the parameters of its own code
     "resnet8": 78_666,
     "ds_cnn": 24_908,
+    "mobilenet": 221_794,
 }
 
 
