@@ -91,7 +91,7 @@ def normalized(p, states, training):
     after = {}
 
     def layer(name, x, *settings):
-        z = apply_conv(p[name], x, *settings)
+        z = apply_conv(p[name], x, *settings) if x.ndim == 4 else apply_dense(p[name], x)
         z, after[name] = batch_norm(p[name], z, states[name], training)
         return z
 
@@ -238,6 +238,21 @@ def mobilenet(p, xs, key, states):
     return [apply_dense(p["out"], x.mean((1, 2)))], after
 
 
+def autoencoder_init(random):
+    sizes = (640, 128, 128, 128, 128, 8, 128, 128, 128, 128)
+    pairs = enumerate(zip(sizes, sizes[1:], strict=False))
+    p = {str(number): dense(random, inputs, units) | norm(units) for number, (inputs, units) in pairs}
+    return p | {"out": dense(random, 128, 640)}
+
+
+def autoencoder(p, xs, key, states):
+    layer, after = normalized(p, states, training=key is not None)
+    x = xs[0]
+    for number in range(9):
+        x = jax.nn.relu(layer(str(number), x))
+    return [apply_dense(p["out"], x)], after
+
+
 NETWORKS = {
     "mlp": (mlp_init, mlp),
     "lstm_stack": (stack_init, stack),
@@ -249,11 +264,17 @@ NETWORKS = {
     "resnet8": (resnet8_init, resnet8),
     "ds_cnn": (ds_cnn_init, ds_cnn),
     "mobilenet": (mobilenet_init, mobilenet),
+    "autoencoder": (autoencoder_init, autoencoder),
 }
 
 
-def loss_of(outputs, targets):
-    """Cross-entropies from logits, the second output's with weight 0.2, and the number of the first's right predictions."""
+def loss_of(network, outputs, targets):
+    """The loss and the number of right predictions of the first output.
+
+    Cross-entropies are from logits; a second output has the weight 0.2.
+    """
+    if network == "autoencoder":
+        return jnp.mean(jnp.square(outputs[0] - targets[0])), 0
     total, right = 0.0, 0
     for z, y, weight in zip(outputs, targets, (1.0, 0.2), strict=False):
         if y.ndim == 1:  # numbers of classes
@@ -315,7 +336,7 @@ def prepare(framework, workload, xs, ys, device) -> Job:
 
         def objective(p):
             outputs, after = forward(p, x, mine, states)
-            loss, correct = loss_of(outputs, y)
+            loss, correct = loss_of(network, outputs, y)
             return loss + penalty(network, p), (after if states is not None else None, correct)
 
         (loss, (states, correct)), g = jax.value_and_grad(objective, has_aux=True)(p)

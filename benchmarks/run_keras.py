@@ -124,6 +124,15 @@ def mobilenet(batch):
     return model
 
 
+def autoencoder(batch):
+    x = inputs = k.Input(shape=(640,))
+    for units in (128, 128, 128, 128, 8, 128, 128, 128, 128):
+        x = normalized(k.layers.Dense(units), x)
+    model = k.Model(inputs, k.layers.Dense(640)(x))
+    model.compile(optimizer="adam", loss="mean_squared_error")
+    return model
+
+
 def toy(batch):
     model = k.Sequential([k.Input(shape=(2, 3)), k.layers.LSTM(2), k.layers.Dense(2, activation="softmax")])
     model.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
@@ -132,7 +141,20 @@ def toy(batch):
 
 NETWORKS = {
     f.__name__: f
-    for f in (mlp, lstm_stack, lstm_stateful, headline, tweets, cnn, lstm_imdb, resnet8, ds_cnn, mobilenet, toy)
+    for f in (
+        mlp,
+        lstm_stack,
+        lstm_stateful,
+        headline,
+        tweets,
+        cnn,
+        lstm_imdb,
+        resnet8,
+        ds_cnn,
+        mobilenet,
+        autoencoder,
+        toy,
+    )
 }
 
 

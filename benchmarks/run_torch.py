@@ -109,6 +109,14 @@ def mobilenet():
     return nn.Sequential(*layers, nn.AvgPool2d(3), nn.Flatten(), nn.Linear(channels, 2))
 
 
+def autoencoder():
+    layers, before = [], 640
+    for units in (128, 128, 128, 128, 8, 128, 128, 128, 128):
+        layers += [nn.Linear(before, units), nn.BatchNorm1d(units, eps=1e-3, momentum=0.01), nn.ReLU()]
+        before = units
+    return nn.Sequential(*layers, nn.Linear(before, 640))
+
+
 def mlp():
     layers = [nn.Linear(784, 512), nn.ReLU(), nn.Dropout(0.2), nn.Linear(512, 512), nn.ReLU(), nn.Dropout(0.2)]
     return nn.Sequential(*layers, nn.Linear(512, 10))
@@ -130,6 +138,7 @@ NETWORKS = {
     "resnet8": resnet8,
     "ds_cnn": ds_cnn,
     "mobilenet": mobilenet,
+    "autoencoder": autoencoder,
 }
 
 
@@ -154,6 +163,8 @@ def loss_of(network, outputs, targets):
     if network == "headline":
         each = [functional.binary_cross_entropy_with_logits(o, t) for o, t in zip(outputs, targets, strict=True)]
         return each[0] + 0.2 * each[1]
+    if network == "autoencoder":
+        return functional.mse_loss(outputs, targets[0])
     if network in ("tweets", "lstm_imdb"):
         return functional.binary_cross_entropy_with_logits(outputs, targets[0])
     return functional.cross_entropy(outputs, targets[0])
@@ -169,7 +180,7 @@ def target(network, y):
     """The numbers of classes (n,) for one-hot classes; other targets as they are."""
     if y.ndim == 1:
         return y.astype("int64")
-    return y.argmax(axis=1) if y.ndim == 2 and y.shape[1] > 1 else y
+    return y.argmax(axis=1) if y.shape[1] > 1 and network != "autoencoder" else y
 
 
 class Feed:
@@ -227,7 +238,7 @@ def prepare(framework, workload, xs, ys, device) -> Job:
             loss.backward()
             optimizer.step()
             total += loss.detach() * len(rows)
-            if network != "headline":
+            if network not in ("headline", "autoencoder"):
                 right += correct(network, outputs.detach(), y[0])
         return total.item() / len(xs[0])
 

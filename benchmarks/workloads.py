@@ -50,6 +50,12 @@ WORKLOADS = {
     "mobilenet": Workload(
         "MLPerf Tiny's MobileNetV1 0.25 on (96, 96, 3), Adam", network="mobilenet", steps=5, peers=EVERY_KERAS
     ),
+    "autoencoder": Workload(
+        "MLPerf Tiny's autoencoder, 640-128-128-128-128-8-128-128-128-128-640, Adam",
+        network="autoencoder",
+        batch=512,
+        peers=EVERY_KERAS,
+    ),
     "latency_mlp": Workload("predict of one sample, mlp", "latency", "mlp", 1, 300, INFERENCE),
     "latency_lstm_stack": Workload("predict of one sample, lstm_stack", "latency", "lstm_stack", 1, 300, INFERENCE),
     "latency_cnn": Workload("predict of one sample, cnn", "latency", "cnn", 1, 300, INFERENCE),
@@ -61,7 +67,7 @@ WORKLOADS = {
 }
 
 # Networks that Adam trains, with its rate (ds_cnn: that of the reference's first twelve epochs); RMSprop trains the others.
-ADAM = {"cnn": 0.001, "lstm_imdb": 0.001, "resnet8": 0.001, "ds_cnn": 0.0005, "mobilenet": 0.001}
+ADAM = {"cnn": 0.001, "lstm_imdb": 0.001, "resnet8": 0.001, "ds_cnn": 0.0005, "mobilenet": 0.001, "autoencoder": 0.001}
 # The loss of these networks has the sum of squares of all convolution kernels times this factor, except of depthwise ones.
 L2 = {"resnet8": 1e-4, "ds_cnn": 1e-4, "mobilenet": 1e-4}
 
@@ -135,6 +141,12 @@ def _mobilenet(random, n):
     return [x], [np.eye(2, dtype="float32")[numbers]]
 
 
+def _autoencoder(random, n):
+    """Points of a surface of four dimensions, which are their own targets."""
+    x = np.tanh(random.standard_normal((n, 4), "float32") @ random.standard_normal((4, 640), "float32"))
+    return [x], [x]
+
+
 def _toy(random, n):
     x = random.standard_normal((n, 2, 3), "float32")
     return [x], [np.eye(2, dtype="float32")[(x.mean(axis=(1, 2)) > 0).astype(int)]]
@@ -151,6 +163,7 @@ NETWORKS: dict[str, Callable] = {
     "resnet8": _resnet8,
     "ds_cnn": _ds_cnn,
     "mobilenet": _mobilenet,
+    "autoencoder": _autoencoder,
     "toy": _toy,
 }
 

@@ -52,6 +52,7 @@ NETWORKS = {  # parameters; those of MLPerf Tiny are the parameters of its own c
     "resnet8": 78_666,
     "ds_cnn": 24_908,
     "mobilenet": 221_794,
+    "autoencoder": 269_992,
 }
 
 
@@ -96,6 +97,8 @@ def test_labels_are_a_function_of_the_inputs_and_no_class_is_rare(name):
     again = module["data"](module["WORKLOADS"][name], 10)
     for one, other in zip([*xs, *ys], [*again[0], *again[1]], strict=True):
         np.testing.assert_array_equal(one, other)
+    if name == "autoencoder":
+        return  # its targets are no classes
     for y in ys:
         if y.ndim == 1:
             y = np.eye(y.max() + 1)[y]
