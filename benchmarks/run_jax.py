@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 from serving import Job, NoGpu, batches, serve
-from workloads import ADAM, L2, MOBILENET
+from workloads import ADAM, L2, MOBILENET, WAKE_WORD
 
 
 def dense(random, inputs, units):
@@ -66,7 +66,7 @@ def apply_conv(p, x, strides=1, padding="SAME"):
     z = lax.conv_general_dilated(
         x, kernel, (strides, strides), padding, dimension_numbers=layout, feature_group_count=groups
     )
-    return z + p["b"]
+    return z + p["b"] if "b" in p else z
 
 
 def moving_statistics(p):
@@ -253,6 +253,24 @@ def autoencoder(p, xs, key, states):
     return [apply_dense(p["out"], x)], after
 
 
+def wake_word_init(random):
+    p, channels = {}, 40
+    for number, (filters, size) in enumerate(WAKE_WORD):
+        p[f"{number}d"] = {"depthwise": he_normal(random, size, 1, 1, channels)}
+        p[f"{number}p"] = {"w": he_normal(random, 1, 1, channels, filters)} | norm(filters)
+        channels = filters
+    return p | {"out": dense(random, channels, 3)}
+
+
+def wake_word(p, xs, key, states):
+    layer, after = normalized(p, states, training=key is not None)
+    x = xs[0]
+    for number, mine in enumerate(split(key, len(WAKE_WORD))):
+        x = apply_conv(p[f"{number}d"], x, padding="VALID")
+        x = dropout(jax.nn.relu(layer(f"{number}p", x)), 0.2, mine)
+    return [apply_dense(p["out"], x.reshape(x.shape[0], -1))], after
+
+
 NETWORKS = {
     "mlp": (mlp_init, mlp),
     "lstm_stack": (stack_init, stack),
@@ -265,6 +283,7 @@ NETWORKS = {
     "ds_cnn": (ds_cnn_init, ds_cnn),
     "mobilenet": (mobilenet_init, mobilenet),
     "autoencoder": (autoencoder_init, autoencoder),
+    "wake_word": (wake_word_init, wake_word),
 }
 
 

@@ -5,7 +5,7 @@ import sys
 
 from chosen_keras import BACKEND, Clock, k
 from serving import Job, serve
-from workloads import ADAM, L2, MOBILENET
+from workloads import ADAM, L2, MOBILENET, WAKE_WORD
 
 
 def mlp(batch):
@@ -133,6 +133,16 @@ def autoencoder(batch):
     return model
 
 
+def wake_word(batch):
+    x = inputs = k.Input(shape=(30, 1, 40))
+    for filters, size in WAKE_WORD:
+        x = k.layers.DepthwiseConv2D((size, 1), use_bias=False)(x)
+        x = k.layers.Dropout(0.2)(normalized(k.layers.Conv2D(filters, 1, use_bias=False), x))
+    model = k.Model(inputs, k.layers.Dense(3, activation="softmax")(k.layers.Flatten()(x)))
+    model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
 def toy(batch):
     model = k.Sequential([k.Input(shape=(2, 3)), k.layers.LSTM(2), k.layers.Dense(2, activation="softmax")])
     model.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
@@ -153,6 +163,7 @@ NETWORKS = {
         ds_cnn,
         mobilenet,
         autoencoder,
+        wake_word,
         toy,
     )
 }

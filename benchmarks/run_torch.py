@@ -13,7 +13,7 @@ import torch
 from serving import Job, NoGpu, batches, serve
 from torch import nn
 from torch.nn import functional
-from workloads import ADAM, L2, MOBILENET
+from workloads import ADAM, L2, MOBILENET, WAKE_WORD
 
 
 class Stack(nn.Module):
@@ -117,6 +117,15 @@ def autoencoder():
     return nn.Sequential(*layers, nn.Linear(before, 640))
 
 
+def wake_word():
+    layers, channels = [], 40
+    for filters, size in WAKE_WORD:
+        layers.append(nn.Conv2d(channels, channels, (size, 1), groups=channels, bias=False))
+        layers += [normalized(nn.Conv2d(channels, filters, 1, bias=False)), nn.Dropout(0.2)]
+        channels = filters
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels, 3))
+
+
 def mlp():
     layers = [nn.Linear(784, 512), nn.ReLU(), nn.Dropout(0.2), nn.Linear(512, 512), nn.ReLU(), nn.Dropout(0.2)]
     return nn.Sequential(*layers, nn.Linear(512, 10))
@@ -139,6 +148,7 @@ NETWORKS = {
     "ds_cnn": ds_cnn,
     "mobilenet": mobilenet,
     "autoencoder": autoencoder,
+    "wake_word": wake_word,
 }
 
 

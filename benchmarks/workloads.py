@@ -56,6 +56,12 @@ WORKLOADS = {
         batch=512,
         peers=EVERY_KERAS,
     ),
+    "wake_word": Workload(
+        "MLPerf Tiny's streaming wake word network on (30, 1, 40), Adam",
+        network="wake_word",
+        batch=100,
+        peers=EVERY_KERAS,
+    ),
     "latency_mlp": Workload("predict of one sample, mlp", "latency", "mlp", 1, 300, INFERENCE),
     "latency_lstm_stack": Workload("predict of one sample, lstm_stack", "latency", "lstm_stack", 1, 300, INFERENCE),
     "latency_cnn": Workload("predict of one sample, cnn", "latency", "cnn", 1, 300, INFERENCE),
@@ -67,12 +73,23 @@ WORKLOADS = {
 }
 
 # Networks that Adam trains, with its rate (ds_cnn: that of the reference's first twelve epochs); RMSprop trains the others.
-ADAM = {"cnn": 0.001, "lstm_imdb": 0.001, "resnet8": 0.001, "ds_cnn": 0.0005, "mobilenet": 0.001, "autoencoder": 0.001}
+ADAM = {
+    "cnn": 0.001,
+    "lstm_imdb": 0.001,
+    "resnet8": 0.001,
+    "ds_cnn": 0.0005,
+    "mobilenet": 0.001,
+    "autoencoder": 0.001,
+    "wake_word": 0.001,
+}
 # The loss of these networks has the sum of squares of all convolution kernels times this factor, except of depthwise ones.
 L2 = {"resnet8": 1e-4, "ds_cnn": 1e-4, "mobilenet": 1e-4}
 
 # The filters of each pointwise convolution of mobilenet, and the strides of the depthwise one before it.
 MOBILENET = [(16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), *[(128, 1)] * 5, (256, 2), (256, 1)]
+
+# The filters of each pointwise convolution of wake_word, and the length of the depthwise one before it.
+WAKE_WORD = [(128, 3), (128, 5), (128, 10), (32, 15)]
 
 
 def _classes(x: Array, centre: float, random: np.random.Generator) -> Array:
@@ -147,6 +164,11 @@ def _autoencoder(random, n):
     return [x], [x]
 
 
+def _wake_word(random, n):
+    x, numbers = _patterns(random, n, (30, 1, 40), 3)
+    return [x], [np.eye(3, dtype="float32")[numbers]]
+
+
 def _toy(random, n):
     x = random.standard_normal((n, 2, 3), "float32")
     return [x], [np.eye(2, dtype="float32")[(x.mean(axis=(1, 2)) > 0).astype(int)]]
@@ -164,6 +186,7 @@ NETWORKS: dict[str, Callable] = {
     "ds_cnn": _ds_cnn,
     "mobilenet": _mobilenet,
     "autoencoder": _autoencoder,
+    "wake_word": _wake_word,
     "toy": _toy,
 }
 

@@ -53,6 +53,7 @@ NETWORKS = {  # parameters; those of MLPerf Tiny are the parameters of its own c
     "ds_cnn": 24_908,
     "mobilenet": 221_794,
     "autoencoder": 269_992,
+    "wake_word": 47_707,
 }
 
 
