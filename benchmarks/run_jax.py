@@ -271,6 +271,45 @@ def wake_word(p, xs, key, states):
     return [apply_dense(p["out"], x.reshape(x.shape[0], -1))], after
 
 
+def transformer_init(random):
+    p = {"words": random.uniform(-0.05, 0.05, (8000, 64)), "positions": random.uniform(-0.05, 0.05, (64, 64))}
+    for name in "12":
+        p |= {name + part: dense(random, 64, 64) for part in ("query", "key", "value", "heads")}
+        p |= {name + "wide": dense(random, 64, 256), name + "narrow": dense(random, 256, 64)}
+        p |= {name + "first": scale(64), name + "second": scale(64)}
+    return p | {"out": dense(random, 64, 4)}
+
+
+def scale(width):
+    return {"scale": np.ones(width), "offset": np.zeros(width)}
+
+
+def layer_norm(p, x):
+    mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+    return (x - mean) * lax.rsqrt(variance + 1e-5) * p["scale"] + p["offset"]
+
+
+def attention(p, name, x, key):
+    """Self-attention with 4 heads."""
+    batch, length, width = x.shape
+    parts = (apply_dense(p[name + part], x).reshape(batch, length, 4, -1) for part in ("query", "key", "value"))
+    q, k, v = parts
+    weights = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k) / np.sqrt(width // 4))
+    heads = jnp.einsum("bhqk,bkhd->bqhd", dropout(weights, 0.1, key), v)
+    return apply_dense(p[name + "heads"], heads.reshape(batch, length, width))
+
+
+def transformer(p, xs, key, states):
+    keys = split(key, 8)
+    x = p["words"][xs[0]] + p["positions"]
+    for name, (first, second, third, fourth) in (("1", keys[:4]), ("2", keys[4:])):
+        y = attention(p, name, x, first)
+        x = layer_norm(p[name + "first"], x + dropout(y, 0.1, second))
+        y = dropout(jax.nn.relu(apply_dense(p[name + "wide"], x)), 0.1, third)
+        x = layer_norm(p[name + "second"], x + dropout(apply_dense(p[name + "narrow"], y), 0.1, fourth))
+    return [apply_dense(p["out"], x.mean(1))], states
+
+
 NETWORKS = {
     "mlp": (mlp_init, mlp),
     "lstm_stack": (stack_init, stack),
@@ -284,6 +323,7 @@ NETWORKS = {
     "mobilenet": (mobilenet_init, mobilenet),
     "autoencoder": (autoencoder_init, autoencoder),
     "wake_word": (wake_word_init, wake_word),
+    "transformer": (transformer_init, transformer),
 }
 
 

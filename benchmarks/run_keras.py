@@ -143,6 +143,33 @@ def wake_word(batch):
     return model
 
 
+class WordsAndPositions(k.layers.Layer):
+    """The sum of a word's vector and its position's."""
+
+    def __init__(self, words, length, width):
+        super().__init__()
+        self.length = length
+        self.words, self.positions = k.layers.Embedding(words, width), k.layers.Embedding(length, width)
+
+    def call(self, x):
+        return self.words(x) + self.positions(k.ops.arange(self.length))
+
+
+def transformer(batch):
+    inputs = k.Input(shape=(64,), dtype="int32")
+    x = WordsAndPositions(8000, 64, 64)(inputs)
+    for _ in range(2):
+        y = k.layers.MultiHeadAttention(4, 16, dropout=0.1)(x, x)
+        x = k.layers.LayerNormalization(epsilon=1e-5)(x + k.layers.Dropout(0.1)(y))
+        y = k.layers.Dropout(0.1)(k.layers.Dense(256, activation="relu")(x))
+        y = k.layers.Dropout(0.1)(k.layers.Dense(64)(y))
+        x = k.layers.LayerNormalization(epsilon=1e-5)(x + y)
+    x = k.layers.GlobalAveragePooling1D()(x)
+    model = k.Model(inputs, k.layers.Dense(4, activation="softmax")(x))
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
 def toy(batch):
     model = k.Sequential([k.Input(shape=(2, 3)), k.layers.LSTM(2), k.layers.Dense(2, activation="softmax")])
     model.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
@@ -164,6 +191,7 @@ NETWORKS = {
         mobilenet,
         autoencoder,
         wake_word,
+        transformer,
         toy,
     )
 }

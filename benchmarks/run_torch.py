@@ -126,6 +126,19 @@ def wake_word():
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels, 3))
 
 
+class Transformer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.positions = nn.Embedding(8000, 64), nn.Embedding(64, 64)
+        block = nn.TransformerEncoderLayer(64, 4, dim_feedforward=256, dropout=0.1, batch_first=True)
+        self.blocks = nn.TransformerEncoder(block, 2)
+        self.out = nn.Linear(64, 4)
+
+    def forward(self, x):
+        x = self.words(x) + self.positions.weight
+        return self.out(self.blocks(x).mean(dim=1))
+
+
 def mlp():
     layers = [nn.Linear(784, 512), nn.ReLU(), nn.Dropout(0.2), nn.Linear(512, 512), nn.ReLU(), nn.Dropout(0.2)]
     return nn.Sequential(*layers, nn.Linear(512, 10))
@@ -149,6 +162,7 @@ NETWORKS = {
     "mobilenet": mobilenet,
     "autoencoder": autoencoder,
     "wake_word": wake_word,
+    "transformer": Transformer,
 }
 
 

@@ -62,6 +62,11 @@ WORKLOADS = {
         batch=100,
         peers=EVERY_KERAS,
     ),
+    "transformer": Workload(
+        "8000 words, length 64, 2 Transformer blocks of width 64 with 4 heads, 4 classes, Adam",
+        network="transformer",
+        peers=EVERY_KERAS,
+    ),
     "latency_mlp": Workload("predict of one sample, mlp", "latency", "mlp", 1, 300, INFERENCE),
     "latency_lstm_stack": Workload("predict of one sample, lstm_stack", "latency", "lstm_stack", 1, 300, INFERENCE),
     "latency_cnn": Workload("predict of one sample, cnn", "latency", "cnn", 1, 300, INFERENCE),
@@ -81,6 +86,7 @@ ADAM = {
     "mobilenet": 0.001,
     "autoencoder": 0.001,
     "wake_word": 0.001,
+    "transformer": 0.001,
 }
 # The loss of these networks has the sum of squares of all convolution kernels times this factor, except of depthwise ones.
 L2 = {"resnet8": 1e-4, "ds_cnn": 1e-4, "mobilenet": 1e-4}
@@ -169,6 +175,14 @@ def _wake_word(random, n):
     return [x], [np.eye(3, dtype="float32")[numbers]]
 
 
+def _transformer(random, n):
+    """Texts; a word's topic is its number modulo 4, and a text's class is the topic of most of its words."""
+    words = random.integers(0, 8000, (n, 64), "int32")
+    topics = np.where(random.random((n, 64)) < 0.3, random.integers(0, 4, (n, 1)), words % 4)
+    words += (topics - words % 4).astype("int32")
+    return [words], [np.eye(4)[topics].sum(axis=1).argmax(axis=1)]
+
+
 def _toy(random, n):
     x = random.standard_normal((n, 2, 3), "float32")
     return [x], [np.eye(2, dtype="float32")[(x.mean(axis=(1, 2)) > 0).astype(int)]]
@@ -187,6 +201,7 @@ NETWORKS: dict[str, Callable] = {
     "mobilenet": _mobilenet,
     "autoencoder": _autoencoder,
     "wake_word": _wake_word,
+    "transformer": _transformer,
     "toy": _toy,
 }
 

@@ -54,6 +54,7 @@ NETWORKS = {  # parameters; those of MLPerf Tiny are the parameters of its own c
     "mobilenet": 221_794,
     "autoencoder": 269_992,
     "wake_word": 47_707,
+    "transformer": 616_324,
 }
 
 
