@@ -69,6 +69,11 @@ def apply_conv(p, x, strides=1, padding="SAME"):
     return z + p["b"] if "b" in p else z
 
 
+def halved(x):
+    """Max pooling of 2 x 2 squares."""
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+
 def moving_statistics(p):
     """The first moving means and variances of the layers that have batch normalization; None if there is none."""
     normed = {name: layer["gamma"].shape for name, layer in p.items() if isinstance(layer, dict) and "gamma" in layer}
@@ -172,8 +177,7 @@ def cnn(p, xs, key, states):
     x = xs[0]
     for name in "12":
         x = jax.nn.relu(apply_conv(p[name], x, padding="VALID"))
-    x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
-    x = dropout(x, 0.25, first).reshape(x.shape[0], -1)
+    x = dropout(halved(x), 0.25, first).reshape(x.shape[0], -1)
     x = dropout(jax.nn.relu(apply_dense(p["3"], x)), 0.5, second)
     return [apply_dense(p["4"], x)], states
 
@@ -310,6 +314,26 @@ def transformer(p, xs, key, states):
     return [apply_dense(p["out"], x.mean(1))], states
 
 
+def unet_init(random):
+    levels = (("1", 3, 16), ("2", 16, 32), ("3", 32, 64), ("4", 64, 32), ("5", 32, 16))
+    p = {name + "a": conv(random, 3, channels, filters) for name, channels, filters in levels}
+    p |= {name + "b": conv(random, 3, filters, filters) for name, _, filters in levels}
+    return p | {"4": conv(random, 2, 64, 32), "5": conv(random, 2, 32, 16), "out": conv(random, 1, 16, 1)}
+
+
+def unet(p, xs, key, states):
+    def two_convolutions(name, x):
+        return jax.nn.relu(apply_conv(p[name + "b"], jax.nn.relu(apply_conv(p[name + "a"], x))))
+
+    first = two_convolutions("1", xs[0])
+    second = two_convolutions("2", halved(first))
+    x = two_convolutions("3", halved(second))
+    for name, skipped in (("4", second), ("5", first)):
+        x = lax.conv_transpose(x, p[name]["w"], (2, 2), "VALID") + p[name]["b"]
+        x = two_convolutions(name, jnp.concatenate([skipped, x], axis=-1))
+    return [apply_conv(p["out"], x)], states
+
+
 NETWORKS = {
     "mlp": (mlp_init, mlp),
     "lstm_stack": (stack_init, stack),
@@ -324,6 +348,7 @@ NETWORKS = {
     "autoencoder": (autoencoder_init, autoencoder),
     "wake_word": (wake_word_init, wake_word),
     "transformer": (transformer_init, transformer),
+    "unet": (unet_init, unet),
 }
 
 
@@ -339,8 +364,9 @@ def loss_of(network, outputs, targets):
         if y.ndim == 1:  # numbers of classes
             total -= weight * jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(z), y[:, None], axis=1))
             right = jnp.sum(z.argmax(1) == y)
-        elif y.shape[1] == 1:
+        elif y.shape[-1] == 1:
             total += weight * jnp.mean(jnp.maximum(z, 0) - z * y + jnp.log1p(jnp.exp(-jnp.abs(z))))
+            right = right if weight < 1 else jnp.sum((z > 0) == (y > 0.5))
         else:
             total -= weight * jnp.mean(jnp.sum(y * jax.nn.log_softmax(z), axis=1))
             right = jnp.sum(z.argmax(1) == y.argmax(1))

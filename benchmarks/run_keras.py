@@ -170,6 +170,24 @@ def transformer(batch):
     return model
 
 
+def unet(batch):
+    def two_convolutions(filters, x):
+        for _ in range(2):
+            x = k.layers.Conv2D(filters, 3, padding="same", activation="relu", kernel_initializer="he_normal")(x)
+        return x
+
+    inputs = k.Input(shape=(64, 64, 3))
+    first = two_convolutions(16, inputs)
+    second = two_convolutions(32, k.layers.MaxPooling2D(2)(first))
+    x = two_convolutions(64, k.layers.MaxPooling2D(2)(second))
+    for filters, skipped in ((32, second), (16, first)):
+        x = k.layers.Conv2DTranspose(filters, 2, 2)(x)
+        x = two_convolutions(filters, k.layers.concatenate([skipped, x]))
+    model = k.Model(inputs, k.layers.Conv2D(1, 1, activation="sigmoid")(x))
+    model.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"])
+    return model
+
+
 def toy(batch):
     model = k.Sequential([k.Input(shape=(2, 3)), k.layers.LSTM(2), k.layers.Dense(2, activation="softmax")])
     model.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
@@ -192,6 +210,7 @@ NETWORKS = {
         autoencoder,
         wake_word,
         transformer,
+        unet,
         toy,
     )
 }

@@ -139,6 +139,28 @@ class Transformer(nn.Module):
         return self.out(self.blocks(x).mean(dim=1))
 
 
+def two_convolutions(channels, filters):
+    first, second = nn.Conv2d(channels, filters, 3, padding=1), nn.Conv2d(filters, filters, 3, padding=1)
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
+
+
+class UNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down = nn.ModuleList([two_convolutions(3, 16), two_convolutions(16, 32), two_convolutions(32, 64)])
+        self.larger = nn.ModuleList([nn.ConvTranspose2d(64, 32, 2, 2), nn.ConvTranspose2d(32, 16, 2, 2)])
+        self.up = nn.ModuleList([two_convolutions(64, 32), two_convolutions(32, 16)])
+        self.out = nn.Conv2d(16, 1, 1)
+
+    def forward(self, x):
+        first = self.down[0](x)
+        second = self.down[1](functional.max_pool2d(first, 2))
+        x = self.down[2](functional.max_pool2d(second, 2))
+        for larger, block, skipped in zip(self.larger, self.up, (second, first), strict=True):
+            x = block(torch.cat([skipped, larger(x)], dim=1))
+        return self.out(x)
+
+
 def mlp():
     layers = [nn.Linear(784, 512), nn.ReLU(), nn.Dropout(0.2), nn.Linear(512, 512), nn.ReLU(), nn.Dropout(0.2)]
     return nn.Sequential(*layers, nn.Linear(512, 10))
@@ -163,6 +185,7 @@ NETWORKS = {
     "autoencoder": autoencoder,
     "wake_word": wake_word,
     "transformer": Transformer,
+    "unet": UNet,
 }
 
 
@@ -183,25 +206,30 @@ def channels_first(array):
     return array.transpose(0, 3, 1, 2).copy() if array.ndim == 4 else array
 
 
+BINARY = ("tweets", "lstm_imdb", "unet")  # networks with one output of probabilities
+
+
 def loss_of(network, outputs, targets):
     if network == "headline":
         each = [functional.binary_cross_entropy_with_logits(o, t) for o, t in zip(outputs, targets, strict=True)]
         return each[0] + 0.2 * each[1]
     if network == "autoencoder":
         return functional.mse_loss(outputs, targets[0])
-    if network in ("tweets", "lstm_imdb"):
+    if network in BINARY:
         return functional.binary_cross_entropy_with_logits(outputs, targets[0])
     return functional.cross_entropy(outputs, targets[0])
 
 
 def correct(network, outputs, target):
-    if network in ("tweets", "lstm_imdb"):
+    if network in BINARY:
         return ((outputs > 0) == (target > 0.5)).sum()
     return (outputs.argmax(1) == target).sum()
 
 
 def target(network, y):
-    """The numbers of classes (n,) for one-hot classes; other targets as they are."""
+    """The numbers of classes (n,) for one-hot classes; other targets as the network's outputs are."""
+    if y.ndim == 4:
+        return channels_first(y)
     if y.ndim == 1:
         return y.astype("int64")
     return y.argmax(axis=1) if y.shape[1] > 1 and network != "autoencoder" else y

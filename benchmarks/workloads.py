@@ -67,6 +67,9 @@ WORKLOADS = {
         network="transformer",
         peers=EVERY_KERAS,
     ),
+    "unet": Workload(
+        "U-Net of 16, 32 and 64 filters on (64, 64, 3), Adam", network="unet", batch=8, steps=10, peers=EVERY_KERAS
+    ),
     "latency_mlp": Workload("predict of one sample, mlp", "latency", "mlp", 1, 300, INFERENCE),
     "latency_lstm_stack": Workload("predict of one sample, lstm_stack", "latency", "lstm_stack", 1, 300, INFERENCE),
     "latency_cnn": Workload("predict of one sample, cnn", "latency", "cnn", 1, 300, INFERENCE),
@@ -87,6 +90,7 @@ ADAM = {
     "autoencoder": 0.001,
     "wake_word": 0.001,
     "transformer": 0.001,
+    "unet": 0.001,
 }
 # The loss of these networks has the sum of squares of all convolution kernels times this factor, except of depthwise ones.
 L2 = {"resnet8": 1e-4, "ds_cnn": 1e-4, "mobilenet": 1e-4}
@@ -183,6 +187,13 @@ def _transformer(random, n):
     return [words], [np.eye(4)[topics].sum(axis=1).argmax(axis=1)]
 
 
+def _unet(random, n):
+    """Noise, and the mask of the 4 x 4 squares whose mean is positive."""
+    x = random.standard_normal((n, 64, 64, 3), "float32")
+    squares = x.reshape(n, 16, 4, 16, 4, 3).mean(axis=(2, 4, 5)) > 0
+    return [x], [squares.repeat(4, axis=1).repeat(4, axis=2)[..., None].astype("float32")]
+
+
 def _toy(random, n):
     x = random.standard_normal((n, 2, 3), "float32")
     return [x], [np.eye(2, dtype="float32")[(x.mean(axis=(1, 2)) > 0).astype(int)]]
@@ -202,6 +213,7 @@ NETWORKS: dict[str, Callable] = {
     "autoencoder": _autoencoder,
     "wake_word": _wake_word,
     "transformer": _transformer,
+    "unet": _unet,
     "toy": _toy,
 }
 
