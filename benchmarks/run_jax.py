@@ -1,6 +1,7 @@
 """Plain JAX: one jitted training step over a dict of parameters, with the optimizers of Keras written out."""
 
 import functools
+import itertools
 import time
 
 import jax
@@ -244,7 +245,7 @@ def mobilenet(p, xs, key, states):
 
 def autoencoder_init(random):
     sizes = (640, 128, 128, 128, 128, 8, 128, 128, 128, 128)
-    pairs = enumerate(zip(sizes, sizes[1:], strict=False))
+    pairs = enumerate(itertools.pairwise(sizes))
     p = {str(number): dense(random, inputs, units) | norm(units) for number, (inputs, units) in pairs}
     return p | {"out": dense(random, 128, 640)}
 
@@ -296,8 +297,7 @@ def layer_norm(p, x):
 def attention(p, name, x, key):
     """Self-attention with 4 heads."""
     batch, length, width = x.shape
-    parts = (apply_dense(p[name + part], x).reshape(batch, length, 4, -1) for part in ("query", "key", "value"))
-    q, k, v = parts
+    q, k, v = (apply_dense(p[name + part], x).reshape(batch, length, 4, -1) for part in ("query", "key", "value"))
     weights = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k) / np.sqrt(width // 4))
     heads = jnp.einsum("bhqk,bkhd->bqhd", dropout(weights, 0.1, key), v)
     return apply_dense(p[name + "heads"], heads.reshape(batch, length, width))
