@@ -17,7 +17,7 @@ from nbkeras.engine import load_budget, tensor
 from nbkeras.engine.registry import custom_object, sharing_scope
 from nbkeras.engine.user_errors import warn
 from nbkeras.saving import archive as archives
-from nbkeras.saving import compilation, hdf5, keras_2_config, keras_2_weights, state
+from nbkeras.saving import hdf5, keras_2_config, keras_2_weights, state
 from nbkeras.saving.serialization import numbers, plain
 
 WEIGHTS = "model.weights.h5"
@@ -52,7 +52,7 @@ def model_config(model: Any, compiled: Any = None) -> dict[str, Any]:
 
 def parts(model: Any, include_optimizer: bool = True) -> dict[str, Any]:
     """The files in a `.keras` archive: name -> bytes."""
-    compiled = compilation.compile_config(model) if include_optimizer and model.compiled else None
+    compiled = model.get_compile_config() if include_optimizer and model.compiled else None
     config = json.dumps(model_config(model, compiled), default=plain)
     optimizer = model.optimizer if compiled is not None else None
     now = datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S")
@@ -124,8 +124,7 @@ def _made(config: dict[str, Any], old: bool, size: int, compile: bool, safe_mode
             model = model_from_config(config)
         if compile and config.get("compile_config"):
             with sharing_scope():
-                compiled = translated(config["compile_config"], made_here=True)
-                model.compile(**compilation.read_compile_config(compiled))
+                model._compile_from_file(translated(config["compile_config"], made_here=True))
     return model
 
 

@@ -453,9 +453,30 @@ class Model(Layer):
             >>> other.loss
             'mse'
         """
-        self.compile(**saving.read_compile_config(config))
-        if self.built and self.optimizer is not None:
+        self._compile_as_saved(saving.read_compile_config(config))
+        if self.compiled and self.built and self.optimizer is not None:
             self.optimizer.build(self.trainable_weights)
+
+    def _compile_from_file(self, config: dict[str, Any]) -> None:
+        """Compile as a file says; the optimizer is built only if the file has its state."""
+        if type(self).compile_from_config is not Model.compile_from_config:
+            self.compile_from_config(config)
+        else:
+            self._compile_as_saved(saving.read_compile_config(config))
+
+    def _compile_as_saved(self, arguments: dict[str, Any]) -> None:
+        """Call `compile`; a warning if it is a subclass's own and does not take these arguments."""
+        if type(self).compile is not Model.compile:
+            try:
+                inspect.signature(self.compile).bind(**arguments)
+            except TypeError as error:
+                warn(
+                    f"the model is not compiled: the compile method of {type(self).__name__} does not take what "
+                    f"get_compile_config wrote ({error}). Call compile after loading, or define get_compile_config and "
+                    "compile_from_config in the class"
+                )
+                return
+        self.compile(**arguments)
 
     def to_json(self, **options) -> str:
         """The architecture as JSON, in Keras 3's form, without weights; `models.model_from_json` reads it.

@@ -13,6 +13,7 @@ import pytest
 
 import nbkeras
 from nbkeras import layers, saving, utils
+from nbkeras import ops as keras_ops
 from nbkeras.__main__ import main
 from nbkeras.models import Model, Sequential, load_model, model_from_json
 from nbkeras.saving import archive
@@ -434,3 +435,55 @@ def test_weights_of_a_trained_model_bring_the_state_of_its_optimizer(trained, tm
         again.train_on_batch(x, y)
         with pytest.warns(UserWarning, match="it is not loaded"):
             again.load_weights(tmp_path / name)
+
+
+@utils.register_keras_serializable("Mine")
+def doubled(y_true, y_pred):
+    return 2 * keras_ops.abs(y_true - y_pred)[..., 0]
+
+
+class TwoPart(Model):
+    """A model with a `compile` of its own, as GANs have."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(1)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+    def compile(self, first, error):
+        super().compile(optimizer=first, loss=error)
+        self.error = error
+
+
+@utils.register_keras_serializable("Mine")
+class TwoPartOfFiles(TwoPart):
+    def get_compile_config(self):
+        return {"first": self.optimizer, "error": self.error}
+
+    def compile_from_config(self, config):
+        self.compile(**{key: saving.deserialize_keras_object(value) for key, value in config.items()})
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_is_compiled_by_the_models_own_hooks(tmp_path, zipped):
+    x, y = np.ones((4, 3)), np.ones((4, 1))
+    model = TwoPartOfFiles()
+    model.compile("adam", doubled)
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / "m.keras", zipped=zipped)
+    again = load_model(tmp_path / "m.keras")
+    assert again.error is doubled and int(again.optimizer.iterations) == 1
+    assert again.train_on_batch(x, y) == model.train_on_batch(x, y)
+
+
+def test_a_compile_of_other_arguments_is_not_called_for_a_file(tmp_path):
+    """As in Keras 3: the model is loaded, and a warning says that it is not compiled."""
+    model = TwoPart()
+    model.compile("adam", doubled)
+    model.fit(np.ones((4, 3)), np.ones((4, 1)), verbose=0)
+    model.save(tmp_path / "m.keras")
+    with pytest.warns(UserWarning, match="not compiled: the compile method of TwoPart .* Call compile after loading"):
+        again = load_model(tmp_path / "m.keras", custom_objects={"TwoPart": TwoPart})
+    assert not again.compiled and same_weights(again, model)
