@@ -437,6 +437,13 @@ class Layer(Module, CallHistory):
             4
         """
         with custom_object_scope(custom_objects or {}):
+            try:
+                inspect.signature(cls.__init__).bind(None, **config)
+            except TypeError as error:
+                raise TypeError(
+                    f"{cls.__name__} cannot be made from its configuration, {list(config)}: {error}. Let its __init__ take "
+                    "**kwargs and call super().__init__(**kwargs); get_config must return all other arguments"
+                ) from None
             return cls(**config)
 
     def get_build_config(self) -> dict[str, Any] | None:
