@@ -487,3 +487,57 @@ def test_a_compile_of_other_arguments_is_not_called_for_a_file(tmp_path):
     with pytest.warns(UserWarning, match="not compiled: the compile method of TwoPart .* Call compile after loading"):
         again = load_model(tmp_path / "m.keras", custom_objects={"TwoPart": TwoPart})
     assert not again.compiled and same_weights(again, model)
+
+
+@utils.register_keras_serializable("Mine")
+class Terms(layers.Dense):
+    """A layer with files of its own."""
+
+    def __init__(self, units, terms=None, **kwargs):
+        super().__init__(units, **kwargs)
+        self.terms = terms
+
+    def save_assets(self, folder):
+        os.makedirs(os.path.join(folder, "more"))
+        with open(os.path.join(folder, "more", "terms.txt"), "w") as file:
+            file.write(self.terms)
+
+    def load_assets(self, folder):
+        with open(os.path.join(folder, "more", "terms.txt")) as file:
+            self.terms = file.read()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_of_layers(tmp_path, zipped):
+    inner = Sequential([layers.Input((3,)), Terms(2, "inner")])
+    model = Sequential([layers.Input((3,)), Terms(3, "first"), inner, Terms(1, "last")])
+    model.save(tmp_path / "m.keras", zipped=zipped)
+    again = load_model(tmp_path / "m.keras")
+    assert [again.layers[0].terms, again.layers[1].layers[0].terms, again.layers[2].terms] == ["first", "inner", "last"]
+    if zipped:  # Keras's names
+        with zipfile.ZipFile(tmp_path / "m.keras") as file:
+            assert "assets/layers/sequential/layers/terms/more/terms.txt" in file.namelist()
+    assert load_model(io.BytesIO(saving.to_bytes(model))).layers[2].terms == "last"
+
+
+@pytest.mark.parametrize("other", ["more", "more/terms.txt/x"])
+def test_files_of_a_layer_that_cannot_lie_side_by_side(tmp_path, other):
+    Sequential([layers.Input((3,)), Terms(3, "first")]).save(tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras", "a") as file:
+        file.writestr(f"assets/layers/terms/{other}", b"")
+    with pytest.raises(ValueError, match="assets/layers/terms/more.* have one name"):
+        load_model(tmp_path / "m.keras")
+
+
+def test_lookup_layers_find_their_vocabulary_in_a_folder(tmp_path):
+    lookup = layers.IntegerLookup()
+    model = Sequential([layers.Input((1,), dtype="int64"), lookup])
+    lookup.adapt([5, 5, 7])
+    model.save(tmp_path / "m", zipped=False)
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    config["config"]["layers"][1]["config"]["vocabulary"] = None  # Keras writes it beside the weights alone
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config))
+    folder = tmp_path / "m" / "assets" / "layers" / "integer_lookup"
+    folder.mkdir(parents=True)
+    (folder / "vocabulary.txt").write_text("-1\n5\n7")
+    assert load_model(tmp_path / "m").layers[0].get_vocabulary() == [-1, 5, 7]
