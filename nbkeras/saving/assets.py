@@ -67,9 +67,6 @@ def _unpack(path: str, content: bytes, name: str) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "xb") as file:
             file.write(content)
-    except (
-        FileExistsError,
-        NotADirectoryError,
-        IsADirectoryError,
-    ):  # a file and a folder, or names that differ in case
+    # a file and a folder of one name, or names that differ in upper case alone
+    except (FileExistsError, NotADirectoryError, IsADirectoryError):
         raise ValueError(f"{name} and another file of the archive have one name: it is not read") from None
