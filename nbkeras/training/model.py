@@ -459,14 +459,14 @@ class Model(Layer):
 
     def _compile_from_file(self, config: dict[str, Any]) -> None:
         """Compile as a file says; the optimizer is built only if the file has its state."""
-        if type(self).compile_from_config is not Model.compile_from_config:
+        if self._overrides("compile_from_config"):
             self.compile_from_config(config)
         else:
             self._compile_as_saved(saving.read_compile_config(config))
 
     def _compile_as_saved(self, arguments: dict[str, Any]) -> None:
         """Call `compile`; a warning if it is a subclass's own and does not take these arguments."""
-        if type(self).compile is not Model.compile:
+        if self._overrides("compile"):
             try:
                 inspect.signature(self.compile).bind(**arguments)
             except TypeError as error:
@@ -677,7 +677,8 @@ class Model(Layer):
                 f"metrics must be a list, such as metrics=['accuracy'], received {metrics or weighted_metrics!r}"
             )
         new_optimizer = optimizers.get(optimizer)
-        compiled = Compiled(arguments)
+        own_loss = any(self._overrides(name) for name in ("train_step", "test_step", "compute_loss"))
+        compiled = Compiled(arguments, own_loss)
         if self.output_names:
             compiled.resolve(self.output_names, self._nested_outputs)
         self.optimizer, self._compiled = new_optimizer, compiled
