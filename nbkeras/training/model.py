@@ -497,6 +497,9 @@ class Model(Layer):
             return super().get_config()
         return {"name": self.name, "trainable": self._trainable, **serialization.graph_config(self._graph)}
 
+    def _has_no_get_config(self) -> bool:  # a model without an __init__ of its own has no other arguments
+        return not self._overrides("get_config") and type(self).__init__ is not Model.__init__
+
     @classmethod
     def from_config(cls, config, custom_objects=None):
         """A model with new weights from the result of `get_config`.

@@ -541,3 +541,25 @@ def test_lookup_layers_find_their_vocabulary_in_a_folder(tmp_path):
     folder.mkdir(parents=True)
     (folder / "vocabulary.txt").write_text("-1\n5\n7")
     assert load_model(tmp_path / "m").layers[0].get_vocabulary() == [-1, 5, 7]
+
+
+class Sized(Model):
+    def __init__(self, units, inner=None, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.dense, self.inner = units, layers.Dense(2), inner
+
+    def call(self, inputs):
+        return self.dense(inputs) * self.units
+
+
+def test_arguments_of_a_subclassed_model_without_get_config(tmp_path):
+    """They were left out of the file: a model with a default argument was read as another one."""
+    model = Sized(units=3, name="sized")
+    model(np.ones((1, 3)))
+    model.save(tmp_path / "m.keras")
+    again = load_model(tmp_path / "m.keras", custom_objects={"Sized": Sized})
+    assert again.units == 3 and again.name == "sized" and same_weights(again, model)
+    nested = Sized(3, inner=small())
+    nested(np.ones((1, 3)))
+    with pytest.raises(NotImplementedError, match="Sized was made with inner=.*define get_config"):
+        nested.save(tmp_path / "nested.keras")
