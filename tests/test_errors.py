@@ -81,6 +81,11 @@ class Forgetful(L.Layer):
         super().__init__()
 
 
+class NoName(L.Layer):
+    def __init__(self, units):
+        super().__init__()
+
+
 class Empty(L.Layer):
     def __init__(self):
         pass
@@ -294,6 +299,12 @@ MISTAKES = [
     ),
     (lambda: fit(dense(optimizer="sgd", loss="mse"), np.ones((8, 4, 4))), ValueError, r"expects shape \(None, 4\)"),
     (
+        lambda: dense().predict(np.ones(4)),
+        ValueError,
+        r"expects shape \(None, 4\), received \(4,\) for a single sample: pass x\[None\], a batch of one",
+    ),
+    (lambda: dense()(np.ones(4)), ValueError, r"received \(4,\) for a single sample: pass x\[None\]"),
+    (
         lambda: fit(dense(optimizer="sgd", loss="mse"), y=Y[:5]),
         ValueError,
         r"same number of samples, received \[5, 8\]",
@@ -350,6 +361,21 @@ MISTAKES = [
         lambda: fit(classifier("categorical_crossentropy"), y=np.zeros(8)),
         ValueError,
         r"shape \(8,\) does not match the predictions' \(8, 3\).* one-hot vectors",
+    ),
+    (
+        lambda: fit(classifier("binary_crossentropy"), y=np.zeros(8)),
+        ValueError,
+        r"must be the same \(one unit for yes or no",
+    ),
+    (
+        lambda: fit(classifier(units=1), y=np.arange(8) % 2),
+        ValueError,
+        r"from 0 to 1, but the output has one unit: for yes or no .* use sigmoid and binary_crossentropy",
+    ),
+    (
+        lambda: L.deserialize(L.serialize(NoName(3)), {"NoName": NoName}),
+        TypeError,
+        r"NoName cannot be made .* 'name'\. Let its __init__",
     ),
     (lambda: fit(classifier(), y=np.zeros(8), class_weight=[1, 2]), TypeError, r"class_weight must be a dict"),
     (lambda: fit(two_outputs(), y=Y), ValueError, r"2 outputs \['first', 'second'\]"),

@@ -394,7 +394,7 @@ class Layer(Module, CallHistory):
             values["autocast"] = False
         declared = option.config_of(self)
         undeclared = not declared and type(self).__init__ is not Layer.__init__
-        if undeclared and type(self).get_config is Layer.get_config:
+        if undeclared and self._has_no_get_config():
             values = {**self._passed_arguments(), "name": self.name}
         values |= declared
         if self._batch_input_shape is not None and behaviour.current.writes_input_shape:
@@ -407,6 +407,10 @@ class Layer(Module, CallHistory):
         layer = super().__new__(cls)
         layer._passed = (args, kwargs)
         return layer
+
+    def _has_no_get_config(self) -> bool:
+        """Whether the class has no `get_config` of its own."""
+        return type(self).get_config is Layer.get_config
 
     def _passed_arguments(self) -> dict[str, Any]:
         """The constructor's arguments if they are plain values: the configuration of a class without a `get_config`."""
@@ -437,6 +441,13 @@ class Layer(Module, CallHistory):
             4
         """
         with custom_object_scope(custom_objects or {}):
+            try:
+                inspect.signature(cls.__init__).bind(None, **config)
+            except TypeError as error:
+                raise TypeError(
+                    f"{cls.__name__} cannot be made from its configuration, {list(config)}: {error}. Let its __init__ take "
+                    "**kwargs and call super().__init__(**kwargs); get_config must return all other arguments"
+                ) from None
             return cls(**config)
 
     def get_build_config(self) -> dict[str, Any] | None:

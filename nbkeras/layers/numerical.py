@@ -54,10 +54,21 @@ class Rescaling(SameShape):
 def batches_of(data: Any, steps: int | None = None) -> Iterator[np.ndarray]:
     """The arrays that `adapt` was given: one array, or batches (x, or x first) of a list, generator or PyDataset."""
     if isinstance(data, np.ndarray | Tensor) or not isinstance(data, Iterable) or hasattr(data, "__array__"):
-        yield np.asarray(data)
+        yield _numbers(data)
         return
     for batch in itertools.islice(data, steps):
-        yield np.asarray(batch[0] if isinstance(batch, tuple) else batch)
+        yield _numbers(batch[0] if isinstance(batch, tuple) else batch)
+
+
+def _numbers(data: Any) -> np.ndarray:
+    array = np.asarray(data)
+    try:
+        return array if array.dtype.kind in "fiub" else array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"adapt of this layer takes numbers, received dtype {array.dtype} ({error}): leave columns of texts out, and look "
+            "them up by StringLookup"
+        ) from None
 
 
 Axes = Annotated[Any, option.optional(Several)]

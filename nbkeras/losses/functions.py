@@ -23,6 +23,7 @@ def _register(*aliases: str) -> Callable[[F], F]:
 
 
 _OF_CLASSES = " (give classes as one-hot vectors, or use sparse_categorical_crossentropy for class numbers)"
+_YES_OR_NO = " (one unit for yes or no; for class numbers use softmax and sparse_categorical_crossentropy)"
 
 
 def _matched(name: str, y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
@@ -31,9 +32,12 @@ def _matched(name: str, y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
     target = as_tensor(y_true, predicted.dtype)
     matched_target, matched = squeeze_or_expand_to_same_rank(target, predicted)
     if matched_target.shape != matched.shape:
+        hint = _OF_CLASSES if name.startswith("categorical_") else ""
+        if name == "binary_crossentropy" and target.ndim < predicted.ndim:
+            hint = _YES_OR_NO
         raise ValueError(
             f"{name}: the targets' shape {target.shape} does not match the predictions' {predicted.shape}; it must be the "
-            f"same{_OF_CLASSES if name.startswith('categorical_') else ''}"
+            f"same{hint}"
         )
     return matched_target, matched
 

@@ -1,6 +1,6 @@
 """Floor 3: files on disk, written completely or not at all; zip archives and JSON, checked before they are read.
 
-No member is ever unpacked onto the disk: members are read into memory, and only those that the format defines.
+Members are read into memory, and only those that the format defines; `assets` unpacks those of a user's own layers.
 """
 
 from __future__ import annotations
@@ -167,6 +167,11 @@ def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
         )
     with _undamaged(f"{name} is damaged"), archive.open(info) as member:
         return member.read(info.file_size)
+
+
+def read_file(archive: zipfile.ZipFile, name: str) -> bytes:
+    """The bytes of a layer's file: of any size if it is stored as it is, else as those of a configuration."""
+    return read_member(archive, name, max(JSON_LIMIT, _member(archive, name).compress_size))
 
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, RuntimeError, OverflowError, OSError)

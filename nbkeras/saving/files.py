@@ -56,6 +56,7 @@ def save_model(
         os.makedirs(filepath, exist_ok=True)
         with contextlib.ExitStack() as stack:  # all files are complete before the first gets its name
             for name, content in keras_3.parts(model, include_optimizer).items():
+                os.makedirs(os.path.dirname(os.path.join(filepath, name)), exist_ok=True)
                 file = stack.enter_context(archives.atomic_file(os.path.join(filepath, name)))
                 file.write(content)
                 file.flush()

@@ -156,9 +156,9 @@ def read_model(file: Any, size: int, compile: bool, safe_mode: bool) -> Any:
     text = hdf5.read_text(file, "training_config")
     if compile and text is not None:
         with sharing_scope(), keras_3.limits(size, safe_mode):
-            model.compile(**_compile_arguments(_config(file, text, "training_config"), model.output_names))
+            model._compile_as_saved(_compile_arguments(_config(file, text, "training_config"), model.output_names))
         group = hdf5.subgroup(file, "optimizer_weights")
-        if group is not None:
+        if group is not None and model.compiled:
             names = hdf5.read_texts(group, "weight_names")
             new = bool(names) and names[0].rpartition("/")[2].partition(":")[0] == "iteration"
             keras_2_weights.read_optimizer(group, names, model.optimizer, model.trainable_weights, new)

@@ -1,4 +1,4 @@
-"""Floor 3: Keras 3's files: `.keras`, a zip of config.json, metadata.json and model.weights.h5; and `.weights.h5` alone."""
+"""Floor 3: Keras 3's files: `.keras`, a zip of config.json, metadata.json, model.weights.h5 and assets; `.weights.h5` alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nbkeras.engine import load_budget, tensor
 from nbkeras.engine.registry import custom_object, sharing_scope
 from nbkeras.engine.user_errors import warn
 from nbkeras.saving import archive as archives
-from nbkeras.saving import compilation, hdf5, keras_2_config, keras_2_weights, state
+from nbkeras.saving import assets, hdf5, keras_2_config, keras_2_weights, state
 from nbkeras.saving.serialization import numbers, plain
 
 WEIGHTS = "model.weights.h5"
@@ -52,7 +52,7 @@ def model_config(model: Any, compiled: Any = None) -> dict[str, Any]:
 
 def parts(model: Any, include_optimizer: bool = True) -> dict[str, Any]:
     """The files in a `.keras` archive: name -> bytes."""
-    compiled = compilation.compile_config(model) if include_optimizer and model.compiled else None
+    compiled = model.get_compile_config() if include_optimizer and model.compiled else None
     config = json.dumps(model_config(model, compiled), default=plain)
     optimizer = model.optimizer if compiled is not None else None
     now = datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S")
@@ -60,6 +60,7 @@ def parts(model: Any, include_optimizer: bool = True) -> dict[str, Any]:
         "metadata.json": json.dumps({"keras_version": _KERAS_VERSION, "date_saved": now}).encode(),
         "config.json": config.encode(),
         WEIGHTS: hdf5.to_bytes(lambda group: state.write(group, model, optimizer)),
+        **assets.files_of(model),
     }
 
 
@@ -82,19 +83,8 @@ def read_model(archive: zipfile.ZipFile, metadata: Mapping[str, Any], compile: b
     model = _made(config, old, archive.getinfo(WEIGHTS).file_size, compile, safe_mode)
     with opened_weights(archive, model) as file:
         _restore(file, old, model)
-        _read_vocabularies(archive, file, model)
+        assets.read(archive.namelist(), lambda name: archives.read_file(archive, name), file, model)
     return model
-
-
-def _read_vocabularies(archive: zipfile.ZipFile, file: Any, model: Any) -> None:
-    """Read the vocabularies of lookup layers, which Keras stores beside the weights, one term per line."""
-    members = set(archive.namelist())
-    for path, layer in state.walk(model, file):
-        name = f"assets/{path}/vocabulary.txt"
-        if hasattr(layer, "read_vocabulary") and name in members:
-            text = archives.read_member(archive, name, archives.JSON_LIMIT)
-            archives.check_count(text.count(b"\n"), name)
-            layer.read_vocabulary(text.decode("utf-8").split("\n"))
 
 
 def read_folder(path: str, compile: bool, safe_mode: bool) -> Any:
@@ -107,7 +97,13 @@ def read_folder(path: str, compile: bool, safe_mode: bool) -> Any:
     model = _made(texts[0], old, os.path.getsize(weights), compile, safe_mode)
     with hdf5.opened(weights) as file:
         _restore(file, old, model)
+        assets.read(assets.names_in(path), lambda name: _bytes_of(os.path.join(path, name)), file, model)
     return model
+
+
+def _bytes_of(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _is_old(metadata: Mapping[str, Any]) -> bool:
@@ -124,8 +120,7 @@ def _made(config: dict[str, Any], old: bool, size: int, compile: bool, safe_mode
             model = model_from_config(config)
         if compile and config.get("compile_config"):
             with sharing_scope():
-                compiled = translated(config["compile_config"], made_here=True)
-                model.compile(**compilation.read_compile_config(compiled))
+                model._compile_from_file(translated(config["compile_config"], made_here=True))
     return model
 
 

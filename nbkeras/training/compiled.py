@@ -87,11 +87,11 @@ def function_name(metric: Any) -> str:
 class Compiled:
     """The losses and metrics of a compiled model. Metrics that depend on shapes are made at the first batch.
 
-    arguments: those of `compile` by name, as they were passed.
+    arguments: those of `compile` by name, as they were passed. own_loss: whether the model computes its loss itself.
     """
 
-    def __init__(self, arguments: dict[str, Any]):
-        self.arguments = arguments
+    def __init__(self, arguments: dict[str, Any], own_loss: bool):
+        self.arguments, self._own_loss = arguments, own_loss
         self.loss_tracker = metrics.Mean(name="loss")
         self.names: list[str] = []
         self.losses: list = []
@@ -124,7 +124,9 @@ class Compiled:
         paired = zip(paths(names, nested), self.losses, strict=True)
         with_loss = [name for name, loss in paired if loss is not None]
         least = 2  # a single loss has no entry of its own in the logs: 'loss' shows it
-        if not behaviour.current.measures_outputs_without_loss:
+        if not (
+            behaviour.current.measures_outputs_without_loss or self._own_loss
+        ):  # Keras 2.3.1 has no loss of one's own
             least = 1 if len(names) > 1 else 2
             for lists in self._lists:
                 lists[:] = [own if loss is not None else [] for own, loss in zip(lists, self.losses, strict=True)]

@@ -47,7 +47,7 @@ class GraphInputs:
                 found.append(None)
                 continue
             array = fitted(to_array(leaf, f"input {name!r}", symbol.dtype), symbol)
-            self._check_shape((None, *array.shape[1:]), symbol)
+            self._check_shape(array.shape, symbol, (None, *array.shape[1:]))
             found.append(array)
         self.check_numbers(found)
         if by_key is not None:
@@ -85,7 +85,7 @@ class GraphInputs:
         if not behaviour.current.checks_shapes_of_calls:
             return leaf
         leaf = fitted(leaf, symbol)
-        self._check_shape(tuple(leaf.shape), symbol)
+        self._check_shape(tuple(leaf.shape), symbol, tuple(leaf.shape))
         return leaf
 
     # -------------------- matching --------------------
@@ -130,14 +130,15 @@ class GraphInputs:
 
     # -------------------- checks --------------------
 
-    def _check_shape(self, shape: tuple, symbol: SymbolicTensor) -> None:
+    def _check_shape(self, shape: tuple, symbol: SymbolicTensor, shown: tuple) -> None:
         if self._sizes_vary and symbol.ndim > 2 and len(shape) == symbol.ndim:
             return
         # the batch axis may differ: layers that keep states by sample check it
-        pairs = zip(shape[1:], symbol.shape[1:], strict=False)
-        if len(shape) != symbol.ndim or any(a != b for a, b in pairs if None not in (a, b)):
+        if len(shape) != symbol.ndim or not _agree(shape[1:], symbol.shape[1:]):
+            one = " for a single sample: pass x[None], a batch of one" if _agree(shape, symbol.shape[1:]) else ""
             raise ValueError(
-                f"input {name_of(symbol)!r} of model {self._model!r} expects shape {symbol.shape}, received {shape}"
+                f"input {name_of(symbol)!r} of model {self._model!r} expects shape {symbol.shape}, received "
+                f"{shape if one else shown}{one}"
             )
 
     @cached_property
@@ -172,6 +173,11 @@ def is_given(value: Any, symbol: SymbolicTensor) -> bool:
             f"input {name_of(symbol)!r} is not optional, received None: pass an array, or make it Input(optional=True)"
         )
     return value is not None
+
+
+def _agree(shape: tuple, expected: tuple) -> bool:
+    """Whether two shapes are the same as far as their sizes are known."""
+    return len(shape) == len(expected) and all(a == b or None in (a, b) for a, b in zip(shape, expected, strict=True))
 
 
 def fitted(value: Any, symbol: SymbolicTensor) -> Any:

@@ -453,9 +453,30 @@ class Model(Layer):
             >>> other.loss
             'mse'
         """
-        self.compile(**saving.read_compile_config(config))
-        if self.built and self.optimizer is not None:
+        self._compile_as_saved(saving.read_compile_config(config))
+        if self.compiled and self.built and self.optimizer is not None:
             self.optimizer.build(self.trainable_weights)
+
+    def _compile_from_file(self, config: dict[str, Any]) -> None:
+        """Compile as a file says; the optimizer is built only if the file has its state."""
+        if self._overrides("compile_from_config"):
+            self.compile_from_config(config)
+        else:
+            self._compile_as_saved(saving.read_compile_config(config))
+
+    def _compile_as_saved(self, arguments: dict[str, Any]) -> None:
+        """Call `compile`; a warning if it is a subclass's own and does not take these arguments."""
+        if self._overrides("compile"):
+            try:
+                inspect.signature(self.compile).bind(**arguments)
+            except TypeError as error:
+                warn(
+                    f"the model is not compiled: the compile method of {type(self).__name__} does not take what "
+                    f"get_compile_config wrote ({error}). Call compile after loading, or define get_compile_config and "
+                    "compile_from_config in the class"
+                )
+                return
+        self.compile(**arguments)
 
     def to_json(self, **options) -> str:
         """The architecture as JSON, in Keras 3's form, without weights; `models.model_from_json` reads it.
@@ -475,6 +496,9 @@ class Model(Layer):
         if self._graph is None:
             return super().get_config()
         return {"name": self.name, "trainable": self._trainable, **serialization.graph_config(self._graph)}
+
+    def _has_no_get_config(self) -> bool:  # a model without an __init__ of its own has no other arguments
+        return not self._overrides("get_config") and type(self).__init__ is not Model.__init__
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
@@ -656,7 +680,8 @@ class Model(Layer):
                 f"metrics must be a list, such as metrics=['accuracy'], received {metrics or weighted_metrics!r}"
             )
         new_optimizer = optimizers.get(optimizer)
-        compiled = Compiled(arguments)
+        own_loss = any(self._overrides(name) for name in ("train_step", "test_step", "compute_loss"))
+        compiled = Compiled(arguments, own_loss)
         if self.output_names:
             compiled.resolve(self.output_names, self._nested_outputs)
         self.optimizer, self._compiled = new_optimizer, compiled

@@ -37,9 +37,12 @@ class Output(NamedTuple):
             return
         low, high = targets.min(), targets.max()
         if not (low >= 0 and high < self.classes):  # true for NaN too
+            if self.classes == 1:
+                fits = "one unit: for yes or no (0 and 1) use sigmoid and binary_crossentropy, or give it a unit for each class"
+            else:
+                fits = f"{self.classes} units, so they must be 0 to {self.classes - 1}"
             raise ValueError(
-                f"targets of output {self.name!r} are class numbers from {low} to {high}, but the output has "
-                f"{self.classes} units, so they must be 0 to {self.classes - 1}"
+                f"targets of output {self.name!r} are class numbers from {low} to {high}, but the output has {fits}"
             )
 
 

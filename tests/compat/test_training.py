@@ -58,3 +58,54 @@ def test_what_callbacks_and_constructors_take(tmp_path):
         assert K.image_dim_ordering() == "th" and K.image_data_format() == "channels_first"
         """,
     )
+
+
+def test_metrics_of_a_model_that_computes_its_loss_itself(tmp_path):
+    """Keras 2.3.1 had no such models, so its rule that an output without a loss has no metrics is not for them."""
+    run_script(
+        tmp_path,
+        """
+        import keras
+        import numpy as np
+
+        class ByStep(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.dense = keras.layers.Dense(2)
+
+            def call(self, x):
+                return self.dense(x)
+
+            def train_step(self, data):
+                x, y = data
+                with keras.GradientTape() as tape:
+                    y_pred = self(x, training=True)
+                    loss = keras.ops.mean(keras.ops.square(y_pred - y))
+                weights = self.trainable_variables
+                self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights))
+                return {"step": loss, **self.compute_metrics(x, y, y_pred)}
+
+        class ByLoss(keras.Model):
+            def __init__(self):
+                super().__init__()
+                self.dense = keras.layers.Dense(2)
+
+            def call(self, x):
+                return self.dense(x)
+
+            def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+                return keras.ops.mean(keras.ops.abs(y_pred - y))
+
+        x, y = np.ones((8, 3)), np.ones((8, 2))
+        for cls in (ByStep, ByLoss):
+            model = cls()
+            model.compile("sgd", metrics=["mae"])
+            assert "mae" in model.fit(x, y, verbose=0).history, cls
+
+        inputs = keras.layers.Input((3,))
+        model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
+        model.add_loss(keras.backend.mean(model.output))
+        model.compile("sgd", metrics=["mae"])
+        assert "mae" not in model.fit(x, None, verbose=0).history
+        """,
+    )

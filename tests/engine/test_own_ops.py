@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from nbkeras import ops
+from nbkeras import ops, testing
 from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import GradientTape, Tensor, apply, as_tensor, op
 from nbkeras.kernels.runtime import device
@@ -448,6 +448,13 @@ def past_the_end_by_address(x, y):
 def test_check_op_names_the_kernel(kernel, message):
     with refused(AssertionError, f"kernel '{kernel.__name__}' .*test_own_ops.py:", message):
         check_op(function(launching(kernel), None), X, wrt=[])
+
+
+def test_check_op_runs_no_kernel_before_its_indices_are_checked(monkeypatch):
+    """A kernel that writes outside of its arrays ended the process, after the error or before it."""
+    monkeypatch.setattr(testing, "_run", None)  # what runs kernels without the check
+    with refused(AssertionError, r"index 6 is out of bounds"):
+        check_op(function(launching(one_too_far), None), X, wrt=[])
 
 
 def test_check_op_names_elements_that_no_kernel_wrote():

@@ -178,3 +178,9 @@ def test_texts_are_no_tensors():
 def test_weighted_counts():
     counts = L.CategoryEncoding(4, output_mode="count")([[1, 1, 3]], count_weights=np.array([[0.5, 2.0, 3.0]]))
     np.testing.assert_allclose(counts.numpy(), [[0, 2.5, 0, 3]])
+
+
+@pytest.mark.parametrize("layer", [L.Normalization, lambda: L.Discretization(num_bins=3)])
+def test_numbers_are_not_learned_from_texts(layer):
+    with pytest.raises(TypeError, match="takes numbers, received dtype object .*'Lima'.*leave columns of texts out"):
+        layer().adapt(np.array([[1.0, "Lima"], [2.0, "Oslo"]], object))

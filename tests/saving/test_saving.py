@@ -13,6 +13,7 @@ import pytest
 
 import nbkeras
 from nbkeras import layers, saving, utils
+from nbkeras import ops as keras_ops
 from nbkeras.__main__ import main
 from nbkeras.models import Model, Sequential, load_model, model_from_json
 from nbkeras.saving import archive
@@ -434,3 +435,131 @@ def test_weights_of_a_trained_model_bring_the_state_of_its_optimizer(trained, tm
         again.train_on_batch(x, y)
         with pytest.warns(UserWarning, match="it is not loaded"):
             again.load_weights(tmp_path / name)
+
+
+@utils.register_keras_serializable("Mine")
+def doubled(y_true, y_pred):
+    return 2 * keras_ops.abs(y_true - y_pred)[..., 0]
+
+
+class TwoPart(Model):
+    """A model with a `compile` of its own, as GANs have."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(1)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+    def compile(self, first, error):
+        super().compile(optimizer=first, loss=error)
+        self.error = error
+
+
+@utils.register_keras_serializable("Mine")
+class TwoPartOfFiles(TwoPart):
+    def get_compile_config(self):
+        return {"first": self.optimizer, "error": self.error}
+
+    def compile_from_config(self, config):
+        self.compile(**{key: saving.deserialize_keras_object(value) for key, value in config.items()})
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_is_compiled_by_the_models_own_hooks(tmp_path, zipped):
+    x, y = np.ones((4, 3)), np.ones((4, 1))
+    model = TwoPartOfFiles()
+    model.compile("adam", doubled)
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / "m.keras", zipped=zipped)
+    again = load_model(tmp_path / "m.keras")
+    assert again.error is doubled and int(again.optimizer.iterations) == 1
+    assert again.train_on_batch(x, y) == model.train_on_batch(x, y)
+
+
+def test_a_compile_of_other_arguments_is_not_called_for_a_file(tmp_path):
+    """As in Keras 3: the model is loaded, and a warning says that it is not compiled."""
+    model = TwoPart()
+    model.compile("adam", doubled)
+    model.fit(np.ones((4, 3)), np.ones((4, 1)), verbose=0)
+    model.save(tmp_path / "m.keras")
+    with pytest.warns(UserWarning, match="not compiled: the compile method of TwoPart .* Call compile after loading"):
+        again = load_model(tmp_path / "m.keras", custom_objects={"TwoPart": TwoPart})
+    assert not again.compiled and same_weights(again, model)
+
+
+@utils.register_keras_serializable("Mine")
+class Terms(layers.Dense):
+    """A layer with files of its own."""
+
+    def __init__(self, units, terms=None, **kwargs):
+        super().__init__(units, **kwargs)
+        self.terms = terms
+
+    def save_assets(self, folder):
+        os.makedirs(os.path.join(folder, "more"))
+        with open(os.path.join(folder, "more", "terms.txt"), "w") as file:
+            file.write(self.terms)
+
+    def load_assets(self, folder):
+        with open(os.path.join(folder, "more", "terms.txt")) as file:
+            self.terms = file.read()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_of_layers(tmp_path, zipped):
+    inner = Sequential([layers.Input((3,)), Terms(2, "inner")])
+    model = Sequential([layers.Input((3,)), Terms(3, "first"), inner, Terms(1, "last")])
+    model.save(tmp_path / "m.keras", zipped=zipped)
+    again = load_model(tmp_path / "m.keras")
+    assert [again.layers[0].terms, again.layers[1].layers[0].terms, again.layers[2].terms] == ["first", "inner", "last"]
+    if zipped:  # Keras's names
+        with zipfile.ZipFile(tmp_path / "m.keras") as file:
+            assert "assets/layers/sequential/layers/terms/more/terms.txt" in file.namelist()
+    assert load_model(io.BytesIO(saving.to_bytes(model))).layers[2].terms == "last"
+
+
+@pytest.mark.parametrize("other", ["more", "more/terms.txt/x"])
+def test_files_of_a_layer_that_cannot_lie_side_by_side(tmp_path, other):
+    Sequential([layers.Input((3,)), Terms(3, "first")]).save(tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras", "a") as file:
+        file.writestr(f"assets/layers/terms/{other}", b"")
+    with pytest.raises(ValueError, match="assets/layers/terms/more.* have one name"):
+        load_model(tmp_path / "m.keras")
+
+
+def test_lookup_layers_find_their_vocabulary_in_a_folder(tmp_path):
+    lookup = layers.IntegerLookup()
+    model = Sequential([layers.Input((1,), dtype="int64"), lookup])
+    lookup.adapt([5, 5, 7])
+    model.save(tmp_path / "m", zipped=False)
+    config = json.loads((tmp_path / "m" / "config.json").read_text())
+    config["config"]["layers"][1]["config"]["vocabulary"] = None  # Keras writes it beside the weights alone
+    (tmp_path / "m" / "config.json").write_text(json.dumps(config))
+    folder = tmp_path / "m" / "assets" / "layers" / "integer_lookup"
+    folder.mkdir(parents=True)
+    (folder / "vocabulary.txt").write_text("-1\n5\n7")
+    assert load_model(tmp_path / "m").layers[0].get_vocabulary() == [-1, 5, 7]
+
+
+class Sized(Model):
+    def __init__(self, units, inner=None, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.dense, self.inner = units, layers.Dense(2), inner
+
+    def call(self, inputs):
+        return self.dense(inputs) * self.units
+
+
+def test_arguments_of_a_subclassed_model_without_get_config(tmp_path):
+    """They were left out of the file: a model with a default argument was read as another one."""
+    model = Sized(units=3, name="sized")
+    model(np.ones((1, 3)))
+    model.save(tmp_path / "m.keras")
+    again = load_model(tmp_path / "m.keras", custom_objects={"Sized": Sized})
+    assert again.units == 3 and again.name == "sized" and same_weights(again, model)
+    nested = Sized(3, inner=small())
+    nested(np.ones((1, 3)))
+    with pytest.raises(NotImplementedError, match="Sized was made with inner=.*define get_config"):
+        nested.save(tmp_path / "nested.keras")
