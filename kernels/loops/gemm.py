@@ -13,13 +13,13 @@ A kernel that calls `gemm` is decorated with `cache.compiled`, whose cache makes
 
 import functools
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils, codegen, config
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-from nbkeras.kernels.runtime.cache import cached_cfunc, provide, symbol
+from nbkeras.kernels.runtime.code import Function, address, symbol
 
 _DEPTH = 256  # rows of a panel of B: with 3 vectors of columns 48 KB, and the part of A that meets it stays in L2
 _ROWS = 256  # rows of A, at most, that a panel serves before the next one comes
@@ -29,7 +29,7 @@ _VECTORS = 3
 _AHEAD = 8  # rows of B that are fetched ahead: the next rows of a wide matrix lie in other pages
 _LONG = 8  # vectors of a single row, whose sums need more registers to hide the adder's latency
 _INT, _INDEX = types.int64, ir.IntType(64)
-_inner = register_jitable(error_model="numpy")  # compiled into its caller
+_inner = functools.partial(Function, fastmath=False)
 
 
 def _features() -> str:
@@ -311,14 +311,10 @@ def _product(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc):
                     _strip(i, last, width, depth, a_at, row_step, k_step, b_at, ldb, factor, c_at, ldc)
 
 
-def _signature(real):
-    pointer = types.CPointer(real)
-    return types.void(_INT, _INT, _INT, _INT, _INT, pointer, _INT, pointer, _INT, real, pointer, _INT)
-
-
 _SYMBOLS = {types.float32: "nbkeras_sgemm", types.float64: "nbkeras_dgemm"}
 for _real, _name in _SYMBOLS.items():
-    symbol(_name, functools.partial(cached_cfunc(_signature(_real)), _product))
+    _numbers = "int64, int64, int64, int64, int64, {0}*, int64, {0}*, int64, {0}, {0}*, int64".format(_real)
+    symbol(_name, _product, f"void({_numbers})")
 
 
 @intrinsic
@@ -331,18 +327,20 @@ def gemm(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc):
     """
     if not (isinstance(a, types.Array) and a.dtype == b.dtype == c.dtype and a.dtype in _SYMBOLS):
         return None
-    provide(_SYMBOLS[a.dtype])
     signature = types.void(_INT, _INT, _INT, _INT, _INT, a, _INT, _INT, b, _INT, _INT, a.dtype, c, _INT, _INT)
 
     def generate(context, builder, signature, args):
         ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc = args
+        name = _SYMBOLS[signature.args[5].dtype]
+        if not context.aot_mode:  # for a function that Numba itself compiles and loads
+            binding.add_symbol(name, address(name))
 
         def pointer(position, value, offset):
             return builder.gep(make_array(signature.args[position])(context, builder, value).data, [offset])
 
         values = [ta, tb, m, n, k, pointer(5, a, ao), lda, pointer(8, b, bo), ldb, beta, pointer(12, c, co), ldc]
         kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, _SYMBOLS[signature.args[5].dtype]), values)
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
         return context.get_dummy_value()
 
     return signature, generate
