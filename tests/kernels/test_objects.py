@@ -409,8 +409,8 @@ class TestDamage:
 
     def test_code_of_a_fixed_position_is_refused(self, triple, machine):
         source = "@outer = external dso_local global i64\ndefine i64 @read() {\n  %y = load i64, ptr @outer\n  ret i64 %y\n}\n"
-        with pytest.raises(ValueError, match="'outer', which it does not define|'outer' is out of reach"):
-            linked(compiled(source, triple, "static"), machine)
+        with pytest.raises(ValueError, match="uses 'outer', which it does not define, as code of a fixed position"):
+            linked(compiled(source, triple, "static"), machine, lambda name: BASE + 65536)  # though in reach by chance
 
     def test_what_kernels_do_not_have_is_refused(self, triple, machine):
         starts = (
@@ -427,6 +427,18 @@ class TestDamage:
             linked(compiled("@data = global i64 3, align 65536\n" + TWICE, triple), machine)
         with pytest.raises(ValueError, match="takes more than 67108864 bytes"):
             linked(compiled("@data = global [9000000 x i64] zeroinitializer\n" + TWICE, triple), machine)
+
+    @pytest.mark.parametrize("flags", [0x7, 0x403, 0x803], ids=["writable code", "of threads", "compressed"])
+    def test_sections_with_other_flags_are_refused(self, triple, machine, flags):
+        content = bytearray(compiled("@data = global i64 3\n" + TWICE, triple))
+        file = elf.File(bytes(content))
+        index = next(i for i in range(len(file.sections)) if file.section_name(i) == ".data")
+        (table,) = struct.unpack_from("<Q", content, 40)
+        struct.pack_into("<Q", content, table + 64 * index + 8, flags)
+        with pytest.raises(
+            ValueError, match="section .data (is of kind 0x1 with flags|would be writable and executable)"
+        ):
+            linked(bytes(content), machine)
 
     def test_another_machine_is_refused(self, triple, machine):
         (other,) = {"x86_64", "aarch64"} - {machine}
