@@ -106,12 +106,17 @@ def will_compile() -> None:
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"nsz", "contract"}}
 
 
+def _options(function: Callable) -> dict[str, Any]:
+    """Numba's options. Kernels of nbkeras allocate nothing, so Numba need not count references, which takes time to compile."""
+    return {**OPTIONS, "_nrt": False} if function.__module__.startswith("nbkeras.") else OPTIONS
+
+
 class Function:
     """A function for compiled code. Numba takes it for one of its own, by `_numba_type_`."""
 
     def __init__(self, function: Callable, **options: Any):
         functools.update_wrapper(self, function)
-        self.py_func, self.options = function, {**OPTIONS, **options}
+        self.py_func, self.options = function, {**_options(function), **options}
 
     @functools.cached_property
     def _helper(self) -> Any:
@@ -177,11 +182,11 @@ def is_cached(function: Callable) -> bool:
     return os.path.exists(function.__code__.co_filename) or getattr(sys, "frozen", False)
 
 
-def file_name(function: Callable, what: str, extension: str = "o") -> str:
+def file_name(function: Callable, what: str) -> str:
     """The name of the file for a function's code; what: the types of the arguments, and the like."""
     key = repr((_LAYOUT, compiler_versions(), processor.key(), identity(function), what)).encode()
     name = re.sub(r"[^\w.]", "", f"{function.__module__}.{function.__qualname__}".rpartition("kernels.")[2])[-80:]
-    return f"{name}-{hashlib.sha256(key).hexdigest()[:32]}.{extension}"
+    return f"{name}-{hashlib.sha256(key).hexdigest()[:32]}.nbc"
 
 
 # -------------------- finding, compiling, loading --------------------
@@ -234,7 +239,7 @@ _addresses: dict[str, int] = {}
 
 def symbol(name: str, function: Callable, signature: str, **options: Any) -> None:
     """Register the function that compiled code calls by a name; signature: as in "int64(int64, float32*)"."""
-    _functions[name] = function, signature, {**OPTIONS, **options}
+    _functions[name] = function, signature, {**_options(function), **options}
 
 
 def address(name: str) -> int:

@@ -34,8 +34,8 @@ def launch_shares(kernel: Any, shares: int, *args: Any) -> None:
         device.launch(kernel, *args)
     elif not isinstance(kernel, Kernel) or not kernel.takes_shares:
         raise TypeError(
-            f"launch_shares needs a compiled kernel that ends in `share, shares`: received {named(kernel)}. Decorate it with "
-            "@compiled of nbkeras.kernels.runtime.cache, and let it compute its share of the work"
+            f"launch_shares needs a compiled kernel whose arguments end in `share, shares`, received the kernel {named(kernel)}: "
+            "launch_shares gives it its `share, shares` of the work. Decorate it with @compiled of nbkeras.kernels.runtime.cache"
         )
     elif shares == 1:
         device.launch(kernel, *args, 0, 1)

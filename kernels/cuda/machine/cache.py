@@ -32,7 +32,7 @@ class _Cache(NullCache):
         self._flushed = True
 
     def _file(self, sig, codegen):
-        return code.file_name(self._function, repr((numba_cuda.__version__, str(sig), codegen.magic_tuple())), "nbc")
+        return code.file_name(self._function, repr((numba_cuda.__version__, str(sig), codegen.magic_tuple())))
 
 
 def cached(dispatcher):
