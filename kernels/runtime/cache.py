@@ -85,9 +85,9 @@ class Kernel(code.Function):
     def _compile(self, signature: tuple[Type, ...], what: str) -> bytes:
         if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
             raise RuntimeError(
-                f"the kernel {self.__name__!r} must be compiled, and NUMBA_DISABLE_JIT is set: unset it. To step through a kernel "
-                "of your own in Python, call its py_func with NumPy arrays, `kernel.py_func(x, y)`; what it calls is compiled as "
-                "before"
+                f"the kernel {self.__name__!r} must be compiled, and NUMBA_DISABLE_JIT is set: unset it. To step through a "
+                "kernel of your own in Python, call its py_func with NumPy arrays, `kernel.py_func(x, y)`; what it calls is "
+                "compiled as before"
             )
         compiler = code.compiler(self.py_func)
         try:

@@ -1,4 +1,4 @@
-"""The machine code of kernels: found on disk by all that it depends on, or compiled, and then loaded. It imports no Numba for the first.
+"""The machine code of kernels: found on disk by all that it depends on, or compiled, and loaded. Only to compile takes Numba.
 
 A file's stamp covers its own content and that of every kernel file that it imports, directly or not, so that an edit of a helper
 in another file is noticed. cache_files.py says where code lies, and handles files that cannot be read or written; compiler.py

@@ -268,9 +268,9 @@ def replayer(steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
 def native_program(steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
     """A function that runs recorded launches of the CPU: natively, but for those of Python's functions."""
     segments: list[Any] = []
-    for native, part in itertools.groupby(steps, key=lambda step: _is_native(step[0])):
+    for is_native, part in itertools.groupby(steps, key=lambda step: _is_native(step[0])):
         group = list(part)
-        segments.append(_native_segment(group) if native else functools.partial(_play, group))
+        segments.append(_native_segment(group) if is_native else functools.partial(_play, group))
     return segments[0] if len(segments) == 1 else functools.partial(_call_all, segments)
 
 
@@ -279,7 +279,7 @@ def _is_native(function: Callable) -> bool:
 
 
 def _native_segment(steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
-    return native.Program(steps, [row for function, args in steps for row in [_row(function, args)]])
+    return native.Program(steps, [_row(function, args) for function, args in steps])
 
 
 def _row(function: Any, args: tuple) -> tuple:

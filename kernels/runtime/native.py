@@ -27,7 +27,10 @@ Array = np.ndarray
 
 # -------------------- Python's objects --------------------
 
-_HEADER, _ITEMS = object.__basicsize__, tuple.__basicsize__  # bytes before the fields of an object, and the items of a tuple
+_HEADER, _ITEMS = (
+    object.__basicsize__,
+    tuple.__basicsize__,
+)  # bytes before the fields of an object, and the items of a tuple
 _DATA, _NDIM, _DIMENSIONS, _STRIDES, _DESCR, _ARRAY_FLAGS = 0, 8, 16, 24, 40, 48  # fields of an array after its header
 # What compiled functions must know about Python: the addresses of objects, of functions, and of the pool
 _INT_TYPE, _TRUE, _NO_VALUE, _AS_INT, _FROM_INT, _HOLD, _SAVE, _RESTORE, _POOL = range(9)
@@ -62,7 +65,12 @@ def _result(failure, python):
 class _Method(ctypes.Structure):
     """PyMethodDef of Python's C API."""
 
-    _fields_ = (("name", ctypes.c_char_p), ("code", ctypes.c_void_p), ("flags", ctypes.c_int), ("text", ctypes.c_char_p))
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("code", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("text", ctypes.c_char_p),
+    )
 
 
 _FASTCALL = 0x80  # METH_FASTCALL: code(self, objects, their number)
@@ -107,7 +115,6 @@ def _play_rows(frame):
 def _play(frame, share, shares):
     """The entry of a program that is a row of another one."""
     return _play_rows(frame)
-
 
 
 def _run_program(self, objects, count):
@@ -360,7 +367,9 @@ class Calls:
                 return args, guard
         slots = sum(map(_slots, signature))
         if slots > _MOST_SLOTS:
-            raise TypeError(f"the kernel {named(self._kernel)} takes {slots} numbers in all, at most {_MOST_SLOTS} are possible")
+            raise TypeError(
+                f"the kernel {named(self._kernel)} takes {slots} numbers in all, at most {_MOST_SLOTS} are possible"
+            )
         head = (self._site[_FIRST_GUARD], self._kernel.entry(signature), len(own), slots)
         guard = np.array([*head, *words], np.int64)
         self._guards.append((guard, objects))

@@ -8,25 +8,20 @@ import platform
 import sys
 import time
 
-import llvmlite.binding as llvm
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
-
-_I64 = ir.IntType(64)
-_word = types.int64
+from nbkeras.kernels.runtime.lazy import binding, cgutils, intrinsic, ir, types
 
 
 def _pointer(builder, args):
-    pointer = builder.inttoptr(args[0], _I64.as_pointer())
+    pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
     return builder.gep(pointer, [args[1]])
 
 
 @intrinsic
 def read(typing, state, at):
     """The number at index `at`. Afterwards all that was written before it can be read."""
-    return _word(_word, _word), lambda _, builder, __, args: builder.load_atomic(_pointer(builder, args), "acquire", 8)
+    return types.int64(types.int64, types.int64), lambda _, builder, __, args: builder.load_atomic(
+        _pointer(builder, args), "acquire", 8
+    )
 
 
 @intrinsic
@@ -37,13 +32,13 @@ def write(typing, state, at, value):
         builder.store_atomic(args[2], _pointer(builder, args), "release", 8)
         return context.get_dummy_value()
 
-    return types.void(_word, _word, _word), generate
+    return types.void(types.int64, types.int64, types.int64), generate
 
 
 @intrinsic
 def add(typing, state, at, value):
     """Add to a number; returns the old one."""
-    signature = _word(_word, _word, _word)
+    signature = types.int64(types.int64, types.int64, types.int64)
     return signature, lambda _, builder, __, args: builder.atomic_rmw(
         "add", _pointer(builder, args), args[2], "seq_cst"
     )
@@ -52,7 +47,7 @@ def add(typing, state, at, value):
 @intrinsic
 def exchange(typing, state, at, value):
     """Write a number; returns the old one."""
-    signature = _word(_word, _word, _word)
+    signature = types.int64(types.int64, types.int64, types.int64)
     return signature, lambda _, builder, __, args: builder.atomic_rmw(
         "xchg", _pointer(builder, args), args[2], "seq_cst"
     )
@@ -63,7 +58,7 @@ def relax(typing):
     """Tell the processor that this is a waiting loop."""
 
     def generate(context, builder, signature, args):
-        machine, void, number = llvm.get_process_triple().split("-")[0], ir.VoidType(), ir.IntType(32)
+        machine, void, number = binding.get_process_triple().split("-")[0], ir.VoidType(), ir.IntType(32)
         if machine in ("x86_64", "i686", "i386"):
             pause = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, []), "llvm.x86.sse2.pause")
             builder.call(pause, [])
@@ -98,7 +93,7 @@ def nap(typing):
 @intrinsic
 def load(typing, address, at):
     """The number at index `at`."""
-    return _word(_word, _word), lambda _, builder, __, args: builder.load(_pointer(builder, args))
+    return types.int64(types.int64, types.int64), lambda _, builder, __, args: builder.load(_pointer(builder, args))
 
 
 @intrinsic
@@ -107,9 +102,9 @@ def load32(typing, address):
 
     def generate(context, builder, signature, args):
         value = builder.load(builder.inttoptr(args[0], ir.IntType(32).as_pointer()))
-        return builder.sext(value, _I64)
+        return builder.sext(value, ir.IntType(64))
 
-    return _word(_word), generate
+    return types.int64(types.int64), generate
 
 
 @intrinsic
@@ -120,7 +115,7 @@ def store(typing, address, at, value):
         builder.store(args[2], _pointer(builder, args))
         return context.get_dummy_value()
 
-    return types.void(_word, _word, _word), generate
+    return types.void(types.int64, types.int64, types.int64), generate
 
 
 @intrinsic(prefer_literal=True)
@@ -130,10 +125,10 @@ def stack(typing, count):
 
     def generate(context, builder, signature, args):
         with builder.goto_entry_block():
-            memory = builder.alloca(_I64, size)
-        return builder.ptrtoint(memory, _I64)
+            memory = builder.alloca(ir.IntType(64), size)
+        return builder.ptrtoint(memory, ir.IntType(64))
 
-    return _word(count), generate
+    return types.int64(count), generate
 
 
 @intrinsic
@@ -143,10 +138,10 @@ def call(typing, code, *args):
 
     def generate(context, builder, signature, values):
         numbers = [values[0], *cgutils.unpack_tuple(builder, values[1], count)]
-        kind = ir.FunctionType(_I64, [_I64] * count)
+        kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64)] * count)
         return builder.call(builder.inttoptr(numbers[0], kind.as_pointer()), numbers[1:])
 
-    return _word(_word, types.StarArgTuple.from_types(args)), generate
+    return types.int64(types.int64, types.StarArgTuple.from_types(args)), generate
 
 
 # -1: not available on Windows
@@ -159,16 +154,16 @@ def nanoseconds(typing, clock):
 
     def generate(context, builder, signature, args):
         if OWN < 0:
-            return ir.Constant(_I64, 0)
-        times = ir.LiteralStructType([_I64, _I64])
+            return ir.Constant(ir.IntType(64), 0)
+        times = ir.LiteralStructType([ir.IntType(64), ir.IntType(64)])
         number, result = ir.IntType(32), cgutils.alloca_once(builder, times)
         kind = ir.FunctionType(number, [number, times.as_pointer()])
         clock_gettime = cgutils.get_or_insert_function(builder.module, kind, "clock_gettime")
         builder.call(clock_gettime, [builder.trunc(args[0], number), result])
         seconds, rest = (builder.load(cgutils.gep_inbounds(builder, result, 0, i)) for i in range(2))
-        return builder.add(builder.mul(seconds, ir.Constant(_I64, 10**9)), rest)
+        return builder.add(builder.mul(seconds, ir.Constant(ir.IntType(64), 10**9)), rest)
 
-    return _word(_word), generate
+    return types.int64(types.int64), generate
 
 
 # -------------------- sleeping --------------------
@@ -178,10 +173,15 @@ _WAIT, _WAKE = 128, 129  # FUTEX_WAIT and FUTEX_WAKE, within this process
 
 
 def _futex(builder, state, at, operation, number):
-    kind = ir.FunctionType(_I64, [_I64], var_arg=True)
+    kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64)], var_arg=True)
     function = cgutils.get_or_insert_function(builder.module, kind, "syscall")
-    numbers = [ir.Constant(_I64, _FUTEX), _pointer(builder, (state, at)), ir.Constant(_I64, operation), number]
-    builder.call(function, [*numbers, ir.Constant(_I64, 0)])
+    numbers = [
+        ir.Constant(ir.IntType(64), _FUTEX),
+        _pointer(builder, (state, at)),
+        ir.Constant(ir.IntType(64), operation),
+        number,
+    ]
+    builder.call(function, [*numbers, ir.Constant(ir.IntType(64), 0)])
 
 
 @intrinsic
@@ -195,7 +195,7 @@ def sleep_while(typing, state, at, value):
             _nap(builder, 500)
         return context.get_dummy_value()
 
-    return types.void(_word, _word, _word), generate
+    return types.void(types.int64, types.int64, types.int64), generate
 
 
 @intrinsic
@@ -204,7 +204,7 @@ def wake(typing, state, at):
 
     def generate(context, builder, signature, args):
         if _FUTEX is not None and sys.byteorder == "little":
-            _futex(builder, args[0], args[1], _WAKE, ir.Constant(_I64, 1))
+            _futex(builder, args[0], args[1], _WAKE, ir.Constant(ir.IntType(64), 1))
         return context.get_dummy_value()
 
-    return types.void(_word, _word), generate
+    return types.void(types.int64, types.int64), generate

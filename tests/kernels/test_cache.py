@@ -11,8 +11,7 @@ import sys
 import pytest
 
 import nbkeras.kernels
-from nbkeras.kernels.runtime import code
-from nbkeras.kernels.runtime import cache_files
+from nbkeras.kernels.runtime import cache_files, code
 
 KERNELS = pathlib.Path(nbkeras.kernels.__file__).parent
 
@@ -363,9 +362,7 @@ def look_up(x):
 def test_a_kernel_that_another_process_cannot_use_is_not_kept(scratch):
     """Its code has the address of an array."""
     (scratch / "mine.py").write_text(GLOBAL_ARRAY)
-    program = (
-        "import numpy as np, mine\nmine.look_up(x := np.ones(2))\nprint(x.tolist(), mine.look_up.found)"
-    )
+    program = "import numpy as np, mine\nmine.look_up(x := np.ones(2))\nprint(x.tolist(), mine.look_up.found)"
     for _ in range(2):
         out, err = run(scratch, scratch / "cache", program)
         assert out == "[1.0, 2.0] 0"
