@@ -15,6 +15,7 @@ COLORS = {
     "nbkeras": "#c1272d",
     "keras-jax": "#4c78a8",
     "keras-tensorflow": "#e0a030",
+    "keras-torch": "#b279a2",
     "torch": "#8c6bb1",
     "torch-tf32": "#c9b3e0",
     "torch-compile": "#5a3d80",

@@ -1,6 +1,7 @@
 """Plain JAX: one jitted training step over a dict of parameters, with the optimizers of Keras written out."""
 
 import functools
+import itertools
 import time
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 from serving import Job, NoGpu, batches, serve
+from workloads import ADAM, L2, MOBILENET, WAKE_WORD
 
 
 def dense(random, inputs, units):
@@ -38,6 +40,73 @@ def apply_lstm(p, x, state=None):
 
     state, sequence = lax.scan(step, state, jnp.swapaxes(apply_dense(p, x), 0, 1))
     return jnp.swapaxes(sequence, 0, 1), state
+
+
+def he_normal(random, *shape):
+    return random.standard_normal(shape) * np.sqrt(2 / np.prod(shape[:-1]))
+
+
+def conv(random, size, channels, filters):
+    height, width = size if isinstance(size, tuple) else (size, size)
+    return {"w": he_normal(random, height, width, channels, filters), "b": np.zeros(filters)}
+
+
+def norm(filters):
+    return {"gamma": np.ones(filters), "beta": np.zeros(filters)}
+
+
+def depthwise_pair(random, name, channels, filters):
+    """A depthwise and a pointwise convolution."""
+    depthwise = {"depthwise": he_normal(random, 3, 3, 1, channels), "b": np.zeros(channels)} | norm(channels)
+    return {name + "d": depthwise, name + "p": conv(random, 1, channels, filters) | norm(filters)}
+
+
+def apply_conv(p, x, strides=1, padding="SAME"):
+    kernel, groups = (p["depthwise"], x.shape[-1]) if "depthwise" in p else (p["w"], 1)
+    layout = ("NHWC", "HWIO", "NHWC")
+    z = lax.conv_general_dilated(
+        x, kernel, (strides, strides), padding, dimension_numbers=layout, feature_group_count=groups
+    )
+    return z + p["b"] if "b" in p else z
+
+
+def halved(x):
+    """Max pooling of 2 x 2 squares."""
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+
+def moving_statistics(p):
+    """The first moving means and variances of the layers that have batch normalization; None if there is none."""
+    normed = {name: layer["gamma"].shape for name, layer in p.items() if isinstance(layer, dict) and "gamma" in layer}
+    return {name: (jnp.zeros(shape), jnp.ones(shape)) for name, shape in normed.items()} or None
+
+
+def batch_norm(p, x, moving, training):
+    """Batch normalization with Keras's settings, and the new moving statistics."""
+    if not training:
+        mean, variance = moving
+    else:
+        axes = tuple(range(x.ndim - 1))
+        mean, variance = x.mean(axes), x.var(axes)
+        moving = jax.tree.map(lambda old, new: 0.99 * old + 0.01 * new, moving, (mean, variance))
+    return (x - mean) * (lax.rsqrt(variance + 1e-3) * p["gamma"]) + p["beta"], moving
+
+
+def normalized(p, states, training):
+    """A function that applies a layer and its batch normalization, and the dict in which it puts the moving statistics."""
+    after = {}
+
+    def layer(name, x, *settings):
+        z = apply_conv(p[name], x, *settings) if x.ndim == 4 else apply_dense(p[name], x)
+        z, after[name] = batch_norm(p[name], z, states[name], training)
+        return z
+
+    return layer, after
+
+
+def apply_pair(layer, name, x, strides=1):
+    x = jax.nn.relu(layer(name + "d", x, strides))
+    return jax.nn.relu(layer(name + "p", x))
 
 
 def dropout(x, rate, key):
@@ -108,10 +177,8 @@ def cnn(p, xs, key, states):
     first, second = split(key, 2)
     x = xs[0]
     for name in "12":
-        x = lax.conv_general_dilated(x, p[name]["w"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        x = jax.nn.relu(x + p[name]["b"])
-    x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
-    x = dropout(x, 0.25, first).reshape(x.shape[0], -1)
+        x = jax.nn.relu(apply_conv(p[name], x, padding="VALID"))
+    x = dropout(halved(x), 0.25, first).reshape(x.shape[0], -1)
     x = dropout(jax.nn.relu(apply_dense(p["3"], x)), 0.5, second)
     return [apply_dense(p["4"], x)], states
 
@@ -124,6 +191,149 @@ def imdb(p, xs, key, states):
     return [apply_dense(p["out"], apply_lstm(p["lstm"], xs[0])[0][:, -1])], states
 
 
+def resnet8_init(random):
+    p = {"stem": conv(random, 3, 3, 16) | norm(16)}
+    for name, channels, filters in (("1", 16, 16), ("2", 16, 32), ("3", 32, 64)):
+        p[name + "a"] = conv(random, 3, channels, filters) | norm(filters)
+        p[name + "b"] = conv(random, 3, filters, filters) | norm(filters)
+        if channels != filters:
+            p[name] = conv(random, 1, channels, filters)
+    return p | {"out": dense(random, 64, 10)}
+
+
+def resnet8(p, xs, key, states):
+    layer, after = normalized(p, states, training=key is not None)
+    x = jax.nn.relu(layer("stem", xs[0]))
+    for name, strides in (("1", 1), ("2", 2), ("3", 2)):
+        y = layer(name + "b", jax.nn.relu(layer(name + "a", x, strides)))
+        x = jax.nn.relu(y + (apply_conv(p[name], x, strides) if name in p else x))
+    return [apply_dense(p["out"], x.mean((1, 2)))], after
+
+
+def ds_cnn_init(random):
+    p = {"stem": conv(random, (10, 4), 1, 64) | norm(64)}
+    for name in "1234":
+        p |= depthwise_pair(random, name, 64, 64)
+    return p | {"out": dense(random, 64, 12)}
+
+
+def ds_cnn(p, xs, key, states):
+    layer, after = normalized(p, states, training=key is not None)
+    first, second = split(key, 2)
+    x = dropout(jax.nn.relu(layer("stem", xs[0], 2)), 0.2, first)
+    for name in "1234":
+        x = apply_pair(layer, name, x)
+    x = dropout(x, 0.4, second)
+    return [apply_dense(p["out"], x[:, :24].mean((1, 2)))], after
+
+
+def mobilenet_init(random):
+    p, channels = {"stem": conv(random, 3, 3, 8) | norm(8)}, 8
+    for number, (filters, _) in enumerate(MOBILENET):
+        p |= depthwise_pair(random, str(number), channels, filters)
+        channels = filters
+    return p | {"out": dense(random, channels, 2)}
+
+
+def mobilenet(p, xs, key, states):
+    layer, after = normalized(p, states, training=key is not None)
+    x = jax.nn.relu(layer("stem", xs[0], 2))
+    for number, (_, strides) in enumerate(MOBILENET):
+        x = apply_pair(layer, str(number), x, strides)
+    return [apply_dense(p["out"], x.mean((1, 2)))], after
+
+
+def autoencoder_init(random):
+    sizes = (640, 128, 128, 128, 128, 8, 128, 128, 128, 128)
+    pairs = enumerate(itertools.pairwise(sizes))
+    p = {str(number): dense(random, inputs, units) | norm(units) for number, (inputs, units) in pairs}
+    return p | {"out": dense(random, 128, 640)}
+
+
+def autoencoder(p, xs, key, states):
+    layer, after = normalized(p, states, training=key is not None)
+    x = xs[0]
+    for number in range(9):
+        x = jax.nn.relu(layer(str(number), x))
+    return [apply_dense(p["out"], x)], after
+
+
+def wake_word_init(random):
+    p, channels = {}, 40
+    for number, (filters, size) in enumerate(WAKE_WORD):
+        p[f"{number}d"] = {"depthwise": he_normal(random, size, 1, 1, channels)}
+        p[f"{number}p"] = {"w": he_normal(random, 1, 1, channels, filters)} | norm(filters)
+        channels = filters
+    return p | {"out": dense(random, channels, 3)}
+
+
+def wake_word(p, xs, key, states):
+    layer, after = normalized(p, states, training=key is not None)
+    x = xs[0]
+    for number, mine in enumerate(split(key, len(WAKE_WORD))):
+        x = apply_conv(p[f"{number}d"], x, padding="VALID")
+        x = dropout(jax.nn.relu(layer(f"{number}p", x)), 0.2, mine)
+    return [apply_dense(p["out"], x.reshape(x.shape[0], -1))], after
+
+
+def transformer_init(random):
+    p = {"words": random.uniform(-0.05, 0.05, (8000, 64)), "positions": random.uniform(-0.05, 0.05, (64, 64))}
+    for name in "12":
+        p |= {name + part: dense(random, 64, 64) for part in ("query", "key", "value", "heads")}
+        p |= {name + "wide": dense(random, 64, 256), name + "narrow": dense(random, 256, 64)}
+        p |= {name + "first": scale(64), name + "second": scale(64)}
+    return p | {"out": dense(random, 64, 4)}
+
+
+def scale(width):
+    return {"scale": np.ones(width), "offset": np.zeros(width)}
+
+
+def layer_norm(p, x):
+    mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+    return (x - mean) * lax.rsqrt(variance + 1e-5) * p["scale"] + p["offset"]
+
+
+def attention(p, name, x, key):
+    """Self-attention with 4 heads."""
+    batch, length, width = x.shape
+    q, k, v = (apply_dense(p[name + part], x).reshape(batch, length, 4, -1) for part in ("query", "key", "value"))
+    weights = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k) / np.sqrt(width // 4))
+    heads = jnp.einsum("bhqk,bkhd->bqhd", dropout(weights, 0.1, key), v)
+    return apply_dense(p[name + "heads"], heads.reshape(batch, length, width))
+
+
+def transformer(p, xs, key, states):
+    keys = split(key, 8)
+    x = p["words"][xs[0]] + p["positions"]
+    for name, (first, second, third, fourth) in (("1", keys[:4]), ("2", keys[4:])):
+        y = attention(p, name, x, first)
+        x = layer_norm(p[name + "first"], x + dropout(y, 0.1, second))
+        y = dropout(jax.nn.relu(apply_dense(p[name + "wide"], x)), 0.1, third)
+        x = layer_norm(p[name + "second"], x + dropout(apply_dense(p[name + "narrow"], y), 0.1, fourth))
+    return [apply_dense(p["out"], x.mean(1))], states
+
+
+def unet_init(random):
+    levels = (("1", 3, 16), ("2", 16, 32), ("3", 32, 64), ("4", 64, 32), ("5", 32, 16))
+    p = {name + "a": conv(random, 3, channels, filters) for name, channels, filters in levels}
+    p |= {name + "b": conv(random, 3, filters, filters) for name, _, filters in levels}
+    return p | {"4": conv(random, 2, 64, 32), "5": conv(random, 2, 32, 16), "out": conv(random, 1, 16, 1)}
+
+
+def unet(p, xs, key, states):
+    def two_convolutions(name, x):
+        return jax.nn.relu(apply_conv(p[name + "b"], jax.nn.relu(apply_conv(p[name + "a"], x))))
+
+    first = two_convolutions("1", xs[0])
+    second = two_convolutions("2", halved(first))
+    x = two_convolutions("3", halved(second))
+    for name, skipped in (("4", second), ("5", first)):
+        x = lax.conv_transpose(x, p[name]["w"], (2, 2), "VALID") + p[name]["b"]
+        x = two_convolutions(name, jnp.concatenate([skipped, x], axis=-1))
+    return [apply_conv(p["out"], x)], states
+
+
 NETWORKS = {
     "mlp": (mlp_init, mlp),
     "lstm_stack": (stack_init, stack),
@@ -132,19 +342,41 @@ NETWORKS = {
     "tweets": (tweets_init, tweets),
     "cnn": (cnn_init, cnn),
     "lstm_imdb": (imdb_init, imdb),
+    "resnet8": (resnet8_init, resnet8),
+    "ds_cnn": (ds_cnn_init, ds_cnn),
+    "mobilenet": (mobilenet_init, mobilenet),
+    "autoencoder": (autoencoder_init, autoencoder),
+    "wake_word": (wake_word_init, wake_word),
+    "transformer": (transformer_init, transformer),
+    "unet": (unet_init, unet),
 }
 
 
-def loss_of(outputs, targets):
-    """Cross-entropies from logits, the second output's with weight 0.2, and the number of the first's right predictions."""
+def loss_of(network, outputs, targets):
+    """The loss and the number of right predictions of the first output.
+
+    Cross-entropies are from logits; a second output has the weight 0.2.
+    """
+    if network == "autoencoder":
+        return jnp.mean(jnp.square(outputs[0] - targets[0])), 0
     total, right = 0.0, 0
     for z, y, weight in zip(outputs, targets, (1.0, 0.2), strict=False):
-        if y.shape[1] == 1:
+        if y.ndim == 1:  # numbers of classes
+            total -= weight * jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(z), y[:, None], axis=1))
+            right = jnp.sum(z.argmax(1) == y)
+        elif y.shape[-1] == 1:
             total += weight * jnp.mean(jnp.maximum(z, 0) - z * y + jnp.log1p(jnp.exp(-jnp.abs(z))))
+            right = right if weight < 1 else jnp.sum((z > 0) == (y > 0.5))
         else:
             total -= weight * jnp.mean(jnp.sum(y * jax.nn.log_softmax(z), axis=1))
             right = jnp.sum(z.argmax(1) == y.argmax(1))
     return total, right
+
+
+def penalty(network, p):
+    """The L2 penalty of the convolutions."""
+    kernels = [layer["w"] for layer in p.values() if "w" in layer and layer["w"].ndim == 4] if network in L2 else []
+    return sum(L2[network] * jnp.sum(kernel * kernel) for kernel in kernels)
 
 
 def rmsprop(p, g, slots, count):
@@ -152,10 +384,10 @@ def rmsprop(p, g, slots, count):
     return jax.tree.map(lambda p, g, v: p - 0.001 * g * lax.rsqrt(v + 1e-7), p, g, square), square
 
 
-def adam(p, g, slots, count):
+def adam(p, g, slots, count, rate):
     m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, slots[0], g)
     v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, slots[1], g)
-    rate = 0.001 * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
+    rate = rate * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
     return jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) + 1e-7), p, m, v), (m, v)
 
 
@@ -175,8 +407,10 @@ def prepare(framework, workload, xs, ys, device) -> Job:
     init, forward = NETWORKS[network]
     p = jax.tree.map(lambda a: jnp.asarray(a, "float32"), init(np.random.RandomState(0)))
     zeros = jax.tree.map(jnp.zeros_like, p)
-    update, slots = (adam, (zeros, zeros)) if network in ("cnn", "lstm_imdb") else (rmsprop, zeros)
-    states = None
+    update, slots = rmsprop, zeros
+    if network in ADAM:
+        update, slots = functools.partial(adam, rate=ADAM[network]), (zeros, zeros)
+    states = moving = moving_statistics(p)
     if network == "lstm_stateful":
         states = [(jnp.zeros((workload.batch, 32)), jnp.zeros((workload.batch, 32))) for _ in range(3)]
 
@@ -187,16 +421,16 @@ def prepare(framework, workload, xs, ys, device) -> Job:
 
         def objective(p):
             outputs, after = forward(p, x, mine, states)
-            loss, correct = loss_of(outputs, y)
-            return loss, (after if states is not None else None, correct)
+            loss, correct = loss_of(network, outputs, y)
+            return loss + penalty(network, p), (after if states is not None else None, correct)
 
         (loss, (states, correct)), g = jax.value_and_grad(objective, has_aux=True)(p)
         p, slots = update(p, g, slots, count)
         return p, slots, states, key, count + 1, total + loss, right + correct
 
     @jax.jit
-    def infer(p, x):
-        return jax.nn.softmax(forward(p, x, None, None)[0][0])
+    def infer(p, x, states):
+        return jax.nn.softmax(forward(p, x, None, states)[0][0])
 
     carry = jax.tree.map(jnp.copy, (p, slots, states, jax.random.key(0), jnp.float32(1), jnp.float32(0), jnp.int32(0)))
 
@@ -215,9 +449,9 @@ def prepare(framework, workload, xs, ys, device) -> Job:
 
     def predict(arrays):
         x, size = arrays[0], workload.batch
-        return np.concatenate([infer(carry[0], [x[i : i + size]]) for i in range(0, len(x), size)])
+        return np.concatenate([infer(carry[0], [x[i : i + size]], carry[2]) for i in range(0, len(x), size)])
 
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(p))
+    parameters = sum(leaf.size for leaf in jax.tree.leaves((p, moving)))
     return Job(parameters, {"jax": jax.__version__}, epochs, predict, gpu_bytes)
 
 

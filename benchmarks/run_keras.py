@@ -1,10 +1,11 @@
-"""nbkeras and Keras (JAX and TensorFlow backends): the same code for all, with `fit` and `predict` as a user calls them."""
+"""nbkeras and Keras on its three backends: the same code for all, with `fit` and `predict` as a user calls them."""
 
 import importlib
 import sys
 
 from chosen_keras import BACKEND, Clock, k
 from serving import Job, serve
+from workloads import ADAM, L2, MOBILENET, WAKE_WORD
 
 
 def mlp(batch):
@@ -65,13 +66,154 @@ def lstm_imdb(batch):
     return model
 
 
+def normalized(layer, x):
+    """The layer, batch normalization and relu."""
+    return k.layers.Activation("relu")(k.layers.BatchNormalization()(layer(x)))
+
+
+def regularized(network, filters, size, strides=1, **settings):
+    """The convolution of MLPerf Tiny's networks. Their depthwise kernels have no penalty: TensorFlow ignores that setting."""
+    penalty = k.regularizers.L2(L2[network])
+    return k.layers.Conv2D(filters, size, strides, padding="same", kernel_regularizer=penalty, **settings)
+
+
+def resnet8(batch):
+    def convolution(filters, size=3, strides=1):
+        return regularized("resnet8", filters, size, strides, kernel_initializer="he_normal")
+
+    inputs = k.Input(shape=(32, 32, 3))
+    x = normalized(convolution(16), inputs)
+    for filters, strides in ((16, 1), (32, 2), (64, 2)):
+        y = normalized(convolution(filters, strides=strides), x)
+        y = k.layers.BatchNormalization()(convolution(filters)(y))
+        if strides > 1:
+            x = convolution(filters, 1, strides)(x)
+        x = k.layers.Activation("relu")(k.layers.add([x, y]))
+    x = k.layers.Flatten()(k.layers.AveragePooling2D(8)(x))
+    model = k.Model(inputs, k.layers.Dense(10, activation="softmax", kernel_initializer="he_normal")(x))
+    model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def ds_cnn(batch):
+    inputs = k.Input(shape=(49, 10, 1))
+    x = normalized(regularized("ds_cnn", 64, (10, 4), 2), inputs)
+    x = k.layers.Dropout(0.2)(x)
+    for _ in range(4):
+        x = normalized(k.layers.DepthwiseConv2D(3, padding="same"), x)
+        x = normalized(regularized("ds_cnn", 64, 1), x)
+    x = k.layers.Flatten()(k.layers.AveragePooling2D((24, 5))(k.layers.Dropout(0.4)(x)))
+    model = k.Model(inputs, k.layers.Dense(12, activation="softmax")(x))
+    loss, metrics = "sparse_categorical_crossentropy", ["sparse_categorical_accuracy"]
+    model.compile(optimizer=k.optimizers.Adam(ADAM["ds_cnn"]), loss=loss, metrics=metrics)
+    return model
+
+
+def mobilenet(batch):
+    def convolution(filters, size, strides=1):
+        return regularized("mobilenet", filters, size, strides, kernel_initializer="he_normal")
+
+    inputs = k.Input(shape=(96, 96, 3))
+    x = normalized(convolution(8, 3, 2), inputs)
+    for filters, strides in MOBILENET:
+        x = normalized(k.layers.DepthwiseConv2D(3, strides, padding="same"), x)
+        x = normalized(convolution(filters, 1), x)
+    x = k.layers.Flatten()(k.layers.AveragePooling2D(3)(x))
+    model = k.Model(inputs, k.layers.Dense(2, activation="softmax")(x))
+    model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def autoencoder(batch):
+    x = inputs = k.Input(shape=(640,))
+    for units in (128, 128, 128, 128, 8, 128, 128, 128, 128):
+        x = normalized(k.layers.Dense(units), x)
+    model = k.Model(inputs, k.layers.Dense(640)(x))
+    model.compile(optimizer="adam", loss="mean_squared_error")
+    return model
+
+
+def wake_word(batch):
+    x = inputs = k.Input(shape=(30, 1, 40))
+    for filters, size in WAKE_WORD:
+        x = k.layers.DepthwiseConv2D((size, 1), use_bias=False)(x)
+        x = k.layers.Dropout(0.2)(normalized(k.layers.Conv2D(filters, 1, use_bias=False), x))
+    model = k.Model(inputs, k.layers.Dense(3, activation="softmax")(k.layers.Flatten()(x)))
+    model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+class WordsAndPositions(k.layers.Layer):
+    """The sum of a word's vector and its position's."""
+
+    def __init__(self, words, length, width):
+        super().__init__()
+        self.length = length
+        self.words, self.positions = k.layers.Embedding(words, width), k.layers.Embedding(length, width)
+
+    def call(self, x):
+        return self.words(x) + self.positions(k.ops.arange(self.length))
+
+
+def transformer(batch):
+    inputs = k.Input(shape=(64,), dtype="int32")
+    x = WordsAndPositions(8000, 64, 64)(inputs)
+    for _ in range(2):
+        y = k.layers.MultiHeadAttention(4, 16, dropout=0.1)(x, x)
+        x = k.layers.LayerNormalization(epsilon=1e-5)(x + k.layers.Dropout(0.1)(y))
+        y = k.layers.Dropout(0.1)(k.layers.Dense(256, activation="relu")(x))
+        y = k.layers.Dropout(0.1)(k.layers.Dense(64)(y))
+        x = k.layers.LayerNormalization(epsilon=1e-5)(x + y)
+    x = k.layers.GlobalAveragePooling1D()(x)
+    model = k.Model(inputs, k.layers.Dense(4, activation="softmax")(x))
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def unet(batch):
+    def two_convolutions(filters, x):
+        for _ in range(2):
+            x = k.layers.Conv2D(filters, 3, padding="same", activation="relu", kernel_initializer="he_normal")(x)
+        return x
+
+    inputs = k.Input(shape=(64, 64, 3))
+    first = two_convolutions(16, inputs)
+    second = two_convolutions(32, k.layers.MaxPooling2D(2)(first))
+    x = two_convolutions(64, k.layers.MaxPooling2D(2)(second))
+    for filters, skipped in ((32, second), (16, first)):
+        x = k.layers.Conv2DTranspose(filters, 2, 2)(x)
+        x = two_convolutions(filters, k.layers.concatenate([skipped, x]))
+    model = k.Model(inputs, k.layers.Conv2D(1, 1, activation="sigmoid")(x))
+    model.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"])
+    return model
+
+
 def toy(batch):
     model = k.Sequential([k.Input(shape=(2, 3)), k.layers.LSTM(2), k.layers.Dense(2, activation="softmax")])
     model.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
     return model
 
 
-NETWORKS = {f.__name__: f for f in (mlp, lstm_stack, lstm_stateful, headline, tweets, cnn, lstm_imdb, toy)}
+NETWORKS = {
+    f.__name__: f
+    for f in (
+        mlp,
+        lstm_stack,
+        lstm_stateful,
+        headline,
+        tweets,
+        cnn,
+        lstm_imdb,
+        resnet8,
+        ds_cnn,
+        mobilenet,
+        autoencoder,
+        wake_word,
+        transformer,
+        unet,
+        toy,
+    )
+}
 
 
 def one_or_list(arrays):

@@ -13,6 +13,7 @@ SCRIPTS = {
     "nbkeras": "run_keras.py",
     "keras-jax": "run_keras.py",
     "keras-tensorflow": "run_keras.py",
+    "keras-torch": "run_keras.py",
     "torch": "run_torch.py",
     "torch-tf32": "run_torch.py",
     "torch-compile": "run_torch.py",
@@ -21,13 +22,14 @@ SCRIPTS = {
 }
 VARIANTS = {"torch-tf32": "torch", "torch-compile": "torch"}
 PEERS = {  # by device
-    "cpu": ("keras-jax", "keras-tensorflow", "torch", "jax", "onnxruntime"),
+    "cpu": ("keras-jax", "keras-tensorflow", "keras-torch", "torch", "jax", "onnxruntime"),
     "cuda": ("torch", "torch-tf32", "torch-compile", "jax"),
 }
 IMPORTS = {
     "nbkeras": "import nbkeras",
     "keras-jax": "import os; os.environ['KERAS_BACKEND'] = 'jax'; import keras",
     "keras-tensorflow": "import os; os.environ['KERAS_BACKEND'] = 'tensorflow'; import keras",
+    "keras-torch": "import os; os.environ['KERAS_BACKEND'] = 'torch'; import keras",
     "torch": "import torch",
     "jax": "import jax",
 }

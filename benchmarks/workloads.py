@@ -29,6 +29,7 @@ class Workload:
     peers: tuple[str, ...] = ("keras-jax", "keras-tensorflow", "torch", "jax")
 
 
+EVERY_KERAS = ("keras-jax", "keras-tensorflow", "keras-torch", "torch", "jax")  # on PyTorch it has slow LSTMs
 INFERENCE = ("keras-jax", "keras-tensorflow", "torch", "jax", "onnxruntime")
 
 WORKLOADS = {
@@ -42,6 +43,33 @@ WORKLOADS = {
     "tweets": Workload("LSTM 64 shared by two inputs (280, 256), RMSprop", network="tweets", steps=6),
     "cnn": Workload("conv 32, conv 64, pool, dense 128 on (28, 28, 1), Adam", network="cnn", batch=128, steps=10),
     "lstm_imdb": Workload("LSTM 128 on (80, 128), Adam", network="lstm_imdb", steps=20),
+    "resnet8": Workload("MLPerf Tiny's ResNet8 on (32, 32, 3), Adam", network="resnet8", steps=10, peers=EVERY_KERAS),
+    "ds_cnn": Workload(
+        "MLPerf Tiny's DS-CNN on (49, 10, 1), Adam", network="ds_cnn", batch=100, steps=10, peers=EVERY_KERAS
+    ),
+    "mobilenet": Workload(
+        "MLPerf Tiny's MobileNetV1 0.25 on (96, 96, 3), Adam", network="mobilenet", steps=5, peers=EVERY_KERAS
+    ),
+    "autoencoder": Workload(
+        "MLPerf Tiny's autoencoder, 640-128-128-128-128-8-128-128-128-128-640, Adam",
+        network="autoencoder",
+        batch=512,
+        peers=EVERY_KERAS,
+    ),
+    "wake_word": Workload(
+        "MLPerf Tiny's streaming wake word network on (30, 1, 40), Adam",
+        network="wake_word",
+        batch=100,
+        peers=EVERY_KERAS,
+    ),
+    "transformer": Workload(
+        "8000 words, length 64, 2 Transformer blocks of width 64 with 4 heads, 4 classes, Adam",
+        network="transformer",
+        peers=EVERY_KERAS,
+    ),
+    "unet": Workload(
+        "U-Net of 16, 32 and 64 filters on (64, 64, 3), Adam", network="unet", batch=8, steps=10, peers=EVERY_KERAS
+    ),
     "latency_mlp": Workload("predict of one sample, mlp", "latency", "mlp", 1, 300, INFERENCE),
     "latency_lstm_stack": Workload("predict of one sample, lstm_stack", "latency", "lstm_stack", 1, 300, INFERENCE),
     "latency_cnn": Workload("predict of one sample, cnn", "latency", "cnn", 1, 300, INFERENCE),
@@ -51,6 +79,31 @@ WORKLOADS = {
     "import": Workload("import of the package in a new process", "import"),
     "toy": Workload("LSTM 2, Dense 2 on (2, 3), for the simulator", "train", "toy", 2, 2, ()),
 }
+
+# Networks that Adam trains, with its rate (ds_cnn: that of the reference's first twelve epochs); RMSprop trains the others.
+ADAM = {
+    "cnn": 0.001,
+    "lstm_imdb": 0.001,
+    "resnet8": 0.001,
+    "ds_cnn": 0.0005,
+    "mobilenet": 0.001,
+    "autoencoder": 0.001,
+    "wake_word": 0.001,
+    "transformer": 0.001,
+    "unet": 0.001,
+}
+# The loss of these networks has the sum of squares of all convolution kernels times this factor, except of depthwise ones.
+L2 = {"resnet8": 1e-4, "ds_cnn": 1e-4, "mobilenet": 1e-4}
+
+# Batch normalization enlarges differences of rounding: mobilenet's first gradients in Keras on TensorFlow and on
+# PyTorch differ by 2%.
+BATCH_NORMALIZED = ("resnet8", "ds_cnn", "mobilenet", "autoencoder", "wake_word")
+
+# The filters of each pointwise convolution of mobilenet, and the strides of the depthwise one before it.
+MOBILENET = [(16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), *[(128, 1)] * 5, (256, 2), (256, 1)]
+
+# The filters of each pointwise convolution of wake_word, and the length of the depthwise one before it.
+WAKE_WORD = [(128, 3), (128, 5), (128, 10), (32, 15)]
 
 
 def _classes(x: Array, centre: float, random: np.random.Generator) -> Array:
@@ -95,6 +148,56 @@ def _imdb(random, n):
     return [x], [(x.mean(axis=(1, 2)) > 0).astype("float32")[:, None]]
 
 
+def _patterns(random, n, shape, classes):
+    """Noise with the pattern of its class in each row, and the numbers of the classes."""
+    patterns = random.random((classes, *shape[1:]), "float32")
+    x, numbers = random.random((n, *shape), "float32"), random.integers(0, classes, n)
+    for number, pattern in enumerate(patterns):
+        x[numbers == number] += pattern
+    return x, numbers
+
+
+def _resnet8(random, n):
+    x, numbers = _patterns(random, n, (32, 32, 3), 10)
+    return [x], [np.eye(10, dtype="float32")[numbers]]
+
+
+def _ds_cnn(random, n):
+    x, numbers = _patterns(random, n, (49, 10, 1), 12)
+    return [x], [numbers]
+
+
+def _mobilenet(random, n):
+    x, numbers = _patterns(random, n, (96, 96, 3), 2)
+    return [x], [np.eye(2, dtype="float32")[numbers]]
+
+
+def _autoencoder(random, n):
+    """Points of a surface of four dimensions, which are their own targets."""
+    x = np.tanh(random.standard_normal((n, 4), "float32") @ random.standard_normal((4, 640), "float32"))
+    return [x], [x]
+
+
+def _wake_word(random, n):
+    x, numbers = _patterns(random, n, (30, 1, 40), 3)
+    return [x], [np.eye(3, dtype="float32")[numbers]]
+
+
+def _transformer(random, n):
+    """Texts; a word's topic is its number modulo 4, and a text's class is the topic of most of its words."""
+    words = random.integers(0, 8000, (n, 64), "int32")
+    topics = np.where(random.random((n, 64)) < 0.3, random.integers(0, 4, (n, 1)), words % 4)
+    words += (topics - words % 4).astype("int32")
+    return [words], [np.eye(4)[topics].sum(axis=1).argmax(axis=1)]
+
+
+def _unet(random, n):
+    """Noise, and the mask of the 4 x 4 squares whose mean is positive."""
+    x = random.standard_normal((n, 64, 64, 3), "float32")
+    squares = x.reshape(n, 16, 4, 16, 4, 3).mean(axis=(2, 4, 5)) > 0
+    return [x], [squares.repeat(4, axis=1).repeat(4, axis=2)[..., None].astype("float32")]
+
+
 def _toy(random, n):
     x = random.standard_normal((n, 2, 3), "float32")
     return [x], [np.eye(2, dtype="float32")[(x.mean(axis=(1, 2)) > 0).astype(int)]]
@@ -108,6 +211,13 @@ NETWORKS: dict[str, Callable] = {
     "tweets": _tweets,
     "cnn": _images,
     "lstm_imdb": _imdb,
+    "resnet8": _resnet8,
+    "ds_cnn": _ds_cnn,
+    "mobilenet": _mobilenet,
+    "autoencoder": _autoencoder,
+    "wake_word": _wake_word,
+    "transformer": _transformer,
+    "unet": _unet,
     "toy": _toy,
 }
 

@@ -24,8 +24,10 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "outputs",
     "reference",
+    "weight",
 ]
-exclude_patterns = ["_build", "_extensions", "_static"]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "_extensions", "_static", "_templates"]
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 suppress_warnings = ["myst.xref_missing"] if os.environ.get("NBKERAS_DOCS_DRAFT") else []
@@ -35,7 +37,6 @@ autodoc_typehints = "none"  # the signature shows them; the text of an argument 
 napoleon_numpy_docstring = False
 napoleon_custom_sections = [("Call arguments", "params_style"), "Input shape", "Output shape"]
 add_module_names = False
-viewcode_line_numbers = True
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
@@ -46,6 +47,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,
+    "write_computation_times": False,
     "min_reported_time": 0,
     "image_srcset": ["1.5x"],
     "abort_on_example_error": True,
@@ -58,6 +60,7 @@ html_css_files = ["style.css"]
 html_js_files = ["filter.js"]
 html_show_sphinx = False
 html_copy_source = False
+html_split_index = True
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 linkcheck_timeout = 10

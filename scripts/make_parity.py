@@ -115,19 +115,19 @@ def section(version: int):
         yield ""
         yield f"### `{path}`" + ("" if version == 3 else f" of Keras {number}")
         yield ""
-        supported = [f"`{name}`" for name, (kind, _) in names.items() if kind == "supported"]
+        supported = [name for name, (kind, _) in names.items() if kind == "supported"]
         if supported:
-            yield "Supported: " + ", ".join(supported) + "."
+            yield f"Supported: `{', '.join(supported)}`."  # as one piece of code: a tag for each name would make the page heavy
         for kind, title in (("partly", "Partly"), ("not", "Not")):
             by_note: dict[str, list[str]] = {}
             for name, (found, note) in names.items():
                 if found == kind:
-                    by_note.setdefault(note, []).append(f"`{name}`")
+                    by_note.setdefault(note, []).append(name)
             if by_note:
                 yield ""
                 yield f"{title}:"
                 yield ""
-                yield from (f"- {', '.join(noted)}: {note}" for note, noted in by_note.items())
+                yield from (f"- `{', '.join(noted)}`: {note}" for note, noted in by_note.items())
 
 
 def document() -> str:

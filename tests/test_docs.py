@@ -9,6 +9,7 @@ from pathlib import Path
 import blocks
 import numpy as np
 import pytest
+import weight
 
 from nbkeras import ops
 from nbkeras.engine.tensor import op
@@ -75,6 +76,7 @@ for kernel in (snake.forward, snake.backward):
 def test_kernels_of_a_users_file_are_cached_on_disk(tmp_path):
     written_files(ROOT / "docs" / "custom-ops.md", tmp_path)
     environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
+    environment["PYTHONSAFEPATH"] = ""  # else no program could import the files beside it
 
     def counts():
         run = subprocess.run(
@@ -125,3 +127,36 @@ def test_an_op_of_ones_own_in_a_model_file(tmp_path):
     finally:
         get_custom_objects().clear()
         get_custom_objects().update(before)
+
+
+def test_a_page_of_the_site_that_is_too_heavy_is_found(tmp_path):
+    """The build of the site fails on these lines."""
+    (tmp_path / "_static").mkdir()
+    (tmp_path / "_static" / "a.css").write_text("c" * 200_000, encoding="utf-8")
+    (tmp_path / "_static" / "a.js").write_text("s" * 99_000, encoding="utf-8")
+    (tmp_path / "reference").mkdir()
+    head = '<link rel="stylesheet" href="../_static/a.css?v=1" />\n<link rel="next" href="none.html" />\n'
+    script = '<script src="../_static/a.js"></script>'
+    pages = {
+        "reference/light": head + script,
+        "reference/styles": head + "t" * 99_000,
+        "reference/heavy": head + script + "t" * 2000,
+        "reference/elsewhere": head + '<script async src="https://example.org/a.js"></script>',
+        "search": "t" * 400_000,
+    }
+    for name, text in pages.items():
+        (tmp_path / f"{name}.html").write_text(text, encoding="utf-8")
+    assert weight.faults(tmp_path) == [
+        "reference/elsewhere.html loads https://example.org/a.js",
+        "reference/heavy.html weighs 301 KB, more than 300: split it",
+    ]
+
+
+def test_tags_that_do_next_to_nothing_are_left_out_of_pages():
+    name = '<span class="n"><span class="pre">units</span></span>'
+    assert weight.lighter(name) == "units"
+    code = '<span class="n">x</span><span class="o">=</span><span class="kc">None</span> <span class="nf">f</span>'
+    assert weight.lighter(code) == 'x=<span class="kc">None</span> <span class="nf">f</span>'
+    for breakable in ("--no-warmup", "~/.cache/nbkeras"):
+        option = f'<code><span class="pre">{breakable}</span></code>'
+        assert weight.lighter(option) == option, "a browser would break the line within it"

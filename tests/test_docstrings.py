@@ -1,20 +1,21 @@
-"""Every public name explains itself: a sentence, each argument with its meaning, an example that runs."""
+"""Every public name explains itself: a sentence, each argument with its meaning, an example that runs; methods do too."""
 
 import doctest
+import functools
 import importlib
 import inspect
 import re
+import types
 
 import numpy as np
 import pytest
 import reference
 
 import nbkeras as keras
+from nbkeras.building.call_history import OverridableProperty
 from nbkeras.engine import documentation
 
-# Names that are only there for scripts of Keras 2: their docstring is a sentence that names what to use.
-OLD = {"nbkeras.backend"}
-SECTION = re.compile(r"^Args:\n((?:(?: {4}.*)?\n)*)", re.MULTILINE)
+SECTION = re.compile(r"^(Args|Call arguments):\n((?:(?: {4}.*)?\n)*)", re.MULTILINE)
 ENTRY = re.compile(r"^ {4}(\*{0,2}\w+)(?: \([^\n]*?\))?: *(\S?)", re.MULTILINE)
 
 
@@ -32,48 +33,88 @@ def described():
 NAMES = described()
 
 
-def arguments_without_meaning(value):
-    text = inspect.getdoc(value) or ""
+def explained(text, section):
+    """The names that have a meaning in a section of a docstring."""
+    bodies = [body for title, body in SECTION.findall(text + "\n") if title == section]
+    return {name.lstrip("*") for body in bodies for name, first in ENTRY.findall(body) if first}
+
+
+def arguments_without_meaning(value, text):
     if inspect.isclass(value):
         return [name for name, _, meaning in documentation.arguments(value) if not meaning]
-    section = SECTION.search(text + "\n")
-    explained = {name.lstrip("*") for name, first in ENTRY.findall(section[1]) if first} if section else set()
     try:
         parameters = inspect.signature(value).parameters
     except ValueError:  # a built-in function
         return []
-    return [name for name in parameters if name not in explained and name != "self"]
+    known = explained(text, "Args") | {"self", "cls"}
+    return [name for name in parameters if name not in known]
 
 
-def faults(name, value):
+def faults(value):
     text = inspect.getdoc(value) or ""
     if not text:
         return ["no docstring"]
-    if any(name.startswith(f"{module}.") for module in OLD):
-        return []
-    found = [f"{argument}: not explained" for argument in arguments_without_meaning(value)]
+    found = [f"{argument}: not explained" for argument in arguments_without_meaning(value, text)]
     return found if ">>>" in text else [*found, "no example"]
+
+
+METHOD = (types.FunctionType, classmethod, staticmethod)
+PROPERTY = (property, functools.cached_property, OverridableProperty)
+
+
+def members(cls):
+    """(class that defines it, name) of each public method and property that a class has from nbkeras."""
+    for name in dir(cls):
+        owner = next((each for each in cls.__mro__ if name in vars(each)), object)
+        of_nbkeras = not name.startswith("_") and owner.__module__.startswith("nbkeras")
+        if of_nbkeras and isinstance(vars(owner)[name], METHOD + PROPERTY):
+            yield owner, name
+
+
+@functools.cache
+def member_faults(owner, name):
+    """The arguments of a method that neither its docstring nor one of a method that it overrides explains."""
+    value = getattr(owner, name)
+    if not inspect.getdoc(value):
+        return ["no docstring"]
+    texts = [inspect.getdoc(vars(each)[name]) or "" for each in owner.__mro__ if name in vars(each)]
+    is_method = isinstance(vars(owner)[name], METHOD)
+    return arguments_without_meaning(value, "\n\n".join(texts)) if is_method else []
+
+
+def faults_of_members(cls):
+    in_call = explained(inspect.getdoc(cls) or "", "Call arguments")
+    for owner, name in members(cls):
+        missing = [each for each in member_faults(owner, name) if name != "call" or each not in in_call]
+        if missing:
+            yield name, missing
 
 
 @pytest.mark.parametrize("module", reference.MODULES)
 def test_every_name_explains_itself(module):
     missing = {
-        name: found
-        for name, value in NAMES.items()
-        if name.rpartition(".")[0] == module and (found := faults(name, value))
+        name: found for name, value in NAMES.items() if name.rpartition(".")[0] == module and (found := faults(value))
     }
     assert not missing, "\n".join(f"{name}: {', '.join(found)}" for name, found in missing.items())
 
 
+@pytest.mark.parametrize("module", reference.MODULES)
+def test_every_method_explains_itself(module):
+    missing = [
+        f"{name}.{member}: {', '.join(found)}"
+        for name, value in NAMES.items()
+        if name.rpartition(".")[0] == module and inspect.isclass(value)
+        for member, found in faults_of_members(value)
+    ]
+    assert not missing, "\n".join(missing)
+
+
 def examples():
-    """(module, name, object) of each public object with an example, and of its public methods."""
+    """(name, object) of each public object with an example, and of the public methods and properties of classes."""
     for name, value in NAMES.items():
-        members = vars(value).items() if inspect.isclass(value) else ()
-        own = [(f"{name}.{member}", each) for member, each in members if not member.startswith("_")]
-        for path, each in [(name, value), *own]:
-            each = getattr(each, "__func__", each)
-            if ">>>" in (inspect.getdoc(each) or ""):
-                yield path, each
+        of_class = members(value) if inspect.isclass(value) else ()
+        own = [(f"{each.__module__}.{each.__qualname__}.{member}", getattr(each, member)) for each, member in of_class]
+        yield from ((path, each) for path, each in [(name, value), *own] if ">>>" in (inspect.getdoc(each) or ""))
 
 
 EXAMPLES = dict(examples())
@@ -91,7 +132,7 @@ def as_users_have_it():
 def test_examples_run(letter, tmp_path, monkeypatch, as_users_have_it):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
-    names = {"__name__": "example", "np": np, "keras": keras}
+    names = {"__name__": "example", "np": np, "keras": keras, "K": keras.backend}
     names |= {each: importlib.import_module(f"nbkeras.{each}") for each in ("layers", "ops", "losses", "metrics")}
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     said = []

@@ -17,11 +17,20 @@ if TYPE_CHECKING:  # the tests read the list of public names without Sphinx
 MODULES = (
     "nbkeras.models nbkeras.layers nbkeras.ops nbkeras.ops.image nbkeras.activations nbkeras.losses nbkeras.metrics "
     "nbkeras.optimizers nbkeras.optimizers.schedules nbkeras.initializers nbkeras.regularizers nbkeras.constraints "
-    "nbkeras.callbacks nbkeras.datasets nbkeras.preprocessing nbkeras.saving nbkeras.export nbkeras.random "
-    "nbkeras.tree nbkeras.utils nbkeras.wrappers nbkeras.tensor nbkeras.config nbkeras nbkeras.testing "
-    "nbkeras.backend"
+    "nbkeras.callbacks nbkeras.datasets nbkeras.datasets.boston_housing nbkeras.datasets.california_housing "
+    "nbkeras.datasets.cifar10 nbkeras.datasets.cifar100 nbkeras.datasets.digits nbkeras.datasets.fashion_mnist "
+    "nbkeras.datasets.imdb nbkeras.datasets.mnist nbkeras.datasets.reuters nbkeras.preprocessing "
+    "nbkeras.preprocessing.image nbkeras.preprocessing.sequence nbkeras.preprocessing.text nbkeras.saving nbkeras.export "
+    "nbkeras.random nbkeras.tree nbkeras.utils nbkeras.wrappers nbkeras.tensor nbkeras.config nbkeras "
+    "nbkeras.dtype_policies nbkeras.testing nbkeras.backend"
 ).split()
-SPLIT = {"nbkeras.layers", "nbkeras.ops", "nbkeras.metrics"}  # a page for each file: one would be too long
+SPLIT = {
+    "nbkeras.layers",
+    "nbkeras.ops",
+    "nbkeras.losses",
+    "nbkeras.metrics",
+    "nbkeras.optimizers",
+}  # a page for each file
 
 
 def public_names(module_name: str) -> dict[str, object]:

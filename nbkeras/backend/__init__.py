@@ -10,6 +10,7 @@ is_sparse, to_dense, placeholder(sparse=True), ctc_label_dense_to_sparse: there 
 
 # ruff: noqa: F811 (arguments named as in Keras)
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,6 +92,7 @@ from nbkeras.config import image_data_format as image_data_format
 from nbkeras.config import set_epsilon as set_epsilon
 from nbkeras.config import set_floatx as set_floatx
 from nbkeras.config import set_image_data_format as set_image_data_format
+from nbkeras.engine import documentation as _documentation
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.ops import abs as abs
@@ -148,42 +150,82 @@ from nbkeras.random import truncated_normal as truncated_normal
 
 
 def clip(x, min_value, max_value) -> Tensor:
-    """x limited to min_value and max_value."""
+    """x limited to the interval from min_value to max_value. Today: `ops.clip(x, min_value, max_value)`.
+
+    Example:
+        >>> K.clip([-2.0, 0.5, 3.0], 0.0, 1.0).numpy()
+        array([0. , 0.5, 1. ], dtype=float32)
+    """
     return ops.clip(x, min_value, max_value)
 
 
 def argmax(x, axis: int = -1) -> Tensor:
-    """The position of the largest element along an axis."""
+    """The position of the largest element along an axis. Today: `ops.argmax`, whose axis is None by default.
+
+    Example:
+        >>> K.argmax([[1, 5, 2], [7, 0, 3]]).numpy()
+        array([1, 0], dtype=int32)
+    """
     return ops.argmax(x, axis)
 
 
 def argmin(x, axis: int = -1) -> Tensor:
-    """The position of the smallest element along an axis."""
+    """The position of the smallest element along an axis. Today: `ops.argmin`, whose axis is None by default.
+
+    Example:
+        >>> K.argmin([[1, 5, 2], [7, 0, 3]]).numpy()
+        array([0, 1], dtype=int32)
+    """
     return ops.argmin(x, axis)
 
 
 def cumsum(x, axis: int = 0) -> Tensor:
-    """Cumulative sums along an axis."""
+    """The running sums along an axis. Today: `ops.cumsum`, whose axis is None by default.
+
+    Example:
+        >>> K.cumsum([1, 2, 3]).numpy()
+        array([1, 3, 6], dtype=int32)
+    """
     return ops.cumsum(x, axis)
 
 
 def cumprod(x, axis: int = 0) -> Tensor:
-    """Cumulative products along an axis."""
+    """The running products along an axis. Today: `ops.cumprod`, whose axis is None by default.
+
+    Example:
+        >>> K.cumprod([1, 2, 3, 4]).numpy()
+        array([ 1,  2,  6, 24], dtype=int32)
+    """
     return ops.cumprod(x, axis)
 
 
 def pow(x, a) -> Tensor:
-    """x to the power a."""
+    """x to the power a. Today: `ops.power(x, a)`.
+
+    Example:
+        >>> K.pow([1.0, 2.0, 3.0], 2).numpy()
+        array([1., 4., 9.], dtype=float32)
+    """
     return ops.power(x, a)
 
 
 def sqrt(x) -> Tensor:
-    """The square root; 0 for negative numbers."""
+    """The square root; 0 for negative numbers, where `ops.sqrt` gives NaN.
+
+    Example:
+        >>> K.sqrt([4.0, -1.0]).numpy()
+        array([2., 0.], dtype=float32)
+    """
     return ops.sqrt(ops.maximum(x, 0.0))
 
 
 def l2_normalize(x, axis=None) -> Tensor:
-    """x / sqrt(max(sum(x^2), 1e-12)) over axes."""
+    """x / sqrt(max(sum(x^2), 1e-12)) over axes. Today: `ops.l2_normalize`, whose axis is -1 by default.
+
+    Example:
+        >>> K.l2_normalize([3.0, 4.0]).numpy()
+        array([0.6, 0.8], dtype=float32)
+    """
     return ops.l2_normalize(x, axis)
 
 
@@ -191,32 +233,72 @@ def l2_normalize(x, axis=None) -> Tensor:
 
 
 def concatenate(tensors: Sequence, axis: int = -1) -> Tensor:
-    """Concatenate tensors along an axis."""
+    """Join tensors along an axis. Today: `ops.concatenate(tensors)`, whose axis is 0 by default.
+
+    Example:
+        >>> K.concatenate([[[1, 2]], [[3]]]).numpy()
+        array([[1, 2, 3]], dtype=int32)
+    """
     return ops.concatenate(tensors, axis)
 
 
 def expand_dims(x, axis: int = -1) -> Tensor:
-    """Add an axis of size 1."""
+    """Add an axis of size 1. Today: `ops.expand_dims`.
+
+    Example:
+        >>> K.expand_dims([1, 2, 3]).shape
+        (3, 1)
+    """
     return ops.expand_dims(x, axis)
 
 
 def reshape(x, shape) -> Tensor:
-    """The elements in another shape; -1: the remaining size."""
+    """The same elements, in the same order, in another shape. Today: `ops.reshape(x, shape)`.
+
+    Example:
+        >>> K.reshape([1, 2, 3, 4, 5, 6], (2, -1)).numpy()
+        array([[1, 2, 3],
+               [4, 5, 6]], dtype=int32)
+    """
     return ops.reshape(x, shape)
 
 
 def permute_dimensions(x, pattern) -> Tensor:
-    """Permute the axes."""
+    """Put the axes in another order. Today: `ops.transpose(x, pattern)`.
+
+    Example:
+        >>> K.permute_dimensions(np.ones((2, 3, 4)), (0, 2, 1)).shape
+        (2, 4, 3)
+    """
     return ops.transpose(x, pattern)
 
 
 def flatten(x) -> Tensor:
-    """All elements along one axis."""
+    """All elements along one axis. Today: `ops.ravel(x)`.
+
+    Example:
+        >>> K.flatten([[1, 2], [3, 4]]).numpy()
+        array([1, 2, 3, 4], dtype=int32)
+    """
     return ops.reshape(x, (-1,))
 
 
 def batch_flatten(x) -> Tensor:
-    """The elements of each sample along one axis."""
+    """The elements of each sample along one axis. Today: `ops.reshape(x, (len(x), -1))`.
+
+    Args:
+        x: A tensor (samples, ...) of any dtype.
+
+    Returns:
+        A tensor (samples, elements) of x's dtype.
+
+    Raises:
+        ValueError: for a tensor without axes.
+
+    Example:
+        >>> K.batch_flatten(np.ones((2, 3, 4))).shape
+        (2, 12)
+    """
     sizes = shape(x)
     if not sizes:
         raise ValueError("batch_flatten: expected samples along a first axis, received a tensor without axes")
@@ -224,42 +306,109 @@ def batch_flatten(x) -> Tensor:
 
 
 def repeat(x, n: int) -> Tensor:
-    """Repeat each row of a matrix n times: (batch, features) becomes (batch, n, features)."""
+    """Repeat each row of a matrix, as the layer RepeatVector does.
+
+    Args:
+        x: A tensor (batch, features) of any dtype.
+        n: How often.
+
+    Returns:
+        A tensor (batch, n, features) of x's dtype.
+
+    Example:
+        >>> K.repeat([[1, 2], [3, 4]], 3)[1].numpy()
+        array([[3, 4],
+               [3, 4],
+               [3, 4]], dtype=int32)
+    """
     return ops.repeat(ops.expand_dims(x, 1), n, axis=1)
 
 
 def repeat_elements(x, rep: int, axis: int) -> Tensor:
-    """Repeat each element rep times along an axis."""
+    """Repeat each element along an axis. Today: `ops.repeat(x, rep, axis)`.
+
+    Example:
+        >>> K.repeat_elements([[1, 2]], 3, axis=1).numpy()
+        array([[1, 1, 1, 2, 2, 2]], dtype=int32)
+    """
     return ops.repeat(x, rep, axis)
 
 
 def tile(x, n) -> Tensor:
-    """Repeat x n times along each axis."""
+    """Repeat the whole tensor along axes. Today: `ops.tile(x, n)`.
+
+    Example:
+        >>> K.tile([[1, 2]], (2, 2)).numpy()
+        array([[1, 2, 1, 2],
+               [1, 2, 1, 2]], dtype=int32)
+    """
     return ops.tile(x, n)
 
 
 def arange(start, stop=None, step=1, dtype="int32") -> Tensor:
-    """The numbers start, start + step, ... below stop."""
+    """The numbers start, start + step, ... up to stop, without stop. Today: `ops.arange`, which chooses the dtype.
+
+    Args:
+        dtype: The dtype. Floats are truncated for an integer dtype.
+
+    Example:
+        >>> K.arange(1, 7, 2).numpy()
+        array([1, 3, 5], dtype=int32)
+    """
     return ops.arange(start, stop, step, dtype)
 
 
 def gather(reference, indices) -> Tensor:
-    """The slices of `reference` at the indices along its first axis."""
+    """The slices of a tensor at positions along its first axis. Today: `ops.take(reference, indices, axis=0)`.
+
+    Example:
+        >>> K.gather([[1, 2], [3, 4], [5, 6]], [2, 0]).numpy()
+        array([[5, 6],
+               [1, 2]], dtype=int32)
+    """
     return ops.take(reference, indices, axis=0)
 
 
 def one_hot(indices, num_classes: int) -> Tensor:
-    """1 at each index and 0 elsewhere, along a new last axis."""
+    """Vectors with 1 at the class and 0 elsewhere. Today: `ops.one_hot(indices, num_classes)`.
+
+    Example:
+        >>> K.one_hot([0, 2], 3).numpy()
+        array([[1., 0., 0.],
+               [0., 0., 1.]], dtype=float32)
+    """
     return ops.one_hot(indices, num_classes)
 
 
 def reverse(x, axes) -> Tensor:
-    """The elements in reverse order along axes."""
+    """Reverse the order of the elements along axes. Today: `ops.flip(x, axes)`.
+
+    Example:
+        >>> K.reverse([[1, 2], [3, 4]], axes=1).numpy()
+        array([[2, 1],
+               [4, 3]], dtype=int32)
+    """
     return ops.flip(x, axes)
 
 
 def slice(x, start, size) -> Tensor:
-    """`size` elements from `start` on along each axis; -1: all elements after it."""
+    """A part of a tensor. Today: `x[a:b]`, or `ops.slice` for a start that differs from step to step.
+
+    Args:
+        x: A tensor of any dtype.
+        start: The first index on each axis, a tuple of integers that are not negative.
+        size: How many elements on each axis; -1 for all that follow the start.
+
+    Raises:
+        ValueError: for a negative start, or another number of axes.
+
+    Example:
+        >>> K.slice([[1, 2, 3], [4, 5, 6]], (0, 1), (-1, 2)).numpy()
+        array([[2, 3],
+               [5, 6]], dtype=int32)
+    """
+    if [first for first in start if first < 0]:
+        raise ValueError(f"slice: a start must not be negative, received {start}: give the index from the front")
     ends = [None if n == -1 else first + n for first, n in zip(start, size, strict=True)]
     return ops.getitem(x, tuple(_SLICE(first, end) for first, end in zip(start, ends, strict=True)))
 
@@ -271,22 +420,48 @@ _SLICE = type(np.s_[0:1])  # Python's slice; `slice` is Keras's here
 
 
 def relu(x, alpha: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Tensor:
-    """max_value where x >= max_value, x where x > threshold, else alpha * (x - threshold)."""
+    """max_value where x >= max_value, x where x > threshold, else alpha * (x - threshold).
+
+    Today: `ops.relu(x, alpha, max_value, threshold)`.
+
+    Example:
+        >>> K.relu([-1.0, 0.5, 3.0], alpha=0.1, max_value=2.0).numpy()
+        array([-0.1,  0.5,  2. ], dtype=float32)
+    """
     return ops.relu(x, alpha, max_value, threshold)
 
 
 def hard_sigmoid(x) -> Tensor:
-    """clip(0.2 x + 0.5, 0, 1), as in Keras 2; `ops.hard_sigmoid` is Keras 3's."""
+    """min(max(0.2 x + 0.5, 0), 1), as in Keras 2. Today: `ops.legacy_hard_sigmoid`; `ops.hard_sigmoid` is Keras 3's.
+
+    Example:
+        >>> K.hard_sigmoid([-3.0, 0.0, 1.0]).numpy()
+        array([0. , 0.5, 0.7], dtype=float32)
+    """
     return ops.legacy_hard_sigmoid(x)
 
 
 def in_top_k(predictions, targets, k: int) -> Tensor:
-    """Whether the target class of each row is among the k largest predictions."""
+    """Whether each target class is among the k largest predictions of its row.
+
+    Today: `ops.in_top_k`, which takes the targets first.
+
+    Example:
+        >>> K.in_top_k([[0.1, 0.9], [0.6, 0.4]], [1, 1], k=1).numpy()
+        array([ True, False])
+    """
     return ops.in_top_k(targets, predictions, k)
 
 
 def dropout(x, level: float, noise_shape=None, seed: int | None = None) -> Tensor:
-    """x / (1 - level) with elements set to 0 with probability `level`."""
+    """x / (1 - level), with each element set to 0 with probability `level`.
+
+    Today: `random.dropout(x, level, noise_shape, seed)`.
+
+    Example:
+        >>> np.unique(K.dropout(np.ones(100), 0.5, seed=1))
+        array([0., 2.])
+    """
     return random.dropout(x, level, noise_shape, seed)
 
 
@@ -296,7 +471,24 @@ def _like(value: Any, x: Any) -> Any:
 
 
 def bias_add(x, bias, data_format: str | None = None) -> Tensor:
-    """x plus a bias: one number for each channel, or an array of the shape of a sample with the channels last."""
+    """x plus a bias.
+
+    Args:
+        x: Numbers (batch, ..., channels).
+        bias: Numbers (channels,), or of the shape of a sample with the channels last.
+        data_format: 'channels_last', 'channels_first' for x of shape (batch, channels, ...), or None for
+            `config.image_data_format()`.
+
+    Returns:
+        A tensor of x's shape.
+
+    Raises:
+        ValueError: for a bias with another number of axes.
+
+    Example:
+        >>> K.bias_add(np.zeros((1, 2)), [1.0, 2.0]).numpy()
+        array([[1., 2.]])
+    """
     x = x if ops.is_tensor(x) else as_tensor(x)
     bias = _like(bias, x)
     sizes, axes = shape(bias), len(shape(x))
@@ -309,14 +501,38 @@ def bias_add(x, bias, data_format: str | None = None) -> Tensor:
 
 
 def batch_normalization(x, mean, var, beta, gamma, axis: int = -1, epsilon: float = 1e-3) -> Tensor:
-    """(x - mean) / sqrt(var + epsilon) * gamma + beta; the parameters have one axis, or broadcast with x."""
+    """(x - mean) / sqrt(var + epsilon) * gamma + beta.
+
+    The four parameters may have further axes of size 1. Today:
+    `ops.batch_normalization(x, mean, var, axis, beta, gamma, epsilon)`.
+
+    Example:
+        >>> K.batch_normalization([[1.0, 5.0]], [1.0, 2.0], [1.0, 9.0], [1.0, 0.0], [1.0, 1.0], epsilon=0.0).numpy()
+        array([[1., 1.]], dtype=float32)
+    """
     x = x if ops.is_tensor(x) else as_tensor(x)
     flat = [each if each is None else ops.reshape(_like(each, x), (-1,)) for each in (mean, var, beta, gamma)]
     return ops.batch_normalization(x, flat[0], flat[1], axis, flat[2], flat[3], epsilon)
 
 
 def normalize_batch_in_training(x, gamma, beta, reduction_axes, epsilon: float = 1e-3):
-    """x normalized by its mean and variance over axes, times gamma, plus beta; and the mean and the variance."""
+    """x normalized by its mean and variance over axes, times gamma, plus beta.
+
+    Args:
+        x: Floats of any shape.
+        gamma: Numbers, as many as the mean has, or None for 1.
+        beta: Numbers, as many as the mean has, or None for 0.
+        reduction_axes: A list of the axes over which the mean and the variance are computed.
+        epsilon: A small number that avoids a division by zero.
+
+    Returns:
+        The normalized x, the mean and the variance.
+
+    Example:
+        >>> y, mean, var = K.normalize_batch_in_training([[0.0], [2.0]], None, None, [0], epsilon=0.0)
+        >>> y.numpy().ravel(), mean.numpy(), var.numpy()
+        (array([-1.,  1.], dtype=float32), array([1.], dtype=float32), array([1.], dtype=float32))
+    """
     middle, spread = ops.mean(x, reduction_axes, keepdims=True), ops.var(x, reduction_axes, keepdims=True)
     y = ops.multiply(ops.subtract(x, middle), ops.rsqrt(ops.add(spread, epsilon)))
     gamma, beta = (each if each is None else ops.reshape(_like(each, middle), shape(middle)) for each in (gamma, beta))
@@ -329,10 +545,17 @@ def normalize_batch_in_training(x, gamma, beta, reduction_axes, epsilon: float =
 
 
 def random_binomial(shape, p: float = 0.0, dtype=None, seed=None) -> Tensor:
-    """1 with probability p, else 0."""
+    """1 with probability p, else 0. Today: `random.bernoulli(shape, p, dtype, seed)`.
+
+    Example:
+        >>> x = K.random_binomial((10000,), p=0.2, seed=1)
+        >>> round(float(K.mean(x)), 1)
+        0.2
+    """
     return random.bernoulli(shape, p, dtype, seed)
 
 
 random_bernoulli = random_binomial
 
+_documentation.attach_to_functions(globals(), K=sys.modules[__name__], ops=ops, random=random)
 _lazy_names.attach(globals())

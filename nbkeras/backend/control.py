@@ -21,31 +21,87 @@ def _called(value: Any) -> Any:
 
 
 def switch(condition, then_expression, else_expression) -> Tensor:
-    """One tensor where a condition holds, the other elsewhere; both are computed. Both may be functions without arguments."""
+    """One tensor where a condition holds, the other elsewhere. Both are computed.
+
+    Today: `ops.where(condition, then_expression, else_expression)`, or `ops.cond`, which takes functions.
+
+    Args:
+        condition: Booleans. Fewer axes than those of the tensors choose rows of them.
+        then_expression: A tensor, or a function without arguments that returns it.
+        else_expression: The same, for where the condition is false.
+
+    Example:
+        >>> K.switch([True, False], [[1, 2], [3, 4]], lambda: K.zeros((2, 2), "int32")).numpy()
+        array([[1, 2],
+               [0, 0]], dtype=int32)
+    """
     first, second = _called(then_expression), _called(else_expression)
-    if ops.is_tensor(condition):
-        for _ in range(ops.ndim(first) - ops.ndim(condition) if ops.ndim(condition) else 0):
-            condition = ops.expand_dims(condition, -1)
+    for _ in range(ops.ndim(first) - ops.ndim(condition) if ops.ndim(condition) else 0):
+        condition = ops.expand_dims(condition, -1)
     return ops.where(condition, first, second)
 
 
 def in_train_phase(x, alt, training=None):
-    """x in training, else alt; both may be functions without arguments."""
+    """One value in training, another one elsewhere.
+
+    Args:
+        x: The value in training, or a function without arguments that returns it.
+        alt: The same, for elsewhere.
+        training: Whether this is training; None for `K.learning_phase()`.
+
+    Example:
+        >>> K.in_train_phase("train", "test"), K.in_train_phase("train", "test", training=True)
+        ('test', 'train')
+    """
     return _called(x if (layer.learning_phase() if training is None else training) else alt)
 
 
 def in_test_phase(x, alt, training=None):
-    """alt in training, else x; both may be functions without arguments."""
+    """One value outside training, another one in training: `K.in_train_phase(alt, x, training)`.
+
+    Args:
+        x: The value outside training, or a function without arguments that returns it.
+        alt: The same, for training.
+
+    Example:
+        >>> K.in_test_phase("test", "train"), K.in_test_phase("test", "train", training=True)
+        ('test', 'train')
+    """
     return in_train_phase(alt, x, training)
 
 
 def map_fn(fn: Callable, elems, name: str | None = None, dtype=None) -> Tensor:
-    """The results of fn for the slices along the first axis, stacked."""
+    """The results of a function for the slices along the first axis, stacked. Today: `ops.map`.
+
+    Args:
+        fn: Function of a slice that returns a tensor.
+        elems: A tensor.
+        name: Accepted and ignored.
+        dtype: Accepted and ignored.
+
+    Example:
+        >>> K.map_fn(K.sum, [[1, 2], [3, 4]]).numpy()
+        array([3, 7], dtype=int32)
+    """
     return ops.stack([fn(each) for each in ops.unstack(elems)])
 
 
 def foldl(fn: Callable, elems, initializer=None, name: str | None = None) -> Tensor:
-    """fn(... fn(fn(start, first), second) ...) over slices along the first axis; the start is the first slice by default."""
+    """fn(... fn(fn(start, first), second) ...) over the slices along the first axis.
+
+    Args:
+        fn: Function of the value so far and a slice that returns the next value.
+        elems: A tensor.
+        initializer: The start; None for the first slice.
+        name: Accepted and ignored.
+
+    Raises:
+        ValueError: without a start and without slices.
+
+    Example:
+        >>> K.foldl(lambda total, x: 10 * total + x, [1, 2, 3]).numpy()
+        array(123, dtype=int32)
+    """
     items = ops.unstack(elems)
     if not items and initializer is None:
         raise ValueError("K.foldl: elems has no slice to start with, give an initializer")
@@ -56,7 +112,15 @@ def foldl(fn: Callable, elems, initializer=None, name: str | None = None) -> Ten
 
 
 def foldr(fn: Callable, elems, initializer=None, name: str | None = None) -> Tensor:
-    """`foldl`, from the last slice to the first."""
+    """`K.foldl` from the last slice to the first.
+
+    Args:
+        initializer: The start; None for the last slice.
+
+    Example:
+        >>> K.foldr(lambda total, x: 10 * total + x, [1, 2, 3]).numpy()
+        array(321, dtype=int32)
+    """
     return foldl(fn, ops.flip(elems, 0), initializer)
 
 
@@ -70,10 +134,29 @@ def rnn(
     unroll: bool = False,
     input_length: int | None = None,
 ):
-    """step_function(input, states + constants) -> (output, states) over axis 1: (last output, all outputs, last states).
+    """A recurrence over axis 1: output, states = step_function(input, states + constants). Layers are much faster.
 
-    mask: (batch, steps); where it is False, the states and the output keep their values. Layers are much faster. unroll and
-    input_length are accepted and have no effect.
+    Args:
+        step_function: Function of the input at a step, (batch, ...), and a list of the states and constants. It returns
+            the output and a list of the new states.
+        inputs: Numbers (batch, steps, ...).
+        initial_states: A list of tensors.
+        go_backwards: Whether to run from the last step to the first.
+        mask: Booleans (batch, steps); where it is False, the states and the output keep their values. Or None.
+        constants: A list of tensors for each step, or None.
+        unroll: Accepted and ignored: a recorded loop is unrolled already.
+        input_length: Accepted and ignored.
+
+    Returns:
+        The last output, all outputs (batch, steps, ...), and a list of the last states.
+
+    Example:
+        >>> def step(x, states):
+        ...     total = states[0] + x
+        ...     return total, [total]
+        >>> last, outputs, states = K.rnn(step, [[[1.0], [2.0], [3.0]]], [[[0.0]]])
+        >>> outputs.numpy().ravel()
+        array([1., 3., 6.], dtype=float32)
     """
     steps = ops.unstack(inputs, axis=1)
     masks = [None] * len(steps) if mask is None else ops.unstack(ops.cast(mask, "bool"), axis=1)
@@ -90,10 +173,28 @@ def rnn(
 
 
 def function(inputs: Sequence, outputs: Any, updates: Sequence | None = None, name: str | None = None) -> Callable:
-    """A function from arrays for symbolic inputs to arrays of symbolic outputs: `K.function([m.input], [layer.output])`.
+    """A function from arrays, for symbolic inputs, to the arrays of symbolic outputs. Today: `keras.Model(inputs, outputs)`.
 
-    updates: pairs (variable, tensor or symbolic tensor), as `K.update` returns them, written after the outputs are computed.
     Only expressions with a symbolic tensor are computed at each call; an expression of variables alone is computed once.
+
+    Args:
+        inputs: A list of symbolic tensors.
+        outputs: A list (or another structure) of symbolic tensors.
+        updates: Pairs (variable, tensor or symbolic tensor), as `K.update` returns them, which are written after the
+            outputs are computed; or None.
+        name: Accepted and ignored.
+
+    Returns:
+        A function of a list of arrays, and of `training`, which is False by default.
+
+    Raises:
+        ValueError: by that function, for another number of arrays.
+
+    Example:
+        >>> x = K.placeholder((None, 2))
+        >>> f = K.function([x], [x * 10, K.sum(x)])
+        >>> f([np.ones((1, 2))])
+        [array([[10., 10.]], dtype=float32), array(2., dtype=float32)]
     """
     targets = [variable for variable, _ in updates or ()]
     values = [value for _, value in updates or ()]
@@ -118,10 +219,24 @@ def function(inputs: Sequence, outputs: Any, updates: Sequence | None = None, na
 
 
 def gradients(loss, variables) -> list:
-    """The symbolic gradients of the sum of a symbolic tensor with respect to variables and symbolic tensors, for `function`.
+    """The symbolic gradients of the sum of a symbolic tensor, for `K.function`.
 
-    None for a variable or tensor on which the loss does not depend. For gradients of computed tensors use GradientTape. Gradients
-    of gradients are not supported.
+    For gradients of computed tensors use `keras.GradientTape`. Gradients of gradients are not supported.
+
+    Args:
+        loss: A symbolic tensor.
+        variables: A variable or symbolic tensor, or a list of them.
+
+    Returns:
+        A list of symbolic tensors, with None for a variable or tensor on which the loss does not depend.
+
+    Raises:
+        TypeError: for a loss that is not symbolic.
+
+    Example:
+        >>> x = K.placeholder((3,))
+        >>> K.function([x], K.gradients(x ** 2, x))([[1.0, 2.0, 3.0]])
+        [array([2., 4., 6.], dtype=float32)]
     """
     sources = list(variables) if isinstance(variables, list | tuple) else [variables]
     if not isinstance(loss, graph.SymbolicTensor):

@@ -15,9 +15,22 @@ def _logits(y_pred: Any) -> Tensor:
 
 @op
 def ctc_batch_cost(y_true, y_pred, input_length, label_length) -> Tensor:
-    """`ops.ctc_loss` of each sequence, (batch, 1).
+    """The CTC loss of each sequence, of probabilities. Today: `ops.ctc_loss`, of logits and with the blank as class 0.
 
-    y_true: class numbers (batch, labels); y_pred: probabilities (batch, time, classes); lengths (batch, 1).
+    Args:
+        y_true: Class numbers (batch, labels).
+        y_pred: Probabilities (batch, time, classes); the last class is the blank.
+        input_length: The number of steps of each sequence, (batch, 1).
+        label_length: The number of labels of each sequence, (batch, 1).
+
+    Returns:
+        A float tensor (batch, 1).
+
+    Example:
+        >>> steps = np.float32([[[0.9, 0.1], [0.2, 0.8]]])  # classes: one label, the blank
+        >>> probability = K.exp(-K.ctc_batch_cost([[0]], steps, [[2]], [[1]]))  # 1 - (both steps are blank)
+        >>> probability.numpy().round(2)
+        array([[0.92]], dtype=float32)
     """
     return ops.expand_dims(ops.ctc_loss(y_true, _logits(y_pred), label_length, input_length, mask_index=-1), 1)
 
@@ -30,10 +43,26 @@ def ctc_decode(
     top_paths: int = 1,
     merge_repeated: bool = False,
 ) -> tuple[list[Any], Any]:
-    """([sequences], scores): `ops.ctc_decode` of probabilities (batch, time, classes); one tensor for each path.
+    """Label sequences from probabilities. Today: `ops.ctc_decode`, of logits and with the blank as class 0.
 
-    Each is as wide as its longest sequence, and (batch, time) for a symbolic y_pred; -1 after the end of a sequence.
-    merge_repeated: whether beam search merges repeated labels of a sequence; greedy search always merges repeated steps.
+    Args:
+        y_pred: Probabilities (batch, time, classes); the last class is the blank.
+        input_length: The number of steps of each sequence, (batch,).
+        greedy: Whether to take the most likely class of each step; else beam search finds the most likely sequences.
+        beam_width: For beam search: the number of sequences that are kept at each step.
+        top_paths: For beam search: the number of sequences to return, at most beam_width.
+        merge_repeated: For beam search: whether repeated labels of a sequence become one. Greedy search always merges
+            repeated steps.
+
+    Returns:
+        A list with one tensor of class numbers for each path, and the scores (batch, paths). Each path is as wide as its
+        longest sequence, or (batch, time) for a symbolic y_pred, and has -1 after the end of a sequence.
+
+    Example:
+        >>> steps = [[[0.1, 0.8, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8], [0.7, 0.2, 0.1]]]
+        >>> paths, scores = K.ctc_decode(np.float32(steps), [4])
+        >>> paths[0].numpy()
+        array([[1, 0]], dtype=int32)
     """
     strategy = "greedy" if greedy else "beam_search"
     logits = _logits(y_pred)

@@ -8,17 +8,42 @@ from nbkeras.engine.dtypes import result_dtype
 
 
 def is_float_dtype(dtype) -> bool:
-    """Whether a dtype is a float dtype."""
+    """Whether a dtype is a float dtype.
+
+    Args:
+        dtype: A name such as 'float32', a NumPy dtype, or a Python type; None for `config.floatx()`.
+
+    Raises:
+        ValueError: for anything that is not a dtype of numbers or booleans.
+
+    Example:
+        >>> K.is_float_dtype("float32"), K.is_float_dtype("int32")
+        (True, False)
+    """
     return np.dtype(standardize_dtype(dtype)).kind == "f"
 
 
 def is_int_dtype(dtype) -> bool:
-    """Whether a dtype is an integer dtype, signed or unsigned."""
+    """Whether a dtype is an integer dtype, signed or unsigned; as `K.is_float_dtype`.
+
+    Example:
+        >>> K.is_int_dtype("uint8"), K.is_int_dtype("bool")
+        (True, False)
+    """
     return np.dtype(standardize_dtype(dtype)).kind in "iu"
 
 
 def result_type(*dtypes) -> str:
-    """The name of the dtype to which ops convert tensors of these dtypes; a Python int takes the dtype of other integers."""
+    """The name of the dtype to which ops convert tensors of these dtypes.
+
+    Args:
+        *dtypes: Names, NumPy dtypes or Python types. int takes the dtype of the other integers; without dtypes the result
+            is `config.floatx()`.
+
+    Example:
+        >>> K.result_type("int32", "float32"), K.result_type("uint8", int)
+        ('float32', 'uint8')
+    """
     found = [np.dtype(standardize_dtype(dtype)) for dtype in dtypes if dtype is not int]
     if len(found) < len(dtypes) and not any(dtype.kind in "iu" for dtype in found):
         found.append(np.dtype(np.int32))

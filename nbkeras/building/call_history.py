@@ -99,6 +99,12 @@ class CallHistory:
 
         Args:
             node_index: The number of the call, from 0.
+
+        Example:
+            >>> layer = layers.Dense(4)
+            >>> first, second = layer(keras.Input((3,))), layer(keras.Input((3,)))
+            >>> layer.get_output_at(1) is second
+            True
         """
         return self._node(node_index, "output").outputs
 

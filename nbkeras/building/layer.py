@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import threading
+from collections.abc import Callable
 from typing import Any, TypedDict
 
 import numpy as np
@@ -23,18 +25,18 @@ from nbkeras.engine.naming import snake_case, unique_name
 from nbkeras.engine.observed import observe
 from nbkeras.engine.registry import Registry, custom_object_scope, is_sharing, nearest
 from nbkeras.engine.temporary import temporarily
-from nbkeras.engine.tensor import Tensor, as_tensor
+from nbkeras.engine.tensor import Tensor, as_tensor, on_own_device
 from nbkeras.engine.user_errors import set_by_init, warn
 
 
 class _Layers(Registry):
-    """Layers by name, with the `build_config` of those that define one."""
+    """Layers by name, with the `build_config` of those that define one or are built for several arguments."""
 
     def _written(self, item):
         written = super()._written(item)
         if behaviour.current.writes_input_shape:  # files hold an InputLayer instead; Keras 3 has no such argument
             written["config"].pop("batch_input_shape", None)
-        if type(item).get_build_config is not Layer.get_build_config:
+        if item._build_takes or type(item).get_build_config is not Layer.get_build_config:
             written["build_config"] = item.get_build_config()
         return written
 
@@ -53,6 +55,7 @@ layers = _Layers("layer")
 
 class _Context(threading.local):
     training: bool | None = None
+    building: Any = None  # the layer whose `build` runs
 
 
 _context = _Context()
@@ -79,12 +82,28 @@ def training_phase(value: bool | None) -> temporarily:
 
 
 def learning_phase() -> bool:
-    """The value of `training` for layers called now in this thread, unless a call gives its own."""
+    """The value of `training` for layers called now in this thread, unless a call gives its own.
+
+    Example:
+        >>> with K.learning_phase_scope(True):
+        ...     K.learning_phase()
+        True
+    """
     return bool(_context.training)
 
 
 def set_learning_phase(value) -> None:
-    """Set the learning phase of calls outside fit, evaluate and predict; for Keras 2 see `Behaviour.keeps_learning_phase`."""
+    """Set the learning phase of calls outside fit, evaluate and predict; for Keras 2 see `Behaviour.keeps_learning_phase`.
+
+    Args:
+        value: 1 or True for training, 0 or False for inference.
+
+    Example:
+        >>> with K.learning_phase_scope(None):  # the phase of before comes back
+        ...     K.set_learning_phase(1)
+        ...     K.learning_phase()
+        True
+    """
     global _kept_phase
     _context.training = bool(value)
     if behaviour.current.keeps_learning_phase:
@@ -95,6 +114,37 @@ def forget_learning_phase() -> None:
     """Undo `set_learning_phase`, for calls in this thread and for layers that are connected from now on."""
     global _kept_phase
     _context.training = _kept_phase = None
+
+
+def _entered(build: Callable) -> Callable:
+    """The `build` of a class as users and calls enter it: it also notes the shapes, sets given weights and marks the layer.
+
+    A `build` that calls that of a base class is entered once.
+    """
+    names = tuple(inspect.signature(build).parameters)[1:]
+
+    @on_own_device
+    @functools.wraps(build)
+    def enter(self, *args, **kwargs) -> None:
+        if _context.building is self:
+            return build(self, *args, **kwargs)
+        before = self._loss_count() if behaviour.current.refuses_losses_in_build else None
+        with tensor.outside_program(), temporarily(_context, building=self):
+            build(self, *args, **kwargs)
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        shapes = {name: shape for name, shape in given.items() if shape is not None}
+        if shapes:
+            self.build_shapes = shapes if self._build_takes else next(iter(shapes.values()))
+        self.built = True
+        if self._initial_weights is not None:
+            self.set_weights(self._initial_weights)
+            self._initial_weights = None
+        if before is not None and self._loss_count() > before:
+            raise NotImplementedError(
+                f"{self!r} adds a loss in build, which would keep the value that the weights have then: add it in call"
+            )
+
+    return enter
 
 
 _ARGUMENTS = (
@@ -191,9 +241,10 @@ class Layer(Module, CallHistory):
         if parameters is not None:
             cls._call_takes, cls._call_names = frozenset(parameters), tuple(parameters)[1:]
             cls._call_takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        if "build" in cls.__dict__:
+        if cls.build not in [base.build for base in cls.__mro__[1:] if issubclass(base, Layer)]:  # its own or a mixin's
             shapes = tuple(name for name in inspect.signature(cls.build).parameters if name.endswith("_shape"))
             cls._build_takes = shapes if len(shapes) > 1 else ()
+            cls.build = _entered(cls.build)  # type: ignore[method-assign]
         if registered and cls.__module__.startswith("nbkeras.") and not cls.__name__.startswith("_"):
             layers.register(cls)
 
@@ -262,15 +313,16 @@ class Layer(Module, CallHistory):
 
     # -------------------- methods for subclasses --------------------
 
+    @_entered
     def build(self, input_shape) -> None:
-        """Make the weights, once, before the first call. Subclasses override it; users seldom call it.
+        """Make the weights, once, before the first call. Subclasses override it; afterwards the layer is `built`.
 
         A layer whose `call` has several arguments may take their shapes by name: `build(self, query_shape, value_shape)`.
 
         Args:
             input_shape: The shape of the input, a tuple with None for unknown sizes; a list or dict of shapes for several inputs.
         """
-        self.built = True
+        self.built = True  # now, since a `build` may call the layer after this
 
     def call(self, inputs, *args, **kwargs):
         """Compute the output with nbkeras.ops. Each subclass overrides it.
@@ -388,18 +440,30 @@ class Layer(Module, CallHistory):
             return cls(**config)
 
     def get_build_config(self) -> dict[str, Any] | None:
-        """The shapes for which the layer was built, from which `build_from_config` makes the weights again; None before."""
-        return None if self.build_shapes is None else {"input_shape": self.build_shapes}
+        """The shapes for which the layer was built, from which `build_from_config` makes the weights again; None before.
+
+        They are called 'shapes_dict', by argument, where `build` takes several.
+        """
+        if self.build_shapes is None:
+            return None
+        return {"shapes_dict" if self._build_takes else "input_shape": self.build_shapes}
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Make the weights for a result of `get_build_config`; a layer that is built stays as it is.
 
         Args:
             config: The result; its tuples may have become lists in a JSON file.
+
+        Example:
+            >>> layer, same = layers.Dense(2), layers.Dense(2)
+            >>> outputs = layer(np.ones((1, 3)))
+            >>> same.build_from_config(layer.get_build_config())
+            >>> same.kernel.shape
+            (3, 2)
         """
-        shape = config.get("input_shape")
-        if shape is not None and not self.built:
-            self.build(structures.map_shapes(tuple, shape))
+        shapes = structures.map_shapes(tuple, config.get("shapes_dict" if self._build_takes else "input_shape"))
+        if shapes is not None and not self.built:
+            self.build(**shapes) if self._build_takes else self.build(shapes)
 
     # -------------------- calling --------------------
 
@@ -538,18 +602,8 @@ class Layer(Module, CallHistory):
             shapes = (
                 structures.shapes(inputs) if not isinstance(inputs, list) else [structures.shapes(i) for i in inputs]
             )
-        before = self._loss_count() if behaviour.current.refuses_losses_in_build else None
-        with tensor.outside_program():
-            self.build(**shapes) if self._build_takes else self.build(shapes)
-        self.build_shapes = shapes
-        self.built = True
-        if self._initial_weights is not None:
-            self.set_weights(self._initial_weights)
-            self._initial_weights = None
-        if before is not None and self._loss_count() > before:
-            raise NotImplementedError(
-                f"{self!r} adds a loss in build, which would keep the value that the weights have then: add it in call"
-            )
+        self.build(**shapes) if self._build_takes else self.build(shapes)
+        self.built = True  # also where `build` was set on the object
 
     def _check_given(self, inputs: dict[str, Any]) -> None:
         """TypeError unless a call has each argument for which `build` has no default."""

@@ -115,6 +115,18 @@ class Module(Observed):
             dtype: The dtype; None for the layer's.
             name: The name of the Variable.
             value: The number that fills it at the start.
+
+        Example:
+            >>> class Counter(layers.Layer):
+            ...     def build(self, input_shape):
+            ...         self.count = self.add_state((), "int32", name="count")
+            ...     def call(self, inputs):
+            ...         self.count.assign_add(1)
+            ...         return inputs
+            >>> layer = Counter()
+            >>> outputs = layer(layer(np.ones((1, 2))))
+            >>> int(layer.count), layer.weights
+            (2, [])
         """
         self._take_room(tuple(shape) if isinstance(shape, list | tuple) else (shape,), dtype or self.dtype)
         variable = Variable(np.full(shape, value, dtype or self.dtype), name=name, trainable=False)
@@ -126,6 +138,16 @@ class Module(Observed):
 
         Args:
             seed: An integer for the same numbers in each run; None for one from the global seed.
+
+        Example:
+            >>> class Shaken(layers.Layer):
+            ...     def build(self, input_shape):
+            ...         self.noise = self.add_seed_generator(seed=1)
+            ...     def call(self, inputs):
+            ...         return inputs + keras.random.normal(inputs.shape, seed=self.noise)
+            >>> layer, zeros = Shaken(), np.zeros((1, 2))
+            >>> bool(ops.all(layer(zeros) == layer(zeros)))  # other numbers in each call
+            False
         """
         generator = SeedGenerator(seed)
         self._states.append(generator.state)
@@ -163,6 +185,17 @@ class Module(Observed):
             value: A tensor.
             name: The name in logs and in the history.
             aggregation: Accepted and ignored: it is the mean.
+
+        Example:
+            >>> class Watched(layers.Layer):
+            ...     def call(self, inputs):
+            ...         self.add_metric(ops.mean(inputs), name="mean_input")
+            ...         return inputs
+            >>> model = keras.Sequential([Watched(), layers.Dense(1)])
+            >>> model.compile("sgd", "mse")
+            >>> history = model.fit(np.full((4, 1), 3.0), np.ones((4, 1)), verbose=0)
+            >>> history.history["mean_input"]
+            [3.0]
         """
         if not name:
             raise ValueError(f"add_metric in {self.name!r} needs a name to report the value under: name=...")
@@ -285,6 +318,13 @@ class Module(Observed):
 
         Raises:
             ValueError: for another number of arrays, or for an array of another shape.
+
+        Example:
+            >>> layer = layers.Dense(1)
+            >>> layer.build((None, 2))
+            >>> layer.set_weights([np.array([[1.0], [2.0]]), np.array([0.5])])
+            >>> layer(np.array([[10.0, 100.0]])).numpy()
+            array([[210.5]], dtype=float32)
         """
         own, arrays = self.weights, [np.asarray(dlpack.on_host(w)) for w in weights]
         if len(own) != len(arrays):

@@ -45,9 +45,16 @@ def renaming(function: Callable, names: Mapping[str, str]) -> Callable:
 
 def _attribute(name: str, found: Any) -> Any:
     """A method or property for the older name of a method or attribute."""
-    if callable(found):
-        return lambda self, *args, **kwargs: getattr(self, name)(*args, **kwargs)
-    return property(lambda self: getattr(self, name), lambda self, value: setattr(self, name, value))
+    text = f"The older name of `{name}`."
+    if not callable(found):
+        return property(lambda self: getattr(self, name), lambda self, value: setattr(self, name, value), doc=text)
+
+    @functools.wraps(found)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self, name)(*args, **kwargs)
+
+    call.__doc__ = text
+    return call
 
 
 def spell(item: Any) -> None:

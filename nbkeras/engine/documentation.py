@@ -2,15 +2,19 @@
 
 A class documents the arguments that are its own, in an `Args:` section of its docstring: `name: meaning`, or `name (type):
 meaning`. Each other argument is documented once: in a class that it extends; in the function that the class is `_made_of`, as
-losses are; or, if many classes have it, in `COMMON`. The type of an option is that of its kind (option.py). `help`, notebooks and
-the site read `__doc__`, which is a `Documentation`: it is computed then and costs nothing at import.
+losses are; or, if many classes have it, in `COMMON`. The type of an option is that of its kind (option.py). The arguments of
+`call` and `__call__` are explained in the same way, in `Call arguments:` sections. `help`, notebooks and the site read `__doc__`,
+which is a `Documentation`: it is computed then and costs nothing at import.
+
+The functions of a module that is imported late, `nbkeras.backend`, leave out an argument that is explained in a function which
+they name: `attach_to_functions`.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from nbkeras.engine import option, registry
@@ -69,7 +73,9 @@ COMMON = {
     )
 }
 _LINE = 110
-_SECTION = re.compile(r"^Args:\n((?:(?: {4}.*)?\n)*)", re.MULTILINE)
+_SECTION = r"^{}:\n((?:(?: {{4}}.*)?\n)*)"
+_LATER = r"^(Call arguments|Input shape|Output shape|Returns|Raises|Example|Examples|Reference|References):"
+_NAMED = re.compile(r"`(\w+)\.(\w+)(?:\(([^()`]*)\))?`")  # `ops.take(reference, indices)`: module, name, arguments
 _ENTRY = re.compile(r"^ {4}(\*{0,2}\w+)(?: \(([^\n]*?)\))?: (.*(?:\n {5,}.*)*)", re.MULTILINE)
 
 
@@ -101,19 +107,55 @@ def attach(cls: Any) -> None:
 
 
 def whole(cls: type, own: str) -> str:
-    """The docstring of a class, with an entry for each argument of its constructor in its `Args:` section."""
-    text = inspect.cleandoc(own) + "\n"
-    entries = "".join(_written(*argument) for argument in arguments(cls))
-    if not entries:
+    """The docstring of a class, with an entry for each argument of its constructor, and for each explained one of a call."""
+    text = _with_section(own, "Args", arguments(cls))
+    return _with_section(text, "Call arguments", _call_arguments(cls))
+
+
+def _with_section(text: str, title: str, entries: Iterable[tuple[str, str, str]]) -> str:
+    """A docstring with a section of these entries (name, type, meaning), instead of its own or before the later sections."""
+    text, section = inspect.cleandoc(text) + "\n", "".join(_written(*entry) for entry in entries)
+    if not section:
         return text
-    section = f"Args:\n{entries}{_called(cls)}"
-    if _SECTION.search(text):
-        return _SECTION.sub(lambda _: f"{section}\n", text, count=1).rstrip("\n") + "\n"
-    first = re.search(
-        r"^(Call arguments|Input shape|Output shape|Returns|Raises|Example|Examples|Reference|References):", text, re.M
-    )
-    at = first.start() if first else len(text)
-    return f"{text[:at].rstrip()}\n\n{section}\n{text[at:]}".rstrip("\n") + "\n"
+    own_section = re.compile(_SECTION.format(title), re.MULTILINE)
+    place = own_section.search(text) or re.search(_LATER, text, re.MULTILINE)
+    at = place.start() if place else len(text)
+    rest = own_section.sub("", text[at:], count=1)
+    return f"{text[:at].rstrip()}\n\n{title}:\n{section}\n{rest}".rstrip("\n") + "\n"
+
+
+def attach_to_functions(module: dict[str, Any], **modules: Any) -> None:
+    """Give the docstrings of a module's functions an entry for each argument; now, since a function's `__doc__` is a string.
+
+    An argument that a docstring does not explain has the entry of the functions that it names in backticks: `ops.argmax` for
+    arguments of the same names, `ops.take(reference, indices)` also for the first and the second argument of `take`.
+    module: its `globals()`; modules: those with the functions, by the names that the docstrings use.
+    """
+    for each in module.values():
+        if inspect.isfunction(each) and each.__module__.startswith(module["__name__"]) and each.__doc__:
+            meanings = _meanings_of_function(each, modules)
+            if meanings != _entries(each.__doc__):
+                entries = [(name, *meanings[name]) for name in _names(each) if name in meanings]
+                each.__doc__ = _with_section(each.__doc__, "Args", entries)
+
+
+def _names(function: Any) -> tuple[str, ...]:
+    """The names of a function's arguments, without *args; `inspect.signature` takes ten times as long."""
+    code = inspect.unwrap(function).__code__
+    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
+def _meanings_of_function(function: Any, modules: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    found, wanted = _entries(function.__doc__), _names(function)
+    for module, name, given in _NAMED.findall(function.__doc__):
+        if module in modules and not found.keys() >= set(wanted):
+            source = getattr(modules[module], name)
+            meanings = _meanings_of_function(source, modules)
+            theirs = dict(zip(given.split(", "), _names(source), strict=False))
+            for each in wanted:
+                if each not in found and theirs.get(each, each) in meanings:
+                    found[each] = meanings[theirs.get(each, each)]
+    return found
 
 
 def arguments(cls: type) -> Iterator[tuple[str, str, str]]:
@@ -127,25 +169,27 @@ def arguments(cls: type) -> Iterator[tuple[str, str, str]]:
         yield name, "; ".join(part for part in (words, default) if part), meaning
 
 
-def _meanings(cls: type) -> dict[str, tuple[str, str]]:
-    """(type, meaning) by name, from the `Args:` sections of a class and those that it extends."""
-    return {name: entry for text in _texts(cls) for name, entry in _entries(text).items()}
+def _meanings(cls: type, title: str = "Args") -> dict[str, tuple[str, str]]:
+    """(type, meaning) by name, from these sections of a class and those that it extends."""
+    return {name: entry for text in _texts(cls) for name, entry in _entries(text, title).items()}
 
 
-def _entries(text: str) -> dict[str, tuple[str, str]]:
-    """(type, meaning) by name, from the `Args:` section of a docstring."""
-    section = _SECTION.search(inspect.cleandoc(text) + "\n")
+def _entries(text: str, title: str = "Args") -> dict[str, tuple[str, str]]:
+    """(type, meaning) by name, from a section of a docstring."""
+    section = re.search(_SECTION.format(title), inspect.cleandoc(text) + "\n", re.MULTILINE)
     found = _ENTRY.findall(section[1]) if section else []
     return {name: (given_type or "", " ".join(meaning.split())) for name, given_type, meaning in found}
 
 
-def _called(cls: Any) -> str:
-    """The section with the arguments of a call, for a class that is `_made_of` a function, as that function explains them."""
-    if not hasattr(cls, "_made_of"):
-        return ""
-    meanings = {**_entries(cls.__call__.__doc__), **_entries(cls._made_of.__doc__)}
-    names = [name for name in inspect.signature(cls.__call__).parameters if name in meanings]
-    return "\nCall arguments:\n" + "".join(_written(name, *meanings[name]) for name in names)
+def _call_arguments(cls: Any) -> Iterator[tuple[str, str, str]]:
+    """(name, type, meaning) of the arguments of `call` and `__call__` that are explained."""
+    meanings = _meanings(cls, "Call arguments")
+    if hasattr(cls, "_made_of"):
+        meanings = {**_entries(cls.__call__.__doc__), **_entries(cls._made_of.__doc__), **meanings}
+    methods = [getattr(cls, name) for name in ("call", "__call__") if meanings and hasattr(cls, name)]
+    for name in dict.fromkeys(name for method in methods for name in inspect.signature(method).parameters):
+        if name in meanings:
+            yield name, *meanings[name]
 
 
 def _texts(cls: type) -> Iterator[str]:

@@ -60,7 +60,11 @@ class DTypePolicy:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "DTypePolicy":
-        """A policy from `get_config`."""
+        """A policy from what `get_config` returned.
+
+        Args:
+            config: That dict.
+        """
         return cls(**config)
 
     def __eq__(self, other: object) -> bool:
@@ -118,6 +122,10 @@ def get(identifier: Any) -> DTypePolicy:
 
     Raises:
         ValueError: There is no such policy.
+
+    Example:
+        >>> keras.dtype_policies.get("float64")
+        <DTypePolicy "float64">
     """
     if isinstance(identifier, DTypePolicy):
         return identifier
@@ -138,6 +146,10 @@ def serialize(dtype_policy: DTypePolicy) -> dict[str, Any]:
 
     Returns:
         A dict for `deserialize`.
+
+    Example:
+        >>> keras.dtype_policies.serialize(keras.DTypePolicy("float64"))["config"]
+        {'name': 'float64'}
     """
     config = {"class_name": "DTypePolicy", "config": dtype_policy.get_config()}
     return {"module": "keras", **config, "registered_name": None}
@@ -155,6 +167,11 @@ def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = 
 
     Raises:
         ValueError: It is the configuration of something else, or of a policy that nbkeras has not.
+
+    Example:
+        >>> config = keras.dtype_policies.serialize(keras.DTypePolicy("float64"))
+        >>> keras.dtype_policies.deserialize(config)
+        <DTypePolicy "float64">
     """
     kind, inner = config.get("class_name"), config.get("config")
     if kind not in ("DTypePolicy", "FloatDTypePolicy", "Policy") or not isinstance(inner, dict) or "name" not in inner:

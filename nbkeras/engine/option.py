@@ -183,7 +183,11 @@ class Configured:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
-        """An object from what `get_config` returned."""
+        """An object from what `get_config` returned.
+
+        Args:
+            config: That dict.
+        """
         return cls(**config)
 
 

@@ -189,6 +189,11 @@ class Progbar:
             values: (name, value of the last step) pairs or a dict, or a function that returns them: if no
                 metric is averaged (`stateless_metrics=()`), it is called only if the bar will be drawn.
             finalize: Whether this is the last update; None means when current reaches the target.
+
+        Example:
+            >>> bar = keras.utils.Progbar(2, verbose=2)
+            >>> bar.update(2, [("loss", 0.5)])
+            2/2 - 0s - .../step - loss: 0.5000
         """
         if finalize is None:
             finalize = self.target is not None and current >= self.target

@@ -128,7 +128,7 @@ def set_image_data_format(data_format: str) -> None:
     """Set the default place of the channels, for layers and functions of images that get data_format=None.
 
     Args:
-        data_format: 'channels_last' or 'channels_first'.
+        data_format: 'channels_last' or 'channels_first', in upper or lower case.
 
     Raises:
         ValueError: for another value.
@@ -140,9 +140,10 @@ def set_image_data_format(data_format: str) -> None:
         >>> keras.config.set_image_data_format("channels_last")
     """
     global _image_data_format
-    if data_format not in ("channels_last", "channels_first"):
+    found = data_format.lower() if isinstance(data_format, str) else data_format
+    if found not in ("channels_last", "channels_first"):
         raise ValueError(f"data format must be 'channels_last' or 'channels_first', received {data_format!r}")
-    _image_data_format = data_format
+    _image_data_format = found
 
 
 _interactive_logging = True

@@ -284,6 +284,10 @@ class Variable(Tensor):
 
         Returns:
             The variable.
+
+        Example:
+            >>> keras.Variable([1.0, 2.0]).assign_add(3.0).numpy()
+            array([4., 5.], dtype=float32)
         """
         return self._changed(np.add, value)
 
@@ -634,6 +638,13 @@ class GradientTape:
         Raises:
             TypeError: if something is not a tensor.
             ValueError: for output_gradients of another shape.
+
+        Example:
+            >>> a, b = keras.Variable(2.0), keras.Variable(3.0)
+            >>> with keras.GradientTape() as tape:
+            ...     y = a * b
+            >>> [float(gradient) for gradient in tape.gradient(y, [a, b])]
+            [3.0, 2.0]
         """
         targets = list(target) if isinstance(target, list | tuple) else [target]
         wanted = structures.flatten(sources)

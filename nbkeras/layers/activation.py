@@ -243,7 +243,6 @@ class PReLU(SameShape):
         self.alpha = add_option_weight(self, tuple(shape), "alpha")
         fixed = {axis: size for axis, size in enumerate(input_shape) if axis and axis not in (self.shared_axes or [])}
         self.input_spec = InputSpec(ndim=len(input_shape), axes=fixed)
-        self.built = True
 
     def call(self, inputs):
         return ops.subtract(ops.relu(inputs), ops.multiply(self.alpha, ops.relu(ops.negative(inputs))))

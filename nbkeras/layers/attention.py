@@ -75,7 +75,6 @@ class Attention(Layer):
             self.scale = self.add_weight((), "ones", name="scale")
         if self.score_mode == "concat":
             self.concat_score_weight = self.add_weight((), "ones", name="concat_score_weight")
-        self.built = True
 
     def _check(self, shapes) -> None:
         several = isinstance(shapes, list | tuple) and all(isinstance(each, list | tuple) for each in shapes)
@@ -142,13 +141,6 @@ class AdditiveAttention(Attention):
         use_scale: Whether there is a learned scale, of shape (features,); else it is 1.
         dropout: The fraction of the weights that is set to 0 in training.
 
-    Call arguments:
-        inputs: A list [query, value] or [query, value, key]; the key is the value by default.
-        mask: A list of the bool masks of query (..., t) and value (..., s); each may be None.
-        training: Whether dropout is active.
-        return_attention_scores: Whether the weights are returned too.
-        use_causal_mask: Whether a query attends only to keys at its own step and before.
-
     Input shape:
         Query (..., t, n), value (..., s, m), key (..., s, n).
 
@@ -172,7 +164,6 @@ class AdditiveAttention(Attention):
         self._check(input_shape)
         if self.use_scale:
             self.scale = self.add_weight((input_shape[0][-1],), "glorot_uniform", name="scale")
-        self.built = True
 
     def _scores(self, query, key):
         total = ops.tanh(ops.add(ops.expand_dims(query, 2), ops.expand_dims(key, 1)))

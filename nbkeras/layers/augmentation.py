@@ -41,7 +41,11 @@ Interpolation = Annotated[str, option.choice("nearest", "bilinear")]
 
 
 class RandomImages(Images, registered=False):
-    """Base of the random layers: `change` in training, only a cast otherwise; `draw` makes one random number per image."""
+    """Base of the random layers: `change` in training, only a cast otherwise; `draw` makes one random number per image.
+
+    Call arguments:
+        training: Whether to change the images; else they are only cast. True by default where no model sets it.
+    """
 
     trains_by_default = True
 
@@ -71,10 +75,6 @@ class RandomFlip(RandomImages):
     Args:
         mode: The axes that are mirrored; 'horizontal_and_vertical' mirrors both at once, or none.
 
-    Call arguments:
-        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
-        training: Whether to change the images; else they are only cast. True by default where no model sets it.
-
     Output shape:
         That of the inputs, in the layer's dtype.
 
@@ -102,7 +102,6 @@ class RandomCrop(RandomImages):
     Images that are not larger, and all images outside training, are cropped at the centre, as CenterCrop does.
 
     Call arguments:
-        inputs: An image (rows, columns, channels), or a batch of images; channels first for 'channels_first'.
         training: Whether the position is random. True by default where no model sets it.
 
     Output shape:
@@ -120,6 +119,11 @@ class RandomCrop(RandomImages):
         option.keep(self, locals())
 
     def change(self, images, training=True):
+        """The cropped images of a batch.
+
+        Args:
+            training: Whether the position is random.
+        """
         if not training or images.shape[1] <= self.height or images.shape[2] <= self.width:
             return middle(images, self.height, self.width)
         for axis, size in ((1, self.height), (2, self.width)):
@@ -183,10 +187,6 @@ class RandomTranslation(_Moved):
             (lowest, highest).
         width_factor (a number from -1 to 1, or two): The fraction for right, negative for left, likewise.
 
-    Call arguments:
-        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
-        training: Whether to change the images; else they are only cast. True by default where no model sets it.
-
     Output shape:
         That of the inputs, in the layer's dtype.
 
@@ -224,10 +224,6 @@ class RandomRotation(_Moved):
     Args:
         factor: The angle, counter-clockwise, as a fraction of a full turn: f for numbers from -f to f, or (lowest, highest).
 
-    Call arguments:
-        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
-        training: Whether to change the images; else they are only cast. True by default where no model sets it.
-
     Output shape:
         That of the inputs, in the layer's dtype.
 
@@ -258,10 +254,6 @@ class RandomZoom(_Moved):
         height_factor (a number from -1 to 1, or two): f for numbers from -f to f, or (lowest, highest): -0.5 shows half of the
             rows, 1 shows twice as many.
         width_factor (a number from -1 to 1, or two, or None): The same for columns; None for the number of the rows.
-
-    Call arguments:
-        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
-        training: Whether to change the images; else they are only cast. True by default where no model sets it.
 
     Output shape:
         That of the inputs, in the layer's dtype.
@@ -306,10 +298,6 @@ class RandomShear(_Moved):
         x_factor (a number from 0 to 1, or two): The factor for rows: f for numbers from 0 to f, or (lowest, highest).
         y_factor (a number from 0 to 1, or two): The factor for columns, likewise.
 
-    Call arguments:
-        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
-        training: Whether to change the images; else they are only cast. True by default where no model sets it.
-
     Output shape:
         That of the inputs, in the layer's dtype.
 
@@ -346,10 +334,6 @@ class RandomErasing(RandomImages):
         scale: Each side of the rectangle is sqrt(s) times that of the image, with a random s for each: b for s from 0 to b, or
             (lowest, highest).
         fill_value (a number, one for each channel, or None): The new value; None for noise. It is clipped to `value_range`.
-
-    Call arguments:
-        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
-        training: Whether to change the images; else they are only cast. True by default where no model sets it.
 
     Output shape:
         That of the inputs, in the layer's dtype.

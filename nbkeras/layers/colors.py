@@ -72,10 +72,6 @@ class RandomBrightness(RandomColors):
         factor (a number from -1 to 1, or two): The number as a fraction of the width of `value_range`: f for numbers from -f to
             f, or (lowest, highest).
 
-    Call arguments:
-        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
-        training: Whether to change the images; else they are only cast. True by default where no model sets it.
-
     Output shape:
         That of the inputs, in the layer's dtype.
 
@@ -98,10 +94,6 @@ class RandomContrast(RandomColors):
         factor (a number from 0 to 1, or two): (lower, upper) for numbers from 1 - lower to 1 + upper; f stands for (0, f), as in
             Keras.
 
-    Call arguments:
-        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
-        training: Whether to change the images; else they are only cast. True by default where no model sets it.
-
     Output shape:
         That of the inputs, in the layer's dtype.
 
@@ -123,10 +115,6 @@ class RandomColorDegeneration(RandomColors):
         factor (a number from 0 to 1, or two): The part of the gray image: f for numbers from 0 to f, or (lowest, highest); 1
             removes all colour.
 
-    Call arguments:
-        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
-        training: Whether to change the images; else they are only cast. True by default where no model sets it.
-
     Output shape:
         That of the inputs, in the layer's dtype.
 
@@ -146,10 +134,6 @@ class RandomInvert(RandomColors):
     Args:
         factor (a number from 0 to 1, or two): The probability for an image, itself drawn at random: f for numbers from 0 to f,
             or (lowest, highest); (1, 1) inverts always.
-
-    Call arguments:
-        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
-        training: Whether to change the images; else they are only cast. True by default where no model sets it.
 
     Output shape:
         That of the inputs, in the layer's dtype.
@@ -185,10 +169,6 @@ class RandomSaturation(RandomColors):
         factor (a number from 0 to 1, or two): f: a number b for f from 0 to b, or (lowest, highest); 0.5 changes nothing, 0
             removes all colour.
 
-    Call arguments:
-        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
-        training: Whether to change the images; else they are only cast. True by default where no model sets it.
-
     Output shape:
         That of the inputs, in the layer's dtype.
 
@@ -212,10 +192,6 @@ class RandomHue(RandomColors):
     Args:
         factor (a number from 0 to 1, or two): Twice the part of the circle: f for numbers from 0 to f, or (lowest, highest). The
             direction is random; 1 is half a turn, to the complementary colours.
-
-    Call arguments:
-        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
-        training: Whether to change the images; else they are only cast. True by default where no model sets it.
 
     Output shape:
         That of the inputs, in the layer's dtype.
@@ -245,10 +221,6 @@ class RandomPosterization(RandomColors):
         factor (a number from 1 to 8, or two): The bits n: f for 1 <= n < f, or (low, high) for low <= n < high; equal numbers
             give exactly these.
 
-    Call arguments:
-        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
-        training: Whether to change the images; else they are only cast. True by default where no model sets it.
-
     Output shape:
         That of the inputs, in the layer's dtype.
 
@@ -273,10 +245,6 @@ class RandomSharpness(RandomColors):
     Args:
         factor (a number from 0 to 1, or two): f for numbers from 0 to f, or (lowest, highest): 0 smooths, 0.5 changes nothing, 1
             sharpens.
-
-    Call arguments:
-        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
-        training: Whether to change the images; else they are only cast. True by default where no model sets it.
 
     Output shape:
         That of the inputs, in the layer's dtype.
@@ -318,10 +286,6 @@ class RandomGaussianBlur(RandomColors):
         sigma: The standard deviation, one for rows and one for columns of a batch: s for numbers from 0 to s, or
             (lowest, highest).
 
-    Call arguments:
-        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
-        training: Whether to change the images; else they are only cast. True by default where no model sets it.
-
     Output shape:
         That of the inputs, in the layer's dtype.
 
@@ -358,10 +322,6 @@ class RandomColorJitter(RandomImages):
         contrast_factor (a number, two, or None): The factor of RandomContrast.
         saturation_factor (a number, two, or None): The factor of RandomSaturation.
         hue_factor (a number, two, or None): The factor of RandomHue.
-
-    Call arguments:
-        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
-        training: Whether to change the images; else they are only cast. True by default where no model sets it.
 
     Output shape:
         That of the inputs, in the layer's dtype.
@@ -434,10 +394,6 @@ class RandomGrayscale(RandomImages):
     Args:
         factor: The probability.
 
-    Call arguments:
-        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
-        training: Whether to change the images; else they are only cast. True by default where no model sets it.
-
     Output shape:
         That of the inputs, in the layer's dtype.
 
@@ -464,10 +420,6 @@ class Solarization(RandomImages):
         addition_factor (a number from 0 to 1, or two): f for numbers from 0 to 255 f; (low, high) for numbers from low to
             255 high, as in Keras.
         threshold_factor (a number from 0 to 1, or two): The threshold, likewise.
-
-    Call arguments:
-        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
-        training: Whether to change the images; else they are only cast. True by default where no model sets it.
 
     Output shape:
         That of the inputs, in the layer's dtype.

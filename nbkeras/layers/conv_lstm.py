@@ -72,7 +72,6 @@ class _ConvLSTMCell(LSTMCell):
         self.kernel = self._weight("kernel", (*self.kernel_size, channels, 4 * self.filters))
         self.recurrent_kernel = self._weight("recurrent", (*self.kernel_size, self.filters, 4 * self.filters))
         self.bias = self._weight("bias", self._bias_shape()) if self.use_bias else None
-        self.built = True
 
     def output_shape_of(self, step_shape) -> tuple:
         """The shape of a step's output and of both states.
@@ -169,7 +168,6 @@ class ConvLSTM1DCell(_ConvLSTMCell):
     Call arguments:
         inputs: The step, (batch, steps, channels).
         states: A list of the states h and c, each (batch, new steps, filters).
-        training: Whether dropout is active.
 
     Output shape:
         (output, new states): h of shape (batch, new steps, filters), and the list [h, c].
@@ -191,7 +189,6 @@ class ConvLSTM2DCell(_ConvLSTMCell):
     Call arguments:
         inputs: The step, (batch, rows, columns, channels).
         states: A list of the states h and c, each (batch, new rows, new columns, filters).
-        training: Whether dropout is active.
 
     Output shape:
         (output, new states): h of shape (batch, new rows, new columns, filters), and the list [h, c].
@@ -211,7 +208,6 @@ class ConvLSTM3DCell(_ConvLSTMCell):
     Call arguments:
         inputs: The step, (batch, depth, rows, columns, channels).
         states: A list of the states h and c, each (batch, new depth, new rows, new columns, filters).
-        training: Whether dropout is active.
 
     Output shape:
         (output, new states): h of shape (batch, new depth, new rows, new columns, filters), and the list [h, c].
@@ -316,9 +312,6 @@ class ConvLSTM1D(_ConvLSTM):
 
     Call arguments:
         sequences: A tensor (batch, time, steps, channels); float.
-        initial_state: A list of the states that the sequences start from; None for zeros, or the kept ones if stateful.
-        mask: Bool (batch, steps): a step with False keeps the states. By default the mask that Masking or Embedding made.
-        training: Whether dropout is active.
 
     Input shape:
         (batch, time, steps, channels), or (batch, time, channels, steps) for 'channels_first'.
@@ -343,9 +336,6 @@ class ConvLSTM2D(_ConvLSTM):
 
     Call arguments:
         sequences: A tensor (batch, time, rows, columns, channels); float.
-        initial_state: A list of the states that the sequences start from; None for zeros, or the kept ones if stateful.
-        mask: Bool (batch, steps): a step with False keeps the states. By default the mask that Masking or Embedding made.
-        training: Whether dropout is active.
 
     Input shape:
         (batch, time, rows, columns, channels), or (batch, time, channels, rows, columns) for 'channels_first'.
@@ -373,9 +363,6 @@ class ConvLSTM3D(_ConvLSTM):
 
     Call arguments:
         sequences: A tensor (batch, time, depth, rows, columns, channels); float.
-        initial_state: A list of the states that the sequences start from; None for zeros, or the kept ones if stateful.
-        mask: Bool (batch, steps): a step with False keeps the states. By default the mask that Masking or Embedding made.
-        training: Whether dropout is active.
 
     Input shape:
         (batch, time, depth, rows, columns, channels), or with the channels after time for 'channels_first'.

@@ -25,32 +25,58 @@ class Convolving(Spatial, registered=False):
         channels = self.channels_of(input_shape)
         self.make_weights(channels)
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
-        self.built = True
 
     def make_weights(self, channels: int) -> None:
-        """Make the kernels and the bias for inputs of this number of channels."""
+        """Make the kernels and the bias.
+
+        Args:
+            channels: The number of channels of the input.
+        """
         raise NotImplementedError
 
     def channels_of(self, input_shape) -> int:
-        """The number of channels, which a layer must know to be built."""
+        """The number of channels, which a layer must know to be built.
+
+        Args:
+            input_shape: The shape of the input.
+
+        Raises:
+            ValueError: if the number is None.
+        """
         channels = input_shape[self.channel_axis()]
         if channels is None:
             raise ValueError(f"layer {self.name!r} needs the number of channels, received shape {tuple(input_shape)}")
         return channels
 
     def add_bias(self, shape) -> None:
-        """Make the bias of a layer that uses one; else set it to None."""
+        """Make the bias of a layer that uses one; else set it to None.
+
+        Args:
+            shape: The shape of the bias.
+        """
         self.bias = add_option_weight(self, shape, "bias") if self.use_bias else None
 
     def finish(self, outputs):
-        """Outputs after bias and activation."""
+        """Outputs after bias and activation.
+
+        Args:
+            outputs: The result of the convolution.
+        """
         if self.bias is not None:
             places = 1 if self.data_format == "channels_last" else self.rank + 1
             outputs = ops.add(outputs, ops.reshape(self.bias, (-1, *[1] * (places - 1))))
         return self.activation(outputs)
 
     def convolve(self, inputs, kernel, strides=None, padding=None, dilation_rate=None):
-        """activation(conv(inputs, kernel) + bias), with this layer's window or the one that is passed."""
+        """activation(conv(inputs, kernel) + bias).
+
+        Args:
+            inputs: The input.
+            kernel: The kernel.
+            strides: The distance from one window to the next; None for the layer's, as for the others.
+            padding: 'valid' or 'same'.
+            dilation_rate: The distance between the elements of a window.
+        """
         convolution = (ops.conv1d, ops.conv2d, ops.conv3d)[self.rank - 1]
         window = strides or self.strides, padding or self.padding, dilation_rate or self.dilation_rate
         return convolution(inputs, kernel, self.bias, *window, self.data_format, self.activation)
@@ -59,7 +85,15 @@ class Convolving(Spatial, registered=False):
         return self.shape_after(input_shape, self.filters)
 
     def shape_after(self, input_shape, channels) -> tuple:
-        """The output's shape, with this number of channels; ValueError if the window does not fit."""
+        """The output's shape.
+
+        Args:
+            input_shape: The shape of the input.
+            channels: The number of channels of the output.
+
+        Raises:
+            ValueError: if the window does not fit.
+        """
         windows = zip(self.lengths(input_shape), self.kernel_size, self.strides, self.dilation_rate, strict=True)
         lengths = [output_length(*window, self.padding) for window in windows]
         check_lengths(self, input_shape, lengths, f"kernel_size={self.kernel_size}")

@@ -73,7 +73,6 @@ class Dense(Layer):
         self.kernel = add_option_weight(self, (dim, self.units), "kernel")
         self.bias = add_option_weight(self, (self.units,), "bias") if self.use_bias else None
         self.input_spec = InputSpec(min_ndim=2, axes={-1: dim})
-        self.built = True
 
     def call(self, inputs):
         return ops.dense(inputs, self.kernel, self.bias, self.activation)
@@ -350,6 +349,11 @@ class Lambda(Layer):
         mask (a tensor, a function or None): The mask of the output, or a function of the inputs and their
             mask that returns it.
         arguments (a dict or None): More keyword arguments for the function.
+
+    Call arguments:
+        inputs: What the function gets first: a tensor, or a structure of tensors.
+        mask: The mask of the inputs, for a function with this parameter.
+        training: Whether training runs, for a function with this parameter.
 
     Raises:
         TypeError: if function is not callable, or output_shape is of another type.

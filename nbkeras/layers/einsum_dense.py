@@ -103,7 +103,6 @@ class EinsumDense(Layer):
         self.bias = None if plan.bias is None else add_option_weight(self, plan.bias, "bias")
         self.input_spec = InputSpec(ndim=len(input_shape))
         self._summed = plan.summed
-        self.built = True
 
     def _plan(self, input_shape: Any) -> _Plan:
         try:

@@ -76,7 +76,6 @@ class Embedding(Layer):
 
     def build(self, input_shape: Any = None):
         self.embeddings = add_option_weight(self, (self.input_dim, self.output_dim), "embeddings")
-        self.built = True
 
     def call(self, inputs):
         return ops.embedding(inputs, self.embeddings)

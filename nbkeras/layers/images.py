@@ -11,7 +11,11 @@ from nbkeras.layers.spatial import DataFormat
 
 
 class Images(Layer, registered=False):
-    """Base of image layers: takes an image or a batch, channels last or first; `change` gets a batch with channels last."""
+    """Base of image layers: takes an image or a batch, channels last or first; `change` gets a batch with channels last.
+
+    Call arguments:
+        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
+    """
 
     def __init__(self, data_format: DataFormat = None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
@@ -53,9 +57,6 @@ class Resizing(Images):
         fill_mode (str): How added edges are filled: 'constant'.
         fill_value (a number): The value of added edges.
         antialias: Whether to smooth when images become smaller.
-
-    Call arguments:
-        inputs: An image (rows, columns, channels), or a batch of images; channels first for 'channels_first'.
 
     Output shape:
         (height, width, channels), or a batch of these; the dtype of the inputs.
@@ -110,9 +111,6 @@ def middle(images, height: int, width: int):
 
 class CenterCrop(Images):
     """Cuts out the middle of images. Smaller images are cropped to the ratio of height and width, and resized.
-
-    Call arguments:
-        inputs: An image (rows, columns, channels), or a batch of images; channels first for 'channels_first'.
 
     Output shape:
         (height, width, channels), or a batch of these, in the layer's dtype.

@@ -58,7 +58,6 @@ class _LocallyConnected(Convolving):
         self.kernel = add_option_weight(self, (math.prod(places), taps, self.filters), "kernel")
         self.add_bias((*places, self.filters))
         self.input_spec = InputSpec(shape=(None, *input_shape[1:]))
-        self.built = True
 
     def call(self, inputs):
         outputs = ops.local_conv(inputs, self.kernel, self.kernel_size, self.strides, self.data_format)

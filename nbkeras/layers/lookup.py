@@ -236,6 +236,12 @@ class Lookup(TextInputs, registered=False):
 
         Raises:
             ValueError: if the layer was made with a vocabulary.
+
+        Example:
+            >>> layer = layers.StringLookup()
+            >>> layer.adapt(["b", "a", "b"])
+            >>> layer.get_vocabulary()
+            ['[UNK]', 'b', 'a']
         """
         if self._given:
             raise ValueError(f"{self.name!r} was made with a vocabulary: it learns none")

@@ -39,7 +39,12 @@ def _check_inputs(layer: Layer, shapes, count: int | None = None) -> None:
 
 
 class Merge(Layer, registered=False):
-    """Merges a list of inputs elementwise, with broadcasting; a subclass defines how two are merged."""
+    """Merges a list of inputs elementwise, with broadcasting; a subclass defines how two are merged.
+
+    Call arguments:
+        inputs: A list of tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its
+            batch axis.
+    """
 
     supports_masking = True
     input_count: int | None = None
@@ -69,7 +74,6 @@ class Merge(Layer, registered=False):
             len({shape[0] for shape in input_shape} - {None}) > 1
         ):  # a batch may be merged with one sample later, as in Keras
             raise ValueError(f"inputs of {self.name!r} have different batch sizes: {list(input_shape)}")
-        self.built = True
 
     def call(self, inputs):
         return self.merge(self._aligned(inputs))
@@ -118,10 +122,6 @@ def _mask_like(x):
 class Add(Merge):
     """The sum of a list of inputs, element by element.
 
-    Call arguments:
-        inputs: A list of tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its
-            batch axis.
-
     Output shape:
         The shape that the inputs broadcast to.
 
@@ -169,10 +169,6 @@ class Multiply(Merge):
     A masked step of an input counts as 1. If all inputs have masks, a step that is masked in all of them is
     0.
 
-    Call arguments:
-        inputs: A list of tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its
-            batch axis.
-
     Output shape:
         The shape that the inputs broadcast to.
 
@@ -197,10 +193,6 @@ class Multiply(Merge):
 
 class Average(Merge):
     """The mean of a list of inputs, element by element.
-
-    Call arguments:
-        inputs: A list of tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its
-            batch axis.
 
     Output shape:
         The shape that the inputs broadcast to.
@@ -235,10 +227,6 @@ def _select(choose, inputs):
 class Maximum(Merge):
     """The largest number of a list of inputs, element by element. Masked steps of an input do not count.
 
-    Call arguments:
-        inputs: A list of tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its
-            batch axis.
-
     Output shape:
         The shape that the inputs broadcast to.
 
@@ -257,10 +245,6 @@ class Maximum(Merge):
 
 class Minimum(Merge):
     """The smallest number of a list of inputs, element by element. Masked steps of an input do not count.
-
-    Call arguments:
-        inputs: A list of tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its
-            batch axis.
 
     Output shape:
         The shape that the inputs broadcast to.

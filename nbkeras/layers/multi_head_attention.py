@@ -36,10 +36,23 @@ class _Projected(Layer):
         activity_regularizer: Penalty on the output of each projection, which is added to the loss.
         kernel_constraint: Projection after each update of each kernel.
         bias_constraint: Projection after each update of each bias.
+
+    Call arguments:
+        query: A tensor (batch, t, features).
+        value: A tensor (batch, s, features). The query again for self-attention.
+        key: A tensor (batch, s, features); None for the value.
+        query_mask: Bool (batch, t); by default the mask that the query carries.
+        value_mask: Bool (batch, s); by default the mask that the value carries.
+        key_mask: Bool (batch, s); by default the mask that the key carries.
+        attention_mask: Bool (batch, t, s), or (batch, heads, t, s): True where a query may attend to a key.
+        return_attention_scores: Whether the weights are returned too.
+        training: Whether dropout is active.
+        use_causal_mask: Whether a query attends only to keys at its own step and before.
     """
 
     supports_masking = True
     _axes: tuple[int, ...]  # those attended over
+    _output_sizes: tuple[int, ...] | None = None  # those of the output's last axes; None for the query's
     dropout: float
     sliding_window: Any
     use_gate: bool
@@ -92,7 +105,28 @@ class _Projected(Layer):
         layer.build(input_shape)
         return layer
 
-    def _make_projections(self, shapes: tuple, heads: tuple[int, int], sizes: tuple[int, int], output: tuple) -> None:
+    def build(self, query_shape, value_shape, key_shape=None):
+        """Make the projections.
+
+        Args:
+            query_shape: The shape of the query.
+            value_shape: The shape of the value.
+            key_shape: The shape of the key; None for that of the value.
+        """
+        self._build(tuple(query_shape), tuple(key_shape or value_shape), tuple(value_shape))
+
+    def compute_output_shape(self, query_shape, value_shape, key_shape=None):
+        """The shape of the output, without the weights.
+
+        Args:
+            query_shape: The shape of the query.
+            value_shape: The shape of the value.
+            key_shape: The shape of the key; None for that of the value.
+        """
+        self._check_pair(value_shape, key_shape)
+        return (*query_shape[:-1], *(self._output_sizes or (query_shape[-1],)))
+
+    def _make_projections(self, shapes: tuple, heads: tuple[int, int], sizes: tuple[int, int]) -> None:
         """Projections of query, key and value of these shapes; heads: of query, and of key and value; sizes: of key and value."""
         (query, key, value), (many, few), (size, value_size) = shapes, heads, sizes
         self._check_pair(value, key)
@@ -103,9 +137,9 @@ class _Projected(Layer):
             self._gate_dense = self._projection("gate", query, 1, (many, value_size), "sigmoid")
         self._value_dense = self._projection("value", value, 1, (few, value_size))
         self._dropout_layer = Dropout(self.dropout, seed=self.seed, dtype=self.dtype)
+        output = self._output_sizes or (query[-1],)
         self._output_dense = self._projection("attention_output", (*query[:-1], many, value_size), 2, output)
         self._scale = 1 / math.sqrt(size)
-        self.built = True
 
     def _check_pair(self, value: tuple, key: tuple | None) -> None:
         if key is not None and tuple(value[1:-1]) != tuple(key[1:-1]):
@@ -194,12 +228,6 @@ class _Projected(Layer):
         heads = ops.transpose(heads, [order.index(axis) for axis in range(query.ndim)])
         return heads, ops.reshape(weights, (*batch, weights.shape[1], *rows, *columns))
 
-    def get_build_config(self):
-        """The shapes for which the layer was built, by argument; None before."""
-        return (
-            None if self.build_shapes is None else {"shapes_dict": {k: list(v) for k, v in self.build_shapes.items()}}
-        )
-
 
 def _like(initializer: Any) -> Any:
     """A new initializer with the same options: one initializer draws the same numbers each time."""
@@ -247,18 +275,6 @@ class MultiHeadAttention(_Projected):
         output_shape: The sizes of the last axes of the output; None for the last size of the query.
         attention_axes: The axes that are attended over; None for all between the batch and the features.
 
-    Call arguments:
-        query: A tensor (batch, t, features).
-        value: A tensor (batch, s, features). The query again for self-attention.
-        key: A tensor (batch, s, features); None for the value.
-        query_mask: Bool (batch, t); by default the mask that the query carries.
-        value_mask: Bool (batch, s); by default the mask that the value carries.
-        key_mask: Bool (batch, s); by default the mask that the key carries.
-        attention_mask: Bool (batch, t, s), or (batch, heads, t, s): True where a query may attend to a key.
-        return_attention_scores: Whether the weights are returned too.
-        training: Whether dropout is active.
-        use_causal_mask: Whether a query attends only to keys at its own step and before.
-
     Output shape:
         (batch, t, features), or (batch, t, *output_shape); with `return_attention_scores` a tuple of this and the weights
         (batch, heads, t, s).
@@ -294,9 +310,8 @@ class MultiHeadAttention(_Projected):
         option.keep(self, locals())
         self.value_dim = self.value_dim or self.key_dim
 
-    def build(self, query_shape, value_shape, key_shape=None):
-        shapes = tuple(query_shape), tuple(key_shape or value_shape), tuple(value_shape)
-        rank = len(query_shape)
+    def _build(self, *shapes):
+        rank = len(shapes[0])
         axes = range(1, rank - 1) if self.attention_axes is None else self.attention_axes
         self._axes = tuple(axis % rank for axis in axes)
         if not self._axes or not set(self._axes) <= set(range(1, rank - 1)):
@@ -304,13 +319,7 @@ class MultiHeadAttention(_Projected):
                 f"{self.name!r} attends over axes {tuple(axes)} of a query of shape {shapes[0]}: they must be between the batch "
                 "axis and the last"
             )
-        output = self._output_sizes or (query_shape[-1],)
-        self._make_projections(shapes, (self.num_heads,) * 2, (self.key_dim, self.value_dim), output)
-
-    def compute_output_shape(self, query_shape, value_shape, key_shape=None):
-        self._check_pair(value_shape, key_shape)
-        last = self._output_sizes or (query_shape[-1],)
-        return (*query_shape[:-1], *last)
+        self._make_projections(shapes, (self.num_heads,) * 2, (self.key_dim, self.value_dim))
 
     query_dense = property(lambda layer: layer._query_dense, doc="The projection of queries.")
     key_dense = property(lambda layer: layer._key_dense, doc="The projection of keys.")
@@ -325,13 +334,6 @@ class GroupQueryAttention(_Projected):
         head_dim: The size of each head.
         num_query_heads: The number of heads of the query, a multiple of num_key_value_heads.
         num_key_value_heads: The number of heads of key and value.
-
-    Call arguments:
-        query: A tensor (batch, t, features).
-        value: A tensor (batch, s, features).
-        key: A tensor (batch, s, features); None for the value.
-
-    The masks and the other call arguments are those of MultiHeadAttention.
 
     Output shape:
         (batch, t, features); with `return_attention_scores` a tuple of this and the weights (batch, num_query_heads, t, s).
@@ -364,13 +366,8 @@ class GroupQueryAttention(_Projected):
                 f"{num_query_heads} and {num_key_value_heads}"
             )
 
-    def build(self, query_shape, value_shape, key_shape=None):
-        shapes = tuple(query_shape), tuple(key_shape or value_shape), tuple(value_shape)
+    def _build(self, *shapes):
         if any(len(shape) != 3 for shape in shapes):
             raise ValueError(f"{self.name!r} needs inputs (batch, steps, features), received shapes {shapes}")
         heads = (self.num_query_heads, self.num_key_value_heads)
-        self._make_projections(shapes, heads, (self.head_dim, self.head_dim), (query_shape[-1],))
-
-    def compute_output_shape(self, query_shape, value_shape, key_shape=None):
-        self._check_pair(value_shape, key_shape)
-        return tuple(query_shape)
+        self._make_projections(shapes, heads, (self.head_dim, self.head_dim))

@@ -58,7 +58,6 @@ class _Scaled(SameShape):
         self.gamma = add_option_weight(self, (size,), "gamma") if self.scale else None
         self.beta = add_option_weight(self, (size,), "beta") if self.center else None
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: size})
-        self.built = True
 
 
 class BatchNormalization(_Scaled):
@@ -201,7 +200,6 @@ class LayerNormalization(_Scaled):
         sizes = _sizes(self, input_shape, self.axis)
         self.gamma = add_option_weight(self, sizes, "gamma") if self.scale or self.rms_scaling else None
         self.beta = add_option_weight(self, sizes, "beta") if self.center and not self.rms_scaling else None
-        self.built = True
 
     def call(self, inputs):
         if not self.rms_scaling:
@@ -244,7 +242,6 @@ class RMSNormalization(SameShape):
 
     def build(self, input_shape):
         self.scale = self.add_weight(_sizes(self, input_shape, self.axis), "ones", name="scale")
-        self.built = True
 
     def call(self, inputs):
         return ops.rms_normalization(inputs, self.scale, self.axis, self.epsilon)

@@ -132,7 +132,6 @@ class Normalization(SameShape):
             self.adapt_mean = self.add_weight(sizes, "zeros", trainable=False, name="mean")
             self.adapt_variance = self.add_weight(sizes, "ones", trainable=False, name="variance")
             self.count = self.add_weight((), "zeros", "int32", False, name="count")  # in Keras's files, unused
-        self.built = True
 
     @property
     def mean(self):
@@ -163,6 +162,13 @@ class Normalization(SameShape):
 
         Raises:
             ValueError: if the layer was made with a mean, or for data of other sizes.
+
+        Example:
+            >>> layer = layers.Normalization()
+            >>> layer.adapt(np.array([[1.0], [3.0]]))
+            >>> layer(np.array([[2.0], [5.0]])).numpy()
+            array([[0.],
+                   [3.]], dtype=float32)
         """
         if self.input_mean is not None:
             raise ValueError(f"Normalization {self.name!r} was given a mean and a variance: it learns none")

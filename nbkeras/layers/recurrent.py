@@ -112,7 +112,6 @@ class RNN(Layer):
         self.input_spec = InputSpec(ndim=len(shape), axes={-1: shape[-1]})
         if self.stateful and self._kept is None and shape[0] is not None:
             self._make_states(shape[0])
-        self.built = True
 
     def _checked_inputs(self, inputs):
         return structures.flatten(inputs)[:1]  # states may come after the sequences
@@ -426,12 +425,6 @@ class SimpleRNN(_WholeSequence):
 
     Dropout masks are the same at all steps of a sequence.
 
-    Call arguments:
-        sequences: A tensor (batch, steps, features); float.
-        initial_state: A list of the states that the sequences start from; None for zeros, or the kept ones if stateful.
-        mask: Bool (batch, steps): a step with False keeps the states. By default the mask that Masking or Embedding made.
-        training: Whether dropout is active.
-
     Input shape:
         (batch, steps, features)
 
@@ -506,12 +499,6 @@ class GRU(_Gated):
     Args:
         reset_after: Whether the reset gate r multiplies the product of h, which has a bias of its own; else h itself.
 
-    Call arguments:
-        sequences: A tensor (batch, steps, features); float.
-        initial_state: A list of the states that the sequences start from; None for zeros, or the kept ones if stateful.
-        mask: Bool (batch, steps): a step with False keeps the states. By default the mask that Masking or Embedding made.
-        training: Whether dropout is active.
-
     Input shape:
         (batch, steps, features)
 
@@ -578,12 +565,6 @@ class LSTM(_Gated):
 
     Args:
         unit_forget_bias: Whether the bias b_f of the forget gate starts at 1.
-
-    Call arguments:
-        sequences: A tensor (batch, steps, features); float.
-        initial_state: A list of the states that the sequences start from; None for zeros, or the kept ones if stateful.
-        mask: Bool (batch, steps): a step with False keeps the states. By default the mask that Masking or Embedding made.
-        training: Whether dropout is active.
 
     Input shape:
         (batch, steps, features)

@@ -97,6 +97,11 @@ class _Cell(Layer):
 
     Args:
         units: The size of the output and of each state.
+
+    Call arguments:
+        inputs: The step, (batch, features).
+        states: A list of the state h, (batch, units).
+        training: Whether dropout is active.
     """
 
     input_spec = InputSpec(ndim=2)
@@ -151,7 +156,6 @@ class _Cell(Layer):
         self.kernel = self._weight("kernel", (features, width))
         self.recurrent_kernel = self._weight("recurrent", (self.units, width))
         self.bias = self._weight("bias", self._bias_shape()) if self.use_bias else None
-        self.built = True
 
     def _weight(self, kind: str, shape: tuple[int, ...], initializer=None):
         initializer = initializer or getattr(self, f"{kind}_initializer")
@@ -233,11 +237,6 @@ class CellOptions(LayerOptions, total=False):
 class SimpleRNNCell(_Cell):
     """One step of SimpleRNN: h' = activation(x @ kernel + h @ recurrent_kernel + bias).
 
-    Call arguments:
-        inputs: The step, (batch, features).
-        states: A list of the state h, (batch, units).
-        training: Whether dropout is active.
-
     Output shape:
         (output, new states): (batch, units), and a list of the same tensor.
 
@@ -260,11 +259,6 @@ class GRUCell(_Cell):
 
     Args:
         reset_after: Whether the reset gate multiplies the product of h, which has a bias of its own; else h itself.
-
-    Call arguments:
-        inputs: The step, (batch, features).
-        states: A list of the state h, (batch, units).
-        training: Whether dropout is active.
 
     Output shape:
         (output, new states): (batch, units), and a list of the same tensor.
@@ -324,9 +318,7 @@ class LSTMCell(_Cell):
         unit_forget_bias: Whether the bias of the forget gate starts at 1.
 
     Call arguments:
-        inputs: The step, (batch, features).
         states: A list of the states h and c, each (batch, units).
-        training: Whether dropout is active.
 
     Output shape:
         (output, new states): h of shape (batch, units), and the list [h, c].
@@ -444,7 +436,6 @@ class StackedRNNCells(Layer):
         for cell in self.cells:
             build_cell(cell, shape)
             shape = (shape[0], output_size_of(cell))
-        self.built = True
 
     def call(self, inputs, states, training=None):
         new_states = []

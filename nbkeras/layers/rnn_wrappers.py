@@ -113,7 +113,6 @@ class Bidirectional(Layer):
         shape = tuple(input_shape) if structures.is_shape(input_shape) else tuple(input_shape[0])
         for each in (self.forward_layer, self.backward_layer):
             each._ensure_built(SymbolicTensor(shape, self.dtype))
-        self.built = True
 
     def compute_output_shape(self, input_shape):
         first = self.forward_layer.compute_output_shape(input_shape)
@@ -241,7 +240,6 @@ class TimeDistributed(Wrapper):
 
     def build(self, input_shape):
         self.layer._ensure_built(SymbolicTensor(self._step_shape(input_shape), self.layer.input_dtype or self.dtype))
-        self.built = True
 
     def compute_output_shape(self, input_shape):
         output = self.layer.compute_output_shape(self._step_shape(input_shape))

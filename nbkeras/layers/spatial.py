@@ -54,7 +54,13 @@ class Spatial(Layer, registered=False):
         return range(start, start + self.rank)
 
     def with_lengths(self, input_shape, lengths, channels=None) -> tuple:
-        """The input's shape with other lengths, and other channels where given."""
+        """The input's shape with other lengths, and other channels where given.
+
+        Args:
+            input_shape: The shape of the input.
+            lengths: A size for each axis of `space`.
+            channels: The number of channels; None for the input's.
+        """
         shape = list(input_shape)
         for axis, length in zip(self.space(), lengths, strict=True):
             shape[axis] = length
@@ -63,7 +69,14 @@ class Spatial(Layer, registered=False):
         return tuple(shape)
 
     def lengths(self, input_shape) -> list:
-        """The input's sizes of the axes that are neither batch nor channels; ValueError for another number of axes."""
+        """The input's sizes of the axes that are neither batch nor channels.
+
+        Args:
+            input_shape: The shape of the input.
+
+        Raises:
+            ValueError: for another number of axes.
+        """
         if len(input_shape) != self.rank + 2:
             raise ValueError(
                 f"layer {self.name!r} ({type(self).__name__}) takes {self.rank + 2} axes, received shape {input_shape}"

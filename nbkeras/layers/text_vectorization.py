@@ -161,6 +161,12 @@ class TextVectorization(TextInputs):
 
         Raises:
             ValueError: if the layer was made with a vocabulary.
+
+        Example:
+            >>> layer = layers.TextVectorization()
+            >>> layer.adapt(["One, two!", "two"])
+            >>> layer.get_vocabulary()
+            ['', '[UNK]', 'two', 'one']
         """
         if self.lookup._given:
             raise ValueError(f"{self.name!r} was made with a vocabulary: it learns none")

@@ -38,7 +38,6 @@ class Wrapper(Layer):
 
     def build(self, input_shape=None):
         self.layer._ensure_built(graph.symbols(input_shape, self.layer.input_dtype or self.dtype))
-        self.built = True
 
 
 class SpectralNormalization(Wrapper):
@@ -82,7 +81,6 @@ class SpectralNormalization(Wrapper):
         shape = (1, self.kernel.shape[-1])
         self.vector_u = self.add_weight(shape, TruncatedNormal(stddev=0.02), trainable=False, name="vector_u")
         self.input_spec = InputSpec(min_ndim=1)
-        self.built = True
 
     def call(self, inputs, training=None):
         if training:

@@ -107,6 +107,13 @@ class Metric(Observed, option.Configured):
         Args:
             *args: The targets, the predictions, and a weight for each sample (or for each timestep); None counts all as 1.
             **kwargs: The same by name.
+
+        Example:
+            >>> metric = metrics.MeanSquaredError()
+            >>> metric.update_state([[0.0]], [[2.0]])
+            >>> metric.update_state([[0.0]], [[4.0]])
+            >>> float(metric.result())  # (4 + 16) / 2
+            10.0
         """
         raise NotImplementedError(f"{type(self).__name__} must define update_state")
 
@@ -115,7 +122,15 @@ class Metric(Observed, option.Configured):
         raise NotImplementedError(f"{type(self).__name__} must define result")
 
     def reset_state(self) -> None:
-        """Set all state to 0; `fit` and `evaluate` do so at the start of an epoch."""
+        """Set all state to 0; `fit` and `evaluate` do so at the start of an epoch.
+
+        Example:
+            >>> metric = metrics.Sum()
+            >>> metric.update_state([3.0, 4.0])
+            >>> metric.reset_state()
+            >>> float(metric.result())
+            0.0
+        """
         for variable in self.variables:
             variable.assign(np.zeros(variable.shape, variable.dtype))
 
@@ -161,6 +176,12 @@ class Metric(Observed, option.Configured):
 
         Raises:
             ValueError: unless there is one value for each variable.
+
+        Example:
+            >>> metric = metrics.Sum()
+            >>> state = metric.stateless_update_state(metric.stateless_reset_state(), [3.0, 4.0])
+            >>> float(metric.stateless_result(state)), float(metric.result())
+            (7.0, 0.0)
         """
         with self._holding(metric_variables):
             self.update_state(*args, **kwargs)

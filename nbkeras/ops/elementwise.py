@@ -175,7 +175,7 @@ def power(x1, x2) -> Tensor:
 
     Args:
         x1: Numbers of any shape.
-        x2: Exponents of a shape that broadcasts with x1's.
+        x2: Exponents of a shape that broadcasts with that of the base.
 
     Returns:
         A tensor of the broadcast shape and the common dtype, int32 for booleans.
@@ -779,7 +779,7 @@ def clip(x, x_min, x_max) -> Tensor:
     Args:
         x: Numbers of any shape; booleans become int32. NaN stays NaN.
         x_min: The lower limit, a number or a tensor that broadcasts with x; None for no limit.
-        x_max: The upper limit, likewise. It wins where it is below x_min.
+        x_max: The upper limit, likewise. It wins where it is below the lower limit.
 
     Returns:
         A tensor of x's dtype; floatx for integers with a limit that is a float.

@@ -7,7 +7,7 @@ differentiation of linear algebra functions", 2011 (QR); Golub and Pereyra, 1973
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -413,6 +413,12 @@ def _qr_slopes(x, q, r, dq, dr):
     return _turned(solve(r, _turned(add(dq, matmul(q, inner)))))
 
 
+@overload
+def svd(x, full_matrices: bool = ..., compute_uv: Literal[True] = ...) -> tuple[Tensor, Tensor, Tensor]: ...
+@overload
+def svd(x, full_matrices: bool = ..., *, compute_uv: Literal[False]) -> Tensor: ...
+@overload
+def svd(x, full_matrices: bool = ..., compute_uv: bool = ...) -> Any: ...
 @op
 def svd(x, full_matrices: bool = True, compute_uv: bool = True) -> Any:
     """The singular value decomposition: U s V^T = x, with rotations U and V.

@@ -5,7 +5,7 @@ The ends of a range may be tensors and are differentiable; windows are constants
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -171,6 +171,18 @@ def _line(first: Tensor, last: Tensor, t: Tensor) -> Tensor:
     return add(multiply(first, subtract(1, t)), multiply(last, t))
 
 
+@overload
+def linspace(
+    start, stop, num: int = ..., endpoint: bool = ..., retstep: Literal[False] = ..., dtype=..., axis: int = ...
+) -> Tensor: ...
+@overload
+def linspace(
+    start, stop, num: int = ..., endpoint: bool = ..., *, retstep: Literal[True], dtype=..., axis: int = ...
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def linspace(
+    start, stop, num: int = ..., endpoint: bool = ..., retstep: bool = ..., dtype=..., axis: int = ...
+) -> Any: ...
 @op
 def linspace(
     start, stop, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype=None, axis: int = 0

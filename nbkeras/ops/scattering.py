@@ -6,7 +6,7 @@ one of them is not recorded, and they do not accept symbolic tensors.
 
 import builtins
 import math
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -510,6 +510,28 @@ def multi_hot(inputs, num_classes: int, axis: int = -1, dtype=None, sparse: bool
 # -------------------- shapes that depend on values --------------------
 
 
+@overload
+def unique(
+    x,
+    sorted: bool = ...,
+    return_index: Literal[False] = ...,
+    return_inverse: Literal[False] = ...,
+    return_counts: Literal[False] = ...,
+    axis: int | None = ...,
+    size: int | None = ...,
+    fill_value: Any = ...,
+) -> Tensor: ...
+@overload
+def unique(
+    x,
+    sorted: bool = ...,
+    return_index: bool = ...,
+    return_inverse: bool = ...,
+    return_counts: bool = ...,
+    axis: int | None = ...,
+    size: int | None = ...,
+    fill_value: Any = ...,
+) -> Any: ...
 @op
 def unique(
     x,

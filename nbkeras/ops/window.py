@@ -46,9 +46,9 @@ def paddings_of(name: str, value: Any, strides: tuple[int, ...]) -> tuple[int | 
 
 
 def data_format_of(name: str, data_format: str | None) -> str:
-    """'channels_last' or 'channels_first'; None means config.image_data_format()."""
+    """'channels_last' or 'channels_first', which may be given in upper case; None means config.image_data_format()."""
     found = config.image_data_format() if data_format is None else data_format
-    return one_of(name, "data_format", found, ("channels_last", "channels_first"))
+    return one_of(name, "data_format", found, ("channels_last", "channels_first"), any_case=True)
 
 
 def check_fits(name: str, what: str, x: Tensor, size: tuple, dilation: tuple, padding: str) -> None:

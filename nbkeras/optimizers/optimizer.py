@@ -358,6 +358,14 @@ class Optimizer(Observed, option.Configured):
 
         Args:
             variable: A trainable variable.
+
+        Example:
+            >>> optimizer = keras.optimizers.SGD(1.0, use_ema=True, ema_momentum=0.5)
+            >>> w = keras.Variable([4.0])
+            >>> for _ in range(2):
+            ...     optimizer.apply([np.array([2.0])], [w])
+            >>> w.numpy(), optimizer.average(w).numpy()  # 0, and the mean of 2 and 0
+            (array([0.], dtype=float32), array([1.], dtype=float32))
         """
         return self._slots[variable, "average"]
 
@@ -388,6 +396,18 @@ class Optimizer(Observed, option.Configured):
             reference_variable: The trainable variable, whose shape and dtype it has.
             name: What the state is called; its own name is the variable's path and this.
             initializer: Its initial values: a name, an Initializer or a function.
+
+        Example:
+            >>> class Momentum(keras.optimizers.Optimizer):
+            ...     def update_step(self, gradient, variable, learning_rate):
+            ...         speed = self.add_variable_from_reference(variable, "speed")
+            ...         self.assign(speed, 0.5 * speed + gradient)
+            ...         self.assign_sub(variable, learning_rate * speed)
+            >>> optimizer, w = Momentum(1.0), keras.Variable([10.0])
+            >>> for _ in range(2):
+            ...     optimizer.apply([np.array([1.0])], [w])
+            >>> w.numpy()  # 10 - 1 - 1.5
+            array([7.5], dtype=float32)
         """
         key = (reference_variable, name or "var")
         if key not in self._added:
@@ -457,6 +477,14 @@ class Optimizer(Observed, option.Configured):
 
         Raises:
             ValueError: if the shapes do not match.
+
+        Example:
+            >>> first, second = keras.optimizers.SGD(), keras.optimizers.SGD()
+            >>> first.apply([np.ones(2)], [keras.Variable([1.0, 2.0])])
+            >>> second.build([keras.Variable([1.0, 2.0])])
+            >>> second.set_weights(first.get_weights())
+            >>> int(second.iterations)
+            1
         """
         own, arrays = self.variables, [np.asarray(weight) for weight in weights]
         expected, received = [v.shape for v in own], [a.shape for a in arrays]

@@ -1,7 +1,7 @@
 """The optimizers by name. Formulas, defaults and the order of their state are those of Keras 3.15."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Unpack
+from typing import Annotated, Any, Unpack, overload
 
 import numpy as np
 
@@ -23,6 +23,10 @@ class _Optimizers(Registry):
         known, lower = self.names(), name.lower()
         return super().find(lower if name not in known and lower in known else name, registered, module)
 
+    @overload
+    def get(self, identifier: None) -> None: ...
+    @overload
+    def get(self, identifier: str | Mapping[str, Any] | type[Optimizer] | Optimizer, **kwargs) -> Optimizer: ...
     def get(self, identifier: Any, **kwargs) -> Optimizer | None:
         found = super().get(identifier, **kwargs)
         if not isinstance(found, Optimizer | None):

@@ -421,6 +421,13 @@ class ImageDataGenerator:
 
         Returns:
             A NumpyArrayIterator of x, (x, y) or (x, y, sample_weight), without end.
+
+        Example:
+            >>> from nbkeras.preprocessing.image import ImageDataGenerator
+            >>> generator = ImageDataGenerator(rescale=1 / 255, horizontal_flip=True)
+            >>> x, y = next(generator.flow(np.full((4, 8, 8, 3), 255.0), np.arange(4), batch_size=2))
+            >>> x.shape, x.max().item(), y.shape
+            ((2, 8, 8, 3), 1.0, (2,))
         """
         return NumpyArrayIterator(
             x,
@@ -607,6 +614,13 @@ class ImageDataGenerator:
 
         Raises:
             ValueError: for another number of axes.
+
+        Example:
+            >>> from nbkeras.preprocessing.image import ImageDataGenerator
+            >>> generator = ImageDataGenerator(featurewise_center=True)
+            >>> generator.fit(np.full((4, 8, 8, 1), 3.0))
+            >>> generator.standardize(np.full((8, 8, 1), 5.0)).max().item()
+            2.0
         """
         x = np.array(x, self.dtype)
         if x.ndim != 4:

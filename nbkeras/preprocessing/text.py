@@ -163,6 +163,13 @@ class Tokenizer:
 
         Args:
             texts: Texts, or lists of words.
+
+        Example:
+            >>> from nbkeras.preprocessing.text import Tokenizer
+            >>> tokenizer = Tokenizer()
+            >>> tokenizer.fit_on_texts(["One, two!", "two"])
+            >>> tokenizer.word_index
+            {'two': 1, 'one': 2}
         """
         for text in texts:
             self.document_count += 1
@@ -196,6 +203,15 @@ class Tokenizer:
 
         Returns:
             A list of lists of integers.
+
+        Example:
+            >>> from nbkeras.preprocessing.text import Tokenizer
+            >>> tokenizer = Tokenizer(oov_token="?")
+            >>> tokenizer.fit_on_texts(["one two two"])
+            >>> tokenizer.texts_to_sequences(["two one three"])
+            [[2, 3, 1]]
+            >>> tokenizer.sequences_to_texts([[2, 3, 1]])
+            ['two one ?']
         """
         return list(self.texts_to_sequences_generator(texts))
 

@@ -53,7 +53,13 @@ class SeedGenerator(option.Configured):
         self.state = Variable(np.array([value, 0], np.uint32), name=f"{self.name}_state", trainable=False)
 
     def next(self) -> Tensor:
-        """A new key, uint32 of shape (2,); the state advances by one step."""
+        """A new key, uint32 of shape (2,); the state advances by one step.
+
+        Example:
+            >>> seed = keras.random.SeedGenerator(1)
+            >>> bool(ops.all(seed.next() == seed.next()))
+            False
+        """
         return apply(kernels.draw_key, None, [self.state])
 
 

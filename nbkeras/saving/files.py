@@ -6,12 +6,15 @@ import contextlib
 import io
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbkeras.engine.registry import custom_object_scope
 from nbkeras.engine.user_errors import entry, warn
 from nbkeras.saving import archive as archives
 from nbkeras.saving import hdf5, keras_2, keras_3, nbkeras_1, safetensors, state
+
+if TYPE_CHECKING:  # for annotations: Model imports this package
+    from nbkeras.training.model import Model
 
 _FORMATS = {None: None, "keras": ".keras", "h5": ".h5", "tf": None}
 
@@ -68,7 +71,7 @@ def save_model(
 @entry
 def load_model(
     filepath: Any, custom_objects: Mapping[str, Any] | None = None, compile: bool = True, safe_mode: bool = True
-) -> Any:
+) -> Model:
     """Load a model from a file of `save_model`, of Keras 3 (.keras) or of Keras 2 (.h5).
 
     Args:
@@ -130,7 +133,7 @@ def to_bytes(model: Any) -> bytes:
     return file.getvalue()
 
 
-def from_bytes(content: bytes) -> Any:
+def from_bytes(content: bytes) -> Model:
     """The model in the content of a file.
 
     Args:

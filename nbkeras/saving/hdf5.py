@@ -127,12 +127,12 @@ def written(target: Any) -> Iterator[Any]:
         yield group
 
 
-def to_bytes(fill: Any) -> memoryview:
+def to_bytes(fill: Any) -> bytes:
     """The bytes of an HDF5 file written by `fill(file)`."""
     buffer = io.BytesIO()
     with written(buffer) as file:
         fill(file)
-    return buffer.getbuffer()
+    return buffer.getvalue()  # without a copy
 
 
 # -------------------- reading --------------------

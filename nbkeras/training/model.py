@@ -11,7 +11,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
@@ -444,6 +444,14 @@ class Model(Layer):
 
         Args:
             config: The result of `get_compile_config`, of this model or of another one.
+
+        Example:
+            >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
+            >>> model.compile("sgd", loss="mse")
+            >>> other = keras.Sequential([layers.Dense(2, input_shape=(3,))])
+            >>> other.compile_from_config(model.get_compile_config())
+            >>> other.loss
+            'mse'
         """
         self.compile(**saving.read_compile_config(config))
         if self.built and self.optimizer is not None:
@@ -485,12 +493,14 @@ class Model(Layer):
 
     # -------------------- calling --------------------
 
-    @on_own_device
     def build(self, input_shape=None) -> None:
         """Make the weights.
 
         Args:
             input_shape: The shape of the input, a tuple with None for the batch, or a structure of shapes.
+
+        Raises:
+            ValueError: without a shape, for a model that has none.
 
         Example:
             >>> class Two(keras.Model):
@@ -504,26 +514,31 @@ class Model(Layer):
             >>> model.count_params()
             8
         """
-        if self.built or input_shape is None:
+        if self.built:
             return
+        if input_shape is None:
+            raise ValueError(
+                f"model {self.name!r} has no input shape yet: give one, such as build((None, 3)), or call it"
+            )
         stand_ins = structures.map_leaves(
             lambda s: Tensor(np.empty([2 if n is None else n for n in s.shape], s.dtype)),
             symbols(input_shape, self.dtype),
         )
-        self.build_shapes = structures.shapes(stand_ins)
         self.built = True  # so that the call does not build it once more
         try:
             with shapes_only(), training_phase(False):
                 self._set_output_names(self(stand_ins))
+            self.clear_losses()  # they have no values
         except BaseException:
             self.built = False
             raise
 
     def _ensure_built(self, inputs: Any) -> None:
         if self._graph is None and not self.built:
-            if type(self).build is not Model.build:
+            if type(self).build is Model.build:
+                self.build_shapes = structures.shapes(inputs)  # the call makes the weights
+            else:
                 super()._ensure_built(inputs)
-            self.build_shapes = structures.shapes(inputs)
         self.built = True
 
     def call(self, inputs, training=None, mask=None):
@@ -712,6 +727,13 @@ class Model(Layer):
 
         Returns:
             A dict of tensors by name; a metric whose result is a dict gives several entries, by its keys.
+
+        Example:
+            >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="ones", input_shape=(2,))])
+            >>> model.compile(loss="mse", metrics=["mae"])
+            >>> values = model.evaluate(np.ones((4, 2)), np.zeros((4, 1)), verbose=0)
+            >>> {name: float(value) for name, value in model.get_metrics_result().items()}
+            {'loss': 4.0, 'mae': 2.0}
         """
         if self._overrides("metrics") or self._compiled is None:  # the user chooses the metrics
             named = [(metric.name, metric) for metric in self.metrics]
@@ -768,6 +790,17 @@ class Model(Layer):
 
         Returns:
             The logs: a dict of numbers or tensors by name.
+
+        Example:
+            >>> class Errors(keras.Model):
+            ...     def test_step(self, data):
+            ...         x, y = data
+            ...         return {"worst": ops.max(ops.abs(self(x, training=False) - y))}
+            >>> inputs = keras.Input((1,))
+            >>> model = Errors(inputs, layers.Dense(1, kernel_initializer="ones")(inputs))
+            >>> model.compile()
+            >>> model.evaluate(np.array([[1.0], [5.0]]), np.zeros((2, 1)), verbose=0, return_dict=True)
+            {'worst': 5.0}
         """
         x, y, sample_weight = batches.unpack_x_y_sample_weight(data)
         y_pred = self._call_in_phase(x, training=False)
@@ -779,6 +812,14 @@ class Model(Layer):
 
         Args:
             data: The inputs, as tensors.
+
+        Example:
+            >>> class Classes(keras.Model):
+            ...     def predict_step(self, data):
+            ...         return ops.argmax(super().predict_step(data), axis=-1)
+            >>> inputs = keras.Input((3,))
+            >>> Classes(inputs, layers.Softmax()(inputs)).predict(np.array([[0.0, 5.0, 1.0]]))
+            array([1], dtype=int32)
         """
         return self._call_in_phase(data[0] if isinstance(data, tuple) else data, training=False)
 
@@ -794,6 +835,16 @@ class Model(Layer):
 
         Raises:
             ValueError: if there is neither a loss of `compile` nor one that was added.
+
+        Example:
+            >>> class Doubled(keras.Model):
+            ...     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            ...         return 2.0 * super().compute_loss(x, y, y_pred, sample_weight, training)
+            >>> inputs = keras.Input((2,))
+            >>> model = Doubled(inputs, layers.Dense(1, kernel_initializer="ones")(inputs))
+            >>> model.compile(loss="mse")
+            >>> model.evaluate(np.ones((4, 2)), np.zeros((4, 1)), verbose=0)
+            8.0
         """
         compiled = self._check_compiled("training")
         if not self.output_names and y_pred is not None:  # a model without `call`, whose own step makes the outputs
@@ -1039,6 +1090,31 @@ class Model(Layer):
         callbacks.on_train_end(logs)
         return callbacks.history
 
+    @overload
+    def evaluate(
+        self,
+        x: Any = ...,
+        y: Any = ...,
+        batch_size: int | None = ...,
+        verbose: int | str = ...,
+        sample_weight: Any = ...,
+        steps: int | None = ...,
+        callbacks: Any = ...,
+        *,
+        return_dict: Literal[True],
+    ) -> dict[str, Any]: ...
+    @overload
+    def evaluate(
+        self,
+        x: Any = ...,
+        y: Any = ...,
+        batch_size: int | None = ...,
+        verbose: int | str = ...,
+        sample_weight: Any = ...,
+        steps: int | None = ...,
+        callbacks: Any = ...,
+        return_dict: bool = ...,
+    ) -> Any: ...
     @on_own_device
     def evaluate(
         self,
@@ -1157,6 +1233,27 @@ class Model(Layer):
             checked = inputs if inputs is not None and inputs.tables else None
             self._known_inputs[x.shape, x.dtype, one_batch] = _Known(self._step_for("predict"), layout, checked)
 
+    @overload
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = ...,
+        sample_weight: Any = ...,
+        class_weight: Any = ...,
+        *,
+        return_dict: Literal[True],
+        reset_metrics: bool = ...,
+    ) -> dict[str, Any]: ...
+    @overload
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = ...,
+        sample_weight: Any = ...,
+        class_weight: Any = ...,
+        return_dict: bool = ...,
+        reset_metrics: bool = ...,
+    ) -> Any: ...
     def train_on_batch(
         self,
         x: Any,
@@ -1187,6 +1284,14 @@ class Model(Layer):
         """
         return self._on_batch("train", x, y, sample_weight, class_weight, return_dict, reset_metrics)
 
+    @overload
+    def test_on_batch(
+        self, x: Any, y: Any = ..., sample_weight: Any = ..., *, return_dict: Literal[True], reset_metrics: bool = ...
+    ) -> dict[str, Any]: ...
+    @overload
+    def test_on_batch(
+        self, x: Any, y: Any = ..., sample_weight: Any = ..., return_dict: bool = ..., reset_metrics: bool = ...
+    ) -> Any: ...
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False, reset_metrics: bool = True
     ) -> Any:
@@ -1201,6 +1306,12 @@ class Model(Layer):
 
         Returns:
             The loss, [loss, *metrics], or a dict.
+
+        Example:
+            >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="ones", input_shape=(2,))])
+            >>> model.compile(loss="mse", metrics=["mae"])
+            >>> model.test_on_batch(np.ones((4, 2)), np.zeros((4, 1)))
+            [4.0, 2.0]
         """
         return self._on_batch("test", x, y, sample_weight, None, return_dict, reset_metrics)
 
@@ -1212,6 +1323,12 @@ class Model(Layer):
 
         Returns:
             A NumPy array, or a structure of arrays.
+
+        Example:
+            >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="ones", input_shape=(2,))])
+            >>> model.predict_on_batch(np.array([[1.0, 2.0], [3.0, 4.0]]))
+            array([[3.],
+                   [7.]], dtype=float32)
         """
         simple = type(x) is np.ndarray
         known = self._known_inputs.get((x.shape, x.dtype, True)) if simple else None

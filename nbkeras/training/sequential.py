@@ -9,7 +9,6 @@ from nbkeras.building.inputs import Input, InputLayer
 from nbkeras.building.layer import Layer, layers
 from nbkeras.data.arrays import to_array
 from nbkeras.engine.naming import unique_name
-from nbkeras.engine.tensor import on_own_device
 from nbkeras.training.feed import Signature
 from nbkeras.training.input_matching import arrays_in_order
 from nbkeras.training.model import Model
@@ -135,7 +134,6 @@ class Sequential(Model):
         self._input = tensor
         self.built = not self._chain
 
-    @on_own_device
     def build(self, input_shape=None) -> None:
         """Make the weights.
 
@@ -143,7 +141,7 @@ class Sequential(Model):
             input_shape: The shape of the input, with None for the batch.
 
         Raises:
-            ValueError: if there are no layers, or if the model has another input shape already.
+            ValueError: if there are no layers or no shape, or if the model has another input shape already.
 
         Example:
             >>> model = keras.Sequential([layers.Dense(2)])
@@ -158,10 +156,12 @@ class Sequential(Model):
                 raise ValueError(
                     f"Sequential {self.name!r} has inputs of shape {known} and cannot be built for {tuple(input_shape)}"
                 )
-        if self._graph is not None or input_shape is None:
+        if self._graph is not None:
             return
         if not self._chain:
             raise ValueError(f"Sequential {self.name!r} has no layers: add some before building it")
+        if input_shape is None:
+            raise ValueError(f"Sequential {self.name!r} has no input shape yet: give one, such as build((None, 3))")
         first = self._chain[0]
         self._start(Input(batch_shape=input_shape, dtype=first.input_dtype or first.dtype))
         outputs: Any = self._input

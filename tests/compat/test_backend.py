@@ -367,7 +367,7 @@ def test_uids_formats_and_kinds():
     assert [K.get_uid(), K.get_uid("a"), K.get_uid()] == [1, 1, 2]
     K.clear_session()
     assert K.get_uid() == 1
-    assert K.normalize_data_format("channels_first") == "channels_first"
+    assert K.normalize_data_format("channels_first") == K.normalize_data_format("Channels_First") == "channels_first"
     with pytest.raises(ValueError, match="received 'channels_middle'"):
         K.normalize_data_format("channels_middle")
     assert K.is_variable(K.variable(1.0)) and not K.is_variable(K.constant(1.0))
@@ -385,6 +385,17 @@ def test_bias_and_normalization_as_broad_as_the_input():
     given = [K.constant(each) for each in (x, mean, spread, np.zeros((1, 3, 1)), np.ones((1, 3, 1)))]
     found = K.batch_normalization(*given, axis=1)
     np.testing.assert_allclose(K.get_value(found), (x - mean) / np.sqrt(spread + 1e-3), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("made", [list, np.array, K.constant])
+def test_a_condition_of_fewer_axes_chooses_rows(made):
+    found = K.switch(made([True, False]), np.ones((2, 2)), np.zeros((2, 2)))
+    np.testing.assert_array_equal(found, [[1, 1], [0, 0]])
+
+
+def test_a_slice_starts_inside():
+    with pytest.raises(ValueError, match=r"a start must not be negative, received \(0, -2\)"):
+        K.slice(X, (0, -2), (1, 2))
 
 
 def test_constants_are_laid_out_in_a_shape():

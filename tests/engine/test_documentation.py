@@ -4,10 +4,11 @@ import inspect
 import re
 import subprocess
 import sys
+import types
 
 import pytest
 
-from nbkeras import callbacks, layers, metrics, optimizers
+from nbkeras import callbacks, constraints, layers, metrics, optimizers
 from nbkeras.engine import documentation, option
 from nbkeras.losses import Huber
 
@@ -71,6 +72,13 @@ def test_a_class_that_is_made_of_a_function_says_what_the_function_says():
     assert text.index("Args:") < text.index("Call arguments:") < text.index("Example:")
 
 
+def test_arguments_of_a_call_are_explained_in_base_classes_too():
+    text = layers.LSTMCell.__doc__  # states are its own
+    assert re.search(r"\n\nCall arguments:\n    inputs: The step.*\n    states: .* h and c.*\n    training: ", text)
+    assert text.index("Args:") < text.index("Call arguments:") < text.index("Output shape:")
+    assert "Call arguments:\n    w: The weight.\n" in constraints.NonNeg.__doc__  # of `__call__`
+
+
 @pytest.mark.parametrize("cls", [layers.Dense, layers.LSTM, layers.Conv2D, layers.Bidirectional])
 def test_help_of_a_layer_has_each_argument(cls):
     text = inspect.getdoc(cls)
@@ -85,6 +93,41 @@ def test_base_classes_and_callbacks_are_whole_too():
     assert "\n    name (str | None; default None): " in metrics.Metric.__doc__
     assert "\n    mode (str; default 'auto'): Whether smaller" in callbacks.EarlyStopping.__doc__
     assert inspect.getdoc(callbacks.CallbackList.on_batch_end) == inspect.getdoc(callbacks.Callback.on_batch_end)
+
+
+def scaled(values, by, axis=0):
+    """values times by.
+
+    Args:
+        values: Numbers.
+        by: The factor,
+            a number.
+        axis: Not said again.
+    """
+
+
+def test_a_function_takes_over_what_a_function_that_it_names_explains():
+    def old(x, factor, axis, *more):
+        """x times factor. Today: `here.scaled(x, factor)`, not `elsewhere.scaled`.
+
+        Args:
+            axis: Its own.
+
+        Example:
+            >>> old(1)
+        """
+
+    def older(x, factor):
+        """As `here.old` was."""
+
+    here = types.SimpleNamespace(scaled=scaled, old=old)
+    before = scaled.__doc__
+    documentation.attach_to_functions({"__name__": __name__, "older": older, "old": old, "scaled": scaled}, here=here)
+    assert old.__doc__.endswith(
+        "\n\nArgs:\n    x: Numbers.\n    factor: The factor, a number.\n    axis: Its own.\n\nExample:\n    >>> old(1)\n"
+    )
+    assert older.__doc__ == "As `here.old` was.\n\nArgs:\n    x: Numbers.\n    factor: The factor, a number.\n"
+    assert scaled.__doc__ is before
 
 
 def test_an_argument_that_a_class_does_not_take_is_left_out():
@@ -120,5 +163,5 @@ def test_a_users_class_keeps_its_docstring():
 
 
 def test_without_docstrings_nothing_is_put_together():
-    program = "from nbkeras.layers import Dense; assert Dense.__doc__ is None; Dense(2)"
+    program = "from nbkeras import backend; from nbkeras.layers import Dense; assert Dense.__doc__ is None; Dense(2)"
     subprocess.run([sys.executable, "-P", "-OO", "-c", program], check=True, timeout=120)

@@ -69,7 +69,5 @@ EXAMPLES = {
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_example(name):
-    if name == "optuna_search.py":
-        pytest.importorskip("optuna", reason="optuna is in the extra docs, not in test")
     constants, learned = EXAMPLES[name]
     assert learned(run(name, **constants))

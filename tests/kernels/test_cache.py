@@ -63,6 +63,7 @@ def scratch(tmp_path):
 
 def start(scratch, cache, program=PROGRAM):
     environment = os.environ | {"PYTHONPATH": str(scratch / "site"), "NUMBA_CACHE_DIR": str(cache)}
+    environment["PYTHONSAFEPATH"] = ""  # else no program could import the files beside it
     # Python itself tells files by time and size, which an edit here may keep: no bytecode on disk.
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
     return subprocess.Popen(

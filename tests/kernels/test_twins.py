@@ -5,7 +5,9 @@ import pathlib
 
 import pytest
 
-KERNELS = pathlib.Path(__file__).parents[2] / "kernels"
+import nbkeras.kernels
+
+KERNELS = pathlib.Path(nbkeras.kernels.__file__).parent
 SHARES = {"share", "shares", "chunk", "chunks"}  # the share of the work: a twin does all of it
 WITHOUT = {  # kernels that are never launched on a GPU, and their replacement
     "dense": {"multiply_row": "gemv, by multiply's twin", "add_up": "multiply's twin adds parts itself"},

@@ -75,7 +75,7 @@ def test_fused_relu_equals_activation_layer():
 
 
 def test_data_format_follows_the_setting():
-    config.set_image_data_format("channels_first")
+    config.set_image_data_format("Channels_First")
     try:
         layer = L.Conv2D(4, 3)
     finally:

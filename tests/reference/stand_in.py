@@ -20,9 +20,10 @@ from pathlib import Path
 import numba
 import numpy as np
 
+import nbkeras.kernels
 from nbkeras.kernels.runtime.device_array import layout_at
 
-HARDWARE = Path(__file__).parents[2] / "kernels" / "cuda/machine/hardware.py"
+HARDWARE = Path(nbkeras.kernels.__file__).parent / "cuda/machine/hardware.py"
 
 
 class CUresult(enum.IntEnum):

@@ -1,0 +1,166 @@
+"""Building: a `build` that is called by hand is that of the first call."""
+
+import numpy as np
+import pytest
+
+from nbkeras import layers
+from nbkeras.models import Model, Sequential
+
+
+class Scale(layers.Layer):
+    def build(self, input_shape):
+        self.scale = self.add_weight((input_shape[-1],), "ones")
+
+    def call(self, x):
+        return x * self.scale
+
+
+class Affine(Scale):
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.was_built = self.built
+        self.shift = self.add_weight((input_shape[-1],), "zeros")
+
+    def call(self, x):
+        return super().call(x) + self.shift
+
+
+class BuildsBefore:
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.more = self.add_weight((2,), "ones")
+
+
+class Mixed(BuildsBefore, Scale):
+    pass
+
+
+class Outer(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.inner = Affine()
+
+    def build(self, input_shape):
+        self.inner.build(input_shape)
+
+    def call(self, x):
+        return self.inner(x)
+
+
+class CallsItself(Outer):
+    def build(self, input_shape):
+        layers.Layer.build(self, input_shape)
+        self(np.zeros((2, 3)))
+
+
+class Plain(Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(2, activity_regularizer="l2")
+
+    def call(self, x):
+        return self.dense(x)
+
+
+class Builds(Plain):
+    def build(self, input_shape):
+        self.dense.build(input_shape)
+
+
+class BuildsBoth(Plain):
+    def build(self, input_shape):
+        self.scale = self.add_weight((), "ones")
+        super().build(input_shape)
+
+
+@pytest.mark.parametrize(
+    "make, count",
+    [
+        (Scale, 1),
+        (Affine, 2),
+        (Mixed, 2),
+        (Outer, 2),
+        (CallsItself, 2),
+        (Plain, 2),
+        (Builds, 2),
+        (BuildsBoth, 3),
+        (lambda: layers.Dense(2), 2),
+        (lambda: layers.Dropout(0.5), 0),
+        (lambda: layers.BatchNormalization(), 4),
+        (lambda: layers.SpectralNormalization(layers.Dense(2)), 3),
+        (lambda: Sequential([Affine()]), 2),
+    ],
+)
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_layer_that_is_built_by_hand_is_built_once(make, count, by_name):
+    layer = make()
+    assert not layer.built and layer.get_build_config() is None
+    layer.build(input_shape=(None, 3)) if by_name else layer.build((None, 3))
+    for _ in range(2):
+        assert layer.built and layer.get_build_config() == {"input_shape": (None, 3)} and len(layer.weights) == count
+        layer(np.ones((1, 3)))
+
+
+def test_a_build_of_a_base_class_is_a_part_of_the_build():
+    layer = Affine()
+    layer.build((None, 3))
+    assert not layer.was_built  # as in Keras 3
+
+
+def test_a_build_for_several_arguments():
+    class Both(layers.Layer):
+        def build(self, a_shape, b_shape):
+            self.scale = self.add_weight((a_shape[-1] + b_shape[-1],), "ones")
+
+        def call(self, a, b):
+            return (a + b) * self.scale[0]
+
+    config = {"shapes_dict": {"a_shape": (None, 3), "b_shape": (None, 1)}}
+    by_hand, by_name, called, again = Both(), Both(), Both(), Both()
+    by_hand.build((None, 3), (None, 1))
+    by_name.build(a_shape=(None, 3), b_shape=(None, 1))
+    called(layers.Input((3,)), layers.Input((1,)))
+    again.build_from_config(by_hand.get_build_config())
+    for layer in (by_hand, by_name, called, again):
+        assert layer.built and layer.get_build_config() == config
+        layer(np.ones((1, 3)), np.ones((1, 1)))
+        assert [weight.shape for weight in layer.weights] == [(4,)]
+
+
+def test_weights_that_are_given_are_set_by_a_build_by_hand():
+    layer = layers.Dense(1, weights=[np.full((2, 1), 7), [5]])
+    layer.build((None, 2))
+    assert layer.kernel.numpy().tolist() == [[7], [7]] and layer.bias.numpy().tolist() == [5]
+
+
+def test_a_build_that_fails_leaves_the_layer_unbuilt():
+    class Fails(layers.Layer):
+        def build(self, shape):
+            raise ValueError("there are no weights")
+
+    layer = Fails()
+    with pytest.raises(ValueError, match="there are no weights"):
+        layer.build((None, 3))
+    assert not layer.built and layer.get_build_config() is None
+
+
+def test_a_build_that_is_set_on_the_object_runs_once():
+    layer, shapes = Scale(), []
+    layer.build = shapes.append
+    layer.scale = 2
+    layer(np.ones((1, 3)))
+    layer(np.ones((1, 3)))
+    assert shapes == [(1, 3)] and layer.built
+
+
+def test_a_model_without_a_shape_cannot_be_built():
+    for model, message in ((Plain(), "give one, such as"), (Sequential([Scale()]), "give one, such as")):
+        with pytest.raises(ValueError, match=message):
+            model.build()
+        assert not model.built
+
+
+def test_building_a_model_leaves_no_losses():
+    model = Plain()
+    model.build((None, 3))
+    assert model.losses == []  # they were numbers of empty memory
