@@ -5,7 +5,6 @@ An entry is `int64 entry(int8* frame, int64 share, int64 shares)`; compiler.py s
 
 import functools
 import inspect
-import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,11 @@ from nbkeras.kernels.runtime.signatures import Type, text_of, type_of
 
 ENTRY = "entry"
 _lock = threading.RLock()
+
+
+def _text(options: dict[str, Any]) -> str:
+    """Options as text that is the same in each process."""
+    return str({name: sorted(value) if isinstance(value, set) else value for name, value in sorted(options.items())})
 
 
 class _ReturnsValue(Exception):
@@ -75,7 +79,7 @@ class Kernel(code.Function):
         """The address of the entry for a signature; compiled or loaded if need be."""
         with _lock:
             if signature not in self._entries:
-                what = f"{text_of(signature)} {self.takes_shares} {sorted(map(str, self.options.items()))}"
+                what = f"{text_of(signature)} {self.takes_shares} {_text(self.options)}"
                 content = code.find(self.py_func, what)
                 self.found += content is not None
                 content = content or self._compile(signature, what)
@@ -83,12 +87,6 @@ class Kernel(code.Function):
             return self._entries[signature]
 
     def _compile(self, signature: tuple[Type, ...], what: str) -> bytes:
-        if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
-            raise RuntimeError(
-                f"the kernel {self.__name__!r} must be compiled, and NUMBA_DISABLE_JIT is set: unset it. To step through a "
-                "kernel of your own in Python, call its py_func with NumPy arrays, `kernel.py_func(x, y)`; what it calls is "
-                "compiled as before"
-            )
         compiler = code.compiler(self.py_func)
         try:
             made = compiler.compile_kernel(self.py_func, self.options, signature, self.takes_shares)
@@ -109,9 +107,10 @@ class Shared:
         self._calls = native.Calls(kernel, 1, 0)
 
     def __call__(self, *args: Any) -> None:
+        start = self._calls.start
         if Pool.current is None:
             Pool.get()
-        failure = self._calls.start(*args)
+        failure = start(*args)
         if failure is not None:
             self._calls.go_on(failure, args)
 

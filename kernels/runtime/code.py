@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nbkeras.kernels.runtime import cache_files, objects, processor
+from nbkeras.kernels.runtime import cache_files, lazy, objects, processor
 
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # kernels/
 # It starts with a literal, for which Python searches fast; `\b` before it took 8 ms more of `import nbkeras`.
@@ -114,15 +114,13 @@ def _options(function: Callable) -> dict[str, Any]:
 class Function:
     """A function for compiled code. Numba takes it for one of its own, by `_numba_type_`."""
 
-    def __init__(self, function: Callable, **options: Any):
-        functools.update_wrapper(self, function)
+    def __init__(self, function: Any, **options: Any):
+        functools.update_wrapper(self, function)  # type: ignore[arg-type]
         self.py_func, self.options = function, {**_options(function), **options}
 
     @functools.cached_property
     def _helper(self) -> Any:
-        from nbkeras.kernels.runtime import compiler
-
-        return compiler.helper(self.py_func, self.options)
+        return lazy.compiler.helper(self.py_func, self.options)
 
     @property
     def _numba_type_(self) -> Any:
@@ -172,9 +170,7 @@ def _enclosed(function: Callable) -> str:
     values = [cell.cell_contents for cell in function.__closure__ or ()]
     if not values or all(isinstance(value, bool | int | float | str | type(None)) for value in values):
         return repr(values)
-    from numba.core.serialize import dumps
-
-    return hashlib.sha256(dumps(values)).hexdigest()
+    return hashlib.sha256(lazy.serialize.dumps(values)).hexdigest()
 
 
 def is_cached(function: Callable) -> bool:
@@ -211,10 +207,20 @@ def keep(function: Callable, what: str, content: bytes, is_lasting: bool) -> Non
         )
 
 
+def check_enabled(function: Callable) -> None:
+    """RuntimeError under NUMBA_DISABLE_JIT."""
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        raise RuntimeError(
+            f"the kernel {function.__name__!r} must be compiled, and NUMBA_DISABLE_JIT is set: unset it. To step through a "
+            "kernel of your own in Python, call its py_func with NumPy arrays, `kernel.py_func(x, y)`; what it calls is "
+            "compiled as before"
+        )
+
+
 def compiler(function: Callable) -> Any:
     """The module that compiles; a listener is told that it is about to."""
     try:
-        from nbkeras.kernels.runtime import compiler
+        lazy.compiler.load()
     except ModuleNotFoundError as error:
         if error.name not in ("numba", "llvmlite"):
             raise
@@ -223,7 +229,7 @@ def compiler(function: Callable) -> Any:
             f"{error.name} is not installed, which would compile it: pip install numba"
         ) from None
     will_compile()
-    return compiler
+    return lazy.compiler
 
 
 def load(content: bytes) -> dict[str, int]:
@@ -265,11 +271,8 @@ def _address_of(name: str) -> int | None:
 def _numba_symbol(name: str) -> int | None:
     """The address of a function of Numba's own runtime: of a kernel that allocates, for example."""
     with contextlib.suppress(ModuleNotFoundError):
-        from llvmlite import binding
-        from numba.core.registry import cpu_target
-
-        cpu_target.target_context.refresh()
-        return binding.address_of_symbol(name)
+        lazy.registry.cpu_target.target_context.refresh()
+        return lazy.binding.address_of_symbol(name)
     return None
 
 

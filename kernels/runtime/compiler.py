@@ -34,8 +34,9 @@ _ENTRY_TYPE = ir.FunctionType(I64, [BYTES, I64, I64])
 def numba_type(kind: Type) -> Any:
     """Numba's type of an argument."""
     if isinstance(kind, ArrayType):
+        make: Any = types.Array
         layout = "C" if kind.contiguous else "A"
-        return types.Array(from_dtype(kind.dtype), kind.ndim, layout, not kind.writeable, aligned=kind.aligned)
+        return make(from_dtype(kind.dtype), kind.ndim, layout, not kind.writeable, aligned=kind.aligned)
     if isinstance(kind, tuple):
         return types.BaseTuple.from_types([numba_type(each) for each in kind])
     return types.none if kind is None else from_dtype(kind)
@@ -63,11 +64,11 @@ class _Target:
 class _Helper(CPUDispatcher):
     """A function as Numba sees it in the kernels that call it. It becomes code in their objects, and has none of its own."""
 
-    targetdescr = _Target()
+    targetdescr: Any = _Target()
 
     def __init__(self, function: Callable, options: dict):
         super().__init__(function, targetoptions={"nopython": True, **options})
-        self._compiler._customize_flags = _without_wrappers
+        self._compiler._customize_flags = _without_wrappers  # type: ignore[attr-defined]
 
     def add_overload(self, cres: Any) -> None:
         args = tuple(cres.signature.args)
@@ -76,7 +77,7 @@ class _Helper(CPUDispatcher):
         self.overloads[args] = cres._replace(entry_point=key)
 
 
-def _without_wrappers(flags: compiler.Flags) -> compiler.Flags:
+def _without_wrappers(flags: Any) -> Any:
     flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.no_compile = True
     return flags
 
@@ -133,7 +134,7 @@ class _Compilation:
         library.add_ir_module(module)
 
     def compile(self, function: Callable, options: dict, args: tuple) -> bytes:
-        flags = compiler.Flags()
+        flags: Any = compiler.Flags()
         cpu_target.options.parse_as_flags(flags, {"nopython": True, **options})
         flags.no_cpython_wrapper, flags.no_cfunc_wrapper, flags.no_compile = False, True, True
         flags.release_gil = False
@@ -222,7 +223,7 @@ def _value(context: Any, builder: ir.IRBuilder, kind: Any, slots: _Slots) -> Any
     if isinstance(kind, types.Array):
         return _array(context, builder, kind, slots)
     if isinstance(kind, types.BaseTuple):
-        return context.make_tuple(builder, kind, [_value(context, builder, each, slots) for each in kind.types])
+        return context.make_tuple(builder, kind, [_value(context, builder, each, slots) for each in kind])
     if kind == types.none:
         return context.get_dummy_value()
     value = slots.read(context.get_data_type(kind))
@@ -235,7 +236,8 @@ def _array(context: Any, builder: ir.IRBuilder, kind: types.Array, slots: _Slots
     data = builder.inttoptr(slots.read(), array.data.type)
     shape = [slots.read() for _ in range(kind.ndim)]
     if kind.layout == "C":
-        strides, step = [], itemsize
+        strides: list[Any] = []
+        step = itemsize
         for size in reversed(shape):
             strides.insert(0, step)
             step = builder.mul(step, size)
@@ -252,7 +254,7 @@ def _typeof_unread(array: Any, context: Any) -> Any:
 
 def exception(address: int) -> Exception:
     """The exception that a kernel raised, from what its entry returned."""
-    data, size = ctypes.c_void_p.from_address(address).value, ctypes.c_int32.from_address(address + 8).value
+    data, size = ctypes.c_void_p.from_address(address).value or 0, ctypes.c_int32.from_address(address + 8).value
     try:
         kind, args = pickle.loads(ctypes.string_at(data, size))[:2]
         return kind(*(args or ()))
@@ -260,4 +262,5 @@ def exception(address: int) -> Exception:
         return RuntimeError("a kernel raised an exception")
 
 
-ERRORS = errors.NumbaError, errors.UnsupportedBytecodeError
+# what a function raises that cannot be compiled
+ERRORS = errors.NumbaError, errors.UnsupportedBytecodeError, AttributeError, TypeError

@@ -16,6 +16,7 @@ cuda/machine/gpu.py, the CPU is None; each thread may compute on its own device.
 import contextlib
 import functools
 import itertools
+import math
 import os
 import sys
 import threading
@@ -201,7 +202,7 @@ class _Conditional:
 
     on_host = True
 
-    def __init__(self, function: Callable, flags: int):
+    def __init__(self, function: Any, flags: int):
         self._function, self.flags = function, flags
         self.__name__ = getattr(function, "__name__", repr(function))
 
@@ -326,11 +327,27 @@ def input_staging(buffers: list) -> Any:
     return InputStaging(buffers) if _thread.gpu is None else _thread.gpu.input_staging(buffers)
 
 
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+
+
 def persistent_empty(shape, dtype) -> Array:
-    """`persistent` of an array with undefined content."""
+    """`persistent` of an array with undefined content; its memory starts at a cache line."""
     if _thread.gpu is None or _thread.dry:
-        return persistent(np.empty(shape, dtype))
+        return persistent(_aligned_empty(shape, np.dtype(dtype)))
     return persistent(_thread.gpu.empty(shape, dtype))
+
+
+def persistent_copy(value: Array) -> Array:
+    """A `persistent` array with the values of an array, and memory of its own."""
+    copy = _aligned_empty(value.shape, value.dtype.newbyteorder("="))
+    copy[...] = value
+    return persistent(copy)
+
+
+def _aligned_empty(shape: Any, dtype: np.dtype) -> Array:
+    count = math.prod(shape) if isinstance(shape, tuple | list) else int(shape)
+    memory = np.empty(count * dtype.itemsize + ALIGNMENT, np.uint8)
+    return np.ndarray(shape, dtype, memory, -address(memory) % ALIGNMENT)
 
 
 def view_at(owner: Array, offset: int, shape: tuple, dtype: Any, strides: tuple | None = None) -> Array:

@@ -17,9 +17,13 @@ class _Module:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
-        value = getattr(importlib.import_module(self._name), attribute)
+        value = getattr(self.load(), attribute)
         setattr(self, attribute, value)  # later uses find it without this method
         return value
+
+    def load(self) -> Any:
+        """Import the module."""
+        return importlib.import_module(self._name)
 
 
 ir: Any = _Module("llvmlite.ir")
@@ -27,20 +31,22 @@ binding: Any = _Module("llvmlite.binding")
 types: Any = _Module("numba.types")
 cgutils: Any = _Module("numba.core.cgutils")
 arrayobj: Any = _Module("numba.np.arrayobj")
+registry: Any = _Module("numba.core.registry")
+serialize: Any = _Module("numba.core.serialize")
+compiler: Any = _Module("nbkeras.kernels.runtime.compiler")
 _extending: Any = _Module("numba.extending")
-_registry: Any = _Module("numba.core.registry")
 
 
 class _Registered:
-    """What a kernel may call: Numba asks for `_numba_type_` when it compiles the kernel."""
+    """A function for kernels: Numba asks for `_numba_type_` when it compiles a kernel that calls it."""
 
-    def __init__(self, register: Callable[[], Any], function: Callable):
-        functools.update_wrapper(self, function)
+    def __init__(self, register: Callable[[], Any], function: Any):
+        functools.update_wrapper(self, function)  # type: ignore[arg-type]
         self._register = register
 
     @functools.cached_property
     def _numba_type_(self) -> Any:
-        registered, context = self._register(), _registry.cpu_target.typing_context
+        registered, context = self._register(), registry.cpu_target.typing_context
         context.refresh()
         return context.resolve_value_type(registered)
 

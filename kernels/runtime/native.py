@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels.runtime import code
+from nbkeras.kernels.runtime import code, lazy
 from nbkeras.kernels.runtime.messages import named
 from nbkeras.kernels.runtime.pool import Pool, run_shares
 from nbkeras.kernels.runtime.raw import call, load, load32, stack, store
@@ -181,9 +181,7 @@ def address(array: Array) -> int:
 
 def raise_from(failure: int, function: Callable, args: tuple) -> None:
     """Raise the exception that a kernel raised."""
-    from nbkeras.kernels.runtime import compiler
-
-    raise compiler.exception(failure)
+    raise lazy.compiler.exception(failure)
 
 
 # -------------------- single launches --------------------
@@ -336,6 +334,7 @@ class Calls:
     @functools.cached_property
     def start(self) -> Callable[..., int | None]:
         """A function of the objects. It returns None, or a number for `go_on`."""
+        code.check_enabled(self._kernel.py_func)
         return python_function("nbkeras_start", self._site)
 
     def go_on(self, failure: int, args: tuple) -> None:
@@ -348,6 +347,7 @@ class Calls:
 
     def row(self, args: tuple, shares: int, flag: int) -> tuple[int, Array, int, int]:
         """The row of a program for this launch."""
+        code.check_enabled(self._kernel.py_func)
         args, guard = self._prepare(args)
         frame = np.empty(int(guard[_SLOTS]), np.int64)
         fill_frame = code.c_function("nbkeras_fill_frame", holds_gil=True)

@@ -27,7 +27,6 @@ Profile = device.Profile
 set_threads = threads.set_threads
 compilations = cache.compilations  # `with compilations(listener):` calls listener() before each compilation
 keep_kernels_in_package = cache_files.keep_in_package
-_ALIGNMENT = 64
 
 
 class _View(NamedTuple):
@@ -206,16 +205,15 @@ class Program:
         lives = _lives(self._recorded, [view for view in kept if isinstance(view, _View)])
         offsets, size = _plan(self._sizes, lives)
         self.buffers = [Buffer(offsets[b], self._sizes[b], *lives[b]) for b in lives]
-        self.arena = arena = device.persistent_empty((size + _ALIGNMENT,), np.uint8)
-        start = -device.address(arena) % _ALIGNMENT
-        self.start = device.address(arena) + start
+        self.arena = arena = device.persistent_empty((size,), np.uint8)
+        self.start = device.address(arena)
         views: dict[_View, Array] = {}
 
         def in_arena(arg: Any) -> Any:
             if not isinstance(arg, _View):
                 return arg
             if arg not in views:
-                at = start + offsets[arg.buffer] + arg.offset
+                at = offsets[arg.buffer] + arg.offset
                 views[arg] = device.view_at(arena, at, arg.shape, arg.dtype, arg.strides)
             return views[arg]
 
@@ -285,7 +283,7 @@ def _plan(sizes: list[int], lives: dict[int, tuple[int, int]]) -> tuple[list[int
     order = sorted(lives, key=lambda b: (-sizes[b], b))
     starts, ends, firsts, lasts = (np.zeros(len(order), np.int64) for _ in range(4))  # of the buffers that are placed
     for count, buffer in enumerate(order):
-        size = -(-sizes[buffer] // _ALIGNMENT) * _ALIGNMENT
+        size = -(-sizes[buffer] // device.ALIGNMENT) * device.ALIGNMENT
         firsts[count], lasts[count] = first, last = lives[buffer]
         alive = np.flatnonzero((lasts[:count] >= first) & (firsts[:count] <= last))
         alive = alive[np.argsort(starts[alive], kind="stable")]
