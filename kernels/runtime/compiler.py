@@ -223,7 +223,7 @@ def _value(context: Any, builder: ir.IRBuilder, kind: Any, slots: _Slots) -> Any
     if isinstance(kind, types.Array):
         return _array(context, builder, kind, slots)
     if isinstance(kind, types.BaseTuple):
-        return context.make_tuple(builder, kind, [_value(context, builder, each, slots) for each in kind])
+        return context.make_tuple(builder, kind, [_value(context, builder, each, slots) for each in kind.types])  # type: ignore[attr-defined]
     if kind == types.none:
         return context.get_dummy_value()
     value = slots.read(context.get_data_type(kind))
