@@ -143,8 +143,23 @@ def _version(package: str) -> str:
 
 @functools.cache
 def compiler_versions() -> str:
-    """The versions of Numba and llvmlite. Without them the code that a build brought along is all that there is."""
-    return f"{_version('numba')} {_version('llvmlite')}"
+    """The versions of Numba and llvmlite; where these are not installed, of those that compiled the package's kernels."""
+    if _version("numba"):
+        return f"{_version('numba')} {_version('llvmlite')}"
+    with contextlib.suppress(OSError), open(_PACKED, encoding="utf-8") as file:
+        return file.read()
+    return ""
+
+
+_PACKED = os.path.join(cache_files.PACKAGE, "compiler.txt")
+
+
+def keep_in_package() -> None:
+    """From now on, use the package's own folder alone. A process without Numba finds there what is compiled now."""
+    cache_files.keep_in_package()
+    os.makedirs(cache_files.PACKAGE, exist_ok=True)
+    with open(_PACKED, "w", encoding="utf-8") as file:
+        file.write(compiler_versions())
 
 
 def identity(function: Callable) -> tuple:
@@ -178,9 +193,10 @@ def is_cached(function: Callable) -> bool:
     return os.path.exists(function.__code__.co_filename) or getattr(sys, "frozen", False)
 
 
-def file_name(function: Callable, what: str) -> str:
+def file_name(function: Callable, what: str, processor_key: str = "") -> str:
     """The name of the file for a function's code; what: the types of the arguments, and the like."""
-    key = repr((_LAYOUT, compiler_versions(), processor.key(), identity(function), what)).encode()
+    processor_key = processor_key or processor.keys()[0]
+    key = repr((_LAYOUT, compiler_versions(), processor_key, identity(function), what)).encode()
     name = re.sub(r"[^\w.]", "", f"{function.__module__}.{function.__qualname__}".rpartition("kernels.")[2])[-80:]
     return f"{name}-{hashlib.sha256(key).hexdigest()[:32]}.nbc"
 
@@ -192,7 +208,12 @@ _LAYOUT = 1  # of frames; another one for each change of it
 
 def find(function: Callable, what: str) -> bytes | None:
     """The object of a function, if it is on disk."""
-    return cache_files.read(file_name(function, what)) if is_cached(function) else None
+    if is_cached(function):
+        for key in processor.keys():
+            content = cache_files.read(file_name(function, what, key))
+            if content is not None:
+                return content
+    return None
 
 
 def keep(function: Callable, what: str, content: bytes, is_lasting: bool) -> None:

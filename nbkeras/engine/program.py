@@ -18,7 +18,7 @@ import numpy as np
 from nbkeras.engine import step_lock
 from nbkeras.engine.layer_stack import Place, layer_stack
 from nbkeras.engine.user_errors import warn
-from nbkeras.kernels.runtime import cache, cache_files, device, threads
+from nbkeras.kernels.runtime import cache, code, device, processor, threads
 from nbkeras.kernels.runtime.messages import named, short_description
 
 Array = np.ndarray
@@ -26,7 +26,8 @@ profile = device.profile  # `with nbkeras.profile() as p: ...; print(p)`: launch
 Profile = device.Profile
 set_threads = threads.set_threads
 compilations = cache.compilations  # `with compilations(listener):` calls listener() before each compilation
-keep_kernels_in_package = cache_files.keep_in_package
+keep_kernels_in_package = code.keep_in_package
+variables_of, PROCESSOR_LEVELS = processor.variables_of, tuple(processor.LEVELS)
 
 
 class _View(NamedTuple):
