@@ -72,8 +72,8 @@ class Kernel(code.Function):
     def _type_of(self, name: str, value: Any) -> Type:
         try:
             return type_of(value)
-        except TypeError:
-            raise wrong_argument(self, name, value) from None
+        except (TypeError, OverflowError) as error:
+            raise wrong_argument(self, name, value, error) from None
 
     def entry(self, signature: tuple[Type, ...]) -> int:
         """The address of the entry for a signature; compiled or loaded if need be."""

@@ -133,7 +133,9 @@ class Function:
 @functools.cache
 def _version(package: str) -> str:
     """The version of an installed package, without importing it; '' if it is not installed."""
-    found = importlib.util.find_spec(package)
+    found = None
+    with contextlib.suppress(ImportError):
+        found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
         return ""
     with open(os.path.join(os.path.dirname(found.origin), "_version.py"), encoding="utf-8") as file:

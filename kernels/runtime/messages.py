@@ -49,8 +49,10 @@ def wrong_number(kernel: Callable, args: tuple) -> TypeError:
     )
 
 
-def wrong_argument(kernel: Callable, name: str, value: Any) -> TypeError:
-    """The error of a kernel that was given a value of a type that no kernel takes."""
+def wrong_argument(kernel: Callable, name: str, value: Any, error: Exception) -> Exception:
+    """The error of a kernel that was given a value that no kernel takes."""
+    if isinstance(error, OverflowError) or hasattr(value, "dtype") and hasattr(value, "flags"):
+        return type(error)(f"{name!r} of the kernel {named(kernel)}: {error}")
     return TypeError(
         f"the kernel {named(kernel)} expects an array or a number for {name!r}, received {short_description(value)}. Call "
         "device.launch in an op: `apply(op, vjp, [tensors])` gives it the arrays of the tensors"

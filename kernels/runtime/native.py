@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.kernels.runtime import code, lazy
-from nbkeras.kernels.runtime.messages import named
+from nbkeras.kernels.runtime.messages import named, short_description
 from nbkeras.kernels.runtime.pool import Pool, run_shares
 from nbkeras.kernels.runtime.raw import call, load, load32, stack, store
 from nbkeras.kernels.runtime.signatures import ArrayType, Type
@@ -342,6 +342,10 @@ class Calls:
         if failure == _MISS:
             args, _ = self._prepare(args)
             failure = self.start(*args) or 0
+        if failure == _MISS:
+            raise TypeError(
+                f"the kernel {named(self._kernel)} cannot be started with {', '.join(map(short_description, args))}"
+            )
         if failure:
             raise_from(failure, self._kernel, args)
 

@@ -26,10 +26,12 @@ _SLOT = 8
 
 
 def type_of(value: Any) -> Type:
-    """The type of an argument; TypeError for one that no kernel takes."""
-    if isinstance(value, np.ndarray):
+    """The type of an argument; TypeError for one that no kernel takes, OverflowError for an int of more than 64 bits."""
+    if isinstance(value, np.ndarray) and value.dtype.isnative:
         flags = value.flags
         return ArrayType(value.dtype, value.ndim, flags.c_contiguous, flags.aligned, flags.writeable)
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        raise OverflowError("an int of more than 64 bits")
     if type(value) in _NUMBERS:
         return _NUMBERS[type(value)]
     if isinstance(value, np.generic) and value.dtype.kind in "biufmM" and value.dtype.itemsize <= _SLOT:
@@ -38,6 +40,8 @@ def type_of(value: Any) -> Type:
         return tuple(type_of(each) for each in value)
     if value is None:
         return None
+    if isinstance(value, np.ndarray):
+        raise TypeError(f"a kernel takes arrays in the machine's own byte order, received dtype {value.dtype.str!r}")
     raise TypeError(f"a kernel takes arrays, numbers, and tuples of numbers, received {type(value).__name__}")
 
 
