@@ -11,13 +11,11 @@ Numba types uint32 op uint32 as uint64.
 import math
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic, overload
 
 from nbkeras.kernels.loops.flat_access import opaque
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.lazy import intrinsic, ir, overload, types
 from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 
 Array = np.ndarray
@@ -112,12 +110,9 @@ def _from_words(kernel, key: Array, shape, dtype, *constants):
 # -------------------- uniform --------------------
 
 
+@overload(inline="always")
 def _unit(high, low, like):
     """A number in [0, 1) of `like`'s dtype from two words (float32 uses only the first). For use inside kernels."""
-
-
-@overload(_unit, inline="always")
-def _unit_overload(high, low, like):
     if like == types.float32:
         shift, scale = _U(8), np.float32(2**-24)
         return lambda high, low, like: np.float32(np.int32(high >> shift)) * scale
@@ -210,12 +205,9 @@ def _quantile(p):
     return _f(1.4142135623730951) * (_ONE - p - p) * (y if w < _f(5) else t)
 
 
+@overload(inline="always")
 def _normal_number(high, low, cut, like):
     """A standard normal number whose absolute value has at least the upper tail `cut`. For use inside kernels."""
-
-
-@overload(_normal_number, inline="always")
-def _normal_number_overload(high, low, cut, like):
     scale32 = np.float32(2**-32)
 
     def number32(high, low, cut, like):

@@ -1,11 +1,11 @@
 """Softmax and log-softmax along one axis, and their vjps."""
 
 import numpy as np
-from numba.extending import intrinsic
 
 from nbkeras.kernels.loops.vmath import exp
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.lazy import intrinsic
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray

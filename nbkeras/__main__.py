@@ -6,15 +6,18 @@
 """
 
 import argparse
+import functools
 import os
+import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import nbkeras
 from nbkeras import commands, saving
 from nbkeras.callbacks import LearningRateScheduler
 from nbkeras.compat import script
 from nbkeras.datasets import digits
+from nbkeras.engine import program
 from nbkeras.layers import Dense, Dropout
 from nbkeras.models import Sequential, load_model
 from nbkeras.optimizers import RMSprop
@@ -91,12 +94,24 @@ def _parser() -> tuple[argparse.ArgumentParser, Iterable[str]]:
     job.add_argument("models", nargs="*", metavar="model", help="dense, convolution, lstm or attention (default all)")
     job.add_argument("--batch-size", type=_count, default=32, help="rows of a training step (default 32)")
     warm = add("warmup", "compile the kernels in advance, into the cache on disk")
-    warm.add_argument("families", nargs="*", metavar="family", help=f"of {', '.join(warmup.FAMILIES)} (default all)")
+    named = f"a model's file, or one of {', '.join(warmup.FAMILIES)} (default: all of these)"
+    warm.add_argument("families", nargs="*", metavar="family", help=named)
     warm.add_argument("--float64", action="store_true", help="the float64 kernels instead of the float32 ones")
     inside = "into the package's own folder, where all its users find them: for images"
     warm.add_argument("--in-package", action="store_true", help=inside)
+    levels = "for every processor of a level instead of this one: for images and wheels that run elsewhere"
+    warm.add_argument("--cpu", choices=program.PROCESSOR_LEVELS, help=levels)
     add("doctor", "report versions, processor, cache, GPU and what is wrong", "The exit code is 1 if something is.")
     return parser, commands.choices
+
+
+def _warm(name: str) -> Callable[[], None]:
+    """The function that compiles what a family, or the model of a file, needs."""
+    if name in warmup.FAMILIES:
+        return warmup.FAMILIES[name]
+    if not os.path.exists(name):
+        raise ValueError(f"{name!r} is no model's file and no family: choose from {', '.join(warmup.FAMILIES)}")
+    return functools.partial(commands.warm_file, name)
 
 
 def _count(text: str) -> int:
@@ -157,11 +172,14 @@ def _run(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     elif chosen.command == "doctor":
         return commands.doctor(nbkeras.__version__)
     else:
-        unknown = sorted(set(chosen.families) - set(warmup.FAMILIES))
-        if unknown:
-            raise ValueError(f"unknown family {unknown[0]!r}: choose from {', '.join(warmup.FAMILIES)}")
-        dtype = "float64" if chosen.float64 else "float32"
-        warmup.run(chosen.families or list(warmup.FAMILIES), dtype, chosen.in_package)
+        if chosen.cpu:  # for which code is compiled is settled when a process starts
+            flags = [*["--float64"] * chosen.float64, *["--in-package"] * chosen.in_package]
+            command = [sys.executable, "-m", "nbkeras", "warmup", *flags, *chosen.families]
+            return subprocess.run(command, env=os.environ | program.variables_of(chosen.cpu), check=False).returncode
+        if chosen.in_package:
+            program.keep_kernels_in_package()
+        jobs = {name: _warm(name) for name in chosen.families}
+        warmup.run(jobs or warmup.FAMILIES, "float64" if chosen.float64 else "float32")
     return 0
 
 

@@ -83,7 +83,10 @@ def test_convert_goes_between_formats(tmp_path):
 
 def test_wrong_commands(tmp_path):
     wrong = run(["-m", "nbkeras", "warmup", "dens"], tmp_path)
-    assert wrong.returncode == 2 and "unknown family 'dens': choose from dense, recurrent" in wrong.stderr
+    assert (
+        wrong.returncode == 2
+        and "'dens' is no model's file and no family: choose from dense, recurrent" in wrong.stderr
+    )
     unknown = run(["-m", "nbkeras", "digit"], tmp_path)
     assert unknown.returncode == 2 and "digits, summary, convert" in unknown.stderr.replace("'", "")
 

@@ -9,10 +9,6 @@ On a GPU such convolutions are grouped ones (cuda/convolution/grouped.py).
 """
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
-from numba.np.arrayobj import make_array
 
 from nbkeras.kernels import reduce
 from nbkeras.kernels.loops.flat_access import store
@@ -20,17 +16,17 @@ from nbkeras.kernels.loops.gemm import Vectors
 from nbkeras.kernels.loops.window import Window
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.lazy import arrayobj, intrinsic, ir, types
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_INT, _INDEX = types.int64, ir.IntType(64)
 _WIDE = 4  # vectors of sums at a time: enough to hide the latency of a multiply-add
 _SHARES = 16
 _SHARE_WORK = 200_000  # multiply-adds: with fewer, another share costs more than it saves
 
 
 def _number(value: int):
-    return ir.Constant(_INDEX, value)
+    return ir.Constant(ir.IntType(64), value)
 
 
 def _emit_sums(v, wide, a, b, offsets, count, start, use_start, y, width, relu):
@@ -53,7 +49,7 @@ def _emit_sums(v, wide, a, b, offsets, count, start, use_start, y, width, relu):
     builder.cbranch(builder.icmp_signed(">", count, _number(0)), loop, end)
 
     builder.position_at_end(loop)
-    i, before = builder.phi(_INDEX), [builder.phi(v.type) for _ in range(wide)]
+    i, before = builder.phi(ir.IntType(64)), [builder.phi(v.type) for _ in range(wide)]
     at = builder.mul(i, _number(2))
     rows = [
         builder.gep(base, [builder.load(builder.gep(offsets, [builder.add(at, _number(which))]))])
@@ -89,11 +85,26 @@ def row_sums(typing, a, a_at, b, b_at, offsets, first, count, start, start_at, u
     """
     if not (isinstance(a, types.Array) and a.dtype == b.dtype == y.dtype == start.dtype):
         return None
-    signature = types.void(a, _INT, b, _INT, offsets, _INT, _INT, start, _INT, _INT, y, _INT, _INT, _INT)
+    signature = types.void(
+        a,
+        types.int64,
+        b,
+        types.int64,
+        offsets,
+        types.int64,
+        types.int64,
+        start,
+        types.int64,
+        types.int64,
+        y,
+        types.int64,
+        types.int64,
+        types.int64,
+    )
 
     def generate(context, builder, signature, args):
         def pointer(position, offset):
-            data = make_array(signature.args[position])(context, builder, args[position]).data
+            data = arrayobj.make_array(signature.args[position])(context, builder, args[position]).data
             return builder.gep(data, [offset])
 
         a, b, start, y = pointer(0, args[1]), pointer(2, args[3]), pointer(7, args[8]), pointer(10, args[11])
@@ -105,7 +116,7 @@ def row_sums(typing, a, a_at, b, b_at, offsets, first, count, start, start_at, u
         entry = builder.block
         builder.branch(top)
         builder.position_at_end(top)
-        c = builder.phi(_INDEX)
+        c = builder.phi(ir.IntType(64))
         c.add_incoming(_number(0), entry)
         builder.cbranch(builder.icmp_signed("<=", builder.add(c, whole), n), body, rest)
 

@@ -5,14 +5,11 @@ slices are vectorised, but slices take time to compile and, in short loops, to c
 array as flat memory; the caller guarantees that the offset is inside it.
 """
 
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
-from numba.np.arrayobj import make_array
+from nbkeras.kernels.runtime.lazy import arrayobj, intrinsic, ir, types
 
 
 def _pointer(context, builder, array_type, array, offset):
-    return builder.gep(make_array(array_type)(context, builder, array).data, [offset], inbounds=True)
+    return builder.gep(arrayobj.make_array(array_type)(context, builder, array).data, [offset], inbounds=True)
 
 
 @intrinsic

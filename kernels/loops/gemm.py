@@ -13,13 +13,9 @@ A kernel that calls `gemm` is decorated with `cache.compiled`, whose cache makes
 
 import functools
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils, codegen, config
-from numba.extending import intrinsic, register_jitable
-from numba.np.arrayobj import make_array
-
-from nbkeras.kernels.runtime.cache import cached_cfunc, provide, symbol
+from nbkeras.kernels.runtime.code import Function, address, symbol
+from nbkeras.kernels.runtime.lazy import arrayobj, binding, cgutils, intrinsic, ir, types
+from nbkeras.kernels.runtime.processor import has
 
 _DEPTH = 256  # rows of a panel of B: with 3 vectors of columns 48 KB, and the part of A that meets it stays in L2
 _ROWS = 256  # rows of A, at most, that a panel serves before the next one comes
@@ -28,18 +24,13 @@ _PACK_ROWS = 256
 _VECTORS = 3
 _AHEAD = 8  # rows of B that are fetched ahead: the next rows of a wide matrix lie in other pages
 _LONG = 8  # vectors of a single row, whose sums need more registers to hide the adder's latency
-_INT, _INDEX = types.int64, ir.IntType(64)
-_inner = register_jitable(error_model="numpy")  # compiled into its caller
+_inner = functools.partial(Function, fastmath=False)
 
 
-def _features() -> str:
-    return codegen.get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES  # type: ignore[attr-defined]
-
-
-_WIDE = "+avx512f" in _features()
-_BYTES = 64 if _WIDE else 32 if "+avx" in _features() else 16  # of a vector
+_WIDE = has("avx512f")
+_BYTES = 64 if _WIDE else 32 if has("avx") else 16  # of a vector
 # rows of C in registers: 32 vector registers hold 8 by 3, 16 hold 4 by 3
-_BLOCK = 8 if _WIDE or "+neon" in _features() else 4
+_BLOCK = 8 if _WIDE or has("neon") else 4
 _HALF = _BLOCK // 2
 
 
@@ -62,7 +53,7 @@ class Vectors:
 
     def vector_at(self, pointer, offset):
         """The vector at pointer + offset."""
-        offset = ir.Constant(_INDEX, offset) if isinstance(offset, int) else offset
+        offset = ir.Constant(ir.IntType(64), offset) if isinstance(offset, int) else offset
         return self.builder.bitcast(self.builder.gep(pointer, [offset]), self.type.as_pointer())
 
     def all(self, value):
@@ -77,7 +68,7 @@ class Vectors:
 
     def below(self, first, count):
         """A mask of the lanes i with first + i < count."""
-        numbers = ir.Constant(ir.VectorType(_INDEX, self.lanes), [first + i for i in range(self.lanes)])
+        numbers = ir.Constant(ir.VectorType(ir.IntType(64), self.lanes), [first + i for i in range(self.lanes)])
         return self.builder.icmp_signed("<", numbers, self.all(count))
 
     def multiply_add(self, x, y, z):
@@ -112,16 +103,16 @@ def _emit_block(v, high, wide, k, a, row_step, k_step, b, ldb, beta, c, ldc, wid
     builder = v.builder
     cells = [(i, j) for i in range(high) for j in range(wide)]
     masks = [None] * (wide - 1) + [v.below((wide - 1) * v.lanes, width)]
-    a_rows = [builder.gep(a, [builder.mul(ir.Constant(_INDEX, i), row_step)]) for i in range(high)]
+    a_rows = [builder.gep(a, [builder.mul(ir.Constant(ir.IntType(64), i), row_step)]) for i in range(high)]
     entry, loop, end = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("end")
-    builder.cbranch(builder.icmp_signed(">", k, ir.Constant(_INDEX, 0)), loop, end)
+    builder.cbranch(builder.icmp_signed(">", k, ir.Constant(ir.IntType(64), 0)), loop, end)
 
     builder.position_at_end(loop)
-    p = builder.phi(_INDEX)
+    p = builder.phi(ir.IntType(64))
     before = {cell: builder.phi(v.type) for cell in cells}
     b_row, at = builder.gep(b, [builder.mul(p, ldb)]), builder.mul(p, k_step)
     b_values = [v.load(v.vector_at(b_row, j * v.lanes), masks[j]) for j in range(wide)]
-    ahead = builder.gep(b_row, [builder.mul(ldb, ir.Constant(_INDEX, _AHEAD))])
+    ahead = builder.gep(b_row, [builder.mul(ldb, ir.Constant(ir.IntType(64), _AHEAD))])
     for j in range(wide):
         v.prefetch(v.vector_at(ahead, j * v.lanes))
     after = {}
@@ -129,9 +120,9 @@ def _emit_block(v, high, wide, k, a, row_step, k_step, b, ldb, beta, c, ldc, wid
         a_value = v.all(builder.load(builder.gep(a_rows[i], [at])))
         for j in range(wide):
             after[i, j] = v.multiply_add(a_value, b_values[j], before[i, j])
-    following = builder.add(p, ir.Constant(_INDEX, 1))
+    following = builder.add(p, ir.Constant(ir.IntType(64), 1))
     builder.cbranch(builder.icmp_signed("<", following, k), loop, end)
-    p.add_incoming(ir.Constant(_INDEX, 0), entry)
+    p.add_incoming(ir.Constant(ir.IntType(64), 0), entry)
     p.add_incoming(following, loop)
     for cell in cells:
         before[cell].add_incoming(v.zero, entry)
@@ -143,7 +134,7 @@ def _emit_block(v, high, wide, k, a, row_step, k_step, b, ldb, beta, c, ldc, wid
         sums[cell] = builder.phi(v.type)
         sums[cell].add_incoming(v.zero, entry)
         sums[cell].add_incoming(after[cell], loop)
-    c_rows = [builder.gep(c, [builder.mul(ir.Constant(_INDEX, i), ldc)]) for i in range(high)]
+    c_rows = [builder.gep(c, [builder.mul(ir.Constant(ir.IntType(64), i), ldc)]) for i in range(high)]
     pointers = {(i, j): v.vector_at(c_rows[i], j * v.lanes) for i, j in cells}
     with builder.if_else(builder.fcmp_ordered("==", beta, ir.Constant(v.real, 0.0))) as (new, added):
         with new:
@@ -163,14 +154,16 @@ def _block(typing, rows, most, k, a, row_step, k_step, b, ldb, beta, c, ldc, wid
     rows: a literal. most: how many vectors a width has at most, a literal: the code for each number of them is compiled.
     """
     high, most_vectors = rows.literal_value, most.literal_value
-    signature = types.void(rows, most, _INT, a, _INT, _INT, b, _INT, beta, c, _INT, _INT)
+    signature = types.void(
+        rows, most, types.int64, a, types.int64, types.int64, b, types.int64, beta, c, types.int64, types.int64
+    )
 
     def generate(context, builder, signature, args):
         width = args[-1]
         v = Vectors(builder, signature.args[3])
         for wide in range(1, most_vectors + 1):
-            above = builder.icmp_signed(">", width, ir.Constant(_INDEX, (wide - 1) * v.lanes))
-            within = builder.icmp_signed("<=", width, ir.Constant(_INDEX, wide * v.lanes))
+            above = builder.icmp_signed(">", width, ir.Constant(ir.IntType(64), (wide - 1) * v.lanes))
+            within = builder.icmp_signed("<=", width, ir.Constant(ir.IntType(64), wide * v.lanes))
             with builder.if_then(builder.and_(above, within)):
                 _emit_block(v, high, wide, *args[2:])
         return context.get_dummy_value()
@@ -181,12 +174,12 @@ def _block(typing, rows, most, k, a, row_step, k_step, b, ldb, beta, c, ldc, wid
 @intrinsic
 def _transpose(typing, source, from_row, target, to_row):
     """target[j * to_row + i] = source[i * from_row + j] for a square of one vector's lanes, in log2(lanes) exchanges."""
-    signature = types.void(source, _INT, target, _INT)
+    signature = types.void(source, types.int64, target, types.int64)
 
     def generate(context, builder, signature, args):
         source, from_row, target, to_row = args
         v = Vectors(builder, signature.args[0])
-        numbers = [ir.Constant(_INDEX, i) for i in range(v.lanes)]
+        numbers = [ir.Constant(ir.IntType(64), i) for i in range(v.lanes)]
         rows = [v.load(v.vector_at(source, builder.mul(i, from_row))) for i in numbers]
         distance = 1
         while distance < v.lanes:
@@ -208,7 +201,7 @@ def _transpose(typing, source, from_row, target, to_row):
 def _lanes(typing, pointer):
     """The number of numbers of the pointer's type in a vector."""
     count = _BYTES * 8 // pointer.dtype.bitwidth
-    return _INT(pointer), lambda context, builder, signature, args: ir.Constant(_INDEX, count)
+    return types.int64(pointer), lambda context, builder, signature, args: ir.Constant(ir.IntType(64), count)
 
 
 @intrinsic
@@ -228,7 +221,7 @@ def _panel(typing, pointer):
 @intrinsic
 def _at(typing, pointer, offset):
     """pointer + offset."""
-    return pointer(pointer, _INT), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
+    return pointer(pointer, types.int64), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
 
 
 @intrinsic
@@ -240,7 +233,7 @@ def _move(typing, source, i, target, j):
         builder.store(builder.load(builder.gep(source, [i])), builder.gep(target, [j]))
         return context.get_dummy_value()
 
-    return types.void(source, _INT, target, _INT), generate
+    return types.void(source, types.int64, target, types.int64), generate
 
 
 @intrinsic
@@ -311,14 +304,10 @@ def _product(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc):
                     _strip(i, last, width, depth, a_at, row_step, k_step, b_at, ldb, factor, c_at, ldc)
 
 
-def _signature(real):
-    pointer = types.CPointer(real)
-    return types.void(_INT, _INT, _INT, _INT, _INT, pointer, _INT, pointer, _INT, real, pointer, _INT)
-
-
-_SYMBOLS = {types.float32: "nbkeras_sgemm", types.float64: "nbkeras_dgemm"}
+_SYMBOLS = {"float32": "nbkeras_sgemm", "float64": "nbkeras_dgemm"}
 for _real, _name in _SYMBOLS.items():
-    symbol(_name, functools.partial(cached_cfunc(_signature(_real)), _product))
+    _numbers = f"int64, int64, int64, int64, int64, {_real}*, int64, {_real}*, int64, {_real}, {_real}*, int64"
+    symbol(_name, _product, f"void({_numbers})")
 
 
 @intrinsic
@@ -329,20 +318,38 @@ def gemm(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc):
     memory; ao, bo, co: offsets of the first element; lda, ldb, ldc: elements from one stored row to the next. beta: a
     number of that dtype; with 0, C is not read.
     """
-    if not (isinstance(a, types.Array) and a.dtype == b.dtype == c.dtype and a.dtype in _SYMBOLS):
+    if not (isinstance(a, types.Array) and a.dtype == b.dtype == c.dtype and str(a.dtype) in _SYMBOLS):
         return None
-    provide(_SYMBOLS[a.dtype])
-    signature = types.void(_INT, _INT, _INT, _INT, _INT, a, _INT, _INT, b, _INT, _INT, a.dtype, c, _INT, _INT)
+    signature = types.void(
+        types.int64,
+        types.int64,
+        types.int64,
+        types.int64,
+        types.int64,
+        a,
+        types.int64,
+        types.int64,
+        b,
+        types.int64,
+        types.int64,
+        a.dtype,
+        c,
+        types.int64,
+        types.int64,
+    )
 
     def generate(context, builder, signature, args):
         ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc = args
+        name = _SYMBOLS[str(signature.args[5].dtype)]
+        if not context.aot_mode:  # for a function that Numba itself compiles and loads
+            binding.add_symbol(name, address(name))
 
         def pointer(position, value, offset):
-            return builder.gep(make_array(signature.args[position])(context, builder, value).data, [offset])
+            return builder.gep(arrayobj.make_array(signature.args[position])(context, builder, value).data, [offset])
 
         values = [ta, tb, m, n, k, pointer(5, a, ao), lda, pointer(8, b, bo), ldb, beta, pointer(12, c, co), ldc]
         kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, _SYMBOLS[signature.args[5].dtype]), values)
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
         return context.get_dummy_value()
 
     return signature, generate

@@ -5,9 +5,7 @@ ms instead of 0.4 for the gradient of max-pooling. A function that uses these mu
 to. LLVM never inlines it: inside a caller, the assumption would cover other calls' loads and stores too.
 """
 
-from numba import types
-from numba.extending import intrinsic
-from numba.np.arrayobj import make_array
+from nbkeras.kernels.runtime.lazy import arrayobj, intrinsic, types
 
 _LOADS, _STORES = range(2)
 
@@ -17,7 +15,7 @@ def _access(context, builder, array_type, array, offset, kind, value=None):
     module = builder.module
     domain = module.add_metadata(["nbkeras noalias"])
     scopes = [module.add_metadata([["nbkeras loads", "nbkeras stores"][i], domain]) for i in (_LOADS, _STORES)]
-    pointer = builder.gep(make_array(array_type)(context, builder, array).data, [offset], inbounds=True)
+    pointer = builder.gep(arrayobj.make_array(array_type)(context, builder, array).data, [offset], inbounds=True)
     instruction = builder.load(pointer) if value is None else builder.store(value, pointer)
     instruction.align = array_type.dtype.bitwidth // 8
     instruction.set_metadata("alias.scope", module.add_metadata([scopes[kind]]))

@@ -5,18 +5,13 @@ Most processors are a hundred times slower with such numbers: a step of an LSTM 
 The processor's mode belongs to the thread and is restored at the kernel's end.
 """
 
-import llvmlite.binding as llvm
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from nbkeras.kernels.runtime.lazy import binding, cgutils, intrinsic, ir, types
 
-_I32 = ir.IntType(32)
 _FLUSH = 0x8040  # flush to zero, denormals are zero: bits of x86's MXCSR
 
 
 def _is_x86() -> bool:
-    return llvm.get_process_triple().startswith(("x86_64", "i686", "i386"))
+    return binding.get_process_triple().startswith(("x86_64", "i686", "i386"))
 
 
 def _access(builder, name, slot):
@@ -31,11 +26,11 @@ def flush(typing):
 
     def generate(context, builder, signature, args):
         if not _is_x86():
-            return ir.Constant(_I32, 0)
-        slot = cgutils.alloca_once(builder, _I32)
+            return ir.Constant(ir.IntType(32), 0)
+        slot = cgutils.alloca_once(builder, ir.IntType(32))
         _access(builder, "llvm.x86.sse.stmxcsr", slot)
         before = builder.load(slot)
-        builder.store(builder.or_(before, ir.Constant(_I32, _FLUSH)), slot)
+        builder.store(builder.or_(before, ir.Constant(ir.IntType(32), _FLUSH)), slot)
         _access(builder, "llvm.x86.sse.ldmxcsr", slot)
         return before
 

@@ -11,11 +11,7 @@ is 2 artanh(x / (2 + x)) and erfc is exp(-x^2) times a polynomial in 1 / (1 + 0.
 
 import math
 
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
-
-_INT32 = ir.IntType(32)
+from nbkeras.kernels.runtime.lazy import intrinsic, ir, types
 
 
 class _Value:
@@ -77,8 +73,10 @@ def _reduced(x: _Value) -> tuple[_Value, _Value, _Value]:
     tail = r.polynomial(
         1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1
     ) * (r * r)
-    exponent = builder.sub(builder.bitcast(rounded.value, _INT32), ir.Constant(_INT32, 0x4B400000 - 127))
-    power = builder.bitcast(builder.shl(exponent, ir.Constant(_INT32, 23)), ir.FloatType())
+    exponent = builder.sub(
+        builder.bitcast(rounded.value, ir.IntType(32)), ir.Constant(ir.IntType(32), 0x4B400000 - 127)
+    )
+    power = builder.bitcast(builder.shl(exponent, ir.Constant(ir.IntType(32), 23)), ir.FloatType())
     return _Value(builder, power), r, tail
 
 

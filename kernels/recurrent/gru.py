@@ -62,13 +62,13 @@ def _fill_biases(bias, z, z_at, inner, inner_at, rows, units, reset_after):
 @compiled
 def gru_forward_share(
     x, kernel, recurrent_kernel, bias, h0, c0, mask, output_mask, drop, xt, z, inner, h, c, dropped, y, h_last, c_last,
-    activation, recurrent_activation, reset_after, sequences, backwards, block, ring, state_ring, chunk, chunks,
+    activation, recurrent_activation, reset_after, sequences, backwards, block, ring, state_ring, share, shares,
 ):  # fmt: skip
     """Kernel: all steps of one chunk of the batch."""
     batch, length, features = x.shape
     units = recurrent_kernel.shape[0]
     width, two, one = 3 * units, 2 * units, z.dtype.type(1)
-    row, rows = recurrence.rows_of_chunk(batch, chunk, chunks)
+    row, rows = recurrence.rows_of_chunk(batch, share, shares)
     count = rows * units
     x_base, z_base, h_base, row_at = row * ring * features, row * ring * width, row * state_ring * units, row * units
     recurrence.copy_flat(h0, row_at, h, h_base, count)
@@ -123,20 +123,20 @@ def gru_backward_share(
     kernel, recurrent_kernel, mask, output_mask, drop, xt, z, inner, h, c, dy, dh_last, dc_last,
     dz, dinner, temporary, dropped, dx, dh, dc, dw, du, db, parts,
     activation, recurrent_activation, reset_after, sequences, backwards, block, batch, length, features, units,
-    turned, needs_h0, chunk, chunks,
+    turned, needs_h0, share, shares,
 ):  # fmt: skip
     """Kernel: back through all steps of one chunk; dh ends as the gradient of the initial state."""
     mode = flush()
     width, two, zero, one = 3 * units, 2 * units, z.dtype.type(0), z.dtype.type(1)
     ldb, candidate = (width, two) if turned else (units, two * units)  # where U_g begins
-    row, rows = recurrence.rows_of_chunk(batch, chunk, chunks)
+    row, rows = recurrence.rows_of_chunk(batch, share, shares)
     count = rows * units
     x_base, z_base, h_base = row * length * features, row * length * width, row * (length + 1) * units
     row_at, inner_base, ring_at = row * units, row * length * units, row * block * units
     a0, a1, a2, a3, a4 = recurrence.slopes(activation, z)
     r0, r1, r2, r3, r4 = recurrence.slopes(recurrent_activation, z)
     sizes = features * width, units * width, 2 * width if reset_after else width
-    dw, w_at, du, u_at, db, b_at = recurrence.weight_gradients(dw, du, db, parts, sizes, chunk, chunks)
+    dw, w_at, du, u_at, db, b_at = recurrence.weight_gradients(dw, du, db, parts, sizes, share, shares)
     recurrence.copy_flat(dh_last, row_at, dh, row_at, count)
     for t in range(length - 1, -1, -1):
         z_at, inner_at, first = z_base + t * rows * width, inner_base + t * count, t // block * block

@@ -43,13 +43,13 @@ def lstm_vjp(saved, dy, needs):
 @compiled
 def lstm_forward_share(
     x, kernel, recurrent_kernel, bias, h0, c0, mask, output_mask, drop, xt, z, inner, h, c, dropped, y, h_last, c_last,
-    activation, recurrent_activation, reset_after, sequences, backwards, block, ring, state_ring, chunk, chunks,
+    activation, recurrent_activation, reset_after, sequences, backwards, block, ring, state_ring, share, shares,
 ):  # fmt: skip
     """Kernel: all steps of one chunk of the batch."""
     batch, length, features = x.shape
     units = recurrent_kernel.shape[0]
     width, one = 4 * units, z.dtype.type(1)
-    row, rows = recurrence.rows_of_chunk(batch, chunk, chunks)
+    row, rows = recurrence.rows_of_chunk(batch, share, shares)
     count = rows * units
     x_base, z_base, h_base, row_at = row * ring * features, row * ring * width, row * state_ring * units, row * units
     recurrence.copy_flat(h0, row_at, h, h_base, count)
@@ -96,20 +96,20 @@ def lstm_backward_share(
     kernel, recurrent_kernel, mask, output_mask, drop, xt, z, inner, h, c, dy, dh_last, dc_last,
     dz, dinner, temporary, dropped, dx, dh, dc, dw, du, db, parts,
     activation, recurrent_activation, reset_after, sequences, backwards, block, batch, length, features, units,
-    turned, needs_h0, chunk, chunks,
+    turned, needs_h0, share, shares,
 ):  # fmt: skip
     """Kernel: back through all steps of one chunk; dh and dc end as the gradients of the initial states."""
     mode = flush()
     width, zero, one = 4 * units, z.dtype.type(0), z.dtype.type(1)
     ldb = width if turned else units
-    row, rows = recurrence.rows_of_chunk(batch, chunk, chunks)
+    row, rows = recurrence.rows_of_chunk(batch, share, shares)
     count = rows * units
     x_base, z_base, h_base = row * length * features, row * length * width, row * (length + 1) * units
     dz_base, row_at, dropped_at = row * block * width, row * units, row * block * units
     a0, a1, a2, a3, a4 = recurrence.slopes(activation, z)
     r0, r1, r2, r3, r4 = recurrence.slopes(recurrent_activation, z)
     sizes = features * width, units * width, width
-    dw, w_at, du, u_at, db, b_at = recurrence.weight_gradients(dw, du, db, parts, sizes, chunk, chunks)
+    dw, w_at, du, u_at, db, b_at = recurrence.weight_gradients(dw, du, db, parts, sizes, share, shares)
     recurrence.copy_flat(dh_last, row_at, dh, row_at, count)
     recurrence.copy_flat(dc_last, row_at, dc, row_at, count)
     for t in range(length - 1, -1, -1):

@@ -10,7 +10,7 @@ number of threads.
 An absent array (no mask, no initial state, an array of another family, a gradient that is not needed) is passed as an array of
 size 0, which keeps one compiled signature per dtype.
 
-A kernel's parameters are the fields of `Forward` or `Backward`, then `chunk, chunks`; test_twins.py compares them. The
+A kernel's parameters are the fields of `Forward` or `Backward`, then `share, shares`; test_twins.py compares them. The
 fields are passed one by one: a recorded launch must see each array, and a tuple with names costs Numba 1 us more per launch.
 """
 

@@ -39,13 +39,13 @@ def simple_rnn_vjp(saved, dy, needs):
 @compiled
 def simple_rnn_forward_share(
     x, kernel, recurrent_kernel, bias, h0, c0, mask, output_mask, drop, xt, z, inner, h, c, dropped, y, h_last, c_last,
-    activation, recurrent_activation, reset_after, sequences, backwards, block, ring, state_ring, chunk, chunks,
+    activation, recurrent_activation, reset_after, sequences, backwards, block, ring, state_ring, share, shares,
 ):  # fmt: skip
     """Kernel: all steps of one chunk of the batch; products go straight into h, whose first step is the initial state."""
     batch, length, features = x.shape
     units = recurrent_kernel.shape[0]
     one = h.dtype.type(1)
-    row, rows = recurrence.rows_of_chunk(batch, chunk, chunks)
+    row, rows = recurrence.rows_of_chunk(batch, share, shares)
     count = rows * units
     x_base, h_base, row_at = row * length * features, row * (length + 1) * units, row * units
     recurrence.copy_flat(h0, row_at, h, h_base, count)
@@ -73,18 +73,18 @@ def simple_rnn_backward_share(
     kernel, recurrent_kernel, mask, output_mask, drop, xt, z, inner, h, c, dy, dh_last, dc_last,
     dz, dinner, temporary, dropped, dx, dh, dc, dw, du, db, parts,
     activation, recurrent_activation, reset_after, sequences, backwards, block, batch, length, features, units,
-    turned, needs_h0, chunk, chunks,
+    turned, needs_h0, share, shares,
 ):  # fmt: skip
     """Kernel: back through all steps of one chunk; dh ends as the gradient of the initial state."""
     mode = flush()
     zero, one = h.dtype.type(0), h.dtype.type(1)
-    row, rows = recurrence.rows_of_chunk(batch, chunk, chunks)
+    row, rows = recurrence.rows_of_chunk(batch, share, shares)
     count = rows * units
     x_base, h_base = row * length * features, row * (length + 1) * units
     row_at, ring_at = row * units, row * block * units
     a0, a1, a2, a3, a4 = recurrence.slopes(activation, h)
     sizes = features * units, units * units, units
-    dw, w_at, du, u_at, db, b_at = recurrence.weight_gradients(dw, du, db, parts, sizes, chunk, chunks)
+    dw, w_at, du, u_at, db, b_at = recurrence.weight_gradients(dw, du, db, parts, sizes, share, shares)
     recurrence.copy_flat(dh_last, row_at, dh, row_at, count)
     for t in range(length - 1, -1, -1):
         first = t // block * block

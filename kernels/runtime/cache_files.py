@@ -20,8 +20,6 @@ import time
 import uuid
 import warnings
 
-from numba import config
-
 PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "__pycache__")  # that of kernels/
 _MOST_BYTES = 512 * 2**20  # of a folder: about ten times all kernels in float32 and float64
 _DAY = 86400.0
@@ -39,7 +37,12 @@ def folders() -> list[str]:
     """The folders that are searched for kernels, in this order; new ones are written to the first."""
     if _in_package:
         return [PACKAGE]
-    return [os.path.join(config.CACHE_DIR, "nbkeras") if config.CACHE_DIR else _users_folder(), PACKAGE]  # type: ignore[attr-defined]
+    return [os.path.join(_chosen(), "nbkeras") if _chosen() else _users_folder(), PACKAGE]
+
+
+def _chosen() -> str:
+    """The folder that the user chose, '' if none."""
+    return os.environ.get("NUMBA_CACHE_DIR", "")
 
 
 def _users_folder() -> str:
@@ -55,7 +58,7 @@ def _users_folder() -> str:
 
 def _is_chosen(folder: str) -> bool:
     """Whether a user chose this folder: the package's, and one in NUMBA_CACHE_DIR. Its owner is then trusted."""
-    return folder == PACKAGE or bool(config.CACHE_DIR)  # type: ignore[attr-defined]
+    return folder == PACKAGE or bool(_chosen())
 
 
 @functools.cache

@@ -104,7 +104,7 @@ class Checks:
     def run(self, function: Callable, args: tuple) -> None:
         kernel, calls = function, [args]
         if isinstance(function, threads.Shared):
-            kernel, (_, shares, *own) = function.kernel, args
+            kernel, (shares, *own) = function.kernel, args
             calls = [(*own, share, shares) for share in range(shares)]
         for call in calls:
             self._run_checked(kernel, call)
@@ -181,8 +181,7 @@ def _is_own(kernel: Callable) -> bool:
 @functools.cache
 def _with_bounds(kernel: Any) -> Any:
     """A compiled kernel, compiled again with a check of each index."""
-    options = {key: value for key, value in kernel.targetoptions.items() if key != "nopython"}
-    return njit(**{**options, "boundscheck": True})(kernel.py_func)
+    return njit(**{**kernel.options, "boundscheck": True})(kernel.py_func)
 
 
 def _as_python_says(kernel: Any, args: list, error: Exception) -> str:

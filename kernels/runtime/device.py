@@ -15,6 +15,8 @@ cuda/machine/gpu.py, the CPU is None; each thread may compute on its own device.
 
 import contextlib
 import functools
+import itertools
+import math
 import os
 import sys
 import threading
@@ -23,13 +25,11 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numba
 import numpy as np
-from numba import typeof
-from numba.extending import typeof_impl
 
+from nbkeras.kernels.runtime import native
 from nbkeras.kernels.runtime.device_array import VIEWS, DeviceArray, view_key
-from nbkeras.kernels.runtime.messages import DOES_NOT_FIT, named, raise_named
+from nbkeras.kernels.runtime.messages import cannot_compile, named, takes, wrong_number
 
 Array = np.ndarray
 ARRAYS = (np.ndarray, DeviceArray)
@@ -202,15 +202,15 @@ class _Conditional:
 
     on_host = True
 
-    def __init__(self, function: Callable, flags: int):
-        self._function, self._flags = function, flags
+    def __init__(self, function: Any, flags: int):
+        self._function, self.flags = function, flags
         self.__name__ = getattr(function, "__name__", repr(function))
 
     def __call__(self, *args: Any) -> None:
-        for flag in args[: self._flags]:
+        for flag in args[: self.flags]:
             if not (flag.gpu.read(flag) if isinstance(flag, DeviceArray) else flag)[0]:
                 return
-        self._function(*args[self._flags :])
+        self._function(*args[self.flags :])
 
 
 def _on_device(function: Callable, args: tuple) -> tuple[Callable, tuple]:
@@ -233,8 +233,12 @@ def run(function: Callable, args: tuple) -> None:
     """Run a kernel, with errors that name it."""
     try:
         result = function(*args)
-    except DOES_NOT_FIT as error:
-        raise_named(function, args, error)
+    except Exception as error:
+        if type(error).__module__.startswith("numba."):  # of a function that Numba itself compiles
+            raise cannot_compile(function, error) from None
+        if isinstance(error, TypeError) and not takes(function, *args):
+            raise wrong_number(function, args) from None
+        raise
     if result is not None and not any(result is arg for arg in args):  # ufuncs return their `out`
         raise TypeError(
             f"the kernel {named(function)} returned a value, which is lost: received {result!r:.80}, expected None. Let it "
@@ -256,10 +260,49 @@ def play(steps: list[tuple[Callable, tuple]]) -> None:
 def replayer(steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
     """A function that runs recorded launches again; on a GPU as one CUDA graph, except while a profile is taken."""
     gpu, plain = _thread.gpu, functools.partial(play, steps)
-    graph = None if gpu is None else gpu.graph(steps, plain)
-    if graph is None:
+    fast = native_program(steps) if gpu is None else gpu.graph(steps, plain)
+    if fast is None:
         return plain
-    return lambda: plain() if _thread.runner is not None else graph()
+    return lambda: plain() if _thread.runner is not None else fast()
+
+
+def native_program(steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
+    """A function that runs recorded launches of the CPU: natively, but for those of Python's functions."""
+    segments: list[Any] = []
+    for is_native, part in itertools.groupby(steps, key=lambda step: _is_native(step[0])):
+        group = list(part)
+        segments.append(_native_segment(group) if is_native else functools.partial(_play, group))
+    return segments[0] if len(segments) == 1 else functools.partial(_call_all, segments)
+
+
+def _is_native(function: Callable) -> bool:
+    return hasattr(function._function if isinstance(function, _Conditional) else function, "row")
+
+
+def _native_segment(steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
+    return native.Program(steps, [_row(function, args) for function, args in steps])
+
+
+def _row(function: Any, args: tuple) -> tuple:
+    """The row of a native program for a launch. One with several flags is a program in a program."""
+    if not isinstance(function, _Conditional):
+        return function.row(args, 0)
+    *outer, flag = (address(array) for array in args[: function.flags])
+    row = function._function.row(args[function.flags :], flag)
+    for flag in reversed(outer):
+        row = native.Program([(function, args)], [row]).row(flag)
+    return row
+
+
+@np.errstate(all="ignore")
+def _play(steps: list[tuple[Callable, tuple]]) -> None:
+    for function, args in steps:
+        function(*args)
+
+
+def _call_all(functions: list[Callable[[], None]]) -> None:
+    for function in functions:
+        function()
 
 
 def fuse(
@@ -284,11 +327,27 @@ def input_staging(buffers: list) -> Any:
     return InputStaging(buffers) if _thread.gpu is None else _thread.gpu.input_staging(buffers)
 
 
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+
+
 def persistent_empty(shape, dtype) -> Array:
-    """`persistent` of an array with undefined content."""
+    """`persistent` of an array with undefined content; its memory starts at a cache line."""
     if _thread.gpu is None or _thread.dry:
-        return persistent(np.empty(shape, dtype))
+        return persistent(_aligned_empty(shape, np.dtype(dtype)))
     return persistent(_thread.gpu.empty(shape, dtype))
+
+
+def persistent_copy(value: Array) -> Array:
+    """A `persistent` array with the values of an array, and memory of its own."""
+    copy = _aligned_empty(value.shape, value.dtype.newbyteorder("="))
+    copy[...] = value
+    return persistent(copy)
+
+
+def _aligned_empty(shape: Any, dtype: np.dtype) -> Array:
+    count = math.prod(shape) if isinstance(shape, tuple | list) else int(shape)
+    memory = np.empty(count * dtype.itemsize + ALIGNMENT, np.uint8)
+    return np.ndarray(shape, dtype, memory, -address(memory) % ALIGNMENT)
 
 
 def view_at(owner: Array, offset: int, shape: tuple, dtype: Any, strides: tuple | None = None) -> Array:
@@ -356,7 +415,7 @@ def _is_unread() -> bool:
 def _refuse(what: str) -> None:
     """Raise ValueReadError for op code that reads or changes an array's values outside a launch."""
     frame: Any = sys._getframe(1)
-    while frame.f_code.co_filename == __file__ or frame.f_code.co_filename.startswith(_FOREIGN):
+    while any(part in frame.f_code.co_filename for part in _FOREIGN):
         frame = frame.f_back
     when, why = (
         "a step is recorded",
@@ -373,7 +432,7 @@ def _refuse(what: str) -> None:
 
 
 # Files whose code calls methods of an array for op code.
-_FOREIGN = (*(os.path.join(next(iter(package.__path__)), "") for package in (np, numba)), functools.__file__)
+_FOREIGN = (*(f"{os.sep}{name}{os.sep}" for name in ("numpy", "numba")), functools.__file__, os.path.dirname(__file__))
 _FORMS = {np.shape, np.ndim, np.size, np.result_type, np.can_cast}  # read no value
 
 
@@ -383,7 +442,7 @@ class UnreadArray(np.ndarray):
     It behaves as a DeviceArray does on a GPU. After the step it is an ordinary array: a layer may have kept one.
     """
 
-    __numba_array_subtype_dispatch__ = True  # Numba calls `_typeof_unread` when a kernel is called without a launch
+    __numba_array_subtype_dispatch__ = True  # Numba's functions ask `for_kernel`, see compiler.py
 
     def __array_ufunc__(self, ufunc, method, *args, **kwargs):
         if _is_unread():
@@ -406,6 +465,12 @@ class UnreadArray(np.ndarray):
         if whole is None:
             _refuse(f"an index {key!r:.60}, which gives no view,")
         return super().__getitem__(whole)
+
+    def for_kernel(self):
+        """The ordinary array, for a kernel that is called without a launch."""
+        if _is_unread():
+            _refuse("a compiled function, without device.launch,")
+        return plain(self)
 
     @property
     def flat(self):
@@ -438,13 +503,6 @@ for _name in (
     "__setitem__"
 ).split():
     setattr(UnreadArray, _name, _refusing(_name))
-
-
-@typeof_impl.register(UnreadArray)
-def _typeof_unread(array, context):
-    if _is_unread():
-        _refuse("a compiled function, without device.launch,")
-    return typeof(plain(array), context.purpose)
 
 
 def unread(array: Any) -> Any:

@@ -4,13 +4,7 @@ import inspect
 import linecache
 import re
 from collections.abc import Callable
-from typing import Any, NoReturn
-
-from numba import typeof
-from numba.core import errors
-
-# The errors of a kernel that cannot be compiled or called.
-DOES_NOT_FIT = (TypeError, AttributeError, errors.NumbaError, errors.UnsupportedBytecodeError)
+from typing import Any
 
 
 def named(function: Any) -> str:
@@ -46,33 +40,31 @@ def takes(function: Callable, *args: Any) -> bool:
     return True
 
 
-def raise_named(kernel: Callable, args: tuple, error: Exception) -> NoReturn:
-    """Raise a TypeError with the reason why a kernel does not run with its arguments; `error` itself if the kernel raised it."""
-    function = getattr(kernel, "py_func", kernel)
-    if not takes(function, *args):
-        names = list(inspect.signature(function).parameters)
-        hint = "device.launch(kernel, *args) gives one value to each"
-        if len(args) == len(names) + 2 and all(isinstance(arg, int) for arg in args[-2:]):
-            hint = "launch_shares gives two more to a kernel: end its arguments with `share, shares`"
-        raise TypeError(
-            f"the kernel {named(kernel)} takes {len(names)} arguments ({', '.join(names)}), received {len(args)}: {hint}"
-        ) from None
-    if kernel is function:  # not compiled
-        raise error
-    for name, arg in zip(inspect.signature(function).parameters, args, strict=False):
-        try:
-            typeof(arg)
-        except (ValueError, TypeError):  # TypeError: a Tensor says itself that it is none
-            raise TypeError(
-                f"the kernel {named(kernel)} expects an array or a number for {name!r}, received {short_description(arg)}. Call "
-                "device.launch in an op: `apply(op, vjp, [tensors])` gives it the arrays of the tensors"
-            ) from None
-    if isinstance(error, TypeError):
-        raise error
+def wrong_number(kernel: Callable, args: tuple) -> TypeError:
+    """The error of a kernel that does not take so many arguments."""
+    names = list(inspect.signature(getattr(kernel, "py_func", kernel)).parameters)
+    return TypeError(
+        f"the kernel {named(kernel)} takes {len(names)} arguments ({', '.join(names)}), received {len(args)}: "
+        "device.launch(kernel, *args) gives one value to each, launch_shares two more to `share, shares`"
+    )
+
+
+def wrong_argument(kernel: Callable, name: str, value: Any, error: Exception) -> Exception:
+    """The error of a kernel that was given a value that no kernel takes."""
+    if isinstance(error, OverflowError) or hasattr(value, "dtype") and hasattr(value, "flags"):
+        return type(error)(f"{name!r} of the kernel {named(kernel)}: {error}")
+    return TypeError(
+        f"the kernel {named(kernel)} expects an array or a number for {name!r}, received {short_description(value)}. Call "
+        "device.launch in an op: `apply(op, vjp, [tensors])` gives it the arrays of the tensors"
+    )
+
+
+def cannot_compile(kernel: Callable, error: Exception) -> TypeError:
+    """Numba's error about a kernel, with its reason alone."""
     reason = _reason(error)
     if "<class 'function'>" in reason:
         reason += ". A function that a kernel calls must be @compiled too"
-    raise TypeError(f"Numba cannot compile the kernel {named(kernel)}: {reason}") from None
+    return TypeError(f"Numba cannot compile the kernel {named(kernel)}: {reason}")
 
 
 def _reason(error: Exception) -> str:

@@ -8,5 +8,6 @@ if TYPE_CHECKING:  # imported when first asked for
     from nbkeras.commands.benchmark import bench as bench
     from nbkeras.commands.diagnosis import doctor as doctor
     from nbkeras.commands.model_file import profile_file as profile_file
+    from nbkeras.commands.model_file import warm_file as warm_file
 
 _lazy_names.attach(globals())

@@ -1,4 +1,4 @@
-"""`nbkeras profile FILE`: the profile of a saved model on made-up data."""
+"""`nbkeras profile FILE` and `nbkeras warmup FILE`: a saved model on made-up data."""
 
 from typing import Any
 
@@ -40,20 +40,53 @@ def profile_file(
         >>> commands.profile_file("m.keras")  # doctest: +ELLIPSIS
         sequential..., one prediction of 32 rows: ...
     """
-    model = load_model(path)
-    if getattr(model, "_graph", None) is None:
-        raise ValueError(
-            f"the model in {path!r} has no defined inputs, so no data can be made up: use nbkeras.profile(model, x)"
-        )
-    random = np.random.default_rng(0)
-    x = structures.map_leaves(lambda symbol: _values(symbol, batch_size, random), model.input)
-    y = _targets(model, batch_size, random) if model.compiled and not predict else None
+    model = _loaded(path, "nbkeras.profile(model, x)")
+    x, y = _batch(model, batch_size)
+    y = None if predict else y
     found = profile(model, x, y, batch_size=None, steps=steps)
     print_message(str(found))
     if save:
         found.save(save)
     if memory:
         found.memory(memory)
+
+
+def warm_file(path: str, batch_size: int = 32) -> None:
+    """Compile the kernels that a saved model needs, into the cache on disk: for predictions, and for training if it was compiled.
+
+    Args:
+        path: The model's file.
+        batch_size: Rows of a batch; a prediction of one row is tried too. Some kernels are for small work, others for large.
+
+    Raises:
+        ValueError: The file is no model, or the model has no defined inputs.
+
+    Example:
+        >>> from nbkeras import commands
+        >>> keras.Sequential([keras.Input((4,)), layers.Dense(2)]).save("m.keras")
+        >>> commands.warm_file("m.keras")
+    """
+    model = _loaded(path, "it once, in a process that may write the cache")
+    for rows in dict.fromkeys((1, batch_size)):
+        x, y = _batch(model, rows)
+        model.predict(x, batch_size=rows, verbose=0)
+        if y is not None:
+            model.fit(x, y, batch_size=rows, verbose=0)
+            model.evaluate(x, y, batch_size=rows, verbose=0)
+
+
+def _loaded(path: str, instead: str) -> Model:
+    model = load_model(path)
+    if getattr(model, "_graph", None) is None:
+        raise ValueError(f"the model in {path!r} has no defined inputs, so no data can be made up: use {instead}")
+    return model
+
+
+def _batch(model: Model, batch_size: int) -> tuple[Any, dict[str, np.ndarray] | None]:
+    """Made-up inputs of a model, and targets if it was compiled."""
+    random = np.random.default_rng(0)
+    x = structures.map_leaves(lambda symbol: _values(symbol, batch_size, random), model.input)
+    return x, _targets(model, batch_size, random) if model.compiled else None
 
 
 def _shape(symbol: Any, batch_size: int) -> tuple[int, ...]:

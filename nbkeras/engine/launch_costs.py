@@ -169,7 +169,7 @@ for _kind in ("lstm", "gru", "simple_rnn"):
 def _flops(function: Callable, args: tuple) -> int | None:
     """The additions and multiplications of a launch of a product; None for other kernels."""
     if isinstance(function, threads.Shared):
-        function, args = function.kernel, args[2:]
+        function, args = function.kernel, args[1:]
     module = getattr(function, "__module__", None) or ""
     count = _FLOPS.get(f"{module.rpartition('.')[2]}.{_name(function)}")
     return None if count is None or not module.startswith("nbkeras.kernels.") else count(*args)

@@ -18,7 +18,7 @@ import numpy as np
 from nbkeras.engine import step_lock
 from nbkeras.engine.layer_stack import Place, layer_stack
 from nbkeras.engine.user_errors import warn
-from nbkeras.kernels.runtime import cache, cache_files, device, threads
+from nbkeras.kernels.runtime import cache, code, device, processor, threads
 from nbkeras.kernels.runtime.messages import named, short_description
 
 Array = np.ndarray
@@ -26,8 +26,8 @@ profile = device.profile  # `with nbkeras.profile() as p: ...; print(p)`: launch
 Profile = device.Profile
 set_threads = threads.set_threads
 compilations = cache.compilations  # `with compilations(listener):` calls listener() before each compilation
-keep_kernels_in_package = cache_files.keep_in_package
-_ALIGNMENT = 64
+keep_kernels_in_package = code.keep_in_package
+variables_of, PROCESSOR_LEVELS = processor.variables_of, tuple(processor.LEVELS)
 
 
 class _View(NamedTuple):
@@ -206,16 +206,15 @@ class Program:
         lives = _lives(self._recorded, [view for view in kept if isinstance(view, _View)])
         offsets, size = _plan(self._sizes, lives)
         self.buffers = [Buffer(offsets[b], self._sizes[b], *lives[b]) for b in lives]
-        self.arena = arena = device.persistent_empty((size + _ALIGNMENT,), np.uint8)
-        start = -device.address(arena) % _ALIGNMENT
-        self.start = device.address(arena) + start
+        self.arena = arena = device.persistent_empty((size,), np.uint8)
+        self.start = device.address(arena)
         views: dict[_View, Array] = {}
 
         def in_arena(arg: Any) -> Any:
             if not isinstance(arg, _View):
                 return arg
             if arg not in views:
-                at = start + offsets[arg.buffer] + arg.offset
+                at = offsets[arg.buffer] + arg.offset
                 views[arg] = device.view_at(arena, at, arg.shape, arg.dtype, arg.strides)
             return views[arg]
 
@@ -285,7 +284,7 @@ def _plan(sizes: list[int], lives: dict[int, tuple[int, int]]) -> tuple[list[int
     order = sorted(lives, key=lambda b: (-sizes[b], b))
     starts, ends, firsts, lasts = (np.zeros(len(order), np.int64) for _ in range(4))  # of the buffers that are placed
     for count, buffer in enumerate(order):
-        size = -(-sizes[buffer] // _ALIGNMENT) * _ALIGNMENT
+        size = -(-sizes[buffer] // device.ALIGNMENT) * device.ALIGNMENT
         firsts[count], lasts[count] = first, last = lives[buffer]
         alive = np.flatnonzero((lasts[:count] >= first) & (firsts[:count] <= last))
         alive = alive[np.argsort(starts[alive], kind="stable")]

@@ -228,7 +228,7 @@ class Variable(Tensor):
                 raise ValueError(f"Variable needs a shape for the initializer {initializer!r}: shape=(...)")
             initializer = initializer(tuple(shape), dtype=settings.standardize_dtype(dtype))
         value = initializer.numpy() if isinstance(initializer, Tensor) else dlpack.on_host(initializer)
-        super().__init__(device.persistent(np.array(array_of(value, dtype))))
+        super().__init__(device.persistent_copy(array_of(value, dtype)))
         self.name = self.path = name or "variable"
         self.regularizer: Any = None
         self.constraint: Any = None

@@ -72,8 +72,8 @@ class Buffers:
             self._lay_out([v for v in variables if v.dtype == dtype], dtype, slots)
 
     def _lay_out(self, variables: list[Variable], dtype: np.dtype, slots: Sequence[float]) -> None:
-        here = [v for v in variables if v.data.base is None]
-        elsewhere = sorted((v for v in variables if v.data.base is not None), key=lambda v: device.address(v.data))
+        here = [v for v in variables if _flat_owner(v) is None]
+        elsewhere = sorted((v for v in variables if _flat_owner(v) is not None), key=lambda v: device.address(v.data))
         end = 0
         for variable in [*elsewhere, *here]:
             self._extents[variable] = _Extent(dtype, end, end + variable.size)

@@ -1,12 +1,11 @@
 """Filling the kernel cache in advance: runs a small model of each family once, so that later processes find its kernels."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from nbkeras import config, layers, optimizers
-from nbkeras.engine import program
 from nbkeras.engine.progress import compilations_shown, print_message
 from nbkeras.training.sequential import Sequential
 from nbkeras.utils import to_categorical
@@ -103,20 +102,15 @@ FAMILIES: dict[str, Callable[[], None]] = {
 }
 
 
-def run(families: Iterable[str] = tuple(FAMILIES), dtype: str = "float32", in_package: bool = False) -> None:
-    """Compile the kernels of these families' models for 'float32' or 'float64', and print the time for each.
-
-    in_package: store the kernels in the package's own folder, in this process from now on.
-    """
-    if in_package:
-        program.keep_kernels_in_package()
+def run(jobs: Mapping[str, Callable[[], None]] = FAMILIES, dtype: str = "float32") -> None:
+    """Do these jobs for 'float32' or 'float64', so that their kernels are compiled, and print the time for each."""
     before = config.floatx()
     config.set_floatx(dtype)
     try:
-        for family in families:
+        for name, job in jobs.items():
             start = time.perf_counter()
             with compilations_shown():
-                FAMILIES[family]()
-            print_message(f"{family} ({dtype}): {time.perf_counter() - start:.1f} s")
+                job()
+            print_message(f"{name} ({dtype}): {time.perf_counter() - start:.1f} s")
     finally:
         config.set_floatx(before)

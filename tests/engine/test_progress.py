@@ -11,7 +11,7 @@ import pytest
 from nbkeras import Sequential, config, layers
 from nbkeras.engine import progress
 from nbkeras.engine.progress import Progbar, compilations_shown
-from nbkeras.kernels.runtime import cache, cache_files
+from nbkeras.kernels.runtime import cache, cache_files, code
 
 
 class Terminal(io.StringIO):
@@ -261,7 +261,7 @@ def compile_one(monkeypatch, clock):
     def compile_one(seconds):
         @cache.compiled
         def nothing(x):
-            return x
+            pass
 
         nothing(1)
         clock.now += seconds
@@ -327,7 +327,7 @@ def test_fit_evaluate_and_predict_hear_where_they_are_not_silent(verbose, capsys
 
     class Listening(layers.Layer):
         def call(self, x):
-            listeners.append(cache._thread.listener)
+            listeners.append(code._thread.listener)
             return x * 1.0
 
     def model():
@@ -345,7 +345,7 @@ def test_fit_evaluate_and_predict_hear_where_they_are_not_silent(verbose, capsys
     ):
         run(model())
         assert listeners == expected
-    assert cache._thread.listener is None
+    assert code._thread.listener is None
 
 
 @pytest.mark.parametrize("columns", [12, 20, 30, 40])

@@ -1,25 +1,42 @@
-"""The disk cache of CUDA kernels: the cache of runtime/cache.py, with the files that numba-cuda makes."""
+"""The disk cache of CUDA kernels: the files of runtime/code.py, with what numba-cuda compiles in them."""
+
+import pickle
 
 import numba_cuda
+from numba.core.caching import NullCache
+from numba.core.serialize import dumps
 from numba.cuda.dispatcher import _Kernel
 
-from nbkeras.kernels.runtime.cache import KernelCache, cache_for
+from nbkeras.kernels.runtime import cache_files, code
 
 
-class _CUDAKernelCache(KernelCache):
-    versions = (*KernelCache.versions, numba_cuda.__version__)
+class _Cache(NullCache):
+    """numba-cuda's cache of one function, over our files."""
 
-    def is_lasting(self, data):
-        return not getattr(data, "launch_config_sensitive", False)
+    def __init__(self, function):
+        self._function, self._flushed = function, False
 
-    def pack(self, data):
-        return data._reduce_states()
+    def load_overload(self, sig, target_context):
+        target_context.refresh()
+        payload = None if self._flushed else cache_files.read(self._file(sig, target_context.codegen()))
+        if payload is not None:
+            return _Kernel._rebuild(**pickle.loads(payload))
+        code.will_compile()
+        return None
 
-    def unpack(self, target_context, packed):
-        return _Kernel._rebuild(**packed)
+    def save_overload(self, sig, data):
+        if not getattr(data, "launch_config_sensitive", False):
+            cache_files.write(self._file(sig, data.codegen), dumps(data._reduce_states()))
+
+    def flush(self):  # called by `recompile`: a function's globals may have changed, and no file's name contains them
+        self._flushed = True
+
+    def _file(self, sig, codegen):
+        return code.file_name(self._function, repr((numba_cuda.__version__, str(sig), codegen.magic_tuple())))
 
 
 def cached(dispatcher):
     """The dispatcher, with its compiled kernels kept on disk."""
-    dispatcher._cache = cache_for(dispatcher.py_func, _CUDAKernelCache)
+    if code.is_cached(dispatcher.py_func):
+        dispatcher._cache = _Cache(dispatcher.py_func)
     return dispatcher

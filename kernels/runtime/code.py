@@ -1,0 +1,306 @@
+"""The machine code of kernels: found on disk by all that it depends on, or compiled, and loaded. Only to compile takes Numba.
+
+A file's stamp covers its own content and that of every kernel file that it imports, directly or not, so that an edit of a helper
+in another file is noticed. cache_files.py says where code lies, and handles files that cannot be read or written; compiler.py
+compiles, and objects.py loads.
+"""
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import importlib.util
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from nbkeras.kernels.runtime import cache_files, lazy, objects, processor
+
+FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # kernels/
+# It starts with a literal, for which Python searches fast; `\b` before it took 8 ms more of `import nbkeras`.
+_IMPORT = re.compile(r"kernels((?:\.\w+)*)(?: import (\([^)]*\)|[^\n]*))?")
+
+
+def imported(text: str) -> list[str]:
+    """The kernel files that a file imports, however it spells it; for a name that a package gives, the package's file."""
+    found: set[str] = set()
+    for match in _IMPORT.finditer(text):
+        if text[match.start() - 1 : match.start()] == "_":  # of a name such as `shape_kernels`
+            continue
+        package = match[1].strip(".").replace(".", os.sep)
+        paths = [os.path.join(package, name) for name in re.findall(r"\w+", match[2] or "")] or [package]
+        found.update(_file_of(path) for path in paths if path)
+    return sorted(found)
+
+
+@functools.cache
+def _file_of(path: str) -> str:
+    """The file of a module by its path within kernels/, or of the nearest module above that exists."""
+    while path:
+        for file in (path.rstrip(os.sep) + ".py", os.path.join(path, "__init__.py")):
+            if os.path.exists(os.path.join(FOLDER, file)):
+                return file
+        path = os.path.dirname(path)
+    return "__init__.py"
+
+
+@functools.cache
+def _read(path: str) -> tuple[bytes, list[str]]:
+    """Hash of the content of a file, and the kernel files it imports."""
+    with open(path, "rb") as file:
+        content = file.read()
+    return hashlib.sha256(content).digest(), [
+        os.path.join(FOLDER, name) for name in imported(content.decode(errors="replace"))
+    ]
+
+
+@functools.cache
+def stamp(path: str) -> str:
+    """Hash of the content of a file and of all kernel files it imports, transitively."""
+    files = [path]
+    for file in files:  # grows inside the loop
+        files += [other for other in _read(file)[1] if other not in files]
+    return hashlib.sha256(b"".join(_read(file)[0] for file in files)).hexdigest()
+
+
+@functools.cache
+def _application_stamp() -> str:
+    """Hash of a frozen application, which has no source files."""
+    with open(sys.executable, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# -------------------- listeners of compilations --------------------
+
+
+class _Thread(threading.local):
+    listener: Callable[[], None] | None = None
+
+
+_thread = _Thread()
+
+
+@contextlib.contextmanager
+def compilations(listener: Callable[[], None]) -> Iterator[None]:
+    """Call `listener()` before each kernel that this thread compiles in the block; not for those found on disk."""
+    before, _thread.listener = _thread.listener, listener
+    try:
+        yield
+    finally:
+        _thread.listener = before
+
+
+def will_compile() -> None:
+    """Tell the listener that a function is about to be compiled."""
+    if _thread.listener is not None:
+        _thread.listener()
+
+
+# -------------------- functions --------------------
+
+# NumPy's error model lets loops with divisions vectorise; `nsz` and `contract` are the only fast-math flags that keep NaN,
+# infinity and the rounding trick inside `vmath.exp` intact.
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"nsz", "contract"}}
+
+
+def _options(function: Callable) -> dict[str, Any]:
+    """Numba's options. Kernels of nbkeras allocate nothing, so Numba need not count references, which takes time to compile."""
+    return {**OPTIONS, "_nrt": False} if function.__module__.startswith("nbkeras.") else OPTIONS
+
+
+class Function:
+    """A function for compiled code. Numba takes it for one of its own, by `_numba_type_`."""
+
+    def __init__(self, function: Any, **options: Any):
+        functools.update_wrapper(self, function)  # type: ignore[arg-type]
+        self.py_func, self.options = function, {**_options(function), **options}
+
+    @functools.cached_property
+    def _helper(self) -> Any:
+        return lazy.compiler.helper(self.py_func, self.options)
+
+    @property
+    def _numba_type_(self) -> Any:
+        return self._helper._numba_type_
+
+
+# -------------------- what code depends on --------------------
+
+
+@functools.cache
+def _version(package: str) -> str:
+    """The version of an installed package, without importing it; '' if it is not installed."""
+    found = None
+    with contextlib.suppress(ImportError):
+        found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        return ""
+    with open(os.path.join(os.path.dirname(found.origin), "_version.py"), encoding="utf-8") as file:
+        versions = re.findall(r"""["']?version["']?\s*[:=]\s*["']([^"']+)""", file.read())
+    return versions[0] if versions else ""
+
+
+@functools.cache
+def compiler_versions() -> str:
+    """The versions of Numba and llvmlite; where these are not installed, of those that compiled the package's kernels."""
+    if _version("numba"):
+        return f"{_version('numba')} {_version('llvmlite')}"
+    with contextlib.suppress(OSError), open(_PACKED, encoding="utf-8") as file:
+        return file.read()
+    return ""
+
+
+_PACKED = os.path.join(cache_files.PACKAGE, "compiler.txt")
+
+
+def keep_in_package() -> None:
+    """From now on, use the package's own folder alone. A process without Numba finds there what is compiled now."""
+    cache_files.keep_in_package()
+    os.makedirs(cache_files.PACKAGE, exist_ok=True)
+    with open(_PACKED, "w", encoding="utf-8") as file:
+        file.write(compiler_versions())
+
+
+def identity(function: Callable) -> tuple:
+    """All that a function's code depends on, but for the types of its arguments and the processor."""
+    code = function.__code__
+    path = code.co_filename
+    if os.path.exists(path):
+        path = os.path.abspath(path)
+        source = stamp(path)
+    else:
+        source = _application_stamp()
+    name = f"{function.__module__}.{function.__qualname__}"
+    settings = [os.environ.get(f"NUMBA_{each}", "") for each in ("OPT", "BOUNDSCHECK", "DEBUGINFO", "LOOP_VECTORIZE")]
+    own: tuple = ()
+    if not path.startswith(FOLDER + os.sep):
+        # Kernel files depend on nothing else, so all their copies share code; a user's file may import files without a stamp.
+        own = path, hashlib.sha256(code.co_code).hexdigest()
+    return source, name, code.co_firstlineno, *settings, *own, _enclosed(function)
+
+
+def _enclosed(function: Callable) -> str:
+    """The values that a function takes from the function around it, as text."""
+    values = [cell.cell_contents for cell in function.__closure__ or ()]
+    if not values or all(isinstance(value, bool | int | float | str | type(None)) for value in values):
+        return repr(values)
+    return hashlib.sha256(lazy.serialize.dumps(values)).hexdigest()
+
+
+def is_cached(function: Callable) -> bool:
+    """Whether a function's code is kept on disk: not that of a function typed at a prompt."""
+    return os.path.exists(function.__code__.co_filename) or getattr(sys, "frozen", False)
+
+
+def file_name(function: Callable, what: str, processor_key: str = "") -> str:
+    """The name of the file for a function's code; what: the types of the arguments, and the like."""
+    processor_key = processor_key or processor.keys()[0]
+    key = repr((_LAYOUT, compiler_versions(), processor_key, identity(function), what)).encode()
+    name = re.sub(r"[^\w.]", "", f"{function.__module__}.{function.__qualname__}".rpartition("kernels.")[2])[-80:]
+    return f"{name}-{hashlib.sha256(key).hexdigest()[:32]}.nbc"
+
+
+# -------------------- finding, compiling, loading --------------------
+
+_LAYOUT = 1  # of frames; another one for each change of it
+
+
+def find(function: Callable, what: str) -> bytes | None:
+    """The object of a function, if it is on disk."""
+    if is_cached(function):
+        for key in processor.keys():
+            content = cache_files.read(file_name(function, what, key))
+            if content is not None:
+                return content
+    return None
+
+
+def keep(function: Callable, what: str, content: bytes, is_lasting: bool) -> None:
+    """Write the object of a function to disk."""
+    if is_lasting and is_cached(function):
+        cache_files.write(file_name(function, what), content)
+    elif not is_lasting:
+        cache_files.warn_not_saved(
+            f"{function.__module__}.{function.__qualname__}",
+            "it uses a pointer, or a global array of more than a megabyte, which lies elsewhere in each process",
+            "pass the array as an argument",
+        )
+
+
+def check_enabled(function: Callable) -> None:
+    """RuntimeError under NUMBA_DISABLE_JIT."""
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        raise RuntimeError(
+            f"the kernel {function.__name__!r} must be compiled, and NUMBA_DISABLE_JIT is set: unset it. To step through a "
+            "kernel of your own in Python, call its py_func with NumPy arrays, `kernel.py_func(x, y)`; what it calls is "
+            "compiled as before"
+        )
+
+
+def compiler(function: Callable) -> Any:
+    """The module that compiles; a listener is told that it is about to."""
+    try:
+        lazy.compiler.load()
+    except ModuleNotFoundError as error:
+        if error.name not in ("numba", "llvmlite"):
+            raise
+        raise ImportError(
+            f"the kernel {function.__qualname__!r} is not among the compiled kernels that this installation has, and "
+            f"{error.name} is not installed, which would compile it: pip install numba"
+        ) from None
+    will_compile()
+    return lazy.compiler
+
+
+def load(content: bytes) -> dict[str, int]:
+    """The addresses of an object's symbols, once it is linked with those of this module and of the C library."""
+    return objects.load(content, _address_of)
+
+
+# -------------------- functions that compiled code calls by a symbol --------------------
+
+_functions: dict[str, tuple[Callable, str, dict]] = {}
+_addresses: dict[str, int] = {}
+
+
+def symbol(name: str, function: Callable, signature: str, **options: Any) -> None:
+    """Register the function that compiled code calls by a name; signature: as in "int64(int64, float32*)"."""
+    _functions[name] = function, signature, {**_options(function), **options}
+
+
+def address(name: str) -> int:
+    """The address of a registered function; compiled or loaded if need be."""
+    if name not in _addresses:
+        function, signature, options = _functions[name]
+        what = f"{name} {signature} {object.__basicsize__} {tuple.__basicsize__}"  # native.py has offsets of fields in its code
+        content = find(function, what)
+        if content is None:
+            content = compiler(function).compile_symbol(function, options, signature, name)
+            keep(function, what, content, True)
+        _addresses[name] = load(content)[name]
+    return _addresses[name]
+
+
+def _address_of(name: str) -> int | None:
+    """The address of a symbol that an object needs."""
+    if name in _functions:
+        return address(name)
+    return objects.library_symbol(name) or _numba_symbol(name)
+
+
+def _numba_symbol(name: str) -> int | None:
+    """The address of a function of Numba's own runtime: of a kernel that allocates, for example."""
+    with contextlib.suppress(ModuleNotFoundError):
+        lazy.registry.cpu_target.target_context.refresh()
+        return lazy.binding.address_of_symbol(name)
+    return None
+
+
+def c_function(name: str, holds_gil: bool = False) -> Callable:
+    """A registered function on int64 numbers, for calls from Python."""
+    count = _functions[name][1].count("int64") - 1
+    kind = (ctypes.PYFUNCTYPE if holds_gil else ctypes.CFUNCTYPE)(ctypes.c_int64, *[ctypes.c_int64] * count)
+    return kind(address(name))

@@ -1,0 +1,266 @@
+"""Numba as a compiler alone: a kernel becomes an object file with one symbol. This module is imported when something is compiled.
+
+The entry of a kernel is `int64 entry(int8* frame, int64 share, int64 shares)`. The frame holds the arguments, in slots of 8
+bytes: of an array its address and its shape (and its strides if it is not C-contiguous), of a tuple its elements, else the
+number itself. The entry makes Numba's arguments of them, without counting references: the caller keeps the arrays. It returns
+0, or the address of Numba's description of the exception that the kernel raised.
+"""
+
+import ctypes
+import functools
+import pickle
+import re
+import types as python_types
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from llvmlite import ir
+from numba import njit, typeof, types
+from numba.core import cgutils, codegen, compiler, errors
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import CPUDispatcher, cpu_target
+from numba.extending import typeof_impl
+from numba.np.arrayobj import populate_array
+from numba.np.numpy_support import from_dtype
+
+from nbkeras.kernels.runtime.device import UnreadArray
+from nbkeras.kernels.runtime.signatures import ArrayType, Type
+
+ENTRY = "entry"
+I64, BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
+_ENTRY_TYPE = ir.FunctionType(I64, [BYTES, I64, I64])
+
+
+def numba_type(kind: Type) -> Any:
+    """Numba's type of an argument."""
+    if isinstance(kind, ArrayType):
+        make: Any = types.Array
+        layout = "C" if kind.contiguous else "A"
+        return make(from_dtype(kind.dtype), kind.ndim, layout, not kind.writeable, aligned=kind.aligned)
+    if isinstance(kind, tuple):
+        return types.BaseTuple.from_types([numba_type(each) for each in kind])
+    return types.none if kind is None else from_dtype(kind)
+
+
+# -------------------- helpers: compiled functions that kernels call --------------------
+
+
+@functools.cache
+def _context() -> Any:
+    """Numba's context for code that becomes part of objects."""
+    return cpu_target.target_context.subtarget(_internal_codegen=_Codegen("nbkeras", "host"), aot_mode=True)
+
+
+class _Target:
+    """Numba's target, with that context."""
+
+    typing_context, options = cpu_target.typing_context, cpu_target.options
+
+    @property
+    def target_context(self) -> Any:
+        return _context()
+
+
+class _Helper(CPUDispatcher):
+    """A function as Numba sees it in the kernels that call it. It becomes code in their objects, and has none of its own."""
+
+    targetdescr: Any = _Target()
+
+    def __init__(self, function: Callable, options: dict):
+        super().__init__(function, targetoptions={"nopython": True, **options})
+        self._compiler._customize_flags = _without_wrappers  # type: ignore[attr-defined]
+
+    def add_overload(self, cres: Any) -> None:
+        args = tuple(cres.signature.args)
+        key = cres.fndesc.mangled_name  # by which a call of this signature is found
+        self.targetctx.insert_user_function(key, cres.fndesc, [cres.library])
+        self.overloads[args] = cres._replace(entry_point=key)
+
+
+def _without_wrappers(flags: Any) -> Any:
+    flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.no_compile = True
+    return flags
+
+
+def helper(function: Callable, options: dict) -> Any:
+    """A compiled function as Numba sees it."""
+    return _Helper(function, options)
+
+
+def for_python(function: Callable, options: dict) -> Callable:
+    """A compiled function that returns a value, for calls from Python."""
+    return njit(**options)(function)
+
+
+# -------------------- objects --------------------
+
+
+class _Library(codegen.AOTCodeLibrary):
+    """Code of a kernel, in which one symbol is public, so that LLVM inlines or drops all others; or of a helper."""
+
+    public: str | None = None
+
+    def _optimize_final_module(self) -> None:
+        if self.public is not None:
+            for function in self._final_module.functions:
+                if not function.is_declaration and function.name != self.public:
+                    function.linkage = "internal"
+        super()._optimize_final_module()
+
+
+class _Codegen(codegen.AOTCPUCodegen):
+    """For this processor, or that of NUMBA_CPU_NAME and NUMBA_CPU_FEATURES."""
+
+    _library_class = _Library
+
+    def _customize_tm_features(self) -> str:
+        return self._get_host_cpu_features()
+
+
+class _Compilation:
+    """The context in which Numba compiles a kernel; where it would write a wrapper for CPython, it writes the entry."""
+
+    def __init__(self, symbol: str, write: Callable):
+        self.context = _context().subtarget()
+        self.context.create_cpython_wrapper = python_types.MethodType(self._write, self.context)
+        self._symbol, self._write_entry = symbol, write
+        self.returns: Any = None
+
+    def _write(self, context: Any, library: Any, fndesc: Any, env: Any, call_helper: Any, release_gil: bool = False):
+        self.returns = fndesc.restype
+        module = context.create_module("entry")
+        self._write_entry(context, module, fndesc, self._symbol)
+        library.public = self._symbol
+        library.add_ir_module(module)
+
+    def compile(self, function: Callable, options: dict, args: tuple) -> bytes:
+        flags: Any = compiler.Flags()
+        cpu_target.options.parse_as_flags(flags, {"nopython": True, **options})
+        flags.no_cpython_wrapper, flags.no_cfunc_wrapper, flags.no_compile = False, True, True
+        flags.release_gil = False
+        found = compiler.compile_extra(cpu_target.typing_context, self.context, function, args, None, flags, {})
+        if found.typing_error is not None:
+            raise found.typing_error
+        self.is_lasting = not found.library.has_dynamic_globals
+        return found.library.emit_native_object()
+
+
+class Compiled(NamedTuple):
+    """The object of a kernel, whether another process can use it, and whether the kernel returns a value."""
+
+    content: bytes
+    is_lasting: bool
+    returns_value: bool
+
+
+@global_compiler_lock
+def compile_kernel(function: Callable, options: dict, signature: tuple[Type, ...], takes_shares: bool) -> Compiled:
+    """A kernel as an object with the symbol ENTRY. A NumbaError if it cannot be compiled."""
+    args = tuple(numba_type(kind) for kind in signature)
+    if takes_shares:
+        args += (types.int64, types.int64)
+
+    def write(context: Any, module: ir.Module, fndesc: Any, symbol: str) -> None:
+        _write_entry(context, module, fndesc, symbol, takes_shares)
+
+    compilation = _Compilation(ENTRY, write)
+    content = compilation.compile(function, options, args)
+    return Compiled(content, compilation.is_lasting, compilation.returns != types.none)
+
+
+@global_compiler_lock
+def compile_symbol(function: Callable, options: dict, signature: str, symbol: str) -> bytes:
+    """A function on numbers and pointers as an object with a symbol of C; signature: as in "int64(int64, float32*)"."""
+    result, args = re.fullmatch(r"(\w+)\((.*)\)", signature).groups()  # type: ignore[union-attr]
+    kinds = tuple(_c_type(text.strip()) for text in args.split(","))
+
+    def write(context: Any, module: ir.Module, fndesc: Any, symbol: str) -> None:
+        kernel = context.declare_function(module, fndesc)
+        operands = [context.get_value_type(kind) for kind in kinds]
+        returned = ir.VoidType() if result == "void" else context.get_value_type(_c_type(result))
+        function = ir.Function(module, ir.FunctionType(returned, operands), symbol)
+        builder = ir.IRBuilder(function.append_basic_block())
+        _, value = context.call_conv.call_function(builder, kernel, fndesc.restype, kinds, function.args)
+        builder.ret_void() if result == "void" else builder.ret(value)
+
+    return _Compilation(symbol, write).compile(function, options, kinds)
+
+
+def _c_type(text: str) -> Any:
+    return types.CPointer(_c_type(text[:-1])) if text.endswith("*") else getattr(types, text)
+
+
+def _write_entry(context: Any, module: ir.Module, fndesc: Any, symbol: str, takes_shares: bool) -> None:
+    """The function `symbol(frame, share, shares)`, which calls the kernel."""
+    kernel = context.declare_function(module, fndesc)
+    function = ir.Function(module, _ENTRY_TYPE, symbol)
+    builder = ir.IRBuilder(function.append_basic_block())
+    frame, *share = function.args
+    slots = _Slots(builder, frame)
+    own = fndesc.argtypes[:-2] if takes_shares else fndesc.argtypes
+    values = [_value(context, builder, kind, slots) for kind in own]
+    if takes_shares:
+        values += share
+    status, _ = context.call_conv.call_function(builder, kernel, fndesc.restype, fndesc.argtypes, values)
+    raised = builder.ptrtoint(status.excinfoptr, I64)
+    builder.ret(builder.select(status.is_error, raised, ir.Constant(I64, 0)))
+
+
+class _Slots:
+    """Reads the slots of a frame, one after the other."""
+
+    def __init__(self, builder: ir.IRBuilder, frame: Any):
+        self._builder, self._slots, self._next = builder, builder.bitcast(frame, I64.as_pointer()), 0
+
+    def read(self, kind: Any = I64) -> Any:
+        pointer = self._builder.gep(self._slots, [ir.Constant(I64, self._next)])
+        self._next += 1
+        return self._builder.load(self._builder.bitcast(pointer, kind.as_pointer()))
+
+
+def _value(context: Any, builder: ir.IRBuilder, kind: Any, slots: _Slots) -> Any:
+    """An argument, as Numba has it."""
+    if isinstance(kind, types.Array):
+        return _array(context, builder, kind, slots)
+    if isinstance(kind, types.BaseTuple):
+        return context.make_tuple(builder, kind, [_value(context, builder, each, slots) for each in kind.types])  # type: ignore[attr-defined]
+    if kind == types.none:
+        return context.get_dummy_value()
+    value = slots.read(context.get_data_type(kind))
+    return context.data_model_manager[kind].from_data(builder, value)
+
+
+def _array(context: Any, builder: ir.IRBuilder, kind: types.Array, slots: _Slots) -> Any:
+    array = context.make_array(kind)(context, builder)
+    itemsize = ir.Constant(I64, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+    data = builder.inttoptr(slots.read(), array.data.type)
+    shape = [slots.read() for _ in range(kind.ndim)]
+    if kind.layout == "C":
+        strides: list[Any] = []
+        step = itemsize
+        for size in reversed(shape):
+            strides.insert(0, step)
+            step = builder.mul(step, size)
+    else:
+        strides = [slots.read() for _ in range(kind.ndim)]
+    populate_array(array, data, shape, strides, itemsize, meminfo=cgutils.get_null_value(array.meminfo.type))
+    return array._getvalue()
+
+
+@typeof_impl.register(UnreadArray)
+def _typeof_unread(array: Any, context: Any) -> Any:
+    return typeof(array.for_kernel(), context.purpose)
+
+
+def exception(address: int) -> Exception:
+    """The exception that a kernel raised, from what its entry returned."""
+    data, size = ctypes.c_void_p.from_address(address).value or 0, ctypes.c_int32.from_address(address + 8).value
+    try:
+        kind, args = pickle.loads(ctypes.string_at(data, size))[:2]
+        return kind(*(args or ()))
+    except Exception:  # its arguments were computed: Numba keeps them where only its own wrapper finds them
+        return RuntimeError("a kernel raised an exception")
+
+
+# what a function raises that cannot be compiled
+ERRORS = errors.NumbaError, errors.UnsupportedBytecodeError, AttributeError, TypeError

@@ -1,0 +1,78 @@
+"""Numba and llvmlite for modules that describe code: imported only when something is compiled.
+
+`ir`, `types`, `cgutils`, `binding` and `arrayobj` are modules that are imported when an attribute of theirs is used. `intrinsic`
+and `overload` are Numba's decorators; what they return is registered with Numba when it is first compiled into something.
+"""
+
+import functools
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+
+class _Module:
+    """A module that is imported when it is used."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        value = getattr(self.load(), attribute)
+        setattr(self, attribute, value)  # later uses find it without this method
+        return value
+
+    def load(self) -> Any:
+        """Import the module."""
+        return importlib.import_module(self._name)
+
+
+ir: Any = _Module("llvmlite.ir")
+binding: Any = _Module("llvmlite.binding")
+types: Any = _Module("numba.types")
+cgutils: Any = _Module("numba.core.cgutils")
+arrayobj: Any = _Module("numba.np.arrayobj")
+registry: Any = _Module("numba.core.registry")
+serialize: Any = _Module("numba.core.serialize")
+compiler: Any = _Module("nbkeras.kernels.runtime.compiler")
+_extending: Any = _Module("numba.extending")
+
+
+class _Registered:
+    """A function for kernels: Numba asks for `_numba_type_` when it compiles a kernel that calls it."""
+
+    def __init__(self, register: Callable[[], Any], function: Any):
+        functools.update_wrapper(self, function)  # type: ignore[arg-type]
+        self._register = register
+
+    @functools.cached_property
+    def _numba_type_(self) -> Any:
+        registered, context = self._register(), registry.cpu_target.typing_context
+        context.refresh()
+        return context.resolve_value_type(registered)
+
+
+def intrinsic(function: Any = None, **options: Any) -> Any:
+    """numba.extending.intrinsic."""
+    if function is None:
+        return functools.partial(intrinsic, **options)
+
+    def register() -> Any:
+        return _extending.intrinsic(**options)(function) if options else _extending.intrinsic(function)
+
+    return _Registered(register, function)
+
+
+def overload(**options: Any) -> Callable[[Callable], Any]:
+    """A function for kernels whose implementation depends on the types of its arguments; see numba.extending.overload."""
+
+    def decorate(function: Callable) -> Any:
+        def register() -> Callable:
+            def named_in_messages() -> None: ...
+
+            named_in_messages.__name__ = function.__name__
+            _extending.overload(named_in_messages, **options)(function)
+            return named_in_messages
+
+        return _Registered(register, function)
+
+    return decorate

@@ -1,0 +1,408 @@
+"""Native programs: launches that one call from Python runs, without the GIL.
+
+A program is rows of four numbers: the address of a kernel's entry, of its frame, the number of shares, and the address of a flag
+(0: none; a row whose flag is 0 is left out). `play` runs them in order. It is an entry itself, so a program can be a row of
+another one.
+
+A single launch is a function of Python's own, so that it costs no Python code: `start` fills a frame from the fields of the
+objects that it is given. It does so only if they are what a *guard* says, which are numbers that tell the types of arguments for
+which there is code.
+"""
+
+import ctypes
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nbkeras.kernels.runtime import code, lazy
+from nbkeras.kernels.runtime.messages import named, short_description
+from nbkeras.kernels.runtime.pool import Pool, run_shares
+from nbkeras.kernels.runtime.raw import call, load, load32, stack, store
+from nbkeras.kernels.runtime.signatures import ArrayType, Type
+
+Array = np.ndarray
+
+# -------------------- Python's objects --------------------
+
+_HEADER, _ITEMS = (
+    object.__basicsize__,
+    tuple.__basicsize__,
+)  # bytes before the fields of an object, and the items of a tuple
+_DATA, _NDIM, _DIMENSIONS, _STRIDES, _DESCR, _ARRAY_FLAGS = 0, 8, 16, 24, 40, 48  # fields of an array after its header
+# What compiled functions must know about Python: the addresses of objects, of functions, and of the pool
+_INT_TYPE, _TRUE, _NO_VALUE, _AS_INT, _FROM_INT, _HOLD, _SAVE, _RESTORE, _POOL = range(9)
+
+
+def _of_python() -> Array:
+    api = ctypes.pythonapi
+    functions = (
+        api.PyLong_AsLongLongAndOverflow,
+        api.PyLong_FromLongLong,
+        api.Py_IncRef,
+        api.PyEval_SaveThread,
+        api.PyEval_RestoreThread,
+    )
+    addresses = [ctypes.cast(function, ctypes.c_void_p).value for function in functions]
+    return np.array([id(int), id(True), id(None), *addresses, Pool.state], np.int64)
+
+
+_of_this_python = _of_python()
+_PYTHON = _of_this_python.ctypes.data
+
+
+@code.Function
+def _result(failure, python):
+    """The object that a function returns to Python: None, or a number."""
+    if failure != 0:
+        return call(load(python, _FROM_INT), failure)
+    call(load(python, _HOLD), load(python, _NO_VALUE))
+    return load(python, _NO_VALUE)
+
+
+class _Method(ctypes.Structure):
+    """PyMethodDef of Python's C API."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("code", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("text", ctypes.c_char_p),
+    )
+
+
+_FASTCALL = 0x80  # METH_FASTCALL: code(self, objects, their number)
+
+
+@functools.cache
+def _method(name: str) -> _Method:
+    return _Method(name.encode(), code.address(name), _FASTCALL, None)
+
+
+def python_function(name: str, array: Array) -> Callable[..., int | None]:
+    """A registered function `(self, objects, count)` as a function of Python's; `self` is an array of int64."""
+    make = ctypes.pythonapi.PyCFunction_NewEx
+    make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
+    return make(ctypes.addressof(_method(name)), array, None)
+
+
+# -------------------- programs --------------------
+
+_CODE, _FRAME, _SHARES, _FLAG, _ROW = range(5)
+_ROWS, _COUNT, _STATE, _FAILED, _TABLE, _HOLDS_GIL = range(6)  # the frame of a program
+
+
+@code.Function
+def _play_rows(frame):
+    """Run the rows of a program. Returns 0, or what the entry of a kernel that raised an exception returned."""
+    row, state = load(frame, _ROWS), load(frame, _STATE)
+    for i in range(load(frame, _COUNT)):
+        flag = load(row, _FLAG)
+        run = True
+        if flag != 0:
+            run = load(flag, 0) != 0
+        if run:
+            failure = run_shares(state, load(row, _CODE), load(row, _FRAME), load(row, _SHARES))
+            if failure != 0:
+                store(frame, _FAILED, i)
+                return failure
+        row += 8 * _ROW
+    return 0
+
+
+def _play(frame, share, shares):
+    """The entry of a program that is a row of another one."""
+    return _play_rows(frame)
+
+
+def _run_program(self, objects, count):
+    """`_play` for Python, without the GIL if the program is long."""
+    frame = load(self + _HEADER + _DATA, 0)
+    python = load(frame, _TABLE)
+    if load(frame, _HOLDS_GIL) != 0:
+        return _result(_play_rows(frame), python)
+    thread = call(load(python, _SAVE))
+    failure = _play_rows(frame)
+    call(load(python, _RESTORE), thread)
+    return _result(failure, python)
+
+
+code.symbol("nbkeras_play", _play, "int64(int64, int64, int64)")
+code.symbol("nbkeras_run_program", _run_program, "int64(int64, int64, int64)")
+
+
+class Program:
+    """Launches that one native call runs. `steps`: (function, arguments) of each; `rows`: (entry, frame, shares, flag)."""
+
+    _SHORT = 15e-6  # seconds, for which a hand-over of the GIL is not worth its cost
+    _TRIES = 5
+
+    def __init__(self, steps: Sequence[tuple[Callable, tuple]], rows: Sequence[tuple[int, Array, int, int]]):
+        self._steps, self._frames = steps, [frame for _, frame, _, _ in rows]
+        self._rows = np.array([(entry, address(frame), *rest) for entry, frame, *rest in rows], np.int64)
+        self._frame = np.array([address(self._rows), len(rows), Pool.state, 0, _PYTHON, 0], np.int64)
+        self._play = python_function("nbkeras_run_program", self._frame)
+        self._uses_pool = any(shares > 1 for _, _, shares, _ in rows)
+        self._seconds: list[float] | None = []  # of the first runs
+
+    def __call__(self) -> None:
+        if self._uses_pool and Pool.current is None:
+            Pool.get()
+        if self._seconds is not None:
+            self._time(self._seconds)
+        elif failure := self._play():
+            self._raise(failure)
+
+    def row(self, flag: int) -> tuple[int, Array, int, int]:
+        """The row of another program that runs this one."""
+        return code.address("nbkeras_play"), self._frame, 1, flag
+
+    def _time(self, seconds: list[float]) -> None:
+        """Run, and choose whether later runs keep the GIL: two threads with short programs would only hand it over."""
+        start = time.perf_counter()
+        failure = self._play()
+        seconds.append(time.perf_counter() - start)
+        if len(seconds) == self._TRIES:
+            self._frame[_HOLDS_GIL], self._seconds = min(seconds) < self._SHORT, None
+        if failure:
+            self._raise(failure)
+
+    def _raise(self, failure: int) -> None:
+        function, args = self._steps[self._frame[_FAILED]]
+        raise_from(failure, function, args)
+
+
+def address(array: Array) -> int:
+    """The address of an array's memory."""
+    return array.__array_interface__["data"][0]
+
+
+def raise_from(failure: int, function: Callable, args: tuple) -> None:
+    """Raise the exception that a kernel raised."""
+    raise lazy.compiler.exception(failure)
+
+
+# -------------------- single launches --------------------
+
+_MOST_SLOTS = 512
+_LARGE = 16384  # elements of a launch for which the GIL is given up
+_MISS = -1
+# A guard: the next guard of the kernel, the entry, the number of arguments and of slots, and what each argument must be
+_NEXT, _ENTRY, _NUMBER, _SLOTS, _EXPECTED = range(5)
+# What an argument must be: its kind and Python's type; of an array its dtype, axes and flags, of a tuple its size
+_KIND, _TYPE, _DTYPE, _AXES, _FLAGS, _WORDS = range(6)
+_ARRAY, _INT, _BOOL, _FIELD, _TUPLE, _NONE = range(6)
+_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x100, 0x400  # of NumPy's arrays
+# The `self` of `start`: the address of the first guard, and how many of the objects are not arguments of the kernel:
+# before them the number of shares, all of which are run, or after them a share and the number of shares
+_FIRST_GUARD, _START_TABLE, _BEFORE, _AFTER = range(4)
+
+
+@code.Function
+def _fill_number(kind, item, frame, slot, python):
+    """Write a number into a slot; False if it does not fit into one."""
+    if kind == _INT:
+        overflow = stack(1)
+        store(overflow, 0, 0)
+        store(frame, slot, call(load(python, _AS_INT), item, overflow))
+        return load32(overflow) == 0
+    if kind == _BOOL:
+        store(frame, slot, np.int64(1) if item == load(python, _TRUE) else np.int64(0))
+    else:
+        store(frame, slot, load(item + _HEADER, 0))
+    return True
+
+
+@code.Function
+def _fill(guard, items, frame, python):
+    """Fill a frame from objects. Returns the number of elements of the arrays, or _MISS if they are not what the guard says."""
+    expected = guard + 8 * _EXPECTED
+    slot, elements = 0, 0
+    for i in range(load(guard, _NUMBER)):
+        item, kind = load(items, i), load(expected, _KIND)
+        if kind == _NONE:
+            if item != load(expected, _TYPE):
+                return _MISS
+        elif load(item + _HEADER - 8, 0) != load(expected, _TYPE):
+            return _MISS
+        elif kind == _ARRAY:
+            fields, axes = item + _HEADER, load(expected, _AXES)
+            flags = load32(fields + _ARRAY_FLAGS) & (_CONTIGUOUS | _ALIGNED | _WRITEABLE)
+            if load(fields + _DESCR, 0) != load(expected, _DTYPE) or load32(fields + _NDIM) != axes:
+                return _MISS
+            if flags != load(expected, _FLAGS):
+                return _MISS
+            store(frame, slot, load(fields + _DATA, 0))
+            slot += 1
+            size, shape = 1, load(fields + _DIMENSIONS, 0)
+            for axis in range(axes):
+                size *= load(shape, axis)
+                store(frame, slot, load(shape, axis))
+                slot += 1
+            elements += size
+            if flags & _CONTIGUOUS == 0:
+                strides = load(fields + _STRIDES, 0)
+                for axis in range(axes):
+                    store(frame, slot, load(strides, axis))
+                    slot += 1
+        elif kind == _TUPLE:
+            size = load(expected, _AXES)
+            if load(item + _HEADER, 0) != size:
+                return _MISS
+            parts = item + _ITEMS
+            for j in range(size):
+                expected += 8 * _WORDS
+                part = load(parts, j)
+                if load(part + _HEADER - 8, 0) != load(expected, _TYPE):
+                    return _MISS
+                if not _fill_number(load(expected, _KIND), part, frame, slot, python):
+                    return _MISS
+                slot += 1
+        else:
+            if not _fill_number(kind, item, frame, slot, python):
+                return _MISS
+            slot += 1
+        expected += 8 * _WORDS
+    return elements
+
+
+def _fill_frame(guard, items, frame, python):
+    return _fill(guard, items, frame, python)
+
+
+@code.Function
+def _fill_int(item, frame, slot, python):
+    """Write an int into a slot; False if it is another object, or too large."""
+    if load(item + _HEADER - 8, 0) != load(python, _INT_TYPE):
+        return False
+    return _fill_number(_INT, item, frame, slot, python)
+
+
+@code.Function
+def _run(guard, frame, share, elements, python):
+    """Run the entry of a guard; without the GIL if the arrays are large."""
+    entry, thread = load(guard, _ENTRY), 0
+    if elements > _LARGE:
+        thread = call(load(python, _SAVE))
+    if load(share, 0) < 0:
+        failure = run_shares(load(python, _POOL), entry, frame, load(share, 1))
+    else:
+        failure = call(entry, frame, load(share, 0), load(share, 1))
+    if elements > _LARGE:
+        call(load(python, _RESTORE), thread)
+    return failure
+
+
+def _start(self, objects, count):
+    """Run a kernel for Python: one share, or all of them. Returns the number _MISS if no guard fits the objects."""
+    site = load(self + _HEADER + _DATA, 0)
+    python, before, after = load(site, _START_TABLE), load(site, _BEFORE), load(site, _AFTER)
+    frame, share, number = stack(_MOST_SLOTS), stack(2), count - before - after
+    store(share, 0, -before)
+    store(share, 1, 1)
+    fits = number >= 0
+    if fits and before != 0:
+        fits = _fill_int(load(objects, 0), share, 1, python)
+    elif fits and after != 0:
+        last = load(objects, count - 2), load(objects, count - 1)
+        fits = _fill_int(last[0], share, 0, python) and _fill_int(last[1], share, 1, python)
+    if fits:
+        guard = load(site, _FIRST_GUARD)
+        while guard != 0:
+            if load(guard, _NUMBER) == number:
+                elements = _fill(guard, objects + 8 * before, frame, python)
+                if elements != _MISS:
+                    return _result(_run(guard, frame, share, elements, python), python)
+            guard = load(guard, _NEXT)
+    return _result(_MISS, python)
+
+
+code.symbol("nbkeras_fill_frame", _fill_frame, "int64(int64, int64, int64, int64)")
+code.symbol("nbkeras_start", _start, "int64(int64, int64, int64)")
+
+
+class Calls:
+    """Launches of a kernel by objects, of which `before` come before its arguments and `after` after them; see `_start`."""
+
+    def __init__(self, kernel: Any, before: int, after: int):
+        self._kernel, self._before, self._after = kernel, before, after
+        self._site = np.array([0, _PYTHON, before, after], np.int64)
+        self._guards: list[tuple] = []  # with the objects whose addresses they hold
+
+    @functools.cached_property
+    def start(self) -> Callable[..., int | None]:
+        """A function of the objects. It returns None, or a number for `go_on`."""
+        code.check_enabled(self._kernel.py_func)
+        return python_function("nbkeras_start", self._site)
+
+    def go_on(self, failure: int, args: tuple) -> None:
+        """Run once more after a miss, with a guard that fits; raise the exception of a kernel."""
+        if failure == _MISS:
+            args, _ = self._prepare(args)
+            failure = self.start(*args) or 0
+        if failure == _MISS:
+            raise TypeError(
+                f"the kernel {named(self._kernel)} cannot be started with {', '.join(map(short_description, args))}"
+            )
+        if failure:
+            raise_from(failure, self._kernel, args)
+
+    def row(self, args: tuple, shares: int, flag: int) -> tuple[int, Array, int, int]:
+        """The row of a program for this launch."""
+        code.check_enabled(self._kernel.py_func)
+        args, guard = self._prepare(args)
+        frame = np.empty(int(guard[_SLOTS]), np.int64)
+        fill_frame = code.c_function("nbkeras_fill_frame", holds_gil=True)
+        if fill_frame(address(guard), id(args) + _ITEMS + 8 * self._before, address(frame), _PYTHON) == _MISS:
+            raise RuntimeError(f"the frame of {self._kernel.__name__!r} was not filled")
+        return int(guard[_ENTRY]), frame, shares, flag
+
+    def _prepare(self, args: tuple) -> tuple[tuple, Array]:
+        """The objects, and the guard for them, which is made if need be."""
+        args = tuple(map(_plain, args))
+        own = args[self._before : len(args) - self._after]
+        signature = self._kernel.signature(own)
+        objects = [word for value, kind in zip(own, signature, strict=True) for word in _expected(value, kind)]
+        words = [word if isinstance(word, int) else id(word) for word in objects]
+        for guard, _ in self._guards:
+            if guard[_EXPECTED:].tolist() == words:
+                return args, guard
+        slots = sum(map(_slots, signature))
+        if slots > _MOST_SLOTS:
+            raise TypeError(
+                f"the kernel {named(self._kernel)} takes {slots} numbers in all, at most {_MOST_SLOTS} are possible"
+            )
+        head = (self._site[_FIRST_GUARD], self._kernel.entry(signature), len(own), slots)
+        guard = np.array([*head, *words], np.int64)
+        self._guards.append((guard, objects))
+        self._site[_FIRST_GUARD] = address(guard)
+        return args, guard
+
+
+def _plain(value: Any) -> Any:
+    """An array of a subclass of NumPy's as an ordinary one."""
+    if not isinstance(value, np.ndarray) or type(value) is np.ndarray:
+        return value
+    return value.for_kernel() if hasattr(value, "for_kernel") else value.view(np.ndarray)
+
+
+def _slots(kind: Type) -> int:
+    """The number of slots of an argument."""
+    if isinstance(kind, ArrayType):
+        return 1 + kind.ndim * (1 if kind.contiguous else 2)
+    return sum(map(_slots, kind)) if isinstance(kind, tuple) else kind is not None
+
+
+def _expected(value: Any, kind: Type) -> list:
+    """The words of a guard for an argument: numbers, and objects for their addresses."""
+    if isinstance(kind, ArrayType):
+        flags = _CONTIGUOUS * kind.contiguous | _ALIGNED * kind.aligned | _WRITEABLE * kind.writeable
+        return [_ARRAY, np.ndarray, kind.dtype, kind.ndim, flags]
+    if isinstance(kind, tuple):
+        parts = [word for each, part in zip(value, kind, strict=True) for word in _expected(each, part)]
+        return [_TUPLE, type(value), 0, len(kind), 0, *parts]
+    if kind is None:
+        return [_NONE, None, 0, 0, 0]
+    return [{bool: _BOOL, int: _INT}.get(type(value), _FIELD), type(value), 0, 0, 0]

@@ -1,0 +1,276 @@
+"""The threads that compute the shares of a kernel, without the GIL.
+
+A launch with several shares runs `kernel(*args, share, shares)` for each of them, on the calling thread and on the threads of the
+pool. A thread without work looks for some, first and again, for about 300 us; then it sleeps, and the next launch with shares
+wakes it without waiting. Each thread has its own stretch of the shares, the same one every time, so that data stay in its
+cache; one that is done takes shares of the others. One launch at a time uses the pool; launches by other Python threads meanwhile
+run on their own thread. All of this is compiled, so a program that runs natively wakes and uses the pool by itself.
+
+A spinning thread uses up its time slices on a processor that other processes want too; then the scheduler keeps it waiting
+when there is work. A thread that slept has time left, and is woken in 5 us. So when threads find that they were kept off
+their processors, all wait by sleeping for a while.
+"""
+
+import atexit
+import os
+import threading
+import time
+
+import numpy as np
+
+from nbkeras.kernels.runtime import code
+from nbkeras.kernels.runtime.raw import (
+    OWN,
+    WALL,
+    add,
+    call,
+    exchange,
+    nanoseconds,
+    nap,
+    read,
+    relax,
+    sleep_while,
+    wake,
+    write,
+)
+
+_LINE = 8  # numbers in a cache line of 64 bytes; different threads write to different lines
+# Indices in the pool's memory. The numbers of the first line are written before the tickets.
+_CODE, _FRAME, _SHARES, _THREADS, _PATIENCE, _IDLE, _BUSY_PATIENCE, _BUSY_UNTIL = range(8)
+_DONE, _BUSY, _ROUND, _STOP, _FAILURE, _TICKETS = (i * _LINE for i in range(1, 7))
+_ASLEEP = 1  # in the line of a thread's ticket: whether it sleeps
+_HALF, _LOW = 32, 0xFFFFFFFF  # a ticket: the end of a thread's stretch in the high half, its next share in the low half
+_IDLE_SECONDS, _BUSY_SECONDS = 300e-6, 100e-6  # time to spin: on an idle machine, beside busy neighbours
+_LOST = 1_000_000  # nanoseconds off its processor (and a tenth of its time) after which a thread assumes a neighbour
+_BUSY_FOR = 100_000_000  # nanoseconds for which it assumes that
+_ROUNDS = 32  # launches after which a thread looks at the clock
+
+
+# -------------------- shares --------------------
+
+
+@code.Function
+def _take_shares(state, me, threads):
+    """Run shares until none is left: of the own stretch first, then of the others. Returns their number."""
+    taken = 0
+    for i in range(threads):
+        at = _TICKETS + (me + i) % threads * _LINE
+        while True:
+            ticket = read(state, at)
+            if ticket & _LOW >= ticket >> _HALF:
+                break
+            ticket = add(state, at, 1)  # perhaps already of the next round, which does no harm
+            share = ticket & _LOW
+            if share >= ticket >> _HALF:
+                break
+            failure = call(read(state, _CODE), read(state, _FRAME), share, read(state, _SHARES))
+            if failure != 0:
+                write(state, _FAILURE, failure)
+            add(state, _DONE, 1)
+            taken += 1
+    return taken
+
+
+@code.Function
+def run_shares(state, entry, frame, shares):
+    """Offer the shares to all threads, take part, and return when all are done; alone if the pool is in use.
+
+    Returns 0, or what the entry of a kernel that raised an exception returned.
+    """
+    if shares == 1:
+        return call(entry, frame, 0, 1)
+    threads = min(read(state, _THREADS), shares)
+    if threads < 2 or exchange(state, _BUSY, 1) != 0:
+        for share in range(shares):
+            failure = call(entry, frame, share, shares)
+            if failure != 0:
+                return failure
+        return 0
+    write(state, _CODE, entry)
+    write(state, _FRAME, frame)
+    write(state, _SHARES, shares)
+    write(state, _DONE, 0)
+    write(state, _FAILURE, 0)
+    for i in range(threads):
+        write(state, _TICKETS + i * _LINE, (shares * (i + 1) // threads << _HALF) + shares * i // threads)
+    add(state, _ROUND, 1)
+    for i in range(1, threads):
+        at = _TICKETS + i * _LINE + _ASLEEP
+        if read(state, at) != 0 and exchange(state, at, 0) != 0:
+            wake(state, at)
+    _take_shares(state, np.int64(0), threads)  # a literal 0 would have it compiled a second time
+    looks, patience = 0, read(state, _PATIENCE)
+    while read(state, _DONE) < shares:
+        looks += 1
+        if looks < patience:
+            relax()
+        else:
+            nap()
+    failure = read(state, _FAILURE)
+    write(state, _BUSY, 0)
+    return failure
+
+
+def _serve(state, me, rounds):
+    """Take shares as they come, until _STOP is set; for the number of `rounds` without work at most, if it is not 0.
+
+    A thread that lost its processor for a part of its time makes all spin for a shorter time.
+    """
+    looks, seen, left, wall, own = 0, -1, _ROUNDS, nanoseconds(WALL), nanoseconds(OWN)
+    while read(state, _STOP) == 0:
+        now = read(state, _ROUND)
+        if now != seen:
+            seen = now
+            threads = min(read(state, _THREADS), read(state, _SHARES))
+            if me < threads and _take_shares(state, me, threads) > 0:
+                looks, left = 0, left - 1
+        relax()
+        looks += 1
+        if rounds != 0:
+            if looks >= rounds:
+                return 0
+        elif left == 0 or looks >= read(state, _PATIENCE):
+            took = nanoseconds(WALL) - wall
+            if took - (nanoseconds(OWN) - own) > max(_LOST, took // 10):
+                write(state, _BUSY_UNTIL, nanoseconds(WALL) + _BUSY_FOR)
+                write(state, _PATIENCE, read(state, _BUSY_PATIENCE))
+            elif nanoseconds(WALL) > read(state, _BUSY_UNTIL):
+                write(state, _PATIENCE, read(state, _IDLE))
+            if left != 0:
+                at = _TICKETS + me * _LINE + _ASLEEP
+                write(state, at, 1)
+                exchange(state, at, 1)  # nothing is read before it is written
+                while read(state, at) != 0 and read(state, _ROUND) == seen and read(state, _STOP) == 0:
+                    sleep_while(state, at, 1)
+                write(state, at, 0)
+            looks, left, wall, own = 0, _ROUNDS, nanoseconds(WALL), nanoseconds(OWN)
+    return 0
+
+
+def _wake_all(state, threads):
+    """Wake all threads that sleep."""
+    for i in range(1, threads):
+        at = _TICKETS + i * _LINE + _ASLEEP
+        write(state, at, 0)
+        wake(state, at)
+    return 0
+
+
+code.symbol("nbkeras_serve", _serve, "int64(int64, int64, int64)")
+code.symbol("nbkeras_wake_all", _wake_all, "int64(int64, int64)")
+
+# -------------------- the pool --------------------
+
+
+def _processors() -> int:
+    """NUMBA_NUM_THREADS, or the number of processors that this process may use."""
+    chosen = os.environ.get("NUMBA_NUM_THREADS", "")
+    if chosen.isdecimal() and int(chosen) > 0:
+        return int(chosen)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory(threads: int) -> np.ndarray:
+    """Memory of the pool, which starts at a cache line."""
+    memory = np.zeros(_TICKETS + (threads + 1) * _LINE, np.int64)
+    memory = memory[-memory.ctypes.data % 64 // 8 :]
+    memory[_THREADS] = 1
+    return memory
+
+
+class Pool:
+    """The threads of this process. A forked child has none of them and starts its own ones, over the same memory."""
+
+    most = _processors()
+    memory = _memory(most)
+    state = memory.ctypes.data
+    current: "Pool | None" = None
+    _making = threading.Lock()
+
+    def __init__(self) -> None:
+        self._serve = code.c_function("nbkeras_serve")
+        self.most = Pool.most
+        self._serve(self.state, self.most, 1)
+        start = time.perf_counter()
+        self._serve(self.state, self.most, 1000)
+        looks_per_second = 1000 / (time.perf_counter() - start)
+        self.memory[_IDLE] = self.memory[_PATIENCE] = int(_IDLE_SECONDS * looks_per_second)
+        self.memory[_BUSY_PATIENCE] = int(_BUSY_SECONDS * looks_per_second)
+        self._threads: list[threading.Thread] = []
+        for i in range(1, self.most):
+            thread = threading.Thread(target=self._serve, args=(self.state, i, 0), name=f"nbkeras-{i}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system gives no more threads: use those that there are
+                self.most = i
+                break
+            self._threads.append(thread)
+        self.threads = self.most
+
+    @classmethod
+    def get(cls) -> "Pool":
+        """The process's pool, made if need be."""
+        with cls._making:
+            if cls.current is None:
+                cls.current = Pool()
+            return cls.current
+
+    @property
+    def threads(self) -> int:
+        """The number of threads of a launch, the launching one included."""
+        return int(self.memory[_THREADS])
+
+    @threads.setter
+    def threads(self, count: int) -> None:
+        self.memory[_THREADS] = count
+
+    def stop(self) -> None:
+        """End the threads, before Python shuts down."""
+        self.memory[_STOP] = 1
+        wake_all = code.c_function("nbkeras_wake_all")
+        for thread in self._threads:
+            while thread.is_alive():
+                wake_all(self.state, self.most)
+                thread.join(0.001)
+
+
+def _stop() -> None:
+    if Pool.current is not None:
+        Pool.current.stop()
+
+
+def _forget() -> None:
+    Pool.current, Pool._making = None, threading.Lock()
+    Pool.memory[:] = 0
+    Pool.memory[_THREADS] = 1
+
+
+atexit.register(_stop)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget)
+
+
+def set_threads(count: int) -> None:
+    """Set the number of threads that compute each kernel.
+
+    Args:
+        count: From 1 to NUMBA_NUM_THREADS, which is the number of processors by default.
+
+    Raises:
+        ValueError: for another number.
+
+    Example:
+        >>> keras.set_threads(0)
+        Traceback (most recent call last):
+            ...
+        ValueError: the number of threads must be 1 to ... (NUMBA_NUM_THREADS), received 0
+    """
+    pool = Pool.get()
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= pool.most:
+        raise ValueError(f"the number of threads must be 1 to {pool.most} (NUMBA_NUM_THREADS), received {count!r}")
+    pool.threads = count
+
+
+def get_threads() -> int:
+    """The number of threads of each kernel."""
+    return Pool.get().threads

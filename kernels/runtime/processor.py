@@ -1,0 +1,63 @@
+"""The processor for which kernels are compiled, told without LLVM."""
+
+import functools
+import hashlib
+import os
+import platform
+
+from numpy._core._multiarray_umath import __cpu_features__
+
+# Levels of the x86-64 psABI, the best first, with the names of /proc/cpuinfo for what they need.
+_V3 = ("avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe")
+LEVELS = {"x86-64-v4": (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"), "x86-64-v3": _V3}
+_SIZE = 16384  # of what /proc/cpuinfo says about the first processor; it says the same about each
+_TELLING = (
+    "vendor_id",
+    "cpu family",
+    "model",
+    "flags",
+    "CPU implementer",
+    "CPU variant",
+    "CPU part",
+    "Features",
+    "isa",
+)
+
+
+def variables_of(level: str) -> dict[str, str]:
+    """The variables of a process that compiles for all processors of a level."""
+    return {"NUMBA_CPU_NAME": level, "NUMBA_CPU_FEATURES": ""}
+
+
+@functools.cache
+def keys() -> list[str]:
+    """Names of the processors whose code runs here: this one, for which kernels are compiled, then the levels that it has."""
+    chosen = os.environ.get("NUMBA_CPU_NAME", ""), os.environ.get("NUMBA_CPU_FEATURES", "")
+    if chosen[0] in LEVELS and not chosen[1]:
+        return [chosen[0]]
+    told = {} if all(chosen) else _told_by_system()
+    own = f"{platform.machine()} {hashlib.sha256(repr((chosen, told)).encode()).hexdigest()[:16]}"
+    flags = told.get("flags", "").split()
+    return [own, *(level for level, needed in LEVELS.items() if set(needed) <= set(flags))]
+
+
+@functools.cache
+def has(feature: str) -> bool:
+    """Whether kernels may use vector instructions, by LLVM's name of them."""
+    name, features = os.environ.get("NUMBA_CPU_NAME", ""), os.environ.get("NUMBA_CPU_FEATURES", "")
+    if features:
+        return f"+{feature}" in features.split(",")
+    if name in LEVELS:
+        return feature in LEVELS[name]
+    return bool(__cpu_features__.get(feature.upper()))
+
+
+def _told_by_system() -> dict[str, str]:
+    """What tells processors apart."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            first = file.read(_SIZE).partition("\n\n")[0]
+    except OSError:
+        return {"name": platform.processor(), **{name: "1" for name, has in __cpu_features__.items() if has}}
+    pairs = (line.partition(":")[::2] for line in first.splitlines())
+    return {name.strip(): value.strip() for name, value in pairs if name.strip() in _TELLING}

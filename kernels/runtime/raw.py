@@ -1,0 +1,210 @@
+"""Memory by address, for the compiled functions of the runtime: loads, stores, calls, atomic operations, and how threads wait.
+
+`state` is the address of numbers of 64 bits, `at` the index of one of them.
+"""
+
+import os
+import platform
+import sys
+import time
+
+from nbkeras.kernels.runtime.lazy import binding, cgutils, intrinsic, ir, types
+
+
+def _pointer(builder, args):
+    pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+    return builder.gep(pointer, [args[1]])
+
+
+@intrinsic
+def read(typing, state, at):
+    """The number at index `at`. Afterwards all that was written before it can be read."""
+    return types.int64(types.int64, types.int64), lambda _, builder, __, args: builder.load_atomic(
+        _pointer(builder, args), "acquire", 8
+    )
+
+
+@intrinsic
+def write(typing, state, at, value):
+    """Write a number. A thread that reads it sees all earlier writes too."""
+
+    def generate(context, builder, signature, args):
+        builder.store_atomic(args[2], _pointer(builder, args), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def add(typing, state, at, value):
+    """Add to a number; returns the old one."""
+    signature = types.int64(types.int64, types.int64, types.int64)
+    return signature, lambda _, builder, __, args: builder.atomic_rmw(
+        "add", _pointer(builder, args), args[2], "seq_cst"
+    )
+
+
+@intrinsic
+def exchange(typing, state, at, value):
+    """Write a number; returns the old one."""
+    signature = types.int64(types.int64, types.int64, types.int64)
+    return signature, lambda _, builder, __, args: builder.atomic_rmw(
+        "xchg", _pointer(builder, args), args[2], "seq_cst"
+    )
+
+
+@intrinsic
+def relax(typing):
+    """Tell the processor that this is a waiting loop."""
+
+    def generate(context, builder, signature, args):
+        machine, void, number = binding.get_process_triple().split("-")[0], ir.VoidType(), ir.IntType(32)
+        if machine in ("x86_64", "i686", "i386"):
+            pause = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, []), "llvm.x86.sse2.pause")
+            builder.call(pause, [])
+        elif machine in ("aarch64", "arm64"):
+            hint = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, [number]), "llvm.aarch64.hint")
+            builder.call(hint, [ir.Constant(number, 1)])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+def _nap(builder, microseconds):
+    number = ir.IntType(32)
+    if os.name == "nt":
+        kind, name, operands = ir.FunctionType(number, []), "SwitchToThread", []
+    else:
+        kind, name, operands = ir.FunctionType(number, [number]), "usleep", [ir.Constant(number, microseconds)]
+    builder.call(cgutils.get_or_insert_function(builder.module, kind, name), operands)
+
+
+@intrinsic
+def nap(typing):
+    """Sleep for about 0.1 ms, or let another thread run."""
+
+    def generate(context, builder, signature, args):
+        _nap(builder, 20)
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def load(typing, address, at):
+    """The number at index `at`."""
+    return types.int64(types.int64, types.int64), lambda _, builder, __, args: builder.load(_pointer(builder, args))
+
+
+@intrinsic
+def load32(typing, address):
+    """The int32 at an address."""
+
+    def generate(context, builder, signature, args):
+        value = builder.load(builder.inttoptr(args[0], ir.IntType(32).as_pointer()))
+        return builder.sext(value, ir.IntType(64))
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def store(typing, address, at, value):
+    """Write a number."""
+
+    def generate(context, builder, signature, args):
+        builder.store(args[2], _pointer(builder, args))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic(prefer_literal=True)
+def stack(typing, count):
+    """The address of `count` numbers, a literal, in the frame of the function."""
+    size = count.literal_value
+
+    def generate(context, builder, signature, args):
+        with builder.goto_entry_block():
+            memory = builder.alloca(ir.IntType(64), size)
+        return builder.ptrtoint(memory, ir.IntType(64))
+
+    return types.int64(count), generate
+
+
+@intrinsic
+def call(typing, code, *args):
+    """Call the C function at an address, on numbers; its int64 result."""
+    count = len(args)
+
+    def generate(context, builder, signature, values):
+        numbers = [values[0], *cgutils.unpack_tuple(builder, values[1], count)]
+        kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64)] * count)
+        return builder.call(builder.inttoptr(numbers[0], kind.as_pointer()), numbers[1:])
+
+    return types.int64(types.int64, types.StarArgTuple.from_types(args)), generate
+
+
+# -1: not available on Windows
+WALL, OWN = getattr(time, "CLOCK_MONOTONIC", -1), getattr(time, "CLOCK_THREAD_CPUTIME_ID", -1)
+
+
+@intrinsic
+def nanoseconds(typing, clock):
+    """The time of a clock of the C library; 0 where there is none."""
+
+    def generate(context, builder, signature, args):
+        if OWN < 0:
+            return ir.Constant(ir.IntType(64), 0)
+        times = ir.LiteralStructType([ir.IntType(64), ir.IntType(64)])
+        number, result = ir.IntType(32), cgutils.alloca_once(builder, times)
+        kind = ir.FunctionType(number, [number, times.as_pointer()])
+        clock_gettime = cgutils.get_or_insert_function(builder.module, kind, "clock_gettime")
+        builder.call(clock_gettime, [builder.trunc(args[0], number), result])
+        seconds, rest = (builder.load(cgutils.gep_inbounds(builder, result, 0, i)) for i in range(2))
+        return builder.add(builder.mul(seconds, ir.Constant(ir.IntType(64), 10**9)), rest)
+
+    return types.int64(types.int64), generate
+
+
+# -------------------- sleeping --------------------
+
+_FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine()) if sys.platform == "linux" else None
+_WAIT, _WAKE = 128, 129  # FUTEX_WAIT and FUTEX_WAKE, within this process
+
+
+def _futex(builder, state, at, operation, number):
+    kind = ir.FunctionType(ir.IntType(64), [ir.IntType(64)], var_arg=True)
+    function = cgutils.get_or_insert_function(builder.module, kind, "syscall")
+    numbers = [
+        ir.Constant(ir.IntType(64), _FUTEX),
+        _pointer(builder, (state, at)),
+        ir.Constant(ir.IntType(64), operation),
+        number,
+    ]
+    builder.call(function, [*numbers, ir.Constant(ir.IntType(64), 0)])
+
+
+@intrinsic
+def sleep_while(typing, state, at, value):
+    """Sleep while a number, below 2**31, has a value, until `wake`; or for a short time only."""
+
+    def generate(context, builder, signature, args):
+        if _FUTEX is not None and sys.byteorder == "little":
+            _futex(builder, args[0], args[1], _WAIT, args[2])
+        else:
+            _nap(builder, 500)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def wake(typing, state, at):
+    """Wake the thread that sleeps at a number."""
+
+    def generate(context, builder, signature, args):
+        if _FUTEX is not None and sys.byteorder == "little":
+            _futex(builder, args[0], args[1], _WAKE, ir.Constant(ir.IntType(64), 1))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate

@@ -1,0 +1,288 @@
+"""Launches by Python's objects, native programs, and processes without Numba."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import nbkeras
+from nbkeras import layers
+from nbkeras.kernels import compiled, device, launch_shares
+from nbkeras.kernels.runtime import code, native, processor
+from nbkeras.testing import Program
+
+pytestmark = pytest.mark.cpu("launches of the CPU")
+
+
+@compiled
+def scale(x, factor, y):
+    for i in np.ndindex(x.shape):
+        y[i] = x[i] * factor
+
+
+@compiled
+def pack(flag, count, real, sizes, nothing, out):
+    out[0], out[1], out[2] = flag, count, real
+    out[3] = sizes[0] * 10 + sizes[1]
+    out[4] = nothing is None
+
+
+@compiled
+def number(x, share, shares):
+    x[share] = 10 * shares + share
+
+
+@compiled
+def refuse_negative(x):
+    for i in range(x.size):
+        if x[i] < 0:
+            raise ValueError("negative")
+        x[i] += 1
+
+
+@compiled
+def refuse_share(x, share, shares):
+    if share == x[0]:
+        raise OverflowError("this share")
+
+
+@compiled
+def add_one(x):
+    for i in range(x.size):
+        x[i] += 1
+
+
+class Subclass(np.ndarray):
+    pass
+
+
+def test_an_array_of_another_dtype_number_of_axes_or_layout_has_code_of_its_own():
+    base = np.arange(24.0)
+    arrays = [base, base.reshape(4, 6), base.reshape(2, 3, 4), base.astype(np.float32), base.reshape(4, 6).T, base[::3]]
+    arrays += [base.reshape(4, 6)[::-1, ::2], base.astype(np.int16), base.view(Subclass), base[:0]]
+    for _ in range(2):  # compiled or loaded; then found by its guard
+        for x in arrays:
+            y = np.zeros(x.shape, x.dtype)
+            scale(x, 2, y)
+            assert np.array_equal(y, x * 2), (x.dtype, x.shape, x.strides)
+            out = np.zeros((*x.shape, 2), x.dtype)[..., 0]
+            scale(x, 3, out)
+            assert np.array_equal(out, x * 3), (x.dtype, x.shape, x.strides)
+
+
+def test_a_dtype_that_is_not_numpys_own_object_is_known_by_what_it_is():
+    x = np.arange(3.0).astype(np.dtype("f8", metadata={"a": 1}))
+    y = np.zeros(3)
+    for _ in range(3):
+        scale(x, 2.0, y)
+    assert y.tolist() == [0, 2, 4]
+
+
+KINDS = [float, np.float32, np.float64, int, np.int8, np.int64, np.uint64, bool, np.bool_]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_numbers_of_each_kind(kind):
+    y = np.zeros(2)
+    for value in (kind(1), kind(0)):
+        scale(np.array([1.0, 2.0]), value, y)
+        assert y.tolist() == [value, 2.0 * value]
+
+
+def test_flags_tuples_and_none():
+    out = np.zeros(5)
+    for flag, count, real in ((True, -5, 0.25), (False, 2**62, -1e300)):
+        pack(flag, count, real, (3, 4), None, out)
+        assert out.tolist() == [flag, count, real, 34, 1]
+    with pytest.raises(TypeError, match="expects an array or a number for 'real', received 'a'"):
+        pack(True, 1, "a", (3, 4), None, out)
+
+
+def test_an_int_that_has_no_place_in_64_bits():
+    with pytest.raises(OverflowError, match="'factor' of the kernel 'scale'"):
+        scale(np.ones(2), 2**64, np.ones(2))
+
+
+def test_a_kernel_does_not_write_into_what_is_read_only():
+    fixed = np.zeros(2)
+    fixed.flags.writeable = False
+    with pytest.raises(TypeError, match="(?i)cannot compile the kernel 'scale'.*readonly"):
+        scale(np.ones(2), 2, fixed)
+    scale(fixed, 2, y := np.ones(2))
+    assert not y.any() and not fixed.any()
+
+
+def test_an_array_that_is_not_in_the_machine_s_byte_order():
+    with pytest.raises(TypeError, match="byte order"):
+        scale(np.ones(2, ">f8"), 2, np.ones(2))
+
+
+def test_a_share_by_itself_and_all_of_them():
+    x = np.zeros(4, np.int64)
+    number(x, 2, 4)
+    assert x.tolist() == [0, 0, 42, 0]
+    launch_shares(number, 4, x)
+    assert x.tolist() == [40, 41, 42, 43]
+
+
+def test_exceptions_of_kernels_reach_python():
+    x = np.array([1.0, -1.0, 1.0])
+    for _ in range(2):
+        with pytest.raises(ValueError, match="^negative$"):
+            refuse_negative(x)
+    assert x.tolist() == [3.0, -1.0, 1.0]
+    for shares in (1, 2, 8):
+        launch_shares(refuse_share, shares, np.array([-1]))
+        with pytest.raises(OverflowError, match="^this share$"):
+            launch_shares(refuse_share, shares, np.array([shares - 1]))
+
+
+def recorded(*launches):
+    program = Program()
+    with device.record(program):
+        for launch in launches:
+            launch()
+    program.seal([])
+    return program
+
+
+def test_an_exception_ends_a_program_and_the_program_can_run_again():
+    first, second, third = (device.persistent(np.zeros(2)) for _ in range(3))
+    program = recorded(*(lambda kernel=k, x=x: device.launch(kernel, x) for k, x in (
+        (add_one, first), (refuse_negative, second), (add_one, third),
+    )))  # fmt: skip
+    program.run()
+    second[1] = -5
+    with pytest.raises(ValueError, match="^negative$"):
+        program.run()
+    assert (first[0], third[0]) == (3, 2)
+    second[:] = 0
+    program.run()
+    assert (first[0], second[0], third[0]) == (4, 1, 3)
+
+
+def test_a_program_obeys_flags_and_flags_within_flags():
+    a, b, c = (device.persistent(np.zeros(1)) for _ in range(3))
+    outer, inner = (device.persistent(np.ones(1, np.int64)) for _ in range(2))
+
+    def launch():
+        device.launch(add_one, a)
+        with device.only_if(outer):
+            device.launch(add_one, b)
+            with device.only_if(inner):
+                device.launch(add_one, c)
+
+    program = recorded(launch)
+    for flags in ((1, 1), (0, 1), (1, 0), (0, 0), (2, -3)):
+        outer[0], inner[0] = flags
+        program.run()
+    assert (a[0], b[0], c[0]) == (6, 4, 3)  # recording is a run
+
+
+def test_functions_of_python_run_between_native_launches_in_order():
+    x = device.persistent(np.zeros(2))
+
+    @device.host
+    def double(x):
+        x *= 2
+
+    program = recorded(lambda: [device.launch(k, x) for k in (add_one, double, add_one, add_one, double, double)])
+    x[:] = 1
+    program.run()
+    assert x.tolist() == [24, 24]
+
+
+def test_python_threads_run_programs_of_their_own_at_the_same_time():
+    model = nbkeras.Sequential([layers.Input((64,)), layers.Dense(256, activation="relu"), layers.Dense(4)])
+    data = np.random.default_rng(0).standard_normal((8, 16, 64)).astype(np.float32)
+    expected = [model.predict(x, verbose=0) for x in data]
+    wrong = []
+
+    def work(i):
+        for _ in range(50):
+            if not np.array_equal(model.predict_on_batch(data[i]), expected[i]):
+                wrong.append(i)
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(len(data))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+def test_too_many_numbers_for_a_frame():
+    many = tuple(range(native._MOST_SLOTS + 1))
+
+    @compiled
+    def take(many, x):
+        x[0] = many[0]
+
+    with pytest.raises(TypeError, match="takes 515 numbers in all, at most 512"):
+        take(many, np.zeros(1))
+
+
+# -------------------- processes without Numba --------------------
+
+WORK = """
+import sys
+if sys.argv[1:] == ["without"]:
+    class Absent:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name.partition(".")[0] in ("numba", "llvmlite"):
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    sys.meta_path.insert(0, Absent)
+import numpy as np
+import nbkeras
+from nbkeras import layers
+
+x = np.random.default_rng(0).standard_normal((8, 5, 6)).astype("float32")
+nbkeras.utils.set_random_seed(1)
+model = nbkeras.Sequential([layers.Input((5, 6)), layers.LSTM(4), layers.Dropout(0.5), layers.Dense(3, "softmax")])
+model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+model.fit(x, np.arange(8) % 3, batch_size=4, epochs=2, verbose=0)
+print(float(model.predict(x, verbose=0)[0, 0]), *sorted({"numba", "llvmlite"} & {*sys.modules}))
+"""
+
+
+def work(folder, *args):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder)}
+    done = subprocess.run([sys.executable, "-c", WORK, *args], env=environment, capture_output=True, text=True)
+    return done.stdout.split(), done.stderr
+
+
+@pytest.mark.slow
+def test_a_process_that_finds_its_kernels_imports_no_numba(tmp_path):
+    first, error = work(tmp_path)
+    assert first[1:] == ["llvmlite", "numba"] and not error
+    assert work(tmp_path) == (first[:1], "")
+
+
+def test_an_installation_without_numba_says_what_is_missing(tmp_path):
+    output, error = work(tmp_path, "without")
+    assert not output
+    assert "is not among the compiled kernels that this installation has" in error and "pip install numba" in error
+
+
+def test_code_is_kept_by_processor(monkeypatch):
+    for function in (processor.keys, processor.has):
+        monkeypatch.setattr(processor, function.__name__, function.__wrapped__)
+    told = {"vendor_id": "A", "flags": " ".join(processor.LEVELS["x86-64-v3"])}
+    monkeypatch.setattr(processor, "_told_by_system", lambda: told)
+    for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"):
+        monkeypatch.delenv(name, raising=False)
+    own, *levels = processor.keys()
+    assert levels == ["x86-64-v3"]
+    told["flags"] += " avx512f"
+    other, *_ = processor.keys()
+    assert other != own
+    for name, value in processor.variables_of("x86-64-v4").items():
+        monkeypatch.setenv(name, value)
+    assert processor.keys() == ["x86-64-v4"] and processor.has("avx512f") and not processor.has("neon")
+    monkeypatch.setenv("NUMBA_CPU_FEATURES", "+avx,-avx2")
+    assert processor.has("avx") and not processor.has("avx2")
+    assert code.file_name(add_one.py_func, "a", own) != code.file_name(add_one.py_func, "a", other)
