@@ -53,7 +53,7 @@ def has(feature: str) -> bool:
 
 
 def _told_by_system() -> dict[str, str]:
-    """What tells processors apart."""
+    """The properties that tell processors apart."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             first = file.read(_SIZE).partition("\n\n")[0]
