@@ -368,13 +368,14 @@ class ProgramCache:
             if eagerly or key in self._unrecordable:
                 buffers, _ = _filled(batch)
                 return use(*self._function(buffers, context))
-            with self._lock:
-                free = self._free.get(key)
-                recorded = None
-                if free is not None:
-                    self._free.move_to_end(key)
-                    recorded = free.pop() if free else None
-            if free is None or recorded is None or recorded.program.outdated:
+            # No lock: threads that run short steps would pass it to each other at every step, and wait each time.
+            free = self._free.get(key, ())
+            try:
+                recorded = free.pop()  # type: ignore[union-attr]
+                self._free.move_to_end(key)
+            except (AttributeError, IndexError, KeyError):  # not recorded, all in use, or dropped by another thread
+                return self._record(key, batch, context, use)
+            if recorded.program.outdated:
                 return self._record(key, batch, context, use)
             batch.write(recorded.staging.arrays)
             recorded.staging.send()
