@@ -45,6 +45,9 @@ def concatenate_into(out: Array, axis: int, *arrays: Array) -> None:
     np.concatenate(arrays, axis=axis, out=out)
 
 
+concatenate_into.fuses_as = "concatenate"  # type: ignore[attr-defined]
+
+
 def concatenate(*arrays: Array, axis: int):
     sizes = [array.shape[axis] for array in arrays]
     shape = list(arrays[0].shape)
