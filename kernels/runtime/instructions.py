@@ -1,0 +1,525 @@
+"""Launches of NumPy's loops as programs for the interpreter (loops/interpreter.py), on the CPU.
+
+`parts_of(function, args)` is what a native loop runs instead of function(*args); None if the interpreter cannot do it. `run`
+does it at once. Arrays must stay where they are as long as the parts are used.
+"""
+
+import ctypes
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nbkeras.kernels.loops import interpreter
+from nbkeras.kernels.loops.interpreter import CASTS, ELEMENTWISE, FLOATS, FOLDS, LANES, OPCODES, REGISTER, SCRATCH, TILE
+from nbkeras.kernels.runtime.chains import Chain, operation
+
+Array = np.ndarray
+_BLOCK, _PLAIN_BLOCK = 1024, 8192  # elements: of programs with registers, of those that only go from memory to memory
+_ROWS = 128  # rows that a task adds up, one after the other
+_SHARE = 65536  # least work of a share: elements times instructions
+_MOST_SHARES = 32
+_COSTS = {"exp": 8, "expm1": 12, "log": 8, "log1p": 10, "divide": 2, "sqrt": 2}  # the others cost 1
+_SMALL = {"u1", "i1", "u2", "i2", "u4", "b1"}  # computed in int64
+_COPIED = {1: "u1", 2: "i2", 4: "i4", 8: "i8"}  # the dtype in which any elements of a size are copied
+_OF_BOOLEANS = {"add": "logical_or", "maximum": "logical_or", "multiply": "logical_and", "minimum": "logical_and"}
+_LOGICAL = {"logical_and", "logical_or", "logical_xor", "logical_not"}
+NAMES = {
+    *ELEMENTWISE,
+    *(f"{name}?" for name in (*_LOGICAL, *interpreter.COMPARISONS, "isnan", "isinf", "isfinite")),
+    "clip",
+}
+NAMES -= _LOGICAL  # of floats; what a chain may have (see chains.fuse)
+
+
+class Part(NamedTuple):
+    """A row of a native program: shares of the interpreter's work on a frame; `keep` must be kept as long as it is used."""
+
+    frame: Array
+    shares: int
+    keep: tuple
+
+
+class _UnknownError(Exception):
+    """The interpreter cannot do it."""
+
+
+def _code(dtype: Any) -> str:
+    """The interpreter's name of a dtype; of an unknown one too, which it can copy at most."""
+    dtype = np.dtype(dtype)
+    if not dtype.isnative or dtype.kind not in "fiub":
+        raise _UnknownError
+    return dtype.str[1:]
+
+
+def _in_memory(array: Array) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def _joined(sizes: tuple, strides: tuple) -> tuple[tuple, tuple]:
+    """Sizes and strides with neighbouring axes joined where one continues the other."""
+    axes: list[tuple[int, int]] = []
+    for n, stride in zip(sizes, strides, strict=True):
+        if n == 1:
+            continue
+        if axes and axes[-1][1] == stride * n:
+            axes[-1] = axes[-1][0] * n, stride
+        else:
+            axes.append((n, stride))
+    return tuple(zip(*axes, strict=True)) or ((1,), (0,))  # type: ignore[return-value]
+
+
+class _Value:
+    """Numbers of a program: in memory, or in a register that is chosen at the end."""
+
+    def __init__(self, dtype: str, address: int = 0, step: int = REGISTER):
+        self.dtype, self.address, self.step = dtype, address, step
+
+    @property
+    def size(self) -> int:
+        return int(self.dtype[1])
+
+
+class _Instruction:
+    def __init__(self, name: str, out: _Value, values: tuple, information: int = 0, period: int = 0):
+        self.name, self.out, self.values, self.information = name, out, values, information
+        self.period = period  # of a read that repeats itself after so many elements: the prologue can do it
+
+
+class Program:
+    """A program over arrays of `size` elements, which are numbered in C order of some shape."""
+
+    def __init__(self, size: int):
+        self._size = size
+        self._body: list[_Instruction] = []
+        self._epilogue: list[_Instruction] = []
+        self._section = self._body
+        self._keep: list[Any] = []
+        self._numbers: dict[tuple, _Value] = {}
+        self._places: tuple[int, ...] = ()  # the frame's words from `tasks` on, if a reduction or transpose chose them
+
+    def _add(self, name: str, dtype: str, *values: _Value, information: int = 0, period: int = 0) -> _Value:
+        out = _Value(dtype)
+        self._section.append(_Instruction(name, out, values, information, period))
+        return out
+
+    def words(self, *numbers: int) -> int:
+        """The address of some words, which are kept."""
+        self._keep.append(np.array(numbers, np.int64))
+        return _in_memory(self._keep[-1])
+
+    # Values
+
+    def number(self, value: Any, dtype: str) -> _Value:
+        """A constant."""
+        constant = np.asarray(value).astype(dtype)
+        key = dtype, constant.tobytes()
+        if key not in self._numbers:
+            self._keep.append(constant)
+            self._numbers[key] = self.at(dtype, _in_memory(constant), (max(self._size, 2),), (0,))
+        return self._numbers[key]
+
+    def at(self, dtype: str, address: int, sizes: tuple, strides: tuple) -> _Value:
+        """The elements of an array in memory, which must have the program's size; strides in bytes."""
+        sizes, strides = _joined(sizes, strides)
+        size = int(dtype[1])
+        if strides == (size,) or sizes == (1,):
+            return _Value(dtype, address, size)
+        if len(sizes) > interpreter.DEEPEST:
+            raise _UnknownError
+        period = 1 if strides == (0,) else math.prod(sizes[1:]) if strides[0] == 0 else 0
+        source, table = _Value(dtype, address, 0), self.words(len(sizes), *sizes, *strides)
+        return self._add(f"load.{size}", dtype, source, information=table, period=period)
+
+    def read(self, operand: Any, shape: tuple, order: tuple) -> _Value:
+        """An array, broadcast to a shape, whose axes are then taken in an order."""
+        array = np.broadcast_to(operand, shape).transpose(order)
+        return self.at(_code(array.dtype), _in_memory(array), array.shape, array.strides)
+
+    def write(self, value: _Value, array: Array, order: tuple | None = None) -> None:
+        """Store a value, cast to the array's dtype."""
+        value, size = self.cast(value, _code(array.dtype)), array.itemsize
+        array = array if order is None else array.transpose(order)
+        sizes, strides = _joined(array.shape, array.strides)
+        address, last = _in_memory(array), self._section[-1] if self._section else None
+        if strides != (size,) and sizes != (1,):
+            out = _Value(value.dtype, address, 0)
+            table = self.words(len(sizes), *sizes, *strides)
+            self._section.append(_Instruction(f"store.{size}", out, (value,), table))
+        elif (
+            last is not None and last.out is value and not last.period and not last.name.startswith(("rows", "columns"))
+        ):
+            value.address, value.step = address, size
+        else:
+            copied = _Value(value.dtype, address, size)
+            self._section.append(_Instruction(f"copy.{_COPIED[size]}", copied, (value,)))
+
+    def cast(self, value: _Value, dtype: str) -> _Value:
+        if value.dtype == dtype:
+            return value
+        if (value.dtype, dtype) in CASTS:
+            return self._add(f"cast.{value.dtype}.{dtype}", dtype, value)
+        if value.dtype != "i8" and (value.dtype, "i8") in CASTS:
+            return self.cast(self.cast(value, "i8"), dtype)
+        narrow = {"i1": "u1", "u2": "i2", "u4": "i4"}.get(dtype)  # the same bits
+        if value.dtype == "i8" and narrow:
+            return self._add(f"cast.i8.{narrow}", dtype, value)
+        raise _UnknownError
+
+    def compute(self, name: str, *values: _Value) -> _Value:
+        """An op of values of one dtype (a condition apart); small integers are computed in int64."""
+        name = name.rstrip("?")
+        if name in _COMPOSED:
+            return _COMPOSED[name](self, *values)
+        if name in _LOGICAL:
+            values = tuple(self.cast(value, "b1") for value in values)
+        dtype = values[-1].dtype
+        if name in ("copy", "select"):
+            kind = _COPIED[values[-1].size]
+            return self._add(f"{name}.{kind}", dtype, *values)
+        if dtype == "b1":
+            name = _OF_BOOLEANS.get(name, name)
+        each = ELEMENTWISE.get(name)
+        if each is None:
+            raise _UnknownError
+        if dtype in each.dtypes:
+            return self._add(f"{name}.{dtype}", each.kinds(dtype)[0], *values)
+        compares = name in interpreter.COMPARISONS
+        if dtype not in _SMALL or "i8" not in each.dtypes or (dtype == "b1" and not compares):
+            raise _UnknownError
+        result = self.compute(name, *(self.cast(value, "i8") for value in values))
+        return result if compares else self.cast(result, dtype)
+
+    def constant_like(self, value: _Value, number: Any) -> _Value:
+        return self.number(number, value.dtype)
+
+    # Reductions
+
+    def fold_rows(self, name: str, value: _Value, rows: int, length: int) -> tuple[_Value, int]:
+        """The elements of each row, or of each piece of a long row, combined; and the number of pieces of a row."""
+        places: tuple[int, ...]
+        if length <= _BLOCK:
+            several, pieces = max(1, min(_BLOCK // length, rows)), 1
+            places = (-(-rows // several), -(-rows // several), 0, several * length, several * length, rows * length)
+            places += (0, several, several, rows)
+        else:
+            several, pieces = 0, -(-length // _BLOCK)
+            places = (rows * pieces, pieces, length, _BLOCK, _BLOCK, length, pieces, 1, 1, rows * pieces)
+        self._places = places
+        out = self._add(f"rows.{name}.{value.dtype}", value.dtype, value, information=min(length, _BLOCK))
+        self._section = self._epilogue
+        return out, pieces
+
+    def fold_columns(self, name: str, value: _Value, shape: tuple, step: int, matrix: int) -> tuple[_Value, int]:
+        """Rows of (matrices, rows, columns) combined in chunks, and the number of chunks; steps in bytes."""
+        matrices, rows, columns = shape
+        chunks, width = -(-rows // _ROWS), min(columns, _BLOCK)
+        across = -(-columns // width)
+        places = (matrices * chunks * across, across, columns, width, width, columns)
+        self._places = (*places, *places[2:])
+        table = self.words(rows, chunks, step, matrix, width, across)
+        out = self._add(f"columns.{name}.{value.dtype}", value.dtype, value, information=table)
+        self._section = self._epilogue
+        return out, chunks
+
+    def transpose(self, value: _Value, sizes: tuple, strides: tuple, out: int) -> None:
+        """Copy an array whose last axis but one is contiguous to an address, in C order."""
+        tile, (rows, length) = TILE[value.size], sizes[-2:]
+        strips, matrices = -(-rows // tile), math.prod(sizes[:-2])
+        step = tile * length
+        places = (matrices * strips, strips, rows * length, step, step, rows * length, 0, 0, 0, 1)
+        self._places = places
+        table = self.words(len(sizes), *sizes, *strides)
+        target = _Value(value.dtype, out, value.size)
+        self._body.append(_Instruction(f"transpose.{value.size}", target, (value,), table))
+
+    # The end
+
+    def part(self, *keep: Any) -> Part:
+        """The finished program."""
+        read_once = [i for i in self._body if i.period == 1 or (i.period and not self._places)]
+        block, stride = self._choose_registers(read_once)
+        period = math.lcm(*(i.period for i in read_once))
+        if period > block // 2 and self._size > block:
+            read_once, period = [i for i in read_once if i.period == 1], 1
+            block, stride = self._choose_registers(read_once)
+        block = block // period * period if self._size > block else self._size
+        tasks = -(-self._size // max(block, 1))
+        places = self._places or (tasks, max(tasks, 1), 0, block, block, max(self._size, 1), 0, 0, 0, 1)
+        body = [i for i in self._body if i not in read_once]
+        code = np.array([_row(i, stride) for i in (*read_once, *body, *self._epilogue)], np.int64)
+        frame = (0, _in_memory(code), len(read_once), len(body), len(self._epilogue), *places)
+        work = self._size * sum(_COSTS.get(i.name.partition(".")[0], 1) for i in body)
+        shares = max(1, min(_MOST_SHARES, work // _SHARE, places[0]))
+        return Part(np.array(frame, np.int64), shares, (code, *self._keep, *keep))
+
+    def _choose_registers(self, read_once: list) -> tuple[int, int]:
+        """Number the registers of values that are in no array; the size of a block, and a register's bytes.
+
+        A register that is free again is used again, except those that the prologue fills.
+        """
+        rest = [i for i in (*self._body, *self._epilogue) if i not in read_once]
+        last = {id(value): number for number, each in enumerate(rest) for value in (each.out, *each.values)}
+        values = {id(i.out): i.out for i in (*read_once, *rest) if i.out.step == REGISTER}
+        free: list[int] = []
+        count = 0
+        for each in read_once:
+            each.out.address, count = count, count + 1
+        for number, each in enumerate(rest):
+            if id(each.out) in values:
+                each.out.address = free.pop() if free else count
+                count += each.out.address == count
+            here = {id(value): value for value in (*each.values, each.out) if id(value) in values}
+            once = {id(i.out) for i in read_once}
+            free += [value.address for key, value in here.items() if last[key] == number and key not in once]
+        if not count:
+            return _PLAIN_BLOCK, 0
+        width = max(value.size for value in values.values())
+        most = max(self._places[4], self._places[8]) if self._places else 0
+        block = most or min(_BLOCK, 4 * _BLOCK // width, SCRATCH // (count * width) // LANES * LANES)
+        stride = -(-block * width // 64) * 64
+        if count * stride > SCRATCH or block < 1:
+            raise _UnknownError
+        return block, stride
+
+
+def _row(instruction: _Instruction, stride: int) -> list[int]:
+    """The words of an instruction; stride: bytes of a register."""
+    name, values = instruction.name, (instruction.out, *instruction.values)
+    information = instruction.information
+    if name.partition(".")[0] in ELEMENTWISE or name.startswith("cast"):
+        information = sum(value.size << 8 * i for i, value in enumerate(values))
+    row = [OPCODES[name], information]
+    for value in values:
+        row += [value.address * stride if value.step == REGISTER else value.address, value.step]
+    return row + [0] * (interpreter.WORDS - len(row))
+
+
+def _infinite(program: Program, x: _Value, name: str) -> _Value:
+    if x.dtype not in FLOATS:
+        raise _UnknownError
+    return program.compute(name, program.compute("absolute", x), program.constant_like(x, np.inf))
+
+
+_COMPOSED: dict[str, Callable[..., _Value]] = {
+    "isnan": lambda program, x: program.compute("not_equal", x, x),
+    "isinf": lambda program, x: _infinite(program, x, "equal"),
+    "isfinite": lambda program, x: _infinite(program, x, "less"),
+    "clip": lambda program, x, low, high: program.compute("minimum", program.compute("maximum", x, low), high),
+    "keep_finite": lambda program, x: program.compute(
+        "select", program.compute("isfinite", x), x, program.constant_like(x, 0)
+    ),
+}
+
+
+# -------------------- launches --------------------
+
+
+def _order(array: Array) -> tuple[int, ...]:
+    """The axes of an array from the farthest to the nearest elements."""
+    return tuple(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))
+
+
+def _check_overlap(out: Array, *inputs: Any) -> None:
+    """An output may be an input, but must not overlap one otherwise: NumPy copies such inputs first."""
+    for x in inputs:
+        if isinstance(x, Array) and np.may_share_memory(x, out):
+            same = (x.shape, x.strides, _in_memory(x)) == (out.shape, out.strides, _in_memory(out))
+            if not same and np.shares_memory(x, out):
+                raise _UnknownError
+
+
+def _elementwise(name: str, dtypes: tuple, operands: tuple, out: Array) -> list[Part]:
+    """One op; dtypes: those that it is computed in, of the operands."""
+    _check_overlap(out, *operands)
+    order, program = _order(out), Program(out.size)
+    values = []
+    for operand, dtype in zip(operands, dtypes, strict=True):
+        if isinstance(operand, Array):
+            values.append(program.cast(program.read(operand, out.shape, order), _code(dtype)))
+        else:
+            values.append(program.number(operand, _code(dtype)))
+    program.write(program.compute(name, *values), out, order)
+    return [program.part()]
+
+
+def _copied(source: Array, target: Array) -> list[Part]:
+    _check_overlap(target, source)
+    source = np.broadcast_to(source, target.shape)
+    order, size = _order(target), target.itemsize
+    program = Program(target.size)
+    if source.dtype == target.dtype and size in _COPIED:  # any dtype
+        source, target = source.view(_COPIED[size]), target.view(_COPIED[size])
+        turned = source.transpose(order)
+        sizes, strides = _joined(turned.shape, turned.strides)
+        if size in TILE and strides[-2:-1] == (size,) and len(sizes) <= interpreter.DEEPEST:
+            if _joined(turned.shape, target.transpose(order).strides)[1] == (size,):
+                program.transpose(_Value(_COPIED[size], _in_memory(source), 0), sizes, strides, _in_memory(target))
+                return [program.part()]
+    program.write(program.read(source, target.shape, order), target, order)
+    return [program.part()]
+
+
+def _folded(x: Array, name: str, axes: tuple[int, ...], out: Array) -> list[Part]:
+    if not x.size or not out.flags.c_contiguous:
+        raise _UnknownError
+    _check_overlap(out, x)
+    if np.may_share_memory(x, out):
+        raise _UnknownError
+    dtype = _code(out.dtype)
+    if dtype == "b1":
+        name = _OF_BOOLEANS.get(name, name)
+    wide = "i8" if dtype in _SMALL and name not in _LOGICAL else "b1" if name in _LOGICAL else dtype
+    if wide not in FOLDS.get(name, ()):
+        raise _UnknownError
+    kinds = [(axis in axes, x.shape[axis]) for axis in range(x.ndim) if x.shape[axis] != 1]
+    groups: list[list[int]] = []  # runs of axes that are kept, or reduced
+    for reduced, n in kinds:
+        if groups and groups[-1][0] == reduced:
+            groups[-1][1] *= n
+        else:
+            groups.append([reduced, n])
+    if len(groups) > 1 and not groups[-1][0] and len(groups) <= 3:
+        shape = (1 if len(groups) == 2 else groups[0][1], groups[-2][1], groups[-1][1])
+        return _columns(x, name, wide, shape, out)
+    order = (*(i for i in range(x.ndim) if i not in axes), *axes)
+    return _rows(x.transpose(order), name, wide, out.size, out)
+
+
+def _rows(x: Array, name: str, dtype: str, rows: int, out: Array) -> list[Part]:
+    """Rows of an array combined; long ones in several steps."""
+    program = Program(x.size)
+    value = program.cast(program.read(x, x.shape, tuple(range(x.ndim))), dtype)
+    value, pieces = program.fold_rows(name, value, rows, x.size // rows)
+    if pieces == 1:
+        program.write(value, out)
+        return [program.part()]
+    partial = np.empty((rows, pieces), dtype)
+    program.write(value, partial)
+    return [program.part(partial), *_rows(partial, name, dtype, rows, out)]
+
+
+def _columns(x: Array, name: str, dtype: str, shape: tuple, out: Array) -> list[Part]:
+    """Columns of matrices combined; many rows in several steps."""
+    before: list[Part] = []
+    if _code(x.dtype) != dtype or not x.flags.c_contiguous:
+        copy = np.empty(x.shape, dtype)
+        before, x = _copied(x, copy), copy
+    columns = shape[2]
+    program = Program(x.size)
+    step = columns * x.itemsize
+    value = _Value(dtype, _in_memory(x), 0)
+    value, chunks = program.fold_columns(name, value, shape, step, shape[1] * step)
+    if chunks == 1:
+        program.write(value, out)
+        return [*before, program.part(x)]
+    partial = np.empty((shape[0], chunks, columns), dtype)
+    program.write(value, partial)
+    return [*before, program.part(x, partial), *_columns(partial, name, dtype, partial.shape, out)]
+
+
+def _chained(chain: Chain, args: tuple) -> list[Part]:
+    inputs, outputs = args[: len(chain.kinds)], args[len(chain.kinds) :]
+    size, dtype = outputs[0].size, _code(chain.dtype)
+    program = Program(size)
+    values: list[_Value] = []
+    for kind, x in zip(chain.kinds, inputs, strict=True):
+        if kind == "n":
+            values.append(program.number(x, dtype))
+            continue
+        step, n = x.itemsize, x.size
+        layouts = {"s": ((max(size, 2),), (0,)), "v": ((size // n, n), (0, step)), "r": ((n, size // n), (step, 0))}
+        values.append(program.at(_code(x.dtype), _in_memory(x), *layouts.get(kind, ((size,), (step,)))))
+    targets = dict(zip(chain.stored, outputs, strict=True))
+    for number, (name, operands) in enumerate(chain.ops, len(inputs)):
+        value = program.compute(name, *(values[i] for i in operands))
+        if not name.endswith("?"):
+            value = program.cast(value, dtype)  # a comparison into floats
+        values.append(value)
+        if number in targets:
+            program.write(value, targets[number].reshape(-1))
+    return [program.part()]
+
+
+class Joined:
+    """The function that is recorded instead of a chain: its arguments are the inputs (arrays and numbers), then the outputs."""
+
+    def __init__(self, chain: Chain):
+        self.__name__ = str(chain)
+        self.chain = chain
+
+    def __call__(self, *args: Any) -> None:
+        if not run(self, args):
+            raise NotImplementedError(f"the interpreter cannot run the chain {self.__name__}")
+
+
+def _parts(function: Callable, args: tuple) -> list[Part]:
+    if isinstance(function, Joined):
+        return _chained(function.chain, args)
+    name = operation(function)
+    if name == "copy":
+        return _copied(*args)
+    if name == "fill":
+        target, value = args
+        program = Program(target.size)
+        program.write(program.number(value, _code(target.dtype)), target, _order(target))
+        return [program.part()]
+    if name == "fold":
+        x, ufunc, axes, out = args
+        return _folded(x, ufunc.__name__, axes, out)
+    if name == "transpose":
+        matrices, out = args
+        return _copied(matrices.transpose(0, 2, 1), out)
+    if name == "concatenate":
+        out, axis, *arrays = args
+        pieces = np.split(out, np.cumsum([x.shape[axis] for x in arrays])[:-1], axis)
+        return [part for x, piece in zip(arrays, pieces, strict=True) for part in _copied(x, piece)]
+    if isinstance(function, np.ufunc):
+        if function.nout != 1 or len(args) != function.nin + 1:
+            raise _UnknownError
+        given = tuple(arg.dtype if isinstance(arg, np.ndarray | np.generic) else type(arg) for arg in args)
+        dtypes = function.resolve_dtypes(given)[:-1]
+    elif name:
+        condition = (np.dtype(np.bool_),) if name == "select" else ()
+        dtypes = (*condition, *[args[-1].dtype] * (len(args) - 1 - len(condition)))
+        if any(isinstance(x, Array) and x.dtype != dtype for x, dtype in zip(args, dtypes, strict=False)):
+            raise _UnknownError
+    else:
+        raise _UnknownError
+    return _elementwise(name, dtypes, args[:-1], args[-1])
+
+
+def parts_of(function: Callable, args: tuple) -> list[Part] | None:
+    """The parts of a native program that do function(*args), one after the other; None if the interpreter cannot do it."""
+    try:
+        parts = _parts(function, args)
+    except (_UnknownError, TypeError, ValueError):  # NumPy says what is wrong with the arguments
+        return None
+    joined: list[Part] = []
+    last = None  # the last frame of the last part
+    for part in parts:
+        if joined and last is not None and joined[-1].shares == part.shares == 1:  # both in one
+            last[0] = _in_memory(part.frame)
+            joined[-1] = Part(joined[-1].frame, 1, (*joined[-1].keep, *part))
+        else:
+            joined.append(part)
+        last = part.frame
+    return joined
+
+
+@functools.cache
+def _function() -> Callable[[int, int, int], int]:
+    prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    return prototype(interpreter.entry())
+
+
+def run(function: Callable, args: tuple, shares: int = 0) -> bool:
+    """Do function(*args) now; whether the interpreter can. shares: how many there are instead of those that fit the work."""
+    parts = parts_of(function, args)
+    for part in parts or ():
+        count = shares or part.shares
+        for share in range(count):
+            _function()(_in_memory(part.frame), share, count)
+    return parts is not None
