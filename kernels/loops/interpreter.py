@@ -275,8 +275,8 @@ ELEMENTWISE = {
     "log": Elementwise(FLOATS, "x", "x", _log),
     "log1p": Elementwise(FLOATS, "x", "x", _log1p),
 }
-# casts that are one instruction; all others go by way of int64
-_TO_INT64 = ("b1", "u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8")
+# casts that are one instruction; the others go by way of int64, and booleans are cast as uint8
+_TO_INT64 = ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8")
 CASTS = [
     *((source, "i8") for source in _TO_INT64),
     *(("i8", target) for target in ("u1", "i2", "i4", "f4", "f8", "b1")),
@@ -595,8 +595,8 @@ class _Emitter:
             total = self.variable(self._identity(name, dtype, 1))
             start = self.variable(self.constant(0))
             with b.if_then(b.icmp_signed(">=", length, self.constant(LANES))):
-                parts = [self.variable(self._identity(name, dtype, LANES)) for _ in range(4)]
-                with self.loop(length, step=4 * LANES) as i:
+                parts = [self.variable(self._identity(name, dtype, LANES)) for _ in range(8)]
+                with self.loop(length, step=8 * LANES) as i:
                     for j, part in enumerate(parts):
                         there = self.times(b.add(i, self.constant(j * LANES)), size)
                         self._fold_into(part, name, dtype, self.get(x, there, dtype, LANES))
@@ -631,18 +631,29 @@ class _Emitter:
         last = b.sdiv(b.mul(rows, b.add(chunk, self.constant(1))), chunks)
         x = self.at(source, b.mul(b.sdiv(number, chunks), matrix))
         x = self.at(x, self.times(b.mul(column, width), size))
-        start = self.constant(0)
-        for vectors, lanes in ((4, LANES), (1, LANES), (1, 1)):
-            with self.loop(count, start, vectors * lanes) as k:
-                totals = [self.variable(self._identity(name, dtype, lanes)) for _ in range(vectors)]
-                with self.loop(last, first) as row:
-                    place = b.add(b.mul(row, step), self.times(k, size))
-                    for j, total in enumerate(totals):
-                        value = self.get(x, b.add(place, self.constant(j * lanes * size)), dtype, lanes)
-                        self._fold_into(total, name, dtype, value)
-                for j, total in enumerate(totals):
-                    self.put(b.load(total), out, self.times(b.add(k, self.constant(j * lanes)), size))
-            start = self.stopped
+        zero = self.constant(0)
+
+        def across(combine: Callable[[Any, Any, int], Any]) -> None:
+            """out[k] = combine(k, out[k]) by vectors, then by single elements."""
+            start = zero
+            for lanes in (LANES, 1):
+                with self.loop(count, start, lanes) as k:
+                    place = self.times(k, size)
+                    self.put(combine(place, self.get(out, place, dtype, lanes), lanes), out, place)
+                start = self.stopped
+
+        across(lambda place, total, lanes: self._identity(name, dtype, lanes))
+        for together in (4, 1):
+            with self.loop(last, first, together) as row:
+                starts = [self.at(x, b.mul(b.add(row, self.constant(i)), step)) for i in range(together)]
+
+                def added(place: Any, total: Any, lanes: int, starts: list = starts) -> Any:
+                    for start in starts:
+                        total = self._folded(name, dtype, total, self.get(start, place, dtype, lanes))
+                    return total
+
+                across(added)
+            first = self.stopped
         b.ret_void()
 
     # The function itself

@@ -7,17 +7,19 @@ does it at once. Arrays must stay where they are as long as the parts are used.
 import ctypes
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nbkeras.kernels.loops import interpreter
 from nbkeras.kernels.loops.interpreter import CASTS, ELEMENTWISE, FLOATS, FOLDS, LANES, OPCODES, REGISTER, SCRATCH, TILE
-from nbkeras.kernels.runtime.chains import Chain, operation
+from nbkeras.kernels.runtime import chains
+from nbkeras.kernels.runtime.chains import Chain, Step, operation
 
 Array = np.ndarray
 _BLOCK, _PLAIN_BLOCK = 1024, 8192  # elements: of programs with registers, of those that only go from memory to memory
+_FOLDED = 2048  # elements of a row that are combined at once
 _ROWS = 128  # rows that a task adds up, one after the other
 _SHARE = 65536  # least work of a share: elements times instructions
 _MOST_SHARES = 32
@@ -157,11 +159,12 @@ class Program:
             self._section.append(_Instruction(f"copy.{_COPIED[size]}", copied, (value,)))
 
     def cast(self, value: _Value, dtype: str) -> _Value:
+        source = "u1" if value.dtype == "b1" else value.dtype
         if value.dtype == dtype:
             return value
-        if (value.dtype, dtype) in CASTS:
-            return self._add(f"cast.{value.dtype}.{dtype}", dtype, value)
-        if value.dtype != "i8" and (value.dtype, "i8") in CASTS:
+        if (source, dtype) in CASTS:
+            return self._add(f"cast.{source}.{dtype}", dtype, value)
+        if source != "i8" and (source, "i8") in CASTS:
             return self.cast(self.cast(value, "i8"), dtype)
         narrow = {"i1": "u1", "u2": "i2", "u4": "i4"}.get(dtype)  # the same bits
         if value.dtype == "i8" and narrow:
@@ -200,15 +203,15 @@ class Program:
     def fold_rows(self, name: str, value: _Value, rows: int, length: int) -> tuple[_Value, int]:
         """The elements of each row, or of each piece of a long row, combined; and the number of pieces of a row."""
         places: tuple[int, ...]
-        if length <= _BLOCK:
+        if length <= _FOLDED:
             several, pieces = max(1, min(_BLOCK // length, rows)), 1
             places = (-(-rows // several), -(-rows // several), 0, several * length, several * length, rows * length)
             places += (0, several, several, rows)
         else:
-            several, pieces = 0, -(-length // _BLOCK)
-            places = (rows * pieces, pieces, length, _BLOCK, _BLOCK, length, pieces, 1, 1, rows * pieces)
+            several, pieces = 0, -(-length // _FOLDED)
+            places = (rows * pieces, pieces, length, _FOLDED, _FOLDED, length, pieces, 1, 1, rows * pieces)
         self._places = places
-        out = self._add(f"rows.{name}.{value.dtype}", value.dtype, value, information=min(length, _BLOCK))
+        out = self._add(f"rows.{name}.{value.dtype}", value.dtype, value, information=min(length, _FOLDED))
         self._section = self._epilogue
         return out, pieces
 
@@ -507,6 +510,13 @@ def parts_of(function: Callable, args: tuple) -> list[Part] | None:
             joined.append(part)
         last = part.frame
     return joined
+
+
+def fuse(
+    steps: Sequence[Step], memory_of: Callable[[Any], Any], needed_after: Callable[[Any, int], bool]
+) -> list[Step]:
+    """Recorded launches with chains of them joined; see chains.fuse."""
+    return chains.fuse(steps, memory_of, needed_after, NAMES, Joined)
 
 
 @functools.cache
