@@ -13,7 +13,8 @@ position t / inner * outer_step + t % inner * inner_step and has `block` element
 epilogue likewise, by the last four. So results never depend on the number of shares.
 
 An instruction is WORDS words: opcode, information, then address and bytes per element of the output and of three operands. A
-pointer is address + position * bytes. If the bytes are REGISTER, it is a register, `address` bytes into the scratch memory.
+pointer is address + position * bytes. If the bytes are REGISTER, it is a register, `address` bytes into the scratch memory; if
+they are SPLAT, too, but one of LANES equal elements: one vector that stands for a block.
 
 llvmlite is imported only to compile. Products are not contracted with sums, except within exp and the like, so a program gives
 the bits that NumPy's loops give.
@@ -27,7 +28,7 @@ from typing import Any
 SYMBOL = "nbkeras_interpret"
 LANES = 16  # elements of a vector instruction
 SCRATCH = 65536  # bytes of the registers together
-REGISTER = -1
+REGISTER, SPLAT = -1, -2
 WORDS, FRAME = 10, 15
 DEEPEST = 12  # dimensions of an array that is read or written by strides
 TILE = {4: 16, 8: 8}  # rows of a transposed block, by bytes of an element: a cache line
@@ -403,13 +404,13 @@ class _Emitter:
     # Instructions
 
     def elementwise(self, name: str, kinds: tuple[str, ...], formula: Callable) -> Any:
-        """output, operands, number of vectors -> None."""
-        out, *operands, count = self.function(name, 4, 1)
+        """output, operands, bytes from a vector of each operand to the next, number of vectors -> None."""
+        out, *operands, step_0, step_1, step_2, count = self.function(name, 4, 4)
         flags = ("contract",) if formula in (_exp, _expm1, _log, _log1p) else ()
         with self.loop(count) as i:
             values = [
-                _Vector(self, self.get(pointer, self.times(i, LANES * int(kind[1])), kind, LANES), kind, flags)
-                for kind, pointer in zip(kinds[1:], operands, strict=False)
+                _Vector(self, self.get(pointer, self.builder.mul(i, step), kind, LANES), kind, flags)
+                for kind, pointer, step in zip(kinds[1:], operands, (step_0, step_1, step_2), strict=False)
             ]
             self.put(formula(*values).value, out, self.times(i, LANES * int(kinds[0][1])))
         return self.builder.ret_void()
@@ -691,32 +692,33 @@ class _Emitter:
         row, scratch, position, count, task = self.function("instruction", 2, 3)
         b, lanes = self.builder, self.constant(LANES)
         opcode, information = (self.get(row, 8 * i, "i8") for i in range(2))
-        pointers = []
+        pointers, steps, sizes = [], [], []
         for i in range(4):
             address, step = (self.get(row, 8 * (2 * i + j + 2), "i8") for j in range(2))
-            inside = b.icmp_signed("==", step, self.constant(REGISTER))
+            splat = b.icmp_signed("==", step, self.constant(SPLAT))
+            inside = b.or_(splat, b.icmp_signed("==", step, self.constant(REGISTER)))
             memory = b.add(address, b.mul(position, step))
             address = b.select(inside, b.add(b.ptrtoint(scratch, self.word), address), memory)
             pointers.append(b.inttoptr(address, self.bytes))
+            sizes.append(b.and_(b.lshr(information, self.constant(8 * i)), self.constant(255)))
+            steps.append(b.select(splat, self.constant(0), b.mul(lanes, sizes[i])))
+            if i == 0:
+                count = b.select(splat, lanes, count)
         whole, rest = b.sdiv(count, lanes), b.srem(count, lanes)
         with b.if_else(b.icmp_signed("<", opcode, self.constant(_ELEMENTWISE_COUNT))) as (simple, other):
             with simple:
                 with b.if_then(b.icmp_signed(">", whole, self.constant(0))):
-                    b.call(vectors, [opcode, *pointers, whole])
+                    b.call(vectors, [opcode, *pointers, *steps[1:], whole])
                 with b.if_then(
                     b.icmp_signed(">", rest, self.constant(0))
                 ):  # the last few, in copies as long as a vector
                     with b.goto_entry_block():
                         copies = [b.alloca(self.types["u1"], LANES * 8) for _ in range(4)]
-                    sizes = [b.and_(b.lshr(information, self.constant(8 * i)), self.constant(255)) for i in range(4)]
-                    ends = [
-                        self.at(pointer, b.mul(b.mul(whole, lanes), size))
-                        for pointer, size in zip(pointers, sizes, strict=True)
-                    ]
+                    ends = [self.at(pointer, b.mul(whole, step)) for pointer, step in zip(pointers, steps, strict=True)]
                     move = self.module.globals["move_few"]
                     for copy, end, size in list(zip(copies, ends, sizes, strict=True))[1:]:
                         b.call(move, [copy, end, b.mul(rest, size)])
-                    b.call(vectors, [opcode, *copies, self.constant(1)])
+                    b.call(vectors, [opcode, *copies, *steps[1:], self.constant(1)])
                     b.call(move, [ends[0], copies[0], b.mul(rest, sizes[0])])
             with other:
                 given = [*pointers[:2], b.inttoptr(information, self.bytes), position, count, task]
@@ -771,7 +773,7 @@ class _Emitter:
                 self.fold_rows(f"rows.{name}.{dtype}", name, dtype)
                 self.fold_columns(f"columns.{name}.{dtype}", name, dtype)
         self.move_few()
-        vectors = self.dispatcher("vectors", _NAMES[:_ELEMENTWISE_COUNT], 4, 1)
+        vectors = self.dispatcher("vectors", _NAMES[:_ELEMENTWISE_COUNT], 4, 4)
         special = self.dispatcher("special", _NAMES[_ELEMENTWISE_COUNT:], 3, 3)
         self.interpreter(self.instruction(vectors, special))
         return str(self.module)

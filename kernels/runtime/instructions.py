@@ -13,12 +13,25 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbkeras.kernels.loops import interpreter
-from nbkeras.kernels.loops.interpreter import CASTS, ELEMENTWISE, FLOATS, FOLDS, LANES, OPCODES, REGISTER, SCRATCH, TILE
+from nbkeras.kernels.loops.interpreter import (
+    CASTS,
+    ELEMENTWISE,
+    FLOATS,
+    FOLDS,
+    LANES,
+    OPCODES,
+    REGISTER,
+    SCRATCH,
+    SPLAT,
+    TILE,
+)
 from nbkeras.kernels.runtime import chains
 from nbkeras.kernels.runtime.chains import Chain, Step, operation
 
 Array = np.ndarray
-_BLOCK, _PLAIN_BLOCK = 1024, 8192  # elements: of programs with registers, of those that only go from memory to memory
+_BLOCK, _PLAIN_BLOCK = 1024, 8192  # most elements of a block, with registers and without
+_LEAST = 64  # elements of a block
+_CACHE = 16384  # bytes of a block in all its arrays and registers
 _FOLDED = 2048  # elements of a row that are combined at once
 _ROWS = 128  # rows that a task adds up, one after the other
 _SHARE = 65536  # least work of a share: elements times instructions
@@ -103,7 +116,7 @@ class Program:
         self._places: tuple[int, ...] = ()  # the frame's words from `tasks` on, if a reduction or transpose chose them
 
     def _add(self, name: str, dtype: str, *values: _Value, information: int = 0, period: int = 0) -> _Value:
-        out = _Value(dtype)
+        out = _Value(dtype, step=SPLAT if period == 1 else REGISTER)
         self._section.append(_Instruction(name, out, values, information, period))
         return out
 
@@ -140,9 +153,13 @@ class Program:
         array = np.broadcast_to(operand, shape).transpose(order)
         return self.at(_code(array.dtype), _in_memory(array), array.shape, array.strides)
 
+    def _spread(self, value: _Value) -> _Value:
+        """A value of which there is each element, not only one."""
+        return value if value.step != SPLAT else self._add(f"copy.{_COPIED[value.size]}", value.dtype, value)
+
     def write(self, value: _Value, array: Array, order: tuple | None = None) -> None:
         """Store a value, cast to the array's dtype."""
-        value, size = self.cast(value, _code(array.dtype)), array.itemsize
+        value, size = self._spread(self.cast(value, _code(array.dtype))), array.itemsize
         array = array if order is None else array.transpose(order)
         sizes, strides = _joined(array.shape, array.strides)
         address, last = _in_memory(array), self._section[-1] if self._section else None
@@ -150,9 +167,7 @@ class Program:
             out = _Value(value.dtype, address, 0)
             table = self.words(len(sizes), *sizes, *strides)
             self._section.append(_Instruction(f"store.{size}", out, (value,), table))
-        elif (
-            last is not None and last.out is value and not last.period and not last.name.startswith(("rows", "columns"))
-        ):
+        elif last and last.out is value and not last.period and not last.name.startswith(("rows", "columns")):
             value.address, value.step = address, size
         else:
             copied = _Value(value.dtype, address, size)
@@ -210,7 +225,7 @@ class Program:
         else:
             several, pieces = 0, -(-length // _FOLDED)
             places = (rows * pieces, pieces, length, _FOLDED, _FOLDED, length, pieces, 1, 1, rows * pieces)
-        self._places = places
+        self._places, value = places, self._spread(value)
         out = self._add(f"rows.{name}.{value.dtype}", value.dtype, value, information=min(length, _FOLDED))
         self._section = self._epilogue
         return out, pieces
@@ -242,61 +257,70 @@ class Program:
 
     def part(self, *keep: Any) -> Part:
         """The finished program."""
-        read_once = [i for i in self._body if i.period == 1 or (i.period and not self._places)]
-        block, stride = self._choose_registers(read_once)
-        period = math.lcm(*(i.period for i in read_once))
-        if period > block // 2 and self._size > block:
-            read_once, period = [i for i in read_once if i.period == 1], 1
-            block, stride = self._choose_registers(read_once)
+        prologue = [i for i in self._body if i.period == 1 or (i.period and not self._places)]
+        block = self._choose_registers(prologue)
+        period = math.lcm(*(i.period for i in prologue))
+        if period > block // 2 and self._size > block:  # read them for each block
+            prologue, period = [i for i in prologue if i.period == 1], 1
+            block = self._choose_registers(prologue)
         block = block // period * period if self._size > block else self._size
         tasks = -(-self._size // max(block, 1))
         places = self._places or (tasks, max(tasks, 1), 0, block, block, max(self._size, 1), 0, 0, 0, 1)
-        body = [i for i in self._body if i not in read_once]
-        code = np.array([_row(i, stride) for i in (*read_once, *body, *self._epilogue)], np.int64)
-        frame = (0, _in_memory(code), len(read_once), len(body), len(self._epilogue), *places)
+        body = [i for i in self._body if i not in prologue]
+        code = np.array([_row(i) for i in (*prologue, *body, *self._epilogue)], np.int64)
+        frame = (0, _in_memory(code), len(prologue), len(body), len(self._epilogue), *places)
         work = self._size * sum(_COSTS.get(i.name.partition(".")[0], 1) for i in body)
         shares = max(1, min(_MOST_SHARES, work // _SHARE, places[0]))
         return Part(np.array(frame, np.int64), shares, (code, *self._keep, *keep))
 
-    def _choose_registers(self, read_once: list) -> tuple[int, int]:
-        """Number the registers of values that are in no array; the size of a block, and a register's bytes.
+    def _choose_registers(self, prologue: list) -> int:
+        """Place the values that are in no array in the scratch memory, and choose the size of a block.
 
         A register that is free again is used again, except those that the prologue fills.
         """
-        rest = [i for i in (*self._body, *self._epilogue) if i not in read_once]
+        rest = [i for i in (*self._body, *self._epilogue) if i not in prologue]
         last = {id(value): number for number, each in enumerate(rest) for value in (each.out, *each.values)}
-        values = {id(i.out): i.out for i in (*read_once, *rest) if i.out.step == REGISTER}
+        used = {id(value): value for i in (*prologue, *rest) for value in (i.out, *i.values)}.values()
+        kept = {id(i.out) for i in prologue}
+        splats = [value for value in used if value.step == SPLAT]
+        numbers: dict[int, int] = {}  # of registers, by value
         free: list[int] = []
         count = 0
-        for each in read_once:
-            each.out.address, count = count, count + 1
-        for number, each in enumerate(rest):
-            if id(each.out) in values:
-                each.out.address = free.pop() if free else count
-                count += each.out.address == count
-            here = {id(value): value for value in (*each.values, each.out) if id(value) in values}
-            once = {id(i.out) for i in read_once}
-            free += [value.address for key, value in here.items() if last[key] == number and key not in once]
-        if not count:
-            return _PLAIN_BLOCK, 0
-        width = max(value.size for value in values.values())
-        most = max(self._places[4], self._places[8]) if self._places else 0
-        block = most or min(_BLOCK, 4 * _BLOCK // width, SCRATCH // (count * width) // LANES * LANES)
-        stride = -(-block * width // 64) * 64
-        if count * stride > SCRATCH or block < 1:
+        for number, each in [(-1, each) for each in prologue] + list(enumerate(rest)):
+            if each.out.step == REGISTER:
+                numbers[id(each.out)] = free.pop() if free else count
+                count += numbers[id(each.out)] == count
+            for key in {id(value) for value in (each.out, *each.values) if value.step == REGISTER} - kept:
+                if last[key] == number:
+                    free.append(numbers[key])
+        arrays = {value.address for value in used if value.step > 0}
+        width = max((value.size for value in used if value.step != SPLAT), default=1)
+        block = _PLAIN_BLOCK
+        if self._places:
+            block = max(self._places[4], self._places[8])
+        elif count:
+            block = min(_BLOCK, max(_CACHE // (width * (count + len(arrays))), _LEAST) // LANES * LANES)
+        stride = -(-block * width // 64) * 64 + 64  # not a multiple of 4096: such addresses hinder each other
+        first = len(splats) * LANES * 8
+        if count and first + count * stride > SCRATCH:
             raise _UnknownError
-        return block, stride
+        for i, value in enumerate(splats):
+            value.address = i * LANES * 8
+        for value in used:
+            if value.step == REGISTER:
+                value.address = first + numbers[id(value)] * stride
+        return block
 
 
-def _row(instruction: _Instruction, stride: int) -> list[int]:
-    """The words of an instruction; stride: bytes of a register."""
+def _row(instruction: _Instruction) -> list[int]:
+    """The words of an instruction."""
     name, values = instruction.name, (instruction.out, *instruction.values)
     information = instruction.information
     if name.partition(".")[0] in ELEMENTWISE or name.startswith("cast"):
         information = sum(value.size << 8 * i for i, value in enumerate(values))
     row = [OPCODES[name], information]
     for value in values:
-        row += [value.address * stride if value.step == REGISTER else value.address, value.step]
+        row += [value.address, value.step]
     return row + [0] * (interpreter.WORDS - len(row))
 
 
