@@ -9,6 +9,7 @@ Numba types uint32 op uint32 as uint64.
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from llvmlite import ir
@@ -18,6 +19,7 @@ from numba.extending import intrinsic, overload
 from nbkeras.kernels.loops.flat_access import opaque
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.chains import of_steps
 from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 
 Array = np.ndarray
@@ -287,9 +289,10 @@ def bernoulli(key: Array, shape, dtype, probability: float):
     return y, None
 
 
-def below(words: Array, limit: int, out: Array) -> None:
+@of_steps
+def below(words: Array, limit: int, out: Array) -> Iterator[tuple]:
     """Kernel: out = 1 where a word is less than limit, else 0."""
-    np.copyto(out, words < limit, casting="unsafe")
+    yield np.less, words, limit, out
 
 
 def categorical(logits: Array, key: Array, samples: int):

@@ -10,9 +10,10 @@ a single element; v, one of the last axes (a bias); r, one number for each row o
 ends in ? makes booleans.
 """
 
+import functools
 import itertools
 import math
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +52,18 @@ class Chain(NamedTuple):
 def operation(function: Callable) -> str:
     """The name of what a launched function computes for each element; '' if it is not known."""
     return function.__name__ if isinstance(function, np.ufunc) else getattr(function, "fuses_as", "")
+
+
+def of_steps(kernel: Callable[..., Iterator[tuple]]) -> Callable[..., None]:
+    """Decorator of a kernel that consists of launches: it yields (function, *args), which are run one after the other."""
+
+    @functools.wraps(kernel)
+    def run(*args: Any) -> None:
+        for function, *rest in kernel(*args):
+            function(*rest)
+
+    run.steps = kernel  # type: ignore[attr-defined]
+    return run
 
 
 def fuse(

@@ -130,6 +130,8 @@ class Program:
     def number(self, value: Any, dtype: str) -> _Value:
         """A constant."""
         constant = np.asarray(value).astype(dtype)
+        if constant.dtype.kind in "iu" and constant != value:  # NumPy compares with numbers that are too large
+            raise _UnknownError
         key = dtype, constant.tobytes()
         if key not in self._numbers:
             self._keep.append(constant)
@@ -335,6 +337,12 @@ _COMPOSED: dict[str, Callable[..., _Value]] = {
     "isinf": lambda program, x: _infinite(program, x, "equal"),
     "isfinite": lambda program, x: _infinite(program, x, "less"),
     "clip": lambda program, x, low, high: program.compute("minimum", program.compute("maximum", x, low), high),
+    "ratio": lambda program, x, y: program.compute(
+        "select",
+        program.compute("not_equal", y, program.constant_like(y, 0)),
+        program.compute("divide", x, y),
+        program.constant_like(y, 0),
+    ),
     "keep_finite": lambda program, x: program.compute(
         "select", program.compute("isfinite", x), x, program.constant_like(x, 0)
     ),
@@ -485,6 +493,8 @@ class Joined:
 def _parts(function: Callable, args: tuple) -> list[Part]:
     if isinstance(function, Joined):
         return _chained(function.chain, args)
+    if hasattr(function, "steps"):
+        return [part for each, *rest in function.steps(*args) for part in _parts(each, tuple(rest))]
     name = operation(function)
     if name == "copy":
         return _copied(*args)
@@ -499,10 +509,6 @@ def _parts(function: Callable, args: tuple) -> list[Part]:
     if name == "transpose":
         matrices, out = args
         return _copied(matrices.transpose(0, 2, 1), out)
-    if name == "concatenate":
-        out, axis, *arrays = args
-        pieces = np.split(out, np.cumsum([x.shape[axis] for x in arrays])[:-1], axis)
-        return [part for x, piece in zip(arrays, pieces, strict=True) for part in _copied(x, piece)]
     if isinstance(function, np.ufunc):
         if function.nout != 1 or len(args) != function.nin + 1:
             raise _UnknownError
@@ -510,7 +516,9 @@ def _parts(function: Callable, args: tuple) -> list[Part]:
         dtypes = function.resolve_dtypes(given)[:-1]
     elif name:
         condition = (np.dtype(np.bool_),) if name == "select" else ()
-        dtypes = (*condition, *[args[-1].dtype] * (len(args) - 1 - len(condition)))
+        numbers = args[len(condition) : -1]
+        dtype = next((x.dtype for x in numbers if isinstance(x, Array)), args[-1].dtype)
+        dtypes = (*condition, *[dtype] * len(numbers))
         if any(isinstance(x, Array) and x.dtype != dtype for x, dtype in zip(args, dtypes, strict=False)):
             raise _UnknownError
     else:

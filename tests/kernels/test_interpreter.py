@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from nbkeras.kernels import elementwise, reduce, shape
+from nbkeras.kernels import elementwise, gradients, metrics, normalization, random, reduce, shape
 from nbkeras.kernels.convolution import implicit_gemm
 from nbkeras.kernels.loops import interpreter
 from nbkeras.kernels.runtime import chains, device, instructions
@@ -21,16 +21,16 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 def some(shape, dtype, seed=0, odd=True):
     """An array of random values, odd ones among them."""
-    random, dtype = np.random.default_rng(seed), np.dtype(dtype)
+    generator, dtype = np.random.default_rng(seed), np.dtype(dtype)
     if dtype.kind == "b":
-        return random.random(shape) < 0.5
+        return generator.random(shape) < 0.5
     if dtype.kind != "f":
         low = 0 if dtype.kind == "u" else -20
-        return random.integers(low, 100, shape).astype(dtype)
-    values = random.normal(0, 3, shape).astype(dtype)
+        return generator.integers(low, 100, shape).astype(dtype)
+    values = generator.normal(0, 3, shape).astype(dtype)
     if odd and values.size:
-        places = random.random(shape) < 0.2
-        values[places] = random.choice(np.array(ODD, dtype), int(places.sum()))
+        places = generator.random(shape) < 0.2
+        values[places] = generator.choice(np.array(ODD, dtype), int(places.sum()))
     return values
 
 
@@ -237,6 +237,22 @@ def test_concatenate():
     check(shape.concatenate_into, (np.empty((4, 3, 10), "f8"), 2, x, x))
 
 
+def test_kernels_that_consist_of_steps():
+    """Gradients of a batch normalization with given moments, clipped gradients, ratios of metrics, random choices."""
+    x, scale, inverse, words = some(5, "f4"), some(9, "f4", 1), some(9, "f4", 2), some(1000, "u4")
+    check(normalization.mean_gradient, (x, scale, np.empty(5, "f4")))
+    check(normalization.variance_gradient, (x, inverse, scale, np.empty(5, "f4")))
+    check(random.below, (words, 50, np.empty(1000, "f4")))
+    above = (random.below, (words, 2**32, np.empty(1000, "f4")))
+    assert instructions.parts_of(*above) is None, "the number is no uint32"
+    total, count = some(100, "f8"), np.arange(100.0) % 3
+    check(metrics.ratio, (total, count, np.empty(100, "f4")))
+    g = some(100, "f4")
+    want = np.clip(g, -0.7, 0.7)
+    assert instructions.run(gradients.clip, (g, 0.7))
+    bits_equal(g, want)
+
+
 # -------------------- reductions --------------------
 
 
@@ -386,28 +402,28 @@ def memory_of(x):
     return id(x)
 
 
-def random_launches(random, dtype):
+def random_launches(generator, dtype):
     """Launches over a few arrays of (rows, columns)."""
-    rows, columns = random.integers(1, 60), random.integers(1, 50)
-    full = [some((rows, columns), dtype, int(random.integers(1000)), odd=False) for _ in range(5)]
+    rows, columns = generator.integers(1, 60), generator.integers(1, 50)
+    full = [some((rows, columns), dtype, int(generator.integers(1000)), odd=False) for _ in range(5)]
     others = [some(n, dtype, 5, odd=False) for n in (columns, (rows, 1), 1)]
     masks = [some((rows, columns), "b1") for _ in range(2)]
     one = np.dtype(dtype).type
 
     def any_of(*lists):
         together = sum(lists, [])
-        return together[random.integers(len(together))]
+        return together[generator.integers(len(together))]
 
-    for _ in range(random.integers(2, 25)):
-        kind, out = random.integers(7), full[random.integers(5)]
+    for _ in range(generator.integers(2, 25)):
+        kind, out = generator.integers(7), full[generator.integers(5)]
         x = any_of(full, others)
-        y = any_of(full, others, [one(random.normal()), one(2)])
+        y = any_of(full, others, [one(generator.normal()), one(2)])
         if kind < 3:
-            yield (np.add, np.subtract, np.multiply, np.divide)[random.integers(4)], (x, y, out)
+            yield (np.add, np.subtract, np.multiply, np.divide)[generator.integers(4)], (x, y, out)
         elif kind == 3:
-            yield (np.negative, np.absolute, np.square, np.sign)[random.integers(4)], (any_of(full), out)
+            yield (np.negative, np.absolute, np.square, np.sign)[generator.integers(4)], (any_of(full), out)
         elif kind == 4:
-            yield COMPARISONS[random.integers(6)], (any_of(full), y, any_of(masks, [out]))
+            yield COMPARISONS[generator.integers(6)], (any_of(full), y, any_of(masks, [out]))
         elif kind == 5:
             yield np.logical_or, (masks[0], masks[1], any_of(masks))
         else:
@@ -416,8 +432,8 @@ def random_launches(random, dtype):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_random_chains(seed):
-    random = np.random.default_rng(seed)
-    steps = list(random_launches(random, random.choice(FLOATS)))
+    generator = np.random.default_rng(seed)
+    steps = list(random_launches(generator, generator.choice(FLOATS)))
     arrays = list({id(x): x for _, args in steps for x in args if isinstance(x, np.ndarray)}.values())
     before = [x.copy() for x in arrays]
     for function, args in steps:
