@@ -242,6 +242,15 @@ def _select(condition: _Vector, x: _Vector, y: _Vector) -> _Vector:
     return x.pick(condition.test("!=", 0), x, y)
 
 
+def _divided(x: _Vector, y: _Vector) -> tuple[_Vector, _Vector]:
+    """Quotient, rounded down, and remainder of integers; 0 and 0 for a divisor of 0."""
+    b, plain = x.builder, y.choose("==", 0, 1, y.choose("==", -1, 1, y))  # x / 0 and the least integer / -1 trap
+    quotient, rest = x.new(b.sdiv(x.value, plain.value)), x.new(b.srem(x.value, plain.value))
+    down = b.and_(rest.test("!=", 0), (rest ^ plain).test("<", 0))
+    quotient, rest = x.pick(down, quotient - 1, quotient), x.pick(down, rest + plain, rest)
+    return y.choose("==", 0, 0, y.choose("==", -1, -x, quotient)), rest.pick(y.test("==", 0), rest.new(x.of(0)), rest)
+
+
 ELEMENTWISE = {
     "copy": Elementwise(("u1", "i2", "i4", "i8"), "x", "x", lambda x: x),
     "add": Elementwise(NUMBERS, "x x", "x", lambda x, y: x + y),
@@ -271,6 +280,16 @@ ELEMENTWISE = {
             ("rint", "rint"),
         )
     },
+    "floor_divide": Elementwise(("i4", "i8"), "x x", "x", lambda x, y: _divided(x, y)[0]),
+    "remainder": Elementwise(("i4", "i8"), "x x", "x", lambda x, y: _divided(x, y)[1]),
+    **{
+        name: Elementwise(("u1", "i2", "i4", "i8"), "x x", "x", formula)
+        for name, formula in (
+            ("bitwise_and", _Vector.__and__),
+            ("bitwise_or", _Vector.__or__),
+            ("bitwise_xor", _Vector.__xor__),
+        )
+    },
     "exp": Elementwise(FLOATS, "x", "x", _exp),
     "expm1": Elementwise(FLOATS, "x", "x", _expm1),
     "log": Elementwise(FLOATS, "x", "x", _log),
@@ -293,6 +312,7 @@ _NAMES += [f"cast.{source}.{target}" for source, target in CASTS]
 _ELEMENTWISE_COUNT = len(_NAMES)
 _NAMES += [f"{name}.{size}" for name in ("load", "store") for size in _SIZES]
 _NAMES += [f"transpose.{size}" for size in TILE]
+_NAMES += [f"call.{dtype}" for dtype in FLOATS]
 _NAMES += [f"{way}.{name}.{dtype}" for way in ("rows", "columns") for name, dtypes in FOLDS.items() for dtype in dtypes]
 OPCODES = {name: code for code, name in enumerate(_NAMES)}
 
@@ -463,7 +483,7 @@ class _Emitter:
 
     def strided(self, name: str, bytes_: int, load: bool) -> None:
         """Read a block of an array of any strides, or write one: run by run of its last dimension."""
-        out, source, information, position, count, _ = self.function(name, 3, 3)
+        out, source, _, information, position, count, _ = self.function(name, 4, 3)
         b, kind, zero = self.builder, f"i{bytes_}", self.constant(0)
         indices, offset, size, stride = self.walk(information, position)
         last = b.sub(self.get(information, 0, "i8"), self.constant(1))
@@ -539,7 +559,7 @@ class _Emitter:
 
     def transpose(self, name: str, bytes_: int) -> None:
         """Some rows (TILE at most) of an array whose last dimension but one is contiguous in memory."""
-        out, source, information, position, count, _ = self.function(name, 3, 3)
+        out, source, _, information, position, count, _ = self.function(name, 4, 3)
         b, kind, tile = self.builder, f"i{bytes_}", TILE[bytes_]
         _, offset, size, stride = self.walk(information, position)
         last = b.sub(self.get(information, 0, "i8"), self.constant(1))
@@ -570,6 +590,16 @@ class _Emitter:
                 piece(self.constant(0))
         b.ret_void()
 
+    def call(self, name: str, dtype: str) -> None:
+        """out = a function of C's library, whose address is the information, of one operand or two."""
+        out, x, y, information, _, count, _ = self.function(name, 4, 3)
+        kind = self.types[dtype]
+        function = self.builder.bitcast(information, self.ir.FunctionType(kind, [kind, kind]).as_pointer())
+        with self.loop(count) as i:
+            at = self.times(i, int(dtype[1]))
+            self.put(self.builder.call(function, [self.get(x, at, dtype), self.get(y, at, dtype)]), out, at)
+        self.builder.ret_void()
+
     # Reductions
 
     def _identity(self, name: str, dtype: str, lanes: int) -> Any:
@@ -588,7 +618,7 @@ class _Emitter:
 
     def fold_rows(self, symbol: str, name: str, dtype: str) -> None:
         """out[i] = the elements of row i combined; information: the length of a row, if there are several."""
-        out, source, information, _, count, _ = self.function(symbol, 3, 3)
+        out, source, _, information, _, count, _ = self.function(symbol, 4, 3)
         b, size = self.builder, int(dtype[1])
         length = self.smaller(b.ptrtoint(information, self.word), count)
         with self.loop(b.sdiv(count, length)) as row:
@@ -623,7 +653,7 @@ class _Emitter:
         information: rows, chunks of them, bytes from a row to the next, from a matrix to the next, columns of a task, tasks of
         a chunk. The task's number says which matrix, chunk and columns.
         """
-        out, source, information, _, count, task = self.function(symbol, 3, 3)
+        out, source, _, information, _, count, task = self.function(symbol, 4, 3)
         b, size = self.builder, int(dtype[1])
         rows, chunks, step, matrix, width, tasks = (self.get(information, 8 * i, "i8") for i in range(6))
         number, column = b.sdiv(task, tasks), b.srem(task, tasks)
@@ -721,7 +751,7 @@ class _Emitter:
                     b.call(vectors, [opcode, *copies, *steps[1:], self.constant(1)])
                     b.call(move, [ends[0], copies[0], b.mul(rest, sizes[0])])
             with other:
-                given = [*pointers[:2], b.inttoptr(information, self.bytes), position, count, task]
+                given = [*pointers[:3], b.inttoptr(information, self.bytes), position, count, task]
                 b.call(special, [opcode, *given])
         b.ret_void()
         return self.module.globals["instruction"]
@@ -768,13 +798,15 @@ class _Emitter:
             self.strided(f"store.{size}", size, load=False)
         for size in TILE:
             self.transpose(f"transpose.{size}", size)
+        for dtype in FLOATS:
+            self.call(f"call.{dtype}", dtype)
         for name, dtypes in FOLDS.items():
             for dtype in dtypes:
                 self.fold_rows(f"rows.{name}.{dtype}", name, dtype)
                 self.fold_columns(f"columns.{name}.{dtype}", name, dtype)
         self.move_few()
         vectors = self.dispatcher("vectors", _NAMES[:_ELEMENTWISE_COUNT], 4, 4)
-        special = self.dispatcher("special", _NAMES[_ELEMENTWISE_COUNT:], 3, 3)
+        special = self.dispatcher("special", _NAMES[_ELEMENTWISE_COUNT:], 4, 3)
         self.interpreter(self.instruction(vectors, special))
         return str(self.module)
 

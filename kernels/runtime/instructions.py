@@ -7,6 +7,7 @@ does it at once. Arrays must stay where they are as long as the parts are used.
 import ctypes
 import functools
 import math
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -41,12 +42,17 @@ _SMALL = {"u1", "i1", "u2", "i2", "u4", "b1"}  # computed in int64
 _COPIED = {1: "u1", 2: "i2", 4: "i4", 8: "i8"}  # the dtype in which any elements of a size are copied
 _OF_BOOLEANS = {"add": "logical_or", "maximum": "logical_or", "multiply": "logical_and", "minimum": "logical_and"}
 _LOGICAL = {"logical_and", "logical_or", "logical_xor", "logical_not"}
-NAMES = {
-    *ELEMENTWISE,
-    *(f"{name}?" for name in (*_LOGICAL, *interpreter.COMPARISONS, "isnan", "isinf", "isfinite")),
-    "clip",
+_MOST_CALLS = 4096
+_CALLED = {
+    name: name
+    for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh", "exp2", "log2", "log10", "cbrt", "hypot", "fmod")
 }
-NAMES -= _LOGICAL  # of floats; what a chain may have (see chains.fuse)
+_CALLED |= {"power": "pow", "arctan2": "atan2", "fmax": "fmax", "fmin": "fmin", "arctan": "atan", "arcsin": "asin"}
+_CALLED |= {"arccos": "acos", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh"}
+_BOOLEANS = (*_LOGICAL, *interpreter.COMPARISONS, "isnan", "isinf", "isfinite")
+# what a chain may have: ops of floats, and ops whose results are booleans
+NAMES = {"copy", "select", "clip", *(name for name, each in ELEMENTWISE.items() if each.dtypes[:2] == FLOATS)}
+NAMES |= {f"{name}?" for name in _BOOLEANS}
 
 
 class Part(NamedTuple):
@@ -196,7 +202,9 @@ class Program:
         if name in _LOGICAL:
             values = tuple(self.cast(value, "b1") for value in values)
         dtype = values[-1].dtype
-        if name in ("copy", "select"):
+        if name in _CALLED and dtype in FLOATS:
+            return self._call(name, dtype, *values)
+        if name in ("copy", "select") or (name.startswith("bitwise") and dtype not in FLOATS):
             kind = _COPIED[values[-1].size]
             return self._add(f"{name}.{kind}", dtype, *values)
         if dtype == "b1":
@@ -211,6 +219,16 @@ class Program:
             raise _UnknownError
         result = self.compute(name, *(self.cast(value, "i8") for value in values))
         return result if compares else self.cast(result, dtype)
+
+    def _call(self, name: str, dtype: str, *values: _Value) -> _Value:
+        """A function of C's library, which is right and slow: for a few numbers."""
+        if self._size > _MOST_CALLS:
+            raise _UnknownError
+        function = getattr(_c_library(), _CALLED[name] + ("f" if dtype == "f4" else ""), None)
+        if function is None:
+            raise _UnknownError
+        address = ctypes.cast(function, ctypes.c_void_p).value or 0
+        return self._add(f"call.{dtype}", dtype, *map(self._spread, (*values, values[0])[:2]), information=address)
 
     def constant_like(self, value: _Value, number: Any) -> _Value:
         return self.number(number, value.dtype)
@@ -494,7 +512,8 @@ def _parts(function: Callable, args: tuple) -> list[Part]:
     if isinstance(function, Joined):
         return _chained(function.chain, args)
     if hasattr(function, "steps"):
-        return [part for each, *rest in function.steps(*args) for part in _parts(each, tuple(rest))]
+        steps = ((each, tuple(rest)) for each, *rest in function.steps(*args))
+        return [part._replace(keep=(*part.keep, rest)) for each, rest in steps for part in _parts(each, rest)]
     name = operation(function)
     if name == "copy":
         return _copied(*args)
@@ -549,6 +568,11 @@ def fuse(
 ) -> list[Step]:
     """Recorded launches with chains of them joined; see chains.fuse."""
     return chains.fuse(steps, memory_of, needed_after, NAMES, Joined)
+
+
+@functools.cache
+def _c_library() -> ctypes.CDLL:
+    return ctypes.CDLL(None if os.name == "posix" else "ucrtbase")  # the first is this process, which has loaded it
 
 
 @functools.cache
