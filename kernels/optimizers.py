@@ -239,7 +239,7 @@ def moving_average(w, average, step, momentum, every, share, shares):
 @of_steps
 def shrink(w: Array, rate: Array, decay: float) -> Iterator[tuple]:
     """Kernel: weight decay alone, w -= w * decay * rate, any shape."""
-    factor, loss = np.empty(1, w.dtype), np.empty(w.shape, w.dtype)
-    yield np.multiply, rate, decay, factor
+    factor, loss = np.empty((), w.dtype), np.empty(w.shape, w.dtype)
+    yield np.multiply, rate.reshape(()), decay, factor
     yield np.multiply, w, factor, loss
     yield np.subtract, w, loss, w

@@ -1,14 +1,14 @@
 """Launches of NumPy's loops as programs for the interpreter (loops/interpreter.py), on the CPU.
 
-`parts_of(function, args)` is what a native loop runs instead of function(*args); None if the interpreter cannot do it. `run`
-does it at once. Arrays must stay where they are as long as the parts are used.
+`parts_of(function, args)` is what a native loop runs instead of function(*args); None if the interpreter cannot do it. Arrays
+must stay where they are as long as the parts are used.
 """
 
 import ctypes
 import functools
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,8 +26,7 @@ from nbkeras.kernels.loops.interpreter import (
     SPLAT,
     TILE,
 )
-from nbkeras.kernels.runtime import chains
-from nbkeras.kernels.runtime.chains import Chain, Step, operation
+from nbkeras.kernels.runtime.chains import Chain, operation
 
 Array = np.ndarray
 _BLOCK, _PLAIN_BLOCK = 1024, 8192  # most elements of a block, with registers and without
@@ -43,12 +42,12 @@ _COPIED = {1: "u1", 2: "i2", 4: "i4", 8: "i8"}  # the dtype in which any element
 _OF_BOOLEANS = {"add": "logical_or", "maximum": "logical_or", "multiply": "logical_and", "minimum": "logical_and"}
 _LOGICAL = {"logical_and", "logical_or", "logical_xor", "logical_not"}
 _MOST_CALLS = 4096
-_CALLED = {
+CALLED = {
     name: name
     for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh", "exp2", "log2", "log10", "cbrt", "hypot", "fmod")
 }
-_CALLED |= {"power": "pow", "arctan2": "atan2", "fmax": "fmax", "fmin": "fmin", "arctan": "atan", "arcsin": "asin"}
-_CALLED |= {"arccos": "acos", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh"}
+CALLED |= {"power": "pow", "arctan2": "atan2", "fmax": "fmax", "fmin": "fmin", "arctan": "atan", "arcsin": "asin"}
+CALLED |= {"arccos": "acos", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh"}
 _BOOLEANS = (*_LOGICAL, *interpreter.COMPARISONS, "isnan", "isinf", "isfinite")
 # what a chain may have: ops of floats, and ops whose results are booleans
 NAMES = {"copy", "select", "clip", *(name for name, each in ELEMENTWISE.items() if each.dtypes[:2] == FLOATS)}
@@ -60,6 +59,7 @@ class Part(NamedTuple):
 
     frame: Array
     shares: int
+    code: Array
     keep: tuple
 
 
@@ -75,7 +75,7 @@ def _code(dtype: Any) -> str:
     return dtype.str[1:]
 
 
-def _in_memory(array: Array) -> int:
+def address_of(array: Array) -> int:
     return array.__array_interface__["data"][0]
 
 
@@ -129,7 +129,7 @@ class Program:
     def words(self, *numbers: int) -> int:
         """The address of some words, which are kept."""
         self._keep.append(np.array(numbers, np.int64))
-        return _in_memory(self._keep[-1])
+        return address_of(self._keep[-1])
 
     # Values
 
@@ -141,7 +141,7 @@ class Program:
         key = dtype, constant.tobytes()
         if key not in self._numbers:
             self._keep.append(constant)
-            self._numbers[key] = self.at(dtype, _in_memory(constant), (max(self._size, 2),), (0,))
+            self._numbers[key] = self.at(dtype, address_of(constant), (max(self._size, 2),), (0,))
         return self._numbers[key]
 
     def at(self, dtype: str, address: int, sizes: tuple, strides: tuple) -> _Value:
@@ -159,7 +159,7 @@ class Program:
     def read(self, operand: Any, shape: tuple, order: tuple) -> _Value:
         """An array, broadcast to a shape, whose axes are then taken in an order."""
         array = np.broadcast_to(operand, shape).transpose(order)
-        return self.at(_code(array.dtype), _in_memory(array), array.shape, array.strides)
+        return self.at(_code(array.dtype), address_of(array), array.shape, array.strides)
 
     def _spread(self, value: _Value) -> _Value:
         """A value of which there is each element, not only one."""
@@ -170,7 +170,7 @@ class Program:
         value, size = self._spread(self.cast(value, _code(array.dtype))), array.itemsize
         array = array if order is None else array.transpose(order)
         sizes, strides = _joined(array.shape, array.strides)
-        address, last = _in_memory(array), self._section[-1] if self._section else None
+        address, last = address_of(array), self._section[-1] if self._section else None
         if strides != (size,) and sizes != (1,):
             out = _Value(value.dtype, address, 0)
             table = self.words(len(sizes), *sizes, *strides)
@@ -202,7 +202,7 @@ class Program:
         if name in _LOGICAL:
             values = tuple(self.cast(value, "b1") for value in values)
         dtype = values[-1].dtype
-        if name in _CALLED and dtype in FLOATS:
+        if name in CALLED and dtype in FLOATS:
             return self._call(name, dtype, *values)
         if name in ("copy", "select") or (name.startswith("bitwise") and dtype not in FLOATS):
             kind = _COPIED[values[-1].size]
@@ -224,7 +224,7 @@ class Program:
         """A function of C's library, which is right and slow: for a few numbers."""
         if self._size > _MOST_CALLS:
             raise _UnknownError
-        function = getattr(_c_library(), _CALLED[name] + ("f" if dtype == "f4" else ""), None)
+        function = getattr(_c_library(), CALLED[name] + ("f" if dtype == "f4" else ""), None)
         if function is None:
             raise _UnknownError
         address = ctypes.cast(function, ctypes.c_void_p).value or 0
@@ -288,10 +288,10 @@ class Program:
         places = self._places or (tasks, max(tasks, 1), 0, block, block, max(self._size, 1), 0, 0, 0, 1)
         body = [i for i in self._body if i not in prologue]
         code = np.array([_row(i) for i in (*prologue, *body, *self._epilogue)], np.int64)
-        frame = (0, _in_memory(code), len(prologue), len(body), len(self._epilogue), *places)
+        frame = (0, address_of(code), len(prologue), len(body), len(self._epilogue), *places)
         work = self._size * sum(_COSTS.get(i.name.partition(".")[0], 1) for i in body)
         shares = max(1, min(_MOST_SHARES, work // _SHARE, places[0]))
-        return Part(np.array(frame, np.int64), shares, (code, *self._keep, *keep))
+        return Part(np.array(frame, np.int64), shares, code, (*self._keep, *keep))
 
     def _choose_registers(self, prologue: list) -> int:
         """Place the values that are in no array in the scratch memory, and choose the size of a block.
@@ -379,7 +379,7 @@ def _check_overlap(out: Array, *inputs: Any) -> None:
     """An output may be an input, but must not overlap one otherwise: NumPy copies such inputs first."""
     for x in inputs:
         if isinstance(x, Array) and np.may_share_memory(x, out):
-            same = (x.shape, x.strides, _in_memory(x)) == (out.shape, out.strides, _in_memory(out))
+            same = (x.shape, x.strides, address_of(x)) == (out.shape, out.strides, address_of(out))
             if not same and np.shares_memory(x, out):
                 raise _UnknownError
 
@@ -409,7 +409,7 @@ def _copied(source: Array, target: Array) -> list[Part]:
         sizes, strides = _joined(turned.shape, turned.strides)
         if size in TILE and strides[-2:-1] == (size,) and len(sizes) <= interpreter.DEEPEST:
             if _joined(turned.shape, target.transpose(order).strides)[1] == (size,):
-                program.transpose(_Value(_COPIED[size], _in_memory(source), 0), sizes, strides, _in_memory(target))
+                program.transpose(_Value(_COPIED[size], address_of(source), 0), sizes, strides, address_of(target))
                 return [program.part()]
     program.write(program.read(source, target.shape, order), target, order)
     return [program.part()]
@@ -463,7 +463,7 @@ def _columns(x: Array, name: str, dtype: str, shape: tuple, out: Array) -> list[
     columns = shape[2]
     program = Program(x.size)
     step = columns * x.itemsize
-    value = _Value(dtype, _in_memory(x), 0)
+    value = _Value(dtype, address_of(x), 0)
     value, chunks = program.fold_columns(name, value, shape, step, shape[1] * step)
     if chunks == 1:
         program.write(value, out)
@@ -484,7 +484,7 @@ def _chained(chain: Chain, args: tuple) -> list[Part]:
             continue
         step, n = x.itemsize, x.size
         layouts = {"s": ((max(size, 2),), (0,)), "v": ((size // n, n), (0, step)), "r": ((n, size // n), (step, 0))}
-        values.append(program.at(_code(x.dtype), _in_memory(x), *layouts.get(kind, ((size,), (step,)))))
+        values.append(program.at(_code(x.dtype), address_of(x), *layouts.get(kind, ((size,), (step,)))))
     targets = dict(zip(chain.stored, outputs, strict=True))
     for number, (name, operands) in enumerate(chain.ops, len(inputs)):
         value = program.compute(name, *(values[i] for i in operands))
@@ -496,20 +496,8 @@ def _chained(chain: Chain, args: tuple) -> list[Part]:
     return [program.part()]
 
 
-class Joined:
-    """The function that is recorded instead of a chain: its arguments are the inputs (arrays and numbers), then the outputs."""
-
-    def __init__(self, chain: Chain):
-        self.__name__ = str(chain)
-        self.chain = chain
-
-    def __call__(self, *args: Any) -> None:
-        if not run(self, args):
-            raise NotImplementedError(f"the interpreter cannot run the chain {self.__name__}")
-
-
 def _parts(function: Callable, args: tuple) -> list[Part]:
-    if isinstance(function, Joined):
+    if hasattr(function, "chain"):
         return _chained(function.chain, args)
     if hasattr(function, "steps"):
         steps = ((each, tuple(rest)) for each, *rest in function.steps(*args))
@@ -545,8 +533,11 @@ def _parts(function: Callable, args: tuple) -> list[Part]:
     return _elementwise(name, dtypes, args[:-1], args[-1])
 
 
-def parts_of(function: Callable, args: tuple) -> list[Part] | None:
-    """The parts of a native program that do function(*args), one after the other; None if the interpreter cannot do it."""
+def parts_of(function: Callable, args: tuple, join: bool = True) -> list[Part] | None:
+    """The parts of a native program that do function(*args), one after the other; None if the interpreter cannot do it.
+
+    join: parts of one share that follow each other become one part.
+    """
     try:
         parts = _parts(function, args)
     except (_UnknownError, TypeError, ValueError):  # NumPy says what is wrong with the arguments
@@ -554,38 +545,15 @@ def parts_of(function: Callable, args: tuple) -> list[Part] | None:
     joined: list[Part] = []
     last = None  # the last frame of the last part
     for part in parts:
-        if joined and last is not None and joined[-1].shares == part.shares == 1:  # both in one
-            last[0] = _in_memory(part.frame)
-            joined[-1] = Part(joined[-1].frame, 1, (*joined[-1].keep, *part))
+        if join and last is not None and joined[-1].shares == part.shares == 1:
+            last[0] = address_of(part.frame)
+            joined[-1] = joined[-1]._replace(keep=(*joined[-1].keep, part))
         else:
             joined.append(part)
         last = part.frame
     return joined
 
 
-def fuse(
-    steps: Sequence[Step], memory_of: Callable[[Any], Any], needed_after: Callable[[Any, int], bool]
-) -> list[Step]:
-    """Recorded launches with chains of them joined; see chains.fuse."""
-    return chains.fuse(steps, memory_of, needed_after, NAMES, Joined)
-
-
 @functools.cache
 def _c_library() -> ctypes.CDLL:
     return ctypes.CDLL(None if os.name == "posix" else "ucrtbase")  # the first is this process, which has loaded it
-
-
-@functools.cache
-def _function() -> Callable[[int, int, int], int]:
-    prototype = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-    return prototype(interpreter.entry())
-
-
-def run(function: Callable, args: tuple, shares: int = 0) -> bool:
-    """Do function(*args) now; whether the interpreter can. shares: how many there are instead of those that fit the work."""
-    parts = parts_of(function, args)
-    for part in parts or ():
-        count = shares or part.shares
-        for share in range(count):
-            _function()(_in_memory(part.frame), share, count)
-    return parts is not None

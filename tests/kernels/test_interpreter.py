@@ -1,5 +1,6 @@
 """Launches of NumPy's loops as programs of the interpreter: NumPy's bits, except for exp and its like and for sums."""
 
+import concurrent.futures
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 from nbkeras.kernels import elementwise, gradients, metrics, normalization, optimizers, random, reduce, shape
 from nbkeras.kernels.convolution import implicit_gemm
 from nbkeras.kernels.loops import interpreter
-from nbkeras.kernels.runtime import chains, device, instructions
+from nbkeras.kernels.runtime import chains, device, eager, instructions
 
 FLOATS, INTEGERS = ["f4", "f8"], ["i4", "i8"]
 SMALL = ["u1", "i1", "u2", "i2", "u4"]
@@ -42,7 +43,7 @@ def check(function, args, want=None, shares=0, same=None):
         function(*args)
         want = out.copy()
         out[...] = before
-    assert instructions.run(function, args, shares), "the interpreter cannot do it"
+    assert eager.run(function, args, shares), "the interpreter cannot do it"
     (same or bits_equal)(out, want)
     return out
 
@@ -201,7 +202,7 @@ def test_mixed_dtypes_and_numbers():
     check(np.subtract, (1, n, np.empty(50, "i4")))
     counter = np.zeros((), "i8")
     for _ in range(3):
-        instructions.run(np.add, (counter, 1, counter))
+        eager.run(np.add, (counter, 1, counter))
     assert counter == 3
 
 
@@ -274,13 +275,16 @@ def test_kernels_that_consist_of_steps():
     assert instructions.parts_of(*above) is None, "the number is no uint32"
     total, count = some(100, "f8"), np.arange(100.0) % 3
     check(metrics.ratio, (total, count, np.empty(100, "f4")))
-    w, rate = some(3000, "f4", odd=False), np.array([0.01])
-    want = w - w * np.float32(0.3 * 0.01)
-    assert instructions.run(optimizers.shrink, (w, rate, 0.3))
-    bits_equal(w, want)
+    rate = np.array([0.01])
+    for w in (some(3000, "f4", odd=False), some((), "f4", odd=False)):
+        want = w - w * np.float32(0.3 * 0.01)
+        optimizers.shrink(by_numpy := w.copy(), rate, 0.3)
+        assert eager.run(optimizers.shrink, (w, rate, 0.3))
+        bits_equal(w, want)
+        bits_equal(by_numpy, want)
     g = some(100, "f4")
     want = np.clip(g, -0.7, 0.7)
-    assert instructions.run(gradients.clip, (g, 0.7))
+    assert eager.run(gradients.clip, (g, 0.7))
     bits_equal(g, want)
 
 
@@ -357,7 +361,7 @@ def test_sums_are_as_accurate_as_those_of_numpy(length):
     x = np.random.default_rng(length).random((10**6 // length, length), np.float32)
     for rows, axis in ((x, 1), (np.ascontiguousarray(x.T), 0)):
         exact, out = rows.sum(axis, np.float64), np.empty(len(x), np.float32)
-        assert instructions.run(reduce.fold, (rows, np.add, (axis,), out))
+        assert eager.run(reduce.fold, (rows, np.add, (axis,), out))
         errors, numpys = (np.sqrt(np.mean((y / exact - 1) ** 2)) * 2**24 for y in (out, rows.sum(axis)))
         assert errors < max(1.3, 1.05 * numpys) if axis else errors < 1.05 * numpys
 
@@ -376,7 +380,7 @@ def test_results_do_not_depend_on_the_number_of_shares():
         (reduce.fold, (x, np.add, (0, 1), np.empty((), "f4"))),
     ]
     for function, args in launches:
-        instructions.run(function, args, 1)
+        eager.run(function, args, 1)
         want = args[-1].copy()
         for shares in range(2, 6):
             args[-1][...] = 0
@@ -407,7 +411,7 @@ def test_the_interpreter_refuses_what_it_cannot_do():
     for function, args in refused:
         before = args[-1].copy()
         assert instructions.parts_of(function, args) is None
-        assert not instructions.run(function, args)
+        assert not eager.run(function, args)
         np.testing.assert_array_equal(args[-1], before)
 
 
@@ -470,13 +474,13 @@ def test_random_chains(seed):
     for function, args in steps:
         function(*args)
     want = [x.copy() for x in arrays]
-    joined = chains.fuse(steps, memory_of, lambda array, step: True, instructions.NAMES, instructions.Joined)
+    joined = eager.joined(steps, memory_of, lambda array, step: True)
     assert len(joined) < len(steps) or len(steps) < 6
     for shares in (1, 3):
         for x, start in zip(arrays, before, strict=True):
             x[...] = start
         for function, args in joined:
-            assert instructions.run(function, args, shares)
+            assert eager.run(function, args, shares)
         for x, result in zip(arrays, want, strict=True):
             bits_equal(x, result)
 
@@ -485,7 +489,7 @@ def test_a_chain_does_not_write_what_is_not_read():
     x = some(5000, "f4", odd=False)
     a, b, c = (np.zeros_like(x) for _ in range(3))
     steps = [(np.multiply, (x, np.float32(2), a)), (np.add, (a, x, b)), (np.exp, (b, b)), (np.sqrt, (b, c))]
-    joined = chains.fuse(steps, memory_of, lambda array, step: array is c, instructions.NAMES, instructions.Joined)
+    joined = eager.joined(steps, memory_of, lambda array, step: array is c)
     ((function, args),) = joined
     assert function.__name__ == "float32:an|multiply 0 1;add 2 0;exp 3;sqrt 4|5"
     assert chains.Chain.parsed(function.__name__) == function.chain
@@ -498,9 +502,9 @@ def test_a_chain_does_not_write_what_is_not_read():
 def test_a_chain_of_many_numbers_has_registers_enough():
     x, out = some(5000, "f8", odd=False), np.empty(5000)
     steps = [(np.add, (x, 0.0, out)), *((np.add, (out, float(i), out)) for i in range(60))]
-    joined = chains.fuse(steps, memory_of, lambda array, step: True, instructions.NAMES, instructions.Joined)
+    joined = eager.joined(steps, memory_of, lambda array, step: True)
     for function, args in joined:
-        function(*args)
+        assert eager.run(function, args)
     want = x.copy()
     for i in range(60):
         want += float(i)
@@ -534,3 +538,44 @@ def test_the_code_has_vectors_and_needs_no_symbol():
     assert "fadd float" not in body
     declared = [line for line in text.splitlines() if line.startswith("declare")]
     assert [line for line in declared if "@llvm." not in line] == []
+
+
+def test_a_plan_is_used_for_arrays_elsewhere():
+    """Its key tells which arrays are the same, or overlap."""
+    for seed in range(3):
+        x, y = some(3000, "f4", seed), some(3000, "f4", seed + 9)
+        check(np.exp, (x, np.empty_like(x)), same=near)
+        check(np.add, (x, y, np.empty_like(x)))
+        check(np.add, (x, y, x))
+        check(np.add, (x, x, y))
+        check(np.multiply, (x[: 1000 + seed], np.float32(seed), y[: 1000 + seed]))
+        check(np.add, (x[1000:2000], y[:1000], x[:1000]))
+        large = some(10**5, "f4", seed, odd=False)
+        check(reduce.fold, (large, np.add, (0,), np.empty((), "f4")), same=about(10**5))
+    assert not eager.run(np.add, (x[1:], y[1:], x[:-1]))
+
+
+def test_threads_do_not_disturb_each_other():
+    arrays = [some(50_000, "f4", seed, odd=False) for seed in range(4)]
+    wants = [np.empty((), "f4") for _ in arrays]
+    for x, want in zip(arrays, wants, strict=True):
+        assert eager.run(reduce.fold, (x, np.add, (0,), want))
+
+    def work(x, want):
+        for _ in range(50):
+            out = np.empty((), "f4")
+            assert eager.run(reduce.fold, (x, np.add, (0,), out))
+            assert out == want
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work, x, want) for x, want in zip(arrays, wants, strict=True)]:
+            done.result()
+
+
+def test_launches_of_which_numpy_gives_other_bits():
+    x = some(10, "f4")
+    assert eager.differs(np.exp, (x, x))
+    assert eager.differs(reduce.fold, (x, np.add, (0,), np.empty((), "f4")))
+    assert not eager.differs(reduce.fold, (x, np.maximum, (0,), np.empty((), "f4")))
+    assert not eager.differs(np.add, (x, x, x))
+    assert not eager.differs(device.copy, (x, x))
