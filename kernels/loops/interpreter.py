@@ -2,22 +2,10 @@
 
 A step launches many of NumPy's loops: sums, copies, casts, counters. Each of them is a short program here, so that a native loop
 can run it; a chain of them is one program that reads and writes each array once. An instruction does a whole block (about
-1,000 numbers, which stay in the first-level cache), so choosing its code costs little. runtime/instructions.py writes programs.
+1,000 numbers, which stay in the first-level cache), so choosing its code costs little. instruction_set.py says what instructions
+there are and how a program is written; runtime/instructions.py writes programs.
 
-int64 nbkeras_interpret(int8 *frame, int64 share, int64 shares) returns 0. A frame is FRAME words of 8 bytes:
-     next, code, prologue, body, epilogue,             the next frame or 0; address of the instructions; how many in each section
-     tasks, inner, outer_step, inner_step, block, end, where the block of a task lies, in elements
-     result_outer_step, result_inner_step, results, result_end     and where its results lie
-Tasks are divided among the shares. The prologue runs once, then body and epilogue for each task. The body of task t begins at
-position t / inner * outer_step + t % inner * inner_step and has `block` elements, but ends at the next multiple of `end`. The
-epilogue likewise, by the last four. So results never depend on the number of shares.
-
-An instruction is WORDS words: opcode, information, then address and bytes per element of the output and of three operands. A
-pointer is address + position * bytes. If the bytes are REGISTER, it is a register, `address` bytes into the scratch memory; if
-they are SPLAT, too, but one of LANES equal elements: one vector that stands for a block.
-
-llvmlite is imported only to compile. Products are not contracted with sums, except within exp and the like, so a program gives
-the bits that NumPy's loops give.
+int64 nbkeras_interpret(int8 *frame, int64 share, int64 shares) returns 0. llvmlite is imported only to compile it.
 """
 
 import contextlib
@@ -25,296 +13,28 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from nbkeras.kernels.loops.instruction_set import (
+    CASTS,
+    CONTRACTED,
+    COPIED,
+    DEEPEST,
+    ELEMENTWISE,
+    ELEMENTWISE_CODES,
+    FLOATS,
+    FOLDS,
+    FRAME,
+    LANES,
+    OPCODES,
+    OTHER_CODES,
+    REGISTER,
+    SCRATCH,
+    SPLAT,
+    TILE,
+    WORDS,
+    Vector,
+)
+
 SYMBOL = "nbkeras_interpret"
-LANES = 16  # elements of a vector instruction
-SCRATCH = 65536  # bytes of the registers together
-REGISTER, SPLAT = -1, -2
-WORDS, FRAME = 10, 15
-DEEPEST = 12  # dimensions of an array that is read or written by strides
-TILE = {4: 16, 8: 8}  # rows of a transposed block, by bytes of an element: a cache line
-
-FLOATS = ("f4", "f8")
-NUMBERS = ("f4", "f8", "i4", "i8")  # dtypes of arithmetic; b1 is a boolean, other dtypes are only cast
-COMPARISONS = {"equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">="}
-
-
-class _Vector:
-    """LANES numbers (or one) in the LLVM code that is built, with operators."""
-
-    def __init__(self, made: "_Emitter", value: Any, kind: str, flags: tuple = ()):
-        self.made, self.value, self.kind, self.flags = made, value, kind, flags
-        self.builder, self.is_float = made.builder, kind in FLOATS
-
-    def new(self, value: Any) -> "_Vector":
-        return _Vector(self.made, value, self.kind, self.flags)
-
-    def of(self, other: Any) -> Any:
-        """Another vector's value, or a constant's."""
-        return other.value if isinstance(other, _Vector) else self.made.ir.Constant(self.value.type, other)
-
-    def _combined(self, name: str, other: Any) -> "_Vector":
-        if self.is_float:
-            return self.new(getattr(self.builder, "f" + name)(self.value, self.of(other), flags=self.flags))
-        return self.new(getattr(self.builder, name)(self.value, self.of(other)))
-
-    def __add__(self, other: Any) -> "_Vector":
-        return self._combined("add", other)
-
-    def __sub__(self, other: Any) -> "_Vector":
-        return self._combined("sub", other)
-
-    def __mul__(self, other: Any) -> "_Vector":
-        return self._combined("mul", other)
-
-    def __truediv__(self, other: Any) -> "_Vector":
-        return self._combined("div", other)
-
-    def __neg__(self) -> "_Vector":
-        return self.new(self.builder.fneg(self.value) if self.is_float else self.builder.neg(self.value))
-
-    def __and__(self, other: Any) -> "_Vector":
-        return self.new(self.builder.and_(self.value, self.of(other)))
-
-    def __or__(self, other: Any) -> "_Vector":
-        return self.new(self.builder.or_(self.value, self.of(other)))
-
-    def __xor__(self, other: Any) -> "_Vector":
-        return self.new(self.builder.xor(self.value, self.of(other)))
-
-    def test(self, sign: str, other: Any) -> Any:
-        """Bits: whether the comparison holds; for NaN only != does."""
-        if not self.is_float:
-            return self.builder.icmp_signed(sign, self.value, self.of(other))
-        compare = self.builder.fcmp_unordered if sign == "!=" else self.builder.fcmp_ordered
-        return compare(sign, self.value, self.of(other))
-
-    def compare(self, sign: str, other: Any) -> "_Vector":
-        """Booleans."""
-        return self.made.truth(self.test(sign, other))
-
-    def choose(self, sign: str, other: Any, yes: Any, no: Any) -> "_Vector":
-        """yes where the comparison holds, else no."""
-        return self.new(self.builder.select(self.test(sign, other), self.of(yes), self.of(no)))
-
-    def larger(self, sign: str, other: "_Vector") -> "_Vector":
-        """The larger (">=") or smaller ("<=") of two; NaN wins."""
-        mine = self.test(sign, other)
-        if self.is_float:
-            mine = self.builder.or_(mine, self.test("!=", self))
-        return self.pick(mine, self, other)
-
-    def intrinsic(self, name: str) -> "_Vector":
-        return self.new(self.made.intrinsic(name, self.value))
-
-    def absolute(self) -> "_Vector":
-        return self.intrinsic("fabs") if self.is_float else self.choose("<", 0, -self, self)
-
-    def sign(self) -> "_Vector":
-        low = self.choose("<", 0, -1, self.choose("==", 0, 0, self))
-        return self.choose(">", 0, 1, low)
-
-    def polynomial(self, *coefficients: float) -> "_Vector":
-        """Horner's rule, highest power first."""
-        total = self * coefficients[0] + coefficients[1]
-        for coefficient in coefficients[2:]:
-            total = total * self + coefficient
-        return total
-
-    def pick(self, bits: Any, yes: "_Vector", no: "_Vector") -> "_Vector":
-        return self.new(self.builder.select(bits, yes.value, no.value))
-
-    def seen_as(self, letter: str, flags: tuple = ()) -> "_Vector":
-        """The same bits as integers or floats."""
-        kind = letter + self.kind[1]
-        return _Vector(self.made, self.builder.bitcast(self.value, self.made.like(self.value, kind)), kind, flags)
-
-    def bits(self) -> "_Vector":
-        return self.seen_as("i")
-
-    def as_float(self) -> "_Vector":
-        return self.seen_as("f", ("contract",))
-
-    def shifted(self, name: str, places: int) -> "_Vector":
-        return self.new(getattr(self.builder, name)(self.value, self.of(places)))
-
-
-# -------------------- formulas (1 or 2 ulp), after Cephes (S. Moshier) --------------------
-
-# Bits of a float's mantissa, its exponent of 1, and 1.5 * 2**bits: added to a number, it leaves the nearest integer in the end.
-_FORMAT = {"f4": (23, 127, 12582912.0), "f8": (52, 1023, 6755399441055744.0)}
-_LOG_2 = {"f4": (0.693359375, -2.12194440e-4), "f8": (0.693145751953125, 1.42860682030941723212e-6)}  # in two parts
-_TINY = {"f4": 1.1754943508222875e-38, "f8": 2.2250738585072014e-308}
-_INFINITY, _NAN = float("inf"), float("nan")
-
-
-def _exp_parts(x: _Vector) -> tuple[_Vector, ...]:
-    """e**x as (a + 1) * b * c: two powers of 2, so that results may be subnormal or infinite."""
-    end, one, magic = _FORMAT[x.kind]
-    rounded = x * 1.4426950408889634074 + magic
-    n = rounded - magic
-    for part in _LOG_2[x.kind]:
-        x = x - n * part
-    square = x * x
-    if x.kind == "f4":
-        y = x.polynomial(1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)
-        y = y * square + x
-    else:
-        p = square.polynomial(1.26177193074810590878e-4, 3.02994407707441961300e-2, 9.99999999999999999910e-1) * x
-        y = square.polynomial(3.00198505138664455042e-6, 2.52448340349684104192e-3, 2.27265548208155028766e-1, 2.0)
-        y = (p + p) / (y - p)
-    e = rounded.bits() - (((one + end) << end) | (1 << end - 1))  # the bits of `magic`
-    half = e.shifted("ashr", 1)
-    return y, *((part + one).shifted("shl", end).as_float() for part in (half, e - half))
-
-
-def _exp(x: _Vector) -> _Vector:
-    low, high = (-104.0, 89.0) if x.kind == "f4" else (-746.0, 710.0)
-    x = x.choose(">", high, high, x)
-    a, b, c = _exp_parts(x.choose("<", low, low, x))
-    return (a + 1.0) * b * c
-
-
-def _expm1(x: _Vector) -> _Vector:
-    low = x.choose("<", -80.0, -80.0, x)
-    a, b, c = _exp_parts(low.choose(">", 80.0, 80.0, low))
-    power = b * c
-    near = power * a + (power - 1.0)
-    return x.choose(">", 40.0, _exp(x), x.choose("==", 0.0, x, near))
-
-
-def _log(x: _Vector) -> _Vector:
-    end, one, _ = _FORMAT[x.kind]
-    tiny = x.test("<", _TINY[x.kind])
-    bits = x.pick(tiny, x * float(1 << end), x).bits()
-    m = ((bits & ((1 << end) - 1)) | ((one - 1) << end)).as_float()  # from 0.5 to 1
-    e = bits.shifted("ashr", end) - (one - 1)
-    e = e.pick(tiny, e - end, e)
-    low = m.test("<", 0.70710678118654752440)
-    e, m = e.pick(low, e - 1, e), m.pick(low, m + m, m) - 1.0
-    n = x.new(x.builder.sitofp(e.value, x.value.type))
-    coefficients: tuple[float, ...]
-    if x.kind == "f4":
-        coefficients = (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1)
-        y = m.polynomial(*coefficients, -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1)
-    else:
-        coefficients = (1.01875663804580931796e-4, 4.97494994976747001425e-1, 4.70579119878881725854)
-        y = m.polynomial(*coefficients, 1.44989225341610930846e1, 1.79368678507819816313e1, 7.70838733755885391666)
-        coefficients = (1.0, 1.12873587189167450590e1, 4.52279145837532221105e1, 8.29875266912776603211e1)
-        y = y / m.polynomial(*coefficients, 7.11544750618563894466e1, 2.31251620126765340583e1)
-    square = m * m
-    y = y * m * square + n * -2.121944400546905827679e-4 - square * 0.5
-    y = m + y + n * 0.693359375
-    rest = x.choose("==", 0.0, -_INFINITY, _NAN)  # of 0, of negative numbers and NaN
-    return x.choose(">", 0.0, x.choose("==", _INFINITY, x, y), rest)
-
-
-def _log1p(x: _Vector) -> _Vector:
-    u = x + 1.0
-    log = _log(u)
-    near = log - ((u - 1.0) - x) / u  # mends the rounding of 1 + x
-    y = u.choose("<=", 0.0, log, u.choose("==", _INFINITY, log, near))
-    return x.choose("==", 0.0, x, y)
-
-
-# -------------------- the instructions --------------------
-
-
-class Elementwise:
-    """One elementwise instruction for some dtypes: kinds of its operands and its result, and the formula.
-
-    "x" is the dtype itself.
-    """
-
-    def __init__(self, dtypes: tuple[str, ...], operands: str, result: str, formula: Callable):
-        self.dtypes, self.formula = dtypes, formula
-        self._kinds = (result, *operands.split())
-
-    def kinds(self, dtype: str) -> tuple[str, ...]:
-        """The kinds of result and operands."""
-        return tuple(dtype if kind == "x" else kind for kind in self._kinds)
-
-
-def _comparison(sign: str) -> Elementwise:
-    return Elementwise(NUMBERS, "x x", "b1", lambda x, y: x.compare(sign, y))
-
-
-def _select(condition: _Vector, x: _Vector, y: _Vector) -> _Vector:
-    return x.pick(condition.test("!=", 0), x, y)
-
-
-def _divided(x: _Vector, y: _Vector) -> tuple[_Vector, _Vector]:
-    """Quotient, rounded down, and remainder of integers; 0 and 0 for a divisor of 0."""
-    b, plain = x.builder, y.choose("==", 0, 1, y.choose("==", -1, 1, y))  # x / 0 and the least integer / -1 trap
-    quotient, rest = x.new(b.sdiv(x.value, plain.value)), x.new(b.srem(x.value, plain.value))
-    down = b.and_(rest.test("!=", 0), (rest ^ plain).test("<", 0))
-    quotient, rest = x.pick(down, quotient - 1, quotient), x.pick(down, rest + plain, rest)
-    return y.choose("==", 0, 0, y.choose("==", -1, -x, quotient)), rest.pick(y.test("==", 0), rest.new(x.of(0)), rest)
-
-
-ELEMENTWISE = {
-    "copy": Elementwise(("u1", "i2", "i4", "i8"), "x", "x", lambda x: x),
-    "add": Elementwise(NUMBERS, "x x", "x", lambda x, y: x + y),
-    "subtract": Elementwise(NUMBERS, "x x", "x", lambda x, y: x - y),
-    "multiply": Elementwise(NUMBERS, "x x", "x", lambda x, y: x * y),
-    "divide": Elementwise(FLOATS, "x x", "x", lambda x, y: x / y),
-    "maximum": Elementwise(NUMBERS, "x x", "x", lambda x, y: x.larger(">=", y)),
-    "minimum": Elementwise(NUMBERS, "x x", "x", lambda x, y: x.larger("<=", y)),
-    **{name: _comparison(sign) for name, sign in COMPARISONS.items()},
-    "logical_and": Elementwise(("b1",), "x x", "x", lambda x, y: x & y),
-    "logical_or": Elementwise(("b1",), "x x", "x", lambda x, y: x | y),
-    "logical_xor": Elementwise(("b1",), "x x", "x", lambda x, y: x ^ y),
-    "logical_not": Elementwise(("b1",), "x", "x", lambda x: x ^ 1),
-    "select": Elementwise(("u1", "i2", "i4", "i8"), "b1 x x", "x", _select),
-    "negative": Elementwise(NUMBERS, "x", "x", lambda x: -x),
-    "absolute": Elementwise(NUMBERS, "x", "x", _Vector.absolute),
-    "square": Elementwise(NUMBERS, "x", "x", lambda x: x * x),
-    "sign": Elementwise(NUMBERS, "x", "x", _Vector.sign),
-    "reciprocal": Elementwise(FLOATS, "x", "x", lambda x: x.new(x.of(1.0)) / x),
-    **{
-        name: Elementwise(FLOATS, "x", "x", functools.partial(lambda called, x: x.intrinsic(called), called))
-        for name, called in (
-            ("sqrt", "sqrt"),
-            ("floor", "floor"),
-            ("ceil", "ceil"),
-            ("trunc", "trunc"),
-            ("rint", "rint"),
-        )
-    },
-    "floor_divide": Elementwise(("i4", "i8"), "x x", "x", lambda x, y: _divided(x, y)[0]),
-    "remainder": Elementwise(("i4", "i8"), "x x", "x", lambda x, y: _divided(x, y)[1]),
-    **{
-        name: Elementwise(("u1", "i2", "i4", "i8"), "x x", "x", formula)
-        for name, formula in (
-            ("bitwise_and", _Vector.__and__),
-            ("bitwise_or", _Vector.__or__),
-            ("bitwise_xor", _Vector.__xor__),
-        )
-    },
-    "exp": Elementwise(FLOATS, "x", "x", _exp),
-    "expm1": Elementwise(FLOATS, "x", "x", _expm1),
-    "log": Elementwise(FLOATS, "x", "x", _log),
-    "log1p": Elementwise(FLOATS, "x", "x", _log1p),
-}
-# casts that are one instruction; the others go by way of int64, and booleans are cast as uint8
-_TO_INT64 = ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8")
-CASTS = [
-    *((source, "i8") for source in _TO_INT64),
-    *(("i8", target) for target in ("u1", "i2", "i4", "f4", "f8", "b1")),
-    *(("f4", "f8"), ("f8", "f4"), ("f4", "i4"), ("f8", "i4"), ("i4", "f4"), ("i4", "f8"), ("u1", "f4")),
-    *((source, "b1") for source in ("u1", "i4", "f4", "f8")),
-]
-FOLDS: dict[str, tuple[str, ...]] = {"add": NUMBERS, "multiply": NUMBERS, "maximum": NUMBERS, "minimum": NUMBERS}
-FOLDS |= {"logical_and": ("b1",), "logical_or": ("b1",)}
-_SIZES = (1, 2, 4, 8)
-
-_NAMES = [f"{name}.{dtype}" for name, each in ELEMENTWISE.items() for dtype in each.dtypes]
-_NAMES += [f"cast.{source}.{target}" for source, target in CASTS]
-_ELEMENTWISE_COUNT = len(_NAMES)
-_NAMES += [f"{name}.{size}" for name in ("load", "store") for size in _SIZES]
-_NAMES += [f"transpose.{size}" for size in TILE]
-_NAMES += [f"call.{dtype}" for dtype in FLOATS]
-_NAMES += [f"{way}.{name}.{dtype}" for way in ("rows", "columns") for name, dtypes in FOLDS.items() for dtype in dtypes]
-OPCODES = {name: code for code, name in enumerate(_NAMES)}
 
 
 class _Emitter:
@@ -326,7 +46,7 @@ class _Emitter:
         self.ir = ir
         self.word = ir.IntType(64)
         self.bytes = ir.IntType(8).as_pointer()
-        integers = {f"{sign}{size}": ir.IntType(8 * size) for sign in "iu" for size in _SIZES}
+        integers = {f"{sign}{size}": ir.IntType(8 * size) for sign in "iu" for size in COPIED}
         self.types = {**integers, "f4": ir.FloatType(), "f8": ir.DoubleType(), "b1": ir.IntType(8)}
         self.module = ir.Module(SYMBOL)
         self.builder: Any = None
@@ -343,8 +63,8 @@ class _Emitter:
         """The type of `kind` with as many lanes as a value."""
         return self.vector(kind, getattr(value.type, "count", 1))
 
-    def truth(self, bits: Any) -> _Vector:
-        return _Vector(self, self.builder.zext(bits, self.like(bits, "b1")), "b1")
+    def truth(self, bits: Any) -> Vector:
+        return Vector(self, self.builder.zext(bits, self.like(bits, "b1")), "b1")
 
     def intrinsic(self, name: str, value: Any) -> Any:
         count, element = getattr(value.type, "count", 0), getattr(value.type, "element", value.type)
@@ -426,19 +146,19 @@ class _Emitter:
     def elementwise(self, name: str, kinds: tuple[str, ...], formula: Callable) -> Any:
         """output, operands, bytes from a vector of each operand to the next, number of vectors -> None."""
         out, *operands, step_0, step_1, step_2, count = self.function(name, 4, 4)
-        flags = ("contract",) if formula in (_exp, _expm1, _log, _log1p) else ()
+        flags = ("contract",) if formula in CONTRACTED else ()
         with self.loop(count) as i:
             values = [
-                _Vector(self, self.get(pointer, self.builder.mul(i, step), kind, LANES), kind, flags)
+                Vector(self, self.get(pointer, self.builder.mul(i, step), kind, LANES), kind, flags)
                 for kind, pointer, step in zip(kinds[1:], operands, (step_0, step_1, step_2), strict=False)
             ]
             self.put(formula(*values).value, out, self.times(i, LANES * int(kinds[0][1])))
         return self.builder.ret_void()
 
-    def cast(self, source: str, target: str, x: _Vector) -> _Vector:
+    def cast(self, source: str, target: str, x: Vector) -> Vector:
         b, kind = self.builder, self.like(x.value, target)
         if target == "b1":
-            return x.compare("!=", 0)
+            return x.compare(0, "!=")
         if source in FLOATS and target in FLOATS:
             value = b.fpext(x.value, kind) if target == "f8" else b.fptrunc(x.value, kind)
         elif source in FLOATS:
@@ -449,7 +169,7 @@ class _Emitter:
             value = b.sext(x.value, kind) if source[0] == "i" else b.zext(x.value, kind)
         else:
             value = b.trunc(x.value, kind)
-        return _Vector(self, value, target)
+        return Vector(self, value, target)
 
     def walk(self, information: Any, position: Any) -> tuple[Any, Any, Callable[[Any], Any], Callable[[Any], Any]]:
         """Indices of a position in an array of several dimensions.
@@ -604,7 +324,7 @@ class _Emitter:
 
     def _identity(self, name: str, dtype: str, lanes: int) -> Any:
         bits = 8 * int(dtype[1]) - 1
-        extremes = (-_INFINITY, _INFINITY) if dtype in FLOATS else (-(1 << bits), (1 << bits) - 1)
+        extremes = (float("-inf"), float("inf")) if dtype in FLOATS else (-(1 << bits), (1 << bits) - 1)
         values = {"add": -0.0 if dtype in FLOATS else 0, "multiply": 1, "maximum": extremes[0], "minimum": extremes[1]}
         values |= {"logical_and": 1, "logical_or": 0}  # -0 + x is x, 0 + x is not: x may be -0
         return self.ir.Constant(self.vector(dtype, lanes), values[name])
@@ -614,7 +334,7 @@ class _Emitter:
         b.store(self._folded(name, dtype, b.load(total), value), total)
 
     def _folded(self, name: str, dtype: str, x: Any, y: Any) -> Any:
-        return ELEMENTWISE[name].formula(_Vector(self, x, dtype), _Vector(self, y, dtype)).value
+        return ELEMENTWISE[name].formula(Vector(self, x, dtype), Vector(self, y, dtype)).value
 
     def fold_rows(self, symbol: str, name: str, dtype: str) -> None:
         """out[i] = the elements of row i combined; information: the length of a row, if there are several."""
@@ -735,7 +455,7 @@ class _Emitter:
             if i == 0:
                 count = b.select(splat, lanes, count)
         whole, rest = b.sdiv(count, lanes), b.srem(count, lanes)
-        with b.if_else(b.icmp_signed("<", opcode, self.constant(_ELEMENTWISE_COUNT))) as (simple, other):
+        with b.if_else(b.icmp_signed("<", opcode, self.constant(len(ELEMENTWISE_CODES)))) as (simple, other):
             with simple:
                 with b.if_then(b.icmp_signed(">", whole, self.constant(0))):
                     b.call(vectors, [opcode, *pointers, *steps[1:], whole])
@@ -790,10 +510,10 @@ class _Emitter:
     def emit(self) -> str:
         for name, each in ELEMENTWISE.items():
             for dtype in each.dtypes:
-                self.elementwise(f"{name}.{dtype}", each.kinds(dtype), each.formula)
+                self.elementwise(f"{name}.{dtype}", each.kinds_of(dtype), each.formula)
         for source, target in CASTS:
             self.elementwise(f"cast.{source}.{target}", (target, source), functools.partial(self.cast, source, target))
-        for size in _SIZES:
+        for size in COPIED:
             self.strided(f"load.{size}", size, load=True)
             self.strided(f"store.{size}", size, load=False)
         for size in TILE:
@@ -805,8 +525,8 @@ class _Emitter:
                 self.fold_rows(f"rows.{name}.{dtype}", name, dtype)
                 self.fold_columns(f"columns.{name}.{dtype}", name, dtype)
         self.move_few()
-        vectors = self.dispatcher("vectors", _NAMES[:_ELEMENTWISE_COUNT], 4, 4)
-        special = self.dispatcher("special", _NAMES[_ELEMENTWISE_COUNT:], 4, 3)
+        vectors = self.dispatcher("vectors", ELEMENTWISE_CODES, 4, 4)
+        special = self.dispatcher("special", OTHER_CODES, 4, 3)
         self.interpreter(self.instruction(vectors, special))
         return str(self.module)
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.kernels.loops import interpreter
+from nbkeras.kernels.loops.instruction_set import WORDS
 from nbkeras.kernels.runtime import instructions
 from nbkeras.kernels.runtime.chains import Chain, Step, fuse, operation
 from nbkeras.kernels.runtime.instructions import Part, address_of
@@ -43,8 +44,8 @@ class _Plan:
         self._moves = []  # code, the place of an address in it, which array it is in, and how far from the start of its memory
         for part in parts:
             code = memoryview(part.code.reshape(-1))
-            for row, word in itertools.product(range(len(part.code)), range(2, interpreter.WORDS, 2)):
-                place = row * interpreter.WORDS + word
+            for row, word in itertools.product(range(len(part.code)), range(2, WORDS, 2)):
+                place = row * WORDS + word
                 inside = [i for i, (low, high) in enumerate(bounds) if low <= code[place] < high]
                 if code[place + 1] >= 0 and inside:
                     self._moves.append((code, place, inside[0], code[place] - bounds[inside[0]][0]))

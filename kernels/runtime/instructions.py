@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbkeras.kernels.loops import interpreter
-from nbkeras.kernels.loops.interpreter import (
+from nbkeras.kernels.loops.instruction_set import (
     CASTS,
+    COMPARISONS,
+    COPIED,
+    DEEPEST,
     ELEMENTWISE,
     FLOATS,
     FOLDS,
@@ -25,6 +27,7 @@ from nbkeras.kernels.loops.interpreter import (
     SCRATCH,
     SPLAT,
     TILE,
+    WORDS,
 )
 from nbkeras.kernels.runtime.chains import Chain, operation
 
@@ -38,7 +41,6 @@ _SHARE = 65536  # least work of a share: elements times instructions
 _MOST_SHARES = 32
 _COSTS = {"exp": 8, "expm1": 12, "log": 8, "log1p": 10, "divide": 2, "sqrt": 2}  # the others cost 1
 _SMALL = {"u1", "i1", "u2", "i2", "u4", "b1"}  # computed in int64
-_COPIED = {1: "u1", 2: "i2", 4: "i4", 8: "i8"}  # the dtype in which any elements of a size are copied
 _OF_BOOLEANS = {"add": "logical_or", "maximum": "logical_or", "multiply": "logical_and", "minimum": "logical_and"}
 _LOGICAL = {"logical_and", "logical_or", "logical_xor", "logical_not"}
 _MOST_CALLS = 4096
@@ -48,7 +50,7 @@ CALLED = {
 }
 CALLED |= {"power": "pow", "arctan2": "atan2", "fmax": "fmax", "fmin": "fmin", "arctan": "atan", "arcsin": "asin"}
 CALLED |= {"arccos": "acos", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh"}
-_BOOLEANS = (*_LOGICAL, *interpreter.COMPARISONS, "isnan", "isinf", "isfinite")
+_BOOLEANS = (*_LOGICAL, *COMPARISONS, "isnan", "isinf", "isfinite")
 # what a chain may have: ops of floats, and ops whose results are booleans
 NAMES = {"copy", "select", "clip", *(name for name, each in ELEMENTWISE.items() if each.dtypes[:2] == FLOATS)}
 NAMES |= {f"{name}?" for name in _BOOLEANS}
@@ -150,7 +152,7 @@ class Program:
         size = int(dtype[1])
         if strides == (size,) or sizes == (1,):
             return _Value(dtype, address, size)
-        if len(sizes) > interpreter.DEEPEST:
+        if len(sizes) > DEEPEST:
             raise _UnknownError
         period = 1 if strides == (0,) else math.prod(sizes[1:]) if strides[0] == 0 else 0
         source, table = _Value(dtype, address, 0), self.words(len(sizes), *sizes, *strides)
@@ -163,7 +165,7 @@ class Program:
 
     def _spread(self, value: _Value) -> _Value:
         """A value of which there is each element, not only one."""
-        return value if value.step != SPLAT else self._add(f"copy.{_COPIED[value.size]}", value.dtype, value)
+        return value if value.step != SPLAT else self._add(f"copy.{COPIED[value.size]}", value.dtype, value)
 
     def write(self, value: _Value, array: Array, order: tuple | None = None) -> None:
         """Store a value, cast to the array's dtype."""
@@ -179,7 +181,7 @@ class Program:
             value.address, value.step = address, size
         else:
             copied = _Value(value.dtype, address, size)
-            self._section.append(_Instruction(f"copy.{_COPIED[size]}", copied, (value,)))
+            self._section.append(_Instruction(f"copy.{COPIED[size]}", copied, (value,)))
 
     def cast(self, value: _Value, dtype: str) -> _Value:
         source = "u1" if value.dtype == "b1" else value.dtype
@@ -205,7 +207,7 @@ class Program:
         if name in CALLED and dtype in FLOATS:
             return self._call(name, dtype, *values)
         if name in ("copy", "select") or (name.startswith("bitwise") and dtype not in FLOATS):
-            kind = _COPIED[values[-1].size]
+            kind = COPIED[values[-1].size]
             return self._add(f"{name}.{kind}", dtype, *values)
         if dtype == "b1":
             name = _OF_BOOLEANS.get(name, name)
@@ -213,8 +215,8 @@ class Program:
         if each is None:
             raise _UnknownError
         if dtype in each.dtypes:
-            return self._add(f"{name}.{dtype}", each.kinds(dtype)[0], *values)
-        compares = name in interpreter.COMPARISONS
+            return self._add(f"{name}.{dtype}", each.kinds_of(dtype)[0], *values)
+        compares = name in COMPARISONS
         if dtype not in _SMALL or "i8" not in each.dtypes or (dtype == "b1" and not compares):
             raise _UnknownError
         result = self.compute(name, *(self.cast(value, "i8") for value in values))
@@ -341,7 +343,7 @@ def _row(instruction: _Instruction) -> list[int]:
     row = [OPCODES[name], information]
     for value in values:
         row += [value.address, value.step]
-    return row + [0] * (interpreter.WORDS - len(row))
+    return row + [0] * (WORDS - len(row))
 
 
 def _infinite(program: Program, x: _Value, name: str) -> _Value:
@@ -403,13 +405,13 @@ def _copied(source: Array, target: Array) -> list[Part]:
     source = np.broadcast_to(source, target.shape)
     order, size = _order(target), target.itemsize
     program = Program(target.size)
-    if source.dtype == target.dtype and size in _COPIED:  # any dtype
-        source, target = source.view(_COPIED[size]), target.view(_COPIED[size])
+    if source.dtype == target.dtype and size in COPIED:  # any dtype
+        source, target = source.view(COPIED[size]), target.view(COPIED[size])
         turned = source.transpose(order)
         sizes, strides = _joined(turned.shape, turned.strides)
-        if size in TILE and strides[-2:-1] == (size,) and len(sizes) <= interpreter.DEEPEST:
+        if size in TILE and strides[-2:-1] == (size,) and len(sizes) <= DEEPEST:
             if _joined(turned.shape, target.transpose(order).strides)[1] == (size,):
-                program.transpose(_Value(_COPIED[size], address_of(source), 0), sizes, strides, address_of(target))
+                program.transpose(_Value(COPIED[size], address_of(source), 0), sizes, strides, address_of(target))
                 return [program.part()]
     program.write(program.read(source, target.shape, order), target, order)
     return [program.part()]

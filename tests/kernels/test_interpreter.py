@@ -9,7 +9,7 @@ import pytest
 
 from nbkeras.kernels import elementwise, gradients, metrics, normalization, optimizers, random, reduce, shape
 from nbkeras.kernels.convolution import implicit_gemm
-from nbkeras.kernels.loops import interpreter
+from nbkeras.kernels.loops import instruction_set, interpreter
 from nbkeras.kernels.runtime import chains, device, eager, instructions
 
 FLOATS, INTEGERS = ["f4", "f8"], ["i4", "i8"]
@@ -526,9 +526,9 @@ def test_modules_import_no_compiler():
         "print(module.OPCODES['add.f4'])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, interpreter.__file__], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, instruction_set.__file__], capture_output=True, text=True, check=True
     )
-    assert int(done.stdout) == interpreter.OPCODES["add.f4"]
+    assert int(done.stdout) == instruction_set.OPCODES["add.f4"]
 
 
 def test_the_code_has_vectors_and_needs_no_symbol():
