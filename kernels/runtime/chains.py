@@ -7,7 +7,8 @@ devices. cuda/machine/fusion.py makes a CUDA kernel of a description, runtime/in
 A description is written `dtype:kinds of the inputs|ops|values to store`, as in `float32:aan|multiply 0 1;add 3 2|4`: values 0
 and 1 are arrays, 2 a number, and the ops make values 3 and 4. Kinds of inputs are: a, an array; b, one of booleans; s, one with
 a single element; v, one of the last axes (a bias); r, one number for each row of the last axis; n, a number. An op whose name
-ends in ? makes booleans.
+ends in ? makes booleans. A chain may end with a reduction of the last axes: `|add 5 64` are sums of 64
+elements of value 5.
 """
 
 import functools
@@ -22,6 +23,7 @@ from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _MOST_ARRAYS, _MOST_INPUTS = 24, 48  # of a chain: a CUDA kernel gets as many pointers, the CPU has as many registers
 _MOST_ELEMENTS = 2**31  # CUDA kernels compute indices in 32 bits
+_FOLDS = (np.add, np.multiply, np.maximum, np.minimum)
 _OF_BOOLEANS = {"logical_and?", "logical_or?", "logical_xor?", "logical_not?"}
 
 Step = tuple[Callable, tuple]
@@ -34,19 +36,24 @@ class Chain(NamedTuple):
     kinds: str
     ops: tuple[tuple[str, tuple[int, ...]], ...]  # name and numbers of the operands
     stored: tuple[int, ...]
+    fold: tuple[str, int, int] | None = (
+        None  # a ufunc, the value that it combines, how many elements; into the last argument
+    )
 
     def __str__(self) -> str:
         ops = ";".join(" ".join([name, *map(str, operands)]) for name, operands in self.ops)
-        return f"{self.dtype}:{self.kinds}|{ops}|{';'.join(map(str, self.stored))}"
+        fold = "|" + " ".join(map(str, self.fold)) if self.fold else ""
+        return f"{self.dtype}:{self.kinds}|{ops}|{';'.join(map(str, self.stored))}{fold}"
 
     @classmethod
     def parsed(cls, text: str) -> "Chain":
         """The chain of a description."""
-        head, ops, stored = text.split("|")
+        head, ops, stored, *folds = text.split("|")
         dtype, kinds = head.split(":")
         named = [op.split() for op in ops.split(";")]
         numbered = tuple((name, tuple(map(int, operands))) for name, *operands in named)
-        return cls(dtype, kinds, numbered, tuple(map(int, stored.split(";"))))
+        outputs = tuple(int(number) for number in stored.split(";") if number)
+        return cls(dtype, kinds, numbered, outputs, *((name, int(i), int(n)) for name, i, n in map(str.split, folds)))
 
 
 def operation(function: Callable) -> str:
@@ -84,8 +91,13 @@ def fuse(
     for index, (function, args) in enumerate(steps):
         name = operation(function)
         if chain is not None and not chain.take(name, args):
-            result += chain.finish(index - 1, needed_after, joined)
+            folds = "fold" in names and name == "fold" and chain.take_fold(*args)
+            if folds:
+                chain.steps.append((function, args))
+            result += chain.finish(index if folds else index - 1, needed_after, joined)
             chain = None
+            if folds:
+                continue
         if chain is None:
             chain = _Links(memory_of, names)
             if not chain.take(name, args):
@@ -108,6 +120,7 @@ class _Links:
         self._written: dict[Any, Any] = {}  # by memory: the array that holds it
         self._size: int | None = None
         self._dtype: Any = None
+        self._fold: tuple[str, tuple, Any, int] | None = None  # ufunc, value, output, elements
 
     def take(self, name: str, args: tuple) -> bool:
         """Add a step if it belongs to the chain."""
@@ -147,6 +160,17 @@ class _Links:
         memory = self._memory_of(out)
         self._holds[memory] = (out, ("op", len(self._ops) - 1), "b" if out.dtype == np.bool_ else "a")
         self._written[memory] = out
+        return True
+
+    def take_fold(self, x: Any, ufunc: np.ufunc, axes: tuple[int, ...], out: Any) -> bool:
+        """End the chain with a reduction of a value that it made."""
+        memory, target = self._memory_of(x), self._memory_of(out)
+        if memory not in self._written or target in self._holds or not (self._fits(x) and self._fits(out)):
+            return False
+        last_axes = tuple(range(len(x.shape) - len(axes), len(x.shape)))
+        if ufunc not in _FOLDS or axes != last_axes or {x.dtype, out.dtype} != {self._dtype} or not axes:
+            return False
+        self._fold = ufunc.__name__, self._holds[memory][1], out, math.prod(x.shape[axes[0] :])
         return True
 
     def _kind(self, operand: Any, out: Any) -> str:
@@ -190,15 +214,17 @@ class _Links:
     ) -> list[Step]:
         """The chain's steps as they are recorded; last: the number of its last step."""
         stored = [array for array in self._written.values() if needed_after(array, last)]
-        if len(self.steps) < 2 or not stored:
-            return self.steps if stored else []
+        outputs = [*stored, *([self._fold[2]] if self._fold else [])]
+        if len(self.steps) < 2 or not outputs:
+            return self.steps if outputs else []
         number = {("in", i): i for i in range(len(self._inputs))}
         number.update({("op", i): len(self._inputs) + i for i in range(len(self._ops))})
         kinds = "".join(kind for kind, _ in self._inputs)
         ops = tuple((name, tuple(number[value] for value in values)) for name, values in self._ops)
-        outputs = tuple(number[self._holds[self._memory_of(array)][1]] for array in stored)
-        chain = Chain(str(self._dtype), kinds, ops, outputs)
-        return [(joined(chain), (*(arg for _, arg in self._inputs), *stored))]
+        values = tuple(number[self._holds[self._memory_of(array)][1]] for array in stored)
+        fold = (self._fold[0], number[self._fold[1]], self._fold[3]) if self._fold else None
+        chain = Chain(str(self._dtype), kinds, ops, values, fold)
+        return [(joined(chain), (*(arg for _, arg in self._inputs), *outputs))]
 
 
 def _same(one: Any, other: Any) -> bool:

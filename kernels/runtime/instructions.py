@@ -35,7 +35,7 @@ Array = np.ndarray
 _BLOCK, _PLAIN_BLOCK = 1024, 8192  # most elements of a block, with registers and without
 _LEAST = 64  # elements of a block
 _CACHE = 16384  # bytes of a block in all its arrays and registers
-_FOLDED = 2048  # elements of a row that are combined at once
+_FOLDED = 1024  # elements of a row that are combined at once
 _ROWS = 128  # rows that a task adds up, one after the other
 _SHARE = 65536  # least work of a share: elements times instructions
 _MOST_SHARES = 32
@@ -52,7 +52,7 @@ CALLED |= {"power": "pow", "arctan2": "atan2", "fmax": "fmax", "fmin": "fmin", "
 CALLED |= {"arccos": "acos", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh"}
 _BOOLEANS = (*_LOGICAL, *COMPARISONS, "isnan", "isinf", "isfinite")
 # what a chain may have: ops of floats, and ops whose results are booleans
-NAMES = {"copy", "select", "clip", *(name for name, each in ELEMENTWISE.items() if each.dtypes[:2] == FLOATS)}
+NAMES = {"copy", "select", "clip", "fold", *(name for name, each in ELEMENTWISE.items() if each.dtypes[:2] == FLOATS)}
 NAMES |= {f"{name}?" for name in _BOOLEANS}
 
 
@@ -447,13 +447,18 @@ def _rows(x: Array, name: str, dtype: str, rows: int, out: Array) -> list[Part]:
     """Rows of an array combined; long ones in several steps."""
     program = Program(x.size)
     value = program.cast(program.read(x, x.shape, tuple(range(x.ndim))), dtype)
-    value, pieces = program.fold_rows(name, value, rows, x.size // rows)
+    return _rows_of(program, value, name, rows, x.size // rows, out)
+
+
+def _rows_of(program: Program, value: _Value, name: str, rows: int, length: int, out: Array) -> list[Part]:
+    """A program that ends with rows of a value combined, and what follows it."""
+    value, pieces = program.fold_rows(name, value, rows, length)
     if pieces == 1:
         program.write(value, out)
         return [program.part()]
-    partial = np.empty((rows, pieces), dtype)
+    partial = np.empty((rows, pieces), value.dtype)
     program.write(value, partial)
-    return [program.part(partial), *_rows(partial, name, dtype, rows, out)]
+    return [program.part(partial), *_rows(partial, name, value.dtype, rows, out)]
 
 
 def _columns(x: Array, name: str, dtype: str, shape: tuple, out: Array) -> list[Part]:
@@ -476,8 +481,28 @@ def _columns(x: Array, name: str, dtype: str, shape: tuple, out: Array) -> list[
 
 
 def _chained(chain: Chain, args: tuple) -> list[Part]:
+    """A chain; if it ends with a reduction, whose blocks are longer, and has too many registers for that, in two parts."""
+    try:
+        return _fused(chain, args)
+    except _UnknownError:
+        if chain.fold is None:
+            raise
+        *others, out = args
+        name, number, length = chain.fold
+        if number in chain.stored:
+            value = others[len(chain.kinds) + chain.stored.index(number)].reshape(-1, length)
+        else:
+            value = np.empty((out.size, length), chain.dtype)
+            others, chain = [*others, value], chain._replace(stored=(*chain.stored, number))
+        return [
+            *_fused(chain._replace(fold=None), tuple(others)),
+            *_rows(value, name, _code(chain.dtype), out.size, out),
+        ]
+
+
+def _fused(chain: Chain, args: tuple) -> list[Part]:
     inputs, outputs = args[: len(chain.kinds)], args[len(chain.kinds) :]
-    size, dtype = outputs[0].size, _code(chain.dtype)
+    size, dtype = outputs[-1].size * (chain.fold[2] if chain.fold else 1), _code(chain.dtype)
     program = Program(size)
     values: list[_Value] = []
     for kind, x in zip(chain.kinds, inputs, strict=True):
@@ -487,7 +512,7 @@ def _chained(chain: Chain, args: tuple) -> list[Part]:
         step, n = x.itemsize, x.size
         layouts = {"s": ((max(size, 2),), (0,)), "v": ((size // n, n), (0, step)), "r": ((n, size // n), (step, 0))}
         values.append(program.at(_code(x.dtype), address_of(x), *layouts.get(kind, ((size,), (step,)))))
-    targets = dict(zip(chain.stored, outputs, strict=True))
+    targets = dict(zip(chain.stored, outputs, strict=False))
     for number, (name, operands) in enumerate(chain.ops, len(inputs)):
         value = program.compute(name, *(values[i] for i in operands))
         if not name.endswith("?"):
@@ -495,6 +520,9 @@ def _chained(chain: Chain, args: tuple) -> list[Part]:
         values.append(value)
         if number in targets:
             program.write(value, targets[number].reshape(-1))
+    if chain.fold:
+        name, number, length = chain.fold
+        return _rows_of(program, values[number], name, outputs[-1].size, length, outputs[-1])
     return [program.part()]
 
 

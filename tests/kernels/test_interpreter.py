@@ -511,6 +511,53 @@ def test_a_chain_of_many_numbers_has_registers_enough():
     np.testing.assert_array_equal(out, want)
 
 
+@pytest.mark.parametrize("shape_", [(1, 7), (300, 10), (5, 1024), (4, 3000), (1, 100_000)])
+@pytest.mark.parametrize("ufunc", [np.add, np.maximum])
+def test_a_chain_may_end_with_a_reduction(ufunc, shape_):
+    """The sums have the same bits as those of a launch of their own, so a replay gives what an eager call gives."""
+    x, y = some(shape_, "f4", odd=False), some(shape_[1:], "f4", odd=False)
+    a, b, out = np.zeros_like(x), np.zeros_like(x), np.empty(shape_[0], "f4")
+    steps = [(np.subtract, (x, y, a)), (np.square, (a, b)), (reduce.fold, (b, ufunc, (1,), out))]
+    ((function, args),) = eager.joined(steps, memory_of, lambda array, step: array is out)
+    assert function.__name__ == f"float32:av|subtract 0 1;square 2||{ufunc.__name__} 3 {shape_[1]}" or shape_[0] == 1
+    assert chains.Chain.parsed(function.__name__) == function.chain
+    want = np.empty_like(out)
+    assert eager.run(reduce.fold, (np.square(x - y), ufunc, (1,), want))
+    for shares in (1, 3):
+        out[:] = 0
+        assert eager.run(function, args, shares)
+        bits_equal(out, want)
+    assert not a.any()
+
+
+def test_a_chain_with_a_reduction_and_many_registers():
+    arrays = [some((9, 500), "f8", seed, odd=False) for seed in range(8)]
+    steps, before, values = [], arrays[0], []
+    for x in arrays:
+        values.append(np.empty_like(x))
+        steps.append((np.square, (x, values[-1])))
+    for value in values[::-1]:
+        steps.append((np.add, (before, value, after := np.empty_like(value))))
+        before = after
+    out, want = np.empty(9), np.empty(9)
+    steps.append((reduce.fold, (before, np.add, (1,), out)))
+    for function, args in steps:
+        function(*args)
+    expected = before.copy()
+    assert eager.run(reduce.fold, (before, np.add, (1,), want))
+    for needed in ([out], [out, before]):
+
+        def is_needed(array, step, needed=needed):
+            return any(array is x for x in needed)
+
+        joined = eager.joined(steps, memory_of, is_needed)
+        out[:] = 0
+        for function, args in joined:
+            assert eager.run(function, args)
+        bits_equal(out, want)
+        bits_equal(before, expected)
+
+
 # -------------------- compilation --------------------
 
 

@@ -75,7 +75,7 @@ else:
 @functools.cache
 def kernel_of(description: str) -> Kernel:
     """The kernel of a description; its arguments are the inputs, then the arrays to store to."""
-    dtype, kinds, ops, stored = Chain.parsed(description)
+    dtype, kinds, ops, stored, _ = Chain.parsed(description)
     inputs = [f"x{i}" for i in range(len(kinds))]
     outputs = [f"y{i}" for i in range(len(stored))]
     lines = [f"def fused({', '.join(inputs + outputs)}):", "    i = cuda.grid(1)", "    if i < y0.size:"]
