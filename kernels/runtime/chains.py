@@ -150,7 +150,7 @@ class _Links:
         for one, other in itertools.combinations(arrays, 2):
             if self._memory_of(one) == self._memory_of(other) and not _same(one, other):
                 return False
-        dtypes = {array.dtype for kind, array in [*zip(kinds, operands, strict=True), ("a", out)] if kind != "n"}
+        dtypes = {x.dtype for x in (*operands, out) if hasattr(x, "dtype")}  # also of NumPy's scalars
         dtypes = (dtypes | {dtype}) - {np.dtype(np.bool_), None}
         if len(dtypes) != 1 or next(iter(dtypes)).kind != "f":
             return False
