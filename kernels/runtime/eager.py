@@ -86,7 +86,7 @@ def run(function: Callable, args: tuple, shares: int = 0) -> bool:
 
 
 def _made(function: Callable, args: tuple, bounds: list[tuple[int, int]]) -> _Plan | None:
-    parts = instructions.parts_of(function, args, join=False)
+    parts = instructions.parts_of(function, args)
     return None if parts is None else _Plan(parts, bounds)
 
 

@@ -382,8 +382,11 @@ def _check_overlap(out: Array, *inputs: Any) -> None:
     for x in inputs:
         if isinstance(x, Array) and np.may_share_memory(x, out):
             same = (x.shape, x.strides, address_of(x)) == (out.shape, out.strides, address_of(out))
-            if not same and np.shares_memory(x, out):
-                raise _UnknownError
+            try:
+                if not same and np.shares_memory(x, out, max_work=10_000):  # type: ignore[arg-type]
+                    raise _UnknownError
+            except np.exceptions.TooHardError:
+                raise _UnknownError from None
 
 
 def _elementwise(name: str, dtypes: tuple, operands: tuple, out: Array) -> list[Part]:
@@ -563,25 +566,24 @@ def _parts(function: Callable, args: tuple) -> list[Part]:
     return _elementwise(name, dtypes, args[:-1], args[-1])
 
 
-def parts_of(function: Callable, args: tuple, join: bool = True) -> list[Part] | None:
-    """The parts of a native program that do function(*args), one after the other; None if the interpreter cannot do it.
-
-    join: parts of one share that follow each other become one part.
-    """
+def parts_of(function: Callable, args: tuple) -> list[Part] | None:
+    """The parts of a native program that do function(*args), one after the other; None if the interpreter cannot do it."""
     try:
-        parts = _parts(function, args)
+        return _parts(function, args)
     except (_UnknownError, TypeError, ValueError):  # NumPy says what is wrong with the arguments
         return None
-    joined: list[Part] = []
-    last = None  # the last frame of the last part
-    for part in parts:
-        if join and last is not None and joined[-1].shares == part.shares == 1:
-            last[0] = address_of(part.frame)
-            joined[-1] = joined[-1]._replace(keep=(*joined[-1].keep, part))
+
+
+def linked(parts: list[Part]) -> list[Part]:
+    """The same parts, but those of one share that follow each other are one part. They must not be used otherwise then."""
+    result: list[Part] = []
+    for before, part in zip([None, *parts], parts, strict=False):
+        if before is not None and before.shares == part.shares == 1:
+            before.frame[0] = address_of(part.frame)
+            result[-1] = result[-1]._replace(keep=(*result[-1].keep, part))
         else:
-            joined.append(part)
-        last = part.frame
-    return joined
+            result.append(part)
+    return result
 
 
 @functools.cache

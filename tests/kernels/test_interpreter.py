@@ -419,8 +419,12 @@ def test_large_work_is_shared_and_small_work_is_not():
     x = np.zeros(10**6, "f4")
     (part,) = instructions.parts_of(np.add, (x, x, x))
     assert part.shares > 4
-    (part,) = instructions.parts_of(reduce.fold, (x[:5000], np.add, (0,), np.empty((), "f4")))
-    assert part.shares == 1, "two frames that follow each other"
+    ones, total = np.ones(5000, "f4"), np.empty((), "f4")
+    parts = instructions.parts_of(reduce.fold, (ones, np.add, (0,), total))
+    assert [part.shares for part in parts] == [1, 1]
+    (part,) = instructions.linked(parts)
+    eager._entry()(part.frame.ctypes.data, 0, 1)
+    assert total == 5000
     assert part.frame.dtype == np.int64
     assert part.frame.flags.c_contiguous
 
