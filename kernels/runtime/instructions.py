@@ -6,6 +6,7 @@ must stay where they are as long as the parts are used.
 
 import ctypes
 import functools
+import itertools
 import math
 import os
 from collections.abc import Callable
@@ -252,14 +253,15 @@ class Program:
         self._section = self._epilogue
         return out, pieces
 
-    def fold_columns(self, name: str, value: _Value, shape: tuple, step: int, matrix: int) -> tuple[_Value, int]:
-        """Rows of (matrices, rows, columns) combined in chunks, and the number of chunks; steps in bytes."""
+    def fold_columns(self, name: str, value: _Value, shape: tuple) -> tuple[_Value, int]:
+        """Rows of (matrices, rows, columns) combined in chunks, and the number of chunks."""
         matrices, rows, columns = shape
         chunks, width = -(-rows // _ROWS), min(columns, _BLOCK)
         across = -(-columns // width)
         places = (matrices * chunks * across, across, columns, width, width, columns)
         self._places = (*places, *places[2:])
-        table = self.words(rows, chunks, step, matrix, width, across)
+        step = columns * value.size
+        table = self.words(rows, chunks, step, rows * step, width, across)
         out = self._add(f"columns.{name}.{value.dtype}", value.dtype, value, information=table)
         self._section = self._epilogue
         return out, chunks
@@ -421,10 +423,8 @@ def _copied(source: Array, target: Array) -> list[Part]:
 
 
 def _folded(x: Array, name: str, axes: tuple[int, ...], out: Array) -> list[Part]:
-    if not x.size or not out.flags.c_contiguous:
-        raise _UnknownError
-    _check_overlap(out, x)
-    if np.may_share_memory(x, out):
+    """A reduction. Small integers are combined in int64."""
+    if not x.size or not out.flags.c_contiguous or np.may_share_memory(x, out):
         raise _UnknownError
     dtype = _code(out.dtype)
     if dtype == "b1":
@@ -432,16 +432,14 @@ def _folded(x: Array, name: str, axes: tuple[int, ...], out: Array) -> list[Part
     wide = "i8" if dtype in _SMALL and name not in _LOGICAL else "b1" if name in _LOGICAL else dtype
     if wide not in FOLDS.get(name, ()):
         raise _UnknownError
-    kinds = [(axis in axes, x.shape[axis]) for axis in range(x.ndim) if x.shape[axis] != 1]
-    groups: list[list[int]] = []  # runs of axes that are kept, or reduced
-    for reduced, n in kinds:
-        if groups and groups[-1][0] == reduced:
-            groups[-1][1] *= n
-        else:
-            groups.append([reduced, n])
-    if len(groups) > 1 and not groups[-1][0] and len(groups) <= 3:
-        shape = (1 if len(groups) == 2 else groups[0][1], groups[-2][1], groups[-1][1])
-        return _columns(x, name, wide, shape, out)
+    long = [axis for axis in range(x.ndim) if x.shape[axis] != 1]
+    groups = [  # runs of axes that are kept, or reduced
+        (reduced, math.prod(x.shape[axis] for axis in run))
+        for reduced, run in itertools.groupby(long, axes.__contains__)
+    ]
+    if 2 <= len(groups) <= 3 and not groups[-1][0]:
+        sizes = [n for _, n in groups]
+        return _columns(x, name, wide, (1, *sizes)[-3:], out)
     order = (*(i for i in range(x.ndim) if i not in axes), *axes)
     return _rows(x.transpose(order), name, wide, out.size, out)
 
@@ -465,22 +463,19 @@ def _rows_of(program: Program, value: _Value, name: str, rows: int, length: int,
 
 
 def _columns(x: Array, name: str, dtype: str, shape: tuple, out: Array) -> list[Part]:
-    """Columns of matrices combined; many rows in several steps."""
-    before: list[Part] = []
+    """Columns of (matrices, rows, columns) combined; many rows in several steps."""
     if _code(x.dtype) != dtype or not x.flags.c_contiguous:
         copy = np.empty(x.shape, dtype)
-        before, x = _copied(x, copy), copy
-    columns = shape[2]
+        first, *rest = _columns(copy, name, dtype, shape, out)
+        return [*_copied(x, copy), first._replace(keep=(*first.keep, copy)), *rest]
     program = Program(x.size)
-    step = columns * x.itemsize
-    value = _Value(dtype, address_of(x), 0)
-    value, chunks = program.fold_columns(name, value, shape, step, shape[1] * step)
+    value, chunks = program.fold_columns(name, _Value(dtype, address_of(x), 0), shape)
     if chunks == 1:
         program.write(value, out)
-        return [*before, program.part(x)]
-    partial = np.empty((shape[0], chunks, columns), dtype)
+        return [program.part()]
+    partial = np.empty((shape[0], chunks, shape[2]), dtype)
     program.write(value, partial)
-    return [*before, program.part(x, partial), *_columns(partial, name, dtype, partial.shape, out)]
+    return [program.part(partial), *_columns(partial, name, dtype, partial.shape, out)]
 
 
 def _chained(chain: Chain, args: tuple) -> list[Part]:
@@ -533,8 +528,11 @@ def _parts(function: Callable, args: tuple) -> list[Part]:
     if hasattr(function, "chain"):
         return _chained(function.chain, args)
     if hasattr(function, "steps"):
-        steps = ((each, tuple(rest)) for each, *rest in function.steps(*args))
-        return [part._replace(keep=(*part.keep, rest)) for each, rest in steps for part in _parts(each, rest)]
+        parts = []
+        for each, *rest in function.steps(*args):
+            made = [x for x in rest if isinstance(x, Array) and x.base is None and not any(x is arg for arg in args)]
+            parts += [part._replace(keep=(*part.keep, *made)) for part in _parts(each, tuple(rest))]
+        return parts
     name = operation(function)
     if name == "copy":
         return _copied(*args)

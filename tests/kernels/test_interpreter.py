@@ -3,6 +3,7 @@
 import concurrent.futures
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -604,6 +605,17 @@ def test_a_plan_is_used_for_arrays_elsewhere():
         large = some(10**5, "f4", seed, odd=False)
         check(reduce.fold, (large, np.add, (0,), np.empty((), "f4")), same=about(10**5))
     assert not eager.run(np.add, (x[1:], y[1:], x[:-1]))
+
+
+def test_a_plan_keeps_no_arrays():
+    x, out, rate = np.ones((300, 20), "f4"), np.empty(20, "f4"), np.ones(1)
+    gone = [weakref.ref(array) for array in (x, out, rate)]
+    assert eager.run(reduce.fold, (x, np.add, (0,), out))
+    assert eager.run(reduce.fold, (x[::2], np.add, (0,), out))
+    assert eager.run(optimizers.shrink, (x, rate, 0.1))
+    assert eager.run(device.copy, (x.T, np.empty((20, 300), "f4")))
+    del x, out, rate
+    assert [array() for array in gone] == [None] * 3
 
 
 def test_threads_do_not_disturb_each_other():
