@@ -567,7 +567,7 @@ def _parts(function: Callable, args: tuple) -> list[Part]:
 def parts_of(function: Callable, args: tuple) -> list[Part] | None:
     """The parts of a native program that do function(*args), one after the other; None if the interpreter cannot do it."""
     try:
-        return _parts(function, args)
+        return [part for part in _parts(function, args) if part.frame[5]]  # has tasks; arrays of size 0 have none
     except (_UnknownError, TypeError, ValueError):  # NumPy says what is wrong with the arguments
         return None
 

@@ -259,6 +259,17 @@ def test_transposes(shape_, dtype):
     check(device.copy, (matrices.transpose(2, 0, 1), np.empty((shape_[1], 3, shape_[0]), dtype)))
 
 
+@pytest.mark.parametrize("shape_", [(0,), (0, 5), (5, 0), (3, 0, 2)])
+def test_nothing_to_do(shape_):
+    x, row, one = some(shape_, "f4"), some(shape_[-1:], "f4"), some(1, "f4")
+    for other in (x, row, one, np.float32(2)):
+        check(np.add, (x, other, np.empty_like(x)))
+    check(device.copy, (x.T, np.empty(shape_[::-1], "f4")))
+    check(device.copy, (x, np.empty(shape_, "f8")))
+    check(device.fill, (x, 1))
+    assert instructions.parts_of(np.add, (x, row, x)) == []
+
+
 def test_concatenate():
     x, y, z = some((4, 3, 5), "f4"), some((4, 70, 5), "f4"), some((4, 1, 5), "f4")
     check(shape.concatenate_into, (np.empty((4, 74, 5), "f4"), 1, x, y, z))
