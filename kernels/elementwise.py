@@ -268,6 +268,10 @@ def clip_between(x: Array, low, high, out: Array) -> None:
     np.clip(x, low, high, out=out)
 
 
+larger.fuses_as, smaller.fuses_as = "maximum", "minimum"  # type: ignore[attr-defined]
+select.fuses_as, clip_between.fuses_as = "select", "clip"  # type: ignore[attr-defined]
+
+
 # -------------------- one operand --------------------
 
 

@@ -5,12 +5,15 @@
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
+from nbkeras.kernels.elementwise import clip_between
 from nbkeras.kernels.optimizers import CHUNK, share_range
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.chains import of_steps
 
 Array = np.ndarray
 
@@ -106,6 +109,7 @@ def limit_norm(g, sums, limit, share, shares):
         g[i] *= scale
 
 
-def clip(g: Array, limit: float) -> None:
+@of_steps
+def clip(g: Array, limit: float) -> Iterator[tuple]:
     """Kernel: clip each element of g to [-limit, limit], in place."""
-    np.clip(g, -limit, limit, out=g)
+    yield clip_between, g, -limit, limit, g

@@ -101,6 +101,9 @@ def ratio(x: Array, y: Array, out: Array) -> None:
     np.divide(x, y, out=out, where=y != 0, casting="same_kind")
 
 
+ratio.fuses_as = "ratio"  # type: ignore[attr-defined]
+
+
 # Confusion counts of predictions above each threshold. y_true, y_pred are (samples, labels). The counts of label j are in
 # column j of tp, fp, tn, fn (thresholds, labels), or all in column 0; a counter of size 0 is not computed.
 

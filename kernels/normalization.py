@@ -6,11 +6,14 @@ end. Moments are kept by blocks of rows in the data's dtype, around the block's 
 Golub and LeVeque, 1983), so float32 statistics stay accurate with a large mean or many rows.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from nbkeras.kernels import reduce
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.chains import of_steps
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 from nbkeras.kernels.softmax import ANY_ORDER, total
 
@@ -304,17 +307,19 @@ def input_gradient(dy, x, mask, center, scale, slope, shift, dx, share, shares):
                 target[c] = source[c] * scale[c]
 
 
-def mean_gradient(dbeta: Array, scale: Array, dmean: Array) -> None:
+@of_steps
+def mean_gradient(dbeta: Array, scale: Array, dmean: Array) -> Iterator[tuple]:
     """Kernel: dmean = -scale * sum(dy)."""
-    np.multiply(dbeta, scale[: dmean.size], out=dmean)
-    np.negative(dmean, out=dmean)
+    yield np.multiply, dbeta, scale[: dmean.size], dmean
+    yield np.negative, dmean, dmean
 
 
-def variance_gradient(dgamma: Array, inverse: Array, scale: Array, dvariance: Array) -> None:
+@of_steps
+def variance_gradient(dgamma: Array, inverse: Array, scale: Array, dvariance: Array) -> Iterator[tuple]:
     """Kernel: dvariance = -scale / (2 (variance + epsilon)) * sum(dy * (x - mean))."""
-    np.multiply(dgamma, inverse[: dvariance.size], out=dvariance)
-    np.multiply(dvariance, scale[: dvariance.size], out=dvariance)
-    np.multiply(dvariance, dvariance.dtype.type(-0.5), out=dvariance)
+    yield np.multiply, dgamma, inverse[: dvariance.size], dvariance
+    yield np.multiply, dvariance, scale[: dvariance.size], dvariance
+    yield np.multiply, dvariance, dvariance.dtype.type(-0.5), dvariance
 
 
 # -------------------- layer normalization --------------------

@@ -8,12 +8,13 @@ read from `rate` and `step`, so a replayed step follows them. Nothing here needs
 The formula of each step is a function of one weight in loops/update_rules.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from nbkeras.kernels.loops import update_rules
 from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.chains import of_steps
 from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 
 Array = np.ndarray
@@ -235,6 +236,10 @@ def moving_average(w, average, step, momentum, every, share, shares):
             w[i] = average[i]
 
 
-def shrink(w: Array, rate: Array, decay: float) -> None:
+@of_steps
+def shrink(w: Array, rate: Array, decay: float) -> Iterator[tuple]:
     """Kernel: weight decay alone, w -= w * decay * rate, any shape."""
-    w -= w * w.dtype.type(decay * rate[0])
+    factor, loss = np.empty((), w.dtype), np.empty(w.shape, w.dtype)
+    yield np.multiply, rate.reshape(()), decay, factor
+    yield np.multiply, w, factor, loss
+    yield np.subtract, w, loss, w

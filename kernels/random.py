@@ -9,12 +9,14 @@ Numba types uint32 op uint32 as uint64.
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
 from nbkeras.kernels.loops.flat_access import opaque
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.chains import of_steps
 from nbkeras.kernels.runtime.lazy import intrinsic, ir, overload, types
 from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 
@@ -279,9 +281,10 @@ def bernoulli(key: Array, shape, dtype, probability: float):
     return y, None
 
 
-def below(words: Array, limit: int, out: Array) -> None:
+@of_steps
+def below(words: Array, limit: int, out: Array) -> Iterator[tuple]:
     """Kernel: out = 1 where a word is less than limit, else 0."""
-    np.copyto(out, words < limit, casting="unsafe")
+    yield np.less, words, limit, out
 
 
 def categorical(logits: Array, key: Array, samples: int):

@@ -254,6 +254,9 @@ def keep_finite(x: Array, out: Array) -> None:
     np.copyto(out, x, where=np.isfinite(x))
 
 
+fold.fuses_as, keep_finite.fuses_as = "fold", "keep_finite"  # type: ignore[attr-defined]
+
+
 # -------------------- products and running sums --------------------
 
 

@@ -3,10 +3,13 @@
 A result is a view of the argument if that view is contiguous.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from nbkeras.kernels import reduce
 from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.chains import of_steps
 
 Array = np.ndarray
 Shape = tuple[int, ...]
@@ -40,9 +43,12 @@ def transpose_vjp(axes, dy, needs):
 # -------------------- joining and splitting --------------------
 
 
-def concatenate_into(out: Array, axis: int, *arrays: Array) -> None:
+@of_steps
+def concatenate_into(out: Array, axis: int, *arrays: Array) -> Iterator[tuple]:
     """Kernel: join the arrays along an axis."""
-    np.concatenate(arrays, axis=axis, out=out)
+    pieces = _pieces(out, [array.shape[axis] for array in arrays], axis)
+    for array, piece in zip(arrays, pieces, strict=True):
+        yield device.copy, array, piece
 
 
 def concatenate(*arrays: Array, axis: int):

@@ -187,6 +187,9 @@ def transpose_matrices(matrices: Array, out: Array) -> None:
             np.copyto(out[i, :, row : row + 64], matrices[i, row : row + 64].T)
 
 
+transpose_matrices.fuses_as = "transpose"  # type: ignore[attr-defined]
+
+
 @compiled
 def input_gradient_bands(dy, transposed, dx, rooms, window, groups, block, bands, share, shares):
     """Compute a share of the bands of dx. A band is a run of rows of an image, and adds up all windows that touch them.

@@ -308,7 +308,7 @@ def _call_all(functions: list[Callable[[], None]]) -> None:
 def fuse(
     steps: list[tuple[Callable, tuple]], memory_of: Callable, needed_after: Callable
 ) -> list[tuple[Callable, tuple]]:
-    """Recorded launches with chains of elementwise ones joined, on a GPU; see cuda/machine/fusion.py."""
+    """Recorded launches with chains of elementwise ones joined, on a GPU; see chains.py."""
     return steps if _thread.gpu is None else _thread.gpu.fuse(steps, memory_of, needed_after)
 
 
@@ -607,6 +607,9 @@ def copy(source: Array, target: Array) -> None:
 def fill(target: Array, value) -> None:
     """Kernel: target[...] = value."""
     target.fill(value)
+
+
+copy.fuses_as, fill.fuses_as = "copy", "fill"  # type: ignore[attr-defined]  # see chains.operation
 
 
 def contiguous(array: Array) -> Array:

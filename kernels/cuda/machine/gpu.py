@@ -20,7 +20,7 @@ from nbkeras.kernels.cuda import elementwise as elementwise_cuda
 from nbkeras.kernels.cuda.machine import fusion, host
 from nbkeras.kernels.cuda.machine.kernel import SIMULATED
 from nbkeras.kernels.cuda.runtime import device as device_cuda
-from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime import chains, device
 from nbkeras.kernels.runtime.device_array import DeviceArray, layout_at
 
 if SIMULATED:
@@ -230,7 +230,7 @@ class Gpu:
     @staticmethod
     def fuse(steps: list, memory_of: Callable, needed_after: Callable) -> list:
         """Recorded launches with chains of elementwise ones joined."""
-        return fusion.fuse(steps, memory_of, needed_after)
+        return chains.fuse(steps, memory_of, needed_after, fusion.FORMULAS, fusion.Fused)
 
     def interface(self, array: DeviceArray) -> dict:
         """`__cuda_array_interface__`, version 3."""

@@ -1,0 +1,134 @@
+"""Launches that the interpreter does at once, and chains of recorded launches for it.
+
+Where NumPy gives other bits (`differs`), eager calls must be done by the interpreter too, so that a replay repeats them exactly.
+"""
+
+import ctypes
+import functools
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nbkeras.kernels.loops import interpreter
+from nbkeras.kernels.loops.instruction_set import WORDS
+from nbkeras.kernels.runtime import instructions
+from nbkeras.kernels.runtime.chains import Chain, Step, fuse, operation
+from nbkeras.kernels.runtime.instructions import Part, address_of
+
+Array = np.ndarray
+_MOST_PLANS = 1024
+_ROUNDED = {"exp", "expm1", "log", "log1p", *instructions.CALLED}
+
+
+def differs(function: Callable, args: tuple) -> bool:
+    """Whether the interpreter may give other bits than NumPy: sums in another order, functions that are not exactly rounded."""
+    name = operation(function)
+    return name in _ROUNDED or (name == "fold" and args[1] in (np.add, np.multiply) and args[-1].dtype.kind == "f")
+
+
+@functools.cache
+def _entry() -> Callable[[int, int, int], int]:
+    kind = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    return kind(interpreter.entry())
+
+
+class _Plan:
+    """The parts of a launch, to be used again for arrays that are elsewhere. One thread at a time can use it."""
+
+    def __init__(self, parts: list[Part], bounds: list[tuple[int, int]]):
+        self.lock = threading.Lock()
+        self._parts = [(part, address_of(part.frame)) for part in parts]
+        self._moves = []  # code, the place of an address in it, which array it is in, and how far from the start of its memory
+        for part in parts:
+            code = memoryview(part.code.reshape(-1))
+            for row, word in itertools.product(range(len(part.code)), range(2, WORDS, 2)):
+                place = row * WORDS + word
+                inside = [i for i, (low, high) in enumerate(bounds) if low <= code[place] < high]
+                if code[place + 1] >= 0 and inside:
+                    self._moves.append((code, place, inside[0], code[place] - bounds[inside[0]][0]))
+
+    def run(self, bounds: list[tuple[int, int]], shares: int = 0) -> None:
+        for code, place, number, distance in self._moves:
+            code[place] = bounds[number][0] + distance
+        for part, frame in self._parts:
+            count = shares or part.shares
+            for share in range(count):
+                _entry()(frame, share, count)
+
+
+_plans: dict[tuple, _Plan | None] = {}
+
+
+def run(function: Callable, args: tuple, shares: int = 0) -> bool:
+    """Do function(*args); whether the interpreter can. shares: their number, instead of one that fits the work."""
+    bounds = [_bounds(x) for x in args if isinstance(x, Array)]
+    key = _key(function, args, bounds)
+    plan = _plans.get(key)
+    if plan is None:
+        if key in _plans:
+            return False
+        plan = _plans[key] = _made(function, args, bounds)
+        if len(_plans) > _MOST_PLANS:
+            _plans.clear()
+        if plan is None:
+            return False
+    if plan.lock.acquire(blocking=False):
+        try:
+            plan.run(bounds, shares)
+        finally:
+            plan.lock.release()
+    else:  # another thread uses it
+        _made(function, args, bounds).run(bounds, shares)  # type: ignore[union-attr]
+    return True
+
+
+def _made(function: Callable, args: tuple, bounds: list[tuple[int, int]]) -> _Plan | None:
+    parts = instructions.parts_of(function, args)
+    return None if parts is None else _Plan(parts, bounds)
+
+
+def _key(function: Callable, args: tuple, bounds: list[tuple[int, int]]) -> tuple:
+    """Equal for launches whose parts differ in addresses only."""
+    key: list[Any] = [function]
+    for x in args:
+        if isinstance(x, Array):
+            key += x.dtype, x.shape, x.strides
+        else:
+            key += type(x), repr(x) if isinstance(x, float | np.floating) else x  # 0 equals -0, NaN does not equal NaN
+    ordered = sorted(bounds)
+    if any(ordered[i][1] > ordered[i + 1][0] for i in range(len(ordered) - 1)):  # arrays overlap, or are the same
+        key += [low - bounds[0][0] for low, _ in bounds]
+    return tuple(key)
+
+
+def _bounds(x: Array) -> tuple[int, int]:
+    """The addresses where an array's memory begins and ends."""
+    start = address_of(x)
+    if x.flags.c_contiguous:
+        return start, start + x.nbytes
+    reaches = [(n - 1) * stride for n, stride in zip(x.shape, x.strides, strict=True)]
+    return start + sum(r for r in reaches if r < 0), start + sum(r for r in reaches if r > 0) + x.itemsize
+
+
+# -------------------- chains --------------------
+
+
+class Joined:
+    """The function that is recorded instead of a chain: its arguments are the inputs (arrays and numbers), then the outputs."""
+
+    def __init__(self, chain: Chain):
+        self.__name__ = str(chain)
+        self.chain = chain
+
+    def __call__(self, *args: Any) -> None:
+        run(self, args)
+
+
+def joined(
+    steps: Sequence[Step], memory_of: Callable[[Any], Any], needed_after: Callable[[Any, int], bool]
+) -> list[Step]:
+    """Recorded launches with chains of them joined; see chains.fuse."""
+    return fuse(steps, memory_of, needed_after, instructions.NAMES, Joined)

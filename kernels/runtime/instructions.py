@@ -1,0 +1,589 @@
+"""Launches of NumPy's loops as programs for the interpreter (loops/interpreter.py), on the CPU.
+
+`parts_of(function, args)` is what a native loop runs instead of function(*args); None if the interpreter cannot do it. Arrays
+must stay where they are as long as the parts are used.
+"""
+
+import ctypes
+import functools
+import itertools
+import math
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nbkeras.kernels.loops.instruction_set import (
+    CASTS,
+    COMPARISONS,
+    COPIED,
+    DEEPEST,
+    ELEMENTWISE,
+    FLOATS,
+    FOLDS,
+    LANES,
+    OPCODES,
+    REGISTER,
+    SCRATCH,
+    SPLAT,
+    TILE,
+    WORDS,
+)
+from nbkeras.kernels.runtime.chains import Chain, operation
+
+Array = np.ndarray
+_BLOCK, _PLAIN_BLOCK = 1024, 8192  # most elements of a block, with registers and without
+_LEAST = 64  # elements of a block
+_CACHE = 16384  # bytes of a block in all its arrays and registers
+_FOLDED = 1024  # elements of a row that are combined at once
+_ROWS = 128  # rows that a task adds up, one after the other
+_SHARE = 65536  # least work of a share: elements times instructions
+_MOST_SHARES = 32
+_COSTS = {"exp": 8, "expm1": 12, "log": 8, "log1p": 10, "divide": 2, "sqrt": 2}  # the others cost 1
+_SMALL = {"u1", "i1", "u2", "i2", "u4", "b1"}  # computed in int64
+_OF_BOOLEANS = {"add": "logical_or", "maximum": "logical_or", "multiply": "logical_and", "minimum": "logical_and"}
+_LOGICAL = {"logical_and", "logical_or", "logical_xor", "logical_not"}
+_MOST_CALLS = 4096
+CALLED = {
+    name: name
+    for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh", "exp2", "log2", "log10", "cbrt", "hypot", "fmod")
+}
+CALLED |= {"power": "pow", "arctan2": "atan2", "fmax": "fmax", "fmin": "fmin", "arctan": "atan", "arcsin": "asin"}
+CALLED |= {"arccos": "acos", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh"}
+_BOOLEANS = (*_LOGICAL, *COMPARISONS, "isnan", "isinf", "isfinite")
+# what a chain may have: ops of floats, and ops whose results are booleans
+NAMES = {"copy", "select", "clip", "fold", *(name for name, each in ELEMENTWISE.items() if each.dtypes[:2] == FLOATS)}
+NAMES |= {f"{name}?" for name in _BOOLEANS}
+
+
+class Part(NamedTuple):
+    """A row of a native program: shares of the interpreter's work on a frame; `keep` must be kept as long as it is used."""
+
+    frame: Array
+    shares: int
+    code: Array
+    keep: tuple
+
+
+class _UnknownError(Exception):
+    """The interpreter cannot do it."""
+
+
+def _code(dtype: Any) -> str:
+    """The interpreter's name of a dtype; of an unknown one too, which it can copy at most."""
+    dtype = np.dtype(dtype)
+    if not dtype.isnative or dtype.kind not in "fiub":
+        raise _UnknownError
+    return dtype.str[1:]
+
+
+def address_of(array: Array) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def _joined(sizes: tuple, strides: tuple) -> tuple[tuple, tuple]:
+    """Sizes and strides with neighbouring axes joined where one continues the other."""
+    axes: list[tuple[int, int]] = []
+    for n, stride in zip(sizes, strides, strict=True):
+        if n == 1:
+            continue
+        if axes and axes[-1][1] == stride * n:
+            axes[-1] = axes[-1][0] * n, stride
+        else:
+            axes.append((n, stride))
+    return tuple(zip(*axes, strict=True)) or ((1,), (0,))  # type: ignore[return-value]
+
+
+class _Value:
+    """Numbers of a program: in memory, or in a register that is chosen at the end."""
+
+    def __init__(self, dtype: str, address: int = 0, step: int = REGISTER):
+        self.dtype, self.address, self.step = dtype, address, step
+
+    @property
+    def size(self) -> int:
+        return int(self.dtype[1])
+
+
+class _Instruction:
+    def __init__(self, name: str, out: _Value, values: tuple, information: int = 0, period: int = 0):
+        self.name, self.out, self.values, self.information = name, out, values, information
+        self.period = period  # of a read that repeats itself after so many elements: the prologue can do it
+
+
+class Program:
+    """A program over arrays of `size` elements, which are numbered in C order of some shape."""
+
+    def __init__(self, size: int):
+        self._size = size
+        self._body: list[_Instruction] = []
+        self._epilogue: list[_Instruction] = []
+        self._section = self._body
+        self._keep: list[Any] = []
+        self._numbers: dict[tuple, _Value] = {}
+        self._places: tuple[int, ...] = ()  # the frame's words from `tasks` on, if a reduction or transpose chose them
+
+    def _add(self, name: str, dtype: str, *values: _Value, information: int = 0, period: int = 0) -> _Value:
+        out = _Value(dtype, step=SPLAT if period == 1 else REGISTER)
+        self._section.append(_Instruction(name, out, values, information, period))
+        return out
+
+    def words(self, *numbers: int) -> int:
+        """The address of some words, which are kept."""
+        self._keep.append(np.array(numbers, np.int64))
+        return address_of(self._keep[-1])
+
+    # Values
+
+    def number(self, value: Any, dtype: str) -> _Value:
+        """A constant."""
+        constant = np.asarray(value).astype(dtype)
+        if constant.dtype.kind in "iu" and constant != value:  # NumPy compares with numbers that are too large
+            raise _UnknownError
+        key = dtype, constant.tobytes()
+        if key not in self._numbers:
+            self._keep.append(constant)
+            self._numbers[key] = self.at(dtype, address_of(constant), (max(self._size, 2),), (0,))
+        return self._numbers[key]
+
+    def at(self, dtype: str, address: int, sizes: tuple, strides: tuple) -> _Value:
+        """The elements of an array in memory, which must have the program's size; strides in bytes."""
+        sizes, strides = _joined(sizes, strides)
+        size = int(dtype[1])
+        if strides == (size,) or sizes == (1,):
+            return _Value(dtype, address, size)
+        if len(sizes) > DEEPEST:
+            raise _UnknownError
+        period = 1 if strides == (0,) else math.prod(sizes[1:]) if strides[0] == 0 else 0
+        source, table = _Value(dtype, address, 0), self.words(len(sizes), *sizes, *strides)
+        return self._add(f"load.{size}", dtype, source, information=table, period=period)
+
+    def read(self, operand: Any, shape: tuple, order: tuple) -> _Value:
+        """An array, broadcast to a shape, whose axes are then taken in an order."""
+        array = np.broadcast_to(operand, shape).transpose(order)
+        return self.at(_code(array.dtype), address_of(array), array.shape, array.strides)
+
+    def _spread(self, value: _Value) -> _Value:
+        """A value of which there is each element, not only one."""
+        return value if value.step != SPLAT else self._add(f"copy.{COPIED[value.size]}", value.dtype, value)
+
+    def write(self, value: _Value, array: Array, order: tuple | None = None) -> None:
+        """Store a value, cast to the array's dtype."""
+        value, size = self._spread(self.cast(value, _code(array.dtype))), array.itemsize
+        array = array if order is None else array.transpose(order)
+        sizes, strides = _joined(array.shape, array.strides)
+        address, last = address_of(array), self._section[-1] if self._section else None
+        if strides != (size,) and sizes != (1,):
+            out = _Value(value.dtype, address, 0)
+            table = self.words(len(sizes), *sizes, *strides)
+            self._section.append(_Instruction(f"store.{size}", out, (value,), table))
+        elif last and last.out is value and not last.period and not last.name.startswith(("rows", "columns")):
+            value.address, value.step = address, size
+        else:
+            copied = _Value(value.dtype, address, size)
+            self._section.append(_Instruction(f"copy.{COPIED[size]}", copied, (value,)))
+
+    def cast(self, value: _Value, dtype: str) -> _Value:
+        source = "u1" if value.dtype == "b1" else value.dtype
+        if value.dtype == dtype:
+            return value
+        if (source, dtype) in CASTS:
+            return self._add(f"cast.{source}.{dtype}", dtype, value)
+        if source != "i8" and (source, "i8") in CASTS:
+            return self.cast(self.cast(value, "i8"), dtype)
+        narrow = {"i1": "u1", "u2": "i2", "u4": "i4"}.get(dtype)  # the same bits
+        if value.dtype == "i8" and narrow:
+            return self._add(f"cast.i8.{narrow}", dtype, value)
+        raise _UnknownError
+
+    def compute(self, name: str, *values: _Value) -> _Value:
+        """An op of values of one dtype (a condition apart); small integers are computed in int64."""
+        name = name.rstrip("?")
+        if name in _COMPOSED:
+            return _COMPOSED[name](self, *values)
+        if name in _LOGICAL:
+            values = tuple(self.cast(value, "b1") for value in values)
+        dtype = values[-1].dtype
+        if name in CALLED and dtype in FLOATS:
+            return self._call(name, dtype, *values)
+        if name in ("copy", "select") or (name.startswith("bitwise") and dtype not in FLOATS):
+            kind = COPIED[values[-1].size]
+            return self._add(f"{name}.{kind}", dtype, *values)
+        if dtype == "b1":
+            name = _OF_BOOLEANS.get(name, name)
+        each = ELEMENTWISE.get(name)
+        if each is None:
+            raise _UnknownError
+        if dtype in each.dtypes:
+            return self._add(f"{name}.{dtype}", each.kinds_of(dtype)[0], *values)
+        compares = name in COMPARISONS
+        if dtype not in _SMALL or "i8" not in each.dtypes or (dtype == "b1" and not compares):
+            raise _UnknownError
+        result = self.compute(name, *(self.cast(value, "i8") for value in values))
+        return result if compares else self.cast(result, dtype)
+
+    def _call(self, name: str, dtype: str, *values: _Value) -> _Value:
+        """A function of C's library, which is right and slow: for a few numbers."""
+        if self._size > _MOST_CALLS:
+            raise _UnknownError
+        function = getattr(_c_library(), CALLED[name] + ("f" if dtype == "f4" else ""), None)
+        if function is None:
+            raise _UnknownError
+        address = ctypes.cast(function, ctypes.c_void_p).value or 0
+        return self._add(f"call.{dtype}", dtype, *map(self._spread, (*values, values[0])[:2]), information=address)
+
+    def constant_like(self, value: _Value, number: Any) -> _Value:
+        return self.number(number, value.dtype)
+
+    # Reductions
+
+    def fold_rows(self, name: str, value: _Value, rows: int, length: int) -> tuple[_Value, int]:
+        """The elements of each row, or of each piece of a long row, combined; and the number of pieces of a row."""
+        places: tuple[int, ...]
+        if length <= _FOLDED:
+            several, pieces = max(1, min(_BLOCK // length, rows)), 1
+            places = (-(-rows // several), -(-rows // several), 0, several * length, several * length, rows * length)
+            places += (0, several, several, rows)
+        else:
+            several, pieces = 0, -(-length // _FOLDED)
+            places = (rows * pieces, pieces, length, _FOLDED, _FOLDED, length, pieces, 1, 1, rows * pieces)
+        self._places, value = places, self._spread(value)
+        out = self._add(f"rows.{name}.{value.dtype}", value.dtype, value, information=min(length, _FOLDED))
+        self._section = self._epilogue
+        return out, pieces
+
+    def fold_columns(self, name: str, value: _Value, shape: tuple) -> tuple[_Value, int]:
+        """Rows of (matrices, rows, columns) combined in chunks, and the number of chunks."""
+        matrices, rows, columns = shape
+        chunks, width = -(-rows // _ROWS), min(columns, _BLOCK)
+        across = -(-columns // width)
+        places = (matrices * chunks * across, across, columns, width, width, columns)
+        self._places = (*places, *places[2:])
+        step = columns * value.size
+        table = self.words(rows, chunks, step, rows * step, width, across)
+        out = self._add(f"columns.{name}.{value.dtype}", value.dtype, value, information=table)
+        self._section = self._epilogue
+        return out, chunks
+
+    def transpose(self, value: _Value, sizes: tuple, strides: tuple, out: int) -> None:
+        """Copy an array whose last axis but one is contiguous to an address, in C order."""
+        tile, (rows, length) = TILE[value.size], sizes[-2:]
+        strips, matrices = -(-rows // tile), math.prod(sizes[:-2])
+        step = tile * length
+        places = (matrices * strips, strips, rows * length, step, step, rows * length, 0, 0, 0, 1)
+        self._places = places
+        table = self.words(len(sizes), *sizes, *strides)
+        target = _Value(value.dtype, out, value.size)
+        self._body.append(_Instruction(f"transpose.{value.size}", target, (value,), table))
+
+    # The end
+
+    def part(self, *keep: Any) -> Part:
+        """The finished program."""
+        prologue = [i for i in self._body if i.period == 1 or (i.period and not self._places)]
+        block = self._choose_registers(prologue)
+        period = math.lcm(*(i.period for i in prologue))
+        if period > block // 2 and self._size > block:  # read them for each block
+            prologue, period = [i for i in prologue if i.period == 1], 1
+            block = self._choose_registers(prologue)
+        block = block // period * period if self._size > block else self._size
+        tasks = -(-self._size // max(block, 1))
+        places = self._places or (tasks, max(tasks, 1), 0, block, block, max(self._size, 1), 0, 0, 0, 1)
+        body = [i for i in self._body if i not in prologue]
+        code = np.array([_row(i) for i in (*prologue, *body, *self._epilogue)], np.int64)
+        frame = (0, address_of(code), len(prologue), len(body), len(self._epilogue), *places)
+        work = self._size * sum(_COSTS.get(i.name.partition(".")[0], 1) for i in body)
+        shares = max(1, min(_MOST_SHARES, work // _SHARE, places[0]))
+        return Part(np.array(frame, np.int64), shares, code, (*self._keep, *keep))
+
+    def _choose_registers(self, prologue: list) -> int:
+        """Place the values that are in no array in the scratch memory, and choose the size of a block.
+
+        A register that is free again is used again, except those that the prologue fills.
+        """
+        rest = [i for i in (*self._body, *self._epilogue) if i not in prologue]
+        last = {id(value): number for number, each in enumerate(rest) for value in (each.out, *each.values)}
+        used = {id(value): value for i in (*prologue, *rest) for value in (i.out, *i.values)}.values()
+        kept = {id(i.out) for i in prologue}
+        splats = [value for value in used if value.step == SPLAT]
+        numbers: dict[int, int] = {}  # of registers, by value
+        free: list[int] = []
+        count = 0
+        for number, each in [(-1, each) for each in prologue] + list(enumerate(rest)):
+            if each.out.step == REGISTER:
+                numbers[id(each.out)] = free.pop() if free else count
+                count += numbers[id(each.out)] == count
+            for key in {id(value) for value in (each.out, *each.values) if value.step == REGISTER} - kept:
+                if last[key] == number:
+                    free.append(numbers[key])
+        arrays = {value.address for value in used if value.step > 0}
+        width = max((value.size for value in used if value.step != SPLAT), default=1)
+        block = _PLAIN_BLOCK
+        if self._places:
+            block = max(self._places[4], self._places[8])
+        elif count:
+            block = min(_BLOCK, max(_CACHE // (width * (count + len(arrays))), _LEAST) // LANES * LANES)
+        stride = -(-block * width // 64) * 64 + 64  # not a multiple of 4096: such addresses hinder each other
+        first = len(splats) * LANES * 8
+        if count and first + count * stride > SCRATCH:
+            raise _UnknownError
+        for i, value in enumerate(splats):
+            value.address = i * LANES * 8
+        for value in used:
+            if value.step == REGISTER:
+                value.address = first + numbers[id(value)] * stride
+        return block
+
+
+def _row(instruction: _Instruction) -> list[int]:
+    """The words of an instruction."""
+    name, values = instruction.name, (instruction.out, *instruction.values)
+    information = instruction.information
+    if name.partition(".")[0] in ELEMENTWISE or name.startswith("cast"):
+        information = sum(value.size << 8 * i for i, value in enumerate(values))
+    row = [OPCODES[name], information]
+    for value in values:
+        row += [value.address, value.step]
+    return row + [0] * (WORDS - len(row))
+
+
+def _infinite(program: Program, x: _Value, name: str) -> _Value:
+    if x.dtype not in FLOATS:
+        raise _UnknownError
+    return program.compute(name, program.compute("absolute", x), program.constant_like(x, np.inf))
+
+
+_COMPOSED: dict[str, Callable[..., _Value]] = {
+    "isnan": lambda program, x: program.compute("not_equal", x, x),
+    "isinf": lambda program, x: _infinite(program, x, "equal"),
+    "isfinite": lambda program, x: _infinite(program, x, "less"),
+    "clip": lambda program, x, low, high: program.compute("minimum", program.compute("maximum", x, low), high),
+    "ratio": lambda program, x, y: program.compute(
+        "select",
+        program.compute("not_equal", y, program.constant_like(y, 0)),
+        program.compute("divide", x, y),
+        program.constant_like(y, 0),
+    ),
+    "keep_finite": lambda program, x: program.compute(
+        "select", program.compute("isfinite", x), x, program.constant_like(x, 0)
+    ),
+}
+
+
+# -------------------- launches --------------------
+
+
+def _order(array: Array) -> tuple[int, ...]:
+    """The axes of an array from the farthest to the nearest elements."""
+    return tuple(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))
+
+
+def _check_overlap(out: Array, *inputs: Any) -> None:
+    """An output may be an input, but must not overlap one otherwise: NumPy copies such inputs first."""
+    for x in inputs:
+        if isinstance(x, Array) and np.may_share_memory(x, out):
+            same = (x.shape, x.strides, address_of(x)) == (out.shape, out.strides, address_of(out))
+            try:
+                if not same and np.shares_memory(x, out, max_work=10_000):  # type: ignore[arg-type]
+                    raise _UnknownError
+            except np.exceptions.TooHardError:
+                raise _UnknownError from None
+
+
+def _elementwise(name: str, dtypes: tuple, operands: tuple, out: Array) -> list[Part]:
+    """One op; dtypes: those that it is computed in, of the operands."""
+    _check_overlap(out, *operands)
+    order, program = _order(out), Program(out.size)
+    values = []
+    for operand, dtype in zip(operands, dtypes, strict=True):
+        if isinstance(operand, Array):
+            values.append(program.cast(program.read(operand, out.shape, order), _code(dtype)))
+        else:
+            values.append(program.number(operand, _code(dtype)))
+    program.write(program.compute(name, *values), out, order)
+    return [program.part()]
+
+
+def _copied(source: Array, target: Array) -> list[Part]:
+    _check_overlap(target, source)
+    source = np.broadcast_to(source, target.shape)
+    order, size = _order(target), target.itemsize
+    program = Program(target.size)
+    if source.dtype == target.dtype and size in COPIED:  # any dtype
+        source, target = source.view(COPIED[size]), target.view(COPIED[size])
+        turned = source.transpose(order)
+        sizes, strides = _joined(turned.shape, turned.strides)
+        if size in TILE and strides[-2:-1] == (size,) and len(sizes) <= DEEPEST:
+            if _joined(turned.shape, target.transpose(order).strides)[1] == (size,):
+                program.transpose(_Value(COPIED[size], address_of(source), 0), sizes, strides, address_of(target))
+                return [program.part()]
+    program.write(program.read(source, target.shape, order), target, order)
+    return [program.part()]
+
+
+def _folded(x: Array, name: str, axes: tuple[int, ...], out: Array) -> list[Part]:
+    """A reduction. Small integers are combined in int64."""
+    if not x.size or not out.flags.c_contiguous or np.may_share_memory(x, out):
+        raise _UnknownError
+    dtype = _code(out.dtype)
+    if dtype == "b1":
+        name = _OF_BOOLEANS.get(name, name)
+    wide = "i8" if dtype in _SMALL and name not in _LOGICAL else "b1" if name in _LOGICAL else dtype
+    if wide not in FOLDS.get(name, ()):
+        raise _UnknownError
+    long = [axis for axis in range(x.ndim) if x.shape[axis] != 1]
+    groups = [  # runs of axes that are kept, or reduced
+        (reduced, math.prod(x.shape[axis] for axis in run))
+        for reduced, run in itertools.groupby(long, axes.__contains__)
+    ]
+    if 2 <= len(groups) <= 3 and not groups[-1][0]:
+        sizes = [n for _, n in groups]
+        return _columns(x, name, wide, (1, *sizes)[-3:], out)
+    order = (*(i for i in range(x.ndim) if i not in axes), *axes)
+    return _rows(x.transpose(order), name, wide, out.size, out)
+
+
+def _rows(x: Array, name: str, dtype: str, rows: int, out: Array) -> list[Part]:
+    """Rows of an array combined; long ones in several steps."""
+    program = Program(x.size)
+    value = program.cast(program.read(x, x.shape, tuple(range(x.ndim))), dtype)
+    return _rows_of(program, value, name, rows, x.size // rows, out)
+
+
+def _rows_of(program: Program, value: _Value, name: str, rows: int, length: int, out: Array) -> list[Part]:
+    """A program that ends with rows of a value combined, and what follows it."""
+    value, pieces = program.fold_rows(name, value, rows, length)
+    if pieces == 1:
+        program.write(value, out)
+        return [program.part()]
+    partial = np.empty((rows, pieces), value.dtype)
+    program.write(value, partial)
+    return [program.part(partial), *_rows(partial, name, value.dtype, rows, out)]
+
+
+def _columns(x: Array, name: str, dtype: str, shape: tuple, out: Array) -> list[Part]:
+    """Columns of (matrices, rows, columns) combined; many rows in several steps."""
+    if _code(x.dtype) != dtype or not x.flags.c_contiguous:
+        copy = np.empty(x.shape, dtype)
+        first, *rest = _columns(copy, name, dtype, shape, out)
+        return [*_copied(x, copy), first._replace(keep=(*first.keep, copy)), *rest]
+    program = Program(x.size)
+    value, chunks = program.fold_columns(name, _Value(dtype, address_of(x), 0), shape)
+    if chunks == 1:
+        program.write(value, out)
+        return [program.part()]
+    partial = np.empty((shape[0], chunks, shape[2]), dtype)
+    program.write(value, partial)
+    return [program.part(partial), *_columns(partial, name, dtype, partial.shape, out)]
+
+
+def _chained(chain: Chain, args: tuple) -> list[Part]:
+    """A chain; if it ends with a reduction, whose blocks are longer, and has too many registers for that, in two parts."""
+    try:
+        return _fused(chain, args)
+    except _UnknownError:
+        if chain.fold is None:
+            raise
+        *others, out = args
+        name, number, length = chain.fold
+        if number in chain.stored:
+            value = others[len(chain.kinds) + chain.stored.index(number)].reshape(-1, length)
+        else:
+            value = np.empty((out.size, length), chain.dtype)
+            others, chain = [*others, value], chain._replace(stored=(*chain.stored, number))
+        return [
+            *_fused(chain._replace(fold=None), tuple(others)),
+            *_rows(value, name, _code(chain.dtype), out.size, out),
+        ]
+
+
+def _fused(chain: Chain, args: tuple) -> list[Part]:
+    inputs, outputs = args[: len(chain.kinds)], args[len(chain.kinds) :]
+    size, dtype = outputs[-1].size * (chain.fold[2] if chain.fold else 1), _code(chain.dtype)
+    program = Program(size)
+    values: list[_Value] = []
+    for kind, x in zip(chain.kinds, inputs, strict=True):
+        if kind == "n":
+            values.append(program.number(x, dtype))
+            continue
+        step, n = x.itemsize, x.size
+        layouts = {"s": ((max(size, 2),), (0,)), "v": ((size // n, n), (0, step)), "r": ((n, size // n), (step, 0))}
+        values.append(program.at(_code(x.dtype), address_of(x), *layouts.get(kind, ((size,), (step,)))))
+    targets = dict(zip(chain.stored, outputs, strict=False))
+    for number, (name, operands) in enumerate(chain.ops, len(inputs)):
+        value = program.compute(name, *(values[i] for i in operands))
+        if not name.endswith("?"):
+            value = program.cast(value, dtype)  # a comparison into floats
+        values.append(value)
+        if number in targets:
+            program.write(value, targets[number].reshape(-1))
+    if chain.fold:
+        name, number, length = chain.fold
+        return _rows_of(program, values[number], name, outputs[-1].size, length, outputs[-1])
+    return [program.part()]
+
+
+def _parts(function: Callable, args: tuple) -> list[Part]:
+    if hasattr(function, "chain"):
+        return _chained(function.chain, args)
+    if hasattr(function, "steps"):
+        parts = []
+        for each, *rest in function.steps(*args):
+            made = [x for x in rest if isinstance(x, Array) and x.base is None and not any(x is arg for arg in args)]
+            parts += [part._replace(keep=(*part.keep, *made)) for part in _parts(each, tuple(rest))]
+        return parts
+    name = operation(function)
+    if name == "copy":
+        return _copied(*args)
+    if name == "fill":
+        target, value = args
+        program = Program(target.size)
+        program.write(program.number(value, _code(target.dtype)), target, _order(target))
+        return [program.part()]
+    if name == "fold":
+        x, ufunc, axes, out = args
+        return _folded(x, ufunc.__name__, axes, out)
+    if name == "transpose":
+        matrices, out = args
+        return _copied(matrices.transpose(0, 2, 1), out)
+    if isinstance(function, np.ufunc):
+        if function.nout != 1 or len(args) != function.nin + 1:
+            raise _UnknownError
+        given = tuple(arg.dtype if isinstance(arg, np.ndarray | np.generic) else type(arg) for arg in args)
+        dtypes = function.resolve_dtypes(given)[:-1]
+    elif name:
+        condition = (np.dtype(np.bool_),) if name == "select" else ()
+        numbers = args[len(condition) : -1]
+        dtype = next((x.dtype for x in numbers if isinstance(x, Array)), args[-1].dtype)
+        dtypes = (*condition, *[dtype] * len(numbers))
+        if any(isinstance(x, Array) and x.dtype != dtype for x, dtype in zip(args, dtypes, strict=False)):
+            raise _UnknownError
+    else:
+        raise _UnknownError
+    return _elementwise(name, dtypes, args[:-1], args[-1])
+
+
+def parts_of(function: Callable, args: tuple) -> list[Part] | None:
+    """The parts of a native program that do function(*args), one after the other; None if the interpreter cannot do it."""
+    try:
+        return [part for part in _parts(function, args) if part.frame[5]]  # has tasks; arrays of size 0 have none
+    except (_UnknownError, TypeError, ValueError):  # NumPy says what is wrong with the arguments
+        return None
+
+
+def linked(parts: list[Part]) -> list[Part]:
+    """The same parts, but those of one share that follow each other are one part. They must not be used otherwise then."""
+    result: list[Part] = []
+    for before, part in zip([None, *parts], parts, strict=False):
+        if before is not None and before.shares == part.shares == 1:
+            before.frame[0] = address_of(part.frame)
+            result[-1] = result[-1]._replace(keep=(*result[-1].keep, part))
+        else:
+            result.append(part)
+    return result
+
+
+@functools.cache
+def _c_library() -> ctypes.CDLL:
+    return ctypes.CDLL(None if os.name == "posix" else "ucrtbase")  # the first is this process, which has loaded it
