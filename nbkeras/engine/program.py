@@ -369,9 +369,9 @@ class ProgramCache:
                 buffers, _ = _filled(batch)
                 return use(*self._function(buffers, context))
             # No lock: threads that run short steps would pass it to each other at every step, and wait each time.
-            free = self._free.get(key, ())
+            free: Any = self._free.get(key)
             try:
-                recorded = free.pop()  # type: ignore[union-attr]
+                recorded = free.pop()
                 self._free.move_to_end(key)
             except (AttributeError, IndexError, KeyError):  # not recorded, all in use, or dropped by another thread
                 return self._record(key, batch, context, use)
