@@ -185,16 +185,9 @@ def test_no_circles_between_folders():
     assert done == set(below)
 
 
-COMPILERS = {"nbkeras.kernels.loops.interpreter"}  # they import llvmlite only when they compile
-
-
 def test_imports_inside_functions_are_of_optional_dependencies_only():
     known = RUNTIME | {"nbkeras"} | set(sys.stdlib_module_names)
-    assert not breaches(
-        lambda module, name, inside: (
-            inside and name.split(".")[0] in known and not (module in COMPILERS and name == "llvmlite")
-        )
-    )
+    assert not breaches(lambda module, name, inside: inside and name.split(".")[0] in known)
 
 
 # Imported when asked for by name, and nothing without an optional dependency: their classes are its classes.

@@ -33,6 +33,8 @@ from nbkeras.kernels.loops.instruction_set import (
     WORDS,
     Vector,
 )
+from nbkeras.kernels.runtime import code
+from nbkeras.kernels.runtime.lazy import binding, ir
 
 SYMBOL = "nbkeras_interpret"
 
@@ -41,8 +43,6 @@ class _Emitter:
     """Writes the function as LLVM code."""
 
     def __init__(self) -> None:
-        from llvmlite import ir
-
         self.ir = ir
         self.word = ir.IntType(64)
         self.bytes = ir.IntType(8).as_pointer()
@@ -54,10 +54,10 @@ class _Emitter:
     # Parts of functions
 
     def constant(self, value: int) -> Any:
-        return self.ir.Constant(self.word, value)
+        return ir.Constant(self.word, value)
 
     def vector(self, kind: str, lanes: int = LANES) -> Any:
-        return self.ir.VectorType(self.types[kind], lanes) if lanes > 1 else self.types[kind]
+        return ir.VectorType(self.types[kind], lanes) if lanes > 1 else self.types[kind]
 
     def like(self, value: Any, kind: str) -> Any:
         """The type of `kind` with as many lanes as a value."""
@@ -70,16 +70,16 @@ class _Emitter:
         count, element = getattr(value.type, "count", 0), getattr(value.type, "element", value.type)
         suffix = (f"v{count}" if count else "") + ("f32" if element == self.types["f4"] else "f64")
         name = f"llvm.{name}.{suffix}"
-        kind = self.ir.FunctionType(value.type, [value.type])
-        function = self.module.globals.get(name) or self.ir.Function(self.module, kind, name)
+        kind = ir.FunctionType(value.type, [value.type])
+        function = self.module.globals.get(name) or ir.Function(self.module, kind, name)
         return self.builder.call(function, [value])
 
     def function(self, name: str, pointers: int, words: int) -> Any:
         """Begin an internal function; its arguments."""
-        kind = self.ir.FunctionType(self.ir.VoidType(), [self.bytes] * pointers + [self.word] * words)
-        function = self.ir.Function(self.module, kind, name)
+        kind = ir.FunctionType(ir.VoidType(), [self.bytes] * pointers + [self.word] * words)
+        function = ir.Function(self.module, kind, name)
         function.linkage = "internal"
-        self.builder = self.ir.IRBuilder(function.append_basic_block("entry"))
+        self.builder = ir.IRBuilder(function.append_basic_block("entry"))
         return function.args
 
     @contextlib.contextmanager
@@ -125,7 +125,7 @@ class _Emitter:
 
     def at(self, pointer: Any, offset: Any) -> Any:
         """A pointer some bytes on."""
-        return self.builder.gep(pointer, [offset if isinstance(offset, self.ir.Value) else self.constant(offset)])
+        return self.builder.gep(pointer, [offset if isinstance(offset, ir.Value) else self.constant(offset)])
 
     def get(self, pointer: Any, offset: Any, kind: str, lanes: int = 1) -> Any:
         place = self.builder.bitcast(self.at(pointer, offset), self.vector(kind, lanes).as_pointer())
@@ -267,15 +267,13 @@ class _Emitter:
         b.ret_void()
 
     def splat(self, value: Any, lanes: int = LANES) -> Any:
-        b, kind = self.builder, self.ir.VectorType(value.type, lanes)
-        one = b.insert_element(
-            self.ir.Constant(kind, self.ir.Undefined), value, self.ir.Constant(self.ir.IntType(32), 0)
-        )
+        b, kind = self.builder, ir.VectorType(value.type, lanes)
+        one = b.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
         return self.shuffled(one, one, [0] * lanes)
 
     def shuffled(self, x: Any, y: Any, lanes: list[int]) -> Any:
-        number = self.ir.IntType(32)
-        return self.builder.shuffle_vector(x, y, self.ir.Constant(self.ir.VectorType(number, len(lanes)), lanes))
+        number = ir.IntType(32)
+        return self.builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(number, len(lanes)), lanes))
 
     def transpose(self, name: str, bytes_: int) -> None:
         """Some rows (TILE at most) of an array whose last dimension but one is contiguous in memory."""
@@ -314,7 +312,7 @@ class _Emitter:
         """out = a function of C's library, whose address is the information, of one operand or two."""
         out, x, y, information, _, count, _ = self.function(name, 4, 3)
         kind = self.types[dtype]
-        function = self.builder.bitcast(information, self.ir.FunctionType(kind, [kind, kind]).as_pointer())
+        function = self.builder.bitcast(information, ir.FunctionType(kind, [kind, kind]).as_pointer())
         with self.loop(count) as i:
             at = self.times(i, int(dtype[1]))
             self.put(self.builder.call(function, [self.get(x, at, dtype), self.get(y, at, dtype)]), out, at)
@@ -327,7 +325,7 @@ class _Emitter:
         extremes = (float("-inf"), float("inf")) if dtype in FLOATS else (-(1 << bits), (1 << bits) - 1)
         values = {"add": -0.0 if dtype in FLOATS else 0, "multiply": 1, "maximum": extremes[0], "minimum": extremes[1]}
         values |= {"logical_and": 1, "logical_or": 0}  # -0 + x is x, 0 + x is not: x may be -0
-        return self.ir.Constant(self.vector(dtype, lanes), values[name])
+        return ir.Constant(self.vector(dtype, lanes), values[name])
 
     def _fold_into(self, total: Any, name: str, dtype: str, value: Any) -> None:
         b = self.builder
@@ -361,7 +359,7 @@ class _Emitter:
                 while half:
                     ends = [self.shuffled(value, value, [first + i for i in range(half)]) for first in (0, half)]
                     value, half = self._folded(name, dtype, *ends), half // 2
-                b.store(b.extract_element(value, self.ir.Constant(self.ir.IntType(32), 0)), total)
+                b.store(b.extract_element(value, ir.Constant(ir.IntType(32), 0)), total)
             with self.loop(length, b.load(start)) as i:
                 self._fold_into(total, name, dtype, self.get(x, self.times(i, size), dtype))
             self.put(b.load(total), out, self.times(row, size))
@@ -411,10 +409,10 @@ class _Emitter:
 
     def dispatcher(self, name: str, opcodes: list[str], pointers: int, words: int) -> Any:
         """A function that calls one of the instructions by its number; its arguments are theirs after the number."""
-        kind = self.ir.FunctionType(self.ir.VoidType(), [self.word] + [self.bytes] * pointers + [self.word] * words)
-        function = self.ir.Function(self.module, kind, name)
+        kind = ir.FunctionType(ir.VoidType(), [self.word] + [self.bytes] * pointers + [self.word] * words)
+        function = ir.Function(self.module, kind, name)
         function.linkage = "internal"
-        self.builder = b = self.ir.IRBuilder(function.append_basic_block("entry"))
+        self.builder = b = ir.IRBuilder(function.append_basic_block("entry"))
         end = function.append_basic_block("end")
         choice = b.switch(function.args[0], end)
         for opcode in opcodes:
@@ -477,9 +475,9 @@ class _Emitter:
         return self.module.globals["instruction"]
 
     def interpreter(self, instruction: Any) -> None:
-        kind = self.ir.FunctionType(self.word, [self.bytes, self.word, self.word])
-        function = self.ir.Function(self.module, kind, SYMBOL)
-        self.builder = b = self.ir.IRBuilder(function.append_basic_block("entry"))
+        kind = ir.FunctionType(self.word, [self.bytes, self.word, self.word])
+        function = ir.Function(self.module, kind, SYMBOL)
+        self.builder = b = ir.IRBuilder(function.append_basic_block("entry"))
         first, share, shares = function.args
         scratch = b.alloca(self.types["u1"], SCRATCH)
         scratch.align = 64
@@ -531,16 +529,13 @@ class _Emitter:
         return str(self.module)
 
 
-def assembly(machine: Any = None) -> Any:
-    """The function as an optimized LLVM module, for a target machine (this processor by default)."""
-    import llvmlite.binding as llvm
-
-    machine = machine or _this_machine()
-    module = llvm.parse_assembly(_Emitter().emit())
+def assembly(machine: Any) -> Any:
+    """The function as an optimized LLVM module, for a target machine."""
+    module = binding.parse_assembly(_Emitter().emit())
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
     module.verify()
-    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
-    passes = llvm.create_new_module_pass_manager()  # few passes: no loop may become a call of memcpy
+    builder = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=2))
+    passes = binding.create_new_module_pass_manager()  # few passes: no loop may become a call of memcpy
     passes.add_sroa_pass()
     passes.add_instruction_combine_pass()
     passes.add_new_gvn_pass()
@@ -549,34 +544,9 @@ def assembly(machine: Any = None) -> Any:
     return module
 
 
-def _this_machine() -> Any:
-    import llvmlite.binding as llvm
-
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    features = llvm.get_host_cpu_features().flatten()
-    target = llvm.Target.from_triple(llvm.get_process_triple())
-    return target.create_target_machine(llvm.get_host_cpu_name(), features, 2, "pic", "default")
-
-
-def object_code(machine: Any = None) -> bytes:
+def object_code(machine: Any) -> bytes:
     """The function as an object file with the one symbol `nbkeras_interpret`, which needs nothing from elsewhere."""
-    machine = machine or _this_machine()
     return machine.emit_object(assembly(machine))
 
 
-@functools.cache
-def _engine() -> Any:
-    import llvmlite.binding as llvm
-
-    machine = _this_machine()
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-    engine.add_object_file(llvm.ObjectFileRef.from_data(object_code()))
-    engine.finalize_object()
-    return engine
-
-
-@functools.cache
-def entry() -> int:
-    """The address of the function, compiled once in a process."""
-    return _engine().get_function_address(SYMBOL)
+code.entry_symbol(SYMBOL, object_code)

@@ -262,23 +262,29 @@ def load(content: bytes) -> dict[str, int]:
 
 # -------------------- functions that compiled code calls by a symbol --------------------
 
-_functions: dict[str, tuple[Callable, str, dict]] = {}
+_functions: dict[str, tuple[Callable, str, Callable[[Any], bytes]]] = {}  # function, signature, how it is compiled
 _addresses: dict[str, int] = {}
 
 
 def symbol(name: str, function: Callable, signature: str, **options: Any) -> None:
     """Register the function that compiled code calls by a name; signature: as in "int64(int64, float32*)"."""
-    _functions[name] = function, signature, {**_options(function), **options}
+    options = {**_options(function), **options}
+    _functions[name] = function, signature, lambda compiler: compiler.compile_symbol(function, options, signature, name)
+
+
+def entry_symbol(name: str, make: Callable[[Any], bytes]) -> None:
+    """Register an entry, `int64(frame, share, shares)`, whose object `make(target machine)` writes."""
+    _functions[name] = make, "int64(int64, int64, int64)", lambda compiler: make(compiler.target_machine())
 
 
 def address(name: str) -> int:
     """The address of a registered function; compiled or loaded if need be."""
     if name not in _addresses:
-        function, signature, options = _functions[name]
+        function, signature, compile_with = _functions[name]
         what = f"{name} {signature} {object.__basicsize__} {tuple.__basicsize__}"  # native.py has offsets of fields in its code
         content = find(function, what)
         if content is None:
-            content = compiler(function).compile_symbol(function, options, signature, name)
+            content = compile_with(compiler(function))
             keep(function, what, content, True)
         _addresses[name] = load(content)[name]
     return _addresses[name]

@@ -51,6 +51,11 @@ def _context() -> Any:
     return cpu_target.target_context.subtarget(_internal_codegen=_Codegen("nbkeras", "host"), aot_mode=True)
 
 
+def target_machine() -> Any:
+    """LLVM's machine for which objects are made."""
+    return _context().codegen()._tm
+
+
 class _Target:
     """Numba's target, with that context."""
 

@@ -23,14 +23,15 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbkeras.kernels.runtime import native
+from nbkeras.kernels.runtime import lazy, native
 from nbkeras.kernels.runtime.device_array import VIEWS, DeviceArray, view_key
 from nbkeras.kernels.runtime.messages import cannot_compile, named, takes, wrong_number
 
+_interpreter = lazy.Module("nbkeras.kernels.runtime.eager")
 Array = np.ndarray
 ARRAYS = (np.ndarray, DeviceArray)
 
@@ -203,14 +204,14 @@ class _Conditional:
     on_host = True
 
     def __init__(self, function: Any, flags: int):
-        self._function, self.flags = function, flags
+        self.function, self.flags = function, flags
         self.__name__ = getattr(function, "__name__", repr(function))
 
     def __call__(self, *args: Any) -> None:
         for flag in args[: self.flags]:
             if not (flag.gpu.read(flag) if isinstance(flag, DeviceArray) else flag)[0]:
                 return
-        self._function(*args[self.flags :])
+        self.function(*args[self.flags :])
 
 
 def _on_device(function: Callable, args: tuple) -> tuple[Callable, tuple]:
@@ -231,6 +232,8 @@ def _on_device(function: Callable, args: tuple) -> tuple[Callable, tuple]:
 @np.errstate(all="ignore")
 def run(function: Callable, args: tuple) -> None:
     """Run a kernel, with errors that name it."""
+    if _thread.gpu is None and _interpreter.differs(function, args) and _interpreter.run(function, args):
+        return
     try:
         result = function(*args)
     except Exception as error:
@@ -269,28 +272,48 @@ def replayer(steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
 def native_program(steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
     """A function that runs recorded launches of the CPU: natively, but for those of Python's functions."""
     segments: list[Any] = []
-    for is_native, part in itertools.groupby(steps, key=lambda step: _is_native(step[0])):
+    found = [(step, _rows(*step)) for step in steps]
+    for is_native, part in itertools.groupby(found, key=lambda each: each[1] is not None):
         group = list(part)
-        segments.append(_native_segment(group) if is_native else functools.partial(_play, group))
+        if not is_native:
+            segments.append(functools.partial(_play, [step for step, _ in group]))
+            continue
+        pairs = [(step, rows) for step, rows in group if rows is not None]
+        launches = [step for step, rows in pairs for _ in rows.rows]
+        everything = [row for _, rows in pairs for row in rows.rows]
+        segments.append(native.Program(launches, everything, [rows.keep for _, rows in pairs]))
     return segments[0] if len(segments) == 1 else functools.partial(_call_all, segments)
 
 
-def _is_native(function: Callable) -> bool:
-    return hasattr(function._function if isinstance(function, _Conditional) else function, "row")
+class _Rows(NamedTuple):
+    """The rows of a native program for a launch, and what they use."""
+
+    rows: list[native.Row]
+    keep: Any = None
 
 
-def _native_segment(steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
-    return native.Program(steps, [_row(function, args) for function, args in steps])
+def _rows(function: Any, args: tuple) -> _Rows | None:
+    """The rows of a launch; None for a function of Python's that the interpreter cannot do either."""
+    if isinstance(function, _Conditional):
+        flags, inner = (
+            [address(array) for array in args[: function.flags]],
+            _rows(function.function, args[function.flags :]),
+        )
+        return None if inner is None else _Rows([_under(flags, row, (function, args)) for row in inner.rows], inner)
+    if hasattr(function, "row"):
+        return _Rows([function.row(args, 0)])
+    parts = None if hasattr(function, "on_host") else _interpreter.parts_of(function, args)
+    return (
+        None if parts is None else _Rows([(_interpreter.entry(), part.frame, part.shares, 0) for part in parts], parts)
+    )
 
 
-def _row(function: Any, args: tuple) -> tuple:
-    """The row of a native program for a launch. One with several flags is a program in a program."""
-    if not isinstance(function, _Conditional):
-        return function.row(args, 0)
-    *outer, flag = (address(array) for array in args[: function.flags])
-    row = function._function.row(args[function.flags :], flag)
+def _under(flags: list[int], row: native.Row, launch: tuple[Callable, tuple]) -> native.Row:
+    """A row that runs only if no flag is 0; with several flags it is a program in a program."""
+    *outer, flag = flags
+    row = (*row[:3], flag)
     for flag in reversed(outer):
-        row = native.Program([(function, args)], [row]).row(flag)
+        row = native.Program([launch], [row]).row(flag)
     return row
 
 
@@ -308,8 +331,9 @@ def _call_all(functions: list[Callable[[], None]]) -> None:
 def fuse(
     steps: list[tuple[Callable, tuple]], memory_of: Callable, needed_after: Callable
 ) -> list[tuple[Callable, tuple]]:
-    """Recorded launches with chains of elementwise ones joined, on a GPU; see chains.py."""
-    return steps if _thread.gpu is None else _thread.gpu.fuse(steps, memory_of, needed_after)
+    """Recorded launches with chains of elementwise ones joined; see chains.py."""
+    where = _interpreter if _thread.gpu is None else _thread.gpu
+    return where.fuse(steps, memory_of, needed_after)
 
 
 class InputStaging:

@@ -3,7 +3,6 @@
 Where NumPy gives other bits (`differs`), eager calls must be done by the interpreter too, so that a replay repeats them exactly.
 """
 
-import ctypes
 import functools
 import itertools
 import threading
@@ -14,9 +13,9 @@ import numpy as np
 
 from nbkeras.kernels.loops import interpreter
 from nbkeras.kernels.loops.instruction_set import WORDS
-from nbkeras.kernels.runtime import instructions
-from nbkeras.kernels.runtime.chains import Chain, Step, fuse, operation
-from nbkeras.kernels.runtime.instructions import Part, address_of
+from nbkeras.kernels.runtime import chains, code, instructions
+from nbkeras.kernels.runtime.chains import Chain, Step, operation
+from nbkeras.kernels.runtime.instructions import Part, address_of, parts_of
 
 Array = np.ndarray
 _MOST_PLANS = 1024
@@ -31,8 +30,13 @@ def differs(function: Callable, args: tuple) -> bool:
 
 @functools.cache
 def _entry() -> Callable[[int, int, int], int]:
-    kind = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-    return kind(interpreter.entry())
+    return code.c_function(interpreter.SYMBOL, holds_gil=True)
+
+
+@functools.cache
+def entry() -> int:
+    """The address of the interpreter's entry, for rows of native programs."""
+    return code.address(interpreter.SYMBOL)
 
 
 class _Plan:
@@ -51,8 +55,8 @@ class _Plan:
                     self._moves.append((code, place, inside[0], code[place] - bounds[inside[0]][0]))
 
     def run(self, bounds: list[tuple[int, int]], shares: int = 0) -> None:
-        for code, place, number, distance in self._moves:
-            code[place] = bounds[number][0] + distance
+        for words, place, number, distance in self._moves:
+            words[place] = bounds[number][0] + distance
         for part, frame in self._parts:
             count = shares or part.shares
             for share in range(count):
@@ -86,7 +90,7 @@ def run(function: Callable, args: tuple, shares: int = 0) -> bool:
 
 
 def _made(function: Callable, args: tuple, bounds: list[tuple[int, int]]) -> _Plan | None:
-    parts = instructions.parts_of(function, args)
+    parts = parts_of(function, args)
     return None if parts is None else _Plan(parts, bounds)
 
 
@@ -127,8 +131,8 @@ class Joined:
         run(self, args)
 
 
-def joined(
+def fuse(
     steps: Sequence[Step], memory_of: Callable[[Any], Any], needed_after: Callable[[Any, int], bool]
 ) -> list[Step]:
     """Recorded launches with chains of them joined; see chains.fuse."""
-    return fuse(steps, memory_of, needed_after, instructions.NAMES, Joined)
+    return chains.fuse(steps, memory_of, needed_after, instructions.NAMES, Joined)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-class _Module:
+class Module:
     """A module that is imported when it is used."""
 
     def __init__(self, name: str):
@@ -26,15 +26,15 @@ class _Module:
         return importlib.import_module(self._name)
 
 
-ir: Any = _Module("llvmlite.ir")
-binding: Any = _Module("llvmlite.binding")
-types: Any = _Module("numba.types")
-cgutils: Any = _Module("numba.core.cgutils")
-arrayobj: Any = _Module("numba.np.arrayobj")
-registry: Any = _Module("numba.core.registry")
-serialize: Any = _Module("numba.core.serialize")
-compiler: Any = _Module("nbkeras.kernels.runtime.compiler")
-_extending: Any = _Module("numba.extending")
+ir: Any = Module("llvmlite.ir")
+binding: Any = Module("llvmlite.binding")
+types: Any = Module("numba.types")
+cgutils: Any = Module("numba.core.cgutils")
+arrayobj: Any = Module("numba.np.arrayobj")
+registry: Any = Module("numba.core.registry")
+serialize: Any = Module("numba.core.serialize")
+compiler: Any = Module("nbkeras.kernels.runtime.compiler")
+_extending: Any = Module("numba.extending")
 
 
 class _Registered:

@@ -133,14 +133,20 @@ code.symbol("nbkeras_play", _play, "int64(int64, int64, int64)")
 code.symbol("nbkeras_run_program", _run_program, "int64(int64, int64, int64)")
 
 
+Row = tuple[int, Array, int, int]
+
+
 class Program:
-    """Launches that one native call runs. `steps`: (function, arguments) of each; `rows`: (entry, frame, shares, flag)."""
+    """Launches that one native call runs. `launches`: (function, arguments) of each row (entry, frame, shares, flag).
+
+    keep: what the rows use.
+    """
 
     _SHORT = 15e-6  # seconds, for which a hand-over of the GIL is not worth its cost
     _TRIES = 20
 
-    def __init__(self, steps: Sequence[tuple[Callable, tuple]], rows: Sequence[tuple[int, Array, int, int]]):
-        self._steps, self._frames = steps, [frame for _, frame, _, _ in rows]
+    def __init__(self, launches: Sequence[tuple[Callable, tuple]], rows: Sequence[Row], keep: Any = None):
+        self._launches, self._keep = launches, ([frame for _, frame, _, _ in rows], keep)
         self._rows = np.array([(entry, address(frame), *rest) for entry, frame, *rest in rows], np.int64)
         self._frame = np.array([address(self._rows), len(rows), Pool.state, 0, _PYTHON, 0], np.int64)
         self._play = python_function("nbkeras_run_program", self._frame)
@@ -173,7 +179,7 @@ class Program:
             self._raise(failure)
 
     def _raise(self, failure: int) -> None:
-        function, args = self._steps[self._frame[_FAILED]]
+        function, args = self._launches[self._frame[_FAILED]]
         raise_from(failure, function, args)
 
 

@@ -11,7 +11,7 @@ import pytest
 from nbkeras.kernels import elementwise, gradients, metrics, normalization, optimizers, random, reduce, shape
 from nbkeras.kernels.convolution import implicit_gemm
 from nbkeras.kernels.loops import instruction_set, interpreter
-from nbkeras.kernels.runtime import chains, device, eager, instructions
+from nbkeras.kernels.runtime import chains, compiler, device, eager, instructions
 
 FLOATS, INTEGERS = ["f4", "f8"], ["i4", "i8"]
 SMALL = ["u1", "i1", "u2", "i2", "u4"]
@@ -490,7 +490,7 @@ def test_random_chains(seed):
     for function, args in steps:
         function(*args)
     want = [x.copy() for x in arrays]
-    joined = eager.joined(steps, memory_of, lambda array, step: True)
+    joined = eager.fuse(steps, memory_of, lambda array, step: True)
     assert len(joined) < len(steps) or len(steps) < 6
     for shares in (1, 3):
         for x, start in zip(arrays, before, strict=True):
@@ -505,7 +505,7 @@ def test_a_chain_does_not_write_what_is_not_read():
     x = some(5000, "f4", odd=False)
     a, b, c = (np.zeros_like(x) for _ in range(3))
     steps = [(np.multiply, (x, np.float32(2), a)), (np.add, (a, x, b)), (np.exp, (b, b)), (np.sqrt, (b, c))]
-    joined = eager.joined(steps, memory_of, lambda array, step: array is c)
+    joined = eager.fuse(steps, memory_of, lambda array, step: array is c)
     ((function, args),) = joined
     assert function.__name__ == "float32:an|multiply 0 1;add 2 0;exp 3;sqrt 4|5"
     assert chains.Chain.parsed(function.__name__) == function.chain
@@ -518,7 +518,7 @@ def test_a_chain_does_not_write_what_is_not_read():
 def test_a_chain_of_many_numbers_has_registers_enough():
     x, out = some(5000, "f8", odd=False), np.empty(5000)
     steps = [(np.add, (x, 0.0, out)), *((np.add, (out, float(i), out)) for i in range(60))]
-    joined = eager.joined(steps, memory_of, lambda array, step: True)
+    joined = eager.fuse(steps, memory_of, lambda array, step: True)
     for function, args in joined:
         assert eager.run(function, args)
     want = x.copy()
@@ -534,7 +534,7 @@ def test_a_chain_may_end_with_a_reduction(ufunc, shape_):
     x, y = some(shape_, "f4", odd=False), some(shape_[1:], "f4", odd=False)
     a, b, out = np.zeros_like(x), np.zeros_like(x), np.empty(shape_[0], "f4")
     steps = [(np.subtract, (x, y, a)), (np.square, (a, b)), (reduce.fold, (b, ufunc, (1,), out))]
-    ((function, args),) = eager.joined(steps, memory_of, lambda array, step: array is out)
+    ((function, args),) = eager.fuse(steps, memory_of, lambda array, step: array is out)
     assert function.__name__ == f"float32:av|subtract 0 1;square 2||{ufunc.__name__} 3 {shape_[1]}" or shape_[0] == 1
     assert chains.Chain.parsed(function.__name__) == function.chain
     want = np.empty_like(out)
@@ -566,7 +566,7 @@ def test_a_chain_with_a_reduction_and_many_registers():
         def is_needed(array, step, needed=needed):
             return any(array is x for x in needed)
 
-        joined = eager.joined(steps, memory_of, is_needed)
+        joined = eager.fuse(steps, memory_of, is_needed)
         out[:] = 0
         for function, args in joined:
             assert eager.run(function, args)
@@ -595,7 +595,7 @@ def test_modules_import_no_compiler():
 
 
 def test_the_code_has_vectors_and_needs_no_symbol():
-    text = str(interpreter.assembly())
+    text = str(interpreter.assembly(compiler.target_machine()))
     body = text[text.index("define internal void @add.f4(") :].partition("\n}")[0]
     assert "fadd <16 x float>" in body
     assert "fadd float" not in body
