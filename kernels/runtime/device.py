@@ -211,7 +211,7 @@ class _Conditional:
         for flag in args[: self.flags]:
             if not (flag.gpu.read(flag) if isinstance(flag, DeviceArray) else flag)[0]:
                 return
-        self.function(*args[self.flags :])
+        run(self.function, args[self.flags :])
 
 
 def _on_device(function: Callable, args: tuple) -> tuple[Callable, tuple]:

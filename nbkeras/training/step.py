@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.building.layer import training_phase
-from nbkeras.data.batches import Batch
+from nbkeras.data.batches import Batch, copy_to
 from nbkeras.engine import structures, tensor
 from nbkeras.engine.observed import observe
 from nbkeras.engine.program import Program, ProgramCache
@@ -128,7 +128,15 @@ def log_tensors(logs: Any, what: str) -> dict[str, Tensor]:
 
 
 def _copied(arrays: list[Array], structure: Any) -> Any:
-    return structures.pack(structure, [array.copy() for array in arrays])
+    return structures.pack(structure, [_copy(array) for array in arrays])
+
+
+def _copy(array: Array) -> Array:
+    if not isinstance(array, np.ndarray):  # on a GPU
+        return array.copy()
+    copy = np.empty(array.shape, array.dtype)
+    copy_to(array, copy)
+    return copy
 
 
 def _reader() -> str:
