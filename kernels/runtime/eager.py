@@ -30,7 +30,7 @@ def differs(function: Callable, args: tuple) -> bool:
 
 @functools.cache
 def _entry() -> Callable[[int, int, int], int]:
-    return code.c_function(interpreter.SYMBOL, holds_gil=True)
+    return code.c_function(interpreter.SYMBOL)
 
 
 @functools.cache

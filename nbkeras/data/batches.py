@@ -50,9 +50,10 @@ class Batch:
         return [None if leaf is None else np.ascontiguousarray(leaf[self.rows]) for leaf in self.leaves]
 
 
-def copy_to(source: Array, target: Array) -> None:
-    """target[...] = source, without giving up the GIL for a short time: NumPy does from 500 elements on, and threads wait then."""
-    if 1024 < source.nbytes < 65536 and source.dtype == target.dtype and source.flags.c_contiguous:
+def copy_to(source: Any, target: Array) -> None:
+    """target[...] = source. A small copy keeps the GIL, which NumPy gives up from 500 elements on: other threads would wait."""
+    is_small = isinstance(source, np.ndarray) and 1024 < source.nbytes < 65536
+    if is_small and source.dtype == target.dtype and source.flags.c_contiguous:
         memoryview(target).cast("B")[:] = memoryview(source).cast("B")  # type: ignore[arg-type]
     else:
         np.copyto(target, source)
