@@ -6,9 +6,7 @@ number itself. The entry makes Numba's arguments of them, without counting refer
 0, or the address of Numba's description of the exception that the kernel raised.
 """
 
-import ctypes
 import functools
-import pickle
 import re
 import types as python_types
 from collections.abc import Callable
@@ -255,16 +253,6 @@ def _array(context: Any, builder: ir.IRBuilder, kind: types.Array, slots: _Slots
 @typeof_impl.register(UnreadArray)
 def _typeof_unread(array: Any, context: Any) -> Any:
     return typeof(array.for_kernel(), context.purpose)
-
-
-def exception(address: int) -> Exception:
-    """The exception that a kernel raised, from what its entry returned."""
-    data, size = ctypes.c_void_p.from_address(address).value or 0, ctypes.c_int32.from_address(address + 8).value
-    try:
-        kind, args = pickle.loads(ctypes.string_at(data, size))[:2]
-        return kind(*(args or ()))
-    except Exception:  # its arguments were computed: Numba keeps them where only its own wrapper finds them
-        return RuntimeError("a kernel raised an exception")
 
 
 # what a function raises that cannot be compiled

@@ -11,13 +11,14 @@ which there is code.
 
 import ctypes
 import functools
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels.runtime import code, lazy
+from nbkeras.kernels.runtime import code
 from nbkeras.kernels.runtime.messages import named, short_description
 from nbkeras.kernels.runtime.pool import Pool, run_shares
 from nbkeras.kernels.runtime.raw import call, load, load32, stack, store
@@ -27,10 +28,8 @@ Array = np.ndarray
 
 # -------------------- Python's objects --------------------
 
-_HEADER, _ITEMS = (
-    object.__basicsize__,
-    tuple.__basicsize__,
-)  # bytes before the fields of an object, and the items of a tuple
+# Bytes before the fields of an object, and before the items of a tuple
+_HEADER, _ITEMS = object.__basicsize__, tuple.__basicsize__
 _DATA, _NDIM, _DIMENSIONS, _STRIDES, _DESCR, _ARRAY_FLAGS = 0, 8, 16, 24, 40, 48  # fields of an array after its header
 # What compiled functions must know about Python: the addresses of objects, of functions, and of the pool
 _INT_TYPE, _TRUE, _NO_VALUE, _AS_INT, _FROM_INT, _HOLD, _SAVE, _RESTORE, _POOL = range(9)
@@ -179,8 +178,9 @@ class Program:
             self._raise(failure)
 
     def _raise(self, failure: int) -> None:
-        function, args = self._launches[self._frame[_FAILED]]
-        raise_from(failure, function, args)
+        error = exception(failure)
+        error.add_note(f"raised by the kernel {named(self._launches[self._frame[_FAILED]][0])} in a recorded step")
+        raise error
 
 
 def address(array: Array) -> int:
@@ -188,14 +188,19 @@ def address(array: Array) -> int:
     return array.__array_interface__["data"][0]
 
 
-def raise_from(failure: int, function: Callable, args: tuple) -> None:
-    """Raise the exception that a kernel raised."""
-    raise lazy.compiler.exception(failure)
+def exception(failure: int) -> Exception:
+    """The exception that a kernel raised, from what its entry returned: the address of Numba's description of it."""
+    data, size = ctypes.c_void_p.from_address(failure).value or 0, ctypes.c_int32.from_address(failure + 8).value
+    try:
+        kind, args = pickle.loads(ctypes.string_at(data, size))[:2]
+        return kind(*(args or ()))
+    except Exception:  # its arguments were computed: Numba keeps them where only its own wrapper finds them
+        return RuntimeError("a kernel raised an exception")
 
 
 # -------------------- single launches --------------------
 
-_MOST_SLOTS = 512
+_MOST_SLOTS, _MOST_GUARDS = 512, 64
 _LARGE = 16384  # elements of a launch for which the GIL is given up
 _MISS = -1
 # A guard: the next guard of the kernel, the entry, the number of arguments and of slots, and what each argument must be
@@ -356,7 +361,7 @@ class Calls:
                 f"the kernel {named(self._kernel)} cannot be started with {', '.join(map(short_description, args))}"
             )
         if failure:
-            raise_from(failure, self._kernel, args)
+            raise exception(failure)
 
     def row(self, args: tuple, shares: int, flag: int) -> tuple[int, Array, int, int]:
         """The row of a program for this launch."""
@@ -383,6 +388,9 @@ class Calls:
             raise TypeError(
                 f"the kernel {named(self._kernel)} takes {slots} numbers in all, at most {_MOST_SLOTS} are possible"
             )
+        if len(self._guards) == _MOST_GUARDS:  # of dtypes that are made anew, for example
+            self._guards.clear()
+            self._site[_FIRST_GUARD] = 0
         head = (self._site[_FIRST_GUARD], self._kernel.entry(signature), len(own), slots)
         guard = np.array([*head, *words], np.int64)
         self._guards.append((guard, objects))

@@ -37,7 +37,10 @@ def type_of(value: Any) -> Type:
     if isinstance(value, np.generic) and value.dtype.kind in "biufmM" and value.dtype.itemsize <= _SLOT:
         return value.dtype
     if isinstance(value, tuple):
-        return tuple(type_of(each) for each in value)
+        kinds = tuple(type_of(each) for each in value)
+        if all(isinstance(kind, np.dtype) for kind in kinds):
+            return kinds
+        raise TypeError("a tuple of a kernel holds numbers")
     if value is None:
         return None
     if isinstance(value, np.ndarray):
@@ -47,7 +50,4 @@ def type_of(value: Any) -> Type:
 
 def text_of(signature: tuple[Type, ...]) -> str:
     """The types of all arguments as text, for the name of a file."""
-    return ", ".join(
-        f"({text_of(kind)})" if isinstance(kind, tuple) and not isinstance(kind, ArrayType) else str(kind)
-        for kind in signature
-    )
+    return ", ".join(map(str, signature))
