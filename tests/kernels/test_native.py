@@ -267,7 +267,8 @@ print(float(model.predict(x, verbose=0)[0, 0]), *sorted({"numba", "llvmlite"} & 
 
 def work(folder, *args):
     environment = os.environ | {"NUMBA_CACHE_DIR": str(folder)}
-    done = subprocess.run([sys.executable, "-c", WORK, *args], env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-c", WORK, *args]
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
     return done.stdout.split(), done.stderr
 
 
