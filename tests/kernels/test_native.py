@@ -266,7 +266,7 @@ print(float(model.predict(x, verbose=0)[0, 0]), *sorted({"numba", "llvmlite"} & 
 
 
 def work(folder, *args):
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder)}
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder / "cache")}
     command = [sys.executable, "-c", WORK, *args]
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
     return done.stdout.split(), done.stderr
