@@ -131,7 +131,7 @@ class Function:
 
 
 @functools.cache
-def _version(package: str) -> str:
+def version(package: str) -> str:
     """The version of an installed package, without importing it; '' if it is not installed."""
     found = None
     with contextlib.suppress(ImportError):
@@ -146,8 +146,8 @@ def _version(package: str) -> str:
 @functools.cache
 def compiler_versions() -> str:
     """The versions of Numba and llvmlite; where these are not installed, of those that compiled the package's kernels."""
-    if _version("numba"):
-        return f"{_version('numba')} {_version('llvmlite')}"
+    if version("numba"):
+        return f"{version('numba')} {version('llvmlite')}"
     with contextlib.suppress(OSError), open(_PACKED, encoding="utf-8") as file:
         return file.read()
     return ""

@@ -4,33 +4,30 @@ import contextlib
 import os
 import platform
 
-import numba
-from llvmlite import __version__ as llvmlite_version
-from llvmlite import binding
-
-from nbkeras.kernels.runtime import cache_files
+from nbkeras.kernels.runtime import cache_files, code, processor
+from nbkeras.kernels.runtime.lazy import binding
 
 # From the widest to the narrowest; kernels are compiled for all that the processor has.
 _VECTORS = ("avx512f", "avx512bf16", "amx-tile", "avx2", "fma", "avx", "sse4.2", "sve2", "sve", "neon")
 
 
 def versions() -> dict[str, str]:
-    """The versions of the compiler."""
-    return {"numba": numba.__version__, "llvmlite": llvmlite_version}
+    """The versions of the compiler; a process that has its kernels does without it."""
+    return {name: code.version(name) or "not installed" for name in ("numba", "llvmlite")}
 
 
-def processor() -> str:
-    """The processor's name, and LLVM's name of its kind."""
+def processor_name() -> str:
+    """The processor's name, and LLVM's name of its kind if LLVM is installed."""
     name = platform.processor()
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
         name = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), name)
-    return f"{name or platform.machine()} ({binding.get_host_cpu_name()})"
+    name = name or platform.machine()
+    return f"{name} ({binding.get_host_cpu_name()})" if code.version("llvmlite") else name
 
 
 def vector_features() -> list[str]:
     """The vector instructions that kernels may use."""
-    features = binding.get_host_cpu_features()
-    return [name for name in _VECTORS if features.get(name)]
+    return [name for name in _VECTORS if processor.has(name)]
 
 
 def cache_folder() -> str:

@@ -10,6 +10,7 @@ from numpy._core._multiarray_umath import __cpu_features__
 # Levels of the x86-64 psABI, the best first, with the names of /proc/cpuinfo for what they need.
 _V3 = ("avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe")
 LEVELS = {"x86-64-v4": (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"), "x86-64-v3": _V3}
+_OF_NUMPY = {"fma": "FMA3", "sse4.2": "SSE42"}  # NumPy's names, where they are others
 _SIZE = 16384  # of what /proc/cpuinfo says about the first processor; it says the same about each
 _TELLING = (
     "vendor_id",
@@ -49,7 +50,7 @@ def has(feature: str) -> bool:
         return f"+{feature}" in features.split(",")
     if name in LEVELS:
         return feature in LEVELS[name]
-    return bool(__cpu_features__.get(feature.upper()))
+    return bool(__cpu_features__.get(_OF_NUMPY.get(feature, feature.upper())))
 
 
 def _told_by_system() -> dict[str, str]:

@@ -89,7 +89,7 @@ def _versions(version: str, problems: list[str]) -> None:
 
 def _processor(problems: list[str]) -> None:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    _line("processor", machine.processor())
+    _line("processor", machine.processor_name())
     _line("vectors", ", ".join(machine.vector_features()) or "none that is known")
     _line("cores", f"{usable} of {os.cpu_count()} may be used; kernels use {threads.get_threads()} threads")
 
