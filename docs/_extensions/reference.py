@@ -28,6 +28,7 @@ SPLIT = {
     "nbkeras.layers",
     "nbkeras.ops",
     "nbkeras.losses",
+    "nbkeras.backend",
     "nbkeras.metrics",
     "nbkeras.optimizers",
 }  # a page for each file
