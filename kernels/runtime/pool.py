@@ -188,7 +188,8 @@ class Pool:
     _making = threading.Lock()
 
     def __init__(self) -> None:
-        self._serve = code.c_function("nbkeras_serve")
+        # both compiled or loaded now: nothing can be when Python shuts down
+        self._serve, self._wake_all = code.c_function("nbkeras_serve"), code.c_function("nbkeras_wake_all")
         self.most = Pool.most
         self._serve(self.state, self.most, 1)
         start = time.perf_counter()
@@ -227,10 +228,9 @@ class Pool:
     def stop(self) -> None:
         """End the threads, before Python shuts down."""
         self.memory[_STOP] = 1
-        wake_all = code.c_function("nbkeras_wake_all")
         for thread in self._threads:
             while thread.is_alive():
-                wake_all(self.state, self.most)
+                self._wake_all(self.state, self.most)
                 thread.join(0.001)
 
 
