@@ -38,15 +38,18 @@ class Kernel(code.Function):
         self.found = self.compiled = 0  # signatures whose code was on disk, and whose code was not
         self._calls = native.Calls(self, 0, 2 * self.takes_shares)
         self._entries: dict[tuple, int] = {}
+        self._returns_value = False  # then calls from Python are Numba's
 
     def __call__(self, *args: Any) -> Any:
         failure = self._calls.start(*args)
         if failure is None:
             return None
-        try:
-            return self._calls.go_on(failure, args)
-        except _ReturnsValue:
-            return self._numba(*args)
+        if not self._returns_value:
+            try:
+                return self._calls.go_on(failure, args)
+            except _ReturnsValue:
+                self._returns_value = True
+        return self._numba(*args)
 
     @functools.cached_property
     def _numba(self) -> Callable:

@@ -276,7 +276,7 @@ def native_program(steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
     for is_native, part in itertools.groupby(found, key=lambda each: each[1] is not None):
         group = list(part)
         if not is_native:
-            segments.append(functools.partial(_play, [step for step, _ in group]))
+            segments.append(functools.partial(play, [step for step, _ in group]))
             continue
         pairs = [(step, rows) for step, rows in group if rows is not None]
         launches = [step for step, rows in pairs for _ in rows.rows]
@@ -315,12 +315,6 @@ def _under(flags: list[int], row: native.Row, launch: tuple[Callable, tuple]) ->
     for flag in reversed(outer):
         row = native.Program([launch], [row]).row(flag)
     return row
-
-
-@np.errstate(all="ignore")
-def _play(steps: list[tuple[Callable, tuple]]) -> None:
-    for function, args in steps:
-        function(*args)
 
 
 def _call_all(functions: list[Callable[[], None]]) -> None:

@@ -31,6 +31,7 @@ from nbkeras.kernels.loops.instruction_set import (
     WORDS,
 )
 from nbkeras.kernels.runtime.chains import Chain, operation
+from nbkeras.kernels.runtime.native import address as address_of
 
 Array = np.ndarray
 _BLOCK, _PLAIN_BLOCK = 1024, 8192  # most elements of a block, with registers and without
@@ -76,10 +77,6 @@ def _code(dtype: Any) -> str:
     if not dtype.isnative or dtype.kind not in "fiub":
         raise _UnknownError
     return dtype.str[1:]
-
-
-def address_of(array: Array) -> int:
-    return array.__array_interface__["data"][0]
 
 
 def _joined(sizes: tuple, strides: tuple) -> tuple[tuple, tuple]:

@@ -101,6 +101,14 @@ def test_flags_tuples_and_none():
         pack(True, 1, "a", (3, 4), None, out)
 
 
+def test_a_function_that_returns_a_value_is_compiled_once_for_calls_from_python():
+    @compiled
+    def twice(x):
+        return 2 * x
+
+    assert [twice(x) for x in (1.5, 2.5, 3.5)] == [3.0, 5.0, 7.0] and twice.compiled == 1
+
+
 def test_tuples_hold_numbers_and_nothing_else():
     for sizes in ((1, np.ones(2)), (1, (2, 3)), (1, None), (1, "a")):
         with pytest.raises(TypeError, match="expects an array or a number for 'sizes', received a tuple of 2"):

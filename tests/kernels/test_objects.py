@@ -327,7 +327,7 @@ def test_calls_of_x86_64(far, direct):
 
 
 class Decoded:
-    """What the instructions of aarch64 refer to, read from the linked words alone."""
+    """The addresses that instructions of aarch64 refer to, read from the linked words alone."""
 
     def __init__(self, image, base):
         self.calls, self.addresses, pages = set(), {}, {}
