@@ -171,10 +171,10 @@ def measure(case: Case) -> dict:
     found = kernel_cases.marks([device.read(each) for each in results])
     with warnings.catch_warnings(record=True) as told:  # a replayer warns if its launches cannot be captured
         warnings.simplefilter("always")
-        once = kernel_cases.seconds(device.replayer(launches.steps), nbkeras.engine.devices.synchronize, 1, QUICK)
+        once = kernel_cases.seconds(device.Replayer(launches.steps), nbkeras.engine.devices.synchronize, 1, QUICK)
         times = kernel_cases.repeats(once)
         if times > 1 and not QUICK:
-            play = device.replayer(launches.steps * times)
+            play = device.Replayer(launches.steps * times)
             once = kernel_cases.seconds(play, nbkeras.engine.devices.synchronize, times, QUICK)
     for warning in told:
         print(warning.message, file=sys.stderr)

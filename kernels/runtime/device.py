@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -260,17 +260,43 @@ def play(steps: list[tuple[Callable, tuple]]) -> None:
             _thread.runner.run(function, args)
 
 
-def replayer(steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
-    """A function that runs recorded launches again; on a GPU as one CUDA graph, except while a profile is taken."""
-    gpu, plain = _thread.gpu, functools.partial(play, steps)
-    fast = native_program(steps) if gpu is None else gpu.graph(steps, plain)
-    if fast is None:
-        return plain
-    return lambda: plain() if _thread.runner is not None else fast()
+class Replayer:
+    """Runs recorded launches again; on a GPU as one CUDA graph, except while a profile is taken.
+
+    inputs, outputs: arrays of the launches that `copying` copies.
+    """
+
+    def __init__(
+        self, steps: list[tuple[Callable, tuple]], inputs: Sequence[Array] = (), outputs: Sequence[Array] = ()
+    ):
+        gpu, self._plain = _thread.gpu, functools.partial(play, steps)
+        self._native = None
+        if gpu is not None:
+            self._fast = gpu.graph(steps, self._plain) or self._plain
+            return
+        segments = native_segments(steps, inputs, outputs)
+        if len(segments) == 1:
+            (self._fast,) = segments
+            self._native = self._fast if isinstance(self._fast, native.Program) else None
+        else:
+            self._fast = functools.partial(_call_all, segments)
+
+    def __call__(self) -> None:
+        """Run."""
+        (self._fast if _thread.runner is None else self._plain)()
+
+    def copying(self, *arrays: Array) -> bool:
+        """Copy arrays into the inputs, run, and copy the outputs into the further arrays; whether it could do so natively.
+
+        If it could not, nothing was done.
+        """
+        return self._native is not None and _thread.runner is None and self._native(*arrays)
 
 
-def native_program(steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
-    """A function that runs recorded launches of the CPU: natively, but for those of Python's functions."""
+def native_segments(
+    steps: list[tuple[Callable, tuple]], inputs: Sequence[Array] = (), outputs: Sequence[Array] = ()
+) -> list[Any]:
+    """Functions that run recorded launches of the CPU: native programs, and between them launches of Python's functions."""
     segments: list[Any] = []
     found = [(step, _rows(*step)) for step in steps]
     for is_native, part in itertools.groupby(found, key=lambda each: each[1] is not None):
@@ -281,8 +307,9 @@ def native_program(steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
         pairs = [(step, rows) for step, rows in group if rows is not None]
         launches = [step for step, rows in pairs for _ in rows.rows]
         everything = [row for _, rows in pairs for row in rows.rows]
-        segments.append(native.Program(launches, everything, [rows.keep for _, rows in pairs]))
-    return segments[0] if len(segments) == 1 else functools.partial(_call_all, segments)
+        keep = [rows.keep for _, rows in pairs]
+        segments.append(native.Program(launches, everything, keep, inputs, outputs))
+    return segments
 
 
 class _Rows(NamedTuple):

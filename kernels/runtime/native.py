@@ -32,7 +32,7 @@ Array = np.ndarray
 _HEADER, _ITEMS = object.__basicsize__, tuple.__basicsize__
 _DATA, _NDIM, _DIMENSIONS, _STRIDES, _DESCR, _ARRAY_FLAGS = 0, 8, 16, 24, 40, 48  # fields of an array after its header
 # What compiled functions must know about Python: the addresses of objects, of functions, and of the pool
-_INT_TYPE, _TRUE, _NO_VALUE, _AS_INT, _FROM_INT, _HOLD, _SAVE, _RESTORE, _POOL = range(9)
+_INT_TYPE, _TRUE, _NO_VALUE, _AS_INT, _FROM_INT, _HOLD, _SAVE, _RESTORE, _MOVE, _POOL = range(10)
 
 
 def _of_python() -> Array:
@@ -43,6 +43,7 @@ def _of_python() -> Array:
         api.Py_IncRef,
         api.PyEval_SaveThread,
         api.PyEval_RestoreThread,
+        ctypes.memmove,
     )
     addresses = [ctypes.cast(function, ctypes.c_void_p).value for function in functions]
     return np.array([id(int), id(True), id(None), *addresses, Pool.state], np.int64)
@@ -59,6 +60,10 @@ def _result(failure, python):
         return call(load(python, _FROM_INT), failure)
     call(load(python, _HOLD), load(python, _NO_VALUE))
     return load(python, _NO_VALUE)
+
+
+_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x100, 0x400  # of NumPy's arrays
+_MISS = -1  # what a function returns if objects are not what it expects; it has done nothing then
 
 
 class _Method(ctypes.Structure):
@@ -90,7 +95,8 @@ def python_function(name: str, array: Array) -> Callable[..., int | None]:
 # -------------------- programs --------------------
 
 _CODE, _FRAME, _SHARES, _FLAG, _ROW = range(5)
-_ROWS, _COUNT, _STATE, _FAILED, _TABLE, _HOLDS_GIL = range(6)  # the frame of a program
+# The frame of a program. A port is an array of it, as the address of the object and the number of bytes
+_ROWS, _COUNT, _STATE, _FAILED, _TABLE, _HOLDS_GIL, _PORTS, _INPUTS, _OUTPUTS = range(9)
 
 
 @code.Function
@@ -116,14 +122,56 @@ def _play(frame, share, shares):
     return _play_rows(frame)
 
 
-def _run_program(self, objects, count):
-    """`_play` for Python, without the GIL if the program is long."""
-    frame = load(self + _HEADER + _DATA, 0)
-    python = load(frame, _TABLE)
-    if load(frame, _HOLDS_GIL) != 0:
-        return _result(_play_rows(frame), python)
-    thread = call(load(python, _SAVE))
+@code.Function
+def _fits(item, port):
+    """Whether an object is an array of a port's dtype and shape, and C-contiguous as the port is."""
+    if load(item + _HEADER - 8, 0) != load(port + _HEADER - 8, 0):
+        return False
+    fields, expected = item + _HEADER, port + _HEADER
+    axes = load32(expected + _NDIM)
+    if load(fields + _DESCR, 0) != load(expected + _DESCR, 0) or load32(fields + _NDIM) != axes:
+        return False
+    if load32(fields + _ARRAY_FLAGS) & _CONTIGUOUS == 0:
+        return False
+    for axis in range(axes):
+        if load(load(fields + _DIMENSIONS, 0), axis) != load(load(expected + _DIMENSIONS, 0), axis):
+            return False
+    return True
+
+
+@code.Function
+def _copy(source, target, size, python):
+    """Copy the memory of an array to another one."""
+    call(load(python, _MOVE), load(target + _HEADER + _DATA, 0), load(source + _HEADER + _DATA, 0), size)
+
+
+@code.Function
+def _play_with(frame, objects, count, python):
+    """Copy inputs into the program, run it, and copy its outputs; without objects only run it."""
+    ports, inputs = load(frame, _PORTS), load(frame, _INPUTS)
+    if count != 0:
+        for i in range(inputs):
+            _copy(load(objects, i), load(ports, 2 * i), load(ports, 2 * i + 1), python)
     failure = _play_rows(frame)
+    if failure == 0:
+        for i in range(inputs, count):
+            _copy(load(ports, 2 * i), load(objects, i), load(ports, 2 * i + 1), python)
+    return failure
+
+
+def _run_program(self, objects, count):
+    """`_play_with` for Python, without the GIL if the program is long. Returns the number _MISS if an object does not fit."""
+    frame = load(self + _HEADER + _DATA, 0)
+    python, ports = load(frame, _TABLE), load(frame, _PORTS)
+    if count != 0 and count != load(frame, _INPUTS) + load(frame, _OUTPUTS):
+        return _result(_MISS, python)
+    for i in range(count):
+        if not _fits(load(objects, i), load(ports, 2 * i)):
+            return _result(_MISS, python)
+    if load(frame, _HOLDS_GIL) != 0:
+        return _result(_play_with(frame, objects, count, python), python)
+    thread = call(load(python, _SAVE))
+    failure = _play_with(frame, objects, count, python)
     call(load(python, _RESTORE), thread)
     return _result(failure, python)
 
@@ -138,49 +186,62 @@ Row = tuple[int, Array, int, int]
 class Program:
     """Launches that one native call runs. `launches`: (function, arguments) of each row (entry, frame, shares, flag).
 
-    keep: what the rows use.
+    keep: what the rows use. inputs, outputs: arrays of the program that a call may copy into and from.
     """
 
     _SHORT = 15e-6  # seconds, for which a hand-over of the GIL is not worth its cost
     _TRIES = 20
 
-    def __init__(self, launches: Sequence[tuple[Callable, tuple]], rows: Sequence[Row], keep: Any = None):
-        self._launches, self._keep = launches, ([frame for _, frame, _, _ in rows], keep)
+    def __init__(
+        self,
+        launches: Sequence[tuple[Callable, tuple]],
+        rows: Sequence[Row],
+        keep: Any = None,
+        inputs: Sequence[Array] = (),
+        outputs: Sequence[Array] = (),
+    ):
+        ports = [*inputs, *outputs]
+        self._launches, self._keep = launches, ([frame for _, frame, _, _ in rows], ports, keep)
         self._rows = np.array([(entry, address(frame), *rest) for entry, frame, *rest in rows], np.int64)
-        self._frame = np.array([address(self._rows), len(rows), Pool.state, 0, _PYTHON, 0], np.int64)
+        self._ports = np.array([(id(array), array.nbytes) for array in ports], np.int64)
+        numbers = [address(self._ports), len(inputs), len(outputs)]
+        self._frame = np.array([address(self._rows), len(rows), Pool.state, 0, _PYTHON, 0, *numbers], np.int64)
         self._play = python_function("nbkeras_run_program", self._frame)
         self._uses_pool = any(shares > 1 for _, _, shares, _ in rows)
         self._seconds: list[float] | None = []  # of the first runs
 
-    def __call__(self) -> None:
+    def __call__(self, *arrays: Array) -> bool:
+        """Run. With arrays, one for each input and output, copy the inputs before and the outputs afterwards.
+
+        Returns:
+            Whether it ran: not if an array is not C-contiguous, or differs in shape or dtype.
+        """
         if self._uses_pool and Pool.current is None:
             Pool.get()
-        if self._seconds is not None:
-            self._time(self._seconds)
-        elif failure := self._play():
-            self._raise(failure)
+        failure = self._play(*arrays) if self._seconds is None else self._timed(self._seconds, arrays)
+        if failure is None:
+            return True
+        if failure == _MISS:
+            return False
+        error = exception(failure)
+        error.add_note(f"raised by the kernel {named(self._launches[self._frame[_FAILED]][0])} in a recorded step")
+        raise error
 
     def row(self, flag: int) -> tuple[int, Array, int, int]:
         """The row of another program that runs this one."""
         return code.address("nbkeras_play"), self._frame, 1, flag
 
-    def _time(self, seconds: list[float]) -> None:
+    def _timed(self, seconds: list[float], arrays: tuple[Array, ...]) -> int | None:
         """Run, and choose whether later runs keep the GIL: two threads with short programs would only hand it over.
 
         The time on the processor counts: the thread may wait for the GIL of others.
         """
         start = time.thread_time()
-        failure = self._play()
+        failure = self._play(*arrays)
         seconds.append(time.thread_time() - start)
         if len(seconds) == self._TRIES:
             self._frame[_HOLDS_GIL], self._seconds = min(seconds) < self._SHORT, None
-        if failure:
-            self._raise(failure)
-
-    def _raise(self, failure: int) -> None:
-        error = exception(failure)
-        error.add_note(f"raised by the kernel {named(self._launches[self._frame[_FAILED]][0])} in a recorded step")
-        raise error
+        return failure
 
 
 def address(array: Array) -> int:
@@ -202,13 +263,11 @@ def exception(failure: int) -> Exception:
 
 _MOST_SLOTS, _MOST_GUARDS = 512, 64
 _LARGE = 16384  # elements of a launch for which the GIL is given up
-_MISS = -1
 # A guard: the next guard of the kernel, the entry, the number of arguments and of slots, and what each argument must be
 _NEXT, _ENTRY, _NUMBER, _SLOTS, _EXPECTED = range(5)
 # What an argument must be: its kind and Python's type; of an array its dtype, axes and flags, of a tuple its size
 _KIND, _TYPE, _DTYPE, _AXES, _FLAGS, _WORDS = range(6)
 _ARRAY, _INT, _BOOL, _FIELD, _TUPLE, _NONE = range(6)
-_CONTIGUOUS, _ALIGNED, _WRITEABLE = 0x1, 0x100, 0x400  # of NumPy's arrays
 # The `self` of `start`: the address of the first guard, and how many of the objects are not arguments of the kernel:
 # before them the number of shares, all of which are run, or after them a share and the number of shares
 _FIRST_GUARD, _START_TABLE, _BEFORE, _AFTER = range(4)

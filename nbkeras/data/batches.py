@@ -15,25 +15,36 @@ from nbkeras import config
 from nbkeras.data import tables
 from nbkeras.data.arrays import samples_of
 from nbkeras.engine import structures
+from nbkeras.engine.program import copy_to
 from nbkeras.engine.tensor import Tensor
 from nbkeras.engine.user_errors import warn
 
 Array = np.ndarray
+ALL = slice(None)  # all rows
 _ARRAYS = "__array__", "__dlpack__", "__cuda_array_interface__"  # the attributes of arrays
 
 
 class Batch:
-    """Rows of arrays: `leaves[i][rows]`; rows is a slice or an index array. None leaves stay None."""
+    """Rows of arrays: `leaves[i][rows]`; rows is a slice or an index array. None leaves stay None.
 
-    __slots__ = ("leaves", "rows", "size")
+    signature: shapes and dtypes of the rows, on which a recorded program depends.
+    """
+
+    __slots__ = ("leaves", "rows", "size", "signature")
 
     def __init__(self, leaves: list[Array | None], rows: slice | Array, size: int):
         self.leaves, self.rows, self.size = leaves, rows, size
+        self.signature = tuple(None if a is None else ((size, *a.shape[1:]), a.dtype.char) for a in leaves)
 
     @property
-    def signature(self) -> tuple:
-        """Shapes and dtypes of the leaves, on which a recorded program depends."""
-        return tuple(None if a is None else ((self.size, *a.shape[1:]), a.dtype.char) for a in self.leaves)
+    def ready(self) -> list[Array] | None:
+        """The rows as arrays, without those that are None; None if they would have to be copied."""
+        rows = self.rows
+        if rows is ALL:
+            return [leaf for leaf in self.leaves if leaf is not None]
+        if not isinstance(rows, slice):
+            return None
+        return [leaf[rows] for leaf in self.leaves if leaf is not None]
 
     def write(self, buffers: list[Array | None]) -> None:
         """Copy the rows into buffers of the signature's shapes."""
@@ -48,15 +59,6 @@ class Batch:
     def arrays(self) -> list[Array | None]:
         """The rows as new arrays."""
         return [None if leaf is None else np.ascontiguousarray(leaf[self.rows]) for leaf in self.leaves]
-
-
-def copy_to(source: Any, target: Array) -> None:
-    """target[...] = source. A small copy keeps the GIL, which NumPy gives up from 500 elements on: other threads would wait."""
-    is_small = isinstance(source, np.ndarray) and 1024 < source.nbytes < 65536
-    if is_small and source.dtype == target.dtype and source.flags.c_contiguous:
-        memoryview(target).cast("B")[:] = memoryview(source).cast("B")  # type: ignore[arg-type]
-    else:
-        np.copyto(target, source)
 
 
 class Source:
@@ -217,7 +219,7 @@ class StreamSource(Source):
             size = samples_of(leaves)
             if size == 0:
                 raise ValueError("a batch of the generator or Sequence has no samples")
-            yield Batch(leaves, slice(None), size)
+            yield Batch(leaves, ALL, size)
 
     def on_epoch_begin(self) -> None:
         self._tell("on_epoch_begin")

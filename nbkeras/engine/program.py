@@ -22,6 +22,7 @@ from nbkeras.kernels.runtime import cache, code, device, processor, threads
 from nbkeras.kernels.runtime.messages import named, short_description
 
 Array = np.ndarray
+_empty = np.empty
 profile = device.profile  # `with nbkeras.profile() as p: ...; print(p)`: launches by kernel, counted and timed
 Profile = device.Profile
 set_threads = threads.set_threads
@@ -128,7 +129,7 @@ class Program:
         self.arena: Array = np.empty(0, np.uint8)  # the memory of all buffers, once sealed
         self.start = 0  # the address of the first buffer in it
         self._before: list[Callable[[], None]] = []  # called before each replay
-        self._replay: Callable[[], None] = lambda: None
+        self._replay: Any = device.Replayer([])
         self._recorded: list[tuple[Callable, tuple]] = []
         self._places: dict[int, Place] = {}  # by id of a recorded launch's arguments
         self._sizes: list[int] = []
@@ -191,11 +192,12 @@ class Program:
 
     # Sealing and replaying
 
-    def seal(self, outputs: list[Array]) -> list[Array]:
+    def seal(self, outputs: list[Array], inputs: Sequence[Array] = ()) -> list[Array]:
         """Plan the memory, at the end of recording.
 
         Args:
             outputs: The arrays that can be read after each run.
+            inputs: The arrays that `run_on` fills.
 
         Returns:
             The arrays in which they are then.
@@ -219,10 +221,11 @@ class Program:
             return views[arg]
 
         self.steps = [(function, tuple(in_arena(arg) for arg in args)) for function, args in self._recorded]
-        self._replay = device.replayer(self.steps)
+        placed = [in_arena(view) for view in kept]
+        self._replay = device.Replayer(self.steps, inputs, placed)
         self.nbytes = size
         self._recorded, self._alive, self._sizes, self._places = [], {}, [], {}
-        return [in_arena(view) for view in kept]
+        return placed
 
     def run(self) -> None:
         """Replay the step."""
@@ -230,6 +233,17 @@ class Program:
             for function in self._before:
                 function()
         self._replay()
+
+    def run_on(self, *arrays: Array) -> bool:
+        """Replay the step on arrays for its inputs, with copies of its outputs in the arrays after them, in one native call.
+
+        Args:
+            *arrays: C-contiguous arrays of the shapes and dtypes of the inputs, then of the outputs.
+
+        Returns:
+            Whether it ran. If not, nothing was done: the arrays do not fit, or the step cannot run natively.
+        """
+        return not self._before and self._replay.copying(*arrays)
 
 
 def _fused(recorded: list, kept: list) -> list:
@@ -329,13 +343,60 @@ def is_step_recorded() -> bool:
     return device.recorder() is not None
 
 
-class _Recorded(NamedTuple):
+class _Recorded:
     """A program with its input buffers and its output arrays."""
 
-    program: Program
-    staging: Any
-    outputs: list[Array]
-    info: Any
+    __slots__ = ("program", "info", "_staging", "_outputs", "_forms")
+
+    def __init__(self, program: Program, staging: Any, outputs: list[Array], info: Any):
+        inputs = [array for array in staging.arrays if array is not None]
+        self.program, self.info, self._staging = program, info, staging
+        self._outputs = program.seal(outputs, inputs)
+        self._forms = [(array.shape, array.dtype) for array in self._outputs]
+
+    def run_on(self, arrays: Sequence[Array]) -> list[Array] | None:
+        """Run on arrays; returns copies of the outputs, or None if the arrays have to be copied first: nothing was done."""
+        copies = [_empty(shape, dtype) for shape, dtype in self._forms]
+        return copies if self.program.run_on(*arrays, *copies) else None
+
+    def run(self, batch: Any) -> list[Array]:
+        """Run on a batch; returns copies of the outputs."""
+        arrays = batch.ready
+        outputs = None if arrays is None else self.run_on(arrays)
+        if outputs is not None:
+            return outputs
+        batch.write(self._staging.arrays)
+        self._staging.send()
+        self.program.run()
+        return [_copy(array) for array in self._outputs]
+
+
+class Replays:
+    """The programs of one signature that no thread uses now."""
+
+    __slots__ = ("free",)
+
+    def __init__(self) -> None:
+        self.free: list[_Recorded] = []
+
+    def run(self, *arrays: Array) -> tuple[list[Array], Any] | None:
+        """Run on arrays of the signature; returns copies of the outputs, and info.
+
+        None if there is no program, or it does not take these arrays as they are: `ProgramCache.run` does the rest.
+        """
+        turn = step_lock.enter()
+        try:
+            # No lock: threads that run short steps would pass it to each other at every step, and wait each time.
+            recorded = self.free.pop()
+            if recorded.program.outdated:
+                return None
+            outputs = recorded.run_on(arrays)
+            self.free.append(recorded)  # if the signature was dropped meanwhile, this is dropped with it
+            return None if outputs is None else (outputs, recorded.info)
+        except IndexError:
+            return None
+        finally:
+            step_lock.leave(turn)
 
 
 class ProgramCache:
@@ -348,7 +409,7 @@ class ProgramCache:
 
     def __init__(self, name: str, function: Callable, where: Callable[[], str], capacity: int = 8):
         self._name, self._function, self._where, self._capacity = name, function, where, capacity
-        self._free: OrderedDict[tuple, list[_Recorded]] = OrderedDict()
+        self._replays: OrderedDict[tuple, Replays] = OrderedDict()
         self._made: weakref.WeakSet[Program] = weakref.WeakSet()  # free, running, or being recorded
         self._unrecordable: dict[tuple, set[int]] = {}  # keys, and what their steps depend on
         self._lock = threading.Lock()
@@ -356,37 +417,32 @@ class ProgramCache:
         with _caches_lock:
             _caches.add(self)
 
-    def run(
-        self, key: Any, batch: Any, context: Any, use: Callable[[list[Array], Any], Any], eagerly: bool = False
-    ) -> Any:
-        """Run the step on a batch (`batch.signature`, `batch.write(buffers)`) and return `use(outputs, info)`.
+    def run(self, key: Any, batch: Any, context: Any, eagerly: bool = False) -> tuple[list[Array], Any]:
+        """Run the step on a batch; returns copies of the outputs, and info.
 
-        The next run overwrites `outputs`, so `use` must copy what it keeps. key: anything else that selects the program.
+        batch: `signature`; `ready`, its arrays if they exist; `write(buffers)`. key: anything else that selects the program.
         """
         key, turn = (key, batch.signature), step_lock.enter()
         try:
-            if eagerly or key in self._unrecordable:
+            if eagerly or (self._unrecordable and key in self._unrecordable):
                 buffers, _ = _filled(batch)
-                return use(*self._function(buffers, context))
-            # No lock: threads that run short steps would pass it to each other at every step, and wait each time.
-            free: Any = self._free.get(key)
+                outputs, info = self._function(buffers, context)
+                return [_copy(array) for array in outputs], info
+            replays = self._replays.get(key)
             try:
-                recorded = free.pop()
-                self._free.move_to_end(key)
+                recorded = replays.free.pop()  # type: ignore[union-attr]
+                self._replays.move_to_end(key)
             except (AttributeError, IndexError, KeyError):  # not recorded, all in use, or dropped by another thread
-                return self._record(key, batch, context, use)
+                return self._record(key, batch, context)
             if recorded.program.outdated:
-                return self._record(key, batch, context, use)
-            batch.write(recorded.staging.arrays)
-            recorded.staging.send()
-            recorded.program.run()
-            result = use(recorded.outputs, recorded.info)
-            free.append(recorded)  # if the signature was dropped meanwhile, the list is dropped with it
-            return result
+                return self._record(key, batch, context)
+            outputs = recorded.run(batch)
+            replays.free.append(recorded)  # type: ignore[union-attr]
+            return outputs, recorded.info
         finally:
             step_lock.leave(turn)
 
-    def _record(self, key: tuple, batch: Any, context: Any, use: Callable) -> Any:
+    def _record(self, key: tuple, batch: Any, context: Any) -> tuple[list[Array], Any]:
         program = Program()
         program.on_read = self._where
         with self._lock:
@@ -394,11 +450,11 @@ class ProgramCache:
         buffers, staging = _filled(batch)
         with device.record(program):
             outputs, info = self._function(buffers, context)
-        result = use([device.plain(array) for array in outputs], info)
+        result = [_copy(device.plain(array)) for array in outputs], info
         self.recordings += 1
         if program.reason is None:
             if not program.outdated:  # by the step itself, which may build an optimizer, and so move the weights
-                self._give_back(key, _Recorded(program, staging, program.seal(outputs), info))
+                self._give_back(key, _Recorded(program, staging, outputs, info))
             return result
         if not self._unrecordable:
             warn(
@@ -411,33 +467,57 @@ class ProgramCache:
 
     def _give_back(self, key: tuple, recorded: _Recorded) -> None:
         with self._lock:
-            self._free.setdefault(key, []).append(recorded)
-            self._free.move_to_end(key)
-            while len(self._free) > self._capacity:
-                self._free.popitem(last=False)
+            self._replays.setdefault(key, Replays()).free.append(recorded)
+            self._replays.move_to_end(key)
+            while len(self._replays) > self._capacity:
+                _, dropped = self._replays.popitem(last=False)
+                dropped.free.clear()  # those who hold it hold no memory
 
-    def drop(self, changed: set[int]) -> None:
-        """Drop the programs that depend on one of these ids, with their memory; those that run now are dropped afterwards."""
+    def drop(self, changed: set[int] | None = None) -> None:
+        """Drop the programs that depend on one of these ids, with their memory; those that run now are dropped afterwards.
+
+        changed: None for all programs.
+        """
+
+        def depends(ids: set[int]) -> bool:
+            return changed is None or not ids.isdisjoint(changed)
+
         with self._lock:
-            outdated = [program for program in self._made if not program.depends.isdisjoint(changed)]
+            outdated = [program for program in self._made if depends(program.depends)]
             for program in outdated:
                 program.outdated = True
             if outdated:
-                for free in self._free.values():
-                    free[:] = [recorded for recorded in free if not recorded.program.outdated]
-            for key in [key for key, depends in self._unrecordable.items() if not depends.isdisjoint(changed)]:
+                for replays in self._replays.values():
+                    replays.free[:] = [recorded for recorded in replays.free if not recorded.program.outdated]
+            for key in [key for key, ids in self._unrecordable.items() if depends(ids)]:
                 del self._unrecordable[key]
 
-    def program(self, key: Any, batch: Any) -> Program | None:
-        """The program that `run` would replay for this key and batch; None if the step is not recorded."""
+    def replays(self, key: Any, signature: tuple) -> Replays:
+        """The programs that `run` replays for this key and signature."""
         with self._lock:
-            free = self._free.get((key, batch.signature))
-            return free[-1].program if free else None
+            return self._replays.get((key, signature)) or Replays()
 
     def programs(self) -> list[Program]:
         """The programs that are kept, the most recently used last."""
         with self._lock:
-            return [recorded.program for free in self._free.values() for recorded in free]
+            return [recorded.program for replays in self._replays.values() for recorded in replays.free]
+
+
+def copy_to(source: Any, target: Array) -> None:
+    """target[...] = source. A small copy keeps the GIL, which NumPy gives up from 500 elements on: other threads would wait."""
+    is_small = isinstance(source, np.ndarray) and 1024 < source.nbytes < 65536
+    if is_small and source.dtype == target.dtype and source.flags.c_contiguous:
+        memoryview(target).cast("B")[:] = memoryview(source).cast("B")  # type: ignore[arg-type]
+    else:
+        np.copyto(target, source)
+
+
+def _copy(array: Array) -> Array:
+    if not isinstance(array, np.ndarray):  # on a GPU
+        return array.copy()
+    copy = np.empty(array.shape, array.dtype)
+    copy_to(array, copy)
+    return copy
 
 
 def _filled(batch: Any) -> tuple[list[Array | None], Any]:

@@ -97,6 +97,9 @@ def find(kind: type | tuple[type, ...], structure: Any) -> list:
 
 def pack(structure: Any, leaves) -> Any:
     """The structure with other leaves, in the order of `flatten`."""
+    if not is_nested(structure):  # at each prediction
+        (leaf,) = leaves
+        return leaf
     source = iter(leaves)
     return map_leaves(lambda _: next(source), structure)
 

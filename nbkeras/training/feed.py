@@ -12,6 +12,7 @@ import numpy as np
 from nbkeras.data import tables
 from nbkeras.data.arrays import samples_of, split_validation, to_array
 from nbkeras.data.batches import (
+    ALL,
     ArraySource,
     Batch,
     Source,
@@ -137,7 +138,7 @@ class Examples(NamedTuple):
 
     def batch(self) -> Batch:
         """All examples in one batch."""
-        return Batch(self.leaves, slice(None), samples_of(self.leaves))
+        return Batch(self.leaves, ALL, samples_of(self.leaves))
 
     def feed(
         self,

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -34,20 +34,12 @@ from nbkeras.training.feed import Examples, Feed, Layout, Signature, arrays_of
 from nbkeras.training.input_matching import GraphInputs, name_of
 from nbkeras.training.loop import Loop
 from nbkeras.training.output_matching import Output, nested
-from nbkeras.training.step import MetricResults, Step, log_tensors
+from nbkeras.training.step import Again, MetricResults, Step, log_tensors
 from nbkeras.training.summary import print_summary, summary_html
 
 Array = np.ndarray
 
 _GRAPH = ("layers", "input_layers", "output_layers")  # of a configuration
-
-
-class _Known(NamedTuple):
-    """The step and layout for arrays of a shape and dtype that `predict` used unchanged; inputs: to check their numbers."""
-
-    step: Step
-    layout: Layout
-    inputs: GraphInputs | None
 
 
 class Model(Layer):
@@ -938,7 +930,7 @@ class Model(Layer):
         """Drop the programs of the steps, because their computation has changed."""
         for step in self._steps.values():
             step.forget()
-        self._known_inputs: dict[tuple, _Known] = {}  # of predict: see _remember_inputs
+        self._known_inputs: dict[tuple, Again] = {}  # of predict: see _remember_inputs
 
     def _observed_parts(self) -> Iterator[Any]:
         """The objects whose attributes a step may have read."""
@@ -1216,7 +1208,7 @@ class Model(Layer):
             simple = callbacks is batch_size is steps is None and not draw and type(x) is np.ndarray
             known = self._known_inputs.get((x.shape, x.dtype, False)) if simple else None
             if known is not None:  # saves 8 us of checks, more than a small model takes
-                return _predict_known(x, known)
+                return known(x)
             return self._predict(x, batch_size, steps, callbacks, draw, simple)
         except Exception as error:
             user_errors.shorten(error)
@@ -1255,8 +1247,8 @@ class Model(Layer):
             if len(self._known_inputs) >= 64:
                 self._known_inputs.clear()
             inputs = self._data_signature().inputs
-            checked = inputs if inputs is not None and inputs.tables else None
-            self._known_inputs[x.shape, x.dtype, one_batch] = _Known(self._step_for("predict"), layout, checked)
+            check = inputs.check_numbers if inputs is not None and inputs.tables else None
+            self._known_inputs[x.shape, x.dtype, one_batch] = Again(self._step_for("predict"), layout, x, check)
 
     @overload
     def train_on_batch(
@@ -1358,7 +1350,7 @@ class Model(Layer):
         simple = type(x) is np.ndarray
         known = self._known_inputs.get((x.shape, x.dtype, True)) if simple else None
         if known is not None:
-            return _predict_known(x, known)
+            return known(x)
         examples = Examples.of(x, None, None, self._data_signature())
         outputs = self._step_for("predict")(examples.batch(), examples.layout)
         if simple:
@@ -1413,13 +1405,6 @@ class Model(Layer):
             epochs=epochs,
             steps=steps,
         )
-
-
-def _predict_known(x: Array, known: _Known) -> Any:
-    step, layout, inputs = known
-    if inputs is not None:
-        inputs.check_numbers([x])
-    return step(batches.Batch([x], slice(None), len(x)), layout)
 
 
 def _returned(logs: dict[str, Any], return_dict: bool) -> Any:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from nbkeras.building.layer import training_phase
-from nbkeras.data.batches import Batch, copy_to
+from nbkeras.data.batches import ALL, Batch
 from nbkeras.engine import structures, tensor
 from nbkeras.engine.observed import observe
-from nbkeras.engine.program import Program, ProgramCache
+from nbkeras.engine.program import Program, ProgramCache, Replays
 from nbkeras.engine.tensor import Tensor
 from nbkeras.training.feed import Layout
 
@@ -36,18 +36,19 @@ class Step:
     ):
         self.kind, self.function, self.eagerly = kind, function, eagerly
         self._gpu, self._observed = tensor.gpu(), observed
-        self.forget()
+        self._programs = ProgramCache(kind, self._compute, _reader)
 
     def forget(self) -> None:
         """Drop the programs, with their memory."""
-        self._programs = ProgramCache(self.kind, self._compute, _reader)
+        self._programs.drop()
 
     def __call__(self, batch: Batch, layout: Layout) -> Any:
         """Run on a batch; returns copies of the outputs as arrays."""
         if self._gpu is not tensor.gpu():
             with tensor.on_gpu(self._gpu):
                 return self(batch, layout)
-        return self._programs.run(layout.key, batch, layout, _copied, self.eagerly)
+        outputs, structure = self._programs.run(layout.key, batch, layout, self.eagerly)
+        return structures.pack(structure, outputs)
 
     def _compute(self, arrays: list[Array | None], layout: Layout) -> tuple[list[Array], Any]:
         """(output arrays, their structure) of a batch's arrays, as a program records it."""
@@ -69,7 +70,12 @@ class Step:
 
     def program(self, batch: Batch, layout: Layout) -> Program | None:
         """The program of batches like this one, or None if they run eagerly."""
-        return self._programs.program(layout.key, batch)
+        free = self.replays(batch, layout).free
+        return free[-1].program if free else None
+
+    def replays(self, batch: Batch, layout: Layout) -> Replays:
+        """The programs of batches like this one."""
+        return self._programs.replays(layout.key, batch.signature)
 
     @property
     def recordings(self) -> int:
@@ -79,6 +85,31 @@ class Step:
     def programs(self) -> list[Program]:
         """The programs kept, the most recently used last."""
         return self._programs.programs()
+
+
+class Again:
+    """Runs a step on arrays of the shape and dtype of an earlier one, without the checks and the search of a first time.
+
+    x: the earlier array, which was used as it is. check: called with a list of the array; None for nothing.
+    """
+
+    def __init__(self, step: Step, layout: Layout, x: Array, check: Callable[[list], None] | None):
+        self._step, self._layout, self._check = step, layout, check
+        self._find_replays(Batch([x], ALL, len(x)))
+
+    def _find_replays(self, batch: Batch) -> None:
+        self._replays = self._step.replays(batch, self._layout)
+
+    def __call__(self, x: Array) -> Any:
+        if self._check is not None:
+            self._check([x])
+        done = self._replays.run(x)
+        if done is not None:
+            return structures.pack(done[1], done[0])
+        batch = Batch([x], ALL, len(x))
+        outputs = self._step(batch, self._layout)
+        self._find_replays(batch)
+        return outputs
 
 
 class MetricResults(dict):
@@ -125,18 +156,6 @@ def log_tensors(logs: Any, what: str) -> dict[str, Tensor]:
     for name, value in logs.items():
         flat.update(log_tensors(value, what) if isinstance(value, dict) else {name: tensor.as_tensor(value)})
     return flat
-
-
-def _copied(arrays: list[Array], structure: Any) -> Any:
-    return structures.pack(structure, [_copy(array) for array in arrays])
-
-
-def _copy(array: Array) -> Array:
-    if not isinstance(array, np.ndarray):  # on a GPU
-        return array.copy()
-    copy = np.empty(array.shape, array.dtype)
-    copy_to(array, copy)
-    return copy
 
 
 def _reader() -> str:

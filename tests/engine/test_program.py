@@ -197,7 +197,7 @@ class Batch:
 
     def __init__(self, array):
         self.array = np.asarray(array)
-        self.signature = ((self.array.shape, self.array.dtype),)
+        self.signature, self.ready = ((self.array.shape, self.array.dtype),), [self.array]
 
     def write(self, buffers):
         buffers[0][...] = self.array
@@ -209,7 +209,7 @@ def doubled_sum(arrays, context):
 
 def test_steps_record_once_per_signature():
     steps = ProgramCache("test", doubled_sum, lambda: "read", capacity=2)
-    run = lambda array: steps.run((), Batch(array), None, lambda outputs, info: outputs[0].item())  # noqa: E731
+    run = lambda array: steps.run((), Batch(array), None)[0][0].item()  # noqa: E731
     assert [run(np.full(3, value)) for value in (1.0, 2.0, 3.0)] == [6, 12, 18]
     assert steps.recordings == 1
     assert run(np.ones(2)) == 4 and run(np.ones(2)) == 4 and steps.recordings == 2
@@ -222,9 +222,8 @@ def test_steps_that_read_run_eagerly_with_one_warning():
         return [y.data], None
 
     steps = ProgramCache("test", reading, lambda: "a value was read by me")
-    use = lambda outputs, info: outputs[0].copy().tolist()  # noqa: E731
     with pytest.warns(UserWarning, match="a value was read by me, so the model's test step cannot be recorded"):
-        assert steps.run((), Batch([1.0, 2.0]), None, use) == [3, 6]
+        assert steps.run((), Batch([1.0, 2.0]), None)[0][0].tolist() == [3, 6]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert steps.run((), Batch([2.0, 2.0]), None, use) == [8, 8]
+        assert steps.run((), Batch([2.0, 2.0]), None)[0][0].tolist() == [8, 8]

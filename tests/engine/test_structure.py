@@ -126,7 +126,8 @@ def test_a_step_takes_no_more_launches_than_these(name):
 @pytest.mark.parametrize("kind", ["train", "predict"])
 def test_a_step_is_one_native_call(warm, kind):
     """NumPy's launches too: the interpreter runs them."""
-    assert isinstance(device.native_program(recorded(warm, kind).steps), native.Program)
+    (segment,) = device.native_segments(recorded(warm, kind).steps)
+    assert isinstance(segment, native.Program)
 
 
 # -------------------- allocations --------------------

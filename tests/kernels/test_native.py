@@ -311,3 +311,23 @@ def test_code_is_kept_by_processor(monkeypatch):
     monkeypatch.setenv("NUMBA_CPU_FEATURES", "+avx,-avx2")
     assert processor.has("avx") and not processor.has("avx2")
     assert code.file_name(add_one.py_func, "a", own) != code.file_name(add_one.py_func, "a", other)
+
+
+def test_a_program_copies_inputs_and_outputs_that_fit_and_does_nothing_with_others():
+    x, y = np.zeros((2, 3)), np.zeros((2, 3))
+    play = device.Replayer([(scale, (x, 2.0, y))], [x], [y])
+    given, result = np.arange(6.0).reshape(2, 3), np.empty((2, 3))
+    assert play.copying(given, result)
+    np.testing.assert_array_equal(result, 2 * given)
+    wrong = (given.T, given.astype("f4"), given[:1], given.ravel(), given[None], given[:, :2], [1.0], None)
+    for each in wrong:
+        assert not play.copying(each, result) and not play.copying(given, each)
+    assert not play.copying(given) and not play.copying(given, given, result)
+    np.testing.assert_array_equal(result, 2 * given)
+    for _ in range(30):  # beyond the runs that are timed
+        assert play.copying(given + 1, result)
+    np.testing.assert_array_equal(result, 2 * given + 2)
+    with nbkeras.profile() as profile:
+        assert not play.copying(given, result), "a profile sees each launch"
+        play()
+    assert sum(profile.calls.values()) == 1

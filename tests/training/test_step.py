@@ -32,6 +32,43 @@ def test_a_predict_step_is_recorded_once_for_each_shape_and_returns_copies():
     assert step.recordings == len(step.programs()) == 2
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        X,
+        np.asfortranarray(X),
+        X.astype(">f4"),
+        np.repeat(X, 2, axis=1)[:, ::2],
+        np.frombuffer(b"\0" + X.tobytes(), "f4", offset=1).reshape(X.shape),
+        X.view(type("Subclass", (np.ndarray,), {})),
+    ],
+    ids=["as it is", "in columns", "bytes turned", "with gaps", "unaligned", "subclass"],
+)
+def test_arrays_in_any_memory_give_the_same_as_those_that_a_replay_takes_as_they_are(given):
+    step, layout = steps.Step("predict", lambda x: [x * 2, ops.sum(x)]), Layout(0, None, 1, 0)
+    step(batch(X + 1), layout)
+    again = steps.Again(step, layout, X, None)
+    for run in (lambda: step(batch(given), layout), lambda: again(given)):
+        double, total = run()
+        np.testing.assert_array_equal(double, 2 * X)
+        assert total.shape == () and total == X.sum() and double.flags.owndata
+    assert step.recordings == 1
+
+
+def test_again_goes_on_when_its_programs_were_dropped():
+    step, layout = steps.Step("predict", lambda x: x * 2), Layout(0, None, 1, 0)
+    step(batch(X), layout)
+    again = steps.Again(step, layout, X, None)
+    for rows in range(1, 12):  # more signatures than a cache keeps
+        step(batch(np.zeros((rows, 2), np.float32)), layout)
+    recordings = step.recordings
+    for _ in range(3):
+        np.testing.assert_array_equal(again(X), 2 * X)
+    step.forget()
+    np.testing.assert_array_equal(again(X), 2 * X)
+    assert step.recordings == recordings + 2
+
+
 def train_step(variable, optimizer, eagerly=False):
     mean = Mean("loss")
 
