@@ -156,8 +156,9 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
         _launch(ta, tb, a, b, c, batches, m, n, k, batches * k, m if ta else k, a_step, b_step, bias, rectify)
         return
     if tb and m >= _TRANSPOSE_ROWS and b_step == 0:
-        plain = device.empty((k, n), b.dtype)
-        device.launch(device.copy, b.reshape(n, k).T, plain)
+        with device.prepared(b):
+            plain = device.empty((k, n), b.dtype)
+            device.launch(device.copy, b.reshape(n, k).T, plain)
         b, tb = plain, False
     shares = share_count(k * n, _ROW_SHARE) if m == batches == 1 and not tb else 1
     parts = _parts(batches, m, n, k) if m > 1 and not tb else shares

@@ -83,6 +83,9 @@ def batch_normalization_training(
     return y, (wide, mask, total, center, inverse, scale, channels)
 
 
+batch_normalization_training.changes_inputs = True  # type: ignore[attr-defined]  # see engine/program.py
+
+
 def batch_normalization_training_vjp(saved, dy, needs):
     dx, dgamma, dbeta = _batch_gradients(saved, dy, needs[0], needs[1], needs[2])
     return dx, dgamma, dbeta, None, None, None
@@ -95,14 +98,42 @@ def batch_normalization(
     rows, channels = x.shape
     shape = _wide_shape(rows, channels, False)
     wide = x.reshape(shape)
-    gamma, beta = filled(gamma, channels, 1, x.dtype), filled(beta, channels, 0, x.dtype)
-    joined = device.empty((2, shape[1]), np.float64)
-    center, inverse, scale, offset = (device.empty((shape[1],), x.dtype) for _ in range(4))
-    affine = gamma, beta, float(epsilon), center, inverse, scale, offset
-    device.launch(given_moments, mean, variance, joined, *affine)
+    with device.prepared(mean, variance, gamma, beta):
+        gamma, beta = filled(gamma, channels, 1, x.dtype), filled(beta, channels, 0, x.dtype)
+        joined = device.empty((2, shape[1]), np.float64)
+        center, inverse, scale, offset = (device.empty((shape[1],), x.dtype) for _ in range(4))
+        affine = gamma, beta, float(epsilon), center, inverse, scale, offset
+        device.launch(given_moments, mean, variance, joined, *affine)
     y = device.empty(x.shape, x.dtype)
     launch_shares(scale_rows, share_count(x.size, SHARE), wide, center, scale, offset, y.reshape(shape))
     return y, (wide, ALL_ROWS, _GIVEN, center, inverse, scale, channels)
+
+
+def folded(
+    kernel: Array,
+    bias: Array | None,
+    mean: Array,
+    variance: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    epsilon: float,
+):
+    """(kernel, bias) of a product, of units along the last axis, that normalizes its output too: see `batch_normalization`."""
+    units, dtype = mean.size, kernel.dtype
+    gamma, beta = filled(gamma, units, 1, dtype), filled(beta, units, 0, dtype)
+    scale, offset, scaled = (
+        device.empty((units,), dtype),
+        device.empty((units,), dtype),
+        device.empty(kernel.shape, dtype),
+    )
+    device.launch(np.add, variance, float(epsilon), scale)
+    device.launch(np.sqrt, scale, scale)
+    device.launch(np.divide, gamma, scale, scale)
+    device.launch(np.multiply, kernel, scale, scaled)
+    device.launch(np.subtract, filled(bias, units, 0, dtype), mean, offset)
+    device.launch(np.multiply, offset, scale, offset)
+    device.launch(np.add, offset, beta, offset)
+    return (scaled, offset), None
 
 
 def batch_normalization_vjp(saved, dy, needs):

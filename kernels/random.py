@@ -67,6 +67,9 @@ def draw_key(state: Array):
     return key, None
 
 
+draw_key.changes_inputs = True  # type: ignore[attr-defined]  # see engine/program.py
+
+
 @compiled
 def take_key(state, key):
     """Kernel: key = state; state[1] += 1."""

@@ -31,6 +31,7 @@ MAY_IMPORT_KERNELS = [
         "commands.diagnosis",
         "engine.devices",
         "engine.dlpack",
+        "engine.folding",
         "engine.tape",
         "engine.launch_costs",
         "engine.program",

@@ -90,12 +90,13 @@ def rows_by_nine(x, flat, weights, y, offsets, rooms, out_height, out_width, win
 def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, relu: bool) -> None:
     """y = conv(x, kernel) + bias, then relu if asked; a bias of size 0 is none. A window must hold TAPS numbers."""
     units = kernel.shape[3]
-    weights = device.empty((TAPS + 1, units), x.dtype)
-    device.launch(device.copy, kernel.reshape(TAPS, units), weights[:TAPS])
-    if bias.size:
-        device.launch(device.copy, bias, weights[TAPS])
-    else:
-        device.launch(device.fill, weights[TAPS], 0)
+    with device.prepared(kernel, bias):
+        weights = device.empty((TAPS + 1, units), x.dtype)
+        device.launch(device.copy, kernel.reshape(TAPS, units), weights[:TAPS])
+        if bias.size:
+            device.launch(device.copy, bias, weights[TAPS])
+        else:
+            device.launch(device.fill, weights[TAPS], 0)
     shares = share_count(y.size * TAPS, _SHARE_WORK, _SHARES)
     arrays = (x, x.reshape(-1), weights.reshape(-1), y.reshape(-1), _offsets(window, x.shape[2], x.shape[3]))
     rooms = device.empty((shares, TAPS), x.dtype)

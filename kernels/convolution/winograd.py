@@ -279,13 +279,14 @@ def convolve(
     """
     tiling, channels, units = Tiling.of(x.shape, y.shape, top, left), x.shape[3], y.shape[3]
     size = channels * units
-    if turn:
-        upright, kernel = kernel, device.empty((9, channels, units), _f)
-        device.launch(transpose_matrices, upright.reshape(9, units, channels), kernel)
-    transformed, half = device.empty((36 * size,), _f), device.empty((18 * size,), _f)
-    runs = -(-size // _RUN)
-    flat = kernel.reshape(-1)
-    launch_shares(transform_whole_kernel, runs, flat, size, int(turn), half, transformed)
+    with device.prepared(kernel):
+        if turn:
+            upright, kernel = kernel, device.empty((9, channels, units), _f)
+            device.launch(transpose_matrices, upright.reshape(9, units, channels), kernel)
+        transformed, half = device.empty((36 * size,), _f), device.empty((18 * size,), _f)
+        runs = -(-size // _RUN)
+        flat = kernel.reshape(-1)
+        launch_shares(transform_whole_kernel, runs, flat, size, int(turn), half, transformed)
     rooms = tiling.rooms(min(_SHARES, tiling.blocks))
     arrays = (x.reshape(-1), transformed, bias, y.reshape(-1), rooms)
     launch_shares(convolve_tiles, len(rooms), *arrays, tuple(tiling), relu)

@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +48,7 @@ class _Thread(threading.local):
 _thread = _Thread()
 _persistent: dict[int, weakref.ref] = {}
 _constants: set[int] = set()  # owners that mark_constant marked
+_watched: dict[int, weakref.WeakSet] = {}  # by owner: see `watch`
 gpu_used = False  # whether any GPU was used; without one no array has to be checked for its device
 
 
@@ -133,6 +134,7 @@ def _forget(key: int, gone: weakref.ref) -> None:
     if _persistent.get(key) is gone:
         del _persistent[key]
         _constants.discard(key)
+        _watched.pop(key, None)
 
 
 def is_persistent(owner: Array) -> bool:
@@ -151,6 +153,19 @@ def is_readable_constant(array: Array | None) -> bool:
     return (_thread.dry or _thread.recorder is not None) and array is not None and id(root(array)) in _constants
 
 
+def watch(owners: Iterable[int], watcher: Any) -> None:
+    """Set `watcher.stale` whenever one of these arrays may have been written. owners: ids of owners that are persistent."""
+    for owner in owners:
+        _watched.setdefault(owner, weakref.WeakSet()).add(watcher)
+
+
+def changed(owners: Iterable[int]) -> None:
+    """Tell the watchers of arrays, by the ids of their owners, that these may have been written."""
+    for owner in owners:
+        for watcher in tuple(_watched.get(owner, ())):
+            watcher.stale = True
+
+
 def launch(function: Callable, *args) -> None:
     """Run a kernel: `function(*args)`, where args are arrays (outputs included) and constants; nothing is returned.
 
@@ -162,7 +177,7 @@ def launch(function: Callable, *args) -> None:
     if gpu_used:
         function, args = _on_device(function, args)
     if _thread.flags:
-        function, args = _Conditional(function, len(_thread.flags)), (*_thread.flags, *args)
+        function, args = Conditional(function, len(_thread.flags)), (*_thread.flags, *args)
     if _thread.recorder is not None:
         args = tuple(plain(arg) for arg in args)
         _thread.recorder.launched(function, args)
@@ -170,6 +185,8 @@ def launch(function: Callable, *args) -> None:
         run(function, args)
     else:
         _thread.runner.run(function, args)
+    if _watched:
+        changed(id(root(arg)) for arg in args if isinstance(arg, ARRAYS))
 
 
 def call(function: Callable, inputs: tuple, /, *rest: Any, **constants: Any) -> Any:
@@ -177,6 +194,21 @@ def call(function: Callable, inputs: tuple, /, *rest: Any, **constants: Any) -> 
     if _thread.recorder is None:
         return function(*inputs, *rest, **constants)
     return _thread.recorder.called(function, inputs, rest, constants)
+
+
+def prepared(*arrays: Array | None) -> contextlib.AbstractContextManager[None]:
+    """Say that what the block launches depends on these arrays alone, by `empty` arrays that only the block writes.
+
+    A program that predicts runs such launches when one of the arrays has changed, and not at each replay, if they are weights.
+    """
+    find = getattr(_thread.recorder, "preparation_of", None)
+    preparation = None if find is None else find(arrays)
+    return contextlib.nullcontext() if preparation is None else preparing(preparation)
+
+
+def preparing(preparation: Any) -> contextlib.AbstractContextManager[None]:
+    """Run the launches of the block, and record them for a preparation instead of this thread's program."""
+    return _during(recorder=preparation, runner=None, dry=False)
 
 
 def host(function: Callable) -> Callable:
@@ -198,7 +230,7 @@ def only_if(flag: Array) -> contextlib.AbstractContextManager[None]:
     return _during(flags=(*_thread.flags, flag))
 
 
-class _Conditional:
+class Conditional:
     """A kernel that takes flags before its own arguments, and does nothing if one of them is 0."""
 
     on_host = True
@@ -321,7 +353,7 @@ class _Rows(NamedTuple):
 
 def _rows(function: Any, args: tuple) -> _Rows | None:
     """The rows of a launch; None for a function of Python's that the interpreter cannot do either."""
-    if isinstance(function, _Conditional):
+    if isinstance(function, Conditional):
         flags, inner = (
             [address(array) for array in args[: function.flags]],
             _rows(function.function, args[function.flags :]),
@@ -413,6 +445,8 @@ def write(array: Array, value: Any) -> None:
         array.gpu.write(array, value)
     else:
         array[...] = value
+    if _watched:
+        changed((id(root(array)),))
 
 
 def read(array: Array) -> Array:

@@ -7,10 +7,12 @@ A program is right as long as the arrays and objects that it was recorded with s
 changed: the programs that depend on them are dropped, and their steps are recorded again.
 """
 
+from __future__ import annotations
+
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +33,7 @@ keep_kernels_in_package = code.keep_in_package
 variables_of, PROCESSOR_LEVELS = processor.variables_of, tuple(processor.LEVELS)
 
 
-class _View(NamedTuple):
+class View(NamedTuple):
     """The position of an argument in a planned buffer; it does not hold the array itself."""
 
     buffer: int
@@ -39,6 +41,16 @@ class _View(NamedTuple):
     shape: tuple
     strides: tuple
     dtype: np.dtype
+
+
+class Call(NamedTuple):
+    """An op that a step called, or a launch that it made outside of ops (outputs None). Arrays are described as in launches."""
+
+    function: Callable
+    inputs: tuple
+    constants: dict[str, Any]
+    outputs: tuple | None
+    place: Place
 
 
 class Buffer(NamedTuple):
@@ -99,6 +111,50 @@ def _pair(op: Callable, returned: Any) -> tuple[Any, Any]:
     return returned
 
 
+class Preparation:
+    """The launches of a program that depend on weights alone; they run again when one of these may have been written.
+
+    It records, as a Program does, what is launched in `device.preparing`. Its arrays stay as they are between runs.
+    """
+
+    def __init__(self) -> None:
+        self.stale, self.reason = False, None
+        self.steps: list[tuple[Callable, tuple]] = []
+        self._own: set[int] = set()  # ids of the owners of its arrays
+        self._replay: Any = None
+
+    def allocated(self, array: Array) -> Array:
+        array = device.persistent_empty(array.shape, array.dtype)
+        self._own.add(id(device.root(array)))
+        return array
+
+    def called(self, function: Callable, inputs: tuple, rest: tuple, constants: dict[str, Any]) -> Any:
+        return function(*inputs, *rest, **constants)
+
+    def launched(self, function: Callable, args: tuple) -> None:
+        self.steps.append((function, args))
+
+    def value_read(self) -> None:
+        raise device.ValueReadError("a value was read while weights are prepared")
+
+    def knows(self, array: Array) -> bool:
+        """Whether programs may read an array: always."""
+        return True
+
+    def seal(self) -> set[int]:
+        """End recording; returns the ids of the owners of what it reads."""
+        owners = {id(device.root(arg)) for _, args in self.steps for arg in args if isinstance(arg, device.ARRAYS)}
+        read = {owner for owner in owners - self._own}
+        device.watch(read, self)
+        self._replay = device.Replayer(self.steps)
+        return read
+
+    def run(self) -> None:
+        """Compute the values again."""
+        self.stale = False  # before: who writes meanwhile makes it stale again
+        self._replay()
+
+
 class Program:
     """The launches of one step for one signature, recorded by running the step once inside `device.record(program)`.
 
@@ -117,7 +173,7 @@ class Program:
         array([6., 7.])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, changing: Collection[int] = (), preparation: Preparation | None = None) -> None:
         self.steps: list[tuple[Callable, tuple]] = []
         self.places: list[Place] = []  # of the steps, for profiles
         self.buffers: list[Buffer] = []  # of the arena, once sealed
@@ -128,6 +184,11 @@ class Program:
         self.nbytes = 0
         self.arena: Array = np.empty(0, np.uint8)  # the memory of all buffers, once sealed
         self.start = 0  # the address of the first buffer in it
+        self.calls: list[Call] = []  # until it is sealed
+        self.written: set[int] = set()  # ids of earlier arrays that it may write
+        self.place: Place | None = None  # of the next launches; None: where this thread is
+        self._preparation, self._changing = preparation, changing  # ids of arrays that are no weights
+        self._in_op = False
         self._before: list[Callable[[], None]] = []  # called before each replay
         self._replay: Any = device.Replayer([])
         self._recorded: list[tuple[Callable, tuple]] = []
@@ -143,17 +204,54 @@ class Program:
         return array
 
     def called(self, function: Callable, inputs: tuple, rest: tuple, constants: dict[str, Any]) -> Any:
-        return function(*inputs, *rest, **constants)
+        if self._in_op or self.reason is not None:
+            return function(*inputs, *rest, **constants)
+        described = tuple(self._known(function, array) for array in inputs)
+        if getattr(function, "changes_inputs", False):
+            self.written.update(id(device.root(each)) for each in described if isinstance(each, device.ARRAYS))
+        self._in_op = True
+        try:
+            result = function(*inputs, *rest, **constants)
+        finally:
+            self._in_op = False
+        if not rest and type(result) is tuple and self.reason is None:  # an op, not a vjp
+            outputs = result[0] if isinstance(result[0], tuple) else result[:1]
+            if all(isinstance(array, device.ARRAYS) and self.knows(array) for array in outputs):
+                own = tuple(self._describe(function, array) for array in outputs)
+                self.calls.append(Call(function, described, constants, own, (self.place or layer_stack.place())))
+        return result
 
     def launched(self, function: Callable, args: tuple) -> None:
-        if self.reason is None:
-            described = tuple(self._describe(function, a) if isinstance(a, device.ARRAYS) else a for a in args)
-            self._recorded.append((function, described))
-            self._places[id(described)] = layer_stack.place()
+        if self.reason is not None:
+            return
+        described = tuple(self._known(function, arg) for arg in args)
+        self._recorded.append((function, described))
+        self._places[id(described)] = self.place or layer_stack.place()
+        if not self._in_op:
+            self.written.update(id(device.root(each)) for each in described if isinstance(each, device.ARRAYS))
+            self.calls.append(Call(function, described, {}, None, (self.place or layer_stack.place())))
+
+    def _known(self, function: Callable, arg: Any) -> Any:
+        return self._describe(function, arg) if isinstance(arg, device.ARRAYS) else arg
+
+    def preparation_of(self, arrays: Sequence[Array | None]) -> Preparation | None:
+        """The preparation, if there is one and all of these arrays are weights or were prepared; for `device.prepared`.
+
+        Args:
+            arrays: The arrays; None counts as a weight.
+        """
+        if self._preparation is None or not all(a is None or self._is_weight(a) for a in arrays):
+            return None
+        return self._preparation
+
+    def _is_weight(self, array: Array) -> bool:
+        owner = device.root(array)
+        return array.size == 0 or (device.is_persistent(owner) and id(owner) not in self._changing)
 
     def value_read(self) -> None:
         if self.reason is None:
             self.reason = self.on_read()
+            self.calls.clear()
             self._recorded.clear()
             self._places.clear()
 
@@ -162,7 +260,7 @@ class Program:
         known = self._alive.get(id(owner))
         if known is not None and known[0]() is owner:  # the id of a freed array may be used again
             offset = device.address(array) - device.address(owner)
-            return _View(known[1], offset, array.shape, array.strides, array.dtype)
+            return View(known[1], offset, array.shape, array.strides, array.dtype)
         if device.is_persistent(owner) or array.size == 0:
             self.depends.add(id(owner))
             return device.plain(array)
@@ -177,6 +275,18 @@ class Program:
         owner: Any = device.root(array)
         known = self._alive.get(id(owner))
         return (known is not None and known[0]() is owner) or device.is_persistent(owner) or array.size == 0
+
+    def describe(self, arrays: Sequence[Array]) -> list:
+        """Descriptions of arrays, as in `calls`: a View of a buffer of the step, or an earlier array itself.
+
+        Args:
+            arrays: The arrays.
+        """
+        return [self._describe(Program.describe, array) for array in arrays]
+
+    def has_conditions(self) -> bool:
+        """Whether something runs only under a condition, or Python computes values before each replay."""
+        return bool(self._before) or any(isinstance(function, device.Conditional) for function, _ in self._recorded)
 
     def before_replays(self, function: Callable[[], None]) -> None:
         """Call a function before each replay.
@@ -202,18 +312,18 @@ class Program:
         Returns:
             The arrays in which they are then.
         """
-        kept = [self._describe(Program.seal, array) for array in outputs]
+        kept = self.describe(outputs)
         launches, self._recorded = self._recorded, _fused(self._recorded, kept)
         self.places = _places(self._places, launches, self._recorded)
-        lives = _lives(self._recorded, [view for view in kept if isinstance(view, _View)])
+        lives = _lives(self._recorded, [view for view in kept if isinstance(view, View)])
         offsets, size = _plan(self._sizes, lives)
         self.buffers = [Buffer(offsets[b], self._sizes[b], *lives[b]) for b in lives]
         self.arena = arena = device.persistent_empty((size,), np.uint8)
         self.start = device.address(arena)
-        views: dict[_View, Array] = {}
+        views: dict[View, Array] = {}
 
         def in_arena(arg: Any) -> Any:
-            if not isinstance(arg, _View):
+            if not isinstance(arg, View):
                 return arg
             if arg not in views:
                 at = offsets[arg.buffer] + arg.offset
@@ -224,7 +334,9 @@ class Program:
         placed = [in_arena(view) for view in kept]
         self._replay = device.Replayer(self.steps, inputs, placed)
         self.nbytes = size
-        self._recorded, self._alive, self._sizes, self._places = [], {}, [], {}
+        self._recorded, self._alive, self._sizes, self._places, self.calls = [], {}, [], {}, []
+        if self._preparation is not None:
+            self.depends.update(self._preparation.seal())
         return placed
 
     def run(self) -> None:
@@ -232,7 +344,11 @@ class Program:
         if self._before:
             for function in self._before:
                 function()
+        if self._preparation is not None and self._preparation.stale:
+            self._preparation.run()
         self._replay()
+        if self.written:
+            device.changed(self.written)
 
     def run_on(self, *arrays: Array) -> bool:
         """Replay the step on arrays for its inputs, with copies of its outputs in the arrays after them, in one native call.
@@ -243,14 +359,18 @@ class Program:
         Returns:
             Whether it ran. If not, nothing was done: the arrays do not fit, or the step cannot run natively.
         """
-        return not self._before and self._replay.copying(*arrays)
+        if self._before or self.written:
+            return False
+        if self._preparation is not None and self._preparation.stale:
+            self._preparation.run()
+        return self._replay.copying(*arrays)
 
 
 def _fused(recorded: list, kept: list) -> list:
     """The launches; on a GPU, chains of elementwise launches are joined into one."""
 
     def memory(arg: Any) -> Any:
-        if isinstance(arg, _View):
+        if isinstance(arg, View):
             return arg.buffer
         return ("persistent", id(device.root(arg))) if isinstance(arg, device.ARRAYS) else None
 
@@ -258,7 +378,7 @@ def _fused(recorded: list, kept: list) -> list:
     kept_buffers = {memory(view) for view in kept}
 
     def needed_after(arg: Any, step: int) -> bool:
-        return not isinstance(arg, _View) or arg.buffer in kept_buffers or last[arg.buffer] > step
+        return not isinstance(arg, View) or arg.buffer in kept_buffers or last[arg.buffer] > step
 
     return device.fuse(recorded, memory, needed_after)
 
@@ -274,13 +394,13 @@ def _places(known: dict[int, Place], launches: list, steps: list) -> list[Place]
     return found
 
 
-def _lives(recorded: list, kept: list[_View]) -> dict[int, tuple[int, int]]:
+def _lives(recorded: list, kept: list[View]) -> dict[int, tuple[int, int]]:
     """By buffer: the first and the last launch that uses it; those of `kept` are used after the last launch too."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     for step, (_, args) in enumerate(recorded):
         for arg in args:
-            if isinstance(arg, _View):
+            if isinstance(arg, View):
                 first.setdefault(arg.buffer, step)
                 last[arg.buffer] = step
     for view in kept:
@@ -405,10 +525,19 @@ class ProgramCache:
     function(arrays, context) -> (list of output arrays, info); it must launch everything that it computes. A step that reads a
     value is run each time without a program, with one warning. Threads that run at the same time each get their own program.
     where: returns a text that names the reader of a value. capacity: how many signatures are kept, the most recently used ones.
+    improve: see folding.improved.
     """
 
-    def __init__(self, name: str, function: Callable, where: Callable[[], str], capacity: int = 8):
+    def __init__(
+        self,
+        name: str,
+        function: Callable,
+        where: Callable[[], str],
+        capacity: int = 8,
+        improve: Callable[[Program, list[Array], list[Array]], Any] | None = None,
+    ):
         self._name, self._function, self._where, self._capacity = name, function, where, capacity
+        self._improve = improve
         self._replays: OrderedDict[tuple, Replays] = OrderedDict()
         self._made: weakref.WeakSet[Program] = weakref.WeakSet()  # free, running, or being recorded
         self._unrecordable: dict[tuple, set[int]] = {}  # keys, and what their steps depend on
@@ -453,8 +582,19 @@ class ProgramCache:
         result = [_copy(device.plain(array)) for array in outputs], info
         self.recordings += 1
         if program.reason is None:
-            if not program.outdated:  # by the step itself, which may build an optimizer, and so move the weights
-                self._give_back(key, _Recorded(program, staging, outputs, info))
+            if program.outdated:  # by the step itself, which may build an optimizer, and so move the weights
+                return result
+            better = self._improve and self._improve(program, [a for a in buffers if a is not None], outputs)
+            if better is not None:
+                program, outputs = better.program, better.outputs
+                with self._lock:
+                    self._made.add(program)
+            recorded = _Recorded(program, staging, outputs, info)
+            if (
+                better is not None and not better.is_exact and not program.written
+            ):  # the same bits from the first run on
+                result = recorded.run(batch), info
+            self._give_back(key, recorded)
             return result
         if not self._unrecordable:
             warn(

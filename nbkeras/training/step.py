@@ -10,6 +10,7 @@ import numpy as np
 from nbkeras.building.layer import training_phase
 from nbkeras.data.batches import ALL, Batch
 from nbkeras.engine import structures, tensor
+from nbkeras.engine.folding import improved
 from nbkeras.engine.observed import observe
 from nbkeras.engine.program import Program, ProgramCache, Replays
 from nbkeras.engine.tensor import Tensor
@@ -36,7 +37,8 @@ class Step:
     ):
         self.kind, self.function, self.eagerly = kind, function, eagerly
         self._gpu, self._observed = tensor.gpu(), observed
-        self._programs = ProgramCache(kind, self._compute, _reader)
+        improve = improved if kind == "predict" else None
+        self._programs = ProgramCache(kind, self._compute, _reader, improve=improve)
 
     def forget(self) -> None:
         """Drop the programs, with their memory."""

@@ -58,7 +58,7 @@ def test_layers_and_directions(run_eagerly):
 
 @pytest.mark.parametrize("run_eagerly", [False, True])
 def test_bytes(run_eagerly):
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(8, name="a"), layers.Activation("relu", name="b")])
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(8, name="a"), layers.Activation("tanh", name="b")])
     model.compile("sgd", "mse", run_eagerly=run_eagerly)
     rows = {row.layer: row for row in keras.profile(model, np.ones((16, 4)), steps=1).layers}
     assert (rows["a"].read, rows["a"].written) == (4 * (16 * 4 + 4 * 8 + 8), 4 * 16 * 8)

@@ -1,0 +1,215 @@
+"""Floor 1: programs that predict, recorded again so that less is left for each replay.
+
+A recorded step is a list of the ops that it called. `improved` changes the list and calls its ops once more, without running
+them, for a second program:
+
+* ops on weights alone, and what an op launches in `device.prepared`, become the program's Preparation: they run when a weight
+  was written, and not at each replay;
+* a batch normalization after a product of weights becomes part of its kernel and bias;
+* a relu after a product becomes part of it; after a sum it joins the sum's chain.
+
+A batch normalization that is folded changes results by rounding, everything else by nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nbkeras.engine.program import Call, Preparation, Program, View, compute
+from nbkeras.kernels import activations, dense, normalization
+from nbkeras.kernels.convolution import conv, volumes
+from nbkeras.kernels.runtime import device
+
+Array = np.ndarray
+# Products (x, kernel, bias): the constant that says whether they take the positive part
+_RECTIFIED = {conv.conv: "relu", volumes.conv: "relu", dense.dense: "rectify"}
+
+
+class Improved(NamedTuple):
+    """A better program that is not sealed, and its outputs; is_exact: whether they have the same bits."""
+
+    program: Program
+    outputs: list[Array]
+    is_exact: bool
+
+
+def improved(program: Program, inputs: list[Array], outputs: list[Array]) -> Improved | None:
+    """A better program for the same; None if there is none.
+
+    program: not sealed. inputs: the arrays that replays fill. outputs: of the step.
+    """
+    if device.gpu() is not None or program.has_conditions():
+        return None
+    kept = program.describe(outputs)
+    changing = program.written | {id(device.root(array)) for array in inputs}
+    rewriting = _Rewriting(program.calls, kept, changing)
+    preparation = Preparation()
+    better = Program(changing, preparation)
+    better.written, better.depends = program.written, set(program.depends)
+    try:
+        with device.record(better), device.run_by(_Nothing()):
+            results = _again(better, preparation, rewriting.calls, kept)
+    except Exception:  # an op that holds arrays of the first run in a closure, for example, cannot be called again
+        return None
+    if better.reason is not None or not (rewriting.count or preparation.steps):
+        return None
+    return Improved(better, results, not rewriting.folded)
+
+
+class _Nothing:
+    """A runner that runs nothing."""
+
+    def run(self, function: Callable, args: tuple) -> None:
+        pass
+
+
+def _again(program: Program, preparation: Preparation, calls: list[Call], kept: list) -> list[Array]:
+    """Call the ops again while `program` records; returns the arrays that are kept."""
+    owners: dict[
+        Any, tuple[Array, int]
+    ] = {}  # by buffer of the first program: the owner of an array, and where it starts
+
+    def array_of(described: Any) -> Any:
+        if not isinstance(described, View):
+            return described
+        if described.buffer not in owners:  # of a launch outside of ops
+            owners[described.buffer] = device.empty((_end(described),), np.uint8), 0
+        owner, start = owners[described.buffer]
+        return device.view_at(owner, start + described.offset, described.shape, described.dtype, described.strides)
+
+    for call in calls:
+        program.place = call.place
+        arrays = tuple(map(array_of, call.inputs))
+        if call.outputs is None:
+            device.launch(call.function, *arrays)
+            continue
+        given = [array for array in arrays if array is not None]
+        if given and program.preparation_of(given) is not None and not _changes(call):
+            with device.preparing(preparation):
+                y, _ = compute(call.function, arrays, call.constants)
+        else:
+            y, _ = compute(call.function, arrays, call.constants)
+        for described, array in zip(call.outputs, y if isinstance(y, tuple) else (y,), strict=True):
+            if isinstance(described, View):
+                owner = device.root(array)
+                start = device.address(array) - device.address(owner) - described.offset
+                owners.setdefault(described.buffer, (owner, start))
+    return [array_of(each) for each in kept]
+
+
+def _changes(call: Call) -> bool:
+    return getattr(call.function, "changes_inputs", False)
+
+
+def _end(view: View) -> int:
+    """The number of bytes of a buffer that a view needs."""
+    reach = sum((n - 1) * abs(stride) for n, stride in zip(view.shape, view.strides, strict=True))
+    return view.offset + reach + view.dtype.itemsize
+
+
+class _Rewriting:
+    """Fewer calls that compute the same as `calls`."""
+
+    def __init__(self, calls: list[Call], kept: list, changing: set[int]):
+        self.calls: list[Call] = []
+        self.count = self.folded = 0  # how many calls were joined to others, and how many of them batch normalizations
+        self._changing, self._numbers = changing, itertools.count(-1, -1)  # of new buffers
+        self._uses = Counter(v.buffer for call in calls for v in call.inputs if isinstance(v, View))
+        self._uses.update(v.buffer for v in kept if isinstance(v, View))
+        self._makers: dict[Any, int] = {}  # by buffer: the place of the call that makes it
+        self._of_weights: set[Any] = set()  # buffers
+        for call in calls:
+            self._add(call)
+
+    def _add(self, call: Call) -> None:
+        if call.outputs is not None and not _changes(call):
+            if all(isinstance(v, View) and v.buffer in self._makers for v in call.outputs) and call.outputs:
+                # views of earlier arrays: what uses them is described by the arrays' own buffers
+                self._uses.subtract(v.buffer for v in call.inputs if isinstance(v, View))
+                return
+            if call.function is normalization.batch_normalization and self._fold(call):
+                return
+            if call.function is activations.relu and self._rectify(call):
+                return
+            if call.inputs and all(map(self._is_weight, call.inputs)):
+                self._of_weights.update(v.buffer for v in call.outputs if isinstance(v, View))
+        for v in call.outputs or call.inputs:
+            if isinstance(v, View):
+                self._makers[v.buffer] = len(self.calls)
+        self.calls.append(call)
+
+    def _is_weight(self, described: Any) -> bool:
+        if isinstance(described, View):
+            return described.buffer in self._of_weights
+        return not isinstance(described, device.ARRAYS) or id(device.root(described)) not in self._changing
+
+    def _maker(self, call: Call) -> int | None:
+        """The place of the call that makes the first input of another one, for it alone."""
+        view = call.inputs[0]
+        if not isinstance(view, View) or self._uses[view.buffer] != 1 or view.buffer not in self._makers:
+            return None
+        place = self._makers[view.buffer]
+        made = self.calls[place].outputs
+        whole = made is not None and len(made) == 1 and made[0].offset == view.offset and _same_memory(made[0], view)
+        return place if whole else None
+
+    def _replace(self, place: int, call: Call) -> None:
+        self.calls[place] = call
+        self.count += 1
+        for v in call.outputs or ():
+            self._makers[v.buffer] = place
+
+    def _rectify(self, call: Call) -> bool:
+        """Join a relu to the call that makes its input, if that can take it."""
+        place = self._maker(call)
+        if place is None:
+            return False
+        maker = self.calls[place]
+        rectified = _RECTIFIED.get(maker.function)
+        if rectified is None or maker.constants[rectified]:
+            return False
+        self._replace(place, maker._replace(constants={**maker.constants, rectified: True}, outputs=call.outputs))
+        return True
+
+    def _fold(self, call: Call) -> bool:
+        """Join a batch normalization to the product that makes its input."""
+        place = self._maker(call)
+        if place is None or not all(map(self._is_weight, call.inputs[1:])):
+            return False
+        maker = self.calls[place]
+        if maker.function not in _RECTIFIED or maker.constants[_RECTIFIED[maker.function]]:
+            return False
+        x, kernel, bias = maker.inputs
+        if not (self._is_weight(kernel) and self._is_weight(bias)) or kernel.shape[-1] != call.inputs[1].shape[0]:
+            return False
+        new = tuple(self._new(shape, kernel.dtype) for shape in (kernel.shape, kernel.shape[-1:]))
+        folded = Call(normalization.folded, (kernel, bias, *call.inputs[1:]), call.constants, new, call.place)
+        self._replace(place, maker._replace(inputs=(x, *new), outputs=call.outputs))
+        self.calls.insert(place, folded)
+        self.folded += 1
+        self._makers = {buffer: at + (at >= place) for buffer, at in self._makers.items()}
+        self._of_weights.update(v.buffer for v in new)
+        return True
+
+    def _new(self, shape: tuple, dtype: np.dtype) -> View:
+        strides = tuple(np.cumprod((dtype.itemsize, *shape[:0:-1]))[::-1].tolist())
+        return View(next(self._numbers), 0, shape, strides, dtype)
+
+
+def _same_memory(a: View, b: View) -> bool:
+    return math.prod(a.shape) == math.prod(b.shape) and a.dtype == b.dtype and all(map(_is_contiguous, (a, b)))
+
+
+def _is_contiguous(view: View) -> bool:
+    step = view.dtype.itemsize
+    for n, stride in zip(reversed(view.shape), reversed(view.strides), strict=True):
+        if n != 1 and stride != step:
+            return False
+        step *= n
+    return True

@@ -1,0 +1,225 @@
+"""Programs that predict: what is joined, what is prepared, and when it is prepared again."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import nbkeras as keras
+from nbkeras import layers, ops
+from nbkeras.engine.tensor import assign_all
+from nbkeras.kernels import compiled, device
+
+pytestmark = pytest.mark.cpu("programs of a GPU are not folded")
+
+IMAGES = np.random.default_rng(0).uniform(-1, 1, (3, 12, 12, 20)).astype("float32")
+
+
+def randomized(model):
+    random = np.random.default_rng(1)
+    for weight in model.weights:
+        low, high = (0.5, 1.5) if "variance" in weight.name or "gamma" in weight.name else (-0.5, 0.5)
+        weight.assign(random.uniform(low, high, weight.shape))
+    return model
+
+
+def convolutional(**normalization):
+    """Convolutions by all four algorithms, each with a batch normalization and relu, one in a residual."""
+    inputs = layers.Input((12, 12, 20))
+    x = inputs
+    for layer in (
+        layers.Conv2D(16, 3, padding="same"),
+        layers.DepthwiseConv2D(3, padding="same", use_bias=False),
+        layers.Conv2D(16, 1),
+    ):
+        x = layers.ReLU()(layers.BatchNormalization(**normalization)(layer(x)))
+    y = layers.BatchNormalization(**normalization)(layers.Conv2D(16, 3, padding="same", use_bias=False)(x))
+    x = layers.Activation("relu")(layers.add([x, y]))
+    x = layers.Conv2D(6, 3, strides=2, activation="relu")(layers.Conv2D(1, 1)(x))
+    x = layers.BatchNormalization(**normalization)(x)
+    x = layers.BatchNormalization(**normalization)(layers.Dense(8)(layers.Flatten()(x)))
+    return randomized(keras.Model(inputs, [layers.ReLU()(x), x]))
+
+
+def program_of(model):
+    return model._step_for("predict").programs()[-1]
+
+
+def kernels_of(model):
+    return [getattr(function, "__name__", "") for function, _ in program_of(model).steps]
+
+
+def eager(model, x):
+    return [np.asarray(y) for y in model(x)]
+
+
+@pytest.mark.parametrize("normalization", [{}, {"scale": False}, {"center": False}], ids=str)
+def test_folded_networks_predict_what_their_layers_compute(normalization):
+    model = convolutional(**normalization)
+    first, expected = model.predict(IMAGES), eager(model, IMAGES)
+    for one, other, again in zip(first, expected, model.predict(IMAGES), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * abs(other).max())
+        np.testing.assert_array_equal(one, again)
+    kernels = kernels_of(model)
+    assert kernels.count("scale_rows") == 1, "the one after a relu is no part of a product"
+    assert kernels.count("relu_forward") == 2 and "given_moments" not in kernels, "of the sum, and of an output's copy"
+    assert "transform_whole_kernel" not in kernels
+
+
+def test_float64_is_folded_too():
+    keras.config.set_floatx("float64")
+    try:
+        model = convolutional()
+    finally:
+        keras.config.set_floatx("float32")
+    for one, other in zip(model.predict(IMAGES), eager(model, IMAGES.astype("float64")), strict=True):
+        assert one.dtype == np.float64
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+def check(model, x=IMAGES):
+    for one, other in zip(model.predict(x), eager(model, x), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * max(1, abs(other).max()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.weights[0].assign(model.weights[0] * 2),
+        lambda model: model.weights[3].assign_add(np.ones(16)),
+        lambda model: assign_all([(w, w * 1.5) for w in model.weights]),
+        lambda model: model.set_weights([w * 1.25 for w in model.get_weights()]),
+        lambda model: device.write(model.weights[0].data, model.weights[0].numpy() + 0.1),
+        lambda model: device.launch(np.negative, model.weights[0].data, model.weights[0].data),
+        lambda model: model.layers[1].kernel.rebind(device.persistent(np.zeros((3, 3, 20, 16), "float32"))),
+        lambda model: fit(model),
+        lambda model: fit(model, run_eagerly=True),
+        lambda model: model(IMAGES, training=True),
+        lambda model: model.train_on_batch(IMAGES, targets()),
+    ],
+    ids="assign assign_add assign_all set_weights write launch rebind fit eager training batch".split(),
+)
+def test_weights_that_change_are_prepared_again(change):
+    model = convolutional()
+    model.compile("sgd", "mse")
+    model.train_on_batch(IMAGES, targets())  # so that a later change does not record the steps again
+    check(model)
+    check(model, IMAGES[:1])
+    change(model)
+    check(model)
+    check(model, IMAGES[:1])
+
+
+def targets():
+    return [np.ones((3, 8), "float32")] * 2
+
+
+def fit(model, **compiled):
+    if compiled:
+        model.compile("adam", "mse", **compiled)
+    model.fit(IMAGES, targets(), verbose=0)
+
+
+def test_nothing_is_prepared_twice_without_a_change(monkeypatch):
+    model = convolutional()
+    model.predict(IMAGES)
+    runs, preparation = [], program_of(model)._preparation
+    replay = preparation._replay
+    monkeypatch.setattr(preparation, "_replay", lambda: runs.append(1) or replay())
+    preparation.stale = False
+    model.predict(IMAGES)
+    ops.exp(IMAGES)
+    model.predict(IMAGES)
+    assert not runs
+    model.weights[0].assign(model.weights[0] * 2)
+    model.predict(IMAGES)
+    model.predict(IMAGES)
+    assert len(runs) == 1
+
+
+def test_a_step_that_changes_its_weights_sees_the_new_ones():
+    class Drifting(layers.Layer):
+        def build(self, shape):
+            self.factor = self.add_weight((), initializer="ones")
+
+        def call(self, x):
+            y = x * ops.square(self.factor)
+            self.factor.assign_add(1.0)
+            return y
+
+    model = keras.Sequential([layers.Input((2,)), Drifting()])
+    assert [float(model.predict(np.ones((1, 2), "f"))[0, 0]) for _ in range(4)] == [1, 4, 9, 16]
+
+
+def test_a_launch_outside_of_ops_stays_where_it_is():
+    @compiled
+    def twice(x, y):
+        for i in range(x.size):
+            y[i] = 2 * x[i]
+
+    class Launching(layers.Layer):
+        def call(self, x):
+            y = device.empty((x.size,), x.dtype)
+            device.launch(twice, x.data.reshape(-1), y)
+            return ops.relu(ops.reshape(keras.Tensor(y), x.shape) - 1)
+
+    model = keras.Sequential([layers.Input((4,)), layers.Dense(4, activation="relu"), Launching(), layers.Dense(2)])
+    x = np.ones((5, 4), "f")
+    for _ in range(3):
+        np.testing.assert_allclose(model.predict(x), np.asarray(model(x)), rtol=1e-6)
+
+
+def test_what_is_random_or_in_training_stays_so():
+    model = keras.Sequential([layers.Input((50,)), layers.Dense(50), layers.BatchNormalization(), layers.Dropout(0.5)])
+
+    class Always(keras.Model):
+        def call(self, x, training=None):
+            return model(x, training=True)
+
+    always, x = Always(), np.random.default_rng(0).normal(size=(64, 50)).astype("f")
+    moving = model.layers[1].moving_mean
+    found = [always.predict(x, batch_size=64) for _ in range(3)]
+    assert not np.array_equal(found[0], found[1]) and not np.array_equal(found[1], found[2])
+    before = moving.numpy()
+    always.predict(x, batch_size=64)
+    assert not np.array_equal(before, moving.numpy())
+
+
+def test_an_output_that_is_used_twice_is_not_joined():
+    inputs = layers.Input((4,))
+    product = layers.Dense(3)(inputs)
+    normal = layers.BatchNormalization()(product)
+    model = randomized(keras.Model(inputs, [product, normal, layers.ReLU()(normal), layers.ReLU()(product)]))
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("f")
+    check(model, x)
+    assert kernels_of(model).count("relu_forward") == 2
+
+
+def test_threads_predict_while_weights_change():
+    model = convolutional()
+    model.predict(IMAGES)
+    old = eager(model, IMAGES)[1]
+    doubled = [w * 1.5 for w in model.get_weights()]
+    errors, stop = [], threading.Event()
+    results: list = []
+
+    def serve():
+        try:
+            while not stop.is_set():
+                results.append(model.predict(IMAGES)[1])
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=serve) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    model.set_weights(doubled)
+    new = eager(model, IMAGES)[1]
+    for _ in range(20):
+        np.testing.assert_allclose(model.predict(IMAGES)[1], new, rtol=1e-4, atol=1e-4 * abs(new).max())
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    for result in results:
+        assert any(np.allclose(result, one, rtol=1e-4, atol=1e-4 * abs(one).max()) for one in (old, new))
