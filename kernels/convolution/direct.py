@@ -9,7 +9,6 @@ import functools
 
 import numpy as np
 
-from nbkeras.kernels.convolution.implicit_gemm import gather
 from nbkeras.kernels.loops.noalias import load, store
 from nbkeras.kernels.loops.window import Window
 from nbkeras.kernels.runtime import device
@@ -30,6 +29,38 @@ def _offsets(window: Window, width: int, channels: int) -> Array:
     columns = np.arange(window.width)[:, None] * window.column_dilation
     offsets = (rows + columns) * channels + np.arange(channels)
     return device.persistent(np.stack([offsets.ravel(), np.arange(TAPS)]))
+
+
+@compiled
+def gather(x, n, first, count, window, out_width, channel, channels, windows):
+    """Copy windows: windows[i, ky, kx, c] = channels [channel, channel + channels) of image n under output position first + i."""
+    height, width, depth = x.shape[1], x.shape[2], x.shape[3]
+    zero = x.dtype.type(0)
+    run = window.width * channels
+    whole = window.column_dilation == 1 and channels == depth
+    for i in range(count):
+        row0 = (first + i) // out_width * window.row_stride - window.top
+        column0 = (first + i) % out_width * window.column_stride - window.left
+        inside = whole and column0 >= 0 and column0 + window.width <= width
+        for ky in range(window.height):
+            row, to = row0 + ky * window.row_dilation, (i * window.height + ky) * run
+            if row < 0 or row >= height:
+                for j in range(run):
+                    store(windows, to + j, zero)
+                continue
+            at = ((n * height + row) * width + column0) * depth + channel
+            if inside:
+                for j in range(run):
+                    store(windows, to + j, load(x, at + j))
+                continue
+            for kx in range(window.width):
+                column = kx * window.column_dilation
+                if column0 + column < 0 or column0 + column >= width:
+                    for j in range(channels):
+                        store(windows, to + kx * channels + j, zero)
+                else:
+                    for j in range(channels):
+                        store(windows, to + kx * channels + j, load(x, at + column * depth + j))
 
 
 @compiled

@@ -35,13 +35,13 @@ _HALF = _BLOCK // 2
 
 
 class Vectors:
-    """Emits vector code for one float type at the current position of `builder`."""
+    """Emits vector code for one float type at the current position of `builder`. parts: 2 for vectors of half the size."""
 
-    def __init__(self, builder, pointer_type):
+    def __init__(self, builder, pointer_type, parts=1):
         self.builder = builder
         self.real = ir.FloatType() if pointer_type.dtype == types.float32 else ir.DoubleType()
         bits = pointer_type.dtype.bitwidth
-        self.lanes = _BYTES * 8 // bits
+        self.lanes = _BYTES * 8 // bits // parts
         self.type = ir.VectorType(self.real, self.lanes)
         self.zero = ir.Constant(self.type, None)
         self._align = bits // 8
@@ -98,25 +98,34 @@ class Vectors:
         self.builder.call(function, [value, pointer, ir.Constant(ir.IntType(32), self._align), mask])
 
 
+def _offset(builder, number, step):
+    """The distance of a row or a column of A from the first one: equal steps, or in a table."""
+    if isinstance(step.type, ir.PointerType):
+        return builder.load(builder.gep(step, [number]))
+    return builder.mul(number, step)
+
+
 def _emit_block(v, high, wide, k, a, row_step, k_step, b, ldb, beta, c, ldc, width):
     """C[high, width] = A[high, k] @ B[k, width] + beta * C, all in registers; the columns end in the last of `wide` vectors."""
-    builder = v.builder
+    builder, is_table = v.builder, isinstance(k_step.type, ir.PointerType)
     cells = [(i, j) for i in range(high) for j in range(wide)]
     masks = [None] * (wide - 1) + [v.below((wide - 1) * v.lanes, width)]
-    a_rows = [builder.gep(a, [builder.mul(ir.Constant(ir.IntType(64), i), row_step)]) for i in range(high)]
+    a_rows = [builder.gep(a, [_offset(builder, ir.Constant(ir.IntType(64), i), row_step)]) for i in range(high)]
     entry, loop, end = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("end")
     builder.cbranch(builder.icmp_signed(">", k, ir.Constant(ir.IntType(64), 0)), loop, end)
 
     builder.position_at_end(loop)
     p = builder.phi(ir.IntType(64))
     before = {cell: builder.phi(v.type) for cell in cells}
-    b_row, at = builder.gep(b, [builder.mul(p, ldb)]), builder.mul(p, k_step)
+    b_row, at = builder.gep(b, [builder.mul(p, ldb)]), _offset(builder, p, k_step)
     b_values = [v.load(v.vector_at(b_row, j * v.lanes), masks[j]) for j in range(wide)]
     ahead = builder.gep(b_row, [builder.mul(ldb, ir.Constant(ir.IntType(64), _AHEAD))])
     for j in range(wide):
         v.prefetch(v.vector_at(ahead, j * v.lanes))
     after = {}
     for i in range(high):
+        if is_table:  # LLVM would load the numbers of all rows first, and run out of registers
+            builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
         a_value = v.all(builder.load(builder.gep(a_rows[i], [at])))
         for j in range(wide):
             after[i, j] = v.multiply_add(a_value, b_values[j], before[i, j])
@@ -151,18 +160,24 @@ def _emit_block(v, high, wide, k, a, row_step, k_step, b, ldb, beta, c, ldc, wid
 def _block(typing, rows, most, k, a, row_step, k_step, b, ldb, beta, c, ldc, width):
     """C[rows, width] = A[rows, k] @ B[k, width] + beta * C; a[i * row_step + p * k_step] is A[i, p].
 
-    rows: a literal. most: how many vectors a width has at most, a literal: the code for each number of them is compiled.
+    row_step, k_step: numbers, or pointers to tables with the products. rows: a literal. most: how many vectors a width has at
+    most, a literal: the code for each number of them is compiled.
     """
     high, most_vectors = rows.literal_value, most.literal_value
     signature = types.void(
-        rows, most, types.int64, a, types.int64, types.int64, b, types.int64, beta, c, types.int64, types.int64
+        rows, most, types.int64, a, row_step, k_step, b, types.int64, beta, c, types.int64, types.int64
     )
 
     def generate(context, builder, signature, args):
         width = args[-1]
-        v = Vectors(builder, signature.args[3])
+        v, least = Vectors(builder, signature.args[3]), 0
+        if _WIDE:  # some processors do twice as many operations of half the size
+            half, least = Vectors(builder, signature.args[3], 2), v.lanes // 2
+            with builder.if_then(builder.icmp_signed("<=", width, ir.Constant(ir.IntType(64), least))):
+                _emit_block(half, high, 1, *args[2:])
         for wide in range(1, most_vectors + 1):
-            above = builder.icmp_signed(">", width, ir.Constant(ir.IntType(64), (wide - 1) * v.lanes))
+            first = least if wide == 1 else (wide - 1) * v.lanes
+            above = builder.icmp_signed(">", width, ir.Constant(ir.IntType(64), first))
             within = builder.icmp_signed("<=", width, ir.Constant(ir.IntType(64), wide * v.lanes))
             with builder.if_then(builder.and_(above, within)):
                 _emit_block(v, high, wide, *args[2:])
@@ -225,6 +240,28 @@ def _at(typing, pointer, offset):
 
 
 @intrinsic
+def _moved(typing, pointer, number, step):
+    """The pointer to a row or column of A; a table is moved instead: see `_rest`."""
+
+    def generate(context, builder, signature, args):
+        if isinstance(step, types.CPointer):
+            return args[0]
+        return builder.gep(args[0], [builder.mul(args[1], args[2])])
+
+    return pointer(pointer, types.int64, step), generate
+
+
+@intrinsic
+def _rest(typing, step, number):
+    """The step, or what is left of its table, from a row or column of A on."""
+
+    def generate(context, builder, signature, args):
+        return builder.gep(args[0], [args[1]]) if isinstance(step, types.CPointer) else args[0]
+
+    return step(step, types.int64), generate
+
+
+@intrinsic
 def _move(typing, source, i, target, j):
     """target[j] = source[i]."""
 
@@ -262,15 +299,15 @@ def _strip(first, last, width, k, a, row_step, k_step, b, ldb, beta, c, ldc):
     """Rows first to last of one panel's columns of C."""
     i = first
     while i < last:
-        a_i, c_i = _at(a, i * row_step), _at(c, i * ldc)
+        a_i, step, c_i = _moved(a, i, row_step), _rest(row_step, i), _at(c, i * ldc)
         if last - i >= _BLOCK:
-            _block(_BLOCK, _VECTORS, k, a_i, row_step, k_step, b, ldb, beta, c_i, ldc, width)
+            _block(_BLOCK, _VECTORS, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, width)
             i += _BLOCK
         elif last - i >= _HALF:
-            _block(_HALF, _VECTORS, k, a_i, row_step, k_step, b, ldb, beta, c_i, ldc, width)
+            _block(_HALF, _VECTORS, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, width)
             i += _HALF
         else:
-            _block(1, _VECTORS, k, a_i, row_step, k_step, b, ldb, beta, c_i, ldc, width)
+            _block(1, _VECTORS, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, width)
             i += 1
 
 
@@ -281,8 +318,8 @@ def _even(size, most, unit):
     return ((size + parts - 1) // parts + unit - 1) // unit * unit
 
 
-def _product(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc):
-    row_step, k_step = (1, lda) if ta != 0 else (lda, 1)
+@_inner
+def _panels(tb, m, n, k, a, row_step, k_step, b, ldb, beta, c, ldc):
     lanes = _lanes(b)
     if m == 1 and tb == 0:  # bound by reading B: long pieces of its rows
         for j in range(0, n, _LONG * lanes):
@@ -293,21 +330,53 @@ def _product(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc):
     columns, rows, step = _even(n, row, lanes), _even(m, _ROWS, _BLOCK), max(1, _even(k, _DEPTH, 1))
     for p in range(0, max(k, 1), step):  # an empty sum is zero
         depth, factor = min(step, k - p), beta if p == 0 else _one_like(beta)
+        a_at, k_rest = _moved(a, p, k_step), _rest(k_step, p)
         for i in range(0, m, rows):
             for j in range(0, n, columns):
                 width, b_at = min(columns, n - j), _at(b, j * ldb + p if tb != 0 else p * ldb + j)
-                last, a_at, c_at = min(m, i + rows), _at(a, p * k_step), _at(c, j)
+                last, c_at = min(m, i + rows), _at(c, j)
                 if tb != 0 or m >= _PACK_ROWS:
                     _fill_panel(tb, depth, width, b_at, ldb, panel, row)
-                    _strip(i, last, width, depth, a_at, row_step, k_step, panel, row, factor, c_at, ldc)
+                    _strip(i, last, width, depth, a_at, row_step, k_rest, panel, row, factor, c_at, ldc)
                 else:
-                    _strip(i, last, width, depth, a_at, row_step, k_step, b_at, ldb, factor, c_at, ldc)
+                    _strip(i, last, width, depth, a_at, row_step, k_rest, b_at, ldb, factor, c_at, ldc)
+
+
+def _product(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc):
+    row_step, k_step = (1, lda) if ta != 0 else (lda, 1)
+    _panels(tb, m, n, k, a, row_step, k_step, b, ldb, beta, c, ldc)
+
+
+def _product_at(m, n, k, a, rows, columns, b, ldb, beta, c, ldc):
+    _panels(0, m, n, k, a, rows, columns, b, ldb, beta, c, ldc)
 
 
 _SYMBOLS = {"float32": "nbkeras_sgemm", "float64": "nbkeras_dgemm"}
 for _real, _name in _SYMBOLS.items():
     _numbers = f"int64, int64, int64, int64, int64, {_real}*, int64, {_real}*, int64, {_real}, {_real}*, int64"
     symbol(_name, _product, f"void({_numbers})")
+    _numbers = f"int64, int64, int64, {_real}*, int64*, int64*, {_real}*, int64, {_real}, {_real}*, int64"
+    symbol(f"{_name}_at", _product_at, f"void({_numbers})")
+
+
+def _call(context, builder, signature, name, values):
+    """Call a symbol. A value is a number, or (the position of an array among the arguments, the array, an offset)."""
+    if not context.aot_mode:  # for a function that Numba itself compiles and loads
+        binding.add_symbol(name, address(name))
+    for i, value in enumerate(values):
+        if isinstance(value, tuple):
+            position, array, offset = value
+            data = arrayobj.make_array(signature.args[position])(context, builder, array).data
+            values[i] = builder.gep(data, [offset])
+    kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+    builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
+    return context.get_dummy_value()
+
+
+def _are_real(*arrays):
+    """Whether arguments are arrays of one dtype that products are compiled for."""
+    first = arrays[0]
+    return all(isinstance(a, types.Array) and a.dtype == first.dtype for a in arrays) and str(first.dtype) in _SYMBOLS
 
 
 @intrinsic
@@ -318,38 +387,36 @@ def gemm(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc):
     memory; ao, bo, co: offsets of the first element; lda, ldb, ldc: elements from one stored row to the next. beta: a
     number of that dtype; with 0, C is not read.
     """
-    if not (isinstance(a, types.Array) and a.dtype == b.dtype == c.dtype and str(a.dtype) in _SYMBOLS):
+    if not _are_real(a, b, c):
         return None
-    signature = types.void(
-        types.int64,
-        types.int64,
-        types.int64,
-        types.int64,
-        types.int64,
-        a,
-        types.int64,
-        types.int64,
-        b,
-        types.int64,
-        types.int64,
-        a.dtype,
-        c,
-        types.int64,
-        types.int64,
-    )
+    number = types.int64
+    signature = types.void(*(number,) * 5, a, number, number, b, number, number, a.dtype, c, number, number)
 
     def generate(context, builder, signature, args):
         ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc = args
-        name = _SYMBOLS[str(signature.args[5].dtype)]
-        if not context.aot_mode:  # for a function that Numba itself compiles and loads
-            binding.add_symbol(name, address(name))
+        values = [ta, tb, m, n, k, (5, a, ao), lda, (8, b, bo), ldb, beta, (12, c, co), ldc]
+        return _call(context, builder, signature, _SYMBOLS[str(signature.args[5].dtype)], values)
 
-        def pointer(position, value, offset):
-            return builder.gep(arrayobj.make_array(signature.args[position])(context, builder, value).data, [offset])
+    return signature, generate
 
-        values = [ta, tb, m, n, k, pointer(5, a, ao), lda, pointer(8, b, bo), ldb, beta, pointer(12, c, co), ldc]
-        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
-        return context.get_dummy_value()
+
+@intrinsic
+def gemm_at(typing, m, n, k, a, ao, rows, ro, columns, ko, b, bo, ldb, beta, c, co, ldc):
+    """C[m, n] = A[m, k] @ B[k, n] + beta * C as `gemm` does, for a matrix A whose numbers lie anywhere.
+
+    A[i, p] = a[ao + rows[ro + i] + columns[ko + p]]. rows, columns: arrays of int64.
+    """
+    if not _are_real(a, b, c):
+        return None
+    number = types.int64
+    signature = types.void(
+        *(number,) * 3, a, number, rows, number, columns, number, b, number, number, a.dtype, c, number, number
+    )
+
+    def generate(context, builder, signature, args):
+        m, n, k, a, ao, rows, ro, columns, ko, b, bo, ldb, beta, c, co, ldc = args
+        tables = (5, rows, ro), (7, columns, ko)
+        values = [m, n, k, (3, a, ao), *tables, (9, b, bo), ldb, beta, (13, c, co), ldc]
+        return _call(context, builder, signature, _SYMBOLS[str(signature.args[3].dtype)] + "_at", values)
 
     return signature, generate

@@ -133,8 +133,8 @@ def _bytes(array: Array) -> bytes:
 _FLOPS: dict[str, Callable[..., int]] = {
     "dense.multiply": lambda ta, tb, a, b, bias, c, batches, m, n, k, *_: 2 * batches * m * n * k,
     "attention.multiply_heads": lambda ta, tb, a, b, c, *sizes: 2 * math.prod(sizes[:6]),
-    "implicit_gemm.forward_blocks": lambda x, kernel, bias, y, *_: 2 * y.size * math.prod(kernel.shape[:3]),
-    "implicit_gemm.kernel_gradient_blocks": lambda x, dy, parts, *_: 2 * dy.size // dy.shape[-1] * parts[0].size,
+    "implicit_gemm.forward_bands": lambda x, kernel, bias, y, *_: 2 * y.size * (kernel.size // y.shape[3]),
+    "implicit_gemm.kernel_gradient_bands": lambda x, dy, parts, *_: 2 * dy.size // dy.shape[-1] * parts[0].size,
     "implicit_gemm.input_gradient_bands": lambda dy, kernel, *_: 2 * dy.size * kernel.shape[0] * kernel.shape[-1],
     "implicit_gemm.forward": lambda x, kernel, bias, y, *_: 2 * y.size * math.prod(kernel.shape[:3]),  # on a GPU
     "implicit_gemm.kernel_gradient": lambda x, dy, dkernel, *_: 2 * dy.size * math.prod(dkernel.shape[:3]),
