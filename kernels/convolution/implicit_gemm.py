@@ -28,6 +28,7 @@ _LEAST_POSITIONS = 16  # of a block: with fewer, the products are too thin
 _SHARES = 16
 _PARTIAL_ELEMENTS = 8_000_000  # of all shares' partial kernel gradients together
 _SHARE_WORK = 250_000  # multiply-adds, about 5 us: with fewer, another share costs more than it saves
+_GRADIENT_WORK = 1_000_000  # in a share of a gradient, whose results have to be added up
 _BAND = 128  # positions of a band, at least: with fewer, a panel of the kernel is read too often
 
 
@@ -191,10 +192,15 @@ def forward_bands(x, kernel, bias, y, rooms, tables, window, groups, relu, bands
         finish(y, to, count, units, bias, relu)
 
 
-def forward(
-    x: Array, kernel: Array, bias: Array, y: Array, window: Window, groups: int, relu: bool, turn: bool = False
+def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, groups: int, relu: bool) -> None:
+    """y = conv(x, kernel) + bias, then relu if asked; a bias of size 0 is none."""
+    _convolve(x, kernel, bias, y, window, groups, relu, False)
+
+
+def _convolve(
+    x: Array, kernel: Array, bias: Array, y: Array, window: Window, groups: int, relu: bool, turn: bool
 ) -> None:
-    """y = conv(x, kernel) + bias, then relu if asked; a bias of size 0 is none. turn: the kernel's taps in reverse order."""
+    """`forward`; turn: with the kernel's taps in reverse order."""
     window, x, y = _upright(window, x, y)
     work = y.size * window.height * window.width * (x.shape[3] // groups)
     bands = _Bands(x.shape, y.shape, window, groups, share_count(work, _SHARE_WORK, _SHARES), turn)
@@ -271,8 +277,8 @@ def kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window, groups:
     """dkernel = the gradient of conv(x, kernel) for the output's gradient dy."""
     window, x, dy = _upright(window, x, dy)
     work, most = dy.size * (dkernel.size // dkernel.shape[3]), max(2, _PARTIAL_ELEMENTS // dkernel.size)
-    bands = _Bands(x.shape, dy.shape, window, groups, share_count(work, _SHARE_WORK, _SHARES, most))
-    shares = share_count(work, _SHARE_WORK, _SHARES, bands.count, most)
+    bands = _Bands(x.shape, dy.shape, window, groups, share_count(work, _GRADIENT_WORK, _SHARES, most))
+    shares = share_count(work, _GRADIENT_WORK, _SHARES, bands.count, most)
     flat = dkernel.reshape(1, -1)
     partials = flat if shares == 1 else device.empty((shares, dkernel.size), x.dtype)
     if bands.count == 0:
@@ -375,7 +381,7 @@ def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: 
         return
     rows, units, batch = _tap_rows(kernel), kernel.shape[3], dx.shape[0]
     parts, taps = window.height // rows, rows * window.width * kernel.shape[2]
-    shares = share_count(dy.size * taps * parts, _SHARE_WORK, _SHARES)
+    shares = share_count(dy.size * taps * parts, _GRADIENT_WORK, _SHARES)
     # With fewer images than shares, images are cut into bands. A band is at least as high as two windows, because windows that
     # cross a border are computed on both sides.
     highest = max(1, dx.shape[1] // (2 * extent(window.height, window.row_dilation)))
@@ -399,4 +405,4 @@ def _as_convolution(dy: Array, kernel: Array, dx: Array, window: Window) -> None
         (window.width - 1) * window.column_dilation - window.left,
     )
     back = window._replace(top=top, left=left)
-    forward(dy, turned, device.empty((0,), dx.dtype), dx, back, 1, False, turn=True)
+    _convolve(dy, turned, device.empty((0,), dx.dtype), dx, back, 1, False, True)

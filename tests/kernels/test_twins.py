@@ -16,7 +16,7 @@ WITHOUT = {  # kernels that are never launched on a GPU, and their replacement
     "recurrent.recurrence": {"sum_parts": "weights' gradients are products over all steps"},
     "convolution.implicit_gemm": {
         name: "the twins of forward, kernel_gradient and input_gradient"
-        for name in ("forward_blocks", "kernel_gradient_blocks", "input_gradient_bands", "transpose_matrices")
+        for name in ("forward_bands", "kernel_gradient_bands", "input_gradient_bands", "transpose_matrices")
     },
 }
 ONLY_ON_THE_CPU = {"convolution.depthwise", "convolution.direct", "convolution.winograd"}  # see conv.algorithm
