@@ -1,7 +1,7 @@
 """Matrix products: the dense layer act(x @ w + b), and matmul with broadcasting and free transposes. Op, vjp and loops.
 
 One compiled loop computes all products: it cuts C into tiles by shape and runs `gemm` on each, in shares if the work is
-large enough. Bias and relu are applied to a tile while it is in the cache.
+large enough. Bias and relu are applied to sums while they are in registers.
 """
 
 import math
@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from nbkeras.kernels import reduce
-from nbkeras.kernels.loops.gemm import gemm
+from nbkeras.kernels.loops.gemm import BIAS, RECTIFIED, gemm_ended
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
@@ -286,14 +286,5 @@ def _tile(tile, across, down, ta, tb, a, b, bias, c, m, n, k, depth, lda, a_step
     a_at = batch * a_step + (i if ta != 0 else i * lda)
     b_at = batch * b_step + (j * k if tb != 0 else j)
     c_at = (batch * m + i) * n + j
-    gemm(ta, tb, height, width, length, a, a_at, lda, b, b_at, ldb, zero, c, c_at, n)
-    if bias.size == 0 and rectify == 0:
-        return
-    shift = bias[j : j + width]
-    for r in range(height):
-        row = c[c_at + r * n : c_at + r * n + width]
-        for q in range(shift.size):
-            row[q] += shift[q]
-        if rectify != 0:
-            for q in range(width):
-                row[q] = zero if row[q] < zero else row[q]  # NaN stays NaN
+    ends = (BIAS if bias.size > 0 else 0) + (RECTIFIED if rectify != 0 else 0)
+    gemm_ended(ta, tb, height, width, length, a, a_at, lda, b, b_at, ldb, zero, c, c_at, n, bias, j, ends)

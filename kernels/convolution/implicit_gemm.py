@@ -14,7 +14,7 @@ import numpy as np
 
 from nbkeras.kernels import reduce
 from nbkeras.kernels.loops.flat_access import load, store
-from nbkeras.kernels.loops.gemm import gemm, gemm_at
+from nbkeras.kernels.loops.gemm import BIAS, RECTIFIED, gemm, gemm_at
 from nbkeras.kernels.loops.window import Window, extent
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
@@ -116,21 +116,7 @@ def pad_band(x, n, row0, rows, window, across, room):
 
 
 @compiled
-def finish(y, at, rows, width, bias, relu):
-    """Add the bias (none if its size is 0) to `rows` rows of y from offset `at`, then take relu if asked."""
-    zero = y.dtype.type(0)
-    for i in range(rows):
-        to = at + i * width
-        if bias.size > 0:
-            for j in range(width):
-                store(y, to + j, load(y, to + j) + load(bias, j))
-        if relu:
-            for j in range(width):
-                store(y, to + j, max(load(y, to + j), zero))
-
-
-@compiled
-def forward_bands(x, kernel, bias, y, rooms, tables, window, groups, relu, bands, share, shares):
+def forward_bands(x, kernel, bias, y, rooms, tables, window, groups, ends, bands, share, shares):
     """Compute a share of the output's bands. bands: see _Bands.numbers. kernel: (taps and channels, units) as flat memory."""
     window, (band_rows, per_image, across, padded) = Window(*window), bands
     out_height, out_width, units, depth = y.shape[1], y.shape[2], y.shape[3], x.shape[3]
@@ -149,7 +135,8 @@ def forward_bands(x, kernel, bias, y, rooms, tables, window, groups, relu, bands
             reach = (rows - 1) * window.row_stride + (window.height - 1) * window.row_dilation + 1
             pad_band(x, n, row0, reach, window, across, room)
         for g in range(groups):
-            at, left = g * channels, g * width
+            at, left, k0 = g * channels, g * width, first_tap
+            start = to + left
             if padded != 0:
                 gemm_at(
                     count,
@@ -160,14 +147,17 @@ def forward_bands(x, kernel, bias, y, rooms, tables, window, groups, relu, bands
                     tables,
                     0,
                     tables,
-                    first_tap,
+                    k0,
                     kernel,
                     left,
                     units,
                     zero,
                     y,
-                    to + left,
+                    start,
                     units,
+                    bias,
+                    left,
+                    ends,
                 )
             else:
                 at += (n * x.shape[1] + row0) * x.shape[2] * depth
@@ -180,16 +170,18 @@ def forward_bands(x, kernel, bias, y, rooms, tables, window, groups, relu, bands
                     tables,
                     0,
                     tables,
-                    first_tap,
+                    k0,
                     kernel,
                     left,
                     units,
                     zero,
                     y,
-                    to + left,
+                    start,
                     units,
+                    bias,
+                    left,
+                    ends,
                 )
-        finish(y, to, count, units, bias, relu)
 
 
 def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, groups: int, relu: bool) -> None:
@@ -206,7 +198,8 @@ def _convolve(
     bands = _Bands(x.shape, y.shape, window, groups, share_count(work, _SHARE_WORK, _SHARES), turn)
     shares = share_count(work, _SHARE_WORK, _SHARES, bands.count)
     arrays = (x, kernel, bias, y, bands.rooms(shares, x.dtype), bands.tables)
-    launch_shares(forward_bands, shares, *arrays, tuple(window), groups, relu, bands.numbers)
+    ends = (BIAS if bias.size else 0) + (RECTIFIED if relu else 0)
+    launch_shares(forward_bands, shares, *arrays, tuple(window), groups, ends, bands.numbers)
 
 
 @compiled
@@ -231,7 +224,8 @@ def kernel_gradient_bands(x, dy, partials, rooms, tables, window, groups, bands,
             reach = (rows - 1) * window.row_stride + (window.height - 1) * window.row_dilation + 1
             pad_band(x, n, row0, reach, window, across, room)
         for g in range(groups):
-            at, left = g * channels, g * width
+            at, left, k0 = g * channels, g * width, first_tap
+            start = to + left
             if padded != 0:
                 gemm_at(
                     taps,
@@ -240,16 +234,19 @@ def kernel_gradient_bands(x, dy, partials, rooms, tables, window, groups, bands,
                     room,
                     at,
                     tables,
-                    first_tap,
+                    k0,
                     tables,
                     0,
                     dy,
-                    to + left,
+                    start,
                     units,
                     beta,
                     partial,
                     left,
                     units,
+                    dy,
+                    0,
+                    0,
                 )
             else:
                 at += (n * x.shape[1] + row0) * x.shape[2] * depth
@@ -260,16 +257,19 @@ def kernel_gradient_bands(x, dy, partials, rooms, tables, window, groups, bands,
                     x,
                     at,
                     tables,
-                    first_tap,
+                    k0,
                     tables,
                     0,
                     dy,
-                    to + left,
+                    start,
                     units,
                     beta,
                     partial,
                     left,
                     units,
+                    dy,
+                    0,
+                    0,
                 )
 
 

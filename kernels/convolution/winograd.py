@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nbkeras.kernels.convolution.implicit_gemm import finish, transpose_matrices
+from nbkeras.kernels.convolution.implicit_gemm import transpose_matrices
 from nbkeras.kernels.loops.gemm import gemm
 from nbkeras.kernels.loops.noalias import load, store
 from nbkeras.kernels.runtime import device
@@ -212,6 +212,20 @@ def gradient_tiles(dy, tiling, first, count, room, to, spare):
         for k in range(6):
             put = to + (k * count + i) * units
             transform_gradient(room, spare + k * units, 6 * units, room, put, 6 * count * units, units)
+
+
+@compiled
+def finish(y, at, rows, width, bias, relu):
+    """Add the bias (none if its size is 0) to `rows` rows of y from offset `at`, then take relu if asked."""
+    zero = y.dtype.type(0)
+    for i in range(rows):
+        to = at + i * width
+        if bias.size > 0:
+            for j in range(width):
+                store(y, to + j, load(y, to + j) + load(bias, j))
+        if relu:
+            for j in range(width):
+                store(y, to + j, max(load(y, to + j), zero))
 
 
 @compiled

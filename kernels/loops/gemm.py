@@ -23,6 +23,7 @@ _ROWS = 256  # rows of A, at most, that a panel serves before the next one comes
 _PACK_ROWS = 256
 _VECTORS = 3
 _AHEAD = 8  # rows of B that are fetched ahead: the next rows of a wide matrix lie in other pages
+BIAS, RECTIFIED = 1, 2  # what a product ends with
 _LONG = 8  # vectors of a single row, whose sums need more registers to hide the adder's latency
 _inner = functools.partial(Function, fastmath=False)
 
@@ -105,8 +106,11 @@ def _offset(builder, number, step):
     return builder.mul(number, step)
 
 
-def _emit_block(v, high, wide, k, a, row_step, k_step, b, ldb, beta, c, ldc, width):
-    """C[high, width] = A[high, k] @ B[k, width] + beta * C, all in registers; the columns end in the last of `wide` vectors."""
+def _emit_block(v, high, wide, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width):
+    """C[high, width] = A[high, k] @ B[k, width] + beta * C, all in registers; the columns end in the last of `wide` vectors.
+
+    ends: see `_panels`.
+    """
     builder, is_table = v.builder, isinstance(k_step.type, ir.PointerType)
     cells = [(i, j) for i in range(high) for j in range(wide)]
     masks = [None] * (wide - 1) + [v.below((wide - 1) * v.lanes, width)]
@@ -145,19 +149,48 @@ def _emit_block(v, high, wide, k, a, row_step, k_step, b, ldb, beta, c, ldc, wid
         sums[cell].add_incoming(after[cell], loop)
     c_rows = [builder.gep(c, [builder.mul(ir.Constant(ir.IntType(64), i), ldc)]) for i in range(high)]
     pointers = {(i, j): v.vector_at(c_rows[i], j * v.lanes) for i, j in cells}
+
+    def store(results):
+        with builder.if_else(builder.icmp_signed("==", ends, ir.Constant(ir.IntType(64), 0))) as (as_it_is, ended):
+            with as_it_is:
+                for cell in cells:
+                    v.store(results[cell], pointers[cell], masks[cell[1]])
+            with ended:
+                _emit_ends(v, wide, cells, results, pointers, masks, bias, ends)
+
     with builder.if_else(builder.fcmp_ordered("==", beta, ir.Constant(v.real, 0.0))) as (new, added):
         with new:
-            for i, j in cells:
-                v.store(sums[i, j], pointers[i, j], masks[j])
+            store(sums)
         with added:
             factor = v.all(beta)
-            for i, j in cells:
-                old = v.load(pointers[i, j], masks[j])
-                v.store(v.multiply_add(factor, old, sums[i, j]), pointers[i, j], masks[j])
+            old = {(i, j): v.load(pointers[i, j], masks[j]) for i, j in cells}
+            store({cell: v.multiply_add(factor, old[cell], sums[cell]) for cell in cells})
+
+
+def _emit_ends(v, wide, cells, results, pointers, masks, bias, ends):
+    """Store results plus the bias, or their positive part."""
+    builder, number = v.builder, ir.IntType(64)
+
+    def has(bit):
+        return builder.icmp_signed("!=", builder.and_(ends, ir.Constant(number, bit)), ir.Constant(number, 0))
+
+    before = builder.block
+    with builder.if_then(has(BIAS)):
+        given, inside = [v.load(v.vector_at(bias, j * v.lanes), masks[j]) for j in range(wide)], builder.block
+    summands = [builder.phi(v.type) for _ in range(wide)]
+    for summand, loaded in zip(summands, given, strict=True):
+        summand.add_incoming(v.zero, before)
+        summand.add_incoming(loaded, inside)
+    least = builder.select(has(RECTIFIED), ir.Constant(v.real, 0.0), ir.Constant(v.real, float("-inf")))
+    least = v.all(least)
+    for i, j in cells:
+        value = builder.fadd(results[i, j], summands[j])
+        value = builder.select(builder.fcmp_ordered("<", value, least), least, value)  # NaN stays NaN
+        v.store(value, pointers[i, j], masks[j])
 
 
 @intrinsic(prefer_literal=True)
-def _block(typing, rows, most, k, a, row_step, k_step, b, ldb, beta, c, ldc, width):
+def _block(typing, rows, most, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width):
     """C[rows, width] = A[rows, k] @ B[k, width] + beta * C; a[i * row_step + p * k_step] is A[i, p].
 
     row_step, k_step: numbers, or pointers to tables with the products. rows: a literal. most: how many vectors a width has at
@@ -165,7 +198,7 @@ def _block(typing, rows, most, k, a, row_step, k_step, b, ldb, beta, c, ldc, wid
     """
     high, most_vectors = rows.literal_value, most.literal_value
     signature = types.void(
-        rows, most, types.int64, a, row_step, k_step, b, types.int64, beta, c, types.int64, types.int64
+        rows, most, types.int64, a, row_step, k_step, b, types.int64, beta, c, types.int64, b, types.int64, types.int64
     )
 
     def generate(context, builder, signature, args):
@@ -295,19 +328,19 @@ def _fill_panel(tb, depth, width, b, ldb, panel, row):
 
 
 @_inner
-def _strip(first, last, width, k, a, row_step, k_step, b, ldb, beta, c, ldc):
+def _strip(first, last, width, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends):
     """Rows first to last of one panel's columns of C."""
     i = first
     while i < last:
         a_i, step, c_i = _moved(a, i, row_step), _rest(row_step, i), _at(c, i * ldc)
         if last - i >= _BLOCK:
-            _block(_BLOCK, _VECTORS, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, width)
+            _block(_BLOCK, _VECTORS, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, bias, ends, width)
             i += _BLOCK
         elif last - i >= _HALF:
-            _block(_HALF, _VECTORS, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, width)
+            _block(_HALF, _VECTORS, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, bias, ends, width)
             i += _HALF
         else:
-            _block(1, _VECTORS, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, width)
+            _block(1, _VECTORS, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, bias, ends, width)
             i += 1
 
 
@@ -319,44 +352,48 @@ def _even(size, most, unit):
 
 
 @_inner
-def _panels(tb, m, n, k, a, row_step, k_step, b, ldb, beta, c, ldc):
+def _panels(tb, m, n, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends):
+    """The product; at its end the bias is added (ends & BIAS), and the positive part taken (ends & RECTIFIED)."""
     lanes = _lanes(b)
     if m == 1 and tb == 0:  # bound by reading B: long pieces of its rows
         for j in range(0, n, _LONG * lanes):
-            width = min(_LONG * lanes, n - j)
-            _block(1, _LONG, k, a, row_step, k_step, _at(b, j), ldb, beta, _at(c, j), ldc, width)
+            width, c_j, bias_j = min(_LONG * lanes, n - j), _at(c, j), _at(bias, j)
+            _block(1, _LONG, k, a, row_step, k_step, _at(b, j), ldb, beta, c_j, ldc, bias_j, ends, width)
         return
     panel, row = _panel(b), _VECTORS * lanes
     columns, rows, step = _even(n, row, lanes), _even(m, _ROWS, _BLOCK), max(1, _even(k, _DEPTH, 1))
     for p in range(0, max(k, 1), step):  # an empty sum is zero
         depth, factor = min(step, k - p), beta if p == 0 else _one_like(beta)
-        a_at, k_rest = _moved(a, p, k_step), _rest(k_step, p)
+        a_at, k_rest, last_ends = _moved(a, p, k_step), _rest(k_step, p), ends if p + step >= k else 0
         for i in range(0, m, rows):
             for j in range(0, n, columns):
                 width, b_at = min(columns, n - j), _at(b, j * ldb + p if tb != 0 else p * ldb + j)
-                last, c_at = min(m, i + rows), _at(c, j)
+                last, c_at, bias_at = min(m, i + rows), _at(c, j), _at(bias, j)
                 if tb != 0 or m >= _PACK_ROWS:
                     _fill_panel(tb, depth, width, b_at, ldb, panel, row)
-                    _strip(i, last, width, depth, a_at, row_step, k_rest, panel, row, factor, c_at, ldc)
+                    _strip(
+                        i, last, width, depth, a_at, row_step, k_rest, panel, row, factor, c_at, ldc, bias_at, last_ends
+                    )
                 else:
-                    _strip(i, last, width, depth, a_at, row_step, k_rest, b_at, ldb, factor, c_at, ldc)
+                    _strip(
+                        i, last, width, depth, a_at, row_step, k_rest, b_at, ldb, factor, c_at, ldc, bias_at, last_ends
+                    )
 
 
-def _product(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc):
+def _product(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, bias, ends):
     row_step, k_step = (1, lda) if ta != 0 else (lda, 1)
-    _panels(tb, m, n, k, a, row_step, k_step, b, ldb, beta, c, ldc)
+    _panels(tb, m, n, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends)
 
 
-def _product_at(m, n, k, a, rows, columns, b, ldb, beta, c, ldc):
-    _panels(0, m, n, k, a, rows, columns, b, ldb, beta, c, ldc)
+def _product_at(m, n, k, a, rows, columns, b, ldb, beta, c, ldc, bias, ends):
+    _panels(0, m, n, k, a, rows, columns, b, ldb, beta, c, ldc, bias, ends)
 
 
 _SYMBOLS = {"float32": "nbkeras_sgemm", "float64": "nbkeras_dgemm"}
 for _real, _name in _SYMBOLS.items():
-    _numbers = f"int64, int64, int64, int64, int64, {_real}*, int64, {_real}*, int64, {_real}, {_real}*, int64"
-    symbol(_name, _product, f"void({_numbers})")
-    _numbers = f"int64, int64, int64, {_real}*, int64*, int64*, {_real}*, int64, {_real}, {_real}*, int64"
-    symbol(f"{_name}_at", _product_at, f"void({_numbers})")
+    _ends = f"int64, {_real}, {_real}*, int64, {_real}*, int64"
+    symbol(_name, _product, f"void(int64, int64, int64, int64, int64, {_real}*, int64, {_real}*, {_ends})")
+    symbol(f"{_name}_at", _product_at, f"void(int64, int64, int64, {_real}*, int64*, int64*, {_real}*, {_ends})")
 
 
 def _call(context, builder, signature, name, values):
@@ -394,29 +431,60 @@ def gemm(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc):
 
     def generate(context, builder, signature, args):
         ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc = args
-        values = [ta, tb, m, n, k, (5, a, ao), lda, (8, b, bo), ldb, beta, (12, c, co), ldc]
+        values = [
+            ta,
+            tb,
+            m,
+            n,
+            k,
+            (5, a, ao),
+            lda,
+            (8, b, bo),
+            ldb,
+            beta,
+            (12, c, co),
+            ldc,
+            (8, b, bo),
+            ir.Constant(ldc.type, 0),
+        ]
         return _call(context, builder, signature, _SYMBOLS[str(signature.args[5].dtype)], values)
 
     return signature, generate
 
 
 @intrinsic
-def gemm_at(typing, m, n, k, a, ao, rows, ro, columns, ko, b, bo, ldb, beta, c, co, ldc):
-    """C[m, n] = A[m, k] @ B[k, n] + beta * C as `gemm` does, for a matrix A whose numbers lie anywhere.
-
-    A[i, p] = a[ao + rows[ro + i] + columns[ko + p]]. rows, columns: arrays of int64.
-    """
-    if not _are_real(a, b, c):
+def gemm_ended(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
+    """`gemm`, then bias[at:] is added to each row if ends & BIAS, and the positive part is taken if ends & RECTIFIED."""
+    if not _are_real(a, b, c, bias):
         return None
     number = types.int64
-    signature = types.void(
-        *(number,) * 3, a, number, rows, number, columns, number, b, number, number, a.dtype, c, number, number
-    )
+    numbers = number, number
+    signature = types.void(*(number,) * 5, a, *numbers, b, *numbers, a.dtype, c, *numbers, bias, *numbers)
 
     def generate(context, builder, signature, args):
-        m, n, k, a, ao, rows, ro, columns, ko, b, bo, ldb, beta, c, co, ldc = args
-        tables = (5, rows, ro), (7, columns, ko)
-        values = [m, n, k, (3, a, ao), *tables, (9, b, bo), ldb, beta, (13, c, co), ldc]
+        ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc, bias, at, ends = args
+        values = [ta, tb, m, n, k, (5, a, ao), lda, (8, b, bo), ldb, beta, (12, c, co), ldc, (15, bias, at), ends]
+        return _call(context, builder, signature, _SYMBOLS[str(signature.args[5].dtype)], values)
+
+    return signature, generate
+
+
+@intrinsic
+def gemm_at(typing, m, n, k, a, ao, rows, ro, columns, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
+    """`gemm_ended` for a matrix A whose numbers lie anywhere: A[i, p] = a[ao + rows[ro + i] + columns[ko + p]].
+
+    rows, columns: arrays of int64.
+    """
+    if not _are_real(a, b, c, bias):
+        return None
+    number = types.int64
+    numbers, tables = (number, number), (rows, number, columns, number)
+    signature = types.void(*(number,) * 3, a, number, *tables, b, *numbers, a.dtype, c, *numbers, bias, *numbers)
+
+    def generate(context, builder, signature, args):
+        m, n, k, a, ao, rows, ro, columns, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends = args
+        values = [m, n, k, (3, a, ao), (5, rows, ro), (7, columns, ko), (9, b, bo), ldb, beta, (13, c, co), ldc]
+        values += [(16, bias, at), ends]
         return _call(context, builder, signature, _SYMBOLS[str(signature.args[3].dtype)] + "_at", values)
 
     return signature, generate
