@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nbkeras.kernels import reduce
-from nbkeras.kernels.convolution import depthwise, direct, implicit_gemm, winograd
+from nbkeras.kernels.convolution import direct, implicit_gemm, winograd
 from nbkeras.kernels.loops.flat_access import load, store
 from nbkeras.kernels.loops.window import Window, slide
 from nbkeras.kernels.runtime import device
@@ -26,19 +26,15 @@ _SHARE_ELEMENTS = 50_000  # with fewer, another share costs more than it saves
 
 
 def algorithm(x_shape: tuple, kernel_shape: tuple, y_shape: tuple, window: Window, dtype: np.dtype) -> str:
-    """The algorithm for NHWC shapes: 'winograd', 'direct', 'depthwise' or 'implicit_gemm'; on a GPU always the last.
+    """The algorithm for NHWC shapes: 'winograd', 'direct' or 'implicit_gemm'; on a GPU always the last.
 
-    Depthwise: as many groups as channels and units. Winograd (twice as fast, ten times the rounding error): float32, 3x3, no
+    Winograd (twice as fast, ten times the rounding error): float32, 3x3, no
     stride, dilation or groups, at least 16 channels and units, at least 16 tiles of 4x4, and an output that fills at least half
     of them. Direct: float32 and windows of nine numbers, for the forward pass only; the gradients are matrix products of the
     implicit GEMM. Implicit GEMM: everything else.
     """
     height, width, channels, units = kernel_shape
-    if device.gpu() is not None:
-        return "implicit_gemm"
-    if channels == 1 < x_shape[3] == units:
-        return "depthwise"
-    if dtype != np.float32 or channels != x_shape[3]:
+    if device.gpu() is not None or dtype != np.float32 or channels != x_shape[3]:
         return "implicit_gemm"
     if window[:6] == (3, 3, 1, 1, 1, 1) and min(channels, units) >= _LEAST_CHANNELS:
         tiles = y_shape[0] * -(-y_shape[1] // 4) * -(-y_shape[2] // 4)
@@ -112,8 +108,6 @@ def _forward(
         winograd.convolve(x, kernel, summand, y, window.top, window.left, relu=relu)
     elif chosen == "direct":
         direct.forward(x, kernel, summand, y, window, relu)
-    elif chosen == "depthwise":
-        depthwise.convolve(x, kernel, summand, y, window, relu=relu)
     else:
         _as_product(implicit_gemm.forward, x, kernel, summand, y, window, groups, relu)
 
@@ -121,8 +115,6 @@ def _forward(
 def _kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window, groups: int, chosen: str) -> None:
     if chosen == "winograd":
         winograd.kernel_gradient(x, dy, dkernel, window.top, window.left)
-    elif chosen == "depthwise":
-        depthwise.kernel_gradient(x, dy, dkernel, window)
     else:
         _as_product(implicit_gemm.kernel_gradient, x, dy, dkernel, window, groups)
 
@@ -131,8 +123,6 @@ def _input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups:
     nothing = device.empty((0,), dx.dtype)
     if chosen == "winograd":
         winograd.convolve(dy, kernel, nothing, dx, 2 - window.top, 2 - window.left, turn=True)
-    elif chosen == "depthwise":
-        depthwise.convolve(dy, kernel, nothing, dx, window, back=True)
     else:
         _as_product(implicit_gemm.input_gradient, dy, kernel, dx, window, groups)
 

@@ -9,12 +9,14 @@ gradient. The shape determines shares and bands. Limit: each group is a product 
 """
 
 import functools
+import math
+from typing import NamedTuple
 
 import numpy as np
 
 from nbkeras.kernels import reduce
 from nbkeras.kernels.loops.flat_access import load, store
-from nbkeras.kernels.loops.gemm import BIAS, RECTIFIED, gemm, gemm_at
+from nbkeras.kernels.loops.gemm import BIAS, RECTIFIED, gemm_at, gemm_own
 from nbkeras.kernels.loops.window import Window, extent
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
@@ -22,21 +24,11 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _BUFFER = 65536  # elements of a buffer of windows: it should fit into 1 MiB of L2 together with the output's block
-# taps and channels of a matrix of an input's gradient: with more, its rows lie on too many pages of memory
-_COLUMNS = 640
-_LEAST_POSITIONS = 16  # of a block: with fewer, the products are too thin
 _SHARES = 16
 _PARTIAL_ELEMENTS = 8_000_000  # of all shares' partial kernel gradients together
 _SHARE_WORK = 250_000  # multiply-adds, about 5 us: with fewer, another share costs more than it saves
 _GRADIENT_WORK = 1_000_000  # in a share of a gradient, whose results have to be added up
 _BAND = 128  # positions of a band, at least: with fewer, a panel of the kernel is read too often
-
-
-def _block_positions(positions: int, taps: int) -> int:
-    """Output positions per block."""
-    most = max(_LEAST_POSITIONS, _BUFFER // taps // 16 * 16)
-    count = -(-positions // most)
-    return -(-positions // count)
 
 
 # -------------------- bands --------------------
@@ -56,6 +48,14 @@ def _tables(window: Window, rows: int, columns: int, across: int, depth: int, ch
     return device.persistent(np.concatenate([((i + j) * depth).ravel(), (taps + np.arange(channels)).ravel()]))
 
 
+def _band_rows(height: int, width: int, images: int, shares: int, numbers: int) -> int:
+    """The rows of a band: enough bands for the shares, none larger than the cache, and none thin. numbers: of a position."""
+    most = max(_BAND, _BUFFER // max(1, numbers))
+    bands = max(1, -(-shares // max(1, images)), -(-height * width // most))
+    least = -(-_BAND // (2 * max(1, width)))
+    return min(height, max(least, -(-height // bands)))
+
+
 class _Bands:
     """How the output positions of images are cut into bands of rows, and the tables of offsets for a band's product.
 
@@ -69,11 +69,9 @@ class _Bands:
         inside = window.top == window.left == 0 and reach_down <= height and reach_right <= width
         self.padded = not inside
         across = max(width + window.left, reach_right) if self.padded else width
-        # enough bands for the shares, none larger than the cache, and none thin
-        most = max(_BAND, _BUFFER // max(1, extent(window.height, window.row_dilation) * depth))
-        wanted = max(-(-shares // max(1, images)), -(-out_height * out_width // most))
-        least = -(-_BAND // (2 * max(1, out_width)))  # rows
-        self.rows = min(out_height, max(least, -(-out_height // wanted))) if out_height else 0
+        self.rows = _band_rows(
+            out_height, out_width, images, shares, extent(window.height, window.row_dilation) * depth
+        )
         self.bands = -(-out_height // self.rows) if self.rows else 0
         self.count = images * self.bands
         rows_in = (self.rows - 1) * window.row_stride + extent(window.height, window.row_dilation)
@@ -95,10 +93,10 @@ def _upright(window: Window, *arrays: Array) -> tuple:
 
 
 @compiled
-def pad_band(x, n, row0, rows, window, across, room):
-    """room = rows [row0, row0 + rows) of image n, with zeros around: before its columns window.left, `across` in all."""
+def pad_band(x, n, row0, rows, before, across, room):
+    """room = `rows` rows of image n from row0 on, with zeros around: `before` of them before a row, `across` columns in all."""
     height, width, depth = x.shape[1], x.shape[2], x.shape[3]
-    zero, size, left = x.dtype.type(0), across * depth, window.left * depth
+    zero, size, left = x.dtype.type(0), across * depth, before * depth
     run = min(width * depth, size - left)
     for r in range(rows):
         row, to = row0 + r, r * size
@@ -116,12 +114,17 @@ def pad_band(x, n, row0, rows, window, across, room):
 
 
 @compiled
-def forward_bands(x, kernel, bias, y, rooms, tables, window, groups, ends, bands, share, shares):
-    """Compute a share of the output's bands. bands: see _Bands.numbers. kernel: (taps and channels, units) as flat memory."""
+def forward_bands(x, flat, kernel, bias, y, rooms, tables, window, groups, ends, bands, share, shares):
+    """Compute a share of the output's bands. flat: x as flat memory. ends: of the products. bands: see _Bands.numbers.
+
+    kernel: (taps and channels of a group, units) as flat memory. With as many groups as channels and units, each channel has a
+    kernel of its own.
+    """
     window, (band_rows, per_image, across, padded) = Window(*window), bands
     out_height, out_width, units, depth = y.shape[1], y.shape[2], y.shape[3], x.shape[3]
     channels, width, room, zero = depth // groups, units // groups, rooms[share], y.dtype.type(0)
-    taps, first_tap = window.height * window.width * channels, band_rows * out_width
+    taps, k0 = window.height * window.width * channels, band_rows * out_width
+    source = room if padded != 0 else flat
     total = x.shape[0] * per_image
     for b in range(total * share // shares, total * (share + 1) // shares):
         n, top = b // per_image, b % per_image * band_rows
@@ -131,57 +134,57 @@ def forward_bands(x, kernel, bias, y, rooms, tables, window, groups, ends, bands
             rows * out_width,
             (n * out_height + top) * out_width * units,
         )
+        at = (n * x.shape[1] + row0) * x.shape[2] * depth
         if padded != 0:
+            at = 0
             reach = (rows - 1) * window.row_stride + (window.height - 1) * window.row_dilation + 1
-            pad_band(x, n, row0, reach, window, across, room)
+            pad_band(x, n, row0, reach, window.left, across, room)
+        if groups > 1 and channels == width == 1:
+            gemm_own(
+                count,
+                units,
+                taps,
+                source,
+                at,
+                tables,
+                0,
+                tables,
+                k0,
+                kernel,
+                0,
+                units,
+                zero,
+                y,
+                to,
+                units,
+                bias,
+                0,
+                ends,
+            )
+            continue
         for g in range(groups):
-            at, left, k0 = g * channels, g * width, first_tap
-            start = to + left
-            if padded != 0:
-                gemm_at(
-                    count,
-                    width,
-                    taps,
-                    room,
-                    at,
-                    tables,
-                    0,
-                    tables,
-                    k0,
-                    kernel,
-                    left,
-                    units,
-                    zero,
-                    y,
-                    start,
-                    units,
-                    bias,
-                    left,
-                    ends,
-                )
-            else:
-                at += (n * x.shape[1] + row0) * x.shape[2] * depth
-                gemm_at(
-                    count,
-                    width,
-                    taps,
-                    x,
-                    at,
-                    tables,
-                    0,
-                    tables,
-                    k0,
-                    kernel,
-                    left,
-                    units,
-                    zero,
-                    y,
-                    start,
-                    units,
-                    bias,
-                    left,
-                    ends,
-                )
+            left, from_ = g * width, at + g * channels
+            gemm_at(
+                count,
+                width,
+                taps,
+                source,
+                from_,
+                tables,
+                0,
+                tables,
+                k0,
+                kernel,
+                left,
+                units,
+                zero,
+                y,
+                to + left,
+                units,
+                bias,
+                left,
+                ends,
+            )
 
 
 def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, groups: int, relu: bool) -> None:
@@ -197,18 +200,19 @@ def _convolve(
     work = y.size * window.height * window.width * (x.shape[3] // groups)
     bands = _Bands(x.shape, y.shape, window, groups, share_count(work, _SHARE_WORK, _SHARES), turn)
     shares = share_count(work, _SHARE_WORK, _SHARES, bands.count)
-    arrays = (x, kernel, bias, y, bands.rooms(shares, x.dtype), bands.tables)
+    arrays = (x, x.reshape(-1), kernel, bias, y, bands.rooms(shares, x.dtype), bands.tables)
     ends = (BIAS if bias.size else 0) + (RECTIFIED if relu else 0)
     launch_shares(forward_bands, shares, *arrays, tuple(window), groups, ends, bands.numbers)
 
 
 @compiled
-def kernel_gradient_bands(x, dy, partials, rooms, tables, window, groups, bands, share, shares):
-    """partials[share] = windows^T @ dy over a share of the bands."""
+def kernel_gradient_bands(x, flat, dy, partials, rooms, tables, window, groups, bands, share, shares):
+    """partials[share] = windows^T @ dy over a share of the bands. flat: x as flat memory."""
     window, (band_rows, per_image, across, padded) = Window(*window), bands
     out_height, out_width, units, depth = dy.shape[1], dy.shape[2], dy.shape[3], x.shape[3]
     channels, width, room, partial = depth // groups, units // groups, rooms[share], partials[share]
-    taps, first_tap = window.height * window.width * channels, band_rows * out_width
+    taps, k0 = window.height * window.width * channels, band_rows * out_width
+    source = room if padded != 0 else flat
     total = x.shape[0] * per_image
     first = total * share // shares
     for b in range(first, total * (share + 1) // shares):
@@ -219,58 +223,40 @@ def kernel_gradient_bands(x, dy, partials, rooms, tables, window, groups, bands,
             rows * out_width,
             (n * out_height + top) * out_width * units,
         )
+        at = (n * x.shape[1] + row0) * x.shape[2] * depth
         beta = dy.dtype.type(0) if b == first else dy.dtype.type(1)
         if padded != 0:
+            at = 0
             reach = (rows - 1) * window.row_stride + (window.height - 1) * window.row_dilation + 1
-            pad_band(x, n, row0, reach, window, across, room)
+            pad_band(x, n, row0, reach, window.left, across, room)
+        if groups > 1 and channels == width == 1:
+            gemm_own(
+                taps, units, count, source, at, tables, k0, tables, 0, dy, to, units, beta, partial, 0, units, dy, 0, 0
+            )
+            continue
         for g in range(groups):
-            at, left, k0 = g * channels, g * width, first_tap
-            start = to + left
-            if padded != 0:
-                gemm_at(
-                    taps,
-                    width,
-                    count,
-                    room,
-                    at,
-                    tables,
-                    k0,
-                    tables,
-                    0,
-                    dy,
-                    start,
-                    units,
-                    beta,
-                    partial,
-                    left,
-                    units,
-                    dy,
-                    0,
-                    0,
-                )
-            else:
-                at += (n * x.shape[1] + row0) * x.shape[2] * depth
-                gemm_at(
-                    taps,
-                    width,
-                    count,
-                    x,
-                    at,
-                    tables,
-                    k0,
-                    tables,
-                    0,
-                    dy,
-                    start,
-                    units,
-                    beta,
-                    partial,
-                    left,
-                    units,
-                    dy,
-                    0,
-                    0,
-                )
+            left, from_ = g * width, at + g * channels
+            gemm_at(
+                taps,
+                width,
+                count,
+                source,
+                from_,
+                tables,
+                k0,
+                tables,
+                0,
+                dy,
+                to + left,
+                units,
+                beta,
+                partial,
+                left,
+                units,
+                dy,
+                0,
+                0,
+            )
 
 
 def kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window, groups: int) -> None:
@@ -283,44 +269,13 @@ def kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window, groups:
     partials = flat if shares == 1 else device.empty((shares, dkernel.size), x.dtype)
     if bands.count == 0:
         device.launch(device.fill, partials, 0)
-    arrays = (x, dy, partials, bands.rooms(shares, x.dtype), bands.tables)
+    arrays = (x, x.reshape(-1), dy, partials, bands.rooms(shares, x.dtype), bands.tables)
     launch_shares(kernel_gradient_bands, shares, *arrays, tuple(window), groups, bands.numbers)
     if shares > 1:
         reduce.sum_rows(partials[None], flat)
 
 
 # -------------------- the input's gradient --------------------
-
-
-@compiled
-def scatter(windows, n, first, count, window, out_width, dx, rows, taps, group):
-    """Add windows to image n of dx, each number where `gather` reads it from.
-
-    rows: (first, last) of dx. taps: (first, how many) of the windows' rows. group: (first, how many) of the channels.
-    """
-    (row_first, row_last), (tap_row, tap_rows), (channel, channels) = rows, taps, group
-    height, width, depth = dx.shape[1], dx.shape[2], dx.shape[3]
-    run = window.width * channels
-    whole = window.column_dilation == 1 and channels == depth
-    for i in range(count):
-        row0 = (first + i) // out_width * window.row_stride - window.top
-        column0 = (first + i) % out_width * window.column_stride - window.left
-        inside = whole and column0 >= 0 and column0 + window.width <= width
-        for tap in range(tap_rows):
-            row, at = row0 + (tap_row + tap) * window.row_dilation, (i * tap_rows + tap) * run
-            if row < row_first or row >= row_last:
-                continue
-            to = ((n * height + row) * width + column0) * depth + channel
-            if inside:
-                for j in range(run):
-                    store(dx, to + j, load(dx, to + j) + load(windows, at + j))
-                continue
-            for kx in range(window.width):
-                column = kx * window.column_dilation
-                if column0 + column >= 0 and column0 + column < width:
-                    put = to + column * depth
-                    for j in range(channels):
-                        store(dx, put + j, load(dx, put + j) + load(windows, at + kx * channels + j))
 
 
 def transpose_matrices(matrices: Array, out: Array) -> None:
@@ -333,76 +288,202 @@ def transpose_matrices(matrices: Array, out: Array) -> None:
 transpose_matrices.fuses_as = "transpose"  # type: ignore[attr-defined]
 
 
+class _Phase(NamedTuple):
+    """Pixels along an axis, a stride apart, that the same taps reach, each from a window a fixed distance before."""
+
+    first: int  # pixel
+    count: int  # of pixels
+    window: int  # of the first pixel, for a tap of distance 0
+    taps: range
+    distances: tuple[int, ...]  # of the taps
+
+    @staticmethod
+    def all(length: int, size: int, stride: int, dilation: int, before: int) -> list["_Phase"]:
+        """The phases of an axis of `length` pixels."""
+        found = []
+        for phase in range(stride):
+            first = (phase - before) % stride
+            if first < length:
+                start = next((k for k in range(size) if k * dilation % stride == phase), size)
+                taps = range(start, size, stride // math.gcd(stride, dilation))
+                distances = tuple((k * dilation - phase) // stride for k in taps)
+                found.append(
+                    _Phase(first, -(-(length - first) // stride), (first + before - phase) // stride, taps, distances)
+                )
+        return found
+
+
+class _Phases:
+    """The phases of an image (pairs of one along the rows' axis and one along the columns'), and which windows they read."""
+
+    def __init__(self, window: Window, height: int, width: int):
+        down = _Phase.all(height, window.height, window.row_stride, window.row_dilation, window.top)
+        right = _Phase.all(width, window.width, window.column_stride, window.column_dilation, window.left)
+        self.pairs = [(row, column) for row in down for column in right]
+        self.rows, self.columns = max(p.count for p in down), max(p.count for p in right)
+        # windows that the first pixel of a phase reads lie between these
+        self.low, self.left = (
+            min((p.window - max(p.distances) for p in a if p.distances), default=0) for a in (down, right)
+        )
+        self.high, self.right = (
+            max((p.window - min(p.distances) for p in a if p.distances), default=0) for a in (down, right)
+        )
+
+    def table(self, positions: int, across: int, units: int, group: int) -> Array:
+        """Offsets in dy of windows, `positions` of them, and of taps, then for each phase eight numbers."""
+        i = np.arange(positions)
+        parts = [((i // self.columns * across) + i % self.columns) * units]
+        numbers, first = [], 0
+        for row, column in self.pairs:
+            distances = np.add.outer(np.multiply(row.distances, across), column.distances).reshape(-1, 1)
+            parts.append((-distances * units + np.arange(group)).ravel())
+            starts = row.first, column.first, row.window - self.low, column.window - self.left
+            numbers += [*starts, row.count, column.count, distances.size, first]
+            first += distances.size
+        return np.concatenate([*parts, np.array(numbers)]).astype(np.int64)
+
+
+@functools.lru_cache(maxsize=256)
+def _gradient_plan(window: Window, dy_shape: tuple, dx_shape: tuple, groups: int, shares: int) -> tuple:
+    """(phases, sizes for the kernel, elements of a room, table of offsets)."""
+    (_, out_height, out_width, units), (images, height, width, _) = dy_shape, dx_shape
+    phases, strides = _Phases(window, height, width), (window.row_stride, window.column_stride)
+    high, right = phases.rows + phases.high, phases.columns + phases.right
+    inside = phases.low >= 0 and phases.left >= 0 and high <= out_height and right <= out_width
+    across, reach = out_width if inside else right - phases.left, phases.high - phases.low
+    rows = _band_rows(phases.rows, phases.columns, images, shares, (reach + 1) * units)
+    positions = (rows if strides == (1, 1) else 1) * phases.columns
+    table = device.persistent(phases.table(positions, across, units, units // groups))
+    numbers = positions, len(phases.pairs), len(table) - 8 * len(phases.pairs)
+    bands = -(-phases.rows // rows)
+    sizes = (rows, bands, across, int(not inside), phases.low, phases.left, reach, *strides, *numbers)
+    return phases.pairs, sizes, 0 if inside else (rows + reach) * across * units, table
+
+
 @compiled
-def input_gradient_bands(dy, transposed, dx, rooms, window, groups, block, bands, share, shares):
-    """Compute a share of the bands of dx. A band is a run of rows of an image, and adds up all windows that touch them.
+def input_gradient_bands(dy, flat, turned, dx, rooms, tables, sizes, groups, share, shares):
+    """Compute a share of the bands of dx. flat: dy as flat memory. turned: for each group and tap a matrix, units x channels.
 
-    transposed: matrices of units x (taps and channels), each of one row of the kernel or of several.
+    tables: offsets of windows and of taps in dy, then for each phase the numbers that input_gradient lists.
     """
-    window = Window(*window)
-    height, row_size = dx.shape[1], dx.shape[2] * dx.shape[3]
-    out_width, units, channels = dy.shape[2], dy.shape[3], dx.shape[3] // groups
-    parts, taps, width = transposed.shape[0], transposed.shape[2], units // groups
-    tap_rows, reach = window.height // parts, (window.height - 1) * window.row_dilation
-    zero, windows = dx.dtype.type(0), rooms[share]
-    for b in range(dx.shape[0] * bands * share // shares, dx.shape[0] * bands * (share + 1) // shares):
-        n, band = b // bands, b % bands
-        first, last = height * band // bands, height * (band + 1) // bands
-        for j in range((n * height + first) * row_size, (n * height + last) * row_size):
-            store(dx, j, zero)
-        # Output rows whose windows end at or below row `first` and begin above row `last`.
-        out_top = max(0, -((reach - window.top - first) // window.row_stride))
-        out_bottom = min(dy.shape[1], (last - 1 + window.top) // window.row_stride + 1)
-        for start in range(out_top * out_width, out_bottom * out_width, block):
-            count = min(block, out_bottom * out_width - start)
-            at = (n * dy.shape[1] * out_width + start) * units
-            for part in range(parts):
-                for g in range(groups):
-                    left, matrix = at + g * width, (part * units + g * width) * taps
-                    gemm(0, 0, count, taps, width, dy, left, units, transposed, matrix, taps, zero, windows, 0, taps)
-                    tap_range, group = (part * tap_rows, tap_rows), (g * channels, channels)
-                    scatter(windows, n, start, count, window, out_width, dx, (first, last), tap_range, group)
-
-
-def _tap_rows(kernel: Array) -> int:
-    """Number of a kernel's rows in one matrix: a divisor of its height, the largest with at most _COLUMNS taps and channels."""
-    height, width, channels, _ = kernel.shape
-    return max(
-        rows
-        for rows in range(1, height + 1)
-        if height % rows == 0 and (rows == 1 or rows * width * channels <= _COLUMNS)
+    band_rows, per_image, across, padded, low, left, reach, row_stride, column_stride, positions, phases, at_phases = (
+        sizes
     )
+    height, width, depth, units = dx.shape[1], dx.shape[2], dx.shape[3], dy.shape[3]
+    channels, group, zero, room = depth // groups, units // groups, dx.dtype.type(0), rooms[share]
+    source, all_taps = room if padded != 0 else flat, turned.size // (group * depth)
+    total = dx.shape[0] * per_image
+    for b in range(total * share // shares, total * (share + 1) // shares):
+        n, top = b // per_image, b % per_image * band_rows
+        base = ((n * dy.shape[1] + top + low) * dy.shape[2] + left) * units
+        if padded != 0:
+            base = 0
+            pad_band(dy, n, top + low, band_rows + reach, -left, across, room)
+        for f in range(at_phases, at_phases + 8 * phases, 8):
+            first_row, first_column = load(tables, f), load(tables, f + 1)
+            row, column = load(tables, f + 2), load(tables, f + 3)
+            rows, count = min(band_rows, load(tables, f + 4) - top), load(tables, f + 5)
+            taps, first_tap = load(tables, f + 6), load(tables, f + 7)
+            step = max(1, rows) if row_stride == 1 and column_stride == 1 else 1
+            k0 = positions + first_tap * group
+            for t in range(0, rows, step):
+                to = ((n * height + first_row + (top + t) * row_stride) * width + first_column) * depth
+                at, m, ldc = base + ((row + t) * across + column) * units, step * count, column_stride * depth
+                if taps == 0:
+                    for i in range(m):
+                        for j in range(depth):
+                            store(dx, to + i * ldc + j, zero)
+                elif groups > 1 and channels == group == 1:
+                    gemm_own(
+                        m,
+                        depth,
+                        taps,
+                        source,
+                        at,
+                        tables,
+                        0,
+                        tables,
+                        k0,
+                        turned,
+                        first_tap * depth,
+                        depth,
+                        zero,
+                        dx,
+                        to,
+                        ldc,
+                        dx,
+                        0,
+                        0,
+                    )
+                else:
+                    for g in range(groups):
+                        matrix, to_g = (g * all_taps + first_tap) * group * channels, to + g * channels
+                        gemm_at(
+                            m,
+                            channels,
+                            taps * group,
+                            source,
+                            at + g * group,
+                            tables,
+                            0,
+                            tables,
+                            k0,
+                            turned,
+                            matrix,
+                            channels,
+                            zero,
+                            dx,
+                            to_g,
+                            ldc,
+                            dx,
+                            0,
+                            0,
+                        )
 
 
 def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: int) -> None:
-    """dx = the gradient of conv(x, kernel) for the output's gradient dy."""
-    if window.row_stride == window.column_stride == groups == 1:
-        _as_convolution(dy, kernel, dx, window)
+    """dx = the gradient of conv(x, kernel) for the output's gradient dy: products over windows of dy.
+
+    With strides, pixels differ in the taps that reach them: a phase is the pixels, a stride apart, that the same taps reach.
+    """
+    if not dx.size:
         return
-    rows, units, batch = _tap_rows(kernel), kernel.shape[3], dx.shape[0]
-    parts, taps = window.height // rows, rows * window.width * kernel.shape[2]
-    shares = share_count(dy.size * taps * parts, _GRADIENT_WORK, _SHARES)
-    # With fewer images than shares, images are cut into bands. A band is at least as high as two windows, because windows that
-    # cross a border are computed on both sides.
-    highest = max(1, dx.shape[1] // (2 * extent(window.height, window.row_dilation)))
-    bands = min(highest, -(-shares // batch)) if 0 < batch < shares else 1
-    shares = max(1, min(shares, batch * bands))
-    block = _block_positions(dy.shape[1] * dy.shape[2], taps)
-    rooms, transposed = device.empty((shares, block * taps), dx.dtype), device.empty((parts, units, taps), dx.dtype)
-    device.launch(transpose_matrices, kernel.reshape(parts, taps, units), transposed)
-    arrays = (dy, transposed, dx, rooms)
-    launch_shares(input_gradient_bands, shares, *arrays, tuple(window), groups, block, bands)
+    window, dy, dx = _upright(window, dy, dx)
+    shares = share_count(dy.size * window.height * window.width * (dx.shape[3] // groups), _SHARE_WORK, _SHARES)
+    phases, sizes, room, table = _gradient_plan(window, dy.shape, dx.shape, groups, shares)
+    shares = max(1, min(shares, dx.shape[0] * sizes[1]))
+    turned = _turned(kernel.reshape(window.height, window.width, *kernel.shape[2:]), phases, groups)
+    arrays = (dy, dy.reshape(-1), turned, dx, device.empty((shares, room), dx.dtype), table)
+    launch_shares(input_gradient_bands, shares, *arrays, sizes, groups)
 
 
-def _as_convolution(dy: Array, kernel: Array, dx: Array, window: Window) -> None:
-    """dx for stride 1: the windows of dy that cover a pixel, with the kernel turned by 180 degrees."""
+def _turned(kernel: Array, phases: list, groups: int) -> Array:
+    """The kernel's matrices, phase by phase and transposed: groups x taps x units x channels of a group.
+
+    Where each channel has a kernel of its own: taps x channels.
+    """
     height, width, channels, units = kernel.shape
+    group = units // groups
+    is_own = groups > 1 and channels == group == 1
+    if len(phases) == 1 and is_own:
+        return kernel
     with device.prepared(kernel):
-        turned = device.empty((height * width, units, channels), kernel.dtype)
-        device.launch(transpose_matrices, kernel.reshape(-1, channels, units), turned)
-    top, left = (
-        (window.height - 1) * window.row_dilation - window.top,
-        (window.width - 1) * window.column_dilation - window.left,
-    )
-    back = window._replace(top=top, left=left)
-    _convolve(dy, turned, device.empty((0,), dx.dtype), dx, back, 1, False, True)
+        if len(phases) == groups == 1:
+            turned = device.empty((height * width, units, channels), kernel.dtype)
+            device.launch(transpose_matrices, kernel.reshape(-1, channels, units), turned)
+            return turned
+        turned = device.empty(
+            (1 if is_own else groups, height * width, units if is_own else group * channels), kernel.dtype
+        )
+        first = 0
+        for rows, columns in phases:
+            taps = len(rows.taps), len(columns.taps)
+            part = kernel[rows.taps.start :: rows.taps.step, columns.taps.start :: columns.taps.step]
+            target = turned[:, first : first + taps[0] * taps[1]]
+            if is_own and part.size:
+                device.launch(device.copy, part[:, :, 0], target[0].reshape(*taps, units))
+            elif part.size:
+                apart = part.reshape(*taps, channels, groups, group).transpose(3, 0, 1, 4, 2)
+                device.launch(device.copy, apart, target.reshape(groups, *taps, group, channels))
+            first += taps[0] * taps[1]
+    return turned

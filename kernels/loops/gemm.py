@@ -106,10 +106,11 @@ def _offset(builder, number, step):
     return builder.mul(number, step)
 
 
-def _emit_block(v, high, wide, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width):
+def _emit_block(v, own, high, wide, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width):
     """C[high, width] = A[high, k] @ B[k, width] + beta * C, all in registers; the columns end in the last of `wide` vectors.
 
-    ends: see `_panels`.
+    own: each column of C has a column of A of its own, the next number; C[i, j] is the sum over p of A[i, p][j] * B[p, j].
+    ends: see `_loops`.
     """
     builder, is_table = v.builder, isinstance(k_step.type, ir.PointerType)
     cells = [(i, j) for i in range(high) for j in range(wide)]
@@ -130,9 +131,11 @@ def _emit_block(v, high, wide, k, a, row_step, k_step, b, ldb, beta, c, ldc, bia
     for i in range(high):
         if is_table:  # LLVM would load the numbers of all rows first, and run out of registers
             builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
-        a_value = v.all(builder.load(builder.gep(a_rows[i], [at])))
+        a_at = builder.gep(a_rows[i], [at])
+        a_value = None if own else v.all(builder.load(a_at))
         for j in range(wide):
-            after[i, j] = v.multiply_add(a_value, b_values[j], before[i, j])
+            factor = v.load(v.vector_at(a_at, j * v.lanes), masks[j]) if own else a_value
+            after[i, j] = v.multiply_add(factor, b_values[j], before[i, j])
     following = builder.add(p, ir.Constant(ir.IntType(64), 1))
     builder.cbranch(builder.icmp_signed("<", following, k), loop, end)
     p.add_incoming(ir.Constant(ir.IntType(64), 0), entry)
@@ -187,36 +190,6 @@ def _emit_ends(v, wide, cells, results, pointers, masks, bias, ends):
         value = builder.fadd(results[i, j], summands[j])
         value = builder.select(builder.fcmp_ordered("<", value, least), least, value)  # NaN stays NaN
         v.store(value, pointers[i, j], masks[j])
-
-
-@intrinsic(prefer_literal=True)
-def _block(typing, rows, most, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width):
-    """C[rows, width] = A[rows, k] @ B[k, width] + beta * C; a[i * row_step + p * k_step] is A[i, p].
-
-    row_step, k_step: numbers, or pointers to tables with the products. rows: a literal. most: how many vectors a width has at
-    most, a literal: the code for each number of them is compiled.
-    """
-    high, most_vectors = rows.literal_value, most.literal_value
-    signature = types.void(
-        rows, most, types.int64, a, row_step, k_step, b, types.int64, beta, c, types.int64, b, types.int64, types.int64
-    )
-
-    def generate(context, builder, signature, args):
-        width = args[-1]
-        v, least = Vectors(builder, signature.args[3]), 0
-        if _WIDE:  # some processors do twice as many operations of half the size
-            half, least = Vectors(builder, signature.args[3], 2), v.lanes // 2
-            with builder.if_then(builder.icmp_signed("<=", width, ir.Constant(ir.IntType(64), least))):
-                _emit_block(half, high, 1, *args[2:])
-        for wide in range(1, most_vectors + 1):
-            first = least if wide == 1 else (wide - 1) * v.lanes
-            above = builder.icmp_signed(">", width, ir.Constant(ir.IntType(64), first))
-            within = builder.icmp_signed("<=", width, ir.Constant(ir.IntType(64), wide * v.lanes))
-            with builder.if_then(builder.and_(above, within)):
-                _emit_block(v, high, wide, *args[2:])
-        return context.get_dummy_value()
-
-    return signature, generate
 
 
 @intrinsic
@@ -328,61 +301,143 @@ def _fill_panel(tb, depth, width, b, ldb, panel, row):
 
 
 @_inner
-def _strip(first, last, width, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends):
-    """Rows first to last of one panel's columns of C."""
-    i = first
-    while i < last:
-        a_i, step, c_i = _moved(a, i, row_step), _rest(row_step, i), _at(c, i * ldc)
-        if last - i >= _BLOCK:
-            _block(_BLOCK, _VECTORS, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, bias, ends, width)
-            i += _BLOCK
-        elif last - i >= _HALF:
-            _block(_HALF, _VECTORS, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, bias, ends, width)
-            i += _HALF
-        else:
-            _block(1, _VECTORS, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, bias, ends, width)
-            i += 1
-
-
-@_inner
 def _even(size, most, unit):
     """The size of equal parts, at most `most` each and a multiple of `unit`."""
     parts = max(1, (size + most - 1) // most)
     return ((size + parts - 1) // parts + unit - 1) // unit * unit
 
 
-@_inner
-def _panels(tb, m, n, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends):
-    """The product; at its end the bias is added (ends & BIAS), and the positive part taken (ends & RECTIFIED)."""
-    lanes = _lanes(b)
-    if m == 1 and tb == 0:  # bound by reading B: long pieces of its rows
-        for j in range(0, n, _LONG * lanes):
-            width, c_j, bias_j = min(_LONG * lanes, n - j), _at(c, j), _at(bias, j)
-            _block(1, _LONG, k, a, row_step, k_step, _at(b, j), ldb, beta, c_j, ldc, bias_j, ends, width)
-        return
-    panel, row = _panel(b), _VECTORS * lanes
-    columns, rows, step = _even(n, row, lanes), _even(m, _ROWS, _BLOCK), max(1, _even(k, _DEPTH, 1))
-    for p in range(0, max(k, 1), step):  # an empty sum is zero
-        depth, factor = min(step, k - p), beta if p == 0 else _one_like(beta)
-        a_at, k_rest, last_ends = _moved(a, p, k_step), _rest(k_step, p), ends if p + step >= k else 0
-        for i in range(0, m, rows):
-            for j in range(0, n, columns):
-                width, b_at = min(columns, n - j), _at(b, j * ldb + p if tb != 0 else p * ldb + j)
-                last, c_at, bias_at = min(m, i + rows), _at(c, j), _at(bias, j)
-                if tb != 0 or m >= _PACK_ROWS:
-                    _fill_panel(tb, depth, width, b_at, ldb, panel, row)
-                    _strip(
-                        i, last, width, depth, a_at, row_step, k_rest, panel, row, factor, c_at, ldc, bias_at, last_ends
-                    )
-                else:
-                    _strip(
-                        i, last, width, depth, a_at, row_step, k_rest, b_at, ldb, factor, c_at, ldc, bias_at, last_ends
-                    )
+def _loops(own):
+    """The function of a product; at its end the bias is added (ends & BIAS), and the positive part taken (ends & RECTIFIED).
+
+    own: see `_emit_block`.
+    """
+
+    @intrinsic(prefer_literal=True)
+    def block(typing, rows, most, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width):
+        """C[rows, width] = A[rows, k] @ B[k, width] + beta * C; a[i * row_step + p * k_step] is A[i, p].
+
+        row_step, k_step: numbers, or pointers to tables with the products. rows: a literal. most: how many vectors a width has at
+        most, a literal: the code for each number of them is compiled.
+        """
+        high, most_vectors = rows.literal_value, most.literal_value
+        signature = types.void(
+            rows,
+            most,
+            types.int64,
+            a,
+            row_step,
+            k_step,
+            b,
+            types.int64,
+            beta,
+            c,
+            types.int64,
+            b,
+            types.int64,
+            types.int64,
+        )
+
+        def generate(context, builder, signature, args):
+            width = args[-1]
+            v, least = Vectors(builder, signature.args[3]), 0
+            if _WIDE:  # some processors do twice as many operations of half the size
+                half, least = Vectors(builder, signature.args[3], 2), v.lanes // 2
+                with builder.if_then(builder.icmp_signed("<=", width, ir.Constant(ir.IntType(64), least))):
+                    _emit_block(half, own, high, 1, *args[2:])
+            for wide in range(1, most_vectors + 1):
+                first = least if wide == 1 else (wide - 1) * v.lanes
+                above = builder.icmp_signed(">", width, ir.Constant(ir.IntType(64), first))
+                within = builder.icmp_signed("<=", width, ir.Constant(ir.IntType(64), wide * v.lanes))
+                with builder.if_then(builder.and_(above, within)):
+                    _emit_block(v, own, high, wide, *args[2:])
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    @_inner
+    def strip(first, last, width, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends):
+        """Rows first to last of one panel's columns of C."""
+        i = first
+        while i < last:
+            a_i, step, c_i = _moved(a, i, row_step), _rest(row_step, i), _at(c, i * ldc)
+            if last - i >= _BLOCK:
+                block(_BLOCK, _VECTORS, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, bias, ends, width)
+                i += _BLOCK
+            elif last - i >= _HALF:
+                block(_HALF, _VECTORS, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, bias, ends, width)
+                i += _HALF
+            else:
+                block(1, _VECTORS, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, bias, ends, width)
+                i += 1
+
+    @_inner
+    def panels(tb, m, n, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends):
+        lanes = _lanes(b)
+        if m == 1 and tb == 0 and not own:  # bound by reading B: long pieces of its rows
+            for j in range(0, n, _LONG * lanes):
+                width, c_j, bias_j = min(_LONG * lanes, n - j), _at(c, j), _at(bias, j)
+                block(1, _LONG, k, a, row_step, k_step, _at(b, j), ldb, beta, c_j, ldc, bias_j, ends, width)
+            return
+        panel, row = _panel(b), _VECTORS * lanes
+        columns, rows, step = _even(n, row, lanes), _even(m, _ROWS, _BLOCK), max(1, _even(k, _DEPTH, 1))
+        for p in range(0, max(k, 1), step):  # an empty sum is zero
+            depth, factor = min(step, k - p), beta if p == 0 else _one_like(beta)
+            a_at, k_rest, last_ends = _moved(a, p, k_step), _rest(k_step, p), ends if p + step >= k else 0
+            for i in range(0, m, rows):
+                for j in range(0, n, columns):
+                    width, b_at = min(columns, n - j), _at(b, j * ldb + p if tb != 0 else p * ldb + j)
+                    last, c_at, bias_at = min(m, i + rows), _at(c, j), _at(bias, j)
+                    a_j = _at(a_at, j) if own else a_at
+                    if tb != 0 or (m >= _PACK_ROWS and not own):
+                        _fill_panel(tb, depth, width, b_at, ldb, panel, row)
+                        strip(
+                            i,
+                            last,
+                            width,
+                            depth,
+                            a_j,
+                            row_step,
+                            k_rest,
+                            panel,
+                            row,
+                            factor,
+                            c_at,
+                            ldc,
+                            bias_at,
+                            last_ends,
+                        )
+                    else:
+                        strip(
+                            i,
+                            last,
+                            width,
+                            depth,
+                            a_j,
+                            row_step,
+                            k_rest,
+                            b_at,
+                            ldb,
+                            factor,
+                            c_at,
+                            ldc,
+                            bias_at,
+                            last_ends,
+                        )
+
+    return panels
+
+
+_panels, _own_panels = _loops(False), _loops(True)
 
 
 def _product(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, bias, ends):
     row_step, k_step = (1, lda) if ta != 0 else (lda, 1)
     _panels(tb, m, n, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends)
+
+
+def _product_own(m, n, k, a, rows, columns, b, ldb, beta, c, ldc, bias, ends):
+    _own_panels(0, m, n, k, a, rows, columns, b, ldb, beta, c, ldc, bias, ends)
 
 
 def _product_at(m, n, k, a, rows, columns, b, ldb, beta, c, ldc, bias, ends):
@@ -393,7 +448,8 @@ _SYMBOLS = {"float32": "nbkeras_sgemm", "float64": "nbkeras_dgemm"}
 for _real, _name in _SYMBOLS.items():
     _ends = f"int64, {_real}, {_real}*, int64, {_real}*, int64"
     symbol(_name, _product, f"void(int64, int64, int64, int64, int64, {_real}*, int64, {_real}*, {_ends})")
-    symbol(f"{_name}_at", _product_at, f"void(int64, int64, int64, {_real}*, int64*, int64*, {_real}*, {_ends})")
+    for _kind, _function in (("at", _product_at), ("own", _product_own)):
+        symbol(f"{_name}_{_kind}", _function, f"void(int64, int64, int64, {_real}*, int64*, int64*, {_real}*, {_ends})")
 
 
 def _call(context, builder, signature, name, values):
@@ -469,22 +525,26 @@ def gemm_ended(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc
     return signature, generate
 
 
-@intrinsic
-def gemm_at(typing, m, n, k, a, ao, rows, ro, columns, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
-    """`gemm_ended` for a matrix A whose numbers lie anywhere: A[i, p] = a[ao + rows[ro + i] + columns[ko + p]].
+def _with_tables(kind):
+    def product(typing, m, n, k, a, ao, rows, ro, columns, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
+        if not _are_real(a, b, c, bias):
+            return None
+        number = types.int64
+        numbers, tables = (number, number), (rows, number, columns, number)
+        signature = types.void(*(number,) * 3, a, number, *tables, b, *numbers, a.dtype, c, *numbers, bias, *numbers)
 
-    rows, columns: arrays of int64.
-    """
-    if not _are_real(a, b, c, bias):
-        return None
-    number = types.int64
-    numbers, tables = (number, number), (rows, number, columns, number)
-    signature = types.void(*(number,) * 3, a, number, *tables, b, *numbers, a.dtype, c, *numbers, bias, *numbers)
+        def generate(context, builder, signature, args):
+            m, n, k, a, ao, rows, ro, columns, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends = args
+            values = [m, n, k, (3, a, ao), (5, rows, ro), (7, columns, ko), (9, b, bo), ldb, beta, (13, c, co), ldc]
+            values += [(16, bias, at), ends]
+            return _call(context, builder, signature, f"{_SYMBOLS[str(signature.args[3].dtype)]}_{kind}", values)
 
-    def generate(context, builder, signature, args):
-        m, n, k, a, ao, rows, ro, columns, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends = args
-        values = [m, n, k, (3, a, ao), (5, rows, ro), (7, columns, ko), (9, b, bo), ldb, beta, (13, c, co), ldc]
-        values += [(16, bias, at), ends]
-        return _call(context, builder, signature, _SYMBOLS[str(signature.args[3].dtype)] + "_at", values)
+        return signature, generate
 
-    return signature, generate
+    return intrinsic(product)
+
+
+# `gemm_ended` for a matrix A whose numbers lie anywhere: A[i, p] = a[ao + rows[ro + i] + columns[ko + p]], tables of int64
+gemm_at = _with_tables("at")
+# The same, but each column of C has its own A, the next number: C[i, j] = sum over p of a[... + j] * B[p, j]
+gemm_own = _with_tables("own")

@@ -133,9 +133,9 @@ def _bytes(array: Array) -> bytes:
 _FLOPS: dict[str, Callable[..., int]] = {
     "dense.multiply": lambda ta, tb, a, b, bias, c, batches, m, n, k, *_: 2 * batches * m * n * k,
     "attention.multiply_heads": lambda ta, tb, a, b, c, *sizes: 2 * math.prod(sizes[:6]),
-    "implicit_gemm.forward_bands": lambda x, kernel, bias, y, *_: 2 * y.size * (kernel.size // y.shape[3]),
-    "implicit_gemm.kernel_gradient_bands": lambda x, dy, parts, *_: 2 * dy.size // dy.shape[-1] * parts[0].size,
-    "implicit_gemm.input_gradient_bands": lambda dy, kernel, *_: 2 * dy.size * kernel.shape[0] * kernel.shape[-1],
+    "implicit_gemm.forward_bands": lambda x, flat, kernel, bias, y, *_: 2 * y.size * (kernel.size // y.shape[3]),
+    "implicit_gemm.kernel_gradient_bands": lambda x, flat, dy, parts, *_: 2 * dy.size // dy.shape[3] * parts[0].size,
+    "implicit_gemm.input_gradient_bands": lambda dy, flat, kernel, *_: 2 * dy.size // dy.shape[3] * kernel.size,
     "implicit_gemm.forward": lambda x, kernel, bias, y, *_: 2 * y.size * math.prod(kernel.shape[:3]),  # on a GPU
     "implicit_gemm.kernel_gradient": lambda x, dy, dkernel, *_: 2 * dy.size * math.prod(dkernel.shape[:3]),
     "implicit_gemm.input_gradient": lambda dy, kernel, *_: 2 * dy.size * math.prod(kernel.shape[:3]),
@@ -143,10 +143,6 @@ _FLOPS: dict[str, Callable[..., int]] = {
     "winograd.convolve_tiles": lambda x, kernel, bias, y, rooms, tiling, *_: 2 * 9 * y.size * tiling[2],
     "winograd.kernel_gradient_tiles": lambda x, dy, parts, rooms, tiling, *_: 2 * 9 * dy.size * tiling[2],
     "direct.rows_by_nine": lambda x, flat, weights, y, *_: 2 * 9 * y.size,
-    "depthwise.convolve_rows": lambda x, kernel, bias, y, rooms, window, back, *_: (
-        2 * (x if back else y).size * math.prod(window[:2])
-    ),
-    "depthwise.kernel_gradient_rows": lambda x, dy, parts, rooms, window, *_: 2 * dy.size * math.prod(window[:2]),
 }
 _DX, _BATCH, _LENGTH = 17, 30, 31  # positions among the arguments of a backward kernel, see recurrence.Backward
 

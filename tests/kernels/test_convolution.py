@@ -6,7 +6,7 @@ from arrays import normal
 
 from nbkeras import ops
 from nbkeras.kernels import pool
-from nbkeras.kernels.convolution import conv, depthwise, direct, implicit_gemm, winograd
+from nbkeras.kernels.convolution import conv, direct, implicit_gemm, winograd
 from nbkeras.kernels.loops.window import Window, output_length, padding_before, slide
 from nbkeras.kernels.runtime.threads import get_threads, set_threads
 from nbkeras.ops.resize import INTERPOLATIONS
@@ -177,13 +177,13 @@ def test_depthwise_convolution_equals_the_definition(size, strides, dilation, pa
         return reference(x, kernel, 0, window, height, width, channels)
 
     y = np.empty((2, height, width, channels), dtype)
-    depthwise.convolve(x, kernel, bias, y, window, relu=True)
+    implicit_gemm.forward(x, kernel, bias, y, window, channels, True)
     assert relative(y, np.maximum(forward(x, kernel) + bias, 0)) < tolerance
-    depthwise.convolve(x, kernel, NOTHING.astype(dtype), y, window)
+    implicit_gemm.forward(x, kernel, NOTHING.astype(dtype), y, window, channels, False)
     assert relative(y, forward(x, kernel)) < tolerance
     dy, dx, dkernel = normal(*y.shape, seed=3).astype(dtype), np.empty_like(x), np.empty_like(kernel)
-    depthwise.convolve(dy, kernel, NOTHING.astype(dtype), dx, window, back=True)
-    depthwise.kernel_gradient(x, dy, dkernel, window)
+    implicit_gemm.input_gradient(dy, kernel, dx, window, channels)
+    implicit_gemm.kernel_gradient(x, dy, dkernel, window, channels)
     check_gradients(forward, x, kernel, dy, dx, dkernel, tolerance)
 
 
@@ -214,7 +214,7 @@ def test_the_rule_picks_an_algorithm_by_size():
     assert chosen((8, 28, 28, 1), (3, 3, 1, 32)) == "direct"
     assert chosen((8, 28, 28, 1), (3, 3, 1, 32), dtype="float64") == "implicit_gemm"
     assert chosen((8, 28, 28, 3), (3, 3, 3, 32)) == "implicit_gemm"
-    assert chosen((4, 16, 16, 32), (3, 3, 1, 32)) == chosen((4, 9, 9, 2), (5, 1, 1, 2), dtype="float64") == "depthwise"
+    assert chosen((4, 16, 16, 32), (3, 3, 1, 32)) == "implicit_gemm"
     assert chosen((4, 16, 16, 32), (3, 3, 1, 64)) == chosen((4, 16, 16, 1), (5, 3, 1, 1)) == "implicit_gemm"
 
 

@@ -19,7 +19,7 @@ WITHOUT = {  # kernels that are never launched on a GPU, and their replacement
         for name in ("forward_bands", "kernel_gradient_bands", "input_gradient_bands", "transpose_matrices")
     },
 }
-ONLY_ON_THE_CPU = {"convolution.depthwise", "convolution.direct", "convolution.winograd"}  # see conv.algorithm
+ONLY_ON_THE_CPU = {"convolution.direct", "convolution.winograd"}  # see conv.algorithm
 ONLY_ON_THE_CPU |= {"runtime.threads", "group_normalization"}  # how shares run; see ops.group_normalization
 
 
