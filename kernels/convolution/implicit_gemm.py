@@ -124,7 +124,7 @@ def forward_bands(x, flat, kernel, bias, y, rooms, tables, window, groups, ends,
     out_height, out_width, units, depth = y.shape[1], y.shape[2], y.shape[3], x.shape[3]
     channels, width, room, zero = depth // groups, units // groups, rooms[share], y.dtype.type(0)
     taps, k0 = window.height * window.width * channels, band_rows * out_width
-    source = room if padded != 0 else flat
+    a = room if padded != 0 else flat
     total = x.shape[0] * per_image
     for b in range(total * share // shares, total * (share + 1) // shares):
         n, top = b // per_image, b % per_image * band_rows
@@ -134,57 +134,17 @@ def forward_bands(x, flat, kernel, bias, y, rooms, tables, window, groups, ends,
             rows * out_width,
             (n * out_height + top) * out_width * units,
         )
-        at = (n * x.shape[1] + row0) * x.shape[2] * depth
+        ao = (n * x.shape[1] + row0) * x.shape[2] * depth
         if padded != 0:
-            at = 0
+            ao = 0
             reach = (rows - 1) * window.row_stride + (window.height - 1) * window.row_dilation + 1
             pad_band(x, n, row0, reach, window.left, across, room)
         if groups > 1 and channels == width == 1:
-            gemm_own(
-                count,
-                units,
-                taps,
-                source,
-                at,
-                tables,
-                0,
-                tables,
-                k0,
-                kernel,
-                0,
-                units,
-                zero,
-                y,
-                to,
-                units,
-                bias,
-                0,
-                ends,
-            )
+            gemm_own(count, units, taps, a, ao, tables, 0, k0, kernel, 0, units, zero, y, to, units, bias, 0, ends)
             continue
         for g in range(groups):
-            left, from_ = g * width, at + g * channels
-            gemm_at(
-                count,
-                width,
-                taps,
-                source,
-                from_,
-                tables,
-                0,
-                tables,
-                k0,
-                kernel,
-                left,
-                units,
-                zero,
-                y,
-                to + left,
-                units,
-                bias,
-                left,
-                ends,
-            )
+            j, a_g, c_g = g * width, ao + g * channels, to + g * width
+            gemm_at(count, width, taps, a, a_g, tables, 0, k0, kernel, j, units, zero, y, c_g, units, bias, j, ends)
 
 
 def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, groups: int, relu: bool) -> None:
@@ -212,7 +172,7 @@ def kernel_gradient_bands(x, flat, dy, partials, rooms, tables, window, groups, 
     out_height, out_width, units, depth = dy.shape[1], dy.shape[2], dy.shape[3], x.shape[3]
     channels, width, room, partial = depth // groups, units // groups, rooms[share], partials[share]
     taps, k0 = window.height * window.width * channels, band_rows * out_width
-    source = room if padded != 0 else flat
+    a = room if padded != 0 else flat
     total = x.shape[0] * per_image
     first = total * share // shares
     for b in range(first, total * (share + 1) // shares):
@@ -223,40 +183,18 @@ def kernel_gradient_bands(x, flat, dy, partials, rooms, tables, window, groups, 
             rows * out_width,
             (n * out_height + top) * out_width * units,
         )
-        at = (n * x.shape[1] + row0) * x.shape[2] * depth
+        ao = (n * x.shape[1] + row0) * x.shape[2] * depth
         beta = dy.dtype.type(0) if b == first else dy.dtype.type(1)
         if padded != 0:
-            at = 0
+            ao = 0
             reach = (rows - 1) * window.row_stride + (window.height - 1) * window.row_dilation + 1
             pad_band(x, n, row0, reach, window.left, across, room)
         if groups > 1 and channels == width == 1:
-            gemm_own(
-                taps, units, count, source, at, tables, k0, tables, 0, dy, to, units, beta, partial, 0, units, dy, 0, 0
-            )
+            gemm_own(taps, units, count, a, ao, tables, k0, 0, dy, to, units, beta, partial, 0, units, dy, 0, 0)
             continue
         for g in range(groups):
-            left, from_ = g * width, at + g * channels
-            gemm_at(
-                taps,
-                width,
-                count,
-                source,
-                from_,
-                tables,
-                k0,
-                tables,
-                0,
-                dy,
-                to + left,
-                units,
-                beta,
-                partial,
-                left,
-                units,
-                dy,
-                0,
-                0,
-            )
+            j, a_g, b_g = g * width, ao + g * channels, to + g * width
+            gemm_at(taps, width, count, a, a_g, tables, k0, 0, dy, b_g, units, beta, partial, j, units, dy, 0, 0)
 
 
 def kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window, groups: int) -> None:
@@ -292,7 +230,7 @@ class _Phase(NamedTuple):
     """Pixels along an axis, a stride apart, that the same taps reach, each from a window a fixed distance before."""
 
     first: int  # pixel
-    count: int  # of pixels
+    pixels: int  # their number
     window: int  # of the first pixel, for a tap of distance 0
     taps: range
     distances: tuple[int, ...]  # of the taps
@@ -320,7 +258,7 @@ class _Phases:
         down = _Phase.all(height, window.height, window.row_stride, window.row_dilation, window.top)
         right = _Phase.all(width, window.width, window.column_stride, window.column_dilation, window.left)
         self.pairs = [(row, column) for row in down for column in right]
-        self.rows, self.columns = max(p.count for p in down), max(p.count for p in right)
+        self.rows, self.columns = max(p.pixels for p in down), max(p.pixels for p in right)
         # windows that the first pixel of a phase reads lie between these
         self.low, self.left = (
             min((p.window - max(p.distances) for p in a if p.distances), default=0) for a in (down, right)
@@ -338,7 +276,7 @@ class _Phases:
             distances = np.add.outer(np.multiply(row.distances, across), column.distances).reshape(-1, 1)
             parts.append((-distances * units + np.arange(group)).ravel())
             starts = row.first, column.first, row.window - self.low, column.window - self.left
-            numbers += [*starts, row.count, column.count, distances.size, first]
+            numbers += [*starts, row.pixels, column.pixels, distances.size, first]
             first += distances.size
         return np.concatenate([*parts, np.array(numbers)]).astype(np.int64)
 
@@ -371,7 +309,7 @@ def input_gradient_bands(dy, flat, turned, dx, rooms, tables, sizes, groups, sha
     )
     height, width, depth, units = dx.shape[1], dx.shape[2], dx.shape[3], dy.shape[3]
     channels, group, zero, room = depth // groups, units // groups, dx.dtype.type(0), rooms[share]
-    source, all_taps = room if padded != 0 else flat, turned.size // (group * depth)
+    a, all_taps = room if padded != 0 else flat, turned.size // (group * depth)
     total = dx.shape[0] * per_image
     for b in range(total * share // shares, total * (share + 1) // shares):
         n, top = b // per_image, b % per_image * band_rows
@@ -388,57 +326,24 @@ def input_gradient_bands(dy, flat, turned, dx, rooms, tables, sizes, groups, sha
             k0 = positions + first_tap * group
             for t in range(0, rows, step):
                 to = ((n * height + first_row + (top + t) * row_stride) * width + first_column) * depth
-                at, m, ldc = base + ((row + t) * across + column) * units, step * count, column_stride * depth
+                ao, m, ldc = base + ((row + t) * across + column) * units, step * count, column_stride * depth
                 if taps == 0:
                     for i in range(m):
                         for j in range(depth):
                             store(dx, to + i * ldc + j, zero)
                 elif groups > 1 and channels == group == 1:
-                    gemm_own(
-                        m,
-                        depth,
-                        taps,
-                        source,
-                        at,
-                        tables,
-                        0,
-                        tables,
-                        k0,
-                        turned,
-                        first_tap * depth,
-                        depth,
-                        zero,
-                        dx,
-                        to,
-                        ldc,
-                        dx,
-                        0,
-                        0,
-                    )
+                    w = first_tap * depth
+                    gemm_own(m, depth, taps, a, ao, tables, 0, k0, turned, w, depth, zero, dx, to, ldc, dx, 0, 0)
                 else:
                     for g in range(groups):
-                        matrix, to_g = (g * all_taps + first_tap) * group * channels, to + g * channels
-                        gemm_at(
-                            m,
-                            channels,
+                        w, c_g, k, d = (
+                            (g * all_taps + first_tap) * group * channels,
+                            to + g * channels,
                             taps * group,
-                            source,
-                            at + g * group,
-                            tables,
-                            0,
-                            tables,
-                            k0,
-                            turned,
-                            matrix,
                             channels,
-                            zero,
-                            dx,
-                            to_g,
-                            ldc,
-                            dx,
-                            0,
-                            0,
                         )
+                        a_g = ao + g * group
+                        gemm_at(m, d, k, a, a_g, tables, 0, k0, turned, w, d, zero, dx, c_g, ldc, dx, 0, 0)
 
 
 def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: int) -> None:

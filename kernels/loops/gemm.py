@@ -514,8 +514,8 @@ def gemm_ended(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc
     if not _are_real(a, b, c, bias):
         return None
     number = types.int64
-    numbers = number, number
-    signature = types.void(*(number,) * 5, a, *numbers, b, *numbers, a.dtype, c, *numbers, bias, *numbers)
+    two = number, number
+    signature = types.void(*two, *two, number, a, *two, b, *two, a.dtype, c, *two, bias, *two)
 
     def generate(context, builder, signature, args):
         ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc, bias, at, ends = args
@@ -526,17 +526,17 @@ def gemm_ended(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc
 
 
 def _with_tables(kind):
-    def product(typing, m, n, k, a, ao, rows, ro, columns, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
+    def product(typing, m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
         if not _are_real(a, b, c, bias):
             return None
         number = types.int64
-        numbers, tables = (number, number), (rows, number, columns, number)
-        signature = types.void(*(number,) * 3, a, number, *tables, b, *numbers, a.dtype, c, *numbers, bias, *numbers)
+        two = number, number
+        signature = types.void(*two, number, a, number, tables, *two, b, *two, a.dtype, c, *two, bias, *two)
 
         def generate(context, builder, signature, args):
-            m, n, k, a, ao, rows, ro, columns, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends = args
-            values = [m, n, k, (3, a, ao), (5, rows, ro), (7, columns, ko), (9, b, bo), ldb, beta, (13, c, co), ldc]
-            values += [(16, bias, at), ends]
+            m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends = args
+            values = [m, n, k, (3, a, ao), (5, tables, ro), (5, tables, ko), (8, b, bo), ldb, beta, (12, c, co), ldc]
+            values += [(15, bias, at), ends]
             return _call(context, builder, signature, f"{_SYMBOLS[str(signature.args[3].dtype)]}_{kind}", values)
 
         return signature, generate
@@ -544,7 +544,7 @@ def _with_tables(kind):
     return intrinsic(product)
 
 
-# `gemm_ended` for a matrix A whose numbers lie anywhere: A[i, p] = a[ao + rows[ro + i] + columns[ko + p]], tables of int64
+# `gemm_ended` for a matrix A whose numbers lie anywhere: A[i, p] = a[ao + tables[ro + i] + tables[ko + p]], of int64
 gemm_at = _with_tables("at")
 # The same, but each column of C has its own A, the next number: C[i, j] = sum over p of a[... + j] * B[p, j]
 gemm_own = _with_tables("own")

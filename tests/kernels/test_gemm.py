@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from nbkeras.kernels.loops.gemm import gemm
+from nbkeras.kernels.loops.gemm import gemm, gemm_at, gemm_ended, gemm_own
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 
@@ -18,6 +18,21 @@ DEPTHS = (1, 3, 16, 70, 300)  # 300: more than one panel
 @compiled
 def product(ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc):
     gemm(ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc)
+
+
+@compiled
+def product_ended(ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
+    gemm_ended(ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc, bias, at, ends)
+
+
+@compiled
+def product_at(m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
+    gemm_at(m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends)
+
+
+@compiled
+def product_own(m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
+    gemm_own(m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends)
 
 
 def inside(random, dtype, rows, columns):
@@ -66,3 +81,54 @@ def test_product_hands_on_nan_and_infinity():
         product, 0, 0, 8, 20, 3, a.reshape(-1), 0, 3, b.reshape(-1), 0, 20, np.float32(0), c.reshape(-1), 0, 20
     )
     assert np.isnan(c[2]).all() and np.isposinf(c[5]).all() and (np.delete(c, [2, 5], 0) == 0).all()
+
+
+def ended(product, bias, ends):
+    """What a product ends with: 1 a bias, 2 the positive part."""
+    product = product + bias if ends & 1 else product
+    return np.maximum(product, 0) if ends & 2 else product
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("ends", [0, 1, 2, 3])
+def test_products_end_with_bias_and_positive_part(ends, dtype):
+    random = np.random.default_rng(0)
+    for m, n, k, beta in itertools.product((1, 5, 8, 300), COLUMNS, (3, 300, 600), (0, 0.5)):
+        a, ao, lda, a_view = inside(random, dtype, m, k)
+        b, bo, ldb, b_view = inside(random, dtype, k, n)
+        c, co, ldc, c_view = inside(random, dtype, m, n)
+        bias, before = random.standard_normal(n + 2).astype(dtype), c_view.astype(np.float64)
+        sizes = 0, 0, m, n, k, a, ao, lda, b, bo, ldb, dtype(beta), c, co, ldc
+        device.launch(product_ended, *sizes, bias, 2, ends)
+        expected = ended(a_view.astype(np.float64) @ b_view + beta * before, bias[2:], ends)
+        np.testing.assert_allclose(c_view, expected, rtol=0, atol=200 * k * np.finfo(dtype).eps)
+
+
+def test_the_positive_part_of_nan_is_nan():
+    a, b, c = np.full((9, 2), np.nan, np.float32), np.ones((2, 20), np.float32), np.empty((9, 20), np.float32)
+    sizes = 0, 0, 9, 20, 2, a.reshape(-1), 0, 2, b.reshape(-1), 0, 20, np.float32(0), c.reshape(-1), 0, 20
+    device.launch(product_ended, *sizes, c[0], 0, 2)
+    assert np.isnan(c).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("own", [False, True], ids=["one A", "an A for each column"])
+def test_products_whose_operand_lies_anywhere(own, dtype):
+    """A[i, p] is found by the sum of two offsets from tables."""
+    random = np.random.default_rng(0)
+    for m, n, k, beta in itertools.product((1, 3, 8, 13, 300), COLUMNS, (1, 9, 300), (0, 0.5)):
+        a = random.standard_normal(5000).astype(dtype)
+        rows, columns = random.integers(0, 2000, m), random.integers(-100, 2000, k)
+        tables = np.concatenate([np.zeros(3, int), columns, rows])
+        b, bo, ldb, b_view = inside(random, dtype, k, n)
+        c, co, ldc, c_view = inside(random, dtype, m, n)
+        bias, before = random.standard_normal(n).astype(dtype), c_view.astype(np.float64)
+        where = 100 + rows[:, None] + columns
+        arguments = m, n, k, a, 100, tables, 3 + k, 3, b, bo, ldb, dtype(beta), c, co, ldc, bias, 0, 3
+        device.launch(product_own if own else product_at, *arguments)
+        if own:
+            found = np.stack([(a[where + j].astype(np.float64) * b_view[:, j]).sum(1) for j in range(n)], axis=1)
+        else:
+            found = a[where].astype(np.float64) @ b_view
+        expected = ended(found + beta * before, bias, 3)
+        np.testing.assert_allclose(c_view, expected, rtol=0, atol=200 * k * np.finfo(dtype).eps)
