@@ -28,7 +28,9 @@ _SHARES = 16
 _PARTIAL_ELEMENTS = 8_000_000  # of all shares' partial kernel gradients together
 _SHARE_WORK = 250_000  # multiply-adds, about 5 us: with fewer, another share costs more than it saves
 _GRADIENT_WORK = 1_000_000  # in a share of a gradient, whose results have to be added up
-_BAND = 128  # positions of a band, at least: with fewer, a panel of the kernel is read too often
+_BAND, _THIN = 128, 32  # positions of a band that are enough; that it has at least, or else products are too thin
+_COLUMNS = 48  # of a part of the units, at least, where there are too few bands for the shares
+_OWN = 4  # a multiply-add takes so many times as long where each channel has a kernel of its own
 
 
 # -------------------- bands --------------------
@@ -52,7 +54,7 @@ def _band_rows(height: int, width: int, images: int, shares: int, numbers: int) 
     """The rows of a band: enough bands for the shares, none larger than the cache, and none thin. numbers: of a position."""
     most = max(_BAND, _BUFFER // max(1, numbers))
     bands = max(1, -(-shares // max(1, images)), -(-height * width // most))
-    least = -(-_BAND // (2 * max(1, width)))
+    least = -(-_THIN // max(1, width))
     return min(height, max(least, -(-height // bands)))
 
 
@@ -114,19 +116,20 @@ def pad_band(x, n, row0, rows, before, across, room):
 
 
 @compiled
-def forward_bands(x, flat, kernel, bias, y, rooms, tables, window, groups, ends, bands, share, shares):
+def forward_bands(x, flat, kernel, bias, y, rooms, tables, window, groups, ends, bands, parts, share, shares):
     """Compute a share of the output's bands. flat: x as flat memory. ends: of the products. bands: see _Bands.numbers.
 
     kernel: (taps and channels of a group, units) as flat memory. With as many groups as channels and units, each channel has a
-    kernel of its own.
+    kernel of its own. parts: of the units of one group; each is a share of a band.
     """
     window, (band_rows, per_image, across, padded) = Window(*window), bands
     out_height, out_width, units, depth = y.shape[1], y.shape[2], y.shape[3], x.shape[3]
     channels, width, room, zero = depth // groups, units // groups, rooms[share], y.dtype.type(0)
     taps, k0 = window.height * window.width * channels, band_rows * out_width
     a = room if padded != 0 else flat
-    total = x.shape[0] * per_image
-    for b in range(total * share // shares, total * (share + 1) // shares):
+    total = x.shape[0] * per_image * parts
+    for unit in range(total * share // shares, total * (share + 1) // shares):
+        b, part = unit // parts, unit % parts
         n, top = b // per_image, b % per_image * band_rows
         rows = min(band_rows, out_height - top)
         row0, count, to = (
@@ -142,9 +145,10 @@ def forward_bands(x, flat, kernel, bias, y, rooms, tables, window, groups, ends,
         if groups > 1 and channels == width == 1:
             gemm_own(count, units, taps, a, ao, tables, 0, k0, kernel, 0, units, zero, y, to, units, bias, 0, ends)
             continue
+        first, last = width * part // parts, width * (part + 1) // parts
         for g in range(groups):
-            j, a_g, c_g = g * width, ao + g * channels, to + g * width
-            gemm_at(count, width, taps, a, a_g, tables, 0, k0, kernel, j, units, zero, y, c_g, units, bias, j, ends)
+            j, a_g, w = g * width + first, ao + g * channels, last - first
+            gemm_at(count, w, taps, a, a_g, tables, 0, k0, kernel, j, units, zero, y, to + j, units, bias, j, ends)
 
 
 def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, groups: int, relu: bool) -> None:
@@ -157,12 +161,14 @@ def _convolve(
 ) -> None:
     """`forward`; turn: with the kernel's taps in reverse order."""
     window, x, y = _upright(window, x, y)
-    work = y.size * window.height * window.width * (x.shape[3] // groups)
-    bands = _Bands(x.shape, y.shape, window, groups, share_count(work, _SHARE_WORK, _SHARES), turn)
-    shares = share_count(work, _SHARE_WORK, _SHARES, bands.count)
+    work = y.size * window.height * window.width * (x.shape[3] // groups if groups == 1 else _OWN)
+    wanted = share_count(work, _SHARE_WORK, _SHARES)
+    bands = _Bands(x.shape, y.shape, window, groups, wanted, turn)
+    parts = max(1, min(-(-wanted // max(1, bands.count)), y.shape[3] // _COLUMNS)) if groups == 1 else 1
+    shares = min(wanted, max(1, bands.count * parts))
     arrays = (x, x.reshape(-1), kernel, bias, y, bands.rooms(shares, x.dtype), bands.tables)
     ends = (BIAS if bias.size else 0) + (RECTIFIED if relu else 0)
-    launch_shares(forward_bands, shares, *arrays, tuple(window), groups, ends, bands.numbers)
+    launch_shares(forward_bands, shares, *arrays, tuple(window), groups, ends, bands.numbers, parts)
 
 
 @compiled

@@ -30,7 +30,7 @@ _BUFFER = 150_000  # elements of a block's transformed tiles: they should fit in
 _LEAST_TILES = 24  # of a block: with fewer, the products are too thin
 _RUN = 512  # elements of a kernel in one share of its transforms
 _SHARES = 16
-_SHARE_WORK = 500_000  # multiply-adds in a share, at least, where there is only one block
+_SHARE_WORK = 250_000  # multiply-adds in a share, at least, where there is only one block
 _PARTIAL_ELEMENTS = 8_000_000  # of all shares' partial kernel gradients together
 
 
@@ -142,7 +142,9 @@ class Tiling(NamedTuple):
         most = max(_LEAST_TILES, _BUFFER // (36 * (channels + units)))
         blocks = max(-(-tiles // most), min(tiles // 8, share_count(36 * tiles * channels * units, _SHARE_WORK)))
         sizes = height, width, channels, out_height, out_width, units
-        return Tiling(*sizes, top, left, columns, per_image, tiles, -(-tiles // blocks))
+        block = -(-tiles // blocks)
+        block += -block % 8 if blocks > 1 else 0  # the rows that a product has in registers
+        return Tiling(*sizes, top, left, columns, per_image, tiles, block)
 
     @property
     def blocks(self) -> int:
