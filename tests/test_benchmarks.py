@@ -222,7 +222,12 @@ def saved(tmp_path):
         "settings": {"rounds": 3},
         "workloads": {
             "mlp": {"nbkeras": ours, "torch": measured(0.008, 400), "jax": measured(0.004, 300)},
-            "latency_mlp": {"nbkeras": measured(0.0003, 100), "onnxruntime": measured(0.0001, 50)},
+            "latency_mlp": {
+                "nbkeras": measured(0.0003, 100),
+                "nbkeras-1": measured(0.0002, 100),
+                "onnxruntime": measured(0.0001, 50),
+                "litert-2": measured(0.00008, 40),
+            },
             "start": {"nbkeras": measured(1.5, 100), "nbkeras, empty cache": measured(7.0, 100)},
         },
         "studies": {"scaling": [sweep], "threads": [threads]},
@@ -256,14 +261,16 @@ def test_document_of_a_saved_run(saved, tmp_path):
         assert (
             lines.index("<!-- end workloads -->") < lines.index("More words.") < lines.index("<!-- begin scaling -->")
         )
-    assert "| workload | unit | nbkeras | torch | jax | onnxruntime | nbkeras / best peer |" in lines
+    assert "| workload | unit | nbkeras | torch | jax | nbkeras / best peer |" in lines
+    assert "| workload | unit | nbkeras | nbkeras-1 | onnxruntime | litert-2 | nbkeras / best peer |" in lines
     mlp = "mlp: 784-512-512-10, relu, dropout 0.2, RMSprop, batch 128"
-    assert f"| {mlp} | ms a step | 2.00 | 8.00 | 4.00 |  | 0.500 |" in lines
-    assert "| latency_mlp: predict of one sample, mlp, p50 | us a call | 300 |  |  | 100 | 3.00 |" in lines
-    assert "| latency_mlp: predict of one sample, mlp, p99 | us a call | 600 |  |  | 200 | 3.00 |" in lines
-    assert "| start: nbkeras, empty cache | s | 7.00 |  |  |  |  |" in lines
-    assert "| mlp | 1.50 | 200 | 400 | 300 |  | 0.667 |" in lines  # memory
-    assert "| after the import alone |  | 100 |  |  |  |  |" in lines
+    assert f"| {mlp} | ms a step | 2.00 | 8.00 | 4.00 | 0.500 |" in lines
+    latency = "latency_mlp: predict of one sample, mlp"
+    assert f"| {latency}, p50 | us a call | 300 | 200 | 100 | 80.0 | 2.50 |" in lines
+    assert f"| {latency}, p99 | us a call | 600 | 400 | 200 | 160 | 2.50 |" in lines
+    assert "| start: nbkeras, empty cache | s | 7.00 |  |  |  |" in lines
+    assert "| mlp | 1.50 | 200 | 400 | 300 | 0.667 |" in lines  # memory
+    assert "| after the import alone |  | 100 |  |  |  |" in lines
     assert "| mlp | 1,500 |" in lines and "| cnn | fails |" in lines
 
 
