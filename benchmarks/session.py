@@ -192,7 +192,7 @@ class Session:
                 with Runner(writer, command, self.environment()) as runner:
                     runner.write(path)
             except (Missing, Failed) as reason:
-                raise type(reason)(f"{writer} cannot write its network: {reason}") from reason
+                raise type(reason)(f"its network is written by {writer}: {reason}") from reason
         return path
 
     @contextlib.contextmanager

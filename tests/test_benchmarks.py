@@ -1,5 +1,6 @@
 """`python -m benchmarks` runs, at its smallest and without peers, and its tables, files and pictures hold what it measured."""
 
+import importlib.util
 import json
 import os
 import runpy
@@ -73,10 +74,63 @@ def test_latency_is_that_of_single_calls(tmp_path):
     assert report["workloads"]["latency_lstm_stack"]["nbkeras"]["count"] == 10
 
 
+MODULES = {
+    "onnxruntime": ("onnx", "onnxruntime"),
+    "litert": ("ai_edge_litert", "tensorflow", "keras"),
+    "openvino": ("onnx", "openvino"),
+}
+
+
+@pytest.mark.slow  # starts a dozen processes
+@pytest.mark.parametrize("peer, more", [("onnxruntime", "-1"), ("litert", "-2"), ("openvino", "-2")])
+def test_frameworks_that_read_a_file_predict_the_same(peer, more, tmp_path):
+    """Their answers are compared with nbkeras's in each run; a throughput has a last batch of another size."""
+    if missing := [module for module in MODULES[peer] if importlib.util.find_spec(module) is None]:
+        pytest.skip(f"needs {', '.join(missing)}")
+    file = tmp_path / "results.json"
+    frameworks = ["nbkeras-1", peer, peer + more]
+    names = ("latency_lstm_stack", "batch_autoencoder", "throughput_mlp")
+    done = benchmarks(*names, "--quick", "--peers", ",".join(frameworks), "--json", file)
+    assert done.returncode == 0, done.stderr
+    for name in names:
+        assert list(json.loads(file.read_text())["workloads"][name]) == ["nbkeras", *frameworks]
+
+
+def test_a_framework_that_predicts_something_else_is_an_error():
+    program = """
+import sys
+sys.path.insert(0, ".")
+from benchmarks.session import compare
+ready = {"parameters": 7, "answer": [0.25, 0.75]}
+compare("mlp", {"nbkeras": ready, "torch": ready | {"answer": [1, 0]}, "litert-2": ready | {"parameters": None}})
+for other in (ready | {"answer": [0.26, 0.74]}, ready | {"answer": [0.25]}, ready | {"parameters": 8}):
+    try:
+        compare("mlp", {"nbkeras": ready, "openvino": other})
+    except RuntimeError as error:
+        print(error)
+"""
+    done = python("-c", program)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "mlp: openvino predicts [0.26 0.74], nbkeras [0.25 0.75]",
+        "mlp: openvino predicts [0.25], nbkeras [0.25 0.75]",
+        "mlp: the frameworks' networks differ in parameters: {'nbkeras': 7, 'openvino': 8}",
+    ]
+
+
 def test_a_peer_that_is_not_installed_is_left_out(tmp_path):
-    python = tmp_path / "python"  # an interpreter without site-packages
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
+    python = (
+        tmp_path / "python"
+    )  # an interpreter without site-packages, in which LiteRT is installed and TensorFlow is not
+    python.write_text(f'#!/bin/sh\nPYTHONPATH="{tmp_path}" exec "{sys.executable}" -S "$@"\n')
     python.chmod(0o755)
+    (tmp_path / "ai_edge_litert").mkdir()
+    (tmp_path / "ai_edge_litert" / "interpreter.py").touch()
+    done = benchmarks("latency_cnn", "--peers", "litert-2,openvino,nbkeras-1", "--python", python, "--quick")
+    assert done.returncode == 0, done.stderr
+    assert "litert-2 is left out: its network is written by keras-tensorflow: ModuleNotFoundError" in done.stderr
+    assert "openvino is left out: ModuleNotFoundError: No module named 'openvino'" in done.stderr
+    assert "nbkeras-1" in done.stdout
     done = benchmarks("import", "subnormal", "--peers", "torch", "--python", python, "--quick")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("torch is left out: ModuleNotFoundError") == 2
