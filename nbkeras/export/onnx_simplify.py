@@ -170,8 +170,9 @@ class _Folding:
         if node.op_type == "Mul":
             self._replace(product, 1, weights * vector)
         elif bias is None:
-            self._replace(node, 1, vector)
-            node.op_type = "Add"
+            if node.op_type == "Sub":
+                self._replace(node, 1, vector)
+                node.op_type = "Add"
             return False
         if bias is not None:
             self._replace(before, 1, bias * vector if node.op_type == "Mul" else bias + vector)
