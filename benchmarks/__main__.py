@@ -10,6 +10,7 @@ the studies of GPUs (kernels, equality) then run too, and the goals are printed.
 import argparse
 import json
 import sys
+import tempfile
 from typing import Any
 
 from benchmarks.goals import goals
@@ -86,25 +87,26 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "workloads": {},
         "studies": {},
     }
-    session = Session(options)
-    report |= {"left out": session.left_out, "failures": session.failures}
+    with tempfile.TemporaryDirectory() as folder:
+        session = Session(options, folder)
+        report |= {"left out": session.left_out, "failures": session.failures}
 
-    def keep(study: str, tables: list) -> None:
-        report["studies"][study] = tables
-        save(report, options.json)  # the machine may be lost before the rest is done
+        def keep(study: str, tables: list) -> None:
+            report["studies"][study] = tables
+            save(report, options.json)  # the machine may be lost before the rest is done
 
-    session.so_far = keep
-    for name in options.names:
-        try:
-            if name in WORKLOADS:
-                report["workloads"][name] = session.run(name)
-            else:
-                report["studies"][name] = (STUDIES | GPU_STUDIES)[name](session)
-        except RuntimeError as error:  # the results of the others are still useful
-            print(f"\n{name} failed: {error}", file=sys.stderr, flush=True)
-            session.failures[name] = str(error)[-4000:]
-        show(report, name)
-        save(report, options.json)
+        session.so_far = keep
+        for name in options.names:
+            try:
+                if name in WORKLOADS:
+                    report["workloads"][name] = session.run(name)
+                else:
+                    report["studies"][name] = (STUDIES | GPU_STUDIES)[name](session)
+            except RuntimeError as error:  # the results of the others are still useful
+                print(f"\n{name} failed: {error}", file=sys.stderr, flush=True)
+                session.failures[name] = str(error)[-4000:]
+            show(report, name)
+            save(report, options.json)
     return report
 
 

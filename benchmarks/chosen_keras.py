@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 
-BACKEND = sys.argv[1].partition("keras-")[2]  # '' for nbkeras
+BACKEND = sys.argv[1].removeprefix("keras-") if sys.argv[1].startswith("keras-") else ""  # '' for nbkeras
 if BACKEND:
     os.environ["KERAS_BACKEND"] = BACKEND
 k = importlib.import_module("keras" if BACKEND else "nbkeras")

@@ -13,6 +13,7 @@ except ModuleNotFoundError:
 
 COLORS = {
     "nbkeras": "#c1272d",
+    "nbkeras-1": "#e58a8d",
     "keras-jax": "#4c78a8",
     "keras-tensorflow": "#e0a030",
     "keras-torch": "#b279a2",
@@ -21,6 +22,11 @@ COLORS = {
     "torch-compile": "#5a3d80",
     "jax": "#72b7b2",
     "onnxruntime": "#9a9a9a",
+    "onnxruntime-1": "#c4c4c4",
+    "litert": "#8fbc5a",
+    "litert-2": "#55822a",
+    "openvino": "#c9a27c",
+    "openvino-2": "#8a6239",
 }
 WIDTH, DPI = 9, 100  # 900 pixels
 
@@ -78,7 +84,7 @@ def ratios(workloads: dict[str, dict]) -> Any:
     axes.set_xlabel("time / best peer's time (less is better)", fontsize=9)
     axes.spines[["top", "right", "left"]].set_visible(False)
     handles = [Patch(color=color, label=name) for name, color in COLORS.items() if name in present]
-    picture.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=8, frameon=False)
+    picture.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 7), fontsize=8, frameon=False)
     return picture
 
 

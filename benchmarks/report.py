@@ -13,6 +13,7 @@ from benchmarks.workloads import WORKLOADS
 
 UNITS = {"train": "ms a step", "latency": "us a call", "throughput": "s", "start": "s", "import": "s"}
 SCALES = {"train": 1e3, "latency": 1e6}
+PREDICTION = ("latency", "throughput")
 
 
 def figure(value: Any) -> str:
@@ -53,6 +54,11 @@ def best_peer(results: dict[str, dict], key: str = "median") -> float | None:
     """The least of the peers' figures, in seconds or MB; only of peers that compute with as many digits as nbkeras."""
     peers = [values for name, values in peers_of(results).items() if name != "torch-tf32"]
     return min((values[key] for values in peers if values.get(key) is not None), default=None)
+
+
+def own(results: dict[str, dict], key: str = "median") -> float:
+    """The least of nbkeras's figures with its usual threads and with one."""
+    return min(results[name][key] for name in ("nbkeras", "nbkeras-1") if name in results)
 
 
 def ratio(value: float, best: float | None) -> float | None:
@@ -120,9 +126,9 @@ def times(workloads: dict[str, dict], frameworks: list[str]) -> str:
             elif workload.network:
                 title += f", batch {workload.batch}"
             cells = [results[framework][key] * scale if framework in results else None for framework in frameworks]
-            rows.append([title, unit, *cells, ratio(results["nbkeras"][key], best_peer(results, key))])
+            rows.append([title, unit, *cells, ratio(own(results, key), best_peer(results, key))])
         for what, values in results.items():
-            if what.startswith("nbkeras") and what != "nbkeras":
+            if what.startswith("nbkeras") and what not in SCRIPTS:
                 others = [None] * len(frameworks)
                 rows.append([f"{name}: {what}", unit, values["median"] * scale, *others])
     return as_markdown(["workload", "unit", *frameworks, "nbkeras / best peer"], rows)
@@ -141,11 +147,13 @@ def gpu_memory(workloads: dict[str, dict], frameworks: list[str]) -> str:
 def memory(workloads: dict[str, dict], frameworks: list[str]) -> str:
     """The peak memory of whole processes, the size of the data, and in the last row the memory after the import."""
     measured = {name: results for name, results in workloads.items() if "peak" in results["nbkeras"]}
+    if not measured:
+        return ""
     rows: list[list] = []
     for name, results in measured.items():
         cells = [results.get(framework, {}).get("peak") for framework in frameworks]
-        own = results["nbkeras"]
-        rows.append([name, own.get("data"), *cells, ratio(own["peak"], best_peer(results, "peak"))])
+        data = results["nbkeras"].get("data")
+        rows.append([name, data, *cells, ratio(own(results, "peak"), best_peer(results, "peak"))])
     alone: list = []
     for framework in frameworks:
         found = [results[framework].get("imported") for results in measured.values() if framework in results]
@@ -165,10 +173,15 @@ def sections(report: dict[str, Any]) -> dict[str, str]:
     found = {}
     workloads = report["workloads"]
     if workloads:
-        present = {name for results in workloads.values() for name in ["nbkeras", *peers_of(results)]}
-        frameworks = [name for name in SCRIPTS if name in present]
-        tables = times(workloads, frameworks), memory(workloads, frameworks), gpu_memory(workloads, frameworks)
-        found[workloads_section(report)] = "\n\n".join(filter(None, [circumstances(report), *tables]))
+        tables = [circumstances(report)]
+        for prediction in (False, True):  # other frameworks predict than train
+            some = {
+                name: each for name, each in workloads.items() if (WORKLOADS[name].kind in PREDICTION) == prediction
+            }
+            frameworks = [name for name in SCRIPTS if any(name in results for results in some.values())]
+            if some:
+                tables += [times(some, frameworks), memory(some, frameworks), gpu_memory(some, frameworks)]
+        found[workloads_section(report)] = "\n\n".join(filter(None, tables))
     for name, tables in report.get("studies", {}).items():
         parts = [f"{table['title']}:\n\n{as_markdown(table['columns'], table['rows'])}" for table in tables]
         found[name] = "\n\n".join([circumstances(report), *parts])

@@ -430,7 +430,8 @@ def prepare(framework, workload, xs, ys, device) -> Job:
 
     @jax.jit
     def infer(p, x, states):
-        return jax.nn.softmax(forward(p, x, None, states)[0][0])
+        outputs = forward(p, x, None, states)[0][0]
+        return outputs if network == "autoencoder" else jax.nn.softmax(outputs)
 
     carry = jax.tree.map(jnp.copy, (p, slots, states, jax.random.key(0), jnp.float32(1), jnp.float32(0), jnp.int32(0)))
 

@@ -3,8 +3,9 @@
 import importlib
 import sys
 
+import numpy as np
 from chosen_keras import BACKEND, Clock, k
-from serving import Job, serve
+from serving import Job, network_file, serve, thread_count
 from workloads import ADAM, L2, MOBILENET, WAKE_WORD
 
 
@@ -227,11 +228,38 @@ def on_gpu():
     return lambda: gpu.memory()[2]
 
 
+def write(model, batch, path):
+    """Write the model for other frameworks: nbkeras writes weights (.npz) or ONNX files, Keras on TensorFlow writes LiteRT's."""
+    if path.endswith(".npz"):
+        np.savez(path, *model.get_weights())
+    elif path.endswith(".onnx"):
+        model.export(path, verbose=False)
+    else:
+        with np.load(network_file()) as weights:
+            model.set_weights(list(weights.values()))
+        write_tflite(model, batch, path)
+
+
+def write_tflite(model, batch, path):
+    """Convert the model for batches of one size, with LSTMs unrolled: as loops they take LiteRT four times as long."""
+    import tensorflow
+
+    for layer in model.layers:
+        if isinstance(layer, k.layers.LSTM):
+            layer.unroll = True
+    inputs = k.Input(batch_shape=(batch, *model.input_shape[1:]))
+    converted = tensorflow.lite.TFLiteConverter.from_keras_model(k.Model(inputs, model(inputs))).convert()
+    with open(path, "wb") as tflite:
+        tflite.write(converted)
+
+
 def prepare(framework, workload, xs, ys, device) -> Job:
     gpu_bytes = on_gpu() if device == "cuda" else None
     versions = {k.__name__: k.__version__}
-    below = ("numba", "numpy") if framework == "nbkeras" else (BACKEND,)
+    below = (BACKEND,) if BACKEND else ("numba", "numpy")
     versions |= {name: sys.modules[name].__version__ for name in below if name in sys.modules}
+    if not BACKEND and (threads := thread_count(framework)):
+        k.set_threads(threads)
     k.utils.set_random_seed(0)
     model = NETWORKS[workload.network](workload.batch)
     x, y = one_or_list(xs), one_or_list(ys)
@@ -260,6 +288,7 @@ def prepare(framework, workload, xs, ys, device) -> Job:
         lambda arrays: model.predict(one_or_list(arrays)),
         gpu_bytes,
         first_losses,
+        lambda path: write(model, workload.batch, path),
     )
 
 

@@ -309,7 +309,8 @@ def prepare(framework, workload, xs, ys, device) -> Job:
     @torch.inference_mode()
     def predict(arrays):
         pieces = torch.from_numpy(channels_first(arrays[0])).split(workload.batch)
-        return torch.cat([functional.softmax(model(piece.to(device)), dim=1) for piece in pieces]).cpu().numpy()
+        outputs = torch.cat([model(piece.to(device)) for piece in pieces])
+        return (outputs if network == "autoencoder" else functional.softmax(outputs, dim=1)).cpu().numpy()
 
     # torch's LSTM has a second bias, added to the first, which Keras does not have
     parameters = sum(p.numel() for name, p in model.named_parameters() if "bias_hh" not in name)

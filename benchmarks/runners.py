@@ -11,6 +11,7 @@ from typing import Any, Self
 FOLDER = Path(__file__).parent
 SCRIPTS = {
     "nbkeras": "run_keras.py",
+    "nbkeras-1": "run_keras.py",
     "keras-jax": "run_keras.py",
     "keras-tensorflow": "run_keras.py",
     "keras-torch": "run_keras.py",
@@ -19,10 +20,24 @@ SCRIPTS = {
     "torch-compile": "run_torch.py",
     "jax": "run_jax.py",
     "onnxruntime": "run_onnxruntime.py",
+    "onnxruntime-1": "run_onnxruntime.py",
+    "litert": "run_litert.py",
+    "litert-2": "run_litert.py",
+    "openvino": "run_openvino.py",
+    "openvino-2": "run_openvino.py",
 }
-VARIANTS = {"torch-tf32": "torch", "torch-compile": "torch"}
+VARIANTS = {
+    "torch-tf32": "torch",
+    "torch-compile": "torch",
+    "onnxruntime-1": "onnxruntime",
+    "litert-2": "litert",
+    "openvino-2": "openvino",
+}
+# The endings of the files from which frameworks read a network, and the frameworks that write such files
+FILES = {"onnxruntime": ".onnx", "openvino": ".onnx", "litert": ".tflite"}
+WRITERS = {".npz": "nbkeras", ".onnx": "nbkeras", ".tflite": "keras-tensorflow"}
 PEERS = {  # by device
-    "cpu": ("keras-jax", "keras-tensorflow", "keras-torch", "torch", "jax", "onnxruntime"),
+    "cpu": tuple(name for name in SCRIPTS if name not in ("nbkeras", "torch-tf32", "torch-compile")),
     "cuda": ("torch", "torch-tf32", "torch-compile", "jax"),
 }
 IMPORTS = {
@@ -32,6 +47,9 @@ IMPORTS = {
     "keras-torch": "import os; os.environ['KERAS_BACKEND'] = 'torch'; import keras",
     "torch": "import torch",
     "jax": "import jax",
+    "onnxruntime": "import onnxruntime",
+    "litert": "import ai_edge_litert.interpreter",
+    "openvino": "import openvino",
 }
 
 
@@ -104,6 +122,11 @@ class Runner(Process):
         """Measure one round: {'times': seconds per step, 'peak' and 'gpu': MB, 'losses': one per round}."""
         self.ask("round")
         return self.answer()
+
+    def write(self, path: str) -> None:
+        """Write the network, or its weights for '.npz', to a file."""
+        self.ask(f"write {path}")
+        self.answer()
 
     def first_losses(self, count: int) -> list[float]:
         """The losses of the first training steps of a model that starts with the same weights in every process."""

@@ -1,8 +1,9 @@
 """The protocol between a runner and `python -m benchmarks`: a process for one framework and workload, JSON lines on its pipes.
 
-run_torch.py FRAMEWORK WORKLOAD STEPS SECONDS DEVICE    prepares, runs one epoch or call (including compile time), reports it,
-then answers each line of its standard input: "round" measures one round, "threads N S" predicts from N threads for S seconds,
-"losses N" trains a new model for N steps (only nbkeras).
+run_torch.py FRAMEWORK WORKLOAD STEPS SECONDS DEVICE [FILE]    prepares, runs one epoch or call (including compile time), reports
+it, then answers each line of its standard input: "round" measures one round, "threads N S" predicts from N threads for S seconds,
+"losses N" trains a new model for N steps (only nbkeras), "write PATH" writes the network to a file (only nbkeras and Keras on
+TensorFlow). FILE: the network, for frameworks that read a file; for "write PATH" the weights, or nothing for its own ones.
 
 A prediction is `predict(arrays)` with the framework's defaults: it takes and returns NumPy arrays, in batches of the
 workload's size. Keras by default draws a progress bar, which goes to the null device here. Training data are NumPy arrays too,
@@ -29,15 +30,17 @@ class Job:
     """One workload in one framework, ready to run.
 
     epochs(n) trains n epochs and returns (seconds of each, loss of the last); predict(arrays) returns NumPy arrays.
-    gpu_bytes() is the most GPU memory that the framework's arrays have used.
+    gpu_bytes() is the most GPU memory that the framework's arrays have used. parameters: None if the network is read from a
+    file: then the answers are compared.
     """
 
-    parameters: int
+    parameters: int | None
     versions: dict[str, str]
     epochs: Callable[[int], tuple[list[float], float]] | None = None
     predict: Callable[[list], object] | None = None
     gpu_bytes: Callable[[], int] | None = None
     first_losses: Callable[[int], list[float]] | None = None
+    write: Callable[[str], None] | None = None
     losses: list[float] = field(default_factory=list)
 
 
@@ -46,7 +49,13 @@ class NoGpu(Exception):
 
 
 def peak() -> float:
-    """The most resident memory of this process until now, in MB."""
+    """The most resident memory of this process until now, in MB.
+
+    On Linux ru_maxrss is at least that of the process that started this one, which is more than some frameworks need.
+    """
+    if os.path.exists("/proc/self/status"):
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -67,18 +76,18 @@ def measured(job: Job, workload: Workload, xs: list, steps: int, seconds: float)
             job.predict(xs)
             times.append(clock() - start)
         else:
-            times += calls(job, xs, steps)
+            times += calls(job, xs, workload.batch, steps)
     return times
 
 
-def calls(job: Job, xs: list, count: int) -> list[float]:
-    """The seconds of each of `count` predictions of one sample."""
+def calls(job: Job, xs: list, batch: int, count: int) -> list[float]:
+    """The seconds of each of `count` predictions of one batch."""
     clock, times = time.perf_counter, []
     begin = clock()
     for i in range(count):
-        sample = [x[i : i + 1] for x in xs]
+        samples = [x[i * batch : (i + 1) * batch] for x in xs]
         start = clock()
-        job.predict(sample)
+        job.predict(samples)
         times.append(clock() - start)
         if clock() - begin > CALL_SECONDS:
             break
@@ -114,6 +123,17 @@ def calls_per_second(job: Job, xs: list, count: int, seconds: float) -> float | 
     return None if failures else sum(made) / (time.perf_counter() - start)
 
 
+def network_file() -> str:
+    """The FILE of the command line, or ''."""
+    return (sys.argv[6:] or [""])[0]
+
+
+def thread_count(framework: str) -> int | None:
+    """The number after a framework's name: 2 for 'litert-2', None for 'litert'."""
+    last = framework.rpartition("-")[2]
+    return int(last) if last.isdigit() else None
+
+
 def serve(prepare: Callable[[str, Workload, list, list, str], Job]) -> None:
     """Run one workload for the parent process; `prepare(framework, workload, xs, ys, device)` builds and compiles the model.
 
@@ -137,21 +157,24 @@ def serve(prepare: Callable[[str, Workload, list, list, str], Job]) -> None:
     xs, ys = data(workload, steps)
     arrays = {id(array): array for array in (*xs, *ys)}  # an autoencoder's inputs are its targets
     megabytes = sum(array.nbytes for array in arrays.values()) / 2**20
-    start, loss = time.perf_counter(), None
+    start, loss, answer = time.perf_counter(), None, None
     job = prepare(framework, workload, xs, ys, device)
     if workload.kind in ("train", "start"):
         loss = job.epochs(1)[1]
     else:
-        job.predict(xs if workload.kind == "throughput" else [x[:1] for x in xs])
+        answer = job.predict(xs if workload.kind == "throughput" else [x[: workload.batch] for x in xs])
     first = time.perf_counter() - start
     about = {"parameters": job.parameters, "versions": job.versions, "imported": imported, "data": megabytes}
-    say(first=first, first_loss=loss, **about)
+    say(first=first, first_loss=loss, answer=None if answer is None else np.asarray(answer)[-1].tolist(), **about)
     for request in sys.stdin:
         what, *values = request.split()
         if what == "threads":
             say(calls=calls_per_second(job, xs, int(values[0]), float(values[1])))
         elif what == "losses":
             say(losses=job.first_losses(int(values[0])))
+        elif what == "write":
+            job.write(request.split(maxsplit=1)[1].strip())
+            say(written=True)
         else:
             times = measured(job, workload, xs, steps, seconds)
             gpu = job.gpu_bytes() / 2**20 if job.gpu_bytes else None

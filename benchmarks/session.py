@@ -14,7 +14,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from benchmarks.runners import FOLDER, SCRIPTS, VARIANTS, Failed, Missing, Runner, import_seconds, main_job_seconds
+import numpy as np
+
+from benchmarks.runners import (
+    FILES,
+    FOLDER,
+    IMPORTS,
+    SCRIPTS,
+    VARIANTS,
+    WRITERS,
+    Failed,
+    Missing,
+    Runner,
+    import_seconds,
+    main_job_seconds,
+    output,
+)
 from benchmarks.workloads import WORKLOADS, Workload
 
 
@@ -71,18 +86,37 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Session:
-    """The settings of one run, and the methods that start frameworks with them, for workloads and studies."""
+def compare(name: str, ready: dict[str, dict[str, Any]]) -> None:
+    """A RuntimeError if networks differ in parameters or, with the same weights from a file, in what they predict."""
+    counts = {framework: first["parameters"] for framework, first in ready.items() if first["parameters"]}
+    if len(set(counts.values())) > 1:
+        raise RuntimeError(f"{name}: the frameworks' networks differ in parameters: {counts}")
+    for framework, first in ready.items():
+        if VARIANTS.get(framework, framework) in FILES:
+            found, expected = np.array(first["answer"]), np.array(ready["nbkeras"]["answer"])
+            if found.shape != expected.shape or not np.allclose(found, expected, rtol=1e-3, atol=1e-5):
+                raise RuntimeError(f"{name}: {framework} predicts {found}, nbkeras {expected}")
 
-    def __init__(self, options: argparse.Namespace):
-        self.options = options
+
+class Session:
+    """The settings of one run, and the methods that start frameworks with them, for workloads and studies.
+
+    folder: where networks are written for frameworks that read files.
+    """
+
+    def __init__(self, options: argparse.Namespace, folder: str):
+        self.options, self.folder = options, folder
         self.frameworks = ["nbkeras", *options.peers]
         self.left_out: list[str] = []  # peers that are left out, with the reasons
         self.failures: dict[str, str] = {}  # errors by workload or study
         self.so_far: Callable[[str, list], None] = lambda study, tables: None  # saves the first tables of a long study
 
     def python(self, framework: str) -> str:
-        return sys.executable if framework == "nbkeras" else self.options.python.get(framework, self.options.python[""])
+        """The Python of a framework; a variant has its framework's."""
+        if framework.startswith("nbkeras"):
+            return sys.executable
+        chosen = self.options.python
+        return chosen.get(framework) or chosen.get(VARIANTS.get(framework, ""), chosen[""])
 
     def environment(self, **more: str) -> dict[str, str]:
         """Variables for a process: frameworks use only the chosen device, and leave GPU memory to other processes."""
@@ -96,6 +130,10 @@ class Session:
         """The frameworks in which a workload is measured."""
         able = ("nbkeras", *WORKLOADS[name].peers)
         return [framework for framework in self.frameworks if VARIANTS.get(framework, framework) in able]
+
+    def with_usual_threads(self, name: str) -> list[str]:
+        """The frameworks in which a workload is measured, without the variants by their number of threads."""
+        return [framework for framework in self.able(name) if not framework[-1].isdigit()]
 
     def leave_out(self, what: str, reason: Exception) -> None:
         """Continue without a peer; an error of nbkeras itself is raised."""
@@ -136,7 +174,26 @@ class Session:
         steps, device = steps or self.options.steps or WORKLOADS[name].steps, device or self.options.device
         command = [self.python(framework), str(FOLDER / SCRIPTS[framework]), framework, name]
         command += [str(steps), str(self.options.seconds), device]
+        ending = FILES.get(VARIANTS.get(framework, framework))
+        if ending:
+            output([self.python(framework), "-c", IMPORTS[VARIANTS.get(framework, framework)]], self.environment())
+            command.append(self.file(name, ending))
         return Runner(framework, command, self.environment(**{"NBKERAS_DEVICE": device} | environment))
+
+    def file(self, name: str, ending: str) -> str:
+        """A file with the network of a workload and the weights that it has in nbkeras, written at the first call."""
+        path = os.path.join(self.folder, name + ending)
+        if not os.path.exists(path):
+            writer = WRITERS[ending]
+            command = [self.python(writer), str(FOLDER / SCRIPTS[writer]), writer, name, "1", "0", "cpu"]
+            if ending == ".tflite":
+                command.append(self.file(name, ".npz"))
+            try:
+                with Runner(writer, command, self.environment()) as runner:
+                    runner.write(path)
+            except (Missing, Failed) as reason:
+                raise type(reason)(f"its network is written by {writer}: {reason}") from reason
+        return path
 
     @contextlib.contextmanager
     def started(self, name: str, settings: dict[str, tuple[str, dict]]) -> Iterator[dict[str, Runner]]:
@@ -168,15 +225,14 @@ class Session:
         # fill the kernel cache: compiling would increase the peak of memory
         self.start("nbkeras", name, steps=2).close()
         with self.started(name, {framework: (framework, {}) for framework in frameworks}) as runners:
-            counts = {framework: runner.ready["parameters"] for framework, runner in runners.items()}
-            if len(set(counts.values())) > 1:
-                raise RuntimeError(f"{name}: the frameworks' networks differ in parameters: {counts}")
+            compare(name, {framework: runner.ready for framework, runner in runners.items()})
             answers = self.take_turns(list(runners), self.options.rounds, lambda framework: runners[framework].round())
             results = {}
             for framework, rounds in answers.items():
                 times = [t for answer in rounds for t in answer["times"]]
                 last = {key: rounds[-1][key] for key in ("peak", "gpu", "losses")}
-                results[framework] = summary(times, **last, **runners[framework].ready)
+                ready = {key: value for key, value in runners[framework].ready.items() if key != "answer"}
+                results[framework] = summary(times, **last, **ready)
             return results
 
     def starts(self, name: str, frameworks: list[str]) -> dict[str, dict]:

@@ -77,7 +77,8 @@ def neighbour(session: Session) -> list[Table]:
                 idle, busy = (statistics.median(each) * 1e3 for each in times)
                 busy_rows.append([name, title, idle, busy, busy / idle])
         name = f"latency_{name}"
-        for title, how in settings.items():
+        for title in session.with_usual_threads(name):
+            how = settings[title]
             with session.started(name, {"a": how, "b": how}) as pair:
                 if not pair:
                     continue
@@ -120,7 +121,8 @@ def threads(session: Session) -> list[Table]:
     counts, seconds = (1, 2, 4), 0.05 if session.options.quick else 1.0
     rows = []
     for name in ("latency_mlp", "latency_lstm_stack"):
-        with session.started(name, {framework: (framework, {}) for framework in session.frameworks}) as runners:
+        frameworks = session.with_usual_threads(name)
+        with session.started(name, {framework: (framework, {}) for framework in frameworks}) as runners:
             for framework, runner in runners.items():
                 rates = []
                 for count in counts:

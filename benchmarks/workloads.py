@@ -17,20 +17,22 @@ Array = np.ndarray
 class Workload:
     """A measurement.
 
-    kind: 'train' (epochs of fit), 'latency' (predict of one sample), 'throughput' (predict of many samples),
+    kind: 'train' (epochs of fit), 'latency' (predict of one batch), 'throughput' (predict of many samples),
     'start' (process start to the end of the first epoch), 'import'. network: a name in NETWORKS and in each runner.
+    peers: the frameworks besides nbkeras.
     """
 
     title: str
     kind: str = "train"
     network: str = ""
     batch: int = 32
-    steps: int = 20  # batches per epoch
+    steps: int = 20  # batches per epoch, or calls per round
     peers: tuple[str, ...] = ("keras-jax", "keras-tensorflow", "torch", "jax")
 
 
 EVERY_KERAS = ("keras-jax", "keras-tensorflow", "keras-torch", "torch", "jax")  # on PyTorch it has slow LSTMs
-INFERENCE = ("keras-jax", "keras-tensorflow", "torch", "jax", "onnxruntime")
+INFERENCE = ("nbkeras-1", "keras-jax", "keras-tensorflow", "torch", "jax", "onnxruntime", "litert", "openvino")
+TINY = ("resnet8", "ds_cnn", "mobilenet", "autoencoder", "wake_word")  # MLPerf Tiny's networks
 
 WORKLOADS = {
     "mlp": Workload("784-512-512-10, relu, dropout 0.2, RMSprop", network="mlp", batch=128, steps=100),
@@ -73,6 +75,13 @@ WORKLOADS = {
     "latency_mlp": Workload("predict of one sample, mlp", "latency", "mlp", 1, 300, INFERENCE),
     "latency_lstm_stack": Workload("predict of one sample, lstm_stack", "latency", "lstm_stack", 1, 300, INFERENCE),
     "latency_cnn": Workload("predict of one sample, cnn", "latency", "cnn", 1, 300, INFERENCE),
+    **{
+        f"latency_{name}": Workload(f"predict of one sample, {name}", "latency", name, 1, 300, INFERENCE)
+        for name in TINY
+    },
+    **{
+        f"batch_{name}": Workload(f"predict of 32 samples, {name}", "latency", name, 32, 20, INFERENCE) for name in TINY
+    },
     "throughput_mlp": Workload("predict of 10,000 samples, mlp", "throughput", "mlp", 32, 313, INFERENCE),
     "throughput_cnn": Workload("predict of 10,000 samples, cnn", "throughput", "cnn", 32, 313, INFERENCE),
     "start": Workload("process start to the end of the first epoch of mlp", "start", "mlp", 128, 100),

@@ -1,5 +1,6 @@
 """`python -m benchmarks` runs, at its smallest and without peers, and its tables, files and pictures hold what it measured."""
 
+import importlib.util
 import json
 import os
 import runpy
@@ -73,10 +74,63 @@ def test_latency_is_that_of_single_calls(tmp_path):
     assert report["workloads"]["latency_lstm_stack"]["nbkeras"]["count"] == 10
 
 
+MODULES = {
+    "onnxruntime": ("onnx", "onnxruntime"),
+    "litert": ("ai_edge_litert", "tensorflow", "keras"),
+    "openvino": ("onnx", "openvino"),
+}
+
+
+@pytest.mark.slow  # starts a dozen processes
+@pytest.mark.parametrize("peer, more", [("onnxruntime", "-1"), ("litert", "-2"), ("openvino", "-2")])
+def test_frameworks_that_read_a_file_predict_the_same(peer, more, tmp_path):
+    """Their answers are compared with nbkeras's in each run; a throughput has a last batch of another size."""
+    if missing := [module for module in MODULES[peer] if importlib.util.find_spec(module) is None]:
+        pytest.skip(f"needs {', '.join(missing)}")
+    file = tmp_path / "results.json"
+    frameworks = ["nbkeras-1", peer, peer + more]
+    names = ("latency_lstm_stack", "batch_autoencoder", "throughput_mlp")
+    done = benchmarks(*names, "--quick", "--peers", ",".join(frameworks), "--json", file)
+    assert done.returncode == 0, done.stderr
+    for name in names:
+        assert list(json.loads(file.read_text())["workloads"][name]) == ["nbkeras", *frameworks]
+
+
+def test_a_framework_that_predicts_something_else_is_an_error():
+    program = """
+import sys
+sys.path.insert(0, ".")
+from benchmarks.session import compare
+ready = {"parameters": 7, "answer": [0.25, 0.75]}
+compare("mlp", {"nbkeras": ready, "torch": ready | {"answer": [1, 0]}, "litert-2": ready | {"parameters": None}})
+for other in (ready | {"answer": [0.26, 0.74]}, ready | {"answer": [0.25]}, ready | {"parameters": 8}):
+    try:
+        compare("mlp", {"nbkeras": ready, "openvino": other})
+    except RuntimeError as error:
+        print(error)
+"""
+    done = python("-c", program)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "mlp: openvino predicts [0.26 0.74], nbkeras [0.25 0.75]",
+        "mlp: openvino predicts [0.25], nbkeras [0.25 0.75]",
+        "mlp: the frameworks' networks differ in parameters: {'nbkeras': 7, 'openvino': 8}",
+    ]
+
+
 def test_a_peer_that_is_not_installed_is_left_out(tmp_path):
-    python = tmp_path / "python"  # an interpreter without site-packages
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
+    python = (
+        tmp_path / "python"
+    )  # an interpreter without site-packages, in which LiteRT is installed and TensorFlow is not
+    python.write_text(f'#!/bin/sh\nPYTHONPATH="{tmp_path}" exec "{sys.executable}" -S "$@"\n')
     python.chmod(0o755)
+    (tmp_path / "ai_edge_litert").mkdir()
+    (tmp_path / "ai_edge_litert" / "interpreter.py").touch()
+    done = benchmarks("latency_cnn", "--peers", "litert-2,openvino,nbkeras-1", "--python", python, "--quick")
+    assert done.returncode == 0, done.stderr
+    assert "litert-2 is left out: its network is written by keras-tensorflow: ModuleNotFoundError" in done.stderr
+    assert "openvino is left out: ModuleNotFoundError: No module named 'openvino'" in done.stderr
+    assert "nbkeras-1" in done.stdout
     done = benchmarks("import", "subnormal", "--peers", "torch", "--python", python, "--quick")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("torch is left out: ModuleNotFoundError") == 2
@@ -222,7 +276,12 @@ def saved(tmp_path):
         "settings": {"rounds": 3},
         "workloads": {
             "mlp": {"nbkeras": ours, "torch": measured(0.008, 400), "jax": measured(0.004, 300)},
-            "latency_mlp": {"nbkeras": measured(0.0003, 100), "onnxruntime": measured(0.0001, 50)},
+            "latency_mlp": {
+                "nbkeras": measured(0.0003, 100),
+                "nbkeras-1": measured(0.0002, 100),
+                "onnxruntime": measured(0.0001, 50),
+                "litert-2": measured(0.00008, 40),
+            },
             "start": {"nbkeras": measured(1.5, 100), "nbkeras, empty cache": measured(7.0, 100)},
         },
         "studies": {"scaling": [sweep], "threads": [threads]},
@@ -256,14 +315,16 @@ def test_document_of_a_saved_run(saved, tmp_path):
         assert (
             lines.index("<!-- end workloads -->") < lines.index("More words.") < lines.index("<!-- begin scaling -->")
         )
-    assert "| workload | unit | nbkeras | torch | jax | onnxruntime | nbkeras / best peer |" in lines
+    assert "| workload | unit | nbkeras | torch | jax | nbkeras / best peer |" in lines
+    assert "| workload | unit | nbkeras | nbkeras-1 | onnxruntime | litert-2 | nbkeras / best peer |" in lines
     mlp = "mlp: 784-512-512-10, relu, dropout 0.2, RMSprop, batch 128"
-    assert f"| {mlp} | ms a step | 2.00 | 8.00 | 4.00 |  | 0.500 |" in lines
-    assert "| latency_mlp: predict of one sample, mlp, p50 | us a call | 300 |  |  | 100 | 3.00 |" in lines
-    assert "| latency_mlp: predict of one sample, mlp, p99 | us a call | 600 |  |  | 200 | 3.00 |" in lines
-    assert "| start: nbkeras, empty cache | s | 7.00 |  |  |  |  |" in lines
-    assert "| mlp | 1.50 | 200 | 400 | 300 |  | 0.667 |" in lines  # memory
-    assert "| after the import alone |  | 100 |  |  |  |  |" in lines
+    assert f"| {mlp} | ms a step | 2.00 | 8.00 | 4.00 | 0.500 |" in lines
+    latency = "latency_mlp: predict of one sample, mlp"
+    assert f"| {latency}, p50 | us a call | 300 | 200 | 100 | 80.0 | 2.50 |" in lines
+    assert f"| {latency}, p99 | us a call | 600 | 400 | 200 | 160 | 2.50 |" in lines
+    assert "| start: nbkeras, empty cache | s | 7.00 |  |  |  |" in lines
+    assert "| mlp | 1.50 | 200 | 400 | 300 | 0.667 |" in lines  # memory
+    assert "| after the import alone |  | 100 |  |  |  |" in lines
     assert "| mlp | 1,500 |" in lines and "| cnn | fails |" in lines
 
 

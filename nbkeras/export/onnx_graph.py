@@ -21,12 +21,13 @@ class OnnxGraph:
         self.onnx, self.trace = onnx, trace
         self._taken = {*input_names, *output_names}
         self.nodes: list[Any] = []
-        self.initializers: list[Any] = []
+        self.constants: dict[str, np.ndarray] = {}  # by name
         self.input_names = list(input_names)
         self._names: dict[int, str] = {
             id(tensor.data): name for tensor, name in zip(trace.runs[0].inputs, input_names, strict=True)
         }
-        self._constants: dict[Any, str] = {}
+        self._constant_names: dict[Any, str] = {}
+        self._reshaped: dict[str, tuple[str, tuple]] = {}  # a reshaped value: the value before, and its shape
         self._sizes: dict[Axis, str] = {}
         self._count = 0
         self._bytes = 0
@@ -52,19 +53,52 @@ class OnnxGraph:
         return names[0] if outputs == 1 else names
 
     def constant(self, value: Any, dtype: Any = None, hint: str = "constant") -> str:
-        """Add an initializer and return its name; equal ones are shared."""
+        """The name of a constant; equal ones are shared."""
         array = np.asarray(value, dtype)
         key = (array.dtype.str, array.shape, array.tobytes())
-        if key not in self._constants:
+        if key not in self._constant_names:
             self._bytes += array.nbytes
             if self._bytes > LIMIT:
                 raise Unsupported(f"an ONNX file holds at most 2 GB, and the weights so far need {self._bytes} bytes")
-            name = self.fresh(hint)
-            self.initializers.append(
-                self.onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
-            )
-            self._constants[key] = name
-        return self._constants[key]
+            self._constant_names[key] = self.fresh(hint)
+            self.constants[self._constant_names[key]] = array
+        return self._constant_names[key]
+
+    def instead(self, array: np.ndarray, name: str) -> str:
+        """The name of a new constant that replaces the constant `name` in one place."""
+        new = self.fresh(name.rpartition("_")[0])
+        self.constants[new] = array
+        return new
+
+    def initializers(self) -> list[Any]:
+        """The constants that the nodes use, in ONNX's form."""
+        used = {name for node in self.nodes for name in names_read(node)}
+        return [
+            self.onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+            for name, array in self.constants.items()
+            if name in used
+        ]
+
+    def transpose(self, name: str, axes: Sequence[int]) -> str:
+        """A value with its axes in another order; weights are written in that order."""
+        if name in self.constants:
+            return self.instead(self.constants[name].transpose(axes), name)
+        return self.add("Transpose", name, perm=list(axes))
+
+    def reshape(self, name: str, shape: tuple, target: tuple) -> str:
+        """A value, whose shape is given, in another shape. Two reshapes in a row become one or none."""
+        name, shape = self.before_reshape(name, shape)
+        if shape == target:
+            return name
+        if name in self.constants:
+            return self.instead(self.constants[name].reshape(target), name)
+        result = self.add("Reshape", name, self.target(target))
+        self._reshaped[result] = name, shape
+        return result
+
+    def before_reshape(self, name: str, shape: tuple) -> tuple[str, tuple]:
+        """The value that was reshaped into this one, and its shape; a value that is no reshaped one as it is."""
+        return self._reshaped.get(name, (name, shape))
 
     def type_of(self, dtype: Any) -> int:
         """ONNX's number for a dtype."""
@@ -168,3 +202,9 @@ class OnnxGraph:
         if len(open_ones) == 1 and 0 not in [size for size in sizes if not isinstance(size, Size)]:
             sizes = [-1 if i == open_ones[0] else size for i, size in enumerate(sizes)]
         return self.shape(sizes)
+
+
+def names_read(node: Any) -> list[str]:
+    """The names of all values that a node reads, also in the graph of a loop."""
+    inner = [each for attribute in node.attribute for each in attribute.g.node]
+    return [*node.input, *(name for each in inner for name in names_read(each))]

@@ -13,6 +13,7 @@ from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import optional_import
 from nbkeras.export.onnx_graph import OPSET, OnnxGraph
 from nbkeras.export.onnx_ops import HANDLERS
+from nbkeras.export.onnx_simplify import simplify
 from nbkeras.export.op import Op
 from nbkeras.export.trace import Call, Size, Trace, Unsupported
 from nbkeras.saving.archive import atomic_file
@@ -59,6 +60,7 @@ def export_onnx(
     outputs = list(zip(*(run.outputs for run in trace.runs), strict=True))
     for name, versions in zip(output_names, outputs, strict=True):
         graph.nodes.append(onnx.helper.make_node("Identity", [graph.value(versions)], [name]))
+    simplify(graph, output_names)
     info = onnx.helper.make_tensor_value_info
     proto = onnx.helper.make_graph(
         graph.nodes,
@@ -68,7 +70,7 @@ def export_onnx(
             info(name, graph.type_of(versions[0].dtype), _named(trace, versions, name))
             for name, versions in zip(output_names, outputs, strict=True)
         ],
-        graph.initializers,
+        graph.initializers(),
     )
     onnx_model = onnx.helper.make_model(
         proto, producer_name="nbkeras", opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=8

@@ -32,11 +32,19 @@ def _dense(g: OnnxGraph, op: Op, rectify: bool) -> str:
 
 
 def _batch_normalization(g: OnnxGraph, op: Op, epsilon: float) -> str:
-    x, mean, variance, gamma, beta = op.inputs
-    inverse = g.add("Reciprocal", g.add("Sqrt", g.add("Add", variance, scalar(g, op, epsilon))))
-    scale = g.add("Mul", inverse, gamma) if gamma else inverse
+    """Along the last axis, before the op's input was reshaped to rows if that left the channels as they were."""
+    rows, mean, variance, gamma, beta = op.inputs
+    x, shape = g.before_reshape(rows, op.sizes(0))
+    if shape[-1] != op.sizes(0)[-1]:
+        x, shape = rows, op.sizes(0)
+    if variance in g.constants and (not gamma or gamma in g.constants):
+        inverse = 1 / np.sqrt(g.constants[variance] + op.dtype.type(epsilon))
+        scale = g.constant(inverse * g.constants[gamma] if gamma else inverse, op.dtype)
+    else:
+        inverse = g.add("Reciprocal", g.add("Sqrt", g.add("Add", variance, scalar(g, op, epsilon))))
+        scale = g.add("Mul", inverse, gamma) if gamma else inverse
     y = g.add("Mul", g.add("Sub", x, mean), scale)
-    return g.add("Add", y, beta) if beta else y
+    return g.reshape(g.add("Add", y, beta) if beta else y, shape, op.sizes(0))
 
 
 def _standardized(g: OnnxGraph, op: Op, x: str, axes: list[int], epsilon: float, centered: bool = True) -> str:

@@ -171,7 +171,7 @@ HANDLERS: dict[str, Handler] = {
     "reduce.argmax": _position("ArgMax"),
     "reduce.argmin": _position("ArgMin"),
     "reduce.cumsum": lambda g, op, axis: g.add("CumSum", op.inputs[0], g.constant(axis, np.int64)),
-    "shape.reshape": lambda g, op, shape: g.add("Reshape", op.inputs[0], g.target(shape)),
+    "shape.reshape": lambda g, op, shape: g.reshape(op.inputs[0], op.sizes(0), shape),
     "shape.transpose": lambda g, op, axes: g.add("Transpose", op.inputs[0], perm=[int(axis) for axis in axes]),
     "shape.concatenate": along("Concat"),
     "shape.stack": _stack,

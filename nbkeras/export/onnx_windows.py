@@ -34,7 +34,7 @@ def _padding(padding: str, kernel: Any, dilation: Any) -> dict[str, Any]:
 def _conv(g: OnnxGraph, op: Op, strides, dilation, padding: str, groups: int, relu: bool) -> str:
     x, kernel, bias = op.inputs
     ndim, size = op.tensors[0].ndim, op.tensors[1].shape[:-2]
-    weights = g.add("Transpose", kernel, perm=[ndim - 1, ndim - 2, *range(ndim - 2)])
+    weights = g.transpose(kernel, [ndim - 1, ndim - 2, *range(ndim - 2)])
     y = g.add(
         "Conv",
         _channels_first(g, x, ndim),
@@ -64,7 +64,7 @@ def _conv_transpose(g: OnnxGraph, op: Op, strides, dilation, before, lengths) ->
     y = g.add(
         "ConvTranspose",
         _channels_first(g, x, ndim),
-        g.add("Transpose", kernel, perm=[ndim - 1, ndim - 2, *range(ndim - 2)]),
+        g.transpose(kernel, [ndim - 1, ndim - 2, *range(ndim - 2)]),
         strides=list(strides),
         dilations=list(dilation),
         kernel_shape=list(size),

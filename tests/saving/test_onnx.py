@@ -4,6 +4,7 @@ Each layer by itself: tests/layers/test_contract.py.
 """
 
 import builtins
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -124,6 +125,59 @@ def test_a_convolutional_network_with_batch_normalization(tmp_path):
     model.compile("sgd", "mse")
     model.fit(x, np.zeros((5, 3)), epochs=2, verbose=0)
     assert_same(model, tmp_path, x)
+
+
+def randomized(model):
+    """The model with weights, moving means and variances that are all different."""
+    model.set_weights(
+        [RNG.uniform(0.5, 1.5, w.shape) * RNG.choice([-1, 1]) ** (w.ndim > 1) for w in model.get_weights()]
+    )
+    return model
+
+
+def nodes(path):
+    return Counter(node.op_type for node in onnx.load(str(path / "model.onnx")).graph.node)
+
+
+def test_batch_normalization_becomes_part_of_the_weights_before_it(tmp_path):
+    model = Sequential([Input((8, 7, 2))])
+    for layer in (
+        layers.Conv2D(4, 3, strides=2),
+        layers.DepthwiseConv2D(2, use_bias=False),
+        layers.Dense(5),
+        layers.Dense(3, use_bias=False),
+    ):
+        model.add(layer)
+        model.add(layers.BatchNormalization())
+        model.add(layers.Activation("relu"))
+    randomized(model)
+    assert_same(model, tmp_path, RNG.normal(size=(4, 8, 7, 2)).astype("float32"))
+    kinds = nodes(tmp_path)
+    assert kinds["Conv"] == kinds["MatMul"] == kinds["Add"] == 2, "the sums are those of the products with their biases"
+    assert not {"Sub", "Mul", "Div", "Sqrt", "Reciprocal"} & set(kinds)
+    assert len(onnx.load(str(tmp_path / "model.onnx")).graph.initializer) == 8, "four kernels and biases"
+
+
+def test_a_result_with_two_uses_is_not_folded(tmp_path):
+    inputs = Input((6, 6, 2))
+    x, y = layers.Conv2D(3, 3)(inputs), layers.Dense(4)(inputs)
+    both = [layers.BatchNormalization()(each) for each in (x, y)]
+    model = randomized(
+        Model(inputs, [x, y, *both, layers.BatchNormalization()(layers.Conv2D(3, 3, activation="relu")(x))])
+    )
+    assert_same(model, tmp_path, RNG.normal(size=(2, 6, 6, 2)).astype("float32"))
+    assert nodes(tmp_path)["Sub"] == 3
+
+
+def test_images_are_transposed_only_at_the_ends(tmp_path):
+    inputs = Input((None, None, 2))
+    x = layers.Conv2D(4, 3, padding="same", activation="relu")(inputs)
+    y = layers.BatchNormalization()(layers.Conv2D(4, 1)(layers.BatchNormalization()(x)))
+    x = layers.Activation("tanh")(layers.add([x, y]))
+    x = layers.Concatenate()([x, layers.MaxPooling2D(3, 1, padding="same")(x), y * 2.0])
+    model = randomized(Model(inputs, [layers.Conv2D(3, 1)(x), layers.Conv2D(3, 1)(layers.Concatenate(axis=1)([x, x]))]))
+    assert_same(model, tmp_path, RNG.normal(size=(2, 6, 5, 2)).astype("float32"))
+    assert nodes(tmp_path)["Transpose"] == 3, "of the input and of the two outputs"
 
 
 def test_shared_layers_nested_models_and_ops(tmp_path):
