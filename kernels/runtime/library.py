@@ -12,7 +12,7 @@ import pickle
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
@@ -180,7 +180,8 @@ class Kernels:
         """
         kernels = list(self._symbols)
         found = dict(zip(self._symbols.values(), made(kernels, target), strict=True))
-        functions, waiting = {}, [name for name in used if code.is_registered(name)]
+        functions: dict[str, bytes] = {}
+        waiting = [name for name in used if code.is_registered(name)]
         for (kernel, _), content in zip(kernels, found.values(), strict=True):
             waiting += _needed(content, kernel)
         while waiting := sorted(set(waiting) - functions.keys()):
@@ -219,14 +220,14 @@ def bytes_at(low: int, high: int) -> bytes:
 Wanted = str | tuple[cache.Kernel, tuple[Type, ...]]  # a registered function, or a kernel for some types of arguments
 
 
-def made(wanted: list[Wanted], target: str) -> list[bytes]:
+def made(wanted: Sequence[Wanted], target: str) -> list[bytes]:
     """The object files for a target."""
     if target:
         return _made_by_child(wanted, target)
     return [code.object_of(each) if isinstance(each, str) else each[0].object_for(each[1]) for each in wanted]
 
 
-def _made_by_child(wanted: list[Wanted], target: str) -> list[bytes]:
+def _made_by_child(wanted: Sequence[Wanted], target: str) -> list[bytes]:
     job = [(code.module_of(each), each, None) if isinstance(each, str) else _described(*each) for each in wanted]
     command = [sys.executable, "-c", f"from {__name__} import serve; serve()"]
     child = subprocess.run(

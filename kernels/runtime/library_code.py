@@ -105,8 +105,9 @@ class _Writer:
             aligned = builder.add(memories["workspace"], self._constant(ALIGNMENT - 1))
             memories["workspace"] = builder.and_(aligned, self._constant(-ALIGNMENT))
         for source, target, nbytes in wanted.copies:
-            places = (self._value(builder, place, memories) for place in (source, target))
-            self._copied(builder, *places, nbytes)
+            self._copied(
+                builder, self._value(builder, source, memories), self._value(builder, target, memories), nbytes
+            )
         names = list(memories)
         table = builder.alloca(ir.ArrayType(self._word, len(names)))
         for position, name in enumerate(names):

@@ -16,11 +16,14 @@ from nbkeras.building.layer import training_phase
 from nbkeras.engine import step_lock, structures
 from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import Tensor, layer_stack
-from nbkeras.kernels.runtime import device, library, library_code
+from nbkeras.kernels.runtime import device, library, library_code, processor
+from nbkeras.kernels.runtime.library import Kernels as Kernels
 from nbkeras.kernels.runtime.library import Place
 
 Array = np.ndarray
 ALIGNMENT = device.ALIGNMENT
+TARGETS, machine_of = processor.TARGETS, processor.machine_of
+FAILED, NO_MEMORY, OTHER_WEIGHTS = library_code.FAILED, library_code.NO_MEMORY, library_code.OTHER_WEIGHTS
 _WEIGHTS = "nbkeras_weights"  # a hidden symbol
 
 
@@ -79,13 +82,16 @@ class _OnlyConstants:
             device.run(function, args)
 
 
-def record(model: Any, name: str, specs: Sequence[tuple], pack: Callable, states: Sequence[Array]) -> Recording:
+def record(model: Any, specs: Sequence[tuple], pack: Callable, states: Callable[[], Sequence[Array]]) -> Recording:
     """Record the inference of a model for inputs of these shapes and dtypes; ValueError if it cannot be recorded.
 
-    states: arrays that the model keeps from call to call. Others that it changes are found.
+    states(): arrays that the model keeps from call to call. Others that it changes are found.
     """
+    name = model.name
     if device.gpu() is not None:
-        raise ValueError(f"model {name!r} is on a GPU, and a library is for the CPU: make the model with nbkeras.device('cpu')")
+        raise ValueError(
+            f"model {name!r} is on a GPU, and a library is for the CPU: make the model with nbkeras.device('cpu')"
+        )
     inputs = [_example(*spec) for spec in specs]
     program = Program()
     program.on_read = lambda: (
@@ -102,7 +108,7 @@ def record(model: Any, name: str, specs: Sequence[tuple], pack: Callable, states
             raise ValueError(f"model {name!r} cannot become a library: Python computes values before each prediction")
         steps, layers = list(program.steps), [place.layer for place in program.places]
         recording = Recording(steps, layers, program, inputs, [])
-        recording.states = _changed(recording, states)
+        recording.states = _changed(recording, states())
         _place_outputs(recording, results)
     finally:
         step_lock.leave(turn)
@@ -226,7 +232,7 @@ class Inference:
     outputs: int
 
 
-def inference(name: str, recording: Recording, constants: Constants, kernels: library.Kernels, model: str) -> Inference:
+def inference(name: str, recording: Recording, constants: Constants, kernels: Kernels, model: str) -> Inference:
     """Describe a recording; ValueError names the layer and the op that cannot be part of a library."""
     memory, rows = _Map(recording, constants), []
     for step, ((function, args), layer) in enumerate(zip(recording.steps, recording.layers, strict=True)):
@@ -252,15 +258,15 @@ def objects_of(
     prefix: str,
     inferences: Sequence[Inference],
     constants: Constants,
-    kernels: library.Kernels,
+    kernels: Kernels,
     target: str,
     inside: bool,
 ) -> dict[str, bytes]:
-    """The object files of a library, by name: the functions of inferences (NAME, NAME_workspace_size), kernels and weights.
+    """The object files of a library, by name: the functions of inferences, kernels and weights.
 
-    For inferences with states also PREFIX_state_size and PREFIX_reset_state.
+    PREFIX_workspace_size is the largest that one of them needs. With states there are PREFIX_state_size and PREFIX_reset_state.
     """
-    functions, sizes = [], {}
+    functions, sizes = [], {f"{prefix}_workspace_size": max(each.workspace for each in inferences)}
     last = [] if inside else ["weights"]
     for each in inferences:
         inputs, outputs = [f"in {i}" for i in range(each.inputs)], [f"out {i}" for i in range(each.outputs)]
@@ -270,11 +276,10 @@ def objects_of(
             copies = [(Place("state in", 0), Place("state", 0), each.state)]
         arguments = [*inputs, *outputs, "workspace", *last]
         functions.append(library_code.Function(each.name, arguments, each.rows, copies))
-        sizes[f"{each.name}_workspace_size"] = each.workspace
         if each.state:
             reset = [(each.start, Place("state", 0), each.state)]
-            functions.append(library_code.Function(f"{each.name}_reset_state", ["state", *last], [], reset))
-            sizes[f"{each.name}_state_size"] = each.state
+            functions.append(library_code.Function(f"{prefix}_reset_state", ["state", *last], [], reset))
+            sizes[f"{prefix}_state_size"] = each.state
     used = {row.symbol for each in inferences for row in each.rows}
     found = library.linkable(kernels.objects(used, target))
     found[prefix] = library_code.object_code(target, functions, sizes, _WEIGHTS, None if inside else constants.key)
