@@ -35,6 +35,7 @@ MAY_IMPORT_KERNELS = [
         "engine.launch_costs",
         "engine.program",
         "engine.tensor",
+        "export.native_code",
         "ops",
         "optimizers",
         "random",

@@ -83,7 +83,10 @@ def rows_of(function: Callable, args: tuple, memory: Memory, kernels: "Kernels")
         return [_row_of_kernel(function, args, memory, kernels)]
     parts = None if hasattr(function, "on_host") else instructions.parts_of(function, args)
     if parts is None:
-        raise Unavailable(f"{named(function)} computes in Python")
+        raise Unavailable(
+            f"{named(function)} computes in Python, by NumPy: leave this layer out of the model that is exported, and do its "
+            "work before or after"
+        )
     return _rows_of_parts(parts, args, memory)
 
 

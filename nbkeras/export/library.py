@@ -74,8 +74,8 @@ def export_library(
     for rows in batches:
         ending = f"_{rows}" if functions else ""
         functions.append(_function(model, name, ending, rows, input_signature, constants, kernels))
-    if functions[0].inference.state and len(batches) > 1:
-        raise ValueError(f"a model that keeps states has one batch size, received batch={batches}")
+        if len(batches) > 1 and (functions[0].inference.state or state == "explicit"):
+            raise ValueError(f"a library with states has one batch size, received batch={batches}")
     if state == "explicit" and not functions[0].inference.state:
         functions.append(_step(model, name, batches[0], input_signature, constants, kernels))
     described = Description(
@@ -165,15 +165,16 @@ def _step(
     model: Any, name: str, rows: int, given: Any, constants: Constants, kernels: Kernels
 ) -> library_files.Function:
     """The function of one step of a model with recurrent layers, by a copy of the model with stateful layers."""
-    names, specs, _ = signature.inputs_of(model, given)
     if getattr(model, "_graph", None) is None:
         raise ValueError(
             f"model {model.name!r} has no graph: make its recurrent layers with stateful=True instead of state='explicit'"
         )
     config, shapes = model.get_config(), {}
-    for each, (shape, _) in zip(names, specs, strict=True):
+    names, own, _ = signature.inputs_of(model, None)
+    _, chosen, _ = signature.inputs_of(model, given)
+    for each, (shape, _), (fixed, _) in zip(names, own, chosen, strict=True):
         steps = [1] if len(shape) > 2 or shape[1:] == (None,) else shape[1:2]
-        shapes[each] = [rows, *steps, *shape[2:]]
+        shapes[each] = [rows, *steps, *fixed[2:]]
     for layer in config["layers"]:
         if layer["class_name"] == "InputLayer":
             layer["config"]["batch_shape"] = shapes[layer["config"]["name"]]

@@ -244,17 +244,16 @@ def _workspace():
 
 def _checked(given, specs):
     """The inputs as arrays in the form that the library takes."""
-    if len(given) == 1 and len(specs) > 1:
+    wanted = [name for name, _, _ in specs]
+    if len(given) == 1 and isinstance(given[0], dict):
         (given,) = given
-        if isinstance(given, dict):
-            wanted = [name for name, _, _ in specs]
-            if sorted(given) != sorted(wanted):
-                raise ValueError(f"the inputs are {wanted}, received {list(given)}")
-            given = [given[name] for name in wanted]
-    elif len(given) == 1 and isinstance(given[0], dict) and list(given[0]) == [specs[0][0]]:
-        given = list(given[0].values())
+        if set(given) != set(wanted):
+            raise ValueError(f"the inputs are {wanted}, received {list(given)}")
+        given = [given[name] for name in wanted]
+    elif len(given) == 1 < len(specs) and isinstance(given[0], (list, tuple)):
+        (given,) = given
     if len(given) != len(specs):
-        raise ValueError(f"the inputs are {[name for name, _, _ in specs]}, received {len(given)} arrays")
+        raise ValueError(f"the inputs are {wanted}, received a number of arrays that differs: {len(given)}")
     arrays = []
     for value, (name, shape, dtype) in zip(given, specs):
         array = np.asarray(value)
