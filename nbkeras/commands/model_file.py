@@ -92,9 +92,9 @@ def compile_file(path: str, folder: str = ".", shapes: Sequence[Sequence[int]] |
 
     Example:
         >>> from nbkeras import commands
-        >>> keras.Sequential([keras.Input((4,)), layers.Dense(2)]).save("m.keras")
-        >>> commands.compile_file("m.keras", "deployed")
-        Saved the library at 'deployed/libm.so', with m.h and m.py.
+        >>> keras.Sequential([keras.Input((4,)), layers.Dense(2)]).save("name.keras")
+        >>> commands.compile_file("name.keras", "deployed")
+        Saved the library at 'deployed/libname.so', with name.h and name.py.
     """
     signature = None if shapes is None else [(None, *shape) for shape in shapes]
     model = load_model(path, compile=False)
