@@ -88,6 +88,7 @@ def export_library(
         kernels,
         "" if target == "host" else target,
         weights == "inside",
+        model.name,
     )
     library = linking.linked(contents, machine, file_name)
     texts = {f"{name}.h": library_files.header(described), f"{module}.py": library_files.module(described)}

@@ -261,6 +261,7 @@ def objects_of(
     kernels: Kernels,
     target: str,
     inside: bool,
+    model: str,
 ) -> dict[str, bytes]:
     """The object files of a library, by name: the functions of inferences, kernels and weights.
 
@@ -281,7 +282,10 @@ def objects_of(
             functions.append(library_code.Function(f"{prefix}_reset_state", ["state", *last], [], reset))
             sizes[f"{prefix}_state_size"] = each.state
     used = {row.symbol for each in inferences for row in each.rows}
-    found = library.linkable(kernels.objects(used, target))
+    try:
+        found = library.linkable(kernels.objects(used, target))
+    except library.Unavailable as error:
+        raise ValueError(f"model {model!r} cannot become a library: {error}") from None
     found[prefix] = library_code.object_code(target, functions, sizes, _WEIGHTS, None if inside else constants.key)
     if inside:
         found[_WEIGHTS] = library.data(target, _WEIGHTS, constants.content())

@@ -18,7 +18,9 @@ from libraries import loaded, needs_linker
 from nbkeras import Input, Model, Sequential, layers, ops
 from nbkeras.__main__ import main
 from nbkeras.engine import structures
+from nbkeras.engine.tensor import apply
 from nbkeras.export import library_files, linking
+from nbkeras.kernels import compiled, device
 from nbkeras.saving import archive
 from nbkeras.utils import set_random_seed
 
@@ -445,6 +447,49 @@ def test_a_layer_that_needs_python_is_named(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@compiled
+def _double(x, y):
+    if x[0] > 100:
+        raise ValueError("too large")
+    for i in range(x.size):
+        y[i] = x[i] + x[i]
+
+
+@compiled
+def _double_in_new_memory(x, y):
+    more = np.empty_like(x)
+    more[:] = x
+    for i in range(x.size):
+        y[i] = more[i] + x[i]
+
+
+def launched(kernel):
+    """A model with a kernel of a user."""
+
+    def double(x):
+        y = device.empty(x.shape, x.dtype)
+        device.launch(kernel, x.reshape(-1), y.reshape(-1))
+        return y, None
+
+    x = Input((3,))
+    own = layers.Lambda(lambda t: apply(double, None, [t]), output_shape=(3,), name="own")
+    return Model(x, own(layers.Activation("relu")(x)))
+
+
+def test_kernels_of_a_user(tmp_path):
+    model = launched(_double)
+    model.export(tmp_path / "libnet.so", verbose=False)
+    library, x = loaded(tmp_path / "libnet.so"), floats(1, 3)
+    same_bits(library.predict(x), model.predict(x, verbose=0))
+    with pytest.raises(RuntimeError, match="net: a kernel failed"):
+        library.predict(x * 0 + 101)
+    with pytest.raises(
+        ValueError,
+        match=r"cannot become a library: '_double_in_new_memory' .* needs 'NRT.*: a kernel must not allocate",
+    ):
+        launched(_double_in_new_memory).export(tmp_path / "libother.so")
+
+
 def test_without_a_linker_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(linking.shutil, "which", lambda name: None)
     monkeypatch.setattr(linking.importlib.util, "find_spec", lambda name: None)
@@ -613,7 +658,7 @@ def deployed(tmp_path_factory):
     return folder, found["recognizer"], found["forecaster"], found["x_test"][:40].astype("float32")
 
 
-def compiled(source, library, folder):
+def built(source, library, folder):
     compiler = shutil.which("c++" if source.endswith("cpp") else "cc")
     if compiler is None:
         pytest.skip("needs a C and a C++ compiler")
@@ -629,7 +674,7 @@ def texts(rows):
 
 def test_a_program_in_c(deployed):
     folder, recognizer, _, images = deployed
-    program = compiled("classify.c", "libdigits.so", folder)
+    program = built("classify.c", "libdigits.so", folder)
     done = subprocess.run([program], input=images.tobytes(), capture_output=True, check=True)
     expected = np.concatenate([recognizer.predict(images[i : i + 1], verbose=0) for i in range(len(images))])
     assert done.stdout.decode().splitlines() == texts(expected)
@@ -648,7 +693,7 @@ def test_a_program_in_python_with_numpy_alone(deployed):
 
 def test_a_program_in_cpp_with_two_threads(deployed):
     folder, _, forecaster, _ = deployed
-    program = compiled("stream.cpp", "libforecast.so", folder)
+    program = built("stream.cpp", "libforecast.so", folder)
     done = subprocess.run([program], capture_output=True, text=True, check=True)
     found = np.array([line.split() for line in done.stdout.splitlines()], "float32")
     steps = np.arange(30, dtype="float32")
