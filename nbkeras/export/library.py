@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -103,6 +104,8 @@ def export_library(
 def _checked(path: str, batch: Any, target: str, weights: str, state: str | None) -> list[int]:
     """The batch sizes, once all arguments are of the expected form."""
     file_name = os.path.basename(path)
+    if sys.platform != "linux":
+        raise ValueError("libraries are made on Linux (or WSL): elsewhere export format='onnx'")
     if file_name.endswith((".dll", ".dylib")):
         raise ValueError(
             f"libraries are for Linux: give a name that ends in .so, received {path!r}. On Windows use WSL; for macOS "

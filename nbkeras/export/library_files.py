@@ -215,7 +215,7 @@ _thread = threading.local()
 _last = []  # the weights, if they are a file: all processes that map it share the memory
 if _WEIGHTS is not None:
     _mapped = np.memmap(os.path.join(_FOLDER, _WEIGHTS), np.uint8, "r")
-    _last = [_mapped.ctypes.data]
+    _last = [_mapped.__array_interface__["data"][0]]
 _ERRORS = {
     $FAILED: "a kernel failed",
     $OTHER_WEIGHTS: f"the file {_WEIGHTS} does not belong to this library",
@@ -235,11 +235,21 @@ def _size(what):
 
 
 def _workspace():
-    """Memory for the calls of this thread."""
-    if not hasattr(_thread, "workspace"):
+    """The address of memory for the calls of this thread."""
+    try:
+        return _thread.address
+    except AttributeError:
         _thread.workspace = np.empty(_size("workspace"), np.uint8)
-        _thread.address = _thread.workspace.ctypes.data
-    return _thread.address
+        _thread.address = _address(_thread.workspace)
+        return _thread.address
+
+
+def _address(array):
+    return array.__array_interface__["data"][0]
+
+
+def _specs(tensors):
+    return [(name, shape, np.dtype(dtype)) for name, shape, dtype in tensors]
 
 
 def _checked(given, specs):
@@ -255,17 +265,24 @@ def _checked(given, specs):
     if len(given) != len(specs):
         raise ValueError(f"the inputs are {wanted}, received a number of arrays that differs: {len(given)}")
     arrays = []
-    for value, (name, shape, dtype) in zip(given, specs):
-        array = np.asarray(value)
-        if array.dtype.kind not in "fiub" or not np.can_cast(array.dtype, dtype, "same_kind"):
-            raise TypeError(f"input {name!r} needs numbers that fit into {dtype}, received an array of {array.dtype}")
-        if array.ndim != len(shape) + 1 or array.shape[1:] != shape:
-            expected = ", ".join(["samples", *map(str, shape)])
-            raise ValueError(f"input {name!r} needs shape ({expected}), received {array.shape}")
-        if len(array) != len(arrays[0] if arrays else array):
-            raise ValueError(f"input {name!r} has {len(array)} samples, and {specs[0][0]!r} has {len(arrays[0])}")
-        arrays.append(np.require(array, dtype, ["C", "A"]))
+    for array, (name, shape, dtype) in zip(given, specs):
+        known = type(array) is np.ndarray and array.dtype == dtype and array.shape[1:] == shape and array.ndim
+        if not (known and array.flags.c_contiguous and array.flags.aligned):
+            array = _converted(array, name, shape, dtype)
+        if arrays and len(array) != len(arrays[0]):
+            raise ValueError(f"input {name!r} has {len(array)} samples, and {wanted[0]!r} has {len(arrays[0])}")
+        arrays.append(array)
     return arrays
+
+
+def _converted(value, name, shape, dtype):
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub" or not np.can_cast(array.dtype, dtype, "same_kind"):
+        raise TypeError(f"input {name!r} needs numbers that fit into {dtype}, received an array of {array.dtype}")
+    if array.ndim != len(shape) + 1 or array.shape[1:] != shape:
+        expected = ", ".join(["samples", *map(str, shape)])
+        raise ValueError(f"input {name!r} needs shape ({expected}), received {array.shape}")
+    return np.require(array, dtype, ["C", "A"])
 
 
 def _run(function, arguments):
@@ -277,10 +294,10 @@ def _run(function, arguments):
 _PREDICT = '''INPUTS = $INPUTS  # name, shape of a sample, dtype
 OUTPUTS = $OUTPUTS
 FUNCTIONS = $FUNCTIONS  # by the number of samples of a call
-_functions = [
-    (rows, _function(FUNCTIONS[rows], len(INPUTS) + len(OUTPUTS) + 1 + len(_last)))
-    for rows in sorted(FUNCTIONS, reverse=True)
-]
+_inputs, _outputs = _specs(INPUTS), _specs(OUTPUTS)
+_functions = {
+    rows: _function(name, len(INPUTS) + len(OUTPUTS) + 1 + len(_last)) for rows, name in sorted(FUNCTIONS.items())
+}
 
 
 def predict(*inputs):
@@ -288,46 +305,53 @@ def predict(*inputs):
 
     Inputs are arguments, or a list or a dict of them by name. Several threads may call this at the same time.
     """
-    arrays = _checked(inputs, INPUTS)
-    calls, rest = [], len(arrays[0])
-    for rows, function in _functions:
-        calls += [(rows, function)] * (rest // rows)
-        rest %= rows
-    if rest:
-        raise ValueError(f"the library computes {sorted(FUNCTIONS)} samples at a time, received {len(arrays[0])}")
-    outputs = [np.empty((len(arrays[0]), *shape), dtype) for _, shape, dtype in OUTPUTS]
-    places = [(array.ctypes.data, array.strides[0]) for array in (*arrays, *outputs)]
-    after, at = [_workspace(), *_last], 0
+    arrays = _checked(inputs, _inputs)
+    samples = len(arrays[0])
+    outputs = [np.empty((samples, *shape), dtype) for _, shape, dtype in _outputs]
+    if samples in _functions:
+        calls = [(samples, _functions[samples])]
+    else:
+        calls, rest = [], samples
+        for rows, function in reversed(_functions.items()):
+            calls += [(rows, function)] * (rest // rows)
+            rest %= rows
+        if rest:
+            raise ValueError(f"the library computes {list(_functions)} samples at a time, received {samples}")
+    places, at = [_address(array) for array in arrays + outputs], 0
     for rows, function in calls:
-        _run(function, [start + at * step for start, step in places] + after)
+        _run(function, [*places, _workspace(), *_last])
         at += rows
+        if at < samples:
+            places = [_address(array[at:]) for array in arrays + outputs]
     return outputs[0] if len(outputs) == 1 else outputs
 '''
 
 _STEP = '''STEP_INPUTS = $STEP_INPUTS  # name, shape of a sample, dtype
 STEP_OUTPUTS = $STEP_OUTPUTS
 STEP_ROWS = $ROWS  # samples of a step
+_step_inputs, _step_outputs = _specs(STEP_INPUTS), _specs(STEP_OUTPUTS)
 _step = _function($STEP, len(STEP_INPUTS) + len(STEP_OUTPUTS) + 3 + len(_last))
+_STATE_BYTES = _size("state")
 _reset = _function(f"{_PREFIX}_reset_state", 1 + len(_last))
 
 
 def new_state():
     """The state with which sequences begin."""
-    state = np.empty(_size("state") // 8, np.float64)
-    _run(_reset, [state.ctypes.data, *_last])
+    state = np.empty(_STATE_BYTES // 8, np.float64)
+    _run(_reset, [_address(state), *_last])
     return state
 
 
 def step(state, *inputs):
     """The outputs of the next step. `state`, of `new_state`, is changed; use it for one sequence and one thread at a time."""
-    if not (isinstance(state, np.ndarray) and state.dtype == np.float64 and state.nbytes == _size("state")):
+    if not (isinstance(state, np.ndarray) and state.dtype == np.float64 and state.nbytes == _STATE_BYTES):
         raise TypeError("state must be an array of new_state()")
-    arrays = _checked(inputs, STEP_INPUTS)
+    arrays = _checked(inputs, _step_inputs)
     if len(arrays[0]) != STEP_ROWS:
         raise ValueError(f"a step computes {STEP_ROWS} samples, received {len(arrays[0])}")
-    outputs = [np.empty((STEP_ROWS, *shape), dtype) for _, shape, dtype in STEP_OUTPUTS]
-    of_inputs, of_outputs = ([array.ctypes.data for array in each] for each in (arrays, outputs))
-    here = state.ctypes.data
-    _run(_step, [here, *of_inputs, here, *of_outputs, _workspace(), *_last])
+    outputs = [np.empty((STEP_ROWS, *shape), dtype) for _, shape, dtype in _step_outputs]
+    here = _address(state)
+    places = [here, *map(_address, arrays), here, *map(_address, outputs)]
+    _run(_step, [*places, _workspace(), *_last])
     return outputs[0] if len(outputs) == 1 else outputs
 '''

@@ -136,15 +136,19 @@ def _changed(recording: Recording, states: Sequence[Array]) -> list[tuple[int, i
                 low, high = library.bounds_of(array)
                 before = reach.get(key, (low, high))
                 reach[key] = min(low, before[0]), max(high, before[1])
-    before_runs = {key: owner.copy() for key, owner in owners.items()}
+    before_runs = {key: owner.copy("K") for key, owner in owners.items()}
     try:
         for _ in range(2):
             recording.program.run()
-        changed = [key for key, old in before_runs.items() if owners[key].tobytes() != old.tobytes()]
+        changed = [key for key, old in before_runs.items() if not _same_bytes(owners[key], old)]
     finally:
         for key, old in before_runs.items():
             owners[key][...] = old
     return [reach[key] for key in owners if key in kept or key in changed]
+
+
+def _same_bytes(array: Array, other: Array) -> bool:
+    return np.array_equal(array.ravel("K").view(np.uint8), other.ravel("K").view(np.uint8))
 
 
 def _place_outputs(recording: Recording, results: list[Array]) -> None:

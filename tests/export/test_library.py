@@ -19,6 +19,7 @@ from nbkeras import Input, Model, Sequential, layers, ops
 from nbkeras.__main__ import main
 from nbkeras.engine import structures
 from nbkeras.engine.tensor import apply
+from nbkeras.export import library as export_library_module
 from nbkeras.export import library_files, linking
 from nbkeras.kernels import compiled, device
 from nbkeras.saving import archive
@@ -363,10 +364,13 @@ def test_options_are_checked(options, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_formats(tmp_path):
+def test_formats(tmp_path, monkeypatch):
     for name in ("net.dll", "net.dylib"):
         with pytest.raises(ValueError, match=r"libraries are for Linux: give a name that ends in \.so"):
             mlp().export(tmp_path / name)
+    monkeypatch.setattr(export_library_module.sys, "platform", "darwin")
+    with pytest.raises(ValueError, match=r"libraries are made on Linux \(or WSL\): elsewhere export format='onnx'"):
+        mlp().export(tmp_path / "net.so")
     with pytest.raises(ValueError, match=r"format must be 'onnx' or 'library', received 'tflite'"):
         mlp().export(tmp_path / "net.so", "tflite")
     with pytest.raises(TypeError, match=r"an ONNX file has no options batch: these are of format='library'"):
@@ -561,7 +565,7 @@ def test_errors_of_the_functions(tmp_path):
     mlp().export(tmp_path / "libnet.so", weights="beside", verbose=False)
     library = loaded(tmp_path / "libnet.so")
     x, y, workspace, weights = floats(1, 20), np.empty((1, 10), "f4"), np.empty(10**5, np.uint8), np.zeros(10**5)
-    predict = library._functions[0][1]
+    predict = library._functions[1]
     pointers = [array.ctypes.data for array in (x, y, workspace)]
     assert predict(*pointers, library._mapped.ctypes.data) == 0
     assert predict(*pointers, weights.ctypes.data) == 3
