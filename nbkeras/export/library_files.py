@@ -117,7 +117,7 @@ def header(library: Description) -> str:
     if weights:
         lines += [
             f"   weights: the content of the file {library.weights}, mapped into memory, or read to a multiple of 64 bytes.",
-            "   It is only read, so all threads and processes may share it.",
+            f"   It has {name}_weights_size() bytes, and is only read, so all threads and processes may share it.",
         ]
     if any(each.inference.state for each in library.functions):
         lines += [
@@ -144,6 +144,8 @@ def header(library: Description) -> str:
         lines.append(f"#define {upper}_OTHER_WEIGHTS {OTHER_WEIGHTS} /* the weights are not those of this library */")
         last = ["const void *weights"]
     lines += ["", f"size_t {name}_workspace_size(void);"]
+    if weights:
+        lines.append(f"size_t {name}_weights_size(void);")
     if any(each.inference.state for each in library.functions):
         state = ", ".join(["void *state", *last])
         lines += [f"size_t {name}_state_size(void);", f"int {name}_reset_state({state});"]
@@ -212,13 +214,9 @@ _FOLDER = os.path.dirname(os.path.abspath(__file__))
 _PREFIX, _WEIGHTS = $PREFIX, $WEIGHTS
 _library = ctypes.CDLL(os.path.join(_FOLDER, $FILE))
 _thread = threading.local()
-_last = []  # the weights, if they are a file: all processes that map it share the memory
-if _WEIGHTS is not None:
-    _mapped = np.memmap(os.path.join(_FOLDER, _WEIGHTS), np.uint8, "r")
-    _last = [_mapped.__array_interface__["data"][0]]
 _ERRORS = {
     $FAILED: "a kernel failed",
-    $OTHER_WEIGHTS: f"the file {_WEIGHTS} does not belong to this library",
+    $OTHER_WEIGHTS: f"the file {_WEIGHTS} is not that of this library",
 }
 
 
@@ -246,6 +244,14 @@ def _workspace():
 
 def _address(array):
     return array.__array_interface__["data"][0]
+
+
+_last = []  # the weights, if they are a file: all processes that map it share the memory
+if _WEIGHTS is not None:
+    _mapped = np.memmap(os.path.join(_FOLDER, _WEIGHTS), np.uint8, "r")
+    if _mapped.size != _size("weights"):
+        raise RuntimeError(f"{_PREFIX}: {_ERRORS[$OTHER_WEIGHTS]}")
+    _last = [_address(_mapped)]
 
 
 def _specs(tensors):

@@ -269,10 +269,14 @@ def objects_of(
 ) -> dict[str, bytes]:
     """The object files of a library, by name: the functions of inferences, kernels and weights.
 
-    PREFIX_workspace_size is the largest that one of them needs. With states there are PREFIX_state_size and PREFIX_reset_state.
+    PREFIX_workspace_size is the largest that one of them needs. With states there are PREFIX_state_size and PREFIX_reset_state,
+    with weights beside it PREFIX_weights_size.
     """
     functions, sizes = [], {f"{prefix}_workspace_size": max(each.workspace for each in inferences)}
     last = [] if inside else ["weights"]
+    content = constants.content()
+    if not inside:
+        sizes[f"{prefix}_weights_size"] = len(content)
     for each in inferences:
         inputs, outputs = [f"in {i}" for i in range(each.inputs)], [f"out {i}" for i in range(each.outputs)]
         copies: list[tuple[Place, Place, int]] = []
@@ -292,5 +296,5 @@ def objects_of(
         raise ValueError(f"model {model!r} cannot become a library: {error}") from None
     found[prefix] = library_code.object_code(target, functions, sizes, _WEIGHTS, None if inside else constants.key)
     if inside:
-        found[_WEIGHTS] = library.data(target, _WEIGHTS, constants.content())
+        found[_WEIGHTS] = library.data(target, _WEIGHTS, content)
     return found

@@ -575,8 +575,11 @@ def test_errors_of_the_functions(tmp_path):
         assert predict(*given) == 2
     mlp().export(tmp_path / "libother.so", weights="beside", verbose=False)
     (tmp_path / "other.weights").replace(tmp_path / "net.weights")
-    with pytest.raises(RuntimeError, match="net: the file net.weights does not belong to this library"):
+    with pytest.raises(RuntimeError, match="net: the file net.weights is not that of this library"):
         loaded(tmp_path / "libnet.so").predict(x)
+    (tmp_path / "net.weights").write_bytes((tmp_path / "net.weights").read_bytes()[:-64])
+    with pytest.raises(RuntimeError, match="net: the file net.weights is not that of this library"):
+        loaded(tmp_path / "libnet.so")
 
 
 # -------------------- size, dependencies, targets --------------------
