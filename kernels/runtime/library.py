@@ -78,9 +78,15 @@ class Memory(Protocol):
 
 
 def rows_of(function: Callable, args: tuple, memory: Memory, kernels: "Kernels") -> list[Row]:
-    """The rows of a launch; Unavailable if it needs Python."""
+    """The rows of a launch; Unavailable if it needs Python.
+
+    A function of Python may say by its `in_library` which kernels do the same: (kernel, *args) each, none for unsuitable arrays.
+    """
     if hasattr(function, "row"):
         return [_row_of_kernel(function, args, memory, kernels)]
+    others = list(getattr(function, "in_library", lambda *args: ())(*args))
+    if others:
+        return [_row_of_kernel(kernel, tuple(rest), memory, kernels) for kernel, *rest in others]
     parts = None if hasattr(function, "on_host") else instructions.parts_of(function, args)
     if parts is None:
         raise Unavailable(

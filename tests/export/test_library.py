@@ -149,6 +149,26 @@ def test_float64_and_functions_of_the_c_library(tmp_path):
     same_bits(loaded(tmp_path / "libnet.so").predict(value), model.predict(value, verbose=0))
 
 
+@pytest.mark.parametrize(
+    "function, axis, shape",
+    [(ops.take, 1, (3,)), (ops.take, -1, (2, 2)), (ops.take_along_axis, 1, (3, 5)), (ops.take, None, (4,))],
+)
+def test_indices_that_are_out_of_range_are_an_error(function, axis, shape, tmp_path):
+    x, index = Input((4, 5)), Input(shape, dtype="int64")
+    rows = index[0] if function is ops.take else index
+    taken = function(x, rows, axis=axis)
+    model = Model([x, index], ops.expand_dims(taken, 0) if axis is None else taken)
+    model.export(tmp_path / "libnet.so", verbose=False)
+    library, value = loaded(tmp_path / "libnet.so"), floats(1, 4, 5)
+    for start, end in ((0, 4), (-4, 0)):
+        given = random.integers(start, end, (1, *shape))
+        same_bits(library.predict(value, given), model.predict([value, given], verbose=0))
+    for wrong in (-21, 20):
+        given[...] = wrong
+        with pytest.raises(RuntimeError, match="net: a kernel failed"):
+            library.predict(value, given)
+
+
 def test_weights_that_change_later_are_not_those_of_the_library(tmp_path):
     model, x = mlp(), floats(1, 20)
     expected = model.predict(x, verbose=0)
