@@ -169,6 +169,21 @@ def test_indices_that_are_out_of_range_are_an_error(function, axis, shape, tmp_p
             library.predict(value, given)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "bool"])
+@pytest.mark.parametrize("axis", [1, 2, -1])
+@pytest.mark.parametrize("function", [ops.argmax, ops.argmin, ops.cumsum, ops.cumprod])
+def test_kernels_that_have_another_form_in_libraries(function, axis, dtype, tmp_path):
+    x = Input((3, 4, 2), dtype=dtype)
+    model = Model(x, function(x, axis=axis))
+    model.export(tmp_path / "libnet.so", batch=5, verbose=False)
+    value = random.integers(-2, 3, (5, 3, 4, 2)) if dtype == "int32" else floats(5, 3, 4, 2)
+    value = value.astype(dtype)
+    if dtype.startswith("float"):
+        value[0, 1, 2, 1] = value[0, 2, 2, 1] = value[1, 0, 0, 0] = np.nan
+        value[2, :, :, 0] = 0.0
+    same_bits(loaded(tmp_path / "libnet.so").predict(value), model.predict(value, verbose=0))
+
+
 def test_weights_that_change_later_are_not_those_of_the_library(tmp_path):
     model, x = mlp(), floats(1, 20)
     expected = model.predict(x, verbose=0)
