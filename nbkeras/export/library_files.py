@@ -63,7 +63,9 @@ class Description(NamedTuple):
 def prefix_of(file_name: str) -> str:
     """The name of a library by that of its file: what its functions and the files beside it begin with."""
     name = _plain(file_name.removesuffix(".so").removeprefix("lib"))
-    return f"{name}_model" if name in _HEADERS or keyword.iskeyword(name) or name[0].isdigit() else name
+    if name[0].isdigit():
+        return f"model_{name}"
+    return f"{name}_model" if name in _HEADERS or keyword.iskeyword(name) else name
 
 
 def module_name(name: str, file_name: str) -> str:

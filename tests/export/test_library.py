@@ -360,7 +360,7 @@ def test_identifiers():
         name: library_files.prefix_of(name) for name in ("libnet.so", "net.v2.so", "lib.so", "math.so", "libclass.so")
     }
     assert list(prefixes.values()) == ["net", "net_v2", "model", "math_model", "class_model"]
-    assert library_files.prefix_of("lib9.so") == "9_model"
+    assert library_files.prefix_of("lib9.so") == "model_9"
 
 
 @pytest.mark.parametrize(
