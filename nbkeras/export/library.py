@@ -79,10 +79,7 @@ def export_library(
             raise ValueError(f"a library with states has one batch size, received batch={batches}")
     if state == "explicit" and not functions[0].inference.state:
         functions.append(_step(model, name, batches[0], input_signature, constants, kernels))
-    described = Description(
-        name, str(model.name), file_name, target, functions, f"{name}.weights" if weights == "beside" else None
-    )
-    contents = native_code.objects_of(
+    contents, identity = native_code.objects_of(
         name,
         [each.inference for each in functions],
         constants,
@@ -91,11 +88,13 @@ def export_library(
         weights == "inside",
         model.name,
     )
+    weights_file = f"{name}.weights" if weights == "beside" else None
+    described = Description(name, str(model.name), file_name, target, functions, weights_file, identity)
     library = linking.linked(contents, machine, file_name)
     texts = {f"{name}.h": library_files.header(described), f"{module}.py": library_files.module(described)}
     files = {other: text.encode() for other, text in texts.items()}
-    if weights == "beside":
-        files[f"{name}.weights"] = constants.content()
+    if weights_file is not None:
+        files[weights_file] = constants.content()
     _write(folder, {**files, file_name: library})
     if verbose is None or verbose:
         print_message(f"Saved the library at {path!r}, with {', '.join(list(files)[:-1])} and {list(files)[-1]}.")

@@ -58,6 +58,7 @@ class Description(NamedTuple):
     target: str
     functions: list[Function]
     weights: str | None
+    identity: int
 
 
 def prefix_of(file_name: str) -> str:
@@ -145,7 +146,8 @@ def header(library: Description) -> str:
     if weights:
         lines.append(f"#define {upper}_OTHER_WEIGHTS {OTHER_WEIGHTS} /* the weights are not those of this library */")
         last = ["const void *weights"]
-    lines += ["", f"size_t {name}_workspace_size(void);"]
+    lines += ["", f"int64_t {name}_identity(void); /* {library.identity}: another number for each export */"]
+    lines.append(f"size_t {name}_workspace_size(void);")
     if weights:
         lines.append(f"size_t {name}_weights_size(void);")
     if any(each.inference.state for each in library.functions):
@@ -184,6 +186,7 @@ def module(library: Description) -> str:
         "FILE": ascii(library.file_name),
         "WEIGHTS": ascii(library.weights),
         "PREFIX": ascii(library.name),
+        "IDENTITY": str(library.identity),
         "INPUTS": _specs(first.inputs),
         "OUTPUTS": _specs(first.outputs),
         "FUNCTIONS": ascii({each.rows: each.inference.name for each in predictions}),
@@ -214,12 +217,26 @@ import numpy as np
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 _PREFIX, _WEIGHTS = $PREFIX, $WEIGHTS
-_library = ctypes.CDLL(os.path.join(_FOLDER, $FILE))
 _thread = threading.local()
 _ERRORS = {
     $FAILED: "a kernel failed",
     $OTHER_WEIGHTS: f"the file {_WEIGHTS} is not that of this library",
 }
+
+
+def _load():
+    """The library. A process keeps those that it has loaded, by their paths: after another export it needs another path."""
+    for times in range(100):
+        library = ctypes.CDLL(os.path.join(_FOLDER, *["."] * times, $FILE))
+        identity = getattr(library, f"{_PREFIX}_identity", None)
+        if identity is not None:
+            identity.restype = ctypes.c_int64
+            if identity() == $IDENTITY:
+                return library
+    raise ImportError(f"{$FILE} is not the library with which this module was made: export both again")
+
+
+_library = _load()
 
 
 def _function(name, count):

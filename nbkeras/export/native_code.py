@@ -266,11 +266,11 @@ def objects_of(
     target: str,
     inside: bool,
     model: str,
-) -> dict[str, bytes]:
-    """The object files of a library, by name: the functions of inferences, kernels and weights.
+) -> tuple[dict[str, bytes], int]:
+    """The object files of a library, by name: the functions of inferences, kernels and weights; and the library's identity.
 
     PREFIX_workspace_size is the largest that one of them needs. With states there are PREFIX_state_size and PREFIX_reset_state,
-    with weights beside it PREFIX_weights_size.
+    with weights beside it PREFIX_weights_size. PREFIX_identity returns the identity.
     """
     functions, sizes = [], {f"{prefix}_workspace_size": max(each.workspace for each in inferences)}
     last = [] if inside else ["weights"]
@@ -297,4 +297,15 @@ def objects_of(
     found[prefix] = library_code.object_code(target, functions, sizes, _WEIGHTS, None if inside else constants.key)
     if inside:
         found[_WEIGHTS] = library.data(target, _WEIGHTS, content)
-    return found
+    identity = _identity(found, content)
+    name = f"{prefix}_identity"
+    found[name] = library_code.object_code(target, [], {name: identity}, _WEIGHTS, constants.key)
+    return found, identity
+
+
+def _identity(contents: dict[str, bytes], constants: bytes) -> int:
+    """A number that tells object files from others."""
+    sha = hashlib.sha256(constants)
+    for name, content in contents.items():
+        sha.update(f"{name} {len(content)} ".encode() + content)
+    return int.from_bytes(sha.digest()[:8], "little") >> 1
