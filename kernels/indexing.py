@@ -4,6 +4,7 @@ Indices are int64; negative ones count from the end.
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -26,6 +27,14 @@ def _check_range(index: Array, size: int) -> None:
         raise IndexError(
             f"indices must lie in [-{size}, {size}) for an axis of size {size}, received {index.min()} to {index.max()}"
         )
+
+
+@compiled
+def _check_indices(index, size):
+    """The same in compiled code, which cannot say the numbers."""
+    for i in range(index.size):
+        if index[i] < -size or index[i] >= size:
+            raise IndexError("an index is out of range")
 
 
 # -------------------- converting numbers to indices --------------------
@@ -78,6 +87,27 @@ def gather(x: Array, index: Array, axis: int, out: Array) -> None:
 
 
 @compiled
+def _gather(x, index, out):
+    """out[i, j, k] = x[i, index[j], k]."""
+    for i in range(x.shape[0]):
+        for j in range(index.size):
+            at = index[j]
+            if at < 0:
+                at += x.shape[1]
+            for k in range(x.shape[2]):
+                out[i, j, k] = x[i, at, k]
+
+
+def _gather_in_library(x: Array, index: Array, axis: int, out: Array) -> Iterator[tuple]:
+    if x.flags.c_contiguous and index.flags.c_contiguous:
+        yield _check_indices, index.reshape(-1), x.shape[axis]
+        yield _gather, _around(x, x.shape, axis), index.reshape(-1), _around(out, x.shape, axis)
+
+
+gather.in_library = _gather_in_library  # type: ignore[attr-defined]
+
+
+@compiled
 def scatter_add(dy, index, dx):
     """Kernel: dx[i, index[j], k] += dy[i, j, k]."""
     for i in range(dy.shape[0]):
@@ -113,6 +143,15 @@ def gather_along(x: Array, index: Array, out: Array) -> None:
     """Kernel: out[i, j, k] = x[i, index[i, j, k], k]."""
     _check_range(index, x.shape[1])
     _gather_along(x, index, out)
+
+
+def _gather_along_in_library(x: Array, index: Array, out: Array) -> Iterator[tuple]:
+    if index.flags.c_contiguous:
+        yield _check_indices, index.reshape(-1), x.shape[1]
+        yield _gather_along, x, index, out
+
+
+gather_along.in_library = _gather_along_in_library  # type: ignore[attr-defined]
 
 
 @compiled

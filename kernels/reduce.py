@@ -5,6 +5,7 @@ the rounding error of a float32 sum grows at most like sqrt(n).
 """
 
 import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -216,6 +217,32 @@ def find_smallest(x: Array, axis: int, out: Array) -> None:
     np.argmin(x, axis, out=out)
 
 
+@compiled
+def _find(x, smallest, out):
+    """out[i, k] = the first j with the largest (or smallest) x[i, j, k]; a NaN counts as both."""
+    for i in range(x.shape[0]):
+        for k in range(x.shape[2]):
+            best, found = x[i, 0, k], 0
+            for j in range(1, x.shape[1]):
+                value = x[i, j, k]
+                if best == best and (value != value or (value < best if smallest else value > best)):
+                    best, found = value, j
+            out[i, k] = found
+
+
+def _in_library(smallest: bool) -> Callable[..., Iterator[tuple]]:
+    def find(x: Array, axis: int, out: Array) -> Iterator[tuple]:
+        if x.flags.c_contiguous and x.shape[axis]:
+            before, after = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
+            yield _find, x.reshape(before, x.shape[axis], after), smallest, out.reshape(before, after)
+
+    return find
+
+
+find_largest.in_library = _in_library(False)  # type: ignore[attr-defined]
+find_smallest.in_library = _in_library(True)  # type: ignore[attr-defined]
+
+
 # -------------------- logsumexp --------------------
 
 
@@ -292,6 +319,28 @@ def products_before(x: Array, out: Array) -> None:
 def accumulate(x: Array, ufunc: np.ufunc, axis: int, out: Array) -> None:
     """Kernel: running sums or products along an axis."""
     ufunc.accumulate(x, axis=axis, out=out)
+
+
+@compiled
+def _accumulate(x, multiplies, out):
+    """out[i, j, k] = x[i, 0, k] + ... + x[i, j, k], or their product."""
+    for i in range(x.shape[0]):
+        for k in range(x.shape[2]):
+            total = out.dtype.type(x[i, 0, k])
+            out[i, 0, k] = total
+            for j in range(1, x.shape[1]):
+                value = out.dtype.type(x[i, j, k])
+                total = out.dtype.type(total * value if multiplies else total + value)
+                out[i, j, k] = total
+
+
+def _accumulate_in_library(x: Array, ufunc: np.ufunc, axis: int, out: Array) -> Iterator[tuple]:
+    if x.flags.c_contiguous and out.flags.c_contiguous and x.shape[axis]:
+        shape = math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
+        yield _accumulate, x.reshape(shape), ufunc is np.multiply, out.reshape(shape)
+
+
+accumulate.in_library = _accumulate_in_library  # type: ignore[attr-defined]
 
 
 def cumsum(x: Array, axis: int):

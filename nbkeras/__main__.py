@@ -1,7 +1,8 @@
 """The command line: `nbkeras ...` or `python -m nbkeras ...`.
 
 `nbkeras digits` trains the classic network on the package's digits; `nbkeras warmup` compiles kernels in advance;
-`nbkeras convert a.h5 b.keras` (or b.onnx) writes a model file in another format; `nbkeras script.py` runs a Keras script;
+`nbkeras convert a.h5 b.keras` (or b.onnx) writes a model file in another format; `nbkeras compile a.keras` writes a shared
+library; `nbkeras script.py` runs a Keras script;
 `nbkeras --help` lists all. Larger commands are in `nbkeras/commands/`. `train_digits` is meant to be read as an example.
 """
 
@@ -18,6 +19,7 @@ from nbkeras.callbacks import LearningRateScheduler
 from nbkeras.compat import script
 from nbkeras.datasets import digits
 from nbkeras.engine import program
+from nbkeras.export.library import TARGETS
 from nbkeras.layers import Dense, Dropout
 from nbkeras.models import Sequential, load_model
 from nbkeras.optimizers import RMSprop
@@ -82,6 +84,18 @@ def _parser() -> tuple[argparse.ArgumentParser, Iterable[str]]:
     convert.add_argument("source", help="a file of Keras or nbkeras: .keras, .h5, .weights.h5, .safetensors")
     convert.add_argument("target", help="ends in .keras, .h5 or .onnx (models), .weights.h5 or .safetensors (weights)")
     convert.add_argument("--model", help="if source holds only weights: a file of their model")
+    files = "It is for Linux and needs C's own libraries alone. A C header and a Python module lie beside it."
+    job = add("compile", "write a model file as a shared library", files)
+    job.add_argument("file", help="a model file: .keras or .h5")
+    job.add_argument("-o", "--output", metavar="FOLDER", default=".", help="where it is written (default: here)")
+    processors = "the processors that it is for (default host: this one)"
+    job.add_argument("--target", choices=TARGETS, default="host", help=processors)
+    job.add_argument("--batch", type=_counts, default=[1], metavar="N,N", help="samples of a call (default 1)")
+    job.add_argument("--weights", choices=("inside", "beside"), default="inside", help="in the library or in a file")
+    explicit = "'explicit': a function of one step too, with the states of recurrent layers as an argument"
+    job.add_argument("--state", choices=("explicit",), help=explicit)
+    sizes = "the shape of a sample, if the model leaves sizes open; once for each input"
+    job.add_argument("--shape", type=_counts, action="append", metavar="N,N", help=sizes)
     data = "It runs on made-up data: a training step if the model was compiled, else a prediction."
     job = add("profile", "show where the time of a model file's step goes, by layer and by kernel", data)
     job.add_argument("file", help="a model file: .keras or .h5")
@@ -112,6 +126,11 @@ def _warm(name: str) -> Callable[[], None]:
     if not os.path.exists(name):
         raise ValueError(f"{name!r} is no model's file and no family: choose from {', '.join(warmup.FAMILIES)}")
     return functools.partial(commands.warm_file, name)
+
+
+def _counts(text: str) -> list[int]:
+    """Positive integers of the command line, as in 1,32."""
+    return [_count(part) for part in text.split(",")]
 
 
 def _count(text: str) -> int:
@@ -164,9 +183,12 @@ def _run(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         load_model(chosen.file, compile=False).summary(expand_nested=chosen.nested, show_trainable=chosen.trainable)
     elif chosen.command == "convert":
         saving.convert(chosen.source, chosen.target, chosen.model)
+    elif chosen.command == "compile":
+        options = {"batch": chosen.batch, "target": chosen.target, "weights": chosen.weights, "state": chosen.state}
+        commands.compile_file(chosen.file, chosen.output, chosen.shape, **options)
     elif chosen.command == "profile":
-        options = chosen.predict, chosen.save, chosen.memory
-        commands.profile_file(chosen.file, chosen.batch_size, chosen.steps, *options)
+        wanted = chosen.predict, chosen.save, chosen.memory
+        commands.profile_file(chosen.file, chosen.batch_size, chosen.steps, *wanted)
     elif chosen.command == "bench":
         commands.bench(chosen.models, chosen.batch_size)
     elif chosen.command == "doctor":

@@ -36,6 +36,7 @@ MAY_IMPORT_KERNELS = [
         "engine.launch_costs",
         "engine.program",
         "engine.tensor",
+        "export.native_code",
         "ops",
         "optimizers",
         "random",
@@ -334,7 +335,7 @@ DOCUMENTS = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "
 # Files that a comment, a docstring or a document names and that are not in this repository: those of Keras, of an
 # example, or of a user.
 ELSEWHERE = re.compile(
-    r"keras/src/.*|correlation_metrics\.py|(script|old_script|newer_script|train|name|server|mine|beside|gate)\.py"
+    r"keras/src/.*|correlation_metrics\.py|(script|old_script|newer_script|train|name|server|mine|beside|gate|sensor|handler)\.py"
     r"|(learned_)?snake(_cuda)?\.py|report\.md"
 )
 

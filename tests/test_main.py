@@ -98,7 +98,7 @@ def test_help_and_version(capsys):
         said = capsys.readouterr().out
         assert said.startswith("usage: nbkeras") and all(
             f"\n    {name} " in said
-            for name in ("run", "digits", "summary", "convert", "profile", "bench", "warmup", "doctor")
+            for name in ("run", "digits", "summary", "convert", "compile", "profile", "bench", "warmup", "doctor")
         )
     with pytest.raises(SystemExit, match="^0$"):
         main(["--version"])

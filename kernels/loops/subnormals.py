@@ -6,12 +6,13 @@ The processor's mode belongs to the thread and is restored at the kernel's end.
 """
 
 from nbkeras.kernels.runtime.lazy import binding, cgutils, intrinsic, ir, types
+from nbkeras.kernels.runtime.processor import foreign_triple
 
 _FLUSH = 0x8040  # flush to zero, denormals are zero: bits of x86's MXCSR
 
 
 def _is_x86() -> bool:
-    return binding.get_process_triple().startswith(("x86_64", "i686", "i386"))
+    return (foreign_triple() or binding.get_process_triple()).startswith(("x86_64", "i686", "i386"))
 
 
 def _access(builder, name, slot):

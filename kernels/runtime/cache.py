@@ -82,12 +82,15 @@ class Kernel(code.Function):
         """The address of the entry for a signature; compiled or loaded if need be."""
         with _lock:
             if signature not in self._entries:
-                what = f"{text_of(signature)} {self.takes_shares} {_text(self.options)}"
-                content = code.find(self.py_func, what)
-                self.found += content is not None
-                content = content or self._compile(signature, what)
-                self._entries[signature] = code.load(content)[ENTRY]
+                self._entries[signature] = code.load(self.object_for(signature))[ENTRY]
             return self._entries[signature]
+
+    def object_for(self, signature: tuple[Type, ...]) -> bytes:
+        """The object file whose symbol ENTRY is the entry for a signature; compiled if need be."""
+        what = f"{text_of(signature)} {self.takes_shares} {_text(self.options)}"
+        content = code.find(self.py_func, what)
+        self.found += content is not None
+        return content or self._compile(signature, what)
 
     def _compile(self, signature: tuple[Type, ...], what: str) -> bytes:
         compiler = code.compiler(self.py_func)

@@ -280,14 +280,29 @@ def entry_symbol(name: str, make: Callable[[Any], bytes]) -> None:
 def address(name: str) -> int:
     """The address of a registered function; compiled or loaded if need be."""
     if name not in _addresses:
-        function, signature, compile_with = _functions[name]
-        what = f"{name} {signature} {object.__basicsize__} {tuple.__basicsize__}"  # native.py has offsets of fields in its code
-        content = find(function, what)
-        if content is None:
-            content = compile_with(compiler(function))
-            keep(function, what, content, True)
-        _addresses[name] = load(content)[name]
+        _addresses[name] = load(object_of(name))[name]
     return _addresses[name]
+
+
+def object_of(name: str) -> bytes:
+    """The object file of a registered function; compiled if need be."""
+    function, signature, compile_with = _functions[name]
+    what = f"{name} {signature} {object.__basicsize__} {tuple.__basicsize__}"  # native.py has offsets of fields in its code
+    content = find(function, what)
+    if content is None:
+        content = compile_with(compiler(function))
+        keep(function, what, content, True)
+    return content
+
+
+def module_of(name: str) -> str:
+    """The module that registers a function."""
+    return _functions[name][0].__module__
+
+
+def is_registered(name: str) -> bool:
+    """Whether compiled code may call a function by this name."""
+    return name in _functions
 
 
 def _address_of(name: str) -> int | None:

@@ -12,7 +12,7 @@ import types as python_types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import njit, typeof, types
 from numba.core import cgutils, codegen, compiler, errors
 from numba.core.compiler_lock import global_compiler_lock
@@ -21,6 +21,7 @@ from numba.extending import typeof_impl
 from numba.np.arrayobj import populate_array
 from numba.np.numpy_support import from_dtype
 
+from nbkeras.kernels.runtime import processor
 from nbkeras.kernels.runtime.device import UnreadArray
 from nbkeras.kernels.runtime.signatures import ArrayType, Type
 
@@ -46,7 +47,8 @@ def numba_type(kind: Type) -> Any:
 @functools.cache
 def _context() -> Any:
     """Numba's context for code that becomes part of objects."""
-    return cpu_target.target_context.subtarget(_internal_codegen=_Codegen("nbkeras", "host"), aot_mode=True)
+    kind = _ForeignCodegen if processor.foreign_triple() else _Codegen
+    return cpu_target.target_context.subtarget(_internal_codegen=kind("nbkeras", "host"), aot_mode=True)
 
 
 def target_machine() -> Any:
@@ -118,6 +120,27 @@ class _Codegen(codegen.AOTCPUCodegen):
 
     def _customize_tm_features(self) -> str:
         return self._get_host_cpu_features()
+
+
+class _ForeignCodegen(_Codegen):
+    """For another kind of machine: LLVM makes code for it, and this process never runs any."""
+
+    def _init(self, llvm_module: Any) -> None:
+        binding.initialize_all_targets()
+        binding.initialize_all_asmprinters()
+        options: dict[str, Any] = {"opt": 3}
+        self._tm_features = self._customize_tm_features()
+        self._customize_tm_options(options)
+        self._tm = binding.Target.from_triple(processor.foreign_triple()).create_target_machine(**options)
+        self._engine = None
+        self._target_data = self._tm.target_data
+        self._data_layout = str(self._target_data)
+        self._loopvect, self._opt_level = False, 0
+
+    def _create_empty_module(self, name: str) -> ir.Module:
+        module = super()._create_empty_module(name)
+        module.triple = processor.foreign_triple()
+        return module
 
 
 class _Compilation:

@@ -68,7 +68,7 @@ _plans: dict[tuple, _Plan | None] = {}
 
 def run(function: Callable, args: tuple, shares: int = 0) -> bool:
     """Do function(*args); whether the interpreter can. shares: their number, instead of one that fits the work."""
-    bounds = [_bounds(x) for x in args if isinstance(x, Array)]
+    bounds = [bounds_of(x) for x in args if isinstance(x, Array)]
     key = _key(function, args, bounds)
     plan = _plans.get(key)
     if plan is None:
@@ -108,7 +108,7 @@ def _key(function: Callable, args: tuple, bounds: list[tuple[int, int]]) -> tupl
     return tuple(key)
 
 
-def _bounds(x: Array) -> tuple[int, int]:
+def bounds_of(x: Array) -> tuple[int, int]:
     """The addresses where an array's memory begins and ends."""
     start = address_of(x)
     if x.flags.c_contiguous:

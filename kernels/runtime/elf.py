@@ -134,6 +134,12 @@ _MACHINES = {
 }
 MACHINES = tuple(_MACHINES)  # as `os.uname` names them
 
+
+def code_of(machine: str) -> int:
+    """The number of a machine in the header of a file."""
+    return _MACHINES[machine].code
+
+
 # -------------------- the file --------------------
 
 

@@ -489,10 +489,9 @@ def _chained(chain: Chain, args: tuple) -> list[Part]:
         else:
             value = np.empty((out.size, length), chain.dtype)
             others, chain = [*others, value], chain._replace(stored=(*chain.stored, number))
-        return [
-            *_fused(chain._replace(fold=None), tuple(others)),
-            *_rows(value, name, _code(chain.dtype), out.size, out),
-        ]
+        first, *rest = _fused(chain._replace(fold=None), tuple(others))
+        rest += _rows(value, name, _code(chain.dtype), out.size, out)
+        return [first._replace(keep=(*first.keep, value)), *rest]
 
 
 def _fused(chain: Chain, args: tuple) -> list[Part]:

@@ -10,6 +10,9 @@ from numpy._core._multiarray_umath import __cpu_features__
 # Levels of the x86-64 psABI, the best first, with the names of /proc/cpuinfo for what they need.
 _V3 = ("avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe")
 LEVELS = {"x86-64-v4": (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"), "x86-64-v3": _V3}
+# Another kind of machine: only compiled for, never run on. The name of each is that of `os.uname`.
+_FOREIGN = {"aarch64": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+neon"}}
+TARGETS = (*LEVELS, *_FOREIGN)  # for which a process can compile, by `variables_of`
 _OF_NUMPY = {"fma": "FMA3", "sse4.2": "SSE42"}  # NumPy's names, where they are others
 _SIZE = 16384  # of what /proc/cpuinfo says about the first processor; it says the same about each
 _TELLING = (
@@ -25,9 +28,26 @@ _TELLING = (
 )
 
 
-def variables_of(level: str) -> dict[str, str]:
-    """The variables of a process that compiles for all processors of a level."""
-    return {"NUMBA_CPU_NAME": level, "NUMBA_CPU_FEATURES": ""}
+def variables_of(target: str) -> dict[str, str]:
+    """The variables of a process that compiles for all processors of a level, or for another kind of machine."""
+    own = _FOREIGN.get(target, {"NUMBA_CPU_NAME": target, "NUMBA_CPU_FEATURES": ""})
+    return {**own, "NBKERAS_MACHINE": target if target in _FOREIGN else ""}
+
+
+def foreign_triple() -> str:
+    """LLVM's name of the kind of machine that this process compiles for, if it is another one than this one; or ''."""
+    chosen = os.environ.get("NBKERAS_MACHINE", "")
+    return triple_of(chosen) if chosen in _FOREIGN else ""
+
+
+def triple_of(machine: str) -> str:
+    """LLVM's name of Linux on a kind of machine."""
+    return f"{machine}-unknown-linux-gnu"
+
+
+def machine_of(target: str) -> str:
+    """The kind of machine of a target: '' is this processor."""
+    return target if target in _FOREIGN else "x86_64" if target in LEVELS else platform.machine()
 
 
 @functools.cache
@@ -37,7 +57,8 @@ def keys() -> list[str]:
     if chosen[0] in LEVELS and not chosen[1]:
         return [chosen[0]]
     told = {} if all(chosen) else _told_by_system()
-    own = f"{platform.machine()} {hashlib.sha256(repr((chosen, told)).encode()).hexdigest()[:16]}"
+    machine = foreign_triple() or platform.machine()
+    own = f"{machine} {hashlib.sha256(repr((chosen, told)).encode()).hexdigest()[:16]}"
     flags = told.get("flags", "").split()
     return [own, *(level for level, needed in LEVELS.items() if set(needed) <= set(flags))]
 

@@ -1,5 +1,8 @@
-"""`nbkeras profile FILE` and `nbkeras warmup FILE`: a saved model on made-up data."""
+"""`nbkeras profile FILE`, `nbkeras warmup FILE` and `nbkeras compile FILE`: commands on a saved model."""
 
+import os
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -73,6 +76,31 @@ def warm_file(path: str, batch_size: int = 32) -> None:
         if y is not None:
             model.fit(x, y, batch_size=rows, verbose=0)
             model.evaluate(x, y, batch_size=rows, verbose=0)
+
+
+def compile_file(path: str, folder: str = ".", shapes: Sequence[Sequence[int]] | None = None, **options: Any) -> None:
+    """Write a saved model as a shared library with a C header and a Python module, which have the name of its file.
+
+    Args:
+        path: The model's file.
+        folder: The folder to write into, which is made if there is none.
+        shapes: The shape of a sample of each input, if the model leaves sizes open.
+        **options: Of `nbkeras.export.export_library`.
+
+    Raises:
+        ValueError: The file is no model, or the model needs Python.
+
+    Example:
+        >>> from nbkeras import commands
+        >>> keras.Sequential([keras.Input((4,)), layers.Dense(2)]).save("name.keras")
+        >>> commands.compile_file("name.keras", "deployed")
+        Saved the library at 'deployed/libname.so', with name.h and name.py.
+    """
+    signature = None if shapes is None else [(None, *shape) for shape in shapes]
+    model = load_model(path, compile=False)
+    name = re.sub(r"[^0-9A-Za-z_]+", "_", os.path.splitext(os.path.basename(path))[0])
+    os.makedirs(folder, exist_ok=True)
+    model.export(os.path.join(folder, f"lib{name}.so"), "library", input_signature=signature, **options)
 
 
 def _loaded(path: str, instead: str) -> Model:

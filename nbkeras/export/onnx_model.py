@@ -6,11 +6,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from nbkeras.engine import structures
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import optional_import
+from nbkeras.export import signature
 from nbkeras.export.onnx_graph import OPSET, OnnxGraph
 from nbkeras.export.onnx_ops import HANDLERS
 from nbkeras.export.onnx_simplify import simplify
@@ -50,9 +49,11 @@ def export_onnx(
             f"model {model.name!r} is stateful: an ONNX file has no memory. Export one with stateful=False, or one that takes "
             "and returns its states (return_state=True and initial_state)"
         )
-    names, shapes, dtypes, function = _signature(model, input_signature)
-    trace = Trace(function, shapes, dtypes)
-    output_names = _output_names(model, len(trace.runs[0].outputs), names)
+    names, specs, pack = signature.inputs_of(model, input_signature)
+    shapes = [_open_names(name, shape) for name, (shape, _) in zip(names, specs, strict=True)]
+    dtypes = [dtype for _, dtype in specs]
+    trace = Trace(lambda tensors: model(pack(tensors)), shapes, dtypes)
+    output_names = signature.output_names(model, len(trace.runs[0].outputs), names)
     graph = OnnxGraph(onnx, trace, names, output_names)
     for number, call in trace.calls():
         _write(graph, number, call, model.name)
@@ -106,64 +107,11 @@ def _has_sizes(constants: dict[str, Any]) -> bool:
     return any(isinstance(leaf, Size) for leaf in structures.flatten(list(constants.values())))
 
 
-def _signature(model: Any, given: Any) -> tuple[list[str], list[tuple], list[Any], Any]:
-    """The inputs' names, shapes (with names for open axes) and dtypes, and the model as a function of a list of inputs."""
-    expected = None if given is None else [_spec(item) for item in ([given] if _is_one(given) else given)]
-    if getattr(model, "_graph", None) is not None:
-        names = [str(name) for name in model.input_names]
-        specs = [(tuple(symbol.shape), symbol.dtype) for symbol in model.inputs]
-
-        def function(tensors):
-            return model(structures.pack(model.input, tensors))
-
-    elif given is None and model.build_shapes is None:
-        raise ValueError(f"model {model.name!r} has no input shapes: call it once, or give input_signature")
-    else:
-        own = model.build_shapes
-        if own is None:  # a list of one shape is one input too, as in Keras
-            own = given[0] if isinstance(given, list | tuple) and len(given) == 1 else given
-        by_name = isinstance(own, dict)
-        leaves = [own] if _is_one(own) else [own[key] for key in sorted(own)] if by_name else list(own)
-        names = sorted(own) if by_name else [f"input_{i}" for i in range(len(leaves))]
-        specs = [((None, *_spec(leaf)[0][1:]), None) for leaf in leaves]
-
-        def function(tensors):
-            return model(dict(zip(names, tensors, strict=True)) if by_name else tensors[0] if _is_one(own) else tensors)
-
-    expected = specs if expected is None else expected
-    if len(expected) != len(names):
-        raise ValueError(f"model {model.name!r} has {len(names)} inputs, received {len(expected)} shapes")
-    shapes = [_open_names(name, shape) for name, (shape, _) in zip(names, expected, strict=True)]
-    dtypes = [np.dtype(d or own or model.dtype) for (_, d), (_, own) in zip(expected, specs, strict=True)]
-    return names, shapes, dtypes, function
-
-
-def _is_one(value: Any) -> bool:
-    return structures.is_shape(value) or hasattr(value, "shape")
-
-
-def _spec(value: Any) -> tuple[tuple, Any]:
-    """(shape, dtype or None) of a shape, an InputSpec or an Input."""
-    if hasattr(value, "shape"):
-        return tuple(value.shape), value.dtype
-    return tuple(value), None
-
-
 def _open_names(name: str, shape: tuple) -> tuple:
     return tuple(
         size if size is not None else ("batch" if axis == 0 else f"{name}_axis_{axis}")
         for axis, size in enumerate(shape)
     )
-
-
-def _output_names(model: Any, count: int, taken: list[str]) -> list[str]:
-    names = [str(name) for name in model.output_names]
-    names = names if len(set(names)) == count else [f"output_{i}" for i in range(count)]
-    for position, name in enumerate(names):
-        while name in taken or name in names[:position]:
-            name += "_output"
-        names[position] = name
-    return names
 
 
 def _named(trace: Trace, versions: Sequence[Any], output: str) -> list:

@@ -427,6 +427,18 @@ def test_the_interpreter_refuses_what_it_cannot_do():
         np.testing.assert_array_equal(args[-1], before)
 
 
+def test_what_a_chain_in_two_parts_writes_between_them_is_kept():
+    """Else the memory would be free, and another array could be there, while a program uses it."""
+    chain = chains.Chain.parsed(
+        "float64:" + "a" * 8 + "|" + ";".join(f"square {i}" for i in range(8)) + ";add 8 9;"
+        + ";".join(f"add {15 + i} {9 + i}" for i in range(1, 7)) + "||add 22 500"
+    )  # fmt: skip
+    arrays = [some((9, 500), "f8", seed, odd=False) for seed in range(8)]
+    first, second, *_ = instructions.parts_of(eager.Joined(chain), (*arrays, np.empty(9)))
+    between = [x for x in first.keep if isinstance(x, np.ndarray) and x.shape == (9, 500)]
+    assert [x.ctypes.data for x in between] == [second.code[0][4]]
+
+
 def test_large_work_is_shared_and_small_work_is_not():
     x = np.zeros(10**6, "f4")
     (part,) = instructions.parts_of(np.add, (x, x, x))

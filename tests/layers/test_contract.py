@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from case_names import source
+from libraries import loaded, needs_linker
 
 from nbkeras import layers as L
 from nbkeras import models, saving, utils
@@ -368,3 +369,30 @@ def test_exported_to_onnx_it_computes_the_same(name, given, tmp_path):
     for ours, theirs in zip(expected, found, strict=True):
         assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
         np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5 * max(1e-6, np.abs(ours).max()))
+
+
+# what the error says: its kernel computes by NumPy
+NOT_IN_LIBRARIES = {"IntegerLookup": "layer '.*integer_lookup.*': 'search_sorted'"}
+
+
+@needs_linker
+@pytest.mark.cpu("libraries are for the CPU")
+@pytest.mark.parametrize("name, given", ALL)
+def test_in_a_library_it_computes_the_same_bits(name, given, tmp_path):
+    make, inputs, _ = given
+    symbols = [L.Input(x.shape[1:], dtype=x.dtype) for x in inputs]
+    layer = make()
+    model = models.Model(symbols, layer(*arguments(layer, symbols)))
+    path, rows = str(tmp_path / "liblayer.so"), len(inputs[0])
+    if name in NOT_IN_LIBRARIES:
+        with pytest.raises(ValueError, match=NOT_IN_LIBRARIES[name]):
+            model.export(path, batch=rows)
+        return
+    model.export(path, batch=rows, verbose=False)
+    library = loaded(path)
+    found = library.predict(*inputs) if hasattr(library, "predict") else library.step(library.new_state(), *inputs)
+    expected = structures.flatten(
+        model.predict(inputs[0] if len(inputs) == 1 else list(inputs), batch_size=rows, verbose=0)
+    )
+    for ours, theirs in zip(expected, found if isinstance(found, list) else [found], strict=True):
+        assert (ours.dtype, ours.shape, ours.tobytes()) == (theirs.dtype, theirs.shape, theirs.tobytes())

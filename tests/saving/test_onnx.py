@@ -252,7 +252,7 @@ def test_what_cannot_be_exported_says_why(tmp_path):
         ValueError, match=r"cannot be exported: op random\.\w+ of layer .*/lambda.*: ONNX has no counterpart"
     ):
         noise.export(path)
-    with pytest.raises(ValueError, match="format must be 'onnx', received 'tf_saved_model'"):
+    with pytest.raises(ValueError, match="format must be 'onnx' or 'library', received 'tf_saved_model'"):
         noise.export(path, format="tf_saved_model")
     with pytest.raises(ValueError, match="has 1 inputs, received 2 shapes"):
         clone_model(Sequential([Input((3,)), layers.Dense(2)])).export(path, input_signature=[(None, 3), (None, 3)])

@@ -1,0 +1,274 @@
+"""Launches of a recorded program as code of their own can do them: what is in each frame, and the object files of the kernels.
+
+`rows_of` describes a launch: its frame with *places* instead of addresses, because the memory of a library is elsewhere in each
+process. library_code.py writes the code. Objects are those of this processor, from the cache, or those of another one, which a
+child process makes: for which processor code is compiled is settled when a process starts.
+"""
+
+import ctypes
+import functools
+import os
+import pickle
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from nbkeras.kernels.loops import interpreter
+from nbkeras.kernels.loops.instruction_set import OPCODES, WORDS
+from nbkeras.kernels.runtime import cache, code, elf, elf_objects, instructions, native, objects, processor
+from nbkeras.kernels.runtime.device import address
+from nbkeras.kernels.runtime.eager import bounds_of
+from nbkeras.kernels.runtime.messages import named
+from nbkeras.kernels.runtime.signatures import ArrayType, Type
+
+Array = np.ndarray
+
+
+class Place(NamedTuple):
+    """An address: so many bytes into a piece of memory that has a name."""
+
+    memory: str
+    offset: int
+
+
+class Outer(NamedTuple):
+    """The address of a function of C's library."""
+
+    function: str
+
+
+Word = int | Place | Outer
+
+
+class Row(NamedTuple):
+    """A call of an entry: its symbol, the words of the frame, and the number of shares.
+
+    instructions: of the interpreter; the frame's second word is then their address.
+    """
+
+    symbol: str
+    frame: list[Word]
+    shares: int
+    instructions: list[Word]
+
+
+class Unavailable(ValueError):
+    """A launch cannot be part of a library; the message says why."""
+
+
+class Memory(Protocol):
+    """Where a library has what a launch uses."""
+
+    def place(self, array: Array, low: int) -> Place:
+        """The place of an array's memory, which begins at `low`."""
+
+    def constant(self, array: Array) -> Place:
+        """The place of a constant of this launch."""
+
+    def scratch(self, nbytes: int) -> Place:
+        """The place of memory for this launch alone."""
+
+
+# -------------------- rows --------------------
+
+
+def rows_of(function: Callable, args: tuple, memory: Memory, kernels: "Kernels") -> list[Row]:
+    """The rows of a launch; Unavailable if it needs Python.
+
+    A function of Python may say by its `in_library` which kernels do the same: (kernel, *args) each, none for unsuitable arrays.
+    """
+    if hasattr(function, "row"):
+        return [_row_of_kernel(function, args, memory, kernels)]
+    others = list(getattr(function, "in_library", lambda *args: ())(*args))
+    if others:
+        return [_row_of_kernel(kernel, tuple(rest), memory, kernels) for kernel, *rest in others]
+    parts = None if hasattr(function, "on_host") else instructions.parts_of(function, args)
+    if parts is None:
+        raise Unavailable(
+            f"{named(function)} computes in Python, by NumPy: leave this layer out of the model that is exported, and do its "
+            "work before or after"
+        )
+    return _rows_of_parts(parts, args, memory)
+
+
+def _row_of_kernel(function: Any, args: tuple, memory: Memory, kernels: "Kernels") -> Row:
+    kernel: cache.Kernel = getattr(function, "kernel", function)
+    _, words, shares, _ = function.row(args, 0)
+    frame: list[Word] = words.tolist()
+    own = args[1:] if kernel is not function else args[: len(args) - 2 * kernel.takes_shares]
+    signature, slot = kernel.signature(own), 0
+    for value, kind in zip(own, signature, strict=True):
+        if isinstance(kind, ArrayType):
+            low, _ = bounds_of(value)
+            place = memory.place(value, low) if value.size else Place("workspace", 0)
+            frame[slot] = Place(place.memory, place.offset + address(value) - low)
+        slot += native._slots(kind)
+    return Row(kernels.symbol(kernel, signature), frame, shares, [])
+
+
+def _rows_of_parts(parts: list[instructions.Part], args: tuple, memory: Memory) -> list[Row]:
+    """The rows of the interpreter's programs: addresses are in the instructions, too."""
+    regions = [(*bounds_of(x), functools.partial(memory.place, x)) for x in args if isinstance(x, Array) and x.size]
+    written = {int(row[2]) for part in parts for row in part.code if row[3] >= 0}
+    for array in {id(x): x for part in parts for x in part.keep if isinstance(x, Array) and x.size}.values():
+        low, high = bounds_of(array)
+        if any(start <= low < end for start, end, _ in regions):
+            continue
+        place = memory.scratch(high - low) if any(low <= at < high for at in written) else memory.constant(array)
+        regions.append((low, high, lambda _, place=place: place))
+
+    def word(at: int) -> Place:
+        inside = [region for region in regions if region[0] <= at < region[1]]
+        if not inside:
+            raise RuntimeError("a program of the interpreter uses memory that it does not keep")
+        low, _, place = max(inside, key=lambda region: region[1])
+        found = place(low)
+        return Place(found.memory, found.offset + at - low)
+
+    return [
+        Row(
+            interpreter.SYMBOL,
+            part.frame.tolist(),
+            part.shares,
+            [each for row in part.code.tolist() for each in _instruction(row, word)],
+        )
+        for part in parts
+    ]
+
+
+_NAMES = {number: name for name, number in OPCODES.items()}
+
+
+def _instruction(row: list[int], word: Callable[[int], Place]) -> list[Word]:
+    """The words of an instruction, with places for addresses; see loops/instruction_set.py."""
+    found: list[Word] = list(row)
+    for at in range(2, WORDS, 2):
+        if row[at] and row[at + 1] >= 0:
+            found[at] = word(row[at])
+    name = _NAMES[row[0]].partition(".")[0]
+    if name in ("load", "store", "transpose", "columns"):
+        found[1] = word(row[1])
+    elif name == "call":
+        found[1] = Outer(_c_functions()[row[1]])
+    return found
+
+
+@functools.cache
+def _c_functions() -> dict[int, str]:
+    """The functions of C's library that the interpreter may call, by their addresses."""
+    names = [name + end for name in instructions.CALLED.values() for end in ("", "f")]
+    found = {name: getattr(instructions._c_library(), name, None) for name in names}
+    return {ctypes.cast(each, ctypes.c_void_p).value or 0: name for name, each in found.items() if each is not None}
+
+
+# -------------------- objects --------------------
+
+
+class Kernels:
+    """The kernels that a library calls, each for some types of arguments, by their symbols."""
+
+    def __init__(self) -> None:
+        self._symbols: dict[tuple[cache.Kernel, tuple[Type, ...]], str] = {}
+
+    def symbol(self, kernel: cache.Kernel, signature: tuple[Type, ...]) -> str:
+        """The symbol of a kernel's entry."""
+        key = kernel, signature
+        if key not in self._symbols:
+            self._symbols[key] = f"nbkeras_{len(self._symbols)}_{re.sub(r'[^0-9A-Za-z_]', '_', kernel.__name__)}"
+        return self._symbols[key]
+
+    def objects(self, used: Iterable[str], target: str = "") -> dict[str, bytes]:
+        """By symbol: the object files of these kernels, of the registered functions in `used`, and of what they call.
+
+        target: '' for this processor, or one of `processor.TARGETS`. Unavailable for a kernel that needs more than C's library.
+        """
+        kernels = list(self._symbols)
+        found = dict(zip(self._symbols.values(), made(kernels, target), strict=True))
+        functions: dict[str, bytes] = {}
+        waiting = [name for name in used if code.is_registered(name)]
+        for (kernel, _), content in zip(kernels, found.values(), strict=True):
+            waiting += _needed(content, kernel)
+        while waiting := sorted(set(waiting) - functions.keys()):
+            functions.update(zip(waiting, made(waiting, target), strict=True))
+            waiting = [name for content in functions.values() for name in _needed(content, None)]
+        return found | functions
+
+
+def _needed(content: bytes, kernel: Any) -> list[str]:
+    """The registered functions that an object calls."""
+    undefined = elf.File(content).undefined()
+    missing = [name for name in undefined if not code.is_registered(name) and objects.library_symbol(name) is None]
+    if missing:
+        what = "a function of the runtime" if kernel is None else named(kernel)
+        raise Unavailable(
+            f"{what} needs {missing[0]!r}, which only a process with Numba has: a kernel must not allocate"
+        )
+    return [name for name in undefined if code.is_registered(name)]
+
+
+def linkable(contents: dict[str, bytes]) -> dict[str, bytes]:
+    """Object files that one library can have together: each kernel's entry gets its own symbol, and all are hidden."""
+    return {name: elf_objects.hidden(content, {cache.ENTRY: name}) for name, content in contents.items()}
+
+
+def data(target: str, symbol: str, content: bytes) -> bytes:
+    """An object file with constants at a symbol."""
+    return elf_objects.of_data(processor.machine_of(target), symbol, content)
+
+
+def bytes_at(low: int, high: int) -> bytes:
+    """A piece of this process's memory."""
+    return ctypes.string_at(low, high - low)
+
+
+Wanted = str | tuple[cache.Kernel, tuple[Type, ...]]  # a registered function, or a kernel for some types of arguments
+
+
+def made(wanted: Sequence[Wanted], target: str) -> list[bytes]:
+    """The object files for a target."""
+    if target:
+        return _made_by_child(wanted, target)
+    return [code.object_of(each) if isinstance(each, str) else each[0].object_for(each[1]) for each in wanted]
+
+
+def _made_by_child(wanted: Sequence[Wanted], target: str) -> list[bytes]:
+    job = [(code.module_of(each), each, None) if isinstance(each, str) else _described(*each) for each in wanted]
+    command = [sys.executable, "-c", f"from {__name__} import serve; serve()"]
+    child = subprocess.run(
+        command,
+        input=pickle.dumps((sys.path, job)),
+        env=os.environ | processor.variables_of(target),
+        capture_output=True,
+        check=False,
+    )
+    if child.returncode:
+        text = child.stderr.decode(errors="replace").strip()
+        raise RuntimeError(f"kernels could not be compiled for {target}:\n{text[-4000:]}")
+    return pickle.loads(child.stdout)
+
+
+def _described(kernel: cache.Kernel, signature: tuple[Type, ...]) -> tuple[str, str, tuple[Type, ...]]:
+    """The module of a kernel, its name there and the types; Unavailable if a child process cannot import it."""
+    module, name = kernel.py_func.__module__, kernel.py_func.__name__
+    if module == "__main__" or getattr(sys.modules.get(module), name, None) is not kernel:
+        raise Unavailable(
+            f"{named(kernel)} is compiled for another processor by a second process, which cannot import it: define it at "
+            "the top level of a module"
+        )
+    return module, name, signature
+
+
+def serve() -> None:
+    """The child process: reads which objects to make, and writes them."""
+    sys.path[:], job = pickle.loads(sys.stdin.buffer.read())
+    out, sys.stdout = sys.stdout, sys.stderr  # what a user's module prints
+    wanted: list[Wanted] = []
+    for module, name, signature in job:
+        kernel = getattr(import_module(module), name, None)
+        wanted.append(name if signature is None else (kernel, signature))
+    out.buffer.write(pickle.dumps(made(wanted, "")))

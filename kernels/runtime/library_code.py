@@ -1,0 +1,209 @@
+"""The functions of a library, as LLVM code: they fill frames and call the entries of kernels, row by row.
+
+    int NAME(inputs and outputs, void *workspace, const void *weights)
+
+returns 0, or one of the numbers below. Its memory is what it is given and its stack, so any number of threads may call it.
+"""
+
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from nbkeras.kernels.runtime import processor
+from nbkeras.kernels.runtime.lazy import binding, ir
+from nbkeras.kernels.runtime.library import Outer, Place, Row, Word
+
+FAILED, NO_MEMORY, OTHER_WEIGHTS = (
+    1,
+    2,
+    3,
+)  # a kernel raised an exception; a pointer is NULL; weights of another library
+ALIGNMENT = 64
+_TOGETHER = 64  # rows of one function: LLVM takes long for very long ones
+_UNROLLED = 4  # shares that are called one by one
+
+
+class Function(NamedTuple):
+    """A function that runs rows.
+
+    arguments: the names of memories, in the order of the function's pointers; 'weights' is one if they are not inside. copies:
+    (source, target, bytes, a multiple of 8), which are copied before the rows run, unless they are the same.
+    """
+
+    name: str
+    arguments: Sequence[str]
+    rows: Sequence[Row] = ()
+    copies: Sequence[tuple[Place, Place, int]] = ()
+
+
+def object_code(
+    target: str,
+    functions: Sequence[Function],
+    sizes: dict[str, int],
+    weights: str,
+    key: bytes | None,
+) -> bytes:
+    """The functions as an object file.
+
+    sizes: functions that return a number, by name. weights: the symbol of the weights inside. key: if the last pointer of each
+    function is the weights instead, the 8 bytes that they must begin with.
+    """
+    machine = processor.machine_of(target)
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    triple = processor.triple_of(machine)
+    made = binding.Target.from_triple(triple).create_target_machine(opt=2, reloc="pic", codemodel="default")
+    writer = _Writer(weights, key)
+    for function in functions:
+        writer.function(function)
+    for name, size in sizes.items():
+        writer.number(name, size)
+    writer.module.triple, writer.module.data_layout = triple, str(made.target_data)
+    module = binding.parse_assembly(str(writer.module))
+    module.verify()
+    return made.emit_object(module)
+
+
+class _Writer:
+    def __init__(self, weights: str, key: bytes | None):
+        self.module = ir.Module("library")
+        self._key = key
+        self._word, self._result = ir.IntType(64), ir.IntType(32)
+        self._bytes = ir.IntType(8).as_pointer()
+        self._entry = ir.FunctionType(self._word, [self._bytes, self._word, self._word])
+        self._outer: dict[str, Any] = {}
+        self._parts = 0
+        self._weights: Any = None
+        if key is None:
+            self._weights = ir.GlobalVariable(self.module, ir.IntType(8), weights)
+
+    def _constant(self, value: int) -> Any:
+        return ir.Constant(self._word, value)
+
+    def number(self, name: str, value: int) -> None:
+        function = ir.Function(self.module, ir.FunctionType(self._word, []), name)
+        ir.IRBuilder(function.append_basic_block()).ret(self._constant(value))
+
+    def function(self, wanted: Function) -> None:
+        """A function that checks its pointers and runs the rows, a part of them at a time."""
+        count = len(wanted.arguments)
+        kind = ir.FunctionType(self._result, [self._bytes] * count)
+        function = ir.Function(self.module, kind, wanted.name)
+        builder = ir.IRBuilder(function.append_basic_block())
+        memories = dict(
+            zip(wanted.arguments, (builder.ptrtoint(each, self._word) for each in function.args), strict=True)
+        )
+        for value in memories.values():
+            self._leave_if(builder, builder.icmp_unsigned("==", value, self._constant(0)), NO_MEMORY)
+        if self._key is not None:
+            found = builder.load(self._pointer(builder, memories["weights"]), align=1)
+            (key,) = struct.unpack("<q", self._key)
+            self._leave_if(builder, builder.icmp_unsigned("!=", found, self._constant(key)), OTHER_WEIGHTS)
+        else:
+            memories["weights"] = builder.ptrtoint(self._weights, self._word)
+        if "workspace" in memories:
+            aligned = builder.add(memories["workspace"], self._constant(ALIGNMENT - 1))
+            memories["workspace"] = builder.and_(aligned, self._constant(-ALIGNMENT))
+        for source, target, nbytes in wanted.copies:
+            self._copied(
+                builder, self._value(builder, source, memories), self._value(builder, target, memories), nbytes
+            )
+        names = list(memories)
+        table = builder.alloca(ir.ArrayType(self._word, len(names)))
+        for position, name in enumerate(names):
+            builder.store(memories[name], builder.gep(table, [self._constant(0), self._constant(position)]))
+        for start in range(0, len(wanted.rows), _TOGETHER):
+            part = self._part(names, wanted.rows[start : start + _TOGETHER])
+            failure = builder.call(part, [builder.bitcast(table, self._bytes)])
+            self._leave_if(builder, builder.icmp_unsigned("!=", failure, self._constant(0)), FAILED)
+        builder.ret(ir.Constant(self._result, 0))
+
+    def _pointer(self, builder: Any, number: Any) -> Any:
+        return builder.inttoptr(number, self._word.as_pointer())
+
+    def _leave_if(self, builder: Any, condition: Any, result: int) -> None:
+        leave, go_on = builder.append_basic_block(), builder.append_basic_block()
+        builder.cbranch(condition, leave, go_on)
+        builder.position_at_end(leave)
+        builder.ret(ir.Constant(self._result, result))
+        builder.position_at_end(go_on)
+
+    def _copied(self, builder: Any, source: Any, target: Any, nbytes: int) -> None:
+        """Copy words, one after the other; nothing is done if the source is the target."""
+        loop, end, before = builder.append_basic_block(), builder.append_basic_block(), builder.block
+        builder.cbranch(builder.icmp_unsigned("==", source, target), end, loop)
+        builder.position_at_end(loop)
+        at = builder.phi(self._word)
+        at.add_incoming(self._constant(0), before)
+        value = builder.load(self._pointer(builder, builder.add(source, at)), align=1)
+        builder.store(value, self._pointer(builder, builder.add(target, at)), align=1)
+        following = builder.add(at, self._constant(8))
+        at.add_incoming(following, loop)
+        builder.cbranch(builder.icmp_unsigned("<", following, self._constant(nbytes)), loop, end)
+        builder.position_at_end(end)
+
+    def _part(self, names: list[str], rows: Sequence[Row]) -> Any:
+        """An internal function that runs rows; it returns what the entry of a kernel that failed returned."""
+        function = ir.Function(self.module, ir.FunctionType(self._word, [self._bytes]), f"nbkeras_rows_{self._parts}")
+        function.linkage = "internal"
+        self._parts += 1
+        builder = ir.IRBuilder(function.append_basic_block())
+        table = builder.bitcast(function.args[0], self._word.as_pointer())
+        memories = {
+            name: builder.load(builder.gep(table, [self._constant(position)])) for position, name in enumerate(names)
+        }
+        frame = builder.alloca(self._word, max(len(row.frame) for row in rows))
+        instructions = builder.alloca(self._word, max(1, *(len(row.instructions) for row in rows)))
+        frame.align = instructions.align = ALIGNMENT
+        for row in rows:
+            words = list(row.frame)
+            for position, word in enumerate(words):
+                value = self._value(builder, word, memories)
+                if position == 1 and row.instructions:
+                    value = builder.ptrtoint(instructions, self._word)
+                builder.store(value, builder.gep(frame, [self._constant(position)]))
+            for position, word in enumerate(row.instructions):
+                value = self._value(builder, word, memories)
+                builder.store(value, builder.gep(instructions, [self._constant(position)]))
+            self._call(builder, row, builder.bitcast(frame, self._bytes))
+        builder.ret(self._constant(0))
+        return function
+
+    def _value(self, builder: Any, word: Word, memories: dict[str, Any]) -> Any:
+        if isinstance(word, Place):
+            return builder.add(memories[word.memory], self._constant(word.offset))
+        if isinstance(word, Outer):
+            return builder.ptrtoint(self._function(word.function, ir.FunctionType(ir.VoidType(), [])), self._word)
+        return self._constant(word)
+
+    def _function(self, name: str, kind: Any) -> Any:
+        if name not in self._outer:
+            self._outer[name] = ir.Function(self.module, kind, name)
+        return self._outer[name]
+
+    def _call(self, builder: Any, row: Row, frame: Any) -> None:
+        """Call an entry for each share."""
+        entry, shares = self._function(row.symbol, self._entry), self._constant(row.shares)
+
+        def call(share: Any) -> None:
+            failure = builder.call(entry, [frame, share, shares])
+            leave, go_on = builder.append_basic_block(), builder.append_basic_block()
+            builder.cbranch(builder.icmp_unsigned("!=", failure, self._constant(0)), leave, go_on)
+            builder.position_at_end(leave)
+            builder.ret(failure)
+            builder.position_at_end(go_on)
+
+        if row.shares <= _UNROLLED:
+            for share in range(row.shares):
+                call(self._constant(share))
+            return
+        loop, end, before = builder.append_basic_block(), builder.append_basic_block(), builder.block
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        share = builder.phi(self._word)
+        share.add_incoming(self._constant(0), before)
+        call(share)
+        following = builder.add(share, self._constant(1))
+        share.add_incoming(following, builder.block)
+        builder.cbranch(builder.icmp_unsigned("<", following, shares), loop, end)
+        builder.position_at_end(end)

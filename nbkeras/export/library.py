@@ -1,0 +1,226 @@
+"""`model.export("libmodel.so")`: a model's inference as a shared library, with a C header and a Python module."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from nbkeras.engine import structures
+from nbkeras.engine.progress import print_message
+from nbkeras.export import library_files, linking, native_code, signature
+from nbkeras.export.library_files import Description, Tensor
+from nbkeras.export.native_code import Constants, Kernels
+from nbkeras.saving.archive import atomic_file
+
+TARGETS = ("host", *native_code.TARGETS)
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+
+
+def export_library(
+    model: Any,
+    filepath: Any,
+    input_signature: Sequence[Any] | None = None,
+    verbose: bool | None = None,
+    *,
+    batch: int | Sequence[int] = 1,
+    target: str = "host",
+    weights: str = "inside",
+    state: str | None = None,
+) -> None:
+    """Write a model's inference as a shared library for Linux, with a C header and a Python module beside it.
+
+    For `libmodel.so` these are `model.h` and `model.py`. The library needs nothing but C's own libraries, the module needs
+    numpy. On the same processor its outputs have the same bits as those of `predict`. See docs/deploy.md.
+
+    Args:
+        model: A model that is built.
+        filepath: The name of the library, which ends in .so.
+        input_signature: The shape of each input (a tuple, an InputSpec or an Input), for models without a graph
+            and to fix sizes; its first axis is ignored.
+        verbose: False prints nothing; None and True print the file's name.
+        batch: How many samples a call computes, or a list of such numbers, for each of which there is a function.
+        target: The processors for which code is made: 'host' is this one; 'x86-64-v3', 'x86-64-v4', 'aarch64'.
+        weights: 'inside' the library, or 'beside' it in a file .weights that programs map into their memory.
+        state: 'explicit' adds the function of one step of a model with recurrent layers: its states are an
+            argument, and the second axis of its inputs has size 1. A model with stateful=True has a function
+            with states instead of the other one.
+
+    Raises:
+        FileExistsError: if there is a header or a module of that name that is not from an export.
+        FileNotFoundError: if there is no linker.
+        RuntimeError: if the linker fails.
+        ValueError: for a model that needs Python: the message names the layer and the kernel.
+
+    Example:
+        >>> from nbkeras.export import export_library
+        >>> export_library(keras.Sequential([layers.Dense(2, input_shape=(3,))]), "libmodel.so")
+        Saved the library at 'libmodel.so', with model.h and model.py.
+    """
+    path = os.fspath(filepath)
+    batches = _checked(path, batch, target, weights, state)
+    folder, file_name = os.path.split(path)
+    name = library_files.prefix_of(file_name)
+    module = library_files.module_name(name, file_name)
+    for other in (f"{name}.h", f"{module}.py"):
+        _check_replaceable(os.path.join(folder, other))
+    machine = native_code.machine_of("" if target == "host" else target)
+    linking.linker(machine)  # before the work, if there is none
+
+    constants, kernels = Constants(), Kernels()
+    functions: list[library_files.Function] = []
+    for rows in batches:
+        ending = f"_{rows}" if functions else ""
+        functions.append(_function(model, name, ending, rows, input_signature, constants, kernels))
+        if len(batches) > 1 and (functions[0].inference.state or state == "explicit"):
+            raise ValueError(f"a library with states has one batch size, received batch={batches}")
+    if state == "explicit" and not functions[0].inference.state:
+        functions.append(_step(model, name, batches[0], input_signature, constants, kernels))
+    contents, identity = native_code.objects_of(
+        name,
+        [each.inference for each in functions],
+        constants,
+        kernels,
+        "" if target == "host" else target,
+        weights == "inside",
+        model.name,
+    )
+    weights_file = f"{name}.weights" if weights == "beside" else None
+    described = Description(name, str(model.name), file_name, target, functions, weights_file, identity)
+    library = linking.linked(contents, machine, file_name)
+    texts = {f"{name}.h": library_files.header(described), f"{module}.py": library_files.module(described)}
+    files = {other: text.encode() for other, text in texts.items()}
+    if weights_file is not None:
+        files[weights_file] = constants.content()
+    _write(folder, {**files, file_name: library})
+    if verbose is None or verbose:
+        print_message(f"Saved the library at {path!r}, with {', '.join(list(files)[:-1])} and {list(files)[-1]}.")
+
+
+def _checked(path: str, batch: Any, target: str, weights: str, state: str | None) -> list[int]:
+    """The batch sizes, once all arguments are of the expected form."""
+    file_name = os.path.basename(path)
+    if sys.platform != "linux":
+        raise ValueError("libraries are made on Linux (or WSL): elsewhere export format='onnx'")
+    if file_name.endswith((".dll", ".dylib")):
+        raise ValueError(
+            f"libraries are for Linux: give a name that ends in .so, received {path!r}. On Windows use WSL; for macOS "
+            "export format='onnx'"
+        )
+    if not (file_name.endswith(".so") and _NAME.fullmatch(file_name) and file_name != ".so"):
+        raise ValueError(
+            f"the name of a library ends in .so and consists of the letters A to Z, digits and . _ + -, received {file_name!r}"
+        )
+    for what, value, known in (
+        ("target", target, TARGETS),
+        ("weights", weights, ("inside", "beside")),
+        ("state", state, (None, "explicit")),
+    ):
+        if value not in known:
+            raise ValueError(f"{what} must be one of {', '.join(map(repr, known))}, received {value!r}")
+    batches = [batch] if isinstance(batch, int) else list(batch)
+    if not batches or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in batches):
+        raise ValueError(f"batch must be a positive integer or a list of them, received {batch!r}")
+    return list(dict.fromkeys(batches))
+
+
+def _check_replaceable(path: str) -> None:
+    """FileExistsError for a file that an export did not make."""
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        if library_files.MARK.encode() not in file.read(400):
+            raise FileExistsError(f"{path!r} is not from an export, and would be overwritten: choose another name")
+
+
+def _write(folder: str, files: dict[str, bytes]) -> None:
+    """Write files; each is there completely or not at all. The library is the last one."""
+    for name, content in files.items():
+        with atomic_file(os.path.join(folder, name)) as file:
+            file.write(content)
+
+
+# -------------------- functions --------------------
+
+
+def _function(
+    model: Any, name: str, ending: str, rows: int, given: Any, constants: Constants, kernels: Kernels
+) -> library_files.Function:
+    """The function of a prediction of so many rows; if the model keeps states they are arguments, and it is a step."""
+    names, specs, pack = signature.inputs_of(model, given)
+    specs = [_closed(model, each, spec, rows) for each, spec in zip(names, specs, strict=True)]
+    recording = native_code.record(model, specs, pack, lambda: _states(model))
+    symbol = f"{name}_{'step' if recording.states else 'predict'}{ending}"
+    output_names = signature.output_names(model, len(recording.outputs), list(names))
+    for each, array in zip(output_names, recording.outputs, strict=True):
+        if array.shape[:1] != (rows,):
+            raise ValueError(
+                f"model {model.name!r} cannot become a library: output {each!r} has no row for each of {rows} samples, its "
+                f"shape is {array.shape}"
+            )
+    outputs = [(array.shape, array.dtype) for array in recording.outputs]
+    inference = native_code.inference(symbol, recording, constants, kernels, model.name)
+    return library_files.Function(rows, _tensors(names, specs), _tensors(output_names, outputs), inference)
+
+
+def _step(
+    model: Any, name: str, rows: int, given: Any, constants: Constants, kernels: Kernels
+) -> library_files.Function:
+    """The function of one step of a model with recurrent layers, by a copy of the model with stateful layers."""
+    if getattr(model, "_graph", None) is None:
+        raise ValueError(
+            f"model {model.name!r} has no graph: make its recurrent layers with stateful=True instead of state='explicit'"
+        )
+    config, shapes = model.get_config(), {}
+    names, own, _ = signature.inputs_of(model, None)
+    _, chosen, _ = signature.inputs_of(model, given)
+    for each, (shape, _), (fixed, _) in zip(names, own, chosen, strict=True):
+        steps = [1] if len(shape) > 2 or shape[1:] == (None,) else shape[1:2]
+        shapes[each] = [rows, *steps, *fixed[2:]]
+    for layer in config["layers"]:
+        if layer["class_name"] == "InputLayer":
+            layer["config"]["batch_shape"] = shapes[layer["config"]["name"]]
+    if not _make_stateful(config):
+        raise ValueError(f"model {model.name!r} has no recurrent layer, so it has no state: leave out state='explicit'")
+    copy = type(model).from_config(config)
+    copy.set_weights(model.get_weights())
+    return _function(copy, name, "", rows, None, constants, kernels)
+
+
+def _make_stateful(config: Any) -> bool:
+    """Make all recurrent layers of a configuration stateful; whether there are any."""
+    if isinstance(config, list | tuple):
+        return any([_make_stateful(each) for each in config])
+    if not isinstance(config, dict):
+        return False
+    if config.get("go_backwards"):
+        raise ValueError(
+            f"layer {config.get('name')!r} goes backwards, from the last step on: it cannot compute step by step"
+        )
+    found = any([_make_stateful(each) for each in config.values()])
+    if "stateful" in config:
+        found = config["stateful"] = True
+    return found
+
+
+def _states(model: Any) -> list:
+    """The arrays of the states of stateful layers."""
+    layers = [layer for layer in model._all_layers() if getattr(layer, "stateful", False)]
+    leaves = [leaf for layer in layers for leaf in structures.flatten(getattr(layer, "states", None))]
+    return [leaf.data for leaf in leaves if leaf is not None]
+
+
+def _closed(model: Any, name: str, spec: signature.Spec, rows: int) -> signature.Spec:
+    """A shape with the number of rows; ValueError if another size is open."""
+    shape, dtype = spec
+    if None in shape[1:]:
+        raise ValueError(
+            f"model {model.name!r} cannot become a library: the size of axis {shape.index(None, 1)} of input {name!r} is open, "
+            f"{shape}: give the inputs' shapes, as in input_signature=[{(None, *(n or 16 for n in shape[1:]))}]"
+        )
+    return (rows, *shape[1:]), dtype
+
+
+def _tensors(names: Sequence[str], specs: Sequence[tuple]) -> list[Tensor]:
+    return [Tensor(name, shape, dtype) for name, (shape, dtype) in zip(names, specs, strict=True)]

@@ -1,0 +1,311 @@
+"""A model's inference as object files: recorded programs with their memory replaced by what a caller gives.
+
+A Program is asked for little: its steps, (function, arguments) each, and which part of its arena belongs to which step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nbkeras.building.layer import training_phase
+from nbkeras.engine import step_lock, structures
+from nbkeras.engine.program import Program
+from nbkeras.engine.tensor import Tensor, layer_stack
+from nbkeras.kernels.runtime import device, library, library_code, processor
+from nbkeras.kernels.runtime.library import Kernels as Kernels
+from nbkeras.kernels.runtime.library import Place
+
+Array = np.ndarray
+ALIGNMENT = device.ALIGNMENT
+TARGETS, machine_of = processor.TARGETS, processor.machine_of
+FAILED, NO_MEMORY, OTHER_WEIGHTS = library_code.FAILED, library_code.NO_MEMORY, library_code.OTHER_WEIGHTS
+_WEIGHTS = "nbkeras_weights"  # a hidden symbol
+
+
+def _up(size: int) -> int:
+    return size + -size % ALIGNMENT
+
+
+class Constants:
+    """The weights and constants of a library, each once, at multiples of 64 bytes."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = [bytes(ALIGNMENT)]  # the key, once all are known
+        self._places: dict[tuple[int, bytes], int] = {}
+        self._size = ALIGNMENT
+
+    def add(self, content: bytes) -> Place:
+        """The place of some bytes."""
+        key = len(content), hashlib.sha256(content).digest()
+        if key not in self._places:
+            self._places[key] = self._size
+            self._parts.append(content.ljust(_up(len(content)), b"\0"))
+            self._size += len(self._parts[-1])
+        return Place("weights", self._places[key])
+
+    @property
+    def key(self) -> bytes:
+        """8 bytes that tell these constants from others."""
+        sha = hashlib.sha256(b"nbkeras")
+        for part in self._parts[1:]:
+            sha.update(part)
+        return sha.digest()[:8]
+
+    def content(self) -> bytes:
+        """All bytes."""
+        return b"".join([self.key.ljust(ALIGNMENT, b"\0"), *self._parts[1:]])
+
+
+@dataclass
+class Recording:
+    """A recorded inference: its launches, and the arrays that stand for inputs, states and outputs."""
+
+    steps: list[tuple[Callable, tuple]]
+    layers: list[str]  # of the steps
+    program: Program
+    inputs: list[Array]
+    outputs: list[Array]
+    states: list[tuple[int, int]] = field(default_factory=list)  # where the memory lies that steps keep: from, to
+    redirected: dict[int, int] = field(default_factory=dict)  # numbers of buffers that are outputs, and of which
+
+
+class _OnlyConstants:
+    """Runs no launch that is recorded, so that a recording changes nothing."""
+
+    def run(self, function: Callable, args: tuple) -> None:
+        if device.recorder() is None:
+            device.run(function, args)
+
+
+def record(model: Any, specs: Sequence[tuple], pack: Callable, states: Callable[[], Sequence[Array]]) -> Recording:
+    """Record the inference of a model for inputs of these shapes and dtypes; ValueError if it cannot be recorded.
+
+    states(): arrays that the model keeps from call to call. Others that it changes are found.
+    """
+    name = model.name
+    if device.gpu() is not None:
+        raise ValueError(
+            f"model {name!r} is on a GPU, and a library is for the CPU: make the model with nbkeras.device('cpu')"
+        )
+    inputs = [_example(*spec) for spec in specs]
+    program = Program()
+    program.on_read = lambda: (
+        f"layer {layer_stack.names[-1]!r} reads a tensor's value" if layer_stack.names else "it reads a tensor's value"
+    )
+    turn = step_lock.enter()
+    try:
+        with device.run_by(_OnlyConstants()), device.record(program), training_phase(False):
+            outputs = structures.flatten(model.predict_step(pack([Tensor(array) for array in inputs])))
+        if program.reason is not None:
+            raise ValueError(f"model {name!r} cannot become a library: {program.reason}, which needs Python")
+        results = program.seal([output.data for output in outputs])
+        if program._before:
+            raise ValueError(f"model {name!r} cannot become a library: Python computes values before each prediction")
+        steps, layers = list(program.steps), [place.layer for place in program.places]
+        recording = Recording(steps, layers, program, inputs, [])
+        recording.states = _changed(recording, states())
+        _place_outputs(recording, results)
+    finally:
+        step_lock.leave(turn)
+    return recording
+
+
+def _example(shape: tuple, dtype: np.dtype) -> Array:
+    """Random numbers, or zeros for integers, so that all rows of a table exist."""
+    array = device.persistent_empty(shape, dtype)
+    array[...] = np.random.default_rng(0).normal(size=shape) if dtype.kind == "f" else 0
+    return array
+
+
+def _changed(recording: Recording, states: Sequence[Array]) -> list[tuple[int, int]]:
+    """The memory of persistent arrays that a run changes, and that of the given arrays; all keep their values."""
+    known = {id(device.root(array)) for array in (*recording.inputs, recording.program.arena)}
+    kept = {id(device.root(state)) for state in states}
+    owners: dict[int, Array] = {}
+    reach: dict[int, tuple[int, int]] = {}  # of what the steps use
+    for _, args in recording.steps:
+        for array in args:
+            key = id(device.root(array)) if isinstance(array, np.ndarray) and array.size else 0
+            if key and key not in known:
+                owners[key] = device.root(array)
+                low, high = library.bounds_of(array)
+                before = reach.get(key, (low, high))
+                reach[key] = min(low, before[0]), max(high, before[1])
+    before_runs = {key: owner.copy("K") for key, owner in owners.items()}
+    try:
+        for _ in range(2):
+            recording.program.run()
+        changed = [key for key, old in before_runs.items() if not _same_bytes(owners[key], old)]
+    finally:
+        for key, old in before_runs.items():
+            owners[key][...] = old
+    return [reach[key] for key in owners if key in kept or key in changed]
+
+
+def _same_bytes(array: Array, other: Array) -> bool:
+    return np.array_equal(array.ravel("K").view(np.uint8), other.ravel("K").view(np.uint8))
+
+
+def _place_outputs(recording: Recording, results: list[Array]) -> None:
+    """Let the steps write the outputs where the caller wants them, or copy them there."""
+    program, count = recording.program, len(recording.program.steps)
+    whole = {
+        (buffer.offset, buffer.nbytes): number
+        for number, buffer in enumerate(program.buffers)
+        if buffer.last == count and buffer.nbytes
+    }
+    for position, array in enumerate(results):
+        at = device.address(array) - program.start, array.nbytes
+        inside = device.root(array) is device.root(program.arena) and array.flags.c_contiguous
+        number = whole.get(at) if inside else None
+        if number is not None and number not in recording.redirected:
+            recording.redirected[number] = position
+            recording.outputs.append(array)
+        else:
+            copy = np.empty(array.shape, array.dtype)
+            recording.steps.append((device.copy, (array, copy)))
+            recording.layers.append("")
+            recording.outputs.append(copy)
+
+
+class _Map:
+    """Where a library has what the steps of a recording use; see kernels/runtime/library.py."""
+
+    def __init__(self, recording: Recording, constants: Constants):
+        self._recording, self._constants = recording, constants
+        self._arena = device.root(recording.program.arena)
+        self._named = [(*library.bounds_of(array), f"in {i}", 0) for i, array in enumerate(recording.inputs)]
+        for number, array in enumerate(recording.outputs):
+            if number not in recording.redirected.values():
+                self._named.append((*library.bounds_of(array), f"out {number}", 0))
+        self.state_bytes = 0
+        for low, high in recording.states:
+            self._named.append((low, high, "state", self.state_bytes))
+            self.state_bytes += _up(high - low)
+        self._step = self._used = self.most_scratch = 0
+
+    def begin(self, step: int) -> None:
+        """Describe another step."""
+        self._step, self._used = step, 0
+
+    def place(self, array: Array, low: int) -> Place:
+        if device.root(array) is self._arena:
+            return self._in_arena(low - self._recording.program.start)
+        for start, end, memory, offset in self._named:
+            if start <= low < end:
+                return Place(memory, offset + low - start)
+        return self.constant(array)
+
+    def _in_arena(self, offset: int) -> Place:
+        for number, position in self._recording.redirected.items():
+            buffer = self._recording.program.buffers[number]
+            if buffer.first <= self._step and buffer.offset <= offset < buffer.offset + buffer.nbytes:
+                return Place(f"out {position}", offset - buffer.offset)
+        return Place("workspace", offset)
+
+    def constant(self, array: Array) -> Place:
+        return self._constants.add(library.bytes_at(*library.bounds_of(array)))
+
+    def scratch(self, nbytes: int) -> Place:
+        place = Place("workspace", _up(self._recording.program.nbytes) + self._used)
+        self._used += _up(nbytes)
+        self.most_scratch = max(self.most_scratch, self._used)
+        return place
+
+    @property
+    def workspace(self) -> int:
+        """Bytes that the caller must give, wherever they begin."""
+        return _up(self._recording.program.nbytes) + self.most_scratch + ALIGNMENT
+
+
+@dataclass
+class Inference:
+    """Rows for one signature, and the bytes of memory that they need."""
+
+    name: str
+    rows: list[library.Row]
+    workspace: int
+    state: int
+    start: Place  # the values with which the state begins
+    inputs: int
+    outputs: int
+
+
+def inference(name: str, recording: Recording, constants: Constants, kernels: Kernels, model: str) -> Inference:
+    """Describe a recording; ValueError names the layer and the op that cannot be part of a library."""
+    memory, rows = _Map(recording, constants), []
+    for step, ((function, args), layer) in enumerate(zip(recording.steps, recording.layers, strict=True)):
+        memory.begin(step)
+        try:
+            rows += library.rows_of(function, args, memory, kernels)
+        except library.Unavailable as error:
+            where = f"layer {layer!r}: " if layer else ""
+            raise ValueError(f"model {model!r} cannot become a library: {where}{error}") from None
+    start = b"".join(library.bytes_at(low, high).ljust(_up(high - low), b"\0") for low, high in recording.states)
+    return Inference(
+        name,
+        rows,
+        memory.workspace,
+        memory.state_bytes,
+        constants.add(start),
+        len(recording.inputs),
+        len(recording.outputs),
+    )
+
+
+def objects_of(
+    prefix: str,
+    inferences: Sequence[Inference],
+    constants: Constants,
+    kernels: Kernels,
+    target: str,
+    inside: bool,
+    model: str,
+) -> tuple[dict[str, bytes], int]:
+    """The object files of a library, by name: the functions of inferences, kernels and weights; and the library's identity.
+
+    PREFIX_workspace_size is the largest that one of them needs. With states there are PREFIX_state_size and PREFIX_reset_state,
+    with weights beside it PREFIX_weights_size. PREFIX_identity returns the identity.
+    """
+    functions, sizes = [], {f"{prefix}_workspace_size": max(each.workspace for each in inferences)}
+    last = [] if inside else ["weights"]
+    content = constants.content()
+    if not inside:
+        sizes[f"{prefix}_weights_size"] = len(content)
+    for each in inferences:
+        inputs, outputs = [f"in {i}" for i in range(each.inputs)], [f"out {i}" for i in range(each.outputs)]
+        copies: list[tuple[Place, Place, int]] = []
+        if each.state:
+            inputs, outputs = ["state in", *inputs], ["state", *outputs]
+            copies = [(Place("state in", 0), Place("state", 0), each.state)]
+        arguments = [*inputs, *outputs, "workspace", *last]
+        functions.append(library_code.Function(each.name, arguments, each.rows, copies))
+        if each.state:
+            reset = [(each.start, Place("state", 0), each.state)]
+            functions.append(library_code.Function(f"{prefix}_reset_state", ["state", *last], [], reset))
+            sizes[f"{prefix}_state_size"] = each.state
+    used = {row.symbol for each in inferences for row in each.rows}
+    try:
+        found = library.linkable(kernels.objects(used, target))
+    except library.Unavailable as error:
+        raise ValueError(f"model {model!r} cannot become a library: {error}") from None
+    found[prefix] = library_code.object_code(target, functions, sizes, _WEIGHTS, None if inside else constants.key)
+    if inside:
+        found[_WEIGHTS] = library.data(target, _WEIGHTS, content)
+    identity = _identity(found, content)
+    name = f"{prefix}_identity"
+    found[name] = library_code.object_code(target, [], {name: identity}, _WEIGHTS, constants.key)
+    return found, identity
+
+
+def _identity(contents: dict[str, bytes], constants: bytes) -> int:
+    """A number that tells object files from others."""
+    sha = hashlib.sha256(constants)
+    for name, content in contents.items():
+        sha.update(f"{name} {len(content)} ".encode() + content)
+    return int.from_bytes(sha.digest()[:8], "little") >> 1

@@ -1,0 +1,74 @@
+"""The inputs and outputs of a model that is exported: names, shapes and dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nbkeras.engine import structures
+
+Spec = tuple[tuple, np.dtype]  # a shape, with None for an open size, and a dtype
+
+
+def inputs_of(model: Any, given: Any) -> tuple[list[str], list[Spec], Callable[[list], Any]]:
+    """The inputs' names and specs, and a function that packs a list of tensors as the model takes them.
+
+    given: the shape of each input, for models without a graph and to fix sizes.
+    """
+    expected = None if given is None else [_spec(item) for item in ([given] if _is_one(given) else given)]
+    if getattr(model, "_graph", None) is not None:
+        names = [str(name) for name in model.input_names]
+        specs = [(tuple(symbol.shape), symbol.dtype) for symbol in model.inputs]
+
+        def pack(tensors):
+            return structures.pack(model.input, tensors)
+
+    elif given is None and model.build_shapes is None:
+        raise ValueError(f"model {model.name!r} has no input shapes: call it once, or give input_signature")
+    else:
+        own = model.build_shapes
+        if own is None:  # a list of one shape is one input too, as in Keras
+            own = given[0] if isinstance(given, list | tuple) and len(given) == 1 else given
+        by_name = isinstance(own, dict)
+        leaves = [own] if _is_one(own) else [own[key] for key in sorted(own)] if by_name else list(own)
+        names = sorted(own) if by_name else [f"input_{i}" for i in range(len(leaves))]
+        specs = [((None, *_spec(leaf)[0][1:]), None) for leaf in leaves]
+
+        def pack(tensors):
+            return dict(zip(names, tensors, strict=True)) if by_name else tensors[0] if _is_one(own) else tensors
+
+    expected = specs if expected is None else expected
+    if len(expected) != len(names):
+        raise ValueError(f"model {model.name!r} has {len(names)} inputs, received {len(expected)} shapes")
+    return (
+        names,
+        [
+            (shape, np.dtype(dtype or own or model.dtype))
+            for (shape, dtype), (_, own) in zip(expected, specs, strict=True)
+        ],
+        pack,
+    )
+
+
+def _is_one(value: Any) -> bool:
+    return structures.is_shape(value) or hasattr(value, "shape")
+
+
+def _spec(value: Any) -> tuple[tuple, Any]:
+    """(shape, dtype or None) of a shape, an InputSpec or an Input."""
+    if hasattr(value, "shape"):
+        return tuple(value.shape), value.dtype
+    return tuple(value), None
+
+
+def output_names(model: Any, count: int, taken: list[str]) -> list[str]:
+    """Names of the outputs, which differ from each other and from the inputs' names."""
+    names = [str(name) for name in model.output_names]
+    names = names if len(set(names)) == count else [f"output_{i}" for i in range(count)]
+    for position, name in enumerate(names):
+        while name in taken or name in names[:position]:
+            name += "_output"
+        names[position] = name
+    return names

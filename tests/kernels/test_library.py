@@ -1,0 +1,82 @@
+"""Object files for a linker, and which processors code is made for."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from nbkeras.kernels.loops import interpreter
+from nbkeras.kernels.runtime import cache, code, elf, elf_objects, library, objects, processor
+
+
+@pytest.mark.parametrize("machine", elf.MACHINES)
+@pytest.mark.parametrize("content", [b"abc", b"", bytes(range(256)) * 5], ids=len)
+def test_an_object_with_data(machine, content):
+    made = elf_objects.of_data(machine, "numbers", content)
+    file = elf.File(made)
+    assert file.machine == elf.code_of(machine)
+    assert [file.section_name(i) for i in range(6)] == ["", ".rodata", ".symtab", ".strtab", "", ".note.GNU-stack"]
+    assert file.bytes_of(1) == content
+    assert file.sections[1].alignment == 64
+    assert file.sections[1].offset % 64 == 0
+    assert file.symbol_name(1) == "numbers"
+    symbol = file.symbols[1]
+    assert (symbol.section, symbol.value, symbol.size, symbol.other) == (1, 0, len(content), 2)
+
+
+def test_symbols_are_renamed_and_hidden():
+    content = code.object_of(interpreter.SYMBOL)
+    made = elf_objects.hidden(content, {interpreter.SYMBOL: "another_name_that_is_longer", "absent": "x"})
+    before, after = elf.File(content), elf.File(made)
+    assert list(after.functions()) == ["another_name_that_is_longer"]
+    assert after.undefined() == before.undefined()
+    (index,) = after.functions().values()
+    assert after.symbols[index].other & 3 == 2
+    assert after.symbols[index]._replace(name=0, other=0) == before.symbols[index]._replace(name=0, other=0)
+    assert len(objects.load(made, code._address_of)) == 1
+    assert elf_objects.hidden(made, {}) != content
+
+
+def test_targets():
+    assert set(processor.LEVELS) < set(processor.TARGETS)
+    assert [processor.machine_of(target) for target in ("x86-64-v3", "aarch64")] == ["x86_64", "aarch64"]
+    script = (
+        "from nbkeras.kernels.runtime import processor; from nbkeras.kernels.loops import gemm; "
+        "print(processor.has('avx'), processor.has('neon'), processor.foreign_triple(), gemm._BYTES, processor.keys())"
+    )
+    told = {}
+    for target in processor.TARGETS:
+        environment = os.environ | processor.variables_of(target)
+        command = [sys.executable, "-c", script]
+        told[target] = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert told["x86-64-v3"] == "True False  32 ['x86-64-v3']\n"
+    assert told["x86-64-v4"] == "True False  64 ['x86-64-v4']\n"
+    assert told["aarch64"].startswith("False True aarch64-unknown-linux-gnu 16 ['aarch64-unknown-linux-gnu ")
+
+
+@pytest.mark.slow
+def test_another_machine_has_objects_of_its_own_in_the_cache():
+    host = library.made([interpreter.SYMBOL], "")
+    for target, machine in (("aarch64", "aarch64"), ("x86-64-v3", "x86_64")):
+        first, again = (library.made([interpreter.SYMBOL], target) for _ in range(2))
+        assert first == again != host
+        assert elf.File(first[0]).machine == elf.code_of(machine)
+    assert library.made([interpreter.SYMBOL], "") == host
+
+
+def test_a_child_that_fails_is_quoted(monkeypatch):
+    monkeypatch.setattr(library.processor, "variables_of", lambda target: {"PYTHONHOME": "/nowhere"})
+    with pytest.raises(RuntimeError, match="kernels could not be compiled for aarch64:\n"):
+        library.made([interpreter.SYMBOL], "aarch64")
+
+
+def test_a_kernel_of_a_function_cannot_be_compiled_by_a_child():
+    @cache.compiled
+    def local(x):
+        x[0] = 1
+
+    with pytest.raises(
+        library.Unavailable, match="'local' .* is compiled for another processor by a second process, which"
+    ):
+        library.made([(local, ())], "aarch64")
