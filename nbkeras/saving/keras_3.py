@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.building.layer import layers
-from nbkeras.engine import load_budget, tensor
+from nbkeras.engine import dtype_policy, load_budget, tensor
 from nbkeras.engine.registry import custom_object, sharing_scope
 from nbkeras.engine.user_errors import warn
 from nbkeras.saving import archive as archives
@@ -197,6 +197,8 @@ def translated(value: Any, made_here: bool) -> Any:
         value = {**value, "config": {**inner, **_lambda_functions(inner)}}
     if kind in ("__numpy__", "__tensor__") and isinstance(inner, dict):
         return numbers(inner)
+    if kind == "QuantizedDTypePolicy":
+        return dtype_policy.get(value).name
     if isinstance(kind, str) and kind.endswith("DTypePolicy") and isinstance(inner, dict):
         return inner.get("name")
     found = {key: translated(item, made_here) for key, item in value.items() if key != "compile_config"}

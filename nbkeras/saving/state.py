@@ -8,6 +8,7 @@ ignores.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
@@ -168,7 +169,10 @@ def read(file: Any, model: Module, skip_mismatch: bool = False, optimizer: Any =
     values: list[tuple[Variable, Array]] = []
     hooks = []
     for path, layer in walk(model, file):
-        group, own = _vars(file, path), layer._own_weights()
+        group = _vars(file, path)
+        if layer.quantized_channels and _holds_integers(group, layer):  # Keras does not write so of some layers' parts
+            importlib.import_module("nbkeras.building.quantization").prepare(layer)
+        own = layer._stored_weights()
         try:
             if type(layer).load_own_variables is not Module.load_own_variables:
                 hooks.append((layer, _Store(group)))
@@ -191,6 +195,13 @@ def read(file: Any, model: Module, skip_mismatch: bool = False, optimizer: Any =
         assign_all(values)
         for layer, store in hooks:
             layer.load_own_variables(store)
+
+
+def _holds_integers(group: Any, layer: Module) -> bool:
+    """Whether a group has int8 of weights of which the layer has floats."""
+    if layer.quantization_mode is not None or not layer.built or len(hdf5.names(group)) <= len(layer._own_weights()):
+        return False
+    return hdf5.array_shape(group, "0") is not None and group["0"].dtype == np.int8
 
 
 def read_optimizer(group: Any, optimizer: Any, variables: list[Variable]) -> None:

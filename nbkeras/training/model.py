@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
+import importlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, overload
@@ -398,6 +399,41 @@ class Model(Layer):
                 file, and for by_name=True with a file that is not Keras 2's.
         """
         saving.load_weights(self, filepath, by_name, skip_mismatch)
+
+    def quantize(
+        self,
+        mode: Any = None,
+        type_check: bool = True,
+        config: Any = None,
+        beyond_keras: bool = False,
+        filters: Any = None,
+    ) -> None:
+        """Make integers of 8 bits of kernels, with a scale for each output: files and memory become a quarter.
+
+        As in Keras, it takes Dense, EinsumDense, Embedding and ReversibleEmbedding, also inside of other layers, and products of
+        these quantize each row of their input too. Kernels can no longer be trained; biases and other layers can.
+
+        Args:
+            mode: 'int8'.
+            type_check: Whether classes of your own that extend a layer of nbkeras are left as they are, as in Keras.
+            config: A `quantizers.Int8QuantizationConfig`, instead of `mode` or besides: without an activation_quantizer the
+                inputs of products stay floats.
+            beyond_keras: Whether convolutions and recurrent layers are taken too, whose inputs stay floats. Keras has no such
+                layers, and does not read a file with them.
+            filters: A pattern (regular expression) or several, one of which must be found in a layer's name; or a function of a
+                layer that returns whether to take it.
+
+        Raises:
+            ValueError: for another mode, a model without weights, and layers that are quantized already.
+
+        Example:
+            >>> model = keras.Sequential([keras.Input((8,)), layers.Dense(4), layers.Dense(2)])
+            >>> model.quantize("int8")
+            >>> [weight.dtype.name for weight in model.layers[0].weights]
+            ['float32', 'int8', 'float32']
+        """
+        module = importlib.import_module("nbkeras.building.quantization")
+        module.quantize_model(self, mode, config, filters, type_check, beyond_keras)
 
     def export(
         self, filepath: Any, format: str = "onnx", verbose: bool | None = None, input_signature: Any = None

@@ -1,0 +1,177 @@
+"""Weights of 8 bits: integers of int8 and a scale for each output channel; a weight is its integer divided by the scale.
+
+Products are those of Keras. Each row of the input is quantized too, by its largest absolute value, and multiplied in integers;
+or, for weights alone, the input stays as it is, and the integers are converted in the product's load. A product is divided by
+the scales after it.
+"""
+
+import math
+
+import numpy as np
+
+from nbkeras.kernels import dense as dense_kernels
+from nbkeras.kernels.loops.gemm import gemm
+from nbkeras.kernels.loops.integer_gemm import integer_gemm
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.threads import launch_shares, share_count
+
+Array = np.ndarray
+_SHARE = 16384  # numbers that a share quantizes or gathers at least
+_SHARE_WORK = 500_000  # multiply-adds of a share of a product
+_ROW_SHARE = 131072  # bytes of B in a share of a product with one row, which is bound by reading B
+_ROWS, _COLUMNS = 64, 128  # of a tile of a product
+_DEPTH = 256  # rows of B that are converted at once
+
+
+# -------------------- numbers --------------------
+
+
+def quantize(x: Array, low: int, high: int, epsilon: float):
+    """The rows of x (..., k) in int8, and the scale of each: x is about q / scale."""
+    rows, k = math.prod(x.shape[:-1]), x.shape[-1]
+    q, scale = device.empty(x.shape, np.int8), device.empty((*x.shape[:-1], 1), x.dtype)
+    if x.size:
+        limits = low, high, float(epsilon)
+        flat = x.reshape(rows, k), q.reshape(rows, k), scale.reshape(rows)
+        launch_shares(quantize_rows, share_count(x.size, _SHARE, rows), *flat, *limits)
+    return (q, scale), None
+
+
+@compiled
+def quantize_rows(x, q, scale, low, high, epsilon, share, shares):
+    """Kernel: scale = high / (the row's largest absolute value + epsilon), q = x * scale, rounded to even; a share of the rows."""
+    kind, rows = x.dtype.type, x.shape[0]
+    for i in range(rows * share // shares, rows * (share + 1) // shares):
+        row, out, largest = x[i], q[i], kind(0)
+        for j in range(row.size):
+            largest = max(largest, abs(row[j]))
+        factor = kind(high) / (largest + kind(epsilon))
+        scale[i] = factor
+        for j in range(row.size):
+            out[j] = np.int8(min(max(np.rint(row[j] * factor), kind(low)), kind(high)))
+
+
+def dequantize(values: Array, scale: Array):
+    """values / scale, where scale broadcasts to the shape of values."""
+    y = device.empty(values.shape, scale.dtype)
+    device.launch(device.copy, values, y)
+    device.launch(np.divide, y, scale, y)
+    return y, None
+
+
+# -------------------- products --------------------
+
+
+def multiply(a: Array, b: Array):
+    """A @ B in int32, for int8 arrays (..., k) and (k, n)."""
+    rows, (k, n) = math.prod(a.shape[:-1]), b.shape
+    c = device.empty((*a.shape[:-1], n), np.int32)
+    if not c.size:
+        return c, None
+    if k == 0:
+        device.launch(device.fill, c, 0)
+        return c, None
+    across, down = -(-n // _COLUMNS), -(-rows // _ROWS)
+    shares = (
+        share_count(k * n, _ROW_SHARE, across) if rows == 1 else share_count(rows * n * k, _SHARE_WORK, across * down)
+    )
+    launch_shares(multiply_integers, shares, a.reshape(-1), b.reshape(-1), c.reshape(-1), rows, n, k)
+    return c, None
+
+
+@compiled
+def multiply_integers(a, b, c, m, n, k, share, shares):
+    """Kernel: C = A @ B in int32, for flat int8 matrices (m, k) and (k, n); computes a share of C's tiles."""
+    across, down = (n + _COLUMNS - 1) // _COLUMNS, (m + _ROWS - 1) // _ROWS
+    tiles = across * down
+    for tile in range(tiles * share // shares, tiles * (share + 1) // shares):
+        i, j = tile % down * _ROWS, tile // down * _COLUMNS
+        height, width = min(_ROWS, m - i), min(_COLUMNS, n - j)
+        integer_gemm(height, width, k, a, i * k, k, b, j, n, c, i * n + j, n)
+
+
+@compiled
+def multiply_converted(a, b, panels, c, m, n, k, share, shares):
+    """Kernel: C = A @ B in floats, for flat A (m, k) and B (k, n) of int8; computes a share of C's columns.
+
+    panels[share] holds a part of B, converted.
+    """
+    zero, one, across, panel = c.dtype.type(0), c.dtype.type(1), (n + _COLUMNS - 1) // _COLUMNS, panels[share]
+    for tile in range(across * share // shares, across * (share + 1) // shares):
+        j = tile * _COLUMNS
+        width = min(_COLUMNS, n - j)
+        for p in range(0, k, _DEPTH):
+            depth = min(_DEPTH, k - p)
+            for r in range(depth):
+                row, start = b[(p + r) * n + j : (p + r) * n + j + width], r * width
+                for q in range(row.size):
+                    panel[start + q] = row[q]
+            gemm(0, 0, m, width, depth, a, p, k, panel, 0, width, zero if p == 0 else one, c, j, n)
+
+
+def dense(x: Array, w: Array, scale: Array, b: Array | None, inputs: tuple | None, rectify: bool = False):
+    """y = x @ (w / scale) + b, or its positive part if rectify; x (..., k), w (k, n) of int8, scale (n,), b (n,) or None.
+
+    inputs: the limits and the epsilon by which x is quantized; None: x stays as it is.
+    """
+    y, factors = device.empty((*x.shape[:-1], w.shape[1]), x.dtype), scale
+    if inputs is not None:
+        (q, steps), _ = quantize(x, *inputs)
+        device.launch(device.copy, multiply(q, w)[0], y)
+        factors = device.empty(y.shape, x.dtype)
+        device.launch(np.multiply, scale, steps, factors)
+    elif y.size:
+        _multiply_floats(x, w, y)
+    device.launch(np.divide, y, factors, y)
+    if b is not None:
+        device.launch(np.add, y, b, y)
+    if rectify:
+        device.launch(np.maximum, y, 0, y)
+    return y, (x, w, scale, b is not None, y if rectify else None)
+
+
+def _multiply_floats(x: Array, w: Array, y: Array) -> None:
+    rows, (k, n) = math.prod(x.shape[:-1]), w.shape
+    across = -(-n // _COLUMNS)
+    work = (share_count(k * n, _ROW_SHARE), share_count((rows + 8) * n * k, _SHARE_WORK))
+    shares = 1 if device.gpu() is not None else min(across, max(work))
+    panels = device.empty((shares, _DEPTH * _COLUMNS), x.dtype)
+    launch_shares(multiply_converted, shares, x.reshape(-1), w.reshape(-1), panels, y.reshape(-1), rows, n, k)
+
+
+def dense_vjp(saved, dy, needs):
+    """The gradient of x, as of a product with w / scale (Keras's too), and that of b. Neither w nor scale has one."""
+    x, w, scale, has_bias, y = saved
+    kernel = dequantize(w, scale)[0] if needs[0] is not False else w
+    own = needs[0], False, needs[3] if has_bias else False
+    dx, _, db = dense_kernels.dense_vjp((x, kernel, has_bias, y), dy, own)
+    return dx, None, None, db
+
+
+# -------------------- tables --------------------
+
+
+def gather(table: Array, indices: Array, scale: Array):
+    """Rows of a table (rows, width) of int8, divided by the scale of each (rows,): indices.shape + (width,)."""
+    width = table.shape[1]
+    y = device.empty((*indices.shape, width), scale.dtype)
+    flat = indices.reshape(-1)
+    launch_shares(gather_scaled_rows, share_count(y.size, _SHARE), table, flat, scale, y.reshape(flat.size, width))
+    return y, None
+
+
+@compiled
+def gather_scaled_rows(table, indices, scale, out, share, shares):
+    """Kernel: out[i] = table[indices[i]] / scale[indices[i]]; a row of NaN for an index outside. Computes a share of the indices."""
+    rows = table.shape[0]
+    for i in range(indices.size * share // shares, indices.size * (share + 1) // shares):
+        row, target = indices[i], out[i]
+        row = row + rows if row < 0 else row
+        if 0 <= row < rows:
+            source, divisor = table[row], scale[row]
+            for j in range(target.size):
+                target[j] = out.dtype.type(source[j]) / divisor
+        else:
+            for j in range(target.size):
+                target[j] = np.nan
