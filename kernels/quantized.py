@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from nbkeras.kernels import dense as dense_kernels
+from nbkeras.kernels.elementwise import larger
 from nbkeras.kernels.loops.gemm import gemm
 from nbkeras.kernels.loops.integer_gemm import integer_gemm
 from nbkeras.kernels.runtime import device
@@ -40,7 +41,7 @@ def quantize(x: Array, low: int, high: int, epsilon: float):
 
 @compiled
 def quantize_rows(x, q, scale, low, high, epsilon, share, shares):
-    """Kernel: scale = high / (the row's largest absolute value + epsilon), q = x * scale, rounded to even; a share of the rows."""
+    """Kernel: scale = high / (the row's largest absolute value + epsilon), q = x * scale, rounded; a share of the rows."""
     kind, rows = x.dtype.type, x.shape[0]
     for i in range(rows * share // shares, rows * (share + 1) // shares):
         row, out, largest = x[i], q[i], kind(0)
@@ -127,7 +128,7 @@ def dense(x: Array, w: Array, scale: Array, b: Array | None, inputs: tuple | Non
     if b is not None:
         device.launch(np.add, y, b, y)
     if rectify:
-        device.launch(np.maximum, y, 0, y)
+        device.launch(larger, y, y.dtype.type(0), y)
     return y, (x, w, scale, b is not None, y if rectify else None)
 
 
@@ -163,7 +164,7 @@ def gather(table: Array, indices: Array, scale: Array):
 
 @compiled
 def gather_scaled_rows(table, indices, scale, out, share, shares):
-    """Kernel: out[i] = table[indices[i]] / scale[indices[i]]; a row of NaN for an index outside. Computes a share of the indices."""
+    """Kernel: out[i] = table[indices[i]] / scale[indices[i]]; a row of NaN for an index outside. A share of the indices."""
     rows = table.shape[0]
     for i in range(indices.size * share // shares, indices.size * (share + 1) // shares):
         row, target = indices[i], out[i]

@@ -12,7 +12,23 @@ from nbkeras.engine.registry import Registry
 
 _LIMITS, _EPSILON = (-127, 127), 1e-7
 registry = Registry("quantizer")
-serialize, deserialize = registry.serialize, registry.deserialize
+deserialize = registry.deserialize
+
+
+def serialize(initializer: Any) -> Any:
+    """The configuration of a quantizer, as Keras 3 writes it into files.
+
+    Args:
+        initializer: The quantizer, or None. Its name is that of Keras's argument.
+
+    Returns:
+        A dict for `deserialize`.
+
+    Example:
+        >>> keras.quantizers.serialize(keras.quantizers.AbsMaxQuantizer())["config"]["value_range"]
+        [-127, 127]
+    """
+    return registry.serialize(initializer)
 
 
 def get(identifier: Any, **kwargs) -> Any:
@@ -133,7 +149,8 @@ class AbsMaxQuantizer(Quantizer):
     ):
         super().__init__(output_dtype)
         self.axis = axis if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
-        low, high = self.value_range = tuple(value_range)
+        low, high = value_range
+        self.value_range = low, high
         self.epsilon = epsilon
         if output_dtype == "int8" and not -128 <= low < high <= 127:
             raise ValueError(f"integers of int8 lie within -128 and 127, received value_range={briefly(value_range)}")
@@ -182,7 +199,8 @@ class Int8QuantizationConfig(QuantizationConfig):
     """How `Model.quantize` makes int8 of weights, and products of their inputs.
 
     Args:
-        weight_quantizer: An AbsMaxQuantizer; None for the usual one. Its axis must be the layer's own: 0 for Dense, -1 for Embedding.
+        weight_quantizer: An AbsMaxQuantizer; None for the usual one. Its axis must be that of the layer: 0 for Dense, -1 for
+            Embedding.
         activation_quantizer: An AbsMaxQuantizer, by which products quantize each row of their input; None: inputs stay floats.
 
     Raises:
@@ -202,7 +220,9 @@ class Int8QuantizationConfig(QuantizationConfig):
         for what in ("weight_quantizer", "activation_quantizer"):
             each = getattr(self, what)
             if each is not None and (type(each) is not AbsMaxQuantizer or each.output_dtype != "int8"):
-                raise ValueError(f"{what} must be an AbsMaxQuantizer with output_dtype='int8', received {briefly(each)}")
+                raise ValueError(
+                    f"{what} must be an AbsMaxQuantizer with output_dtype='int8', received {briefly(each)}"
+                )
 
     @property
     def mode(self) -> Literal["int8"]:

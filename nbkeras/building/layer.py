@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import threading
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from nbkeras import config, ops, regularizers
+from nbkeras import building, config, ops, regularizers
 from nbkeras.building import graph
 from nbkeras.building.call_history import CallHistory
 from nbkeras.building.graph import SymbolicTensor, is_symbolic
@@ -290,7 +289,7 @@ class Layer(Module, CallHistory):
             if self.quantization_mode is not None and not self.quantized_channels:
                 raise ValueError(f"{type(self).__name__} has no weights that can be integers: use dtype={given!r}")
         if kwargs.get("quantization_config") is not None:
-            self.quantization_config = _quantizers().get(kwargs["quantization_config"])
+            self.quantization_config = building.config_from(kwargs["quantization_config"])
         if str(getattr(given, "__name__", given)).endswith("float16"):  # mixed_bfloat16 too
             raise ValueError(f"dtype {given!r} is not offered: use 'float32' or 'float64'")
         self.dtype = config.standardize_dtype(given)
@@ -443,8 +442,7 @@ class Layer(Module, CallHistory):
             >>> layer.kernel.dtype.name, layer.kernel_scale.shape, layer.quantization_mode
             ('int8', (2,), 'int8')
         """
-        module = importlib.import_module("nbkeras.building.quantization")
-        module.quantize_layer(self, mode, config, type_check, beyond_keras)
+        building.quantize_layer(self, mode, config, type_check, beyond_keras)
 
     def channels_of_scale(self, name: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The axes of a quantized weight along which scales differ, and the shape in which its scale is stored.
@@ -471,7 +469,7 @@ class Layer(Module, CallHistory):
             policy = dtype_policy.DTypePolicyMap(policy, policies)
         written: dict[str, Any] = {"dtype": dtype_policy.serialize(policy)}
         if first.quantization_config is not None and not first.quantization_config.is_usual:
-            written["quantization_config"] = _quantizers().serialize(first.quantization_config)
+            written["quantization_config"] = option.written(first.quantization_config)
         return written
 
     def dtype_of_part(self, name: str) -> str:
@@ -784,10 +782,6 @@ class Layer(Module, CallHistory):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
-
-
-def _quantizers() -> Any:
-    return importlib.import_module("nbkeras.quantizers")
 
 
 def _masks(inputs: Any) -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
 
-from nbkeras import constraints, initializers, regularizers
+from nbkeras import building, constraints, initializers, regularizers
 from nbkeras.engine import dlpack, load_budget, structures, tensor
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
@@ -79,9 +78,9 @@ class Module(Observed):
         shape = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
         if any(size is None or size < 0 for size in shape):
             raise ValueError(f"a weight of {self.name!r} needs a full shape, received {shape}")
-        if self.quantization_mode is not None and name in self.quantized_channels:
+        if name is not None and self.quantization_mode is not None and name in self.quantized_channels:
             self._take_room(shape, np.int8)
-            return importlib.import_module("nbkeras.building.quantization").add(self, name, shape)
+            return building.add_quantized(self, name, shape)
         self._take_room(shape, dtype)
         if initializer is None:
             initializer = "glorot_uniform" if dtype.kind == "f" else "zeros"

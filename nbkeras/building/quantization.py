@@ -22,7 +22,7 @@ def config_from(value: Any) -> Int8QuantizationConfig:
     return config_of("int8", quantizers.get(value))
 
 
-def add(layer: Layer, name: str, shape: tuple[int, ...]) -> QuantizedVariable:
+def add_quantized(layer: Any, name: str, shape: tuple[int, ...]) -> QuantizedVariable:
     """Add a weight of zeros with a scale of ones, of a layer whose policy says so."""
     return _added(layer, name, np.zeros(shape, np.int8), np.ones(layer.channels_of_scale(name, shape)[1], layer.dtype))
 
@@ -103,13 +103,13 @@ def _weight_quantizer(layer: Layer, config: Int8QuantizationConfig, axes: tuple,
     given = config.weight_quantizer or AbsMaxQuantizer(axes)
     if given.axis is None or sorted(axis % ndim for axis in given.axis) != list(axes):
         raise ValueError(
-            f"the weight_quantizer of layer {layer.name!r} ({type(layer).__name__}) must have axis={axes}: its product is divided "
-            f"by a scale for each output. Received axis={given.axis}"
+            f"the weight_quantizer of layer {layer.name!r} ({type(layer).__name__}) must have axis={axes}: its product is "
+            f"divided by a scale for each output. Received axis={given.axis}"
         )
     return given
 
 
-def prepare(layer: Layer) -> None:
+def prepare_quantized(layer: Any) -> None:
     """Make a built layer's weights integers without values, for a file that has them."""
     check(layer)
     with tensor.on_gpu(layer._gpu), tensor.outside_program():

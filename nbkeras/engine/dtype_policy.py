@@ -1,4 +1,4 @@
-"""Floor 1: Keras's dtype policies, of which nbkeras has those with one dtype, 'float32' and 'float64', also with weights of int8."""
+"""Floor 1: Keras's dtype policies, of which nbkeras has those with one dtype, 'float32' or 'float64', and weights of int8."""
 
 import re
 from collections.abc import Iterator, MutableMapping
@@ -212,7 +212,7 @@ def set_dtype_policy(policy: Any) -> None:
         'float64'
         >>> keras.config.set_dtype_policy("float32")
     """
-    settings.set_floatx(get(policy).name)
+    settings.set_floatx(DTypePolicy(get(policy).name).name)
 
 
 def get(identifier: Any) -> DTypePolicy:

@@ -14,7 +14,7 @@ from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor
 from nbkeras.kernels import quantized as kernels
 from nbkeras.ops.arguments import as_index
 from nbkeras.ops.einsum import letters_of
-from nbkeras.ops.shape import broadcast_to, reshape, stack, transpose
+from nbkeras.ops.shape import broadcast_to, reshape, stack, transpose, unstack
 
 Limits = tuple[int, int, float]  # the least and the largest integer, and the epsilon of a scale
 
@@ -92,7 +92,7 @@ class QuantizedVariable(Variable):
         rows = _spread(x, of_x, [*shared, *free, *summed], sizes)
         count, m, k, n = (math.prod(sizes[c] for c in group) for group in (shared, free, summed, new))
         flat = reshape(rows, (count, m, k)), reshape(values, (count, k, n)), reshape(scale, (count, n))
-        products = [self._product(*(each[i] for each in flat)) for i in range(count)]
+        products = [self._product(*each) for each in zip(*map(unstack, flat), strict=True)]  # type: ignore[arg-type]
         y = products[0] if count == 1 else stack(products)
         order = [*shared, *free, *new]
         y = reshape(y, [sizes[c] for c in order])

@@ -8,12 +8,12 @@ ignores.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import numpy as np
 
+from nbkeras import building
 from nbkeras.building.inputs import InputLayer
 from nbkeras.building.layer import layers
 from nbkeras.building.module import Module
@@ -171,7 +171,7 @@ def read(file: Any, model: Module, skip_mismatch: bool = False, optimizer: Any =
     for path, layer in walk(model, file):
         group = _vars(file, path)
         if layer.quantized_channels and _holds_integers(group, layer):  # Keras does not write so of some layers' parts
-            importlib.import_module("nbkeras.building.quantization").prepare(layer)
+            building.prepare_quantized(layer)
         own = layer._stored_weights()
         try:
             if type(layer).load_own_variables is not Module.load_own_variables:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
-import importlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
-from nbkeras import export, optimizers, saving
+from nbkeras import building, export, optimizers, saving
 from nbkeras.building.call_history import OverridableProperty
 from nbkeras.building.graph import Graph, SymbolicTensor, is_symbolic, symbols
 from nbkeras.building.layer import Layer, layers, training_phase
@@ -432,8 +431,7 @@ class Model(Layer):
             >>> [weight.dtype.name for weight in model.layers[0].weights]
             ['float32', 'int8', 'float32']
         """
-        module = importlib.import_module("nbkeras.building.quantization")
-        module.quantize_model(self, mode, config, filters, type_check, beyond_keras)
+        building.quantize_model(self, mode, config, filters, type_check, beyond_keras)
 
     def export(
         self, filepath: Any, format: str = "onnx", verbose: bool | None = None, input_signature: Any = None

@@ -214,7 +214,11 @@ def quantized_in_part(k, model):
 
 def int8_mlp(k):
     dense = k.layers.Dense
-    layers = [dense(9, "relu", name="first"), dense(8, "tanh", use_bias=False, name="middle"), dense(3, name="the_last")]
+    layers = [
+        dense(9, "relu", name="first"),
+        dense(8, "tanh", use_bias=False, name="middle"),
+        dense(3, name="the_last"),
+    ]
     return compiled(k.Sequential([k.Input((7,)), *layers]))
 
 
