@@ -12,7 +12,7 @@ import numpy as np
 from nbkeras.kernels import dense as dense_kernels
 from nbkeras.kernels.elementwise import larger
 from nbkeras.kernels.loops.gemm import gemm
-from nbkeras.kernels.loops.integer_gemm import integer_gemm
+from nbkeras.kernels.loops.integer_gemm import HAS_BYTE_PRODUCTS, add_product
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
@@ -22,6 +22,7 @@ _SHARE = 16384  # numbers that a share quantizes or gathers at least
 _SHARE_WORK = 500_000  # multiply-adds of a share of a product
 _ROW_SHARE = 131072  # bytes of B in a share of a product with one row, which is bound by reading B
 _ROWS, _COLUMNS = 64, 128  # of a tile of a product
+_ROW_COLUMNS = 512  # of a tile of a product with one row
 _DEPTH = 256  # rows of B that are converted at once
 
 
@@ -64,6 +65,12 @@ def dequantize(values: Array, scale: Array):
 # -------------------- products --------------------
 
 
+def _panels(shares: int) -> Array:
+    """Memory for each share, in which parts of int8 matrices are converted to floats; a GPU needs none."""
+    count = 0 if device.gpu() is not None else shares
+    return device.empty((count, _ROWS * _DEPTH + _DEPTH * _COLUMNS + _ROWS * _COLUMNS), np.float32)
+
+
 def multiply(a: Array, b: Array):
     """A @ B in int32, for int8 arrays (..., k) and (k, n)."""
     rows, (k, n) = math.prod(a.shape[:-1]), b.shape
@@ -73,23 +80,81 @@ def multiply(a: Array, b: Array):
     if k == 0:
         device.launch(device.fill, c, 0)
         return c, None
-    across, down = -(-n // _COLUMNS), -(-rows // _ROWS)
-    shares = (
-        share_count(k * n, _ROW_SHARE, across) if rows == 1 else share_count(rows * n * k, _SHARE_WORK, across * down)
-    )
-    launch_shares(multiply_integers, shares, a.reshape(-1), b.reshape(-1), c.reshape(-1), rows, n, k)
+    if rows == 1:
+        shares = share_count(k * n, _ROW_SHARE, -(-n // _ROW_COLUMNS))
+    else:
+        shares = share_count(rows * n * k, _SHARE_WORK, -(-n // _COLUMNS) * -(-rows // _ROWS))
+    panels = _panels(0 if HAS_BYTE_PRODUCTS else shares)
+    launch_shares(multiply_integers, shares, a.reshape(-1), b.reshape(-1), panels, c.reshape(-1), rows, n, k)
     return c, None
 
 
 @compiled
-def multiply_integers(a, b, c, m, n, k, share, shares):
-    """Kernel: C = A @ B in int32, for flat int8 matrices (m, k) and (k, n); computes a share of C's tiles."""
-    across, down = (n + _COLUMNS - 1) // _COLUMNS, (m + _ROWS - 1) // _ROWS
+def _columns(m):
+    """The columns of a tile: a product with one row is bound by reading B, and neighbours in memory are read faster."""
+    return _COLUMNS if m > 1 else _ROW_COLUMNS
+
+
+@compiled
+def multiply_integers(a, b, panels, c, m, n, k, share, shares):
+    """Kernel: C = A @ B in int32, for flat int8 matrices (m, k) and (k, n); computes a share of C's tiles.
+
+    panels[share] holds parts of both, converted, where the processor has no instruction for products of bytes.
+    """
+    columns = _columns(m)
+    across, down = (n + columns - 1) // columns, (m + _ROWS - 1) // _ROWS
     tiles = across * down
     for tile in range(tiles * share // shares, tiles * (share + 1) // shares):
-        i, j = tile % down * _ROWS, tile // down * _COLUMNS
-        height, width = min(_ROWS, m - i), min(_COLUMNS, n - j)
-        integer_gemm(height, width, k, a, i * k, k, b, j, n, c, i * n + j, n)
+        i, j = tile % down * _ROWS, tile // down * columns
+        height, width = min(_ROWS, m - i), min(columns, n - j)
+        if HAS_BYTE_PRODUCTS:
+            _start(a, c, i, j, height, width, n, k)
+            add_product(height, width, k, a, i * k, k, b, j, n, c, i * n + j, n)
+        else:
+            for first in range(j, j + width, _COLUMNS):
+                _multiply_as_floats(a, b, panels[share], c, i, first, height, min(_COLUMNS, j + width - first), n, k)
+
+
+@compiled
+def _start(a, c, i, j, height, width, n, k):
+    """A tile of C = -128 times the sum of A's row: what `add_product` adds too much."""
+    for r in range(i, i + height):
+        total, row, out = np.int32(0), a[r * k : (r + 1) * k], c[r * n + j : r * n + j + width]
+        for p in range(k):
+            total += row[p]
+        for q in range(width):
+            out[q] = -128 * total
+
+
+@compiled
+def _multiply_as_floats(a, b, panel, c, i, j, height, width, n, k):
+    """A tile of C = A @ B by products of float32, which are exact up to 2^24: sums of 1024 products of bytes."""
+    left, right, sums = panel[: _ROWS * _DEPTH], panel[_ROWS * _DEPTH : -_ROWS * _COLUMNS], panel[-_ROWS * _COLUMNS :]
+    zero, one = np.float32(0), np.float32(1)
+    for r in range(height):
+        for q in range(width):
+            c[(i + r) * n + j + q] = 0
+    for first in range(0, k, 4 * _DEPTH):
+        last = min(k, first + 4 * _DEPTH)
+        for p in range(first, last, _DEPTH):
+            depth = min(_DEPTH, last - p)
+            _convert(a, i * k + p, k, height, depth, left)
+            _convert(b, p * n + j, n, depth, width, right)
+            beta = zero if p == first else one
+            gemm(0, 0, height, width, depth, left, 0, depth, right, 0, width, beta, sums, 0, width)
+        for r in range(height):
+            out, row = c[(i + r) * n + j : (i + r) * n + j + width], sums[r * width : (r + 1) * width]
+            for q in range(width):
+                out[q] += np.int32(row[q])
+
+
+@compiled
+def _convert(x, at, step, rows, columns, panel):
+    """The first numbers of a panel = a part of a matrix of int8, whose rows are `step` apart."""
+    for r in range(rows):
+        row, out = x[at + r * step : at + r * step + columns], panel[r * columns : (r + 1) * columns]
+        for q in range(columns):
+            out[q] = row[q]
 
 
 @compiled
@@ -98,17 +163,37 @@ def multiply_converted(a, b, panels, c, m, n, k, share, shares):
 
     panels[share] holds a part of B, converted.
     """
-    zero, one, across, panel = c.dtype.type(0), c.dtype.type(1), (n + _COLUMNS - 1) // _COLUMNS, panels[share]
+    zero, one, panel = c.dtype.type(0), c.dtype.type(1), panels[share]
+    columns = _columns(m)
+    across = (n + columns - 1) // columns
     for tile in range(across * share // shares, across * (share + 1) // shares):
-        j = tile * _COLUMNS
-        width = min(_COLUMNS, n - j)
+        j = tile * columns
+        width = min(columns, n - j)
+        if m == 1:
+            _multiply_row(a, b, c, j, width, n, k)
+            continue
         for p in range(0, k, _DEPTH):
             depth = min(_DEPTH, k - p)
-            for r in range(depth):
-                row, start = b[(p + r) * n + j : (p + r) * n + j + width], r * width
-                for q in range(row.size):
-                    panel[start + q] = row[q]
+            _convert(b, p * n + j, n, depth, width, panel)
             gemm(0, 0, m, width, depth, a, p, k, panel, 0, width, zero if p == 0 else one, c, j, n)
+
+
+@compiled
+def _multiply_row(x, w, c, j, width, n, k):
+    """Columns of c = x @ w, for one row x: four rows of w at a time, as in dense.multiply_row."""
+    out, kind = c[j : j + width], c.dtype.type
+    for q in range(width):
+        out[q] = kind(0)
+    fours = k // 4 * 4
+    for p in range(0, fours, 4):
+        x0, x1, x2, x3, at = x[p], x[p + 1], x[p + 2], x[p + 3], p * n + j
+        w0, w1, w2, w3 = w[at : at + width], w[at + n :], w[at + 2 * n :], w[at + 3 * n :]
+        for q in range(width):
+            out[q] += (x0 * kind(w0[q]) + x1 * kind(w1[q])) + (x2 * kind(w2[q]) + x3 * kind(w3[q]))
+    for p in range(fours, k):
+        row = w[p * n + j :]
+        for q in range(width):
+            out[q] += x[p] * kind(row[q])
 
 
 def dense(x: Array, w: Array, scale: Array, b: Array | None, inputs: tuple | None, rectify: bool = False):
@@ -134,10 +219,11 @@ def dense(x: Array, w: Array, scale: Array, b: Array | None, inputs: tuple | Non
 
 def _multiply_floats(x: Array, w: Array, y: Array) -> None:
     rows, (k, n) = math.prod(x.shape[:-1]), w.shape
-    across = -(-n // _COLUMNS)
-    work = (share_count(k * n, _ROW_SHARE), share_count((rows + 8) * n * k, _SHARE_WORK))
-    shares = 1 if device.gpu() is not None else min(across, max(work))
-    panels = device.empty((shares, _DEPTH * _COLUMNS), x.dtype)
+    if rows == 1:
+        shares = share_count(k * n, _ROW_SHARE, -(-n // _ROW_COLUMNS))
+    else:
+        shares = share_count(rows * n * k, _SHARE_WORK, -(-n // _COLUMNS))
+    panels = device.empty((shares if device.gpu() is None else 0, _DEPTH * _COLUMNS), x.dtype)
     launch_shares(multiply_converted, shares, x.reshape(-1), w.reshape(-1), panels, y.reshape(-1), rows, n, k)
 
 

@@ -86,10 +86,17 @@ def abs_max_quantize(
 
 
 class Quantizer:
-    """Base of quantizers: callables that make integers of a tensor.
+    """Base of quantizers: callables that make integers of a tensor. The base itself returns the tensor.
 
     Args:
         output_dtype: The dtype of the integers.
+
+    Call arguments:
+        x: A tensor.
+
+    Example:
+        >>> keras.Quantizer()(ops.ones(2)).numpy()
+        array([1., 1.], dtype=float32)
     """
 
     def __init__(self, output_dtype: str = "int8"):
