@@ -320,6 +320,11 @@ class Variable(Tensor):
         self.data = array
         outdate(before)
 
+    def move_out(self) -> None:
+        """Move the value into memory of its own, out of an optimizer's flat buffer, for example."""
+        with on_device_of(self):
+            self.rebind(device.persistent_empty(self.shape, self.dtype))
+
     def __repr__(self) -> str:
         about = f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}"
         if device.recorder() is not None or device.is_dry():

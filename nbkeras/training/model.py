@@ -432,6 +432,11 @@ class Model(Layer):
             ['float32', 'int8', 'float32']
         """
         building.quantize_model(self, mode, config, filters, type_check, beyond_keras)
+        if self.optimizer is not None and self.optimizer.built:  # for weights that are no more
+            for weight in self.weights:
+                weight.move_out()
+            self.optimizer = type(self.optimizer).from_config(self.optimizer.get_config())
+            self._reset_steps()
 
     def export(
         self, filepath: Any, format: str = "onnx", verbose: bool | None = None, input_signature: Any = None

@@ -1,6 +1,8 @@
 """Model.quantize: which layers it takes, what they compute and keep, and files. Keras's own numbers are in test_files.py."""
 
+import gc
 import json
+import weakref
 import zipfile
 
 import numpy as np
@@ -222,6 +224,45 @@ def test_gradients_are_those_of_the_floats():
         y = ops.sum(layer(x) ** 2)
     kernel = layer.kernel.numpy() / layer.kernel_scale.numpy()
     np.testing.assert_allclose(tape.gradient(y, x), 2 * layer(x).numpy() @ kernel.T, 1e-5, 1e-5)
+
+
+def test_what_training_needed_is_freed(tmp_path):
+    model = dense_model()
+    model.compile("adam", "mse")
+    model.fit(x_dense, np.ones((5, 3)), verbose=0)
+    kernel = weakref.ref(model.layers[0].kernel)
+    model.quantize("int8")
+    assert not model.optimizer.built
+    model.fit(x_dense, np.ones((5, 3)), verbose=0)
+    model.save(tmp_path / "m.keras")
+    assert keras.models.load_model(tmp_path / "m.keras").optimizer.built
+    gc.collect()
+    assert kernel() is None
+
+
+def test_models_that_share_layers():
+    """The other model's optimizer knows nothing of it, as in Keras."""
+    model = dense_model()
+    other = keras.Sequential([keras.Input((7,)), layers.Dense(7), model])
+    for each in (model, other):
+        each.compile("sgd", "mse")
+        each.fit(x_dense, np.ones((5, 3)), verbose=0)
+    model.quantize("int8")
+    before = [weight.numpy() for weight in other.trainable_weights]
+    for each in (other, model):
+        each.fit(x_dense, np.ones((5, 3)), verbose=0)
+    assert all((new.numpy() != old).any() for new, old in zip(other.trainable_weights, before, strict=True))
+
+
+def test_an_optimizer_follows_weights_that_move():
+    model = dense_model()
+    model.compile("sgd", "mse")
+    model.fit(x_dense, np.ones((5, 3)), verbose=0)
+    for weight in model.weights:
+        weight.move_out()
+    before = model.get_weights()
+    model.fit(x_dense, np.ones((5, 3)), verbose=0)
+    assert all((new != old).any() for new, old in zip(model.get_weights(), before, strict=True))
 
 
 class Own(layers.Dense):
