@@ -105,15 +105,15 @@ def _names_in(file: Any, path: str, items: list[Module]) -> list[str] | None:
 # -------------------- writing --------------------
 
 
-def write(file: Any, model: Module, optimizer: Any = None) -> None:
-    """Write a model's arrays, and its optimizer's, into an HDF5 file."""
+def write(file: Any, model: Module, optimizer: Any = None, bfloat16: bool = False) -> None:
+    """Write a model's arrays, and its optimizer's, into an HDF5 file; bfloat16: weights in half of their bytes."""
     for path, layer in walk(model):
         group = file.create_group(f"{path}/vars" if path else "vars")
         group.attrs["name"] = layer.name
         store: dict[str, Any] = {}
         layer.save_own_variables(store)
         for key, value in store.items():
-            group[key] = np.asarray(value)
+            hdf5.write_array(group, key, np.asarray(value), bfloat16)
         _write_list(file, f"{path}/states", layer._states)
     if optimizer is not None:
         _write_list(file, "optimizer", optimizer.variables)

@@ -331,6 +331,7 @@ class Model(Layer):
         include_optimizer: bool = True,
         save_format: str | None = None,
         zipped: bool = True,
+        weights_dtype: str | None = None,
     ) -> None:
         """Write the whole model to a file; `load_model` reads it, and training goes on exactly where it stopped.
 
@@ -344,10 +345,12 @@ class Model(Layer):
             include_optimizer: Whether the optimizer's state is written.
             save_format: 'keras' or 'h5' to choose the format independent of the name; None for the name's.
             zipped: False writes Keras 3's files into a folder instead of a zip file.
+            weights_dtype: 'bfloat16' rounds the weights in the file to half of their bytes: two to three digits are left. Keras 3
+                reads it too. None for the weights as they are.
 
         Raises:
             FileExistsError: for an existing file with overwrite=False.
-            ValueError: for another save_format, and for names in .onnx and .weights.json.
+            ValueError: for another save_format or weights_dtype, and for names in .onnx and .weights.json.
 
         Example:
             >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
@@ -356,10 +359,12 @@ class Model(Layer):
             >>> bool(np.all(keras.models.load_model("model.keras").predict(x) == model.predict(x)))
             True
         """
-        saving.save_model(self, filepath, overwrite, include_optimizer, save_format, zipped)
+        saving.save_model(self, filepath, overwrite, include_optimizer, save_format, zipped, weights_dtype)
 
     @on_own_device
-    def save_weights(self, filepath: Any, overwrite: bool = True, save_format: str | None = None) -> None:
+    def save_weights(
+        self, filepath: Any, overwrite: bool = True, save_format: str | None = None, weights_dtype: str | None = None
+    ) -> None:
         """Write the weights to a file.
 
         Args:
@@ -367,17 +372,18 @@ class Model(Layer):
                 if it is built; .safetensors; any other is Keras 2's HDF5.
             overwrite: Whether an existing file is replaced.
             save_format: 'h5' for Keras 2's HDF5 whatever the name is; None for the name's.
+            weights_dtype: 'bfloat16' rounds the weights in a file .weights.h5 to half of their bytes; see `save`.
 
         Raises:
             FileExistsError: for an existing file with overwrite=False.
-            ValueError: if the model has no weights yet.
+            ValueError: if the model has no weights yet, and for another weights_dtype or one of another file.
 
         Example:
             >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
             >>> model.save_weights("model.weights.h5")
             >>> model.load_weights("model.weights.h5")
         """
-        saving.save_weights(self, filepath, overwrite, save_format)
+        saving.save_weights(self, filepath, overwrite, save_format, weights_dtype)
 
     @on_own_device
     def load_weights(self, filepath: Any, by_name: bool = False, skip_mismatch: bool = False) -> None:

@@ -346,6 +346,42 @@ def test_layers_made_with_a_policy_have_zeros():
         layers.Dropout(0.5, dtype="int8_from_float32")
 
 
+# -------------------- bfloat16 in files --------------------
+
+
+def test_files_of_bfloat16(tmp_path):
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(256), layers.BatchNormalization(), layers.Dense(64)])
+    special = np.zeros((64, 256), "float32")
+    special[0, :6] = [1 + 2**-8, 1 + 3 * 2**-8, np.nan, np.inf, -1e-45, 3.3e38]  # ties go to even
+    model.layers[0].kernel.assign(special)
+    model.save(tmp_path / "whole.keras")
+    model.save(tmp_path / "half.keras", weights_dtype="bfloat16")
+    assert (tmp_path / "half.keras").stat().st_size < 0.65 * (tmp_path / "whole.keras").stat().st_size
+    again = keras.models.load_model(tmp_path / "half.keras")
+    found = again.layers[0].kernel.numpy()[0, :6]
+    np.testing.assert_array_equal(found, np.float32([1, 1 + 2**-6, np.nan, np.inf, 0, 248 * 2.0**120]))
+    for new, old in zip(again.get_weights()[1:], model.get_weights()[1:], strict=True):
+        np.testing.assert_allclose(new, old, 2**-8)
+        assert new.dtype == np.float32
+    again.save_weights(tmp_path / "half.weights.h5", weights_dtype="bfloat16")
+    model.load_weights(tmp_path / "half.weights.h5")
+    for new, old in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
+def test_bfloat16_is_for_files_of_keras_3(tmp_path):
+    model = dense_model()
+    for call, name in (("save", "m.h5"), ("save_weights", "m.h5"), ("save_weights", "m.safetensors")):
+        with pytest.raises(ValueError, match="weights_dtype='bfloat16' needs Keras 3's format"):
+            getattr(model, call)(tmp_path / name, weights_dtype="bfloat16")
+    with pytest.raises(ValueError, match="must be None or 'bfloat16', received 'float16'"):
+        model.save(tmp_path / "m.keras", weights_dtype="float16")
+    model.quantize("int8")
+    model.save(tmp_path / "m.keras", weights_dtype="bfloat16")
+    assert keras.models.load_model(tmp_path / "m.keras").layers[0].kernel.dtype == np.int8
+    assert not list(tmp_path.glob("m.h5*"))
+
+
 # -------------------- quantizers --------------------
 
 
