@@ -363,7 +363,7 @@ def as_tensor(value: Any, dtype: Any = None) -> Tensor:
         ('int32', 'float32', 'float64')
     """
     if isinstance(value, Tensor):
-        if value.is_quantized:
+        if value.is_quantized and dtype != np.int8:
             value = value.as_float()  # type: ignore[attr-defined]
         return value if dtype is None or value.dtype == dtype else _cast(value, known_dtype(dtype))
     if isinstance(value, list | tuple) and holds_tensors(value):

@@ -1,6 +1,7 @@
 """QuantizedVariable: a weight of integers with a scale for each of its channels, and the products that take it as it is.
 
-All other ops take it as a float tensor, which is computed when they run: see `as_tensor`. Formulas are those of Keras.
+All other ops take it as a float tensor, which is computed when they run: see `as_tensor`, which gives the integers to those that
+ask for int8. Formulas are those of Keras.
 """
 
 from __future__ import annotations

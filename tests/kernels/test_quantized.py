@@ -1,11 +1,16 @@
 """Products of int8 and of int8 with floats against NumPy's, exactly where they are exact."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from nbkeras import ops
 from nbkeras.engine.tensor import Variable, apply, as_tensor
 from nbkeras.kernels import quantized
+from nbkeras.kernels.runtime import processor
 from nbkeras.testing import check_op
 
 SIZES = [
@@ -29,6 +34,27 @@ def test_products_of_integers_are_exact(size):
     a[0], b[:, 0] = -128, -128  # the largest products
     np.testing.assert_array_equal(quantized.multiply(a, b)[0], a.astype("int32") @ b.astype("int32"))
     assert quantized.multiply(a.reshape(m, 1, k), b)[0].shape == (m, 1, n)
+
+
+PRODUCTS = f"""if True:
+    import numpy as np
+    from nbkeras.kernels import quantized
+    from nbkeras.kernels.loops.integer_gemm import HAS_BYTE_PRODUCTS
+    rng = np.random.default_rng(0)
+    for m, k, n in {SIZES}:
+        a, b = (rng.integers(-128, 128, shape).astype("int8") for shape in ((m, k), (k, n)))
+        assert (quantized.multiply(a, b)[0] == a.astype("int32") @ b.astype("int32")).all()
+    print(HAS_BYTE_PRODUCTS)
+    """
+
+
+@pytest.mark.slow
+@pytest.mark.cpu("it compiles for another processor")
+@pytest.mark.skipif(not processor.has("avx2"), reason="needs a processor with AVX2")
+def test_products_without_instructions_for_bytes_are_exact_too():
+    variables = {**os.environ, **processor.variables_of("x86-64-v3"), "NBKERAS_DEVICE": "cpu"}
+    done = subprocess.run([sys.executable, "-c", PRODUCTS], capture_output=True, text=True, env=variables)
+    assert done.stdout == "False\n", done.stderr
 
 
 def test_products_without_elements():

@@ -119,9 +119,13 @@ def test_other_ops_take_a_quantized_weight_as_floats():
     layer.build((None, 4))
     kernel = layer.kernel.numpy()
     layer.quantize("int8")
-    for op in (ops.transpose, ops.square, lambda x: ops.reshape(x, -1), lambda x: x * 2.0, ops.sum):
+    for op in (ops.transpose, ops.square, lambda x: ops.reshape(x, -1), lambda x: x * 2.0, lambda x: 2 * x, ops.sum):
         close(np.asarray(op(layer.kernel)), np.asarray(op(keras.Variable(kernel))))
     assert ops.convert_to_tensor(layer.kernel).dtype == np.float32 and layer.kernel.numpy().dtype == np.int8
+    other = layers.Dense(3, dtype="int8_from_float32")
+    other.build((None, 4))
+    other.kernel.assign(layer.kernel)
+    np.testing.assert_array_equal(other.kernel.numpy(), layer.kernel.numpy())
 
 
 # -------------------- models --------------------
