@@ -116,6 +116,18 @@ def test_a_recorded_product_is_the_eager_one():
     check_op(product, rng.standard_normal((3, 4)))
 
 
+@pytest.mark.parametrize(
+    ("shape", "axes"), [((3, 3, 2, 5), (3,)), ((4, 5), (0,)), ((2, 3, 4), (1, 2)), ((2, 1), (1,)), ((0, 3), (1,))]
+)
+def test_integers_as_floats(shape, axes):
+    rng = np.random.default_rng(5)
+    values = rng.integers(-127, 128, shape).astype("int8")
+    scale = rng.uniform(1, 2, [size if axis in axes else 1 for axis, size in enumerate(shape)]).astype("float32")
+    y = quantized.dequantize(values, scale)[0]
+    np.testing.assert_array_equal(y, values.astype("float32") / scale)
+    assert y.dtype == np.float32
+
+
 def test_rows_of_a_table():
     table = np.arange(-6, 6).reshape(4, 3).astype("int8")
     scale = np.array([1, 2, 4, 8], "float32")

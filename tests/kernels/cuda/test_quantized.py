@@ -54,6 +54,14 @@ def test_products(size, inputs):
         np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("axes", [(1, 1, 5), (1, 4, 1)])
+def test_integers_as_floats(axes):
+    rng = np.random.default_rng(3)
+    values, scale = rng.integers(-127, 128, (3, 4, 5)).astype("int8"), rng.uniform(1, 2, axes).astype("float32")
+    (got,), (want,) = both(quantized.dequantize, values, scale)
+    np.testing.assert_array_equal(got, want)
+
+
 @pytest.mark.parametrize("width", [1, 3, 16])
 def test_rows_of_a_table(width):
     rng = np.random.default_rng(2)
