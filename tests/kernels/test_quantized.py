@@ -117,7 +117,8 @@ def test_a_recorded_product_is_the_eager_one():
 
 
 @pytest.mark.parametrize(
-    ("shape", "axes"), [((3, 3, 2, 5), (3,)), ((4, 5), (0,)), ((2, 3, 4), (1, 2)), ((2, 1), (1,)), ((0, 3), (1,))]
+    ("shape", "axes"),
+    [((3, 3, 2, 5), (3,)), ((4, 5), (0,)), ((4, 4), (0,)), ((2, 3, 4), (1, 2)), ((2, 1), (1,)), ((0, 3), (1,))],
 )
 def test_integers_as_floats(shape, axes):
     rng = np.random.default_rng(5)
