@@ -263,9 +263,9 @@ def limits_of(quantizer: AbsMaxQuantizer | None) -> tuple[int, int, float] | Non
     return None if quantizer is None else (*quantizer.value_range, float(quantizer.epsilon))  # type: ignore[return-value]
 
 
-def integers_of(values: np.ndarray, axes: tuple[int, ...], quantizer: AbsMaxQuantizer) -> tuple[np.ndarray, np.ndarray]:
-    """`abs_max_quantize` of a weight by NumPy, where nothing is recorded."""
-    low, high = quantizer.value_range
+def integers_of(values: np.ndarray, quantizer: AbsMaxQuantizer) -> tuple[np.ndarray, np.ndarray]:
+    """What a quantizer with axes makes of a weight, by NumPy, where nothing is recorded."""
+    (low, high), axes = quantizer.value_range, quantizer.axis
     largest = np.maximum(np.max(values, axes, keepdims=True), -np.min(values, axes, keepdims=True))
     scale = np.divide(high, np.add(largest, quantizer.epsilon)).astype(values.dtype)
     integers = np.multiply(values, scale)

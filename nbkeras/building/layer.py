@@ -421,14 +421,14 @@ class Layer(Module, CallHistory):
         return dtype_policy.QuantizedDTypePolicy(self.quantization_mode, self.dtype)
 
     def quantize(
-        self, mode: Any = None, type_check: bool = True, config: Any = None, beyond_keras: bool = False
+        self, mode: Any = None, config: Any = None, *, type_check: bool = True, beyond_keras: bool = False
     ) -> None:
         """Make integers of 8 bits of the layer's kernels, with a scale for each output; see `Model.quantize`.
 
         Args:
             mode: 'int8'.
-            type_check: Whether classes of your own that extend a layer of nbkeras are refused, as in Keras.
             config: An Int8QuantizationConfig, instead of `mode` or besides.
+            type_check: Whether classes of your own that extend a layer of nbkeras are refused, as in Keras.
             beyond_keras: Whether convolutions and recurrent cells are taken too.
 
         Raises:

@@ -10,7 +10,7 @@ import numpy as np
 
 from nbkeras import quantizers
 from nbkeras.building.layer import Layer
-from nbkeras.engine import tensor
+from nbkeras.engine import step_lock, tensor
 from nbkeras.engine.tensor import Variable
 from nbkeras.engine.user_errors import warn
 from nbkeras.ops.quantized import QuantizedVariable
@@ -51,8 +51,7 @@ def quantize_layer(layer: Layer, mode: Any, config: Any, type_check: bool, beyon
     check(layer)
     if not _offers(layer, type_check, beyond_keras):
         raise NotImplementedError(_refusal(layer))
-    with tensor.on_gpu(layer._gpu), tensor.outside_program():
-        _quantize(layer, config)
+    _quantize([layer], config)
 
 
 def check(layer: Layer) -> None:
@@ -81,27 +80,44 @@ def _refusal(layer: Layer) -> str:
     return text
 
 
-def _quantize(layer: Layer, config: Int8QuantizationConfig) -> None:
-    weights = {name: getattr(layer, name) for name in layer.quantized_channels if getattr(layer, name) is not None}
-    made = {}
+def _quantize(chosen: list[Layer], config: Int8QuantizationConfig) -> None:
+    """Make integers of the weights of layers, between the steps of other threads."""
+    with step_lock.alone():
+        for layer in chosen:
+            with tensor.on_gpu(layer._gpu), tensor.outside_program():
+                _quantize_weights(layer, config)
+
+
+def _quantize_weights(layer: Layer, config: Int8QuantizationConfig) -> None:
+    weights, made = _weights_of(layer), {}
     for name, weight in weights.items():
         channels, _ = layer.channels_of_scale(name, weight.shape)
-        axes = tuple(axis for axis in range(weight.ndim) if axis not in channels)
-        integers, scale = integers_of(weight.numpy(), axes, _weight_quantizer(layer, config, axes, weight.ndim))
+        quantizer = _weight_quantizer(layer, name, config)
+        integers, scale = integers_of(weight.numpy(), quantizer)
         scale = scale.reshape([weight.shape[axis] for axis in sorted(channels)])
         made[name] = integers, scale.transpose([sorted(channels).index(axis) for axis in channels])
     layer.quantization_config = config
     layer.quantization_mode = config.mode
     for name, (integers, scale) in made.items():
-        at = next(i for i, each in enumerate(layer._weights) if each is weights[name])
-        del layer._weights[at]
+        at = next((i for i, each in enumerate(layer._weights) if each is weights[name]), len(layer._weights))
+        del layer._weights[at : at + 1]
         setattr(layer, name, _added(layer, name, integers, scale, at))
     tensor.outdate(layer, *(weight.data for weight in weights.values()))
 
 
-def _weight_quantizer(layer: Layer, config: Int8QuantizationConfig, axes: tuple, ndim: int) -> AbsMaxQuantizer:
+def _weights_of(layer: Layer) -> dict[str, Variable]:
+    """The weights that become integers, by name; a layer may have less of them than its class."""
+    found = {name: getattr(layer, name) for name in layer.quantized_channels}
+    return {name: weight for name, weight in found.items() if weight is not None}
+
+
+def _weight_quantizer(layer: Layer, name: str, config: Int8QuantizationConfig) -> AbsMaxQuantizer:
+    """The quantizer of a weight, with axes; ValueError if they are not those over which a scale of the layer holds."""
+    shape = getattr(layer, name).shape
+    channels, _ = layer.channels_of_scale(name, shape)
+    axes = tuple(axis for axis in range(len(shape)) if axis not in channels)
     given = config.weight_quantizer or AbsMaxQuantizer(axes)
-    if given.axis is None or sorted(axis % ndim for axis in given.axis) != list(axes):
+    if given.axis is None or sorted(axis % len(shape) for axis in given.axis) != list(axes):
         raise ValueError(
             f"the weight_quantizer of layer {layer.name!r} ({type(layer).__name__}) must have axis={axes}: its product is "
             f"divided by a scale for each output. Received axis={given.axis}"
@@ -112,8 +128,7 @@ def _weight_quantizer(layer: Layer, config: Int8QuantizationConfig, axes: tuple,
 def prepare_quantized(layer: Any) -> None:
     """Make a built layer's weights integers without values, for a file that has them."""
     check(layer)
-    with tensor.on_gpu(layer._gpu), tensor.outside_program():
-        _quantize(layer, config_from(layer.quantization_config))
+    _quantize([layer], config_from(layer.quantization_config))
 
 
 # -------------------- models --------------------
@@ -128,13 +143,13 @@ def quantize_model(model: Any, mode: Any, config: Any, filters: Any, type_check:
     taken = [layer for layer in wanted if _offers(layer, type_check, beyond_keras)]
     for layer in taken if model.built else [model]:
         check(layer)
+        for name in _weights_of(layer):
+            _weight_quantizer(layer, name, config)
     left = [f"{layer.name} ({type(layer).__name__})" for layer in wanted if layer not in taken and layer.weights]
     if left:
         examples = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
         warn(f"not quantized: {examples}. {_refusal(next(each for each in wanted if each not in taken))}")
-    for layer in taken:
-        with tensor.on_gpu(layer._gpu), tensor.outside_program():
-            _quantize(layer, config)
+    _quantize(taken, config)
 
 
 def _filter(filters: Any) -> Callable[[Layer], bool]:

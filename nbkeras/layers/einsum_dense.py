@@ -122,9 +122,8 @@ class EinsumDense(Layer):
             raise ValueError(f"EinsumDense {self.name!r}: {error}") from None
 
     def call(self, inputs):
-        if (
-            self._summed is not None and self.quantization_mode is None
-        ):  # one matrix product, with the bias in the same pass
+        if self._summed is not None and self.quantization_mode is None:
+            # one matrix product, with the bias in the same pass
             shape, k = inputs.shape, math.prod(self.kernel.shape[: self._summed])
             rows, columns = shape[: len(shape) - self._summed], self.kernel.shape[self._summed :]
             bias = None if self.bias is None else ops.reshape(self.bias, (-1,))

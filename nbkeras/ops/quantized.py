@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor
+from nbkeras.engine.tensor import Tensor, Variable, apply
 from nbkeras.kernels import quantized as kernels
 from nbkeras.ops.arguments import as_index
 from nbkeras.ops.einsum import letters_of
@@ -109,8 +109,3 @@ def _spread(x: Tensor, letters: list[str], wanted: list[str], sizes: dict[str, i
         return x
     x = reshape(x, [sizes[c] if c in letters else 1 for c in wanted])
     return broadcast_to(x, [sizes[c] for c in wanted])
-
-
-def quantized_rows(x: Any, limits: Limits) -> tuple[Tensor, Tensor]:
-    """(integers, scale) of the rows of a float tensor: the last axis of the scale has size 1."""
-    return apply(kernels.quantize, None, [as_tensor(x)], low=limits[0], high=limits[1], epsilon=limits[2])

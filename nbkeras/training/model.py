@@ -408,10 +408,11 @@ class Model(Layer):
     def quantize(
         self,
         mode: Any = None,
-        type_check: bool = True,
         config: Any = None,
-        beyond_keras: bool = False,
         filters: Any = None,
+        *,
+        type_check: bool = True,
+        beyond_keras: bool = False,
     ) -> None:
         """Make integers of 8 bits of kernels, with a scale for each output: files and memory become a quarter.
 
@@ -420,13 +421,13 @@ class Model(Layer):
 
         Args:
             mode: 'int8'.
-            type_check: Whether classes of your own that extend a layer of nbkeras are left as they are, as in Keras.
             config: A `quantizers.Int8QuantizationConfig`, instead of `mode` or besides: without an activation_quantizer the
                 inputs of products stay floats.
-            beyond_keras: Whether convolutions and recurrent layers are taken too, whose inputs stay floats. Keras has no such
-                layers, and does not read a file with them.
             filters: A pattern (regular expression) or several, one of which must be found in a layer's name; or a function of a
                 layer that returns whether to take it.
+            type_check: Whether classes of your own that extend a layer of nbkeras are left as they are, as in Keras.
+            beyond_keras: Whether convolutions and recurrent layers are taken too, whose inputs stay floats. Keras has no such
+                layers, and does not read a file with them.
 
         Raises:
             ValueError: for another mode, a model without weights, and layers that are quantized already.

@@ -335,6 +335,13 @@ def test_mistakes_change_nothing(arguments, options, message):
     assert all(layer.quantization_mode is None for layer in model.layers)
 
 
+def test_a_quantizer_that_fits_some_layers_only_changes_nothing():
+    model = keras.Sequential([keras.Input((4,), dtype="int32"), layers.Embedding(9, 5), layers.Dense(2)])
+    with pytest.raises(ValueError, match=r"layer 'dense.*must have axis=\(0,\)"):
+        model.quantize(config=quantizers.Int8QuantizationConfig(quantizers.AbsMaxQuantizer(axis=-1)))
+    assert all(layer.quantization_mode is None for layer in model.layers)
+
+
 def test_twice():
     model = dense_model()
     model.layers[1].quantize("int8")
