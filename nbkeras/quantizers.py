@@ -264,7 +264,7 @@ def limits_of(quantizer: AbsMaxQuantizer | None) -> tuple[int, int, float] | Non
 
 
 def integers_of(values: np.ndarray, quantizer: AbsMaxQuantizer) -> tuple[np.ndarray, np.ndarray]:
-    """What a quantizer with axes makes of a weight, by NumPy, where nothing is recorded."""
+    """(integers, scale) of a weight by a quantizer with axes, by NumPy, where nothing is recorded."""
     (low, high), axes = quantizer.value_range, quantizer.axis
     largest = np.maximum(np.max(values, axes, keepdims=True), -np.min(values, axes, keepdims=True))
     scale = np.divide(high, np.add(largest, quantizer.epsilon)).astype(values.dtype)
