@@ -76,11 +76,13 @@ if TYPE_CHECKING:  # imported when first asked for
     from nbkeras import kernels as kernels
     from nbkeras import mixed_precision as mixed_precision
     from nbkeras import preprocessing as preprocessing
+    from nbkeras import quantizers as quantizers
     from nbkeras import saving as saving
     from nbkeras import testing as testing
     from nbkeras import tree as tree
     from nbkeras import wrappers as wrappers
     from nbkeras.compat.alias import install_as_keras as install_as_keras
+    from nbkeras.quantizers import Quantizer as Quantizer
     from nbkeras.training.profile import profile as profile
 
 _lazy_names.attach(globals())

@@ -23,7 +23,7 @@ FLOORS = {
     0: "nbkeras.kernels",
     1: "nbkeras.engine nbkeras.config nbkeras.tensor nbkeras.tree nbkeras.ops",
     2: "nbkeras.building nbkeras.layers nbkeras.losses nbkeras.metrics nbkeras.random nbkeras.initializers nbkeras.activations "
-    "nbkeras.regularizers nbkeras.constraints",
+    "nbkeras.regularizers nbkeras.constraints nbkeras.quantizers",
 }
 MAY_IMPORT_KERNELS = [
     f"nbkeras.{name}"

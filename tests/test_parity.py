@@ -84,8 +84,11 @@ MISSED = [
     ("import {0}; {0}.distribution", "AttributeError: {0}.distribution is not offered: nbkeras is one process"),
     ("from {0} import distillation", "ImportError: {0}.distillation is not offered: .*train_step"),
     ("import {0}.visualization", "ImportError: {0}.visualization is not offered: .*matplotlib"),
-    ("from {0}.dtype_policies import DTypePolicyMap", "ImportError: {0}.dtype_policies.DTypePolicyMap is not offered"),
-    ("from {0}.quantizers import Quantizer", "ImportError: {0}.quantizers is not offered"),
+    (
+        "from {0}.dtype_policies import Int4DTypePolicy",
+        "ImportError: {0}.dtype_policies.Int4DTypePolicy is not offered",
+    ),
+    ("from {0}.quantizers import GPTQConfig", "ImportError: {0}.quantizers.GPTQConfig is not offered: .*int8 only"),
     ("from {0}.layers import JaxLayer", "ImportError: {0}.layers.JaxLayer is not offered: .*another framework"),
     ("from {0}.utils import FeatureSpace", "ImportError: {0}.utils.FeatureSpace is not offered: prepare"),
     ("import {0}; {0}.layers.Desne", "AttributeError: module '{0}.layers' has no attribute 'Desne'"),

@@ -71,7 +71,10 @@ def has(feature: str) -> bool:
         return f"+{feature}" in features.split(",")
     if name in LEVELS:
         return feature in LEVELS[name]
-    return bool(__cpu_features__.get(_OF_NUMPY.get(feature, feature.upper())))
+    known = __cpu_features__.get(_OF_NUMPY.get(feature, feature.upper()))
+    if known is None:  # NumPy does not use it
+        return feature in _told_by_system().get("flags", "").replace("_", "").split()
+    return bool(known)
 
 
 def _told_by_system() -> dict[str, str]:

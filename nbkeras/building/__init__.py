@@ -1,1 +1,14 @@
-"""Floor 2: what layers and functional graphs are built of."""
+"""Floor 2: layers, their weights and their graphs; from quantization.py what is imported when it is first used."""
+
+from typing import TYPE_CHECKING
+
+from nbkeras.engine import lazy_names as _lazy_names
+
+if TYPE_CHECKING:
+    from nbkeras.building.quantization import add_quantized as add_quantized
+    from nbkeras.building.quantization import config_from as config_from
+    from nbkeras.building.quantization import prepare_quantized as prepare_quantized
+    from nbkeras.building.quantization import quantize_layer as quantize_layer
+    from nbkeras.building.quantization import quantize_model as quantize_model
+
+_lazy_names.attach(globals())

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from nbkeras import config, ops, regularizers
+from nbkeras import building, config, ops, regularizers
 from nbkeras.building import graph
 from nbkeras.building.call_history import CallHistory
 from nbkeras.building.graph import SymbolicTensor, is_symbolic
@@ -156,6 +156,7 @@ _ARGUMENTS = (
     "batch_shape",
     "input_dim",
     "input_length",
+    "quantization_config",
 )
 
 
@@ -178,6 +179,7 @@ class CommonOptions(BasicOptions, total=False):
     input_dim: int
     input_length: int
     weights: Any
+    quantization_config: Any
 
 
 class LayerOptions(CommonOptions, total=False):
@@ -200,6 +202,7 @@ class Layer(Module, CallHistory):
     Args:
         name (str, or None): A name that is unique in a model; by default one is made from the class.
         dtype (str, or None): 'float32' or 'float64', of weights and computation; None for `config.floatx()`.
+            'int8_from_float32': the weights that `quantize` takes are integers, of zeros.
         trainable (bool): Whether training changes the weights.
         batch_size (an integer, or None): The size of each batch, beside `input_shape` or `input_dim`; None for any.
         weights (a list of arrays, or None): Initial values of all weights, in the order of `set_weights`.
@@ -232,7 +235,9 @@ class Layer(Module, CallHistory):
     trains_by_default = False  # `training` of calls outside fit, evaluate and predict that do not give it
     output_dtype = "layer"  # 'input' for layers that only move elements: their output has the input's dtype
     compute_dtype = variable_dtype = property(lambda layer: layer.dtype, doc="`dtype`: there is no mixed precision.")
-    dtype_policy = property(lambda layer: DTypePolicy(layer.dtype), doc="`dtype` as a policy.")
+    is_quantized_by_keras = False  # whether Keras's `quantize` takes layers of this class too
+    quantization_config: Any = None  # how its weights became integers
+    _policy: DTypePolicy | None = None  # as given, if it says more than a dtype
 
     def __init_subclass__(cls, registered=True, **kwargs):
         """registered=False: an abstract class of nbkeras, which no file may name."""
@@ -276,8 +281,15 @@ class Layer(Module, CallHistory):
             raise TypeError(f"a layer's name must be a string, received {name!r}")
         self.name: str = name or unique_name(snake_case(type(self).__name__))
         given = config.floatx() if dtype is None else dtype
-        if isinstance(given, dict):  # as Keras 3 configures a policy
+        if isinstance(given, dict) or "_from_" in str(given):  # as Keras 3 configures a policy
             given = dtype_policy.get(given)
+        if isinstance(given, dtype_policy.DTypePolicy):
+            self._policy, given = given, given.compute_dtype
+            self.quantization_mode = self._policy.quantization_mode
+            if self.quantization_mode is not None and not self.quantized_channels:
+                raise ValueError(f"{type(self).__name__} has no weights that can be integers: use dtype={given!r}")
+        if kwargs.get("quantization_config") is not None:
+            self.quantization_config = building.config_from(kwargs["quantization_config"])
         if str(getattr(given, "__name__", given)).endswith("float16"):  # mixed_bfloat16 too
             raise ValueError(f"dtype {given!r} is not offered: use 'float32' or 'float64'")
         self.dtype = config.standardize_dtype(given)
@@ -387,7 +399,7 @@ class Layer(Module, CallHistory):
             >>> layers.RepeatVector(3, name="again").get_config()
             {'name': 'again', 'trainable': True, 'dtype': 'float32', 'n': 3}
         """
-        values: dict[str, Any] = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype}
+        values: dict[str, Any] = {"name": self.name, "trainable": self._trainable, **self._written_policy()}
         if self.activity_regularizer is not None:
             values["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
         if not self.autocast:
@@ -400,6 +412,76 @@ class Layer(Module, CallHistory):
         if self._batch_input_shape is not None and behaviour.current.writes_input_shape:
             values["batch_input_shape"] = self._batch_input_shape
         return values
+
+    @property
+    def dtype_policy(self) -> DTypePolicy:
+        """`dtype` as a policy, which says whether weights are integers too."""
+        if self.quantization_mode is None:
+            return DTypePolicy(self.dtype)
+        return dtype_policy.QuantizedDTypePolicy(self.quantization_mode, self.dtype)
+
+    def quantize(
+        self, mode: Any = None, config: Any = None, *, type_check: bool = True, beyond_keras: bool = False
+    ) -> None:
+        """Make integers of 8 bits of the layer's kernels, with a scale for each output; see `Model.quantize`.
+
+        Args:
+            mode: 'int8'.
+            config: An Int8QuantizationConfig, instead of `mode` or besides.
+            type_check: Whether classes of your own that extend a layer of nbkeras are refused, as in Keras.
+            beyond_keras: Whether convolutions and recurrent cells are taken too.
+
+        Raises:
+            NotImplementedError: for a class without kernels that can be integers.
+            ValueError: for another mode, and for a layer that is not built yet, or quantized already.
+
+        Example:
+            >>> layer = layers.Dense(2)
+            >>> layer.build((None, 3))
+            >>> layer.quantize("int8")
+            >>> layer.kernel.dtype.name, layer.kernel_scale.shape, layer.quantization_mode
+            ('int8', (2,), 'int8')
+        """
+        building.quantize_layer(self, mode, config, type_check, beyond_keras)
+
+    def channels_of_scale(self, name: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The axes of a quantized weight along which scales differ, and the shape in which its scale is stored.
+
+        Args:
+            name: The weight's name.
+            shape: The weight's shape.
+        """
+        channels = tuple(axis % len(shape) for axis in self.quantized_channels[name])
+        return channels, tuple(shape[axis] for axis in channels)
+
+    def _made_parts(self) -> list[Layer]:
+        """The layers that this one makes itself, which are not in its configuration."""
+        return []
+
+    def _written_policy(self) -> dict[str, Any]:
+        """`dtype` in a configuration, and `quantization_config` if it is not the usual one."""
+        parts = [part for part in self._made_parts() if part.quantization_mode is not None]
+        if self.quantization_mode is None and not parts:
+            return {"dtype": self.dtype}
+        first, policy = self, self.dtype_policy
+        if parts:
+            first, policies = parts[0], {f"{self.name}/{part.name}": part.dtype_policy for part in parts}
+            policy = dtype_policy.DTypePolicyMap(policy, policies)
+        written: dict[str, Any] = {"dtype": dtype_policy.serialize(policy)}
+        if first.quantization_config is not None and not first.quantization_config.is_usual:
+            written["quantization_config"] = option.written(first.quantization_config)
+        return written
+
+    def dtype_of_part(self, name: str) -> str:
+        """The name of the policy of a layer that this one makes itself.
+
+        Args:
+            name: That layer's name.
+        """
+        if not isinstance(self._policy, dtype_policy.DTypePolicyMap):
+            return self.dtype
+        own = f"{self.name}/{name}"  # in a file the path begins at the outermost layer
+        return self._policy[next((path for path in self._policy if path.endswith(f"/{own}")), own)].name
 
     __signature__ = ConstructorSignature()
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
 
-from nbkeras import constraints, initializers, regularizers
+from nbkeras import building, constraints, initializers, regularizers
 from nbkeras.engine import dlpack, load_budget, structures, tensor
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
@@ -26,6 +26,9 @@ class Module(Observed):
     dtype: str
     built: bool
     _without_parts = frozenset({"_weights", "_states", "_losses"})  # attributes in which no parts are looked for
+    quantization_mode: str | None = None  # 'int8' if the weights of `quantized_channels` are integers
+    # the weights that `quantize` makes integers, and the axes of each along which scales differ
+    quantized_channels: Mapping[str, tuple[int, ...]] = {}
 
     def __init__(self, trainable: bool = True):
         load_budget.take(_LAYER, "one more layer")
@@ -75,6 +78,9 @@ class Module(Observed):
         shape = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
         if any(size is None or size < 0 for size in shape):
             raise ValueError(f"a weight of {self.name!r} needs a full shape, received {shape}")
+        if name is not None and self.quantization_mode is not None and name in self.quantized_channels:
+            self._take_room(shape, np.int8)
+            return building.add_quantized(self, name, shape)
         self._take_room(shape, dtype)
         if initializer is None:
             initializer = "glorot_uniform" if dtype.kind == "f" else "zeros"
@@ -249,6 +255,20 @@ class Module(Observed):
         own = [*self._weights, *direct.values(), *listed]
         return [v for v in own if v.declared_trainable] + [v for v in own if not v.declared_trainable]
 
+    def _stored_weights(self) -> list[Variable]:
+        """`_own_weights` in the order of Keras's files: a quantized weight's scale comes before the next quantized weight."""
+        if self.quantization_mode is None:
+            return self._own_weights()
+        stored: list[Variable] = []
+        scale = None
+        for variable in dict.fromkeys((*self._weights, *self._own_weights())):
+            if variable.is_quantized:
+                stored += [each for each in (scale, variable) if each is not None]
+                scale = variable.scale  # type: ignore[attr-defined]
+            elif variable is not scale:
+                stored.append(variable)
+        return stored if scale is None else [*stored, scale]
+
     @property
     def weights(self) -> list[Variable]:
         """All weights of this layer and of the layers in it, each once: Variables. Trainable ones of a layer come first."""
@@ -345,7 +365,7 @@ class Module(Observed):
         Args:
             store: A dict-like object that takes arrays by name.
         """
-        for number, variable in enumerate(self._own_weights()):
+        for number, variable in enumerate(self._stored_weights()):
             store[str(number)] = variable.numpy()
 
     def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
@@ -357,7 +377,7 @@ class Module(Observed):
         Raises:
             ValueError: for a store with another number of arrays.
         """
-        own = self._own_weights()
+        own = self._stored_weights()
         if len(store) != len(own):
             raise ValueError(f"layer {self.name!r} has {len(own)} weights of its own, the file {len(store)}")
         tensor.assign_all([(variable, store[str(number)]) for number, variable in enumerate(own)])

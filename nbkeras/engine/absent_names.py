@@ -1,6 +1,6 @@
 """Names of Keras that nbkeras leaves out, with the reasons, for messages and for docs/keras-parity.md."""
 
-_QUANTIZED = "nbkeras does not compute with int8 or float8 numbers"
+_QUANTIZED = "nbkeras quantizes weights to int8 only"
 _COMPLEX = "nbkeras has no complex numbers"
 _BACKWARDS = "gradients go backwards only: use GradientTape"
 _FOREIGN = "it runs code of another framework"
@@ -15,7 +15,6 @@ _SWITCH = "it switches something that nbkeras does not have"
 # Module of Keras -> reason -> names, or '*' for the whole module.
 ABSENT: dict[str, dict[str, str]] = {
     "keras": {
-        _QUANTIZED: "Quantizer",
         "backend.function and Model do what it does": "Function",
         "an op on symbolic tensors becomes a layer": "Operation",
         "memory is planned, and nothing is computed twice to save it": "RematScope remat",
@@ -44,8 +43,7 @@ ABSENT: dict[str, dict[str, str]] = {
     "keras.distillation": {"it is a recipe for training: write a Model with a train_step of its own": "*"},
     "keras.distribution": {_ONE_DEVICE: "*"},
     "keras.dtype_policies": {
-        _QUANTIZED: "AWQDTypePolicy GPTQDTypePolicy Int4DTypePolicy QuantizedDTypePolicy QuantizedFloat8DTypePolicy",
-        "give each layer its own dtype": "DTypePolicyMap",
+        _QUANTIZED: "AWQDTypePolicy GPTQDTypePolicy Int4DTypePolicy QuantizedFloat8DTypePolicy",
     },
     "keras.export": {"there is no SavedModel: Model.export writes ONNX": "ExportArchive"},
     "keras.layers": {
@@ -66,7 +64,11 @@ ABSENT: dict[str, dict[str, str]] = {
     "keras.ops.linalg": {_COMPLEX: "eig", _BACKWARDS: "jvp"},
     "keras.ops.nn": {_COMPLEX: "polar"},
     "keras.optimizers": {"it wraps an optimizer of TensorFlow": "TFOptimizer", _INTERNAL: "clip_norm"},
-    "keras.quantizers": {_QUANTIZED: "*"},
+    "keras.quantizers": {
+        _QUANTIZED: "AWQConfig Float8QuantizationConfig GPTQConfig Int4QuantizationConfig "
+        "abs_max_quantize_grouped_with_zero_point compute_float8_amax_history compute_float8_scale pack_int4 unpack_int4",
+        "it imitates integers in training": "fake_quant_with_min_max_vars quantize_and_dequantize",
+    },
     "keras.saving": {"nbkeras has no editor of files": "KerasFileEditor"},
     "keras.utils": {
         "prepare tables of text and categories as arrays, with the layers for preprocessing": "FeatureSpace",

@@ -1,5 +1,7 @@
-"""Floor 1: Keras's dtype policies, of which nbkeras has those with one dtype: 'float32' and 'float64'."""
+"""Floor 1: Keras's dtype policies, of which nbkeras has those with one dtype, 'float32' or 'float64', and weights of int8."""
 
+import re
+from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 from nbkeras.engine import settings
@@ -9,7 +11,8 @@ from nbkeras.engine.annotations import briefly
 class DTypePolicy:
     """The dtype in which a layer computes and keeps its weights; `layers.Dense(2, dtype=DTypePolicy("float64"))`.
 
-    nbkeras computes in one dtype: there is no mixed precision, so a policy says no more than the dtype's name.
+    nbkeras computes in one dtype: there is no mixed precision, so a policy says no more than the dtype's name. A layer with
+    weights of int8 has a QuantizedDTypePolicy.
 
     Args:
         name: 'float32' or 'float64', or the name of a dtype of integers; None for the policy of layers made now.
@@ -26,7 +29,7 @@ class DTypePolicy:
         ('float64', 'float64')
     """
 
-    quantization_mode = None
+    quantization_mode: str | None = None
 
     def __init__(self, name: str | None = None):
         if name is not None and not isinstance(name, str):
@@ -68,16 +71,117 @@ class DTypePolicy:
         return cls(**config)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, DTypePolicy) and other._name == self._name
+        return isinstance(other, DTypePolicy) and other.name == self.name
 
     def __hash__(self) -> int:
-        return hash(self._name)
+        return hash(self.name)
 
     def __repr__(self) -> str:
-        return f'<DTypePolicy "{self._name}">'
+        return f'<{type(self).__name__} "{self.name}">'
 
 
 FloatDTypePolicy = DTypePolicy
+QUANTIZATION_MODES = ("int8", "float8", "int4", "gptq", "awq")  # of Keras
+
+
+class QuantizedDTypePolicy(DTypePolicy):
+    """The policy of a layer whose weights are integers with scales; see `Model.quantize`.
+
+    Args:
+        mode: 'int8'.
+        source_name: The dtype of the computation, 'float32' or 'float64'; None for that of layers made now.
+
+    Raises:
+        ValueError: Another mode.
+
+    Example:
+        >>> policy = keras.dtype_policies.QuantizedDTypePolicy("int8", "float32")
+        >>> policy.name, policy.compute_dtype, policy.quantization_mode
+        ('int8_from_float32', 'float32', 'int8')
+    """
+
+    def __init__(self, mode: str, source_name: str | None = None):
+        super().__init__(source_name)
+        self.quantization_mode = check_mode(mode)
+
+    @property
+    def name(self) -> str:
+        """The policy's name."""
+        return f"{self.quantization_mode}_from_{self._name}"
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        return {"mode": self.quantization_mode, "source_name": self._name}
+
+
+def check_mode(mode: Any) -> str:
+    """The mode, if it is 'int8'; else a ValueError, which tells Keras's other modes from unknown ones."""
+    if mode == "int8":
+        return mode
+    if mode in QUANTIZATION_MODES:
+        raise ValueError(f"quantization mode {mode!r} is not offered: nbkeras has 'int8'")
+    raise ValueError(
+        f"Invalid quantization mode. Expected 'int8' (Keras also has {QUANTIZATION_MODES[1:]}). Received: mode={mode!r}"
+    )
+
+
+class DTypePolicyMap(DTypePolicy, MutableMapping):
+    """Policies of the layers that a layer makes itself, by their paths: those of an attention layer's projections, for example.
+
+    Args:
+        default_policy: The policy of a path without one; None for that of layers made now.
+        policy_map: A dict of policies by path.
+
+    Example:
+        >>> policies = keras.dtype_policies.DTypePolicyMap("float32")
+        >>> policies["attention/query"] = "int8_from_float32"
+        >>> policies["attention/query"].name, policies["attention/key"].name
+        ('int8_from_float32', 'float32')
+    """
+
+    def __init__(self, default_policy: Any = None, policy_map: dict[str, Any] | None = None):
+        self.default_policy = get(default_policy)
+        super().__init__(self.default_policy.compute_dtype)
+        self._policies = {path: get(policy) for path, policy in (policy_map or {}).items()}
+
+    @property
+    def name(self) -> str:
+        """The name of the default policy, marked as that of a map."""
+        return f"map_{self.default_policy.name}"
+
+    def __getitem__(self, path: str) -> DTypePolicy:
+        known = self._policies.get(path)
+        if known is None:  # Keras takes the paths as patterns too
+            known = next((policy for key, policy in self._policies.items() if re.fullmatch(key, path)), None)
+        return self.default_policy if known is None else known
+
+    def __setitem__(self, path: str, policy: Any) -> None:
+        self._policies[path] = get(policy)
+
+    def __delitem__(self, path: str) -> None:
+        del self._policies[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._policies)
+
+    def __len__(self) -> int:
+        return len(self._policies)
+
+    __eq__ = MutableMapping.__eq__  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor."""
+        policies = {path: serialize(policy) for path, policy in self._policies.items()}
+        return {"default_policy": serialize(self.default_policy), "policy_map": policies}
+
+
+def of_only_part(dtype: Any) -> Any:
+    """The policy of the only layer that a layer with this dtype makes itself; a dtype that is no DTypePolicyMap itself."""
+    policies = get(dtype) if isinstance(dtype, dict) else dtype
+    if not isinstance(policies, DTypePolicyMap):
+        return dtype
+    return next(iter(policies.values()), policies.default_policy)
 
 
 def dtype_policy() -> DTypePolicy:
@@ -108,7 +212,7 @@ def set_dtype_policy(policy: Any) -> None:
         'float64'
         >>> keras.config.set_dtype_policy("float32")
     """
-    settings.set_floatx(get(policy).name)
+    settings.set_floatx(DTypePolicy(get(policy).name).name)
 
 
 def get(identifier: Any) -> DTypePolicy:
@@ -131,6 +235,8 @@ def get(identifier: Any) -> DTypePolicy:
         return identifier
     if isinstance(identifier, dict):
         return deserialize(identifier)
+    if isinstance(identifier, str) and "_from_" in identifier:
+        return QuantizedDTypePolicy(*identifier.split("_from_", 1))
     if identifier is None or isinstance(identifier, str):
         return DTypePolicy(identifier)
     raise ValueError(
@@ -151,8 +257,9 @@ def serialize(dtype_policy: DTypePolicy) -> dict[str, Any]:
         >>> keras.dtype_policies.serialize(keras.DTypePolicy("float64"))["config"]
         {'name': 'float64'}
     """
-    config = {"class_name": "DTypePolicy", "config": dtype_policy.get_config()}
-    return {"module": "keras", **config, "registered_name": None}
+    module = "keras" if type(dtype_policy) is DTypePolicy else "keras.dtype_policies"
+    config = {"class_name": type(dtype_policy).__name__, "config": dtype_policy.get_config()}
+    return {"module": module, **config, "registered_name": None}
 
 
 def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> DTypePolicy:
@@ -174,9 +281,14 @@ def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = 
         <DTypePolicy "float64">
     """
     kind, inner = config.get("class_name"), config.get("config")
-    if kind not in ("DTypePolicy", "FloatDTypePolicy", "Policy") or not isinstance(inner, dict) or "name" not in inner:
-        raise ValueError(f"this is no configuration of a dtype policy that nbkeras has: {briefly(config)}")
-    return DTypePolicy(inner["name"])
+    if isinstance(inner, dict) and isinstance(kind, str):
+        if kind in ("DTypePolicy", "FloatDTypePolicy", "Policy") and "name" in inner:
+            return DTypePolicy(inner["name"])
+        if kind == "QuantizedDTypePolicy" and inner.keys() <= {"mode", "source_name"} and "mode" in inner:
+            return QuantizedDTypePolicy(**inner)
+        if kind == "DTypePolicyMap" and isinstance(inner.get("policy_map", {}), dict):
+            return DTypePolicyMap(inner.get("default_policy"), inner.get("policy_map"))
+    raise ValueError(f"this is no configuration of a dtype policy that nbkeras has: {briefly(config)}")
 
 
 Policy, global_policy, set_global_policy = DTypePolicy, dtype_policy, set_dtype_policy  # the names in `mixed_precision`

@@ -58,6 +58,7 @@ class Tensor:
     """
 
     __slots__ = ("data", "record", "index", "mask", "logits", "__weakref__")
+    is_quantized = False  # whether it stands for other numbers than those in `data`: see ops/quantized.py
     __array_priority__ = 1000  # so that ndarray + Tensor calls Tensor's operator
 
     def __init__(self, data: Array, record: tape.Record | None = None, index: int = 0):
@@ -319,6 +320,11 @@ class Variable(Tensor):
         self.data = array
         outdate(before)
 
+    def move_out(self) -> None:
+        """Move the value into memory of its own, out of an optimizer's flat buffer, for example."""
+        with on_device_of(self):
+            self.rebind(device.persistent_empty(self.shape, self.dtype))
+
     def __repr__(self) -> str:
         about = f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}"
         if device.recorder() is not None or device.is_dry():
@@ -357,6 +363,8 @@ def as_tensor(value: Any, dtype: Any = None) -> Tensor:
         ('int32', 'float32', 'float64')
     """
     if isinstance(value, Tensor):
+        if value.is_quantized and dtype != np.int8:
+            value = value.as_float()  # type: ignore[attr-defined]
         return value if dtype is None or value.dtype == dtype else _cast(value, known_dtype(dtype))
     if isinstance(value, list | tuple) and holds_tensors(value):
         return as_tensor(_stacked(value), dtype)

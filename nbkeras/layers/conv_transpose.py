@@ -48,6 +48,8 @@ class _ConvTranspose(Convolving):
         paddings = paddings_of(type(self).__name__, output_padding, self.strides)
         self.output_padding = None if output_padding is None else paddings
 
+    quantized_channels = {"kernel": (-2,)}
+
     def make_weights(self, channels):
         self.kernel = add_option_weight(self, (*self.kernel_size, self.filters, channels), "kernel")
         self.add_bias((self.filters,))

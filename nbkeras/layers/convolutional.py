@@ -64,6 +64,8 @@ class _Conv(Convolving):
             )
         return channels
 
+    quantized_channels = {"kernel": (-1,)}
+
     def make_weights(self, channels):
         self.kernel = add_option_weight(self, (*self.kernel_size, channels // self.groups, self.filters), "kernel")
         self.add_bias((self.filters,))

@@ -47,6 +47,8 @@ class Dense(Layer):
     """
 
     supports_masking = True
+    is_quantized_by_keras = True
+    quantized_channels = {"kernel": (-1,)}
 
     def __init__(
         self,

@@ -43,6 +43,8 @@ class _DepthwiseConv(Convolving):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         option.keep(self, locals())
 
+    quantized_channels = {"kernel": (-2, -1)}
+
     def make_weights(self, channels):
         self.kernel = add_option_weight(
             self, (*self.kernel_size, channels, self.depth_multiplier), "depthwise", "kernel"
@@ -153,6 +155,8 @@ class _SeparableConv(Convolving):
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         option.keep(self, locals())
+
+    quantized_channels = {"depthwise_kernel": (-2, -1), "pointwise_kernel": (-1,)}
 
     def make_weights(self, channels):
         many = self.depth_multiplier

@@ -31,7 +31,7 @@ OutputShape = Annotated[Several, "partial_output_shape"]
 class EinsumDense(Layer):
     """A dense layer over axes that an equation names: activation(einsum(equation, inputs, kernel) + bias).
 
-    LoRA and quantization are not offered.
+    LoRA is not offered.
 
     Args:
         equation: Letters for the axes of input, kernel and output: 'abc,cd->abd' is Dense for sequences.
@@ -63,6 +63,8 @@ class EinsumDense(Layer):
         (8, 10, 4)
     """
 
+    is_quantized_by_keras = True
+    quantized_channels = {"kernel": ()}  # those of the equation
     equation: str
     bias_axes: Any
     partial_output_shape: tuple
@@ -99,10 +101,19 @@ class EinsumDense(Layer):
             values = {**initializer.get_config(), "seed": initializer.seed}
             values |= {"input_axes": plan.input_axes, "output_axes": plan.output_axes}
             initializer = type(initializer).from_config(values)
+        self.input_spec = InputSpec(ndim=len(input_shape))
         self.kernel = add_option_weight(self, plan.kernel, "kernel", initializer=initializer)
         self.bias = None if plan.bias is None else add_option_weight(self, plan.bias, "bias")
-        self.input_spec = InputSpec(ndim=len(input_shape))
         self._summed = plan.summed
+
+    def channels_of_scale(self, name, shape):
+        """The axes of the kernel along which scales differ, in the order of the output, and the shape of the scale in files.
+
+        Args:
+            name: 'kernel'.
+            shape: The kernel's shape.
+        """
+        return _scale(_parsed(self.equation), tuple(shape), self.input_spec.ndim)
 
     def _plan(self, input_shape: Any) -> _Plan:
         try:
@@ -111,7 +122,8 @@ class EinsumDense(Layer):
             raise ValueError(f"EinsumDense {self.name!r}: {error}") from None
 
     def call(self, inputs):
-        if self._summed is not None:  # one matrix product, with the bias in the same pass
+        if self._summed is not None and self.quantization_mode is None:
+            # one matrix product, with the bias in the same pass
             shape, k = inputs.shape, math.prod(self.kernel.shape[: self._summed])
             rows, columns = shape[: len(shape) - self._summed], self.kernel.shape[self._summed :]
             bias = None if self.bias is None else ops.reshape(self.bias, (-1,))
@@ -204,6 +216,30 @@ def _bias_shape(terms: _Equation, bias_axes: str, sizes: dict[str, Any], extra: 
     from_first = outputs[min(outputs.index(letter) for letter in bias_axes) :]
     shape = tuple(sizes[letter] if letter in bias_axes else 1 for letter in from_first)
     return shape + (1,) * (extra if terms.last else 0)
+
+
+def _scale(terms: _Equation, shape: tuple, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The kernel's axes that are axes of the output, in its order; and the shape in which Keras stores a scale for them.
+
+    Keras lets the scale broadcast to the output: axes that it has not are 1, but it takes some of those for summed axes first.
+    """
+    extra = [str(number) for number in range(rank - len(terms.inputs))]  # the axes of the ellipsis
+    output = [*extra, *terms.outputs] if terms.first else [*terms.outputs, *extra]
+    channels = tuple(terms.kernel.index(letter) for letter in output if letter in terms.kernel)
+    missing = [place for place, letter in enumerate(output) if letter not in terms.kernel]
+    order, squeezed, place = list(channels), [], 0
+    for axis in (axis for axis, letter in enumerate(terms.kernel) if letter not in terms.outputs):
+        if missing:
+            place = missing.pop(0)
+        else:
+            squeezed.append(axis)
+        order.insert(place, axis)
+    stored = [shape[axis] if axis in channels else 1 for axis in order]
+    for place in missing:
+        stored.insert(place, 1)
+    for place in sorted(squeezed, reverse=True):
+        stored.pop(place)
+    return channels, tuple(stored)
 
 
 def _summed_axes(terms: _Equation, bias_axes: str | None, rank: int) -> int | None:

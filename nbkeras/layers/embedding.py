@@ -42,6 +42,8 @@ class Embedding(Layer):
     """
 
     input_dtype = "int32"
+    is_quantized_by_keras = True
+    quantized_channels = {"embeddings": (0,)}
     input_dim: int
     output_dim: int
     mask_zero: bool
@@ -127,6 +129,8 @@ class ReversibleEmbedding(Embedding):
                 [0., 0., 1.]]], dtype=float32)
     """
 
+    quantized_channels = {"embeddings": (0,), "reverse_embeddings": (-1,)}
+
     def __init__(
         self,
         input_dim: option.Size,
@@ -151,10 +155,19 @@ class ReversibleEmbedding(Embedding):
     def call(self, inputs, reverse=False):
         if not reverse:
             return super().call(inputs)
+        if self.quantization_mode is not None:
+            return self._capped(self._quantized_scores(inputs))
         kernel = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
         if self.reverse_dtype is not None:
             inputs, kernel = (ops.cast(each, self.reverse_dtype) for each in (inputs, kernel))
-        scores = ops.matmul(inputs, kernel)
+        return self._capped(ops.matmul(inputs, kernel))
+
+    def _quantized_scores(self, inputs):
+        if self.tie_weights:
+            return self.embeddings.transposed_product(inputs)
+        return ops.dense(inputs, self.reverse_embeddings)
+
+    def _capped(self, scores):
         if self.logit_soft_cap is None:
             return scores
         return ops.multiply(ops.tanh(ops.divide(scores, self.logit_soft_cap)), self.logit_soft_cap)

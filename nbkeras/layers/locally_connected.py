@@ -46,6 +46,8 @@ class _LocallyConnected(Convolving):
         option.keep(self, locals())
         self.dilation_rate = (1,) * self.rank
 
+    quantized_channels = {"kernel": (0, -1)}
+
     def build(self, input_shape):
         channels = self.channels_of(input_shape)
         places = self.lengths(self.compute_output_shape(input_shape))

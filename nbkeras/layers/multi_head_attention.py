@@ -97,7 +97,8 @@ class _Projected(Layer):
             activity_regularizer=self._projection_activity,
             kernel_constraint=self.kernel_constraint,
             bias_constraint=self.bias_constraint,
-            dtype=self.dtype,
+            dtype=self.dtype_of_part(name),
+            quantization_config=self.quantization_config,
             trainable=self.trainable,
             name=name,
         )
@@ -140,6 +141,10 @@ class _Projected(Layer):
         output = self._output_sizes or (query[-1],)
         self._output_dense = self._projection("attention_output", (*query[:-1], many, value_size), 2, output)
         self._scale = 1 / math.sqrt(size)
+
+    def _made_parts(self):
+        projections = ("_query_dense", "_key_dense", "_gate_dense", "_value_dense", "_output_dense")
+        return [part for part in (getattr(self, name, None) for name in projections) if part is not None]
 
     def _check_pair(self, value: tuple, key: tuple | None) -> None:
         if key is not None and tuple(value[1:-1]) != tuple(key[1:-1]):

@@ -9,7 +9,7 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.building.layer import CommonOptions, InputSpec, Layer, LayerOptions
-from nbkeras.engine import behaviour, option, structures, tensor
+from nbkeras.engine import behaviour, dtype_policy, option, structures, tensor
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor, outside_program
 from nbkeras.layers.recurrent_cells import (
     GRUCell,
@@ -376,7 +376,9 @@ class _WholeSequence(RNN):
     def __init__(self, arguments, **kwargs):
         """arguments: the `locals()` of the extending class's `__init__`: the options of the cell, and those of RNN."""
         of_cell = {name: arguments[name] for name in option.of_class(self.cell_class) if name in arguments}
-        both = {name: kwargs[name] for name in ("dtype", "trainable") if name in kwargs}
+        both = {name: kwargs[name] for name in ("dtype", "trainable", "quantization_config") if name in kwargs}
+        if "dtype" in both:
+            both["dtype"] = dtype_policy.of_only_part(both["dtype"])
         own = {name: arguments[name] for name in (*option.of_class(RNN), "activity_regularizer") if name in arguments}
         super().__init__(self.cell_class(**of_cell, **both), **own, **kwargs)
         self.input_spec = InputSpec(ndim=3)
@@ -403,6 +405,9 @@ class _WholeSequence(RNN):
 
     def _activations(self) -> list:
         return [self.activation]
+
+    def _made_parts(self):
+        return [self.cell]
 
     def _op(self, *arguments, **options):
         raise NotImplementedError

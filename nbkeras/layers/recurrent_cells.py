@@ -105,6 +105,7 @@ class _Cell(Layer):
     """
 
     input_spec = InputSpec(ndim=2)
+    quantized_channels = {"kernel": (-1,), "recurrent_kernel": (-1,)}
     gates = 1
     units: int
     recurrent_dropout: float

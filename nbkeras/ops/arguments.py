@@ -19,6 +19,8 @@ def promote(*values: Any) -> list[Tensor]:
     """Convert values to Tensors of one dtype. Numbers and arrays are weak: `tensor * 2.5` keeps the tensor's float dtype."""
     values = tuple(as_tensor(v) if isinstance(v, list | tuple) and holds_tensors(v) else v for v in values)
     tensors = [value for value in values if isinstance(value, Tensor)]
+    if any(tensor.is_quantized for tensor in tensors):
+        return promote(*(as_tensor(value) if isinstance(value, Tensor) else value for value in values))
     if not tensors:
         tensors = [as_tensor(value) for value in values]
         values = tuple(tensors)

@@ -10,7 +10,7 @@ import numpy as np
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import dense as dense_kernels
 from nbkeras.ops import activations, elementwise
-from nbkeras.ops.arguments import axis_of, floats, promote
+from nbkeras.ops.arguments import as_float, axis_of, floats, promote
 from nbkeras.ops.shape import moveaxis, reshape, transpose
 
 
@@ -34,7 +34,7 @@ def dense(x, kernel, bias=None, activation: Callable | None = None) -> Tensor:
 
     Args:
         x: Floats (..., k) with at least two axes; integers become floatx.
-        kernel: Weights (k, n).
+        kernel: Weights (k, n), floats or quantized.
         bias: Numbers (n,), or None.
         activation: Function of tensors, or None.
 
@@ -48,7 +48,11 @@ def dense(x, kernel, bias=None, activation: Callable | None = None) -> Tensor:
         >>> ops.dense([[1.0, 2.0]], [[1.0, -1.0], [1.0, -1.0]], [0.5, 0.5], activation=ops.relu).numpy()
         array([[3.5, 0. ]], dtype=float32)
     """
-    if bias is None:
+    integers = kernel if getattr(kernel, "is_quantized", False) else None
+    if integers is not None:
+        kernel = integers.integers()
+        x, bias = (None if each is None else as_tensor(as_float(each), integers.scale.dtype) for each in (x, bias))
+    elif bias is None:
         (x, kernel), bias = floats(x, kernel), None
     else:
         x, kernel, bias = floats(x, kernel, bias)
@@ -60,7 +64,10 @@ def dense(x, kernel, bias=None, activation: Callable | None = None) -> Tensor:
     if bias is not None and bias.shape != (kernel.shape[1],):
         raise ValueError(f"dense: bias must have shape {(kernel.shape[1],)}, received {bias.shape}")
     rectify = activation is activations.relu
-    y = apply(dense_kernels.dense, dense_kernels.dense_vjp, [x, kernel, bias], rectify=rectify)
+    if integers is not None:
+        y = integers.dense(x, bias, rectify)
+    else:
+        y = apply(dense_kernels.dense, dense_kernels.dense_vjp, [x, kernel, bias], rectify=rectify)
     return y if rectify or activation is None or activation is activations.linear else activation(y)
 
 

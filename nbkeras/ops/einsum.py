@@ -4,9 +4,9 @@ import itertools
 import math
 import string
 
-from nbkeras.engine.tensor import Tensor, op
+from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.ops import elementwise, reduce
-from nbkeras.ops.arguments import promote
+from nbkeras.ops.arguments import as_float, promote
 from nbkeras.ops.dense import product
 from nbkeras.ops.indexing import getitem
 from nbkeras.ops.shape import reshape, transpose
@@ -42,8 +42,11 @@ def einsum(subscripts: str, *operands) -> Tensor:
         >>> ops.einsum("bqhd,bkhd->bhqk", np.ones((2, 5, 4, 8)), np.ones((2, 7, 4, 8))).shape
         (2, 4, 5, 7)
     """
+    if len(operands) == 2 and getattr(operands[1], "is_quantized", False):
+        kernel = operands[1]
+        return kernel.einsum(subscripts, as_tensor(as_float(operands[0]), kernel.scale.dtype))
     tensors = promote(*operands) if operands else []
-    inputs, result = _parse(subscripts, tensors)
+    inputs, result = letters_of(subscripts, tensors)
     sizes: dict[str, int] = {}
     for letters, tensor in zip(inputs, tensors, strict=True):
         for letter, size in zip(letters, tensor.shape, strict=True):
@@ -70,7 +73,7 @@ def _cost(pair: list[Term], sizes: dict[str, int]) -> int:
     return math.prod(sizes[c] for c in {c for letters, _ in pair for c in letters})
 
 
-def _parse(subscripts: str, tensors: list[Tensor]) -> tuple[list[list[str]], list[str]]:
+def letters_of(subscripts: str, tensors: list[Tensor]) -> tuple[list[list[str]], list[str]]:
     """The letters of each operand and of the result, with unused letters for the axes of ellipses."""
     left, arrow, right = subscripts.replace(" ", "").partition("->")
     parts = left.split(",")

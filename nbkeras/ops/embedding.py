@@ -14,7 +14,7 @@ def embedding(indices, table) -> Tensor:
     Args:
         indices: Row numbers of any shape (...). Floats are truncated; a negative number counts from the end;
             a number outside the table gives a row of NaN and no gradient, as Keras on JAX does.
-        table: Floats (rows, width).
+        table: Floats (rows, width), or such a table quantized by rows.
 
     Returns:
         A tensor (..., width) of table's dtype. Differentiable in table.
@@ -29,6 +29,8 @@ def embedding(indices, table) -> Tensor:
                [0. , 0. ],
                [2. , 2.5]])
     """
+    if getattr(table, "is_quantized", False):
+        return table.rows(indices)
     table = as_tensor(table)
     if table.ndim != 2 or table.dtype.kind != "f":
         raise ValueError(

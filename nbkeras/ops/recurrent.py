@@ -31,7 +31,7 @@ def _arguments(name: str, x, kernel, recurrent_kernel, bias, biases: tuple, stat
     biases: the shape of the bias of one unit, (gates,) or (2, gates).
     """
     gates = biases[-1]
-    kernel = as_tensor(kernel)
+    kernel = as_tensor(kernel)  # floats, if it is quantized
     if kernel.dtype.kind != "f":
         raise TypeError(f"{name}: the kernel must be of a float dtype, received {kernel.dtype}")
     x, recurrent_kernel = as_tensor(x, kernel.dtype), as_tensor(recurrent_kernel, kernel.dtype)

@@ -166,6 +166,7 @@ class Optimizer(Observed, option.Configured):
         self._set_learning_rate(learning_rate)
         self.built = False
         self._trainable: list[Variable] = []
+        self._arrays: list[Array] = []  # of these, which may move
         self._runs: list[Run] = []  # of those, and their gradients
         self._gradients: list[Array] = []
         self._positions: dict[Variable, int] = {}
@@ -315,7 +316,8 @@ class Optimizer(Observed, option.Configured):
 
     def _choose(self, variables: Sequence[Variable]) -> None:
         """Update these variables alone from now on; all must be among those that `build` was called for."""
-        if [id(v) for v in variables] == [id(v) for v in self._trainable]:
+        arrays = [v.data for v in variables]
+        if list(map(id, (*variables, *arrays))) == list(map(id, (*self._trainable, *self._arrays))):
             return
         unknown = [v.path for v in variables if v not in self._positions]
         if unknown and behaviour.current.optimizers_start_anew:
@@ -327,7 +329,7 @@ class Optimizer(Observed, option.Configured):
                 "optimizer for each model or list of variables, "
                 f"e.g. {type(self).__name__}.from_config(optimizer.get_config())"
             )
-        self._trainable = list(variables)
+        self._trainable, self._arrays = list(variables), arrays
         self._runs = self._buffers.runs(self._trainable, self.decay_of)
         self._gradients = [self._buffers.gradient(v) for v in self._trainable]
 

@@ -27,6 +27,7 @@ def save_model(
     include_optimizer: bool = True,
     save_format: str | None = None,
     zipped: bool = True,
+    weights_dtype: str | None = None,
 ) -> None:
     """Write a model's architecture, weights, states, compile arguments and optimizer state to a file.
 
@@ -40,10 +41,12 @@ def save_model(
         include_optimizer: Whether the optimizer's state is written.
         save_format: 'keras' or 'h5' to choose the format independent of the name; None for the name's.
         zipped: False writes Keras 3's files into a folder instead of a zip file.
+        weights_dtype: 'bfloat16' rounds the weights in the file to half of their bytes: two to three digits are left. Keras
+            3 reads it too. None for the weights as they are.
 
     Raises:
         FileExistsError: for an existing file with overwrite=False.
-        ValueError: for another save_format, and for names in .onnx and .weights.json.
+        ValueError: for another save_format or weights_dtype, and for names in .onnx and .weights.json.
 
     Example:
         >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
@@ -52,10 +55,11 @@ def save_model(
         (None, 2)
     """
     kind, path = _checked_format(filepath, save_format, overwrite), archives.is_path(filepath)
+    bfloat16 = _is_bfloat16(weights_dtype)
     if not zipped:
         os.makedirs(filepath, exist_ok=True)
         with contextlib.ExitStack() as stack:  # all files are complete before the first gets its name
-            for name, content in keras_3.parts(model, include_optimizer).items():
+            for name, content in keras_3.parts(model, include_optimizer, bfloat16).items():
                 os.makedirs(os.path.dirname(os.path.join(filepath, name)), exist_ok=True)
                 file = stack.enter_context(archives.atomic_file(os.path.join(filepath, name)))
                 file.write(content)
@@ -63,10 +67,18 @@ def save_model(
     elif kind == ".keras" or not (path or hdf5.is_h5(filepath) or kind):
         hdf5.h5py()
         with archives.written(filepath) as file:
-            keras_3.write_model(model, file, include_optimizer)
+            keras_3.write_model(model, file, include_optimizer, bfloat16)
+    elif bfloat16:
+        raise ValueError("weights_dtype='bfloat16' needs Keras 3's format: a name that ends in .keras")
     else:
         with hdf5.written(filepath) as file:
             keras_2.write_model(file, model, include_optimizer)
+
+
+def _is_bfloat16(weights_dtype: str | None) -> bool:
+    if weights_dtype not in (None, "bfloat16"):
+        raise ValueError(f"weights_dtype must be None or 'bfloat16', received {weights_dtype!r}")
+    return weights_dtype is not None
 
 
 @entry
@@ -152,7 +164,13 @@ def from_bytes(content: bytes) -> Model:
 
 
 @entry
-def save_weights(model: Any, filepath: Any, overwrite: bool = True, save_format: str | None = None) -> None:
+def save_weights(
+    model: Any,
+    filepath: Any,
+    overwrite: bool = True,
+    save_format: str | None = None,
+    weights_dtype: str | None = None,
+) -> None:
     """Write all weights of a model to a file.
 
     Args:
@@ -161,10 +179,11 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True, save_format:
             is built; .safetensors; any other is Keras 2's HDF5.
         overwrite: Whether an existing file is replaced.
         save_format: 'h5' for Keras 2's HDF5 whatever the name is; None for the name's.
+        weights_dtype: 'bfloat16' rounds the weights in a file .weights.h5 to half of their bytes; see `save_model`.
 
     Raises:
         FileExistsError: for an existing file with overwrite=False.
-        ValueError: if the model has no weights yet.
+        ValueError: if the model has no weights yet, and for another weights_dtype or one of another file.
 
     Example:
         >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
@@ -175,11 +194,14 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True, save_format:
     name = os.fspath(filepath) if archives.is_path(filepath) else ""
     if not (model.built or model.weights):
         raise ValueError("the model has no weights yet: give it an input shape or call it before save_weights")
+    bfloat16, own = _is_bfloat16(weights_dtype), name.endswith(".weights.h5") and kind is None
+    if bfloat16 and not own:
+        raise ValueError("weights_dtype='bfloat16' needs Keras 3's format: a name that ends in .weights.h5")
     if name.endswith(".safetensors"):
         return safetensors.write(model, name)
     with hdf5.written(filepath) as file:
-        if name.endswith(".weights.h5") and kind is None:
-            state.write(file, model, _built_optimizer(model))
+        if own:
+            state.write(file, model, _built_optimizer(model), bfloat16)
         else:
             keras_2.write_weights(file, model)
 

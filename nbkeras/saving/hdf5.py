@@ -26,6 +26,7 @@ Array = np.ndarray
 _ATTRIBUTE_LIMIT = archive.JSON_LIMIT
 _NAME_LIMIT = 5_000  # characters
 _FILTERS = {1, 2, 3}  # deflate, shuffle, fletcher32: HDF5's own filters, which cannot load a plugin
+_BFLOAT16 = np.dtype("V2")
 _VISITS, _VISIT = 5_000, 32  # visits of groups and arrays: _VISITS, and one more for each _VISIT bytes of the file
 _RATIO, _FREE = 1000, 1 << 24  # arrays of unknown size: at most _RATIO times the stored bytes; _FREE bytes always
 
@@ -180,7 +181,8 @@ def array_shape(group: Any, name: str) -> tuple[int, ...] | None:
         return None
     if dataset.external or dataset.is_virtual:
         raise ValueError(f"{dataset.name!r} stores its data outside of the file: such files are not read")
-    if dataset.shape is None or dataset.dtype.kind not in "fiub" or dataset.dtype.hasobject:
+    plain = dataset.dtype.kind in "fiub" or _is_bfloat16(dataset)
+    if dataset.shape is None or not plain or dataset.dtype.hasobject:
         raise ValueError(f"{dataset.name!r} holds no plain numbers ({dataset.dtype}): it is not read")
     plist = dataset.id.get_create_plist()
     filters = {plist.get_filter(i)[0] for i in range(plist.get_nfilters())}
@@ -206,7 +208,16 @@ def read_array(group: Any, name: str, shape: tuple[int, ...] | None = None) -> A
         )
     if shape is not None and found != shape:
         raise ValueError(f"{dataset.name!r} has shape {found} in the file, expected {shape}")
-    return dataset[()]
+    return _from_bfloat16(dataset[()]) if _is_bfloat16(dataset) else dataset[()]
+
+
+def _is_bfloat16(dataset: Any) -> bool:
+    """Whether an array holds bfloat16 in Keras's form: two bytes without a meaning, and an attribute that says it."""
+    return dataset.dtype == _BFLOAT16 and read_text(dataset, "dtype") == "bfloat16"
+
+
+def _from_bfloat16(values: Array) -> Array:
+    return (values.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
 def _attribute(item: Any, name: str) -> list[Any] | None:
@@ -253,6 +264,18 @@ def read_texts(item: Any, name: str) -> list[str]:
 
 
 # -------------------- writing --------------------
+
+
+def write_array(group: Any, name: str, value: Array, bfloat16: bool = False) -> None:
+    """Write an array; bfloat16: floats in half of their bytes, rounded to the nearest, in the form in which Keras writes it."""
+    if not bfloat16 or value.dtype.kind != "f":
+        group[name] = value
+        return
+    bits = np.ascontiguousarray(value, np.float32).reshape(value.shape).view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16
+    halves = np.where(np.isnan(value), np.uint32(0x7FC0), rounded).astype(np.uint16)
+    group.create_dataset(name, data=halves.view(_BFLOAT16)).attrs["dtype"] = "bfloat16"
+
 
 _HEADER_LIMIT = 64512  # bytes of an attribute that HDF5 can store in an object's header
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.building.layer import layers
-from nbkeras.engine import load_budget, tensor
+from nbkeras.engine import dtype_policy, load_budget, tensor
 from nbkeras.engine.registry import custom_object, sharing_scope
 from nbkeras.engine.user_errors import warn
 from nbkeras.saving import archive as archives
@@ -50,7 +50,7 @@ def model_config(model: Any, compiled: Any = None) -> dict[str, Any]:
     return config
 
 
-def parts(model: Any, include_optimizer: bool = True) -> dict[str, Any]:
+def parts(model: Any, include_optimizer: bool = True, bfloat16: bool = False) -> dict[str, Any]:
     """The files in a `.keras` archive: name -> bytes."""
     compiled = model.get_compile_config() if include_optimizer and model.compiled else None
     config = json.dumps(model_config(model, compiled), default=plain)
@@ -59,15 +59,15 @@ def parts(model: Any, include_optimizer: bool = True) -> dict[str, Any]:
     return {
         "metadata.json": json.dumps({"keras_version": _KERAS_VERSION, "date_saved": now}).encode(),
         "config.json": config.encode(),
-        WEIGHTS: hdf5.to_bytes(lambda group: state.write(group, model, optimizer)),
+        WEIGHTS: hdf5.to_bytes(lambda group: state.write(group, model, optimizer, bfloat16)),
         **assets.files_of(model),
     }
 
 
-def write_model(model: Any, file: Any, include_optimizer: bool = True) -> None:
+def write_model(model: Any, file: Any, include_optimizer: bool = True, bfloat16: bool = False) -> None:
     """Write a `.keras` archive into a binary file."""
     with zipfile.ZipFile(file, "w") as archive:
-        for name, content in parts(model, include_optimizer).items():
+        for name, content in parts(model, include_optimizer, bfloat16).items():
             with archive.open(name, "w", force_zip64=True) as member:
                 member.write(content)
 
@@ -197,10 +197,12 @@ def translated(value: Any, made_here: bool) -> Any:
         value = {**value, "config": {**inner, **_lambda_functions(inner)}}
     if kind in ("__numpy__", "__tensor__") and isinstance(inner, dict):
         return numbers(inner)
+    if kind == "QuantizedDTypePolicy":
+        return dtype_policy.get(value).name
     if isinstance(kind, str) and kind.endswith("DTypePolicy") and isinstance(inner, dict):
         return inner.get("name")
     found = {key: translated(item, made_here) for key, item in value.items() if key != "compile_config"}
-    if isinstance(found.get("dtype"), str) and found["dtype"] in ("mixed_float16", "mixed_bfloat16"):
+    if isinstance(found.get("dtype"), str) and found["dtype"] in ("mixed_float16", "mixed_bfloat16", "bfloat16"):
         warn(f"the file's layers compute in {found['dtype']}; nbkeras computes in float32")
         found["dtype"] = "float32"
     if "inbound_nodes" in found and not made_here:

@@ -23,7 +23,7 @@ def _named(model: Any) -> dict[str, Any]:
     return {
         f"{path}/vars/{number}".strip("/").replace("/", "."): variable
         for path, layer in state.walk(model)
-        for number, variable in enumerate(layer._own_weights())
+        for number, variable in enumerate(layer._stored_weights())
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras import building
 from nbkeras.building.inputs import InputLayer
 from nbkeras.building.layer import layers
 from nbkeras.building.module import Module
@@ -104,15 +105,15 @@ def _names_in(file: Any, path: str, items: list[Module]) -> list[str] | None:
 # -------------------- writing --------------------
 
 
-def write(file: Any, model: Module, optimizer: Any = None) -> None:
-    """Write a model's arrays, and its optimizer's, into an HDF5 file."""
+def write(file: Any, model: Module, optimizer: Any = None, bfloat16: bool = False) -> None:
+    """Write a model's arrays, and its optimizer's, into an HDF5 file; bfloat16: weights in half of their bytes."""
     for path, layer in walk(model):
         group = file.create_group(f"{path}/vars" if path else "vars")
         group.attrs["name"] = layer.name
         store: dict[str, Any] = {}
         layer.save_own_variables(store)
         for key, value in store.items():
-            group[key] = np.asarray(value)
+            hdf5.write_array(group, key, np.asarray(value), bfloat16)
         _write_list(file, f"{path}/states", layer._states)
     if optimizer is not None:
         _write_list(file, "optimizer", optimizer.variables)
@@ -168,7 +169,10 @@ def read(file: Any, model: Module, skip_mismatch: bool = False, optimizer: Any =
     values: list[tuple[Variable, Array]] = []
     hooks = []
     for path, layer in walk(model, file):
-        group, own = _vars(file, path), layer._own_weights()
+        group = _vars(file, path)
+        if layer.quantized_channels and _holds_integers(group, layer):  # Keras does not write so of some layers' parts
+            building.prepare_quantized(layer)
+        own = layer._stored_weights()
         try:
             if type(layer).load_own_variables is not Module.load_own_variables:
                 hooks.append((layer, _Store(group)))
@@ -191,6 +195,13 @@ def read(file: Any, model: Module, skip_mismatch: bool = False, optimizer: Any =
         assign_all(values)
         for layer, store in hooks:
             layer.load_own_variables(store)
+
+
+def _holds_integers(group: Any, layer: Module) -> bool:
+    """Whether a group has int8 of weights of which the layer has floats."""
+    if layer.quantization_mode is not None or not layer.built or len(hdf5.names(group)) <= len(layer._own_weights()):
+        return False
+    return hdf5.array_shape(group, "0") is not None and group["0"].dtype == np.int8
 
 
 def read_optimizer(group: Any, optimizer: Any, variables: list[Variable]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from nbkeras import export, optimizers, saving
+from nbkeras import building, export, optimizers, saving
 from nbkeras.building.call_history import OverridableProperty
 from nbkeras.building.graph import Graph, SymbolicTensor, is_symbolic, symbols
 from nbkeras.building.layer import Layer, layers, training_phase
@@ -323,6 +323,7 @@ class Model(Layer):
         include_optimizer: bool = True,
         save_format: str | None = None,
         zipped: bool = True,
+        weights_dtype: str | None = None,
     ) -> None:
         """Write the whole model to a file; `load_model` reads it, and training goes on exactly where it stopped.
 
@@ -336,10 +337,12 @@ class Model(Layer):
             include_optimizer: Whether the optimizer's state is written.
             save_format: 'keras' or 'h5' to choose the format independent of the name; None for the name's.
             zipped: False writes Keras 3's files into a folder instead of a zip file.
+            weights_dtype: 'bfloat16' rounds the weights in the file to half of their bytes: two to three digits are left. Keras 3
+                reads it too. None for the weights as they are.
 
         Raises:
             FileExistsError: for an existing file with overwrite=False.
-            ValueError: for another save_format, and for names in .onnx and .weights.json.
+            ValueError: for another save_format or weights_dtype, and for names in .onnx and .weights.json.
 
         Example:
             >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
@@ -348,10 +351,12 @@ class Model(Layer):
             >>> bool(np.all(keras.models.load_model("model.keras").predict(x) == model.predict(x)))
             True
         """
-        saving.save_model(self, filepath, overwrite, include_optimizer, save_format, zipped)
+        saving.save_model(self, filepath, overwrite, include_optimizer, save_format, zipped, weights_dtype)
 
     @on_own_device
-    def save_weights(self, filepath: Any, overwrite: bool = True, save_format: str | None = None) -> None:
+    def save_weights(
+        self, filepath: Any, overwrite: bool = True, save_format: str | None = None, weights_dtype: str | None = None
+    ) -> None:
         """Write the weights to a file.
 
         Args:
@@ -359,17 +364,18 @@ class Model(Layer):
                 if it is built; .safetensors; any other is Keras 2's HDF5.
             overwrite: Whether an existing file is replaced.
             save_format: 'h5' for Keras 2's HDF5 whatever the name is; None for the name's.
+            weights_dtype: 'bfloat16' rounds the weights in a file .weights.h5 to half of their bytes; see `save`.
 
         Raises:
             FileExistsError: for an existing file with overwrite=False.
-            ValueError: if the model has no weights yet.
+            ValueError: if the model has no weights yet, and for another weights_dtype or one of another file.
 
         Example:
             >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
             >>> model.save_weights("model.weights.h5")
             >>> model.load_weights("model.weights.h5")
         """
-        saving.save_weights(self, filepath, overwrite, save_format)
+        saving.save_weights(self, filepath, overwrite, save_format, weights_dtype)
 
     @on_own_device
     def load_weights(self, filepath: Any, by_name: bool = False, skip_mismatch: bool = False) -> None:
@@ -390,6 +396,46 @@ class Model(Layer):
                 file, and for by_name=True with a file that is not Keras 2's.
         """
         saving.load_weights(self, filepath, by_name, skip_mismatch)
+
+    def quantize(
+        self,
+        mode: Any = None,
+        config: Any = None,
+        filters: Any = None,
+        *,
+        type_check: bool = True,
+        beyond_keras: bool = False,
+    ) -> None:
+        """Make integers of 8 bits of kernels, with a scale for each output: files and memory become a quarter.
+
+        As in Keras, it takes Dense, EinsumDense, Embedding and ReversibleEmbedding, also inside of other layers, and products of
+        these quantize each row of their input too. Kernels can no longer be trained; biases and other layers can.
+
+        Args:
+            mode: 'int8'.
+            config: A `quantizers.Int8QuantizationConfig`, instead of `mode` or besides: without an activation_quantizer the
+                inputs of products stay floats.
+            filters: A pattern (regular expression) or several, one of which must be found in a layer's name; or a function of a
+                layer that returns whether to take it.
+            type_check: Whether classes of your own that extend a layer of nbkeras are left as they are, as in Keras.
+            beyond_keras: Whether convolutions and recurrent layers are taken too, whose inputs stay floats. Keras has no such
+                layers, and does not read a file with them.
+
+        Raises:
+            ValueError: for another mode, a model without weights, and layers that are quantized already.
+
+        Example:
+            >>> model = keras.Sequential([keras.Input((8,)), layers.Dense(4), layers.Dense(2)])
+            >>> model.quantize("int8")
+            >>> [weight.dtype.name for weight in model.layers[0].weights]
+            ['float32', 'int8', 'float32']
+        """
+        building.quantize_model(self, mode, config, filters, type_check, beyond_keras)
+        if self.optimizer is not None and self.optimizer.built:  # for weights that are no more
+            for weight in self.weights:
+                weight.move_out()
+            self.optimizer = type(self.optimizer).from_config(self.optimizer.get_config())
+            self._reset_steps()
 
     def export(
         self,

@@ -42,12 +42,39 @@ def test_the_policy_of_new_layers():
         assert layers.Dense(1).dtype == "float64" and mixed_precision.global_policy().name == "float64"
 
 
-@pytest.mark.parametrize("name", ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "int8_from_float32"])
+@pytest.mark.parametrize("name", ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16"])
 def test_other_policies_are_explained(name):
     for call in (keras.DTypePolicy, config.set_dtype_policy, dtype_policies.get, mixed_precision.Policy):
         with pytest.raises(ValueError, match=f"'{name}' is not offered: .*Use 'float32' or 'float64'"):
             call(name)
     assert config.floatx() == "float32"
+
+
+def test_policies_of_integers():
+    policy = dtype_policies.QuantizedDTypePolicy("int8")
+    assert policy == dtype_policies.get("int8_from_float32") != keras.DTypePolicy("float32")
+    assert (policy.name, policy.compute_dtype, policy.quantization_mode) == ("int8_from_float32", "float32", "int8")
+    written = dtype_policies.serialize(policy)
+    assert written["module"] == "keras.dtype_policies" and written["class_name"] == "QuantizedDTypePolicy"
+    assert dtype_policies.deserialize(written) == policy
+    for call in (keras.DTypePolicy, config.set_dtype_policy):
+        with pytest.raises(ValueError, match="'int8_from_float32' is not offered"):
+            call("int8_from_float32")
+    with pytest.raises(ValueError, match="quantization mode 'float8' is not offered: nbkeras has 'int8'"):
+        dtype_policies.get("float8_from_float32")
+    with pytest.raises(ValueError, match="Invalid quantization mode.*'int7'"):
+        dtype_policies.QuantizedDTypePolicy("int7")
+
+
+def test_policies_of_parts():
+    policies = dtype_policies.DTypePolicyMap("float64", {"heads/query": "int8_from_float32"})
+    policies["a/.*"] = "float32"
+    assert policies["heads/query"].quantization_mode == "int8" and policies["heads/key"].name == "float64"
+    assert policies["a/b"].name == "float32" and len(policies) == 2
+    again = dtype_policies.deserialize(dtype_policies.serialize(policies))
+    assert again == policies and again.name == "map_float64" and again.compute_dtype == "float64"
+    del policies["a/.*"]
+    assert policies["a/b"].name == "float64" and list(policies) == ["heads/query"]
 
 
 def test_mistakes():

@@ -33,6 +33,8 @@ def trained(k, name: str):
     model.set_weights(weights)
     for _ in range(2):
         _step(model, case, data)
+    if case.after is not None:
+        case.after(k, model)
     if case.stateful:
         reset_states(model)
     return model, data

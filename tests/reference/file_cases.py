@@ -192,6 +192,93 @@ def masked_decoders(k):
     return compiled(k.Model([question, answer], [pool()(decoded), pool()(both)]))
 
 
+# -------------------- weights of int8 --------------------
+
+
+def quantized(k, model):
+    model.quantize("int8")
+    model.compile("sgd", "mse")
+
+
+def quantized_weights_only(k, model):
+    model.quantize(config=k.quantizers.Int8QuantizationConfig(activation_quantizer=None))
+    model.compile("sgd", "mse")
+
+
+def quantized_in_part(k, model):
+    limits = k.quantizers.AbsMaxQuantizer(value_range=(-100, 100), epsilon=1e-3)
+    config = k.quantizers.Int8QuantizationConfig(k.quantizers.AbsMaxQuantizer(axis=0, value_range=(-63, 63)), limits)
+    model.quantize("int8", config=config, filters=["^first$", "last"])
+    model.compile("sgd", "mse")
+
+
+def int8_mlp(k):
+    dense = k.layers.Dense
+    layers = [
+        dense(9, "relu", name="first"),
+        dense(8, "tanh", use_bias=False, name="middle"),
+        dense(3, name="the_last"),
+    ]
+    return compiled(k.Sequential([k.Input((7,)), *layers]))
+
+
+@case(normal(6, 7), normal(6, 3), after=quantized)
+def int8_dense(k):
+    return int8_mlp(k)
+
+
+@case(normal(6, 7), normal(6, 3), after=quantized_weights_only)
+def int8_weights_only(k):
+    return int8_mlp(k)
+
+
+@case(normal(6, 7), normal(6, 3), after=quantized_in_part)
+def int8_in_part(k):
+    return int8_mlp(k)
+
+
+@case(padded(9, 6, 5), normal(6, 2), after=quantized)
+def int8_words(k):
+    x = k.Input((5,), dtype="int32")
+    y = k.layers.Embedding(9, 6)(x)
+    y = k.layers.Dense(4, "relu")(k.layers.Conv1D(5, 2, name="stays")(y))
+    return compiled(k.Model(x, k.layers.Dense(2)(k.layers.GRU(3)(y))))
+
+
+@case(normal(6, 3, 4), normal(6, 5, 8), after=quantized)
+def int8_einsum(k):
+    x, dense = k.Input((3, 4)), k.layers.EinsumDense
+    y = dense("abc,cde->abde", (3, 2, 5), bias_axes="de", activation="tanh")(x)
+    y = dense("abde,dfe->abf", (3, 6))(y)  # the kernel's axes in another order
+    y = dense("abf,bfg->abg", (3, 4), bias_axes="bg")(y)  # a kernel for each step
+    y = dense("abf,fgh->abhg", (3, 2, 4), bias_axes="h")(y)
+    y = k.layers.Reshape((3, 8))(y)
+    return compiled(k.Model(x, dense("abc,bd->adc", (5, 8))(y)))
+
+
+@case((normal(6, 3, 4), normal(6, 5, 4)), normal(6, 3, 4), after=quantized)
+def int8_attention(k):
+    x, y = k.Input((3, 4), name="one"), k.Input((5, 4), name="two")
+    z = k.layers.MultiHeadAttention(2, 3, name="heads")(x, y)
+    return compiled(k.Model([x, y], k.layers.Dense(4, name="after")(z)))
+
+
+def reversible(k, tied):  # without training: Keras has a gradient for it that leaves out the product
+    x = k.Input((5,), dtype="int32")
+    table = k.layers.ReversibleEmbedding(9, 6, tie_weights=tied)
+    return compiled(k.Model(x, table(k.layers.Dense(6, "tanh")(table(x)), reverse=True)))
+
+
+@case(padded(9, 6, 5), normal(6, 5, 9), after=quantized, fit={"random": True})
+def int8_reversible(k):
+    return reversible(k, True)
+
+
+@case(padded(9, 6, 5), normal(6, 5, 9), after=quantized, fit={"random": True})
+def int8_reversible_with_two_tables(k):
+    return reversible(k, False)
+
+
 # -------------------- every way of giving a Sequential the shape of its input --------------------
 
 

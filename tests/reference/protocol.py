@@ -25,6 +25,7 @@ class Case:
     weights: tuple = ()  # sample weights, one per output, or one for all
     fit: dict = field(default_factory=dict)  # class_weight
     stateful: bool = False
+    after: Callable | None = None  # after(k, model) changes a trained model before it is saved
     backends: tuple = ("jax", "tensorflow")  # the first is what is stored; tf_keras is Keras 2
 
 

@@ -1,0 +1,138 @@
+"""python -m benchmarks.quantization [--epochs N]: what int8 costs in accuracy and saves in bytes, on real data.
+
+Digits are those of `nbkeras.datasets.digits`; the text is the help of Python (`pydoc_data.topics`), of which models predict the
+next character. Each model is trained once in float32 and then quantized in three ways. This is the table of docs/quantization.md.
+"""
+
+import argparse
+import os
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import nbkeras as keras
+from nbkeras import layers, ops, quantizers
+from nbkeras.datasets import digits
+
+WEIGHTS_ONLY = {"config": quantizers.Int8QuantizationConfig(activation_quantizer=None)}
+WAYS: dict[str, dict[str, Any] | None] = {
+    "float32": None,
+    'quantize("int8")': {"mode": "int8"},
+    "and beyond_keras=True": {"mode": "int8", "beyond_keras": True},
+    "weights alone, beyond_keras=True": {**WEIGHTS_ONLY, "beyond_keras": True},
+}
+LENGTH = 40  # characters before the next one
+
+
+def mlp() -> Any:
+    """Digits by dense layers."""
+    dense = [layers.Dense(256, "relu"), layers.Dense(256, "relu"), layers.Dense(10, "softmax")]
+    return keras.Sequential([keras.Input((8, 8)), layers.Rescaling(1 / 16), layers.Flatten(), *dense])
+
+
+def cnn() -> Any:
+    """Digits by convolutions."""
+    convolutions = [layers.Conv2D(32, 3, activation="relu"), layers.Conv2D(64, 3, activation="relu")]
+    last = [layers.Flatten(), layers.Dense(10, "softmax")]
+    return keras.Sequential([keras.Input((8, 8, 1)), layers.Rescaling(1 / 16), *convolutions, *last])
+
+
+def gru(characters: int) -> Any:
+    """The next character by a recurrent layer."""
+    return keras.Sequential(
+        [
+            keras.Input((LENGTH,), dtype="int32"),
+            layers.Embedding(characters, 32),
+            layers.GRU(128),
+            layers.Dense(characters, "softmax"),
+        ]
+    )
+
+
+class Placed(layers.Layer):
+    """Adds a learned vector for each place of a sequence."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.table = layers.Embedding(LENGTH, 64)
+
+    def build(self, input_shape):
+        self.table.build()
+
+    def call(self, inputs):
+        return inputs + self.table(ops.arange(LENGTH))
+
+
+def transformer(characters: int) -> Any:
+    """The next character by attention."""
+    words = keras.Input((LENGTH,), dtype="int32")
+    x = Placed()(layers.Embedding(characters, 64)(words))
+    for _ in range(2):
+        normal = layers.LayerNormalization()(x)
+        x = layers.add([x, layers.MultiHeadAttention(4, 16)(normal, normal, use_causal_mask=True)])
+        x = layers.add([x, layers.Dense(64)(layers.Dense(256, "relu")(layers.LayerNormalization()(x)))])
+    last = layers.LayerNormalization()(x[:, -1])
+    return keras.Model(words, layers.Dense(characters, "softmax")(last))
+
+
+def text() -> tuple[tuple, tuple, int]:
+    """(examples to train with, examples to test with, number of characters)."""
+    from pydoc_data.topics import topics
+
+    whole = "\n".join(topics[name] for name in sorted(topics))
+    known = {letter: number for number, letter in enumerate(sorted(set(whole)))}
+    numbers = np.array([known[letter] for letter in whole], np.int32)
+    windows = np.lib.stride_tricks.sliding_window_view(numbers, LENGTH + 1)
+    parts = windows[: int(0.9 * len(windows)) : 13], windows[int(0.92 * len(windows)) :: 5]
+    train, test = ((part[:, :-1], part[:, -1]) for part in parts)
+    return train, test, len(known)
+
+
+def measure(name: str, make: Callable[[], Any], train: tuple, test: tuple, epochs: int) -> list[tuple]:
+    """(model, way, accuracy, bytes of the weights, bytes of the file) for each way."""
+    keras.utils.set_random_seed(1)
+    model = make()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(*train, epochs=epochs, batch_size=64, verbose=0)
+    found, weights = [], model.get_weights()
+    for way, arguments in WAYS.items():
+        if arguments is not None:
+            model = make()
+            model.set_weights(weights)
+            model.quantize(**arguments, **({} if arguments.get("beyond_keras") else {"filters": _is_of_keras}))
+        correct = model.predict(test[0], batch_size=256, verbose=0).argmax(-1) == test[1]
+        with tempfile.TemporaryDirectory() as folder:
+            model.save(os.path.join(folder, "model.keras"), include_optimizer=False)
+            size = os.path.getsize(os.path.join(folder, "model.keras"))
+        found.append((name, way, float(correct.mean()), sum(weight.data.nbytes for weight in model.weights), size))
+    return found
+
+
+def _is_of_keras(layer: Any) -> bool:
+    return layer.is_quantized_by_keras
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure all models and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quantization", description=__doc__)
+    parser.add_argument("--epochs", type=int, help="of each model, instead of its own number")
+    epochs = parser.parse_args(argv).epochs
+    (x, y), (x_test, y_test) = digits.load_data()
+    train, test, characters = text()
+    cases = [
+        ("digits, dense layers", mlp, (x, y), (x_test, y_test), 30),
+        ("digits, convolutions", cnn, (x[..., None], y), (x_test[..., None], y_test), 30),
+        ("next character, GRU", lambda: gru(characters), train, test, 12),
+        ("next character, attention", lambda: transformer(characters), train, test, 8),
+    ]
+    print("| model | weights | accuracy | weights, KB | file, KB |\n|---|---|---|---|---|")
+    for name, make, *data, own in cases:
+        for row in measure(name, make, *data, epochs or own):
+            print("| {} | {} | {:.2%} | {:.0f} | {:.0f} |".format(*row[:3], row[3] / 1e3, row[4] / 1e3), flush=True)
+    print(f"\n{len(y_test)} digits, {len(test[1])} characters of {characters} kinds to test with")
+
+
+if __name__ == "__main__":
+    main()

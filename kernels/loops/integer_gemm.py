@@ -1,0 +1,248 @@
+"""Products of int8 matrices inside compiled kernels, summed exactly in int32, by instructions for products of bytes.
+
+`add_product` exists where the processor has VNNI (`HAS_BYTE_PRODUCTS`): its instruction multiplies four neighbouring bytes of two
+vectors and adds the sums. So four rows of B are interleaved in registers, and a block of C stays in registers while they pass.
+The instruction takes one operand without a sign: B's numbers plus 128. The caller starts C with
+-128 times the sum of A's row.
+"""
+
+import functools
+
+from nbkeras.kernels.runtime.code import Function, address, symbol
+from nbkeras.kernels.runtime.lazy import arrayobj, binding, cgutils, intrinsic, ir, types
+from nbkeras.kernels.runtime.processor import has
+
+_WIDE = has("avx512vnni")
+HAS_BYTE_PRODUCTS = _WIDE or has("avxvnni")
+_BYTES = 64 if _WIDE else 32  # of a vector, and columns of a block
+_HIGH = 6 if _WIDE else 2  # rows of a block: 4 registers of sums for each, of 32 or 16
+_inner = functools.partial(Function, fastmath=False)
+
+
+class _Bytes:
+    """Emits the code of a block at the current position of `builder`."""
+
+    def __init__(self, builder):
+        self.builder, self.lanes = builder, _BYTES // 4
+        self.byte, self.word, self.long = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+        self.bytes, self.words = ir.VectorType(self.byte, _BYTES), ir.VectorType(self.word, self.lanes)
+        self.zero = ir.Constant(self.words, None)
+
+    def _intrinsic(self, name, result, arguments):
+        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, arguments), name)
+
+    def shuffle(self, x, y, lanes):
+        kind = ir.VectorType(self.word, len(lanes))
+        return self.builder.shuffle_vector(x, y, ir.Constant(kind, lanes))
+
+    def all(self, value, count):
+        """A vector with one value in every lane."""
+        kind = ir.VectorType(value.type, count)
+        one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(self.word, 0))
+        return self.shuffle(one, ir.Constant(kind, ir.Undefined), [0] * count)
+
+    def below(self, first, lanes, count):
+        """A mask of the lanes i with first + i < count."""
+        numbers = ir.Constant(ir.VectorType(self.long, lanes), [first + i for i in range(lanes)])
+        return self.builder.icmp_signed("<", numbers, self.all(count, lanes))
+
+    def load(self, pointer, kind, mask):
+        """Neighbours from a pointer on; 0 where the mask is 0."""
+        at = self.builder.bitcast(pointer, kind.as_pointer())
+        masks = ir.VectorType(ir.IntType(1), kind.count)
+        suffix = f"v{kind.count}i{kind.element.width}"
+        function = self._intrinsic(f"llvm.masked.load.{suffix}.p0", kind, [at.type, self.word, masks, kind])
+        return self.builder.call(
+            function, [at, ir.Constant(self.word, kind.element.width // 8), mask, ir.Constant(kind, None)]
+        )
+
+    def store(self, value, pointer, mask):
+        at = self.builder.bitcast(pointer, value.type.as_pointer())
+        masks = ir.VectorType(ir.IntType(1), value.type.count)
+        function = self._intrinsic(
+            f"llvm.masked.store.v{value.type.count}i32.p0", ir.VoidType(), [value.type, at.type, self.word, masks]
+        )
+        self.builder.call(function, [value, at, ir.Constant(self.word, 4), mask])
+
+    def interleave(self, x, y, width, upper):
+        """The lower or upper halves of each 16 bytes of two vectors of bytes, in turns of `width` bytes."""
+        order = []
+        for lane in range(0, _BYTES, 16):
+            for at in range(lane + 8 * upper, lane + 8 * upper + 8, width):
+                order += [*range(at, at + width), *range(_BYTES + at, _BYTES + at + width)]
+        return self.shuffle(x, y, order)
+
+    def quads(self, rows):
+        """Four rows of bytes as four vectors of words: the numbers of a column, of the columns that `sums_in_order` says."""
+        sign = ir.Constant(self.bytes, [-128] * _BYTES)
+        a, b, c, d = (self.builder.xor(row, sign) for row in rows)  # plus 128
+        pairs = [(self.interleave(a, b, 1, upper), self.interleave(c, d, 1, upper)) for upper in (0, 1)]
+        found = [self.interleave(x, y, 2, upper) for x, y in pairs for upper in (0, 1)]
+        return [self.builder.bitcast(each, self.words) for each in found]
+
+    def in_order(self, sums):
+        """Four vectors of sums, of the columns of `quads`, as four with the columns in order."""
+        a, b, c, d = sums
+        low, high = self.shuffle(a, b, list(range(2 * self.lanes))), self.shuffle(c, d, list(range(2 * self.lanes)))
+        count = self.lanes
+        order = [v * count + lane * 4 + i for lane in range(count // 4) for v in range(4) for i in range(4)]
+        return [self.shuffle(low, high, order[first : first + count]) for first in range(0, 4 * count, count)]
+
+    def dot(self, total, unsigned, signed):
+        """total + the sums of four products of bytes."""
+        # LLVM's operands were words until version 21
+        kind = self.bytes if binding.llvm_version_info[0] >= 22 else self.words
+        function = self._intrinsic(f"llvm.x86.avx512.vpdpbusd.{8 * _BYTES}", self.words, [self.words, kind, kind])
+        return self.builder.call(function, [total, *(self.builder.bitcast(each, kind) for each in (unsigned, signed))])
+
+
+def _emit_block(v, high, groups, k, a, lda, b, ldb, c, ldc, width):
+    """C[high, width] += A[high, k] @ (B[k, width] + 128), in registers; the width ends in the last of `groups` vectors."""
+    builder = v.builder
+    number = functools.partial(ir.Constant, v.long)
+    masks = [v.below(g * _BYTES, _BYTES, width) for g in range(groups)]
+    a_rows = [builder.gep(a, [builder.mul(number(i), lda)]) for i in range(high)]
+    cells = [(i, g, j) for i in range(high) for g in range(groups) for j in range(4)]
+    fours = builder.and_(k, number(-4))
+
+    def read(row, mask, g):
+        return v.load(builder.gep(row, [number(g * _BYTES)]), v.bytes, mask)
+
+    def added(before, rows, factors):
+        """The sums after four rows of B."""
+        signed, after = [v.all(factor, v.lanes) for factor in factors], {}
+        for g, mask in enumerate(masks):
+            zero = ir.Constant(v.bytes, None)
+            values = v.quads([zero if row is None else read(row, mask, g) for row in rows])
+            for i in range(high):
+                for j in range(4):
+                    after[i, g, j] = v.dot(before[i, g, j], values[j], signed[i])
+        return after
+
+    entry, loop, end = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("end")
+    builder.cbranch(builder.icmp_signed(">", fours, number(0)), loop, end)
+    builder.position_at_end(loop)
+    p = builder.phi(v.long)
+    before = {cell: builder.phi(v.words) for cell in cells}
+    b_row = builder.gep(b, [builder.mul(p, ldb)])
+    rows = [builder.gep(b_row, [builder.mul(number(r), ldb)]) for r in range(4)]
+    factors = [builder.load(builder.bitcast(builder.gep(row, [p]), v.word.as_pointer()), align=1) for row in a_rows]
+    after = added(before, rows, factors)
+    following = builder.add(p, number(4))
+    builder.cbranch(builder.icmp_signed("<", following, fours), loop, end)
+    p.add_incoming(number(0), entry)
+    p.add_incoming(following, loop)
+    for cell in cells:
+        before[cell].add_incoming(v.zero, entry)
+        before[cell].add_incoming(after[cell], loop)
+
+    builder.position_at_end(end)
+    sums = {}
+    for cell in cells:
+        sums[cell] = builder.phi(v.words)
+        sums[cell].add_incoming(v.zero, entry)
+        sums[cell].add_incoming(after[cell], loop)
+    rest, done = builder.append_basic_block("rest"), builder.append_basic_block("done")
+    builder.cbranch(builder.icmp_signed("<", fours, k), rest, done)
+    builder.position_at_end(rest)  # the last one to three rows, and zeros
+    rows, factors = [], [ir.Constant(v.word, 0)] * high
+    for r in range(3):
+        at = builder.add(fours, number(r))
+        is_there = builder.icmp_signed("<", at, k)
+        at = builder.select(is_there, at, fours)
+        rows.append(builder.gep(b, [builder.mul(at, ldb)]))
+        for i in range(high):
+            byte = builder.select(is_there, builder.load(builder.gep(a_rows[i], [at])), ir.Constant(v.byte, 0))
+            shifted = builder.shl(builder.zext(byte, v.word), ir.Constant(v.word, 8 * r))
+            factors[i] = builder.or_(factors[i], shifted)
+    last = added(sums, [*rows, None], factors)
+    rest = builder.block
+    builder.branch(done)
+
+    builder.position_at_end(done)
+    totals = {cell: builder.phi(v.words) for cell in cells}
+    for cell, total in totals.items():
+        total.add_incoming(sums[cell], end)
+        total.add_incoming(last[cell], rest)
+    for i in range(high):
+        row = builder.gep(c, [builder.mul(number(i), ldc)])
+        for g in range(groups):
+            for j, total in enumerate(v.in_order([totals[i, g, j] for j in range(4)])):
+                first = g * _BYTES + j * v.lanes
+                inside, at = v.below(first, v.lanes, width), builder.gep(row, [number(first)])
+                v.store(builder.add(total, v.load(at, v.words, inside)), at, inside)
+
+
+@intrinsic(prefer_literal=True)
+def _block(typing, rows, groups, k, a, lda, b, ldb, c, ldc, width):
+    """The code of a block; rows, groups: literals."""
+    high, count = rows.literal_value, groups.literal_value
+    signature = types.void(rows, groups, types.int64, a, types.int64, b, types.int64, c, types.int64, types.int64)
+
+    def generate(context, builder, signature, args):
+        _emit_block(_Bytes(builder), high, count, *args[2:])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def _at(typing, pointer, offset):
+    """pointer + offset."""
+    return pointer(pointer, types.int64), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
+
+
+def _product(m, n, k, a, lda, b, ldb, c, ldc):
+    if m == 1:  # bound by reading B: long pieces of its rows
+        for j in range(0, n, 4 * _BYTES):
+            width, b_j, c_j = min(4 * _BYTES, n - j), _at(b, j), _at(c, j)
+            if width > 2 * _BYTES:
+                _block(1, 4, k, a, lda, b_j, ldb, c_j, ldc, width)
+            elif width > _BYTES:
+                _block(1, 2, k, a, lda, b_j, ldb, c_j, ldc, width)
+            else:
+                _block(1, 1, k, a, lda, b_j, ldb, c_j, ldc, width)
+        return
+    for j in range(0, n, _BYTES):
+        width, b_j, c_j, i = min(_BYTES, n - j), _at(b, j), _at(c, j), 0
+        while i < m:
+            a_i, c_i = _at(a, i * lda), _at(c_j, i * ldc)
+            if m - i >= _HIGH:
+                _block(_HIGH, 1, k, a_i, lda, b_j, ldb, c_i, ldc, width)
+                i += _HIGH
+            elif m - i >= 2:
+                _block(2, 1, k, a_i, lda, b_j, ldb, c_i, ldc, width)
+                i += 2
+            else:
+                _block(1, 1, k, a_i, lda, b_j, ldb, c_i, ldc, width)
+                i += 1
+
+
+_NUMBERS = "int64, int64, int64, int8*, int64, int8*, int64, int32*, int64"
+symbol("nbkeras_igemm", _product, f"void({_NUMBERS})")
+
+
+@intrinsic
+def add_product(typing, m, n, k, a, ao, lda, b, bo, ldb, c, co, ldc):
+    """C[m, n] += A[m, k] @ (B[k, n] + 128), row-major, in a compiled kernel: a and b of int8, c of int32.
+
+    a, b, c: arrays, taken as flat memory; ao, bo, co: offsets of the first element; lda, ldb, ldc: elements from one row to the
+    next.
+    """
+    whole = types.int64
+    signature = types.void(whole, whole, whole, a, whole, whole, b, whole, whole, c, whole, whole)
+
+    def generate(context, builder, signature, args):
+        m, n, k, a, ao, lda, b, bo, ldb, c, co, ldc = args
+        if not context.aot_mode:  # for a function that Numba itself compiles and loads
+            binding.add_symbol("nbkeras_igemm", address("nbkeras_igemm"))
+
+        def pointer(position, value, offset):
+            return builder.gep(arrayobj.make_array(signature.args[position])(context, builder, value).data, [offset])
+
+        values = [m, n, k, pointer(3, a, ao), lda, pointer(6, b, bo), ldb, pointer(9, c, co), ldc]
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, "nbkeras_igemm"), values)
+        return context.get_dummy_value()
+
+    return signature, generate

@@ -1,0 +1,279 @@
+"""Weights of 8 bits: integers of int8 and a scale for each output channel; a weight is its integer divided by the scale.
+
+Products are those of Keras. Each row of the input is quantized too, by its largest absolute value, and multiplied in integers;
+or, for weights alone, the input stays as it is, and the integers are converted in the product's load. A product is divided by
+the scales after it.
+"""
+
+import math
+
+import numpy as np
+
+from nbkeras.kernels import dense as dense_kernels
+from nbkeras.kernels.elementwise import larger
+from nbkeras.kernels.loops.gemm import gemm
+from nbkeras.kernels.loops.integer_gemm import HAS_BYTE_PRODUCTS, add_product
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.threads import launch_shares, share_count
+
+Array = np.ndarray
+_SHARE = 16384  # numbers that a share quantizes or gathers at least
+_SHARE_WORK = 500_000  # multiply-adds of a share of a product
+_ROW_SHARE = 131072  # bytes of B in a share of a product with one row, which is bound by reading B
+_ROWS, _COLUMNS = 64, 128  # of a tile of a product
+_ROW_COLUMNS = 512  # of a tile of a product with one row
+_DEPTH = 256  # rows of B that are converted at once
+
+
+# -------------------- numbers --------------------
+
+
+def quantize(x: Array, low: int, high: int, epsilon: float):
+    """The rows of x (..., k) in int8, and the scale of each: x is about q / scale."""
+    rows, k = math.prod(x.shape[:-1]), x.shape[-1]
+    q, scale = device.empty(x.shape, np.int8), device.empty((*x.shape[:-1], 1), x.dtype)
+    if x.size:
+        limits = low, high, float(epsilon)
+        flat = x.reshape(rows, k), q.reshape(rows, k), scale.reshape(rows)
+        launch_shares(quantize_rows, share_count(x.size, _SHARE, rows), *flat, *limits)
+    return (q, scale), None
+
+
+@compiled
+def quantize_rows(x, q, scale, low, high, epsilon, share, shares):
+    """Kernel: scale = high / (the row's largest absolute value + epsilon), q = x * scale, rounded; a share of the rows."""
+    kind, rows = x.dtype.type, x.shape[0]
+    for i in range(rows * share // shares, rows * (share + 1) // shares):
+        row, out, largest = x[i], q[i], kind(0)
+        for j in range(row.size):
+            largest = max(largest, abs(row[j]))
+        factor = kind(high) / (largest + kind(epsilon))
+        scale[i] = factor
+        for j in range(row.size):
+            out[j] = np.int8(min(max(np.rint(row[j] * factor), kind(low)), kind(high)))
+
+
+def dequantize(values: Array, scale: Array):
+    """values / scale, where scale broadcasts to the shape of values."""
+    y, n = device.empty(values.shape, scale.dtype), values.shape[-1]
+    if scale.size == scale.shape[-1] == n and y.size:
+        rows = y.size // n
+        shares = share_count(y.size, _SHARE, rows)
+        launch_shares(divide_rows, shares, values.reshape(rows, n), scale.reshape(n), y.reshape(rows, n))
+        return y, None
+    device.launch(device.copy, values, y)
+    device.launch(np.divide, y, scale, y)
+    return y, None
+
+
+@compiled
+def divide_rows(x, divisors, y, share, shares):
+    """Kernel: y = x / divisors, for each row of x; computes a share of the rows."""
+    kind, rows = y.dtype.type, x.shape[0]
+    for i in range(rows * share // shares, rows * (share + 1) // shares):
+        row, out = x[i], y[i]
+        for j in range(out.size):
+            out[j] = kind(row[j]) / divisors[j]
+
+
+# -------------------- products --------------------
+
+
+def _panels(shares: int) -> Array:
+    """Memory for each share, in which parts of int8 matrices are converted to floats; a GPU needs none."""
+    count = 0 if device.gpu() is not None else shares
+    return device.empty((count, _ROWS * _DEPTH + _DEPTH * _COLUMNS + _ROWS * _COLUMNS), np.float32)
+
+
+def multiply(a: Array, b: Array):
+    """A @ B in int32, for int8 arrays (..., k) and (k, n)."""
+    rows, (k, n) = math.prod(a.shape[:-1]), b.shape
+    c = device.empty((*a.shape[:-1], n), np.int32)
+    if not c.size:
+        return c, None
+    if k == 0:
+        device.launch(device.fill, c, 0)
+        return c, None
+    if rows == 1:
+        shares = share_count(k * n, _ROW_SHARE, -(-n // _ROW_COLUMNS))
+    else:
+        shares = share_count(rows * n * k, _SHARE_WORK, -(-n // _COLUMNS) * -(-rows // _ROWS))
+    panels = _panels(0 if HAS_BYTE_PRODUCTS else shares)
+    launch_shares(multiply_integers, shares, a.reshape(-1), b.reshape(-1), panels, c.reshape(-1), rows, n, k)
+    return c, None
+
+
+@compiled
+def _columns(m):
+    """The columns of a tile: a product with one row is bound by reading B, and neighbours in memory are read faster."""
+    return _COLUMNS if m > 1 else _ROW_COLUMNS
+
+
+@compiled
+def multiply_integers(a, b, panels, c, m, n, k, share, shares):
+    """Kernel: C = A @ B in int32, for flat int8 matrices (m, k) and (k, n); computes a share of C's tiles.
+
+    panels[share] holds parts of both, converted, where the processor has no instruction for products of bytes.
+    """
+    columns = _columns(m)
+    across, down = (n + columns - 1) // columns, (m + _ROWS - 1) // _ROWS
+    tiles = across * down
+    for tile in range(tiles * share // shares, tiles * (share + 1) // shares):
+        i, j = tile % down * _ROWS, tile // down * columns
+        height, width = min(_ROWS, m - i), min(columns, n - j)
+        if HAS_BYTE_PRODUCTS:
+            _start(a, c, i, j, height, width, n, k)
+            add_product(height, width, k, a, i * k, k, b, j, n, c, i * n + j, n)
+        else:
+            for first in range(j, j + width, _COLUMNS):
+                _multiply_as_floats(a, b, panels[share], c, i, first, height, min(_COLUMNS, j + width - first), n, k)
+
+
+@compiled
+def _start(a, c, i, j, height, width, n, k):
+    """A tile of C = -128 times the sum of A's row: what `add_product` adds too much."""
+    for r in range(i, i + height):
+        total, row, out = np.int32(0), a[r * k : (r + 1) * k], c[r * n + j : r * n + j + width]
+        for p in range(k):
+            total += row[p]
+        for q in range(width):
+            out[q] = -128 * total
+
+
+@compiled
+def _multiply_as_floats(a, b, panel, c, i, j, height, width, n, k):
+    """A tile of C = A @ B by products of float32, which are exact up to 2^24: sums of 1024 products of bytes."""
+    left, right, sums = panel[: _ROWS * _DEPTH], panel[_ROWS * _DEPTH : -_ROWS * _COLUMNS], panel[-_ROWS * _COLUMNS :]
+    zero, one = np.float32(0), np.float32(1)
+    for r in range(height):
+        for q in range(width):
+            c[(i + r) * n + j + q] = 0
+    for first in range(0, k, 4 * _DEPTH):
+        last = min(k, first + 4 * _DEPTH)
+        for p in range(first, last, _DEPTH):
+            depth = min(_DEPTH, last - p)
+            _convert(a, i * k + p, k, height, depth, left)
+            _convert(b, p * n + j, n, depth, width, right)
+            beta = zero if p == first else one
+            gemm(0, 0, height, width, depth, left, 0, depth, right, 0, width, beta, sums, 0, width)
+        for r in range(height):
+            out, row = c[(i + r) * n + j : (i + r) * n + j + width], sums[r * width : (r + 1) * width]
+            for q in range(width):
+                out[q] += np.int32(row[q])
+
+
+@compiled
+def _convert(x, at, step, rows, columns, panel):
+    """The first numbers of a panel = a part of a matrix of int8, whose rows are `step` apart."""
+    for r in range(rows):
+        row, out = x[at + r * step : at + r * step + columns], panel[r * columns : (r + 1) * columns]
+        for q in range(columns):
+            out[q] = row[q]
+
+
+@compiled
+def multiply_converted(a, b, panels, c, m, n, k, share, shares):
+    """Kernel: C = A @ B in floats, for flat A (m, k) and B (k, n) of int8; computes a share of C's columns.
+
+    panels[share] holds a part of B, converted.
+    """
+    zero, one, panel = c.dtype.type(0), c.dtype.type(1), panels[share]
+    columns = _columns(m)
+    across = (n + columns - 1) // columns
+    for tile in range(across * share // shares, across * (share + 1) // shares):
+        j = tile * columns
+        width = min(columns, n - j)
+        if m == 1:
+            _multiply_row(a, b, c, j, width, n, k)
+            continue
+        for p in range(0, k, _DEPTH):
+            depth = min(_DEPTH, k - p)
+            _convert(b, p * n + j, n, depth, width, panel)
+            gemm(0, 0, m, width, depth, a, p, k, panel, 0, width, zero if p == 0 else one, c, j, n)
+
+
+@compiled
+def _multiply_row(x, w, c, j, width, n, k):
+    """Columns of c = x @ w, for one row x: four rows of w at a time, as in dense.multiply_row."""
+    out, kind = c[j : j + width], c.dtype.type
+    for q in range(width):
+        out[q] = kind(0)
+    fours = k // 4 * 4
+    for p in range(0, fours, 4):
+        x0, x1, x2, x3, at = x[p], x[p + 1], x[p + 2], x[p + 3], p * n + j
+        w0, w1, w2, w3 = w[at : at + width], w[at + n :], w[at + 2 * n :], w[at + 3 * n :]
+        for q in range(width):
+            out[q] += (x0 * kind(w0[q]) + x1 * kind(w1[q])) + (x2 * kind(w2[q]) + x3 * kind(w3[q]))
+    for p in range(fours, k):
+        row = w[p * n + j :]
+        for q in range(width):
+            out[q] += x[p] * kind(row[q])
+
+
+def dense(x: Array, w: Array, scale: Array, b: Array | None, inputs: tuple | None, rectify: bool = False):
+    """y = x @ (w / scale) + b, or its positive part if rectify; x (..., k), w (k, n) of int8, scale (n,), b (n,) or None.
+
+    inputs: the limits and the epsilon by which x is quantized; None: x stays as it is.
+    """
+    y, factors = device.empty((*x.shape[:-1], w.shape[1]), x.dtype), scale
+    if inputs is not None:
+        (q, steps), _ = quantize(x, *inputs)
+        device.launch(device.copy, multiply(q, w)[0], y)
+        factors = device.empty(y.shape, x.dtype)
+        device.launch(np.multiply, scale, steps, factors)
+    elif y.size:
+        _multiply_floats(x, w, y)
+    device.launch(np.divide, y, factors, y)
+    if b is not None:
+        device.launch(np.add, y, b, y)
+    if rectify:
+        device.launch(larger, y, y.dtype.type(0), y)
+    return y, (x, w, scale, b is not None, y if rectify else None)
+
+
+def _multiply_floats(x: Array, w: Array, y: Array) -> None:
+    rows, (k, n) = math.prod(x.shape[:-1]), w.shape
+    if rows == 1:
+        shares = share_count(k * n, _ROW_SHARE, -(-n // _ROW_COLUMNS))
+    else:
+        shares = share_count(rows * n * k, _SHARE_WORK, -(-n // _COLUMNS))
+    panels = device.empty((shares if device.gpu() is None else 0, _DEPTH * _COLUMNS), x.dtype)
+    launch_shares(multiply_converted, shares, x.reshape(-1), w.reshape(-1), panels, y.reshape(-1), rows, n, k)
+
+
+def dense_vjp(saved, dy, needs):
+    """The gradient of x, as of a product with w / scale (Keras's too), and that of b. Neither w nor scale has one."""
+    x, w, scale, has_bias, y = saved
+    kernel = dequantize(w, scale)[0] if needs[0] is not False else w
+    own = needs[0], False, needs[3] if has_bias else False
+    dx, _, db = dense_kernels.dense_vjp((x, kernel, has_bias, y), dy, own)
+    return dx, None, None, db
+
+
+# -------------------- tables --------------------
+
+
+def gather(table: Array, indices: Array, scale: Array):
+    """Rows of a table (rows, width) of int8, divided by the scale of each (rows,): indices.shape + (width,)."""
+    width = table.shape[1]
+    y = device.empty((*indices.shape, width), scale.dtype)
+    flat = indices.reshape(-1)
+    launch_shares(gather_scaled_rows, share_count(y.size, _SHARE), table, flat, scale, y.reshape(flat.size, width))
+    return y, None
+
+
+@compiled
+def gather_scaled_rows(table, indices, scale, out, share, shares):
+    """Kernel: out[i] = table[indices[i]] / scale[indices[i]]; a row of NaN for an index outside. A share of the indices."""
+    rows = table.shape[0]
+    for i in range(indices.size * share // shares, indices.size * (share + 1) // shares):
+        row, target = indices[i], out[i]
+        row = row + rows if row < 0 else row
+        if 0 <= row < rows:
+            source, divisor = table[row], scale[row]
+            for j in range(target.size):
+                target[j] = out.dtype.type(source[j]) / divisor
+        else:
+            for j in range(target.size):
+                target[j] = np.nan

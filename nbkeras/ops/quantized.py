@@ -1,0 +1,111 @@
+"""QuantizedVariable: a weight of integers with a scale for each of its channels, and the products that take it as it is.
+
+All other ops take it as a float tensor, which is computed when they run: see `as_tensor`, which gives the integers to those that
+ask for int8. Formulas are those of Keras.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from nbkeras.engine.tensor import Tensor, Variable, apply
+from nbkeras.kernels import quantized as kernels
+from nbkeras.ops.arguments import as_index
+from nbkeras.ops.einsum import letters_of
+from nbkeras.ops.shape import broadcast_to, reshape, stack, transpose, unstack
+
+Limits = tuple[int, int, float]  # the least and the largest integer, and the epsilon of a scale
+
+
+class QuantizedVariable(Variable):
+    """A weight of int8: its value is each integer divided by the scale of its channel.
+
+    Args:
+        values: The integers, an array of int8.
+        scale: A float Variable. Without axes of size 1, its axes are those of `channels`.
+        channels: The axes of `values` along which scales differ, in the order of the scale's axes.
+        inputs: The limits by which products quantize their input, row by row; None to take floats.
+        name: Its name.
+
+    Example:
+        >>> from nbkeras.ops.quantized import QuantizedVariable
+        >>> kernel = QuantizedVariable(np.array([[127, 64]], "int8"), keras.Variable([127.0, 32.0]), (1,), None)
+        >>> ops.convert_to_tensor(kernel).numpy()
+        array([[1., 2.]], dtype=float32)
+    """
+
+    __slots__ = ("scale", "channels", "inputs")
+    is_quantized = True
+
+    def __init__(
+        self, values: Any, scale: Variable, channels: tuple[int, ...], inputs: Limits | None, name: str | None = None
+    ):
+        super().__init__(values, dtype=np.int8, trainable=False, name=name)
+        self.scale, self.channels, self.inputs = scale, channels, inputs
+
+    def as_float(self) -> Tensor:
+        """The value as a float tensor."""
+        return apply(kernels.dequantize, None, [self, self._divisor()])
+
+    def _divisor(self) -> Tensor:
+        """The scale with axes that broadcast to those of the integers."""
+        order = sorted(range(len(self.channels)), key=self.channels.__getitem__)
+        scale = reshape(self.scale, [self.shape[axis] for axis in self.channels])
+        sizes = [size if axis in self.channels else 1 for axis, size in enumerate(self.shape)]
+        return reshape(transpose(scale, order), sizes)
+
+    def integers(self) -> Tensor:
+        """The integers as a tensor of int8."""
+        return Tensor(self.data)
+
+    def dense(self, x: Tensor, bias: Tensor | None, rectify: bool) -> Tensor:
+        """x @ self + bias, or its positive part; self is a matrix with a scale for each column."""
+        return self._product(x, self.integers(), self.scale, bias, rectify)
+
+    def _product(
+        self, x: Tensor, values: Tensor, scale: Tensor, bias: Tensor | None = None, rectify: bool = False
+    ) -> Tensor:
+        inputs = [x, values, scale, bias]
+        return apply(kernels.dense, kernels.dense_vjp, inputs, inputs=self.inputs, rectify=rectify)
+
+    def transposed_product(self, x: Tensor) -> Tensor:
+        """x @ self.T; self is a matrix with a scale for each row."""
+        return self._product(x, transpose(self.integers()), self.scale)
+
+    def rows(self, indices: Any) -> Tensor:
+        """The rows of a matrix with a scale for each row, by their numbers."""
+        return apply(kernels.gather, None, [self, as_index(indices), self.scale])
+
+    def einsum(self, subscripts: str, x: Tensor) -> Tensor:
+        """einsum(subscripts, x, self), by matrix products: for each index that all three have, one."""
+        (of_x, own), result = letters_of(subscripts, [x, self])
+        sizes = dict(zip((*own, *of_x), (*self.shape, *x.shape), strict=True))
+        shared = [c for c in result if c in own and c in of_x]
+        new = [c for c in result if c in own and c not in of_x]
+        free = [c for c in result if c in of_x and c not in own]
+        summed = [c for c in own if c not in result] + [c for c in of_x if c not in result and c not in own]
+        values = _spread(self.integers(), own, [*shared, *summed, *new], sizes)
+        scale = reshape(self.scale, [self.shape[axis] for axis in self.channels])
+        scale = _spread(scale, [own[axis] for axis in self.channels], [*shared, *new], sizes)
+        rows = _spread(x, of_x, [*shared, *free, *summed], sizes)
+        count, m, k, n = (math.prod(sizes[c] for c in group) for group in (shared, free, summed, new))
+        flat = reshape(rows, (count, m, k)), reshape(values, (count, k, n)), reshape(scale, (count, n))
+        products = [self._product(*each) for each in zip(*map(unstack, flat), strict=True)]  # type: ignore[arg-type]
+        y = products[0] if count == 1 else stack(products)
+        order = [*shared, *free, *new]
+        y = reshape(y, [sizes[c] for c in order])
+        return transpose(y, [order.index(c) for c in result])
+
+
+def _spread(x: Tensor, letters: list[str], wanted: list[str], sizes: dict[str, int]) -> Tensor:
+    """A tensor with its axes in the wanted order; it repeats itself along those that it has not."""
+    known = [c for c in wanted if c in letters]
+    order = [letters.index(c) for c in known]
+    x = x if order == sorted(order) else transpose(x, order)
+    if known == wanted:
+        return x
+    x = reshape(x, [sizes[c] if c in letters else 1 for c in wanted])
+    return broadcast_to(x, [sizes[c] for c in wanted])

@@ -1,0 +1,71 @@
+"""Integers of rows, products of int8 and rows of quantized tables on the GPU against those on the CPU."""
+
+import numpy as np
+import pytest
+import twins
+
+from nbkeras.kernels import quantized
+from nbkeras.kernels.runtime import device
+
+pytestmark = twins.needs_cuda
+LIMITS = -127, 127, 1e-7
+
+
+@pytest.fixture(autouse=True)
+def where_it_was():
+    before = device.gpu()
+    yield
+    device.set_gpu(before)
+
+
+def both(op, *arrays, **constants):
+    """The outputs of an op on the GPU and on the CPU."""
+    found = []
+    for where in (twins.gpu(), None):
+        device.set_gpu(where)
+        moved = [None if array is None else twins.to(where, [array])[0] for array in arrays]
+        y, _ = op(*moved, **constants)
+        found.append([twins.host(each) for each in (y if isinstance(y, tuple) else (y,))])
+    return found
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3, 5), (3, 16), (2, 70)])
+def test_integers_of_rows(shape, dtype):
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    x[0, ..., 0] = 0
+    got, want = both(quantized.quantize, x, low=-127, high=127, epsilon=1e-7)
+    np.testing.assert_array_equal(got[0], want[0])
+    np.testing.assert_array_equal(got[1], want[1])
+
+
+@pytest.mark.parametrize("size", [(1, 1, 1), (1, 17, 5), (5, 4, 9), (7, 3, 4)])
+@pytest.mark.parametrize("inputs", [LIMITS, None])
+def test_products(size, inputs):
+    m, k, n = size
+    rng = np.random.default_rng(1)
+    x, w = rng.standard_normal((m, k)).astype("float32"), rng.integers(-127, 128, (k, n)).astype("int8")
+    scale, bias = rng.uniform(1, 2, n).astype("float32"), rng.standard_normal(n).astype("float32")
+    (got,), (want,) = both(quantized.dense, x, w, scale, bias, inputs=inputs, rectify=True)
+    np.testing.assert_allclose(got, want, 1e-5, 1e-4)
+    if inputs is not None:
+        q = rng.integers(-128, 128, (m, k)).astype("int8")
+        (got,), (want,) = both(quantized.multiply, q, w)
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("axes", [(1, 1, 5), (1, 4, 1)])
+def test_integers_as_floats(axes):
+    rng = np.random.default_rng(3)
+    values, scale = rng.integers(-127, 128, (3, 4, 5)).astype("int8"), rng.uniform(1, 2, axes).astype("float32")
+    (got,), (want,) = both(quantized.dequantize, values, scale)
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("width", [1, 3, 16])
+def test_rows_of_a_table(width):
+    rng = np.random.default_rng(2)
+    table, scale = rng.integers(-127, 128, (7, width)).astype("int8"), rng.uniform(1, 2, 7).astype("float32")
+    (got,), (want,) = both(quantized.gather, table, rng.integers(-9, 9, (4, 5)), scale)
+    np.testing.assert_array_equal(got, want)
+    assert np.isnan(want).any()
