@@ -20,9 +20,7 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_LEAST_CHANNELS, _LEAST_FILL = 16, 0.5  # with less, Winograd's transforms cost more than they save
-_LEAST_TILES, _FEWER_TILES = 16, 4  # fewer where the transformed kernel stays in the cache
-_SMALL = 64 * 64  # channels x units of such a kernel
+_LEAST_CHANNELS, _LEAST_TILES, _LEAST_FILL = 16, 16, 0.5  # with less, Winograd's transforms cost more than they save
 _SHARES = 16
 _SHARE_ELEMENTS = 50_000  # with fewer, another share costs more than it saves
 
@@ -31,8 +29,7 @@ def algorithm(x_shape: tuple, kernel_shape: tuple, y_shape: tuple, window: Windo
     """The algorithm for NHWC shapes: 'winograd', 'direct' or 'implicit_gemm'; on a GPU always the last.
 
     Winograd (twice as fast, ten times the rounding error): float32, 3x3, no stride, dilation or groups, at least 16 channels
-    and units, at least 16 tiles of 4x4 (4 if channels times units are at most 4,096), and an output that fills at least half of
-    them. Direct: float32 and windows of nine numbers, for the forward pass only; the gradients are matrix products of the
+    and units, at least 16 tiles of 4x4, and an output that fills at least half of them. Direct: float32 and windows of nine numbers, for the forward pass only; the gradients are matrix products of the
     implicit GEMM. Implicit GEMM: everything else.
     """
     height, width, channels, units = kernel_shape
@@ -40,8 +37,7 @@ def algorithm(x_shape: tuple, kernel_shape: tuple, y_shape: tuple, window: Windo
         return "implicit_gemm"
     if window[:6] == (3, 3, 1, 1, 1, 1) and min(channels, units) >= _LEAST_CHANNELS:
         tiles = y_shape[0] * -(-y_shape[1] // 4) * -(-y_shape[2] // 4)
-        least = _FEWER_TILES if channels * units <= _SMALL else _LEAST_TILES
-        if tiles >= least and math.prod(y_shape[:3]) >= _LEAST_FILL * 16 * tiles:
+        if tiles >= _LEAST_TILES and math.prod(y_shape[:3]) >= _LEAST_FILL * 16 * tiles:
             return "winograd"
     return "direct" if height * width * channels == direct.TAPS else "implicit_gemm"
 

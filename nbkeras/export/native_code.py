@@ -14,6 +14,7 @@ import numpy as np
 
 from nbkeras.building.layer import training_phase
 from nbkeras.engine import step_lock, structures
+from nbkeras.engine.folding import improved
 from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import Tensor, layer_stack
 from nbkeras.kernels.runtime import device, library, library_code, processor
@@ -103,7 +104,10 @@ def record(model: Any, specs: Sequence[tuple], pack: Callable, states: Callable[
             outputs = structures.flatten(model.predict_step(pack([Tensor(array) for array in inputs])))
         if program.reason is not None:
             raise ValueError(f"model {name!r} cannot become a library: {program.reason}, which needs Python")
-        results = program.seal([output.data for output in outputs])
+        results = [output.data for output in outputs]
+        if (better := improved(program, inputs, results)) is not None:
+            program, results = better.program, better.outputs
+        results = program.seal(results)
         if program._before:
             raise ValueError(f"model {name!r} cannot become a library: Python computes values before each prediction")
         steps, layers = list(program.steps), [place.layer for place in program.places]
