@@ -29,8 +29,9 @@ def algorithm(x_shape: tuple, kernel_shape: tuple, y_shape: tuple, window: Windo
     """The algorithm for NHWC shapes: 'winograd', 'direct' or 'implicit_gemm'; on a GPU always the last.
 
     Winograd (twice as fast, ten times the rounding error): float32, 3x3, no stride, dilation or groups, at least 16 channels
-    and units, at least 16 tiles of 4x4, and an output that fills at least half of them. Direct: float32 and windows of nine numbers, for the forward pass only; the gradients are matrix products of the
-    implicit GEMM. Implicit GEMM: everything else.
+    and units, at least 16 tiles of 4x4, and an output that fills at least half of them. Direct: float32 and windows of nine
+    numbers, for the forward pass only; the gradients are matrix products of the implicit
+    GEMM. Implicit GEMM: everything else.
     """
     height, width, channels, units = kernel_shape
     if device.gpu() is not None or dtype != np.float32 or channels != x_shape[3]:
