@@ -27,6 +27,7 @@ from nbkeras.kernels.convolution import conv, volumes
 from nbkeras.kernels.runtime import device
 
 Array = np.ndarray
+_FREE = 65536  # bytes that are always kept
 # Products (x, kernel, bias): the constant that says whether they take the positive part
 _RECTIFIED = {conv.conv: "relu", volumes.conv: "relu", dense.dense: "rectify"}
 
@@ -90,7 +91,7 @@ def _again(program: Program, preparation: Preparation, calls: list[Call], kept: 
             device.launch(call.function, *arrays)
             continue
         given = [array for array in arrays if array is not None]
-        if given and program.preparation_of(given) is not None and not _changes(call):
+        if given and program.preparation_of(given) is not None and not (_changes(call) or _grows(call)):
             with device.preparing(preparation):
                 y, _ = compute(call.function, arrays, call.constants)
         else:
@@ -105,6 +106,16 @@ def _again(program: Program, preparation: Preparation, calls: list[Call], kept: 
 
 def _changes(call: Call) -> bool:
     return getattr(call.function, "changes_inputs", False)
+
+
+def _grows(call: Call) -> bool:
+    """Whether an op's outputs need much more memory than its inputs, as floats of int8 do: they are not kept."""
+    sizes = [sum(map(_nbytes, arrays or ())) for arrays in (call.inputs, call.outputs)]
+    return sizes[1] > max(_FREE, 2 * sizes[0])
+
+
+def _nbytes(array: Any) -> int:
+    return math.prod(array.shape) * array.dtype.itemsize if isinstance(array, (View, *device.ARRAYS)) else 0
 
 
 def _end(view: View) -> int:
@@ -137,7 +148,7 @@ class _Rewriting:
                 return
             if call.function is activations.relu and self._rectify(call):
                 return
-            if call.inputs and all(map(self._is_weight, call.inputs)):
+            if call.inputs and all(map(self._is_weight, call.inputs)) and not _grows(call):
                 self._of_weights.update(v.buffer for v in call.outputs if isinstance(v, View))
         for v in call.outputs or call.inputs:
             if isinstance(v, View):

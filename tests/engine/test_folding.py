@@ -223,3 +223,16 @@ def test_threads_predict_while_weights_change():
     assert not errors
     for result in results:
         assert any(np.allclose(result, one, rtol=1e-4, atol=1e-4 * abs(one).max()) for one in (old, new))
+
+
+def test_what_needs_more_memory_than_its_weights_is_not_kept():
+    model = keras.Sequential([layers.Input((20, 20, 64)), layers.Conv2D(64, 3), layers.BatchNormalization()])
+    x = np.random.default_rng(0).normal(size=(1, 20, 20, 64)).astype("f")
+    model.predict(x)
+    kept = program_of(model)._preparation
+    assert kept is not None
+    model.quantize("int8", beyond_keras=True)
+    np.testing.assert_allclose(model.predict(x), np.asarray(model(x)), rtol=1e-5, atol=1e-5)
+    kept = program_of(model)._preparation
+    arrays = [] if kept is None else [a for _, args in kept.steps for a in args if isinstance(a, np.ndarray)]
+    assert all(a.nbytes <= 65536 for a in arrays)
