@@ -96,17 +96,21 @@ def _upright(window: Window, *arrays: Array) -> tuple:
 
 @compiled
 def pad_band(x, n, row0, rows, before, across, room):
-    """room = `rows` rows of image n from row0 on, with zeros around: `before` of them before a row, `across` columns in all."""
+    """room = `rows` rows of image n from row0 on, with zeros around: `before` of them before a row, `across` columns in all.
+
+    before: below 0 if columns are left out at the start of a row.
+    """
     height, width, depth = x.shape[1], x.shape[2], x.shape[3]
-    zero, size, left = x.dtype.type(0), across * depth, before * depth
-    run = min(width * depth, size - left)
+    zero, size, left, skipped = x.dtype.type(0), across * depth, max(0, before) * depth, max(0, -before) * depth
+    left = min(left, size)
+    run = max(0, min(width * depth - skipped, size - left))
     for r in range(rows):
         row, to = row0 + r, r * size
         if row < 0 or row >= height:
             for j in range(size):
                 store(room, to + j, zero)
             continue
-        at = (n * height + row) * width * depth
+        at = (n * height + row) * width * depth + skipped
         for j in range(left):
             store(room, to + j, zero)
         for j in range(run):
@@ -375,11 +379,14 @@ def _turned(kernel: Array, phases: list, groups: int) -> Array:
     """
     height, width, channels, units = kernel.shape
     group = units // groups
-    is_own = groups > 1 and channels == group == 1
-    if len(phases) == 1 and is_own:
+    is_own, is_whole = (
+        groups > 1 and channels == group == 1,
+        len(phases[0][0].taps) * len(phases[0][1].taps) == height * width,
+    )
+    if is_own and is_whole:  # one phase has all taps, in their order
         return kernel
     with device.prepared(kernel):
-        if len(phases) == groups == 1:
+        if groups == 1 and is_whole:
             turned = device.empty((height * width, units, channels), kernel.dtype)
             device.launch(transpose_matrices, kernel.reshape(-1, channels, units), turned)
             return turned

@@ -89,6 +89,36 @@ def test_implicit_gemm(case, dtype):
     check_gradients(forward, x, kernel, dy, dx, dkernel, tolerance)
 
 
+@pytest.mark.cpu("hands NumPy arrays to kernels")
+@pytest.mark.parametrize("bands", ["as they are", "small"])
+def test_windows_of_any_form(bands, monkeypatch):
+    """Sizes, strides, dilations and paddings that meet in any way, also windows outside of the image; in many small bands too."""
+    if bands == "small":
+        for name, value in {"_BAND": 4, "_THIN": 1, "_BUFFER": 64, "_SHARE_WORK": 50, "_GRADIENT_WORK": 50}.items():
+            monkeypatch.setattr(implicit_gemm, name, value)
+        implicit_gemm._gradient_plan.cache_clear()
+    random = np.random.default_rng(0)
+
+    def one_of(*values):
+        return int(random.choice(values))
+
+    for _ in range(150):
+        groups, channels, units = one_of(1, 1, 2, 3), one_of(1, 2, 5), one_of(1, 1, 3, 17)
+        size = one_of(1, 1, 2, 3, 4), one_of(1, 1, 2, 3, 5)
+        window = Window(*size, *(one_of(1, 1, 2, 3) for _ in range(4)), one_of(0, 0, 1, 2), one_of(0, 0, 1, 2))
+        images, height, width = one_of(1, 2), one_of(1, 1, 2, 5, 9), one_of(1, 1, 3, 7, 20)
+        x, kernel = normal(images, height, width, channels * groups), normal(*size, channels, units * groups)
+        y = np.full((images, one_of(1, 1, 2, 4, 7), one_of(1, 1, 2, 5, 9), units * groups), np.nan)
+        bias, sizes = normal(units * groups), (window, y.shape[1], y.shape[2], groups)
+        implicit_gemm.forward(x, kernel, bias, y, window, groups, True)
+        np.testing.assert_allclose(y, np.maximum(reference(x, kernel, bias, *sizes), 0), atol=1e-10)
+        dy, dx, dkernel = normal(*y.shape, seed=3), np.full_like(x, np.nan), np.full_like(kernel, np.nan)
+        implicit_gemm.input_gradient(dy, kernel, dx, window, groups)
+        implicit_gemm.kernel_gradient(x, dy, dkernel, window, groups)
+        check_gradients(lambda x, k, sizes=sizes: reference(x, k, 0, *sizes), x, kernel, dy, dx, dkernel, 1e-10)
+    implicit_gemm._gradient_plan.cache_clear()
+
+
 # -------------------- Winograd --------------------
 
 # Of the largest element, for up to 150 channels; seen here 7e-6, 1e-5 and 3e-6. With 512 channels 1.2e-5 were seen.
