@@ -618,6 +618,9 @@ def test_inputs_of_the_module_are_checked(tmp_path):
     same_bits(library.predict(left.astype("f8"), words.astype("i8")), expected)
     same_bits(library.predict(left[::-1][::-1], np.asfortranarray(words)), expected)
     same_bits(library.predict(left.tolist(), words.tolist()), expected)
+    left.flags.writeable = False
+    same_bits(library.predict(left, words), expected)
+    assert [y.shape for y in library.predict(left[:0], words[:0])] == [(0, 2), (0, 2, 5)]
     for given, error, message in (
         ([left], ValueError, r"the inputs are \['left', 'words'\], received a number of arrays that differs: 1"),
         (
