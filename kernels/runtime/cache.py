@@ -37,6 +37,7 @@ class Kernel(code.Function):
         self.takes_shares = names[-2:] == ("share", "shares")
         self.found = self.compiled = 0  # signatures whose code was on disk, and whose code was not
         self._calls = native.Calls(self, 0, 2 * self.takes_shares)
+        self.bound: set[tuple] = set()  # signatures whose code is for this process alone
         self._entries: dict[tuple, int] = {}
         self._returns_value = False  # then calls from Python are Numba's
 
@@ -101,6 +102,8 @@ class Kernel(code.Function):
         self.compiled += 1
         if made.returns_value:
             raise _ReturnsValue
+        if not made.is_lasting:
+            self.bound.add(signature)
         code.keep(self.py_func, what, made.content, made.is_lasting)
         return made.content
 

@@ -233,7 +233,17 @@ def made(wanted: Sequence[Wanted], target: str) -> list[bytes]:
     """The object files for a target."""
     if target:
         return _made_by_child(wanted, target)
-    return [code.object_of(each) if isinstance(each, str) else each[0].object_for(each[1]) for each in wanted]
+    return [code.object_of(each) if isinstance(each, str) else _object_for(*each) for each in wanted]
+
+
+def _object_for(kernel: cache.Kernel, signature: tuple[Type, ...]) -> bytes:
+    content = kernel.object_for(signature)
+    if signature in kernel.bound:
+        raise Unavailable(
+            f"{named(kernel)} uses a pointer, or a global array of more than a megabyte, which lies elsewhere in each process: "
+            "pass the array as an argument"
+        )
+    return content
 
 
 def _made_by_child(wanted: Sequence[Wanted], target: str) -> list[bytes]:

@@ -49,6 +49,10 @@ def object_code(
     function is the weights instead, the 8 bytes that they must begin with.
     """
     machine = processor.machine_of(target)
+    try:
+        binding.load()
+    except ModuleNotFoundError as error:
+        raise ImportError(f"a library is written by {error.name}, which is not installed: pip install numba") from None
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     triple = processor.triple_of(machine)

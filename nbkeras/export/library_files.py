@@ -262,7 +262,10 @@ def _workspace():
 
 
 def _address(array):
-    return array.__array_interface__["data"][0]
+    try:  # the fastest way, for memory that may be written
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+    except (TypeError, ValueError):
+        return array.__array_interface__["data"][0]
 
 
 _last = []  # the weights, if they are a file: all processes that map it share the memory

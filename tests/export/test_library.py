@@ -1,6 +1,7 @@
 """Models as shared libraries: the same bits as `predict`, from Python, C and C++, and errors before anything is written."""
 
 import errno
+import importlib
 import os
 import platform
 import runpy
@@ -22,6 +23,7 @@ from nbkeras.engine.tensor import apply
 from nbkeras.export import library as export_library_module
 from nbkeras.export import library_files, linking
 from nbkeras.kernels import compiled, device
+from nbkeras.kernels.runtime import lazy
 from nbkeras.saving import archive
 from nbkeras.utils import set_random_seed
 
@@ -516,6 +518,15 @@ def _double_in_new_memory(x, y):
         y[i] = more[i] + x[i]
 
 
+_LARGE = np.ones(300_000, "float32")
+
+
+@compiled
+def _with_a_large_table(x, y):
+    for i in range(x.size):
+        y[i] = x[i] * _LARGE[i]
+
+
 def launched(kernel):
     """A model with a kernel of a user."""
 
@@ -527,6 +538,30 @@ def launched(kernel):
     x = Input((3,))
     own = layers.Lambda(lambda t: apply(double, None, [t]), output_shape=(3,), name="own")
     return Model(x, own(layers.Activation("relu")(x)))
+
+
+@pytest.mark.filterwarnings("ignore:nbkeras could not save")
+def test_a_kernel_that_is_bound_to_its_process(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"'_with_a_large_table' .* uses a pointer, or a global array of more than a megabyte"
+    ):
+        launched(_with_a_large_table).export(tmp_path / "libnet.so")
+
+
+def test_without_llvmlite_the_error_says_so(tmp_path, monkeypatch):
+    model, real = mlp(), importlib.import_module
+    model.export(tmp_path / "libnet.so", verbose=False)  # compiles the kernels
+
+    def missing(name, *package):
+        if name.startswith("llvmlite"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name="llvmlite")
+        return real(name, *package)
+
+    monkeypatch.setattr(lazy.importlib, "import_module", missing)
+    with pytest.raises(
+        ImportError, match="a library is written by llvmlite, which is not installed: pip install numba"
+    ):
+        model.export(tmp_path / "libnet.so")
 
 
 def test_kernels_of_a_user(tmp_path):
@@ -583,6 +618,9 @@ def test_inputs_of_the_module_are_checked(tmp_path):
     same_bits(library.predict(left.astype("f8"), words.astype("i8")), expected)
     same_bits(library.predict(left[::-1][::-1], np.asfortranarray(words)), expected)
     same_bits(library.predict(left.tolist(), words.tolist()), expected)
+    left.flags.writeable = False
+    same_bits(library.predict(left, words), expected)
+    assert [y.shape for y in library.predict(left[:0], words[:0])] == [(0, 2), (0, 2, 5)]
     for given, error, message in (
         ([left], ValueError, r"the inputs are \['left', 'words'\], received a number of arrays that differs: 1"),
         (
