@@ -1,4 +1,4 @@
-"""python -m benchmarks.quantization [--epochs N]: what int8 costs in accuracy and saves in bytes, on real data.
+"""python -m benchmarks.quantization [--quick]: what int8 costs in accuracy and saves in bytes, on real data.
 
 Digits are those of `nbkeras.datasets.digits`; the text is the help of Python (`pydoc_data.topics`), of which models predict the
 next character. Each model is trained once in float32 and then quantized in three ways. This is the table of docs/quantization.md.
@@ -117,8 +117,8 @@ def _is_of_keras(layer: Any) -> bool:
 def main(argv: list[str] | None = None) -> None:
     """Measure all models and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quantization", description=__doc__)
-    parser.add_argument("--epochs", type=int, help="of each model, instead of its own number")
-    epochs = parser.parse_args(argv).epochs
+    parser.add_argument("--quick", action="store_true", help="one epoch on a few examples, to see that it works")
+    quick = parser.parse_args(argv).quick
     (x, y), (x_test, y_test) = digits.load_data()
     train, test, characters = text()
     cases = [
@@ -129,7 +129,8 @@ def main(argv: list[str] | None = None) -> None:
     ]
     print("| model | weights | accuracy | weights, KB | file, KB |\n|---|---|---|---|---|")
     for name, make, *data, own in cases:
-        for row in measure(name, make, *data, epochs or own):
+        parts = [tuple(each[:64] for each in part) for part in data] if quick else data
+        for row in measure(name, make, *parts, 1 if quick else own):
             print("| {} | {} | {:.2%} | {:.0f} | {:.0f} |".format(*row[:3], row[3] / 1e3, row[4] / 1e3), flush=True)
     print(f"\n{len(y_test)} digits, {len(test[1])} characters of {characters} kinds to test with")
 

@@ -10,7 +10,6 @@ import math
 import numpy as np
 
 from nbkeras.kernels import dense as dense_kernels
-from nbkeras.kernels.elementwise import larger
 from nbkeras.kernels.loops.gemm import gemm
 from nbkeras.kernels.loops.integer_gemm import HAS_BYTE_PRODUCTS, add_product
 from nbkeras.kernels.runtime import device
@@ -216,20 +215,43 @@ def dense(x: Array, w: Array, scale: Array, b: Array | None, inputs: tuple | Non
 
     inputs: the limits and the epsilon by which x is quantized; None: x stays as it is.
     """
-    y, factors = device.empty((*x.shape[:-1], w.shape[1]), x.dtype), scale
-    if inputs is not None:
+    rows, n = math.prod(x.shape[:-1]), w.shape[1]
+    y = device.empty((*x.shape[:-1], n), x.dtype)
+    if not y.size:
+        return y, (x, w, scale, b is not None, y if rectify else None)
+    if inputs is None:
+        sums, steps = y, device.empty((0,), x.dtype)
+        _multiply_floats(x, w, sums)
+    else:
         (q, steps), _ = quantize(x, *inputs)
-        device.launch(device.copy, multiply(q, w)[0], y)
-        factors = device.empty(y.shape, x.dtype)
-        device.launch(np.multiply, scale, steps, factors)
-    elif y.size:
-        _multiply_floats(x, w, y)
-    device.launch(np.divide, y, factors, y)
-    if b is not None:
-        device.launch(np.add, y, b, y)
-    if rectify:
-        device.launch(larger, y, y.dtype.type(0), y)
+        sums, _ = multiply(q, w)
+    bias = device.empty((0,), x.dtype) if b is None else b
+    shares = share_count(y.size, _SHARE, rows)
+    launch_shares(
+        rescale, shares, sums.reshape(rows, n), steps.reshape(-1), scale, bias, y.reshape(rows, n), int(rectify)
+    )
     return y, (x, w, scale, b is not None, y if rectify else None)
+
+
+@compiled
+def rescale(sums, steps, scale, bias, y, rectify, share, shares):
+    """Kernel: y = sums / (scale * the row's step) + bias, its positive part if rectify; steps, bias: size 0 for none.
+
+    sums may be y. Computes a share of the rows.
+    """
+    kind, rows = y.dtype.type, y.shape[0]
+    zero = kind(0)
+    for i in range(rows * share // shares, rows * (share + 1) // shares):
+        row, out, step = sums[i], y[i], kind(1)
+        if steps.size > 0:
+            step = steps[i]
+        for j in range(out.size):
+            out[j] = kind(row[j]) / (scale[j] * step)
+        for j in range(bias.size):
+            out[j] += bias[j]
+        if rectify != 0:
+            for j in range(out.size):
+                out[j] = zero if out[j] < zero else out[j]  # NaN stays NaN
 
 
 def _multiply_floats(x: Array, w: Array, y: Array) -> None:

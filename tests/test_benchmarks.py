@@ -421,3 +421,15 @@ def test_a_saved_run_is_not_measured_again(saved):
 def test_micro_benchmarks_run_at_their_smallest():
     done = python("-m", "pytest", "benchmarks", "--benchmark-disable", "-q", NBKERAS_BENCH="smallest")
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_the_table_of_quantization():
+    done = python("-W", "error", "-m", "benchmarks.quantization", "--quick", PYTHONSAFEPATH="")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == 16 and all(0 <= float(accuracy.strip(" %")) <= 100 for _, _, accuracy, *_ in rows)
+    weights = np.array([float(each[3]) for each in rows]).reshape(
+        4, 4
+    )  # floats, Keras's integers, beyond, weights alone
+    assert (weights[:, 0] > 2 * weights[:, 2]).all() and (weights[:, 1] >= weights[:, 2]).all()

@@ -100,6 +100,25 @@ def multiply_converted(
 
 
 @kernel
+def _rescale(sums, steps, scale, bias, y, rectify):
+    i, j = row_of_thread(), column_of_thread()
+    if i < y.shape[0] and j < y.shape[1]:
+        kind = y.dtype.type
+        divisor = scale[j] * steps[i] if steps.size > 0 else scale[j]
+        number = kind(sums[i, j]) / divisor
+        if bias.size > 0:
+            number += bias[j]
+        y[i, j] = kind(0) if rectify != 0 and number < kind(0) else number
+
+
+def rescale(
+    sums: DeviceArray, steps: DeviceArray, scale: DeviceArray, bias: DeviceArray, y: DeviceArray, rectify: int
+) -> None:
+    """y = sums / (scale * the row's step) + bias, its positive part if rectify; steps, bias: size 0 for none."""
+    start(_rescale, *grid_of_rows(*y.shape), sums, steps, scale, bias, y, rectify)
+
+
+@kernel
 def _gather(table, indices, scale, out):
     i = row_of_thread()
     if i < indices.size:

@@ -205,6 +205,14 @@ def test_recorded_steps_follow():
     assert np.abs(model.predict(x_dense, verbose=0) - integers).max() > 0.1
 
 
+@pytest.mark.parametrize("arguments", [{"mode": "int8"}, {"config": WEIGHTS_ONLY}], ids=["integers", "weights"])
+def test_profiles_count_products(arguments):
+    model = dense_model()
+    model.quantize(**arguments)
+    rows = {row.layer: row for row in keras.profile(model, x_dense, steps=1).layers}
+    assert rows["first"].flops == 2 * 5 * 7 * 6 and rows["last"].flops == 2 * 5 * 6 * 3
+
+
 def test_kernels_are_not_trained_and_the_rest_is():
     model = keras.Sequential([keras.Input((7,)), layers.Dense(5), layers.BatchNormalization(), layers.Dense(3)])
     model.compile("sgd", "mse")
