@@ -72,9 +72,8 @@ class _Nothing:
 
 def _again(program: Program, preparation: Preparation, calls: list[Call], kept: list) -> list[Array]:
     """Call the ops again while `program` records; returns the arrays that are kept."""
-    owners: dict[
-        Any, tuple[Array, int]
-    ] = {}  # by buffer of the first program: the owner of an array, and where it starts
+    # by buffer of the first program: the owner of an array, and where it starts
+    owners: dict[Any, tuple[Array, int]] = {}
 
     def array_of(described: Any) -> Any:
         if not isinstance(described, View):
@@ -115,7 +114,8 @@ def _grows(call: Call) -> bool:
 
 
 def _nbytes(array: Any) -> int:
-    return math.prod(array.shape) * array.dtype.itemsize if isinstance(array, (View, *device.ARRAYS)) else 0
+    has_memory = isinstance(array, View) or isinstance(array, device.ARRAYS)
+    return math.prod(array.shape) * array.dtype.itemsize if has_memory else 0
 
 
 def _end(view: View) -> int:
