@@ -248,10 +248,11 @@ def _object_for(kernel: cache.Kernel, signature: tuple[Type, ...]) -> bytes:
 
 def _made_by_child(wanted: Sequence[Wanted], target: str) -> list[bytes]:
     job = [(code.module_of(each), each, None) if isinstance(each, str) else _described(*each) for each in wanted]
-    command = [sys.executable, "-c", f"from {__name__} import serve; serve()"]
+    # the path first: the folder where this process was started may hold another nbkeras
+    script = f"import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from {__name__} import serve; serve()"
     child = subprocess.run(
-        command,
-        input=pickle.dumps((sys.path, job)),
+        [sys.executable, "-c", script],
+        input=pickle.dumps(sys.path) + pickle.dumps(job),
         env=os.environ | processor.variables_of(target),
         capture_output=True,
         check=False,
@@ -275,7 +276,7 @@ def _described(kernel: cache.Kernel, signature: tuple[Type, ...]) -> tuple[str, 
 
 def serve() -> None:
     """The child process: reads which objects to make, and writes them."""
-    sys.path[:], job = pickle.loads(sys.stdin.buffer.read())
+    job = pickle.load(sys.stdin.buffer)
     out, sys.stdout = sys.stdout, sys.stderr  # what a user's module prints
     wanted: list[Wanted] = []
     for module, name, signature in job:

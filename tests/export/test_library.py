@@ -476,7 +476,7 @@ def test_a_killed_export_leaves_no_half_file(tmp_path):
         "os.fsync = fsync\n"
         "Sequential([Input((2,)), layers.Dense(1)]).export(sys.argv[1])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "libnet.so")], check=False)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "libnet.so")], cwd=tmp_path, check=False)
     assert done.returncode == -signal.SIGKILL
     assert not [path.name for path in tmp_path.iterdir() if not path.name.endswith(".part")]
 
