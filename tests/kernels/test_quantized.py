@@ -13,6 +13,8 @@ from nbkeras.kernels import quantized
 from nbkeras.kernels.runtime import processor
 from nbkeras.testing import check_op
 
+pytestmark = pytest.mark.cpu("hands NumPy arrays to kernels; tests/kernels/cuda/test_quantized.py has the GPU's")
+
 SIZES = [
     (1, 1, 1),
     (1, 10, 3),
