@@ -16,6 +16,7 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _SHARE_WORK = 250_000  # multiply-adds, about 3 us: another thread needs 1 us to find its share
+_COLUMNS = 64  # of a tile, at least, where there would be one tile only
 _SUM_SHARE = 32768  # numbers to sum in a share
 _ROW_SHARE = 65536  # numbers of B, about 2 us to read, in a share of a product with one row
 _TRANSPOSE_ROWS = 1024  # rows of A from which a transposed B is cheaper to copy than to multiply with (85 -> 100 GF/s)
@@ -181,12 +182,13 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
 
 
 def _launch(ta, tb, a, b, c, batches, m, n, k, depth, lda, a_step, b_step, bias, rectify) -> None:
-    rows, columns = _tile_size(batches, m, n)
+    # products with few rows are bound by reading B, so eight rows are added to the count
+    wanted = share_count(batches * (m + 8) * n * k, _SHARE_WORK)
+    rows, columns = _tile_size(batches, m, n, wanted)
     bias = device.empty(0, c.dtype) if bias is None else bias
     flat = (a.reshape(-1), b.reshape(-1), bias, c.reshape(-1))
     steps = (batches, m, n, k, depth, lda, a_step, b_step, rows, columns)
-    # products with few rows are bound by reading B, so eight rows are added to the count
-    shares = share_count(batches * (m + 8) * n * k, _SHARE_WORK, _tile_count(batches, m, n, rows, columns))
+    shares = min(wanted, _tile_count(batches, m, n, rows, columns))
     launch_shares(multiply, shares, int(ta), int(tb), *flat, *steps, int(rectify))
 
 
@@ -237,11 +239,16 @@ def add_up(partial, bias, c, rectify, share, shares):
                 out[j] = zero if out[j] < zero else out[j]  # NaN stays NaN
 
 
-def _tile_size(batches: int, m: int, n: int) -> tuple[int, int]:
-    """The rows and columns of a tile of C: small enough for several cores, larger if there are many tiles."""
+def _tile_size(batches: int, m: int, n: int, shares: int) -> tuple[int, int]:
+    """The rows and columns of a tile of C: small enough for several cores, larger if there are many tiles.
+
+    shares: that the work is enough for.
+    """
     rows, columns = 128, 128
     while rows > 32 and rows >= m / 2 and _tile_count(batches, m, n, rows, columns) < 4:
         rows //= 2
+    while columns > _COLUMNS and _tile_count(batches, m, n, rows, columns) < min(2, shares):
+        columns //= 2
     while _tile_count(batches, m, n, rows, columns) > 128 and (rows < 256 or columns < 256):
         if rows < m and rows <= columns:
             rows *= 2

@@ -30,7 +30,7 @@ _SHARE_WORK = 250_000  # multiply-adds, about 5 us: with fewer, another share co
 _GRADIENT_WORK = 1_000_000  # in a share of a gradient, whose results have to be added up
 _BAND, _THIN = 128, 32  # positions of a band that are enough; that it has at least, or else products are too thin
 _COLUMNS = 48  # of a part of the units, at least, where there are too few bands for the shares
-_OWN = 4  # a multiply-add takes so many times as long where each channel has a kernel of its own
+_OWN = 8  # a multiply-add takes so many times as long where each channel has a kernel of its own
 
 
 # -------------------- bands --------------------
