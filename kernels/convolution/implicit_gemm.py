@@ -26,7 +26,7 @@ Array = np.ndarray
 _BUFFER = 65536  # elements of a buffer of windows: it should fit into 1 MiB of L2 together with the output's block
 _SHARES = 16
 _PARTIAL_ELEMENTS = 8_000_000  # of all shares' partial kernel gradients together
-_SHARE_WORK = 250_000  # multiply-adds, about 5 us: with fewer, another share costs more than it saves
+_SHARE_WORK = 140_000  # multiply-adds, about 3 us: with fewer, another share costs more than it saves
 _GRADIENT_WORK = 1_000_000  # in a share of a gradient, whose results have to be added up
 _BAND, _THIN = 128, 32  # positions of a band that are enough; that it has at least, or else products are too thin
 _COLUMNS = 48  # of a part of the units, at least, where there are too few bands for the shares
@@ -167,6 +167,7 @@ def _convolve(
     window, x, y = _upright(window, x, y)
     work = y.size * window.height * window.width * (x.shape[3] // groups if groups == 1 else _OWN)
     wanted = share_count(work, _SHARE_WORK, _SHARES)
+    wanted = 1 << (wanted.bit_length() - 1)  # three shares would keep one of two threads waiting
     bands = _Bands(x.shape, y.shape, window, groups, wanted, turn)
     parts = max(1, min(-(-wanted // max(1, bands.count)), y.shape[3] // _COLUMNS)) if groups == 1 else 1
     shares = min(wanted, max(1, bands.count * parts))
