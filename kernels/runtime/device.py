@@ -48,7 +48,8 @@ class _Thread(threading.local):
 _thread = _Thread()
 _persistent: dict[int, weakref.ref] = {}
 _constants: set[int] = set()  # owners that mark_constant marked
-_watched: dict[int, weakref.WeakSet] = {}  # by owner: see `watch`
+_watched: dict[int, tuple[weakref.ref, ...]] = {}  # by owner: see `watch`. Threads read it without a lock
+_watching = threading.Lock()
 gpu_used = False  # whether any GPU was used; without one no array has to be checked for its device
 
 
@@ -155,15 +156,19 @@ def is_readable_constant(array: Array | None) -> bool:
 
 def watch(owners: Iterable[int], watcher: Any) -> None:
     """Set `watcher.stale` whenever one of these arrays may have been written. owners: ids of owners that are persistent."""
-    for owner in owners:
-        _watched.setdefault(owner, weakref.WeakSet()).add(watcher)
+    with _watching:
+        for owner in owners:
+            alive = [each for each in _watched.get(owner, ()) if each() is not None]
+            _watched[owner] = (*alive, weakref.ref(watcher))
 
 
 def changed(owners: Iterable[int]) -> None:
     """Tell the watchers of arrays, by the ids of their owners, that these may have been written."""
     for owner in owners:
-        for watcher in tuple(_watched.get(owner, ())):
-            watcher.stale = True
+        for watcher in _watched.get(owner, ()):
+            found = watcher()
+            if found is not None:
+                found.stale = True
 
 
 def launch(function: Callable, *args) -> None:

@@ -121,6 +121,7 @@ class Preparation:
         self.stale, self.reason = False, None
         self.steps: list[tuple[Callable, tuple]] = []
         self._own: set[int] = set()  # ids of the owners of its arrays
+        self._read: set[int] = set()  # and of the weights
         self._replay: Any = None
 
     def allocated(self, array: Array) -> Array:
@@ -132,6 +133,9 @@ class Preparation:
         return function(*inputs, *rest, **constants)
 
     def launched(self, function: Callable, args: tuple) -> None:
+        read = {id(device.root(arg)) for arg in args if isinstance(arg, device.ARRAYS)} - self._own - self._read
+        device.watch(read, self)  # before the launch reads them: another thread may write them meanwhile
+        self._read |= read
         self.steps.append((function, args))
 
     def value_read(self) -> None:
@@ -143,11 +147,8 @@ class Preparation:
 
     def seal(self) -> set[int]:
         """End recording; returns the ids of the owners of what it reads."""
-        owners = {id(device.root(arg)) for _, args in self.steps for arg in args if isinstance(arg, device.ARRAYS)}
-        read = {owner for owner in owners - self._own}
-        device.watch(read, self)
         self._replay = device.Replayer(self.steps)
-        return read
+        return self._read
 
     def run(self) -> None:
         """Compute the values again."""

@@ -236,3 +236,26 @@ def test_what_needs_more_memory_than_its_weights_is_not_kept():
     kept = program_of(model)._preparation
     arrays = [] if kept is None else [a for _, args in kept.steps for a in args if isinstance(a, np.ndarray)]
     assert all(a.nbytes <= 65536 for a in arrays)
+
+
+def test_threads_that_watch_the_same_weight_are_all_told():
+    weight = device.persistent_empty((4,), np.float32)
+    owner = id(device.root(weight))
+
+    class Watcher:
+        stale = False
+
+    watchers = [Watcher() for _ in range(400)]
+    threads = [
+        threading.Thread(target=lambda part: [device.watch([owner], each) for each in part], args=(watchers[i::4],))
+        for i in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    device.write(weight, 1.0)
+    assert all(each.stale for each in watchers)
+    del watchers[1:]
+    device.watch([owner], Watcher())
+    assert len(device._watched[owner]) <= 3, "those that are gone are not kept"

@@ -84,7 +84,7 @@ def test_product_hands_on_nan_and_infinity():
 
 
 def ended(product, bias, ends):
-    """What a product ends with: 1 a bias, 2 the positive part."""
+    """A product with its ends: 1 adds the bias, 2 takes the positive part."""
     product = product + bias if ends & 1 else product
     return np.maximum(product, 0) if ends & 2 else product
 
