@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import re
 import sys
@@ -137,8 +138,12 @@ def _check_replaceable(path: str) -> None:
 def _write(folder: str, files: dict[str, bytes]) -> None:
     """Write files; each is there completely or not at all. The library is the last one."""
     for name, content in files.items():
-        with atomic_file(os.path.join(folder, name)) as file:
+        path = os.path.join(folder, name)
+        with atomic_file(path) as file:
             file.write(content)
+        if name.endswith(".py"):  # Python takes compiled code for new if size and second are those of the old file
+            with contextlib.suppress(OSError):
+                os.unlink(importlib.util.cache_from_source(path))
 
 
 # -------------------- functions --------------------
