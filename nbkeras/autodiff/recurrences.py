@@ -138,7 +138,7 @@ def ctc(target, logp, target_length, output_length, blank):
         alpha = ops.where(ops.less(t, steps), after, alpha)
     ends = ops.logical_and(ops.less_equal(at, 2 * length), ops.greater_equal(at, 2 * length - 1))
     loss = -ops.logsumexp(ops.where(ends, alpha, _NEVER), axis=1)
-    loss = ops.where(ops.less(loss, -0.5 * _NEVER), loss, math.inf)
+    loss = ops.where(ops.greater(loss, -0.5 * _NEVER), math.inf, loss)
     return ops.multiply(loss, ops.squeeze(factor, -1))
 
 

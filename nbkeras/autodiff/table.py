@@ -65,10 +65,10 @@ def _power_exponent(x, y, z):
 def _chosen(comparison: Callable) -> Elementwise:
     """The rule of an extremum of two: half for each at a tie."""
 
-    def share(x, y):
+    def share(x, y, z):
         return ops.add(_number(comparison(x, y), x), ops.multiply(_number(ops.equal(x, y), x), 0.5))
 
-    return Elementwise(lambda x, y, z: share(x, y), lambda x, y, z: share(y, x))
+    return Elementwise(share, lambda x, y, z: ops.subtract(1, share(x, y, z)))
 
 
 def _where(call, dys, needs):
@@ -86,16 +86,24 @@ def _piecewise(x, y, negative_slope, threshold, max_value):
     return ops.where(ops.greater_equal(x, max_value), 0, below)
 
 
+def _bounded(x):
+    """x, but no farther from 0 than where exponentials are 0 or 1: infinity times 0 is not a number."""
+    return ops.clip(x, -1e3, 1e3)
+
+
 def _silu(x, y):
+    x = _bounded(x)
     s = ops.sigmoid(x)
     return s * (1 + x * (1 - s))
 
 
 def _gelu(x, y):
+    x = _bounded(x)
     return 0.5 * (1 + ops.erf(x * math.sqrt(0.5))) + x * ops.exp(x * x * -0.5) * math.sqrt(0.5 / _PI)
 
 
 def _gelu_tanh(x, y):
+    x = _bounded(x)
     linear = 2 * math.sqrt(2 / _PI)
     cubic = linear * 0.044715
     s = ops.sigmoid(x * (linear + cubic * (x * x)))
@@ -103,6 +111,7 @@ def _gelu_tanh(x, y):
 
 
 def _mish(x, y):
+    x = _bounded(x)
     t = ops.tanh(ops.softplus(x))
     return t + x * (1 - t * t) * ops.sigmoid(x)
 
@@ -291,11 +300,10 @@ def _combined(record, dys, needs):
     (y,), (dy,) = record.call.results(record), dys
     inside = ops.logical_and(ops.greater_equal(rows, 0), ops.less(rows, x.shape[0]))
     place = ops.where(inside, rows, 0)
-    old = ops.equal(x, y)
-    new = ops.logical_and(ops.equal(updates, ops.take(y, place, axis=0)), ops.expand_dims(inside, -1))
-    number = [_number(old, x), rows, _number(new, x)]
-    share = dy / apply(scattering.combine, scattering.combine_vjp, number, how=np.add)
-    return ops.where(old, share, 0), None, ops.where(new, ops.take(share, place, axis=0), 0)
+    old = _number(ops.equal(x, y), x)
+    new = _number(ops.logical_and(ops.equal(updates, ops.take(y, place, axis=0)), ops.expand_dims(inside, -1)), x)
+    share = dy / apply(scattering.combine, scattering.combine_vjp, [old, rows, new], how=np.add)
+    return share * old, None, ops.where(ops.expand_dims(inside, -1), ops.take(share, place, axis=0) * new, 0)
 
 
 _MOVES: dict[Callable, Rule] = {
@@ -382,7 +390,7 @@ def _max_pool(x, size, strides, padding):
 
 def _quantized_dense(record, dys, needs):
     """The gradient is that of a product with the weights as floats, also if the input was quantized."""
-    (x, w, scale, b), (y,), (dy,) = record.call.inputs, record.call.results(record), dys
+    (_, w, scale, _), (y,), (dy,) = record.call.inputs, record.call.results(record), dys
     if record.call.constants.get("rectify"):
         dy = ops.where(ops.greater(y, 0), dy, 0)
     kernel = apply(quantized.dequantize, None, [w, scale])
