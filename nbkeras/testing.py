@@ -61,7 +61,8 @@ def check_op(
     6. In float32, outputs and gradients equal those of float64 to `single_tolerance` of the largest element, and have the
        dtype float32.
     7. With order 2 the same is checked of its gradient, as a function of the inputs and of the weights of the outputs; and that
-       derivatives forwards (`autodiff.jvp`) agree with those backwards. With order 3, of the gradient's gradient.
+       gradients by rules, and derivatives forwards (`autodiff.jvp`), agree with those of the vjp. With order 3, of the
+       gradient's gradient.
 
     Args:
         function: The function to check.
@@ -105,8 +106,9 @@ def check_op(
         _check_single(function, arrays, wrt, weights, run, single_tolerance)
     connected = [i for i, found in zip(wrt, run.gradients, strict=True) if found is not None]
     if order > 1 and connected:
-        _check_forwards(function, inputs, connected, weights, rng)
         seeds = [w for w in weights if w is not None]
+        _check_rules(function, inputs, connected, seeds, [g for g in run.gradients if g is not None])
+        _check_forwards(function, inputs, connected, weights, rng)
         try:
             check_op(
                 _gradient_of(function, len(inputs), connected),
@@ -135,6 +137,18 @@ def _gradient_of(function: Callable, count: int, wrt: Sequence[int]) -> Callable
         return tape.gradient(outputs, sources, weights, unconnected_gradients="zero")
 
     return gradients
+
+
+def _check_rules(function, inputs, wrt, seeds, expected) -> None:
+    """Compare the gradients by rules, which are those inside another tape, with those by vjps."""
+    with GradientTape():
+        received = _gradient_of(function, len(inputs), wrt)(*map(Tensor, (*inputs, *seeds)))
+    for i, got, want in zip(wrt, received, expected, strict=True):
+        scale = max(1.0, float(np.abs(want).max(initial=0.0)))
+        if not np.allclose(np.asarray(got), want, rtol=0, atol=1e-9 * scale, equal_nan=True):
+            raise AssertionError(
+                f"the gradient of input {i} by rules differs from that by the vjp: received\n{got.numpy()}\nexpected\n{want}"
+            )
 
 
 def _check_forwards(function, inputs, wrt, weights, rng) -> None:

@@ -1,9 +1,12 @@
-"""Floor 1: recurrent layers step by step, for derivatives of higher order; formulas as in ops/recurrent.py."""
+"""Floor 1: recurrent layers and CTC step by step, for derivatives of higher order; formulas as in ops/recurrent.py."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from nbkeras import ops
 from nbkeras.engine.tensor import Tensor
@@ -102,3 +105,43 @@ def simple_rnn(x, kernel, recurrent_kernel, bias, initial_h, mask, drop, activat
         return [a(_plus(z + ops.matmul(_dropped(states[0], drop), recurrent_kernel), bias))]
 
     return _run(step, x, kernel, [initial_h], mask, recurrent_kernel.shape[0], options)
+
+
+_NEVER = -1e30  # the logarithm of a probability of 0: differences of it are not NaN, as those of -infinity would be
+
+
+def ctc(target, logp, target_length, output_length, blank):
+    """As kernels.ctc.ctc: the probabilities of all partial alignments, step by step."""
+    (batch, time, classes), labels, states = logp.shape, target.shape[1], 2 * target.shape[1] + 1
+    length, steps = (ops.expand_dims(each, -1) for each in (target_length, output_length))
+    known = ops.logical_and(ops.greater_equal(target, 0), ops.less(target, classes))
+    used = ops.less(np.arange(labels), length)
+    valid = ops.all(ops.logical_or(known, ops.logical_not(used)), axis=1, keepdims=True)
+    for value, limit in ((length, labels), (steps, time)):
+        valid = ops.logical_and(valid, ops.logical_and(ops.greater_equal(value, 0), ops.less_equal(value, limit)))
+    factor = ops.where(valid, ops.ones((), logp.dtype), math.nan)  # makes loss and gradient NaN
+    length, steps = ops.where(valid, length, 0), ops.where(valid, steps, 0)
+
+    label = ops.where(known, target, blank)
+    blanks = ops.full((batch, labels, 1), blank, label.dtype)
+    pairs = ops.reshape(ops.concatenate([blanks, ops.expand_dims(label, -1)], -1), (batch, 2 * labels))
+    classes_of = ops.pad(pairs, ((0, 0), (0, 1)), constant_values=blank)  # of the states
+    scores = ops.maximum(ops.multiply(logp, ops.expand_dims(factor, -1)), _NEVER)
+    scores = ops.take_along_axis(scores, ops.broadcast_to(ops.expand_dims(classes_of, 1), (batch, time, states)), 2)
+
+    at = np.arange(states)
+    skips = ops.logical_and(at % 2 == 1, ops.not_equal(classes_of, _later(classes_of, 2, blank)))
+    alpha = ops.where(at < 1, ops.zeros((batch, states), logp.dtype), _NEVER)  # before the first step
+    for t, score in enumerate(ops.unstack(scores, axis=1)):
+        further = [alpha, _later(alpha, 1, _NEVER), ops.where(skips, _later(alpha, 2, _NEVER), _NEVER)]
+        after = ops.logsumexp(ops.stack(further), axis=0) + score
+        alpha = ops.where(ops.less(t, steps), after, alpha)
+    ends = ops.logical_and(ops.less_equal(at, 2 * length), ops.greater_equal(at, 2 * length - 1))
+    loss = -ops.logsumexp(ops.where(ends, alpha, _NEVER), axis=1)
+    loss = ops.where(ops.greater(loss, -0.5 * _NEVER), math.inf, loss)
+    return ops.multiply(loss, ops.squeeze(factor, -1))
+
+
+def _later(x: Tensor, count: int, value: float) -> Tensor:
+    """The states of a sequence moved by a number of places, behind ones with a value."""
+    return ops.pad(x, ((0, 0), (count, 0)), constant_values=value)[:, : x.shape[1]]

@@ -385,9 +385,8 @@ class OfSaved(Rule):
 
 
 def _tensor_of(array: Array, tensors: list[Tensor]) -> Tensor:
-    """The tensor that holds an array."""
-    owner = device.root(array)
+    """The tensor that holds an array; a constant if none does."""
     for each in tensors:
-        if each.shape == array.shape and device.root(each.data) is owner:
+        if each.shape == array.shape and device.address(each.data) == device.address(array):
             return each
     return Tensor(array)

@@ -14,10 +14,11 @@ from nbkeras import ops
 from nbkeras.autodiff import recurrences
 from nbkeras.autodiff.rules import Composed, Elementwise, Explicit, Linear, Multilinear, Rule, zeros_of
 from nbkeras.engine import tensor as engine
-from nbkeras.engine.tensor import Tensor, apply, apply_plainly
+from nbkeras.engine.tensor import Tensor, apply, apply_plainly, as_tensor
 from nbkeras.kernels import (
     activations,
     attention,
+    ctc,
     dense,
     elementwise,
     embedding,
@@ -27,8 +28,10 @@ from nbkeras.kernels import (
     losses,
     normalization,
     pool,
+    quantized,
     random,
     reduce,
+    scattering,
     shape,
     softmax,
 )
@@ -62,10 +65,10 @@ def _power_exponent(x, y, z):
 def _chosen(comparison: Callable) -> Elementwise:
     """The rule of an extremum of two: half for each at a tie."""
 
-    def share(x, y):
+    def share(x, y, z):
         return ops.add(_number(comparison(x, y), x), ops.multiply(_number(ops.equal(x, y), x), 0.5))
 
-    return Elementwise(lambda x, y, z: share(x, y), lambda x, y, z: share(y, x))
+    return Elementwise(share, lambda x, y, z: ops.subtract(1, share(x, y, z)))
 
 
 def _where(call, dys, needs):
@@ -78,20 +81,29 @@ def _elu(x, y, alpha, scale):
 
 
 def _piecewise(x, y, negative_slope, threshold, max_value):
-    below = ops.where(ops.less_equal(x, threshold), negative_slope, 1)
-    return _number(ops.where(ops.greater_equal(x, max_value), 0, below), x)
+    slopes = [as_tensor(each, x.dtype) for each in (negative_slope, 1)]
+    below = ops.where(ops.less_equal(x, threshold), *slopes)
+    return ops.where(ops.greater_equal(x, max_value), 0, below)
+
+
+def _bounded(x):
+    """x, but no farther from 0 than where exponentials are 0 or 1: infinity times 0 is not a number."""
+    return ops.clip(x, -1e3, 1e3)
 
 
 def _silu(x, y):
+    x = _bounded(x)
     s = ops.sigmoid(x)
     return s * (1 + x * (1 - s))
 
 
 def _gelu(x, y):
+    x = _bounded(x)
     return 0.5 * (1 + ops.erf(x * math.sqrt(0.5))) + x * ops.exp(x * x * -0.5) * math.sqrt(0.5 / _PI)
 
 
 def _gelu_tanh(x, y):
+    x = _bounded(x)
     linear = 2 * math.sqrt(2 / _PI)
     cubic = linear * 0.044715
     s = ops.sigmoid(x * (linear + cubic * (x * x)))
@@ -99,6 +111,7 @@ def _gelu_tanh(x, y):
 
 
 def _mish(x, y):
+    x = _bounded(x)
     t = ops.tanh(ops.softplus(x))
     return t + x * (1 - t * t) * ops.sigmoid(x)
 
@@ -261,6 +274,38 @@ def _spread_back(call, dys, needs):
     return (ops.reshape(ops.sum(dy, axis=axes) if axes else dy, x.shape),)
 
 
+def _combine(x, rows, updates, how):
+    """Products of rows: a running product along equal rows, in the sorted order, in log2(n) steps; exact with zeros."""
+    if how is not np.multiply:
+        return None
+    count = rows.shape[0]
+    order = ops.argsort(rows)
+    at, product = ops.take(rows, order), ops.take(updates, order, axis=0)
+    distance = 1
+    while distance < count:
+        same = ops.expand_dims(ops.equal(at[distance:], at[:-distance]), -1)
+        further = ops.multiply(product[distance:], ops.where(same, product[:-distance], 1))
+        product = ops.concatenate([product[:distance], further])
+        distance *= 2
+    last = ops.concatenate([ops.not_equal(at[1:], at[:-1]), ops.ones((min(count, 1),), "bool")])
+    arrays = [ops.ones_like(x), ops.where(last, at, -1), product]  # rows outside of x are ignored
+    return ops.multiply(x, apply(scattering.combine, scattering.combine_vjp, arrays, how=None))
+
+
+def _combined(record, dys, needs):
+    """As scattering.combine_slopes."""
+    (x, rows, updates), how = record.call.inputs, record.call.constants["how"]
+    if how is None or how is np.add:
+        return Linear().vjp(record, dys, needs)
+    (y,), (dy,) = record.call.results(record), dys
+    inside = ops.logical_and(ops.greater_equal(rows, 0), ops.less(rows, x.shape[0]))
+    place = ops.where(inside, rows, 0)
+    old = _number(ops.equal(x, y), x)
+    new = _number(ops.logical_and(ops.equal(updates, ops.take(y, place, axis=0)), ops.expand_dims(inside, -1)), x)
+    share = dy / apply(scattering.combine, scattering.combine_vjp, [old, rows, new], how=np.add)
+    return share * old, None, ops.where(ops.expand_dims(inside, -1), ops.take(share, place, axis=0) * new, 0)
+
+
 _MOVES: dict[Callable, Rule] = {
     engine._cast_op: Linear(lambda call, dys, needs: (ops.cast(dys[0], call.inputs[0].dtype),)),
     shape.reshape: Linear(_reshape),
@@ -277,6 +322,7 @@ _MOVES: dict[Callable, Rule] = {
     shape.set_slice: Linear(),
     indexing.take: Linear(),
     indexing.take_along_axis: Linear(),
+    scattering.combine: Composed(_combine, Explicit(_combined)),
     embedding.gather: Linear(),
     unfold.unfold: Linear(),
     fourier.forward: Linear(),
@@ -342,6 +388,16 @@ def _max_pool(x, size, strides, padding):
     return ops.squeeze(ops.take_along_axis(taps, chosen, axis=0), 0)
 
 
+def _quantized_dense(record, dys, needs):
+    """The gradient is that of a product with the weights as floats, also if the input was quantized."""
+    (_, w, scale, _), (y,), (dy,) = record.call.inputs, record.call.results(record), dys
+    if record.call.constants.get("rectify"):
+        dy = ops.where(ops.greater(y, 0), dy, 0)
+    kernel = apply(quantized.dequantize, None, [w, scale])
+    dx = ops.matmul(dy, ops.transpose(kernel)) if needs[0] else None
+    return dx, None, None, dy if needs[3] else None
+
+
 _PRODUCTS: dict[Callable, Rule] = {
     dense.dense: Composed(_dense, Multilinear(saves_inputs=True)),
     dense.matmul: Multilinear(_matmul),
@@ -349,6 +405,7 @@ _PRODUCTS: dict[Callable, Rule] = {
     conv.conv_transpose: Multilinear(),
     volumes.conv: _conv(volumes),
     volumes.conv_transpose: Multilinear(),
+    quantized.dense: Explicit(_quantized_dense),
     attention.inner: Multilinear(saves_inputs=True),
     attention.weighted: Multilinear(saves_inputs=True),
     pool.average_pool: Linear(),
@@ -460,6 +517,7 @@ _NORMALIZED: dict[Callable, Rule] = {
     normalization.batch_normalization_training: Composed(_batch_normalization_training),
     normalization.layer_normalization: Composed(_layer_normalization),
     group_normalization.group_normalization: Composed(_group_normalization),
+    ctc.ctc: Composed(recurrences.ctc),
     lstm.lstm: Composed(recurrences.lstm),
     gru.gru: Composed(recurrences.gru),
     simple_rnn.simple_rnn: Composed(recurrences.simple_rnn),

@@ -91,7 +91,7 @@ class GradientTape:
             >>> tape.gradient(y, w).item()
             9.0
         """
-        with tape.thread.now(tapes=self._tape.others()):
+        with tape.thread.now(tapes=self._tape.others(), keeps=tape.keeps_calls()):  # others may go through it twice
             yield
 
     def reset(self) -> None:
@@ -153,7 +153,9 @@ class GradientTape:
     def _gradients(self, targets: list, sources: list, seeds: list | None, retain: bool) -> list[Tensor | None]:
         sources = [each if self._watches(each) else Tensor(each.data) for each in sources]
         others = self._tape.others()
-        if others or tape.thread.keeps or tape.thread.levels:
+        # recordings that know neither targets nor seeds take the gradients as constants
+        inside = bool(others) and any(_is_of(each, others) for each in (*targets, *(seeds or ())))
+        if inside or tape.thread.keeps or tape.thread.levels:
             from nbkeras.autodiff import walks
 
             with tape.thread.now(tapes=others):
@@ -263,6 +265,12 @@ class GradientTape:
 def _check_is_tensor(name: str, value: Any) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: targets and sources are tensors or variables, received {annotated.briefly(value)}")
+
+
+def _is_of(value: Any, recordings: tuple) -> bool:
+    """Whether a value was computed in one of some recordings, or is watched."""
+    record = value.record if isinstance(value, Tensor) else None
+    return record is not None and (record.vjp is None or any(each in record.tapes for each in recordings))
 
 
 def _zeros(source: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:

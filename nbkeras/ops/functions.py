@@ -294,8 +294,15 @@ erfinv = _of_one(
         array([0.    , 0.4769], dtype=float32)
     """,
 )
-i1 = _of_one(special.i1, None, "Modified Bessel function of the first kind of order 1; no gradient.")
-i0 = _of_one(
+
+
+def _i1_slope(x: Tensor, y: Tensor) -> Tensor:
+    at_zero = equal(x, 0)
+    return i0(x) - where(at_zero, 0.5, y / where(at_zero, 1, x))
+
+
+i1 = _of_one(special.i1, _i1_slope, "Modified Bessel function of the first kind of order 1.")
+i0: _OfOne = _of_one(
     special.i0,
     lambda x, y: i1(x),
     """The modified Bessel function of the first kind of order 0.

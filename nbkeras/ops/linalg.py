@@ -458,7 +458,10 @@ def _svd_slopes(u, s, v, du, ds, dv):
         and u.shape[-2] != v.shape[-1]
         and u.shape[-1] * v.shape[-2] != s.shape[-1] ** 2
     ):
-        raise ValueError("svd: no gradient of the rotations of a matrix that is not square with full_matrices=True")
+        raise ValueError(
+            "svd: no gradient of the rotations of a matrix that is not square with full_matrices=True, nor a second one of the "
+            "singular values: use full_matrices=False"
+        )
     k = s.shape[-1]
     u, v = getitem(u, (..., slice(k))), getitem(v, (..., slice(k), slice(None)))
     squares = elementwise.square(s)

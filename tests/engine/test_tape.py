@@ -234,9 +234,12 @@ def test_a_forward_that_is_never_differentiated_goes_too(without_collector):
     assert seen.alive() == 0
 
 
+# -------------------- tapes in tapes --------------------
+
+
 def penalised(first, persistent):
-    """A loss of a value and its gradients, whose parts have several shapes."""
-    x, w = (as_tensor(np.ones(shape)) for shape in ((1, 2), (2, 3)))
+    """The gradients of a loss of a value and its gradients, whose parts have several shapes."""
+    x, w = (as_tensor(np.full(shape, 0.5)) for shape in ((1, 2), (2, 3)))
     with GradientTape() as outer:
         outer.watch([x, w])
         with GradientTape(persistent=persistent) as inner:
@@ -249,9 +252,226 @@ def penalised(first, persistent):
 
 @pytest.mark.parametrize("persistent", [False, True])
 @pytest.mark.parametrize("first", [False, True])
-def test_a_gradient_of_a_gradient_is_refused_in_one_sentence(first, persistent):
-    with pytest.raises(NotImplementedError, match="gradients of gradients are not offered"):
-        penalised(first, persistent)
+def test_a_gradient_of_a_gradient(first, persistent):
+    """y = e^(x w), where all of x and w are 0.5."""
+    e = np.exp(0.5)
+    of_x, of_w = penalised(first, persistent)
+    # the penalty is the sum over rows of (sum of w e)^2, and over all elements of (x e)^2
+    np.testing.assert_allclose(of_x, np.full((1, 2), 1.5 * e + 9 * e**2))
+    np.testing.assert_allclose(of_w, np.full((2, 3), 0.5 * e + 5 * e**2))
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_four_tapes_in_each_other(persistent):
+    x = Variable(np.array(2.0))
+    with GradientTape(persistent) as a:
+        with GradientTape(persistent) as b:
+            with GradientTape(persistent) as c:
+                with GradientTape(persistent) as d:
+                    y = x**5
+                first = d.gradient(y, x)
+            second = c.gradient(first, x)
+        third = b.gradient(second, x)
+    fourth = a.gradient(third, x)
+    assert [each.item() for each in (first, second, third, fourth)] == [80, 160, 240, 240]
+    if persistent:
+        assert [a.gradient(each, x).item() for each in (y, first, second)] == [80, 160, 240]
+        assert a.gradient([y, first], x).item() == 240
+
+
+def test_the_outer_tape_without_the_inner_one():
+    """The inner gradient is computed in the outer block, or it is a constant for the outer tape."""
+    x = Variable(np.array(3.0))
+    with GradientTape() as outer:
+        with GradientTape() as inner:
+            y = x * x
+    slope = inner.gradient(y, x)
+    assert slope.item() == 6 and outer.gradient(slope, x) is None
+
+
+def test_a_later_tape_takes_gradients_of_earlier_computations_as_constants():
+    x = Variable(np.array(3.0))
+    with GradientTape() as early:
+        y = x * x
+    with GradientTape() as late:
+        slope = early.gradient(y, x)
+        z = slope * x
+    assert slope.item() == 6 and late.gradient(z, x).item() == 6
+    with GradientTape(persistent=True) as early:
+        y = x * x
+    with GradientTape():
+        with pytest.raises(NotImplementedError, match="computed outside the inner tape. Compute it in the block"):
+            early.gradient(y, x, output_gradients=x * x)
+
+
+def test_what_was_computed_outside_the_inner_tape_is_a_constant_for_it():
+    x = Variable(np.array(3.0))
+    with GradientTape() as outer:
+        y = x * x
+        with GradientTape() as inner:
+            inner.watch(y)
+            z = y * y * x
+        of_x, of_y = inner.gradient(z, [x, y])
+    assert (of_x.item(), of_y.item()) == (81, 54)
+    assert [each.item() for each in outer.gradient(of_y, [x, y])] == [54, 6]
+
+
+def test_sources_between_the_tapes():
+    x = Variable(np.array(3.0))
+    with GradientTape() as outer:
+        with GradientTape() as inner:
+            y = x * x
+        slope = inner.gradient(y, x)
+        z = slope * slope + y
+    assert [each.item() for each in outer.gradient(z, [x, slope, y])] == [30, 12, 1]
+
+
+def test_output_gradients_are_differentiated_too():
+    x = Variable(np.array(3.0))
+    with GradientTape() as outer:
+        with GradientTape() as inner:
+            y = x * x
+        slope = inner.gradient(y, x, output_gradients=x * x)  # 2 x^3
+    assert (slope.item(), outer.gradient(slope, x).item()) == (54, 54)
+
+
+def test_only_what_is_watched():
+    x, w = Variable(np.array(3.0)), Variable(np.array(2.0))
+    with GradientTape() as outer:
+        with GradientTape(watch_accessed_variables=False) as inner:
+            inner.watch(w)
+            y = x * w * w
+        of_x, of_w = inner.gradient(y, [x, w])
+    assert of_x is None and of_w.item() == 12
+    assert [each.item() for each in outer.gradient(of_w, [x, w])] == [4, 6]
+    with GradientTape(watch_accessed_variables=False) as t:
+        y = x * x
+    assert t.gradient(y, x) is None and t.gradient(y, x, unconnected_gradients="zero").item() == 0
+
+
+def test_stopped_recordings():
+    x = Variable(np.array(3.0))
+    with GradientTape(persistent=True) as outer:
+        with GradientTape() as inner:
+            y = x * x
+            with inner.stop_recording():
+                factor = y * x
+            z = factor * y
+        slope = inner.gradient(z, x)  # x^3 as a constant, times 2 x
+    assert slope.item() == 162
+    assert (outer.gradient(slope, x).item(), outer.gradient(factor, x).item()) == (216, 27)
+    with GradientTape() as outer:
+        with GradientTape() as inner:
+            y = x * x
+            with outer.stop_recording():
+                factor = y * x
+            z = factor * y
+        slope = inner.gradient(z, x)  # 5 x^4, computed as 2 x factor + y (y + 2 x x) with the factor 27
+    assert (slope.item(), outer.gradient(slope, x).item()) == (405, 2 * 27 + 12 * 27)
+
+
+def test_reset():
+    x = Variable(np.array(3.0))
+    with GradientTape() as outer:
+        with GradientTape() as inner:
+            y = x * x
+            inner.reset()
+            z = y * x
+        slope = inner.gradient(z, x)  # y, which is x^2 for the outer tape
+    assert (slope.item(), outer.gradient(slope, x).item()) == (9, 6)
+
+
+def test_jacobians():
+    x, other = Variable(np.array([[3.0, 1.0], [2.0, 5.0]])), Variable(np.ones(3))
+    with GradientTape() as outer:
+        with GradientTape(persistent=True) as inner:
+            y = x**3
+        whole, parts = inner.jacobian(y, x), inner.batch_jacobian(y, x)
+        total = ops.sum(whole) + ops.sum(parts)
+    diagonal = 3 * x.numpy() ** 2
+    np.testing.assert_allclose(whole, np.einsum("ij,ik,jl->ijkl", diagonal, np.eye(2), np.eye(2)))
+    np.testing.assert_allclose(parts, np.einsum("ij,jl->ijl", diagonal, np.eye(2)))
+    np.testing.assert_allclose(outer.gradient(total, x), 12 * x.numpy())
+    assert inner.jacobian(y, other) is None and inner.batch_jacobian(y, Variable(np.ones((2, 1)))) is None
+    of = inner.jacobian(y, {"x": x, "other": other}, unconnected_gradients="zero")
+    assert of["x"].shape == (2, 2, 2, 2) and of["other"].shape == (2, 2, 3) and not of["other"].numpy().any()
+    assert inner.batch_jacobian(y, Variable(np.ones((2, 1))), unconnected_gradients="zero").shape == (2, 2, 1)
+    with pytest.raises(ValueError, match=r"the same first axis, received shapes \(2, 2\) and \(3,\)"):
+        inner.batch_jacobian(y, other)
+
+
+def test_unconnected_gradients():
+    x, other = Variable(np.array([3.0, 1.0])), Variable(np.array(2.0))
+    with GradientTape() as outer:
+        with GradientTape(persistent=True) as inner:
+            y = 3 * x
+        slope = inner.gradient(y, x)
+        assert inner.gradient(y, other) is None
+        zero = inner.gradient(y, other, unconnected_gradients="zero")
+        loss = ops.sum(slope) + zero
+    assert outer.gradient(loss, x) is None and zero.item() == 0
+    assert outer.gradient(loss, [x], unconnected_gradients="zero")[0].numpy().tolist() == [0, 0]
+    with pytest.raises(ValueError, match="unconnected_gradients is 'none' or 'zero', received 'ZERO'"):
+        inner.gradient(y, x, unconnected_gradients="ZERO")
+
+
+def test_structures_of_targets_and_sources():
+    x = Variable(np.array(3.0))
+    with GradientTape() as t:
+        y, z = x * x, x * 3
+    assert t.gradient({"a": y, "b": [z]}, {"x": (x,)})["x"][0].item() == 9
+    with pytest.raises(TypeError, match="gradient: targets and sources are tensors or variables, received 3.0"):
+        t.gradient(3.0, x)
+    with pytest.raises(TypeError, match="jacobian: targets and sources"):
+        t.jacobian(np.ones(2), x)
+
+
+def test_a_gradient_computed_in_the_tapes_own_block():
+    """It can be used, but the tape does not go back through it."""
+    x = Variable(np.array(3.0))
+    with GradientTape(persistent=True) as t:
+        y = x**3
+        slope = t.gradient(y, x)
+        z = y + ops.stop_gradient(slope) * x
+    assert slope.item() == 27 and t.gradient(z, x).item() == 54
+    with pytest.raises(
+        NotImplementedError, match="compute the first one by a tape of its own, inside the block of the outer"
+    ):
+        t.gradient(slope, x)
+
+
+def test_nested_tapes_keep_no_cycles(without_collector):
+    x, seen = Variable(np.ones((10, 10))), _Intermediates()
+    with GradientTape() as outer:
+        with GradientTape() as inner:
+            loss = _forward(x, seen)
+        slope = inner.gradient(loss, x)
+    assert outer.gradient(slope, x).shape == (10, 10)
+    del loss, slope, outer, inner
+    assert seen.alive() == 0
+
+
+def test_a_layer_with_its_weights_inside_two_tapes():
+    """A gradient penalty: the weights' gradient of the norm of the inputs' gradient, against differences."""
+    layer = Dense(3, activation="tanh", dtype="float64")
+    x = as_tensor(np.array([[0.3, -0.7]]))
+    layer.build(x.shape)
+
+    def penalty():
+        with GradientTape(watch_accessed_variables=False) as inner:
+            inner.watch(x)
+            y = layer(x)
+        return ops.sum(inner.gradient(y, x) ** 2)
+
+    with GradientTape() as outer:
+        value = penalty()
+    found, kernel = outer.gradient(value, layer.kernel).numpy(), layer.kernel.numpy()
+    step = np.zeros(kernel.shape)
+    step[1, 2] = 1e-6
+    layer.kernel.assign(kernel + step)
+    above = penalty().item()
+    layer.kernel.assign(kernel - step)
+    assert found[1, 2] == pytest.approx((above - penalty().item()) / 2e-6, rel=1e-6)
 
 
 def test_a_gradient_as_a_constant_and_two_tapes_over_one_computation():

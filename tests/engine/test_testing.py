@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nbkeras import ops
+from nbkeras import autodiff, ops
 from nbkeras.engine.tensor import Tensor, apply
 from nbkeras.kernels.runtime import device
 from nbkeras.testing import check_op
@@ -139,3 +139,106 @@ def test_no_float_output():
     check_op(lambda x: ops.greater(x, 0), X, wrt=[])
     with pytest.raises(AssertionError, match="no float output"):
         check_op(lambda x: Tensor(ops.greater(x, 0).data), X)
+
+
+# -------------------- rules, for derivatives of higher order --------------------
+
+
+def op_with_rule(forward, vjp, rule):
+    """A function of tensors that applies an op with a rule; `forward` gets no other rule by it."""
+
+    def own_op(*arrays):
+        return forward(*arrays)
+
+    autodiff.define(own_op, rule)
+    return lambda *tensors: apply(own_op, vjp, tensors)
+
+
+def squared(x):
+    y = device.empty(x.shape, x.dtype)
+    device.launch(np.multiply, x, x, y)
+    return y, x
+
+
+def squared_vjp(x, dy, needs):
+    dx = device.output(needs[0], dy.shape, dy.dtype)
+    device.launch(np.multiply, x, dy, dx)
+    device.launch(np.multiply, dx, dx.dtype.type(2), dx)
+    return (dx,)
+
+
+def flipped(x):
+    y = device.empty(x.shape, x.dtype)
+    device.launch(np.copyto, y, x[:, ::-1])
+    return y, None
+
+
+def flipped_vjp(saved, dy, needs):
+    dx = device.output(needs[0], dy.shape, dy.dtype)
+    device.launch(np.copyto, dx, dy[:, ::-1])
+    return (dx,)
+
+
+def multiplied(x, y):
+    z = device.empty(x.shape, x.dtype)
+    device.launch(np.multiply, x, y, z)
+    return z, (x, y)
+
+
+def multiplied_vjp(saved, dy, needs):
+    (x, y), (dx, dy_) = saved, (device.output(need, dy.shape, dy.dtype) for need in needs)
+    device.launch(np.multiply, y, dy, dx)
+    device.launch(np.multiply, x, dy, dy_)
+    return tuple(None if need is False else found for need, found in zip(needs, (dx, dy_), strict=True))
+
+
+def gradient_of_square(record, dys, needs):
+    return (2 * record.call.inputs[0] * dys[0],)
+
+
+SQUARE, FLIP, PRODUCT = (squared, squared_vjp), (flipped, flipped_vjp), (multiplied, multiplied_vjp)
+RIGHT = {
+    "slope": (SQUARE, autodiff.Elementwise(lambda x, y: 2 * x)),
+    "linear": (FLIP, autodiff.Linear()),
+    "transpose": (FLIP, autodiff.Linear(lambda call, dys, needs: (ops.flip(dys[0], 1),))),
+    "multilinear": (PRODUCT, autodiff.Multilinear()),
+    "composition": (SQUARE, autodiff.Composed(lambda x: x * x)),
+    "explicit": (SQUARE, autodiff.Explicit(gradient_of_square)),
+}
+WRONG = {
+    "slope": (SQUARE, autodiff.Elementwise(lambda x, y: 2.001 * x)),
+    "slope of a constant": (SQUARE, autodiff.Elementwise(lambda x, y: ops.stop_gradient(2 * x))),
+    "not linear": (SQUARE, autodiff.Linear()),
+    "transpose": (FLIP, autodiff.Linear(lambda call, dys, needs: dys)),
+    "one transpose of two": (
+        PRODUCT,
+        autodiff.Multilinear(lambda call, dys, needs: [dys[0] * call.inputs[1], dys[0]]),
+    ),
+    "multilinear": (SQUARE, autodiff.Multilinear()),
+    "composition": (SQUARE, autodiff.Composed(lambda x: x * x + 1e-3 * x)),
+    "explicit": (SQUARE, autodiff.Explicit(lambda *given: [-each for each in gradient_of_square(*given)])),
+    "tangent": (SQUARE, autodiff.Explicit(gradient_of_square, lambda record, tangents: tangents)),
+    "gradient of a constant": (
+        SQUARE,
+        autodiff.Explicit(lambda *given: [ops.stop_gradient(each) for each in gradient_of_square(*given)]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_rules_pass(name):
+    (forward, vjp), rule = RIGHT[name]
+    check_op(op_with_rule(forward, vjp, rule), *[X] * (1 + (forward is multiplied)), order=3)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_rules_fail(name):
+    (forward, vjp), rule = WRONG[name]
+    with pytest.raises(AssertionError):
+        check_op(op_with_rule(forward, vjp, rule), *[X] * (1 + (forward is multiplied)), order=2)
+
+
+def test_without_a_rule_a_second_derivative_names_the_op():
+    check_op(op_with(), X)
+    with pytest.raises(NotImplementedError, match="the op 'doubled' has a first derivative only.* give it a rule"):
+        check_op(op_with(), X, order=2)

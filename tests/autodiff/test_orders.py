@@ -1,0 +1,98 @@
+"""Each op that has a derivative has one of the second order; some are checked to the third: see derivative_cases.py."""
+
+import contextlib
+import importlib
+import pkgutil
+
+import numpy as np
+import pytest
+from derivative_cases import CASES, THIRD
+
+from nbkeras import kernels
+from nbkeras.autodiff.rules import rule_of
+from nbkeras.engine import structures
+from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.engine.tensor import Tensor, as_tensor, listening
+from nbkeras.kernels import reduce
+from nbkeras.testing import check_op
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_derivatives(name):
+    function, arrays = CASES[name]
+    check_op(function, *arrays, order=3 if name in THIRD else 2, single_tolerance=None)
+
+
+def ops_with_derivatives():
+    """The ops of nbkeras.kernels that have a vjp, by name."""
+    found = {"reduce.max": reduce.max, "reduce.min": reduce.min}
+    for module in pkgutil.walk_packages(kernels.__path__, "nbkeras.kernels."):
+        if ".cuda" not in module.name and ".runtime" not in module.name:
+            names = vars(importlib.import_module(module.name))
+            family = module.name.removeprefix("nbkeras.kernels.")
+            found |= {
+                f"{family}.{n.removesuffix('_vjp')}": names.get(n.removesuffix("_vjp")) for n in names if "_vjp" in n
+            }
+    return {name: op for name, op in found.items() if op is not None}
+
+
+def test_each_op_has_a_rule_and_a_case():
+    called = set()
+    with listening(lambda op, *_: called.add(op)):
+        for function, arrays in CASES.values():
+            function(*map(as_tensor, arrays))
+    known = ops_with_derivatives()
+    assert len(known) > 90
+    assert [name for name, op in known.items() if rule_of(op, None) is None] == []
+    assert [name for name, op in known.items() if op not in called] == []
+
+
+# -------------------- rules and kernels agree --------------------
+
+CHANGES = {
+    "zeros": lambda x: x * 0,
+    "the same": lambda x: x * 0 + 1,
+    "large": lambda x: x * 1e3,
+    "infinity": lambda x: np.where(np.arange(x.size).reshape(x.shape) % 3 == 0, np.inf, x),
+    "NaN": lambda x: np.where(np.arange(x.size).reshape(x.shape) % 3 == 0, np.nan, x),
+}
+# What kernels give for numbers that are not finite, where no convention is right: rules give NaN or 0 there.
+NOT_FINITE = {
+    *("power", "var", "logsumexp", "reductions_of_all", "moments", "scatter_update_mul", "segment_prod"),
+    *("segment_prod_with_zeros", "max_pool", "max_pool_valid", "max_pool_same", "max_pool_3d", "adaptive_pools"),
+    *("lstm_backwards", "gru_backwards", "simple_rnn_backwards"),
+}
+
+
+def outputs_and_gradients(function, arrays, inside):
+    """With random weights of the outputs; `inside` another tape."""
+    inputs, rng = [as_tensor(array) for array in arrays], np.random.default_rng(1)
+    sources = [x for x in inputs if x.dtype.kind == "f"]
+    with GradientTape() if inside else contextlib.nullcontext():
+        with GradientTape() as tape:
+            tape.watch(sources)
+            outputs = [
+                y for y in structures.flatten(function(*inputs)) if isinstance(y, Tensor) and y.dtype.kind == "f"
+            ]
+        weights = [rng.standard_normal(y.shape) for y in outputs]
+        gradients = tape.gradient(outputs, sources, weights, unconnected_gradients="zero")
+    return [each.numpy() for each in (*outputs, *gradients)]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_rules_give_the_kernels_gradients(change):
+    """Also at ties, and where factors are 0 or not finite."""
+    compared = 0
+    for name, (function, arrays) in CASES.items():
+        given = [CHANGES[change](x) if x.dtype.kind == "f" else x for x in arrays]
+        if change in ("infinity", "NaN") and name in NOT_FINITE:
+            continue
+        try:
+            expected = outputs_and_gradients(function, given, inside=False)
+        except ValueError:  # a matrix of zeros cannot be inverted
+            continue
+        received = outputs_and_gradients(function, given, inside=True)
+        for got, want in zip(received, expected, strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-11, err_msg=name)
+        compared += 1
+    assert compared > 200
