@@ -27,6 +27,7 @@ from nbkeras.kernels.runtime import device
 
 Array = np.ndarray
 Found = Sequence[Tensor | None]
+UNSAVED = object()  # in place of what an op saved, in a Record of what `autodiff.vmap` maps
 
 
 class Call(NamedTuple):
@@ -125,12 +126,7 @@ def define(op: Callable, rule: Rule) -> None:
 
 
 def applied(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None], constants: dict[str, Any]) -> Any:
-    """`apply` inside `autodiff.vmap`, and where Records keep the calls of their ops."""
-    if tape.thread.levels:
-        from nbkeras.autodiff import batching
-
-        if batching.is_batched(tensors):
-            return batching.applied(op, op_vjp, tensors, constants)
+    """`apply` where Records keep the calls of their ops."""
     if op_vjp is None or not needs_record(tensors):
         return apply_plainly(op, op_vjp, tensors, constants)
     rule = rule_of(op, op_vjp)
@@ -222,7 +218,7 @@ class Linear(Rule):
         which = [i for i, need in enumerate(needs) if need]
         dys = [zeros_of(array) if dy is None else dy for dy, array in zip(dys, call.outputs, strict=True)]
         forward, backward = _transposed(call, record.saved, which)
-        found = apply(forward, backward, dys)
+        found = apply(forward, backward, [*dys, *_choosing(call)])
         by_input = dict(zip(which, found, strict=True))
         return [by_input.get(i) for i in range(len(needs))]
 
@@ -238,24 +234,47 @@ class Linear(Rule):
         return call.again(inputs)
 
 
+def _choosing(call: Call) -> list[Tensor]:
+    """The inputs of a linear op that are no floats, and so choose the map."""
+    return [each for each in call.inputs if each is not None and each.dtype.kind != "f"]
+
+
 def _transposed(call: Call, saved: Any, which: list[int]) -> tuple[Callable, Callable]:
-    """The gradients of some inputs of a linear op as an op of the outputs' gradients, and its vjp, which is the first op."""
-    arrays = [None if each is None else each.data for each in call.inputs]
-    needs = tuple(i in which for i in range(len(arrays)))
+    """The gradients of some inputs of a linear op as an op of the outputs' gradients, and of what chooses the map."""
+    count, needs = len(call.outputs), tuple(i in which for i in range(len(call.inputs)))
 
-    def transposed(*dys):
-        return tuple(_gradients(call, saved, dys, needs)[i] for i in which), None
+    def inputs_with(others: Sequence[Array], gradients: dict[int, Array | None]) -> list[Array | None]:
+        chosen, inputs = iter(others), []
+        for i, each in enumerate(call.inputs):
+            given = gradients.get(i)
+            if each is not None and each.dtype.kind != "f":
+                given = next(chosen)
+            inputs.append(_zero_array(each.data) if given is None and each is not None else given)
+        return inputs
 
-    def transposed_vjp(saved, gradients, needs):
+    def transposed(*arrays):
+        dys, others = arrays[:count], arrays[count:]
+        known = call.op(*inputs_with(others, {}), **call.constants)[1] if saved is UNSAVED else saved
+        found = _gradients(call, known, dys, needs)
+        return tuple(found[i] for i in which), others
+
+    def transposed_vjp(others, gradients, needs):
         gradients = gradients if isinstance(gradients, tuple) else (gradients,)
-        inputs = [array if array is None or array.dtype.kind != "f" else None for array in arrays]
-        for i, array in enumerate(arrays):
-            if array is not None and array.dtype.kind == "f":
-                given = gradients[which.index(i)] if i in which else None
-                inputs[i] = _zero_array(array) if given is None else given
-        return _outputs(call, inputs)
+        return *_outputs(call, inputs_with(others, dict(zip(which, gradients, strict=True)))), *[None] * len(others)
+
+    def batched(mapped):
+        from nbkeras.autodiff import batching
+
+        others, inputs, of_members = iter(range(count, len(mapped.tensors))), [], []
+        for each in call.inputs:
+            at = next(others) if each is not None and each.dtype.kind != "f" else None
+            inputs.append(None if each is None else zeros_of(each.data) if at is None else mapped.tensors[at])
+            of_members.append(at is not None and mapped.mapped[at])
+        dys = [mapped.front(i) for i in range(count)]
+        return tuple(batching.pulled(call, inputs, of_members, mapped.size, which, dys))
 
     transposed.__name__ = f"transposed {call.op.__name__}"
+    transposed.batching = batched  # type: ignore[attr-defined]
     define(transposed, Linear())
     return transposed, transposed_vjp
 
@@ -332,7 +351,9 @@ def _partial(call: Call, i: int, dy: Tensor, saves_inputs: bool) -> Tensor:
         return cast(Array, _gradients(call, saved, [dy], needs)[which])
 
     def partial(dy, *others):
-        return gradient_of(at(others, inputs[i].data), dy, i), (dy, others)
+        known = inputs[i].data  # its values do not matter
+        known = known if isinstance(known, device.ARRAYS) else _zero_array(known)
+        return gradient_of(at(others, known), dy, i), (dy, others)
 
     def partial_vjp(saved, c, needs):
         dy, others = saved
@@ -343,7 +364,16 @@ def _partial(call: Call, i: int, dy: Tensor, saves_inputs: bool) -> Tensor:
             None if need is False else gradient_of(arrays, dy, j) for j, need in zip(rest, needs[1:], strict=True)
         )
 
+    def batched(mapped):
+        from nbkeras.autodiff import batching
+
+        given, of_members = list(mapped.tensors[1:]), list(mapped.mapped[1:])
+        given.insert(i, None)
+        of_members.insert(i, False)
+        return batching.pulled(call, given, of_members, mapped.size, [i], [mapped.front(0)])[0]
+
     partial.__name__ = f"gradient {i} of {call.op.__name__}"
+    partial.batching = batched  # type: ignore[attr-defined]
     define(partial, Multilinear())
     return apply(partial, partial_vjp, [dy, *(each for j, each in enumerate(inputs) if j != i)])
 
@@ -378,16 +408,22 @@ class OfSaved(Rule):
         self.slopes = slopes
 
     def vjp(self, record, dys, needs):
-        call = record.call
+        call, saved = record.call, record.saved
         tensors = [each for each in call.inputs if each is not None] + call.results(record)
-        found = self.slopes(*(_tensor_of(array, tensors) for array in record.saved), *dys)
+        known = [each.data for each in tensors]
+        if saved is UNSAVED:  # find which ones they are by arrays of the same shapes
+            with device.dry():
+                arrays = [None if each is None else device.empty(each.shape, each.dtype) for each in call.inputs]
+                y, saved = call.op(*arrays, **call.constants)
+            known = [each for each in arrays if each is not None] + list(y if isinstance(y, tuple) else (y,))
+        found = self.slopes(*(_tensor_of(array, tensors, known) for array in saved), *dys)
         return found if isinstance(found, tuple) else (found,)
 
 
-def _tensor_of(array: Array, tensors: list[Tensor]) -> Tensor:
-    """The tensor that holds an array."""
+def _tensor_of(array: Array, tensors: list[Tensor], known: list[Array]) -> Tensor:
+    """The tensor that holds an array; known: the tensors' arrays."""
     owner = device.root(array)
-    for each in tensors:
-        if each.shape == array.shape and device.root(each.data) is owner:
+    for each, own in zip(tensors, known, strict=True):
+        if own.shape == array.shape and device.root(own) is owner:
             return each
     return Tensor(array)
