@@ -282,16 +282,10 @@ def _transposed(call: Call, saved: Any, which: list[int]) -> tuple[Callable, Cal
 def _gradients(call: Call, saved: Any, dys: Sequence[Array], needs: tuple) -> list[Array | None]:
     """The gradients that an op's vjp gives, as arrays of the inputs' shapes."""
     found = call.op_vjp(saved, dys[0] if len(dys) == 1 else tuple(dys), needs)
-    result: list[Array | None] = []
-    for each, gradient, need in zip(call.inputs, found, needs, strict=True):
-        if not need or each is None:
-            result.append(None)
-        elif gradient is None:
-            result.append(_zero_array(each.data))
-        else:
-            array = gradient if isinstance(gradient, device.ARRAYS) else gradient.dense(None)
-            result.append(tape.unbroadcast(array, each.shape))
-    return result
+    return [
+        _array_of(gradient, each.shape, each.dtype) if need and each is not None else None
+        for each, gradient, need in zip(call.inputs, found, needs, strict=True)
+    ]
 
 
 def _outputs(call: Call, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
@@ -418,6 +412,39 @@ class OfSaved(Rule):
             known = [each for each in arrays if each is not None] + list(y if isinstance(y, tuple) else (y,))
         found = self.slopes(*(_tensor_of(array, tensors, known) for array in saved), *dys)
         return found if isinstance(found, tuple) else (found,)
+
+
+class Once(Rule):
+    """For `autodiff.vmap`, an op without a rule, or one whose Record has no Call: by its vjp. The gradient has no derivative."""
+
+    def vjp(self, record, dys, needs):
+        call = record.call
+        inputs = () if call is None else call.inputs
+        which = [i for i, need in enumerate(needs) if need]
+
+        def backward(*arrays):
+            given, slopes = arrays[: len(inputs)], arrays[len(inputs) :]
+            op_vjp, saved = record.vjp, record.saved
+            if call is not None:
+                op_vjp, saved = call.op_vjp, call.op(*given, **call.constants)[1]
+            found = op_vjp(saved, slopes[0] if len(slopes) == 1 else slopes, tuple(needs))
+            return tuple(_array_of(found[i], *record.forms[i]) for i in which), None
+
+        def no_derivative(saved, dy, needs):
+            raise NotImplementedError(f"the op {record.name!r} has a first derivative only")
+
+        backward.__name__ = f"gradient of {record.name}"
+        results = dict(zip(which, apply(backward, no_derivative, [*inputs, *dys]), strict=True))
+        return [results.get(i) for i in range(len(needs))]
+
+
+def _array_of(gradient: Any, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    """A gradient that a vjp gives as an array of its input's shape."""
+    if gradient is None:
+        gradient = device.empty(shape, dtype)
+        device.launch(device.fill, gradient, 0)
+    array = gradient if isinstance(gradient, device.ARRAYS) else gradient.dense(None)
+    return tape.unbroadcast(array, shape)
 
 
 def _tensor_of(array: Array, tensors: list[Tensor], known: list[Array]) -> Tensor:
