@@ -106,7 +106,9 @@ def constant(x: Tensor) -> Tensor:
 
 def applied(op: Callable, op_vjp: Callable | None, tensors: Found, constants: dict[str, Any]) -> Any:
     """`apply` for tensors of which one is mapped."""
-    level = max((t.data.level for t in tensors if t is not None and type(t.data) is Mapped), key=lambda each: each.depth)
+    level = max(
+        (t.data.level for t in tensors if t is not None and type(t.data) is Mapped), key=lambda each: each.depth
+    )
     if getattr(op, "changes_inputs", False):
         raise ValueError(
             f"{named(op)} changes a variable, which all members of a vmap share, by values that differ from member to member. "
@@ -119,8 +121,9 @@ def applied(op: Callable, op_vjp: Callable | None, tensors: Found, constants: di
             result = rule.function(*tensors, **constants)
             if result is not None:
                 return result
+    call = MappedCall.of(level, op, op_vjp, tensors, constants)
     with level.around():
-        result = _logical(level, outputs_of(MappedCall.of(level, op, op_vjp, tensors, constants)))
+        result = _logical(level, _given(level, call) if hasattr(op, "given") else outputs_of(call))
     if is_recorded:
         _record(op, op_vjp, tensors, constants, result)
     return result
@@ -172,7 +175,9 @@ class MappedCall(NamedTuple):
     constants: dict[str, Any]
 
     @staticmethod
-    def of(level: Level, op: Callable, op_vjp: Callable | None, tensors: Found, constants: dict[str, Any]) -> MappedCall:
+    def of(
+        level: Level, op: Callable, op_vjp: Callable | None, tensors: Found, constants: dict[str, Any]
+    ) -> MappedCall:
         """The call for tensors that are mapped at a level, or not."""
         mapped = tuple(t is not None and type(t.data) is Mapped and t.data.level is level for t in tensors)
         physical = tuple(t.data.physical if m else t for t, m in zip(tensors, mapped, strict=True))  # type: ignore[union-attr]
@@ -236,6 +241,23 @@ def outputs_of(call: MappedCall) -> Any:
     return _by_member(call) if result is NotImplemented else result
 
 
+def _given(level: Level, call: MappedCall) -> Any:
+    """The physical outputs of a function with a gradient of its own, `ops.custom_gradient`: it ran on the mapped tensors."""
+    from nbkeras import ops
+    from nbkeras.ops.control import with_gradient
+
+    values, gradients = call.op.given  # type: ignore[attr-defined]
+    outputs = [_physical(each, level) for each in values]
+
+    def physical_gradients(dys: Found) -> list[Tensor | None]:
+        with level.inside():
+            found = gradients([None if dy is None else _logical(level, dy) for dy in dys])
+        wholes = [None if g is None else _physical(g, level) for g in found]
+        return [g if g is None or m else ops.sum(g, axis=0) for g, m in zip(wholes, call.mapped, strict=True)]
+
+    return with_gradient(call.op.__name__, outputs, physical_gradients, call.tensors)
+
+
 def _by_composition(call: MappedCall, rule: rules.Composed) -> Any:
     level = Level(call.size)
     tensors = [_logical(level, t) if m else t for t, m in zip(call.tensors, call.mapped, strict=True)]
@@ -269,6 +291,16 @@ def _physical(x: Any, level: Level) -> Tensor:
     if type(x.data) is Mapped and x.data.level is level:
         return x.data.physical
     return ops.broadcast_to(x, (level.size, *x.shape))
+
+
+def spread_over(like: Any, x: Tensor) -> Tensor:
+    """x for each member, as a value that is mapped; x itself if it is mapped so already."""
+    level = like.level
+    if type(x.data) is Mapped and x.data.level is level:
+        return x
+    with level.around():
+        y = _physical(x, level)
+    return _logical(level, y)
 
 
 def pulled(

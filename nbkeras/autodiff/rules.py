@@ -217,6 +217,7 @@ class Linear(Rule):
             return self.transpose(call, dys, needs)
         which = [i for i, need in enumerate(needs) if need]
         dys = [zeros_of(array) if dy is None else dy for dy, array in zip(dys, call.outputs, strict=True)]
+        dys = _of_members(record, dys)
         forward, backward = _transposed(call, record.saved, which)
         found = apply(forward, backward, [*dys, *_choosing(call)])
         by_input = dict(zip(which, found, strict=True))
@@ -231,7 +232,17 @@ class Linear(Rule):
             each if each is None or each.dtype.kind != "f" else zeros_of(each.data) if tangent is None else tangent
             for each, tangent in zip(call.inputs, tangents, strict=True)
         ]
-        return call.again(inputs)
+        return call.again(_of_members(record, inputs))
+
+
+def _of_members(record: tape.Record, tensors: Found) -> Found:
+    """The float tensors as mapped ones, for an op that `autodiff.vmap` maps: one that draws numbers differs by member."""
+    if record.saved is not UNSAVED:
+        return tensors
+    from nbkeras.autodiff import batching
+
+    like = record.call.outputs[0]
+    return [each if each is None or each.dtype.kind != "f" else batching.spread_over(like, each) for each in tensors]
 
 
 def _choosing(call: Call) -> list[Tensor]:
@@ -254,8 +265,7 @@ def _transposed(call: Call, saved: Any, which: list[int]) -> tuple[Callable, Cal
 
     def transposed(*arrays):
         dys, others = arrays[:count], arrays[count:]
-        known = call.op(*inputs_with(others, {}), **call.constants)[1] if saved is UNSAVED else saved
-        found = _gradients(call, known, dys, needs)
+        found = _gradients(call, saved, dys, needs)
         return tuple(found[i] for i in which), others
 
     def transposed_vjp(others, gradients, needs):
