@@ -36,8 +36,8 @@ from nbkeras.engine.devices import DeviceError as DeviceError
 from nbkeras.engine.devices import device as device
 from nbkeras.engine.dtype_policy import DTypePolicy as DTypePolicy
 from nbkeras.engine.dtype_policy import FloatDTypePolicy as FloatDTypePolicy
+from nbkeras.engine.gradient_tape import GradientTape as GradientTape
 from nbkeras.engine.program import set_threads as set_threads
-from nbkeras.engine.tensor import GradientTape as GradientTape
 from nbkeras.engine.tensor import Tensor as Tensor
 from nbkeras.engine.tensor import Variable as Variable
 from nbkeras.initializers import Initializer as Initializer

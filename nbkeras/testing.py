@@ -16,9 +16,10 @@ from nbkeras import config
 from nbkeras.building.inputs import Input
 from nbkeras.building.layer import Layer, training_phase
 from nbkeras.engine import structures
+from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.program import Program
 from nbkeras.engine.registry import custom_object_scope
-from nbkeras.engine.tensor import GradientTape, Tensor, ValueReadError, gradient
+from nbkeras.engine.tensor import Tensor, ValueReadError, gradient
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.checking import Checks
 from nbkeras.models import Model
@@ -44,6 +45,7 @@ def check_op(
     tolerance: float = 1e-6,
     single_tolerance: float | None = 1e-4,
     seed: int = 0,
+    order: int = 1,
 ) -> None:
     """Check a function of tensors, which returns a tensor or a structure of them; an AssertionError names the fault.
 
@@ -58,6 +60,8 @@ def check_op(
        them.
     6. In float32, outputs and gradients equal those of float64 to `single_tolerance` of the largest element, and have the
        dtype float32.
+    7. With order 2 the same is checked of its gradient, as a function of the inputs and of the weights of the outputs; and that
+       derivatives forwards (`autodiff.jvp`) agree with those backwards. With order 3, of the gradient's gradient.
 
     Args:
         function: The function to check.
@@ -66,6 +70,7 @@ def check_op(
         tolerance: The relative error of gradients that is allowed in float64.
         single_tolerance: The error that is allowed in float32; None skips check 6.
         seed: The seed of the random directions and weights.
+        order: Up to which derivative to check.
 
     Raises:
         AssertionError: for the first fault.
@@ -98,6 +103,63 @@ def check_op(
     _check_replay(function, inputs, wrt, weights, rng)
     if single_tolerance is not None:
         _check_single(function, arrays, wrt, weights, run, single_tolerance)
+    connected = [i for i, found in zip(wrt, run.gradients, strict=True) if found is not None]
+    if order > 1 and connected:
+        _check_forwards(function, inputs, connected, weights, rng)
+        seeds = [w for w in weights if w is not None]
+        try:
+            check_op(
+                _gradient_of(function, len(inputs), connected),
+                *arrays,
+                *[w.copy() for w in seeds],
+                wrt=[*connected, *range(len(inputs), len(inputs) + len(seeds))],
+                tolerance=tolerance,
+                single_tolerance=single_tolerance,
+                seed=seed + 1,
+                order=order - 1,
+            )
+        except AssertionError as error:
+            raise AssertionError(f"of the gradient: {error}") from error
+
+
+def _gradient_of(function: Callable, count: int, wrt: Sequence[int]) -> Callable:
+    """The gradients of a function as a function of its inputs and of the weights of its float outputs."""
+
+    def gradients(*tensors: Tensor) -> list[Tensor]:
+        inputs, weights = tensors[:count], tensors[count:]
+        sources = [inputs[i] for i in wrt]
+        with GradientTape() as tape:
+            tape.watch(sources)
+            outputs = [leaf for leaf in structures.flatten(function(*inputs)) if isinstance(leaf, Tensor)]
+            outputs = [y for y in outputs if y.dtype.kind == "f"]
+        return tape.gradient(outputs, sources, weights, unconnected_gradients="zero")
+
+    return gradients
+
+
+def _check_forwards(function, inputs, wrt, weights, rng) -> None:
+    """Compare the directional derivative by `autodiff.jvp` with that by gradients."""
+    from nbkeras import autodiff
+
+    fixed = [Tensor(array) for array in inputs]
+    directions = [device.persistent(rng.standard_normal(inputs[i].shape)) for i in wrt]
+
+    def of_sources(*sources: Tensor) -> list[Tensor]:
+        given = list(fixed)
+        for i, source in zip(wrt, sources, strict=True):
+            given[i] = source
+        return [each for each in structures.flatten(function(*given)) if isinstance(each, Tensor)]
+
+    _, tangents = autodiff.jvp(of_sources, [fixed[i] for i in wrt], directions)
+    terms = [float((w * np.asarray(t)).sum()) for w, t in zip(weights, tangents, strict=True) if w is not None]
+    forwards, size = sum(terms), sum(abs(term) for term in terms)
+    found = _run(function, inputs, wrt, weights).gradients
+    terms = [float((g * d).sum()) for g, d in zip(found, directions, strict=True) if g is not None]
+    backwards = sum(terms)
+    if not abs(forwards - backwards) <= 1e-9 * max(size, sum(map(abs, terms)), 1e-3):
+        raise AssertionError(
+            f"the derivative forwards along a random direction is {forwards:.15g}, by gradients it is {backwards:.15g}"
+        )
 
 
 def _converted(array: Any, dtype: Any) -> Array:

@@ -61,7 +61,8 @@ def test_links_lead_somewhere(document):
 CACHE_PROGRAM = """
 import numpy as np
 import snake
-from nbkeras.engine.tensor import GradientTape, Variable
+from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.engine.tensor import Variable
 
 x = Variable(np.ones(3, "float32"))
 with GradientTape() as tape:

@@ -11,7 +11,8 @@ from nbkeras import ops
 from nbkeras.building import graph, layer
 from nbkeras.building.operation import Operation
 from nbkeras.engine import structures
-from nbkeras.engine.tensor import GradientTape, Tensor, as_tensor
+from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.engine.tensor import Tensor, as_tensor
 
 learning_phase_scope = layer.training_phase
 

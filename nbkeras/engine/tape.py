@@ -8,7 +8,7 @@ such gradient; `dense(into)` is the array, which the tape calls as soon as it ne
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,15 +26,18 @@ class Record:
 
     `forms[i]` is input i's shape and dtype, `parents[i]` its `(record, output_index)`, or None if it needs no gradient. A
     leaf (a variable or a watched tensor) has no vjp and no parents. `layer` is the layer that made it: see layer_stack.py.
+    `tapes` are the recordings in which it was made. `call` is the op's call, for derivatives of higher order: see
+    autodiff/rules.py; None if it was made in one recording only.
     """
 
-    __slots__ = ("name", "vjp", "saved", "parents", "forms", "outputs", "layer")
+    __slots__ = ("name", "vjp", "saved", "parents", "forms", "outputs", "layer", "tapes", "call")
 
     def __init__(
         self, name: str, vjp: Callable | None, saved: Any, parents: tuple, forms: tuple, outputs: int, layer: str = ""
     ):
         self.name, self.vjp, self.saved = name, vjp, saved
         self.parents, self.forms, self.outputs, self.layer = parents, forms, outputs, layer
+        self.tapes, self.call = thread.tapes, None
 
 
 Source = tuple[Record, int]
@@ -45,50 +48,105 @@ def leaf(name: str) -> Record:
     return Record(name, None, None, (), (), 1)
 
 
+class _Thread(threading.local):
+    """How ops in this thread are applied: see Recording, and `apply` in tensor.py."""
+
+    tapes: tuple = ()  # the recordings that are on, the outermost one first
+    keeps = False  # whether Records get the calls of their ops in any case
+    levels = 0  # of autodiff.vmap
+    listener: Callable | None = None
+    is_special = False  # whether any of this asks for more than `apply` does by itself
+
+    def now(self, **values: Any) -> "_Now":
+        """`with thread.now(name=value):` other values in the block."""
+        return _Now(values)
+
+
+class _Now:
+    def __init__(self, values: dict[str, Any]):
+        self._values = values
+
+    def __enter__(self) -> None:
+        self._before = {name: getattr(thread, name) for name in self._values}
+        self._set(self._values)
+
+    def __exit__(self, *error) -> None:
+        self._set(self._before)
+
+    @staticmethod
+    def _set(values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            setattr(thread, name, value)
+        if "is_special" not in values:
+            thread.is_special = bool(keeps_calls() or thread.levels or thread.listener is not None)
+
+
+thread = _Thread()
+
+
+def is_recording() -> bool:
+    """Whether ops in this thread make Records."""
+    return bool(thread.tapes)
+
+
+def keeps_calls() -> bool:
+    """Whether Records get the calls of their ops, from which derivatives of higher order are computed."""
+    return thread.keeps or len(thread.tapes) > 1
+
+
+class Recording(_Now):
+    """In the block ops on tensors that need gradients make Records; with `Recording(False)` they do not.
+
+    A recording inside another one means that derivatives of derivatives are computed. One that only goes on, as in
+    `Optimizer.learn`, is the same recording if there is one.
+    """
+
+    def __init__(self, on: bool = True):
+        super().__init__({})
+        self._on = on
+
+    def __enter__(self) -> None:
+        self._values = {"tapes": (thread.tapes or (self,)) if self._on else ()}
+        super().__enter__()
+
+
+class Tape(_Now):
+    """A recording of its own, also inside another one; `backward(..., within=tape)` goes back through its Records only."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    def __enter__(self) -> None:
+        self._values = {"tapes": (*thread.tapes, self)}
+        super().__enter__()
+
+    def others(self) -> tuple:
+        """The recordings that are on, without this one."""
+        return tuple(each for each in thread.tapes if each is not self)
+
+
 def gradient_record(sources: Sequence[Source]) -> Record:
-    """A Record for gradients with respect to `sources`, which cannot be differentiated: `backward` raises an error."""
+    """A Record for gradients that a tape computed while it was still on: it cannot go back through them."""
     return Record("gradient", _no_second_gradient, None, tuple(sources), (None,) * len(sources), 1)
 
 
 def _no_second_gradient(saved: Any, dy: Any, needs: tuple) -> tuple:
     raise NotImplementedError(
-        "gradients of gradients are not offered: this value was computed from a result of GradientTape.gradient or "
-        "K.gradients. To use that result as a constant, write ops.stop_gradient(gradient)"
+        "this value was computed from a gradient that the same tape computed in its own block. For gradients of gradients "
+        "compute the first one by a tape of its own, inside the block of the outer tape; to use it as a constant, write "
+        "ops.stop_gradient(gradient)"
     )
 
 
-class _Thread(threading.local):
-    recording = False
-
-
-_thread = _Thread()
-
-
-def is_recording() -> bool:
-    """Whether ops in this thread make Records."""
-    return _thread.recording
-
-
-class Recording:
-    """In the block ops on tensors that need gradients make Records; with `Recording(False)` they do not."""
-
-    def __init__(self, on: bool = True):
-        self._on = on
-
-    def __enter__(self) -> "Recording":
-        self._before, _thread.recording = _thread.recording, self._on
-        return self
-
-    def __exit__(self, *error) -> None:
-        _thread.recording = self._before
-
-
-def _count_users(targets: Sequence[Record]) -> dict[Record, int]:
+def _count_users(targets: Sequence[Record], within: Tape | None = None) -> dict[Record, int]:
     """For each Record reachable from the targets, the number of Records that use it. Iterative: long chains cannot overflow."""
     users: dict[Record, int] = dict.fromkeys(targets, 0)
     todo = list(users)
     while todo:
-        for parent in todo.pop().parents:
+        user = todo.pop()
+        if within is not None and within not in user.tapes:
+            continue
+        for parent in user.parents:
             if parent is None:
                 continue
             record = parent[0]
@@ -97,6 +155,32 @@ def _count_users(targets: Sequence[Record]) -> dict[Record, int]:
                 todo.append(record)
             users[record] += 1
     return users
+
+
+def in_order(
+    targets: Sequence[Record], sources: Collection[Source], within: "Tape | None" = None
+) -> tuple[list[Record], set[Record]]:
+    """The Records between targets and sources, each one after all that use it; and the same as a set.
+
+    within: the tape to whose Records the way is limited.
+    """
+    users = _count_users(targets, within)
+    ready, order = [record for record, count in users.items() if count == 0], []
+    while ready:
+        record = ready.pop()
+        if record.vjp is None or (within is not None and within not in record.tapes):
+            continue
+        order.append(record)
+        for parent in record.parents:
+            if parent is not None:
+                users[parent[0]] -= 1
+                if users[parent[0]] == 0:
+                    ready.append(parent[0])
+    between: set[Record] = set()
+    for record in reversed(order):
+        if any(parent is not None and (parent in sources or parent[0] in between) for parent in record.parents):
+            between.add(record)
+    return [record for record in order if record in between], between
 
 
 def unreached(targets: Sequence[Source], sources: Sequence[Source]) -> list[int]:
@@ -148,12 +232,14 @@ def backward(
     into: Sequence[Array | None] | None = None,
     retain: bool = False,
     as_is: Sequence[bool] | None = None,
+    within: Tape | None = None,
 ) -> list[Any]:
     """Gradients of the targets' weighted sum with respect to `sources`; None for a source that no target depends on.
 
     targets: pairs of an output and its incoming gradient. into: an array for each source to write its gradient to.
     retain: keep the values saved in the Records for another backward pass; by default they are dropped. as_is: for each source,
     whether its gradient may be an object that represents an array, without writing to `into`; by default all are arrays.
+    within: the tape whose Records are passed; others are as constants; None for all Records.
     """
     wanted = {source: i for i, source in enumerate(sources)}
     destinations: dict[Source, Array] = {}
@@ -162,30 +248,23 @@ def backward(
     sums: dict[Source, _Sum] = {}
     for source, gradient in targets:
         _accumulate(sums, source, gradient, destinations)
-    users = _count_users([source[0] for source, _ in targets])
-    # before other errors, about shapes and dropped values
-    if any(record.vjp is _no_second_gradient for record in users):
+    order, between = in_order([source[0] for source, _ in targets], wanted, within)
+    if any(
+        record.vjp is _no_second_gradient for record in order
+    ):  # before other errors, about shapes and dropped values
         _no_second_gradient(None, None, ())
-    ready = [record for record, count in users.items() if count == 0]
     outer = layer_stack.back
     try:
-        while ready:
-            record = ready.pop()
-            if record.vjp is not None:
-                layer_stack.back = record.layer
-                _step(record, sums, wanted, destinations, retain)
-            for parent in record.parents:
-                if parent is not None:
-                    users[parent[0]] -= 1
-                    if users[parent[0]] == 0:
-                        ready.append(parent[0])
+        for record in order:
+            layer_stack.back = record.layer
+            _step(record, sums, wanted, between, destinations, retain)
     finally:
         layer_stack.back = outer
     keep = as_is or [False] * len(sources)
     return [_delivered(sums.get(s), destinations.get(s), kept) for s, kept in zip(sources, keep, strict=True)]
 
 
-def _step(record: Record, sums: dict, wanted: dict, destinations: dict, retain: bool) -> None:
+def _step(record: Record, sums: dict, wanted: dict, between: set, destinations: dict, retain: bool) -> None:
     """Go back through one Record: take its outputs' gradients, and add gradients to its parents."""
     incoming: list[Array | None] = []
     for index in range(record.outputs):
@@ -201,7 +280,7 @@ def _step(record: Record, sums: dict, wanted: dict, destinations: dict, retain: 
         return
     needs: list[Any] = []
     for i, parent in enumerate(record.parents):
-        if parent is None:
+        if parent is None or not (parent in wanted or parent[0] in between):
             needs.append(False)
         elif parent in sums or parent in record.parents[:i]:
             # a destination can hold one gradient; others are added to it
@@ -213,7 +292,7 @@ def _step(record: Record, sums: dict, wanted: dict, destinations: dict, retain: 
     if not retain:
         record.saved = _DROPPED
     for i, (parent, gradient) in enumerate(zip(record.parents, gradients, strict=True)):
-        if parent is not None and gradient is not None:
+        if needs[i] is not False and gradient is not None:
             _check_gradient(record, i, gradient)
             _accumulate(sums, parent, unbroadcast(gradient, record.forms[i][0]), destinations)
 

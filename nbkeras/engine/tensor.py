@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
 from nbkeras.engine import annotations as annotated
-from nbkeras.engine import dlpack, registry, settings, step_lock, structures, tape, user_errors
+from nbkeras.engine import dlpack, registry, settings, step_lock, tape, user_errors
 from nbkeras.engine.dtypes import array_of, known_dtype, result_dtype
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.program import (  # noqa: F401 (for floor 2)
@@ -22,7 +21,6 @@ from nbkeras.engine.program import (  # noqa: F401 (for floor 2)
     is_step_recorded,
     outdate,
 )
-from nbkeras.engine.temporary import temporarily
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.messages import named, short_description
@@ -443,15 +441,34 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
     for tensor in tensors:
         if tensor is not None and not isinstance(tensor, Tensor):
             raise _not_a_tensor(op, tensor)
+    if tape.thread.is_special:
+        return _apply_specially(op, op_vjp, tensors, constants)
     arrays = [None if t is None else t.data for t in tensors]
     if device.gpu_used and any(device.is_on_other_device(array) for array in arrays):
         with device.on(_common_gpu(tensors)):
             return apply(op, op_vjp, [_brought(tensor) for tensor in tensors], **constants)
     y, saved = compute(op, arrays, constants)
-    result = _recorded(op, op_vjp, tensors, arrays, y, saved)
-    if _listener.applied is not None:
-        _listener.applied(op, tensors, constants, result)
+    return _recorded(op, op_vjp, tensors, arrays, y, saved)
+
+
+def _apply_specially(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None], constants: dict) -> Any:
+    """`apply` while there is a listener, a tape in a tape, or `autodiff.vmap`."""
+    state = tape.thread
+    if state.levels or tape.keeps_calls():
+        from nbkeras.autodiff import rules
+
+        result = rules.applied(op, op_vjp, tensors, constants)
+    else:
+        result = apply_plainly(op, op_vjp, tensors, constants)
+    if state.listener is not None:
+        state.listener(op, tensors, constants, result)
     return result
+
+
+def apply_plainly(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None], constants: dict) -> Any:
+    """`apply` without what a listener, a tape in a tape or `autodiff.vmap` add to it."""
+    with tape.thread.now(is_special=False):
+        return apply(op, op_vjp, tensors, **constants)
 
 
 def _not_a_tensor(op: Callable, value: Any) -> TypeError:
@@ -476,16 +493,9 @@ def _recorded(op, op_vjp, tensors, arrays, y, saved) -> Any:
     return Tensor(y, _for_dtype(record, y))
 
 
-class _Listener(threading.local):
-    applied: Callable | None = None
-
-
-_listener = _Listener()
-
-
-def listening(applied: Callable) -> temporarily:
+def listening(applied: Callable) -> contextlib.AbstractContextManager:
     """Call `applied(op, tensors, constants, result)` after each op that `apply` runs in this thread; exports use it."""
-    return temporarily(_listener, applied=applied)
+    return tape.thread.now(listener=applied)
 
 
 def on_own_device(method: F) -> F:
@@ -578,99 +588,6 @@ def op(function: F) -> F:
 own_ops: dict[str, Callable] = {}
 
 
-class GradientTape:
-    """Record computations in a `with` block, to compute gradients afterwards.
-
-    Trainable variables are always watched, other tensors after `watch`. Gradients of gradients are not
-    supported.
-
-    Args:
-        persistent: Whether `gradient` may be called several times.
-        watch_accessed_variables: Must be True.
-
-    Example:
-        >>> w = keras.Variable([1.0, 2.0])
-        >>> with keras.GradientTape() as tape:
-        ...     loss = ops.sum(w * w)
-        >>> tape.gradient(loss, w).numpy()
-        array([2., 4.], dtype=float32)
-    """
-
-    def __init__(self, persistent: bool = False, watch_accessed_variables: bool = True):
-        if not watch_accessed_variables:
-            raise ValueError("watch_accessed_variables=False is not offered: pass the sources you want to gradient()")
-        self._persistent = persistent
-        self._recording = tape.Recording()
-
-    def __enter__(self) -> GradientTape:
-        self._recording.__enter__()
-        return self
-
-    def __exit__(self, *error) -> None:
-        self._recording.__exit__(*error)
-
-    def watch(self, tensor: Tensor | Sequence[Tensor]) -> None:
-        """Watch float tensors that are not variables, so that `gradient` accepts them.
-
-        Args:
-            tensor: A tensor, or a list of tensors.
-
-        Raises:
-            TypeError: for a dtype that is not float.
-
-        Example:
-            >>> x = ops.convert_to_tensor(3.0)
-            >>> with keras.GradientTape() as tape:
-            ...     tape.watch(x)
-            ...     y = x * x
-            >>> tape.gradient(y, x).item()
-            6.0
-        """
-        for each in [tensor] if isinstance(tensor, Tensor) else tensor:
-            if each.dtype.kind != "f":
-                raise TypeError(f"only float tensors can be watched, received dtype {each.dtype}")
-            if each.record is None:
-                each.record = tape.leaf("watched tensor")
-
-    def gradient(self, target: Any, sources: Any, output_gradients: Any = None) -> Any:
-        """The gradient of the sum of targets with respect to sources.
-
-        Args:
-            target: A tensor, or a list of tensors, computed in the block.
-            sources: A variable or watched tensor, or a structure of them.
-            output_gradients: Factors of the elements of each target, of its shape; None for ones.
-
-        Returns:
-            Tensors in the structure of sources; None where the target does not depend on one.
-
-        Raises:
-            TypeError: if something is not a tensor.
-            ValueError: for output_gradients of another shape.
-
-        Example:
-            >>> a, b = keras.Variable(2.0), keras.Variable(3.0)
-            >>> with keras.GradientTape() as tape:
-            ...     y = a * b
-            >>> [float(gradient) for gradient in tape.gradient(y, [a, b])]
-            [3.0, 2.0]
-        """
-        targets = list(target) if isinstance(target, list | tuple) else [target]
-        wanted = structures.flatten(sources)
-        for each in (*targets, *wanted):
-            if not isinstance(each, Tensor):
-                raise TypeError(
-                    f"gradient: targets and sources are tensors or variables, received {annotated.briefly(each)}"
-                )
-        seeds = output_gradients
-        if seeds is not None and not isinstance(seeds, list | tuple):
-            seeds = [seeds]
-        outer = tape.is_recording()  # an outer tape walks back through the same Records
-        gradients = gradient(targets, wanted, seeds, retain=self._persistent or outer)
-        known = [(s.record, s.index) for s in wanted if s.record is not None] if outer else []
-        record = tape.gradient_record(known) if known else None
-        return structures.pack(sources, [None if g is None else Tensor(g, record) for g in gradients])
-
-
 def gradient(
     targets: Sequence[Tensor],
     sources: Sequence[Tensor],
@@ -678,6 +595,7 @@ def gradient(
     into: Sequence[Array | None] | None = None,
     retain: bool = False,
     as_is: Sequence[bool] | None = None,
+    within: tape.Tape | None = None,
 ) -> list[Any]:
     """Arrays of the gradient of the sum of targets with respect to sources; `GradientTape.gradient` is the public form.
 
@@ -689,6 +607,7 @@ def gradient(
         retain: Whether the tape can be walked again.
         as_is: For each source whether its gradient may stay in the form in which an op made it; see
             `tape.backward`.
+        within: The tape whose records are followed; None for all.
 
     Returns:
         A list with an array for each source; None where the targets do not depend on it.
@@ -703,7 +622,7 @@ def gradient(
     """
     if targets and device.is_on_other_device(targets[0].data):
         with on_device_of(targets[0]):
-            return gradient(targets, sources, seeds, into, retain, as_is)
+            return gradient(targets, sources, seeds, into, retain, as_is, within)
     starts = []
     for target, seed in zip(targets, seeds or [None] * len(targets), strict=True):
         if target.record is None:
@@ -717,4 +636,4 @@ def gradient(
                 raise ValueError(f"output_gradients must have the target's shape {target.shape}, received {dy.shape}")
         starts.append(((target.record, target.index), dy))
     keys = [(s.record if s.record is not None else tape.leaf("constant"), s.index) for s in sources]
-    return tape.backward(starts, keys, into, retain, as_is)
+    return tape.backward(starts, keys, into, retain, as_is, within)

@@ -69,6 +69,7 @@ def _applied(name: str, function: Callable, slopes: tuple[Slope, ...], operands:
         )
 
     forward.__name__ = name
+    backward.slopes = slopes  # type: ignore[attr-defined]  # for derivatives of higher order: see autodiff/rules.py
     return apply(forward, backward if any(slopes) else None, operands)
 
 

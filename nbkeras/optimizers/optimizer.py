@@ -13,11 +13,11 @@ import numpy as np
 
 from nbkeras import config, initializers, ops
 from nbkeras.engine import behaviour, naming, option, tape
+from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.registry import nearest
 from nbkeras.engine.tensor import (
-    GradientTape,
     Tensor,
     Variable,
     as_tensor,

@@ -7,7 +7,8 @@ from nbkeras import backend as K  # noqa: N812
 from nbkeras import ops
 from nbkeras.building.inputs import Input
 from nbkeras.building.layer import forget_learning_phase, learning_phase, training_phase
-from nbkeras.engine.tensor import GradientTape, Tensor, Variable
+from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.testing import check_op
 
 RNG = np.random.default_rng(2)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from nbkeras import ops, testing
+from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.program import Program
-from nbkeras.engine.tensor import GradientTape, Tensor, apply, as_tensor, op
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from nbkeras import ops
 from nbkeras.engine import tensor
+from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.program import Program, ProgramCache
-from nbkeras.engine.tensor import GradientTape, Tensor, Variable
+from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.kernels.runtime import device
 
 RNG = np.random.default_rng(1)

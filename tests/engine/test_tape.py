@@ -9,7 +9,8 @@ import pytest
 
 from nbkeras import ops
 from nbkeras.engine import tape, tensor
-from nbkeras.engine.tensor import GradientTape, Tensor, Variable, apply, as_tensor
+from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor
 from nbkeras.kernels.runtime import device
 from nbkeras.layers import Dense
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from nbkeras.engine.tensor import GradientTape, as_tensor
+from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.engine.tensor import as_tensor
 from nbkeras.kernels.recurrent import lstm as lstm_kernels
 from nbkeras.kernels.recurrent import recurrence as recurrent
 from nbkeras.kernels.runtime.threads import get_threads, set_threads

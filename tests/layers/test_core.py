@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nbkeras import Input, KerasTensor, Model, Sequential, config, layers, ops, regularizers
-from nbkeras.engine.tensor import GradientTape, as_tensor
+from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.engine.tensor import as_tensor
 
 RNG = np.random.default_rng(4)
 

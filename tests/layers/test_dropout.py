@@ -8,8 +8,9 @@ import pytest
 
 from nbkeras import layers, random, utils
 from nbkeras.engine import documentation
+from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.program import Program
-from nbkeras.engine.tensor import GradientTape, Variable
+from nbkeras.engine.tensor import Variable
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.threads import get_threads, set_threads
 from nbkeras.testing import check_op

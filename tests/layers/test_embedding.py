@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from nbkeras import initializers, layers, ops
-from nbkeras.engine.tensor import GradientTape, Variable
+from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.engine.tensor import Variable
 from nbkeras.kernels.runtime.threads import get_threads, set_threads
 from nbkeras.models import Model, Sequential
 from nbkeras.testing import check_op

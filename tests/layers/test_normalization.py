@@ -10,8 +10,9 @@ import pytest
 from normalization_cases import CASES
 
 from nbkeras import layers, ops
+from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.program import Program
-from nbkeras.engine.tensor import GradientTape, Variable, as_tensor
+from nbkeras.engine.tensor import Variable, as_tensor
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.threads import get_threads, set_threads
 from nbkeras.testing import check_op

@@ -11,7 +11,8 @@ import nbkeras
 from nbkeras import layers as L
 from nbkeras import models, ops, utils
 from nbkeras.building.layer import training_phase
-from nbkeras.engine.tensor import GradientTape, Tensor, as_tensor
+from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.engine.tensor import Tensor, as_tensor
 
 KINDS = {
     "SimpleRNN": (L.SimpleRNN, L.SimpleRNNCell, {}),

@@ -5,8 +5,9 @@ import pytest
 
 from nbkeras import ops
 from nbkeras.building.inputs import Input
+from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.program import Program
-from nbkeras.engine.tensor import GradientTape, Variable
+from nbkeras.engine.tensor import Variable
 from nbkeras.kernels.runtime import device
 from nbkeras.models import Model
 from nbkeras.testing import check_op

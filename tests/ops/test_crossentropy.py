@@ -7,7 +7,8 @@ import pytest
 import scipy.special
 
 from nbkeras import losses, ops
-from nbkeras.engine.tensor import GradientTape, as_tensor
+from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.engine.tensor import as_tensor
 from nbkeras.kernels.runtime import device
 from nbkeras.ops.arguments import as_index
 from nbkeras.testing import check_op

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from nbkeras import ops
-from nbkeras.engine.tensor import GradientTape, Tensor, Variable, as_tensor
+from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.engine.tensor import Tensor, Variable, as_tensor
 from nbkeras.kernels import dense
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.threads import get_threads, set_threads

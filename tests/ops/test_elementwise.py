@@ -9,7 +9,8 @@ from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
 from nbkeras import ops
 from nbkeras.building.inputs import Input
-from nbkeras.engine.tensor import GradientTape, Tensor, Variable
+from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.testing import check_op
 
 RNG = np.random.default_rng(3)

@@ -8,8 +8,9 @@ import pytest
 from objectives import REFERENCE, SPEC, data
 
 from nbkeras import losses, ops
+from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.program import Program
-from nbkeras.engine.tensor import GradientTape, Tensor, as_tensor
+from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.kernels.runtime import device
 from nbkeras.testing import check_op
 

@@ -8,8 +8,9 @@ import pytest
 from optimizer_steps import REFERENCE, SPEC, make, split
 
 from nbkeras import constraints, layers, models, ops, optimizers
+from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.program import Program
-from nbkeras.engine.tensor import GradientTape, Tensor, Variable
+from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.kernels import optimizers as optimizers_kernels
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.threads import get_threads, set_threads

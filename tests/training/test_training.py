@@ -15,7 +15,7 @@ import nbkeras as keras
 from nbkeras import backend as K
 from nbkeras import layers, losses, metrics, ops, utils
 from nbkeras.callbacks import Callback
-from nbkeras.engine.tensor import GradientTape
+from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.models import Model, Sequential
 
 

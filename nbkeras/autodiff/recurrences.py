@@ -1,0 +1,104 @@
+"""Floor 1: recurrent layers step by step, for derivatives of higher order; formulas as in ops/recurrent.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nbkeras import ops
+from nbkeras.engine.tensor import Tensor
+from nbkeras.kernels.recurrent import recurrence
+
+_ACTIVATIONS: dict[int, Callable] = {
+    recurrence.LINEAR: lambda x: x,
+    recurrence.TANH: ops.tanh,
+    recurrence.SIGMOID: ops.sigmoid,
+    recurrence.RELU: ops.relu,
+    recurrence.HARD_SIGMOID: lambda x: ops.clip(x * (1 / 6) + 0.5, 0.0, 1.0),
+    recurrence.LEGACY_HARD_SIGMOID: lambda x: ops.clip(x * 0.2 + 0.5, 0.0, 1.0),
+}
+
+
+def _run(
+    step: Callable, x: Tensor, kernel: Tensor, states: list, mask: Tensor | None, units: int, options: dict[str, Any]
+) -> tuple[Tensor, ...]:
+    """(output, last states) of step(z, states) -> states, where z is x_t @ kernel; the first state is the output."""
+    zeros = ops.zeros((x.shape[0], units), x.dtype)
+    states = [zeros if each is None else each for each in states]
+    steps = list(zip(ops.unstack(ops.matmul(x, kernel), axis=1), _steps_of(mask, x.shape[1]), strict=True))
+    outputs = []
+    for z, allowed in reversed(steps) if options["backwards"] else steps:
+        after = step(z, states)
+        if allowed is None:
+            outputs.append(after[0])
+        else:
+            after = [ops.where(allowed, new, old) for new, old in zip(after, states, strict=True)]
+            outputs.append(ops.where(allowed, after[0], 0) if options["zero_masked"] else after[0])
+        states = after
+    return ops.stack(outputs, 1) if options["sequences"] else outputs[-1], *states
+
+
+def _steps_of(mask: Tensor | None, length: int) -> list[Tensor | None]:
+    return [None] * length if mask is None else [ops.expand_dims(each, -1) for each in ops.unstack(mask, axis=1)]
+
+
+def _dropped(h: Tensor, drop: Tensor | None) -> Tensor:
+    return h if drop is None else h * drop
+
+
+def _plus(x: Tensor, bias: Tensor | None) -> Tensor:
+    return x if bias is None else x + bias
+
+
+def lstm(
+    x, kernel, recurrent_kernel, bias, initial_h, initial_c, mask, drop, activation, recurrent_activation, **options
+):
+    """As kernels.recurrent.lstm.lstm."""
+    a, r = _ACTIVATIONS[activation], _ACTIVATIONS[recurrent_activation]
+
+    def step(z, states):
+        h, c = states
+        z = _plus(z + ops.matmul(_dropped(h, drop), recurrent_kernel), bias)
+        i, f, g, o = ops.split(z, 4, axis=-1)
+        c = r(f) * c + r(i) * a(g)
+        return [r(o) * a(c), c]
+
+    return _run(step, x, kernel, [initial_h, initial_c], mask, recurrent_kernel.shape[0], options)
+
+
+def gru(
+    x, kernel, recurrent_kernel, bias, initial_h, mask, drop, activation, recurrent_activation, reset_after, **options
+):
+    """As kernels.recurrent.gru.gru."""
+    a, r = _ACTIVATIONS[activation], _ACTIVATIONS[recurrent_activation]
+    units = recurrent_kernel.shape[0]
+    first, second = (None, None) if bias is None else ops.unstack(bias) if reset_after else (bias, None)
+    gates, candidate = ops.split(recurrent_kernel, [2 * units], axis=-1)
+
+    def step(z, states):
+        (h,) = states
+        known = _dropped(h, drop)
+        z = _plus(z, first)
+        if reset_after:
+            inner = _plus(ops.matmul(known, recurrent_kernel), second)
+            (xz, xr, xg), (hz, hr, hg) = ops.split(z, 3, axis=-1), ops.split(inner, 3, axis=-1)
+            update, reset = r(xz + hz), r(xr + hr)
+            g = a(xg + reset * hg)
+        else:
+            xz, xr, xg = ops.split(z, 3, axis=-1)
+            hz, hr = ops.split(ops.matmul(known, gates), 2, axis=-1)
+            update, reset = r(xz + hz), r(xr + hr)
+            g = a(xg + ops.matmul(reset * known, candidate))
+        return [update * h + (1 - update) * g]
+
+    return _run(step, x, kernel, [initial_h], mask, units, options)
+
+
+def simple_rnn(x, kernel, recurrent_kernel, bias, initial_h, mask, drop, activation, **options):
+    """As kernels.recurrent.simple_rnn.simple_rnn."""
+    a = _ACTIVATIONS[activation]
+
+    def step(z, states):
+        return [a(_plus(z + ops.matmul(_dropped(states[0], drop), recurrent_kernel), bias))]
+
+    return _run(step, x, kernel, [initial_h], mask, recurrent_kernel.shape[0], options)

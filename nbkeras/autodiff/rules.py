@@ -1,0 +1,381 @@
+"""Floor 1: rules, from which derivatives of any order follow, forwards and backwards.
+
+The vjp of an op computes with arrays, which no tape records. So while a tape is inside another one (`tape.keeps_calls`), each
+Record also keeps its op's Call, and the derivatives are computed from the op's rule, by ops, which the outer tape records. There
+are four kinds of rules. They need no further code for the second derivative, the third, and so on:
+
+* `Elementwise`: the op has a partial derivative for each input, given as a function of tensors;
+* `Linear`: linear in all inputs together: the gradient is the transposed map, whose transposed map is the op again;
+* `Multilinear`: linear in each input, for fixed others: the gradient is multilinear in dy and the other inputs;
+* `Composed`: the op is a composition of others, which runs instead of it.
+
+`Explicit` is for all else: the gradient as a function of tensors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from nbkeras.engine import tape
+from nbkeras.engine.tensor import Tensor, apply, apply_plainly
+from nbkeras.kernels.runtime import device
+
+Array = np.ndarray
+Found = Sequence[Tensor | None]
+
+
+class Call(NamedTuple):
+    """A call of an op: its inputs as Tensors, its constants, and its outputs as arrays.
+
+    Outputs as Tensors would keep their Record, and the Record its Call, in a cycle.
+    """
+
+    op: Callable
+    op_vjp: Callable
+    inputs: tuple[Tensor | None, ...]
+    constants: dict[str, Any]
+    outputs: tuple[Array, ...]
+
+    def results(self, record: tape.Record) -> list[Tensor]:
+        """The outputs as Tensors."""
+        return [Tensor(array, record, i) for i, array in enumerate(self.outputs)]
+
+    def again(self, inputs: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
+        """The outputs of the op for other inputs."""
+        y = apply(self.op, self.op_vjp, inputs, **self.constants)
+        return y if isinstance(y, tuple) else (y,)
+
+
+class Rule:
+    """How an op is differentiated by ops."""
+
+    def vjp(self, record: tape.Record, dys: Found, needs: Sequence[bool]) -> Found:
+        """The gradient of each input that needs one, from those of the outputs (None for zeros)."""
+        raise NotImplementedError
+
+    def jvp(self, record: tape.Record, tangents: Found) -> Found:
+        """The tangent of each output, from those of the inputs (None for zeros)."""
+        raise NotImplementedError
+
+
+def rule_of(op: Callable, op_vjp: Callable | None) -> Rule | None:
+    """The rule of an op, if there is one."""
+    rule = getattr(op, "derivative", None)
+    if rule is None and hasattr(op_vjp, "slopes"):
+        rule = Elementwise(*op_vjp.slopes)
+    if rule is None and hasattr(op_vjp, "of_saved"):
+        rule = OfSaved(op_vjp.of_saved)
+    if rule is None:
+        from nbkeras.autodiff.table import RULES
+
+        rule = RULES.get(op)
+    return rule
+
+
+def define(op: Callable, rule: Rule) -> None:
+    """Give an op of your own its rule, so that its derivatives have derivatives.
+
+    Args:
+        op: The function of arrays that `apply` gets.
+        rule: An `Elementwise`, `Linear`, `Multilinear`, `Composed` or `Explicit`.
+
+    Raises:
+        TypeError: if it is no rule.
+
+    Example:
+        >>> from nbkeras import autodiff
+        >>> from nbkeras.kernels.runtime import device
+        >>> from nbkeras.tensor import apply, as_tensor
+        >>> def cube_op(x):
+        ...     y = device.empty(x.shape, x.dtype)
+        ...     device.launch(np.power, x, 3, y)
+        ...     return y, x
+        >>> def cube_vjp(x, dy, needs):
+        ...     dx = device.output(needs[0], x.shape, x.dtype)
+        ...     device.launch(np.square, x, dx)
+        ...     device.launch(np.multiply, dx, dy, dx)
+        ...     device.launch(np.multiply, dx, 3, dx)
+        ...     return (dx,)
+        >>> autodiff.define(cube_op, autodiff.Elementwise(lambda x, y: 3 * x * x))
+        >>> slope = autodiff.grad(lambda x: apply(cube_op, cube_vjp, [x]))
+        >>> autodiff.grad(slope)(2.0).item()
+        12.0
+    """
+    if not isinstance(rule, Rule):
+        raise TypeError(
+            f"define: expected a rule, such as autodiff.Elementwise(slope) or autodiff.Composed(function), received {rule!r}"
+        )
+    op.derivative = rule  # type: ignore[attr-defined]
+
+
+def applied(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None], constants: dict[str, Any]) -> Any:
+    """`apply` inside `autodiff.vmap`, and where Records keep the calls of their ops."""
+    if tape.thread.levels:
+        from nbkeras.autodiff import batching
+
+        if batching.is_batched(tensors):
+            return batching.applied(op, op_vjp, tensors, constants)
+    if op_vjp is None or not needs_record(tensors):
+        return apply_plainly(op, op_vjp, tensors, constants)
+    rule = rule_of(op, op_vjp)
+    if isinstance(rule, Composed):
+        result = rule.function(*tensors, **constants)
+        if result is not None:
+            return result
+    result = apply_plainly(op, op_vjp, tensors, constants)
+    keep_call(op, op_vjp, tensors, constants, result)
+    return result
+
+
+def needs_record(tensors: Sequence[Tensor | None]) -> bool:
+    return tape.is_recording() and any(t is not None and t.record is not None for t in tensors)
+
+
+def keep_call(op: Callable, op_vjp: Callable, tensors: Sequence[Tensor | None], constants: dict, result: Any) -> None:
+    """Note the call of an op in the Record of its result."""
+    outputs = result if isinstance(result, tuple) else (result,)
+    record = next((each.record for each in outputs if each.record is not None), None)
+    if record is not None:
+        record.call = Call(op, op_vjp, tuple(tensors), constants, tuple(each.data for each in outputs))
+
+
+# -------------------- kinds of rules --------------------
+
+
+class Elementwise(Rule):
+    """An op whose outputs' elements depend on the inputs' elements at the same place, by broadcasting."""
+
+    def __init__(self, *slopes: Any):
+        self.slopes = slopes
+
+    def _slope(self, record: tape.Record, i: int) -> Any:
+        """The partial derivative by input i: a tensor or a number; None for 0."""
+        if i >= len(self.slopes):
+            return None
+        slope, call = self.slopes[i], record.call
+        return slope(*call.inputs, *call.results(record), **call.constants) if callable(slope) else slope
+
+    def vjp(self, record, dys, needs):
+        (dy,), found = dys, []
+        for i, need in enumerate(needs):
+            slope = self._slope(record, i) if need else None
+            found.append(None if slope is None else _scaled(dy, slope))
+        return found
+
+    def jvp(self, record, tangents):
+        total, shape = None, record.call.outputs[0].shape
+        for i, tangent in enumerate(tangents):
+            slope = None if tangent is None else self._slope(record, i)
+            if slope is not None:
+                total = plus(total, _scaled(tangent, slope))
+        return [None if total is None else _of_shape(total, shape)]
+
+
+def _scaled(x: Tensor, factor: Any) -> Tensor:
+    from nbkeras import ops
+
+    if isinstance(factor, Tensor):
+        return ops.where(factor, x, 0) if factor.dtype == np.bool_ else ops.multiply(x, factor)
+    return x if factor == 1 else ops.negative(x) if factor == -1 else ops.multiply(x, factor)
+
+
+def _of_shape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    from nbkeras import ops
+
+    return x if x.shape == shape else ops.broadcast_to(x, shape)
+
+
+def plus(x: Tensor | None, y: Tensor) -> Tensor:
+    """x + y, where x may be None."""
+    from nbkeras import ops
+
+    return y if x is None else ops.add(x, y)
+
+
+class Linear(Rule):
+    """An op that is linear in all its float inputs together; other inputs and constants choose the map."""
+
+    def __init__(self, transpose: Callable | None = None, **constants: Any):
+        self.transpose = transpose
+        self.constants = constants  # with which the op maps zeros to zeros
+
+    def vjp(self, record, dys, needs):
+        call = self._linear(record.call)
+        if self.transpose is not None:
+            return self.transpose(call, dys, needs)
+        which = [i for i, need in enumerate(needs) if need]
+        dys = [zeros_of(array) if dy is None else dy for dy, array in zip(dys, call.outputs, strict=True)]
+        forward, backward = _transposed(call, record.saved, which)
+        found = apply(forward, backward, dys)
+        by_input = dict(zip(which, found, strict=True))
+        return [by_input.get(i) for i in range(len(needs))]
+
+    def _linear(self, call: Call) -> Call:
+        return call._replace(constants={**call.constants, **self.constants}) if self.constants else call
+
+    def jvp(self, record, tangents):
+        call = self._linear(record.call)
+        inputs = [
+            each if each is None or each.dtype.kind != "f" else zeros_of(each.data) if tangent is None else tangent
+            for each, tangent in zip(call.inputs, tangents, strict=True)
+        ]
+        return call.again(inputs)
+
+
+def _transposed(call: Call, saved: Any, which: list[int]) -> tuple[Callable, Callable]:
+    """The gradients of some inputs of a linear op as an op of the outputs' gradients, and its vjp, which is the first op."""
+    arrays = [None if each is None else each.data for each in call.inputs]
+    needs = tuple(i in which for i in range(len(arrays)))
+
+    def transposed(*dys):
+        return tuple(_gradients(call, saved, dys, needs)[i] for i in which), None
+
+    def transposed_vjp(saved, gradients, needs):
+        gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+        inputs = [array if array is None or array.dtype.kind != "f" else None for array in arrays]
+        for i, array in enumerate(arrays):
+            if array is not None and array.dtype.kind == "f":
+                given = gradients[which.index(i)] if i in which else None
+                inputs[i] = _zero_array(array) if given is None else given
+        return _outputs(call, inputs)
+
+    transposed.__name__ = f"transposed {call.op.__name__}"
+    define(transposed, Linear())
+    return transposed, transposed_vjp
+
+
+def _gradients(call: Call, saved: Any, dys: Sequence[Array], needs: tuple) -> list[Array | None]:
+    """The gradients that an op's vjp gives, as arrays of the inputs' shapes."""
+    found = call.op_vjp(saved, dys[0] if len(dys) == 1 else tuple(dys), needs)
+    result: list[Array | None] = []
+    for each, gradient, need in zip(call.inputs, found, needs, strict=True):
+        if not need or each is None:
+            result.append(None)
+        elif gradient is None:
+            result.append(_zero_array(each.data))
+        else:
+            array = gradient if isinstance(gradient, device.ARRAYS) else gradient.dense(None)
+            result.append(tape.unbroadcast(array, each.shape))
+    return result
+
+
+def _outputs(call: Call, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+    y, _ = call.op(*inputs, **call.constants)
+    return y if isinstance(y, tuple) else (y,)
+
+
+def _zero_array(like: Array) -> Array:
+    array = device.empty(like.shape, like.dtype)
+    device.launch(device.fill, array, 0)
+    return array
+
+
+def zeros_of(like: Array) -> Tensor:
+    """A tensor of zeros of an array's shape and dtype."""
+    from nbkeras import ops
+
+    return ops.zeros(like.shape, like.dtype)
+
+
+class Multilinear(Rule):
+    """An op that is linear in each of its float inputs, while the others stay as they are; it has one output."""
+
+    def __init__(self, transpose: Callable | None = None, saves_inputs: bool = False):
+        self.transpose = transpose
+        self.saves_inputs = saves_inputs  # whether the op's vjp needs none of its results
+
+    def vjp(self, record, dys, needs):
+        call, (dy,) = record.call, dys
+        if self.transpose is not None:
+            return self.transpose(call, dys, needs)
+        return [_partial(call, i, dy, self.saves_inputs) if need else None for i, need in enumerate(needs)]
+
+    def jvp(self, record, tangents):
+        call, total = record.call, None
+        for i, tangent in enumerate(tangents):
+            if tangent is not None:
+                (part,) = call.again([tangent if j == i else each for j, each in enumerate(call.inputs)])
+                total = plus(total, part)
+        return [total]
+
+
+def _partial(call: Call, i: int, dy: Tensor, saves_inputs: bool) -> Tensor:
+    """The gradient of input i as an op of dy and the other inputs, in which it is multilinear too.
+
+    <c, gradient i of (dy, others)> = <op(others, and c as input i), dy>: so the gradients of the gradient are those of the op.
+    """
+    inputs = call.inputs
+
+    def at(arrays: Sequence, value: Array) -> list[Array | None]:
+        return [*arrays[:i], value, *arrays[i:]]
+
+    def gradient_of(arrays: Sequence, dy: Array, which: int) -> Array:
+        with device.dry() if saves_inputs else contextlib.nullcontext():
+            _, saved = call.op(*arrays, **call.constants)
+        needs = tuple(j == which for j in range(len(inputs)))
+        return cast(Array, _gradients(call, saved, [dy], needs)[which])
+
+    def partial(dy, *others):
+        return gradient_of(at(others, inputs[i].data), dy, i), (dy, others)
+
+    def partial_vjp(saved, c, needs):
+        dy, others = saved
+        arrays = at(others, c)
+        first = None if needs[0] is False else _outputs(call, arrays)[0]
+        rest = [j for j in range(len(inputs)) if j != i]
+        return first, *(
+            None if need is False else gradient_of(arrays, dy, j) for j, need in zip(rest, needs[1:], strict=True)
+        )
+
+    partial.__name__ = f"gradient {i} of {call.op.__name__}"
+    define(partial, Multilinear())
+    return apply(partial, partial_vjp, [dy, *(each for j, each in enumerate(inputs) if j != i)])
+
+
+class Composed(Rule):
+    """An op that is computed by other ops where its derivatives need derivatives."""
+
+    def __init__(self, function: Callable, otherwise: Rule | None = None):
+        self.function = function  # of the op's inputs and constants; it may return None, if the op is simple enough
+        self.otherwise = otherwise  # then its rule
+
+    def vjp(self, record, dys, needs):
+        return cast(Rule, self.otherwise).vjp(record, dys, needs)
+
+    def jvp(self, record, tangents):
+        return cast(Rule, self.otherwise).jvp(record, tangents)
+
+
+class Explicit(Rule):
+    """An op whose gradient is a function of (record, dys, needs)."""
+
+    def __init__(self, gradient: Callable, tangent: Callable | None = None):
+        self.vjp = gradient  # type: ignore[method-assign]
+        if tangent is not None:
+            self.jvp = tangent  # type: ignore[method-assign]
+
+
+class OfSaved(Rule):
+    """An op whose gradients are slopes(*saved, *dys) of its saved arrays, which all are inputs or outputs of it."""
+
+    def __init__(self, slopes: Callable):
+        self.slopes = slopes
+
+    def vjp(self, record, dys, needs):
+        call = record.call
+        tensors = [each for each in call.inputs if each is not None] + call.results(record)
+        found = self.slopes(*(_tensor_of(array, tensors) for array in record.saved), *dys)
+        return found if isinstance(found, tuple) else (found,)
+
+
+def _tensor_of(array: Array, tensors: list[Tensor]) -> Tensor:
+    """The tensor that holds an array."""
+    owner = device.root(array)
+    for each in tensors:
+        if each.shape == array.shape and device.root(each.data) is owner:
+            return each
+    return Tensor(array)

@@ -1,0 +1,468 @@
+"""Floor 1: the rules of nbkeras's own ops; see rules.py. Imported when a derivative of higher order is computed first."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nbkeras import ops
+from nbkeras.autodiff import recurrences
+from nbkeras.autodiff.rules import Composed, Elementwise, Explicit, Linear, Multilinear, Rule, zeros_of
+from nbkeras.engine import tensor as engine
+from nbkeras.engine.tensor import Tensor, apply, apply_plainly
+from nbkeras.kernels import (
+    activations,
+    attention,
+    dense,
+    elementwise,
+    embedding,
+    fourier,
+    group_normalization,
+    indexing,
+    losses,
+    normalization,
+    pool,
+    random,
+    reduce,
+    shape,
+    softmax,
+)
+from nbkeras.kernels.convolution import conv, unfold, volumes
+from nbkeras.kernels.loops.window import output_length, padding_before
+from nbkeras.kernels.recurrent import gru, lstm, simple_rnn
+
+_PI = math.pi
+
+
+def _constant(x: Tensor) -> Tensor:
+    return Tensor(x.data) if type(x) is Tensor else ops.stop_gradient(x)
+
+
+def _number(mask: Tensor, like: Tensor) -> Tensor:
+    return ops.cast(mask, like.dtype)
+
+
+# -------------------- elementwise --------------------
+
+
+def _power_base(x, y, z):
+    return ops.where(ops.equal(y, 0), 0, ops.multiply(y, ops.power(x, ops.subtract(y, 1))))
+
+
+def _power_exponent(x, y, z):
+    positive = ops.greater(x, 0)
+    return ops.where(positive, ops.multiply(z, ops.log(ops.where(positive, x, 1))), 0)
+
+
+def _chosen(comparison: Callable) -> Elementwise:
+    """The rule of an extremum of two: half for each at a tie."""
+
+    def share(x, y):
+        return ops.add(_number(comparison(x, y), x), ops.multiply(_number(ops.equal(x, y), x), 0.5))
+
+    return Elementwise(lambda x, y, z: share(x, y), lambda x, y, z: share(y, x))
+
+
+def _where(call, dys, needs):
+    condition, (dy,) = call.inputs[0], dys
+    return None, ops.where(condition, dy, 0), ops.where(condition, 0, dy)
+
+
+def _elu(x, y, alpha, scale):
+    return ops.where(ops.greater(x, 0), scale, ops.multiply(ops.exp(ops.minimum(x, 0)), alpha * scale))
+
+
+def _piecewise(x, y, negative_slope, threshold, max_value):
+    below = ops.where(ops.less_equal(x, threshold), negative_slope, 1)
+    return _number(ops.where(ops.greater_equal(x, max_value), 0, below), x)
+
+
+def _silu(x, y):
+    s = ops.sigmoid(x)
+    return s * (1 + x * (1 - s))
+
+
+def _gelu(x, y):
+    return 0.5 * (1 + ops.erf(x * math.sqrt(0.5))) + x * ops.exp(x * x * -0.5) * math.sqrt(0.5 / _PI)
+
+
+def _gelu_tanh(x, y):
+    linear = 2 * math.sqrt(2 / _PI)
+    cubic = linear * 0.044715
+    s = ops.sigmoid(x * (linear + cubic * (x * x)))
+    return s + x * s * (1 - s) * (linear + 3 * cubic * (x * x))
+
+
+def _mish(x, y):
+    t = ops.tanh(ops.softplus(x))
+    return t + x * (1 - t * t) * ops.sigmoid(x)
+
+
+def _hard_silu(x, y):
+    between = ops.where(ops.less_equal(x, -3), 0, (2 * x + 3) * (1 / 6))
+    return ops.where(ops.greater_equal(x, 3), 1, between)
+
+
+_ELEMENTWISE: dict[Callable, Rule] = {
+    elementwise.add: Elementwise(1, 1),
+    elementwise.subtract: Elementwise(1, -1),
+    elementwise.multiply: Elementwise(lambda x, y, z: y, lambda x, y, z: x),
+    elementwise.divide: Elementwise(lambda x, y, z: ops.reciprocal(y), lambda x, y, z: -z / y),
+    elementwise.mod: Elementwise(1, lambda x, y, z: -ops.floor_divide(x, y)),
+    elementwise.power: Elementwise(_power_base, _power_exponent),
+    elementwise.maximum: _chosen(ops.greater),
+    elementwise.minimum: _chosen(ops.less),
+    elementwise.where: Linear(_where),
+    elementwise.clip: Elementwise(
+        lambda x, y, low, high: ops.logical_and(ops.greater_equal(x, low), ops.less_equal(x, high))
+    ),
+    elementwise.negative: Elementwise(-1),
+    elementwise.absolute: Elementwise(lambda x, y: ops.sign(x)),
+    elementwise.square: Elementwise(lambda x, y: 2 * x),
+    elementwise.sqrt: Elementwise(lambda x, y: 0.5 / y),
+    elementwise.reciprocal: Elementwise(lambda x, y: -(y * y)),
+    elementwise.rsqrt: Elementwise(lambda x, y: -0.5 * (y * y * y)),
+    elementwise.exp: Elementwise(lambda x, y: y),
+    elementwise.expm1: Elementwise(lambda x, y: y + 1),
+    elementwise.log: Elementwise(lambda x, y: ops.reciprocal(x)),
+    elementwise.log1p: Elementwise(lambda x, y: ops.reciprocal(x + 1)),
+    elementwise.log2: Elementwise(lambda x, y: (1 / math.log(2)) / x),
+    elementwise.sin: Elementwise(lambda x, y: ops.cos(x)),
+    elementwise.cos: Elementwise(lambda x, y: -ops.sin(x)),
+    elementwise.tan: Elementwise(lambda x, y: y * y + 1),
+    elementwise.arctan: Elementwise(lambda x, y: ops.reciprocal(x * x + 1)),
+    elementwise.erf: Elementwise(lambda x, y: ops.exp(-(x * x)) * (2 / math.sqrt(_PI))),
+    elementwise.show: Elementwise(lambda x, y, message: 1),
+    activations.relu: Elementwise(lambda x, y: ops.greater(y, 0)),
+    activations.piecewise: Elementwise(_piecewise),
+    activations.elu: Elementwise(_elu),
+    activations.sigmoid: Elementwise(lambda x, y: y * (1 - y)),
+    activations.tanh: Elementwise(lambda x, y: 1 - y * y),
+    activations.silu: Elementwise(_silu),
+    activations.gelu: Elementwise(_gelu),
+    activations.gelu_tanh: Elementwise(_gelu_tanh),
+    activations.mish: Elementwise(_mish),
+    activations.hard_silu: Elementwise(_hard_silu),
+    activations.softplus: Elementwise(lambda x, y: ops.sigmoid(x)),
+}
+
+# -------------------- reductions --------------------
+
+
+def _spread(dy: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """The result of a reduction at each element of its input."""
+    return ops.broadcast_to(ops.reshape(dy, reduce.kept(x.shape, axes)), x.shape)
+
+
+def _sum(call, dys, needs):
+    (x,), (dy,) = call.inputs, dys
+    return (_spread(dy, x, call.constants["axes"]),)
+
+
+def _mean(call, dys, needs):
+    (x,), (dy,), axes = call.inputs, dys, call.constants["axes"]
+    return (_spread(dy / math.prod(x.shape[axis] for axis in axes), x, axes),)
+
+
+def _var(x, axes, keepdims):
+    distance = x - ops.mean(x, axis=axes, keepdims=True)
+    return ops.mean(distance * distance, axis=axes, keepdims=keepdims)
+
+
+def _shares(record, axes):
+    """The part of each element in an extremum: equal parts if several are equal."""
+    (x,), (y,) = record.call.inputs, record.call.results(record)
+    equal = _number(ops.equal(x, ops.reshape(y, reduce.kept(x.shape, axes))), x)
+    return equal / ops.sum(equal, axis=axes, keepdims=True)
+
+
+def _extremum(record, dys, needs):
+    axes = record.call.constants["axes"]
+    return (_spread(dys[0], record.call.inputs[0], axes) * _shares(record, axes),)
+
+
+def _extremum_tangent(record, tangents):
+    axes = record.call.constants["axes"]
+    return [ops.sum(tangents[0] * _shares(record, axes), axis=axes, keepdims=record.call.constants["keepdims"])]
+
+
+def _logsumexp(x, axes, keepdims):
+    top = _constant(ops.max(x, axis=axes, keepdims=True))
+    top = ops.where(ops.isfinite(top), top, 0)
+    y = ops.log(ops.sum(ops.exp(x - top), axis=axes, keepdims=True)) + top
+    return y if keepdims else ops.squeeze(y, axis=axes)
+
+
+def _prod(x, axes, keepdims):
+    if not axes:
+        return ops.multiply(x, 1)
+    rest = [i for i in range(x.ndim) if i not in axes]
+    rows = ops.reshape(ops.transpose(x, [*axes, *rest]), (-1, *(x.shape[i] for i in rest)))
+    y = functools.reduce(ops.multiply, ops.unstack(rows)) if rows.shape[0] else ops.ones(rows.shape[1:], x.dtype)
+    return ops.reshape(y, reduce.kept(x.shape, axes)) if keepdims else y
+
+
+def _cumprod(x, axis):
+    return ops.stack(list(itertools.accumulate(ops.unstack(x, axis=axis), ops.multiply)), axis)
+
+
+_REDUCTIONS: dict[Callable, Rule] = {
+    reduce.sum: Linear(_sum),
+    reduce.mean: Linear(_mean),
+    reduce.var: Composed(_var),
+    reduce.max: Explicit(_extremum, _extremum_tangent),
+    reduce.min: Explicit(_extremum, _extremum_tangent),
+    reduce.logsumexp: Composed(_logsumexp),
+    reduce.prod: Composed(_prod),
+    reduce.cumsum: Linear(),
+    reduce.cumprod: Composed(_cumprod),
+}
+
+# -------------------- moving elements --------------------
+
+
+def _reshape(call, dys, needs):
+    return (ops.reshape(dys[0], call.inputs[0].shape),)
+
+
+def _transpose(call, dys, needs):
+    return (ops.transpose(dys[0], np.argsort(call.constants["axes"]).tolist()),)
+
+
+def _stack(call, dys, needs):
+    return ops.unstack(dys[0], axis=call.constants["axis"])
+
+
+def _unstack(call, dys, needs):
+    parts = [zeros_of(array) if dy is None else dy for dy, array in zip(dys, call.outputs, strict=True)]
+    return (ops.stack(parts, call.constants["axis"]),)
+
+
+def _concatenate(call, dys, needs):
+    axis = call.constants["axis"]
+    ends = np.cumsum([each.shape[axis] for each in call.inputs[:-1]]).tolist()
+    return ops.split(dys[0], ends, axis=axis)
+
+
+def _split(call, dys, needs):
+    parts = [zeros_of(array) if dy is None else dy for dy, array in zip(dys, call.outputs, strict=True)]
+    return (ops.concatenate(parts, call.constants["axis"]),)
+
+
+def _spread_back(call, dys, needs):
+    (x,), seen, over = call.inputs, call.constants["seen_as"], call.constants["over"]
+    axes = tuple(i for i, (before, after) in enumerate(zip(seen, over, strict=True)) if before != after)
+    dy = ops.reshape(dys[0], over)
+    return (ops.reshape(ops.sum(dy, axis=axes) if axes else dy, x.shape),)
+
+
+_MOVES: dict[Callable, Rule] = {
+    engine._cast_op: Linear(lambda call, dys, needs: (ops.cast(dys[0], call.inputs[0].dtype),)),
+    shape.reshape: Linear(_reshape),
+    shape.transpose: Linear(_transpose),
+    shape.stack: Linear(_stack),
+    shape.unstack: Linear(_unstack),
+    shape.concatenate: Linear(_concatenate),
+    shape.split: Linear(_split),
+    shape.spread: Linear(_spread_back),
+    shape.pad: Linear(value=0),
+    shape.flip: Linear(),
+    shape.roll: Linear(),
+    shape.getitem: Linear(),
+    shape.set_slice: Linear(),
+    indexing.take: Linear(),
+    indexing.take_along_axis: Linear(),
+    embedding.gather: Linear(),
+    unfold.unfold: Linear(),
+    fourier.forward: Linear(),
+    fourier.back: Linear(),
+    fourier.forward_real: Linear(),
+    fourier.back_real: Linear(),
+    random.dropout: Linear(),  # the same key draws the same numbers again
+    random.shuffle: Linear(),
+}
+
+# -------------------- products and windows --------------------
+
+
+def _dense(x, w, b, rectify=False):
+    if b is None and not rectify:
+        return None
+    y = apply(dense.dense, dense.dense_vjp, [x, w, None], rectify=False)
+    y = y if b is None else ops.add(y, b)
+    return ops.relu(y) if rectify else y
+
+
+def _matmul(call, dys, needs):
+    (a, b), (dy,) = call.inputs, dys
+    ta, tb = call.constants.get("transpose_a", False), call.constants.get("transpose_b", False)
+    da = db = None
+    if needs[0]:
+        da = _product(b, dy, tb, True) if ta else _product(dy, b, False, not tb)
+    if needs[1]:
+        db = _product(dy, a, True, ta) if tb else _product(a, dy, not ta, False)
+    return da, db
+
+
+def _product(a: Tensor, b: Tensor, transpose_a: bool, transpose_b: bool) -> Tensor:
+    return apply(dense.matmul, dense.matmul_vjp, [a, b], transpose_a=transpose_a, transpose_b=transpose_b)
+
+
+def _conv(family: Any) -> Composed:
+    def composed(x, kernel, bias, relu=False, **constants):
+        if bias is None and not relu:
+            return None
+        y = apply(family.conv, family.conv_vjp, [x, kernel, None], relu=False, **constants)
+        y = y if bias is None else ops.add(y, bias)
+        return ops.relu(y) if relu else y
+
+    return Composed(composed, Multilinear())
+
+
+def _max_pool(x, size, strides, padding):
+    """The taps of all windows as images, of which each window takes one; padding is the least number."""
+    widths, lengths = [(0, 0)], []
+    for length, taps, step in zip(x.shape[1:-1], size, strides, strict=True):
+        along = length, taps, step, 1, padding
+        before, count = padding_before(*along), output_length(*along)
+        widths.append((before, max(0, (count - 1) * step + taps - before - length)))
+        lengths.append(count)
+    padded = ops.pad(x, [*widths, (0, 0)], constant_values=-math.inf)
+    images = []
+    for offsets in itertools.product(*map(range, size)):
+        cuts = [slice(o, o + (n - 1) * s + 1, s) for o, n, s in zip(offsets, lengths, strides, strict=True)]
+        images.append(padded[(slice(None), *cuts)])
+    taps = ops.stack(images)
+    chosen = ops.expand_dims(ops.argmax(_constant(taps), axis=0), 0)
+    return ops.squeeze(ops.take_along_axis(taps, chosen, axis=0), 0)
+
+
+_PRODUCTS: dict[Callable, Rule] = {
+    dense.dense: Composed(_dense, Multilinear(saves_inputs=True)),
+    dense.matmul: Multilinear(_matmul),
+    conv.conv: _conv(conv),
+    conv.conv_transpose: Multilinear(),
+    volumes.conv: _conv(volumes),
+    volumes.conv_transpose: Multilinear(),
+    attention.inner: Multilinear(saves_inputs=True),
+    attention.weighted: Multilinear(saves_inputs=True),
+    pool.average_pool: Linear(),
+    volumes.average_pool: Linear(),
+    pool.max_pool: Composed(_max_pool),
+    volumes.max_pool: Composed(_max_pool),
+}
+
+# -------------------- softmax, losses, normalization --------------------
+
+
+def _softmax_slope(y: Tensor, d: Tensor, axis: int) -> Tensor:
+    """The Jacobian of a softmax with the result y, which is symmetric, times d."""
+    return y * (d - ops.sum(y * d, axis=axis, keepdims=True))
+
+
+def _softmax(record, dys, needs):
+    return (_softmax_slope(record.call.results(record)[0], dys[0], record.call.constants["axis"]),)
+
+
+def _log_softmax(record, dys, needs):
+    (y,), axis = record.call.results(record), record.call.constants["axis"]
+    return (dys[0] - ops.exp(y) * ops.sum(dys[0], axis=axis, keepdims=True),)
+
+
+def _log_softmax_tangent(record, tangents):
+    (y,), axis = record.call.results(record), record.call.constants["axis"]
+    return [tangents[0] - ops.sum(ops.exp(y) * tangents[0], axis=axis, keepdims=True)]
+
+
+def _masked_softmax(record, dys, needs):
+    (_, mask), constants, (y,) = record.call.inputs, record.call.constants, record.call.results(record)
+    dx = _softmax_slope(y, dys[0], -1) * constants["scale"]
+    if constants["spread"] and (mask is not None or constants["causal"]):  # a row without allowed scores is constant
+        allowed = ops.ones(y.shape, "bool") if mask is None else ops.broadcast_to(mask, y.shape)
+        if constants["causal"]:
+            allowed = ops.logical_and(allowed, np.tri(*y.shape[-2:], dtype=bool))
+        dx = ops.where(ops.any(allowed, axis=-1, keepdims=True), dx, 0)
+    return dx, None
+
+
+def _softmax_crossentropy(target, logits):
+    return -ops.sum(target * ops.log_softmax(logits), axis=-1)
+
+
+def _sparse_softmax_crossentropy(target, logits):
+    classes = logits.shape[-1]
+    known = ops.logical_and(ops.greater_equal(target, 0), ops.less(target, classes))
+    label = ops.expand_dims(ops.where(known, target, 0), -1)
+    found = ops.squeeze(ops.take_along_axis(ops.log_softmax(logits), label, axis=-1), -1)
+    return ops.where(known, -found, math.nan)
+
+
+def _sigmoid_crossentropy(target, logits):
+    return ops.softplus(logits) - logits * target
+
+
+def _normalized(x, mean, variance, gamma, beta, epsilon):
+    y = (x - mean) * ops.rsqrt(variance + epsilon)
+    y = y if gamma is None else y * gamma
+    return y if beta is None else y + beta
+
+
+def _batch_normalization(x, mean, variance, gamma, beta, epsilon):
+    return _normalized(x, mean, variance, gamma, beta, epsilon)
+
+
+def _batch_normalization_training(x, gamma, beta, moving_mean, moving_variance, mask, momentum, epsilon):
+    given = [
+        None if each is None else Tensor(each.data) for each in (x, gamma, beta, moving_mean, moving_variance, mask)
+    ]
+    # for the moving statistics, which it changes
+    apply_plainly(normalization.batch_normalization_training, None, given, {"momentum": momentum, "epsilon": epsilon})
+    if mask is None:
+        mean = ops.mean(x, axis=0)
+        variance = ops.mean(ops.square(x - mean), axis=0)
+    else:
+        weights = ops.expand_dims(_number(mask, x), -1)
+        count = ops.maximum(ops.sum(weights), 1)
+        mean = ops.sum(x * weights, axis=0) / count
+        variance = ops.sum(ops.square(x - mean) * weights, axis=0) / count
+    return _normalized(x, mean, variance, gamma, beta, epsilon)
+
+
+def _layer_normalization(x, gamma, beta, epsilon, centered=True):
+    middle = x - ops.mean(x, axis=-1, keepdims=True) if centered else x
+    variance = ops.mean(middle * middle, axis=-1, keepdims=True)
+    return _normalized(middle, 0, variance, gamma, beta, epsilon)
+
+
+def _group_normalization(x, gamma, beta, groups, epsilon):
+    samples, positions, channels = x.shape
+    apart = ops.reshape(x, (samples, positions, groups, channels // groups))
+    middle = apart - ops.mean(apart, axis=(1, 3), keepdims=True)
+    variance = ops.mean(middle * middle, axis=(1, 3), keepdims=True)
+    return _normalized(ops.reshape(middle * ops.rsqrt(variance + epsilon), x.shape), 0, 1, gamma, beta, 0)
+
+
+_NORMALIZED: dict[Callable, Rule] = {
+    softmax.softmax: Explicit(_softmax, lambda record, tangents: _softmax(record, tangents, ())),
+    softmax.log_softmax: Explicit(_log_softmax, _log_softmax_tangent),
+    attention.masked_softmax: Explicit(
+        _masked_softmax, lambda record, tangents: _masked_softmax(record, tangents, ())[:1]
+    ),
+    losses.softmax_crossentropy: Composed(_softmax_crossentropy),
+    losses.sparse_softmax_crossentropy: Composed(_sparse_softmax_crossentropy),
+    losses.sigmoid_crossentropy: Composed(_sigmoid_crossentropy),
+    normalization.batch_normalization: Composed(_batch_normalization),
+    normalization.batch_normalization_training: Composed(_batch_normalization_training),
+    normalization.layer_normalization: Composed(_layer_normalization),
+    group_normalization.group_normalization: Composed(_group_normalization),
+    lstm.lstm: Composed(recurrences.lstm),
+    gru.gru: Composed(recurrences.gru),
+    simple_rnn.simple_rnn: Composed(recurrences.simple_rnn),
+}
+
+RULES: dict[Callable, Rule] = {**_ELEMENTWISE, **_REDUCTIONS, **_MOVES, **_PRODUCTS, **_NORMALIZED}

@@ -1,0 +1,435 @@
+"""Floor 1: functions that make derivatives of functions, with the names of jax and torch.func. They compose."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nbkeras.autodiff import walks
+from nbkeras.autodiff.rules import Linear, define
+from nbkeras.engine import structures, tape
+from nbkeras.engine.annotations import briefly
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, gradient
+
+Argnums = int | Sequence[int]
+
+
+# -------------------- arguments --------------------
+
+
+def _identity(x):
+    return x, None
+
+
+def _identity_vjp(saved, dy, needs):
+    return (dy,)
+
+
+define(_identity, Linear(lambda call, dys, needs: dys))
+
+
+def _alias(x: Tensor) -> Tensor:
+    """A tensor with the value of x and a Record of its own, which goes on to x's for tapes outside."""
+    y = apply(_identity, _identity_vjp, [x])
+    if y.record is None:
+        y.record = tape.leaf("argument")
+    return y
+
+
+def _as_tensors(value: Any) -> Any:
+    """A structure with its arrays, numbers and lists of numbers as tensors."""
+    return structures.map_leaves(as_tensor, value)
+
+
+def _sources(name: str, arguments: Sequence[Any]) -> list[Any]:
+    """Arguments to be differentiated, as structures of tensors of their own; TypeError for one that is not of floats."""
+    result = []
+    for argument in arguments:
+        tensors = _as_tensors(argument)
+        for each in structures.flatten(tensors):
+            if each.dtype.kind != "f":
+                raise TypeError(
+                    f"{name}: arguments to be differentiated must be floats, received dtype {each.dtype}. Pass floats, or choose "
+                    "others by argnums"
+                )
+        result.append(structures.map_leaves(_alias, tensors))
+    return result
+
+
+def _chosen(name: str, argnums: Argnums, args: tuple) -> list[int]:
+    numbers = [argnums] if isinstance(argnums, int) else list(argnums)
+    for number in numbers:
+        if not isinstance(number, int) or not -len(args) <= number < len(args):
+            raise ValueError(
+                f"{name}: argnums {argnums} is outside of the {len(args)} positional arguments of the call; arguments by keyword "
+                "are not differentiated"
+            )
+    return [number % len(args) for number in numbers]
+
+
+def _with(args: tuple, numbers: list[int], values: list) -> list:
+    given = list(args)
+    for number, value in zip(numbers, values, strict=True):
+        given[number] = value
+    return given
+
+
+def _split_aux(name: str, returned: Any, has_aux: bool) -> tuple[Any, Any]:
+    if not has_aux:
+        return returned, None
+    if not (isinstance(returned, tuple) and len(returned) == 2):
+        raise TypeError(
+            f"{name}: with has_aux=True the function returns (output, auxiliary), received {briefly(returned)}"
+        )
+    return returned
+
+
+def _is_higher() -> bool:
+    """Whether derivatives are computed by ops here, so that they can be differentiated or mapped."""
+    return bool(tape.thread.tapes or tape.thread.keeps or tape.thread.levels)
+
+
+def _back(
+    targets: list[Tensor], seeds: list | None, sources: list[Tensor], within: tape.Tape, retain: bool
+) -> list[Tensor]:
+    """Gradients of targets, with zeros for sources without one."""
+    if _is_higher():
+        found = walks.pull_back(targets, seeds, sources, within)
+    else:
+        found = [
+            None if g is None else Tensor(g) for g in gradient(targets, sources, seeds, retain=retain, within=within)
+        ]
+    return [_zeros_like(source) if g is None else g for source, g in zip(sources, found, strict=True)]
+
+
+def _zeros_like(x: Tensor) -> Tensor:
+    return as_tensor(np.zeros(x.shape, x.dtype))
+
+
+# -------------------- backwards --------------------
+
+
+def value_and_grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
+    """A function that returns the value of `f`, a scalar, and its gradient.
+
+    Args:
+        f: A function of arrays, tensors or structures of them that returns a tensor with one element.
+        argnums: The number of the argument to differentiate by, or several of them.
+        has_aux: Whether `f` returns (value, auxiliary), of which the second one is passed on.
+
+    Returns:
+        A function of the same arguments that returns (value, gradient), or ((value, auxiliary), gradient). The gradient has the
+        structure of the argument; it is a tuple if argnums is a sequence.
+
+    Raises:
+        TypeError: for an argument that is not of floats, or a value that is no float scalar.
+
+    Example:
+        >>> from nbkeras import autodiff
+        >>> value, gradient = autodiff.value_and_grad(lambda x: ops.sum(x**2))(np.array([1.0, 2.0]))
+        >>> value.item(), gradient.numpy()
+        (5.0, array([2., 4.]))
+    """
+
+    @functools.wraps(f)
+    def call(*args, **kwargs):
+        numbers = _chosen("grad", argnums, args)
+        chosen = _sources("grad", [args[i] for i in numbers])
+        with tape.Tape() as within:
+            returned = f(*_with(args, numbers, chosen), **kwargs)
+        output, aux = _split_aux("grad", returned, has_aux)
+        if not isinstance(output, Tensor) or output.size != 1 or output.dtype.kind != "f":
+            raise TypeError(
+                f"grad: the function must return a float tensor with one element, received {briefly(output)}. "
+                "Use vjp or jacrev for several elements"
+            )
+        flat = structures.flatten(chosen)
+        gradients = structures.pack(chosen, _back([output], None, flat, within, False))
+        found = gradients[0] if isinstance(argnums, int) else tuple(gradients)
+        value = _detached(output)
+        return ((value, aux) if has_aux else value), found
+
+    return call
+
+
+def _detached(outputs: Any) -> Any:
+    """Results for the caller: without the records of what was computed, if no tape outside needs them."""
+    return outputs if tape.thread.tapes else structures.map_leaves(_without_record, outputs)
+
+
+def _without_record(value: Any) -> Any:
+    return Tensor(value.data) if type(value) is Tensor else value
+
+
+def grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
+    """A function that returns the gradient of `f`, which returns a scalar.
+
+    Args:
+        f: A function of arrays, tensors or structures of them that returns a tensor with one element.
+        argnums: The number of the argument to differentiate by, or several of them.
+        has_aux: Whether `f` returns (value, auxiliary); then (gradient, auxiliary) is returned.
+
+    Returns:
+        A function of the same arguments. The gradient has the structure of the argument; it is a tuple if argnums is a sequence.
+
+    Raises:
+        TypeError: for an argument that is not of floats, or a value that is no float scalar.
+
+    Example:
+        >>> from nbkeras import autodiff
+        >>> autodiff.grad(lambda w: ops.sum(w["a"] ** 3))({"a": np.array([1.0, 2.0])})["a"].numpy()
+        array([ 3., 12.])
+        >>> autodiff.grad(autodiff.grad(lambda x: x**3))(2.0).item()
+        12.0
+    """
+    both = value_and_grad(f, argnums, has_aux)
+
+    @functools.wraps(f)
+    def call(*args, **kwargs):
+        value, found = both(*args, **kwargs)
+        return (found, value[1]) if has_aux else found
+
+    return call
+
+
+def vjp(f: Callable, *primals: Any, has_aux: bool = False) -> tuple:
+    """The value of `f` and a function that takes cotangents back to its arguments.
+
+    Args:
+        f: A function of arrays, tensors or structures of them.
+        *primals: Its arguments.
+        has_aux: Whether `f` returns (value, auxiliary).
+
+    Returns:
+        (value, pull), or (value, pull, auxiliary). `pull(cotangents)`, with the structure of the value, is a tuple with the
+        gradient of each argument; it may be called several times.
+
+    Example:
+        >>> from nbkeras import autodiff
+        >>> y, pull = autodiff.vjp(lambda x: x * x, np.array([1.0, 2.0]))
+        >>> pull(np.array([1.0, 10.0]))[0].numpy()
+        array([ 2., 40.])
+    """
+    chosen = _sources("vjp", primals)
+    with tape.Tape() as within:
+        output, aux = _split_aux("vjp", f(*chosen), has_aux)
+    targets, sources = structures.flatten(output), structures.flatten(chosen)
+
+    def pull(cotangents: Any) -> tuple:
+        seeds = _matching("vjp", cotangents, output)
+        return tuple(structures.pack(chosen, _back(targets, seeds, sources, within, True)))
+
+    shown = _detached(output)
+    return (shown, pull, aux) if has_aux else (shown, pull)
+
+
+def _matching(name: str, values: Any, like: Any) -> list[Tensor]:
+    """Values as tensors with the structure, shapes and dtypes of others."""
+    expected, given = structures.flatten(like), structures.flatten(values)
+    if len(expected) != len(given):
+        raise ValueError(f"{name}: expected {len(expected)} arrays, as many as there are values, received {len(given)}")
+    result = []
+    for each, value in zip(expected, given, strict=True):
+        tensor = as_tensor(value, each.dtype)
+        if tensor.shape != each.shape:
+            raise ValueError(f"{name}: expected an array of the shape {each.shape}, received {tensor.shape}")
+        result.append(tensor)
+    return result
+
+
+# -------------------- forwards --------------------
+
+
+def jvp(f: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> tuple:
+    """The value of `f` and its derivative along tangents, forwards.
+
+    Args:
+        f: A function of arrays, tensors or structures of them.
+        primals: Its arguments, a tuple or list.
+        tangents: The direction for each argument, of the same structures and shapes.
+        has_aux: Whether `f` returns (value, auxiliary).
+
+    Returns:
+        (value, derivative), or (value, derivative, auxiliary).
+
+    Raises:
+        NotImplementedError: for an op without a rule.
+
+    Example:
+        >>> from nbkeras import autodiff
+        >>> y, dy = autodiff.jvp(ops.sin, (np.array([0.0, np.pi]),), (np.array([1.0, 1.0]),))
+        >>> dy.numpy()
+        array([ 1., -1.])
+    """
+    if not isinstance(primals, list | tuple) or not isinstance(tangents, list | tuple):
+        raise TypeError(
+            f"jvp: primals and tangents are tuples, one entry for each argument, received {briefly(primals)}"
+        )
+    chosen = _sources("jvp", primals)
+    directions = _matching("jvp", list(tangents), chosen)
+    with tape.thread.now(keeps=True), tape.Tape() as within:
+        output, aux = _split_aux("jvp", f(*chosen), has_aux)
+    targets = structures.flatten(output)
+    found = walks.push_forward(targets, structures.flatten(chosen), directions, within)
+    derivative = structures.pack(
+        output, [_zeros_like(y) if t is None else t for y, t in zip(targets, found, strict=True)]
+    )
+    output = _detached(output)
+    return (output, derivative, aux) if has_aux else (output, derivative)
+
+
+# -------------------- matrices of derivatives --------------------
+
+
+def jacrev(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
+    """A function that returns the Jacobian of `f`, row by row backwards: for functions with fewer outputs than inputs.
+
+    Args:
+        f: A function of arrays, tensors or structures of them.
+        argnums: The number of the argument to differentiate by, or several of them.
+        has_aux: Whether `f` returns (value, auxiliary); then (Jacobian, auxiliary) is returned.
+
+    Returns:
+        A function of the same arguments. Its result has the structure of the value, in which each tensor is replaced by the
+        structure of the argument, with arrays of shape (*value.shape, *argument.shape).
+
+    Example:
+        >>> from nbkeras import autodiff
+        >>> autodiff.jacrev(lambda x: x * x)(np.array([1.0, 2.0])).numpy()
+        array([[2., 0.],
+               [0., 4.]])
+    """
+
+    @functools.wraps(f)
+    def call(*args, **kwargs):
+        numbers = _chosen("jacrev", argnums, args)
+        primals = [args[i] for i in numbers]
+        output, pull, aux = vjp(
+            lambda *chosen: _pair(f(*_with(args, numbers, list(chosen)), **kwargs), has_aux), *primals, has_aux=True
+        )
+        targets = structures.flatten(output)
+        rows = []
+        for k, target in enumerate(targets):
+            others = [_zeros_like(each) for each in targets]
+            found = []
+            for seed in np.eye(target.size, dtype=target.dtype):
+                others[k] = as_tensor(seed.reshape(target.shape))
+                found.append(pull(structures.pack(output, list(others))))
+            rows.append(_joined(found, target.shape, primals, isinstance(argnums, int)))
+        result = structures.pack(output, rows)
+        return (result, aux) if has_aux else result
+
+    return call
+
+
+def _pair(returned: Any, has_aux: bool) -> tuple[Any, Any]:
+    return _split_aux("jacrev", returned, True) if has_aux else (returned, None)
+
+
+def _joined(rows: list[tuple], shape: tuple[int, ...], primals: list, alone: bool) -> Any:
+    """Rows of a Jacobian as one tensor for each array of the arguments."""
+    from nbkeras import ops
+
+    flat = [structures.flatten(row) for row in rows]
+    like = [structures.flatten(primal) for primal in primals]
+    count = sum(map(len, like))
+    shapes = [as_tensor(each).shape for part in like for each in part]
+    whole = [
+        ops.reshape(ops.stack([row[i] for row in flat]), (*shape, *shapes[i]))
+        if flat
+        else ops.zeros((*shape, *shapes[i]))
+        for i in range(count)
+    ]
+    packed = structures.pack(list(primals), whole)
+    return packed[0] if alone else tuple(packed)
+
+
+def jacfwd(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
+    """A function that returns the Jacobian of `f`, column by column forwards: for functions with fewer inputs than outputs.
+
+    Args:
+        f: A function of arrays, tensors or structures of them.
+        argnums: The number of the argument to differentiate by, or several of them.
+        has_aux: Whether `f` returns (value, auxiliary); then (Jacobian, auxiliary) is returned.
+
+    Returns:
+        A function of the same arguments; its result is that of `jacrev`.
+
+    Example:
+        >>> from nbkeras import autodiff
+        >>> autodiff.jacfwd(lambda x: ops.stack([x, x**2, x**3]))(2.0).numpy()
+        array([ 1.,  4., 12.], dtype=float32)
+    """
+
+    @functools.wraps(f)
+    def call(*args, **kwargs):
+        from nbkeras import ops
+
+        numbers = _chosen("jacfwd", argnums, args)
+        chosen = _sources("jacfwd", [args[i] for i in numbers])
+        with tape.thread.now(keeps=True), tape.Tape() as within:
+            returned = f(*_with(args, numbers, chosen), **kwargs)
+        output, aux = _split_aux("jacfwd", returned, has_aux)
+        targets, sources = structures.flatten(output), structures.flatten(chosen)
+        columns: list[list[Tensor]] = []
+        for k, source in enumerate(sources):
+            found = []
+            for direction in np.eye(source.size, dtype=source.dtype):
+                given = [as_tensor(direction.reshape(source.shape)) if i == k else None for i in range(len(sources))]
+                pushed = walks.push_forward(targets, sources, given, within)
+                found.append([_zeros_like(y) if t is None else t for y, t in zip(targets, pushed, strict=True)])
+            columns.append(
+                [
+                    ops.reshape(ops.stack([row[i] for row in found], y.ndim), (*y.shape, *source.shape))
+                    for i, y in enumerate(targets)
+                ]
+            )
+        parts = [structures.pack(chosen, [column[i] for column in columns]) for i in range(len(targets))]
+        result = structures.pack(output, [part[0] if isinstance(argnums, int) else tuple(part) for part in parts])
+        return (result, aux) if has_aux else result
+
+    return call
+
+
+def hessian(f: Callable, argnums: Argnums = 0) -> Callable:
+    """A function that returns the second derivatives of `f`, `jacfwd(jacrev(f))`.
+
+    Args:
+        f: A function of arrays, tensors or structures of them.
+        argnums: The number of the argument to differentiate by, or several of them.
+
+    Returns:
+        A function of the same arguments.
+
+    Example:
+        >>> from nbkeras import autodiff
+        >>> autodiff.hessian(lambda x: ops.sum(x**3))(np.array([1.0, 2.0])).numpy()
+        array([[ 6.,  0.],
+               [ 0., 12.]])
+    """
+    return jacfwd(jacrev(f, argnums), argnums)
+
+
+def hvp(f: Callable, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple:
+    """The value of `f`, a scalar, and the product of its Hessian with tangents: no Hessian is made.
+
+    Args:
+        f: A function of arrays, tensors or structures of them that returns a scalar.
+        primals: Its arguments, a tuple or list.
+        tangents: What the Hessian is multiplied with, of the same structures and shapes.
+
+    Returns:
+        (value, product); the product is a tuple with an entry for each argument.
+
+    Example:
+        >>> from nbkeras import autodiff
+        >>> value, product = autodiff.hvp(lambda x: ops.sum(x**3), (np.array([1.0, 2.0]),), (np.array([1.0, 0.0]),))
+        >>> value.item(), product[0].numpy()
+        (9.0, array([6., 0.]))
+    """
+    both = value_and_grad(f, tuple(range(len(primals))))
+    (value, _), (_, product) = jvp(lambda *given: both(*given), primals, tangents)
+    return value, product
