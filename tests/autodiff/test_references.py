@@ -295,7 +295,7 @@ def recurrent_ways(kind):
             def loss(weights):
                 return mean_square(OPS[kind](weights, x, mask) - y)
 
-            value, product = autodiff.hvp(loss, (weights,), (direction,))
+            value, (product,) = autodiff.hvp(loss, (weights,), (direction,))
             return value, autodiff.grad(loss)(weights), product
 
         return of_both_masks(products, mask)
@@ -344,7 +344,7 @@ def block(w, x, y):
 
 @way("attention")
 def hvp(x, y, weights, direction):
-    value, product = autodiff.hvp(lambda w: block(w, x, y), (weights,), (direction,))
+    value, (product,) = autodiff.hvp(lambda w: block(w, x, y), (weights,), (direction,))
     gradient = autodiff.grad(block)(weights, x, y)
     return {"loss": value} | by_name("gradient", gradient) | by_name("product", product)
 
