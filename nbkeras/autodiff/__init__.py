@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 from nbkeras.engine import lazy_names as _lazy_names
 
 if TYPE_CHECKING:
+    from nbkeras.autodiff.custom import checkpoint as checkpoint
+    from nbkeras.autodiff.custom import custom_gradient as custom_gradient
+    from nbkeras.autodiff.custom import custom_vjp as custom_vjp
     from nbkeras.autodiff.rules import Composed as Composed
     from nbkeras.autodiff.rules import Elementwise as Elementwise
     from nbkeras.autodiff.rules import Explicit as Explicit
@@ -19,5 +22,6 @@ if TYPE_CHECKING:
     from nbkeras.autodiff.transforms import jvp as jvp
     from nbkeras.autodiff.transforms import value_and_grad as value_and_grad
     from nbkeras.autodiff.transforms import vjp as vjp
+    from nbkeras.ops import stop_gradient as stop_gradient
 
 _lazy_names.attach(globals())

@@ -15,6 +15,7 @@ are four kinds of rules. They need no further code for the second derivative, th
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -77,10 +78,9 @@ class Rule:
 def rule_of(op: Callable, op_vjp: Callable | None) -> Rule | None:
     """The rule of an op, if there is one."""
     rule = getattr(op, "derivative", None)
-    if rule is None and hasattr(op_vjp, "slopes"):
-        rule = Elementwise(*op_vjp.slopes)
-    if rule is None and hasattr(op_vjp, "of_saved"):
-        rule = OfSaved(op_vjp.of_saved)
+    made = getattr(op_vjp, "derivative", None)
+    if rule is None and made is not None:  # made with the vjp: a function of this module
+        rule = made(sys.modules[__name__])
     if rule is None:
         from nbkeras.autodiff.table import RULES
 

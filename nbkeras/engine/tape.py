@@ -37,7 +37,8 @@ class Record:
     ):
         self.name, self.vjp, self.saved = name, vjp, saved
         self.parents, self.forms, self.outputs, self.layer = parents, forms, outputs, layer
-        self.tapes, self.call = thread.tapes, None
+        self.tapes = thread.tapes
+        self.call: Any = None
 
 
 Source = tuple[Record, int]
@@ -55,6 +56,7 @@ class _Thread(threading.local):
     keeps = False  # whether Records get the calls of their ops in any case
     levels = 0  # of autodiff.vmap
     listener: Callable | None = None
+    rerun: Any = None  # the run of a function of autodiff.checkpoint
     is_special = False  # whether any of this asks for more than `apply` does by itself
 
     def now(self, **values: Any) -> "_Now":
@@ -116,9 +118,10 @@ class Tape(_Now):
     def __init__(self) -> None:
         super().__init__({})
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> "Tape":  # type: ignore[override]
         self._values = {"tapes": (*thread.tapes, self)}
         super().__enter__()
+        return self
 
     def others(self) -> tuple:
         """The recordings that are on, without this one."""
@@ -187,6 +190,24 @@ def unreached(targets: Sequence[Source], sources: Sequence[Source]) -> list[int]
     """The positions of sources that no target depends on."""
     reached = _count_users([record for record, _ in targets])
     return [i for i, (record, _) in enumerate(sources) if record not in reached]
+
+
+def boundary(results: Sequence[Any], within: "Tape") -> list[tuple[Source, Any]]:
+    """What the Records of a tape use that was made outside, with shapes and dtypes."""
+    found: dict[Source, Any] = {}
+    todo = [each.record for each in results if each.record is not None]
+    seen = set(todo)
+    while todo:
+        record = todo.pop()
+        for parent, form in zip(record.parents, record.forms, strict=True):
+            if parent is None:
+                continue
+            if parent[0].vjp is None or within not in parent[0].tapes:
+                found[parent] = form
+            elif parent[0] not in seen:
+                seen.add(parent[0])
+                todo.append(parent[0])
+    return list(found.items())
 
 
 class _Sum:

@@ -266,6 +266,7 @@ class Variable(Tensor):
             >>> keras.Variable([1.0, 2.0]).assign([5.0, 6.0]).numpy()
             array([5., 6.], dtype=float32)
         """
+        self._check_may_change()
         with on_device_of(self):
             source = as_tensor(value, self.dtype)
             if source.shape != self.shape:
@@ -301,7 +302,14 @@ class Variable(Tensor):
         """
         return self._changed(np.subtract, value)
 
+    def _check_may_change(self) -> None:
+        if tape.thread.rerun is not None:
+            raise ValueError(
+                f"variable {self.name!r} is assigned in a function of autodiff.checkpoint, which runs twice: assign it outside"
+            )
+
     def _changed(self, kernel: Callable, value: Any) -> Variable:
+        self._check_may_change()
         with on_device_of(self):
             device.launch(kernel, self.data, device.to_this_device(adopt(as_tensor(value, self.dtype).data)), self.data)
         return self

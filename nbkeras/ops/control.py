@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.engine import structures
+from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels.runtime import device
@@ -425,26 +425,32 @@ def custom_gradient(f: Callable) -> Callable:
     @functools.wraps(f)
     def call(*args, **kwargs):
         tensors = [as_tensor(arg) for arg in args]
-        results, grad = f(*(Tensor(tensor.data) for tensor in tensors), **kwargs)
+        # with records where the gradients are differentiated too
+        given = tensors if tape.keeps_calls() else [Tensor(tensor.data) for tensor in tensors]
+        results, grad = f(*given, **kwargs)
         is_sequence = isinstance(results, list | tuple)
-        outputs = tuple(as_tensor(y).data for y in results) if is_sequence else as_tensor(results).data
+        values = [as_tensor(y) for y in (results if is_sequence else [results])]
+        outputs = tuple(y.data for y in values)
 
-        def forward(*arrays):
-            return outputs, None
-
-        def backward(saved, dy, needs):
-            pairs = zip(dy, outputs, strict=True) if is_sequence else [(dy, outputs)]
-            grads = grad(*(zeros_like(Tensor(y)) if g is None else Tensor(g) for g, y in pairs))
+        def gradients(dys: Sequence[Tensor | None]) -> list[Tensor | None]:
+            grads = grad(*(zeros_like(y) if dy is None else dy for dy, y in zip(dys, values, strict=True)))
             grads = grads if isinstance(grads, list | tuple) else (grads,)
             if len(grads) != len(tensors):
                 raise ValueError(
                     f"{f.__name__}: expected a gradient for each of {len(tensors)} arguments, received {len(grads)}"
                 )
-            return tuple(
-                None if g is None or need is False else as_tensor(g).data for g, need in zip(grads, needs, strict=True)
-            )
+            return [None if g is None else as_tensor(g) for g in grads]
+
+        def forward(*arrays):
+            return outputs if is_sequence else outputs[0], None
+
+        def backward(saved, dy, needs):
+            dys = dy if isinstance(dy, tuple) else (dy,)
+            grads = gradients([None if g is None else Tensor(g) for g in dys])
+            return tuple(None if g is None or need is False else g.data for g, need in zip(grads, needs, strict=True))
 
         forward.__name__ = f.__name__
+        backward.derivative = lambda rules: rules.Explicit(lambda record, dys, needs: gradients(dys))  # type: ignore[attr-defined]
         return apply(forward, backward, tensors)
 
     return op(call)

@@ -69,7 +69,8 @@ def _applied(name: str, function: Callable, slopes: tuple[Slope, ...], operands:
         )
 
     forward.__name__ = name
-    backward.slopes = slopes  # type: ignore[attr-defined]  # for derivatives of higher order: see autodiff/rules.py
+    # for derivatives of higher order: see autodiff/rules.py
+    backward.derivative = lambda rules: rules.Elementwise(*slopes)  # type: ignore[attr-defined]
     return apply(forward, backward if any(slopes) else None, operands)
 
 

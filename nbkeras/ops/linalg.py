@@ -36,7 +36,8 @@ def _applied(kernel: Callable, slopes: Callable, tensors: list[Tensor], **consta
         grads = grads if isinstance(grads, tuple) else (grads,)
         return tuple(None if need is False else grad.data for grad, need in zip(grads, needs, strict=True))
 
-    backward.of_saved = slopes  # type: ignore[attr-defined]  # for derivatives of higher order: see autodiff/rules.py
+    # for derivatives of higher order: see autodiff/rules.py
+    backward.derivative = lambda rules: rules.OfSaved(slopes)  # type: ignore[attr-defined]
     return apply(kernel, backward, tensors, **constants)
 
 

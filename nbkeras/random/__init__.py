@@ -15,7 +15,7 @@ import numpy as np
 
 from nbkeras import config as settings
 from nbkeras.engine import lazy_names as _lazy_names
-from nbkeras.engine import option
+from nbkeras.engine import option, tape
 from nbkeras.engine.devices import device, get_device
 from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, op, outside_program
@@ -60,6 +60,11 @@ class SeedGenerator(option.Configured):
             >>> bool(ops.all(seed.next() == seed.next()))
             False
         """
+        if tape.thread.rerun is not None:
+            return tape.thread.rerun.key(self._drawn)
+        return self._drawn()
+
+    def _drawn(self) -> Tensor:
         return apply(kernels.draw_key, None, [self.state])
 
 
