@@ -55,7 +55,7 @@ class Learner(keras.Model):
         return ops.mean(ops.square(self.predictions(weights, x) - y))
 
     def adapted(self, steps, known_x, known_y):
-        weights = [weight.value for weight in self.network.trainable_weights]
+        weights = self.network.trainable_weights
         for _ in range(steps):
             gradients = autodiff.grad(self.error)(weights, known_x, known_y)
             weights = [weight - RATE * gradient for weight, gradient in zip(weights, gradients, strict=True)]

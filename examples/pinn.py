@@ -16,8 +16,9 @@ import numpy as np
 import nbkeras as keras
 from nbkeras import layers, ops
 
-STEPS = 6000
-POINTS = 1024
+STEPS = 15000
+POINTS = 512
+EDGE = 10.0
 WIDTH = 32
 VISCOSITY = 0.01 / np.pi
 
@@ -50,7 +51,7 @@ class Burgers(keras.Model):
         with keras.GradientTape() as tape:
             equation = ops.mean(ops.square(self.residual(inside)))
             boundary = ops.mean(ops.square(self.network(edge) - edge_u))
-            loss = equation + boundary
+            loss = equation + EDGE * boundary
         weights = self.trainable_weights
         self.optimizer.apply(tape.gradient(loss, weights), weights)
         return {"loss": loss, "equation": equation, "boundary": boundary}
@@ -59,8 +60,8 @@ class Burgers(keras.Model):
 # %%
 # Training
 # --------
-# Each batch has points inside, with ``-1 < x < 1`` and ``0 < t < 1``, and points of the edge, where u is known: at the start it is
-# a sine, and at both ends 0.
+# Each batch has points inside, with ``-1 < x < 1`` and ``0 < t < 1``, and points of the edge, where u is known: at the
+# start it is a sine, and at both ends 0.
 
 rng = np.random.default_rng(0)
 inside = rng.uniform([-1, 0], [1, 1], size=(50 * POINTS, 2)).astype("float32")
@@ -70,13 +71,14 @@ edge[1::2, 0] = np.sign(edge[1::2, 0])
 edge_u = np.where(edge[:, 1:] == 0, -np.sin(np.pi * edge[:, :1]), 0).astype("float32")
 
 model = Burgers()
-model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.003, STEPS)))
+model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.005, STEPS)))
 history = model.fit([inside, edge], edge_u, batch_size=POINTS, epochs=max(2, STEPS // 50), verbose=2).history
 
 # %%
 # The exact solution
 # ------------------
-# Cole and Hopf: u is a quotient of two integrals with the weight of a normal distribution, for which Gauss and Hermite chose the points.
+# By Cole and Hopf u is a quotient of two integrals, weighted by a normal distribution: Gauss and Hermite chose the points
+# at which such an integral is summed up.
 
 
 def exact(x, t):
