@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 
+import derivatives_keras
 import numpy as np
 from chosen_keras import BACKEND, Clock, k
 from serving import Job, network_file, serve, thread_count
@@ -213,13 +214,17 @@ NETWORKS = {
         wake_word,
         transformer,
         unet,
+        derivatives_keras.wgan_gp,
+        derivatives_keras.burgers,
+        derivatives_keras.maml,
         toy,
     )
 }
 
 
 def one_or_list(arrays):
-    return arrays[0] if len(arrays) == 1 else arrays
+    """As `fit` takes them: one array, a list, or None for no targets."""
+    return arrays[0] if len(arrays) == 1 else arrays or None
 
 
 def on_gpu():
