@@ -13,7 +13,7 @@ import sys
 import tempfile
 from typing import Any
 
-from benchmarks.goals import goals
+from benchmarks.goals import derivatives, goals
 from benchmarks.gpu_studies import equality, kernels
 from benchmarks.report import as_text, circumstances, workload_table, write_markdown
 from benchmarks.runners import PEERS
@@ -145,9 +145,13 @@ def main(argv: list[str] | None = None) -> None:
             show(report, name)
     else:
         report = measure(options)
+    judged = {"derivatives": derivatives(report)}
     if report["settings"].get("device") == "cuda":
-        report["studies"]["goals"] = goals(report)
-        show(report, "goals")
+        judged["goals"] = goals(report)
+    for name, tables in judged.items():
+        if tables:
+            report["studies"][name] = tables
+            show(report, name)
     print(f"\n{circumstances(report)}")
     pictures = plot.draw(report, options.plot) if options.plot else {}
     if options.markdown:

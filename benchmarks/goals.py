@@ -1,8 +1,8 @@
-"""The goals for GPUs, and whether a run reached them."""
+"""The goals for GPUs and for derivatives of second order, and whether a run reached them."""
 
 from typing import Any
 
-from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads import SECOND_ORDER, WORKLOADS
 
 GEMM_SHARE, CNN_TIMES, DIFFERENCE = 0.6, 1.5, 1e-4
 CONVOLUTIONS = ("cnn", "resnet8", "ds_cnn", "mobilenet", "wake_word", "unet")
@@ -38,6 +38,21 @@ def goals(report: dict[str, Any]) -> list[dict[str, Any]]:
     same = f"MISS: {', '.join(differ)}" if differ else "pass" if compared else "not measured"
     rows.append(["kernels compute what PyTorch's do", "1e-3", None, same])
     return [{"title": "Goals", "columns": ["goal", "limit", "measured", "reached"], "rows": rows}]
+
+
+def derivatives(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """A table of the measured steps with derivatives of second order: the goal is to be no slower than PyTorch, eagerly."""
+    rows = []
+    for name in SECOND_ORDER:
+        results = report["workloads"].get(name, {})
+        ours, *peers = (results.get(each, {}).get("median") for each in ("nbkeras", "torch", "torch-compile", "jax"))
+        if ours is not None:
+            eager, compiled, jitted = (ours / peer if peer else None for peer in peers)
+            reached = "not measured" if eager is None else "pass" if eager <= 1 else "MISS"
+            rows.append([name, ours * 1e3, eager, reached, compiled, jitted])
+    columns = ["workload", "ms a step", "/ torch (goal 1)", "reached", "/ torch-compile", "/ jax"]
+    title = "Steps with derivatives of second order, ours / the peer's"
+    return [{"title": title, "columns": columns, "rows": rows}] if rows else []
 
 
 def _rows(report: dict[str, Any], study: str, table: int) -> list[list]:

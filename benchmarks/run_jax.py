@@ -4,12 +4,13 @@ import functools
 import itertools
 import time
 
+import derivatives_jax
 import jax
 import numpy as np
 from jax import lax
 from jax import numpy as jnp
 from serving import Job, NoGpu, batches, serve
-from workloads import ADAM, L2, MOBILENET, WAKE_WORD
+from workloads import ADAM, L2, MOBILENET, SECOND_ORDER, WAKE_WORD
 
 
 def dense(random, inputs, units):
@@ -401,18 +402,8 @@ def on_gpu():
     return lambda: gpu.memory_stats()["peak_bytes_in_use"]
 
 
-def prepare(framework, workload, xs, ys, device) -> Job:
-    network = workload.network
-    gpu_bytes = on_gpu() if device == "cuda" else None
-    init, forward = NETWORKS[network]
-    p = jax.tree.map(lambda a: jnp.asarray(a, "float32"), init(np.random.RandomState(0)))
-    zeros = jax.tree.map(jnp.zeros_like, p)
-    update, slots = rmsprop, zeros
-    if network in ADAM:
-        update, slots = functools.partial(adam, rate=ADAM[network]), (zeros, zeros)
-    states = moving = moving_statistics(p)
-    if network == "lstm_stateful":
-        states = [(jnp.zeros((workload.batch, 32)), jnp.zeros((workload.batch, 32))) for _ in range(3)]
+def jitted_step(network, forward, update):
+    """A function of (p, slots, states, key, count, total loss, right predictions) and a batch that returns all that anew."""
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(carry, x, y):
@@ -427,6 +418,44 @@ def prepare(framework, workload, xs, ys, device) -> Job:
         (loss, (states, correct)), g = jax.value_and_grad(objective, has_aux=True)(p)
         p, slots = update(p, g, slots, count)
         return p, slots, states, key, count + 1, total + loss, right + correct
+
+    return step
+
+
+def jitted_step_of_parts(network, update):
+    """The same, for weights in parts that are trained one after the other."""
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(carry, x, y):
+        parts, slots, states, key, count, total, right = carry
+        parts, (first, second), losses = list(parts), slots, []
+        first, second = list(first), list(second)
+        for i, loss in enumerate(derivatives_jax.LOSSES[network]):
+            key, mine = jax.random.split(key)
+            value, g = jax.value_and_grad(loss)(parts[i], parts, [*x, *y], mine)
+            parts[i], (first[i], second[i]) = update(parts[i], g, (first[i], second[i]), count)
+            losses.append(value)
+        return parts, (first, second), states, key, count + 1, total + losses[0], right
+
+    return step
+
+
+def prepare(framework, workload, xs, ys, device) -> Job:
+    network = workload.network
+    gpu_bytes = on_gpu() if device == "cuda" else None
+    if network in SECOND_ORDER:
+        start, forward = functools.partial(derivatives_jax.INITS[network], dense, conv), None
+    else:
+        start, forward = NETWORKS[network]
+    p = jax.tree.map(lambda a: jnp.asarray(a, "float32"), start(np.random.RandomState(0)))
+    zeros = jax.tree.map(jnp.zeros_like, p)
+    update, slots = rmsprop, zeros
+    if network in ADAM:
+        update, slots = functools.partial(adam, rate=ADAM[network]), (zeros, zeros)
+    states = moving = moving_statistics(p) if forward else None
+    if network == "lstm_stateful":
+        states = [(jnp.zeros((workload.batch, 32)), jnp.zeros((workload.batch, 32))) for _ in range(3)]
+    step = jitted_step(network, forward, update) if forward else jitted_step_of_parts(network, update)
 
     @jax.jit
     def infer(p, x, states):

@@ -1,8 +1,10 @@
 """nbkeras and Keras on its three backends: the same code for all, with `fit` and `predict` as a user calls them."""
 
 import importlib
+import os
 import sys
 
+import derivatives_keras
 import numpy as np
 from chosen_keras import BACKEND, Clock, k
 from serving import Job, network_file, serve, thread_count
@@ -212,13 +214,17 @@ NETWORKS = {
         wake_word,
         transformer,
         unet,
+        derivatives_keras.wgan_gp,
+        derivatives_keras.burgers,
+        derivatives_keras.maml,
         toy,
     )
 }
 
 
 def one_or_list(arrays):
-    return arrays[0] if len(arrays) == 1 else arrays
+    """As `fit` takes them: one array, a list, or None for no targets."""
+    return arrays[0] if len(arrays) == 1 else arrays or None
 
 
 def on_gpu():
@@ -229,7 +235,7 @@ def on_gpu():
 
 
 def write(model, batch, path):
-    """Write the model for other frameworks: nbkeras writes weights (.npz) or ONNX files, Keras on TensorFlow writes LiteRT's."""
+    """Write the model for others: nbkeras writes weights (.npz) or ONNX files, Keras on TensorFlow LiteRT's or keras2c's."""
     if path.endswith(".npz"):
         np.savez(path, *model.get_weights())
     elif path.endswith(".onnx"):
@@ -237,7 +243,10 @@ def write(model, batch, path):
     else:
         with np.load(network_file()) as weights:
             model.set_weights(list(weights.values()))
-        write_tflite(model, batch, path)
+        if path.endswith(".c"):
+            write_c(model, path)
+        else:
+            write_tflite(model, batch, path)
 
 
 def write_tflite(model, batch, path):
@@ -251,6 +260,14 @@ def write_tflite(model, batch, path):
     converted = tensorflow.lite.TFLiteConverter.from_keras_model(k.Model(inputs, model(inputs))).convert()
     with open(path, "wb") as tflite:
         tflite.write(converted)
+
+
+def write_c(model, path):
+    """Write the C code of keras2c, which PYTHONPATH has; its function has the name of the file."""
+    from keras2c import k2c
+
+    os.chdir(os.path.dirname(path))
+    k2c(model, os.path.basename(path).removesuffix(".c"), num_tests=0, verbose=False)
 
 
 def prepare(framework, workload, xs, ys, device) -> Job:

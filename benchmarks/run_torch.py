@@ -4,16 +4,18 @@ Images have the channels first. Strided convolutions pad both sides alike; Keras
 penalty of kernels is the optimizer's weight_decay, so it is in the gradients but not in the loss.
 
 On a GPU 'torch' computes in full float32, 'torch-tf32' with the matrix units, and 'torch-compile' is 'torch' with
-torch.compile, in CUDA graphs except for LSTMs, which break them. cuDNN tries its algorithms.
+torch.compile, in CUDA graphs except for LSTMs, which break them. cuDNN tries its algorithms. The steps of networks whose losses
+have derivatives are in derivatives_torch.py.
 """
 
 import time
 
+import derivatives_torch
 import torch
 from serving import Job, NoGpu, batches, serve
 from torch import nn
 from torch.nn import functional
-from workloads import ADAM, L2, MOBILENET, WAKE_WORD
+from workloads import ADAM, L2, MOBILENET, SECOND_ORDER, WAKE_WORD
 
 
 class Stack(nn.Module):
@@ -267,31 +269,46 @@ def on_gpu(framework):
     return torch.cuda.max_memory_reserved
 
 
+def usual_step(network, model, optimizer):
+    """A function that updates the weights for a batch, and returns its loss and the number of right predictions."""
+
+    def step(x, y):
+        outputs = model(*x)
+        loss = loss_of(network, outputs, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        right = 0 if network in ("headline", "autoencoder") else correct(network, outputs.detach(), y[0])
+        return loss.detach(), right
+
+    return step
+
+
 def prepare(framework, workload, xs, ys, device) -> Job:
     network = workload.network
     gpu_bytes = on_gpu(framework) if device == "cuda" else None
-    model = NETWORKS[network]().to(device).eval()
+    compiled = framework == "torch-compile"
     xs = [channels_first(x) for x in xs]
-    optimizer = optimizer_of(network, model)
-    recurrent = any(isinstance(module, nn.LSTM) for module in model.modules())
-    if framework == "torch-compile":
-        model = torch.compile(model, mode="default" if recurrent else "reduce-overhead")
-    targets = [target(network, y) for y in ys]
+    if network in SECOND_ORDER:
+        derived = derivatives_torch.STEPS[network](lambda part: optimizer_of(network, part), device, compiled)
+        model, targets = derived.model, ys
+        step = lambda x, y: (derived(*x, *y).detach(), 0)  # noqa: E731
+    else:
+        model, targets = NETWORKS[network]().to(device).eval(), [target(network, y) for y in ys]
+        optimizer = optimizer_of(network, model)
+        recurrent = any(isinstance(module, nn.LSTM) for module in model.modules())
+        if compiled:
+            model = torch.compile(model, mode="default" if recurrent else "reduce-overhead")
+        step = usual_step(network, model, optimizer)
     feed = Feed([*xs, *targets], workload.batch, device)
 
     def epoch():
         total, right = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
         for rows in batches(len(xs[0]), workload.batch, shuffle=network != "lstm_stateful"):
             arrays = feed(torch.from_numpy(rows))
-            x, y = arrays[: len(xs)], arrays[len(xs) :]
-            outputs = model(*x)
-            loss = loss_of(network, outputs, y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.detach() * len(rows)
-            if network not in ("headline", "autoencoder"):
-                right += correct(network, outputs.detach(), y[0])
+            loss, found = step(arrays[: len(xs)], arrays[len(xs) :])
+            total += loss * len(rows)
+            right += found
         return total.item() / len(xs[0])
 
     def epochs(count):

@@ -37,7 +37,7 @@ VARIANTS = {
 FILES = {"onnxruntime": ".onnx", "openvino": ".onnx", "litert": ".tflite"}
 WRITERS = {".npz": "nbkeras", ".onnx": "nbkeras", ".tflite": "keras-tensorflow"}
 PEERS = {  # by device
-    "cpu": tuple(name for name in SCRIPTS if name not in ("nbkeras", "torch-tf32", "torch-compile")),
+    "cpu": tuple(name for name in SCRIPTS if name not in ("nbkeras", "torch-tf32")),
     "cuda": ("torch", "torch-tf32", "torch-compile", "jax"),
 }
 IMPORTS = {

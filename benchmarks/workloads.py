@@ -32,6 +32,7 @@ class Workload:
 
 EVERY_KERAS = ("keras-jax", "keras-tensorflow", "keras-torch", "torch", "jax")  # on PyTorch it has slow LSTMs
 INFERENCE = ("nbkeras-1", "keras-jax", "keras-tensorflow", "torch", "jax", "onnxruntime", "litert", "openvino")
+EAGER_AND_COMPILED = ("torch", "torch-compile", "jax")
 TINY = ("resnet8", "ds_cnn", "mobilenet", "autoencoder", "wake_word")  # MLPerf Tiny's networks
 
 WORKLOADS = {
@@ -72,6 +73,26 @@ WORKLOADS = {
     "unet": Workload(
         "U-Net of 16, 32 and 64 filters on (64, 64, 3), Adam", network="unet", batch=8, steps=10, peers=EVERY_KERAS
     ),
+    "wgan_gp": Workload(
+        "WGAN-GP, critic and generator of 2 convolutions on (28, 28, 1), a step of each, Adam",
+        network="wgan_gp",
+        batch=64,
+        steps=5,
+        peers=EAGER_AND_COMPILED,
+    ),
+    "burgers": Workload(
+        "a network of 2-50-50-50-50-1 that solves Burgers' equation, Adam",
+        network="burgers",
+        batch=1000,
+        peers=EAGER_AND_COMPILED,
+    ),
+    "maml": Workload(
+        "MAML, 25 sinusoids of 10 + 10 points, one inner step, 1-40-40-1, Adam",
+        network="maml",
+        batch=25,
+        steps=100,
+        peers=EAGER_AND_COMPILED,
+    ),
     "latency_mlp": Workload("predict of one sample, mlp", "latency", "mlp", 1, 300, INFERENCE),
     "latency_lstm_stack": Workload("predict of one sample, lstm_stack", "latency", "lstm_stack", 1, 300, INFERENCE),
     "latency_cnn": Workload("predict of one sample, cnn", "latency", "cnn", 1, 300, INFERENCE),
@@ -100,7 +121,15 @@ ADAM = {
     "wake_word": 0.001,
     "transformer": 0.001,
     "unet": 0.001,
+    "wgan_gp": 0.0002,
+    "burgers": 0.001,
+    "maml": 0.001,
 }
+# Networks whose losses have derivatives: their steps are in derivatives_keras.py, derivatives_torch.py and derivatives_jax.py.
+SECOND_ORDER = ("wgan_gp", "burgers", "maml")
+LATENT, PENALTY = 64, 10.0  # of wgan_gp
+VISCOSITY = 0.01 / np.pi  # of burgers
+INNER_RATE = 0.01  # of maml
 # The loss of these networks has the sum of squares of all convolution kernels times this factor, except of depthwise ones.
 L2 = {"resnet8": 1e-4, "ds_cnn": 1e-4, "mobilenet": 1e-4}
 
@@ -207,6 +236,27 @@ def _unet(random, n):
     return [x], [squares.repeat(4, axis=1).repeat(4, axis=2)[..., None].astype("float32")]
 
 
+def _wgan_gp(random, n):
+    """Images with the pattern of their class; there is no target."""
+    return [_patterns(random, n, (28, 28, 1), 10)[0] / 2], []
+
+
+def _burgers(random, n):
+    """Points (x, t) inside and on the edge, and the solution there: at t = 0 a sine, at x = -1 and 1 zero."""
+    inside, edge = (random.random((n, 2), "float32") * np.float32([2, 1]) - np.float32([1, 0]) for _ in range(2))
+    edge[::2, 1] = 0
+    edge[1::2, 0] = np.sign(edge[1::2, 0])
+    return [inside, edge], [np.where(edge[:, 1:] == 0, -np.sin(np.pi * edge[:, :1]), 0).astype("float32")]
+
+
+def _maml(random, n):
+    """Tasks: x and y of points of a sinusoid to learn from, and x and y of others."""
+    x = random.random((n, 20, 1), "float32") * 10 - 5
+    height, phase = 0.1 + 4.9 * random.random((n, 1, 1), "float32"), np.pi * random.random((n, 1, 1), "float32")
+    y = (height * np.sin(x + phase)).astype("float32")
+    return [x[:, :10].copy(), y[:, :10].copy(), x[:, 10:].copy(), y[:, 10:].copy()], []
+
+
 def _toy(random, n):
     x = random.standard_normal((n, 2, 3), "float32")
     return [x], [np.eye(2, dtype="float32")[(x.mean(axis=(1, 2)) > 0).astype(int)]]
@@ -227,6 +277,9 @@ NETWORKS: dict[str, Callable] = {
     "wake_word": _wake_word,
     "transformer": _transformer,
     "unet": _unet,
+    "wgan_gp": _wgan_gp,
+    "burgers": _burgers,
+    "maml": _maml,
     "toy": _toy,
 }
 

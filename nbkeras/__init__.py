@@ -69,6 +69,7 @@ def version() -> str:
 
 
 if TYPE_CHECKING:  # imported when first asked for
+    from nbkeras import autodiff as autodiff
     from nbkeras import backend as backend
     from nbkeras import datasets as datasets
     from nbkeras import dtype_policies as dtype_policies
@@ -81,6 +82,7 @@ if TYPE_CHECKING:  # imported when first asked for
     from nbkeras import testing as testing
     from nbkeras import tree as tree
     from nbkeras import wrappers as wrappers
+    from nbkeras.autodiff.custom import remat as remat
     from nbkeras.compat.alias import install_as_keras as install_as_keras
     from nbkeras.quantizers import Quantizer as Quantizer
     from nbkeras.training.profile import profile as profile

@@ -69,6 +69,19 @@ def test_networks_have_their_parameters_and_learn(name, tmp_path):
     assert result["losses"][-1] < result["losses"][0] < result["first_loss"]
 
 
+SECOND_ORDER = {"wgan_gp": 259_106, "burgers": 7_851, "maml": 1_761}
+
+
+@pytest.mark.slow  # starts two processes for each network
+@pytest.mark.parametrize("name", SECOND_ORDER)
+def test_networks_whose_losses_have_derivatives_learn(name, tmp_path):
+    report, printed = results(tmp_path, name, "--rounds", "2", "--steps", "10")
+    result = report["workloads"][name]["nbkeras"]
+    assert result["parameters"] == SECOND_ORDER[name]
+    assert result["losses"][-1] < result["first_loss"]
+    assert "derivatives: Steps with derivatives of second order" in printed
+
+
 def test_latency_is_that_of_single_calls(tmp_path):
     report, _ = results(tmp_path, "latency_lstm_stack", "--steps", "5", "--rounds", "2")
     assert report["workloads"]["latency_lstm_stack"]["nbkeras"]["count"] == 10
@@ -349,6 +362,20 @@ def test_pictures_without_matplotlib(saved, tmp_path):
     done = benchmarks("--from", saved, "--plot", tmp_path / "all.png", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
     assert done.stderr.strip() == "--plot needs matplotlib: pip install matplotlib, or nbkeras[bench]"
+
+
+def test_steps_with_derivatives_of_second_order_are_judged(saved, tmp_path):
+    report = json.loads(saved.read_text())
+    peers = {"torch": measured(0.008, 400), "torch-compile": measured(0.001, 400), "jax": measured(0.0005, 300)}
+    ours = report["workloads"]["mlp"]["nbkeras"]
+    report["workloads"] = {"maml": {"nbkeras": ours, **peers}, "burgers": {"nbkeras": ours, "torch": peers["jax"]}}
+    saved.write_text(json.dumps(report | {"studies": {}}))
+    done = benchmarks("--from", saved, "--markdown", tmp_path / "d.md")
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "d.md").read_text().splitlines()
+    assert "<!-- begin derivatives -->" in lines
+    assert "| burgers | 2.00 | 4.00 | MISS |  |  |" in lines
+    assert "| maml | 2.00 | 0.250 | pass | 2.00 | 4.00 |" in lines
 
 
 def kernel_table(name, equal):

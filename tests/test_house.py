@@ -21,17 +21,19 @@ BANNED_NAMES = {"helpers", "helper", "misc", "common", "base", "util"}  # `utils
 # The floor of every module of nbkeras; what is not named is on floor 3. Imports go to the same floor or below.
 FLOORS = {
     0: "nbkeras.kernels",
-    1: "nbkeras.engine nbkeras.config nbkeras.tensor nbkeras.tree nbkeras.ops",
+    1: "nbkeras.engine nbkeras.config nbkeras.tensor nbkeras.tree nbkeras.ops nbkeras.autodiff",
     2: "nbkeras.building nbkeras.layers nbkeras.losses nbkeras.metrics nbkeras.random nbkeras.initializers nbkeras.activations "
     "nbkeras.regularizers nbkeras.constraints nbkeras.quantizers",
 }
 MAY_IMPORT_KERNELS = [
     f"nbkeras.{name}"
     for name in (
+        "autodiff",
         "commands.diagnosis",
         "engine.devices",
         "engine.dlpack",
         "engine.folding",
+        "engine.gradient_tape",
         "engine.tape",
         "engine.launch_costs",
         "engine.program",

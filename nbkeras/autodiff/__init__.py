@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from nbkeras.engine import lazy_names as _lazy_names
 
 if TYPE_CHECKING:
+    from nbkeras.autodiff.batching import vmap as vmap
     from nbkeras.autodiff.custom import checkpoint as checkpoint
     from nbkeras.autodiff.custom import custom_gradient as custom_gradient
     from nbkeras.autodiff.custom import custom_vjp as custom_vjp

@@ -158,6 +158,9 @@ def checkpoint(f: Callable) -> Callable:
     return call
 
 
+remat = checkpoint  # Keras's name
+
+
 def _result(y: Tensor, record: tape.Record, index: int) -> Tensor:
     result = Tensor(y.data, record if y.dtype.kind == "f" and any(record.parents) else None, index)
     result.mask = y.mask

@@ -27,6 +27,7 @@ from nbkeras.kernels.runtime import device
 
 Array = np.ndarray
 Found = Sequence[Tensor | None]
+UNSAVED = object()  # in place of what an op saved, in a Record of what `autodiff.vmap` maps
 
 
 class Call(NamedTuple):
@@ -125,12 +126,7 @@ def define(op: Callable, rule: Rule) -> None:
 
 
 def applied(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None], constants: dict[str, Any]) -> Any:
-    """`apply` inside `autodiff.vmap`, and where Records keep the calls of their ops."""
-    if tape.thread.levels:
-        from nbkeras.autodiff import batching
-
-        if batching.is_batched(tensors):
-            return batching.applied(op, op_vjp, tensors, constants)
+    """`apply` where Records keep the calls of their ops."""
     if op_vjp is None or not needs_record(tensors):
         return apply_plainly(op, op_vjp, tensors, constants)
     rule = rule_of(op, op_vjp)
@@ -221,8 +217,9 @@ class Linear(Rule):
             return self.transpose(call, dys, needs)
         which = [i for i, need in enumerate(needs) if need]
         dys = [zeros_of(array) if dy is None else dy for dy, array in zip(dys, call.outputs, strict=True)]
+        dys = _of_members(record, dys)
         forward, backward = _transposed(call, record.saved, which)
-        found = apply(forward, backward, dys)
+        found = apply(forward, backward, [*dys, *_choosing(call)])
         by_input = dict(zip(which, found, strict=True))
         return [by_input.get(i) for i in range(len(needs))]
 
@@ -235,27 +232,59 @@ class Linear(Rule):
             each if each is None or each.dtype.kind != "f" else zeros_of(each.data) if tangent is None else tangent
             for each, tangent in zip(call.inputs, tangents, strict=True)
         ]
-        return call.again(inputs)
+        return call.again(_of_members(record, inputs))
+
+
+def _of_members(record: tape.Record, tensors: Found) -> Found:
+    """The float tensors as mapped ones, for an op that `autodiff.vmap` maps: one that draws numbers differs by member."""
+    if record.saved is not UNSAVED:
+        return tensors
+    from nbkeras.autodiff import batching
+
+    like = record.call.outputs[0]
+    return [each if each is None or each.dtype.kind != "f" else batching.spread_over(like, each) for each in tensors]
+
+
+def _choosing(call: Call) -> list[Tensor]:
+    """The inputs of a linear op that are no floats, and so choose the map."""
+    return [each for each in call.inputs if each is not None and each.dtype.kind != "f"]
 
 
 def _transposed(call: Call, saved: Any, which: list[int]) -> tuple[Callable, Callable]:
-    """The gradients of some inputs of a linear op as an op of the outputs' gradients, and its vjp, which is the first op."""
-    arrays = [None if each is None else each.data for each in call.inputs]
-    needs = tuple(i in which for i in range(len(arrays)))
+    """The gradients of some inputs of a linear op as an op of the outputs' gradients, and of what chooses the map."""
+    count, needs = len(call.outputs), tuple(i in which for i in range(len(call.inputs)))
 
-    def transposed(*dys):
-        return tuple(_gradients(call, saved, dys, needs)[i] for i in which), None
+    def inputs_with(others: Sequence[Array], gradients: dict[int, Array | None]) -> list[Array | None]:
+        chosen, inputs = iter(others), []
+        for i, each in enumerate(call.inputs):
+            given = gradients.get(i)
+            if each is not None and each.dtype.kind != "f":
+                given = next(chosen)
+            inputs.append(_zero_array(each.data) if given is None and each is not None else given)
+        return inputs
 
-    def transposed_vjp(saved, gradients, needs):
+    def transposed(*arrays):
+        dys, others = arrays[:count], arrays[count:]
+        found = _gradients(call, saved, dys, needs)
+        return tuple(found[i] for i in which), others
+
+    def transposed_vjp(others, gradients, needs):
         gradients = gradients if isinstance(gradients, tuple) else (gradients,)
-        inputs = [array if array is None or array.dtype.kind != "f" else None for array in arrays]
-        for i, array in enumerate(arrays):
-            if array is not None and array.dtype.kind == "f":
-                given = gradients[which.index(i)] if i in which else None
-                inputs[i] = _zero_array(array) if given is None else given
-        return _outputs(call, inputs)
+        return *_outputs(call, inputs_with(others, dict(zip(which, gradients, strict=True)))), *[None] * len(others)
+
+    def batched(mapped):
+        from nbkeras.autodiff import batching
+
+        others, inputs, of_members = iter(range(count, len(mapped.tensors))), [], []
+        for each in call.inputs:
+            at = next(others) if each is not None and each.dtype.kind != "f" else None
+            inputs.append(None if each is None else zeros_of(each.data) if at is None else mapped.tensors[at])
+            of_members.append(at is not None and mapped.mapped[at])
+        dys = [mapped.front(i) for i in range(count)]
+        return tuple(batching.pulled(call, inputs, of_members, mapped.size, which, dys))
 
     transposed.__name__ = f"transposed {call.op.__name__}"
+    transposed.batching = batched  # type: ignore[attr-defined]
     define(transposed, Linear())
     return transposed, transposed_vjp
 
@@ -263,16 +292,10 @@ def _transposed(call: Call, saved: Any, which: list[int]) -> tuple[Callable, Cal
 def _gradients(call: Call, saved: Any, dys: Sequence[Array], needs: tuple) -> list[Array | None]:
     """The gradients that an op's vjp gives, as arrays of the inputs' shapes."""
     found = call.op_vjp(saved, dys[0] if len(dys) == 1 else tuple(dys), needs)
-    result: list[Array | None] = []
-    for each, gradient, need in zip(call.inputs, found, needs, strict=True):
-        if not need or each is None:
-            result.append(None)
-        elif gradient is None:
-            result.append(_zero_array(each.data))
-        else:
-            array = gradient if isinstance(gradient, device.ARRAYS) else gradient.dense(None)
-            result.append(tape.unbroadcast(array, each.shape))
-    return result
+    return [
+        _array_of(gradient, each.shape, each.dtype) if need and each is not None else None
+        for each, gradient, need in zip(call.inputs, found, needs, strict=True)
+    ]
 
 
 def _outputs(call: Call, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
@@ -332,7 +355,9 @@ def _partial(call: Call, i: int, dy: Tensor, saves_inputs: bool) -> Tensor:
         return cast(Array, _gradients(call, saved, [dy], needs)[which])
 
     def partial(dy, *others):
-        return gradient_of(at(others, inputs[i].data), dy, i), (dy, others)
+        known = inputs[i].data  # its values do not matter
+        known = known if isinstance(known, device.ARRAYS) else _zero_array(known)
+        return gradient_of(at(others, known), dy, i), (dy, others)
 
     def partial_vjp(saved, c, needs):
         dy, others = saved
@@ -343,7 +368,16 @@ def _partial(call: Call, i: int, dy: Tensor, saves_inputs: bool) -> Tensor:
             None if need is False else gradient_of(arrays, dy, j) for j, need in zip(rest, needs[1:], strict=True)
         )
 
+    def batched(mapped):
+        from nbkeras.autodiff import batching
+
+        given, of_members = list(mapped.tensors[1:]), list(mapped.mapped[1:])
+        given.insert(i, None)
+        of_members.insert(i, False)
+        return batching.pulled(call, given, of_members, mapped.size, [i], [mapped.front(0)])[0]
+
     partial.__name__ = f"gradient {i} of {call.op.__name__}"
+    partial.batching = batched  # type: ignore[attr-defined]
     define(partial, Multilinear())
     return apply(partial, partial_vjp, [dy, *(each for j, each in enumerate(inputs) if j != i)])
 
@@ -378,15 +412,54 @@ class OfSaved(Rule):
         self.slopes = slopes
 
     def vjp(self, record, dys, needs):
-        call = record.call
+        call, saved = record.call, record.saved
         tensors = [each for each in call.inputs if each is not None] + call.results(record)
-        found = self.slopes(*(_tensor_of(array, tensors) for array in record.saved), *dys)
+        known = [each.data for each in tensors]
+        if saved is UNSAVED:  # find which ones they are by arrays of the same shapes
+            with device.dry():
+                arrays = [None if each is None else device.empty(each.shape, each.dtype) for each in call.inputs]
+                y, saved = call.op(*arrays, **call.constants)
+            known = [each for each in arrays if each is not None] + list(y if isinstance(y, tuple) else (y,))
+        found = self.slopes(*(_tensor_of(array, tensors, known) for array in saved), *dys)
         return found if isinstance(found, tuple) else (found,)
 
 
-def _tensor_of(array: Array, tensors: list[Tensor]) -> Tensor:
-    """The tensor that holds an array; a constant if none does."""
-    for each in tensors:
-        if each.shape == array.shape and device.address(each.data) == device.address(array):
+class Once(Rule):
+    """For `autodiff.vmap`, an op without a rule, or one whose Record has no Call: by its vjp. The gradient has no derivative."""
+
+    def vjp(self, record, dys, needs):
+        call = record.call
+        inputs = () if call is None else call.inputs
+        which = [i for i, need in enumerate(needs) if need]
+
+        def backward(*arrays):
+            given, slopes = arrays[: len(inputs)], arrays[len(inputs) :]
+            op_vjp, saved = record.vjp, record.saved
+            if call is not None:
+                op_vjp, saved = call.op_vjp, call.op(*given, **call.constants)[1]
+            found = op_vjp(saved, slopes[0] if len(slopes) == 1 else slopes, tuple(needs))
+            return tuple(_array_of(found[i], *record.forms[i]) for i in which), None
+
+        def no_derivative(saved, dy, needs):
+            raise NotImplementedError(f"the op {record.name!r} has a first derivative only")
+
+        backward.__name__ = f"gradient of {record.name}"
+        results = dict(zip(which, apply(backward, no_derivative, [*inputs, *dys]), strict=True))
+        return [results.get(i) for i in range(len(needs))]
+
+
+def _array_of(gradient: Any, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    """A gradient that a vjp gives as an array of its input's shape."""
+    if gradient is None:
+        gradient = device.empty(shape, dtype)
+        device.launch(device.fill, gradient, 0)
+    array = gradient if isinstance(gradient, device.ARRAYS) else gradient.dense(None)
+    return tape.unbroadcast(array, shape)
+
+
+def _tensor_of(array: Array, tensors: list[Tensor], known: list[Array]) -> Tensor:
+    """The tensor that holds an array; a constant if none does. known: the tensors' arrays."""
+    for each, own in zip(tensors, known, strict=True):
+        if own.shape == array.shape and device.address(own) == device.address(array):
             return each
     return Tensor(array)

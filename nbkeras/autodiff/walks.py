@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nbkeras.autodiff.rules import Composed, Rule, plus, rule_of
+from nbkeras.autodiff.rules import Composed, Once, Rule, plus, rule_of
 from nbkeras.engine import tape
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.tensor import Tensor, as_tensor
@@ -106,12 +106,17 @@ def push_forward(
 
 def _rule(record: tape.Record) -> Rule:
     """The rule of the op that made a record; NotImplementedError if there is none."""
+    is_mapped = tape.thread.levels > 0
+    if record.call is None and is_mapped:
+        return Once()
     if record.call is None:
         raise NotImplementedError(
             f"no derivative of higher order goes through {record.name!r}: it was computed outside the inner tape. Compute it in "
             "the block of the tape whose gradient is differentiated"
         )
     rule = rule_of(record.call.op, record.call.op_vjp)
+    if rule is None and is_mapped:
+        return Once()
     if rule is None or (isinstance(rule, Composed) and rule.otherwise is None):
         raise NotImplementedError(
             f"the op {record.name!r} has a first derivative only. If it is yours, give it a rule: "

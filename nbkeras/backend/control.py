@@ -222,7 +222,7 @@ def function(inputs: Sequence, outputs: Any, updates: Sequence | None = None, na
 def gradients(loss, variables) -> list:
     """The symbolic gradients of the sum of a symbolic tensor, for `K.function`.
 
-    For gradients of computed tensors use `keras.GradientTape`. Gradients of gradients are not supported.
+    For gradients of computed tensors use `keras.GradientTape`.
 
     Args:
         loss: A symbolic tensor.

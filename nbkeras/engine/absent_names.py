@@ -2,7 +2,6 @@
 
 _QUANTIZED = "nbkeras quantizes weights to int8 only"
 _COMPLEX = "nbkeras has no complex numbers"
-_BACKWARDS = "gradients go backwards only: use GradientTape"
 _FOREIGN = "it runs code of another framework"
 _AUDIO = "nbkeras has no layers for audio"
 _DETECTION = "nbkeras has nothing for boxes of object detection"
@@ -17,7 +16,7 @@ ABSENT: dict[str, dict[str, str]] = {
     "keras": {
         "backend.function and Model do what it does": "Function",
         "an op on symbolic tensors becomes a layer": "Operation",
-        "memory is planned, and nothing is computed twice to save it": "RematScope remat",
+        "remat(f) is for the parts that should run twice": "RematScope",
         "variables are written in place, so there are no stateless calls of layers": "StatelessScope",
         "shapes are found by dry runs": "SymbolicScope",
         "variables are named by their layers": "name_scope",
@@ -60,8 +59,8 @@ ABSENT: dict[str, dict[str, str]] = {
     "keras.losses": {_INTERNAL: "is_categorical_crossentropy"},
     "keras.metrics": {_INTERNAL: "BaseMeanIoU Reduce SensitivitySpecificityBase clone_metric clone_metrics"},
     "keras.models": {_INTERNAL: "K has_arg to_list"},
-    "keras.ops": {_COMPLEX: "eig polar view_as_complex view_as_real", _BACKWARDS: "jvp"},
-    "keras.ops.linalg": {_COMPLEX: "eig", _BACKWARDS: "jvp"},
+    "keras.ops": {_COMPLEX: "eig polar view_as_complex view_as_real"},
+    "keras.ops.linalg": {_COMPLEX: "eig"},
     "keras.ops.nn": {_COMPLEX: "polar"},
     "keras.optimizers": {"it wraps an optimizer of TensorFlow": "TFOptimizer", _INTERNAL: "clip_norm"},
     "keras.quantizers": {

@@ -462,6 +462,11 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
 def _apply_specially(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None], constants: dict) -> Any:
     """`apply` while there is a listener, a tape in a tape, or `autodiff.vmap`."""
     state = tape.thread
+    if state.levels:
+        from nbkeras.autodiff import batching
+
+        if batching.is_mapped(tensors):  # the listener hears of the ops by which it is computed
+            return batching.applied(op, op_vjp, tensors, constants)
     if state.levels or tape.keeps_calls():
         from nbkeras.autodiff import rules
 

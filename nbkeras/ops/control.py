@@ -430,7 +430,6 @@ def custom_gradient(f: Callable) -> Callable:
         results, grad = f(*given, **kwargs)
         is_sequence = isinstance(results, list | tuple)
         values = [as_tensor(y) for y in (results if is_sequence else [results])]
-        outputs = tuple(y.data for y in values)
 
         def gradients(dys: Sequence[Tensor | None]) -> list[Tensor | None]:
             grads = grad(*(zeros_like(y) if dy is None else dy for dy, y in zip(dys, values, strict=True)))
@@ -441,16 +440,27 @@ def custom_gradient(f: Callable) -> Callable:
                 )
             return [None if g is None else as_tensor(g) for g in grads]
 
-        def forward(*arrays):
-            return outputs if is_sequence else outputs[0], None
-
-        def backward(saved, dy, needs):
-            dys = dy if isinstance(dy, tuple) else (dy,)
-            grads = gradients([None if g is None else Tensor(g) for g in dys])
-            return tuple(None if g is None or need is False else g.data for g, need in zip(grads, needs, strict=True))
-
-        forward.__name__ = f.__name__
-        backward.derivative = lambda rules: rules.Explicit(lambda record, dys, needs: gradients(dys))  # type: ignore[attr-defined]
-        return apply(forward, backward, tensors)
+        y = with_gradient(f.__name__, values, gradients, tensors)
+        return y if is_sequence else y[0]
 
     return op(call)
+
+
+def with_gradient(
+    name: str, values: Sequence[Tensor], gradients: Callable, tensors: Sequence[Tensor | None]
+) -> tuple[Tensor, ...]:
+    """Values that were computed from tensors, as results of an op; `gradients(dys)` gives the gradient of each, or None."""
+    outputs = tuple(y.data for y in values)
+
+    def forward(*arrays):
+        return outputs, None
+
+    def backward(saved, dy, needs):
+        dys = dy if isinstance(dy, tuple) else (dy,)
+        grads = gradients([None if g is None else Tensor(g) for g in dys])
+        return tuple(None if g is None or need is False else g.data for g, need in zip(grads, needs, strict=True))
+
+    forward.__name__ = name
+    forward.given = values, gradients  # type: ignore[attr-defined]  # for autodiff.vmap
+    backward.derivative = lambda rules: rules.Explicit(lambda record, dys, needs: gradients(dys))  # type: ignore[attr-defined]
+    return apply(forward, backward, tensors)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine import tape
 from nbkeras.engine.dtypes import array_of, known_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import elementwise
@@ -841,6 +842,10 @@ def stop_gradient(variable) -> Tensor:
         >>> tape.gradient(y, x).numpy()
         array([3.], dtype=float32)
     """
+    if tape.thread.levels:
+        from nbkeras.autodiff import batching
+
+        return batching.constant(as_tensor(variable))
     return Tensor(as_tensor(variable).data)
 
 

@@ -7,7 +7,7 @@ differentiation of linear algebra functions", 2011 (QR); Golub and Pereyra, 1973
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from nbkeras.ops.elementwise import add, divide, multiply, negative, subtract
 from nbkeras.ops.functions import divide_no_nan
 from nbkeras.ops.indexing import getitem, tril, triu
 from nbkeras.ops.shape import broadcast_to, concatenate, expand_dims, moveaxis, reshape, squeeze, swapaxes
+
+if TYPE_CHECKING:  # imported when first asked for
+    from nbkeras.autodiff.transforms import jvp as jvp
 
 
 def _applied(kernel: Callable, slopes: Callable, tensors: list[Tensor], **constants: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Each op that has a derivative has one of the second order; some are checked to the third: see derivative_cases.py."""
+"""Each op that has a derivative has one of the second order; some are checked to the third: see order_cases.py."""
 
 import contextlib
 import importlib
@@ -6,7 +6,7 @@ import pkgutil
 
 import numpy as np
 import pytest
-from derivative_cases import CASES, THIRD
+from order_cases import CASES, THIRD
 
 from nbkeras import kernels
 from nbkeras.autodiff.rules import rule_of

@@ -1,4 +1,4 @@
-"""The examples of sequences, tables, agents and own kernels run with small constants, and learn."""
+"""The examples of sequences, tables, agents, derivatives and own kernels run with small constants, and learn."""
 
 import numpy as np
 import pytest
@@ -55,6 +55,18 @@ EXAMPLES = {
     "actor_critic.py": (
         dict(UPDATES=30, LIMIT=100),
         lambda found: found["curve"][-1] > found["untrained"] > 10,
+    ),
+    "pinn.py": (
+        dict(STEPS=300, POINTS=32, WIDTH=8),
+        lambda found: falls(found["history"]["loss"]) and found["error"] < 1,
+    ),
+    "maml.py": (
+        dict(STEPS=1000, TASKS=5, TESTS=20),
+        lambda found: found["errors"]["MAML"][-1] < found["errors"]["MAML"][0],
+    ),
+    "per_sample_gradients.py": (
+        dict(EPOCHS=3, WRONG=20, WIDTH=8),
+        lambda found: found["share"] > 0.2 and found["difference"] < 1e-5,
     ),
     "optuna_search.py": (
         dict(EPOCHS=2, TRIALS=3),

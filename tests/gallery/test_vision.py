@@ -40,6 +40,10 @@ EXAMPLES = {
         dict(EPOCHS=1, LATENT=4),
         lambda found: np.isfinite(found["history"]["g_loss"][0]) and found["samples"].shape == (1000, 8, 8, 1),
     ),
+    "wgan_gp.py": (
+        dict(EPOCHS=1, LATENT=4, CRITIC_STEPS=1),
+        lambda found: np.isfinite(found["history"]["distance"][0]) and found["samples"].shape == (1000, 8, 8, 1),
+    ),
     "unet.py": (
         dict(EPOCHS=2, IMAGES=50),
         lambda found: falls(found["history"]["loss"]) and found["predicted"].shape == (6, 32, 32),

@@ -1,0 +1,143 @@
+"""
+A Wasserstein GAN with gradient penalty
+=======================================
+
+In a WGAN a critic gives each image a number, higher for real ones than for made ones, and the generator learns to raise it. The
+critic may change by no more than the distance between two images, so its loss contains the norm of its own gradient by
+images, which should be 1. Training the critic needs the gradient of that gradient: a tape in a tape.
+
+The data are the 8x8 digits that come with nbkeras.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import nbkeras as keras
+from nbkeras import layers, ops
+from nbkeras.datasets import digits
+
+EPOCHS = 60
+LATENT = 32
+CRITIC_STEPS = 3
+PENALTY = 10.0
+
+keras.utils.set_random_seed(0)
+(x_train, y_train), (x_test, y_test) = digits.load_data()
+x_train = x_train[..., None].astype("float32") / 16
+x_test = x_test[..., None].astype("float32") / 16
+
+# %%
+# The two networks
+# ----------------
+# The critic has no batch normalization: the penalty is for each image, and batch normalization mixes images.
+
+critic = keras.Sequential(
+    [
+        keras.Input((8, 8, 1)),
+        layers.Conv2D(32, 3, padding="same"),
+        layers.LeakyReLU(negative_slope=0.2),
+        layers.Conv2D(64, 3, strides=2, padding="same"),
+        layers.LeakyReLU(negative_slope=0.2),
+        layers.Conv2D(64, 3, strides=2, padding="same"),
+        layers.LeakyReLU(negative_slope=0.2),
+        layers.Flatten(),
+        layers.Dense(1),
+    ],
+    name="critic",
+)
+generator = keras.Sequential(
+    [
+        keras.Input((LATENT,)),
+        layers.Dense(2 * 2 * 64, use_bias=False),
+        layers.BatchNormalization(),
+        layers.LeakyReLU(negative_slope=0.2),
+        layers.Reshape((2, 2, 64)),
+        layers.Conv2DTranspose(64, 4, strides=2, padding="same", use_bias=False),
+        layers.BatchNormalization(),
+        layers.LeakyReLU(negative_slope=0.2),
+        layers.Conv2DTranspose(32, 4, strides=2, padding="same"),
+        layers.LeakyReLU(negative_slope=0.2),
+        layers.Conv2D(1, 3, padding="same", activation="sigmoid"),
+    ],
+    name="generator",
+)
+
+# %%
+# The training step
+# -----------------
+# The critic learns several times for each time that the generator does. ``slopes`` are the critic's gradients by images that
+# lie between a real and a made one. The whole step is recorded at the first batch, and replayed for all others.
+
+
+class WGAN(keras.Model):
+    def __init__(self, critic, generator):
+        super().__init__()
+        self.critic, self.generator = critic, generator
+        self.seed_generator = keras.random.SeedGenerator(0)
+
+    def compile(self, critic_optimizer, generator_optimizer):
+        super().compile()
+        self.critic_optimizer, self.generator_optimizer = critic_optimizer, generator_optimizer
+
+    def noise(self, size):
+        return keras.random.normal((size, LATENT), seed=self.seed_generator)
+
+    def slope_norms(self, real, fake):
+        share = keras.random.uniform((len(real), 1, 1, 1), seed=self.seed_generator)
+        mixed = share * real + (1 - share) * fake
+        with keras.GradientTape() as tape:
+            tape.watch(mixed)
+            judged = self.critic(mixed)
+        slopes = tape.gradient(judged, mixed)
+        return ops.sqrt(ops.sum(ops.square(slopes), axis=(1, 2, 3)))
+
+    def train_step(self, data):
+        real, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        size = len(real)
+        for _ in range(CRITIC_STEPS):
+            fake = self.generator(self.noise(size), training=True)
+            with keras.GradientTape() as tape:
+                distance = ops.mean(self.critic(real)) - ops.mean(self.critic(fake))
+                norms = self.slope_norms(real, fake)
+                loss = PENALTY * ops.mean(ops.square(norms - 1)) - distance
+            weights = self.critic.trainable_weights
+            self.critic_optimizer.apply(tape.gradient(loss, weights), weights)
+
+        with keras.GradientTape() as tape:
+            loss = -ops.mean(self.critic(self.generator(self.noise(size), training=True)))
+        weights = self.generator.trainable_weights
+        self.generator_optimizer.apply(tape.gradient(loss, weights), weights)
+        return {"distance": distance, "slope": ops.mean(norms)}
+
+
+wgan = WGAN(critic, generator)
+wgan.compile(*(keras.optimizers.Adam(rate, beta_1=0.5, beta_2=0.9) for rate in (4e-4, 4e-4)))
+history = wgan.fit(x_train, batch_size=64, epochs=EPOCHS, verbose=2).history
+
+plt.figure(figsize=(5, 3.5))
+plt.plot(history["distance"], label="distance of real and made images")
+plt.plot(history["slope"], label="norm of the slope")
+plt.xlabel("epoch")
+plt.legend()
+plt.show()
+
+# %%
+# Samples
+# -------
+# A classifier that was trained on real digits judges the samples.
+
+classifier = keras.Sequential([layers.Conv2D(32, 3, activation="relu"), layers.Flatten(), layers.Dense(10, "softmax")])
+classifier.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+classifier.fit(x_train, y_train, batch_size=64, epochs=15, verbose=0)
+
+samples = generator.predict(np.random.default_rng(0).normal(size=(1000, LATENT)).astype("float32"), verbose=0)
+for name, images in {"real test images": x_test, "samples": samples}.items():
+    probabilities = classifier.predict(images, verbose=0)
+    share = np.bincount(probabilities.argmax(axis=1), minlength=10) / len(images)
+    print(f"{name}: mean certainty {probabilities.max(axis=1).mean():.2f}, shares of the digits {share.round(2)}")
+
+figure, axes = plt.subplots(5, 10, figsize=(8, 4.2))
+for axis, sample in zip(axes.flat, samples, strict=False):
+    axis.imshow(sample[..., 0], cmap="gray_r")
+    axis.axis("off")
+plt.show()

@@ -1,0 +1,450 @@
+"""Floor 1: vmap: a function of one example becomes one of many, whose ops run once for all of them.
+
+A tensor that is mapped has a `Mapped` in place of its array: it looks as one example does, and holds the tensor of all examples
+(members), the *physical* one, with the members along its first axis. `apply` gives an op with such an input to `applied`, which
+computes it by ops on the physical tensors, as they are applied around the vmap: tapes outside record those. How an op is computed
+for all members is its rule in batching_table.py; an op without one runs for each member.
+
+A tape inside the function gets a Record of the op on one example, with its Call. Derivatives from Calls are computed by ops, which
+are mapped again: so each member has its own gradient, also with respect to weights that all members share.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from nbkeras.autodiff import rules, walks
+from nbkeras.engine import structures, tape
+from nbkeras.engine.annotations import briefly
+from nbkeras.engine.layer_stack import layer_stack
+from nbkeras.engine.tensor import Tensor, apply, as_tensor
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.messages import named
+
+Found = Sequence[Tensor | None]
+Axes = Any  # an int, None, or a structure of them
+
+
+class Level:
+    """A vmap that is running: the number of its members, and how ops are applied around it."""
+
+    def __init__(self, size: int):
+        self.size, self.depth = size, tape.thread.levels + 1
+        self.tapes, self.keeps = tape.thread.tapes, tape.thread.keeps
+
+    def inside(self) -> Any:
+        """`with level.inside():` apply ops as in the function that is mapped."""
+        return tape.thread.now(levels=self.depth, keeps=True)
+
+    def around(self) -> Any:
+        """`with level.around():` apply ops as around the vmap."""
+        now = tape.thread.tapes
+        outer = tuple(each for each in self.tapes if each in now)  # without those of `stop_recording`
+        return tape.thread.now(levels=self.depth - 1, keeps=self.keeps, tapes=outer)
+
+
+class Mapped:
+    """In place of an array: the shape and dtype of one member, whose value differs from member to member."""
+
+    __slots__ = ("physical", "level", "shape", "dtype", "__weakref__")
+    base = None
+
+    def __init__(self, physical: Tensor, level: Level):
+        self.physical, self.level = physical, level
+        self.shape, self.dtype = physical.shape[1:], physical.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"<a value for each of {self.level.size} members of a vmap>"
+
+    def __array__(self, dtype=None, copy=None) -> NoReturn:
+        self._refuse()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise device.ValueReadError(
+            f"the value of a tensor of shape {self.shape} was needed, but it is mapped by autodiff.vmap: it has another value for "
+            f"each of {self.level.size} members. In the function that is mapped use ops instead of values: ops.where(condition, x, "
+            "y) instead of `if`, for example. Return what shall be assigned to a variable, kept or printed, and do that with the "
+            "result of the mapped function"
+        )
+
+
+def is_mapped(tensors: Found) -> bool:
+    """Whether one of the tensors has another value for each member of a vmap."""
+    return any(t is not None and type(t.data) is Mapped for t in tensors)
+
+
+def constant(x: Tensor) -> Tensor:
+    """x without its place on any tape, also on those outside the vmaps that map it."""
+    if type(x.data) is not Mapped:
+        return Tensor(x.data)
+    return Tensor(Mapped(constant(x.data.physical), x.data.level))  # type: ignore[arg-type]
+
+
+def applied(op: Callable, op_vjp: Callable | None, tensors: Found, constants: dict[str, Any]) -> Any:
+    """`apply` for tensors of which one is mapped."""
+    level = max(
+        (t.data.level for t in tensors if t is not None and type(t.data) is Mapped), key=lambda each: each.depth
+    )
+    if getattr(op, "changes_inputs", False):
+        raise ValueError(
+            f"{named(op)} changes a variable, which all members of a vmap share, by values that differ from member to member. "
+            "Call layers such as BatchNormalization with training=False in the function that is mapped, or use GroupNormalization"
+        )
+    is_recorded = op_vjp is not None and _is_recorded(level, tensors)
+    if is_recorded:
+        rule = rules.rule_of(op, op_vjp)
+        if isinstance(rule, rules.Composed):
+            result = rule.function(*tensors, **constants)
+            if result is not None:
+                return result
+    call = MappedCall.of(level, op, op_vjp, tensors, constants)
+    with level.around():
+        result = _logical(level, _given(level, call) if hasattr(op, "given") else outputs_of(call))
+    if is_recorded:
+        _record(op, op_vjp, tensors, constants, result)
+    return result
+
+
+def _logical(level: Level, outputs: Any) -> Any:
+    """Physical outputs as tensors that are mapped."""
+    if isinstance(outputs, tuple):
+        return tuple(_logical(level, each) for each in outputs)
+    return Tensor(Mapped(outputs, level))  # type: ignore[arg-type]
+
+
+def _is_recorded(level: Level, tensors: Found) -> bool:
+    """Whether a tape inside the function that is mapped records an op on these tensors."""
+    inner = any(each not in level.tapes for each in tape.thread.tapes)
+    return inner and any(t is not None and t.record is not None for t in tensors)
+
+
+def _record(op: Callable, op_vjp: Callable | None, tensors: Found, constants: dict[str, Any], result: Any) -> None:
+    outputs = result if isinstance(result, tuple) else (result,)
+    parents = tuple(None if t is None or t.record is None else (t.record, t.index) for t in tensors)
+    forms = tuple(None if t is None else (t.shape, t.dtype) for t in tensors)
+    record = tape.Record(op.__name__, _needs_ops, rules.UNSAVED, parents, forms, len(outputs), layer_stack.layer)
+    for i, each in enumerate(outputs):
+        if each.dtype.kind == "f":
+            each.record, each.index = record, i
+    assert op_vjp is not None
+    rules.keep_call(op, op_vjp, tensors, constants, result)
+
+
+def _needs_ops(saved: Any, dy: Any, needs: tuple) -> tuple:
+    raise NotImplementedError(
+        "a gradient through the function that autodiff.vmap maps was asked for outside of it, from a tensor that was kept. "
+        "Compute the gradient inside the function, or return the tensor"
+    )
+
+
+# -------------------- an op for all members --------------------
+
+
+class MappedCall(NamedTuple):
+    """A call of an op for all members: `tensors` are physical, or the same for all members where `mapped` is False."""
+
+    op: Callable
+    op_vjp: Callable | None
+    tensors: tuple[Tensor | None, ...]
+    mapped: tuple[bool, ...]
+    size: int
+    constants: dict[str, Any]
+
+    @staticmethod
+    def of(
+        level: Level, op: Callable, op_vjp: Callable | None, tensors: Found, constants: dict[str, Any]
+    ) -> MappedCall:
+        """The call for tensors that are mapped at a level, or not."""
+        mapped = tuple(t is not None and type(t.data) is Mapped and t.data.level is level for t in tensors)
+        physical = tuple(t.data.physical if m else t for t, m in zip(tensors, mapped, strict=True))  # type: ignore[union-attr]
+        return MappedCall(op, op_vjp, physical, mapped, level.size, constants)
+
+    def run(self, tensors: Found, **changed: Any) -> Any:
+        """The op on other tensors, with some of its constants changed."""
+        return apply(self.op, self.op_vjp, tensors, **{**self.constants, **changed})
+
+    def shape(self, i: int) -> tuple[int, ...]:
+        """The shape of input i of one member."""
+        x = self.tensors[i]
+        assert x is not None
+        return x.shape[1:] if self.mapped[i] else x.shape
+
+    def front(self, i: int) -> Any:
+        """Input i with all members along its first axis; None where there is none."""
+        from nbkeras import ops
+
+        x = self.tensors[i]
+        if x is None or self.mapped[i]:
+            return x
+        return ops.broadcast_to(x, (self.size, *x.shape))
+
+    def aligned(self, i: int, ndim: int) -> Any:
+        """Input i as it broadcasts with others of which the largest has `ndim` axes for a member."""
+        from nbkeras import ops
+
+        x = self.tensors[i]
+        if x is None or not self.mapped[i] or x.ndim - 1 == ndim:
+            return x
+        return ops.reshape(x, (self.size, *[1] * (ndim - x.ndim + 1), *x.shape[1:]))
+
+    def folded(self, i: int) -> Any:
+        """Input i with the members along its own first axis, one after the other."""
+        from nbkeras import ops
+
+        x = self.front(i)
+        return None if x is None else ops.reshape(x, (self.size * x.shape[1], *x.shape[2:]))
+
+    def apart(self, y: Any) -> Any:
+        """The results of `folded` inputs with the members along an axis of their own."""
+        from nbkeras import ops
+
+        if isinstance(y, tuple):
+            return tuple(map(self.apart, y))
+        return ops.reshape(y, (self.size, y.shape[0] // max(self.size, 1), *y.shape[1:]))
+
+
+def outputs_of(call: MappedCall) -> Any:
+    """The physical outputs of an op: by its rule, by other ops if it is a composition, or by the op on each member."""
+    from nbkeras.autodiff import batching_table
+
+    batch = getattr(call.op, "batching", None) or batching_table.RULES.get(call.op)
+    rule = rules.rule_of(call.op, call.op_vjp)
+    if batch is None and isinstance(rule, rules.Elementwise):
+        batch = batching_table.elementwise
+    result = NotImplemented if batch is None else batch(call)
+    if result is NotImplemented and isinstance(rule, rules.Composed):
+        result = _by_composition(call, rule)
+    return _by_member(call) if result is NotImplemented else result
+
+
+def _given(level: Level, call: MappedCall) -> Any:
+    """The physical outputs of a function with a gradient of its own, `ops.custom_gradient`: it ran on the mapped tensors."""
+    from nbkeras import ops
+    from nbkeras.ops.control import with_gradient
+
+    values, gradients = call.op.given  # type: ignore[attr-defined]
+    outputs = [_physical(each, level) for each in values]
+
+    def physical_gradients(dys: Found) -> list[Tensor | None]:
+        with level.inside():
+            found = gradients([None if dy is None else _logical(level, dy) for dy in dys])
+        wholes = [None if g is None else _physical(g, level) for g in found]
+        return [g if g is None or m else ops.sum(g, axis=0) for g, m in zip(wholes, call.mapped, strict=True)]
+
+    return with_gradient(call.op.__name__, outputs, physical_gradients, call.tensors)
+
+
+def _by_composition(call: MappedCall, rule: rules.Composed) -> Any:
+    level = Level(call.size)
+    tensors = [_logical(level, t) if m else t for t, m in zip(call.tensors, call.mapped, strict=True)]
+    with level.inside():
+        found = rule.function(*tensors, **call.constants)
+    if found is None:
+        return NotImplemented
+    return tuple(_physical(each, level) for each in found) if isinstance(found, tuple) else _physical(found, level)
+
+
+def _by_member(call: MappedCall) -> Any:
+    from nbkeras import ops
+
+    rows = []
+    for i in range(max(call.size, 1)):
+        given = [
+            t if t is None or not m else t[i] if call.size else ops.zeros(t.shape[1:], t.dtype)
+            for t, m in zip(call.tensors, call.mapped, strict=True)
+        ]
+        y = call.run(given)
+        rows.append(y if isinstance(y, tuple) else (y,))
+    outputs = tuple(ops.stack(each) if call.size else ops.stack(each)[:0] for each in zip(*rows, strict=True))
+    return outputs if isinstance(y, tuple) else outputs[0]
+
+
+def _physical(x: Any, level: Level) -> Tensor:
+    """The physical tensor of a result; one that is the same for all members is repeated."""
+    from nbkeras import ops
+
+    x = as_tensor(x)
+    if type(x.data) is Mapped and x.data.level is level:
+        return x.data.physical
+    return ops.broadcast_to(x, (level.size, *x.shape))
+
+
+def spread_over(like: Any, x: Tensor) -> Tensor:
+    """x for each member, as a value that is mapped; x itself if it is mapped so already."""
+    level = like.level
+    if type(x.data) is Mapped and x.data.level is level:
+        return x
+    with level.around():
+        y = _physical(x, level)
+    return _logical(level, y)
+
+
+def pulled(
+    call: rules.Call, inputs: Found, mapped: Sequence[bool], size: int, which: Sequence[int], dys: Found
+) -> list[Tensor]:
+    """Physical gradients of some inputs of an op that is linear in them: back through what computes it for all members.
+
+    inputs: physical ones; those of `which` are replaced by zeros of each member.
+    """
+    from nbkeras import ops
+
+    given, is_mapped = list(inputs), list(mapped)
+    for i in which:
+        like = call.inputs[i]
+        assert like is not None
+        given[i], is_mapped[i] = ops.zeros((size, *like.shape), like.dtype), True
+        given[i].record = tape.leaf("zeros")  # type: ignore[union-attr]
+    with tape.thread.now(keeps=True), tape.Tape() as within:
+        y = outputs_of(MappedCall(call.op, call.op_vjp, tuple(given), tuple(is_mapped), size, call.constants))
+    found = walks.pull_back(y if isinstance(y, tuple) else [y], dys, [given[i] for i in which], within)  # type: ignore[misc]
+    return [rules.zeros_of(given[i].data) if g is None else g for i, g in zip(which, found, strict=True)]  # type: ignore[union-attr]
+
+
+# -------------------- vmap --------------------
+
+
+def vmap(f: Callable, in_axes: Axes = 0, out_axes: Axes = 0) -> Callable:
+    """A function that applies `f` to each slice of its arguments along an axis, by ops on all of them at once.
+
+    In `f` a tensor has the shape of one slice. Its value cannot be read there, since it differs from slice to slice. Dropout drops
+    other elements of each slice; other random numbers that `f` draws are the same for all slices. An op for which nbkeras knows no
+    way to compute all slices at once, such as your own, runs for each of them.
+
+    Args:
+        f: A function of arrays, tensors or structures of them.
+        in_axes: The axis along which arguments are sliced: an int, None for arguments that are passed whole, or a tuple with an
+            entry for each argument: an int, None, or a structure of them like the argument or its upper part. Keyword arguments are
+            sliced along their first axis.
+        out_axes: The axis of the results along which slices are put together: an int, or a structure of them like the result; None
+            for a result that is the same for all slices.
+
+    Returns:
+        A function of the same arguments.
+
+    Raises:
+        ValueError: if nothing is mapped, sizes differ, an axis is out of range, or a structure of axes does not fit.
+
+    Example:
+        >>> from nbkeras import autodiff
+        >>> autodiff.vmap(lambda x, y: ops.sum(x * y))(np.ones((2, 3)), np.arange(6.0).reshape(2, 3)).numpy()
+        array([ 3., 12.])
+        >>> gradients = autodiff.vmap(autodiff.grad(lambda w, x: ops.sum(w * x) ** 2), in_axes=(None, 0))
+        >>> gradients(np.array([1.0, 1.0]), np.array([[1.0, 2.0], [3.0, 4.0]])).numpy()
+        array([[ 6., 12.],
+               [42., 56.]])
+    """
+
+    @functools.wraps(f)
+    def call(*args, **kwargs):
+        from nbkeras import ops
+
+        leaves, axes = structures.flatten(args), _axes_of_arguments(in_axes, args)
+        extra = structures.flatten(kwargs)
+        leaves, axes = [*leaves, *extra], [*axes, *[0] * len(extra)]
+        given = [
+            (leaf, None) if axis is None or leaf is None else _checked(as_tensor(leaf), axis)
+            for leaf, axis in zip(leaves, axes, strict=True)
+        ]
+        level = Level(_size_of(given))
+        members = [
+            leaf if axis is None else _logical(level, leaf if axis == 0 else ops.moveaxis(leaf, axis, 0))
+            for leaf, axis in given
+        ]
+        count = len(members) - len(extra)
+        with level.inside():
+            y = f(*structures.pack(args, members[:count]), **structures.pack(kwargs, members[count:]))
+        found = [
+            _joined(each, axis, level)
+            for each, axis in zip(structures.flatten(y), _spread("out_axes", out_axes, y), strict=True)
+        ]
+        return structures.pack(y, found)
+
+    return call
+
+
+def _axes_of_arguments(in_axes: Axes, args: tuple) -> list[int | None]:
+    """The axis of each leaf of the arguments."""
+    if not isinstance(in_axes, list | tuple):
+        in_axes = (in_axes,) * len(args)
+    if len(in_axes) != len(args):
+        raise ValueError(
+            f"vmap: in_axes is an int, None, or a tuple with an entry for each argument, received {len(in_axes)} entries for "
+            f"{len(args)} arguments: {in_axes!r}"
+        )
+    return [axis for each, arg in zip(in_axes, args, strict=True) for axis in _spread("in_axes", each, arg)]
+
+
+def _spread(name: str, axes: Axes, value: Any) -> list[int | None]:
+    """The axis of each leaf of a value, of axes with its structure or the upper part of it."""
+    if axes is None or (isinstance(axes, int | np.integer) and not isinstance(axes, bool)):
+        return [None if axes is None else int(axes)] * len(structures.flatten(value))
+    if not structures.is_nested(axes):
+        raise TypeError(f"vmap: {name} holds ints and None, received {briefly(axes)}")
+    own, given = structures.parts(axes), structures.parts(value) if structures.is_nested(value) else None
+    same_kind = isinstance(axes, dict) == isinstance(value, dict)
+    if given is None or not same_kind or [key for key, _ in own] != [key for key, _ in given]:
+        raise ValueError(
+            f"vmap: {name} must have the structure of what it is for, or the upper part of it: received {briefly(axes)} for "
+            f"{briefly(value)}"
+        )
+    return [axis for (_, part), (_, each) in zip(own, given, strict=True) for axis in _spread(name, part, each)]
+
+
+def _checked(x: Tensor, axis: int) -> tuple[Tensor, int]:
+    """A tensor and its axis, counted from 0."""
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(
+            f"vmap: axis {axis} of an argument of shape {x.shape} was asked for. in_axes are axes of the arguments; None passes an "
+            "argument whole. Keyword arguments are mapped along axis 0: bind others by functools.partial"
+        )
+    return x, axis % x.ndim
+
+
+def _size_of(given: list[tuple]) -> int:
+    sizes = [x.shape[axis] for x, axis in given if axis is not None]
+    if not sizes:
+        raise ValueError("vmap: no argument is mapped. At least one array needs an axis other than None in in_axes")
+    if len(set(sizes)) > 1:
+        raise ValueError(f"vmap: the axes that are mapped must have one size, received sizes {sizes}")
+    return sizes[0]
+
+
+def _joined(value: Any, axis: int | None, level: Level) -> Any:
+    """A result of the mapped function with its members along an axis."""
+    from nbkeras import ops
+
+    if value is None:
+        return None
+    x = as_tensor(value)
+    if axis is None:
+        if type(x.data) is Mapped and x.data.level is level:
+            raise ValueError("vmap: out_axes is None for a result that is not the same for all members")
+        return x
+    if not -x.ndim - 1 <= axis <= x.ndim:
+        raise ValueError(f"vmap: out_axes has axis {axis} for a result with {x.ndim + 1} axes, members included")
+    y = _physical(x, level)
+    return y if axis == 0 else ops.moveaxis(y, 0, axis)

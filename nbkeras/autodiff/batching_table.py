@@ -1,0 +1,316 @@
+"""Floor 1: how ops are computed for all members of a vmap at once; see batching.py. An op that is not here runs for each member."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nbkeras import ops
+from nbkeras.autodiff.batching import MappedCall
+from nbkeras.engine import tensor as engine
+from nbkeras.engine.tensor import Tensor, apply, as_tensor
+from nbkeras.kernels import (
+    activations,
+    attention,
+    ctc,
+    dense,
+    embedding,
+    fourier,
+    group_normalization,
+    indexing,
+    linalg,
+    losses,
+    normalization,
+    pool,
+    quantized,
+    random,
+    reduce,
+    scattering,
+    shape,
+    softmax,
+)
+from nbkeras.kernels import elementwise as kernels
+from nbkeras.kernels.convolution import conv, unfold, volumes
+from nbkeras.kernels.recurrent import gru, lstm, simple_rnn
+from nbkeras.ops import metrics
+
+Batch = Callable[[MappedCall], Any]
+
+# -------------------- kinds of ops --------------------
+
+
+def elementwise(call: MappedCall) -> Any:
+    """For ops whose inputs broadcast, or of which leading axes do, as those of a matrix product."""
+    inputs = range(len(call.tensors))
+    ndim = max(len(call.shape(i)) for i in inputs if call.tensors[i] is not None)
+    return call.run([call.aligned(i, ndim) for i in inputs])
+
+
+def in_front(**change: Callable) -> Batch:
+    """For ops over given axes of inputs of equal shapes; change: functions of a constant and the call that give the new one."""
+
+    def batch(call: MappedCall) -> Any:
+        changed = {name: function(call.constants[name], call) for name, function in change.items()}
+        return call.run([call.front(i) for i in range(len(call.tensors))], **changed)
+
+    return batch
+
+
+def folded(*shared: int) -> Batch:
+    """For ops of samples: all members' samples are those of one call, if the inputs of these numbers are not mapped."""
+
+    def batch(call: MappedCall) -> Any:
+        if any(call.mapped[i] for i in shared):
+            return NotImplemented
+        inputs = [x if i in shared else call.folded(i) for i, x in enumerate(call.tensors)]
+        return call.apart(call.run(inputs))
+
+    return batch
+
+
+def _next(axis: int, call: MappedCall) -> int:
+    return axis + 1
+
+
+def _all_next(axes: Any, call: MappedCall) -> tuple[int, ...]:
+    return tuple(axis + 1 for axis in axes)
+
+
+def _members_first(sizes: tuple[int, ...], call: MappedCall) -> tuple[int, ...]:
+    return (call.size, *sizes)
+
+
+over_axes = in_front(axes=_all_next)
+over_axis = in_front(axis=_next)
+over_last = in_front()
+
+_KINDS: dict[Callable, Batch] = {
+    **dict.fromkeys(
+        [
+            engine._cast_op,
+            indexing.whole,
+            metrics._divide_no_nan,
+            *(each for each in vars(kernels).values() if getattr(each, "__module__", "") == kernels.__name__),
+            *(each for each in vars(activations).values() if getattr(each, "__module__", "") == activations.__name__),
+        ],
+        elementwise,
+    ),
+    **dict.fromkeys(
+        [reduce.sum, reduce.mean, reduce.var, reduce.max, reduce.min, reduce.logsumexp, reduce.prod], over_axes
+    ),
+    **dict.fromkeys([reduce.any, reduce.all, shape.flip], over_axes),
+    **dict.fromkeys([reduce.cumsum, reduce.cumprod, reduce.argmax, reduce.argmin], over_axis),
+    **dict.fromkeys([softmax.softmax, softmax.log_softmax, indexing.argsort, indexing.one_hot], over_axis),
+    **dict.fromkeys([shape.concatenate, shape.stack, shape.split, shape.unstack, shape.roll], over_axis),
+    indexing.take_along_axis: over_axis,
+    **dict.fromkeys([fourier.forward, fourier.back, fourier.forward_real, fourier.back_real], over_last),
+    **dict.fromkeys([losses.softmax_crossentropy, losses.sparse_softmax_crossentropy], over_last),
+    **dict.fromkeys([losses.sigmoid_crossentropy, indexing.largest], over_last),
+    **dict.fromkeys([linalg.inv, linalg.det, linalg.slogdet, linalg.cholesky, linalg.eigh, linalg.qr], over_last),
+    **dict.fromkeys([linalg.svd, linalg.pinv, linalg.lu], over_last),
+    linalg.solve: elementwise,
+    shape.reshape: in_front(shape=_members_first),
+    shape.transpose: in_front(axes=lambda axes, call: (0, *_all_next(axes, call))),
+    shape.spread: in_front(seen_as=_members_first, over=_members_first, shape=_members_first),
+    shape.pad: in_front(widths=lambda widths, call: ((0, 0), *widths)),
+    shape.getitem: in_front(key=lambda key, call: (slice(None), *key)),
+    **dict.fromkeys([pool.max_pool, pool.average_pool, volumes.max_pool, volumes.average_pool], folded()),
+    **dict.fromkeys([unfold.unfold, attention.inner, attention.weighted, ctc.ctc], folded()),
+    **dict.fromkeys([lstm.lstm, gru.gru, simple_rnn.simple_rnn], folded(1, 2, 3)),
+}
+
+# -------------------- moving elements --------------------
+
+
+def _set_slice(call: MappedCall) -> Any:
+    key = call.constants["key"]
+    part = np.broadcast_to(np.empty(()), call.shape(0))[(*key, ...) if ... not in key else key]
+    return call.run([call.front(0), call.aligned(1, part.ndim)], key=(slice(None), *key))
+
+
+def _own_positions(index: Tensor, count: int, size: int) -> Tensor:
+    """Positions within each member's `count` as positions within those of all members; an invalid one stays invalid."""
+    first = np.arange(size, dtype=np.int64).reshape(size, *[1] * (index.ndim - 1)) * count
+    valid = ops.logical_and(ops.greater_equal(index, -count), ops.less(index, count))
+    places = ops.add(ops.where(ops.less(index, 0), ops.add(index, count), index), first)
+    return as_tensor(ops.where(valid, places, size * count), np.int64)
+
+
+def _take(call: MappedCall) -> Any:
+    (x, index), axis = call.tensors, call.constants["axis"]
+    if not call.mapped[1]:
+        return call.run([x, index], axis=axis + 1)
+    if not call.mapped[0]:
+        return ops.moveaxis(call.run([x, index]), axis, 0)
+    x = ops.moveaxis(x, axis + 1, 1)
+    places = _own_positions(index, x.shape[1], call.size)  # type: ignore[arg-type]
+    y = call.run([ops.reshape(x, (call.size * x.shape[1], *x.shape[2:])), places], axis=0)
+    rank = index.ndim - 1  # type: ignore[union-attr]
+    return ops.moveaxis(y, list(range(1, 1 + rank)), list(range(axis + 1, axis + 1 + rank)))
+
+
+def _gather(call: MappedCall) -> Any:
+    table, indices = call.tensors
+    if not call.mapped[0]:
+        return call.run([table, indices])
+    rows = table.shape[1]  # type: ignore[union-attr]
+    return call.run([call.folded(0), _own_positions(call.front(1), rows, call.size)])
+
+
+def _combine(call: MappedCall) -> Any:
+    """Rows that are out of range are ignored."""
+    rows, count = call.front(1), call.shape(0)[0]
+    first = np.arange(call.size, dtype=np.int64)[:, None] * count
+    valid = ops.logical_and(ops.greater_equal(rows, 0), ops.less(rows, count))
+    places = as_tensor(ops.where(valid, ops.add(rows, first), -1), np.int64)
+    flat = ops.reshape(places, (-1,))
+    return ops.reshape(call.run([call.folded(0), flat, call.folded(2)]), (call.size, *call.shape(0)))
+
+
+def _search(call: MappedCall) -> Any:
+    if call.mapped[0]:
+        return NotImplemented
+    return call.run(call.tensors)
+
+
+_MOVES: dict[Callable, Batch] = {
+    shape.set_slice: _set_slice,
+    indexing.take: _take,
+    embedding.gather: _gather,
+    scattering.combine: _combine,
+    scattering.row_numbers: folded(),
+    scattering.search: _search,
+}
+
+# -------------------- products and windows --------------------
+
+
+def _rows(call: MappedCall, i: int) -> Any:
+    """Input i, of rows, as one matrix for each member, if it is mapped, or as one for all."""
+    x = call.tensors[i]
+    assert x is not None
+    members = (call.size,) if call.mapped[i] else ()
+    return ops.reshape(x, (*members, -1, x.shape[-1]))
+
+
+def _with_ends(call: MappedCall, y: Tensor, ndim: int, rectify: bool) -> Tensor:
+    """The bias, which is input 2, and relu after a product with `ndim` axes for a member."""
+    if call.tensors[2] is not None:
+        y = ops.add(y, call.aligned(2, ndim))
+    return ops.relu(y) if rectify else y
+
+
+def _dense(call: MappedCall) -> Any:
+    x, w, b = call.tensors
+    if not (call.mapped[1] or call.mapped[2]):
+        return call.run([x, w, b])
+    before = call.shape(0)[:-1]
+    if call.mapped[1]:
+        y = apply(dense.matmul, dense.matmul_vjp, [_rows(call, 0), w])
+        y = ops.reshape(y, (call.size, *before, y.shape[-1]))
+    elif call.mapped[0]:
+        y = call.run([x, w, None], rectify=False)
+    else:  # the bias alone is mapped
+        y = ops.expand_dims(call.run([x, w, None], rectify=False), 0)
+    return _with_ends(call, y, len(before) + 1, call.constants.get("rectify", False))
+
+
+def _matmul(call: MappedCall) -> Any:
+    transposed = call.constants.get("transpose_a", False)
+    a, b = call.shape(0), call.shape(1)
+    if len(b) == 2 and len(a) > 2 and call.mapped[1] and not transposed:  # one matrix for all rows of a member
+        y = call.run([_rows(call, 0), call.tensors[1]])
+        return ops.reshape(y, (call.size, *a[:-1], y.shape[-1]))
+    return elementwise(call)
+
+
+def _conv(call: MappedCall) -> Any:
+    """With a kernel for each member, the members are groups of channels."""
+    x, kernel, bias = call.tensors
+    if not (call.mapped[1] or call.mapped[2]):
+        return call.apart(call.run([call.folded(0), kernel, bias]))
+    if not call.mapped[1]:
+        y = call.apart(call.run([call.folded(0), kernel, None], relu=False))
+        return _with_ends(call, y, y.ndim - 1, call.constants["relu"])
+    groups = call.constants["groups"]
+    if call.mapped[0] or groups > 1:
+        x, groups = _channels_of_members(call.front(0)), groups * call.size
+    joined = None if bias is None else ops.reshape(call.front(2), (-1,))
+    y = call.run([x, _channels_of_members(call.front(1)), joined], groups=groups)
+    return _members_of_channels(y, call.size)
+
+
+def _channels_of_members(x: Tensor) -> Tensor:
+    """(members, ..., channels) as (..., members * channels)."""
+    x = ops.moveaxis(x, 0, -2)
+    return ops.reshape(x, (*x.shape[:-2], -1))
+
+
+def _members_of_channels(y: Tensor, size: int) -> Tensor:
+    return ops.moveaxis(ops.reshape(y, (*y.shape[:-1], size, y.shape[-1] // size)), -2, 0)
+
+
+def _quantized_dense(call: MappedCall) -> Any:
+    return NotImplemented if any(call.mapped[1:]) else call.run(call.tensors)
+
+
+_PRODUCTS: dict[Callable, Batch] = {
+    dense.dense: _dense,
+    dense.matmul: _matmul,
+    conv.conv: _conv,
+    volumes.conv: _conv,
+    conv.conv_transpose: folded(1),
+    volumes.conv_transpose: folded(1),
+    quantized.dense: _quantized_dense,
+}
+
+# -------------------- normalization, attention, random numbers --------------------
+
+
+def _normalization(call: MappedCall) -> Any:
+    """Of rows or samples. A scale and an offset for each member are applied afterwards."""
+    x, gamma, beta = call.tensors
+    if not any(call.mapped[1:]):
+        return call.apart(call.run([call.folded(0), gamma, beta]))
+    y = call.apart(call.run([call.folded(0), None, None]))
+    y = y if gamma is None else ops.multiply(y, call.aligned(1, y.ndim - 1))
+    return y if beta is None else ops.add(y, call.aligned(2, y.ndim - 1))
+
+
+def _masked_softmax(call: MappedCall) -> Any:
+    mask = call.tensors[1]
+    if mask is not None:
+        samples, sizes = call.shape(0)[0], call.shape(1)
+        sizes = (*[1] * (4 - len(sizes)), *sizes)
+        if call.mapped[1]:
+            mask = ops.broadcast_to(ops.reshape(mask, (call.size, *sizes)), (call.size, samples, *sizes[1:]))
+            mask = ops.reshape(mask, (-1, *sizes[1:]))
+        elif sizes[0] > 1:
+            mask = ops.reshape(ops.broadcast_to(ops.reshape(mask, sizes), (call.size, *sizes)), (-1, *sizes[1:]))
+    return call.apart(call.run([call.folded(0), mask]))
+
+
+def _dropout(call: MappedCall) -> Any:
+    if call.mapped[1]:
+        return NotImplemented
+    noise = call.constants.get("noise_shape")
+    return call.run(call.tensors, noise_shape=None if noise is None else (call.size, *noise))
+
+
+def _shuffle(call: MappedCall) -> Any:
+    return NotImplemented if call.mapped[1] else call.run(call.tensors, axis=call.constants["axis"] + 1)
+
+
+_OTHERS: dict[Callable, Batch] = {
+    normalization.batch_normalization: folded(1, 2, 3, 4),
+    normalization.layer_normalization: _normalization,
+    group_normalization.group_normalization: _normalization,
+    attention.masked_softmax: _masked_softmax,
+    random.dropout: _dropout,
+    random.shuffle: _shuffle,
+    random.categorical: folded(1),
+}
+
+RULES: dict[Callable, Batch] = {**_KINDS, **_MOVES, **_PRODUCTS, **_OTHERS}

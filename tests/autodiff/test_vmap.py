@@ -1,0 +1,670 @@
+"""vmap against a loop over the members: all ops for which other tests have cases, gradients for each sample, nesting, axes."""
+
+import runpy
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from op_cases import CASES as KERAS_CASES
+
+import nbkeras as keras
+from nbkeras import autodiff, layers, ops
+from nbkeras.autodiff import grad, vmap
+from nbkeras.ops import attention, normalization
+
+RNG = np.random.default_rng(7)
+MEMBERS = 3
+OPS = Path(__file__).parents[1] / "ops"
+
+
+def cases_of(module):
+    """(name, function, arrays) of a test module of ops."""
+    found = runpy.run_path(str(OPS / f"test_{module}.py"))
+    for name, (function, *rest) in found["CASES"].items():
+        arrays = [each for each in rest if isinstance(each, np.ndarray)]  # the other one is NumPy's function
+        yield f"{module}-{name}", function, arrays or [found["X"]]
+
+
+def elementwise_cases():
+    for module in ("elementwise", "functions"):
+        found = runpy.run_path(str(OPS / f"test_{module}.py"))
+        for name, _, x in found["UNARY"]:
+            yield name, getattr(ops, name), [x]
+        for name, *_ in found["BINARY"] + found["PAIRS"]:
+            yield name, getattr(ops, name), [found["POSITIVE"], found["OTHER"]]
+        for name, *_ in found["STEPS"]:
+            yield f"step_{name}", getattr(ops, name), [found["ANY"]]
+
+
+def reduction_cases():
+    x = RNG.standard_normal((2, 3, 4))
+    for name in "sum mean max min prod var std logsumexp any all argmax argmin".split():
+        for axis in (None, 1, -1) if "arg" in name else (None, 1, (0, 2)):
+            for keepdims in (False, True):
+                yield (
+                    f"{name}_{axis}_{keepdims}",
+                    lambda x, name=name, axis=axis, keepdims=keepdims: getattr(ops, name)(
+                        x > 0 if name in ("any", "all") else x, axis=axis, keepdims=keepdims
+                    ),
+                    [x],
+                )
+    for name in ("cumsum", "cumprod"):
+        for axis in (0, -1):
+            yield f"{name}_{axis}", lambda x, name=name, axis=axis: getattr(ops, name)(x, axis=axis), [x]
+
+
+def keras_cases():
+    """Calls of op_cases.py, which make their arrays themselves: as functions of the arrays."""
+    for name, call in KERAS_CASES.items():
+        rng, made = np.random.default_rng(zlib.crc32(name.encode())), []
+
+        def keep(shape, rng=rng, made=made):
+            made.append(rng.standard_normal(shape).astype("float32"))
+            return made[-1]
+
+        call(ops, keep)
+        if made and "astype" not in name and name != "resize_bytes":
+            yield f"keras-{name}", lambda *arrays, call=call: call(ops, lambda shape, it=iter(arrays): next(it)), made
+
+
+def a(*shape):
+    return RNG.standard_normal(shape)
+
+
+IDS = np.array([[2, 0, 1], [1, -1, 3]])
+KEYS = np.array([5, 9], np.uint32)
+OWN = [
+    ("matmul", ops.matmul, [a(2, 3), a(3, 4)]),
+    ("matmul_batch", ops.matmul, [a(2, 2, 3), a(3, 4)]),
+    ("matmul_batches", ops.matmul, [a(2, 2, 3), a(2, 3, 4)]),
+    ("matmul_vectors", ops.matmul, [a(3), a(3)]),
+    ("einsum", lambda x, y: ops.einsum("abc,cd->bda", x, y), [a(2, 3, 4), a(4, 5)]),
+    ("tensordot", lambda x, y: ops.tensordot(x, y, 1), [a(2, 3, 4), a(4, 5)]),
+    ("dense", lambda x, w, b: ops.dense(x, w, b, activation=ops.relu), [a(2, 3), a(3, 4), a(4)]),
+    ("dense_three_axes", lambda x, w, b: ops.dense(x, w, b), [a(2, 2, 3), a(3, 4), a(4)]),
+    ("conv1d", lambda x, k, b: ops.conv1d(x, k, b, padding="same"), [a(2, 5, 3), a(3, 3, 4), a(4)]),
+    ("conv2d", lambda x, k, b: ops.conv2d(x, k, b, activation=ops.relu), [a(2, 5, 6, 3), a(3, 2, 3, 4), a(4)]),
+    ("conv2d_groups", lambda x, k: ops.conv2d(x, k, strides=2, padding="same"), [a(2, 5, 6, 4), a(3, 2, 2, 6)]),
+    ("conv3d", lambda x, k: ops.conv3d(x, k, padding="same"), [a(1, 4, 4, 3, 2), a(2, 2, 2, 2, 3)]),
+    ("depthwise", lambda x, k: ops.depthwise_conv(x, k), [a(2, 5, 5, 3), a(3, 3, 3, 2)]),
+    ("conv_transpose", lambda x, k: ops.conv_transpose(x, k, 2), [a(2, 3, 3, 2), a(3, 3, 4, 2)]),
+    ("max_pool", lambda x: ops.max_pool(x, 2), [a(2, 4, 6, 3)]),
+    ("max_pool_3", lambda x: ops.max_pool(x, 3, 2, padding="same"), [a(2, 5, 6, 3)]),
+    ("max_pool_3d", lambda x: ops.max_pool(x, 2), [a(2, 4, 4, 2, 3)]),
+    ("average_pool", lambda x: ops.average_pool(x, 3, 2, padding="same"), [a(2, 5, 6, 3)]),
+    ("average_pool_3d", lambda x: ops.average_pool(x, 2), [a(1, 4, 4, 2, 3)]),
+    ("softmax", lambda x: ops.softmax(x, axis=1), [a(2, 3, 4)]),
+    ("log_softmax", ops.log_softmax, [a(2, 3)]),
+    ("categorical", lambda t, x: ops.categorical_crossentropy(t, x, from_logits=True), [abs(a(2, 3)), a(2, 3)]),
+    ("sparse", lambda t, x: ops.sparse_categorical_crossentropy(t, x, from_logits=True), [IDS[0] % 3, a(3, 3)]),
+    ("binary", lambda t, x: ops.binary_crossentropy(t, x, from_logits=True), [abs(np.sin(a(2, 3))), a(2, 3)]),
+    ("batch_norm", lambda x, m, v, b, g: ops.batch_normalization(x, m, abs(v) + 1, -1, b, g), [a(4, 3), *a(4, 3)]),
+    ("layer_norm", lambda x, g, b: ops.layer_normalization(x, g, b), [a(2, 4, 3), *a(2, 3)]),
+    ("rms_norm", lambda x, g: ops.rms_normalization(x, g), [a(2, 4, 3), a(3)]),
+    ("group_norm", lambda x, g, b: normalization.group_normalization(x, 2, g, b), [a(2, 3, 4), *a(2, 4)]),
+    ("embedding", lambda t, i: ops.embedding(i, t), [a(5, 3), IDS]),
+    ("take", lambda x, i: ops.take(x, i, axis=1), [a(2, 4, 3), IDS]),
+    ("take_first", lambda x, i: ops.take(x, i, axis=0), [a(4, 3), IDS]),
+    ("take_along_axis", lambda x, i: ops.take_along_axis(x, i, axis=1), [a(2, 4), IDS]),
+    ("index", lambda x, i: x[:, i], [a(2, 4, 3), IDS]),
+    ("indices", lambda x, i: x[i, i % 3], [a(4, 3), IDS]),
+    ("one_hot", lambda i: ops.one_hot(i, 4), [IDS]),
+    ("sort", lambda x: ops.sort(x, axis=0), [a(4, 3)]),
+    ("top_k", lambda x: ops.top_k(x, 2)[0], [a(4, 3)]),
+    ("where", lambda c, x, y: ops.where(c > 0, x, y), [a(2, 1), a(3), a(2, 3)]),
+    ("cast", lambda x: ops.cast(x, "float32"), [a(2, 3)]),
+    ("slices", lambda x: x[::-1, None, 1:] * x[0, 0], [a(2, 3)]),
+    ("set_slice", lambda x, u: ops.slice_update(x, (1, 0), u), [a(3, 3), a(2, 2)]),
+    ("scatter", lambda x, u: ops.scatter_update(x, [[0], [2]], u), [a(3, 3), a(2, 3)]),
+    ("attention", ops.dot_product_attention, [a(2, 3, 4, 2), a(2, 5, 2, 2), a(2, 5, 2, 3)]),
+    (
+        "attention_mask",
+        lambda q, k, v, m: ops.dot_product_attention(q, k, v, mask=m > 0, is_causal=True),
+        [a(2, 3, 2, 2), a(2, 3, 2, 2), a(2, 3, 2, 3), a(2, 1, 3, 3)],
+    ),
+    ("masked_softmax", lambda s, m: attention.masked_softmax(s, m > 0), [a(2, 2, 3, 4), a(3, 4)]),
+    ("lstm", lambda *w: ops.lstm(*w)[0], [a(2, 3, 2), a(2, 12), a(3, 12), a(12)]),
+    (
+        "lstm_states",
+        lambda x, k, r, h, c, m: ops.lstm(x, k, r, initial_h=h, initial_c=c, mask=m > 0, return_sequences=False),
+        [a(2, 3, 2), a(2, 12), a(3, 12), a(2, 3), a(2, 3), a(2, 3)],
+    ),
+    ("gru", lambda *w: ops.gru(*w)[0], [a(2, 3, 2), a(2, 9), a(3, 9), a(2, 9)]),
+    ("simple_rnn", lambda *w: ops.simple_rnn(*w)[0], [a(2, 3, 2), a(2, 3), a(3, 3), a(3)]),
+    ("ctc", lambda x: ops.ctc_loss(np.array([[1, 2], [2, 0]]), x, [2, 1], [4, 3]), [a(2, 4, 3)]),
+    ("relu_6", lambda x: ops.relu6(x * 9), [a(2, 3)]),
+    ("gelu", ops.gelu, [a(2, 3)]),
+    ("dropout_off", lambda x: keras.random.dropout(x, 0.0, seed=1), [a(2, 3)]),
+]
+CASES = {
+    name: (function, arrays)
+    for name, function, arrays in [
+        *elementwise_cases(),
+        *reduction_cases(),
+        *(case for m in ("arrangement", "statistics", "shape", "linalg", "signal", "image") for case in cases_of(m)),
+        *keras_cases(),
+        *OWN,
+    ]
+}
+
+
+def members_of(array):
+    """An argument for each member: near the first one, so that functions stay in their domains."""
+    if array.dtype.kind == "f":
+        return np.stack([array * factor for factor in (1.0, 0.97, 0.9)]).astype(array.dtype)
+    return np.stack([np.roll(array, i) for i in range(MEMBERS)])
+
+
+def looped(function, axes, *arrays):
+    rows = [
+        function(*(x if axis is None else ops.convert_to_tensor(x)[i] for x, axis in zip(arrays, axes, strict=True)))
+        for i in range(MEMBERS)
+    ]
+    flat = [keras.tree.flatten(row) for row in rows]
+    return [np.stack(each) for each in zip(*flat, strict=True)]
+
+
+def assert_is_the_loop(function, axes, *arrays, rtol=1e-11, atol=1e-12):
+    expected = looped(function, axes, *arrays)
+    received = keras.tree.flatten(vmap(function, tuple(axes))(*arrays))
+    for got, want in zip(received, expected, strict=True):
+        assert got.shape == want.shape and got.dtype == want.dtype
+        if want.dtype == np.float32:
+            np.testing.assert_allclose(got, want, rtol=2e-4, atol=2e-5)
+        else:
+            np.testing.assert_allclose(got, want, rtol=rtol, atol=atol)
+
+
+def axes_of(count):
+    """Which arguments are mapped: all, or one of them."""
+    alone = [[0 if i == j else None for i in range(count)] for j in range(count)] if count > 1 else []
+    return [[0] * count, *alone]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_values_and_gradients_are_those_of_a_loop(name):
+    function, arrays = CASES[name]
+    for axes in axes_of(len(arrays)):
+        given = [
+            ops.convert_to_tensor(x if axis is None else members_of(x)) for x, axis in zip(arrays, axes, strict=True)
+        ]
+        assert_is_the_loop(function, axes, *given)
+        floats = tuple(i for i, x in enumerate(arrays) if x.dtype.kind == "f")
+
+        def scalar(*given):
+            parts = [y for y in keras.tree.flatten(function(*given)) if y.dtype.kind == "f"]
+            return sum((ops.sum(ops.cos(y * 0.7)) for y in parts), ops.sum(given[floats[0]]) * 0) if parts else None
+
+        if floats and scalar(*map(ops.convert_to_tensor, arrays)) is not None:
+            assert_is_the_loop(grad(scalar, floats), axes, *given)
+
+
+# -------------------- gradients for each sample, of models with Variables --------------------
+
+
+def text_model():
+    inputs = layers.Input((5,), dtype="int32")
+    x = layers.Embedding(7, 4)(inputs)
+    x = layers.MultiHeadAttention(2, 2)(x, x, use_causal_mask=True)
+    return keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(x)))
+
+
+MODELS = {  # name: (model, shape of one sample, whether it takes integers)
+    "mlp": (lambda: keras.Sequential([layers.Dense(5, "relu"), layers.Dense(3)]), (4,), False),
+    "convnet": (
+        lambda: keras.Sequential(
+            [
+                layers.Conv2D(4, 3, activation="relu", padding="same"),
+                layers.MaxPooling2D(),
+                layers.SeparableConv2D(3, 2),
+                layers.GroupNormalization(3),
+                layers.AveragePooling2D(2, padding="same"),
+                layers.Flatten(),
+                layers.Dense(3),
+            ]
+        ),
+        (8, 6, 2),
+        False,
+    ),
+    "lstm": (
+        lambda: keras.Sequential([layers.LSTM(4, return_sequences=True), layers.GRU(3), layers.Dense(3)]),
+        (4, 2),
+        False,
+    ),
+    "bidirectional": (
+        lambda: keras.Sequential([layers.Bidirectional(layers.SimpleRNN(3)), layers.Dense(3)]),
+        (4, 2),
+        False,
+    ),
+    "masked": (
+        lambda: keras.Sequential([layers.Embedding(7, 3, mask_zero=True), layers.LSTM(4), layers.Dense(3)]),
+        (5,),
+        True,
+    ),
+    "text": (text_model, (5,), True),
+    "normalized": (
+        lambda: keras.Sequential(
+            [layers.Dense(4), layers.LayerNormalization(), layers.BatchNormalization(), layers.Dense(3)]
+        ),
+        (4,),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_of_a_model_for_each_sample(name, dtype):
+    make, shape, of_integers = MODELS[name]
+    keras.config.set_floatx(dtype)
+    try:
+        model = make()
+        x = (
+            RNG.integers(0, 7, (MEMBERS, *shape))
+            if of_integers
+            else RNG.standard_normal((MEMBERS, *shape)).astype(dtype)
+        )
+        labels = RNG.integers(0, 3, MEMBERS)
+        model(x)
+    finally:
+        keras.config.set_floatx("float32")
+    weights = model.trainable_weights
+
+    def gradients(sample, label):
+        with keras.GradientTape() as tape:
+            logits = model(ops.expand_dims(sample, 0), training=False)
+            loss = keras.losses.SparseCategoricalCrossentropy(True)(ops.expand_dims(label, 0), logits)
+        return tape.gradient(loss, weights)
+
+    received = vmap(gradients)(x, labels)
+    expected = looped(gradients, (0, 0), x, labels)
+    tolerance = {"rtol": 1e-10, "atol": 1e-12} if dtype == "float64" else {"rtol": 1e-3, "atol": 1e-5}
+    for weight, got, want in zip(weights, received, expected, strict=True):
+        assert got.shape == (MEMBERS, *weight.shape) and got.dtype == dtype
+        np.testing.assert_allclose(got, want, **tolerance)
+
+
+def mlp(weights, x):
+    for w, b in weights[:-1]:
+        x = ops.tanh(ops.matmul(x, w) + b)
+    w, b = weights[-1]
+    return ops.matmul(x, w) + b
+
+
+def mlp_weights(dtype="float64"):
+    return [
+        (RNG.standard_normal((i, o)).astype(dtype), RNG.standard_normal(o).astype(dtype)) for i, o in ((3, 4), (4, 2))
+    ]
+
+
+def mlp_loss(weights, x):
+    return ops.mean(ops.square(mlp(weights, x)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gradients_of_functional_weights(dtype):
+    weights, x = mlp_weights(dtype), RNG.standard_normal((MEMBERS, 3)).astype(dtype)
+    received = vmap(grad(mlp_loss), (None, 0))(weights, x)
+    assert isinstance(received, list) and isinstance(received[0], tuple)
+    for got, want in zip(keras.tree.flatten(received), looped(grad(mlp_loss), (None, 0), weights, x), strict=True):
+        assert got.dtype == dtype
+        np.testing.assert_allclose(got, want, rtol=1e-5 if dtype == "float32" else 1e-12)
+
+
+def test_weights_of_each_member():
+    weights = [(a(MEMBERS, 3, 4), a(MEMBERS, 4)), (a(MEMBERS, 4, 2), a(MEMBERS, 2))]
+    x = a(5, 3)
+    received = vmap(grad(mlp_loss), (0, None))(weights, x)
+    for i in range(MEMBERS):
+        one = keras.tree.map_structure(lambda w, i=i: w[i], weights)
+        for got, want in zip(keras.tree.flatten(received), keras.tree.flatten(grad(mlp_loss)(one, x)), strict=True):
+            np.testing.assert_allclose(got[i], want, rtol=1e-12)
+
+
+# -------------------- composition with other transforms --------------------
+
+
+def energy(w, x):
+    return ops.sum(ops.tanh(ops.matmul(w, x)) ** 2)
+
+
+W, X = a(4, 3), a(MEMBERS, 3)
+
+
+def test_a_gradient_of_a_vmap():
+    def total(w, f):
+        return ops.sum(f(w) ** 2)
+
+    mapped = grad(lambda w: total(w, lambda w: vmap(lambda x: energy(w, x))(X)))(W)
+    looped = grad(lambda w: total(w, lambda w: ops.stack([energy(w, x) for x in X])))(W)
+    np.testing.assert_allclose(mapped, looped, rtol=1e-12)
+
+
+def test_a_gradient_of_a_vmap_of_a_gradient():
+    def of(slopes):
+        return grad(lambda w: ops.sum(ops.cos(slopes(w))))(W)
+
+    mapped = of(lambda w: vmap(lambda x: grad(energy, 1)(w, x))(X))
+    looped = of(lambda w: ops.stack([grad(energy, 1)(w, ops.convert_to_tensor(x)) for x in X]))
+    np.testing.assert_allclose(mapped, looped, rtol=1e-11)
+
+
+TRANSFORMS = {
+    "hessian": lambda w, x: autodiff.hessian(energy, 1)(w, x),
+    "hessian_of_weights": lambda w, x: autodiff.hessian(energy)(w, x),
+    "third": lambda w, x: grad(lambda x: ops.sum(grad(lambda x: ops.sum(grad(energy, 1)(w, x) ** 2))(x)))(x),
+    "jvp": lambda w, x: autodiff.jvp(lambda x: energy(w, x), (x,), (x * 2,)),
+    "jvp_of_gradient": lambda w, x: autodiff.jvp(lambda x: grad(energy, 1)(w, x), (x,), (x * 2,))[1],
+    "jacrev": lambda w, x: autodiff.jacrev(lambda x: ops.matmul(w, ops.sin(x)))(x),
+    "jacfwd": lambda w, x: autodiff.jacfwd(lambda x: ops.matmul(w, ops.sin(x)))(x),
+    "hvp": lambda w, x: autodiff.hvp(lambda x: energy(w, x), (x,), (x,))[1],
+    "vjp": lambda w, x: autodiff.vjp(lambda x: ops.matmul(w, ops.sin(x)), x)[1](ops.ones(4, "float64"))[0],
+    "checkpoint": lambda w, x: grad(lambda x: autodiff.checkpoint(energy)(w, x))(x),
+    "stop_gradient": lambda w, x: grad(lambda x: ops.sum(ops.stop_gradient(x) * x))(x),
+    "custom_gradient": lambda w, x: grad(lambda x: ops.sum(doubled_slope(x) ** 2))(x),
+    "has_aux": lambda w, x: autodiff.value_and_grad(lambda x: (energy(w, x), x * 2), has_aux=True)(x),
+}
+
+
+@ops.custom_gradient
+def doubled_slope(x):
+    return ops.sin(x), lambda dy: dy * 2 * ops.cos(x)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize("axes", [(None, 0), (0, 0)])
+def test_a_vmap_of_transforms(name, axes):
+    w = W if axes[0] is None else members_of(W)
+    assert_is_the_loop(TRANSFORMS[name], axes, ops.convert_to_tensor(w), ops.convert_to_tensor(X), rtol=1e-9)
+
+
+def test_a_jvp_and_a_hessian_of_a_vmap():
+    def f(mapped):
+        return lambda w: ops.sum(mapped(w) ** 2)
+
+    def looped(w):
+        return ops.stack([energy(w, x) for x in X])
+
+    def mapped(w):
+        return vmap(lambda x: energy(w, x))(X)
+
+    np.testing.assert_allclose(autodiff.jvp(mapped, (W,), (W,))[1], autodiff.jvp(looped, (W,), (W,))[1], rtol=1e-12)
+    np.testing.assert_allclose(autodiff.hessian(f(mapped))(W), autodiff.hessian(f(looped))(W), rtol=1e-11)
+
+
+def test_gradients_are_stopped_for_tapes_outside_too():
+    def f(w):
+        return ops.sum(vmap(lambda x: ops.stop_gradient(w * x) * w)(X[:, 0]))
+
+    np.testing.assert_allclose(grad(f)(np.float64(2.0)), 2 * X[:, 0].sum())
+    w = keras.Variable(2.0, dtype="float64")
+    with keras.GradientTape() as tape:
+
+        def scaled(x):
+            with tape.stop_recording():
+                factor = w * x
+            return factor * w
+
+        y = ops.sum(vmap(scaled)(X[:, 0]))
+    np.testing.assert_allclose(tape.gradient(y, w), 2 * X[:, 0].sum())
+
+
+def test_a_way_back_for_each_seed():
+    y, pull = autodiff.vjp(lambda x: ops.tanh(ops.matmul(W, x)), X[0])
+    rows = vmap(pull)(np.eye(4))[0]
+    np.testing.assert_allclose(rows, autodiff.jacrev(lambda x: ops.tanh(ops.matmul(W, x)))(X[0]), rtol=1e-12)
+
+
+# -------------------- nesting, axes, structures --------------------
+
+
+def test_vmaps_in_vmaps():
+    x, y, z = a(2, 3), a(4, 3), a(5)
+    pairs = vmap(lambda x: vmap(lambda y: ops.sum(x * y))(y))(x)
+    np.testing.assert_allclose(pairs, x @ y.T, rtol=1e-12)
+    triples = vmap(lambda x: vmap(lambda y: vmap(lambda z: ops.sum(x * y) * z)(z))(y))(x)
+    np.testing.assert_allclose(triples, np.einsum("ak,bk,c->abc", x, y, z), rtol=1e-12)
+    slopes = vmap(lambda x: vmap(lambda y: grad(lambda x: ops.sum(x * y) ** 2)(x))(y))(x)
+    np.testing.assert_allclose(slopes, 2 * np.einsum("ak,bk,bj->abj", x, y, y), rtol=1e-12)
+    outer = grad(lambda x: ops.sum(vmap(lambda y: vmap(lambda x: ops.sum(x * y) ** 2)(x))(y)))(x)
+    np.testing.assert_allclose(outer, 2 * np.einsum("ak,bk,bj->aj", x, y, y), rtol=1e-12)
+
+
+CONVOLUTION = ops.convert_to_tensor(a(3, 3, 2, 2))
+
+
+def test_a_product_and_a_convolution_in_two_vmaps():
+    w, x = a(2, 3, 4), a(5, 3)
+    np.testing.assert_allclose(vmap(lambda w: vmap(lambda x: ops.matmul(x, w))(x))(w), np.einsum("ij,ajk->aik", x, w))
+    images, kernels = a(2, 3, 1, 5, 5, 2), a(3, 3, 3, 2, 2)
+
+    def slopes(kernel, image):
+        return grad(lambda k: ops.sum(ops.conv2d(image, k * CONVOLUTION) ** 2))(kernel)
+
+    received = vmap(lambda images: vmap(slopes)(kernels, images))(images)
+    for i in range(2):
+        for j in range(3):
+            np.testing.assert_allclose(received[i, j], slopes(kernels[j], images[i, j]), rtol=1e-11)
+
+
+@pytest.mark.parametrize("in_axis", [0, 1, 2, -1, -3])
+@pytest.mark.parametrize("out_axis", [0, 1, -1])
+def test_axes(in_axis, out_axis):
+    x = a(2, 3, 4)
+    received = vmap(lambda x: ops.cumsum(x, axis=0), in_axis, out_axis)(x)
+    rows = [np.cumsum(each, 0) for each in np.moveaxis(x, in_axis, 0)]
+    np.testing.assert_allclose(received, np.stack(rows, out_axis), rtol=1e-12)
+
+
+def test_structures_of_arguments_axes_and_results():
+    x = {"a": a(2, 3), "b": [a(4), a(3, 4)]}
+
+    def f(x, scale, *, shift):
+        return {"y": x["a"] * scale + shift, "z": (ops.sum(x["b"][0]) * x["b"][1], scale, None)}
+
+    received = vmap(f, in_axes=({"a": 1, "b": [None, 0]}, None), out_axes={"y": 1, "z": (0, None, None)})(
+        x, 2.0, shift=np.arange(3.0)
+    )
+    np.testing.assert_allclose(received["y"], x["a"] * 2 + np.arange(3.0), rtol=1e-12)
+    np.testing.assert_allclose(received["z"][0], x["b"][0].sum() * x["b"][1], rtol=1e-12)
+    assert received["z"][1].shape == () and received["z"][2] is None
+
+
+def test_results_that_do_not_depend_on_the_members():
+    assert vmap(lambda x: 3.0)(np.ones(4)).numpy().tolist() == [3.0] * 4
+    assert vmap(lambda x: np.ones(2), out_axes=1)(np.ones(4)).shape == (2, 4)
+
+
+def test_no_members_and_one():
+    assert vmap(lambda x: ops.matmul(x, W.T))(np.ones((0, 2, 3))).shape == (0, 2, 4)
+    assert vmap(ops.trunc)(np.ones((0, 2))).shape == (0, 2)
+    np.testing.assert_allclose(vmap(grad(energy, 1), (None, 0))(W, X[:1])[0], grad(energy, 1)(W, X[0]), rtol=1e-12)
+
+
+def test_variables_are_mapped_and_shared():
+    v, shared = keras.Variable(X), keras.Variable(W)
+    with keras.GradientTape() as tape:
+        y = ops.sum(vmap(lambda x: energy(shared, x))(v))
+    first, second = tape.gradient(y, [v, shared])
+    np.testing.assert_allclose(first, np.stack([grad(energy, 1)(W, x) for x in X]), rtol=1e-12)
+    np.testing.assert_allclose(second, sum(grad(energy)(W, x).numpy() for x in X), rtol=1e-12)
+
+
+def test_out_of_range_positions_are_those_of_a_member():
+    x, i = a(3, 4), np.array([0, 3, -4])
+    np.testing.assert_allclose(vmap(lambda x, i: ops.take(x, i))(x, i), [x[0, 0], x[1, 3], x[2, 0]])
+    with pytest.raises(IndexError, match="indices must lie in"):
+        vmap(lambda x, i: ops.take(x, i))(x, np.array([0, 4, 0]))
+    rows = vmap(lambda t, i: ops.embedding(i, t))(a(2, 3, 2), np.array([[0, -1], [3, 1]])).numpy()
+    assert np.isnan(rows).tolist() == [[[False] * 2] * 2, [[True] * 2, [False] * 2]]
+
+
+# -------------------- random numbers --------------------
+
+
+def test_dropout_differs_from_member_to_member_and_other_numbers_do_not():
+    keras.utils.set_random_seed(1)
+    dropped = vmap(lambda x: keras.random.dropout(x, 0.5))(np.ones((3, 64), "float32")).numpy()
+    assert not (dropped[0] == dropped[1]).all() and set(dropped.ravel()) == {0.0, 2.0}
+    together = vmap(lambda x: keras.random.dropout(x, 0.5, noise_shape=(1, 8)))(np.ones((3, 4, 8), "float32")).numpy()
+    assert (together == together[:, :1]).all() and not (together[0] == together[1]).all()
+    noise = vmap(lambda x: x + keras.random.normal((4,)))(np.zeros((3, 4), "float32")).numpy()
+    assert (noise == noise[0]).all()
+    seed = keras.random.SeedGenerator(3)
+    slopes = vmap(grad(lambda x: ops.sum(keras.random.dropout(x, 0.5, seed=seed))))(np.ones((3, 64), "float32")).numpy()
+    assert set(slopes.ravel()) == {0.0, 2.0} and not (slopes[0] == slopes[1]).all()
+
+
+# -------------------- own ops --------------------
+
+
+def test_an_op_of_ones_own_runs_for_each_member():
+    from nbkeras.kernels.runtime import device
+    from nbkeras.tensor import apply
+
+    def cube_op(x):
+        y = device.empty(x.shape, x.dtype)
+        device.launch(np.power, x, 3, y)
+        return y, x
+
+    def cube_vjp(x, dy, needs):
+        dx = device.output(needs[0], x.shape, x.dtype)
+        device.launch(np.square, x, dx)
+        device.launch(np.multiply, dx, dy, dx)
+        device.launch(np.multiply, dx, 3, dx)
+        return (dx,)
+
+    def cubed(x):
+        return ops.sum(apply(cube_op, cube_vjp, [x]))
+
+    np.testing.assert_allclose(vmap(cubed)(X), (X**3).sum(1), rtol=1e-12)
+    np.testing.assert_allclose(vmap(grad(cubed))(X), 3 * X**2, rtol=1e-12)
+    with pytest.raises(NotImplementedError, match="cube_op.* has a first derivative only"):
+        vmap(grad(lambda x: ops.sum(grad(cubed)(x))))(X)
+    autodiff.define(cube_op, autodiff.Elementwise(lambda x, y: 3 * x * x))
+    np.testing.assert_allclose(vmap(grad(lambda x: ops.sum(grad(cubed)(x))))(X), 6 * X, rtol=1e-12)
+
+
+# -------------------- messages --------------------
+
+
+def batch_normalized(x):
+    return layers.BatchNormalization()(x, training=True)
+
+
+def kept_metric(x):
+    metric = keras.metrics.Mean()
+    metric.update_state(x)
+    return metric.result()
+
+
+VALUES = [
+    lambda x: float(x[0]),
+    lambda x: x if ops.sum(x) > 0 else -x,
+    lambda x: np.asarray(x),
+    lambda x: x.numpy(),
+    lambda x: ops.ones(3)[: int(x[0])],
+    lambda x: keras.Variable(np.ones(2)).assign(x),
+    lambda x: keras.Variable(np.ones(2)).assign_add(x),
+    lambda x: x[x > 0],
+    kept_metric,
+]
+
+
+@pytest.mark.parametrize("f", VALUES, ids=range(len(VALUES)))
+def test_values_of_members_are_refused(f):
+    with pytest.raises(
+        keras.engine.tensor.ValueReadError, match="mapped by autodiff.vmap.*Use|mapped by autodiff.vmap"
+    ):
+        vmap(f)(np.ones((3, 2)))
+
+
+MISTAKES = [
+    (lambda: vmap(lambda x, y: x)(np.ones(2), np.ones(3)), ValueError, r"must have one size, received sizes \[2, 3\]"),
+    (lambda: vmap(lambda x: x, None)(np.ones(2)), ValueError, "no argument is mapped"),
+    (lambda: vmap(lambda: 1.0)(), ValueError, "no argument is mapped"),
+    (lambda: vmap(lambda x: x, 1)(np.ones(2)), ValueError, r"axis 1 of an argument of shape \(2,\)"),
+    (lambda: vmap(lambda x: x)(2.0), ValueError, r"axis 0 of an argument of shape \(\)"),
+    (lambda: vmap(lambda x, y: x, (0,))(np.ones(2), 1.0), ValueError, "received 1 entries for 2 arguments"),
+    (lambda: vmap(lambda x: x, ({"a": 0},))({"b": np.ones(2)}), ValueError, "in_axes must have the structure"),
+    (lambda: vmap(lambda x: x, ([0, 0],))(np.ones(2)), ValueError, "in_axes must have the structure"),
+    (lambda: vmap(lambda x: x, ("a",))(np.ones(2)), TypeError, "in_axes holds ints and None, received 'a'"),
+    (lambda: vmap(lambda x: x, True)(np.ones(2)), TypeError, "in_axes holds ints and None"),
+    (lambda: vmap(lambda x: x, 0, 2)(np.ones(2)), ValueError, "out_axes has axis 2 for a result with 1 axes"),
+    (lambda: vmap(lambda x: x, 0, None)(np.ones(2)), ValueError, "out_axes is None for a result that is not the same"),
+    (lambda: vmap(lambda x: x, 0, (0, 0))(np.ones(2)), ValueError, "out_axes must have the structure"),
+    (
+        lambda: vmap(batch_normalized)(np.ones((3, 2, 4))),
+        ValueError,
+        "batch_normalization_training.*changes a variable",
+    ),
+]
+
+
+@pytest.mark.parametrize("call, error, message", MISTAKES)
+def test_mistakes_are_explained(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_a_tensor_that_was_kept_cannot_be_used_later():
+    kept = []
+    vmap(lambda x: kept.append(x) or x)(np.ones((3, 2)))
+    with pytest.raises(keras.engine.tensor.ValueReadError, match="mapped by autodiff.vmap"):
+        kept[0].numpy()
+    with pytest.raises(keras.engine.tensor.ValueReadError, match="mapped by autodiff.vmap"):
+        ops.exp(kept[0]).numpy()
+
+
+# -------------------- recorded --------------------
+
+
+class Private(keras.Model):
+    """Clips the gradient of each sample before they are averaged."""
+
+    def __init__(self, inner, mapped=True):
+        super().__init__()
+        self.inner, self.mapped = inner, mapped
+
+    def call(self, x, training=False):
+        return self.inner(x, training=training)
+
+    def train_step(self, data):
+        x, y = data
+
+        def gradients(x, y):
+            with keras.GradientTape() as tape:
+                loss = self.compute_loss(y=ops.expand_dims(y, 0), y_pred=self(ops.expand_dims(x, 0), training=True))
+            found = tape.gradient(loss, self.trainable_weights)
+            norm = ops.sqrt(sum(ops.sum(g * g) for g in found))
+            return [g / ops.maximum(1.0, norm) for g in found], loss
+
+        if self.mapped:
+            found, losses = vmap(gradients)(x, y)
+        else:
+            rows = [gradients(x[i], y[i]) for i in range(x.shape[0])]
+            found = [ops.stack(parts) for parts in zip(*(row[0] for row in rows), strict=True)]
+            losses = ops.stack([row[1] for row in rows])
+        self.optimizer.apply([ops.mean(g, axis=0) for g in found], self.trainable_weights)
+        return {"loss": ops.mean(losses)}
+
+
+def test_a_recorded_step_with_gradients_for_each_sample():
+    x, y = RNG.standard_normal((12, 4)).astype("float32"), RNG.integers(0, 3, 12)
+    histories, weights = [], []
+    for mapped in (True, False):
+        keras.utils.set_random_seed(3)
+        model = Private(keras.Sequential([layers.Dense(6, "relu"), layers.Dense(3)]), mapped)
+        calls = []
+        model.inner.layers[0].call = (lambda call: lambda x: calls.append(x.shape) or call(x))(
+            model.inner.layers[0].call
+        )
+        model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(True))
+        histories.append(model.fit(x, y, batch_size=4, epochs=3, shuffle=False, verbose=0).history["loss"])
+        weights.append([w.numpy() for w in model.trainable_weights])
+        if mapped:
+            assert len(calls) <= 3  # the build and the step that was recorded
+    np.testing.assert_allclose(*histories, rtol=1e-5)
+    for got, want in zip(*weights, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
