@@ -132,6 +132,7 @@ def test_second_derivatives_by_the_input_in_a_loss_are_replayed():
     assert history[-1] < 0.7 * history[0]
 
 
+@pytest.mark.big
 def test_memory_of_a_recorded_penalty():
     """A second derivative needs about as much memory as the first for each of its passes, not for each op of it."""
     set_random_seed(6)
