@@ -1,4 +1,4 @@
-"""Floor 1: vmap: a function of one example becomes one of many, whose ops run once for all of them.
+"""Floor 1: vmap: a function of one example becomes one of many, whose ops run once for all.
 
 A tensor that is mapped has a `Mapped` in place of its array: it looks as one example does, and holds the tensor of all examples
 (members), the *physical* one, with the members along its first axis. `apply` gives an op with such an input to `applied`, which
@@ -22,6 +22,7 @@ from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.tensor import Tensor, apply, as_tensor
+from nbkeras.kernels import dense
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.messages import named
 
@@ -173,6 +174,7 @@ class MappedCall(NamedTuple):
     mapped: tuple[bool, ...]
     size: int
     constants: dict[str, Any]
+    computes: bool = True  # whether the outputs get values: a gradient may need what the op saves only
 
     @staticmethod
     def of(
@@ -185,7 +187,14 @@ class MappedCall(NamedTuple):
 
     def run(self, tensors: Found, **changed: Any) -> Any:
         """The op on other tensors, with some of its constants changed."""
-        return apply(self.op, self.op_vjp, tensors, **{**self.constants, **changed})
+        constants = {**self.constants, **changed}
+        if self.computes or is_mapped(tensors):
+            return apply(self.op, self.op_vjp, tensors, **constants)
+        return rules.without_values(self.op, self.op_vjp, tensors, constants)
+
+    def product(self, a: Tensor, b: Tensor) -> Tensor:
+        """A matrix product that stands for the op."""
+        return self._replace(op=dense.matmul, op_vjp=dense.matmul_vjp, constants={}).run([a, b])
 
     def shape(self, i: int) -> tuple[int, ...]:
         """The shape of input i of one member."""
@@ -304,11 +313,18 @@ def spread_over(like: Any, x: Tensor) -> Tensor:
 
 
 def pulled(
-    call: rules.Call, inputs: Found, mapped: Sequence[bool], size: int, which: Sequence[int], dys: Found
+    call: rules.Call,
+    inputs: Found,
+    mapped: Sequence[bool],
+    size: int,
+    which: Sequence[int],
+    dys: Found,
+    computes: bool = True,
 ) -> list[Tensor]:
     """Physical gradients of some inputs of an op that is linear in them: back through what computes it for all members.
 
-    inputs: physical ones; those of `which` are replaced by zeros of each member.
+    inputs: physical ones; those of `which` are replaced by zeros of each member. computes: whether the gradients need the op's
+    results.
     """
     from nbkeras import ops
 
@@ -319,7 +335,8 @@ def pulled(
         given[i], is_mapped[i] = ops.zeros((size, *like.shape), like.dtype), True
         given[i].record = tape.leaf("zeros")  # type: ignore[union-attr]
     with tape.thread.now(keeps=True), tape.Tape() as within:
-        y = outputs_of(MappedCall(call.op, call.op_vjp, tuple(given), tuple(is_mapped), size, call.constants))
+        every = tuple(given), tuple(is_mapped), size, call.constants, computes
+        y = outputs_of(MappedCall(call.op, call.op_vjp, *every))
     found = walks.pull_back(y if isinstance(y, tuple) else [y], dys, [given[i] for i in which], within)  # type: ignore[misc]
     return [rules.zeros_of(given[i].data) if g is None else g for i, g in zip(which, found, strict=True)]  # type: ignore[union-attr]
 

@@ -139,6 +139,20 @@ def applied(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | No
     return result
 
 
+def without_values(op: Callable, op_vjp: Any, tensors: Found, constants: dict[str, Any]) -> Tensor:
+    """The result of an op as an array that is not filled, with its Record: for gradients that do not depend on the values."""
+
+    def shaped(*arrays, **constants):
+        with device.dry():
+            y, saved = op(*arrays, **constants)
+        return device.empty(y.shape, y.dtype), saved
+
+    shaped.__name__ = op.__name__
+    y = apply_plainly(shaped, op_vjp, tensors, constants)
+    keep_call(op, op_vjp, tensors, constants, y)
+    return y
+
+
 def needs_record(tensors: Sequence[Tensor | None]) -> bool:
     return tape.is_recording() and any(t is not None and t.record is not None for t in tensors)
 
@@ -374,7 +388,8 @@ def _partial(call: Call, i: int, dy: Tensor, saves_inputs: bool) -> Tensor:
         given, of_members = list(mapped.tensors[1:]), list(mapped.mapped[1:])
         given.insert(i, None)
         of_members.insert(i, False)
-        return batching.pulled(call, given, of_members, mapped.size, [i], [mapped.front(0)])[0]
+        dys = [mapped.front(0)]
+        return batching.pulled(call, given, of_members, mapped.size, [i], dys, computes=not saves_inputs)[0]
 
     partial.__name__ = f"gradient {i} of {call.op.__name__}"
     partial.batching = batched  # type: ignore[attr-defined]
