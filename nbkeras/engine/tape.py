@@ -93,7 +93,7 @@ def is_recording() -> bool:
 
 def keeps_calls() -> bool:
     """Whether Records get the calls of their ops, from which derivatives of higher order are computed."""
-    return thread.keeps or len(thread.tapes) > 1
+    return thread.keeps or len(thread.tapes) > (0 if thread.levels else 1)
 
 
 class Recording(_Now):
