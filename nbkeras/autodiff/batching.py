@@ -185,7 +185,9 @@ def _is_first_order(call: MappedCall, rule: rules.Rule | None, tensors: Found) -
     state = tape.thread
     if state.keeps or len(state.tapes) > 1 or is_mapped(call.tensors) or hasattr(call.op, "given"):
         return False
-    if isinstance(rule, rules.Linear | rules.Multilinear) or (isinstance(rule, rules.Elementwise) and len(tensors) > 1):
+    if isinstance(rule, rules.Linear | rules.Multilinear | rules.NoRule) or (
+        isinstance(rule, rules.Elementwise) and len(tensors) > 1
+    ):
         return False
     return all(m for t, m in zip(tensors, call.mapped, strict=True) if t is not None and t.record is not None)
 
@@ -207,22 +209,15 @@ def _with_gradient_around(level: Level, call: MappedCall, tensors: Found) -> Any
         def back(*arrays):
             raise NotImplementedError  # the dys are mapped
 
-        def no_derivative(saved, dy, needs):
-            raise NotImplementedError(f"{named(call.op)} has a first derivative only, where the tape's block has ended")
-
         def batched(mapped):
             if tape.thread.levels + 1 != level.depth:  # another vmap, of the way back
                 return NotImplemented
-            pairs = [(y, dy) for y, dy in zip(outputs, mapped.tensors, strict=True) if y.record and dy is not None]
-            starts = [((y.record, y.index), dy.data) for y, dy in pairs]
-            like = [x for x, need in zip(given, needs, strict=True) if need]
-            found = tape.backward(starts, [(x.record, 0) for x in like], retain=True, within=within)
-            return tuple(rules.zeros_of(x.data) if g is None else Tensor(g) for x, g in zip(like, found, strict=True))
+            return _back(outputs, mapped.tensors, [x for x, need in zip(given, needs, strict=True) if need], within)
 
         back.__name__ = f"gradient of {op.__name__}"
         back.batching = batched  # type: ignore[attr-defined]
         dys = [None if dy is None else spread_over(record.call.outputs[0], dy) for dy in dys]
-        results = iter(apply(back, no_derivative, dys))
+        results = iter(rules.applied_once(back, call.op.__name__, dys))
         return [next(results) if need else None for need in needs]
 
     op.__name__ = call.op.__name__
@@ -232,6 +227,28 @@ def _with_gradient_around(level: Level, call: MappedCall, tensors: Found) -> Any
     assert call.op_vjp is not None
     _record(op, call.op_vjp, tensors, call.constants, result)
     return result
+
+
+def backwards(call: rules.Call, mapped: MappedCall, which: Sequence[int]) -> Any:
+    """Physical gradients of some inputs of an op that is computed again for all members; mapped: its inputs, then the dys."""
+    if is_mapped(mapped.tensors):
+        return NotImplemented
+    count, given, of_members = len(call.inputs), list(mapped.tensors), list(mapped.mapped)
+    for i in which:
+        given[i], of_members[i] = Tensor(mapped.front(i).data, tape.leaf("members")), True
+    every = tuple(given[:count]), tuple(of_members[:count]), mapped.size, call.constants
+    with tape.thread.now(levels=0, keeps=False, tapes=()), tape.Tape() as within:
+        y = outputs_of(MappedCall(call.op, call.op_vjp, *every))
+    dys = [None if dy is None else mapped.front(i) for i, dy in enumerate(given) if i >= count]
+    return _back(y if isinstance(y, tuple) else [y], dys, [given[i] for i in which], within)
+
+
+def _back(outputs: Sequence[Tensor], dys: Found, sources: Sequence[Any], within: tape.Tape) -> tuple[Tensor, ...]:
+    """Gradients of sources through a tape around a vmap."""
+    pairs = [(y, dy) for y, dy in zip(outputs, dys, strict=True) if y.record is not None and dy is not None]
+    starts: Any = [((y.record, y.index), dy.data) for y, dy in pairs]
+    found = tape.backward(starts, [(x.record, 0) for x in sources], retain=True, within=within)
+    return tuple(rules.zeros_of(x.data) if g is None else Tensor(g) for x, g in zip(sources, found, strict=True))
 
 
 # -------------------- an op for all members --------------------

@@ -130,7 +130,7 @@ def applied(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | No
     if op_vjp is None or not needs_record(tensors):
         return apply_plainly(op, op_vjp, tensors, constants)
     rule = rule_of(op, op_vjp)
-    if isinstance(rule, Composed):
+    if isinstance(rule, Composed) and (rule.otherwise or tape.thread.composes or len(tape.thread.tapes) > 1):
         result = rule.function(*tensors, **constants)
         if result is not None:
             return result
@@ -439,8 +439,24 @@ class OfSaved(Rule):
         return found if isinstance(found, tuple) else (found,)
 
 
+class NoRule(Rule):
+    """The gradient of an op that has a first derivative only."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def vjp(self, record, dys, needs):
+        raise NotImplementedError(
+            f"the op {self.name!r} has a first derivative only here. If it is yours, give it a rule: autodiff.define(op, rule); if "
+            "it has one, compute its gradient in the block of the tape whose gradient is differentiated"
+        )
+
+    def jvp(self, record, tangents):
+        return self.vjp(record, tangents, ())
+
+
 class Once(Rule):
-    """For `autodiff.vmap`, an op without a rule, or one whose Record has no Call: by its vjp. The gradient has no derivative."""
+    """By an op's own vjp, for `autodiff.vmap`; the gradient has no derivative. The Record may have no Call."""
 
     def vjp(self, record, dys, needs):
         call = record.call
@@ -455,12 +471,25 @@ class Once(Rule):
             found = op_vjp(saved, slopes[0] if len(slopes) == 1 else slopes, tuple(needs))
             return tuple(_array_of(found[i], *record.forms[i]) for i in which), None
 
-        def no_derivative(saved, dy, needs):
-            raise NotImplementedError(f"the op {record.name!r} has a first derivative only")
+        def batched(mapped):
+            from nbkeras.autodiff import batching
+
+            return NotImplemented if call is None else batching.backwards(call, mapped, which)
 
         backward.__name__ = f"gradient of {record.name}"
-        results = dict(zip(which, apply(backward, no_derivative, [*inputs, *dys]), strict=True))
+        backward.batching = batched  # type: ignore[attr-defined]
+        results = dict(zip(which, applied_once(backward, record.name, [*inputs, *dys]), strict=True))
         return [results.get(i) for i in range(len(needs))]
+
+
+def applied_once(backward: Callable, name: str, tensors: Found) -> Any:
+    """Apply the gradient of an op of a name, which has no derivative."""
+
+    def no_vjp(saved, dy, needs):
+        return NoRule(name).vjp(None, dy, needs)
+
+    define(backward, NoRule(name))
+    return apply(backward, no_vjp, tensors)
 
 
 def _array_of(gradient: Any, shape: tuple[int, ...], dtype: np.dtype) -> Array:

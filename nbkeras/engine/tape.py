@@ -54,6 +54,9 @@ class _Thread(threading.local):
 
     tapes: tuple = ()  # the recordings that are on, the outermost one first
     keeps = False  # whether Records get the calls of their ops in any case
+    composes = (
+        True  # whether ops whose derivatives are computed by other ops are computed by these where calls are kept
+    )
     levels = 0  # of autodiff.vmap
     listener: Callable | None = None
     rerun: Any = None  # the run of a function of autodiff.checkpoint
