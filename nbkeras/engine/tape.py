@@ -8,7 +8,7 @@ such gradient; `dense(into)` is the array, which the tape calls as soon as it ne
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -105,6 +105,30 @@ def unreached(targets: Sequence[Source], sources: Sequence[Source]) -> list[int]
     return [i for i, (record, _) in enumerate(sources) if record not in reached]
 
 
+def _leading(users: dict[Record, int], sources: Sequence[Source]) -> Collection[Record]:
+    """The sources' Records and those through which gradients reach them; all of `users`, unless there are other leaves."""
+    wanted = {record for record, _ in sources}
+    if all(record.parents or record in wanted for record in users):
+        return users
+    counts, order = dict(users), [record for record, count in users.items() if count == 0]
+    for record in order:  # grows: each Record comes after all that use it
+        for parent in record.parents:
+            if parent is not None:
+                counts[parent[0]] -= 1
+                if counts[parent[0]] == 0:
+                    order.append(parent[0])
+    found: set[Record] = set()
+    for record in reversed(order):
+        if record in wanted or _leads(record, found):
+            found.add(record)
+    return found
+
+
+def _leads(record: Record, leading: Collection[Record]) -> bool:
+    """Whether a gradient goes on from a Record to one of these."""
+    return any(parent is not None and parent[0] in leading for parent in record.parents)
+
+
 class _Sum:
     """The gradient of one output while it is summed; `owned` if it may be changed in place."""
 
@@ -166,6 +190,7 @@ def backward(
     # before other errors, about shapes and dropped values
     if any(record.vjp is _no_second_gradient for record in users):
         _no_second_gradient(None, None, ())
+    leading = _leading(users, sources)
     ready = [record for record, count in users.items() if count == 0]
     outer = layer_stack.back
     try:
@@ -173,7 +198,10 @@ def backward(
             record = ready.pop()
             if record.vjp is not None:
                 layer_stack.back = record.layer
-                _step(record, sums, wanted, destinations, retain)
+                if _leads(record, leading):
+                    _step(record, sums, wanted, leading, destinations, retain)
+                elif not retain:
+                    record.saved = _DROPPED
             for parent in record.parents:
                 if parent is not None:
                     users[parent[0]] -= 1
@@ -185,8 +213,10 @@ def backward(
     return [_delivered(sums.get(s), destinations.get(s), kept) for s, kept in zip(sources, keep, strict=True)]
 
 
-def _step(record: Record, sums: dict, wanted: dict, destinations: dict, retain: bool) -> None:
-    """Go back through one Record: take its outputs' gradients, and add gradients to its parents."""
+def _step(
+    record: Record, sums: dict, wanted: dict, leading: Collection[Record], destinations: dict, retain: bool
+) -> None:
+    """Go back through one Record: take its outputs' gradients, and add gradients to those parents that lead to sources."""
     incoming: list[Array | None] = []
     for index in range(record.outputs):
         source = (record, index)
@@ -201,7 +231,7 @@ def _step(record: Record, sums: dict, wanted: dict, destinations: dict, retain: 
         return
     needs: list[Any] = []
     for i, parent in enumerate(record.parents):
-        if parent is None:
+        if parent is None or parent[0] not in leading:
             needs.append(False)
         elif parent in sums or parent in record.parents[:i]:
             # a destination can hold one gradient; others are added to it
@@ -213,7 +243,7 @@ def _step(record: Record, sums: dict, wanted: dict, destinations: dict, retain: 
     if not retain:
         record.saved = _DROPPED
     for i, (parent, gradient) in enumerate(zip(record.parents, gradients, strict=True)):
-        if parent is not None and gradient is not None:
+        if gradient is not None and parent is not None and parent[0] in leading:
             _check_gradient(record, i, gradient)
             _accumulate(sums, parent, unbroadcast(gradient, record.forms[i][0]), destinations)
 
