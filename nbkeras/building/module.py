@@ -269,6 +269,14 @@ class Module(Observed):
                 stored.append(variable)
         return stored if scale is None else [*stored, scale]
 
+    def _stored_arrays(self) -> list[np.ndarray]:
+        """The arrays that Keras's files have for `_stored_weights`."""
+        return [variable.numpy() for variable in self._stored_weights()]
+
+    def _reset_by_files(self) -> list[tuple[Variable, Any]]:
+        """Variables that are not in files, with the values that they get when one is read."""
+        return []
+
     @property
     def weights(self) -> list[Variable]:
         """All weights of this layer and of the layers in it, each once: Variables. Trainable ones of a layer come first."""
@@ -365,8 +373,8 @@ class Module(Observed):
         Args:
             store: A dict-like object that takes arrays by name.
         """
-        for number, variable in enumerate(self._stored_weights()):
-            store[str(number)] = variable.numpy()
+        for number, array in enumerate(self._stored_arrays()):
+            store[str(number)] = array
 
     def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Read this layer's own weights as `save_own_variables` wrote them.
@@ -380,7 +388,8 @@ class Module(Observed):
         own = self._stored_weights()
         if len(store) != len(own):
             raise ValueError(f"layer {self.name!r} has {len(own)} weights of its own, the file {len(store)}")
-        tensor.assign_all([(variable, store[str(number)]) for number, variable in enumerate(own)])
+        pairs = [(variable, store[str(number)]) for number, variable in enumerate(own)]
+        tensor.assign_all(pairs + self._reset_by_files())
 
     def count_params(self) -> int:
         """The number of elements of all weights.

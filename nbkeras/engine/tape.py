@@ -198,7 +198,7 @@ def backward(
             record = ready.pop()
             if record.vjp is not None:
                 layer_stack.back = record.layer
-                if _leads(record, leading):
+                if leading is users or _leads(record, leading):
                     _step(record, sums, wanted, leading, destinations, retain)
                 elif not retain:
                     record.saved = _DROPPED
