@@ -282,7 +282,16 @@ class Module(Observed):
         """All weights of this layer and of the layers in it, each once: Variables. Trainable ones of a layer come first."""
         return list(dict.fromkeys(v for layer in self._all_layers() for v in layer._own_weights()))
 
-    variables = weights
+    @property
+    def variables(self) -> list[Variable]:
+        """The weights and the states: counters of random numbers, recurrent states. Those of metrics are `metrics_variables`."""
+        return list(
+            dict.fromkeys(v for layer in self._all_layers() for v in (*layer._own_weights(), *layer._own_states()))
+        )
+
+    def _own_states(self) -> list[Variable]:
+        """The states of this layer without its sublayers: those of add_state, and of generators in attributes."""
+        return [*self._states, *(generator.state for generator in self._held(SeedGenerator))]
 
     @property
     def trainable_weights(self) -> list[Variable]:
@@ -300,7 +309,11 @@ class Module(Observed):
         trained = {id(v) for v in self.trainable_weights}
         return [v for v in self.weights if id(v) not in trained]
 
-    non_trainable_variables = non_trainable_weights
+    @property
+    def non_trainable_variables(self) -> list[Variable]:
+        """The variables that training does not update: `non_trainable_weights`, and the states."""
+        trained = {id(v) for v in self.trainable_weights}
+        return [v for v in self.variables if id(v) not in trained]
 
     @property
     def _states_variables(self) -> list[Variable]:

@@ -18,7 +18,7 @@ ABSENT: dict[str, dict[str, str]] = {
         "backend.function and Model do what it does": "Function",
         "an op on symbolic tensors becomes a layer": "Operation",
         "memory is planned, and nothing is computed twice to save it": "RematScope remat",
-        "variables are written in place, so there are no stateless calls of layers": "StatelessScope",
+        "layers, models, metrics and optimizers have stateless calls of their own: layer.stateless_call": "StatelessScope",
         "shapes are found by dry runs": "SymbolicScope",
         "variables are named by their layers": "name_scope",
     },
