@@ -4,9 +4,11 @@ Which labels are wrong? Gradients of single samples
 
 A label that is wrong pulls at the weights: the gradient of its sample is large while the network learns. So the samples with the
 largest gradients are those to look at first. This needs the gradient of each sample, not their mean:
-``autodiff.vmap(autodiff.grad(loss))``.
+``autodiff.vmap(autodiff.grad(loss))``. Influence functions and training with differential privacy start from it too.
 
-The data are the 8x8 digits that come with nbkeras; this script gives 5% of them a wrong label.
+The data are the 8x8 digits that come with nbkeras; this script gives 75 of 1,501 a wrong label. Of the 75 samples with the
+largest gradients **91% are wrong** (93% of those with the largest losses), and the first 91 hold all wrong ones. The gradients
+of all samples at once take 33 ms, in a loop 3.9 s.
 """
 
 from timeit import timeit
@@ -67,30 +69,33 @@ print(f"all {len(x)} at once: {1000 * at_once:.1f} ms; in a loop: {1000 * a_samp
 # %%
 # Training
 # --------
-# The network learns the labels as they are. After each epoch the norm of each sample's gradient is added to its sum.
+# The network learns the labels as they are. After each epoch each sample's loss, and the norm of its gradient, are added up.
 
 
-class Norms(keras.callbacks.Callback):
+class Sums(keras.callbacks.Callback):
     def __init__(self):
         super().__init__()
-        self.sums = np.zeros(len(x))
+        self.losses, self.norms = np.zeros((2, len(x)))
+        self.both_of_all = autodiff.vmap(autodiff.value_and_grad(loss_of_one), in_axes=(None, 0, 0))
 
     def on_epoch_end(self, epoch, logs=None):
-        gradients = gradients_of_all(weights, x, labels)
+        losses, gradients = self.both_of_all(weights, x, labels)
         squares = sum(np.square(gradient).reshape(len(x), -1).sum(axis=1) for gradient in gradients)
-        self.sums += np.sqrt(squares)
+        self.losses += losses
+        self.norms += np.sqrt(squares)
 
 
-norms = Norms()
-history = model.fit(x, labels, batch_size=32, epochs=EPOCHS, callbacks=[norms], verbose=2).history
+sums = Sums()
+history = model.fit(x, labels, batch_size=32, epochs=EPOCHS, callbacks=[sums], verbose=2).history
 
 # %%
 # The suspects
 # ------------
 
-suspects = np.argsort(-norms.sums)
-share = wrong[suspects[:WRONG]].mean()
-print(f"of the {WRONG} samples with the largest gradients, {share:.0%} have a wrong label")
+for name, values in {"losses": sums.losses, "gradients": sums.norms}.items():
+    suspects = np.argsort(-values)
+    share = wrong[suspects[:WRONG]].mean()
+    print(f"of the {WRONG} samples with the largest {name}, {share:.0%} have a wrong label")
 found = np.cumsum(wrong[suspects]) / WRONG
 print(f"all wrong labels are among the first {np.argmax(found == 1) + 1} samples")
 
@@ -100,7 +105,7 @@ for axis, i in zip(axes.flat, suspects, strict=False):
     axis.set_title(f"label {labels[i]}, is {truth[i]}", fontsize=7, color="C3" if wrong[i] else "black")
     axis.axis("off")
 plt.figure(figsize=(5, 3.5))
-plt.hist([norms.sums[~wrong], norms.sums[wrong]], bins=30, density=True, label=["right labels", "wrong labels"])
+plt.hist([sums.norms[~wrong], sums.norms[wrong]], bins=30, density=True, label=["right labels", "wrong labels"])
 plt.xlabel("sum of the norms of a sample's gradients")
 plt.legend()
 plt.show()

@@ -6,8 +6,9 @@ A network learns to solve Burgers' equation, :math:`u_t + u u_x = \\frac{0.01}{\
 its loss says by how much the network itself, ``u(x, t)``, breaks the equation. So the loss has first and second derivatives of
 the network by its inputs, and training needs the gradient of all that by the weights: three tapes, one in another.
 
-The solution starts as a sine and becomes a shock at ``x = 0``. The exact solution is an integral (Cole and Hopf), so the error
-can be measured.
+The solution starts as a sine and becomes a shock at ``x = 0``. The exact solution is a quotient of integrals (Cole and Hopf), so
+the error can be measured: it is **2.2%** of the solution, in the mean of squares. The step is recorded and replayed like any
+other; 15,000 steps take 32 s of processor time.
 """
 
 import matplotlib.pyplot as plt

@@ -563,8 +563,10 @@ class ProgramCache:
                 recorded = replays.free.pop()  # type: ignore[union-attr]
                 self._replays.move_to_end(key)
             except (AttributeError, IndexError, KeyError):  # not recorded, all in use, or dropped by another thread
-                return self._record(key, batch, context)
-            if recorded.program.outdated:
+                recorded = None
+            if (
+                recorded is None or recorded.program.outdated
+            ):  # not in `except`: an error of the user's would name its error
                 return self._record(key, batch, context)
             outputs = recorded.run(batch)
             replays.free.append(recorded)  # type: ignore[union-attr]

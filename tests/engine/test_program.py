@@ -217,6 +217,16 @@ def test_steps_record_once_per_signature():
     assert run(np.ones(4)) == 8 and run(np.ones(3)) == 6 and steps.recordings == 4, "the least recently used goes first"
 
 
+def test_an_error_in_a_first_step_names_no_other_error():
+    def failing(arrays, context):
+        raise ValueError("my own")
+
+    steps = ProgramCache("test", failing, lambda: "read")
+    with pytest.raises(ValueError, match="my own") as raised:
+        steps.run((), Batch([1.0]), None)
+    assert raised.value.__context__ is None
+
+
 def test_steps_that_read_run_eagerly_with_one_warning():
     def reading(arrays, context):
         y = Tensor(arrays[0]) * float(ops.sum(Tensor(arrays[0])))
