@@ -215,12 +215,15 @@ def _prod(x, axes, keepdims):
     if not axes:
         return ops.multiply(x, 1)
     rest = [i for i in range(x.ndim) if i not in axes]
-    rows = ops.reshape(ops.transpose(x, [*axes, *rest]), (-1, *(x.shape[i] for i in rest)))
-    y = functools.reduce(ops.multiply, ops.unstack(rows)) if rows.shape[0] else ops.ones(rows.shape[1:], x.dtype)
+    sizes = [x.shape[i] for i in rest]
+    rows = ops.reshape(ops.transpose(x, [*axes, *rest]), (math.prod(x.shape[i] for i in axes), *sizes))
+    y = functools.reduce(ops.multiply, ops.unstack(rows)) if rows.shape[0] else ops.ones(sizes, x.dtype)
     return ops.reshape(y, reduce.kept(x.shape, axes)) if keepdims else y
 
 
 def _cumprod(x, axis):
+    if not x.shape[axis]:
+        return ops.multiply(x, 1)
     return ops.stack(list(itertools.accumulate(ops.unstack(x, axis=axis), ops.multiply)), axis)
 
 
@@ -500,11 +503,11 @@ def _layer_normalization(x, gamma, beta, epsilon, centered=True):
 
 def _group_normalization(x, gamma, beta, groups, epsilon):
     samples, positions, channels = x.shape
-    apart = ops.reshape(x, (samples, positions, groups, channels // groups))
-    middle = apart - ops.mean(apart, axis=(1, 3), keepdims=True)
-    variance = ops.mean(ops.square(middle), axis=(1, 3), keepdims=True)
-    y = _normalized(middle, variance, None, None, epsilon)
-    return _moved(ops.reshape(y, x.shape), gamma, beta)
+    each = channels // groups
+    rows = ops.transpose(ops.reshape(x, (samples, positions, groups, each)), (0, 2, 1, 3))
+    rows = ops.reshape(rows, (samples * groups, positions * each))
+    rows = ops.reshape(_layer_normalization(rows, None, None, epsilon), (samples, groups, positions, each))
+    return _moved(ops.reshape(ops.transpose(rows, (0, 2, 1, 3)), x.shape), gamma, beta)
 
 
 _NORMALIZED: dict[Callable, Rule] = {
