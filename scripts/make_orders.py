@@ -33,6 +33,19 @@ WORDS = {
 INSIDE = {"nbkeras.ops.functions": "functions of one and two tensors", "nbkeras.engine.tensor": "casts"}
 
 
+REST = [
+    "## First derivatives only, and none",
+    "",
+    "- `svd(x, full_matrices=True)` of a matrix that is not square: the singular values have a first derivative; U and V have",
+    "  none. With `full_matrices=False` all have derivatives of any order.",
+    "- `qr(x, mode='complete')` of a matrix with more rows than columns has none.",
+    "- Own ops without a rule have a first derivative. The second one raises `NotImplementedError`, which names the op.",
+    "- Ops whose results are integers or booleans, or change in steps only, have none: `argmax`, `argsort`, `one_hot`, `floor`,",
+    "  `round`, `sign`, comparisons; neither have random numbers, `lu_factor` and `ctc_decode`. A tape gives None for them.",
+    "- Weights of integers have none.",
+]
+
+
 def kind(rule: object) -> str:
     """A word for a rule."""
     word = WORDS.get(type(rule).__name__, "formula")
@@ -106,7 +119,7 @@ def document() -> str:
     ]
     for (place, word, order), names in sorted(coverage().items()):
         lines.append(f"| {place} | {word} | {', '.join(f'`{name}`' for name in sorted(names))} | {order} |")
-    return "\n".join([*lines, "", "## What a second derivative costs", "", *costs(), ""])
+    return "\n".join([*lines, "", *REST, "", "## What a second derivative costs", "", *costs(), ""])
 
 
 def main() -> None:
