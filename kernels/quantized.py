@@ -14,6 +14,7 @@ from nbkeras.kernels.loops.gemm import gemm
 from nbkeras.kernels.loops.integer_gemm import HAS_BYTE_PRODUCTS, add_product
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.lazy import intrinsic, types
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
@@ -26,6 +27,41 @@ _DEPTH = 256  # rows of B that are converted at once
 
 
 # -------------------- numbers --------------------
+
+
+@intrinsic
+def _bits(typing, x):
+    """A float's bits as an integer."""
+    if not isinstance(x, types.Float):
+        return None
+    whole = types.Integer.from_bitwidth(x.bitwidth, True)
+
+    def generate(context, builder, signature, args):
+        return builder.bitcast(args[0], context.get_value_type(whole))
+
+    return whole(x), generate
+
+
+@intrinsic
+def _with_bits(typing, bits, like):
+    """The float of the type of `like` that has these bits."""
+
+    def generate(context, builder, signature, args):
+        return builder.bitcast(args[0], context.get_value_type(like))
+
+    return like(bits, like), generate
+
+
+@compiled
+def largest_magnitude(row):
+    """The largest absolute value, or NaN if there is one.
+
+    Numbers without their sign are in the order of their bits, NaN last. LLVM vectorises the largest of integers.
+    """
+    zero, largest = row.dtype.type(0), _bits(row.dtype.type(0))
+    for j in range(row.size):
+        largest = max(largest, _bits(abs(row[j])))
+    return _with_bits(largest, zero)
 
 
 def quantize(x: Array, low: int, high: int, epsilon: float):
@@ -44,10 +80,8 @@ def quantize_rows(x, q, scale, low, high, epsilon, share, shares):
     """Kernel: scale = high / (the row's largest absolute value + epsilon), q = x * scale, rounded; a share of the rows."""
     kind, rows = x.dtype.type, x.shape[0]
     for i in range(rows * share // shares, rows * (share + 1) // shares):
-        row, out, largest = x[i], q[i], kind(0)
-        for j in range(row.size):
-            largest = max(largest, abs(row[j]))
-        factor = kind(high) / (largest + kind(epsilon))
+        row, out = x[i], q[i]
+        factor = kind(high) / (largest_magnitude(row) + kind(epsilon))
         scale[i] = factor
         for j in range(row.size):
             out[j] = np.int8(min(max(np.rint(row[j] * factor), kind(low)), kind(high)))
