@@ -17,10 +17,10 @@ from nbkeras.kernels.runtime.code import Function, address, symbol
 from nbkeras.kernels.runtime.lazy import arrayobj, binding, cgutils, intrinsic, ir, types
 from nbkeras.kernels.runtime.processor import has
 
-_WIDE = has("avx512vnni")
-HAS_BYTE_PRODUCTS = _WIDE or has("avxvnni")
+_WIDE = has("avx512vnni") or has("avx512bw")
+HAS_BYTE_PRODUCTS = has("avx512vnni") or has("avxvnni")
 _BYTES = 64 if _WIDE else 32  # of a vector, and columns of a block
-_HIGH = 6 if _WIDE else 2  # rows of a block: 4 registers of sums for each, of 32 or 16
+_HIGH = 2 if HAS_BYTE_PRODUCTS and not _WIDE else 6  # rows of a block, with 4 vectors of sums for each
 COLUMNS = 16  # of a group of `multiply_windows`
 # A block of it, in registers: 8 rows by 3 vectors, or 4 by 2
 _ROWS, _GROUPS = (8, 3) if _WIDE else (4, 1)
@@ -50,13 +50,17 @@ class _Bytes:
         return self.shuffle(one, ir.Constant(kind, ir.Undefined), [0] * count)
 
     def below(self, first, lanes, count):
-        """A mask of the lanes i with first + i < count."""
+        """A mask of the lanes i with first + i < count; None for all lanes, if count is None."""
+        if count is None:
+            return None
         numbers = ir.Constant(ir.VectorType(self.long, lanes), [first + i for i in range(lanes)])
         return self.builder.icmp_signed("<", numbers, self.all(count, lanes))
 
     def load(self, pointer, kind, mask):
-        """Neighbours from a pointer on; 0 where the mask is 0."""
+        """Neighbours from a pointer on; 0 where the mask is 0. No mask: all."""
         at, size = self.builder.bitcast(pointer, kind.as_pointer()), _SIZES[str(kind.element)]
+        if mask is None:
+            return self.builder.load(at, align=size)
         masks = ir.VectorType(ir.IntType(1), kind.count)
         function = self._intrinsic(f"llvm.masked.load.{_name(kind)}.p0", kind, [at.type, self.word, masks, kind])
         return self.builder.call(function, [at, ir.Constant(self.word, size), mask, ir.Constant(kind, None)])
@@ -64,6 +68,9 @@ class _Bytes:
     def store(self, value, pointer, mask):
         kind = value.type
         at, size = self.builder.bitcast(pointer, kind.as_pointer()), _SIZES[str(kind.element)]
+        if mask is None:
+            self.builder.store(value, at, align=size)
+            return
         masks = ir.VectorType(ir.IntType(1), kind.count)
         function = self._intrinsic(
             f"llvm.masked.store.{_name(kind)}.p0", ir.VoidType(), [kind, at.type, self.word, masks]
@@ -127,8 +134,11 @@ def _name(kind):
     return f"v{kind.count}{letter}{8 * _SIZES[str(kind.element)]}"
 
 
-def _emit_block(v, high, groups, k, a, lda, b, ldb, c, ldc, width):
-    """C[high, width] += A[high, k] @ (B[k, width] + 128), in registers; the width ends in the last of `groups` vectors."""
+def _emit_block(v, k, a, lda, b, ldb, c, ldc, width, high, groups):
+    """C[high, width] += A[high, k] @ (B[k, width] + 128), in registers; the width ends in the last of `groups` vectors.
+
+    width: None for all columns of these vectors.
+    """
     builder = v.builder
     number = functools.partial(ir.Constant, v.long)
     masks = [v.below(g * _BYTES, _BYTES, width) for g in range(groups)]
@@ -204,6 +214,18 @@ def _emit_block(v, high, groups, k, a, lda, b, ldb, c, ldc, width):
                 v.store(builder.add(total, v.load(at, v.words, inside)), at, inside)
 
 
+def _whole_or_part(builder, width, columns, emit, args):
+    """Emit a block; without AVX-512, where masked loads and stores of bytes are slow, also one for all its columns, without."""
+    if _WIDE:
+        emit(_Bytes(builder), *args, width)
+        return
+    with builder.if_else(builder.icmp_signed("==", width, ir.Constant(width.type, columns))) as (whole, part):
+        with whole:
+            emit(_Bytes(builder), *args, None)
+        with part:
+            emit(_Bytes(builder), *args, width)
+
+
 @intrinsic(prefer_literal=True)
 def _block(typing, rows, groups, k, a, lda, b, ldb, c, ldc, width):
     """The code of a block; rows, groups: literals."""
@@ -211,7 +233,9 @@ def _block(typing, rows, groups, k, a, lda, b, ldb, c, ldc, width):
     signature = types.void(rows, groups, types.int64, a, types.int64, b, types.int64, c, types.int64, types.int64)
 
     def generate(context, builder, signature, args):
-        _emit_block(_Bytes(builder), high, count, *args[2:])
+        _whole_or_part(
+            builder, args[-1], count * _BYTES, functools.partial(_emit_block, high=high, groups=count), args[2:-1]
+        )
         return context.get_dummy_value()
 
     return signature, generate
@@ -282,8 +306,11 @@ def add_product(typing, m, n, k, a, ao, lda, b, bo, ldb, c, co, ldc):
 # -------------------- windows --------------------
 
 
-def _emit_windows(v, high, groups, quads, a, rows, taps, b, start, factors, step, bias, least, y, ldy, width):
-    """Y[high, width] in registers; the width ends in the last of `groups` groups of columns. See `multiply_windows`."""
+def _emit_windows(v, quads, a, rows, taps, b, start, factors, step, bias, least, y, ldy, width, high, groups):
+    """Y[high, width] in registers, see `multiply_windows`; the width ends in the last of `groups` groups of columns.
+
+    width: None for all columns of these groups.
+    """
     builder = v.builder
     number = functools.partial(ir.Constant, v.long)
     real = ir.VectorType(step.type, v.lanes)
@@ -351,7 +378,8 @@ def _windows(typing, rows, most, quads, a, offsets, taps, b, start, factors, ste
             above = builder.icmp_signed(">", width, ir.Constant(width.type, COLUMNS * (count - 1)))
             within = builder.icmp_signed("<=", width, ir.Constant(width.type, COLUMNS * count))
             with builder.if_then(builder.and_(above, within)):
-                _emit_windows(_Bytes(builder), high, count, *args[2:])
+                emit = functools.partial(_emit_windows, high=high, groups=count)
+                _whole_or_part(builder, width, COLUMNS * count, emit, args[2:-1])
         return context.get_dummy_value()
 
     return signature, generate

@@ -132,7 +132,7 @@ def _bytes(array: Array) -> bytes:
 # (Winograd's) counts as the plain convolution, so that the numbers compare.
 _FLOPS: dict[str, Callable[..., int]] = {
     "dense.multiply": lambda ta, tb, a, b, bias, c, batches, m, n, k, *_: 2 * batches * m * n * k,
-    "quantized.multiply_integers": lambda a, b, panels, c, m, n, k, *_: 2 * m * n * k,
+    "quantized.multiply_integers": lambda a, b, c, m, n, k, *_: 2 * m * n * k,
     "quantized.multiply_converted": lambda a, b, panels, c, m, n, k, *_: 2 * m * n * k,
     "attention.multiply_heads": lambda ta, tb, a, b, c, *sizes: 2 * math.prod(sizes[:6]),
     "implicit_gemm.forward_bands": lambda x, flat, kernel, bias, y, *_: 2 * y.size * (kernel.size // y.shape[3]),
