@@ -1,14 +1,13 @@
 """Products of int8 matrices inside compiled kernels, summed exactly in int32, by instructions for products of bytes.
 
 VNNI's instruction multiplies four neighbouring bytes of two vectors and adds the sums. It takes one operand without a sign:
-numbers plus 128.
+numbers plus 128. Without VNNI (`HAS_BYTE_PRODUCTS`), bytes are widened and multiplied in pairs, which gives the same sums.
 
-`add_product` exists where the processor has VNNI (`HAS_BYTE_PRODUCTS`). Four rows of B are interleaved in registers, and a block
-of C stays in registers while they pass. B's numbers are those without a sign: the caller starts C with -128 times the sum of A's
-row.
+`add_product`: four rows of B are interleaved in registers, and a block of C stays in registers while they pass. B's numbers are
+those without a sign: the caller starts C with -128 times the sum of A's row.
 
-`multiply_windows` exists everywhere, for a B that was interleaved before, and an A whose rows lie anywhere. A's numbers are those
-without a sign. Without VNNI, bytes are widened and multiplied in pairs. Factors and bias are applied while sums are in registers.
+`multiply_windows`: B was interleaved before, and A's rows lie anywhere. A's numbers are those without a sign. Factors and bias
+are applied while sums are in registers.
 """
 
 import functools
