@@ -309,4 +309,5 @@ def prepare(framework, workload, xs, ys, device) -> Job:
     )
 
 
-serve(prepare)
+if __name__ == "__main__":
+    serve(prepare)
