@@ -1,8 +1,8 @@
 """Floor 1: vmap: a function of one example becomes one of many, whose ops run once for all.
 
 A tensor that is mapped has a `Mapped` in place of its array: it looks as one example does, and holds the tensor of all examples
-(members), the *physical* one, with the members along its first axis. `apply` gives an op with such an input to `applied`, which
-computes it by ops on the physical tensors, as they are applied around the vmap: tapes outside record those. How an op is computed
+(members), the *physical* one, with the members along its first axis. `apply` gives an op with such an input to `applied`. It
+computes the op by ops on the physical tensors, applied as around the vmap, so tapes outside record those. How an op is computed
 for all members is its rule in batching_table.py; an op without one runs for each member.
 
 A tape inside the function gets a Record of the op on one example, with its Call. Derivatives from Calls are computed by ops, which
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, cast
 
 import numpy as np
 
@@ -86,16 +86,22 @@ class Mapped:
 
     def _refuse(self) -> NoReturn:
         raise device.ValueReadError(
-            f"the value of a tensor of shape {self.shape} was needed, but it is mapped by autodiff.vmap: it has another value for "
-            f"each of {self.level.size} members. In the function that is mapped use ops instead of values: ops.where(condition, x, "
-            "y) instead of `if`, for example. Return what shall be assigned to a variable, kept or printed, and do that with the "
-            "result of the mapped function"
+            f"the value of a tensor of shape {self.shape} was needed, but it is mapped by autodiff.vmap: it has another value "
+            f"for each of {self.level.size} members. In the function that is mapped use ops instead of values, for example "
+            "ops.where(condition, x, y) instead of `if`. Return what shall be assigned to a variable, kept or printed, and do "
+            "that with the result of the mapped function"
         )
+
+
+def level_of(x: Tensor | None) -> Level | None:
+    """The innermost vmap that maps a tensor."""
+    data: Any = None if x is None else x.data
+    return data.level if type(data) is Mapped else None
 
 
 def is_mapped(tensors: Found) -> bool:
     """Whether one of the tensors has another value for each member of a vmap."""
-    return any(t is not None and type(t.data) is Mapped for t in tensors)
+    return any(level_of(t) is not None for t in tensors)
 
 
 def constant(x: Tensor) -> Tensor:
@@ -131,7 +137,7 @@ def applied(op: Callable, op_vjp: Callable | None, tensors: Found, constants: di
 
 
 def _innermost(tensors: Found) -> Level:
-    levels = {t.data.level for t in tensors if t is not None and type(t.data) is Mapped}
+    levels = {level for t in tensors if (level := level_of(t)) is not None}
     level = max(levels, key=lambda each: each.depth)
     if sum(each.depth == level.depth for each in levels) > 1:
         raise ValueError("tensors of two vmaps meet in an op: one of them was kept when its vmap had ended")
@@ -224,8 +230,7 @@ def _with_gradient_around(level: Level, call: MappedCall, tensors: Found) -> Any
     rules.define(op, rules.Explicit(gradient))
     result = _logical(level, tuple(Tensor(y.data) for y in outputs))
     result = result if isinstance(found, tuple) else result[0]
-    assert call.op_vjp is not None
-    _record(op, call.op_vjp, tensors, call.constants, result)
+    _record(op, cast(Callable, call.op_vjp), tensors, call.constants, result)
     return result
 
 
@@ -259,7 +264,7 @@ class MappedCall(NamedTuple):
 
     op: Callable
     op_vjp: Callable | None
-    tensors: tuple[Tensor | None, ...]
+    tensors: tuple[Any, ...]
     mapped: tuple[bool, ...]
     size: int
     constants: dict[str, Any]
@@ -288,7 +293,6 @@ class MappedCall(NamedTuple):
     def shape(self, i: int) -> tuple[int, ...]:
         """The shape of input i of one member."""
         x = self.tensors[i]
-        assert x is not None
         return x.shape[1:] if self.mapped[i] else x.shape
 
     def front(self, i: int) -> Any:
@@ -418,8 +422,7 @@ def pulled(
 
     given, is_mapped = list(inputs), list(mapped)
     for i in which:
-        like = call.inputs[i]
-        assert like is not None
+        like = cast(Tensor, call.inputs[i])
         given[i], is_mapped[i] = ops.zeros((size, *like.shape), like.dtype), True
         given[i].record = tape.leaf("zeros")  # type: ignore[union-attr]
     with tape.thread.now(keeps=True), tape.Tape() as within:
@@ -435,17 +438,17 @@ def pulled(
 def vmap(f: Callable, in_axes: Axes = 0, out_axes: Axes = 0) -> Callable:
     """A function that applies `f` to each slice of its arguments along an axis, by ops on all of them at once.
 
-    In `f` a tensor has the shape of one slice. Its value cannot be read there, since it differs from slice to slice. Dropout drops
-    other elements of each slice; other random numbers that `f` draws are the same for all slices. An op for which nbkeras knows no
-    way to compute all slices at once, such as your own, runs for each of them.
+    In `f` a tensor has the shape of one slice. Its value cannot be read there, since it differs from slice to slice. Dropout
+    drops other elements of each slice; other random numbers that `f` draws are the same for all slices. An op for which nbkeras
+    knows no way to compute all slices at once, such as your own, runs for each of them.
 
     Args:
         f: A function of arrays, tensors or structures of them.
-        in_axes: The axis along which arguments are sliced: an int, None for arguments that are passed whole, or a tuple with an
-            entry for each argument: an int, None, or a structure of them like the argument or its upper part. Keyword arguments are
-            sliced along their first axis.
-        out_axes: The axis of the results along which slices are put together: an int, or a structure of them like the result; None
-            for a result that is the same for all slices.
+        in_axes: The axis along which arguments are sliced: an int, None for arguments that are passed whole, or a tuple with
+            an entry for each argument: an int, None, or a structure of them like the argument or its upper part. Keyword
+            arguments are sliced along their first axis.
+        out_axes: The axis of the results along which slices are put together: an int, or a structure of them like the result;
+            None for a result that is the same for all slices.
 
     Returns:
         A function of the same arguments.
@@ -523,8 +526,8 @@ def _checked(x: Tensor, axis: int) -> tuple[Tensor, int]:
     """A tensor and its axis, counted from 0."""
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(
-            f"vmap: axis {axis} of an argument of shape {x.shape} was asked for. in_axes are axes of the arguments; None passes an "
-            "argument whole. Keyword arguments are mapped along axis 0: bind others by functools.partial"
+            f"vmap: axis {axis} of an argument of shape {x.shape} was asked for. in_axes are axes of the arguments; None passes "
+            "an argument whole. Keyword arguments are mapped along axis 0: bind others by functools.partial"
         )
     return x, axis % x.ndim
 

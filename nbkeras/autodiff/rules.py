@@ -231,7 +231,7 @@ class Linear(Rule):
             return self.transpose(call, dys, needs)
         which = [i for i, need in enumerate(needs) if need]
         dys = [zeros_of(array) if dy is None else dy for dy, array in zip(dys, call.outputs, strict=True)]
-        dys = _of_members(record, dys)
+        dys = of_members(record, dys)
         forward, backward = _transposed(call, record.saved, which)
         found = apply(forward, backward, [*dys, *_choosing(call)])
         by_input = dict(zip(which, found, strict=True))
@@ -246,10 +246,10 @@ class Linear(Rule):
             each if each is None or each.dtype.kind != "f" else zeros_of(each.data) if tangent is None else tangent
             for each, tangent in zip(call.inputs, tangents, strict=True)
         ]
-        return call.again(_of_members(record, inputs))
+        return call.again(of_members(record, inputs))
 
 
-def _of_members(record: tape.Record, tensors: Found) -> Found:
+def of_members(record: tape.Record, tensors: Found) -> Found:
     """The float tensors as mapped ones, for an op that `autodiff.vmap` maps: one that draws numbers differs by member."""
     if record.saved is not UNSAVED:
         return tensors
@@ -447,8 +447,8 @@ class NoRule(Rule):
 
     def vjp(self, record, dys, needs):
         raise NotImplementedError(
-            f"the op {self.name!r} has a first derivative only here. If it is yours, give it a rule: autodiff.define(op, rule); if "
-            "it has one, compute its gradient in the block of the tape whose gradient is differentiated"
+            f"the op {self.name!r} has a first derivative only here. If it is yours, give it a rule by autodiff.define(op, rule). "
+            "If it has one, compute its gradient in the block of the tape whose gradient is differentiated"
         )
 
     def jvp(self, record, tangents):
