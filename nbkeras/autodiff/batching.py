@@ -5,8 +5,8 @@ A tensor that is mapped has a `Mapped` in place of its array: it looks as one ex
 computes the op by ops on the physical tensors, applied as around the vmap, so tapes outside record those. How an op is computed
 for all members is its rule in batching_table.py; an op without one runs for each member.
 
-A tape inside the function gets a Record of the op on one example, with its Call. Derivatives from Calls are computed by ops, which
-are mapped again: so each member has its own gradient, also with respect to weights that all members share.
+A tape inside the function gets a Record of the op on one example, with its Call. Derivatives from Calls are computed by ops that
+are mapped again, so each member has its own gradient, also with respect to weights that all members share.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, NoReturn, cast
 
 import numpy as np
 
-from nbkeras.autodiff import rules, walks
+from nbkeras import ops
+from nbkeras.autodiff import batching_table, rules, walks
 from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.layer_stack import layer_stack
@@ -25,6 +26,7 @@ from nbkeras.engine.tensor import Tensor, apply, as_tensor
 from nbkeras.kernels import dense
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.messages import named
+from nbkeras.ops.control import with_gradient
 
 Found = Sequence[Tensor | None]
 Axes = Any  # an int, None, or a structure of them
@@ -70,6 +72,12 @@ class Mapped:
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
 
+    def spread(self, x: Tensor) -> Tensor:
+        """x as a tensor that is mapped where this one is."""
+        if type(x.data) is Mapped and x.data.level is self.level:
+            return x
+        return ops.add(x, _logical(self.level, ops.zeros(self.level.size, x.dtype)))
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -108,7 +116,8 @@ def constant(x: Tensor) -> Tensor:
     """x without its place on any tape, also on those outside the vmaps that map it."""
     if type(x.data) is not Mapped:
         return Tensor(x.data)
-    return Tensor(Mapped(constant(x.data.physical), x.data.level))  # type: ignore[arg-type]
+    data: Any = x.data
+    return Tensor(Mapped(constant(data.physical), data.level))  # type: ignore[arg-type]
 
 
 def applied(op: Callable, op_vjp: Callable | None, tensors: Found, constants: dict[str, Any]) -> Any:
@@ -137,7 +146,7 @@ def applied(op: Callable, op_vjp: Callable | None, tensors: Found, constants: di
 
 
 def _innermost(tensors: Found) -> Level:
-    levels = {level for t in tensors if (level := level_of(t)) is not None}
+    levels = {found for t in tensors if (found := level_of(t)) is not None}
     level = max(levels, key=lambda each: each.depth)
     if sum(each.depth == level.depth for each in levels) > 1:
         raise ValueError("tensors of two vmaps meet in an op: one of them was kept when its vmap had ended")
@@ -222,7 +231,7 @@ def _with_gradient_around(level: Level, call: MappedCall, tensors: Found) -> Any
 
         back.__name__ = f"gradient of {op.__name__}"
         back.batching = batched  # type: ignore[attr-defined]
-        dys = [None if dy is None else spread_over(record.call.outputs[0], dy) for dy in dys]
+        dys = [None if dy is None else record.call.outputs[0].spread(dy) for dy in dys]
         results = iter(rules.applied_once(back, call.op.__name__, dys))
         return [next(results) if need else None for need in needs]
 
@@ -232,20 +241,6 @@ def _with_gradient_around(level: Level, call: MappedCall, tensors: Found) -> Any
     result = result if isinstance(found, tuple) else result[0]
     _record(op, cast(Callable, call.op_vjp), tensors, call.constants, result)
     return result
-
-
-def backwards(call: rules.Call, mapped: MappedCall, which: Sequence[int]) -> Any:
-    """Physical gradients of some inputs of an op that is computed again for all members; mapped: its inputs, then the dys."""
-    if is_mapped(mapped.tensors):
-        return NotImplemented
-    count, given, of_members = len(call.inputs), list(mapped.tensors), list(mapped.mapped)
-    for i in which:
-        given[i], of_members[i] = Tensor(mapped.front(i).data, tape.leaf("members")), True
-    every = tuple(given[:count]), tuple(of_members[:count]), mapped.size, call.constants
-    with tape.thread.now(levels=0, keeps=False, tapes=()), tape.Tape() as within:
-        y = outputs_of(MappedCall(call.op, call.op_vjp, *every))
-    dys = [None if dy is None else mapped.front(i) for i, dy in enumerate(given) if i >= count]
-    return _back(y if isinstance(y, tuple) else [y], dys, [given[i] for i in which], within)
 
 
 def _back(outputs: Sequence[Tensor], dys: Found, sources: Sequence[Any], within: tape.Tape) -> tuple[Tensor, ...]:
@@ -297,7 +292,6 @@ class MappedCall(NamedTuple):
 
     def front(self, i: int) -> Any:
         """Input i with all members along its first axis; None where there is none."""
-        from nbkeras import ops
 
         x = self.tensors[i]
         if x is None or self.mapped[i]:
@@ -306,7 +300,6 @@ class MappedCall(NamedTuple):
 
     def aligned(self, i: int, ndim: int) -> Any:
         """Input i as it broadcasts with others of which the largest has `ndim` axes for a member."""
-        from nbkeras import ops
 
         x = self.tensors[i]
         if x is None or not self.mapped[i] or x.ndim - 1 == ndim:
@@ -315,24 +308,65 @@ class MappedCall(NamedTuple):
 
     def folded(self, i: int) -> Any:
         """Input i with the members along its own first axis, one after the other."""
-        from nbkeras import ops
 
         x = self.front(i)
         return None if x is None else ops.reshape(x, (self.size * x.shape[1], *x.shape[2:]))
 
     def apart(self, y: Any) -> Any:
         """The results of `folded` inputs with the members along an axis of their own."""
-        from nbkeras import ops
 
         if isinstance(y, tuple):
             return tuple(map(self.apart, y))
         return ops.reshape(y, (self.size, y.shape[0] // max(self.size, 1), *y.shape[1:]))
 
+    def pulled(
+        self,
+        call: rules.Call,
+        inputs: Found,
+        mapped: Sequence[bool],
+        which: Sequence[int],
+        dys: Found,
+        computes: bool = True,
+    ) -> list[Tensor]:
+        """Physical gradients of some inputs of an op that is linear in them: back through what computes it for all members.
+
+        Args:
+            call: The call of that op, whose gradient this one is.
+            inputs: Physical inputs of it; those of `which` are replaced by zeros of each member.
+            mapped: Which of them are mapped.
+            which: The numbers of the inputs that get gradients.
+            dys: Physical ones, of each output.
+            computes: Whether the gradients need the op's results.
+        """
+        given, is_of_members = list(inputs), list(mapped)
+        for i in which:
+            like = cast(Tensor, call.inputs[i])
+            zeros = ops.zeros((self.size, *like.shape), like.dtype)
+            zeros.record = tape.leaf("zeros")
+            given[i], is_of_members[i] = zeros, True
+        every = tuple(given), tuple(is_of_members), self.size, call.constants, computes
+        with tape.thread.now(keeps=True), tape.Tape() as within:
+            y = outputs_of(MappedCall(call.op, call.op_vjp, *every))
+        sources: Any = [given[i] for i in which]
+        found = walks.pull_back(y if isinstance(y, tuple) else [y], dys, sources, within)
+        return [rules.zeros_of(x.data) if g is None else g for x, g in zip(sources, found, strict=True)]
+
+    def backwards(self, call: rules.Call, which: Sequence[int]) -> Any:
+        """Physical gradients of some inputs of an op, which is computed again; the tensors are its inputs, then the dys."""
+        if is_mapped(self.tensors):
+            return NotImplemented
+        count, given, is_of_members = len(call.inputs), list(self.tensors), list(self.mapped)
+        for i in which:
+            given[i], is_of_members[i] = Tensor(self.front(i).data, tape.leaf("members")), True
+        every = tuple(given[:count]), tuple(is_of_members[:count]), self.size, call.constants
+        with tape.thread.now(levels=0, keeps=False, tapes=()), tape.Tape() as within:
+            y = outputs_of(MappedCall(call.op, call.op_vjp, *every))
+        dys = [self.front(i) for i in range(count, len(given))]
+        return _back(y if isinstance(y, tuple) else [y], dys, [given[i] for i in which], within)
+
 
 def outputs_of(call: MappedCall) -> Any:
     """The physical outputs of an op: by its rule, by other ops if it is a composition, or by the op on each member."""
-    from nbkeras.autodiff import batching_table
-
     batch = getattr(call.op, "batching", None) or batching_table.RULES.get(call.op)
     rule = rules.rule_of(call.op, call.op_vjp)
     if batch is None and isinstance(rule, rules.Elementwise):
@@ -345,8 +379,6 @@ def outputs_of(call: MappedCall) -> Any:
 
 def _given(level: Level, call: MappedCall) -> Any:
     """The physical outputs of a function with a gradient of its own, `ops.custom_gradient`: it ran on the mapped tensors."""
-    from nbkeras import ops
-    from nbkeras.ops.control import with_gradient
 
     values, gradients = call.op.given  # type: ignore[attr-defined]
     outputs = [_physical(each, level) for each in values]
@@ -371,7 +403,6 @@ def _by_composition(call: MappedCall, rule: rules.Composed) -> Any:
 
 
 def _by_member(call: MappedCall) -> Any:
-    from nbkeras import ops
 
     rows = []
     for i in range(max(call.size, 1)):
@@ -387,49 +418,11 @@ def _by_member(call: MappedCall) -> Any:
 
 def _physical(x: Any, level: Level) -> Tensor:
     """The physical tensor of a result; one that is the same for all members is repeated."""
-    from nbkeras import ops
 
     x = as_tensor(x)
     if type(x.data) is Mapped and x.data.level is level:
         return x.data.physical
     return ops.broadcast_to(x, (level.size, *x.shape))
-
-
-def spread_over(like: Any, x: Tensor) -> Tensor:
-    """x as a value that is mapped where `like` is."""
-    from nbkeras import ops
-
-    if type(x.data) is Mapped and x.data.level is like.level:
-        return x
-    return ops.add(x, _logical(like.level, ops.zeros(like.level.size, x.dtype)))
-
-
-def pulled(
-    call: rules.Call,
-    inputs: Found,
-    mapped: Sequence[bool],
-    size: int,
-    which: Sequence[int],
-    dys: Found,
-    computes: bool = True,
-) -> list[Tensor]:
-    """Physical gradients of some inputs of an op that is linear in them: back through what computes it for all members.
-
-    inputs: physical ones; those of `which` are replaced by zeros of each member. computes: whether the gradients need the op's
-    results.
-    """
-    from nbkeras import ops
-
-    given, is_mapped = list(inputs), list(mapped)
-    for i in which:
-        like = cast(Tensor, call.inputs[i])
-        given[i], is_mapped[i] = ops.zeros((size, *like.shape), like.dtype), True
-        given[i].record = tape.leaf("zeros")  # type: ignore[union-attr]
-    with tape.thread.now(keeps=True), tape.Tape() as within:
-        every = tuple(given), tuple(is_mapped), size, call.constants, computes
-        y = outputs_of(MappedCall(call.op, call.op_vjp, *every))
-    found = walks.pull_back(y if isinstance(y, tuple) else [y], dys, [given[i] for i in which], within)  # type: ignore[misc]
-    return [rules.zeros_of(given[i].data) if g is None else g for i, g in zip(which, found, strict=True)]  # type: ignore[union-attr]
 
 
 # -------------------- vmap --------------------
@@ -468,7 +461,6 @@ def vmap(f: Callable, in_axes: Axes = 0, out_axes: Axes = 0) -> Callable:
 
     @functools.wraps(f)
     def call(*args, **kwargs):
-        from nbkeras import ops
 
         leaves, axes = structures.flatten(args), _axes_of_arguments(in_axes, args)
         extra = structures.flatten(kwargs)
@@ -543,7 +535,6 @@ def _size_of(given: list[tuple]) -> int:
 
 def _joined(value: Any, axis: int | None, level: Level) -> Any:
     """A result of the mapped function with its members along an axis."""
-    from nbkeras import ops
 
     if value is None:
         return None

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.autodiff.batching import MappedCall
 from nbkeras.engine import tensor as engine
 from nbkeras.engine.tensor import Tensor, apply, as_tensor
 from nbkeras.kernels import (
@@ -38,7 +37,10 @@ from nbkeras.kernels.loops.window import output_length, padding_before
 from nbkeras.kernels.recurrent import gru, lstm, simple_rnn
 from nbkeras.ops import metrics
 
-Batch = Callable[[MappedCall], Any]
+if TYPE_CHECKING:
+    from nbkeras.autodiff.batching import MappedCall
+
+Batch = Callable[["MappedCall"], Any]
 
 # -------------------- kinds of ops --------------------
 

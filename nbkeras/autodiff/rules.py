@@ -253,10 +253,8 @@ def of_members(record: tape.Record, tensors: Found) -> Found:
     """The float tensors as mapped ones, for an op that `autodiff.vmap` maps: one that draws numbers differs by member."""
     if record.saved is not UNSAVED:
         return tensors
-    from nbkeras.autodiff import batching
-
-    like = record.call.outputs[0]
-    return [each if each is None or each.dtype.kind != "f" else batching.spread_over(like, each) for each in tensors]
+    like: Any = record.call.outputs[0]
+    return [each if each is None or each.dtype.kind != "f" else like.spread(each) for each in tensors]
 
 
 def _choosing(call: Call) -> list[Tensor]:
@@ -287,15 +285,13 @@ def _transposed(call: Call, saved: Any, which: list[int]) -> tuple[Callable, Cal
         return *_outputs(call, inputs_with(others, dict(zip(which, gradients, strict=True)))), *[None] * len(others)
 
     def batched(mapped):
-        from nbkeras.autodiff import batching
-
         others, inputs, of_members = iter(range(count, len(mapped.tensors))), [], []
         for each in call.inputs:
             at = next(others) if each is not None and each.dtype.kind != "f" else None
             inputs.append(None if each is None else zeros_of(each.data) if at is None else mapped.tensors[at])
             of_members.append(at is not None and mapped.mapped[at])
         dys = [mapped.front(i) for i in range(count)]
-        return tuple(batching.pulled(call, inputs, of_members, mapped.size, which, dys))
+        return tuple(mapped.pulled(call, inputs, of_members, which, dys))
 
     transposed.__name__ = f"transposed {call.op.__name__}"
     transposed.batching = batched  # type: ignore[attr-defined]
@@ -383,13 +379,11 @@ def _partial(call: Call, i: int, dy: Tensor, saves_inputs: bool) -> Tensor:
         )
 
     def batched(mapped):
-        from nbkeras.autodiff import batching
-
         given, of_members = list(mapped.tensors[1:]), list(mapped.mapped[1:])
         given.insert(i, None)
         of_members.insert(i, False)
         dys = [mapped.front(0)]
-        return batching.pulled(call, given, of_members, mapped.size, [i], dys, computes=not saves_inputs)[0]
+        return mapped.pulled(call, given, of_members, [i], dys, computes=not saves_inputs)[0]
 
     partial.__name__ = f"gradient {i} of {call.op.__name__}"
     partial.batching = batched  # type: ignore[attr-defined]
@@ -447,8 +441,8 @@ class NoRule(Rule):
 
     def vjp(self, record, dys, needs):
         raise NotImplementedError(
-            f"the op {self.name!r} has a first derivative only here. If it is yours, give it a rule by autodiff.define(op, rule). "
-            "If it has one, compute its gradient in the block of the tape whose gradient is differentiated"
+            f"the op {self.name!r} has a first derivative only here. If it is yours, give it a rule: autodiff.define(op, rule). "
+            "If it has one, compute the gradient in the block of the tape whose gradient is differentiated"
         )
 
     def jvp(self, record, tangents):
@@ -472,9 +466,7 @@ class Once(Rule):
             return tuple(_array_of(found[i], *record.forms[i]) for i in which), None
 
         def batched(mapped):
-            from nbkeras.autodiff import batching
-
-            return NotImplemented if call is None else batching.backwards(call, mapped, which)
+            return NotImplemented if call is None else mapped.backwards(call, which)
 
         backward.__name__ = f"gradient of {record.name}"
         backward.batching = batched  # type: ignore[attr-defined]

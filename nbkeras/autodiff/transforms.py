@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.autodiff import walks
+from nbkeras.autodiff.batching import vmap
 from nbkeras.autodiff.rules import Elementwise, define
 from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
@@ -354,7 +355,6 @@ def _for_each_element(function: Callable, like: Tensor, nbytes: int) -> list[Ten
     nbytes: of what is computed for one of them.
     """
     from nbkeras import ops
-    from nbkeras.autodiff.batching import vmap
 
     directions = np.eye(like.size, dtype=like.dtype).reshape(like.size, *like.shape)
     if not like.size:
