@@ -122,9 +122,7 @@ def constant(x: Tensor) -> Tensor:
 
 def applied(op: Callable, op_vjp: Callable | None, tensors: Found, constants: dict[str, Any]) -> Any:
     """`apply` for tensors of which one is mapped."""
-    level = max(
-        (t.data.level for t in tensors if t is not None and type(t.data) is Mapped), key=lambda each: each.depth
-    )
+    level = _innermost(tensors)
     if getattr(op, "changes_inputs", False):
         raise ValueError(
             f"{named(op)} changes a variable, which all members of a vmap share, by values that differ from member to member. "
