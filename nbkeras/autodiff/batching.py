@@ -290,7 +290,6 @@ class MappedCall(NamedTuple):
 
     def front(self, i: int) -> Any:
         """Input i with all members along its first axis; None where there is none."""
-
         x = self.tensors[i]
         if x is None or self.mapped[i]:
             return x
@@ -298,7 +297,6 @@ class MappedCall(NamedTuple):
 
     def aligned(self, i: int, ndim: int) -> Any:
         """Input i as it broadcasts with others of which the largest has `ndim` axes for a member."""
-
         x = self.tensors[i]
         if x is None or not self.mapped[i] or x.ndim - 1 == ndim:
             return x
@@ -306,13 +304,11 @@ class MappedCall(NamedTuple):
 
     def folded(self, i: int) -> Any:
         """Input i with the members along its own first axis, one after the other."""
-
         x = self.front(i)
         return None if x is None else ops.reshape(x, (self.size * x.shape[1], *x.shape[2:]))
 
     def apart(self, y: Any) -> Any:
         """The results of `folded` inputs with the members along an axis of their own."""
-
         if isinstance(y, tuple):
             return tuple(map(self.apart, y))
         return ops.reshape(y, (self.size, y.shape[0] // max(self.size, 1), *y.shape[1:]))
@@ -377,7 +373,6 @@ def outputs_of(call: MappedCall) -> Any:
 
 def _given(level: Level, call: MappedCall) -> Any:
     """The physical outputs of a function with a gradient of its own, `ops.custom_gradient`: it ran on the mapped tensors."""
-
     values, gradients = call.op.given  # type: ignore[attr-defined]
     outputs = [_physical(each, level) for each in values]
 
@@ -416,7 +411,6 @@ def _by_member(call: MappedCall) -> Any:
 
 def _physical(x: Any, level: Level) -> Tensor:
     """The physical tensor of a result; one that is the same for all members is repeated."""
-
     x = as_tensor(x)
     if type(x.data) is Mapped and x.data.level is level:
         return x.data.physical
@@ -533,7 +527,6 @@ def _size_of(given: list[tuple]) -> int:
 
 def _joined(value: Any, axis: int | None, level: Level) -> Any:
     """A result of the mapped function with its members along an axis."""
-
     if value is None:
         return None
     x = as_tensor(value)

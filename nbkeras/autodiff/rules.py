@@ -21,12 +21,16 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from nbkeras import ops
 from nbkeras.engine import tape
-from nbkeras.engine.tensor import Tensor, apply, apply_plainly
+from nbkeras.engine.lazy_names import Later
+from nbkeras.engine.tensor import Tensor, Variable, apply, apply_plainly
 from nbkeras.kernels.runtime import device
 
 Array = np.ndarray
 Found = Sequence[Tensor | None]
+# they import this module
+walks, table = Later("nbkeras.autodiff.walks"), Later("nbkeras.autodiff.table")
 UNSAVED = object()  # in place of what an op saved, in a Record of what `autodiff.vmap` maps
 
 
@@ -64,8 +68,6 @@ class Rule:
 
         By the vjp twice, where a rule has nothing faster: it is linear in the dys, and its transposed map is the jvp.
         """
-        from nbkeras.autodiff import walks
-
         dys = [zeros_of(array) for array in record.call.outputs]
         for dy in dys:
             dy.record = tape.leaf("cotangent")
@@ -83,9 +85,7 @@ def rule_of(op: Callable, op_vjp: Callable | None) -> Rule | None:
     if rule is None and made is not None:  # made with the vjp: a function of this module
         rule = made(sys.modules[__name__])
     if rule is None:
-        from nbkeras.autodiff.table import RULES
-
-        rule = RULES.get(op)
+        rule = table.RULES.get(op)
     return rule
 
 
@@ -162,7 +162,10 @@ def keep_call(op: Callable, op_vjp: Callable, tensors: Sequence[Tensor | None], 
     outputs = result if isinstance(result, tuple) else (result,)
     record = next((each.record for each in outputs if each.record is not None), None)
     if record is not None:
-        record.call = Call(op, op_vjp, tuple(tensors), constants, tuple(each.data for each in outputs))
+        inputs = tuple(
+            Tensor(t.data, t.record, t.index) if isinstance(t, Variable) else t for t in tensors
+        )  # as they are now
+        record.call = Call(op, op_vjp, inputs, constants, tuple(each.data for each in outputs))
 
 
 # -------------------- kinds of rules --------------------
@@ -198,23 +201,17 @@ class Elementwise(Rule):
 
 
 def _scaled(x: Tensor, factor: Any) -> Tensor:
-    from nbkeras import ops
-
     if isinstance(factor, Tensor):
         return ops.where(factor, x, 0) if factor.dtype == np.bool_ else ops.multiply(x, factor)
     return x if factor == 1 else ops.negative(x) if factor == -1 else ops.multiply(x, factor)
 
 
 def _of_shape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    from nbkeras import ops
-
     return x if x.shape == shape else ops.broadcast_to(x, shape)
 
 
 def plus(x: Tensor | None, y: Tensor) -> Tensor:
     """x + y, where x may be None."""
-    from nbkeras import ops
-
     return y if x is None else ops.add(x, y)
 
 
@@ -285,13 +282,13 @@ def _transposed(call: Call, saved: Any, which: list[int]) -> tuple[Callable, Cal
         return *_outputs(call, inputs_with(others, dict(zip(which, gradients, strict=True)))), *[None] * len(others)
 
     def batched(mapped):
-        others, inputs, of_members = iter(range(count, len(mapped.tensors))), [], []
+        others, inputs, mapped_inputs = iter(range(count, len(mapped.tensors))), [], []
         for each in call.inputs:
             at = next(others) if each is not None and each.dtype.kind != "f" else None
             inputs.append(None if each is None else zeros_of(each.data) if at is None else mapped.tensors[at])
-            of_members.append(at is not None and mapped.mapped[at])
+            mapped_inputs.append(at is not None and mapped.mapped[at])
         dys = [mapped.front(i) for i in range(count)]
-        return tuple(mapped.pulled(call, inputs, of_members, which, dys))
+        return tuple(mapped.pulled(call, inputs, mapped_inputs, which, dys))
 
     transposed.__name__ = f"transposed {call.op.__name__}"
     transposed.batching = batched  # type: ignore[attr-defined]
@@ -321,8 +318,6 @@ def _zero_array(like: Array) -> Array:
 
 def zeros_of(like: Array) -> Tensor:
     """A tensor of zeros of an array's shape and dtype."""
-    from nbkeras import ops
-
     return ops.zeros(like.shape, like.dtype)
 
 
@@ -379,11 +374,11 @@ def _partial(call: Call, i: int, dy: Tensor, saves_inputs: bool) -> Tensor:
         )
 
     def batched(mapped):
-        given, of_members = list(mapped.tensors[1:]), list(mapped.mapped[1:])
+        given, mapped_inputs = list(mapped.tensors[1:]), list(mapped.mapped[1:])
         given.insert(i, None)
-        of_members.insert(i, False)
+        mapped_inputs.insert(i, False)
         dys = [mapped.front(0)]
-        return mapped.pulled(call, given, of_members, [i], dys, computes=not saves_inputs)[0]
+        return mapped.pulled(call, given, mapped_inputs, [i], dys, computes=not saves_inputs)[0]
 
     partial.__name__ = f"gradient {i} of {call.op.__name__}"
     partial.batching = batched  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras import ops
 from nbkeras.autodiff import walks
 from nbkeras.autodiff.batching import vmap
 from nbkeras.autodiff.rules import Elementwise, define
@@ -320,7 +321,6 @@ def jacrev(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable
 
     @functools.wraps(f)
     def call(*args, **kwargs):
-        from nbkeras import ops
 
         numbers = _chosen("jacrev", argnums, args)
         primals = [args[i] for i in numbers]
@@ -354,7 +354,6 @@ def _for_each_element(function: Callable, like: Tensor, nbytes: int) -> list[Ten
 
     nbytes: of what is computed for one of them.
     """
-    from nbkeras import ops
 
     directions = np.eye(like.size, dtype=like.dtype).reshape(like.size, *like.shape)
     if not like.size:
@@ -386,8 +385,6 @@ def jacfwd(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable
 
     @functools.wraps(f)
     def call(*args, **kwargs):
-        from nbkeras import ops
-
         numbers = _chosen("jacfwd", argnums, args)
         chosen = _sources("jacfwd", [args[i] for i in numbers])
         with tape.thread.now(keeps=True), tape.Tape() as within:
