@@ -1,4 +1,4 @@
-"""nbkeras's models whose `train_step` has derivatives of second order: WGAN-GP, a network for Burgers' equation, MAML.
+"""nbkeras's models whose `train_step` has derivatives of second order: see WORKLOADS.
 
 Keras itself offers no gradients that work on all its backends, so these run in nbkeras only.
 """
@@ -93,6 +93,14 @@ class Maml(Stepping):
         return k.ops.mean(k.autodiff.vmap(self.of_task)(*tasks))
 
 
+class LstmSlopes(Stepping):
+    def loss_of(self, x, y):
+        with k.GradientTape() as tape:
+            tape.watch(x)
+            loss = k.ops.mean(k.ops.binary_crossentropy(y, self.network(x), from_logits=True))
+        return loss + PENALTY * k.ops.sum(k.ops.square(tape.gradient(loss, x)))
+
+
 def wgan_gp(batch):
     model = WganGp()
     model.compile()
@@ -110,4 +118,10 @@ def maml(batch):
     layers = [k.layers.Dense(40, activation="relu") for _ in range(2)]
     model = Maml(k.Sequential([k.Input(shape=(1,)), *layers, k.layers.Dense(1)]))
     model.compile(optimizer=k.optimizers.Adam(ADAM["maml"]))
+    return model
+
+
+def lstm_slopes(batch):
+    model = LstmSlopes(k.Sequential([k.Input(shape=(50, 32)), k.layers.LSTM(64), k.layers.Dense(1)]))
+    model.compile(optimizer=k.optimizers.Adam(ADAM["lstm_slopes"]))
     return model
