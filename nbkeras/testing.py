@@ -156,7 +156,7 @@ def _check_forwards(function, inputs, wrt, weights, rng) -> None:
     from nbkeras import autodiff
 
     fixed = [Tensor(array) for array in inputs]
-    directions = [device.persistent(rng.standard_normal(inputs[i].shape)) for i in wrt]
+    directions = [rng.standard_normal(inputs[i].shape) for i in wrt]
 
     def of_sources(*sources: Tensor) -> list[Tensor]:
         given = list(fixed)
@@ -165,7 +165,7 @@ def _check_forwards(function, inputs, wrt, weights, rng) -> None:
         return [each for each in structures.flatten(function(*given)) if isinstance(each, Tensor)]
 
     _, tangents = autodiff.jvp(of_sources, [fixed[i] for i in wrt], directions)
-    terms = [float((w * np.asarray(t)).sum()) for w, t in zip(weights, tangents, strict=True) if w is not None]
+    terms = [float((w.copy() * np.asarray(t)).sum()) for w, t in zip(weights, tangents, strict=True) if w is not None]
     forwards, size = sum(terms), sum(abs(term) for term in terms)
     found = _run(function, inputs, wrt, weights).gradients
     terms = [float((g * d).sum()) for g, d in zip(found, directions, strict=True) if g is not None]

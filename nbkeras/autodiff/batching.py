@@ -1,4 +1,4 @@
-"""Floor 1: vmap: a function of one example becomes one of many, whose ops run once for all of them.
+"""Floor 1: vmap: a function of one example becomes one of many, whose ops run once for all.
 
 A tensor that is mapped has a `Mapped` in place of its array: it looks as one example does, and holds the tensor of all examples
 (members), the *physical* one, with the members along its first axis. `apply` gives an op with such an input to `applied`, which
@@ -22,6 +22,7 @@ from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.tensor import Tensor, apply, as_tensor
+from nbkeras.kernels import dense
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.messages import named
 
@@ -38,7 +39,7 @@ class Level:
 
     def inside(self) -> Any:
         """`with level.inside():` apply ops as in the function that is mapped."""
-        return tape.thread.now(levels=self.depth, keeps=True)
+        return tape.thread.now(levels=self.depth)
 
     def around(self) -> Any:
         """`with level.around():` apply ops as around the vmap."""
@@ -114,19 +115,32 @@ def applied(op: Callable, op_vjp: Callable | None, tensors: Found, constants: di
             f"{named(op)} changes a variable, which all members of a vmap share, by values that differ from member to member. "
             "Call layers such as BatchNormalization with training=False in the function that is mapped, or use GroupNormalization"
         )
-    is_recorded = op_vjp is not None and _is_recorded(level, tensors)
-    if is_recorded:
+    call = MappedCall.of(level, op, op_vjp, tensors, constants)
+    if op_vjp is not None and _is_recorded(level, tensors):
         rule = rules.rule_of(op, op_vjp)
+        if _is_first_order(call, rule, tensors):
+            return _with_gradient_around(level, call, tensors)
         if isinstance(rule, rules.Composed):
             result = rule.function(*tensors, **constants)
             if result is not None:
                 return result
-    call = MappedCall.of(level, op, op_vjp, tensors, constants)
-    with level.around():
-        result = _logical(level, _given(level, call) if hasattr(op, "given") else outputs_of(call))
-    if is_recorded:
+        result = _around(level, call)
         _record(op, op_vjp, tensors, constants, result)
-    return result
+        return result
+    return _around(level, call)
+
+
+def _innermost(tensors: Found) -> Level:
+    levels = {t.data.level for t in tensors if t is not None and type(t.data) is Mapped}
+    level = max(levels, key=lambda each: each.depth)
+    if sum(each.depth == level.depth for each in levels) > 1:
+        raise ValueError("tensors of two vmaps meet in an op: one of them was kept when its vmap had ended")
+    return level
+
+
+def _around(level: Level, call: MappedCall) -> Any:
+    with level.around():
+        return _logical(level, _given(level, call) if hasattr(call.op, "given") else outputs_of(call))
 
 
 def _logical(level: Level, outputs: Any) -> Any:
@@ -142,7 +156,7 @@ def _is_recorded(level: Level, tensors: Found) -> bool:
     return inner and any(t is not None and t.record is not None for t in tensors)
 
 
-def _record(op: Callable, op_vjp: Callable | None, tensors: Found, constants: dict[str, Any], result: Any) -> None:
+def _record(op: Callable, op_vjp: Callable, tensors: Found, constants: dict[str, Any], result: Any) -> None:
     outputs = result if isinstance(result, tuple) else (result,)
     parents = tuple(None if t is None or t.record is None else (t.record, t.index) for t in tensors)
     forms = tuple(None if t is None else (t.shape, t.dtype) for t in tensors)
@@ -150,7 +164,6 @@ def _record(op: Callable, op_vjp: Callable | None, tensors: Found, constants: di
     for i, each in enumerate(outputs):
         if each.dtype.kind == "f":
             each.record, each.index = record, i
-    assert op_vjp is not None
     rules.keep_call(op, op_vjp, tensors, constants, result)
 
 
@@ -159,6 +172,83 @@ def _needs_ops(saved: Any, dy: Any, needs: tuple) -> tuple:
         "a gradient through the function that autodiff.vmap maps was asked for outside of it, from a tensor that was kept. "
         "Compute the gradient inside the function, or return the tensor"
     )
+
+
+# -------------------- first derivatives --------------------
+
+
+def _is_first_order(call: MappedCall, rule: rules.Rule | None, tensors: Found) -> bool:
+    """Whether an op's own vjp gives the gradients of all members: first ones, of inputs that no two members share.
+
+    An op whose rule needs no more than it, such as a sum, goes by its rule.
+    """
+    state = tape.thread
+    if state.keeps or len(state.tapes) > 1 or is_mapped(call.tensors) or hasattr(call.op, "given"):
+        return False
+    if isinstance(rule, rules.Linear | rules.Multilinear | rules.NoRule) or (
+        isinstance(rule, rules.Elementwise) and len(tensors) > 1
+    ):
+        return False
+    return all(m for t, m in zip(tensors, call.mapped, strict=True) if t is not None and t.record is not None)
+
+
+def _with_gradient_around(level: Level, call: MappedCall, tensors: Found) -> Any:
+    """The op for tensors that are mapped, with the gradient that a tape around the vmap computes for it, once."""
+    given = [
+        x if t is None or x is None or t.record is None else Tensor(x.data, tape.leaf("members"))
+        for t, x in zip(tensors, call.tensors, strict=True)
+    ]
+    with level.around(), tape.thread.now(levels=0), tape.Tape() as within:
+        found = outputs_of(call._replace(tensors=tuple(given)))
+    outputs = found if isinstance(found, tuple) else (found,)
+
+    def op(*arrays, **constants):
+        return call.op(*arrays, **constants)
+
+    def gradient(record, dys, needs):
+        def back(*arrays):
+            raise NotImplementedError  # the dys are mapped
+
+        def batched(mapped):
+            if tape.thread.levels + 1 != level.depth:  # another vmap, of the way back
+                return NotImplemented
+            return _back(outputs, mapped.tensors, [x for x, need in zip(given, needs, strict=True) if need], within)
+
+        back.__name__ = f"gradient of {op.__name__}"
+        back.batching = batched  # type: ignore[attr-defined]
+        dys = [None if dy is None else spread_over(record.call.outputs[0], dy) for dy in dys]
+        results = iter(rules.applied_once(back, call.op.__name__, dys))
+        return [next(results) if need else None for need in needs]
+
+    op.__name__ = call.op.__name__
+    rules.define(op, rules.Explicit(gradient))
+    result = _logical(level, tuple(Tensor(y.data) for y in outputs))
+    result = result if isinstance(found, tuple) else result[0]
+    assert call.op_vjp is not None
+    _record(op, call.op_vjp, tensors, call.constants, result)
+    return result
+
+
+def backwards(call: rules.Call, mapped: MappedCall, which: Sequence[int]) -> Any:
+    """Physical gradients of some inputs of an op that is computed again for all members; mapped: its inputs, then the dys."""
+    if is_mapped(mapped.tensors):
+        return NotImplemented
+    count, given, of_members = len(call.inputs), list(mapped.tensors), list(mapped.mapped)
+    for i in which:
+        given[i], of_members[i] = Tensor(mapped.front(i).data, tape.leaf("members")), True
+    every = tuple(given[:count]), tuple(of_members[:count]), mapped.size, call.constants
+    with tape.thread.now(levels=0, keeps=False, tapes=()), tape.Tape() as within:
+        y = outputs_of(MappedCall(call.op, call.op_vjp, *every))
+    dys = [None if dy is None else mapped.front(i) for i, dy in enumerate(given) if i >= count]
+    return _back(y if isinstance(y, tuple) else [y], dys, [given[i] for i in which], within)
+
+
+def _back(outputs: Sequence[Tensor], dys: Found, sources: Sequence[Any], within: tape.Tape) -> tuple[Tensor, ...]:
+    """Gradients of sources through a tape around a vmap."""
+    pairs = [(y, dy) for y, dy in zip(outputs, dys, strict=True) if y.record is not None and dy is not None]
+    starts: Any = [((y.record, y.index), dy.data) for y, dy in pairs]
+    found = tape.backward(starts, [(x.record, 0) for x in sources], retain=True, within=within)
+    return tuple(rules.zeros_of(x.data) if g is None else Tensor(g) for x, g in zip(sources, found, strict=True))
 
 
 # -------------------- an op for all members --------------------
@@ -173,6 +263,7 @@ class MappedCall(NamedTuple):
     mapped: tuple[bool, ...]
     size: int
     constants: dict[str, Any]
+    computes: bool = True  # whether the outputs get values: a gradient may need what the op saves only
 
     @staticmethod
     def of(
@@ -185,7 +276,14 @@ class MappedCall(NamedTuple):
 
     def run(self, tensors: Found, **changed: Any) -> Any:
         """The op on other tensors, with some of its constants changed."""
-        return apply(self.op, self.op_vjp, tensors, **{**self.constants, **changed})
+        constants = {**self.constants, **changed}
+        if self.computes or is_mapped(tensors):
+            return apply(self.op, self.op_vjp, tensors, **constants)
+        return rules.without_values(self.op, self.op_vjp, tensors, constants)
+
+    def product(self, a: Tensor, b: Tensor) -> Tensor:
+        """A matrix product that stands for the op."""
+        return self._replace(op=dense.matmul, op_vjp=dense.matmul_vjp, constants={}).run([a, b])
 
     def shape(self, i: int) -> tuple[int, ...]:
         """The shape of input i of one member."""
@@ -294,21 +392,27 @@ def _physical(x: Any, level: Level) -> Tensor:
 
 
 def spread_over(like: Any, x: Tensor) -> Tensor:
-    """x for each member, as a value that is mapped; x itself if it is mapped so already."""
-    level = like.level
-    if type(x.data) is Mapped and x.data.level is level:
+    """x as a value that is mapped where `like` is."""
+    from nbkeras import ops
+
+    if type(x.data) is Mapped and x.data.level is like.level:
         return x
-    with level.around():
-        y = _physical(x, level)
-    return _logical(level, y)
+    return ops.add(x, _logical(like.level, ops.zeros(like.level.size, x.dtype)))
 
 
 def pulled(
-    call: rules.Call, inputs: Found, mapped: Sequence[bool], size: int, which: Sequence[int], dys: Found
+    call: rules.Call,
+    inputs: Found,
+    mapped: Sequence[bool],
+    size: int,
+    which: Sequence[int],
+    dys: Found,
+    computes: bool = True,
 ) -> list[Tensor]:
     """Physical gradients of some inputs of an op that is linear in them: back through what computes it for all members.
 
-    inputs: physical ones; those of `which` are replaced by zeros of each member.
+    inputs: physical ones; those of `which` are replaced by zeros of each member. computes: whether the gradients need the op's
+    results.
     """
     from nbkeras import ops
 
@@ -319,7 +423,8 @@ def pulled(
         given[i], is_mapped[i] = ops.zeros((size, *like.shape), like.dtype), True
         given[i].record = tape.leaf("zeros")  # type: ignore[union-attr]
     with tape.thread.now(keeps=True), tape.Tape() as within:
-        y = outputs_of(MappedCall(call.op, call.op_vjp, tuple(given), tuple(is_mapped), size, call.constants))
+        every = tuple(given), tuple(is_mapped), size, call.constants, computes
+        y = outputs_of(MappedCall(call.op, call.op_vjp, *every))
     found = walks.pull_back(y if isinstance(y, tuple) else [y], dys, [given[i] for i in which], within)  # type: ignore[misc]
     return [rules.zeros_of(given[i].data) if g is None else g for i, g in zip(which, found, strict=True)]  # type: ignore[union-attr]
 

@@ -1,7 +1,8 @@
-"""Floor 1: how ops are computed for all members of a vmap at once; see batching.py. An op that is not here runs for each member."""
+"""Floor 1: how ops are computed for all members of a vmap at once: see batching.py."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,7 @@ from nbkeras.kernels import (
 )
 from nbkeras.kernels import elementwise as kernels
 from nbkeras.kernels.convolution import conv, unfold, volumes
+from nbkeras.kernels.loops.window import output_length, padding_before
 from nbkeras.kernels.recurrent import gru, lstm, simple_rnn
 from nbkeras.ops import metrics
 
@@ -208,7 +210,7 @@ def _dense(call: MappedCall) -> Any:
         return call.run([x, w, b])
     before = call.shape(0)[:-1]
     if call.mapped[1]:
-        y = apply(dense.matmul, dense.matmul_vjp, [_rows(call, 0), w])
+        y = call.product(_rows(call, 0), w)  # type: ignore[arg-type]
         y = ops.reshape(y, (call.size, *before, y.shape[-1]))
     elif call.mapped[0]:
         y = call.run([x, w, None], rectify=False)
@@ -227,19 +229,51 @@ def _matmul(call: MappedCall) -> Any:
 
 
 def _conv(call: MappedCall) -> Any:
-    """With a kernel for each member, the members are groups of channels."""
     x, kernel, bias = call.tensors
     if not (call.mapped[1] or call.mapped[2]):
         return call.apart(call.run([call.folded(0), kernel, bias]))
-    if not call.mapped[1]:
+    if call.mapped[1] and call.constants["groups"] > 1:
+        return _conv_by_groups(call)
+    if call.mapped[1]:
+        y = _conv_by_products(call)
+    else:
         y = call.apart(call.run([call.folded(0), kernel, None], relu=False))
-        return _with_ends(call, y, y.ndim - 1, call.constants["relu"])
-    groups = call.constants["groups"]
-    if call.mapped[0] or groups > 1:
-        x, groups = _channels_of_members(call.front(0)), groups * call.size
-    joined = None if bias is None else ops.reshape(call.front(2), (-1,))
-    y = call.run([x, _channels_of_members(call.front(1)), joined], groups=groups)
-    return _members_of_channels(y, call.size)
+    return _with_ends(call, y, y.ndim - 1, call.constants["relu"])
+
+
+def _conv_by_products(call: MappedCall) -> Tensor:
+    """With a kernel for each member, as a product of its windows and its kernel; copies of the windows are made."""
+    size, units = call.shape(1)[:-2], call.shape(1)[-1]
+    x = call.folded(0) if call.mapped[0] else call.tensors[0]
+    windows = _windows(x, size, call.constants)  # type: ignore[arg-type]
+    rows = (call.size, -1) if call.mapped[0] else (-1,)
+    kernels = ops.reshape(call.tensors[1], (call.size, -1, units))
+    y = call.product(ops.reshape(windows, (*rows, kernels.shape[1])), kernels)
+    return ops.reshape(y, (call.size, call.shape(0)[0], *windows.shape[1:-1], units))
+
+
+def _windows(x: Tensor, sizes: tuple[int, ...], constants: dict[str, Any]) -> Tensor:
+    """(samples, ..., taps * channels): the windows of a convolution at each of its positions, with taps as in a kernel."""
+    rank, padding = len(sizes), constants["padding"]
+    found: tuple[int, ...] = ()
+    for at in reversed(range(rank)):
+        way = "valid" if padding == "causal" and at < rank - 1 else padding
+        along = x.shape[1 + at], sizes[at], constants["strides"][at], constants["dilation"][at], way
+        line = unfold.Line(*along[1:4], padding_before(*along), output_length(*along))  # type: ignore[arg-type]
+        before, channels = x.shape[: 1 + at], x.shape[-1]
+        if line[:4] != (1, 1, line.dilation, 0):
+            apart = ops.reshape(x, (math.prod(before), along[0], math.prod(found), 1, channels))
+            x = apply(unfold.unfold, unfold.unfold_vjp, [apart], line=line)
+        found = (line.windows, *found)
+        x = ops.reshape(x, (*before, *found, line.size * channels))
+    return x
+
+
+def _conv_by_groups(call: MappedCall) -> Any:
+    """With a kernel of groups for each member, the members are groups of channels too."""
+    bias = None if call.tensors[2] is None else ops.reshape(call.front(2), (-1,))
+    inputs = [_channels_of_members(call.front(0)), _channels_of_members(call.front(1)), bias]
+    return _members_of_channels(call.run(inputs, groups=call.constants["groups"] * call.size), call.size)
 
 
 def _channels_of_members(x: Tensor) -> Tensor:

@@ -130,13 +130,27 @@ def applied(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | No
     if op_vjp is None or not needs_record(tensors):
         return apply_plainly(op, op_vjp, tensors, constants)
     rule = rule_of(op, op_vjp)
-    if isinstance(rule, Composed):
+    if isinstance(rule, Composed) and (rule.otherwise or tape.thread.composes or len(tape.thread.tapes) > 1):
         result = rule.function(*tensors, **constants)
         if result is not None:
             return result
     result = apply_plainly(op, op_vjp, tensors, constants)
     keep_call(op, op_vjp, tensors, constants, result)
     return result
+
+
+def without_values(op: Callable, op_vjp: Any, tensors: Found, constants: dict[str, Any]) -> Tensor:
+    """The result of an op as an array that is not filled, with its Record: for gradients that do not depend on the values."""
+
+    def shaped(*arrays, **constants):
+        with device.dry():
+            y, saved = op(*arrays, **constants)
+        return device.empty(y.shape, y.dtype), saved
+
+    shaped.__name__ = op.__name__
+    y = apply_plainly(shaped, op_vjp, tensors, constants)
+    keep_call(op, op_vjp, tensors, constants, y)
+    return y
 
 
 def needs_record(tensors: Sequence[Tensor | None]) -> bool:
@@ -374,7 +388,8 @@ def _partial(call: Call, i: int, dy: Tensor, saves_inputs: bool) -> Tensor:
         given, of_members = list(mapped.tensors[1:]), list(mapped.mapped[1:])
         given.insert(i, None)
         of_members.insert(i, False)
-        return batching.pulled(call, given, of_members, mapped.size, [i], [mapped.front(0)])[0]
+        dys = [mapped.front(0)]
+        return batching.pulled(call, given, of_members, mapped.size, [i], dys, computes=not saves_inputs)[0]
 
     partial.__name__ = f"gradient {i} of {call.op.__name__}"
     partial.batching = batched  # type: ignore[attr-defined]
@@ -424,8 +439,24 @@ class OfSaved(Rule):
         return found if isinstance(found, tuple) else (found,)
 
 
+class NoRule(Rule):
+    """The gradient of an op that has a first derivative only."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def vjp(self, record, dys, needs):
+        raise NotImplementedError(
+            f"the op {self.name!r} has a first derivative only here. If it is yours, give it a rule: autodiff.define(op, rule); if "
+            "it has one, compute its gradient in the block of the tape whose gradient is differentiated"
+        )
+
+    def jvp(self, record, tangents):
+        return self.vjp(record, tangents, ())
+
+
 class Once(Rule):
-    """For `autodiff.vmap`, an op without a rule, or one whose Record has no Call: by its vjp. The gradient has no derivative."""
+    """By an op's own vjp, for `autodiff.vmap`; the gradient has no derivative. The Record may have no Call."""
 
     def vjp(self, record, dys, needs):
         call = record.call
@@ -440,12 +471,25 @@ class Once(Rule):
             found = op_vjp(saved, slopes[0] if len(slopes) == 1 else slopes, tuple(needs))
             return tuple(_array_of(found[i], *record.forms[i]) for i in which), None
 
-        def no_derivative(saved, dy, needs):
-            raise NotImplementedError(f"the op {record.name!r} has a first derivative only")
+        def batched(mapped):
+            from nbkeras.autodiff import batching
+
+            return NotImplemented if call is None else batching.backwards(call, mapped, which)
 
         backward.__name__ = f"gradient of {record.name}"
-        results = dict(zip(which, apply(backward, no_derivative, [*inputs, *dys]), strict=True))
+        backward.batching = batched  # type: ignore[attr-defined]
+        results = dict(zip(which, applied_once(backward, record.name, [*inputs, *dys]), strict=True))
         return [results.get(i) for i in range(len(needs))]
+
+
+def applied_once(backward: Callable, name: str, tensors: Found) -> Any:
+    """Apply the gradient of an op of a name, which has no derivative."""
+
+    def no_vjp(saved, dy, needs):
+        return NoRule(name).vjp(None, dy, needs)
+
+    define(backward, NoRule(name))
+    return apply(backward, no_vjp, tensors)
 
 
 def _array_of(gradient: Any, shape: tuple[int, ...], dtype: np.dtype) -> Array:

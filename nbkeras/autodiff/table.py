@@ -359,7 +359,7 @@ def _product(a: Tensor, b: Tensor, transpose_a: bool, transpose_b: bool) -> Tens
     return apply(dense.matmul, dense.matmul_vjp, [a, b], transpose_a=transpose_a, transpose_b=transpose_b)
 
 
-def _conv(family: Any) -> Composed:
+def _conv(family: Any, saves_inputs: bool) -> Composed:
     def composed(x, kernel, bias, relu=False, **constants):
         if bias is None and not relu:
             return None
@@ -367,7 +367,7 @@ def _conv(family: Any) -> Composed:
         y = y if bias is None else ops.add(y, bias)
         return ops.relu(y) if relu else y
 
-    return Composed(composed, Multilinear())
+    return Composed(composed, Multilinear(saves_inputs=saves_inputs))
 
 
 def _max_pool(x, size, strides, padding):
@@ -401,9 +401,9 @@ def _quantized_dense(record, dys, needs):
 _PRODUCTS: dict[Callable, Rule] = {
     dense.dense: Composed(_dense, Multilinear(saves_inputs=True)),
     dense.matmul: Multilinear(_matmul),
-    conv.conv: _conv(conv),
-    conv.conv_transpose: Multilinear(),
-    volumes.conv: _conv(volumes),
+    conv.conv: _conv(conv, True),
+    conv.conv_transpose: Multilinear(saves_inputs=True),
+    volumes.conv: _conv(volumes, False),
     volumes.conv_transpose: Multilinear(),
     quantized.dense: Explicit(_quantized_dense),
     attention.inner: Multilinear(saves_inputs=True),

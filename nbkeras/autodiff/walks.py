@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from nbkeras.autodiff.rules import Composed, Once, Rule, plus, rule_of
 from nbkeras.engine import tape
@@ -115,11 +115,12 @@ def _rule(record: tape.Record) -> Rule:
             "the block of the tape whose gradient is differentiated"
         )
     rule = rule_of(record.call.op, record.call.op_vjp)
-    if rule is None and is_mapped:
+    has_none = rule is None or (isinstance(rule, Composed) and rule.otherwise is None)
+    if has_none and is_mapped:
         return Once()
-    if rule is None or (isinstance(rule, Composed) and rule.otherwise is None):
+    if has_none:
         raise NotImplementedError(
             f"the op {record.name!r} has a first derivative only. If it is yours, give it a rule: "
             "autodiff.define(op, autodiff.Elementwise(slope)), or Linear, Multilinear, Composed or Explicit; see docs/autodiff.md"
         )
-    return rule
+    return cast(Rule, rule)

@@ -746,6 +746,44 @@ class Layer(Module, CallHistory):
                 "masking, so the mask ends here"
             )
 
+    @on_own_device
+    def stateless_call(
+        self,
+        trainable_variables: Any,
+        non_trainable_variables: Any,
+        *args: Any,
+        return_losses: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Any, ...]:
+        """A call with given values of the variables, which changes nothing: neither the layer nor the values.
+
+        Gradients with respect to the given values are those of a call with variables.
+
+        Args:
+            trainable_variables: A tensor or array for each of `trainable_variables`.
+            non_trainable_variables: One for each of `non_trainable_variables`.
+            *args: The arguments of the call.
+            return_losses: Whether to return the layer's losses in this call too.
+            **kwargs: Keywords of the call.
+
+        Returns:
+            A tuple: the outputs; a list of the values of `non_trainable_variables` after the call (moving statistics, counters of
+            random numbers); and, if asked for, the list of the losses.
+
+        Raises:
+            ValueError: for a layer that is not built, and for another number of values, or values of other shapes.
+
+        Example:
+            >>> layer = layers.Dense(1)
+            >>> layer.build((None, 2))
+            >>> values = [ops.ones((2, 1)), ops.zeros((1,))]
+            >>> outputs, states = layer.stateless_call(values, layer.non_trainable_variables, np.array([[2.0, 3.0]]))
+            >>> outputs.numpy()
+            array([[5.]], dtype=float32)
+        """
+        given = trainable_variables, non_trainable_variables
+        return building.stateless_call(self, *given, args, kwargs, return_losses)
+
     # -------------------- symbolic calls and nodes --------------------
 
     def _symbolic_call(self, args: tuple, kwargs: dict) -> Any:

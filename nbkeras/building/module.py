@@ -269,12 +269,29 @@ class Module(Observed):
                 stored.append(variable)
         return stored if scale is None else [*stored, scale]
 
+    def _stored_arrays(self) -> list[np.ndarray]:
+        """The arrays that Keras's files have for `_stored_weights`."""
+        return [variable.numpy() for variable in self._stored_weights()]
+
+    def _reset_by_files(self) -> list[tuple[Variable, Any]]:
+        """Variables that are not in files, with the values that they get when one is read."""
+        return []
+
     @property
     def weights(self) -> list[Variable]:
         """All weights of this layer and of the layers in it, each once: Variables. Trainable ones of a layer come first."""
         return list(dict.fromkeys(v for layer in self._all_layers() for v in layer._own_weights()))
 
-    variables = weights
+    @property
+    def variables(self) -> list[Variable]:
+        """The weights and the states: counters of random numbers, recurrent states. Those of metrics are `metrics_variables`."""
+        return list(
+            dict.fromkeys(v for layer in self._all_layers() for v in (*layer._own_weights(), *layer._own_states()))
+        )
+
+    def _own_states(self) -> list[Variable]:
+        """The states of this layer without its sublayers: those of add_state, and of generators in attributes."""
+        return [*self._states, *(generator.state for generator in self._held(SeedGenerator))]
 
     @property
     def trainable_weights(self) -> list[Variable]:
@@ -292,7 +309,11 @@ class Module(Observed):
         trained = {id(v) for v in self.trainable_weights}
         return [v for v in self.weights if id(v) not in trained]
 
-    non_trainable_variables = non_trainable_weights
+    @property
+    def non_trainable_variables(self) -> list[Variable]:
+        """The variables that training does not update: `non_trainable_weights`, and the states."""
+        trained = {id(v) for v in self.trainable_weights}
+        return [v for v in self.variables if id(v) not in trained]
 
     @property
     def _states_variables(self) -> list[Variable]:
@@ -365,8 +386,8 @@ class Module(Observed):
         Args:
             store: A dict-like object that takes arrays by name.
         """
-        for number, variable in enumerate(self._stored_weights()):
-            store[str(number)] = variable.numpy()
+        for number, array in enumerate(self._stored_arrays()):
+            store[str(number)] = array
 
     def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Read this layer's own weights as `save_own_variables` wrote them.
@@ -380,7 +401,8 @@ class Module(Observed):
         own = self._stored_weights()
         if len(store) != len(own):
             raise ValueError(f"layer {self.name!r} has {len(own)} weights of its own, the file {len(store)}")
-        tensor.assign_all([(variable, store[str(number)]) for number, variable in enumerate(own)])
+        pairs = [(variable, store[str(number)]) for number, variable in enumerate(own)]
+        tensor.assign_all(pairs + self._reset_by_files())
 
     def count_params(self) -> int:
         """The number of elements of all weights.

@@ -89,31 +89,45 @@ def _quantize(chosen: list[Layer], config: Int8QuantizationConfig) -> None:
 
 
 def _quantize_weights(layer: Layer, config: Int8QuantizationConfig) -> None:
-    weights, made = _weights_of(layer), {}
-    for name, weight in weights.items():
-        channels, _ = layer.channels_of_scale(name, weight.shape)
-        quantizer = _weight_quantizer(layer, name, config)
-        integers, scale = integers_of(weight.numpy(), quantizer)
-        scale = scale.reshape([weight.shape[axis] for axis in sorted(channels)])
-        made[name] = integers, scale.transpose([sorted(channels).index(axis) for axis in channels])
+    weights = _weights_of(layer)
+    made = {name: _integers(layer, name, weight.numpy(), config) for name, weight in weights.items()}
     layer.quantization_config = config
     layer.quantization_mode = config.mode
     for name, (integers, scale) in made.items():
         at = next((i for i, each in enumerate(layer._weights) if each is weights[name]), len(layer._weights))
         del layer._weights[at : at + 1]
-        setattr(layer, name, _added(layer, name, integers, scale, at))
+        setattr(layer, _attribute(layer, name), _added(layer, name, integers, scale, at))
     tensor.outdate(layer, *(weight.data for weight in weights.values()))
+
+
+def _integers(layer: Layer, name: str, values: np.ndarray, config: Int8QuantizationConfig) -> tuple:
+    """Integers of a weight's values, and their scale with the axes of the weight's channels in their order."""
+    channels, _ = layer.channels_of_scale(name, values.shape)
+    integers, scale = integers_of(values, _weight_quantizer(layer, name, config))
+    scale = scale.reshape([values.shape[axis] for axis in sorted(channels)])
+    return integers, scale.transpose([sorted(channels).index(axis) for axis in channels])
+
+
+def integers_for(layer: Any, name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Other values for a quantized weight, as integers and a scale in the form of files."""
+    integers, scale = _integers(layer, name, values, config_from(layer.quantization_config))
+    return integers, scale.reshape(layer.channels_of_scale(name, values.shape)[1])
+
+
+def _attribute(layer: Layer, name: str) -> str:
+    """The attribute that holds a weight: its name, with an underscore before it if LoRA adapts the weight."""
+    return f"_{name}" if f"_{name}" in vars(layer) else name
 
 
 def _weights_of(layer: Layer) -> dict[str, Variable]:
     """The weights that become integers, by name; a layer may have less of them than its class."""
-    found = {name: getattr(layer, name) for name in layer.quantized_channels}
+    found = {name: getattr(layer, _attribute(layer, name)) for name in layer.quantized_channels}
     return {name: weight for name, weight in found.items() if weight is not None}
 
 
 def _weight_quantizer(layer: Layer, name: str, config: Int8QuantizationConfig) -> AbsMaxQuantizer:
     """The quantizer of a weight, with axes; ValueError if they are not those over which a scale of the layer holds."""
-    shape = getattr(layer, name).shape
+    shape = getattr(layer, _attribute(layer, name)).shape
     channels, _ = layer.channels_of_scale(name, shape)
     axes = tuple(axis for axis in range(len(shape)) if axis not in channels)
     given = config.weight_quantizer or AbsMaxQuantizer(axes)

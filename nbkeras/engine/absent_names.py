@@ -17,7 +17,7 @@ ABSENT: dict[str, dict[str, str]] = {
         "backend.function and Model do what it does": "Function",
         "an op on symbolic tensors becomes a layer": "Operation",
         "remat(f) is for the parts that should run twice": "RematScope",
-        "variables are written in place, so there are no stateless calls of layers": "StatelessScope",
+        "layers, models, metrics and optimizers have stateless calls of their own: layer.stateless_call": "StatelessScope",
         "shapes are found by dry runs": "SymbolicScope",
         "variables are named by their layers": "name_scope",
     },

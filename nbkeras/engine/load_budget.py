@@ -51,9 +51,12 @@ def step(count: int = 1) -> None:
             raise ValueError(f"the model takes more than {_STEPS} calls of layers and ops to build: {_HINT}")
 
 
-def unfilled() -> temporarily:
-    """Layers that are built in the block draw no initial values, because a file gives them their weights right after it."""
-    return temporarily(_room, unfilled=True)
+def unfilled(value: bool = True) -> temporarily:
+    """Layers that are built in the block draw no initial values, because a file gives them their weights right after it.
+
+    value: False for a block in it, of weights that the file does not have.
+    """
+    return temporarily(_room, unfilled=value)
 
 
 def is_unfilled() -> bool:

@@ -564,7 +564,9 @@ class ProgramCache:
                 self._replays.move_to_end(key)
             except (AttributeError, IndexError, KeyError):  # not recorded, all in use, or dropped by another thread
                 recorded = None
-            if recorded is None or recorded.program.outdated:  # not in `except`: an error of the user's would name its error
+            if (
+                recorded is None or recorded.program.outdated
+            ):  # not in `except`: an error of the user's would name its error
                 return self._record(key, batch, context)
             outputs = recorded.run(batch)
             replays.free.append(recorded)  # type: ignore[union-attr]

@@ -54,6 +54,9 @@ class _Thread(threading.local):
 
     tapes: tuple = ()  # the recordings that are on, the outermost one first
     keeps = False  # whether Records get the calls of their ops in any case
+    composes = (
+        True  # whether ops whose derivatives are computed by other ops are computed by these where calls are kept
+    )
     levels = 0  # of autodiff.vmap
     listener: Callable | None = None
     rerun: Any = None  # the run of a function of autodiff.checkpoint
@@ -93,7 +96,7 @@ def is_recording() -> bool:
 
 def keeps_calls() -> bool:
     """Whether Records get the calls of their ops, from which derivatives of higher order are computed."""
-    return thread.keeps or len(thread.tapes) > 1
+    return thread.keeps or len(thread.tapes) > (0 if thread.levels else 1)
 
 
 class Recording(_Now):

@@ -204,7 +204,7 @@ class Variable(Tensor):
         array([1., 1.], dtype=float32)
     """
 
-    __slots__ = ("name", "path", "_trainable", "declared_trainable", "regularizer", "constraint", "_leaf")
+    __slots__ = ("name", "path", "_trainable", "declared_trainable", "regularizer", "constraint", "_leaf", "is_lent")
 
     def __init__(
         self,
@@ -232,6 +232,7 @@ class Variable(Tensor):
         self.regularizer: Any = None
         self.constraint: Any = None
         self._leaf = tape.leaf(self.name)
+        self.is_lent = False  # whether `data` belongs to somebody else, so that an assignment takes a new array
         self.declared_trainable = trainable  # as made; unfreezing a layer restores this value
         self.trainable = trainable
 
@@ -273,6 +274,8 @@ class Variable(Tensor):
                 raise ValueError(
                     f"cannot assign to variable {self.name!r}: expected shape {self.shape}, received {source.shape}"
                 )
+            if self.is_lent:
+                self.data, self.is_lent = device.empty(self.shape, self.dtype), False
             device.launch(device.copy, device.to_this_device(adopt(source.data)), self.data)
         return self
 
@@ -311,7 +314,10 @@ class Variable(Tensor):
     def _changed(self, kernel: Callable, value: Any) -> Variable:
         self._check_may_change()
         with on_device_of(self):
-            device.launch(kernel, self.data, device.to_this_device(adopt(as_tensor(value, self.dtype).data)), self.data)
+            before = self.data
+            if self.is_lent:
+                self.data, self.is_lent = device.empty(self.shape, self.dtype), False
+            device.launch(kernel, before, device.to_this_device(adopt(as_tensor(value, self.dtype).data)), self.data)
         return self
 
     def rebind(self, array: Array) -> None:
@@ -401,6 +407,11 @@ def _cast(tensor: Tensor, dtype: np.dtype) -> Tensor:
     return apply(_cast_op, _cast_vjp, [tensor], dtype=dtype)
 
 
+def copied(tensor: Tensor) -> Tensor:
+    """A tensor of the same value with memory of its own; the gradient passes through."""
+    return _cast(tensor, tensor.dtype)
+
+
 def _cast_op(x, dtype):
     y = device.empty(x.shape, dtype)
     device.launch(device.copy, x, y)
@@ -454,7 +465,7 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
     arrays = [None if t is None else t.data for t in tensors]
     if device.gpu_used and any(device.is_on_other_device(array) for array in arrays):
         with device.on(_common_gpu(tensors)):
-            return apply(op, op_vjp, [_brought(tensor) for tensor in tensors], **constants)
+            return apply(op, op_vjp, [None if t is None else brought(t) for t in tensors], **constants)
     y, saved = compute(op, arrays, constants)
     return _recorded(op, op_vjp, tensors, arrays, y, saved)
 
@@ -535,9 +546,9 @@ def _common_gpu(tensors: Sequence[Tensor | None]) -> Any:
     return next((p for p in (device.gpu_of(t.data) for t in tensors if t is not None) if p is not None), None)
 
 
-def _brought(tensor: Tensor | None) -> Tensor | None:
+def brought(tensor: Tensor) -> Tensor:
     """The tensor on the current device, copied if necessary; ValueError if a gradient would have to cross devices."""
-    if tensor is None or not device.is_on_other_device(tensor.data):
+    if not device.is_on_other_device(tensor.data):
         return tensor
     if tensor.record is not None and tape.is_recording():
         where, here = device.gpu_of(tensor.data) or "the CPU", device.gpu() or "the CPU"

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from nbkeras.building import lora
 from nbkeras.engine import structures
 from nbkeras.engine.progress import print_message
 from nbkeras.export import library_files, linking, native_code, signature
@@ -155,7 +156,8 @@ def _function(
     """The function of a prediction of so many rows; if the model keeps states they are arguments, and it is a step."""
     names, specs, pack = signature.inputs_of(model, given)
     specs = [_closed(model, each, spec, rows) for each, spec in zip(names, specs, strict=True)]
-    recording = native_code.record(model, specs, pack, lambda: _states(model))
+    with lora.merged(model):
+        recording = native_code.record(model, specs, pack, lambda: _states(model))
     symbol = f"{name}_{'step' if recording.states else 'predict'}{ending}"
     output_names = signature.output_names(model, len(recording.outputs), list(names))
     for each, array in zip(output_names, recording.outputs, strict=True):

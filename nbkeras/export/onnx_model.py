@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from nbkeras.building import lora
 from nbkeras.engine import structures
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import optional_import
@@ -52,7 +53,8 @@ def export_onnx(
     names, specs, pack = signature.inputs_of(model, input_signature)
     shapes = [_open_names(name, shape) for name, (shape, _) in zip(names, specs, strict=True)]
     dtypes = [dtype for _, dtype in specs]
-    trace = Trace(lambda tensors: model(pack(tensors)), shapes, dtypes)
+    with lora.merged(model):
+        trace = Trace(lambda tensors: model(pack(tensors)), shapes, dtypes)
     output_names = signature.output_names(model, len(trace.runs[0].outputs), names)
     graph = OnnxGraph(onnx, trace, names, output_names)
     for number, call in trace.calls():

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import Any, Unpack
 
 from nbkeras import ops
 from nbkeras.building.layer import CommonOptions
+from nbkeras.building.lora import Adaptable, AdaptedWeight
 from nbkeras.engine import option
 from nbkeras.layers.convolving import Convolving
 from nbkeras.layers.spatial import DataFormat, Padding, WindowSize
 from nbkeras.layers.weight_options import add_option_weight
 
 
-class _Conv(Convolving):
+class _Conv(Adaptable, Convolving):
     """A convolution with bias and activation.
 
     Args:
@@ -25,6 +26,7 @@ class _Conv(Convolving):
             part of the channels only.
     """
 
+    kernel: Any = AdaptedWeight()
     filters: int
     groups: int
 
@@ -46,9 +48,11 @@ class _Conv(Convolving):
         activity_regularizer=None,
         kernel_constraint: option.Constraint = None,
         bias_constraint: option.Constraint = None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
         **kwargs: Unpack[CommonOptions],
     ):
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        super().__init__(lora_rank, lora_alpha, activity_regularizer=activity_regularizer, **kwargs)
         option.keep(self, locals())
         if self.filters % self.groups:
             raise ValueError(
@@ -69,6 +73,7 @@ class _Conv(Convolving):
     def make_weights(self, channels):
         self.kernel = add_option_weight(self, (*self.kernel_size, channels // self.groups, self.filters), "kernel")
         self.add_bias((self.filters,))
+        self._adapt_as_made()
 
     def convolution_op(self, inputs, kernel):
         """The convolution without bias and activation; a subclass may override it.
@@ -85,8 +90,16 @@ class _Conv(Convolving):
 
     def call(self, inputs):
         if type(self).convolution_op is _Conv.convolution_op:
+            if self._takes_products() and self.groups == 1:  # a group's filters see a part of the channels only
+                return self.activation(self._adapted(lambda kernel: self.convolution_op(inputs, kernel), self._mixed))
             return self.convolve(inputs, self.kernel)  # bias and activation in one kernel with it
         return self.finish(self.convolution_op(inputs, self.kernel))
+
+    def _mixed(self, inputs, matrix):
+        """Channels times a matrix, plus the bias."""
+        convolution = (ops.conv1d, ops.conv2d, ops.conv3d)[self.rank - 1]
+        kernel = ops.reshape(matrix, (*[1] * self.rank, *matrix.shape))
+        return convolution(inputs, kernel, self.bias, data_format=self.data_format)
 
 
 class Conv1D(_Conv):

@@ -8,6 +8,7 @@ from typing import Any, Unpack
 from nbkeras import ops
 from nbkeras.building import graph
 from nbkeras.building.layer import CommonOptions, InputSpec, Layer, LayerOptions
+from nbkeras.building.lora import Adaptable, AdaptedWeight
 from nbkeras.engine import behaviour, option, structures
 from nbkeras.engine.behaviour import FunctionName
 from nbkeras.engine.registry import custom_object, custom_object_scope
@@ -16,7 +17,7 @@ from nbkeras.layers.spatial import DataFormat
 from nbkeras.layers.weight_options import add_option_weight
 
 
-class Dense(Layer):
+class Dense(Adaptable):
     """A fully connected layer: activation(inputs @ kernel + bias).
 
     Each output is a weighted sum of all numbers of the input's last axis. `kernel` has shape (input_dim,
@@ -49,6 +50,7 @@ class Dense(Layer):
     supports_masking = True
     is_quantized_by_keras = True
     quantized_channels = {"kernel": (-1,)}
+    kernel: Any = AdaptedWeight()
 
     def __init__(
         self,
@@ -62,9 +64,11 @@ class Dense(Layer):
         activity_regularizer=None,
         kernel_constraint: option.Constraint = None,
         bias_constraint: option.Constraint = None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
         **kwargs: Unpack[CommonOptions],
     ):
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        super().__init__(lora_rank, lora_alpha, activity_regularizer=activity_regularizer, **kwargs)
         option.keep(self, locals())
         self.input_spec = InputSpec(min_ndim=2)
 
@@ -75,8 +79,12 @@ class Dense(Layer):
         self.kernel = add_option_weight(self, (dim, self.units), "kernel")
         self.bias = add_option_weight(self, (self.units,), "bias") if self.use_bias else None
         self.input_spec = InputSpec(min_ndim=2, axes={-1: dim})
+        self._adapt_as_made()
 
     def call(self, inputs):
+        if self._takes_products():
+            outputs = self._adapted(lambda kernel: ops.dense(inputs, kernel), lambda x, b: ops.dense(x, b, self.bias))
+            return self.activation(outputs)
         return ops.dense(inputs, self.kernel, self.bias, self.activation)
 
     def compute_output_shape(self, input_shape):

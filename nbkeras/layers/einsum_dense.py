@@ -7,7 +7,8 @@ import re
 from typing import Annotated, Any, NamedTuple, Unpack
 
 from nbkeras import initializers, ops
-from nbkeras.building.layer import InputSpec, Layer, LayerOptions
+from nbkeras.building.layer import InputSpec, LayerOptions
+from nbkeras.building.lora import Adaptable, AdaptedWeight
 from nbkeras.engine import option
 from nbkeras.layers.weight_options import add_option_weight
 
@@ -28,10 +29,8 @@ Several = Annotated[Any, option.kind(_several, "an integer, or several")]
 OutputShape = Annotated[Several, "partial_output_shape"]
 
 
-class EinsumDense(Layer):
+class EinsumDense(Adaptable):
     """A dense layer over axes that an equation names: activation(einsum(equation, inputs, kernel) + bias).
-
-    LoRA is not offered.
 
     Args:
         equation: Letters for the axes of input, kernel and output: 'abc,cd->abd' is Dense for sequences.
@@ -40,8 +39,6 @@ class EinsumDense(Layer):
             size of the input. With '...' first, the dots stand for the batch axis, and each letter has a size.
         bias_axes (letters or None): The letters of the output along which the bias has numbers of its own;
             None for no bias.
-        lora_rank: Not offered: must be None.
-        lora_alpha: Without effect, since there is no LoRA.
 
     Input shape:
         As in the equation; sizes of the kernel's letters must be known.
@@ -50,8 +47,8 @@ class EinsumDense(Layer):
         As in the equation.
 
     Raises:
-        ValueError: for another form of equation, for lora_rank, and, when the layer is built, if equation,
-            input, output_shape and bias_axes do not fit together.
+        ValueError: for another form of equation, and, when the layer is built, if equation, input,
+            output_shape and bias_axes do not fit together.
 
     Example:
         >>> layer = layers.EinsumDense("abc,cd->abd", output_shape=(None, 64), bias_axes="d")
@@ -65,6 +62,7 @@ class EinsumDense(Layer):
 
     is_quantized_by_keras = True
     quantized_channels = {"kernel": ()}  # those of the equation
+    kernel: Any = AdaptedWeight()
     equation: str
     bias_axes: Any
     partial_output_shape: tuple
@@ -81,13 +79,11 @@ class EinsumDense(Layer):
         bias_regularizer: option.Regularizer = None,
         kernel_constraint: option.Constraint = None,
         bias_constraint: option.Constraint = None,
-        lora_rank=None,
-        lora_alpha=None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(**kwargs)
-        if lora_rank is not None:
-            raise ValueError("EinsumDense does not offer lora_rank: leave it out")
+        super().__init__(lora_rank, lora_alpha, **kwargs)
         option.keep(self, locals())
 
     def build(self, input_shape):
@@ -105,6 +101,7 @@ class EinsumDense(Layer):
         self.kernel = add_option_weight(self, plan.kernel, "kernel", initializer=initializer)
         self.bias = None if plan.bias is None else add_option_weight(self, plan.bias, "bias")
         self._summed = plan.summed
+        self._adapt_as_made()
 
     def channels_of_scale(self, name, shape):
         """The axes of the kernel along which scales differ, in the order of the output, and the shape of the scale in files.
@@ -122,17 +119,24 @@ class EinsumDense(Layer):
             raise ValueError(f"EinsumDense {self.name!r}: {error}") from None
 
     def call(self, inputs):
-        if self._summed is not None and self.quantization_mode is None:
+        if self._takes_products() and _ends_like_output(_parsed(self.equation)):
+            outputs = self._adapted(lambda kernel: self._product(inputs, kernel))
+            return self.activation(outputs if self.bias is None else ops.add(outputs, self.bias))
+        return self._product(inputs, self.kernel, self.bias, self.activation)
+
+    def _product(self, inputs, kernel, bias=None, activation=ops.linear):
+        """activation(einsum(equation, inputs, kernel) + bias)."""
+        if self._summed is not None and not kernel.is_quantized:
             # one matrix product, with the bias in the same pass
-            shape, k = inputs.shape, math.prod(self.kernel.shape[: self._summed])
-            rows, columns = shape[: len(shape) - self._summed], self.kernel.shape[self._summed :]
-            bias = None if self.bias is None else ops.reshape(self.bias, (-1,))
-            flat = ops.reshape(inputs, (*rows, k)), ops.reshape(self.kernel, (k, -1))
-            fused = self.activation is ops.relu  # other activations may work along an axis
+            shape, k = inputs.shape, math.prod(kernel.shape[: self._summed])
+            rows, columns = shape[: len(shape) - self._summed], kernel.shape[self._summed :]
+            bias = None if bias is None else ops.reshape(bias, (-1,))
+            flat = ops.reshape(inputs, (*rows, k)), ops.reshape(kernel, (k, -1))
+            fused = activation is ops.relu  # other activations may work along an axis
             outputs = ops.reshape(ops.dense(*flat, bias, ops.relu if fused else None), (*rows, *columns))
-            return outputs if fused else self.activation(outputs)
-        outputs = ops.einsum(self.equation, inputs, self.kernel)
-        return self.activation(outputs if self.bias is None else ops.add(outputs, self.bias))
+            return outputs if fused else activation(outputs)
+        outputs = ops.einsum(self.equation, inputs, kernel)
+        return activation(outputs if bias is None else ops.add(outputs, bias))
 
     def compute_output_shape(self, input_shape):
         return self._plan(input_shape).output
@@ -172,6 +176,12 @@ def _parsed(equation: Any) -> _Equation:
     raise ValueError(
         f"EinsumDense's equation must be 'ab,bc->ac', '...ab,bc->...ac' or 'ab...,bc->ac...', received {equation!r}"
     )
+
+
+def _ends_like_output(terms: _Equation) -> bool:
+    """Whether the kernel's last axis is the output's last axis, and no axis of the input."""
+    last = terms.kernel[-1]
+    return last == terms.outputs[-1] and last not in terms.inputs and not terms.last
 
 
 def _plan(equation: str, bias_axes: str | None, input_shape: tuple, output_shape: tuple) -> _Plan:

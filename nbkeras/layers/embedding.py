@@ -6,12 +6,13 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.building.layer import BasicOptions, Layer
+from nbkeras.building.lora import Adaptable, AdaptedWeight
 from nbkeras.engine import option
 from nbkeras.engine.tensor import Tensor
 from nbkeras.layers.weight_options import add_option_weight
 
 
-class Embedding(Layer):
+class Embedding(Adaptable):
     """Looks up a vector of learned numbers for each integer: row n of a table for n.
 
     `embeddings` has shape (input_dim, output_dim). Floats are truncated to integers, and negative integers
@@ -44,6 +45,8 @@ class Embedding(Layer):
     input_dtype = "int32"
     is_quantized_by_keras = True
     quantized_channels = {"embeddings": (0,)}
+    adapted = "embeddings"
+    embeddings: Any = AdaptedWeight()
     input_dim: int
     output_dim: int
     mask_zero: bool
@@ -59,12 +62,14 @@ class Embedding(Layer):
         mask_zero: option.Flag = False,
         input_length=None,
         weights=None,
+        lora_rank: int | None = None,
+        lora_alpha: float | None = None,
         **kwargs: Unpack[BasicOptions],
     ):
         if input_length is not None and not {"input_shape", "batch_input_shape"} & kwargs.keys():
             lengths = input_length if isinstance(input_length, list | tuple) else (input_length,)
             kwargs["input_shape"] = tuple(lengths)
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        super().__init__(lora_rank, lora_alpha, activity_regularizer=activity_regularizer, **kwargs)
         option.keep(self, locals())
         self.input_length = input_length
         self.supports_masking = self.mask_zero
@@ -78,8 +83,11 @@ class Embedding(Layer):
 
     def build(self, input_shape: Any = None):
         self.embeddings = add_option_weight(self, (self.input_dim, self.output_dim), "embeddings")
+        self._adapt_as_made()
 
     def call(self, inputs):
+        if self._takes_products():
+            return self._adapted(lambda table: ops.embedding(inputs, table))
         return ops.embedding(inputs, self.embeddings)
 
     def compute_mask(self, inputs, mask=None):
@@ -99,6 +107,8 @@ class TableOptions(BasicOptions, total=False):
     mask_zero: option.Flag
     activity_regularizer: option.Regularizer
     input_length: Any
+    lora_rank: int | None
+    lora_alpha: float | None
 
 
 class ReversibleEmbedding(Embedding):
@@ -155,12 +165,21 @@ class ReversibleEmbedding(Embedding):
     def call(self, inputs, reverse=False):
         if not reverse:
             return super().call(inputs)
+        if self.tie_weights and self._takes_products():
+            return self._capped(self._adapted_scores(inputs))
         if self.quantization_mode is not None:
             return self._capped(self._quantized_scores(inputs))
         kernel = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
         if self.reverse_dtype is not None:
             inputs, kernel = (ops.cast(each, self.reverse_dtype) for each in (inputs, kernel))
         return self._capped(ops.matmul(inputs, kernel))
+
+    def _adapted_scores(self, inputs):
+        table, a, b, factor = self._parts()
+        whole = table.transposed_product if table.is_quantized else lambda x: ops.matmul(x, ops.transpose(table))
+        small = ops.multiply(ops.matmul(inputs, ops.transpose(b)), factor)
+        scores = ops.add(whole(inputs), ops.matmul(small, ops.transpose(a)))
+        return scores if self.reverse_dtype is None else ops.cast(scores, self.reverse_dtype)
 
     def _quantized_scores(self, inputs):
         if self.tie_weights:

@@ -8,6 +8,7 @@ from nbkeras import ops
 from nbkeras.building import graph
 from nbkeras.building.layer import InputSpec, Layer, LayerOptions
 from nbkeras.engine import option
+from nbkeras.engine.tensor import Variable
 from nbkeras.initializers import TruncatedNormal
 
 
@@ -77,6 +78,10 @@ class SpectralNormalization(Wrapper):
         if self.kernel is None:
             raise ValueError(
                 f"SpectralNormalization {self.name!r} wraps a layer with a kernel or embeddings, received {self.layer!r}"
+            )
+        if not isinstance(self.kernel, Variable):
+            raise ValueError(
+                f"SpectralNormalization {self.name!r} cannot change the kernel of {self.layer!r}, which is a sum (LoRA)"
             )
         shape = (1, self.kernel.shape[-1])
         self.vector_u = self.add_weight(shape, TruncatedNormal(stddev=0.02), trainable=False, name="vector_u")

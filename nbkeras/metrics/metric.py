@@ -5,13 +5,13 @@ Source: keras/src/metrics (Keras 3.15). Totals are float64; results have the met
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nbkeras import config, initializers, losses, ops
-from nbkeras.engine import load_budget, option, structures
+from nbkeras.engine import load_budget, option, stateless, structures
 from nbkeras.engine.naming import snake_case
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.registry import Registry
@@ -146,22 +146,10 @@ class Metric(Observed, option.Configured):
         self.update_state(*args, **kwargs)
         return self.result()
 
-    @contextlib.contextmanager
-    def _holding(self, values: Sequence[Any]) -> Iterator[None]:
-        """Compute with these values of the variables, and restore their own values."""
+    def _holding(self, values: Sequence[Any]) -> contextlib.AbstractContextManager:
+        """Compute with these values of the variables, which keep their own."""
         variables = self.variables
-        if len(values) != len(variables):
-            raise ValueError(
-                f"{self.name} has {len(variables)} variables, received {len(values)} values: give one for each of `variables`"
-            )
-        before = _copies(variables)
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
-        try:
-            yield
-        finally:
-            for variable, value in zip(variables, before, strict=True):
-                variable.assign(value)
+        return stateless.holding(variables, stateless.values_for("metric_variables", self.name, variables, values))
 
     def stateless_update_state(self, metric_variables: Sequence[Any], *args, **kwargs) -> list[Tensor]:
         """The state after a batch, from a given state; the metric's own state is not changed.
@@ -185,7 +173,7 @@ class Metric(Observed, option.Configured):
         """
         with self._holding(metric_variables):
             self.update_state(*args, **kwargs)
-            return _copies(self.variables)
+            return stateless.current(self.variables)
 
     def stateless_result(self, metric_variables: Sequence[Any]) -> Any:
         """The value for a given state; the metric's own state is not changed.
@@ -197,13 +185,13 @@ class Metric(Observed, option.Configured):
             ValueError: unless there is one value for each variable.
         """
         with self._holding(metric_variables):
-            return structures.map_leaves(lambda value: ops.multiply(value, 1), self.result())
+            return stateless.current(self.result())
 
     def stateless_reset_state(self) -> list[Tensor]:
         """The state at the start, a list of tensors; the metric's own state is not changed."""
         with self._holding(self.variables):
             self.reset_state()
-            return _copies(self.variables)
+            return stateless.current(self.variables)
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make this metric again, without its state."""
@@ -222,10 +210,6 @@ def check_columns(name: str, y_true: Tensor, y_pred: Tensor, columns: str) -> No
         raise ValueError(
             f"{name} expects targets and predictions of shape (batch, {columns}), received {y_true.shape} and {y_pred.shape}"
         )
-
-
-def _copies(variables: list[Variable]) -> list[Tensor]:
-    return [ops.multiply(variable, 1) for variable in variables]
 
 
 @registry.register

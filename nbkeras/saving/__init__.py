@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # imported when first asked for
     from nbkeras.saving.files import to_bytes as to_bytes
     from nbkeras.saving.objects import deserialize_keras_object as deserialize_keras_object
     from nbkeras.saving.objects import serialize_keras_object as serialize_keras_object
+    from nbkeras.saving.state_tree import tree_of as tree_of
+    from nbkeras.saving.state_tree import write_tree as write_tree
     from nbkeras.saving.text import model_from_config as model_from_config
     from nbkeras.saving.text import model_from_json as model_from_json
     from nbkeras.saving.text import model_to_json as model_to_json

@@ -5,6 +5,8 @@ The format is a JSON header and plain bytes; its reader checks that the arrays a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import methodcaller
 from typing import Any
 
 from nbkeras.engine.tensor import assign_all
@@ -18,18 +20,18 @@ def _library() -> Any:
     return safetensors
 
 
-def _named(model: Any) -> dict[str, Any]:
-    """A model's weights by name."""
+def _named(model: Any, values: Callable[[Any], list]) -> dict[str, Any]:
+    """The values of a model's layers by name; values: those of one layer."""
     return {
-        f"{path}/vars/{number}".strip("/").replace("/", "."): variable
+        f"{path}/vars/{number}".strip("/").replace("/", "."): value
         for path, layer in state.walk(model)
-        for number, variable in enumerate(layer._stored_weights())
+        for number, value in enumerate(values(layer))
     }
 
 
 def write(model: Any, path: str) -> None:
     """Write a model's weights into a file, which appears when it is complete."""
-    data = _library().numpy.save({name: variable.numpy() for name, variable in _named(model).items()})
+    data = _library().numpy.save(_named(model, methodcaller("_stored_arrays")))
     with archive.atomic_file(path) as file:
         file.write(data)
 
@@ -40,7 +42,7 @@ def read(model: Any, path: str, skip_mismatch: bool = False) -> None:
     try:
         with library.safe_open(path, framework="numpy") as file:
             known = set(file.keys())
-            for name, variable in _named(model).items():
+            for name, variable in _named(model, methodcaller("_stored_weights")).items():
                 shape = tuple(file.get_slice(name).get_shape()) if name in known else None
                 if shape == variable.shape:
                     values.append((variable, file.get_tensor(name)))
@@ -51,4 +53,4 @@ def read(model: Any, path: str, skip_mismatch: bool = False) -> None:
                 warn(f"not loaded: {message}")
     except library.SafetensorError as error:
         raise ValueError(f"{path!r} is not a safetensors file: {error}") from None
-    assign_all(values)
+    assign_all([*values, *(pair for _, layer in state.walk(model) for pair in layer._reset_by_files())])

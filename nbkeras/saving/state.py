@@ -178,6 +178,7 @@ def read(file: Any, model: Module, skip_mismatch: bool = False, optimizer: Any =
                 hooks.append((layer, _Store(group)))
             else:
                 values += _arrays(group, own, f"layer {layer.name!r} ({path or 'the model'})")
+                values += layer._reset_by_files()
         except ValueError as error:
             if not skip_mismatch:
                 raise
@@ -189,8 +190,7 @@ def read(file: Any, model: Module, skip_mismatch: bool = False, optimizer: Any =
     if stored is not None and len(stored) == len(optimizer.variables):
         values += _arrays(stored, optimizer.variables, f"optimizer {optimizer.name!r}")
     elif stored is not None:
-        counts = f"{len(stored)} arrays in the file and {len(optimizer.variables)} in the model's optimizer"
-        warn(f"the optimizer's state has {counts}: it is not loaded")
+        _warn_not_loaded(stored, optimizer)
     with step_lock.alone():
         assign_all(values)
         for layer, store in hooks:
@@ -213,7 +213,14 @@ def read_optimizer(group: Any, optimizer: Any, variables: list[Variable]) -> Non
     if product is not None and len(group) == len(own) and not _fit(group, own):
         *own, last = own  # Nadam's product of all u, which older versions of Keras 3 store before the slots
         own.insert(len(own) - len(optimizer._slots), last)
+    if len(group) != len(own) and len(group):  # as Keras: of LoRA in the parts of a layer, the file has only the sums
+        return _warn_not_loaded(group, optimizer)
     assign_all(_arrays(group, own, f"optimizer {optimizer.name!r}") if len(group) else [])
+
+
+def _warn_not_loaded(group: Any, optimizer: Any) -> None:
+    counts = f"{len(group)} arrays in the file and {len(optimizer.variables)} in the model's optimizer"
+    warn(f"the optimizer's state has {counts}: it is not loaded")
 
 
 def _fit(group: Any, variables: list[Variable]) -> bool:

@@ -397,6 +397,47 @@ class Model(Layer):
         """
         saving.load_weights(self, filepath, by_name, skip_mismatch)
 
+    @on_own_device
+    def get_state_tree(self, value_format: str = "backend_tensor") -> dict[str, dict]:
+        """The values of all variables as nested dicts: of the layers, the optimizer and the metrics.
+
+        Args:
+            value_format: 'backend_tensor' or 'numpy_array', the kind of the values.
+
+        Returns:
+            A dict with 'trainable_variables', 'non_trainable_variables', 'optimizer_variables' and 'metrics_variables'; in it
+            a dict for each name in a variable's path.
+
+        Raises:
+            ValueError: for another value_format, and for two variables with one path.
+
+        Example:
+            >>> model = keras.Sequential([keras.Input((2,)), layers.Dense(1, name="last")], name="small")
+            >>> model.get_state_tree("numpy_array")["trainable_variables"]["small"]["last"]["bias"]
+            array([0.], dtype=float32)
+        """
+        return saving.tree_of(self, value_format)
+
+    @on_own_device
+    def set_state_tree(self, state_tree: dict[str, dict]) -> None:
+        """Write the values of variables that `get_state_tree` returned; the tree may have some of them only.
+
+        Values without a variable are ignored with a warning: those of an optimizer that is not built, for example.
+
+        Args:
+            state_tree: That dict, or a part of it.
+
+        Raises:
+            ValueError: for an unknown group of variables, and for a value of another shape; nothing is written then.
+
+        Example:
+            >>> model = keras.Sequential([keras.Input((2,)), layers.Dense(1, name="last")], name="small")
+            >>> model.set_state_tree({"trainable_variables": {"small": {"last": {"bias": np.array([3.0])}}}})
+            >>> model.layers[-1].bias.numpy()
+            array([3.], dtype=float32)
+        """
+        saving.write_tree(self, state_tree)
+
     def quantize(
         self,
         mode: Any = None,
@@ -949,6 +990,39 @@ class Model(Layer):
         compiled = self._check_compiled("metrics")
         compiled.update_metrics(y, y_pred, sample_weight)
         return MetricResults(self.get_metrics_result) if compiled.in_step else self.get_metrics_result()
+
+    @on_own_device
+    def stateless_compute_loss(
+        self,
+        trainable_variables: Any,
+        non_trainable_variables: Any,
+        metrics_variables: Any,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> tuple[Tensor, tuple[list[Tensor], list[Tensor], list[Tensor]]]:
+        """`compute_loss` with given values of the variables, which changes nothing.
+
+        Args:
+            trainable_variables: A tensor or array for each of `trainable_variables`.
+            non_trainable_variables: One for each of `non_trainable_variables`.
+            metrics_variables: One for each of `metrics_variables`.
+            x: The inputs.
+            y: The targets.
+            y_pred: The outputs.
+            sample_weight: Weights of the samples, or None.
+            training: Whether the step is one of training.
+
+        Returns:
+            The loss, and a tuple of the lists of all three kinds of values after it.
+
+        Raises:
+            ValueError: for another number of values, or values of other shapes.
+        """
+        given = trainable_variables, non_trainable_variables, metrics_variables
+        return building.stateless_compute_loss(self, *given, (x, y, y_pred, sample_weight, training))
 
     def _call_in_phase(self, x: Any, training: bool) -> Any:
         return self(x, training=training) if "training" in self._call_takes else self(x)

@@ -2,7 +2,11 @@
 
 import contextlib
 import importlib
+import os
 import pkgutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +19,8 @@ from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.tensor import Tensor, as_tensor, listening
 from nbkeras.kernels import reduce
 from nbkeras.testing import check_op
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -45,6 +51,14 @@ def test_each_op_has_a_rule_and_a_case():
     assert len(known) > 90
     assert [name for name, op in known.items() if rule_of(op, None) is None] == []
     assert [name for name, op in known.items() if op not in called] == []
+
+
+@pytest.mark.cpu("the table is of the ops that a CPU uses")
+def test_the_table_in_the_documents_is_up_to_date():
+    script = ROOT / "scripts" / "make_orders.py"
+    environment = os.environ | {"PYTHONSAFEPATH": ""}  # else no script could import the files beside it
+    done = subprocess.run([sys.executable, str(script), "--check"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # -------------------- rules and kernels agree --------------------

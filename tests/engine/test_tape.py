@@ -10,6 +10,7 @@ import pytest
 from nbkeras import ops
 from nbkeras.engine import tape, tensor
 from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor
 from nbkeras.kernels.runtime import device
 from nbkeras.layers import Dense
@@ -496,3 +497,54 @@ def test_a_variable_shows_its_path_and_its_value():
         layer.build((None, 1))
     shown = [repr(weight).split(",")[0] for layer in dense for weight in layer.weights]
     assert shown == [f"<Variable path={name}/{own}" for name in ("first", "second") for own in ("kernel", "bias")]
+
+
+def test_gradients_that_nobody_asks_for_are_not_computed():
+    """Of the other weights, and of what lies before them, even if an op's vjp does not look at `needs`."""
+    called = []
+
+    def twice(name, x):
+        def op(x):
+            y = device.empty(x.shape, x.dtype)
+            device.launch(np.add, x, x, y)
+            return y, None
+
+        def vjp(saved, dy, needs):
+            called.append((name, needs[0] is not False))
+            return op(dy)[:1]
+
+        return apply(op, vjp, [x])
+
+    a, b = Variable(np.array([2.0])), Variable(np.array([3.0]))
+    for wanted, expected, calls in (
+        ([a], [12.0], [("of both", True), ("of a", True)]),
+        ([b], [8.0], [("of both", True), ("of b", True)]),
+        ([a, b], [12.0, 8.0], [("of both", True), ("of a", True), ("of b", True)]),
+    ):
+        called.clear()
+        with GradientTape() as t:
+            product = twice("of both", twice("of a", a) * twice("of b", b)) * 0.5
+        gradients = t.gradient(product, wanted)
+        assert [gradient.item() for gradient in gradients] == expected and sorted(called) == sorted(calls)
+    with GradientTape() as t:
+        between = twice("of a", a)
+        product = twice("of both", between * b)
+    called.clear()
+    assert t.gradient(product, between).item() == 6.0 and called == [("of both", True)]
+
+
+def test_a_step_through_a_frozen_network_computes_no_gradients_of_its_kernels():
+    """A generator that learns through a discriminator: one launch less for each of its kernels."""
+    first, second = Dense(3), Dense(2)
+    x = as_tensor(np.ones((4, 5)))
+    second(first(x))
+    shapes = []
+    for sources in (first.trainable_weights, [*first.trainable_weights, *second.trainable_weights]):
+        program = Program()
+        with device.record(program):
+            with GradientTape() as t:
+                loss = ops.sum(second(first(x)) ** 2)
+            gradients = t.gradient(loss, sources)
+        program.seal([gradient.data for gradient in gradients])
+        shapes.append([tuple(arg.shape for arg in args if isinstance(arg, np.ndarray)) for _, args in program.steps])
+    assert len(shapes[0]) == len(shapes[1]) - 2  # of the second kernel and its bias

@@ -21,7 +21,7 @@ def _step(model, case: Case, data: dict) -> dict:
     extra = {"sample_weight": _batch(case, sample)} if sample else {}
     model.reset_metrics()
     x, y = _batch(case, grouped(data, "x")), _batch(case, grouped(data, "y"))
-    fit = {key: value for key, value in case.fit.items() if key != "random"}
+    fit = {key: value for key, value in case.fit.items() if key not in ("random", "lora")}
     return model.train_on_batch(x, y, return_dict=True, **extra, **fit)
 
 
@@ -41,11 +41,13 @@ def trained(k, name: str):
 
 
 def outcome(model, name: str, data: dict) -> dict[str, np.ndarray]:
-    """Outputs, losses of three steps, weights after them, by 'kind/name'."""
+    """Outputs, losses of three steps, weights after them, by 'kind/name'; with LoRA the outputs alone."""
     case, found = ALL[name], {}
     outputs = model.predict(_batch(case, grouped(data, "x")), batch_size=case.batch, verbose=0)
     flat = list(outputs.values()) if isinstance(outputs, dict) else outputs if isinstance(outputs, list) else [outputs]
     found |= {f"outputs/{i}": np.asarray(array) for i, array in enumerate(flat)}
+    if case.fit.get("lora"):  # the small matrices start again
+        return found
     if case.stateful:
         reset_states(model)
     for step in range(0 if case.fit.get("random") else 3):

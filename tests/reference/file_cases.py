@@ -279,6 +279,34 @@ def int8_reversible_with_two_tables(k):
     return reversible(k, False)
 
 
+# -------------------- LoRA: the files have the sums --------------------
+
+
+@case((padded(9, 6, 5), normal(6, 5, 4)), normal(6, 3), fit={"lora": True})
+def lora_layers(k):
+    words, more = k.Input((5,), dtype="int32", name="words"), k.Input((5, 4), name="more")
+    embedding, conv = k.layers.Embedding(9, 4), k.layers.Conv1D(4, 2, padding="same", groups=2)
+    heads, einsum = k.layers.MultiHeadAttention(2, 3), k.layers.EinsumDense("abc,cd->abd", (None, 6), bias_axes="d")
+    y = einsum(heads(conv(embedding(words)), more))
+    dense = k.layers.Dense(3, "tanh")
+    model = k.Model([words, more], dense(k.layers.GlobalAveragePooling1D()(y)))
+    for layer in (embedding, conv, heads.query_dense, heads.output_dense, einsum):
+        layer.enable_lora(2)
+    dense.enable_lora(3, lora_alpha=1.5)
+    return compiled(model, optimizer="sgd")  # the state of others is not read: a loaded MultiHeadAttention has no LoRA
+
+
+@case(normal(6, 6, 6, 2), normal(6, 3), fit={"lora": True})
+def lora_by_arguments(k):
+    layers = [
+        k.layers.Conv2D(4, 3, strides=2, activation="relu", lora_rank=2, lora_alpha=3),
+        k.layers.Flatten(),
+        k.layers.Dense(8, "relu", lora_rank=2),
+        k.layers.Dense(3, use_bias=False, lora_rank=1),
+    ]
+    return compiled(k.Sequential([k.Input((6, 6, 2)), *layers]), optimizer="sgd")
+
+
 # -------------------- every way of giving a Sequential the shape of its input --------------------
 
 

@@ -1,4 +1,4 @@
-"""All ops with derivatives, on tiny inputs: for tests/autodiff/test_orders.py and scripts/make_derivatives.py."""
+"""All ops with derivatives, on tiny inputs: for tests/autodiff/test_orders.py and scripts/make_orders.py."""
 
 import functools
 

@@ -71,6 +71,7 @@ def test_the_shape_of_an_input_is_that_of_an_input_layer(name, tmp_path):
 KERAS = importlib.util.find_spec("keras") is not None and importlib.util.find_spec("jax") is not None
 SOME = "mlp nested_models masks_shared_and_named_outputs ops_in_the_graph stacked_cells layer_shared_by_two_models frozen_parts"
 SOME += " int8_dense int8_weights_only int8_in_part int8_einsum int8_attention int8_reversible_with_two_tables"
+SOME += " lora_layers lora_by_arguments"
 SOME += " shape_by_input_shape shape_by_batch_input_shape shape_by_input_length shape_by_wrapped"
 
 

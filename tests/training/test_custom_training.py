@@ -195,19 +195,6 @@ def test_metrics_added_to_a_functional_model():
     assert model.evaluate(np.ones((10, 1)), np.zeros((10, 1)), 5, verbose=0) == [0, 0, 5, 1]
 
 
-def test_gradients_of_gradients_are_an_error_and_not_none():
-    model = net()
-    with GradientTape() as outer:
-        x = ops.convert_to_tensor(X[:2])
-        with GradientTape() as tape:
-            tape.watch(x)
-            outputs = model(x)
-        slope = tape.gradient(outputs, x)
-        penalty = ops.mean(slope * slope)
-    with pytest.raises(NotImplementedError, match="gradients of gradients"):
-        outer.gradient(penalty, model.trainable_variables)
-
-
 def test_class_weights_of_several_outputs():
     table = {0: 2.0, 2: 0.5}
     factors = np.array([2.0, 1.0, 0.5])[CLASSES]

@@ -1,0 +1,208 @@
+"""Floor 2: LoRA. A layer's weight stays as it is, and the product of two small matrices, which are trained, is added to it.
+
+The rules are those of Keras 3.15. Hu et al., 2021: LoRA: Low-Rank Adaptation of Large Language Models.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nbkeras import building, initializers, ops
+from nbkeras.building.layer import Layer
+from nbkeras.engine import load_budget, option, step_lock, tensor
+from nbkeras.engine.temporary import temporarily
+from nbkeras.engine.tensor import Tensor, Variable
+
+
+class _Thread(threading.local):
+    sums: dict[Layer, Variable] | None = None  # the weights with which layers compute now, by layer
+
+
+_thread = _Thread()
+
+
+def merged(model: Any) -> temporarily:
+    """In the block, layers of a model compute with one weight, the sum, instead of three. Not those whose weight is quantized."""
+    layers = [each for each in model._all_layers() if isinstance(each, Adaptable) and each._takes_products()]
+    return temporarily(_thread, sums={each: _of_sum(each) for each in layers if not each._parts()[0].is_quantized})
+
+
+def _of_sum(layer: Adaptable) -> Variable:
+    with tensor.on_gpu(layer._gpu):
+        made = Variable(layer._sum(), name=layer.adapted, trainable=False)
+    made.path = layer._parts()[0].path
+    return made
+
+
+class AdaptedWeight:
+    """The attribute of an adapted weight: the sum, as a tensor. A layer without LoRA has its weight in its own attribute."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, layer: Any, cls: Any = None) -> Any:
+        if layer is None:
+            return self
+        if not layer.lora_enabled:
+            raise AttributeError(f"layer {layer.name!r} has no {self._name} yet: build it first")
+        return layer._sum()
+
+
+class Adaptable(Layer, registered=False):
+    """A layer with a weight that LoRA can adapt: `kernel`, or what `adapted` names.
+
+    Args:
+        lora_rank (an integer, or None): The number of columns of the first small matrix and of rows of the second, with which
+            the layer is built; None for no LoRA. See `enable_lora`.
+        lora_alpha (a number, or None): The product of the small matrices is multiplied by lora_alpha / lora_rank; None for
+            lora_rank.
+    """
+
+    adapted = "kernel"
+    lora_enabled = False
+
+    def __init__(self, lora_rank: int | None = None, lora_alpha: float | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.lora_rank = None if not lora_rank else option.size_of(type(self).__name__, "lora_rank", lora_rank)
+        self.lora_alpha = self._alpha(lora_alpha, self.lora_rank)
+
+    def _alpha(self, value: Any, rank: int | None) -> float | None:
+        if value is None or rank is None:
+            return rank
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            raise TypeError(f"{type(self).__name__}: lora_alpha must be a number, received {value!r}")
+        return value  # type: ignore[return-value]
+
+    @tensor.on_own_device
+    def enable_lora(
+        self,
+        rank: int,
+        lora_alpha: float | None = None,
+        a_initializer: Any = "he_uniform",
+        b_initializer: Any = "zeros",
+    ) -> None:
+        """Train two small matrices a and b in place of the kernel (or the table) w: w + lora_alpha / rank * a @ b.
+
+        w is not trainable any more. a has w's shape with `rank` as its last size, b the shape (rank, w's last size). The
+        attribute `kernel` is the sum from now on. Files and exports contain the sum alone. Compile the model after this.
+
+        Args:
+            rank: The number of columns of a and of rows of b.
+            lora_alpha: A number; None for `rank`, so that the factor is 1.
+            a_initializer: Initial values of a.
+            b_initializer: Initial values of b: zeros change nothing at the start.
+
+        Raises:
+            ValueError: for a layer that is not built, or has a constraint of this weight, or LoRA already.
+
+        Example:
+            >>> layer = layers.Dense(4)
+            >>> layer.build((None, 3))
+            >>> layer.enable_lora(rank=2)
+            >>> [weight.path.split("/")[1] for weight in layer.trainable_weights]
+            ['bias', 'lora_kernel_a', 'lora_kernel_b']
+        """
+        if getattr(self, f"{self.adapted}_constraint") is not None:
+            raise ValueError(
+                f"LoRA is incompatible with constraints: layer {self.name!r} has a {self.adapted}_constraint. Make it without"
+            )
+        if not self.built:
+            raise ValueError(
+                f"Cannot enable LoRA on a layer that isn't yet built: call layer {self.name!r}, or give the model an input shape"
+            )
+        if self.lora_enabled:
+            raise ValueError(f"LoRA is already enabled in layer {self.name!r}. This can only be done once per layer")
+        rank = option.size_of(type(self).__name__, "rank", rank)
+        with step_lock.alone(), tensor.outside_program():
+            self._adapt(rank, self._alpha(lora_alpha, rank), a_initializer, b_initializer)
+        tensor.outdate(self)
+
+    def _adapt_as_made(self) -> None:
+        """Enable LoRA if the constructor's arguments say so; the last line of a `build`."""
+        if self.lora_rank is not None:
+            if getattr(self, f"{self.adapted}_constraint") is not None:
+                raise ValueError(f"layer {self.name!r} has a {self.adapted}_constraint: LoRA is incompatible with it")
+            self._adapt(self.lora_rank, self.lora_alpha, "he_uniform", "zeros")
+
+    def _adapt(self, rank: int, alpha: float | None, a_initializer: Any, b_initializer: Any) -> None:
+        name, weight = self.adapted, vars(self)[self.adapted]
+        shapes = {"a": ((*weight.shape[:-1], rank), initializers.get(a_initializer))}
+        shapes["b"] = ((rank, weight.shape[-1]), initializers.get(b_initializer))
+        regularizer = getattr(self, f"{name}_regularizer")
+        with load_budget.unfilled(False):  # a file does not have these
+            for part, (shape, initializer) in shapes.items():
+                made = self.add_weight(shape, initializer, regularizer=regularizer, name=f"lora_{name}_{part}")
+                setattr(self, made.name, made)
+        weight.trainable = False
+        vars(self)[f"_{name}"] = vars(self).pop(name)  # its attribute is an AdaptedWeight from now on
+        self.lora_rank, self.lora_alpha, self.lora_enabled = rank, alpha, True
+
+    # -------------------- calls --------------------
+
+    def _parts(self) -> tuple[Variable, Variable, Variable, float]:
+        """The weight, the small matrices and the factor of their product."""
+        name, own = self.adapted, vars(self)
+        a, b = (own[f"lora_{name}_{part}"] for part in "ab")
+        return own[f"_{name}"], a, b, self.lora_alpha / self.lora_rank  # type: ignore[operator]
+
+    def _sum(self) -> Tensor:
+        if _thread.sums is not None and self in _thread.sums:
+            return _thread.sums[self]
+        weight, a, b, factor = self._parts()
+        return ops.add(weight, _scaled(ops.matmul(a, b), factor))
+
+    def _takes_products(self) -> bool:
+        """Whether a call adds small products, instead of computing with the sum."""
+        return self.lora_enabled and (_thread.sums is None or self not in _thread.sums)
+
+    def _adapted(self, product: Callable[[Any], Tensor], back: Callable[[Tensor, Any], Tensor] = ops.matmul) -> Tensor:
+        """product(sum), from product(weight) and two small products.
+
+        The gradient of a product with the whole weight, a third of the work of training, is so never computed.
+
+        Args:
+            product: A function that is linear in a weight, whose last axis is the last one of its results.
+            back: The function (x, b) of the second small product.
+        """
+        weight, a, b, factor = self._parts()
+        return ops.add(product(weight), back(_scaled(product(a), factor), b))
+
+    # -------------------- files --------------------
+
+    def get_config(self) -> dict[str, Any]:
+        """The configuration, with `lora_rank` and `lora_alpha` if LoRA is enabled."""
+        config = super().get_config()
+        if self.lora_rank is not None:
+            config |= {"lora_rank": self.lora_rank, "lora_alpha": self.lora_alpha}
+        return config
+
+    def _stored_weights(self) -> list[Variable]:
+        """The weights in files: not the small matrices, which are part of the sum."""
+        small = {id(each) for each in self._parts()[1:3]} if self.lora_enabled else set()
+        return [each for each in super()._stored_weights() if id(each) not in small]
+
+    def _stored_arrays(self) -> list[np.ndarray]:
+        if not self.lora_enabled:
+            return super()._stored_arrays()
+        weight, name = self._parts()[0], self.adapted
+        with tensor.on_gpu(self._gpu), tensor.outside_program():
+            found = {id(weight): self._sum().numpy()}
+        if weight.is_quantized:
+            integers, scale = building.integers_for(self, name, found[id(weight)])
+            found |= {id(weight): integers, id(weight.scale): scale}  # type: ignore[attr-defined]
+        return [found[id(each)] if id(each) in found else each.numpy() for each in self._stored_weights()]
+
+    def _reset_by_files(self) -> list[tuple[Variable, np.ndarray]]:
+        """The second matrix becomes zero. Keras also sets the first one to zero, and then both have no gradient ever after."""
+        if not self.lora_enabled:
+            return []
+        b = self._parts()[2]
+        return [(b, np.zeros(b.shape, b.dtype))]
+
+
+def _scaled(x: Tensor, factor: float) -> Tensor:
+    return x if factor == 1 else ops.multiply(x, factor)

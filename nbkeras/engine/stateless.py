@@ -1,0 +1,61 @@
+"""Floor 1: variables that have other values for a while, for calls that change nothing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from nbkeras.engine import step_lock, structures
+from nbkeras.engine.tensor import Tensor, Variable, as_tensor, brought, copied
+
+
+def values_for(what: str, owner: str, variables: Sequence[Variable], values: Any) -> list[Tensor]:
+    """Values as tensors of the dtypes of their variables; ValueError if they do not fit. what: the argument, for the error."""
+    values = list(values)
+    if len(values) != len(variables):
+        raise ValueError(
+            f"{what} must have one value for each of {owner}: expected {len(variables)}, received {len(values)}"
+        )
+    found = []
+    for variable, value in zip(variables, values, strict=True):
+        value = brought(as_tensor(value, variable.dtype))
+        if value.shape != variable.shape:
+            raise ValueError(
+                f"{what}: the value of variable {variable.path!r} must have shape {variable.shape}, received {value.shape}"
+            )
+        found.append(value)
+    return found
+
+
+@contextlib.contextmanager
+def holding(variables: Sequence[Variable], values: Sequence[Tensor]) -> Iterator[None]:
+    """In the block the variables have these values, and after it their own again, whatever was written meanwhile.
+
+    The values are not changed either: those of states are copied before. Those of weights, which a call hardly ever writes, are
+    copied when they are assigned. Gradients with respect to the values pass through both.
+    """
+    new = [
+        value if v.declared_trainable or v.is_quantized else copied(value)
+        for v, value in zip(variables, values, strict=True)
+    ]
+    states = [(value.data, value.record, value.index, True) for value in new]
+    before = [(v.data, v.record, v.index, v.is_lent) for v in variables]
+    with step_lock.alone():
+        try:
+            _set(variables, states)
+            yield
+        finally:
+            _set(variables, before)
+
+
+def _set(variables: Sequence[Variable], states: Sequence[tuple]) -> None:
+    for variable, state in zip(variables, states, strict=True):
+        variable.data, variable.record, variable.index, variable.is_lent = state
+
+
+def current(structure: Any) -> Any:
+    """A structure with tensors of the present values in place of variables, for use after `holding`."""
+    return structures.map_leaves(
+        lambda leaf: Tensor(leaf.data, leaf.record, leaf.index) if isinstance(leaf, Variable) else leaf, structure
+    )
