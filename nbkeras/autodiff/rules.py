@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from nbkeras.engine import tape
-from nbkeras.engine.tensor import Tensor, apply, apply_plainly
+from nbkeras.engine.tensor import Tensor, Variable, apply, apply_plainly
 from nbkeras.kernels.runtime import device
 
 Array = np.ndarray
@@ -162,7 +162,9 @@ def keep_call(op: Callable, op_vjp: Callable, tensors: Sequence[Tensor | None], 
     outputs = result if isinstance(result, tuple) else (result,)
     record = next((each.record for each in outputs if each.record is not None), None)
     if record is not None:
-        record.call = Call(op, op_vjp, tuple(tensors), constants, tuple(each.data for each in outputs))
+        # A variable whose value is lent, as in `stateless_call`, has its own again when the tape is walked.
+        inputs = tuple(Tensor(t.data, t.record, t.index) if isinstance(t, Variable) and t.is_lent else t for t in tensors)
+        record.call = Call(op, op_vjp, inputs, constants, tuple(each.data for each in outputs))
 
 
 # -------------------- kinds of rules --------------------
