@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbkeras import config
+from nbkeras import autodiff, config
 from nbkeras.building.inputs import Input
 from nbkeras.building.layer import Layer, training_phase
 from nbkeras.engine import structures
@@ -153,8 +153,6 @@ def _check_rules(function, inputs, wrt, seeds, expected) -> None:
 
 def _check_forwards(function, inputs, wrt, weights, rng) -> None:
     """Compare the directional derivative by `autodiff.jvp` with that by gradients."""
-    from nbkeras import autodiff
-
     fixed = [Tensor(array) for array in inputs]
     directions = [rng.standard_normal(inputs[i].shape) for i in wrt]
 

@@ -7,7 +7,6 @@ from nbkeras.engine import lazy_names as _lazy_names
 if TYPE_CHECKING:
     from nbkeras.autodiff.batching import vmap as vmap
     from nbkeras.autodiff.custom import checkpoint as checkpoint
-    from nbkeras.autodiff.custom import custom_gradient as custom_gradient
     from nbkeras.autodiff.custom import custom_vjp as custom_vjp
     from nbkeras.autodiff.rules import Composed as Composed
     from nbkeras.autodiff.rules import Elementwise as Elementwise
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from nbkeras.autodiff.transforms import jvp as jvp
     from nbkeras.autodiff.transforms import value_and_grad as value_and_grad
     from nbkeras.autodiff.transforms import vjp as vjp
+    from nbkeras.ops import custom_gradient as custom_gradient
     from nbkeras.ops import stop_gradient as stop_gradient
 
 _lazy_names.attach(globals())

@@ -17,14 +17,19 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from nbkeras import ops
 from nbkeras.autodiff import rules, walks
 from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.layer_stack import layer_stack
+from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.tensor import Tensor, apply, as_tensor
 from nbkeras.kernels import dense
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.messages import named
+from nbkeras.ops.control import with_gradient
+
+batching_table = Later("nbkeras.autodiff.batching_table")  # it imports this module
 
 Found = Sequence[Tensor | None]
 Axes = Any  # an int, None, or a structure of them
@@ -293,8 +298,6 @@ class MappedCall(NamedTuple):
 
     def front(self, i: int) -> Any:
         """Input i with all members along its first axis; None where there is none."""
-        from nbkeras import ops
-
         x = self.tensors[i]
         if x is None or self.mapped[i]:
             return x
@@ -302,8 +305,6 @@ class MappedCall(NamedTuple):
 
     def aligned(self, i: int, ndim: int) -> Any:
         """Input i as it broadcasts with others of which the largest has `ndim` axes for a member."""
-        from nbkeras import ops
-
         x = self.tensors[i]
         if x is None or not self.mapped[i] or x.ndim - 1 == ndim:
             return x
@@ -311,15 +312,11 @@ class MappedCall(NamedTuple):
 
     def folded(self, i: int) -> Any:
         """Input i with the members along its own first axis, one after the other."""
-        from nbkeras import ops
-
         x = self.front(i)
         return None if x is None else ops.reshape(x, (self.size * x.shape[1], *x.shape[2:]))
 
     def apart(self, y: Any) -> Any:
         """The results of `folded` inputs with the members along an axis of their own."""
-        from nbkeras import ops
-
         if isinstance(y, tuple):
             return tuple(map(self.apart, y))
         return ops.reshape(y, (self.size, y.shape[0] // max(self.size, 1), *y.shape[1:]))
@@ -327,8 +324,6 @@ class MappedCall(NamedTuple):
 
 def outputs_of(call: MappedCall) -> Any:
     """The physical outputs of an op: by its rule, by other ops if it is a composition, or by the op on each member."""
-    from nbkeras.autodiff import batching_table
-
     batch = getattr(call.op, "batching", None) or batching_table.RULES.get(call.op)
     rule = rules.rule_of(call.op, call.op_vjp)
     if batch is None and isinstance(rule, rules.Elementwise):
@@ -341,9 +336,6 @@ def outputs_of(call: MappedCall) -> Any:
 
 def _given(level: Level, call: MappedCall) -> Any:
     """The physical outputs of a function with a gradient of its own, `ops.custom_gradient`: it ran on the mapped tensors."""
-    from nbkeras import ops
-    from nbkeras.ops.control import with_gradient
-
     values, gradients = call.op.given  # type: ignore[attr-defined]
     outputs = [_physical(each, level) for each in values]
 
@@ -367,8 +359,6 @@ def _by_composition(call: MappedCall, rule: rules.Composed) -> Any:
 
 
 def _by_member(call: MappedCall) -> Any:
-    from nbkeras import ops
-
     rows = []
     for i in range(max(call.size, 1)):
         given = [
@@ -383,8 +373,6 @@ def _by_member(call: MappedCall) -> Any:
 
 def _physical(x: Any, level: Level) -> Tensor:
     """The physical tensor of a result; one that is the same for all members is repeated."""
-    from nbkeras import ops
-
     x = as_tensor(x)
     if type(x.data) is Mapped and x.data.level is level:
         return x.data.physical
@@ -393,8 +381,6 @@ def _physical(x: Any, level: Level) -> Tensor:
 
 def spread_over(like: Any, x: Tensor) -> Tensor:
     """x as a value that is mapped where `like` is."""
-    from nbkeras import ops
-
     if type(x.data) is Mapped and x.data.level is like.level:
         return x
     return ops.add(x, _logical(like.level, ops.zeros(like.level.size, x.dtype)))
@@ -414,8 +400,6 @@ def pulled(
     inputs: physical ones; those of `which` are replaced by zeros of each member. computes: whether the gradients need the op's
     results.
     """
-    from nbkeras import ops
-
     given, is_mapped = list(inputs), list(mapped)
     for i in which:
         like = call.inputs[i]
@@ -465,8 +449,6 @@ def vmap(f: Callable, in_axes: Axes = 0, out_axes: Axes = 0) -> Callable:
 
     @functools.wraps(f)
     def call(*args, **kwargs):
-        from nbkeras import ops
-
         leaves, axes = structures.flatten(args), _axes_of_arguments(in_axes, args)
         extra = structures.flatten(kwargs)
         leaves, axes = [*leaves, *extra], [*axes, *[0] * len(extra)]
@@ -540,8 +522,6 @@ def _size_of(given: list[tuple]) -> int:
 
 def _joined(value: Any, axis: int | None, level: Level) -> Any:
     """A result of the mapped function with its members along an axis."""
-    from nbkeras import ops
-
     if value is None:
         return None
     x = as_tensor(value)

@@ -21,12 +21,16 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from nbkeras import ops
 from nbkeras.engine import tape
+from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.tensor import Tensor, Variable, apply, apply_plainly
 from nbkeras.kernels.runtime import device
 
 Array = np.ndarray
 Found = Sequence[Tensor | None]
+# they import this module
+walks, table, batching = (Later(f"nbkeras.autodiff.{name}") for name in ("walks", "table", "batching"))
 UNSAVED = object()  # in place of what an op saved, in a Record of what `autodiff.vmap` maps
 
 
@@ -64,8 +68,6 @@ class Rule:
 
         By the vjp twice, where a rule has nothing faster: it is linear in the dys, and its transposed map is the jvp.
         """
-        from nbkeras.autodiff import walks
-
         dys = [zeros_of(array) for array in record.call.outputs]
         for dy in dys:
             dy.record = tape.leaf("cotangent")
@@ -83,9 +85,7 @@ def rule_of(op: Callable, op_vjp: Callable | None) -> Rule | None:
     if rule is None and made is not None:  # made with the vjp: a function of this module
         rule = made(sys.modules[__name__])
     if rule is None:
-        from nbkeras.autodiff.table import RULES
-
-        rule = RULES.get(op)
+        rule = table.RULES.get(op)
     return rule
 
 
@@ -162,8 +162,9 @@ def keep_call(op: Callable, op_vjp: Callable, tensors: Sequence[Tensor | None], 
     outputs = result if isinstance(result, tuple) else (result,)
     record = next((each.record for each in outputs if each.record is not None), None)
     if record is not None:
-        # A variable whose value is lent, as in `stateless_call`, has its own again when the tape is walked.
-        inputs = tuple(Tensor(t.data, t.record, t.index) if isinstance(t, Variable) and t.is_lent else t for t in tensors)
+        inputs = tuple(
+            Tensor(t.data, t.record, t.index) if isinstance(t, Variable) else t for t in tensors
+        )  # as they are now
         record.call = Call(op, op_vjp, inputs, constants, tuple(each.data for each in outputs))
 
 
@@ -200,23 +201,17 @@ class Elementwise(Rule):
 
 
 def _scaled(x: Tensor, factor: Any) -> Tensor:
-    from nbkeras import ops
-
     if isinstance(factor, Tensor):
         return ops.where(factor, x, 0) if factor.dtype == np.bool_ else ops.multiply(x, factor)
     return x if factor == 1 else ops.negative(x) if factor == -1 else ops.multiply(x, factor)
 
 
 def _of_shape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    from nbkeras import ops
-
     return x if x.shape == shape else ops.broadcast_to(x, shape)
 
 
 def plus(x: Tensor | None, y: Tensor) -> Tensor:
     """x + y, where x may be None."""
-    from nbkeras import ops
-
     return y if x is None else ops.add(x, y)
 
 
@@ -255,8 +250,6 @@ def _of_members(record: tape.Record, tensors: Found) -> Found:
     """The float tensors as mapped ones, for an op that `autodiff.vmap` maps: one that draws numbers differs by member."""
     if record.saved is not UNSAVED:
         return tensors
-    from nbkeras.autodiff import batching
-
     like = record.call.outputs[0]
     return [each if each is None or each.dtype.kind != "f" else batching.spread_over(like, each) for each in tensors]
 
@@ -289,8 +282,6 @@ def _transposed(call: Call, saved: Any, which: list[int]) -> tuple[Callable, Cal
         return *_outputs(call, inputs_with(others, dict(zip(which, gradients, strict=True)))), *[None] * len(others)
 
     def batched(mapped):
-        from nbkeras.autodiff import batching
-
         others, inputs, of_members = iter(range(count, len(mapped.tensors))), [], []
         for each in call.inputs:
             at = next(others) if each is not None and each.dtype.kind != "f" else None
@@ -327,8 +318,6 @@ def _zero_array(like: Array) -> Array:
 
 def zeros_of(like: Array) -> Tensor:
     """A tensor of zeros of an array's shape and dtype."""
-    from nbkeras import ops
-
     return ops.zeros(like.shape, like.dtype)
 
 
@@ -385,8 +374,6 @@ def _partial(call: Call, i: int, dy: Tensor, saves_inputs: bool) -> Tensor:
         )
 
     def batched(mapped):
-        from nbkeras.autodiff import batching
-
         given, of_members = list(mapped.tensors[1:]), list(mapped.mapped[1:])
         given.insert(i, None)
         of_members.insert(i, False)
@@ -449,8 +436,8 @@ class NoRule(Rule):
 
     def vjp(self, record, dys, needs):
         raise NotImplementedError(
-            f"the op {self.name!r} has a first derivative only here. If it is yours, give it a rule: autodiff.define(op, rule); if "
-            "it has one, compute its gradient in the block of the tape whose gradient is differentiated"
+            f"the op {self.name!r} has a first derivative only here. If it is yours, give it a rule: autodiff.define(op, rule); "
+            "if it has one, compute its gradient in the block of the tape whose gradient is differentiated"
         )
 
     def jvp(self, record, tangents):
@@ -474,8 +461,6 @@ class Once(Rule):
             return tuple(_array_of(found[i], *record.forms[i]) for i in which), None
 
         def batched(mapped):
-            from nbkeras.autodiff import batching
-
             return NotImplemented if call is None else batching.backwards(call, mapped, which)
 
         backward.__name__ = f"gradient of {record.name}"

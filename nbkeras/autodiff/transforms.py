@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras import ops
 from nbkeras.autodiff import walks
 from nbkeras.autodiff.rules import Elementwise, define
 from nbkeras.engine import structures, tape
@@ -331,8 +332,6 @@ def _pair(returned: Any, has_aux: bool) -> tuple[Any, Any]:
 
 def _joined(rows: list[tuple], shape: tuple[int, ...], primals: list, alone: bool) -> Any:
     """Rows of a Jacobian as one tensor for each array of the arguments."""
-    from nbkeras import ops
-
     flat = [structures.flatten(row) for row in rows]
     like = [structures.flatten(primal) for primal in primals]
     count = sum(map(len, like))
@@ -366,8 +365,6 @@ def jacfwd(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable
 
     @functools.wraps(f)
     def call(*args, **kwargs):
-        from nbkeras import ops
-
         numbers = _chosen("jacfwd", argnums, args)
         chosen = _sources("jacfwd", [args[i] for i in numbers])
         with tape.thread.now(keeps=True), tape.Tape() as within:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+from nbkeras import ops
 from nbkeras.autodiff.rules import Composed, Once, Rule, plus, rule_of
 from nbkeras.engine import tape
 from nbkeras.engine.layer_stack import layer_stack
@@ -25,8 +26,6 @@ def pull_back(
     Returns:
         A tensor for each source; None where no target depends on it.
     """
-    from nbkeras import ops
-
     sums: dict[tape.Source, Tensor] = {}
     for target, seed in zip(targets, seeds or [None] * len(targets), strict=True):
         if target.record is None:
@@ -65,8 +64,6 @@ def _step_back(record: tape.Record, sums: dict, wanted: set, between: set) -> No
 
 def unbroadcast(gradient: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Sum a gradient over the axes along which its operand of `shape` was broadcast."""
-    from nbkeras import ops
-
     if gradient.shape == shape:
         return gradient
     extra = gradient.ndim - len(shape)

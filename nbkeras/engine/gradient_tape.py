@@ -11,8 +11,11 @@ import numpy as np
 
 from nbkeras.engine import annotations as annotated
 from nbkeras.engine import structures, tape
+from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, gradient
 from nbkeras.kernels import shape as shape_kernels
+
+walks = Later("nbkeras.autodiff.walks")
 
 
 class GradientTape:
@@ -156,8 +159,6 @@ class GradientTape:
         # recordings that know neither targets nor seeds take the gradients as constants
         inside = bool(others) and any(_is_of(each, others) for each in (*targets, *(seeds or ())))
         if inside or tape.thread.keeps or tape.thread.levels:
-            from nbkeras.autodiff import walks
-
             with tape.thread.now(tapes=others):
                 return walks.pull_back(targets, seeds, sources, self._tape)
         arrays = gradient(targets, sources, seeds, retain=retain, within=self._tape)

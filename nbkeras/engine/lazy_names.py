@@ -43,6 +43,16 @@ def attach(module: dict[str, Any], *registries: Registry) -> None:
     module.update(__getattr__=get, __dir__=lambda: public, __all__=public)
 
 
+class Later:
+    """A module of nbkeras that is imported when a name of it is first used: `higher = Later("nbkeras.autodiff.rules")`."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(importlib.import_module(self._name), attribute)
+
+
 def attach_names_of(module: dict[str, Any], other: ModuleType) -> None:
     """Give a module the public names of another one."""
     module.update(__getattr__=functools.partial(getattr, other), __dir__=other.__dir__, __all__=dir(other))

@@ -196,7 +196,7 @@ def unreached(targets: Sequence[Source], sources: Sequence[Source]) -> list[int]
 
 
 def boundary(results: Sequence[Any], within: "Tape") -> list[tuple[Source, Any]]:
-    """What the Records of a tape use that was made outside, with shapes and dtypes."""
+    """The sources outside of a tape that its Records use, with their shapes and dtypes."""
     found: dict[Source, Any] = {}
     todo = [each.record for each in results if each.record is not None]
     seen = set(todo)

@@ -13,6 +13,7 @@ from nbkeras.engine import annotations as annotated
 from nbkeras.engine import dlpack, registry, settings, step_lock, tape, user_errors
 from nbkeras.engine.dtypes import array_of, known_dtype, result_dtype
 from nbkeras.engine.layer_stack import layer_stack
+from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.program import (  # noqa: F401 (for floor 2)
     adopt,
     before_replays,
@@ -33,6 +34,7 @@ is_shapes_only = device.is_dry  # whether ops work out shapes only at the moment
 gpu = device.gpu  # the GPU where this thread computes; None is the CPU
 on_gpu = device.on  # `with on_gpu(gpu):` compute there
 F = TypeVar("F", bound=Callable)
+rules, batching = Later("nbkeras.autodiff.rules"), Later("nbkeras.autodiff.batching")
 
 
 class Tensor:
@@ -474,13 +476,9 @@ def _apply_specially(op: Callable, op_vjp: Callable | None, tensors: Sequence[Te
     """`apply` while there is a listener, a tape in a tape, or `autodiff.vmap`."""
     state = tape.thread
     if state.levels:
-        from nbkeras.autodiff import batching
-
         if batching.is_mapped(tensors):  # the listener hears of the ops by which it is computed
             return batching.applied(op, op_vjp, tensors, constants)
     if state.levels or tape.keeps_calls():
-        from nbkeras.autodiff import rules
-
         result = rules.applied(op, op_vjp, tensors, constants)
     else:
         result = apply_plainly(op, op_vjp, tensors, constants)

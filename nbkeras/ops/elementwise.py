@@ -11,9 +11,12 @@ import numpy as np
 
 from nbkeras.engine import tape
 from nbkeras.engine.dtypes import array_of, known_dtype
+from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import elementwise
 from nbkeras.ops.arguments import as_float, check_broadcast, promote
+
+batching = Later("nbkeras.autodiff.batching")
 
 
 def _binary(name: str, x1: Any, x2: Any) -> list[Tensor]:
@@ -843,8 +846,6 @@ def stop_gradient(variable) -> Tensor:
         array([3.], dtype=float32)
     """
     if tape.thread.levels:
-        from nbkeras.autodiff import batching
-
         return batching.constant(as_tensor(variable))
     return Tensor(as_tensor(variable).data)
 
