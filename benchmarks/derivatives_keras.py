@@ -7,7 +7,23 @@ from chosen_keras import k
 from workloads import ADAM, INNER_RATE, LATENT, PENALTY, VISCOSITY
 
 
-class WganGp(k.Model):
+class Tracked(k.Model):
+    """A model that reports the mean of its losses."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean = k.metrics.Mean(name="loss")
+
+    @property
+    def metrics(self):
+        return [self.mean]
+
+    def reported(self, loss):
+        self.mean.update_state(loss)
+        return {"loss": self.mean.result()}
+
+
+class WganGp(Tracked):
     def __init__(self):
         super().__init__()
         transposed = {"strides": 2, "padding": "same"}
@@ -46,10 +62,10 @@ class WganGp(k.Model):
             generator_loss = -k.ops.mean(self.critic(self.generator(self.noise(real))))
         weights = self.generator.trainable_weights
         self.optimizers[1].apply(tape.gradient(generator_loss, weights), weights)
-        return {"loss": loss}
+        return self.reported(loss)
 
 
-class Stepping(k.Model):
+class Stepping(Tracked):
     """A model of one network, whose `loss_of` a batch is to become small."""
 
     def __init__(self, network):
@@ -62,7 +78,7 @@ class Stepping(k.Model):
             loss = self.loss_of(x, y)
         weights = self.trainable_weights
         self.optimizer.apply(tape.gradient(loss, weights), weights)
-        return {"loss": loss}
+        return self.reported(loss)
 
 
 class Burgers(Stepping):
