@@ -217,6 +217,7 @@ NETWORKS = {
         derivatives_keras.wgan_gp,
         derivatives_keras.burgers,
         derivatives_keras.maml,
+        derivatives_keras.lstm_slopes,
         toy,
     )
 }

@@ -69,7 +69,7 @@ def test_networks_have_their_parameters_and_learn(name, tmp_path):
     assert result["losses"][-1] < result["losses"][0] < result["first_loss"]
 
 
-SECOND_ORDER = {"wgan_gp": 259_106, "burgers": 7_851, "maml": 1_761}
+SECOND_ORDER = {"wgan_gp": 259_106, "burgers": 7_851, "maml": 1_761, "lstm_slopes": 24_897}
 
 
 @pytest.mark.slow  # starts two processes for each network
