@@ -108,10 +108,6 @@ class Adaptable(Layer, registered=False):
             >>> [weight.path.split("/")[1] for weight in layer.trainable_weights]
             ['bias', 'lora_kernel_a', 'lora_kernel_b']
         """
-        if getattr(self, f"{self.adapted}_constraint") is not None:
-            raise ValueError(
-                f"LoRA is incompatible with constraints: layer {self.name!r} has a {self.adapted}_constraint. Make it without"
-            )
         if not self.built:
             raise ValueError(
                 f"Cannot enable LoRA on a layer that isn't yet built: call layer {self.name!r}, or give the model an input shape"
@@ -126,12 +122,18 @@ class Adaptable(Layer, registered=False):
     def _adapt_as_made(self) -> None:
         """Enable LoRA if the constructor's arguments say so; the last line of a `build`."""
         if self.lora_rank is not None:
-            if getattr(self, f"{self.adapted}_constraint") is not None:
-                raise ValueError(f"layer {self.name!r} has a {self.adapted}_constraint: LoRA is incompatible with it")
             self._adapt(self.lora_rank, self.lora_alpha, "he_uniform", "zeros")
 
     def _adapt(self, rank: int, alpha: float | None, a_initializer: Any, b_initializer: Any) -> None:
-        name, weight = self.adapted, vars(self)[self.adapted]
+        name, weight = self.adapted, vars(self).get(self.adapted)
+        if not isinstance(weight, Variable):
+            raise ValueError(
+                f"layer {self.name!r} has no weight {name!r} that LoRA could adapt: its own build makes none"
+            )
+        if getattr(self, f"{name}_constraint") is not None:
+            raise ValueError(
+                f"LoRA is incompatible with constraints: layer {self.name!r} has a {name}_constraint. Make it without"
+            )
         shapes = {"a": ((*weight.shape[:-1], rank), initializers.get(a_initializer))}
         shapes["b"] = ((rank, weight.shape[-1]), initializers.get(b_initializer))
         regularizer = getattr(self, f"{name}_regularizer")

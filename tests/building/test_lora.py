@@ -147,6 +147,15 @@ def test_lora_needs_a_layer_that_is_built_without_constraint_and_without_lora():
             constrained.enable_lora(2)
     with pytest.raises(ValueError, match="incompatible with"):
         layers.Dense(4, kernel_constraint="max_norm", lora_rank=2).build((None, 3))
+
+    class Own(layers.Dense):
+        def build(self, input_shape):
+            pass
+
+    own = Own(4)
+    own.build((None, 3))
+    with pytest.raises(ValueError, match="has no weight 'kernel' that LoRA could adapt"):
+        own.enable_lora(2)
     with pytest.raises(ValueError, match="lora_rank must be a positive integer"):
         layers.Dense(4, lora_rank=-1)
     with pytest.raises(ValueError, match="which is a sum"):
