@@ -131,6 +131,21 @@ def test_a_library_computes_what_predict_does(make, weights, tmp_path):
     assert list(library.FUNCTIONS.values()) == ["net_predict", "net_predict_32"]
 
 
+def test_a_library_of_a_model_with_lora_has_the_sums(tmp_path):
+    model, plain = mlp(), mlp()
+    for layer in model.layers:
+        layer.enable_lora(2, b_initializer="normal")
+    plain.set_weights([value.numpy() for layer in model.layers for value in (layer.kernel, layer.bias)])
+    for each, name in ((model, "one"), (plain, "two")):
+        each.export(tmp_path / f"lib{name}.so", weights="beside", verbose=False)
+    x = floats(3, 20)
+    outputs = [loaded(tmp_path / f"lib{name}.so").predict(x) for name in ("one", "two")]
+    same_bits(*outputs)
+    np.testing.assert_allclose(outputs[0], model.predict(x, verbose=0), rtol=1e-5)
+    contents = [(tmp_path / f"{name}.weights").read_bytes() for name in ("one", "two")]
+    assert contents[0] == contents[1]
+
+
 def test_inputs_by_position_in_a_list_and_by_name(tmp_path):
     model = two_and_two()
     model.export(tmp_path / "libnet.so", verbose=False)
