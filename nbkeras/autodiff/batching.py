@@ -1,35 +1,32 @@
 """Floor 1: vmap: a function of one example becomes one of many, whose ops run once for all.
 
 A tensor that is mapped has a `Mapped` in place of its array: it looks as one example does, and holds the tensor of all examples
-(members), the *physical* one, with the members along its first axis. `apply` gives an op with such an input to `applied`, which
-computes it by ops on the physical tensors, as they are applied around the vmap: tapes outside record those. How an op is computed
+(members), the *physical* one, with the members along its first axis. `apply` gives an op with such an input to `applied`. It
+computes the op by ops on the physical tensors, applied as around the vmap, so tapes outside record those. How an op is computed
 for all members is its rule in batching_table.py; an op without one runs for each member.
 
-A tape inside the function gets a Record of the op on one example, with its Call. Derivatives from Calls are computed by ops, which
-are mapped again: so each member has its own gradient, also with respect to weights that all members share.
+A tape inside the function gets a Record of the op on one example, with its Call. Derivatives from Calls are computed by ops that
+are mapped again, so each member has its own gradient, also with respect to weights that all members share.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, cast
 
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.autodiff import rules, walks
+from nbkeras.autodiff import batching_table, rules, walks
 from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.layer_stack import layer_stack
-from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.tensor import Tensor, apply, as_tensor
 from nbkeras.kernels import dense
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.messages import named
 from nbkeras.ops.control import with_gradient
-
-batching_table = Later("nbkeras.autodiff.batching_table")  # it imports this module
 
 Found = Sequence[Tensor | None]
 Axes = Any  # an int, None, or a structure of them
@@ -75,6 +72,12 @@ class Mapped:
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
 
+    def spread(self, x: Tensor) -> Tensor:
+        """x as a tensor that is mapped where this one is."""
+        if type(x.data) is Mapped and x.data.level is self.level:
+            return x
+        return ops.add(x, _logical(self.level, ops.zeros(self.level.size, x.dtype)))
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -91,30 +94,35 @@ class Mapped:
 
     def _refuse(self) -> NoReturn:
         raise device.ValueReadError(
-            f"the value of a tensor of shape {self.shape} was needed, but it is mapped by autodiff.vmap: it has another value for "
-            f"each of {self.level.size} members. In the function that is mapped use ops instead of values: ops.where(condition, x, "
-            "y) instead of `if`, for example. Return what shall be assigned to a variable, kept or printed, and do that with the "
-            "result of the mapped function"
+            f"the value of a tensor of shape {self.shape} was needed, but it is mapped by autodiff.vmap: it has another value "
+            f"for each of {self.level.size} members. In the function that is mapped use ops instead of values, for example "
+            "ops.where(condition, x, y) instead of `if`. Return what shall be assigned to a variable, kept or printed, and do "
+            "that with the result of the mapped function"
         )
+
+
+def level_of(x: Tensor | None) -> Level | None:
+    """The innermost vmap that maps a tensor."""
+    data: Any = None if x is None else x.data
+    return data.level if type(data) is Mapped else None
 
 
 def is_mapped(tensors: Found) -> bool:
     """Whether one of the tensors has another value for each member of a vmap."""
-    return any(t is not None and type(t.data) is Mapped for t in tensors)
+    return any(level_of(t) is not None for t in tensors)
 
 
 def constant(x: Tensor) -> Tensor:
     """x without its place on any tape, also on those outside the vmaps that map it."""
     if type(x.data) is not Mapped:
         return Tensor(x.data)
-    return Tensor(Mapped(constant(x.data.physical), x.data.level))  # type: ignore[arg-type]
+    data: Any = x.data
+    return Tensor(Mapped(constant(data.physical), data.level))  # type: ignore[arg-type]
 
 
 def applied(op: Callable, op_vjp: Callable | None, tensors: Found, constants: dict[str, Any]) -> Any:
     """`apply` for tensors of which one is mapped."""
-    level = max(
-        (t.data.level for t in tensors if t is not None and type(t.data) is Mapped), key=lambda each: each.depth
-    )
+    level = _innermost(tensors)
     if getattr(op, "changes_inputs", False):
         raise ValueError(
             f"{named(op)} changes a variable, which all members of a vmap share, by values that differ from member to member. "
@@ -136,7 +144,7 @@ def applied(op: Callable, op_vjp: Callable | None, tensors: Found, constants: di
 
 
 def _innermost(tensors: Found) -> Level:
-    levels = {t.data.level for t in tensors if t is not None and type(t.data) is Mapped}
+    levels = {found for t in tensors if (found := level_of(t)) is not None}
     level = max(levels, key=lambda each: each.depth)
     if sum(each.depth == level.depth for each in levels) > 1:
         raise ValueError("tensors of two vmaps meet in an op: one of them was kept when its vmap had ended")
@@ -221,7 +229,7 @@ def _with_gradient_around(level: Level, call: MappedCall, tensors: Found) -> Any
 
         back.__name__ = f"gradient of {op.__name__}"
         back.batching = batched  # type: ignore[attr-defined]
-        dys = [None if dy is None else spread_over(record.call.outputs[0], dy) for dy in dys]
+        dys = [None if dy is None else record.call.outputs[0].spread(dy) for dy in dys]
         results = iter(rules.applied_once(back, call.op.__name__, dys))
         return [next(results) if need else None for need in needs]
 
@@ -229,23 +237,8 @@ def _with_gradient_around(level: Level, call: MappedCall, tensors: Found) -> Any
     rules.define(op, rules.Explicit(gradient))
     result = _logical(level, tuple(Tensor(y.data) for y in outputs))
     result = result if isinstance(found, tuple) else result[0]
-    assert call.op_vjp is not None
-    _record(op, call.op_vjp, tensors, call.constants, result)
+    _record(op, cast(Callable, call.op_vjp), tensors, call.constants, result)
     return result
-
-
-def backwards(call: rules.Call, mapped: MappedCall, which: Sequence[int]) -> Any:
-    """Physical gradients of some inputs of an op that is computed again for all members; mapped: its inputs, then the dys."""
-    if is_mapped(mapped.tensors):
-        return NotImplemented
-    count, given, of_members = len(call.inputs), list(mapped.tensors), list(mapped.mapped)
-    for i in which:
-        given[i], of_members[i] = Tensor(mapped.front(i).data, tape.leaf("members")), True
-    every = tuple(given[:count]), tuple(of_members[:count]), mapped.size, call.constants
-    with tape.thread.now(levels=0, keeps=False, tapes=()), tape.Tape() as within:
-        y = outputs_of(MappedCall(call.op, call.op_vjp, *every))
-    dys = [None if dy is None else mapped.front(i) for i, dy in enumerate(given) if i >= count]
-    return _back(y if isinstance(y, tuple) else [y], dys, [given[i] for i in which], within)
 
 
 def _back(outputs: Sequence[Tensor], dys: Found, sources: Sequence[Any], within: tape.Tape) -> tuple[Tensor, ...]:
@@ -264,7 +257,7 @@ class MappedCall(NamedTuple):
 
     op: Callable
     op_vjp: Callable | None
-    tensors: tuple[Tensor | None, ...]
+    tensors: tuple[Any, ...]
     mapped: tuple[bool, ...]
     size: int
     constants: dict[str, Any]
@@ -293,7 +286,6 @@ class MappedCall(NamedTuple):
     def shape(self, i: int) -> tuple[int, ...]:
         """The shape of input i of one member."""
         x = self.tensors[i]
-        assert x is not None
         return x.shape[1:] if self.mapped[i] else x.shape
 
     def front(self, i: int) -> Any:
@@ -320,6 +312,51 @@ class MappedCall(NamedTuple):
         if isinstance(y, tuple):
             return tuple(map(self.apart, y))
         return ops.reshape(y, (self.size, y.shape[0] // max(self.size, 1), *y.shape[1:]))
+
+    def pulled(
+        self,
+        call: rules.Call,
+        inputs: Found,
+        mapped: Sequence[bool],
+        which: Sequence[int],
+        dys: Found,
+        computes: bool = True,
+    ) -> list[Tensor]:
+        """Physical gradients of some inputs of an op that is linear in them: back through what computes it for all members.
+
+        Args:
+            call: The call of that op, whose gradient this one is.
+            inputs: Physical inputs of it; those of `which` are replaced by zeros of each member.
+            mapped: Which of them are mapped.
+            which: The numbers of the inputs that get gradients.
+            dys: Physical ones, of each output.
+            computes: Whether the gradients need the op's results.
+        """
+        given, is_of_members = list(inputs), list(mapped)
+        for i in which:
+            like = cast(Tensor, call.inputs[i])
+            zeros = ops.zeros((self.size, *like.shape), like.dtype)
+            zeros.record = tape.leaf("zeros")
+            given[i], is_of_members[i] = zeros, True
+        every = tuple(given), tuple(is_of_members), self.size, call.constants, computes
+        with tape.thread.now(keeps=True), tape.Tape() as within:
+            y = outputs_of(MappedCall(call.op, call.op_vjp, *every))
+        sources: Any = [given[i] for i in which]
+        found = walks.pull_back(y if isinstance(y, tuple) else [y], dys, sources, within)
+        return [rules.zeros_of(x.data) if g is None else g for x, g in zip(sources, found, strict=True)]
+
+    def backwards(self, call: rules.Call, which: Sequence[int]) -> Any:
+        """Physical gradients of some inputs of an op, which is computed again; the tensors are its inputs, then the dys."""
+        if is_mapped(self.tensors):
+            return NotImplemented
+        count, given, is_of_members = len(call.inputs), list(self.tensors), list(self.mapped)
+        for i in which:
+            given[i], is_of_members[i] = Tensor(self.front(i).data, tape.leaf("members")), True
+        every = tuple(given[:count]), tuple(is_of_members[:count]), self.size, call.constants
+        with tape.thread.now(levels=0, keeps=False, tapes=()), tape.Tape() as within:
+            y = outputs_of(MappedCall(call.op, call.op_vjp, *every))
+        dys = [self.front(i) for i in range(count, len(given))]
+        return _back(y if isinstance(y, tuple) else [y], dys, [given[i] for i in which], within)
 
 
 def outputs_of(call: MappedCall) -> Any:
@@ -359,6 +396,7 @@ def _by_composition(call: MappedCall, rule: rules.Composed) -> Any:
 
 
 def _by_member(call: MappedCall) -> Any:
+
     rows = []
     for i in range(max(call.size, 1)):
         given = [
@@ -379,57 +417,23 @@ def _physical(x: Any, level: Level) -> Tensor:
     return ops.broadcast_to(x, (level.size, *x.shape))
 
 
-def spread_over(like: Any, x: Tensor) -> Tensor:
-    """x as a value that is mapped where `like` is."""
-    if type(x.data) is Mapped and x.data.level is like.level:
-        return x
-    return ops.add(x, _logical(like.level, ops.zeros(like.level.size, x.dtype)))
-
-
-def pulled(
-    call: rules.Call,
-    inputs: Found,
-    mapped: Sequence[bool],
-    size: int,
-    which: Sequence[int],
-    dys: Found,
-    computes: bool = True,
-) -> list[Tensor]:
-    """Physical gradients of some inputs of an op that is linear in them: back through what computes it for all members.
-
-    inputs: physical ones; those of `which` are replaced by zeros of each member. computes: whether the gradients need the op's
-    results.
-    """
-    given, is_mapped = list(inputs), list(mapped)
-    for i in which:
-        like = call.inputs[i]
-        assert like is not None
-        given[i], is_mapped[i] = ops.zeros((size, *like.shape), like.dtype), True
-        given[i].record = tape.leaf("zeros")  # type: ignore[union-attr]
-    with tape.thread.now(keeps=True), tape.Tape() as within:
-        every = tuple(given), tuple(is_mapped), size, call.constants, computes
-        y = outputs_of(MappedCall(call.op, call.op_vjp, *every))
-    found = walks.pull_back(y if isinstance(y, tuple) else [y], dys, [given[i] for i in which], within)  # type: ignore[misc]
-    return [rules.zeros_of(given[i].data) if g is None else g for i, g in zip(which, found, strict=True)]  # type: ignore[union-attr]
-
-
 # -------------------- vmap --------------------
 
 
 def vmap(f: Callable, in_axes: Axes = 0, out_axes: Axes = 0) -> Callable:
     """A function that applies `f` to each slice of its arguments along an axis, by ops on all of them at once.
 
-    In `f` a tensor has the shape of one slice. Its value cannot be read there, since it differs from slice to slice. Dropout drops
-    other elements of each slice; other random numbers that `f` draws are the same for all slices. An op for which nbkeras knows no
-    way to compute all slices at once, such as your own, runs for each of them.
+    In `f` a tensor has the shape of one slice. Its value cannot be read there, since it differs from slice to slice. Dropout
+    drops other elements of each slice; other random numbers that `f` draws are the same for all slices. An op for which nbkeras
+    knows no way to compute all slices at once, such as your own, runs for each of them.
 
     Args:
         f: A function of arrays, tensors or structures of them.
-        in_axes: The axis along which arguments are sliced: an int, None for arguments that are passed whole, or a tuple with an
-            entry for each argument: an int, None, or a structure of them like the argument or its upper part. Keyword arguments are
-            sliced along their first axis.
-        out_axes: The axis of the results along which slices are put together: an int, or a structure of them like the result; None
-            for a result that is the same for all slices.
+        in_axes: The axis along which arguments are sliced: an int, None for arguments that are passed whole, or a tuple with
+            an entry for each argument: an int, None, or a structure of them like the argument or its upper part. Keyword
+            arguments are sliced along their first axis.
+        out_axes: The axis of the results along which slices are put together: an int, or a structure of them like the result;
+            None for a result that is the same for all slices.
 
     Returns:
         A function of the same arguments.
@@ -449,6 +453,7 @@ def vmap(f: Callable, in_axes: Axes = 0, out_axes: Axes = 0) -> Callable:
 
     @functools.wraps(f)
     def call(*args, **kwargs):
+
         leaves, axes = structures.flatten(args), _axes_of_arguments(in_axes, args)
         extra = structures.flatten(kwargs)
         leaves, axes = [*leaves, *extra], [*axes, *[0] * len(extra)]
@@ -505,8 +510,8 @@ def _checked(x: Tensor, axis: int) -> tuple[Tensor, int]:
     """A tensor and its axis, counted from 0."""
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(
-            f"vmap: axis {axis} of an argument of shape {x.shape} was asked for. in_axes are axes of the arguments; None passes an "
-            "argument whole. Keyword arguments are mapped along axis 0: bind others by functools.partial"
+            f"vmap: axis {axis} of an argument of shape {x.shape} was asked for. in_axes are axes of the arguments; None passes "
+            "an argument whole. Keyword arguments are mapped along axis 0: bind others by functools.partial"
         )
     return x, axis % x.ndim
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.autodiff.batching import MappedCall
 from nbkeras.engine import tensor as engine
 from nbkeras.engine.tensor import Tensor, apply, as_tensor
 from nbkeras.kernels import (
@@ -38,7 +37,10 @@ from nbkeras.kernels.loops.window import output_length, padding_before
 from nbkeras.kernels.recurrent import gru, lstm, simple_rnn
 from nbkeras.ops import metrics
 
-Batch = Callable[[MappedCall], Any]
+if TYPE_CHECKING:
+    from nbkeras.autodiff.batching import MappedCall
+
+Batch = Callable[["MappedCall"], Any]
 
 # -------------------- kinds of ops --------------------
 
@@ -147,9 +149,9 @@ def _take(call: MappedCall) -> Any:
     if not call.mapped[0]:
         return ops.moveaxis(call.run([x, index]), axis, 0)
     x = ops.moveaxis(x, axis + 1, 1)
-    places = _own_positions(index, x.shape[1], call.size)  # type: ignore[arg-type]
+    places = _own_positions(index, x.shape[1], call.size)
     y = call.run([ops.reshape(x, (call.size * x.shape[1], *x.shape[2:])), places], axis=0)
-    rank = index.ndim - 1  # type: ignore[union-attr]
+    rank = index.ndim - 1
     return ops.moveaxis(y, list(range(1, 1 + rank)), list(range(axis + 1, axis + 1 + rank)))
 
 
@@ -157,7 +159,7 @@ def _gather(call: MappedCall) -> Any:
     table, indices = call.tensors
     if not call.mapped[0]:
         return call.run([table, indices])
-    rows = table.shape[1]  # type: ignore[union-attr]
+    rows = table.shape[1]
     return call.run([call.folded(0), _own_positions(call.front(1), rows, call.size)])
 
 
@@ -192,7 +194,6 @@ _MOVES: dict[Callable, Batch] = {
 def _rows(call: MappedCall, i: int) -> Any:
     """Input i, of rows, as one matrix for each member, if it is mapped, or as one for all."""
     x = call.tensors[i]
-    assert x is not None
     members = (call.size,) if call.mapped[i] else ()
     return ops.reshape(x, (*members, -1, x.shape[-1]))
 
@@ -210,7 +211,7 @@ def _dense(call: MappedCall) -> Any:
         return call.run([x, w, b])
     before = call.shape(0)[:-1]
     if call.mapped[1]:
-        y = call.product(_rows(call, 0), w)  # type: ignore[arg-type]
+        y = call.product(_rows(call, 0), w)
         y = ops.reshape(y, (call.size, *before, y.shape[-1]))
     elif call.mapped[0]:
         y = call.run([x, w, None], rectify=False)
@@ -245,7 +246,7 @@ def _conv_by_products(call: MappedCall) -> Tensor:
     """With a kernel for each member, as a product of its windows and its kernel; copies of the windows are made."""
     size, units = call.shape(1)[:-2], call.shape(1)[-1]
     x = call.folded(0) if call.mapped[0] else call.tensors[0]
-    windows = _windows(x, size, call.constants)  # type: ignore[arg-type]
+    windows = _windows(x, size, call.constants)
     rows = (call.size, -1) if call.mapped[0] else (-1,)
     kernels = ops.reshape(call.tensors[1], (call.size, -1, units))
     y = call.product(ops.reshape(windows, (*rows, kernels.shape[1])), kernels)

@@ -30,7 +30,7 @@ from nbkeras.kernels.runtime import device
 Array = np.ndarray
 Found = Sequence[Tensor | None]
 # they import this module
-walks, table, batching = (Later(f"nbkeras.autodiff.{name}") for name in ("walks", "table", "batching"))
+walks, table = Later("nbkeras.autodiff.walks"), Later("nbkeras.autodiff.table")
 UNSAVED = object()  # in place of what an op saved, in a Record of what `autodiff.vmap` maps
 
 
@@ -228,7 +228,7 @@ class Linear(Rule):
             return self.transpose(call, dys, needs)
         which = [i for i, need in enumerate(needs) if need]
         dys = [zeros_of(array) if dy is None else dy for dy, array in zip(dys, call.outputs, strict=True)]
-        dys = _of_members(record, dys)
+        dys = of_members(record, dys)
         forward, backward = _transposed(call, record.saved, which)
         found = apply(forward, backward, [*dys, *_choosing(call)])
         by_input = dict(zip(which, found, strict=True))
@@ -243,15 +243,15 @@ class Linear(Rule):
             each if each is None or each.dtype.kind != "f" else zeros_of(each.data) if tangent is None else tangent
             for each, tangent in zip(call.inputs, tangents, strict=True)
         ]
-        return call.again(_of_members(record, inputs))
+        return call.again(of_members(record, inputs))
 
 
-def _of_members(record: tape.Record, tensors: Found) -> Found:
+def of_members(record: tape.Record, tensors: Found) -> Found:
     """The float tensors as mapped ones, for an op that `autodiff.vmap` maps: one that draws numbers differs by member."""
     if record.saved is not UNSAVED:
         return tensors
-    like = record.call.outputs[0]
-    return [each if each is None or each.dtype.kind != "f" else batching.spread_over(like, each) for each in tensors]
+    like: Any = record.call.outputs[0]
+    return [each if each is None or each.dtype.kind != "f" else like.spread(each) for each in tensors]
 
 
 def _choosing(call: Call) -> list[Tensor]:
@@ -282,13 +282,13 @@ def _transposed(call: Call, saved: Any, which: list[int]) -> tuple[Callable, Cal
         return *_outputs(call, inputs_with(others, dict(zip(which, gradients, strict=True)))), *[None] * len(others)
 
     def batched(mapped):
-        others, inputs, of_members = iter(range(count, len(mapped.tensors))), [], []
+        others, inputs, mapped_inputs = iter(range(count, len(mapped.tensors))), [], []
         for each in call.inputs:
             at = next(others) if each is not None and each.dtype.kind != "f" else None
             inputs.append(None if each is None else zeros_of(each.data) if at is None else mapped.tensors[at])
-            of_members.append(at is not None and mapped.mapped[at])
+            mapped_inputs.append(at is not None and mapped.mapped[at])
         dys = [mapped.front(i) for i in range(count)]
-        return tuple(batching.pulled(call, inputs, of_members, mapped.size, which, dys))
+        return tuple(mapped.pulled(call, inputs, mapped_inputs, which, dys))
 
     transposed.__name__ = f"transposed {call.op.__name__}"
     transposed.batching = batched  # type: ignore[attr-defined]
@@ -374,11 +374,11 @@ def _partial(call: Call, i: int, dy: Tensor, saves_inputs: bool) -> Tensor:
         )
 
     def batched(mapped):
-        given, of_members = list(mapped.tensors[1:]), list(mapped.mapped[1:])
+        given, mapped_inputs = list(mapped.tensors[1:]), list(mapped.mapped[1:])
         given.insert(i, None)
-        of_members.insert(i, False)
+        mapped_inputs.insert(i, False)
         dys = [mapped.front(0)]
-        return batching.pulled(call, given, of_members, mapped.size, [i], dys, computes=not saves_inputs)[0]
+        return mapped.pulled(call, given, mapped_inputs, [i], dys, computes=not saves_inputs)[0]
 
     partial.__name__ = f"gradient {i} of {call.op.__name__}"
     partial.batching = batched  # type: ignore[attr-defined]
@@ -436,8 +436,8 @@ class NoRule(Rule):
 
     def vjp(self, record, dys, needs):
         raise NotImplementedError(
-            f"the op {self.name!r} has a first derivative only here. If it is yours, give it a rule: autodiff.define(op, rule); "
-            "if it has one, compute its gradient in the block of the tape whose gradient is differentiated"
+            f"the op {self.name!r} has a first derivative only here. If it is yours, give it a rule: autodiff.define(op, rule). "
+            "If it has one, compute the gradient in the block of the tape whose gradient is differentiated"
         )
 
     def jvp(self, record, tangents):
@@ -461,7 +461,7 @@ class Once(Rule):
             return tuple(_array_of(found[i], *record.forms[i]) for i in which), None
 
         def batched(mapped):
-            return NotImplemented if call is None else batching.backwards(call, mapped, which)
+            return NotImplemented if call is None else mapped.backwards(call, which)
 
         backward.__name__ = f"gradient of {record.name}"
         backward.batching = batched  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.autodiff import recurrences
-from nbkeras.autodiff.rules import Composed, Elementwise, Explicit, Linear, Multilinear, Rule, zeros_of
+from nbkeras.autodiff.rules import Composed, Elementwise, Explicit, Linear, Multilinear, Rule, of_members, zeros_of
 from nbkeras.engine import tensor as engine
 from nbkeras.engine.tensor import Tensor, apply, apply_plainly, as_tensor
 from nbkeras.kernels import (
@@ -309,6 +309,13 @@ def _combined(record, dys, needs):
     return share * old, None, ops.where(ops.expand_dims(inside, -1), ops.take(share, place, axis=0) * new, 0)
 
 
+def _kept(record):
+    """The factors of a dropout: the same key draws the same numbers again."""
+    x, key = record.call.inputs
+    ones = of_members(record, [ops.ones(x.shape, x.dtype)])[0]
+    return record.call.again([ones, key])[0]
+
+
 _MOVES: dict[Callable, Rule] = {
     engine._cast_op: Linear(lambda call, dys, needs: (ops.cast(dys[0], call.inputs[0].dtype),)),
     shape.reshape: Linear(_reshape),
@@ -332,7 +339,10 @@ _MOVES: dict[Callable, Rule] = {
     fourier.back: Linear(),
     fourier.forward_real: Linear(),
     fourier.back_real: Linear(),
-    random.dropout: Linear(),  # the same key draws the same numbers again
+    random.dropout: Explicit(
+        lambda record, dys, needs: (dys[0] * _kept(record), None),
+        lambda record, tangents: [tangents[0] * _kept(record)],
+    ),
     random.shuffle: Linear(),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.autodiff import walks
+from nbkeras.autodiff.batching import vmap
 from nbkeras.autodiff.rules import Elementwise, define
 from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
@@ -214,17 +216,30 @@ def vjp(f: Callable, *primals: Any, has_aux: bool = False) -> tuple:
         >>> pull(np.array([1.0, 10.0]))[0].numpy()
         array([ 2., 40.])
     """
-    chosen = _sources("vjp", primals)
+    output, pull, aux, _ = _with_pull("vjp", f, primals, has_aux)
+    return (output, pull, aux) if has_aux else (output, pull)
+
+
+def _with_pull(name: str, f: Callable, primals: Sequence[Any], has_aux: bool) -> tuple[Any, Callable, Any, int]:
+    """As `vjp`, and the bytes of what was computed."""
+    chosen = _sources(name, primals)
     with tape.Tape() as within:
-        output, aux = _split_aux("vjp", f(*chosen), has_aux)
+        output, aux = _split_aux(name, f(*chosen), has_aux)
     targets, sources = structures.flatten(output), structures.flatten(chosen)
 
     def pull(cotangents: Any) -> tuple:
-        seeds = _matching("vjp", cotangents, output)
+        seeds = _matching(name, cotangents, output)
         return tuple(structures.pack(chosen, _back(targets, seeds, sources, within, True)))
 
-    shown = _detached(output)
-    return (shown, pull, aux) if has_aux else (shown, pull)
+    return _detached(output), pull, aux, _bytes_between(targets, sources, within)
+
+
+def _bytes_between(targets: Sequence[Tensor], sources: Sequence[Tensor], within: tape.Tape) -> int:
+    """The bytes of the inputs of all ops between sources and targets."""
+    starts = [each.record for each in targets if each.record is not None]
+    order, _ = tape.in_order(starts, {(each.record, each.index) for each in sources if each.record is not None}, within)
+    forms = [form for record in order for form in record.forms if form is not None]
+    return sum(math.prod(shape) * dtype.itemsize for shape, dtype in forms)
 
 
 def _matching(name: str, values: Any, like: Any) -> list[Tensor]:
@@ -286,7 +301,7 @@ def jvp(f: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux: b
 
 
 def jacrev(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
-    """A function that returns the Jacobian of `f`, row by row backwards: for functions with fewer outputs than inputs.
+    """A function that returns the Jacobian of `f`, backwards: for functions with fewer outputs than inputs.
 
     Args:
         f: A function of arrays, tensors or structures of them.
@@ -306,48 +321,53 @@ def jacrev(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable
 
     @functools.wraps(f)
     def call(*args, **kwargs):
+
         numbers = _chosen("jacrev", argnums, args)
         primals = [args[i] for i in numbers]
-        output, pull, aux = vjp(
-            lambda *chosen: _pair(f(*_with(args, numbers, list(chosen)), **kwargs), has_aux), *primals, has_aux=True
-        )
+        with tape.thread.now(keeps=True, composes=_is_higher() and tape.thread.composes):
+            output, pull, aux, nbytes = _with_pull(
+                "jacrev", lambda *chosen: f(*_with(args, numbers, list(chosen)), **kwargs), primals, has_aux
+            )
         targets = structures.flatten(output)
         rows = []
         for k, target in enumerate(targets):
-            others = [_zeros_like(each) for each in targets]
-            found = []
-            for seed in np.eye(target.size, dtype=target.dtype):
-                others[k] = as_tensor(seed.reshape(target.shape))
-                found.append(pull(structures.pack(output, list(others))))
-            rows.append(_joined(found, target.shape, primals, isinstance(argnums, int)))
+
+            def row(seed: Tensor, k: int = k) -> list[Tensor]:
+                seeds = [seed if i == k else _zeros_like(each) for i, each in enumerate(targets)]
+                return structures.flatten(pull(structures.pack(output, seeds)))
+
+            found = [ops.reshape(y, (*target.shape, *y.shape[1:])) for y in _for_each_element(row, target, nbytes)]
+            packed = structures.pack(list(primals), found)
+            rows.append(packed[0] if isinstance(argnums, int) else tuple(packed))
         result = structures.pack(output, rows)
         return (result, aux) if has_aux else result
 
     return call
 
 
-def _pair(returned: Any, has_aux: bool) -> tuple[Any, Any]:
-    return _split_aux("jacrev", returned, True) if has_aux else (returned, None)
+_FEW = 4  # elements from which one way for all of them is faster than one for each
+_MEMORY = 1 << 28  # bytes that are computed for several elements at once
 
 
-def _joined(rows: list[tuple], shape: tuple[int, ...], primals: list, alone: bool) -> Any:
-    """Rows of a Jacobian as one tensor for each array of the arguments."""
-    flat = [structures.flatten(row) for row in rows]
-    like = [structures.flatten(primal) for primal in primals]
-    count = sum(map(len, like))
-    shapes = [as_tensor(each).shape for part in like for each in part]
-    whole = [
-        ops.reshape(ops.stack([row[i] for row in flat]), (*shape, *shapes[i]))
-        if flat
-        else ops.zeros((*shape, *shapes[i]))
-        for i in range(count)
-    ]
-    packed = structures.pack(list(primals), whole)
-    return packed[0] if alone else tuple(packed)
+def _for_each_element(function: Callable, like: Tensor, nbytes: int) -> list[Tensor]:
+    """The results of a function of each tensor of like's shape with a 1 and zeros, along a new first axis.
+
+    nbytes: of what is computed for one of them.
+    """
+
+    directions = np.eye(like.size, dtype=like.dtype).reshape(like.size, *like.shape)
+    if not like.size:
+        return [ops.stack([y])[:0] for y in function(_zeros_like(like))]
+    if like.size < _FEW:
+        rows = [function(as_tensor(each)) for each in directions]
+        return [ops.stack(each) for each in zip(*rows, strict=True)]
+    count = max(1, _MEMORY // max(1, nbytes))
+    parts = [vmap(function)(directions[i : i + count]) for i in range(0, like.size, count)]
+    return [each[0] if len(parts) == 1 else ops.concatenate(each) for each in zip(*parts, strict=True)]
 
 
 def jacfwd(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
-    """A function that returns the Jacobian of `f`, column by column forwards: for functions with fewer inputs than outputs.
+    """A function that returns the Jacobian of `f`, forwards: for functions with fewer inputs than outputs.
 
     Args:
         f: A function of arrays, tensors or structures of them.
@@ -371,19 +391,17 @@ def jacfwd(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable
             returned = f(*_with(args, numbers, chosen), **kwargs)
         output, aux = _split_aux("jacfwd", returned, has_aux)
         targets, sources = structures.flatten(output), structures.flatten(chosen)
+        nbytes = _bytes_between(targets, sources, within)
         columns: list[list[Tensor]] = []
         for k, source in enumerate(sources):
-            found = []
-            for direction in np.eye(source.size, dtype=source.dtype):
-                given = [as_tensor(direction.reshape(source.shape)) if i == k else None for i in range(len(sources))]
+
+            def column(direction: Tensor, k: int = k) -> list[Tensor]:
+                given = [direction if i == k else None for i in range(len(sources))]
                 pushed = walks.push_forward(targets, sources, given, within)
-                found.append([_zeros_like(y) if t is None else t for y, t in zip(targets, pushed, strict=True)])
-            columns.append(
-                [
-                    ops.reshape(ops.stack([row[i] for row in found], y.ndim), (*y.shape, *source.shape))
-                    for i, y in enumerate(targets)
-                ]
-            )
+                return [_zeros_like(y) if t is None else t for y, t in zip(targets, pushed, strict=True)]
+
+            found = [ops.moveaxis(t, 0, -1) for t in _for_each_element(column, source, nbytes)]
+            columns.append([ops.reshape(t, (*t.shape[:-1], *source.shape)) for t in found])
         parts = [structures.pack(chosen, [column[i] for column in columns]) for i in range(len(targets))]
         result = structures.pack(output, [part[0] if isinstance(argnums, int) else tuple(part) for part in parts])
         return (result, aux) if has_aux else result
