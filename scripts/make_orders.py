@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 DOCUMENT = HERE.parent / "docs" / "derivatives.md"
 sys.path.insert(0, str(HERE.parent / "tests" / "reference"))
 
-from order_cases import CASES, THIRD  # noqa: E402 (found by the path above)
+from order_cases import CASES, ROUNDED, THIRD  # noqa: E402 (found by the path above)
 
 from nbkeras import GradientTape  # noqa: E402
 from nbkeras.autodiff.rules import Composed, rule_of  # noqa: E402
@@ -63,7 +63,8 @@ def family(op: Callable) -> str:
 def coverage() -> dict[tuple[str, str, int], set[str]]:
     """The names of ops by family, kind of rule and checked order."""
     orders: dict[tuple[str, str, str], int] = {}
-    for name, (function, arrays) in CASES.items():
+    rounded = {f"rounded {name}": (function, [x]) for name, (function, _, x) in ROUNDED.items()}
+    for name, (function, arrays) in (CASES | rounded).items():
         inputs = [as_tensor(array) for array in arrays]
 
         def found(op, tensors, constants, result, order=3 if name in THIRD else 2):

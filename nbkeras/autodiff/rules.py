@@ -332,7 +332,7 @@ class Multilinear(Rule):
         call, (dy,) = record.call, dys
         if self.transpose is not None:
             return self.transpose(call, dys, needs)
-        return [_partial(call, i, dy, self.saves_inputs) if need else None for i, need in enumerate(needs)]
+        return [gradient_of_input(call, i, dy, self.saves_inputs) if need else None for i, need in enumerate(needs)]
 
     def jvp(self, record, tangents):
         call, total = record.call, None
@@ -343,7 +343,7 @@ class Multilinear(Rule):
         return [total]
 
 
-def _partial(call: Call, i: int, dy: Tensor, saves_inputs: bool) -> Tensor:
+def gradient_of_input(call: Call, i: int, dy: Tensor, saves_inputs: bool = False) -> Tensor:
     """The gradient of input i as an op of dy and the other inputs, in which it is multilinear too.
 
     <c, gradient i of (dy, others)> = <op(others, and c as input i), dy>: so the gradients of the gradient are those of the op.

@@ -12,7 +12,18 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.autodiff import recurrences
-from nbkeras.autodiff.rules import Composed, Elementwise, Explicit, Linear, Multilinear, Rule, of_members, zeros_of
+from nbkeras.autodiff.rules import (
+    Call,
+    Composed,
+    Elementwise,
+    Explicit,
+    Linear,
+    Multilinear,
+    Rule,
+    gradient_of_input,
+    of_members,
+    zeros_of,
+)
 from nbkeras.engine import tensor as engine
 from nbkeras.engine.tensor import Tensor, apply, apply_plainly, as_tensor
 from nbkeras.kernels import (
@@ -35,7 +46,7 @@ from nbkeras.kernels import (
     shape,
     softmax,
 )
-from nbkeras.kernels.convolution import conv, unfold, volumes
+from nbkeras.kernels.convolution import conv, integers, unfold, volumes
 from nbkeras.kernels.loops.window import output_length, padding_before
 from nbkeras.kernels.recurrent import gru, lstm, simple_rnn
 
@@ -401,13 +412,30 @@ def _max_pool(x, size, strides, padding):
     return ops.squeeze(ops.take_along_axis(taps, chosen, axis=0), 0)
 
 
+def _before_rectifier(record, dy, name):
+    """The gradient before a relu that is part of the op, if it is."""
+    (y,) = record.call.results(record)
+    return ops.where(ops.greater(y, 0), dy, 0) if record.call.constants.get(name) else dy
+
+
 def _quantized_dense(record, dys, needs):
     """The gradient is that of a product with the weights as floats, also if the input was quantized."""
-    (_, w, scale, _), (y,), (dy,) = record.call.inputs, record.call.results(record), dys
-    if record.call.constants.get("rectify"):
-        dy = ops.where(ops.greater(y, 0), dy, 0)
+    _, w, scale, _ = record.call.inputs
+    dy = _before_rectifier(record, dys[0], "rectify")
     kernel = apply(quantized.dequantize, None, [w, scale])
-    dx = ops.matmul(dy, ops.transpose(kernel)) if needs[0] else None
+    return ops.matmul(dy, ops.transpose(kernel)) if needs[0] else None, None, None, dy if needs[3] else None
+
+
+def _quantized_conv(record, dys, needs):
+    """As `_quantized_dense`, of a convolution."""
+    call, dx = record.call, None
+    x, w, factors, _ = call.inputs
+    dy = _before_rectifier(record, dys[0], "relu")
+    if needs[0]:
+        kernel = ops.multiply(ops.cast(w, x.dtype), factors)
+        window = {name: call.constants[name] for name in ("strides", "dilation", "padding")}
+        floats = Call(conv.conv, conv.conv_vjp, (x, kernel, None), {**window, "groups": 1, "relu": False}, call.outputs)
+        dx = gradient_of_input(floats, 0, dy)
     return dx, None, None, dy if needs[3] else None
 
 
@@ -419,6 +447,7 @@ _PRODUCTS: dict[Callable, Rule] = {
     volumes.conv: _conv(volumes, False),
     volumes.conv_transpose: Multilinear(),
     quantized.dense: Explicit(_quantized_dense),
+    integers.conv: Explicit(_quantized_conv),
     attention.inner: Multilinear(saves_inputs=True),
     attention.weighted: Multilinear(saves_inputs=True),
     pool.average_pool: Linear(),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from order_cases import CASES, THIRD
+from order_cases import CASES, ROUNDED, THIRD
 
 from nbkeras import autodiff, kernels, ops
 from nbkeras.autodiff.rules import rule_of
@@ -62,12 +62,28 @@ def ops_with_derivatives():
     return {name: op for name, op in found.items() if op is not None}
 
 
+@pytest.mark.parametrize("name", ROUNDED)
+def test_ops_that_round_have_the_derivatives_of_those_with_floats(name):
+    """Differences of what is rounded are 0 or large. The Hessian of a sum of squares is that of the linear map."""
+    rounded, exact, x = ROUNDED[name]
+    direction, found = np.random.default_rng(4).standard_normal(x.shape), []
+    for function in (rounded, exact):
+        (product,) = autodiff.hvp(lambda x, f=function: ops.sum(ops.square(f(x))), (x,), (direction,))[1]
+        found.append(product.numpy())
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-9, atol=1e-12)
+    (by_rules, by_vjp) = (outputs_and_gradients(rounded, [x], inside) for inside in (True, False))
+    for got, want in zip(by_rules, by_vjp, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-13)
+
+
 @pytest.mark.cpu("a GPU composes group normalization of ops")
 def test_each_op_has_a_rule_and_a_case():
     called = set()
     with listening(lambda op, *_: called.add(op)):
         for function, arrays in CASES.values():
             function(*map(as_tensor, arrays))
+        for function, _, x in ROUNDED.values():
+            function(as_tensor(x))
     known = ops_with_derivatives()
     assert len(known) > 90
     assert [name for name, op in known.items() if rule_of(op, None) is None] == []

@@ -186,6 +186,26 @@ def product_with_integers(x, b):
 
 
 case("dense_of_integers", product_with_integers, M, normal(2))
+# Ops that round their inputs, and those with floats whose derivatives they have.
+KERNEL, LIMITS = RNG.integers(-127, 128, (2, 2, 2, 3)).astype("int8"), (-127, 127, 1e-7)
+FACTORS = np.array([0.01, 0.02, 0.005])
+
+
+def rounding(op, values, factors):
+    """The op with a kernel of integers that rounds its inputs too, and with the same kernel as floats."""
+
+    def rounded(x):
+        kernel = QuantizedVariable(values, Variable((1 / factors).astype(x.dtype)), (values.ndim - 1,), LIMITS)
+        return op(x, kernel)
+
+    return rounded, lambda x: op(x, ops.cast(values * factors, x.dtype))
+
+
+ROUNDED = {  # name: (the function, that with floats, its input)
+    "dense": (*rounding(ops.dense, INTEGERS, FACTORS[:2]), M),
+    "conv2d": (*rounding(functools.partial(ops.conv2d, padding="same", strides=2), KERNEL, FACTORS), IMAGE),
+    "conv1d": (*rounding(functools.partial(ops.conv1d, activation=ops.relu), KERNEL[0], FACTORS), IMAGE[0]),
+}
 
 # -------------------- attention, normalization, recurrent layers --------------------
 
