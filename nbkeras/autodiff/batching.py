@@ -227,7 +227,7 @@ def _with_gradient_around(level: Level, call: MappedCall, tensors: Found) -> Any
                 return NotImplemented
             return _back(outputs, mapped.tensors, [x for x, need in zip(given, needs, strict=True) if need], within)
 
-        back.__name__ = f"gradient of {op.__name__}"
+        back.__name__ = f"gradient of {call.op.__name__}"
         back.batching = batched  # type: ignore[attr-defined]
         dys = [None if dy is None else record.call.outputs[0].spread(dy) for dy in dys]
         results = iter(rules.applied_once(back, call.op.__name__, dys))

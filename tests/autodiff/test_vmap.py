@@ -1,5 +1,6 @@
 """vmap against a loop over the members: all ops for which other tests have cases, gradients for each sample, nesting, axes."""
 
+import gc
 import runpy
 import zlib
 from pathlib import Path
@@ -10,7 +11,7 @@ from op_cases import CASES as KERAS_CASES
 
 import nbkeras as keras
 from nbkeras import autodiff, layers, ops
-from nbkeras.autodiff import grad, vmap
+from nbkeras.autodiff import batching, grad, vmap
 from nbkeras.ops import attention, normalization
 
 RNG = np.random.default_rng(7)
@@ -418,6 +419,53 @@ def test_a_way_back_for_each_seed():
     y, pull = autodiff.vjp(lambda x: ops.tanh(ops.matmul(W, x)), X[0])
     rows = vmap(pull)(np.eye(4))[0]
     np.testing.assert_allclose(rows, autodiff.jacrev(lambda x: ops.tanh(ops.matmul(W, x)))(X[0]), rtol=1e-12)
+
+
+@ops.custom_gradient
+def of_two(x, w):
+    return ops.sin(x) * w, lambda dy: (dy * 2 * ops.cos(x) * w, dy * 3 * ops.sin(x))
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_gradients_of_ones_own_go_through_a_vmap(order):
+    x, w = ops.convert_to_tensor(a(4)), ops.convert_to_tensor(np.array(1.5))
+
+    def mapped(x, w):
+        return ops.sum(vmap(lambda x: of_two(x, w) ** 2)(x))
+
+    def looped(x, w):
+        return ops.sum(ops.stack([of_two(x[i], w) ** 2 for i in range(4)]))
+
+    def derivative(f, argnums):
+        slope = grad(f, argnums)
+        return (slope if order == 1 else grad(lambda x, w: ops.sum(slope(x, w) ** 2), argnums))(x, w)
+
+    for argnums in (0, 1):
+        np.testing.assert_allclose(derivative(mapped, argnums), derivative(looped, argnums), rtol=1e-12)
+    both = grad(lambda w: ops.sum(vmap(lambda w: vmap(lambda x: of_two(x, w) ** 2)(x))(w)))(np.arange(3.0))
+    np.testing.assert_allclose(both, [6 * np.sum(np.sin(x) ** 2) * v for v in range(3)], rtol=1e-12)
+
+
+def test_nothing_is_kept_alive():
+    model = MODELS["convnet"][0]()
+    model(np.ones((1, 8, 6, 2), "float32"))
+
+    def f(x):
+        return ops.sum(model(ops.expand_dims(x, 0)) ** 2) + ops.sum(doubled_slope(x))
+
+    def alive():
+        return sum(type(each) in (batching.Mapped, keras.engine.tensor.Tensor) for each in gc.get_objects())
+
+    x = ops.convert_to_tensor(RNG.standard_normal((MEMBERS, 8, 6, 2)).astype("float32"))
+    gc.collect()
+    gc.disable()
+    try:
+        for run in (vmap(grad(f)), vmap(f), grad(lambda x: ops.sum(vmap(f)(x))), vmap(autodiff.jacrev(f))):
+            before = alive()
+            run(x)
+            assert alive() == before
+    finally:
+        gc.enable()
 
 
 # -------------------- nesting, axes, structures --------------------
