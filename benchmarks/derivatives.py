@@ -1,8 +1,9 @@
 """python -m benchmarks.derivatives [--quick] [--json FILE]: what a second derivative costs beside a first one, by family.
 
 First: an op and its gradient. Second: the gradient of a weighted sum of that gradient, by a tape in a tape, which is what a
-gradient penalty or a product with a Hessian needs. Both are recorded; a time is the least of many replays, which take turns.
-Memory is that of the recorded program and its inputs. scripts/make_orders.py shows the file in docs/derivatives.md.
+gradient penalty or a product with a Hessian needs. Both are recorded; a time is the least that one thread works in many
+replays, which take turns. Memory is that of the recorded program and its inputs. scripts/make_orders.py shows the file in
+docs/derivatives.md.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from nbkeras.engine import structures
 from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import Tensor
 from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.threads import set_threads
 
 RNG = np.random.default_rng(0)
 
@@ -134,19 +136,14 @@ def recorded(step: Callable, function: Callable, arrays: tuple) -> Program:
     return program
 
 
-def least(programs: list[Program], rounds: int, seconds: float) -> list[float]:
-    """The least time of a replay of each program, in seconds; they take turns."""
+def least(programs: list[Program], count: int) -> list[float]:
+    """The least time of a replay of each program, in seconds of one thread's work; they take turns."""
     best = [math.inf] * len(programs)
-    for _ in range(rounds):
+    for _ in range(count):
         for i, program in enumerate(programs):
-            end = time.perf_counter() + seconds
-            while True:
-                start = time.perf_counter()
-                program.run()
-                now = time.perf_counter()
-                best[i] = min(best[i], now - start)
-                if now >= end:
-                    break
+            start = time.thread_time()
+            program.run()
+            best[i] = min(best[i], time.thread_time() - start)
     return best
 
 
@@ -156,11 +153,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="one replay of each, only to check that it runs")
     parser.add_argument("--json", metavar="FILE", help="write the figures to this file")
     options = parser.parse_args(argv)
+    set_threads(1)
     rows = {}
     print(f"{'case':48} {'first':>10} {'second':>10} {'time':>6} {'memory':>7}")
     for name, (function, arrays) in CASES.items():
         programs = [recorded(step, function, arrays) for step in (first, second)]
-        times = least(programs, 1, 0) if options.quick else least(programs, 7, 0.1)
+        times = least(programs, 1 if options.quick else 50)
         own = sum(array.nbytes for array in arrays)
         memory = [program.nbytes + own for program in programs]
         rows[name] = {"seconds": times, "bytes": memory}

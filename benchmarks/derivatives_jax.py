@@ -1,7 +1,7 @@
-"""JAX's losses with derivatives of second order: WGAN-GP, a network for Burgers' equation, MAML; and their first weights.
+"""JAX's losses with derivatives of second order, and the first weights of their networks: see WORKLOADS.
 
-The weights of each network are a list of parts, which are trained one after the other: `losses[network]` has the loss of each
-part, a function of (the part's weights, all parts, batch, key).
+The weights of a network are a list of parts, which are trained one after the other: LOSSES has a function for each part, of (the
+part's weights, all parts, batch, key). INITS: functions of run_jax.py's layers and a source of random numbers.
 """
 
 import jax
@@ -21,7 +21,8 @@ def leaky_relu(x):
     return jax.nn.leaky_relu(x, 0.2)
 
 
-def wgan_gp_init(dense, conv, random):
+def wgan_gp_init(layers, random):
+    dense, conv = layers["dense"], layers["conv"]
     generator = {"0": dense(random, LATENT, 7 * 7 * 64), "1": conv(random, 4, 64, 32), "2": conv(random, 4, 32, 1)}
     critic = {"0": conv(random, 3, 1, 32), "1": conv(random, 3, 32, 64), "2": dense(random, 7 * 7 * 64, 1)}
     return [critic, generator]
@@ -56,9 +57,9 @@ def generator_loss(generator, parts, batch, key):
     return -judged(parts[0], generated(generator, noise)).mean()
 
 
-def burgers_init(dense, conv, random):
+def burgers_init(layers, random):
     sizes = (2, 50, 50, 50, 50, 1)
-    return [{str(i): dense(random, *pair) for i, pair in enumerate(zip(sizes[:-1], sizes[1:], strict=True))}]
+    return [{str(i): layers["dense"](random, *pair) for i, pair in enumerate(zip(sizes[:-1], sizes[1:], strict=True))}]
 
 
 def burgers_loss(p, parts, batch, key):
@@ -76,7 +77,8 @@ def burgers_loss(p, parts, batch, key):
     return jnp.square(found).mean() + jnp.square(mlp(p, edge, jnp.tanh) - edge_u).mean()
 
 
-def maml_init(dense, conv, random):
+def maml_init(layers, random):
+    dense = layers["dense"]
     return [{"0": dense(random, 1, 40), "1": dense(random, 40, 40), "2": dense(random, 40, 1)}]
 
 
@@ -92,5 +94,32 @@ def maml_loss(p, parts, batch, key):
     return jax.vmap(of_task)(*batch).mean()
 
 
-INITS = {"wgan_gp": wgan_gp_init, "burgers": burgers_init, "maml": maml_init}
-LOSSES = {"wgan_gp": (critic_loss, generator_loss), "burgers": (burgers_loss,), "maml": (maml_loss,)}
+def lstm_slopes_init(layers, random):
+    return [{"lstm": layers["lstm"](random, 32, 64), "out": layers["dense"](random, 64, 1)}]
+
+
+def lstm_slopes_loss(p, parts, batch, key):
+    def loss(x):
+        def step(states, z):
+            h, c = states
+            i, f, g, o = jnp.split(z + h @ p["lstm"]["u"], 4, axis=1)
+            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+            return (jax.nn.sigmoid(o) * jnp.tanh(c), c), None
+
+        zeros = jnp.zeros((len(x), 64))
+        sequence = jnp.swapaxes(x @ p["lstm"]["w"] + p["lstm"]["b"], 0, 1)
+        (h, _), _ = lax.scan(step, (zeros, zeros), sequence)
+        z = h @ p["out"]["w"] + p["out"]["b"]
+        return jnp.mean(jnp.maximum(z, 0) - z * batch[1] + jnp.log1p(jnp.exp(-jnp.abs(z))))
+
+    value, slopes = jax.value_and_grad(loss)(batch[0])
+    return value + PENALTY * jnp.square(slopes).sum()
+
+
+INITS = {"wgan_gp": wgan_gp_init, "burgers": burgers_init, "maml": maml_init, "lstm_slopes": lstm_slopes_init}
+LOSSES = {
+    "wgan_gp": (critic_loss, generator_loss),
+    "burgers": (burgers_loss,),
+    "maml": (maml_loss,),
+    "lstm_slopes": (lstm_slopes_loss,),
+}

@@ -1,4 +1,4 @@
-"""nbkeras's models whose `train_step` has derivatives of second order: WGAN-GP, a network for Burgers' equation, MAML.
+"""nbkeras's models whose `train_step` has derivatives of second order: see WORKLOADS.
 
 Keras itself offers no gradients that work on all its backends, so these run in nbkeras only.
 """
@@ -7,7 +7,23 @@ from chosen_keras import k
 from workloads import ADAM, INNER_RATE, LATENT, PENALTY, VISCOSITY
 
 
-class WganGp(k.Model):
+class Tracked(k.Model):
+    """A model that reports the mean of its losses."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean = k.metrics.Mean(name="loss")
+
+    @property
+    def metrics(self):
+        return [self.mean]
+
+    def reported(self, loss):
+        self.mean.update_state(loss)
+        return {"loss": self.mean.result()}
+
+
+class WganGp(Tracked):
     def __init__(self):
         super().__init__()
         transposed = {"strides": 2, "padding": "same"}
@@ -46,10 +62,10 @@ class WganGp(k.Model):
             generator_loss = -k.ops.mean(self.critic(self.generator(self.noise(real))))
         weights = self.generator.trainable_weights
         self.optimizers[1].apply(tape.gradient(generator_loss, weights), weights)
-        return {"loss": loss}
+        return self.reported(loss)
 
 
-class Stepping(k.Model):
+class Stepping(Tracked):
     """A model of one network, whose `loss_of` a batch is to become small."""
 
     def __init__(self, network):
@@ -62,7 +78,7 @@ class Stepping(k.Model):
             loss = self.loss_of(x, y)
         weights = self.trainable_weights
         self.optimizer.apply(tape.gradient(loss, weights), weights)
-        return {"loss": loss}
+        return self.reported(loss)
 
 
 class Burgers(Stepping):
@@ -93,6 +109,14 @@ class Maml(Stepping):
         return k.ops.mean(k.autodiff.vmap(self.of_task)(*tasks))
 
 
+class LstmSlopes(Stepping):
+    def loss_of(self, x, y):
+        with k.GradientTape() as tape:
+            tape.watch(x)
+            loss = k.ops.mean(k.ops.binary_crossentropy(y, self.network(x), from_logits=True))
+        return loss + PENALTY * k.ops.sum(k.ops.square(tape.gradient(loss, x)))
+
+
 def wgan_gp(batch):
     model = WganGp()
     model.compile()
@@ -110,4 +134,10 @@ def maml(batch):
     layers = [k.layers.Dense(40, activation="relu") for _ in range(2)]
     model = Maml(k.Sequential([k.Input(shape=(1,)), *layers, k.layers.Dense(1)]))
     model.compile(optimizer=k.optimizers.Adam(ADAM["maml"]))
+    return model
+
+
+def lstm_slopes(batch):
+    model = LstmSlopes(k.Sequential([k.Input(shape=(50, 32)), k.layers.LSTM(64), k.layers.Dense(1)]))
+    model.compile(optimizer=k.optimizers.Adam(ADAM["lstm_slopes"]))
     return model

@@ -1,7 +1,7 @@
-"""PyTorch's steps with derivatives of second order: WGAN-GP, a network for Burgers' equation, MAML.
+"""PyTorch's steps with derivatives of second order: see WORKLOADS. Each updates the weights for a batch and returns its loss.
 
-Eagerly the first two use autograd.grad(create_graph=True), the third torch.func; those are the faster ones. torch.compile refuses
-create_graph, so all three compile torch.func. A `Step` returns the loss of a batch after its update.
+Eagerly all use autograd.grad(create_graph=True) except MAML, which uses torch.func: those are the faster ways. torch.compile
+refuses create_graph, so it compiles torch.func.
 """
 
 from collections.abc import Callable
@@ -126,4 +126,41 @@ class Maml:
         return loss
 
 
-STEPS = {"wgan_gp": WganGp, "burgers": Burgers, "maml": Maml}
+class Lstm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.out = nn.LSTM(32, 64, batch_first=True), nn.Linear(64, 1)
+
+    def forward(self, x):
+        with torch.backends.cudnn.flags(enabled=False):  # cuDNN's LSTM has no second derivative
+            return self.out(self.lstm(x)[0][:, -1])
+
+
+class LstmSlopes:
+    def __init__(self, optimizer_of, device, compiled):
+        self.model = Lstm().to(device)
+        self.optimizer = optimizer_of(self.model)
+        self.loss = chosen(compiled, self.by_graph, self.by_function)
+
+    def by_graph(self, x, y):
+        x = x.requires_grad_()
+        loss = functional.binary_cross_entropy_with_logits(self.model(x), y)
+        (slopes,) = torch.autograd.grad(loss, x, create_graph=True)
+        return loss + PENALTY * slopes.square().sum()
+
+    def by_function(self, x, y):
+        def loss(x):
+            return functional.binary_cross_entropy_with_logits(self.model(x), y)
+
+        slopes, value = torch.func.grad_and_value(loss)(x)
+        return value + PENALTY * slopes.square().sum()
+
+    def __call__(self, *batch):
+        loss = self.loss(*batch)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+
+STEPS = {"wgan_gp": WganGp, "burgers": Burgers, "maml": Maml, "lstm_slopes": LstmSlopes}

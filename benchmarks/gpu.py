@@ -34,7 +34,8 @@ ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "gpu"
 GPU_WORKLOADS = (
     "mlp mlp_32 lstm_stack lstm_stateful headline tweets cnn lstm_imdb resnet8 ds_cnn mobilenet autoencoder wake_word "
-    "transformer unet wgan_gp burgers maml latency_mlp latency_lstm_stack latency_cnn throughput_mlp throughput_cnn start"
+    "transformer unet wgan_gp burgers maml lstm_slopes latency_mlp latency_lstm_stack latency_cnn "
+    "throughput_mlp throughput_cnn start"
 ).split()
 SANITIZERS = ("memcheck", "racecheck")
 SANITIZER_PLACES = ("/usr/local/cuda/bin", "/opt/cuda/bin", "/usr/local/cuda/compute-sanitizer")

@@ -1,12 +1,16 @@
-"""python -m benchmarks.quantization [--quick]: what int8 costs in accuracy and saves in bytes, on real data.
+"""python -m benchmarks.quantization [--times] [--quick]: what int8 costs in accuracy and saves in bytes and time.
 
 Digits are those of `nbkeras.datasets.digits`; the text is the help of Python (`pydoc_data.topics`), of which models predict the
-next character. Each model is trained once in float32 and then quantized in three ways. This is the table of docs/quantization.md.
+next character. Each model is trained once in float32 and then quantized in three ways. With --times, the least times of
+`predict_on_batch` of networks of run_keras.py, in turns for floats and integers. These are the tables of docs/quantization.md.
 """
 
 import argparse
+import importlib
 import os
+import sys
 import tempfile
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -110,15 +114,55 @@ def measure(name: str, make: Callable[[], Any], train: tuple, test: tuple, epoch
     return found
 
 
+TIMED = ("mlp", "resnet8", "ds_cnn", "mobilenet", "autoencoder", "wake_word")
+ROUNDS, SECONDS = 30, 0.02  # of a measurement; of a round
+
+
+def measure_times(name: str, rows: int, quick: bool) -> list[float]:
+    """The least microseconds of `predict_on_batch`: floats with one thread and two, then integers."""
+    networks, workloads = importlib.import_module("run_keras"), importlib.import_module("workloads")
+    inputs, _ = workloads.NETWORKS[name](np.random.default_rng(0), rows)
+    models = [networks.NETWORKS[name](rows) for _ in range(2)]
+    models[1].set_weights(models[0].get_weights())
+    models[1].quantize("int8", beyond_keras=True)
+    least = np.full((2, 2), np.inf)
+    for threads in (1, 2):
+        keras.set_threads(threads)
+        for _ in range(1 if quick else ROUNDS):
+            for i, model in enumerate(models):
+                start = end = time.perf_counter()
+                while end <= start + (0 if quick else SECONDS):
+                    before = time.perf_counter()
+                    model.predict_on_batch(inputs[0])
+                    end = time.perf_counter()
+                    least[i, threads - 1] = min(least[i, threads - 1], end - before)
+    return [*(1e6 * least.ravel())]
+
+
+def print_times(quick: bool) -> None:
+    """Measure all networks and print a table."""
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    print("| network | rows | float32 | int8 |\n|---|---:|---:|---:|")
+    for name in TIMED:
+        for rows in (1, 32):
+            times = measure_times(name, rows, quick)
+            print("| {} | {} | {:,.1f}, {:,.1f} | {:,.1f}, {:,.1f} |".format(name, rows, *times), flush=True)
+
+
 def _is_of_keras(layer: Any) -> bool:
     return layer.is_quantized_by_keras
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure all models and print a table."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quantization", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one epoch on a few examples, to see that it works")
-    quick = parser.parse_args(argv).quick
+    parser.add_argument("--times", action="store_true", help="measure times, with one thread and with two")
+    arguments = parser.parse_args(argv)
+    quick = arguments.quick
+    if arguments.times:
+        print_times(quick)
+        return
     (x, y), (x_test, y_test) = digits.load_data()
     train, test, characters = text()
     cases = [

@@ -444,7 +444,10 @@ def prepare(framework, workload, xs, ys, device) -> Job:
     network = workload.network
     gpu_bytes = on_gpu() if device == "cuda" else None
     if network in SECOND_ORDER:
-        start, forward = functools.partial(derivatives_jax.INITS[network], dense, conv), None
+        start, forward = (
+            functools.partial(derivatives_jax.INITS[network], {"dense": dense, "conv": conv, "lstm": lstm}),
+            None,
+        )
     else:
         start, forward = NETWORKS[network]
     p = jax.tree.map(lambda a: jnp.asarray(a, "float32"), start(np.random.RandomState(0)))

@@ -217,6 +217,7 @@ NETWORKS = {
         derivatives_keras.wgan_gp,
         derivatives_keras.burgers,
         derivatives_keras.maml,
+        derivatives_keras.lstm_slopes,
         toy,
     )
 }
@@ -309,4 +310,5 @@ def prepare(framework, workload, xs, ys, device) -> Job:
     )
 
 
-serve(prepare)
+if __name__ == "__main__":
+    serve(prepare)

@@ -93,6 +93,11 @@ WORKLOADS = {
         steps=100,
         peers=EAGER_AND_COMPILED,
     ),
+    "lstm_slopes": Workload(
+        "LSTM 64 on (50, 32), its loss has the square of its own slope by inputs, Adam",
+        network="lstm_slopes",
+        peers=EAGER_AND_COMPILED,
+    ),
     "latency_mlp": Workload("predict of one sample, mlp", "latency", "mlp", 1, 300, INFERENCE),
     "latency_lstm_stack": Workload("predict of one sample, lstm_stack", "latency", "lstm_stack", 1, 300, INFERENCE),
     "latency_cnn": Workload("predict of one sample, cnn", "latency", "cnn", 1, 300, INFERENCE),
@@ -124,10 +129,12 @@ ADAM = {
     "wgan_gp": 0.0002,
     "burgers": 0.001,
     "maml": 0.001,
+    "lstm_slopes": 0.001,
 }
 # Networks whose losses have derivatives: their steps are in derivatives_keras.py, derivatives_torch.py and derivatives_jax.py.
-SECOND_ORDER = ("wgan_gp", "burgers", "maml")
-LATENT, PENALTY = 64, 10.0  # of wgan_gp
+SECOND_ORDER = ("wgan_gp", "burgers", "maml", "lstm_slopes")
+LATENT = 64  # of wgan_gp
+PENALTY = 10.0  # of wgan_gp and lstm_slopes
 VISCOSITY = 0.01 / np.pi  # of burgers
 INNER_RATE = 0.01  # of maml
 # The loss of these networks has the sum of squares of all convolution kernels times this factor, except of depthwise ones.
@@ -257,6 +264,11 @@ def _maml(random, n):
     return [x[:, :10].copy(), y[:, :10].copy(), x[:, 10:].copy(), y[:, 10:].copy()], []
 
 
+def _lstm_slopes(random, n):
+    x = random.standard_normal((n, 50, 32), "float32")
+    return [x], [(x.mean(axis=(1, 2)) > 0).astype("float32")[:, None]]
+
+
 def _toy(random, n):
     x = random.standard_normal((n, 2, 3), "float32")
     return [x], [np.eye(2, dtype="float32")[(x.mean(axis=(1, 2)) > 0).astype(int)]]
@@ -280,6 +292,7 @@ NETWORKS: dict[str, Callable] = {
     "wgan_gp": _wgan_gp,
     "burgers": _burgers,
     "maml": _maml,
+    "lstm_slopes": _lstm_slopes,
     "toy": _toy,
 }
 

@@ -85,7 +85,7 @@ learners = {"all tasks at once": Learner(steps=0), "MAML": Learner(steps=1)}
 for name, learner in learners.items():
     learner.compile(keras.optimizers.Adam(0.001))
     history = learner.fit(tasks, batch_size=TASKS, epochs=max(2, STEPS // 500), verbose=0).history
-    print(f"{name}: loss {history['loss'][0]:.2f} in the first epoch, {history['loss'][-1]:.2f} in the last")
+    print(f"{name}: loss {history['loss'][0]:.2f} after one epoch, {history['loss'][-1]:.2f} at the end")
 
 # %%
 # New tasks

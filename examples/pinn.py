@@ -2,12 +2,12 @@
 A physics-informed network
 ==========================
 
-A network learns to solve Burgers' equation, :math:`u_t + u u_x = \\frac{0.01}{\\pi} u_{xx}`, without any solution to learn from:
-its loss says by how much the network itself, ``u(x, t)``, breaks the equation. So the loss has first and second derivatives of
+A network learns to solve Burgers' equation, ``u_t + u u_x = 0.01 / pi u_xx``, without any solution to learn from: its loss says
+by how much the network itself, ``u(x, t)``, breaks the equation. So the loss has first and second derivatives of
 the network by its inputs, and training needs the gradient of all that by the weights: three tapes, one in another.
 
 The solution starts as a sine and becomes a shock at ``x = 0``. The exact solution is a quotient of integrals (Cole and Hopf), so
-the error can be measured: it is **2.2%** of the solution, in the mean of squares. The step is recorded and replayed like any
+the error can be measured: it is **2.2%** of the solution, by the L2 norm. The step is recorded and replayed like any
 other; 15,000 steps take 32 s of processor time.
 """
 

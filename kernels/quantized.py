@@ -11,9 +11,10 @@ import numpy as np
 
 from nbkeras.kernels import dense as dense_kernels
 from nbkeras.kernels.loops.gemm import gemm
-from nbkeras.kernels.loops.integer_gemm import HAS_BYTE_PRODUCTS, add_product
+from nbkeras.kernels.loops.integer_gemm import add_product
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.lazy import intrinsic, types
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
@@ -26,6 +27,41 @@ _DEPTH = 256  # rows of B that are converted at once
 
 
 # -------------------- numbers --------------------
+
+
+@intrinsic
+def _bits(typing, x):
+    """A float's bits as an integer."""
+    if not isinstance(x, types.Float):
+        return None
+    whole = types.Integer.from_bitwidth(x.bitwidth, True)
+
+    def generate(context, builder, signature, args):
+        return builder.bitcast(args[0], context.get_value_type(whole))
+
+    return whole(x), generate
+
+
+@intrinsic
+def _with_bits(typing, bits, like):
+    """The float of the type of `like` that has these bits."""
+
+    def generate(context, builder, signature, args):
+        return builder.bitcast(args[0], context.get_value_type(like))
+
+    return like(bits, like), generate
+
+
+@compiled
+def largest_magnitude(row):
+    """The largest absolute value, or NaN if there is one.
+
+    Numbers without their sign are in the order of their bits, NaN last. LLVM vectorises the largest of integers.
+    """
+    zero, largest = row.dtype.type(0), _bits(row.dtype.type(0))
+    for j in range(row.size):
+        largest = max(largest, _bits(abs(row[j])))
+    return _with_bits(largest, zero)
 
 
 def quantize(x: Array, low: int, high: int, epsilon: float):
@@ -44,10 +80,8 @@ def quantize_rows(x, q, scale, low, high, epsilon, share, shares):
     """Kernel: scale = high / (the row's largest absolute value + epsilon), q = x * scale, rounded; a share of the rows."""
     kind, rows = x.dtype.type, x.shape[0]
     for i in range(rows * share // shares, rows * (share + 1) // shares):
-        row, out, largest = x[i], q[i], kind(0)
-        for j in range(row.size):
-            largest = max(largest, abs(row[j]))
-        factor = kind(high) / (largest + kind(epsilon))
+        row, out = x[i], q[i]
+        factor = kind(high) / (largest_magnitude(row) + kind(epsilon))
         scale[i] = factor
         for j in range(row.size):
             out[j] = np.int8(min(max(np.rint(row[j] * factor), kind(low)), kind(high)))
@@ -79,12 +113,6 @@ def divide_rows(x, divisors, y, share, shares):
 # -------------------- products --------------------
 
 
-def _panels(shares: int) -> Array:
-    """Memory for each share, in which parts of int8 matrices are converted to floats; a GPU needs none."""
-    count = 0 if device.gpu() is not None else shares
-    return device.empty((count, _ROWS * _DEPTH + _DEPTH * _COLUMNS + _ROWS * _COLUMNS), np.float32)
-
-
 def multiply(a: Array, b: Array):
     """A @ B in int32, for int8 arrays (..., k) and (k, n)."""
     rows, (k, n) = math.prod(a.shape[:-1]), b.shape
@@ -98,8 +126,7 @@ def multiply(a: Array, b: Array):
         shares = share_count(k * n, _ROW_SHARE, -(-n // _ROW_COLUMNS))
     else:
         shares = share_count(rows * n * k, _SHARE_WORK, -(-n // _COLUMNS) * -(-rows // _ROWS))
-    panels = _panels(0 if HAS_BYTE_PRODUCTS else shares)
-    launch_shares(multiply_integers, shares, a.reshape(-1), b.reshape(-1), panels, c.reshape(-1), rows, n, k)
+    launch_shares(multiply_integers, shares, a.reshape(-1), b.reshape(-1), c.reshape(-1), rows, n, k)
     return c, None
 
 
@@ -110,23 +137,16 @@ def _columns(m):
 
 
 @compiled
-def multiply_integers(a, b, panels, c, m, n, k, share, shares):
-    """Kernel: C = A @ B in int32, for flat int8 matrices (m, k) and (k, n); computes a share of C's tiles.
-
-    panels[share] holds parts of both, converted, where the processor has no instruction for products of bytes.
-    """
+def multiply_integers(a, b, c, m, n, k, share, shares):
+    """Kernel: C = A @ B in int32, for flat int8 matrices (m, k) and (k, n); computes a share of C's tiles."""
     columns = _columns(m)
     across, down = (n + columns - 1) // columns, (m + _ROWS - 1) // _ROWS
     tiles = across * down
     for tile in range(tiles * share // shares, tiles * (share + 1) // shares):
         i, j = tile % down * _ROWS, tile // down * columns
         height, width = min(_ROWS, m - i), min(columns, n - j)
-        if HAS_BYTE_PRODUCTS:
-            _start(a, c, i, j, height, width, n, k)
-            add_product(height, width, k, a, i * k, k, b, j, n, c, i * n + j, n)
-        else:
-            for first in range(j, j + width, _COLUMNS):
-                _multiply_as_floats(a, b, panels[share], c, i, first, height, min(_COLUMNS, j + width - first), n, k)
+        _start(a, c, i, j, height, width, n, k)
+        add_product(height, width, k, a, i * k, k, b, j, n, c, i * n + j, n)
 
 
 @compiled
@@ -138,28 +158,6 @@ def _start(a, c, i, j, height, width, n, k):
             total += row[p]
         for q in range(width):
             out[q] = -128 * total
-
-
-@compiled
-def _multiply_as_floats(a, b, panel, c, i, j, height, width, n, k):
-    """A tile of C = A @ B by products of float32, which are exact up to 2^24: sums of 1024 products of bytes."""
-    left, right, sums = panel[: _ROWS * _DEPTH], panel[_ROWS * _DEPTH : -_ROWS * _COLUMNS], panel[-_ROWS * _COLUMNS :]
-    zero, one = np.float32(0), np.float32(1)
-    for r in range(height):
-        for q in range(width):
-            c[(i + r) * n + j + q] = 0
-    for first in range(0, k, 4 * _DEPTH):
-        last = min(k, first + 4 * _DEPTH)
-        for p in range(first, last, _DEPTH):
-            depth = min(_DEPTH, last - p)
-            _convert(a, i * k + p, k, height, depth, left)
-            _convert(b, p * n + j, n, depth, width, right)
-            beta = zero if p == first else one
-            gemm(0, 0, height, width, depth, left, 0, depth, right, 0, width, beta, sums, 0, width)
-        for r in range(height):
-            out, row = c[(i + r) * n + j : (i + r) * n + j + width], sums[r * width : (r + 1) * width]
-            for q in range(width):
-                out[q] += np.int32(row[q])
 
 
 @compiled

@@ -72,10 +72,10 @@ def costs():
     """The lines of the table of figures."""
     report = json.loads((HERE / "derivative_costs.json").read_text(encoding="utf-8"))
     machine = report["machine"]
-    yield f"Measured on {machine['cpu']}, {machine['cores']} cores, {machine['date']}, in float32, by"
+    yield f"Measured on {machine['cpu']}, {machine['date']}, in float32, by"
     yield "`python -m benchmarks.derivatives`. First: the op, and the gradient of the sum of its squares by all inputs. Second:"
-    yield "the gradient of the sum of that gradient's squares, by a tape in a tape. Both are recorded; times are the least ones;"
-    yield "memory is that of the recorded program and its inputs."
+    yield "the gradient of the sum of that gradient's squares, by a tape in a tape. Both are recorded; times are the least of 50"
+    yield "replays by one thread; memory is that of the recorded program and its inputs."
     yield ""
     yield "| op | first, ms | second, ms | times the time | times the memory |"
     yield "|---|---|---|---|---|"

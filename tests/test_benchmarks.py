@@ -69,7 +69,7 @@ def test_networks_have_their_parameters_and_learn(name, tmp_path):
     assert result["losses"][-1] < result["losses"][0] < result["first_loss"]
 
 
-SECOND_ORDER = {"wgan_gp": 259_106, "burgers": 7_851, "maml": 1_761}
+SECOND_ORDER = {"wgan_gp": 259_106, "burgers": 7_851, "maml": 1_761, "lstm_slopes": 24_897}
 
 
 @pytest.mark.slow  # starts two processes for each network
@@ -450,13 +450,24 @@ def test_micro_benchmarks_run_at_their_smallest():
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.slow
-def test_the_table_of_quantization():
+def rows_of_quantization(*options):
     run = "runpy.run_module('benchmarks.quantization', run_name='__main__')"
     script = f"import runpy, sys; sys.path.append(sys.argv.pop(1)); {run}"
-    done = python("-W", "error", "-c", script, str(ROOT), "--quick", PYTHONSAFEPATH="1")
+    done = python("-W", "error", "-c", script, str(ROOT), "--quick", *options, PYTHONSAFEPATH="1")
     assert done.returncode == 0, done.stderr
-    rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")][1:]
+    return [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")][1:]
+
+
+@pytest.mark.slow
+def test_the_times_of_quantization():
+    rows = rows_of_quantization("--times")
+    times = [float(each) for row in rows for pair in row[2:] for each in pair.replace(",", " ").split()]
+    assert len(rows) == 12 and len(times) >= 48 and min(times) >= 0
+
+
+@pytest.mark.slow
+def test_the_table_of_quantization():
+    rows = rows_of_quantization()
     assert len(rows) == 16 and all(0 <= float(accuracy.strip(" %")) <= 100 for _, _, accuracy, *_ in rows)
     weights = np.array([float(each[3]) for each in rows]).reshape(
         4, 4

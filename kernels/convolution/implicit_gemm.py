@@ -50,7 +50,7 @@ def _tables(window: Window, rows: int, columns: int, across: int, depth: int, ch
     return device.persistent(np.concatenate([((i + j) * depth).ravel(), (taps + np.arange(channels)).ravel()]))
 
 
-def _band_rows(height: int, width: int, images: int, shares: int, numbers: int) -> int:
+def band_rows(height: int, width: int, images: int, shares: int, numbers: int) -> int:
     """The rows of a band: enough bands for the shares, none larger than the cache, and none thin. numbers: of a position."""
     most = max(_BAND, _BUFFER // max(1, numbers))
     bands = max(1, -(-shares // max(1, images)), -(-height * width // most))
@@ -71,9 +71,7 @@ class _Bands:
         inside = window.top == window.left == 0 and reach_down <= height and reach_right <= width
         self.padded = not inside
         across = max(width + window.left, reach_right) if self.padded else width
-        self.rows = _band_rows(
-            out_height, out_width, images, shares, extent(window.height, window.row_dilation) * depth
-        )
+        self.rows = band_rows(out_height, out_width, images, shares, extent(window.height, window.row_dilation) * depth)
         self.bands = -(-out_height // self.rows) if self.rows else 0
         self.count = images * self.bands
         rows_in = (self.rows - 1) * window.row_stride + extent(window.height, window.row_dilation)
@@ -86,7 +84,7 @@ class _Bands:
         return device.empty((shares, self.room), dtype)
 
 
-def _upright(window: Window, *arrays: Array) -> tuple:
+def upright(window: Window, *arrays: Array) -> tuple:
     """The window and the arrays with columns as rows, if there is one row only: bands are cut along rows."""
     if window.height != 1 or window.top != 0 or any(array.shape[1] != 1 for array in arrays):
         return window, *arrays
@@ -164,7 +162,7 @@ def _convolve(
     x: Array, kernel: Array, bias: Array, y: Array, window: Window, groups: int, relu: bool, turn: bool
 ) -> None:
     """`forward`; turn: with the kernel's taps in reverse order."""
-    window, x, y = _upright(window, x, y)
+    window, x, y = upright(window, x, y)
     work = y.size * window.height * window.width * (x.shape[3] // groups if groups == 1 else _OWN)
     wanted = share_count(work, _SHARE_WORK, _SHARES)
     wanted = 1 << (wanted.bit_length() - 1)  # three shares would keep one of two threads waiting
@@ -210,7 +208,7 @@ def kernel_gradient_bands(x, flat, dy, partials, rooms, tables, window, groups, 
 
 def kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window, groups: int) -> None:
     """dkernel = the gradient of conv(x, kernel) for the output's gradient dy."""
-    window, x, dy = _upright(window, x, dy)
+    window, x, dy = upright(window, x, dy)
     work, most = dy.size * (dkernel.size // dkernel.shape[3]), max(2, _PARTIAL_ELEMENTS // dkernel.size)
     bands = _Bands(x.shape, dy.shape, window, groups, share_count(work, _GRADIENT_WORK, _SHARES, most))
     shares = share_count(work, _GRADIENT_WORK, _SHARES, bands.count, most)
@@ -300,7 +298,7 @@ def _gradient_plan(window: Window, dy_shape: tuple, dx_shape: tuple, groups: int
     high, right = phases.rows + phases.high, phases.columns + phases.right
     inside = phases.low >= 0 and phases.left >= 0 and high <= out_height and right <= out_width
     across, reach = out_width if inside else right - phases.left, phases.high - phases.low
-    rows = _band_rows(phases.rows, phases.columns, images, shares, (reach + 1) * units)
+    rows = band_rows(phases.rows, phases.columns, images, shares, (reach + 1) * units)
     positions = (rows if strides == (1, 1) else 1) * phases.columns
     table = device.persistent(phases.table(positions, across, units, units // groups))
     numbers = positions, len(phases.pairs), len(table) - 8 * len(phases.pairs)
@@ -364,7 +362,7 @@ def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: 
     """
     if not dx.size:
         return
-    window, dy, dx = _upright(window, dy, dx)
+    window, dy, dx = upright(window, dy, dx)
     shares = share_count(dy.size * window.height * window.width * (dx.shape[3] // groups), _SHARE_WORK, _SHARES)
     phases, sizes, room, table = _gradient_plan(window, dy.shape, dx.shape, groups, shares)
     shares = max(1, min(shares, dx.shape[0] * sizes[1]))

@@ -85,10 +85,8 @@ def _multiply(a, b, c, m, n, k):
         c[i * n + j] = total
 
 
-def multiply_integers(
-    a: DeviceArray, b: DeviceArray, panels: DeviceArray, c: DeviceArray, m: int, n: int, k: int
-) -> None:
-    """C = A @ B in int32, for flat int8 matrices; `panels` is only used on the CPU."""
+def multiply_integers(a: DeviceArray, b: DeviceArray, c: DeviceArray, m: int, n: int, k: int) -> None:
+    """C = A @ B in int32, for flat int8 matrices."""
     start(_multiply, (blocks(m, _TILE), blocks(n, _TILE)), (_TILE, _TILE), a, b, c, m, n, k)
 
 

@@ -1,9 +1,13 @@
 """Products of int8 matrices inside compiled kernels, summed exactly in int32, by instructions for products of bytes.
 
-`add_product` exists where the processor has VNNI (`HAS_BYTE_PRODUCTS`): its instruction multiplies four neighbouring bytes of two
-vectors and adds the sums. So four rows of B are interleaved in registers, and a block of C stays in registers while they pass.
-The instruction takes one operand without a sign: B's numbers plus 128. The caller starts C with
--128 times the sum of A's row.
+VNNI's instruction multiplies four neighbouring bytes of two vectors and adds the sums. It takes one operand without a sign:
+numbers plus 128. Without VNNI (`HAS_BYTE_PRODUCTS`), bytes are widened and multiplied in pairs, which gives the same sums.
+
+`add_product`: four rows of B are interleaved in registers, and a block of C stays in registers while they pass. B's numbers are
+those without a sign: the caller starts C with -128 times the sum of A's row.
+
+`multiply_windows`: B was interleaved before, and A's rows lie anywhere. A's numbers are those without a sign. Factors and bias
+are applied while sums are in registers.
 """
 
 import functools
@@ -12,10 +16,13 @@ from nbkeras.kernels.runtime.code import Function, address, symbol
 from nbkeras.kernels.runtime.lazy import arrayobj, binding, cgutils, intrinsic, ir, types
 from nbkeras.kernels.runtime.processor import has
 
-_WIDE = has("avx512vnni")
-HAS_BYTE_PRODUCTS = _WIDE or has("avxvnni")
+_WIDE = has("avx512vnni") or has("avx512bw")
+HAS_BYTE_PRODUCTS = has("avx512vnni") or has("avxvnni")
 _BYTES = 64 if _WIDE else 32  # of a vector, and columns of a block
-_HIGH = 6 if _WIDE else 2  # rows of a block: 4 registers of sums for each, of 32 or 16
+_HIGH = 2 if HAS_BYTE_PRODUCTS and not _WIDE else 6  # rows of a block, with 4 vectors of sums for each
+COLUMNS = 16  # of a group of `multiply_windows`
+# A block of it, in registers: 8 rows by 3 vectors, or 4 by 2
+_ROWS, _GROUPS = (8, 3) if _WIDE else (4, 1)
 _inner = functools.partial(Function, fastmath=False)
 
 
@@ -42,27 +49,32 @@ class _Bytes:
         return self.shuffle(one, ir.Constant(kind, ir.Undefined), [0] * count)
 
     def below(self, first, lanes, count):
-        """A mask of the lanes i with first + i < count."""
+        """A mask of the lanes i with first + i < count; None for all lanes, if count is None."""
+        if count is None:
+            return None
         numbers = ir.Constant(ir.VectorType(self.long, lanes), [first + i for i in range(lanes)])
         return self.builder.icmp_signed("<", numbers, self.all(count, lanes))
 
     def load(self, pointer, kind, mask):
-        """Neighbours from a pointer on; 0 where the mask is 0."""
-        at = self.builder.bitcast(pointer, kind.as_pointer())
+        """Neighbours from a pointer on; 0 where the mask is 0. No mask: all."""
+        at, size = self.builder.bitcast(pointer, kind.as_pointer()), _SIZES[str(kind.element)]
+        if mask is None:
+            return self.builder.load(at, align=size)
         masks = ir.VectorType(ir.IntType(1), kind.count)
-        suffix = f"v{kind.count}i{kind.element.width}"
-        function = self._intrinsic(f"llvm.masked.load.{suffix}.p0", kind, [at.type, self.word, masks, kind])
-        return self.builder.call(
-            function, [at, ir.Constant(self.word, kind.element.width // 8), mask, ir.Constant(kind, None)]
-        )
+        function = self._intrinsic(f"llvm.masked.load.{_name(kind)}.p0", kind, [at.type, self.word, masks, kind])
+        return self.builder.call(function, [at, ir.Constant(self.word, size), mask, ir.Constant(kind, None)])
 
     def store(self, value, pointer, mask):
-        at = self.builder.bitcast(pointer, value.type.as_pointer())
-        masks = ir.VectorType(ir.IntType(1), value.type.count)
+        kind = value.type
+        at, size = self.builder.bitcast(pointer, kind.as_pointer()), _SIZES[str(kind.element)]
+        if mask is None:
+            self.builder.store(value, at, align=size)
+            return
+        masks = ir.VectorType(ir.IntType(1), kind.count)
         function = self._intrinsic(
-            f"llvm.masked.store.v{value.type.count}i32.p0", ir.VoidType(), [value.type, at.type, self.word, masks]
+            f"llvm.masked.store.{_name(kind)}.p0", ir.VoidType(), [kind, at.type, self.word, masks]
         )
-        self.builder.call(function, [value, at, ir.Constant(self.word, 4), mask])
+        self.builder.call(function, [value, at, ir.Constant(self.word, size), mask])
 
     def interleave(self, x, y, width, upper):
         """The lower or upper halves of each 16 bytes of two vectors of bytes, in turns of `width` bytes."""
@@ -90,14 +102,42 @@ class _Bytes:
 
     def dot(self, total, unsigned, signed):
         """total + the sums of four products of bytes."""
+        if not HAS_BYTE_PRODUCTS:
+            return self._dot_by_pairs(total, unsigned, signed)
         # LLVM's operands were words until version 21
         kind = self.bytes if binding.llvm_version_info[0] >= 22 else self.words
         function = self._intrinsic(f"llvm.x86.avx512.vpdpbusd.{8 * _BYTES}", self.words, [self.words, kind, kind])
         return self.builder.call(function, [total, *(self.builder.bitcast(each, kind) for each in (unsigned, signed))])
 
+    def _dot_by_pairs(self, total, unsigned, signed):
+        """`dot` by products of 16 bits, two of which LLVM multiplies and adds by one instruction, where there is one."""
+        builder, pairs = self.builder, ir.VectorType(ir.IntType(16), _BYTES // 2)
+        wide = ir.VectorType(self.word, _BYTES // 2)
+        eight, byte = ir.Constant(pairs, [8] * pairs.count), ir.Constant(pairs, [255] * pairs.count)
+        x, y = (builder.bitcast(each, pairs) for each in (unsigned, signed))
+        even = builder.and_(x, byte), builder.ashr(builder.shl(y, eight), eight)
+        odd = builder.lshr(x, eight), builder.ashr(y, eight)
+        for a, b in (even, odd):
+            product = builder.mul(builder.sext(a, wide), builder.sext(b, wide))
+            first, second = (self.shuffle(product, product, list(range(i, wide.count, 2))) for i in (0, 1))
+            total = builder.add(total, builder.add(first, second))
+        return total
 
-def _emit_block(v, high, groups, k, a, lda, b, ldb, c, ldc, width):
-    """C[high, width] += A[high, k] @ (B[k, width] + 128), in registers; the width ends in the last of `groups` vectors."""
+
+_SIZES = {"i8": 1, "i32": 4, "float": 4, "double": 8}  # bytes, by LLVM's names
+
+
+def _name(kind):
+    """LLVM's name of a type of vectors in the names of its functions."""
+    letter = "f" if str(kind.element) in ("float", "double") else "i"
+    return f"v{kind.count}{letter}{8 * _SIZES[str(kind.element)]}"
+
+
+def _emit_block(v, k, a, lda, b, ldb, c, ldc, width, high, groups):
+    """C[high, width] += A[high, k] @ (B[k, width] + 128), in registers; the width ends in the last of `groups` vectors.
+
+    width: None for all columns of these vectors.
+    """
     builder = v.builder
     number = functools.partial(ir.Constant, v.long)
     masks = [v.below(g * _BYTES, _BYTES, width) for g in range(groups)]
@@ -173,6 +213,18 @@ def _emit_block(v, high, groups, k, a, lda, b, ldb, c, ldc, width):
                 v.store(builder.add(total, v.load(at, v.words, inside)), at, inside)
 
 
+def _whole_or_part(builder, width, columns, emit, args):
+    """Emit a block; without AVX-512, where masked loads and stores of bytes are slow, also one for all its columns, without."""
+    if _WIDE:
+        emit(_Bytes(builder), *args, width)
+        return
+    with builder.if_else(builder.icmp_signed("==", width, ir.Constant(width.type, columns))) as (whole, part):
+        with whole:
+            emit(_Bytes(builder), *args, None)
+        with part:
+            emit(_Bytes(builder), *args, width)
+
+
 @intrinsic(prefer_literal=True)
 def _block(typing, rows, groups, k, a, lda, b, ldb, c, ldc, width):
     """The code of a block; rows, groups: literals."""
@@ -180,7 +232,9 @@ def _block(typing, rows, groups, k, a, lda, b, ldb, c, ldc, width):
     signature = types.void(rows, groups, types.int64, a, types.int64, b, types.int64, c, types.int64, types.int64)
 
     def generate(context, builder, signature, args):
-        _emit_block(_Bytes(builder), high, count, *args[2:])
+        _whole_or_part(
+            builder, args[-1], count * _BYTES, functools.partial(_emit_block, high=high, groups=count), args[2:-1]
+        )
         return context.get_dummy_value()
 
     return signature, generate
@@ -243,6 +297,157 @@ def add_product(typing, m, n, k, a, ao, lda, b, bo, ldb, c, co, ldc):
         values = [m, n, k, pointer(3, a, ao), lda, pointer(6, b, bo), ldb, pointer(9, c, co), ldc]
         kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
         builder.call(cgutils.get_or_insert_function(builder.module, kind, "nbkeras_igemm"), values)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+# -------------------- windows --------------------
+
+
+def _emit_windows(v, quads, a, rows, taps, b, start, factors, step, bias, least, y, ldy, width, high, groups):
+    """Y[high, width] in registers, see `multiply_windows`; the width ends in the last of `groups` groups of columns.
+
+    width: None for all columns of these groups.
+    """
+    builder = v.builder
+    number = functools.partial(ir.Constant, v.long)
+    real = ir.VectorType(step.type, v.lanes)
+    step, least = v.all(step, v.lanes), v.all(least, v.lanes)
+    parts = COLUMNS // v.lanes  # vectors of a group
+    vectors = range(groups * parts)
+    cells = [(i, j) for i in range(high) for j in vectors]
+    a_rows = [builder.gep(a, [builder.load(builder.gep(rows, [number(i)]))]) for i in range(high)]
+    group = builder.mul(quads, number(4 * COLUMNS))
+    columns = [
+        builder.gep(b, [builder.add(builder.mul(number(j // parts), group), number(j % parts * _BYTES))])
+        for j in vectors
+    ]
+
+    entry, loop, end = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("end")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    p = builder.phi(v.long)
+    before = {cell: builder.phi(v.words) for cell in cells}
+    tap, at = builder.load(builder.gep(taps, [p])), builder.mul(p, number(4 * COLUMNS))
+    values = [builder.bitcast(builder.gep(column, [at]), v.words.as_pointer()) for column in columns]
+    values, after = [builder.load(value, align=4) for value in values], {}
+    for i in range(high):
+        # LLVM would load the numbers of all rows first, and run out of registers
+        builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
+        four = builder.bitcast(builder.gep(a_rows[i], [tap]), v.word.as_pointer())
+        four = v.all(builder.load(four, align=1), v.lanes)
+        for j in vectors:
+            after[i, j] = v.dot(before[i, j], four, values[j])
+    following = builder.add(p, number(1))
+    builder.cbranch(builder.icmp_signed("<", following, quads), loop, end)
+    p.add_incoming(number(0), entry)
+    p.add_incoming(following, loop)
+    for cell in cells:
+        before[cell].add_incoming(v.zero, entry)
+        before[cell].add_incoming(after[cell], loop)
+
+    builder.position_at_end(end)
+    for j in vectors:
+        inside = v.below(j * v.lanes, v.lanes, width)
+        starts, scale, summand = (
+            v.load(builder.gep(each, [number(j * v.lanes)]), kind, inside)
+            for each, kind in ((start, v.words), (factors, real), (bias, real))
+        )
+        scale = builder.fmul(scale, step)
+        for i in range(high):
+            value = builder.sitofp(builder.add(after[i, j], starts), real)
+            value = builder.fadd(builder.fmul(value, scale), summand)
+            value = builder.select(builder.fcmp_ordered("<", value, least), least, value)  # NaN stays NaN
+            row = builder.gep(y, [builder.add(builder.mul(number(i), ldy), number(j * v.lanes))])
+            v.store(value, row, inside)
+
+
+@intrinsic(prefer_literal=True)
+def _windows(typing, rows, most, quads, a, offsets, taps, b, start, factors, step, bias, least, y, ldy, width):
+    """The code of a block; rows, most: literals, `most` groups of columns at most."""
+    high, groups = rows.literal_value, most.literal_value
+    whole = types.int64
+    pointers = a, offsets, taps, b, start, factors
+    signature = types.void(rows, most, whole, *pointers, step, bias, least, y, whole, whole)
+
+    def generate(context, builder, signature, args):
+        width = args[-1]
+        for count in range(1, groups + 1):
+            above = builder.icmp_signed(">", width, ir.Constant(width.type, COLUMNS * (count - 1)))
+            within = builder.icmp_signed("<=", width, ir.Constant(width.type, COLUMNS * count))
+            with builder.if_then(builder.and_(above, within)):
+                emit = functools.partial(_emit_windows, high=high, groups=count)
+                _whole_or_part(builder, width, COLUMNS * count, emit, args[2:-1])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def _window_product(m, n, quads, a, rows, taps, b, start, factors, step, bias, least, y, ldy):
+    groups = (n + COLUMNS - 1) // COLUMNS
+    parts = (groups + _GROUPS - 1) // _GROUPS
+    columns = (groups + parts - 1) // parts * COLUMNS
+    for j in range(0, n, columns):
+        width, b_j, y_j, i = min(columns, n - j), _at(b, j * 4 * quads), _at(y, j), 0
+        starts, scale, summand = _at(start, j), _at(factors, j), _at(bias, j)
+        while i < m:
+            row, y_i = _at(rows, i), _at(y_j, i * ldy)
+            if m - i >= _ROWS:
+                _windows(_ROWS, _GROUPS, quads, a, row, taps, b_j, starts, scale, step, summand, least, y_i, ldy, width)
+                i += _ROWS
+            elif m - i >= 2:
+                _windows(2, _GROUPS, quads, a, row, taps, b_j, starts, scale, step, summand, least, y_i, ldy, width)
+                i += 2
+            else:
+                _windows(1, _GROUPS, quads, a, row, taps, b_j, starts, scale, step, summand, least, y_i, ldy, width)
+                i += 1
+
+
+_SYMBOLS = {"float32": "nbkeras_sigemm_at", "float64": "nbkeras_digemm_at"}
+for _real, _symbol in _SYMBOLS.items():
+    _offsets = "int64*, int64*, int8*, int32*"
+    _numbers = f"int64, int64, int64, int8*, {_offsets}, {_real}*, {_real}, {_real}*, {_real}, {_real}*, int64"
+    symbol(_symbol, _window_product, f"void({_numbers})")
+
+
+@intrinsic
+def multiply_windows(
+    typing, m, n, quads, a, ao, tables, ro, ko, b, bo, start, factors, step, bias, least, j, y, to, ldy
+):
+    """Y[m, n] = max(least, (A @ B + start[j:]) * (factors[j:] * step) + bias[j:]), in a compiled kernel, for a row of Y.
+
+    a: uint8, taken as flat memory: A[i, 4 p + q] = a[ao + tables[ro + i] + tables[ko + p] + q], for `quads` p.
+    b: int8: B[4 p + q, j] = b[bo + (j // 16 * quads + p) * 64 + j % 16 * 4 + q].
+    start: int32. factors, bias, y: arrays of float32 or of float64, step, least: numbers of that dtype.
+    """
+    if str(y.dtype) not in _SYMBOLS:
+        return None
+    whole = types.int64
+    two = whole, whole
+    given = start, factors, y.dtype, bias, y.dtype
+    signature = types.void(*two, whole, a, whole, tables, *two, b, whole, *given, whole, y, *two)
+
+    def generate(context, builder, signature, args):
+        m, n, quads, a, ao, tables, ro, ko, b, bo, start, factors, step, bias, least, j, y, to, ldy = args
+        name = _SYMBOLS[str(signature.args[16].dtype)]
+        if not context.aot_mode:  # for a function that Numba itself compiles and loads
+            binding.add_symbol(name, address(name))
+
+        def pointer(position, value, offset):
+            return builder.gep(arrayobj.make_array(signature.args[position])(context, builder, value).data, [offset])
+
+        values = [m, n, quads, pointer(3, a, ao), pointer(5, tables, ro), pointer(5, tables, ko), pointer(8, b, bo)]
+        values += [
+            pointer(10, start, j),
+            pointer(11, factors, j),
+            step,
+            pointer(13, bias, j),
+            least,
+            pointer(16, y, to),
+        ]
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values] + [ldy.type])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [*values, ldy])
         return context.get_dummy_value()
 
     return signature, generate

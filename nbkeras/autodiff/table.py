@@ -215,12 +215,15 @@ def _prod(x, axes, keepdims):
     if not axes:
         return ops.multiply(x, 1)
     rest = [i for i in range(x.ndim) if i not in axes]
-    rows = ops.reshape(ops.transpose(x, [*axes, *rest]), (-1, *(x.shape[i] for i in rest)))
-    y = functools.reduce(ops.multiply, ops.unstack(rows)) if rows.shape[0] else ops.ones(rows.shape[1:], x.dtype)
+    sizes = [x.shape[i] for i in rest]
+    rows = ops.reshape(ops.transpose(x, [*axes, *rest]), (math.prod(x.shape[i] for i in axes), *sizes))
+    y = functools.reduce(ops.multiply, ops.unstack(rows)) if rows.shape[0] else ops.ones(sizes, x.dtype)
     return ops.reshape(y, reduce.kept(x.shape, axes)) if keepdims else y
 
 
 def _cumprod(x, axis):
+    if not x.shape[axis]:
+        return ops.multiply(x, 1)
     return ops.stack(list(itertools.accumulate(ops.unstack(x, axis=axis), ops.multiply)), axis)
 
 
@@ -473,14 +476,17 @@ def _sigmoid_crossentropy(target, logits):
     return ops.softplus(logits) - logits * target
 
 
-def _normalized(x, mean, variance, gamma, beta, epsilon):
-    y = (x - mean) * ops.rsqrt(variance + epsilon)
+def _normalized(middle, variance, gamma, beta, epsilon):
+    return _moved(middle * ops.rsqrt(variance + epsilon), gamma, beta)
+
+
+def _moved(y, gamma, beta):
     y = y if gamma is None else y * gamma
     return y if beta is None else y + beta
 
 
 def _batch_normalization(x, mean, variance, gamma, beta, epsilon):
-    return _normalized(x, mean, variance, gamma, beta, epsilon)
+    return _normalized(x - mean, variance, gamma, beta, epsilon)
 
 
 def _batch_normalization_training(x, gamma, beta, moving_mean, moving_variance, mask, momentum, epsilon):
@@ -490,28 +496,28 @@ def _batch_normalization_training(x, gamma, beta, moving_mean, moving_variance, 
     # for the moving statistics, which it changes
     apply_plainly(normalization.batch_normalization_training, None, given, {"momentum": momentum, "epsilon": epsilon})
     if mask is None:
-        mean = ops.mean(x, axis=0)
-        variance = ops.mean(ops.square(x - mean), axis=0)
+        middle = x - ops.mean(x, axis=0)
+        variance = ops.mean(ops.square(middle), axis=0)
     else:
         weights = ops.expand_dims(_number(mask, x), -1)
         count = ops.maximum(ops.sum(weights), 1)
-        mean = ops.sum(x * weights, axis=0) / count
-        variance = ops.sum(ops.square(x - mean) * weights, axis=0) / count
-    return _normalized(x, mean, variance, gamma, beta, epsilon)
+        middle = x - ops.sum(x * weights, axis=0) / count
+        variance = ops.sum(ops.square(middle) * weights, axis=0) / count
+    return _normalized(middle, variance, gamma, beta, epsilon)
 
 
 def _layer_normalization(x, gamma, beta, epsilon, centered=True):
     middle = x - ops.mean(x, axis=-1, keepdims=True) if centered else x
-    variance = ops.mean(middle * middle, axis=-1, keepdims=True)
-    return _normalized(middle, 0, variance, gamma, beta, epsilon)
+    return _normalized(middle, ops.mean(ops.square(middle), axis=-1, keepdims=True), gamma, beta, epsilon)
 
 
 def _group_normalization(x, gamma, beta, groups, epsilon):
     samples, positions, channels = x.shape
-    apart = ops.reshape(x, (samples, positions, groups, channels // groups))
-    middle = apart - ops.mean(apart, axis=(1, 3), keepdims=True)
-    variance = ops.mean(middle * middle, axis=(1, 3), keepdims=True)
-    return _normalized(ops.reshape(middle * ops.rsqrt(variance + epsilon), x.shape), 0, 1, gamma, beta, 0)
+    each = channels // groups
+    rows = ops.transpose(ops.reshape(x, (samples, positions, groups, each)), (0, 2, 1, 3))
+    rows = ops.reshape(rows, (samples * groups, positions * each))
+    rows = ops.reshape(_layer_normalization(rows, None, None, epsilon), (samples, groups, positions, each))
+    return _moved(ops.reshape(ops.transpose(rows, (0, 2, 1, 3)), x.shape), gamma, beta)
 
 
 _NORMALIZED: dict[Callable, Rule] = {

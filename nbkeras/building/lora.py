@@ -13,9 +13,11 @@ import numpy as np
 
 from nbkeras import building, initializers, ops
 from nbkeras.building.layer import Layer
-from nbkeras.engine import load_budget, option, step_lock, tensor
+from nbkeras.engine import load_budget, option, step_lock, tape, tensor
 from nbkeras.engine.temporary import temporarily
 from nbkeras.engine.tensor import Tensor, Variable
+
+_NARROW = 16  # a smaller rank takes about as long: vectors are not filled, and memory is read and written
 
 
 class _Thread(threading.local):
@@ -27,7 +29,7 @@ _thread = _Thread()
 
 def merged(model: Any) -> temporarily:
     """In the block, layers of a model compute with one weight, the sum, instead of three. Not those whose weight is quantized."""
-    layers = [each for each in model._all_layers() if isinstance(each, Adaptable) and each._takes_products()]
+    layers = [each for each in model._all_layers() if isinstance(each, Adaptable) and each._is_apart()]
     return temporarily(_thread, sums={each: _of_sum(each) for each in layers if not each._parts()[0].is_quantized})
 
 
@@ -106,10 +108,6 @@ class Adaptable(Layer, registered=False):
             >>> [weight.path.split("/")[1] for weight in layer.trainable_weights]
             ['bias', 'lora_kernel_a', 'lora_kernel_b']
         """
-        if getattr(self, f"{self.adapted}_constraint") is not None:
-            raise ValueError(
-                f"LoRA is incompatible with constraints: layer {self.name!r} has a {self.adapted}_constraint. Make it without"
-            )
         if not self.built:
             raise ValueError(
                 f"Cannot enable LoRA on a layer that isn't yet built: call layer {self.name!r}, or give the model an input shape"
@@ -124,12 +122,18 @@ class Adaptable(Layer, registered=False):
     def _adapt_as_made(self) -> None:
         """Enable LoRA if the constructor's arguments say so; the last line of a `build`."""
         if self.lora_rank is not None:
-            if getattr(self, f"{self.adapted}_constraint") is not None:
-                raise ValueError(f"layer {self.name!r} has a {self.adapted}_constraint: LoRA is incompatible with it")
             self._adapt(self.lora_rank, self.lora_alpha, "he_uniform", "zeros")
 
     def _adapt(self, rank: int, alpha: float | None, a_initializer: Any, b_initializer: Any) -> None:
-        name, weight = self.adapted, vars(self)[self.adapted]
+        name, weight = self.adapted, vars(self).get(self.adapted)
+        if not isinstance(weight, Variable):
+            raise ValueError(
+                f"layer {self.name!r} has no weight {name!r} that LoRA could adapt: its own build makes none"
+            )
+        if getattr(self, f"{name}_constraint") is not None:
+            raise ValueError(
+                f"LoRA is incompatible with constraints: layer {self.name!r} has a {name}_constraint. Make it without"
+            )
         shapes = {"a": ((*weight.shape[:-1], rank), initializers.get(a_initializer))}
         shapes["b"] = ((rank, weight.shape[-1]), initializers.get(b_initializer))
         regularizer = getattr(self, f"{name}_regularizer")
@@ -155,14 +159,26 @@ class Adaptable(Layer, registered=False):
         weight, a, b, factor = self._parts()
         return ops.add(weight, _scaled(ops.matmul(a, b), factor))
 
-    def _takes_products(self) -> bool:
-        """Whether a call adds small products, instead of computing with the sum."""
+    def _is_apart(self) -> bool:
+        """Whether the layer has LoRA, and computes with three weights now."""
         return self.lora_enabled and (_thread.sums is None or self not in _thread.sums)
 
-    def _adapted(self, product: Callable[[Any], Tensor], back: Callable[[Tensor, Any], Tensor] = ops.matmul) -> Tensor:
-        """product(sum), from product(weight) and two small products.
+    def _takes_products(self, rows: int) -> bool:
+        """Whether a call with so many rows of inputs adds small products. Else it computes with the sum, which takes less work.
 
-        The gradient of a product with the whole weight, a third of the work of training, is so never computed.
+        With gradients each product is computed three times; that of the sum is as much work as the layer's product itself.
+        """
+        if not self._is_apart():
+            return False
+        weight, a, b, _ = self._parts()
+        rank, size = max(b.shape[0], _NARROW), weight.size
+        training = tape.is_recording()
+        products = rows * rank * (a.size + b.size) // b.shape[0]
+        of_sum = size * rank
+        return weight.is_quantized or (3 * products < 3 * of_sum + rows * size if training else products < of_sum)
+
+    def _adapted(self, product: Callable[[Any], Tensor], back: Callable[[Tensor, Any], Tensor] = ops.matmul) -> Tensor:
+        """product(sum), from product(weight) and two small products. No gradient of the weight's size is computed.
 
         Args:
             product: A function that is linear in a weight, whose last axis is the last one of its results.

@@ -116,7 +116,7 @@ def integers_for(layer: Any, name: str, values: np.ndarray) -> tuple[np.ndarray,
 
 def _attribute(layer: Layer, name: str) -> str:
     """The attribute that holds a weight: its name, with an underscore before it if LoRA adapts the weight."""
-    return f"_{name}" if f"_{name}" in vars(layer) else name
+    return f"_{name}" if getattr(layer, "lora_enabled", False) and layer.adapted == name else name  # type: ignore[attr-defined]
 
 
 def _weights_of(layer: Layer) -> dict[str, Variable]:

@@ -23,13 +23,14 @@ import numpy as np
 
 from nbkeras.engine.program import Call, Preparation, Program, View, compute
 from nbkeras.kernels import activations, dense, normalization
-from nbkeras.kernels.convolution import conv, volumes
+from nbkeras.kernels.convolution import conv, integers, volumes
 from nbkeras.kernels.runtime import device
 
 Array = np.ndarray
 _FREE = 65536  # bytes that are always kept
-# Products (x, kernel, bias): the constant that says whether they take the positive part
-_RECTIFIED = {conv.conv: "relu", volumes.conv: "relu", dense.dense: "rectify"}
+# Products, whose last inputs are the kernel (or a factor for each unit) and the bias: the constant that says whether they take
+# the positive part
+_RECTIFIED = {conv.conv: "relu", integers.conv: "relu", volumes.conv: "relu", dense.dense: "rectify"}
 
 
 class Improved(NamedTuple):
@@ -196,12 +197,12 @@ class _Rewriting:
         maker = self.calls[place]
         if maker.function not in _RECTIFIED or maker.constants[_RECTIFIED[maker.function]]:
             return False
-        x, kernel, bias = maker.inputs
+        *others, kernel, bias = maker.inputs
         if not (self._is_weight(kernel) and self._is_weight(bias)) or kernel.shape[-1] != call.inputs[1].shape[0]:
             return False
         new = tuple(self._new(shape, kernel.dtype) for shape in (kernel.shape, kernel.shape[-1:]))
         folded = Call(normalization.folded, (kernel, bias, *call.inputs[1:]), call.constants, new, call.place)
-        self._replace(place, maker._replace(inputs=(x, *new), outputs=call.outputs))
+        self._replace(place, maker._replace(inputs=(*others, *new), outputs=call.outputs))
         self.calls.insert(place, folded)
         self.folded += 1
         self._makers = {buffer: at + (at >= place) for buffer, at in self._makers.items()}

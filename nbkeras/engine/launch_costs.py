@@ -132,7 +132,7 @@ def _bytes(array: Array) -> bytes:
 # (Winograd's) counts as the plain convolution, so that the numbers compare.
 _FLOPS: dict[str, Callable[..., int]] = {
     "dense.multiply": lambda ta, tb, a, b, bias, c, batches, m, n, k, *_: 2 * batches * m * n * k,
-    "quantized.multiply_integers": lambda a, b, panels, c, m, n, k, *_: 2 * m * n * k,
+    "quantized.multiply_integers": lambda a, b, c, m, n, k, *_: 2 * m * n * k,
     "quantized.multiply_converted": lambda a, b, panels, c, m, n, k, *_: 2 * m * n * k,
     "attention.multiply_heads": lambda ta, tb, a, b, c, *sizes: 2 * math.prod(sizes[:6]),
     "implicit_gemm.forward_bands": lambda x, flat, kernel, bias, y, *_: 2 * y.size * (kernel.size // y.shape[3]),
@@ -141,6 +141,10 @@ _FLOPS: dict[str, Callable[..., int]] = {
     "implicit_gemm.forward": lambda x, kernel, bias, y, *_: 2 * y.size * math.prod(kernel.shape[:3]),  # on a GPU
     "implicit_gemm.kernel_gradient": lambda x, dy, dkernel, *_: 2 * dy.size * math.prod(dkernel.shape[:3]),
     "implicit_gemm.input_gradient": lambda dy, kernel, *_: 2 * dy.size * math.prod(kernel.shape[:3]),
+    "integers.multiply_bands": lambda x, packed, start, factors, bias, steps, y, tables, runs, run, *_: (
+        2 * y.size * runs * run
+    ),
+    "integers.convolve": lambda x, w, factors, bias, y, *_: 2 * y.size * math.prod(w.shape[:3]),  # on a GPU
     # the third number of a tiling is the number of channels
     "winograd.convolve_tiles": lambda x, kernel, bias, y, rooms, tiling, *_: 2 * 9 * y.size * tiling[2],
     "winograd.kernel_gradient_tiles": lambda x, dy, parts, rooms, tiling, *_: 2 * 9 * dy.size * tiling[2],

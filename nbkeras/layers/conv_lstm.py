@@ -137,7 +137,10 @@ class _ConvLSTMCell(LSTMCell):
         """
         h, c = states
         operand = self.dropped_state(h, training)
-        z = ops.add(z, ops.conv(operand, self.recurrent_kernel, 1, "same", "channels_last"))
+        recurrent_kernel = ops.convert_to_tensor(
+            self.recurrent_kernel
+        )  # floats, if it is quantized: states stay floats too
+        z = ops.add(z, ops.conv(operand, recurrent_kernel, 1, "same", "channels_last"))
         i, f, g, o = ops.split(z, 4, axis=-1)
         kept = ops.multiply(self.recurrent_activation(f), c)
         c = ops.add(kept, ops.multiply(self.recurrent_activation(i), self.activation(g)))

@@ -90,8 +90,11 @@ class _Conv(Adaptable, Convolving):
 
     def call(self, inputs):
         if type(self).convolution_op is _Conv.convolution_op:
-            if self._takes_products() and self.groups == 1:  # a group's filters see a part of the channels only
-                return self.activation(self._adapted(lambda kernel: self.convolution_op(inputs, kernel), self._mixed))
+            if self.lora_enabled and self.groups == 1:  # a group's filters see a part of the channels only
+                if self._takes_products(inputs.size // inputs.shape[self.channel_axis()]):
+                    return self.activation(
+                        self._adapted(lambda kernel: self.convolution_op(inputs, kernel), self._mixed)
+                    )
             return self.convolve(inputs, self.kernel)  # bias and activation in one kernel with it
         return self.finish(self.convolution_op(inputs, self.kernel))
 

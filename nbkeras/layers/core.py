@@ -82,7 +82,7 @@ class Dense(Adaptable):
         self._adapt_as_made()
 
     def call(self, inputs):
-        if self._takes_products():
+        if self.lora_enabled and self._takes_products(inputs.size // inputs.shape[-1]):
             outputs = self._adapted(lambda kernel: ops.dense(inputs, kernel), lambda x, b: ops.dense(x, b, self.bias))
             return self.activation(outputs)
         return ops.dense(inputs, self.kernel, self.bias, self.activation)

@@ -119,10 +119,15 @@ class EinsumDense(Adaptable):
             raise ValueError(f"EinsumDense {self.name!r}: {error}") from None
 
     def call(self, inputs):
-        if self._takes_products() and _ends_like_output(_parsed(self.equation)):
+        if self.lora_enabled and self._has_small_products(inputs):
             outputs = self._adapted(lambda kernel: self._product(inputs, kernel))
             return self.activation(outputs if self.bias is None else ops.add(outputs, self.bias))
         return self._product(inputs, self.kernel, self.bias, self.activation)
+
+    def _has_small_products(self, inputs) -> bool:
+        terms, shape = _parsed(self.equation), self._parts()[0].shape
+        summed = math.prod(n for letter, n in zip(terms.kernel, shape, strict=True) if letter not in terms.outputs)
+        return _ends_like_output(terms) and self._takes_products(inputs.size // summed)
 
     def _product(self, inputs, kernel, bias=None, activation=ops.linear):
         """activation(einsum(equation, inputs, kernel) + bias)."""

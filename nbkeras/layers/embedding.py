@@ -86,7 +86,7 @@ class Embedding(Adaptable):
         self._adapt_as_made()
 
     def call(self, inputs):
-        if self._takes_products():
+        if self._is_apart():
             return self._adapted(lambda table: ops.embedding(inputs, table))
         return ops.embedding(inputs, self.embeddings)
 
@@ -165,7 +165,7 @@ class ReversibleEmbedding(Embedding):
     def call(self, inputs, reverse=False):
         if not reverse:
             return super().call(inputs)
-        if self.tie_weights and self._takes_products():
+        if self.tie_weights and self._is_apart():
             return self._capped(self._adapted_scores(inputs))
         if self.quantization_mode is not None:
             return self._capped(self._quantized_scores(inputs))

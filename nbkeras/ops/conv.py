@@ -10,7 +10,7 @@ from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels.convolution import conv as conv_kernels
 from nbkeras.kernels.convolution import volumes
 from nbkeras.ops.activations import linear, relu
-from nbkeras.ops.arguments import floats
+from nbkeras.ops.arguments import as_float, floats
 from nbkeras.ops.shape import expand_dims, moveaxis, repeat, reshape, squeeze
 from nbkeras.ops.window import check_fits, data_format_of, padding_of, sizes_of
 
@@ -288,7 +288,10 @@ def _convolution(
     data_format: str | None,
     activation: Callable | None,
 ) -> Tensor:
-    if bias is None:
+    integers = kernel if getattr(kernel, "convolves_integers", False) and 0 not in kernel.shape else None
+    if integers is not None:
+        x, bias = (None if each is None else as_tensor(as_float(each), integers.scale.dtype) for each in (x, bias))
+    elif bias is None:
         x, kernel = floats(x, kernel)
     else:
         x, kernel, bias = floats(x, kernel, bias)
@@ -311,16 +314,21 @@ def _convolution(
     if bias is not None and bias.shape != (units,):
         raise ValueError(f"{name}: bias must have shape {(units,)}, received {bias.shape}")
     check_fits(name, "kernel", x, kernel.shape[:-2], dilation, padding)
+    if integers is not None and groups > 1:
+        integers, kernel = None, as_tensor(kernel, x.dtype)
     # several kernels per channel: copy the channel once for each
     if kernel.shape[-2] == 1 < groups < units and rank < 3:
         x, groups = repeat(x, units // groups, -1), units
     rectify = activation is relu
     constants = {"padding": padding, "groups": groups, "relu": rectify}
     if rank == 1:  # an image of one row
-        x, kernel = expand_dims(x, 1), expand_dims(kernel, 0)
-        step, dilation = (1, *step), (1, *dilation)
-    family = volumes if rank == 3 else conv_kernels
-    y = apply(family.conv, family.conv_vjp, [x, kernel, bias], strides=step, dilation=dilation, **constants)
+        x, step, dilation = expand_dims(x, 1), (1, *step), (1, *dilation)
+    if integers is not None:
+        y = integers.convolve(x, bias, step, dilation, padding, rectify)
+    else:
+        kernel = expand_dims(kernel, 0) if rank == 1 else kernel
+        family = volumes if rank == 3 else conv_kernels
+        y = apply(family.conv, family.conv_vjp, [x, kernel, bias], strides=step, dilation=dilation, **constants)
     if rank == 1:
         y = squeeze(y, 1)
     if channels_first:

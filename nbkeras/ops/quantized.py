@@ -13,9 +13,11 @@ import numpy as np
 
 from nbkeras.engine.tensor import Tensor, Variable, apply
 from nbkeras.kernels import quantized as kernels
+from nbkeras.kernels.convolution import integers as convolution
 from nbkeras.ops.arguments import as_index
 from nbkeras.ops.einsum import letters_of
-from nbkeras.ops.shape import broadcast_to, reshape, stack, transpose, unstack
+from nbkeras.ops.elementwise import divide
+from nbkeras.ops.shape import broadcast_to, expand_dims, reshape, stack, transpose, unstack
 
 Limits = tuple[int, int, float]  # the least and the largest integer, and the epsilon of a scale
 
@@ -70,6 +72,19 @@ class QuantizedVariable(Variable):
     ) -> Tensor:
         inputs = [x, values, scale, bias]
         return apply(kernels.dense, kernels.dense_vjp, inputs, inputs=self.inputs, rectify=rectify)
+
+    @property
+    def convolves_integers(self) -> bool:
+        """Whether `convolve` takes it as the kernel of a sequence's or an image's convolution: inputs become integers too."""
+        return self.inputs is not None and self.ndim in (3, 4) and self.channels == (self.ndim - 1,)
+
+    def convolve(self, x: Tensor, bias: Tensor | None, strides, dilation, padding: str, rectify: bool) -> Tensor:
+        """The convolution of images, or of sequences, by this kernel with a scale for each unit, bias, and positive part."""
+        values = self.integers()
+        values = expand_dims(values, 0) if self.ndim == 3 else values
+        inputs = [x, values, divide(1.0, self.scale), bias]
+        window = {"strides": strides, "dilation": dilation, "padding": padding}
+        return apply(convolution.conv, convolution.conv_vjp, inputs, **window, inputs=self.inputs, relu=rectify)
 
     def transposed_product(self, x: Tensor) -> Tensor:
         """x @ self.T; self is a matrix with a scale for each row."""

@@ -23,6 +23,7 @@ from nbkeras.engine.tensor import (
     as_tensor,
     assign_all,
     before_replays,
+    copied,
     gradient,
     on_device_of,
     outside_program,
@@ -876,15 +877,18 @@ class Optimizer(Observed, option.Configured):
                 f"stateless_apply needs values of {len(trained)} trainable and {len(own) - len(trained)} optimizer "
                 f"variables, received {len(trainable_variables)} and {len(optimizer_variables)}"
             )
-        before = [variable.numpy() for variable in own]
-        try:
-            for variable, value in zip(own, given, strict=True):
-                variable.assign(value)
-            self.apply(grads)
-            after = [as_tensor(variable.numpy()) for variable in own]
-        finally:
-            for variable, value in zip(own, before, strict=True):
-                variable.assign(value)
+        if self._schedule is not None or self.decay:
+            int(self._iterations)  # a replay would compute the learning rate of its own count, so none is recorded
+        with tape.Recording(False):
+            before = [copied(variable) for variable in own]
+            try:
+                for variable, value in zip(own, given, strict=True):
+                    variable.assign(value)
+                self.apply(grads)
+                after = [copied(variable) for variable in own]
+            finally:
+                for variable, value in zip(own, before, strict=True):
+                    variable.assign(value)
         return after[: len(trained)], after[len(trained) :]
 
     def finalize_variable_values(self, var_list: Iterable[Variable] | None = None) -> None:

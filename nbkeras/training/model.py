@@ -459,8 +459,8 @@ class Model(Layer):
             filters: A pattern (regular expression) or several, one of which must be found in a layer's name; or a function of a
                 layer that returns whether to take it.
             type_check: Whether classes of your own that extend a layer of nbkeras are left as they are, as in Keras.
-            beyond_keras: Whether convolutions and recurrent layers are taken too, whose inputs stay floats. Keras has no such
-                layers, and does not read a file with them.
+            beyond_keras: Whether convolutions and recurrent layers are taken too; docs/quantization.md says which of their
+                inputs stay floats. Keras has no such layers, and does not read a file with them.
 
         Raises:
             ValueError: for another mode, a model without weights, and layers that are quantized already.

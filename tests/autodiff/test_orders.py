@@ -23,7 +23,27 @@ from nbkeras.testing import check_op
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", CASES)
+# The cases that also run in the simulator of a GPU.
+SIMULATED = {
+    *(
+        "multiply",
+        "gelu",
+        "sum",
+        "max",
+        "softmax",
+        "getitem",
+        "take",
+        "embedding",
+        "dropout",
+        "dense",
+        "matmul",
+        "attention",
+    ),
+    *("conv2d_relu", "max_pool", "batch_normalization_training", "simple_rnn", "lstm", "segment_sum", "cond"),
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in SIMULATED else pytest.mark.big) for n in CASES])
 def test_derivatives(name):
     function, arrays = CASES[name]
     check_op(function, *arrays, order=3 if name in THIRD else 2, single_tolerance=None)
@@ -42,6 +62,7 @@ def ops_with_derivatives():
     return {name: op for name, op in found.items() if op is not None}
 
 
+@pytest.mark.cpu("a GPU composes group normalization of ops")
 def test_each_op_has_a_rule_and_a_case():
     called = set()
     with listening(lambda op, *_: called.add(op)):
@@ -93,6 +114,7 @@ def outputs_and_gradients(function, arrays, inside):
     return [each.numpy() for each in (*outputs, *gradients)]
 
 
+@pytest.mark.cpu("kernels of GPUs give other numbers where they are not finite")
 @pytest.mark.parametrize("change", CHANGES)
 def test_rules_give_the_kernels_gradients(change):
     """Also at ties, and where factors are 0 or not finite."""
@@ -110,3 +132,18 @@ def test_rules_give_the_kernels_gradients(change):
             np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-11, err_msg=name)
         compared += 1
     assert compared > 200
+
+
+@pytest.mark.cpu("the same ops compose it")
+def test_rules_take_inputs_without_elements():
+    compared = 0
+    for name, (function, arrays) in CASES.items():
+        given = [x[:0] if i == 0 and x.dtype.kind == "f" else x for i, x in enumerate(arrays)]
+        try:
+            expected = outputs_and_gradients(function, given, inside=False)
+        except (ValueError, IndexError):  # the shapes do not fit, or there must be elements
+            continue
+        for got, want in zip(outputs_and_gradients(function, given, inside=True), expected, strict=True):
+            np.testing.assert_array_equal(got, want, err_msg=name, strict=True)
+        compared += 1
+    assert compared > 100

@@ -1,5 +1,7 @@
 """Training steps with tapes in tapes are recorded: they replay, and give what they give eagerly."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -130,6 +132,61 @@ def test_second_derivatives_by_the_input_in_a_loss_are_replayed():
     assert model.runs <= 3 and eager.runs == 30
     np.testing.assert_array_equal(history, expected)
     assert history[-1] < 0.7 * history[0]
+
+
+class Forces(layers.Layer):
+    """Minus the gradient of an energy by the positions; the energy is a network of its own."""
+
+    def __init__(self, by_tape, **kwargs):
+        super().__init__(**kwargs)
+        self.by_tape, self.runs = by_tape, 0
+        self.energy = Sequential([layers.Dense(8, "tanh"), layers.Dense(1, use_bias=False)])
+
+    def build(self, shape):
+        self.energy.build(shape)
+
+    def call(self, x):
+        self.runs += 1
+        if not self.by_tape:
+            return -autodiff.grad(lambda x: ops.sum(self.energy(x)))(x)
+        with GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            y = self.energy(x)
+        return -tape.gradient(y, x)
+
+
+@pytest.mark.parametrize("by_tape", [True, False])
+def test_a_layer_that_computes_a_gradient_is_trained(by_tape):
+    """The usual `fit`: in the symbolic call, in recorded steps, and in predictions."""
+
+    def fitted(eagerly):
+        set_random_seed(7)
+        inputs, layer = Input((3,)), Forces(by_tape)
+        model = Model(inputs, layer(inputs))
+        model.compile(optimizers.Adam(0.02), "mse", run_eagerly=eagerly)
+        layer.runs = 0
+        history = model.fit(ROWS, -2 * ROWS, batch_size=8, epochs=20, shuffle=False, verbose=0).history["loss"]
+        return model, layer.runs, history
+
+    (model, runs, history), (eager, _, expected) = fitted(False), fitted(True)
+    assert runs <= 3 and history == expected and history[-1] < 0.5 * history[0]
+    np.testing.assert_array_equal(model.predict(ROWS, verbose=0), eager.predict(ROWS, verbose=0))
+    assert model.output_shape == (None, 3)
+
+
+def test_statistics_and_dropped_elements_are_those_of_one_tape():
+    """A composition does once what its op does beside its result: moving statistics, and keys of random numbers."""
+    results = []
+    for count in (1, 2):
+        layer, seed = layers.BatchNormalization(momentum=0.5), random.SeedGenerator(3)
+        x = ops.convert_to_tensor(ROWS)
+        with contextlib.ExitStack() as tapes:
+            for _ in range(count):
+                tapes.enter_context(GradientTape()).watch(x)
+            y = [random.dropout(layer(x, training=True), 0.5, seed=seed) for _ in range(2)]
+        results.append([each.numpy() for each in (*y, *layer.weights, seed.state)])
+    for received, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.big

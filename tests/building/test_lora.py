@@ -66,6 +66,14 @@ def mlp(**more):
 X, Y = FLOATS[0, 0, 0, :, :1] * np.ones((1, 6), "float32"), FLOATS[0, 0, 1, :, :3]
 
 
+@pytest.fixture(params=["products", "sum"])
+def way(request, monkeypatch):
+    """Both ways to compute, of which a layer takes the one with less work."""
+    products = request.param == "products"
+    monkeypatch.setattr(lora.Adaptable, "_takes_products", lambda self, rows: products and self._is_apart())
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_computes_with_the_sum(name):
     make, x = LAYERS[name]
@@ -81,6 +89,7 @@ def test_a_layer_computes_with_the_sum(name):
         assert np.array_equal(layer(x), plain(x))
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("name", [name for name in LAYERS if "own op" not in name])
 def test_a_layer_that_is_made_with_lora_fulfils_the_requirements_of_all(name):
     make, x = LAYERS[name]
@@ -139,6 +148,15 @@ def test_lora_needs_a_layer_that_is_built_without_constraint_and_without_lora():
             constrained.enable_lora(2)
     with pytest.raises(ValueError, match="incompatible with"):
         layers.Dense(4, kernel_constraint="max_norm", lora_rank=2).build((None, 3))
+
+    class Own(layers.Dense):
+        def build(self, input_shape):
+            pass
+
+    own = Own(4)
+    own.build((None, 3))
+    with pytest.raises(ValueError, match="has no weight 'kernel' that LoRA could adapt"):
+        own.enable_lora(2)
     with pytest.raises(ValueError, match="lora_rank must be a positive integer"):
         layers.Dense(4, lora_rank=-1)
     with pytest.raises(ValueError, match="which is a sum"):
@@ -167,25 +185,29 @@ def test_a_step_that_was_recorded_before_is_recorded_anew():
 
 
 def test_a_step_computes_no_gradient_of_a_frozen_kernel():
-    def products(model):
+    def products(*ranks, frozen=False):
         """The sizes of the results of matrix products in a recorded training step."""
-        compiled(model, "sgd").fit(X, Y, verbose=0)
+        model = Sequential([keras.Input((6,)), layers.Dense(200, "relu"), layers.Dense(300)])
+        model.layers[0].trainable = not frozen
+        for layer, rank in zip(model.layers, ranks, strict=False):
+            layer.enable_lora(rank)
+        compiled(model, "sgd").fit(np.ones((n, 6)), np.zeros((n, 300)), verbose=0)
         (program,) = model._steps["train"]._programs.programs()
         steps = [args for kernel, args in program.steps if getattr(kernel, "__name__", "") == "multiply"]
         return sorted([arg for arg in args if isinstance(arg, np.ndarray)][-1].size for args in steps)
 
-    frozen = mlp()
-    frozen.layers[0].trainable = False
-    assert products(mlp()) == sorted([6 * 8, 6 * 3, 8 * 3, 6 * 8, 6 * 8])  # y, y, dw, dx, dw
-    assert products(frozen) == sorted([6 * 8, 6 * 3, 8 * 3])
-    small = mlp()
-    for layer in small.layers:
-        layer.enable_lora(1)
-    one, two = [6 * 8, 6, 6 * 8], [6 * 3, 6, 6 * 3]  # x @ w, x @ a, (x @ a) @ b
-    one_back, two_back = [6, 8, 6], [6, 3, 8, 6 * 8, 6 * 8]  # of x @ a, of b, of a; and of x
-    assert products(small) == sorted([*one, *two, *one_back, *two_back])
+    n = 12
+    forward, between, kernels = [n * 200, n * 300], n * 200, [6 * 200, 200 * 300]
+    assert products() == sorted(
+        [*forward, *kernels, between]
+    )  # the last one: the gradient of what is between the layers
+    assert products(frozen=True) == sorted([*forward, kernels[1]])
+    small = [n * 4, n * 300, n * 4, 4 * 300, 200 * 4, between, between]  # x @ a @ b, and the gradients of both products
+    of_sum = [6 * 200, 6 * 200, 6 * 1, 1 * 200]  # of the first kernel, which is so small that this is less work
+    assert products(1, 4) == sorted([*forward, *small, *of_sum])
 
 
+@pytest.mark.usefixtures("way")
 def test_gradients_are_those_of_the_sum():
     layer, plain = adapted(*LAYERS["conv2d"], lora_alpha=1.5)
     x = ops.convert_to_tensor(LAYERS["conv2d"][1])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import nbkeras as keras
-from nbkeras import layers, metrics, ops
+from nbkeras import autodiff, layers, metrics, ops
 from nbkeras.models import Model, Sequential
 
 random = np.random.default_rng(0)
@@ -77,6 +77,21 @@ def test_gradients_with_respect_to_values_are_those_of_the_variables():
         loss = ops.sum(model(X, training=True) ** 2) + ops.sum(ops.stack(model.losses))
     for value, expected in zip(found, tape.gradient(loss, model.trainable_variables), strict=True):
         np.testing.assert_allclose(value, 2.0 * expected, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_of_gradients_are_those_with_the_values():
+    """The inner gradient is computed after the call, when the variable has its own value again."""
+    layer = layers.Dense(1, use_bias=False)
+    layer.build((None, 1))
+    layer.set_weights([[[3.0]]])
+    x = np.array([[1.0]], "float32")
+
+    def slope(value):  # of (value * x) ** 2 by x
+        return autodiff.grad(lambda x: ops.sum(ops.square(layer.stateless_call([value], [], x)[0])))(x)[0, 0]
+
+    value = np.array([[5.0]], "float32")
+    assert slope(value) == 50 and autodiff.grad(slope)(value) == 20
+    assert autodiff.jvp(slope, (value,), (np.ones_like(value),))[1] == 20
 
 
 def test_gradients_pass_through_moving_statistics():

@@ -66,6 +66,25 @@ def test_folded_networks_predict_what_their_layers_compute(normalization):
     assert "transform_whole_kernel" not in kernels
 
 
+def test_normalizations_join_products_of_integers():
+    """Their scale becomes part of the factors, and the integers stay. A gamma of 0 is allowed."""
+    inputs = layers.Input((12, 12, 20))
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(16, 3, padding="same", use_bias=False)(inputs)))
+    model = randomized(keras.Model(inputs, layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(6, 1)(x)))))
+    gamma = model.layers[2].gamma.numpy()
+    gamma[3] = 0
+    model.layers[2].gamma.assign(gamma)
+    model.quantize("int8", beyond_keras=True)
+    for _ in range(2):
+        y, expected = model.predict(IMAGES), np.asarray(model(IMAGES))
+        # a rounding may make another integer of a number between two: a step of 127
+        np.testing.assert_allclose(y, expected, rtol=0, atol=0.01 * abs(expected).max())
+    assert kernels_of(model) == ["find_largest", "quantize_images", "multiply_bands"] * 2
+    before = model.predict(IMAGES)
+    model.layers[1].kernel_scale.assign(model.layers[1].kernel_scale / 2.0)
+    assert abs(model.predict(IMAGES) - before).max() > 0.1, "what depends on weights is computed again"
+
+
 def test_float64_is_folded_too():
     keras.config.set_floatx("float64")
     try:

@@ -219,10 +219,10 @@ def test_steps_record_once_per_signature():
 
 def test_an_error_in_a_first_step_names_no_other_error():
     def failing(arrays, context):
-        raise ValueError("my own")
+        raise ValueError("this step fails")
 
     steps = ProgramCache("test", failing, lambda: "read")
-    with pytest.raises(ValueError, match="my own") as raised:
+    with pytest.raises(ValueError, match="this step fails") as raised:
         steps.run((), Batch([1.0]), None)
     assert raised.value.__context__ is None
 

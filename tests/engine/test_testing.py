@@ -169,13 +169,13 @@ def squared_vjp(x, dy, needs):
 
 def flipped(x):
     y = device.empty(x.shape, x.dtype)
-    device.launch(np.copyto, y, x[:, ::-1])
+    device.launch(device.copy, x[:, ::-1], y)
     return y, None
 
 
 def flipped_vjp(saved, dy, needs):
     dx = device.output(needs[0], dy.shape, dy.dtype)
-    device.launch(np.copyto, dx, dy[:, ::-1])
+    device.launch(device.copy, dy[:, ::-1], dx)
     return (dx,)
 
 
@@ -205,22 +205,26 @@ RIGHT = {
     "composition": (SQUARE, autodiff.Composed(lambda x: x * x)),
     "explicit": (SQUARE, autodiff.Explicit(gradient_of_square)),
 }
+BY_RULES, FORWARDS = "the gradient of input 0 by rules differs", "the derivative forwards along a random direction"
+SECOND = "of the gradient: the gradient of input 0 is wrong"
 WRONG = {
-    "slope": (SQUARE, autodiff.Elementwise(lambda x, y: 2.001 * x)),
-    "slope of a constant": (SQUARE, autodiff.Elementwise(lambda x, y: ops.stop_gradient(2 * x))),
-    "not linear": (SQUARE, autodiff.Linear()),
-    "transpose": (FLIP, autodiff.Linear(lambda call, dys, needs: dys)),
+    "slope": (SQUARE, autodiff.Elementwise(lambda x, y: 2.001 * x), BY_RULES),
+    "slope of a constant": (SQUARE, autodiff.Elementwise(lambda x, y: ops.stop_gradient(2 * x)), SECOND),
+    "not linear": (SQUARE, autodiff.Linear(), FORWARDS),
+    "transpose": (FLIP, autodiff.Linear(lambda call, dys, needs: dys), BY_RULES),
     "one transpose of two": (
         PRODUCT,
         autodiff.Multilinear(lambda call, dys, needs: [dys[0] * call.inputs[1], dys[0]]),
+        "the gradient of input 1 by rules differs",
     ),
-    "multilinear": (SQUARE, autodiff.Multilinear()),
-    "composition": (SQUARE, autodiff.Composed(lambda x: x * x + 1e-3 * x)),
-    "explicit": (SQUARE, autodiff.Explicit(lambda *given: [-each for each in gradient_of_square(*given)])),
-    "tangent": (SQUARE, autodiff.Explicit(gradient_of_square, lambda record, tangents: tangents)),
+    "multilinear": (SQUARE, autodiff.Multilinear(), FORWARDS),
+    "composition": (SQUARE, autodiff.Composed(lambda x: x * x + 1e-3 * x), BY_RULES),
+    "explicit": (SQUARE, autodiff.Explicit(lambda *given: [-each for each in gradient_of_square(*given)]), BY_RULES),
+    "tangent": (SQUARE, autodiff.Explicit(gradient_of_square, lambda record, tangents: tangents), FORWARDS),
     "gradient of a constant": (
         SQUARE,
         autodiff.Explicit(lambda *given: [ops.stop_gradient(each) for each in gradient_of_square(*given)]),
+        FORWARDS,
     ),
 }
 
@@ -233,8 +237,8 @@ def test_right_rules_pass(name):
 
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_rules_fail(name):
-    (forward, vjp), rule = WRONG[name]
-    with pytest.raises(AssertionError):
+    (forward, vjp), rule, message = WRONG[name]
+    with pytest.raises(AssertionError, match=message):
         check_op(op_with_rule(forward, vjp, rule), *[X] * (1 + (forward is multiplied)), order=2)
 
 

@@ -56,6 +56,18 @@ def cnn():
     )
 
 
+def quantized_mlp():
+    model = mlp()
+    model.quantize("int8")
+    return model
+
+
+def quantized_cnn():
+    model = cnn()
+    model.quantize("int8", beyond_keras=True)
+    return model
+
+
 def lstm_stack():
     return Sequential([Input((7, 5)), layers.LSTM(16, return_sequences=True), layers.LSTM(8), layers.Dense(3)])
 
@@ -105,7 +117,7 @@ def predicted(model, inputs):
 
 
 @pytest.mark.parametrize("weights", ["inside", "beside"])
-@pytest.mark.parametrize("make", [mlp, cnn, lstm_stack, transformer, two_and_two])
+@pytest.mark.parametrize("make", [mlp, cnn, quantized_cnn, lstm_stack, transformer, two_and_two])
 def test_a_library_computes_what_predict_does(make, weights, tmp_path):
     model = make()
     for layer in model._all_layers():
@@ -117,6 +129,21 @@ def test_a_library_computes_what_predict_does(make, weights, tmp_path):
     library = loaded(tmp_path / "libnet.so")
     same_bits(library.predict(*inputs), predicted(model, inputs))
     assert list(library.FUNCTIONS.values()) == ["net_predict", "net_predict_32"]
+
+
+def test_a_library_of_a_model_with_lora_has_the_sums(tmp_path):
+    model, plain = mlp(), mlp()
+    for layer in model.layers:
+        layer.enable_lora(2, b_initializer="normal")
+    plain.set_weights([value.numpy() for layer in model.layers for value in (layer.kernel, layer.bias)])
+    for each, name in ((model, "one"), (plain, "two")):
+        each.export(tmp_path / f"lib{name}.so", weights="beside", verbose=False)
+    x = floats(3, 20)
+    outputs = [loaded(tmp_path / f"lib{name}.so").predict(x) for name in ("one", "two")]
+    same_bits(*outputs)
+    np.testing.assert_allclose(outputs[0], model.predict(x, verbose=0), rtol=1e-5)
+    contents = [(tmp_path / f"{name}.weights").read_bytes() for name in ("one", "two")]
+    assert contents[0] == contents[1]
 
 
 def test_inputs_by_position_in_a_list_and_by_name(tmp_path):
@@ -712,13 +739,13 @@ def test_a_library_needs_nothing_but_the_c_library_and_shows_its_functions_alone
 
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="levels are those of x86-64")
-def test_a_library_for_all_processors_of_a_level(tmp_path):
-    model = lstm_stack()
+@pytest.mark.parametrize("make", [lstm_stack, quantized_mlp, quantized_cnn])
+def test_a_library_for_all_processors_of_a_level(make, tmp_path):
+    model = make()
     model.export(tmp_path / "libnet.so", target="x86-64-v3", verbose=False)
-    x = floats(3, 7, 5)
-    np.testing.assert_allclose(
-        loaded(tmp_path / "libnet.so").predict(x), model.predict(x, verbose=0), rtol=1e-5, atol=1e-6
-    )
+    (x,) = inputs_of(model, 3)
+    expected = np.concatenate([model.predict(each[None], verbose=0) for each in x])
+    np.testing.assert_allclose(loaded(tmp_path / "libnet.so").predict(x), expected, rtol=1e-5, atol=1e-6)
 
 
 # -------------------- the command and the examples --------------------
@@ -847,7 +874,7 @@ workspace: .skip 1000000
     not all(map(shutil.which, ("qemu-aarch64", "aarch64-linux-gnu-as", "aarch64-linux-gnu-ld"))),
     reason="needs qemu-aarch64 (qemu-user) and the aarch64 assembler and linker (binutils-aarch64-linux-gnu)",
 )
-@pytest.mark.parametrize("make", [mlp, cnn, lstm_stack, transformer])
+@pytest.mark.parametrize("make", [mlp, cnn, quantized_mlp, quantized_cnn, lstm_stack, transformer])
 def test_a_library_for_aarch64(make, tmp_path, monkeypatch):
     """Its objects in a program that needs no system but the kernel, in an emulator."""
     monkeypatch.chdir(tmp_path)

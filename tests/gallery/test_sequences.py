@@ -65,7 +65,7 @@ EXAMPLES = {
         lambda found: found["errors"]["MAML"][-1] < found["errors"]["MAML"][0],
     ),
     "per_sample_gradients.py": (
-        dict(EPOCHS=3, WRONG=20, WIDTH=8),
+        dict(EPOCHS=4, WRONG=60, WIDTH=16),
         lambda found: found["share"] > 0.2 and found["difference"] < 1e-5,
     ),
     "optuna_search.py": (

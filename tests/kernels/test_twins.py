@@ -18,6 +18,9 @@ WITHOUT = {  # kernels that are never launched on a GPU, and their replacement
         name: "the twins of forward, kernel_gradient and input_gradient"
         for name in ("forward_bands", "kernel_gradient_bands", "input_gradient_bands", "transpose_matrices")
     },
+    "convolution.integers": {
+        name: "the twin of convolve" for name in ("pack", "find_largest", "quantize_images", "multiply_bands")
+    },
 }
 ONLY_ON_THE_CPU = {"convolution.direct", "convolution.winograd"}  # see conv.algorithm
 ONLY_ON_THE_CPU |= {"runtime.threads", "group_normalization"}  # how shares run; see ops.group_normalization
@@ -82,7 +85,7 @@ RECORDS = {
 def test_twins_have_the_arguments_of_their_kernels(family):
     kernels, twins = functions(path_of(family)), twins_of(family)
     both = [name for name in kernels if name in twins and is_launched(kernels[name])]
-    assert both or family in ("convolution.implicit_gemm", "recurrent.recurrence", "loops.gemm")
+    assert both or family in ("convolution.implicit_gemm", "convolution.integers", "recurrent.recurrence", "loops.gemm")
     for name in both:
         assert arguments(twins[name]) == arguments(kernels[name]), name
 

@@ -268,7 +268,7 @@ for name in ("inv", "det", "pinv"):
     case(name, getattr(ops, name), SQUARE[:2, :2])
 case("slogdet", lambda x: ops.slogdet(x)[1], SQUARE)
 case("solve", ops.solve, SQUARE, normal(3, 2))
-case("solve_of_halves", lambda x: ops.solve(*ops.unstack(x)), np.stack([SQUARE, normal(3, 3)]))
+case("solve_of_halves", lambda x: ops.solve(x[0], x[1]), np.stack([SQUARE, normal(3, 3)]))
 case("solve_triangular", lambda a, b: ops.solve_triangular(a, b, lower=True), SQUARE, normal(3))
 case("cholesky", lambda x: ops.cholesky(x @ ops.transpose(x) + np.eye(2)), SQUARE[:2, :2])
 case("eigh", lambda x: [ops.eigh(x)[0], abs(ops.eigh(x)[1])], SQUARE)

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -423,6 +424,40 @@ def test_stateless_apply():
     np.testing.assert_array_equal(after.numpy(), [-1.25, -1.25])
     with pytest.raises(ValueError, match="1 trainable and 3 optimizer variables, received 2 and 3"):
         optimizer.stateless_apply(state, [np.ones(2)], [after, after])
+
+
+class Stateless(models.Sequential):
+    """A step as in Keras's guides on JAX: the state goes in and comes out as values."""
+
+    def train_step(self, data):
+        x, y = data
+        own = [self.trainable_variables, self.optimizer.variables]
+        with GradientTape() as tape:
+            y_pred, _ = self.stateless_call(own[0], self.non_trainable_variables, x, training=True)
+            loss, _ = self.stateless_compute_loss(
+                own[0], self.non_trainable_variables, self.metrics_variables, x, y, y_pred
+            )
+        values = self.optimizer.stateless_apply(own[1], tape.gradient(loss, own[0]), own[0])
+        for variables, new in zip(own, values, strict=True):
+            for variable, value in zip(variables, new, strict=True):
+                variable.assign(value)
+        return {"loss": loss}
+
+
+@pytest.mark.parametrize("rate", [0.1, schedules.ExponentialDecay(0.1, 2, 0.5)], ids=["a number", "a schedule"])
+def test_a_step_of_stateless_calls_trains_as_fit_does(rate):
+    x, weights = np.random.default_rng(0).standard_normal((8, 3)), []
+    for kind in (models.Sequential, Stateless):
+        dense = [layers.Dense(units, "tanh", kernel_initializer="ones") for units in (4, 1)]
+        model = kind([layers.Input((3,)), *dense])
+        model.compile(optimizers.Adam(rate), "mse")
+        recorded = kind is not Stateless or rate == 0.1  # a schedule reads the step count
+        with nullcontext() if recorded else pytest.warns(UserWarning, match="cannot be recorded"):
+            model.fit(x, x[:, :1], batch_size=4, epochs=3, shuffle=False, verbose=0)
+        weights.append(model.get_weights())
+        assert bool(model._steps["train"]._programs.programs()) == recorded
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 def fitted(optimizer, batch_size):

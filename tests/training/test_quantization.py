@@ -47,6 +47,9 @@ def test_a_dense_layer_as_keras_computes_it():
 
 LAYERS = {  # layers with their inputs
     "conv1d": (lambda: layers.Conv1D(4, 3), (6, 3)),
+    "conv1d_causal": (lambda: layers.Conv1D(4, 3, padding="causal", dilation_rate=2, activation="relu"), (6, 3)),
+    "conv2d": (lambda: layers.Conv2D(5, (2, 3), 2, padding="same", activation="tanh"), (6, 7, 2)),
+    "conv2d_channels_first": (lambda: layers.Conv2D(5, 3, data_format="channels_first"), (2, 6, 7)),
     "conv2d_groups": (lambda: layers.Conv2D(4, 3, groups=2, padding="same"), (5, 5, 4)),
     "conv2d_winograd": (lambda: layers.Conv2D(16, 3, activation="relu"), (12, 12, 16)),
     "conv3d": (lambda: layers.Conv3D(2, 2), (3, 4, 3, 2)),
@@ -213,6 +216,31 @@ def test_profiles_count_products(arguments):
     assert rows["first"].flops == 2 * 5 * 7 * 6 and rows["last"].flops == 2 * 5 * 6 * 3
 
 
+def test_convolutions_without_groups_multiply_integers():
+    images = np.random.default_rng(6).standard_normal((2, 6, 6, 4)).astype("float32")
+    for layer, arguments, is_integer in (
+        (layers.Conv2D(3, 3), {"mode": "int8"}, True),
+        (layers.Conv2D(3, 3), {"config": WEIGHTS_ONLY}, False),
+        (layers.Conv2D(4, 3, groups=2), {"mode": "int8"}, False),
+        (layers.DepthwiseConv2D(3), {"mode": "int8"}, False),
+    ):
+        model = keras.Sequential([keras.Input((6, 6, 4)), layer])
+        model.quantize(**arguments, beyond_keras=True)
+        profile = keras.profile(model, images, steps=1)
+        kernels = {row.kernel for row in profile.kernels}
+        assert bool(kernels & {"multiply_bands", "convolve"}) == is_integer
+        assert profile.layers[0].flops == 2 * 2 * 4 * 4 * model.layers[0].kernel.numpy().size
+
+
+def test_a_prediction_does_not_depend_on_its_batch():
+    images = np.random.default_rng(6).standard_normal((4, 9, 9, 3)).astype("float32")
+    model = keras.Sequential([keras.Input((9, 9, 3)), layers.Conv2D(18, 3, 2, padding="same"), layers.Conv2D(5, 3)])
+    model.quantize("int8", beyond_keras=True)
+    images[1] *= 100
+    alone = [model.predict(image[None], verbose=0) for image in images]
+    np.testing.assert_array_equal(model.predict(images, verbose=0), np.concatenate(alone))
+
+
 def test_kernels_are_not_trained_and_the_rest_is():
     model = keras.Sequential([keras.Input((7,)), layers.Dense(5), layers.BatchNormalization(), layers.Dense(3)])
     model.compile("sgd", "mse")
@@ -236,6 +264,21 @@ def test_gradients_are_those_of_the_floats():
         y = ops.sum(layer(x) ** 2)
     kernel = layer.kernel.numpy() / layer.kernel_scale.numpy()
     np.testing.assert_allclose(tape.gradient(y, x), 2 * layer(x).numpy() @ kernel.T, 1e-5, 1e-5)
+
+
+def test_gradients_of_a_convolution_are_those_of_the_floats():
+    layer = layers.Conv2D(3, 3, padding="same", activation="relu")
+    layer.build((None, 5, 6, 2))
+    layer.quantize("int8", beyond_keras=True)
+    x = keras.Variable(np.random.default_rng(7).standard_normal((2, 5, 6, 2)).astype("float32"))
+    kernel, bias = ops.convert_to_tensor(layer.kernel), layer.bias
+    with keras.GradientTape() as tape:
+        y = layer(x)
+    with keras.GradientTape() as other:
+        z = ops.conv2d(x, kernel, bias, padding="same")
+        z = z * ops.cast(y > 0, "float32")
+    for one, expected in zip(tape.gradient(y, [x, bias]), other.gradient(z, [x, bias]), strict=True):
+        np.testing.assert_allclose(one, expected, 1e-5, 1e-5)
 
 
 def test_what_training_needed_is_freed(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 import twins
 
 from nbkeras.kernels import quantized
+from nbkeras.kernels.convolution import integers
 from nbkeras.kernels.runtime import device
 
 pytestmark = twins.needs_cuda
@@ -52,6 +53,18 @@ def test_products(size, inputs):
         q = rng.integers(-128, 128, (m, k)).astype("int8")
         (got,), (want,) = both(quantized.multiply, q, w)
         np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("strides", "dilation", "padding"), [((1, 1), (1, 1), "valid"), ((2, 1), (1, 2), "same")])
+def test_convolutions(strides, dilation, padding, dtype):
+    rng = np.random.default_rng(4)
+    x, w = rng.standard_normal((2, 5, 6, 3)).astype(dtype), rng.integers(-127, 128, (3, 2, 3, 5)).astype("int8")
+    factors, bias = rng.uniform(0.1, 0.2, 5).astype(dtype), rng.standard_normal(5).astype(dtype)
+    constants = {"strides": strides, "dilation": dilation, "padding": padding, "inputs": LIMITS, "relu": True}
+    for summand in (bias, None):
+        needs = (True, False, False, summand is not None)
+        twins.check(integers.conv, integers.conv_vjp, [x, w, factors, summand], constants, needs)
 
 
 @pytest.mark.parametrize("axes", [(1, 1, 5), (1, 4, 1)])
