@@ -363,7 +363,7 @@ def outputs_of(call: MappedCall) -> Any:
     """The physical outputs of an op: by its rule, by other ops if it is a composition, or by the op on each member."""
     batch = getattr(call.op, "batching", None) or batching_table.RULES.get(call.op)
     rule = rules.rule_of(call.op, call.op_vjp)
-    if batch is None and isinstance(rule, rules.Elementwise):
+    if batch is None and (isinstance(rule, rules.Elementwise) or hasattr(call.op, "broadcasts")):
         batch = batching_table.elementwise
     result = NotImplemented if batch is None else batch(call)
     if result is NotImplemented and isinstance(rule, rules.Composed):

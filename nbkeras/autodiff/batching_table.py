@@ -32,7 +32,7 @@ from nbkeras.kernels import (
     softmax,
 )
 from nbkeras.kernels import elementwise as kernels
-from nbkeras.kernels.convolution import conv, unfold, volumes
+from nbkeras.kernels.convolution import conv, integers, unfold, volumes
 from nbkeras.kernels.loops.window import output_length, padding_before
 from nbkeras.kernels.recurrent import gru, lstm, simple_rnn
 from nbkeras.ops import metrics
@@ -70,6 +70,15 @@ def folded(*shared: int) -> Batch:
             return NotImplemented
         inputs = [x if i in shared else call.folded(i) for i, x in enumerate(call.tensors)]
         return call.apart(call.run(inputs))
+
+    return batch
+
+
+def of_one(i: int) -> Batch:
+    """For ops that treat leading axes of input i alike, if no other one is mapped."""
+
+    def batch(call: MappedCall) -> Any:
+        return call.run(call.tensors) if call.mapped[i] and sum(call.mapped) == 1 else NotImplemented
 
     return batch
 
@@ -173,19 +182,13 @@ def _combine(call: MappedCall) -> Any:
     return ops.reshape(call.run([call.folded(0), flat, call.folded(2)]), (call.size, *call.shape(0)))
 
 
-def _search(call: MappedCall) -> Any:
-    if call.mapped[0]:
-        return NotImplemented
-    return call.run(call.tensors)
-
-
 _MOVES: dict[Callable, Batch] = {
     shape.set_slice: _set_slice,
     indexing.take: _take,
     embedding.gather: _gather,
     scattering.combine: _combine,
     scattering.row_numbers: folded(),
-    scattering.search: _search,
+    scattering.search: of_one(1),
 }
 
 # -------------------- products and windows --------------------
@@ -287,10 +290,6 @@ def _members_of_channels(y: Tensor, size: int) -> Tensor:
     return ops.moveaxis(ops.reshape(y, (*y.shape[:-1], size, y.shape[-1] // size)), -2, 0)
 
 
-def _quantized_dense(call: MappedCall) -> Any:
-    return NotImplemented if any(call.mapped[1:]) else call.run(call.tensors)
-
-
 _PRODUCTS: dict[Callable, Batch] = {
     dense.dense: _dense,
     dense.matmul: _matmul,
@@ -298,7 +297,9 @@ _PRODUCTS: dict[Callable, Batch] = {
     volumes.conv: _conv,
     conv.conv_transpose: folded(1),
     volumes.conv_transpose: folded(1),
-    quantized.dense: _quantized_dense,
+    quantized.dense: of_one(0),
+    quantized.gather: of_one(1),
+    integers.conv: folded(1, 2, 3),
 }
 
 # -------------------- normalization, attention, random numbers --------------------

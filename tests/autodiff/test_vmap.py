@@ -290,6 +290,25 @@ def test_gradients_of_a_model_for_each_sample(name, dtype):
         np.testing.assert_allclose(got, want, **tolerance)
 
 
+@pytest.mark.parametrize("shape, make", [((4,), "dense"), ((6, 5, 3), "conv"), ((3,), "embedding")])
+def test_a_quantized_model(shape, make):
+    first = {
+        "dense": lambda: layers.Dense(5, "relu"),
+        "conv": lambda: layers.Conv2D(4, 3),
+        "embedding": lambda: layers.Embedding(7, 4),
+    }[make]()
+    model = keras.Sequential([layers.Input(shape), first, layers.Flatten(), layers.Dense(2)])
+    model.quantize("int8", beyond_keras=True)
+    x = RNG.integers(0, 7, (MEMBERS, *shape)) if make == "embedding" else a(MEMBERS, *shape).astype("float32")
+
+    def f(x):
+        return model(ops.expand_dims(x, 0))
+
+    assert_is_the_loop(f, (0,), ops.convert_to_tensor(x))
+    if make != "embedding":
+        assert_is_the_loop(grad(lambda x: ops.sum(f(x) ** 2)), (0,), ops.convert_to_tensor(x))
+
+
 def mlp(weights, x):
     for w, b in weights[:-1]:
         x = ops.tanh(ops.matmul(x, w) + b)
