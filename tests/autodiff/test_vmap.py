@@ -155,6 +155,18 @@ OWN = [
     ("gelu", ops.gelu, [a(2, 3)]),
     ("dropout_off", lambda x: keras.random.dropout(x, 0.0, seed=1), [a(2, 3)]),
 ]
+ACTIVATIONS = (
+    "relu relu6 leaky_relu elu selu celu gelu silu mish softplus softsign sigmoid hard_sigmoid hard_silu hard_tanh tanh "
+    "log_sigmoid soft_shrink hard_shrink tanh_shrink squareplus threshold glu sparsemax exponential"
+).split()
+OWN += [
+    (
+        f"activation_{name}",
+        lambda x, name=name: getattr(ops, name)(*((x, 0.3, 0.1) if name == "threshold" else (x,))),
+        [a(2, 6)],
+    )
+    for name in ACTIVATIONS
+]
 CASES = {
     name: (function, arrays)
     for name, function, arrays in [
@@ -200,6 +212,16 @@ def axes_of(count):
     return [[0] * count, *alone]
 
 
+def cosines(function, first):
+    """A scalar of the float results of a function; None if it has none."""
+
+    def scalar(*given):
+        parts = [y for y in keras.tree.flatten(function(*given)) if y.dtype.kind == "f"]
+        return sum((ops.sum(ops.cos(y * 0.7)) for y in parts), ops.sum(given[first]) * 0) if parts else None
+
+    return scalar
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_gradients_are_those_of_a_loop(name):
     function, arrays = CASES[name]
@@ -209,13 +231,34 @@ def test_values_and_gradients_are_those_of_a_loop(name):
         ]
         assert_is_the_loop(function, axes, *given)
         floats = tuple(i for i, x in enumerate(arrays) if x.dtype.kind == "f")
-
-        def scalar(*given, first=floats[0] if floats else None):
-            parts = [y for y in keras.tree.flatten(function(*given)) if y.dtype.kind == "f"]
-            return sum((ops.sum(ops.cos(y * 0.7)) for y in parts), ops.sum(given[first]) * 0) if parts else None
-
-        if floats and scalar(*map(ops.convert_to_tensor, arrays)) is not None:
+        scalar = cosines(function, floats[0]) if floats else None
+        if scalar is not None and scalar(*map(ops.convert_to_tensor, arrays)) is not None:
             assert_is_the_loop(grad(scalar, floats), axes, *given)
+
+
+SMOOTH = [name for name, _, arrays in OWN if arrays[0].dtype.kind == "f"]
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_second_derivatives_are_those_of_a_loop(name):
+    function, arrays = CASES[name]
+    floats = tuple(i for i, x in enumerate(arrays) if x.dtype.kind == "f")
+    slopes = grad(cosines(function, 0), floats)
+
+    def second(*given):
+        return grad(lambda *given: sum(ops.sum(ops.sin(g)) for g in slopes(*given)), floats)(*given)
+
+    for axes in axes_of(len(arrays))[:2]:
+        given = [ops.convert_to_tensor(x if n is None else members_of(x)) for x, n in zip(arrays, axes, strict=True)]
+        assert_is_the_loop(second, axes, *given, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_gradients_in_float32(name):
+    function, arrays = CASES[name]
+    floats = tuple(i for i, x in enumerate(arrays) if x.dtype.kind == "f")
+    given = [members_of(x.astype("float32") if x.dtype.kind == "f" else x) for x in arrays]
+    assert_is_the_loop(grad(cosines(function, 0), floats), [0] * len(given), *map(ops.convert_to_tensor, given))
 
 
 # -------------------- gradients for each sample, of models with Variables --------------------
