@@ -227,7 +227,7 @@ def _with_gradient_around(level: Level, call: MappedCall, tensors: Found) -> Any
                 return NotImplemented
             return _back(outputs, mapped.tensors, [x for x, need in zip(given, needs, strict=True) if need], within)
 
-        back.__name__ = f"gradient of {op.__name__}"
+        back.__name__ = f"gradient of {call.op.__name__}"
         back.batching = batched  # type: ignore[attr-defined]
         dys = [None if dy is None else record.call.outputs[0].spread(dy) for dy in dys]
         results = iter(rules.applied_once(back, call.op.__name__, dys))
@@ -363,7 +363,7 @@ def outputs_of(call: MappedCall) -> Any:
     """The physical outputs of an op: by its rule, by other ops if it is a composition, or by the op on each member."""
     batch = getattr(call.op, "batching", None) or batching_table.RULES.get(call.op)
     rule = rules.rule_of(call.op, call.op_vjp)
-    if batch is None and isinstance(rule, rules.Elementwise):
+    if batch is None and (isinstance(rule, rules.Elementwise) or hasattr(call.op, "broadcasts")):
         batch = batching_table.elementwise
     result = NotImplemented if batch is None else batch(call)
     if result is NotImplemented and isinstance(rule, rules.Composed):

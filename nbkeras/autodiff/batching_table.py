@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbkeras import ops
+from nbkeras.autodiff import walks
+from nbkeras.engine import tape
 from nbkeras.engine import tensor as engine
 from nbkeras.engine.tensor import Tensor, apply, as_tensor
 from nbkeras.kernels import (
@@ -32,7 +34,7 @@ from nbkeras.kernels import (
     softmax,
 )
 from nbkeras.kernels import elementwise as kernels
-from nbkeras.kernels.convolution import conv, unfold, volumes
+from nbkeras.kernels.convolution import conv, integers, unfold, volumes
 from nbkeras.kernels.loops.window import output_length, padding_before
 from nbkeras.kernels.recurrent import gru, lstm, simple_rnn
 from nbkeras.ops import metrics
@@ -70,6 +72,15 @@ def folded(*shared: int) -> Batch:
             return NotImplemented
         inputs = [x if i in shared else call.folded(i) for i, x in enumerate(call.tensors)]
         return call.apart(call.run(inputs))
+
+    return batch
+
+
+def of_one(i: int) -> Batch:
+    """For ops that treat leading axes of input i alike, if no other one is mapped."""
+
+    def batch(call: MappedCall) -> Any:
+        return call.run(call.tensors) if call.mapped[i] and sum(call.mapped) == 1 else NotImplemented
 
     return batch
 
@@ -173,19 +184,13 @@ def _combine(call: MappedCall) -> Any:
     return ops.reshape(call.run([call.folded(0), flat, call.folded(2)]), (call.size, *call.shape(0)))
 
 
-def _search(call: MappedCall) -> Any:
-    if call.mapped[0]:
-        return NotImplemented
-    return call.run(call.tensors)
-
-
 _MOVES: dict[Callable, Batch] = {
     shape.set_slice: _set_slice,
     indexing.take: _take,
     embedding.gather: _gather,
     scattering.combine: _combine,
     scattering.row_numbers: folded(),
-    scattering.search: _search,
+    scattering.search: of_one(1),
 }
 
 # -------------------- products and windows --------------------
@@ -246,28 +251,54 @@ def _conv_by_products(call: MappedCall) -> Tensor:
     """With a kernel for each member, as a product of its windows and its kernel; copies of the windows are made."""
     size, units = call.shape(1)[:-2], call.shape(1)[-1]
     x = call.folded(0) if call.mapped[0] else call.tensors[0]
-    windows = _windows(x, size, call.constants)
-    rows = (call.size, -1) if call.mapped[0] else (-1,)
+    windows = _windows(x, _lines(x.shape[1:-1], size, call.constants))
     kernels = ops.reshape(call.tensors[1], (call.size, -1, units))
+    rows = (call.size, -1) if call.mapped[0] else (-1,)
     y = call.product(ops.reshape(windows, (*rows, kernels.shape[1])), kernels)
     return ops.reshape(y, (call.size, call.shape(0)[0], *windows.shape[1:-1], units))
 
 
-def _windows(x: Tensor, sizes: tuple[int, ...], constants: dict[str, Any]) -> Tensor:
-    """(samples, ..., taps * channels): the windows of a convolution at each of its positions, with taps as in a kernel."""
-    rank, padding = len(sizes), constants["padding"]
+def _lines(lengths: tuple[int, ...], sizes: tuple[int, ...], constants: dict[str, Any]) -> list[unfold.Line]:
+    """The windows of a convolution along each axis."""
+    lines = []
+    for at, (length, size) in enumerate(zip(lengths, sizes, strict=True)):
+        padding = constants["padding"]
+        way = "valid" if padding == "causal" and at < len(sizes) - 1 else padding
+        along = length, size, constants["strides"][at], constants["dilation"][at], way
+        lines.append(unfold.Line(*along[1:4], padding_before(*along), output_length(*along)))  # type: ignore[arg-type]
+    return lines
+
+
+def _windows(x: Tensor, lines: list[unfold.Line]) -> Tensor:
+    """(samples, ..., taps * channels): the windows at each position, with taps as in a kernel."""
     found: tuple[int, ...] = ()
-    for at in reversed(range(rank)):
-        way = "valid" if padding == "causal" and at < rank - 1 else padding
-        along = x.shape[1 + at], sizes[at], constants["strides"][at], constants["dilation"][at], way
-        line = unfold.Line(*along[1:4], padding_before(*along), output_length(*along))  # type: ignore[arg-type]
+    for at, line in reversed(list(enumerate(lines))):
         before, channels = x.shape[: 1 + at], x.shape[-1]
         if line[:4] != (1, 1, line.dilation, 0):
-            apart = ops.reshape(x, (math.prod(before), along[0], math.prod(found), 1, channels))
+            apart = ops.reshape(x, (math.prod(before), x.shape[1 + at], math.prod(found), 1, channels))
             x = apply(unfold.unfold, unfold.unfold_vjp, [apart], line=line)
         found = (line.windows, *found)
         x = ops.reshape(x, (*before, *found, line.size * channels))
     return x
+
+
+def _conv_transpose(call: MappedCall) -> Any:
+    """With a kernel for each member, as a product whose results are summed where windows lie."""
+    if not call.mapped[1]:
+        return folded(1)(call)
+    sizes, (units, channels), constants = call.shape(1)[:-2], call.shape(1)[-2:], call.constants
+    samples, *positions = call.shape(0)[:-1]
+    steps = constants["strides"], constants["dilation"], constants["before"]
+    lines = [unfold.Line(*each) for each in zip(sizes, *steps, positions, strict=True)]
+    kernels = ops.swapaxes(ops.reshape(call.tensors[1], (call.size, -1, channels)), 1, 2)
+    x = ops.reshape(call.tensors[0], (*((call.size,) if call.mapped[0] else ()), -1, channels))
+    taps = call.product(x, kernels)
+    y = ops.zeros((call.size * samples, *constants["lengths"], units), x.dtype)
+    y.record = tape.leaf("zeros")
+    with tape.thread.now(keeps=True), tape.Tape() as within:
+        windows = _windows(y, lines)
+    (found,) = walks.pull_back([windows], [ops.reshape(taps, windows.shape)], [y], within)
+    return call.apart(found)
 
 
 def _conv_by_groups(call: MappedCall) -> Any:
@@ -287,18 +318,16 @@ def _members_of_channels(y: Tensor, size: int) -> Tensor:
     return ops.moveaxis(ops.reshape(y, (*y.shape[:-1], size, y.shape[-1] // size)), -2, 0)
 
 
-def _quantized_dense(call: MappedCall) -> Any:
-    return NotImplemented if any(call.mapped[1:]) else call.run(call.tensors)
-
-
 _PRODUCTS: dict[Callable, Batch] = {
     dense.dense: _dense,
     dense.matmul: _matmul,
     conv.conv: _conv,
     volumes.conv: _conv,
-    conv.conv_transpose: folded(1),
-    volumes.conv_transpose: folded(1),
-    quantized.dense: _quantized_dense,
+    conv.conv_transpose: _conv_transpose,
+    volumes.conv_transpose: _conv_transpose,
+    quantized.dense: of_one(0),
+    quantized.gather: of_one(1),
+    integers.conv: folded(1, 2, 3),
 }
 
 # -------------------- normalization, attention, random numbers --------------------

@@ -31,15 +31,15 @@ def with_values(layer: Any, trainable: Any, non_trainable: Any, others: Sequence
     parts = layer._all_layers()
     of_metrics = {id(v): v for part in parts for metric in part._held(Metric) for v in metric.variables}
     rest = [v for key, v in of_metrics.items() if key not in known]
-    losses = [(part, list(part._losses)) for part in parts]
-    try:
-        for part in parts:
-            part._losses.clear()
-        with stateless.holding([*variables, *rest], [*values, *rest]):
+    with stateless.holding([*variables, *rest], [*values, *rest]):
+        losses = [(part, list(part._losses)) for part in parts]
+        try:
+            for part in parts:
+                part._losses.clear()
             yield
-    finally:
-        for part, before in losses:
-            part._losses[:] = before
+        finally:
+            for part, before in losses:
+                part._losses[:] = before
 
 
 def stateless_call(

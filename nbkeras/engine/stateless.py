@@ -35,13 +35,13 @@ def holding(variables: Sequence[Variable], values: Sequence[Tensor]) -> Iterator
     The values are not changed either: those of states are copied before. Those of weights, which a call hardly ever writes, are
     copied when they are assigned. Gradients with respect to the values pass through both.
     """
-    new = [
-        value if v.declared_trainable or v.is_quantized else copied(value)
-        for v, value in zip(variables, values, strict=True)
-    ]
-    states = [(value.data, value.record, value.index, True) for value in new]
-    before = [(v.data, v.record, v.index, v.is_lent) for v in variables]
-    with step_lock.alone():
+    with step_lock.alone():  # another thread may do the same with these variables
+        states = []
+        for variable, value in zip(variables, values, strict=True):
+            is_lent = variable.declared_trainable or variable.is_quantized
+            value = value if is_lent else copied(value)
+            states.append((value.data, value.record, value.index, is_lent))
+        before = [(v.data, v.record, v.index, v.is_lent) for v in variables]
         try:
             _set(variables, states)
             yield

@@ -69,6 +69,7 @@ def _applied(name: str, function: Callable, slopes: tuple[Slope, ...], operands:
         )
 
     forward.__name__ = name
+    forward.broadcasts = True  # type: ignore[attr-defined]  # for autodiff.vmap
     # for derivatives of higher order: see autodiff/rules.py
     backward.derivative = lambda rules: rules.Elementwise(*slopes)  # type: ignore[attr-defined]
     return apply(forward, backward if any(slopes) else None, operands)

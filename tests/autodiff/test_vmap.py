@@ -1,5 +1,6 @@
 """vmap against a loop over the members: all ops for which other tests have cases, gradients for each sample, nesting, axes."""
 
+import gc
 import runpy
 import zlib
 from pathlib import Path
@@ -10,7 +11,7 @@ from op_cases import CASES as KERAS_CASES
 
 import nbkeras as keras
 from nbkeras import autodiff, layers, ops
-from nbkeras.autodiff import grad, vmap
+from nbkeras.autodiff import batching, grad, vmap
 from nbkeras.ops import attention, normalization
 
 RNG = np.random.default_rng(7)
@@ -93,6 +94,19 @@ OWN = [
     ("conv3d", lambda x, k: ops.conv3d(x, k, padding="same"), [a(1, 4, 4, 3, 2), a(2, 2, 2, 2, 3)]),
     ("depthwise", lambda x, k: ops.depthwise_conv(x, k), [a(2, 5, 5, 3), a(3, 3, 3, 2)]),
     ("conv_transpose", lambda x, k: ops.conv_transpose(x, k, 2), [a(2, 3, 3, 2), a(3, 3, 4, 2)]),
+    ("conv_transpose_1d", lambda x, k: ops.conv_transpose(x, k, 1, padding="same"), [a(2, 4, 2), a(3, 4, 2)]),
+    (
+        "conv_transpose_dilated",
+        lambda x, k: ops.conv_transpose(x, k, 1, padding="same", dilation_rate=2),
+        [a(2, 4, 5, 2), a(2, 3, 1, 2)],
+    ),
+    ("conv_transpose_3d", lambda x, k: ops.conv_transpose(x, k, 2), [a(1, 2, 3, 2, 2), a(2, 3, 2, 3, 2)]),
+    (
+        "conv1d_causal",
+        lambda x, k: ops.conv1d(x, k, strides=1, padding="causal", dilation_rate=2),
+        [a(2, 6, 2), a(3, 2, 3)],
+    ),
+    ("conv2d_strides", lambda x, k: ops.conv2d(x, k, strides=(2, 1), padding="same"), [a(2, 5, 4, 2), a(3, 2, 2, 3)]),
     ("max_pool", lambda x: ops.max_pool(x, 2), [a(2, 4, 6, 3)]),
     ("max_pool_3", lambda x: ops.max_pool(x, 3, 2, padding="same"), [a(2, 5, 6, 3)]),
     ("max_pool_3d", lambda x: ops.max_pool(x, 2), [a(2, 4, 4, 2, 3)]),
@@ -141,6 +155,18 @@ OWN = [
     ("gelu", ops.gelu, [a(2, 3)]),
     ("dropout_off", lambda x: keras.random.dropout(x, 0.0, seed=1), [a(2, 3)]),
 ]
+ACTIVATIONS = (
+    "relu relu6 leaky_relu elu selu celu gelu silu mish softplus softsign sigmoid hard_sigmoid hard_silu hard_tanh tanh "
+    "log_sigmoid soft_shrink hard_shrink tanh_shrink squareplus threshold glu sparsemax exponential"
+).split()
+OWN += [
+    (
+        f"activation_{name}",
+        lambda x, name=name: getattr(ops, name)(*((x, 0.3, 0.1) if name == "threshold" else (x,))),
+        [a(2, 6)],
+    )
+    for name in ACTIVATIONS
+]
 CASES = {
     name: (function, arrays)
     for name, function, arrays in [
@@ -186,6 +212,16 @@ def axes_of(count):
     return [[0] * count, *alone]
 
 
+def cosines(function, first):
+    """A scalar of the float results of a function; None if it has none."""
+
+    def scalar(*given):
+        parts = [y for y in keras.tree.flatten(function(*given)) if y.dtype.kind == "f"]
+        return sum((ops.sum(ops.cos(y * 0.7)) for y in parts), ops.sum(given[first]) * 0) if parts else None
+
+    return scalar
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_gradients_are_those_of_a_loop(name):
     function, arrays = CASES[name]
@@ -195,13 +231,34 @@ def test_values_and_gradients_are_those_of_a_loop(name):
         ]
         assert_is_the_loop(function, axes, *given)
         floats = tuple(i for i, x in enumerate(arrays) if x.dtype.kind == "f")
-
-        def scalar(*given, first=floats[0] if floats else None):
-            parts = [y for y in keras.tree.flatten(function(*given)) if y.dtype.kind == "f"]
-            return sum((ops.sum(ops.cos(y * 0.7)) for y in parts), ops.sum(given[first]) * 0) if parts else None
-
-        if floats and scalar(*map(ops.convert_to_tensor, arrays)) is not None:
+        scalar = cosines(function, floats[0]) if floats else None
+        if scalar is not None and scalar(*map(ops.convert_to_tensor, arrays)) is not None:
             assert_is_the_loop(grad(scalar, floats), axes, *given)
+
+
+SMOOTH = [name for name, _, arrays in OWN if arrays[0].dtype.kind == "f"]
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_second_derivatives_are_those_of_a_loop(name):
+    function, arrays = CASES[name]
+    floats = tuple(i for i, x in enumerate(arrays) if x.dtype.kind == "f")
+    slopes = grad(cosines(function, 0), floats)
+
+    def second(*given):
+        return grad(lambda *given: sum(ops.sum(ops.sin(g)) for g in slopes(*given)), floats)(*given)
+
+    for axes in axes_of(len(arrays))[:2]:
+        given = [ops.convert_to_tensor(x if n is None else members_of(x)) for x, n in zip(arrays, axes, strict=True)]
+        assert_is_the_loop(second, axes, *given, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_gradients_in_float32(name):
+    function, arrays = CASES[name]
+    floats = tuple(i for i, x in enumerate(arrays) if x.dtype.kind == "f")
+    given = [members_of(x.astype("float32") if x.dtype.kind == "f" else x) for x in arrays]
+    assert_is_the_loop(grad(cosines(function, 0), floats), [0] * len(given), *map(ops.convert_to_tensor, given))
 
 
 # -------------------- gradients for each sample, of models with Variables --------------------
@@ -287,6 +344,25 @@ def test_gradients_of_a_model_for_each_sample(name, dtype):
     for weight, got, want in zip(weights, received, expected, strict=True):
         assert got.shape == (MEMBERS, *weight.shape) and got.dtype == dtype
         np.testing.assert_allclose(got, want, **tolerance)
+
+
+@pytest.mark.parametrize("shape, make", [((4,), "dense"), ((6, 5, 3), "conv"), ((3,), "embedding")])
+def test_a_quantized_model(shape, make):
+    first = {
+        "dense": lambda: layers.Dense(5, "relu"),
+        "conv": lambda: layers.Conv2D(4, 3),
+        "embedding": lambda: layers.Embedding(7, 4),
+    }[make]()
+    model = keras.Sequential([layers.Input(shape), first, layers.Flatten(), layers.Dense(2)])
+    model.quantize("int8", beyond_keras=True)
+    x = RNG.integers(0, 7, (MEMBERS, *shape)) if make == "embedding" else a(MEMBERS, *shape).astype("float32")
+
+    def f(x):
+        return model(ops.expand_dims(x, 0))
+
+    assert_is_the_loop(f, (0,), ops.convert_to_tensor(x))
+    if make != "embedding":
+        assert_is_the_loop(grad(lambda x: ops.sum(f(x) ** 2)), (0,), ops.convert_to_tensor(x))
 
 
 def mlp(weights, x):
@@ -418,6 +494,53 @@ def test_a_way_back_for_each_seed():
     y, pull = autodiff.vjp(lambda x: ops.tanh(ops.matmul(W, x)), X[0])
     rows = vmap(pull)(np.eye(4))[0]
     np.testing.assert_allclose(rows, autodiff.jacrev(lambda x: ops.tanh(ops.matmul(W, x)))(X[0]), rtol=1e-12)
+
+
+@ops.custom_gradient
+def of_two(x, w):
+    return ops.sin(x) * w, lambda dy: (dy * 2 * ops.cos(x) * w, dy * 3 * ops.sin(x))
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_gradients_of_ones_own_go_through_a_vmap(order):
+    x, w = ops.convert_to_tensor(a(4)), ops.convert_to_tensor(np.array(1.5))
+
+    def mapped(x, w):
+        return ops.sum(vmap(lambda x: of_two(x, w) ** 2)(x))
+
+    def looped(x, w):
+        return ops.sum(ops.stack([of_two(x[i], w) ** 2 for i in range(4)]))
+
+    def derivative(f, argnums):
+        slope = grad(f, argnums)
+        return (slope if order == 1 else grad(lambda x, w: ops.sum(slope(x, w) ** 2), argnums))(x, w)
+
+    for argnums in (0, 1):
+        np.testing.assert_allclose(derivative(mapped, argnums), derivative(looped, argnums), rtol=1e-12)
+    both = grad(lambda w: ops.sum(vmap(lambda w: vmap(lambda x: of_two(x, w) ** 2)(x))(w)))(np.arange(3.0))
+    np.testing.assert_allclose(both, [6 * np.sum(np.sin(x) ** 2) * v for v in range(3)], rtol=1e-12)
+
+
+def test_nothing_is_kept_alive():
+    model = MODELS["convnet"][0]()
+    model(np.ones((1, 8, 6, 2), "float32"))
+
+    def f(x):
+        return ops.sum(model(ops.expand_dims(x, 0)) ** 2) + ops.sum(doubled_slope(x))
+
+    def alive():
+        return sum(type(each) in (batching.Mapped, keras.engine.tensor.Tensor) for each in gc.get_objects())
+
+    x = ops.convert_to_tensor(RNG.standard_normal((MEMBERS, 8, 6, 2)).astype("float32"))
+    gc.collect()
+    gc.disable()
+    try:
+        for run in (vmap(grad(f)), vmap(f), grad(lambda x: ops.sum(vmap(f)(x))), vmap(autodiff.jacrev(f))):
+            before = alive()
+            run(x)
+            assert alive() == before
+    finally:
+        gc.enable()
 
 
 # -------------------- nesting, axes, structures --------------------

@@ -184,6 +184,7 @@ def test_a_step_that_was_recorded_before_is_recorded_anew():
     assert np.array_equal(after[0], weights[0]) and not np.array_equal(after[2], model.layers[0].lora_kernel_a * 0)
 
 
+@pytest.mark.cpu("it counts kernels of the CPU")
 def test_a_step_computes_no_gradient_of_a_frozen_kernel():
     def products(*ranks, frozen=False):
         """The sizes of the results of matrix products in a recorded training step."""
@@ -299,6 +300,7 @@ def test_a_file_of_the_sum_goes_to_a_model_without_lora(trained):
     np.testing.assert_allclose(plain.predict(X, verbose=0), trained.predict(X, verbose=0), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.cpu("models are exported on the CPU")
 def test_an_onnx_file_has_the_sum(trained):
     onnx = pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")

@@ -257,6 +257,25 @@ def test_threads_see_the_own_values_of_the_model():
     assert not wrong
 
 
+def test_two_threads_make_stateless_calls_of_one_model():
+    model, wrong = network(), []
+    before, trained = numbers(model.variables), numbers(model.trainable_variables)
+
+    def calls(factor):
+        given = [factor * value for value in trained], model.non_trainable_variables
+        expected, _ = model.stateless_call(*given, X)
+        for _ in range(30):
+            if not np.array_equal(model.stateless_call(*given, X)[0], expected):
+                wrong.append(factor)
+
+    threads = [threading.Thread(target=calls, args=(factor,)) for factor in (2.0, 3.0)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong and same(before, model.variables)
+
+
 def test_values_must_fit():
     model = network()
     given = model.trainable_variables, model.non_trainable_variables
