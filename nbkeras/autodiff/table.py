@@ -368,6 +368,15 @@ def _dense(x, w, b, rectify=False):
     return ops.relu(y) if rectify else y
 
 
+def _dense_gradient(call, dys, needs):
+    (x, w, _), (dy,) = call.inputs, dys
+    dx = _product(dy, w, False, True) if needs[0] else None
+    if not needs[1]:
+        return dx, None, None
+    rows = math.prod(x.shape[:-1])
+    return dx, _product(ops.reshape(x, (rows, w.shape[0])), ops.reshape(dy, (rows, w.shape[1])), True, False), None
+
+
 def _matmul(call, dys, needs):
     (a, b), (dy,) = call.inputs, dys
     ta, tb = call.constants.get("transpose_a", False), call.constants.get("transpose_b", False)
@@ -440,7 +449,7 @@ def _quantized_conv(record, dys, needs):
 
 
 _PRODUCTS: dict[Callable, Rule] = {
-    dense.dense: Composed(_dense, Multilinear(saves_inputs=True)),
+    dense.dense: Composed(_dense, Multilinear(_dense_gradient)),
     dense.matmul: Multilinear(_matmul),
     conv.conv: _conv(conv, True),
     conv.conv_transpose: Multilinear(saves_inputs=True),

@@ -115,6 +115,7 @@ _NODES = {
 }
 HANDLERS: dict[str, Handler] = {
     **{f"{family}.{name}": _node(kind) for family, pairs in _NODES.items() for name, kind in _pairs(pairs).items()},
+    "transforms._identity": lambda g, op: g.add("Identity", op.inputs[0]),
     "tensor._cast_op": lambda g, op, dtype: g.cast(op.inputs[0], dtype),
     "indexing.whole": lambda g, op, dtype: g.cast(op.inputs[0], dtype),
     "elementwise.unary": _ufunc,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.building.layer import training_phase
-from nbkeras.engine import structures
+from nbkeras.engine import structures, tape
 from nbkeras.engine.tensor import Tensor, layer_stack, listening, shapes_only
 
 Axis = tuple[int, int]  # (input, axis): an axis whose size is open
@@ -126,7 +126,8 @@ class Trace:
             outputs = list(result) if isinstance(result, tuple) else [result]
             run.calls.append(Call(name, "/".join(layer_stack.names), list(inputs), constants, outputs))
 
-        with training_phase(False), listening(applied):
+        # keeps: gradients that the model computes are computed by ops
+        with training_phase(False), listening(applied), tape.thread.now(keeps=True):
             run.outputs = structures.flatten(function(tensors))
         return run
 

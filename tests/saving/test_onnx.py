@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from nbkeras import Input, Model, Sequential, layers, ops, random
+from nbkeras import GradientTape, Input, Model, Sequential, layers, ops, random
 from nbkeras.export import onnx_graph
 from nbkeras.models import clone_model
 
@@ -340,6 +340,34 @@ def test_recurrent_layers_in_float64(cell, tmp_path):
     model = Sequential([Input((None, 2), dtype="float64"), layers.Bidirectional(inner, dtype="float64")])
     for sizes in ((1, 4, 2), (3, 7, 2)):
         assert_same(model, tmp_path, RNG.normal(size=sizes))
+
+
+class Slope(layers.Layer):
+    """The gradient of the sum of a network's outputs by its inputs."""
+
+    def __init__(self, network, **kwargs):
+        super().__init__(**kwargs)
+        self.network = network
+
+    def call(self, x):
+        with GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            y = self.network(x)
+        return tape.gradient(y, x)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [layers.Dense(8, "tanh"), layers.Dense(1)],
+        [layers.Dense(8, "relu"), layers.LayerNormalization(), layers.Dense(2, "softplus")],
+    ],
+    ids=["tanh", "normalized"],
+)
+def test_a_gradient_that_a_layer_computes(parts, tmp_path):
+    inputs = Input((3,))
+    model = Model(inputs, Slope(Sequential([Input((3,)), *parts]))(inputs))
+    assert_same(model, tmp_path, RNG.normal(size=(5, 3)).astype("float32"))
 
 
 def test_names_of_inputs_and_outputs_are_unique(tmp_path):
