@@ -118,32 +118,36 @@ def pad_band(x, n, row0, rows, before, across, room):
 
 
 @compiled
+def band_of(b, x, y, window, bands, room):
+    """(offset, count, position) of the windows of band b: the first one in x, or in room with its padding, and in y."""
+    band_rows, per_image, across, padded = bands
+    n, top = b // per_image, b % per_image * band_rows
+    rows, row0 = min(band_rows, y.shape[1] - top), top * window.row_stride - window.top
+    start = (n * x.shape[1] + row0) * x.shape[2] * x.shape[3]
+    if padded != 0:
+        start = 0
+        reach = (rows - 1) * window.row_stride + (window.height - 1) * window.row_dilation + 1
+        pad_band(x, n, row0, reach, window.left, across, room)
+    return start, rows * y.shape[2], (n * y.shape[1] + top) * y.shape[2]
+
+
+@compiled
 def forward_bands(x, flat, kernel, bias, y, rooms, tables, window, groups, ends, bands, parts, share, shares):
     """Compute a share of the output's bands. flat: x as flat memory. ends: of the products. bands: see _Bands.numbers.
 
     kernel: (taps and channels of a group, units) as flat memory. With as many groups as channels and units, each channel has a
     kernel of its own. parts: of the units of one group; each is a share of a band.
     """
-    window, (band_rows, per_image, across, padded) = Window(*window), bands
-    out_height, out_width, units, depth = y.shape[1], y.shape[2], y.shape[3], x.shape[3]
-    channels, width, room, zero = depth // groups, units // groups, rooms[share], y.dtype.type(0)
-    taps, k0 = window.height * window.width * channels, band_rows * out_width
+    window, (band_rows, per_image, _, padded) = Window(*window), bands
+    units, channels = y.shape[3], x.shape[3] // groups
+    width, room, zero = units // groups, rooms[share], y.dtype.type(0)
+    taps, k0 = window.height * window.width * channels, band_rows * y.shape[2]
     a = room if padded != 0 else flat
     total = x.shape[0] * per_image * parts
     for unit in range(total * share // shares, total * (share + 1) // shares):
         b, part = unit // parts, unit % parts
-        n, top = b // per_image, b % per_image * band_rows
-        rows = min(band_rows, out_height - top)
-        row0, count, to = (
-            top * window.row_stride - window.top,
-            rows * out_width,
-            (n * out_height + top) * out_width * units,
-        )
-        ao = (n * x.shape[1] + row0) * x.shape[2] * depth
-        if padded != 0:
-            ao = 0
-            reach = (rows - 1) * window.row_stride + (window.height - 1) * window.row_dilation + 1
-            pad_band(x, n, row0, reach, window.left, across, room)
+        ao, count, position = band_of(b, x, y, window, bands, room)
+        to = position * units
         if groups > 1 and channels == width == 1:
             gemm_own(count, units, taps, a, ao, tables, 0, k0, kernel, 0, units, zero, y, to, units, bias, 0, ends)
             continue
@@ -177,27 +181,16 @@ def _convolve(
 @compiled
 def kernel_gradient_bands(x, flat, dy, partials, rooms, tables, window, groups, bands, share, shares):
     """partials[share] = windows^T @ dy over a share of the bands. flat: x as flat memory."""
-    window, (band_rows, per_image, across, padded) = Window(*window), bands
-    out_height, out_width, units, depth = dy.shape[1], dy.shape[2], dy.shape[3], x.shape[3]
-    channels, width, room, partial = depth // groups, units // groups, rooms[share], partials[share]
-    taps, k0 = window.height * window.width * channels, band_rows * out_width
+    window, (band_rows, per_image, _, padded) = Window(*window), bands
+    units, channels = dy.shape[3], x.shape[3] // groups
+    width, room, partial = units // groups, rooms[share], partials[share]
+    taps, k0 = window.height * window.width * channels, band_rows * dy.shape[2]
     a = room if padded != 0 else flat
     total = x.shape[0] * per_image
     first = total * share // shares
     for b in range(first, total * (share + 1) // shares):
-        n, top = b // per_image, b % per_image * band_rows
-        rows = min(band_rows, out_height - top)
-        row0, count, to = (
-            top * window.row_stride - window.top,
-            rows * out_width,
-            (n * out_height + top) * out_width * units,
-        )
-        ao = (n * x.shape[1] + row0) * x.shape[2] * depth
-        beta = dy.dtype.type(0) if b == first else dy.dtype.type(1)
-        if padded != 0:
-            ao = 0
-            reach = (rows - 1) * window.row_stride + (window.height - 1) * window.row_dilation + 1
-            pad_band(x, n, row0, reach, window.left, across, room)
+        ao, count, position = band_of(b, x, dy, window, bands, room)
+        to, beta = position * units, dy.dtype.type(0) if b == first else dy.dtype.type(1)
         if groups > 1 and channels == width == 1:
             gemm_own(taps, units, count, a, ao, tables, k0, 0, dy, to, units, beta, partial, 0, units, dy, 0, 0)
             continue
