@@ -187,6 +187,30 @@ def tasks_by_vmap(support_x, support_y, query_x, query_y, weights):
     return {"loss": value} | by_name("gradient", gradient)
 
 
+@way("maml")
+def layers_by_vmap(support_x, support_y, query_x, query_y, weights):
+    dtype = str(support_x.dtype)
+    model = Sequential(
+        [layers.Dense(units, activation, dtype=dtype) for units, activation in ((8, "tanh"), (8, "tanh"), (1, None))]
+    )
+    model.build((None, 1))
+
+    def error(weights, x, y):
+        return mean_square(model.stateless_call(weights, [], x)[0] - y)
+
+    def after(weights, sx, sy, qx, qy):
+        for _ in range(cases.INNER_STEPS):
+            slopes = autodiff.grad(error)(weights, sx, sy)
+            weights = [weight - cases.INNER_RATE * slope for weight, slope in zip(weights, slopes, strict=True)]
+        return error(weights, qx, qy)
+
+    def loss(weights):
+        return ops.mean(autodiff.vmap(after, (None, 0, 0, 0, 0))(weights, support_x, support_y, query_x, query_y))
+
+    value, gradient = autodiff.value_and_grad(loss)(list(weights.values()))
+    return {"loss": value} | by_name("gradient", dict(zip(weights, gradient, strict=True)))
+
+
 # -------------------- Burgers' equation --------------------
 
 
