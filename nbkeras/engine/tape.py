@@ -71,9 +71,13 @@ class _Now:
     def __init__(self, values: dict[str, Any]):
         self._values = values
 
-    def __enter__(self) -> None:
-        self._before = {name: getattr(thread, name) for name in self._values}
-        self._set(self._values)
+    def __enter__(self) -> Any:
+        self._enter(self._values)
+        return self
+
+    def _enter(self, values: dict[str, Any]) -> None:
+        self._before = {name: getattr(thread, name) for name in values}
+        self._set(values)
 
     def __exit__(self, *error) -> None:
         self._set(self._before)
@@ -110,9 +114,9 @@ class Recording(_Now):
         super().__init__({})
         self._on = on
 
-    def __enter__(self) -> None:
-        self._values = {"tapes": (thread.tapes or (self,)) if self._on else ()}
-        super().__enter__()
+    def __enter__(self) -> "Recording":
+        self._enter({"tapes": (thread.tapes or (self,)) if self._on else ()})
+        return self
 
 
 class Tape(_Now):
@@ -121,9 +125,8 @@ class Tape(_Now):
     def __init__(self) -> None:
         super().__init__({})
 
-    def __enter__(self) -> "Tape":  # type: ignore[override]
-        self._values = {"tapes": (*thread.tapes, self)}
-        super().__enter__()
+    def __enter__(self) -> "Tape":
+        self._enter({"tapes": (*thread.tapes, self)})
         return self
 
     def others(self) -> tuple:

@@ -546,7 +546,8 @@ def _common_gpu(tensors: Sequence[Tensor | None]) -> Any:
 
 def brought(tensor: Tensor) -> Tensor:
     """The tensor on the current device, copied if necessary; ValueError if a gradient would have to cross devices."""
-    if not device.is_on_other_device(tensor.data):
+    is_array = isinstance(tensor.data, device.ARRAYS)  # not in `autodiff.vmap`, where its ops bring what they need
+    if not is_array or not device.is_on_other_device(tensor.data):
         return tensor
     if tensor.record is not None and tape.is_recording():
         where, here = device.gpu_of(tensor.data) or "the CPU", device.gpu() or "the CPU"
