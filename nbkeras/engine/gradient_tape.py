@@ -154,23 +154,26 @@ class GradientTape:
         return structures.pack(sources, found)
 
     def _gradients(self, targets: list, sources: list, seeds: list | None, retain: bool) -> list[Tensor | None]:
-        sources = [each if self._watches(each) else Tensor(each.data) for each in sources]
-        others = self._tape.others()
-        # recordings that know neither targets nor seeds take the gradients as constants
-        inside = bool(others) and any(_is_of(each, others) for each in (*targets, *(seeds or ())))
-        if inside or tape.thread.keeps or tape.thread.levels:
-            with tape.thread.now(tapes=others):
-                return walks.pull_back(targets, seeds, sources, self._tape)
+        if self._watched is not None:
+            sources = [each if self._watches(each) else Tensor(each.data) for each in sources]
+        state, record = tape.thread, None
+        if state.tapes or state.keeps or state.levels:
+            others = self._tape.others()
+            # recordings that know neither targets nor seeds take the gradients as constants
+            inside = bool(others) and any(_is_of(each, others) for each in (*targets, *(seeds or ())))
+            if inside or state.keeps or state.levels:
+                with state.now(tapes=others):
+                    return walks.pull_back(targets, seeds, sources, self._tape)
+            if self._tape in state.tapes:
+                known = [(s.record, s.index) for s in sources if s.record is not None]
+                record = tape.gradient_record(known) if known else None
         arrays = gradient(targets, sources, seeds, retain=retain, within=self._tape)
-        is_on = self._tape in tape.thread.tapes
-        known = [(s.record, s.index) for s in sources if s.record is not None] if is_on else []
-        record = tape.gradient_record(known) if known else None
         return [None if g is None else Tensor(g, record) for g in arrays]
 
     def _watches(self, source: Tensor) -> bool:
-        """Whether gradients with respect to a source are asked for; trainable variables may not be."""
-        record = source.record
-        return self._watched is None or record is None or record.vjp is not None or record in self._watched
+        """Whether a tape that watches what it is told watches a source: trainable variables may not be told."""
+        record, watched = source.record, self._watched
+        return record is None or record.vjp is not None or (watched is not None and record in watched)
 
     def jacobian(
         self,

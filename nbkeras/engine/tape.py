@@ -62,6 +62,10 @@ class _Thread(threading.local):
     rerun: Any = None  # the run of a function of autodiff.checkpoint
     is_special = False  # whether any of this asks for more than `apply` does by itself
 
+    def asks_for_more(self) -> bool:
+        """What `is_special` is to be."""
+        return bool(keeps_calls() or self.levels or self.listener is not None)
+
     def now(self, **values: Any) -> "_Now":
         """`with thread.now(name=value):` other values in the block."""
         return _Now(values)
@@ -71,13 +75,9 @@ class _Now:
     def __init__(self, values: dict[str, Any]):
         self._values = values
 
-    def __enter__(self) -> Any:
-        self._enter(self._values)
-        return self
-
-    def _enter(self, values: dict[str, Any]) -> None:
-        self._before = {name: getattr(thread, name) for name in values}
-        self._set(values)
+    def __enter__(self) -> None:
+        self._before = {name: getattr(thread, name) for name in self._values}
+        self._set(self._values)
 
     def __exit__(self, *error) -> None:
         self._set(self._before)
@@ -87,7 +87,7 @@ class _Now:
         for name, value in values.items():
             setattr(thread, name, value)
         if "is_special" not in values:
-            thread.is_special = bool(keeps_calls() or thread.levels or thread.listener is not None)
+            thread.is_special = thread.asks_for_more()
 
 
 thread = _Thread()
@@ -103,7 +103,7 @@ def keeps_calls() -> bool:
     return thread.keeps or len(thread.tapes) > (0 if thread.levels else 1)
 
 
-class Recording(_Now):
+class Recording:
     """In the block ops on tensors that need gradients make Records; with `Recording(False)` they do not.
 
     A recording inside another one means that derivatives of derivatives are computed. One that only goes on, as in
@@ -111,22 +111,25 @@ class Recording(_Now):
     """
 
     def __init__(self, on: bool = True):
-        super().__init__({})
         self._on = on
 
     def __enter__(self) -> "Recording":
-        self._enter({"tapes": (thread.tapes or (self,)) if self._on else ()})
+        self._before = thread.tapes, thread.is_special
+        thread.tapes = (thread.tapes or (self,)) if self._on else ()
+        thread.is_special = thread.asks_for_more()
         return self
 
+    def __exit__(self, *error) -> None:
+        thread.tapes, thread.is_special = self._before
 
-class Tape(_Now):
+
+class Tape(Recording):
     """A recording of its own, also inside another one; `backward(..., within=tape)` goes back through its Records only."""
 
-    def __init__(self) -> None:
-        super().__init__({})
-
     def __enter__(self) -> "Tape":
-        self._enter({"tapes": (*thread.tapes, self)})
+        self._before = before, is_special = thread.tapes, thread.is_special
+        thread.tapes = (*before, self)
+        thread.is_special = is_special or bool(before) or thread.levels > 0
         return self
 
     def others(self) -> tuple:
@@ -187,9 +190,11 @@ def in_order(
                     ready.append(parent[0])
     between: set[Record] = set()
     for record in reversed(order):
-        if any(parent is not None and (parent in sources or parent[0] in between) for parent in record.parents):
-            between.add(record)
-    return [record for record in order if record in between], between
+        for parent in record.parents:
+            if parent is not None and (parent[0] in between or parent in sources):
+                between.add(record)
+                break
+    return order if len(between) == len(order) else [record for record in order if record in between], between
 
 
 def unreached(targets: Sequence[Source], sources: Sequence[Source]) -> list[int]:
@@ -276,10 +281,9 @@ def backward(
     for source, gradient in targets:
         _accumulate(sums, source, gradient, destinations)
     order, between = in_order([source[0] for source, _ in targets], wanted, within)
-    if any(
-        record.vjp is _no_second_gradient for record in order
-    ):  # before other errors, about shapes and dropped values
-        _no_second_gradient(None, None, ())
+    for record in order:
+        if record.vjp is _no_second_gradient:  # before other errors, about shapes and dropped values
+            _no_second_gradient(None, None, ())
     outer = layer_stack.back
     try:
         for record in order:
