@@ -7,7 +7,7 @@ loss is the error *after* that step, so training goes back through the step: it 
 
 A task is a sine curve of random height and phase, of which the network sees ten points, as in Finn, Abbeel and Levine (2017).
 On new curves the squared error falls from 2.74 to **0.41 in one step** and to 0.16 in ten. A network that learned the same curves
-in the usual way needs ten steps to come from 2.74 to 1.62. Both together take 11 s of processor time.
+in the usual way needs ten steps to come from 2.74 to 1.62. Both together take 6 s on two cores.
 """
 
 import matplotlib.pyplot as plt

@@ -8,7 +8,7 @@ largest gradients are those to look at first. This needs the gradient of each sa
 
 The data are the 8x8 digits that come with nbkeras; this script gives 75 of 1,501 a wrong label. Of the 75 samples with the
 largest gradients **91% are wrong** (93% of those with the largest losses), and the first 91 hold all wrong ones. The gradients
-of all samples at once take 13 ms, in a loop 4.9 s.
+of all samples at once take 8 ms, in a loop 2.1 s.
 """
 
 from timeit import timeit

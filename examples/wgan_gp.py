@@ -8,7 +8,7 @@ images, which should be 1. Training the critic needs the gradient of that gradie
 
 The data are the 8x8 digits that come with nbkeras. A classifier that was trained on real digits judges the samples: its mean
 certainty is 0.82 (0.93 for real test images), and all ten digits occur, each with 4 to 14 %. The mean norm of the slope is 1.05.
-The program takes 80 s of processor time.
+The program takes 33 s on two cores.
 """
 
 import matplotlib.pyplot as plt
