@@ -35,7 +35,8 @@ class Signature(NamedTuple):
 
     inputs: the inputs of a graph; None accepts arrays in any structure. input_count: their number, 1 if it is not known.
     batch_size: the batch size in the shape of the inputs. complete: for a model without weights, a function that builds it
-    for an x and returns its signature. nested: the outputs' structure, if it is a nested one.
+    for an x and returns its signature. nested: the outputs' structure, if it is a nested one. has_own_step: whether a step of the
+    user's own gets the targets, which may be other ones than the outputs.
     """
 
     inputs: GraphInputs | None = None
@@ -44,6 +45,7 @@ class Signature(NamedTuple):
     batch_size: int | None = None
     complete: Callable[[Any], Signature] | None = None
     nested: Any = None
+    has_own_step: bool = False
 
 
 def arrays_of(
@@ -107,7 +109,12 @@ class Examples(NamedTuple):
         is_nested = y is not given
         y = output_matching.fill_outputs_without_loss(y, outputs)
         sample_weight = output_matching.fill_outputs_without_loss(sample_weight, outputs)
-        y_structure, targets = (None, []) if y is None else output_matching.match_targets(y, names)
+        if y is None:
+            y_structure, targets = None, []
+        elif signature.has_own_step and len(names) == 1 and _is_several(y, inputs):
+            y_structure, targets = arrays_of(y, lambda leaf: to_array(leaf, "y"))
+        else:
+            y_structure, targets = output_matching.match_targets(y, names)
         if is_nested:  # a train_step of the user's own gets them as the outputs are
             y_structure = signature.nested
         targets = behaviour.current.targets(targets)
@@ -150,6 +157,13 @@ class Examples(NamedTuple):
         """Batches of the examples; see `Feed.of`."""
         size = self.signature.batch_size if batch_size is None else batch_size
         return Feed(ArraySource(self.leaves, size, shuffle, steps, training), self.layout)
+
+
+def _is_several(y: Any, inputs: list[Array | None]) -> bool:
+    """Whether targets are a list or tuple of arrays, each of which has a row for each sample."""
+    samples = next((len(array) for array in inputs if array is not None), None)
+    is_list = isinstance(y, list | tuple) and len(y) > 1 and len(y) != samples
+    return is_list and all(getattr(part, "ndim", 0) >= 1 and len(part) == samples for part in y)
 
 
 class Feed:

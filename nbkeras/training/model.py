@@ -1091,12 +1091,14 @@ class Model(Layer):
         if names and self._compiled is not None:
             shapes = [()] * len(names) if graph is None else [symbol.shape for symbol in graph.output_list]
             outputs = self._compiled.outputs(names, shapes, self._nested_outputs)
+        own_step = self._overrides("train_step") or self._overrides("test_step")  # it gets x and y as they are
         if graph is None:
-            return Signature(None, outputs, nested=self._nested_outputs)
-        steps_of_its_own = self._overrides("train_step") or self._overrides("test_step")  # these get x unchanged
-        inputs = None if steps_of_its_own else self._graph_inputs
+            return Signature(None, outputs, nested=self._nested_outputs, has_own_step=own_step)
+        inputs = None if own_step else self._graph_inputs
         first = graph.input_list[0].shape
-        return Signature(inputs, outputs, len(graph.input_list), first[0], nested=self._nested_outputs)
+        return Signature(
+            inputs, outputs, len(graph.input_list), first[0], nested=self._nested_outputs, has_own_step=own_step
+        )
 
     def _is_described(self) -> bool:
         """Whether inputs and outputs are known, or a dry run cannot find them because there is no `call`."""

@@ -571,3 +571,36 @@ def test_a_model_without_a_call_has_the_losses_and_metrics_of_compile_too():
     model.compile("adam", losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     history = model.fit(X, CLASSES, epochs=3, verbose=0).history
     assert history["loss"][2] < history["loss"][0] and set(history) >= {"loss", "accuracy"}
+
+
+class Targets(Model):
+    """A step that gets other targets than there are outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(1)
+
+    def call(self, x):
+        return self.dense(x)
+
+    def train_step(self, data):
+        x, y = data
+        self.seen = type(y), [each.shape for each in y]
+        return {"loss": ops.sum(self(x)) + sum(ops.sum(each) for each in y)}
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_step_of_its_own_gets_a_list_of_targets_as_it_is(kind):
+    model = Targets()
+    model.compile()
+    history = model.fit(X, kind([Y, np.zeros((32, 2, 3), "float32")]), batch_size=16, shuffle=False, verbose=0)
+    assert model.seen == (kind, [(16, 1), (16, 2, 3)])
+    expected = float(np.sum(model.predict(X[16:], verbose=0)) + np.sum(Y[16:]))
+    np.testing.assert_allclose(history.history["loss"], expected, rtol=1e-4)
+
+
+def test_a_step_of_its_own_gets_rows_as_one_array():
+    model = Targets()
+    model.compile()
+    model.fit(X[:2], [np.ones(3), np.ones(3)], shuffle=False, verbose=0)
+    assert model.seen[1] == [(3,), (3,)]
