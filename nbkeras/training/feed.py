@@ -109,11 +109,11 @@ class Examples(NamedTuple):
         is_nested = y is not given
         y = output_matching.fill_outputs_without_loss(y, outputs)
         sample_weight = output_matching.fill_outputs_without_loss(sample_weight, outputs)
-        if y is None:
-            y_structure, targets = None, []
-        elif signature.has_own_step and len(names) == 1 and _is_several(y, inputs):
+        y_structure: Any = None
+        targets: list[Array | None] = []
+        if signature.has_own_step and len(names) == 1 and _is_several(y, inputs):
             y_structure, targets = arrays_of(y, lambda leaf: to_array(leaf, "y"))
-        else:
+        elif y is not None:
             y_structure, targets = output_matching.match_targets(y, names)
         if is_nested:  # a train_step of the user's own gets them as the outputs are
             y_structure = signature.nested
