@@ -404,7 +404,7 @@ def _conv(family: Any, saves_inputs: bool) -> Composed:
 
 
 def _max_pool(x, size, strides, padding):
-    """The taps of all windows as images, of which each window takes one; padding is the least number."""
+    """The taps of all windows as images, compared one after the other; padding is the least number, and NaN stays."""
     widths, lengths = [(0, 0)], []
     for length, taps, step in zip(x.shape[1:-1], size, strides, strict=True):
         along = length, taps, step, 1, padding
@@ -412,13 +412,12 @@ def _max_pool(x, size, strides, padding):
         widths.append((before, max(0, (count - 1) * step + taps - before - length)))
         lengths.append(count)
     padded = ops.pad(x, [*widths, (0, 0)], constant_values=-math.inf)
-    images = []
+    y = None
     for offsets in itertools.product(*map(range, size)):
         cuts = [slice(o, o + (n - 1) * s + 1, s) for o, n, s in zip(offsets, lengths, strides, strict=True)]
-        images.append(padded[(slice(None), *cuts)])
-    taps = ops.stack(images)
-    chosen = ops.expand_dims(ops.argmax(_constant(taps), axis=0), 0)
-    return ops.squeeze(ops.take_along_axis(taps, chosen, axis=0), 0)
+        tap = padded[(slice(None), *cuts)]
+        y = tap if y is None else ops.where(ops.logical_or(ops.greater(tap, y), ops.isnan(tap)), tap, y)
+    return y
 
 
 def _before_rectifier(record, dy, name):
