@@ -63,7 +63,7 @@ class _Thread(threading.local):
     is_special = False  # whether any of this asks for more than `apply` does by itself
 
     def asks_for_more(self) -> bool:
-        """What `is_special` is to be."""
+        """Whether something is on that `apply` does not do by itself."""
         return bool(keeps_calls() or self.levels or self.listener is not None)
 
     def now(self, **values: Any) -> "_Now":
