@@ -36,6 +36,7 @@ MAY_IMPORT_KERNELS = [
         "engine.gradient_tape",
         "engine.tape",
         "engine.launch_costs",
+        "engine.numerics",
         "engine.program",
         "engine.tensor",
         "export.native_code",

@@ -59,12 +59,13 @@ class _Thread(threading.local):
     )
     levels = 0  # of autodiff.vmap
     listener: Callable | None = None
+    checker: Any = None  # of results and gradients: see numerics.py
     rerun: Any = None  # the run of a function of autodiff.checkpoint
     is_special = False  # whether any of this asks for more than `apply` does by itself
 
     def asks_for_more(self) -> bool:
         """Whether something is on that `apply` does not do by itself."""
-        return bool(keeps_calls() or self.levels or self.listener is not None)
+        return bool(keeps_calls() or self.levels or self.listener is not None or self.checker is not None)
 
     def now(self, **values: Any) -> "_Now":
         """`with thread.now(name=value):` other values in the block."""
@@ -320,6 +321,8 @@ def _step(record: Record, sums: dict, wanted: dict, between: set, destinations: 
             needs.append(destinations.get(parent, True))
     dy = incoming[0] if record.outputs == 1 else tuple(incoming)
     gradients = _call_vjp(record, dy, tuple(needs))
+    if thread.checker is not None:
+        thread.checker.gradients(record, incoming, gradients)
     if not retain:
         record.saved = _DROPPED
     for i, (parent, gradient) in enumerate(zip(record.parents, gradients, strict=True)):

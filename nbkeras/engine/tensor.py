@@ -473,7 +473,7 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
 
 
 def _apply_specially(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None], constants: dict) -> Any:
-    """`apply` while there is a listener, a tape in a tape, or `autodiff.vmap`."""
+    """`apply` while there is a listener, a checker, a tape in a tape, or `autodiff.vmap`."""
     state = tape.thread
     if state.levels:
         if batching.is_mapped(tensors):  # the listener hears of the ops by which it is computed
@@ -484,6 +484,8 @@ def _apply_specially(op: Callable, op_vjp: Callable | None, tensors: Sequence[Te
         result = apply_plainly(op, op_vjp, tensors, constants)
     if state.listener is not None:
         state.listener(op, tensors, constants, result)
+    if state.checker is not None:
+        state.checker.outputs(op, tensors, result)
     return result
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.data.batches import Batch
+from nbkeras.engine.numerics import NumericsError
 from nbkeras.engine.progress import compilations_shown
 from nbkeras.engine.user_errors import warn
 from nbkeras.training.feed import Feed, Layout
@@ -103,7 +104,11 @@ class Loop:
             for number, batch in enumerate(self._feed.source.epoch()):
                 if listens:
                     begin(number)
-                result = step(batch, layout)
+                try:
+                    result = step(batch, layout)
+                except NumericsError as error:
+                    error.in_batch(number)
+                    raise
                 if listens:
                     end(number, self._read(result))
                 yield result

@@ -9,7 +9,7 @@ import numpy as np
 
 from nbkeras.building.layer import training_phase
 from nbkeras.data.batches import ALL, Batch
-from nbkeras.engine import structures, tensor
+from nbkeras.engine import structures, tape, tensor
 from nbkeras.engine.folding import improved
 from nbkeras.engine.observed import observe
 from nbkeras.engine.program import Program, ProgramCache, Replays
@@ -49,7 +49,8 @@ class Step:
         if self._gpu is not tensor.gpu():
             with tensor.on_gpu(self._gpu):
                 return self(batch, layout)
-        outputs, structure = self._programs.run(layout.key, batch, layout, self.eagerly)
+        eagerly = self.eagerly or tape.thread.checker is not None
+        outputs, structure = self._programs.run(layout.key, batch, layout, eagerly)
         return structures.pack(structure, outputs)
 
     def _compute(self, arrays: list[Array | None], layout: Layout) -> tuple[list[Array], Any]:
@@ -105,7 +106,7 @@ class Again:
     def __call__(self, x: Array) -> Any:
         if self._check is not None:
             self._check([x])
-        done = self._replays.run(x)
+        done = None if tape.thread.checker is not None else self._replays.run(x)
         if done is not None:
             return structures.pack(done[1], done[0])
         batch = Batch([x], ALL, len(x))
