@@ -29,11 +29,12 @@ from nbkeras.engine.tensor import Tensor, on_own_device, shapes_only
 from nbkeras.engine.user_errors import set_by_init, warn
 from nbkeras.metrics import Mean, Metric
 from nbkeras.saving import serialization
+from nbkeras.training.arguments import check_counts, check_validation, logged, one_or_all, returned
 from nbkeras.training.compiled import Compiled
 from nbkeras.training.feed import Examples, Feed, Layout, Signature, arrays_of
-from nbkeras.training.input_matching import GraphInputs, name_of
+from nbkeras.training.input_matching import GraphInputs
 from nbkeras.training.loop import Loop
-from nbkeras.training.output_matching import Output, nested
+from nbkeras.training.output_matching import Output, nested, output_names
 from nbkeras.training.step import Again, MetricResults, Step, log_tensors
 from nbkeras.training.summary import print_summary, summary_html
 
@@ -108,7 +109,7 @@ class Model(Layer):
             raise ValueError(
                 f"the names of a model's layers must be unique, but {sorted(twice)} are used more than once"
             )
-        self._output_names, self._nested_outputs = _output_names(self._graph), nested(self._graph.outputs)
+        self._output_names, self._nested_outputs = output_names(self._graph), nested(self._graph.outputs)
         self.built = True
 
     # -------------------- parts --------------------
@@ -145,12 +146,12 @@ class Model(Layer):
     @OverridableProperty
     def input_shape(self) -> Any:
         """The shape of the input with None where any size fits, or a list of shapes if there are several inputs."""
-        return _one_or_all([symbol.shape for symbol in self.inputs])
+        return one_or_all([symbol.shape for symbol in self.inputs])
 
     @OverridableProperty
     def output_shape(self) -> Any:
         """The shape of the output with None where any size fits, or a list of shapes if there are several outputs."""
-        return _one_or_all([symbol.shape for symbol in self.outputs])
+        return one_or_all([symbol.shape for symbol in self.outputs])
 
     def _functional(self, what: str) -> Graph:
         if self._graph is None:
@@ -684,13 +685,13 @@ class Model(Layer):
                 if each is not None:
                     given.mask = each
         if self._extended is None:
-            return _one_or_all(self._graph.run(tensors))
+            return one_or_all(self._graph.run(tensors))
         outputs, losses, values = self._extended.run(tensors)
         super().add_loss(losses)
         for metric, value in zip(self._added_metrics, values, strict=True):
             if metric is not None:
                 metric.update_state(value)
-        return _one_or_all(outputs)
+        return one_or_all(outputs)
 
     def _set_masks(self, inputs, masks, outputs) -> None:
         """Do nothing: the outputs have the masks of the layers that made them."""
@@ -1202,7 +1203,7 @@ class Model(Layer):
             array([[2.]], dtype=float32)
         """
         compiled = self._check_compiled("fit")
-        _check_counts(
+        check_counts(
             epochs=epochs,
             initial_epoch=initial_epoch,
             batch_size=batch_size,
@@ -1210,7 +1211,7 @@ class Model(Layer):
             validation_steps=validation_steps,
             validation_batch_size=validation_batch_size,
         )
-        _check_validation(validation_split, validation_freq)
+        check_validation(validation_split, validation_freq)
         training: dict[str, Any] = {
             "batch_size": batch_size,
             "steps": steps_per_epoch,
@@ -1310,10 +1311,10 @@ class Model(Layer):
             {'loss': 4.0, 'mae': 2.0}
         """
         self._check_compiled("evaluate")
-        _check_counts(batch_size=batch_size, steps=steps)
+        check_counts(batch_size=batch_size, steps=steps)
         feed = Feed.of(x, y, sample_weight, signature=self._data_signature(), batch_size=batch_size, steps=steps)
         callbacks = self._callback_list(callbacks, verbose, 1, feed.source.steps, history=False)
-        return _returned(self._test_loop(feed, callbacks).test(), return_dict)
+        return returned(self._test_loop(feed, callbacks).test(), return_dict)
 
     def predict(
         self,
@@ -1362,7 +1363,7 @@ class Model(Layer):
     ) -> Any:
         """Predict batch by batch; simple: x is one array and all other arguments have their defaults."""
         x = behaviour.current.inputs_to_predict(x)
-        _check_counts(batch_size=batch_size, steps=steps)
+        check_counts(batch_size=batch_size, steps=steps)
         signature = self._data_signature()
         feed = Feed.of(x, signature=signature, inputs_only=True, batch_size=batch_size, steps=steps)
         listens = callbacks is not None or draw
@@ -1509,7 +1510,7 @@ class Model(Layer):
             self.reset_metrics()
         if kind == "train":
             self._prepare_to_train(compiled)
-        return _returned(self._logs(self._step_for(kind)(batch, examples.layout))(), return_dict)
+        return returned(self._logs(self._step_for(kind)(batch, examples.layout))(), return_dict)
 
     # -------------------- what loops need --------------------
 
@@ -1525,7 +1526,7 @@ class Model(Layer):
 
     def _logs(self, own: dict) -> Callable[[], dict[str, Any]]:
         """A function that returns the logs so far, so that values are read only if used; own: the logs that a step returned."""
-        return lambda: {name: _logged(value) for name, value in (own or self.get_metrics_result()).items()}
+        return lambda: {name: logged(value) for name, value in (own or self.get_metrics_result()).items()}
 
     def _test_loop(self, feed: Feed, callbacks: CallbackList) -> Loop:
         return Loop("test", feed, self._step_for("test"), callbacks, self._logs, self, self.reset_metrics)
@@ -1546,62 +1547,6 @@ class Model(Layer):
             epochs=epochs,
             steps=steps,
         )
-
-
-def _returned(logs: dict[str, Any], return_dict: bool) -> Any:
-    """Logs in the form in which a method returns them: by name, as a list, or a single number."""
-    if return_dict:
-        return logs
-    values = list(logs.values())
-    return values[0] if len(values) == 1 else values
-
-
-_LEAST = {"epochs": 0, "initial_epoch": 0, "validation_freq": 1}  # of counts that must not be None; of the others 1
-
-
-def _check_counts(**counts: Any) -> None:
-    """ValueError for values that cannot be a number of samples, batches or epochs."""
-    for name, value in counts.items():
-        least = _LEAST.get(name, 1)
-        is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not (value is None and name not in _LEAST) and not (is_integer and value >= least):
-            raise ValueError(f"{name} must be a {'positive' if least else 'non-negative'} integer, received {value!r}")
-
-
-def _check_validation(split: Any, frequency: Any) -> None:
-    """ValueError for a fraction outside 0 to 1, and for a frequency that is neither a count nor a list of epochs."""
-    number = isinstance(split, int | float | np.number) and not isinstance(split, bool)
-    if split is not None and not (number and 0 <= split < 1):
-        raise ValueError(f"validation_split must be between 0 and 1, received {split!r}")
-    if isinstance(frequency, str) or not hasattr(
-        frequency, "__contains__"
-    ):  # a list holds the epochs to validate after
-        _check_counts(validation_freq=frequency)
-
-
-def _logged(value: Any) -> float | Array:
-    """A metric's value in the logs: a number, or an array where the metric has several (one for each threshold)."""
-    return value.item() if value.size == 1 else np.asarray(value)
-
-
-def _one_or_all(values: Any) -> Any:
-    """The value in a list or tuple of one, as Keras 3's functional models return it; others unchanged."""
-    return values[0] if isinstance(values, list | tuple) and len(values) == 1 else values
-
-
-def _output_names(graph: Graph) -> list[str]:
-    """The names of the layers that make the outputs; numbered where one layer makes several."""
-    if isinstance(graph.outputs, dict) and nested(graph.outputs) is None:
-        return sorted(graph.outputs)
-    names: dict[str, None] = {}
-    numbers: dict[str, int] = {}  # the next one to try for each name
-    for symbol in graph.output_list:
-        name = base = name_of(symbol)
-        while name in names:
-            numbers[base] = numbers.get(base, 0) + 1
-            name = f"{base}_{numbers[base]}"
-        names[name] = None
-    return list(names)
 
 
 set_by_init(Model, "_graph")

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbkeras import config
+from nbkeras.building.graph import Graph
 from nbkeras.data import arrays, tables
 from nbkeras.engine import structures
 from nbkeras.engine.registry import nearest
+from nbkeras.training.input_matching import name_of
 
 Array = np.ndarray
 
@@ -189,3 +191,18 @@ def weigh_classes(targets: Array, of_classes: dict, given: Array | None) -> Arra
                 f"{weights.shape}: give one weight for each sample, or for each target"
             ) from None
     return np.ascontiguousarray(weights, config.floatx())
+
+
+def output_names(graph: Graph) -> list[str]:
+    """The names of the layers that make the outputs; numbered where one layer makes several."""
+    if isinstance(graph.outputs, dict) and nested(graph.outputs) is None:
+        return sorted(graph.outputs)
+    names: dict[str, None] = {}
+    numbers: dict[str, int] = {}  # the next one to try for each name
+    for symbol in graph.output_list:
+        name = base = name_of(symbol)
+        while name in names:
+            numbers[base] = numbers.get(base, 0) + 1
+            name = f"{base}_{numbers[base]}"
+        names[name] = None
+    return list(names)

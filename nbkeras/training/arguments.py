@@ -1,0 +1,50 @@
+"""Floor 3: checks of the arguments of `fit`, `evaluate` and `predict`, and the forms of their results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+
+
+def returned(logs: dict[str, Any], return_dict: bool) -> Any:
+    """Logs in the form in which a method returns them: by name, as a list, or a single number."""
+    if return_dict:
+        return logs
+    values = list(logs.values())
+    return values[0] if len(values) == 1 else values
+
+
+_LEAST = {"epochs": 0, "initial_epoch": 0, "validation_freq": 1}  # of counts that must not be None; of the others 1
+
+
+def check_counts(**counts: Any) -> None:
+    """ValueError for values that cannot be a number of samples, batches or epochs."""
+    for name, value in counts.items():
+        least = _LEAST.get(name, 1)
+        is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not (value is None and name not in _LEAST) and not (is_integer and value >= least):
+            raise ValueError(f"{name} must be a {'positive' if least else 'non-negative'} integer, received {value!r}")
+
+
+def check_validation(split: Any, frequency: Any) -> None:
+    """ValueError for a fraction outside 0 to 1, and for a frequency that is neither a count nor a list of epochs."""
+    number = isinstance(split, int | float | np.number) and not isinstance(split, bool)
+    if split is not None and not (number and 0 <= split < 1):
+        raise ValueError(f"validation_split must be between 0 and 1, received {split!r}")
+    if isinstance(frequency, str) or not hasattr(
+        frequency, "__contains__"
+    ):  # a list holds the epochs to validate after
+        check_counts(validation_freq=frequency)
+
+
+def logged(value: Any) -> float | Array:
+    """A metric's value in the logs: a number, or an array where the metric has several (one for each threshold)."""
+    return value.item() if value.size == 1 else np.asarray(value)
+
+
+def one_or_all(values: Any) -> Any:
+    """The value in a list or tuple of one, as Keras 3's functional models return it; others unchanged."""
+    return values[0] if isinstance(values, list | tuple) and len(values) == 1 else values
