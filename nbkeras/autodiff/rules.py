@@ -50,6 +50,10 @@ class Call(NamedTuple):
         """The outputs as Tensors."""
         return [Tensor(array, record, i) for i, array in enumerate(self.outputs)]
 
+    def whole(self, dys: Sequence[Tensor | None]) -> list[Tensor]:
+        """The gradients of the outputs, with zeros for None."""
+        return [zeros_of(array) if dy is None else dy for dy, array in zip(dys, self.outputs, strict=True)]
+
     def again(self, inputs: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
         """The outputs of the op for other inputs."""
         y = apply(self.op, self.op_vjp, inputs, **self.constants)
@@ -227,7 +231,7 @@ class Linear(Rule):
         if self.transpose is not None:
             return self.transpose(call, dys, needs)
         which = [i for i, need in enumerate(needs) if need]
-        dys = [zeros_of(array) if dy is None else dy for dy, array in zip(dys, call.outputs, strict=True)]
+        dys = call.whole(dys)
         dys = of_members(record, dys)
         forward, backward = _transposed(call, record.saved, which)
         found = apply(forward, backward, [*dys, *_choosing(call)])
@@ -269,7 +273,7 @@ def _transposed(call: Call, saved: Any, which: list[int]) -> tuple[Callable, Cal
             given = gradients.get(i)
             if each is not None and each.dtype.kind != "f":
                 given = next(chosen)
-            inputs.append(_zero_array(each.data) if given is None and each is not None else given)
+            inputs.append(_zero_array(each.shape, each.dtype) if given is None and each is not None else given)
         return inputs
 
     def transposed(*arrays):
@@ -310,8 +314,8 @@ def _outputs(call: Call, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
     return y if isinstance(y, tuple) else (y,)
 
 
-def _zero_array(like: Array) -> Array:
-    array = device.empty(like.shape, like.dtype)
+def _zero_array(shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    array = device.empty(shape, dtype)
     device.launch(device.fill, array, 0)
     return array
 
@@ -361,7 +365,7 @@ def gradient_of_input(call: Call, i: int, dy: Tensor, saves_inputs: bool = False
 
     def partial(dy, *others):
         known = inputs[i].data  # its values do not matter
-        known = known if isinstance(known, device.ARRAYS) else _zero_array(known)
+        known = known if isinstance(known, device.ARRAYS) else _zero_array(known.shape, known.dtype)
         return gradient_of(at(others, known), dy, i), (dy, others)
 
     def partial_vjp(saved, c, needs):
@@ -482,8 +486,7 @@ def applied_once(backward: Callable, name: str, tensors: Found) -> Any:
 def _array_of(gradient: Any, shape: tuple[int, ...], dtype: np.dtype) -> Array:
     """A gradient that a vjp gives as an array of its input's shape."""
     if gradient is None:
-        gradient = device.empty(shape, dtype)
-        device.launch(device.fill, gradient, 0)
+        return _zero_array(shape, dtype)
     array = gradient if isinstance(gradient, device.ARRAYS) else gradient.dense(None)
     return tape.unbroadcast(array, shape)
 

@@ -22,7 +22,6 @@ from nbkeras.autodiff.rules import (
     Rule,
     gradient_of_input,
     of_members,
-    zeros_of,
 )
 from nbkeras.engine import tensor as engine
 from nbkeras.engine.tensor import Tensor, apply, apply_plainly, as_tensor
@@ -266,8 +265,7 @@ def _stack(call, dys, needs):
 
 
 def _unstack(call, dys, needs):
-    parts = [zeros_of(array) if dy is None else dy for dy, array in zip(dys, call.outputs, strict=True)]
-    return (ops.stack(parts, call.constants["axis"]),)
+    return (ops.stack(call.whole(dys), call.constants["axis"]),)
 
 
 def _concatenate(call, dys, needs):
@@ -277,8 +275,7 @@ def _concatenate(call, dys, needs):
 
 
 def _split(call, dys, needs):
-    parts = [zeros_of(array) if dy is None else dy for dy, array in zip(dys, call.outputs, strict=True)]
-    return (ops.concatenate(parts, call.constants["axis"]),)
+    return (ops.concatenate(call.whole(dys), call.constants["axis"]),)
 
 
 def _spread_back(call, dys, needs):

@@ -12,7 +12,7 @@ import numpy as np
 from nbkeras import ops
 from nbkeras.autodiff import walks
 from nbkeras.autodiff.batching import vmap
-from nbkeras.autodiff.rules import Elementwise, define
+from nbkeras.autodiff.rules import Elementwise, define, zeros_of
 from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, gradient
@@ -105,11 +105,7 @@ def _back(
         found = [
             None if g is None else Tensor(g) for g in gradient(targets, sources, seeds, retain=retain, within=within)
         ]
-    return [_zeros_like(source) if g is None else g for source, g in zip(sources, found, strict=True)]
-
-
-def _zeros_like(x: Tensor) -> Tensor:
-    return as_tensor(np.zeros(x.shape, x.dtype))
+    return [zeros_of(source.data) if g is None else g for source, g in zip(sources, found, strict=True)]
 
 
 # -------------------- backwards --------------------
@@ -291,7 +287,7 @@ def jvp(f: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux: b
     targets = structures.flatten(output)
     found = walks.push_forward(targets, structures.flatten(chosen), directions, within)
     derivative = structures.pack(
-        output, [_zeros_like(y) if t is None else t for y, t in zip(targets, found, strict=True)]
+        output, [zeros_of(y.data) if t is None else t for y, t in zip(targets, found, strict=True)]
     )
     output = _detached(output)
     return (output, derivative, aux) if has_aux else (output, derivative)
@@ -333,7 +329,7 @@ def jacrev(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable
         for k, target in enumerate(targets):
 
             def row(seed: Tensor, k: int = k) -> list[Tensor]:
-                seeds = [seed if i == k else _zeros_like(each) for i, each in enumerate(targets)]
+                seeds = [seed if i == k else zeros_of(each.data) for i, each in enumerate(targets)]
                 return structures.flatten(pull(structures.pack(output, seeds)))
 
             found = [ops.reshape(y, (*target.shape, *y.shape[1:])) for y in _for_each_element(row, target, nbytes)]
@@ -357,7 +353,7 @@ def _for_each_element(function: Callable, like: Tensor, nbytes: int) -> list[Ten
 
     directions = np.eye(like.size, dtype=like.dtype).reshape(like.size, *like.shape)
     if not like.size:
-        return [ops.stack([y])[:0] for y in function(_zeros_like(like))]
+        return [ops.stack([y])[:0] for y in function(zeros_of(like.data))]
     if like.size < _FEW:
         rows = [function(as_tensor(each)) for each in directions]
         return [ops.stack(each) for each in zip(*rows, strict=True)]
@@ -398,7 +394,7 @@ def jacfwd(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable
             def column(direction: Tensor, k: int = k) -> list[Tensor]:
                 given = [direction if i == k else None for i in range(len(sources))]
                 pushed = walks.push_forward(targets, sources, given, within)
-                return [_zeros_like(y) if t is None else t for y, t in zip(targets, pushed, strict=True)]
+                return [zeros_of(y.data) if t is None else t for y, t in zip(targets, pushed, strict=True)]
 
             found = [ops.moveaxis(t, 0, -1) for t in _for_each_element(column, source, nbytes)]
             columns.append([ops.reshape(t, (*t.shape[:-1], *source.shape)) for t in found])
