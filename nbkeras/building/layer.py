@@ -128,6 +128,8 @@ def _entered(build: Callable) -> Callable:
     def enter(self, *args, **kwargs) -> None:
         if _context.building is self:
             return build(self, *args, **kwargs)
+        if self.built and self._weights:
+            raise ValueError(f"{self!r} is built already: its weights exist. Make a new layer for another shape")
         before = self._loss_count() if behaviour.current.refuses_losses_in_build else None
         with tensor.outside_program(), temporarily(_context, building=self):
             build(self, *args, **kwargs)

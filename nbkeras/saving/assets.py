@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any
 
 from nbkeras.saving import archive as archives
@@ -56,6 +56,16 @@ def names_in(folder: str) -> Iterator[str]:
             path = os.path.join(where, name)
             if os.path.isfile(path) and not os.path.islink(path):
                 yield os.path.relpath(path, folder).replace(os.sep, "/")
+
+
+def remove_others(folder: str, kept: Container[str]) -> None:
+    """Remove the layers' files of an earlier model from a model's folder: a file of that name could be read for another layer.
+
+    kept: the names of the present model's files, with slashes.
+    """
+    for name in list(names_in(os.path.join(folder, _FOLDER))):
+        if f"{_FOLDER}/{name}" not in kept:
+            os.remove(os.path.join(folder, _FOLDER, name))
 
 
 def _prefix(path: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nbkeras.engine.registry import custom_object_scope
 from nbkeras.engine.user_errors import entry, warn
 from nbkeras.saving import archive as archives
-from nbkeras.saving import hdf5, keras_2, keras_3, nbkeras_1, safetensors, state
+from nbkeras.saving import assets, hdf5, keras_2, keras_3, nbkeras_1, safetensors, state
 
 if TYPE_CHECKING:  # for annotations: Model imports this package
     from nbkeras.training.model import Model
@@ -59,11 +59,13 @@ def save_model(
     if not zipped:
         os.makedirs(filepath, exist_ok=True)
         with contextlib.ExitStack() as stack:  # all files are complete before the first gets its name
-            for name, content in keras_3.parts(model, include_optimizer, bfloat16).items():
+            parts = keras_3.parts(model, include_optimizer, bfloat16)
+            for name, content in parts.items():
                 os.makedirs(os.path.dirname(os.path.join(filepath, name)), exist_ok=True)
                 file = stack.enter_context(archives.atomic_file(os.path.join(filepath, name)))
                 file.write(content)
                 file.flush()
+        assets.remove_others(os.fspath(filepath), parts)
     elif kind == ".keras" or not (path or hdf5.is_h5(filepath) or kind):
         hdf5.h5py()
         with archives.written(filepath) as file:

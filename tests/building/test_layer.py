@@ -101,6 +101,18 @@ def test_a_layer_that_is_built_by_hand_is_built_once(make, count, by_name):
         layer(np.ones((1, 3)))
 
 
+def test_a_built_layer_is_not_built_again():
+    layer = layers.Dense(1)
+    layer.build((None, 3))
+    with pytest.raises(ValueError, match="is built already"):
+        layer.build((None, 4))
+    assert [weight.shape for weight in layer.weights] == [(3, 1), (1,)]
+    model = Sequential([layer])
+    model.build((None, 3))
+    model.build((None, 3))
+    assert len(model.weights) == 2
+
+
 def test_a_build_of_a_base_class_is_a_part_of_the_build():
     layer = Affine()
     layer.build((None, 3))

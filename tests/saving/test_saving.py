@@ -520,6 +520,14 @@ def test_files_of_layers(tmp_path, zipped):
     assert load_model(io.BytesIO(saving.to_bytes(model))).layers[2].terms == "last"
 
 
+def test_files_of_an_earlier_model_in_the_folder_are_removed(tmp_path):
+    Sequential([layers.Input((3,)), Terms(2, "old"), Terms(2, "old")]).save(tmp_path / "m", zipped=False)
+    (tmp_path / "m" / "notes.txt").write_text("not the model's")
+    Sequential([layers.Input((3,)), Terms(2, "new")]).save(tmp_path / "m", zipped=False)
+    left = sorted(str(path.relative_to(tmp_path / "m")) for path in (tmp_path / "m").rglob("*.txt"))
+    assert left == ["assets/layers/terms/more/terms.txt", "notes.txt"]
+
+
 @pytest.mark.parametrize("other", ["more", "more/terms.txt/x"])
 def test_files_of_a_layer_that_cannot_lie_side_by_side(tmp_path, other):
     Sequential([layers.Input((3,)), Terms(3, "first")]).save(tmp_path / "m.keras")
