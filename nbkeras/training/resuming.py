@@ -53,7 +53,7 @@ class TrainingState:
                 notes[name] = _packed(loop.source.state_dict(), name, arrays)
         if self._callbacks is not None:
             notes["callbacks"] = _packed(self._callbacks.state_dict(), "a callback's state_dict()", arrays)
-        notes["random"] = _packed([settings.random_state(), random.global_state()], "random", arrays)
+        notes["random"] = _packed([settings.random_state(), random._global_state()], "random", arrays)
         return arrays, notes
 
     def _loops(self) -> Iterator[tuple[str, Loop]]:
@@ -141,7 +141,7 @@ class TrainingState:
             self._callbacks.load_state_dict(_unpacked(notes["callbacks"], arrays))
         assign_all(self._pairs(arrays))
         own, shared = _unpacked(notes["random"], arrays)
-        random.restore_global_state(shared)
+        random._restore_global_state(shared)
         settings.restore_random_state(own)
 
 
