@@ -258,6 +258,21 @@ def loader(folder):
     return model, {"x": Loader(), "epochs": 3}, []
 
 
+class Shuffled:
+    """A data loader without a state, as PyTorch's DataLoader: its order is drawn when a pass begins, noise for each batch."""
+
+    def __iter__(self):
+        rows = np.random.permutation(12)
+        for i in range(0, 12, 4):
+            yield X[rows[i : i + 4]] + np.random.random((4, 3)).astype(np.float32), Y[rows[i : i + 4]]
+
+
+def iterable(folder):
+    model = models.Sequential([layers.Dense(1)])
+    model.compile("adam", "mse")
+    return model, {"x": Shuffled(), "validation_data": Shuffled(), "epochs": 3, "steps_per_epoch": 2}, []
+
+
 CASES = [
     dense,
     stateful,
@@ -272,6 +287,7 @@ CASES = [
     scaled,
     several_outputs,
     loader,
+    iterable,
 ]
 
 
