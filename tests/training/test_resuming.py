@@ -367,6 +367,20 @@ def test_a_training_that_is_complete_goes_on_with_more_epochs(tmp_path):
     assert batches == 8
 
 
+def test_fewer_epochs_than_were_trained_train_nothing(tmp_path):
+    backup = cb.BackupAndRestore(tmp_path / "backup", save_freq=10**6)
+    set_random_seed(1)
+    model, data, _ = dense(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(**data, epochs=3, verbose=0, callbacks=[backup, Kill(backup, 8)])
+    resumed, data, _ = dense(tmp_path)
+    seen = Kill()
+    callbacks = [cb.BackupAndRestore(tmp_path / "backup", delete_checkpoint=False), seen]
+    resumed.fit(**data, epochs=1, verbose=0, callbacks=callbacks)
+    assert_same(model.get_weights(), resumed.get_weights())
+    assert seen.count == 0
+
+
 def test_batches_that_were_done_are_not_made(tmp_path):
     data = {}
 
