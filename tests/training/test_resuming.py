@@ -91,6 +91,7 @@ def watched(folder):
         cb.ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=1.0),
         cb.EarlyStopping("val_loss", patience=2, restore_best_weights=True, min_delta=10.0),
         cb.CSVLogger(folder / "log.csv"),
+        cb.CSVLogger(folder / "appended.csv", append=True),
         cb.ModelCheckpoint(folder / "{epoch}.weights.h5", save_best_only=True, save_weights_only=True),
     ]
     return model, {"x": X, "y": Y, "validation_data": (X[:5], Y[:5]), "batch_size": 6, "epochs": 6}, callbacks
@@ -255,7 +256,7 @@ def several_outputs(folder):
 def loader(folder):
     model = models.Sequential([layers.Dense(1)])
     model.compile("adam", "mse")
-    return model, {"x": Loader(), "epochs": 3}, []
+    return model, {"x": Loader(), "validation_data": Loader(), "validation_steps": 2, "epochs": 3}, []
 
 
 class Shuffled:
