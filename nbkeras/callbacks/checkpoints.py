@@ -1,22 +1,28 @@
-"""Callbacks that save the model, or the state of its training, during training."""
+"""ModelCheckpoint, a callback that saves the model during training."""
 
 import contextlib
+import functools
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from nbkeras.callbacks.callback_list import Callback
 from nbkeras.callbacks.monitors import MonitorCallback
 from nbkeras.engine.progress import print_message
-from nbkeras.engine.tensor import Variable, assign_all
 from nbkeras.engine.user_errors import warn
-from nbkeras.saving.archive import OtherShape, atomic_file, open_archive, read_npy
+from nbkeras.saving import archive
+from nbkeras.saving.background import BackgroundWriter
+
+_COUNTS = ("_epoch", "_epochs_since_save", "_batches_since_save", "_last_batch")
 
 
 class ModelCheckpoint(MonitorCallback):
     """Save the model, or its weights, during training.
+
+    Training waits until the content of the file is in memory, about four times as long as copying the weights and the optimizer's
+    state takes; then a thread writes it to the disk while training goes on. The next save waits for the one before it, so that
+    there never are two such contents. When `fit` ends, all files are on disk. A file that cannot be written ends training with an
+    error, at the next batch or epoch. Files are replaced as a whole.
 
     Args:
         filepath: A path as `model.save` takes it, or `model.save_weights` with save_weights_only. Fields are filled in: the
@@ -28,11 +34,13 @@ class ModelCheckpoint(MonitorCallback):
         save_freq: 'epoch', or the number of batches between two saves.
         initial_value_threshold: The value of `monitor` that the first save must improve; None for any.
         period: Of Keras 2: the number of epochs between two saves.
+        keep: The number of newest files that stay; older ones are deleted, if this callback wrote them. None for all.
 
     Raises:
-        ValueError: for a save_freq or period that is not allowed.
+        ValueError: for a save_freq, period or keep that is not allowed.
         KeyError: at the first save, for a field that is not in the logs.
         IsADirectoryError: at the first save, for the path of a folder.
+        OSError: after a save, for a file that cannot be written: a full disk, a folder that vanished, ...
 
     Example:
         >>> import os
@@ -42,6 +50,10 @@ class ModelCheckpoint(MonitorCallback):
         >>> history = model.fit(np.ones((4, 1)), np.ones((4, 1)), epochs=2, verbose=0, callbacks=[save])
         >>> sorted(os.listdir("models"))
         ['1.weights.h5', '2.weights.h5']
+        >>> save = keras.callbacks.ModelCheckpoint("newest/{epoch}-{batch}.keras", save_freq=2, keep=2)
+        >>> history = model.fit(np.ones((16, 1)), np.ones((16, 1)), batch_size=2, epochs=2, verbose=0, callbacks=[save])
+        >>> sorted(os.listdir("newest"))
+        ['2-6.keras', '2-8.keras']
     """
 
     lazy_logs = True
@@ -57,28 +69,55 @@ class ModelCheckpoint(MonitorCallback):
         save_freq: str | int = "epoch",
         initial_value_threshold: float | None = None,
         period: int = 1,
+        keep: int | None = None,
     ):
         super().__init__(monitor, mode, initial_value_threshold)
         if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
             raise ValueError(f"save_freq must be 'epoch' or a positive number of batches, received {save_freq!r}")
         if not isinstance(period, int) or period < 1:
             raise ValueError(f"period must be a positive number of epochs, received {period!r}")
+        if keep is not None and (not isinstance(keep, int) or keep < 1):
+            raise ValueError(f"keep must be a positive number of files or None, received {keep!r}")
         self.filepath = os.fspath(filepath)
         self.verbose = verbose
         self.save_best_only = save_best_only
         self.save_weights_only = save_weights_only
         self.save_freq = save_freq
         self.period = period
+        self.keep = keep
+        self._writer = BackgroundWriter()
+        self._written: list[str] = []  # paths of the newest `keep` files, the newest last
+        self._folders: set[str] = set()  # that were made
+        self._unsaid: tuple[int, str] | None = None  # what to say when the file is on disk
         self._epoch = 0
         self._epochs_since_save = 0
         self._batches_since_save = 0
         self._last_batch = -1
 
+    def state_dict(self):
+        self._writer.wait()  # the state says that the file is there
+        names = _COUNTS if self.keep is None else (*_COUNTS, "_written")
+        return {**super().state_dict(), **{name: getattr(self, name) for name in names}}
+
+    def load_state_dict(self, state):
+        vars(self).update(state)
+
+    def on_train_begin(self, logs=None):
+        self._folders.clear()
+        if getattr(self.model, "_training", None) is not None:  # in a `fit`
+            self.model._training.closing.enter_context(self._writer)
+
+    def on_train_end(self, logs=None):
+        self._writer.wait()
+        self._check()
+
     def on_epoch_begin(self, epoch, logs=None):
+        self._check()
         self._epoch = epoch
         self._last_batch = -1
 
     def on_train_batch_end(self, batch, logs=None):
+        self._check()
         if self.save_freq == "epoch":
             return
         self._batches_since_save += batch - self._last_batch
@@ -88,6 +127,7 @@ class ModelCheckpoint(MonitorCallback):
             self._save(self._epoch, batch, logs() if callable(logs) else logs or {})
 
     def on_epoch_end(self, epoch, logs=None):
+        self._check()
         if self.save_freq != "epoch":
             return
         self._epochs_since_save += 1
@@ -127,129 +167,42 @@ class ModelCheckpoint(MonitorCallback):
             return
         if os.path.isdir(path):
             raise IsADirectoryError(f"ModelCheckpoint needs the path of a file, but {path!r} is a folder")
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        self._writer.wait()
+        self._check()
+        folder = os.path.dirname(path) or "."
+        if folder not in self._folders:  # one that vanishes later is an error
+            with archive.disk_errors(path, *archive.parents(folder)):
+                os.makedirs(folder, exist_ok=True)
+            self._folders.add(folder)
         save = self.model.save_weights if self.save_weights_only else self.model.save
-        save(path, overwrite=True)
-        self._say(epoch, f"finished saving model to {path}")
+        with archive.in_memory() as files:
+            save(path, overwrite=True)
+        self._unsaid = (epoch, f"finished saving model to {path}")
+        path = os.path.abspath(path)
+        older = [each for each in self._written if each != path]
+        self._written = [*older, path][-(self.keep or 1) :]
+        old = [] if self.keep is None else [each for each in older if each not in self._written]
+        self._writer.start(functools.partial(_write, files, path, older, old))
+
+    def _check(self) -> None:
+        """Called by each hook: raise the error of the file that was written, or say that it is finished."""
+        self._writer.check()
+        if self._unsaid is not None and not self._writer.is_busy:
+            self._say(*self._unsaid)
+            self._unsaid = None
 
     def _say(self, epoch: int, what: str) -> None:
         if self.verbose > 0:
             print_message(f"\nEpoch {epoch + 1}: {what}")
 
 
-class BackupAndRestore(Callback):
-    """Store the state of training in a folder, so that the same `fit`, started again after a crash, continues from it.
-
-    Weights, the layers' and the optimizer's states and the epoch are in one file, which is replaced as a whole.
-
-    The result is the same as without the crash only with `shuffle=False`, whole epochs and save_freq='epoch'. The state
-    does not include the orders in which `fit` shuffles (by default a resumed `fit` starts with the first order again, or
-    with another one), the position in the data where an epoch of `steps_per_epoch` ended, and the counts of other callbacks.
-
-    Args:
-        backup_dir: The folder of the state, of this training alone.
-        save_freq: 'epoch', or the number of batches between two saves; training continues at the start of the interrupted
-            epoch.
-        double_checkpoint: Whether to keep the state before the last one too, in case the last cannot be read.
-        delete_checkpoint: Whether to delete the state at the end of training.
-
-    Raises:
-        ValueError: for an empty backup_dir or a save_freq that is not allowed, and at the start of training for a state of
-            another model or optimizer.
-        OSError: at the start of training, for a state that cannot be read.
-
-    Example:
-        >>> model = keras.Sequential([layers.Dense(1)])
-        >>> model.compile("sgd", "mse")
-        >>> data = {"x": np.ones((4, 1)), "y": np.ones((4, 1)), "verbose": 0}
-        >>> backup = keras.callbacks.BackupAndRestore("backup", delete_checkpoint=False)
-        >>> history = model.fit(**data, epochs=2, callbacks=[backup])  # as if it stopped here
-        >>> model.fit(**data, epochs=5, callbacks=[keras.callbacks.BackupAndRestore("backup")]).epoch
-        [2, 3, 4]
-    """
-
-    lazy_logs = True
-
-    def __init__(
-        self,
-        backup_dir: str | os.PathLike,
-        save_freq: str | int = "epoch",
-        double_checkpoint: bool = False,
-        delete_checkpoint: bool = True,
-    ):
-        if not backup_dir:
-            raise ValueError("BackupAndRestore needs a folder, received an empty backup_dir")
-        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
-            raise ValueError(f"save_freq must be 'epoch' or a positive number of batches, received {save_freq!r}")
-        self.backup_dir = os.fspath(backup_dir)
-        self.save_freq = save_freq
-        self.double_checkpoint = double_checkpoint
-        self.delete_checkpoint = delete_checkpoint
-        self._latest, self._previous = (os.path.join(self.backup_dir, name) for name in ("latest.npz", "previous.npz"))
-        self._epoch = 0
-        self._batches = 0
-
-    def _state(self) -> Iterator[tuple[str, Variable]]:
-        """All variables that training changes, with their names in the file."""
-        model, optimizer = self.model, self.model.optimizer
-        groups = {"weights": model.weights, "states": model._states_variables}
-        for group, variables in {**groups, "optimizer": [] if optimizer is None else optimizer.variables}.items():
-            for number, variable in enumerate(variables):
-                yield f"{group}/{number}", variable
-
-    def on_train_begin(self, logs=None):
-        self._batches = 0
-        paths = [path for path in (self._latest, self._previous) if os.path.exists(path)]
-        for path in paths:
-            try:
-                return self._restore(path)
-            except OtherShape as error:
-                raise ValueError(
-                    f"{path!r} belongs to another model or optimizer ({error}): delete it, or use another backup_dir"
-                ) from None
-            except (OSError, ValueError) as error:
-                if path == paths[-1]:
-                    raise OSError(
-                        f"{path!r} cannot be read ({error}): delete it to start training from the beginning"
-                    ) from error
-                warn(f"{path!r} cannot be read ({error}): continuing from the state before it")
-
-    def _restore(self, path: str) -> None:
-        """Restore the state in a file; all of it is read before any variable is written."""
-        state = dict(self._state())
-        with open_archive(path) as archive:
-            if set(archive.namelist()) != {f"{name}.npy" for name in (*state, "epoch")}:
-                raise OtherShape(f"it holds {len(archive.namelist())} arrays, expected {len(state) + 1}")
-            epoch = int(read_npy(archive, "epoch.npy", "epoch", np.zeros((), np.int64)))
-            arrays = {name: read_npy(archive, f"{name}.npy", name, v.data) for name, v in state.items()}
-        assign_all((variable, arrays[name]) for name, variable in state.items())
-        self.model.initial_epoch = self._epoch = epoch
-
-    def _save(self) -> None:
-        os.makedirs(self.backup_dir, exist_ok=True)
-        if self.double_checkpoint and os.path.exists(self._latest):
-            os.replace(self._latest, self._previous)
-        with atomic_file(self._latest) as file:
-            arrays = {name: variable.numpy() for name, variable in self._state()}
-            np.savez(file, allow_pickle=False, epoch=np.int64(self._epoch), **arrays)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._batches += 1
-        if self.save_freq != "epoch" and self._batches % self.save_freq == 0:
-            self._save()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._epoch = epoch + 1
-        if self.save_freq == "epoch":
-            self._save()
-
-    def on_train_end(self, logs=None):
-        if self.delete_checkpoint:
-            for path in (self._latest, self._previous):
-                with contextlib.suppress(FileNotFoundError):
-                    os.remove(path)
-            with contextlib.suppress(OSError):  # it does not exist, or contains other files
-                os.rmdir(self.backup_dir)
+def _write(files: archive.FilesInMemory, path: str, older: list[str], old: list[str]) -> None:
+    """Write files, and then remove old ones; older: the paths of those before, the newest last."""
+    with archive.last_named(lambda: next(filter(os.path.isfile, reversed(older)), None)):
+        files.write()
+    folder, name = os.path.split(path)
+    with contextlib.suppress(OSError):
+        archive.remove_leftovers(folder, lambda cut: cut == name[:50])
+    for each in old:
+        with contextlib.suppress(OSError):
+            os.remove(each)

@@ -20,6 +20,7 @@ from nbkeras.building.call_history import OverridableProperty
 from nbkeras.building.graph import Graph, SymbolicTensor, is_symbolic, symbols
 from nbkeras.building.layer import Layer, layers, training_phase
 from nbkeras.callbacks.callback_list import CallbackList, History
+from nbkeras.callbacks.plain import TerminateOnNaN
 from nbkeras.data import batches
 from nbkeras.data.arrays import first_rows
 from nbkeras.engine import behaviour, step_lock, structures, tape, tensor, user_errors
@@ -28,6 +29,7 @@ from nbkeras.engine.registry import custom_object_scope, nearest
 from nbkeras.engine.tensor import Tensor, on_own_device, shapes_only
 from nbkeras.engine.user_errors import set_by_init, warn
 from nbkeras.metrics import Mean, Metric
+from nbkeras.optimizers.guard import Guard
 from nbkeras.saving import serialization
 from nbkeras.training.arguments import check_counts, check_validation, logged, one_or_all, returned
 from nbkeras.training.compiled import Compiled
@@ -35,6 +37,7 @@ from nbkeras.training.feed import Examples, Feed, Layout, Signature, arrays_of
 from nbkeras.training.input_matching import GraphInputs
 from nbkeras.training.loop import Loop
 from nbkeras.training.output_matching import Output, nested, output_names
+from nbkeras.training.resuming import TrainingState
 from nbkeras.training.step import Again, MetricResults, Step, log_tensors
 from nbkeras.training.summary import print_summary, summary_html
 
@@ -80,11 +83,13 @@ class Model(Layer):
         self.optimizer: Any = None
         self.stop_training = self.stop_evaluating = self.stop_predicting = False  # set by callbacks, seen after a batch
         self.initial_epoch = 0  # where `fit` starts; BackupAndRestore sets it
+        self._training: TrainingState | None = None  # within `fit`
         self.jit_compile = True
         self.steps_per_execution = 1
         self._run_eagerly = False
         self._compiled: Compiled | None = None
         self._steps: dict[str, Step] = {}
+        self._guard: Guard | None = None  # of TerminateOnNaN
         self._reset_steps()
         self._graph: Graph | None = None
         self._graph_inputs: GraphInputs | None = None  # the inputs of the graph
@@ -1049,14 +1054,22 @@ class Model(Layer):
 
     # -------------------- steps --------------------
 
-    def _step_for(self, kind: str) -> Step:
-        """The train, test or predict step."""
-        step = self._steps.get(kind)
+    def _step_for(self, name: str) -> Step:
+        """The train, test or predict step, or 'guarded', a train step for TerminateOnNaN."""
+        step = self._steps.get(name)
         if step is None:
             with tensor.on_gpu(self._gpu):
-                run = functools.partial(self._run_step, kind)
-                step = self._steps[kind] = Step(kind, run, self._run_eagerly, self._observed_parts)
+                kind, run = name, functools.partial(self._run_step, name)
+                if name == "guarded":
+                    self._guard = Guard()
+                    kind, run = "train", functools.partial(self._run_guarded, self._guard)
+                step = self._steps[name] = Step(kind, run, self._run_eagerly, self._observed_parts)
         return step
+
+    def _run_guarded(self, guard: Guard, data: Any) -> Any:
+        """A train step that changes metrics alone if the loss or a gradient is not finite."""
+        with guard.keeping(v for v in self.variables if not (v.declared_trainable or v.is_quantized)):
+            return self._run_step("train", data)
 
     def _run_step(self, kind: str, data: Any) -> Any:
         """Call `train_step`, `test_step` or `predict_step`."""
@@ -1239,11 +1252,15 @@ class Model(Layer):
         self.stop_training = False
         self._prepare_to_train(compiled)
         self.initial_epoch = initial_epoch
-        callbacks.on_train_begin()
-        loop = Loop("train", feed, self._step_for("train"), callbacks, self._logs, self, self.reset_metrics)
+        name = "guarded" if any(isinstance(each, TerminateOnNaN) for each in callbacks.callbacks) else "train"
+        loop = Loop("train", feed, self._step_for(name), callbacks, self._logs, self, self.reset_metrics)
+        outer = self._training
         try:
-            logs = loop.train(range(self.initial_epoch, epochs), validation, validation_freq)
+            with TrainingState(self, callbacks, loop, validation) as self._training:
+                callbacks.on_train_begin()
+                logs = loop.train(range(self.initial_epoch, epochs), validation, validation_freq)
         finally:  # also when training is interrupted
+            self._training = outer
             if self.optimizer is not None and self.optimizer.built and int(self.optimizer.iterations):
                 self.optimizer.finalize_variable_values(compiled.variables)
         callbacks.on_train_end(logs)
@@ -1530,6 +1547,10 @@ class Model(Layer):
 
     def _test_loop(self, feed: Feed, callbacks: CallbackList) -> Loop:
         return Loop("test", feed, self._step_for("test"), callbacks, self._logs, self, self.reset_metrics)
+
+    def _training_state(self) -> TrainingState:
+        """The state of the training that runs; that of the model alone in a loop of the user's own."""
+        return self._training or TrainingState(self)
 
     def _callback_list(
         self, callbacks: Any, verbose: Any, epochs: int, steps: int | None, history=True
