@@ -249,6 +249,40 @@ def test_folders_that_vanish_or_are_files(tmp_path):
 # -------------------- disks, for all that is saved --------------------
 
 
+@pytest.mark.parametrize("fault", ["full", "vanished", "file"])
+def test_a_state_that_cannot_be_written(fault, tmp_path, monkeypatch):
+    folder, whole = tmp_path / "backup", made()
+    fit(None, 3, whole)
+    backup = cb.BackupAndRestore(folder, save_freq=1)
+
+    def act(batch):
+        backup._folder.wait()
+        if batch == 2 and fault == "full":
+            monkeypatch.setattr(archive.os, "fsync", failing(errno.ENOSPC))
+        elif batch == 2:
+            folder.rename(tmp_path / "elsewhere")
+            if fault == "file":
+                folder.write_bytes(b"mine")
+
+    message = {
+        "full": "No space left on device; free",
+        "vanished": "there is no folder",
+        "file": "a file is where a folder",
+    }
+    with pytest.raises(OSError, match=rf"cannot write .*\.npz.*{message[fault]}"):
+        fit([Does(act), backup], 3)
+    monkeypatch.undo()
+    if fault == "file":
+        assert folder.read_bytes() == b"mine"
+        folder.unlink()
+    if fault != "full":
+        (tmp_path / "elsewhere").rename(folder)
+    assert len(files(folder)) == 1 and files(tmp_path) == ["backup"]
+    resumed = fit(cb.BackupAndRestore(folder), 3)
+    for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @contextlib.contextmanager
 def small_disk(folder, kilobytes=40):
     folder.mkdir()
