@@ -196,7 +196,7 @@ class ModelCheckpoint(MonitorCallback):
             print_message(f"\nEpoch {epoch + 1}: {what}")
 
 
-def _write(files: archive.FilesInMemory, path: str, older: list[str], old: list[str]) -> None:
+def _write(files: archive.PreparedFiles, path: str, older: list[str], old: list[str]) -> None:
     """Write files, and then remove old ones; older: the paths of those before, the newest last."""
     with archive.last_named(lambda: next(filter(os.path.isfile, reversed(older)), None)):
         files.write()

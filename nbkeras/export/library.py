@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import operator
 import os
 import re
 import sys
@@ -16,7 +17,7 @@ from nbkeras.engine.progress import print_message
 from nbkeras.export import library_files, linking, native_code, signature
 from nbkeras.export.library_files import Description, Tensor
 from nbkeras.export.native_code import Constants, Kernels
-from nbkeras.saving.archive import atomic_file
+from nbkeras.saving.archive import PreparedFiles
 
 TARGETS = ("host", *native_code.TARGETS)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
@@ -137,14 +138,15 @@ def _check_replaceable(path: str) -> None:
 
 
 def _write(folder: str, files: dict[str, bytes]) -> None:
-    """Write files; each is there completely or not at all. The library is the last one."""
+    """Write files, completely or not at all. The library is the last one."""
+    prepared = PreparedFiles()
     for name, content in files.items():
-        path = os.path.join(folder, name)
-        with atomic_file(path) as file:
-            file.write(content)
+        prepared.add(os.path.join(folder, name), operator.methodcaller("write", content))
+    prepared.write()
+    for name in files:
         if name.endswith(".py"):  # Python takes compiled code for new if size and second are those of the old file
             with contextlib.suppress(OSError):
-                os.unlink(importlib.util.cache_from_source(path))
+                os.unlink(importlib.util.cache_from_source(os.path.join(folder, name)))
 
 
 # -------------------- functions --------------------

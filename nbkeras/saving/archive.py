@@ -134,8 +134,8 @@ def _sync_folder(folder: str) -> None:
         os.close(opened)
 
 
-class FilesInMemory:
-    """Files that are complete but not on disk yet."""
+class PreparedFiles:
+    """Files that are not on disk yet, and will be written together."""
 
     def __init__(self) -> None:
         self._files: list[tuple[str, Callable[[Any], None]]] = []
@@ -154,9 +154,9 @@ class FilesInMemory:
         self._files.append((os.path.abspath(given), fill))
 
     def write(self) -> None:
-        """Write all to the disk; they are complete there before the first gets its name."""
+        """Write all to the disk. They are complete there before they get their names, in the order in which they were added."""
         with contextlib.ExitStack() as stack:
-            for path, fill in self._files:
+            for path, fill in reversed(self._files):  # a stack is left in the other direction
                 file = stack.enter_context(atomic_file(path))
                 fill(file)
                 file.flush()
@@ -168,16 +168,16 @@ def _copy(content: io.BytesIO, file: Any) -> None:
 
 
 class _Kept(threading.local):
-    files: FilesInMemory | None = None
+    files: PreparedFiles | None = None
 
 
 _kept = _Kept()
 
 
 @contextlib.contextmanager
-def in_memory() -> Iterator[FilesInMemory]:
+def in_memory() -> Iterator[PreparedFiles]:
     """The files that this thread writes by `atomic_file` in the block; call `write` of the result later, in any thread."""
-    before, _kept.files = _kept.files, FilesInMemory()
+    before, _kept.files = _kept.files, PreparedFiles()
     try:
         yield _kept.files
     finally:

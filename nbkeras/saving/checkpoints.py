@@ -88,20 +88,20 @@ class CheckpointFolder:
                 raise TypeError(f"a checkpoint holds arrays of numbers by name, received {name!r}: {array!r:.80}")
         if not 0 <= number < 10**18:
             raise ValueError(f"a checkpoint's number must be 0 or more, received {number!r}")
-        text = json.dumps({"notes": dict(notes)}, default=_plain)  # here, because lists and dicts may change later
-        noted, held = archives.parse_json(text, "the notes of a checkpoint")["notes"], dict(arrays)
+        text = json.dumps(dict(notes), default=_plain)  # here, because lists and dicts may change later
+        archives.parse_json(text, "the notes of a checkpoint")  # what could not be read again is an error now
         self._writer.wait()
         if not self._is_made:
             with archives.disk_errors(self.folder, *archives.parents(self.folder)):
                 os.makedirs(self.folder, exist_ok=True)
             self._is_made = True
-        self._writer.start(functools.partial(self._write, int(number), held, noted))
+        self._writer.start(functools.partial(self._write, int(number), dict(arrays), text))
 
     def path(self, number: int) -> str:
         """The path of a checkpoint."""
         return os.path.join(self.folder, f"{number}.npz")
 
-    def _write(self, number: int, arrays: dict[str, Array], notes: dict[str, Any]) -> None:
+    def _write(self, number: int, arrays: dict[str, Array], notes: str) -> None:
         path = self.path(number)
         with archives.last_named(self._last):
             if os.path.islink(path):  # a link is replaced, not followed
@@ -201,16 +201,17 @@ def _plain(value: Any) -> Any:
     return value.tolist()
 
 
-def _write(file: Any, arrays: dict[str, Array], notes: dict[str, Any]) -> None:
+def _write(file: Any, arrays: dict[str, Array], notes: str) -> None:
     with zipfile.ZipFile(file, "w") as archive:
         for place, array in enumerate(arrays.values()):
             archives.write_npy(archive, f"{place}.npy", array)
         held = [(name, info.file_size, info.CRC) for name, info in zip(arrays, archive.infolist(), strict=True)]
-        archive.writestr(zipfile.ZipInfo(_ENTRY), json.dumps({"format": _FORMAT, "arrays": held, "notes": notes}))
+        entry = json.dumps({"format": _FORMAT, "arrays": held})
+        archive.writestr(zipfile.ZipInfo(_ENTRY), f'{entry[:-1]}, "notes": {notes}}}')
 
 
 def read(path: str) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The arrays and notes of a checkpoint; ValueError unless it is whole. No more memory is used than the file has bytes."""
+    """The arrays and notes of a checkpoint; ValueError unless it is whole. Its size limits the memory that is used."""
     if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
         raise ValueError(f"{path!r} is not a file")
     with archives.readable(repr(path)), archives.open_archive(path) as archive:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
+import operator
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -60,18 +60,17 @@ def save_model(
     if not zipped:
         with archives.disk_errors(filepath, os.fspath(filepath)):
             os.makedirs(filepath, exist_ok=True)
-        with contextlib.ExitStack() as stack:  # all files are complete before the first gets its name
-            parts = keras_3.parts(model, include_optimizer, bfloat16)
-            for name, content in parts.items():
-                os.makedirs(os.path.dirname(os.path.join(filepath, name)), exist_ok=True)
-                file = stack.enter_context(archives.atomic_file(os.path.join(filepath, name)))
-                file.write(content)
-                file.flush()
+        files = archives.PreparedFiles()
+        parts = keras_3.parts(model, include_optimizer, bfloat16)
+        for name, content in parts.items():
+            os.makedirs(os.path.dirname(os.path.join(filepath, name)), exist_ok=True)
+            files.add(os.path.join(filepath, name), operator.methodcaller("write", content))
+        files.write()
         assets.remove_others(os.fspath(filepath), parts)
     elif kind == ".keras" or not (path or hdf5.is_h5(filepath) or kind):
         hdf5.h5py()
-        files = keras_3.parts(model, include_optimizer, bfloat16)
-        archives.write(filepath, functools.partial(keras_3.write_archive, files))
+        parts = keras_3.parts(model, include_optimizer, bfloat16)
+        archives.write(filepath, functools.partial(keras_3.write_archive, parts))
     elif bfloat16:
         raise ValueError("weights_dtype='bfloat16' needs Keras 3's format: a name that ends in .keras")
     else:

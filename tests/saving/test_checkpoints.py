@@ -640,3 +640,63 @@ def test_ctrl_c_while_waiting_for_the_file(tmp_path):
         print(os.path.exists("backup/2.npz"))
         """
     assert ended(process(code, tmp_path)) == ("True\n", "")
+
+
+# -------------------- faults at random places --------------------
+
+CODES = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ESTALE, errno.EFBIG]
+
+
+class Faulty:
+    """Functions of the system, one of whose calls fails."""
+
+    def __init__(self, monkeypatch):
+        self.left, self.code = None, None
+        for name in ("fsync", "replace", "open", "lstat"):
+            monkeypatch.setattr(archives.os, name, self.watched(getattr(os, name)))
+        monkeypatch.setattr(archives, "open", self.opened, raising=False)
+
+    def watched(self, function):
+        def call(*args, **kwargs):
+            if self.left is not None:
+                self.left -= 1
+                if self.left == 0:
+                    raise OSError(self.code, os.strerror(self.code))
+            return function(*args, **kwargs)
+
+        return call
+
+    def opened(self, *args):
+        file = self.watched(open)(*args)
+        faulty = self
+
+        class File(io.BufferedRandom):
+            def write(self, data):
+                return faulty.watched(super().write)(data)
+
+            def flush(self):
+                return faulty.watched(super().flush)()
+
+        return File(file.detach()) if args[1] == "x+b" else file
+
+
+def test_faults_at_random_places(tmp_path, monkeypatch):
+    faulty, rng = Faulty(monkeypatch), np.random.default_rng(0)
+    made, good, failed = CheckpointFolder(tmp_path, keep=2), -1, 0
+    for number in range(120):
+        faulty.code = int(rng.choice(CODES))
+        faulty.left = int(rng.integers(1, 30)) if number else None
+        try:
+            made.save(number, {"a": np.full(9, number), "b": np.zeros(3)}, {"number": number})
+            made.wait()
+        except OSError as error:
+            failed += 1
+            assert error.errno == faulty.code and os.strerror(faulty.code) in str(error)
+        else:
+            good = number
+        faulty.left = None
+        newest, arrays, notes = found(tmp_path)
+        assert newest in (good, number) and notes == {"number": newest} and (arrays["a"] == newest).all()
+        good = newest  # a fault after the rename
+        assert not [name for name in os.listdir(tmp_path) if name.endswith(".part")]
+    assert failed > 50

@@ -6,6 +6,7 @@ import errno
 import functools
 import os
 import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -59,13 +60,13 @@ def test_files_are_those_of_save(name, tmp_path):
 @pytest.fixture
 def slow(monkeypatch):
     """Files that are written when the event is set."""
-    may_write, write = threading.Event(), archive.FilesInMemory.write
+    may_write, write = threading.Event(), archive.PreparedFiles.write
 
     def wait_and_write(files):
         assert may_write.wait(20)
         write(files)
 
-    monkeypatch.setattr(archive.FilesInMemory, "write", wait_and_write)
+    monkeypatch.setattr(archive.PreparedFiles, "write", wait_and_write)
     yield may_write
     may_write.set()
 
@@ -117,7 +118,7 @@ def test_a_state_says_only_of_files_on_disk_that_they_are_saved(tmp_path, slow):
 
 
 def test_never_two_contents(tmp_path, monkeypatch):
-    alive, most, write, begin = [0], [0], archive.FilesInMemory.write, archive.FilesInMemory.__init__
+    alive, most, write, begin = [0], [0], archive.PreparedFiles.write, archive.PreparedFiles.__init__
 
     def count(files):
         alive[0] += 1
@@ -129,8 +130,8 @@ def test_never_two_contents(tmp_path, monkeypatch):
         write(files)
         alive[0] -= 1
 
-    monkeypatch.setattr(archive.FilesInMemory, "__init__", count)
-    monkeypatch.setattr(archive.FilesInMemory, "write", write_slowly)
+    monkeypatch.setattr(archive.PreparedFiles, "__init__", count)
+    monkeypatch.setattr(archive.PreparedFiles, "write", write_slowly)
     fit(cb.ModelCheckpoint(tmp_path / "{epoch}-{batch}.weights.h5", save_weights_only=True, save_freq=1))
     assert most == [1] and len(files(tmp_path)) == 8
 
@@ -249,6 +250,40 @@ def test_folders_that_vanish_or_are_files(tmp_path):
 # -------------------- disks, for all that is saved --------------------
 
 
+@pytest.mark.parametrize("fault", ["full", "vanished", "file"])
+def test_a_state_that_cannot_be_written(fault, tmp_path, monkeypatch):
+    folder, whole = tmp_path / "backup", made()
+    fit(None, 3, whole)
+    backup = cb.BackupAndRestore(folder, save_freq=1)
+
+    def act(batch):
+        backup._folder.wait()
+        if batch == 2 and fault == "full":
+            monkeypatch.setattr(archive.os, "fsync", failing(errno.ENOSPC))
+        elif batch == 2:
+            folder.rename(tmp_path / "elsewhere")
+            if fault == "file":
+                folder.write_bytes(b"mine")
+
+    message = {
+        "full": "No space left on device; free",
+        "vanished": "there is no folder",
+        "file": "a file is where a folder",
+    }
+    with pytest.raises(OSError, match=rf"cannot write .*\.npz.*{message[fault]}"):
+        fit([Does(act), backup], 3)
+    monkeypatch.undo()
+    if fault == "file":
+        assert folder.read_bytes() == b"mine"
+        folder.unlink()
+    if fault != "full":
+        (tmp_path / "elsewhere").rename(folder)
+    assert len(files(folder)) == 1 and files(tmp_path) == ["backup"]
+    resumed = fit(cb.BackupAndRestore(folder), 3)
+    for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @contextlib.contextmanager
 def small_disk(folder, kilobytes=40):
     folder.mkdir()
@@ -274,6 +309,8 @@ WAYS = {
     "m.weights.h5": lambda path, model: model.save_weights(path),
     "m.safetensors": lambda path, model: model.save_weights(path),
     "m.onnx": lambda path, model: model.export(path, verbose=0),
+    "m": lambda path, model: model.save(path, zipped=False),
+    "libm.so": lambda path, model: model.export(path, "library", verbose=0),
     "c.keras": lambda path, model: fit(cb.ModelCheckpoint(path), 1, model),
     "log.csv": log,
 }
@@ -281,23 +318,26 @@ WAYS = {
 
 @pytest.mark.parametrize("name", WAYS)
 def test_full_and_read_only_disks(name, tmp_path):
-    save, folder, small, large = WAYS[name], tmp_path / "disk", made(), made(10_000)
-    with small_disk(folder, 4 if name == "log.csv" else 128) as make_read_only:
+    if name.endswith(".so") and sys.platform != "linux":
+        pytest.skip("libraries are made on Linux")
+    save, folder, small, large = WAYS[name], tmp_path / "disk", made(), made(30_000)
+    with small_disk(folder, 4 if name == "log.csv" else 300) as make_read_only:
         path = str(folder / name)
         save(path, small)
-        before = (folder / name).read_bytes()
-        if name == "log.csv":
-            (folder / "other").write_bytes(b"")  # the disk has one page, which the log has
-            text = before + b"x" * (4096 - len(before))
-            (folder / name).write_bytes(text)
-            before = text
+        if name == "log.csv":  # fill the page of the disk
+            (folder / "other").write_bytes(b"")
+            with open(path, "ab") as file:
+                file.write(b"x" * (4096 - file.tell()))
+        before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
         with pytest.raises(
-            OSError, match=f"cannot write .*{name}': No space left on device; free space on that"
+            OSError, match=f"cannot write .*{name}.*': No space left on device; free space on that"
         ) as info:
             save(path, large)
         assert info.value.errno == errno.ENOSPC and "is unchanged." in str(info.value)
-        assert (folder / name).read_bytes() == before
+        assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
         make_read_only()
-        with pytest.raises(OSError, match=f"cannot write .*{name}': Read-only file system; choose a folder elsewhere"):
+        with pytest.raises(
+            OSError, match="cannot write .*m.*': Read-only file system; choose a folder elsewhere"
+        ) as info:
             save(path, small)
-        assert (folder / name).read_bytes() == before and set(files(folder)) <= {name, "other"}
+        assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
