@@ -1,0 +1,63 @@
+"""Long use takes no more and more memory: the studies of benchmarks/memory.py, in short."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nbkeras import Variable
+
+FILE = Path(__file__).parents[2] / "benchmarks" / "memory.py"
+
+
+@pytest.fixture(scope="module")
+def memory():
+    spec = importlib.util.spec_from_file_location("benchmarks_memory", FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# By study: how often. One object that is kept each time is found: it adds 3/4 of so many blocks. Caches that have a bound, and
+# Python's own lists of free objects, add up to 100.
+COUNTS = {
+    "predict": 8000,
+    "predict_on_batch": 8000,
+    "call": 2000,
+    "mixed": 2000,
+    "tape_steps": 600,
+    "persistent_tapes": 500,
+    "train_on_batch": 600,
+    "fit": 600,
+}
+
+
+def added(found, what):
+    return found[what]["end"] - found[what]["quarter"]
+
+
+@pytest.mark.cpu("the resident memory of this process is not a GPU's")
+@pytest.mark.parametrize("name", COUNTS)
+def test_nothing_is_kept_from_call_to_call(memory, name):
+    found = memory.measure(memory.STUDIES[name][0], COUNTS[name])
+    assert added(found, "blocks") < 100 + COUNTS[name] / 4, found
+    assert added(found, "resident") < memory.LIMIT, found
+
+
+@pytest.mark.slow
+@pytest.mark.cpu("the resident memory of this process is not a GPU's")
+def test_nothing_is_kept_of_dropped_models(memory):
+    found = memory.measure(memory.STUDIES["rounds"][0], 12)
+    assert added(found, "blocks") < 9 * 40, found  # of 9 rounds of six models
+    assert added(found, "resident") < memory.LIMIT, found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "bool"])
+def test_all_weights_have_the_same_dtype_object(dtype):
+    """A kernel knows an array by the address of its dtype: another object would be another guard, 64 of them at most."""
+    value = np.ones(3, dtype)
+    assert Variable(value).data.dtype is np.dtype(dtype)
+    if value.dtype.itemsize > 1:
+        other = Variable(value.astype(value.dtype.newbyteorder("S")), dtype=dtype)
+        assert other.data.dtype.isnative
