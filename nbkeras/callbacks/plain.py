@@ -112,6 +112,12 @@ class SwapEMAWeights(Callback):
         self.swap_on_epoch = swap_on_epoch
         self._swapped = False
 
+    def state_dict(self):
+        return {"swapped": self._swapped}
+
+    def load_state_dict(self, state):
+        self._swapped = state["swapped"]
+
     def _pairs(self) -> list[tuple[Variable, Variable]]:
         """Weights and their averages."""
         outer = self.model.optimizer

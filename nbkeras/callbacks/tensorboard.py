@@ -86,6 +86,12 @@ class TensorBoard(Callback):
             if np.ndim(value) == 0:
                 self._writer(writer).add_scalar(f"{prefix}{name}{suffix}", float(value), step)
 
+    def state_dict(self):
+        return {"batches": self._batches, "steps_before": self._steps_before}
+
+    def load_state_dict(self, state):
+        self._batches, self._steps_before = state["batches"], state["steps_before"]
+
     def on_train_begin(self, logs=None):
         self._batches = 0
         if self.write_graph and getattr(self.model, "_graph", None) is not None:

@@ -35,6 +35,7 @@ from nbkeras.training.feed import Examples, Feed, Layout, Signature, arrays_of
 from nbkeras.training.input_matching import GraphInputs
 from nbkeras.training.loop import Loop
 from nbkeras.training.output_matching import Output, nested, output_names
+from nbkeras.training.resuming import TrainingState
 from nbkeras.training.step import Again, MetricResults, Step, log_tensors
 from nbkeras.training.summary import print_summary, summary_html
 
@@ -80,6 +81,7 @@ class Model(Layer):
         self.optimizer: Any = None
         self.stop_training = self.stop_evaluating = self.stop_predicting = False  # set by callbacks, seen after a batch
         self.initial_epoch = 0  # where `fit` starts; BackupAndRestore sets it
+        self._training: TrainingState | None = None  # within `fit`
         self.jit_compile = True
         self.steps_per_execution = 1
         self._run_eagerly = False
@@ -1239,11 +1241,13 @@ class Model(Layer):
         self.stop_training = False
         self._prepare_to_train(compiled)
         self.initial_epoch = initial_epoch
-        callbacks.on_train_begin()
         loop = Loop("train", feed, self._step_for("train"), callbacks, self._logs, self, self.reset_metrics)
         try:
-            logs = loop.train(range(self.initial_epoch, epochs), validation, validation_freq)
+            with TrainingState(self, callbacks, loop, validation) as self._training:
+                callbacks.on_train_begin()
+                logs = loop.train(range(self.initial_epoch, epochs), validation, validation_freq)
         finally:  # also when training is interrupted
+            self._training = None
             if self.optimizer is not None and self.optimizer.built and int(self.optimizer.iterations):
                 self.optimizer.finalize_variable_values(compiled.variables)
         callbacks.on_train_end(logs)
@@ -1530,6 +1534,10 @@ class Model(Layer):
 
     def _test_loop(self, feed: Feed, callbacks: CallbackList) -> Loop:
         return Loop("test", feed, self._step_for("test"), callbacks, self._logs, self, self.reset_metrics)
+
+    def _training_state(self) -> TrainingState:
+        """The state of the training that runs; that of the model alone in a loop of the user's own."""
+        return self._training or TrainingState(self)
 
     def _callback_list(
         self, callbacks: Any, verbose: Any, epochs: int, steps: int | None, history=True
