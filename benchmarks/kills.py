@@ -36,7 +36,8 @@ from nbkeras import layers
 THREADS = "2"  # results do not depend on their number; it is fixed all the same
 BEGUN = "the training begins"
 SLOW = 0.06  # seconds that a slow fsync takes
-MOST_STARTS = 60  # of one training: more means that it does not get on
+MOST_KILLS = 5  # of one training
+MOST_STARTS = 20  # of one training: more means that it does not get on
 TIMEOUT = 120  # seconds
 
 # -------------------- the trainings --------------------
@@ -464,7 +465,7 @@ def kill(name: str, kills: int, signals: int, seed: int, save_freq: int, keep: P
             by_kill = count.kills < kills
             which = signal.SIGKILL if by_kill else (signal.SIGTERM, signal.SIGINT)[sent % 2]
             sent += not by_kill
-            most = kills - count.kills if by_kill else 2
+            most = min(kills - count.kills, rng.randint(1, MOST_KILLS)) if by_kill else 1
             try:
                 killed_training(reference, folder, rng, number % 2 == 1, which, count, most)
             except Failure as failure:
