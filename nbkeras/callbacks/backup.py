@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from nbkeras.callbacks.callback_list import Callback
+from nbkeras.callbacks.interruptions import Interruptions
 from nbkeras.engine.user_errors import warn
 from nbkeras.saving.checkpoints import CheckpointFolder
 
@@ -18,6 +19,10 @@ class BackupAndRestore(Callback):
     The state is copied at the end of a batch or of an epoch, after all other callbacks, and a thread writes it while training
     goes on. A save that is due while the one before is still being written is made after the first batch for which it is done. A
     file is replaced as a whole; a damaged one is passed over.
+
+    In the main thread, the first SIGINT (Ctrl-C) or SIGTERM during `fit` lets the step end and saves the state; then `fit` raises
+    KeyboardInterrupt, or for SIGTERM SystemExit(143). If your program has a handler for the signal, it is called instead. A second
+    signal stops at once.
 
     Args:
         backup_dir: The folder of the state, of this training alone.
@@ -69,6 +74,7 @@ class BackupAndRestore(Callback):
         self._batches = 0  # since the last save
         self._is_due = False
         self._next_epoch = 0
+        self._interruptions = Interruptions()
 
     def state_dict(self):
         return {"batches": self._batches}
@@ -92,7 +98,10 @@ class BackupAndRestore(Callback):
         self._number += 1
 
     def _save_if_due(self) -> None:
-        if self._is_due and not self._folder.is_busy:
+        self._folder.check()
+        if self._interruptions.received is not None:
+            self._interruptions.stop(self.save_now)
+        elif self._is_due and not self._folder.is_busy:
             self._save()
 
     def on_train_begin(self, logs=None):
@@ -105,7 +114,9 @@ class BackupAndRestore(Callback):
         self._batches, self._is_due = 0, False
         found = self._folder.newest(self.model._training_state().restore)
         self._number = 0 if found is None else found + 1
-        self.model._training_state().closing.push(self._finish)
+        if self.model._training is not None:  # in a `fit`
+            self.model._training.closing.push(self._finish)
+            self.model._training.closing.enter_context(self._interruptions)
 
     def _finish(self, kind: Any, error: Any, traceback: Any) -> None:
         """Wait for the state that is being written, also when training is interrupted."""

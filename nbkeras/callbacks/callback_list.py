@@ -348,6 +348,7 @@ class CallbackList(Callback):
     def _put_last(self) -> None:
         """Put those callbacks last that look at what the others have done."""
         self.callbacks.sort(key=lambda callback: callback._is_last)
+        self._is_last = any(callback._is_last for callback in self.callbacks)
 
     def _with_state(self) -> list[Callback]:
         return [callback for callback in self.callbacks if _overrides(callback, "state_dict")]

@@ -34,6 +34,7 @@ from nbkeras.kernels.embedding import RowGradient
 from nbkeras.kernels.runtime import device
 from nbkeras.optimizers import schedules
 from nbkeras.optimizers.buffers import Buffers, Run
+from nbkeras.optimizers.guard import only_if_finite, square_sums
 from nbkeras.optimizers.slots import Slot
 
 Array = np.ndarray
@@ -584,7 +585,9 @@ class Optimizer(Observed, option.Configured):
         reached = _reached(scaled, variables)
         with on_device_of(reached[0]):
             self._choose(reached)
-            self.update(gradient([scaled], reached, into=self.gradient_views, as_is=self.takes_rows))
+            found = gradient([scaled], reached, into=self.gradient_views, as_is=self.takes_rows)
+            with only_if_finite(loss, *self._that_must_be_finite(found)):
+                self.update(found)
 
     @layer_stack.part("optimizer")
     def update(self, gradients_: Sequence[Any] = ()) -> None:
@@ -625,6 +628,10 @@ class Optimizer(Observed, option.Configured):
                 if variable.constraint is not None:
                     variable.assign(variable.constraint(variable))
         device.launch(np.add, self._iterations.data, 1, self._iterations.data)
+
+    def _that_must_be_finite(self, found: Sequence[Any] = ()) -> tuple[Sequence[Array], Sequence[Any]]:
+        """The gradients' views, and what was delivered, that a Guard looks at."""
+        return self.gradient_views, found
 
     def _update_weights(self, by_rows: dict[Variable, RowGradient]) -> None:
         runs = self._runs
@@ -669,17 +676,8 @@ class Optimizer(Observed, option.Configured):
             self._limit_norm([run.gradients for run in self._runs], self.global_clipnorm)
 
     @staticmethod
-    def _square_sums(parts: list[Array]) -> Array:
-        counts = [gradients.chunks(part.size) for part in parts]
-        sums, start = device.empty((sum(counts),), np.float64), 0
-        for part, count in zip(parts, counts, strict=True):
-            optimizers.launch(gradients.square_sums, part, sums[start : start + count])
-            start += count
-        return sums
-
-    @classmethod
-    def _limit_norm(cls, parts: list[Array], limit: float) -> None:
-        sums = cls._square_sums(parts)
+    def _limit_norm(parts: list[Array], limit: float) -> None:
+        sums = square_sums(parts)
         for part in parts:
             optimizers.launch(gradients.limit_norm, part, sums, limit)
 
@@ -793,7 +791,8 @@ class Optimizer(Observed, option.Configured):
                 source = device.to_this_device(as_tensor(each, view.dtype).data)
                 if device.address(source) != device.address(view):
                     device.launch(device.copy, source, view)
-            self.update()
+            with only_if_finite(None, *self._that_must_be_finite()):
+                self.update()
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Tensor:
         """Make a step with pairs of gradient and variable.

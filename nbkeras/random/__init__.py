@@ -93,13 +93,13 @@ def _restart(seed: int) -> None:
 settings.on_seed(_restart)
 
 
-def global_state() -> dict[str, Any]:
+def _global_state() -> dict[str, Any]:
     """The state of the shared generators: the seed of those to come, and by device."""
     return {"first": _first, "generators": {name: each.state.numpy() for name, each in _shared.items()}}
 
 
-def restore_global_state(state: dict[str, Any]) -> None:
-    """Go back to what `global_state` returned."""
+def _restore_global_state(state: dict[str, Any]) -> None:
+    """Go back to what `_global_state` returned."""
     _restart(state["first"])
     for name, value in state["generators"].items():
         with device(name), outside_program():

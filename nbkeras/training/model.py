@@ -20,6 +20,7 @@ from nbkeras.building.call_history import OverridableProperty
 from nbkeras.building.graph import Graph, SymbolicTensor, is_symbolic, symbols
 from nbkeras.building.layer import Layer, layers, training_phase
 from nbkeras.callbacks.callback_list import CallbackList, History
+from nbkeras.callbacks.plain import TerminateOnNaN
 from nbkeras.data import batches
 from nbkeras.data.arrays import first_rows
 from nbkeras.engine import behaviour, step_lock, structures, tape, tensor, user_errors
@@ -28,6 +29,7 @@ from nbkeras.engine.registry import custom_object_scope, nearest
 from nbkeras.engine.tensor import Tensor, on_own_device, shapes_only
 from nbkeras.engine.user_errors import set_by_init, warn
 from nbkeras.metrics import Mean, Metric
+from nbkeras.optimizers.guard import Guard
 from nbkeras.saving import serialization
 from nbkeras.training.arguments import check_counts, check_validation, logged, one_or_all, returned
 from nbkeras.training.compiled import Compiled
@@ -87,6 +89,7 @@ class Model(Layer):
         self._run_eagerly = False
         self._compiled: Compiled | None = None
         self._steps: dict[str, Step] = {}
+        self._guard: Guard | None = None  # of TerminateOnNaN
         self._reset_steps()
         self._graph: Graph | None = None
         self._graph_inputs: GraphInputs | None = None  # the inputs of the graph
@@ -1051,14 +1054,22 @@ class Model(Layer):
 
     # -------------------- steps --------------------
 
-    def _step_for(self, kind: str) -> Step:
-        """The train, test or predict step."""
-        step = self._steps.get(kind)
+    def _step_for(self, name: str) -> Step:
+        """The train, test or predict step, or 'guarded', a train step for TerminateOnNaN."""
+        step = self._steps.get(name)
         if step is None:
             with tensor.on_gpu(self._gpu):
-                run = functools.partial(self._run_step, kind)
-                step = self._steps[kind] = Step(kind, run, self._run_eagerly, self._observed_parts)
+                kind, run = name, functools.partial(self._run_step, name)
+                if name == "guarded":
+                    self._guard = Guard()
+                    kind, run = "train", functools.partial(self._run_guarded, self._guard)
+                step = self._steps[name] = Step(kind, run, self._run_eagerly, self._observed_parts)
         return step
+
+    def _run_guarded(self, guard: Guard, data: Any) -> Any:
+        """A train step that changes metrics alone if the loss or a gradient is not finite."""
+        with guard.keeping(v for v in self.variables if not (v.declared_trainable or v.is_quantized)):
+            return self._run_step("train", data)
 
     def _run_step(self, kind: str, data: Any) -> Any:
         """Call `train_step`, `test_step` or `predict_step`."""
@@ -1241,7 +1252,8 @@ class Model(Layer):
         self.stop_training = False
         self._prepare_to_train(compiled)
         self.initial_epoch = initial_epoch
-        loop = Loop("train", feed, self._step_for("train"), callbacks, self._logs, self, self.reset_metrics)
+        name = "guarded" if any(isinstance(each, TerminateOnNaN) for each in callbacks.callbacks) else "train"
+        loop = Loop("train", feed, self._step_for(name), callbacks, self._logs, self, self.reset_metrics)
         try:
             with TrainingState(self, callbacks, loop, validation) as self._training:
                 callbacks.on_train_begin()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import importlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,14 +48,14 @@ class TrainingState:
         epoch: of a loop of the user's own, the number of the epoch that comes next.
         """
         arrays = {name: variable.numpy() for name, variable in self._variables()}
-        notes: dict[str, Any] = {"place": {"epoch": epoch, "phase": "end"}}
+        place = {"epoch": epoch - 1, "phase": "end"} if self._loop is None else self._loop.place(self._validation)
+        notes = {"in_fit": self._loop is not None, "place": _packed(place, "place", arrays)}
         if self._loop is not None:
-            notes["place"] = _packed(self._loop.place(self._validation), "place", arrays)
             for name, loop in self._loops():
                 notes[name] = _packed(loop.source.state_dict(), name, arrays)
         if self._callbacks is not None:
             notes["callbacks"] = _packed(self._callbacks.state_dict(), "a callback's state_dict()", arrays)
-        notes["random"] = _packed([settings.random_state(), random.global_state()], "random", arrays)
+        notes["random"] = _packed(_random_state(), "random", arrays)
         return arrays, notes
 
     def _loops(self) -> Iterator[tuple[str, Loop]]:
@@ -89,28 +91,31 @@ class TrainingState:
         Raises:
             ValueError: for the state of another training.
         """
-        if self._loop is None:
-            self._model.initial_epoch = notes["place"]["epoch"]
-            return self._write(arrays, notes)
+        if notes["in_fit"] != (self._loop is not None):
+            raise ValueError("one of the two is a `fit`, the other one a loop of your own")
         place = _unpacked(notes["place"], arrays)
         if place["phase"] == "test" and self._validation is None:
             raise ValueError("it was saved in a validation, and this fit has no validation data")
-        self._make_parts(arrays, notes, place["phase"])
+        if self._loop is not None:
+            self._make_parts(arrays, notes, place["phase"])
         self._pairs(arrays)
         self._model.initial_epoch = place["epoch"] + (place["phase"] == "end")
-        self._loop.resume(place, self._validation, lambda: self._write(arrays, notes))
+        if self._loop is None:
+            self._write(arrays, notes)
+        else:
+            self._loop.resume(place, self._validation, lambda: self._write(arrays, notes))
 
     def _make_parts(self, arrays: dict[str, Array], notes: dict[str, Any], phase: str) -> None:
         """Let steps make what they make at their first batch: weights, states and metrics. The state then overwrites all values.
 
         The steps run: some states are made only when they are computed, and the programs that are recorded are needed anyway.
         """
-        steps = [loop for _, loop in self._loops()]
+        loops = [loop for _, loop in self._loops()]
         if "validation" in notes and not _unpacked(notes["validation"], arrays)["has_begun"]:
-            steps = steps[:1]
-        for loop in (
-            steps if phase != "train" else reversed(steps)
-        ):  # the one that runs next makes the states of its batch size
+            del loops[1:]
+        if phase == "train":  # the last one leaves recurrent states of its batch size
+            loops.reverse()
+        for loop in loops:
             self._model.reset_states()
             loop.rehearse()
 
@@ -126,10 +131,9 @@ class TrainingState:
                 f"it has {len(groups)} arrays, expected {len(found)}: {missing[0]!r} is only in one of the two"
             )
         for name, variable in found.items():
-            if variable.shape != arrays[name].shape:
-                raise ValueError(
-                    f"{name!r} ({variable.path}) has shape {variable.shape}, in the file {arrays[name].shape}"
-                )
+            own, saved = (variable.shape, variable.dtype.name), (arrays[name].shape, arrays[name].dtype.name)
+            if own != saved:
+                raise ValueError(f"{name!r} ({variable.path}) has shape and dtype {own}, in the file {saved}")
         return [(variable, arrays[name]) for name, variable in found.items()]
 
     def _write(self, arrays: dict[str, Array], notes: dict[str, Any]) -> None:
@@ -140,9 +144,24 @@ class TrainingState:
         if self._callbacks is not None:
             self._callbacks.load_state_dict(_unpacked(notes["callbacks"], arrays))
         assign_all(self._pairs(arrays))
-        own, shared = _unpacked(notes["random"], arrays)
-        random.restore_global_state(shared)
-        settings.restore_random_state(own)
+        _restore_random_state(_unpacked(notes["random"], arrays))
+
+
+# -------------------- random numbers --------------------
+
+
+def _random_state() -> dict[str, Any]:
+    """The state of all global random numbers; of PyTorch's too if the program uses it, for the order of its data loaders."""
+    torch = sys.modules.get("torch")
+    other = {} if torch is None else {"torch": torch.get_rng_state()}
+    return {**settings.random_state(), "generators": random._global_state(), **other}
+
+
+def _restore_random_state(state: dict[str, Any]) -> None:
+    random._restore_global_state(state["generators"])
+    settings.restore_random_state(state)
+    if "torch" in state and "torch" in sys.modules:
+        sys.modules["torch"].set_rng_state(state["torch"])
 
 
 # -------------------- values as JSON and arrays --------------------
@@ -152,10 +171,13 @@ def _packed(value: Any, what: str, arrays: dict[str, Array]) -> Any:
     """A value as JSON holds it; its arrays are put into `arrays`."""
     if value is None or isinstance(value, bool | int | float | str) and type(value).__module__ == "builtins":
         return value
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiub":
+    is_torch = (
+        type(value).__module__ == "torch" and type(value).__name__ == "Tensor"
+    )  # in the state of its data loaders
+    if is_torch or (isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiub"):
         name = f"value {len(arrays)}"
         arrays[name] = np.array(value)
-        return {"array" if isinstance(value, np.ndarray) else "number": name}
+        return {"torch" if is_torch else "array" if isinstance(value, np.ndarray) else "number": name}
     if type(value) in (list, tuple):
         return {type(value).__name__: [_packed(each, what, arrays) for each in value]}
     if isinstance(value, dict):
@@ -173,6 +195,8 @@ def _unpacked(value: Any, arrays: dict[str, Array]) -> Any:
     ((kind, held),) = value.items()
     if kind == "array":
         return arrays[held].copy()
+    if kind == "torch":
+        return importlib.import_module("torch").from_numpy(arrays[held].copy())
     if kind == "number":
         return arrays[held][()]
     if kind == "dict":

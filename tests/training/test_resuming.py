@@ -1,6 +1,10 @@
 """Training that is interrupted at any batch, of training or validation, and goes on, ends as if it had not been."""
 
+import json
 import pathlib
+import shutil
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -8,7 +12,10 @@ import pytest
 from nbkeras import GradientTape, layers, metrics, models, ops, optimizers, random
 from nbkeras import callbacks as cb
 from nbkeras.engine import settings
-from nbkeras.utils import PyDataset, set_random_seed
+from nbkeras.preprocessing.image import ImageDataGenerator
+from nbkeras.saving.checkpoints import CheckpointFolder
+from nbkeras.training import resuming
+from nbkeras.utils import PyDataset, set_random_seed, timeseries_dataset_from_array
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((12, 3)).astype(np.float32), RNG.standard_normal((12, 1)).astype(np.float32)
@@ -313,3 +320,216 @@ def test_training_that_was_killed_ends_as_if_it_was_not(case, tmp_path):
         *resumed, _ = run(case, folder, cb.BackupAndRestore(folder / "backup"))
         assert_same(whole, resumed)
         assert not (folder / "backup").exists()
+
+
+def killed(case, folder, boundary=0, **options):
+    """Train with a backup in a folder until this boundary, where the state is saved."""
+    backup = cb.BackupAndRestore(folder, save_freq=10**6, **options)
+    with pytest.raises(KeyboardInterrupt):
+        run(case, folder.parent, backup, Kill(backup, boundary))
+
+
+@pytest.mark.parametrize("case", [averages, sequence])
+def test_a_training_may_be_killed_after_each_batch(case, tmp_path):
+    *whole, boundaries = run(case, tmp_path)
+    for _ in range(boundaries):
+        killed(case, tmp_path / "backup")
+    *resumed, left = run(case, tmp_path, cb.BackupAndRestore(tmp_path / "backup"))
+    assert_same(whole, resumed)
+    assert left == 0
+
+
+def test_a_training_that_is_complete_goes_on_with_more_epochs(tmp_path):
+    def longer(folder):
+        model, data, callbacks = accumulation(folder)
+        return model, {**data, "epochs": 5}, callbacks
+
+    *whole, _ = run(longer, tmp_path)
+    run(accumulation, tmp_path, cb.BackupAndRestore(tmp_path / "backup", delete_checkpoint=False))
+    *resumed, batches = run(longer, tmp_path, cb.BackupAndRestore(tmp_path / "backup"))
+    assert_same(whole, resumed)
+    assert batches == 8
+
+
+def test_batches_that_were_done_are_not_made(tmp_path):
+    data = {}
+
+    def watching(folder):
+        model, given, callbacks = sequence(folder)
+        data.update(given)
+        return model, given, callbacks
+
+    killed(watching, tmp_path / "backup", 8)
+    run(watching, tmp_path, cb.BackupAndRestore(tmp_path / "backup"))
+    assert len(data["x"].asked) == 5  # the first one at the beginning, one of the second epoch and three of the third
+    assert len(data["validation_data"].asked) == 7
+
+
+def test_other_data_or_callbacks_are_an_error(tmp_path):
+    def with_rows(rows, **options):
+        def case(folder):
+            model, data, callbacks = dense(folder)
+            return model, {"x": X[:rows], "y": Y[:rows], "batch_size": 3, **options}, callbacks
+
+        return case
+
+    killed(with_rows(12), tmp_path / "backup", 1)
+    backup = cb.BackupAndRestore(tmp_path / "backup")
+    with pytest.raises(ValueError, match="the data are others now: they were samples=12, .* they are samples=11, .*"):
+        run(with_rows(11), tmp_path, backup)
+    with pytest.raises(
+        ValueError, match="saved in an epoch of 4 steps, and an epoch has 6 steps now.*: delete the fold"
+    ):
+        run(with_rows(12, batch_size=2), tmp_path, backup)
+    with pytest.raises(ValueError, match="interrupted with the callbacks .*, and goes on with .*SwapEMAWeights"):
+        run(lambda folder: (*with_rows(12)(folder)[:2], [cb.SwapEMAWeights()]), tmp_path, backup)
+    killed(with_rows(12, validation_split=0.5), tmp_path / "other", 3)
+    with pytest.raises(ValueError, match="saved in a validation, and this fit has no validation data"):
+        run(with_rows(12), tmp_path, cb.BackupAndRestore(tmp_path / "other"))
+
+
+def test_a_generator_must_yield_as_many_batches_again(tmp_path):
+    def of_length(batches):
+        def case(folder):
+            model, _, _ = iterator(folder)
+            return model, {"x": iter([(X, Y)] * batches), "steps_per_epoch": 4}, []
+
+        return case
+
+    killed(of_length(9), tmp_path / "backup", 7)
+    with pytest.raises(
+        ValueError, match="interrupted after 7 batches of the iterator or generator, which now ends before"
+    ):
+        run(of_length(6), tmp_path, cb.BackupAndRestore(tmp_path / "backup"))
+
+
+def test_a_callback_that_has_stopped_training_has_stopped_it(tmp_path):
+    class Stops(cb.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training |= batch == 1
+
+    def case(folder):
+        model, data, _ = dense(folder)
+        return model, {**data, "epochs": 3}, [Stops()]
+
+    *whole, boundaries = run(case, tmp_path)
+    assert boundaries == 2 + 2 + 1
+    for boundary in range(boundaries):
+        killed(case, tmp_path / str(boundary) / "backup", boundary)
+        *resumed, _ = run(case, tmp_path, cb.BackupAndRestore(tmp_path / str(boundary) / "backup"))
+        assert_same(whole, resumed)
+
+
+def test_data_sets_that_shuffle_themselves(tmp_path):
+    def images(folder):
+        model = models.Sequential([layers.Flatten(), layers.Dense(1)])
+        model.compile("sgd", "mse")
+        pictures = ImageDataGenerator(horizontal_flip=True).flow(
+            np.tile(X[:, :, None, None], (1, 1, 3, 1)), Y, batch_size=4
+        )
+        return model, {"x": pictures, "epochs": 3}, []
+
+    def windows(folder):
+        model = models.Sequential([layers.Dense(1)])
+        model.compile("sgd", "mse")
+        data = timeseries_dataset_from_array(Y[:, 0], Y[3:, 0], 3, batch_size=3, shuffle=True)
+        return model, {"x": data, "epochs": 3, "shuffle": False}, []
+
+    for case in (images, windows):
+        *whole, _ = run(case, tmp_path)
+        for boundary in (1, 6):
+            folder = tmp_path / f"{case.__name__}{boundary}"
+            killed(case, folder, boundary)
+            *resumed, _ = run(case, tmp_path, cb.BackupAndRestore(folder))
+            assert_same(whole, resumed)
+
+
+def test_a_state_that_cannot_be_saved(tmp_path):
+    class Odd(cb.Callback):
+        def state_dict(self):
+            return {"file": open}
+
+    backup = cb.BackupAndRestore(tmp_path, save_freq=1)
+    with pytest.raises(
+        TypeError, match="may hold numbers, texts, None, arrays, .* a callback's state_dict.* holds .*open"
+    ):
+        run(lambda folder: (*dense(folder)[:2], [Odd()]), tmp_path, backup)
+
+
+def test_values_of_a_state(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(from_numpy=lambda array: ("torch", array)))
+    tensor = type("Tensor", (), {"__module__": "torch", "__array__": lambda self, *args, **kwargs: np.arange(3)})()
+    value = {1: [None, True, 2**90, 0.1, np.float32(0.1), "a"], (1, "b"): (np.ones((2, 1)), [[]], {}), "t": tensor}
+    arrays = {}
+    packed = json.loads(json.dumps(resuming._packed(value, "it", arrays)))
+    found = resuming._unpacked(packed, arrays)
+    value["t"] = ("torch", np.arange(3))
+    assert_same(list(value), list(found))
+    assert_same(list(value.values()), list(found.values()))
+
+
+def test_the_step_does_not_wait_for_a_file(tmp_path, monkeypatch):
+    saved, busy = [], [True] * 3 + [False] * 9
+    monkeypatch.setattr(CheckpointFolder, "is_busy", property(lambda self: busy.pop(0)))
+    monkeypatch.setattr(CheckpointFolder, "save", lambda self, number, arrays, notes: saved.append((number, len(busy))))
+    model, data, _ = dense(tmp_path)
+    backup = cb.BackupAndRestore(tmp_path / "backup", save_freq=2)
+    model.fit(X, Y, batch_size=2, epochs=2, verbose=0, callbacks=[backup])
+    assert saved == [(0, 8), (1, 7), (2, 6), (3, 5)]  # due after batch 2, made after batch 5; then after 7, 9 and 11
+
+
+def test_a_loop_of_ones_own_goes_on_at_an_epoch(tmp_path):
+    def train(epochs):
+        set_random_seed(1)
+        model = models.Sequential([layers.Input((3,)), layers.Dropout(0.5), layers.Dense(1)])
+        model.compile(optimizers.Adam(0.1), "mse")
+        backup = cb.BackupAndRestore(tmp_path / "backup", delete_checkpoint=False)
+        callbacks = cb.CallbackList([backup], model=model)
+        model.optimizer.build(model.trainable_variables)
+        callbacks.on_train_begin()
+        done = range(model.initial_epoch, epochs)
+        for epoch in done:
+            callbacks.on_epoch_begin(epoch)
+            model.train_on_batch(X, Y)
+            callbacks.on_epoch_end(epoch, {})
+            backup.save_now()
+        callbacks.on_train_end()
+        return done, model
+
+    train(2)
+    done, resumed = train(4)
+    shutil.rmtree(tmp_path / "backup")
+    _, whole = train(4)
+    assert done == range(2, 4)
+    assert_same(whole.get_weights(), resumed.get_weights())
+    with pytest.raises(ValueError, match="one of the two is a `fit`, the other one a loop of your own"):
+        resumed.fit(X, Y, verbose=0, callbacks=[cb.BackupAndRestore(tmp_path / "backup")])
+
+
+def test_rows_of_a_log_that_is_gone(tmp_path):
+    killed(watched, tmp_path / "backup", 4)
+    (tmp_path / "log.csv").unlink()
+    with pytest.warns(
+        UserWarning, match="log.csv' has 0 bytes, and had .* when training was interrupted: rows are lost"
+    ):
+        run(watched, tmp_path, cb.BackupAndRestore(tmp_path / "backup"))
+    assert (tmp_path / "log.csv").read_text().startswith("epoch,")
+
+
+def test_a_list_of_the_users_and_a_second_fit(tmp_path):
+    def train(kill=None):
+        set_random_seed(1)
+        model = models.Sequential([layers.Dense(1)])
+        model.compile("adam", "mse")
+        for folder in ("first", "second"):
+            backup = cb.BackupAndRestore(tmp_path / folder, save_freq=10**6)
+            kills = Kill(backup, 3) if folder == kill else Kill()
+            callbacks = cb.CallbackList([backup, kills], add_history=True, model=model, epochs=3)
+            model.fit(X, Y, 6, epochs=3, initial_epoch=1, verbose=0, callbacks=callbacks)
+        return [*model.get_weights(), *model.optimizer.get_weights()]
+
+    whole = train()
+    for folder in ("first", "second"):
+        with pytest.raises(KeyboardInterrupt):
+            train(folder)
+        assert_same(whole, train())
