@@ -34,7 +34,7 @@ import nbkeras as keras
 from nbkeras import layers
 
 THREADS = "2"  # results do not depend on their number; it is fixed all the same
-BEGUN = "the training begins"
+BEGUN, FIRST_BATCH = "the training begins", "the first batch begins"
 SLOW = 0.06  # seconds that a slow fsync takes
 MOST_KILLS = 5  # of one training
 MOST_STARTS = 20  # of one training: more means that it does not get on
@@ -231,6 +231,17 @@ MODELS: dict[str, Callable[[], Training]] = {
 # -------------------- the process that trains --------------------
 
 
+class Announced(keras.callbacks.Callback):
+    """Prints when the first batch begins: from then on a signal is noted."""
+
+    said = False
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if not self.said:
+            print(FIRST_BATCH, flush=True)
+        self.said = True
+
+
 def digest(*values: Any) -> str:
     """SHA-256 of arrays by their bytes, and of everything else by its text."""
     found = hashlib.sha256()
@@ -258,7 +269,7 @@ def train(name: str, folder: Path, save_freq: int) -> dict[str, str]:
     stop = keras.callbacks.EarlyStopping("val_loss", patience=4, restore_best_weights=True)
     slower = keras.callbacks.ReduceLROnPlateau("val_loss", patience=1, factor=0.6, min_lr=1e-5)
     log = folder / "log.csv"
-    callbacks = [stop, slower, keras.callbacks.CSVLogger(log)]
+    callbacks = [Announced(), stop, slower, keras.callbacks.CSVLogger(log)]
     if save_freq:
         callbacks.append(keras.callbacks.BackupAndRestore(folder / "backup", save_freq=save_freq))
     print(BEGUN, flush=True)
@@ -317,7 +328,7 @@ class Count:
     starts: int = 0
     resumed: int = 0  # starts that found a state
     most_kills: int = 0  # of one training
-    signals: Counter = field(default_factory=Counter)  # by signal and how the process ended
+    signals: dict[str, int] = field(default_factory=dict)  # by signal and how the process ended
     failures: list[str] = field(default_factory=list)
 
 
@@ -344,6 +355,8 @@ def run(name: str, folder: Path, save_freq: int, slow: bool, number: int = 0, af
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
         try:
             line = process.stdout.readline()
+            if number and number != signal.SIGKILL:
+                line = process.stdout.readline()
             begin, was_hit = time.perf_counter(), False
             if number and line:
                 try:
@@ -413,7 +426,8 @@ def killed_training(
             count.during_write += bool(unfinished(folder) - before)
         elif done.was_hit and number != signal.SIGKILL:
             hits += 1
-            count.signals[f"{signal.Signals(number).name}: {ending(done)}"] += 1
+            how = f"{signal.Signals(number).name}: {ending(done)}"
+            count.signals[how] = count.signals.get(how, 0) + 1
             if done.status not in (0, *EXITS[number]):
                 raise Failure(f"{reference.name}: {number} ended it with {done.status}: {done.errors}")
         elif done.status:
@@ -439,14 +453,12 @@ EXITS = {signal.SIGTERM: (143, -signal.SIGTERM), signal.SIGINT: (-signal.SIGINT,
 def ending(done: Run) -> str:
     """How a training ended that got a signal."""
     if done.status == 0:
-        return "it had ended"
+        return "training had ended"
     if done.status == 143:
-        return "state written, exit status 143"
-    if "KeyboardInterrupt" in done.errors:
-        return (
-            "state written, KeyboardInterrupt" if "Training stops" in done.errors else "KeyboardInterrupt outside fit"
-        )
-    return "before fit listened"
+        return "state written, SystemExit(143)"
+    return (
+        "state written, KeyboardInterrupt" if "Training stops" in done.errors else "outside fit: ended as any process"
+    )
 
 
 def kill(name: str, kills: int, signals: int, seed: int, save_freq: int, keep: Path | None = None) -> Count:
@@ -490,7 +502,7 @@ def as_text(counts: dict[str, Count]) -> str:
     columns = ("trainings", "kills", "during_write", "most_kills", "starts", "resumed", "identical")
     sums = [(max if each == "most_kills" else sum)(getattr(c, each) for c in counts.values()) for each in columns]
     lines.append(f"| all | {' | '.join(map(str, sums))} |")
-    signals = sum((c.signals for c in counts.values()), Counter())
+    signals = sum((Counter(c.signals) for c in counts.values()), Counter())
     lines += ["", *(f"{what}: {times}" for what, times in sorted(signals.items()))]
     lines += [f"FAILED: {failure}" for c in counts.values() for failure in c.failures]
     return "\n".join(lines)
