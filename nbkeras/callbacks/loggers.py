@@ -49,21 +49,22 @@ class CSVLogger(Callback):
             not self.append
         )  # an existing file, if training does not go on: that is known at the first epoch's end
 
+    def _size(self) -> int:
+        return os.path.getsize(self.filename) if os.path.exists(self.filename) else 0
+
     def state_dict(self):
-        size = os.path.getsize(self.filename) if not self._replaces and os.path.exists(self.filename) else None
-        return {"keys": self.keys, "size": size}
+        return {"keys": self.keys, "size": None if self._replaces else self._size()}
 
     def load_state_dict(self, state):
         self.keys, size = state["keys"], state["size"]
         if size is None:
             return
-        self._replaces = False
-        found = os.path.getsize(self.filename) if os.path.exists(self.filename) else 0
+        self._replaces, found = False, self._size()
         if found < size:
             warn(
                 f"the file {self.filename!r} has {found} bytes, and had {size} when training was interrupted: rows are lost"
             )
-        else:  # rows of epochs that are trained again
+        elif found:  # rows of epochs that are trained again
             os.truncate(self.filename, size)
 
     def on_train_end(self, logs=None):

@@ -1254,12 +1254,13 @@ class Model(Layer):
         self.initial_epoch = initial_epoch
         name = "guarded" if any(isinstance(each, TerminateOnNaN) for each in callbacks.callbacks) else "train"
         loop = Loop("train", feed, self._step_for(name), callbacks, self._logs, self, self.reset_metrics)
+        outer = self._training
         try:
             with TrainingState(self, callbacks, loop, validation) as self._training:
                 callbacks.on_train_begin()
                 logs = loop.train(range(self.initial_epoch, epochs), validation, validation_freq)
         finally:  # also when training is interrupted
-            self._training = None
+            self._training = outer
             if self.optimizer is not None and self.optimizer.built and int(self.optimizer.iterations):
                 self.optimizer.finalize_variable_values(compiled.variables)
         callbacks.on_train_end(logs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import importlib
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -55,7 +54,7 @@ class TrainingState:
                 notes[name] = _packed(loop.source.state_dict(), name, arrays)
         if self._callbacks is not None:
             notes["callbacks"] = _packed(self._callbacks.state_dict(), "a callback's state_dict()", arrays)
-        notes["random"] = _packed(_random_state(), "random", arrays)
+        notes["random"] = _packed([settings.random_state(), random._global_state()], "random", arrays)
         return arrays, notes
 
     def _loops(self) -> Iterator[tuple[str, Loop]]:
@@ -144,24 +143,9 @@ class TrainingState:
         if self._callbacks is not None:
             self._callbacks.load_state_dict(_unpacked(notes["callbacks"], arrays))
         assign_all(self._pairs(arrays))
-        _restore_random_state(_unpacked(notes["random"], arrays))
-
-
-# -------------------- random numbers --------------------
-
-
-def _random_state() -> dict[str, Any]:
-    """The state of all global random numbers; of PyTorch's too if the program uses it, for the order of its data loaders."""
-    torch = sys.modules.get("torch")
-    other = {} if torch is None else {"torch": torch.get_rng_state()}
-    return {**settings.random_state(), "generators": random._global_state(), **other}
-
-
-def _restore_random_state(state: dict[str, Any]) -> None:
-    random._restore_global_state(state["generators"])
-    settings.restore_random_state(state)
-    if "torch" in state and "torch" in sys.modules:
-        sys.modules["torch"].set_rng_state(state["torch"])
+        own, shared = _unpacked(notes["random"], arrays)
+        random._restore_global_state(shared)
+        settings.restore_random_state(own)
 
 
 # -------------------- values as JSON and arrays --------------------
