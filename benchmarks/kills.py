@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -34,11 +35,11 @@ import nbkeras as keras
 from nbkeras import layers
 
 THREADS = "2"  # results do not depend on their number; it is fixed all the same
-BEGUN, FIRST_BATCH = "the training begins", "the first batch begins"
+PAUSE = 0.001  # seconds after each batch
 SLOW = 0.06  # seconds that a slow fsync takes
 MOST_KILLS = 5  # of one training
 MOST_STARTS = 20  # of one training: more means that it does not get on
-TIMEOUT = 120  # seconds
+TIMEOUT, COMPILING = 120, 900  # seconds that a training may take; the first one may have to compile kernels
 
 # -------------------- the trainings --------------------
 
@@ -116,7 +117,7 @@ def dense() -> Training:
         ]
     )
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    return Training(model, *split(*numbers(1400, 20, classes=2), 120), options={"batch_size": 16, "epochs": 12})
+    return Training(model, *split(*numbers(1400, 20, classes=2), 120), options={"batch_size": 16, "epochs": 6})
 
 
 def convolution() -> Training:
@@ -136,7 +137,7 @@ def convolution() -> Training:
         ]
     )
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True), "mse", metrics=["mae"])
-    return Training(model, *split(*numbers(1000, 10, 10, 2), 100), options={"batch_size": 20, "epochs": 10})
+    return Training(model, *split(*numbers(1000, 10, 10, 2), 100), options={"batch_size": 20, "epochs": 8})
 
 
 def stateful_lstm() -> Training:
@@ -150,7 +151,7 @@ def stateful_lstm() -> Training:
         ]
     )
     model.compile("nadam", "mae", metrics=["mse"])
-    return Training(model, *split(*numbers(720, 6, 4), 80), options={"batch_size": 8, "epochs": 10, "shuffle": False})
+    return Training(model, *split(*numbers(720, 6, 4), 80), options={"batch_size": 8, "epochs": 6, "shuffle": False})
 
 
 def embedding(optimizer: Any = "rmsprop", rows: int = 100_000) -> Training:
@@ -168,7 +169,7 @@ def embedding(optimizer: Any = "rmsprop", rows: int = 100_000) -> Training:
     x = rng.integers(0, rows, (1800, 5)).astype(np.int32)
     x[:, 0] %= 50  # rows that many batches use
     y = (x[:, 0] % 2).astype(np.float32)[:, None]
-    return Training(model, *split(x, y, 200), options={"batch_size": 16, "epochs": 8})
+    return Training(model, *split(x, y, 200), options={"batch_size": 16, "epochs": 5})
 
 
 def embedding_sgd() -> Training:
@@ -200,7 +201,7 @@ def sequence() -> Training:
     model.compile("adamax", "mse", metrics=["mae"])
     x, y, (held, targets) = split(*numbers(1400, 20), 120)
     return Training(
-        model, Shuffled(x, y, 16), validation=Shuffled(held, targets, 24), options={"epochs": 12, "shuffle": True}
+        model, Shuffled(x, y, 16), validation=Shuffled(held, targets, 24), options={"epochs": 6, "shuffle": True}
     )
 
 
@@ -208,7 +209,7 @@ def generator() -> Training:
     """An endless generator with state_dict and load_state_dict; epochs of 50 steps"""
     training = dense()
     training.x, training.y = Positioned(training.x, training.y, 16), None
-    training.options = {"epochs": 16, "steps_per_epoch": 50}
+    training.options = {"epochs": 9, "steps_per_epoch": 50}
     return training
 
 
@@ -231,15 +232,14 @@ MODELS: dict[str, Callable[[], Training]] = {
 # -------------------- the process that trains --------------------
 
 
-class Announced(keras.callbacks.Callback):
-    """Prints when the first batch begins: from then on a signal is noted."""
+class Paced(keras.callbacks.Callback):
+    """Writes a byte after each batch, from which the killing process knows how far training is, and waits for it a little."""
 
-    said = False
+    lazy_logs = True
 
-    def on_train_batch_begin(self, batch, logs=None):
-        if not self.said:
-            print(FIRST_BATCH, flush=True)
-        self.said = True
+    def on_train_batch_end(self, batch, logs=None):
+        os.write(1, b".")
+        time.sleep(PAUSE)
 
 
 def digest(*values: Any) -> str:
@@ -266,13 +266,13 @@ def train(name: str, folder: Path, save_freq: int) -> dict[str, str]:
     keras.utils.set_random_seed(11)
     training = MODELS[name]()
     model = training.model
-    stop = keras.callbacks.EarlyStopping("val_loss", patience=4, restore_best_weights=True)
+    stop = keras.callbacks.EarlyStopping("val_loss", patience=3, restore_best_weights=True)
     slower = keras.callbacks.ReduceLROnPlateau("val_loss", patience=1, factor=0.6, min_lr=1e-5)
     log = folder / "log.csv"
-    callbacks = [Announced(), stop, slower, keras.callbacks.CSVLogger(log)]
+    callbacks = [Paced(), stop, slower, keras.callbacks.CSVLogger(log)]
     if save_freq:
         callbacks.append(keras.callbacks.BackupAndRestore(folder / "backup", save_freq=save_freq))
-    print(BEGUN, flush=True)
+    os.write(1, b"!")  # the training begins
     history = model.fit(
         training.x, training.y, validation_data=training.validation, callbacks=callbacks, verbose=0, **training.options
     )
@@ -338,41 +338,76 @@ class Failure(Exception):
 
 @dataclass
 class Run:
-    """A process that trains, started and perhaps killed."""
+    """A process that trained."""
 
     status: int
-    seconds: float  # of the training itself
+    batches: int
+    startup: float  # seconds from the beginning of `fit` to the end of the first batch
     was_hit: bool  # whether the signal came before the end
     errors: str
 
 
-def run(name: str, folder: Path, save_freq: int, slow: bool, number: int = 0, after: float = 0.0) -> Run:
-    """Start a training; send it a signal some seconds after its beginning."""
-    command = [sys.executable, __file__, "--child", name, str(folder), str(save_freq), str(int(slow))]
-    # not the folder of this file, whose modules have names of others; no cores of its own choice
-    environment = os.environ | {"PYTHONSAFEPATH": "1", "NUMBA_NUM_THREADS": THREADS}
-    with open(folder / "errors.txt", "w+", encoding="utf-8") as errors:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True)
-        try:
-            line = process.stdout.readline()
-            if number and number != signal.SIGKILL:
-                line = process.stdout.readline()
-            begin, was_hit = time.perf_counter(), False
-            if number and line:
-                try:
-                    process.wait(after)
-                except subprocess.TimeoutExpired:
-                    process.send_signal(number)
-                    was_hit = True
-            status = process.wait(TIMEOUT)
-        except subprocess.TimeoutExpired:
-            raise Failure(f"{name}: the training hangs") from None
-        finally:
-            process.kill()
-            process.wait()
-            process.stdout.close()
-        errors.seek(0)
-        return Run(status, time.perf_counter() - begin, was_hit, errors.read()[-3000:])
+class Child:
+    """A process that trains."""
+
+    def __init__(self, name: str, folder: Path, save_freq: int, slow: bool, timeout: float):
+        command = [sys.executable, __file__, "--child", name, str(folder), str(save_freq), str(int(slow))]
+        # PYTHONSAFEPATH: modules in the folder of this file have names of others
+        environment = os.environ | {"PYTHONSAFEPATH": "1", "NUMBA_NUM_THREADS": THREADS}
+        self.name, self.errors = name, open(folder / "errors.txt", "w+", encoding="utf-8")
+        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=self.errors, bufsize=0)
+        self.hangs = False
+        self.timer = threading.Timer(timeout, self.give_up)
+        self.timer.start()
+        self.read = 0  # bytes: one at the beginning, one after each batch
+        self.begun = self.first = 0.0
+
+    def give_up(self) -> None:
+        self.hangs = True
+        self.process.kill()
+
+    def wait(self, count: float) -> bool:
+        """Wait for so many bytes; whether there are so many."""
+        while self.read < count:
+            found = len(self.process.stdout.read(1))
+            if not found:
+                return False
+            self.read += found
+            if self.read == 1:
+                self.begun = self.first = time.perf_counter()
+            elif self.read == 2:
+                self.first = time.perf_counter()
+        return True
+
+    def end(self, was_hit: bool) -> Run:
+        """What is known about it when it has ended."""
+        self.wait(float("inf"))
+        status = self.process.wait()
+        self.timer.cancel()
+        self.process.stdout.close()
+        with self.errors as errors:
+            errors.seek(0)
+            text = errors.read()[-3000:]
+        if self.hangs:
+            raise Failure(f"{self.name}: the training hangs: {text}")
+        return Run(status, max(self.read - 1, 0), self.first - self.begun, was_hit, text)
+
+
+def run(name: str, folder: Path, save_freq: int, slow: bool, timeout: float = TIMEOUT) -> Run:
+    """Train to the end."""
+    return Child(name, folder, save_freq, slow, timeout).end(False)
+
+
+def hit(name: str, folder: Path, save_freq: int, slow: bool, number: int, batches: int, after: float) -> Run:
+    """Start a training, and send it a signal some seconds after a number of batches."""
+    child = Child(name, folder, save_freq, slow, TIMEOUT)
+    was_hit = False
+    if child.wait(1 + batches):
+        time.sleep(after)
+        was_hit = child.process.poll() is None
+        if was_hit:
+            child.process.send_signal(number)
+    return child.end(was_hit)
 
 
 def unfinished(folder: Path) -> set[str]:
@@ -386,22 +421,31 @@ def result(folder: Path) -> dict[str, str]:
 
 
 class Reference:
-    """A training without an interruption: its digests, and the seconds that it takes with fast and with slow files."""
+    """A training without an interruption: its digests, the number of batches, and the seconds until the first one is done."""
 
     def __init__(self, name: str, folder: Path, save_freq: int):
-        self.name, self.save_freq, self.seconds = name, save_freq, {}
+        self.name, self.save_freq, self.startup, self.batches = name, save_freq, 0.0, 0
         self.digests: dict[str, str] = {}
         for freq, slow in ((0, False), (save_freq, False), (save_freq, True)):
             place = folder / f"{name}-reference-{freq}-{slow}"
             place.mkdir()
-            done = run(name, place, freq, slow)
+            done = run(name, place, freq, slow, TIMEOUT if self.digests else COMPILING)
             if done.status:
                 raise Failure(f"{name} without an interruption ended with {done.status}: {done.errors}")
             found = result(place)
             self.digests = self.digests or found
             if found != self.digests:
                 raise Failure(f"{name}: BackupAndRestore alone changes {differing(found, self.digests)}")
-            self.seconds[slow] = done.seconds
+            self.startup, self.batches = done.startup, done.batches
+
+    def moment(self, rng: random.Random, done: int, is_signal: bool) -> tuple[int, float]:
+        """(batches, seconds): a moment chosen evenly from what is left after `done` batches, or at the start or the end."""
+        where = rng.random()
+        if where < 0.1 and not is_signal:  # signals are noted from the first batch on
+            return 0, rng.uniform(0, self.startup)
+        if where > 0.9 and not done:
+            return self.batches, rng.uniform(0, 0.3)
+        return rng.randint(1, max(self.batches - done, 20)), rng.uniform(0, 0.01)
 
 
 def differing(found: dict[str, str], expected: dict[str, str]) -> str:
@@ -412,12 +456,16 @@ def killed_training(
     reference: Reference, folder: Path, rng: random.Random, slow: bool, number: int, count: Count, kills: int
 ) -> None:
     """Start a training until it ends; send it `number`, at most `kills` times."""
-    hits = 0
+    hits = batches = 0
     for _ in range(MOST_STARTS):
         before = unfinished(folder)
         resumes = (folder / "backup").is_dir() and any((folder / "backup").glob("*.npz"))
-        after = rng.uniform(0, reference.seconds[slow])
-        done = run(reference.name, folder, reference.save_freq, slow, number if hits < kills else 0, after)
+        what = (reference.name, folder, reference.save_freq, slow)
+        if hits < kills:
+            done = hit(*what, number, *reference.moment(rng, batches if resumes else 0, number != signal.SIGKILL))
+        else:
+            done = run(*what)
+        batches = batches * resumes + done.batches
         count.starts += 1
         count.resumed += resumes
         if done.was_hit and number == signal.SIGKILL and done.status == -number:
