@@ -309,16 +309,9 @@ def is_flat(found: dict[str, Any]) -> bool:
 
 def in_a_process(name: str, count: int, traces: bool) -> dict[str, Any]:
     """The study in a process of its own, so that its memory is that of nothing else."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.memory",
-        "--child",
-        name,
-        str(count),
-        *(["--traces"] if traces else []),
-    ]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    command = [sys.executable, __file__, "--child", name, str(count), *(["--traces"] if traces else [])]
+    environment = os.environ | {"PYTHONSAFEPATH": "1"}  # modules in the folder of this file have names of others
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"the study {name} ended with {done.returncode}")
     return json.loads(done.stdout.splitlines()[-1])

@@ -1,6 +1,7 @@
 """Long use takes no more and more memory: the studies of benchmarks/memory.py, in short."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,16 @@ def test_nothing_is_kept_of_dropped_models(memory):
     found = memory.measure(memory.STUDIES["rounds"][0], 12)
     assert added(found, "blocks") < 9 * 40, found  # of 9 rounds of six models
     assert added(found, "resident") < memory.LIMIT, found
+
+
+def test_studies_are_reported(memory, tmp_path, capsys):
+    file = tmp_path / "memory.json"
+    assert memory.main(["predict", "mixed", "--calls", "4000", "--json", str(file)]) == 0
+    found = json.loads(file.read_text())
+    assert list(found) == ["predict", "mixed"]
+    assert found["predict"]["count"] == 2400
+    assert "| predict | 2,400 |" in capsys.readouterr().out
+    assert not memory.is_flat({"resident": {"quarter": 0, "end": memory.LIMIT}, "blocks": {"quarter": 0, "end": 0}})
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "bool"])
