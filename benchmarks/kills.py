@@ -314,6 +314,7 @@ def slow_fsync() -> None:
 
 
 def child(name: str, folder: Path, save_freq: int, slow: bool) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a process that a shell starts with & ignores SIGINT
     if slow:
         slow_fsync()
     found = train(name, folder, save_freq)

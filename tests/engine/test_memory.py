@@ -1,13 +1,15 @@
 """Long use takes no more and more memory: the studies of benchmarks/memory.py, in short."""
 
+import gc
 import importlib.util
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nbkeras import Variable
+from nbkeras import Model, Variable, layers, ops
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "memory.py"
 
@@ -62,6 +64,39 @@ def test_studies_are_reported(memory, tmp_path, capsys):
     assert found["predict"]["count"] == 2400
     assert "| predict | 2,400 |" in capsys.readouterr().out
     assert not memory.is_flat({"resident": {"quarter": 0, "end": memory.LIMIT}, "blocks": {"quarter": 0, "end": 0}})
+
+
+def test_classes_go_with_their_models():
+    """The objective of a search may define classes; a table by class would keep them, one for each trial."""
+
+    class Doubled(layers.Layer):
+        factor = 1.0
+
+        def call(self, x):
+            return x * self.factor
+
+    class Net(Model):
+        def __init__(self):
+            super().__init__()
+            self.doubled, self.shift = Doubled(), 0.0
+
+        def call(self, x):
+            return self.doubled(x) + self.shift
+
+    def distance(true, predicted):
+        return ops.mean(ops.abs(true - predicted))
+
+    model, x = Net(), np.ones((2, 3), np.float32)
+    model.compile("sgd", "mse", metrics=[distance])
+    model.evaluate(x, x, verbose=0)
+    model.shift = 1.0
+    model.doubled.factor = 2.0
+    assert model.predict(x, verbose=0).max() == 3
+    model.evaluate(x, x, verbose=0)
+    kept = [weakref.ref(each) for each in (Doubled, Net, distance)]
+    del model, Doubled, Net, distance
+    gc.collect()
+    assert [each() for each in kept] == [None, None, None]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "bool"])
