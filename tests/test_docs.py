@@ -1,5 +1,6 @@
 """Every python block of README.md and docs/*.md runs as shown; docs/_extensions/blocks.py says which are run, and how."""
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -48,6 +49,36 @@ def test_blocks_run(document, tmp_path, monkeypatch):
             sys.modules["matplotlib.pyplot"].close("all")
         for name in own:
             sys.modules.pop(name, None)
+
+
+SCRIPT = re.compile(r"^```python no-run \(tests run it[^\n]*\n(# (\w+)\.py\n.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.slow
+@pytest.mark.cpu("documents show the CPU")
+@pytest.mark.parametrize(
+    ("script", "package", "rows"),
+    [
+        ("score_all", "dask", "3666 rows"),
+        ("score_on_cluster", "distributed", "3666 rows"),
+        ("tune_together", "optuna", "8 trials"),
+    ],
+)
+def test_scripts_with_several_processes_run(script, package, rows, tmp_path, monkeypatch):
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"needs {package}")
+    monkeypatch.chdir(tmp_path)
+    document = ROOT / "docs" / "search-and-batches.md"
+    to_run = written_files(document, tmp_path)
+    blocks.run(next(block for block in to_run if "model.save" in block.code), document.name, {"__name__": "document"})
+    code = {name: text for text, name in SCRIPT.findall(document.read_text(encoding="utf-8"))}[script]
+    (tmp_path / f"{script}.py").write_text(code, encoding="utf-8")
+    environment = os.environ | {"PYTHONSAFEPATH": "", "NUMBA_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, f"{script}.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert rows in done.stdout
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

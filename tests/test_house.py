@@ -339,7 +339,7 @@ DOCUMENTS = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "
 # example, or of a user.
 ELSEWHERE = re.compile(
     r"keras/src/.*|correlation_metrics\.py|(script|old_script|newer_script|train|name|server|mine|beside|gate|sensor|handler)\.py"
-    r"|(learned_)?snake(_cuda)?\.py|report\.md"
+    r"|(learned_)?snake(_cuda)?\.py|report\.md|scor(ing|e_all|e_on_cluster)\.py|tune(_together)?\.py"
 )
 
 

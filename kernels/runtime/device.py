@@ -426,7 +426,8 @@ def persistent_empty(shape, dtype) -> Array:
 
 def persistent_copy(value: Array) -> Array:
     """A `persistent` array with the values of an array, and memory of its own."""
-    copy = _aligned_empty(value.shape, value.dtype.newbyteorder("="))
+    # newbyteorder makes a new object, for which each kernel would need a new guard: see native.Calls
+    copy = _aligned_empty(value.shape, value.dtype if value.dtype.isnative else value.dtype.newbyteorder("="))
     copy[...] = value
     return persistent(copy)
 

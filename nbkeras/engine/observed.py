@@ -6,8 +6,8 @@ sets `model.beta` would have no effect.
 
 from __future__ import annotations
 
-import functools
 import types
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -43,7 +43,7 @@ class Observed:
         changed = self._observed and name in held and not _same(held[name], value)
         super().__setattr__(name, value)
         # an assignment within a step or a layer's call is part of the step, not a change from outside
-        if changed and not (step_lock.inside() or layer_stack.names) and name in self.names_read_in_steps():
+        if changed and not (step_lock.inside() or layer_stack.names) and name in _names_read_by(type(self)):
             held["_observed"] = False
             held["_changes"] = self._changes + 1
             outdate(self)
@@ -68,7 +68,16 @@ def _same(before: Any, value: Any) -> bool:
     return before is value or (type(before) is type(value) and isinstance(value, _PLAIN) and bool(before == value))
 
 
-@functools.cache
+# by class: weak, because classes that a function defines go with their models
+_names: weakref.WeakKeyDictionary[type, frozenset[str]] = weakref.WeakKeyDictionary()
+
+
+def _names_read_by(cls: type[Observed]) -> frozenset[str]:
+    if cls not in _names:
+        _names[cls] = cls.names_read_in_steps()
+    return _names[cls]
+
+
 def names_in_methods(*classes: type) -> frozenset[str]:
     """The names in the methods of classes, and the strings there, which may be names for `getattr`."""
     found: set[str] = set()

@@ -1,0 +1,109 @@
+"""Long use takes no more and more memory: the studies of benchmarks/memory.py, in short."""
+
+import gc
+import importlib.util
+import json
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nbkeras import Model, Variable, layers, ops
+
+FILE = Path(__file__).parents[2] / "benchmarks" / "memory.py"
+
+
+@pytest.fixture(scope="module")
+def memory():
+    spec = importlib.util.spec_from_file_location("benchmarks_memory", FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# By study: how often. One object that is kept each time is found: it adds 3/4 of so many blocks. Caches that have a bound, and
+# Python's own lists of free objects, add up to 100.
+COUNTS = {
+    "predict": 8000,
+    "predict_on_batch": 8000,
+    "call": 2000,
+    "mixed": 2000,
+    "tape_steps": 600,
+    "persistent_tapes": 500,
+    "train_on_batch": 600,
+    "fit": 600,
+}
+
+
+def added(found, what):
+    return found[what]["end"] - found[what]["quarter"]
+
+
+@pytest.mark.cpu("the resident memory of this process is not a GPU's")
+@pytest.mark.parametrize("name", COUNTS)
+def test_nothing_is_kept_from_call_to_call(memory, name):
+    found = memory.measure(memory.STUDIES[name][0], COUNTS[name])
+    assert added(found, "blocks") < 100 + COUNTS[name] / 4, found
+    assert added(found, "resident") < memory.LIMIT, found
+
+
+@pytest.mark.slow
+@pytest.mark.cpu("the resident memory of this process is not a GPU's")
+def test_nothing_is_kept_of_dropped_models(memory):
+    found = memory.measure(memory.STUDIES["rounds"][0], 12)
+    assert added(found, "blocks") < 9 * 40, found  # of 9 rounds of six models
+    assert added(found, "resident") < memory.LIMIT, found
+
+
+def test_studies_are_reported(memory, tmp_path, capsys):
+    file = tmp_path / "memory.json"
+    assert memory.main(["predict", "mixed", "--calls", "4000", "--json", str(file)]) == 0
+    found = json.loads(file.read_text())
+    assert list(found) == ["predict", "mixed"]
+    assert found["predict"]["count"] == 2400
+    assert "| predict | 2,400 |" in capsys.readouterr().out
+    assert not memory.is_flat({"resident": {"quarter": 0, "end": memory.LIMIT}, "blocks": {"quarter": 0, "end": 0}})
+
+
+def test_classes_go_with_their_models():
+    """The objective of a search may define classes; a table by class would keep them, one for each trial."""
+
+    class Doubled(layers.Layer):
+        factor = 1.0
+
+        def call(self, x):
+            return x * self.factor
+
+    class Net(Model):
+        def __init__(self):
+            super().__init__()
+            self.doubled, self.shift = Doubled(), 0.0
+
+        def call(self, x):
+            return self.doubled(x) + self.shift
+
+    def distance(true, predicted):
+        return ops.mean(ops.abs(true - predicted))
+
+    model, x = Net(), np.ones((2, 3), np.float32)
+    model.compile("sgd", "mse", metrics=[distance])
+    model.evaluate(x, x, verbose=0)
+    model.shift = 1.0
+    model.doubled.factor = 2.0
+    assert model.predict(x, verbose=0).max() == 3
+    model.evaluate(x, x, verbose=0)
+    kept = [weakref.ref(each) for each in (Doubled, Net, distance)]
+    del model, Doubled, Net, distance
+    gc.collect()
+    assert [each() for each in kept] == [None, None, None]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "bool"])
+def test_all_weights_have_the_same_dtype_object(dtype):
+    """A kernel knows an array by the address of its dtype: another object would be another guard, 64 of them at most."""
+    value = np.ones(3, dtype)
+    assert Variable(value).data.dtype is np.dtype(dtype)
+    if value.dtype.itemsize > 1:
+        other = Variable(value.astype(value.dtype.newbyteorder("S")), dtype=dtype)
+        assert other.data.dtype.isnative
