@@ -38,6 +38,7 @@ MAY_IMPORT_KERNELS = [
         "engine.launch_costs",
         "engine.numerics",
         "engine.program",
+        "engine.ranks",
         "engine.tensor",
         "export.native_code",
         "ops",

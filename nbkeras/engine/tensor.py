@@ -621,6 +621,7 @@ def gradient(
     retain: bool = False,
     as_is: Sequence[bool] | None = None,
     within: tape.Tape | None = None,
+    delivered: Callable[[int], None] | None = None,
 ) -> list[Any]:
     """Arrays of the gradient of the sum of targets with respect to sources; `GradientTape.gradient` is the public form.
 
@@ -633,6 +634,7 @@ def gradient(
         as_is: For each source whether its gradient may stay in the form in which an op made it; see
             `tape.backward`.
         within: The tape whose records are followed; None for all.
+        delivered: Called with the number of each source as soon as its gradient is complete; the pass goes on then.
 
     Returns:
         A list with an array for each source; None where the targets do not depend on it.
@@ -647,7 +649,7 @@ def gradient(
     """
     if targets and device.is_on_other_device(targets[0].data):
         with on_device_of(targets[0]):
-            return gradient(targets, sources, seeds, into, retain, as_is, within)
+            return gradient(targets, sources, seeds, into, retain, as_is, within, delivered)
     starts = []
     for target, seed in zip(targets, seeds or [None] * len(targets), strict=True):
         if target.record is None:
@@ -661,4 +663,4 @@ def gradient(
                 raise ValueError(f"output_gradients must have the target's shape {target.shape}, received {dy.shape}")
         starts.append(((target.record, target.index), dy))
     keys = [(s.record if s.record is not None else tape.leaf("constant"), s.index) for s in sources]
-    return tape.backward(starts, keys, into, retain, as_is, within)
+    return tape.backward(starts, keys, into, retain, as_is, within, delivered)
