@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import faulthandler
 import fcntl
 import json
 import os
@@ -129,8 +130,7 @@ class Monitor:
         """At the end of the script: wait for the other ranks. After a fault end the job."""
         if os.getpid() != self._process:
             return
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _say("")
         self._leaving = True
         if self._fault is None:
             self._send(entered=self.entered, compiles=False, doing="at the end of its script")
@@ -139,7 +139,7 @@ class Monitor:
                 pass
             if self._fault is None:
                 return
-            print(f"nbkeras: RankError: {self._fault[0]}", file=sys.stderr, flush=True)
+            _say(f"nbkeras: RankError: {self._fault[0]}\n")
         self._end()
 
     def _end(self) -> None:
@@ -147,8 +147,11 @@ class Monitor:
         self._leaving = True
         self._send(over=True)
         self._is_over.wait(5)
-        threading.Timer(3, os._exit, (1,)).start()
-        self._abort()
+        # MPI may wait for a launcher that is out of reach, and holds the GIL meanwhile: this ends the process without the GIL
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
+            faulthandler.dump_traceback_later(3, exit=True, file=nowhere)
+            self._abort()
+            os._exit(1)  # MPI's abort returns if the launcher is gone
 
     def _after_fork(self) -> None:
         """A child is no rank: the connection must end with this process."""
@@ -185,7 +188,7 @@ class Monitor:
         """End the process if no thread raises the error: one that computes without an end never asks for it."""
         time.sleep(_GRACE)
         if not self._leaving:
-            print(f"nbkeras: RankError in rank {self._rank}: {(self._fault or [''])[0]}", file=sys.stderr, flush=True)
+            _say(f"nbkeras: RankError in rank {self._rank}: {(self._fault or [''])[0]}\n")
             self._end()
 
 
@@ -208,6 +211,14 @@ def _connect(address: Address, rank: int) -> watch.Lines:
         f"rank {rank} cannot connect to rank 0 by TCP, at any of {address.hosts}, port {address.port}: the watcher of the job is "
         "there, which tells the ranks of faults. Is there a firewall between the hosts?"
     )
+
+
+def _say(text: str) -> None:
+    """Write to the standard error, after all that was written before; the launcher that reads it may be gone."""
+    for stream, own in ((sys.stdout, ""), (sys.stderr, text)):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.write(own)
+            stream.flush()
 
 
 def _compiles(frame: FrameType | None) -> bool:
