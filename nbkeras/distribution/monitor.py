@@ -28,10 +28,11 @@ _COMPILERS = ("numba.", "llvmlite.")
 
 
 class Address:
-    """Where the watcher of a job can be found, and the token that it asks for."""
+    """Where the watcher of a job can be found, and the token that it asks for. name: rank 0, which started it."""
 
     def __init__(self, hosts: Sequence[str], port: int, token: str):
         self.hosts, self.port, self.token = list(hosts), port, token
+        self.name = f"rank 0 (host {socket.gethostname()}, process {os.getpid()})"
 
 
 def start_watcher(size: int, timeout: float | None, is_one_host: bool) -> Address:
@@ -84,7 +85,7 @@ class Monitor:
         self._is_over = threading.Event()
         self._leaving = False
         self._sending = threading.Lock()
-        self._lines = _connect(address, rank)
+        self._lines, self._first = _connect(address, rank), address.name
         threading.Thread(target=self._listen, name="nbkeras ranks' faults", daemon=True).start()
         threading.Thread(target=self._beat, name="nbkeras rank's beat", daemon=True).start()
         self._hook = sys.excepthook
@@ -171,7 +172,7 @@ class Monitor:
                     if "fault" in message and self._fault is None:
                         self._set_fault(message["fault"], message["rank"])
         except TimeoutError:
-            self._set_fault("the host of rank 0 cannot be reached: the watcher of the job is silent", 0)
+            self._set_fault(f"the host of {self._first} cannot be reached: the watcher of the job is silent", 0)
         except OSError:
             if not self._is_over.is_set():
                 self._set_fault(
