@@ -35,8 +35,8 @@ def initialize(
     """Join the processes that mpiexec started, before anything is computed: `mpiexec -n 4 python train.py`.
 
     A script that was started without mpiexec is a job of one process. The arguments, and Keras's variables
-    KERAS_DISTRIBUTION_JOB_ADDRESSES, ..._NUM_PROCESSES and ..._PROCESS_ID, are not needed: MPI knows them. A second call does
-    nothing.
+    KERAS_DISTRIBUTION_JOB_ADDRESSES, ..._NUM_PROCESSES and ..._PROCESS_ID, are not needed: MPI knows them. The processes of a
+    host share its processors: each gets an equal number of threads, unless NUMBA_NUM_THREADS is set. A second call does nothing.
 
     Args:
         job_addresses: None: the launcher of MPI is given the hosts, as in `mpiexec -hosts a,b`.

@@ -7,6 +7,7 @@ main thread computes, and the main thread can stop waiting for them.
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import socket
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.distribution.monitor import Monitor, start_watcher
+from nbkeras.engine.program import set_threads
 from nbkeras.engine.ranks import Group
 from nbkeras.engine.user_errors import optional_import
 
@@ -36,8 +38,10 @@ class MpiGroup(Group):
         self._jobs: queue.SimpleQueue[Callable[[], Any]] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
         self._started = 0
-        hosts = self._world.allgather(socket.gethostname())
-        address = start_watcher(self.size, timeout, len(set(hosts)) == 1) if self.rank == 0 else None
+        places = self._world.allgather((socket.gethostname(), _processors()))
+        _share_processors(places, self.rank)
+        is_one_host = len({host for host, _ in places}) == 1
+        address = start_watcher(self.size, timeout, is_one_host) if self.rank == 0 else None
         self._monitor = Monitor(self.rank, self._world.bcast(address), timeout, lambda: self._world.Abort(1))
         threading.Thread(target=self._work, name="nbkeras ranks", daemon=True).start()
 
@@ -102,6 +106,18 @@ class MpiGroup(Group):
     def exchange(self, value: Any) -> list[Any]:
         self._start(lambda: self._world.allgather(value))
         return self._finish()
+
+
+def _processors() -> set[int]:
+    return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def _share_processors(places: list[tuple[str, set[int]]], rank: int) -> None:
+    """Divide the processors of a host among its ranks, unless the user set a number. places: host and processors of each rank."""
+    host, own = places[rank]
+    sharing = sum(other == host and not own.isdisjoint(processors) for other, processors in places)
+    if sharing > 1 and not os.environ.get("NUMBA_NUM_THREADS"):
+        set_threads(max(1, len(own) // sharing))
 
 
 def join(timeout: float | None) -> Group:
