@@ -74,11 +74,12 @@ def _own_addresses() -> list[str]:
 class Monitor:
     """The connection of this rank to the watcher. abort() ends the process, and with it the job.
 
-    entered: how many collective operations this process has begun; the group counts it.
+    entered: how many collective operations this process has begun. running: the number of the one that MPI does, and what it is.
+    The group writes both.
     """
 
     def __init__(self, rank: int, address: Address, timeout: float | None, abort: Callable[[], None]):
-        self.entered = 0
+        self.entered, self.running = 0, (0, "")
         self._rank, self._timeout, self._abort = rank, timeout, abort
         self._main, self._process = threading.get_ident(), os.getpid()
         self._fault: tuple[str, int | None] | None = None
@@ -111,18 +112,22 @@ class Monitor:
         with contextlib.suppress(OSError), self._sending:
             self._lines.send(**message)
 
+    def _tell(self, doing: str, compiles: bool = False) -> None:
+        self._send(entered=self.entered, running=self.running, compiles=compiles, doing=doing)
+
     def _beat(self) -> None:
-        while not self._is_over.wait(watch.BEAT):
-            if not self._leaving:
-                frame = sys._current_frames().get(self._main)
-                self._send(entered=self.entered, compiles=_compiles(frame), doing=_place(frame))
-            else:
+        while not self._is_over.is_set():
+            if self._leaving:
                 self._send(beat=True)
+            else:
+                frame = sys._current_frames().get(self._main)
+                self._tell(_place(frame), _compiles(frame))
+            self._is_over.wait(watch.BEAT)
 
     def _on_error(self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         if self._fault is None:
             lines = str(error).strip().splitlines() or [""]
-            self._send(entered=self.entered, compiles=False, doing=_place(_last_frame(traceback)))
+            self._tell(_place(_last_frame(traceback)))
             self._send(error=f"{kind.__name__}: {lines[0]:.500}")
             self._fault = ("this process raised an exception itself", self._rank)
         self._hook(kind, error, traceback)
@@ -134,7 +139,7 @@ class Monitor:
         _say("")
         self._leaving = True
         if self._fault is None:
-            self._send(entered=self.entered, compiles=False, doing="at the end of its script")
+            self._tell("at the end of its script")
             self._send(ends=True)
             while self._fault is None and not self._is_over.wait(0.2):
                 pass

@@ -33,31 +33,33 @@ class MpiGroup(Group):
     """The processes of MPI's world. timeout: see `initialize`."""
 
     def __init__(self, mpi: Any, timeout: float | None):
-        self._mpi, self._world, self._timeout = mpi, mpi.COMM_WORLD, timeout
+        self._mpi, self._world, self._timeout = mpi, mpi.COMM_WORLD.Dup(), timeout
+        self._world.Set_errhandler(mpi.ERRORS_RETURN)  # mpi4py raises them then
         self.rank, self.size = self._world.Get_rank(), self._world.Get_size()
-        self._jobs: queue.SimpleQueue[Callable[[], Any]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[int, str, Callable[[], Any]]] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
         self._started = 0
         places = self._world.allgather((socket.gethostname(), _processors()))
         _share_processors(places, self.rank)
         is_one_host = len({host for host, _ in places}) == 1
         address = start_watcher(self.size, timeout, is_one_host) if self.rank == 0 else None
-        self._monitor = Monitor(self.rank, self._world.bcast(address), timeout, lambda: self._world.Abort(1))
+        self._monitor = Monitor(self.rank, self._world.bcast(address), timeout, lambda: mpi.COMM_WORLD.Abort(1))
         threading.Thread(target=self._work, name="nbkeras ranks", daemon=True).start()
 
     def _work(self) -> None:
         while True:
-            job = self._jobs.get()
+            number, what, job = self._jobs.get()
+            self._monitor.running = number, what
             try:
                 self._results.put((job(), None))
             except BaseException as error:
                 self._results.put((None, error))
 
-    def _start(self, job: Callable[[], Any]) -> None:
+    def _start(self, what: str, job: Callable[[], Any]) -> None:
         self._monitor.check()
         self._monitor.entered += 1
         self._started += 1
-        self._jobs.put(job)
+        self._jobs.put((self._monitor.entered, what, job))
 
     def _finish(self) -> Any:
         """Wait for all jobs; returns the result of the last one."""
@@ -81,7 +83,7 @@ class MpiGroup(Group):
         if array.dtype.kind not in "iuf":
             raise TypeError(f"a sum over ranks needs numbers, received an array of {array.dtype}")
         if array.size:
-            self._start(lambda: self._sum(array))
+            self._start(f"a sum of {array.size} {array.dtype}", lambda: self._sum(array))
 
     start_sum.on_host = True  # type: ignore[attr-defined]
 
@@ -100,11 +102,12 @@ class MpiGroup(Group):
 
     def broadcast(self, array: Array, root: int = 0) -> None:
         if array.size:
-            self._start(lambda: self._world.Bcast(array.reshape(-1).view(np.uint8), root))
+            what = f"a copy of {array.nbytes} bytes of rank {root}"
+            self._start(what, lambda: self._world.Bcast(array.reshape(-1).view(np.uint8), root))
             self._finish()
 
     def exchange(self, value: Any) -> list[Any]:
-        self._start(lambda: self._world.allgather(value))
+        self._start("an exchange of objects", lambda: self._world.allgather(value))
         return self._finish()
 
 

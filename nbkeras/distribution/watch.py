@@ -53,6 +53,7 @@ class Rank:
         self.lines, self.number = lines, hello["rank"]
         self.name = f"rank {hello['rank']} (host {hello['host']}, process {hello['process']})"
         self.entered, self.doing = 0, "at the beginning"
+        self.running: list[Any] = [0, ""]  # the number of the operation that MPI does for it, and what it is
         self.heard = now  # when it last sent something
         self.behind: float | None = None  # since when others have waited for it
         self.ended = self.over = self.gone = False
@@ -61,7 +62,7 @@ class Rank:
         """Take over what a rank says about itself."""
         if message["entered"] != self.entered or message["compiles"]:
             self.behind = None
-        self.entered, self.doing = message["entered"], message["doing"]
+        self.entered, self.running, self.doing = message["entered"], message["running"], message["doing"]
 
 
 class Watch:
@@ -159,6 +160,16 @@ class Watch:
             if now - self._start < _JOIN:
                 return None
             return missing[0], f"the ranks {missing} did not connect to the watcher of the job on the host of rank 0"
+        first: dict[int, Rank] = {}
+        for number, rank in sorted(self._ranks.items()):
+            position, what = rank.running
+            other = first.setdefault(position, rank)
+            if other.running[1] != what:
+                return number, (
+                    f"{rank.name} does something else than {other.name}: collective operation {position} is {what} in the one, "
+                    f"and {other.running[1]} in the other. All ranks must make the same steps in the same order. Last seen: "
+                    f"{rank.doing}; {other.doing}"
+                )
         furthest = max(rank.entered for rank in self._ranks.values())
         for number, rank in sorted(self._ranks.items()):
             last = f"Last seen: {rank.doing}, after {rank.entered} collective operations"

@@ -192,6 +192,9 @@ def buckets():
 # -------------------- faults --------------------
 
 
+SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+
+
 def fault(kind):
     """Rank 1 does something to itself in its data."""
     group = joined(timeout=6)
@@ -206,7 +209,10 @@ def fault(kind):
                 if kind == "loop":
                     while True:
                         pass
-                os.kill(os.getpid(), {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}[kind])
+                if kind == "differ":
+                    group.exchange("something else")
+                if kind in SIGNALS:
+                    os.kill(os.getpid(), SIGNALS[kind])
             yield batches(0, 1)[0]
 
     try:
@@ -217,7 +223,7 @@ def fault(kind):
 
 
 JOBS = {"sums": sums, "training": training, "buckets": buckets}
-JOBS |= {f"fault_by_{kind}": functools.partial(fault, kind) for kind in ("kill", "stop", "loop", "raise")}
+JOBS |= {f"fault_by_{kind}": functools.partial(fault, kind) for kind in (*SIGNALS, "loop", "raise", "differ")}
 
 if __name__ == "__main__":
     for name in sys.argv[1:]:

@@ -38,6 +38,7 @@ FAULTS = {
     "stop": r"because rank 1 \(host .*, process \d+\) has not been heard of for 3 s: it is stopped",
     "loop": r"because rank 1 \(host .*, process \d+\) has let others wait for 6 s. Last seen: in rank_jobs.py, line \d+, data",
     "raise": r"because rank 1 \(host .*, process \d+\) raised ValueError: row 17 is bad",
+    "differ": r"because rank 1 \(host .*, process \d+\) does something else than rank 0 .*: collective operation \d+ is an exch",
 }
 
 
