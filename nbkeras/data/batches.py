@@ -16,6 +16,7 @@ from nbkeras.data import tables
 from nbkeras.data.arrays import samples_of
 from nbkeras.engine import structures
 from nbkeras.engine.program import copy_to
+from nbkeras.engine.sharding import Part, agreed
 from nbkeras.engine.tensor import Tensor
 from nbkeras.engine.user_errors import warn
 
@@ -27,13 +28,14 @@ _ARRAYS = "__array__", "__dlpack__", "__cuda_array_interface__"  # the attribute
 class Batch:
     """Rows of arrays: `leaves[i][rows]`; rows is a slice or an index array. None leaves stay None.
 
-    signature: shapes and dtypes of the rows, on which a recorded program depends.
+    signature: shapes and dtypes of the rows, on which a recorded program depends. part: which rows they are of a batch of several
+    processes; None for a batch of this process alone.
     """
 
-    __slots__ = ("leaves", "rows", "size", "signature")
+    __slots__ = ("leaves", "rows", "size", "signature", "part")
 
-    def __init__(self, leaves: list[Array | None], rows: slice | Array, size: int):
-        self.leaves, self.rows, self.size = leaves, rows, size
+    def __init__(self, leaves: list[Array | None], rows: slice | Array, size: int, part: Part | None = None):
+        self.leaves, self.rows, self.size, self.part = leaves, rows, size, part
         self.signature = tuple(None if a is None else ((size, *a.shape[1:]), a.dtype.char) for a in leaves)
 
     @property
@@ -125,7 +127,7 @@ class ArraySource(Source):
         by_default = 32 if asked is None else math.ceil(self.samples / asked)
         self.batch_size = by_default if batch_size is None else batch_size
         self.shuffle = shuffle
-        self._random = np.random.default_rng(config.next_seed()) if shuffle else None
+        self._random = np.random.default_rng(agreed(config.next_seed())) if shuffle else None
         super().__init__(math.ceil(self.samples / self.batch_size), asked, training)
 
     def _pass(self) -> Iterator[Batch]:
@@ -211,7 +213,9 @@ class StreamSource(Source):
         super().__init__(stream.length(), asked, training)
         self._stream, self._leaves_of = stream, leaves_of
         self.may_resize = asked is None and stream.sequence is not None  # a Sequence may change its length
-        self._random = np.random.default_rng(config.next_seed()) if shuffle and stream.sequence is not None else None
+        self._random = (
+            np.random.default_rng(agreed(config.next_seed())) if shuffle and stream.sequence is not None else None
+        )
 
     def _pass(self) -> Iterator[Batch]:
         for item in self._stream.items(self._random):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbkeras import config, initializers, losses, ops
-from nbkeras.engine import load_budget, option, stateless, structures
+from nbkeras.engine import load_budget, option, sharding, stateless, structures
 from nbkeras.engine.naming import snake_case
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.registry import Registry
@@ -267,6 +267,8 @@ class Mean(Metric):
             sample_weight: A weight for each value or sample, or one for the mean of all; None for 1.
         """
         values = as_tensor(values)
+        if sample_weight is None and values.ndim == 0 and sharding.current() is not None:
+            sample_weight = sharding.fraction()  # of several ranks, whose values together count as one
         accumulate(values, _value_weights(values, sample_weight), self.total, self.count)
 
     def result(self) -> Tensor:

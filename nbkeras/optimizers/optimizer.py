@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypedDict
 import numpy as np
 
 from nbkeras import config, initializers, ops
-from nbkeras.engine import behaviour, naming, option, ranks, tape
+from nbkeras.engine import behaviour, naming, option, ranks, sharding, tape
 from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.observed import Observed
@@ -568,6 +568,11 @@ class Optimizer(Observed, option.Configured):
             self._sums = Reduction(group, self._buffers, self._trainable)
         return self._sums
 
+    @property
+    def sums_of_rank(self) -> list[Variable]:
+        """State of which each rank has a part, so that the sum over ranks is the whole: gradients that wait for an update."""
+        return [slot for (_, name), slot in self._slots.items() if name == "gradient_accumulator"]
+
     def _deliveries(self) -> Callable[[Variable], None] | None:
         """Called before a backward pass: what it has to call with each variable whose gradient is complete, or None."""
         sums = self._reduction()
@@ -610,13 +615,17 @@ class Optimizer(Observed, option.Configured):
             self.build(variables)
         with tape.Recording():
             scaled = self.scale_loss(loss)
+            if (part := sharding.fraction()) != 1.0:  # of several ranks, whose gradients are added up
+                scaled = ops.multiply(scaled, part)
         reached = _reached(scaled, variables)
         with on_device_of(reached[0]):
             self._choose(reached)
             deliver = self._deliveries()
             tell = None if deliver is None else lambda i: deliver(reached[i])
             views, rows = self.gradient_views, self.takes_rows
-            self.update(gradient([scaled], reached, into=views, as_is=rows, delivered=tell))
+            with sharding.weighing():
+                found = gradient([scaled], reached, into=views, as_is=rows, delivered=tell)
+            self.update(found)
 
     @layer_stack.part("optimizer")
     def update(self, gradients_: Sequence[Any] = ()) -> None:
@@ -830,6 +839,9 @@ class Optimizer(Observed, option.Configured):
                 source = device.to_this_device(as_tensor(each, view.dtype).data)
                 if device.address(source) != device.address(view):
                     device.launch(device.copy, source, view)
+            if (part := sharding.fraction()) != 1.0:  # of several ranks, whose gradients are added up
+                for view in self.gradient_views:
+                    device.launch(np.multiply, view, view.dtype.type(part), view)
             self.update()
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Tensor:

@@ -122,6 +122,10 @@ class LossScaleOptimizer(Optimizer):
         scale = Tensor(self.dynamic_scale.data) if self.built else float(self.initial_scale)
         return ops.multiply(loss, scale)
 
+    @property
+    def sums_of_rank(self) -> list[Variable]:
+        return self.inner_optimizer.sums_of_rank
+
     def _deliveries(self) -> Callable[[Variable], None] | None:
         return self.inner_optimizer._deliveries()
 
@@ -324,6 +328,10 @@ class MultiOptimizer(Optimizer):
     @property
     def variables(self) -> list[Variable]:
         return [*super().variables, *[v for optimizer in self.optimizers for v in optimizer.variables]]
+
+    @property
+    def sums_of_rank(self) -> list[Variable]:
+        return [each for optimizer in self.optimizers for each in optimizer.sums_of_rank]
 
     def _deliveries(self) -> Callable[[Variable], None] | None:
         found = {each: each._deliveries() for each in self.optimizers if each.trainable_variables}

@@ -9,6 +9,7 @@ import numpy as np
 
 from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.data.batches import Batch
+from nbkeras.data.parts import parts
 from nbkeras.engine.numerics import NumericsError
 from nbkeras.engine.progress import compilations_shown
 from nbkeras.engine.user_errors import warn
@@ -25,7 +26,8 @@ class Loop:
 
     kind: train, test or predict, as in the names of callbacks' methods. step(batch, layout) -> result. read(result) -> logs, or
     a function that returns them, which is called only if somebody looks. owner: the object whose attribute `stop_training`,
-    `stop_evaluating` or `stop_predicting` callbacks set to end the loop. reset() is called before each epoch.
+    `stop_evaluating` or `stop_predicting` callbacks set to end the loop. reset() is called before each epoch, settle() after the
+    last batch of each.
     """
 
     def __init__(
@@ -37,8 +39,10 @@ class Loop:
         read: Callable[[Any], Any] = lambda result: lambda: result,
         owner: Any = None,
         reset: Callable[[], None] = lambda: None,
+        settle: Callable[[], None] = lambda: None,
     ):
-        self._kind, self._feed, self._step, self._read, self._reset = kind, feed, step, read, reset
+        self._kind, self._feed, self._step, self._read = kind, feed, step, read
+        self._reset, self._settle = reset, settle
         self._listens = callbacks is not None
         self._callbacks = CallbackList() if callbacks is None else callbacks
         self._owner, self._flag = owner, _STOP[kind]
@@ -92,6 +96,7 @@ class Loop:
         for result in self._results():  # noqa: B007 (the last one)
             pass
         self._feed.source.on_epoch_end()
+        self._settle()
         return {} if result is nothing else self._read(result)()
 
     def _results(self) -> Iterator[Any]:
@@ -101,7 +106,7 @@ class Loop:
         end = getattr(self._callbacks, f"on_{self._kind}_batch_end")
         step, layout = self._step, self._feed.layout
         with compilations_shown((self._callbacks.params or {}).get("verbose")):
-            for number, batch in enumerate(self._feed.source.epoch()):
+            for number, batch in enumerate(parts(self._feed.source.epoch())):
                 if listens:
                     begin(number)
                 try:

@@ -22,7 +22,8 @@ from nbkeras.building.layer import Layer, layers, training_phase
 from nbkeras.callbacks.callback_list import CallbackList, History
 from nbkeras.data import batches
 from nbkeras.data.arrays import first_rows
-from nbkeras.engine import behaviour, step_lock, structures, tape, tensor, user_errors
+from nbkeras.data.parts import parts as parts_of
+from nbkeras.engine import behaviour, ranks, sharding, step_lock, structures, tape, tensor, user_errors
 from nbkeras.engine.observed import Observed, names_in_methods
 from nbkeras.engine.registry import custom_object_scope, nearest
 from nbkeras.engine.tensor import Tensor, on_own_device, shapes_only
@@ -37,6 +38,7 @@ from nbkeras.training.loop import Loop
 from nbkeras.training.output_matching import Output, nested, output_names
 from nbkeras.training.step import Again, MetricResults, Step, log_tensors
 from nbkeras.training.summary import print_summary, summary_html
+from nbkeras.training.together import Together
 
 Array = np.ndarray
 
@@ -85,6 +87,7 @@ class Model(Layer):
         self._run_eagerly = False
         self._compiled: Compiled | None = None
         self._steps: dict[str, Step] = {}
+        self._ranks: Together | None = None  # the processes that train it together
         self._reset_steps()
         self._graph: Graph | None = None
         self._graph_inputs: GraphInputs | None = None  # the inputs of the graph
@@ -1240,7 +1243,10 @@ class Model(Layer):
         self._prepare_to_train(compiled)
         self.initial_epoch = initial_epoch
         callbacks.on_train_begin()
-        loop = Loop("train", feed, self._step_for("train"), callbacks, self._logs, self, self.reset_metrics)
+        together = self._together()
+        if together is not None:
+            together.agree()
+        loop = self._measuring_loop("train", feed, callbacks, self.reset_metrics)
         try:
             logs = loop.train(range(self.initial_epoch, epochs), validation, validation_freq)
         finally:  # also when training is interrupted
@@ -1369,11 +1375,15 @@ class Model(Layer):
         listens = callbacks is not None or draw
         callbacks = self._callback_list(callbacks, int(draw), 1, feed.source.steps, history=False) if listens else None
         owner = self if listens else None
-        loop = Loop("predict", feed, self._step_for("predict"), callbacks, lambda outputs: {"outputs": outputs}, owner)
+        step, together = self._step_for("predict"), self._together()
+        run = step if together is None else together.prediction(step)
+        loop = Loop("predict", feed, run, callbacks, lambda outputs: {"outputs": outputs}, owner)
         # All batches of arrays use the same weights; a stream and callbacks may wait for who writes them.
         alike = callbacks is None and isinstance(feed.source, batches.ArraySource) and feed.source.steps != 1
         with step_lock.series() if alike else contextlib.nullcontext():
             parts = loop.predict()
+        if together is not None:
+            simple, parts = False, together.gather(parts)
         if not parts:
             raise ValueError("predict got no batches")
         if len(parts) == 1:
@@ -1510,7 +1520,15 @@ class Model(Layer):
             self.reset_metrics()
         if kind == "train":
             self._prepare_to_train(compiled)
-        return returned(self._logs(self._step_for(kind)(batch, examples.layout))(), return_dict)
+        step, together = self._step_for(kind), self._together()
+        if together is None:
+            return returned(self._logs(step(batch, examples.layout))(), return_dict)
+        if kind == "train" and not together.agrees:
+            together.agree()
+        (batch,) = parts_of([batch])
+        logs = together.step(step, kind == "train")(batch, examples.layout)
+        together.settle()
+        return returned(together.reader(self._logs)(logs)(), return_dict)
 
     # -------------------- what loops need --------------------
 
@@ -1528,8 +1546,32 @@ class Model(Layer):
         """A function that returns the logs so far, so that values are read only if used; own: the logs that a step returned."""
         return lambda: {name: logged(value) for name, value in (own or self.get_metrics_result()).items()}
 
+    def _together(self) -> Together | None:
+        """The processes that train this model together; None if this one trains alone."""
+        group = ranks.current()
+        if group is None:
+            return None
+        if self._ranks is None or self._ranks.group is not group:
+            self._ranks = Together(self, group)
+        return self._ranks
+
+    def _measuring_loop(self, kind: str, feed: Feed, callbacks: CallbackList, reset: Callable[[], None]) -> Loop:
+        """A loop of train or test steps."""
+        step, together = self._step_for(kind), self._together()
+        if together is None:
+            return Loop(kind, feed, step, callbacks, self._logs, self, reset)
+        run = together.step(step, kind == "train")
+        read = together.reader(self._logs)
+        return Loop(kind, feed, run, callbacks, read, self, reset, together.settle)
+
     def _test_loop(self, feed: Feed, callbacks: CallbackList) -> Loop:
-        return Loop("test", feed, self._step_for("test"), callbacks, self._logs, self, self.reset_metrics)
+        return self._measuring_loop("test", feed, callbacks, self._prepare_to_test)
+
+    def _prepare_to_test(self) -> None:
+        self.reset_metrics()
+        together = self._together()
+        if together is not None:
+            together.settle_weights()
 
     def _callback_list(
         self, callbacks: Any, verbose: Any, epochs: int, steps: int | None, history=True
@@ -1541,7 +1583,7 @@ class Model(Layer):
         return CallbackList(
             callbacks,
             add_history=history,
-            add_progbar=bool(verbose),
+            add_progbar=bool(verbose) and sharding.is_first(),
             model=self,
             verbose=verbose,
             epochs=epochs,
