@@ -7,11 +7,12 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nbkeras.distribution.mpi import MpiGroup
 from nbkeras.engine import ranks
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.devices import get_device
+from nbkeras.engine.lazy_names import Later
 
+mpi = Later("nbkeras.distribution.mpi")
 _STARTED_BY = ("PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_SIZE")  # variables that launchers of MPI set
 
 
@@ -26,7 +27,10 @@ _job = _Job()
 
 
 def initialize(
-    job_addresses: str | None = None, num_processes: int | None = None, process_id: int | None = None
+    job_addresses: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    timeout: float | None = 20.0,
 ) -> None:
     """Join the processes that mpiexec started, before anything is computed: `mpiexec -n 4 python train.py`.
 
@@ -38,10 +42,12 @@ def initialize(
         job_addresses: None: the launcher of MPI is given the hosts, as in `mpiexec -hosts a,b`.
         num_processes: None, or the number of processes that mpiexec started.
         process_id: None, or the rank that MPI gave to this process.
+        timeout: The seconds for which a process may let others wait before the job is ended as one that hangs, and twice
+            the seconds for which it may be silent. Compilation does not count. None for no limit.
 
     Raises:
         ImportError: if mpi4py, or a library of MPI, is missing.
-        ValueError: for job_addresses, and for numbers other than MPI's.
+        ValueError: for job_addresses, for numbers other than MPI's, and for a timeout that is no positive number.
 
     Example:
         >>> keras.distribution.initialize()  # doctest: +SKIP
@@ -53,8 +59,10 @@ def initialize(
             f"nbkeras starts no processes on other hosts, received job_addresses={addresses!r}: give the hosts to the launcher "
             "of MPI, as in `mpiexec -hosts a,b -n 2 python train.py`"
         )
+    if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+        raise ValueError(f"timeout must be a positive number of seconds or None, received {timeout!r}")
     if _job.group is None:
-        _job.group = MpiGroup()
+        _job.group = mpi.join(timeout)
     _check("num_processes", num_processes, _job.group.size, "processes")
     _check("process_id", process_id, _job.group.rank, "as the rank of this one")
 

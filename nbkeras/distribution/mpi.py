@@ -6,17 +6,21 @@ main thread computes, and the main thread can stop waiting for them.
 
 from __future__ import annotations
 
+import contextlib
 import queue
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from nbkeras.distribution.monitor import Monitor, start_watcher
 from nbkeras.engine.ranks import Group
 from nbkeras.engine.user_errors import optional_import
 
 Array = np.ndarray
+_LOOK = 0.1  # seconds between two looks for a fault while the main thread waits
 _MISSING = (
     "nbkeras.distribution.initialize needs MPI: pip install 'nbkeras[mpi]' brings mpi4py and MPICH; with a cluster's own MPI, "
     "pip install mpi4py is enough"
@@ -24,15 +28,17 @@ _MISSING = (
 
 
 class MpiGroup(Group):
-    """The processes of MPI's world."""
+    """The processes of MPI's world. timeout: see `initialize`."""
 
-    def __init__(self) -> None:
-        self._mpi = mpi = load()
-        self._world = mpi.COMM_WORLD
+    def __init__(self, mpi: Any, timeout: float | None):
+        self._mpi, self._world, self._timeout = mpi, mpi.COMM_WORLD, timeout
         self.rank, self.size = self._world.Get_rank(), self._world.Get_size()
         self._jobs: queue.SimpleQueue[Callable[[], Any]] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
         self._started = 0
+        hosts = self._world.allgather(socket.gethostname())
+        address = start_watcher(self.size, timeout, len(set(hosts)) == 1) if self.rank == 0 else None
+        self._monitor = Monitor(self.rank, self._world.bcast(address), timeout, lambda: self._world.Abort(1))
         threading.Thread(target=self._work, name="nbkeras ranks", daemon=True).start()
 
     def _work(self) -> None:
@@ -44,6 +50,8 @@ class MpiGroup(Group):
                 self._results.put((None, error))
 
     def _start(self, job: Callable[[], Any]) -> None:
+        self._monitor.check()
+        self._monitor.entered += 1
         self._started += 1
         self._jobs.put(job)
 
@@ -51,20 +59,30 @@ class MpiGroup(Group):
         """Wait for all jobs; returns the result of the last one."""
         result = None
         while self._started:
-            result, error = self._results.get()
+            result, error = self._next_result()
             self._started -= 1
             if error is not None:
+                if isinstance(error, self._mpi.Exception):  # a connection broke: the watcher knows why, or will know
+                    self._monitor.wait_for_fault(self._timeout or 0)
                 raise error
         return result
 
+    def _next_result(self) -> tuple[Any, BaseException | None]:
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._results.get(timeout=_LOOK)
+            self._monitor.check()
+
     def start_sum(self, array: Array) -> None:
-        if self.size > 1 and array.size:
+        if array.dtype.kind not in "iuf":
+            raise TypeError(f"a sum over ranks needs numbers, received an array of {array.dtype}")
+        if array.size:
             self._start(lambda: self._sum(array))
 
     start_sum.on_host = True  # type: ignore[attr-defined]
 
     def _sum(self, array: Array) -> None:
-        if array.dtype.kind == "f" and array.dtype.itemsize < 4:  # MPI has no such numbers
+        if array.dtype == np.float16:  # MPI has no such numbers
             wide = array.astype(np.float32)
             self._world.Allreduce(self._mpi.IN_PLACE, wide)
             array[...] = wide
@@ -77,13 +95,19 @@ class MpiGroup(Group):
     wait.on_host = True  # type: ignore[attr-defined]
 
     def broadcast(self, array: Array, root: int = 0) -> None:
-        if self.size > 1 and array.size:
+        if array.size:
             self._start(lambda: self._world.Bcast(array.reshape(-1).view(np.uint8), root))
             self._finish()
 
     def exchange(self, value: Any) -> list[Any]:
         self._start(lambda: self._world.allgather(value))
         return self._finish()
+
+
+def join(timeout: float | None) -> Group:
+    """The group of all processes that mpiexec started; of one process, if there is no other."""
+    mpi = load()
+    return Group() if mpi.COMM_WORLD.Get_size() == 1 else MpiGroup(mpi, timeout)
 
 
 def load() -> Any:
