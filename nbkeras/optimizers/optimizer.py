@@ -4,6 +4,7 @@ clipped; weight decay, averages, constraints.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,6 +35,7 @@ from nbkeras.kernels.embedding import RowGradient
 from nbkeras.kernels.runtime import device
 from nbkeras.optimizers import schedules
 from nbkeras.optimizers.buffers import Buffers, Run
+from nbkeras.optimizers.guard import is_guarded, only_if_finite, square_sums
 from nbkeras.optimizers.reduction import Reduction
 from nbkeras.optimizers.slots import Slot
 
@@ -625,7 +627,8 @@ class Optimizer(Observed, option.Configured):
             views, rows = self.gradient_views, self.takes_rows
             with sharding.weighing():
                 found = gradient([scaled], reached, into=views, as_is=rows, delivered=tell)
-            self.update(found)
+            with self._if_finite(loss, found):
+                self.update(found)
 
     @layer_stack.part("optimizer")
     def update(self, gradients_: Sequence[Any] = ()) -> None:
@@ -672,6 +675,16 @@ class Optimizer(Observed, option.Configured):
         if self._sums is not None:
             self._sums.restart()
 
+    def _if_finite(self, loss: Tensor | None, found: Sequence[Any] = ()) -> contextlib.AbstractContextManager[None]:
+        """For the update: with a Guard its launches run only if loss and gradients are finite."""
+        if is_guarded() and not self.gradient_accumulation_steps:
+            self._reduce()  # before: all ranks must find the same
+        return only_if_finite(loss, *self._that_must_be_finite(found))
+
+    def _that_must_be_finite(self, found: Sequence[Any] = ()) -> tuple[Sequence[Array], Sequence[Any]]:
+        """The gradients' views, and what was delivered, that a Guard looks at."""
+        return self.gradient_views, found
+
     def _update_weights(self, by_rows: dict[Variable, RowGradient]) -> None:
         runs = self._runs
         if by_rows:
@@ -715,17 +728,8 @@ class Optimizer(Observed, option.Configured):
             self._limit_norm([run.gradients for run in self._runs], self.global_clipnorm)
 
     @staticmethod
-    def _square_sums(parts: list[Array]) -> Array:
-        counts = [gradients.chunks(part.size) for part in parts]
-        sums, start = device.empty((sum(counts),), np.float64), 0
-        for part, count in zip(parts, counts, strict=True):
-            optimizers.launch(gradients.square_sums, part, sums[start : start + count])
-            start += count
-        return sums
-
-    @classmethod
-    def _limit_norm(cls, parts: list[Array], limit: float) -> None:
-        sums = cls._square_sums(parts)
+    def _limit_norm(parts: list[Array], limit: float) -> None:
+        sums = square_sums(parts)
         for part in parts:
             optimizers.launch(gradients.limit_norm, part, sums, limit)
 
@@ -842,7 +846,8 @@ class Optimizer(Observed, option.Configured):
             if (part := sharding.fraction()) != 1.0:  # of several ranks, whose gradients are added up
                 for view in self.gradient_views:
                     device.launch(np.multiply, view, view.dtype.type(part), view)
-            self.update()
+            with self._if_finite(None):
+                self.update()
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Tensor:
         """Make a step with pairs of gradient and variable.

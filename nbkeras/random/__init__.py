@@ -94,6 +94,19 @@ def _restart(seed: int) -> None:
 settings.on_seed(_restart)
 
 
+def _global_state() -> dict[str, Any]:
+    """The state of the shared generators: the seed of those to come, and by device."""
+    return {"first": _first, "generators": {name: each.state.numpy() for name, each in _shared.items()}}
+
+
+def _restore_global_state(state: dict[str, Any]) -> None:
+    """Go back to what `_global_state` returned."""
+    _restart(state["first"])
+    for name, value in state["generators"].items():
+        with device(name), outside_program():
+            _generator().state.assign(value)
+
+
 def _generator() -> SeedGenerator:
     """The shared generator of this thread's device."""
     name = get_device()

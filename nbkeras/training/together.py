@@ -113,6 +113,12 @@ class Together:
         self.settle_weights()
         self._gather_states()
 
+    def restored(self) -> None:
+        """Say that each rank has got the values that one of them had after `settle`."""
+        self._counts_all, self._has_moved = True, False
+        if self.group.rank:
+            assign_all((variable, np.zeros(variable.shape, variable.dtype)) for variable in self._sums_of_rank())
+
     def settle_weights(self) -> None:
         """Give each rank the mean of the statistics that each has moved by its own rows, and rank 0 all sums of gradients."""
         if self._has_moved:
