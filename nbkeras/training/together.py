@@ -166,7 +166,7 @@ class Together:
     def _reduced(self, variables: Sequence[Variable]) -> list[Array]:
         """The values of metrics' variables for the rows of all ranks."""
         values: list[Array] = [variable.numpy() for variable in variables]
-        how = [getattr(variable, "aggregation", "sum") for variable in variables]
+        how = ["sum" if variable.aggregation == "none" else variable.aggregation for variable in variables]
         sums = iter(self._sums([value for value, each in zip(values, how, strict=True) if each in ("sum", "mean")]))
         others = [value for value, each in zip(values, how, strict=True) if each not in ("sum", "mean")]
         columns = iter(zip(*self.group.exchange(others), strict=True) if others else ())
@@ -211,7 +211,6 @@ _CHOSEN: dict[str, Callable[[Iterable[Array]], Array]] = {
     "max": lambda values: np.max(list(values), axis=0),
     "min": lambda values: np.min(list(values), axis=0),
     "only_first_replica": lambda values: next(iter(values)),
-    "none": lambda values: next(iter(values)),
 }
 
 

@@ -180,6 +180,50 @@ def mean_of_batch(y_true, y_pred):
     return ops.mean(y_pred)
 
 
+class Largest(keras.metrics.Metric):
+    def __init__(self, name="largest"):
+        super().__init__(name)
+        self.largest = self.add_weight(initializer="zeros", aggregation="max")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.largest.assign(ops.maximum(self.largest, ops.max(y_pred)))
+
+    def result(self):
+        return self.largest
+
+
+@case
+def whole_batches():
+    """Losses, metrics and layers that depend on all rows of a batch."""
+
+    class Draws(layers.Layer):
+        def build(self, shape):
+            self.generator = self.add_seed_generator()
+
+        def call(self, x, training=None):
+            mean, variance = ops.moments(x, [0], keepdims=True, synchronized=True)
+            noise = keras.random.gamma(x.shape, 2.0, seed=self.generator) + keras.random.truncated_normal(x.shape)
+            return (x - mean) * ops.rsqrt(variance + 0.1) + (0.1 * noise if training else 0.0)
+
+    x, y = data()
+    model = keras.Sequential([layers.Dense(4, input_shape=(6,)), Draws(), layers.Dense(3, activation="sigmoid")])
+    options = {"loss": keras.losses.Dice(), "metrics": [keras.losses.Tversky(alpha=0.3), Largest()]}
+    return trained(model, x, (y > 0).astype(float), compile=options)
+
+
+@case
+def not_finite():
+    """A step of which one row has no finite loss is left out by all ranks."""
+    x, y = data()
+    y[9] = np.nan
+    model = keras.Sequential(
+        [layers.Dense(4, input_shape=(6,)), layers.BatchNormalization(synchronized=True), layers.Dense(3)]
+    )
+    model.compile("adam", "mse")
+    model.fit(x, y, batch_size=8, shuffle=False, verbose=0, callbacks=[keras.callbacks.TerminateOnNaN()])
+    return {f"weight {i}": w for i, w in enumerate(model.get_weights())}
+
+
 @case
 def averages_and_accumulation():
     model = keras.Sequential([layers.Dense(8, "relu", input_shape=(6,)), layers.Dense(3)])
