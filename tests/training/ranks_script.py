@@ -206,7 +206,7 @@ def whole_batches():
             return (x - mean) * ops.rsqrt(variance + 0.1) + (0.1 * noise if training else 0.0)
 
     x, y = data()
-    model = keras.Sequential([layers.Dense(4, input_shape=(6,)), Draws(), layers.Dense(3, activation="sigmoid")])
+    model = keras.Sequential([layers.Dense(4, use_bias=False, input_shape=(6,)), Draws(), layers.Dense(3, activation="sigmoid")])
     options = {"loss": keras.losses.Dice(), "metrics": [keras.losses.Tversky(alpha=0.3), Largest()]}
     return trained(model, x, (y > 0).astype(float), compile=options)
 
@@ -217,7 +217,7 @@ def not_finite():
     x, y = data()
     y[9] = np.nan
     model = keras.Sequential(
-        [layers.Dense(4, input_shape=(6,)), layers.BatchNormalization(synchronized=True), layers.Dense(3)]
+        [layers.Dense(4, use_bias=False, input_shape=(6,)), layers.BatchNormalization(synchronized=True), layers.Dense(3)]
     )
     model.compile("adam", "mse")
     model.fit(x, y, batch_size=8, shuffle=False, verbose=0, callbacks=[keras.callbacks.TerminateOnNaN()])
@@ -332,7 +332,81 @@ def callbacks():
     return found | {"batches": np.array(watch.seen)}
 
 
-def main(floatx, path, chosen):
+def own_data(group):
+    """Ranks that are given their own data train as one process does on batches of their rows together."""
+    parts = [data(rows=9 + 4 * rank, seed=rank) for rank in range(group.size)]
+    joined = []
+    for start in range(0, 9 + 4 * group.size, 4):
+        batch = [(x[start : start + 4], y[start : start + 4]) for x, y in parts if start < len(x)]
+        if batch:
+            joined.append([np.concatenate(arrays) for arrays in zip(*batch, strict=True)])
+    found = []
+    for shards in (False, True):
+        keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=shards))
+        keras.utils.set_random_seed(3)
+        model = keras.Sequential([layers.Dense(8, "relu", input_shape=(6,)), layers.Dropout(0.5), layers.Dense(3)])
+        model.compile("adam", "mse", metrics=["mae"])
+        given = (map(tuple, joined),) if shards else parts[group.rank]
+        options = {} if shards else {"batch_size": 4, "shuffle": False}
+        history = model.fit(*given, verbose=0, **options).history
+        found.append([*model.get_weights(), *map(np.array, history.values())])
+        if not shards:
+            own = parts[group.rank][0]
+            np.testing.assert_allclose(model.predict(own, batch_size=4), model(own, training=False).numpy(), rtol=1e-5)
+    for first, second in zip(*found, strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-10)
+
+
+def alone_again(group):
+    """Without a distribution each process trains by itself."""
+    keras.distribution.set_distribution(None)
+    x, y = data(seed=group.rank)
+    model = keras.Sequential([layers.Dense(3, use_bias=False, input_shape=(6,))])
+    model.compile("sgd", "mse")
+    model.fit(x, y, epochs=2, batch_size=22, verbose=0)
+    weights = group.exchange(model.get_weights()[0])
+    assert group.size == 1 or not np.array_equal(weights[0], weights[1])
+
+
+def files(group, folder):
+    """Rank 0 alone writes files and prints."""
+    x, y = data()
+    model = keras.Sequential([layers.Dense(3, input_shape=(6,))])
+    model.compile("sgd", "mse", metrics=["mae"])
+    calls = [
+        keras.callbacks.CSVLogger(os.path.join(folder, "log.csv")),
+        keras.callbacks.ModelCheckpoint(os.path.join(folder, "{epoch}.weights.h5"), save_weights_only=True, verbose=1),
+        keras.callbacks.ReduceLROnPlateau("loss", min_delta=10.0, patience=1, verbose=1),
+    ]
+    model.fit(x, y, epochs=2, batch_size=8, verbose=2, callbacks=calls)
+    model.load_weights(os.path.join(folder, "2.weights.h5"))
+
+
+def resumed(group, folder, last):
+    """Training that is interrupted after `last` batches, if it comes there."""
+
+    class Interruption(keras.callbacks.Callback):
+        seen = 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.seen += 1
+            if self.seen == last:
+                raise SystemExit
+
+    random = np.random.default_rng(3)
+    x, y = random.normal(size=(28, 4, 2)), random.normal(size=(28, 3))
+    inputs = keras.Input(batch_shape=(7, 4, 2))
+    hidden = layers.LSTM(5, stateful=True, return_sequences=True, dropout=0.2)(inputs)
+    hidden = layers.Dropout(0.3)(layers.BatchNormalization(synchronized=True)(hidden))
+    model = keras.Model(inputs, layers.Dense(3)(layers.GRU(4, stateful=True)(hidden)))
+    optimizer = keras.optimizers.Adam(0.01, use_ema=True, gradient_accumulation_steps=3)
+    backup = keras.callbacks.BackupAndRestore(folder, save_freq=1, delete_checkpoint=False)
+    calls = [Interruption(), backup, keras.callbacks.EarlyStopping("loss", patience=1)]
+    validation = {"validation_data": (x[:14], y[:14]), "validation_batch_size": 7}
+    return trained(model, x, y, epochs=3, batch_size=7, callbacks=calls, compile={"optimizer": optimizer}, **validation)
+
+
+def main(floatx, path, folder="", last=""):
     keras.config.set_floatx(floatx)
     keras.set_threads(1)
     if "PMI_RANK" in os.environ:  # started by mpiexec
@@ -340,9 +414,8 @@ def main(floatx, path, chosen):
         keras.distribution.set_distribution(keras.distribution.DataParallel())
     group = ranks.current() or ranks.Group()
     found = {}
-    for name, run in CASES.items():
-        if chosen and name not in chosen:
-            continue
+    cases = {"resumed": lambda: resumed(group, folder, int(last))} if last else CASES
+    for name, run in cases.items():
         keras.utils.set_random_seed(7 + group.rank)  # weights and orders are rank 0's
         for key, value in run().items():
             found[f"{name}: {key}"] = value
@@ -352,7 +425,11 @@ def main(floatx, path, chosen):
                 assert np.array_equal(value, others[key], equal_nan=True), key
     if group.rank == 0:
         np.savez(path, **found)
+    if folder and not last:
+        files(group, folder)
+        own_data(group)
+        alone_again(group)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3:])
+    main(*sys.argv[1:])
