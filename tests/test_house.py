@@ -39,6 +39,7 @@ MAY_IMPORT_KERNELS = [
         "engine.numerics",
         "engine.program",
         "engine.ranks",
+        "engine.sharding",
         "engine.tensor",
         "export.native_code",
         "ops",

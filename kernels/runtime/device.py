@@ -359,11 +359,13 @@ class _Rows(NamedTuple):
 def _rows(function: Any, args: tuple) -> _Rows | None:
     """The rows of a launch; None for a function of Python's that the interpreter cannot do either."""
     if isinstance(function, Conditional):
-        flags, inner = (
-            [address(array) for array in args[: function.flags]],
-            _rows(function.function, args[function.flags :]),
-        )
-        return None if inner is None else _Rows([_under(flags, row, (function, args)) for row in inner.rows], inner)
+        flags = [address(array) for array in args[: function.flags]]
+        inner = _rows(function.function, args[function.flags :])
+        if inner is None:
+            return None
+        programs: list[native.Program] = []  # whose memory the rows use
+        rows = [_under(flags, row, (function, args), programs) for row in inner.rows]
+        return _Rows(rows, (inner, programs))
     if hasattr(function, "row"):
         return _Rows([function.row(args, 0)])
     parts = None if hasattr(function, "on_host") else _interpreter.parts_of(function, args)
@@ -372,12 +374,15 @@ def _rows(function: Any, args: tuple) -> _Rows | None:
     )
 
 
-def _under(flags: list[int], row: native.Row, launch: tuple[Callable, tuple]) -> native.Row:
-    """A row that runs only if no flag is 0; with several flags it is a program in a program."""
+def _under(
+    flags: list[int], row: native.Row, launch: tuple[Callable, tuple], programs: list[native.Program]
+) -> native.Row:
+    """A row that runs only if no flag is 0; with several flags it is a program in a program, which is added to `programs`."""
     *outer, flag = flags
     row = (*row[:3], flag)
     for flag in reversed(outer):
-        row = native.Program([launch], [row]).row(flag)
+        programs.append(native.Program([launch], [row]))
+        row = programs[-1].row(flag)
     return row
 
 

@@ -9,7 +9,7 @@ from nbkeras.callbacks.callback_list import ProgbarLogger as ProgbarLogger
 from nbkeras.engine import lazy_names as _lazy_names
 
 if TYPE_CHECKING:  # imported when first asked for
-    from nbkeras.callbacks.checkpoints import BackupAndRestore as BackupAndRestore
+    from nbkeras.callbacks.backup import BackupAndRestore as BackupAndRestore
     from nbkeras.callbacks.checkpoints import ModelCheckpoint as ModelCheckpoint
     from nbkeras.callbacks.loggers import CSVLogger as CSVLogger
     from nbkeras.callbacks.loggers import RemoteMonitor as RemoteMonitor

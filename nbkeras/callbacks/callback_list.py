@@ -36,6 +36,7 @@ class Callback:
     model: Any = None
     params: dict[str, Any] | None = None
     lazy_logs = False
+    _is_last = False  # whether its hooks are called after those of all others
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -56,6 +57,33 @@ class Callback:
             model: The model, which is `self.model` afterwards.
         """
         self.model = model
+
+    def state_dict(self) -> dict[str, Any]:
+        """The callback's memory of the training so far, which `BackupAndRestore` saves.
+
+        Returns:
+            A dict of numbers, texts, None, NumPy arrays, and lists, tuples and dicts of these. Here an empty one.
+
+        Example:
+            >>> class Longest(keras.callbacks.Callback):
+            ...     epochs = 0
+            ...     def on_epoch_end(self, epoch, logs=None):
+            ...         self.epochs += 1
+            ...     def state_dict(self):
+            ...         return {"epochs": self.epochs}
+            ...     def load_state_dict(self, state):
+            ...         self.epochs = state["epochs"]
+            >>> Longest().state_dict()
+            {'epochs': 0}
+        """
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Called when an interrupted training goes on: after `on_train_begin`, in the middle of an epoch after `on_epoch_begin`.
+
+        Args:
+            state: What `state_dict` of the callback in the same place returned.
+        """
 
     def on_batch_begin(self, batch, logs=None):
         """An older name of `on_train_batch_begin`.
@@ -214,6 +242,11 @@ class _CachedLogs:
             self._floats = _as_floats(self._logs() if callable(self._logs) else self._logs)
         return self._floats
 
+    def here(self) -> dict[str, Any]:
+        """Those of this rank's rows alone, of several processes that train together: reading them asks no other rank."""
+        own = getattr(self._logs, "here", None)
+        return self() if own is None else _as_floats(own())
+
 
 def _flat(callbacks) -> Iterator[Callback]:
     if callbacks is None:
@@ -292,6 +325,7 @@ class CallbackList(Callback):
             self.callbacks.append(self.history)
         if add_progbar and not any(isinstance(c, ProgbarLogger) for c in self.callbacks):
             self.callbacks.append(ProgbarLogger())
+        self._put_last()
         self._hooked: dict[str, list[Callback]] = {}
         if model is not None:
             self.set_model(model)
@@ -308,12 +342,44 @@ class CallbackList(Callback):
         """
         added = list(_flat(callback))
         self.callbacks += added
+        self._put_last()
         self._hooked.clear()
         for item in added:
             if self.model is not None:
                 item.set_model(self.model)
             if self.params:
                 item.set_params(self.params)
+
+    def _put_last(self) -> None:
+        """Put those callbacks last that look at what the others have done."""
+        self.callbacks.sort(key=lambda callback: callback._is_last)
+        self._is_last = any(callback._is_last for callback in self.callbacks)
+
+    def _with_state(self) -> list[Callback]:
+        return [callback for callback in self.callbacks if _overrides(callback, "state_dict")]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of the callbacks that define `state_dict`."""
+        return {"callbacks": [(type(each).__name__, each.state_dict()) for each in self._with_state()]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Give the callbacks their states.
+
+        Args:
+            state: What `state_dict` returned for callbacks of the same classes in the same order.
+
+        Raises:
+            ValueError: for other callbacks.
+        """
+        saved, own = state["callbacks"], self._with_state()
+        names = [type(each).__name__ for each in own]
+        if names != [name for name, _ in saved]:
+            raise ValueError(
+                f"training was interrupted with the callbacks {', '.join(name for name, _ in saved)}, and goes on with "
+                f"{', '.join(names)}: give fit the same ones in the same order, or delete the folder of the backup"
+            )
+        for callback, (_, each) in zip(own, saved, strict=True):
+            callback.load_state_dict(each)
 
     def set_params(self, params: dict[str, Any]) -> None:
         """Pass the parameters to every callback.
@@ -386,6 +452,12 @@ class History(Callback):
 
     def on_train_begin(self, logs=None):
         self.epoch = []
+
+    def state_dict(self):
+        return {"epoch": self.epoch, "history": self.history}
+
+    def load_state_dict(self, state):
+        self.epoch, self.history = state["epoch"], state["history"]
 
     def on_epoch_end(self, epoch, logs=None):
         self.epoch.append(epoch)
@@ -523,7 +595,8 @@ class ProgbarLogger(Callback):
     def _batch_done(self, batch: int, logs: Logs) -> None:
         self.seen = batch + 1
         if self.verbose == 1:
-            (self.progbar or self._begin()).update(self.seen, logs, finalize=False)
+            shown = getattr(logs, "here", logs)  # the other ranks show nothing
+            (self.progbar or self._begin()).update(self.seen, shown, finalize=False)
 
     def _finish(self, logs: Logs) -> None:
         progbar = self.progbar or self._begin()

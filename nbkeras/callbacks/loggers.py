@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from nbkeras.callbacks.callback_list import Callback
+from nbkeras.engine import sharding
 from nbkeras.engine.user_errors import warn
 
 
@@ -41,13 +42,43 @@ class CSVLogger(Callback):
         self.sep = separator
         self.append = append
         self.keys: list[str] | None = None
+        self._replaces = not append
 
     def on_train_begin(self, logs=None):
         self.keys = None
-        if not self.append:
+        self._replaces = (
+            not self.append
+        )  # an existing file, if training does not go on: that is known at the first epoch's end
+
+    def state_dict(self):
+        size = os.path.getsize(self.filename) if not self._replaces and os.path.exists(self.filename) else None
+        return {"keys": self.keys, "size": size}
+
+    def load_state_dict(self, state):
+        self.keys, size = state["keys"], state["size"]
+        if size is None or not sharding.is_first():
+            return
+        self._replaces = False
+        found = os.path.getsize(self.filename) if os.path.exists(self.filename) else 0
+        if found < size:
+            warn(
+                f"the file {self.filename!r} has {found} bytes, and had {size} when training was interrupted: rows are lost"
+            )
+        else:  # rows of epochs that are trained again
+            os.truncate(self.filename, size)
+
+    def on_train_end(self, logs=None):
+        self._replace()
+
+    def _replace(self) -> None:
+        if self._replaces and sharding.is_first():
             open(self.filename, "w", encoding="utf-8").close()
+            self._replaces = False
 
     def on_epoch_end(self, epoch, logs=None):
+        if not sharding.is_first():
+            return
+        self._replace()
         logs = logs or {}
         if self.keys is None:
             self.keys = sorted(logs)
@@ -102,6 +133,8 @@ class RemoteMonitor(Callback):
         self.send_as_json = send_as_json
 
     def on_epoch_end(self, epoch, logs=None):
+        if not sharding.is_first():
+            return
         plain = {key: np.asarray(value).tolist() for key, value in (logs or {}).items()}
         body = json.dumps({"epoch": epoch, **plain})
         if not self.send_as_json:

@@ -50,6 +50,12 @@ class MonitorCallback(Callback):
         self.min_delta = abs(min_delta)
         self.monitor_op: Callable | None = None
 
+    def state_dict(self):
+        return {"best": self.best}
+
+    def load_state_dict(self, state):
+        self.best = state["best"]
+
     def _direction(self) -> str | None:
         if self.mode != "auto":
             return "down" if self.mode == "min" else "up"
@@ -122,6 +128,13 @@ class EarlyStopping(MonitorCallback):
         self.best = self.baseline if behaviour.current.baseline_is_best else None
         self.best_weights = None
         self.best_epoch = 0
+
+    def state_dict(self):
+        own = {name: getattr(self, name) for name in ("wait", "stopped_epoch", "best_weights", "best_epoch")}
+        return {**super().state_dict(), **own}
+
+    def load_state_dict(self, state):
+        vars(self).update(state)
 
     def on_epoch_end(self, epoch, logs=None):
         current = self.get_monitor_value(logs)
@@ -216,6 +229,12 @@ class ReduceLROnPlateau(MonitorCallback):
         self.best = None
         self.cooldown_counter = 0
         self.wait = 0
+
+    def state_dict(self):
+        return {**super().state_dict(), "cooldown_counter": self.cooldown_counter, "wait": self.wait}
+
+    def load_state_dict(self, state):
+        vars(self).update(state)
 
     def in_cooldown(self) -> bool:
         """Whether the epochs of `cooldown` after the last reduction have not passed yet."""

@@ -56,7 +56,12 @@ class LambdaCallback(Callback):
 
 
 class TerminateOnNaN(Callback):
-    """Stop training when the loss is NaN or infinite.
+    """Stop training when the loss, or a gradient, is NaN or infinite.
+
+    The step in which that happens is left out: the model and the optimizer are as they were before that batch. For this, the
+    steps of a `fit` with this callback look at all gradients. A `train_step` of your own that computes its loss itself is left
+    out only for a gradient, unless it calls `optimizer.learn(loss, variables)`; so are the steps of a LossScaleOptimizer
+    only for a loss, because it lessens its scale when a gradient is infinite.
 
     Args:
         raise_error: Whether to raise RuntimeError instead; `fit` then ends at once, without `on_train_end`.
@@ -65,27 +70,32 @@ class TerminateOnNaN(Callback):
         RuntimeError: in `fit`, with raise_error.
 
     Example:
-        >>> model = keras.Sequential([layers.Dense(1)])
+        >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="ones")])
         >>> model.compile("sgd", "mse")
         >>> y = np.array([[1.0], [np.nan]])
         >>> stop = keras.callbacks.TerminateOnNaN()
         >>> model.fit(np.ones((2, 1)), y, epochs=5, verbose=0, callbacks=[stop]).epoch
         Batch 0: Invalid loss, terminating training
         [0]
+        >>> model.get_weights()[0]
+        array([[1.]], dtype=float32)
     """
 
     def __init__(self, raise_error: bool = False):
         self.raise_error = raise_error
 
     def on_batch_end(self, batch, logs=None):
-        loss = (logs or {}).get("loss")
-        if loss is None or np.isfinite(loss):
+        loss, guard = (logs or {}).get("loss"), getattr(self.model, "_guard", None)
+        left_out = guard is not None and guard.has_left_out()
+        if loss is not None and not np.isfinite(loss):
+            what, value = "loss", f" Loss value: {loss}."
+        elif left_out:
+            what, value = "gradient", ""
+        else:
             return
         if self.raise_error:
-            raise RuntimeError(
-                f"NaN or Inf loss encountered at batch {batch}. Loss value: {loss}. Terminating training."
-            )
-        print_message(f"Batch {batch}: Invalid loss, terminating training")
+            raise RuntimeError(f"NaN or Inf {what} encountered at batch {batch}.{value} Terminating training.")
+        print_message(f"Batch {batch}: Invalid {what}, terminating training")
         self.model.stop_training = True
 
 
@@ -111,6 +121,12 @@ class SwapEMAWeights(Callback):
     def __init__(self, swap_on_epoch: bool = False):
         self.swap_on_epoch = swap_on_epoch
         self._swapped = False
+
+    def state_dict(self):
+        return {"swapped": self._swapped}
+
+    def load_state_dict(self, state):
+        self._swapped = state["swapped"]
 
     def _pairs(self) -> list[tuple[Variable, Variable]]:
         """Weights and their averages."""

@@ -16,6 +16,7 @@ from nbkeras.data import tables
 from nbkeras.data.arrays import samples_of
 from nbkeras.engine import structures
 from nbkeras.engine.program import copy_to
+from nbkeras.engine.sharding import Part, agreed
 from nbkeras.engine.tensor import Tensor
 from nbkeras.engine.user_errors import warn
 
@@ -27,13 +28,14 @@ _ARRAYS = "__array__", "__dlpack__", "__cuda_array_interface__"  # the attribute
 class Batch:
     """Rows of arrays: `leaves[i][rows]`; rows is a slice or an index array. None leaves stay None.
 
-    signature: shapes and dtypes of the rows, on which a recorded program depends.
+    signature: shapes and dtypes of the rows, on which a recorded program depends. part: which rows they are of a batch of several
+    processes; None for a batch of this process alone.
     """
 
-    __slots__ = ("leaves", "rows", "size", "signature")
+    __slots__ = ("leaves", "rows", "size", "signature", "part")
 
-    def __init__(self, leaves: list[Array | None], rows: slice | Array, size: int):
-        self.leaves, self.rows, self.size = leaves, rows, size
+    def __init__(self, leaves: list[Array | None], rows: slice | Array, size: int, part: Part | None = None):
+        self.leaves, self.rows, self.size, self.part = leaves, rows, size, part
         self.signature = tuple(None if a is None else ((size, *a.shape[1:]), a.dtype.char) for a in leaves)
 
     @property
@@ -66,43 +68,101 @@ class Source:
 
     asked: the number of steps of an epoch, if it was given. In training each epoch then continues where the last one stopped,
     and begins another pass when one ends (as Keras does, except that Keras 3 ends the epoch there). steps: the number of
-    batches of an epoch, None if it is not known.
+    batches of an epoch, None if it is not known. shuffled: whether there is an order of each pass, drawn from `_random`.
     """
 
     may_resize = False  # whether the next epoch may have another number of steps
 
-    def __init__(self, length: int | None, asked: int | None, training: bool):
+    def __init__(self, length: int | None, asked: int | None, training: bool, shuffled: bool = False):
         self.steps = length if asked is None else asked if training or length is None else min(asked, length)
-        self._asked, self._training = asked, training
-        self._rest: Iterator[Any] = iter(())  # the rest of the pass that the last epoch began
+        self._asked, self._continues = asked, training and asked is not None
+        self._random = np.random.default_rng(agreed(config.next_seed())) if shuffled else None
+        self._drawn_from: Any = None  # the state of _random when the pass began
+        self._rest: Iterator[Batch] | None = None  # the rest of the pass that is under way
+        self._done = 0  # the batches that it has given
+        self._has_begun = False  # whether there was a pass
 
-    def _pass(self) -> Iterator[Batch]:
+    def _pass(self, skip: int) -> Iterator[Batch]:
+        """The batches of a pass, without the first ones. Its order is drawn at once."""
         raise NotImplementedError
 
-    def epoch(self) -> Iterator[Batch]:
-        """The next `steps` batches, or all that there are."""
-        if self._asked is None or not self._training:
-            made = 0
-            for batch in itertools.islice(self._pass(), self.steps if self._asked is None else self._asked):
-                made += 1
-                yield batch
-            if made < (self._asked or 0):
-                warn(f"the data ran out after {made} of {self._asked} steps")
-            return
-        for _ in range(self._asked):
-            following = next(self._rest, None)
-            if following is None:
-                self._rest = self._pass()
-                following = next(self._rest, None)
-            if following is None:  # a generator that has run out
-                return
-            yield following
+    def sample(self) -> Batch:
+        """A batch of the form of the others, before the first epoch; it is not taken away from that."""
+        raise NotImplementedError
+
+    def _begin(self, skip: int = 0) -> Iterator[Batch]:
+        """Begin a pass, after its first batches."""
+        self._drawn_from = None if self._random is None else self._random.bit_generator.state
+        self._done, self._has_begun = skip, True
+        self._rest = self._pass(skip)
+        return self._rest
+
+    def epoch(self, done: int = 0) -> Iterator[Batch]:
+        """The next `steps` batches, or all that there are; done: how many of them were made before."""
+        limit = self.steps if self._asked is None else self._asked
+        made = done
+        try:
+            while limit is None or made < limit:
+                before, rest = made, self._rest
+                for batch in itertools.islice(rest or self._begin(), None if limit is None else limit - made):
+                    self._done += 1
+                    made += 1
+                    yield batch
+                if limit is None or made < limit:  # the pass has ended
+                    self._rest = None
+                    if not self._continues or (rest is None and made == before):  # a generator that has run out
+                        break
+        finally:
+            if not self._continues:
+                self._rest = None
+        if not self._continues and made < (self._asked or 0):
+            warn(f"the data ran out after {made} of {self._asked} steps")
 
     def on_epoch_begin(self) -> None:
         """Called before an epoch."""
 
     def on_epoch_end(self) -> None:
         """Called after an epoch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the source is: the pass that is under way, the batches that it has given, the numbers that it was drawn from."""
+        is_open = self._rest is not None
+        random = None if self._random is None else self._random.bit_generator.state
+        return {
+            "has_begun": self._has_begun,
+            "is_open": is_open,
+            "done": self._done if is_open else 0,
+            "random": self._drawn_from if is_open else random,
+            "data": self._form(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to where another source of the same data was; batches that were made are not made again."""
+        if not state["has_begun"]:
+            return
+        self._load_items(state)
+        if state["done"] and self._form() != state["data"]:
+            raise ValueError(
+                "training was interrupted in the middle of the data, and the data are others now: they were "
+                f"{_listed(state['data'])}, they are {_listed(self._form())}. Give fit the same data, or delete the folder of "
+                "the backup to start from the beginning"
+            )
+        if self._random is not None and state["random"] is not None:
+            self._random.bit_generator.state = state["random"]
+        self._rest, self._has_begun = None, True
+        if state["is_open"]:
+            self._begin(state["done"])
+
+    def _form(self) -> dict[str, Any]:
+        """The properties of the data on which a position in them depends."""
+        return {}
+
+    def _load_items(self, state: dict[str, Any]) -> None:
+        """Let the data go to their own position."""
+
+
+def _listed(form: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in form.items())
 
 
 class ArraySource(Source):
@@ -125,16 +185,23 @@ class ArraySource(Source):
         by_default = 32 if asked is None else math.ceil(self.samples / asked)
         self.batch_size = by_default if batch_size is None else batch_size
         self.shuffle = shuffle
-        self._random = np.random.default_rng(config.next_seed()) if shuffle else None
-        super().__init__(math.ceil(self.samples / self.batch_size), asked, training)
+        super().__init__(math.ceil(self.samples / self.batch_size), asked, training, bool(shuffle))
 
-    def _pass(self) -> Iterator[Batch]:
+    def _pass(self, skip: int) -> Iterator[Batch]:
         """The last batch may be smaller."""
         order = self._order()
-        for start in range(0, self.samples, self.batch_size):
-            stop = min(start + self.batch_size, self.samples)
-            rows = slice(start, stop) if order is None else order[start:stop]
-            yield Batch(self.leaves, rows, stop - start)
+        return (self._batch(start, order) for start in range(skip * self.batch_size, self.samples, self.batch_size))
+
+    def sample(self) -> Batch:
+        return self._batch(0, None)
+
+    def _batch(self, start: int, order: Array | None) -> Batch:
+        stop = min(start + self.batch_size, self.samples)
+        rows = slice(start, stop) if order is None else order[start:stop]
+        return Batch(self.leaves, rows, stop - start)
+
+    def _form(self) -> dict[str, Any]:
+        return {"samples": self.samples, "batch_size": self.batch_size, "shuffle": self.shuffle}
 
     def _order(self) -> Array | None:
         if not self.shuffle or self._random is None:
@@ -157,6 +224,9 @@ class Stream:
         self.sequence = items if is_sequence(items) else None
         self._items = items
         self._starts_anew = self.sequence is not None or not hasattr(items, "__next__")
+        self._has_state = all(callable(getattr(items, name, None)) for name in ("state_dict", "load_state_dict"))
+        self._read = 0  # the items that were read from an iterator
+        self._is_loaded = False  # whether a data loader has a state that no pass has gone on from
         self.first: Any  # None after a pass has begun, so that it does not stay in memory
         if self.sequence is not None:
             if len(items) == 0:
@@ -168,19 +238,65 @@ class Stream:
         except StopIteration:
             raise ValueError("the generator yielded no batch") from None
 
-    def items(self, random: np.random.Generator | None = None) -> Iterator:
-        """One pass over the items; those of a Sequence in a random order, if there is a generator of random numbers."""
+    def items(self, random: np.random.Generator | None = None, skip: int = 0) -> Iterator:
+        """One pass over the items; those of a Sequence in a random order, if there is a generator of random numbers.
+
+        skip: the number of first items to leave out. An iterator and items with a state of their own are there already.
+        """
         if self.sequence is not None:
             count = len(self.sequence)
-            for index in range(count) if random is None else random.permutation(count):
-                yield self._take_first() if index == 0 and self.first is not None else self.sequence[int(index)]
-            return
-        first = self._take_first()
-        if first is not None and not self._starts_anew:
-            yield first
-        del first
-        for item in self._items:  # noqa: UP028 (`yield from` would close a generator that a later pass goes on with)
+            order = range(count) if random is None else random.permutation(count)
+            return (self._numbered(int(index)) for index in order[skip:])
+        return self._again(skip) if self._starts_anew else self._on()
+
+    def _numbered(self, index: int) -> Any:
+        """An item of a Sequence."""
+        return self._take_first() if index == 0 and self.first is not None else self.sequence[index]  # type: ignore[index]
+
+    def _on(self) -> Iterator:
+        """The next items of an iterator."""
+        if self.first is not None:
+            self._read += 1
+            yield self._take_first()
+        for item in self._items:  # not `yield from`: it would close a generator that a later pass goes on with
+            self._read += 1
             yield item
+
+    def _again(self, skip: int) -> Iterator:
+        """All items of an iterable from the beginning, without the first ones."""
+        self.first = None
+        is_over, self._is_loaded = self._is_loaded and not skip, False  # the state may be that of the end of a pass
+        for item in self._items if self._has_state else itertools.islice(self._items, skip, None):
+            is_over = False
+            yield item
+        if is_over:
+            yield from self._items
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position of the items themselves: their own state, or the number of those that were read from an iterator."""
+        own = self._items.state_dict() if self._has_state else None
+        return {"items": own, "read": self._read, "has_first": self.first is not None}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to a position."""
+        if not state["has_first"]:
+            self.first = None
+        if state["items"] is not None:
+            if not self._has_state:
+                raise ValueError(
+                    "training was interrupted with data that have state_dict and load_state_dict; those of now, of type "
+                    f"{type(self._items).__name__}, have not"
+                )
+            self._items.load_state_dict(state["items"])
+            self._is_loaded = True
+        elif not self._starts_anew:
+            for _ in range(state["read"] - 1):  # the first one is read
+                if next(self._items, self) is self:
+                    raise ValueError(
+                        f"training was interrupted after {state['read']} batches of the iterator or generator, which now ends "
+                        "before: it must yield the same batches again, or have state_dict and load_state_dict"
+                    )
+            self._read = state["read"]
 
     def _take_first(self) -> Any:
         first, self.first = self.first, None
@@ -208,18 +324,33 @@ class StreamSource(Source):
         shuffle: bool = False,
         training: bool = False,
     ):
-        super().__init__(stream.length(), asked, training)
+        super().__init__(stream.length(), asked, training, shuffle and stream.sequence is not None)
         self._stream, self._leaves_of = stream, leaves_of
         self.may_resize = asked is None and stream.sequence is not None  # a Sequence may change its length
-        self._random = np.random.default_rng(config.next_seed()) if shuffle and stream.sequence is not None else None
 
-    def _pass(self) -> Iterator[Batch]:
-        for item in self._stream.items(self._random):
-            leaves = self._leaves_of(item)
-            size = samples_of(leaves)
-            if size == 0:
-                raise ValueError("a batch of the generator or Sequence has no samples")
-            yield Batch(leaves, ALL, size)
+    def _pass(self, skip: int) -> Iterator[Batch]:
+        return (self._batch(item) for item in self._stream.items(self._random, skip))
+
+    def sample(self) -> Batch:
+        return self._batch(self._stream.first)
+
+    def _batch(self, item: Any) -> Batch:
+        leaves = self._leaves_of(item)
+        size = samples_of(leaves)
+        if size == 0:
+            raise ValueError("a batch of the generator or Sequence has no samples")
+        return Batch(leaves, ALL, size)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "stream": self._stream.state_dict()}
+
+    def _load_items(self, state: dict[str, Any]) -> None:
+        self._stream.load_state_dict(state["stream"])
+        if self.may_resize:
+            self.steps = self._stream.length()
+
+    def _form(self) -> dict[str, Any]:
+        return {"batches": self._stream.length()}
 
     def on_epoch_begin(self) -> None:
         self._tell("on_epoch_begin")

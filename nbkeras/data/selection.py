@@ -142,6 +142,20 @@ class Selection(PyDataset):
         if self.shuffle:
             self.rows = self._random.permutation(self.rows)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The present order and the random numbers of the next ones, which `BackupAndRestore` saves; without shuffle nothing."""
+        return {"rows": self.rows, "random": self._random.get_state(legacy=False)} if self.shuffle else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to an order.
+
+        Args:
+            state: What `state_dict` returned.
+        """
+        if state:
+            self.rows = state["rows"]
+            self._random.set_state(state["random"])
+
 
 def timeseries_dataset_from_array(
     data,

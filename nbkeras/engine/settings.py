@@ -322,3 +322,18 @@ def next_seed() -> int:
     """
     with _lock:
         return int(_seeds.integers(0, 2**32, dtype=np.uint64))
+
+
+def random_state() -> dict[str, Any]:
+    """The state of all that `set_random_seed` restarts, of numbers, arrays, lists, tuples and dicts."""
+    with _lock:
+        own = _seeds.bit_generator.state
+    return {"nbkeras": own, "numpy": np.random.get_state(legacy=False), "python": random.getstate()}
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Go back to what `random_state` returned."""
+    with _lock:
+        _seeds.bit_generator.state = state["nbkeras"]
+    np.random.set_state(state["numpy"])
+    random.setstate(state["python"])

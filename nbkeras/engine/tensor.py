@@ -190,7 +190,7 @@ class Variable(Tensor):
         dtype: The dtype; None keeps that of an array, and is `config.floatx()` for Python floats and functions.
         trainable: Whether a GradientTape watches it, and an optimizer that finds it in a layer changes it.
         autocast: Accepted and ignored.
-        aggregation: Accepted and ignored: there is one device.
+        aggregation: Of a metric's state, where several processes train together: see `Metric.add_weight`; else ignored.
         synchronization: Accepted and ignored.
         name: A name for messages and files.
         layout: Accepted and ignored.
@@ -206,7 +206,17 @@ class Variable(Tensor):
         array([1., 1.], dtype=float32)
     """
 
-    __slots__ = ("name", "path", "_trainable", "declared_trainable", "regularizer", "constraint", "_leaf", "is_lent")
+    __slots__ = (
+        "name",
+        "path",
+        "_trainable",
+        "declared_trainable",
+        "regularizer",
+        "constraint",
+        "_leaf",
+        "is_lent",
+        "aggregation",
+    )
 
     def __init__(
         self,
@@ -233,6 +243,7 @@ class Variable(Tensor):
         self.name = self.path = name or "variable"
         self.regularizer: Any = None
         self.constraint: Any = None
+        self.aggregation = aggregation or "none"
         self._leaf = tape.leaf(self.name)
         self.is_lent = False  # whether `data` belongs to somebody else, so that an assignment takes a new array
         self.declared_trainable = trainable  # as made; unfreezing a layer restores this value

@@ -4,6 +4,7 @@ clipped; weight decay, averages, constraints.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Annotated, Any, TypedDict
 import numpy as np
 
 from nbkeras import config, initializers, ops
-from nbkeras.engine import behaviour, naming, option, ranks, tape
+from nbkeras.engine import behaviour, naming, option, ranks, sharding, tape
 from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.observed import Observed
@@ -34,6 +35,7 @@ from nbkeras.kernels.embedding import RowGradient
 from nbkeras.kernels.runtime import device
 from nbkeras.optimizers import schedules
 from nbkeras.optimizers.buffers import Buffers, Run
+from nbkeras.optimizers.guard import is_guarded, only_if_finite, square_sums
 from nbkeras.optimizers.reduction import Reduction
 from nbkeras.optimizers.slots import Slot
 
@@ -568,6 +570,11 @@ class Optimizer(Observed, option.Configured):
             self._sums = Reduction(group, self._buffers, self._trainable)
         return self._sums
 
+    @property
+    def sums_of_rank(self) -> list[Variable]:
+        """State of which each rank has a part, so that the sum over ranks is the whole: gradients that wait for an update."""
+        return [slot for (_, name), slot in self._slots.items() if name == "gradient_accumulator"]
+
     def _deliveries(self) -> Callable[[Variable], None] | None:
         """Called before a backward pass: what it has to call with each variable whose gradient is complete, or None."""
         sums = self._reduction()
@@ -610,13 +617,18 @@ class Optimizer(Observed, option.Configured):
             self.build(variables)
         with tape.Recording():
             scaled = self.scale_loss(loss)
+            if (part := sharding.fraction()) != 1.0:  # of several ranks, whose gradients are added up
+                scaled = ops.multiply(scaled, part)
         reached = _reached(scaled, variables)
         with on_device_of(reached[0]):
             self._choose(reached)
             deliver = self._deliveries()
             tell = None if deliver is None else lambda i: deliver(reached[i])
             views, rows = self.gradient_views, self.takes_rows
-            self.update(gradient([scaled], reached, into=views, as_is=rows, delivered=tell))
+            with sharding.weighing():
+                found = gradient([scaled], reached, into=views, as_is=rows, delivered=tell)
+            with self._if_finite(loss, found):
+                self.update(found)
 
     @layer_stack.part("optimizer")
     def update(self, gradients_: Sequence[Any] = ()) -> None:
@@ -663,6 +675,16 @@ class Optimizer(Observed, option.Configured):
         if self._sums is not None:
             self._sums.restart()
 
+    def _if_finite(self, loss: Tensor | None, found: Sequence[Any] = ()) -> contextlib.AbstractContextManager[None]:
+        """For the update: with a Guard its launches run only if loss and gradients are finite."""
+        if is_guarded() and not self.gradient_accumulation_steps:
+            self._reduce()  # before: all ranks must find the same
+        return only_if_finite(loss, *self._that_must_be_finite(found))
+
+    def _that_must_be_finite(self, found: Sequence[Any] = ()) -> tuple[Sequence[Array], Sequence[Any]]:
+        """The gradients' views, and what was delivered, that a Guard looks at."""
+        return self.gradient_views, found
+
     def _update_weights(self, by_rows: dict[Variable, RowGradient]) -> None:
         runs = self._runs
         if by_rows:
@@ -706,17 +728,8 @@ class Optimizer(Observed, option.Configured):
             self._limit_norm([run.gradients for run in self._runs], self.global_clipnorm)
 
     @staticmethod
-    def _square_sums(parts: list[Array]) -> Array:
-        counts = [gradients.chunks(part.size) for part in parts]
-        sums, start = device.empty((sum(counts),), np.float64), 0
-        for part, count in zip(parts, counts, strict=True):
-            optimizers.launch(gradients.square_sums, part, sums[start : start + count])
-            start += count
-        return sums
-
-    @classmethod
-    def _limit_norm(cls, parts: list[Array], limit: float) -> None:
-        sums = cls._square_sums(parts)
+    def _limit_norm(parts: list[Array], limit: float) -> None:
+        sums = square_sums(parts)
         for part in parts:
             optimizers.launch(gradients.limit_norm, part, sums, limit)
 
@@ -830,7 +843,11 @@ class Optimizer(Observed, option.Configured):
                 source = device.to_this_device(as_tensor(each, view.dtype).data)
                 if device.address(source) != device.address(view):
                     device.launch(device.copy, source, view)
-            self.update()
+            if (part := sharding.fraction()) != 1.0:  # of several ranks, whose gradients are added up
+                for view in self.gradient_views:
+                    device.launch(np.multiply, view, view.dtype.type(part), view)
+            with self._if_finite(None):
+                self.update()
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Tensor:
         """Make a step with pairs of gradient and variable.

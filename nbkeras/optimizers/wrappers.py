@@ -14,6 +14,7 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.kernels import gradients
 from nbkeras.kernels.runtime import device
+from nbkeras.optimizers.guard import square_sums
 from nbkeras.optimizers.optimizer import Optimizer
 from nbkeras.optimizers.rules import register, registry
 
@@ -128,11 +129,14 @@ class LossScaleOptimizer(Optimizer):
     def _reduce(self) -> None:
         self.inner_optimizer._reduce()
 
+    def _that_must_be_finite(self, found: Sequence[Any] = ()) -> tuple[Sequence[np.ndarray], Sequence[Any]]:
+        return (), ()  # a gradient that is not finite lessens the scale, and training goes on
+
     def update(self, gradients_: Sequence[Any] = ()) -> None:
         inner = self.inner_optimizer
         inner._reduce()  # before: all ranks must find the same
         scale, count = self.dynamic_scale.data.reshape(1), self.step_counter.data.reshape(1)
-        sums = self._square_sums([view.reshape(-1) for view in inner.gradient_views])
+        sums = square_sums([view.reshape(-1) for view in inner.gradient_views])
         device.launch(gradients.all_finite, sums, self._finite)
         with device.only_if(self._finite):
             inner.unscale(scale)
@@ -325,6 +329,10 @@ class MultiOptimizer(Optimizer):
     def variables(self) -> list[Variable]:
         return [*super().variables, *[v for optimizer in self.optimizers for v in optimizer.variables]]
 
+    @property
+    def sums_of_rank(self) -> list[Variable]:
+        return [each for optimizer in self.optimizers for each in optimizer.sums_of_rank]
+
     def _deliveries(self) -> Callable[[Variable], None] | None:
         found = {each: each._deliveries() for each in self.optimizers if each.trainable_variables}
 
@@ -337,7 +345,7 @@ class MultiOptimizer(Optimizer):
 
     def _reduce(self) -> None:
         for optimizer in self.optimizers:
-            if optimizer.trainable_variables:
+            if optimizer.trainable_variables and not optimizer.gradient_accumulation_steps:
                 optimizer._reduce()
 
     def update(self, gradients_: Sequence[Any] = ()) -> None:

@@ -92,6 +92,18 @@ class Iterator(PyDataset):
         """Choose another order, with shuffle."""
         self._set_index_array()
 
+    def state_dict(self) -> dict[str, Any]:
+        """The present order and position, which `BackupAndRestore` saves."""
+        return {name: getattr(self, name) for name in ("index_array", "batch_index", "total_batches_seen")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to a position.
+
+        Args:
+            state: What `state_dict` returned.
+        """
+        vars(self).update(state)
+
     def reset(self) -> None:
         """Restart with the first batch."""
         self.batch_index = 0

@@ -9,7 +9,9 @@ import contextlib
 import errno
 import io
 import json
+import math
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -17,12 +19,17 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import numpy as np
 
 from nbkeras.data.unpacking import check_methods
+
+try:
+    import fcntl
+except ImportError:  # on Windows, where a file that is open cannot be removed
+    fcntl = None  # type: ignore[assignment]
 
 JSON_LIMIT = 64 << 20  # bytes; more than the configuration of any model needs
 _DEPTH = 200  # nesting depth of dicts and lists
@@ -61,7 +68,7 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Any]:
 
     Raises:
         FileNotFoundError: if its folder does not exist.
-        OSError: if there is a folder or a device of that name.
+        OSError: if there is a folder or a device of that name, and for a full disk and the like: the text says what to do.
 
     Example:
         >>> with keras.saving.atomic_file("numbers.bin") as file:
@@ -72,6 +79,28 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Any]:
     """
     given, path = os.fspath(path), os.path.realpath(path)
     folder, name = os.path.split(path)
+    part = os.path.join(folder, f"{name[:50]}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    with disk_errors(given, path, part, folder):
+        _check_target(given, path)
+        try:
+            with open(part, "x+b") as file:
+                _lock(file)
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if os.path.exists(path):
+                shutil.copymode(path, part)
+            os.replace(part, path)
+        finally:
+            with contextlib.suppress(OSError):
+                os.remove(part)
+    _sync_folder(folder)
+
+
+def _check_target(given: Any, path: str) -> None:
+    folder = os.path.dirname(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.lstat(path)  # or the error for a name that is too long, or below a file
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"cannot write {given!r}: there is no folder {folder!r}")
     if os.path.isdir(path):
@@ -80,18 +109,101 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Any]:
         raise OSError(
             f"cannot write {given!r}: it is not an ordinary file, which could be replaced at the end of writing"
         )
-    part = os.path.join(folder, f"{name[:50]}.{os.getpid()}.{secrets.token_hex(4)}.part")
+
+
+def _sync_folder(folder: str) -> None:
+    """Let a file's new name outlive a power cut; not every system can open folders, and not every file system sync them."""
     try:
-        with open(part, "x+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if os.path.exists(path):
-            shutil.copymode(path, part)
-        os.replace(part, path)
+        opened = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF):
+            raise OSError(
+                error.errno, f"a file was written into {folder!r}, but may be lost at a power cut: {error.strerror}"
+            ) from None
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(part)
+        os.close(opened)
+
+
+_ELSEWHERE = "choose a folder elsewhere"
+_REMEDIES = {
+    "ENOSPC": f"free space on that disk, or {_ELSEWHERE}",
+    "EDQUOT": f"delete other files, or {_ELSEWHERE}",
+    "EFBIG": "the system, or the file system, limits the size of a file (`ulimit -f`)",
+    "EROFS": _ELSEWHERE,
+    "EACCES": f"let this user write into the folder, or {_ELSEWHERE}",
+    "EPERM": f"let this user write into the folder, or {_ELSEWHERE}",
+    "ENOENT": f"its folder was removed: make it again, or {_ELSEWHERE}",
+    "EEXIST": f"a file is where a folder should be: remove it, or {_ELSEWHERE}",
+    "ENOTDIR": f"a file is where a folder should be: remove it, or {_ELSEWHERE}",
+    "ENAMETOOLONG": "choose a shorter name",
+    "EIO": f"the disk has failed: {_ELSEWHERE}",
+    "ESTALE": f"the connection to the disk was lost: {_ELSEWHERE}",
+    "EMFILE": "this process has too many files open (`ulimit -n`)",
+}
+_REMEDY = {getattr(errno, name): text for name, text in _REMEDIES.items() if hasattr(errno, name)}
+
+
+@contextlib.contextmanager
+def disk_errors(given: Any, *paths: str) -> Iterator[None]:
+    """Turn the system's errors about these paths, or about no path, into errors that say what to do; the file is `given`."""
+    try:
+        yield
+    except OSError as error:
+        number, other = error.errno, error.filename is not None and error.filename not in paths
+        if number is None or number not in _REMEDY or other or hasattr(error, "is_explained"):
+            raise
+        before = " The file that was there before is unchanged." if os.path.isfile(given) else ""
+        text = f"cannot write {given!r}: {os.strerror(number)}; {_REMEDY[number]}.{before}"
+        explained = OSError(number, text)
+        explained.is_explained = True  # type: ignore[attr-defined]
+        raise explained from None
+
+
+_PART = re.compile(r"(.*)\.([0-9]{1,9})\.[0-9a-f]{8}\.part", re.DOTALL)
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Mark a file as being written: the mark ends with the process, however it ends."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def remove_leftovers(folder: str, is_own: Callable[[str], bool]) -> None:
+    """Remove the temporary files of `atomic_file` that killed processes left in a folder; is_own(name) chooses by file name.
+
+    The name is cut after 50 characters. Files that are being written stay.
+    """
+    for name in os.listdir(folder):
+        match, path = _PART.fullmatch(name), os.path.join(folder, name)
+        if match and is_own(match[1]):
+            with contextlib.suppress(OSError):
+                if stat.S_ISREG(os.lstat(path).st_mode) and not _is_being_written(path, int(match[2])):
+                    os.remove(path)
+
+
+def _is_being_written(path: str, process: int) -> bool:
+    if fcntl is None:
+        return False
+    with open(path, "r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system without locks
+            pass
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def written(target: Any) -> contextlib.AbstractContextManager[Any]:
@@ -288,13 +400,51 @@ class OtherShape(ValueError):
 def read_npy(archive: zipfile.ZipFile, member: str, what: str, like: Any) -> Any:
     """A member's .npy array, with the shape of the array `like`; its header is checked before anything is allocated."""
     text = io.BytesIO(read_member(archive, member, like.nbytes * 2 + _HEADER))
-    try:
-        version = np.lib.format.read_magic(text)
-        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = reader(text)
-    except (ValueError, SyntaxError, tokenize.TokenError) as error:  # NumPy parses the header as Python literals
-        raise ValueError(f"member {member!r} of the file is not an array: {error}") from None
-    if shape != like.shape or dtype.kind not in "fiub":
+    shape, _, dtype = _npy_header(text, member)
+    if shape != like.shape or dtype.kind not in NUMBERS:
         raise OtherShape(f"{what!r} has shape {like.shape} in the model, but {shape} ({dtype}) in the file")
     text.seek(0)
     return np.lib.format.read_array(text, allow_pickle=False)
+
+
+NUMBERS = "fiub"  # kinds of dtypes
+
+
+def _npy_header(text: IO[bytes], member: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """(shape, whether in Fortran's order, dtype) of a .npy array, at whose first element the file is left."""
+    try:
+        version = np.lib.format.read_magic(text)
+        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        return reader(text)
+    except (ValueError, SyntaxError, tokenize.TokenError) as error:  # NumPy parses the header as Python literals
+        raise ValueError(f"member {member!r} of the file is not an array: {error}") from None
+
+
+def read_stored_npy(archive: zipfile.ZipFile, member: str) -> np.ndarray:
+    """A member's .npy array of numbers of any shape, read-only: over the member's bytes, which must be stored as they are."""
+    info = _member(archive, member)
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+        raise ValueError(f"member {member!r} is compressed: it is not read")
+    data = read_member(archive, member, info.compress_size)
+    text = io.BytesIO(data)
+    shape, fortran, dtype = _npy_header(text, member)
+    start = text.tell()
+    plain = dtype.kind in NUMBERS and not fortran and all(length >= 0 for length in shape)
+    if not plain or len(data) - start != math.prod(shape) * dtype.itemsize:
+        raise ValueError(
+            f"member {member!r} of the file is not an array of numbers: {shape} ({dtype}), {len(data)} bytes"
+        )
+    return np.frombuffer(data, dtype, offset=start).reshape(shape)
+
+
+def write_npy(archive: zipfile.ZipFile, member: str, array: np.ndarray) -> None:
+    """Store an array as a .npy member, in pieces: other threads run meanwhile."""
+    array = np.asarray(array, order="C")
+    with archive.open(zipfile.ZipInfo(member), "w", force_zip64=True) as file:
+        np.lib.format.write_array_header_2_0(file, np.lib.format.header_data_from_array_1_0(array))
+        data = array.reshape(-1).view(np.uint8).data
+        for start in range(0, len(data), _PIECE):
+            file.write(data[start : start + _PIECE])
+
+
+_PIECE = 1 << 20  # bytes

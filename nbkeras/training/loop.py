@@ -9,6 +9,7 @@ import numpy as np
 
 from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.data.batches import Batch
+from nbkeras.data.parts import parts
 from nbkeras.engine.numerics import NumericsError
 from nbkeras.engine.progress import compilations_shown
 from nbkeras.engine.user_errors import warn
@@ -17,6 +18,7 @@ from nbkeras.training.feed import Feed, Layout
 Logs = dict[str, Any]
 
 
+_NOTHING: Any = object()
 _STOP = {"train": "stop_training", "test": "stop_evaluating", "predict": "stop_predicting"}
 
 
@@ -25,7 +27,8 @@ class Loop:
 
     kind: train, test or predict, as in the names of callbacks' methods. step(batch, layout) -> result. read(result) -> logs, or
     a function that returns them, which is called only if somebody looks. owner: the object whose attribute `stop_training`,
-    `stop_evaluating` or `stop_predicting` callbacks set to end the loop. reset() is called before each epoch.
+    `stop_evaluating` or `stop_predicting` callbacks set to end the loop. reset() is called before each epoch, settle() after the
+    last batch of each.
     """
 
     def __init__(
@@ -37,42 +40,57 @@ class Loop:
         read: Callable[[Any], Any] = lambda result: lambda: result,
         owner: Any = None,
         reset: Callable[[], None] = lambda: None,
+        settle: Callable[[], None] = lambda: None,
     ):
-        self._kind, self._feed, self._step, self._read, self._reset = kind, feed, step, read, reset
+        self._kind, self._feed, self._step, self._read = kind, feed, step, read
+        self._reset, self._settle = reset, settle
         self._listens = callbacks is not None
         self._callbacks = CallbackList() if callbacks is None else callbacks
         self._owner, self._flag = owner, _STOP[kind]
+        self.source = feed.source
+        self._epoch, self._phase = 0, "train"  # or "test", in its validation; or "end"
+        self._logs: Logs = {}  # of the last epoch of which all batches are done
+        self._done, self._result = (
+            0,
+            _NOTHING,
+        )  # batches of the epoch that are done; what the step returned for the last one
+        self._resumed: str | None = None  # the phase in which a training was interrupted that goes on
+        self._restore: Callable[[], None] | None = None  # called before the next batch
 
     def train(self, epochs: range, validation: Loop | None = None, frequency: int | Container[int] = 1) -> Logs:
         """Run epochs; returns the last logs. Validate after every `frequency`-th epoch, or after those with a number in it."""
-        logs: Logs = {}
-        callbacks = self._callbacks
+        callbacks, source, resumed = self._callbacks, self.source, self._resumed
+        if resumed == "end" and self._is_stopped():
+            return self._logs
         for epoch in epochs:
+            self._epoch, self._phase = epoch, "train"
             self._reset()
-            if epoch > epochs.start and self._feed.source.may_resize:
-                callbacks.set_params({**(callbacks.params or {}), "steps": self._feed.source.steps})
+            if (epoch > epochs.start or resumed is not None) and source.may_resize:
+                callbacks.set_params({**(callbacks.params or {}), "steps": source.steps})
             callbacks.on_epoch_begin(epoch)
-            epoch_logs = self._epoch()
-            if not epoch_logs:
+            logs = self._logs if resumed == "test" else self._run_epoch()
+            if not logs:
                 warn(
                     f"the data ran out before epoch {epoch + 1} of {epochs.stop}: training stops here. Give fit a Sequence, "
                     "or a generator that yields steps_per_epoch * epochs batches"
                 )
                 break
-            logs = epoch_logs
-            if validation is not None and _is_due(epoch + 1, frequency):
+            self._logs = logs
+            if validation is not None and (resumed == "test" or _is_due(epoch + 1, frequency)):
+                self._phase = "test"
                 logs.update({f"val_{name}": value for name, value in validation.test().items()})
+            self._phase, resumed = "end", None
             callbacks.on_epoch_end(epoch, logs)
             if self._is_stopped():
                 break
-        return logs
+        return self._logs
 
     def test(self) -> Logs:
         """Run one epoch; the logs after its last batch."""
         self._go_on()
         self._callbacks.on_test_begin()
         self._reset()
-        logs = self._epoch()
+        logs = self._run_epoch()
         self._callbacks.on_test_end(logs)
         return logs
 
@@ -85,14 +103,23 @@ class Loop:
             self._callbacks.on_predict_end()
         return results
 
-    def _epoch(self) -> Logs:
+    def rehearse(self) -> None:
+        """Run the step on a batch like those of the feed, which is not taken away from it."""
+        for batch in parts([self.source.sample()]):
+            self._step(batch, self._feed.layout)
+
+    def _run_epoch(self) -> Logs:
         """The logs after the last batch of an epoch; empty if there was none."""
-        result = nothing = object()
-        self._feed.source.on_epoch_begin()
-        for result in self._results():  # noqa: B007 (the last one)
-            pass
-        self._feed.source.on_epoch_end()
-        return {} if result is nothing else self._read(result)()
+        self._done, self._result = 0, _NOTHING
+        self.source.on_epoch_begin()
+        if self._restore is not None:
+            restore, self._restore = self._restore, None
+            restore()
+        for result in self._results():
+            self._result = result
+        self.source.on_epoch_end()
+        self._settle()
+        return {} if self._result is _NOTHING else self._read(self._result)()
 
     def _results(self) -> Iterator[Any]:
         """The results of the step on each batch of one pass over the feed."""
@@ -100,8 +127,10 @@ class Loop:
         begin = getattr(self._callbacks, f"on_{self._kind}_batch_begin")
         end = getattr(self._callbacks, f"on_{self._kind}_batch_end")
         step, layout = self._step, self._feed.layout
+        if self._done and self._is_stopped():  # before training was interrupted
+            return
         with compilations_shown((self._callbacks.params or {}).get("verbose")):
-            for number, batch in enumerate(self._feed.source.epoch()):
+            for number, batch in enumerate(parts(self.source.epoch(self._done)), self._done):
                 if listens:
                     begin(number)
                 try:
@@ -110,10 +139,47 @@ class Loop:
                     error.in_batch(number)
                     raise
                 if listens:
+                    self._done, self._result = number + 1, result
                     end(number, self._read(result))
                 yield result
                 if listens and self._is_stopped():
                     break
+
+    # -------------------- a training that was interrupted --------------------
+
+    def place(self, validation: Loop | None) -> dict[str, Any]:
+        """Where training is, at the end of a batch (of the training or of its validation) or of an epoch."""
+        here = validation if self._phase == "test" and validation is not None else self
+        return {
+            "epoch": self._epoch,
+            "phase": self._phase,
+            "done": here._done,
+            "result": {} if self._phase == "end" else here._result,
+            "logs": self._logs,
+            "stop_training": self._is_stopped(),
+            "stop_evaluating": validation is not None and validation._is_stopped(),
+            "steps": self.source.steps,
+        }
+
+    def resume(self, place: dict[str, Any], validation: Loop | None, restore: Callable[[], None]) -> None:
+        """Let `train` go on at a place; restore() is called there, before the next batch."""
+        phase, steps = place["phase"], self.source.steps
+        if phase == "train" and not self.source.may_resize and steps != place["steps"]:
+            raise ValueError(f"it was saved in an epoch of {place['steps']} steps, and an epoch has {steps} steps now")
+        here = validation if phase == "test" and validation is not None else self
+
+        def go_there() -> None:
+            restore()
+            here._done, here._result = place["done"], place["result"]
+            for loop in (self, validation):
+                if loop is not None and loop._owner is not None:
+                    setattr(loop._owner, loop._flag, place[loop._flag])
+
+        self._resumed, self._logs = phase, place["logs"]
+        if phase == "end":
+            go_there()
+        else:
+            here._restore = go_there
 
     def _go_on(self) -> None:
         if self._owner is not None:

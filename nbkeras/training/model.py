@@ -20,14 +20,17 @@ from nbkeras.building.call_history import OverridableProperty
 from nbkeras.building.graph import Graph, SymbolicTensor, is_symbolic, symbols
 from nbkeras.building.layer import Layer, layers, training_phase
 from nbkeras.callbacks.callback_list import CallbackList, History
+from nbkeras.callbacks.plain import TerminateOnNaN
 from nbkeras.data import batches
 from nbkeras.data.arrays import first_rows
-from nbkeras.engine import behaviour, step_lock, structures, tape, tensor, user_errors
+from nbkeras.data.parts import parts as parts_of
+from nbkeras.engine import behaviour, ranks, sharding, step_lock, structures, tape, tensor, user_errors
 from nbkeras.engine.observed import Observed, names_in_methods
 from nbkeras.engine.registry import custom_object_scope, nearest
 from nbkeras.engine.tensor import Tensor, on_own_device, shapes_only
 from nbkeras.engine.user_errors import set_by_init, warn
 from nbkeras.metrics import Mean, Metric
+from nbkeras.optimizers.guard import Guard
 from nbkeras.saving import serialization
 from nbkeras.training.arguments import check_counts, check_validation, logged, one_or_all, returned
 from nbkeras.training.compiled import Compiled
@@ -35,8 +38,10 @@ from nbkeras.training.feed import Examples, Feed, Layout, Signature, arrays_of
 from nbkeras.training.input_matching import GraphInputs
 from nbkeras.training.loop import Loop
 from nbkeras.training.output_matching import Output, nested, output_names
+from nbkeras.training.resuming import TrainingState
 from nbkeras.training.step import Again, MetricResults, Step, log_tensors
 from nbkeras.training.summary import print_summary, summary_html
+from nbkeras.training.together import Together
 
 Array = np.ndarray
 
@@ -80,11 +85,14 @@ class Model(Layer):
         self.optimizer: Any = None
         self.stop_training = self.stop_evaluating = self.stop_predicting = False  # set by callbacks, seen after a batch
         self.initial_epoch = 0  # where `fit` starts; BackupAndRestore sets it
+        self._training: TrainingState | None = None  # within `fit`
         self.jit_compile = True
         self.steps_per_execution = 1
         self._run_eagerly = False
         self._compiled: Compiled | None = None
         self._steps: dict[str, Step] = {}
+        self._ranks: Together | None = None  # the processes that train it together
+        self._guard: Guard | None = None  # of TerminateOnNaN
         self._reset_steps()
         self._graph: Graph | None = None
         self._graph_inputs: GraphInputs | None = None  # the inputs of the graph
@@ -1049,14 +1057,22 @@ class Model(Layer):
 
     # -------------------- steps --------------------
 
-    def _step_for(self, kind: str) -> Step:
-        """The train, test or predict step."""
-        step = self._steps.get(kind)
+    def _step_for(self, name: str) -> Step:
+        """The train, test or predict step, or 'guarded', a train step for TerminateOnNaN."""
+        step = self._steps.get(name)
         if step is None:
             with tensor.on_gpu(self._gpu):
-                run = functools.partial(self._run_step, kind)
-                step = self._steps[kind] = Step(kind, run, self._run_eagerly, self._observed_parts)
+                kind, run = name, functools.partial(self._run_step, name)
+                if name == "guarded":
+                    self._guard = Guard()
+                    kind, run = "train", functools.partial(self._run_guarded, self._guard)
+                step = self._steps[name] = Step(kind, run, self._run_eagerly, self._observed_parts)
         return step
+
+    def _run_guarded(self, guard: Guard, data: Any) -> Any:
+        """A train step that changes metrics alone if the loss or a gradient is not finite."""
+        with guard.keeping(v for v in self.variables if not (v.declared_trainable or v.is_quantized)):
+            return self._run_step("train", data)
 
     def _run_step(self, kind: str, data: Any) -> Any:
         """Call `train_step`, `test_step` or `predict_step`."""
@@ -1239,11 +1255,16 @@ class Model(Layer):
         self.stop_training = False
         self._prepare_to_train(compiled)
         self.initial_epoch = initial_epoch
-        callbacks.on_train_begin()
-        loop = Loop("train", feed, self._step_for("train"), callbacks, self._logs, self, self.reset_metrics)
+        name = "guarded" if any(isinstance(each, TerminateOnNaN) for each in callbacks.callbacks) else "train"
+        loop, together = self._measuring_loop(name, feed, callbacks, self.reset_metrics), self._together()
         try:
-            logs = loop.train(range(self.initial_epoch, epochs), validation, validation_freq)
+            with TrainingState(self, callbacks, loop, validation) as self._training:
+                callbacks.on_train_begin()
+                if together is not None:
+                    together.agree()
+                logs = loop.train(range(self.initial_epoch, epochs), validation, validation_freq)
         finally:  # also when training is interrupted
+            self._training = None
             if self.optimizer is not None and self.optimizer.built and int(self.optimizer.iterations):
                 self.optimizer.finalize_variable_values(compiled.variables)
         callbacks.on_train_end(logs)
@@ -1369,11 +1390,15 @@ class Model(Layer):
         listens = callbacks is not None or draw
         callbacks = self._callback_list(callbacks, int(draw), 1, feed.source.steps, history=False) if listens else None
         owner = self if listens else None
-        loop = Loop("predict", feed, self._step_for("predict"), callbacks, lambda outputs: {"outputs": outputs}, owner)
+        step, together = self._step_for("predict"), self._together()
+        run = step if together is None else together.prediction(step)
+        loop = Loop("predict", feed, run, callbacks, lambda outputs: {"outputs": outputs}, owner)
         # All batches of arrays use the same weights; a stream and callbacks may wait for who writes them.
         alike = callbacks is None and isinstance(feed.source, batches.ArraySource) and feed.source.steps != 1
         with step_lock.series() if alike else contextlib.nullcontext():
             parts = loop.predict()
+        if together is not None:
+            simple, parts = False, together.gather(parts)
         if not parts:
             raise ValueError("predict got no batches")
         if len(parts) == 1:
@@ -1510,7 +1535,15 @@ class Model(Layer):
             self.reset_metrics()
         if kind == "train":
             self._prepare_to_train(compiled)
-        return returned(self._logs(self._step_for(kind)(batch, examples.layout))(), return_dict)
+        step, together = self._step_for(kind), self._together()
+        if together is None:
+            return returned(self._logs(step(batch, examples.layout))(), return_dict)
+        if kind == "train" and not together.agrees:
+            together.agree()
+        (batch,) = parts_of([batch])
+        logs = together.step(step, kind == "train")(batch, examples.layout)
+        together.settle()
+        return returned(together.reader(self._logs)(logs)(), return_dict)
 
     # -------------------- what loops need --------------------
 
@@ -1528,8 +1561,46 @@ class Model(Layer):
         """A function that returns the logs so far, so that values are read only if used; own: the logs that a step returned."""
         return lambda: {name: logged(value) for name, value in (own or self.get_metrics_result()).items()}
 
+    def _together(self) -> Together | None:
+        """The processes that train this model together; None if this one trains alone."""
+        group = ranks.current()
+        if group is None:
+            return None
+        if self._ranks is None or self._ranks.group is not group:
+            self._ranks = Together(self, group)
+        return self._ranks
+
+    def settle_ranks(self) -> None:
+        """Where several processes train together: give this one the states and metrics of all, as at the end of an epoch.
+
+        All processes must call it. A callback that saves the model in the middle of an epoch does so before.
+        """
+        together = self._together()
+        if together is not None:
+            together.settle()
+
+    def _measuring_loop(self, name: str, feed: Feed, callbacks: CallbackList, reset: Callable[[], None]) -> Loop:
+        """A loop of steps that train or test; name: of the step."""
+        step, together = self._step_for(name), self._together()
+        kind = "test" if name == "test" else "train"
+        if together is None:
+            return Loop(kind, feed, step, callbacks, self._logs, self, reset)
+        run = together.step(step, kind == "train")
+        read = together.reader(self._logs)
+        return Loop(kind, feed, run, callbacks, read, self, reset, together.settle)
+
     def _test_loop(self, feed: Feed, callbacks: CallbackList) -> Loop:
-        return Loop("test", feed, self._step_for("test"), callbacks, self._logs, self, self.reset_metrics)
+        return self._measuring_loop("test", feed, callbacks, self._prepare_to_test)
+
+    def _prepare_to_test(self) -> None:
+        self.reset_metrics()
+        together = self._together()
+        if together is not None:
+            together.settle_weights()
+
+    def _training_state(self) -> TrainingState:
+        """The state of the training that runs; that of the model alone in a loop of the user's own."""
+        return self._training or TrainingState(self)
 
     def _callback_list(
         self, callbacks: Any, verbose: Any, epochs: int, steps: int | None, history=True
@@ -1541,7 +1612,7 @@ class Model(Layer):
         return CallbackList(
             callbacks,
             add_history=history,
-            add_progbar=bool(verbose),
+            add_progbar=bool(verbose) and sharding.is_first(),
             model=self,
             verbose=verbose,
             epochs=epochs,

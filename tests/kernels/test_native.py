@@ -1,5 +1,6 @@
 """Launches by Python's objects, native programs, and processes without Numba."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -204,6 +205,22 @@ def test_a_program_obeys_flags_and_flags_within_flags():
         outer[0], inner[0] = flags
         program.run()
     assert (a[0], b[0], c[0]) == (6, 4, 3)  # recording is a run
+
+
+def test_a_program_keeps_the_memory_of_flags_within_flags():
+    a = device.persistent(np.zeros(1))
+    flags = [device.persistent(np.ones(1, np.int64)) for _ in range(3)]
+
+    def launch():
+        with device.only_if(flags[0]), device.only_if(flags[1]), device.only_if(flags[2]):
+            for _ in range(20):
+                device.launch(add_one, a)
+
+    program = recorded(launch)
+    gc.collect()
+    taken = [np.zeros(size, np.int64) for size in range(1, 20) for _ in range(50)]  # overwrites what was freed
+    program.run()
+    assert a[0] == 40 and len(taken) == 950
 
 
 def test_functions_of_python_run_between_native_launches_in_order():

@@ -46,6 +46,16 @@ class Crash(cb.Callback):
             raise KeyboardInterrupt
 
 
+class Batches(cb.Callback):
+    """Notes the batches that are trained."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append(batch)
+
+
 class TestBackupAndRestore:
     def test_training_goes_on_exactly(self, tmp_path):
         whole = make()
@@ -53,11 +63,11 @@ class TestBackupAndRestore:
         folder = tmp_path / "backup"
         with pytest.raises(KeyboardInterrupt):
             fit(make(), [cb.BackupAndRestore(folder), Crash(2)])
-        assert os.listdir(folder) == ["latest.npz"]
+        assert len(os.listdir(folder)) == 1
         resumed = make()
         resumed.set_weights([np.zeros(w.shape) for w in resumed.weights])
         history = fit(resumed, cb.BackupAndRestore(folder))
-        assert history.epoch == [2, 3] and not folder.exists()
+        assert history.epoch == [0, 1, 2, 3] and not folder.exists()
         for a, b in zip(resumed.get_weights(), whole.get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)
         assert int(resumed.optimizer.iterations) == 16
@@ -65,34 +75,42 @@ class TestBackupAndRestore:
     def test_by_batches(self, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             fit(make(), [cb.BackupAndRestore(tmp_path, save_freq=3), Crash(1, 2)])
-        model = make()
-        assert fit(model, cb.BackupAndRestore(tmp_path, delete_checkpoint=False), 2).epoch == [1]
-        assert int(model.optimizer.iterations) == 6 + 4
-        assert os.listdir(tmp_path) == ["latest.npz"]
-        assert fit(make(), cb.BackupAndRestore(tmp_path), 2).epoch == []  # training was complete
+        model, again = make(), Batches()
+        assert fit(model, [again, cb.BackupAndRestore(tmp_path, delete_checkpoint=False)], 2).epoch == [0, 1]
+        assert int(model.optimizer.iterations) == 8 and len(again.seen) < 8
+        again = Batches()
+        history = fit(make(), [again, cb.BackupAndRestore(tmp_path)], 2)  # training was complete
+        assert history.epoch == [0, 1] and not again.seen and not tmp_path.exists()
 
     def test_a_damaged_file(self, tmp_path):
+        backup = cb.BackupAndRestore(tmp_path, double_checkpoint=True)
+        wait = cb.LambdaCallback(on_epoch_begin=lambda epoch, logs: backup._folder.wait())  # so that each is saved
         with pytest.raises(KeyboardInterrupt):
-            fit(make(), [cb.BackupAndRestore(tmp_path, double_checkpoint=True), Crash(3)])
-        assert sorted(os.listdir(tmp_path)) == ["latest.npz", "previous.npz"]
-        latest = tmp_path / "latest.npz"
+            fit(make(), [backup, wait, Crash(3)])
+        older, latest = sorted(tmp_path.iterdir(), key=lambda path: int(path.stem))
         latest.write_bytes(latest.read_bytes()[:100])
-        with pytest.warns(UserWarning, match="continuing from the state before"):
-            assert fit(make(), cb.BackupAndRestore(tmp_path, delete_checkpoint=False)).epoch == [2, 3]
-        (tmp_path / "previous.npz").unlink()
-        latest.write_bytes(b"PK")
-        with pytest.raises(OSError, match="delete it to start training from the beginning"):
+        with pytest.warns(UserWarning, match="is damaged and is passed over"):
+            assert fit(make(), cb.BackupAndRestore(tmp_path, delete_checkpoint=False)).epoch == [0, 1, 2, 3]
+        for path in tmp_path.iterdir():
+            path.write_bytes(b"PK")
+        with (
+            pytest.warns(UserWarning, match="is damaged and is passed over"),
+            pytest.raises(OSError, match="to start from the beginning"),
+        ):
             fit(make(), cb.BackupAndRestore(tmp_path))
 
     def test_of_another_model(self, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             fit(make(), [cb.BackupAndRestore(tmp_path), Crash(1)])
-        with pytest.raises(ValueError, match="another model or optimizer"):
+        with pytest.raises(ValueError, match="belongs to another model or training"):
             fit(make("sgd"), cb.BackupAndRestore(tmp_path))
         with pytest.raises(ValueError, match="needs a folder, received an empty backup_dir"):
             cb.BackupAndRestore("")
         with pytest.raises(ValueError, match="save_freq must be 'epoch' or a positive number of batches, received 0"):
             cb.BackupAndRestore("a", save_freq=0)
+        (tmp_path / "latest.npz").write_bytes(b"")
+        with pytest.raises(ValueError, match="was written by an earlier version of nbkeras"):
+            fit(make(), cb.BackupAndRestore(tmp_path))
 
 
 def averaging(**options):

@@ -1,0 +1,171 @@
+"""BackupAndRestore, a callback that saves the state of training, from which an interrupted `fit` goes on."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from nbkeras.callbacks.callback_list import Callback
+from nbkeras.callbacks.interruptions import Interruptions
+from nbkeras.engine import sharding
+from nbkeras.engine.user_errors import warn
+from nbkeras.saving.checkpoints import CheckpointFolder
+
+
+class BackupAndRestore(Callback):
+    """Save the state of training in a folder, so that the same script, started again after a crash, goes on from it.
+
+    Training goes on in the middle of an epoch, and ends with the same weights, optimizer, metrics, history and callbacks, bit for
+    bit, as without the crash: with the same seed, data and number of threads. A Sequence, generator or callback of your own that
+    remembers something must say so: see docs/resuming.md.
+
+    The state is copied at the end of a batch or of an epoch, after all other callbacks, and a thread writes it while training
+    goes on. A save that is due while the one before is still being written is made after the first batch for which it is done. A
+    file is replaced as a whole; a damaged one is passed over.
+
+    In the main thread, the first SIGINT (Ctrl-C) or SIGTERM during `fit` lets the step end and saves the state; then `fit` raises
+    KeyboardInterrupt, or for SIGTERM SystemExit(143). If your program has a handler for the signal, it is called instead. A
+    second signal stops at once.
+
+    Args:
+        backup_dir: The folder of the state, of this training alone.
+        save_freq: 'epoch', or the number of batches between two saves.
+        double_checkpoint: Whether to keep two states: the same as keep=2.
+        delete_checkpoint: Whether to delete the states at the end of training.
+        keep: The number of newest states that stay in the folder.
+
+    Raises:
+        ValueError: for an empty backup_dir, a save_freq or keep that is not allowed, and at the start of training for a state of
+            another model, optimizer or training.
+        OSError: for a state that cannot be written; at the start of training if no state can be read.
+
+    Example:
+        >>> def train(epochs):
+        ...     keras.utils.set_random_seed(1)
+        ...     model = keras.Sequential([layers.Dense(1)])
+        ...     model.compile("sgd", "mse")
+        ...     backup = keras.callbacks.BackupAndRestore("backup", delete_checkpoint=False)
+        ...     return model.fit(np.ones((4, 1)), np.ones((4, 1)), epochs=epochs, verbose=0, callbacks=[backup])
+        >>> train(2).epoch  # as if it was interrupted here
+        [0, 1]
+        >>> train(5).epoch
+        [0, 1, 2, 3, 4]
+    """
+
+    lazy_logs = True
+    _is_last = True
+
+    def __init__(
+        self,
+        backup_dir: str | os.PathLike,
+        save_freq: str | int = "epoch",
+        double_checkpoint: bool = False,
+        delete_checkpoint: bool = True,
+        keep: int = 1,
+    ):
+        if not backup_dir:
+            raise ValueError("BackupAndRestore needs a folder, received an empty backup_dir")
+        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
+            raise ValueError(f"save_freq must be 'epoch' or a positive number of batches, received {save_freq!r}")
+        self.backup_dir = os.fspath(backup_dir)
+        self.save_freq = save_freq
+        self.double_checkpoint = double_checkpoint
+        self.delete_checkpoint = delete_checkpoint
+        self.keep = keep
+        self._folder = CheckpointFolder(self.backup_dir, max(keep, 2) if double_checkpoint else keep)
+        self._number = 0  # of the next state
+        self._batches = 0  # since the last save
+        self._is_due = False
+        self._next_epoch = 0
+        self._interruptions = Interruptions()
+
+    def state_dict(self):
+        return {"batches": self._batches}
+
+    def load_state_dict(self, state):
+        self._batches = state["batches"]
+
+    def save_now(self) -> None:
+        """Save the state at the end of a batch (of training or validation) or of an epoch; wait until it is written.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        self._folder.wait()
+        self._save()
+        self._folder.wait()
+
+    def _save(self) -> None:
+        self._batches, self._is_due = 0, False
+        state = self.model._training_state().capture(self._next_epoch)
+        if sharding.is_first():
+            self._folder.save(self._number, *state)
+        self._number += 1
+
+    def _save_if_due(self) -> None:
+        self._folder.check()
+        self._interruptions.tell_ranks()
+        if self._interruptions.received is not None:
+            self._interruptions.stop(self.save_now)
+        elif self._is_due and not sharding.agreed(self._folder.is_busy):
+            self._save()
+
+    def on_train_begin(self, logs=None):
+        former = os.path.join(self.backup_dir, "latest.npz")
+        if os.path.exists(former):
+            raise ValueError(
+                f"{former!r} was written by an earlier version of nbkeras, and training cannot go on from it: delete it, or "
+                "choose another backup_dir"
+            )
+        self._batches, self._is_due = 0, False
+        found = self._restore(self.model._training_state().restore)
+        self._number = 0 if found is None else found + 1
+        if self.model._training is not None:  # in a `fit`
+            self.model._training.closing.push(self._finish)
+            self.model._training.closing.enter_context(self._interruptions)
+
+    def _restore(self, restore: Callable[[dict, dict], None]) -> int | None:
+        """Give the newest state to a function, on all ranks that of rank 0; returns its number on rank 0."""
+        if not sharding.is_first():
+            state = sharding.agreed(None)
+            if state is not None:
+                restore(*state)
+            return None
+        found = self._folder.newest(lambda arrays, notes: restore(*sharding.agreed((arrays, notes))))
+        if found is None:
+            sharding.agreed(None)
+        return found
+
+    def _finish(self, kind: Any, error: Any, traceback: Any) -> None:
+        """Wait for the state that is being written, also when training is interrupted."""
+        try:
+            self._folder.wait()
+        except OSError as failed:
+            if error is None:
+                raise
+            warn(f"the state of training could not be saved: {failed}")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._next_epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._batches += 1
+        self._is_due |= self.save_freq != "epoch" and self._batches >= self.save_freq
+        self._save_if_due()
+
+    def on_test_batch_end(self, batch, logs=None):
+        self._save_if_due()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._next_epoch = epoch + 1
+        self._is_due |= self.save_freq == "epoch"
+        is_end = self.model.stop_training or epoch + 1 == (self.params or {}).get("epochs")
+        if is_end and not self.delete_checkpoint:
+            self.save_now()
+        else:
+            self._save_if_due()
+
+    def on_train_end(self, logs=None):
+        self._folder.wait()
+        if self.delete_checkpoint:
+            if sharding.is_first():
+                self._folder.delete()

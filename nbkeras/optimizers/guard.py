@@ -1,0 +1,101 @@
+"""Guard: steps whose loss or gradients are not finite are left out, in recorded steps too."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from nbkeras.engine import ranks
+from nbkeras.engine.tensor import Tensor, Variable
+from nbkeras.kernels import gradients, optimizers
+from nbkeras.kernels.embedding import RowGradient
+from nbkeras.kernels.runtime import device
+
+Array = np.ndarray
+
+
+class _Current(threading.local):
+    guard: Guard | None = None
+
+
+_current = _Current()
+
+
+class Guard:
+    """Leaves out the steps of all optimizers in a training step from the first loss or gradient on that is not finite.
+
+    Make it on the device of the training.
+    """
+
+    def __init__(self) -> None:
+        self._sound, self._one = (device.persistent(np.ones(1, np.int64)) for _ in range(2))
+
+    @contextlib.contextmanager
+    def keeping(self, variables: Iterable[Variable]) -> Iterator[None]:
+        """Watch over the training step in the block. If it is left out, these variables, which layers write, become as before."""
+        kept = [(variable.data, device.empty(variable.shape, variable.data.dtype)) for variable in variables]
+        for array, copy in kept:
+            device.launch(device.copy, array, copy)
+        device.launch(device.copy, self._one, self._sound)
+        before, _current.guard = _current.guard, self
+        try:
+            yield
+        finally:
+            _current.guard = before
+        spoiled = device.empty((1,), np.int64)
+        device.launch(np.subtract, 1, self._sound, spoiled)
+        with device.only_if(spoiled):
+            for array, copy in kept:
+                device.launch(device.copy, copy, array)
+
+    def has_left_out(self) -> bool:
+        """Whether the last step was left out; True once."""
+        left_out = not device.read(self._sound)[0]
+        if left_out:
+            device.write(self._sound, 1)
+        return left_out
+
+    def only_if_finite(self, parts: list[Array]) -> contextlib.AbstractContextManager[None]:
+        finite = device.empty((1,), np.int64)
+        device.launch(gradients.all_finite, square_sums(parts), finite)
+        group = ranks.current()
+        if group is not None and group.size > 1:  # a step is left out by all ranks, or by none
+            ranks.launch_sum(finite)
+            device.launch(np.equal, finite, group.size, finite)
+        device.launch(np.multiply, self._sound, finite, self._sound)
+        return device.only_if(self._sound)
+
+
+def is_guarded() -> bool:
+    """Whether a Guard watches over this step."""
+    return _current.guard is not None
+
+
+def only_if_finite(
+    loss: Tensor | None, views: Sequence[Array], given: Sequence[Any] = ()
+) -> contextlib.AbstractContextManager[None]:
+    """For an optimizer's step: without a Guard nothing, else its launches run only if the loss and gradients are finite.
+
+    views: the arrays that hold the gradients, but for those that are given as a RowGradient.
+    """
+    guard = _current.guard
+    if guard is None:
+        return contextlib.nullcontext()
+    rows = {place: each for place, each in enumerate(given) if isinstance(each, RowGradient)}
+    parts = [view for place, view in enumerate(views) if place not in rows]
+    parts += [dy for each in rows.values() for _, dy in each.parts]
+    return guard.only_if_finite([each.reshape(-1) for each in (*parts, *([] if loss is None else [loss.data]))])
+
+
+def square_sums(parts: list[Array]) -> Array:
+    """Sums of squares of 1-D arrays, several of each."""
+    counts = [gradients.chunks(part.size) for part in parts]
+    sums, start = device.empty((sum(counts),), np.float64), 0
+    for part, count in zip(parts, counts, strict=True):
+        optimizers.launch(gradients.square_sums, part, sums[start : start + count])
+        start += count
+    return sums

@@ -1,0 +1,84 @@
+"""Floor 3: BackgroundWriter, work on files that a thread does while training goes on; its errors come back to the caller."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+
+_unheard: set[BaseException] = set()  # errors of threads that no caller has received yet
+
+
+class BackgroundWriter:
+    """Runs one job at a time in a thread of its own. An error of a job is raised once, by the next call of a method.
+
+    The thread exists only while a job runs. An interpreter that ends lets it finish, and prints an error that nobody received.
+    A forked process has no job: it belongs to the process that started it.
+    """
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._is_done = threading.Event()
+        self._errors: list[BaseException] = []
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job is running."""
+        return self._thread is not None and self._thread.is_alive() and not self._is_done.is_set()
+
+    def start(self, job: Callable[[], None]) -> None:
+        """Run a job in the background, after the one before it.
+
+        job: a `functools.partial` if it has arrays: the traceback of an error keeps what a function encloses.
+        """
+        self.wait()
+        self._errors, self._is_done = [], threading.Event()  # those of a fork are others
+        rest = self._errors, self._is_done
+        self._thread = threading.Thread(target=_run, args=(job, *rest), name="nbkeras writer")
+        try:
+            self._thread.start()
+        except RuntimeError:  # the interpreter is ending, or the system allows no more threads
+            _run(job, *rest)
+
+    def wait(self) -> None:
+        """Wait until the job has ended, and raise its error."""
+        # without `Thread.join`: some versions of Python take a thread for ended if Ctrl-C interrupts the call
+        while self.is_busy:
+            self._is_done.wait(1.0)
+        self.check()
+
+    def check(self) -> None:
+        """Raise the error of a job that has ended; do not wait."""
+        if self._errors:
+            error = self._errors.pop()
+            _unheard.discard(error)
+            raise error
+
+
+def _run(job: Callable[[], None], errors: list[BaseException], is_done: threading.Event) -> None:
+    try:
+        job()
+    except BaseException as error:
+        del job
+        link: BaseException | None = error
+        while link is not None:
+            traceback.clear_frames(link.__traceback__)  # frames hold the arrays that were to be written, as did `job`
+            link = link.__context__
+        _unheard.add(error)
+        errors.append(error)
+    finally:
+        is_done.set()
+
+
+@atexit.register
+def _print_unheard() -> None:
+    for error in _unheard:
+        print("nbkeras: a file was not written, and training ended before it noticed:", file=sys.stderr)
+        traceback.print_exception(error)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_unheard.clear)

@@ -1,0 +1,238 @@
+"""Floor 3: CheckpointFolder, numbered states of a training in a folder: written in the background, whole or not at all.
+
+A checkpoint is a zip archive of .npy arrays, stored as they are. Its last member, in JSON, says that the file is whole: the
+arrays' names, sizes and checksums, and notes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import re
+import stat
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from nbkeras.engine.user_errors import warn
+from nbkeras.saving import archive as archives
+from nbkeras.saving.background import BackgroundWriter
+
+Array = np.ndarray
+_ENTRY, _FORMAT = "checkpoint.json", "nbkeras checkpoint 1"
+_NAME = re.compile(r"(0|[1-9][0-9]{0,17})\.npz")
+
+
+class CheckpointFolder:
+    """Numbered checkpoints in a folder of their own.
+
+    `save` returns at once, and a thread writes. Its error is raised by the next call, in the caller's thread.
+
+    Args:
+        folder: The path; the first `save` makes the folder.
+        keep: The number of newest files that stay.
+    """
+
+    def __init__(self, folder: str | os.PathLike, keep: int = 1):
+        if not isinstance(keep, int) or keep < 1:
+            raise ValueError(f"keep must be a positive number of files, received {keep!r}")
+        self.folder, self.keep = os.fspath(folder), keep
+        self._writer = BackgroundWriter()
+        self._damaged: set[int] = set()
+        self._is_made = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a file is being written."""
+        return self._writer.is_busy
+
+    def wait(self) -> None:
+        """Wait until the file is on disk. Raises the error if it could not be written, once."""
+        self._writer.wait()
+
+    def check(self) -> None:
+        """Raise the error of a file that could not be written, once; do not wait for one that is being written."""
+        self._writer.check()
+
+    def save(self, number: int, arrays: Mapping[str, Array], notes: Mapping[str, Any]) -> None:
+        """Write a checkpoint in the background, then delete all but the newest `keep`.
+
+        Waits for the checkpoint before this one: call `wait` before you copy arrays, so that two copies never exist.
+
+        Args:
+            number: Its number, 0 or more; greater ones are newer. Files with greater numbers are deleted.
+            arrays: The arrays by name. They must not change until they are written: pass copies.
+            notes: What JSON can hold.
+
+        Raises:
+            OSError: if this file or the one before it could not be written.
+            TypeError: for something that cannot be written.
+        """
+        for name, array in arrays.items():
+            if (
+                not isinstance(name, str)
+                or not isinstance(array, np.ndarray)
+                or array.dtype.kind not in archives.NUMBERS
+            ):
+                raise TypeError(f"a checkpoint holds arrays of numbers by name, received {name!r}: {array!r:.80}")
+        if not 0 <= number < 10**18:
+            raise ValueError(f"a checkpoint's number must be 0 or more, received {number!r}")
+        text = json.dumps({"notes": dict(notes)}, default=_plain)  # here, because lists and dicts may change later
+        noted, held = archives.parse_json(text, "the notes of a checkpoint")["notes"], dict(arrays)
+        self._writer.wait()
+        if not self._is_made:
+            with archives.disk_errors(self.folder, *_parents(self.folder)):
+                os.makedirs(self.folder, exist_ok=True)
+            self._is_made = True
+        self._writer.start(functools.partial(self._write, int(number), held, noted))
+
+    def path(self, number: int) -> str:
+        """The path of a checkpoint."""
+        return os.path.join(self.folder, f"{number}.npz")
+
+    def _write(self, number: int, arrays: dict[str, Array], notes: dict[str, Any]) -> None:
+        path = self.path(number)
+        with self._last_one_named():
+            if os.path.islink(path):  # a link is replaced, not followed
+                os.remove(path)
+            with archives.atomic_file(path) as file:
+                _write(file, arrays, notes)
+        self._damaged.discard(number)
+        older = sorted((found for found in self._good() if found < number), reverse=True)
+        self._remove(set(self._numbers()) - {number, *older[: self.keep - 1]})
+
+    @contextlib.contextmanager
+    def _last_one_named(self) -> Iterator[None]:
+        """Name the newest good file in the error for one that cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            good = self._good()
+            if not good:
+                raise
+            text = (
+                f"{error if error.errno is None else error.strerror} The last checkpoint is {self.path(max(good))!r}."
+            )
+            raise (type(error)(text) if error.errno is None else OSError(error.errno, text)) from None
+
+    def _remove(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            with contextlib.suppress(OSError):
+                os.remove(self.path(number))
+
+    def _good(self) -> list[int]:
+        """The numbers of the files that are not known to be damaged."""
+        return [number for number in self._numbers() if number not in self._damaged]
+
+    def _numbers(self) -> list[int]:
+        """The numbers of the files that are there."""
+        try:
+            names = os.listdir(self.folder)
+        except OSError:
+            return []
+        return [int(match[1]) for match in map(_NAME.fullmatch, names) if match]
+
+    def newest(self, accept: Callable[[dict[str, Array], dict[str, Any]], Any]) -> int | None:
+        """Find the newest checkpoint that is whole, and give it to a function.
+
+        One that is damaged is passed over, with a warning. Temporary files of killed processes are removed.
+
+        Args:
+            accept: Called with (arrays, notes). The arrays are read-only. A ValueError that it raises says why the checkpoint
+                does not fit.
+
+        Returns:
+            The checkpoint's number; None if there is none.
+
+        Raises:
+            ValueError: if accept raised one.
+            OSError: if there are checkpoints and none is whole.
+        """
+        self._writer.wait()
+        self._remove_leftovers()
+        why: Exception | None = None
+        for number in sorted(self._numbers(), reverse=True):
+            path = self.path(number)
+            try:
+                arrays, notes = read(path)
+            except PermissionError:
+                raise
+            except (OSError, ValueError) as error:
+                if isinstance(error.__cause__, MemoryError):
+                    raise
+                self._damaged.add(number)
+                warn(f"the checkpoint {path!r} is damaged and is passed over: {error}")
+                why = error
+                continue
+            try:
+                accept(arrays, notes)
+            except ValueError as error:
+                raise ValueError(
+                    f"the checkpoint {path!r} belongs to another model or training ({error}): delete the folder "
+                    f"{self.folder!r}, or choose another one"
+                ) from error
+            return number
+        if why is not None:
+            raise OSError(
+                f"no checkpoint in {self.folder!r} can be read ({why}): delete the folder to start from the beginning"
+            ) from why
+        return None
+
+    def delete(self) -> None:
+        """Delete all checkpoints, and the folder if nothing else is in it."""
+        self._writer.wait()
+        self._remove(self._numbers())
+        self._remove_leftovers()
+        with contextlib.suppress(OSError):  # it does not exist, or contains other files
+            os.rmdir(self.folder)
+        self._is_made = False
+
+    def _remove_leftovers(self) -> None:
+        with contextlib.suppress(OSError):
+            archives.remove_leftovers(self.folder, lambda name: _NAME.fullmatch(name) is not None)
+
+
+def _parents(folder: str) -> Iterator[str]:
+    """A path and those of the folders around it, as `os.makedirs` names them."""
+    while folder:
+        yield folder
+        folder, before = os.path.dirname(folder), folder
+        if folder == before:
+            return
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy scalar or array as JSON holds it."""
+    if not isinstance(value, np.ndarray | np.generic):
+        raise TypeError(f"the notes of a checkpoint hold what JSON can hold, received {value!r:.80}")
+    return value.tolist()
+
+
+def _write(file: Any, arrays: dict[str, Array], notes: dict[str, Any]) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        for place, array in enumerate(arrays.values()):
+            archives.write_npy(archive, f"{place}.npy", array)
+        held = [(name, info.file_size, info.CRC) for name, info in zip(arrays, archive.infolist(), strict=True)]
+        archive.writestr(zipfile.ZipInfo(_ENTRY), json.dumps({"format": _FORMAT, "arrays": held, "notes": notes}))
+
+
+def read(path: str) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The arrays and notes of a checkpoint; ValueError unless it is whole. No more memory is used than the file has bytes."""
+    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for a writer
+        raise ValueError(f"{path!r} is not a file")
+    with archives.readable(repr(path)), archives.open_archive(path) as archive:
+        *members, last = [(info.filename, info.file_size, info.CRC) for info in archive.infolist()] or [("", 0, 0)]
+        if last[0] != _ENTRY or last[1] + sum(size for _, size, _ in members) > os.path.getsize(path):
+            raise ValueError(f"it is not a checkpoint: it has no {_ENTRY} at its end")
+        entry = archives.read_json(archive, _ENTRY)
+        held, notes = entry["arrays"], entry["notes"]
+        expected = [(f"{place}.npy", size, crc) for place, (_, size, crc) in enumerate(held)]
+        names = [name for name, _, _ in held]
+        named = all(type(name) is str for name in names) and len(set(names)) == len(names)
+        if entry["format"] != _FORMAT or expected != members or not named or type(notes) is not dict:
+            raise ValueError(f"it is not whole: its arrays are not those that {_ENTRY} names")
+        return {name: archives.read_stored_npy(archive, f"{place}.npy") for place, name in enumerate(names)}, notes

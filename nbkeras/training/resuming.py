@@ -1,0 +1,210 @@
+"""Floor 3: TrainingState, all that a `fit` which was interrupted needs to go on as if it had not been."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import importlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from nbkeras import random
+from nbkeras.callbacks.callback_list import CallbackList
+from nbkeras.engine import settings
+from nbkeras.engine.tensor import Variable, assign_all
+from nbkeras.optimizers import Optimizer
+from nbkeras.training.loop import Loop
+
+Array = np.ndarray
+
+
+class TrainingState:
+    """The state of a `fit`: variables, the place in the data, callbacks, random numbers.
+
+    A context manager around the training; `closing` is left with it. loop: the training's Loop, validation: the Loop of its
+    validation, or None. Without a loop (in a loop of the user's own) the state has an epoch and no place in it.
+    """
+
+    def __init__(
+        self, model: Any, callbacks: CallbackList | None = None, loop: Loop | None = None, validation: Any = None
+    ):
+        self._model, self._callbacks, self._loop, self._validation = model, callbacks, loop, validation
+        self.closing = contextlib.ExitStack()
+
+    def __enter__(self) -> TrainingState:
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self.closing.__exit__(*error)
+
+    # -------------------- capture --------------------
+
+    def capture(self, epoch: int = 0) -> tuple[dict[str, Array], dict[str, Any]]:
+        """Copies of all arrays, and notes for JSON, at the end of a batch or of an epoch.
+
+        epoch: of a loop of the user's own, the number of the epoch that comes next. All processes that train together must call
+        it; what it returns does not depend on their number.
+        """
+        self._model.settle_ranks()
+        arrays = {name: variable.numpy() for name, variable in self._variables()}
+        place = {"epoch": epoch - 1, "phase": "end"} if self._loop is None else self._loop.place(self._validation)
+        notes = {"in_fit": self._loop is not None, "place": _packed(place, "place", arrays)}
+        if self._loop is not None:
+            for name, loop in self._loops():
+                notes[name] = _packed(loop.source.state_dict(), name, arrays)
+        if self._callbacks is not None:
+            notes["callbacks"] = _packed(self._callbacks.state_dict(), "a callback's state_dict()", arrays)
+        notes["random"] = _packed(_random_state(), "random", arrays)
+        return arrays, notes
+
+    def _loops(self) -> Iterator[tuple[str, Loop]]:
+        yield "training", self._loop  # type: ignore[misc]
+        if self._validation is not None:
+            yield "validation", self._validation
+
+    def _variables(self) -> Iterator[tuple[str, Variable]]:
+        """All variables that training changes, with their names in the arrays; those of metrics by the metric's name."""
+        model = self._model
+        held = [each for layer in model._all_layers() for each in layer._held(Optimizer)]
+        optimizers = dict.fromkeys([*([] if model.optimizer is None else [model.optimizer]), *held])
+        for name, variables in (
+            ("model", model.variables),
+            *((f"optimizer {number}", each.variables) for number, each in enumerate(optimizers)),
+        ):
+            for number, variable in enumerate(variables):
+                yield f"{name}/{number}", variable
+        times: collections.Counter[str] = collections.Counter()
+        for metric in model.metrics:
+            times[metric.name] += 1
+            for number, variable in enumerate(metric.variables):
+                yield f"metric {metric.name} {times[metric.name]}/{number}", variable
+
+    # -------------------- restore --------------------
+
+    def restore(self, arrays: dict[str, Array], notes: dict[str, Any]) -> None:
+        """Let training go on from what `capture` returned, in a `fit` that was called as the other one was.
+
+        All is written when training is there: before the next epoch begins, or before the next batch of an epoch, after the hooks
+        of callbacks for its beginning.
+
+        Raises:
+            ValueError: for the state of another training.
+        """
+        if notes["in_fit"] != (self._loop is not None):
+            raise ValueError("one of the two is a `fit`, the other one a loop of your own")
+        place = _unpacked(notes["place"], arrays)
+        if place["phase"] == "test" and self._validation is None:
+            raise ValueError("it was saved in a validation, and this fit has no validation data")
+        if self._loop is not None:
+            self._make_parts(arrays, notes, place["phase"])
+        self._pairs(arrays)
+        self._model.initial_epoch = place["epoch"] + (place["phase"] == "end")
+        if self._loop is None:
+            self._write(arrays, notes)
+        else:
+            self._loop.resume(place, self._validation, lambda: self._write(arrays, notes))
+
+    def _make_parts(self, arrays: dict[str, Array], notes: dict[str, Any], phase: str) -> None:
+        """Let steps make what they make at their first batch: weights, states and metrics. The state then overwrites all values.
+
+        The steps run: some states are made only when they are computed, and the programs that are recorded are needed anyway.
+        """
+        loops = [loop for _, loop in self._loops()]
+        if "validation" in notes and not _unpacked(notes["validation"], arrays)["has_begun"]:
+            del loops[1:]
+        if phase == "train":  # the last one leaves recurrent states of its batch size
+            loops.reverse()
+        for loop in loops:
+            self._model.reset_states()
+            loop.rehearse()
+
+    def _pairs(self, arrays: dict[str, Array]) -> list[tuple[Variable, Array]]:
+        """Variables with their saved values."""
+        found = dict(self._variables())
+        groups = [
+            name for name in arrays if name.partition("/")[0].partition(" ")[0] in ("model", "optimizer", "metric")
+        ]
+        missing = [name for name in (*found, *groups) if name not in arrays or name not in found]
+        if missing:
+            raise ValueError(
+                f"it has {len(groups)} arrays, expected {len(found)}: {missing[0]!r} is only in one of the two"
+            )
+        for name, variable in found.items():
+            own, saved = (variable.shape, variable.dtype.name), (arrays[name].shape, arrays[name].dtype.name)
+            if own != saved:
+                raise ValueError(f"{name!r} ({variable.path}) has shape and dtype {own}, in the file {saved}")
+        return [(variable, arrays[name]) for name, variable in found.items()]
+
+    def _write(self, arrays: dict[str, Array], notes: dict[str, Any]) -> None:
+        if self._loop is not None:
+            for name, loop in self._loops():
+                if name in notes:
+                    loop.source.load_state_dict(_unpacked(notes[name], arrays))
+        if self._callbacks is not None:
+            self._callbacks.load_state_dict(_unpacked(notes["callbacks"], arrays))
+        assign_all(self._pairs(arrays))
+        together = self._model._together()
+        if together is not None:
+            together.restored()
+        _restore_random_state(_unpacked(notes["random"], arrays))
+
+
+# -------------------- random numbers --------------------
+
+
+def _random_state() -> dict[str, Any]:
+    """The state of all global random numbers; of PyTorch's too if the program uses it, for the order of its data loaders."""
+    torch = sys.modules.get("torch")
+    other = {} if torch is None else {"torch": torch.get_rng_state()}
+    return {**settings.random_state(), "generators": random._global_state(), **other}
+
+
+def _restore_random_state(state: dict[str, Any]) -> None:
+    random._restore_global_state(state["generators"])
+    settings.restore_random_state(state)
+    if "torch" in state and "torch" in sys.modules:
+        sys.modules["torch"].set_rng_state(state["torch"])
+
+
+# -------------------- values as JSON and arrays --------------------
+
+
+def _packed(value: Any, what: str, arrays: dict[str, Array]) -> Any:
+    """A value as JSON holds it; its arrays are put into `arrays`."""
+    if value is None or isinstance(value, bool | int | float | str) and type(value).__module__ == "builtins":
+        return value
+    is_torch = (
+        type(value).__module__ == "torch" and type(value).__name__ == "Tensor"
+    )  # in the state of its data loaders
+    if is_torch or (isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiub"):
+        name = f"value {len(arrays)}"
+        arrays[name] = np.array(value)
+        return {"torch" if is_torch else "array" if isinstance(value, np.ndarray) else "number": name}
+    if type(value) in (list, tuple):
+        return {type(value).__name__: [_packed(each, what, arrays) for each in value]}
+    if isinstance(value, dict):
+        return {"dict": [[_packed(key, what, arrays), _packed(each, what, arrays)] for key, each in value.items()]}
+    raise TypeError(
+        f"the state of training may hold numbers, texts, None, arrays, and lists, tuples and dicts of these; {what} holds "
+        f"{value!r:.80} of type {type(value).__name__}"
+    )
+
+
+def _unpacked(value: Any, arrays: dict[str, Array]) -> Any:
+    """The value that `_packed` made this of; its arrays are new ones."""
+    if not isinstance(value, dict):
+        return value
+    ((kind, held),) = value.items()
+    if kind == "array":
+        return arrays[held].copy()
+    if kind == "torch":
+        return importlib.import_module("torch").from_numpy(arrays[held].copy())
+    if kind == "number":
+        return arrays[held][()]
+    if kind == "dict":
+        return {_unpacked(key, arrays): _unpacked(each, arrays) for key, each in held}
+    values = [_unpacked(each, arrays) for each in held]
+    return tuple(values) if kind == "tuple" else values
