@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from nbkeras.kernels.random import philox
+from nbkeras.kernels.random import Rows, philox
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 
@@ -43,52 +43,53 @@ def _log_gamma_number(key, stream, i, alpha):
         attempt += 1
 
 
-def _drawn(kernel, key: Array, *parameters: Array):
-    """A number for each element of the parameters, which have one shape."""
+def _drawn(kernel, key: Array, rows: Rows, *parameters: Array):
+    """A number for each element of the parameters, which have one shape. rows: see random.py."""
     y = device.empty(parameters[0].shape, parameters[0].dtype)
-    device.launch(kernel, key, *(parameter.reshape(-1) for parameter in parameters), y.reshape(-1))
+    first = 0 if rows is None else rows[0]
+    device.launch(kernel, key, first, *(parameter.reshape(-1) for parameter in parameters), y.reshape(-1))
     return y, None
 
 
-def gamma(key: Array, alpha: Array):
+def gamma(key: Array, alpha: Array, rows: Rows = None):
     """Gamma-distributed numbers of scale 1, one for each alpha; NaN unless alpha > 0."""
-    return _drawn(draw_gamma, key, alpha)
+    return _drawn(draw_gamma, key, rows, alpha)
 
 
 @device.host
 @compiled
-def draw_gamma(key, alpha, out):
+def draw_gamma(key, first, alpha, out):
     """Kernel: see `gamma`."""
     for i in range(out.size):
-        out[i] = math.exp(_log_gamma_number(key, 16, i, np.float64(alpha[i]))) if alpha[i] > 0 else math.nan
+        out[i] = math.exp(_log_gamma_number(key, 16, first + i, np.float64(alpha[i]))) if alpha[i] > 0 else math.nan
 
 
-def beta(key: Array, alpha: Array, beta: Array):
+def beta(key: Array, alpha: Array, beta: Array, rows: Rows = None):
     """Beta-distributed numbers, one for each alpha and beta; NaN unless both are above 0."""
-    return _drawn(draw_beta, key, alpha, beta)
+    return _drawn(draw_beta, key, rows, alpha, beta)
 
 
 @device.host
 @compiled
-def draw_beta(key, alpha, beta, out):
+def draw_beta(key, first, alpha, beta, out):
     """Kernel: see `beta`; x / (x + y) for two gamma-distributed numbers, computed from their logarithms, as they may be tiny."""
     for i in range(out.size):
         if alpha[i] > 0 and beta[i] > 0:
-            x = _log_gamma_number(key, 16, i, np.float64(alpha[i]))
-            y = _log_gamma_number(key, 18, i, np.float64(beta[i]))
+            x = _log_gamma_number(key, 16, first + i, np.float64(alpha[i]))
+            y = _log_gamma_number(key, 18, first + i, np.float64(beta[i]))
             out[i] = 1.0 / (1.0 + math.exp(y - x))
         else:
             out[i] = math.nan
 
 
-def binomial(key: Array, counts: Array, probabilities: Array):
+def binomial(key: Array, counts: Array, probabilities: Array, rows: Rows = None):
     """Numbers of successes among `counts` trials, for each count and probability; NaN for invalid ones."""
-    return _drawn(draw_binomial, key, counts, probabilities)
+    return _drawn(draw_binomial, key, rows, counts, probabilities)
 
 
 @device.host
 @compiled
-def draw_binomial(key, counts, probabilities, out):
+def draw_binomial(key, first, counts, probabilities, out):
     """Kernel: see `binomial`."""
     for i in range(out.size):
         n, p = math.floor(counts[i]), np.float64(probabilities[i])
@@ -96,7 +97,11 @@ def draw_binomial(key, counts, probabilities, out):
             out[i] = math.nan
             continue
         smaller = min(p, 1.0 - p)
-        found = _binomial_by_search(key, i, n, smaller) if n * smaller < 10.0 else _binomial(key, i, n, smaller)
+        found = (
+            _binomial_by_search(key, first + i, n, smaller)
+            if n * smaller < 10.0
+            else _binomial(key, first + i, n, smaller)
+        )
         out[i] = found if p <= 0.5 else n - found
 
 

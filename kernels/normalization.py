@@ -7,6 +7,7 @@ Golub and LeVeque, 1983), so float32 statistics stay accurate with a large mean 
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -58,11 +59,13 @@ def batch_normalization_training(
     mask: Array | None,
     momentum: float,
     epsilon: float,
+    ranks: Any = None,
 ):
     """(x - mean) / sqrt(variance + epsilon) * gamma + beta, with x's own column statistics (biased variance).
 
     Moves the moving statistics in place: moving = momentum * moving + (1 - momentum) * batch. x: (rows, channels). mask:
-    bool (rows,), the rows that the statistics are taken over; all rows are normalized.
+    bool (rows,), the rows that the statistics are taken over; all rows are normalized. ranks: an engine.sharding.Sums, by which
+    the statistics are taken over the rows of all ranks.
     """
     rows, channels = x.shape
     shape = _wide_shape(rows, channels, mask is not None)
@@ -77,17 +80,25 @@ def batch_normalization_training(
     center, inverse, scale, offset = (device.empty((shape[1],), x.dtype) for _ in range(4))
     moving = moving_mean, moving_variance, float(momentum)
     affine = gamma, beta, float(epsilon), center, inverse, scale, offset
-    device.launch(join_moments, counts, means, squares, joined, total, *moving, *affine)
+    if ranks is None:
+        device.launch(join_moments, counts, means, squares, joined, total, *moving, *affine)
+    else:
+        parts = device.empty((ranks.size, 1 + 2 * channels), np.float64)
+        device.launch(place_moments, counts, means, squares, ranks.rank, ranks.has_rows, parts)
+        ranks.launch_sum(parts)
+        device.launch(join_parts, parts, total, *moving, *affine)
     y = device.empty(x.shape, x.dtype)
     launch_shares(scale_rows, share_count(x.size, SHARE), wide, center, scale, offset, y.reshape(shape))
-    return y, (wide, mask, total, center, inverse, scale, channels)
+    saved = wide, mask, total, center, inverse, scale, channels
+    return y, saved if ranks is None else (ranks, saved)
 
 
 batch_normalization_training.changes_inputs = True  # type: ignore[attr-defined]  # see engine/program.py
 
 
 def batch_normalization_training_vjp(saved, dy, needs):
-    dx, dgamma, dbeta = _batch_gradients(saved, dy, needs[0], needs[1], needs[2])
+    ranks, saved = saved if len(saved) == 2 else (None, saved)
+    dx, dgamma, dbeta = _batch_gradients(saved, dy, needs[0], needs[1], needs[2], ranks)
     return dx, dgamma, dbeta, None, None, None
 
 
@@ -147,8 +158,8 @@ def batch_normalization_vjp(saved, dy, needs):
     return dx, dmean, dvariance, dgamma if needs[3] is not False else None, dbeta if needs[4] is not False else None
 
 
-def _batch_gradients(saved, dy, need_x, need_gamma, need_beta):
-    """dx, dgamma, dbeta; both forward passes save the same arrays."""
+def _batch_gradients(saved, dy, need_x, need_gamma, need_beta, ranks=None):
+    """dx, dgamma, dbeta; both forward passes save the same arrays. Of several ranks, dgamma and dbeta are of this one's rows."""
     wide, mask, total, center, inverse, scale, channels = saved
     shape, dtype = wide.shape, wide.dtype
     dy = dy.reshape(shape)
@@ -159,6 +170,11 @@ def _batch_gradients(saved, dy, need_x, need_gamma, need_beta):
     slope, shift = device.empty((shape[1],), dtype), device.empty((shape[1],), dtype)
     joined = device.empty((2, shape[1]), np.float64)
     device.launch(join_sums, sums, products, joined, total, inverse, scale, dgamma, dbeta, slope, shift)
+    if ranks is not None:
+        both = device.empty((2, channels), np.float64)
+        device.launch(place_sums, sums, products, both)
+        ranks.launch_gradient_sum(both)
+        device.launch(slopes_of_sums, both, total if ranks.has_rows else _GIVEN, inverse, scale, slope, shift)
     dx = None
     if need_x is not False:
         dx = device.output(need_x, (shape[0] * shape[1] // channels, channels), dtype)
@@ -260,6 +276,92 @@ def join_moments(
         moving_mean[c] = moving_mean[c] * momentum + mean[c] * (1.0 - momentum)
         moving_variance[c] = moving_variance[c] * momentum + deviation[c] * (1.0 - momentum)
     coefficients(joined, gamma, beta, epsilon, center, inverse, scale, offset)
+
+
+@device.host
+@compiled
+def place_moments(counts, means, squares, rank, has_rows, parts):
+    """Kernel: the number of this rank's rows, and mean and sum of squared deviations of each channel, as a row of `parts`.
+
+    The other rows are 0, so that a sum over ranks fills them. It runs on the CPU, where ranks exchange arrays.
+    """
+    channels, columns = (parts.shape[1] - 1) // 2, means.shape[1]
+    parts[:] = 0.0
+    n = 0
+    for p in range(counts.size):
+        n += counts[p] * (columns // channels)
+    if n > 0 and has_rows:
+        part = parts[rank]
+        part[0] = n
+        for c in range(channels):
+            mean, deviation = 0.0, 0.0
+            for p in range(counts.size):
+                if counts[p] > 0:
+                    for i in range(c, columns, channels):
+                        mean += counts[p] * np.float64(means[p, i])
+            mean /= n
+            for p in range(counts.size):
+                if counts[p] > 0:
+                    for i in range(c, columns, channels):
+                        d = means[p, i] - mean
+                        deviation += squares[p, i] + counts[p] * d * d
+            part[1 + c] = mean
+            part[1 + channels + c] = deviation
+
+
+@device.host
+@compiled
+def join_parts(
+    parts, total, moving_mean, moving_variance, momentum, gamma, beta, epsilon, center, inverse, scale, offset
+):
+    """Kernel: what `join_moments` computes, from the parts of all ranks."""
+    channels = gamma.size
+    n = 0.0
+    for r in range(parts.shape[0]):
+        n += parts[r, 0]
+    total[0] = max(n, 1.0)
+    for c in range(channels):
+        mean, deviation = 0.0, 0.0
+        for r in range(parts.shape[0]):
+            mean += parts[r, 0] * parts[r, 1 + c]
+        mean /= total[0]
+        for r in range(parts.shape[0]):
+            d = parts[r, 1 + c] - mean
+            deviation += parts[r, 1 + channels + c] + parts[r, 0] * d * d
+        variance = deviation / total[0]
+        moving_mean[c] = moving_mean[c] * momentum + mean * (1.0 - momentum)
+        moving_variance[c] = moving_variance[c] * momentum + variance * (1.0 - momentum)
+        for i in range(c, center.size, channels):
+            center[i] = mean
+            inverse[i] = 1.0 / np.sqrt(variance + epsilon)
+            scale[i] = inverse[i] * gamma[c]
+            offset[i] = beta[c]
+
+
+@device.host
+@compiled
+def place_sums(sums, products, both):
+    """Kernel: the sums of this rank's dy and dy * (x - center) for each channel."""
+    for c in range(both.shape[1]):
+        s, p = 0.0, 0.0
+        for part in range(sums.shape[0]):
+            for i in range(c, sums.shape[1], both.shape[1]):
+                s += sums[part, i]
+                p += products[part, i]
+        both[0, c] = s
+        both[1, c] = p
+
+
+@device.host
+@compiled
+def slopes_of_sums(both, total, inverse, scale, slope, shift):
+    """Kernel: the slope and shift of `join_sums`, from the sums over the rows of all ranks."""
+    channels = both.shape[1]
+    count = total[0] if total.size > 0 else np.inf
+    for i in range(slope.size):
+        c = i % channels
+        slope[i] = -scale[c] * inverse[c] * inverse[c] * (both[1, c] / count)
+        shift[i] = -scale[c] * (both[0, c] / count)
 
 
 @compiled

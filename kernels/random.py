@@ -23,6 +23,7 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 Array = np.ndarray
 _U, _U64 = np.uint32, np.uint64
 _32 = _U64(32)
+Rows = tuple[int, int] | None  # (first, total) elements: the numbers are those of some rows of a larger array
 BLOCK = 4096  # words of a block, whose four quarters hold the four words of each counter
 _SHARE = 2 * BLOCK  # least elements of a share
 
@@ -96,18 +97,50 @@ def fill_words(key, stream, out, share, shares):
             w0[i], w1[i], w2[i], w3[i] = philox(_U(i), _U(block), step, flow, seed, _U(0))
 
 
-def _words(key: Array, count: int, stream: int) -> Array:
-    """`count` random uint32 words; streams of one key are independent."""
+@compiled
+def fill_words_from(key, stream, begin, count, out, share, shares):
+    """Kernel: the words from `begin` on of `count` words that lie as those of `drop`; computes a share of the blocks."""
+    seed, step, flow = key[0], key[1], _U(stream)
+    lowest, blocks = begin // BLOCK, (begin + out.size + BLOCK - 1) // BLOCK - begin // BLOCK
+    for number in range(blocks * share // shares, blocks * (share + 1) // shares):
+        block = lowest + number
+        at = block * BLOCK
+        q = min(BLOCK, count - at) // 4
+        first, last = max(begin - at, 0), min(begin + out.size - at, BLOCK)
+        if first == 0 and last >= 4 * q:  # all four words of each counter are wanted
+            words = out[opaque(at - begin) :]
+            a, b, c, d = words[:q], words[q : 2 * q], words[2 * q : 3 * q], words[3 * q : 4 * q]
+            for i in range(q):
+                a[i], b[i], c[i], d[i] = philox(_U(i), _U(block), step, flow, seed, _U(0))
+            first = 4 * q
+        for quarter in range(4):
+            low, high = max(first, quarter * q), min(last, (quarter + 1) * q)
+            if low < high:
+                target = out[at + low - begin : at + high - begin]
+                for i in range(target.size):
+                    w0, w1, w2, w3 = philox(_U(low - quarter * q + i), _U(block), step, flow, seed, _U(0))
+                    target[i] = w0 if quarter == 0 else w1 if quarter == 1 else w2 if quarter == 2 else w3
+        for i in range(max(first, 4 * q), last):
+            out[at + i - begin] = philox(_U(q), _U(block), step, flow, seed, _U(0))[i - 4 * q]
+
+
+def _words(key: Array, count: int, stream: int, rows: Rows = None) -> Array:
+    """`count` random uint32 words; streams of one key are independent. rows: they are words of a larger array."""
+    if rows is not None:
+        words = device.empty((count,), np.uint32)
+        padded = -(-rows[1] // 4) * 4
+        launch_shares(fill_words_from, share_count(count, _SHARE), key, stream, rows[0], padded, words)
+        return words
     words = device.empty((-(-count // 4) * 4,), np.uint32)
     launch_shares(fill_words, share_count(count, _SHARE), key, stream, words)
     return words[:count]
 
 
-def _from_words(kernel, key: Array, shape, dtype, *constants):
+def _from_words(kernel, key: Array, shape, dtype, rows: Rows, *constants):
     """The numbers that a kernel makes of high words and low words; float32, which uses only high words, gets these twice."""
     y = device.empty(shape, dtype)
-    high = _words(key, y.size, 0)
-    low = high if y.dtype == np.float32 else _words(key, y.size, 1)
+    high = _words(key, y.size, 0, rows)
+    low = high if y.dtype == np.float32 else _words(key, y.size, 1, rows)
     launch_shares(kernel, share_count(y.size, _SHARE), high, low, *constants, y.reshape(-1))
     return y, None
 
@@ -124,10 +157,10 @@ def _unit(high, low, like):
     return lambda high, low, like: ((high >> 5) * 67108864.0 + (low >> 6)) * (1.0 / 9007199254740992.0)
 
 
-def uniform(key: Array, shape, dtype, low: float = 0.0, high: float = 1.0):
+def uniform(key: Array, shape, dtype, low: float = 0.0, high: float = 1.0, rows: Rows = None):
     """Uniform numbers in [low, high); for an interval that is narrow relative to its position, rounding may give `high`."""
     real = np.dtype(dtype).type
-    return _from_words(uniform_from_words, key, shape, dtype, real(high - low), real(low))
+    return _from_words(uniform_from_words, key, shape, dtype, rows, real(high - low), real(low))
 
 
 @compiled
@@ -240,30 +273,30 @@ def normal_from_words(high, low, cut, stddev, mean, out, share, shares):
         out[i] = mean + stddev * _normal_number(high[i], low[i], cut, stddev)
 
 
-def _normal(key, shape, dtype, mean, stddev, cut):
+def _normal(key, shape, dtype, mean, stddev, cut, rows):
     real = np.dtype(dtype).type
-    return _from_words(normal_from_words, key, shape, dtype, real(cut), real(stddev), real(mean))
+    return _from_words(normal_from_words, key, shape, dtype, rows, real(cut), real(stddev), real(mean))
 
 
-def normal(key: Array, shape, dtype, mean: float = 0.0, stddev: float = 1.0):
+def normal(key: Array, shape, dtype, mean: float = 0.0, stddev: float = 1.0, rows: Rows = None):
     """Normal numbers; their distance from the mean is at most 6.3 standard deviations."""
-    return _normal(key, shape, dtype, mean, stddev, 0.0)
+    return _normal(key, shape, dtype, mean, stddev, 0.0, rows)
 
 
 _TAIL_BEYOND_2 = 0.5 * math.erfc(math.sqrt(2.0))
 
 
-def truncated_normal(key: Array, shape, dtype, mean: float = 0.0, stddev: float = 1.0):
+def truncated_normal(key: Array, shape, dtype, mean: float = 0.0, stddev: float = 1.0, rows: Rows = None):
     """Normal numbers within two standard deviations of the mean."""
-    return _normal(key, shape, dtype, mean, stddev, _TAIL_BEYOND_2)
+    return _normal(key, shape, dtype, mean, stddev, _TAIL_BEYOND_2, rows)
 
 
 # -------------------- integers --------------------
 
 
-def randint(key: Array, shape, low: int, high: int):
+def randint(key: Array, shape, low: int, high: int, rows: Rows = None):
     """int64 integers, low <= n < high; 64 random bits modulo the range."""
-    return _from_words(integers_from_words, key, shape, np.int64, low, np.uint64(high - low))
+    return _from_words(integers_from_words, key, shape, np.int64, rows, low, np.uint64(high - low))
 
 
 @compiled
@@ -276,10 +309,10 @@ def integers_from_words(high, low, lowest, count, out, share, shares):
         out[i] = lowest + np.int64(word % count)
 
 
-def bernoulli(key: Array, shape, dtype, probability: float):
+def bernoulli(key: Array, shape, dtype, probability: float, rows: Rows = None):
     """1 with the given probability, else 0."""
     y = device.empty(shape, dtype)
-    words = _words(key, y.size, 0)
+    words = _words(key, y.size, 0, rows)
     device.launch(below, words, round(probability * 2**32), y.reshape(-1))
     return y, None
 
@@ -290,11 +323,10 @@ def below(words: Array, limit: int, out: Array) -> Iterator[tuple]:
     yield np.less, words, limit, out
 
 
-def categorical(logits: Array, key: Array, samples: int):
+def categorical(logits: Array, key: Array, samples: int, rows: Rows = None):
     """int64 (rows, samples): class c of row r with probability softmax(logits[r])[c]. Not differentiable."""
-    rows = logits.shape[0]
-    y = device.empty((rows, samples), np.int64)
-    device.launch(choose, logits, _words(key, rows * samples, 0), _words(key, rows * samples, 1), y)
+    y = device.empty((logits.shape[0], samples), np.int64)
+    device.launch(choose, logits, _words(key, y.size, 0, rows), _words(key, y.size, 1, rows), y)
     return y, None
 
 
@@ -362,12 +394,22 @@ def take_slices(x: Array, order: Array, axis: int, out: Array) -> None:
 # -------------------- dropout --------------------
 
 
-def dropout(x: Array, key: Array, rate: float, noise_shape: tuple[int, ...] | None = None):
+def dropout(x: Array, key: Array, rate: float, noise_shape: tuple[int, ...] | None = None, rows: Rows = None):
     """x / (1 - rate) where an element is kept, 0 where it is dropped, with probability `rate`.
 
-    noise_shape: x's shape with 1 for axes along which elements are kept or dropped together.
+    noise_shape: x's shape with 1 for axes along which elements are kept or dropped together. rows: of the noise.
     """
     y = device.empty(x.shape, x.dtype)
+    if rows is not None:
+        noise = device.empty(x.shape if noise_shape is None else noise_shape, x.dtype)
+        words = device.empty((noise.size,), np.uint32)
+        launch_shares(fill_words_from, share_count(noise.size, _SHARE), key, 0, *rows, words)
+        limit, scale = _limit_and_scale(rate, x.dtype)
+        device.launch(below, words, limit, noise.reshape(-1))  # 1 where elements are dropped
+        device.launch(np.multiply, noise, -scale, noise)
+        device.launch(np.add, noise, scale, noise)
+        device.launch(np.multiply, x, noise, y)
+        return y, noise
     if noise_shape is None or noise_shape == x.shape:
         _drop(key, x, rate, y)
         return y, (key, rate)
@@ -389,10 +431,15 @@ def dropout_vjp(saved, dy, needs):
     return dx, None
 
 
-def _drop(key: Array, x: Array, rate: float, y: Array) -> None:
+def _limit_and_scale(rate: float, dtype: np.dtype) -> tuple:
+    """The least word of an element that is kept, and the factor of these elements."""
     limit = min(round(rate * 2**32), 2**32 - 1)
-    scale = x.dtype.type(1.0 / (1.0 - rate)) if rate < 1.0 else x.dtype.type(0)
-    launch_shares(drop, share_count(x.size, _SHARE), key, x.reshape(-1), np.uint32(limit), scale, y.reshape(-1))
+    return np.uint32(limit), dtype.type(1.0 / (1.0 - rate)) if rate < 1.0 else dtype.type(0)
+
+
+def _drop(key: Array, x: Array, rate: float, y: Array) -> None:
+    how = _limit_and_scale(rate, x.dtype)
+    launch_shares(drop, share_count(x.size, _SHARE), key, x.reshape(-1), *how, y.reshape(-1))
 
 
 @compiled

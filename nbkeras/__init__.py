@@ -73,6 +73,7 @@ if TYPE_CHECKING:  # imported when first asked for
     from nbkeras import backend as backend
     from nbkeras import datasets as datasets
     from nbkeras import debug as debug
+    from nbkeras import distribution as distribution
     from nbkeras import dtype_policies as dtype_policies
     from nbkeras import export as export
     from nbkeras import kernels as kernels

@@ -473,3 +473,27 @@ def test_the_table_of_quantization():
         4, 4
     )  # floats, Keras's integers, beyond, weights alone
     assert (weights[:, 0] > 2 * weights[:, 2]).all() and (weights[:, 1] >= weights[:, 2]).all()
+
+
+# -------------------- several ranks --------------------
+
+OF_RANKS = """
+import sys
+sys.path.insert(0, ".")
+from benchmarks.scaling_out import SIZES, constants, modelled, row_of, time_of_sum
+
+latency, per_byte = constants([time_of_sum(2, size, 50e-6, 8e-9) for size in SIZES])
+print(round(latency * 1e6), round(per_byte * 1e9))
+shares = [modelled(ranks, {"bytes": 2.7e6}, 0.05, latency, per_byte, 2**20) for ranks in (2, 8, 64, 1024)]
+print(1 > shares[0] > shares[1] > shares[2] > shares[3] > 0.3, modelled(1024, {"bytes": 2.7e6}, 0.05, 0.0, 0.0, 2**20))
+one = {"ranks": 1, "networks": {"mlp": {"alone": 0.01, "step": 0.01, "sums": 0.0, "waits": 0.0}}}
+two = {"ranks": 2, "networks": {"mlp": {"alone": 0.011, "step": 0.0125, "sums": 0.004, "waits": 0.001}}}
+print(*row_of(two, "mlp", one, 2), *row_of(one, "mlp", one, 2)[-2:])
+"""
+
+
+def test_the_model_and_the_table_of_several_ranks():
+    done = python("-W", "error", "-c", OF_RANKS, PYTHONSAFEPATH="")
+    constants, shares, rows = done.stdout.splitlines()
+    assert (constants, shares) == ("50 8", "True 1.0"), done.stderr
+    assert rows == "mlp 2 11.00 12.50 4.00 1.00 75% 88% 80% 100% 100%"

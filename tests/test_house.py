@@ -38,6 +38,8 @@ MAY_IMPORT_KERNELS = [
         "engine.launch_costs",
         "engine.numerics",
         "engine.program",
+        "engine.ranks",
+        "engine.sharding",
         "engine.tensor",
         "export.native_code",
         "ops",

@@ -86,6 +86,32 @@ def fill_words(key, stream, out):
     start_each(_fill_words, counters, key, stream, out, counters)
 
 
+@kernel
+def _fill_words_from(key, stream, begin, count, out):
+    n = _u64(cuda.grid(1))
+    if n < _u64(out.size):
+        at = _u64(begin) + n
+        block, i = at // _u64(BLOCK), at % _u64(BLOCK)
+        left = _u64(count) - block * _u64(BLOCK)
+        quarter = (left if left < _u64(BLOCK) else _u64(BLOCK)) // _u64(4)
+        counter, which = quarter, i - _u64(4) * quarter
+        if i < _u64(4) * quarter:
+            counter, which = i % quarter, i // quarter
+        w0, w1, w2, w3 = philox(_u(counter), _u(block), key[1], _u(stream), key[0])
+        if which == _u64(1):
+            w0 = w1
+        elif which == _u64(2):
+            w0 = w2
+        elif which == _u64(3):
+            w0 = w3
+        out[n] = w0
+
+
+def fill_words_from(key, stream, begin, count, out):
+    """The words from `begin` on of `count` words that lie as those of `drop`. Each thread makes four and keeps one."""
+    start_each(_fill_words_from, out.size, key, stream, begin, count, out)
+
+
 # -------------------- uniform and normal --------------------
 
 

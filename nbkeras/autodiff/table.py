@@ -23,6 +23,7 @@ from nbkeras.autodiff.rules import (
     gradient_of_input,
     of_members,
 )
+from nbkeras.engine import sharding
 from nbkeras.engine import tensor as engine
 from nbkeras.engine.tensor import Tensor, apply, apply_plainly, as_tensor
 from nbkeras.kernels import (
@@ -324,7 +325,13 @@ def _kept(record):
     return record.call.again([ones, key])[0]
 
 
+def _sum_over_ranks(call, dys, needs):
+    part = sharding.fraction()
+    return (sharding.total(dys[0] * part) / part if part else ops.zeros_like(dys[0]),)
+
+
 _MOVES: dict[Callable, Rule] = {
+    sharding._sum: Linear(_sum_over_ranks),
     engine._cast_op: Linear(lambda call, dys, needs: (ops.cast(dys[0], call.inputs[0].dtype),)),
     shape.reshape: Linear(_reshape),
     shape.transpose: Linear(_transpose),
@@ -523,13 +530,19 @@ def _batch_normalization(x, mean, variance, gamma, beta, epsilon):
     return _normalized(x - mean, variance, gamma, beta, epsilon)
 
 
-def _batch_normalization_training(x, gamma, beta, moving_mean, moving_variance, mask, momentum, epsilon):
+def _batch_normalization_training(x, gamma, beta, moving_mean, moving_variance, mask, momentum, epsilon, ranks=None):
     given = [
         None if each is None else Tensor(each.data) for each in (x, gamma, beta, moving_mean, moving_variance, mask)
     ]
     # for the moving statistics, which it changes
-    apply_plainly(normalization.batch_normalization_training, None, given, {"momentum": momentum, "epsilon": epsilon})
-    if mask is None:
+    how = {"momentum": momentum, "epsilon": epsilon, **({} if ranks is None else {"ranks": ranks})}
+    apply_plainly(normalization.batch_normalization_training, None, given, how)
+    if ranks is not None:
+        weights = ops.ones((x.shape[0], 1), x.dtype) if mask is None else ops.expand_dims(_number(mask, x), -1)
+        count = ops.maximum(sharding.total(ops.sum(weights)), 1)
+        middle = x - sharding.total(ops.sum(x * weights, axis=0)) / count
+        variance = sharding.total(ops.sum(ops.square(middle) * weights, axis=0)) / count
+    elif mask is None:
         middle = x - ops.mean(x, axis=0)
         variance = ops.mean(ops.square(middle), axis=0)
     else:

@@ -1,9 +1,11 @@
 """BackupAndRestore, a callback that saves the state of training, from which an interrupted `fit` goes on."""
 
 import os
+from collections.abc import Callable
 
 from nbkeras.callbacks.callback_list import Callback
 from nbkeras.callbacks.interruptions import Interruptions
+from nbkeras.engine import sharding
 from nbkeras.saving.checkpoints import CheckpointFolder
 
 
@@ -92,14 +94,17 @@ class BackupAndRestore(Callback):
 
     def _save(self) -> None:
         self._batches, self._is_due = 0, False
-        self._folder.save(self._number, *self.model._training_state().capture(self._next_epoch))
+        state = self.model._training_state().capture(self._next_epoch)
+        if sharding.is_first():
+            self._folder.save(self._number, *state)
         self._number += 1
 
     def _save_if_due(self) -> None:
         self._folder.check()
+        self._interruptions.tell_ranks()
         if self._interruptions.received is not None:
             self._interruptions.stop(self.save_now)
-        elif self._is_due and not self._folder.is_busy:
+        elif self._is_due and not sharding.agreed(self._folder.is_busy):
             self._save()
 
     def on_train_begin(self, logs=None):
@@ -110,11 +115,23 @@ class BackupAndRestore(Callback):
                 "choose another backup_dir"
             )
         self._batches, self._is_due = 0, False
-        found = self._folder.newest(self.model._training_state().restore)
+        found = self._restore(self.model._training_state().restore)
         self._number = 0 if found is None else found + 1
         if self.model._training is not None:  # in a `fit`
             self.model._training.closing.enter_context(self._folder)
             self.model._training.closing.enter_context(self._interruptions)
+
+    def _restore(self, restore: Callable[[dict, dict], None]) -> int | None:
+        """Give the newest state to a function, on all ranks that of rank 0; returns its number on rank 0."""
+        if not sharding.is_first():
+            state = sharding.agreed(None)
+            if state is not None:
+                restore(*state)
+            return None
+        found = self._folder.newest(lambda arrays, notes: restore(*sharding.agreed((arrays, notes))))
+        if found is None:
+            sharding.agreed(None)
+        return found
 
     def on_epoch_begin(self, epoch, logs=None):
         self._next_epoch = epoch
@@ -139,4 +156,5 @@ class BackupAndRestore(Callback):
     def on_train_end(self, logs=None):
         self._folder.wait()
         if self.delete_checkpoint:
-            self._folder.delete()
+            if sharding.is_first():
+                self._folder.delete()

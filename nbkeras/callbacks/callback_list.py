@@ -242,6 +242,11 @@ class _CachedLogs:
             self._floats = _as_floats(self._logs() if callable(self._logs) else self._logs)
         return self._floats
 
+    def here(self) -> dict[str, Any]:
+        """Those of this rank's rows alone, of several processes that train together: reading them asks no other rank."""
+        own = getattr(self._logs, "here", None)
+        return self() if own is None else _as_floats(own())
+
 
 def _flat(callbacks) -> Iterator[Callback]:
     if callbacks is None:
@@ -590,7 +595,8 @@ class ProgbarLogger(Callback):
     def _batch_done(self, batch: int, logs: Logs) -> None:
         self.seen = batch + 1
         if self.verbose == 1:
-            (self.progbar or self._begin()).update(self.seen, logs, finalize=False)
+            shown = getattr(logs, "here", logs)  # the other ranks show nothing
+            (self.progbar or self._begin()).update(self.seen, shown, finalize=False)
 
     def _finish(self, logs: Logs) -> None:
         progbar = self.progbar or self._begin()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.callbacks.monitors import MonitorCallback
+from nbkeras.engine import sharding
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import warn
 from nbkeras.saving import archive
@@ -164,6 +165,9 @@ class ModelCheckpoint(MonitorCallback):
                 f"there are: {', '.join(['epoch', *fields])}"
             ) from error
         if not self._wanted(epoch, logs, path):
+            return
+        self.model.settle_ranks()
+        if not sharding.is_first():
             return
         if os.path.isdir(path):
             raise IsADirectoryError(f"ModelCheckpoint needs the path of a file, but {path!r} is a folder")

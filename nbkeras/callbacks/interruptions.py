@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from nbkeras.engine import ranks
 from nbkeras.engine.user_errors import warn
 
 _NUMBERS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM") if hasattr(signal, name)]
@@ -35,6 +36,14 @@ class Interruptions:
         self._disarm()
         if self.received is not None and isinstance(error, Exception | None):
             self._deliver()
+
+    def tell_ranks(self) -> None:
+        """Note a signal that another process of those that train together has received; all must call this."""
+        group = ranks.current()
+        if group is not None:
+            found = [number for number in group.exchange(self.received) if number is not None]
+            if found and self.received is None:
+                self._note(found[0], None)
 
     def stop(self, save: Callable[[], None]) -> None:
         """After a signal: call save() and let the signal take effect. SIGINT raises KeyboardInterrupt, SIGTERM SystemExit(143).

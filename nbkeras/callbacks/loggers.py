@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from nbkeras.callbacks.callback_list import Callback
+from nbkeras.engine import sharding
 from nbkeras.engine.user_errors import warn
 from nbkeras.saving.archive import disk_errors
 
@@ -60,7 +61,7 @@ class CSVLogger(Callback):
 
     def load_state_dict(self, state):
         self.keys, size = state["keys"], state["size"]
-        if size is None:
+        if size is None or not sharding.is_first():
             return
         self._replaces, found = False, self._size()
         if found < size:
@@ -74,12 +75,14 @@ class CSVLogger(Callback):
         self._replace()
 
     def _replace(self) -> None:
-        if self._replaces:
+        if self._replaces and sharding.is_first():
             with disk_errors(self.filename, self.filename):
                 open(self.filename, "w", encoding="utf-8").close()
             self._replaces = False
 
     def on_epoch_end(self, epoch, logs=None):
+        if not sharding.is_first():
+            return
         self._replace()
         logs = logs or {}
         if self.keys is None:
@@ -143,6 +146,8 @@ class RemoteMonitor(Callback):
         self.send_as_json = send_as_json
 
     def on_epoch_end(self, epoch, logs=None):
+        if not sharding.is_first():
+            return
         plain = {key: np.asarray(value).tolist() for key, value in (logs or {}).items()}
         body = json.dumps({"epoch": epoch, **plain})
         if not self.send_as_json:

@@ -11,6 +11,7 @@ import numpy as np
 
 from nbkeras.callbacks import rates
 from nbkeras.callbacks.callback_list import Callback
+from nbkeras.engine import sharding
 from nbkeras.engine.user_errors import optional_import
 
 
@@ -82,7 +83,7 @@ class TensorBoard(Callback):
         return self._writers[name]
 
     def _write(self, writer: str, prefix: str, logs: dict[str, Any], step: int, suffix: str = "") -> None:
-        for name, value in logs.items():
+        for name, value in logs.items() if sharding.is_first() else ():
             if np.ndim(value) == 0:
                 self._writer(writer).add_scalar(f"{prefix}{name}{suffix}", float(value), step)
 
@@ -94,7 +95,7 @@ class TensorBoard(Callback):
 
     def on_train_begin(self, logs=None):
         self._batches = 0
-        if self.write_graph and getattr(self.model, "_graph", None) is not None:
+        if self.write_graph and getattr(self.model, "_graph", None) is not None and sharding.is_first():
             self._write_model()
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -122,7 +123,7 @@ class TensorBoard(Callback):
         self._write("train", "epoch_", values, epoch)
         validation = {name[4:]: value for name, value in (logs or {}).items() if name.startswith("val_")}
         self._write("validation", "epoch_", validation, epoch)
-        if self.histogram_freq and epoch % self.histogram_freq == 0:
+        if self.histogram_freq and epoch % self.histogram_freq == 0 and sharding.is_first():
             self._write_weights(epoch)
         for writer in self._writers.values():
             writer.flush()

@@ -5,6 +5,8 @@ import importlib.util
 import os
 import platform
 import re
+import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -22,6 +24,7 @@ _EXTRAS = {
     "onnx": ("model.export('m.onnx')", {"onnx": "onnx"}),
     "tensorboard": ("logs for TensorBoard", {"tensorboardX": "tensorboardX"}),
     "dot": ("utils.model_to_dot", {"pydot": "pydot"}),
+    "mpi": ("nbkeras.distribution", {"mpi4py": "mpi4py"}),
 }
 _OTHERS = {
     "matplotlib": ("history.plot()", "matplotlib"),
@@ -139,9 +142,19 @@ def _extras() -> None:
         have = ", ".join(f"{package} {_version(package)}" for package in packages.values() if package not in missing)
         wanted = f"missing {', '.join(missing)}: pip install 'nbkeras[{extra}]'" if missing else ""
         _line(extra, f"{'; '.join(part for part in (have, wanted) if part)} ({purpose})")
+    _line("MPI", _mpi())
     for package, (purpose, module) in _OTHERS.items():
         is_there = importlib.util.find_spec(module) is not None
         _line(package, f"{_version(package) if is_there else f'missing: pip install {package}'} ({purpose})")
+
+
+def _mpi() -> str:
+    """The library of MPI that mpi4py finds, and the launcher; found by another process, because MPI starts when it is loaded."""
+    launcher = shutil.which("mpiexec", path=os.path.dirname(sys.executable)) or shutil.which("mpiexec")
+    program = "from mpi4py import MPI; print(MPI.Get_library_version().split(chr(10))[0])"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    library = " ".join(found.stdout.replace("\0", "").split()) if found.returncode == 0 else "no library"
+    return f"{library}, {launcher or 'no mpiexec'}"
 
 
 def _version(package: str) -> str:

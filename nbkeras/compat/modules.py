@@ -21,8 +21,8 @@ _OLD_MODELS = ("nbkeras.models", "nbkeras.layers", "nbkeras.compat.model_yaml")
 _OLD_ENGINE = (*_OLD_MODELS, "nbkeras.compat.saving", "nbkeras.utils")
 _DATASETS = "boston_housing california_housing cifar cifar10 cifar100 fashion_mnist imdb mnist reuters"
 _SAME = (
-    "activations callbacks config constraints datasets dtype_policies export initializers losses metrics mixed_precision ops "
-    "ops.image ops.linalg optimizers optimizers.schedules quantizers random regularizers tree"
+    "activations callbacks config constraints datasets distribution dtype_policies export initializers losses metrics "
+    "mixed_precision ops ops.image ops.linalg optimizers optimizers.schedules quantizers random regularizers tree"
 )
 
 SHOWN: dict[str, tuple[str, ...]] = {

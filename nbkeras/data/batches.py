@@ -18,6 +18,7 @@ from nbkeras.data.arrays import samples_of
 from nbkeras.data.pydataset import PyDataset
 from nbkeras.engine import settings, structures
 from nbkeras.engine.program import copy_to
+from nbkeras.engine.sharding import Part, agreed
 from nbkeras.engine.tensor import Tensor
 from nbkeras.engine.user_errors import warn
 
@@ -29,13 +30,14 @@ _ARRAYS = "__array__", "__dlpack__", "__cuda_array_interface__"  # the attribute
 class Batch:
     """Rows of arrays: `leaves[i][rows]`; rows is a slice or an index array. None leaves stay None.
 
-    signature: shapes and dtypes of the rows, on which a recorded program depends.
+    signature: shapes and dtypes of the rows, on which a recorded program depends. part: which rows they are of a batch of several
+    processes; None for a batch of this process alone.
     """
 
-    __slots__ = ("leaves", "rows", "size", "signature")
+    __slots__ = ("leaves", "rows", "size", "signature", "part")
 
-    def __init__(self, leaves: list[Array | None], rows: slice | Array, size: int):
-        self.leaves, self.rows, self.size = leaves, rows, size
+    def __init__(self, leaves: list[Array | None], rows: slice | Array, size: int, part: Part | None = None):
+        self.leaves, self.rows, self.size, self.part = leaves, rows, size, part
         self.signature = tuple(None if a is None else ((size, *a.shape[1:]), a.dtype.char) for a in leaves)
 
     @property
@@ -76,7 +78,7 @@ class Source:
     def __init__(self, length: int | None, asked: int | None, training: bool, shuffled: bool = False):
         self.steps = length if asked is None else asked if training or length is None else min(asked, length)
         self._asked, self._continues = asked, training and asked is not None
-        self._random = np.random.default_rng(config.next_seed()) if shuffled else None
+        self._random = np.random.default_rng(agreed(config.next_seed())) if shuffled else None
         self._drawn_from: Any = None  # the state of _random when the pass began
         self._rest: Iterator[Batch] | None = None  # the rest of the pass that is under way
         self._done = 0  # the batches that it has given

@@ -5,7 +5,8 @@ _COMPLEX = "nbkeras has no complex numbers"
 _FOREIGN = "it runs code of another framework"
 _AUDIO = "nbkeras has no layers for audio"
 _DETECTION = "nbkeras has nothing for boxes of object detection"
-_ONE_DEVICE = "nbkeras is one process on one device"
+_ONE_DEVICE = "a process computes on one device: several processes train together by nbkeras.distribution"
+_DATA_PARALLEL = "each process has the whole model: see DataParallel"
 _MIXES = "it mixes images and labels, and nbkeras's layers change images alone"
 _INTERNAL = "Keras has it for its own use"
 _SESSION = "there are no sessions: nbkeras computes at once"
@@ -40,7 +41,7 @@ ABSENT: dict[str, dict[str, str]] = {
         "is_nnx_enabled max_epochs max_steps_per_epoch set_backend set_max_epochs set_max_steps_per_epoch",
     },
     "keras.distillation": {"it is a recipe for training: write a Model with a train_step of its own": "*"},
-    "keras.distribution": {_ONE_DEVICE: "*"},
+    "keras.distribution": {_DATA_PARALLEL: "DeviceMesh LayoutMap ModelParallel TensorLayout distribute_tensor"},
     "keras.dtype_policies": {
         _QUANTIZED: "AWQDTypePolicy GPTQDTypePolicy Int4DTypePolicy QuantizedFloat8DTypePolicy",
     },

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.engine import program, settings
+from nbkeras.engine import program, settings, sharding
 
 Values = Iterable[tuple[str, Any]] | Mapping[str, Any]
 
@@ -28,7 +28,12 @@ class _Line:
 
 
 def print_message(message: str, end: str = "\n") -> None:
-    """Write to standard output and flush; characters that its encoding lacks become '=' (for '━') or '?'."""
+    """Write to standard output and flush; characters that its encoding lacks become '=' (for '━') or '?'.
+
+    Of several processes that train together only rank 0 writes.
+    """
+    if not sharding.is_first():
+        return
     if not settings.is_interactive_logging_enabled():
         logging.getLogger("nbkeras").info(message)
         return

@@ -266,13 +266,15 @@ def backward(
     retain: bool = False,
     as_is: Sequence[bool] | None = None,
     within: Tape | None = None,
+    delivered: Callable[[int], None] | None = None,
 ) -> list[Any]:
     """Gradients of the targets' weighted sum with respect to `sources`; None for a source that no target depends on.
 
     targets: pairs of an output and its incoming gradient. into: an array for each source to write its gradient to.
     retain: keep the values saved in the Records for another backward pass; by default they are dropped. as_is: for each source,
     whether its gradient may be an object that represents an array, without writing to `into`; by default all are arrays.
-    within: the tape whose Records are passed; others are as constants; None for all Records.
+    within: the tape whose Records are passed; others are as constants; None for all Records. delivered: called with the number of
+    each source as soon as its gradient is complete, while the pass goes on.
     """
     wanted = {source: i for i, source in enumerate(sources)}
     destinations: dict[Source, Array] = {}
@@ -285,15 +287,41 @@ def backward(
     for record in order:
         if record.vjp is _no_second_gradient:  # before other errors, about shapes and dropped values
             _no_second_gradient(None, None, ())
+    keep = as_is or [False] * len(sources)
+    results: dict[int, Any] = {}
+
+    def deliver(i: int) -> None:
+        results[i] = _delivered(sums.get(sources[i]), destinations.get(sources[i]), keep[i])
+        if delivered is not None:
+            delivered(i)
+
+    users = {} if delivered is None else _users_of(wanted, order)
     outer = layer_stack.back
     try:
         for record in order:
             layer_stack.back = record.layer
             _step(record, sums, wanted, between, destinations, retain)
+            for parent in record.parents if users else ():
+                if parent in users:
+                    users[parent] -= 1
+                    if not users[parent]:
+                        deliver(wanted[parent])
     finally:
         layer_stack.back = outer
-    keep = as_is or [False] * len(sources)
-    return [_delivered(sums.get(s), destinations.get(s), kept) for s, kept in zip(sources, keep, strict=True)]
+    for i in range(len(sources)):
+        if i not in results:
+            deliver(i)
+    return [results[i] for i in range(len(sources))]
+
+
+def _users_of(wanted: Collection[Source], order: Sequence[Record]) -> dict[Any, int]:
+    """For each wanted source how often Records of the pass use it."""
+    users: dict[Any, int] = {}
+    for record in order:
+        for parent in record.parents:
+            if parent in wanted:
+                users[parent] = users.get(parent, 0) + 1
+    return users
 
 
 def _step(record: Record, sums: dict, wanted: dict, between: set, destinations: dict, retain: bool) -> None:

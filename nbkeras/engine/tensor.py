@@ -190,7 +190,7 @@ class Variable(Tensor):
         dtype: The dtype; None keeps that of an array, and is `config.floatx()` for Python floats and functions.
         trainable: Whether a GradientTape watches it, and an optimizer that finds it in a layer changes it.
         autocast: Accepted and ignored.
-        aggregation: Accepted and ignored: there is one device.
+        aggregation: Of a metric's state, where several processes train together: see `Metric.add_weight`; else ignored.
         synchronization: Accepted and ignored.
         name: A name for messages and files.
         layout: Accepted and ignored.
@@ -206,7 +206,17 @@ class Variable(Tensor):
         array([1., 1.], dtype=float32)
     """
 
-    __slots__ = ("name", "path", "_trainable", "declared_trainable", "regularizer", "constraint", "_leaf", "is_lent")
+    __slots__ = (
+        "name",
+        "path",
+        "_trainable",
+        "declared_trainable",
+        "regularizer",
+        "constraint",
+        "_leaf",
+        "is_lent",
+        "aggregation",
+    )
     made = 0  # how many were made: a list of an object's variables is up to date while this stays the same
 
     def __init__(
@@ -235,6 +245,7 @@ class Variable(Tensor):
         self.name = self.path = name or "variable"
         self.regularizer: Any = None
         self.constraint: Any = None
+        self.aggregation = aggregation or "none"
         self._leaf = tape.leaf(self.name)
         self.is_lent = False  # whether `data` belongs to somebody else, so that an assignment takes a new array
         self.declared_trainable = trainable  # as made; unfreezing a layer restores this value
@@ -623,6 +634,7 @@ def gradient(
     retain: bool = False,
     as_is: Sequence[bool] | None = None,
     within: tape.Tape | None = None,
+    delivered: Callable[[int], None] | None = None,
 ) -> list[Any]:
     """Arrays of the gradient of the sum of targets with respect to sources; `GradientTape.gradient` is the public form.
 
@@ -635,6 +647,7 @@ def gradient(
         as_is: For each source whether its gradient may stay in the form in which an op made it; see
             `tape.backward`.
         within: The tape whose records are followed; None for all.
+        delivered: Called with the number of each source as soon as its gradient is complete; the pass goes on then.
 
     Returns:
         A list with an array for each source; None where the targets do not depend on it.
@@ -649,7 +662,7 @@ def gradient(
     """
     if targets and device.is_on_other_device(targets[0].data):
         with on_device_of(targets[0]):
-            return gradient(targets, sources, seeds, into, retain, as_is, within)
+            return gradient(targets, sources, seeds, into, retain, as_is, within, delivered)
     starts = []
     for target, seed in zip(targets, seeds or [None] * len(targets), strict=True):
         if target.record is None:
@@ -663,4 +676,4 @@ def gradient(
                 raise ValueError(f"output_gradients must have the target's shape {target.shape}, received {dy.shape}")
         starts.append(((target.record, target.index), dy))
     keys = [(s.record if s.record is not None else tape.leaf("constant"), s.index) for s in sources]
-    return tape.backward(starts, keys, into, retain, as_is, within)
+    return tape.backward(starts, keys, into, retain, as_is, within, delivered)

@@ -11,7 +11,7 @@ import numpy as np
 
 from nbkeras import config, ops, random
 from nbkeras.building.layer import LayerOptions
-from nbkeras.engine import option
+from nbkeras.engine import option, sharding
 from nbkeras.layers.augmentation import Part, RandomImages, ValueRange, bounds
 from nbkeras.layers.images import Images
 
@@ -309,7 +309,8 @@ class RandomGaussianBlur(RandomColors):
 
     def change(self, images):
         chosen = ops.less(self.draw(images, 0.0, 1.0), self.draw(images, *self.factor))
-        sigma = ops.add(random.uniform((2,), *self.sigma, self.dtype, self.seed_generator), 1e-6)
+        with sharding.within(None):  # one for all images
+            sigma = ops.add(random.uniform((2,), *self.sigma, self.dtype, self.seed_generator), 1e-6)
         blurred = ops.image.gaussian_blur(images, self.kernel_size, sigma, data_format="channels_last")
         return self.in_range(ops.where(chosen, blurred, images))
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Unpack
 from nbkeras import ops
 from nbkeras.building.layer import InputSpec, Layer, LayerOptions
 from nbkeras.engine import behaviour, option
+from nbkeras.engine.tensor import Variable
 from nbkeras.layers.same_shape import SameShape
 from nbkeras.layers.weight_options import add_option_weight
 
@@ -75,7 +76,9 @@ class BatchNormalization(_Scaled):
         renorm: Not offered: must be False.
         renorm_clipping: Without effect, since there is no renorm.
         renorm_momentum: Without effect, since there is no renorm.
-        synchronized: Not offered: must be False.
+        synchronized: Where several processes train together (`distribution.DataParallel`): whether mean and
+            variance are those of the whole batch. If False, each process normalizes by its own rows, and the
+            moving statistics become the mean of all processes' at the end of each epoch.
 
     Call arguments:
         inputs: Numbers of any shape; the size of the axis must be known.
@@ -87,7 +90,7 @@ class BatchNormalization(_Scaled):
         That of the input.
 
     Raises:
-        ValueError: for synchronized or renorm, and if the input lacks the axis or its size is not known.
+        ValueError: for renorm, and if the input lacks the axis or its size is not known.
 
     Example:
         >>> layer = layers.BatchNormalization()
@@ -98,7 +101,7 @@ class BatchNormalization(_Scaled):
         array([0.02], dtype=float32)
     """
 
-    synchronized = False
+    synchronized: bool
 
     def __init__(
         self,
@@ -122,8 +125,8 @@ class BatchNormalization(_Scaled):
         **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**kwargs)
-        if synchronized or renorm:
-            raise ValueError("BatchNormalization offers neither synchronized=True nor renorm=True")
+        if renorm:
+            raise ValueError("BatchNormalization does not offer renorm=True")
         option.keep(self, locals())
 
     def build(self, input_shape):
@@ -131,6 +134,11 @@ class BatchNormalization(_Scaled):
         self._build_for_axis(input_shape, size)
         self.moving_mean = add_option_weight(self, (size,), "moving_mean", trainable=False)
         self.moving_variance = add_option_weight(self, (size,), "moving_variance", trainable=False)
+
+    @property
+    def statistics_of_rank(self) -> list[Variable]:
+        """The moving statistics, if each of several processes moves them by its own rows."""
+        return [] if self.synchronized or not self.built else [self.moving_mean, self.moving_variance]
 
     def call(self, inputs, training=None, mask=None):
         frozen = not self.trainable
@@ -148,6 +156,7 @@ class BatchNormalization(_Scaled):
             1.0 if frozen else self.momentum,  # 1 leaves the moving statistics as they are
             self.epsilon,
             mask,
+            self.synchronized,
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.building.layer import CommonOptions, InputSpec, Layer, LayerOptions
-from nbkeras.engine import behaviour, dtype_policy, option, structures, tensor
+from nbkeras.engine import behaviour, dtype_policy, option, sharding, structures, tensor
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor, outside_program
 from nbkeras.layers.recurrent_cells import (
     GRUCell,
@@ -153,6 +153,11 @@ class RNN(Layer):
         return initial_state_of(self.cell, batch_size, self.dtype)
 
     @property
+    def states_of_rows(self) -> list[Variable]:
+        """The kept states, with a row for each of the batch; of several processes each writes those of its own rows."""
+        return list(self._kept or ())
+
+    @property
     def states(self) -> list | None:
         """The states of a stateful layer, Variables in the structure of state_size; None before it knows its batch."""
         if self._kept is not None:
@@ -229,8 +234,24 @@ class RNN(Layer):
             tensor.outdate(*(old.data for old in self._kept))
         self._kept = [self.add_state(shape, name=f"state_{i}") for i, shape in enumerate(self._state_shapes(batch))]
 
-    def _kept_states(self, batch: int) -> list:
-        """The states that the batch before ended in, flat."""
+    def _kept_states(self, rows: int) -> list:
+        """The states that the batch before ended in, flat: those of this rank's rows, if several processes share the batch."""
+        part = sharding.current()
+        batch = rows if part is None else part.total
+        kept = self._all_kept_states(batch)
+        if part is None or batch == rows:
+            return kept
+        return [each[part.start : part.start + rows] for each in kept]
+
+    def _keep(self, variable: Variable, state: Tensor) -> None:
+        """Write a state of this rank's rows into that of the batch."""
+        if state.shape == variable.shape:
+            variable.assign(state)
+        elif (part := sharding.current()) is not None and part.own:
+            before, after = variable[: part.first], variable[part.first + part.own :]
+            variable.assign(ops.concatenate([before, state, after], axis=0))
+
+    def _all_kept_states(self, batch: int) -> list:
         if tensor.is_shapes_only() and (self._kept is None or self._kept[0].shape[0] != batch):
             return [ops.zeros(shape, self.dtype) for shape in self._state_shapes(batch)]
         if self._kept is None or self._kept[0].shape[0] != batch:
@@ -293,7 +314,7 @@ class RNN(Layer):
                 cell.end_sequence()
         if self.stateful and not tensor.is_shapes_only():
             for variable, state in zip(self._kept or (), states, strict=True):
-                variable.assign(state)
+                self._keep(variable, state)
         return [output, *self._returned(states)] if self.return_state else output
 
     def _time_mask(self, mask, sequences) -> Tensor:

@@ -9,7 +9,7 @@ from nbkeras.building import graph
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.layer import BasicOptions, Layer
 from nbkeras.building.operation import Operation
-from nbkeras.engine import option, structures
+from nbkeras.engine import option, sharding, structures
 from nbkeras.engine.tensor import Tensor
 from nbkeras.layers.recurrent_cells import sequences_and_states, with_named_states
 from nbkeras.layers.wrapper import Wrapper
@@ -261,7 +261,8 @@ class TimeDistributed(Wrapper):
             options["training"] = training
         if mask is not None and "mask" in takes:
             options["mask"] = _joined(mask)
-        outputs = self.layer(_joined(inputs), **options)
+        with sharding.repeated(steps):
+            outputs = self.layer(_joined(inputs), **options)
 
         def parted(tensor):
             return ops.reshape(tensor, (batch, steps, *tensor.shape[1:]))

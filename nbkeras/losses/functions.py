@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from nbkeras import config, ops
+from nbkeras.engine import sharding
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.losses.loss import prediction, registry, squeeze_or_expand_to_same_rank
 from nbkeras.ops.arguments import axis_of
@@ -624,8 +625,15 @@ def dice(y_true, y_pred, axis: int | Sequence[int] | None = None) -> Tensor:
         0.5
     """
     y_true, y_pred = _overlap("dice", y_true, y_pred)
-    both = ops.sum(y_true * y_pred, axis=axis)
-    return 1.0 - 2.0 * both / (ops.sum(y_true, axis=axis) + ops.sum(y_pred, axis=axis) + config.epsilon())
+    both, known, found = (_sum_of_all(each, axis) for each in (y_true * y_pred, y_true, y_pred))
+    return 1.0 - 2.0 * both / (known + found + config.epsilon())
+
+
+def _sum_of_all(x: Tensor, axis: int | Sequence[int] | None) -> Tensor:
+    """The sum along axes; over the rows of all ranks if the first axis is one of them."""
+    axes = range(x.ndim) if axis is None else [axis] if isinstance(axis, int) else axis
+    summed = ops.sum(x, axis=axis)
+    return sharding.total(summed) if any(each % x.ndim == 0 for each in axes) else summed
 
 
 @_register()
@@ -657,9 +665,9 @@ def tversky(y_true, y_pred, alpha: float = 0.5, beta: float = 0.5, axis: int | S
         [0.5, 0.75]
     """
     y_true, y_pred = _overlap("tversky", y_true, y_pred)
-    both = ops.sum(y_true * y_pred, axis=axis)
-    missed = ops.sum(y_true * (1.0 - y_pred), axis=axis)
-    invented = ops.sum((1.0 - y_true) * y_pred, axis=axis)
+    both = _sum_of_all(y_true * y_pred, axis)
+    missed = _sum_of_all(y_true * (1.0 - y_pred), axis)
+    invented = _sum_of_all((1.0 - y_true) * y_pred, axis)
     return 1.0 - both / (both + missed * alpha + invented * beta + config.epsilon())
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops
-from nbkeras.engine import option
+from nbkeras.engine import option, sharding
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.registry import Registry
@@ -76,8 +76,8 @@ def mask_weights(sample_weight: Tensor | None, mask: Tensor | None, dtype: Any, 
         return sample_weight
     weight = as_tensor(mask, dtype)
     if rescale:
-        valid = ops.sum(weight)
-        weight = ops.multiply(weight, ops.where(valid > 0, weight.size / ops.maximum(valid, 1), 0))
+        valid = sharding.total(ops.sum(weight))
+        weight = ops.multiply(weight, ops.where(valid > 0, sharding.size_of(weight) / ops.maximum(valid, 1), 0))
     if sample_weight is None:
         return weight
     return ops.multiply(*_aligned(weight, sample_weight))
@@ -94,7 +94,10 @@ def _aligned(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def reduce_weighted(values: Tensor, sample_weight: Any, mask: Tensor | None, reduction: str) -> Tensor:
-    """Losses of samples times their weights, where the mask is true, reduced to a scalar (not reduced for 'none')."""
+    """Losses of samples times their weights, where the mask is true, reduced to a scalar (not reduced for 'none').
+
+    Of several ranks each gets a scalar of its rows, whose mean, weighted by their numbers of rows, is that of the whole batch.
+    """
     weights = None if sample_weight is None else as_tensor(sample_weight, values.dtype)
     weights = mask_weights(weights, mask, values.dtype, rescale=reduction in _MEANS)
     if weights is not None:
@@ -104,11 +107,18 @@ def reduce_weighted(values: Tensor, sample_weight: Any, mask: Tensor | None, red
     if reduction == "none" or values.ndim == 0 or values.shape == (0,):
         return values
     if reduction == "sum":
-        return ops.sum(values)
+        return _of_all(ops.sum(values))
     if reduction in _MEANS or weights is None:
         return ops.mean(values)
     total = ops.sum(weights)
-    return ops.where(total != 0, ops.sum(values) / ops.where(total != 0, total, 1), 0)
+    total = sharding.total(total) if weights.ndim else total
+    return ops.where(total != 0, _of_all(ops.sum(values)) / ops.where(total != 0, total, 1), 0)
+
+
+def _of_all(summed: Tensor) -> Tensor:
+    """A sum over this rank's rows as its share of a sum over all rows: see `reduce_weighted`."""
+    factor = sharding.of_sum()
+    return summed if factor == 1.0 else ops.multiply(summed, factor)
 
 
 def _check_weights(values: Tensor, weights: Tensor) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbkeras import config, initializers, losses, ops
-from nbkeras.engine import load_budget, option, stateless, structures
+from nbkeras.engine import load_budget, option, sharding, stateless, structures
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.naming import snake_case
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.registry import Registry
@@ -21,6 +22,7 @@ from nbkeras.losses.loss import mask_weights, prediction
 from nbkeras.ops.metrics import accumulate, divide_no_nan
 
 registry = Registry("metric", spelling=snake_case)
+AGGREGATIONS = ("sum", "mean", "max", "min", "only_first_replica", "none", None)
 
 
 class Metric(Observed, option.Configured):
@@ -38,7 +40,7 @@ class Metric(Observed, option.Configured):
         >>> class Largest(metrics.Metric):
         ...     def __init__(self, name="largest"):
         ...         super().__init__(name)
-        ...         self.largest = self.add_weight(initializer="zeros")
+        ...         self.largest = self.add_weight(initializer="zeros", aggregation="max")
         ...     def update_state(self, y_true, y_pred, sample_weight=None):
         ...         self.largest.assign(ops.maximum(self.largest, ops.max(y_pred)))
         ...     def result(self):
@@ -55,7 +57,9 @@ class Metric(Observed, option.Configured):
         self.dtype = config.standardize_dtype(dtype)
         self._state: list[Variable] = []
 
-    def add_weight(self, shape: Any = (), initializer=None, dtype=None, name: str | None = None) -> Variable:
+    def add_weight(
+        self, shape: Any = (), initializer=None, dtype=None, name: str | None = None, aggregation: str | None = "sum"
+    ) -> Variable:
         """Make a state Variable; `reset_state` sets it to 0.
 
         Args:
@@ -63,7 +67,13 @@ class Metric(Observed, option.Configured):
             initializer: The initial values: a name, an Initializer or a function; None for zeros.
             dtype: Its dtype; None for the metric's.
             name: Its name.
+            aggregation: Where several processes train together: how their values become one: 'sum', 'mean', 'max', 'min', or
+                'only_first_replica'.
+
+        Raises:
+            ValueError: for an aggregation that is not allowed.
         """
+        one_of(type(self).__name__, "aggregation", aggregation, AGGREGATIONS)
         if isinstance(shape, str):  # Keras 2's order: name, shape, initializer
             name, shape, initializer = shape, initializer, dtype
             shape, dtype = (() if isinstance(shape, str) or shape is None else shape), None
@@ -74,6 +84,7 @@ class Metric(Observed, option.Configured):
         with outside_program():  # made once, even where a recorded first update makes it
             value = make(shape, dtype=np.dtype(dtype or self.dtype).name)
             variable = Variable(value, name=name or f"state_{len(self._state)}", trainable=False)
+        variable.aggregation = aggregation or "sum"
         self._state.append(variable)
         return variable
 
@@ -84,10 +95,10 @@ class Metric(Observed, option.Configured):
             shape: Its shape, a tuple or an integer.
             initializer: The initial values: a name, an Initializer or a function; None for zeros.
             dtype: Its dtype; None for the metric's.
-            aggregation: Accepted and ignored.
+            aggregation: As of `add_weight`.
             name: Its name.
         """
-        return self.add_weight(shape, initializer, dtype, name)
+        return self.add_weight(shape, initializer, dtype, name, aggregation)
 
     def _total(self, name: str, shape: tuple[int, ...] = ()) -> Variable:
         return self.add_variable(shape, dtype="float64", name=name)
@@ -267,6 +278,8 @@ class Mean(Metric):
             sample_weight: A weight for each value or sample, or one for the mean of all; None for 1.
         """
         values = as_tensor(values)
+        if sample_weight is None and values.ndim == 0 and sharding.current() is not None:
+            sample_weight = sharding.fraction()  # of several ranks, whose values together count as one
         accumulate(values, _value_weights(values, sample_weight), self.total, self.count)
 
     def result(self) -> Tensor:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nbkeras import config
-from nbkeras.engine import tape
+from nbkeras.engine import sharding, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, op
 from nbkeras.kernels import group_normalization as group_kernels
@@ -74,7 +74,16 @@ def batch_normalization(x, mean, variance, axis: int, offset=None, scale=None, e
 
 @op
 def batch_normalization_training(
-    x, moving_mean, moving_variance, axis: int, offset=None, scale=None, momentum=0.99, epsilon=1e-3, mask=None
+    x,
+    moving_mean,
+    moving_variance,
+    axis: int,
+    offset=None,
+    scale=None,
+    momentum=0.99,
+    epsilon=1e-3,
+    mask=None,
+    synchronized=False,
 ) -> Tensor:
     """Normalize channels by the batch's own mean and biased variance, and update moving statistics in place.
 
@@ -91,6 +100,7 @@ def batch_normalization_training(
         epsilon: A small number that avoids a division by zero.
         mask: Booleans that broadcast to x's shape without its last axis: the statistics are computed where
             they are True. None for all.
+        synchronized: Whether the batch is that of all processes that train together, not this one's rows of it.
 
     Returns:
         A tensor of x's shape and float dtype. Differentiable in x, scale and offset.
@@ -124,7 +134,8 @@ def batch_normalization_training(
                 f"{name}: a mask must broadcast to x's shape without its last axis, {places}; received one of shape {mask.shape}"
             )
         if axis != x.ndim - 1:
-            mean, variance = _masked_moments(x, shapes.broadcast_to(shapes.expand_dims(mask, -1), x.shape), axis)
+            everywhere = shapes.broadcast_to(shapes.expand_dims(mask, -1), x.shape)
+            mean, variance = _masked_moments(x, everywhere, axis, sharding.total if synchronized else lambda part: part)
             for moving, found in ((moving_mean, mean), (moving_variance, variance)):
                 moving.assign(elementwise.add(moving * momentum, found * (1 - momentum)))
             return batch_normalization(x, mean, variance, axis, offset, scale, epsilon)
@@ -135,17 +146,22 @@ def batch_normalization_training(
             moving_mean, moving_variance = (elementwise.multiply(each, 1) for each in (moving_mean, moving_variance))
         tensors = [rows, scale, offset, moving_mean, moving_variance, rows_mask]
         function, vjp = normalization.batch_normalization_training, normalization.batch_normalization_training_vjp
-        return apply(function, vjp, tensors, momentum=momentum, epsilon=epsilon)
+        sums = sharding.sums() if synchronized else None
+        over = {} if sums is None else {"ranks": sums}
+        return apply(function, vjp, tensors, momentum=momentum, epsilon=epsilon, **over)
 
     return _channels_last(name, x, axis, run, moving_mean, moving_variance, _like(scale, x), _like(offset, x))
 
 
-def _masked_moments(x: Tensor, mask: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Mean and variance at each index of an axis over the elements where the mask is True; their number may differ by index."""
+def _masked_moments(x: Tensor, mask: Tensor, axis: int, total: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and variance at each index of an axis over the elements where the mask is True; their number may differ by index.
+
+    total: makes of a sum over x's rows that over all rows.
+    """
     others = [i for i in range(x.ndim) if i != axis]
-    count = elementwise.maximum(reduce.sum(as_tensor(mask, x.dtype), others, keepdims=True), 1.0)
-    mean = elementwise.divide(reduce.sum(elementwise.where(mask, x, 0.0), others, keepdims=True), count)
-    squares = reduce.sum(elementwise.square(elementwise.where(mask, x - mean, 0.0)), others, keepdims=True)
+    count = elementwise.maximum(total(reduce.sum(as_tensor(mask, x.dtype), others, keepdims=True)), 1.0)
+    mean = elementwise.divide(total(reduce.sum(elementwise.where(mask, x, 0.0), others, keepdims=True)), count)
+    squares = total(reduce.sum(elementwise.square(elementwise.where(mask, x - mean, 0.0)), others, keepdims=True))
     return shapes.reshape(mean, (-1,)), shapes.reshape(elementwise.divide(squares, count), (-1,))
 
 

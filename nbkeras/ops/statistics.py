@@ -1,11 +1,13 @@
 """Averages, quantiles, reductions that ignore NaN, and histograms. Composed of other ops and differentiable."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from nbkeras import config
+from nbkeras.engine import sharding
 from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.dtypes import array_of
 from nbkeras.engine.tensor import Tensor, as_tensor, op
@@ -130,21 +132,28 @@ def moments(x, axes, keepdims: bool = False, synchronized: bool = False) -> tupl
         x: Numbers of any shape.
         axes: The axis or axes to reduce; None for all.
         keepdims: Whether reduced axes stay, with size 1.
-        synchronized: Must be False: there is one device.
+        synchronized: Where several processes train together: whether the first axis, if it is one of the axes, is that of the
+            whole batch, not of this process's rows of it.
 
     Returns:
         A tuple (mean, variance) of tensors of x's dtype (floatx for integers), without the reduced axes.
 
     Raises:
-        ValueError: for synchronized=True, or an axis that x does not have.
+        ValueError: for an axis that x does not have.
 
     Example:
         >>> mean, variance = ops.moments([[1.0, 3.0], [2.0, 6.0]], axes=1)
         >>> mean.numpy(), variance.numpy()
         (array([2., 4.], dtype=float32), array([1., 4.], dtype=float32))
     """
-    if synchronized:
-        raise ValueError("moments: only one device is supported, use synchronized=False")
+    if synchronized and sharding.sums() is not None:
+        x = as_float(x)
+        over = axes_of("moments", axes, x.ndim)
+        if 0 in over:
+            count = sharding.size_of(x) / math.prod(size for axis, size in enumerate(x.shape) if axis not in over)
+            mean = sharding.total(reduce.sum(x, over, keepdims=True)) / count
+            variance = sharding.total(reduce.sum(elementwise.square(x - mean), over, keepdims=True)) / count
+            return (mean, variance) if keepdims else (squeeze(mean, over), squeeze(variance, over))
     return reduce.mean(x, axes, keepdims), reduce.var(x, axes, keepdims)
 
 

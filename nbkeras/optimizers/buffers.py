@@ -98,6 +98,27 @@ class Buffers:
         """The view of a slot's buffer that belongs to a variable."""
         return self._view(self._slots[variable.dtype][index], variable)
 
+    def buckets(self, variables: Sequence[Variable], nbytes: int) -> list[tuple[Array, tuple[Variable, ...]]]:
+        """The gradients of these variables as stretches of about `nbytes`, the last ones first, as a backward pass goes.
+
+        A variable is not divided.
+        """
+        ordered = sorted((v for v in variables if v.size), key=lambda v: (v.dtype.str, -self._extents[v].start))
+        found: list[list[Variable]] = []
+        for variable in ordered:
+            dtype, start, _ = self._extents[variable]
+            if found:
+                below, above = self._extents[found[-1][-1]], self._extents[found[-1][0]]
+                joins = below.dtype == dtype and start + _padded(variable) == below.start
+                if joins and (above.stop - below.start) * dtype.itemsize < nbytes:
+                    found[-1].append(variable)
+                    continue
+            found.append([variable])
+        return [
+            (self._gradients[v[0].dtype][self._extents[v[-1]].start : self._extents[v[0]].stop], tuple(v))
+            for v in found
+        ]
+
     def _view(self, flat: Array, variable: Variable) -> Array:
         _, start, stop = self._extents[variable]
         return flat[start:stop].reshape(variable.shape)

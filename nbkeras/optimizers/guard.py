@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine import ranks
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.kernels import gradients, optimizers
 from nbkeras.kernels.embedding import RowGradient
@@ -61,8 +62,17 @@ class Guard:
     def only_if_finite(self, parts: list[Array]) -> contextlib.AbstractContextManager[None]:
         finite = device.empty((1,), np.int64)
         device.launch(gradients.all_finite, square_sums(parts), finite)
+        group = ranks.current()
+        if group is not None and group.size > 1:  # a step is left out by all ranks, or by none
+            ranks.launch_sum(finite)
+            device.launch(np.equal, finite, group.size, finite)
         device.launch(np.multiply, self._sound, finite, self._sound)
         return device.only_if(self._sound)
+
+
+def is_guarded() -> bool:
+    """Whether a Guard watches over this step."""
+    return _current.guard is not None
 
 
 def only_if_finite(

@@ -4,6 +4,7 @@ clipped; weight decay, averages, constraints.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Annotated, Any, TypedDict
 import numpy as np
 
 from nbkeras import config, initializers, ops
-from nbkeras.engine import behaviour, naming, option, tape
+from nbkeras.engine import behaviour, naming, option, ranks, sharding, tape
 from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.observed import Observed
@@ -34,7 +35,8 @@ from nbkeras.kernels.embedding import RowGradient
 from nbkeras.kernels.runtime import device
 from nbkeras.optimizers import schedules
 from nbkeras.optimizers.buffers import Buffers, Run
-from nbkeras.optimizers.guard import only_if_finite, square_sums
+from nbkeras.optimizers.guard import is_guarded, only_if_finite, square_sums
+from nbkeras.optimizers.reduction import Reduction
 from nbkeras.optimizers.slots import Slot
 
 Array = np.ndarray
@@ -171,6 +173,7 @@ class Optimizer(Observed, option.Configured):
         self._arrays: list[Array] = []  # of these, which may move
         self._runs: list[Run] = []  # of those, and their gradients
         self._gradients: list[Array] = []
+        self._sums: Reduction | None = None  # of the gradients, over ranks
         self._positions: dict[Variable, int] = {}
         self._slots: dict[tuple[Variable, str], Slot] = {}
         self._own: list[Variable] = []
@@ -334,6 +337,7 @@ class Optimizer(Observed, option.Configured):
         self._trainable, self._arrays = list(variables), arrays
         self._runs = self._buffers.runs(self._trainable, self.decay_of)
         self._gradients = [self._buffers.gradient(v) for v in self._trainable]
+        self._sums = None
 
     def _make_slots(self, variables: list[Variable], groups: Sequence[Sequence[str]]) -> dict:
         made = {}
@@ -531,6 +535,7 @@ class Optimizer(Observed, option.Configured):
         """
         touched = self.clipvalue or self.clipnorm or self.global_clipnorm or self.use_ema
         touched = touched or self.gradient_accumulation_steps or self.loss_scale_factor is not None
+        touched = touched or self._reduction() is not None  # other ranks have other rows
         needs_all = touched or "step_rows" not in vars(type(self))
         return [
             not (needs_all or v.constraint is not None or self.decay_of(v)) and self.rows_suffice(v)
@@ -553,6 +558,36 @@ class Optimizer(Observed, option.Configured):
             gradient: The rows with a gradient, and their numbers.
         """
         raise NotImplementedError(f"{type(self).__name__} updates whole variables only")
+
+    # -------------------- sums over ranks --------------------
+
+    def _reduction(self) -> Reduction | None:
+        """The sums of the gradients over the processes that train together; None for one process."""
+        group = ranks.current()
+        if group is None or group.size == 1:
+            return None
+        if self._sums is None or self._sums.group is not group:
+            self._sums = Reduction(group, self._buffers, self._trainable)
+        return self._sums
+
+    @property
+    def sums_of_rank(self) -> list[Variable]:
+        """State of which each rank has a part, so that the sum over ranks is the whole: gradients that wait for an update."""
+        return [slot for (_, name), slot in self._slots.items() if name == "gradient_accumulator"]
+
+    def _deliveries(self) -> Callable[[Variable], None] | None:
+        """Called before a backward pass: what it has to call with each variable whose gradient is complete, or None."""
+        sums = self._reduction()
+        if sums is None or self.gradient_accumulation_steps:
+            return None
+        sums.restart()
+        return sums.delivered
+
+    def _reduce(self) -> None:
+        """Add up the gradients over ranks, unless that was done in this step."""
+        sums = self._reduction()
+        if sums is not None and not sums.is_done:
+            sums.finish()
 
     # -------------------- a step --------------------
 
@@ -582,11 +617,17 @@ class Optimizer(Observed, option.Configured):
             self.build(variables)
         with tape.Recording():
             scaled = self.scale_loss(loss)
+            if (part := sharding.fraction()) != 1.0:  # of several ranks, whose gradients are added up
+                scaled = ops.multiply(scaled, part)
         reached = _reached(scaled, variables)
         with on_device_of(reached[0]):
             self._choose(reached)
-            found = gradient([scaled], reached, into=self.gradient_views, as_is=self.takes_rows)
-            with only_if_finite(loss, *self._that_must_be_finite(found)):
+            deliver = self._deliveries()
+            tell = None if deliver is None else lambda i: deliver(reached[i])
+            views, rows = self.gradient_views, self.takes_rows
+            with sharding.weighing():
+                found = gradient([scaled], reached, into=views, as_is=rows, delivered=tell)
+            with self._if_finite(loss, found):
                 self.update(found)
 
     @layer_stack.part("optimizer")
@@ -600,6 +641,8 @@ class Optimizer(Observed, option.Configured):
             ValueError: if the optimizer is not built.
         """
         self._check_built()
+        if not self.gradient_accumulation_steps:
+            self._reduce()
         if self._schedule is not None or self.decay:  # the learning rate follows the step count, in replays too
             before_replays(self._follow_steps)
         by_rows = {
@@ -616,6 +659,7 @@ class Optimizer(Observed, option.Configured):
                 total = self.slot(run, "gradient_accumulator")
                 optimizers.launch(gradients.accumulate, run.gradients, total, self._due, every)
             with device.only_if(self._due):
+                self._reduce()
                 self._update_weights(by_rows)
         else:
             self._update_weights(by_rows)
@@ -628,6 +672,14 @@ class Optimizer(Observed, option.Configured):
                 if variable.constraint is not None:
                     variable.assign(variable.constraint(variable))
         device.launch(np.add, self._iterations.data, 1, self._iterations.data)
+        if self._sums is not None:
+            self._sums.restart()
+
+    def _if_finite(self, loss: Tensor | None, found: Sequence[Any] = ()) -> contextlib.AbstractContextManager[None]:
+        """For the update: with a Guard its launches run only if loss and gradients are finite."""
+        if is_guarded() and not self.gradient_accumulation_steps:
+            self._reduce()  # before: all ranks must find the same
+        return only_if_finite(loss, *self._that_must_be_finite(found))
 
     def _that_must_be_finite(self, found: Sequence[Any] = ()) -> tuple[Sequence[Array], Sequence[Any]]:
         """The gradients' views, and what was delivered, that a Guard looks at."""
@@ -791,7 +843,10 @@ class Optimizer(Observed, option.Configured):
                 source = device.to_this_device(as_tensor(each, view.dtype).data)
                 if device.address(source) != device.address(view):
                     device.launch(device.copy, source, view)
-            with only_if_finite(None, *self._that_must_be_finite()):
+            if (part := sharding.fraction()) != 1.0:  # of several ranks, whose gradients are added up
+                for view in self.gradient_views:
+                    device.launch(np.multiply, view, view.dtype.type(part), view)
+            with self._if_finite(None):
                 self.update()
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Tensor:

@@ -123,11 +123,18 @@ class LossScaleOptimizer(Optimizer):
         scale = Tensor(self.dynamic_scale.data) if self.built else float(self.initial_scale)
         return ops.multiply(loss, scale)
 
+    def _deliveries(self) -> Callable[[Variable], None] | None:
+        return self.inner_optimizer._deliveries()
+
+    def _reduce(self) -> None:
+        self.inner_optimizer._reduce()
+
     def _that_must_be_finite(self, found: Sequence[Any] = ()) -> tuple[Sequence[np.ndarray], Sequence[Any]]:
         return (), ()  # a gradient that is not finite lessens the scale, and training goes on
 
     def update(self, gradients_: Sequence[Any] = ()) -> None:
         inner = self.inner_optimizer
+        inner._reduce()  # before: all ranks must find the same
         scale, count = self.dynamic_scale.data.reshape(1), self.step_counter.data.reshape(1)
         sums = square_sums([view.reshape(-1) for view in inner.gradient_views])
         device.launch(gradients.all_finite, sums, self._finite)
@@ -321,6 +328,25 @@ class MultiOptimizer(Optimizer):
     @property
     def variables(self) -> list[Variable]:
         return [*super().variables, *[v for optimizer in self.optimizers for v in optimizer.variables]]
+
+    @property
+    def sums_of_rank(self) -> list[Variable]:
+        return [each for optimizer in self.optimizers for each in optimizer.sums_of_rank]
+
+    def _deliveries(self) -> Callable[[Variable], None] | None:
+        found = {each: each._deliveries() for each in self.optimizers if each.trainable_variables}
+
+        def deliver(variable: Variable) -> None:
+            tell = found[self._of[variable]]
+            if tell is not None:
+                tell(variable)
+
+        return deliver if any(found.values()) else None
+
+    def _reduce(self) -> None:
+        for optimizer in self.optimizers:
+            if optimizer.trainable_variables and not optimizer.gradient_accumulation_steps:
+                optimizer._reduce()
 
     def update(self, gradients_: Sequence[Any] = ()) -> None:
         given = dict(zip(self._trainable, gradients_, strict=False))

@@ -5,7 +5,8 @@ and advances the state by one step each time it runs, also in a replay.
 
 seed: an integer gives the same numbers on every call, a SeedGenerator gives new numbers on every call. None means the shared
 global generator (seeded by `utils.set_random_seed`). The numbers do not depend on the number of threads, and differ from real
-Keras's for the same seed.
+Keras's for the same seed. Several processes that train together draw, for their rows of a batch, the numbers that one process
+would draw for these rows: arrays whose first axis is as long as the rows belong to them.
 """
 
 import operator
@@ -15,7 +16,7 @@ import numpy as np
 
 from nbkeras import config as settings
 from nbkeras.engine import lazy_names as _lazy_names
-from nbkeras.engine import option, tape
+from nbkeras.engine import option, sharding, tape
 from nbkeras.engine.devices import device, get_device
 from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, op, outside_program
@@ -115,6 +116,11 @@ def _generator() -> SeedGenerator:
     return _shared[name]
 
 
+def shared_states() -> list[Variable]:
+    """The state of the generator of this thread's device that all random functions without a seed share."""
+    return [_generator().state]
+
+
 def key_of(seed: Any) -> Tensor:
     """The key from which a random function makes its numbers, uint32 [seed, step]. Most code passes `seed` instead.
 
@@ -143,7 +149,14 @@ def _float_form(name: str, shape: Any, dtype: Any) -> dict[str, Any]:
     found = known_dtype(dtype)
     if found not in (np.float32, np.float64):
         raise ValueError(f"{name}: dtype must be float32 or float64, received {found.name!r}")
-    return {"shape": sizes_of(name, shape), "dtype": found}
+    sizes = sizes_of(name, shape)
+    return {"shape": sizes, "dtype": found, **_rows(sizes)}
+
+
+def _rows(shape: tuple[int, ...]) -> dict[str, Any]:
+    """{'rows': (first, total)}, the place of an array's elements among those of all ranks' rows, if its rows are theirs."""
+    rows = sharding.place_of(shape)
+    return {} if rows is None else {"rows": rows}
 
 
 def uniform(shape, minval: float = 0.0, maxval: float = 1.0, dtype=None, seed: Any = None) -> Tensor:
@@ -247,7 +260,8 @@ def bernoulli(shape, probability: float = 0.5, dtype=None, seed: Any = None) -> 
     """
     if not 0 <= probability <= 1:
         raise ValueError(f"bernoulli: the probability must be between 0 and 1, received {probability}")
-    form = {"shape": sizes_of("bernoulli", shape), "dtype": known_dtype(dtype)}
+    sizes = sizes_of("bernoulli", shape)
+    form = {"shape": sizes, "dtype": known_dtype(dtype), **_rows(sizes)}
     return apply(kernels.bernoulli, None, [key_of(seed)], probability=float(probability), **form)
 
 
@@ -279,7 +293,8 @@ def randint(shape, minval: int, maxval: int, dtype: Any = "int32", seed: Any = N
     if found.kind not in "iu":
         raise ValueError(f"randint: dtype must be an integer type, received {found.name!r}")
     sizes = sizes_of("randint", shape)
-    numbers = apply(kernels.randint, None, [key_of(seed)], shape=sizes, low=int(minval), high=int(maxval))
+    limits = {"low": int(minval), "high": int(maxval), **_rows(sizes)}
+    numbers = apply(kernels.randint, None, [key_of(seed)], shape=sizes, **limits)
     return as_tensor(numbers, found)
 
 
@@ -309,7 +324,9 @@ def categorical(logits, num_samples: int, dtype: Any = "int32", seed: Any = None
     logits = as_float(logits)
     if logits.ndim != 2 or logits.shape[1] == 0:
         raise ValueError(f"categorical: logits must have shape (rows, classes), received {logits.shape}")
-    classes = apply(kernels.categorical, None, [logits, key_of(seed)], samples=int(num_samples))
+    samples = int(num_samples)
+    rows = _rows((logits.shape[0], samples))
+    classes = apply(kernels.categorical, None, [logits, key_of(seed)], samples=samples, **rows)
     return as_tensor(classes, np.dtype(dtype))
 
 
@@ -379,7 +396,9 @@ def dropout(inputs, rate: float, noise_shape=None, seed: Any = None) -> Tensor:
                 f"dropout: noise_shape must be x's shape {x.shape} with 1 (or None, for x's size) in some places, "
                 f"received {given}"
             )
-    return apply(kernels.dropout, kernels.dropout_vjp, [x, key_of(seed)], rate=float(rate), noise_shape=shape)
+    alike = noise_shape is not None and given[:1] == (1,)  # all rows of the batch
+    rows = {} if alike else _rows(x.shape if shape is None else shape)
+    return apply(kernels.dropout, kernels.dropout_vjp, [x, key_of(seed)], rate=float(rate), noise_shape=shape, **rows)
 
 
 if TYPE_CHECKING:  # imported when first asked for

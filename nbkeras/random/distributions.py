@@ -17,7 +17,8 @@ def _drawn(kernel: Callable, shape: Any, dtype: Any, seed: Any, *parameters: Any
     for tensor in tensors:
         if broadcast_shape(form["shape"], tensor.shape) != form["shape"]:
             raise ValueError(f"{name}: a parameter of shape {tensor.shape} does not broadcast to shape {form['shape']}")
-    return apply(kernel, None, [key_of(seed), *(broadcast_to(tensor, form["shape"]) for tensor in tensors)])
+    rows = {name: each for name, each in form.items() if name == "rows"}
+    return apply(kernel, None, [key_of(seed), *(broadcast_to(tensor, form["shape"]) for tensor in tensors)], **rows)
 
 
 def gamma(shape, alpha, dtype=None, seed=None) -> Tensor:

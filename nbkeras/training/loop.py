@@ -9,6 +9,7 @@ import numpy as np
 
 from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.data.batches import Batch
+from nbkeras.data.parts import parts
 from nbkeras.engine.numerics import NumericsError
 from nbkeras.engine.progress import compilations_shown
 from nbkeras.engine.user_errors import warn
@@ -26,7 +27,8 @@ class Loop:
 
     kind: train, test or predict, as in the names of callbacks' methods. step(batch, layout) -> result. read(result) -> logs, or
     a function that returns them, which is called only if somebody looks. owner: the object whose attribute `stop_training`,
-    `stop_evaluating` or `stop_predicting` callbacks set to end the loop. reset() is called before each epoch.
+    `stop_evaluating` or `stop_predicting` callbacks set to end the loop. reset() is called before each epoch, settle() after the
+    last batch of each.
     """
 
     def __init__(
@@ -38,8 +40,10 @@ class Loop:
         read: Callable[[Any], Any] = lambda result: lambda: result,
         owner: Any = None,
         reset: Callable[[], None] = lambda: None,
+        settle: Callable[[], None] = lambda: None,
     ):
-        self._kind, self._feed, self._step, self._read, self._reset = kind, feed, step, read, reset
+        self._kind, self._feed, self._step, self._read = kind, feed, step, read
+        self._reset, self._settle = reset, settle
         self._listens = callbacks is not None
         self._callbacks = CallbackList() if callbacks is None else callbacks
         self._owner, self._flag = owner, _STOP[kind]
@@ -102,7 +106,8 @@ class Loop:
 
     def rehearse(self) -> None:
         """Run the step on a batch like those of the feed, which is not taken away from it."""
-        self._step(self.source.sample(), self._feed.layout)
+        for batch in parts([self.source.sample()]):
+            self._step(batch, self._feed.layout)
 
     def _run_epoch(self) -> Logs:
         """The logs after the last batch of an epoch; empty if there was none."""
@@ -112,6 +117,7 @@ class Loop:
         for result in self._results():
             self._result = result
         self.source.on_epoch_end()
+        self._settle()
         return {} if self._result is _NOTHING else self._read(self._result)()
 
     def _results(self) -> Iterator[Any]:
@@ -123,7 +129,7 @@ class Loop:
         if self._done and self._is_stopped():  # before training was interrupted
             return
         with compilations_shown((self._callbacks.params or {}).get("verbose")):
-            for number, batch in enumerate(self.source.epoch(self._done), self._done):
+            for number, batch in enumerate(parts(self.source.epoch(self._done)), self._done):
                 if listens:
                     begin(number)
                 try:

@@ -23,7 +23,8 @@ from nbkeras.callbacks.callback_list import CallbackList, History
 from nbkeras.callbacks.plain import TerminateOnNaN
 from nbkeras.data import batches
 from nbkeras.data.arrays import first_rows
-from nbkeras.engine import behaviour, step_lock, structures, tape, tensor, user_errors
+from nbkeras.data.parts import parts as parts_of
+from nbkeras.engine import behaviour, ranks, sharding, step_lock, structures, tape, tensor, user_errors
 from nbkeras.engine.observed import Observed, names_in_methods
 from nbkeras.engine.registry import custom_object_scope, nearest
 from nbkeras.engine.tensor import Tensor, on_own_device, shapes_only
@@ -40,6 +41,7 @@ from nbkeras.training.output_matching import Output, nested, output_names
 from nbkeras.training.resuming import TrainingState
 from nbkeras.training.step import Again, MetricResults, Step, log_tensors
 from nbkeras.training.summary import print_summary, summary_html
+from nbkeras.training.together import Together
 
 Array = np.ndarray
 
@@ -89,6 +91,7 @@ class Model(Layer):
         self._run_eagerly = False
         self._compiled: Compiled | None = None
         self._steps: dict[str, Step] = {}
+        self._ranks: Together | None = None  # the processes that train it together
         self._guard: Guard | None = None  # of TerminateOnNaN
         self._reset_steps()
         self._graph: Graph | None = None
@@ -1253,11 +1256,13 @@ class Model(Layer):
         self._prepare_to_train(compiled)
         self.initial_epoch = initial_epoch
         name = "guarded" if any(isinstance(each, TerminateOnNaN) for each in callbacks.callbacks) else "train"
-        loop = Loop("train", feed, self._step_for(name), callbacks, self._logs, self, self.reset_metrics)
+        loop, together = self._measuring_loop(name, feed, callbacks, self.reset_metrics), self._together()
         outer = self._training
         try:
             with TrainingState(self, callbacks, loop, validation) as self._training:
                 callbacks.on_train_begin()
+                if together is not None:
+                    together.agree()
                 logs = loop.train(range(self.initial_epoch, epochs), validation, validation_freq)
         finally:  # also when training is interrupted
             self._training = outer
@@ -1386,11 +1391,15 @@ class Model(Layer):
         listens = callbacks is not None or draw
         callbacks = self._callback_list(callbacks, int(draw), 1, feed.source.steps, history=False) if listens else None
         owner = self if listens else None
-        loop = Loop("predict", feed, self._step_for("predict"), callbacks, lambda outputs: {"outputs": outputs}, owner)
+        step, together = self._step_for("predict"), self._together()
+        run = step if together is None else together.prediction(step)
+        loop = Loop("predict", feed, run, callbacks, lambda outputs: {"outputs": outputs}, owner)
         # All batches of arrays use the same weights; a stream and callbacks may wait for who writes them.
         alike = callbacks is None and isinstance(feed.source, batches.ArraySource) and feed.source.steps != 1
         with step_lock.series() if alike else contextlib.nullcontext():
             parts = loop.predict()
+        if together is not None:
+            simple, parts = False, together.gather(parts)
         if not parts:
             raise ValueError("predict got no batches")
         if len(parts) == 1:
@@ -1527,7 +1536,15 @@ class Model(Layer):
             self.reset_metrics()
         if kind == "train":
             self._prepare_to_train(compiled)
-        return returned(self._logs(self._step_for(kind)(batch, examples.layout))(), return_dict)
+        step, together = self._step_for(kind), self._together()
+        if together is None:
+            return returned(self._logs(step(batch, examples.layout))(), return_dict)
+        if kind == "train" and not together.agrees:
+            together.agree()
+        (batch,) = parts_of([batch])
+        logs = together.step(step, kind == "train")(batch, examples.layout)
+        together.settle()
+        return returned(together.reader(self._logs)(logs)(), return_dict)
 
     # -------------------- what loops need --------------------
 
@@ -1545,8 +1562,42 @@ class Model(Layer):
         """A function that returns the logs so far, so that values are read only if used; own: the logs that a step returned."""
         return lambda: {name: logged(value) for name, value in (own or self.get_metrics_result()).items()}
 
+    def _together(self) -> Together | None:
+        """The processes that train this model together; None if this one trains alone."""
+        group = ranks.current()
+        if group is None:
+            return None
+        if self._ranks is None or self._ranks.group is not group:
+            self._ranks = Together(self, group)
+        return self._ranks
+
+    def settle_ranks(self) -> None:
+        """Where several processes train together: give this one the states and metrics of all, as at the end of an epoch.
+
+        All processes must call it. A callback that saves the model in the middle of an epoch does so before.
+        """
+        together = self._together()
+        if together is not None:
+            together.settle()
+
+    def _measuring_loop(self, name: str, feed: Feed, callbacks: CallbackList, reset: Callable[[], None]) -> Loop:
+        """A loop of steps that train or test; name: of the step."""
+        step, together = self._step_for(name), self._together()
+        kind = "test" if name == "test" else "train"
+        if together is None:
+            return Loop(kind, feed, step, callbacks, self._logs, self, reset)
+        run = together.step(step, kind == "train")
+        read = together.reader(self._logs)
+        return Loop(kind, feed, run, callbacks, read, self, reset, together.settle)
+
     def _test_loop(self, feed: Feed, callbacks: CallbackList) -> Loop:
-        return Loop("test", feed, self._step_for("test"), callbacks, self._logs, self, self.reset_metrics)
+        return self._measuring_loop("test", feed, callbacks, self._prepare_to_test)
+
+    def _prepare_to_test(self) -> None:
+        self.reset_metrics()
+        together = self._together()
+        if together is not None:
+            together.settle_weights()
 
     def _training_state(self) -> TrainingState:
         """The state of the training that runs; that of the model alone in a loop of the user's own."""
@@ -1562,7 +1613,7 @@ class Model(Layer):
         return CallbackList(
             callbacks,
             add_history=history,
-            add_progbar=bool(verbose),
+            add_progbar=bool(verbose) and sharding.is_first(),
             model=self,
             verbose=verbose,
             epochs=epochs,

@@ -46,8 +46,10 @@ class TrainingState:
     def capture(self, epoch: int = 0) -> tuple[dict[str, Array], dict[str, Any]]:
         """Copies of all arrays, and notes for JSON, at the end of a batch or of an epoch.
 
-        epoch: of a loop of the user's own, the number of the epoch that comes next.
+        epoch: of a loop of the user's own, the number of the epoch that comes next. All processes that train together must call
+        it; what it returns does not depend on their number.
         """
+        self._model.settle_ranks()
         arrays = {name: variable.numpy() for name, variable in self._variables()}
         place = {"epoch": epoch - 1, "phase": "end"} if self._loop is None else self._loop.place(self._validation)
         notes = {"in_fit": self._loop is not None, "place": _packed(place, "place", arrays)}
@@ -150,6 +152,9 @@ class TrainingState:
         if self._callbacks is not None:
             self._callbacks.load_state_dict(_unpacked(notes["callbacks"], arrays))
         assign_all(self._pairs(arrays))
+        together = self._model._together()
+        if together is not None:
+            together.restored()
         own, shared = _unpacked(notes["random"], arrays)
         random._restore_global_state(shared)
         settings.restore_random_state(own)

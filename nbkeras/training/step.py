@@ -9,7 +9,7 @@ import numpy as np
 
 from nbkeras.building.layer import training_phase
 from nbkeras.data.batches import ALL, Batch
-from nbkeras.engine import structures, tape, tensor
+from nbkeras.engine import sharding, structures, tape, tensor
 from nbkeras.engine.folding import improved
 from nbkeras.engine.observed import observe
 from nbkeras.engine.program import Program, ProgramCache, Replays
@@ -50,7 +50,11 @@ class Step:
             with tensor.on_gpu(self._gpu):
                 return self(batch, layout)
         eagerly = self.eagerly or tape.thread.checker is not None
-        outputs, structure = self._programs.run(layout.key, batch, layout, eagerly)
+        if batch.part is None:
+            outputs, structure = self._programs.run(layout.key, batch, layout, eagerly)
+        else:
+            with sharding.within(batch.part):
+                outputs, structure = self._programs.run((layout.key, batch.part), batch, layout, eagerly)
         return structures.pack(structure, outputs)
 
     def _compute(self, arrays: list[Array | None], layout: Layout) -> tuple[list[Array], Any]:

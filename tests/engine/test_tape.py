@@ -11,7 +11,7 @@ from nbkeras import ops
 from nbkeras.engine import tape, tensor
 from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.program import Program
-from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor
+from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, gradient
 from nbkeras.kernels.runtime import device
 from nbkeras.layers import Dense
 
@@ -39,6 +39,25 @@ def test_a_tensor_used_many_times_adds_up():
         y = square * x + square + ops.sum(square) * x
     x0 = np.array([2.0, 3.0])
     np.testing.assert_allclose(t.gradient(y, x), 3 * x0**2 + 2 * x0 + 13 + 2 * x0 * x0.sum())
+
+
+def test_a_gradient_is_delivered_when_nothing_is_added_any_more():
+    """While the pass goes on: an optimizer starts to sum it over ranks then."""
+    early, twice, unused = (Variable(np.array([value, 1.0])) for value in (2.0, 3.0, 4.0))
+    with GradientTape():
+        y = ops.sum(ops.sin(ops.cos(early * twice)) * twice * twice)
+    into, sources, seen = [np.zeros(2) for _ in range(3)], [unused, twice, early], []
+    gradient([y], sources, into=into, delivered=lambda i: seen.append((i, into[i].copy())))
+    assert sorted(i for i, _ in seen) == [0, 1, 2] and seen[-1][0] == 0
+    assert all((value == into[i]).all() for i, value in seen) and not into[0].any()
+
+    program, order = Program(), []
+    with device.record(program):
+        with GradientTape():
+            y = ops.sum(ops.exp(ops.sin(ops.cos(early)) * twice))
+        views = [device.persistent(np.zeros(2)) for _ in range(2)]
+        gradient([y], [early, twice], into=views, delivered=lambda i: order.append((i, len(program._recorded))))
+    assert [i for i, _ in order] == [1, 0] and order[0][1] < order[1][1]  # launches came between
 
 
 def test_diamonds_do_not_explode():

@@ -302,7 +302,7 @@ def test_mask_passes_through():
     [
         (lambda: layers.BatchNormalization(axis=[1, 2]), "axis must be one integer"),
         (lambda: layers.BatchNormalization(momentum=2), "momentum must be a number from 0 to 1"),
-        (lambda: layers.BatchNormalization(synchronized=True), "neither synchronized=True nor renorm=True"),
+        (lambda: layers.BatchNormalization(renorm=True), "does not offer renorm=True"),
         (lambda: layers.BatchNormalization(axis=3)(normal(2, 3)), r"axis 3, which an input of shape \(2, 3\) lacks"),
         (lambda: layers.BatchNormalization().build((4, None)), "its size must be known"),
         (lambda: layers.LayerNormalization(axis="last"), "axis must be an integer or a list of integers"),

@@ -1,0 +1,66 @@
+"""Floor 3: the rows of each batch that this rank computes, where several processes train one model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from nbkeras.data.batches import ALL, Batch
+from nbkeras.engine import ranks
+from nbkeras.engine.lazy_names import Later
+from nbkeras.engine.sharding import Part
+
+distribution = Later("nbkeras.distribution")
+
+
+def parts(batches: Iterable[Batch]) -> Iterable[Batch]:
+    """This rank's rows of each batch; without other ranks the batches themselves.
+
+    With `DataParallel(auto_shard_dataset=False)` each rank's batches are its own already; together they are one batch.
+    """
+    group = ranks.current()
+    if group is None:
+        return batches
+    if takes_parts():
+        return (part_of(batch, group.rank, group.size) for batch in batches)
+    return _joined(batches, group)
+
+
+def takes_parts() -> bool:
+    """Whether ranks are given the same data, of which each takes its part; False: each is given its own."""
+    chosen = distribution.distribution()
+    return chosen is None or chosen.auto_shard_dataset
+
+
+def part_of(batch: Batch, rank: int, size: int) -> Batch:
+    """The rows of one rank. They follow those of the ranks before it, and ranks differ by one row at most."""
+    first, last = batch.size * rank // size, batch.size * (rank + 1) // size
+    return _rows(batch, Part(first, last - first, batch.size), first)
+
+
+def _rows(batch: Batch, part: Part, start: int) -> Batch:
+    """A part's rows, from row `start` of a batch on; without any, one row that counts nothing."""
+    start = min(start, batch.size - 1)
+    rows: Any = slice(start, start + part.rows)
+    if batch.rows is not ALL:
+        given = batch.rows
+        rows = slice(given.start + rows.start, given.start + rows.stop) if isinstance(given, slice) else given[rows]
+    return Batch(batch.leaves, rows, part.rows, part)
+
+
+def _joined(batches: Iterable[Batch], group: ranks.Group) -> Iterator[Batch]:
+    """The batches of each rank as parts of one batch. A rank whose data end first takes part without rows until all ranks end."""
+    last: Batch | None = None
+    found = iter(batches)
+    while True:
+        batch = next(found, None)
+        counts = group.exchange(0 if batch is None else batch.size)
+        if not any(counts):
+            return
+        last = batch or last
+        if last is None:
+            raise ValueError(
+                f"rank {group.rank} has no data, while other ranks have: with auto_shard_dataset=False give each rank some"
+            )
+        here = counts[group.rank]
+        yield _rows(last, Part(sum(counts[: group.rank]), here, sum(counts)), 0)

@@ -1,0 +1,210 @@
+"""Floor 3: Keras's names for training by several processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from nbkeras.engine import ranks
+from nbkeras.engine.annotations import briefly
+from nbkeras.engine.devices import get_device
+from nbkeras.engine.lazy_names import Later
+
+mpi = Later("nbkeras.distribution.mpi")
+_STARTED_BY = ("PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_SIZE")  # variables that launchers of MPI set
+
+
+class _Job:
+    """The processes of this job, once `initialize` was called, and the distribution that was set."""
+
+    group: ranks.Group | None = None
+    distribution: DataParallel | None = None
+
+
+_job = _Job()
+
+
+def initialize(
+    job_addresses: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    timeout: float | None = 20.0,
+) -> None:
+    """Join the processes that mpiexec started, before anything is computed: `mpiexec -n 4 python train.py`.
+
+    A script that was started without mpiexec is a job of one process. The arguments, and Keras's variables
+    KERAS_DISTRIBUTION_JOB_ADDRESSES, ..._NUM_PROCESSES and ..._PROCESS_ID, are not needed: MPI knows them. The processes of a
+    host share its processors: each gets an equal number of threads, unless NUMBA_NUM_THREADS is set. A second call does nothing.
+
+    Args:
+        job_addresses: None: the launcher of MPI is given the hosts, as in `mpiexec -hosts a,b`.
+        num_processes: None, or the number of processes that mpiexec started.
+        process_id: None, or the rank that MPI gave to this process.
+        timeout: The seconds for which a process may let others wait before the job is ended as one that hangs, and twice
+            the seconds for which it may be silent. Compilation does not count. None for no limit.
+
+    Raises:
+        ImportError: if mpi4py, or a library of MPI, is missing.
+        ValueError: for job_addresses, for numbers other than MPI's, and for a timeout that is no positive number.
+
+    Example:
+        >>> keras.distribution.initialize()  # doctest: +SKIP
+        >>> keras.distribution.set_distribution(keras.distribution.DataParallel())  # doctest: +SKIP
+    """
+    addresses = job_addresses or os.environ.get("KERAS_DISTRIBUTION_JOB_ADDRESSES")
+    if addresses:
+        raise ValueError(
+            f"nbkeras starts no processes on other hosts, received job_addresses={addresses!r}: give the hosts to the launcher "
+            "of MPI, as in `mpiexec -hosts a,b -n 2 python train.py`"
+        )
+    if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+        raise ValueError(f"timeout must be a positive number of seconds or None, received {timeout!r}")
+    if _job.group is None:
+        _job.group = mpi.join(timeout)
+    _check("num_processes", num_processes, _job.group.size, "processes")
+    _check("process_id", process_id, _job.group.rank, "as the rank of this one")
+
+
+def _check(name: str, given: int | None, found: int, what: str) -> None:
+    own = os.environ.get(f"KERAS_DISTRIBUTION_{name.upper()}")
+    if given is None and own is not None:
+        given = int(own)
+    if given not in (None, found):
+        raise ValueError(
+            f"{name}={given} does not fit: MPI has {found} {what}. Leave {name} out, or change `mpiexec -n`"
+        )
+
+
+def list_devices(device_type: str | None = None) -> list[str]:
+    """The devices of the job, one for each process: 'cpu:0', 'cpu:1', ...
+
+    Args:
+        device_type: 'cpu' or 'gpu'; None for the kind that this process computes on. Of another kind there are none.
+
+    Example:
+        >>> len(keras.distribution.list_devices())
+        1
+    """
+    if device_type not in (None, "cpu", "gpu", "tpu"):
+        raise ValueError(f"device_type must be 'cpu', 'gpu' or None, received {briefly(device_type)}")
+    kind = "cpu" if get_device() == "cpu" else "gpu"
+    if device_type not in (None, kind):
+        return []
+    return [f"{kind}:{rank}" for rank in range(1 if _job.group is None else _job.group.size)]
+
+
+def get_device_count(device_type: str | None = None) -> int:
+    """The number of `list_devices`.
+
+    Args:
+        device_type: As of `list_devices`.
+
+    Example:
+        >>> keras.distribution.get_device_count()
+        1
+    """
+    return len(list_devices(device_type))
+
+
+class DataParallel:
+    """Each process has the whole model and a part of every batch; gradients are added up over all of them.
+
+    Args:
+        device_mesh: None: the devices are the job's processes.
+        devices: None, or exactly `list_devices()`.
+        auto_shard_dataset: Whether each process takes its part of what `fit` is given; False if each one is given
+            other data.
+
+    Raises:
+        ValueError: for a device_mesh, or other devices.
+
+    Example:
+        >>> with keras.distribution.DataParallel().scope():
+        ...     keras.distribution.distribution()
+        <DataParallel of 1 process>
+    """
+
+    def __init__(
+        self, device_mesh: Any = None, devices: Sequence[str] | None = None, auto_shard_dataset: bool = True
+    ) -> None:
+        if device_mesh is not None:
+            raise ValueError(
+                "nbkeras has no DeviceMesh: each process that mpiexec starts is one device of a DataParallel, received "
+                f"device_mesh={briefly(device_mesh)}"
+            )
+        if devices is not None and list(devices) != list_devices():
+            raise ValueError(
+                f"DataParallel computes on all devices of the job, {list_devices()}, received devices={briefly(devices)}: "
+                "choose their number by `mpiexec -n`"
+            )
+        self.auto_shard_dataset = auto_shard_dataset
+        self.batch_dim_name = "batch"
+
+    @property
+    def num_processes(self) -> int:
+        """The number of processes."""
+        return 1 if _job.group is None else _job.group.size
+
+    num_model_replicas = num_processes
+
+    @property
+    def process_id(self) -> int:
+        """The rank of this process: 0 to num_processes - 1."""
+        return 0 if _job.group is None else _job.group.rank
+
+    data_shard_id = process_id
+
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """Let this be the distribution in a block.
+
+        Example:
+            >>> with keras.distribution.DataParallel().scope():
+            ...     model = keras.Sequential([layers.Dense(1)])
+        """
+        before = distribution()
+        set_distribution(self)
+        try:
+            yield
+        finally:
+            set_distribution(before)
+
+    def __repr__(self) -> str:
+        number = self.num_processes
+        return f"<DataParallel of {number} process{'es' if number > 1 else ''}>"
+
+
+def distribution() -> DataParallel | None:
+    """The distribution that was set, or None.
+
+    Example:
+        >>> keras.distribution.distribution() is None
+        True
+    """
+    return _job.distribution
+
+
+def set_distribution(value: DataParallel | None) -> None:
+    """Train in this way from now on.
+
+    Args:
+        value: A DataParallel, or None: each process computes for itself.
+
+    Raises:
+        TypeError: for something else.
+        RuntimeError: if mpiexec started several processes, and `initialize` was not called.
+
+    Example:
+        >>> keras.distribution.set_distribution(None)
+    """
+    if value is not None and not isinstance(value, DataParallel):
+        raise TypeError(f"set_distribution takes a DataParallel or None, received {briefly(value)}")
+    if value is not None and _job.group is None and any(os.environ.get(name, "1") != "1" for name in _STARTED_BY):
+        raise RuntimeError(
+            "this process was started by mpiexec, and nbkeras.distribution.initialize() was not called: without it each process "
+            "would train alone. Call it at the beginning of the script"
+        )
+    _job.distribution = value
+    ranks.set_current(None if value is None else _job.group)

@@ -1,0 +1,207 @@
+"""The watcher of a job of several processes: a small process of its own, to which each rank is connected, and which tells all of
+them when one has ended, hangs, or raised an exception.
+
+Rank 0 starts this file as a script; it imports nothing of nbkeras. It is not a thread of rank 0, because launchers of MPI kill
+all ranks at once when one has died: this process, in a session of its own, remains for a moment and prints the reason.
+Lines of JSON go both ways. Who knows the token, which rank 0 sent to the others through MPI, is a rank of the job.
+"""
+
+import contextlib
+import hmac
+import json
+import secrets
+import selectors
+import socket
+import sys
+import time
+from typing import Any
+
+BEAT = 0.5  # seconds between two messages of a rank
+_LAST_WORDS = 4.0  # seconds for which the other ranks may go on after a fault, to raise their exceptions
+_JOIN = 120.0  # seconds within which all ranks must have come
+_LONGEST = 2**16  # bytes of a message
+
+
+def proof(token: str, nonce: str) -> str:
+    """The answer to a nonce of one that knows the token."""
+    return hmac.digest(token.encode(), nonce.encode(), "sha256").hex()
+
+
+class Lines:
+    """JSON messages over a socket, one in each line."""
+
+    def __init__(self, connection: socket.socket):
+        self.connection, self._buffer = connection, b""
+
+    def send(self, **message: Any) -> None:
+        """Send a message; OSError if the other side is gone."""
+        self.connection.sendall(json.dumps(message).encode() + b"\n")
+
+    def receive(self) -> list[dict]:
+        """The messages of one read, perhaps none; OSError at the end of the connection."""
+        data = self.connection.recv(_LONGEST)
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        if not data or len(self._buffer) > _LONGEST:
+            raise ConnectionResetError("the connection was closed")
+        return [json.loads(line) for line in lines]
+
+
+class Rank:
+    """A rank as the watcher knows it."""
+
+    def __init__(self, lines: Lines, hello: dict, now: float):
+        self.lines, self.number = lines, hello["rank"]
+        self.name = f"rank {hello['rank']} (host {hello['host']}, process {hello['process']})"
+        self.entered, self.doing = 0, "at the beginning"
+        self.running: list[Any] = [0, ""]  # the number of the operation that MPI does for it, and what it is
+        self.heard = now  # when it last sent something
+        self.behind: float | None = None  # since when others have waited for it
+        self.ended = self.over = self.gone = False
+
+    def beat(self, message: dict) -> None:
+        """Take over what a rank says about itself."""
+        if message["entered"] != self.entered or message["compiles"]:
+            self.behind = None
+        self.entered, self.running, self.doing = message["entered"], message["running"], message["doing"]
+
+
+class Watch:
+    """The ranks of a job, and the first fault."""
+
+    def __init__(self, server: socket.socket, token: str, size: int, timeout: float | None):
+        self._server, self._token, self._size, self._timeout = server, token, size, timeout
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(server, selectors.EVENT_READ)
+        self._ranks: dict[int, Rank] = {}
+        self._by_lines: dict[Lines, Rank | None] = {}
+        self._nonces: dict[Lines, str] = {}
+        self._start = self._told = time.monotonic()
+        self.fault: tuple[int | None, str] | None = None
+
+    def run(self) -> None:
+        """Watch until the job has ended."""
+        tick = time.monotonic()
+        deadline = None
+        while True:
+            for key, _ in self._selector.select(0.2):
+                if key.data is None:
+                    self._accept()
+                else:
+                    self._read(key.data)
+            now = time.monotonic()
+            if now - tick > 2:  # this process itself was stopped, or its machine is busy
+                for rank in self._ranks.values():
+                    rank.heard, rank.behind = rank.heard + now - tick, None
+            tick = now
+            if deadline is None:
+                self.fault = self.fault or self._found(now)
+                if self.fault is not None:
+                    deadline = now + _LAST_WORDS
+                    self._tell(fault=self.fault[1], rank=self.fault[0])
+                    with contextlib.suppress(OSError):
+                        print(f"\nnbkeras: the job ends, because {self.fault[1]}", file=sys.stderr, flush=True)
+            if now - self._told > BEAT:
+                self._tell(beat=True)
+            here = [rank for rank in self._ranks.values() if not rank.gone]
+            complete = len(self._ranks) == self._size and all(rank.ended for rank in here)
+            if deadline is None and complete:
+                break
+            if deadline is not None and (now > deadline or all(rank.over for rank in here)):
+                break
+        self._tell(over=True)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = self._server.accept()
+            connection.settimeout(5)
+            lines = Lines(connection)
+            self._nonces[lines] = secrets.token_hex(16)
+            lines.send(nonce=self._nonces[lines])
+            self._by_lines[lines] = None
+            self._selector.register(connection, selectors.EVENT_READ, lines)
+
+    def _read(self, lines: Lines) -> None:
+        try:
+            messages = lines.receive()
+            for message in messages:
+                self._take(lines, message)
+        except (OSError, ValueError, KeyError, TypeError):  # the end, or a stranger
+            self._selector.unregister(lines.connection)
+            lines.connection.close()
+            rank = self._by_lines.pop(lines)
+            if rank is not None:
+                rank.gone = True
+
+    def _take(self, lines: Lines, message: dict) -> None:
+        rank, now = self._by_lines[lines], time.monotonic()
+        if rank is None:
+            if not hmac.compare_digest(message["proof"], proof(self._token, self._nonces.pop(lines))):
+                raise ValueError("a stranger")
+            lines.send(proof=proof(self._token, message["nonce"]))
+            rank = self._by_lines[lines] = self._ranks[message["rank"]] = Rank(lines, message, now)
+        rank.heard = now
+        if "entered" in message:
+            rank.beat(message)
+        rank.ended, rank.over = rank.ended or "ends" in message, rank.over or "over" in message
+        if "error" in message and self.fault is None:
+            self.fault = rank.number, f"{rank.name} raised {message['error']}"
+
+    def _tell(self, **message: Any) -> None:
+        self._told = time.monotonic()
+        for rank in self._ranks.values():
+            if not rank.gone:
+                with contextlib.suppress(OSError):
+                    rank.lines.send(**message)
+
+    def _found(self, now: float) -> tuple[int | None, str] | None:
+        """The rank at fault, and a sentence about it; None while all is well."""
+        if len(self._ranks) < self._size:
+            missing = sorted(set(range(self._size)) - set(self._ranks))
+            if now - self._start < _JOIN:
+                return None
+            return missing[0], f"the ranks {missing} did not connect to the watcher of the job on the host of rank 0"
+        first: dict[int, Rank] = {}
+        for number, rank in sorted(self._ranks.items()):
+            position, what = rank.running
+            other = first.setdefault(position, rank)
+            if other.running[1] != what:
+                return number, (
+                    f"{rank.name} does something else than {other.name}: collective operation {position} is {what} in the one, "
+                    f"and {other.running[1]} in the other. All ranks must make the same steps in the same order. Last seen: "
+                    f"{rank.doing}; {other.doing}"
+                )
+        furthest = max(rank.entered for rank in self._ranks.values())
+        for number, rank in sorted(self._ranks.items()):
+            last = f"Last seen: {rank.doing}, after {rank.entered} collective operations"
+            behind = rank.entered < furthest and not rank.gone
+            rank.behind = (rank.behind or now) if behind else None
+            if rank.gone and not rank.ended:
+                return number, f"{rank.name} has ended without an error of Python, as a killed process does. {last}"
+            if rank.ended and rank.entered < furthest:
+                return number, f"{rank.name} has reached the end of its script, and others wait for it. {last}"
+            if self._timeout is None or rank.gone or rank.ended:
+                continue
+            if now - rank.heard > self._timeout / 2:
+                return number, (
+                    f"{rank.name} has not been heard of for {now - rank.heard:.0f} s: it is stopped, or its host cannot be "
+                    f"reached. {last}"
+                )
+            if rank.behind is not None and now - rank.behind > self._timeout:
+                return number, (
+                    f"{rank.name} has let others wait for {now - rank.behind:.0f} s. {last}. If it is only slow, call "
+                    "distribution.initialize(timeout=...) with more seconds"
+                )
+        return None
+
+
+def main() -> None:
+    """Read the job from standard input, print the port, and watch."""
+    job = json.loads(sys.stdin.readline())
+    with socket.create_server((job["bind"], 0), backlog=job["size"] + 8) as server:
+        print(server.getsockname()[1], flush=True)
+        sys.stdout.close()
+        Watch(server, job["token"], job["size"], job["timeout"]).run()
+
+
+if __name__ == "__main__":
+    main()

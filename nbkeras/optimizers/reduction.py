@@ -1,0 +1,59 @@
+"""The sums over ranks of an optimizer's gradients.
+
+The flat gradients are cut into buckets. The sum of a bucket starts as soon as the backward pass has delivered the last of its
+gradients, and runs while the pass goes on. One launch before the update waits for all of them. All of it is launched, so a
+replay does the same at the same places.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nbkeras.engine.ranks import Group
+from nbkeras.engine.tensor import Variable
+from nbkeras.kernels.runtime import device
+from nbkeras.optimizers.buffers import Buffers
+
+BUCKET = 2**20  # bytes
+
+
+class Reduction:
+    """Adds up the gradients of these variables, in their buffers, over the ranks of a group; once in each step."""
+
+    def __init__(self, group: Group, buffers: Buffers, variables: Sequence[Variable], nbytes: int | None = None):
+        self.group = group
+        self._buckets = buffers.buckets(variables, nbytes or BUCKET)
+        self._bucket_of = {variable: i for i, (_, inside) in enumerate(self._buckets) for variable in inside}
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a step: no gradient is there."""
+        self._missing = [set(inside) for _, inside in self._buckets]
+        self._started: set[int] = set()
+        self.is_done = False
+
+    def delivered(self, variable: Variable) -> None:
+        """Start the sum of a bucket if this gradient was the last one that it waited for."""
+        if variable not in self._bucket_of:  # it has no elements
+            return
+        bucket = self._bucket_of[variable]
+        self._missing[bucket].discard(variable)
+        if not self._missing[bucket] and device.gpu() is None:  # on a GPU launches wait for copies
+            self._start(bucket)
+
+    def _start(self, bucket: int) -> None:
+        if bucket not in self._started:
+            self._started.add(bucket)
+            device.launch(self.group.start_sum, self._buckets[bucket][0])
+
+    def finish(self) -> None:
+        """Sum what was not started yet, and wait for all sums."""
+        arrays: list[np.ndarray] = [array for array, _ in self._buckets]
+        if device.gpu() is not None:
+            for array in arrays:
+                device.launch(self.group.sum, array)
+        else:
+            for bucket in range(len(arrays)):
+                self._start(bucket)
+            device.launch(self.group.wait, *arrays)
+        self.is_done = True

@@ -1,0 +1,224 @@
+"""Floor 3: Together, what the processes that train one model do in common, beside the sums in their steps.
+
+Each rank runs steps on its rows of the batches (data/parts.py). Its metrics count its rows; their states are added up when logs
+are read. Between steps some values differ from rank to rank: `settle` makes them those of all rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from nbkeras import random
+from nbkeras.data.batches import Batch
+from nbkeras.data.parts import takes_parts
+from nbkeras.engine import structures
+from nbkeras.engine.ranks import Group
+from nbkeras.engine.sharding import Part
+from nbkeras.engine.tensor import Variable, assign_all
+from nbkeras.training.arguments import logged
+from nbkeras.training.feed import Layout
+
+Array = np.ndarray
+_ROUND = 2**26  # bytes of predictions that a rank sends at once
+
+
+class Together:
+    """The ranks of a group and one model. All ranks call the same methods in the same order."""
+
+    def __init__(self, model: Any, group: Group):
+        self._model, self.group = model, group
+        self._part: Part | None = None  # of the last step
+        self._counts_all = False  # whether the metrics of each rank count the rows of all
+        self._has_moved = False  # whether weights that no optimizer updates may differ
+        self.agrees = False  # whether the ranks began with the same weights
+
+    # -------------------- steps --------------------
+
+    def step(self, step: Callable[[Batch, Layout], Any], trains: bool) -> Callable[[Batch, Layout], Any]:
+        """A train or test step; a rank without rows counts nothing in its metrics."""
+
+        def run(batch: Batch, layout: Layout) -> Any:
+            if self._counts_all:
+                self._counts_all = False
+                if self.group.rank:  # rank 0 goes on from the sums
+                    self._model.reset_metrics()
+            self._part, self._has_moved = batch.part, self._has_moved or trains
+            if batch.part is None or batch.part.own:
+                return step(batch, layout)
+            before = {variable: variable.numpy() for variable in self._metric_variables()}
+            outputs = step(batch, layout)
+            for metric in self._model.metrics:
+                if all(variable in before for variable in metric.variables):
+                    assign_all((variable, before[variable]) for variable in metric.variables)
+                else:  # made in this step
+                    metric.reset_state()
+            return outputs
+
+        return run
+
+    def prediction(self, step: Callable[[Batch, Layout], Any]) -> Callable[[Batch, Layout], Any]:
+        """A predict step, of whose outputs a rank without rows has none."""
+
+        def run(batch: Batch, layout: Layout) -> Any:
+            self._part, outputs = batch.part, step(batch, layout)
+            has_rows = batch.part is None or batch.part.own
+            return outputs if has_rows else structures.map_leaves(lambda array: array[:0], outputs)
+
+        return run
+
+    def gather(self, outputs: list) -> list:
+        """The outputs of all ranks in the order of the rows, of each rank's outputs of the same batches."""
+        self._gather_states()
+        if not outputs or not takes_parts():
+            return outputs
+        size = sum(leaf.nbytes for leaf in structures.flatten(outputs[0]))
+        each = max(1, _ROUND // max(1, *self.group.exchange(size)))
+        found: list = []
+        for start in range(0, len(outputs), each):
+            for parts in zip(*self.group.exchange(outputs[start : start + each]), strict=True):
+                found += parts
+        return found
+
+    # -------------------- values of all ranks --------------------
+
+    def agree(self) -> None:
+        """Write rank 0's weights, states and counts into those of the other ranks, before the first step."""
+        model = self._model
+        optimizer = [] if model.optimizer is None else model.optimizer.variables
+        variables = [*model.variables, *optimizer, *random.shared_states()]
+        counts = self.group.exchange((len(variables), model.initial_epoch))
+        if len({count for count, _ in counts}) > 1:
+            raise ValueError(
+                f"the ranks have models or optimizers with {[count for count, _ in counts]} variables: all ranks must build the "
+                "same model"
+            )
+        model.initial_epoch, sums = counts[0][1], set(self._sums_of_rank())
+        for variable in dict.fromkeys(variables):
+            value = variable.numpy()
+            self.group.broadcast(value)
+            if self.group.rank:
+                variable.assign(0 * value if variable in sums else value)
+        self.agrees = True
+
+    def settle(self) -> None:
+        """After an epoch: each rank gets the metrics of all rows, the states of all rows, and the mean of moving statistics."""
+        if not self._counts_all:
+            variables = self._metric_variables()
+            assign_all(zip(variables, self._reduced(variables), strict=True))
+            self._counts_all = True
+        self.settle_weights()
+        self._gather_states()
+
+    def restored(self) -> None:
+        """Say that each rank has got the values that one of them had after `settle`."""
+        self._counts_all, self._has_moved = True, False
+        if self.group.rank:
+            assign_all((variable, np.zeros(variable.shape, variable.dtype)) for variable in self._sums_of_rank())
+
+    def settle_weights(self) -> None:
+        """Give each rank the mean of the statistics that each has moved by its own rows, and rank 0 all sums of gradients."""
+        if self._has_moved:
+            self._has_moved = False
+            own = [v for layer in self._model._all_layers() for v in getattr(layer, "statistics_of_rank", ())]
+            means = self._sums([variable.numpy().astype(np.float64) / self.group.size for variable in own])
+            assign_all(zip(own, means, strict=True))
+            kept = self._sums_of_rank()
+            sums = self._sums([variable.numpy() for variable in kept])
+            assign_all(
+                (variable, 0 * value if self.group.rank else value) for variable, value in zip(kept, sums, strict=True)
+            )
+
+    def _sums_of_rank(self) -> list[Variable]:
+        """The optimizer's sums of gradients that were not used yet: each rank has those of its rows."""
+        return getattr(self._model.optimizer, "sums_of_rank", [])
+
+    def _gather_states(self) -> None:
+        part = self._part
+        if part is None:
+            return
+        states = [v for layer in self._model._all_layers() for v in getattr(layer, "states_of_rows", ())]
+        states = [state for state in states if state.shape[0] == part.total]
+        rows = slice(part.first, part.first + part.own)
+        values = [np.zeros(state.shape, state.dtype) for state in states]
+        for state, value in zip(states, values, strict=True):
+            value[rows] = state.numpy()[rows]
+        assign_all(zip(states, self._sums(values), strict=True))
+
+    def _sums(self, arrays: Sequence[Array]) -> list[Array]:
+        """The sum over ranks of each array."""
+        if not arrays:
+            return []
+        flat = np.concatenate([array.reshape(-1).astype(np.float64) for array in arrays])
+        self.group.sum(flat)
+        ends = np.cumsum([array.size for array in arrays])
+        parts = np.split(flat, ends[:-1])
+        return [part.reshape(array.shape) for part, array in zip(parts, arrays, strict=True)]
+
+    # -------------------- metrics --------------------
+
+    def _metric_variables(self) -> list[Variable]:
+        return list(dict.fromkeys(v for metric in self._model.metrics for v in metric.variables))
+
+    def _reduced(self, variables: Sequence[Variable]) -> list[Array]:
+        """The values of metrics' variables for the rows of all ranks."""
+        values: list[Array] = [variable.numpy() for variable in variables]
+        how = ["sum" if variable.aggregation == "none" else variable.aggregation for variable in variables]
+        sums = iter(self._sums([value for value, each in zip(values, how, strict=True) if each in ("sum", "mean")]))
+        others = [value for value, each in zip(values, how, strict=True) if each not in ("sum", "mean")]
+        columns = iter(zip(*self.group.exchange(others), strict=True) if others else ())
+        found = []
+        for each in how:
+            value = next(sums) if each in ("sum", "mean") else _CHOSEN[each](next(columns))
+            found.append(value / self.group.size if each == "mean" else value)
+        return found
+
+    def reader(self, read: Callable[[dict], Callable[[], dict[str, Any]]]) -> Callable[[dict], Logs]:
+        """A function that makes logs of all ranks' rows of what a step returned, as `read` makes those of this rank's."""
+        return lambda own: Logs(lambda: self._read(own), read(own))
+
+    def _read(self, own: dict) -> dict[str, Any]:
+        with contextlib.nullcontext() if self._counts_all else self._summed():
+            results = {name: logged(value) for name, value in self._model.get_metrics_result().items()}
+        if not own:
+            return results
+        others = {name: np.asarray(value, np.float64) for name, value in own.items() if name not in results}
+        means = self._means(others)
+        return {name: results[name] if name in results else logged(means[name]) for name in own}
+
+    def _means(self, values: dict[str, Array]) -> dict[str, Array]:
+        """The means over the rows of the last batch of values that each rank computed of its rows."""
+        weight = 1.0 / self.group.size if self._part is None else self._part.fraction
+        weighted = [weight * value if weight else np.zeros_like(value) for value in values.values()]
+        return dict(zip(values, self._sums(weighted), strict=True))
+
+    @contextlib.contextmanager
+    def _summed(self) -> Iterator[None]:
+        """In the block the metrics count the rows of all ranks."""
+        variables = self._metric_variables()
+        before = [variable.numpy() for variable in variables]
+        assign_all(zip(variables, self._reduced(variables), strict=True))
+        try:
+            yield
+        finally:
+            assign_all(zip(variables, before, strict=True))
+
+
+_CHOSEN: dict[str, Callable[[Iterable[Array]], Array]] = {
+    "max": lambda values: np.max(list(values), axis=0),
+    "min": lambda values: np.min(list(values), axis=0),
+    "only_first_replica": lambda values: next(iter(values)),
+}
+
+
+class Logs:
+    """Logs of all ranks, which all ranks must read; `here` are those of this rank's rows, for what only one rank shows."""
+
+    def __init__(self, read: Callable[[], dict[str, Any]], here: Callable[[], dict[str, Any]]):
+        self._read, self.here = read, here
+
+    def __call__(self) -> dict[str, Any]:
+        return self._read()

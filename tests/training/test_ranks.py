@@ -1,0 +1,115 @@
+"""Training by several processes: sums over ranks, gradients in buckets, and faults. The jobs are in rank_jobs.py."""
+
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import rank_jobs
+
+import nbkeras as keras
+from nbkeras.engine import ranks
+
+mpi4py = pytest.importorskip("mpi4py")
+LAUNCHER = shutil.which("mpiexec", path=str(pathlib.Path(sys.executable).parent)) or shutil.which("mpiexec")
+pytestmark = [
+    pytest.mark.skipif(LAUNCHER is None, reason="there is no mpiexec"),
+    pytest.mark.cpu("the jobs compute on the CPU"),
+]
+
+
+def start(tmp_path, number, *arguments):
+    command = [LAUNCHER, "-n", str(number), sys.executable, "-W", "error", rank_jobs.__file__, *arguments]
+    return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.mark.parametrize(("number", "jobs"), [(4, ["sums", "buckets"]), (3, ["training"])])
+def test_a_job_of_several_ranks(number, jobs, tmp_path):
+    process = start(tmp_path, number, *jobs)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+
+
+FAULTS = {
+    "kill": r"because rank 1 \(host .*, process \d+\) has ended without an error of Python.*Last seen: in rank_jobs.py",
+    "stop": r"because rank 1 \(host .*, process \d+\) has not been heard of for 3 s: it is stopped",
+    "loop": r"because rank 1 \(host .*, process \d+\) has let others wait for 6 s. Last seen: in rank_jobs.py, line \d+, data",
+    "raise": r"because rank 1 \(host .*, process \d+\) raised ValueError: row 17 is bad",
+    "differ": r"because rank 1 \(host .*, process \d+\) does something else than rank 0 .*: collective operation \d+ is an exch",
+}
+
+
+@pytest.mark.slow
+def test_a_fault_of_one_rank_ends_the_job_and_is_named(tmp_path):
+    """Launchers kill all ranks when one was killed: then there are no exceptions, and the watcher alone gives the reason."""
+    begin = time.monotonic()
+    processes = {kind: start(tmp_path, 2, f"fault_by_{kind}") for kind in FAULTS}
+    for kind, process in processes.items():
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode != 0, output
+        assert re.search(FAULTS[kind], output), output
+        if kind != "kill":
+            assert "rank 0 knows of rank 1" in output and "RankError: rank 1 (host" in output, output
+    assert time.monotonic() - begin < 60  # with the start of all jobs at a time
+
+
+def test_a_job_that_was_killed_goes_on_with_another_number_of_ranks(tmp_path):
+    whole, killed = start(tmp_path, 1, "whole"), start(tmp_path, 3, "killed")
+    output, _ = killed.communicate(timeout=120)
+    assert killed.returncode != 0 and re.search(FAULTS["kill"], output), output
+    again = start(tmp_path, 2, "again")
+    made = {}
+    for process in (whole, again):
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+        made[process] = int(re.search(r"(\d+) batches of 16", output)[1])
+    assert (
+        made[whole] == 16 and made[again] < 12
+    )  # 10 were made before, of which the last ones may not have been written
+    with np.load(tmp_path / "whole.npz") as expected, np.load(tmp_path / "again.npz") as found:
+        for name in expected:
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-10, atol=1e-10)
+
+
+def test_one_process_needs_no_launcher():
+    distribution = keras.distribution.DataParallel()
+    with distribution.scope():
+        assert keras.distribution.distribution() is distribution
+        assert (distribution.num_processes, distribution.process_id, ranks.current()) == (1, 0, None)
+    assert keras.distribution.distribution() is None
+    group = ranks.Group()
+    assert (group.rank, group.size, group.exchange("x")) == (0, 1, ["x"])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda d: d.initialize("10.0.0.1:1234"), ValueError, "starts no processes on other hosts"),
+        (lambda d: d.initialize(timeout=0), ValueError, "timeout must be a positive number of seconds"),
+        (lambda d: d.DataParallel(device_mesh=1), ValueError, "nbkeras has no DeviceMesh"),
+        (lambda d: d.DataParallel(devices=["gpu:0", "gpu:1"]), ValueError, "choose their number by `mpiexec -n`"),
+        (lambda d: d.set_distribution("data"), TypeError, "takes a DataParallel or None"),
+        (lambda d: d.list_devices("disk"), ValueError, "device_type must be 'cpu', 'gpu'"),
+    ],
+)
+def test_arguments_that_do_not_apply(call, error, message):
+    with pytest.raises(error, match=message):
+        call(keras.distribution)
+
+
+def test_a_script_that_forgets_initialize_is_told(monkeypatch):
+    monkeypatch.setenv("PMI_SIZE", "2")
+    with pytest.raises(RuntimeError, match=r"initialize\(\) was not called"):
+        keras.distribution.set_distribution(keras.distribution.DataParallel())
+
+
+@pytest.mark.parametrize("missing", ["mpi4py", "mpi4py.MPI"])
+def test_what_to_install(missing, monkeypatch):
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.delattr(mpi4py, "MPI", raising=False)
+    with pytest.raises(ImportError, match=r"pip install 'nbkeras\[mpi\]'"):
+        keras.distribution.initialize()
