@@ -223,9 +223,7 @@ class Program:
             return True
         if failure == _MISS:
             return False
-        error = exception(failure)
-        error.add_note(f"raised by the kernel {named(self._launches[self._frame[_FAILED]][0])} in a recorded step")
-        raise error
+        raise exception(failure, self._launches[self._frame[_FAILED]][0], " in a recorded step")
 
     def row(self, flag: int) -> tuple[int, Array, int, int]:
         """The row of another program that runs this one."""
@@ -249,14 +247,18 @@ def address(array: Array) -> int:
     return array.__array_interface__["data"][0]
 
 
-def exception(failure: int) -> Exception:
+def exception(failure: int, kernel: Any, where: str = "") -> Exception:
     """The exception that a kernel raised, from what its entry returned: the address of Numba's description of it."""
     data, size = ctypes.c_void_p.from_address(failure).value or 0, ctypes.c_int32.from_address(failure + 8).value
+    place = None
     try:
-        kind, args = pickle.loads(ctypes.string_at(data, size))[:2]
-        return kind(*(args or ()))
+        kind, args, place = pickle.loads(ctypes.string_at(data, size))
+        error = kind(*(args or ()))
     except Exception:  # its arguments were computed: Numba keeps them where only its own wrapper finds them
-        return RuntimeError("a kernel raised an exception")
+        error = RuntimeError("a kernel raised an exception")
+    line = "" if place is None else f", at {place[1]}:{place[2]}"
+    error.add_note(f"raised by the kernel {named(kernel)}{where}{line}")
+    return error
 
 
 # -------------------- single launches --------------------
@@ -420,7 +422,7 @@ class Calls:
                 f"the kernel {named(self._kernel)} cannot be started with {', '.join(map(short_description, args))}"
             )
         if failure:
-            raise exception(failure)
+            raise exception(failure, self._kernel)
 
     def row(self, args: tuple, shares: int, flag: int) -> tuple[int, Array, int, int]:
         """The row of a program for this launch."""
