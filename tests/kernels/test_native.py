@@ -219,6 +219,24 @@ def test_functions_of_python_run_between_native_launches_in_order():
     assert x.tolist() == [24, 24]
 
 
+def test_what_a_launch_launches_is_recorded_and_profiled_as_a_part_of_it():
+    x = device.persistent(np.zeros(2))
+
+    @device.host
+    def twice(x):
+        y = device.empty(2, np.float64)
+        for _ in range(2):
+            device.launch(np.add, x, 1, y)
+            device.launch(add_one, x)
+
+    program = recorded(lambda: device.launch(twice, x))
+    assert x.tolist() == [2, 2]
+    with nbkeras.profile() as profile:
+        program.run()
+        device.launch(twice, x)
+    assert x.tolist() == [6, 6] and profile.calls == {"twice": 2}
+
+
 def test_python_threads_run_programs_of_their_own_at_the_same_time():
     model = nbkeras.Sequential([layers.Input((64,)), layers.Dense(256, activation="relu"), layers.Dense(4)])
     data = np.random.default_rng(0).standard_normal((8, 16, 64)).astype(np.float32)
