@@ -5,23 +5,18 @@ An entry is `int64 entry(int8* frame, int64 share, int64 shares)`; compiler.py s
 
 import functools
 import inspect
-import os
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from nbkeras.kernels.runtime import code, native
+from nbkeras.kernels.runtime import code, forks, native
 from nbkeras.kernels.runtime.code import compilations as compilations
 from nbkeras.kernels.runtime.messages import cannot_compile, takes, wrong_argument, wrong_number
 from nbkeras.kernels.runtime.pool import Pool
 from nbkeras.kernels.runtime.signatures import Type, text_of, type_of
 
 ENTRY = "entry"
-_lock = threading.RLock()
-if hasattr(
-    os, "register_at_fork"
-):  # a fork waits until no other thread compiles: the child could not compile then, or load
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+_lock = forks.lock(threading.RLock)
 
 
 def _text(options: dict[str, Any]) -> str:

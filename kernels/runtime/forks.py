@@ -3,13 +3,18 @@
 import os
 import threading
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 _locks: weakref.WeakSet = weakref.WeakSet()
 
 
-def lock() -> threading.Lock:
-    """A lock that is free in a forked child, where the thread that held it does not exist and cannot release it."""
-    made = threading.Lock()
+def lock(kind: Callable[[], Any] = threading.Lock) -> Any:
+    """A lock that is free in a forked child, where the thread that held it does not exist and cannot release it.
+
+    The fork cannot wait for that thread instead: it may wait for locks that a fork holds, as those of `logging`.
+    """
+    made = kind()
     _locks.add(made)
     return made
 

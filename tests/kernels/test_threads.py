@@ -157,8 +157,7 @@ def test_a_forked_process_goes_on(tmp_path):
 
 FORK_WITH_LOCKS = """
 import os, threading, numpy as np, nbkeras
-from nbkeras.engine import program
-from nbkeras.kernels.runtime import cache, forks, threads
+from nbkeras.kernels.runtime import forks, threads
 
 model = nbkeras.Sequential([nbkeras.Input((4,)), nbkeras.layers.Dense(2)])
 x = np.ones((3, 4), "float32")
@@ -166,37 +165,29 @@ expected = model.predict(x, verbose=0)
 nbkeras.set_threads(2)
 held, forked = threading.Event(), threading.Event()
 
-def hold():  # as a thread that predicts or makes layers holds them for a moment
+def hold():  # as threads that predict, load kernels or make layers hold them for a moment
     for lock in list(forks._locks):
         lock.acquire()
     held.set()
     forked.wait()
-
-def compile():  # as a thread that compiles: the fork waits for its end
-    with cache._lock:
-        held.set()
-        forked.wait(0.2)
+    for lock in list(forks._locks):
+        lock.release()
 
 def work():
     assert threads.get_threads() == 2 and (model.predict(x, verbose=0) == expected).all()
     nbkeras.Sequential([nbkeras.Input((5,)), nbkeras.layers.Dense(2)]).predict(np.ones((3, 5)), verbose=0)
 
-for function in hold, compile:
-    held.clear()
-    forked.clear()
-    thread = threading.Thread(target=function, daemon=True)
-    thread.start()
-    held.wait()
-    child = os.fork()
-    if child == 0:
-        work()
-        os._exit(0)
-    forked.set()
-    thread.join()
-    for lock in list(forks._locks) if function is hold else ():
-        lock.release()
-    assert os.waitpid(child, 0)[1] == 0
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+child = os.fork()
+if child == 0:
     work()
+    os._exit(0)
+forked.set()
+thread.join()
+assert os.waitpid(child, 0)[1] == 0
+work()
 """
 
 
