@@ -52,7 +52,7 @@ class Kernel(code.Function):
                 self._returns_value = True
         return self._numba(*args)
 
-    @functools.cached_property
+    @forks.cached_property
     def _numba(self) -> Callable:
         """Numba's own function, for calls from Python of a function that returns a value."""
         return code.compiler(self.py_func).for_python(self.py_func, self.options)
@@ -61,7 +61,7 @@ class Kernel(code.Function):
         """The row of a native program for a launch with these arguments."""
         return self._calls.row(args, 1, flag)
 
-    @functools.cached_property
+    @forks.cached_property
     def shared(self) -> "Shared":
         """The function that is recorded for all shares of this kernel."""
         return Shared(self)

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nbkeras.kernels.runtime import cache_files, lazy, objects, processor
+from nbkeras.kernels.runtime import cache_files, forks, lazy, objects, processor
 
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # kernels/
 # It starts with a literal, for which Python searches fast; `\b` before it took 8 ms more of `import nbkeras`.
@@ -118,7 +118,7 @@ class Function:
         functools.update_wrapper(self, function)  # type: ignore[arg-type]
         self.py_func, self.options = function, {**_options(function), **options}
 
-    @functools.cached_property
+    @forks.cached_property
     def _helper(self) -> Any:
         return lazy.compiler.helper(self.py_func, self.options)
 

@@ -1,5 +1,6 @@
 """Locks in processes that fork while other threads run."""
 
+import functools
 import os
 import threading
 import weakref
@@ -17,6 +18,15 @@ def lock(kind: Callable[[], Any] = threading.Lock) -> Any:
     made = kind()
     _locks.add(made)
     return made
+
+
+class cached_property(functools.cached_property):
+    """functools.cached_property; the lock that Python 3.11 has for all objects of a class is free in a forked child."""
+
+    def __init__(self, function: Callable[[Any], Any]):
+        super().__init__(function)
+        if hasattr(self, "lock"):
+            self.lock = lock(threading.RLock)
 
 
 def _free() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels.runtime import code
+from nbkeras.kernels.runtime import code, forks
 from nbkeras.kernels.runtime.messages import named, short_description
 from nbkeras.kernels.runtime.pool import Pool, run_shares
 from nbkeras.kernels.runtime.raw import call, load, load32, stack, store
@@ -406,7 +406,7 @@ class Calls:
         self._site = np.array([0, _PYTHON, before, after], np.int64)
         self._guards: list[tuple] = []  # with the objects whose addresses they hold
 
-    @functools.cached_property
+    @forks.cached_property
     def start(self) -> Callable[..., int | None]:
         """A function of the objects. It returns None, or a number for `go_on`."""
         code.check_enabled(self._kernel.py_func)
