@@ -2,14 +2,62 @@
 
 `a[o + j]` includes Python's wrap-around of negative indices, which prevents LLVM from vectorising a loop over j. Loops over
 slices are vectorised, but slices take time to compile and, in short loops, to create. These functions treat any C-contiguous
-array as flat memory; the caller guarantees that the offset is inside it.
+array as flat memory; the caller guarantees that the offset is inside it. With NUMBA_BOUNDSCHECK=1 it is checked, as Numba checks
+`a[i]`.
 """
 
-from nbkeras.kernels.runtime.lazy import arrayobj, intrinsic, ir, types
+import functools
+
+from nbkeras.kernels.runtime.lazy import arrayobj, cgutils, intrinsic, ir, types
 
 
-def _pointer(context, builder, array_type, array, offset):
-    return builder.gep(arrayobj.make_array(array_type)(context, builder, array).data, [offset], inbounds=True)
+def pointer(context, builder, array_type, array, offset):
+    """The pointer to array.ravel()[offset], which is inside of the array."""
+    memory = arrayobj.make_array(array_type)(context, builder, array)
+    if context.enable_boundscheck:
+        cgutils.do_boundscheck(context, builder, offset, memory.nitems)
+    return builder.gep(memory.data, [offset], inbounds=True)
+
+
+def start_of(context, builder, array_type, array, offset, *axes):
+    """The pointer to array.ravel()[offset], where a block of numbers starts that emitted code reads or writes.
+
+    axes: (count, step) of each axis of the block: all its numbers are inside of the array, or it is empty. A step is a number, at
+    least 0, or the numbers from `first` on of a table of offsets, (type, table, first).
+    """
+    memory = arrayobj.make_array(array_type)(context, builder, array)
+    if context.enable_boundscheck:
+        _check_block(context, builder, memory.nitems, offset, axes)
+    return builder.gep(memory.data, [offset])
+
+
+def _check_block(context, builder, size, offset, axes):
+    zero, one = (ir.Constant(offset.type, number) for number in (0, 1))
+    holds = [builder.icmp_signed(">", count, zero) for count, _ in axes]
+    with builder.if_then(functools.reduce(builder.and_, holds)):
+        first = last = offset
+        for count, step in axes:
+            if isinstance(step, tuple):
+                least, most = _range_of(context, builder, step, count)
+                first, last = builder.add(first, least), builder.add(last, most)
+            else:
+                last = builder.add(last, builder.mul(builder.sub(count, one), step))
+        for each in (first, last):
+            cgutils.do_boundscheck(context, builder, each, size)
+
+
+def _range_of(context, builder, table, count):
+    """The least and the largest of `count` numbers of a table, (type, table, first); these are inside of it."""
+    kind, numbers, first = table
+    block = ((count, ir.Constant(count.type, 1)),)
+    start = start_of(context, builder, kind, numbers, first, *block)
+    found = [cgutils.alloca_once_value(builder, builder.load(start)) for _ in range(2)]
+    with cgutils.for_range(builder, count) as loop:
+        number = builder.load(builder.gep(start, [loop.index]))
+        for place, sign in zip(found, "<>", strict=True):
+            known = builder.load(place)
+            builder.store(builder.select(builder.icmp_signed(sign, number, known), number, known), place)
+    return [builder.load(place) for place in found]
 
 
 @intrinsic
@@ -19,7 +67,7 @@ def load(typing, array, offset):
         return None
 
     def generate(context, builder, signature, args):
-        value = builder.load(_pointer(context, builder, signature.args[0], args[0], args[1]))
+        value = builder.load(pointer(context, builder, signature.args[0], args[0], args[1]))
         value.align = array.dtype.bitwidth // 8
         return value
 
@@ -33,7 +81,7 @@ def store(typing, array, offset, value):
         return None
 
     def generate(context, builder, signature, args):
-        stored = builder.store(args[2], _pointer(context, builder, signature.args[0], args[0], args[1]))
+        stored = builder.store(args[2], pointer(context, builder, signature.args[0], args[0], args[1]))
         stored.align = array.dtype.bitwidth // 8
         return context.get_dummy_value()
 

@@ -13,8 +13,9 @@ A kernel that calls `gemm` is decorated with `cache.compiled`, whose cache makes
 
 import functools
 
+from nbkeras.kernels.loops.flat_access import start_of
 from nbkeras.kernels.runtime.code import Function, address, symbol
-from nbkeras.kernels.runtime.lazy import arrayobj, binding, cgutils, intrinsic, ir, types
+from nbkeras.kernels.runtime.lazy import binding, cgutils, intrinsic, ir, types
 from nbkeras.kernels.runtime.processor import has
 
 _DEPTH = 256  # rows of a panel of B: with 3 vectors of columns 48 KB, and the part of A that meets it stays in L2
@@ -453,23 +454,47 @@ for _real, _name in _SYMBOLS.items():
 
 
 def _call(context, builder, signature, name, values):
-    """Call a symbol. A value is a number, or (the position of an array among the arguments, the array, an offset)."""
+    """Call a symbol. A value is a number, or an array: (its position among the arguments, the array, an offset, *axes).
+
+    axes: of the block at that offset, see `start_of`.
+    """
     if not context.aot_mode:  # for a function that Numba itself compiles and loads
         binding.add_symbol(name, address(name))
     for i, value in enumerate(values):
         if isinstance(value, tuple):
-            position, array, offset = value
-            data = arrayobj.make_array(signature.args[position])(context, builder, array).data
-            values[i] = builder.gep(data, [offset])
+            position, *block = value
+            values[i] = start_of(context, builder, signature.args[position], *block)
     kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
     builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
     return context.get_dummy_value()
+
+
+def _stored(builder, transposed, rows, columns, step):
+    """The axes of a matrix as it is stored; transposed: 0 or 1."""
+    is_turned = builder.icmp_signed("!=", transposed, ir.Constant(transposed.type, 0))
+    counts = builder.select(is_turned, columns, rows), builder.select(is_turned, rows, columns)
+    return (counts[0], step), (counts[1], ir.Constant(step.type, 1))
+
+
+def _ended(builder, ends, n):
+    """The axis of a bias of n numbers, which is empty if a product does not end in it."""
+    one = ir.Constant(n.type, BIAS)
+    return builder.mul(builder.and_(ends, one), n), one
 
 
 def _are_real(*arrays):
     """Whether arguments are arrays of one dtype that products are compiled for."""
     first = arrays[0]
     return all(isinstance(a, types.Array) and a.dtype == first.dtype for a in arrays) and str(first.dtype) in _SYMBOLS
+
+
+def _operands(builder, args):
+    """The values of A, B and C of `gemm`, from its arguments."""
+    ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc = args
+    first = 5, a, ao, *_stored(builder, ta, m, k, lda)
+    second = 8, b, bo, *_stored(builder, tb, k, n, ldb)
+    result = 12, c, co, (m, ldc), (n, ir.Constant(n.type, 1))
+    return first, lda, second, ldb, beta, result, ldc
 
 
 @intrinsic
@@ -487,22 +512,8 @@ def gemm(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc):
 
     def generate(context, builder, signature, args):
         ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc = args
-        values = [
-            ta,
-            tb,
-            m,
-            n,
-            k,
-            (5, a, ao),
-            lda,
-            (8, b, bo),
-            ldb,
-            beta,
-            (12, c, co),
-            ldc,
-            (8, b, bo),
-            ir.Constant(ldc.type, 0),
-        ]
+        no_ends = ir.Constant(ldc.type, 0)
+        values = [ta, tb, m, n, k, *_operands(builder, args), (8, b, bo, _ended(builder, no_ends, n)), no_ends]
         return _call(context, builder, signature, _SYMBOLS[str(signature.args[5].dtype)], values)
 
     return signature, generate
@@ -519,7 +530,7 @@ def gemm_ended(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc
 
     def generate(context, builder, signature, args):
         ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc, bias, at, ends = args
-        values = [ta, tb, m, n, k, (5, a, ao), lda, (8, b, bo), ldb, beta, (12, c, co), ldc, (15, bias, at), ends]
+        values = [ta, tb, m, n, k, *_operands(builder, args[:15]), (15, bias, at, _ended(builder, ends, n)), ends]
         return _call(context, builder, signature, _SYMBOLS[str(signature.args[5].dtype)], values)
 
     return signature, generate
@@ -535,8 +546,12 @@ def _with_tables(kind):
 
         def generate(context, builder, signature, args):
             m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends = args
-            values = [m, n, k, (3, a, ao), (5, tables, ro), (5, tables, ko), (8, b, bo), ldb, beta, (12, c, co), ldc]
-            values += [(15, bias, at), ends]
+            one = ir.Constant(n.type, 1)
+            columns = [(n, one)] if kind == "own" else []
+            table = signature.args[5]
+            values = [m, n, k, (3, a, ao, (m, (table, tables, ro)), (k, (table, tables, ko)), *columns)]
+            values += [(5, tables, ro, (m, one)), (5, tables, ko, (k, one)), (8, b, bo, (k, ldb), (n, one)), ldb, beta]
+            values += [(12, c, co, (m, ldc), (n, one)), ldc, (15, bias, at, _ended(builder, ends, n)), ends]
             return _call(context, builder, signature, f"{_SYMBOLS[str(signature.args[3].dtype)]}_{kind}", values)
 
         return signature, generate

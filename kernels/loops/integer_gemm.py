@@ -12,8 +12,9 @@ are applied while sums are in registers.
 
 import functools
 
+from nbkeras.kernels.loops.flat_access import start_of
 from nbkeras.kernels.runtime.code import Function, address, symbol
-from nbkeras.kernels.runtime.lazy import arrayobj, binding, cgutils, intrinsic, ir, types
+from nbkeras.kernels.runtime.lazy import binding, cgutils, intrinsic, ir, types
 from nbkeras.kernels.runtime.processor import has
 
 _WIDE = has("avx512vnni") or has("avx512bw")
@@ -291,10 +292,12 @@ def add_product(typing, m, n, k, a, ao, lda, b, bo, ldb, c, co, ldc):
         if not context.aot_mode:  # for a function that Numba itself compiles and loads
             binding.add_symbol("nbkeras_igemm", address("nbkeras_igemm"))
 
-        def pointer(position, value, offset):
-            return builder.gep(arrayobj.make_array(signature.args[position])(context, builder, value).data, [offset])
+        def pointer(position, value, offset, rows, columns, step):
+            axes = (rows, step), (columns, ir.Constant(step.type, 1))
+            return start_of(context, builder, signature.args[position], value, offset, *axes)
 
-        values = [m, n, k, pointer(3, a, ao), lda, pointer(6, b, bo), ldb, pointer(9, c, co), ldc]
+        values = [m, n, k, pointer(3, a, ao, m, k, lda), lda, pointer(6, b, bo, k, n, ldb), ldb]
+        values += [pointer(9, c, co, m, n, ldc), ldc]
         kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
         builder.call(cgutils.get_or_insert_function(builder.module, kind, "nbkeras_igemm"), values)
         return context.get_dummy_value()
@@ -434,18 +437,24 @@ def multiply_windows(
         if not context.aot_mode:  # for a function that Numba itself compiles and loads
             binding.add_symbol(name, address(name))
 
-        def pointer(position, value, offset):
-            return builder.gep(arrayobj.make_array(signature.args[position])(context, builder, value).data, [offset])
+        def pointer(position, value, offset, *axes):
+            return start_of(context, builder, signature.args[position], value, offset, *axes)
 
-        values = [m, n, quads, pointer(3, a, ao), pointer(5, tables, ro), pointer(5, tables, ko), pointer(8, b, bo)]
+        def whole_number(number):
+            return ir.Constant(n.type, number)
+
+        one, table = whole_number(1), signature.args[5]
+        rows, taps = (m, (table, tables, ro)), (quads, (table, tables, ko))
+        groups = builder.sdiv(builder.add(n, whole_number(COLUMNS - 1)), whole_number(COLUMNS))
+        bytes_ = builder.mul(builder.mul(groups, quads), whole_number(4 * COLUMNS))
+        values = [m, n, quads, pointer(3, a, ao, rows, taps, (whole_number(4), one))]
         values += [
-            pointer(10, start, j),
-            pointer(11, factors, j),
-            step,
-            pointer(13, bias, j),
-            least,
-            pointer(16, y, to),
+            pointer(5, tables, ro, (m, one)),
+            pointer(5, tables, ko, (quads, one)),
+            pointer(8, b, bo, (bytes_, one)),
         ]
+        values += [pointer(10, start, j, (n, one)), pointer(11, factors, j, (n, one)), step]
+        values += [pointer(13, bias, j, (n, one)), least, pointer(16, y, to, (m, ldy), (n, one))]
         kind = ir.FunctionType(ir.VoidType(), [value.type for value in values] + [ldy.type])
         builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [*values, ldy])
         return context.get_dummy_value()

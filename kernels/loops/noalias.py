@@ -5,7 +5,8 @@ ms instead of 0.4 for the gradient of max-pooling. A function that uses these mu
 to. LLVM never inlines it: inside a caller, the assumption would cover other calls' loads and stores too.
 """
 
-from nbkeras.kernels.runtime.lazy import arrayobj, intrinsic, types
+from nbkeras.kernels.loops.flat_access import pointer
+from nbkeras.kernels.runtime.lazy import intrinsic, types
 
 _LOADS, _STORES = range(2)
 
@@ -15,8 +16,8 @@ def _access(context, builder, array_type, array, offset, kind, value=None):
     module = builder.module
     domain = module.add_metadata(["nbkeras noalias"])
     scopes = [module.add_metadata([["nbkeras loads", "nbkeras stores"][i], domain]) for i in (_LOADS, _STORES)]
-    pointer = builder.gep(arrayobj.make_array(array_type)(context, builder, array).data, [offset], inbounds=True)
-    instruction = builder.load(pointer) if value is None else builder.store(value, pointer)
+    at = pointer(context, builder, array_type, array, offset)
+    instruction = builder.load(at) if value is None else builder.store(value, at)
     instruction.align = array_type.dtype.bitwidth // 8
     instruction.set_metadata("alias.scope", module.add_metadata([scopes[kind]]))
     instruction.set_metadata("noalias", module.add_metadata([scopes[1 - kind]]))

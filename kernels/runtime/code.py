@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nbkeras.kernels.runtime import cache_files, lazy, objects, processor
+from nbkeras.kernels.runtime import cache_files, forks, lazy, objects, processor
 
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # kernels/
 # It starts with a literal, for which Python searches fast; `\b` before it took 8 ms more of `import nbkeras`.
@@ -118,7 +118,7 @@ class Function:
         functools.update_wrapper(self, function)  # type: ignore[arg-type]
         self.py_func, self.options = function, {**_options(function), **options}
 
-    @functools.cached_property
+    @forks.cached_property
     def _helper(self) -> Any:
         return lazy.compiler.helper(self.py_func, self.options)
 
@@ -162,6 +162,12 @@ def keep_in_package() -> None:
     os.makedirs(cache_files.PACKAGE, exist_ok=True)
     with open(_PACKED, "w", encoding="utf-8") as file:
         file.write(compiler_versions())
+
+
+def checks_bounds() -> bool | None:
+    """Whether kernels check each index, by NUMBA_BOUNDSCHECK; None if it is not set: then their options say it."""
+    chosen = os.environ.get("NUMBA_BOUNDSCHECK", "")
+    return chosen != "0" if chosen else None
 
 
 def identity(function: Callable) -> tuple:

@@ -8,20 +8,21 @@ number itself. The entry makes Numba's arguments of them, without counting refer
 
 import functools
 import re
+import sys
 import types as python_types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from llvmlite import binding, ir
 from numba import njit, typeof, types
-from numba.core import cgutils, codegen, compiler, errors
+from numba.core import callconv, cgutils, codegen, compiler, errors, lowering
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher, cpu_target
 from numba.extending import typeof_impl
 from numba.np.arrayobj import populate_array
 from numba.np.numpy_support import from_dtype
 
-from nbkeras.kernels.runtime import processor
+from nbkeras.kernels.runtime import code, processor
 from nbkeras.kernels.runtime.device import UnreadArray
 from nbkeras.kernels.runtime.signatures import ArrayType, Type
 
@@ -44,11 +45,49 @@ def numba_type(kind: Type) -> Any:
 # -------------------- helpers: compiled functions that kernels call --------------------
 
 
+class _Context(type(cpu_target.target_context)):  # type: ignore[misc]
+    """Numba's context, for code that becomes part of objects.
+
+    Indices are checked if the environment says so, which the names of stored objects tell, and not if `numba.config` does.
+    """
+
+    @property
+    def enable_boundscheck(self) -> bool:
+        chosen = code.checks_bounds()
+        return self._boundscheck if chosen is None else chosen
+
+    @enable_boundscheck.setter
+    def enable_boundscheck(self, value: bool) -> None:
+        self._boundscheck = value
+
+    @property
+    def call_conv(self) -> Any:
+        return _CallConvention(self)
+
+
+class _CallConvention(callconv.CPUCallConv):
+    """Numba's way to call and to return. Exceptions that it raises itself get a place too, as those of `raise` have."""
+
+    def return_user_exc(
+        self, builder: Any, exc: Any, exc_args: Any = None, loc: Any = None, func_name: Any = None
+    ) -> None:
+        super().return_user_exc(builder, exc, exc_args, loc or _place(), func_name)
+
+
+def _place() -> Any:
+    """The place of the statement that Numba compiles just now; it is known to a caller of the function that asks."""
+    frame: Any = sys._getframe()
+    while frame is not None and not isinstance(frame.f_locals.get("self"), lowering.BaseLower):
+        frame = frame.f_back
+    return frame and frame.f_locals["self"].loc
+
+
 @functools.cache
 def _context() -> Any:
-    """Numba's context for code that becomes part of objects."""
     kind = _ForeignCodegen if processor.foreign_triple() else _Codegen
-    return cpu_target.target_context.subtarget(_internal_codegen=kind("nbkeras", "host"), aot_mode=True)
+    context = cpu_target.target_context.subtarget(_internal_codegen=kind("nbkeras", "host"), aot_mode=True)
+    context.__class__ = _Context
+    return context
 
 
 def target_machine() -> Any:

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbkeras.kernels.runtime import lazy, native
+from nbkeras.kernels.runtime import forks, lazy, native
 from nbkeras.kernels.runtime.device_array import VIEWS, DeviceArray, view_key
 from nbkeras.kernels.runtime.messages import cannot_compile, named, takes, wrong_number
 
@@ -49,7 +49,7 @@ _thread = _Thread()
 _persistent: dict[int, weakref.ref] = {}
 _constants: set[int] = set()  # owners that mark_constant marked
 _watched: dict[int, tuple[weakref.ref, ...]] = {}  # by owner: see `watch`. Threads read it without a lock
-_watching = threading.Lock()
+_watching = forks.lock()
 gpu_used = False  # whether any GPU was used; without one no array has to be checked for its device
 
 
@@ -183,15 +183,22 @@ def launch(function: Callable, *args) -> None:
         function, args = _on_device(function, args)
     if _thread.flags:
         function, args = Conditional(function, len(_thread.flags)), (*_thread.flags, *args)
-    if _thread.recorder is not None:
-        args = tuple(plain(arg) for arg in args)
-        _thread.recorder.launched(function, args)
-    if _thread.runner is None:
+    if _thread.recorder is None and _thread.runner is None:
         run(function, args)
     else:
-        _thread.runner.run(function, args)
+        _launch_observed(function, args)
     if _watched:
         changed(id(root(arg)) for arg in args if isinstance(arg, ARRAYS))
+
+
+def _launch_observed(function: Callable, args: tuple) -> None:
+    """A launch of which a recorder or a runner is told. What the function launches itself is a part of it, and not told again."""
+    recorder, runner = _thread.recorder, _thread.runner
+    if recorder is not None:
+        args = tuple(plain(arg) for arg in args)
+        recorder.launched(function, args)
+    with _during(recorder=None, runner=None):
+        (run if runner is None else runner.run)(function, args)
 
 
 def call(function: Callable, inputs: tuple, /, *rest: Any, **constants: Any) -> Any:
@@ -289,12 +296,14 @@ def run(function: Callable, args: tuple) -> None:
 @np.errstate(all="ignore")
 def play(steps: list[tuple[Callable, tuple]]) -> None:
     """Run recorded launches again, in order."""
-    if _thread.runner is None:
+    runner = _thread.runner
+    if runner is None:
         for function, args in steps:
             function(*args)
     else:
-        for function, args in steps:
-            _thread.runner.run(function, args)
+        with _during(runner=None):
+            for function, args in steps:
+                runner.run(function, args)
 
 
 class Replayer:

@@ -5,7 +5,6 @@ Where NumPy gives other bits (`differs`), eager calls must be done by the interp
 
 import functools
 import itertools
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from nbkeras.kernels.loops import interpreter
 from nbkeras.kernels.loops.instruction_set import WORDS
-from nbkeras.kernels.runtime import chains, code, instructions
+from nbkeras.kernels.runtime import chains, code, forks, instructions
 from nbkeras.kernels.runtime.chains import Chain, Step, operation
 from nbkeras.kernels.runtime.instructions import Part, address_of, parts_of
 
@@ -43,7 +42,7 @@ class _Plan:
     """The parts of a launch, to be used again for arrays that are elsewhere. One thread at a time can use it."""
 
     def __init__(self, parts: list[Part], bounds: list[tuple[int, int]]):
-        self.lock = threading.Lock()
+        self.lock = forks.lock()
         self._parts = [(part, address_of(part.frame)) for part in parts]
         self._moves = []  # code, the place of an address in it, which array it is in, and how far from the start of its memory
         for part in parts:

@@ -9,6 +9,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from nbkeras.kernels.runtime import forks
+
 
 class Module:
     """A module that is imported when it is used."""
@@ -44,7 +46,7 @@ class _Registered:
         functools.update_wrapper(self, function)  # type: ignore[arg-type]
         self._register = register
 
-    @functools.cached_property
+    @forks.cached_property
     def _numba_type_(self) -> Any:
         registered, context = self._register(), registry.cpu_target.typing_context
         context.refresh()

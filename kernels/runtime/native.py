@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels.runtime import code
+from nbkeras.kernels.runtime import code, forks
 from nbkeras.kernels.runtime.messages import named, short_description
 from nbkeras.kernels.runtime.pool import Pool, run_shares
 from nbkeras.kernels.runtime.raw import call, load, load32, stack, store
@@ -223,9 +223,7 @@ class Program:
             return True
         if failure == _MISS:
             return False
-        error = exception(failure)
-        error.add_note(f"raised by the kernel {named(self._launches[self._frame[_FAILED]][0])} in a recorded step")
-        raise error
+        raise exception(failure, self._launches[self._frame[_FAILED]][0], " in a recorded step")
 
     def row(self, flag: int) -> tuple[int, Array, int, int]:
         """The row of another program that runs this one."""
@@ -249,14 +247,18 @@ def address(array: Array) -> int:
     return array.__array_interface__["data"][0]
 
 
-def exception(failure: int) -> Exception:
+def exception(failure: int, kernel: Any, where: str = "") -> Exception:
     """The exception that a kernel raised, from what its entry returned: the address of Numba's description of it."""
     data, size = ctypes.c_void_p.from_address(failure).value or 0, ctypes.c_int32.from_address(failure + 8).value
+    place = None
     try:
-        kind, args = pickle.loads(ctypes.string_at(data, size))[:2]
-        return kind(*(args or ()))
+        kind, args, place = pickle.loads(ctypes.string_at(data, size))
+        error = kind(*(args or ()))
     except Exception:  # its arguments were computed: Numba keeps them where only its own wrapper finds them
-        return RuntimeError("a kernel raised an exception")
+        error = RuntimeError("a kernel raised an exception")
+    line = "" if place is None else f", at {place[1]}:{place[2]}"
+    error.add_note(f"raised by the kernel {named(kernel)}{where}{line}")
+    return error
 
 
 # -------------------- single launches --------------------
@@ -404,7 +406,7 @@ class Calls:
         self._site = np.array([0, _PYTHON, before, after], np.int64)
         self._guards: list[tuple] = []  # with the objects whose addresses they hold
 
-    @functools.cached_property
+    @forks.cached_property
     def start(self) -> Callable[..., int | None]:
         """A function of the objects. It returns None, or a number for `go_on`."""
         code.check_enabled(self._kernel.py_func)
@@ -420,7 +422,7 @@ class Calls:
                 f"the kernel {named(self._kernel)} cannot be started with {', '.join(map(short_description, args))}"
             )
         if failure:
-            raise exception(failure)
+            raise exception(failure, self._kernel)
 
     def row(self, args: tuple, shares: int, flag: int) -> tuple[int, Array, int, int]:
         """The row of a program for this launch."""

@@ -18,7 +18,7 @@ import time
 
 import numpy as np
 
-from nbkeras.kernels.runtime import code
+from nbkeras.kernels.runtime import code, forks
 from nbkeras.kernels.runtime.raw import (
     OWN,
     WALL,
@@ -185,7 +185,8 @@ class Pool:
     memory = _memory(most)
     state = memory.ctypes.data
     current: "Pool | None" = None
-    _making = threading.Lock()
+    chosen: int | None = None  # the number of threads of the process that this one was forked from
+    _making = forks.lock()
 
     def __init__(self) -> None:
         # both compiled or loaded now: nothing can be when Python shuts down
@@ -206,7 +207,7 @@ class Pool:
                 self.most = i
                 break
             self._threads.append(thread)
-        self.threads = self.most
+        self.threads = min(Pool.chosen or self.most, self.most)
 
     @classmethod
     def get(cls) -> "Pool":
@@ -240,7 +241,9 @@ def _stop() -> None:
 
 
 def _forget() -> None:
-    Pool.current, Pool._making = None, threading.Lock()
+    if Pool.current is not None:
+        Pool.chosen = Pool.current.threads
+    Pool.current = None
     Pool.memory[:] = 0
     Pool.memory[_THREADS] = 1
 

@@ -10,7 +10,7 @@ from numpy._core._multiarray_umath import __cpu_features__
 # Levels of the x86-64 psABI, the best first, with the names of /proc/cpuinfo for what they need.
 _V3 = ("avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe")
 LEVELS = {"x86-64-v4": (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"), "x86-64-v3": _V3}
-# Another kind of machine: only compiled for, never run on. The name of each is that of `os.uname`.
+# Kinds of machines without levels, by the names of `os.uname`: code that runs on all of them.
 _FOREIGN = {"aarch64": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+neon"}}
 TARGETS = (*LEVELS, *_FOREIGN)  # for which a process can compile, by `variables_of`
 _OF_NUMPY = {"fma": "FMA3", "sse4.2": "SSE42"}  # NumPy's names, where they are others
@@ -31,13 +31,14 @@ _TELLING = (
 def variables_of(target: str) -> dict[str, str]:
     """The variables of a process that compiles for all processors of a level, or for another kind of machine."""
     own = _FOREIGN.get(target, {"NUMBA_CPU_NAME": target, "NUMBA_CPU_FEATURES": ""})
-    return {**own, "NBKERAS_MACHINE": target if target in _FOREIGN else ""}
+    is_own_kind = target in LEVELS and platform.machine().lower() in ("x86_64", "amd64")
+    return {**own, "NBKERAS_MACHINE": "" if is_own_kind else machine_of(target)}
 
 
 def foreign_triple() -> str:
     """LLVM's name of the kind of machine that this process compiles for, if it is another one than this one; or ''."""
     chosen = os.environ.get("NBKERAS_MACHINE", "")
-    return triple_of(chosen) if chosen in _FOREIGN else ""
+    return triple_of(chosen) if chosen in ("x86_64", *_FOREIGN) else ""
 
 
 def triple_of(machine: str) -> str:

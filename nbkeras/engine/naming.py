@@ -1,11 +1,12 @@
 """Names of layers and metrics: the class name in snake case, with a number."""
 
 import re
-import threading
 from collections.abc import Container
 
+from nbkeras.kernels.runtime import forks
+
 _name_counts: dict[str, int] = {}
-_name_lock = threading.Lock()
+_name_lock = forks.lock()
 
 
 def unique_name(prefix: str) -> str:

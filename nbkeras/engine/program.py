@@ -9,7 +9,6 @@ changed: the programs that depend on them are dropped, and their steps are recor
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
@@ -20,7 +19,7 @@ import numpy as np
 from nbkeras.engine import step_lock
 from nbkeras.engine.layer_stack import Place, layer_stack
 from nbkeras.engine.user_errors import warn
-from nbkeras.kernels.runtime import cache, code, device, processor, threads
+from nbkeras.kernels.runtime import cache, code, device, forks, processor, threads
 from nbkeras.kernels.runtime.messages import named, short_description
 
 Array = np.ndarray
@@ -431,7 +430,7 @@ def _plan(sizes: list[int], lives: dict[int, tuple[int, int]]) -> tuple[list[int
 
 
 _caches: weakref.WeakSet = weakref.WeakSet()  # all caches of programs
-_caches_lock = threading.Lock()
+_caches_lock = forks.lock()
 
 
 def before_replays(function: Callable[[], None]) -> None:
@@ -542,7 +541,7 @@ class ProgramCache:
         self._replays: OrderedDict[tuple, Replays] = OrderedDict()
         self._made: weakref.WeakSet[Program] = weakref.WeakSet()  # free, running, or being recorded
         self._unrecordable: dict[tuple, set[int]] = {}  # keys, and what their steps depend on
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
         self.recordings = 0
         with _caches_lock:
             _caches.add(self)

@@ -3,13 +3,13 @@
 import operator
 import random
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from nbkeras.engine.annotations import briefly
+from nbkeras.kernels.runtime import forks
 
 _floatx = np.dtype("float32")
 _epsilon = 1e-7
@@ -242,7 +242,7 @@ def backend() -> str:
 
 
 _seeds = np.random.default_rng()
-_lock = threading.Lock()
+_lock = forks.lock()
 _seed_listeners: list[Callable[[int], None]] = []
 
 

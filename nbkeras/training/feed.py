@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,11 +67,10 @@ class Layout:
     y: Any
     inputs: int
     targets: int
+    key: str = field(init=False, repr=False, compare=False)  # tells layouts apart: structures may not hash
 
-    @cached_property
-    def key(self) -> str:
-        """A text that tells layouts apart: structures may hold dicts and lists, which do not hash."""
-        return repr(self)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", repr(self))
 
     def pack(self, leaves: list) -> Any:
         """x, (x, y) or (x, y, sample_weight), in the structures in which the user passed them."""

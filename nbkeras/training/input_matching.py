@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ class GraphInputs:
 
     def __init__(self, graph: Graph, model: str, sizes_vary: bool = False):
         self._graph, self._model, self._sizes_vary = graph, model, sizes_vary
+        self._tables: dict[int, tuple[int, str]] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -141,10 +141,12 @@ class GraphInputs:
                 f"{shape if one else shown}{one}"
             )
 
-    @cached_property
+    @property
     def tables(self) -> dict[int, tuple[int, str]]:
         """By the position of an input: (rows, layer's name) of the table in which its numbers are looked up."""
-        return tables_of(self._graph)
+        if self._tables is None:
+            self._tables = tables_of(self._graph)
+        return self._tables
 
     def check_numbers(self, arrays: list[Array | None]) -> None:
         """ValueError for numbers in the arrays, one for each input, that a table has no row for."""

@@ -400,7 +400,9 @@ def test_the_module_hides_no_other_one(name, module, tmp_path):
     model, x = mlp(), floats(1, 20)
     model.export(tmp_path / name, verbose=False)
     code = f"import {module}, numpy; print({module}.predict(numpy.zeros((1, 20), 'f4')).tobytes().hex())"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == model.predict(x * 0, verbose=0).tobytes().hex()
 
 

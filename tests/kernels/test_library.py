@@ -55,6 +55,16 @@ def test_targets():
     assert told["aarch64"].startswith("False True aarch64-unknown-linux-gnu 16 ['aarch64-unknown-linux-gnu ")
 
 
+def test_levels_of_another_kind_of_machine(monkeypatch):
+    """An aarch64 machine that compiles for x86-64-v3 must not make objects for itself."""
+    for machine, other in (("x86_64", ""), ("AMD64", ""), ("aarch64", "x86_64"), ("arm64", "x86_64")):
+        monkeypatch.setattr(processor.platform, "machine", lambda machine=machine: machine)
+        assert processor.variables_of("x86-64-v3")["NBKERAS_MACHINE"] == other
+        assert processor.variables_of("aarch64")["NBKERAS_MACHINE"] == "aarch64"
+    monkeypatch.setenv("NBKERAS_MACHINE", "x86_64")
+    assert processor.foreign_triple() == "x86_64-unknown-linux-gnu"
+
+
 @pytest.mark.slow
 def test_another_machine_has_objects_of_its_own_in_the_cache():
     host = library.made([interpreter.SYMBOL], "")

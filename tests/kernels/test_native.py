@@ -154,12 +154,12 @@ def test_a_share_by_itself_and_all_of_them():
 def test_exceptions_of_kernels_reach_python():
     x = np.array([1.0, -1.0, 1.0])
     for _ in range(2):
-        with pytest.raises(ValueError, match="^a number is negative$"):
+        with pytest.raises(ValueError, match="^a number is negative\nraised by the kernel .refuse_negative"):
             refuse_negative(x)
     assert x.tolist() == [3.0, -1.0, 1.0]
     for shares in (1, 2, 8):
         launch_shares(refuse_share, shares, np.array([-1]))
-        with pytest.raises(OverflowError, match="^this share$"):
+        with pytest.raises(OverflowError, match="^this share\nraised by the kernel .refuse_share"):
             launch_shares(refuse_share, shares, np.array([shares - 1]))
 
 
@@ -234,6 +234,24 @@ def test_functions_of_python_run_between_native_launches_in_order():
     x[:] = 1
     program.run()
     assert x.tolist() == [24, 24]
+
+
+def test_what_a_launch_launches_is_recorded_and_profiled_as_a_part_of_it():
+    x = device.persistent(np.zeros(2))
+
+    @device.host
+    def twice(x):
+        y = device.empty(2, np.float64)
+        for _ in range(2):
+            device.launch(np.add, x, 1, y)
+            device.launch(add_one, x)
+
+    program = recorded(lambda: device.launch(twice, x))
+    assert x.tolist() == [2, 2]
+    with nbkeras.profile() as profile:
+        program.run()
+        device.launch(twice, x)
+    assert x.tolist() == [6, 6] and profile.calls == {"twice": 2}
 
 
 def test_python_threads_run_programs_of_their_own_at_the_same_time():

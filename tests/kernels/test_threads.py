@@ -1,6 +1,7 @@
 """Shares of a kernel on several threads: every share once, from any thread, after a sleep, a fork, and beside a busy pool."""
 
 import os
+import pathlib
 import subprocess
 import sys
 import threading
@@ -152,6 +153,60 @@ assert os.waitpid(pid, 0)[1] == 0 and train() == expected
 def test_a_forked_process_goes_on(tmp_path):
     done = subprocess.run([sys.executable, "-c", FORK], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+FORK_WITH_LOCKS = """
+import os, threading, numpy as np, nbkeras
+from nbkeras.kernels.runtime import forks, threads
+
+model = nbkeras.Sequential([nbkeras.Input((4,)), nbkeras.layers.Dense(2)])
+x = np.ones((3, 4), "float32")
+expected = model.predict(x, verbose=0)
+nbkeras.set_threads(2)
+held, forked = threading.Event(), threading.Event()
+
+def hold():  # as threads that predict, load kernels or make layers hold them for a moment
+    for lock in list(forks._locks):
+        lock.acquire()
+    held.set()
+    forked.wait()
+    for lock in list(forks._locks):
+        lock.release()
+
+def work():
+    assert threads.get_threads() == 2 and (model.predict(x, verbose=0) == expected).all()
+    nbkeras.Sequential([nbkeras.Input((5,)), nbkeras.layers.Dense(2)]).predict(np.ones((3, 5)), verbose=0)
+
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+child = os.fork()
+if child == 0:
+    work()
+    os._exit(0)
+forked.set()
+thread.join()
+assert os.waitpid(child, 0)[1] == 0
+work()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_process_forks_while_its_threads_hold_locks(tmp_path):
+    environment = os.environ | {"NUMBA_NUM_THREADS": "3"}
+    command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", FORK_WITH_LOCKS]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_everything_at_once(tmp_path):
+    script = pathlib.Path(__file__).parents[1] / "stress.py"
+    done = subprocess.run(
+        [sys.executable, script, "--seconds", "15"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_process_ends_while_its_threads_work_or_sleep(tmp_path):
