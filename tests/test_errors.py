@@ -117,7 +117,7 @@ MISTAKES = [
         r"relu: negative_slope must be a number, received \(0, 1\)",
     ),
     (lambda: ops.elu(X, alpha=X[0]), TypeError, r"elu: alpha must be a number, received ndarray of shape \(4,\)"),
-    (lambda: L.ELU("a")(X), TypeError, "elu: alpha must be a number, received 'a'"),
+    (lambda: L.ELU("a")(X), TypeError, "ELU: alpha must be a number, received 'a'"),
     (lambda: ops.rms_normalization(X, epsilon=(1, 2)), TypeError, "epsilon must be a number or None, received"),
     (lambda: ops.group_normalization(X, X > 0), TypeError, "groups must be an integer, received ndarray"),
     (lambda: ops.group_normalization(X, True), TypeError, "groups must be an integer, received True"),

@@ -76,7 +76,7 @@ class Module(Observed):
             raise TypeError(f"add_weight takes the shape first: write add_weight(name={shape!r}, shape=...)")
         dtype = np.dtype(dtype or self.dtype)
         shape = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
-        if any(size is None or size < 0 for size in shape):
+        if not structures.is_shape(shape) or any(size is None or size < 0 for size in shape):
             raise ValueError(f"a weight of {self.name!r} needs a full shape, received {shape}")
         if name is not None and self.quantization_mode is not None and name in self.quantized_channels:
             self._take_room(shape, np.int8)

@@ -295,8 +295,10 @@ class Registry:
         if isinstance(identifier, Mapping):
             return self.deserialize(identifier)
         if isinstance(identifier, type):
-            return identifier(**kwargs)
-        if callable(identifier) or hasattr(identifier, "get_config"):
+            made = identifier(**kwargs)
+            if callable(made) or hasattr(made, "get_config"):
+                return made
+        elif callable(identifier) or hasattr(identifier, "get_config"):
             return identifier
         raise ValueError(
             f"{self.kind} must be a name, an object, a function or a configuration, received {identifier!r} "

@@ -123,6 +123,8 @@ class Tensor:
             >>> ops.sum([1.0, 2.0]).item()
             3.0
         """
+        if self.size != 1:
+            raise ValueError(f"a tensor of shape {self.shape} is no single number: it has {self.size} elements")
         return device.read(self.data).item()
 
     def __array__(self, dtype=None, copy=None) -> Array:
@@ -392,9 +394,12 @@ def as_tensor(value: Any, dtype: Any = None) -> Tensor:
     return Tensor(array)
 
 
-def holds_tensors(values: list | tuple) -> bool:
-    """Whether a list, or a list nested in it, contains a Tensor."""
-    return any(isinstance(item, Tensor) or (isinstance(item, list | tuple) and holds_tensors(item)) for item in values)
+def holds_tensors(values: list | tuple, depth: int = 64) -> bool:
+    """Whether a list, or a list nested in it, contains a Tensor. Arrays have no more axes than `depth`."""
+    return depth > 0 and any(
+        isinstance(item, Tensor) or (isinstance(item, list | tuple) and holds_tensors(item, depth - 1))
+        for item in values
+    )
 
 
 def _stacked(values: list | tuple) -> Tensor:

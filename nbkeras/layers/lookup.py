@@ -22,13 +22,13 @@ from nbkeras.ops.arguments import as_index
 
 
 def _count(name: str, what: str, count: Any) -> int:
-    if count < 0:
+    if not isinstance(count, int) or count < 0:
         raise ValueError(f"{name}'s {what} must not be negative, received {count!r}")
     return count
 
 
 def _table_size(name: str, what: str, size: Any) -> int | None:
-    if size is not None and size <= 1:
+    if size is not None and not (isinstance(size, int | np.integer) and size > 1):
         raise ValueError(f"{name}'s {what} must be more than 1, received {size!r}")
     return size
 

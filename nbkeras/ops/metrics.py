@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nbkeras import config
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, on_device_of, op
 from nbkeras.kernels import elementwise, metrics
 from nbkeras.kernels.embedding import add_rows
@@ -47,9 +48,11 @@ def threshold_matches(y_true, y_pred, threshold: float) -> Tensor:
 
 @op
 def divide_no_nan(x1, x2, dtype=None) -> Tensor:
-    """x1 / x2, and 0 where x2 is 0, computed in `dtype`. For floats of one shape; no gradient."""
+    """x1 / x2, and 0 where x2 is 0, computed in `dtype` if that is a float's. For floats of one shape; no gradient."""
     x1, x2 = as_float(x1), as_float(x2)
-    return apply(_divide_no_nan, None, [x1, as_tensor(x2, x1.dtype)], dtype=np.dtype(dtype or x1.dtype))
+    found = np.dtype(dtype or x1.dtype)
+    found = found if found.kind == "f" else np.dtype(config.floatx())
+    return apply(_divide_no_nan, None, [x1, as_tensor(x2, x1.dtype)], dtype=found)
 
 
 def _divide_no_nan(x, y, dtype):

@@ -61,6 +61,14 @@ def sizes_of(name: str, value: Any) -> tuple[int, ...]:
         raise TypeError(f"{name}: a shape must be made of integers, received {value!r}") from None
 
 
+def new_sizes(name: str, value: Any) -> tuple[int, ...]:
+    """`sizes_of` of a tensor that is to be made: ValueError for a negative size."""
+    sizes = sizes_of(name, value)
+    if any(size < 0 for size in sizes):
+        raise ValueError(f"{name}: sizes must not be negative, received shape {sizes}")
+    return sizes
+
+
 @op
 def reshape(x, newshape) -> Tensor:
     """The same elements, in the same order, in another shape; a view of the same memory.

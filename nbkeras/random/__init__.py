@@ -16,12 +16,13 @@ import numpy as np
 from nbkeras import config as settings
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine import option, tape
+from nbkeras.engine.annotations import briefly, checked
 from nbkeras.engine.devices import device, get_device
 from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, op, outside_program
 from nbkeras.kernels import random as kernels
 from nbkeras.ops.arguments import as_float, axis_of
-from nbkeras.ops.shape import sizes_of
+from nbkeras.ops.shape import new_sizes
 
 
 class SeedGenerator(option.Configured):
@@ -130,9 +131,10 @@ def _float_form(name: str, shape: Any, dtype: Any) -> dict[str, Any]:
     found = known_dtype(dtype)
     if found not in (np.float32, np.float64):
         raise ValueError(f"{name}: dtype must be float32 or float64, received {found.name!r}")
-    return {"shape": sizes_of(name, shape), "dtype": found}
+    return {"shape": new_sizes(name, shape), "dtype": found}
 
 
+@checked
 def uniform(shape, minval: float = 0.0, maxval: float = 1.0, dtype=None, seed: Any = None) -> Tensor:
     """Uniformly distributed numbers x with minval <= x < maxval, up to rounding.
 
@@ -159,6 +161,7 @@ def uniform(shape, minval: float = 0.0, maxval: float = 1.0, dtype=None, seed: A
     return apply(kernels.uniform, None, [key_of(seed)], low=float(minval), high=float(maxval), **form)
 
 
+@checked
 def normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed: Any = None) -> Tensor:
     """Normally distributed numbers.
 
@@ -185,6 +188,7 @@ def normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed: Any 
     return apply(kernels.normal, None, [key_of(seed)], mean=float(mean), stddev=float(stddev), **form)
 
 
+@checked
 def truncated_normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed: Any = None) -> Tensor:
     """Numbers of a normal distribution that is cut off at two standard deviations from the mean.
 
@@ -234,7 +238,7 @@ def bernoulli(shape, probability: float = 0.5, dtype=None, seed: Any = None) -> 
     """
     if not 0 <= probability <= 1:
         raise ValueError(f"bernoulli: the probability must be between 0 and 1, received {probability}")
-    form = {"shape": sizes_of("bernoulli", shape), "dtype": known_dtype(dtype)}
+    form = {"shape": new_sizes("bernoulli", shape), "dtype": known_dtype(dtype)}
     return apply(kernels.bernoulli, None, [key_of(seed)], probability=float(probability), **form)
 
 
@@ -260,13 +264,19 @@ def randint(shape, minval: int, maxval: int, dtype: Any = "int32", seed: Any = N
         >>> np.unique(x).tolist()
         [0, 1, 2]
     """
+    try:
+        minval, maxval = int(minval), int(maxval)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"randint: the limits must be integers, received {briefly(minval)}, {briefly(maxval)}"
+        ) from None
     if not minval < maxval:
         raise ValueError(f"randint: minval must be below maxval, received {minval} and {maxval}")
-    found = np.dtype(dtype)
+    found = known_dtype(dtype)
     if found.kind not in "iu":
         raise ValueError(f"randint: dtype must be an integer type, received {found.name!r}")
-    sizes = sizes_of("randint", shape)
-    numbers = apply(kernels.randint, None, [key_of(seed)], shape=sizes, low=int(minval), high=int(maxval))
+    sizes = new_sizes("randint", shape)
+    numbers = apply(kernels.randint, None, [key_of(seed)], shape=sizes, low=minval, high=maxval)
     return as_tensor(numbers, found)
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine.annotations import briefly
+
 Array = np.ndarray
 
 
@@ -38,6 +40,12 @@ def check_validation(split: Any, frequency: Any) -> None:
         frequency, "__contains__"
     ):  # a list holds the epochs to validate after
         check_counts(validation_freq=frequency)
+
+
+def check_verbose(verbose: Any) -> None:
+    """ValueError for what does not say how much is printed."""
+    if verbose != "auto" and not (isinstance(verbose, int) and verbose >= 0):
+        raise ValueError(f"verbose must be 0, 1, 2 or 'auto', received {briefly(verbose)}")
 
 
 def logged(value: Any) -> float | Array:

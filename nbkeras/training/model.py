@@ -29,7 +29,7 @@ from nbkeras.engine.tensor import Tensor, on_own_device, shapes_only
 from nbkeras.engine.user_errors import set_by_init, warn
 from nbkeras.metrics import Mean, Metric
 from nbkeras.saving import serialization
-from nbkeras.training.arguments import check_counts, check_validation, logged, one_or_all, returned
+from nbkeras.training.arguments import check_counts, check_validation, check_verbose, logged, one_or_all, returned
 from nbkeras.training.compiled import Compiled
 from nbkeras.training.feed import Examples, Feed, Layout, Signature, arrays_of
 from nbkeras.training.input_matching import GraphInputs
@@ -1537,6 +1537,7 @@ class Model(Layer):
         """The CallbackList of these callbacks."""
         if isinstance(callbacks, CallbackList):
             return callbacks
+        check_verbose(verbose)
         verbose = 1 if verbose == "auto" else verbose
         return CallbackList(
             callbacks,

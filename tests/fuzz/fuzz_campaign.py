@@ -175,7 +175,18 @@ def campaign(family, seed, cases, first=0, report=print, limit=1000):
                     number = running
                     break
                 counts["fault"] += 1
-                found.setdefault(answer, (running, "(see the reproduction)"))
+                found.setdefault(answer, (running, ""))
+                report(f"FAULT {family} seed {seed} case {running}: {answer}")
+                report(f"  reproduce: {reproduction(family, seed, running)}")
+                number = running + 1
+                break
+            if answer[0] == "begin":
+                running = answer[1]
+                continue
+            _, number, result, note, _ = answer
+            counts["fault" if result not in (None, "refused") else result or "computed"] += 1
+            if result not in (None, "refused") and result not in found:
+                found[result] = number, note
                 report(f"FAULT {family} seed {seed} case {number}: {result}\n  {note}")
                 report(f"  reproduce: {reproduction(family, seed, number)}")
             number += 1

@@ -180,8 +180,10 @@ def real_array(chance, base, integers=False):
 
 
 def wide(values, floats=False):
-    """The numbers in float64 if they are floats; with `floats` integers too, which NumPy would compute in float16."""
-    return values.astype("float64") if values.dtype == np.float32 or floats else values
+    """The numbers in float64 if they are floats; with `floats` integers too, rounded as ops round them."""
+    if floats and values.dtype.kind != "f":
+        values = values.astype("float32")
+    return values.astype("float64") if values.dtype == np.float32 else values
 
 
 def compare(chance, say):

@@ -41,6 +41,10 @@ def add(*numbers):
     return sum(numbers)
 
 
+def negative(x):
+    return -x
+
+
 def first(*values):
     return values[0]
 
@@ -130,7 +134,7 @@ NAMED = {
         lambda: keras.optimizers.Adam(),
         "sgd",
     ],
-    "fn function f body cond body_fun pyfunc true_fn false_fn": [add, abs, first, keras.ops.sum],
+    "fn function f body cond body_fun pyfunc true_fn false_fn": [add, negative, first, keras.ops.sum],
     "equation subscripts": ["ab,bc->ac", "abc,cd->abd", "...a,ab->...b", "ij->ji", "ii", "a,b->", "ab,ab", "->"],
     "pattern": ["a b -> b a", "a b c -> (a b) c", "a b c -> a", "a ... -> ... a", "(a b) -> a b"],
     "vocabulary": [[1, 2, 3], ["a", "b"], [1, 1], [], np.array([3, 4]), None],

@@ -1,6 +1,6 @@
 """Whether an error is one that users may get: raised on purpose, with a sentence."""
 
-import linecache
+import opcode
 import os
 import re
 
@@ -14,8 +14,9 @@ ACCIDENTS = (
     *(AssertionError, LookupError, NameError, RecursionError, SystemError, ZeroDivisionError, OverflowError),
     *(AttributeError, UnicodeError, StopIteration, NotImplementedError, BufferError, MemoryError),
 )
-OF_A_CALL = re.compile(
+OF_A_CALL = re.compile(  # Python says what is wrong with a call, and with a path
     r"unexpected keyword argument|missing \d+ required|positional arguments? but|multiple values for|takes no arguments"
+    r"|takes exactly|expected str, bytes or os.PathLike"
 )
 
 
@@ -57,8 +58,7 @@ def fault_of(error):
         return None  # a function that the case passed to nbkeras fails: its error belongs to the user
     if last.tb_frame.f_code.co_filename.endswith("order_cases.py"):
         return None
-    line = linecache.getline(last.tb_frame.f_code.co_filename, last.tb_lineno).lstrip()
-    meant = is_own(last) and line.startswith("raise")
+    meant = is_own(last) and last.tb_frame.f_code.co_code[last.tb_lasti] == opcode.opmap["RAISE_VARARGS"]
     if isinstance(error, MemoryError) and "Unable to allocate" in str(error):
         return None  # NumPy says how much and for which shape
     if len(str(error)) < 12:
