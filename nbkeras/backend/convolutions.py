@@ -266,6 +266,8 @@ def spatial_3d_padding(x, padding=((1, 1), (1, 1), (1, 1)), data_format: str | N
 
 
 def _padded(name: str, x: Any, padding: Any, data_format: str | None) -> Tensor:
+    if not isinstance(padding, list | tuple) or not all(isinstance(each, list | tuple) for each in padding):
+        raise TypeError(f"{name}: padding must be a pair for each axis, received {briefly(padding)}")
     sides = [tuple(each) for each in padding]
     last = data_format_of(name, data_format) == "channels_last"
     return ops.pad(x, ((0, 0), *sides, (0, 0)) if last else ((0, 0), (0, 0), *sides))

@@ -10,6 +10,7 @@ import numpy as np
 
 from nbkeras import building, constraints, initializers, regularizers
 from nbkeras.engine import dlpack, load_budget, structures, tensor
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
 from nbkeras.metrics.metric import Mean, Metric
@@ -367,6 +368,8 @@ class Module(Observed):
             >>> layer(np.array([[10.0, 100.0]])).numpy()
             array([[210.5]], dtype=float32)
         """
+        if isinstance(weights, str) or not hasattr(weights, "__iter__"):
+            raise TypeError(f"layer {self.name!r} takes a list of arrays as weights, received {briefly(weights)}")
         own, arrays = self.weights, [np.asarray(dlpack.on_host(w)) for w in weights]
         if len(own) != len(arrays):
             raise ValueError(

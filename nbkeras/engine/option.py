@@ -112,8 +112,7 @@ def _object(kind: str, words: str) -> Kind:
         return [each(one) for one in value] if isinstance(value, list | tuple) else each(value)
 
     def check(item: Any, what: str, value: Any) -> Any:
-        get = of_kind(kind).get
-        return [get(each) for each in value] if isinstance(value, list | tuple) else get(value)
+        return of_kind(kind).get(value)
 
     return Kind(check, words, write)
 

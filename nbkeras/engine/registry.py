@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.temporary import temporarily
 
 F = TypeVar("F", bound=Callable)
@@ -44,6 +45,10 @@ def custom_object_scope(*mappings: Mapping[str, Any]) -> temporarily:
     """
     custom = dict(_thread.custom)
     for mapping in mappings:
+        if not isinstance(mapping, Mapping | None):
+            raise TypeError(
+                f"custom_objects must be a dict of classes and functions by name, received {briefly(mapping)}"
+            )
         custom.update(mapping or {})
     return temporarily(_thread, custom=custom)
 

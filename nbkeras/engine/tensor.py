@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 
 from nbkeras.engine import annotations as annotated
-from nbkeras.engine import dlpack, registry, settings, step_lock, tape, user_errors
+from nbkeras.engine import dlpack, naming, registry, settings, step_lock, tape, user_errors
 from nbkeras.engine.dtypes import array_of, known_dtype, result_dtype
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.lazy_names import Later
@@ -232,7 +232,7 @@ class Variable(Tensor):
             initializer = initializer(tuple(shape), dtype=settings.standardize_dtype(dtype))
         value = initializer.numpy() if isinstance(initializer, Tensor) else dlpack.on_host(initializer)
         super().__init__(device.persistent_copy(array_of(value, dtype)))
-        self.name = self.path = name or "variable"
+        self.name = self.path = naming.checked("variable", name) or "variable"
         self.regularizer: Any = None
         self.constraint: Any = None
         self._leaf = tape.leaf(self.name)

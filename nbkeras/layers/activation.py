@@ -192,6 +192,7 @@ class Softmax(SameShape):
 
     def call(self, inputs, mask=None):
         if mask is not None:
+            mask = ops.convert_to_tensor(mask)
             axes = zip(reversed(mask.shape), reversed(inputs.shape), strict=False)
             if len(mask.shape) > len(inputs.shape) or any(m not in (1, n) for m, n in axes):
                 raise ValueError(

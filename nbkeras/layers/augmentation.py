@@ -146,7 +146,7 @@ class _Moved(RandomImages):
         fill_mode: FillMode = "reflect",
         interpolation: Interpolation = "bilinear",
         seed=None,
-        fill_value: option.Anything = 0.0,
+        fill_value: option.Number = 0.0,
         data_format=None,
         **kwargs: Unpack[LayerOptions],
     ):
@@ -351,7 +351,7 @@ class RandomErasing(RandomImages):
         self,
         factor: Part = 1.0,
         scale: Part = (0.02, 0.33),
-        fill_value: option.Anything = None,
+        fill_value: option.MaybeNumber = None,
         value_range: ValueRange = (0, 255),
         seed=None,
         data_format=None,

@@ -224,7 +224,7 @@ class LossFunctionWrapper(Loss):
         dtype: Any = None,
         **constants,
     ):
-        super().__init__(name or getattr(fn, "__name__", None), reduction, dtype)
+        super().__init__(naming.checked("loss", name) or getattr(fn, "__name__", None), reduction, dtype)
         if not callable(fn):
             raise TypeError(f"a loss function must be callable as fn(y_true, y_pred), received {fn!r}")
         self.fn = fn

@@ -57,7 +57,7 @@ class IoU(Metric):
         sparse_y_pred: option.Flag = True,
         axis: option.Integer = -1,
     ):
-        super().__init__(name, dtype or "int32")
+        super().__init__(name, "int32" if dtype is None else dtype)
         option.keep(self, locals())
         if not all(0 <= i < self.num_classes for i in self.target_class_ids):
             raise ValueError(f"target_class_ids must be from 0 to {num_classes - 1}, received {self.target_class_ids}")

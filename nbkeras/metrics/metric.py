@@ -304,7 +304,9 @@ class MeanMetricWrapper(Mean):
     def __init__(self, fn: Callable, name: str | None = None, dtype: Any = None, **constants):
         if not callable(fn):
             raise TypeError(f"a metric function must be callable as fn(y_true, y_pred), received {fn!r}")
-        super().__init__(name or str(getattr(fn, "__name__", snake_case(type(fn).__name__))), dtype)
+        super().__init__(
+            naming.checked("metric", name) or str(getattr(fn, "__name__", snake_case(type(fn).__name__))), dtype
+        )
         self.fn = fn
         self.constants = constants
         if fn in losses.registry.items().values() or isinstance(fn, losses.Loss):

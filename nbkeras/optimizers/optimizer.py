@@ -13,6 +13,7 @@ import numpy as np
 
 from nbkeras import config, initializers, ops
 from nbkeras.engine import behaviour, naming, option, tape
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.observed import Observed
@@ -219,7 +220,7 @@ class Optimizer(Observed, option.Configured):
         except (TypeError, ValueError):
             raise TypeError(
                 f"{kind}: learning_rate must be a number, a schedule or a function without arguments, "
-                f"received {value!r}"
+                f"received {briefly(value)}"
             ) from None
         if not number >= 0:
             raise ValueError(f"{kind}: learning_rate must be >= 0, received {value!r}")

@@ -83,6 +83,15 @@ def _step_of(step: Any) -> float:
     return number
 
 
+def _power(base: float, exponent: float) -> float:
+    """base ** exponent as an array has it: infinite where it is too large or a division by 0, NaN where it is not real."""
+    try:
+        power = base**exponent
+    except (OverflowError, ZeroDivisionError):
+        return math.inf
+    return math.nan if isinstance(power, complex) else power
+
+
 List = Annotated[list, option.kind(_list, "numbers")]
 Steps = Annotated[Any, option.kind(_not_negative, "a number, 0 or more")]
 Positive = Annotated[Any, option.kind(_positive, "a number above 0")]
@@ -133,7 +142,7 @@ class ExponentialDecay(_Decay):
     """
 
     def __call__(self, step) -> float:
-        return self.initial_learning_rate * self.decay_rate ** self._periods(step)
+        return self.initial_learning_rate * _power(self.decay_rate, self._periods(step))
 
 
 @registry.register
@@ -227,7 +236,7 @@ class PolynomialDecay(LearningRateSchedule):
             length *= max(1, math.ceil(step / length))
         done = min(step, length) / length
         span = self.initial_learning_rate - self.end_learning_rate
-        return span * (1 - done) ** self.power + self.end_learning_rate
+        return span * _power(1 - done, self.power) + self.end_learning_rate
 
 
 @registry.register
@@ -317,7 +326,7 @@ class CosineDecayRestarts(LearningRateSchedule):
         else:
             while done >= length:
                 done, length, restarts = done - length, length * self.t_mul, restarts + 1
-        cosine = 0.5 * self.m_mul**restarts * (1 + math.cos(math.pi * done / length))
+        cosine = 0.5 * _power(self.m_mul, restarts) * (1 + math.cos(math.pi * done / length))
         return self.initial_learning_rate * ((1 - self.alpha) * cosine + self.alpha)
 
 

@@ -1346,7 +1346,7 @@ class Model(Layer):
                    [7.]], dtype=float32)
         """
         try:  # here, not in a wrapper around: that would take longer
-            draw = verbose not in ("auto", 0)
+            draw = verbose not in ("auto", 0) if isinstance(verbose, int | str) else True
             simple = callbacks is batch_size is steps is None and not draw and type(x) is np.ndarray
             known = self._known_inputs.get((x.shape, x.dtype, False)) if simple else None
             if known is not None:  # saves 8 us of checks, more than a small model takes

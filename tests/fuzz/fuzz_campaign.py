@@ -45,8 +45,11 @@ class Note:
         return "; ".join(self.lines)[:2000]
 
 
-def run_case(family, chance):
-    """Run a case. Returns (result, what it did): result is None, 'refused' for an error that users may get, or a fault."""
+def run_case(module, chance):
+    """Run a case of a module with a function `case`. Returns (result, what it did).
+
+    The result is None, 'refused' for an error that users may get, or a fault in words.
+    """
     import numpy as np
     from fuzz_verdict import fault_of, place
 
@@ -54,7 +57,7 @@ def run_case(family, chance):
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            importlib.import_module(FAMILIES[family]).case(chance, note)
+            importlib.import_module(module).case(chance, note)
     except Exception as error:
         fault = fault_of(error)
         if fault is None:
@@ -63,18 +66,18 @@ def run_case(family, chance):
     return None, str(note)
 
 
-def chance_of(family, seed, number):
-    return random.Random(f"{family} {seed} {number}")
+def chance_of(module, seed, number):
+    return random.Random(f"{module} {seed} {number}")
 
 
-def work(family):
-    """The worker: cases of a family as they are asked for, one line of JSON before and after each."""
+def work(module):
+    """The worker: cases of a module as they are asked for, one line of JSON before and after each."""
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     from nbkeras import config, utils
 
     config.disable_traceback_filtering()
-    importlib.import_module(FAMILIES[family])
+    importlib.import_module(module)
     channel.write(json.dumps("ready") + "\n")
     now = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now + ROOM, now + ROOM))
@@ -87,7 +90,7 @@ def work(family):
                 utils.set_random_seed(number)
                 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
                 start = time.process_time()
-                result, note = run_case(family, chance_of(family, seed, number))
+                result, note = run_case(module, chance_of(module, seed, number))
                 grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10
                 if grown > GROWTH and (result is None or result == "refused"):
                     result = f"takes {grown >> 20} MB"
@@ -102,7 +105,7 @@ class Worker:
         environment = {**os.environ, "NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
-            [sys.executable, os.path.dirname(os.path.abspath(__file__)), "--worker", family],
+            [sys.executable, os.path.dirname(os.path.abspath(__file__)), "--worker", FAMILIES[family]],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log,
@@ -213,7 +216,7 @@ def show(family, seed, number):
         warnings.simplefilter("ignore")
         os.chdir(folder)
         try:
-            module.case(chance_of(family, seed, number), note)
+            module.case(chance_of(FAMILIES[family], seed, number), note)
             print("computed")
         except Exception as error:
             traceback.print_exc()
