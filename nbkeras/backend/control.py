@@ -11,9 +11,10 @@ from nbkeras import ops
 from nbkeras.building import graph, layer
 from nbkeras.building.operation import Operation
 from nbkeras.engine import structures
-from nbkeras.engine.annotations import briefly, checked
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.tensor import Tensor, as_tensor
+from nbkeras.engine.user_errors import checked
 
 learning_phase_scope = layer.training_phase
 

@@ -190,6 +190,8 @@ def placeholder(shape=None, ndim: int | None = None, dtype=None, sparse: bool = 
     if shape is None:
         if ndim is None:
             raise ValueError("placeholder needs shape=(batch, ...) or ndim")
+        if not isinstance(ndim, int):
+            raise TypeError(f"placeholder: ndim must be an integer, received {briefly(ndim)}")
         shape = (None,) * ndim
     return inputs.Input(batch_shape=shape, dtype=dtype, name=name)
 

@@ -1,15 +1,12 @@
 """Floor 1: checks of the arguments of ops against the annotations of their parameters: numbers, strings, booleans."""
 
-import functools
 import sys
 import types
 import typing
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
-
-F = TypeVar("F", bound=Callable)
 
 _EXPECTED = {  # annotation -> the kinds of dtypes that it accepts, and the words for them
     bool: ("b", "True or False"),
@@ -47,19 +44,6 @@ def checker_of(function: Callable) -> Callable[[tuple, dict], None] | None:
             raise TypeError(f"{function.__name__}: {name} must be {words}, received {briefly(value)}")
 
     return check
-
-
-def checked(function: F) -> F:
-    """Decorator of functions that are no ops: their arguments are checked in the same way."""
-    check = checker_of(function)
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if check is not None:
-            check(args, kwargs)
-        return function(*args, **kwargs)
-
-    return cast(F, call)
 
 
 def _goes_for(value: Any, kind: type) -> bool:

@@ -57,6 +57,19 @@ def entry(function: F) -> F:
     return cast(F, call)
 
 
+def checked(function: F) -> F:
+    """Decorator of functions that users call and that are no ops: their arguments are checked as those of ops are."""
+    check = annotations.checker_of(function)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if check is not None:
+            check(args, kwargs)
+        return function(*args, **kwargs)
+
+    return entry(cast(F, call))
+
+
 class FullTraceback:
     """A traceback with the frames of nbkeras. `print` shows it; pickle keeps the printed text."""
 

@@ -15,6 +15,7 @@ from nbkeras import initializers, ops, random
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.layer import InputSpec, Layer, LayerOptions
 from nbkeras.engine import behaviour, option, structures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor
 from nbkeras.layers.weight_options import add_option_weight
 
@@ -228,9 +229,10 @@ class _Cell(Layer):
         """
         given = list(states) if isinstance(states, list | tuple) else [states]
         needed = len(structures.flatten(self.state_size))
-        if len(given) != needed:
+        if len(given) != needed or any(len(getattr(state, "shape", ())) < 2 for state in given):
             raise ValueError(
-                f"layer {self.name!r} ({type(self).__name__}) needs {needed} state{'s' * (needed > 1)}, received {len(given)}"
+                f"layer {self.name!r} ({type(self).__name__}) needs {needed} state{'s' * (needed > 1)} of shape (batch, ...), "
+                f"received {briefly(states)}"
             )
         return given
 

@@ -7,9 +7,10 @@ import numpy as np
 
 from nbkeras import config
 from nbkeras.engine import load_budget
-from nbkeras.engine.annotations import briefly, checked
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import array_of, known_dtype
 from nbkeras.engine.tensor import Tensor, as_tensor, op
+from nbkeras.engine.user_errors import checked
 from nbkeras.ops.shape import broadcast_to, new_sizes, sizes_of
 
 
@@ -81,7 +82,12 @@ def full(shape, fill_value, dtype=None) -> Tensor:
     if isinstance(fill_value, Tensor):
         return broadcast_to(as_tensor(fill_value, known_dtype(dtype)), shape)
     found = known_dtype(dtype)
-    return as_tensor(np.full(_sizes("full", shape), array_of(fill_value, found), found))
+    sizes, value = _sizes("full", shape), array_of(fill_value, found)
+    if value.ndim > len(sizes) or any(
+        n not in (1, size) for n, size in zip(value.shape[::-1], sizes[::-1], strict=False)
+    ):
+        raise ValueError(f"full: a fill_value of shape {value.shape} does not broadcast to shape {sizes}")
+    return as_tensor(np.full(sizes, value, found))
 
 
 def _sizes(name: str, shape: Any) -> tuple[int, ...]:

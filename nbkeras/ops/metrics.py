@@ -19,10 +19,16 @@ from nbkeras.ops.elementwise import where
 from nbkeras.ops.shape import broadcast_to, reshape
 
 
+def _check_classes(y_pred: Tensor) -> None:
+    if not y_pred.ndim or not y_pred.shape[-1]:
+        raise ValueError(f"expected predictions of one class or more on the last axis, received shape {y_pred.shape}")
+
+
 @op
 def class_matches(classes, y_pred) -> Tensor:
     """1.0 where the (first) largest element of y_pred (..., n) is at the index in classes (...), else 0.0."""
     classes, y_pred = as_tensor(classes), as_float(y_pred)
+    _check_classes(y_pred)
     if classes.shape != y_pred.shape[:-1]:
         raise ValueError(f"expected one class number for each prediction, received {classes.shape} for {y_pred.shape}")
     return apply(metrics.class_matches, None, [classes, y_pred])
@@ -32,6 +38,7 @@ def class_matches(classes, y_pred) -> Tensor:
 def one_hot_matches(y_true, y_pred) -> Tensor:
     """1.0 where the largest elements of y_true and y_pred (..., n) are at the same index, else 0.0."""
     y_true, y_pred = as_float(y_true), as_float(y_pred)
+    _check_classes(y_pred)
     if y_true.shape != y_pred.shape or y_pred.ndim == 0:
         raise ValueError(f"expected one-hot targets of shape {y_pred.shape}, received {y_true.shape}")
     return apply(metrics.one_hot_matches, None, [y_true, y_pred])

@@ -10,9 +10,10 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from nbkeras.engine import load_budget
-from nbkeras.engine.annotations import briefly, checked, one_of
+from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.engine.user_errors import checked
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.ops.arguments import as_float, axis_of, check_broadcast, floats
 from nbkeras.ops.creation import eye, zeros, zeros_like

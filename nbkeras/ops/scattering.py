@@ -115,6 +115,8 @@ def scatter_update(inputs, indices, updates, reduction: str | None = None) -> Te
 
 def _starts(name: str, x: Tensor, start_indices: Any, shape: tuple[int, ...]) -> tuple[list, bool]:
     """The slice's start on each axis, moved so that the slice lies inside, and whether all starts are plain integers."""
+    if not isinstance(start_indices, Tensor | list | tuple | np.ndarray):
+        raise TypeError(f"{name}: the start must be an integer for each axis, received {briefly(start_indices)}")
     known = not isinstance(start_indices, Tensor) and all(not isinstance(s, Tensor) for s in start_indices)
     starts: Any
     if known:

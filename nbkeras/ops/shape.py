@@ -180,6 +180,8 @@ def transpose(x, axes=None) -> Tensor:
     if axes is None:
         order = tuple(reversed(range(x.ndim)))
     else:
+        if not hasattr(axes, "__iter__"):
+            raise TypeError(f"transpose: axes must name each of the {x.ndim} axes once, received {axes!r}")
         order = tuple(axis_of("transpose", axis, x.ndim) for axis in axes)
         if sorted(order) != list(range(x.ndim)):
             raise ValueError(f"transpose: axes must name each of the {x.ndim} axes once, received {tuple(axes)}")

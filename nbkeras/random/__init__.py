@@ -16,10 +16,11 @@ import numpy as np
 from nbkeras import config as settings
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine import option, tape
-from nbkeras.engine.annotations import briefly, checked
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.devices import device, get_device
 from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, op, outside_program
+from nbkeras.engine.user_errors import checked
 from nbkeras.kernels import random as kernels
 from nbkeras.ops.arguments import as_float, axis_of
 from nbkeras.ops.shape import new_sizes

@@ -82,6 +82,8 @@ def call(chance, say):
             args.append(value)
         else:
             kwargs[each.name] = value
+    if name == "while_loop":  # a condition of the case may be true for ever
+        kwargs["maximum_iterations"] = 3
     say(f"{space}.{name}(*{described(args)}, **{described(kwargs)})")
     given = [each for each in (*args, *kwargs.values()) if isinstance(each, np.ndarray) and each.dtype.kind in "fiub"]
     before = [each.copy() for each in given]
