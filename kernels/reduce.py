@@ -298,7 +298,7 @@ def prod_vjp(saved, dy, needs):
     x, axes = saved
     rest = tuple(i for i in range(x.ndim) if i not in axes)
     order = rest + axes
-    rows = device.contiguous(x.transpose(order)).reshape(-1, _count(x.shape, axes)) if x.size else x.reshape(0, 1)
+    rows = device.contiguous(x.transpose(order)).reshape(_count(x.shape, rest), _count(x.shape, axes))
     left, right = device.empty(rows.shape, x.dtype), device.empty(rows.shape, x.dtype)
     device.launch(products_before, rows, left)
     device.launch(products_before, rows[:, ::-1], right[:, ::-1])

@@ -46,7 +46,7 @@ class MaxNorm(Constraint):
     """Scales vectors longer than max_value down to it: w * clip(norm, 0, max_value) / (epsilon + norm).
 
     Args:
-        max_value (float): The greatest norm.
+        max_value: The greatest norm.
         axis (an integer or a tuple of integers): The axis or axes of a vector: 0 for a Dense kernel (inputs,
             units), (0, 1, 2) for a Conv2D kernel (rows, columns, input channels, filters).
 
@@ -58,7 +58,7 @@ class MaxNorm(Constraint):
         >>> layer = layers.Dense(4, kernel_constraint=keras.constraints.MaxNorm(2))
     """
 
-    def __init__(self, max_value: option.Anything = 2, axis: option.Anything = 0):
+    def __init__(self, max_value: option.AnyNumber = 2, axis: option.Anything = 0):
         super().__init__()
         option.keep(self, locals())
 
@@ -109,9 +109,9 @@ class MinMaxNorm(Constraint):
     The new norm is rate * clip(norm, min_value, max_value) + (1 - rate) * norm.
 
     Args:
-        min_value (float): The least norm.
-        max_value (float): The greatest norm.
-        rate (float): The fraction of the way to the interval that a norm moves in each update; 1 for all of it.
+        min_value: The least norm.
+        max_value: The greatest norm.
+        rate: The fraction of the way to the interval that a norm moves in each update; 1 for all of it.
         axis (an integer or a tuple of integers): The axis or axes of a vector: 0 for a Dense kernel (inputs,
             units), (0, 1, 2) for a Conv2D kernel (rows, columns, input channels, filters).
 
@@ -127,9 +127,9 @@ class MinMaxNorm(Constraint):
 
     def __init__(
         self,
-        min_value: option.Anything = 0.0,
-        max_value: option.Anything = 1.0,
-        rate: option.Anything = 1.0,
+        min_value: option.AnyNumber = 0.0,
+        max_value: option.AnyNumber = 1.0,
+        rate: option.AnyNumber = 1.0,
         axis: option.Anything = 0,
     ):
         super().__init__()

@@ -12,9 +12,10 @@ from typing import Annotated, Any
 import numpy as np
 
 from nbkeras import config as settings
-from nbkeras.engine import behaviour, option
+from nbkeras.engine import behaviour, option, structures
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.annotations import briefly, one_of
+from nbkeras.engine.dtypes import array_of
 from nbkeras.engine.registry import Registry
 from nbkeras.random import SeedGenerator
 
@@ -58,17 +59,15 @@ class Initializer(option.Configured):
         raise NotImplementedError(f"{type(self).__name__} must define __call__(self, shape, dtype=None)")
 
 
-def _dtype(dtype) -> np.dtype:
-    return np.dtype(settings.floatx() if dtype is None else dtype)
-
-
-def _float_dtype(initializer: Initializer, dtype) -> np.dtype:
-    found = _dtype(dtype)
-    if found not in (np.float32, np.float64):
-        raise ValueError(
-            f"{type(initializer).__name__} draws float32 or float64 numbers, received dtype {found.name!r}"
-        )
-    return found
+def _weight(initializer: Initializer, shape: Any, dtype: Any, floats: bool = False) -> tuple[tuple[int, ...], np.dtype]:
+    """The shape and the dtype of a weight, checked. floats: other dtypes than float32 and float64 are an error."""
+    kind, found = type(initializer).__name__, np.dtype(settings.standardize_dtype(dtype))
+    shape = (shape,) if isinstance(shape, int | np.integer) else shape
+    if not structures.is_shape(shape) or any(size is None or size < 0 for size in shape):
+        raise ValueError(f"{kind}: the shape of a weight is a tuple of integers, 0 or more, received {briefly(shape)}")
+    if floats and found not in (np.float32, np.float64):
+        raise ValueError(f"{kind} draws float32 or float64 numbers, received dtype {found.name!r}")
+    return tuple(shape), found
 
 
 @registry.register("zeros", "zero")
@@ -82,7 +81,7 @@ class Zeros(Initializer):
     """
 
     def __call__(self, shape, dtype=None) -> Array:
-        return np.zeros(shape, _dtype(dtype))
+        return np.zeros(*_weight(self, shape, dtype))
 
 
 @registry.register("ones", "one")
@@ -96,7 +95,7 @@ class Ones(Initializer):
     """
 
     def __call__(self, shape, dtype=None) -> Array:
-        return np.ones(shape, _dtype(dtype))
+        return np.ones(*_weight(self, shape, dtype))
 
 
 @registry.register("constant")
@@ -124,7 +123,8 @@ class Constant(Initializer):
         option.keep(self, locals())
 
     def __call__(self, shape, dtype=None) -> Array:
-        value = np.asarray(self.value, _dtype(dtype))
+        shape, dtype = _weight(self, shape, dtype)
+        value = array_of(self.value, dtype)
         try:
             return np.broadcast_to(value, shape).copy()
         except ValueError as error:
@@ -138,7 +138,7 @@ class Identity(Initializer):
     """A number on the main diagonal of a matrix, and 0 elsewhere.
 
     Args:
-        gain (float): The number on the diagonal.
+        gain: The number on the diagonal.
 
     Raises:
         ValueError: when it is called, for a shape that has not two axes.
@@ -149,14 +149,15 @@ class Identity(Initializer):
                [0., 2., 0.]], dtype=float32)
     """
 
-    def __init__(self, gain: option.Anything = 1.0):
+    def __init__(self, gain: option.Number = 1.0):
         super().__init__()
         option.keep(self, locals())
 
     def __call__(self, shape, dtype=None) -> Array:
+        shape, dtype = _weight(self, shape, dtype)
         if len(shape) != 2:
             raise ValueError(f"Identity makes matrices only; expected a shape of 2 axes, received {tuple(shape)}")
-        return self.gain * np.eye(*shape, dtype=_dtype(dtype))
+        return self.gain * np.eye(*shape, dtype=dtype)
 
 
 _WINDOWS = {  # the cosine series of window functions: w[n] = sum over k of (-1)**k * a[k] * cos(2 * pi * k * n / period)
@@ -211,6 +212,7 @@ class STFT(Initializer):
         option.keep(self, locals())
 
     def __call__(self, shape, dtype=None) -> Array:
+        shape, dtype = _weight(self, shape, dtype)
         if len(shape) != 3:
             raise ValueError(f"STFT makes kernels of shape (length, 1, frequencies), received {tuple(shape)}")
         length, _, frequencies = shape
@@ -220,7 +222,7 @@ class STFT(Initializer):
             window = self._window(length)
             scale = {"density": np.sqrt(np.sum(window**2)), "spectrum": np.sum(np.abs(window)), None: 1.0}[self.scaling]
             kernel = kernel * window[:, None, None] / scale
-        return np.ascontiguousarray(kernel, _dtype(dtype))
+        return np.ascontiguousarray(kernel, dtype)
 
     def _window(self, length: int) -> Array:
         if isinstance(self.window, str):
@@ -246,14 +248,8 @@ def _written_seed(seed: Any) -> Any:
     return {"class_name": "SeedGenerator", "config": seed.get_config()} if is_generator else option.written(seed)
 
 
-def _number(name: str, what: str, value: Any) -> Any:
-    if not isinstance(value, int | float | np.number):
-        raise TypeError(f"{name}: {what} must be a number, received {briefly(value)}")
-    return value
-
-
 Seed = Annotated[Any, option.kind(_seed, "an integer, a SeedGenerator, or None", write=_written_seed), "_given_seed"]
-Number = Annotated[Any, option.kind(_number, "a number")]
+Number = option.AnyNumber
 
 
 class RandomInitializer(Initializer):
@@ -325,7 +321,7 @@ class RandomNormal(RandomInitializer):
         super().__init__(self._given_seed)
 
     def __call__(self, shape, dtype=None) -> Array:
-        dtype = _float_dtype(self, dtype)
+        shape, dtype = _weight(self, shape, dtype, floats=True)
         return _scaled(self.generator().standard_normal(shape, dtype), self.stddev, self.mean)
 
 
@@ -348,7 +344,7 @@ class TruncatedNormal(RandomInitializer):
         super().__init__(self._given_seed)
 
     def __call__(self, shape, dtype=None) -> Array:
-        values = _truncated_normal(self.generator(), shape, _float_dtype(self, dtype))
+        values = _truncated_normal(self.generator(), *_weight(self, shape, dtype, floats=True))
         return _scaled(values, self.stddev, self.mean)
 
 
@@ -371,7 +367,7 @@ class RandomUniform(RandomInitializer):
         super().__init__(self._given_seed)
 
     def __call__(self, shape, dtype=None) -> Array:
-        values = self.generator().random(shape, _float_dtype(self, dtype))
+        values = self.generator().random(*_weight(self, shape, dtype, floats=True))
         return _scaled(values, self.maxval - self.minval, self.minval)
 
 
@@ -403,6 +399,8 @@ def compute_fans(shape, input_axes=None, output_axes=None) -> tuple[int, int]:
     """
     shape = tuple(shape)
     if input_axes is not None and output_axes is not None:
+        if not all(-len(shape) <= axis < len(shape) for axis in (*input_axes, *output_axes)):
+            raise ValueError(f"a weight of shape {shape} does not have the axes {input_axes} and {output_axes}")
         return math.prod(shape[axis] for axis in input_axes), math.prod(shape[axis] for axis in output_axes)
     if not shape:
         return 1, 1
@@ -426,6 +424,7 @@ def _distribution(name: str, what: str, distribution: Any) -> str:
 _DISTRIBUTIONS = ("uniform", "truncated_normal", "untruncated_normal")
 Scale = Annotated[Any, option.kind(_scale, "a positive number")]
 Mode = Annotated[str, option.choice("fan_in", "fan_out", "fan_avg")]
+Axes = Annotated[Any, option.optional(option.Integers)]
 Distribution = Annotated[str, option.kind(_distribution, f"one of {_DISTRIBUTIONS}, or 'normal'")]
 _TRUNCATED_STDDEV = 0.87962566103423978  # of a standard normal cut at 2
 
@@ -438,8 +437,8 @@ class VarianceScaling(RandomInitializer):
         scale: The factor of the variance.
         mode: n is the number of input units ('fan_in'), of output units ('fan_out'), or the mean of both ('fan_avg').
         distribution: 'uniform', 'truncated_normal' ('normal' is its old name), or 'untruncated_normal'.
-        input_axes (a tuple of integers, or None): With output_axes: the axes of the input units; see `compute_fans`.
-        output_axes (a tuple of integers, or None): With input_axes: the axes of the output units; see `compute_fans`.
+        input_axes: With output_axes: the axes of the input units; see `compute_fans`.
+        output_axes: With input_axes: the axes of the output units; see `compute_fans`.
 
     Raises:
         ValueError: for a scale of 0 or less, and for an unknown mode or distribution.
@@ -456,14 +455,14 @@ class VarianceScaling(RandomInitializer):
         mode: Mode = "fan_in",
         distribution: Distribution = "truncated_normal",
         seed: Seed = None,
-        input_axes: option.Anything = None,
-        output_axes: option.Anything = None,
+        input_axes: Axes = None,
+        output_axes: Axes = None,
     ):
         option.keep(self, locals())
         super().__init__(self._given_seed)
 
     def __call__(self, shape, dtype=None) -> Array:
-        dtype = _float_dtype(self, dtype)
+        shape, dtype = _weight(self, shape, dtype, floats=True)
         fan_in, fan_out = compute_fans(shape, self.input_axes, self.output_axes)
         units = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         stddev = math.sqrt(self.scale / max(1.0, units))
@@ -481,7 +480,7 @@ class _Named(VarianceScaling):
 
     arguments: tuple[float, str, str]
 
-    def __init__(self, seed: Seed = None, input_axes: option.Anything = None, output_axes: option.Anything = None):
+    def __init__(self, seed: Seed = None, input_axes: Axes = None, output_axes: Axes = None):
         super().__init__(*self.arguments, seed, input_axes, output_axes)
 
 
@@ -573,7 +572,7 @@ class Orthogonal(RandomInitializer):
     Of a shape with more than two axes, all except the last are merged into rows.
 
     Args:
-        gain (float): The number that the matrix is multiplied by.
+        gain: The number that the matrix is multiplied by.
 
     Raises:
         ValueError: when it is called, for a shape of fewer than two axes.
@@ -585,12 +584,12 @@ class Orthogonal(RandomInitializer):
                [0., 1.]], dtype=float32)
     """
 
-    def __init__(self, gain: option.Anything = 1.0, seed: Seed = None):
+    def __init__(self, gain: option.Number = 1.0, seed: Seed = None):
         option.keep(self, locals())
         super().__init__(self._given_seed)
 
     def __call__(self, shape, dtype=None) -> Array:
-        dtype = _float_dtype(self, dtype)
+        shape, dtype = _weight(self, shape, dtype, floats=True)
         if len(shape) < 2:
             raise ValueError(f"Orthogonal needs a shape of at least 2 axes, received {tuple(shape)}")
         rows, columns = math.prod(shape[:-1]), shape[-1]

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.engine import dtype_policy
+from nbkeras.engine import dtype_policy, option
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.registry import Registry
@@ -155,7 +155,10 @@ class AbsMaxQuantizer(Quantizer):
         output_dtype: str = "int8",
     ):
         super().__init__(output_dtype)
-        self.axis = axis if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+        several = axis if axis is None or not isinstance(axis, int) else (axis,)
+        self.axis = several if several is None else option.integers_of("AbsMaxQuantizer", "axis", several)
+        if not isinstance(value_range, list | tuple) or [type(each) for each in value_range] != [int, int]:
+            raise TypeError(f"AbsMaxQuantizer: value_range must be two integers, received {briefly(value_range)}")
         low, high = value_range
         self.value_range = low, high
         self.epsilon = epsilon

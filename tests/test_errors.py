@@ -22,6 +22,14 @@ def tracebacks_as_users_see_them():
     config.disable_traceback_filtering()
 
 
+def deep():
+    """Lists within lists, more of them than Python may call functions in each other."""
+    found: list = []
+    for _ in range(3000):
+        found = [found]
+    return found
+
+
 def dense(**compiled):
     model = Sequential([L.Dense(2, input_shape=(4,))])
     if compiled:
@@ -117,7 +125,7 @@ MISTAKES = [
         r"relu: negative_slope must be a number, received \(0, 1\)",
     ),
     (lambda: ops.elu(X, alpha=X[0]), TypeError, r"elu: alpha must be a number, received ndarray of shape \(4,\)"),
-    (lambda: L.ELU("a")(X), TypeError, "elu: alpha must be a number, received 'a'"),
+    (lambda: L.ELU("a")(X), TypeError, "ELU: alpha must be a number, received 'a'"),
     (lambda: ops.rms_normalization(X, epsilon=(1, 2)), TypeError, "epsilon must be a number or None, received"),
     (lambda: ops.group_normalization(X, X > 0), TypeError, "groups must be an integer, received ndarray"),
     (lambda: ops.group_normalization(X, True), TypeError, "groups must be an integer, received True"),
@@ -485,6 +493,81 @@ MISTAKES = [
         r"floatx must be 'float32' or 'float64', received 'float16'",
     ),
     (lambda: keras.Variable(np.ones(3)) + np.ones(4), ValueError, r"add: shapes \(3,\), \(4,\) do not broadcast"),
+    # values of another kind than an argument takes
+    (
+        lambda: keras.optimizers.Ftrl(beta=(1, 2)),
+        TypeError,
+        r"Ftrl: beta must be a number, 0 or more, received \(1, 2\)",
+    ),
+    (lambda: L.LeakyReLU("x"), TypeError, "LeakyReLU: negative_slope must be a number, not negative, received 'x'"),
+    (
+        lambda: keras.losses.Hinge(dtype="nan"),
+        ValueError,
+        "dtype must be a dtype of numbers or booleans, received 'nan'",
+    ),
+    (lambda: keras.losses.Hinge(name=X), TypeError, "a loss's name must be a string, received ndarray of shape"),
+    (lambda: keras.metrics.AUC(thresholds=3), TypeError, "AUC: thresholds must be numbers, received 3"),
+    (lambda: keras.metrics.Recall(class_id="a"), TypeError, "Recall: class_id must be an integer, received 'a'"),
+    (lambda: keras.metrics.OneHotIoU(3, 0), TypeError, "OneHotIoU: target_class_ids must be a tuple of integers"),
+    (
+        lambda: keras.initializers.Zeros()((2.5, 3)),
+        ValueError,
+        r"Zeros: the shape of a weight is .*, received \(2.5, 3\)",
+    ),
+    (
+        lambda: keras.initializers.HeNormal(input_axes=[7], output_axes=[0])((2, 3)),
+        ValueError,
+        r"shape \(2, 3\) does not",
+    ),
+    (
+        lambda: L.Dense(np.float32),
+        ValueError,
+        "Dense: units must be a positive integer, received <class 'numpy.float32'>",
+    ),
+    (lambda: L.Dense(deep()), ValueError, "Dense: units must be a positive integer, received an object of type list"),
+    (lambda: L.Dense(2, weights=3.0)(X), TypeError, "takes a list of arrays as weights, received 3.0"),
+    (lambda: L.Activation(np.float32), ValueError, "activation must be a name, an object, a function"),
+    (lambda: L.AveragePooling1D()([X[None]]), ValueError, "takes a tensor, received a list of one"),
+    (
+        lambda: L.Flatten().compute_output_shape(3),
+        ValueError,
+        "Flatten.compute_output_shape takes the shape .*, received 3",
+    ),
+    (
+        lambda: L.Permute((1, 2)).compute_output_shape((0,)),
+        ValueError,
+        r"Permute.compute_output_shape .* received \(0,\)",
+    ),
+    (
+        lambda: keras.constraints.NonNeg.from_config(1.5),
+        ValueError,
+        "NonNeg.from_config takes the dict .* received 1.5",
+    ),
+    (lambda: Sequential.from_config({"name": "a"}), ValueError, "Sequential.from_config takes .*KeyError: 'layers'"),
+    (lambda: model_from_json([None]), TypeError, r"the text must be JSON in a string, received \[None\]"),
+    (lambda: ops.relu(deep()), ValueError, "lists of numbers of one length, received an object of type list"),
+    (lambda: keras.tree.flatten(deep()), ValueError, "a list is nested too deeply, or contains itself"),
+    (lambda: ops.eye(-1), ValueError, r"eye: sizes must not be negative, received shape \(-1, -1\)"),
+    (lambda: ops.tri("a"), TypeError, "tri: N must be an integer, received 'a'"),
+    (lambda: ops.fori_loop(0, 3, 5, 1), TypeError, "fori_loop: body_fun must be a function, received 5"),
+    (
+        lambda: ops.while_loop(lambda x: True, lambda x: 3, (X,)),
+        ValueError,
+        "body must return 1 loop variables, received 3",
+    ),
+    (lambda: ops.full((2, 3), [1, 2]), ValueError, r"fill_value of shape \(2,\) does not broadcast to shape \(2, 3\)"),
+    (lambda: keras.random.normal((2,), stddev="a"), TypeError, "normal: stddev must be a number, received 'a'"),
+    (lambda: float(ops.ones(3)), ValueError, r"a tensor of shape \(3,\) is no single number"),
+    (
+        lambda: dense(optimizer="sgd", loss="mse").fit(X, Y, verbose="x"),
+        ValueError,
+        "verbose must be 0, 1, 2 or 'auto'",
+    ),
+    (
+        lambda: fit(dense(optimizer="sgd", loss="mse"), batch_size=2**64),
+        ValueError,
+        "batch_size must be a positive integer",
+    ),
     # a missing super().__init__()
     (lambda: Forgetful(), AttributeError, r"Forgetful.__init__ must call super\(\).__init__\(\) before anything else"),
     (lambda: repr(Empty()), AttributeError, r"Empty.__init__ must call super"),

@@ -1,110 +1,53 @@
-"""Calls with arguments of every kind: each returns a value or raises an error with a reason, and changes no argument."""
+"""A short, seeded part of the fuzzing run (CONTRIBUTING.md): no argument, configuration or file may end in anything but a
+value or a sentence; and a search by hypothesis, which shrinks what it finds.
+"""
 
-import inspect
-import random
-
-import numpy as np
+import fuzz_campaign
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-import nbkeras as keras
-from nbkeras import activations, constraints, initializers, layers, losses, metrics, ops, regularizers
-from nbkeras import backend as K
-from nbkeras.engine.tensor import Tensor, as_tensor
-
-SPACES = {"ops": ops, "K": K, "losses": losses, "metrics": metrics, "activations": activations, "layers": layers}
-SPACES |= {"initializers": initializers, "regularizers": regularizers, "constraints": constraints}
-SETTINGS = (
-    "clear_session set_floatx set_epsilon set_image_data_format set_image_dim_ordering set_learning_phase print_tensor"
-)
-INSIDE = (
-    "function_config is_sharing squeeze_or_expand_to_same_rank resolve_accuracy manual_variable_initialization".split()
-)
-NAMES = [
-    (space, name)
-    for space, module in SPACES.items()
-    for name in sorted(dir(module))
-    if callable(getattr(module, name)) and not name.startswith("_") and name not in [*SETTINGS.split(), *INSIDE]
-]
-# A fault, with any message: code that raises it did not check its arguments.
-FAULTS = (
-    AttributeError,
-    AssertionError,
-    KeyError,
-    ZeroDivisionError,
-    OverflowError,
-    NameError,
-    RecursionError,
-    SystemError,
-)
-SHAPES = [(), (0,), (3,), (2, 3), (2, 0, 3), (2, 4, 3), (2, 4, 4, 3)]
-OTHERS = [
-    None,
-    True,
-    0,
-    1,
-    2,
-    -1,
-    -(2**31),
-    0.5,
-    -1.0,
-    float("nan"),
-    float("inf"),
-    1e38,
-    "same",
-    "relu",
-    "",
-    (0, 1),
-    (2, 2),
-    [],
-    {},
-]
+CASES = {"objects": 500, "ops": 300, "training": 250, "files": 150}
 
 
-def array(chance):
-    values = np.random.default_rng(chance.randrange(1 << 30)).standard_normal(chance.choice(SHAPES))
-    return values.astype(chance.choice(["float32", "float32", "float64", "int32", "bool", "uint8"]))
+@pytest.mark.cpu("the processes of this run compile for the CPU")
+@pytest.mark.parametrize("family", CASES)
+def test_cases_compute_or_explain(family):
+    counts, found = fuzz_campaign.campaign(family, seed=0, cases=CASES[family])
+    assert not found
+    assert counts["computed"] > CASES[family] / 5 and counts["refused"] > CASES[family] / 10  # neither is left out
 
 
-def value(chance):
-    kind = chance.random()
-    if kind < 0.4:
-        return array(chance)
-    if kind < 0.5:
-        return as_tensor(array(chance))
-    return keras.KerasTensor(chance.choice(SHAPES)) if kind < 0.6 else chance.choice(OTHERS)
+@pytest.mark.cpu("a GPU's errors are tested in tests/kernels/cuda")
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@given(st.randoms(use_true_random=False))
+def test_objects_compute_or_explain(chance):
+    result, note = fuzz_campaign.run_case("fuzz_objects", chance)
+    assert result in (None, "refused"), note
 
 
-def arguments(function, of_layers, chance):
-    """The required arguments of a call, mostly plausible, and one optional argument."""
-    parameters = [p for p in inspect.signature(function).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
-    needed = [2 if of_layers else array(chance) for p in parameters if p.default is p.empty]
-    if needed and chance.random() < 0.5:
-        needed[chance.randrange(len(needed))] = value(chance)
-    optional = [p.name for p in parameters if p.default is not p.empty]
-    return needed, {chance.choice(optional): value(chance)} if optional else {}
+FAULTS = {
+    "crash": ("import os; os.abort()", "crashes with SIGABRT"),
+    "hang": ("while True: pass", "hangs"),
+    "accident": ("from nbkeras import layers; layers.Dense(2)._chain", "is an accident: AttributeError"),
+}
 
 
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.filterwarnings("ignore")
-def test_random_calls_give_results_or_sentences(seed):
-    chance = random.Random(seed)
-    for _ in range(250):
-        space, name = chance.choice(NAMES)
-        function = getattr(SPACES[space], name)
-        args, kwargs = arguments(function, space == "layers", chance)
-        if space == "layers" and chance.random() < 0.5:
-            kwargs.clear()
-        given = [item for item in (*args, *kwargs.values()) if isinstance(item, np.ndarray)]
-        before = [item.copy() for item in given]
-        text = f"{space}.{name}(*{args}, **{kwargs})"
-        try:
-            made = function(*args, **kwargs)
-            if callable(made) and not isinstance(made, Tensor) and space not in ("ops", "K"):
-                made(*[array(chance) for _ in range(2 if space in ("losses", "metrics") else 1)])
-        except FAULTS as error:
-            raise AssertionError(f"{text} raises {error!r}") from error
-        except Exception as error:
-            words = str(error)
-            assert len(words) > 5 and "nopython" not in words, f"{text} raises {error!r}"
-        for item, copy in zip(given, before, strict=True):
-            np.testing.assert_array_equal(item, copy, err_msg=text)
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_run_finds_a_fault(name, tmp_path, monkeypatch):
+    """Of three cases the second one has the fault: it is reported with its number, and the third one is run."""
+    code, message = FAULTS[name]
+    case = f"def case(chance, say):\n    if chance.random() > 0.5:\n        {code}\n"
+    (tmp_path / "fuzz_faulty.py").write_text(case)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setitem(fuzz_campaign.FAMILIES, "faulty", "fuzz_faulty")
+    monkeypatch.setattr(fuzz_campaign, "SECONDS", 1)
+    seed = next(n for n in range(99) if [_draw(n, number) > 0.5 for number in range(3)] == [False, True, False])
+    lines = []
+    counts, found = fuzz_campaign.campaign("faulty", seed, 3, report=lines.append)
+    assert counts == {"computed": 2, "fault": 1} and next(iter(found)).startswith(message)
+    assert f"--family faulty --seed {seed} --only 1" in "".join(lines)
+
+
+def _draw(seed, number):
+    return fuzz_campaign.chance_of("fuzz_faulty", seed, number).random()

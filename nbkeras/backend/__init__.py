@@ -144,6 +144,7 @@ from nbkeras.ops import tanh as tanh
 from nbkeras.ops import transpose as transpose
 from nbkeras.ops import var as var
 from nbkeras.ops import zeros_like as zeros_like
+from nbkeras.ops.shape import sizes_of as _sizes_of
 from nbkeras.random import truncated_normal as truncated_normal
 
 # -------------------- elementwise and reductions with other defaults than ops --------------------
@@ -407,8 +408,11 @@ def slice(x, start, size) -> Tensor:
         array([[2, 3],
                [5, 6]], dtype=int32)
     """
+    start, size = _sizes_of("slice", start), _sizes_of("slice", size)
     if [first for first in start if first < 0]:
         raise ValueError(f"slice: a start must not be negative, received {start}: give the index from the front")
+    if len(start) != len(size):
+        raise ValueError(f"slice: expected a size for each start, received {start} and {size}")
     ends = [None if n == -1 else first + n for first, n in zip(start, size, strict=True)]
     return ops.getitem(x, tuple(_SLICE(first, end) for first, end in zip(start, ends, strict=True)))
 

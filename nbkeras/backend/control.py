@@ -11,8 +11,10 @@ from nbkeras import ops
 from nbkeras.building import graph, layer
 from nbkeras.building.operation import Operation
 from nbkeras.engine import structures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.tensor import Tensor, as_tensor
+from nbkeras.engine.user_errors import checked
 
 learning_phase_scope = layer.training_phase
 
@@ -71,6 +73,7 @@ def in_test_phase(x, alt, training=None):
     return in_train_phase(alt, x, training)
 
 
+@checked
 def map_fn(fn: Callable, elems, name: str | None = None, dtype=None) -> Tensor:
     """The results of a function for the slices along the first axis, stacked. Today: `ops.map`.
 
@@ -87,6 +90,7 @@ def map_fn(fn: Callable, elems, name: str | None = None, dtype=None) -> Tensor:
     return ops.stack([fn(each) for each in ops.unstack(elems)])
 
 
+@checked
 def foldl(fn: Callable, elems, initializer=None, name: str | None = None) -> Tensor:
     """fn(... fn(fn(start, first), second) ...) over the slices along the first axis.
 
@@ -112,6 +116,7 @@ def foldl(fn: Callable, elems, initializer=None, name: str | None = None) -> Ten
     return total
 
 
+@checked
 def foldr(fn: Callable, elems, initializer=None, name: str | None = None) -> Tensor:
     """`K.foldl` from the last slice to the first.
 
@@ -125,6 +130,7 @@ def foldr(fn: Callable, elems, initializer=None, name: str | None = None) -> Ten
     return foldl(fn, ops.flip(elems, 0), initializer)
 
 
+@checked
 def rnn(
     step_function: Callable,
     inputs,
@@ -161,6 +167,8 @@ def rnn(
     """
     steps = ops.unstack(inputs, axis=1)
     masks = [None] * len(steps) if mask is None else ops.unstack(ops.cast(mask, "bool"), axis=1)
+    if not isinstance(initial_states, list | tuple):
+        raise TypeError(f"K.rnn: initial_states must be a list of tensors, received {briefly(initial_states)}")
     states, outputs, output = list(initial_states), [], None
     for i in reversed(range(len(steps))) if go_backwards else range(len(steps)):
         new_output, new_states = step_function(steps[i], [*states, *(constants or [])])
@@ -197,6 +205,12 @@ def function(inputs: Sequence, outputs: Any, updates: Sequence | None = None, na
         >>> f([np.ones((1, 2))])
         [array([[10., 10.]], dtype=float32), array(2., dtype=float32)]
     """
+    if not isinstance(inputs, list | tuple) or not isinstance(updates, list | tuple | None):
+        raise TypeError(
+            f"K.function takes lists of inputs and updates, received {briefly(inputs)} and {briefly(updates)}"
+        )
+    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in updates or ()):
+        raise TypeError(f"K.function: updates must be pairs (variable, tensor), received {briefly(updates)}")
     targets = [variable for variable, _ in updates or ()]
     values = [value for _, value in updates or ()]
     known = [(i, value) for i, value in enumerate(values) if not isinstance(value, graph.SymbolicTensor)]

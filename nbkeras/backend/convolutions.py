@@ -3,7 +3,7 @@
 from typing import Any
 
 from nbkeras import ops
-from nbkeras.engine.annotations import one_of
+from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.tensor import Tensor
 from nbkeras.ops.window import data_format_of, extent
 
@@ -93,6 +93,8 @@ def _transposed(
 ) -> Tensor:
     first = 1 if data_format_of("conv_transpose", data_format) == "channels_last" else 2
     size = ops.shape(kernel)[:-2]
+    if not isinstance(output_shape, list | tuple) and not hasattr(output_shape, "shape"):
+        raise TypeError(f"conv_transpose: output_shape must be a tuple of sizes, received {briefly(output_shape)}")
     lengths, wanted = (ops.shape(s)[first:] if hasattr(s, "shape") else tuple(s)[first:] for s in (x, output_shape))
     axes = zip(lengths, wanted, size, strides, dilation_rate, strict=False)
     more = [_more(*axis, padding) for axis in axes]
@@ -264,6 +266,8 @@ def spatial_3d_padding(x, padding=((1, 1), (1, 1), (1, 1)), data_format: str | N
 
 
 def _padded(name: str, x: Any, padding: Any, data_format: str | None) -> Tensor:
+    if not isinstance(padding, list | tuple) or not all(isinstance(each, list | tuple) for each in padding):
+        raise TypeError(f"{name}: padding must be a pair for each axis, received {briefly(padding)}")
     sides = [tuple(each) for each in padding]
     last = data_format_of(name, data_format) == "channels_last"
     return ops.pad(x, ((0, 0), *sides, (0, 0)) if last else ((0, 0), (0, 0), *sides))

@@ -3,6 +3,7 @@
 # ruff: noqa: F811 (arguments named as in Keras)
 
 import gc
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
 from nbkeras.engine.user_errors import entry
 from nbkeras.ops import cast, shape
+from nbkeras.ops.shape import sizes_of
 from nbkeras.ops.window import data_format_of
 
 random_normal, random_uniform = random.normal, random.uniform
@@ -156,10 +158,11 @@ def constant(value, dtype=None, shape=None, name: str | None = None) -> Tensor:
         array([[3., 3.],
                [3., 3.]], dtype=float32)
     """
-    array = np.asarray(value, dtype or floatx())
+    array = as_tensor(value, dtype or floatx())
     if shape is None:
-        return as_tensor(array)
-    return as_tensor(array.reshape(shape) if array.size == np.prod(shape) else np.broadcast_to(array, shape).copy())
+        return array
+    sizes = sizes_of("constant", shape)
+    return ops.reshape(array, sizes) if array.size == math.prod(sizes) else ops.broadcast_to(array, sizes)
 
 
 def placeholder(shape=None, ndim: int | None = None, dtype=None, sparse: bool = False, name: str | None = None):
@@ -187,6 +190,8 @@ def placeholder(shape=None, ndim: int | None = None, dtype=None, sparse: bool = 
     if shape is None:
         if ndim is None:
             raise ValueError("placeholder needs shape=(batch, ...) or ndim")
+        if not isinstance(ndim, int):
+            raise TypeError(f"placeholder: ndim must be an integer, received {briefly(ndim)}")
         shape = (None,) * ndim
     return inputs.Input(batch_shape=shape, dtype=dtype, name=name)
 
@@ -295,6 +300,8 @@ def batch_get_value(tensors: Sequence) -> list[np.ndarray]:
         >>> K.batch_get_value([K.variable(1.0), K.variable(2.0)])
         [array(1., dtype=float32), array(2., dtype=float32)]
     """
+    if not isinstance(tensors, list | tuple):
+        raise TypeError(f"K.batch_get_value takes a list of tensors, received {briefly(tensors)}")
     return [get_value(each) for each in tensors]
 
 
@@ -337,6 +344,10 @@ def batch_set_value(tuples: Sequence[tuple[Variable, Any]]) -> None:
         >>> v.numpy(), w.numpy()
         (array(10., dtype=float32), array(20., dtype=float32))
     """
+    if not isinstance(tuples, list | tuple) or not all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in tuples
+    ):
+        raise TypeError(f"K.batch_set_value takes a list of pairs (variable, value), received {briefly(tuples)}")
     for x, value in tuples:
         set_value(x, value)
 
@@ -402,7 +413,7 @@ def moving_average_update(x: Variable, value, momentum: float) -> Variable | tup
         >>> K.moving_average_update(K.variable([1.0, 2.0]), [0.0, 0.0], 0.5).numpy()
         array([0.5, 1. ], dtype=float32)
     """
-    return update(x, ops.add(ops.multiply(x, momentum), ops.multiply(value, 1.0 - momentum)))
+    return update(x, ops.add(ops.multiply(x, momentum), ops.multiply(ops.convert_to_tensor(value), 1.0 - momentum)))
 
 
 def zeros(shape, dtype=None, name: str | None = None) -> Variable:

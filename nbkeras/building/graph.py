@@ -13,6 +13,7 @@ import numpy as np
 
 from nbkeras import config, ops
 from nbkeras.engine import structures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, shapes_only
 from nbkeras.ops.operators import attach_operators
 
@@ -34,10 +35,10 @@ class SymbolicTensor:
     """
 
     def __init__(self, shape, dtype=None, name: str | None = None):
+        if not structures.is_shape(shape := tuple(shape) if hasattr(shape, "__iter__") else shape):
+            raise TypeError(f"a shape is a tuple of integers, with None for unknown sizes, received {briefly(shape)}")
         self.shape: tuple[int | None, ...] = tuple(None if s is None else int(s) for s in shape)
-        self.dtype = np.dtype(dtype or config.floatx())
-        if self.dtype.kind not in "fiub":
-            raise ValueError(f"a tensor holds numbers or booleans, received dtype {self.dtype}")
+        self.dtype = np.dtype(config.standardize_dtype(dtype))
         self.name = name or f"keras_tensor_{next(_numbers)}"
         self.node: Node | None = None
         self.index = 0

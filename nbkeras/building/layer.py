@@ -21,7 +21,7 @@ from nbkeras.engine import behaviour, dtype_policy, load_budget, option, structu
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.documentation import ConstructorSignature
 from nbkeras.engine.dtype_policy import DTypePolicy
-from nbkeras.engine.naming import snake_case, unique_name
+from nbkeras.engine.naming import checked, snake_case, unique_name
 from nbkeras.engine.observed import observe
 from nbkeras.engine.registry import Registry, custom_object_scope, is_sharing, nearest
 from nbkeras.engine.temporary import temporarily
@@ -279,9 +279,7 @@ class Layer(Module, CallHistory):
                 )
         Module.__init__(self, trainable)
         CallHistory.__init__(self)
-        if name is not None and not isinstance(name, str):
-            raise TypeError(f"a layer's name must be a string, received {name!r}")
-        self.name: str = name or unique_name(snake_case(type(self).__name__))
+        self.name: str = checked("layer", name) or unique_name(snake_case(type(self).__name__))
         given = config.floatx() if dtype is None else dtype
         if isinstance(given, dict) or "_from_" in str(given):  # as Keras 3 configures a policy
             given = dtype_policy.get(given)
@@ -665,6 +663,10 @@ class Layer(Module, CallHistory):
         if self.input_spec is None:
             return
         specs = [self.input_spec] if isinstance(self.input_spec, InputSpec) else list(self.input_spec)
+        if isinstance(self.input_spec, InputSpec) and type(inputs) in (list, tuple) and len(inputs) == 1:
+            raise ValueError(
+                f"layer {self.name!r} ({type(self).__name__}) takes a tensor, received a list of one: give it that"
+            )
         by_name = isinstance(inputs, dict) and all(spec is not None and spec.name for spec in specs)
         tensors = [inputs.get(spec.name) for spec in specs] if by_name else self._checked_inputs(inputs)
         if len(tensors) != len(specs):

@@ -10,6 +10,7 @@ import numpy as np
 
 from nbkeras import building, constraints, initializers, regularizers
 from nbkeras.engine import dlpack, load_budget, structures, tensor
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
 from nbkeras.metrics.metric import Mean, Metric
@@ -76,7 +77,7 @@ class Module(Observed):
             raise TypeError(f"add_weight takes the shape first: write add_weight(name={shape!r}, shape=...)")
         dtype = np.dtype(dtype or self.dtype)
         shape = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
-        if any(size is None or size < 0 for size in shape):
+        if not structures.is_shape(shape) or any(size is None or size < 0 for size in shape):
             raise ValueError(f"a weight of {self.name!r} needs a full shape, received {shape}")
         if name is not None and self.quantization_mode is not None and name in self.quantized_channels:
             self._take_room(shape, np.int8)
@@ -367,6 +368,8 @@ class Module(Observed):
             >>> layer(np.array([[10.0, 100.0]])).numpy()
             array([[210.5]], dtype=float32)
         """
+        if isinstance(weights, str) or not hasattr(weights, "__iter__"):
+            raise TypeError(f"layer {self.name!r} takes a list of arrays as weights, received {briefly(weights)}")
         own, arrays = self.weights, [np.asarray(dlpack.on_host(w)) for w in weights]
         if len(own) != len(arrays):
             raise ValueError(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from nbkeras import ops
 from nbkeras.building import graph
 from nbkeras.building.layer import Layer
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.former_names import FORMER
 from nbkeras.engine.naming import unique_name
 from nbkeras.engine.registry import custom_object, get_registered_name, nearest
@@ -23,6 +24,8 @@ class Operation(Layer):
     def __init__(self, function, name=None, **kwargs):
         if isinstance(function, str):
             function = _named(function)
+        if not callable(function) or not hasattr(function, "__name__"):
+            raise TypeError(f"an Operation needs an op of nbkeras.ops, or its name, received {briefly(function)}")
         super().__init__(name=name or unique_name(function.__name__), **kwargs)
         self.function = function
         self.built = True

@@ -74,7 +74,9 @@ def _default_dtype(array: Array) -> Any:
 def first_rows(value: Any, count: int) -> Array:
     """The first rows of something that `to_array` takes, as an array."""
     value = value.tocsr() if tables.is_sparse(value) else value
-    return to_array(value[:count] if hasattr(value, "shape") and hasattr(value, "__getitem__") else value, "x")[:count]
+    return to_array(value[:count] if getattr(value, "shape", ()) and hasattr(value, "__getitem__") else value, "x")[
+        :count
+    ]
 
 
 def samples_of(leaves: Sequence[Array | None]) -> int:

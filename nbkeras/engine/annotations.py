@@ -13,19 +13,21 @@ _EXPECTED = {  # annotation -> the kinds of dtypes that it accepts, and the word
     int: ("iu", "an integer"),
     float: ("fiub", "a number"),
     str: ("", "a string"),
+    Callable: ("", "a function"),
 }
 
 
 def checker_of(function: Callable) -> Callable[[tuple, dict], None] | None:
     """A function that raises TypeError for arguments that contradict the annotations; None if no parameter is checked.
 
-    Checked are parameters that are annotated as bool, int, float or str, or as one of them or None.
+    Checked are parameters that are annotated as bool, int, float, str or Callable, or as one of them or None.
     """
     code = function.__code__
     parameters = []
     for position, name in enumerate(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]):
         annotation = function.__annotations__.get(name)
-        kinds = set(typing.get_args(annotation) or (annotation,))
+        is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+        kinds = set(typing.get_args(annotation) if is_union else (annotation,))
         wanted = kinds - {types.NoneType}
         if len(wanted) == 1 and wanted <= _EXPECTED.keys():
             by_name = position >= code.co_argcount  # a positional argument there may belong to *args
@@ -46,6 +48,8 @@ def checker_of(function: Callable) -> Callable[[tuple, dict], None] | None:
 
 def _goes_for(value: Any, kind: type) -> bool:
     """Whether an argument of another type is accepted for bool, int, float or str: a NumPy number, a Tensor without axes."""
+    if kind is Callable:
+        return callable(value)
     if hasattr(value, "symbolic_op") or (kind is bool and value is None):
         return True
     dtype = getattr(value, "dtype", None)
@@ -82,7 +86,10 @@ def check_rate(name: str, what: str, value: Any, below_one: bool = False) -> flo
 
 def briefly(value: Any) -> str:
     """A value for a message: arrays and Tensors by type, shape and dtype, others by their repr, cut at 80 characters."""
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
+    if hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, type):
         return f"{type(value).__name__} of shape {tuple(value.shape)} and dtype {value.dtype}"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # lists within lists, thousands of them, or an object whose own repr fails
+        text = f"an object of type {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."

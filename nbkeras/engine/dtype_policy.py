@@ -6,6 +6,7 @@ from typing import Any
 
 from nbkeras.engine import settings
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.user_errors import enter_methods
 
 
 class DTypePolicy:
@@ -292,3 +293,4 @@ def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = 
 
 
 Policy, global_policy, set_global_policy = DTypePolicy, dtype_policy, set_dtype_policy  # the names in `mixed_precision`
+enter_methods(DTypePolicy)

@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Container
+from typing import Any
 
+from nbkeras.engine.annotations import briefly
 from nbkeras.kernels.runtime import forks
 
 _name_counts: dict[str, int] = {}
@@ -15,6 +17,13 @@ def unique_name(prefix: str) -> str:
         count = _name_counts.get(prefix, 0)
         _name_counts[prefix] = count + 1
     return f"{prefix}_{count}" if count else prefix
+
+
+def checked(kind: str, name: Any) -> str | None:
+    """A name that a user gives, or None; TypeError for anything but a text. kind: whose name it is."""
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"a {kind}'s name must be a string, received {briefly(name)}")
+    return name
 
 
 def numbered(name: str, taken: Container[str]) -> str:

@@ -22,6 +22,7 @@ import numpy as np
 
 from nbkeras.engine.annotations import briefly, check_rate, one_of
 from nbkeras.engine.registry import of_kind, registry_of
+from nbkeras.engine.user_errors import is_meant
 
 
 def written(value: Any) -> Any:
@@ -58,10 +59,16 @@ def _integer(name: str, what: str, value: Any) -> int:
     return int(value)
 
 
-def _number(name: str, what: str, value: Any) -> float:
+def number_of(name: str, what: str, value: Any) -> float:
+    """A number as a float; the error names the class and the argument."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise TypeError(f"{name}: {what} must be a number, received {briefly(value)}")
     return float(value)
+
+
+def _as_given(name: str, what: str, value: Any) -> Any:
+    number_of(name, what, value)
+    return value
 
 
 def name_of(item: Any) -> str:
@@ -74,10 +81,11 @@ def kind(check: Callable, words: str, *more: Any, write: Callable[[Any], Any] = 
     return Kind(lambda item, what, value: check(name_of(item), what, value, *more), words, write)
 
 
-def _integers(name: str, what: str, value: Any) -> tuple[int, ...]:
+def integers_of(name: str, what: str, value: Any) -> tuple[int, ...]:
+    """Several integers, as a tuple; the error names the class and the argument."""
     try:
-        return tuple(int(each) for each in value)
-    except (TypeError, ValueError):
+        return tuple(operator.index(each) for each in value)
+    except TypeError:
         raise TypeError(f"{name}: {what} must be a tuple of integers, received {briefly(value)}") from None
 
 
@@ -104,8 +112,7 @@ def _object(kind: str, words: str) -> Kind:
         return [each(one) for one in value] if isinstance(value, list | tuple) else each(value)
 
     def check(item: Any, what: str, value: Any) -> Any:
-        get = of_kind(kind).get
-        return [get(each) for each in value] if isinstance(value, list | tuple) else get(value)
+        return of_kind(kind).get(value)
 
     return Kind(check, words, write)
 
@@ -120,8 +127,11 @@ def _layers(item: Any, what: str, value: Any) -> Any:
 Anything = Annotated[Any, Kind(lambda item, what, value: value, "")]  # the class's docstring says what it takes
 Size = Annotated[int, kind(size_of, "a positive integer")]
 Integer = Annotated[int, kind(_integer, "an integer")]
-Integers = Annotated[Any, kind(_integers, "a tuple of integers")]
-Number = Annotated[float, kind(_number, "a number")]
+Integers = Annotated[Any, kind(integers_of, "a tuple of integers")]
+Number = Annotated[float, kind(number_of, "a number")]
+AnyNumber = Annotated[Any, kind(_as_given, "a number")]  # kept as it is given: an integer stays one in configurations
+MaybeInteger = Annotated[Any, optional(Integer)]
+MaybeNumber = Annotated[Any, optional(Number)]
 Rate = Annotated[float, kind(check_rate, "a number from 0 to 1")]
 Flag = Annotated[bool, Kind(lambda item, what, value: bool(value), "True or False")]
 _Named = str | Callable[..., Any] | Mapping[str, Any] | None  # a name, an object or a function, a configuration
@@ -143,7 +153,16 @@ class Option(NamedTuple):
 def keep(item: Any, arguments: dict[str, Any]) -> None:
     """Check the options of an `__init__` and set the attributes. arguments: its `locals()`, after `super().__init__()`."""
     for name, each, attribute in _declared(vars(arguments["__class__"])["__init__"]):
-        setattr(item, attribute, each.check(item, name, arguments[name]))
+        try:
+            value = each.check(item, name, arguments[name])
+        except Exception as error:
+            if is_meant(error):
+                raise
+            # the check itself failed, as `value < 0` does for a text: the value is of another kind than the words say
+            raise TypeError(
+                f"{name_of(item)}: {name} must be {each.words}, received {briefly(arguments[name])}"
+            ) from error
+        setattr(item, attribute, value)
 
 
 def of_class(cls: type) -> dict[str, Option]:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.temporary import temporarily
 
 F = TypeVar("F", bound=Callable)
@@ -44,6 +45,10 @@ def custom_object_scope(*mappings: Mapping[str, Any]) -> temporarily:
     """
     custom = dict(_thread.custom)
     for mapping in mappings:
+        if not isinstance(mapping, Mapping | None):
+            raise TypeError(
+                f"custom_objects must be a dict of classes and functions by name, received {briefly(mapping)}"
+            )
         custom.update(mapping or {})
     return temporarily(_thread, custom=custom)
 
@@ -295,8 +300,10 @@ class Registry:
         if isinstance(identifier, Mapping):
             return self.deserialize(identifier)
         if isinstance(identifier, type):
-            return identifier(**kwargs)
-        if callable(identifier) or hasattr(identifier, "get_config"):
+            made = identifier(**kwargs)
+            if callable(made) or hasattr(made, "get_config"):
+                return made
+        elif callable(identifier) or hasattr(identifier, "get_config"):
             return identifier
         raise ValueError(
             f"{self.kind} must be a name, an object, a function or a configuration, received {identifier!r} "

@@ -41,7 +41,10 @@ def flatten(structure: Any) -> list:
         >>> keras.tree.flatten({"b": 1, "a": [2, (3, None)]})
         [2, 3, None, 1]
     """
-    return list(_leaves(structure))
+    try:
+        return list(_leaves(structure))
+    except RecursionError:
+        raise ValueError(f"a {type(structure).__name__} is nested too deeply, or contains itself") from None
 
 
 def keys(structure: dict) -> list:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 
 from nbkeras.engine import annotations as annotated
-from nbkeras.engine import dlpack, registry, settings, step_lock, tape, user_errors
+from nbkeras.engine import dlpack, naming, registry, settings, step_lock, tape, user_errors
 from nbkeras.engine.dtypes import array_of, known_dtype, result_dtype
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.lazy_names import Later
@@ -123,6 +123,8 @@ class Tensor:
             >>> ops.sum([1.0, 2.0]).item()
             3.0
         """
+        if self.size != 1:
+            raise ValueError(f"a tensor of shape {self.shape} is no single number: it has {self.size} elements")
         return device.read(self.data).item()
 
     def __array__(self, dtype=None, copy=None) -> Array:
@@ -242,7 +244,7 @@ class Variable(Tensor):
         value = initializer.numpy() if isinstance(initializer, Tensor) else dlpack.on_host(initializer)
         super().__init__(device.persistent_copy(array_of(value, dtype)))
         Variable.made += 1
-        self.name = self.path = name or "variable"
+        self.name = self.path = naming.checked("variable", name) or "variable"
         self.regularizer: Any = None
         self.constraint: Any = None
         self.aggregation = aggregation or "none"
@@ -405,9 +407,12 @@ def as_tensor(value: Any, dtype: Any = None) -> Tensor:
     return Tensor(array)
 
 
-def holds_tensors(values: list | tuple) -> bool:
-    """Whether a list, or a list nested in it, contains a Tensor."""
-    return any(isinstance(item, Tensor) or (isinstance(item, list | tuple) and holds_tensors(item)) for item in values)
+def holds_tensors(values: list | tuple, depth: int = 64) -> bool:
+    """Whether a list, or a list nested in it, contains a Tensor. Arrays have no more axes than `depth`."""
+    return depth > 0 and any(
+        isinstance(item, Tensor) or (isinstance(item, list | tuple) and holds_tensors(item, depth - 1))
+        for item in values
+    )
 
 
 def _stacked(values: list | tuple) -> Tensor:

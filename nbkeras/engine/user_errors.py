@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import linecache
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from opcode import opmap
 from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any, TypeVar, cast
 
-from nbkeras.engine import registry, settings
+from nbkeras.engine import annotations, registry, settings
 
 F = TypeVar("F", bound=Callable)
 
@@ -28,6 +28,7 @@ ENTRIES = (
     "train_on_batch update_state"
 ).split()
 
+_RAISE = opmap["RAISE_VARARGS"]
 _codes: set[CodeType] = set()  # of the wrappers of entry points
 _done: set[type] = set()
 
@@ -54,6 +55,19 @@ def entry(function: F) -> F:
 
     is_entry(call)
     return cast(F, call)
+
+
+def checked(function: F) -> F:
+    """Decorator of functions that users call and that are no ops: their arguments are checked as those of ops are."""
+    check = annotations.checker_of(function)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if check is not None:
+            check(args, kwargs)
+        return function(*args, **kwargs)
+
+    return entry(cast(F, call))
 
 
 class FullTraceback:
@@ -113,12 +127,17 @@ def _is_own(frame: FrameType) -> bool:
     return f"{frame.f_globals.get('__name__')}.".startswith("nbkeras.")
 
 
+def is_meant(error: BaseException) -> bool:
+    """Whether an error that passes was raised on purpose, and so has a text written for users."""
+    return _is_meant(_entries(error)[-1])
+
+
 def _is_meant(last: TracebackType) -> bool:
     """Whether an error was raised on purpose: in other code than nbkeras, by a `raise` of nbkeras, or for a wrong argument."""
     code = last.tb_frame.f_code
     if not _is_own(last.tb_frame) or code in _codes:
         return True
-    return linecache.getline(code.co_filename, last.tb_lineno, last.tb_frame.f_globals).lstrip().startswith("raise")
+    return code.co_code[last.tb_lasti] == _RAISE
 
 
 def warn(message: str) -> None:
@@ -143,8 +162,32 @@ def enter_methods(cls: type) -> None:
         method = vars(cls).get(name)
         function = method.__func__ if isinstance(method, classmethod) else method
         if isinstance(function, FunctionType) and function.__code__ not in _codes:
-            made = entry(function)
+            made = entry(_explained(name, function) if name in _TAKEN else function)
             setattr(cls, name, made if function is method else classmethod(made))
+
+
+_TAKEN = {  # methods whose argument comes from a file, or is a structure: what it must be
+    "from_config": "the dict that get_config returned",
+    "compute_output_shape": "the shape of the input, a tuple of integers with None for unknown sizes",
+}
+
+
+def _explained(name: str, function: FunctionType) -> Callable:
+    """A method whose own failure, as a KeyError for a part that its argument lacks, becomes a sentence about the argument."""
+
+    @functools.wraps(function)
+    def call(item: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(item, *args, **kwargs)
+        except Exception as error:
+            if isinstance(error, MemoryError) or is_meant(error):
+                raise
+            kind, given = item if isinstance(item, type) else type(item), (*args, *kwargs.values())
+            received = annotations.briefly(given[0]) if given else "nothing"
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{kind.__name__}.{name} takes {_TAKEN[name]}, received {received} ({reason})") from error
+
+    return call
 
 
 registry.watch(_enter)

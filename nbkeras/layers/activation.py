@@ -12,7 +12,7 @@ from nbkeras.layers.weight_options import add_option_weight
 
 
 def _not_negative(name: str, what: str, value: Any) -> Any:
-    if value is None or value < 0:
+    if value is None or not value >= 0:
         raise ValueError(f"{name}'s {what} must not be negative, received {value!r}")
     return value
 
@@ -25,7 +25,17 @@ SoftmaxAxis = Annotated[
 ]
 SharedAxes = Annotated[
     Any,
-    option.kind(lambda name, what, axes: [axes] if isinstance(axes, int) else axes, "an integer, several, or None"),
+    option.optional(
+        Annotated[
+            Any,
+            option.kind(
+                lambda name, what, axes: list(
+                    option.integers_of(name, what, [axes] if isinstance(axes, int) else axes)
+                ),
+                "an integer, or several",
+            ),
+        ]
+    ),
 ]
 
 
@@ -103,7 +113,7 @@ class ELU(SameShape):
     """x where x > 0, else alpha * (exp(x) - 1).
 
     Args:
-        alpha (a number): The factor below 0; -alpha is the limit of the output.
+        alpha: The factor below 0; -alpha is the limit of the output.
 
     Input shape:
         Any.
@@ -116,7 +126,7 @@ class ELU(SameShape):
         array([-1.   , -0.632,  0.   ,  2.   ], dtype=float32)
     """
 
-    def __init__(self, alpha: option.Anything = 1.0, **kwargs: Unpack[LayerOptions]):
+    def __init__(self, alpha: option.Number = 1.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
 
@@ -182,6 +192,7 @@ class Softmax(SameShape):
 
     def call(self, inputs, mask=None):
         if mask is not None:
+            mask = ops.convert_to_tensor(mask)
             axes = zip(reversed(mask.shape), reversed(inputs.shape), strict=False)
             if len(mask.shape) > len(inputs.shape) or any(m not in (1, n) for m, n in axes):
                 raise ValueError(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Unpack
 from nbkeras import ops, random
 from nbkeras.building.layer import Layer, LayerOptions
 from nbkeras.engine import option
+from nbkeras.engine.annotations import briefly
 from nbkeras.ops import attention
 
 ScoreMode = Annotated[str, option.choice("dot", "concat")]
@@ -96,6 +97,8 @@ class Attention(Layer):
     def call(self, inputs, mask=None, training=None, return_attention_scores=False, use_causal_mask=False):
         lead = inputs[0].shape[:-2]  # attention runs over each of these independently
         query, value, key = (_rows(each, 2) for each in (*inputs, inputs[1])[:3])
+        if mask is not None and not (isinstance(mask, list | tuple) and len(mask) in (2, 3)):
+            raise ValueError(f"{self.name!r}: mask must be a list [query mask, value mask], received {briefly(mask)}")
         query_mask, value_mask = (None if each is None else _rows(each, 1) for each in (mask or (None, None))[:2])
         scores = ops.expand_dims(self._scores(query, key), 1)
         allowed = None if value_mask is None else ops.expand_dims(value_mask, (1, 2))

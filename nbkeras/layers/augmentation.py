@@ -18,8 +18,10 @@ from nbkeras.layers.images import Images, middle
 
 def bounds(name: str, what: str, factor: Any, low: float = -1.0, high: float = 1.0) -> tuple[float, float]:
     """A factor as a pair; a number f becomes (max(-f, low), f). ValueError for a factor outside low to high."""
-    pair = sorted(factor) if isinstance(factor, list | tuple) else [factor, factor]
-    if len(pair) != 2 or not all(isinstance(f, int | float) for f in pair) or pair[0] > high or pair[1] < low:
+    pair = list(factor) if isinstance(factor, list | tuple) else [factor, factor]
+    is_pair = len(pair) == 2 and all(isinstance(each, int | float) for each in pair)
+    pair = sorted(pair) if is_pair else pair
+    if not is_pair or not (pair[0] <= high and pair[1] >= low):
         raise ValueError(f"{name}'s {what} must be a number from {low} to {high}, or two, received {factor!r}")
     if isinstance(factor, list | tuple):
         return float(pair[0]), float(pair[1])
@@ -27,7 +29,8 @@ def bounds(name: str, what: str, factor: Any, low: float = -1.0, high: float = 1
 
 
 def _value_range(name: str, what: str, limits: Any) -> tuple:
-    if not isinstance(limits, list | tuple) or len(limits) != 2:
+    is_pair = isinstance(limits, list | tuple) and len(limits) == 2
+    if not is_pair or not all(isinstance(each, int | float) for each in limits):
         raise ValueError(f"{name}'s {what} must be two numbers, received {limits!r}")
     return tuple(sorted(limits))
 
@@ -143,7 +146,7 @@ class _Moved(RandomImages):
         fill_mode: FillMode = "reflect",
         interpolation: Interpolation = "bilinear",
         seed=None,
-        fill_value: option.Anything = 0.0,
+        fill_value: option.Number = 0.0,
         data_format=None,
         **kwargs: Unpack[LayerOptions],
     ):
@@ -348,7 +351,7 @@ class RandomErasing(RandomImages):
         self,
         factor: Part = 1.0,
         scale: Part = (0.02, 0.33),
-        fill_value: option.Anything = None,
+        fill_value: option.MaybeNumber = None,
         value_range: ValueRange = (0, 255),
         seed=None,
         data_format=None,

@@ -149,7 +149,7 @@ class _ConvLSTMCell(LSTMCell):
 
     def call(self, inputs, states, training=None):
         z = self.project(self.to_last(self.dropped_inputs(inputs, training)))
-        h, states = self.step(z, [self.to_last(state) for state in states], training)
+        h, states = self.step(z, [self.to_last(state) for state in self.states_of(states)], training)
         return self.from_last(h), [self.from_last(state) for state in states]
 
     def dropped_inputs(self, inputs, training):

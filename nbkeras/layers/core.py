@@ -10,6 +10,7 @@ from nbkeras.building import graph
 from nbkeras.building.layer import CommonOptions, InputSpec, Layer, LayerOptions
 from nbkeras.building.lora import Adaptable, AdaptedWeight
 from nbkeras.engine import behaviour, option, structures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.behaviour import FunctionName
 from nbkeras.engine.registry import custom_object, custom_object_scope
 from nbkeras.layers.same_shape import SameShape
@@ -309,7 +310,7 @@ class Masking(SameShape):
     ends at a layer that does not, with a warning.
 
     Args:
-        mask_value (a number): The value that marks a step as missing.
+        mask_value: The value that marks a step as missing.
 
     Input shape:
         (batch, steps, features); in general two axes or more, of which the last one decides.
@@ -328,7 +329,7 @@ class Masking(SameShape):
         array([[ True,  True, False]])
     """
 
-    def __init__(self, mask_value: option.Anything = 0.0, **kwargs: Unpack[LayerOptions]):
+    def __init__(self, mask_value: option.Number = 0.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
         self.input_spec = InputSpec(min_ndim=2)
@@ -385,6 +386,10 @@ class Lambda(Layer):
             raise TypeError(f"Lambda needs a function of tensors, received {function!r}")
         if not (output_shape is None or callable(output_shape) or isinstance(output_shape, list | tuple)):
             raise TypeError(f"Lambda's output_shape must be a tuple, a list or a function, received {output_shape!r}")
+        if not isinstance(arguments, dict | None):
+            raise TypeError(
+                f"Lambda's arguments must be a dict of the function's keywords, received {briefly(arguments)}"
+            )
         self.arguments = dict(arguments or {})
         self._output_shape = output_shape
         self.supports_masking = mask is not None

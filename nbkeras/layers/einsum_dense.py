@@ -10,6 +10,7 @@ from nbkeras import initializers, ops
 from nbkeras.building.layer import InputSpec, LayerOptions
 from nbkeras.building.lora import Adaptable, AdaptedWeight
 from nbkeras.engine import option
+from nbkeras.engine.annotations import briefly
 from nbkeras.layers.weight_options import add_option_weight
 
 _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]+)(\.\.\.)?")
@@ -21,7 +22,11 @@ def _equation(name: str, what: str, equation: Any) -> str:
 
 
 def _several(name: str, what: str, value: Any) -> tuple:
-    return (value,) if isinstance(value, int) else tuple(value)
+    if value is None or isinstance(value, int):
+        return (value,)
+    if not isinstance(value, list | tuple) or not all(each is None or isinstance(each, int) for each in value):
+        raise TypeError(f"{name}: {what} must be an integer, or several, received {briefly(value)}")
+    return tuple(value)
 
 
 Equation = Annotated[str, option.kind(_equation, "'ab,bc->ac', '...ab,bc->...ac' or 'ab...,bc->ac...'")]

@@ -121,7 +121,7 @@ class ReversibleEmbedding(Embedding):
         tie_weights: Whether both directions use one table; False: the reverse has its own,
             `reverse_embeddings`.
         reverse_dtype (a dtype or None): The dtype of the scores; None for the layer's.
-        logit_soft_cap (a number or None): A limit c: scores become c * tanh(score / c). None for no limit.
+        logit_soft_cap: A limit c: scores become c * tanh(score / c). None for no limit.
         weights (an array, a list or None): The initial table, or the list of both tables.
 
     Call arguments:
@@ -147,7 +147,7 @@ class ReversibleEmbedding(Embedding):
         output_dim: option.Size,
         tie_weights: option.Flag = True,
         reverse_dtype: option.Anything = None,
-        logit_soft_cap: option.Anything = None,
+        logit_soft_cap: option.MaybeNumber = None,
         weights=None,
         **kwargs: Unpack[TableOptions],
     ):

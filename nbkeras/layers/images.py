@@ -7,6 +7,7 @@ from typing import Unpack
 from nbkeras import ops
 from nbkeras.building.layer import Layer, LayerOptions
 from nbkeras.engine import option
+from nbkeras.engine.annotations import briefly
 from nbkeras.layers.spatial import DataFormat
 
 
@@ -36,10 +37,10 @@ class Images(Layer, registered=False):
             images: A tensor of 3 or 4 axes.
             **options: Keywords of `change`.
         """
-        rank, first = len(images.shape), self.data_format == "channels_first"
+        rank, first = len(getattr(images, "shape", ())), self.data_format == "channels_first"
         if rank not in (3, 4):
             raise ValueError(
-                f"{type(self).__name__} {self.name!r} needs an image of 3 axes or a batch of 4, received shape {images.shape}"
+                f"{type(self).__name__} {self.name!r} needs an image of 3 axes or a batch of 4, received {briefly(images)}"
             )
         batch = images if rank == 4 else ops.expand_dims(images, 0)
         batch = self.change(ops.moveaxis(batch, 1, 3) if first else batch, **options)
@@ -55,7 +56,7 @@ class Resizing(Images):
         crop_to_aspect_ratio: Whether to cut off edges first, for the new ratio of height and width.
         pad_to_aspect_ratio: Whether to add edges first, for the new ratio.
         fill_mode (str): How added edges are filled: 'constant'.
-        fill_value (a number): The value of added edges.
+        fill_value: The value of added edges.
         antialias: Whether to smooth when images become smaller.
 
     Output shape:
@@ -76,7 +77,7 @@ class Resizing(Images):
         crop_to_aspect_ratio: option.Flag = False,
         pad_to_aspect_ratio: option.Flag = False,
         fill_mode: option.Anything = "constant",
-        fill_value: option.Anything = 0.0,
+        fill_value: option.Number = 0.0,
         antialias: option.Flag = False,
         data_format=None,
         **kwargs: Unpack[LayerOptions],

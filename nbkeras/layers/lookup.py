@@ -15,6 +15,7 @@ import numpy as np
 from nbkeras import ops
 from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import load_budget, option, tensor
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, Salt, TextInputs, encoded
 from nbkeras.ops import hashing
@@ -22,13 +23,13 @@ from nbkeras.ops.arguments import as_index
 
 
 def _count(name: str, what: str, count: Any) -> int:
-    if count < 0:
+    if not isinstance(count, int) or count < 0:
         raise ValueError(f"{name}'s {what} must not be negative, received {count!r}")
     return count
 
 
 def _table_size(name: str, what: str, size: Any) -> int | None:
-    if size is not None and size <= 1:
+    if size is not None and not (isinstance(size, int | np.integer) and size > 1):
         raise ValueError(f"{name}'s {what} must be more than 1, received {size!r}")
     return size
 
@@ -376,7 +377,13 @@ class IntegerLookup(Lookup):
         option.keep(self, locals())
 
     def _term(self, value):
-        return int(value)
+        try:
+            term = int(value)
+        except (TypeError, ValueError, OverflowError):
+            term = None
+        if term is None or (not isinstance(value, str) and term != value):
+            raise ValueError(f"IntegerLookup {self.name!r} has integers as terms, received {briefly(value)}")
+        return term
 
     def call(self, inputs):
         inputs = as_index(inputs)

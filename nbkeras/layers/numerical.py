@@ -12,6 +12,7 @@ import numpy as np
 from nbkeras import config, ops
 from nbkeras.building.layer import Layer, LayerOptions
 from nbkeras.engine import option
+from nbkeras.engine.dtypes import array_of
 from nbkeras.engine.tensor import Tensor
 from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, encoded
 from nbkeras.layers.einsum_dense import Several
@@ -45,7 +46,7 @@ class Rescaling(SameShape):
         return ops.add(ops.multiply(ops.cast(inputs, self.dtype), scale), offset)
 
     def _by_channel(self, value: Any) -> Any:
-        array = np.asarray(value, self.dtype)
+        array = array_of(value, self.dtype)
         if array.ndim and config.image_data_format() == "channels_first":
             array = array.reshape(array.shape + (1,) * (3 - array.ndim))
         return array
@@ -227,7 +228,7 @@ class Discretization(Layer):
     Args:
         bin_boundaries: The boundaries, for len(bin_boundaries) + 1 bins; None to learn them by `adapt`.
         num_bins: The number of bins, whose boundaries `adapt` learns; None if boundaries are given.
-        epsilon (a number): The error of the ranks of learned boundaries, as a fraction of the data.
+        epsilon: The error of the ranks of learned boundaries, as a fraction of the data.
         output_mode ('int', 'one_hot', 'multi_hot' or 'count'): 'int' for the index, int32; the others give indicators of the
             bins, as CategoryEncoding does.
         sparse: Accepted for scripts of Keras.
@@ -258,7 +259,7 @@ class Discretization(Layer):
         self,
         bin_boundaries: Boundaries = None,
         num_bins: BinCount = None,
-        epsilon: option.Anything = 0.01,
+        epsilon: option.Number = 0.01,
         output_mode: OutputMode = "int",
         sparse: NotSparse = False,
         **kwargs: Unpack[LayerOptions],

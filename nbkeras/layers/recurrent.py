@@ -290,7 +290,7 @@ class RNN(Layer):
 
     def call(self, sequences, initial_state=None, mask=None, training=None):
         sequences, initial_state = sequences_and_states(sequences, initial_state)
-        mask = None if mask is None else structures.flatten(mask)[0]
+        mask = None if mask is None else (structures.flatten(mask) or [None])[0]
         if mask is not None:
             mask = self._time_mask(mask, sequences)
         if sequences.shape[1] == 0:

@@ -15,6 +15,7 @@ from nbkeras import initializers, ops, random
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.layer import InputSpec, Layer, LayerOptions
 from nbkeras.engine import behaviour, option, structures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor
 from nbkeras.layers.weight_options import add_option_weight
 
@@ -149,7 +150,7 @@ class _Cell(Layer):
         return [ops.zeros((batch_size, size), self.dtype) for size in structures.flatten(self.state_size)]
 
     def build(self, input_shape):
-        features, width = input_shape[-1], self.gates * self.units
+        features, width = input_shape[-1] if input_shape else None, self.gates * self.units
         if features is None:
             raise ValueError(
                 f"{type(self).__name__} {self.name!r} needs the size of the last axis, received {tuple(input_shape)}"
@@ -217,6 +218,24 @@ class _Cell(Layer):
             masks[key] = random.dropout(ops.ones(shape, self.dtype), rate, seed=self.seed_generator)
         return masks[key] if ndim == 2 else ops.expand_dims(masks[key], 1)
 
+    def states_of(self, states: Any) -> list:
+        """The states of a call as a list, a tensor for each of `state_size`; one state may be given without a list.
+
+        Args:
+            states: A list of tensors, or a tensor.
+
+        Raises:
+            ValueError: for another number of states.
+        """
+        given = list(states) if isinstance(states, list | tuple) else [states]
+        needed = len(structures.flatten(self.state_size))
+        if len(given) != needed or any(len(getattr(state, "shape", ())) < 2 for state in given):
+            raise ValueError(
+                f"layer {self.name!r} ({type(self).__name__}) needs {needed} state{'s' * (needed > 1)} of shape (batch, ...), "
+                f"received {briefly(states)}"
+            )
+        return given
+
 
 class CellOptions(LayerOptions, total=False):
     """The options of `_Cell` that its subclasses take as **kwargs."""
@@ -249,8 +268,9 @@ class SimpleRNNCell(_Cell):
     """
 
     def call(self, inputs, states, training=None):
+        (h,) = self.states_of(states)
         product = ops.matmul(self.dropped_inputs(inputs, training), self.kernel)
-        z = ops.add(product, ops.matmul(self.dropped_state(states[0], training), self.recurrent_kernel))
+        z = ops.add(product, ops.matmul(self.dropped_state(h, training), self.recurrent_kernel))
         h = self.activation(z if self.bias is None else ops.add(z, self.bias))
         return h, [h]
 
@@ -290,7 +310,7 @@ class GRUCell(_Cell):
         return (2, 3 * self.units) if self.reset_after else (3 * self.units,)
 
     def call(self, inputs, states, training=None):
-        h, n = states[0], self.units
+        (h,), n = self.states_of(states), self.units
         x = ops.matmul(self.dropped_inputs(inputs, training), self.kernel)
         operand = self.dropped_state(h, training)
         if self.bias is not None:
@@ -362,7 +382,7 @@ class LSTMCell(_Cell):
         return np.concatenate([np.asarray(parts[0]), np.ones(n, dtype), np.asarray(parts[1])])
 
     def call(self, inputs, states, training=None):
-        h, c = states
+        h, c = self.states_of(states)
         product = ops.matmul(self.dropped_inputs(inputs, training), self.kernel)
         z = ops.add(product, ops.matmul(self.dropped_state(h, training), self.recurrent_kernel))
         i, f, g, o = ops.split(z if self.bias is None else ops.add(z, self.bias), 4, axis=-1)

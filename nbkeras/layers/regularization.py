@@ -306,8 +306,8 @@ class ActivityRegularization(SameShape):
     """Returns its input and adds (l1 * sum(|x|) + l2 * sum(x**2)) / batch size to the loss.
 
     Args:
-        l1 (a number): The factor of the absolute values.
-        l2 (a number): The factor of the squares.
+        l1: The factor of the absolute values.
+        l2: The factor of the squares.
 
     Input shape:
         Any.
@@ -324,7 +324,7 @@ class ActivityRegularization(SameShape):
 
     _left_out = ("activity_regularizer",)
 
-    def __init__(self, l1: option.Anything = 0.0, l2: option.Anything = 0.0, **kwargs: Unpack[CommonOptions]):
+    def __init__(self, l1: option.Number = 0.0, l2: option.Number = 0.0, **kwargs: Unpack[CommonOptions]):
         super().__init__(activity_regularizer=L1L2(l1, l2), **kwargs)
         option.keep(self, locals())
 

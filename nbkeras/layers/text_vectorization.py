@@ -76,7 +76,7 @@ class TextVectorization(TextInputs):
         ngrams: n for runs of 1 to n words, or several lengths; None for single words.
         output_mode ('int', 'one_hot', 'multi_hot', 'count' or 'tf_idf'): 'int' for indices, 0 after the last word and 1 for
             unknown words; the others as in StringLookup.
-        output_sequence_length (an integer, or None): The number of words in the output of 'int': longer texts are cut; None for
+        output_sequence_length: The number of words in the output of 'int': longer texts are cut; None for
             those of the longest text.
         pad_to_max_tokens (bool): Whether indicators have max_tokens places, even if there are fewer terms.
         vocabulary (a list, an array, the path of a file, or None): The terms, with or without '' and '[UNK]' in front;
@@ -118,7 +118,7 @@ class TextVectorization(TextInputs):
         split: Split = "whitespace",
         ngrams: Ngrams = None,
         output_mode="int",
-        output_sequence_length: option.Anything = None,
+        output_sequence_length: option.MaybeInteger = None,
         pad_to_max_tokens=False,
         vocabulary=None,
         idf_weights=None,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nbkeras.engine import option
 from nbkeras.engine.option import given
 from nbkeras.losses import functions
 from nbkeras.losses.loss import LossFunctionWrapper, registry
@@ -368,6 +369,7 @@ class CategoricalGeneralizedCrossEntropy(_Named, fn=functions.categorical_genera
         name: str = "categorical_generalized_cross_entropy",
         dtype: Any = None,
     ):
+        q = option.number_of(type(self).__name__, "q", q)
         if not 0 < q < 1:
             raise ValueError(f"q must be between 0 and 1, received {q!r}")
         super().__init__(**given(locals()))

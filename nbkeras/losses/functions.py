@@ -351,7 +351,7 @@ def _smoothed(
         raise ValueError(f"label_smoothing must be from 0 to 1, received {smoothing!r}")
     y_true, y_pred = _matched(name, y_true, y_pred)
     if smoothing:
-        y_true = y_true * (1.0 - smoothing) + smoothing / (classes or y_true.shape[-1])
+        y_true = y_true * (1.0 - smoothing) + smoothing / (classes or max(y_true.shape[-1], 1))
     return y_true, y_pred
 
 
@@ -508,7 +508,7 @@ def categorical_focal_crossentropy(
     y_true, y_pred = _smoothed("categorical_focal_crossentropy", y_true, y_pred, label_smoothing)
     p = ops.softmax(y_pred, axis=axis) if from_logits else y_pred
     p = ops.clip(p / ops.sum(p, axis=axis, keepdims=True), config.epsilon(), 1.0 - config.epsilon())
-    weight = ops.multiply(ops.power(1.0 - p, gamma), np.asarray(alpha, p.dtype))
+    weight = ops.multiply(ops.power(1.0 - p, gamma), as_tensor(alpha, p.dtype))
     return -ops.sum(weight * y_true * ops.log(p), axis=axis)
 
 

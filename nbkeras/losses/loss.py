@@ -6,10 +6,8 @@ Source: keras/src/losses/loss.py (Keras 3.15).
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from nbkeras import config, ops
-from nbkeras.engine import option, sharding
+from nbkeras.engine import naming, option, sharding
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.registry import Registry
@@ -157,9 +155,9 @@ class Loss(Observed, option.Configured):
     float_targets = True  # y_true is given to `call` in the dtype of y_pred
 
     def __init__(self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None):
-        self.name = name or type(self).__name__.lower()
+        self.name = naming.checked("loss", name) or type(self).__name__.lower()
         self.reduction = check_reduction(reduction)
-        self.dtype = None if dtype is None else np.dtype(dtype).name
+        self.dtype = None if dtype is None else config.standardize_dtype(dtype)
 
     @op
     def __call__(self, y_true, y_pred, sample_weight=None) -> Tensor:
@@ -236,7 +234,7 @@ class LossFunctionWrapper(Loss):
         dtype: Any = None,
         **constants,
     ):
-        super().__init__(name or getattr(fn, "__name__", None), reduction, dtype)
+        super().__init__(naming.checked("loss", name) or getattr(fn, "__name__", None), reduction, dtype)
         if not callable(fn):
             raise TypeError(f"a loss function must be callable as fn(y_true, y_pred), received {fn!r}")
         self.fn = fn

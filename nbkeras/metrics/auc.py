@@ -8,13 +8,21 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops
-from nbkeras.engine.annotations import one_of
+from nbkeras.engine import option
+from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.tensor import Tensor
 from nbkeras.metrics.confusion import _Confusion, evenly
 from nbkeras.metrics.metric import registry
 from nbkeras.ops.metrics import divide_no_nan
 
 _SUMMATIONS = ("interpolation", "minoring", "majoring")
+
+
+def _numbers(what: str, values: Any) -> list[float]:
+    try:
+        return [option.number_of("AUC", what, each) for each in values]
+    except TypeError:
+        raise TypeError(f"AUC: {what} must be numbers, received {briefly(values)}") from None
 
 
 @registry.register
@@ -67,9 +75,9 @@ class AUC(_Confusion):
         self.summation_method = one_of("AUC", "summation_method", summation_method, _SUMMATIONS, any_case=True)
         if num_labels and not multi_label:
             raise ValueError("AUC: num_labels is for multi_label=True only")
-        self.init_thresholds = None if thresholds is None else sorted(float(t) for t in thresholds)
+        self.init_thresholds = None if thresholds is None else sorted(_numbers("thresholds", thresholds))
         if self.init_thresholds is None:
-            if num_thresholds <= 1:
+            if not isinstance(num_thresholds, int) or num_thresholds <= 1:
                 raise ValueError(f"AUC: num_thresholds must be an integer > 1, received {num_thresholds!r}")
             inner = evenly(num_thresholds)[1:-1]
         else:
@@ -81,7 +89,7 @@ class AUC(_Confusion):
         self.num_thresholds = len(self.thresholds)
         self.multi_label = bool(multi_label)
         self.num_labels = num_labels
-        self.label_weights = None if label_weights is None else [float(w) for w in label_weights]
+        self.label_weights = None if label_weights is None else _numbers("label_weights", label_weights)
         self.from_logits = bool(from_logits)
         self._built = False
         if num_labels or not multi_label:

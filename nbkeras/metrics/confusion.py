@@ -30,7 +30,7 @@ class _Confusion(Metric):
     Args:
         thresholds (a number, a list of numbers, or None): The numbers from 0 to 1 above which a prediction is
             positive: one, or a list for a result at each of them; None for 0.5.
-        class_id (int | None): The class (column) that alone is looked at, of targets and predictions (batch,
+        class_id: The class (column) that alone is looked at, of targets and predictions (batch,
             classes); None for all.
     """
 
@@ -104,10 +104,11 @@ def _only_class(x: Tensor, class_id: int) -> Tensor:
 
 
 def _checked_thresholds(thresholds: Any, default: float) -> list[float]:
-    found = [default] if thresholds is None else list(np.atleast_1d(thresholds).tolist())
-    if thresholds is not None and not all(isinstance(t, int | float) and 0 <= t <= 1 for t in found):
+    given = thresholds if isinstance(thresholds, list | tuple | np.ndarray) else [thresholds]
+    found = [default] if thresholds is None else [*given]
+    if thresholds is not None and not all(isinstance(t, int | float | np.floating) and 0 <= t <= 1 for t in found):
         raise ValueError(f"thresholds must be numbers from 0 to 1, received {thresholds!r}")
-    return found
+    return [float(each) for each in found]
 
 
 def evenly(count: int) -> list[float]:
@@ -213,7 +214,7 @@ class _Rate(_Confusion):
     """tp / (tp + another counter).
 
     Args:
-        top_k (int | None): The number of largest predictions of each sample that can be positive, None for all;
+        top_k: The number of largest predictions of each sample that can be positive, None for all;
             with it, thresholds=None means no threshold.
     """
 
@@ -222,8 +223,8 @@ class _Rate(_Confusion):
     def __init__(
         self,
         thresholds: Thresholds = None,
-        top_k: option.Anything = None,
-        class_id: option.Anything = None,
+        top_k: option.MaybeInteger = None,
+        class_id: option.MaybeInteger = None,
         name: str | None = None,
         dtype: Any = None,
     ):
@@ -329,7 +330,7 @@ class SensitivityAtSpecificity(_AtConstraint):
         self,
         specificity: option.Rate,
         num_thresholds: Count = 200,
-        class_id: option.Anything = None,
+        class_id: option.MaybeInteger = None,
         name: str | None = None,
         dtype: Any = None,
     ):
@@ -362,7 +363,7 @@ class SpecificityAtSensitivity(_AtConstraint):
         self,
         sensitivity: option.Rate,
         num_thresholds: Count = 200,
-        class_id: option.Anything = None,
+        class_id: option.MaybeInteger = None,
         name: str | None = None,
         dtype: Any = None,
     ):
@@ -395,7 +396,7 @@ class PrecisionAtRecall(_AtConstraint):
         self,
         recall: option.Rate,
         num_thresholds: Count = 200,
-        class_id: option.Anything = None,
+        class_id: option.MaybeInteger = None,
         name: str | None = None,
         dtype: Any = None,
     ):
@@ -428,7 +429,7 @@ class RecallAtPrecision(_AtConstraint):
         self,
         precision: option.Rate,
         num_thresholds: Count = 200,
-        class_id: option.Anything = None,
+        class_id: option.MaybeInteger = None,
         name: str | None = None,
         dtype: Any = None,
     ):

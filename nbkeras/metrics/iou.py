@@ -14,7 +14,9 @@ from nbkeras.losses.loss import prediction
 from nbkeras.metrics.metric import Metric, registry
 from nbkeras.ops.metrics import count_pairs
 
-ClassNumbers = Annotated[Any, option.Kind(lambda item, what, ids: [int(i) for i in ids], "class numbers")]
+ClassNumbers = Annotated[
+    Any, option.kind(lambda name, what, ids: list(option.integers_of(name, what, ids)), "class numbers")
+]
 
 
 @registry.register
@@ -25,13 +27,13 @@ class IoU(Metric):
     matrix do not count either.
 
     Args:
-        num_classes (int): The number of classes, and the size of the confusion matrix.
+        num_classes: The number of classes, and the size of the confusion matrix.
         target_class_ids: The classes whose mean is the result.
         dtype: Of the counts, 'int32' by default; weights are then cut to integers, as in Keras. The result is a float.
-        ignore_class (int | None): Samples with this target do not count; None for none.
+        ignore_class: Samples with this target do not count; None for none.
         sparse_y_true: Whether targets are class numbers, or numbers for each class along `axis`.
         sparse_y_pred: Whether predictions are class numbers, or numbers for each class along `axis`.
-        axis (int): The axis of the classes, where there is one.
+        axis: The axis of the classes, where there is one.
 
     Raises:
         ValueError: for target_class_ids that are not below num_classes.
@@ -46,18 +48,18 @@ class IoU(Metric):
 
     def __init__(
         self,
-        num_classes: option.Anything,
+        num_classes: option.Size,
         target_class_ids: ClassNumbers,
         name: str | None = None,
         dtype: Any = None,
-        ignore_class: option.Anything = None,
+        ignore_class: option.MaybeInteger = None,
         sparse_y_true: option.Flag = True,
         sparse_y_pred: option.Flag = True,
-        axis: option.Anything = -1,
+        axis: option.Integer = -1,
     ):
-        super().__init__(name, dtype or "int32")
+        super().__init__(name, "int32" if dtype is None else dtype)
         option.keep(self, locals())
-        if not all(0 <= i < num_classes for i in self.target_class_ids):
+        if not all(0 <= i < self.num_classes for i in self.target_class_ids):
             raise ValueError(f"target_class_ids must be from 0 to {num_classes - 1}, received {self.target_class_ids}")
         self.total_cm = self._total("total_confusion_matrix", (num_classes, num_classes))
 
@@ -97,7 +99,7 @@ class BinaryIoU(IoU):
 
     Args:
         target_class_ids: The classes whose mean is the result.
-        threshold (float): The number from which on a prediction is 1.
+        threshold: The number from which on a prediction is 1.
 
     Example:
         >>> round(float(metrics.BinaryIoU(threshold=0.3)([0, 1, 0, 1], [0.1, 0.2, 0.4, 0.7])), 3)
@@ -109,7 +111,7 @@ class BinaryIoU(IoU):
     def __init__(
         self,
         target_class_ids: ClassNumbers = (0, 1),
-        threshold: option.Anything = 0.5,
+        threshold: option.Number = 0.5,
         name: str | None = None,
         dtype: Any = None,
     ):
@@ -140,15 +142,15 @@ class MeanIoU(IoU):
 
     def __init__(
         self,
-        num_classes: option.Anything,
+        num_classes: option.Size,
         name: str | None = None,
         dtype: Any = None,
-        ignore_class: option.Anything = None,
+        ignore_class: option.MaybeInteger = None,
         sparse_y_true: option.Flag = True,
         sparse_y_pred: option.Flag = True,
-        axis: option.Anything = -1,
+        axis: option.Integer = -1,
     ):
-        ids = range(num_classes)
+        ids = range(option.size_of(type(self).__name__, "num_classes", num_classes))
         super().__init__(num_classes, ids, name, dtype, ignore_class, sparse_y_true, sparse_y_pred, axis)
 
 
@@ -169,13 +171,13 @@ class OneHotIoU(IoU):
 
     def __init__(
         self,
-        num_classes: option.Anything,
+        num_classes: option.Size,
         target_class_ids: ClassNumbers,
         name: str | None = None,
         dtype: Any = None,
-        ignore_class: option.Anything = None,
+        ignore_class: option.MaybeInteger = None,
         sparse_y_pred: option.Flag = False,
-        axis: option.Anything = -1,
+        axis: option.Integer = -1,
     ):
         super().__init__(num_classes, target_class_ids, name, dtype, ignore_class, False, sparse_y_pred, axis)
 
@@ -195,11 +197,11 @@ class OneHotMeanIoU(MeanIoU):
 
     def __init__(
         self,
-        num_classes: option.Anything,
+        num_classes: option.Size,
         name: str | None = None,
         dtype: Any = None,
-        ignore_class: option.Anything = None,
+        ignore_class: option.MaybeInteger = None,
         sparse_y_pred: option.Flag = False,
-        axis: option.Anything = -1,
+        axis: option.Integer = -1,
     ):
         super().__init__(num_classes, name, dtype, ignore_class, False, sparse_y_pred, axis)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbkeras import config, initializers, losses, ops
-from nbkeras.engine import load_budget, option, sharding, stateless, structures
+from nbkeras.engine import load_budget, naming, option, sharding, stateless, structures
 from nbkeras.engine.annotations import one_of
 from nbkeras.engine.naming import snake_case
 from nbkeras.engine.observed import Observed
@@ -53,7 +53,7 @@ class Metric(Observed, option.Configured):
     """
 
     def __init__(self, name: str | None = None, dtype: Any = None):
-        self.name = name or snake_case(type(self).__name__)
+        self.name = naming.checked("metric", name) or snake_case(type(self).__name__)
         self.dtype = config.standardize_dtype(dtype)
         self._state: list[Variable] = []
 
@@ -317,7 +317,9 @@ class MeanMetricWrapper(Mean):
     def __init__(self, fn: Callable, name: str | None = None, dtype: Any = None, **constants):
         if not callable(fn):
             raise TypeError(f"a metric function must be callable as fn(y_true, y_pred), received {fn!r}")
-        super().__init__(str(name or getattr(fn, "__name__", snake_case(type(fn).__name__))), dtype)
+        super().__init__(
+            naming.checked("metric", name) or str(getattr(fn, "__name__", snake_case(type(fn).__name__))), dtype
+        )
         self.fn = fn
         self.constants = constants
         if fn in losses.registry.items().values() or isinstance(fn, losses.Loss):

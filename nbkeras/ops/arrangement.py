@@ -364,6 +364,8 @@ def rot90(array, k: int = 1, axes: Any = (0, 1)) -> Tensor:
                [1, 3]], dtype=int32)
     """
     x = as_tensor(array)
+    if not isinstance(axes, list | tuple) or len(axes) != 2:
+        raise ValueError(f"rot90: axes must be two integers, received {axes!r}")
     first, second = (axis_of("rot90", axis, x.ndim) for axis in axes)
     if first == second:
         raise ValueError(f"rot90: the two axes must differ, received {axes}")

@@ -79,6 +79,8 @@ def switch(index, branches: Sequence[Callable], *operands) -> Any:
         >>> ops.switch(1, [double, square], 5)
         25
     """
+    if not isinstance(branches, list | tuple) or not all(callable(branch) for branch in branches):
+        raise TypeError(f"switch: branches must be a list of functions, received {briefly(branches)}")
     if not branches:
         raise ValueError("switch: expected at least one branch")
     number = _value(index, 0)
@@ -118,6 +120,8 @@ def while_loop(cond: Callable, body: Callable, loop_vars, maximum_iterations: in
     iterations = 0
     while (limit is None or iterations < limit) and _value(cond(*values), True):
         results = body(*values)
+        if is_sequence and not (isinstance(results, list | tuple) and len(results) == len(values)):
+            raise ValueError(f"while_loop: body must return {len(values)} loop variables, received {briefly(results)}")
         values = tuple(results) if is_sequence else (results,)
         iterations += 1
     return values if is_sequence else values[0]
@@ -143,7 +147,13 @@ def fori_loop(lower, upper, body_fun: Callable, init_val) -> Any:
         24
     """
     value = init_val
-    for i in range(int(_value(lower, 0)), int(_value(upper, 1))):
+    try:
+        numbers = range(*(operator.index(_value(limit, place)) for place, limit in enumerate((lower, upper))))
+    except TypeError:
+        raise TypeError(
+            f"fori_loop: the limits must be integers, received {briefly(lower)} and {briefly(upper)}"
+        ) from None
+    for i in numbers:
         value = body_fun(i, value)
     return value
 

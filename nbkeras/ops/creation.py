@@ -7,9 +7,11 @@ import numpy as np
 
 from nbkeras import config
 from nbkeras.engine import load_budget
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import array_of, known_dtype
 from nbkeras.engine.tensor import Tensor, as_tensor, op
-from nbkeras.ops.shape import broadcast_to, sizes_of
+from nbkeras.engine.user_errors import checked
+from nbkeras.ops.shape import broadcast_to, new_sizes, sizes_of
 
 
 def zeros(shape, dtype=None) -> Tensor:
@@ -80,11 +82,16 @@ def full(shape, fill_value, dtype=None) -> Tensor:
     if isinstance(fill_value, Tensor):
         return broadcast_to(as_tensor(fill_value, known_dtype(dtype)), shape)
     found = known_dtype(dtype)
-    return as_tensor(np.full(_sizes("full", shape), array_of(fill_value, found), found))
+    sizes, value = _sizes("full", shape), array_of(fill_value, found)
+    if value.ndim > len(sizes) or any(
+        n not in (1, size) for n, size in zip(value.shape[::-1], sizes[::-1], strict=False)
+    ):
+        raise ValueError(f"full: a fill_value of shape {value.shape} does not broadcast to shape {sizes}")
+    return as_tensor(np.full(sizes, value, found))
 
 
 def _sizes(name: str, shape: Any) -> tuple[int, ...]:
-    sizes = sizes_of(name, shape)
+    sizes = new_sizes(name, shape)
     load_budget.take_briefly(8 * math.prod(sizes), f"{name} of shape {sizes}")
     return sizes
 
@@ -174,14 +181,24 @@ def arange(start, stop=None, step=None, dtype=None) -> Tensor:
     """
     first, end = (0, start) if stop is None else (start, stop)
     step = 1 if step is None else step
+    numbers = [as_tensor(number) for number in (first, end, step)]
+    if any(number.ndim for number in numbers):
+        raise TypeError(
+            f"arange: start, stop and step are numbers, received {', '.join(map(briefly, (first, end, step)))}"
+        )
     if dtype is None:
-        are_integers = all(as_tensor(number).dtype.kind in "iu" for number in (first, end, step))
-        dtype = np.int32 if are_integers else config.floatx()
+        are_integers = all(number.dtype.kind in "iu" for number in numbers)
+        given = (number for number, each in zip(numbers, (first, end, step), strict=True) if isinstance(each, int))
+        wide = np.int64 if any(number.dtype == np.int64 for number in given) else np.int32
+        dtype = wide if are_integers else config.floatx()
+    if not isinstance(step, Tensor) and step == 0:
+        raise ZeroDivisionError("arange: step must not be 0")
     if not any(isinstance(number, Tensor) for number in (first, end, step)):
         load_budget.take_briefly(8 * abs((end - first) // (step or 1)), f"arange({start}, {stop}, {step})")
-    return as_tensor(np.arange(first, end, step, dtype=dtype))
+    return as_tensor(np.arange(first, end, step, dtype=known_dtype(dtype)))
 
 
+@checked
 def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
     """A matrix with ones on a diagonal and zeros elsewhere.
 
@@ -202,5 +219,4 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
         array([[0, 1, 0],
                [0, 0, 1]], dtype=int32)
     """
-    load_budget.take_briefly(8 * N * (N if M is None else M), f"eye({N}, {M})")
-    return as_tensor(np.eye(N, M, k, known_dtype(dtype)))
+    return as_tensor(np.eye(*_sizes("eye", (N, N if M is None else M)), *sizes_of("eye", k), known_dtype(dtype)))

@@ -1,12 +1,12 @@
 """Differentiable products of matrices and tensors. Operands are converted to one dtype; products of integers are integers."""
 
 import math
-import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import dense as dense_kernels
 from nbkeras.ops import activations, elementwise
@@ -165,13 +165,15 @@ def tensordot(x1, x2, axes: Any = 2) -> Tensor:
         (2, 4, 5)
     """
     x, y = promote(x1, x2)
-    if not isinstance(axes, list | tuple):
-        axes = operator.index(axes)
+    is_pair = isinstance(axes, list | tuple) and len(axes) == 2
+    if not is_pair and not isinstance(axes, int | np.integer):
+        raise TypeError(f"tensordot: axes must be an integer, or two lists of axes, received {briefly(axes)}")
+    if not is_pair:
         if not 0 <= axes <= min(x.ndim, y.ndim):
             raise ValueError(f"tensordot: axes {axes} does not fit shapes {x.shape} and {y.shape}")
         pair = (tuple(range(x.ndim - axes, x.ndim)), tuple(range(axes)))
     else:
-        first, second = ([a] if isinstance(a, int) else list(a) for a in axes)
+        first, second = (a if isinstance(a, list | tuple) else [a] for a in axes)
         pair = tuple(tuple(axis_of("tensordot", a, t.ndim) for a in given) for given, t in ((first, x), (second, y)))  # type: ignore[assignment]
     return _contract("tensordot", x, y, *pair)
 

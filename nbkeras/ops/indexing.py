@@ -61,7 +61,10 @@ def getitem(x, key) -> Tensor:
     arrays = [i for i, part in enumerate(parts) if not _is_basic(part)]
     if not arrays:
         basic = tuple(part if part is None or isinstance(part, slice) or part is ... else int(part) for part in parts)
-        return apply(shape_kernels.getitem, shape_kernels.getitem_vjp, [x], key=basic)
+        try:
+            return apply(shape_kernels.getitem, shape_kernels.getitem_vjp, [x], key=basic)
+        except IndexError as error:
+            raise IndexError(f"x[...] of a tensor of shape {x.shape}: {error}") from None
     chosen = [i for i, part in enumerate(parts) if part is not None and part is not ... and not isinstance(part, slice)]
     indices = [parts[i] for i in arrays]
     for i in arrays:
@@ -262,6 +265,8 @@ def pad(x, pad_width, mode: str = "constant", constant_values=None) -> Tensor:
     if constant_values is not None:
         raise ValueError(f"pad: constant_values are for mode 'constant', received {constant_values!r} with {mode!r}")
     for axis, width in enumerate(widths):
+        if width != (0, 0) and not x.shape[axis]:
+            raise ValueError(f"pad: axis {axis} of a tensor of shape {x.shape} has no element for mode {mode!r}")
         if width != (0, 0):
             load_budget.take_briefly(24 * (x.shape[axis] + sum(width)), f"padding of {width}")
             x = take(x, np.pad(np.arange(x.shape[axis]), width, mode=mode), axis=axis)  # type: ignore[call-overload]

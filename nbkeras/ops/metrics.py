@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nbkeras import config
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, on_device_of, op
 from nbkeras.kernels import elementwise, metrics
 from nbkeras.kernels.embedding import add_rows
@@ -18,10 +19,16 @@ from nbkeras.ops.elementwise import where
 from nbkeras.ops.shape import broadcast_to, reshape
 
 
+def _check_classes(y_pred: Tensor) -> None:
+    if not y_pred.ndim or not y_pred.shape[-1]:
+        raise ValueError(f"expected predictions of one class or more on the last axis, received shape {y_pred.shape}")
+
+
 @op
 def class_matches(classes, y_pred) -> Tensor:
     """1.0 where the (first) largest element of y_pred (..., n) is at the index in classes (...), else 0.0."""
     classes, y_pred = as_tensor(classes), as_float(y_pred)
+    _check_classes(y_pred)
     if classes.shape != y_pred.shape[:-1]:
         raise ValueError(f"expected one class number for each prediction, received {classes.shape} for {y_pred.shape}")
     return apply(metrics.class_matches, None, [classes, y_pred])
@@ -31,6 +38,7 @@ def class_matches(classes, y_pred) -> Tensor:
 def one_hot_matches(y_true, y_pred) -> Tensor:
     """1.0 where the largest elements of y_true and y_pred (..., n) are at the same index, else 0.0."""
     y_true, y_pred = as_float(y_true), as_float(y_pred)
+    _check_classes(y_pred)
     if y_true.shape != y_pred.shape or y_pred.ndim == 0:
         raise ValueError(f"expected one-hot targets of shape {y_pred.shape}, received {y_true.shape}")
     return apply(metrics.one_hot_matches, None, [y_true, y_pred])
@@ -47,9 +55,11 @@ def threshold_matches(y_true, y_pred, threshold: float) -> Tensor:
 
 @op
 def divide_no_nan(x1, x2, dtype=None) -> Tensor:
-    """x1 / x2, and 0 where x2 is 0, computed in `dtype`. For floats of one shape; no gradient."""
+    """x1 / x2, and 0 where x2 is 0, computed in `dtype` if that is a float's. For floats of one shape; no gradient."""
     x1, x2 = as_float(x1), as_float(x2)
-    return apply(_divide_no_nan, None, [x1, as_tensor(x2, x1.dtype)], dtype=np.dtype(dtype or x1.dtype))
+    found = np.dtype(dtype or x1.dtype)
+    found = found if found.kind == "f" else np.dtype(config.floatx())
+    return apply(_divide_no_nan, None, [x1, as_tensor(x2, x1.dtype)], dtype=found)
 
 
 def _divide_no_nan(x, y, dtype):

@@ -62,7 +62,10 @@ def overlap_add(x: Tensor, stride: int) -> Tensor:
 
 def _two(name: str, what: str, value: Any, least: int = 1) -> tuple[int, int]:
     given = value if isinstance(value, list | tuple) else (value, value)
-    sizes = tuple(operator.index(size) for size in given)
+    try:
+        sizes = tuple(operator.index(size) for size in given)
+    except TypeError:
+        sizes = ()
     if len(sizes) != 2 or min(sizes) < least:
         raise ValueError(f"{name}: {what} must be one or two integers of at least {least}, received {value!r}")
     return sizes  # type: ignore[return-value]

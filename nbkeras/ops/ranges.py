@@ -10,14 +10,15 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from nbkeras.engine import load_budget
-from nbkeras.engine.annotations import one_of
+from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.engine.user_errors import checked
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.ops.arguments import as_float, axis_of, check_broadcast, floats
 from nbkeras.ops.creation import eye, zeros, zeros_like
 from nbkeras.ops.elementwise import add, cast, divide, floor, multiply, power, subtract
-from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, sizes_of, stack
+from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, new_sizes, reshape, sizes_of, stack
 
 
 @op
@@ -120,6 +121,7 @@ def identity(n: int, dtype=None) -> Tensor:
     return eye(n, dtype=dtype)
 
 
+@checked
 def tri(N: int, M: int | None = None, k: int = 0, dtype=None) -> Tensor:
     """A matrix with ones on and below a diagonal, and zeros above.
 
@@ -138,8 +140,9 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype=None) -> Tensor:
                [ True,  True, False],
                [ True,  True,  True]])
     """
-    load_budget.take_briefly(8 * N * (N if M is None else M), f"tri({N}, {M})")
-    return as_tensor(np.tri(N, M, k, known_dtype(dtype)))
+    rows, columns = new_sizes("tri", (N, N if M is None else M))
+    load_budget.take_briefly(8 * rows * columns, f"tri({N}, {M})")
+    return as_tensor(np.tri(rows, columns, *sizes_of("tri", k), known_dtype(dtype)))
 
 
 # -------------------- ranges --------------------
@@ -147,7 +150,7 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype=None) -> Tensor:
 
 def _between(name: str, start: Any, stop: Any, num: int, endpoint: bool, axis: int, curve: Callable) -> Tensor:
     """curve(start, stop, t) for `num` even steps t from 0 to 1 along a new axis."""
-    (count,) = sizes_of(name, num)
+    count = _count(name, num)
     if count < 0:
         raise ValueError(f"{name}: num must not be negative, received {num}")
     first, last = floats(start, stop)
@@ -164,7 +167,7 @@ def _in(dtype: Any, y: Tensor) -> Tensor:
     """The tensor in a dtype; integers are rounded down, as in NumPy."""
     if dtype is None:
         return y
-    return cast(floor(y) if np.dtype(dtype).kind in "iu" else y, dtype)
+    return cast(floor(y) if known_dtype(dtype).kind in "iu" else y, dtype)
 
 
 def _line(first: Tensor, last: Tensor, t: Tensor) -> Tensor:
@@ -340,20 +343,29 @@ def vander(x, N: int | None = None, increasing: bool = False) -> Tensor:
     if x.ndim != 1:
         raise ValueError(f"vander: expected a vector, received shape {x.shape}")
     load_budget.take_briefly(8 * (N or 0), f"vander of {N} powers")
-    exponents = np.arange(x.shape[0] if N is None else N, dtype=x.dtype)
+    exponents = np.arange(x.shape[0] if N is None else N, dtype=np.int32 if x.dtype.kind == "b" else x.dtype)
     return power(expand_dims(x, 1), exponents if increasing else exponents[::-1].copy())
 
 
 # -------------------- windows --------------------
 
 
+def _count(name: str, number: Any) -> int:
+    """A number of points or of steps."""
+    sizes = sizes_of(name, number)
+    if len(sizes) != 1 or sizes[0] < 0:
+        raise ValueError(f"{name}: the number of points must not be negative, received {briefly(number)}")
+    return sizes[0]
+
+
 def _window(name: str, shape: Callable, x: Any, *args: Any) -> Tensor:
     """A window of x points in floatx."""
-    (count,) = sizes_of(name, x)
+    count = _count(name, x)
     load_budget.take_briefly(64 * count, f"{name} of {count} points")
     return as_tensor(shape(count, *args), known_dtype(None))
 
 
+@checked
 def bartlett(x: int) -> Tensor:
     """The triangular (Bartlett) window: w[n] = 1 - |2 n / (x - 1) - 1|.
 
@@ -370,6 +382,7 @@ def bartlett(x: int) -> Tensor:
     return _window("bartlett", np.bartlett, x)
 
 
+@checked
 def blackman(x: int) -> Tensor:
     """The Blackman window: w[n] = 0.42 - 0.5 cos(2 pi n / (x - 1)) + 0.08 cos(4 pi n / (x - 1)).
 
@@ -386,6 +399,7 @@ def blackman(x: int) -> Tensor:
     return _window("blackman", np.blackman, x)
 
 
+@checked
 def hamming(x: int) -> Tensor:
     """The Hamming window: w[n] = 0.54 - 0.46 cos(2 pi n / (x - 1)).
 
@@ -402,6 +416,7 @@ def hamming(x: int) -> Tensor:
     return _window("hamming", np.hamming, x)
 
 
+@checked
 def hanning(x: int) -> Tensor:
     """The Hann window: w[n] = 0.5 - 0.5 cos(2 pi n / (x - 1)).
 
@@ -418,6 +433,7 @@ def hanning(x: int) -> Tensor:
     return _window("hanning", np.hanning, x)
 
 
+@checked
 def kaiser(x: int, beta: float) -> Tensor:
     """The Kaiser window: w[n] = I0(beta sqrt(1 - (2 n / (x - 1) - 1)^2)) / I0(beta).
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from nbkeras.engine.annotations import one_of
+from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import scattering
 from nbkeras.kernels import shape as shape_kernels
@@ -115,6 +115,8 @@ def scatter_update(inputs, indices, updates, reduction: str | None = None) -> Te
 
 def _starts(name: str, x: Tensor, start_indices: Any, shape: tuple[int, ...]) -> tuple[list, bool]:
     """The slice's start on each axis, moved so that the slice lies inside, and whether all starts are plain integers."""
+    if not isinstance(start_indices, Tensor | list | tuple | np.ndarray):
+        raise TypeError(f"{name}: the start must be an integer for each axis, received {briefly(start_indices)}")
     known = not isinstance(start_indices, Tensor) and all(not isinstance(s, Tensor) for s in start_indices)
     starts: Any
     if known:
@@ -467,6 +469,9 @@ def select(condlist, choicelist, default: Any = 0) -> Tensor:
         >>> ops.select([x < 0, x > 1], [x + 10, x * 10], default=-1.0).numpy()
         array([ 8., -1., 30.], dtype=float32)
     """
+    for what, values in (("condlist", condlist), ("choicelist", choicelist)):
+        if not isinstance(values, list | tuple):
+            raise TypeError(f"select: {what} must be a list of tensors, received {briefly(values)}")
     if len(condlist) != len(choicelist) or not condlist:
         raise ValueError(
             f"select: expected as many conditions as choices, received {len(condlist)} and {len(choicelist)}"

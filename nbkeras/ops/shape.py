@@ -61,6 +61,14 @@ def sizes_of(name: str, value: Any) -> tuple[int, ...]:
         raise TypeError(f"{name}: a shape must be made of integers, received {value!r}") from None
 
 
+def new_sizes(name: str, value: Any) -> tuple[int, ...]:
+    """`sizes_of` of a tensor that is to be made: ValueError for a negative size."""
+    sizes = sizes_of(name, value)
+    if any(size < 0 for size in sizes):
+        raise ValueError(f"{name}: sizes must not be negative, received shape {sizes}")
+    return sizes
+
+
 @op
 def reshape(x, newshape) -> Tensor:
     """The same elements, in the same order, in another shape; a view of the same memory.
@@ -172,6 +180,8 @@ def transpose(x, axes=None) -> Tensor:
     if axes is None:
         order = tuple(reversed(range(x.ndim)))
     else:
+        if not hasattr(axes, "__iter__"):
+            raise TypeError(f"transpose: axes must name each of the {x.ndim} axes once, received {axes!r}")
         order = tuple(axis_of("transpose", axis, x.ndim) for axis in axes)
         if sorted(order) != list(range(x.ndim)):
             raise ValueError(f"transpose: axes must name each of the {x.ndim} axes once, received {tuple(axes)}")

@@ -744,7 +744,8 @@ def histogram(x, bins: int = 10, range: tuple[float, float] | None = None) -> tu
     x = as_float(x)
     if not isinstance(bins, int) or bins < 1:
         raise ValueError(f"histogram: bins must be an integer of at least 1, received {bins!r}")
-    if range is not None and (len(range) != 2 or range[0] > range[1]):
+    is_pair = isinstance(range, list | tuple) and len(range) == 2 and all(isinstance(n, int | float) for n in range)
+    if range is not None and not (is_pair and range[0] <= range[1]):
         raise ValueError(f"histogram: range must be two numbers that rise, received {range!r}")
     flat = reshape(x, (x.size,))
     low, high = (

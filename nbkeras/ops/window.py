@@ -20,7 +20,7 @@ def sizes_of(name: str, what: str, value: Any, rank: int) -> tuple[int, ...]:
         sizes = tuple(operator.index(size) for size in given)
     except TypeError:
         sizes = ()
-    if len(sizes) != rank or any(size < 1 or isinstance(size, bool) for size in given):
+    if not sizes or len(sizes) != rank or min(sizes) < 1 or any(isinstance(size, bool) for size in given):
         many = "a positive integer" if rank == 1 else f"a positive integer or {rank} of them"
         raise ValueError(f"{name}: {what} must be {many}, received {value!r}")
     return sizes

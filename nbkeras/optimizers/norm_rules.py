@@ -60,10 +60,10 @@ class Adafactor(_ByVariable):
     The rate is at most 1 / sqrt(t), t the number of the step, times the weights' root mean square. Source: arXiv:1804.04235.
 
     Args:
-        beta_2_decay (float): The exponent of t: the mean squares keep 1 - t**beta_2_decay of their value.
-        epsilon_1 (float): A small number that is added to the squares.
-        epsilon_2 (float): The least root mean square of the weights in the rate.
-        clip_threshold (float): The greatest root mean square of a step without the rate; a larger one is scaled
+        beta_2_decay: The exponent of t: the mean squares keep 1 - t**beta_2_decay of their value.
+        epsilon_1: A small number that is added to the squares.
+        epsilon_2: The least root mean square of the weights in the rate.
+        clip_threshold: The greatest root mean square of a step without the rate; a larger one is scaled
             down to it.
         relative_step: Accepted and ignored, as in Keras.
 
@@ -78,10 +78,10 @@ class Adafactor(_ByVariable):
     def __init__(
         self,
         learning_rate: Any = 0.001,
-        beta_2_decay: option.Anything = -0.8,
-        epsilon_1: option.Anything = 1e-30,
-        epsilon_2: option.Anything = 1e-3,
-        clip_threshold: option.Anything = 1.0,
+        beta_2_decay: option.Number = -0.8,
+        epsilon_1: option.Number = 1e-30,
+        epsilon_2: option.Number = 1e-3,
+        clip_threshold: option.Number = 1.0,
         relative_step: option.Flag = True,
         **kwargs: Unpack[OptimizerOptions],
     ):
@@ -123,19 +123,19 @@ class Muon(_ByVariable):
     Args:
         adam_beta_1: Where AdamW applies: the decay of the first moment.
         adam_beta_2: Where AdamW applies: the decay of the second moment.
-        adam_weight_decay (float | None): Where AdamW applies: the weight decay, in place of weight_decay; None for
+        adam_weight_decay: Where AdamW applies: the weight decay, in place of weight_decay; None for
             none.
-        epsilon (float): Where AdamW applies: a small number that is added to the divisor.
+        epsilon: Where AdamW applies: a small number that is added to the divisor.
         exclude_layers: Patterns (regular expressions) of the paths of variables to which AdamW applies.
         exclude_embeddings: Whether AdamW applies to variables with 'embedding' in their path.
-        muon_a (float): The factor of x in a Newton-Schulz step x = a x + (b s + c s^2) x, with s = x x^T.
-        muon_b (float): The factor b there.
-        muon_c (float): The factor c there.
-        adam_lr_ratio (float): Where AdamW applies: the factor of the learning rate.
-        momentum (float): The fraction of the old momentum that is kept in each step.
-        ns_steps (int): The number of Newton-Schulz steps.
+        muon_a: The factor of x in a Newton-Schulz step x = a x + (b s + c s^2) x, with s = x x^T.
+        muon_b: The factor b there.
+        muon_c: The factor c there.
+        adam_lr_ratio: Where AdamW applies: the factor of the learning rate.
+        momentum: The fraction of the old momentum that is kept in each step.
+        ns_steps: The number of Newton-Schulz steps.
         nesterov: Whether the gradient is added to the momentum once more before a step.
-        rms_rate (float | None): A step of a matrix is scaled by rms_rate * sqrt(its larger side)
+        rms_rate: A step of a matrix is scaled by rms_rate * sqrt(its larger side)
             (arXiv:2502.16982); None for no scaling.
 
     Example:
@@ -152,19 +152,19 @@ class Muon(_ByVariable):
         learning_rate: Any = 0.001,
         adam_beta_1: option.Rate = 0.9,
         adam_beta_2: option.Rate = 0.999,
-        adam_weight_decay: option.Anything = 0.004,
-        epsilon: option.Anything = 1e-7,
+        adam_weight_decay: option.MaybeNumber = 0.004,
+        epsilon: option.Number = 1e-7,
         weight_decay: float | None = 0.004,
         exclude_layers: Patterns = None,
         exclude_embeddings: option.Flag = True,
-        muon_a: option.Anything = 3.4445,
-        muon_b: option.Anything = -4.7750,
-        muon_c: option.Anything = 2.0315,
-        adam_lr_ratio: option.Anything = 1,
-        momentum: option.Anything = 0.95,
-        ns_steps: option.Anything = 5,
+        muon_a: option.Number = 3.4445,
+        muon_b: option.Number = -4.7750,
+        muon_c: option.Number = 2.0315,
+        adam_lr_ratio: option.Number = 1,
+        momentum: option.Number = 0.95,
+        ns_steps: option.Integer = 5,
         nesterov: option.Flag = True,
-        rms_rate: option.Anything = 0.2,
+        rms_rate: option.MaybeNumber = 0.2,
         **kwargs: Unpack[RuleOptions],
     ):
         super().__init__(learning_rate, weight_decay=weight_decay, **kwargs)

@@ -14,6 +14,7 @@ import numpy as np
 
 from nbkeras import config, initializers, ops
 from nbkeras.engine import behaviour, naming, option, ranks, sharding, tape
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.observed import Observed
@@ -104,7 +105,7 @@ class Optimizer(Observed, option.Configured):
         ema_momentum: The fraction of the moving average that is kept in each step.
         ema_overwrite_frequency: The number of steps after which the average replaces the weights; None for at the
             end only.
-        loss_scale_factor (a number, or None): The number that `scale_loss` multiplies by and gradients are divided
+        loss_scale_factor: The number that `scale_loss` multiplies by and gradients are divided
             by, against gradients too small for their dtype; None for none.
         gradient_accumulation_steps: The number of batches whose mean gradient makes one update; None for one.
         name: The name in configurations and logs; by default that of the class, in snake_case.
@@ -142,7 +143,7 @@ class Optimizer(Observed, option.Configured):
         use_ema: option.Flag = False,
         ema_momentum: option.Rate = 0.99,
         ema_overwrite_frequency: Steps = None,
-        loss_scale_factor: option.Anything = None,
+        loss_scale_factor: option.MaybeNumber = None,
         gradient_accumulation_steps: Batches = None,
         name: str | None = None,
         decay: Decay = None,
@@ -161,7 +162,7 @@ class Optimizer(Observed, option.Configured):
                 f"{kind}: give at most one of clipnorm, clipvalue and global_clipnorm, received "
                 + ", ".join(f"{key}={value}" for key, value in limits.items())
             )
-        self.name = name or naming.snake_case(kind)
+        self.name = naming.checked("optimizer", name) or naming.snake_case(kind)
         self._iterations = Variable(0, dtype="int64", name="iteration", trainable=False)
         self._learning_rate = Variable(0, dtype="float64", name="learning_rate", trainable=False)
         self._schedule: Callable | None = None
@@ -223,7 +224,7 @@ class Optimizer(Observed, option.Configured):
         except (TypeError, ValueError):
             raise TypeError(
                 f"{kind}: learning_rate must be a number, a schedule or a function without arguments, "
-                f"received {value!r}"
+                f"received {briefly(value)}"
             ) from None
         if not number >= 0:
             raise ValueError(f"{kind}: learning_rate must be >= 0, received {value!r}")

@@ -49,13 +49,13 @@ def _epsilon(item: Any, what: str, value: Any) -> float:
 
 
 def _at_least_0(name: str, what: str, value: Any) -> Any:
-    if value < 0:
+    if not value >= 0:
         raise ValueError(f"{name}: {what} must be >= 0, received {value!r}")
     return value
 
 
 def _at_most_0(name: str, what: str, value: Any) -> Any:
-    if value > 0:
+    if not value <= 0:
         raise ValueError(f"{name}: {what} must be <= 0, received {value!r}")
     return value
 
@@ -511,7 +511,7 @@ class ScheduleFreeAdamW(TwoMoments):
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float | None = 1e-8,
-        warmup_steps: option.Anything = 0,
+        warmup_steps: AtLeast0 = 0,
         **kwargs: Unpack[OptimizerOptions],
     ):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)

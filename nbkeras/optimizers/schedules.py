@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine import option
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.registry import Registry
 
 registry = Registry("learning rate schedule", "keras.optimizers.schedules")
@@ -47,19 +48,52 @@ class LearningRateSchedule(option.Configured):
         return config
 
 
+def _list(name: str, what: str, value: Any) -> list:
+    for each in value:
+        option.number_of(name, what, each)
+    return list(value)
+
+
 def _positive(name: str, what: str, value: Any) -> Any:
-    if value <= 0:
+    if not value > 0:
         raise ValueError(f"{name}: {what} must be > 0, received {value!r}")
     return value
 
 
+def _not_negative(name: str, what: str, value: Any) -> Any:
+    if not value >= 0:
+        raise ValueError(f"{name}: {what} must be >= 0, received {value!r}")
+    return value
+
+
 def _growth(name: str, what: str, value: Any) -> Any:
-    if value < 1:
+    if not value >= 1:
         raise ValueError(f"{name}: {what} must be >= 1 (periods may not shrink), received {value!r}")
     return value
 
 
-List = Annotated[list, option.Kind(lambda item, what, value: list(value), "numbers")]
+def _step_of(step: Any) -> float:
+    """The number of steps made, which a schedule is called with."""
+    try:
+        number = float(step)
+    except (TypeError, ValueError):
+        raise TypeError(f"a schedule is called with the number of steps made, received {briefly(step)}") from None
+    if not number >= 0:
+        raise ValueError(f"a schedule is called with the number of steps made, 0 or more, received {briefly(step)}")
+    return number
+
+
+def _power(base: float, exponent: float) -> float:
+    """base ** exponent as an array has it: infinite where it is too large or a division by 0, NaN where it is not real."""
+    try:
+        power = base**exponent
+    except (OverflowError, ZeroDivisionError):
+        return math.inf
+    return math.nan if isinstance(power, complex) else power
+
+
+List = Annotated[list, option.kind(_list, "numbers")]
+Steps = Annotated[Any, option.kind(_not_negative, "a number, 0 or more")]
 Positive = Annotated[Any, option.kind(_positive, "a number above 0")]
 Growth = Annotated[Any, option.kind(_growth, "a number, 1 or more")]
 Name = Annotated[Any, option.Kind(lambda item, what, value: value or type(item).__name__, "a string, or None")]
@@ -69,9 +103,9 @@ class _Decay(LearningRateSchedule):
     """Base of schedules that decay by a rate in each `decay_steps` steps.
 
     Args:
-        initial_learning_rate (float): The learning rate of the first step.
+        initial_learning_rate: The learning rate of the first step.
         decay_steps: The number of steps of a period.
-        decay_rate (float): How far the rate decays in a period; see the formula.
+        decay_rate: How far the rate decays in a period; see the formula.
         staircase: Whether the rate changes at the end of each period, instead of in each step: step / decay_steps is
             rounded down.
         name (str): A name, which is saved.
@@ -79,9 +113,9 @@ class _Decay(LearningRateSchedule):
 
     def __init__(
         self,
-        initial_learning_rate: option.Anything,
+        initial_learning_rate: option.AnyNumber,
         decay_steps: Positive,
-        decay_rate: option.Anything,
+        decay_rate: option.AnyNumber,
         staircase: option.Flag = False,
         name: Name = None,
     ):
@@ -89,7 +123,7 @@ class _Decay(LearningRateSchedule):
         option.keep(self, locals())
 
     def _periods(self, step) -> float:
-        periods = float(step) / self.decay_steps
+        periods = _step_of(step) / self.decay_steps
         return math.floor(periods) if self.staircase else periods
 
 
@@ -108,7 +142,7 @@ class ExponentialDecay(_Decay):
     """
 
     def __call__(self, step) -> float:
-        return self.initial_learning_rate * self.decay_rate ** self._periods(step)
+        return self.initial_learning_rate * _power(self.decay_rate, self._periods(step))
 
 
 @registry.register
@@ -157,7 +191,7 @@ class PiecewiseConstantDecay(LearningRateSchedule):
 
     def __call__(self, step) -> float:
         for boundary, value in zip(self.boundaries, self.values, strict=False):
-            if float(step) <= boundary:
+            if _step_of(step) <= boundary:
                 return float(value)
         return float(self.values[-1])
 
@@ -167,10 +201,10 @@ class PolynomialDecay(LearningRateSchedule):
     """Polynomial decay: (initial - end) * (1 - step / decay_steps) ** power + end; end after decay_steps.
 
     Args:
-        initial_learning_rate (float): The learning rate of the first step.
+        initial_learning_rate: The learning rate of the first step.
         decay_steps: The number of steps to the end.
-        end_learning_rate (float): The learning rate at the end.
-        power (float): The exponent; 1 for a straight line.
+        end_learning_rate: The learning rate at the end.
+        power: The exponent; 1 for a straight line.
         cycle: Whether the rate rises again at the end: decay_steps is then the least multiple of it that is not
             below step.
         name (str): A name, which is saved.
@@ -186,10 +220,10 @@ class PolynomialDecay(LearningRateSchedule):
 
     def __init__(
         self,
-        initial_learning_rate: option.Anything,
+        initial_learning_rate: option.AnyNumber,
         decay_steps: Positive,
-        end_learning_rate: option.Anything = 0.0001,
-        power: option.Anything = 1.0,
+        end_learning_rate: option.AnyNumber = 0.0001,
+        power: option.AnyNumber = 1.0,
         cycle: option.Flag = False,
         name: option.Anything = "PolynomialDecay",
     ):
@@ -197,12 +231,12 @@ class PolynomialDecay(LearningRateSchedule):
         option.keep(self, locals())
 
     def __call__(self, step) -> float:
-        step, length = float(step), float(self.decay_steps)
+        step, length = _step_of(step), float(self.decay_steps)
         if self.cycle:
             length *= max(1, math.ceil(step / length))
         done = min(step, length) / length
         span = self.initial_learning_rate - self.end_learning_rate
-        return span * (1 - done) ** self.power + self.end_learning_rate
+        return span * _power(1 - done, self.power) + self.end_learning_rate
 
 
 @registry.register
@@ -212,13 +246,13 @@ class CosineDecay(LearningRateSchedule):
     With s = min(step, decay_steps) / decay_steps the rate is initial * ((1 - alpha) * (1 + cos(pi * s)) / 2 + alpha).
 
     Args:
-        initial_learning_rate (float): The learning rate of the first step.
+        initial_learning_rate: The learning rate of the first step.
         decay_steps: The number of steps of the cosine, after those of the warmup.
-        alpha (float): The learning rate at the end, as a fraction of that at the start of the cosine.
+        alpha: The learning rate at the end, as a fraction of that at the start of the cosine.
         name (str): A name, which is saved.
-        warmup_target (float | None): With a number, the rate first rises on a straight line from the initial rate
+        warmup_target: With a number, the rate first rises on a straight line from the initial rate
             to this one, and the cosine starts there; None for no warmup.
-        warmup_steps (int): The number of steps of the warmup.
+        warmup_steps: The number of steps of the warmup.
 
     Raises:
         ValueError: for decay_steps of 0 or less.
@@ -231,18 +265,18 @@ class CosineDecay(LearningRateSchedule):
 
     def __init__(
         self,
-        initial_learning_rate: option.Anything,
+        initial_learning_rate: option.AnyNumber,
         decay_steps: Positive,
-        alpha: option.Anything = 0.0,
+        alpha: option.AnyNumber = 0.0,
         name: option.Anything = "CosineDecay",
-        warmup_target: option.Anything = None,
-        warmup_steps: option.Anything = 0,
+        warmup_target: Annotated[Any, option.optional(option.Number)] = None,
+        warmup_steps: Steps = 0,
     ):
         super().__init__()
         option.keep(self, locals())
 
     def __call__(self, step) -> float:
-        step, start = float(step), self.initial_learning_rate
+        step, start = _step_of(step), self.initial_learning_rate
         if self.warmup_target is not None:
             if step < self.warmup_steps:
                 return (self.warmup_target - start) * step / self.warmup_steps + start
@@ -256,11 +290,11 @@ class CosineDecayRestarts(LearningRateSchedule):
     """Half cosines one after another (SGDR, arXiv:1608.03983).
 
     Args:
-        initial_learning_rate (float): The learning rate of the first step.
+        initial_learning_rate: The learning rate of the first step.
         first_decay_steps: The number of steps of the first cosine.
         t_mul: How many times as long as the last each cosine is.
-        m_mul (float): How many times as high as the last each cosine is.
-        alpha (float): The learning rate at the end of each cosine, as a fraction of the initial one.
+        m_mul: How many times as high as the last each cosine is.
+        alpha: The learning rate at the end of each cosine, as a fraction of the initial one.
         name (str): A name, which is saved.
 
     Raises:
@@ -274,25 +308,25 @@ class CosineDecayRestarts(LearningRateSchedule):
 
     def __init__(
         self,
-        initial_learning_rate: option.Anything,
+        initial_learning_rate: option.AnyNumber,
         first_decay_steps: Positive,
         t_mul: Growth = 2.0,
-        m_mul: option.Anything = 1.0,
-        alpha: option.Anything = 0.0,
+        m_mul: option.AnyNumber = 1.0,
+        alpha: option.AnyNumber = 0.0,
         name: option.Anything = "SGDRDecay",
     ):
         super().__init__()
         option.keep(self, locals())
 
     def __call__(self, step) -> float:
-        done, length, restarts = float(step) / self.first_decay_steps, 1.0, 0
+        done, length, restarts = _step_of(step) / self.first_decay_steps, 1.0, 0
         if self.t_mul == 1:
             restarts = math.floor(done)
             done -= restarts
         else:
             while done >= length:
                 done, length, restarts = done - length, length * self.t_mul, restarts + 1
-        cosine = 0.5 * self.m_mul**restarts * (1 + math.cos(math.pi * done / length))
+        cosine = 0.5 * _power(self.m_mul, restarts) * (1 + math.cos(math.pi * done / length))
         return self.initial_learning_rate * ((1 - self.alpha) * cosine + self.alpha)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,8 +74,8 @@ class LossScaleOptimizer(Optimizer):
                 raise TypeError(f"LossScaleOptimizer does not take {key}: give it to the inner_optimizer")
         super().__init__(0.0, name=name)
         self.inner_optimizer = inner_optimizer
-        self.initial_scale = initial_scale
-        self.dynamic_growth_steps = dynamic_growth_steps
+        self.initial_scale = option.number_of("LossScaleOptimizer", "initial_scale", initial_scale)
+        self.dynamic_growth_steps = option.size_of("LossScaleOptimizer", "dynamic_growth_steps", dynamic_growth_steps)
         inner_optimizer.loss_scale_factor = None
 
     def build(self, variables: Sequence[Variable]) -> None:
@@ -184,6 +184,8 @@ class OptimizerMap(MutableMapping):
     def __init__(self, default_optimizer: Optimizer, optimizer_map: dict[str, Optimizer] | None = None):
         if not isinstance(default_optimizer, Optimizer):
             raise TypeError(f"default_optimizer must be an Optimizer, received {default_optimizer!r}")
+        if not isinstance(optimizer_map, Mapping | None):
+            raise TypeError(f"optimizer_map must be a dict of optimizers by path, received {briefly(optimizer_map)}")
         self.default_optimizer = default_optimizer
         self._optimizers: dict[str, Optimizer] = {}
         self.update(optimizer_map or {})
@@ -257,6 +259,8 @@ class MultiOptimizer(Optimizer):
         loss_scale_factor: float | None = None,
         name: str | None = None,
     ):
+        if not callable(optimizer_map):
+            raise TypeError(f"optimizer_map must be an OptimizerMap or a function, received {briefly(optimizer_map)}")
         self.optimizers: list[Optimizer] = []
         super().__init__(0.0, loss_scale_factor=loss_scale_factor, name=name)
         self.optimizer_map = optimizer_map

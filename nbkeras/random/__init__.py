@@ -17,12 +17,14 @@ import numpy as np
 from nbkeras import config as settings
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine import option, sharding, tape
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.devices import device, get_device
 from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, op, outside_program
+from nbkeras.engine.user_errors import checked
 from nbkeras.kernels import random as kernels
 from nbkeras.ops.arguments import as_float, axis_of
-from nbkeras.ops.shape import sizes_of
+from nbkeras.ops.shape import new_sizes
 
 
 class SeedGenerator(option.Configured):
@@ -149,7 +151,7 @@ def _float_form(name: str, shape: Any, dtype: Any) -> dict[str, Any]:
     found = known_dtype(dtype)
     if found not in (np.float32, np.float64):
         raise ValueError(f"{name}: dtype must be float32 or float64, received {found.name!r}")
-    sizes = sizes_of(name, shape)
+    sizes = new_sizes(name, shape)
     return {"shape": sizes, "dtype": found, **_rows(sizes)}
 
 
@@ -159,6 +161,7 @@ def _rows(shape: tuple[int, ...]) -> dict[str, Any]:
     return {} if rows is None else {"rows": rows}
 
 
+@checked
 def uniform(shape, minval: float = 0.0, maxval: float = 1.0, dtype=None, seed: Any = None) -> Tensor:
     """Uniformly distributed numbers x with minval <= x < maxval, up to rounding.
 
@@ -185,6 +188,7 @@ def uniform(shape, minval: float = 0.0, maxval: float = 1.0, dtype=None, seed: A
     return apply(kernels.uniform, None, [key_of(seed)], low=float(minval), high=float(maxval), **form)
 
 
+@checked
 def normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed: Any = None) -> Tensor:
     """Normally distributed numbers.
 
@@ -211,6 +215,7 @@ def normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed: Any 
     return apply(kernels.normal, None, [key_of(seed)], mean=float(mean), stddev=float(stddev), **form)
 
 
+@checked
 def truncated_normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed: Any = None) -> Tensor:
     """Numbers of a normal distribution that is cut off at two standard deviations from the mean.
 
@@ -260,7 +265,7 @@ def bernoulli(shape, probability: float = 0.5, dtype=None, seed: Any = None) -> 
     """
     if not 0 <= probability <= 1:
         raise ValueError(f"bernoulli: the probability must be between 0 and 1, received {probability}")
-    sizes = sizes_of("bernoulli", shape)
+    sizes = new_sizes("bernoulli", shape)
     form = {"shape": sizes, "dtype": known_dtype(dtype), **_rows(sizes)}
     return apply(kernels.bernoulli, None, [key_of(seed)], probability=float(probability), **form)
 
@@ -287,13 +292,19 @@ def randint(shape, minval: int, maxval: int, dtype: Any = "int32", seed: Any = N
         >>> np.unique(x).tolist()
         [0, 1, 2]
     """
+    try:
+        minval, maxval = int(minval), int(maxval)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"randint: the limits must be integers, received {briefly(minval)}, {briefly(maxval)}"
+        ) from None
     if not minval < maxval:
         raise ValueError(f"randint: minval must be below maxval, received {minval} and {maxval}")
-    found = np.dtype(dtype)
+    found = known_dtype(dtype)
     if found.kind not in "iu":
         raise ValueError(f"randint: dtype must be an integer type, received {found.name!r}")
-    sizes = sizes_of("randint", shape)
-    limits = {"low": int(minval), "high": int(maxval), **_rows(sizes)}
+    sizes = new_sizes("randint", shape)
+    limits = {"low": minval, "high": maxval, **_rows(sizes)}
     numbers = apply(kernels.randint, None, [key_of(seed)], shape=sizes, **limits)
     return as_tensor(numbers, found)
 

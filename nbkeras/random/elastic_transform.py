@@ -42,6 +42,8 @@ def elastic_transform(
         (2, 8, 8, 3)
     """
     name, form = "elastic_transform", data_format_of("elastic_transform", data_format)
+    if len(ops.shape(images)) not in (3, 4):
+        raise ValueError(f"{name}: expected an image of 3 axes or a batch of 4, received shape {ops.shape(images)}")
     height, width = ops.shape(images)[-2:] if form == "channels_first" else ops.shape(images)[-3:-1]
 
     def places(x: Tensor, y: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,7 @@ from typing import IO, Any
 import numpy as np
 
 from nbkeras.data.unpacking import check_methods
+from nbkeras.engine.annotations import briefly
 
 try:
     import fcntl
@@ -431,6 +432,8 @@ def open_member(archive: zipfile.ZipFile, name: str, limit: int) -> IO[bytes]:
 
 def parse_json(text: bytes | str, what: str) -> dict[str, Any]:
     """Parse a dict from JSON; ValueError if the text is not one, is too long, or is nested too deeply."""
+    if not isinstance(text, bytes | str):
+        raise TypeError(f"{what} must be JSON in a string, received {briefly(text)}")
     if len(text) > JSON_LIMIT:
         raise ValueError(f"{what} is {len(text)} bytes: more than any model's configuration needs")
     raw = text if isinstance(text, bytes) else text.encode("utf-8", "replace")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
+
+from nbkeras.engine.annotations import briefly
 
 Array = np.ndarray
 
@@ -25,7 +28,7 @@ def check_counts(**counts: Any) -> None:
     for name, value in counts.items():
         least = _LEAST.get(name, 1)
         is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not (value is None and name not in _LEAST) and not (is_integer and value >= least):
+        if not (value is None and name not in _LEAST) and not (is_integer and least <= value <= sys.maxsize):
             raise ValueError(f"{name} must be a {'positive' if least else 'non-negative'} integer, received {value!r}")
 
 
@@ -38,6 +41,12 @@ def check_validation(split: Any, frequency: Any) -> None:
         frequency, "__contains__"
     ):  # a list holds the epochs to validate after
         check_counts(validation_freq=frequency)
+
+
+def check_verbose(verbose: Any) -> None:
+    """ValueError for what does not say how much is printed."""
+    if not isinstance(verbose, int | str) or (verbose != "auto" and (isinstance(verbose, str) or verbose < 0)):
+        raise ValueError(f"verbose must be 0, 1, 2 or 'auto', received {briefly(verbose)}")
 
 
 def logged(value: Any) -> float | Array:

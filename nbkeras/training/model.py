@@ -32,7 +32,7 @@ from nbkeras.engine.user_errors import set_by_init, warn
 from nbkeras.metrics import Mean, Metric
 from nbkeras.optimizers.guard import Guard
 from nbkeras.saving import serialization
-from nbkeras.training.arguments import check_counts, check_validation, logged, one_or_all, returned
+from nbkeras.training.arguments import check_counts, check_validation, check_verbose, logged, one_or_all, returned
 from nbkeras.training.compiled import Compiled
 from nbkeras.training.feed import Examples, Feed, Layout, Signature, arrays_of
 from nbkeras.training.input_matching import GraphInputs
@@ -1368,7 +1368,7 @@ class Model(Layer):
                    [7.]], dtype=float32)
         """
         try:  # here, not in a wrapper around: that would take longer
-            draw = verbose not in ("auto", 0)
+            draw = verbose not in ("auto", 0) if isinstance(verbose, int | str) else True
             simple = callbacks is batch_size is steps is None and not draw and type(x) is np.ndarray
             known = self._known_inputs.get((x.shape, x.dtype, False)) if simple else None
             if known is not None:  # saves 8 us of checks, more than a small model takes
@@ -1609,6 +1609,7 @@ class Model(Layer):
         """The CallbackList of these callbacks."""
         if isinstance(callbacks, CallbackList):
             return callbacks
+        check_verbose(verbose)
         verbose = 1 if verbose == "auto" else verbose
         return CallbackList(
             callbacks,

@@ -46,7 +46,7 @@ class Sequential(Model):
         super().__init__(name=name, **kwargs)
         self._chain: list[Layer] = []
         self._input: SymbolicTensor | None = None
-        self._extend_by(layers or [])
+        self._extend_by(layers if isinstance(layers, list | tuple) else [] if layers is None else [layers])
 
     @property
     def layers(self) -> list[Layer]:

@@ -7,6 +7,7 @@ import pytest
 
 from nbkeras import layers, metrics, regularizers
 from nbkeras.engine import option
+from nbkeras.optimizers.rules import AtLeast0
 
 Mode = Annotated[str, option.choice("fast", "slow", any_case=True)]
 
@@ -102,3 +103,26 @@ def test_metrics_and_regularizers_of_users():
     with pytest.raises(NotImplementedError, match="Mine must define get_config"):
         Mine().get_config()
     assert Declared(2).get_config() == {"factor": 2.0} and list(Own().get_config()) == ["name", "dtype"]
+
+
+def test_a_check_that_fails_is_an_error_of_the_value():
+    """A check that compares need not look at types; its own errors, and those of a user's class, stay as they are."""
+
+    class Number(float):
+        def __ge__(self, other):
+            raise KeyError("mine")
+
+    class Half(regularizers.Regularizer):
+        def __init__(self, n: AtLeast0):
+            super().__init__()
+            option.keep(self, locals())
+
+    assert Half(4).n == 4
+    for value, error, message in (
+        ("text", TypeError, "Half: n must be a number, 0 or more, received 'text'"),
+        (None, TypeError, "Half: n must be a number, 0 or more, received None"),
+        (-1, ValueError, "Half: n must be >= 0, received -1"),
+        (Number(), KeyError, "mine"),
+    ):
+        with pytest.raises(error, match=message):
+            Half(value)

@@ -184,3 +184,9 @@ def test_weighted_counts():
 def test_numbers_are_not_learned_from_texts(layer):
     with pytest.raises(TypeError, match="takes numbers, received dtype object .*'Lima'.*leave columns of texts out"):
         layer().adapt(np.array([[1.0, "Lima"], [2.0, "Oslo"]], object))
+
+
+@pytest.mark.parametrize("term", [1.5, "a", None])
+def test_terms_of_an_integer_lookup_are_integers(term):
+    with pytest.raises(ValueError, match="IntegerLookup .* has integers as terms, received"):
+        L.IntegerLookup(vocabulary=[1, term])

@@ -265,6 +265,17 @@ def test_a_cell_with_wrong_states():
         L.RNN(Wrong())(floats(2, 3, 1))
 
 
+@pytest.mark.parametrize("cell, number", [(L.SimpleRNNCell, 1), (L.GRUCell, 1), (L.LSTMCell, 2)])
+def test_a_cell_is_called_with_its_states(cell, number):
+    cell, x, h = cell(4), floats(2, 3), floats(2, 4)
+    with pytest.raises(ValueError, match=f"needs {number} states? of shape"):
+        cell(x, [h] * (3 - number))
+    with pytest.raises(ValueError, match=f"needs {number} states? of shape"):
+        cell(x, [np.float32(1)] * number)
+    if number == 1:  # a state without a list is the state, not a list of its rows
+        np.testing.assert_array_equal(cell(x, h)[0].numpy(), cell(x, [h])[0].numpy())
+
+
 def test_stacked_cells_equal_stacked_layers():
     cells = [L.LSTMCell(4), L.GRUCell(3), L.SimpleRNNCell(2)]
     stacked = L.RNN(cells, return_sequences=True, return_state=True)

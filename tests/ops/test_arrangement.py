@@ -256,3 +256,9 @@ ERRORS = [
 def test_mistakes_are_explained(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_ranges_of_integers_beyond_int32():
+    numbers = ops.arange(0, 2**33, 2**31)
+    assert numbers.dtype == np.int64 and numbers.numpy().tolist() == [0, 2**31, 2**32, 3 * 2**31]
+    assert ops.arange(3).dtype == np.int32

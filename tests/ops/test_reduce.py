@@ -89,6 +89,12 @@ def test_products_with_zeros():
     check_op(lambda x: ops.prod(x, axis=1), x)
     check_op(lambda x: ops.prod(x, axis=(0, 2)), x)
     check_op(lambda x: ops.cumprod(x, axis=1), x)
+    for shape in ((2, 0), (0, 2)):  # the gradient of products of no elements, and of no products
+        x = as_tensor(np.zeros(shape))
+        with GradientTape() as tape:
+            tape.watch(x)
+            y = ops.sum(ops.prod(x, axis=1))
+        assert tape.gradient(y, x).shape == shape
 
 
 def test_logsumexp_of_large_and_infinite():

@@ -249,3 +249,14 @@ def test_a_class_of_a_function_alone_has_a_signature_and_can_be_extended():
     own = Own(name="own")
     own.update_state([1.0], [0.5])
     assert float(own.result()) == 0.5 and own.get_config() == {"name": "own", "dtype": "float32"}
+
+
+def test_counts_of_integers_give_a_mean_of_floats():
+    metric = metrics.Mean(dtype="int64")
+    metric.update_state([1, 2, 4])
+    assert metric.result().dtype == np.float32 and round(float(metric.result()), 4) == 2.3333
+
+
+def test_predictions_without_classes():
+    with pytest.raises(ValueError, match="one class or more on the last axis, received shape"):
+        metrics.sparse_categorical_accuracy(np.array(0), np.zeros((0,), "float32"))

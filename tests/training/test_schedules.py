@@ -41,9 +41,31 @@ def test_restarts_begin_at_the_full_rate():
         (lambda: schedules.ExponentialDecay(0.1, 0, 0.5), "decay_steps must be > 0"),
         (lambda: schedules.PiecewiseConstantDecay([1], [0.1]), "one value more than boundaries"),
         (lambda: schedules.CosineDecayRestarts(0.1, 5, t_mul=0.5), "t_mul must be >= 1"),
+        (lambda: schedules.CosineDecay(0.1, 5, warmup_steps=-1), "warmup_steps must be >= 0"),
+        (lambda: schedules.CosineDecay(0.1, 5)(-1), "the number of steps made, 0 or more"),
         (lambda: schedules.get("ExponentialDecai"), "Did you mean 'ExponentialDecay'"),
     ],
 )
 def test_mistakes_are_explained(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: schedules.ExponentialDecay("a", 5, 0.5), "initial_learning_rate must be a number, received 'a'"),
+        (lambda: schedules.CosineDecay(0.1, [5]), r"decay_steps must be a number above 0, received \[5\]"),
+        (lambda: schedules.PiecewiseConstantDecay([0, {}], [1, 2, 3]), "boundaries must be a number, received {}"),
+        (lambda: schedules.CosineDecay(0.1, 5)(np.ones(2)), "the number of steps made, received ndarray of shape"),
+    ],
+)
+def test_numbers_are_numbers(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+def test_powers_beyond_floats_are_those_of_arrays():
+    assert schedules.ExponentialDecay(1.0, 2, 1.5)(2**40) == np.inf
+    assert schedules.PolynomialDecay(1.0, 2, 0.0, power=-1.0)(2) == np.inf
+    assert np.isnan(schedules.ExponentialDecay(1.0, 2, -0.5)(1))
