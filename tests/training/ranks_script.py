@@ -206,7 +206,9 @@ def whole_batches():
             return (x - mean) * ops.rsqrt(variance + 0.1) + (0.1 * noise if training else 0.0)
 
     x, y = data()
-    model = keras.Sequential([layers.Dense(4, use_bias=False, input_shape=(6,)), Draws(), layers.Dense(3, activation="sigmoid")])
+    model = keras.Sequential(
+        [layers.Dense(4, use_bias=False, input_shape=(6,)), Draws(), layers.Dense(3, activation="sigmoid")]
+    )
     options = {"loss": keras.losses.Dice(), "metrics": [keras.losses.Tversky(alpha=0.3), Largest()]}
     return trained(model, x, (y > 0).astype(float), compile=options)
 
@@ -217,7 +219,11 @@ def not_finite():
     x, y = data()
     y[9] = np.nan
     model = keras.Sequential(
-        [layers.Dense(4, use_bias=False, input_shape=(6,)), layers.BatchNormalization(synchronized=True), layers.Dense(3)]
+        [
+            layers.Dense(4, use_bias=False, input_shape=(6,)),
+            layers.BatchNormalization(synchronized=True),
+            layers.Dense(3),
+        ]
     )
     model.compile("adam", "mse")
     model.fit(x, y, batch_size=8, shuffle=False, verbose=0, callbacks=[keras.callbacks.TerminateOnNaN()])
