@@ -102,11 +102,11 @@ def batches(part, size):
     return [(x[i, part], y[i, part]) for i in range(STEPS)]
 
 
-def train_by_fit(optimizer, part, size, eagerly=False):
+def train_by_fit(optimizer, size, eagerly=False):
     model = network()
     model.compile(optimizer, "mse", run_eagerly=eagerly)
-    for x, y in batches(part, size):
-        model.train_on_batch(x, y)
+    for parts in zip(*[batches(part, size) for part in range(size)], strict=True):
+        model.train_on_batch(*map(np.concatenate, zip(*parts, strict=True)))  # each rank takes its part
     return [weight.numpy() for weight in model.weights]
 
 
@@ -122,13 +122,13 @@ def train_by_tape(optimizer, part, size):
 
 
 def train_alone(optimizer, size):
-    """The same steps in one process: the gradient is the sum of those of all parts."""
+    """The same steps in one process: the loss is the mean of those of all parts."""
     model = network()
     optimizer.build(model.trainable_weights)
     for step in range(STEPS):
         with keras.GradientTape():
             parts = [batches(part, size)[step] for part in range(size)]
-            loss = sum(ops.mean(ops.square(model(x) - y)) for x, y in parts)
+            loss = sum(ops.mean(ops.square(model(x) - y)) for x, y in parts) / size
         optimizer.learn(loss, model.trainable_weights)
     return [weight.numpy() for weight in model.weights]
 
@@ -151,9 +151,9 @@ def training():
     reduction.BUCKET = 4096
     for kind in ("sgd", "clipped", "accumulating", "scaled", "several"):
         with keras.distribution.DataParallel().scope():
-            trained = train_by_fit(optimizers_of(kind), rank, size)
+            trained = train_by_fit(optimizers_of(kind), size)
             assert same_on_all_ranks(group, trained), kind
-            eager = train_by_fit(optimizers_of(kind), rank, size, eagerly=True)
+            eager = train_by_fit(optimizers_of(kind), size, eagerly=True)
             assert all((a == b).all() for a, b in zip(trained, eager, strict=True)), kind
             by_tape = train_by_tape(optimizers_of(kind), rank, size)
             assert same_on_all_ranks(group, by_tape), kind
@@ -165,7 +165,7 @@ def training():
 
 
 def buckets():
-    """Sums of whole numbers are exact, so the size of the buckets must not change a bit. Sums start while the pass goes on."""
+    """These sums are exact with 4 ranks, so the size of the buckets must not change a bit. They start while the pass goes on."""
     group = joined()
     for nbytes in (1, 4096, 2**30):
         reduction.BUCKET = nbytes
@@ -180,7 +180,7 @@ def buckets():
             optimizer.learn(loss, model.trainable_weights)
         program.seal([])
         program.run()
-        expected = 1 - 2 * group.size * (group.size + 1) // 2
+        expected = 1 - 2 * (group.size + 1) / 2  # two steps with the mean of 1, 2, 3 and 4
         assert all((weight.numpy() == expected).all() for weight in model.weights)
         names = [function.__name__ for function, _ in program.steps]
         starts, wait = [i for i, name in enumerate(names) if name == "start_sum"], names.index("wait")
@@ -222,7 +222,43 @@ def fault(kind):
         raise
 
 
+# -------------------- killed, and started again --------------------
+
+
+class Kill(keras.callbacks.Callback):
+    """Rank 1 kills itself after so many batches."""
+
+    def __init__(self, rank, last):
+        super().__init__()
+        self.rank, self.left = rank, last
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.rank == 1 and self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def with_backup(name, last=0):
+    """Training that goes on from the backup in this folder, if there is one; the weights are written to a file."""
+    keras.config.set_floatx("float64")
+    group = joined() or ranks.Group()
+    keras.utils.set_random_seed(3)
+    random = np.random.default_rng(1)
+    x, y = random.normal(size=(26, 5)), random.normal(size=(26, 1))
+    hidden = [layers.Dense(9, "tanh"), layers.BatchNormalization(synchronized=True), layers.Dropout(0.3)]
+    model = keras.Sequential([keras.Input((5,)), *hidden, layers.Dense(1)])
+    model.compile("adam", "mse")
+    backup = keras.callbacks.BackupAndRestore(f"backup of {name}", save_freq=1, delete_checkpoint=False)
+    kill = Kill(group.rank, last)
+    model.fit(x, y, epochs=4, batch_size=8, callbacks=[backup, kill], verbose=0)
+    if group.rank == 0:
+        print(f"{last - kill.left} batches of 16")
+        np.savez(f"{name}.npz", *[weight.numpy() for weight in model.weights])
+
+
 JOBS = {"sums": sums, "training": training, "buckets": buckets}
+JOBS |= {"whole": lambda: with_backup("whole"), "killed": lambda: with_backup("again", 10)}
+JOBS |= {"again": lambda: with_backup("again")}
 JOBS |= {f"fault_by_{kind}": functools.partial(fault, kind) for kind in (*SIGNALS, "loop", "raise", "differ")}
 
 if __name__ == "__main__":
