@@ -419,6 +419,8 @@ def main(floatx, path, folder="", last=""):
         keras.distribution.initialize()
         keras.distribution.set_distribution(keras.distribution.DataParallel())
     group = ranks.current() or ranks.Group()
+    drawn = np.random.random(), keras.config.next_seed()
+    assert group.exchange(drawn) == [drawn] * group.size
     found = {}
     cases = {"resumed": lambda: resumed(group, folder, int(last))} if last else CASES
     for name, run in cases.items():
