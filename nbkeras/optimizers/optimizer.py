@@ -586,7 +586,7 @@ class Optimizer(Observed, option.Configured):
         with on_device_of(reached[0]):
             self._choose(reached)
             found = gradient([scaled], reached, into=self.gradient_views, as_is=self.takes_rows)
-            with only_if_finite(loss, *self._that_must_be_finite(found)):
+            with only_if_finite(loss, self._that_must_be_finite, found):
                 self.update(found)
 
     @layer_stack.part("optimizer")
@@ -629,9 +629,9 @@ class Optimizer(Observed, option.Configured):
                     variable.assign(variable.constraint(variable))
         device.launch(np.add, self._iterations.data, 1, self._iterations.data)
 
-    def _that_must_be_finite(self, found: Sequence[Any] = ()) -> tuple[Sequence[Array], Sequence[Any]]:
-        """The gradients' views, and what was delivered, that a Guard looks at."""
-        return self.gradient_views, found
+    def _that_must_be_finite(self) -> list[Array]:
+        """The views of the gradients that a Guard looks at."""
+        return self.gradient_views
 
     def _update_weights(self, by_rows: dict[Variable, RowGradient]) -> None:
         runs = self._runs
@@ -791,7 +791,7 @@ class Optimizer(Observed, option.Configured):
                 source = device.to_this_device(as_tensor(each, view.dtype).data)
                 if device.address(source) != device.address(view):
                     device.launch(device.copy, source, view)
-            with only_if_finite(None, *self._that_must_be_finite()):
+            with only_if_finite(None, self._that_must_be_finite):
                 self.update()
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Tensor:
