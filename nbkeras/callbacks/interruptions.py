@@ -29,6 +29,7 @@ class Interruptions:
         self._before: dict[int, Any] = {}  # the handlers that were there
 
     def __enter__(self) -> Interruptions:
+        self.received = None
         self._arm()
         return self
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,19 +77,22 @@ def is_guarded() -> bool:
 
 
 def only_if_finite(
-    loss: Tensor | None, views: Sequence[Array], given: Sequence[Any] = ()
+    loss: Tensor | None, views: Callable[[], list[Array]], given: Sequence[Any] = ()
 ) -> contextlib.AbstractContextManager[None]:
     """For an optimizer's step: without a Guard nothing, else its launches run only if the loss and gradients are finite.
 
-    views: the arrays that hold the gradients, but for those that are given as a RowGradient.
+    views(): the arrays that hold the gradients, but for those that are given as a RowGradient.
     """
     guard = _current.guard
     if guard is None:
         return contextlib.nullcontext()
-    rows = {place: each for place, each in enumerate(given) if isinstance(each, RowGradient)}
-    parts = [view for place, view in enumerate(views) if place not in rows]
-    parts += [dy for each in rows.values() for _, dy in each.parts]
-    return guard.only_if_finite([each.reshape(-1) for each in (*parts, *([] if loss is None else [loss.data]))])
+    parts = [] if loss is None else [loss.data]
+    for view, each in itertools.zip_longest(views(), given):
+        if isinstance(each, RowGradient):
+            parts += [dy for _, dy in each.parts]
+        elif view is not None:
+            parts.append(view)
+    return guard.only_if_finite([each.reshape(-1) for each in parts])
 
 
 def square_sums(parts: list[Array]) -> Array:

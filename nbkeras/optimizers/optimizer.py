@@ -680,11 +680,11 @@ class Optimizer(Observed, option.Configured):
         """For the update: with a Guard its launches run only if loss and gradients are finite."""
         if is_guarded() and not self.gradient_accumulation_steps:
             self._reduce()  # before: all ranks must find the same
-        return only_if_finite(loss, *self._that_must_be_finite(found))
+        return only_if_finite(loss, self._that_must_be_finite, found)
 
-    def _that_must_be_finite(self, found: Sequence[Any] = ()) -> tuple[Sequence[Array], Sequence[Any]]:
-        """The gradients' views, and what was delivered, that a Guard looks at."""
-        return self.gradient_views, found
+    def _that_must_be_finite(self) -> list[Array]:
+        """The views of the gradients that a Guard looks at."""
+        return self.gradient_views
 
     def _update_weights(self, by_rows: dict[Variable, RowGradient]) -> None:
         runs = self._runs

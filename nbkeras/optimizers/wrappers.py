@@ -129,8 +129,8 @@ class LossScaleOptimizer(Optimizer):
     def _reduce(self) -> None:
         self.inner_optimizer._reduce()
 
-    def _that_must_be_finite(self, found: Sequence[Any] = ()) -> tuple[Sequence[np.ndarray], Sequence[Any]]:
-        return (), ()  # a gradient that is not finite lessens the scale, and training goes on
+    def _that_must_be_finite(self) -> list[np.ndarray]:
+        return []  # a gradient that is not finite lessens the scale, and training goes on
 
     def update(self, gradients_: Sequence[Any] = ()) -> None:
         inner = self.inner_optimizer

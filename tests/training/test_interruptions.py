@@ -120,6 +120,11 @@ model, error = fit(At(*place, send(SIGINT, SIGINT)), folder="second")
 assert type(error) is KeyboardInterrupt and not os.path.exists("second"), error
 assert int(model.optimizer.iterations) == 5
 
+# the same callback again
+reused = cb.BackupAndRestore("reused", delete_checkpoint=False)
+assert type(fit(At(*place, send(SIGINT, SIGINT)), reused, backup=False)[1]) is KeyboardInterrupt
+assert fit(reused, backup=False)[1] is None
+
 # signals that are ignored stay so; a handler that is changed meanwhile stays
 signal.signal(SIGINT, signal.SIG_IGN)
 assert fit(At(*place, send(SIGINT)), folder="ignored")[1] is None
@@ -170,7 +175,7 @@ assert "training was interrupted, and its state could not be saved: [Errno 17] c
 
 def test_handlers_of_the_user_second_signals_threads_and_forks(tmp_path):
     said = run(WAYS, tmp_path).stderr
-    assert said.count("Training stops after this step. Ctrl-C again stops it at once.") == 2
+    assert said.count("Training stops after this step. Ctrl-C again stops it at once.") == 3
 
 
 SLOW = """
