@@ -1,6 +1,7 @@
 """Callbacks that write the logs to a CSV file or send them to a server."""
 
 import csv
+import io
 import json
 import os
 import urllib.parse
@@ -12,6 +13,7 @@ import numpy as np
 from nbkeras.callbacks.callback_list import Callback
 from nbkeras.engine import sharding
 from nbkeras.engine.user_errors import warn
+from nbkeras.saving.archive import disk_errors
 
 
 class CSVLogger(Callback):
@@ -24,6 +26,9 @@ class CSVLogger(Callback):
         filename: The path of the file.
         separator: What stands between columns.
         append: Whether to append to an existing file instead of replacing it.
+
+    Raises:
+        OSError: at the end of an epoch, if the file cannot be written; the rows before stay.
 
     Example:
         >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="zeros")])
@@ -46,25 +51,24 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, logs=None):
         self.keys = None
-        self._replaces = (
-            not self.append
-        )  # an existing file, if training does not go on: that is known at the first epoch's end
+        self._replaces = not self.append  # an existing file, if training does not go on: known at the first epoch's end
+
+    def _size(self) -> int:
+        return os.path.getsize(self.filename) if os.path.exists(self.filename) else 0
 
     def state_dict(self):
-        size = os.path.getsize(self.filename) if not self._replaces and os.path.exists(self.filename) else None
-        return {"keys": self.keys, "size": size}
+        return {"keys": self.keys, "size": None if self._replaces else self._size()}
 
     def load_state_dict(self, state):
         self.keys, size = state["keys"], state["size"]
         if size is None or not sharding.is_first():
             return
-        self._replaces = False
-        found = os.path.getsize(self.filename) if os.path.exists(self.filename) else 0
+        self._replaces, found = False, self._size()
         if found < size:
             warn(
                 f"the file {self.filename!r} has {found} bytes, and had {size} when training was interrupted: rows are lost"
             )
-        else:  # rows of epochs that are trained again
+        elif found:  # rows of epochs that are trained again
             os.truncate(self.filename, size)
 
     def on_train_end(self, logs=None):
@@ -72,7 +76,8 @@ class CSVLogger(Callback):
 
     def _replace(self) -> None:
         if self._replaces and sharding.is_first():
-            open(self.filename, "w", encoding="utf-8").close()
+            with disk_errors(self.filename, self.filename):
+                open(self.filename, "w", encoding="utf-8").close()
             self._replaces = False
 
     def on_epoch_end(self, epoch, logs=None):
@@ -84,11 +89,19 @@ class CSVLogger(Callback):
             self.keys = sorted(logs)
             if not any(key.startswith("val_") for key in self.keys):
                 self.keys += [f"val_{key}" for key in self.keys]
-        with open(self.filename, "a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, delimiter=self.sep)
-            if file.tell() == 0:
+        with disk_errors(self.filename, self.filename), open(self.filename, "ab", buffering=0) as file:
+            size, text = file.tell(), io.StringIO(newline="")
+            writer = csv.writer(text, delimiter=self.sep)
+            if size == 0:
                 writer.writerow(["epoch", *self.keys])
             writer.writerow([epoch, *(self._text(logs.get(key, "NA")) for key in self.keys)])
+            data = text.getvalue().encode()
+            try:
+                while data:
+                    data = data[file.write(data) :]
+            except OSError:
+                file.truncate(size)  # no half of a row stays
+                raise
 
     @staticmethod
     def _text(value):

@@ -4,6 +4,7 @@ buffers.
 
 from __future__ import annotations
 
+import collections
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -14,7 +15,8 @@ import numpy as np
 from nbkeras import config
 from nbkeras.data import tables
 from nbkeras.data.arrays import samples_of
-from nbkeras.engine import structures
+from nbkeras.data.pydataset import PyDataset
+from nbkeras.engine import settings, structures
 from nbkeras.engine.program import copy_to
 from nbkeras.engine.sharding import Part, agreed
 from nbkeras.engine.tensor import Tensor
@@ -226,7 +228,9 @@ class Stream:
         self._starts_anew = self.sequence is not None or not hasattr(items, "__next__")
         self._has_state = all(callable(getattr(items, name, None)) for name in ("state_dict", "load_state_dict"))
         self._read = 0  # the items that were read from an iterator
-        self._is_loaded = False  # whether a data loader has a state that no pass has gone on from
+        self._is_left = False  # whether a data loader was left in the middle of the last pass
+        self._is_loaded = False  # whether it has a state that no pass has gone on from
+        self._drawn_from: Any = None  # of an iterable, the state of random numbers when the last pass began
         self.first: Any  # None after a pass has begun, so that it does not stay in memory
         if self.sequence is not None:
             if len(items) == 0:
@@ -265,22 +269,43 @@ class Stream:
     def _again(self, skip: int) -> Iterator:
         """All items of an iterable from the beginning, without the first ones."""
         self.first = None
-        is_over, self._is_loaded = self._is_loaded and not skip, False  # the state may be that of the end of a pass
-        for item in self._items if self._has_state else itertools.islice(self._items, skip, None):
-            is_over = False
+        goes_on, self._is_loaded = self._is_loaded and not skip, False
+        now = settings.random_state()
+        if goes_on and self._is_left:  # the state is in the middle of a pass that is not wanted any more
+            next(iter(self._items), None)
+            settings.restore_random_state(now)
+        if skip and not self._has_state:  # read again, from the numbers that were drawn then
+            settings.restore_random_state(self._drawn_from)
+            items = iter(self._items)
+            collections.deque(itertools.islice(items, skip), maxlen=0)
+            settings.restore_random_state(now)
+        else:
+            self._drawn_from, items = now, iter(self._items)
+        self._is_left = True
+        for item in items:
+            goes_on = False
             yield item
-        if is_over:
+        if goes_on:  # the state is at the end of a pass
             yield from self._items
+        self._is_left = False
 
     def state_dict(self) -> dict[str, Any]:
         """The position of the items themselves: their own state, or the number of those that were read from an iterator."""
         own = self._items.state_dict() if self._has_state else None
-        return {"items": own, "read": self._read, "has_first": self.first is not None}
+        drawn_from = None if self._has_state else self._drawn_from
+        return {
+            "items": own,
+            "read": self._read,
+            "has_first": self.first is not None,
+            "drawn_from": drawn_from,
+            "is_left": self._is_left,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to a position."""
         if not state["has_first"]:
             self.first = None
+        self._drawn_from, self._is_left = state["drawn_from"], state["is_left"]
         if state["items"] is not None:
             if not self._has_state:
                 raise ValueError(
@@ -327,6 +352,7 @@ class StreamSource(Source):
         super().__init__(stream.length(), asked, training, shuffle and stream.sequence is not None)
         self._stream, self._leaves_of = stream, leaves_of
         self.may_resize = asked is None and stream.sequence is not None  # a Sequence may change its length
+        self._ended = False  # whether an epoch has ended
 
     def _pass(self, skip: int) -> Iterator[Batch]:
         return (self._batch(item) for item in self._stream.items(self._random, skip))
@@ -342,9 +368,16 @@ class StreamSource(Source):
         return Batch(leaves, ALL, size)
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "stream": self._stream.state_dict()}
+        return {**super().state_dict(), "stream": self._stream.state_dict(), "has_ended": self._ended}
 
     def _load_items(self, state: dict[str, Any]) -> None:
+        self._ended, sequence = state["has_ended"], self._stream.sequence
+        hook = getattr(type(sequence), "on_epoch_end", PyDataset.on_epoch_end)
+        if self._ended and state["stream"]["items"] is None and hook is not PyDataset.on_epoch_end:
+            warn(
+                f"{type(sequence).__name__} has an on_epoch_end, and no state_dict: if it shuffles there, training does not "
+                "go on in the same order as without the interruption. Let it define state_dict and load_state_dict"
+            )
         self._stream.load_state_dict(state["stream"])
         if self.may_resize:
             self.steps = self._stream.length()
@@ -357,6 +390,7 @@ class StreamSource(Source):
 
     def on_epoch_end(self) -> None:
         self._tell("on_epoch_end")
+        self._ended = True
         if self.may_resize:
             self.steps = self._stream.length()
 

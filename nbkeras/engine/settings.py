@@ -2,6 +2,7 @@
 
 import operator
 import random
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -325,10 +326,12 @@ def next_seed() -> int:
 
 
 def random_state() -> dict[str, Any]:
-    """The state of all that `set_random_seed` restarts, of numbers, arrays, lists, tuples and dicts."""
+    """The state of all that `set_random_seed` restarts; of PyTorch's random numbers too, if the program uses its data loaders."""
     with _lock:
         own = _seeds.bit_generator.state
-    return {"nbkeras": own, "numpy": np.random.get_state(legacy=False), "python": random.getstate()}
+    state = {"nbkeras": own, "numpy": np.random.get_state(legacy=False), "python": random.getstate()}
+    torch = sys.modules.get("torch")
+    return state if torch is None else {**state, "torch": torch.get_rng_state()}
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
@@ -337,3 +340,5 @@ def restore_random_state(state: dict[str, Any]) -> None:
         _seeds.bit_generator.state = state["nbkeras"]
     np.random.set_state(state["numpy"])
     random.setstate(state["python"])
+    if "torch" in state and "torch" in sys.modules:
+        sys.modules["torch"].set_rng_state(state["torch"])

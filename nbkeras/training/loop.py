@@ -50,10 +50,8 @@ class Loop:
         self.source = feed.source
         self._epoch, self._phase = 0, "train"  # or "test", in its validation; or "end"
         self._logs: Logs = {}  # of the last epoch of which all batches are done
-        self._done, self._result = (
-            0,
-            _NOTHING,
-        )  # batches of the epoch that are done; what the step returned for the last one
+        self._done = 0  # batches of the epoch
+        self._result = _NOTHING  # of the last of them
         self._resumed: str | None = None  # the phase in which a training was interrupted that goes on
         self._restore: Callable[[], None] | None = None  # called before the next batch
 
@@ -62,6 +60,9 @@ class Loop:
         callbacks, source, resumed = self._callbacks, self.source, self._resumed
         if resumed == "end" and self._is_stopped():
             return self._logs
+        for loop in (self, validation):
+            if not epochs and loop is not None:  # the epoch that was interrupted is not wanted any more
+                loop._go_to_place()
         for epoch in epochs:
             self._epoch, self._phase = epoch, "train"
             self._reset()
@@ -112,9 +113,7 @@ class Loop:
         """The logs after the last batch of an epoch; empty if there was none."""
         self._done, self._result = 0, _NOTHING
         self.source.on_epoch_begin()
-        if self._restore is not None:
-            restore, self._restore = self._restore, None
-            restore()
+        self._go_to_place()
         for result in self._results():
             self._result = result
         self.source.on_epoch_end()
@@ -180,6 +179,11 @@ class Loop:
             go_there()
         else:
             here._restore = go_there
+
+    def _go_to_place(self) -> None:
+        if self._restore is not None:
+            restore, self._restore = self._restore, None
+            restore()
 
     def _go_on(self) -> None:
         if self._owner is not None:

@@ -1261,6 +1261,7 @@ class Model(Layer):
         self.initial_epoch = initial_epoch
         name = "guarded" if any(isinstance(each, TerminateOnNaN) for each in callbacks.callbacks) else "train"
         loop, together = self._measuring_loop(name, feed, callbacks, self.reset_metrics), self._together()
+        outer = self._training
         try:
             with TrainingState(self, callbacks, loop, validation) as self._training:
                 callbacks.on_train_begin()
@@ -1268,7 +1269,7 @@ class Model(Layer):
                     together.agree()
                 logs = loop.train(range(self.initial_epoch, epochs), validation, validation_freq)
         finally:  # also when training is interrupted
-            self._training = None
+            self._training = outer
             if self.optimizer is not None and self.optimizer.built and int(self.optimizer.iterations):
                 self.optimizer.finalize_variable_values(compiled.variables)
         callbacks.on_train_end(logs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import importlib
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,6 +32,8 @@ class TrainingState:
     ):
         self._model, self._callbacks, self._loop, self._validation = model, callbacks, loop, validation
         self.closing = contextlib.ExitStack()
+        self._found: list[tuple[str, Variable]] = []  # all variables, and how many there were anywhere at that time
+        self._made = -1
 
     def __enter__(self) -> TrainingState:
         return self
@@ -57,7 +58,7 @@ class TrainingState:
                 notes[name] = _packed(loop.source.state_dict(), name, arrays)
         if self._callbacks is not None:
             notes["callbacks"] = _packed(self._callbacks.state_dict(), "a callback's state_dict()", arrays)
-        notes["random"] = _packed(_random_state(), "random", arrays)
+        notes["random"] = _packed([settings.random_state(), random._global_state()], "random", arrays)
         return arrays, notes
 
     def _loops(self) -> Iterator[tuple[str, Loop]]:
@@ -65,8 +66,13 @@ class TrainingState:
         if self._validation is not None:
             yield "validation", self._validation
 
-    def _variables(self) -> Iterator[tuple[str, Variable]]:
+    def _variables(self) -> list[tuple[str, Variable]]:
         """All variables that training changes, with their names in the arrays; those of metrics by the metric's name."""
+        if self._made != Variable.made:  # a walk through a model of 100 layers takes 10 ms
+            self._found, self._made = list(self._walk()), Variable.made
+        return self._found
+
+    def _walk(self) -> Iterator[tuple[str, Variable]]:
         model = self._model
         held = [each for layer in model._all_layers() for each in layer._held(Optimizer)]
         optimizers = dict.fromkeys([*([] if model.optimizer is None else [model.optimizer]), *held])
@@ -149,24 +155,9 @@ class TrainingState:
         together = self._model._together()
         if together is not None:
             together.restored()
-        _restore_random_state(_unpacked(notes["random"], arrays))
-
-
-# -------------------- random numbers --------------------
-
-
-def _random_state() -> dict[str, Any]:
-    """The state of all global random numbers; of PyTorch's too if the program uses it, for the order of its data loaders."""
-    torch = sys.modules.get("torch")
-    other = {} if torch is None else {"torch": torch.get_rng_state()}
-    return {**settings.random_state(), "generators": random._global_state(), **other}
-
-
-def _restore_random_state(state: dict[str, Any]) -> None:
-    random._restore_global_state(state["generators"])
-    settings.restore_random_state(state)
-    if "torch" in state and "torch" in sys.modules:
-        sys.modules["torch"].set_rng_state(state["torch"])
+        own, shared = _unpacked(notes["random"], arrays)
+        random._restore_global_state(shared)
+        settings.restore_random_state(own)
 
 
 # -------------------- values as JSON and arrays --------------------

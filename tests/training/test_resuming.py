@@ -91,6 +91,7 @@ def watched(folder):
         cb.ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=1.0),
         cb.EarlyStopping("val_loss", patience=2, restore_best_weights=True, min_delta=10.0),
         cb.CSVLogger(folder / "log.csv"),
+        cb.CSVLogger(folder / "appended.csv", append=True),
         cb.ModelCheckpoint(folder / "{epoch}.weights.h5", save_best_only=True, save_weights_only=True),
     ]
     return model, {"x": X, "y": Y, "validation_data": (X[:5], Y[:5]), "batch_size": 6, "epochs": 6}, callbacks
@@ -255,7 +256,22 @@ def several_outputs(folder):
 def loader(folder):
     model = models.Sequential([layers.Dense(1)])
     model.compile("adam", "mse")
-    return model, {"x": Loader(), "epochs": 3}, []
+    return model, {"x": Loader(), "validation_data": Loader(), "validation_steps": 2, "epochs": 3}, []
+
+
+class Shuffled:
+    """A data loader without a state, as PyTorch's DataLoader: its order is drawn when a pass begins, noise for each batch."""
+
+    def __iter__(self):
+        rows = np.random.permutation(12)
+        for i in range(0, 12, 4):
+            yield X[rows[i : i + 4]] + np.random.random((4, 3)).astype(np.float32), Y[rows[i : i + 4]]
+
+
+def iterable(folder):
+    model = models.Sequential([layers.Dense(1)])
+    model.compile("adam", "mse")
+    return model, {"x": Shuffled(), "validation_data": Shuffled(), "epochs": 3, "steps_per_epoch": 2}, []
 
 
 CASES = [
@@ -272,6 +288,7 @@ CASES = [
     scaled,
     several_outputs,
     loader,
+    iterable,
 ]
 
 
@@ -351,6 +368,20 @@ def test_a_training_that_is_complete_goes_on_with_more_epochs(tmp_path):
     assert batches == 8
 
 
+def test_fewer_epochs_than_were_trained_train_nothing(tmp_path):
+    backup = cb.BackupAndRestore(tmp_path / "backup", save_freq=10**6)
+    set_random_seed(1)
+    model, data, _ = dense(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(**data, epochs=3, verbose=0, callbacks=[backup, Kill(backup, 8)])
+    resumed, data, _ = dense(tmp_path)
+    seen = Kill()
+    callbacks = [cb.BackupAndRestore(tmp_path / "backup", delete_checkpoint=False), seen]
+    resumed.fit(**data, epochs=1, verbose=0, callbacks=callbacks)
+    assert_same(model.get_weights(), resumed.get_weights())
+    assert seen.count == 0
+
+
 def test_batches_that_were_done_are_not_made(tmp_path):
     data = {}
 
@@ -363,6 +394,32 @@ def test_batches_that_were_done_are_not_made(tmp_path):
     run(watching, tmp_path, cb.BackupAndRestore(tmp_path / "backup"))
     assert len(data["x"].asked) == 5  # the first one at the beginning, one of the second epoch and three of the third
     assert len(data["validation_data"].asked) == 7
+
+
+def test_a_sequence_that_may_shuffle_without_a_state_gives_a_warning(tmp_path):
+    class Shuffles(PyDataset):
+        order = np.arange(3)
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            rows = slice(4 * self.order[index], 4 * self.order[index] + 4)
+            return X[rows], Y[rows]
+
+        def on_epoch_end(self):
+            self.order = np.random.permutation(3)
+
+    def case(folder):
+        return *dense(folder)[:1], {"x": Shuffles()}, []
+
+    killed(case, tmp_path / "first", 1)  # in the first epoch, nothing was shuffled yet
+    run(case, tmp_path, cb.BackupAndRestore(tmp_path / "first"))
+    killed(case, tmp_path / "second", 4)
+    with pytest.warns(
+        UserWarning, match="Shuffles has an on_epoch_end, and no state_dict: if it shuffles there, training"
+    ):
+        run(case, tmp_path, cb.BackupAndRestore(tmp_path / "second"))
 
 
 def test_other_data_or_callbacks_are_an_error(tmp_path):
