@@ -507,6 +507,18 @@ MISTAKES = [
     ),
     (lambda: keras.losses.Hinge(name=X), TypeError, "a loss's name must be a string, received ndarray of shape"),
     (lambda: keras.metrics.AUC(thresholds=3), TypeError, "AUC: thresholds must be numbers, received 3"),
+    (
+        lambda: keras.metrics.AUC(num_thresholds=10**9),
+        ValueError,
+        "num_thresholds must be at most 1000000, received 10",
+    ),
+    (
+        lambda: keras.optimizers.Muon(exclude_layers=(2, 2)),
+        ValueError,
+        "exclude_layers must be patterns of paths, received 2",
+    ),
+    (lambda: L.RandomHue(0.1, (2, 2)), ValueError, r"value_range must be two numbers that differ, received \(2, 2\)"),
+    (lambda: L.Normalization(mean=deep(), variance=1.0), ValueError, "received an object of type list"),
     (lambda: keras.metrics.Recall(class_id="a"), TypeError, "Recall: class_id must be an integer, received 'a'"),
     (lambda: keras.metrics.OneHotIoU(3, 0), TypeError, "OneHotIoU: target_class_ids must be a tuple of integers"),
     (

@@ -16,7 +16,8 @@ from opcode import opmap
 from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any, TypeVar, cast
 
-from nbkeras.engine import annotations, registry, settings
+from nbkeras.engine import annotations as annotated
+from nbkeras.engine import registry, settings
 
 F = TypeVar("F", bound=Callable)
 
@@ -59,7 +60,7 @@ def entry(function: F) -> F:
 
 def checked(function: F) -> F:
     """Decorator of functions that users call and that are no ops: their arguments are checked as those of ops are."""
-    check = annotations.checker_of(function)
+    check = annotated.checker_of(function)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -183,7 +184,7 @@ def _explained(name: str, function: FunctionType) -> Callable:
             if isinstance(error, MemoryError) or is_meant(error):
                 raise
             kind, given = item if isinstance(item, type) else type(item), (*args, *kwargs.values())
-            received = annotations.briefly(given[0]) if given else "nothing"
+            received = annotated.briefly(given[0]) if given else "nothing"
             reason = f"{type(error).__name__}: {error}"
             raise ValueError(f"{kind.__name__}.{name} takes {_TAKEN[name]}, received {received} ({reason})") from error
 
