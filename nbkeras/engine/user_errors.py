@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import sys
 import traceback
 import warnings
@@ -68,7 +69,10 @@ def checked(function: F) -> F:
             check(args, kwargs)
         return function(*args, **kwargs)
 
-    return entry(cast(F, call))
+    made: Any = entry(call)
+    made.__signature__ = inspect.signature(function)
+    del made.__wrapped__  # by which model files tell ops, which they may name
+    return made
 
 
 class FullTraceback:
