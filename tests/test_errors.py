@@ -560,6 +560,7 @@ MISTAKES = [
     (lambda: ops.relu(deep()), ValueError, "lists of numbers of one length, received an object of type list"),
     (lambda: keras.tree.flatten(deep()), ValueError, "a list is nested too deeply, or contains itself"),
     (lambda: ops.eye(-1), ValueError, r"eye: sizes must not be negative, received shape \(-1, -1\)"),
+    (lambda: ops.image.gaussian_blur(X[..., None], sigma=0.1), ValueError, "sigma must be two numbers, received 0.1"),
     (lambda: ops.tri("a"), TypeError, "tri: N must be an integer, received 'a'"),
     (lambda: ops.fori_loop(0, 3, 5, 1), TypeError, "fori_loop: body_fun must be a function, received 5"),
     (
