@@ -518,6 +518,8 @@ MISTAKES = [
         "exclude_layers must be patterns of paths, received 2",
     ),
     (lambda: L.RandomHue(0.1, (2, 2)), ValueError, r"value_range must be two numbers that differ, received \(2, 2\)"),
+    (lambda: L.Rescaling(deep()), ValueError, "lists of numbers of one length, received an object of type list"),
+    (lambda: keras.callbacks.ReduceLROnPlateau(factor=(0,)), TypeError, r"factor must be a number, received \(0,\)"),
     (lambda: L.Normalization(mean=deep(), variance=1.0), ValueError, "received an object of type list"),
     (lambda: keras.metrics.Recall(class_id="a"), TypeError, "Recall: class_id must be an integer, received 'a'"),
     (lambda: keras.metrics.OneHotIoU(3, 0), TypeError, "OneHotIoU: target_class_ids must be a tuple of integers"),
