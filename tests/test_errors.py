@@ -521,6 +521,11 @@ MISTAKES = [
     (lambda: L.Rescaling(deep()), ValueError, "lists of numbers of one length, received an object of type list"),
     (lambda: keras.callbacks.ReduceLROnPlateau(factor=(0,)), TypeError, r"factor must be a number, received \(0,\)"),
     (lambda: L.Normalization(mean=deep(), variance=1.0), ValueError, "received an object of type list"),
+    (
+        lambda: keras.metrics.MeanIoU(10**9),
+        ValueError,
+        "a confusion matrix of 1000000000 classes does not fit into memory",
+    ),
     (lambda: keras.metrics.Recall(class_id="a"), TypeError, "Recall: class_id must be an integer, received 'a'"),
     (lambda: keras.metrics.OneHotIoU(3, 0), TypeError, "OneHotIoU: target_class_ids must be a tuple of integers"),
     (
