@@ -507,6 +507,25 @@ MISTAKES = [
     ),
     (lambda: keras.losses.Hinge(name=X), TypeError, "a loss's name must be a string, received ndarray of shape"),
     (lambda: keras.metrics.AUC(thresholds=3), TypeError, "AUC: thresholds must be numbers, received 3"),
+    (
+        lambda: keras.metrics.AUC(num_thresholds=10**9),
+        ValueError,
+        "num_thresholds must be at most 1000000, received 10",
+    ),
+    (
+        lambda: keras.optimizers.Muon(exclude_layers=(2, 2)),
+        ValueError,
+        "exclude_layers must be patterns of paths, received 2",
+    ),
+    (lambda: L.RandomHue(0.1, (2, 2)), ValueError, r"value_range must be two numbers that differ, received \(2, 2\)"),
+    (lambda: L.Rescaling(deep()), ValueError, "lists of numbers of one length, received an object of type list"),
+    (lambda: keras.callbacks.ReduceLROnPlateau(factor=(0,)), TypeError, r"factor must be a number, received \(0,\)"),
+    (lambda: L.Normalization(mean=deep(), variance=1.0), ValueError, "received an object of type list"),
+    (
+        lambda: keras.metrics.MeanIoU(10**9),
+        ValueError,
+        "a confusion matrix of 1000000000 classes does not fit into memory",
+    ),
     (lambda: keras.metrics.Recall(class_id="a"), TypeError, "Recall: class_id must be an integer, received 'a'"),
     (lambda: keras.metrics.OneHotIoU(3, 0), TypeError, "OneHotIoU: target_class_ids must be a tuple of integers"),
     (
@@ -547,7 +566,9 @@ MISTAKES = [
     (lambda: model_from_json([None]), TypeError, r"the text must be JSON in a string, received \[None\]"),
     (lambda: ops.relu(deep()), ValueError, "lists of numbers of one length, received an object of type list"),
     (lambda: keras.tree.flatten(deep()), ValueError, "a list is nested too deeply, or contains itself"),
+    (lambda: ops.one_hot([0], -1), ValueError, r"one_hot: sizes must not be negative, received shape \(-1,\)"),
     (lambda: ops.eye(-1), ValueError, r"eye: sizes must not be negative, received shape \(-1, -1\)"),
+    (lambda: ops.image.gaussian_blur(X[..., None], sigma=0.1), ValueError, "sigma must be two numbers, received 0.1"),
     (lambda: ops.tri("a"), TypeError, "tri: N must be an integer, received 'a'"),
     (lambda: ops.fori_loop(0, 3, 5, 1), TypeError, "fori_loop: body_fun must be a function, received 5"),
     (

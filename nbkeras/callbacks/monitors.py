@@ -7,6 +7,7 @@ import numpy as np
 from nbkeras.callbacks import rates
 from nbkeras.callbacks.callback_list import Callback
 from nbkeras.engine import behaviour
+from nbkeras.engine.option import number_of
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import warn
 
@@ -47,7 +48,7 @@ class MonitorCallback(Callback):
         self.monitor = monitor
         self.mode = mode
         self.best = baseline
-        self.min_delta = abs(min_delta)
+        self.min_delta = abs(number_of(type(self).__name__, "min_delta", min_delta))
         self.monitor_op: Callable | None = None
 
     def state_dict(self):
@@ -216,7 +217,7 @@ class ReduceLROnPlateau(MonitorCallback):
         min_lr: float = 0.0,
     ):
         super().__init__(monitor, mode, min_delta=min_delta)
-        if factor >= 1.0:
+        if number_of("ReduceLROnPlateau", "factor", factor) >= 1.0:
             raise ValueError(f"ReduceLROnPlateau needs a factor below 1.0, received {factor}")
         self.factor = factor
         self.patience = patience

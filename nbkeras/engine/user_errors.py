@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import sys
 import traceback
 import warnings
@@ -16,7 +17,8 @@ from opcode import opmap
 from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any, TypeVar, cast
 
-from nbkeras.engine import annotations, registry, settings
+from nbkeras.engine import annotations as annotated
+from nbkeras.engine import registry, settings
 
 F = TypeVar("F", bound=Callable)
 
@@ -59,7 +61,7 @@ def entry(function: F) -> F:
 
 def checked(function: F) -> F:
     """Decorator of functions that users call and that are no ops: their arguments are checked as those of ops are."""
-    check = annotations.checker_of(function)
+    check = annotated.checker_of(function)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -67,7 +69,10 @@ def checked(function: F) -> F:
             check(args, kwargs)
         return function(*args, **kwargs)
 
-    return entry(cast(F, call))
+    made: Any = entry(call)
+    made.__signature__ = inspect.signature(function)
+    del made.__wrapped__  # by which model files tell ops, which they may name
+    return made
 
 
 class FullTraceback:
@@ -183,7 +188,7 @@ def _explained(name: str, function: FunctionType) -> Callable:
             if isinstance(error, MemoryError) or is_meant(error):
                 raise
             kind, given = item if isinstance(item, type) else type(item), (*args, *kwargs.values())
-            received = annotations.briefly(given[0]) if given else "nothing"
+            received = annotated.briefly(given[0]) if given else "nothing"
             reason = f"{type(error).__name__}: {error}"
             raise ValueError(f"{kind.__name__}.{name} takes {_TAKEN[name]}, received {received} ({reason})") from error
 

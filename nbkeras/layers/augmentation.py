@@ -8,11 +8,10 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Unpack
 
-import numpy as np
-
 from nbkeras import ops, random
 from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import option
+from nbkeras.engine.dtypes import array_of
 from nbkeras.layers.images import Images, middle
 
 
@@ -30,8 +29,8 @@ def bounds(name: str, what: str, factor: Any, low: float = -1.0, high: float = 1
 
 def _value_range(name: str, what: str, limits: Any) -> tuple:
     is_pair = isinstance(limits, list | tuple) and len(limits) == 2
-    if not is_pair or not all(isinstance(each, int | float) for each in limits):
-        raise ValueError(f"{name}'s {what} must be two numbers, received {limits!r}")
+    if not is_pair or not all(isinstance(each, int | float) for each in limits) or limits[0] == limits[1]:
+        raise ValueError(f"{name}'s {what} must be two numbers that differ, received {limits!r}")
     return tuple(sorted(limits))
 
 
@@ -351,7 +350,7 @@ class RandomErasing(RandomImages):
         self,
         factor: Part = 1.0,
         scale: Part = (0.02, 0.33),
-        fill_value: option.MaybeNumber = None,
+        fill_value: option.Anything = None,
         value_range: ValueRange = (0, 255),
         seed=None,
         data_format=None,
@@ -375,5 +374,5 @@ class RandomErasing(RandomImages):
             noise = random.normal(images.shape, 0.0, 1.0, self.dtype, self.seed_generator)
             filled = ops.multiply(noise, float(self.value_range[1]))
         else:
-            filled = ops.add(ops.zeros_like(images), np.asarray(self.fill_value, self.dtype))
+            filled = ops.add(ops.zeros_like(images), array_of(self.fill_value, self.dtype))
         return ops.where(ops.logical_and(inside, chosen), ops.clip(filled, *self.value_range), images)

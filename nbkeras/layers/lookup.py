@@ -31,7 +31,7 @@ def _count(name: str, what: str, count: Any) -> int:
 def _table_size(name: str, what: str, size: Any) -> int | None:
     if size is not None and not (isinstance(size, int | np.integer) and size > 1):
         raise ValueError(f"{name}'s {what} must be more than 1, received {size!r}")
-    return size
+    return None if size is None else int(size)
 
 
 TableSize = Annotated[Any, option.kind(_table_size, "an integer of 2 or more, or None")]

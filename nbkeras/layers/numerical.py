@@ -12,6 +12,7 @@ import numpy as np
 from nbkeras import config, ops
 from nbkeras.building.layer import Layer, LayerOptions
 from nbkeras.engine import option
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import array_of
 from nbkeras.engine.tensor import Tensor
 from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, encoded
@@ -40,6 +41,8 @@ class Rescaling(SameShape):
     def __init__(self, scale: option.Anything, offset: option.Anything = 0.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
+        for numbers in (scale, offset):
+            array_of(numbers)  # for its error
 
     def call(self, inputs):
         scale, offset = (self._by_channel(value) for value in (self.scale, self.offset))
@@ -120,9 +123,11 @@ class Normalization(SameShape):
         super().__init__(**kwargs)
         option.keep(self, locals())
         self.axis = self.axis or ()
+        mean, variance = (None if each is None else array_of(each) for each in (mean, variance))
         if (mean is None) != (variance is None) or np.shape(mean) != np.shape(variance):
             raise ValueError(
-                f"Normalization's mean and variance must be given together, in one shape; received {mean!r} and {variance!r}"
+                "Normalization's mean and variance must be given together, in one shape; received "
+                f"{briefly(mean)} and {briefly(variance)}"
             )
         if np.ndim(mean if mean is not None else 0) > len(self.axis):
             raise ValueError(

@@ -250,6 +250,7 @@ class TimeDistributed(Wrapper):
 
     def call(self, inputs, training=None, mask=None):
         batch, steps = inputs.shape[:2]
+        mask = None if mask is None else ops.convert_to_tensor(mask)
         if mask is not None and tuple(mask.shape[:2]) != (batch, steps):
             raise ValueError(
                 f"TimeDistributed {self.name!r} needs a mask (batch, steps, ...) for its input of shape "

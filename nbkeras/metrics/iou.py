@@ -151,6 +151,8 @@ class MeanIoU(IoU):
         axis: option.Integer = -1,
     ):
         ids = range(option.size_of(type(self).__name__, "num_classes", num_classes))
+        if len(ids) > 10**5:
+            raise ValueError(f"a confusion matrix of {len(ids)} classes does not fit into memory")
         super().__init__(num_classes, ids, name, dtype, ignore_class, sparse_y_true, sparse_y_pred, axis)
 
 

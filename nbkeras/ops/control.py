@@ -204,8 +204,6 @@ def scan(
         >>> sums.numpy()
         array([1., 3., 6.], dtype=float32)
     """
-    if not callable(f):
-        raise TypeError(f"scan: expected a function of a carry and a slice first, received {f!r}")
     if xs is None and length is None:
         raise ValueError("scan: give xs, or a length")
     items = [None] * length if xs is None else _slices("scan", xs, length)  # type: ignore[operator]

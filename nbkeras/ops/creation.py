@@ -11,7 +11,7 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import array_of, known_dtype
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.engine.user_errors import checked
-from nbkeras.ops.shape import broadcast_to, new_sizes, sizes_of
+from nbkeras.ops.shape import broadcast_to, new_sizes
 
 
 def zeros(shape, dtype=None) -> Tensor:
@@ -219,4 +219,5 @@ def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
         array([[0, 1, 0],
                [0, 0, 1]], dtype=int32)
     """
-    return as_tensor(np.eye(*_sizes("eye", (N, N if M is None else M)), *sizes_of("eye", k), known_dtype(dtype)))
+    rows, columns = _sizes("eye", (N, N if M is None else M))
+    return as_tensor(np.eye(rows, columns, k, known_dtype(dtype)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbkeras.engine import lazy_names, load_budget
-from nbkeras.engine.annotations import one_of
+from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import as_float, floats
@@ -511,6 +511,9 @@ def gaussian_blur(images, kernel_size: Any = (3, 3), sigma: Any = (1.0, 1.0), da
     """
     x, back = as_batch("gaussian_blur", as_float(images), data_format)
     sigmas = unstack(sigma) if isinstance(sigma, Tensor) else sigma
+    for what, pair in (("kernel_size", kernel_size), ("sigma", sigmas)):
+        if not isinstance(pair, list | tuple | np.ndarray) or len(pair) != 2:
+            raise ValueError(f"gaussian_blur: {what} must be two numbers, received {briefly(pair)}")
     across, down = (_gaussian(size, sigma, x.dtype) for size, sigma in zip(kernel_size, sigmas, strict=True))
     return back(_filtered(x, outer(down, across), "same"))
 

@@ -21,6 +21,7 @@ from nbkeras.ops.shape import (
     broadcast_to,
     expand_dims,
     moveaxis,
+    new_sizes,
     one_axis,
     reshape,
     sizes_of,
@@ -356,8 +357,8 @@ def one_hot(x, num_classes: int, axis: int = -1, dtype=None, sparse: bool = Fals
     if sparse:
         raise ValueError("one_hot: sparse tensors are not supported, use sparse=False")
     x = as_index(x)  # float labels are allowed, as in Keras
-    along = axis_of("one_hot", axis, x.ndim + 1)
-    return apply(indexing.one_hot, None, [x], classes=int(num_classes), axis=along, dtype=known_dtype(dtype))
+    along, (classes,) = axis_of("one_hot", axis, x.ndim + 1), new_sizes("one_hot", num_classes)
+    return apply(indexing.one_hot, None, [x], classes=classes, axis=along, dtype=known_dtype(dtype))
 
 
 @op

@@ -9,11 +9,23 @@ from typing import Annotated, Any, Unpack
 
 from nbkeras import ops
 from nbkeras.engine import option
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.optimizers.optimizer import Optimizer, OptimizerOptions, RuleOptions
 from nbkeras.optimizers.rules import TwoMoments, register
 
-Patterns = Annotated[Any, option.Kind(lambda item, what, value: list(value or ()), "patterns of paths, or None")]
+
+def _patterns(name: str, what: str, value: Any) -> list[str]:
+    found = [] if value is None else [value] if isinstance(value, str) else list(value)
+    for each in found:
+        try:
+            re.compile(each)
+        except (TypeError, re.error) as error:
+            raise ValueError(f"{name}: {what} must be patterns of paths, received {briefly(each)} ({error})") from None
+    return found
+
+
+Patterns = Annotated[Any, option.kind(_patterns, "patterns of paths, or None")]
 
 
 def _root_mean_square(x):

@@ -244,7 +244,8 @@ def case(chance, say):
             options["sample_weight"], sound = bad_form(chance, weights), False
     if method == "fit" and chance.random() < 0.15:
         options["validation_data"] = any_of(
-            chance, [(x, y), (x,), (x, y, weights), [x, y], x, (x, y[:-1] if not isinstance(y, dict) else y)]
+            chance,
+            [(x, y), (x,), (x, y, weights), [x, y], x, (x, y[:-1] if isinstance(y, np.ndarray) and y.ndim else y)],
         )
         if chance.random() < 0.2:
             options["validation_data"] = absurd(chance)

@@ -81,7 +81,7 @@ def test_loops_have_gradients():
     np.testing.assert_allclose(ops.map(lambda x: ops.sum(x), X), X.sum(1))
     with pytest.raises(ValueError, match="same first axis"):
         ops.map(lambda pair: pair[0], (X, Y[:2]))
-    with pytest.raises(TypeError, match="scan: expected a function"):
+    with pytest.raises(TypeError, match="scan: f must be a function, received 3"):
         ops.scan(3, X[0], X)
     with pytest.raises(ValueError, match="give xs, or a length"):
         ops.scan(step, X[0])
