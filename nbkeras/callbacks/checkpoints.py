@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.callbacks.monitors import MonitorCallback
-from nbkeras.engine import sharding
+from nbkeras.engine import ranks, sharding
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import warn
 
@@ -129,7 +129,8 @@ class ModelCheckpoint(MonitorCallback):
             ) from error
         if not self._wanted(epoch, logs, path):
             return
-        self.model.settle_ranks()
+        if ranks.current() is not None:
+            self.model.settle_ranks()
         if not sharding.is_first():
             return
         if os.path.isdir(path):

@@ -7,7 +7,8 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nbkeras.engine import ranks
+from nbkeras import random
+from nbkeras.engine import ranks, settings, sharding
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.devices import get_device
 from nbkeras.engine.lazy_names import Later
@@ -189,6 +190,9 @@ def distribution() -> DataParallel | None:
 def set_distribution(value: DataParallel | None) -> None:
     """Train in this way from now on.
 
+    If the ranks are given the same data, they get the random numbers of rank 0: those of nbkeras, NumPy and Python. So what a
+    script draws from then on, such as the order of its files, is equal on all.
+
     Args:
         value: A DataParallel, or None: each process computes for itself.
 
@@ -206,5 +210,10 @@ def set_distribution(value: DataParallel | None) -> None:
             "this process was started by mpiexec, and nbkeras.distribution.initialize() was not called: without it each process "
             "would train alone. Call it at the beginning of the script"
         )
+    begins = value is not None and _job.distribution is None
     _job.distribution = value
     ranks.set_current(None if value is None else _job.group)
+    if begins and value.auto_shard_dataset:  # type: ignore[union-attr]
+        state, generators = sharding.agreed((settings.random_state(), random._global_state()))
+        settings.restore_random_state(state)
+        random._restore_global_state(generators)

@@ -155,7 +155,7 @@ def _float_form(name: str, shape: Any, dtype: Any) -> dict[str, Any]:
 
 def _rows(shape: tuple[int, ...]) -> dict[str, Any]:
     """{'rows': (first, total)}, the place of an array's elements among those of all ranks' rows, if its rows are theirs."""
-    rows = sharding.place_of(shape)
+    rows = None if tape.thread.levels else sharding.place_of(shape)  # in autodiff.vmap the shape is that of one member
     return {} if rows is None else {"rows": rows}
 
 

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from nbkeras.data import batches
 from nbkeras.data.arrays import first_rows
 from nbkeras.data.parts import parts as parts_of
 from nbkeras.engine import behaviour, ranks, sharding, step_lock, structures, tape, tensor, user_errors
+from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.observed import Observed, names_in_methods
 from nbkeras.engine.registry import custom_object_scope, nearest
 from nbkeras.engine.tensor import Tensor, on_own_device, shapes_only
@@ -41,8 +42,11 @@ from nbkeras.training.output_matching import Output, nested, output_names
 from nbkeras.training.resuming import TrainingState
 from nbkeras.training.step import Again, MetricResults, Step, log_tensors
 from nbkeras.training.summary import print_summary, summary_html
-from nbkeras.training.together import Together
 
+if TYPE_CHECKING:
+    from nbkeras.training.together import Together
+
+several = Later("nbkeras.training.together")
 Array = np.ndarray
 
 _GRAPH = ("layers", "input_layers", "output_layers")  # of a configuration
@@ -1567,7 +1571,7 @@ class Model(Layer):
         if group is None:
             return None
         if self._ranks is None or self._ranks.group is not group:
-            self._ranks = Together(self, group)
+            self._ranks = several.Together(self, group)
         return self._ranks
 
     def settle_ranks(self) -> None:

@@ -13,6 +13,7 @@ from nbkeras import layers, ops
 from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import Variable, as_tensor
+from nbkeras.kernels import normalization
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.threads import get_threads, set_threads
 from nbkeras.testing import check_op
@@ -317,3 +318,48 @@ def test_mask_passes_through():
 def test_mistakes_are_explained(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()
+
+
+class Exchanged:
+    """Sums over ranks of a process that plays all of them: it notes what a rank gives, and returns what it is told."""
+
+    def __init__(self, rank, has_rows, told=()):
+        self.rank, self.size, self.has_rows, self.told, self.given = rank, 3, has_rows, list(told), []
+
+    def launch_sum(self, array):
+        self.given.append(array.copy())
+        if self.told:
+            array[...] = self.told.pop(0)
+
+    launch_gradient_sum = launch_sum
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("channels", "cuts"), [(3, (4, 9)), (5, (8, 8)), (1, (1, 2))])
+def test_batch_normalization_over_ranks(channels, cuts, masked):
+    x, dy, gamma, beta = normal(24, channels) + 5, normal(24, channels), normal(channels), normal(channels)
+    mask = RNG.uniform(size=24) < 0.7 if masked else None
+    places = [slice(first, max(last, first + 1)) for first, last in zip((0, *cuts), (*cuts, 24), strict=True)]
+    counts = [first != last for first, last in zip((0, *cuts), (*cuts, 24), strict=True)]
+
+    def run(rows, ranks):
+        moving = [np.zeros(channels), np.ones(channels)]
+        given = [x[rows].copy(), gamma, beta, *moving, None if mask is None else mask[rows].copy(), 0.9, 1e-3]
+        y, saved = normalization.batch_normalization_training(*given, ranks)
+        part = dy[rows] * (ranks is None or ranks.has_rows)  # the loss of a rank without rows counts nothing
+        dx, *others = normalization.batch_normalization_training_vjp(saved, part, (True,) * 3)[:3]
+        return [y, dx, *others, *moving]
+
+    whole, told = run(slice(None), None), []
+    for _ in range(2):  # forward and backward
+        ranks = [Exchanged(rank, count, told) for rank, count in enumerate(counts)]
+        parts = [run(rows, each) for rows, each in zip(places, ranks, strict=True)]
+        told.append(np.sum([each.given[len(told)] for each in ranks], axis=0))
+    ranks = [Exchanged(rank, count, told) for rank, count in enumerate(counts)]
+    parts = [run(rows, each) for rows, each in zip(places, ranks, strict=True)]
+    for rows, part, count in zip(places, parts, counts, strict=True):
+        np.testing.assert_allclose(part[0], whole[0][rows], rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(part[1], whole[1][rows] * count, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(part[4:], whole[4:], rtol=1e-12)
+    for number in (2, 3):
+        np.testing.assert_allclose(sum(part[number] for part in parts), whole[number], rtol=1e-10, atol=1e-12)

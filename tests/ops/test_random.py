@@ -10,6 +10,7 @@ from numba import njit
 
 from nbkeras import random, utils
 from nbkeras.engine.program import Program
+from nbkeras.kernels import distributions
 from nbkeras.kernels import random as random_kernels
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.threads import get_threads, set_threads
@@ -73,6 +74,28 @@ def test_tails_of_normal_numbers():
 
 
 @pytest.mark.big
+@pytest.mark.parametrize("width", [1, 5, 1000, random_kernels.BLOCK, random_kernels.BLOCK + 1])
+def test_some_rows_have_the_numbers_that_they_have_in_the_whole(width):
+    total, key = 7, np.array([7, 3], np.uint32)
+    x = np.random.default_rng(0).normal(size=(total, width))
+    draws = {
+        "dropout": lambda part, rows: random_kernels.dropout(part, key, 0.3, rows=rows),
+        "uniform": lambda part, rows: random_kernels.uniform(key, part.shape, np.float64, rows=rows),
+        "normal": lambda part, rows: random_kernels.normal(key, part.shape, np.float32, rows=rows),
+        "bernoulli": lambda part, rows: random_kernels.bernoulli(key, part.shape, np.float32, 0.4, rows=rows),
+        "randint": lambda part, rows: random_kernels.randint(key, part.shape, 0, 1000, rows=rows),
+        "categorical": lambda part, rows: random_kernels.categorical(
+            part, key, 3, rows=rows and tuple(3 * r // width for r in rows)
+        ),
+        "gamma": lambda part, rows: distributions.gamma(key, np.abs(part) + 0.1, rows=rows),
+    }
+    for name, draw in draws.items():
+        whole = draw(x, None)[0]
+        for first, last in ((0, 2), (2, 3), (3, 7)):
+            part = draw(np.ascontiguousarray(x[first:last]), (first * width, total * width))[0]
+            np.testing.assert_array_equal(part, whole[first:last], err_msg=name)
+
+
 def test_integers_are_uniform():
     values = random.randint((N,), -3, 4, seed=1).numpy()
     assert values.dtype == "int32"

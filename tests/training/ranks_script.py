@@ -243,7 +243,9 @@ def clipped():
     optimizer = keras.optimizers.SGD(0.1, momentum=0.9, global_clipnorm=0.5)
     found = trained(model, *data(), compile={"optimizer": optimizer})
     model = keras.Sequential([layers.Dense(8, "relu", input_shape=(6,)), layers.Dense(3)])
-    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1, clipnorm=0.3))
+    optimizer = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD(0.1, clipnorm=0.3, gradient_accumulation_steps=2)
+    )
     return found | {
         f"scaled {name}": value for name, value in trained(model, *data(), compile={"optimizer": optimizer}).items()
     }
@@ -419,6 +421,8 @@ def main(floatx, path, folder="", last=""):
         keras.distribution.initialize()
         keras.distribution.set_distribution(keras.distribution.DataParallel())
     group = ranks.current() or ranks.Group()
+    drawn = np.random.random(), keras.config.next_seed()
+    assert group.exchange(drawn) == [drawn] * group.size
     found = {}
     cases = {"resumed": lambda: resumed(group, folder, int(last))} if last else CASES
     for name, run in cases.items():

@@ -12,14 +12,17 @@ import pytest
 
 SCRIPT = pathlib.Path(__file__).with_name("ranks_script.py")
 LAUNCHER = shutil.which("mpiexec", path=os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]]))
-pytestmark = pytest.mark.skipif(
-    LAUNCHER is None or importlib.util.find_spec("mpi4py") is None, reason="needs mpi4py and mpiexec"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        LAUNCHER is None or importlib.util.find_spec("mpi4py") is None, reason="needs mpi4py and mpiexec"
+    ),
+    pytest.mark.cpu("the processes compute on the CPU"),
+]
 
 
 def run(folder, ranks, *arguments):
     """Run the script in so many processes, 0 for one without MPI; returns what it prints."""
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    command = [sys.executable, "-W", "error", str(SCRIPT), *map(str, arguments)]
     command = command if ranks == 0 else [str(LAUNCHER), "-n", str(ranks), *command]
     environment = {**os.environ, "PYTHONSAFEPATH": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)

@@ -38,6 +38,15 @@ def test_words(size):
     assert_equal(lambda key: random_kernels._words(key, size, 3))
 
 
+@pytest.mark.parametrize("size", [1, 257, random_kernels.BLOCK + 5])
+@pytest.mark.parametrize("rows", [(0, 2 * random_kernels.BLOCK), (4093, 4096 + 5), (17, 3 * random_kernels.BLOCK + 3)])
+def test_words_of_some_rows(size, rows):
+    count = min(size, rows[1] - rows[0])
+    assert_equal(lambda key: random_kernels._words(key, count, 3, rows))
+    ones = np.ones(count, np.float32)
+    assert_equal(lambda key, x: random_kernels.dropout(x, key, 0.3, rows=rows)[0], ones)
+
+
 def test_keys():
     def draw(key):
         drawn = [random_kernels.draw_key(key)[0] for _ in range(2)]
