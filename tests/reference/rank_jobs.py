@@ -5,6 +5,7 @@ import hashlib
 import os
 import signal
 import sys
+import time
 
 import numpy as np
 
@@ -197,13 +198,14 @@ SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 def fault(kind):
     """Rank 1 does something to itself in its data."""
-    group = joined(timeout=6)
+    group = joined(timeout=10)
     model = network()
     model.compile("sgd", "mse")
 
     def data():
         for step in range(100):
             if step == 5 and group.rank == 1:
+                print(f"fault at {time.time()}", flush=True)
                 if kind == "raise":
                     raise ValueError("row 17 is bad")
                 if kind == "loop":
@@ -218,7 +220,7 @@ def fault(kind):
     try:
         model.fit(data(), steps_per_epoch=50, verbose=0)
     except keras.distribution.RankError as error:
-        print(f"rank {group.rank} knows of rank {error.rank}", flush=True)
+        print(f"rank {group.rank} knows of rank {error.rank} at {time.time()}", flush=True)
         raise
 
 

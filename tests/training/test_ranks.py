@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -27,6 +26,7 @@ def start(tmp_path, number, *arguments):
     return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "jobs"), [(4, ["sums", "buckets"]), (3, ["training"])])
 def test_a_job_of_several_ranks(number, jobs, tmp_path):
     process = start(tmp_path, number, *jobs)
@@ -36,8 +36,8 @@ def test_a_job_of_several_ranks(number, jobs, tmp_path):
 
 FAULTS = {
     "kill": r"because rank 1 \(host .*, process \d+\) has ended without an error of Python.*Last seen: in rank_jobs.py",
-    "stop": r"because rank 1 \(host .*, process \d+\) has not been heard of for 3 s: it is stopped",
-    "loop": r"because rank 1 \(host .*, process \d+\) has let others wait for 6 s. Last seen: in rank_jobs.py, line \d+, data",
+    "stop": r"because rank 1 \(host .*, process \d+\) has not been heard of for \d+ s: it is stopped",
+    "loop": r"because rank 1 \(host .*, process \d+\) has let others wait for \d+ s. Last seen: in rank_jobs.py, line \d+, data",
     "raise": r"because rank 1 \(host .*, process \d+\) raised ValueError: row 17 is bad",
     "differ": r"because rank 1 \(host .*, process \d+\) does something else than rank 0 .*: collective operation \d+ is an exch",
 }
@@ -46,17 +46,20 @@ FAULTS = {
 @pytest.mark.slow
 def test_a_fault_of_one_rank_ends_the_job_and_is_named(tmp_path):
     """Launchers kill all ranks when one was killed: then there are no exceptions, and the watcher alone gives the reason."""
-    begin = time.monotonic()
     processes = {kind: start(tmp_path, 2, f"fault_by_{kind}") for kind in FAULTS}
     for kind, process in processes.items():
         output, _ = process.communicate(timeout=120)
         assert process.returncode != 0, output
         assert re.search(FAULTS[kind], output), output
         if kind != "kill":
-            assert "rank 0 knows of rank 1" in output and "RankError: rank 1 (host" in output, output
-    assert time.monotonic() - begin < 60  # with the start of all jobs at a time
+            assert "RankError: rank 1 (host" in output, output
+            begin, end = (
+                float(re.search(rf"{what} at (\d+\.\d+)", output)[1]) for what in ("fault", "0 knows of rank 1")
+            )
+            assert end - begin < 30
 
 
+@pytest.mark.slow
 def test_a_job_that_was_killed_goes_on_with_another_number_of_ranks(tmp_path):
     whole, killed = start(tmp_path, 1, "whole"), start(tmp_path, 3, "killed")
     output, _ = killed.communicate(timeout=120)
