@@ -56,6 +56,7 @@ def test_nothing_is_kept_of_dropped_models(memory):
     assert added(found, "resident") < memory.LIMIT, found
 
 
+@pytest.mark.cpu("the resident memory of a process is not a GPU's")
 def test_studies_are_reported(memory, tmp_path, capsys):
     file = tmp_path / "memory.json"
     assert memory.main(["predict", "mixed", "--calls", "4000", "--json", str(file)]) == 0
@@ -99,6 +100,7 @@ def test_classes_go_with_their_models():
     assert [each() for each in kept] == [None, None, None]
 
 
+@pytest.mark.cpu("guards are of the CPU's kernels")
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "bool"])
 def test_all_weights_have_the_same_dtype_object(dtype):
     """A kernel knows an array by the address of its dtype: another object would be another guard, 64 of them at most."""
