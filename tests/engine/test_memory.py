@@ -56,6 +56,7 @@ def test_nothing_is_kept_of_dropped_models(memory):
     assert added(found, "resident") < memory.LIMIT, found
 
 
+@pytest.mark.cpu("the resident memory of a process is not a GPU's")
 def test_studies_are_reported(memory, tmp_path, capsys):
     file = tmp_path / "memory.json"
     assert memory.main(["predict", "mixed", "--calls", "4000", "--json", str(file)]) == 0
@@ -66,8 +67,8 @@ def test_studies_are_reported(memory, tmp_path, capsys):
     assert not memory.is_flat({"resident": {"quarter": 0, "end": memory.LIMIT}, "blocks": {"quarter": 0, "end": 0}})
 
 
-def test_classes_go_with_their_models():
-    """The objective of a search may define classes; a table by class would keep them, one for each trial."""
+def classes_of_a_trial():
+    """Weak references to what the objective of a search may define, after a model of it was trained."""
 
     class Doubled(layers.Layer):
         factor = 1.0
@@ -89,16 +90,20 @@ def test_classes_go_with_their_models():
     model, x = Net(), np.ones((2, 3), np.float32)
     model.compile("sgd", "mse", metrics=[distance])
     model.evaluate(x, x, verbose=0)
-    model.shift = 1.0
-    model.doubled.factor = 2.0
+    model.shift, model.doubled.factor = 1.0, 2.0  # steps that read them are recorded again
     assert model.predict(x, verbose=0).max() == 3
     model.evaluate(x, x, verbose=0)
-    kept = [weakref.ref(each) for each in (Doubled, Net, distance)]
-    del model, Doubled, Net, distance
+    return [weakref.ref(each) for each in (Doubled, Net, distance)]
+
+
+def test_classes_go_with_their_models():
+    """A table by class would keep them, one for each trial."""
+    references = classes_of_a_trial()
     gc.collect()
-    assert [each() for each in kept] == [None, None, None]
+    assert [each() for each in references] == [None, None, None]
 
 
+@pytest.mark.cpu("guards are of the CPU's kernels")
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "bool"])
 def test_all_weights_have_the_same_dtype_object(dtype):
     """A kernel knows an array by the address of its dtype: another object would be another guard, 64 of them at most."""
