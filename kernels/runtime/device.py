@@ -197,8 +197,12 @@ def _launch_observed(function: Callable, args: tuple) -> None:
     if recorder is not None:
         args = tuple(plain(arg) for arg in args)
         recorder.launched(function, args)
-    with _during(recorder=None, runner=None):
-        (run if runner is None else runner.run)(function, args)
+    if runner is None:
+        with _during(recorder=None):
+            run(function, args)
+    else:
+        with _during(runner=None):  # it may ask whether a recorder was told
+            runner.run(function, args)
 
 
 def call(function: Callable, inputs: tuple, /, *rest: Any, **constants: Any) -> Any:
