@@ -332,7 +332,8 @@ class Registry:
                 return self.get(config)
             if not isinstance(config, Mapping) or not isinstance(config.get("class_name"), str):
                 raise ValueError(
-                    f"a {self.kind}'s configuration must be a dict with 'class_name' and 'config', received {config!r}"
+                    f"a {self.kind}'s configuration must be a dict with 'class_name' and 'config', received "
+                    f"{briefly(config)}"
                 )
             name, inner = config["class_name"], config.get("config")
             shared = (self.kind, config.get("shared_object_id"))

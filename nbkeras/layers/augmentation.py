@@ -11,6 +11,7 @@ from typing import Annotated, Any, Unpack
 from nbkeras import ops, random
 from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import option
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import array_of
 from nbkeras.layers.images import Images, middle
 
@@ -21,7 +22,7 @@ def bounds(name: str, what: str, factor: Any, low: float = -1.0, high: float = 1
     is_pair = len(pair) == 2 and all(isinstance(each, int | float) for each in pair)
     pair = sorted(pair) if is_pair else pair
     if not is_pair or not (pair[0] <= high and pair[1] >= low):
-        raise ValueError(f"{name}'s {what} must be a number from {low} to {high}, or two, received {factor!r}")
+        raise ValueError(f"{name}'s {what} must be a number from {low} to {high}, or two, received {briefly(factor)}")
     if isinstance(factor, list | tuple):
         return float(pair[0]), float(pair[1])
     return max(-abs(float(factor)), low), abs(float(factor))

@@ -250,12 +250,7 @@ class TimeDistributed(Wrapper):
 
     def call(self, inputs, training=None, mask=None):
         batch, steps = inputs.shape[:2]
-        mask = None if mask is None else ops.convert_to_tensor(mask)
-        if mask is not None and tuple(mask.shape[:2]) != (batch, steps):
-            raise ValueError(
-                f"TimeDistributed {self.name!r} needs a mask (batch, steps, ...) for its input of shape "
-                f"{tuple(inputs.shape)}, received shape {tuple(mask.shape)}"
-            )
+        mask = self._checked(mask, inputs)
         options: dict[str, Any] = {}
         takes = self.layer._call_takes
         if "training" in takes:
@@ -277,7 +272,17 @@ class TimeDistributed(Wrapper):
         there = graph.infer(self._mask, (inputs, mask), {}) is not None
         return Operation(self._mask, name=f"{self.name}_mask")(inputs, mask) if there else None
 
+    def _checked(self, mask: Any, inputs: Tensor) -> Tensor | None:
+        mask = None if mask is None else ops.convert_to_tensor(mask)
+        if mask is not None and tuple(mask.shape[:2]) != tuple(inputs.shape[:2]):
+            raise ValueError(
+                f"TimeDistributed {self.name!r} needs a mask (batch, steps, ...) for its input of shape "
+                f"{tuple(inputs.shape)}, received shape {tuple(mask.shape)}"
+            )
+        return mask
+
     def _mask(self, inputs, mask):
+        mask = self._checked(mask, inputs)
         made = self.layer.compute_mask(_joined(inputs), None if mask is None or mask.ndim == 2 else _joined(mask))
         if isinstance(made, Tensor):
             return ops.reshape(made, (*inputs.shape[:2], *made.shape[1:]))

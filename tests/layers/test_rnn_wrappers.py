@@ -161,6 +161,9 @@ def test_time_distributed_passes_masks_on():
         right = inner(embedded.numpy()[i], mask=words[i] != 0)
         np.testing.assert_allclose(found.numpy()[i], right.numpy(), rtol=1e-6, atol=1e-6)
     assert found.mask.numpy().tolist() == [[True, False], [True, True]]  # sentences that have a word
+    for x in (floats(3, STEPS, 2, 2), L.Input((STEPS, 2, 2), batch_size=3)):
+        with pytest.raises(ValueError, match=r"needs a mask \(batch, steps, .*received shape \(3,\)"):
+            L.TimeDistributed(L.LSTM(2))(x, mask=np.ones(3, bool))
 
 
 def test_time_distributed_gives_each_step_its_mask():
