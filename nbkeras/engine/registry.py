@@ -268,7 +268,7 @@ class Registry:
                 importlib.import_module(self._later[name])
             found = self._items.get(name)
         if found is None:
-            of = "" if is_built_in(module) else f" of module {module!r}"
+            of = "" if is_built_in(module) else f" of module {briefly(module)}"
             raise ValueError(
                 f"unknown {self.kind}: {name!r}{of}.{nearest(name, self.names())} Your own classes and functions are named by "
                 f"custom_objects or register_keras_serializable; dir(nb{self.module}) lists the others."

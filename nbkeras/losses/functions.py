@@ -351,7 +351,8 @@ def _smoothed(
         raise ValueError(f"label_smoothing must be from 0 to 1, received {smoothing!r}")
     y_true, y_pred = _matched(name, y_true, y_pred)
     if smoothing:
-        y_true = y_true * (1.0 - smoothing) + smoothing / (classes or max(y_true.shape[-1], 1))
+        classes = classes or max((1, *y_true.shape[-1:]))
+        y_true = y_true * (1.0 - smoothing) + smoothing / classes
     return y_true, y_pred
 
 

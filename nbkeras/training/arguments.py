@@ -14,6 +14,8 @@ Array = np.ndarray
 
 def returned(logs: dict[str, Any], return_dict: bool) -> Any:
     """Logs in the form in which a method returns them: by name, as a list, or a single number."""
+    if not isinstance(return_dict, bool | int | np.bool_):
+        raise TypeError(f"return_dict must be True or False, received {briefly(return_dict)}")
     if return_dict:
         return logs
     values = list(logs.values())
