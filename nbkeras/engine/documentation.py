@@ -141,6 +141,9 @@ def attach_to_functions(module: dict[str, Any], **modules: Any) -> None:
 
 def _names(function: Any) -> tuple[str, ...]:
     """The names of a function's arguments, without *args; `inspect.signature` takes ten times as long."""
+    signature = getattr(function, "__signature__", None)  # of one that `checked` has wrapped
+    if signature is not None:
+        return tuple(name for name, each in signature.parameters.items() if each.kind is not each.VAR_POSITIONAL)
     code = inspect.unwrap(function).__code__
     return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 

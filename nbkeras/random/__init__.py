@@ -118,7 +118,7 @@ def _generator() -> SeedGenerator:
     return _shared[name]
 
 
-def shared_states() -> list[Variable]:
+def _shared_states() -> list[Variable]:
     """The state of the generator of this thread's device that all random functions without a seed share."""
     return [_generator().state]
 

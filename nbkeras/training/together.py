@@ -89,7 +89,7 @@ class Together:
         """Write rank 0's weights, states and counts into those of the other ranks, before the first step."""
         model = self._model
         optimizer = [] if model.optimizer is None else model.optimizer.variables
-        variables = [*model.variables, *optimizer, *random.shared_states()]
+        variables = [*model.variables, *optimizer, *random._shared_states()]
         counts = self.group.exchange((len(variables), model.initial_epoch))
         if len({count for count, _ in counts}) > 1:
             raise ValueError(

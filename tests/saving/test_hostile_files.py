@@ -314,7 +314,10 @@ def test_calls_that_wait_for_each_other_and_do_not_exist(good):
     for history in (("i", -1, 0), ("x", 0, 0), (1, 2), None):
         entries = [start, layer("a", *history) if history else {**layer("a"), "inbound_nodes": 3}]
         config = {"layers": entries, "input_layers": [["i", 0, 0]], "output_layers": [["a", 0, 0]]}
-        refused(configured(good, lambda c, f=config: {**c, "class_name": "Functional", "config": f}), "configuration")
+        refused(
+            configured(good, lambda c, f=config: {**c, "class_name": "Functional", "config": f}),
+            "configuration|takes the dict that get_config returned",
+        )
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import nbkeras as keras
 from nbkeras import callbacks as cb, layers
 
 SIGINT, SIGTERM = signal.SIGINT, signal.SIGTERM
+signal.signal(SIGINT, signal.default_int_handler)  # a process that a shell starts with & ignores it
 X, Y = np.arange(48, dtype=np.float32).reshape(16, 3) / 48, np.ones((16, 1), np.float32)
 
 def made():
