@@ -1273,6 +1273,8 @@ class Model(Layer):
             if self.optimizer is not None and self.optimizer.built and int(self.optimizer.iterations):
                 self.optimizer.finalize_variable_values(compiled.variables)
         callbacks.on_train_end(logs)
+        if together is not None:
+            together.meet()
         return callbacks.history
 
     @overload

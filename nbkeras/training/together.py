@@ -104,6 +104,10 @@ class Together:
                 variable.assign(0 * value if variable in sums else value)
         self.agrees = True
 
+    def meet(self) -> None:
+        """Wait for all ranks: then the files that rank 0 writes at the end of training are there for all."""
+        self.group.exchange(None)
+
     def settle(self) -> None:
         """After an epoch: each rank gets the metrics of all rows, the states of all rows, and the mean of moving statistics."""
         if not self._counts_all:
