@@ -1,11 +1,9 @@
 """BackupAndRestore, a callback that saves the state of training, from which an interrupted `fit` goes on."""
 
 import os
-from typing import Any
 
 from nbkeras.callbacks.callback_list import Callback
 from nbkeras.callbacks.interruptions import Interruptions
-from nbkeras.engine.user_errors import warn
 from nbkeras.saving.checkpoints import CheckpointFolder
 
 
@@ -20,8 +18,8 @@ class BackupAndRestore(Callback):
     goes on. A save that is due while the one before is still being written is made after the first batch for which it is done. A
     file is replaced as a whole; a damaged one is passed over.
 
-    In the main thread, the first SIGINT (Ctrl-C) or SIGTERM during `fit` lets the step end and saves the state; then `fit` raises
-    KeyboardInterrupt, or for SIGTERM SystemExit(143). If your program has a handler for the signal, it is called instead. A second
+    In the main thread, the first SIGINT (Ctrl-C) or SIGTERM during `fit` lets the step end and saves the state; then `fit`
+    raises KeyboardInterrupt, or SystemExit(143) for SIGTERM. A handler of your program for the signal is called instead. A second
     signal stops at once.
 
     Args:
@@ -115,17 +113,8 @@ class BackupAndRestore(Callback):
         found = self._folder.newest(self.model._training_state().restore)
         self._number = 0 if found is None else found + 1
         if self.model._training is not None:  # in a `fit`
-            self.model._training.closing.push(self._finish)
+            self.model._training.closing.enter_context(self._folder)
             self.model._training.closing.enter_context(self._interruptions)
-
-    def _finish(self, kind: Any, error: Any, traceback: Any) -> None:
-        """Wait for the state that is being written, also when training is interrupted."""
-        try:
-            self._folder.wait()
-        except OSError as failed:
-            if error is None:
-                raise
-            warn(f"the state of training could not be saved: {failed}")
 
     def on_epoch_begin(self, epoch, logs=None):
         self._next_epoch = epoch

@@ -1,5 +1,7 @@
 """ModelCheckpoint, a callback that saves the model during training."""
 
+import contextlib
+import functools
 import os
 from typing import Any
 
@@ -8,12 +10,19 @@ import numpy as np
 from nbkeras.callbacks.monitors import MonitorCallback
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import warn
+from nbkeras.saving import archive
+from nbkeras.saving.background import BackgroundWriter
 
 _COUNTS = ("_epoch", "_epochs_since_save", "_batches_since_save", "_last_batch")
 
 
 class ModelCheckpoint(MonitorCallback):
     """Save the model, or its weights, during training.
+
+    Training waits until the content of the file is in memory, about four times as long as copying the weights and the optimizer's
+    state takes; then a thread writes it to the disk while training goes on. The next save waits for the one before it, so that
+    there never are two such contents. When `fit` ends, all files are on disk. A file that cannot be written ends training with an
+    error, at the next batch or epoch. Files are replaced as a whole.
 
     Args:
         filepath: A path as `model.save` takes it, or `model.save_weights` with save_weights_only. Fields are filled in: the
@@ -25,11 +34,13 @@ class ModelCheckpoint(MonitorCallback):
         save_freq: 'epoch', or the number of batches between two saves.
         initial_value_threshold: The value of `monitor` that the first save must improve; None for any.
         period: Of Keras 2: the number of epochs between two saves.
+        keep: The number of newest files that stay; older ones are deleted, if this callback wrote them. None for all.
 
     Raises:
-        ValueError: for a save_freq or period that is not allowed.
+        ValueError: for a save_freq, period or keep that is not allowed.
         KeyError: at the first save, for a field that is not in the logs.
         IsADirectoryError: at the first save, for the path of a folder.
+        OSError: after a save, for a file that cannot be written: a full disk, a folder that vanished, ...
 
     Example:
         >>> import os
@@ -39,6 +50,10 @@ class ModelCheckpoint(MonitorCallback):
         >>> history = model.fit(np.ones((4, 1)), np.ones((4, 1)), epochs=2, verbose=0, callbacks=[save])
         >>> sorted(os.listdir("models"))
         ['1.weights.h5', '2.weights.h5']
+        >>> save = keras.callbacks.ModelCheckpoint("newest/{epoch}-{batch}.keras", save_freq=2, keep=2)
+        >>> history = model.fit(np.ones((16, 1)), np.ones((16, 1)), batch_size=2, epochs=2, verbose=0, callbacks=[save])
+        >>> sorted(os.listdir("newest"))
+        ['2-6.keras', '2-8.keras']
     """
 
     lazy_logs = True
@@ -54,34 +69,55 @@ class ModelCheckpoint(MonitorCallback):
         save_freq: str | int = "epoch",
         initial_value_threshold: float | None = None,
         period: int = 1,
+        keep: int | None = None,
     ):
         super().__init__(monitor, mode, initial_value_threshold)
         if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
             raise ValueError(f"save_freq must be 'epoch' or a positive number of batches, received {save_freq!r}")
         if not isinstance(period, int) or period < 1:
             raise ValueError(f"period must be a positive number of epochs, received {period!r}")
+        if keep is not None and (not isinstance(keep, int) or keep < 1):
+            raise ValueError(f"keep must be a positive number of files or None, received {keep!r}")
         self.filepath = os.fspath(filepath)
         self.verbose = verbose
         self.save_best_only = save_best_only
         self.save_weights_only = save_weights_only
         self.save_freq = save_freq
         self.period = period
+        self.keep = keep
+        self._writer = BackgroundWriter()
+        self._written: list[str] = []  # paths of the newest `keep` files, the newest last
+        self._folders: set[str] = set()  # that were made
+        self._unsaid: tuple[int, str] | None = None  # what to say when the file is on disk
         self._epoch = 0
         self._epochs_since_save = 0
         self._batches_since_save = 0
         self._last_batch = -1
 
     def state_dict(self):
-        return {**super().state_dict(), **{name: getattr(self, name) for name in _COUNTS}}
+        self._writer.wait()  # the state says that the file is there
+        names = _COUNTS if self.keep is None else (*_COUNTS, "_written")
+        return {**super().state_dict(), **{name: getattr(self, name) for name in names}}
 
     def load_state_dict(self, state):
         vars(self).update(state)
 
+    def on_train_begin(self, logs=None):
+        self._folders.clear()
+        if getattr(self.model, "_training", None) is not None:  # in a `fit`
+            self.model._training.closing.enter_context(self._writer)
+
+    def on_train_end(self, logs=None):
+        self._writer.wait()
+        self._check()
+
     def on_epoch_begin(self, epoch, logs=None):
+        self._check()
         self._epoch = epoch
         self._last_batch = -1
 
     def on_train_batch_end(self, batch, logs=None):
+        self._check()
         if self.save_freq == "epoch":
             return
         self._batches_since_save += batch - self._last_batch
@@ -91,6 +127,7 @@ class ModelCheckpoint(MonitorCallback):
             self._save(self._epoch, batch, logs() if callable(logs) else logs or {})
 
     def on_epoch_end(self, epoch, logs=None):
+        self._check()
         if self.save_freq != "epoch":
             return
         self._epochs_since_save += 1
@@ -130,11 +167,42 @@ class ModelCheckpoint(MonitorCallback):
             return
         if os.path.isdir(path):
             raise IsADirectoryError(f"ModelCheckpoint needs the path of a file, but {path!r} is a folder")
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        self._writer.wait()
+        self._check()
+        folder = os.path.dirname(path) or "."
+        if folder not in self._folders:  # one that vanishes later is an error
+            with archive.disk_errors(path, *archive.parents(folder)):
+                os.makedirs(folder, exist_ok=True)
+            self._folders.add(folder)
         save = self.model.save_weights if self.save_weights_only else self.model.save
-        save(path, overwrite=True)
-        self._say(epoch, f"finished saving model to {path}")
+        with archive.in_memory() as files:
+            save(path, overwrite=True)
+        self._unsaid = (epoch, f"finished saving model to {path}")
+        path = os.path.abspath(path)
+        older = [each for each in self._written if each != path]
+        self._written = [*older, path][-(self.keep or 1) :]
+        old = [] if self.keep is None else [each for each in older if each not in self._written]
+        self._writer.start(functools.partial(_write, files, path, older, old))
+
+    def _check(self) -> None:
+        """Called by each hook: raise the error of the file that was written, or say that it is finished."""
+        self._writer.check()
+        if self._unsaid is not None and not self._writer.is_busy:
+            self._say(*self._unsaid)
+            self._unsaid = None
 
     def _say(self, epoch: int, what: str) -> None:
         if self.verbose > 0:
             print_message(f"\nEpoch {epoch + 1}: {what}")
+
+
+def _write(files: archive.FilesInMemory, path: str, older: list[str], old: list[str]) -> None:
+    """Write files, and then remove old ones; older: the paths of those before, the newest last."""
+    with archive.last_named(lambda: next(filter(os.path.isfile, reversed(older)), None)):
+        files.write()
+    folder, name = os.path.split(path)
+    with contextlib.suppress(OSError):
+        archive.remove_leftovers(folder, lambda cut: cut == name[:50])
+    for each in old:
+        with contextlib.suppress(OSError):
+            os.remove(each)

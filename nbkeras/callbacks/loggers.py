@@ -1,6 +1,7 @@
 """Callbacks that write the logs to a CSV file or send them to a server."""
 
 import csv
+import io
 import json
 import os
 import urllib.parse
@@ -11,6 +12,7 @@ import numpy as np
 
 from nbkeras.callbacks.callback_list import Callback
 from nbkeras.engine.user_errors import warn
+from nbkeras.saving.archive import disk_errors
 
 
 class CSVLogger(Callback):
@@ -23,6 +25,9 @@ class CSVLogger(Callback):
         filename: The path of the file.
         separator: What stands between columns.
         append: Whether to append to an existing file instead of replacing it.
+
+    Raises:
+        OSError: at the end of an epoch, if the file cannot be written; the rows before stay.
 
     Example:
         >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="zeros")])
@@ -45,9 +50,7 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, logs=None):
         self.keys = None
-        self._replaces = (
-            not self.append
-        )  # an existing file, if training does not go on: that is known at the first epoch's end
+        self._replaces = not self.append  # an existing file, if training does not go on: known at the first epoch's end
 
     def _size(self) -> int:
         return os.path.getsize(self.filename) if os.path.exists(self.filename) else 0
@@ -72,7 +75,8 @@ class CSVLogger(Callback):
 
     def _replace(self) -> None:
         if self._replaces:
-            open(self.filename, "w", encoding="utf-8").close()
+            with disk_errors(self.filename, self.filename):
+                open(self.filename, "w", encoding="utf-8").close()
             self._replaces = False
 
     def on_epoch_end(self, epoch, logs=None):
@@ -82,11 +86,19 @@ class CSVLogger(Callback):
             self.keys = sorted(logs)
             if not any(key.startswith("val_") for key in self.keys):
                 self.keys += [f"val_{key}" for key in self.keys]
-        with open(self.filename, "a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, delimiter=self.sep)
-            if file.tell() == 0:
+        with disk_errors(self.filename, self.filename), open(self.filename, "ab", buffering=0) as file:
+            size, text = file.tell(), io.StringIO(newline="")
+            writer = csv.writer(text, delimiter=self.sep)
+            if size == 0:
                 writer.writerow(["epoch", *self.keys])
             writer.writerow([epoch, *(self._text(logs.get(key, "NA")) for key in self.keys)])
+            data = text.getvalue().encode()
+            try:
+                while data:
+                    data = data[file.write(data) :]
+            except OSError:
+                file.truncate(size)  # no half of a row stays
+                raise
 
     @staticmethod
     def _text(value):

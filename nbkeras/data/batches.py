@@ -15,6 +15,7 @@ import numpy as np
 from nbkeras import config
 from nbkeras.data import tables
 from nbkeras.data.arrays import samples_of
+from nbkeras.data.pydataset import PyDataset
 from nbkeras.engine import settings, structures
 from nbkeras.engine.program import copy_to
 from nbkeras.engine.tensor import Tensor
@@ -349,6 +350,7 @@ class StreamSource(Source):
         super().__init__(stream.length(), asked, training, shuffle and stream.sequence is not None)
         self._stream, self._leaves_of = stream, leaves_of
         self.may_resize = asked is None and stream.sequence is not None  # a Sequence may change its length
+        self._ended = False  # whether an epoch has ended
 
     def _pass(self, skip: int) -> Iterator[Batch]:
         return (self._batch(item) for item in self._stream.items(self._random, skip))
@@ -364,9 +366,16 @@ class StreamSource(Source):
         return Batch(leaves, ALL, size)
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "stream": self._stream.state_dict()}
+        return {**super().state_dict(), "stream": self._stream.state_dict(), "has_ended": self._ended}
 
     def _load_items(self, state: dict[str, Any]) -> None:
+        self._ended, sequence = state["has_ended"], self._stream.sequence
+        hook = getattr(type(sequence), "on_epoch_end", PyDataset.on_epoch_end)
+        if self._ended and state["stream"]["items"] is None and hook is not PyDataset.on_epoch_end:
+            warn(
+                f"{type(sequence).__name__} has an on_epoch_end, and no state_dict: if it shuffles there, training does not "
+                "go on in the same order as without the interruption. Let it define state_dict and load_state_dict"
+            )
         self._stream.load_state_dict(state["stream"])
         if self.may_resize:
             self.steps = self._stream.length()
@@ -379,6 +388,7 @@ class StreamSource(Source):
 
     def on_epoch_end(self) -> None:
         self._tell("on_epoch_end")
+        self._ended = True
         if self.may_resize:
             self.steps = self._stream.length()
 

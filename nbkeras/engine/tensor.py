@@ -207,6 +207,7 @@ class Variable(Tensor):
     """
 
     __slots__ = ("name", "path", "_trainable", "declared_trainable", "regularizer", "constraint", "_leaf", "is_lent")
+    made = 0  # how many were made: a list of an object's variables is up to date while this stays the same
 
     def __init__(
         self,
@@ -230,6 +231,7 @@ class Variable(Tensor):
             initializer = initializer(tuple(shape), dtype=settings.standardize_dtype(dtype))
         value = initializer.numpy() if isinstance(initializer, Tensor) else dlpack.on_host(initializer)
         super().__init__(device.persistent_copy(array_of(value, dtype)))
+        Variable.made += 1
         self.name = self.path = name or "variable"
         self.regularizer: Any = None
         self.constraint: Any = None

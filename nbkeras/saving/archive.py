@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import io
 import json
 import math
@@ -16,6 +17,7 @@ import secrets
 import shutil
 import stat
 import struct
+import threading
 import tokenize
 import zipfile
 import zlib
@@ -78,6 +80,10 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Any]:
         b'123'
     """
     given, path = os.fspath(path), os.path.realpath(path)
+    if _kept.files is not None:
+        with _kept.files.added(given) as content:
+            yield content
+        return
     folder, name = os.path.split(path)
     part = os.path.join(folder, f"{name[:50]}.{os.getpid()}.{secrets.token_hex(4)}.part")
     with disk_errors(given, path, part, folder):
@@ -128,6 +134,56 @@ def _sync_folder(folder: str) -> None:
         os.close(opened)
 
 
+class FilesInMemory:
+    """Files that are complete but not on disk yet."""
+
+    def __init__(self) -> None:
+        self._files: list[tuple[str, Callable[[Any], None]]] = []
+
+    @contextlib.contextmanager
+    def added(self, given: Any) -> Iterator[io.BytesIO]:
+        """A file to write in the block."""
+        content = io.BytesIO()
+        yield content
+        self.add(given, functools.partial(_copy, content))
+
+    def add(self, given: Any, fill: Callable[[Any], None]) -> None:
+        """Add a file that fill(file) will write."""
+        with disk_errors(given, os.path.realpath(given)):
+            _check_target(given, os.path.realpath(given))
+        self._files.append((os.path.abspath(given), fill))
+
+    def write(self) -> None:
+        """Write all to the disk; they are complete there before the first gets its name."""
+        with contextlib.ExitStack() as stack:
+            for path, fill in self._files:
+                file = stack.enter_context(atomic_file(path))
+                fill(file)
+                file.flush()
+
+
+def _copy(content: io.BytesIO, file: Any) -> None:
+    with content.getbuffer() as data:
+        file.write(data)
+
+
+class _Kept(threading.local):
+    files: FilesInMemory | None = None
+
+
+_kept = _Kept()
+
+
+@contextlib.contextmanager
+def in_memory() -> Iterator[FilesInMemory]:
+    """The files that this thread writes by `atomic_file` in the block; call `write` of the result later, in any thread."""
+    before, _kept.files = _kept.files, FilesInMemory()
+    try:
+        yield _kept.files
+    finally:
+        _kept.files = before
+
+
 _ELSEWHERE = "choose a folder elsewhere"
 _REMEDIES = {
     "ENOSPC": f"free space on that disk, or {_ELSEWHERE}",
@@ -163,6 +219,28 @@ def disk_errors(given: Any, *paths: str) -> Iterator[None]:
         raise explained from None
 
 
+def parents(folder: str) -> Iterator[str]:
+    """A path and those of the folders around it, as `os.makedirs` names them."""
+    while folder:
+        yield folder
+        folder, before = os.path.dirname(folder), folder
+        if folder == before:
+            return
+
+
+@contextlib.contextmanager
+def last_named(last: Callable[[], str | None]) -> Iterator[None]:
+    """Let the error for a file that cannot be written name the last good one: last() -> its path, or None."""
+    try:
+        yield
+    except OSError as error:
+        path = last()
+        if path is None:
+            raise
+        text = f"{error if error.errno is None else error.strerror} The last one, {path!r}, is whole."
+        raise (type(error)(text) if error.errno is None else OSError(error.errno, text)) from None
+
+
 _PART = re.compile(r"(.*)\.([0-9]{1,9})\.[0-9a-f]{8}\.part", re.DOTALL)
 
 
@@ -176,7 +254,7 @@ def _lock(file: IO[bytes]) -> None:
 def remove_leftovers(folder: str, is_own: Callable[[str], bool]) -> None:
     """Remove the temporary files of `atomic_file` that killed processes left in a folder; is_own(name) chooses by file name.
 
-    The name is cut after 50 characters. Files that are being written stay.
+    Names are cut after 50 characters. Files that are being written stay.
     """
     for name in os.listdir(folder):
         match, path = _PART.fullmatch(name), os.path.join(folder, name)
@@ -209,6 +287,15 @@ def _is_being_written(path: str, process: int) -> bool:
 def written(target: Any) -> contextlib.AbstractContextManager[Any]:
     """The binary file to write: an `atomic_file` for a path, else the target itself, which is open."""
     return atomic_file(target) if is_path(target) else contextlib.nullcontext(target)
+
+
+def write(target: Any, fill: Callable[[Any], None]) -> None:
+    """Let fill(file) write a file, or the target itself if it is open. Within `in_memory` it is called later, in any thread."""
+    if is_path(target) and _kept.files is not None:
+        _kept.files.add(target, fill)
+        return
+    with written(target) as file:
+        fill(file)
 
 
 @contextlib.contextmanager

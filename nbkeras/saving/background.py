@@ -8,6 +8,9 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from typing import Any
+
+from nbkeras.engine.user_errors import warn
 
 _unheard: set[BaseException] = set()  # errors of threads that no caller has received yet
 
@@ -23,6 +26,21 @@ class BackgroundWriter:
         self._thread: threading.Thread | None = None
         self._is_done = threading.Event()
         self._errors: list[BaseException] = []
+
+    def __reduce__(self) -> tuple:  # a copy has no job
+        return BackgroundWriter, ()
+
+    def __enter__(self) -> BackgroundWriter:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        """Wait for the job. Its error becomes a warning if there is another one."""
+        try:
+            self.wait()
+        except Exception as own:
+            if error is None:
+                raise
+            warn(f"a file was not written: {own}")
 
     @property
     def is_busy(self) -> bool:

@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,13 @@ class CheckpointFolder:
         self._writer = BackgroundWriter()
         self._damaged: set[int] = set()
         self._is_made = False
+
+    def __enter__(self) -> CheckpointFolder:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        """Wait for the file that is being written. Its error becomes a warning if there is another one."""
+        self._writer.__exit__(kind, error, traceback)
 
     @property
     def is_busy(self) -> bool:
@@ -85,7 +92,7 @@ class CheckpointFolder:
         noted, held = archives.parse_json(text, "the notes of a checkpoint")["notes"], dict(arrays)
         self._writer.wait()
         if not self._is_made:
-            with archives.disk_errors(self.folder, *_parents(self.folder)):
+            with archives.disk_errors(self.folder, *archives.parents(self.folder)):
                 os.makedirs(self.folder, exist_ok=True)
             self._is_made = True
         self._writer.start(functools.partial(self._write, int(number), held, noted))
@@ -96,7 +103,7 @@ class CheckpointFolder:
 
     def _write(self, number: int, arrays: dict[str, Array], notes: dict[str, Any]) -> None:
         path = self.path(number)
-        with self._last_one_named():
+        with archives.last_named(self._last):
             if os.path.islink(path):  # a link is replaced, not followed
                 os.remove(path)
             with archives.atomic_file(path) as file:
@@ -105,19 +112,10 @@ class CheckpointFolder:
         older = sorted((found for found in self._good() if found < number), reverse=True)
         self._remove(set(self._numbers()) - {number, *older[: self.keep - 1]})
 
-    @contextlib.contextmanager
-    def _last_one_named(self) -> Iterator[None]:
-        """Name the newest good file in the error for one that cannot be written."""
-        try:
-            yield
-        except OSError as error:
-            good = self._good()
-            if not good:
-                raise
-            text = (
-                f"{error if error.errno is None else error.strerror} The last checkpoint is {self.path(max(good))!r}."
-            )
-            raise (type(error)(text) if error.errno is None else OSError(error.errno, text)) from None
+    def _last(self) -> str | None:
+        """The path of the newest file that is not known to be damaged."""
+        good = self._good()
+        return self.path(max(good)) if good else None
 
     def _remove(self, numbers: Iterable[int]) -> None:
         for number in numbers:
@@ -194,15 +192,6 @@ class CheckpointFolder:
     def _remove_leftovers(self) -> None:
         with contextlib.suppress(OSError):
             archives.remove_leftovers(self.folder, lambda name: _NAME.fullmatch(name) is not None)
-
-
-def _parents(folder: str) -> Iterator[str]:
-    """A path and those of the folders around it, as `os.makedirs` names them."""
-    while folder:
-        yield folder
-        folder, before = os.path.dirname(folder), folder
-        if folder == before:
-            return
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 from collections.abc import Mapping
@@ -57,7 +58,8 @@ def save_model(
     kind, path = _checked_format(filepath, save_format, overwrite), archives.is_path(filepath)
     bfloat16 = _is_bfloat16(weights_dtype)
     if not zipped:
-        os.makedirs(filepath, exist_ok=True)
+        with archives.disk_errors(filepath, os.fspath(filepath)):
+            os.makedirs(filepath, exist_ok=True)
         with contextlib.ExitStack() as stack:  # all files are complete before the first gets its name
             for name, content in keras_3.parts(model, include_optimizer, bfloat16).items():
                 os.makedirs(os.path.dirname(os.path.join(filepath, name)), exist_ok=True)
@@ -66,8 +68,8 @@ def save_model(
                 file.flush()
     elif kind == ".keras" or not (path or hdf5.is_h5(filepath) or kind):
         hdf5.h5py()
-        with archives.written(filepath) as file:
-            keras_3.write_model(model, file, include_optimizer, bfloat16)
+        files = keras_3.parts(model, include_optimizer, bfloat16)
+        archives.write(filepath, functools.partial(keras_3.write_archive, files))
     elif bfloat16:
         raise ValueError("weights_dtype='bfloat16' needs Keras 3's format: a name that ends in .keras")
     else:

@@ -64,10 +64,10 @@ def parts(model: Any, include_optimizer: bool = True, bfloat16: bool = False) ->
     }
 
 
-def write_model(model: Any, file: Any, include_optimizer: bool = True, bfloat16: bool = False) -> None:
-    """Write a `.keras` archive into a binary file."""
+def write_archive(files: Mapping[str, Any], file: Any) -> None:
+    """Write the `parts` of a model as a `.keras` archive into a binary file."""
     with zipfile.ZipFile(file, "w") as archive:
-        for name, content in parts(model, include_optimizer, bfloat16).items():
+        for name, content in files.items():
             with archive.open(name, "w", force_zip64=True) as member:
                 member.write(content)
 

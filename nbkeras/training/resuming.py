@@ -32,6 +32,8 @@ class TrainingState:
     ):
         self._model, self._callbacks, self._loop, self._validation = model, callbacks, loop, validation
         self.closing = contextlib.ExitStack()
+        self._found: list[tuple[str, Variable]] = []  # all variables, and how many there were anywhere at that time
+        self._made = -1
 
     def __enter__(self) -> TrainingState:
         return self
@@ -62,8 +64,13 @@ class TrainingState:
         if self._validation is not None:
             yield "validation", self._validation
 
-    def _variables(self) -> Iterator[tuple[str, Variable]]:
+    def _variables(self) -> list[tuple[str, Variable]]:
         """All variables that training changes, with their names in the arrays; those of metrics by the metric's name."""
+        if self._made != Variable.made:  # a walk through a model of 100 layers takes 10 ms
+            self._found, self._made = list(self._walk()), Variable.made
+        return self._found
+
+    def _walk(self) -> Iterator[tuple[str, Variable]]:
         model = self._model
         held = [each for layer in model._all_layers() for each in layer._held(Optimizer)]
         optimizers = dict.fromkeys([*([] if model.optimizer is None else [model.optimizer]), *held])

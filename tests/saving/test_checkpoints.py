@@ -345,7 +345,9 @@ def test_an_error_is_raised_once_by_the_next_call(way, tmp_path, monkeypatch):
         while made.is_busy:
             time.sleep(0.001)
     calls = {"save": lambda: made.save(3, {}, {}), "newest": lambda: made.newest(lambda *state: None)}
-    with pytest.raises(OSError, match=r"cannot write .*2\.npz': No space left .* last checkpoint is .*1\.npz'") as info:
+    with pytest.raises(
+        OSError, match=r"cannot write .*2\.npz': No space left .* The last one, .*1\.npz', is whole"
+    ) as info:
         calls.get(way, getattr(made, way))()
     assert info.value.errno == errno.ENOSPC
     assert os.listdir(tmp_path) == ["1.npz"]
@@ -418,7 +420,7 @@ def test_a_full_disk(tmp_path):
         made = saved(folder, 1)
         made.save(2, LARGE, {})
         with pytest.raises(
-            OSError, match=r"2\.npz': No space left on device; free space .* last checkpoint is .*1\.npz'"
+            OSError, match=r"2\.npz': No space left on device; free space .* The last one, .*1\.npz', is whole"
         ):
             made.wait()
         assert os.listdir(folder) == ["1.npz"]
@@ -442,7 +444,7 @@ def test_a_limit_of_sizes(tmp_path):
     with limited_files(100_000):
         made.save(2, LARGE, {})
         with pytest.raises(
-            OSError, match=r"2\.npz': File too large; .* limits the size .* last checkpoint is .*1\.npz'"
+            OSError, match=r"2\.npz': File too large; .* limits the size .* The last one, .*1\.npz', is whole"
         ):
             made.wait()
     assert os.listdir(tmp_path) == ["1.npz"]
@@ -460,7 +462,7 @@ def test_errors_of_the_system(code, where, tmp_path, monkeypatch):
             patch.setattr(archives.os, where, failing(number))
         made.save(2, ARRAYS, NOTES)
         with pytest.raises(
-            OSError, match=r"cannot write .*2\.npz': [A-Z].*; .*\. The last checkpoint is .*1\.npz'"
+            OSError, match=r"cannot write .*2\.npz': [A-Z].*; .*\. The last one, .*1\.npz', is whole"
         ) as info:
             made.wait()
     assert info.value.errno == number and info.value.__suppress_context__

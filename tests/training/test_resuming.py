@@ -396,6 +396,32 @@ def test_batches_that_were_done_are_not_made(tmp_path):
     assert len(data["validation_data"].asked) == 7
 
 
+def test_a_sequence_that_may_shuffle_without_a_state_gives_a_warning(tmp_path):
+    class Shuffles(PyDataset):
+        order = np.arange(3)
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            rows = slice(4 * self.order[index], 4 * self.order[index] + 4)
+            return X[rows], Y[rows]
+
+        def on_epoch_end(self):
+            self.order = np.random.permutation(3)
+
+    def case(folder):
+        return *dense(folder)[:1], {"x": Shuffles()}, []
+
+    killed(case, tmp_path / "first", 1)  # in the first epoch, nothing was shuffled yet
+    run(case, tmp_path, cb.BackupAndRestore(tmp_path / "first"))
+    killed(case, tmp_path / "second", 4)
+    with pytest.warns(
+        UserWarning, match="Shuffles has an on_epoch_end, and no state_dict: if it shuffles there, training"
+    ):
+        run(case, tmp_path, cb.BackupAndRestore(tmp_path / "second"))
+
+
 def test_other_data_or_callbacks_are_an_error(tmp_path):
     def with_rows(rows, **options):
         def case(folder):
