@@ -75,6 +75,7 @@ class Watch:
         self._ranks: dict[int, Rank] = {}
         self._by_lines: dict[Lines, Rank | None] = {}
         self._nonces: dict[Lines, str] = {}
+        self._lost: list[Rank] = []  # whose connections ended, in this order
         self._start = self._told = time.monotonic()
         self.fault: tuple[int | None, str] | None = None
 
@@ -131,6 +132,7 @@ class Watch:
             rank = self._by_lines.pop(lines)
             if rank is not None:
                 rank.gone = True
+                self._lost += [] if rank.ended else [rank]
 
     def _take(self, lines: Lines, message: dict) -> None:
         rank, now = self._by_lines[lines], time.monotonic()
@@ -160,6 +162,13 @@ class Watch:
             if now - self._start < _JOIN:
                 return None
             return missing[0], f"the ranks {missing} did not connect to the watcher of the job on the host of rank 0"
+        if self._lost:  # MPI ends others that were about to read the first one's memory
+            rank, *others = self._lost
+            then = f" Then {', '.join(other.name for other in others)} ended." if others else ""
+            return rank.number, (
+                f"{rank.name} has ended without an error of Python, as a killed process does. Last seen: {rank.doing}, after "
+                f"{rank.entered} collective operations.{then}"
+            )
         first: dict[int, Rank] = {}
         for number, rank in sorted(self._ranks.items()):
             position, what = rank.running
@@ -175,8 +184,6 @@ class Watch:
             last = f"Last seen: {rank.doing}, after {rank.entered} collective operations"
             behind = rank.entered < furthest and not rank.gone
             rank.behind = (rank.behind or now) if behind else None
-            if rank.gone and not rank.ended:
-                return number, f"{rank.name} has ended without an error of Python, as a killed process does. {last}"
             if rank.ended and rank.entered < furthest:
                 return number, f"{rank.name} has reached the end of its script, and others wait for it. {last}"
             if self._timeout is None or rank.gone or rank.ended:
