@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.callbacks.callback_list import CallbackList
+from nbkeras.engine import sharding
 from nbkeras.engine.annotations import briefly
 
 Array = np.ndarray
@@ -49,6 +51,25 @@ def check_verbose(verbose: Any) -> None:
     """ValueError for what does not say how much is printed."""
     if not isinstance(verbose, int | str) or (verbose != "auto" and (isinstance(verbose, str) or verbose < 0)):
         raise ValueError(f"verbose must be 0, 1, 2 or 'auto', received {briefly(verbose)}")
+
+
+def callback_list(
+    model: Any, callbacks: Any, verbose: Any, epochs: int, steps: int | None, history: bool = True
+) -> CallbackList:
+    """The CallbackList of these callbacks."""
+    if isinstance(callbacks, CallbackList):
+        return callbacks
+    check_verbose(verbose)
+    verbose = 1 if verbose == "auto" else verbose
+    return CallbackList(
+        callbacks,
+        add_history=history,
+        add_progbar=bool(verbose) and sharding.is_first(),
+        model=model,
+        verbose=verbose,
+        epochs=epochs,
+        steps=steps,
+    )
 
 
 def logged(value: Any) -> float | Array:

@@ -10,6 +10,7 @@ from nbkeras import losses, metrics, ops
 from nbkeras.engine import behaviour, structures
 from nbkeras.engine.naming import numbered, snake_case
 from nbkeras.engine.tensor import Tensor, Variable
+from nbkeras.engine.user_errors import warn
 from nbkeras.training.output_matching import Output, flattened, nested, paths, per_output
 
 
@@ -247,6 +248,16 @@ class Compiled:
         if list(map(id, weights)) != list(map(id, self._weights)):
             self._weights, self.variables = weights, model.trainable_weights
         return self.variables
+
+    def prepare_to_train(self, model: Any) -> None:
+        """Build the model's optimizer for the trainable weights, or again if these have changed."""
+        variables = self.choose_variables(model)
+        if variables and model.optimizer is not None:
+            model.optimizer.build(variables)
+        elif not model._overrides("train_step"):
+            if variables:
+                raise ValueError(f"model {model.name!r} was compiled with optimizer=None: give one to train it")
+            warn(f"model {model.name!r} has no trainable weights: losses and metrics are all there is")
 
     @contextlib.contextmanager
     def step(self, thaw: bool) -> Iterator[None]:

@@ -20,6 +20,7 @@ from nbkeras.data.batches import (
     is_stream,
     pack_x_y_sample_weight,
     unpack,
+    unpack_x_y_sample_weight,
 )
 from nbkeras.engine import behaviour, structures
 from nbkeras.training import output_matching
@@ -215,3 +216,42 @@ class Feed:
         first = examples_of(stream.first).weighed(class_weight)
         layout, signature = first.layout, first.signature
         return cls(StreamSource(stream, leaves_of, steps, bool(shuffle), training), layout)
+
+
+class Data(NamedTuple):
+    """The data of a `fit`, as they were given."""
+
+    x: Any
+    y: Any
+    sample_weight: Any
+    class_weight: Any
+
+
+class Validation(NamedTuple):
+    """The arguments of a `fit` about its validation."""
+
+    split: float
+    data: Any
+    batch_size: int | None
+    steps: int | None
+
+
+def training_feeds(
+    data: Data, signature: Callable[[], Signature], training: dict[str, Any], validation: Validation
+) -> tuple[Feed, Feed | None]:
+    """The batches to train on, and those to validate with.
+
+    signature(): the model's, which the first batches may complete. training: batch_size, steps and shuffle of `Feed.of`.
+    """
+    x, y, sample_weight, class_weight = data
+    validating: dict[str, Any] = {"batch_size": validation.batch_size, "steps": validation.steps}
+    if validation.split and validation.data is None:
+        if is_stream(x):
+            raise ValueError("validation_split needs arrays: a generator or Sequence cannot be split")
+        first, last = Examples.of(x, y, sample_weight, signature()).split(validation.split)
+        return first.weighed(class_weight).feed(**training, training=True), last.feed(**validating)
+    feed = Feed.of(x, y, sample_weight, class_weight, signature=signature(), **training, training=True)
+    if validation.data is None:
+        return feed, None
+    given = (validation.data,) if is_stream(validation.data) else unpack_x_y_sample_weight(validation.data)
+    return feed, Feed.of(*given, signature=signature(), **validating)

@@ -23,8 +23,7 @@ from nbkeras.callbacks.callback_list import CallbackList, History
 from nbkeras.callbacks.plain import TerminateOnNaN
 from nbkeras.data import batches
 from nbkeras.data.arrays import first_rows
-from nbkeras.data.parts import parts as parts_of
-from nbkeras.engine import behaviour, ranks, sharding, step_lock, structures, tape, tensor, user_errors
+from nbkeras.engine import behaviour, ranks, step_lock, structures, tape, tensor, user_errors
 from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.observed import Observed, names_in_methods
 from nbkeras.engine.registry import custom_object_scope, nearest
@@ -33,9 +32,16 @@ from nbkeras.engine.user_errors import set_by_init, warn
 from nbkeras.metrics import Mean, Metric
 from nbkeras.optimizers.guard import Guard
 from nbkeras.saving import serialization
-from nbkeras.training.arguments import check_counts, check_validation, check_verbose, logged, one_or_all, returned
+from nbkeras.training.arguments import (
+    callback_list,
+    check_counts,
+    check_validation,
+    logged,
+    one_or_all,
+    returned,
+)
 from nbkeras.training.compiled import Compiled
-from nbkeras.training.feed import Examples, Feed, Layout, Signature, arrays_of
+from nbkeras.training.feed import Data, Examples, Feed, Layout, Signature, Validation, arrays_of, training_feeds
 from nbkeras.training.input_matching import GraphInputs
 from nbkeras.training.loop import Loop
 from nbkeras.training.output_matching import Output, nested, output_names
@@ -1232,32 +1238,19 @@ class Model(Layer):
             validation_batch_size=validation_batch_size,
         )
         check_validation(validation_split, validation_freq)
-        training: dict[str, Any] = {
-            "batch_size": batch_size,
-            "steps": steps_per_epoch,
-            "shuffle": shuffle,
-            "training": True,
-        }
-        validating: dict[str, Any] = {"batch_size": validation_batch_size or batch_size, "steps": validation_steps}
-        validation_feed = None
-        if validation_split and validation_data is None:
-            if batches.is_stream(x):
-                raise ValueError("validation_split needs arrays: a generator or Sequence cannot be split")
-            first, last = Examples.of(x, y, sample_weight, self._data_signature()).split(validation_split)
-            feed, validation_feed = first.weighed(class_weight).feed(**training), last.feed(**validating)
-        else:
-            feed = Feed.of(x, y, sample_weight, class_weight, signature=self._data_signature(), **training)
-            if validation_data is not None:
-                stream = batches.is_stream(validation_data)
-                given = (validation_data,) if stream else batches.unpack_x_y_sample_weight(validation_data)
-                validation_feed = Feed.of(*given, signature=self._data_signature(), **validating)
-        callbacks = self._callback_list(callbacks, verbose, epochs, feed.source.steps)
+        feed, validation_feed = training_feeds(
+            Data(x, y, sample_weight, class_weight),
+            self._data_signature,
+            {"batch_size": batch_size, "steps": steps_per_epoch, "shuffle": shuffle},
+            Validation(validation_split, validation_data, validation_batch_size or batch_size, validation_steps),
+        )
+        callbacks = callback_list(self, callbacks, verbose, epochs, feed.source.steps)
         behaviour.current.show_validation(
             callbacks.callbacks, validation_data, validation_feed and validation_feed.source
         )
         validation = None if validation_feed is None else self._test_loop(validation_feed, callbacks)
         self.stop_training = False
-        self._prepare_to_train(compiled)
+        compiled.prepare_to_train(self)
         self.initial_epoch = initial_epoch
         name = "guarded" if any(isinstance(each, TerminateOnNaN) for each in callbacks.callbacks) else "train"
         loop, together = self._measuring_loop(name, feed, callbacks, self.reset_metrics), self._together()
@@ -1341,7 +1334,7 @@ class Model(Layer):
         self._check_compiled("evaluate")
         check_counts(batch_size=batch_size, steps=steps)
         feed = Feed.of(x, y, sample_weight, signature=self._data_signature(), batch_size=batch_size, steps=steps)
-        callbacks = self._callback_list(callbacks, verbose, 1, feed.source.steps, history=False)
+        callbacks = callback_list(self, callbacks, verbose, 1, feed.source.steps, history=False)
         return returned(self._test_loop(feed, callbacks).test(), return_dict)
 
     def predict(
@@ -1395,7 +1388,7 @@ class Model(Layer):
         signature = self._data_signature()
         feed = Feed.of(x, signature=signature, inputs_only=True, batch_size=batch_size, steps=steps)
         listens = callbacks is not None or draw
-        callbacks = self._callback_list(callbacks, int(draw), 1, feed.source.steps, history=False) if listens else None
+        callbacks = callback_list(self, callbacks, int(draw), 1, feed.source.steps, history=False) if listens else None
         owner = self if listens else None
         step, together = self._step_for("predict"), self._together()
         run = step if together is None else together.prediction(step)
@@ -1541,28 +1534,13 @@ class Model(Layer):
         if reset_metrics:
             self.reset_metrics()
         if kind == "train":
-            self._prepare_to_train(compiled)
+            compiled.prepare_to_train(self)
         step, together = self._step_for(kind), self._together()
         if together is None:
             return returned(self._logs(step(batch, examples.layout))(), return_dict)
-        if kind == "train" and not together.agrees:
-            together.agree()
-        (batch,) = parts_of([batch])
-        logs = together.step(step, kind == "train")(batch, examples.layout)
-        together.settle()
-        return returned(together.reader(self._logs)(logs)(), return_dict)
+        return returned(together.on_batch(step, kind, batch, examples.layout, self._logs), return_dict)
 
     # -------------------- what loops need --------------------
-
-    def _prepare_to_train(self, compiled: Compiled) -> None:
-        """Build the optimizer for the trainable weights, or again if these have changed."""
-        variables = compiled.choose_variables(self)
-        if variables and self.optimizer is not None:
-            self.optimizer.build(variables)
-        elif not self._overrides("train_step"):
-            if variables:
-                raise ValueError(f"model {self.name!r} was compiled with optimizer=None: give one to train it")
-            warn(f"model {self.name!r} has no trainable weights: losses and metrics are all there is")
 
     def _logs(self, own: dict) -> Callable[[], dict[str, Any]]:
         """A function that returns the logs so far, so that values are read only if used; own: the logs that a step returned."""
@@ -1608,24 +1586,6 @@ class Model(Layer):
     def _training_state(self) -> TrainingState:
         """The state of the training that runs; that of the model alone in a loop of the user's own."""
         return self._training or TrainingState(self)
-
-    def _callback_list(
-        self, callbacks: Any, verbose: Any, epochs: int, steps: int | None, history=True
-    ) -> CallbackList:
-        """The CallbackList of these callbacks."""
-        if isinstance(callbacks, CallbackList):
-            return callbacks
-        check_verbose(verbose)
-        verbose = 1 if verbose == "auto" else verbose
-        return CallbackList(
-            callbacks,
-            add_history=history,
-            add_progbar=bool(verbose) and sharding.is_first(),
-            model=self,
-            verbose=verbose,
-            epochs=epochs,
-            steps=steps,
-        )
 
 
 set_by_init(Model, "_graph")

@@ -268,7 +268,7 @@ def _measured(model: Model, x: Any, y: Any, batch_size: int | None, steps: int) 
         if not batch.size:
             raise ValueError("the data has no samples")
         if kind == "train":
-            model._prepare_to_train(model._check_compiled("training"))
+            model._check_compiled("training").prepare_to_train(model)
         kept = [(variable, variable.numpy()) for variable in _state(model)]
         try:
             step(batch, layout)  # compiles and records

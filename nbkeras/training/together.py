@@ -14,7 +14,7 @@ import numpy as np
 
 from nbkeras import random
 from nbkeras.data.batches import Batch
-from nbkeras.data.parts import takes_parts
+from nbkeras.data.parts import parts, takes_parts
 from nbkeras.engine import structures
 from nbkeras.engine.ranks import Group
 from nbkeras.engine.sharding import Part
@@ -60,6 +60,15 @@ class Together:
 
         return run
 
+    def on_batch(self, step: Callable, kind: str, batch: Batch, layout: Layout, read: Callable) -> dict[str, Any]:
+        """The logs of one batch, outside of `fit` and `evaluate`."""
+        if kind == "train" and not self.agrees:
+            self.agree()
+        (part,) = parts([batch])
+        logs = self.step(step, kind == "train")(part, layout)
+        self.settle()
+        return self.reader(read)(logs)()
+
     def prediction(self, step: Callable[[Batch, Layout], Any]) -> Callable[[Batch, Layout], Any]:
         """A predict step, of whose outputs a rank without rows has none."""
 
@@ -79,8 +88,8 @@ class Together:
         each = max(1, _ROUND // max(1, *self.group.exchange(size)))
         found: list = []
         for start in range(0, len(outputs), each):
-            for parts in zip(*self.group.exchange(outputs[start : start + each]), strict=True):
-                found += parts
+            for of_ranks in zip(*self.group.exchange(outputs[start : start + each]), strict=True):
+                found += of_ranks
         return found
 
     # -------------------- values of all ranks --------------------

@@ -46,8 +46,9 @@ def test_a_gradient_is_delivered_when_nothing_is_added_any_more():
     early, twice, unused = (Variable(np.array([value, 1.0])) for value in (2.0, 3.0, 4.0))
     with GradientTape():
         y = ops.sum(ops.sin(ops.cos(early * twice)) * twice * twice)
-    into, sources, seen = [np.zeros(2) for _ in range(3)], [unused, twice, early], []
-    gradient([y], sources, into=into, delivered=lambda i: seen.append((i, into[i].copy())))
+    into, sources, seen = [device.persistent_copy(np.zeros(2)) for _ in range(3)], [unused, twice, early], []
+    gradient([y], sources, into=into, delivered=lambda i: seen.append((i, device.read(into[i]).copy())))
+    into = [device.read(each) for each in into]
     assert sorted(i for i, _ in seen) == [0, 1, 2] and seen[-1][0] == 0
     assert all((value == into[i]).all() for i, value in seen) and not into[0].any()
 
@@ -55,7 +56,7 @@ def test_a_gradient_is_delivered_when_nothing_is_added_any_more():
     with device.record(program):
         with GradientTape():
             y = ops.sum(ops.exp(ops.sin(ops.cos(early)) * twice))
-        views = [device.persistent(np.zeros(2)) for _ in range(2)]
+        views = [device.persistent_copy(np.zeros(2)) for _ in range(2)]
         gradient([y], [early, twice], into=views, delivered=lambda i: order.append((i, len(program._recorded))))
     assert [i for i, _ in order] == [1, 0] and order[0][1] < order[1][1]  # launches came between
 

@@ -334,6 +334,7 @@ class Exchanged:
     launch_gradient_sum = launch_sum
 
 
+@pytest.mark.cpu("the ranks of this test exchange arrays in the memory of one process")
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(("channels", "cuts"), [(3, (4, 9)), (5, (8, 8)), (1, (1, 2))])
 def test_batch_normalization_over_ranks(channels, cuts, masked):
