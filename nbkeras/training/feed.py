@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbkeras.data import tables
-from nbkeras.data.arrays import samples_of, split_validation, to_array
+from nbkeras.data.arrays import first_rows, samples_of, split_validation, to_array
 from nbkeras.data.batches import (
     ALL,
     ArraySource,
@@ -23,6 +23,7 @@ from nbkeras.data.batches import (
     unpack_x_y_sample_weight,
 )
 from nbkeras.engine import behaviour, structures
+from nbkeras.engine.tensor import as_tensor
 from nbkeras.training import output_matching
 from nbkeras.training.input_matching import GraphInputs
 from nbkeras.training.output_matching import Output
@@ -58,6 +59,16 @@ def arrays_of(
     if not leaves:
         raise ValueError(f"x holds no array, received {x!r}")
     return structures.map_leaves(lambda _: 0, x), [convert(leaf) for leaf in leaves]
+
+
+def first_tensors(x: Any) -> Any:
+    """The first rows of inputs in any structure, as tensors."""
+    structure, arrays = arrays_of(x, lambda leaf: first_rows(leaf, 32))
+    given = [array for array in arrays if array is not None]
+    count = min(map(len, given))
+    if not count:
+        raise ValueError("the data has no samples")
+    return structures.pack(structure, [as_tensor(array[:count]) for array in given])
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from nbkeras.building.layer import Layer, layers, training_phase
 from nbkeras.callbacks.callback_list import CallbackList, History
 from nbkeras.callbacks.plain import TerminateOnNaN
 from nbkeras.data import batches
-from nbkeras.data.arrays import first_rows
 from nbkeras.engine import behaviour, ranks, step_lock, structures, tape, tensor, user_errors
 from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.observed import Observed, names_in_methods
@@ -41,10 +40,10 @@ from nbkeras.training.arguments import (
     returned,
 )
 from nbkeras.training.compiled import Compiled
-from nbkeras.training.feed import Data, Examples, Feed, Layout, Signature, Validation, arrays_of, training_feeds
+from nbkeras.training.feed import Data, Examples, Feed, Layout, Signature, Validation, first_tensors, training_feeds
 from nbkeras.training.input_matching import GraphInputs
 from nbkeras.training.loop import Loop
-from nbkeras.training.output_matching import Output, nested, output_names
+from nbkeras.training.output_matching import Output, names_by_structure, nested, output_names
 from nbkeras.training.resuming import TrainingState
 from nbkeras.training.step import Again, MetricResults, Step, log_tensors
 from nbkeras.training.summary import print_summary, summary_html
@@ -1135,11 +1134,7 @@ class Model(Layer):
     @on_own_device
     def _complete_signature(self, x: Any) -> Signature:
         """Make weights and output names by a dry run on the first rows of x; returns the signature."""
-        structure, arrays = arrays_of(x, lambda leaf: first_rows(leaf, 32))
-        count = min(len(array) for array in arrays if array is not None)
-        if not count:
-            raise ValueError("the data has no samples")
-        rows = structures.pack(structure, [tensor.as_tensor(array[:count]) for array in arrays if array is not None])
+        rows = first_tensors(x)
         with training_phase(False):
             try:
                 with shapes_only():
@@ -1153,11 +1148,7 @@ class Model(Layer):
     def _set_output_names(self, outputs: Any) -> None:
         """Name the outputs after their structure."""
         self._nested_outputs = nested(outputs)
-        if isinstance(outputs, dict) and self._nested_outputs is None:
-            self._output_names = sorted(outputs)
-        else:
-            count = len(structures.flatten(outputs))
-            self._output_names = ["output"] if count == 1 else [f"output_{i + 1}" for i in range(count)]
+        self._output_names = names_by_structure(outputs)
 
     # -------------------- fit, evaluate, predict --------------------
 

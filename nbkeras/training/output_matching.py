@@ -68,6 +68,14 @@ def per_output(given: Any, names: list[str], what: str) -> list:
     return [given] * len(names)
 
 
+def names_by_structure(outputs: Any) -> list[str]:
+    """The names of outputs that a `call` returned: the keys of a dict, or 'output_1', ..."""
+    if isinstance(outputs, dict) and nested(outputs) is None:
+        return sorted(outputs)
+    count = len(structures.flatten(outputs))
+    return ["output"] if count == 1 else [f"output_{i + 1}" for i in range(count)]
+
+
 def nested(outputs: Any) -> Any:
     """The structure of outputs with a list or dict inside a list or dict; None for an output, a list or a dict of outputs."""
     if structures.is_nested(outputs) and any(structures.is_nested(part) for _, part in structures.parts(outputs)):
