@@ -326,7 +326,7 @@ def child(name: str, folder: Path, save_freq: int, slow: bool) -> None:
 
 @dataclass
 class Count:
-    """What happened to the trainings of one model."""
+    """Counts of what happened to the trainings of one model."""
 
     trainings: int = 0
     identical: int = 0
@@ -387,7 +387,7 @@ class Child:
         return True
 
     def end(self, was_hit: bool) -> Run:
-        """What is known about it when it has ended."""
+        """The facts that are known when it has ended."""
         self.wait(float("inf"))
         status = self.process.wait()
         self.timer.cancel()

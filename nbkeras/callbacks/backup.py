@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 
 from nbkeras.callbacks.callback_list import Callback
+from nbkeras.callbacks.checkpoints import check_save_freq
 from nbkeras.callbacks.interruptions import Interruptions
 from nbkeras.engine import sharding
 from nbkeras.saving.checkpoints import CheckpointFolder
@@ -62,8 +63,7 @@ class BackupAndRestore(Callback):
     ):
         if not backup_dir:
             raise ValueError("BackupAndRestore needs a folder, received an empty backup_dir")
-        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
-            raise ValueError(f"save_freq must be 'epoch' or a positive number of batches, received {save_freq!r}")
+        check_save_freq(save_freq)
         self.backup_dir = os.fspath(backup_dir)
         self.save_freq = save_freq
         self.double_checkpoint = double_checkpoint

@@ -17,6 +17,12 @@ from nbkeras.saving.background import BackgroundWriter
 _COUNTS = ("_epoch", "_epochs_since_save", "_batches_since_save", "_last_batch")
 
 
+def check_save_freq(save_freq: Any) -> None:
+    """ValueError unless it is 'epoch' or a number of batches."""
+    if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
+        raise ValueError(f"save_freq must be 'epoch' or a positive number of batches, received {save_freq!r}")
+
+
 class ModelCheckpoint(MonitorCallback):
     """Save the model, or its weights, during training.
 
@@ -73,8 +79,7 @@ class ModelCheckpoint(MonitorCallback):
         keep: int | None = None,
     ):
         super().__init__(monitor, mode, initial_value_threshold)
-        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
-            raise ValueError(f"save_freq must be 'epoch' or a positive number of batches, received {save_freq!r}")
+        check_save_freq(save_freq)
         if not isinstance(period, int) or period < 1:
             raise ValueError(f"period must be a positive number of epochs, received {period!r}")
         if keep is not None and (not isinstance(keep, int) or keep < 1):

@@ -48,6 +48,7 @@ def initialize(
 
     Raises:
         ImportError: if mpi4py, or a library of MPI, is missing.
+        NotImplementedError: on Windows.
         ValueError: for job_addresses, for numbers other than MPI's, and for a timeout that is no positive number.
 
     Example:
@@ -62,6 +63,10 @@ def initialize(
         )
     if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
         raise ValueError(f"timeout must be a positive number of seconds or None, received {timeout!r}")
+    if os.name == "nt":
+        raise NotImplementedError(
+            "nbkeras.distribution.initialize is not offered on Windows: it was made for Linux and macOS"
+        )
     if _job.group is None:
         _job.group = mpi.join(timeout)
     _check("num_processes", num_processes, _job.group.size, "processes")

@@ -33,7 +33,7 @@ faulthandler.enable()
 
 
 class Note:
-    """What a case does, for the reproduction: the calls with their arguments."""
+    """The calls of a case with their arguments, for the reproduction."""
 
     def __init__(self):
         self.lines = []

@@ -47,7 +47,7 @@ def place(error):
 
 
 def fault_of(error):
-    """What is wrong with an error, in words; None if it is a good one."""
+    """The fault of an error, in words; None if it is a good one."""
     if isinstance(error, Fault):
         return str(error)
     words = f"{type(error).__name__}: {str(error)[:300]}"

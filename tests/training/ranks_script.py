@@ -27,7 +27,7 @@ def data(rows=22, features=6, outputs=3, seed=1):
 
 
 def trained(model, x, y, epochs=2, batch_size=8, more=(), **options):
-    """What a model learned: weights, states, optimizer, history, evaluation, predictions."""
+    """The results of a training: weights, states, optimizer, history, evaluation, predictions."""
     compiled = {"optimizer": keras.optimizers.Adam(0.01), "loss": "mse", **options.pop("compile", {})}
     model.compile(**compiled)
     history = model.fit(x, y, batch_size=batch_size, epochs=epochs, verbose=0, **options)

@@ -66,7 +66,7 @@ def resumed(folder):
 
 
 def run(code, tmp_path, wanted=0):
-    """What a script prints."""
+    """The text that a script prints."""
     done = subprocess.run(
         [sys.executable, "-P", "-W", "error", "-c", COMMON + code],
         cwd=tmp_path, capture_output=True, text=True, timeout=100,
