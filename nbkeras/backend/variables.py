@@ -19,7 +19,7 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
 from nbkeras.engine.user_errors import entry
 from nbkeras.ops import cast, shape
-from nbkeras.ops.shape import sizes_of
+from nbkeras.ops.arguments import new_sizes, pair_of
 from nbkeras.ops.window import data_format_of
 
 random_normal, random_uniform = random.normal, random.uniform
@@ -161,7 +161,7 @@ def constant(value, dtype=None, shape=None, name: str | None = None) -> Tensor:
     array = as_tensor(value, dtype or floatx())
     if shape is None:
         return array
-    sizes = sizes_of("constant", shape)
+    sizes = new_sizes("constant", shape)
     return ops.reshape(array, sizes) if array.size == math.prod(sizes) else ops.broadcast_to(array, sizes)
 
 
@@ -413,7 +413,7 @@ def moving_average_update(x: Variable, value, momentum: float) -> Variable | tup
         >>> K.moving_average_update(K.variable([1.0, 2.0]), [0.0, 0.0], 0.5).numpy()
         array([0.5, 1. ], dtype=float32)
     """
-    return update(x, ops.add(ops.multiply(x, momentum), ops.multiply(ops.convert_to_tensor(value), 1.0 - momentum)))
+    return update(x, ops.add(ops.multiply(x, momentum), ops.multiply(value, ops.subtract(1.0, momentum))))
 
 
 def zeros(shape, dtype=None, name: str | None = None) -> Variable:
@@ -448,7 +448,7 @@ def eye(size, dtype=None, name: str | None = None) -> Variable:
         array([[1., 0., 0.],
                [0., 1., 0.]], dtype=float32)
     """
-    rows, columns = size if isinstance(size, list | tuple) else (size, size)
+    rows, columns = pair_of("eye", "size", size)
     return Variable(ops.eye(rows, columns, 0, dtype).data, name=name)
 
 

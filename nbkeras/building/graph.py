@@ -349,6 +349,10 @@ def connect(layer: Any, args: tuple, kwargs: dict, outputs: Any) -> Any:
     inputs = {id(leaf) for leaf in structures.flatten([args, kwargs])}
 
     def own(leaf: Any) -> Any:
+        if not isinstance(leaf, SymbolicTensor):
+            raise TypeError(
+                f"{layer.name}: a call on symbolic tensors must return tensors only, received {briefly(leaf)} among its outputs"
+            )
         if id(leaf) in inputs or leaf.node is not None:
             twin = SymbolicTensor(leaf.shape, leaf.dtype)
             twin.mask, twin.trials = leaf.mask, leaf.trials

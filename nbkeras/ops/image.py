@@ -3,6 +3,7 @@
 They are composed of other ops and differentiable like them. Ops that sample pixels at coordinates are in coordinates.py.
 """
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from nbkeras.ops.indexing import getitem, pad, take
 from nbkeras.ops.products import outer
 from nbkeras.ops.resize import INTERPOLATIONS, blend, sampling_weights
 from nbkeras.ops.shape import broadcast_to, expand_dims, reshape, squeeze, stack, unstack
-from nbkeras.ops.window import data_format_of
+from nbkeras.ops.window import data_format_of, sizes_of
 
 
 def _as(dtype: np.dtype, y: Tensor) -> Tensor:
@@ -397,9 +398,9 @@ def _patches(
     x = as_float(images)
     if x.ndim not in (rank + 1, rank + 2):
         raise ValueError(f"{name}: expected {rank + 1} axes or a batch of {rank + 2}, received shape {x.shape}")
-    window = (size,) * rank if isinstance(size, int) else tuple(size)
+    window = sizes_of(name, "size", size, rank)
     axis = -1 if data_format_of(name, form) == "channels_last" else -rank - 1
-    count = int(np.prod(window)) * x.shape[axis]
+    count = math.prod(window) * x.shape[axis]
     kernel = reshape(eye(count, dtype=x.dtype), (*window, x.shape[axis], count))
     batch = x if x.ndim == rank + 2 else expand_dims(x, 0)
     y = conv(batch, kernel, strides or window, padding, form, dilation)
@@ -435,7 +436,7 @@ def extract_patches(
         array([[0., 1., 4., 5.],
                [2., 3., 6., 7.]])
     """
-    rank = 3 if not isinstance(size, int) and len(size) == 3 else 2
+    rank = 3 if isinstance(size, list | tuple) and len(size) == 3 else 2
     return _patches("extract_patches", rank, images, size, strides, dilation_rate, padding, data_format)
 
 

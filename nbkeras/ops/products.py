@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import load_budget
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, reduce
@@ -216,7 +217,7 @@ def diff(a, n: int = 1, axis: int = -1) -> Tensor:
     x = as_tensor(a)
     along = axis_of("diff", axis, x.ndim)
     if n < 0:
-        raise ValueError(f"diff: n must not be negative, received {n}")
+        raise ValueError(f"diff: n must not be negative, received {briefly(n)}")
     before = (slice(None),) * along
     between = elementwise.not_equal if x.dtype.kind == "b" else elementwise.subtract
     rounds = min(n, x.shape[along])  # after as many rounds as elements nothing is left

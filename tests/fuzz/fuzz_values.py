@@ -76,7 +76,7 @@ RATES = [0.0, 0.1, 0.5, 0.9, 1.0, 1.5, -0.1]
 FLAGS = [True, False]
 AXES = [-1, 0, 1, 2, -2, None, (0, 1), (-1,), (1, 2), 3, -4, (0, 0)]
 PAIRS = [1, 2, 3, (1, 2), (2, 2), (2,), (1, 1, 2), 0, -1, (0, 1)]
-PADS = [0, 1, 2, (1, 2), ((1, 0), (0, 1)), ((1, 0), (0, 1), (1, 1)), -1, 100]
+PADS = [0, 1, 2, (1, 2), ((1, 0), (0, 1)), ((1, 0), (0, 1), (1, 1)), -1, 30]
 NAMED = {
     "units filters n num output_dim input_dim key_dim value_dim head_dim num_heads num_query_heads num_key_value_heads": SIZES,
     "num_classes num_labels num_tokens num_segments num_bins bins groups depth_multiplier k size minlength length": SIZES,
