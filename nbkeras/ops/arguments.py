@@ -10,6 +10,7 @@ import numpy as np
 
 from nbkeras import config
 from nbkeras.engine import dlpack
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import result_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, holds_tensors
 from nbkeras.kernels import elementwise, indexing
@@ -94,7 +95,7 @@ def axis_of(name: str, axis: Any, ndim: int) -> int:
     try:
         index = operator.index(axis)
     except TypeError:
-        raise TypeError(f"{name}: axis must be an integer, received {axis!r}") from None
+        raise TypeError(f"{name}: axis must be an integer, received {briefly(axis)}") from None
     if not -ndim <= index < ndim:
         raise ValueError(f"{name}: axis {axis} is out of range for a tensor of {ndim} axes")
     return index % ndim

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import load_budget
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import shape
 from nbkeras.ops import elementwise, reduce
@@ -365,7 +366,7 @@ def rot90(array, k: int = 1, axes: Any = (0, 1)) -> Tensor:
     """
     x = as_tensor(array)
     if not isinstance(axes, list | tuple) or len(axes) != 2:
-        raise ValueError(f"rot90: axes must be two integers, received {axes!r}")
+        raise ValueError(f"rot90: axes must be two integers, received {briefly(axes)}")
     first, second = (axis_of("rot90", axis, x.ndim) for axis in axes)
     if first == second:
         raise ValueError(f"rot90: the two axes must differ, received {axes}")

@@ -329,7 +329,7 @@ def _cores(signature: str) -> list[str]:
     """The text between the parentheses of each argument in a signature."""
     left, arrow, _ = str(signature).replace(" ", "").partition("->")
     if not arrow or not re.fullmatch(r"\([\w,]*\)(,\([\w,]*\))*", left):
-        raise ValueError(f"vectorize: a signature looks like '(n),(n)->()', received {signature!r}")
+        raise ValueError(f"vectorize: a signature looks like '(n),(n)->()', received {briefly(signature)}")
     return re.findall(r"\(([\w,]*)\)", left)
 
 

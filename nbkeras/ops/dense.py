@@ -224,7 +224,7 @@ def batch_dot(x, y, axes: Any = None) -> Tensor:
     first, second = (axes, axes) if isinstance(axes, int) else axes
     a, b = axis_of("batch_dot", first, x.ndim), axis_of("batch_dot", second, y.ndim)
     if 0 in (a, b):
-        raise ValueError(f"batch_dot cannot sum over the batch axis; received axes {axes!r}")
+        raise ValueError(f"batch_dot cannot sum over the batch axis; received axes {briefly(axes)}")
     if x.shape[a] != y.shape[b]:
         raise ValueError(
             f"batch_dot sums over axes {(a, b)}, which must have one size, received shapes {x.shape} and {y.shape}"

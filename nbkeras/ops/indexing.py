@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import load_budget
-from nbkeras.engine.annotations import one_of
+from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import indexing, scattering
@@ -130,7 +130,7 @@ def _is_basic(part: Any) -> bool:
         operator.index(part)
     except TypeError:
         raise TypeError(
-            f"a tensor is indexed by integers, slices, None, ... or an array of integers, received {part!r}"
+            f"a tensor is indexed by integers, slices, None, ... or an array of integers, received {briefly(part)}"
         ) from None
     return True
 
@@ -264,7 +264,9 @@ def pad(x, pad_width, mode: str = "constant", constant_values=None) -> Tensor:
         return apply(shape_kernels.pad, shape_kernels.pad_vjp, [x], widths=widths, value=value)
     one_of("pad", "mode", mode, ("constant", "edge", "reflect", "symmetric", "wrap"))
     if constant_values is not None:
-        raise ValueError(f"pad: constant_values are for mode 'constant', received {constant_values!r} with {mode!r}")
+        raise ValueError(
+            f"pad: constant_values are for mode 'constant', received {briefly(constant_values)} with {briefly(mode)}"
+        )
     for axis, width in enumerate(widths):
         if width != (0, 0) and not x.shape[axis]:
             raise ValueError(f"pad: axis {axis} of a tensor of shape {x.shape} has no element for mode {mode!r}")

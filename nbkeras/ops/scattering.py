@@ -128,7 +128,9 @@ def _starts(name: str, x: Tensor, start_indices: Any, shape: tuple[int, ...]) ->
     if not len(starts) == len(shape) == x.ndim or any(
         n > size or n < 0 for n, size in zip(shape, x.shape, strict=False)
     ):
-        raise ValueError(f"{name}: a slice of shape {shape} at {start_indices!r} does not fit into shape {x.shape}")
+        raise ValueError(
+            f"{name}: a slice of shape {shape} at {briefly(start_indices)} does not fit into shape {x.shape}"
+        )
     last = [size - n for n, size in zip(shape, x.shape, strict=True)]
     if known:
         return [min(max(s, 0), most) for s, most in zip(starts, last, strict=True)], True
@@ -368,7 +370,7 @@ def searchsorted(sorted_sequence, values, side: str = "left") -> Tensor:
     line, values = promote(sorted_sequence, values)
     if line.ndim != 1 or side not in ("left", "right"):
         raise ValueError(
-            f"searchsorted: expected a vector and side 'left' or 'right', received shape {line.shape} and {side!r}"
+            f"searchsorted: expected a vector and side 'left' or 'right', received shape {line.shape} and {briefly(side)}"
         )
     return apply(scattering.search, None, [line, values], side=side)
 

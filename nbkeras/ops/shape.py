@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import load_budget
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import elementwise as broadcasting
 from nbkeras.kernels import shape as shape_kernels
@@ -58,7 +59,7 @@ def sizes_of(name: str, value: Any) -> tuple[int, ...]:
     try:
         return tuple(operator.index(size) for size in sizes)
     except TypeError:
-        raise TypeError(f"{name}: a shape must be made of integers, received {value!r}") from None
+        raise TypeError(f"{name}: a shape must be made of integers, received {briefly(value)}") from None
 
 
 def new_sizes(name: str, value: Any) -> tuple[int, ...]:
@@ -181,7 +182,7 @@ def transpose(x, axes=None) -> Tensor:
         order = tuple(reversed(range(x.ndim)))
     else:
         if not hasattr(axes, "__iter__"):
-            raise TypeError(f"transpose: axes must name each of the {x.ndim} axes once, received {axes!r}")
+            raise TypeError(f"transpose: axes must name each of the {x.ndim} axes once, received {briefly(axes)}")
         order = tuple(axis_of("transpose", axis, x.ndim) for axis in axes)
         if sorted(order) != list(range(x.ndim)):
             raise ValueError(f"transpose: axes must name each of the {x.ndim} axes once, received {tuple(axes)}")
@@ -267,7 +268,7 @@ def over_axes(x: Tensor, axes: tuple[int, ...], function: Callable[[Tensor], Ten
 def tensors_of(name: str, xs: Any) -> list[Tensor]:
     """The tensors of a list or tuple in one dtype; ValueError if there is none."""
     if isinstance(xs, Tensor) or not isinstance(xs, list | tuple) or not xs:
-        raise ValueError(f"{name}: expected a list of at least one tensor, received {type(xs).__name__} {xs!r}")
+        raise ValueError(f"{name}: expected a list of at least one tensor, received {type(xs).__name__} {briefly(xs)}")
     return promote(*xs)
 
 
@@ -482,7 +483,7 @@ def repeat(x, repeats, axis: int | None = None) -> Tensor:
     counts = sizes_of("repeat", np.asarray(repeats).reshape(-1) if hasattr(repeats, "shape") else repeats)
     if len(counts) not in (1, size) or min(counts, default=0) < 0:
         raise ValueError(
-            f"repeat: repeats must be an integer of at least 0, or one for each of {size} elements, received {repeats!r}"
+            f"repeat: repeats must be an integer of at least 0, or one for each of {size} elements, received {briefly(repeats)}"
         )
     if len(counts) > 1:
         return concatenate(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import load_budget
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import fourier
 from nbkeras.ops import elementwise, indexing
@@ -156,7 +157,7 @@ def _window(name: str, window: Any, length: int, fft_length: int, dtype: np.dtyp
         return as_tensor(np.ones(fft_length, dtype))  # over all fft_length numbers, as in Keras
     if isinstance(window, str):
         if window not in _WINDOWS:
-            raise ValueError(f"{name}: window must be 'hann', 'hamming', a vector or None, received {window!r}")
+            raise ValueError(f"{name}: window must be 'hann', 'hamming', a vector or None, received {briefly(window)}")
         window = _WINDOWS[window](length + 1)[:-1]  # a periodic window
     window = as_tensor(window, dtype)
     if window.shape != (length,):
