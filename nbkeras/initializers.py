@@ -66,7 +66,7 @@ def _weight(initializer: Initializer, shape: Any, dtype: Any, floats: bool = Fal
     if not structures.is_shape(shape) or any(size is None or size < 0 for size in shape):
         raise ValueError(f"{kind}: the shape of a weight is a tuple of integers, 0 or more, received {briefly(shape)}")
     if floats and found not in (np.float32, np.float64):
-        raise ValueError(f"{kind} draws float32 or float64 numbers, received dtype {found.name!r}")
+        raise ValueError(f"{kind} draws float32 or float64 numbers, received dtype {briefly(found.name)}")
     return tuple(shape), found
 
 
@@ -239,7 +239,7 @@ def _seed(name: str, what: str, seed: Any) -> Any:
     if isinstance(seed, Mapping) and "config" in seed:
         return SeedGenerator.from_config(seed["config"])
     if seed is not None and not isinstance(seed, int | np.integer | SeedGenerator):
-        raise ValueError(f"{name}: {what} must be an integer, a SeedGenerator or None, received {seed!r}")
+        raise ValueError(f"{name}: {what} must be an integer, a SeedGenerator or None, received {briefly(seed)}")
     return seed
 
 
@@ -412,7 +412,7 @@ def compute_fans(shape, input_axes=None, output_axes=None) -> tuple[int, int]:
 
 def _scale(name: str, what: str, scale: Any) -> Any:
     if not scale > 0:
-        raise ValueError(f"{name}: {what} must be positive, received {scale!r}")
+        raise ValueError(f"{name}: {what} must be positive, received {briefly(scale)}")
     return scale
 
 

@@ -544,6 +544,13 @@ MISTAKES = [
         "Dense: units must be a positive integer, received <class 'numpy.float32'>",
     ),
     (lambda: L.Dense(deep()), ValueError, "Dense: units must be a positive integer, received an object of type list"),
+    (lambda: keras.metrics.get(deep()), ValueError, "metric must be a name, .* received an object of type list"),
+    (lambda: ops.moments(X, deep()), TypeError, "axis must be an integer, received an object of type list"),
+    (
+        lambda: dense(loss="mse", optimizer="sgd").fit(X, Y, initial_epoch=deep()),
+        ValueError,
+        "initial_epoch must be a non-negative integer, received an object of type list",
+    ),
     (lambda: L.Dense(2, weights=3.0)(X), TypeError, "takes a list of arrays as weights, received 3.0"),
     (lambda: L.Activation(np.float32), ValueError, "activation must be a name, an object, a function"),
     (lambda: L.AveragePooling1D()([X[None]]), ValueError, "takes a tensor, received a list of one"),

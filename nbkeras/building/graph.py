@@ -258,7 +258,7 @@ class Graph:
                 if not isinstance(tensor, SymbolicTensor):
                     raise ValueError(
                         f"a model's {what} must be symbolic tensors, made by Input() and by calling layers on them; "
-                        f"received {tensor!r} of type {type(tensor).__name__}"
+                        f"received {briefly(tensor)} of type {type(tensor).__name__}"
                     )
         self.nodes, met = self._ordered()
         self.layers = self._layers(met)

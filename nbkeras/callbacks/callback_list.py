@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import documentation, pictures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.progress import Progbar, print_message
 from nbkeras.engine.registry import nearest
 from nbkeras.engine.user_errors import optional_import
@@ -259,7 +260,7 @@ def _flat(callbacks) -> Iterator[Callback]:
     else:
         hint = f"; did you mean {callbacks.__name__}(...)?" if isinstance(callbacks, type) else ""
         raise TypeError(
-            f"callbacks must be Callback objects, received {callbacks!r} of type {type(callbacks).__name__}{hint}"
+            f"callbacks must be Callback objects, received {briefly(callbacks)} of type {type(callbacks).__name__}{hint}"
         )
 
 

@@ -46,7 +46,7 @@ def set_floatx(value: str) -> None:
     """
     global _floatx
     if value not in ("float32", "float64"):
-        raise ValueError(f"floatx must be 'float32' or 'float64', received {value!r}")
+        raise ValueError(f"floatx must be 'float32' or 'float64', received {briefly(value)}")
     _floatx = np.dtype(value)
 
 
@@ -143,7 +143,7 @@ def set_image_data_format(data_format: str) -> None:
     global _image_data_format
     found = data_format.lower() if isinstance(data_format, str) else data_format
     if found not in ("channels_last", "channels_first"):
-        raise ValueError(f"data format must be 'channels_last' or 'channels_first', received {data_format!r}")
+        raise ValueError(f"data format must be 'channels_last' or 'channels_first', received {briefly(data_format)}")
     _image_data_format = found
 
 

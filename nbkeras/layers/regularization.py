@@ -9,7 +9,7 @@ from typing import Annotated, Any, Unpack
 from nbkeras import random
 from nbkeras.building.layer import CommonOptions, InputSpec, LayerOptions
 from nbkeras.engine import option
-from nbkeras.engine.annotations import check_rate
+from nbkeras.engine.annotations import briefly, check_rate
 from nbkeras.layers.same_shape import SameShape
 from nbkeras.layers.spatial import DataFormat
 from nbkeras.regularizers import L1L2
@@ -18,13 +18,13 @@ from nbkeras.regularizers import L1L2
 def _noise_shape(name: str, what: str, shape: Any) -> tuple | None:
     sizes = shape if isinstance(shape, list | tuple) else [shape]
     if shape is not None and any(size is not None and (not isinstance(size, int) or size <= 0) for size in sizes):
-        raise ValueError(f"{name}'s {what} must be a list of positive integers or None, received {shape!r}")
+        raise ValueError(f"{name}'s {what} must be a list of positive integers or None, received {briefly(shape)}")
     return None if shape is None else tuple(sizes)
 
 
 def _deviation(name: str, what: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise ValueError(f"{name}'s {what} must be a number, 0 or more, received {value!r}")
+        raise ValueError(f"{name}'s {what} must be a number, 0 or more, received {briefly(value)}")
     return value
 
 

@@ -78,12 +78,12 @@ class AUC(_Confusion):
         self.init_thresholds = None if thresholds is None else sorted(_numbers("thresholds", thresholds))
         if self.init_thresholds is None:
             if not isinstance(num_thresholds, int) or num_thresholds <= 1:
-                raise ValueError(f"AUC: num_thresholds must be an integer > 1, received {num_thresholds!r}")
+                raise ValueError(f"AUC: num_thresholds must be an integer > 1, received {briefly(num_thresholds)}")
             inner = evenly(num_thresholds)[1:-1]
         else:
             inner = self.init_thresholds
             if inner and not (0 <= inner[0] and inner[-1] <= 1):
-                raise ValueError(f"AUC: thresholds must be numbers from 0 to 1, received {thresholds!r}")
+                raise ValueError(f"AUC: thresholds must be numbers from 0 to 1, received {briefly(thresholds)}")
         super().__init__([0.0, *inner, 1.0], None, name, dtype)
         self.thresholds[0], self.thresholds[-1] = -config.epsilon(), 1.0 + config.epsilon()
         self.num_thresholds = len(self.thresholds)

@@ -107,7 +107,7 @@ def _checked_thresholds(thresholds: Any, default: float) -> list[float]:
     given = thresholds if isinstance(thresholds, list | tuple | np.ndarray) else [thresholds]
     found = [default] if thresholds is None else [*given]
     if thresholds is not None and not all(isinstance(t, int | float | np.floating) and 0 <= t <= 1 for t in found):
-        raise ValueError(f"thresholds must be numbers from 0 to 1, received {thresholds!r}")
+        raise ValueError(f"thresholds must be numbers from 0 to 1, received {briefly(thresholds)}")
     return [float(each) for each in found]
 
 

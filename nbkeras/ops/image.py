@@ -202,7 +202,8 @@ def resize(
     if not is_size or min(size) < 1 or fill_mode != "constant" or (crop_to_aspect_ratio and pad_to_aspect_ratio):
         raise ValueError(
             "resize: expected size (height, width), fill_mode 'constant' and at most one way to keep the ratio, received "
-            f"{size}, {fill_mode!r}, {crop_to_aspect_ratio=}, {pad_to_aspect_ratio=}"
+            f"{size}, {briefly(fill_mode)}, crop_to_aspect_ratio={briefly(crop_to_aspect_ratio)}, "
+            f"pad_to_aspect_ratio={briefly(pad_to_aspect_ratio)}"
         )
     height, width = x.shape[1:3]
     if not height or not width:

@@ -128,7 +128,7 @@ def _is_basic(part: Any) -> bool:
         operator.index(part)
     except TypeError:
         raise TypeError(
-            f"a tensor is indexed by integers, slices, None, ... or an array of integers, received {part!r}"
+            f"a tensor is indexed by integers, slices, None, ... or an array of integers, received {briefly(part)}"
         ) from None
     return True
 
@@ -268,7 +268,7 @@ def pad(x, pad_width, mode: str = "constant", constant_values=None) -> Tensor:
     one_of("pad", "mode", mode, ("constant", "edge", "reflect", "symmetric", "wrap"))
     if constant_values is not None:
         raise ValueError(
-            f"pad: constant_values are for mode 'constant', received {briefly(constant_values)} with {mode!r}"
+            f"pad: constant_values are for mode 'constant', received {briefly(constant_values)} with {briefly(mode)}"
         )
     for axis, width in enumerate(widths):
         if width != (0, 0) and not x.shape[axis]:

@@ -182,7 +182,7 @@ def correlate(x1, x2, mode: str = "valid") -> Tensor:
     a, b = floats(x1, x2)
     if a.ndim != 1 or b.ndim != 1 or not a.size or not b.size or mode not in ("valid", "same", "full"):
         raise ValueError(
-            f"correlate: expected two vectors and mode valid, same or full, received {a.shape}, {b.shape}, {mode!r}"
+            f"correlate: expected two vectors and mode valid, same or full, received {a.shape}, {b.shape}, {briefly(mode)}"
         )
     n, m = a.size, b.size
     if n < m:

@@ -374,7 +374,7 @@ def searchsorted(sorted_sequence, values, side: str = "left") -> Tensor:
     line, values = promote(sorted_sequence, values)
     if line.ndim != 1 or side not in ("left", "right"):
         raise ValueError(
-            f"searchsorted: expected a vector and side 'left' or 'right', received shape {line.shape} and {side!r}"
+            f"searchsorted: expected a vector and side 'left' or 'right', received shape {line.shape} and {briefly(side)}"
         )
     return apply(scattering.search, None, [line, values], side=side)
 

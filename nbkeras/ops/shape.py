@@ -249,7 +249,7 @@ def over_axes(x: Tensor, axes: tuple[int, ...], function: Callable[[Tensor], Ten
 def tensors_of(name: str, xs: Any) -> list[Tensor]:
     """The tensors of a list or tuple in one dtype; ValueError if there is none."""
     if isinstance(xs, Tensor) or not isinstance(xs, list | tuple) or not xs:
-        raise ValueError(f"{name}: expected a list of at least one tensor, received {type(xs).__name__} {xs!r}")
+        raise ValueError(f"{name}: expected a list of at least one tensor, received {type(xs).__name__} {briefly(xs)}")
     return promote(*xs)
 
 

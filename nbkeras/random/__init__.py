@@ -149,7 +149,7 @@ def _float_form(name: str, shape: Any, dtype: Any) -> dict[str, Any]:
     """The checked shape and dtype of random floats; errors name the function."""
     found = known_dtype(dtype)
     if found not in (np.float32, np.float64):
-        raise ValueError(f"{name}: dtype must be float32 or float64, received {found.name!r}")
+        raise ValueError(f"{name}: dtype must be float32 or float64, received {briefly(found.name)}")
     sizes = new_sizes(name, shape)
     return {"shape": sizes, "dtype": found, **_rows(sizes)}
 
@@ -302,7 +302,7 @@ def randint(shape, minval: int, maxval: int, dtype: Any = "int32", seed: Any = N
         raise ValueError(f"randint: minval must be below maxval, received {minval} and {maxval}")
     found = known_dtype(dtype)
     if found.kind not in "iu":
-        raise ValueError(f"randint: dtype must be an integer type, received {found.name!r}")
+        raise ValueError(f"randint: dtype must be an integer type, received {briefly(found.name)}")
     sizes = new_sizes("randint", shape)
     limits = {"low": minval, "high": maxval, **_rows(sizes)}
     numbers = apply(kernels.randint, None, [key_of(seed)], shape=sizes, **limits)

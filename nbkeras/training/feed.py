@@ -23,6 +23,7 @@ from nbkeras.data.batches import (
     unpack_x_y_sample_weight,
 )
 from nbkeras.engine import behaviour, structures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import as_tensor
 from nbkeras.training import output_matching
 from nbkeras.training.input_matching import GraphInputs
@@ -57,7 +58,7 @@ def arrays_of(
         x = to_array(x, "x")
     leaves = structures.flatten(x)
     if not leaves:
-        raise ValueError(f"x holds no array, received {x!r}")
+        raise ValueError(f"x holds no array, received {briefly(x)}")
     return structures.map_leaves(lambda _: 0, x), [convert(leaf) for leaf in leaves]
 
 
