@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from nbkeras import config as settings
-from nbkeras.engine import behaviour, option, structures
+from nbkeras.engine import behaviour, load_budget, option, structures
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.dtypes import array_of
@@ -67,6 +67,7 @@ def _weight(initializer: Initializer, shape: Any, dtype: Any, floats: bool = Fal
         raise ValueError(f"{kind}: the shape of a weight is a tuple of integers, 0 or more, received {briefly(shape)}")
     if floats and found not in (np.float32, np.float64):
         raise ValueError(f"{kind} draws float32 or float64 numbers, received dtype {briefly(found.name)}")
+    load_budget.check_exists(math.prod(shape) * found.itemsize, f"{kind}: a weight of shape {briefly(shape)}")
     return tuple(shape), found
 
 

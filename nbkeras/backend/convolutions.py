@@ -104,12 +104,12 @@ def _transposed(
         raise ValueError(
             f"{name}: x and the kernel must have {rank + 2} axes, received shapes {ops.shape(x)} and {ops.shape(kernel)}"
         )
-    steps = [sizes_of(name, "strides", strides, rank), sizes_of(name, "dilation_rate", dilation_rate, rank)]
+    step, dilation = sizes_of(name, "strides", strides, rank), sizes_of(name, "dilation_rate", dilation_rate, rank)
     if not isinstance(output_shape, list | tuple) or len(output_shape) != rank + 2:
         raise TypeError(f"{name}: output_shape must be a tuple of {rank + 2} sizes, received {briefly(output_shape)}")
     first = 1 if data_format_of(name, data_format) == "channels_last" else 2
     wanted = [None if size is None else count_of(name, "output_shape", size) for size in output_shape[first:]]
-    axes = zip(ops.shape(x)[first:], wanted, ops.shape(kernel)[:rank], *steps, strict=False)
+    axes = zip(ops.shape(x)[first:], wanted, ops.shape(kernel)[:rank], step, dilation, strict=False)
     more = [_more(*axis, padding) for axis in axes]
     return ops.conv_transpose(x, kernel, strides, padding, more, data_format, dilation_rate)
 

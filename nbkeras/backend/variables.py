@@ -16,8 +16,9 @@ from nbkeras.building.graph import SymbolicTensor
 from nbkeras.config import floatx
 from nbkeras.engine import naming
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.dtypes import array_of
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
-from nbkeras.engine.user_errors import entry
+from nbkeras.engine.user_errors import checked, entry
 from nbkeras.ops import cast, shape
 from nbkeras.ops.arguments import new_sizes, pair_of
 from nbkeras.ops.window import data_format_of
@@ -53,7 +54,7 @@ def cast_to_floatx(x) -> np.ndarray | Tensor:
         >>> K.cast_to_floatx([1, 2])
         array([1., 2.], dtype=float32)
     """
-    return cast(x, floatx()) if ops.is_tensor(x) else np.asarray(x, floatx())
+    return cast(x, floatx()) if ops.is_tensor(x) else array_of(x, floatx())
 
 
 def clear_session(free_memory: bool = True) -> None:
@@ -165,6 +166,7 @@ def constant(value, dtype=None, shape=None, name: str | None = None) -> Tensor:
     return ops.reshape(array, sizes) if array.size == math.prod(sizes) else ops.broadcast_to(array, sizes)
 
 
+@checked
 def placeholder(shape=None, ndim: int | None = None, dtype=None, sparse: bool = False, name: str | None = None):
     """A symbolic input. Today: `keras.Input`.
 
@@ -190,8 +192,6 @@ def placeholder(shape=None, ndim: int | None = None, dtype=None, sparse: bool = 
     if shape is None:
         if ndim is None:
             raise ValueError("placeholder needs shape=(batch, ...) or ndim")
-        if not isinstance(ndim, int):
-            raise TypeError(f"placeholder: ndim must be an integer, received {briefly(ndim)}")
         shape = (None,) * ndim
     return inputs.Input(batch_shape=shape, dtype=dtype, name=name)
 

@@ -17,7 +17,7 @@ from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels.runtime import device
-from nbkeras.ops.arguments import axis_of
+from nbkeras.ops.arguments import axis_of, count_of
 from nbkeras.ops.creation import zeros_like
 from nbkeras.ops.indexing import getitem
 from nbkeras.ops.shape import broadcast_to, concatenate, reshape, stack, unstack
@@ -209,7 +209,7 @@ def scan(
     """
     if xs is None and length is None:
         raise ValueError("scan: give xs, or a length")
-    items = [None] * length if xs is None else _slices("scan", xs, length)  # type: ignore[operator]
+    items = [None] * count_of("scan", "length", length) if xs is None else _slices("scan", xs, length)  # type: ignore[operator]
     if not items:
         raise ValueError("scan: there is nothing along the first axis")
     carry, results = init, []

@@ -250,7 +250,7 @@ def pad(x, pad_width, mode: str = "constant", constant_values=None) -> Tensor:
     """
     x = as_tensor(x)
     try:
-        widths = tuple((int(a), int(b)) for a, b in np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)))
+        widths = tuple(sizes_of("pad", width.tolist()) for width in np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)))
     except (ValueError, TypeError):
         raise ValueError(
             f"pad: pad_width must hold (before, after) for each of the {x.ndim} axes, received {briefly(pad_width)}"

@@ -23,6 +23,8 @@ def _pair(name: str, x: Any, axes: int) -> list[Tensor]:
         raise ValueError(
             f"{name}: expected two tensors of one shape with at least {axes} axes, received {real.shape} and {imag.shape}"
         )
+    if 0 in real.shape[real.ndim - axes :]:
+        raise ValueError(f"{name}: there is no number along the last axis of shape {real.shape}")
     return [real, imag]
 
 

@@ -294,12 +294,14 @@ def randint(shape, minval: int, maxval: int, dtype: Any = "int32", seed: Any = N
     """
     try:
         minval, maxval = int(minval), int(maxval)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(
             f"randint: the limits must be integers, received {briefly(minval)}, {briefly(maxval)}"
         ) from None
     if not minval < maxval:
         raise ValueError(f"randint: minval must be below maxval, received {minval} and {maxval}")
+    if not -(2**63) <= minval < maxval < 2**63:
+        raise ValueError(f"randint: the limits must fit into int64, received {briefly(minval)} and {briefly(maxval)}")
     found = known_dtype(dtype)
     if found.kind not in "iu":
         raise ValueError(f"randint: dtype must be an integer type, received {briefly(found.name)}")
