@@ -123,6 +123,11 @@ def is_symbolic(structure: Any) -> bool:
     return any(isinstance(leaf, SymbolicTensor) for leaf in structures.flatten(structure))
 
 
+def masks(tensors: Any) -> Any:
+    """The structure of the tensors' masks; None for a leaf without a mask. (Tables and masked arrays have another `mask`.)"""
+    return structures.map_leaves(lambda leaf: leaf.mask if isinstance(leaf, Tensor | SymbolicTensor) else None, tensors)
+
+
 class Node:
     """One call of a layer on symbolic tensors; appends itself to the layer's nodes."""
 

@@ -576,7 +576,7 @@ class Layer(Module, CallHistory):
         self._fill_arguments(kwargs, named, masks)
         for name, value in named.items():
             if f"{name}_mask" in self._call_names[len(args) :] and named.get(f"{name}_mask") is None:
-                kwargs[f"{name}_mask"] = structures.masks(value)
+                kwargs[f"{name}_mask"] = graph.masks(value)
         outputs = self._named_call(args, kwargs)
         self._pass_masks(inputs, masks, kwargs, outputs)
         if self.activity_regularizer is not None:
@@ -658,8 +658,9 @@ class Layer(Module, CallHistory):
     def _convert_array(self, value: Any) -> Any:
         if isinstance(value, np.ndarray | np.generic):
             return as_tensor(value, self.dtype if value.dtype.kind == self.dtype[0] == "f" and self.autocast else None)
-        foreign = hasattr(value, "__array__") and not isinstance(value, Tensor)
-        return self._convert(as_tensor(value)) if foreign else value  # a pandas table, a tensor of another library
+        if isinstance(value, Tensor) or not (hasattr(value, "__array__") or hasattr(value, "toarray")):
+            return value
+        return self._convert(as_tensor(value))  # a pandas table, a tensor of another library; an error for scipy's
 
     def _check_input(self, inputs: Any) -> None:
         if self.input_spec is None:
@@ -830,7 +831,7 @@ class Layer(Module, CallHistory):
 
 def _masks(inputs: Any) -> Any:
     """The structure of the inputs' masks; None if no input has a mask."""
-    masks = structures.masks(inputs)
+    masks = graph.masks(inputs)
     return masks if any(mask is not None for mask in structures.flatten(masks)) else None
 
 

@@ -43,7 +43,7 @@ class MonitorCallback(Callback):
     def __init__(
         self, monitor: str = "val_loss", mode: str = "auto", baseline: float | None = None, min_delta: float = 0
     ):
-        if mode not in ("auto", "min", "max"):
+        if not isinstance(mode, str) or mode not in ("auto", "min", "max"):
             warn(f"{type(self).__name__} mode {briefly(mode)} is unknown, using 'auto'")
             mode = "auto"
         self.monitor = monitor

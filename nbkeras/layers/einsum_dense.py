@@ -22,16 +22,22 @@ def _equation(name: str, what: str, equation: Any) -> str:
 
 
 def _several(name: str, what: str, value: Any) -> tuple:
-    if value is None or isinstance(value, int):
-        return (value,)
-    if not isinstance(value, list | tuple) or not all(each is None or isinstance(each, int) for each in value):
+    sizes = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not all(each is None or (isinstance(each, int) and not isinstance(each, bool)) for each in sizes):
         raise TypeError(f"{name}: {what} must be an integer, or several, received {briefly(value)}")
-    return tuple(value)
+    return sizes
+
+
+def _letters(name: str, what: str, value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name}: {what} must be letters or None, received {briefly(value)}")
+    return value
 
 
 Equation = Annotated[str, option.kind(_equation, "'ab,bc->ac', '...ab,bc->...ac' or 'ab...,bc->ac...'")]
 Several = Annotated[Any, option.kind(_several, "an integer, or several")]
 OutputShape = Annotated[Several, "partial_output_shape"]
+BiasAxes = Annotated[str | None, option.kind(_letters, "letters or None")]
 
 
 class EinsumDense(Adaptable):
@@ -77,7 +83,7 @@ class EinsumDense(Adaptable):
         equation: Equation,
         output_shape: OutputShape,
         activation: option.Activation = None,
-        bias_axes: option.Anything = None,
+        bias_axes: BiasAxes = None,
         kernel_initializer: option.Initializer = "glorot_uniform",
         bias_initializer: option.Initializer = "zeros",
         kernel_regularizer: option.Regularizer = None,

@@ -22,6 +22,16 @@ from nbkeras.ops import hashing
 from nbkeras.ops.arguments import as_index
 
 
+def _lines_of(name: str, path: str) -> list[str]:
+    """The terms of a vocabulary in a text file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().splitlines()
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no path
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{name}: no vocabulary can be read from the file {briefly(path)}: {reason}") from error
+
+
 def _count(name: str, what: str, count: Any) -> int:
     if not isinstance(count, int) or count < 0:
         raise ValueError(f"{name}'s {what} must not be negative, received {briefly(count)}")
@@ -159,8 +169,7 @@ class Lookup(TextInputs, registered=False):
                 f"{self.output_mode!r}"
             )
         if isinstance(vocabulary, str):
-            with open(vocabulary, encoding="utf-8") as file:
-                vocabulary = file.read().splitlines()
+            vocabulary = _lines_of(type(self).__name__, vocabulary)
         terms = [self._term(term) for term in np.asarray(vocabulary).ravel().tolist()]
         special = self.get_vocabulary()[: self._first_term]
         found = terms[: len(special)] == special

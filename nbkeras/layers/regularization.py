@@ -285,9 +285,7 @@ class AlphaDropout(_Random):
         0.0 1.0
     """
 
-    def __init__(
-        self, rate: RateBelowOne, noise_shape: option.Anything = None, seed=None, **kwargs: Unpack[LayerOptions]
-    ):
+    def __init__(self, rate: RateBelowOne, noise_shape: NoiseShape = None, seed=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(seed, **kwargs)
         option.keep(self, locals())
 
@@ -296,6 +294,11 @@ class AlphaDropout(_Random):
             return inputs
         limit = -1.0507009873554804934193349852946 * 1.6732632423543772848170429916717
         shape = self.noise_shape or inputs.shape
+        if len(shape) != len(inputs.shape):
+            raise ValueError(
+                f"AlphaDropout {self.name!r} has noise_shape {shape}, which must have a size for each axis of the input, "
+                f"received shape {inputs.shape}"
+            )
         shape = [n if size is None else size for size, n in zip(shape, inputs.shape, strict=True)]
         kept = random.bernoulli(shape, 1 - self.rate, self.dtype, self.seed_generator)
         scale = ((1 - self.rate) * (1 + self.rate * limit**2)) ** -0.5

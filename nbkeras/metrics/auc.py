@@ -73,6 +73,8 @@ class AUC(_Confusion):
     ):
         self.curve = one_of("AUC", "curve", curve, ("ROC", "PR", "PRGAIN"), any_case=True)
         self.summation_method = one_of("AUC", "summation_method", summation_method, _SUMMATIONS, any_case=True)
+        if num_labels is not None:
+            option.size_of("AUC", "num_labels", num_labels)
         if num_labels and not multi_label:
             raise ValueError("AUC: num_labels is for multi_label=True only")
         self.init_thresholds = None if thresholds is None else sorted(_numbers("thresholds", thresholds))

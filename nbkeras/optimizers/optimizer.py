@@ -235,7 +235,14 @@ class Optimizer(Observed, option.Configured):
         if self._schedule is not None:
             steps = (int(self._iterations),) if isinstance(self._schedule, schedules.LearningRateSchedule) else ()
             with outside_program():
-                device.write(self._rate, float(self._schedule(*steps)))
+                rate = self._schedule(*steps)
+                try:
+                    device.write(self._rate, float(rate))
+                except (TypeError, ValueError):
+                    raise TypeError(
+                        f"{type(self).__name__}: {briefly(self._schedule)} must return a learning rate, a number, received "
+                        f"{briefly(rate)}"
+                    ) from None
         elif self.decay:
             device.write(self._rate, float(self._learning_rate) / (1.0 + self.decay * float(self._iterations)))
 

@@ -55,6 +55,13 @@ def check_verbose(verbose: Any) -> None:
         raise ValueError(f"verbose must be 0, 1, 2 or 'auto', received {briefly(verbose)}")
 
 
+def check_shuffle(shuffle: Any) -> None:
+    """TypeError for what does not say whether samples are shuffled."""
+    is_name = isinstance(shuffle, str) and shuffle == "batch"
+    if shuffle is not None and not is_name and not isinstance(shuffle, bool | int | np.bool_):
+        raise TypeError(f"shuffle must be True, False or 'batch', received {briefly(shuffle)}")
+
+
 def callback_list(
     model: Any, callbacks: Any, verbose: Any, epochs: int, steps: int | None, history: bool = True
 ) -> CallbackList:

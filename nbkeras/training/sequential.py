@@ -174,6 +174,8 @@ class Sequential(Model):
 
     def _ensure_built(self, inputs) -> None:
         if self._graph is None:
+            if not hasattr(inputs, "shape"):
+                raise ValueError(f"Sequential {self.name!r} takes one array or tensor, received {briefly(inputs)}")
             shape = tuple(inputs.shape)
             self.build(shape if self.stateful else (None, *shape[1:]))
 

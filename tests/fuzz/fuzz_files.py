@@ -295,7 +295,7 @@ def of_text(chance, kind, say):
     text = files_of(kind)["json"]
     if chance.random() < 0.3:
         text = damaged(chance, text.encode()).decode("utf-8", "replace")
-        say(f"model_from_json({text!r})")
+        say(f"model_from_json({described(text)})")
         with guarded():
             use(models.model_from_json(text))
         return
@@ -307,8 +307,8 @@ def of_text(chance, kind, say):
         try:
             text = json.dumps(config)
         except (TypeError, ValueError, RecursionError):
-            text = repr(config) if chance.random() < 0.5 else absurd(chance)
-        say(f"model_from_json({text!r})")
+            text = described(config) if chance.random() < 0.5 else absurd(chance)
+        say(f"model_from_json({described(text)})")
         with guarded():
             use(models.model_from_json(text))
     elif way == 1:
