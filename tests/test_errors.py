@@ -568,7 +568,7 @@ MISTAKES = [
         "initial_epoch must be a non-negative integer, received an object of type list",
     ),
     (lambda: L.Dense(10**30), ValueError, r"Dense: units must be a positive integer below 2\*\*63, received 10000"),
-    (lambda: L.LSTM(2**62)(np.ones((2, 4, 3))), ValueError, "has a weight of shape .* larger than any memory"),
+    (lambda: L.LSTM(2**62)(np.ones((2, 4, 3))), ValueError, "an array of shape .* more than any memory has"),
     (lambda: L.Resizing(3, 2**40)(np.ones((1, 2, 2, 1))), ValueError, "resize: expected size .height, width."),
     (lambda: L.Dense(2, use_bias=X), TypeError, "Dense: use_bias must be True or False, received ndarray of shape"),
     (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
@@ -163,8 +162,6 @@ class Module(Observed):
 
     def _take_room(self, shape: tuple[int, ...], dtype: Any) -> None:
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        if size > sys.maxsize:
-            raise ValueError(f"layer {self.name!r} has a weight of shape {shape}, which is larger than any memory")
         load_budget.take(size, f"layer {self.name!r} is described with an array of shape {shape}, which")
 
     def add_loss(self, loss) -> None:

@@ -49,7 +49,7 @@ def take_briefly(size: int, what: str) -> None:
 def check_exists(size: int, what: str) -> None:
     """ValueError for a number of bytes that no memory can have: NumPy's own error would not name the argument."""
     if size > sys.maxsize:
-        raise ValueError(f"{what} takes {size} bytes, which no memory has: pass smaller sizes")
+        raise ValueError(f"{what} takes {size} bytes, more than any memory has: pass smaller sizes")
 
 
 def step(count: int = 1) -> None:
