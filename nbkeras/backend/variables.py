@@ -77,6 +77,7 @@ def clear_session(free_memory: bool = True) -> None:
 _uids: Counter[str] = Counter()
 
 
+@checked
 def get_uid(prefix: str = "") -> int:
     """The next of the numbers 1, 2, ... for a prefix; `K.reset_uids` and `K.clear_session` start again.
 

@@ -279,6 +279,8 @@ def test_shapes_and_kinds():
         K.placeholder((2,), sparse=np.ones(3))
     with pytest.raises(TypeError, match="expected a number"):
         K.cast_to_floatx(K)
+    with pytest.raises(TypeError, match="get_uid: prefix must be a string"):
+        K.get_uid([1])
     with pytest.raises(ValueError, match="eye: size must be one for both or a pair"):
         K.eye((2,))
     with pytest.raises(TypeError, match="temporal_padding: padding must be a pair"):

@@ -172,3 +172,11 @@ def test_in_a_model():
         received = model.predict(x, verbose=0)
     np.testing.assert_allclose(received[0], x.sum(1), rtol=1e-6)
     assert received[1].max() >= 50
+
+
+def test_lists_within_lists_are_no_structure_of_tensors():
+    deep: list = []
+    for _ in range(3000):
+        deep = [deep]
+    with pytest.raises(ValueError, match="a list is nested too deeply, or contains itself"):
+        ops.jvp(ops.sum, deep, deep)
