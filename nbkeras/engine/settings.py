@@ -73,7 +73,7 @@ def standardize_dtype(dtype: Any) -> str:
         return "int32"
     try:
         found = np.dtype(getattr(dtype, "name", dtype))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         found = np.dtype(object)
     if found.kind not in "fiub":
         texts = "; texts are no tensors: prepare them by StringLookup or TextVectorization before the model"
