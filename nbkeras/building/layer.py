@@ -297,7 +297,7 @@ class Layer(Module, CallHistory):
         self.dtype = config.standardize_dtype(given)
         self.built = False
         self.activity_regularizer: Any = regularizers.get(activity_regularizer)
-        self.autocast = bool(autocast)
+        self.autocast = option.flag_of(type(self).__name__, "autocast", autocast)
         self._initial_weights = weights
         shape = self._input_shape_argument(batch_size, kwargs)
         self._batch_input_shape = None if shape is None else tuple(n if n is None else int(n) for n in shape)

@@ -73,7 +73,8 @@ def _as_given(name: str, what: str, value: Any) -> Any:
     return value
 
 
-def _flag(name: str, what: str, value: Any) -> bool:
+def flag_of(name: str, what: str, value: Any) -> bool:
+    """The truth of a value; the error names the class and the argument."""
     try:
         return bool(value)
     except Exception:  # arrays and tables of several values, by NumPy or pandas
@@ -142,7 +143,7 @@ AnyNumber = Annotated[Any, kind(_as_given, "a number")]  # kept as it is given: 
 MaybeInteger = Annotated[Any, optional(Integer)]
 MaybeNumber = Annotated[Any, optional(Number)]
 Rate = Annotated[float, kind(check_rate, "a number from 0 to 1")]
-Flag = Annotated[bool, kind(_flag, "True or False")]
+Flag = Annotated[bool, kind(flag_of, "True or False")]
 _Named = str | Callable[..., Any] | Mapping[str, Any] | None  # a name, an object or a function, a configuration
 Activation = Annotated[_Named, _object("activation", "a name, a function or None")]
 Initializer = Annotated[_Named | np.ndarray, _object("initializer", "a name, an Initializer or a function")]

@@ -41,7 +41,7 @@ class _Hashed(TextInputs):
         **kwargs,
     ):
         if dtype is None:
-            dtype = "int64" if output_mode == "int" else config.floatx()
+            dtype = "int64" if isinstance(output_mode, str) and output_mode == "int" else config.floatx()
         super().__init__(dtype=dtype, **kwargs)
         option.keep(self, locals())
         if self.output_mode == "int" and not self.dtype.startswith("int"):

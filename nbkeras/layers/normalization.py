@@ -126,7 +126,7 @@ class BatchNormalization(_Scaled):
         **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**kwargs)
-        if renorm:
+        if option.flag_of(type(self).__name__, "renorm", renorm):
             raise ValueError("BatchNormalization does not offer renorm=True")
         option.keep(self, locals())
 

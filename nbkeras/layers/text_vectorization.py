@@ -131,7 +131,7 @@ class TextVectorization(TextInputs):
         **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**kwargs)
-        if ragged:
+        if option.flag_of("TextVectorization", "ragged", ragged):
             raise ValueError("TextVectorization does not offer ragged=True: there are no ragged tensors")
         if output_mode != "int" and output_sequence_length is not None:
             raise ValueError("TextVectorization's output_sequence_length is for output_mode 'int'")

@@ -73,6 +73,7 @@ class AUC(_Confusion):
     ):
         self.curve = one_of("AUC", "curve", curve, ("ROC", "PR", "PRGAIN"), any_case=True)
         self.summation_method = one_of("AUC", "summation_method", summation_method, _SUMMATIONS, any_case=True)
+        multi_label = option.flag_of("AUC", "multi_label", multi_label)
         if num_labels is not None:
             option.size_of("AUC", "num_labels", num_labels)
         if num_labels and not multi_label:
@@ -89,10 +90,10 @@ class AUC(_Confusion):
         super().__init__([0.0, *inner, 1.0], None, name, dtype)
         self.thresholds[0], self.thresholds[-1] = -config.epsilon(), 1.0 + config.epsilon()
         self.num_thresholds = len(self.thresholds)
-        self.multi_label = bool(multi_label)
+        self.multi_label = multi_label
         self.num_labels = num_labels
         self.label_weights = None if label_weights is None else _numbers("label_weights", label_weights)
-        self.from_logits = bool(from_logits)
+        self.from_logits = option.flag_of("AUC", "from_logits", from_logits)
         self._built = False
         if num_labels or not multi_label:
             self._build(num_labels)
