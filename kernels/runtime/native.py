@@ -12,6 +12,7 @@ which there is code.
 import ctypes
 import functools
 import pickle
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,6 +32,12 @@ Array = np.ndarray
 # Bytes before the fields of an object, and before the items of a tuple
 _HEADER, _ITEMS = object.__basicsize__, tuple.__basicsize__
 _DATA, _NDIM, _DIMENSIONS, _STRIDES, _DESCR, _ARRAY_FLAGS = 0, 8, 16, 24, 40, 48  # fields of an array after its header
+# Fields of a dtype that NumPy 1 and 2 have at the same places: kind, character, byte order and flags in 4 bytes; its number
+_MARKS, _DTYPE_NUMBER = 8, 12
+_ORDER, _FOREIGN = (
+    (16, ord(">")) if sys.byteorder == "little" else (8, ord("<"))
+)  # its bits in the marks; the other order
+_LAST_NUMBER = np.dtype(np.clongdouble).num  # booleans, integers, floats and complex numbers have 0 to this one
 # What compiled functions must know about Python: the addresses of objects, of functions, and of the pool
 _INT_TYPE, _TRUE, _NO_VALUE, _AS_INT, _FROM_INT, _HOLD, _SAVE, _RESTORE, _MOVE, _POOL = range(10)
 
@@ -123,13 +130,24 @@ def _play(frame, share, shares):
 
 
 @code.Function
+def _is_dtype(dtype, expected):
+    """Whether a dtype is the expected one, which is native. One of numbers may be another object: unpickled arrays have such."""
+    if dtype == expected:
+        return True
+    number = load32(dtype + _HEADER + _DTYPE_NUMBER)
+    if number != load32(expected + _HEADER + _DTYPE_NUMBER) or not 0 <= number <= _LAST_NUMBER:
+        return False
+    return (load32(dtype + _HEADER + _MARKS) >> _ORDER) & 255 != _FOREIGN
+
+
+@code.Function
 def _fits(item, port):
     """Whether an object is an array of a port's dtype and shape, and C-contiguous as the port is."""
     if load(item + _HEADER - 8, 0) != load(port + _HEADER - 8, 0):
         return False
     fields, expected = item + _HEADER, port + _HEADER
     axes = load32(expected + _NDIM)
-    if load(fields + _DESCR, 0) != load(expected + _DESCR, 0) or load32(fields + _NDIM) != axes:
+    if load32(fields + _NDIM) != axes or not _is_dtype(load(fields + _DESCR, 0), load(expected + _DESCR, 0)):
         return False
     if load32(fields + _ARRAY_FLAGS) & _CONTIGUOUS == 0:
         return False
@@ -305,7 +323,7 @@ def _fill(guard, items, frame, python):
         elif kind == _ARRAY:
             fields, axes = item + _HEADER, load(expected, _AXES)
             flags = load32(fields + _ARRAY_FLAGS) & (_CONTIGUOUS | _ALIGNED | _WRITEABLE)
-            if load(fields + _DESCR, 0) != load(expected, _DTYPE) or load32(fields + _NDIM) != axes:
+            if load32(fields + _NDIM) != axes or not _is_dtype(load(fields + _DESCR, 0), load(expected, _DTYPE)):
                 return _MISS
             if flags != load(expected, _FLAGS):
                 return _MISS
@@ -449,7 +467,7 @@ class Calls:
             raise TypeError(
                 f"the kernel {named(self._kernel)} takes {slots} numbers in all, at most {_MOST_SLOTS} are possible"
             )
-        if len(self._guards) == _MOST_GUARDS:  # of dtypes that are made anew, for example
+        if len(self._guards) == _MOST_GUARDS:  # of dtypes of records that are made anew, for example
             self._guards.clear()
             self._site[_FIRST_GUARD] = 0
         head = (self._site[_FIRST_GUARD], self._kernel.entry(signature), len(own), slots)
