@@ -34,12 +34,12 @@ _HEADER, _ITEMS = object.__basicsize__, tuple.__basicsize__
 _DATA, _NDIM, _DIMENSIONS, _STRIDES, _DESCR, _ARRAY_FLAGS = 0, 8, 16, 24, 40, 48  # fields of an array after its header
 # Fields of a dtype that NumPy 1 and 2 have at the same places: kind, character, byte order and flags in 4 bytes; its number
 _MARKS, _DTYPE_NUMBER = 8, 12
-_ORDER, _FOREIGN = (
-    (16, ord(">")) if sys.byteorder == "little" else (8, ord("<"))
-)  # its bits in the marks; the other order
+_NAMES_OF_DTYPE = 40 if np.__version__.startswith("1.") else 88  # those of the parts of an element; 0 if it has none
+# The bits of the byte order in the marks, and the order that is not this machine's
+_ORDER, _FOREIGN = (16, ord(">")) if sys.byteorder == "little" else (8, ord("<"))
 _LAST_NUMBER = np.dtype(np.clongdouble).num  # booleans, integers, floats and complex numbers have 0 to this one
 # What compiled functions must know about Python: the addresses of objects, of functions, and of the pool
-_INT_TYPE, _TRUE, _NO_VALUE, _AS_INT, _FROM_INT, _HOLD, _SAVE, _RESTORE, _MOVE, _POOL = range(10)
+_INT_TYPE, _TRUE, _NO_VALUE, _AS_INT, _FROM_INT, _HOLD, _SAVE, _RESTORE, _MOVE, _POOL, _NAMES = range(11)
 
 
 def _of_python() -> Array:
@@ -53,7 +53,7 @@ def _of_python() -> Array:
         ctypes.memmove,
     )
     addresses = [ctypes.cast(function, ctypes.c_void_p).value for function in functions]
-    return np.array([id(int), id(True), id(None), *addresses, Pool.state], np.int64)
+    return np.array([id(int), id(True), id(None), *addresses, Pool.state, _NAMES_OF_DTYPE], np.int64)
 
 
 _of_this_python = _of_python()
@@ -130,24 +130,27 @@ def _play(frame, share, shares):
 
 
 @code.Function
-def _is_dtype(dtype, expected):
+def _is_dtype(dtype, expected, python):
     """Whether a dtype is the expected one, which is native. One of numbers may be another object: unpickled arrays have such."""
     if dtype == expected:
         return True
     number = load32(dtype + _HEADER + _DTYPE_NUMBER)
     if number != load32(expected + _HEADER + _DTYPE_NUMBER) or not 0 <= number <= _LAST_NUMBER:
         return False
+    names = _HEADER + load(python, _NAMES)
+    if load(dtype + names, 0) != 0 or load(expected + names, 0) != 0:
+        return False
     return (load32(dtype + _HEADER + _MARKS) >> _ORDER) & 255 != _FOREIGN
 
 
 @code.Function
-def _fits(item, port):
+def _fits(item, port, python):
     """Whether an object is an array of a port's dtype and shape, and C-contiguous as the port is."""
     if load(item + _HEADER - 8, 0) != load(port + _HEADER - 8, 0):
         return False
     fields, expected = item + _HEADER, port + _HEADER
     axes = load32(expected + _NDIM)
-    if load32(fields + _NDIM) != axes or not _is_dtype(load(fields + _DESCR, 0), load(expected + _DESCR, 0)):
+    if load32(fields + _NDIM) != axes or not _is_dtype(load(fields + _DESCR, 0), load(expected + _DESCR, 0), python):
         return False
     if load32(fields + _ARRAY_FLAGS) & _CONTIGUOUS == 0:
         return False
@@ -184,7 +187,7 @@ def _run_program(self, objects, count):
     if count != 0 and count != load(frame, _INPUTS) + load(frame, _OUTPUTS):
         return _result(_MISS, python)
     for i in range(count):
-        if not _fits(load(objects, i), load(ports, 2 * i)):
+        if not _fits(load(objects, i), load(ports, 2 * i), python):
             return _result(_MISS, python)
     if load(frame, _HOLDS_GIL) != 0:
         return _result(_play_with(frame, objects, count, python), python)
@@ -323,7 +326,9 @@ def _fill(guard, items, frame, python):
         elif kind == _ARRAY:
             fields, axes = item + _HEADER, load(expected, _AXES)
             flags = load32(fields + _ARRAY_FLAGS) & (_CONTIGUOUS | _ALIGNED | _WRITEABLE)
-            if load32(fields + _NDIM) != axes or not _is_dtype(load(fields + _DESCR, 0), load(expected, _DTYPE)):
+            if load32(fields + _NDIM) != axes or not _is_dtype(
+                load(fields + _DESCR, 0), load(expected, _DTYPE), python
+            ):
                 return _MISS
             if flags != load(expected, _FLAGS):
                 return _MISS
