@@ -28,9 +28,9 @@ class ModelCheckpoint(MonitorCallback):
     """Save the model, or its weights, during training.
 
     Training waits until the content of the file is in memory, about four times as long as copying the weights and the optimizer's
-    state takes; then a thread writes it to the disk while training goes on. The next save waits for the one before it, so that
-    there never are two such contents. When `fit` ends, all files are on disk. A file that cannot be written ends training with an
-    error, at the next batch or epoch. Files are replaced as a whole.
+    state takes; then a thread writes it to the disk while training goes on. The next save waits for the one before it: no file
+    is left out, and there never are two such contents. When `fit` ends, all files are on disk. A file that cannot be written
+    ends training with an error, at the next batch or epoch. Files are replaced as a whole.
 
     Args:
         filepath: A path as `model.save` takes it, or `model.save_weights` with save_weights_only. Fields are filled in: the
