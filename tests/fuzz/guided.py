@@ -78,9 +78,10 @@ def seeds(what, folder):
         return
     import fuzz_files
 
-    for kind in ("dense", "graph", "words"):
+    for kind in ("dense", "graph", "calls", "words"):
         files = fuzz_files.files_of(kind)
-        contents = [files["json"].encode()] if what == "json" else [files["m.keras"], files["m.h5"]]
+        names = [name for name in ("m.keras", "m.h5") if name in files]
+        contents = [files["json"].encode()] if what == "json" else [files[name] for name in names]
         for number, content in enumerate(contents):
             with open(os.path.join(folder, f"{kind}{number}"), "wb") as file:
                 file.write(content)
