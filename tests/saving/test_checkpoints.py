@@ -277,7 +277,7 @@ def test_overlapping_members_are_refused(tmp_path):
         second.header_offset = first.header_offset
         second.orig_filename = second.filename
         archive._didModify = True
-    with pytest.raises(ValueError, match=r"1\.npy is damaged .*(differ|[Oo]verlap)"):
+    with pytest.raises(ValueError, match=r"member '1\.npy' overlaps another one: it is not read"):
         read(str(tmp_path / "1.npz"))
 
 
