@@ -201,7 +201,7 @@ def resize(
     is_size = isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(n, int | np.integer) for n in size)
     if (
         not is_size
-        or not 1 <= min(size) <= max(size) < 2**31
+        or min(size) < 1
         or fill_mode != "constant"
         or (crop_to_aspect_ratio and pad_to_aspect_ratio)
     ):
