@@ -279,7 +279,7 @@ class Frozen:
         Calls that run go on with the old weights, whose memory is freed after the last of them.
 
         Args:
-            other: A Frozen, or a model, which is frozen with the same batch sizes.
+            other: A Frozen, of which the batch sizes are taken too, or a model, which is frozen with the same ones.
 
         Raises:
             ValueError: if its inputs or outputs are others.
@@ -293,7 +293,7 @@ class Frozen:
             array([[30.]], dtype=float32)
         """
         if not isinstance(other, Frozen):
-            other = freeze(other, self.batch_sizes, [spec.shape for spec in self.inputs])
+            other = freeze(other, self.batch_sizes, list(self.inputs))
         for kind, own, new in (("inputs", self.inputs, other.inputs), ("outputs", self.outputs, other.outputs)):
             if _compared(own) != _compared(new):
                 raise ValueError(f"the {kind} of model {other.name!r} differ: expected {own}, received {new}")

@@ -299,6 +299,17 @@ class Reads(layers.Layer):
         return inputs * 2 if float(ops.sum(inputs)) > 0 else inputs
 
 
+class Counts(layers.Layer):
+    """Keeps a sum of its inputs."""
+
+    def build(self, input_shape):
+        self.total = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False)
+
+    def call(self, inputs):
+        self.total.assign_add(ops.sum(inputs))
+        return ops.cast(inputs, "float32")
+
+
 class Draws(layers.Layer):
     def call(self, inputs):
         return inputs + keras.random.normal(inputs.shape)
@@ -319,6 +330,11 @@ class Draws(layers.Layer):
             lambda: Sequential([Input(batch_shape=(1, 3, 2)), layers.LSTM(2, stateful=True)]),
             r"a prediction changes what the model keeps.*use model\.stream\(\)",
             id="is stateful",
+        ),
+        pytest.param(
+            lambda: Sequential([Input((2,), dtype="int32"), Counts()]),
+            "a prediction changes what the model keeps",
+            id="counts",
         ),
         pytest.param(
             lambda: Sequential([Input((None, 2), name="steps"), layers.LSTM(2)]),
@@ -387,12 +403,6 @@ def test_the_weights_leave_the_pickle_as_one_buffer():
     same_bits(pickle.loads(content, buffers=[bytes(buffer)])(x), ready(x))  # copied: it must be writable and aligned
 
 
-@compiled
-def doubled(x, y):
-    for i in range(x.size):
-        y.flat[i] = 2 * x.flat[i]
-
-
 def kernel_layer(kernel):
     def op(x):
         y = device.empty(x.shape, x.dtype)
@@ -406,11 +416,12 @@ def kernel_layer(kernel):
     return Own()
 
 
-def test_a_kernel_that_another_process_would_not_find_is_named_when_it_is_pickled():
-    @compiled
+@pytest.mark.parametrize("compile", [compiled, lambda function: function], ids=["compiled", "of NumPy"])
+def test_a_kernel_that_another_process_would_not_find_is_named_when_it_is_pickled(compile):
+    @compile
     def hidden(x, y):
-        for i in range(x.size):
-            y.flat[i] = 3 * x.flat[i]
+        for i in range(len(x)):
+            y[i] = 3 * x[i]
 
     x = floats(2, 4)
     ready = Sequential([Input((4,)), kernel_layer(hidden)]).frozen()
