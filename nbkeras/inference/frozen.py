@@ -88,10 +88,11 @@ class _State:
         self.output = form.structures[1]
         self.ports = GraphInputs(_Ports(form.structures[0], self.inputs), form.name, tables=form.tables)
         self.is_one = not structures.is_nested(self.output)
-        # By the shape of the array for a model's only input: the recorded size, for which nothing is checked but the dtype
-        is_simple = len(self.inputs) == 1 and not form.tables
-        self.shapes = {(size, *self.inputs[0].shape[1:]): size for size in self.sizes} if is_simple else {}
-        self.dtype = self.inputs[0].dtype
+        # By the shape of the array for a model's only input: the recorded size. Then only the dtype and the numbers are checked
+        only = self.inputs[0]
+        self.shapes = {(size, *only.shape[1:]): size for size in self.sizes} if len(self.inputs) == 1 else {}
+        self.dtype = only.dtype
+        self.check = functools.partial(self._check_numbers, 0) if form.tables else None
 
     def compute(self, arrays: Sequence[Array]) -> list[Array]:
         """The outputs for arrays of any number of rows."""
@@ -129,8 +130,21 @@ class _State:
             if array.ndim != len(spec.shape) or array.shape[1:] != spec.shape[1:]:
                 raise ValueError(f"input {spec.name!r} expects shape {spec.shape}, received {array.shape}")
         self.check_rows(arrays)
-        for position, table in self.form.tables.items():
-            check_numbers(arrays[position], *table, self.inputs[position].name)
+        for position in self.form.tables:
+            self._check_numbers(position, arrays[position])
+
+    def _check_numbers(self, position: int, array: Array) -> None:
+        check_numbers(array, *self.form.tables[position], self.inputs[position].name)
+
+    def at_once(self, x: Any) -> list[Array] | None:
+        """The outputs, if x is an array of a recorded size for the model's only input; else None."""
+        if type(x) is np.ndarray and x.dtype is self.dtype:
+            size = self.shapes.get(x.shape)
+            if size is not None:
+                if self.check is not None:
+                    self.check(x)
+                return self.run(size, (x,))
+        return None
 
     def check_rows(self, arrays: Sequence[Array]) -> None:
         """ValueError if arrays have no rows, or not the same number."""
@@ -240,13 +254,12 @@ class Frozen:
                    [7.]], dtype=float32)
         """
         state = self._state
-        if type(x) is np.ndarray:
-            size = state.shapes.get(x.shape)
-            if size is not None and x.dtype is state.dtype and state.is_one:
-                return state.run(size, (x,))[0]
-        arrays: Any = state.ports.arrays_in_order(x)[0]
-        state.check_rows(arrays)
-        return structures.pack(state.output, state.compute(arrays))
+        outputs = state.at_once(x)
+        if outputs is None:
+            arrays: Any = state.ports.arrays_in_order(x)[0]
+            state.check_rows(arrays)
+            outputs = state.compute(arrays)
+        return outputs[0] if state.is_one else structures.pack(state.output, outputs)
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """The outputs of arrays in the order of `inputs`, in the order of `outputs`. Nothing is converted.
@@ -266,12 +279,11 @@ class Frozen:
             [array([[3.]], dtype=float32)]
         """
         state = self._state
-        if len(arrays) == 1 and type(arrays[0]) is np.ndarray and arrays[0].dtype is state.dtype:
-            size = state.shapes.get(arrays[0].shape)
-            if size is not None:
-                return state.run(size, arrays)
-        state.checked(arrays)
-        return state.compute(arrays)
+        outputs = state.at_once(arrays[0]) if len(arrays) == 1 else None
+        if outputs is None:
+            state.checked(arrays)
+            outputs = state.compute(arrays)
+        return outputs
 
     def replace(self, other: Frozen | Any) -> None:
         """Take the weights of another model; each call uses the old ones alone, or the new ones alone.

@@ -156,6 +156,27 @@ def test_outputs_of_each_kind(outputs):
         same_bits(ready(given), predicted(model, given))
 
 
+def test_work_under_a_condition():
+    def op(x):
+        y, flag = device.empty(x.shape, x.dtype), device.empty((1,), np.int64)
+        device.launch(np.copyto, y, x)
+        device.launch(is_positive, x, flag)
+        with runtime.only_if(flag):
+            device.launch(np.negative, x, y)
+        return y, None
+
+    class Own(layers.Layer):
+        def call(self, inputs):
+            return apply(op, None, [inputs])
+
+    ready = pickle.loads(pickle.dumps(Sequential([Input((2,)), Own()]).frozen(1), 5))
+    assert (ready([[1.0, 2.0]]).tolist(), ready([[-1.0, -2.0]]).tolist()) == ([[-1, -2]], [[-1, -2]])
+
+
+def is_positive(x, flag):
+    flag[0] = x[0, 0] > 0
+
+
 def test_data_in_the_forms_that_predict_takes():
     model = mlp()
     x, ready = floats(2, 20), model.frozen(2)
@@ -557,6 +578,21 @@ def test_a_file_is_mapped(tmp_path):
     assert path.read_bytes() == content
     path.unlink()
     assert not again(x).tobytes() == ready(x).tobytes()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="no list of the memory's pages")
+def test_processes_share_the_pages_of_a_file(tmp_path):
+    """No page of it is this process's own, after predictions too."""
+    path = tmp_path / "net.frozen"
+    Sequential([Input((500,)), layers.Dense(1000), layers.BatchNormalization(), layers.Dense(10)]).frozen().save(path)
+    ready = Frozen.load(path)
+    ready(floats(40, 500))
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    (start,) = (number for number, line in enumerate(lines) if line.endswith(str(path)))
+    pages = {
+        name: int(size) for name, size, *_ in (line.replace(":", "").split() for line in lines[start + 1 : start + 20])
+    }
+    assert pages["Rss"] >= 2000 and pages["Private_Dirty"] == pages["Anonymous"] == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fchmod"), reason="no owners of files")
