@@ -369,37 +369,49 @@ def freeze(model: Any, batch_sizes: Any, input_signature: Any) -> Frozen:
             f"model {model.name!r} is on a GPU and cannot be frozen, which is for the CPU: make the model with "
             "nbkeras.device('cpu')"
         )
+    stateful = [layer.name for layer in model._all_layers()[1:] if getattr(layer, "stateful", False)]
+    if stateful:
+        raise ValueError(
+            f"model {model.name!r} cannot be frozen: layer {stateful[-1]!r} is stateful: use model.stream(), whose state is an "
+            "argument"
+        )
     with on_gpu(None):
         names, specs, pack = signature.inputs_of(model, input_signature)
-        closed = {
-            size: [signature.closed(model, *each, size, _PURPOSE) for each in zip(names, specs, strict=True)]
-            for size in sizes
-        }
-        _build(model, pack, closed[sizes[0]])
-        structure = pack(list(range(len(names))))
+
+        def recorded(size: int) -> Recording:
+            return _recorded(model, pack, [spec for _, spec in _closed(model, names, specs, size)])
+
+        _build(model, pack, [spec for _, spec in _closed(model, names, specs, sizes[0])])
         with step_lock.alone():  # all programs have the same weights, those of the end of a step
-            recordings = {size: _recorded(model, pack, closed[size]) for size in sizes}
+            recordings = {size: recorded(size) for size in sizes}
             programs = Programs.of(recordings)
-    last = recordings[sizes[-1]]
-    output_names = signature.output_names(model, len(last.outputs), list(names))
-    for name, array in zip(output_names, last.outputs, strict=True):
-        if array.shape[:1] != (sizes[-1],):
-            raise ValueError(
-                f"model {model.name!r} cannot be frozen: output {name!r} has no row for each of {sizes[-1]} samples, its shape "
-                f"is {array.shape}"
-            )
-    inputs = tuple(
-        (name, (None, *shape[1:]), dtype.str) for name, (shape, dtype) in zip(names, closed[sizes[0]], strict=True)
-    )
-    outputs = tuple(
-        (name, (None, *a.shape[1:]), a.dtype.str) for name, a in zip(output_names, last.outputs, strict=True)
-    )
+            last = recordings[sizes[-1]]
+            output_names = signature.output_names(model, len(last.outputs), list(names))
+            _check_rows_of_outputs(model, output_names, last)
+            is_by_rows = _is_by_rows(last) if sizes[-1] > 1 else _takes_rows_apart(recorded)
+    inputs = [(name, (None, *shape[1:]), dtype.str) for name, (shape, dtype) in _closed(model, names, specs, 1)]
+    outputs = [(name, (None, *a.shape[1:]), a.dtype.str) for name, a in zip(output_names, last.outputs, strict=True)]
     graph_inputs = getattr(model, "_graph_inputs", None)
     tables = {} if graph_inputs is None else dict(graph_inputs.tables)
-    form = _Form(
-        str(model.name), inputs, outputs, (structure, last.structure), tables, _is_by_rows(programs, sizes[-1], last)
-    )
-    return Frozen(form, programs)
+    structure = pack(list(range(len(names)))), last.structure
+    return Frozen(_Form(str(model.name), tuple(inputs), tuple(outputs), structure, tables, is_by_rows), programs)
+
+
+def _closed(model: Any, names: Sequence[str], specs: Sequence[tuple], size: int) -> list[tuple[str, tuple]]:
+    """(name, (shape, dtype)) of each input for so many rows."""
+    return [
+        (name, signature.closed(model, name, spec, size, _PURPOSE)) for name, spec in zip(names, specs, strict=True)
+    ]
+
+
+def _check_rows_of_outputs(model: Any, names: Sequence[str], recording: Recording) -> None:
+    rows = len(recording.inputs[0])
+    for name, array in zip(names, recording.outputs, strict=True):
+        if array.shape[:1] != (rows,):
+            raise ValueError(
+                f"model {model.name!r} cannot be frozen: output {name!r} has no row for each of {rows} samples, its shape is "
+                f"{array.shape}"
+            )
 
 
 def _sizes(batch_sizes: Any) -> tuple[int, ...]:
@@ -422,25 +434,28 @@ def _recorded(model: Any, pack: Callable[[list], Any], specs: Sequence[tuple]) -
 
     recording = record(model.name, step, specs, _PURPOSE)
     if recording.states:
-        hint = (
-            "use model.stream(), whose state is an argument"
-            if model.stateful
-            else "it cannot be part of a frozen model"
-        )
         raise ValueError(
-            f"model {model.name!r} cannot be frozen: a prediction changes what the model keeps, as states of recurrent layers "
-            f"and counters of random numbers: {hint}"
+            f"model {model.name!r} cannot be frozen: a prediction changes what the model keeps, as counters of random numbers "
+            "and weights that a layer writes"
         )
     return recording
 
 
-def _is_by_rows(programs: Programs, size: int, recording: Recording) -> bool:
+def _is_by_rows(recording: Recording) -> bool:
     """Whether other rows have no effect on the outputs for the first row, as far as an example shows."""
-    if size == 1:
-        return True
-    arrays = [array.copy() for array in recording.inputs]
-    first = programs.run(size, arrays)
-    for array in arrays:
+    if any(array.shape[:1] != recording.inputs[0].shape[:1] for array in recording.outputs):
+        return False
+    recording.program.run()
+    first = [array[:1].tobytes() for array in recording.outputs]
+    for array in recording.inputs:
         array[1:] = array[:0:-1] * 2 + 1 if array.dtype.kind == "f" else 1 - array[1:]
-    second = programs.run(size, arrays)
-    return all(a[:1].tobytes() == b[:1].tobytes() for a, b in zip(first, second, strict=True))
+    recording.program.run()
+    return first == [array[:1].tobytes() for array in recording.outputs]
+
+
+def _takes_rows_apart(recorded: Callable[[int], Recording]) -> bool:
+    """Whether a model that is frozen for one row has no effect of rows on others, as a batch of two shows."""
+    try:
+        return _is_by_rows(recorded(2))
+    except Exception:  # it is made for one row alone
+        return False

@@ -272,6 +272,35 @@ def test_rows_that_have_an_effect_on_others_are_never_mixed():
         ready(given[:3])
 
 
+class Of(Model):
+    """A model that computes a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+
+@pytest.mark.parametrize(
+    "function, is_by_rows",
+    [
+        pytest.param(lambda x: x - ops.mean(x, axis=0, keepdims=True), False, id="a mean over rows"),
+        pytest.param(lambda x: ops.reshape(2 * x, (1, 4)), False, id="one row alone"),
+        pytest.param(lambda x: x - ops.mean(x, axis=1, keepdims=True), True, id="a mean over columns"),
+    ],
+)
+def test_a_model_that_is_frozen_for_one_row(function, is_by_rows):
+    model = Of(function)
+    model.predict(floats(1, 4), verbose=0)
+    ready = model.frozen(1)
+    assert ready.is_by_rows == is_by_rows and ready(floats(1, 4)).shape == (1, 4)
+    if not is_by_rows:
+        with pytest.raises(ValueError, match="it takes 1 rows, received 2"):
+            ready(floats(2, 4))
+
+
 # -------------------- errors --------------------
 
 
@@ -344,12 +373,12 @@ class Draws(layers.Layer):
         ),
         pytest.param(
             lambda: Sequential([Input((2,)), Draws()]),
-            "a prediction changes what the model keeps.*counters of random numbers: it cannot",
+            "a prediction changes what the model keeps, as counters of random numbers",
             id="draws random numbers",
         ),
         pytest.param(
-            lambda: Sequential([Input(batch_shape=(1, 3, 2)), layers.LSTM(2, stateful=True)]),
-            r"a prediction changes what the model keeps.*use model\.stream\(\)",
+            lambda: Sequential([Input(batch_shape=(8, 3, 2)), layers.LSTM(2, stateful=True, name="own")]),
+            r"layer 'own' is stateful: use model\.stream\(\)",
             id="is stateful",
         ),
         pytest.param(
