@@ -556,6 +556,15 @@ def test_replaced_weights_are_freed():
     assert ready.batch_sizes == (1, 32)
 
 
+def test_names_stay_when_weights_are_replaced():
+    model, other = mlp(), mlp()
+    ready, before = model.frozen(), (model.name, model.input_names, model.output_names)
+    ready.replace(other.frozen(4))
+    assert (ready.name, [ready.inputs[0].name], [ready.outputs[0].name]) == before
+    x = floats(4, 20)
+    same_bits(ready(x), predicted(other, x))
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
@@ -568,6 +577,8 @@ def test_only_a_model_of_the_same_form_replaces_another(make, message):
     model = mlp()
     ready, x = model.frozen(), floats(2, 20)
     expected = ready(x)
+    with pytest.raises(TypeError, match="expected a Frozen or a model, received str"):
+        ready.replace("model.frozen")
     with pytest.raises(ValueError, match=message):
         ready.replace(make().frozen())
     same_bits(ready(x), expected)
