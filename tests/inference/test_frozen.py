@@ -28,6 +28,7 @@ from inference_models import (
 
 import nbkeras as keras
 from nbkeras import Input, Model, Sequential, layers, ops
+from nbkeras.engine.program import before_replays
 from nbkeras.engine.tensor import apply
 from nbkeras.inference import Frozen, TensorSpec, frozen, portable
 from nbkeras.kernels import compiled, device
@@ -142,6 +143,9 @@ def test_a_subclassed_model_that_has_no_weights_yet():
         pytest.param(lambda x: [x, layers.Dense(2)(x), x], id="the input twice"),
         pytest.param(lambda x: layers.Reshape((2, 2))(x), id="a view"),
         pytest.param(lambda x: ops.sort(x), id="a function of NumPy"),
+        pytest.param(lambda x: ops.inv(ops.reshape(x, (-1, 2, 2))), id="a function of LAPACK"),
+        pytest.param(lambda x: ops.pinv(ops.reshape(x, (-1, 2, 2))), id="a function of LAPACK with an option"),
+        pytest.param(lambda x: list(ops.rfft(x)), id="a Fourier transform"),
         pytest.param(lambda x: ops.top_k(layers.Dense(5)(x), 2), id="several functions of NumPy"),
         pytest.param(
             lambda x: {"b": x + 1.0, "a": {"c": ops.transpose(ops.reshape(x, (-1, 2, 2)), (0, 2, 1))}}, id="dicts"
@@ -365,9 +369,20 @@ class Draws(layers.Layer):
         return inputs + keras.random.normal(inputs.shape)
 
 
+class Computes(layers.Layer):
+    def call(self, inputs):
+        before_replays(lambda: None)
+        return inputs
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
+        pytest.param(
+            lambda: Sequential([Input((2,)), Computes(name="own")]),
+            "layer 'own' has Python compute values before each prediction",
+            id="computes before",
+        ),
         pytest.param(
             lambda: Sequential([Input((2,)), Reads(name="own")]), "layer 'own' reads a tensor's value", id="reads"
         ),
