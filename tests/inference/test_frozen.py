@@ -558,6 +558,39 @@ def test_weights_are_replaced_between_two_calls():
     assert len(answers) == 2
 
 
+class Alike(layers.Layer):
+    """Two weights, which training changes by the same amounts; the outputs are the differences."""
+
+    def build(self, input_shape):
+        self.first = self.add_weight(shape=(200_000,), initializer="zeros")
+        self.second = self.add_weight(shape=(200_000,), initializer="zeros")
+
+    def call(self, inputs):
+        self.add_loss(ops.sum(self.first) + ops.sum(self.second))
+        return inputs + ops.sum(ops.absolute(self.first - self.second))
+
+
+def test_weights_are_those_of_the_end_of_a_step():
+    """Of a model that another thread trains meanwhile."""
+    model = Sequential([Input((1,)), Alike()])
+    model.compile("sgd")
+    x, begun = np.zeros((1, 1), "float32"), threading.Event()
+    begin = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: begun.set())
+
+    def work(number):
+        if number:
+            begun.wait()
+            try:
+                for _ in range(25):
+                    assert not model.frozen(1)(x).any()
+            finally:
+                model.stop_training = True
+        else:
+            model.fit(np.zeros((8, 1)), batch_size=1, epochs=100_000, verbose=0, callbacks=[begin])
+
+    in_threads(2, work)
+
+
 def test_replaced_weights_are_freed():
     model = mlp()
     ready, gone = model.frozen(), []
