@@ -33,6 +33,7 @@ from nbkeras.engine.tensor import apply
 from nbkeras.inference import Frozen, TensorSpec, frozen, portable
 from nbkeras.kernels import compiled, device
 from nbkeras.kernels.runtime import device as runtime
+from nbkeras.kernels.runtime.pool import Pool
 from nbkeras.models import load_model
 
 pytestmark = pytest.mark.cpu("frozen models are for the CPU")
@@ -535,6 +536,24 @@ def test_threads_get_their_own_answers(make):
             same_bits(ready(data[number]), expected[number])
 
     in_threads(8, work)
+
+
+@pytest.mark.parametrize("kept, most", [(0, Pool.most), (1 << 20, 40)], ids=["large arenas", "small arenas"])
+def test_arenas_of_a_burst_of_calls_are_freed(kept, most, monkeypatch):
+    monkeypatch.setattr(portable, "_KEPT", kept)
+    programs = mlp().frozen(1)._state.programs
+    run, inside = portable.Player.run, []
+
+    def at_the_same_time(player, arrays):
+        inside.append(player)
+        if len(inside) < 40:
+            programs.run(1, arrays)
+        return run(player, arrays)
+
+    monkeypatch.setattr(portable.Player, "run", at_the_same_time)
+    programs.run(1, [floats(1, 20)])
+    assert len(set(map(id, inside))) == 40
+    assert len(programs._free[1][0]) == most
 
 
 def test_weights_are_replaced_between_two_calls():
