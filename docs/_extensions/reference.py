@@ -21,6 +21,7 @@ MODULES = (
     "nbkeras.datasets.cifar10 nbkeras.datasets.cifar100 nbkeras.datasets.digits nbkeras.datasets.fashion_mnist "
     "nbkeras.datasets.imdb nbkeras.datasets.mnist nbkeras.datasets.reuters nbkeras.preprocessing "
     "nbkeras.preprocessing.image nbkeras.preprocessing.sequence nbkeras.preprocessing.text nbkeras.saving nbkeras.export "
+    "nbkeras.inference "
     "nbkeras.random nbkeras.tree nbkeras.utils nbkeras.wrappers nbkeras.tensor nbkeras.config nbkeras "
     "nbkeras.dtype_policies nbkeras.testing nbkeras.backend"
 ).split()
@@ -32,6 +33,8 @@ SPLIT = {
     "nbkeras.metrics",
     "nbkeras.optimizers",
 }  # a page for each file
+
+PARTS = {"nbkeras.training.deployment.Deployment"}  # bases without a name of their own: their methods are the class's
 
 
 def public_names(module_name: str) -> dict[str, object]:
@@ -50,7 +53,9 @@ def _entry(path: str, value: object) -> str:
     if inspect.isclass(value):
         members = [
             name
-            for name, member in vars(value).items()
+            for part in (value, *value.__bases__)
+            if part is value or f"{part.__module__}.{part.__name__}" in PARTS
+            for name, member in vars(part).items()
             if not name.startswith("_")
             and (callable(member) or isinstance(member, property | classmethod | staticmethod))
             and (getattr(member, "__doc__", None) or getattr(getattr(member, "__func__", None), "__doc__", None))
