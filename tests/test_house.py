@@ -47,6 +47,7 @@ MAY_IMPORT_KERNELS = [
         "ops",
         "optimizers",
         "random",
+        "serving.limits",
         "testing",
     )
 ]

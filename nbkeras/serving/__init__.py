@@ -1,0 +1,1 @@
+"""`nbkeras serve`: models from files, behind HTTP and gRPC."""
