@@ -1,1 +1,1 @@
-"""`nbkeras serve`: models from files, behind HTTP and gRPC."""
+"""`nbkeras serve`: models behind the Open Inference Protocol. Nothing imports this package but `nbkeras/commands/serve.py`."""

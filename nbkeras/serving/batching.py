@@ -1,0 +1,250 @@
+"""Batcher: requests that wait for a model are computed together, in one run of a recorded program.
+
+The requests that arrive in one turn of the event loop, or while a batch is computed, go together: no request waits for others
+that may come (`max_wait` lets them). A program that takes less than about a millisecond runs on the event loop, because
+handing it to a thread and back costs as much; a longer one runs in a thread, so that health checks and other models go on.
+
+Answers are rows of the batch's outputs, by the place of each request in the batch, and copies: a client that reads slowly does
+not keep the batch's memory.
+"""
+
+import asyncio
+import collections
+import itertools
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+
+from nbkeras.serving.errors import ServingError
+
+INLINE_SECONDS = 0.001
+_log = logging.getLogger("nbkeras.serving")
+_error_numbers = itertools.count(1)
+
+
+class Runs(Protocol):
+    """The part of a Frozen that a Batcher needs."""
+
+    batch_sizes: Sequence[int]
+
+    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]: ...
+
+
+class Waiting:
+    """A request, or a part of one, in the queue."""
+
+    __slots__ = ("arrays", "bytes", "deadline", "future", "rows", "since", "timer")
+
+    def __init__(self, arrays: list[np.ndarray], deadline: float | None, future: asyncio.Future):
+        self.arrays, self.deadline, self.future = arrays, deadline, future
+        self.rows = len(arrays[0])
+        self.bytes = sum(array.nbytes for array in arrays)
+        self.since = 0.0
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Batcher:
+    """The queue of one version of a model.
+
+    max_batch: most rows of a batch. max_wait: seconds that a batch waits for more rows.
+    max_queue, max_queue_bytes: requests and bytes that may wait; more are refused with 503.
+    observe: called after each batch with (rows, size of the program, seconds, seconds that the oldest request waited).
+    """
+
+    def __init__(
+        self,
+        frozen: Runs,
+        *,
+        max_batch: int | None = None,
+        max_wait: float = 0.0,
+        max_queue: int = 1024,
+        max_queue_bytes: int = 256 << 20,
+        observe: Callable[[int, int, float, float], Any] | None = None,
+    ):
+        self.frozen = frozen
+        self.max_batch = max_batch or max(frozen.batch_sizes)
+        self.max_wait, self.max_queue, self.max_queue_bytes = max_wait, max_queue, max_queue_bytes
+        self._observe = observe
+        self._queue: collections.deque[Waiting] = collections.deque()
+        self.rows = self.bytes = 0  # that wait
+        self.running = 0  # rows that are computed
+        self._is_scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self.seconds = 0.0  # of a full batch, as the last ones were
+        self._idle: asyncio.Event | None = None
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    async def infer(self, arrays: list[np.ndarray], deadline: float | None = None) -> list[np.ndarray]:
+        """The outputs for some rows. deadline: of the clock time.monotonic; 504 if it passes before the rows are computed."""
+        rows = len(arrays[0])
+        if rows <= self.max_batch:
+            return await self._put(arrays, deadline)
+        starts = range(0, rows, self.max_batch)
+        self._admit(len(starts), sum(array.nbytes for array in arrays))
+        parts = [[array[start : start + self.max_batch] for array in arrays] for start in starts]
+        futures = [self._put(part, deadline) for part in parts]
+        try:
+            found = await asyncio.gather(*futures)
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+        return [np.concatenate(column) for column in zip(*found, strict=True)]
+
+    def _admit(self, count: int, size: int) -> None:
+        """Refuse what the queue has no place for. A request that finds it empty is taken, whatever its size."""
+        if self._queue and (len(self._queue) + count > self.max_queue or self.bytes + size > self.max_queue_bytes):
+            raise ServingError(
+                503,
+                f"the queue is full: {len(self._queue)} requests with {self.bytes} bytes wait "
+                f"(most: {self.max_queue} requests, {self.max_queue_bytes} bytes); try again later",
+                retry_after=self.retry_after(),
+            )
+
+    def retry_after(self) -> int:
+        """Whole seconds after which what waits now will have been computed."""
+        batches = (self.rows + self.running) / self.max_batch
+        return max(1, min(60, math.ceil(batches * self.seconds)))
+
+    def _put(self, arrays: list[np.ndarray], deadline: float | None) -> asyncio.Future:
+        loop = asyncio.get_running_loop()
+        waiting = Waiting(arrays, deadline, loop.create_future())
+        self._admit(1, waiting.bytes)
+        self._queue.append(waiting)
+        self.rows += waiting.rows
+        self.bytes += waiting.bytes
+        if self.running:
+            if deadline is not None:
+                waiting.timer = loop.call_at(loop.time() + deadline - time.monotonic(), self._expire, waiting)
+        elif not self._is_scheduled:
+            self._is_scheduled = True
+            if self.max_wait and self.rows < self.max_batch:
+                self._timer = loop.call_later(self.max_wait, self._start)
+            else:
+                loop.call_soon(self._start)
+        elif self._timer is not None and self.rows >= self.max_batch:
+            self._timer.cancel()
+            self._timer = None
+            loop.call_soon(self._start)
+        waiting.since = time.monotonic()
+        return waiting.future
+
+    def _expire(self, waiting: Waiting) -> None:
+        if not waiting.future.done():
+            waiting.future.set_exception(_too_late(waiting))
+
+    def _take(self) -> list[Waiting]:
+        """The next requests that fit into a batch, without those that are too late or given up."""
+        taken: list[Waiting] = []
+        rows, now = 0, time.monotonic()
+        queue = self._queue
+        while queue:
+            waiting = queue[0]
+            if rows + waiting.rows > self.max_batch and taken:
+                break
+            queue.popleft()
+            self.rows -= waiting.rows
+            self.bytes -= waiting.bytes
+            if waiting.timer is not None:
+                waiting.timer.cancel()
+            if waiting.future.done():  # the client has gone, or its time is over
+                continue
+            if waiting.deadline is not None and waiting.deadline <= now:
+                waiting.future.set_exception(_too_late(waiting))
+                continue
+            taken.append(waiting)
+            rows += waiting.rows
+        self.running = rows
+        return taken
+
+    def _start(self) -> None:
+        """Compute the next batch: here, or in the thread if batches take long."""
+        self._timer = None
+        self._is_scheduled = False
+        taken = self._take()
+        if not taken:
+            self._finish()
+            return
+        if self.seconds < INLINE_SECONDS:
+            self._deliver(taken, *self._compute(taken))
+            return
+        loop = asyncio.get_running_loop()
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "nbkeras-batches")
+        future = loop.run_in_executor(self._thread, self._compute, taken)
+        future.add_done_callback(lambda done: self._deliver(taken, *done.result()))
+
+    def _compute(self, taken: list[Waiting]) -> tuple[list[np.ndarray] | Exception, float]:
+        """The outputs of a batch, or the exception, and the seconds it took."""
+        start = time.perf_counter()
+        try:
+            if len(taken) == 1:
+                arrays = taken[0].arrays
+            else:
+                arrays = [np.concatenate(column) for column in zip(*(one.arrays for one in taken), strict=True)]
+            outputs: list[np.ndarray] | Exception = self.frozen.run(arrays)
+        except Exception as error:
+            outputs = error
+        return outputs, time.perf_counter() - start
+
+    def _deliver(self, taken: list[Waiting], outputs: list[np.ndarray] | Exception, seconds: float) -> None:
+        rows = self.running
+        full = seconds if rows * 2 > self.max_batch else max(seconds, self.seconds * 0.95)
+        self.seconds = full if not self.seconds else 0.8 * self.seconds + 0.2 * full
+        if isinstance(outputs, Exception):
+            self._fail(taken, outputs)
+        elif len(taken) == 1:
+            if not taken[0].future.done():
+                taken[0].future.set_result(outputs)
+        else:
+            at = 0
+            for waiting in taken:
+                end = at + waiting.rows
+                if not waiting.future.done():
+                    waiting.future.set_result([output[at:end].copy() for output in outputs])
+                at = end
+        if self._observe is not None:
+            self._observe(rows, rows, seconds, time.monotonic() - taken[0].since)
+        self._finish()
+
+    def _fail(self, taken: list[Waiting], error: Exception) -> None:
+        """Tell the requests of a failed batch, and no others; the log has the traceback under the same number."""
+        number = f"{time.time():.0f}-{next(_error_numbers)}"
+        _log.error("batch %s of %d rows failed", number, self.running, exc_info=error)
+        for waiting in taken:
+            if not waiting.future.done():
+                waiting.future.set_exception(
+                    ServingError(500, f"the model failed; the server's log has the reason as {number}")
+                )
+
+    def _finish(self) -> None:
+        """After a batch: start the next one in the next turn of the loop, so that answers go out and requests come in first."""
+        self.running = 0
+        if self._queue:
+            if not self._is_scheduled:
+                self._is_scheduled = True
+                asyncio.get_running_loop().call_soon(self._start)
+        elif self._idle is not None:
+            self._idle.set()
+
+    async def drain(self) -> None:
+        """Wait until all that was taken is computed; then give the thread back."""
+        while self._queue or self.running:
+            self._idle = asyncio.Event()
+            await self._idle.wait()
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+            self._thread = None
+
+
+def _too_late(waiting: Waiting) -> ServingError:
+    waited = time.monotonic() - waiting.since
+    return ServingError(504, f"the request's time was over after {waited:.3f} s in the queue; it was not computed")

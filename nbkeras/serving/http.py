@@ -1,0 +1,317 @@
+"""The server over HTTP: an ASGI application for the Open Inference Protocol (version 2) and its extensions.
+
+Requests to infer, which are most of them, do not pass Starlette's routes.
+"""
+
+import asyncio
+import gzip
+import itertools
+import logging
+import time
+import zlib
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from nbkeras.serving import tensors
+from nbkeras.serving.errors import ServingError, refused
+from nbkeras.serving.service import Service
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_JSON = (b"content-type", b"application/json")
+_BINARY = (b"content-type", b"application/octet-stream")
+_CONTENT_TYPES = {b"", b"application/json", b"application/octet-stream"}
+_LEAST_PACKED = 1024  # bytes: shorter answers are sent as they are
+_log = logging.getLogger("nbkeras.serving")
+_error_numbers = itertools.count(1)
+
+
+class Headers:
+    """The headers of a request that the protocol reads."""
+
+    __slots__ = ("accept_encoding", "content_encoding", "content_type", "is_chunked", "json_bytes", "length", "timeout")
+
+    def __init__(self, headers: list[tuple[bytes, bytes]]):
+        self.accept_encoding = self.content_encoding = self.content_type = b""
+        self.is_chunked = False
+        self.json_bytes = self.length = None
+        self.timeout: float | None = None
+        for name, value in headers:
+            if name == b"content-length":
+                self.length = _integer("Content-Length", value)
+            elif name == b"content-type":
+                self.content_type = value.partition(b";")[0].strip().lower()
+            elif name == b"inference-header-content-length":
+                self.json_bytes = _integer("Inference-Header-Content-Length", value)
+            elif name == b"content-encoding":
+                self.content_encoding = value.strip().lower()
+            elif name == b"accept-encoding":
+                self.accept_encoding = value.lower()
+            elif name == b"transfer-encoding":
+                self.is_chunked = True
+            elif name == b"x-request-timeout-ms":
+                self.timeout = _milliseconds(value)
+
+
+class Application:
+    """The ASGI application.
+
+    max_body: bytes of a request's body. routes: more of them, such as metrics and the status page.
+    """
+
+    def __init__(self, service: Service, max_body: int = 64 << 20, routes: tuple[BaseRoute, ...] = ()):
+        self.service, self.max_body = service, max_body
+        own = [
+            Route("/v2", self._server, methods=["GET"]),
+            Route("/v2/health/live", self._live, methods=["GET"]),
+            Route("/v2/health/ready", self._ready, methods=["GET"]),
+            Route("/v2/repository/index", self._index, methods=["POST"]),
+            Route("/v2/repository/models/{name}/load", self._load, methods=["POST"]),
+            Route("/v2/repository/models/{name}/unload", self._unload, methods=["POST"]),
+        ]
+        for path in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
+            own += [
+                Route(path, self._model, methods=["GET"]),
+                Route(f"{path}/ready", self._model_ready, methods=["GET"]),
+                Route(f"{path}/infer", self._infer_route, methods=["POST"]),
+            ]
+        handlers: dict[Any, Any] = {HTTPException: _not_there, ServingError: _told, Exception: _failed}
+        self._rest = Starlette(routes=[*own, *routes], exception_handlers=handlers)
+        self._rest.router.redirect_slashes = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            parts = scope["path"].split("/")
+            if parts[-1] == "infer" and parts[1:3] == ["v2", "models"]:
+                if len(parts) == 5:
+                    await self.infer(parts[3], None, scope, receive, send)
+                    return
+                if len(parts) == 7 and parts[4] == "versions":
+                    await self.infer(parts[3], parts[5], scope, receive, send)
+                    return
+        await self._rest(scope, receive, send)
+
+    async def infer(self, name: str, version: str | None, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request to infer."""
+        start: dict[str, Any] = {"type": "http.response.start", "status": 200}
+        try:
+            head = Headers(scope["headers"])
+            body = await self.body_of(head, receive)
+            if head.json_bytes == 0:
+                request = tensors.raw_input(self.service.repository.get(name, version).inputs, body)
+                binary: bool | dict[str, bool] = True
+            else:
+                request, binary = tensors.read_request(body, head.json_bytes)
+            if head.timeout is not None:
+                request.timeout = min(head.timeout, request.timeout or head.timeout)
+            response = await self.service.infer(name, version, request)
+            answer, json_bytes = tensors.write_response(response, binary)
+            if json_bytes is None:
+                headers = [_JSON]
+            else:
+                headers = [_BINARY, (b"inference-header-content-length", b"%d" % json_bytes)]
+            if head.accept_encoding and len(answer) >= _LEAST_PACKED:
+                answer = _packed(head.accept_encoding, answer, headers)
+            headers.append((b"content-length", b"%d" % len(answer)))
+            start["headers"] = headers
+        except ServingError as error:
+            answer = _answer_error(error, start)
+        except Exception as error:
+            answer = _answer_error(_unexpected(error), start)
+        await send(start)
+        await send({"type": "http.response.body", "body": answer})
+
+    async def body_of(self, head: Headers, receive: Receive) -> bytes | bytearray:
+        """The whole body of a request, unpacked; refused before it is read if it says that it is too large."""
+        if head.content_type not in _CONTENT_TYPES:
+            raise ServingError(
+                415,
+                f"Content-Type must be application/json, or application/octet-stream for binary tensors, received "
+                f"{head.content_type.decode('latin-1'):.80} (with curl: --json instead of -d)",
+            )
+        if head.content_encoding not in (b"", b"identity", b"gzip", b"deflate"):
+            raise ServingError(
+                415, f"Content-Encoding must be gzip or deflate, received {head.content_encoding.decode('latin-1'):.80}"
+            )
+        if head.length is None and not head.is_chunked:
+            raise ServingError(411, "the request has neither Content-Length nor Transfer-Encoding: chunked")
+        if head.length is not None and head.length > self.max_body:
+            raise self._too_large(f"{head.length} bytes")
+        message = await receive()
+        body = message.get("body", b"")
+        if message.get("more_body", False):
+            body = bytearray(body)
+            while message.get("more_body", False):
+                message = await receive()
+                body += message.get("body", b"")
+                if len(body) > self.max_body:
+                    raise self._too_large("more")
+        if message["type"] == "http.disconnect":
+            raise asyncio.CancelledError
+        if head.content_encoding in (b"gzip", b"deflate"):
+            return self._unpacked(body, head.content_encoding)
+        return body
+
+    def _too_large(self, received: str) -> ServingError:
+        return ServingError(413, f"the body may have {self.max_body} bytes, received {received}")
+
+    def _unpacked(self, body: bytes | bytearray, encoding: bytes) -> bytes:
+        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16 if encoding == b"gzip" else zlib.MAX_WBITS)
+        try:
+            found = unpacker.decompress(body, self.max_body + 1)
+        except zlib.error as error:
+            raise refused(f"the body is not what its Content-Encoding {encoding.decode()} says: {error}") from None
+        if len(found) > self.max_body:
+            raise self._too_large("more when it is unpacked")
+        if not unpacker.eof or unpacker.unused_data:
+            raise refused(
+                f"the body is not what its Content-Encoding {encoding.decode()} says: it does not end where it should"
+            )
+        return found
+
+    # -------------------- the rest of the protocol --------------------
+
+    async def _infer_route(self, request: Request) -> Response:
+        raise ServingError(
+            404, f"there is no {request.url.path}"
+        )  # POST goes to `infer`; here for the Allow of other methods
+
+    async def _server(self, request: Request) -> Response:
+        return _json(self.service.server_metadata())
+
+    async def _live(self, request: Request) -> Response:
+        return Response(status_code=200 if self.service.live() else 503)
+
+    async def _ready(self, request: Request) -> Response:
+        return Response(status_code=200 if self.service.ready() else 503)
+
+    async def _model(self, request: Request) -> Response:
+        return _json(self.service.model_metadata(request.path_params["name"], request.path_params.get("version")))
+
+    async def _model_ready(self, request: Request) -> Response:
+        is_ready = self.service.model_ready(request.path_params["name"], request.path_params.get("version"))
+        return Response(status_code=200 if is_ready else 503)
+
+    async def _index(self, request: Request) -> Response:
+        content = await self._content(request)
+        ready = content.get("ready", False)
+        if not isinstance(ready, bool):
+            raise refused(f"'ready' must be true or false, received {ready!r:.80}")
+        return _json(self.service.index(ready))
+
+    async def _load(self, request: Request) -> Response:
+        await self.service.load(request.path_params["name"], await self._parameters(request))
+        return Response(status_code=200)
+
+    async def _unload(self, request: Request) -> Response:
+        await self.service.unload(request.path_params["name"], await self._parameters(request))
+        return Response(status_code=200)
+
+    async def _parameters(self, request: Request) -> dict[str, Any]:
+        origin = request.headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
+            raise ServingError(403, f"pages of {origin:.200} may not load and unload models here")
+        parameters = (await self._content(request)).get("parameters", {})
+        if not isinstance(parameters, dict):
+            raise refused(f"'parameters' must be an object, received {parameters!r:.80}")
+        return parameters
+
+    async def _content(self, request: Request) -> dict[str, Any]:
+        """The JSON object of a request that may also be empty."""
+        head = Headers(request.scope["headers"])
+        if not head.length and not head.is_chunked:
+            return {}
+        body = await self.body_of(head, request.receive)
+        try:
+            content = orjson.loads(body) if body else {}
+        except orjson.JSONDecodeError as error:
+            raise refused(f"the body is no valid JSON: {error}") from None
+        if not isinstance(content, dict):
+            raise refused("the body must be a JSON object")
+        return content
+
+
+def _json(content: Any) -> Response:
+    return Response(orjson.dumps(content), media_type="application/json")
+
+
+def _packed(accepted: bytes, answer: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """An answer in an encoding that the client accepts."""
+    found = {}
+    for part in accepted.split(b","):
+        name, _, quality = part.partition(b";")
+        found[name.strip()] = quality.replace(b" ", b"") not in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000")
+    if found.get(b"gzip"):
+        headers.append((b"content-encoding", b"gzip"))
+        return gzip.compress(answer, 1, mtime=0)
+    if found.get(b"deflate"):
+        headers.append((b"content-encoding", b"deflate"))
+        return zlib.compress(answer, 1)
+    return answer
+
+
+def _integer(name: str, value: bytes) -> int:
+    if not value.isdigit() or len(value) > 18:
+        raise refused(f"the header {name} must be a number of bytes, received {value.decode('latin-1'):.80}")
+    return int(value)
+
+
+def _milliseconds(value: bytes) -> float | None:
+    if not value.isdigit() or len(value) > 12:
+        raise refused(
+            f"the header X-Request-Timeout-Ms must be whole milliseconds, received {value.decode('latin-1'):.80}"
+        )
+    return int(value) / 1000 or None
+
+
+def _answer_error(error: ServingError, start: dict[str, Any]) -> bytes:
+    """The body of an error; its status and headers go into the start of the response."""
+    body = orjson.dumps({"error": error.message}) if error.message.isascii() else _any_text(error.message)
+    headers = [_JSON, (b"content-length", b"%d" % len(body))]
+    if error.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % error.retry_after))
+    if error.status in (408, 411, 413, 415):  # the rest of the body is not read
+        headers.append((b"connection", b"close"))
+    start["status"], start["headers"] = error.status, headers
+    return body
+
+
+def _any_text(message: str) -> bytes:
+    return orjson.dumps({"error": message.encode("utf-8", "replace").decode()})
+
+
+def _unexpected(error: Exception) -> ServingError:
+    number = f"{time.time():.0f}-h{next(_error_numbers)}"
+    _log.error("request %s failed", number, exc_info=error)
+    return ServingError(500, f"the server failed; its log has the reason as {number}")
+
+
+async def _told(request: Request, error: Any) -> Response:
+    start: dict[str, Any] = {}
+    body = _answer_error(error, start)
+    made = Response(body, start["status"])
+    made.raw_headers = start["headers"]
+    return made
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return await _told(request, _unexpected(error))
+
+
+async def _not_there(request: Request, error: Any) -> Response:
+    path = request.url.path
+    text = (
+        f"there is no {path:.200}" if error.status_code == 404 else f"{request.method} is not offered for {path:.200}"
+    )
+    made = await _told(request, ServingError(error.status_code, text))
+    made.raw_headers += [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
+    return made
