@@ -189,17 +189,22 @@ class Application:
         return _json(self.service.server_metadata())
 
     async def _live(self, request: Request) -> Response:
-        return Response(status_code=200 if self.service.live() else 503)
+        is_live = self.service.live()
+        return _json({"live": is_live}, 200 if is_live else 503)
 
     async def _ready(self, request: Request) -> Response:
-        return Response(status_code=200 if self.service.ready() else 503)
+        is_ready = self.service.ready()
+        return _json({"ready": is_ready}, 200 if is_ready else 503)
 
     async def _model(self, request: Request) -> Response:
         return _json(self.service.model_metadata(request.path_params["name"], request.path_params.get("version")))
 
     async def _model_ready(self, request: Request) -> Response:
-        is_ready = self.service.model_ready(request.path_params["name"], request.path_params.get("version"))
-        return Response(status_code=200 if is_ready else 503)
+        name, version = request.path_params["name"], request.path_params.get("version")
+        is_ready = self.service.model_ready(name, version)
+        if not is_ready and not self.service.is_draining:
+            self.service.repository.get(name, version)  # says why not
+        return _json({"name": name, "ready": is_ready}, 200 if is_ready else 503)
 
     async def _index(self, request: Request) -> Response:
         content = await self._content(request)
@@ -240,8 +245,8 @@ class Application:
         return content
 
 
-def _json(content: Any) -> Response:
-    return Response(orjson.dumps(content), media_type="application/json")
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(content), status, media_type="application/json")
 
 
 def _packed(accepted: bytes, answer: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:

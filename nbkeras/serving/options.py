@@ -201,10 +201,10 @@ def from_arguments(arguments: argparse.Namespace) -> Options:
         shared = {name: from_file.pop(name) for name in _SHARED if name in from_file} | shared
         server = from_file | server
     tables += [_model_argument(text) for text in given.get("models", ())]
-    models = [ModelOptions(**(shared | table)) for found in tables for table in versions_of(found)]
+    models = [ModelOptions(**(shared | table)) for table in tables]
     if not models:
         raise ValueError("no model to serve: name a model's file, or a models.toml with --config")
-    _refuse_doubles(models)
+    _refuse_doubles([version for model in models for version in versions_of(model)])
     for model in models:
         if model.max_batch is not None and model.max_batch < max(model.batch_sizes) and "batch_sizes" in shared:
             raise ValueError(
@@ -240,20 +240,20 @@ def read_file(path: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return found, tables
 
 
-def versions_of(table: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A model's table for each version: of a folder those of its folders, whose names are versions, and of a file its own."""
-    path = pathlib.Path(table["path"])
+def versions_of(model: ModelOptions) -> list[ModelOptions]:
+    """A model's versions, as its folder holds them now: a folder for each, with its name; a model that is a file has one."""
+    path = pathlib.Path(str(model.path))
     if not path.exists():
         raise FileNotFoundError(f"there is no model's file {str(path)!r}")
     if not path.is_dir():
-        return [dict(table)]
-    found = []
+        return [model]
+    found: list[ModelOptions] = []
     for folder in sorted(path.iterdir()):
         if folder.is_dir() and NAME.fullmatch(folder.name):
             files = sorted(file for file in folder.iterdir() if file.suffix in MODEL_FILES)
             if len(files) > 1:
                 raise ValueError(f"{str(folder)!r} holds {len(files)} models: a version has one file")
-            found += [{**table, "path": str(file), "version": folder.name} for file in files]
+            found += [dataclasses.replace(model, path=str(file), version=folder.name) for file in files]
     if not found:
         kinds = ", ".join(MODEL_FILES)
         raise ValueError(

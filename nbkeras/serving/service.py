@@ -10,7 +10,8 @@ from nbkeras.serving.repository import Repository
 from nbkeras.serving.tensors import InferRequest as InferRequest
 from nbkeras.serving.tensors import InferResponse as InferResponse
 
-EXTENSIONS = ["binary_tensor_data", "model_repository", "model_repository(unload_dependents)", "parameters"]
+EXTENSIONS = ["binary_tensor_data", "parameters"]
+CONTROL_EXTENSIONS = ["model_repository", "model_repository(unload_dependents)"]
 
 
 class Control(Protocol):
@@ -99,7 +100,8 @@ class Service:
         return not self.is_draining
 
     def server_metadata(self) -> dict[str, Any]:
-        return {"name": "nbkeras", "version": nbkeras.__version__, "extensions": EXTENSIONS}
+        extensions = EXTENSIONS + (CONTROL_EXTENSIONS if self.control is not None else [])
+        return {"name": "nbkeras", "version": nbkeras.__version__, "extensions": extensions}
 
     def model_metadata(self, name: str, version: str | None = None) -> dict[str, Any]:
         model = self.repository.get(name, version)

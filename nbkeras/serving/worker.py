@@ -13,7 +13,7 @@ import uvicorn
 from nbkeras.models import load_model
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.http import Application
-from nbkeras.serving.options import ModelOptions, Options
+from nbkeras.serving.options import ModelOptions, Options, versions_of
 from nbkeras.serving.repository import LOADING, UNAVAILABLE, Repository
 from nbkeras.serving.service import Control, Observer, Service
 from nbkeras.serving.tensors import TensorSpec
@@ -29,11 +29,16 @@ class InProcess:
         self._models = models
 
     async def load(self, name: str, parameters: dict[str, Any]) -> None:
+        refuse_parameters(parameters)
         found = [model for model in self._models if model.name == name]
         if not found:
             raise ServingError(404, f"model {name!r:.200} is none of this server's models")
-        for model in found:
-            await self.load_one(model)
+        try:
+            versions = [version for model in found for version in versions_of(model)]
+        except (OSError, ValueError) as error:
+            raise ServingError(400, f"model {name!r} could not be loaded: {error}") from error
+        for version in versions:
+            await self.load_one(version)
 
     async def load_one(self, model: ModelOptions) -> None:
         """Load a version; one that is served goes on until the new one is ready, or if it fails."""
@@ -47,8 +52,18 @@ class InProcess:
         self._repository.set(model.name, model.version, frozen, model)
 
     async def unload(self, name: str, parameters: dict[str, Any]) -> None:
+        refuse_parameters(parameters)
         self._repository.get(name)
         self._repository.remove(name)
+
+
+def refuse_parameters(parameters: dict[str, Any]) -> None:
+    """Refuse parameters of a load or unload, but for unload_dependents, which is true of models that have none."""
+    for name in parameters:
+        if name != "unload_dependents":
+            raise ServingError(
+                400, f"the parameter {name!r:.80} is not offered: models are loaded from the server's own files"
+            )
 
 
 class _Predicts:
@@ -151,7 +166,8 @@ def run(options: Options) -> None:
         repository = Repository()
         loads = InProcess(repository, options.models)
         for model in options.models:
-            await loads.load_one(model)
+            for version in versions_of(model):
+                await loads.load_one(version)
 
         def told() -> None:
             host, port = sock.getsockname()[:2]
