@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from nbkeras.kernels.runtime import cgroups, threads
+from nbkeras.kernels.runtime import cgroups
+from nbkeras.kernels.runtime import threads as kernels
 
 
 def processors(root: str = "/") -> int:
@@ -25,9 +26,9 @@ def threads_of_each(workers: int, root: str = "/") -> int:
     return max(1, processors(root) // workers)
 
 
-def share_processors(workers: int) -> None:
-    """In a worker: use its part of the processors, or fewer if NUMBA_NUM_THREADS says so."""
-    threads.set_threads(min(threads_of_each(workers), threads.get_threads()))
+def set_threads(threads: int, workers: int) -> None:
+    """In a worker: use some threads for kernels; 0: its part of the processors. NUMBA_NUM_THREADS is the most."""
+    kernels.set_threads(min(threads or threads_of_each(workers), kernels.get_threads()))
 
 
 class Memory(NamedTuple):

@@ -159,6 +159,10 @@ class Loading:
     def fileno(self) -> int:
         return self._result.fileno()
 
+    def forget(self) -> None:
+        """In a forked process: close what belongs to the other one."""
+        self._result.close()
+
     def result(self) -> Loaded:
         """Wait for the end; LoadingError if there is no frozen file."""
         try:

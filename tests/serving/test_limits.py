@@ -71,9 +71,9 @@ def test_a_worker_uses_its_part_of_the_processors():
     affinity = "os.sched_getaffinity = lambda _: set(range(8))"
     environment = os.environ | {"NUMBA_NUM_THREADS": "4", "PYTHONSAFEPATH": "1"}
 
-    def threads(workers):
-        code = f"{imports}\n{affinity}\nlimits.share_processors({workers})\nprint(threads.get_threads())"
+    def threads(chosen, workers):
+        code = f"{imports}\n{affinity}\nlimits.set_threads({chosen}, {workers})\nprint(threads.get_threads())"
         command = [sys.executable, "-c", code]
         return int(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
 
-    assert (threads(1), threads(4)) == (4, 2)
+    assert (threads(0, 1), threads(0, 4), threads(3, 8)) == (4, 2, 3)
