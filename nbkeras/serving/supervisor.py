@@ -2,8 +2,8 @@
 
 Workers are forked: this process computes nothing and starts no thread, so a fork is safe, and the memory of all code is shared.
 Models are not forked but mapped: `loading.py` makes a frozen file, and all workers map it. One change is made after another: a
-file is loaded, all workers are told, each answers when it serves the new version, and then the old file is deleted. So a change is
-answered when all workers have made it; where it fails, all serve what they served before.
+file is loaded, all workers are told, each answers when it serves the new version, and then the old file is deleted. So a change
+is answered when all workers have made it; where it fails, all serve what they served before.
 
 Signals: SIGTERM and SIGINT let the workers answer what they have accepted, a second one ends all at once; SIGHUP reads
 models.toml and the files again. Exit codes: 0, the end after SIGTERM or SIGINT, with all accepted requests answered; 1, workers
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import ctypes
 import dataclasses
 import errno
 import gc
@@ -24,6 +25,7 @@ import resource
 import selectors
 import signal
 import socket
+import struct
 import sys
 import time
 import traceback
@@ -45,6 +47,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = (
     5.0,
 )  # seconds before a worker is started again: none, this, and twice as much each time
 _SAME_SIGNAL = 0.5  # seconds; `timeout` of the shell sends a signal to a process and then to its group, which it is in
+_ATTACH_FILTER = 26  # SO_ATTACH_FILTER of Linux
 _QUEUED = 2048  # connections that wait to be accepted
 
 Key = tuple[str, str]  # name and version of a model
@@ -123,6 +126,8 @@ class Supervisor:
     def run(self) -> int:
         """Serve until a signal says to end; returns the exit code."""
         with contextlib.ExitStack() as stack:
+            gc.collect()
+            gc.freeze()  # the collector writes into objects, which would copy the memory that workers share
             self._open()
             stack.callback(self._close)
             stack.enter_context(self._signals())
@@ -147,7 +152,7 @@ class Supervisor:
         self._http = listen(options.host, options.port)
         if options.grpc_port is not None:
             self._grpc = _keep_port(options.host, options.grpc_port)
-        self._folder = Folder()
+        self._folder = Folder(options.folder)
         for index in range(self._count):
             local = socket.socket(socket.AF_UNIX)
             local.bind(self._folder.file(f"worker-{index}"))
@@ -241,6 +246,8 @@ class Supervisor:
         _log.log(logging.ERROR if code else logging.INFO, "%s: the server ends", reason)
         self._code, self._ending = code, time.monotonic()
         self._deadline = time.monotonic() + self.options.drain_seconds + 1  # workers keep the time themselves
+        if self._http is not None:
+            _let_nobody_in(self._http)
         self._close_listening()
         self._stop_change()
         for worker in self._workers:
@@ -256,8 +263,6 @@ class Supervisor:
 
     def _start(self, worker: Worker) -> None:
         ours, theirs = socket.socketpair()
-        gc.collect()
-        gc.freeze()  # the collector writes into objects, which would copy pages that workers share
         sys.stdout.flush()
         sys.stderr.flush()
         with warnings.catch_warnings():  # of threads: NumPy's OpenBLAS has some, and stops them before a fork
@@ -265,11 +270,10 @@ class Supervisor:
             process = os.fork()
         if process == 0:
             self._become(worker, theirs, ours)
-        gc.unfreeze()
         theirs.close()
-        worker.process, worker.channel = process, Channel(ours)
-        worker.started = time.monotonic()
-        self._selector.register(ours, selectors.EVENT_READ, lambda: self._listen_to(worker))
+        channel = Channel(ours)
+        worker.process, worker.channel, worker.started = process, channel, time.monotonic()
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._listen_to(worker, channel))
         _log.info("worker %d started (process %d)", worker.index, process)
         for key, (state, reason) in self._marks.items():
             worker.send(do="mark", order=0, name=key[0], version=key[1], state=state, reason=reason)
@@ -323,10 +327,12 @@ class Supervisor:
                 sys.stderr.flush()
             os._exit(code)
 
-    def _listen_to(self, worker: Worker) -> None:
+    def _listen_to(self, worker: Worker, channel: Channel) -> None:
         """Read what a worker says."""
+        if worker.channel is not channel:  # the same turn of the loop has told that the worker ended
+            return
         try:
-            messages = worker.channel.receive()  # type: ignore[union-attr]
+            messages = channel.receive()
         except EOFError:
             self._hang_up(worker)
             return
@@ -364,8 +370,10 @@ class Supervisor:
             pause = 0.0 if worker.deaths == 1 else min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (worker.deaths - 2))
             worker.next_start = now + pause
             ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            _log.error("worker %d (process %d) %s; it is started again in %.1f s", worker.index, process, ended, pause)
-            if worker.deaths >= _MOST_DEATHS:
+            _log.error("worker %d (process %d) %s", worker.index, process, ended)
+            if worker.deaths < _MOST_DEATHS:
+                _log.info("worker %d is started again in %.1f s", worker.index, pause)
+            else:
                 self._end(1, f"worker {worker.index} ended {worker.deaths} times, each time within {_HEALTHY:g} s")
 
     # -------------------- changes --------------------
@@ -391,7 +399,9 @@ class Supervisor:
             target = self._folder.file(f"{next(self._numbers)}.frozen")
             known = before.loaded.digest if before is not None and is_known else None
             try:
-                change.loading = Loading(change.options, target, known=known)
+                seconds, memory = self.options.load_seconds, self.options.load_memory_mb
+                limit = None if memory is None else memory << 20
+                change.loading = Loading(change.options, target, seconds=seconds, memory=limit, known=known)
             except OSError as error:
                 self._fail(f"no process could be started to load it: {error.strerror}")
                 continue
@@ -636,9 +646,19 @@ def _bound(host: str, port: int, option: int) -> socket.socket:
         made.bind((host, port))
     except OSError as error:
         made.close()
-        hint = "; another server uses it? --port chooses another one" if error.errno == errno.EADDRINUSE else ""
-        raise OSError(error.errno, f"cannot listen on {host} port {port}: {error.strerror}{hint}") from None
+        hint = ", by another server; choose another port" if error.errno == errno.EADDRINUSE else ""
+        raise OSError(f"cannot listen on {host} port {port}: {error.strerror}{hint}") from None
     return made
+
+
+def _let_nobody_in(listening: socket.socket) -> None:
+    """Let the system drop new connections, so that workers can accept all that wait, then close the socket, and lose none.
+
+    A connection that is dropped is tried again by the client's system, after a second, and then refused.
+    """
+    drop = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))  # a filter of one instruction: keep 0 bytes
+    with contextlib.suppress(OSError):  # without the filter, those that come in the next moment are lost
+        listening.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(drop)))
 
 
 def _stamp(path: str | None) -> Any:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,10 @@ from nbkeras.serving.options import Options
 from nbkeras.serving.orders import Orders, Seat
 from nbkeras.serving.repository import Repository
 from nbkeras.serving.service import Control, Observer, Service
+
+_CLOSE = (b"connection", b"close")
+_ACCEPTED = 0.1  # seconds in which all connections that wait are accepted
+_GRACE = 1.0  # seconds for clients to end connections
 
 
 async def serve(
@@ -60,9 +65,25 @@ async def serve(
     await asyncio.wait((task, ending), return_when=asyncio.FIRST_COMPLETED)
     ending.cancel()
     service.is_draining = True
-    server.should_exit = True
+    await _let_go(server, min(_GRACE, options.drain_seconds / 2))
     await task
     await repository.drain()
+
+
+async def _let_go(server: uvicorn.Server, grace: float) -> None:
+    """Stop the server without a loss: accept what waits, then answer with "Connection: close", so that clients end connections.
+
+    A connection that is closed while its client sends a request would lose it. grace: seconds for clients that send nothing.
+    """
+    end = time.monotonic() + grace
+    server.config.encoded_headers.append(_CLOSE)  # of later answers
+    server.server_state.default_headers.append(_CLOSE)  # of those that are computed now
+    await asyncio.sleep(min(grace, _ACCEPTED))
+    for listening in server.servers:
+        listening.close()
+    while server.server_state.connections and time.monotonic() < end:
+        await asyncio.sleep(0.02)
+    server.should_exit = True
 
 
 def work(seat: Seat) -> int:
@@ -81,7 +102,7 @@ async def _work(seat: Seat) -> None:
         if not end.is_set():
             signal.alarm(
                 math.ceil(seat.options.drain_seconds) + 2
-            )  # the system's last word, whatever this process does
+            )  # then the system ends this process, whatever it does
             end.set()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended)
