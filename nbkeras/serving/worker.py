@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import uvicorn
 
 from nbkeras.models import load_model
@@ -16,7 +15,6 @@ from nbkeras.serving.http import Application
 from nbkeras.serving.options import ModelOptions, Options, versions_of
 from nbkeras.serving.repository import LOADING, UNAVAILABLE, Repository
 from nbkeras.serving.service import Control, Observer, Service
-from nbkeras.serving.tensors import TensorSpec
 
 _log = logging.getLogger("nbkeras.serving")
 
@@ -66,32 +64,8 @@ def refuse_parameters(parameters: dict[str, Any]) -> None:
             )
 
 
-class _Predicts:
-    """For the time until models have `frozen`: the same interface around predict."""
-
-    def __init__(self, model: Any, options: ModelOptions):
-        self._model, self.batch_sizes, self.name, self.nbytes = model, options.batch_sizes, model.name, 0
-        names = zip(model.input_names, model.inputs, strict=True)
-        self.inputs = tuple(TensorSpec(name, tuple(x.shape), np.dtype(x.dtype)) for name, x in names)
-        names = zip(model.output_names, model.outputs, strict=True)
-        self.outputs = tuple(TensorSpec(name, tuple(x.shape), np.dtype(x.dtype)) for name, x in names)
-        for size in self.batch_sizes:
-            self.run(
-                [np.zeros((size, *(2 if n is None else n for n in spec.shape[1:])), spec.dtype) for spec in self.inputs]
-            )
-
-    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        rows = len(arrays[0])
-        size = next((size for size in self.batch_sizes if size >= rows), rows)
-        padded = [np.concatenate([a, np.zeros((size - rows, *a.shape[1:]), a.dtype)]) for a in arrays]
-        found = self._model.predict(padded if len(padded) > 1 else padded[0], verbose=0, batch_size=size)
-        return [one[:rows] for one in (found if isinstance(found, list) else [found])]
-
-
 def _frozen(options: ModelOptions) -> Any:
     model = load_model(options.path, compile=False)
-    if not hasattr(model, "frozen"):
-        return _Predicts(model, options)
     return model.frozen(options.batch_sizes, options.input_signature)
 
 
