@@ -77,6 +77,7 @@ class Batcher:
         self._timer: asyncio.TimerHandle | None = None
         self._thread: ThreadPoolExecutor | None = None
         self.seconds = 0.0  # of a full batch, as the last ones were
+        self._least = [math.inf] * 64  # seconds of the fastest recent batch, by the binary digits of its rows
         self._idle: asyncio.Event | None = None
 
     def __len__(self) -> int:
@@ -173,7 +174,7 @@ class Batcher:
         if not taken:
             self._finish()
             return
-        if self.seconds < INLINE_SECONDS:
+        if self._least[self.running.bit_length()] < INLINE_SECONDS:
             self._deliver(taken, *self._compute(taken))
             return
         loop = asyncio.get_running_loop()
@@ -197,6 +198,8 @@ class Batcher:
 
     def _deliver(self, taken: list[Waiting], outputs: list[np.ndarray] | Exception, seconds: float) -> None:
         rows = self.running
+        digits = rows.bit_length()
+        self._least[digits] = min(seconds, self._least[digits] * 1.02)
         full = seconds if rows * 2 > self.max_batch else max(seconds, self.seconds * 0.95)
         self.seconds = full if not self.seconds else 0.8 * self.seconds + 0.2 * full
         if isinstance(outputs, ValueError) and len(taken) > 1:

@@ -10,6 +10,7 @@ from typing import Any
 import uvicorn
 
 from nbkeras.models import load_model
+from nbkeras.serving.connections import Connection, watch
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.http import Application
 from nbkeras.serving.options import ModelOptions, Options, versions_of
@@ -101,14 +102,13 @@ async def serve(
     config = uvicorn.Config(
         application,
         loop="uvloop",
-        http="httptools",
+        http=Connection.of(options, observer),
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=options.keep_alive_seconds,  # type: ignore[arg-type]
         timeout_graceful_shutdown=options.drain_seconds,  # type: ignore[arg-type]
     )
     server = uvicorn.Server(config)
@@ -121,11 +121,13 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     task = asyncio.create_task(server._serve(list(sockets)))
+    watching = asyncio.create_task(watch(server.server_state, options))
     while not server.started and not task.done():
         await asyncio.sleep(0.001)
     if when_ready is not None:
         when_ready()
     await task
+    watching.cancel()
     await repository.drain()
 
 
