@@ -77,6 +77,7 @@ class Batcher:
         self._timer: asyncio.TimerHandle | None = None
         self._thread: ThreadPoolExecutor | None = None
         self.seconds = 0.0  # of a full batch, as the last ones were
+        self._least = [math.inf] * 64  # seconds of the fastest recent batch, by the binary digits of its rows
         self._idle: asyncio.Event | None = None
 
     def __len__(self) -> int:
@@ -173,7 +174,7 @@ class Batcher:
         if not taken:
             self._finish()
             return
-        if self.seconds < INLINE_SECONDS:
+        if self._least[self.running.bit_length()] < INLINE_SECONDS:
             self._deliver(taken, *self._compute(taken))
             return
         loop = asyncio.get_running_loop()
@@ -197,9 +198,13 @@ class Batcher:
 
     def _deliver(self, taken: list[Waiting], outputs: list[np.ndarray] | Exception, seconds: float) -> None:
         rows = self.running
+        digits = rows.bit_length()
+        self._least[digits] = min(seconds, self._least[digits] * 1.02)
         full = seconds if rows * 2 > self.max_batch else max(seconds, self.seconds * 0.95)
         self.seconds = full if not self.seconds else 0.8 * self.seconds + 0.2 * full
-        if isinstance(outputs, Exception):
+        if isinstance(outputs, ValueError) and len(taken) > 1:
+            self._compute_each(taken)
+        elif isinstance(outputs, Exception):
             self._fail(taken, outputs)
         elif len(taken) == 1:
             if not taken[0].future.done():
@@ -215,15 +220,30 @@ class Batcher:
             self._observe(rows, rows, seconds, time.monotonic() - taken[0].since)
         self._finish()
 
-    def _fail(self, taken: list[Waiting], error: Exception) -> None:
-        """Tell the requests of a failed batch, and no others; the log has the traceback under the same number."""
-        number = f"{time.time():.0f}-{next(_error_numbers)}"
-        _log.error("batch %s of %d rows failed", number, self.running, exc_info=error)
+    def _compute_each(self, taken: list[Waiting]) -> None:
+        """Compute the requests of a batch alone, because the data of one do not fit the model: the others are answered."""
         for waiting in taken:
             if not waiting.future.done():
-                waiting.future.set_exception(
-                    ServingError(500, f"the model failed; the server's log has the reason as {number}")
-                )
+                outputs, _ = self._compute([waiting])
+                if isinstance(outputs, Exception):
+                    self._fail([waiting], outputs)
+                else:
+                    waiting.future.set_result(outputs)
+
+    def _fail(self, taken: list[Waiting], error: Exception) -> None:
+        """Tell the requests of a failed batch, and no others; the log has the traceback under the same number.
+
+        A ValueError is about the data of a request, such as a number that is no word of a vocabulary.
+        """
+        if isinstance(error, ValueError):
+            told = ServingError(400, str(error))
+        else:
+            number = f"{time.time():.0f}-{next(_error_numbers)}"
+            _log.error("batch %s of %d rows failed", number, self.running, exc_info=error)
+            told = ServingError(500, f"the model failed; the server's log has the reason as {number}")
+        for waiting in taken:
+            if not waiting.future.done():
+                waiting.future.set_exception(told)
 
     def _finish(self) -> None:
         """After a batch: start the next one in the next turn of the loop, so that answers go out and requests come in first."""

@@ -30,9 +30,14 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
 _CONTENT_TYPES = {b"", b"application/json", b"application/octet-stream"}
+GONE = "nbkeras.gone"  # in the scope of a request whose client has gone: its task is cancelled
 _LEAST_PACKED = 1024  # bytes: shorter answers are sent as they are
 _log = logging.getLogger("nbkeras.serving")
 _error_numbers = itertools.count(1)
+
+
+class ClientGone(Exception):
+    """The client closed its connection before its request was complete."""
 
 
 class Headers:
@@ -89,6 +94,15 @@ class Application:
         self._rest.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._answer(scope, receive, send)
+        except ClientGone:
+            pass
+        except asyncio.CancelledError:
+            if GONE not in scope:
+                raise
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
             parts = scope["path"].split("/")
             if parts[-1] == "infer" and parts[1:3] == ["v2", "models"]:
@@ -125,6 +139,12 @@ class Application:
             start["headers"] = headers
         except ServingError as error:
             answer = _answer_error(error, start)
+        except ClientGone:
+            return
+        except asyncio.CancelledError:
+            if GONE in scope:
+                return
+            answer = _answer_error(ServingError(503, "the server ended before the request was computed", 1), start)
         except Exception as error:
             answer = _answer_error(_unexpected(error), start)
         await send(start)
@@ -156,7 +176,7 @@ class Application:
                 if len(body) > self.max_body:
                     raise self._too_large("more")
         if message["type"] == "http.disconnect":
-            raise asyncio.CancelledError
+            raise ClientGone
         if head.content_encoding in (b"gzip", b"deflate"):
             return self._unpacked(body, head.content_encoding)
         return body

@@ -28,6 +28,9 @@ class Observer:
     def request(self, name: str, version: str, status: int, seconds: float) -> None:
         """A request to infer was answered."""
 
+    def refused(self, status: int) -> None:
+        """A connection was refused or closed with a status, before there was a request."""
+
     def batch(self, name: str, version: str, rows: int, size: int, seconds: float, waited: float) -> None:
         """A batch of some rows was computed by a program of a size; its oldest request had waited."""
 

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import socket
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,15 +13,14 @@ import uvicorn
 import uvloop
 
 from nbkeras.serving import limits
+from nbkeras.serving.connections import Connection, watch
 from nbkeras.serving.http import Application
 from nbkeras.serving.options import Options
 from nbkeras.serving.orders import Orders, Seat
 from nbkeras.serving.repository import Repository
 from nbkeras.serving.service import Control, Observer, Service
 
-_CLOSE = (b"connection", b"close")
-_ACCEPTED = 0.1  # seconds in which all connections that wait are accepted
-_GRACE = 1.0  # seconds for clients to end connections
+_ACCEPTING = 0.05  # seconds in which all connections that wait are accepted, before the server ends
 
 
 async def serve(
@@ -44,7 +42,7 @@ async def serve(
     config = uvicorn.Config(
         application,
         loop="uvloop",
-        http="httptools",
+        http=Connection.of(options, observer),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -52,11 +50,11 @@ async def serve(
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=options.keep_alive_seconds,  # type: ignore[arg-type]
         timeout_graceful_shutdown=options.drain_seconds,  # type: ignore[arg-type]
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server._serve(list(sockets)))
+    watching = asyncio.create_task(watch(server.server_state, options))
     while not server.started and not task.done():
         await asyncio.sleep(0.001)
     if when_ready is not None:
@@ -65,25 +63,11 @@ async def serve(
     await asyncio.wait((task, ending), return_when=asyncio.FIRST_COMPLETED)
     ending.cancel()
     service.is_draining = True
-    await _let_go(server, min(_GRACE, options.drain_seconds / 2))
+    await asyncio.sleep(_ACCEPTING)
+    server.should_exit = True  # then connections end when they have their answers: `Connection.shutdown`
     await task
+    watching.cancel()
     await repository.drain()
-
-
-async def _let_go(server: uvicorn.Server, grace: float) -> None:
-    """Stop the server without a loss: accept what waits, then answer with "Connection: close", so that clients end connections.
-
-    A connection that is closed while its client sends a request would lose it. grace: seconds for clients that send nothing.
-    """
-    end = time.monotonic() + grace
-    server.config.encoded_headers.append(_CLOSE)  # of later answers
-    server.server_state.default_headers.append(_CLOSE)  # of those that are computed now
-    await asyncio.sleep(min(grace, _ACCEPTED))
-    for listening in server.servers:
-        listening.close()
-    while server.server_state.connections and time.monotonic() < end:
-        await asyncio.sleep(0.02)
-    server.should_exit = True
 
 
 def work(seat: Seat) -> int:
@@ -100,9 +84,8 @@ async def _work(seat: Seat) -> None:
 
     def ended() -> None:
         if not end.is_set():
-            signal.alarm(
-                math.ceil(seat.options.drain_seconds) + 2
-            )  # then the system ends this process, whatever it does
+            # The system ends this process then, whatever it does.
+            signal.alarm(math.ceil(seat.options.drain_seconds) + 2)
             end.set()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended)

@@ -1,0 +1,161 @@
+"""Connections of HTTP: uvicorn's, with limits of time, size and number, so that a slow or silent client costs others nothing.
+
+One sweep a few times a second looks at all connections; a timer for each request would cost more than parsing its headers.
+"""
+
+import asyncio
+from typing import Any
+
+import httptools
+import orjson
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from nbkeras.serving.http import GONE
+from nbkeras.serving.options import Options
+from nbkeras.serving.service import Observer
+
+HEAD_BYTES = 64 << 10  # most bytes of a request's line and headers
+IDLE, HEAD, BODY, ANSWER = range(4)  # what a connection waits for
+_ENDING_SECONDS = 0.5  # an idle connection stays open so long when the server ends: a request may be on its way
+_SWEEPS = 4  # in the shortest limit
+
+
+class Connection(HttpToolsProtocol):
+    """A connection.
+
+    state: what it waits for: a request, the rest of its headers, the rest of its body, or the answer. since: from when on.
+    """
+
+    limits: Options  # of the class that `of` makes
+    observer: Observer
+
+    @classmethod
+    def of(cls, limits: Options, observer: Observer | None) -> type["Connection"]:
+        """A class of connections with these limits."""
+        return type(cls.__name__, (cls,), {"limits": limits, "observer": observer or Observer()})
+
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: Any = None):
+        super().__init__(config, server_state, app_state, _loop)
+        self.state, self.since, self.head_bytes = HEAD, self.loop.time(), 0
+        self.is_ending = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.max_connections:
+            self.refuse(503, f"the server has its {self.limits.max_connections} connections; try again later")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for cycle in (self.cycle, *(cycle for cycle, _ in self.pipeline)):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                task = getattr(cycle, "task", None)
+                if task is not None:
+                    scope: Any = cycle.scope
+                    scope[GONE] = True
+                    task.cancel()  # what it waits for is not computed
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has arrived."""
+        if self.state == IDLE:
+            self.state, self.since = HEAD, self.loop.time()
+        if self.state == HEAD:
+            self.head_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # an offer to speak another protocol, which a server may ignore
+        except httptools.HttpParserError as error:
+            self.refuse(400, f"this is no valid request of HTTP: {error}")
+        else:
+            if self.state == HEAD and self.head_bytes > HEAD_BYTES:
+                self.refuse(431, f"the request's headers may have {HEAD_BYTES} bytes together")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self.cycle is None or self.cycle.response_complete:
+            self.state = HEAD
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self.head_bytes = 0
+        if self.is_ending:
+            self.cycle.keep_alive = False
+        self.state, self.since = BODY, self.loop.time()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self.state == BODY:
+            self.state = ANSWER
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        self.server_state.total_requests += 1
+        self.state, self.since = IDLE, self.loop.time()
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self.state = BODY if self.pipeline[-1][0].more_body else ANSWER
+            self._start_asgi_task(*self.pipeline.pop())
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        cycle.task = task = self.loop.create_task(cycle.run_asgi(app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def refuse(self, status: int, message: str) -> None:
+        """Answer without the application, and close."""
+        if self.transport.is_closing():
+            return
+        self.observer.refused(status)
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            body = orjson.dumps({"error": message})
+            head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
+            again = b"retry-after: 1\r\n" if status == 503 else b""
+            self.transport.write(b"".join([STATUS_LINE[status], head, again, b"\r\n", body]))
+        self.transport.close()
+
+    def shutdown(self) -> None:
+        """End with the answer that is owed, or soon if none is: a request may be on its way."""
+        self.is_ending = True
+        if self.state == IDLE or self.cycle is None:
+            self.loop.call_later(_ENDING_SECONDS, self._end_if_idle)
+        else:
+            self.cycle.keep_alive = False
+
+    def _end_if_idle(self) -> None:
+        if self.state in (IDLE, HEAD):
+            self.transport.close()
+
+    def check(self, now: float) -> None:
+        """Close the connection if it waits too long for the client."""
+        waited = now - self.since
+        limits = self.limits
+        if self.transport.is_closing():
+            if waited > limits.body_seconds:  # the client does not read what is left to be sent
+                self.transport.abort()
+        elif self.state == IDLE:
+            if waited > limits.keep_alive_seconds:
+                self.transport.close() if not self.transport.get_write_buffer_size() else self.transport.abort()
+        elif self.state == HEAD:
+            if waited > limits.header_seconds:
+                if self.head_bytes:
+                    self.refuse(408, f"the request's headers did not arrive within {limits.header_seconds:g} s")
+                else:
+                    self.transport.close()
+        elif self.state == BODY and waited > limits.body_seconds:
+            self.refuse(408, f"the request's body did not arrive within {limits.body_seconds:g} s")
+
+
+async def watch(server_state: ServerState, limits: Options) -> None:
+    """Look at all connections, for ever."""
+    pause = min(limits.header_seconds, limits.body_seconds, limits.keep_alive_seconds) / _SWEEPS
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(min(pause, 1.0))
+        now = loop.time()
+        for connection in list(server_state.connections):
+            connection.check(now)  # type: ignore[union-attr]
