@@ -40,6 +40,7 @@ from nbkeras.training.arguments import (
     returned,
 )
 from nbkeras.training.compiled import Compiled
+from nbkeras.training.deployment import Deployment
 from nbkeras.training.feed import Data, Examples, Feed, Layout, Signature, Validation, first_tensors, training_feeds
 from nbkeras.training.input_matching import GraphInputs
 from nbkeras.training.loop import Loop
@@ -57,7 +58,7 @@ Array = np.ndarray
 _GRAPH = ("layers", "input_layers", "output_layers")  # of a configuration
 
 
-class Model(Layer):
+class Model(Deployment, Layer):
     """Layers that learn together: `Model(inputs, outputs)` from symbolic tensors, or a subclass that writes `call`.
 
     A subclass may also override `train_step`, `test_step`, `predict_step`, `compute_loss` and

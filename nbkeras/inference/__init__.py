@@ -1,0 +1,10 @@
+"""Models made ready to answer: inference without the model behind it; imported at first use."""
+
+from typing import TYPE_CHECKING
+
+from nbkeras.engine import lazy_names as _lazy_names
+
+if TYPE_CHECKING:  # imported when first asked for
+    from nbkeras.inference.stream import Stream as Stream
+
+_lazy_names.attach(globals())
