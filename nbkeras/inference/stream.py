@@ -18,7 +18,8 @@ from nbkeras.engine.folding import improved
 from nbkeras.engine.observed import observe
 from nbkeras.engine.program import ProgramCache
 from nbkeras.engine.tensor import Tensor
-from nbkeras.inference.streaming import GIVEN, STEPS, Now, Walk
+from nbkeras.inference import streaming, streaming_ops  # noqa: F401 (the rules)
+from nbkeras.inference.walk import GIVEN, STEPS, Now, Walk
 from nbkeras.layers.embedding import Embedding
 from nbkeras.training.arguments import one_or_all
 from nbkeras.training.input_matching import name_of
