@@ -76,6 +76,7 @@ if TYPE_CHECKING:  # imported when first asked for
     from nbkeras import distribution as distribution
     from nbkeras import dtype_policies as dtype_policies
     from nbkeras import export as export
+    from nbkeras import inference as inference
     from nbkeras import kernels as kernels
     from nbkeras import mixed_precision as mixed_precision
     from nbkeras import preprocessing as preprocessing

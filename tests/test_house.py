@@ -44,6 +44,8 @@ MAY_IMPORT_KERNELS = [
         "engine.settings",
         "engine.tensor",
         "export.native_code",
+        "export.recording",
+        "inference.portable",
         "ops",
         "optimizers",
         "random",
@@ -263,6 +265,7 @@ BY_NAME = [
     "nbkeras.building.operation",
     "nbkeras.engine.devices",
     "nbkeras.compat",
+    "nbkeras.inference.portable",
 ]
 
 

@@ -21,6 +21,7 @@ MODULES = (
     "nbkeras.datasets.cifar10 nbkeras.datasets.cifar100 nbkeras.datasets.digits nbkeras.datasets.fashion_mnist "
     "nbkeras.datasets.imdb nbkeras.datasets.mnist nbkeras.datasets.reuters nbkeras.preprocessing "
     "nbkeras.preprocessing.image nbkeras.preprocessing.sequence nbkeras.preprocessing.text nbkeras.saving nbkeras.export "
+    "nbkeras.inference "
     "nbkeras.random nbkeras.tree nbkeras.utils nbkeras.wrappers nbkeras.tensor nbkeras.config nbkeras "
     "nbkeras.dtype_policies nbkeras.testing nbkeras.backend"
 ).split()

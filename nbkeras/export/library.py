@@ -17,8 +17,10 @@ from nbkeras.engine.progress import print_message
 from nbkeras.export import library_files, linking, native_code, signature
 from nbkeras.export.library_files import Description, Tensor
 from nbkeras.export.native_code import Constants, Kernels
+from nbkeras.export.recording import record
 from nbkeras.saving.archive import PreparedFiles
 
+_PURPOSE = "become a library"
 TARGETS = ("host", *native_code.TARGETS)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
@@ -157,9 +159,11 @@ def _function(
 ) -> library_files.Function:
     """The function of a prediction of so many rows; if the model keeps states they are arguments, and it is a step."""
     names, specs, pack = signature.inputs_of(model, given)
-    specs = [_closed(model, each, spec, rows) for each, spec in zip(names, specs, strict=True)]
+    specs = [signature.closed(model, each, spec, rows, _PURPOSE) for each, spec in zip(names, specs, strict=True)]
     with lora.merged(model):
-        recording = native_code.record(model, specs, pack, lambda: _states(model))
+        recording = record(
+            model.name, lambda tensors: model.predict_step(pack(tensors)), specs, _PURPOSE, lambda: _states(model)
+        )
     symbol = f"{name}_{'step' if recording.states else 'predict'}{ending}"
     output_names = signature.output_names(model, len(recording.outputs), list(names))
     for each, array in zip(output_names, recording.outputs, strict=True):
@@ -218,17 +222,6 @@ def _states(model: Any) -> list:
     layers = [layer for layer in model._all_layers() if getattr(layer, "stateful", False)]
     leaves = [leaf for layer in layers for leaf in structures.flatten(getattr(layer, "states", None))]
     return [leaf.data for leaf in leaves if leaf is not None]
-
-
-def _closed(model: Any, name: str, spec: signature.Spec, rows: int) -> signature.Spec:
-    """A shape with the number of rows; ValueError if another size is open."""
-    shape, dtype = spec
-    if None in shape[1:]:
-        raise ValueError(
-            f"model {model.name!r} cannot become a library: the size of axis {shape.index(None, 1)} of input {name!r} is open, "
-            f"{shape}: give the inputs' shapes, as in input_signature=[{(None, *(n or 16 for n in shape[1:]))}]"
-        )
-    return (rows, *shape[1:]), dtype
 
 
 def _tensors(names: Sequence[str], specs: Sequence[tuple]) -> list[Tensor]:

@@ -6,17 +6,12 @@ A Program is asked for little: its steps, (function, arguments) each, and which 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nbkeras.building.layer import training_phase
-from nbkeras.engine import step_lock, structures
-from nbkeras.engine.folding import improved
-from nbkeras.engine.program import Program
-from nbkeras.engine.tensor import Tensor, layer_stack
+from nbkeras.export.recording import Recording
 from nbkeras.kernels.runtime import device, library, library_code, processor
 from nbkeras.kernels.runtime.library import Kernels as Kernels
 from nbkeras.kernels.runtime.library import Place
@@ -62,130 +57,43 @@ class Constants:
         return b"".join([self.key.ljust(ALIGNMENT, b"\0"), *self._parts[1:]])
 
 
-@dataclass
-class Recording:
-    """A recorded inference: its launches, and the arrays that stand for inputs, states and outputs."""
+def _with_outputs(recording: Recording) -> tuple[Recording, dict[int, int]]:
+    """The recording with steps that write the outputs where the caller wants them, or copy them there.
 
-    steps: list[tuple[Callable, tuple]]
-    layers: list[str]  # of the steps
-    program: Program
-    inputs: list[Array]
-    outputs: list[Array]
-    states: list[tuple[int, int]] = field(default_factory=list)  # where the memory lies that steps keep: from, to
-    redirected: dict[int, int] = field(default_factory=dict)  # numbers of buffers that are outputs, and of which
-
-
-class _OnlyConstants:
-    """Runs no launch that is recorded, so that a recording changes nothing."""
-
-    def run(self, function: Callable, args: tuple) -> None:
-        if device.recorder() is None:
-            device.run(function, args)
-
-
-def record(model: Any, specs: Sequence[tuple], pack: Callable, states: Callable[[], Sequence[Array]]) -> Recording:
-    """Record the inference of a model for inputs of these shapes and dtypes; ValueError if it cannot be recorded.
-
-    states(): arrays that the model keeps from call to call. Others that it changes are found.
+    And the numbers of buffers that are outputs, with the outputs' numbers.
     """
-    name = model.name
-    if device.gpu() is not None:
-        raise ValueError(
-            f"model {name!r} is on a GPU, and a library is for the CPU: make the model with nbkeras.device('cpu')"
-        )
-    inputs = [_example(*spec) for spec in specs]
-    program = Program()
-    program.on_read = lambda: (
-        f"layer {layer_stack.names[-1]!r} reads a tensor's value" if layer_stack.names else "it reads a tensor's value"
-    )
-    turn = step_lock.enter()
-    try:
-        with device.run_by(_OnlyConstants()), device.record(program), training_phase(False):
-            outputs = structures.flatten(model.predict_step(pack([Tensor(array) for array in inputs])))
-        if program.reason is not None:
-            raise ValueError(f"model {name!r} cannot become a library: {program.reason}, which needs Python")
-        results = [output.data for output in outputs]
-        if (better := improved(program, inputs, results)) is not None:
-            program, results = better.program, better.outputs
-        results = program.seal(results)
-        if program._before:
-            raise ValueError(f"model {name!r} cannot become a library: Python computes values before each prediction")
-        steps, layers = list(program.steps), [place.layer for place in program.places]
-        recording = Recording(steps, layers, program, inputs, [])
-        recording.states = _changed(recording, states())
-        _place_outputs(recording, results)
-    finally:
-        step_lock.leave(turn)
-    return recording
-
-
-def _example(shape: tuple, dtype: np.dtype) -> Array:
-    """Random numbers, or zeros for integers, so that all rows of a table exist."""
-    array = device.persistent_empty(shape, dtype)
-    array[...] = np.random.default_rng(0).normal(size=shape) if dtype.kind == "f" else 0
-    return array
-
-
-def _changed(recording: Recording, states: Sequence[Array]) -> list[tuple[int, int]]:
-    """The memory of persistent arrays that a run changes, and that of the given arrays; all keep their values."""
-    known = {id(device.root(array)) for array in (*recording.inputs, recording.program.arena)}
-    kept = {id(device.root(state)) for state in states}
-    owners: dict[int, Array] = {}
-    reach: dict[int, tuple[int, int]] = {}  # of what the steps use
-    for _, args in recording.steps:
-        for array in args:
-            key = id(device.root(array)) if isinstance(array, np.ndarray) and array.size else 0
-            if key and key not in known:
-                owners[key] = device.root(array)
-                low, high = library.bounds_of(array)
-                before = reach.get(key, (low, high))
-                reach[key] = min(low, before[0]), max(high, before[1])
-    before_runs = {key: owner.copy("K") for key, owner in owners.items()}
-    try:
-        for _ in range(2):
-            recording.program.run()
-        changed = [key for key, old in before_runs.items() if not _same_bytes(owners[key], old)]
-    finally:
-        for key, old in before_runs.items():
-            owners[key][...] = old
-    return [reach[key] for key in owners if key in kept or key in changed]
-
-
-def _same_bytes(array: Array, other: Array) -> bool:
-    return np.array_equal(array.ravel("K").view(np.uint8), other.ravel("K").view(np.uint8))
-
-
-def _place_outputs(recording: Recording, results: list[Array]) -> None:
-    """Let the steps write the outputs where the caller wants them, or copy them there."""
     program, count = recording.program, len(recording.program.steps)
+    steps, layers, outputs = list(recording.steps), list(recording.layers), []
+    redirected: dict[int, int] = {}
     whole = {
         (buffer.offset, buffer.nbytes): number
         for number, buffer in enumerate(program.buffers)
         if buffer.last == count and buffer.nbytes
     }
-    for position, array in enumerate(results):
+    for position, array in enumerate(recording.outputs):
         at = device.address(array) - program.start, array.nbytes
         inside = device.root(array) is device.root(program.arena) and array.flags.c_contiguous
         number = whole.get(at) if inside else None
-        if number is not None and number not in recording.redirected:
-            recording.redirected[number] = position
-            recording.outputs.append(array)
+        if number is not None and number not in redirected:
+            redirected[number] = position
+            outputs.append(array)
         else:
             copy = np.empty(array.shape, array.dtype)
-            recording.steps.append((device.copy, (array, copy)))
-            recording.layers.append("")
-            recording.outputs.append(copy)
+            steps.append((device.copy, (array, copy)))
+            layers.append("")
+            outputs.append(copy)
+    return replace(recording, steps=steps, layers=layers, outputs=outputs), redirected
 
 
 class _Map:
     """Where a library has what the steps of a recording use; see kernels/runtime/library.py."""
 
-    def __init__(self, recording: Recording, constants: Constants):
-        self._recording, self._constants = recording, constants
+    def __init__(self, recording: Recording, redirected: dict[int, int], constants: Constants):
+        self._recording, self._redirected, self._constants = recording, redirected, constants
         self._arena = device.root(recording.program.arena)
         self._named = [(*library.bounds_of(array), f"in {i}", 0) for i, array in enumerate(recording.inputs)]
         for number, array in enumerate(recording.outputs):
-            if number not in recording.redirected.values():
+            if number not in redirected.values():
                 self._named.append((*library.bounds_of(array), f"out {number}", 0))
         self.state_bytes = 0
         for low, high in recording.states:
@@ -206,7 +114,7 @@ class _Map:
         return self.constant(array)
 
     def _in_arena(self, offset: int) -> Place:
-        for number, position in self._recording.redirected.items():
+        for number, position in self._redirected.items():
             buffer = self._recording.program.buffers[number]
             if buffer.first <= self._step and buffer.offset <= offset < buffer.offset + buffer.nbytes:
                 return Place(f"out {position}", offset - buffer.offset)
@@ -242,7 +150,8 @@ class Inference:
 
 def inference(name: str, recording: Recording, constants: Constants, kernels: Kernels, model: str) -> Inference:
     """Describe a recording; ValueError names the layer and the op that cannot be part of a library."""
-    memory, rows = _Map(recording, constants), []
+    recording, redirected = _with_outputs(recording)
+    memory, rows = _Map(recording, redirected, constants), []
     for step, ((function, args), layer) in enumerate(zip(recording.steps, recording.layers, strict=True)):
         memory.begin(step)
         try:

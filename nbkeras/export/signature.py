@@ -63,6 +63,17 @@ def _spec(value: Any) -> tuple[tuple, Any]:
     return tuple(value), None
 
 
+def closed(model: Any, name: str, spec: Spec, rows: int, purpose: str) -> Spec:
+    """A spec with the number of rows; ValueError if another size is open. purpose: see `recording.record`."""
+    shape, dtype = spec
+    if None in shape[1:]:
+        raise ValueError(
+            f"model {model.name!r} cannot {purpose}: the size of axis {shape.index(None, 1)} of input {name!r} is open, "
+            f"{shape}: give the inputs' shapes, as in input_signature=[{(None, *(n or 16 for n in shape[1:]))}]"
+        )
+    return (rows, *shape[1:]), dtype
+
+
 def output_names(model: Any, count: int, taken: list[str]) -> list[str]:
     """Names of the outputs, which differ from each other and from the inputs' names."""
     names = [str(name) for name in model.output_names]

@@ -22,12 +22,18 @@ class GraphInputs:
     """The inputs of a graph: takes arrays, tensors or symbols for them, by name or by position, and checks each.
 
     model: the model's name, for messages. sizes_vary: lengths and sizes of images may differ from those of the
-    inputs, as in a Sequential of Keras, whose layers check them.
+    inputs, as in a Sequential of Keras, whose layers check them. graph: or an object with the same `inputs` and
+    `input_list`, which has no nodes: then with its tables.
     """
 
-    def __init__(self, graph: Graph, model: str, sizes_vary: bool = False):
-        self._graph, self._model, self._sizes_vary = graph, model, sizes_vary
-        self._tables: dict[int, tuple[int, str]] | None = None
+    def __init__(
+        self,
+        graph: Graph | Any,
+        model: str,
+        sizes_vary: bool = False,
+        tables: dict[int, tuple[int, str]] | None = None,
+    ):
+        self._graph, self._model, self._sizes_vary, self._tables = graph, model, sizes_vary, tables
 
     @property
     def names(self) -> list[str]:
@@ -38,6 +44,14 @@ class GraphInputs:
 
     def arrays(self, x: Any) -> tuple[Any, list[Array | None]]:
         """(structure, arrays) of the data that a user passed: in the inputs' dtypes."""
+        found, by_key = self.arrays_in_order(x)
+        if by_key is not None:
+            of = dict(zip(by_key, found, strict=True))
+            return dict.fromkeys(by_key, 0), [of[key] for key in structures.keys(by_key)]
+        return (0 if len(found) == 1 else [0] * len(found)), found
+
+    def arrays_in_order(self, x: Any) -> tuple[list[Array | None], dict | None]:
+        """The arrays in the graph's order, and what the user passed by key, if it was by key."""
         symbols, names = self._graph.input_list, self.names
         by_key = self._by_key(x) if self._has_keys(x) else None
         leaves = self._arrays_by_position(x) if by_key is None else list(by_key.values())
@@ -50,10 +64,7 @@ class GraphInputs:
             self._check_shape(array.shape, symbol, (None, *array.shape[1:]))
             found.append(array)
         self.check_numbers(found)
-        if by_key is not None:
-            of = dict(zip(by_key, found, strict=True))
-            return dict.fromkeys(by_key, 0), [of[key] for key in structures.keys(by_key)]
-        return (0 if len(found) == 1 else [0] * len(found)), found
+        return found, by_key
 
     def in_order(self, x: Any) -> list:
         """The values that a user passed for each input, in the graph's order, unchanged."""

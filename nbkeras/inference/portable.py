@@ -1,0 +1,366 @@
+"""Programs: recorded inferences that need no model, over one buffer of constants that all of them share.
+
+In a recording each launch has arrays of this process. Here each array is a *place*: a memory (the arena of a player, or the
+constants) and an offset. A player is an arena with views for all places, and replays the launches; each thread that computes
+takes one. So weights exist once, whatever the number of batch sizes and threads, and programs can be written to a file or sent
+to another process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import importlib
+import json
+import mmap
+import os
+import pickle
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import nbkeras
+from nbkeras.engine.program import copy_to
+from nbkeras.export.recording import Recording
+from nbkeras.kernels.runtime import cache, code, device, library
+from nbkeras.kernels.runtime.messages import named
+from nbkeras.saving.archive import atomic_file
+
+Array = np.ndarray
+ALIGNMENT = device.ALIGNMENT
+_ARENA, _CONSTANTS = range(2)
+_empty = np.empty
+
+
+class Place(NamedTuple):
+    """An array: a memory, an offset in bytes, and the array's form."""
+
+    memory: int
+    offset: int
+    shape: tuple
+    strides: tuple
+    dtype: Any  # a text: a dtype that was unpickled is another object, which kernels do not take for the same
+
+    def view(self, memories: Sequence[Array]) -> Array:
+        """The array in these memories."""
+        return np.ndarray(self.shape, np.dtype(self.dtype), memories[self.memory], self.offset, self.strides)
+
+
+class Steps(NamedTuple):
+    """A recorded inference: its launches with places for arrays, and the bytes of an arena, in which inputs are too."""
+
+    launches: list[tuple[Callable, tuple]]
+    nbytes: int
+    inputs: list[Place]
+    outputs: list[Place]
+
+
+class Player:
+    """The launches over an arena of their own; one thread at a time may use it."""
+
+    __slots__ = ("_inputs", "_outputs", "_forms", "_replay")
+
+    def __init__(self, steps: Steps, constants: Array):
+        with device.on(None):
+            arena = device.persistent_empty((steps.nbytes,), np.uint8)
+            views: dict[Place, Array] = {}
+
+            def of(arg: Any) -> Any:
+                if not isinstance(arg, Place):
+                    return arg
+                if arg not in views:
+                    views[arg] = arg.view((arena, constants))
+                return views[arg]
+
+            launches = [(function, tuple(map(of, args))) for function, args in steps.launches]
+            self._inputs, self._outputs = [of(place) for place in steps.inputs], [of(place) for place in steps.outputs]
+            self._forms = [(array.shape, array.dtype) for array in self._outputs]
+            self._replay = device.Replayer(launches, self._inputs, self._outputs)
+
+    def run(self, arrays: Sequence[Array]) -> list[Array]:
+        """Compute new arrays of the outputs from arrays of the inputs' shapes."""
+        outputs = [_empty(shape, dtype) for shape, dtype in self._forms]
+        if not self._replay.copying(*arrays, *outputs):
+            with device.on(None):
+                for source, target in zip(arrays, self._inputs, strict=True):
+                    copy_to(source, target)
+                self._replay()
+                for source, target in zip(self._outputs, outputs, strict=True):
+                    copy_to(source, target)
+        return outputs
+
+
+class Programs:
+    """Recorded inferences by a key, such as the number of rows, over the constants of all."""
+
+    def __init__(self, steps: Mapping[Any, Steps], constants: Array):
+        self.steps, self.constants = dict(steps), constants
+        # By key, those that no thread uses now. No lock: to append and to pop are one operation each.
+        self._free: dict[Any, list[Player]] = {key: [Player(each, constants)] for key, each in self.steps.items()}
+
+    @classmethod
+    def of(cls, recordings: Mapping[Any, Recording]) -> Programs:
+        """The programs of recordings, whose weights and other constants are copied."""
+        constants = _Constants(recordings.values())
+        return cls({key: _portable(each, constants) for key, each in recordings.items()}, constants.array)
+
+    def run(self, key: Any, arrays: Sequence[Array]) -> list[Array]:
+        """Compute new arrays of the outputs from arrays of the inputs' shapes; several threads may do so at once."""
+        free = self._free[key]
+        try:
+            player = free.pop()
+        except IndexError:
+            player = Player(self.steps[key], self.constants)
+        outputs = player.run(arrays)
+        free.append(player)
+        return outputs
+
+    def __reduce_ex__(self, protocol: Any) -> tuple:
+        """Functions by their names. The constants are a buffer, which protocol 5 can leave out of the pickle."""
+        described = {
+            key: steps._replace(launches=[(_described(function), args) for function, args in steps.launches])
+            for key, steps in self.steps.items()
+        }
+        content: Any = self.constants
+        constants = pickle.PickleBuffer(content) if int(protocol) >= 5 else content.tobytes()
+        return _programs, (described, constants)
+
+
+def _programs(described: dict[Any, Steps], constants: Any) -> Programs:
+    """The programs that were pickled."""
+    steps = {
+        key: each._replace(launches=[(_found(function), args) for function, args in each.launches])
+        for key, each in described.items()
+    }
+    return Programs(steps, _aligned(np.frombuffer(constants, np.uint8)))
+
+
+def _aligned(array: Array) -> Array:
+    """The array, or a copy that is aligned and writable, as kernels were compiled for the weights."""
+    if array.flags.writeable and device.address(array) % ALIGNMENT == 0:
+        return array
+    with device.on(None):
+        return device.persistent_copy(array)
+
+
+# -------------------- constants --------------------
+
+
+def _up(size: int) -> int:
+    return size + -size % ALIGNMENT
+
+
+class _Constants:
+    """All memory that recordings use outside of their arenas and inputs, in one array; the same content once."""
+
+    def __init__(self, recordings: Any):
+        pieces = sorted({library.bounds_of(array) for each in recordings for array in _constants_of(each)})
+        whole: list[list[int]] = []  # from, to; of arrays that overlap
+        for low, high in pieces:
+            if whole and low < whole[-1][1]:
+                whole[-1][1] = max(high, whole[-1][1])
+            else:
+                whole.append([low, high])
+        self._starts = np.array([low for low, _ in whole], np.int64)
+        alike = Counter((low % ALIGNMENT, high - low) for low, high in whole)
+        self._moves = []
+        known: dict[tuple, int] = {}
+        size, parts = 0, []
+        for low, high in whole:
+            shift = low % ALIGNMENT  # kept, so that each array in it is aligned as before
+            content: Any = _memory_at(low, high)
+            key = shift, high - low, hashlib.sha256(content).digest() if alike[shift, high - low] > 1 else b""
+            if key not in known:
+                known[key] = size + shift
+                parts.append((size + shift, content))
+                size = _up(size + shift + high - low)
+            self._moves.append(known[key] - low)
+        with device.on(None):
+            self.array = device.persistent_empty((max(size, ALIGNMENT),), np.uint8)
+        for start, content in parts:
+            self.array[start : start + len(content)] = content
+
+    def offset(self, address: int) -> int:
+        """Where the memory at an address is."""
+        return address + self._moves[int(np.searchsorted(self._starts, address, "right")) - 1]
+
+
+def _memory_at(low: int, high: int) -> Array:
+    """A piece of this process's memory."""
+    content: Any = (ctypes.c_uint8 * (high - low)).from_address(low)
+    return np.frombuffer(content, np.uint8)
+
+
+def _constants_of(recording: Recording) -> list[Array]:
+    own = {id(device.root(array)) for array in (recording.program.arena, *recording.inputs)}
+    arrays = [arg for _, args in recording.steps for arg in args if isinstance(arg, np.ndarray)]
+    return [array for array in (*arrays, *recording.outputs) if array.size and id(device.root(array)) not in own]
+
+
+def _portable(recording: Recording, constants: _Constants) -> Steps:
+    program = recording.program
+    starts = {
+        id(device.root(program.arena)): program.start
+    }  # by owner: the address at which an arena's own would begin
+    nbytes = _up(program.nbytes)
+    for array in recording.inputs:
+        starts[id(device.root(array))] = device.address(array) - nbytes
+        nbytes += _up(array.nbytes)
+
+    def place(arg: Any) -> Any:
+        if not isinstance(arg, np.ndarray):
+            return arg
+        form = arg.shape, arg.strides, arg.dtype.str if arg.dtype.names is None else arg.dtype
+        if not arg.size:
+            return Place(_ARENA, 0, *form)
+        start = starts.get(id(device.root(arg)))
+        if start is not None:
+            return Place(_ARENA, device.address(arg) - start, *form)
+        return Place(_CONSTANTS, constants.offset(device.address(arg)), *form)
+
+    launches = [(function, tuple(map(place, args))) for function, args in recording.steps]
+    return Steps(launches, nbytes, list(map(place, recording.inputs)), list(map(place, recording.outputs)))
+
+
+# -------------------- functions by their names --------------------
+
+
+class _Kernel(NamedTuple):
+    """A kernel, which is not pickled but found again. stamp: a hash of its source."""
+
+    module: str
+    name: str
+    is_shared: bool
+    stamp: str
+
+
+class _Conditional(NamedTuple):
+    function: Any
+    flags: int
+
+
+def _described(function: Any) -> Any:
+    """What a pickle has for a launched function."""
+    if isinstance(function, device.Conditional):
+        return _Conditional(_described(function.function), function.flags)
+    kernel = getattr(function, "kernel", function)
+    if not isinstance(kernel, cache.Kernel):
+        return function
+    module, name = kernel.py_func.__module__, kernel.py_func.__qualname__
+    if module == "__main__" or _named(module, name) is not kernel:
+        raise pickle.PicklingError(
+            f"the kernel {named(kernel)} cannot be pickled, another process would not find it: define it at the top level of a "
+            "module, under its own name"
+        )
+    return _Kernel(module, name, function is not kernel, _stamp(kernel))
+
+
+def _stamp(kernel: Any) -> str:
+    path = kernel.py_func.__code__.co_filename
+    return code.stamp(path) if os.path.exists(path) else ""
+
+
+def _found(described: Any) -> Any:
+    """The launched function of a description."""
+    if isinstance(described, _Conditional):
+        return device.Conditional(_found(described.function), described.flags)
+    if not isinstance(described, _Kernel):
+        return described
+    kernel = _named(described.module, described.name)
+    if not isinstance(kernel, cache.Kernel) or _stamp(kernel) != described.stamp:
+        raise ValueError(
+            f"the kernel {described.name!r} of {described.module!r} is not the one that this model was frozen with: freeze the "
+            "model again, from its .keras file"
+        )
+    return kernel.shared if described.is_shared else kernel
+
+
+def _named(module: str, name: str) -> Any:
+    try:
+        return functools.reduce(getattr, name.split("."), importlib.import_module(module))
+    except (ImportError, AttributeError):
+        return None
+
+
+# -------------------- files --------------------
+
+_MAGIC = b"nbkeras frozen\n\0"
+_HEADER = struct.Struct("<16sII")  # magic, the number of bytes of a text in JSON, their checksum
+_PAGE = 4096
+
+
+def save(thing: Any, filepath: Any) -> None:
+    """Write an object with programs: a header, its pickle, and its constants from a multiple of 4096 bytes on."""
+    buffers: list[pickle.PickleBuffer] = []
+    content = pickle.dumps(thing, 5, buffer_callback=buffers.append)
+    (constants,) = (buffer.raw() for buffer in buffers)
+    about = {
+        "kind": type(thing).__name__,
+        "version": nbkeras.__version__,
+        "pickle": [len(content), zlib.crc32(content)],
+        "constants": [constants.nbytes, zlib.crc32(constants)],
+    }
+    text = json.dumps(about).encode()
+    with atomic_file(filepath) as file:
+        if hasattr(os, "fchmod"):
+            os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & ~0o022)
+        file.write(_HEADER.pack(_MAGIC, len(text), zlib.crc32(text)) + text + content)
+        file.write(bytes(-file.tell() % _PAGE))
+        file.write(constants)
+
+
+def load(kind: type, filepath: Any) -> Any:
+    """Read an object that `save` wrote; its constants are mapped."""
+    name = os.fspath(filepath)
+    with open(name, "rb") as file:
+        _check_owner(file.fileno(), name)
+        try:
+            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # private: nothing reaches the file
+        except ValueError:
+            raise ValueError(f"{name!r} is empty, not a file of a frozen model") from None
+    if len(memory) < _HEADER.size or memory[: len(_MAGIC)] != _MAGIC:
+        raise ValueError(f"{name!r} is not a file of a frozen model, as {kind.__name__}.save writes it")
+    damaged = ValueError(f"{name!r} is damaged, or was not copied completely: save the frozen model again")
+    _, length, check = _HEADER.unpack_from(memory)
+    text = memory[_HEADER.size : _HEADER.size + length]
+    if zlib.crc32(text) != check:
+        raise damaged
+    about = json.loads(text)
+    if about["version"] != nbkeras.__version__:
+        raise ValueError(
+            f"{name!r} is from nbkeras {about['version']}, and this is {nbkeras.__version__}: freeze the model again, from its "
+            ".keras file"
+        )
+    if about["kind"] != kind.__name__:
+        raise ValueError(f"{name!r} holds a {about['kind']}, not a {kind.__name__}: read it with {about['kind']}.load")
+    start = _HEADER.size + length
+    parts = []
+    for size, check in (about["pickle"], about["constants"]):
+        part = memoryview(memory)[start : start + size]
+        if part.nbytes != size or zlib.crc32(part) != check:
+            raise damaged
+        parts.append(part)
+        start += size + -(start + size) % _PAGE
+    content, constants = parts
+    return pickle.loads(content, buffers=[constants])
+
+
+def _check_owner(file: int, name: str) -> None:
+    """PermissionError for a file that another user could have written: its pickle can run any code."""
+    if not hasattr(os, "geteuid"):  # on Windows
+        return
+    found = os.fstat(file)
+    if found.st_uid not in (os.geteuid(), 0):
+        raise PermissionError(
+            f"{name!r} belongs to another user (number {found.st_uid}), and a frozen model can run any code: freeze the "
+            "model again"
+        )
+    if found.st_mode & 0o022:
+        raise PermissionError(
+            f"other users can write {name!r} (mode {found.st_mode & 0o777:o}), and a frozen model can run any code: chmod go-w"
+        )
