@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from nbkeras.building.layer import training_phase
 from nbkeras.data.batches import ALL, Batch
 from nbkeras.engine import structures, tape, tensor
 from nbkeras.engine.folding import improved
+from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.observed import observe
 from nbkeras.engine.program import ProgramCache
 from nbkeras.engine.tensor import Tensor
@@ -25,6 +26,10 @@ from nbkeras.training.arguments import one_or_all
 from nbkeras.training.input_matching import name_of
 from nbkeras.training.model import Model
 
+if TYPE_CHECKING:
+    from nbkeras.inference.frozen_stream import FrozenStream
+
+_frozen = Later("nbkeras.inference.frozen_stream")
 Array = np.ndarray
 
 
@@ -199,22 +204,40 @@ class Stream:
         pairs = zip(arrays, self._interface.is_sequence, strict=True)
         return structures.pack(self._graph.inputs, [a[:, first:last] if is_sequence else a for a, is_sequence in pairs])
 
+    def frozen(self, batch_sizes: int | Sequence[int] = (1, 32), steps: int | Sequence[int] = (1,)) -> FrozenStream:
+        """The stream with the weights that the model has now, ready to answer: without Python's layers, for many threads.
+
+        Args:
+            batch_sizes: The numbers of rows for which a program is recorded. A batch of another size is split, and its last
+                part is padded.
+            steps: The numbers of steps for which a program is recorded. Other numbers are computed as sums of these.
+
+        Returns:
+            A `nbkeras.inference.FrozenStream`, which is called like the stream; pickle and `save` take it to other processes.
+
+        Raises:
+            ValueError: for a model that is on a GPU or needs Python to predict, and for sizes that are open.
+
+        Example:
+            >>> frozen = keras.Sequential([keras.Input((None, 3)), layers.GRU(2)]).stream().frozen()
+            >>> y, state = frozen(np.ones((4, 3)), frozen.initial(4))
+            >>> y.shape, state.shape
+            ((4, 2), (4, 2))
+        """
+        return _frozen.freeze(self, batch_sizes, steps)
+
     # -------------------- computing --------------------
 
     def _compute(self, arrays: list[Any], steps: int) -> tuple[list[Any], Any]:
         """The outputs and the new state as arrays, as a program records them."""
-        names = tensor.layer_stack.names
-        names.append(self.model.name)  # layers are called within the model
-        try:
-            with training_phase(False):
-                outputs, after = self._run([Tensor(array) for array in arrays], steps)
-        finally:
-            names.pop()
+        with training_phase(False):
+            outputs, after = self._run([Tensor(array) for array in arrays], steps)
         if tensor.is_step_recorded():
             observe(self.model._observed_parts())
         return [leaf.data for leaf in [*structures.flatten(outputs), after]], None
 
     def _run(self, tensors: list[Tensor], steps: int) -> tuple[Any, Tensor]:
+        """(the outputs' structure, the new state) of the inputs and a state."""
         count = len(self._graph.input_list)
         inputs, batch = tensors[:count], tensors[0].shape[0]
         row = tensors[count]
@@ -225,7 +248,12 @@ class Stream:
             part = ops.reshape(row[:, place : place + size], (batch, *form.shape))
             states.append(ops.cast(part, form.dtype))
             place += size
-        outputs, after = self._walk.run(Now(batch, steps, before), states, inputs)
+        names = tensor.layer_stack.names
+        names.append(self.model.name)  # layers are called within the model
+        try:
+            outputs, after = self._walk.run(Now(batch, steps, before), states, inputs)
+        finally:
+            names.pop()
         parts = [ops.add(row[:, :1], float(steps))] if self._counts else []
         parts += [ops.reshape(ops.cast(each, self.dtype), (batch, -1)) for each in after]
         return outputs, ops.concatenate(parts, axis=1) if parts else ops.zeros((batch, 0), self.dtype)

@@ -26,6 +26,7 @@ from nbkeras.layers import (
     multi_head_attention,
     normalization,
     numerical,
+    pooling,
     recurrent,
     recurrent_cells,
     regularization,
@@ -334,6 +335,59 @@ def spatially(site: Site) -> Part:
     site.refuse(
         "joins several steps, or changes their number", "Apply it to each step with TimeDistributed, or leave it out"
     )
+
+
+@rule(pooling.GlobalMaxPooling1D)
+def largest(site: Site) -> Part:
+    layer, shape = site.layer, _pooled(site)
+
+    def start(rows: int) -> list:
+        return [ops.full((rows, *shape), -np.inf, layer.dtype)]
+
+    def run(now, states, args, kwargs):
+        new: list = []
+
+        def call(inputs):
+            new.append(ops.maximum(states[0], ops.max(inputs, axis=1, keepdims=layer.keepdims)))
+            return new[0]
+
+        return layer.call_by(call, args, kwargs), new
+
+    return Part(run, [LAST], [Form(shape, layer.dtype)], start)
+
+
+@rule(pooling.GlobalAveragePooling1D)
+def mean(site: Site) -> Part:
+    layer, shape = site.layer, _pooled(site)
+    counts = (*[1] * (len(shape) - 1), 1)
+
+    def run(now, states, args, kwargs):
+        new: list = []
+
+        def call(inputs, mask=None):
+            mean, count = states
+            flags = ops.ones(inputs.shape[:2], layer.dtype) if mask is None else ops.cast(mask, layer.dtype)
+            flags = ops.expand_dims(flags, 2)
+            total = ops.add(count, ops.sum(flags, axis=1, keepdims=layer.keepdims))
+            there = inputs if mask is None else ops.where(ops.greater(flags, 0.0), inputs, 0)
+            change = ops.subtract(
+                ops.sum(there, axis=1, keepdims=layer.keepdims), ops.multiply(mean, ops.subtract(total, count))
+            )
+            mean = ops.add(mean, ops.divide(change, ops.maximum(total, 1.0)))
+            new.extend([mean, total])
+            return mean if mask is None else ops.where(ops.greater(total, 0.0), mean, np.nan)
+
+        return layer.call_by(call, args, kwargs), new
+
+    return Part(run, [LAST], [Form(shape, layer.dtype), Form(counts, layer.dtype)])
+
+
+def _pooled(site: Site) -> tuple:
+    """The shape of a row of the output of pooling over the steps."""
+    site.only_first()
+    if site.layer.data_format != "channels_last":
+        site.refuse("has data_format='channels_first', so its axis 1 is not the steps", "Use 'channels_last'")
+    return tuple(site.outputs()[0].shape[1:])
 
 
 @rule(normalization.GroupNormalization)
