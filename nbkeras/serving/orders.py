@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.engine.lazy_names import Later
+from nbkeras.inference.frozen import Frozen
+from nbkeras.inference.frozen_stream import FrozenStream
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.options import ModelOptions, Options
 from nbkeras.serving.repository import Repository
 
 _LONGEST = 2**20  # bytes of a message
 _log = logging.getLogger("nbkeras.serving")
-_frozen, _stream = Later("nbkeras.inference.frozen"), Later("nbkeras.inference.stream")
 
 
 @dataclasses.dataclass
@@ -122,7 +122,7 @@ class Orders:
 
     async def _do_load(self, order: dict[str, Any]) -> None:
         options = ModelOptions(**_tuples(order["options"]))
-        program = await asyncio.to_thread(_opened, order["file"], options.stream)
+        program = await asyncio.to_thread(opened, order["file"], options.stream)
         self._repository.set(options.name, options.version, program, options)
 
     async def _do_unload(self, order: dict[str, Any]) -> None:
@@ -172,16 +172,15 @@ def _refuse(parameters: dict[str, Any]) -> None:
             raise ServingError(400, f"the parameter {name!r:.80} {reason}")
 
 
-def _opened(file: str, stream: bool) -> Any:
+def opened(file: str, stream: bool) -> Any:
     """A frozen file, mapped and run once with each size, so that its pages and kernels are there before the first request."""
-    program = _stream.FrozenStream.load(file) if stream else _frozen.Frozen.load(file)
+    program = FrozenStream.load(file) if stream else Frozen.load(file)
     for size in program.batch_sizes:
-        for count in program.steps if stream else [1]:
-            zeros = [_zeros(spec, size, count) for spec in program.inputs]
-            if stream:
-                program.run(zeros, program.initial(size))
-            else:
-                program.run(zeros)
+        if isinstance(program, Frozen):
+            program.run([_zeros(spec, size, 1) for spec in program.inputs])
+            continue
+        for count in program.steps:
+            program.run([_zeros(spec, size, count) for spec in program.inputs], program.initial(size))
     return program
 
 

@@ -21,11 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.engine.lazy_names import Later
+from nbkeras.engine import structures
+from nbkeras.inference.frozen import Frozen
+from nbkeras.inference.frozen_stream import FrozenStream
 from nbkeras.models import load_model
 from nbkeras.serving.loading import LoadingError
 
-_frozen, _stream = Later("nbkeras.inference.frozen"), Later("nbkeras.inference.stream")
 _LONGEST = 2000  # characters of a sentence
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl
 _TOLERANCE = {"float64": 1e-6, "float32": 1e-4}  # of frozen answers against those of predict; others: 2e-2
@@ -51,22 +52,15 @@ def digest_of(path: str) -> str:
     return total.hexdigest()
 
 
-def _made(job: dict) -> dict[str, Any]:
-    """Load, freeze, save, run and compare."""
+def made(job: dict) -> dict[str, Any]:
+    """Write the frozen file of a job, unless the model's file is known; returns what the server is told."""
     start = time.perf_counter()
     digest = digest_of(job["path"])
     if digest == job["known"]:
         return {"digest": digest, "warnings": [], "is_same": True}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
-        model = load_model(job["path"], compile=False)
-        if job["stream"]:
-            stream = model.stream(window=job["window"])
-            stream.frozen(batch_sizes=job["batch_sizes"], steps=job["steps"]).save(job["target"])
-            _compare_stream(stream, _stream.FrozenStream.load(job["target"]), job["steps"])
-        else:
-            model.frozen(batch_sizes=job["batch_sizes"], input_signature=job["input_signature"]).save(job["target"])
-            _compare(model, _frozen.Frozen.load(job["target"]))
+        _write(job["path"], job["target"], job)
     return {
         "digest": digest,
         "bytes": os.path.getsize(job["target"]),
@@ -75,27 +69,51 @@ def _made(job: dict) -> dict[str, Any]:
     }
 
 
-def _compare(model: Any, frozen: Any) -> None:
+def _write(path: str, target: str, options: dict) -> None:
+    """Load, freeze, save, run and compare."""
+    if path.endswith(".frozen"):  # it may run any code, so `load` takes those of this user alone
+        kind: Any = FrozenStream if options["stream"] else Frozen
+        kind.load(path).save(target)
+        return
+    model = load_model(path, compile=False)
+    if options["stream"]:
+        stream = model.stream(window=options["window"])
+        stream.frozen(batch_sizes=options["batch_sizes"], steps=options["steps"]).save(target)
+        _compare_stream(stream, FrozenStream.load(target))
+    else:
+        model.frozen(batch_sizes=options["batch_sizes"], input_signature=options["input_signature"]).save(target)
+        _compare(model, Frozen.load(target))
+
+
+def _compare(model: Any, frozen: Frozen) -> None:
     """Run each size once; LoadingError where an answer is not that of predict."""
     for size in frozen.batch_sizes:
         arrays = [_sample(spec, size) for spec in frozen.inputs]
-        expected = _flat(model.predict(arrays if len(arrays) > 1 else arrays[0], batch_size=size, verbose=0))
+        expected = structures.flatten(model.predict(_structured(frozen, arrays), batch_size=size, verbose=0))
         _check_equal(frozen, size, frozen.run(arrays), expected)
 
 
-def _compare_stream(stream: Any, frozen: Any, steps: Sequence[int]) -> None:
+def _compare_stream(stream: Any, frozen: FrozenStream) -> None:
     """The same for a stream, over two calls of each size."""
     for size in frozen.batch_sizes:
-        for count in steps:
+        for count in frozen.steps:
             arrays = [_sample(spec, size, count) for spec in frozen.inputs]
-            own, other = stream.initial(size), stream.initial(size)
-            for _ in range(2):
-                expected, own = stream(arrays if len(arrays) > 1 else arrays[0], own)
+            own = other = frozen.initial(size)
+            for _ in range(1 if frozen.window is not None and frozen.window < 2 * count else 2):
+                expected, own = stream(_structured(frozen, arrays), own)
                 outputs, other = frozen.run(arrays, other)
-                _check_equal(frozen, size, [*outputs, other], [*_flat(expected), own])
+                _check_equal(frozen, size, [*outputs, other], [*structures.flatten(expected), own])
 
 
-def _check_equal(frozen: Any, size: int, outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> None:
+def _structured(frozen: Frozen | FrozenStream, arrays: list[np.ndarray]) -> Any:
+    """The inputs in the structure in which the model takes them."""
+    packed = structures.pack(frozen._state.form.structures[0], arrays)
+    return packed[0] if len(arrays) == 1 and isinstance(packed, list) else packed
+
+
+def _check_equal(
+    frozen: Frozen | FrozenStream, size: int, outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]
+) -> None:
     for place, (found, wanted) in enumerate(zip(outputs, expected, strict=True)):
         found, wanted = np.asarray(found), np.asarray(wanted)
         if found.dtype.kind not in "fc":
@@ -117,13 +135,6 @@ def _sample(spec: Any, rows: int, steps: int = 1) -> np.ndarray:
     if np.dtype(spec.dtype).kind == "f":
         return np.random.default_rng(0).standard_normal(shape).astype(spec.dtype)
     return np.zeros(shape, spec.dtype)
-
-
-def _flat(outputs: Any) -> list[np.ndarray]:
-    """The arrays of a prediction, in order."""
-    if isinstance(outputs, dict):
-        outputs = list(outputs.values())
-    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
 
 
 def _brief(text: str) -> str:
@@ -149,7 +160,7 @@ def _run(writing: int) -> None:
     if job["memory"] is not None:
         resource.setrlimit(resource.RLIMIT_AS, (job["memory"], job["memory"]))
     try:
-        answer = _made(job)
+        answer = made(job)
     except Exception as error:  # a file that is no model may raise anything
         known = isinstance(error, LoadingError | ValueError | OSError | ImportError)
         text = _brief(str(error) if known else f"{type(error).__name__}: {error}")
