@@ -122,7 +122,7 @@ class Orders:
 
     async def _do_load(self, order: dict[str, Any]) -> None:
         options = ModelOptions(**_tuples(order["options"]))
-        program = await asyncio.to_thread(_opened, order["file"], options.stream)
+        program = await asyncio.to_thread(opened, order["file"], options.stream)
         self._repository.set(options.name, options.version, program, options)
 
     async def _do_unload(self, order: dict[str, Any]) -> None:
@@ -172,7 +172,7 @@ def _refuse(parameters: dict[str, Any]) -> None:
             raise ServingError(400, f"the parameter {name!r:.80} {reason}")
 
 
-def _opened(file: str, stream: bool) -> Any:
+def opened(file: str, stream: bool) -> Any:
     """A frozen file, mapped and run once with each size, so that its pages and kernels are there before the first request."""
     program = _stream.FrozenStream.load(file) if stream else _frozen.Frozen.load(file)
     for size in program.batch_sizes:

@@ -8,10 +8,11 @@ import sys
 import time
 import types
 
+import numpy as np
 import pytest
 
 import nbkeras
-from nbkeras import layers
+from nbkeras import inference, layers
 from nbkeras.serving import loading
 
 
@@ -59,6 +60,57 @@ def test_a_process_that_is_killed(model, tmp_path):
 def test_too_little_memory(model, tmp_path):
     with pytest.raises(loading.LoadingError, match=r"memory|limit is 64 MB"):
         loading.load(options(model), str(tmp_path / "m.frozen"), memory=64 << 20)
+
+
+def test_a_frozen_file_answers_as_predict_does(model, tmp_path):
+    made = loading.load(options(model), str(tmp_path / "m.frozen"))
+    frozen = inference.Frozen.load(made.file)
+    assert frozen.batch_sizes == (1, 4) and made.bytes == os.path.getsize(made.file) and not made.warnings
+    assert os.stat(made.file).st_mode & 0o077 == 0
+    x = np.ones((4, 3), "float32")
+    np.testing.assert_array_equal(frozen(x), nbkeras.models.load_model(model).predict(x, verbose=0))
+
+
+def test_a_file_that_is_known_is_not_loaded_again(model, tmp_path):
+    made = loading.load(options(model), str(tmp_path / "m.frozen"))
+    again = loading.load(options(model), str(tmp_path / "again.frozen"), known=made.digest)
+    assert again.is_same and again.digest == made.digest and os.listdir(tmp_path) == ["m.frozen"]
+
+
+def test_models_of_all_kinds_of_inputs_and_outputs(tmp_path):
+    a, b = nbkeras.Input((3,), name="a"), nbkeras.Input((5,), dtype="int32", name="b")
+    words = layers.GlobalAveragePooling1D()(layers.Embedding(1, 2)(b))
+    together = layers.Concatenate()([a, words])
+    outputs = {"second": layers.Dense(2)(together), "first": layers.Dense(1)(together)}
+    nbkeras.Model({"b": b, "a": a}, outputs).save(tmp_path / "m.keras")
+    made = loading.load(options(tmp_path / "m.keras"), str(tmp_path / "m.frozen"))
+    assert {spec.name for spec in inference.Frozen.load(made.file).inputs} == {"a", "b"}
+
+
+def test_open_sizes_are_closed_by_the_input_signature(tmp_path):
+    nbkeras.Sequential([nbkeras.Input((None, 2)), layers.LSTM(3)]).save(tmp_path / "m.keras")
+    with pytest.raises(loading.LoadingError, match="input_signature"):
+        loading.load(options(tmp_path / "m.keras"), str(tmp_path / "m.frozen"))
+    made = loading.load(options(tmp_path / "m.keras", input_signature=(None, 7, 2)), str(tmp_path / "m.frozen"))
+    assert inference.Frozen.load(made.file).inputs[0].shape == (None, 7, 2)
+
+
+def test_all_kernels_are_on_disk_before_a_worker_maps_the_file(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "kernels"))
+    made = loading.load(options(model), str(tmp_path / "m.frozen"))
+    kernels = os.listdir(tmp_path / "kernels" / "nbkeras")
+    code = "import sys\nfrom nbkeras.serving import orders\norders.opened(sys.argv[1], False)\nassert 'numba' not in sys.modules"
+    subprocess.run([sys.executable, "-P", "-c", code, made.file], check=True)
+    assert kernels and sorted(os.listdir(tmp_path / "kernels" / "nbkeras")) == sorted(kernels)
+
+
+def test_kernels_that_cannot_be_kept_are_warned_of_once(model, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder can be made below this")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
+    made = loading.load(options(model), str(tmp_path / "m.frozen"))
+    [text] = made.warnings
+    assert "could not save a compiled kernel" in text and "set NUMBA_CACHE_DIR" in text
+    assert inference.Frozen.load(made.file).batch_sizes == (1, 4)
 
 
 # -------------------- the folder --------------------
