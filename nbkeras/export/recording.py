@@ -76,7 +76,7 @@ def record(
             f"model {name!r} is on a GPU and cannot {purpose}, which is for the CPU: make the model with nbkeras.device('cpu')"
         )
     inputs = [_example(*spec) for spec in specs]
-    program: Program = _Recorder()
+    program: Program = (recorder := _Recorder())
     turn = step_lock.enter()
     try:
         with device.run_by(_OnlyConstants()), device.record(program), training_phase(False):
@@ -84,9 +84,9 @@ def record(
         outputs = structures.flatten(returned)
         if program.reason is not None:
             raise ValueError(f"model {name!r} cannot {purpose}: {program.reason}, which needs Python")
-        if program.computes is not None:
+        if recorder.computes is not None:
             raise ValueError(
-                f"model {name!r} cannot {purpose}: {program.computes} has Python compute values before each prediction"
+                f"model {name!r} cannot {purpose}: {recorder.computes} has Python compute values before each prediction"
             )
         results = [output.data for output in outputs]
         if (better := improved(program, inputs, results)) is not None:

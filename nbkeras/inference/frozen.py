@@ -87,11 +87,11 @@ class _State:
         self.sizes: tuple[int, ...] = tuple(sorted(programs.steps))
         self.output = form.structures[1]
         self.ports = GraphInputs(_Ports(form.structures[0], self.inputs), form.name, tables=form.tables)
-        # what a call with one array of a recorded size asks for
-        simple = len(self.inputs) == 1 and not form.tables
-        self.shapes = {(size, *self.inputs[0].shape[1:]): size for size in self.sizes} if simple else {}
-        self.dtype = self.inputs[0].dtype
         self.is_one = not structures.is_nested(self.output)
+        # By the shape of the array for a model's only input: the recorded size, for which nothing is checked but the dtype
+        is_simple = len(self.inputs) == 1 and not form.tables
+        self.shapes = {(size, *self.inputs[0].shape[1:]): size for size in self.sizes} if is_simple else {}
+        self.dtype = self.inputs[0].dtype
 
     def compute(self, arrays: Sequence[Array]) -> list[Array]:
         """The outputs for arrays of any number of rows."""
@@ -103,7 +103,8 @@ class _State:
                 f"rows of a batch of model {self.form.name!r} have an effect on other rows, so batches cannot be split or "
                 f"padded: it takes {_listed(self.sizes)} rows, received {rows}"
             )
-        results = [np.empty((rows, *spec.shape[1:]), spec.dtype) for spec in self.outputs]
+        shapes: Any = [(rows, *spec.shape[1:]) for spec in self.outputs]
+        results = [np.empty(shape, spec.dtype) for shape, spec in zip(shapes, self.outputs, strict=True)]
         start = 0
         for size in _cover(rows, self.sizes):
             end = min(start + size, rows)
@@ -239,7 +240,7 @@ class Frozen:
             size = state.shapes.get(x.shape)
             if size is not None and x.dtype is state.dtype and state.is_one:
                 return state.run(size, (x,))[0]
-        arrays = state.ports.arrays_in_order(x)[0]
+        arrays: Any = state.ports.arrays_in_order(x)[0]
         state.check_rows(arrays)
         return structures.pack(state.output, state.compute(arrays))
 
@@ -261,6 +262,10 @@ class Frozen:
             [array([[3.]], dtype=float32)]
         """
         state = self._state
+        if len(arrays) == 1 and type(arrays[0]) is np.ndarray and arrays[0].dtype is state.dtype:
+            size = state.shapes.get(arrays[0].shape)
+            if size is not None:
+                return state.run(size, arrays)
         state.checked(arrays)
         return state.compute(arrays)
 
@@ -356,7 +361,7 @@ def freeze(model: Any, batch_sizes: Any, input_signature: Any) -> Frozen:
         }
         _build(model, pack, closed[sizes[0]])
         structure = pack(list(range(len(names))))
-        with step_lock.series():  # all programs have the same weights
+        with step_lock.alone():  # all programs have the same weights, those of the end of a step
             recordings = {size: _recorded(model, pack, closed[size]) for size in sizes}
             programs = Programs.of(recordings)
     last = recordings[sizes[-1]]

@@ -18,6 +18,7 @@ import os
 import pickle
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ import numpy as np
 import nbkeras
 from nbkeras.engine.program import copy_to
 from nbkeras.export.recording import Recording
-from nbkeras.kernels.runtime import cache, device, library
+from nbkeras.kernels.runtime import cache, code, device, library
 from nbkeras.kernels.runtime.messages import named
 from nbkeras.saving.archive import atomic_file
 
@@ -125,7 +126,8 @@ class Programs:
             key: steps._replace(launches=[(_described(function), args) for function, args in steps.launches])
             for key, steps in self.steps.items()
         }
-        constants = pickle.PickleBuffer(self.constants) if int(protocol) >= 5 else self.constants.tobytes()
+        content: Any = self.constants
+        constants = pickle.PickleBuffer(content) if int(protocol) >= 5 else content.tobytes()
         return _programs, (described, constants)
 
 
@@ -165,21 +167,23 @@ class _Constants:
             else:
                 whole.append([low, high])
         self._starts = np.array([low for low, _ in whole], np.int64)
+        alike = Counter((low % ALIGNMENT, high - low) for low, high in whole)
         self._moves = []
         known: dict[tuple, int] = {}
         size, parts = 0, []
         for low, high in whole:
             shift = low % ALIGNMENT  # kept, so that each array in it is aligned as before
-            key = shift, high - low, _digest(low, high)
+            content: Any = _memory_at(low, high)
+            key = shift, high - low, hashlib.sha256(content).digest() if alike[shift, high - low] > 1 else b""
             if key not in known:
                 known[key] = size + shift
-                parts.append((size + shift, low, high))
+                parts.append((size + shift, content))
                 size = _up(size + shift + high - low)
             self._moves.append(known[key] - low)
         with device.on(None):
             self.array = device.persistent_empty((max(size, ALIGNMENT),), np.uint8)
-        for start, low, high in parts:
-            self.array[start : start + high - low] = _memory_at(low, high)
+        for start, content in parts:
+            self.array[start : start + len(content)] = content
 
     def offset(self, address: int) -> int:
         """Where the memory at an address is."""
@@ -188,11 +192,8 @@ class _Constants:
 
 def _memory_at(low: int, high: int) -> Array:
     """A piece of this process's memory."""
-    return np.frombuffer((ctypes.c_uint8 * (high - low)).from_address(low), np.uint8)
-
-
-def _digest(low: int, high: int) -> bytes:
-    return hashlib.sha256(_memory_at(low, high)).digest()
+    content: Any = (ctypes.c_uint8 * (high - low)).from_address(low)
+    return np.frombuffer(content, np.uint8)
 
 
 def _constants_of(recording: Recording) -> list[Array]:
@@ -230,11 +231,12 @@ def _portable(recording: Recording, constants: _Constants) -> Steps:
 
 
 class _Kernel(NamedTuple):
-    """A kernel, which is not pickled but found again."""
+    """A kernel, which is not pickled but found again. stamp: a hash of its source."""
 
     module: str
     name: str
     is_shared: bool
+    stamp: str
 
 
 class _Conditional(NamedTuple):
@@ -250,13 +252,17 @@ def _described(function: Any) -> Any:
     if not isinstance(kernel, cache.Kernel):
         return function
     module, name = kernel.py_func.__module__, kernel.py_func.__qualname__
-    described = _Kernel(module, name, function is not kernel)
     if module == "__main__" or _named(module, name) is not kernel:
         raise pickle.PicklingError(
             f"the kernel {named(kernel)} cannot be pickled, another process would not find it: define it at the top level of a "
             "module, under its own name"
         )
-    return described
+    return _Kernel(module, name, function is not kernel, _stamp(kernel))
+
+
+def _stamp(kernel: Any) -> str:
+    path = kernel.py_func.__code__.co_filename
+    return code.stamp(path) if os.path.exists(path) else ""
 
 
 def _found(described: Any) -> Any:
@@ -266,9 +272,10 @@ def _found(described: Any) -> Any:
     if not isinstance(described, _Kernel):
         return described
     kernel = _named(described.module, described.name)
-    if not isinstance(kernel, cache.Kernel):
+    if not isinstance(kernel, cache.Kernel) or _stamp(kernel) != described.stamp:
         raise ValueError(
-            f"there is no kernel {described.name!r} in {described.module!r}, as there was in another version"
+            f"the kernel {described.name!r} of {described.module!r} is not the one that this model was frozen with: freeze the "
+            "model again, from its .keras file"
         )
     return kernel.shared if described.is_shared else kernel
 

@@ -22,12 +22,13 @@ class GraphInputs:
     """The inputs of a graph: takes arrays, tensors or symbols for them, by name or by position, and checks each.
 
     model: the model's name, for messages. sizes_vary: lengths and sizes of images may differ from those of the
-    inputs, as in a Sequential of Keras, whose layers check them. tables: of the graph, if they are known.
+    inputs, as in a Sequential of Keras, whose layers check them. graph: or an object with the same `inputs` and
+    `input_list`, which has no nodes: then with its tables.
     """
 
     def __init__(
         self,
-        graph: Graph,
+        graph: Graph | Any,
         model: str,
         sizes_vary: bool = False,
         tables: dict[int, tuple[int, str]] | None = None,
