@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nbkeras.serving.errors import ServingError
+from nbkeras.serving.errors import ServingError, refused
 
 INLINE_SECONDS = 0.001
 _log = logging.getLogger("nbkeras.serving")
@@ -31,6 +31,7 @@ class Runs(Protocol):
     """The part of a Frozen that a Batcher needs."""
 
     batch_sizes: Sequence[int]
+    is_by_rows: bool  # whether no row of a batch has an effect on other rows
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]: ...
 
@@ -53,7 +54,7 @@ class Batcher:
 
     max_batch: most rows of a batch. max_wait: seconds that a batch waits for more rows.
     max_queue, max_queue_bytes: requests and bytes that may wait; more are refused with 503.
-    observe: called after each batch with (rows, size of the program, seconds, seconds that the oldest request waited).
+    observe: called after each batch with (rows, seconds, seconds that its oldest request waited).
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Batcher:
         max_wait: float = 0.0,
         max_queue: int = 1024,
         max_queue_bytes: int = 256 << 20,
-        observe: Callable[[int, int, float, float], Any] | None = None,
+        observe: Callable[[int, float, float], Any] | None = None,
     ):
         self.frozen = frozen
         self.max_batch = max_batch or max(frozen.batch_sizes)
@@ -86,10 +87,17 @@ class Batcher:
     async def infer(self, arrays: list[np.ndarray], deadline: float | None = None) -> list[np.ndarray]:
         """The outputs for some rows. deadline: of the clock time.monotonic; 504 if it passes before the rows are computed."""
         rows = len(arrays[0])
+        if not self.frozen.is_by_rows:
+            sizes = self.frozen.batch_sizes
+            if rows not in sizes:
+                raise refused(f"this model takes {' or '.join(map(str, sizes))} rows of a request, received {rows}")
+            self._admit(1, arrays)
+            return await self._put(arrays, deadline)
         if rows <= self.max_batch:
+            self._admit(1, arrays)
             return await self._put(arrays, deadline)
         starts = range(0, rows, self.max_batch)
-        self._admit(len(starts), sum(array.nbytes for array in arrays))
+        self._admit(len(starts), arrays)
         parts = [[array[start : start + self.max_batch] for array in arrays] for start in starts]
         futures = [self._put(part, deadline) for part in parts]
         try:
@@ -100,9 +108,12 @@ class Batcher:
             raise
         return [np.concatenate(column) for column in zip(*found, strict=True)]
 
-    def _admit(self, count: int, size: int) -> None:
+    def _admit(self, count: int, arrays: list[np.ndarray]) -> None:
         """Refuse what the queue has no place for. A request that finds it empty is taken, whatever its size."""
-        if self._queue and (len(self._queue) + count > self.max_queue or self.bytes + size > self.max_queue_bytes):
+        if not self._queue:
+            return
+        size = sum(array.nbytes for array in arrays)
+        if len(self._queue) + count > self.max_queue or self.bytes + size > self.max_queue_bytes:
             raise ServingError(
                 503,
                 f"the queue is full: {len(self._queue)} requests with {self.bytes} bytes wait "
@@ -118,7 +129,6 @@ class Batcher:
     def _put(self, arrays: list[np.ndarray], deadline: float | None) -> asyncio.Future:
         loop = asyncio.get_running_loop()
         waiting = Waiting(arrays, deadline, loop.create_future())
-        self._admit(1, waiting.bytes)
         self._queue.append(waiting)
         self.rows += waiting.rows
         self.bytes += waiting.bytes
@@ -149,7 +159,7 @@ class Batcher:
         queue = self._queue
         while queue:
             waiting = queue[0]
-            if rows + waiting.rows > self.max_batch and taken:
+            if taken and (rows + waiting.rows > self.max_batch or not self.frozen.is_by_rows):
                 break
             queue.popleft()
             self.rows -= waiting.rows
@@ -217,7 +227,7 @@ class Batcher:
                     waiting.future.set_result([output[at:end].copy() for output in outputs])
                 at = end
         if self._observe is not None:
-            self._observe(rows, rows, seconds, time.monotonic() - taken[0].since)
+            self._observe(rows, seconds, time.monotonic() - taken[0].since)
         self._finish()
 
     def _compute_each(self, taken: list[Waiting]) -> None:
@@ -254,11 +264,13 @@ class Batcher:
                 asyncio.get_running_loop().call_soon(self._start)
         elif self._idle is not None:
             self._idle.set()
+            self._idle = None
 
     async def drain(self) -> None:
         """Wait until all that was taken is computed; then give the thread back."""
         while self._queue or self.running:
-            self._idle = asyncio.Event()
+            if self._idle is None:
+                self._idle = asyncio.Event()
             await self._idle.wait()
         if self._thread is not None:
             self._thread.shutdown(wait=False)

@@ -120,11 +120,12 @@ class Application:
         try:
             head = Headers(scope["headers"])
             body = await self.body_of(head, receive)
+            specs = self.service.repository.get(name, version).inputs
             if head.json_bytes == 0:
-                request = tensors.raw_input(self.service.repository.get(name, version).inputs, body)
+                request = tensors.raw_input(specs, body)
                 binary: bool | dict[str, bool] = True
             else:
-                request, binary = tensors.read_request(body, head.json_bytes)
+                request, binary = tensors.read_request(body, head.json_bytes, name, specs)
             if head.timeout is not None:
                 request.timeout = min(head.timeout, request.timeout or head.timeout)
             response = await self.service.infer(name, version, request)

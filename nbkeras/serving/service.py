@@ -31,8 +31,8 @@ class Observer:
     def refused(self, status: int) -> None:
         """A connection was refused or closed with a status, before there was a request."""
 
-    def batch(self, name: str, version: str, rows: int, size: int, seconds: float, waited: float) -> None:
-        """A batch of some rows was computed by a program of a size; its oldest request had waited."""
+    def batch(self, name: str, version: str, rows: int, seconds: float, waited: float) -> None:
+        """A batch of some rows was computed; its oldest request had waited."""
 
 
 class Service:

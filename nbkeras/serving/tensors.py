@@ -79,10 +79,13 @@ def metadata_of(spec: TensorSpec) -> dict[str, Any]:
 # -------------------- requests --------------------
 
 
-def read_request(body: bytes | bytearray, json_bytes: int | None = None) -> tuple[InferRequest, bool | dict[str, bool]]:
+def read_request(
+    body: bytes | bytearray, json_bytes: int | None = None, model: str = "", specs: Sequence[TensorSpec] = ()
+) -> tuple[InferRequest, bool | dict[str, bool]]:
     """A request of HTTP, and whether its answer is binary: for all outputs, or by their names.
 
-    json_bytes: the value of Inference-Header-Content-Length, if there is one; tensors follow the JSON.
+    json_bytes: the value of Inference-Header-Content-Length, if there is one; tensors follow the JSON. specs: the inputs of the
+    model; data that cannot be for them is refused before it is converted.
     """
     rest: memoryview | None = None
     if json_bytes is not None:
@@ -108,7 +111,14 @@ def read_request(body: bytes | bytearray, json_bytes: int | None = None) -> tupl
         name = _name(tensor, "input")
         if name in inputs:
             raise refused(f"input {name!r} is given twice")
-        inputs[name], rest = _input(name, tensor, rest, head)
+        datatype, shape = _form(name, tensor)
+        if specs:
+            spec = next((spec for spec in specs if spec.name == name), None)
+            if spec is None:
+                raise _wrong_names(model, specs, {**inputs, name: None})
+            if DTYPES[datatype] is not spec.dtype or tuple(shape[1:]) != spec.shape[1:]:
+                check_fit(model, spec, DTYPES[datatype], shape)
+        inputs[name], rest = _input(name, datatype, shape, tensor, rest, head)
     if rest:
         raise refused(f"the body has {len(rest)} bytes more than its inputs")
     parameters = _parameters(content, "the request")
@@ -177,12 +187,18 @@ def _parameters(content: dict, owner: str) -> dict[str, Any]:
     return parameters
 
 
-def _input(name: str, tensor: dict, rest: memoryview | None, head: Any) -> tuple[np.ndarray, memoryview | None]:
-    """The array of an input, and what is left of the bytes after the JSON."""
-    datatype, shape = tensor.get("datatype"), tensor.get("shape")
+def _form(name: str, tensor: dict) -> tuple[str, list[int]]:
+    """The datatype and shape that an input claims."""
+    datatype = tensor.get("datatype")
     if type(datatype) is not str or datatype not in DTYPES:
         raise refused(f"input {name!r}: 'datatype' must be one of {', '.join(DTYPES)}, received {_kind(datatype)}")
-    shape = checked_shape(name, shape)
+    return datatype, checked_shape(name, tensor.get("shape"))
+
+
+def _input(
+    name: str, datatype: str, shape: list[int], tensor: dict, rest: memoryview | None, head: Any
+) -> tuple[np.ndarray, memoryview | None]:
+    """The array of an input, and what is left of the bytes after the JSON."""
     parameters = _parameters(tensor, f"input {name!r}")
     if "shared_memory_region" in parameters:
         raise refused(f"input {name!r}: shared memory is not offered")
@@ -297,12 +313,12 @@ def _texts(name: str, shape: Sequence[int], count: int, data: Any) -> np.ndarray
     """Texts, each after its length in 4 bytes."""
     found: list[str] = []
     at = 0
-    while at < len(data):
+    while at < len(data) and len(found) <= count:
+        left = len(data) - at - 4
         length = int.from_bytes(data[at : at + 4], "little")
-        if at + 4 + length > len(data):
-            raise refused(
-                f"input {name!r}: text {len(found)} claims {length} bytes, but {max(len(data) - at - 4, 0)} are left"
-            )
+        if length > left:
+            said = f"claims {length} bytes, but {left} are left" if left >= 0 else "has no length in 4 bytes before it"
+            raise refused(f"input {name!r}: text {len(found)} {said}")
         found.append(text_of(name, data[at + 4 : at + 4 + length]))
         at += 4 + length
     if len(found) != count:
@@ -352,17 +368,9 @@ def ordered(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, np.nda
         given = inputs.get(name)
         if given is None:
             raise _wrong_names(model, specs, inputs)
-        if given.dtype != dtype and not (given.dtype.kind == "O" and dtype.kind in "US"):
-            expected = datatype_of(dtype)
-            raise refused(
-                f"input {name!r} of model {model!r}: expected {expected}, received {datatype_of(given.dtype)}"
-            )
         own = given.shape
-        if own[1:] != shape[1:] or not own:
-            fits = len(own) == len(shape) and all(s is None or s == o for s, o in zip(shape, own, strict=True))
-            if not fits:
-                expected = str([-1 if size is None else size for size in shape])
-                raise refused(f"input {name!r} of model {model!r}: expected shape {expected}, received {list(own)}")
+        if given.dtype != dtype or own[1:] != shape[1:] or not own:
+            check_fit(model, spec, given.dtype, own)
         if own[0] != rows:
             if rows >= 0:
                 first = specs[0].name
@@ -380,6 +388,17 @@ def ordered(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, np.nda
     if rows == 0:
         raise refused(f"input {specs[0].name!r} of model {model!r} has no rows: at least one is needed")
     return found
+
+
+def check_fit(model: str, spec: TensorSpec, dtype: np.dtype, shape: Sequence[int]) -> None:
+    """Refuse another dtype or shape than an input has."""
+    expected, received = datatype_of(spec.dtype), datatype_of(dtype)
+    if expected != received:
+        raise refused(f"input {spec.name!r} of model {model!r}: expected {expected}, received {received}")
+    own = spec.shape
+    if len(own) != len(shape) or not all(size is None or size == given for size, given in zip(own, shape, strict=True)):
+        wanted = [-1 if size is None else size for size in own]
+        raise refused(f"input {spec.name!r} of model {model!r}: expected shape {wanted}, received {list(shape)}")
 
 
 def _wrong_names(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, Any]) -> ServingError:
