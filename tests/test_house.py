@@ -49,6 +49,7 @@ MAY_IMPORT_KERNELS = [
         "ops",
         "optimizers",
         "random",
+        "serving.limits",
         "testing",
     )
 ]

@@ -1,17 +1,21 @@
 """`nbkeras serve`: models behind HTTP and gRPC."""
 
 import argparse
+import functools
+import logging
 
 from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.user_errors import optional_import
 from nbkeras.serving import options
 
-worker = Later("nbkeras.serving.worker")
+supervisor, worker = Later("nbkeras.serving.supervisor"), Later("nbkeras.serving.worker")
 
 
-def serve(arguments: argparse.Namespace) -> None:
-    """Serve models until the process is told to end."""
-    chosen = options.from_arguments(arguments)
+def serve(arguments: argparse.Namespace) -> int:
+    """Serve models until the process is told to end; returns the exit code."""
+    read = functools.partial(options.from_arguments, arguments)
+    level = read().log_level.upper()
     with optional_import("nbkeras serve needs starlette, uvicorn and others: pip install 'nbkeras[serve]'"):
-        run = worker.run
-    run(chosen)
+        work = worker.work  # imported before workers are forked, so that they share its memory
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
+    return supervisor.Supervisor(read, work).run()

@@ -7,5 +7,7 @@ from nbkeras.engine import lazy_names as _lazy_names
 if TYPE_CHECKING:  # imported when first asked for
     from nbkeras.inference.frozen import Frozen as Frozen
     from nbkeras.inference.frozen import TensorSpec as TensorSpec
+    from nbkeras.inference.frozen_stream import FrozenStream as FrozenStream
+    from nbkeras.inference.stream import Stream as Stream
 
 _lazy_names.attach(globals())

@@ -418,7 +418,7 @@ def _recorded(model: Any, pack: Callable[[list], Any], specs: Sequence[tuple]) -
     return recording
 
 
-def _is_by_rows(programs: Programs, size: int, recording: Recording) -> bool:
+def _is_by_rows(programs: Programs, size: Any, recording: Recording) -> bool:
     """Whether other rows have no effect on the outputs for the first row, as far as an example shows."""
     if size == 1:
         return True

@@ -159,6 +159,11 @@ class Options:
     max_sequences_mb: int = _option(
         256, "MB of a worker's states of sequences; more sequences get 503", _number(int, 1)
     )
+    load_seconds: float = _option(300.0, "seconds in which a model's file must be loaded", _number(float, 0.05))
+    load_memory_mb: int | None = _option(None, "MB of address space of the process that loads a file", _number(int, 1))
+    folder: str | None = _option(
+        None, "where frozen models are kept while the server runs (default: TMPDIR or /tmp)", _text
+    )
     log: str = _option("text", "the form of log lines: text or json", _one_of("text", "json"))
     log_level: str = _option("info", "the least level that is logged", _one_of("debug", "info", "warning", "error"))
 

@@ -1,87 +1,26 @@
 """One process that answers: its models, its HTTP server, and how it ends."""
 
 import asyncio
-import logging
+import math
+import os
+import shutil
 import signal
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import uvicorn
+import uvloop
 
-from nbkeras.models import load_model
+from nbkeras.serving import limits
 from nbkeras.serving.connections import Connection, watch
-from nbkeras.serving.errors import ServingError
 from nbkeras.serving.http import Application
-from nbkeras.serving.options import ModelOptions, Options, versions_of
-from nbkeras.serving.repository import LOADING, UNAVAILABLE, Repository
+from nbkeras.serving.options import Options
+from nbkeras.serving.orders import Orders, Seat
+from nbkeras.serving.repository import Repository
 from nbkeras.serving.service import Control, Observer, Service
 
-_log = logging.getLogger("nbkeras.serving")
-
-
-class InProcess:
-    """Loads and unloads models in this process, in a thread."""
-
-    def __init__(self, repository: Repository, models: Sequence[ModelOptions]):
-        self._repository = repository
-        self._models = models
-
-    async def load(self, name: str, parameters: dict[str, Any]) -> None:
-        refuse_parameters(parameters)
-        found = [model for model in self._models if model.name == name]
-        if not found:
-            raise ServingError(404, f"model {name!r:.200} is none of this server's models")
-        try:
-            versions = [version for model in found for version in versions_of(model)]
-        except (OSError, ValueError) as error:
-            raise ServingError(400, f"model {name!r} could not be loaded: {error}") from error
-        for version in versions:
-            await self.load_one(version)
-
-    async def load_one(self, model: ModelOptions) -> None:
-        """Load a version; one that is served goes on until the new one is ready, or if it fails."""
-        self._repository.mark(model.name, model.version, LOADING)
-        try:
-            frozen = await asyncio.to_thread(_frozen, model)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            self._repository.mark(model.name, model.version, UNAVAILABLE, reason)
-            raise ServingError(400, f"model {model.name!r} could not be loaded: {reason}") from error
-        self._repository.set(model.name, model.version, frozen, model)
-
-    async def unload(self, name: str, parameters: dict[str, Any]) -> None:
-        refuse_parameters(parameters)
-        self._repository.get(name)
-        self._repository.remove(name)
-
-
-def refuse_parameters(parameters: dict[str, Any]) -> None:
-    """Refuse parameters of a load or unload, but for unload_dependents, which is true of models that have none."""
-    for name in parameters:
-        if name != "unload_dependents":
-            raise ServingError(
-                400, f"the parameter {name!r:.80} is not offered: models are loaded from the server's own files"
-            )
-
-
-def _frozen(options: ModelOptions) -> Any:
-    model = load_model(options.path, compile=False)
-    return model.frozen(options.batch_sizes, options.input_signature)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on an address."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        made.bind((host, port))
-    except OSError as error:
-        made.close()
-        raise OSError(error.errno, f"cannot listen on {host} port {port}: {error.strerror}") from None
-    made.listen(2048)
-    return made
+_ACCEPTING = 0.05  # seconds in which all connections that wait are accepted, before the server ends
 
 
 async def serve(
@@ -89,11 +28,12 @@ async def serve(
     sockets: Sequence[socket.socket],
     repository: Repository,
     *,
+    end: asyncio.Event,
     control: Control | None = None,
     observer: Observer | None = None,
     when_ready: Callable[[], Any] | None = None,
 ) -> None:
-    """Answer requests on sockets that listen, until SIGTERM or SIGINT; then end what was accepted.
+    """Answer requests on sockets that listen until `end` is set; then end what was accepted.
 
     control: loads and unloads for requests; None refuses them.
     """
@@ -106,49 +46,57 @@ async def serve(
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="warning",
         access_log=False,
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=options.drain_seconds,  # type: ignore[arg-type]
     )
     server = uvicorn.Server(config)
-    loop = asyncio.get_running_loop()
-
-    def end() -> None:
-        service.is_draining = True
-        server.should_exit = True
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
     task = asyncio.create_task(server._serve(list(sockets)))
     watching = asyncio.create_task(watch(server.server_state, options))
     while not server.started and not task.done():
         await asyncio.sleep(0.001)
     if when_ready is not None:
         when_ready()
+    ending = asyncio.create_task(end.wait())
+    await asyncio.wait((task, ending), return_when=asyncio.FIRST_COMPLETED)
+    ending.cancel()
+    service.is_draining = True
+    await asyncio.sleep(_ACCEPTING)
+    server.should_exit = True  # then connections end when they have their answers: `Connection.shutdown`
     await task
     watching.cancel()
     await repository.drain()
 
 
-def run(options: Options) -> None:
-    """Serve models in this process alone."""
-    import uvloop
+def work(seat: Seat) -> int:
+    """The life of a worker, in a process that its supervisor has forked; returns the exit code."""
+    limits.set_threads(seat.options.threads, seat.workers)
+    uvloop.run(_work(seat))
+    if os.getppid() != seat.supervisor:  # it was killed, and has left its folder
+        shutil.rmtree(seat.folder, ignore_errors=True)
+    return 0
 
-    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
-    sock = listen(options.host, options.port)
 
-    async def main() -> None:
-        repository = Repository()
-        loads = InProcess(repository, options.models)
-        for model in options.models:
-            for version in versions_of(model):
-                await loads.load_one(version)
+async def _work(seat: Seat) -> None:
+    end = asyncio.Event()
 
-        def told() -> None:
-            host, port = sock.getsockname()[:2]
-            _log.info("listening on http://%s:%d", host, port)
+    def ended() -> None:
+        if not end.is_set():
+            # The system ends this process then, whatever it does.
+            signal.alarm(math.ceil(seat.options.drain_seconds) + 2)
+            end.set()
 
-        await serve(options, [sock], repository, control=loads if options.control else None, when_ready=told)
-
-    uvloop.run(main())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended)
+    repository = Repository()
+    orders = Orders(seat.channel, repository, ended)
+    following = asyncio.create_task(orders.follow())
+    beginning = asyncio.create_task(orders.begun.wait())
+    ending = asyncio.create_task(end.wait())
+    await asyncio.wait((beginning, ending), return_when=asyncio.FIRST_COMPLETED)
+    if not end.is_set():
+        control = orders if seat.options.control else None
+        await serve(seat.options, [seat.http], repository, end=end, control=control)
+    for task in (following, beginning, ending):
+        task.cancel()
