@@ -500,6 +500,7 @@ def test_a_server_that_ends_answers_what_it_has_taken(tmp_path):
         assert waiting.is_closed()
         assert idle.is_closed()
         assert silent.is_closed()
+        server.process.wait(30)  # a second signal would end it at once
         assert server.end() == 0
     assert not [line for line in server.lines if "Traceback" in line], "".join(server.lines)
 
