@@ -12,9 +12,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from nbkeras.serving.exchange import Observer
 from nbkeras.serving.http import GONE
 from nbkeras.serving.options import Options
-from nbkeras.serving.service import Observer
 
 HEAD_BYTES = 64 << 10  # most bytes of a request's line and headers
 IDLE, HEAD, BODY, ANSWER = range(4)  # what a connection waits for

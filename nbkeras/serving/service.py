@@ -1,11 +1,13 @@
 """Service: all that the server offers, free of HTTP and gRPC, which both call it."""
 
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import nbkeras
 from nbkeras.serving import tensors
 from nbkeras.serving.errors import ServingError
+from nbkeras.serving.exchange import Exchange
 from nbkeras.serving.repository import Repository
 from nbkeras.serving.tensors import InferRequest as InferRequest
 from nbkeras.serving.tensors import InferResponse as InferResponse
@@ -22,23 +24,10 @@ class Control(Protocol):
     async def unload(self, name: str, parameters: dict[str, Any]) -> None: ...
 
 
-class Observer:
-    """Is told what happens; `metrics.py` counts it."""
-
-    def request(self, name: str, version: str, status: int, seconds: float) -> None:
-        """A request to infer was answered."""
-
-    def refused(self, status: int) -> None:
-        """A connection was refused or closed with a status, before there was a request."""
-
-    def batch(self, name: str, version: str, rows: int, seconds: float, waited: float) -> None:
-        """A batch of some rows was computed; its oldest request had waited."""
-
-
 class Service:
     """All that a worker offers.
 
-    control: loads and unloads; None refuses both.
+    control: loads and unloads; None refuses both. log: is called with each request to infer that was answered.
     """
 
     def __init__(
@@ -46,42 +35,43 @@ class Service:
         repository: Repository,
         *,
         control: Control | None = None,
-        observer: Observer | None = None,
+        log: Callable[[Exchange], Any] | None = None,
     ):
-        self.repository, self.control, self.observer = repository, control, observer
+        self.repository, self.control, self._log = repository, control, log
         self.is_draining = False
         self.in_flight = 0
-        if observer is not None:
-            told = observer.batch
-            repository.observe = lambda name, version: lambda *figures: told(name, version, *figures)
 
-    async def infer(self, name: str, version: str | None, request: InferRequest) -> InferResponse:
+    async def infer(
+        self, name: str, version: str | None, request: InferRequest, exchange: Exchange | None = None
+    ) -> InferResponse:
         """Answer a request; a ServingError says why it cannot be."""
         start = time.monotonic()
-        status, known = 500, ""
         self.in_flight += 1
         try:
             model = self.repository.get(name, version)
-            known = model.version
+            if exchange is not None:
+                exchange.name, exchange.version = name, model.version
             arrays = tensors.ordered(name, model.inputs, request.inputs, model.options.allow_nan)
+            if exchange is not None:
+                exchange.rows = len(arrays[0])
             wanted = request.outputs
             places = None if wanted is None else [_place(model, output) for output in wanted]
             seconds = request.timeout or model.options.timeout
-            found = await model.batcher.infer(arrays, None if seconds is None else start + seconds)
+            found = await model.batcher.infer(arrays, None if seconds is None else start + seconds, exchange)
             specs = model.outputs
             if places is None:
                 outputs = list(zip(specs, found, strict=True))
             else:
                 outputs = [(specs[place], found[place]) for place in places]
-            status = 200
-            return InferResponse(name, known, outputs, request.id)
-        except ServingError as error:
-            status = error.status
-            raise
+            return InferResponse(name, model.version, outputs, request.id)
         finally:
             self.in_flight -= 1
-            if self.observer is not None:
-                self.observer.request(name if known else "", known, status, time.monotonic() - start)
+
+    def answered(self, exchange: Exchange) -> None:
+        """Count and log a request to infer, of which the answer, or the error, is there."""
+        self.repository.observer.request(exchange)
+        if self._log is not None:
+            self._log(exchange)
 
     # -------------------- health and metadata --------------------
 
