@@ -366,7 +366,12 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 
 async def _not_there(request: Request, error: Any) -> Response:
+    """The answer for a path or method that is not there; OPTIONS asks for the methods that are."""
     path = request.url.path
+    if error.status_code == 405:
+        methods = {*error.headers["Allow"].split(", "), "OPTIONS"}
+        if request.method == "OPTIONS":
+            return Response(headers={"allow": ", ".join(sorted(methods))})
     text = (
         f"there is no {path:.200}" if error.status_code == 404 else f"{request.method} is not offered for {path:.200}"
     )

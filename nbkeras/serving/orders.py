@@ -1,4 +1,4 @@
-"""What the supervisor and its workers say to each other: lines of JSON over a pair of sockets.
+"""The messages between the supervisor and its workers: lines of JSON over a pair of sockets.
 
 The supervisor gives orders, each with a number: `load` (a frozen file under a name and version), `unload`, `mark` (a state, for
 the index), `begin` (to answer requests) and `drain`. A worker carries them out one after another and answers with the number, and

@@ -15,6 +15,8 @@ pytest.importorskip("orjson")
 from nbkeras.serving.batching import Batcher
 from nbkeras.serving.errors import ServingError
 
+SENTENCE = r"\w+ .*\w+ "
+
 
 class Doubles:
     """A program whose outputs tell which rows they are of. gate: it waits for that; seconds: it takes so long."""
@@ -48,7 +50,7 @@ def check(values, outputs):
 
 async def told(coroutine):
     """The ServingError of a request."""
-    with pytest.raises(ServingError) as caught:  # noqa: PT011
+    with pytest.raises(ServingError, match=SENTENCE) as caught:
         await coroutine
     return caught.value
 
