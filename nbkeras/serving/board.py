@@ -1,8 +1,8 @@
 """Board: the counters of all processes of a server, in memory that they share.
 
-Each process has a part, in which it alone counts; every process reads all parts. So counting is an addition in memory, without a
-lock, a file or a call of the system: a tenth of the time that files of prometheus-client's multiprocess mode take. Nothing is lost
-when a worker is killed, because the one that takes its place goes on with its part.
+Each process has a part, in which it alone counts; every process reads all parts. Counting is an addition in memory, without a lock,
+a file or a call of the system, and takes a tenth of the time that files of prometheus-client's multiprocess mode take. Nothing is
+lost when a worker is killed, because the one that takes its place goes on with its part.
 """
 
 from __future__ import annotations
@@ -187,8 +187,18 @@ class Part:
     def set_of(self, key: Key, name: str, value: float) -> None:
         self._cells[(self._places.get(key) or self._place(key)) + MODEL.starts[name]] = value
 
-    def add_of(self, key: Key, name: str, value: float = 1.0) -> None:
-        self._cells[(self._places.get(key) or self._place(key)) + MODEL.starts[name]] += value
+    def loaded(self, key: Key, seconds: float, size: int) -> None:
+        """Count a load of a model's file, and note its time and the bytes of the frozen file."""
+        self.set_of(key, "load_seconds", seconds)
+        self.set_of(key, "file_bytes", size)
+        self._add_of(key, "loads")
+
+    def failed(self, key: Key) -> None:
+        """Count a load that failed."""
+        self._add_of(key, "failed_loads")
+
+    def _add_of(self, key: Key, name: str) -> None:
+        self._cells[(self._places.get(key) or self._place(key)) + MODEL.starts[name]] += 1.0
 
     def _place(self, key: Key) -> int:
         """A place for a model: a new one, or that of a model that is served no more; else that of all others together."""

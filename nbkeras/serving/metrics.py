@@ -10,7 +10,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ _OTHERS = "", ""  # requests for models that are not there
 
 
 class Metrics(Observer):
-    """What a worker counts, and what it tells of all of them."""
+    """The figures that a worker counts, and what it tells of those of all workers."""
 
     def __init__(self, board: Board, index: int = 0):
         self.board, self.part = board, board.part(index)
@@ -69,11 +69,11 @@ class Metrics(Observer):
     def batch(self, name: str, version: str, rows: int, seconds: float, waits: list[float]) -> None:
         self.part.batch((name, version), rows, seconds, waits)
 
-    def look(self, service: Service, connections: Iterable[Any] = ()) -> None:
+    def look(self, service: Service, connections: Collection[Any] = ()) -> None:
         """Note the states of this worker."""
         part = self.part
         part.set("in_flight", service.in_flight)
-        part.set("connections", len(connections))  # type: ignore[arg-type]
+        part.set("connections", len(connections))
         part.set("threads", limits.threads())
         part.set("cpu_seconds", time.process_time())
         served = service.repository.served()
@@ -82,7 +82,7 @@ class Metrics(Observer):
             part.set_of((each.name, each.version), "waiting", len(each.batcher))
             part.set_of((each.name, each.version), "waiting_bytes", each.batcher.bytes)
 
-    async def watch(self, service: Service, connections: Iterable[Any]) -> None:
+    async def watch(self, service: Service, connections: Collection[Any]) -> None:
         """Look at the states, for ever."""
         while True:
             self.look(service, connections)
@@ -228,13 +228,19 @@ def _of_workers(board: Board, memory: dict[int, limits.Memory]) -> Iterator[Metr
         yield gauge
     for field, name, text in (
         ("resident", "worker_resident_memory_bytes", "Memory of a worker, with all that it shares (RSS)."),
-        ("proportional", "worker_proportional_memory_bytes", "Memory of a worker, with its part of what is shared (PSS)."),
+        (
+            "proportional",
+            "worker_proportional_memory_bytes",
+            "Memory of a worker, with its part of what is shared (PSS).",
+        ),
     ):
         gauge = _gauge(name, text, ("worker",))
         for index, one in memory.items():
             gauge.add_metric((str(index),), float(getattr(one, field)))
         yield gauge
-    cpu = CounterMetricFamily(_PREFIX + "worker_cpu_seconds", "Seconds of processors that a worker used.", labels=("worker",))
+    cpu = CounterMetricFamily(
+        _PREFIX + "worker_cpu_seconds", "Seconds of processors that a worker used.", labels=("worker",)
+    )
     for index in alive:
         cpu.add_metric((str(index),), float(workers[index]["cpu_seconds"][0]))
     yield cpu
