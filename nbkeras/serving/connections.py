@@ -87,16 +87,23 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        if self.state == BODY:
+        if self.cycle.response_complete:  # an error was answered before this body had arrived, which was not kept
+            self.cycle.more_body = False
+            self.state, self.since = IDLE, self.loop.time()
+        elif self.state == BODY:
             self.state = ANSWER
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         self.server_state.total_requests += 1
-        self.state, self.since = IDLE, self.loop.time()
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
+        if self.cycle.response_complete and self.cycle.more_body:  # an error was answered before the body had arrived
+            if self.expect_100_continue:
+                self.transport.close()  # the client may send the body or not
+            return  # a client that sends its body to the end can read the answer then
+        self.state, self.since = IDLE, self.loop.time()
         if self.pipeline:
             self.state = BODY if self.pipeline[-1][0].more_body else ANSWER
             self._start_asgi_task(*self.pipeline.pop())
@@ -111,7 +118,8 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.observer.refused(status)
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+        cycle = self.cycle
+        if cycle is None or not cycle.response_started or (cycle.response_complete and not cycle.more_body):
             body = orjson.dumps({"error": message})
             head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
             again = b"retry-after: 1\r\n" if status == 503 else b""
@@ -138,8 +146,11 @@ class Connection(HttpToolsProtocol):
             if waited > limits.body_seconds:  # the client does not read what is left to be sent
                 self.transport.abort()
         elif self.state == IDLE:
-            if waited > limits.keep_alive_seconds:
-                self.transport.close() if not self.transport.get_write_buffer_size() else self.transport.abort()
+            if self.transport.get_write_buffer_size():
+                if waited > limits.body_seconds:
+                    self.transport.abort()
+            elif waited > limits.keep_alive_seconds:
+                self.transport.close()
         elif self.state == HEAD:
             if waited > limits.header_seconds:
                 if self.head_bytes:

@@ -231,7 +231,7 @@ class Application:
         content = await self._content(request)
         ready = content.get("ready", False)
         if not isinstance(ready, bool):
-            raise refused(f"'ready' must be true or false, received {ready!r:.80}")
+            raise refused(f"'ready' must be true or false, received {tensors.shown(ready)}")
         return _json(self.service.index(ready))
 
     async def _load(self, request: Request) -> Response:
@@ -248,7 +248,7 @@ class Application:
             raise ServingError(403, f"pages of {origin:.200} may not load and unload models here")
         parameters = (await self._content(request)).get("parameters", {})
         if not isinstance(parameters, dict):
-            raise refused(f"'parameters' must be an object, received {parameters!r:.80}")
+            raise refused(f"'parameters' must be an object, received {tensors.shown(parameters)}")
         return parameters
 
     async def _content(self, request: Request) -> dict[str, Any]:
@@ -262,7 +262,7 @@ class Application:
         except orjson.JSONDecodeError as error:
             raise refused(f"the body is no valid JSON: {error}") from None
         if not isinstance(content, dict):
-            raise refused("the body must be a JSON object")
+            raise refused(f"the body must be a JSON object, received {tensors.shown(content)}")
         return content
 
 
@@ -305,8 +305,6 @@ def _answer_error(error: ServingError, start: dict[str, Any]) -> bytes:
     headers = [_JSON, (b"content-length", b"%d" % len(body))]
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after))
-    if error.status in (408, 411, 413, 415):  # the rest of the body is not read
-        headers.append((b"connection", b"close"))
     start["status"], start["headers"] = error.status, headers
     return body
 

@@ -119,7 +119,10 @@ class Repository:
 
     def index(self, ready_only: bool = False) -> list[dict[str, str]]:
         """Names, versions, states and reasons, as the extension for model repositories has them."""
-        found = {(each.name, each.version): (READY, "") for each in self.served()}
+        found = {}
+        for each in self.served():
+            state, reason = self._states.get((each.name, each.version), ("", ""))
+            found[each.name, each.version] = (READY, f"the last load failed: {reason}" if state == UNAVAILABLE else "")
         if not ready_only:
             found = {**self._states, **found}
         return [
