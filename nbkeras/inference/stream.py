@@ -74,7 +74,7 @@ class Stream:
         self._graph = graph = _graph_of(model)
         is_sequence = _sequences(model, sequences)
         kinds = [STEPS if each else GIVEN for each in is_sequence]
-        self._walk = walk = Walk(graph, kinds, self.window, model.name)
+        self._walk = walk = Walk(model, kinds, self.window, model.name)
         self._counts = walk.counts or walk.limit is not None
         floats = [np.dtype(form.dtype) for form in walk.forms if np.dtype(form.dtype).kind == "f"]
         self.dtype = np.result_type(np.float32 if floats or model.dtype == "float32" else model.dtype, *floats)
@@ -255,7 +255,10 @@ class Stream:
         finally:
             names.pop()
         parts = [ops.add(row[:, :1], float(steps))] if self._counts else []
-        parts += [ops.reshape(ops.cast(each, self.dtype), (batch, -1)) for each in after]
+        parts += [
+            ops.reshape(ops.cast(each, self.dtype), (batch, size))
+            for each, size in zip(after, self._sizes, strict=True)
+        ]
         return outputs, ops.concatenate(parts, axis=1) if parts else ops.zeros((batch, 0), self.dtype)
 
 
