@@ -315,7 +315,7 @@ def freeze(stream: Stream, batch_sizes: Any, steps: Any) -> FrozenStream:
             for (_, shape, dtype), each in zip(specs, interface.is_sequence, strict=True)
         ]
         closed.append(((rows, stream.state_size), interface.dtype))
-        recording = record(model.name, lambda tensors: list(stream._run(tensors, count)), closed, _PURPOSE)
+        recording = record(model.name, lambda tensors: list(stream.compute(tensors, count)), closed, _PURPOSE)
         if recording.states:
             raise ValueError(f"model {model.name!r} cannot be frozen: a call changes what the model keeps")
         return recording

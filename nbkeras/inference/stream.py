@@ -231,13 +231,18 @@ class Stream:
     def _compute(self, arrays: list[Any], steps: int) -> tuple[list[Any], Any]:
         """The outputs and the new state as arrays, as a program records them."""
         with training_phase(False):
-            outputs, after = self._run([Tensor(array) for array in arrays], steps)
+            outputs, after = self.compute([Tensor(array) for array in arrays], steps)
         if tensor.is_step_recorded():
             observe(self.model._observed_parts())
         return [leaf.data for leaf in [*structures.flatten(outputs), after]], None
 
-    def _run(self, tensors: list[Tensor], steps: int) -> tuple[Any, Tensor]:
-        """(the outputs' structure, the new state) of the inputs and a state."""
+    def compute(self, tensors: list[Tensor], steps: int) -> tuple[Any, Tensor]:
+        """(the outputs' structure, the new state) of tensors: the inputs in their order, with a step axis, and a state.
+
+        Args:
+            tensors: The inputs and the state.
+            steps: The number of steps.
+        """
         count = len(self._graph.input_list)
         inputs, batch = tensors[:count], tensors[0].shape[0]
         row = tensors[count]
