@@ -199,6 +199,11 @@ class FrozenStream:
         return self._state.steps
 
     @property
+    def is_by_rows(self) -> bool:
+        """Whether no row of a batch has an effect on other rows, so that rows of several calls may go together."""
+        return self._state.form.is_by_rows
+
+    @property
     def nbytes(self) -> int:
         """The bytes of the weights, with what was computed from them in advance."""
         return self._state.programs.constants.nbytes
