@@ -39,12 +39,13 @@ class Runs(Protocol):
 class Waiting:
     """A request, or a part of one, in the queue."""
 
-    __slots__ = ("arrays", "bytes", "deadline", "future", "rows", "since", "timer")
+    __slots__ = ("arrays", "bytes", "deadline", "future", "rows", "shapes", "since", "timer")
 
     def __init__(self, arrays: list[np.ndarray], deadline: float | None, future: asyncio.Future):
         self.arrays, self.deadline, self.future = arrays, deadline, future
         self.rows = len(arrays[0])
         self.bytes = sum(array.nbytes for array in arrays)
+        self.shapes = [array.shape[1:] for array in arrays]
         self.since = 0.0
         self.timer: asyncio.TimerHandle | None = None
 
@@ -155,13 +156,17 @@ class Batcher:
     def _take(self) -> list[Waiting]:
         """The next requests that fit into a batch, without those that are too late or given up."""
         taken: list[Waiting] = []
+        others: list[Waiting] = []  # with another number of steps
         rows, now = 0, time.monotonic()
         queue = self._queue
         while queue:
-            waiting = queue[0]
+            waiting = queue.popleft()
             if taken and (rows + waiting.rows > self.max_batch or not self.frozen.is_by_rows):
+                queue.appendleft(waiting)
                 break
-            queue.popleft()
+            if taken and waiting.shapes != taken[0].shapes:
+                others.append(waiting)
+                continue
             self.rows -= waiting.rows
             self.bytes -= waiting.bytes
             if waiting.timer is not None:
@@ -173,6 +178,7 @@ class Batcher:
                 continue
             taken.append(waiting)
             rows += waiting.rows
+        queue.extendleft(reversed(others))
         self.running = rows
         return taken
 

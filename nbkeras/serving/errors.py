@@ -1,5 +1,11 @@
 """The errors that a client is told about: a status of HTTP, a sentence, and when to try again."""
 
+import itertools
+import logging
+import time
+
+_log = logging.getLogger("nbkeras.serving")
+_numbers = itertools.count(1)
 _GRPC_CODES = {
     400: "INVALID_ARGUMENT",
     403: "PERMISSION_DENIED",
@@ -29,6 +35,9 @@ class ServingError(Exception):
         super().__init__(message)
         self.status, self.message, self.retry_after = status, message, retry_after
 
+    def __reduce__(self) -> tuple:
+        return type(self), (self.status, self.message, self.retry_after)
+
     @property
     def code(self) -> str:
         return _GRPC_CODES.get(self.status, "UNKNOWN")
@@ -37,3 +46,10 @@ class ServingError(Exception):
 def refused(message: str) -> ServingError:
     """The error of a request that is wrong in itself: 400."""
     return ServingError(400, message)
+
+
+def unexpected(error: Exception) -> ServingError:
+    """The error of a request for which the server itself failed: the client gets a number, and the log the traceback."""
+    number = f"{time.time():.0f}-h{next(_numbers)}"
+    _log.error("request %s failed", number, exc_info=error)
+    return ServingError(500, f"the server failed; its log has the reason as {number}")

@@ -5,9 +5,6 @@ Requests to infer, which are most of them, do not pass Starlette's routes.
 
 import asyncio
 import gzip
-import itertools
-import logging
-import time
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -20,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from nbkeras.serving import tensors
-from nbkeras.serving.errors import ServingError, refused
+from nbkeras.serving.errors import ServingError, refused, unexpected
 from nbkeras.serving.service import Service
 
 Scope = MutableMapping[str, Any]
@@ -32,8 +29,6 @@ _BINARY = (b"content-type", b"application/octet-stream")
 _CONTENT_TYPES = {b"", b"application/json", b"application/octet-stream"}
 GONE = "nbkeras.gone"  # in the scope of a request whose client has gone: its task is cancelled
 _LEAST_PACKED = 1024  # bytes: shorter answers are sent as they are
-_log = logging.getLogger("nbkeras.serving")
-_error_numbers = itertools.count(1)
 
 
 class ClientGone(Exception):
@@ -147,7 +142,7 @@ class Application:
                 return
             answer = _answer_error(ServingError(503, "the server ended before the request was computed", 1), start)
         except Exception as error:
-            answer = _answer_error(_unexpected(error), start)
+            answer = _answer_error(unexpected(error), start)
         await send(start)
         await send({"type": "http.response.body", "body": answer})
 
@@ -313,12 +308,6 @@ def _any_text(message: str) -> bytes:
     return orjson.dumps({"error": message.encode("utf-8", "replace").decode()})
 
 
-def _unexpected(error: Exception) -> ServingError:
-    number = f"{time.time():.0f}-h{next(_error_numbers)}"
-    _log.error("request %s failed", number, exc_info=error)
-    return ServingError(500, f"the server failed; its log has the reason as {number}")
-
-
 async def _told(request: Request, error: Any) -> Response:
     start: dict[str, Any] = {}
     body = _answer_error(error, start)
@@ -328,7 +317,7 @@ async def _told(request: Request, error: Any) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return await _told(request, _unexpected(error))
+    return await _told(request, unexpected(error))
 
 
 async def _not_there(request: Request, error: Any) -> Response:
@@ -338,8 +327,11 @@ async def _not_there(request: Request, error: Any) -> Response:
         methods = {*error.headers["Allow"].split(", "), "OPTIONS"}
         if request.method == "OPTIONS":
             return Response(headers={"allow": ", ".join(sorted(methods))})
+    hint = ": shared memory is not offered, so tensors are sent in requests" if "sharedmemory" in path else ""
     text = (
-        f"there is no {path:.200}" if error.status_code == 404 else f"{request.method} is not offered for {path:.200}"
+        f"there is no {path:.200}{hint}"
+        if error.status_code == 404
+        else f"{request.method} is not offered for {path:.200}"
     )
     made = await _told(request, ServingError(error.status_code, text))
     made.raw_headers += [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]

@@ -4,13 +4,14 @@ import time
 from typing import Any, Protocol
 
 import nbkeras
-from nbkeras.serving import tensors
 from nbkeras.serving.errors import ServingError
-from nbkeras.serving.repository import Repository
+from nbkeras.serving.peers import Peers
+from nbkeras.serving.repository import Repository, Version
+from nbkeras.serving.sequences import Key, Sequences, key_of
 from nbkeras.serving.tensors import InferRequest as InferRequest
 from nbkeras.serving.tensors import InferResponse as InferResponse
 
-EXTENSIONS = ["binary_tensor_data", "parameters"]
+EXTENSIONS = ["binary_tensor_data", "parameters", "sequence"]
 CONTROL_EXTENSIONS = ["model_repository", "model_repository(unload_dependents)"]
 
 
@@ -38,7 +39,7 @@ class Observer:
 class Service:
     """All that a worker offers.
 
-    control: loads and unloads; None refuses both.
+    control: loads and unloads; None refuses both. peers: the workers of the server, if there are several.
     """
 
     def __init__(
@@ -47,8 +48,11 @@ class Service:
         *,
         control: Control | None = None,
         observer: Observer | None = None,
+        sequences: Sequences | None = None,
     ):
         self.repository, self.control, self.observer = repository, control, observer
+        self.sequences = sequences or Sequences()
+        self.peers: Peers | None = None
         self.is_draining = False
         self.in_flight = 0
         if observer is not None:
@@ -63,18 +67,14 @@ class Service:
         try:
             model = self.repository.get(name, version)
             known = model.version
-            arrays = tensors.ordered(name, model.inputs, request.inputs, model.options.allow_nan)
-            wanted = request.outputs
-            places = None if wanted is None else [_place(model, output) for output in wanted]
-            seconds = request.timeout or model.options.timeout
-            found = await model.batcher.infer(arrays, None if seconds is None else start + seconds)
-            specs = model.outputs
-            if places is None:
-                outputs = list(zip(specs, found, strict=True))
+            key = key_of(name, version, request.parameters) if request.parameters else None
+            owner = None if key is None or self.peers is None else self.peers.owner(key.model, key.id)
+            if owner is None or owner == self.peers.index:  # type: ignore[union-attr]
+                response = await self._respond(model, key, request, start)
             else:
-                outputs = [(specs[place], found[place]) for place in places]
+                response = await self.peers.infer(owner, name, version, request)  # type: ignore[union-attr]
             status = 200
-            return InferResponse(name, known, outputs, request.id)
+            return response
         except ServingError as error:
             status = error.status
             raise
@@ -82,6 +82,23 @@ class Service:
             self.in_flight -= 1
             if self.observer is not None:
                 self.observer.request(name if known else "", known, status, time.monotonic() - start)
+
+    async def answer(self, name: str, version: str | None, request: InferRequest) -> InferResponse:
+        """Answer a request of a sequence that another worker has received, and counts."""
+        model = self.repository.get(name, version)
+        return await self._respond(model, key_of(name, version, request.parameters), request, time.monotonic())
+
+    async def _respond(self, model: Version, key: Key | None, request: InferRequest, start: float) -> InferResponse:
+        seconds = request.timeout or model.options.timeout
+        deadline = None if seconds is None else start + seconds
+        if key is not None:
+            model, found = await self.sequences.infer(key, model, request, deadline)
+        else:
+            arrays = model.arrays(request)
+            if model.is_stream:  # a sequence of one request
+                arrays.append(model.frozen.initial(len(arrays[0])))
+            found = await model.batcher.infer(arrays, deadline)
+        return model.response(request, found)
 
     # -------------------- health and metadata --------------------
 
@@ -131,13 +148,3 @@ class Service:
         if self.is_draining:
             raise ServingError(503, "the server ends", retry_after=1)
         return self.control
-
-
-def _place(model: Any, output: str) -> int:
-    try:
-        return model.output_places[output]
-    except KeyError:
-        names = ", ".join(map(repr, model.output_places))
-        raise ServingError(
-            400, f"model {model.name!r} has no output {output!r:.200}; its outputs are {names}"
-        ) from None

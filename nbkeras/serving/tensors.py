@@ -8,7 +8,7 @@ import functools
 import itertools
 import math
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,7 +128,7 @@ def read_request(
     is_binary = parameters.get("binary_data_output", False) is True
     outputs = content.get("outputs")
     names, binary = (None, is_binary) if outputs is None else _wanted(outputs, is_binary)
-    return InferRequest(inputs, identity, parameters, names, _timeout(parameters)), binary
+    return InferRequest(inputs, identity, parameters, names, timeout_of(parameters)), binary
 
 
 def check_id(identity: Any) -> None:
@@ -138,7 +138,7 @@ def check_id(identity: Any) -> None:
         raise refused(f"'id' must be a text of at most {MOST_ID} characters, received {received}")
 
 
-def _timeout(parameters: Mapping[str, Any]) -> float | None:
+def timeout_of(parameters: Mapping[str, Any]) -> float | None:
     """Seconds of the parameter `timeout`, which is in microseconds."""
     timeout = parameters.get("timeout")
     if timeout is None:
@@ -158,17 +158,22 @@ def _wanted(outputs: Any, default: bool) -> tuple[list[str] | None, bool | dict[
         if type(output) is not dict:
             raise refused(f"each of 'outputs' must be an object, received {shown(output)}")
         name = _name(output, "output")
-        if name in binary:
-            raise refused(f"output {name!r} is given twice")
         parameters = _parameters(output, f"output {name!r}")
-        if parameters.get("classification", 0) != 0:
-            raise refused(
-                f"output {name!r}: the parameter 'classification' is not offered; leave it out for the numbers"
-            )
-        if "shared_memory_region" in parameters:
-            raise refused(f"output {name!r}: shared memory is not offered")
+        check_output(name, binary, parameters)
         binary[name] = parameters.get("binary_data", default) is True
     return list(binary), binary
+
+
+def check_output(name: str, before: Container[str], parameters: Mapping[str, Any]) -> None:
+    """Refuse an output that is wanted twice, or in a way that is not offered."""
+    if name in before:
+        raise refused(f"output {name!r:.200} is given twice")
+    if parameters.get("classification", 0) != 0:
+        raise refused(
+            f"output {name!r:.200}: the parameter 'classification' is not offered; leave it out for the numbers"
+        )
+    if "shared_memory_region" in parameters:
+        raise refused(f"output {name!r:.200}: shared memory is not offered")
 
 
 def _name(tensor: dict, kind: str) -> str:
