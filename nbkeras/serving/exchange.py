@@ -2,6 +2,7 @@
 
 import re
 import time
+from typing import Any
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
@@ -41,6 +42,13 @@ class Exchange:
         """The whole body has arrived."""
         self.bytes_in = received
         self.since = time.monotonic()
+
+    def meant(self, model: Any, request: Any) -> None:
+        """The model of a request is there."""
+        self.name, self.version = model.name, model.version
+        for array in request.inputs.values():
+            self.rows = len(array) if array.ndim else 0
+            break
 
     def was_computed(self, queued: float, seconds: float) -> None:
         """A batch with rows of this request was computed."""

@@ -5,9 +5,6 @@ Requests to infer, which are most of them, do not pass Starlette's routes.
 
 import asyncio
 import gzip
-import itertools
-import logging
-import time
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -20,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from nbkeras.serving import tensors
-from nbkeras.serving.errors import ServingError, refused
+from nbkeras.serving.errors import ServingError, refused, unexpected
 from nbkeras.serving.exchange import Exchange, sane_id
 from nbkeras.serving.service import Service
 
@@ -33,8 +30,6 @@ _BINARY = (b"content-type", b"application/octet-stream")
 _CONTENT_TYPES = {b"", b"application/json", b"application/octet-stream"}
 GONE = "nbkeras.gone"  # in the scope of a request whose client has gone: its task is cancelled
 _LEAST_PACKED = 1024  # bytes: shorter answers are sent as they are
-_log = logging.getLogger("nbkeras.serving")
-_error_numbers = itertools.count(1)
 
 
 class ClientGone(Exception):
@@ -146,7 +141,8 @@ class Application:
                 request, binary = tensors.read_request(body, head.json_bytes, name, specs)
             if head.timeout is not None:
                 request.timeout = min(head.timeout, request.timeout or head.timeout)
-            response = await self.service.infer(name, version, request, exchange)
+            request.exchange = exchange
+            response = await self.service.infer(name, version, request)
             answer, json_bytes = tensors.write_response(response, binary)
             if json_bytes is None:
                 headers = [_JSON]
@@ -169,7 +165,7 @@ class Application:
             ended = ServingError(503, "the server ended before the request was computed", 1)
             answer = _answer_error(ended, start, exchange)
         except Exception as error:
-            answer = _answer_error(_unexpected(error, exchange), start, exchange)
+            answer = _answer_error(unexpected(error), start, exchange)
         if exchange.id:
             start["headers"].append((b"x-request-id", exchange.id.encode()))
         exchange.bytes_out = len(answer)
@@ -261,7 +257,7 @@ class Application:
         content = await self._content(request)
         ready = content.get("ready", False)
         if not isinstance(ready, bool):
-            raise refused(f"'ready' must be true or false, received {ready!r:.80}")
+            raise refused(f"'ready' must be true or false, received {tensors.shown(ready)}")
         return _json(self.service.index(ready))
 
     async def _load(self, request: Request) -> Response:
@@ -278,7 +274,7 @@ class Application:
             raise ServingError(403, f"pages of {origin:.200} may not load and unload models here")
         parameters = (await self._content(request)).get("parameters", {})
         if not isinstance(parameters, dict):
-            raise refused(f"'parameters' must be an object, received {parameters!r:.80}")
+            raise refused(f"'parameters' must be an object, received {tensors.shown(parameters)}")
         return parameters
 
     async def _content(self, request: Request) -> dict[str, Any]:
@@ -292,7 +288,7 @@ class Application:
         except orjson.JSONDecodeError as error:
             raise refused(f"the body is no valid JSON: {error}") from None
         if not isinstance(content, dict):
-            raise refused("the body must be a JSON object")
+            raise refused(f"the body must be a JSON object, received {tensors.shown(content)}")
         return content
 
 
@@ -335,8 +331,6 @@ def _answer_error(error: ServingError, start: dict[str, Any], exchange: Exchange
     headers = [_JSON, (b"content-length", b"%d" % len(body))]
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after))
-    if error.status in (408, 411, 413, 415):  # the rest of the body is not read
-        headers.append((b"connection", b"close"))
     start["status"], start["headers"] = error.status, headers
     if exchange is not None:
         exchange.end(error.status, error.reason)
@@ -345,12 +339,6 @@ def _answer_error(error: ServingError, start: dict[str, Any], exchange: Exchange
 
 def _any_text(message: str) -> bytes:
     return orjson.dumps({"error": message.encode("utf-8", "replace").decode()})
-
-
-def _unexpected(error: Exception, exchange: Exchange | None = None) -> ServingError:
-    number = f"{time.time():.0f}-h{next(_error_numbers)}"
-    _log.error("request %s failed", number, exc_info=error)
-    return ServingError(500, f"the server failed; its log has the reason as {number}")
 
 
 async def _told(request: Request, error: Any) -> Response:
@@ -362,7 +350,7 @@ async def _told(request: Request, error: Any) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return await _told(request, _unexpected(error))
+    return await _told(request, unexpected(error))
 
 
 async def _not_there(request: Request, error: Any) -> Response:
@@ -372,8 +360,11 @@ async def _not_there(request: Request, error: Any) -> Response:
         methods = {*error.headers["Allow"].split(", "), "OPTIONS"}
         if request.method == "OPTIONS":
             return Response(headers={"allow": ", ".join(sorted(methods))})
+    hint = ": shared memory is not offered, so tensors are sent in requests" if "sharedmemory" in path else ""
     text = (
-        f"there is no {path:.200}" if error.status_code == 404 else f"{request.method} is not offered for {path:.200}"
+        f"there is no {path:.200}{hint}"
+        if error.status_code == 404
+        else f"{request.method} is not offered for {path:.200}"
     )
     made = await _told(request, ServingError(error.status_code, text))
     made.raw_headers += [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]

@@ -75,6 +75,8 @@ class Metrics(Observer):
         part.set("in_flight", service.in_flight)
         part.set("connections", len(connections))
         part.set("threads", limits.threads())
+        part.set("sequences", len(service.sequences))
+        part.set("sequences_bytes", service.sequences.bytes)
         part.set("cpu_seconds", time.process_time())
         served = service.repository.served()
         part.served = {(each.name, each.version) for each in served}

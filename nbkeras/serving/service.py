@@ -5,14 +5,15 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import nbkeras
-from nbkeras.serving import tensors
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.exchange import Exchange
-from nbkeras.serving.repository import Repository
+from nbkeras.serving.peers import Peers
+from nbkeras.serving.repository import Repository, Version
+from nbkeras.serving.sequences import Key, Sequences, key_of
 from nbkeras.serving.tensors import InferRequest as InferRequest
 from nbkeras.serving.tensors import InferResponse as InferResponse
 
-EXTENSIONS = ["binary_tensor_data", "parameters"]
+EXTENSIONS = ["binary_tensor_data", "parameters", "sequence"]
 CONTROL_EXTENSIONS = ["model_repository", "model_repository(unload_dependents)"]
 
 
@@ -28,6 +29,7 @@ class Service:
     """All that a worker offers.
 
     control: loads and unloads; None refuses both. log: is called with each request to infer that was answered.
+    peers: the workers of the server, if there are several.
     """
 
     def __init__(
@@ -35,35 +37,28 @@ class Service:
         repository: Repository,
         *,
         control: Control | None = None,
+        sequences: Sequences | None = None,
         log: Callable[[Exchange], Any] | None = None,
     ):
         self.repository, self.control, self._log = repository, control, log
+        self.sequences = sequences or Sequences()
+        self.peers: Peers | None = None
         self.is_draining = False
         self.in_flight = 0
 
-    async def infer(
-        self, name: str, version: str | None, request: InferRequest, exchange: Exchange | None = None
-    ) -> InferResponse:
+    async def infer(self, name: str, version: str | None, request: InferRequest) -> InferResponse:
         """Answer a request; a ServingError says why it cannot be."""
         start = time.monotonic()
         self.in_flight += 1
         try:
             model = self.repository.get(name, version)
-            if exchange is not None:
-                exchange.name, exchange.version = name, model.version
-            arrays = tensors.ordered(name, model.inputs, request.inputs, model.options.allow_nan)
-            if exchange is not None:
-                exchange.rows = len(arrays[0])
-            wanted = request.outputs
-            places = None if wanted is None else [_place(model, output) for output in wanted]
-            seconds = request.timeout or model.options.timeout
-            found = await model.batcher.infer(arrays, None if seconds is None else start + seconds, exchange)
-            specs = model.outputs
-            if places is None:
-                outputs = list(zip(specs, found, strict=True))
-            else:
-                outputs = [(specs[place], found[place]) for place in places]
-            return InferResponse(name, model.version, outputs, request.id)
+            if request.exchange is not None:
+                request.exchange.meant(model, request)
+            key = key_of(name, version, request.parameters) if request.parameters else None
+            owner = None if key is None or self.peers is None else self.peers.owner(key.model, key.id)
+            if owner is None or owner == self.peers.index:  # type: ignore[union-attr]
+                return await self._respond(model, key, request, start)
+            return await self.peers.infer(owner, name, version, request)  # type: ignore[union-attr]
         finally:
             self.in_flight -= 1
 
@@ -72,6 +67,23 @@ class Service:
         self.repository.observer.request(exchange)
         if self._log is not None:
             self._log(exchange)
+
+    async def answer(self, name: str, version: str | None, request: InferRequest) -> InferResponse:
+        """Answer a request of a sequence that another worker has received, and counts."""
+        model = self.repository.get(name, version)
+        return await self._respond(model, key_of(name, version, request.parameters), request, time.monotonic())
+
+    async def _respond(self, model: Version, key: Key | None, request: InferRequest, start: float) -> InferResponse:
+        seconds = request.timeout or model.options.timeout
+        deadline = None if seconds is None else start + seconds
+        if key is not None:
+            model, found = await self.sequences.infer(key, model, request, deadline)
+        else:
+            arrays = model.arrays(request)
+            if model.is_stream:  # a sequence of one request
+                arrays.append(model.frozen.initial(len(arrays[0])))
+            found = await model.batcher.infer(arrays, deadline, request.exchange)
+        return model.response(request, found)
 
     # -------------------- health and metadata --------------------
 
@@ -121,13 +133,3 @@ class Service:
         if self.is_draining:
             raise ServingError(503, "the server ends", retry_after=1)
         return self.control
-
-
-def _place(model: Any, output: str) -> int:
-    try:
-        return model.output_places[output]
-    except KeyError:
-        names = ", ".join(map(repr, model.output_places))
-        raise ServingError(
-            400, f"model {model.name!r} has no output {output!r:.200}; its outputs are {names}"
-        ) from None

@@ -589,8 +589,9 @@ class Supervisor:
             if status == 400:
                 self._end(2, f"model {_called(key)} could not be loaded")
             elif status == 200 and not self._first:
-                host, port = self._http.getsockname()[:2]  # type: ignore[union-attr]
-                _log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+                _log.info("listening on http://%s", _address(self._http))
+                if self._grpc is not None:
+                    _log.info("listening for gRPC on %s", _address(self._grpc))
 
         return Change(key, version, tell)
 
@@ -696,6 +697,11 @@ def _bound(host: str, port: int, option: int) -> socket.socket:
         hint = ", by another server; choose another port" if error.errno == errno.EADDRINUSE else ""
         raise OSError(f"cannot listen on {host} port {port}: {error.strerror}{hint}") from None
     return made
+
+
+def _address(listening: socket.socket | None) -> str:
+    host, port = listening.getsockname()[:2]  # type: ignore[union-attr]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _let_nobody_in(listening: socket.socket) -> None:

@@ -13,15 +13,19 @@ import uvicorn
 import uvloop
 from starlette.routing import Route
 
+from nbkeras.engine.lazy_names import Later
 from nbkeras.serving import limits
 from nbkeras.serving.connections import Connection, watch
 from nbkeras.serving.http import Application
 from nbkeras.serving.metrics import Metrics
 from nbkeras.serving.options import Options
 from nbkeras.serving.orders import Orders, Seat
+from nbkeras.serving.peers import Peers
 from nbkeras.serving.repository import Repository
+from nbkeras.serving.sequences import Sequences
 from nbkeras.serving.service import Control, Service
 
+rpc = Later("nbkeras.serving.rpc")  # gRPC is imported in workers alone, because it has threads, which a fork would lose
 _ACCEPTING = 0.05  # seconds in which all connections that wait are accepted, before the server ends
 
 
@@ -34,12 +38,21 @@ async def serve(
     control: Control | None = None,
     metrics: Metrics | None = None,
     when_ready: Callable[[], Any] | None = None,
+    seat: Seat | None = None,
 ) -> None:
     """Answer requests on sockets that listen until `end` is set; then end what was accepted.
 
-    control: loads and unloads for requests; None refuses them. metrics: the observer of the repository, for GET /metrics.
+    control: loads and unloads for requests; None refuses them. metrics: the observer of the repository, for
+    GET /metrics. seat: the place among other workers.
     """
-    service = Service(repository, control=control)
+    sequences = Sequences(idle=options.sequence_idle_seconds, max_bytes=options.max_sequences_mb << 20)
+    service = Service(repository, control=control, sequences=sequences)
+    calls = None
+    if seat is not None and seat.workers > 1:
+        service.peers = Peers(seat.index, seat.local_paths, seat.local, service.answer)
+        await service.peers.start()
+    if seat is not None and seat.grpc_port is not None:
+        calls = await rpc.start(service, options, seat.grpc_port)
     routes = () if metrics is None else (Route("/metrics", metrics.route(service)),)
     application = Application(service, int(options.max_body_mb * 1e6), routes)
     config = uvicorn.Config(
@@ -70,9 +83,11 @@ async def serve(
     service.is_draining = True
     await asyncio.sleep(_ACCEPTING)
     server.should_exit = True  # then connections end when they have their answers: `Connection.shutdown`
-    await task
+    await asyncio.gather(task, *([] if calls is None else [calls.stop(options.drain_seconds)]))
     for watcher in watching:
         watcher.cancel()
+    if service.peers is not None:
+        await service.peers.close()
     await repository.drain()
 
 
@@ -104,6 +119,6 @@ async def _work(seat: Seat) -> None:
     await asyncio.wait((beginning, ending), return_when=asyncio.FIRST_COMPLETED)
     if not end.is_set():
         control = orders if seat.options.control else None
-        await serve(seat.options, [seat.http], repository, end=end, control=control, metrics=metrics)
+        await serve(seat.options, [seat.http], repository, end=end, control=control, metrics=metrics, seat=seat)
     for task in (following, beginning, ending):
         task.cancel()
