@@ -123,7 +123,9 @@ class Batcher:
         if not self._queue:
             return
         size = sum(array.nbytes for array in arrays)
-        if len(self._queue) + count > self.max_queue or self.bytes + size > self.max_queue_bytes:
+        if not self._has_place(count, size):
+            self._forget()
+        if self._queue and not self._has_place(count, size):
             raise ServingError(
                 503,
                 f"the queue is full: {len(self._queue)} requests with {self.bytes} bytes wait "
@@ -131,6 +133,15 @@ class Batcher:
                 retry_after=self.retry_after(),
                 reason="queue_full",
             )
+
+    def _has_place(self, count: int, size: int) -> bool:
+        return len(self._queue) + count <= self.max_queue and self.bytes + size <= self.max_queue_bytes
+
+    def _forget(self) -> None:
+        """Take requests off the queue whose clients have gone or were told that their time is over."""
+        self._queue = collections.deque(waiting for waiting in self._queue if not waiting.future.done())
+        self.rows = sum(waiting.rows for waiting in self._queue)
+        self.bytes = sum(waiting.bytes for waiting in self._queue)
 
     def retry_after(self) -> int:
         """Whole seconds after which what waits now will have been computed."""
