@@ -35,6 +35,7 @@ from typing import Any
 
 from nbkeras.engine import program
 from nbkeras.serving import limits
+from nbkeras.serving.board import Board
 from nbkeras.serving.loading import Folder, Loaded, Loading, LoadingError
 from nbkeras.serving.options import ModelOptions, Options, versions_of
 from nbkeras.serving.orders import Channel, Seat
@@ -115,6 +116,8 @@ class Supervisor:
         self._read_options, self._work = read_options, work
         self.options = read_options()
         self._count = self.options.workers or limits.processors()
+        self._board = Board(self._count)
+        self._figures = self._board.part(-1)
         self._selector = selectors.DefaultSelector()
         self._workers: list[Worker] = []
         self._served: dict[Key, Served] = {}
@@ -309,6 +312,7 @@ class Supervisor:
         theirs.close()
         channel = Channel(ours)
         worker.process, worker.channel, worker.started, worker.silence = process, channel, time.monotonic(), 0
+        self._board.part(worker.index).add("starts")
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._listen_to(worker, channel))
         _log.info("worker %d started (process %d)", worker.index, process)
         for key, (state, reason) in self._marks.items():
@@ -352,6 +356,7 @@ class Supervisor:
                 local_paths=paths,
                 folder=self._folder.path,
                 supervisor=os.getppid(),
+                board=self._board,
             )
             code = self._work(seat)
         except BaseException:
@@ -401,6 +406,7 @@ class Supervisor:
             if not process:
                 continue
             worker.process = None
+            self._board.part(worker.index).end()
             self._hang_up(worker)
             code = os.waitstatus_to_exitcode(status)
             if self._deadline is not None:
@@ -524,6 +530,8 @@ class Supervisor:
         if change.made is not None:
             self._served[change.key] = change.made
             loaded = change.made.loaded
+            self._figures.served = self._served.keys()
+            self._figures.loaded(change.key, loaded.seconds, loaded.bytes)
             what = f"{loaded.bytes / 1e6:.1f} MB, loaded in {loaded.seconds:.1f} s"
             _log.info("model %s is served (%s)", _called(change.key), what)
         else:
@@ -544,6 +552,7 @@ class Supervisor:
         if self._change is None:
             return
         key = self._change.key
+        self._figures.failed(key)
         kept = "so what was served before stays" if key in self._served else "so it is not served"
         _log.error("model %s could not be loaded, %s: %s", _called(key), kept, reason)
         if key not in self._served:
@@ -584,8 +593,9 @@ class Supervisor:
             if status == 400:
                 self._end(2, f"model {_called(key)} could not be loaded")
             elif status == 200 and not self._first:
-                host, port = self._http.getsockname()[:2]  # type: ignore[union-attr]
-                _log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+                _log.info("listening on http://%s", _address(self._http))
+                if self._grpc is not None:
+                    _log.info("listening for gRPC on %s", _address(self._grpc))
 
         return Change(key, version, tell)
 
@@ -691,6 +701,11 @@ def _bound(host: str, port: int, option: int) -> socket.socket:
         hint = ", by another server; choose another port" if error.errno == errno.EADDRINUSE else ""
         raise OSError(f"cannot listen on {host} port {port}: {error.strerror}{hint}") from None
     return made
+
+
+def _address(listening: socket.socket | None) -> str:
+    host, port = listening.getsockname()[:2]  # type: ignore[union-attr]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _let_nobody_in(listening: socket.socket) -> None:
