@@ -51,7 +51,7 @@ class Service:
         sequences: Sequences | None = None,
     ):
         self.repository, self.control, self.observer = repository, control, observer
-        self.sequences = sequences or Sequences()
+        self.sequences = Sequences() if sequences is None else sequences  # an empty one is false
         self.peers: Peers | None = None
         self.is_draining = False
         self.in_flight = 0
