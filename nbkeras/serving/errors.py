@@ -29,14 +29,15 @@ class ServingError(Exception):
 
     status: of HTTP; `code` is the name of gRPC's code for it.
     retry_after: the seconds after which a client may try again, for 503.
+    reason: in the metrics, if the status does not say enough; one of `board.REASONS`.
     """
 
-    def __init__(self, status: int, message: str, retry_after: int | None = None):
+    def __init__(self, status: int, message: str, retry_after: int | None = None, reason: str = ""):
         super().__init__(message)
-        self.status, self.message, self.retry_after = status, message, retry_after
+        self.status, self.message, self.retry_after, self.reason = status, message, retry_after, reason
 
     def __reduce__(self) -> tuple:
-        return type(self), (self.status, self.message, self.retry_after)
+        return type(self), (self.status, self.message, self.retry_after, self.reason)
 
     @property
     def code(self) -> str:

@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 
 from nbkeras.serving import messages, tensors
 from nbkeras.serving.errors import ServingError, refused, unexpected
+from nbkeras.serving.exchange import Exchange
 from nbkeras.serving.options import Options
 from nbkeras.serving.service import Service
 from nbkeras.serving.tensors import InferRequest, InferResponse
@@ -162,7 +163,26 @@ class Servicer:
         return self.service.model_metadata(request.name, request.version or None)
 
     async def model_infer(self, message: Any, context: Any) -> Any:
+        exchange = Exchange("grpc")
+        try:
+            answer = await self._infer(message, context, exchange)
+            exchange.end(200)
+            return answer
+        except ServingError as error:
+            exchange.end(error.status, error.reason)
+            raise
+        except asyncio.CancelledError:
+            exchange.end(499)
+            raise
+        except Exception:
+            exchange.end(500)
+            raise
+        finally:
+            self.service.answered(exchange)
+
+    async def _infer(self, message: Any, context: Any, exchange: Exchange) -> Any:
         request = read_request(message)
+        request.exchange = exchange
         left = context.time_remaining()
         if left is not None:
             request.timeout = min(left, request.timeout or left)

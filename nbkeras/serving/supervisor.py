@@ -33,7 +33,9 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from nbkeras.engine import program
 from nbkeras.serving import limits
+from nbkeras.serving.board import Board
 from nbkeras.serving.loading import Folder, Loaded, Loading, LoadingError
 from nbkeras.serving.options import ModelOptions, Options, versions_of
 from nbkeras.serving.orders import Channel, Seat
@@ -114,6 +116,8 @@ class Supervisor:
         self._read_options, self._work = read_options, work
         self.options = read_options()
         self._count = self.options.workers or limits.processors()
+        self._board = Board(self._count)
+        self._figures = self._board.part(-1)
         self._selector = selectors.DefaultSelector()
         self._workers: list[Worker] = []
         self._served: dict[Key, Served] = {}
@@ -162,6 +166,9 @@ class Supervisor:
         if options.grpc_port is not None:
             self._grpc = _keep_port(options.host, options.grpc_port)
         self._folder = Folder(options.folder)
+        os.environ[program.SPARE_KERNELS] = self._folder.file(
+            "kernels"
+        )  # on a read-only file system one process compiles for all
         for index in range(self._count):
             local = socket.socket(socket.AF_UNIX)
             local.bind(self._folder.file(f"worker-{index}"))
@@ -305,6 +312,7 @@ class Supervisor:
         theirs.close()
         channel = Channel(ours)
         worker.process, worker.channel, worker.started, worker.silence = process, channel, time.monotonic(), 0
+        self._board.part(worker.index).add("starts")
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._listen_to(worker, channel))
         _log.info("worker %d started (process %d)", worker.index, process)
         for key, (state, reason) in self._marks.items():
@@ -348,6 +356,7 @@ class Supervisor:
                 local_paths=paths,
                 folder=self._folder.path,
                 supervisor=os.getppid(),
+                board=self._board,
             )
             code = self._work(seat)
         except BaseException:
@@ -397,6 +406,7 @@ class Supervisor:
             if not process:
                 continue
             worker.process = None
+            self._board.part(worker.index).end()
             self._hang_up(worker)
             code = os.waitstatus_to_exitcode(status)
             if self._deadline is not None:
@@ -438,7 +448,7 @@ class Supervisor:
             known = before.loaded.digest if before is not None and is_known else None
             try:
                 seconds, memory = self.options.load_seconds, self.options.load_memory_mb
-                limit = None if memory is None else memory << 20
+                limit = limits.memory_of_loading() if memory is None else memory << 20
                 change.loading = Loading(change.options, target, seconds=seconds, memory=limit, known=known)
             except OSError as error:
                 self._fail(f"no process could be started to load it: {error.strerror}")
@@ -520,6 +530,8 @@ class Supervisor:
         if change.made is not None:
             self._served[change.key] = change.made
             loaded = change.made.loaded
+            self._figures.served = self._served.keys()
+            self._figures.loaded(change.key, loaded.seconds, loaded.bytes)
             what = f"{loaded.bytes / 1e6:.1f} MB, loaded in {loaded.seconds:.1f} s"
             _log.info("model %s is served (%s)", _called(change.key), what)
         else:
@@ -540,6 +552,7 @@ class Supervisor:
         if self._change is None:
             return
         key = self._change.key
+        self._figures.failed(key)
         kept = "so what was served before stays" if key in self._served else "so it is not served"
         _log.error("model %s could not be loaded, %s: %s", _called(key), kept, reason)
         if key not in self._served:
