@@ -49,7 +49,7 @@ class _Form(NamedTuple):
 
 
 class _State:
-    """What a call uses; `replace` gives a FrozenStream another one."""
+    """All that a call uses; `replace` gives a FrozenStream another one."""
 
     def __init__(self, form: _Form, programs: Programs):
         self.form, self.programs = form, programs
@@ -143,6 +143,10 @@ class FrozenStream:
     `stream.frozen()` makes one. Any number of threads may call it: it keeps nothing from call to call, the state is the caller's.
     It goes on in forked processes, and pickle takes it to others. A file that `save` wrote is mapped by `load`: all processes
     that load it share the memory of its weights.
+
+    Args:
+        form: The description of the stream, which `stream.frozen` makes.
+        programs: The recorded programs.
 
     Example:
         >>> model = keras.Sequential([keras.Input((None, 3)), layers.LSTM(4, return_sequences=True)])

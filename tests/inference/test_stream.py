@@ -8,8 +8,7 @@ import pytest
 
 import nbkeras as keras
 from nbkeras import layers, ops
-from nbkeras.inference.walk import STEPS as WITH_STEPS
-from nbkeras.inference.walk import Form, Part
+from nbkeras.inference import Form, Part
 
 STEPS = 5
 CUTS = [
@@ -373,7 +372,7 @@ def test_a_transformer_and_its_window():
     state = stream.initial(2)
     _, state = stream(sequences(2, 4, 3), state)
     with pytest.raises(
-        ValueError, match=r"has 4 steps and gets 2 more, but attention keeps window=5: make the stream with"
+        ValueError, match=r"has 4 steps and gets 2 more, but sequences of this stream have up to 5: make it with"
     ):
         stream(sequences(2, 2, 3), state)
     stream(sequences(2, 1, 3), state)
@@ -700,7 +699,7 @@ class Positions(layers.Layer):
 
             return self.call_by(call, args, kwargs), ()
 
-        return Part(run, [WITH_STEPS], counts=True, limit=16)
+        return Part(run, counts=True, limit=16)
 
 
 class RunningSum(layers.Layer):
@@ -712,7 +711,7 @@ class RunningSum(layers.Layer):
             y = ops.add(self(*args, **kwargs), ops.expand_dims(states[0], 1))
             return y, [y[:, -1]]
 
-        return Part(run, [WITH_STEPS], [Form((3,))])
+        return Part(run, [Form((3,))])
 
 
 def test_layers_of_ones_own():
