@@ -13,7 +13,17 @@ from nbkeras.engine.tensor import on_gpu
 from nbkeras.export import signature
 from nbkeras.export.recording import Recording, record
 from nbkeras.inference import portable
-from nbkeras.inference.frozen import TensorSpec, _compared, _cover, _is_by_rows, _listed, _padded, _Ports, _sizes
+from nbkeras.inference.frozen import (
+    TensorSpec,
+    _compared,
+    _cover,
+    _is_by_rows,
+    _listed,
+    _padded,
+    _Ports,
+    _sizes,
+    _takes_rows_apart,
+)
 from nbkeras.inference.interface import Interface
 from nbkeras.inference.portable import Programs
 from nbkeras.inference.walk import STEPS
@@ -344,8 +354,10 @@ def freeze(stream: Stream, batch_sizes: Any, steps: Any) -> FrozenStream:
         recordings = {(rows, count): recorded(rows, count) for rows in rows_list for count in steps_list}
         programs = Programs.of(recordings)
         start = stream.initial(1)[0]
-    key = rows_list[-1], steps_list[0]
-    last = recordings[key]
+        last = recordings[rows_list[-1], steps_list[0]]
+        is_by_rows = (
+            _is_by_rows(last) if rows_list[-1] > 1 else _takes_rows_apart(lambda rows: recorded(rows, steps_list[0]))
+        )
     kinds = [each == STEPS for each in stream._walk.output_kinds]
     names = signature.output_names(model, len(kinds), [name for name, _, _ in specs])
     outputs = tuple(
@@ -364,7 +376,7 @@ def freeze(stream: Stream, batch_sizes: Any, steps: Any) -> FrozenStream:
         start.tobytes(),
         start.dtype.str,
         interface.limit,
-        _is_by_rows(programs, key, last),
+        is_by_rows,
     )
     return FrozenStream(form, programs)
 

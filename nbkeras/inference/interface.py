@@ -89,8 +89,8 @@ class Interface:
         before = int(state[:, 0].max(initial=0))
         if self.limit is not None and before + steps > self.limit:
             raise ValueError(
-                f"a sequence has {before} steps and gets {steps} more, but sequences of this stream have up to {self.limit}: make it "
-                "with a larger window, or start a new sequence from initial()"
+                f"a sequence has {before} steps and gets {steps} more, but sequences of this stream have up to {self.limit}: "
+                "make it with a larger window, or start a new sequence from initial()"
             )
 
 

@@ -65,8 +65,9 @@ class Part:
     """A call of a layer as a part of a stream: what the method `streamed` of a layer of your own returns.
 
     Args:
-        run: A function (now, states, args, kwargs) -> (outputs, new states). `now.batch` and `now.steps` are the numbers of rows
-            and steps; states is a list of tensors (batch, *shape); args and kwargs are those of the layer's call, with these steps.
+        run: A function (now, states, args, kwargs) -> (outputs, new states). `now.batch` and `now.steps` are the numbers of
+            rows and steps; states is a list of tensors (batch, *shape); args and kwargs are those of the layer's call, with these
+            steps.
         forms: The Form of each state.
         kinds: 'steps' for each output with a step axis, 'last' for one after the last step.
         start: A function of the number of rows: the list of the states of new sequences; None for zeros.

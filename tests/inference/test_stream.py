@@ -533,6 +533,10 @@ def test_ops_that_are_refused(call, why):
 # -------------------- refusals --------------------
 
 
+def unknown(x):
+    return x
+
+
 class Doubled(layers.Dense):
     def call(self, inputs):
         return ops.multiply(super().call(inputs), 2.0)
@@ -564,8 +568,8 @@ class Doubled(layers.Dense):
         (lambda: layers.Conv1D(2, 3, strides=2, padding="causal"), "has strides=2 over the steps"),
         (lambda: layers.Conv1D(2, 3, padding="causal", data_format="channels_first"), "its axis 1 is not the steps"),
         (
-            lambda: layers.Conv1D(2, 3, padding="causal", activation=lambda x: x),
-            "has the activation <lambda>, of which",
+            lambda: layers.Conv1D(2, 3, padding="causal", activation=unknown),
+            "has the activation unknown, of which",
         ),
         (lambda: layers.Conv1DTranspose(2, 3), "makes more steps"),
         (lambda: layers.LocallyConnected1D(2, 1), "has weights of their own for each place"),
@@ -583,8 +587,8 @@ class Doubled(layers.Dense):
             lambda: layers.EinsumDense("abc,cd->abd", output_shape=(STEPS, 4), bias_axes="bd"),
             "has a bias for each step",
         ),
-        (lambda: layers.Lambda(lambda x: x), "is a function of which it is not known"),
-        (lambda: layers.Activation(lambda x: x), "has the activation <lambda>, of which it is not known"),
+        (lambda: layers.Lambda(unknown), "is a function of which it is not known"),
+        (lambda: layers.Activation(unknown), "has the activation unknown, of which it is not known"),
         (lambda: Doubled(2), "overrides 'call' of Dense, so it is not known what it computes. If it does, set"),
         (lambda: layers.TimeDistributed(layers.LSTM(2, stateful=True)), "wraps a stateful layer"),
         (lambda: layers.RandomFlip(), "is not known to work on each step alone"),
