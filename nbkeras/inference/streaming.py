@@ -142,9 +142,9 @@ def each_step(site: Site) -> Part:
     ) in site.layer.layer._all_layers():  # all steps are one batch for it: no sample may have an effect on others
         if getattr(each, "stateful", False):
             site.refuse("wraps a stateful layer", "Make it stateless")
-        axes = np.ravel(getattr(each, "axis", None) or 1)
+        axis = getattr(each, "axis", 1)
         own = not type(each).__module__.startswith("nbkeras.") or isinstance(each, core.Lambda | Operation)
-        if (own and not getattr(each, "each_step_alone", False)) or 0 in axes:
+        if (own and not getattr(each, "each_step_alone", False)) or 0 in np.ravel(1 if axis is None else axis):
             site.refuse(f"wraps {each.name!r}, of which it is not known whether it works on each sample alone", DECLARE)
     return plain(site, STEPS)
 
