@@ -209,12 +209,12 @@ def _triton_grpc(module, client, expected):
         equal(client.infer("mlp", asked, compression_algorithm=algorithm).as_numpy("a"), np.tile(expected.a, (100, 1)))
     asked = [_input(module, "x", expected.x, "FP32")]
     answers = queue.Queue()
-    waiting = [client.async_infer("mlp", asked, lambda *answer: answers.put(answer)) for _ in range(10)]
+    waiting = [client.async_infer("mlp", asked, lambda result, error: answers.put((result, error))) for _ in range(10)]
     for _ in waiting:
         result, error = answers.get(timeout=20)
         assert error is None, error
         equal(result.as_numpy("a"), expected.a)
-    client.start_stream(lambda *answer: answers.put(answer))
+    client.start_stream(lambda result, error: answers.put((result, error)))
     steps = expected.s.shape[1]
     for k in range(steps):
         asked = [_input(module, "x", expected.s[:1, k : k + 1], "FP32")]
