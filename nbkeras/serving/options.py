@@ -166,12 +166,20 @@ class Options:
         60.0, "seconds after which a worker that does nothing is started again", _number(float, 0.4)
     )
     load_seconds: float = _option(300.0, "seconds in which a model's file must be loaded", _number(float, 0.05))
-    load_memory_mb: int | None = _option(None, "MB of address space of the process that loads a file", _number(int, 1))
+    load_memory_mb: int | None = _option(
+        None, "MB of the process that loads a file (default: 3/4 of all)", _number(int, 1)
+    )
     folder: str | None = _option(
         None, "where frozen models are kept while the server runs (default: TMPDIR or /tmp)", _text
     )
-    log: str = _option("text", "the form of log lines: text or json", _one_of("text", "json"))
+    log: str = _option(
+        "auto", "the form of log lines: json or text; auto is text for a terminal", _one_of("auto", "json", "text")
+    )
     log_level: str = _option("info", "the least level that is logged", _one_of("debug", "info", "warning", "error"))
+    access_log: bool = _option(False, "log each request to infer", _flag)
+    slow_seconds: float = _option(
+        1.0, "seconds from which on a request is logged as slow, at most one a second; 0: none", _number(float, 0)
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
