@@ -21,6 +21,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from nbkeras.serving.errors import ServingError, refused
+from nbkeras.serving.exchange import Exchange
+from nbkeras.serving.logs import event
 
 INLINE_SECONDS = 0.001
 _log = logging.getLogger("nbkeras.serving")
@@ -39,10 +41,12 @@ class Runs(Protocol):
 class Waiting:
     """A request, or a part of one, in the queue."""
 
-    __slots__ = ("arrays", "bytes", "deadline", "future", "rows", "shapes", "since", "timer")
+    __slots__ = ("arrays", "bytes", "deadline", "exchange", "future", "rows", "shapes", "since", "timer")
 
-    def __init__(self, arrays: list[np.ndarray], deadline: float | None, future: asyncio.Future):
-        self.arrays, self.deadline, self.future = arrays, deadline, future
+    def __init__(
+        self, arrays: list[np.ndarray], deadline: float | None, future: asyncio.Future, exchange: Exchange | None
+    ):
+        self.arrays, self.deadline, self.future, self.exchange = arrays, deadline, future, exchange
         self.rows = len(arrays[0])
         self.bytes = sum(array.nbytes for array in arrays)
         self.shapes = [array.shape[1:] for array in arrays]
@@ -55,7 +59,7 @@ class Batcher:
 
     max_batch: most rows of a batch. max_wait: seconds that a batch waits for more rows.
     max_queue, max_queue_bytes: requests and bytes that may wait; more are refused with 503.
-    observe: called after each batch with (rows, seconds, seconds that its oldest request waited).
+    observe: called after each batch with (rows, seconds, seconds that each of its requests waited).
     """
 
     def __init__(
@@ -66,7 +70,7 @@ class Batcher:
         max_wait: float = 0.0,
         max_queue: int = 1024,
         max_queue_bytes: int = 256 << 20,
-        observe: Callable[[int, float, float], Any] | None = None,
+        observe: Callable[[int, float, list[float]], Any] | None = None,
     ):
         self.frozen = frozen
         self.max_batch = max_batch or max(frozen.batch_sizes)
@@ -75,6 +79,7 @@ class Batcher:
         self._queue: collections.deque[Waiting] = collections.deque()
         self.rows = self.bytes = 0  # that wait
         self.running = 0  # rows that are computed
+        self._began = 0.0  # when the last batch was taken from the queue
         self._is_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -85,22 +90,27 @@ class Batcher:
     def __len__(self) -> int:
         return len(self._queue)
 
-    async def infer(self, arrays: list[np.ndarray], deadline: float | None = None) -> list[np.ndarray]:
-        """The outputs for some rows. deadline: of the clock time.monotonic; 504 if it passes before the rows are computed."""
+    async def infer(
+        self, arrays: list[np.ndarray], deadline: float | None = None, exchange: Exchange | None = None
+    ) -> list[np.ndarray]:
+        """The outputs for some rows.
+
+        deadline: of the clock time.monotonic; 504 if it passes before the rows are computed. exchange: is told the times.
+        """
         rows = len(arrays[0])
         if not self.frozen.is_by_rows:
             sizes = self.frozen.batch_sizes
             if rows not in sizes:
                 raise refused(f"this model takes {' or '.join(map(str, sizes))} rows of a request, received {rows}")
             self._admit(1, arrays)
-            return await self._put(arrays, deadline)
+            return await self._put(arrays, deadline, exchange)
         if rows <= self.max_batch:
             self._admit(1, arrays)
-            return await self._put(arrays, deadline)
+            return await self._put(arrays, deadline, exchange)
         starts = range(0, rows, self.max_batch)
         self._admit(len(starts), arrays)
         parts = [[array[start : start + self.max_batch] for array in arrays] for start in starts]
-        futures = [self._put(part, deadline) for part in parts]
+        futures = [self._put(part, deadline, exchange) for part in parts]
         try:
             found = await asyncio.gather(*futures)
         except BaseException:
@@ -114,22 +124,34 @@ class Batcher:
         if not self._queue:
             return
         size = sum(array.nbytes for array in arrays)
-        if len(self._queue) + count > self.max_queue or self.bytes + size > self.max_queue_bytes:
+        if not self._has_place(count, size):
+            self._forget()
+        if self._queue and not self._has_place(count, size):
             raise ServingError(
                 503,
                 f"the queue is full: {len(self._queue)} requests with {self.bytes} bytes wait "
                 f"(most: {self.max_queue} requests, {self.max_queue_bytes} bytes); try again later",
                 retry_after=self.retry_after(),
+                reason="queue_full",
             )
+
+    def _has_place(self, count: int, size: int) -> bool:
+        return len(self._queue) + count <= self.max_queue and self.bytes + size <= self.max_queue_bytes
+
+    def _forget(self) -> None:
+        """Take requests off the queue whose clients have gone or were told that their time is over."""
+        self._queue = collections.deque(waiting for waiting in self._queue if not waiting.future.done())
+        self.rows = sum(waiting.rows for waiting in self._queue)
+        self.bytes = sum(waiting.bytes for waiting in self._queue)
 
     def retry_after(self) -> int:
         """Whole seconds after which what waits now will have been computed."""
         batches = (self.rows + self.running) / self.max_batch
         return max(1, min(60, math.ceil(batches * self.seconds)))
 
-    def _put(self, arrays: list[np.ndarray], deadline: float | None) -> asyncio.Future:
+    def _put(self, arrays: list[np.ndarray], deadline: float | None, exchange: Exchange | None) -> asyncio.Future:
         loop = asyncio.get_running_loop()
-        waiting = Waiting(arrays, deadline, loop.create_future())
+        waiting = Waiting(arrays, deadline, loop.create_future(), exchange)
         self._queue.append(waiting)
         self.rows += waiting.rows
         self.bytes += waiting.bytes
@@ -179,7 +201,7 @@ class Batcher:
             taken.append(waiting)
             rows += waiting.rows
         queue.extendleft(reversed(others))
-        self.running = rows
+        self.running, self._began = rows, now
         return taken
 
     def _start(self) -> None:
@@ -234,6 +256,8 @@ class Batcher:
         self.seconds = full if not self.seconds else 0.8 * self.seconds + 0.2 * full
         told: dict[int, str] = {}
         for waiting, outputs in zip(taken, found, strict=True):
+            if waiting.exchange is not None:
+                waiting.exchange.was_computed(self._began - waiting.since, seconds)
             if waiting.future.done():
                 continue
             if isinstance(outputs, Exception):
@@ -241,7 +265,7 @@ class Batcher:
             else:
                 waiting.future.set_result(outputs)
         if self._observe is not None:
-            self._observe(rows, seconds, time.monotonic() - taken[0].since)
+            self._observe(rows, seconds, [self._began - waiting.since for waiting in taken])
         self._finish()
 
     def _explained(self, error: Exception, told: dict[int, str]) -> ServingError:
@@ -253,7 +277,8 @@ class Batcher:
             return ServingError(400, str(error))
         if id(error) not in told:
             told[id(error)] = number = f"{time.time():.0f}-{next(_error_numbers)}"
-            _log.error("batch %s of %d rows failed", number, self.running, exc_info=error)
+            extra = event("batch_failed", error_id=number, rows=self.running)
+            _log.error("batch %s of %d rows failed", number, self.running, exc_info=error, extra=extra)
         return ServingError(500, f"the model failed; the server's log has the reason as {told[id(error)]}")
 
     def _finish(self) -> None:

@@ -4,6 +4,8 @@ import itertools
 import logging
 import time
 
+from nbkeras.serving.logs import event
+
 _log = logging.getLogger("nbkeras.serving")
 _numbers = itertools.count(1)
 _GRPC_CODES = {
@@ -29,14 +31,15 @@ class ServingError(Exception):
 
     status: of HTTP; `code` is the name of gRPC's code for it.
     retry_after: the seconds after which a client may try again, for 503.
+    reason: in the metrics, if the status does not say enough; one of `board.REASONS`.
     """
 
-    def __init__(self, status: int, message: str, retry_after: int | None = None):
+    def __init__(self, status: int, message: str, retry_after: int | None = None, reason: str = ""):
         super().__init__(message)
-        self.status, self.message, self.retry_after = status, message, retry_after
+        self.status, self.message, self.retry_after, self.reason = status, message, retry_after, reason
 
     def __reduce__(self) -> tuple:
-        return type(self), (self.status, self.message, self.retry_after)
+        return type(self), (self.status, self.message, self.retry_after, self.reason)
 
     @property
     def code(self) -> str:
@@ -51,5 +54,5 @@ def refused(message: str) -> ServingError:
 def unexpected(error: Exception) -> ServingError:
     """The error of a request for which the server itself failed: the client gets a number, and the log the traceback."""
     number = f"{time.time():.0f}-h{next(_numbers)}"
-    _log.error("request %s failed", number, exc_info=error)
+    _log.error("request %s failed", number, exc_info=error, extra=event("request_failed", error_id=number))
     return ServingError(500, f"the server failed; its log has the reason as {number}")

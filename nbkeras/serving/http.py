@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Route
 
 from nbkeras.serving import tensors
 from nbkeras.serving.errors import ServingError, refused, unexpected
+from nbkeras.serving.exchange import Exchange, sane_id
 from nbkeras.serving.service import Service
 
 Scope = MutableMapping[str, Any]
@@ -38,13 +39,23 @@ class ClientGone(Exception):
 class Headers:
     """The headers of a request that the protocol reads."""
 
-    __slots__ = ("accept_encoding", "content_encoding", "content_type", "is_chunked", "json_bytes", "length", "timeout")
+    __slots__ = (
+        "accept_encoding",
+        "content_encoding",
+        "content_type",
+        "is_chunked",
+        "json_bytes",
+        "length",
+        "request_id",
+        "timeout",
+    )
 
     def __init__(self, headers: list[tuple[bytes, bytes]]):
         self.accept_encoding = self.content_encoding = self.content_type = b""
         self.is_chunked = False
         self.json_bytes = self.length = None
         self.timeout: float | None = None
+        self.request_id = ""
         for name, value in headers:
             if name == b"content-length":
                 self.length = _integer("Content-Length", value)
@@ -60,6 +71,8 @@ class Headers:
                 self.is_chunked = True
             elif name == b"x-request-timeout-ms":
                 self.timeout = _milliseconds(value)
+            elif name == b"x-request-id":
+                self.request_id = sane_id(value)
 
 
 class Application:
@@ -112,10 +125,15 @@ class Application:
     async def infer(self, name: str, version: str | None, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request to infer."""
         start: dict[str, Any] = {"type": "http.response.start", "status": 200}
+        exchange = self.service.exchange("http")
         try:
             head = Headers(scope["headers"])
+            exchange.id = head.request_id or exchange.id
             body = await self.body_of(head, receive)
-            specs = self.service.repository.get(name, version).inputs
+            exchange.begin(len(body))
+            model = self.service.repository.get(name, version)
+            exchange.name, exchange.version = name, model.version
+            specs = model.inputs
             if head.json_bytes == 0:
                 request = tensors.raw_input(specs, body)
                 binary: bool | dict[str, bool] = True
@@ -123,6 +141,7 @@ class Application:
                 request, binary = tensors.read_request(body, head.json_bytes, name, specs)
             if head.timeout is not None:
                 request.timeout = min(head.timeout, request.timeout or head.timeout)
+            request.exchange = exchange
             response = await self.service.infer(name, version, request)
             answer, json_bytes = tensors.write_response(response, binary)
             if json_bytes is None:
@@ -133,18 +152,30 @@ class Application:
                 answer = _packed(head.accept_encoding, answer, headers)
             headers.append((b"content-length", b"%d" % len(answer)))
             start["headers"] = headers
+            exchange.end(200)
         except ServingError as error:
-            answer = _answer_error(error, start)
+            answer = _answer_error(error, start, exchange)
         except ClientGone:
+            self._gone(exchange)
             return
         except asyncio.CancelledError:
             if GONE in scope:
+                self._gone(exchange)
                 return
-            answer = _answer_error(ServingError(503, "the server ended before the request was computed", 1), start)
+            ended = ServingError(503, "the server ended before the request was computed", 1)
+            answer = _answer_error(ended, start, exchange)
         except Exception as error:
-            answer = _answer_error(unexpected(error), start)
+            answer = _answer_error(unexpected(error), start, exchange)
+        if exchange.id:
+            start["headers"].append((b"x-request-id", exchange.id.encode()))
+        exchange.bytes_out = len(answer)
+        self.service.answered(exchange)
         await send(start)
         await send({"type": "http.response.body", "body": answer})
+
+    def _gone(self, exchange: Exchange) -> None:
+        exchange.end(499)
+        self.service.answered(exchange)
 
     async def body_of(self, head: Headers, receive: Receive) -> bytes | bytearray:
         """The whole body of a request, unpacked; refused before it is read if it says that it is too large."""
@@ -294,13 +325,15 @@ def _milliseconds(value: bytes) -> float | None:
     return int(value) / 1000 or None
 
 
-def _answer_error(error: ServingError, start: dict[str, Any]) -> bytes:
+def _answer_error(error: ServingError, start: dict[str, Any], exchange: Exchange | None = None) -> bytes:
     """The body of an error; its status and headers go into the start of the response."""
     body = orjson.dumps({"error": error.message}) if error.message.isascii() else _any_text(error.message)
     headers = [_JSON, (b"content-length", b"%d" % len(body))]
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after))
     start["status"], start["headers"] = error.status, headers
+    if exchange is not None:
+        exchange.end(error.status, error.reason)
     return body
 
 

@@ -30,6 +30,11 @@ def set_threads(threads: int, workers: int) -> None:
     pool.set_threads(min(threads or threads_of_each(workers), pool.Pool.most))
 
 
+def threads() -> int:
+    """The number of threads that compute kernels in this process."""
+    return pool.get_threads()
+
+
 class Memory(NamedTuple):
     """Bytes of memory of a process. A page that n processes share counts as 1/n of a page in `proportional`."""
 

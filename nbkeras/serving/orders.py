@@ -21,7 +21,9 @@ import numpy as np
 
 from nbkeras.inference.frozen import Frozen
 from nbkeras.inference.frozen_stream import FrozenStream
+from nbkeras.serving.board import Board
 from nbkeras.serving.errors import ServingError
+from nbkeras.serving.logs import event
 from nbkeras.serving.options import ModelOptions, Options
 from nbkeras.serving.repository import Repository
 
@@ -35,6 +37,7 @@ class Seat:
 
     http: the socket on which all workers listen. grpc_port: a port that the supervisor keeps, for sockets with SO_REUSEPORT.
     local: this worker's own socket for requests that other workers hand over; `local_paths` are those of all workers, by index.
+    board: the counters of all processes.
     """
 
     index: int
@@ -47,6 +50,7 @@ class Seat:
     local_paths: list[str]
     folder: str
     supervisor: int
+    board: Board
 
 
 class Channel:
@@ -123,7 +127,9 @@ class Orders:
             try:
                 await getattr(self, f"_do_{order['do']}")(order)
             except Exception as failure:
-                _log.exception("worker: an order of the supervisor failed: %s", order["do"])
+                _log.exception(
+                    "worker: an order of the supervisor failed: %s", order["do"], extra=event("order_failed")
+                )
                 error = f"{type(failure).__name__}: {failure}"
             self.say(done=order["order"], error=error)
 

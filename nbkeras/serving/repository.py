@@ -1,6 +1,7 @@
 """Models by name and version: what is served, in which state, and why not."""
 
 import asyncio
+import functools
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from nbkeras.inference.frozen_stream import FrozenStream
 from nbkeras.serving import tensors
 from nbkeras.serving.batching import Batcher
 from nbkeras.serving.errors import ServingError, refused
+from nbkeras.serving.exchange import Observer
 from nbkeras.serving.options import ModelOptions
 from nbkeras.serving.sequences import StreamRuns
 from nbkeras.serving.tensors import InferRequest, InferResponse
@@ -67,23 +69,23 @@ class Version:
 
 
 class Repository:
-    """The models of a process.
+    """The models of a process. observer: is told of their batches.
 
     A new Version takes the place of an old one at once; the requests that the old one has taken are answered by it, and when the
     last one is, nothing holds its memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, observer: Observer | None = None) -> None:
+        self.observer = observer or Observer()
         self._versions: dict[str, dict[str, Version]] = {}
         self._states: dict[tuple[str, str], tuple[str, str]] = {}  # of versions that are not ready: state, reason
         self._newest: dict[str, Version] = {}
         self._retired: weakref.WeakSet[Version] = weakref.WeakSet()
         self._drains: set[asyncio.Task] = set()
-        self.observe: Callable[[str, str], Callable] | None = None  # (name, version) -> Batcher's observe
 
     def set(self, name: str, version: str, frozen: Any, options: ModelOptions | None = None) -> Version:
         """Serve a frozen model under a name and version, in place of the one that is there."""
-        observe = None if self.observe is None else self.observe(name, version)
+        observe = functools.partial(self.observer.batch, name, version)
         made = Version(name, version, frozen, options or ModelOptions(name=name, version=version), observe)
         versions = self._versions.setdefault(name, {})
         before = versions.get(version)

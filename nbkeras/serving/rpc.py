@@ -19,6 +19,7 @@ import numpy as np
 
 from nbkeras.serving import messages, tensors
 from nbkeras.serving.errors import ServingError, refused, unexpected
+from nbkeras.serving.exchange import Exchange, sane_id
 from nbkeras.serving.options import Options
 from nbkeras.serving.service import Service
 from nbkeras.serving.tensors import InferRequest, InferResponse
@@ -161,7 +162,26 @@ class Servicer:
         return self.service.model_metadata(request.name, request.version or None)
 
     async def model_infer(self, message: Any, context: Any) -> Any:
+        exchange = self.service.exchange("grpc", _request_id(context))
+        try:
+            answer = await self._infer(message, context, exchange)
+            exchange.end(200)
+            return answer
+        except ServingError as error:
+            exchange.end(error.status, error.reason)
+            raise
+        except asyncio.CancelledError:
+            exchange.end(499)
+            raise
+        except Exception:
+            exchange.end(500)
+            raise
+        finally:
+            self.service.answered(exchange)
+
+    async def _infer(self, message: Any, context: Any, exchange: Exchange) -> Any:
         request = read_request(message)
+        request.exchange = exchange
         left = context.time_remaining()
         if left is not None:
             request.timeout = min(left, request.timeout or left)
@@ -219,6 +239,13 @@ class Servicer:
         if request.service not in ("", SERVICE):
             raise ServingError(404, f"there is no service {request.service!r:.200}")
         return {"status": messages.SERVING if self.service.ready() else messages.NOT_SERVING}
+
+
+def _request_id(context: Any) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == "x-request-id":
+            return sane_id(value.encode() if isinstance(value, str) else value)
+    return ""
 
 
 class _Handlers(grpc.GenericRpcHandler):

@@ -130,7 +130,7 @@ class Sequences:
             if len(state) != rows:
                 raise refused(f"{key} has {len(state)} rows since its start, received {rows}")
             with self._room(kept, state.nbytes + _OWN_BYTES, starts):
-                *found, after = await model.batcher.infer([*arrays, state], deadline)
+                *found, after = await model.batcher.infer([*arrays, state], deadline, request.exchange)
             kept.model, kept.state = (None, None) if ends else (model, after)
             return model, found
 
@@ -163,7 +163,12 @@ class Sequences:
     async def _wait(self, kept: _Kept, request: InferRequest, deadline: float | None) -> None:
         size = sum(array.nbytes for array in request.inputs.values())
         if self._waiting >= _MOST_WAITING or self._waiting_bytes + size > self.max_bytes:
-            raise ServingError(503, f"{self._waiting} requests wait for others of their sequences; try again later", 1)
+            raise ServingError(
+                503,
+                f"{self._waiting} requests wait for others of their sequences; try again later",
+                retry_after=1,
+                reason="queue_full",
+            )
         self._waiting += 1
         self._waiting_bytes += size
         try:
@@ -204,6 +209,7 @@ class Sequences:
             f"no memory is left for a new sequence: {len(self)} are kept with {self.bytes} bytes (most: {self.max_bytes}); "
             "end those that are done (sequence_end)",
             retry_after=pause,
+            reason="sequences_full",
         )
 
     def _unknown(self, key: Key) -> ServingError:

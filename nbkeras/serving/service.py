@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 import nbkeras
 from nbkeras.serving.errors import ServingError
+from nbkeras.serving.exchange import Exchange
+from nbkeras.serving.logs import Requests
 from nbkeras.serving.peers import Peers
 from nbkeras.serving.repository import Repository, Version
 from nbkeras.serving.sequences import Key, Sequences, key_of
@@ -23,23 +25,11 @@ class Control(Protocol):
     async def unload(self, name: str, parameters: dict[str, Any]) -> None: ...
 
 
-class Observer:
-    """Is told what happens; `metrics.py` counts it."""
-
-    def request(self, name: str, version: str, status: int, seconds: float) -> None:
-        """A request to infer was answered."""
-
-    def refused(self, status: int) -> None:
-        """A connection was refused or closed with a status, before there was a request."""
-
-    def batch(self, name: str, version: str, rows: int, seconds: float, waited: float) -> None:
-        """A batch of some rows was computed; its oldest request had waited."""
-
-
 class Service:
     """All that a worker offers.
 
-    control: loads and unloads; None refuses both. peers: the workers of the server, if there are several.
+    control: loads and unloads; None refuses both. log: is told of each request to infer.
+    peers: the workers of the server, if there are several.
     """
 
     def __init__(
@@ -47,41 +37,42 @@ class Service:
         repository: Repository,
         *,
         control: Control | None = None,
-        observer: Observer | None = None,
         sequences: Sequences | None = None,
+        log: Requests | None = None,
     ):
-        self.repository, self.control, self.observer = repository, control, observer
+        self.repository, self.control, self.log = repository, control, log
         self.sequences = sequences or Sequences()
         self.peers: Peers | None = None
         self.is_draining = False
         self.in_flight = 0
-        if observer is not None:
-            told = observer.batch
-            repository.observe = lambda name, version: lambda *figures: told(name, version, *figures)
 
     async def infer(self, name: str, version: str | None, request: InferRequest) -> InferResponse:
         """Answer a request; a ServingError says why it cannot be."""
         start = time.monotonic()
-        status, known = 500, ""
         self.in_flight += 1
         try:
             model = self.repository.get(name, version)
-            known = model.version
+            if request.exchange is not None:
+                request.exchange.meant(model, request)
             key = key_of(name, version, request.parameters) if request.parameters else None
             owner = None if key is None or self.peers is None else self.peers.owner(key.model, key.id)
             if owner is None or owner == self.peers.index:  # type: ignore[union-attr]
-                response = await self._respond(model, key, request, start)
-            else:
-                response = await self.peers.infer(owner, name, version, request)  # type: ignore[union-attr]
-            status = 200
-            return response
-        except ServingError as error:
-            status = error.status
-            raise
+                return await self._respond(model, key, request, start)
+            return await self.peers.infer(owner, name, version, request)  # type: ignore[union-attr]
         finally:
             self.in_flight -= 1
-            if self.observer is not None:
-                self.observer.request(name if known else "", known, status, time.monotonic() - start)
+
+    def exchange(self, protocol: str, request_id: str = "") -> Exchange:
+        """A request to infer that has begun to arrive. request_id: given by the client, if it is sane."""
+        made = Exchange(protocol)
+        made.id = request_id or ("" if self.log is None else self.log.new_id())
+        return made
+
+    def answered(self, exchange: Exchange) -> None:
+        """Count and log a request to infer, of which the answer, or the error, is there."""
+        self.repository.observer.request(exchange)
+        if self.log is not None:
+            self.log(exchange)
 
     async def answer(self, name: str, version: str | None, request: InferRequest) -> InferResponse:
         """Answer a request of a sequence that another worker has received, and counts."""
@@ -97,7 +88,7 @@ class Service:
             arrays = model.arrays(request)
             if model.is_stream:  # a sequence of one request
                 arrays.append(model.frozen.initial(len(arrays[0])))
-            found = await model.batcher.infer(arrays, deadline)
+            found = await model.batcher.infer(arrays, deadline, request.exchange)
         return model.response(request, found)
 
     # -------------------- health and metadata --------------------

@@ -17,6 +17,7 @@ import orjson
 
 from nbkeras.inference.frozen import TensorSpec
 from nbkeras.serving.errors import ServingError, refused
+from nbkeras.serving.exchange import Exchange
 
 DTYPES: dict[str, np.dtype] = {
     "BOOL": np.dtype("bool"),
@@ -40,13 +41,17 @@ MOST_AXES, MOST_ID = 16, 1024
 
 @dataclass(slots=True)
 class InferRequest:
-    """A request to infer, from HTTP or gRPC. timeout: in seconds; outputs: the names that are wanted, None for all."""
+    """A request to infer, from HTTP or gRPC.
+
+    timeout: in seconds; outputs: the names that are wanted, None for all. exchange: is told what becomes of it.
+    """
 
     inputs: dict[str, np.ndarray]
     id: str | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     outputs: list[str] | None = None
     timeout: float | None = None
+    exchange: Exchange | None = None
 
 
 @dataclass(slots=True)

@@ -671,15 +671,16 @@ def test_observers_are_told_of_requests_and_batches():
         def __init__(self):
             self.requests, self.batches = [], []
 
-        def request(self, name, version, status, seconds):
-            self.requests.append((name, version, status))
+        def request(self, exchange):
+            self.requests.append((exchange.name, exchange.version, exchange.status))
 
-        def batch(self, name, version, rows, seconds, waited):
+        def batch(self, name, version, rows, seconds, waits):
             self.batches.append((name, version, rows))
 
     async def main():
-        seen, repository = Seen(), Repository()
-        application = Application(Service(repository, observer=seen))
+        seen = Seen()
+        repository = Repository(seen)
+        application = Application(Service(repository))
         repository.set("f", "1", Fake(), ModelOptions(name="f"))
         await asyncio.gather(*(post(application, wanted(1)) for _ in range(3)))
         await post(application, wanted(1, outputs=[{"name": "q"}]))
