@@ -148,6 +148,9 @@ class Options:
     max_body_mb: float = _option(
         64.0, "MB of a request's body, unpacked too; larger ones get 413", _number(float, 0.001)
     )
+    max_buffers_mb: int = _option(
+        512, "MB of bodies that arrive at a worker at a time, and of answers that clients do not read", _number(int, 1)
+    )
     max_connections: int = _option(4096, "connections of a worker; more get 503", _number(int, 1))
     header_seconds: float = _option(10.0, "seconds for a request's headers to arrive; then 408", _number(float, 0.05))
     body_seconds: float = _option(60.0, "seconds for a request's body to arrive; then 408", _number(float, 0.05))
@@ -169,8 +172,14 @@ class Options:
     folder: str | None = _option(
         None, "where frozen models are kept while the server runs (default: TMPDIR or /tmp)", _text
     )
-    log: str = _option("text", "the form of log lines: text or json", _one_of("text", "json"))
+    log: str = _option(
+        "auto", "the form of log lines: json or text; auto is text for a terminal", _one_of("auto", "json", "text")
+    )
     log_level: str = _option("info", "the least level that is logged", _one_of("debug", "info", "warning", "error"))
+    access_log: bool = _option(False, "log each request to infer", _flag)
+    slow_seconds: float = _option(
+        1.0, "seconds from which on a request is logged as slow, at most one a second; 0: none", _number(float, 0)
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

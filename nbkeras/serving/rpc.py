@@ -16,10 +16,11 @@ from typing import Any
 import grpc
 import grpc.aio
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from nbkeras.serving import messages, tensors
 from nbkeras.serving.errors import ServingError, refused, unexpected
-from nbkeras.serving.exchange import Exchange
+from nbkeras.serving.exchange import Exchange, sane_id
 from nbkeras.serving.options import Options
 from nbkeras.serving.service import Service
 from nbkeras.serving.tensors import InferRequest, InferResponse
@@ -79,7 +80,7 @@ def read_request(message: Any) -> InferRequest:
         shape = tensors.checked_shape(name, list(tensor.shape))
         if not raw:
             inputs[name] = _typed(name, tensor.datatype, shape, tensor.contents)
-        elif tensor.HasField("contents"):
+        elif tensor.contents.ListFields():  # MLServer's client sends empty ones
             raise refused(f"input {name!r:.200} has contents, but the request has raw_input_contents too")
         else:
             inputs[name] = tensors.from_bytes(name, tensor.datatype, shape, raw[place])
@@ -162,7 +163,7 @@ class Servicer:
         return self.service.model_metadata(request.name, request.version or None)
 
     async def model_infer(self, message: Any, context: Any) -> Any:
-        exchange = Exchange("grpc")
+        exchange = self.service.exchange("grpc", _request_id(context))
         try:
             answer = await self._infer(message, context, exchange)
             exchange.end(200)
@@ -241,6 +242,13 @@ class Servicer:
         return {"status": messages.SERVING if self.service.ready() else messages.NOT_SERVING}
 
 
+def _request_id(context: Any) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == "x-request-id":
+            return sane_id(value.encode() if isinstance(value, str) else value)
+    return ""
+
+
 class _Handlers(grpc.GenericRpcHandler):
     """Finds the handler of a method. A method that is not offered is refused with a sentence."""
 
@@ -291,6 +299,8 @@ def _unary(asked: Any, told: Any, method: Callable[[Any, Any], Awaitable[Any]]) 
 
     async def call(request: Any, context: Any) -> Any:
         try:
+            if request is None:
+                raise refused(f"the bytes are no message {asked.DESCRIPTOR.full_name}")
             found = await method(request, context)
             return told(**found) if isinstance(found, dict) else found
         except ServingError as error:
@@ -300,7 +310,19 @@ def _unary(asked: Any, told: Any, method: Callable[[Any, Any], Awaitable[Any]]) 
         again = () if failure.retry_after is None else (("grpc-retry-pushback-ms", f"{failure.retry_after * 1000}"),)
         await context.abort(grpc.StatusCode[failure.code], f"{failure.message:.{_LONGEST}}", again)
 
-    return grpc.unary_unary_rpc_method_handler(call, asked.FromString, told.SerializeToString)
+    return grpc.unary_unary_rpc_method_handler(call, _reader(asked), told.SerializeToString)
+
+
+def _reader(kind: Any) -> Callable[[bytes], Any]:
+    """Reads a message, or returns None if the bytes are none: an exception here would be the server's failure."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return kind.FromString(data)
+        except DecodeError:
+            return None
+
+    return read
 
 
 async def start(service: Service, options: Options, port: int) -> grpc.aio.Server:
