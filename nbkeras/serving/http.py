@@ -6,7 +6,7 @@ Requests to infer, which are most of them, do not pass Starlette's routes.
 import asyncio
 import gzip
 import zlib
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 import orjson
@@ -81,7 +81,7 @@ class Application:
     max_body: bytes of a request's body. routes: more of them, such as metrics and the status page.
     """
 
-    def __init__(self, service: Service, max_body: int = 64 << 20, routes: tuple[BaseRoute, ...] = ()):
+    def __init__(self, service: Service, max_body: int = 64 << 20, routes: Sequence[BaseRoute] = ()):
         self.service, self.max_body = service, max_body
         own = [
             Route("/v2", self._server, methods=["GET"]),
