@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import ops
+from nbkeras.building.operation import Operation
 from nbkeras.engine import structures
 from nbkeras.engine.tensor import Tensor
 from nbkeras.inference.walk import ANY_AXIS, DECLARE, GIVEN, LAST, STEPS, Form, Now, Part, Site, part_of, plain, rule
@@ -75,6 +76,8 @@ def einsum(site: Site) -> Part:
     layer, first = site.layer, site.only_first()
     terms = einsum_dense._parsed(layer.equation)
     extra = first.ndim - len(terms.inputs) if terms.first else 0  # the first axes, for which '...' stands
+    if terms.last and len(terms.inputs) != len(terms.outputs):
+        site.refuse(f"moves the axes that '...' stands for in {layer.equation!r}", "Keep them at their place")
     letter = terms.inputs[1 - extra] if extra < 2 and len(terms.inputs) > 1 - extra else None
     place = None if letter is None else terms.outputs.find(letter) + extra
     if letter is not None and (letter in terms.kernel or place != 1):
@@ -134,8 +137,15 @@ def rescaled(site: Site) -> Part:
 @rule(rnn_wrappers.TimeDistributed)
 def each_step(site: Site) -> Part:
     site.only_first()
-    if any(getattr(each, "stateful", False) for each in site.layer.layer._all_layers()):
-        site.refuse("wraps a stateful layer", "Make it stateless")
+    for (
+        each
+    ) in site.layer.layer._all_layers():  # all steps are one batch for it: no sample may have an effect on others
+        if getattr(each, "stateful", False):
+            site.refuse("wraps a stateful layer", "Make it stateless")
+        axis = getattr(each, "axis", 1)
+        own = not type(each).__module__.startswith("nbkeras.") or isinstance(each, core.Lambda | Operation)
+        if (own and not getattr(each, "each_step_alone", False)) or 0 in np.ravel(1 if axis is None else axis):
+            site.refuse(f"wraps {each.name!r}, of which it is not known whether it works on each sample alone", DECLARE)
     return plain(site, STEPS)
 
 
@@ -158,7 +168,7 @@ def reshaped(site: Site) -> Part:
     def run(now, states, args, kwargs):
         return layer.call_by(lambda x: ops.reshape(x, (*x.shape[:2], *target)), args, kwargs), ()
 
-    return Part(run, [STEPS])
+    return Part(run)
 
 
 @rule(core.Permute)
@@ -258,7 +268,7 @@ def recurred(site: Site) -> Part:
         return layer.call_by(call, args, kwargs), new
 
     kinds = [STEPS if layer.return_sequences else LAST, *[LAST] * (len(site.outputs()) - 1)]
-    return Part(run, kinds, forms, start, counts=given)
+    return Part(run, forms, kinds, start, counts=given)
 
 
 def _shows_state(cell: Any) -> bool:
@@ -327,7 +337,7 @@ def convolved(site: Site) -> Part:
 
         return layer.call_by(call, args, kwargs), new
 
-    return Part(run, [STEPS], [Form((kept, first.shape[-1]), layer.dtype)])
+    return Part(run, [Form((kept, first.shape[-1]), layer.dtype)])
 
 
 @rule(spatial.Spatial)
@@ -354,7 +364,7 @@ def largest(site: Site) -> Part:
 
         return layer.call_by(call, args, kwargs), new
 
-    return Part(run, [LAST], [Form(shape, layer.dtype)], start)
+    return Part(run, [Form(shape, layer.dtype)], [LAST], start)
 
 
 @rule(pooling.GlobalAveragePooling1D)
@@ -380,7 +390,7 @@ def mean(site: Site) -> Part:
 
         return layer.call_by(call, args, kwargs), new
 
-    return Part(run, [LAST], [Form(shape, layer.dtype), Form(counts, layer.dtype)])
+    return Part(run, [Form(shape, layer.dtype), Form(counts, layer.dtype)], [LAST])
 
 
 def _pooled(site: Site) -> tuple:
@@ -485,7 +495,7 @@ def attended_by_heads(site: Site) -> Part:
 
         return layer.call_by(call, args, kwargs), new
 
-    return Part(run, [STEPS], forms, counts=True, limit=limit)
+    return Part(run, forms, counts=True, limit=limit)
 
 
 def _all_of(now: Now, *masks: Any) -> Tensor:
@@ -523,4 +533,4 @@ def attended(site: Site) -> Part:
 
         return layer.call_by(call, args, kwargs), new
 
-    return Part(run, [STEPS], forms, counts=True, limit=limit)
+    return Part(run, forms, counts=True, limit=limit)

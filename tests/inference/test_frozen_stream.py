@@ -13,6 +13,7 @@ import nbkeras as keras
 from nbkeras import layers, ops
 from nbkeras.inference import FrozenStream, frozen_stream
 
+pytestmark = pytest.mark.cpu("frozen models are for the CPU")
 random = np.random.default_rng(0)
 STEPS = 7
 
@@ -122,7 +123,7 @@ def test_a_sequence_that_is_too_long():
         state = frozen.initial()
         for _ in range(3):
             _, state = call(state)
-        with pytest.raises(ValueError, match="has 3 steps and gets 1 more, but attention keeps window=3"):
+        with pytest.raises(ValueError, match="has 3 steps and gets 1 more, but sequences of this stream have up to 3"):
             call(state)
 
 
