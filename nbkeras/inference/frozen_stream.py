@@ -219,6 +219,9 @@ class FrozenStream:
         """The bytes of the weights, with what was computed from them in advance."""
         return self._state.programs.constants.nbytes
 
+    def __repr__(self) -> str:
+        return f"<FrozenStream {self.name!r}, batch sizes {self.batch_sizes}, steps {self.steps}>"
+
     def initial(self, batch: int = 1) -> Array:
         """The state of new sequences, (batch, state_size).
 
