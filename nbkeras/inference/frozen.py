@@ -288,12 +288,13 @@ class Frozen:
     def replace(self, other: Frozen | Any) -> None:
         """Take the weights of another model; each call uses the old ones alone, or the new ones alone.
 
-        Calls that run go on with the old weights, whose memory is freed after the last of them.
+        Names stay as they are. Calls that run go on with the old weights, whose memory is freed after the last of them.
 
         Args:
             other: A Frozen, of which the batch sizes are taken too, or a model, which is frozen with the same ones.
 
         Raises:
+            TypeError: for another object.
             ValueError: if its inputs or outputs are others.
 
         Example:
@@ -304,14 +305,19 @@ class Frozen:
             >>> frozen(np.array([[1.0, 2.0]]))
             array([[30.]], dtype=float32)
         """
+        own = self._state
         if not isinstance(other, Frozen):
-            other = freeze(other, self.batch_sizes, list(self.inputs))
-        for kind, own, new in (("inputs", self.inputs, other.inputs), ("outputs", self.outputs, other.outputs)):
-            if _compared(own) != _compared(new):
-                raise ValueError(f"the {kind} of model {other.name!r} differ: expected {own}, received {new}")
-        if self._state.form.structures != other._state.form.structures:
-            raise ValueError(f"the inputs or outputs of model {other.name!r} are in another structure")
-        self._state = other._state
+            if not hasattr(other, "predict_step"):
+                raise TypeError(f"expected a Frozen or a model, received {type(other).__name__}")
+            other = freeze(other, own.sizes, list(own.inputs))
+        new = other._state
+        for kind, ours, theirs in (("inputs", own.inputs, new.inputs), ("outputs", own.outputs, new.outputs)):
+            if _compared(ours) != _compared(theirs):
+                raise ValueError(f"the {kind} of model {new.form.name!r} differ: expected {ours}, received {theirs}")
+        if own.form.structures != new.form.structures:
+            raise ValueError(f"the inputs or outputs of model {new.form.name!r} are in another structure")
+        form = new.form._replace(name=own.form.name, inputs=own.form.inputs, outputs=own.form.outputs)
+        self._state = _State(form, new.programs)
 
     def save(self, filepath: Any) -> None:
         """Write a file that `load` reads. It is written completely or not at all, and others cannot write into it.

@@ -28,10 +28,12 @@ from inference_models import (
 
 import nbkeras as keras
 from nbkeras import Input, Model, Sequential, layers, ops
+from nbkeras.engine.program import before_replays
 from nbkeras.engine.tensor import apply
 from nbkeras.inference import Frozen, TensorSpec, frozen, portable
 from nbkeras.kernels import compiled, device
 from nbkeras.kernels.runtime import device as runtime
+from nbkeras.kernels.runtime.pool import Pool
 from nbkeras.models import load_model
 
 pytestmark = pytest.mark.cpu("frozen models are for the CPU")
@@ -142,6 +144,9 @@ def test_a_subclassed_model_that_has_no_weights_yet():
         pytest.param(lambda x: [x, layers.Dense(2)(x), x], id="the input twice"),
         pytest.param(lambda x: layers.Reshape((2, 2))(x), id="a view"),
         pytest.param(lambda x: ops.sort(x), id="a function of NumPy"),
+        pytest.param(lambda x: ops.inv(ops.reshape(x, (-1, 2, 2))), id="a function of LAPACK"),
+        pytest.param(lambda x: ops.pinv(ops.reshape(x, (-1, 2, 2))), id="a function of LAPACK with an option"),
+        pytest.param(lambda x: list(ops.rfft(x)), id="a Fourier transform"),
         pytest.param(lambda x: ops.top_k(layers.Dense(5)(x), 2), id="several functions of NumPy"),
         pytest.param(
             lambda x: {"b": x + 1.0, "a": {"c": ops.transpose(ops.reshape(x, (-1, 2, 2)), (0, 2, 1))}}, id="dicts"
@@ -365,9 +370,20 @@ class Draws(layers.Layer):
         return inputs + keras.random.normal(inputs.shape)
 
 
+class Computes(layers.Layer):
+    def call(self, inputs):
+        before_replays(lambda: None)
+        return inputs
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
+        pytest.param(
+            lambda: Sequential([Input((2,)), Computes(name="own")]),
+            "layer 'own' has Python compute values before each prediction",
+            id="computes before",
+        ),
         pytest.param(
             lambda: Sequential([Input((2,)), Reads(name="own")]), "layer 'own' reads a tensor's value", id="reads"
         ),
@@ -522,6 +538,24 @@ def test_threads_get_their_own_answers(make):
     in_threads(8, work)
 
 
+@pytest.mark.parametrize("kept, most", [(0, Pool.most), (1 << 20, 40)], ids=["large arenas", "small arenas"])
+def test_arenas_of_a_burst_of_calls_are_freed(kept, most, monkeypatch):
+    monkeypatch.setattr(portable, "_KEPT", kept)
+    programs = mlp().frozen(1)._state.programs
+    run, inside = portable.Player.run, []
+
+    def at_the_same_time(player, arrays):
+        inside.append(player)
+        if len(inside) < 40:
+            programs.run(1, arrays)
+        return run(player, arrays)
+
+    monkeypatch.setattr(portable.Player, "run", at_the_same_time)
+    programs.run(1, [floats(1, 20)])
+    assert len(set(map(id, inside))) == 40
+    assert len(programs._free[1][0]) == most
+
+
 def test_weights_are_replaced_between_two_calls():
     model = mlp()
     x, others, answers = floats(40, 20), [], set()  # three calls of programs each
@@ -543,6 +577,39 @@ def test_weights_are_replaced_between_two_calls():
     assert len(answers) == 2
 
 
+class Alike(layers.Layer):
+    """Two weights, which training changes by the same amounts; the outputs are the differences."""
+
+    def build(self, input_shape):
+        self.first = self.add_weight(shape=(200_000,), initializer="zeros")
+        self.second = self.add_weight(shape=(200_000,), initializer="zeros")
+
+    def call(self, inputs):
+        self.add_loss(ops.sum(self.first) + ops.sum(self.second))
+        return inputs + ops.sum(ops.absolute(self.first - self.second))
+
+
+def test_weights_are_those_of_the_end_of_a_step():
+    """Of a model that another thread trains meanwhile."""
+    model = Sequential([Input((1,)), Alike()])
+    model.compile("sgd")
+    x, begun = np.zeros((1, 1), "float32"), threading.Event()
+    begin = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: begun.set())
+
+    def work(number):
+        if number:
+            begun.wait()
+            try:
+                for _ in range(25):
+                    assert not model.frozen(1)(x).any()
+            finally:
+                model.stop_training = True
+        else:
+            model.fit(np.zeros((8, 1)), batch_size=1, epochs=100_000, verbose=0, callbacks=[begin])
+
+    in_threads(2, work)
+
+
 def test_replaced_weights_are_freed():
     model = mlp()
     ready, gone = model.frozen(), []
@@ -554,6 +621,15 @@ def test_replaced_weights_are_freed():
     same_bits(ready(x), model.predict(x, verbose=0))
     assert not [ref for ref in gone if ref() is not None]
     assert ready.batch_sizes == (1, 32)
+
+
+def test_names_stay_when_weights_are_replaced():
+    model, other = mlp(), mlp()
+    ready, before = model.frozen(), (model.name, model.input_names, model.output_names)
+    ready.replace(other.frozen(4))
+    assert (ready.name, [ready.inputs[0].name], [ready.outputs[0].name]) == before
+    x = floats(4, 20)
+    same_bits(ready(x), predicted(other, x))
 
 
 @pytest.mark.parametrize(
@@ -568,6 +644,8 @@ def test_only_a_model_of_the_same_form_replaces_another(make, message):
     model = mlp()
     ready, x = model.frozen(), floats(2, 20)
     expected = ready(x)
+    with pytest.raises(TypeError, match="expected a Frozen or a model, received str"):
+        ready.replace("model.frozen")
     with pytest.raises(ValueError, match=message):
         ready.replace(make().frozen())
     same_bits(ready(x), expected)
