@@ -34,6 +34,8 @@ SPLIT = {
     "nbkeras.optimizers",
 }  # a page for each file
 
+PARTS = {"nbkeras.training.deployment.Deployment"}  # bases without a name of their own: their methods are the class's
+
 
 def public_names(module_name: str) -> dict[str, object]:
     """The public objects of a module by name: what `dir` shows, without modules."""
@@ -51,7 +53,9 @@ def _entry(path: str, value: object) -> str:
     if inspect.isclass(value):
         members = [
             name
-            for name, member in vars(value).items()
+            for part in (value, *value.__bases__)
+            if part is value or f"{part.__module__}.{part.__name__}" in PARTS
+            for name, member in vars(part).items()
             if not name.startswith("_")
             and (callable(member) or isinstance(member, property | classmethod | staticmethod))
             and (getattr(member, "__doc__", None) or getattr(getattr(member, "__func__", None), "__doc__", None))

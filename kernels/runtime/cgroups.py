@@ -35,14 +35,18 @@ def memory(root: str = "/") -> int | None:
     return min(limits, default=None)
 
 
+def allowed_processors() -> int:
+    """The number of processors on which this process may run."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def usable_processors(root: str = "/") -> int:
-    """The number of processors that this process can keep busy: those that it may use, or fewer by the quota of its groups.
+    """The number of processors that this process can keep busy: those on which it may run, or fewer by the quota of its groups.
 
     A quota of 1.5 counts as one: of two threads the system would stop one in the middle of a kernel, and the other would wait.
     """
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = processors(root)
-    return usable if quota is None else max(1, min(usable, int(quota)))
+    return allowed_processors() if quota is None else max(1, min(allowed_processors(), int(quota)))
 
 
 def _groups(controller: str, root: str) -> Iterator[tuple[int, str]]:

@@ -76,7 +76,7 @@ class _Form(NamedTuple):
 
 
 class _State:
-    """What a call uses; `replace` gives a Frozen another one."""
+    """All that a call uses; `replace` gives a Frozen another one."""
 
     def __init__(self, form: _Form, programs: Programs):
         self.form, self.programs, self.run = form, programs, programs.run
@@ -171,6 +171,10 @@ class Frozen:
     `model.frozen()` makes one. Any number of threads may call it. It goes on in forked processes, and pickle takes it to
     others; protocol 5 leaves the weights out of the pickle as one buffer. A file that `save` wrote is mapped by `load`: all
     processes that load it share the memory of its weights.
+
+    Args:
+        form: The description of the model, which `model.frozen` makes.
+        programs: The recorded programs.
 
     Example:
         >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="ones", input_shape=(2,))])
@@ -338,7 +342,7 @@ class Frozen:
 
 
 def _compared(specs: Sequence[TensorSpec]) -> list[tuple]:
-    """What must be equal in specs: names only where there are several."""
+    """The parts of specs that must be equal: names only where there are several."""
     return [tuple(spec) if len(specs) > 1 else tuple(spec[1:]) for spec in specs]
 
 

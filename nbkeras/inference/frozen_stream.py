@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +13,7 @@ from nbkeras.engine.tensor import on_gpu
 from nbkeras.export import signature
 from nbkeras.export.recording import Recording, record
 from nbkeras.inference import portable
-from nbkeras.inference.frozen import TensorSpec, _compared, _cover, _is_by_rows, _padded, _Ports, _sizes
+from nbkeras.inference.frozen import TensorSpec, _compared, _cover, _is_by_rows, _listed, _padded, _Ports, _sizes
 from nbkeras.inference.interface import Interface
 from nbkeras.inference.portable import Programs
 from nbkeras.inference.walk import STEPS
@@ -88,14 +89,14 @@ class _State:
             return outputs, state
         if rows not in self.batch_sizes:
             return self._in_batches(arrays, state, rows, steps)
+        sizes = _parted(steps, self.steps[::-1])
+        if sizes is None:
+            raise ValueError(
+                f"the stream of model {self.form.name!r} takes {_listed(self.steps)} steps a call and sums of these, received "
+                f"{steps} steps"
+            )
         found, begin = [], 0
-        while begin < steps:
-            size = max((each for each in self.steps if each <= steps - begin), default=0)
-            if not size:
-                raise ValueError(
-                    f"the stream of model {self.form.name!r} takes {self.steps} steps a call and sums of these, received "
-                    f"{steps} steps"
-                )
+        for size in sizes:
             pairs = zip(arrays, self.form.is_sequence, strict=True)
             part = [np.ascontiguousarray(a[:, begin : begin + size]) if each else a for a, each in pairs]
             *outputs, state = self.programs.run((rows, size), [*part, state])
@@ -119,6 +120,21 @@ class _State:
             begin += size
         *outputs, after = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return outputs, after
+
+
+def _parted(steps: int, sizes: tuple[int, ...]) -> tuple[int, ...] | None:
+    """A number of steps as a sum of sizes, which are given the largest first; None if it is none."""
+    if not steps:
+        return ()
+    if steps % math.gcd(*sizes):
+        return None
+    if len(sizes) == 1:
+        return sizes * (steps // sizes[0])
+    for count in range(steps // sizes[0], -1, -1):
+        rest = _parted(steps - count * sizes[0], sizes[1:])
+        if rest is not None:
+            return (sizes[0],) * count + rest
+    return None
 
 
 class FrozenStream:
@@ -181,6 +197,11 @@ class FrozenStream:
     def steps(self) -> tuple[int, ...]:
         """The numbers of steps for which there are programs, the smallest first."""
         return self._state.steps
+
+    @property
+    def is_by_rows(self) -> bool:
+        """Whether no row of a batch has an effect on other rows, so that rows of several calls may go together."""
+        return self._state.form.is_by_rows
 
     @property
     def nbytes(self) -> int:
@@ -315,7 +336,7 @@ def freeze(stream: Stream, batch_sizes: Any, steps: Any) -> FrozenStream:
             for (_, shape, dtype), each in zip(specs, interface.is_sequence, strict=True)
         ]
         closed.append(((rows, stream.state_size), interface.dtype))
-        recording = record(model.name, lambda tensors: list(stream._run(tensors, count)), closed, _PURPOSE)
+        recording = record(model.name, lambda tensors: list(stream.compute(tensors, count)), closed, _PURPOSE)
         if recording.states:
             raise ValueError(f"model {model.name!r} cannot be frozen: a call changes what the model keeps")
         return recording

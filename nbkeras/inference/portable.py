@@ -245,7 +245,7 @@ class _Conditional(NamedTuple):
 
 
 def _described(function: Any) -> Any:
-    """What a pickle has for a launched function."""
+    """A launched function in a form to pickle."""
     if isinstance(function, device.Conditional):
         return _Conditional(_described(function.function), function.flags)
     kernel = getattr(function, "kernel", function)

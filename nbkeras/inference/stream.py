@@ -74,7 +74,7 @@ class Stream:
         self._graph = graph = _graph_of(model)
         is_sequence = _sequences(model, sequences)
         kinds = [STEPS if each else GIVEN for each in is_sequence]
-        self._walk = walk = Walk(graph, kinds, self.window, model.name)
+        self._walk = walk = Walk(model, kinds, self.window, model.name)
         self._counts = walk.counts or walk.limit is not None
         floats = [np.dtype(form.dtype) for form in walk.forms if np.dtype(form.dtype).kind == "f"]
         self.dtype = np.result_type(np.float32 if floats or model.dtype == "float32" else model.dtype, *floats)
@@ -231,13 +231,18 @@ class Stream:
     def _compute(self, arrays: list[Any], steps: int) -> tuple[list[Any], Any]:
         """The outputs and the new state as arrays, as a program records them."""
         with training_phase(False):
-            outputs, after = self._run([Tensor(array) for array in arrays], steps)
+            outputs, after = self.compute([Tensor(array) for array in arrays], steps)
         if tensor.is_step_recorded():
             observe(self.model._observed_parts())
         return [leaf.data for leaf in [*structures.flatten(outputs), after]], None
 
-    def _run(self, tensors: list[Tensor], steps: int) -> tuple[Any, Tensor]:
-        """(the outputs' structure, the new state) of the inputs and a state."""
+    def compute(self, tensors: list[Tensor], steps: int) -> tuple[Any, Tensor]:
+        """(the outputs' structure, the new state) of tensors: the inputs in their order, with a step axis, and a state.
+
+        Args:
+            tensors: The inputs and the state.
+            steps: The number of steps.
+        """
         count = len(self._graph.input_list)
         inputs, batch = tensors[:count], tensors[0].shape[0]
         row = tensors[count]
@@ -255,7 +260,10 @@ class Stream:
         finally:
             names.pop()
         parts = [ops.add(row[:, :1], float(steps))] if self._counts else []
-        parts += [ops.reshape(ops.cast(each, self.dtype), (batch, -1)) for each in after]
+        parts += [
+            ops.reshape(ops.cast(each, self.dtype), (batch, size))
+            for each, size in zip(after, self._sizes, strict=True)
+        ]
         return outputs, ops.concatenate(parts, axis=1) if parts else ops.zeros((batch, 0), self.dtype)
 
 

@@ -348,7 +348,8 @@ def largest(site: Site) -> Part:
         new: list = []
 
         def call(inputs):
-            new.append(ops.maximum(states[0], ops.max(inputs, axis=1, keepdims=layer.keepdims)))
+            before = ops.reshape(states[0], (now.batch, 1, shape[-1]))
+            new.append(ops.max(ops.concatenate([before, inputs], axis=1), axis=1, keepdims=layer.keepdims))
             return new[0]
 
         return layer.call_by(call, args, kwargs), new

@@ -121,7 +121,7 @@ def _transposed(site: Site, values: dict[str, Any]) -> Part:
 
 @_of("concatenate", "stack")
 def _joined(site: Site, values: dict[str, Any]) -> Part:
-    parts = values["xs"]
+    parts = next(iter(values.values()))
     if any(site.kind(each) != STEPS for each in parts) or len({each.ndim for each in parts}) > 1:
         _refuse(site, "which joins a sequence with something that has steps of its own")
     rank = parts[0].ndim + (site.layer.function is ops.stack)

@@ -153,14 +153,15 @@ class Site:
 
 
 class Walk:
-    """The parts of a graph. inputs: the kinds of its inputs. prefix: the names of the models around it, for messages."""
+    """The parts of a model's graph. inputs: the kinds of its inputs. window: see Site. name: of the outermost model."""
 
-    def __init__(self, graph: Graph, inputs: Sequence[str], window: int | None, model: str):
-        self.graph = graph
+    def __init__(self, model: Any, inputs: Sequence[str], window: int | None, name: str):
+        self.model, graph = model, model._graph
+        self.graph: Graph = graph
         self.kinds = {id(symbol): kind for symbol, kind in zip(graph.input_list, inputs, strict=True)}
         self._parts: list[tuple[Node, Part]] = []
         for node in graph.nodes:
-            part = part_of(Site(node, self.kinds, window, model))
+            part = part_of(Site(node, self.kinds, window, name))
             for symbol, kind in zip(structures.flatten(node.outputs), part.kinds, strict=True):
                 self.kinds[id(symbol)] = kind
             self._parts.append((node, part))
@@ -179,6 +180,10 @@ class Walk:
 
     def run(self, now: Now, states: list, inputs: list) -> tuple[Any, list]:
         """(the outputs' structure, new states) of the inputs, in the graph's order."""
+        pairs = zip(inputs, self.graph.input_list, strict=True)
+        inputs = [
+            in_dtype(self.model._convert(each), symbol.dtype) for each, symbol in pairs
+        ]  # as a call of the model does
         kept = iter(states)
         own = {id(node): (part, [next(kept) for _ in part.forms]) for node, part in self._parts}
         new: list = []
@@ -206,8 +211,12 @@ def part_of(site: Site) -> Part:
     if LAST in kinds:
         late = next(each for each in site.node.inputs if site.kind(each) == LAST)
         site.refuse(
-            f"joins steps with {late.node.layer.name!r}'s output, which is known after the last step: for the first steps it "  # type: ignore[union-attr]
-            "would come from the future"
+            f"joins steps with the output of {late.node.layer.name!r}, which is known after the last step: for the "  # type: ignore[union-attr]
+            "first steps it would come from the future"
+        )
+    if isinstance(mask := site.named.get("mask"), SymbolicTensor) and site.kind(mask) != STEPS:
+        site.refuse(
+            "gets a mask that is given, while its input goes step by step", "Make the mask an input of the stream too"
         )
     if callable(own := getattr(layer, "streamed", None)):
         return own(site)
@@ -264,12 +273,10 @@ def nested(site: Site) -> Part:
         site.refuse("has a `call` of its own, or is called with a mask", "Use a functional model and masks of layers")
     matching = model._graph_inputs
     symbols = matching.in_order(site.node.call_inputs)
-    walk = Walk(model._graph, [site.kind(each) for each in symbols], site.window, site.model)
+    walk = Walk(model, [site.kind(each) for each in symbols], site.window, site.model)
 
     def run(now, states, args, kwargs):
-        leaves = matching.in_order(args[0] if args else next(iter(kwargs.values())))
-        pairs = zip(leaves, model._graph.input_list, strict=True)
-        return walk.run(now, states, [in_dtype(leaf, symbol.dtype) for leaf, symbol in pairs])
+        return walk.run(now, states, matching.in_order(args[0] if args else next(iter(kwargs.values()))))
 
     return Part(run, walk.output_kinds, walk.forms, walk.start, walk.counts, walk.limit)
 

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from nbkeras.serving.errors import ServingError, refused
+from nbkeras.serving.exchange import Exchange
 
 INLINE_SECONDS = 0.001
 _log = logging.getLogger("nbkeras.serving")
@@ -39,12 +40,15 @@ class Runs(Protocol):
 class Waiting:
     """A request, or a part of one, in the queue."""
 
-    __slots__ = ("arrays", "bytes", "deadline", "future", "rows", "since", "timer")
+    __slots__ = ("arrays", "bytes", "deadline", "exchange", "future", "rows", "shapes", "since", "timer")
 
-    def __init__(self, arrays: list[np.ndarray], deadline: float | None, future: asyncio.Future):
-        self.arrays, self.deadline, self.future = arrays, deadline, future
+    def __init__(
+        self, arrays: list[np.ndarray], deadline: float | None, future: asyncio.Future, exchange: Exchange | None
+    ):
+        self.arrays, self.deadline, self.future, self.exchange = arrays, deadline, future, exchange
         self.rows = len(arrays[0])
         self.bytes = sum(array.nbytes for array in arrays)
+        self.shapes = [array.shape[1:] for array in arrays]
         self.since = 0.0
         self.timer: asyncio.TimerHandle | None = None
 
@@ -54,7 +58,7 @@ class Batcher:
 
     max_batch: most rows of a batch. max_wait: seconds that a batch waits for more rows.
     max_queue, max_queue_bytes: requests and bytes that may wait; more are refused with 503.
-    observe: called after each batch with (rows, seconds, seconds that its oldest request waited).
+    observe: called after each batch with (rows, seconds, seconds that each of its requests waited).
     """
 
     def __init__(
@@ -65,7 +69,7 @@ class Batcher:
         max_wait: float = 0.0,
         max_queue: int = 1024,
         max_queue_bytes: int = 256 << 20,
-        observe: Callable[[int, float, float], Any] | None = None,
+        observe: Callable[[int, float, list[float]], Any] | None = None,
     ):
         self.frozen = frozen
         self.max_batch = max_batch or max(frozen.batch_sizes)
@@ -74,6 +78,7 @@ class Batcher:
         self._queue: collections.deque[Waiting] = collections.deque()
         self.rows = self.bytes = 0  # that wait
         self.running = 0  # rows that are computed
+        self._began = 0.0  # when the last batch was taken from the queue
         self._is_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -84,22 +89,27 @@ class Batcher:
     def __len__(self) -> int:
         return len(self._queue)
 
-    async def infer(self, arrays: list[np.ndarray], deadline: float | None = None) -> list[np.ndarray]:
-        """The outputs for some rows. deadline: of the clock time.monotonic; 504 if it passes before the rows are computed."""
+    async def infer(
+        self, arrays: list[np.ndarray], deadline: float | None = None, exchange: Exchange | None = None
+    ) -> list[np.ndarray]:
+        """The outputs for some rows.
+
+        deadline: of the clock time.monotonic; 504 if it passes before the rows are computed. exchange: is told the times.
+        """
         rows = len(arrays[0])
         if not self.frozen.is_by_rows:
             sizes = self.frozen.batch_sizes
             if rows not in sizes:
                 raise refused(f"this model takes {' or '.join(map(str, sizes))} rows of a request, received {rows}")
             self._admit(1, arrays)
-            return await self._put(arrays, deadline)
+            return await self._put(arrays, deadline, exchange)
         if rows <= self.max_batch:
             self._admit(1, arrays)
-            return await self._put(arrays, deadline)
+            return await self._put(arrays, deadline, exchange)
         starts = range(0, rows, self.max_batch)
         self._admit(len(starts), arrays)
         parts = [[array[start : start + self.max_batch] for array in arrays] for start in starts]
-        futures = [self._put(part, deadline) for part in parts]
+        futures = [self._put(part, deadline, exchange) for part in parts]
         try:
             found = await asyncio.gather(*futures)
         except BaseException:
@@ -113,22 +123,34 @@ class Batcher:
         if not self._queue:
             return
         size = sum(array.nbytes for array in arrays)
-        if len(self._queue) + count > self.max_queue or self.bytes + size > self.max_queue_bytes:
+        if not self._has_place(count, size):
+            self._forget()
+        if self._queue and not self._has_place(count, size):
             raise ServingError(
                 503,
                 f"the queue is full: {len(self._queue)} requests with {self.bytes} bytes wait "
                 f"(most: {self.max_queue} requests, {self.max_queue_bytes} bytes); try again later",
                 retry_after=self.retry_after(),
+                reason="queue_full",
             )
+
+    def _has_place(self, count: int, size: int) -> bool:
+        return len(self._queue) + count <= self.max_queue and self.bytes + size <= self.max_queue_bytes
+
+    def _forget(self) -> None:
+        """Take requests off the queue whose clients have gone or were told that their time is over."""
+        self._queue = collections.deque(waiting for waiting in self._queue if not waiting.future.done())
+        self.rows = sum(waiting.rows for waiting in self._queue)
+        self.bytes = sum(waiting.bytes for waiting in self._queue)
 
     def retry_after(self) -> int:
         """Whole seconds after which what waits now will have been computed."""
         batches = (self.rows + self.running) / self.max_batch
         return max(1, min(60, math.ceil(batches * self.seconds)))
 
-    def _put(self, arrays: list[np.ndarray], deadline: float | None) -> asyncio.Future:
+    def _put(self, arrays: list[np.ndarray], deadline: float | None, exchange: Exchange | None) -> asyncio.Future:
         loop = asyncio.get_running_loop()
-        waiting = Waiting(arrays, deadline, loop.create_future())
+        waiting = Waiting(arrays, deadline, loop.create_future(), exchange)
         self._queue.append(waiting)
         self.rows += waiting.rows
         self.bytes += waiting.bytes
@@ -155,13 +177,17 @@ class Batcher:
     def _take(self) -> list[Waiting]:
         """The next requests that fit into a batch, without those that are too late or given up."""
         taken: list[Waiting] = []
+        others: list[Waiting] = []  # with another number of steps
         rows, now = 0, time.monotonic()
         queue = self._queue
         while queue:
-            waiting = queue[0]
+            waiting = queue.popleft()
             if taken and (rows + waiting.rows > self.max_batch or not self.frozen.is_by_rows):
+                queue.appendleft(waiting)
                 break
-            queue.popleft()
+            if taken and waiting.shapes != taken[0].shapes:
+                others.append(waiting)
+                continue
             self.rows -= waiting.rows
             self.bytes -= waiting.bytes
             if waiting.timer is not None:
@@ -173,7 +199,8 @@ class Batcher:
                 continue
             taken.append(waiting)
             rows += waiting.rows
-        self.running = rows
+        queue.extendleft(reversed(others))
+        self.running, self._began = rows, now
         return taken
 
     def _start(self) -> None:
@@ -187,73 +214,70 @@ class Batcher:
         if self._least[self.running.bit_length()] < INLINE_SECONDS:
             self._deliver(taken, *self._compute(taken))
             return
-        loop = asyncio.get_running_loop()
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "nbkeras-batches")
-        future = loop.run_in_executor(self._thread, self._compute, taken)
-        future.add_done_callback(lambda done: self._deliver(taken, *done.result()))
-
-    def _compute(self, taken: list[Waiting]) -> tuple[list[np.ndarray] | Exception, float]:
-        """The outputs of a batch, or the exception, and the seconds it took."""
-        start = time.perf_counter()
         try:
-            if len(taken) == 1:
-                arrays = taken[0].arrays
-            else:
-                arrays = [np.concatenate(column) for column in zip(*(one.arrays for one in taken), strict=True)]
-            outputs: list[np.ndarray] | Exception = self.frozen.run(arrays)
-        except Exception as error:
-            outputs = error
-        return outputs, time.perf_counter() - start
+            future = asyncio.get_running_loop().run_in_executor(self._thread, self._compute, taken)
+        except RuntimeError:  # the system gives no thread
+            self._deliver(taken, *self._compute(taken))
+        else:
+            future.add_done_callback(lambda done: self._deliver(taken, *done.result()))
 
-    def _deliver(self, taken: list[Waiting], outputs: list[np.ndarray] | Exception, seconds: float) -> None:
+    def _compute(self, taken: list[Waiting]) -> tuple[list[list[np.ndarray] | Exception], float]:
+        """The outputs of each request, or its exception, and the seconds that all took."""
+        start = time.perf_counter()
+        found: list[list[np.ndarray] | Exception]
+        try:
+            found = [*self._together(taken)]
+        except ValueError as error:  # the data of one do not fit the model: the others are answered
+            found = [error] if len(taken) == 1 else [self._compute([each])[0][0] for each in taken]
+        except Exception as error:
+            found = [error] * len(taken)
+        return found, time.perf_counter() - start
+
+    def _together(self, taken: list[Waiting]) -> list[list[np.ndarray]]:
+        """The outputs of each request, computed as one batch."""
+        if len(taken) == 1:
+            return [self.frozen.run(taken[0].arrays)]
+        outputs = self.frozen.run(
+            [np.concatenate(column) for column in zip(*(each.arrays for each in taken), strict=True)]
+        )
+        ends = itertools.accumulate(each.rows for each in taken)
+        return [
+            [output[end - each.rows : end].copy() for output in outputs] for each, end in zip(taken, ends, strict=True)
+        ]
+
+    def _deliver(self, taken: list[Waiting], found: list[list[np.ndarray] | Exception], seconds: float) -> None:
         rows = self.running
         digits = rows.bit_length()
         self._least[digits] = min(seconds, self._least[digits] * 1.02)
         full = seconds if rows * 2 > self.max_batch else max(seconds, self.seconds * 0.95)
         self.seconds = full if not self.seconds else 0.8 * self.seconds + 0.2 * full
-        if isinstance(outputs, ValueError) and len(taken) > 1:
-            self._compute_each(taken)
-        elif isinstance(outputs, Exception):
-            self._fail(taken, outputs)
-        elif len(taken) == 1:
-            if not taken[0].future.done():
-                taken[0].future.set_result(outputs)
-        else:
-            at = 0
-            for waiting in taken:
-                end = at + waiting.rows
-                if not waiting.future.done():
-                    waiting.future.set_result([output[at:end].copy() for output in outputs])
-                at = end
+        told: dict[int, str] = {}
+        for waiting, outputs in zip(taken, found, strict=True):
+            if waiting.exchange is not None:
+                waiting.exchange.was_computed(self._began - waiting.since, seconds)
+            if waiting.future.done():
+                continue
+            if isinstance(outputs, Exception):
+                waiting.future.set_exception(self._explained(outputs, told))
+            else:
+                waiting.future.set_result(outputs)
         if self._observe is not None:
-            self._observe(rows, seconds, time.monotonic() - taken[0].since)
+            self._observe(rows, seconds, [self._began - waiting.since for waiting in taken])
         self._finish()
 
-    def _compute_each(self, taken: list[Waiting]) -> None:
-        """Compute the requests of a batch alone, because the data of one do not fit the model: the others are answered."""
-        for waiting in taken:
-            if not waiting.future.done():
-                outputs, _ = self._compute([waiting])
-                if isinstance(outputs, Exception):
-                    self._fail([waiting], outputs)
-                else:
-                    waiting.future.set_result(outputs)
-
-    def _fail(self, taken: list[Waiting], error: Exception) -> None:
-        """Tell the requests of a failed batch, and no others; the log has the traceback under the same number.
+    def _explained(self, error: Exception, told: dict[int, str]) -> ServingError:
+        """The error for a client. The log has the traceback of a failure, once for a batch, under a number that clients see.
 
         A ValueError is about the data of a request, such as a number that is no word of a vocabulary.
         """
         if isinstance(error, ValueError):
-            told = ServingError(400, str(error))
-        else:
-            number = f"{time.time():.0f}-{next(_error_numbers)}"
+            return ServingError(400, str(error))
+        if id(error) not in told:
+            told[id(error)] = number = f"{time.time():.0f}-{next(_error_numbers)}"
             _log.error("batch %s of %d rows failed", number, self.running, exc_info=error)
-            told = ServingError(500, f"the model failed; the server's log has the reason as {number}")
-        for waiting in taken:
-            if not waiting.future.done():
-                waiting.future.set_exception(told)
+        return ServingError(500, f"the model failed; the server's log has the reason as {told[id(error)]}")
 
     def _finish(self) -> None:
         """After a batch: start the next one in the next turn of the loop, so that answers go out and requests come in first."""

@@ -12,9 +12,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from nbkeras.serving.exchange import Observer
 from nbkeras.serving.http import GONE
 from nbkeras.serving.options import Options
-from nbkeras.serving.service import Observer
 
 HEAD_BYTES = 64 << 10  # most bytes of a request's line and headers
 IDLE, HEAD, BODY, ANSWER = range(4)  # what a connection waits for
@@ -40,6 +40,8 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.state, self.since, self.head_bytes = HEAD, self.loop.time(), 0
         self.is_ending = False
+        self.answering: Any = None  # the request whose answer is next, and its task
+        self.task: asyncio.Task
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -48,14 +50,12 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        for cycle in (self.cycle, *(cycle for cycle, _ in self.pipeline)):
-            if cycle is not None and not cycle.response_complete:
-                cycle.disconnected = True
-                task = getattr(cycle, "task", None)
-                if task is not None:
-                    scope: Any = cycle.scope
-                    scope[GONE] = True
-                    task.cancel()  # what it waits for is not computed
+        cycle = self.answering
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            scope: Any = cycle.scope
+            scope[GONE] = True
+            self.task.cancel()  # what it waits for is not computed
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived."""
@@ -64,14 +64,26 @@ class Connection(HttpToolsProtocol):
         if self.state == HEAD:
             self.head_bytes += len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # an offer to speak another protocol, which a server may ignore
+            while data:
+                data = self._fed(data)
         except httptools.HttpParserError as error:
             self.refuse(400, f"this is no valid request of HTTP: {error}")
         else:
             if self.state == HEAD and self.head_bytes > HEAD_BYTES:
                 self.refuse(431, f"the request's headers may have {HEAD_BYTES} bytes together")
+
+    def _fed(self, data: bytes) -> bytes:
+        """Parse data; returns the part that is still to be parsed, after an offer to speak another protocol, which is ignored."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            if not any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
+                return data[offer.args[0] :]
+            # the parser takes a body for data of the other protocol
+            self.refuse(
+                400, "a request with a body may not have the header Upgrade: the server speaks no other protocol"
+            )
+        return b""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -87,22 +99,30 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        if self.state == BODY:
+        if self.cycle.response_complete:  # an error was answered before this body had arrived, which was not kept
+            self.cycle.more_body = False
+            self.state, self.since = IDLE, self.loop.time()
+        elif self.state == BODY:
             self.state = ANSWER
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         self.server_state.total_requests += 1
-        self.state, self.since = IDLE, self.loop.time()
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
+        if self.cycle.response_complete and self.cycle.more_body:  # an error was answered before the body had arrived
+            if self.expect_100_continue:
+                self.transport.close()  # the client may send the body or not
+            return  # a client that sends its body to the end can read the answer then
+        self.state, self.since = IDLE, self.loop.time()
         if self.pipeline:
             self.state = BODY if self.pipeline[-1][0].more_body else ANSWER
             self._start_asgi_task(*self.pipeline.pop())
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        cycle.task = task = self.loop.create_task(cycle.run_asgi(app))
+        self.answering = cycle
+        self.task = task = self.loop.create_task(cycle.run_asgi(app))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
 
@@ -111,7 +131,8 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.observer.refused(status)
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+        cycle = self.cycle
+        if cycle is None or not cycle.response_started or (cycle.response_complete and not cycle.more_body):
             body = orjson.dumps({"error": message})
             head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
             again = b"retry-after: 1\r\n" if status == 503 else b""
@@ -138,8 +159,11 @@ class Connection(HttpToolsProtocol):
             if waited > limits.body_seconds:  # the client does not read what is left to be sent
                 self.transport.abort()
         elif self.state == IDLE:
-            if waited > limits.keep_alive_seconds:
-                self.transport.close() if not self.transport.get_write_buffer_size() else self.transport.abort()
+            if self.transport.get_write_buffer_size():
+                if waited > limits.body_seconds:
+                    self.transport.abort()
+            elif waited > limits.keep_alive_seconds:
+                self.transport.close()
         elif self.state == HEAD:
             if waited > limits.header_seconds:
                 if self.head_bytes:

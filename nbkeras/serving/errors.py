@@ -1,5 +1,11 @@
 """The errors that a client is told about: a status of HTTP, a sentence, and when to try again."""
 
+import itertools
+import logging
+import time
+
+_log = logging.getLogger("nbkeras.serving")
+_numbers = itertools.count(1)
 _GRPC_CODES = {
     400: "INVALID_ARGUMENT",
     403: "PERMISSION_DENIED",
@@ -23,11 +29,15 @@ class ServingError(Exception):
 
     status: of HTTP; `code` is the name of gRPC's code for it.
     retry_after: the seconds after which a client may try again, for 503.
+    reason: in the metrics, if the status does not say enough; one of `board.REASONS`.
     """
 
-    def __init__(self, status: int, message: str, retry_after: int | None = None):
+    def __init__(self, status: int, message: str, retry_after: int | None = None, reason: str = ""):
         super().__init__(message)
-        self.status, self.message, self.retry_after = status, message, retry_after
+        self.status, self.message, self.retry_after, self.reason = status, message, retry_after, reason
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.status, self.message, self.retry_after, self.reason)
 
     @property
     def code(self) -> str:
@@ -37,3 +47,10 @@ class ServingError(Exception):
 def refused(message: str) -> ServingError:
     """The error of a request that is wrong in itself: 400."""
     return ServingError(400, message)
+
+
+def unexpected(error: Exception) -> ServingError:
+    """The error of a request for which the server itself failed: the client gets a number, and the log the traceback."""
+    number = f"{time.time():.0f}-h{next(_numbers)}"
+    _log.error("request %s failed", number, exc_info=error)
+    return ServingError(500, f"the server failed; its log has the reason as {number}")

@@ -5,9 +5,6 @@ Requests to infer, which are most of them, do not pass Starlette's routes.
 
 import asyncio
 import gzip
-import itertools
-import logging
-import time
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -20,7 +17,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from nbkeras.serving import tensors
-from nbkeras.serving.errors import ServingError, refused
+from nbkeras.serving.errors import ServingError, refused, unexpected
+from nbkeras.serving.exchange import Exchange, sane_id
 from nbkeras.serving.service import Service
 
 Scope = MutableMapping[str, Any]
@@ -32,8 +30,6 @@ _BINARY = (b"content-type", b"application/octet-stream")
 _CONTENT_TYPES = {b"", b"application/json", b"application/octet-stream"}
 GONE = "nbkeras.gone"  # in the scope of a request whose client has gone: its task is cancelled
 _LEAST_PACKED = 1024  # bytes: shorter answers are sent as they are
-_log = logging.getLogger("nbkeras.serving")
-_error_numbers = itertools.count(1)
 
 
 class ClientGone(Exception):
@@ -43,13 +39,23 @@ class ClientGone(Exception):
 class Headers:
     """The headers of a request that the protocol reads."""
 
-    __slots__ = ("accept_encoding", "content_encoding", "content_type", "is_chunked", "json_bytes", "length", "timeout")
+    __slots__ = (
+        "accept_encoding",
+        "content_encoding",
+        "content_type",
+        "is_chunked",
+        "json_bytes",
+        "length",
+        "request_id",
+        "timeout",
+    )
 
     def __init__(self, headers: list[tuple[bytes, bytes]]):
         self.accept_encoding = self.content_encoding = self.content_type = b""
         self.is_chunked = False
         self.json_bytes = self.length = None
         self.timeout: float | None = None
+        self.request_id = ""
         for name, value in headers:
             if name == b"content-length":
                 self.length = _integer("Content-Length", value)
@@ -65,6 +71,8 @@ class Headers:
                 self.is_chunked = True
             elif name == b"x-request-timeout-ms":
                 self.timeout = _milliseconds(value)
+            elif name == b"x-request-id":
+                self.request_id = sane_id(value)
 
 
 class Application:
@@ -117,10 +125,15 @@ class Application:
     async def infer(self, name: str, version: str | None, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request to infer."""
         start: dict[str, Any] = {"type": "http.response.start", "status": 200}
+        exchange = Exchange("http")
         try:
             head = Headers(scope["headers"])
+            exchange.id = head.request_id
             body = await self.body_of(head, receive)
-            specs = self.service.repository.get(name, version).inputs
+            exchange.begin(len(body))
+            model = self.service.repository.get(name, version)
+            exchange.name, exchange.version = name, model.version
+            specs = model.inputs
             if head.json_bytes == 0:
                 request = tensors.raw_input(specs, body)
                 binary: bool | dict[str, bool] = True
@@ -128,6 +141,7 @@ class Application:
                 request, binary = tensors.read_request(body, head.json_bytes, name, specs)
             if head.timeout is not None:
                 request.timeout = min(head.timeout, request.timeout or head.timeout)
+            request.exchange = exchange
             response = await self.service.infer(name, version, request)
             answer, json_bytes = tensors.write_response(response, binary)
             if json_bytes is None:
@@ -138,18 +152,30 @@ class Application:
                 answer = _packed(head.accept_encoding, answer, headers)
             headers.append((b"content-length", b"%d" % len(answer)))
             start["headers"] = headers
+            exchange.end(200)
         except ServingError as error:
-            answer = _answer_error(error, start)
+            answer = _answer_error(error, start, exchange)
         except ClientGone:
+            self._gone(exchange)
             return
         except asyncio.CancelledError:
             if GONE in scope:
+                self._gone(exchange)
                 return
-            answer = _answer_error(ServingError(503, "the server ended before the request was computed", 1), start)
+            ended = ServingError(503, "the server ended before the request was computed", 1)
+            answer = _answer_error(ended, start, exchange)
         except Exception as error:
-            answer = _answer_error(_unexpected(error), start)
+            answer = _answer_error(unexpected(error), start, exchange)
+        if exchange.id:
+            start["headers"].append((b"x-request-id", exchange.id.encode()))
+        exchange.bytes_out = len(answer)
+        self.service.answered(exchange)
         await send(start)
         await send({"type": "http.response.body", "body": answer})
+
+    def _gone(self, exchange: Exchange) -> None:
+        exchange.end(499)
+        self.service.answered(exchange)
 
     async def body_of(self, head: Headers, receive: Receive) -> bytes | bytearray:
         """The whole body of a request, unpacked; refused before it is read if it says that it is too large."""
@@ -231,7 +257,7 @@ class Application:
         content = await self._content(request)
         ready = content.get("ready", False)
         if not isinstance(ready, bool):
-            raise refused(f"'ready' must be true or false, received {ready!r:.80}")
+            raise refused(f"'ready' must be true or false, received {tensors.shown(ready)}")
         return _json(self.service.index(ready))
 
     async def _load(self, request: Request) -> Response:
@@ -248,7 +274,7 @@ class Application:
             raise ServingError(403, f"pages of {origin:.200} may not load and unload models here")
         parameters = (await self._content(request)).get("parameters", {})
         if not isinstance(parameters, dict):
-            raise refused(f"'parameters' must be an object, received {parameters!r:.80}")
+            raise refused(f"'parameters' must be an object, received {tensors.shown(parameters)}")
         return parameters
 
     async def _content(self, request: Request) -> dict[str, Any]:
@@ -262,7 +288,7 @@ class Application:
         except orjson.JSONDecodeError as error:
             raise refused(f"the body is no valid JSON: {error}") from None
         if not isinstance(content, dict):
-            raise refused("the body must be a JSON object")
+            raise refused(f"the body must be a JSON object, received {tensors.shown(content)}")
         return content
 
 
@@ -299,26 +325,20 @@ def _milliseconds(value: bytes) -> float | None:
     return int(value) / 1000 or None
 
 
-def _answer_error(error: ServingError, start: dict[str, Any]) -> bytes:
+def _answer_error(error: ServingError, start: dict[str, Any], exchange: Exchange | None = None) -> bytes:
     """The body of an error; its status and headers go into the start of the response."""
     body = orjson.dumps({"error": error.message}) if error.message.isascii() else _any_text(error.message)
     headers = [_JSON, (b"content-length", b"%d" % len(body))]
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after))
-    if error.status in (408, 411, 413, 415):  # the rest of the body is not read
-        headers.append((b"connection", b"close"))
     start["status"], start["headers"] = error.status, headers
+    if exchange is not None:
+        exchange.end(error.status, error.reason)
     return body
 
 
 def _any_text(message: str) -> bytes:
     return orjson.dumps({"error": message.encode("utf-8", "replace").decode()})
-
-
-def _unexpected(error: Exception) -> ServingError:
-    number = f"{time.time():.0f}-h{next(_error_numbers)}"
-    _log.error("request %s failed", number, exc_info=error)
-    return ServingError(500, f"the server failed; its log has the reason as {number}")
 
 
 async def _told(request: Request, error: Any) -> Response:
@@ -330,13 +350,21 @@ async def _told(request: Request, error: Any) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    return await _told(request, _unexpected(error))
+    return await _told(request, unexpected(error))
 
 
 async def _not_there(request: Request, error: Any) -> Response:
+    """The answer for a path or method that is not there; OPTIONS asks for the methods that are."""
     path = request.url.path
+    if error.status_code == 405:
+        methods = {*error.headers["Allow"].split(", "), "OPTIONS"}
+        if request.method == "OPTIONS":
+            return Response(headers={"allow": ", ".join(sorted(methods))})
+    hint = ": shared memory is not offered, so tensors are sent in requests" if "sharedmemory" in path else ""
     text = (
-        f"there is no {path:.200}" if error.status_code == 404 else f"{request.method} is not offered for {path:.200}"
+        f"there is no {path:.200}{hint}"
+        if error.status_code == 404
+        else f"{request.method} is not offered for {path:.200}"
     )
     made = await _told(request, ServingError(error.status_code, text))
     made.raw_headers += [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from nbkeras.kernels.runtime import cgroups
-from nbkeras.kernels.runtime import threads as kernels
+from nbkeras.kernels.runtime import cgroups, pool
 
 
 def processors(root: str = "/") -> int:
@@ -27,8 +26,13 @@ def threads_of_each(workers: int, root: str = "/") -> int:
 
 
 def set_threads(threads: int, workers: int) -> None:
-    """In a worker: use some threads for kernels; 0: its part of the processors. NUMBA_NUM_THREADS is the most."""
-    kernels.set_threads(min(threads or threads_of_each(workers), kernels.get_threads()))
+    """In a worker: use some threads for kernels; 0: its part of the processors. NUMBA_NUM_THREADS is the most, if it is set."""
+    pool.set_threads(min(threads or threads_of_each(workers), pool.Pool.most))
+
+
+def threads() -> int:
+    """The number of threads that compute kernels in this process."""
+    return pool.get_threads()
 
 
 class Memory(NamedTuple):

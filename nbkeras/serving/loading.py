@@ -6,6 +6,7 @@ one sentence, a LoadingError. The process that supervises workers holds no model
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import glob
@@ -14,7 +15,6 @@ import os
 import selectors
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
@@ -33,7 +33,7 @@ _DESCRIBES = (
 )  # the options that make a frozen file
 
 
-class LoadingError(Exception):
+class LoadingError(ValueError):
     """A file that cannot be served, in one sentence."""
 
 
@@ -58,17 +58,21 @@ class Loaded:
 class Folder:
     """The private folder of a running server: frozen files and sockets. Nobody but this user can look into it.
 
-    The processes of the server hold a lock on it. A folder without a lock was left by a server that was killed; the next server
-    of the same user deletes it.
+    The processes of the server hold a lock on it, so that programs that delete old temporary files leave it alone. A folder
+    without a lock was left by a server that was killed; the next server of the same user deletes it.
     """
 
     def __init__(self, parent: str | None = None):
         parent = parent or _writable()
         for name in _left(parent):
             shutil.rmtree(name, ignore_errors=True)
-        self.path = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
-        self._lock = os.open(os.path.join(self.path, "lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        while True:
+            self.path = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
+            with contextlib.suppress(
+                BlockingIOError, FileNotFoundError
+            ):  # another server takes it for one that was left
+                self._lock = _locked(self.path)
+                break
 
     def file(self, name: str) -> str:
         """The path of a file in it."""
@@ -77,6 +81,18 @@ class Folder:
     def delete(self) -> None:
         """Delete all of it; files that processes have mapped stay in their memory."""
         shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+
+def _locked(folder: str) -> int:
+    """A descriptor of a folder, locked as long as a process has it open; BlockingIOError if others have."""
+    found = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(found)
+        raise
+    return found
 
 
 def _writable() -> str:
@@ -96,19 +112,10 @@ def _left(parent: str) -> Iterator[str]:
     except OSError as error:
         raise LoadingError(f"the folder for frozen models cannot be read: {parent} ({error.strerror})") from None
     for entry in entries:
-        try:
-            status = entry.stat(follow_symlinks=False)
-            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-                continue
-            lock = os.open(os.path.join(entry.path, "lock"), os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield entry.path
-        except OSError:  # that server runs
-            pass
-        finally:
+        with contextlib.suppress(OSError):  # it is no folder, another user's, or that of a server that runs
+            lock = _locked(entry.path)
+            if os.fstat(lock).st_uid == os.geteuid():
+                yield entry.path
             os.close(lock)
 
 

@@ -159,6 +159,9 @@ class Options:
     max_sequences_mb: int = _option(
         256, "MB of a worker's states of sequences; more sequences get 503", _number(int, 1)
     )
+    worker_seconds: float = _option(
+        60.0, "seconds after which a worker that does nothing is started again", _number(float, 0.4)
+    )
     load_seconds: float = _option(300.0, "seconds in which a model's file must be loaded", _number(float, 0.05))
     load_memory_mb: int | None = _option(None, "MB of address space of the process that loads a file", _number(int, 1))
     folder: str | None = _option(

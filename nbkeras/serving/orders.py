@@ -1,9 +1,9 @@
-"""What the supervisor and its workers say to each other: lines of JSON over a pair of sockets.
+"""The messages between the supervisor and its workers: lines of JSON over a pair of sockets.
 
 The supervisor gives orders, each with a number: `load` (a frozen file under a name and version), `unload`, `mark` (a state, for
 the index), `begin` (to answer requests) and `drain`. A worker carries them out one after another and answers with the number, and
 the reason if it failed. A worker asks for what a request to its API wants, a load or an unload; the supervisor answers when all
-workers have done it.
+workers have done it. A `ping` is answered at once, by which the supervisor sees that a worker's event loop goes round.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 
 from nbkeras.inference.frozen import Frozen
 from nbkeras.inference.frozen_stream import FrozenStream
+from nbkeras.serving.board import Board
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.options import ModelOptions, Options
 from nbkeras.serving.repository import Repository
@@ -35,6 +36,7 @@ class Seat:
 
     http: the socket on which all workers listen. grpc_port: a port that the supervisor keeps, for sockets with SO_REUSEPORT.
     local: this worker's own socket for requests that other workers hand over; `local_paths` are those of all workers, by index.
+    board: the counters of all processes.
     """
 
     index: int
@@ -47,6 +49,7 @@ class Seat:
     local_paths: list[str]
     folder: str
     supervisor: int
+    board: Board
 
 
 class Channel:
@@ -85,7 +88,7 @@ class Channel:
 class Orders:
     """A worker's end: carries out orders in its Repository, and is the Control of its Service.
 
-    end: called once, when the worker is to drain: by an order, or because the supervisor has ended.
+    end: called when the worker is to drain: by an order, or because the supervisor has ended.
     """
 
     def __init__(self, connection: socket.socket, repository: Repository, end: Callable[[], Any]):
@@ -93,17 +96,22 @@ class Orders:
         self._writer: asyncio.StreamWriter | None = None
         self._asked: dict[int, asyncio.Future] = {}
         self._numbers = itertools.count(1)
+        self._given: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.begun = asyncio.Event()
 
     async def follow(self) -> None:
-        """Carry out orders until the supervisor has ended."""
+        """Listen to the supervisor until it has ended."""
         reader, self._writer = await asyncio.open_unix_connection(sock=self._connection, limit=_LONGEST)
+        carrying_out = asyncio.create_task(self._carry_out())
         while line := await reader.readline():
             message = json.loads(line)
-            if "answer" in message:
+            if "ping" in message:
+                self.say(pong=message["ping"])
+            elif "answer" in message:
                 self._hear(message)
             else:
-                await self._carry_out(message)
+                self._given.put_nowait(message)
+        carrying_out.cancel()
         self._end()
 
     def say(self, **message: Any) -> None:
@@ -111,14 +119,16 @@ class Orders:
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(json.dumps(message).encode() + b"\n")
 
-    async def _carry_out(self, order: dict[str, Any]) -> None:
-        error = None
-        try:
-            await getattr(self, f"_do_{order['do']}")(order)
-        except Exception as failure:
-            _log.exception("an order of the supervisor failed: %s", order["do"])
-            error = f"{type(failure).__name__}: {failure}"
-        self.say(done=order["order"], error=error)
+    async def _carry_out(self) -> None:
+        while True:
+            order = await self._given.get()
+            error = None
+            try:
+                await getattr(self, f"_do_{order['do']}")(order)
+            except Exception as failure:
+                _log.exception("worker: an order of the supervisor failed: %s", order["do"])
+                error = f"{type(failure).__name__}: {failure}"
+            self.say(done=order["order"], error=error)
 
     async def _do_load(self, order: dict[str, Any]) -> None:
         options = ModelOptions(**_tuples(order["options"]))

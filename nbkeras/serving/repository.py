@@ -1,14 +1,21 @@
 """Models by name and version: what is served, in which state, and why not."""
 
 import asyncio
+import functools
 import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+from nbkeras.inference.frozen_stream import FrozenStream
 from nbkeras.serving import tensors
 from nbkeras.serving.batching import Batcher
-from nbkeras.serving.errors import ServingError
+from nbkeras.serving.errors import ServingError, refused
+from nbkeras.serving.exchange import Observer
 from nbkeras.serving.options import ModelOptions
+from nbkeras.serving.sequences import StreamRuns
+from nbkeras.serving.tensors import InferRequest, InferResponse
 
 READY, LOADING, UNAVAILABLE = "READY", "LOADING", "UNAVAILABLE"
 
@@ -20,14 +27,35 @@ class Version:
         self.name, self.version, self.frozen, self.options = name, version, frozen, options
         self.inputs, self.outputs = tuple(frozen.inputs), tuple(frozen.outputs)
         self.output_places = {spec.name: place for place, spec in enumerate(self.outputs)}
+        self.is_stream = isinstance(frozen, FrozenStream)
+        runs: Any = StreamRuns(frozen) if self.is_stream else frozen
         self.batcher = Batcher(
-            frozen,
+            runs,
             max_batch=options.max_batch,
             max_wait=options.max_wait_ms / 1000,
             max_queue=options.max_queue,
             max_queue_bytes=options.max_queue_mb << 20,
             observe=observe,
         )
+
+    def arrays(self, request: InferRequest) -> list[np.ndarray]:
+        """The arrays of a request in the order of the inputs. An input or output that the model does not have is refused."""
+        found = tensors.ordered(self.name, self.inputs, request.inputs, self.options.allow_nan)
+        if request.outputs is not None:
+            for output in request.outputs:
+                if output not in self.output_places:
+                    names = ", ".join(map(repr, self.output_places))
+                    raise refused(f"model {self.name!r} has no output {output!r:.200}; its outputs are {names}")
+        return found
+
+    def response(self, request: InferRequest, found: list[np.ndarray]) -> InferResponse:
+        """The answer with the outputs that are wanted. The state of a stream, which comes after the outputs, is not told."""
+        if request.outputs is None:
+            outputs = list(zip(self.outputs, found, strict=False))
+        else:
+            places = [self.output_places[output] for output in request.outputs]
+            outputs = [(self.outputs[place], found[place]) for place in places]
+        return InferResponse(self.name, self.version, outputs, request.id)
 
     def metadata(self, versions: list[str]) -> dict[str, Any]:
         """The protocol's metadata of a model."""
@@ -41,23 +69,23 @@ class Version:
 
 
 class Repository:
-    """The models of a process.
+    """The models of a process. observer: is told of their batches.
 
     A new Version takes the place of an old one at once; the requests that the old one has taken are answered by it, and when the
     last one is, nothing holds its memory.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, observer: Observer | None = None) -> None:
+        self.observer = observer or Observer()
         self._versions: dict[str, dict[str, Version]] = {}
         self._states: dict[tuple[str, str], tuple[str, str]] = {}  # of versions that are not ready: state, reason
         self._newest: dict[str, Version] = {}
         self._retired: weakref.WeakSet[Version] = weakref.WeakSet()
         self._drains: set[asyncio.Task] = set()
-        self.observe: Callable[[str, str], Callable] | None = None  # (name, version) -> Batcher's observe
 
     def set(self, name: str, version: str, frozen: Any, options: ModelOptions | None = None) -> Version:
         """Serve a frozen model under a name and version, in place of the one that is there."""
-        observe = None if self.observe is None else self.observe(name, version)
+        observe = functools.partial(self.observer.batch, name, version)
         made = Version(name, version, frozen, options or ModelOptions(name=name, version=version), observe)
         versions = self._versions.setdefault(name, {})
         before = versions.get(version)
@@ -119,7 +147,10 @@ class Repository:
 
     def index(self, ready_only: bool = False) -> list[dict[str, str]]:
         """Names, versions, states and reasons, as the extension for model repositories has them."""
-        found = {(each.name, each.version): (READY, "") for each in self.served()}
+        found = {}
+        for each in self.served():
+            state, reason = self._states.get((each.name, each.version), ("", ""))
+            found[each.name, each.version] = (READY, f"the last load failed: {reason}" if state == UNAVAILABLE else "")
         if not ready_only:
             found = {**self._states, **found}
         return [

@@ -1,16 +1,19 @@
 """Service: all that the server offers, free of HTTP and gRPC, which both call it."""
 
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import nbkeras
-from nbkeras.serving import tensors
 from nbkeras.serving.errors import ServingError
-from nbkeras.serving.repository import Repository
+from nbkeras.serving.exchange import Exchange
+from nbkeras.serving.peers import Peers
+from nbkeras.serving.repository import Repository, Version
+from nbkeras.serving.sequences import Key, Sequences, key_of
 from nbkeras.serving.tensors import InferRequest as InferRequest
 from nbkeras.serving.tensors import InferResponse as InferResponse
 
-EXTENSIONS = ["binary_tensor_data", "parameters"]
+EXTENSIONS = ["binary_tensor_data", "parameters", "sequence"]
 CONTROL_EXTENSIONS = ["model_repository", "model_repository(unload_dependents)"]
 
 
@@ -22,23 +25,11 @@ class Control(Protocol):
     async def unload(self, name: str, parameters: dict[str, Any]) -> None: ...
 
 
-class Observer:
-    """Is told what happens; `metrics.py` counts it."""
-
-    def request(self, name: str, version: str, status: int, seconds: float) -> None:
-        """A request to infer was answered."""
-
-    def refused(self, status: int) -> None:
-        """A connection was refused or closed with a status, before there was a request."""
-
-    def batch(self, name: str, version: str, rows: int, seconds: float, waited: float) -> None:
-        """A batch of some rows was computed; its oldest request had waited."""
-
-
 class Service:
     """All that a worker offers.
 
-    control: loads and unloads; None refuses both.
+    control: loads and unloads; None refuses both. log: is called with each request to infer that was answered.
+    peers: the workers of the server, if there are several.
     """
 
     def __init__(
@@ -46,42 +37,53 @@ class Service:
         repository: Repository,
         *,
         control: Control | None = None,
-        observer: Observer | None = None,
+        sequences: Sequences | None = None,
+        log: Callable[[Exchange], Any] | None = None,
     ):
-        self.repository, self.control, self.observer = repository, control, observer
+        self.repository, self.control, self._log = repository, control, log
+        self.sequences = sequences or Sequences()
+        self.peers: Peers | None = None
         self.is_draining = False
         self.in_flight = 0
-        if observer is not None:
-            told = observer.batch
-            repository.observe = lambda name, version: lambda *figures: told(name, version, *figures)
 
     async def infer(self, name: str, version: str | None, request: InferRequest) -> InferResponse:
         """Answer a request; a ServingError says why it cannot be."""
         start = time.monotonic()
-        status, known = 500, ""
         self.in_flight += 1
         try:
             model = self.repository.get(name, version)
-            known = model.version
-            arrays = tensors.ordered(name, model.inputs, request.inputs, model.options.allow_nan)
-            wanted = request.outputs
-            places = None if wanted is None else [_place(model, output) for output in wanted]
-            seconds = request.timeout or model.options.timeout
-            found = await model.batcher.infer(arrays, None if seconds is None else start + seconds)
-            specs = model.outputs
-            if places is None:
-                outputs = list(zip(specs, found, strict=True))
-            else:
-                outputs = [(specs[place], found[place]) for place in places]
-            status = 200
-            return InferResponse(name, known, outputs, request.id)
-        except ServingError as error:
-            status = error.status
-            raise
+            if request.exchange is not None:
+                request.exchange.meant(model, request)
+            key = key_of(name, version, request.parameters) if request.parameters else None
+            owner = None if key is None or self.peers is None else self.peers.owner(key.model, key.id)
+            if owner is None or owner == self.peers.index:  # type: ignore[union-attr]
+                return await self._respond(model, key, request, start)
+            return await self.peers.infer(owner, name, version, request)  # type: ignore[union-attr]
         finally:
             self.in_flight -= 1
-            if self.observer is not None:
-                self.observer.request(name if known else "", known, status, time.monotonic() - start)
+
+    def answered(self, exchange: Exchange) -> None:
+        """Count and log a request to infer, of which the answer, or the error, is there."""
+        self.repository.observer.request(exchange)
+        if self._log is not None:
+            self._log(exchange)
+
+    async def answer(self, name: str, version: str | None, request: InferRequest) -> InferResponse:
+        """Answer a request of a sequence that another worker has received, and counts."""
+        model = self.repository.get(name, version)
+        return await self._respond(model, key_of(name, version, request.parameters), request, time.monotonic())
+
+    async def _respond(self, model: Version, key: Key | None, request: InferRequest, start: float) -> InferResponse:
+        seconds = request.timeout or model.options.timeout
+        deadline = None if seconds is None else start + seconds
+        if key is not None:
+            model, found = await self.sequences.infer(key, model, request, deadline)
+        else:
+            arrays = model.arrays(request)
+            if model.is_stream:  # a sequence of one request
+                arrays.append(model.frozen.initial(len(arrays[0])))
+            found = await model.batcher.infer(arrays, deadline, request.exchange)
+        return model.response(request, found)
 
     # -------------------- health and metadata --------------------
 
@@ -131,13 +133,3 @@ class Service:
         if self.is_draining:
             raise ServingError(503, "the server ends", retry_after=1)
         return self.control
-
-
-def _place(model: Any, output: str) -> int:
-    try:
-        return model.output_places[output]
-    except KeyError:
-        names = ", ".join(map(repr, model.output_places))
-        raise ServingError(
-            400, f"model {model.name!r} has no output {output!r:.200}; its outputs are {names}"
-        ) from None

@@ -34,12 +34,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from nbkeras.serving import limits
+from nbkeras.serving.board import Board
 from nbkeras.serving.loading import Folder, Loaded, Loading, LoadingError
 from nbkeras.serving.options import ModelOptions, Options, versions_of
 from nbkeras.serving.orders import Channel, Seat
 from nbkeras.serving.repository import LOADING, UNAVAILABLE
 
 _log = logging.getLogger("nbkeras.serving")
+_PINGS = 4  # in the time after which a worker counts as one that hangs
 _HEALTHY = 5.0  # seconds after which a worker counts as one that lives
 _MOST_DEATHS = 6  # of one worker in a row, each sooner than that: then the server gives up
 _FIRST_PAUSE, _LONGEST_PAUSE = (
@@ -62,6 +64,12 @@ class Worker:
         self.channel: Channel | None = None
         self.started = self.next_start = 0.0
         self.deaths = 0  # in a row
+        self.silence = 0  # pings without an answer
+
+    def kill(self) -> None:
+        """Kill the process, whose end a signal will tell."""
+        if self.process is not None:
+            os.kill(self.process, signal.SIGKILL)
 
     def send(self, **message: Any) -> None:
         """Send an order to the worker, which is killed if it does not read."""
@@ -70,7 +78,7 @@ class Worker:
                 self.channel.send(**message)
             except BlockingIOError:
                 _log.error("worker %d (process %d) does not read its orders: it is killed", self.index, self.process)
-                os.kill(self.process, signal.SIGKILL)
+                self.kill()
             except OSError:  # it has ended, of which a signal tells
                 pass
 
@@ -107,6 +115,8 @@ class Supervisor:
         self._read_options, self._work = read_options, work
         self.options = read_options()
         self._count = self.options.workers or limits.processors()
+        self._board = Board(self._count)
+        self._figures = self._board.part(-1)
         self._selector = selectors.DefaultSelector()
         self._workers: list[Worker] = []
         self._served: dict[Key, Served] = {}
@@ -117,6 +127,7 @@ class Supervisor:
         self._http: socket.socket | None = None
         self._grpc: socket.socket | None = None
         self._first: set[Key] = set()  # versions that must be loaded before the server counts as started
+        self._next_ping = 0.0
         self._ending = 0.0  # when the end began
         self._deadline: float | None = None  # of the end
         self._code = 0
@@ -144,6 +155,7 @@ class Supervisor:
                     key.data()
                 self._start_workers()
                 self._look_at_deadlines()
+                self._ping()
         return self._code
 
     def _open(self) -> None:
@@ -164,7 +176,7 @@ class Supervisor:
         self._stop_change()
         for worker in self._workers:
             if worker.process is not None:
-                os.kill(worker.process, signal.SIGKILL)
+                worker.kill()
                 os.waitpid(worker.process, 0)
             if worker.channel is not None:
                 worker.channel.close()
@@ -217,6 +229,8 @@ class Supervisor:
         times = [worker.next_start for worker in self._workers if worker.process is None and self._deadline is None]
         if self._deadline is not None:
             times.append(self._deadline)
+        else:
+            times.append(self._next_ping)
         if self._change is not None and self._change.loading is not None:
             times.append(self._change.loading.deadline)
         return max(0.0, min(times) - time.monotonic()) if times else None
@@ -233,8 +247,29 @@ class Supervisor:
                     "%d workers did not end in time: they are killed, with the requests that they compute", len(late)
                 )
             for worker in late:
-                os.kill(worker.process, signal.SIGKILL)  # type: ignore[arg-type]
+                worker.kill()
             self._deadline = now + 60
+
+    def _ping(self) -> None:
+        """Ask each worker for a sign of life, and kill one that did not answer for too long.
+
+        Pings are counted, and not the time: a whole machine may be stopped for a while.
+        """
+        now = time.monotonic()
+        if self._deadline is not None or now < self._next_ping:
+            return
+        self._next_ping = now + self.options.worker_seconds / _PINGS
+        for worker in self._workers:
+            if worker.process is None:
+                continue
+            if worker.silence >= _PINGS:
+                seconds = self.options.worker_seconds
+                _log.error(
+                    "worker %d (process %d) hangs since %g s: it is killed", worker.index, worker.process, seconds
+                )
+                worker.kill()
+            worker.silence += 1
+            worker.send(ping=worker.silence)
 
     def _end(self, code: int, reason: str) -> None:
         """Let the workers end what they have accepted; at once, if they were told so before."""
@@ -272,7 +307,8 @@ class Supervisor:
             self._become(worker, theirs, ours)
         theirs.close()
         channel = Channel(ours)
-        worker.process, worker.channel, worker.started = process, channel, time.monotonic()
+        worker.process, worker.channel, worker.started, worker.silence = process, channel, time.monotonic(), 0
+        self._board.part(worker.index).add("starts")
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._listen_to(worker, channel))
         _log.info("worker %d started (process %d)", worker.index, process)
         for key, (state, reason) in self._marks.items():
@@ -316,6 +352,7 @@ class Supervisor:
                 local_paths=paths,
                 folder=self._folder.path,
                 supervisor=os.getppid(),
+                board=self._board,
             )
             code = self._work(seat)
         except BaseException:
@@ -336,10 +373,16 @@ class Supervisor:
         except EOFError:
             self._hang_up(worker)
             return
+        worker.silence = 0
         for message in messages:
             if "ask" in message:
                 self._hear_wish(worker, message)
-            elif self._change is not None and message["done"] == self._change.order:
+            elif message.get("done") == 0 and message["error"]:
+                _log.error(
+                    "worker %d (process %s) could not be prepared: %s", worker.index, worker.process, message["error"]
+                )
+                worker.kill()
+            elif self._change is not None and message.get("done") == self._change.order:
                 self._change.failure = self._change.failure or message["error"] or ""
                 self._has_answered(worker)
 
@@ -359,6 +402,7 @@ class Supervisor:
             if not process:
                 continue
             worker.process = None
+            self._board.part(worker.index).end()
             self._hang_up(worker)
             code = os.waitstatus_to_exitcode(status)
             if self._deadline is not None:
@@ -482,6 +526,8 @@ class Supervisor:
         if change.made is not None:
             self._served[change.key] = change.made
             loaded = change.made.loaded
+            self._figures.served = self._served.keys()
+            self._figures.loaded(change.key, loaded.seconds, loaded.bytes)
             what = f"{loaded.bytes / 1e6:.1f} MB, loaded in {loaded.seconds:.1f} s"
             _log.info("model %s is served (%s)", _called(change.key), what)
         else:
@@ -502,6 +548,7 @@ class Supervisor:
         if self._change is None:
             return
         key = self._change.key
+        self._figures.failed(key)
         kept = "so what was served before stays" if key in self._served else "so it is not served"
         _log.error("model %s could not be loaded, %s: %s", _called(key), kept, reason)
         if key not in self._served:
@@ -542,8 +589,9 @@ class Supervisor:
             if status == 400:
                 self._end(2, f"model {_called(key)} could not be loaded")
             elif status == 200 and not self._first:
-                host, port = self._http.getsockname()[:2]  # type: ignore[union-attr]
-                _log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+                _log.info("listening on http://%s", _address(self._http))
+                if self._grpc is not None:
+                    _log.info("listening for gRPC on %s", _address(self._grpc))
 
         return Change(key, version, tell)
 
@@ -649,6 +697,11 @@ def _bound(host: str, port: int, option: int) -> socket.socket:
         hint = ", by another server; choose another port" if error.errno == errno.EADDRINUSE else ""
         raise OSError(f"cannot listen on {host} port {port}: {error.strerror}{hint}") from None
     return made
+
+
+def _address(listening: socket.socket | None) -> str:
+    host, port = listening.getsockname()[:2]  # type: ignore[union-attr]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _let_nobody_in(listening: socket.socket) -> None:

@@ -8,7 +8,7 @@ import functools
 import itertools
 import math
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ import orjson
 
 from nbkeras.inference.frozen import TensorSpec
 from nbkeras.serving.errors import ServingError, refused
+from nbkeras.serving.exchange import Exchange
 
 DTYPES: dict[str, np.dtype] = {
     "BOOL": np.dtype("bool"),
@@ -40,13 +41,17 @@ MOST_AXES, MOST_ID = 16, 1024
 
 @dataclass(slots=True)
 class InferRequest:
-    """A request to infer, from HTTP or gRPC. timeout: in seconds; outputs: the names that are wanted, None for all."""
+    """A request to infer, from HTTP or gRPC.
+
+    timeout: in seconds; outputs: the names that are wanted, None for all. exchange: is told what becomes of it.
+    """
 
     inputs: dict[str, np.ndarray]
     id: str | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     outputs: list[str] | None = None
     timeout: float | None = None
+    exchange: Exchange | None = None
 
 
 @dataclass(slots=True)
@@ -100,14 +105,14 @@ def read_request(
     except orjson.JSONDecodeError as error:
         raise refused(f"the body is no valid JSON: {error}") from None
     if type(content) is not dict:
-        raise refused(f"the body must be a JSON object, received {_kind(content)}")
+        raise refused(f"the body must be a JSON object, received {shown(content)}")
     tensors = content.get("inputs")
     if type(tensors) is not list or not tensors:
-        raise refused(f"'inputs' must be a list of tensors, received {_kind(tensors)}")
+        raise refused(f"'inputs' must be a list of tensors, received {shown(tensors)}")
     inputs: dict[str, np.ndarray] = {}
     for tensor in tensors:
         if type(tensor) is not dict:
-            raise refused(f"each of 'inputs' must be an object, received {_kind(tensor)}")
+            raise refused(f"each of 'inputs' must be an object, received {shown(tensor)}")
         name = _name(tensor, "input")
         if name in inputs:
             raise refused(f"input {name!r} is given twice")
@@ -128,53 +133,58 @@ def read_request(
     is_binary = parameters.get("binary_data_output", False) is True
     outputs = content.get("outputs")
     names, binary = (None, is_binary) if outputs is None else _wanted(outputs, is_binary)
-    return InferRequest(inputs, identity, parameters, names, _timeout(parameters)), binary
+    return InferRequest(inputs, identity, parameters, names, timeout_of(parameters)), binary
 
 
 def check_id(identity: Any) -> None:
     """Refuse an id of a request that is no text, or very long."""
     if type(identity) is not str or len(identity) > MOST_ID:
-        received = f"{len(identity)} characters" if type(identity) is str else _kind(identity)
+        received = f"{len(identity)} characters" if type(identity) is str else shown(identity)
         raise refused(f"'id' must be a text of at most {MOST_ID} characters, received {received}")
 
 
-def _timeout(parameters: Mapping[str, Any]) -> float | None:
+def timeout_of(parameters: Mapping[str, Any]) -> float | None:
     """Seconds of the parameter `timeout`, which is in microseconds."""
     timeout = parameters.get("timeout")
     if timeout is None:
         return None
     if type(timeout) not in (int, float) or timeout < 0:
-        raise refused(f"the parameter 'timeout' is microseconds, a number from 0 on, received {timeout!r:.80}")
+        raise refused(f"the parameter 'timeout' is microseconds, a number from 0 on, received {shown(timeout)}")
     return timeout / 1e6 or None  # 0 is no limit
 
 
 def _wanted(outputs: Any, default: bool) -> tuple[list[str] | None, bool | dict[str, bool]]:
     if type(outputs) is not list:
-        raise refused(f"'outputs' must be a list of objects, received {_kind(outputs)}")
+        raise refused(f"'outputs' must be a list of objects, received {shown(outputs)}")
     if not outputs:
         return None, default
     binary: dict[str, bool] = {}
     for output in outputs:
         if type(output) is not dict:
-            raise refused(f"each of 'outputs' must be an object, received {_kind(output)}")
+            raise refused(f"each of 'outputs' must be an object, received {shown(output)}")
         name = _name(output, "output")
-        if name in binary:
-            raise refused(f"output {name!r} is given twice")
         parameters = _parameters(output, f"output {name!r}")
-        if parameters.get("classification", 0) != 0:
-            raise refused(
-                f"output {name!r}: the parameter 'classification' is not offered; leave it out for the numbers"
-            )
-        if "shared_memory_region" in parameters:
-            raise refused(f"output {name!r}: shared memory is not offered")
+        check_output(name, binary, parameters)
         binary[name] = parameters.get("binary_data", default) is True
     return list(binary), binary
 
 
+def check_output(name: str, before: Container[str], parameters: Mapping[str, Any]) -> None:
+    """Refuse an output that is wanted twice, or in a way that is not offered."""
+    if name in before:
+        raise refused(f"output {name!r:.200} is given twice")
+    if parameters.get("classification", 0) != 0:
+        raise refused(
+            f"output {name!r:.200}: the parameter 'classification' is not offered; leave it out for the numbers"
+        )
+    if "shared_memory_region" in parameters:
+        raise refused(f"output {name!r:.200}: shared memory is not offered")
+
+
 def _name(tensor: dict, kind: str) -> str:
     name = tensor.get("name")
-    if type(name) is not str or not name:
-        raise refused(f"each {kind} needs a 'name', a text, received {_kind(name)}")
+    if type(name) is not str or not 0 < len(name) <= MOST_ID:
+        raise refused(f"each {kind} needs a 'name', a text of at most {MOST_ID} characters, received {shown(name)}")
     return name
 
 
@@ -183,7 +193,7 @@ def _parameters(content: dict, owner: str) -> dict[str, Any]:
     if parameters is None:
         return {}
     if type(parameters) is not dict:
-        raise refused(f"'parameters' of {owner} must be an object, received {_kind(parameters)}")
+        raise refused(f"'parameters' of {owner} must be an object, received {shown(parameters)}")
     return parameters
 
 
@@ -191,7 +201,7 @@ def _form(name: str, tensor: dict) -> tuple[str, list[int]]:
     """The datatype and shape that an input claims."""
     datatype = tensor.get("datatype")
     if type(datatype) is not str or datatype not in DTYPES:
-        raise refused(f"input {name!r}: 'datatype' must be one of {', '.join(DTYPES)}, received {_kind(datatype)}")
+        raise refused(f"input {name!r}: 'datatype' must be one of {', '.join(DTYPES)}, received {shown(datatype)}")
     return datatype, checked_shape(name, tensor.get("shape"))
 
 
@@ -214,14 +224,16 @@ def _input(
             f"input {name!r} has 'binary_data_size', but the header Inference-Header-Content-Length is missing"
         )
     if type(size) is not int or not 0 <= size <= len(rest):
-        raise refused(f"input {name!r}: 'binary_data_size' is {size!r:.40}, but {len(rest)} bytes are left in the body")
+        raise refused(
+            f"input {name!r}: 'binary_data_size' is {shown(size)}, but {len(rest)} bytes are left in the body"
+        )
     return from_bytes(name, datatype, shape, rest[:size]), rest[size:]
 
 
 def checked_shape(name: str, shape: Any) -> list[int]:
     """A shape that is a list of sizes."""
     if type(shape) is not list or not all(type(size) is int and size >= 0 for size in shape):
-        raise refused(f"input {name!r}: 'shape' must be a list of integers from 0 on, received {_kind(shape)}")
+        raise refused(f"input {name!r}: 'shape' must be a list of integers from 0 on, received {shown(shape)}")
     if len(shape) > MOST_AXES:
         raise refused(f"input {name!r}: 'shape' may have {MOST_AXES} axes, received {len(shape)}")
     return shape
@@ -236,7 +248,7 @@ def may_hold_booleans(text: Any) -> bool:
 def from_json(name: str, datatype: str, shape: Sequence[int], data: Any, booleans: bool = True) -> np.ndarray:
     """The array of data of JSON, flat or nested as the shape says. booleans: whether data may hold any."""
     if type(data) is not list:
-        raise refused(f"input {name!r}: 'data' must be a list, received {_kind(data)}")
+        raise refused(f"input {name!r}: 'data' must be a list, received {shown(data)}")
     count = math.prod(shape)
     if count and data and type(data[0]) is list:
         data = _flat(name, shape, data)
@@ -449,19 +461,20 @@ def to_bytes(values: np.ndarray) -> bytes:
 # -------------------- words --------------------
 
 
-def _kind(value: Any) -> str:
-    """A value of JSON for a message."""
+def shown(value: Any) -> str:
+    """A value of JSON for a message, shortened: a client may send anything."""
     if value is None:
         return "none"
     if isinstance(value, dict | list):
-        kind = "an object" if isinstance(value, dict) else "a list"
-        text = repr(value) if len(value) < 20 else ""
-        return text if text and len(text) < 80 else f"{kind} of {len(value)}"
-    return f"{value!r:.80}"
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        if len(parts) <= 16 and not any(isinstance(part, dict | list) or len(str(part)) > 20 for part in parts):
+            return repr(value)
+        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
+    return repr(value[:60] + "..." if isinstance(value, str) and len(value) > 60 else value)
 
 
 def _odd(data: Sequence, allowed: tuple[type, ...]) -> str:
-    return next((_kind(value) for value in data if type(value) not in allowed), "another kind of value")
+    return next((shown(value) for value in data if type(value) not in allowed), "another kind of value")
 
 
 def _misfit(data: Sequence[Any], dtype: np.dtype) -> str:
@@ -471,7 +484,7 @@ def _misfit(data: Sequence[Any], dtype: np.dtype) -> str:
     least = -most if dtype.kind == "f" else np.iinfo(dtype).min
     for value in data:
         if type(value) not in kinds:
-            return f"must be {words}, received {_kind(value)}"
+            return f"must be {words}, received {shown(value)}"
         if not least <= value <= most:
             return f"holds {value!r:.40}, which does not fit"
     return "does not fit"  # rounded up to infinity

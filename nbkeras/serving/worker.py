@@ -11,15 +11,21 @@ from typing import Any
 
 import uvicorn
 import uvloop
+from starlette.routing import Route
 
+from nbkeras.engine.lazy_names import Later
 from nbkeras.serving import limits
 from nbkeras.serving.connections import Connection, watch
 from nbkeras.serving.http import Application
+from nbkeras.serving.metrics import Metrics
 from nbkeras.serving.options import Options
 from nbkeras.serving.orders import Orders, Seat
+from nbkeras.serving.peers import Peers
 from nbkeras.serving.repository import Repository
-from nbkeras.serving.service import Control, Observer, Service
+from nbkeras.serving.sequences import Sequences
+from nbkeras.serving.service import Control, Service
 
+rpc = Later("nbkeras.serving.rpc")  # gRPC is imported in workers alone, because it has threads, which a fork would lose
 _ACCEPTING = 0.05  # seconds in which all connections that wait are accepted, before the server ends
 
 
@@ -30,19 +36,29 @@ async def serve(
     *,
     end: asyncio.Event,
     control: Control | None = None,
-    observer: Observer | None = None,
+    metrics: Metrics | None = None,
     when_ready: Callable[[], Any] | None = None,
+    seat: Seat | None = None,
 ) -> None:
     """Answer requests on sockets that listen until `end` is set; then end what was accepted.
 
-    control: loads and unloads for requests; None refuses them.
+    control: loads and unloads for requests; None refuses them. metrics: the observer of the repository, for
+    GET /metrics. seat: the place among other workers.
     """
-    service = Service(repository, control=control, observer=observer)
-    application = Application(service, int(options.max_body_mb * 1e6))
+    sequences = Sequences(idle=options.sequence_idle_seconds, max_bytes=options.max_sequences_mb << 20)
+    service = Service(repository, control=control, sequences=sequences)
+    calls = None
+    if seat is not None and seat.workers > 1:
+        service.peers = Peers(seat.index, seat.local_paths, seat.local, service.answer)
+        await service.peers.start()
+    if seat is not None and seat.grpc_port is not None:
+        calls = await rpc.start(service, options, seat.grpc_port)
+    routes = () if metrics is None else (Route("/metrics", metrics.route(service)),)
+    application = Application(service, int(options.max_body_mb * 1e6), routes)
     config = uvicorn.Config(
         application,
         loop="uvloop",
-        http=Connection.of(options, observer),
+        http=Connection.of(options, repository.observer),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -54,7 +70,9 @@ async def serve(
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server._serve(list(sockets)))
-    watching = asyncio.create_task(watch(server.server_state, options))
+    watching = [asyncio.create_task(watch(server.server_state, options))]
+    if metrics is not None:
+        watching.append(asyncio.create_task(metrics.watch(service, server.server_state.connections)))
     while not server.started and not task.done():
         await asyncio.sleep(0.001)
     if when_ready is not None:
@@ -65,8 +83,11 @@ async def serve(
     service.is_draining = True
     await asyncio.sleep(_ACCEPTING)
     server.should_exit = True  # then connections end when they have their answers: `Connection.shutdown`
-    await task
-    watching.cancel()
+    await asyncio.gather(task, *([] if calls is None else [calls.stop(options.drain_seconds)]))
+    for watcher in watching:
+        watcher.cancel()
+    if service.peers is not None:
+        await service.peers.close()
     await repository.drain()
 
 
@@ -89,7 +110,8 @@ async def _work(seat: Seat) -> None:
             end.set()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended)
-    repository = Repository()
+    metrics = Metrics(seat.board, seat.index)
+    repository = Repository(metrics)
     orders = Orders(seat.channel, repository, ended)
     following = asyncio.create_task(orders.follow())
     beginning = asyncio.create_task(orders.begun.wait())
@@ -97,6 +119,6 @@ async def _work(seat: Seat) -> None:
     await asyncio.wait((beginning, ending), return_when=asyncio.FIRST_COMPLETED)
     if not end.is_set():
         control = orders if seat.options.control else None
-        await serve(seat.options, [seat.http], repository, end=end, control=control)
+        await serve(seat.options, [seat.http], repository, end=end, control=control, metrics=metrics, seat=seat)
     for task in (following, beginning, ending):
         task.cancel()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from nbkeras import building, export, optimizers, saving
+from nbkeras import building, optimizers, saving
 from nbkeras.building.call_history import OverridableProperty
 from nbkeras.building.graph import Graph, SymbolicTensor, is_symbolic, symbols
 from nbkeras.building.layer import Layer, layers, training_phase
@@ -496,50 +496,6 @@ class Model(Deployment, Layer):
                 weight.move_out()
             self.optimizer = type(self.optimizer).from_config(self.optimizer.get_config())
             self._reset_steps()
-
-    def export(
-        self,
-        filepath: Any,
-        format: str | None = None,
-        verbose: bool | None = None,
-        input_signature: Any = None,
-        **options: Any,
-    ) -> None:
-        """Write the model's inference with its weights to a file: ONNX, or a shared library with a C header and a Python module.
-
-        See `nbkeras.export.export_onnx` and `nbkeras.export.export_library`.
-
-        Args:
-            filepath: The name of the file.
-            format: 'onnx' or 'library'; None for a library if the name ends in .so, else ONNX.
-            verbose: False prints nothing; None and True print the file's name.
-            input_signature: The shape of each input, for models without a graph and to fix sizes.
-            **options: Of a library: `batch`, `target`, `weights` and `state`.
-
-        Raises:
-            ImportError: if the package onnx is not installed, for ONNX.
-            TypeError: for an option that the format does not have.
-            ValueError: for another format, and for a model that cannot be written in this format.
-
-        Example:
-            >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
-            >>> model.export("model.onnx")
-            Saved the ONNX model at 'model.onnx'.
-            >>> model.export("libmodel.so", batch=[1, 32])
-            Saved the library at 'libmodel.so', with model.h and model.py.
-        """
-        if format is None:
-            format = "library" if str(filepath).endswith((".so", ".dylib", ".dll")) else "onnx"
-        if format == "library":
-            export.export_library(self, filepath, input_signature, verbose, **options)
-        elif format == "onnx":
-            if options:
-                raise TypeError(f"an ONNX file has no options {', '.join(options)}: these are of format='library'")
-            export.export_onnx(self, filepath, input_signature, verbose)
-        else:
-            raise ValueError(
-                f"format must be 'onnx' or 'library', received {format!r}: nbkeras writes no other format for inference"
-            )
 
     def get_compile_config(self) -> dict[str, Any] | None:
         """The arguments of `compile` in a form for JSON.

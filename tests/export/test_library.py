@@ -14,6 +14,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from inference_models import (
+    cnn,
+    floats,
+    inputs_of,
+    lstm_stack,
+    mlp,
+    quantized_cnn,
+    quantized_mlp,
+    same_bits,
+    transformer,
+    two_and_two,
+)
 from libraries import loaded, needs_linker
 
 from nbkeras import Input, Model, Sequential, layers, ops
@@ -28,77 +40,8 @@ from nbkeras.saving import archive
 from nbkeras.utils import set_random_seed
 
 pytestmark = [needs_linker, pytest.mark.cpu("libraries are for the CPU")]
-EXAMPLES = Path(__file__).parents[2] / "examples" / "deploy"
 random = np.random.default_rng(0)
-
-
-def floats(*shape):
-    return random.normal(size=shape).astype("float32")
-
-
-def mlp():
-    return Sequential([Input((20,)), layers.Dense(64, "relu"), layers.Dense(10, "softmax")])
-
-
-def cnn():
-    return Sequential(
-        [
-            Input((14, 14, 3)),
-            layers.Conv2D(16, 3, padding="same"),
-            layers.BatchNormalization(),
-            layers.ReLU(),
-            layers.MaxPooling2D(2),
-            layers.DepthwiseConv2D(3),
-            layers.Conv2D(8, 1),
-            layers.GlobalAveragePooling2D(),
-            layers.Dense(4),
-        ]
-    )
-
-
-def quantized_mlp():
-    model = mlp()
-    model.quantize("int8")
-    return model
-
-
-def quantized_cnn():
-    model = cnn()
-    model.quantize("int8", beyond_keras=True)
-    return model
-
-
-def lstm_stack():
-    return Sequential([Input((7, 5)), layers.LSTM(16, return_sequences=True), layers.LSTM(8), layers.Dense(3)])
-
-
-def transformer():
-    x = Input((6, 16))
-    normal = layers.LayerNormalization()(x)
-    y = layers.Add()([x, layers.MultiHeadAttention(2, 8)(normal, normal)])
-    z = layers.Dense(16)(layers.Dense(32, "gelu")(layers.LayerNormalization()(y)))
-    return Model(x, layers.Dense(4, "tanh")(layers.GlobalAveragePooling1D()(layers.Add()([y, z]))))
-
-
-def two_and_two():
-    a, b = Input((4,), name="left"), Input((3,), dtype="int32", name="words")
-    words = layers.Flatten()(layers.Embedding(9, 2)(b))
-    joined = layers.Concatenate()([a, words])
-    return Model([a, b], [layers.Dense(2, name="score")(joined), layers.Reshape((2, 5), name="both")(joined)])
-
-
-def inputs_of(model, rows):
-    return [
-        floats(rows, *x.shape[1:])
-        if x.dtype.kind == "f"
-        else random.integers(0, 9, (rows, *x.shape[1:])).astype(x.dtype)
-        for x in model.inputs
-    ]
-
-
-def same_bits(found, expected):
-    for ours, theirs in zip(structures.flatten(found), structures.flatten(expected), strict=True):
-        assert (ours.dtype, ours.shape, ours.tobytes()) == (theirs.dtype, theirs.shape, theirs.tobytes())
+EXAMPLES = Path(__file__).parents[2] / "examples" / "deploy"
 
 
 def predicted(model, inputs):
@@ -326,13 +269,23 @@ def test_step_by_step_a_model_computes_what_it_does_at_once(steps, tmp_path):
     np.testing.assert_allclose(found, model.predict(x, verbose=0), rtol=1e-4, atol=1e-6)
 
 
+def test_a_step_of_a_model_that_keeps_more_than_recurrent_states(tmp_path):
+    made = layers.Conv1D(4, 3, padding="causal"), layers.GRU(4, return_sequences=True), layers.GlobalMaxPooling1D()
+    model = Sequential([Input((6, 3)), *made])
+    model.export(tmp_path / "libnet.so", state="explicit", verbose=False)
+    library, x = loaded(tmp_path / "libnet.so"), inputs_of(model, 1)[0]
+    state = library.new_state()
+    for t in range(6):
+        y = library.step(state, x[:, t : t + 1])
+    np.testing.assert_allclose(y, model.predict(x, verbose=0), rtol=1e-4, atol=1e-6)
+
+
 def test_a_step_needs_a_recurrent_layer_that_goes_forward(tmp_path):
     for make, message in (
-        (mlp, "has no recurrent layer, so it has no state"),
-        (
-            lambda: Sequential([Input((3, 2)), layers.Bidirectional(layers.LSTM(2))]),
-            "goes backwards, from the last step on",
-        ),
+        (mlp, "has no input with steps"),
+        (lambda: Sequential([Input((3, 2)), layers.Dense(2)]), "keeps nothing from step to step"),
+        (lambda: Sequential([Input((3, 2)), layers.Bidirectional(layers.LSTM(2))]), "reads each sequence from its end"),
+        (lambda: Sequential([Input((3, 2)), layers.Conv1D(2, 2), layers.LSTM(2)]), "windows reach into the future"),
     ):
         with pytest.raises(ValueError, match=message):
             make().export(tmp_path / "libnet.so", state="explicit")

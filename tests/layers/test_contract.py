@@ -1,11 +1,13 @@
 """Every layer of the registry, held to the contract of nbkeras.testing.check_layer; a layer without a case fails."""
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 from case_names import source
+from inference_models import same_bits
 from libraries import loaded, needs_linker
 
 from nbkeras import layers as L
@@ -316,6 +318,23 @@ def test_every_layer_keeps_the_contract(name, given):
     utils.set_random_seed(0)
     make, inputs, options = given
     check_layer(make, *inputs, **options)
+
+
+@pytest.mark.cpu("frozen models are for the CPU")
+@pytest.mark.parametrize("name, given", ALL)
+def test_every_layer_can_be_frozen(name, given):
+    """With the bits of `predict`, in this process and in another one."""
+    make, inputs, _ = given
+    symbols = [L.Input(x.shape[1:], dtype=x.dtype.name) for x in inputs]
+    layer = make()
+    by_position = isinstance(layer, L.MultiHeadAttention | L.GroupQueryAttention)
+    model = models.Model(symbols, layer(*symbols) if by_position or len(symbols) == 1 else layer(symbols))
+    x = list(inputs) if len(inputs) > 1 else inputs[0]
+    expected = model.predict(x, batch_size=len(inputs[0]), verbose=0)
+    frozen = model.frozen(len(inputs[0]))
+    assert frozen.is_by_rows
+    for each in (frozen, pickle.loads(pickle.dumps(frozen, 5))):
+        same_bits(each(x), expected)
 
 
 CONFIGS = json.loads((Path(__file__).parents[1] / "reference" / "keras_3_configs.json").read_text(encoding="utf-8"))

@@ -95,7 +95,7 @@ def test_models_of_all_kinds_of_inputs_and_outputs(tmp_path):
 
 def test_open_sizes_are_closed_by_the_input_signature(tmp_path):
     nbkeras.Sequential([nbkeras.Input((None, 2)), layers.LSTM(3)]).save(tmp_path / "m.keras")
-    with pytest.raises(loading.LoadingError, match="input_signature"):
+    with pytest.raises(loading.LoadingError, match="the size of axis 1 .* is open.*input_signature="):
         loading.load(options(tmp_path / "m.keras"), str(tmp_path / "m.frozen"))
     made = loading.load(options(tmp_path / "m.keras", input_signature=(None, 7, 2)), str(tmp_path / "m.frozen"))
     assert inference.Frozen.load(made.file).inputs[0].shape == (None, 7, 2)
@@ -111,7 +111,7 @@ def test_a_stream(tmp_path):
 def test_a_model_that_cannot_be_a_stream(tmp_path):
     both = layers.Bidirectional(layers.LSTM(3, return_sequences=True))
     nbkeras.Sequential([nbkeras.Input((None, 2)), both]).save(tmp_path / "m.keras")
-    with pytest.raises(loading.LoadingError, match="Bidirectional"):
+    with pytest.raises(loading.LoadingError, match="cannot go step by step: layer .bidirectional"):
         loading.load(options(tmp_path / "m.keras", stream=True), str(tmp_path / "m.frozen"))
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import re
 
 import pytest
 
@@ -125,9 +126,8 @@ def test_a_file_of_models(files):
     ],
 )
 def test_mistakes_in_a_file(files, text, message):
-    with pytest.raises((ValueError, OSError), match=r"\w \w") as caught:
+    with pytest.raises((ValueError, OSError), match=re.escape(message)):
         parse("--config", write(files, text))
-    assert message in str(caught.value)
 
 
 def test_a_version_has_one_file(files):

@@ -236,6 +236,24 @@ def test_a_port_in_use(server, tmp_path):
     assert not second.folders()
 
 
+def test_models_come_and_go_with_the_file_of_models(tmp_path):
+    for name, value in (("a", 1.0), ("b", 2.0)):
+        save(tmp_path / f"{name}.keras", value)
+    (tmp_path / "models.toml").write_text('[[model]]\npath = "a.keras"\n')
+    with Server(tmp_path, "--config", "models.toml") as server, connected(server.port) as connection:
+        assert answer_of(connection, "a") == 1.0 and answer_of(connection, "b")[0] == 404
+        changed = '[server]\nmax_body_mb = 9\n[[model]]\npath = "b.keras"\nbatch_sizes = [2]\n'
+        (tmp_path / "models.toml").write_text(changed)
+        server.process.send_signal(signal.SIGHUP)
+        server.log("model 'b' version '1' is served")
+        server.log("these options are changed by a restart only: max_body_mb")
+        assert answer_of(connection, "b") == 2.0 and answer_of(connection, "a")[0] == 404
+        (tmp_path / "models.toml").write_text("[[model]")
+        server.process.send_signal(signal.SIGHUP)
+        server.log("SIGHUP received, but nothing is changed: models.toml is no TOML file")
+        assert answer_of(connection, "b") == 2.0
+
+
 def test_sigterm_under_load_loses_no_request(tmp_path):
     save(tmp_path / "m.keras", 1.0, width=1500)
     with Server(tmp_path, "m.keras", "--workers", "2", "--drain-seconds", "10") as server:
@@ -270,16 +288,19 @@ def test_workers_of_a_killed_supervisor_end_and_leave_nothing(tmp_path):
 # -------------------- workers that do not work --------------------
 
 SCRIPT = """
-import logging, sys, time
-from nbkeras.serving.options import Options
+import logging, os, sys, time
+from nbkeras.serving import orders, worker
+from nbkeras.serving.options import ModelOptions, Options
 from nbkeras.serving.supervisor import Supervisor
 logging.basicConfig(level="INFO")
-sys.exit(Supervisor(lambda: Options(port=0, workers=2, drain_seconds={seconds}), {work}).run())
+options = Options(port=0, workers=2, worker_seconds=1, drain_seconds={seconds})
+{more}
+sys.exit(Supervisor(lambda: options, {work}).run())
 """
 
 
 def test_workers_that_end_again_and_again(tmp_path):
-    with Server(tmp_path, script=SCRIPT.format(seconds=1, work="lambda seat: 3")) as server:
+    with Server(tmp_path, script=SCRIPT.format(seconds=1, more="", work="lambda seat: 3")) as server:
         assert server.end() == 1
     assert len(server.log("ended with exit code 3")) >= 6
     server.log("ended 6 times, each time within 5 s: the server ends")
@@ -289,7 +310,9 @@ def test_workers_that_end_again_and_again(tmp_path):
 @pytest.mark.parametrize("signals", [1, 2], ids=["late", "told twice"])
 def test_a_worker_that_does_not_end_is_killed(tmp_path, signals):
     seconds = 0.2 if signals == 1 else 60
-    with Server(tmp_path, script=SCRIPT.format(seconds=seconds, work="lambda seat: time.sleep(100)")) as server:
+    with Server(
+        tmp_path, script=SCRIPT.format(seconds=seconds, more="", work="lambda seat: time.sleep(100)")
+    ) as server:
         workers = server.log(r"worker \d started \(process (\d+)\)", 2)
         server.process.send_signal(signal.SIGINT)
         if signals == 2:
@@ -298,3 +321,51 @@ def test_a_worker_that_does_not_end_is_killed(tmp_path, signals):
             server.process.send_signal(signal.SIGINT)
         assert server.end() == 1
     assert not any(alive(int(found[1])) for found in workers) and not server.folders()
+
+
+def test_a_worker_that_hangs_is_started_again(tmp_path):
+    with Server(tmp_path, script=SCRIPT.format(seconds=1, more="", work="worker.work")) as server:
+        hanging = server.workers()[0]
+        server.log("worker 1 started")
+        os.kill(hanging, signal.SIGSTOP)
+        server.log(rf"worker 0 \(process {hanging}\) hangs since 1 s: it is killed")
+        server.log("worker 0 started", 2)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end() == 0
+
+
+FAILING = """
+options = Options(port=0, workers=2, models=(ModelOptions(name="m", path="m.keras"),))
+opened, worker_1 = orders.opened, []
+
+def open_or_fail(file, stream):
+    if worker_1 and os.path.exists("fail"):
+        raise OSError("no memory")
+    return opened(file, stream)
+
+def work(seat):
+    worker_1.extend([1] * seat.index)
+    return worker.work(seat)
+
+orders.opened = open_or_fail
+"""
+
+
+def test_a_change_that_a_worker_cannot_make_is_taken_back_by_all(tmp_path):
+    save(tmp_path / "m.keras", 1.0)
+    with Server(tmp_path, script=SCRIPT.format(seconds=1, more=FAILING, work="work")) as server:
+        port = server.port
+        (tmp_path / "fail").touch()
+        save(tmp_path / "m.keras", 2.0)
+        server.process.send_signal(signal.SIGHUP)
+        server.log("model 'm' version '1' could not be loaded, so what was served before stays: OSError: no memory")
+        for _ in range(8):
+            with connected(port) as connection:
+                assert answer_of(connection) == 1.0
+        (tmp_path / "fail").unlink()
+        server.process.send_signal(signal.SIGHUP)
+        server.log("model 'm' version '1' is served", 2)
+        with connected(port) as connection:
+            assert answer_of(connection) == 2.0
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end() == 0
