@@ -88,10 +88,11 @@ class _State:
         self.output = form.structures[1]
         self.ports = GraphInputs(_Ports(form.structures[0], self.inputs), form.name, tables=form.tables)
         self.is_one = not structures.is_nested(self.output)
-        # By the shape of the array for a model's only input: the recorded size, for which nothing is checked but the dtype
-        is_simple = len(self.inputs) == 1 and not form.tables
-        self.shapes = {(size, *self.inputs[0].shape[1:]): size for size in self.sizes} if is_simple else {}
-        self.dtype = self.inputs[0].dtype
+        # By the shape of the array for a model's only input: the recorded size. Then only the dtype and the numbers are checked
+        only = self.inputs[0]
+        self.shapes = {(size, *only.shape[1:]): size for size in self.sizes} if len(self.inputs) == 1 else {}
+        self.dtype = only.dtype
+        self.check = functools.partial(self._check_numbers, 0) if form.tables else None
 
     def compute(self, arrays: Sequence[Array]) -> list[Array]:
         """The outputs for arrays of any number of rows."""
@@ -129,8 +130,21 @@ class _State:
             if array.ndim != len(spec.shape) or array.shape[1:] != spec.shape[1:]:
                 raise ValueError(f"input {spec.name!r} expects shape {spec.shape}, received {array.shape}")
         self.check_rows(arrays)
-        for position, table in self.form.tables.items():
-            check_numbers(arrays[position], *table, self.inputs[position].name)
+        for position in self.form.tables:
+            self._check_numbers(position, arrays[position])
+
+    def _check_numbers(self, position: int, array: Array) -> None:
+        check_numbers(array, *self.form.tables[position], self.inputs[position].name)
+
+    def at_once(self, x: Any) -> list[Array] | None:
+        """The outputs, if x is an array of a recorded size for the model's only input; else None."""
+        if type(x) is np.ndarray and x.dtype is self.dtype:
+            size = self.shapes.get(x.shape)
+            if size is not None:
+                if self.check is not None:
+                    self.check(x)
+                return self.run(size, (x,))
+        return None
 
     def check_rows(self, arrays: Sequence[Array]) -> None:
         """ValueError if arrays have no rows, or not the same number."""
@@ -240,13 +254,12 @@ class Frozen:
                    [7.]], dtype=float32)
         """
         state = self._state
-        if type(x) is np.ndarray:
-            size = state.shapes.get(x.shape)
-            if size is not None and x.dtype is state.dtype and state.is_one:
-                return state.run(size, (x,))[0]
-        arrays: Any = state.ports.arrays_in_order(x)[0]
-        state.check_rows(arrays)
-        return structures.pack(state.output, state.compute(arrays))
+        outputs = state.at_once(x)
+        if outputs is None:
+            arrays: Any = state.ports.arrays_in_order(x)[0]
+            state.check_rows(arrays)
+            outputs = state.compute(arrays)
+        return outputs[0] if state.is_one else structures.pack(state.output, outputs)
 
     def run(self, arrays: Sequence[Array]) -> list[Array]:
         """The outputs of arrays in the order of `inputs`, in the order of `outputs`. Nothing is converted.
@@ -266,12 +279,11 @@ class Frozen:
             [array([[3.]], dtype=float32)]
         """
         state = self._state
-        if len(arrays) == 1 and type(arrays[0]) is np.ndarray and arrays[0].dtype is state.dtype:
-            size = state.shapes.get(arrays[0].shape)
-            if size is not None:
-                return state.run(size, arrays)
-        state.checked(arrays)
-        return state.compute(arrays)
+        outputs = state.at_once(arrays[0]) if len(arrays) == 1 else None
+        if outputs is None:
+            state.checked(arrays)
+            outputs = state.compute(arrays)
+        return outputs
 
     def replace(self, other: Frozen | Any) -> None:
         """Take the weights of another model; each call uses the old ones alone, or the new ones alone.
@@ -279,7 +291,7 @@ class Frozen:
         Calls that run go on with the old weights, whose memory is freed after the last of them.
 
         Args:
-            other: A Frozen, or a model, which is frozen with the same batch sizes.
+            other: A Frozen, of which the batch sizes are taken too, or a model, which is frozen with the same ones.
 
         Raises:
             ValueError: if its inputs or outputs are others.
@@ -293,7 +305,7 @@ class Frozen:
             array([[30.]], dtype=float32)
         """
         if not isinstance(other, Frozen):
-            other = freeze(other, self.batch_sizes, [spec.shape for spec in self.inputs])
+            other = freeze(other, self.batch_sizes, list(self.inputs))
         for kind, own, new in (("inputs", self.inputs, other.inputs), ("outputs", self.outputs, other.outputs)):
             if _compared(own) != _compared(new):
                 raise ValueError(f"the {kind} of model {other.name!r} differ: expected {own}, received {new}")
@@ -357,37 +369,49 @@ def freeze(model: Any, batch_sizes: Any, input_signature: Any) -> Frozen:
             f"model {model.name!r} is on a GPU and cannot be frozen, which is for the CPU: make the model with "
             "nbkeras.device('cpu')"
         )
+    stateful = [layer.name for layer in model._all_layers()[1:] if getattr(layer, "stateful", False)]
+    if stateful:
+        raise ValueError(
+            f"model {model.name!r} cannot be frozen: layer {stateful[-1]!r} is stateful: use model.stream(), whose state is an "
+            "argument"
+        )
     with on_gpu(None):
         names, specs, pack = signature.inputs_of(model, input_signature)
-        closed = {
-            size: [signature.closed(model, *each, size, _PURPOSE) for each in zip(names, specs, strict=True)]
-            for size in sizes
-        }
-        _build(model, pack, closed[sizes[0]])
-        structure = pack(list(range(len(names))))
+
+        def recorded(size: int) -> Recording:
+            return _recorded(model, pack, [spec for _, spec in _closed(model, names, specs, size)])
+
+        _build(model, pack, [spec for _, spec in _closed(model, names, specs, sizes[0])])
         with step_lock.alone():  # all programs have the same weights, those of the end of a step
-            recordings = {size: _recorded(model, pack, closed[size]) for size in sizes}
+            recordings = {size: recorded(size) for size in sizes}
             programs = Programs.of(recordings)
-    last = recordings[sizes[-1]]
-    output_names = signature.output_names(model, len(last.outputs), list(names))
-    for name, array in zip(output_names, last.outputs, strict=True):
-        if array.shape[:1] != (sizes[-1],):
-            raise ValueError(
-                f"model {model.name!r} cannot be frozen: output {name!r} has no row for each of {sizes[-1]} samples, its shape "
-                f"is {array.shape}"
-            )
-    inputs = tuple(
-        (name, (None, *shape[1:]), dtype.str) for name, (shape, dtype) in zip(names, closed[sizes[0]], strict=True)
-    )
-    outputs = tuple(
-        (name, (None, *a.shape[1:]), a.dtype.str) for name, a in zip(output_names, last.outputs, strict=True)
-    )
+            last = recordings[sizes[-1]]
+            output_names = signature.output_names(model, len(last.outputs), list(names))
+            _check_rows_of_outputs(model, output_names, last)
+            is_by_rows = _is_by_rows(last) if sizes[-1] > 1 else _takes_rows_apart(recorded)
+    inputs = [(name, (None, *shape[1:]), dtype.str) for name, (shape, dtype) in _closed(model, names, specs, 1)]
+    outputs = [(name, (None, *a.shape[1:]), a.dtype.str) for name, a in zip(output_names, last.outputs, strict=True)]
     graph_inputs = getattr(model, "_graph_inputs", None)
     tables = {} if graph_inputs is None else dict(graph_inputs.tables)
-    form = _Form(
-        str(model.name), inputs, outputs, (structure, last.structure), tables, _is_by_rows(programs, sizes[-1], last)
-    )
-    return Frozen(form, programs)
+    structure = pack(list(range(len(names)))), last.structure
+    return Frozen(_Form(str(model.name), tuple(inputs), tuple(outputs), structure, tables, is_by_rows), programs)
+
+
+def _closed(model: Any, names: Sequence[str], specs: Sequence[tuple], size: int) -> list[tuple[str, tuple]]:
+    """(name, (shape, dtype)) of each input for so many rows."""
+    return [
+        (name, signature.closed(model, name, spec, size, _PURPOSE)) for name, spec in zip(names, specs, strict=True)
+    ]
+
+
+def _check_rows_of_outputs(model: Any, names: Sequence[str], recording: Recording) -> None:
+    rows = len(recording.inputs[0])
+    for name, array in zip(names, recording.outputs, strict=True):
+        if array.shape[:1] != (rows,):
+            raise ValueError(
+                f"model {model.name!r} cannot be frozen: output {name!r} has no row for each of {rows} samples, its shape is "
+                f"{array.shape}"
+            )
 
 
 def _sizes(batch_sizes: Any) -> tuple[int, ...]:
@@ -410,25 +434,28 @@ def _recorded(model: Any, pack: Callable[[list], Any], specs: Sequence[tuple]) -
 
     recording = record(model.name, step, specs, _PURPOSE)
     if recording.states:
-        hint = (
-            "use model.stream(), whose state is an argument"
-            if model.stateful
-            else "it cannot be part of a frozen model"
-        )
         raise ValueError(
-            f"model {model.name!r} cannot be frozen: a prediction changes what the model keeps, as states of recurrent layers "
-            f"and counters of random numbers: {hint}"
+            f"model {model.name!r} cannot be frozen: a prediction changes what the model keeps, as counters of random numbers "
+            "and weights that a layer writes"
         )
     return recording
 
 
-def _is_by_rows(programs: Programs, size: Any, recording: Recording) -> bool:
+def _is_by_rows(recording: Recording) -> bool:
     """Whether other rows have no effect on the outputs for the first row, as far as an example shows."""
-    if size == 1:
-        return True
-    arrays = [array.copy() for array in recording.inputs]
-    first = programs.run(size, arrays)
-    for array in arrays:
+    if any(array.shape[:1] != recording.inputs[0].shape[:1] for array in recording.outputs):
+        return False
+    recording.program.run()
+    first = [array[:1].tobytes() for array in recording.outputs]
+    for array in recording.inputs:
         array[1:] = array[:0:-1] * 2 + 1 if array.dtype.kind == "f" else 1 - array[1:]
-    second = programs.run(size, arrays)
-    return all(a[:1].tobytes() == b[:1].tobytes() for a, b in zip(first, second, strict=True))
+    recording.program.run()
+    return first == [array[:1].tobytes() for array in recording.outputs]
+
+
+def _takes_rows_apart(recorded: Callable[[int], Recording]) -> bool:
+    """Whether a model that is frozen for one row has no effect of rows on others, as a batch of two shows."""
+    try:
+        return _is_by_rows(recorded(2))
+    except Exception:  # it is made for one row alone
+        return False

@@ -13,7 +13,17 @@ from nbkeras.engine.tensor import on_gpu
 from nbkeras.export import signature
 from nbkeras.export.recording import Recording, record
 from nbkeras.inference import portable
-from nbkeras.inference.frozen import TensorSpec, _compared, _cover, _is_by_rows, _listed, _padded, _Ports, _sizes
+from nbkeras.inference.frozen import (
+    TensorSpec,
+    _compared,
+    _cover,
+    _is_by_rows,
+    _listed,
+    _padded,
+    _Ports,
+    _sizes,
+    _takes_rows_apart,
+)
 from nbkeras.inference.interface import Interface
 from nbkeras.inference.portable import Programs
 from nbkeras.inference.walk import STEPS
@@ -49,7 +59,7 @@ class _Form(NamedTuple):
 
 
 class _State:
-    """What a call uses; `replace` gives a FrozenStream another one."""
+    """All that a call uses; `replace` gives a FrozenStream another one."""
 
     def __init__(self, form: _Form, programs: Programs):
         self.form, self.programs = form, programs
@@ -143,6 +153,10 @@ class FrozenStream:
     `stream.frozen()` makes one. Any number of threads may call it: it keeps nothing from call to call, the state is the caller's.
     It goes on in forked processes, and pickle takes it to others. A file that `save` wrote is mapped by `load`: all processes
     that load it share the memory of its weights.
+
+    Args:
+        form: The description of the stream, which `stream.frozen` makes.
+        programs: The recorded programs.
 
     Example:
         >>> model = keras.Sequential([keras.Input((None, 3)), layers.LSTM(4, return_sequences=True)])
@@ -345,8 +359,10 @@ def freeze(stream: Stream, batch_sizes: Any, steps: Any) -> FrozenStream:
         recordings = {(rows, count): recorded(rows, count) for rows in rows_list for count in steps_list}
         programs = Programs.of(recordings)
         start = stream.initial(1)[0]
-    key = rows_list[-1], steps_list[0]
-    last = recordings[key]
+        last = recordings[rows_list[-1], steps_list[0]]
+        is_by_rows = (
+            _is_by_rows(last) if rows_list[-1] > 1 else _takes_rows_apart(lambda rows: recorded(rows, steps_list[0]))
+        )
     kinds = [each == STEPS for each in stream._walk.output_kinds]
     names = signature.output_names(model, len(kinds), [name for name, _, _ in specs])
     outputs = tuple(
@@ -365,7 +381,7 @@ def freeze(stream: Stream, batch_sizes: Any, steps: Any) -> FrozenStream:
         start.tobytes(),
         start.dtype.str,
         interface.limit,
-        _is_by_rows(programs, key, last),
+        is_by_rows,
     )
     return FrozenStream(form, programs)
 

@@ -85,12 +85,12 @@ class Interface:
         return np.ascontiguousarray(array, self.dtype)
 
     def check_length(self, state: Array, steps: int) -> None:
-        """ValueError if a sequence would become longer than attention can look back."""
+        """ValueError if a sequence would become longer than the state is for."""
         before = int(state[:, 0].max(initial=0))
         if self.limit is not None and before + steps > self.limit:
             raise ValueError(
-                f"a sequence has {before} steps and gets {steps} more, but attention keeps window={self.limit}: make the stream "
-                "with a larger window, or start a new sequence from initial()"
+                f"a sequence has {before} steps and gets {steps} more, but sequences of this stream have up to {self.limit}: "
+                "make it with a larger window, or start a new sequence from initial()"
             )
 
 

@@ -17,6 +17,7 @@ import mmap
 import os
 import pickle
 import struct
+import types
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -249,14 +250,16 @@ def _described(function: Any) -> Any:
     if isinstance(function, device.Conditional):
         return _Conditional(_described(function.function), function.flags)
     kernel = getattr(function, "kernel", function)
-    if not isinstance(kernel, cache.Kernel):
+    if not isinstance(kernel, cache.Kernel | types.FunctionType):
         return function
-    module, name = kernel.py_func.__module__, kernel.py_func.__qualname__
-    if module == "__main__" or _named(module, name) is not kernel:
+    module, name = kernel.__module__, kernel.__qualname__
+    if _named(module, name) is not kernel:
         raise pickle.PicklingError(
             f"the kernel {named(kernel)} cannot be pickled, another process would not find it: define it at the top level of a "
             "module, under its own name"
         )
+    if not isinstance(kernel, cache.Kernel):
+        return function
     return _Kernel(module, name, function is not kernel, _stamp(kernel))
 
 

@@ -158,7 +158,7 @@ def reshaped(site: Site) -> Part:
     def run(now, states, args, kwargs):
         return layer.call_by(lambda x: ops.reshape(x, (*x.shape[:2], *target)), args, kwargs), ()
 
-    return Part(run, [STEPS])
+    return Part(run)
 
 
 @rule(core.Permute)
@@ -258,7 +258,7 @@ def recurred(site: Site) -> Part:
         return layer.call_by(call, args, kwargs), new
 
     kinds = [STEPS if layer.return_sequences else LAST, *[LAST] * (len(site.outputs()) - 1)]
-    return Part(run, kinds, forms, start, counts=given)
+    return Part(run, forms, kinds, start, counts=given)
 
 
 def _shows_state(cell: Any) -> bool:
@@ -327,7 +327,7 @@ def convolved(site: Site) -> Part:
 
         return layer.call_by(call, args, kwargs), new
 
-    return Part(run, [STEPS], [Form((kept, first.shape[-1]), layer.dtype)])
+    return Part(run, [Form((kept, first.shape[-1]), layer.dtype)])
 
 
 @rule(spatial.Spatial)
@@ -354,7 +354,7 @@ def largest(site: Site) -> Part:
 
         return layer.call_by(call, args, kwargs), new
 
-    return Part(run, [LAST], [Form(shape, layer.dtype)], start)
+    return Part(run, [Form(shape, layer.dtype)], [LAST], start)
 
 
 @rule(pooling.GlobalAveragePooling1D)
@@ -380,7 +380,7 @@ def mean(site: Site) -> Part:
 
         return layer.call_by(call, args, kwargs), new
 
-    return Part(run, [LAST], [Form(shape, layer.dtype), Form(counts, layer.dtype)])
+    return Part(run, [Form(shape, layer.dtype), Form(counts, layer.dtype)], [LAST])
 
 
 def _pooled(site: Site) -> tuple:
@@ -485,7 +485,7 @@ def attended_by_heads(site: Site) -> Part:
 
         return layer.call_by(call, args, kwargs), new
 
-    return Part(run, [STEPS], forms, counts=True, limit=limit)
+    return Part(run, forms, counts=True, limit=limit)
 
 
 def _all_of(now: Now, *masks: Any) -> Tensor:
@@ -523,4 +523,4 @@ def attended(site: Site) -> Part:
 
         return layer.call_by(call, args, kwargs), new
 
-    return Part(run, [STEPS], forms, counts=True, limit=limit)
+    return Part(run, forms, counts=True, limit=limit)

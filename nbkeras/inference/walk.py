@@ -37,7 +37,16 @@ ANY_AXIS = (activation.ReLU, activation.LeakyReLU, activation.ELU, activation.Th
 
 
 class Form(NamedTuple):
-    """A state of a sequence: its shape, without the batch axis, and its dtype."""
+    """The form of a state that a layer keeps for each sequence.
+
+    Args:
+        shape: Its shape, without the batch axis.
+        dtype: Its dtype.
+
+    Example:
+        >>> keras.inference.Form((3, 8))  # three vectors
+        Form(shape=(3, 8), dtype='float32')
+    """
 
     shape: tuple
     dtype: Any = "float32"
@@ -53,17 +62,37 @@ class Now(NamedTuple):
 
 @dataclass
 class Part:
-    """A call of a layer as a part of a stream.
+    """A call of a layer as a part of a stream: what the method `streamed` of a layer of your own returns.
 
-    run(now, states, args, kwargs) -> (outputs, new states): now: a Now; states: a list of tensors (batch, *shape), one for
-    each of `forms`; args and kwargs: those of the layer's call, of which tensors with steps have those of this call. kinds: one
-    for each output. start(rows): the states of new sequences, a list of tensors; None for zeros. counts: whether `run` reads
-    `now.before`. limit: the number of steps that a sequence may have; None for any.
+    Args:
+        run: A function (now, states, args, kwargs) -> (outputs, new states). `now.batch` and `now.steps` are the numbers of
+            rows and steps; states is a list of tensors (batch, *shape); args and kwargs are those of the layer's call, with these
+            steps.
+        forms: The Form of each state.
+        kinds: 'steps' for each output with a step axis, 'last' for one after the last step.
+        start: A function of the number of rows: the list of the states of new sequences; None for zeros.
+        counts: Whether `now.before` is needed: the number of steps before these, a tensor (batch,).
+        limit: The number of steps that a sequence may have; None for any.
+
+    Example:
+        >>> class RunningSum(layers.Layer):
+        ...     def call(self, inputs):
+        ...         return ops.cumsum(inputs, axis=1)
+        ...     def streamed(self, site):
+        ...         def run(now, states, args, kwargs):
+        ...             y = self(*args) + states[0]
+        ...             return y, [y[:, -1:]]
+        ...         return keras.inference.Part(run, [keras.inference.Form((1, 3))])
+        >>> stream = keras.Sequential([keras.Input((None, 3)), RunningSum()]).stream()
+        >>> y, state = stream(np.ones((1, 4, 3)), stream.initial())
+        >>> y, state = stream(np.ones((1, 3)), state)
+        >>> y
+        array([[5., 5., 5.]], dtype=float32)
     """
 
     run: Callable[[Now, list, tuple, dict], tuple[Any, Sequence]]
-    kinds: list[str]
     forms: Sequence[Form] = ()
+    kinds: Sequence[str] = (STEPS,)
     start: Callable[[int], list] | None = None
     counts: bool = False
     limit: int | None = None
@@ -263,7 +292,7 @@ def check_own_methods(site: Site, known: type) -> None:
 def plain(site: Site, kind: str) -> Part:
     """The call as it is."""
     layer = site.layer
-    return Part(lambda now, states, args, kwargs: (layer(*args, **kwargs), ()), [kind] * len(site.outputs()))
+    return Part(lambda now, states, args, kwargs: (layer(*args, **kwargs), ()), (), [kind] * len(site.outputs()))
 
 
 def nested(site: Site) -> Part:
@@ -278,7 +307,7 @@ def nested(site: Site) -> Part:
     def run(now, states, args, kwargs):
         return walk.run(now, states, matching.in_order(args[0] if args else next(iter(kwargs.values()))))
 
-    return Part(run, walk.output_kinds, walk.forms, walk.start, walk.counts, walk.limit)
+    return Part(run, walk.forms, walk.output_kinds, walk.start, walk.counts, walk.limit)
 
 
 RULES: dict[type, Callable[[Site], Part]] = {}

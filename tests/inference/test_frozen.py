@@ -156,6 +156,27 @@ def test_outputs_of_each_kind(outputs):
         same_bits(ready(given), predicted(model, given))
 
 
+def test_work_under_a_condition():
+    def op(x):
+        y, flag = device.empty(x.shape, x.dtype), device.empty((1,), np.int64)
+        device.launch(np.copyto, y, x)
+        device.launch(is_positive, x, flag)
+        with runtime.only_if(flag):
+            device.launch(np.negative, x, y)
+        return y, None
+
+    class Own(layers.Layer):
+        def call(self, inputs):
+            return apply(op, None, [inputs])
+
+    ready = pickle.loads(pickle.dumps(Sequential([Input((2,)), Own()]).frozen(1), 5))
+    assert (ready([[1.0, 2.0]]).tolist(), ready([[-1.0, -2.0]]).tolist()) == ([[-1, -2]], [[-1, -2]])
+
+
+def is_positive(x, flag):
+    flag[0] = x[0, 0] > 0
+
+
 def test_data_in_the_forms_that_predict_takes():
     model = mlp()
     x, ready = floats(2, 20), model.frozen(2)
@@ -251,6 +272,35 @@ def test_rows_that_have_an_effect_on_others_are_never_mixed():
         ready(given[:3])
 
 
+class Of(Model):
+    """A model that computes a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+
+@pytest.mark.parametrize(
+    "function, is_by_rows",
+    [
+        pytest.param(lambda x: x - ops.mean(x, axis=0, keepdims=True), False, id="a mean over rows"),
+        pytest.param(lambda x: ops.reshape(2 * x, (1, 4)), False, id="one row alone"),
+        pytest.param(lambda x: x - ops.mean(x, axis=1, keepdims=True), True, id="a mean over columns"),
+    ],
+)
+def test_a_model_that_is_frozen_for_one_row(function, is_by_rows):
+    model = Of(function)
+    model.predict(floats(1, 4), verbose=0)
+    ready = model.frozen(1)
+    assert ready.is_by_rows == is_by_rows and ready(floats(1, 4)).shape == (1, 4)
+    if not is_by_rows:
+        with pytest.raises(ValueError, match="it takes 1 rows, received 2"):
+            ready(floats(2, 4))
+
+
 # -------------------- errors --------------------
 
 
@@ -299,6 +349,17 @@ class Reads(layers.Layer):
         return inputs * 2 if float(ops.sum(inputs)) > 0 else inputs
 
 
+class Counts(layers.Layer):
+    """Keeps a sum of its inputs."""
+
+    def build(self, input_shape):
+        self.total = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False)
+
+    def call(self, inputs):
+        self.total.assign_add(ops.sum(inputs))
+        return ops.cast(inputs, "float32")
+
+
 class Draws(layers.Layer):
     def call(self, inputs):
         return inputs + keras.random.normal(inputs.shape)
@@ -312,13 +373,18 @@ class Draws(layers.Layer):
         ),
         pytest.param(
             lambda: Sequential([Input((2,)), Draws()]),
-            "a prediction changes what the model keeps.*counters of random numbers: it cannot",
+            "a prediction changes what the model keeps, as counters of random numbers",
             id="draws random numbers",
         ),
         pytest.param(
-            lambda: Sequential([Input(batch_shape=(1, 3, 2)), layers.LSTM(2, stateful=True)]),
-            r"a prediction changes what the model keeps.*use model\.stream\(\)",
+            lambda: Sequential([Input(batch_shape=(8, 3, 2)), layers.LSTM(2, stateful=True, name="own")]),
+            r"layer 'own' is stateful: use model\.stream\(\)",
             id="is stateful",
+        ),
+        pytest.param(
+            lambda: Sequential([Input((2,), dtype="int32"), Counts()]),
+            "a prediction changes what the model keeps",
+            id="counts",
         ),
         pytest.param(
             lambda: Sequential([Input((None, 2), name="steps"), layers.LSTM(2)]),
@@ -387,12 +453,6 @@ def test_the_weights_leave_the_pickle_as_one_buffer():
     same_bits(pickle.loads(content, buffers=[bytes(buffer)])(x), ready(x))  # copied: it must be writable and aligned
 
 
-@compiled
-def doubled(x, y):
-    for i in range(x.size):
-        y.flat[i] = 2 * x.flat[i]
-
-
 def kernel_layer(kernel):
     def op(x):
         y = device.empty(x.shape, x.dtype)
@@ -406,11 +466,12 @@ def kernel_layer(kernel):
     return Own()
 
 
-def test_a_kernel_that_another_process_would_not_find_is_named_when_it_is_pickled():
-    @compiled
+@pytest.mark.parametrize("compile", [compiled, lambda function: function], ids=["compiled", "of NumPy"])
+def test_a_kernel_that_another_process_would_not_find_is_named_when_it_is_pickled(compile):
+    @compile
     def hidden(x, y):
-        for i in range(x.size):
-            y.flat[i] = 3 * x.flat[i]
+        for i in range(len(x)):
+            y[i] = 3 * x[i]
 
     x = floats(2, 4)
     ready = Sequential([Input((4,)), kernel_layer(hidden)]).frozen()
@@ -546,6 +607,21 @@ def test_a_file_is_mapped(tmp_path):
     assert path.read_bytes() == content
     path.unlink()
     assert not again(x).tobytes() == ready(x).tobytes()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="no list of the memory's pages")
+def test_processes_share_the_pages_of_a_file(tmp_path):
+    """No page of it is this process's own, after predictions too."""
+    path = tmp_path / "net.frozen"
+    Sequential([Input((500,)), layers.Dense(1000), layers.BatchNormalization(), layers.Dense(10)]).frozen().save(path)
+    ready = Frozen.load(path)
+    ready(floats(40, 500))
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    (start,) = (number for number, line in enumerate(lines) if line.endswith(str(path)))
+    pages = {
+        name: int(size) for name, size, *_ in (line.replace(":", "").split() for line in lines[start + 1 : start + 20])
+    }
+    assert pages["Rss"] >= 2000 and pages["Private_Dirty"] == pages["Anonymous"] == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fchmod"), reason="no owners of files")

@@ -122,7 +122,7 @@ def test_a_sequence_that_is_too_long():
         state = frozen.initial()
         for _ in range(3):
             _, state = call(state)
-        with pytest.raises(ValueError, match="has 3 steps and gets 1 more, but attention keeps window=3"):
+        with pytest.raises(ValueError, match="has 3 steps and gets 1 more, but sequences of this stream have up to 3"):
             call(state)
 
 
