@@ -19,7 +19,7 @@ import numpy as np
 from nbkeras.engine import step_lock
 from nbkeras.engine.layer_stack import Place, layer_stack
 from nbkeras.engine.user_errors import warn
-from nbkeras.kernels.runtime import cache, cgroups, code, device, forks, processor, threads
+from nbkeras.kernels.runtime import cache, cache_files, cgroups, code, device, forks, processor, threads
 from nbkeras.kernels.runtime.messages import named, short_description
 
 Array = np.ndarray
@@ -29,6 +29,7 @@ Profile = device.Profile
 set_threads, get_threads, usable_processors = threads.set_threads, threads.get_threads, cgroups.usable_processors
 compilations = cache.compilations  # `with compilations(listener):` calls listener() before each compilation
 keep_kernels_in_package = code.keep_in_package
+SPARE_KERNELS = cache_files.SPARE  # the variable with a folder for kernels that cannot be kept elsewhere
 variables_of, PROCESSOR_LEVELS = processor.variables_of, tuple(processor.LEVELS)
 
 

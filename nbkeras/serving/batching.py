@@ -47,9 +47,9 @@ class Waiting:
     ):
         self.arrays, self.deadline, self.future, self.exchange = arrays, deadline, future, exchange
         self.rows = len(arrays[0])
-        self.bytes = sum(array.nbytes for array in arrays)
+        self.bytes = sum([array.nbytes for array in arrays])
         self.shapes = [array.shape[1:] for array in arrays]
-        self.since = 0.0
+        self.since = time.monotonic()
         self.timer: asyncio.TimerHandle | None = None
 
 
@@ -122,7 +122,7 @@ class Batcher:
         """Refuse what the queue has no place for. A request that finds it empty is taken, whatever its size."""
         if not self._queue:
             return
-        size = sum(array.nbytes for array in arrays)
+        size = sum([array.nbytes for array in arrays])
         if not self._has_place(count, size):
             self._forget()
         if self._queue and not self._has_place(count, size):
@@ -167,7 +167,6 @@ class Batcher:
             self._timer.cancel()
             self._timer = None
             loop.call_soon(self._start)
-        waiting.since = time.monotonic()
         return waiting.future
 
     def _expire(self, waiting: Waiting) -> None:

@@ -4,6 +4,7 @@ Requests to infer, which are most of them, do not pass Starlette's routes.
 """
 
 import asyncio
+import functools
 import gzip
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -30,6 +31,7 @@ _BINARY = (b"content-type", b"application/octet-stream")
 _CONTENT_TYPES = {b"", b"application/json", b"application/octet-stream"}
 GONE = "nbkeras.gone"  # in the scope of a request whose client has gone: its task is cancelled
 _LEAST_PACKED = 1024  # bytes: shorter answers are sent as they are
+_LONG = 1 << 18  # bytes: more are packed and unpacked in a thread
 
 
 class ClientGone(Exception):
@@ -149,7 +151,7 @@ class Application:
             else:
                 headers = [_BINARY, (b"inference-header-content-length", b"%d" % json_bytes)]
             if head.accept_encoding and len(answer) >= _LEAST_PACKED:
-                answer = _packed(head.accept_encoding, answer, headers)
+                answer = await _packed(head.accept_encoding, answer, headers)
             headers.append((b"content-length", b"%d" % len(answer)))
             start["headers"] = headers
             exchange.end(200)
@@ -205,16 +207,19 @@ class Application:
         if message["type"] == "http.disconnect":
             raise ClientGone
         if head.content_encoding in (b"gzip", b"deflate"):
-            return self._unpacked(body, head.content_encoding)
+            return await self._unpacked(body, head.content_encoding)
         return body
 
     def _too_large(self, received: str) -> ServingError:
         return ServingError(413, f"the body may have {self.max_body} bytes, received {received}")
 
-    def _unpacked(self, body: bytes | bytearray, encoding: bytes) -> bytes:
+    async def _unpacked(self, body: bytes | bytearray, encoding: bytes) -> bytes:
         unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16 if encoding == b"gzip" else zlib.MAX_WBITS)
         try:
-            found = unpacker.decompress(body, self.max_body + 1)
+            found = unpacker.decompress(body, min(_LONG, self.max_body + 1))
+            if unpacker.unconsumed_tail and len(found) <= self.max_body:
+                left = self.max_body + 1 - len(found)
+                found += await asyncio.to_thread(unpacker.decompress, unpacker.unconsumed_tail, left)
         except zlib.error as error:
             raise refused(f"the body is not what its Content-Encoding {encoding.decode()} says: {error}") from None
         if len(found) > self.max_body:
@@ -296,19 +301,20 @@ def _json(content: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(content), status, media_type="application/json")
 
 
-def _packed(accepted: bytes, answer: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+async def _packed(accepted: bytes, answer: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
     """An answer in an encoding that the client accepts."""
     found = {}
     for part in accepted.split(b","):
         name, _, quality = part.partition(b";")
         found[name.strip()] = quality.replace(b" ", b"") not in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000")
     if found.get(b"gzip"):
-        headers.append((b"content-encoding", b"gzip"))
-        return gzip.compress(answer, 1, mtime=0)
-    if found.get(b"deflate"):
-        headers.append((b"content-encoding", b"deflate"))
-        return zlib.compress(answer, 1)
-    return answer
+        name, pack = b"gzip", functools.partial(gzip.compress, answer, 1, mtime=0)
+    elif found.get(b"deflate"):
+        name, pack = b"deflate", functools.partial(zlib.compress, answer, 1)
+    else:
+        return answer
+    headers.append((b"content-encoding", name))
+    return await asyncio.to_thread(pack) if len(answer) > _LONG else pack()
 
 
 def _integer(name: str, value: bytes) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from nbkeras.serving import messages, tensors
 from nbkeras.serving.errors import ServingError, refused, unexpected
@@ -291,6 +292,8 @@ def _unary(asked: Any, told: Any, method: Callable[[Any, Any], Awaitable[Any]]) 
 
     async def call(request: Any, context: Any) -> Any:
         try:
+            if request is None:
+                raise refused(f"the bytes are no message {asked.DESCRIPTOR.full_name}")
             found = await method(request, context)
             return told(**found) if isinstance(found, dict) else found
         except ServingError as error:
@@ -300,7 +303,19 @@ def _unary(asked: Any, told: Any, method: Callable[[Any, Any], Awaitable[Any]]) 
         again = () if failure.retry_after is None else (("grpc-retry-pushback-ms", f"{failure.retry_after * 1000}"),)
         await context.abort(grpc.StatusCode[failure.code], f"{failure.message:.{_LONGEST}}", again)
 
-    return grpc.unary_unary_rpc_method_handler(call, asked.FromString, told.SerializeToString)
+    return grpc.unary_unary_rpc_method_handler(call, _reader(asked), told.SerializeToString)
+
+
+def _reader(kind: Any) -> Callable[[bytes], Any]:
+    """Reads a message, or returns None if the bytes are none: an exception here would be the server's failure."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return kind.FromString(data)
+        except DecodeError:
+            return None
+
+    return read
 
 
 async def start(service: Service, options: Options, port: int) -> grpc.aio.Server:

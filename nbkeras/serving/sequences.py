@@ -36,7 +36,7 @@ _SWEEPS = 4  # in the time after which an idle sequence is forgotten
 
 
 class Key(NamedTuple):
-    """What names a sequence: the version is the one that requests ask for, "" if they ask for none."""
+    """The name of a sequence: the version is the one that requests ask for, "" if they ask for none."""
 
     model: str
     version: str
@@ -206,8 +206,8 @@ class Sequences:
         pause = min(60, max(1, math.ceil(oldest + self.idle - time.monotonic())))
         return ServingError(
             503,
-            f"no memory is left for a new sequence: {len(self)} are kept with {self.bytes} bytes (most: {self.max_bytes}); "
-            "end those that are done (sequence_end)",
+            f"no memory is left for a new sequence: those that run have {self.bytes} bytes (most: {self.max_bytes}); end those "
+            "that are done (sequence_end), or try again later",
             retry_after=pause,
             reason="sequences_full",
         )

@@ -41,7 +41,7 @@ class Service:
         log: Callable[[Exchange], Any] | None = None,
     ):
         self.repository, self.control, self._log = repository, control, log
-        self.sequences = sequences or Sequences()
+        self.sequences = Sequences() if sequences is None else sequences  # an empty one is false
         self.peers: Peers | None = None
         self.is_draining = False
         self.in_flight = 0

@@ -33,6 +33,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from nbkeras.engine import program
 from nbkeras.serving import limits
 from nbkeras.serving.board import Board
 from nbkeras.serving.loading import Folder, Loaded, Loading, LoadingError
@@ -165,6 +166,9 @@ class Supervisor:
         if options.grpc_port is not None:
             self._grpc = _keep_port(options.host, options.grpc_port)
         self._folder = Folder(options.folder)
+        os.environ[program.SPARE_KERNELS] = self._folder.file(
+            "kernels"
+        )  # on a read-only file system one process compiles for all
         for index in range(self._count):
             local = socket.socket(socket.AF_UNIX)
             local.bind(self._folder.file(f"worker-{index}"))

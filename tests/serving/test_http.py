@@ -666,6 +666,31 @@ def test_an_old_version_is_freed_after_its_last_request():
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("rows", [1, 40_000], ids=["short", "long"])
+def test_long_bodies_and_answers_are_packed_too(rows):
+    async def main():
+        application, _ = applied(Fake(), max_batch=1 << 20)
+        body = json.dumps(wanted(*([0.125] * rows))).encode()
+        sent = []
+        given = [{"type": "http.request", "body": gzip.compress(body), "more_body": False}]
+
+        async def send(message):
+            sent.append(message)
+
+        async def receive():
+            return given.pop()
+
+        headers = {"transfer-encoding": "chunked", "content-encoding": "gzip", "accept-encoding": "gzip"}
+        scope = {"type": "http", "method": "POST", "path": "/v2/models/f/infer"}
+        scope["headers"] = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await application(scope, receive, send)
+        packed = sent[1]["body"]
+        answer = json.loads(gzip.decompress(packed) if rows > 1 else packed)
+        assert answer["outputs"][0]["data"] == [0.25] * 2 * rows
+
+    asyncio.run(main())
+
+
 def test_observers_are_told_of_requests_and_batches():
     class Seen:
         def __init__(self):
