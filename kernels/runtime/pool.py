@@ -276,8 +276,9 @@ def set_threads(count: int) -> None:
     most = Pool.most if Pool.current is None else Pool.current.most
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= most:
         raise ValueError(f"the number of threads must be 1 to {most} (NUMBA_NUM_THREADS), received {count!r}")
-    Pool.chosen = count  # a pool that is made now starts no more
-    Pool.get().threads = count
+    Pool.chosen = count
+    if Pool.current is not None:  # else it is made when it is needed
+        Pool.current.threads = count
 
 
 def get_threads() -> int:

@@ -20,6 +20,15 @@ def memory(root: str = "/") -> int:
     return installed if limit is None else min(installed, limit)
 
 
+def memory_of_loading(root: str = "/") -> int:
+    """The bytes of address space that the process has which loads a model's file: three quarters of the memory.
+
+    It is 1 GiB at least, since libraries take address space without using the memory. In a small container the system ends that
+    process before others if memory is short.
+    """
+    return max(1 << 30, memory(root) // 4 * 3)
+
+
 def threads_of_each(workers: int, root: str = "/") -> int:
     """The number of threads that compute kernels in each of several workers."""
     return max(1, processors(root) // workers)

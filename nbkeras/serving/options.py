@@ -163,7 +163,9 @@ class Options:
         60.0, "seconds after which a worker that does nothing is started again", _number(float, 0.4)
     )
     load_seconds: float = _option(300.0, "seconds in which a model's file must be loaded", _number(float, 0.05))
-    load_memory_mb: int | None = _option(None, "MB of address space of the process that loads a file", _number(int, 1))
+    load_memory_mb: int | None = _option(
+        None, "MB of the process that loads a file (default: 3/4 of all)", _number(int, 1)
+    )
     folder: str | None = _option(
         None, "where frozen models are kept while the server runs (default: TMPDIR or /tmp)", _text
     )

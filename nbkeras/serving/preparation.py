@@ -6,6 +6,7 @@ compared with those of `predict`.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import hashlib
@@ -157,6 +158,8 @@ def _run(writing: int) -> None:
     job = json.loads(sys.stdin.read())
     die_with_parent(job["parent"])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")  # where memory is short, the system ends this process first, and no worker
     if job["memory"] is not None:
         resource.setrlimit(resource.RLIMIT_AS, (job["memory"], job["memory"]))
     try:

@@ -448,7 +448,7 @@ class Supervisor:
             known = before.loaded.digest if before is not None and is_known else None
             try:
                 seconds, memory = self.options.load_seconds, self.options.load_memory_mb
-                limit = None if memory is None else memory << 20
+                limit = limits.memory_of_loading() if memory is None else memory << 20
                 change.loading = Loading(change.options, target, seconds=seconds, memory=limit, known=known)
             except OSError as error:
                 self._fail(f"no process could be started to load it: {error.strerror}")

@@ -39,8 +39,8 @@ async def serve(
     metrics: Metrics | None = None,
     when_ready: Callable[[], Any] | None = None,
     seat: Seat | None = None,
-) -> None:
-    """Answer requests on sockets that listen until `end` is set; then end what was accepted.
+) -> bool:
+    """Answer requests on sockets that listen until `end` is set; then end what was accepted. Returns whether that was in time.
 
     control: loads and unloads for requests; None refuses them. metrics: the observer of the repository, for
     GET /metrics. seat: the place among other workers.
@@ -88,19 +88,22 @@ async def serve(
         watcher.cancel()
     if service.peers is not None:
         await service.peers.close()
+    if server.server_state.connections:  # their requests were given up
+        return False
     await repository.drain()
+    return True
 
 
 def work(seat: Seat) -> int:
     """The life of a worker, in a process that its supervisor has forked; returns the exit code."""
     limits.set_threads(seat.options.threads, seat.workers)
-    uvloop.run(_work(seat))
+    is_done = uvloop.run(_work(seat))
     if os.getppid() != seat.supervisor:  # it was killed, and has left its folder
         shutil.rmtree(seat.folder, ignore_errors=True)
-    return 0
+    return 0 if is_done else 1
 
 
-async def _work(seat: Seat) -> None:
+async def _work(seat: Seat) -> bool:
     end = asyncio.Event()
 
     def ended() -> None:
@@ -117,8 +120,12 @@ async def _work(seat: Seat) -> None:
     beginning = asyncio.create_task(orders.begun.wait())
     ending = asyncio.create_task(end.wait())
     await asyncio.wait((beginning, ending), return_when=asyncio.FIRST_COMPLETED)
+    is_done = True
     if not end.is_set():
         control = orders if seat.options.control else None
-        await serve(seat.options, [seat.http], repository, end=end, control=control, metrics=metrics, seat=seat)
+        is_done = await serve(
+            seat.options, [seat.http], repository, end=end, control=control, metrics=metrics, seat=seat
+        )
     for task in (following, beginning, ending):
         task.cancel()
+    return is_done

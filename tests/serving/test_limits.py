@@ -27,6 +27,11 @@ def test_processors_and_memory_of_a_container(tmp_path):
     assert limits.memory(quota(tmp_path, 1)) == limits.memory(str(tmp_path / "none")) > 1 << 28
 
 
+def test_memory_of_the_process_that_loads(tmp_path):
+    assert limits.memory_of_loading(quota(tmp_path, 1, 300 << 20)) == 1 << 30
+    assert limits.memory_of_loading(quota(tmp_path, 1, 8 << 30)) == 6 << 30
+
+
 def test_threads_of_each_worker(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     assert [limits.threads_of_each(workers, quota(tmp_path, 6)) for workers in (1, 2, 4, 7)] == [6, 3, 1, 1]

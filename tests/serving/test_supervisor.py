@@ -267,6 +267,20 @@ def test_sigterm_under_load_loses_no_request(tmp_path):
     assert os.listdir(tmp_path) == ["m.keras"] and not any(map(alive, server.workers()))
 
 
+def test_requests_that_take_longer_than_the_end_may_are_answered_with_503(tmp_path):
+    save(tmp_path / "m.keras", 1.0)
+    with Server(tmp_path, "m.keras", "--max-wait-ms", "10000", "--drain-seconds", "0.3") as server:
+        with connected(server.port) as connection:
+            connection.request("POST", "/v2/models/m/infer", BODY, {"Content-Type": "application/json"})
+            time.sleep(0.3)
+            start = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            assert server.end() == 1 and time.monotonic() - start < 5
+            answer = connection.getresponse()
+            assert (answer.status, b"the server ended before" in answer.read()) == (503, True)
+    assert not server.folders()
+
+
 def test_a_file_that_is_broken_at_the_start(tmp_path):
     (tmp_path / "m.keras").write_bytes(b"broken")
     with Server(tmp_path, "m.keras") as server:
