@@ -5,7 +5,6 @@ that cannot be inverted or decomposed raises NumPy's LinAlgError, a ValueError.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,19 +15,28 @@ from nbkeras.kernels.runtime.cache import compiled
 Array = np.ndarray
 
 
-@functools.cache
-def _kernel(name: str, inputs: int, **constants: Any) -> Callable:
-    """A kernel that applies a function of numpy.linalg to the first arrays and writes the results into the others."""
-    function = getattr(np.linalg, name)
+class _Kernel:
+    """A kernel that applies a function of numpy.linalg to the first arrays and writes the results into the others.
 
-    @device.host
-    def kernel(*arrays: Array) -> None:
-        results = function(*arrays[:inputs], **constants)
-        for result, out in zip(results if isinstance(results, tuple) else (results,), arrays[inputs:], strict=True):
+    It is no closure, which could not be pickled.
+    """
+
+    on_host = True  # see device.host
+
+    def __init__(self, name: str, inputs: int, constants: dict[str, Any]):
+        self.__name__, self._inputs, self._constants = name, inputs, constants
+
+    def __call__(self, *arrays: Array) -> None:
+        results = getattr(np.linalg, self.__name__)(*arrays[: self._inputs], **self._constants)
+        outputs = arrays[self._inputs :]
+        for result, out in zip(results if isinstance(results, tuple) else (results,), outputs, strict=True):
             out[...] = result
 
-    kernel.__name__ = name
-    return kernel
+
+@functools.cache
+def _kernel(name: str, inputs: int, **constants: Any) -> _Kernel:
+    """The kernel of a function, the same one each time."""
+    return _Kernel(name, inputs, constants)
 
 
 def _made(name: str, inputs: tuple[Array, ...], *shapes: tuple[int, ...], **constants: Any) -> tuple[Array, ...]:

@@ -2,20 +2,19 @@
 
 import argparse
 import functools
-import logging
 
 from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.user_errors import optional_import
 from nbkeras.serving import options
 
-supervisor, worker = Later("nbkeras.serving.supervisor"), Later("nbkeras.serving.worker")
+logs, supervisor, worker = map(Later, ("nbkeras.serving.logs", "nbkeras.serving.supervisor", "nbkeras.serving.worker"))
 
 
 def serve(arguments: argparse.Namespace) -> int:
     """Serve models until the process is told to end; returns the exit code."""
     read = functools.partial(options.from_arguments, arguments)
-    level = read().log_level.upper()
+    first = read()
     with optional_import("nbkeras serve needs starlette, uvicorn and others: pip install 'nbkeras[serve]'"):
         work = worker.work  # imported before workers are forked, so that they share its memory
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
+    logs.configure(first.log, first.log_level)
     return supervisor.Supervisor(read, work).run()

@@ -288,12 +288,13 @@ class Frozen:
     def replace(self, other: Frozen | Any) -> None:
         """Take the weights of another model; each call uses the old ones alone, or the new ones alone.
 
-        Calls that run go on with the old weights, whose memory is freed after the last of them.
+        Names stay as they are. Calls that run go on with the old weights, whose memory is freed after the last of them.
 
         Args:
             other: A Frozen, of which the batch sizes are taken too, or a model, which is frozen with the same ones.
 
         Raises:
+            TypeError: for another object.
             ValueError: if its inputs or outputs are others.
 
         Example:
@@ -304,14 +305,19 @@ class Frozen:
             >>> frozen(np.array([[1.0, 2.0]]))
             array([[30.]], dtype=float32)
         """
+        own = self._state
         if not isinstance(other, Frozen):
-            other = freeze(other, self.batch_sizes, list(self.inputs))
-        for kind, own, new in (("inputs", self.inputs, other.inputs), ("outputs", self.outputs, other.outputs)):
-            if _compared(own) != _compared(new):
-                raise ValueError(f"the {kind} of model {other.name!r} differ: expected {own}, received {new}")
-        if self._state.form.structures != other._state.form.structures:
-            raise ValueError(f"the inputs or outputs of model {other.name!r} are in another structure")
-        self._state = other._state
+            if not hasattr(other, "predict_step"):
+                raise TypeError(f"expected a Frozen or a model, received {type(other).__name__}")
+            other = freeze(other, own.sizes, list(own.inputs))
+        new = other._state
+        for kind, ours, theirs in (("inputs", own.inputs, new.inputs), ("outputs", own.outputs, new.outputs)):
+            if _compared(ours) != _compared(theirs):
+                raise ValueError(f"the {kind} of model {new.form.name!r} differ: expected {ours}, received {theirs}")
+        if own.form.structures != new.form.structures:
+            raise ValueError(f"the inputs or outputs of model {new.form.name!r} are in another structure")
+        form = new.form._replace(name=own.form.name, inputs=own.form.inputs, outputs=own.form.outputs)
+        self._state = _State(form, new.programs)
 
     def save(self, filepath: Any) -> None:
         """Write a file that `load` reads. It is written completely or not at all, and others cannot write into it.
@@ -364,11 +370,7 @@ def _compared(specs: Sequence[TensorSpec]) -> list[tuple]:
 def freeze(model: Any, batch_sizes: Any, input_signature: Any) -> Frozen:
     """A frozen model; see `Model.frozen`."""
     sizes = _sizes(batch_sizes)
-    if model._gpu is not None:
-        raise ValueError(
-            f"model {model.name!r} is on a GPU and cannot be frozen, which is for the CPU: make the model with "
-            "nbkeras.device('cpu')"
-        )
+    _check_device(model)
     stateful = [layer.name for layer in model._all_layers()[1:] if getattr(layer, "stateful", False)]
     if stateful:
         raise ValueError(
@@ -412,6 +414,14 @@ def _check_rows_of_outputs(model: Any, names: Sequence[str], recording: Recordin
                 f"model {model.name!r} cannot be frozen: output {name!r} has no row for each of {rows} samples, its shape is "
                 f"{array.shape}"
             )
+
+
+def _check_device(model: Any) -> None:
+    if model._gpu is not None:
+        raise ValueError(
+            f"model {model.name!r} is on a GPU and cannot be frozen, which is for the CPU: make the model with "
+            "nbkeras.device('cpu')"
+        )
 
 
 def _sizes(batch_sizes: Any) -> tuple[int, ...]:

@@ -15,6 +15,8 @@ from nbkeras.export.recording import Recording, record
 from nbkeras.inference import portable
 from nbkeras.inference.frozen import (
     TensorSpec,
+    _check_device,
+    _check_rows_of_outputs,
     _compared,
     _cover,
     _is_by_rows,
@@ -336,6 +338,7 @@ def freeze(stream: Stream, batch_sizes: Any, steps: Any) -> FrozenStream:
     """A frozen stream; see `Stream.frozen`."""
     rows_list, steps_list = _sizes(batch_sizes), _steps(steps)
     model, interface = stream.model, stream._interface
+    _check_device(model)
     specs = [
         (name, (None, None, *shape[2:]) if each else (None, *shape[1:]), dtype)
         for (name, shape, dtype), each in zip(interface.inputs, interface.is_sequence, strict=True)
@@ -360,11 +363,12 @@ def freeze(stream: Stream, batch_sizes: Any, steps: Any) -> FrozenStream:
         programs = Programs.of(recordings)
         start = stream.initial(1)[0]
         last = recordings[rows_list[-1], steps_list[0]]
+        kinds = [each == STEPS for each in stream._walk.output_kinds]
+        names = signature.output_names(model, len(kinds), [name for name, _, _ in specs])
+        _check_rows_of_outputs(model, [*names, "state"], last)
         is_by_rows = (
             _is_by_rows(last) if rows_list[-1] > 1 else _takes_rows_apart(lambda rows: recorded(rows, steps_list[0]))
         )
-    kinds = [each == STEPS for each in stream._walk.output_kinds]
-    names = signature.output_names(model, len(kinds), [name for name, _, _ in specs])
     outputs = tuple(
         (name, (None, None, *a.shape[2:]) if each else (None, *a.shape[1:]), a.dtype.str)
         for name, a, each in zip(names, last.outputs, kinds, strict=False)

@@ -85,7 +85,7 @@ class Stream:
             model.name, model._graph_inputs, inputs, is_sequence, self.state_size, self.dtype, walk.limit
         )
         self._known: dict[tuple, Callable] = {}
-        self._gpu = tensor.gpu()
+        self._gpu = model._gpu
         self._programs = ProgramCache("stream", self._compute, _reader, capacity=16, improve=improved)
 
     def initial(self, batch: int = 1) -> Array:
@@ -104,7 +104,7 @@ class Stream:
             raise ValueError(f"batch must be a number of sequences, received {batch!r}")
         row = np.zeros((1, self.state_size), self.dtype)
         place = int(self._counts)
-        with training_phase(False):
+        with tensor.on_gpu(self._gpu), training_phase(False):
             for size, state in zip(self._sizes, self._walk.start(1), strict=True):
                 row[0, place : place + size] = state.numpy().reshape(-1)
                 place += size
@@ -259,6 +259,7 @@ class Stream:
             outputs, after = self._walk.run(Now(batch, steps, before), states, inputs)
         finally:
             names.pop()
+            self.model.clear_losses()
         parts = [ops.add(row[:, :1], float(steps))] if self._counts else []
         parts += [
             ops.reshape(ops.cast(each, self.dtype), (batch, size))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import ops
+from nbkeras.building.operation import Operation
 from nbkeras.engine import structures
 from nbkeras.engine.tensor import Tensor
 from nbkeras.inference.walk import ANY_AXIS, DECLARE, GIVEN, LAST, STEPS, Form, Now, Part, Site, part_of, plain, rule
@@ -75,6 +76,8 @@ def einsum(site: Site) -> Part:
     layer, first = site.layer, site.only_first()
     terms = einsum_dense._parsed(layer.equation)
     extra = first.ndim - len(terms.inputs) if terms.first else 0  # the first axes, for which '...' stands
+    if terms.last and len(terms.inputs) != len(terms.outputs):
+        site.refuse(f"moves the axes that '...' stands for in {layer.equation!r}", "Keep them at their place")
     letter = terms.inputs[1 - extra] if extra < 2 and len(terms.inputs) > 1 - extra else None
     place = None if letter is None else terms.outputs.find(letter) + extra
     if letter is not None and (letter in terms.kernel or place != 1):
@@ -134,8 +137,15 @@ def rescaled(site: Site) -> Part:
 @rule(rnn_wrappers.TimeDistributed)
 def each_step(site: Site) -> Part:
     site.only_first()
-    if any(getattr(each, "stateful", False) for each in site.layer.layer._all_layers()):
-        site.refuse("wraps a stateful layer", "Make it stateless")
+    for (
+        each
+    ) in site.layer.layer._all_layers():  # all steps are one batch for it: no sample may have an effect on others
+        if getattr(each, "stateful", False):
+            site.refuse("wraps a stateful layer", "Make it stateless")
+        axis = getattr(each, "axis", 1)
+        own = not type(each).__module__.startswith("nbkeras.") or isinstance(each, core.Lambda | Operation)
+        if (own and not getattr(each, "each_step_alone", False)) or 0 in np.ravel(1 if axis is None else axis):
+            site.refuse(f"wraps {each.name!r}, of which it is not known whether it works on each sample alone", DECLARE)
     return plain(site, STEPS)
 
 

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import numpy as np
+
 from nbkeras import ops
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.operation import Operation
@@ -48,7 +50,7 @@ def operated(site: Site) -> Part:
     if function in ELEMENTWISE or (
         function.__module__ in _ELEMENTWISE_IN and function.__name__ not in _NOT_ELEMENTWISE
     ):
-        site.check_broadcast([each for each in structures.flatten(list(values.values())) if _is_operand(each)])
+        site.check_broadcast([_operand(each) for each in values.values() if not isinstance(each, str | None)])
         return plain(site, STEPS)
     if function in _ALONG:
         return _along(site, values, values[_ALONG[function]])
@@ -57,8 +59,9 @@ def operated(site: Site) -> Part:
     _refuse(site, "of which it is not known whether it works on each step alone", DECLARE)
 
 
-def _is_operand(value: Any) -> bool:
-    return isinstance(value, SymbolicTensor | Tensor) or hasattr(value, "__array__")
+def _operand(value: Any) -> Any:
+    """A symbolic tensor as it is, all else as something with a shape."""
+    return value if isinstance(value, SymbolicTensor | Tensor) or hasattr(value, "__array__") else np.asarray(value)
 
 
 def _refuse(site: Site, why: str, instead: str = "") -> NoReturn:
@@ -146,10 +149,7 @@ def _dense(site: Site, values: dict[str, Any]) -> Part:
 @_of("matmul")
 def _multiplied(site: Site, values: dict[str, Any]) -> Part:
     left, right = values["x1"], values["x2"]
-    ranks = [
-        len(each.shape) if hasattr(each, "shape") else len(structures.shape_of(ops.convert_to_tensor(each)))
-        for each in (left, right)
-    ]
+    ranks = [len(_operand(each).shape) for each in (left, right)]
     kinds = [site.kind(left), site.kind(right)]
     rows = (
         kinds == [STEPS, GIVEN] and ranks[0] > 2 and (ranks[1] < 3 or ranks == [3, 3])

@@ -278,6 +278,8 @@ _HARMLESS = {
 
 def check_own_methods(site: Site, known: type) -> None:
     """Refuse a subclass that overrides what the known class computes with."""
+    if "call" in vars(site.layer):
+        site.refuse("has got another `call`, so it is not known what it computes", DECLARE)
     methods = {name for cls in known.__mro__ if cls not in Layer.__mro__ for name in vars(cls)} | {"call", "__call__"}
     for cls in type(site.layer).__mro__:
         if cls is known:

@@ -22,6 +22,7 @@ import numpy as np
 
 from nbkeras.serving.errors import ServingError, refused
 from nbkeras.serving.exchange import Exchange
+from nbkeras.serving.logs import event
 
 INLINE_SECONDS = 0.001
 _log = logging.getLogger("nbkeras.serving")
@@ -275,7 +276,8 @@ class Batcher:
             return ServingError(400, str(error))
         if id(error) not in told:
             told[id(error)] = number = f"{time.time():.0f}-{next(_error_numbers)}"
-            _log.error("batch %s of %d rows failed", number, self.running, exc_info=error)
+            extra = event("batch_failed", error_id=number, rows=self.running)
+            _log.error("batch %s of %d rows failed", number, self.running, exc_info=error, extra=extra)
         return ServingError(500, f"the model failed; the server's log has the reason as {told[id(error)]}")
 
     def _finish(self) -> None:

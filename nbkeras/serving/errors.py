@@ -4,6 +4,8 @@ import itertools
 import logging
 import time
 
+from nbkeras.serving.logs import event
+
 _log = logging.getLogger("nbkeras.serving")
 _numbers = itertools.count(1)
 _GRPC_CODES = {
@@ -52,5 +54,5 @@ def refused(message: str) -> ServingError:
 def unexpected(error: Exception) -> ServingError:
     """The error of a request for which the server itself failed: the client gets a number, and the log the traceback."""
     number = f"{time.time():.0f}-h{next(_numbers)}"
-    _log.error("request %s failed", number, exc_info=error)
+    _log.error("request %s failed", number, exc_info=error, extra=event("request_failed", error_id=number))
     return ServingError(500, f"the server failed; its log has the reason as {number}")

@@ -76,5 +76,5 @@ class Observer:
 
 
 def sane_id(value: bytes) -> str:
-    """The value of an X-Request-Id, if it can do no harm in logs and headers; else ""."""
+    """The value of an X-Request-Id if it is short and of plain characters, so that it can do no harm in logs; else ""."""
     return value.decode() if _SANE_ID.fullmatch(value) else ""

@@ -127,10 +127,10 @@ class Application:
     async def infer(self, name: str, version: str | None, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request to infer."""
         start: dict[str, Any] = {"type": "http.response.start", "status": 200}
-        exchange = Exchange("http")
+        exchange = self.service.exchange("http")
         try:
             head = Headers(scope["headers"])
-            exchange.id = head.request_id
+            exchange.id = head.request_id or exchange.id
             body = await self.body_of(head, receive)
             exchange.begin(len(body))
             model = self.service.repository.get(name, version)

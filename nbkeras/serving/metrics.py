@@ -29,7 +29,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import nbkeras
-from nbkeras.serving import limits
+from nbkeras.serving import limits, logs
 from nbkeras.serving.board import CODES, PROTOCOLS, ROWS, SECONDS, Board, reason_of
 from nbkeras.serving.exchange import Exchange, Observer
 from nbkeras.serving.repository import READY
@@ -51,6 +51,7 @@ class Metrics(Observer):
         self.part.end()  # of the worker that had this place before
         self.part.set("process", os.getpid())
         self.part.set("started", time.time())
+        self._dropped = 0  # lines of the log, as far as they are counted
         self._memory: dict[int, limits.Memory] = {}
         self._memory_time = -_MEMORY_PAUSE
         self._reading: asyncio.Task | None = None
@@ -75,6 +76,10 @@ class Metrics(Observer):
         part.set("in_flight", service.in_flight)
         part.set("connections", len(connections))
         part.set("threads", limits.threads())
+        found = logs.handler()
+        if found is not None and found.dropped > self._dropped:
+            part.add("dropped_lines", found.dropped - self._dropped)
+            self._dropped = found.dropped
         part.set("sequences", len(service.sequences))
         part.set("sequences_bytes", service.sequences.bytes)
         part.set("cpu_seconds", time.process_time())

@@ -169,8 +169,14 @@ class Options:
     folder: str | None = _option(
         None, "where frozen models are kept while the server runs (default: TMPDIR or /tmp)", _text
     )
-    log: str = _option("text", "the form of log lines: text or json", _one_of("text", "json"))
+    log: str = _option(
+        "auto", "the form of log lines: json or text; auto is text for a terminal", _one_of("auto", "json", "text")
+    )
     log_level: str = _option("info", "the least level that is logged", _one_of("debug", "info", "warning", "error"))
+    access_log: bool = _option(False, "log each request to infer", _flag)
+    slow_seconds: float = _option(
+        1.0, "seconds from which on a request is logged as slow, at most one a second; 0: none", _number(float, 0)
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

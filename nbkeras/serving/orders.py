@@ -23,6 +23,7 @@ from nbkeras.inference.frozen import Frozen
 from nbkeras.inference.frozen_stream import FrozenStream
 from nbkeras.serving.board import Board
 from nbkeras.serving.errors import ServingError
+from nbkeras.serving.logs import event
 from nbkeras.serving.options import ModelOptions, Options
 from nbkeras.serving.repository import Repository
 
@@ -126,7 +127,9 @@ class Orders:
             try:
                 await getattr(self, f"_do_{order['do']}")(order)
             except Exception as failure:
-                _log.exception("worker: an order of the supervisor failed: %s", order["do"])
+                _log.exception(
+                    "worker: an order of the supervisor failed: %s", order["do"], extra=event("order_failed")
+                )
                 error = f"{type(failure).__name__}: {failure}"
             self.say(done=order["order"], error=error)
 

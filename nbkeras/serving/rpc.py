@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 
 from nbkeras.serving import messages, tensors
 from nbkeras.serving.errors import ServingError, refused, unexpected
-from nbkeras.serving.exchange import Exchange
+from nbkeras.serving.exchange import Exchange, sane_id
 from nbkeras.serving.options import Options
 from nbkeras.serving.service import Service
 from nbkeras.serving.tensors import InferRequest, InferResponse
@@ -80,7 +80,7 @@ def read_request(message: Any) -> InferRequest:
         shape = tensors.checked_shape(name, list(tensor.shape))
         if not raw:
             inputs[name] = _typed(name, tensor.datatype, shape, tensor.contents)
-        elif tensor.HasField("contents"):
+        elif tensor.contents.ListFields():  # MLServer's client sends empty ones
             raise refused(f"input {name!r:.200} has contents, but the request has raw_input_contents too")
         else:
             inputs[name] = tensors.from_bytes(name, tensor.datatype, shape, raw[place])
@@ -163,7 +163,7 @@ class Servicer:
         return self.service.model_metadata(request.name, request.version or None)
 
     async def model_infer(self, message: Any, context: Any) -> Any:
-        exchange = Exchange("grpc")
+        exchange = self.service.exchange("grpc", _request_id(context))
         try:
             answer = await self._infer(message, context, exchange)
             exchange.end(200)
@@ -240,6 +240,13 @@ class Servicer:
         if request.service not in ("", SERVICE):
             raise ServingError(404, f"there is no service {request.service!r:.200}")
         return {"status": messages.SERVING if self.service.ready() else messages.NOT_SERVING}
+
+
+def _request_id(context: Any) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == "x-request-id":
+            return sane_id(value.encode() if isinstance(value, str) else value)
+    return ""
 
 
 class _Handlers(grpc.GenericRpcHandler):

@@ -1,12 +1,12 @@
 """Service: all that the server offers, free of HTTP and gRPC, which both call it."""
 
 import time
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import nbkeras
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.exchange import Exchange
+from nbkeras.serving.logs import Requests
 from nbkeras.serving.peers import Peers
 from nbkeras.serving.repository import Repository, Version
 from nbkeras.serving.sequences import Key, Sequences, key_of
@@ -28,7 +28,7 @@ class Control(Protocol):
 class Service:
     """All that a worker offers.
 
-    control: loads and unloads; None refuses both. log: is called with each request to infer that was answered.
+    control: loads and unloads; None refuses both. log: is told of each request to infer.
     peers: the workers of the server, if there are several.
     """
 
@@ -38,9 +38,9 @@ class Service:
         *,
         control: Control | None = None,
         sequences: Sequences | None = None,
-        log: Callable[[Exchange], Any] | None = None,
+        log: Requests | None = None,
     ):
-        self.repository, self.control, self._log = repository, control, log
+        self.repository, self.control, self.log = repository, control, log
         self.sequences = Sequences() if sequences is None else sequences  # an empty one is false
         self.peers: Peers | None = None
         self.is_draining = False
@@ -62,11 +62,17 @@ class Service:
         finally:
             self.in_flight -= 1
 
+    def exchange(self, protocol: str, request_id: str = "") -> Exchange:
+        """A request to infer that has begun to arrive. request_id: given by the client, if it is sane."""
+        made = Exchange(protocol)
+        made.id = request_id or ("" if self.log is None else self.log.new_id())
+        return made
+
     def answered(self, exchange: Exchange) -> None:
         """Count and log a request to infer, of which the answer, or the error, is there."""
         self.repository.observer.request(exchange)
-        if self._log is not None:
-            self._log(exchange)
+        if self.log is not None:
+            self.log(exchange)
 
     async def answer(self, name: str, version: str | None, request: InferRequest) -> InferResponse:
         """Answer a request of a sequence that another worker has received, and counts."""

@@ -28,15 +28,15 @@ import socket
 import struct
 import sys
 import time
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from nbkeras.engine import program
-from nbkeras.serving import limits
+from nbkeras.serving import limits, logs
 from nbkeras.serving.board import Board
 from nbkeras.serving.loading import Folder, Loaded, Loading, LoadingError
+from nbkeras.serving.logs import event
 from nbkeras.serving.options import ModelOptions, Options, versions_of
 from nbkeras.serving.orders import Channel, Seat
 from nbkeras.serving.repository import LOADING, UNAVAILABLE
@@ -78,7 +78,12 @@ class Worker:
             try:
                 self.channel.send(**message)
             except BlockingIOError:
-                _log.error("worker %d (process %d) does not read its orders: it is killed", self.index, self.process)
+                _log.error(
+                    "worker %d (process %d) does not read its orders: it is killed",
+                    self.index,
+                    self.process,
+                    extra=event("worker_stuck", worker=self.index),
+                )
                 self.kill()
             except OSError:  # it has ended, of which a signal tells
                 pass
@@ -248,7 +253,9 @@ class Supervisor:
             if late:
                 self._code = self._code or 1
                 _log.error(
-                    "%d workers did not end in time: they are killed, with the requests that they compute", len(late)
+                    "%d workers did not end in time: they are killed, with the requests that they compute",
+                    len(late),
+                    extra=event("workers_late", workers=len(late)),
                 )
             for worker in late:
                 worker.kill()
@@ -269,7 +276,11 @@ class Supervisor:
             if worker.silence >= _PINGS:
                 seconds = self.options.worker_seconds
                 _log.error(
-                    "worker %d (process %d) hangs since %g s: it is killed", worker.index, worker.process, seconds
+                    "worker %d (process %d) hangs since %g s: it is killed",
+                    worker.index,
+                    worker.process,
+                    seconds,
+                    extra=event("worker_hangs", worker=worker.index),
                 )
                 worker.kill()
             worker.silence += 1
@@ -279,10 +290,10 @@ class Supervisor:
         """Let the workers end what they have accepted; at once, if they were told so before."""
         if self._deadline is not None:
             if time.monotonic() - self._ending > _SAME_SIGNAL:
-                _log.warning("%s again: the end, without waiting for requests", reason)
+                _log.warning("%s again: the end, without waiting for requests", reason, extra=event("end"))
                 self._deadline = 0.0
             return
-        _log.log(logging.ERROR if code else logging.INFO, "%s: the server ends", reason)
+        _log.log(logging.ERROR if code else logging.INFO, "%s: the server ends", reason, extra=event("drain"))
         self._code, self._ending = code, time.monotonic()
         self._deadline = time.monotonic() + self.options.drain_seconds + 1  # workers keep the time themselves
         if self._http is not None:
@@ -314,7 +325,12 @@ class Supervisor:
         worker.process, worker.channel, worker.started, worker.silence = process, channel, time.monotonic(), 0
         self._board.part(worker.index).add("starts")
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._listen_to(worker, channel))
-        _log.info("worker %d started (process %d)", worker.index, process)
+        _log.info(
+            "worker %d started (process %d)",
+            worker.index,
+            process,
+            extra=event("worker_started", worker=worker.index, worker_process=process),
+        )
         for key, (state, reason) in self._marks.items():
             worker.send(do="mark", order=0, name=key[0], version=key[1], state=state, reason=reason)
         for served in self._served.values():
@@ -327,6 +343,7 @@ class Supervisor:
         """In the forked process: let go of all that belongs to the supervisor or to other workers, and work. Never returns."""
         code = 1
         try:
+            logs.in_worker(worker.index)
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
@@ -360,7 +377,7 @@ class Supervisor:
             )
             code = self._work(seat)
         except BaseException:
-            traceback.print_exc()
+            _log.critical("worker %d failed", worker.index, exc_info=True, extra=event("worker_failed"))
         finally:
             with contextlib.suppress(Exception):
                 logging.shutdown()
@@ -383,7 +400,11 @@ class Supervisor:
                 self._hear_wish(worker, message)
             elif message.get("done") == 0 and message["error"]:
                 _log.error(
-                    "worker %d (process %s) could not be prepared: %s", worker.index, worker.process, message["error"]
+                    "worker %d (process %s) could not be prepared: %s",
+                    worker.index,
+                    worker.process,
+                    message["error"],
+                    extra=event("worker_unprepared", worker=worker.index),
                 )
                 worker.kill()
             elif self._change is not None and message.get("done") == self._change.order:
@@ -418,9 +439,20 @@ class Supervisor:
             pause = 0.0 if worker.deaths == 1 else min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (worker.deaths - 2))
             worker.next_start = now + pause
             ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            _log.error("worker %d (process %d) %s", worker.index, process, ended)
+            _log.error(
+                "worker %d (process %d) %s",
+                worker.index,
+                process,
+                ended,
+                extra=event("worker_died", worker=worker.index, worker_process=process, exit_code=code),
+            )
             if worker.deaths < _MOST_DEATHS:
-                _log.info("worker %d is started again in %.1f s", worker.index, pause)
+                _log.info(
+                    "worker %d is started again in %.1f s",
+                    worker.index,
+                    pause,
+                    extra=event("worker_restart", worker=worker.index, seconds=pause),
+                )
             else:
                 self._end(1, f"worker {worker.index} ended {worker.deaths} times, each time within {_HEALTHY:g} s")
 
@@ -475,7 +507,7 @@ class Supervisor:
                 self._finish(200, "")
                 return
         for text in loaded.warnings:
-            _log.warning("model %s: %s", _called(change.key), text)
+            _log.warning("model %s: %s", _called(change.key), text, extra=_of_model("model_warning", change.key))
         change.made = Served(change.options, loaded, change.stamp)
         self._tell_all(change)
 
@@ -533,10 +565,13 @@ class Supervisor:
             self._figures.served = self._served.keys()
             self._figures.loaded(change.key, loaded.seconds, loaded.bytes)
             what = f"{loaded.bytes / 1e6:.1f} MB, loaded in {loaded.seconds:.1f} s"
-            _log.info("model %s is served (%s)", _called(change.key), what)
+            extra = _of_model(
+                "model_swapped" if before else "model_loaded", change.key, seconds=loaded.seconds, bytes=loaded.bytes
+            )
+            _log.info("model %s is served (%s)", _called(change.key), what, extra=extra)
         else:
             self._marks[change.key] = UNAVAILABLE, "unloaded"
-            _log.info("model %s is served no more", _called(change.key))
+            _log.info("model %s is served no more", _called(change.key), extra=_of_model("model_unloaded", change.key))
         if before is not None:
             self._delete_file(before)
         self._finish(200, "")
@@ -554,7 +589,9 @@ class Supervisor:
         key = self._change.key
         self._figures.failed(key)
         kept = "so what was served before stays" if key in self._served else "so it is not served"
-        _log.error("model %s could not be loaded, %s: %s", _called(key), kept, reason)
+        _log.error(
+            "model %s could not be loaded, %s: %s", _called(key), kept, reason, extra=_of_model("model_failed", key)
+        )
         if key not in self._served:
             self._mark(key, UNAVAILABLE, reason)
         self._finish(400, reason)
@@ -593,9 +630,15 @@ class Supervisor:
             if status == 400:
                 self._end(2, f"model {_called(key)} could not be loaded")
             elif status == 200 and not self._first:
-                _log.info("listening on http://%s", _address(self._http))
+                _log.info(
+                    "listening on http://%s", _address(self._http), extra=event("start", address=_address(self._http))
+                )
                 if self._grpc is not None:
-                    _log.info("listening for gRPC on %s", _address(self._grpc))
+                    _log.info(
+                        "listening for gRPC on %s",
+                        _address(self._grpc),
+                        extra=event("start", grpc_address=_address(self._grpc)),
+                    )
 
         return Change(key, version, tell)
 
@@ -607,15 +650,15 @@ class Supervisor:
             options = self._read_options()
             versions = [version for model in options.models for version in versions_of(model)]
         except (OSError, ValueError) as error:
-            _log.error("SIGHUP received, but nothing is changed: %s", error)
+            _log.error("SIGHUP received, but nothing is changed: %s", error, extra=event("sighup"))
             return
-        _log.info("SIGHUP received: %d models are looked at", len(versions))
+        _log.info("SIGHUP received: %d models are looked at", len(versions), extra=event("sighup"))
         fixed = dataclasses.replace(options, models=self.options.models)
         if fixed != self.options:
             names = [
                 f.name for f in dataclasses.fields(options) if getattr(fixed, f.name) != getattr(self.options, f.name)
             ]
-            _log.warning("these options are changed by a restart only: %s", ", ".join(names))
+            _log.warning("these options are changed by a restart only: %s", ", ".join(names), extra=event("sighup"))
         self.options = dataclasses.replace(self.options, models=options.models)
         wanted = {(version.name, version.version) for version in versions}
         for key in [key for key in self._served if key not in wanted]:
@@ -733,6 +776,11 @@ def _makes_the_same(options: ModelOptions, others: ModelOptions) -> bool:
     """Whether two options make the same frozen file of a model's file."""
     names = ("batch_sizes", "input_signature", "stream", "window", "steps")
     return all(getattr(options, name) == getattr(others, name) for name in names)
+
+
+def _of_model(name: str, key: Key, **more: Any) -> dict[str, Any]:
+    """The `extra` of a line of the log about a model."""
+    return event(name, model=key[0], version=key[1], **more)
 
 
 def _called(key: Key) -> str:

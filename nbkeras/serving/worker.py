@@ -14,9 +14,10 @@ import uvloop
 from starlette.routing import Route
 
 from nbkeras.engine.lazy_names import Later
-from nbkeras.serving import limits
+from nbkeras.serving import limits, logs
 from nbkeras.serving.connections import Connection, watch
 from nbkeras.serving.http import Application
+from nbkeras.serving.logs import Requests
 from nbkeras.serving.metrics import Metrics
 from nbkeras.serving.options import Options
 from nbkeras.serving.orders import Orders, Seat
@@ -46,7 +47,9 @@ async def serve(
     GET /metrics. seat: the place among other workers.
     """
     sequences = Sequences(idle=options.sequence_idle_seconds, max_bytes=options.max_sequences_mb << 20)
-    service = Service(repository, control=control, sequences=sequences)
+    service = Service(
+        repository, control=control, sequences=sequences, log=Requests(options.access_log, options.slow_seconds)
+    )
     calls = None
     if seat is not None and seat.workers > 1:
         service.peers = Peers(seat.index, seat.local_paths, seat.local, service.answer)
@@ -113,6 +116,7 @@ async def _work(seat: Seat) -> bool:
             end.set()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended)
+    logs.in_loop()
     metrics = Metrics(seat.board, seat.index)
     repository = Repository(metrics)
     orders = Orders(seat.channel, repository, ended)

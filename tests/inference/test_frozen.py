@@ -28,6 +28,7 @@ from inference_models import (
 
 import nbkeras as keras
 from nbkeras import Input, Model, Sequential, layers, ops
+from nbkeras.engine.program import before_replays
 from nbkeras.engine.tensor import apply
 from nbkeras.inference import Frozen, TensorSpec, frozen, portable
 from nbkeras.kernels import compiled, device
@@ -142,6 +143,9 @@ def test_a_subclassed_model_that_has_no_weights_yet():
         pytest.param(lambda x: [x, layers.Dense(2)(x), x], id="the input twice"),
         pytest.param(lambda x: layers.Reshape((2, 2))(x), id="a view"),
         pytest.param(lambda x: ops.sort(x), id="a function of NumPy"),
+        pytest.param(lambda x: ops.inv(ops.reshape(x, (-1, 2, 2))), id="a function of LAPACK"),
+        pytest.param(lambda x: ops.pinv(ops.reshape(x, (-1, 2, 2))), id="a function of LAPACK with an option"),
+        pytest.param(lambda x: list(ops.rfft(x)), id="a Fourier transform"),
         pytest.param(lambda x: ops.top_k(layers.Dense(5)(x), 2), id="several functions of NumPy"),
         pytest.param(
             lambda x: {"b": x + 1.0, "a": {"c": ops.transpose(ops.reshape(x, (-1, 2, 2)), (0, 2, 1))}}, id="dicts"
@@ -365,9 +369,20 @@ class Draws(layers.Layer):
         return inputs + keras.random.normal(inputs.shape)
 
 
+class Computes(layers.Layer):
+    def call(self, inputs):
+        before_replays(lambda: None)
+        return inputs
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
+        pytest.param(
+            lambda: Sequential([Input((2,)), Computes(name="own")]),
+            "layer 'own' has Python compute values before each prediction",
+            id="computes before",
+        ),
         pytest.param(
             lambda: Sequential([Input((2,)), Reads(name="own")]), "layer 'own' reads a tensor's value", id="reads"
         ),
@@ -556,6 +571,15 @@ def test_replaced_weights_are_freed():
     assert ready.batch_sizes == (1, 32)
 
 
+def test_names_stay_when_weights_are_replaced():
+    model, other = mlp(), mlp()
+    ready, before = model.frozen(), (model.name, model.input_names, model.output_names)
+    ready.replace(other.frozen(4))
+    assert (ready.name, [ready.inputs[0].name], [ready.outputs[0].name]) == before
+    x = floats(4, 20)
+    same_bits(ready(x), predicted(other, x))
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
@@ -568,6 +592,8 @@ def test_only_a_model_of_the_same_form_replaces_another(make, message):
     model = mlp()
     ready, x = model.frozen(), floats(2, 20)
     expected = ready(x)
+    with pytest.raises(TypeError, match="expected a Frozen or a model, received str"):
+        ready.replace("model.frozen")
     with pytest.raises(ValueError, match=message):
         ready.replace(make().frozen())
     same_bits(ready(x), expected)

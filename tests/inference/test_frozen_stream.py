@@ -13,6 +13,7 @@ import nbkeras as keras
 from nbkeras import layers, ops
 from nbkeras.inference import FrozenStream, frozen_stream
 
+pytestmark = pytest.mark.cpu("frozen models are for the CPU")
 random = np.random.default_rng(0)
 STEPS = 7
 

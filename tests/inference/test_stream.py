@@ -520,6 +520,11 @@ def test_the_last_step_by_an_index():
         (lambda x: ops.flip(x, axis=1), "which goes along the step axis"),
         (lambda x: x + np.ones((5, 1), "float32"), "joins a sequence with something that has steps of its own"),
         (lambda x: x[:, :, :1] + ops.sum(x, axis=2), "joins sequences of different ranks"),
+        (
+            lambda x: x + [[1.0], [2.0], [3.0], [4.0], [5.0]],
+            "joins a sequence with something that has steps of its own",
+        ),
+        (lambda x: ops.where(x > 0, x, [[1.0], [2.0], [3.0], [4.0], [5.0]]), "that has steps of its own"),
         (lambda x: ops.roll(x, 1, axis=1), "is ops.roll, of which it is not known"),
         (lambda x: ops.softmax(ops.sum(x, axis=2)), "is ops.softmax, which goes along the step axis"),
         (lambda x: ops.dense(x[:, :, 0], np.ones((5, 2), "float32")), "is ops.dense, which goes along the step axis"),
@@ -591,6 +596,9 @@ class Doubled(layers.Dense):
         (lambda: layers.Activation(unknown), "has the activation unknown, of which it is not known"),
         (lambda: Doubled(2), "overrides 'call' of Dense, so it is not known what it computes. If it does, set"),
         (lambda: layers.TimeDistributed(layers.LSTM(2, stateful=True)), "wraps a stateful layer"),
+        (lambda: layers.TimeDistributed(layers.Lambda(unknown)), "not known whether it works on each sample alone"),
+        (lambda: layers.TimeDistributed(layers.Softmax(axis=0)), "not known whether it works on each sample alone"),
+        (lambda: layers.EinsumDense("a...,c->ac...", output_shape=4), "moves the axes that '...' stands for"),
         (lambda: layers.RandomFlip(), "is not known to work on each step alone"),
     ],
 )

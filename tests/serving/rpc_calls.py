@@ -146,6 +146,7 @@ async def check_raw_contents_come_back_raw(place):
     for datatype in DTYPES:
         values = VALUES.get(datatype, [0, 100])
         request = infer(datatype, values, raw=True)
+        request.inputs[0].contents.SetInParent()  # empty, as MLServer's client sends it
         response = await place.call("ModelInfer", request)
         assert list(response.raw_output_contents) == list(request.raw_input_contents), datatype
         assert not response.outputs[0].HasField("contents")

@@ -112,7 +112,7 @@ def test_a_file_of_models(files):
         ("[server]\nport = 70000", "port must be an integer from 0 to 65535, received 70000"),
         ("[server]\nport = true", "port must be an integer from 0 to 65535, received True"),
         ("[server]\ncontrol = 1", "control must be true or false, received 1"),
-        ("[server]\nlog = 'xml'", "log must be one of text, json, received 'xml'"),
+        ("[server]\nlog = 'xml'", "log must be one of auto, json, text, received 'xml'"),
         ("[server]\nbody_seconds = nan", "body_seconds must be a number from 0.05 on, received nan"),
         ("[server]\nhost = ''", "host must be a text, received ''"),
         ("[[model]]\npath = '../a.keras'\nname = '-a'", "name must be letters, digits, _, . and -"),
@@ -142,7 +142,7 @@ def test_a_version_has_one_file(files):
         (["--port", "x"], "--port: must be an integer from 0 to 65535, received x"),
         (["--max-wait-ms", "-1"], "--max-wait-ms: must be a number from 0 to 10000, received -1"),
         (["--batch-sizes", "1,b"], "--batch-sizes: must be positive integers"),
-        (["--log", "xml"], "--log: must be one of text, json, received xml"),
+        (["--log", "xml"], "--log: must be one of auto, json, text, received xml"),
         (["--worker-count", "1"], "unrecognized arguments"),
     ],
 )

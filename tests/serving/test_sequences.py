@@ -14,6 +14,7 @@ pytest.importorskip("starlette")
 
 from nbkeras import Input, Sequential, layers, utils
 from nbkeras.serving.errors import ServingError
+from nbkeras.serving.exchange import Observer
 from nbkeras.serving.peers import Peers
 from nbkeras.serving.repository import Repository
 from nbkeras.serving.sequences import Sequences, key_of
@@ -38,9 +39,10 @@ class Serving:
     """A Service with the model `m`, whose batches are counted."""
 
     def __init__(self, frozen, **limits):
-        self.repository = Repository()
         self.batches = []
-        self.repository.observe = lambda name, version: lambda rows, *_: self.batches.append(rows)
+        observer = Observer()
+        observer.batch = lambda name, version, rows, *_: self.batches.append(rows)
+        self.repository = Repository(observer)
         self.repository.set("m", "1", frozen)
         self.service = Service(self.repository, sequences=Sequences(**limits))
         self.sequences = self.service.sequences
