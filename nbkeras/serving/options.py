@@ -148,6 +148,9 @@ class Options:
     max_body_mb: float = _option(
         64.0, "MB of a request's body, unpacked too; larger ones get 413", _number(float, 0.001)
     )
+    max_buffers_mb: int = _option(
+        512, "MB of bodies that arrive at a worker at a time, and of answers that clients do not read", _number(int, 1)
+    )
     max_connections: int = _option(4096, "connections of a worker; more get 503", _number(int, 1))
     header_seconds: float = _option(10.0, "seconds for a request's headers to arrive; then 408", _number(float, 0.05))
     body_seconds: float = _option(60.0, "seconds for a request's body to arrive; then 408", _number(float, 0.05))

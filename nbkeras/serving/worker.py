@@ -58,6 +58,7 @@ async def serve(
         calls = await rpc.start(service, options, seat.grpc_port)
     routes = () if metrics is None else (Route("/metrics", metrics.route(service)),)
     application = Application(service, int(options.max_body_mb * 1e6), routes)
+    application.max_arriving = options.max_buffers_mb << 20
     config = uvicorn.Config(
         application,
         loop="uvloop",

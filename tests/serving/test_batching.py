@@ -345,6 +345,8 @@ def test_long_programs_run_in_a_thread_and_short_ones_on_the_loop():
 
 
 def test_drain_waits_for_all_and_gives_the_thread_and_the_program_back():
+    threads = []
+
     async def main():
         program = Doubles(seconds=0.005)
         gone = weakref.ref(program)
@@ -353,13 +355,16 @@ def test_drain_waits_for_all_and_gives_the_thread_and_the_program_back():
         await asyncio.sleep(0)
         await batcher.drain()
         assert all(task.done() for task in tasks)
+        threads.extend(program.threads - {threading.main_thread()})
         del program, batcher, tasks
         await asyncio.sleep(0.01)
         gc.collect()
         assert gone() is None
 
     asyncio.run(main())
-    assert not [thread for thread in threading.enumerate() if "nbkeras-batches" in thread.name and thread.is_alive()]
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_observers_are_told_of_each_batch():

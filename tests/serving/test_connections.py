@@ -14,7 +14,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from nbkeras.inference.frozen import TensorSpec
-from nbkeras.serving.connections import Connection
+from nbkeras.serving.connections import ANSWER, Connection, watch
 from nbkeras.serving.http import Application
 from nbkeras.serving.options import ModelOptions, Options
 from nbkeras.serving.repository import Repository
@@ -225,6 +225,22 @@ def test_limits_of_time():
         assert check(waits, 10_000) == "open"  # it is the server that takes its time
         server.model.gate.set()
         await answered(waits)
+
+    asyncio.run(main())
+
+
+def test_answers_that_clients_do_not_read_are_bounded_together():
+    async def main():
+        limits = {"max_buffers_mb": 1, "header_seconds": 0.05}
+        server = Server(**limits)
+        many = [server.connect() for _ in range(3)]
+        for each in many:
+            each.state = ANSWER
+            each.transport.unread = 450_000
+        watching = asyncio.ensure_future(watch(server.state, Options(**limits)))
+        await asyncio.sleep(0.1)
+        watching.cancel()
+        assert sorted(each.transport.state for each in many) == ["aborted", "open", "open"]
 
     asyncio.run(main())
 

@@ -691,6 +691,40 @@ def test_long_bodies_and_answers_are_packed_too(rows):
     asyncio.run(main())
 
 
+def test_bodies_that_arrive_at_the_same_time_are_bounded_together():
+    async def main():
+        application, _ = applied(Fake())
+        application.max_arriving = 2500
+        parts = [asyncio.Queue() for _ in range(4)]
+        tasks = [asyncio.ensure_future(post_in_parts(application, each)) for each in parts]
+        for each in parts[:3]:
+            each.put_nowait({"type": "http.request", "body": b" " * 1000, "more_body": True})
+        assert (await tasks[2])[0] == 503
+        assert application.arriving == 2000
+        body = json.dumps(wanted(1)).encode()
+        parts[3].put_nowait({"type": "http.request", "body": body, "more_body": False})  # is whole at once
+        parts[0].put_nowait({"type": "http.request", "body": body, "more_body": False})
+        parts[1].put_nowait({"type": "http.disconnect"})
+        assert (await tasks[0])[0] == (await tasks[3])[0] == 200
+        assert await tasks[1] is None
+        assert application.arriving == 0
+
+    asyncio.run(main())
+
+
+async def post_in_parts(application, parts):
+    """(status, body) of the answer to a request of parts, or None if there is no answer."""
+    scope = {"type": "http", "method": "POST", "path": "/v2/models/f/infer"}
+    scope["headers"] = [(b"transfer-encoding", b"chunked")]
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    await application(scope, parts.get, send)
+    return (sent[0]["status"], sent[1]["body"]) if sent else None
+
+
 def test_observers_are_told_of_requests_and_batches():
     class Seen:
         def __init__(self):
