@@ -7,7 +7,7 @@ import asyncio
 import functools
 import gzip
 import zlib
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 import orjson
@@ -83,7 +83,7 @@ class Application:
     max_body: bytes of a request's body. routes: more of them, such as metrics and the status page.
     """
 
-    def __init__(self, service: Service, max_body: int = 64 << 20, routes: tuple[BaseRoute, ...] = ()):
+    def __init__(self, service: Service, max_body: int = 64 << 20, routes: Sequence[BaseRoute] = ()):
         self.service, self.max_body = service, max_body
         self.arriving, self.max_arriving = 0, 512 << 20  # bytes of bodies of which a part has arrived
         own = [
