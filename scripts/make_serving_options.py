@@ -1,7 +1,7 @@
 """Write the tables of the options of `nbkeras serve` in docs/serving.md, between their comments.
 
-    python scripts/make_serving_options.py            write them
-    python scripts/make_serving_options.py --check    check whether they are up to date; the exit code is 1 if not
+python scripts/make_serving_options.py            write them
+python scripts/make_serving_options.py --check    check whether they are up to date; the exit code is 1 if not
 """
 
 import re
@@ -37,7 +37,9 @@ def main() -> int:
     text = before = DOCUMENT.read_text(encoding="utf-8")
     for name, made in (("model options", table(ModelOptions, _SHARED)), ("server options", table(Options))):
         marks = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-        text = re.sub(f"{marks[0]}.*?{marks[1]}", lambda _, m=marks, t=made: f"{m[0]}\n{t}\n{m[1]}", text, flags=re.DOTALL)
+        text = re.sub(
+            f"{marks[0]}.*?{marks[1]}", lambda _, m=marks, t=made: f"{m[0]}\n{t}\n{m[1]}", text, flags=re.DOTALL
+        )
     if "--check" in sys.argv[1:]:
         return int(text != before)
     DOCUMENT.write_text(text, encoding="utf-8")

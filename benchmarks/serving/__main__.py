@@ -259,7 +259,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--write", metavar="FILE", help="put the tables into this document, between its comments")
     options = parser.parse_args(argv)
     if options.quick:
-        options.rounds, options.connections, options.memory = 1, [1, MOST], [1]
+        options.rounds, options.connections, options.memory = 1, [1, MOST], options.memory[:1]
     options.models, options.servers = options.models.split(","), options.servers.split(",")
     for kind, chosen, known in (("model", options.models, MODELS), ("server", options.servers, INTERPRETERS)):
         for name in chosen:
