@@ -7,7 +7,7 @@ import asyncio
 import functools
 import gzip
 import zlib
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 import orjson
@@ -83,7 +83,7 @@ class Application:
     max_body: bytes of a request's body. routes: more of them, such as metrics and the status page.
     """
 
-    def __init__(self, service: Service, max_body: int = 64 << 20, routes: tuple[BaseRoute, ...] = ()):
+    def __init__(self, service: Service, max_body: int = 64 << 20, routes: Sequence[BaseRoute] = ()):
         self.service, self.max_body = service, max_body
         self.arriving, self.max_arriving = 0, 512 << 20  # bytes of bodies of which a part has arrived
         own = [
@@ -97,6 +97,7 @@ class Application:
         for path in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
             own += [
                 Route(path, self._model, methods=["GET"]),
+                Route(f"{path}/config", self._configuration, methods=["GET"]),
                 Route(f"{path}/ready", self._model_ready, methods=["GET"]),
                 Route(f"{path}/infer", self._infer_route, methods=["POST"]),
             ]
@@ -266,6 +267,9 @@ class Application:
 
     async def _model(self, request: Request) -> Response:
         return _json(self.service.model_metadata(request.path_params["name"], request.path_params.get("version")))
+
+    async def _configuration(self, request: Request) -> Response:
+        return _json(self.service.model_configuration(request.path_params["name"], request.path_params.get("version")))
 
     async def _model_ready(self, request: Request) -> Response:
         name, version = request.path_params["name"], request.path_params.get("version")

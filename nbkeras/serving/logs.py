@@ -146,21 +146,29 @@ class Handler(logging.Handler):
         """Write as many lines as the stream takes now; whether some are left."""
         with self.lock:  # type: ignore[union-attr]
             while self._lines:
-                data = self._lines.popleft()
-                while self._lines and len(data) + len(self._lines[0]) <= LONGEST:
-                    data += self._lines.popleft()
+                count, size = 0, 0
+                for line in self._lines:
+                    if count and size + len(line) > LONGEST:
+                        break
+                    count, size = count + 1, size + len(line)
+                data = b"".join(itertools.islice(self._lines, count))
                 written = self._sink.write(data)
+                if written == 0:
+                    return True
                 if written is None:
-                    self.dropped += 1 + len(self._lines)
+                    self.dropped += len(self._lines)
                     self._lines.clear()
-                elif written < len(data):
+                    break
+                for _ in range(count):
+                    self._lines.popleft()
+                if written < size:  # a pipe takes all or nothing, but a terminal may take a part
                     self._lines.appendleft(data[written:])
                     return True
-                elif self.dropped > self._told and not self._lines:
-                    count, self._told = self.dropped - self._told, self.dropped
-                    text = f"{count} lines of the log were dropped, because nobody read them in time"
+                if self.dropped > self._told and not self._lines:
+                    lost, self._told = self.dropped - self._told, self.dropped
+                    text = f"{lost} lines of the log were dropped, because nobody read them in time"
                     self._lines.append(
-                        self._encoded({"level": "warning", "event": "log_dropped", "message": text, "lines": count})
+                        self._encoded({"level": "warning", "event": "log_dropped", "message": text, "lines": lost})
                     )
         return False
 

@@ -15,7 +15,7 @@ import uvloop
 from starlette.routing import Route
 
 from nbkeras.engine.lazy_names import Later
-from nbkeras.serving import limits, logs
+from nbkeras.serving import limits, logs, page
 from nbkeras.serving.connections import Connection, watch
 from nbkeras.serving.door import Door, shared_counts
 from nbkeras.serving.http import Application
@@ -46,7 +46,7 @@ async def serve(
     """Answer requests on sockets that listen until `end` is set; then end what was accepted. Returns whether that was in time.
 
     control: loads and unloads for requests; None refuses them. metrics: the observer of the repository, for
-    GET /metrics. seat: the place among other workers.
+    GET /metrics and the status page. seat: the place among other workers.
     """
     sequences = Sequences(idle=options.sequence_idle_seconds, max_bytes=options.max_sequences_mb << 20)
     service = Service(
@@ -58,7 +58,7 @@ async def serve(
         await service.peers.start()
     if seat is not None and seat.grpc_port is not None:
         calls = await rpc.start(service, options, seat.grpc_port)
-    routes = () if metrics is None else (Route("/metrics", metrics.route(service)),)
+    routes = [] if metrics is None else [Route("/metrics", metrics.route(service)), *page.routes(service, metrics)]
     application = Application(service, int(options.max_body_mb * 1e6), routes)
     application.max_arriving = options.max_buffers_mb << 20
     kind = Connection.of(options, repository.observer)

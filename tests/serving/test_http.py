@@ -222,7 +222,7 @@ def test_metadata_and_health(connection):
 @pytest.mark.parametrize(
     ("method", "path", "status", "allow"),
     [
-        ("GET", "/", 404, None),
+        ("GET", "/v1", 404, None),
         ("GET", "/v2/", 404, None),
         ("GET", "/v2/models/m/infer/more", 404, None),
         ("POST", "/v2/models/m/versions/1/2/infer", 404, None),
