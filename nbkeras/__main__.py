@@ -2,7 +2,7 @@
 
 `nbkeras digits` trains the classic network on the package's digits; `nbkeras warmup` compiles kernels in advance;
 `nbkeras convert a.h5 b.keras` (or b.onnx) writes a model file in another format; `nbkeras compile a.keras` writes a shared
-library; `nbkeras script.py` runs a Keras script;
+library; `nbkeras serve a.keras` answers requests; `nbkeras script.py` runs a Keras script;
 `nbkeras --help` lists all. Larger commands are in `nbkeras/commands/`. `train_digits` is meant to be read as an example.
 """
 
@@ -24,6 +24,7 @@ from nbkeras.export.library import TARGETS
 from nbkeras.layers import Dense, Dropout
 from nbkeras.models import Sequential, load_model
 from nbkeras.optimizers import RMSprop
+from nbkeras.serving import options as serving
 from nbkeras.training import warmup
 from nbkeras.utils import set_random_seed, to_categorical
 
@@ -97,6 +98,9 @@ def _parser() -> tuple[argparse.ArgumentParser, Iterable[str]]:
     job.add_argument("--state", choices=("explicit",), help=explicit)
     sizes = "the shape of a sample, if the model leaves sizes open; once for each input"
     job.add_argument("--shape", type=_counts, action="append", metavar="N,N", help=sizes)
+    about = "It listens on this machine alone unless --host says otherwise; encryption and passwords are a proxy's."
+    job = add("serve", "answer requests to infer, by the Open Inference Protocol over HTTP and gRPC", about)
+    serving.add_arguments(job)
     data = "It runs on made-up data: a training step if the model was compiled, else a prediction."
     job = add("profile", "show where the time of a model file's step goes, by layer and by kernel", data)
     job.add_argument("file", help="a model file: .keras or .h5")
@@ -201,6 +205,8 @@ def _run(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     elif chosen.command == "profile":
         wanted = chosen.predict, chosen.save, chosen.memory
         commands.profile_file(chosen.file, chosen.batch_size, chosen.steps, *wanted)
+    elif chosen.command == "serve":
+        return commands.serve(chosen)
     elif chosen.command == "bench":
         commands.bench(chosen.models, chosen.batch_size)
     elif chosen.command == "doctor":

@@ -49,6 +49,7 @@ MAY_IMPORT_KERNELS = [
         "ops",
         "optimizers",
         "random",
+        "serving.limits",
         "testing",
     )
 ]
@@ -210,17 +211,25 @@ def for_gpus(module):
     return is_under(module, ["nbkeras.kernels.cuda"])
 
 
+def for_servers(module):
+    """Whether a module is imported only by `nbkeras serve`; its options are also those of the command line."""
+    return is_under(module, ["nbkeras.serving"]) and module not in ("nbkeras.serving", "nbkeras.serving.options")
+
+
 def test_optional_dependencies_are_imported_inside_functions_only():
     known = RUNTIME | {"nbkeras"} | set(sys.stdlib_module_names)
     assert not breaches(
         lambda module, name, inside: (
-            not inside and name.split(".")[0] not in known and not for_gpus(module) and module not in ON_DEMAND
+            not inside
+            and name.split(".")[0] not in known
+            and not (for_gpus(module) or for_servers(module) or module in ON_DEMAND)
         )
     )
 
 
-def test_only_modules_for_gpus_import_those():
-    assert not breaches(lambda module, name, _: name in FILES and for_gpus(name) and not for_gpus(module))
+@pytest.mark.parametrize("kind", [for_gpus, for_servers])
+def test_only_modules_for_gpus_and_servers_import_those(kind):
+    assert not breaches(lambda module, name, _: name in FILES and kind(name) and not kind(module))
 
 
 def test_no_module_imports_those_on_demand():
@@ -345,7 +354,7 @@ DOCUMENTS = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "
 # Files that a comment, a docstring or a document names and that are not in this repository: those of Keras, of an
 # example, or of a user.
 ELSEWHERE = re.compile(
-    r"keras/src/.*|correlation_metrics\.py|(script|old_script|newer_script|train|name|server|mine|beside|gate|sensor|handler)\.py"
+    r"keras/src/.*|correlation_metrics\.py|(script|old_script|newer_script|train|name|server|client|app|mine|beside|gate|sensor|handler)\.py"
     r"|(learned_)?snake(_cuda)?\.py|report\.md|scor(ing|e_all|e_on_cluster)\.py|tune(_together)?\.py"
 )
 

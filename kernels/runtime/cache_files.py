@@ -6,7 +6,9 @@ counts as absent. New files go into the first of `folders()`:
 * the folder `nbkeras` in NUMBA_CACHE_DIR, if that is set;
 * else the user's own folder for caches. Its files are executed, so no other user may have the right to write there.
 
-They are looked for in PACKAGE too, beside these modules: an image may ship them there (`nbkeras warmup --in-package`).
+They are looked for in PACKAGE too, beside these modules: an image may ship them there (`nbkeras warmup --in-package`). Processes
+that belong together, as those of a server, name a folder of their own in NBKERAS_SPARE_KERNELS, for kernels that cannot be kept:
+then one of them compiles for all.
 """
 
 import contextlib
@@ -21,6 +23,7 @@ import uuid
 import warnings
 
 PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "__pycache__")  # that of kernels/
+SPARE = "NBKERAS_SPARE_KERNELS"
 _MOST_BYTES = 512 * 2**20  # of a folder: about ten times all kernels in float32 and float64
 _DAY = 86400.0
 _CHECKSUM = hashlib.sha256().digest_size
@@ -37,7 +40,13 @@ def folders() -> list[str]:
     """The folders that are searched for kernels, in this order; new ones are written to the first."""
     if _in_package:
         return [PACKAGE]
-    return [os.path.join(_chosen(), "nbkeras") if _chosen() else _users_folder(), PACKAGE]
+    spare = _spare()
+    return [os.path.join(_chosen(), "nbkeras") if _chosen() else _users_folder(), PACKAGE, *([spare] if spare else [])]
+
+
+def _spare() -> str:
+    """The folder for kernels that cannot be written elsewhere, '' if there is none."""
+    return os.environ.get(SPARE, "")
 
 
 def _chosen() -> str:
@@ -116,23 +125,31 @@ def read(name: str) -> bytes | None:
 def write(name: str, payload: bytes) -> None:
     """Keep the payload under a name; a warning if that cannot be done."""
     folder = folders()[0]
-    path = os.path.join(folder, name)
     try:
-        _make(folder)
-        _check(folder)
-        _prune(folder)
-        unfinished = f"{path}.{uuid.uuid4().hex[:16]}.tmp"
-        try:
-            with open(unfinished, "wb") as file:
-                file.write(_checksum(name, payload) + payload)
-            os.replace(unfinished, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(unfinished)
-            raise
+        _write(folder, name, payload)
     except OSError as error:
-        if not os.path.exists(path):  # Windows does not replace what another process wrote meanwhile and reads
+        # Windows does not replace what another process wrote meanwhile and reads.
+        if not os.path.exists(os.path.join(folder, name)):
             warn_not_saved(f"in {folder}", error.strerror, "set NUMBA_CACHE_DIR to a folder where this user can write")
+            if _spare():
+                with contextlib.suppress(OSError):
+                    _write(_spare(), name, payload)
+
+
+def _write(folder: str, name: str, payload: bytes) -> None:
+    path = os.path.join(folder, name)
+    _make(folder)
+    _check(folder)
+    _prune(folder)
+    unfinished = f"{path}.{uuid.uuid4().hex[:16]}.tmp"
+    try:
+        with open(unfinished, "wb") as file:
+            file.write(_checksum(name, payload) + payload)
+        os.replace(unfinished, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(unfinished)
+        raise
 
 
 @functools.cache

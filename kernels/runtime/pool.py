@@ -18,7 +18,7 @@ import time
 
 import numpy as np
 
-from nbkeras.kernels.runtime import code, forks
+from nbkeras.kernels.runtime import cgroups, code, forks
 from nbkeras.kernels.runtime.raw import (
     OWN,
     WALL,
@@ -162,12 +162,10 @@ code.symbol("nbkeras_wake_all", _wake_all, "int64(int64, int64)")
 # -------------------- the pool --------------------
 
 
-def _processors() -> int:
-    """NUMBA_NUM_THREADS, or the number of processors that this process may use."""
-    chosen = os.environ.get("NUMBA_NUM_THREADS", "")
-    if chosen.isdecimal() and int(chosen) > 0:
-        return int(chosen)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _wanted() -> int | None:
+    """NUMBA_NUM_THREADS, if it is set."""
+    wanted = os.environ.get("NUMBA_NUM_THREADS", "")
+    return int(wanted) if wanted.isdecimal() and int(wanted) > 0 else None
 
 
 def _memory(threads: int) -> np.ndarray:
@@ -181,11 +179,13 @@ def _memory(threads: int) -> np.ndarray:
 class Pool:
     """The threads of this process. A forked child has none of them and starts its own ones, over the same memory."""
 
-    most = _processors()
+    most = _wanted() or cgroups.allowed_processors()
     memory = _memory(most)
     state = memory.ctypes.data
     current: "Pool | None" = None
-    chosen: int | None = None  # the number of threads of the process that this one was forked from
+    chosen: int | None = (
+        None  # the number of threads that was set, here or in the process that this one was forked from
+    )
     _making = forks.lock()
 
     def __init__(self) -> None:
@@ -199,15 +199,8 @@ class Pool:
         self.memory[_IDLE] = self.memory[_PATIENCE] = int(_IDLE_SECONDS * looks_per_second)
         self.memory[_BUSY_PATIENCE] = int(_BUSY_SECONDS * looks_per_second)
         self._threads: list[threading.Thread] = []
-        for i in range(1, self.most):
-            thread = threading.Thread(target=self._serve, args=(self.state, i, 0), name=f"nbkeras-{i}", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:  # the system gives no more threads: use those that there are
-                self.most = i
-                break
-            self._threads.append(thread)
-        self.threads = min(Pool.chosen or self.most, self.most)
+        self._starting = forks.lock()
+        self.threads = min(Pool.chosen or _wanted() or cgroups.usable_processors(), self.most)
 
     @classmethod
     def get(cls) -> "Pool":
@@ -224,7 +217,16 @@ class Pool:
 
     @threads.setter
     def threads(self, count: int) -> None:
-        self.memory[_THREADS] = count
+        with self._starting:
+            for i in range(len(self._threads) + 1, count):
+                thread = threading.Thread(target=self._serve, args=(self.state, i, 0), name=f"nbkeras-{i}", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # the system gives no more threads: use those that there are
+                    self.most = count = i
+                    break
+                self._threads.append(thread)
+            self.memory[_THREADS] = count
 
     def stop(self) -> None:
         """End the threads, before Python shuts down."""
@@ -256,8 +258,11 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 def set_threads(count: int) -> None:
     """Set the number of threads that compute each kernel.
 
+    By default it is NUMBA_NUM_THREADS if that is set, else the number of processors that this process can keep busy: those that
+    it may use, or fewer in a container whose quota of processor time is less.
+
     Args:
-        count: From 1 to NUMBA_NUM_THREADS, which is the number of processors by default.
+        count: From 1 to NUMBA_NUM_THREADS, or to the number of processors that this process may use.
 
     Raises:
         ValueError: for another number.
@@ -268,10 +273,12 @@ def set_threads(count: int) -> None:
             ...
         ValueError: the number of threads must be 1 to ... (NUMBA_NUM_THREADS), received 0
     """
-    pool = Pool.get()
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= pool.most:
-        raise ValueError(f"the number of threads must be 1 to {pool.most} (NUMBA_NUM_THREADS), received {count!r}")
-    pool.threads = count
+    most = Pool.most if Pool.current is None else Pool.current.most
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= most:
+        raise ValueError(f"the number of threads must be 1 to {most} (NUMBA_NUM_THREADS), received {count!r}")
+    Pool.chosen = count
+    if Pool.current is not None:  # else it is made when it is needed
+        Pool.current.threads = count
 
 
 def get_threads() -> int:

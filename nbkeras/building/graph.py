@@ -251,6 +251,10 @@ def _dry_run(function: Callable, args: tuple, kwargs: dict, sizes: Sizes, trial:
 # -------------------- running --------------------
 
 
+def _call(node: Node, args: tuple, kwargs: dict) -> Any:
+    return node.layer(*args, **kwargs)
+
+
 class Graph:
     """The calls between `inputs` and `outputs` (structures of symbolic tensors), in an order that can be run."""
 
@@ -324,8 +328,11 @@ class Graph:
         """The nodes of the inputs that an Input made."""
         return [t.node for t in self.input_list if t.node is not None and not t.node.inputs]
 
-    def run(self, inputs: list[Tensor]) -> Any:
-        """The outputs' structure for tensors given in the order of `input_list`."""
+    def run(self, inputs: list[Tensor], call: Callable[[Node, tuple, dict], Any] = _call) -> Any:
+        """The outputs' structure for tensors given in the order of `input_list`.
+
+        call: computes a node's outputs from its arguments; by default it calls the layer.
+        """
         values: dict[int, Any] = {id(symbol): tensor for symbol, tensor in zip(self.input_list, inputs, strict=True)}
         uses: dict[int, int] = {}
         for node in self.nodes:
@@ -338,7 +345,7 @@ class Graph:
 
         for node in self.nodes:
             args, kwargs = structures.map_leaves(value, node.args), structures.map_leaves(value, node.kwargs)
-            results = structures.flatten(node.layer(*args, **kwargs))
+            results = structures.flatten(call(node, args, kwargs))
             del args, kwargs
             for symbol, result in zip(structures.flatten(node.outputs), results, strict=True):
                 values[id(symbol)] = result

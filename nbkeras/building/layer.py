@@ -568,6 +568,16 @@ class Layer(Module, CallHistory):
                 return self(*args, **kwargs)
         if is_symbolic([args, kwargs]):
             return self._symbolic_call(args, kwargs)
+        return self.call_by(self.call, args, kwargs)
+
+    def call_by(self, call: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """A call in which another function of the same arguments takes the place of `call`: all else is as in a call.
+
+        Args:
+            call: The function.
+            args: The arguments, tensors or arrays.
+            kwargs: The keyword arguments.
+        """
         args = tuple(self._convert(arg) for arg in args)
         kwargs = {key: self._convert_array(value) for key, value in kwargs.items()}
         inputs, named, masks = self._prepared(args, kwargs)
@@ -577,7 +587,7 @@ class Layer(Module, CallHistory):
         for name, value in named.items():
             if f"{name}_mask" in self._call_names[len(args) :] and named.get(f"{name}_mask") is None:
                 kwargs[f"{name}_mask"] = graph.masks(value)
-        outputs = self._named_call(args, kwargs)
+        outputs = self._named_call(call, args, kwargs)
         self._pass_masks(inputs, masks, kwargs, outputs)
         if self.activity_regularizer is not None:
             for output in structures.flatten(outputs):
@@ -599,7 +609,7 @@ class Layer(Module, CallHistory):
         if masks is not None and "mask" in self._call_takes and kwargs.get("mask") is None and self._takes_mask(named):
             kwargs["mask"] = masks
 
-    def _named_call(self, args: tuple, kwargs: dict) -> Any:
+    def _named_call(self, call: Callable, args: tuple, kwargs: dict) -> Any:
         load_budget.step()
         if tensor.is_step_recorded():
             observe([self])
@@ -612,7 +622,7 @@ class Layer(Module, CallHistory):
             kwargs = {key: value for key, value in kwargs.items() if key != "training"}
         try:
             with training_phase(training):
-                outputs = self.call(*args, **kwargs)
+                outputs = call(*args, **kwargs)
         finally:
             names.pop()
         for output in structures.flatten(outputs):
@@ -638,7 +648,7 @@ class Layer(Module, CallHistory):
         named = {**dict(zip(self._call_names, args, strict=False)), **kwargs}
         self._fill_arguments(kwargs, named, _masks(args[0] if args else None))
         losses = {id(each): list(each._losses) for each in self._all_layers()}
-        outputs = self._named_call(args, kwargs)
+        outputs = self._named_call(self.call, args, kwargs)
         for each in self._all_layers():
             each._losses[:] = losses.get(id(each), [])
         return outputs

@@ -14,7 +14,7 @@ import numpy as np
 from nbkeras import ops
 from nbkeras.engine import devices
 from nbkeras.engine.progress import print_message
-from nbkeras.kernels.runtime import machine, threads
+from nbkeras.kernels.runtime import cgroups, machine, threads
 
 _LEAST = {"Python": (3, 11), "numpy": (1, 26), "numba": (0, 61)}  # as pyproject.toml
 # Extra -> (what it is for, its packages by the name under which they are imported)
@@ -91,10 +91,11 @@ def _versions(version: str, problems: list[str]) -> None:
 
 
 def _processor(problems: list[str]) -> None:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed, quota = cgroups.allowed_processors(), cgroups.processors()
     _line("processor", machine.processor_name())
     _line("vectors", ", ".join(machine.vector_features()) or "none that is known")
-    _line("cores", f"{usable} of {os.cpu_count()} may be used; kernels use {threads.get_threads()} threads")
+    limit = "" if quota is None else f", {quota:g} by the quota of the container"
+    _line("cores", f"{allowed} of {os.cpu_count()} may be used{limit}; kernels use {threads.get_threads()} threads")
 
 
 def _cache(problems: list[str]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.distribution.monitor import Monitor, start_watcher
-from nbkeras.engine.program import set_threads
+from nbkeras.engine.program import set_threads, usable_processors
 from nbkeras.engine.ranks import Group
 from nbkeras.engine.user_errors import optional_import
 
@@ -120,7 +120,7 @@ def _share_processors(places: list[tuple[str, set[int]]], rank: int) -> None:
     host, own = places[rank]
     sharing = sum(other == host and not own.isdisjoint(processors) for other, processors in places)
     if sharing > 1 and not os.environ.get("NUMBA_NUM_THREADS"):
-        set_threads(max(1, len(own) // sharing))
+        set_threads(max(1, min(len(own), usable_processors()) // sharing))
 
 
 def join(timeout: float | None) -> Group:

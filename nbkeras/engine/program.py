@@ -19,16 +19,17 @@ import numpy as np
 from nbkeras.engine import step_lock
 from nbkeras.engine.layer_stack import Place, layer_stack
 from nbkeras.engine.user_errors import warn
-from nbkeras.kernels.runtime import cache, code, device, forks, processor, threads
+from nbkeras.kernels.runtime import cache, cache_files, cgroups, code, device, forks, processor, threads
 from nbkeras.kernels.runtime.messages import named, short_description
 
 Array = np.ndarray
 _empty = np.empty
 profile = device.profile  # `with nbkeras.profile() as p: ...; print(p)`: launches by kernel, counted and timed
 Profile = device.Profile
-set_threads = threads.set_threads
+set_threads, get_threads, usable_processors = threads.set_threads, threads.get_threads, cgroups.usable_processors
 compilations = cache.compilations  # `with compilations(listener):` calls listener() before each compilation
 keep_kernels_in_package = code.keep_in_package
+SPARE_KERNELS = cache_files.SPARE  # the variable with a folder for kernels that cannot be kept elsewhere
 variables_of, PROCESSOR_LEVELS, processor_keys = processor.variables_of, tuple(processor.LEVELS), processor.keys
 
 

@@ -15,10 +15,11 @@ from nbkeras.building import lora
 from nbkeras.engine import structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.progress import print_message
+from nbkeras.engine.tensor import Variable
 from nbkeras.export import library_files, linking, native_code, signature
 from nbkeras.export.library_files import Description, Tensor
 from nbkeras.export.native_code import Constants, Kernels
-from nbkeras.export.recording import record
+from nbkeras.export.recording import Recording, record
 from nbkeras.saving.archive import PreparedFiles
 
 _PURPOSE = "become a library"
@@ -51,9 +52,9 @@ def export_library(
         batch: How many samples a call computes, or a list of such numbers, for each of which there is a function.
         target: The processors for which code is made: 'host' is this one; 'x86-64-v3', 'x86-64-v4', 'aarch64'.
         weights: 'inside' the library, or 'beside' it in a file .weights that programs map into their memory.
-        state: 'explicit' adds the function of one step of a model with recurrent layers: its states are an
-            argument, and the second axis of its inputs has size 1. A model with stateful=True has a function
-            with states instead of the other one.
+        state: 'explicit' adds the function of one step of a model that goes step by step (see `Model.stream`): its
+            state is an argument, and the second axis of its inputs has size 1. A model with stateful=True has a
+            function with states instead of the other one.
 
     Raises:
         FileExistsError: if there is a header or a module of that name that is not from an export.
@@ -167,6 +168,43 @@ def _function(
             model.name, lambda tensors: model.predict_step(pack(tensors)), specs, _PURPOSE, lambda: _states(model)
         )
     symbol = f"{name}_{'step' if recording.states else 'predict'}{ending}"
+    return _of_recording(model, symbol, rows, names, specs, recording, constants, kernels)
+
+
+def _step(
+    model: Any, name: str, rows: int, given: Any, constants: Constants, kernels: Kernels
+) -> library_files.Function:
+    """The function of one step of a model that goes step by step: that of a stream, which keeps its state."""
+    stream = model.stream()
+    if not stream.state_size:
+        raise ValueError(f"model {model.name!r} keeps nothing from step to step: leave out state='explicit'")
+    names, chosen, _ = signature.inputs_of(model, given)
+    specs = []
+    for each, (shape, dtype), is_sequence in zip(names, chosen, stream._interface.is_sequence, strict=True):
+        of_step = (shape[0], 1, *shape[2:]) if is_sequence else shape
+        specs.append(signature.closed(model, each, (of_step, dtype), rows, _PURPOSE))
+    state = Variable(stream.initial(rows), trainable=False)
+
+    def step(tensors: list) -> Any:
+        outputs, after = stream.compute([*tensors, state], 1)
+        state.assign(after)
+        return outputs
+
+    with lora.merged(model):
+        recording = record(model.name, step, specs, _PURPOSE, lambda: [state.data])
+    return _of_recording(model, f"{name}_step", rows, names, specs, recording, constants, kernels)
+
+
+def _of_recording(
+    model: Any,
+    symbol: str,
+    rows: int,
+    names: Sequence[str],
+    specs: Sequence[signature.Spec],
+    recording: Recording,
+    constants: Constants,
+    kernels: Kernels,
+) -> library_files.Function:
     output_names = signature.output_names(model, len(recording.outputs), list(names))
     for each, array in zip(output_names, recording.outputs, strict=True):
         if array.shape[:1] != (rows,):
@@ -177,46 +215,6 @@ def _function(
     outputs = [(array.shape, array.dtype) for array in recording.outputs]
     inference = native_code.inference(symbol, recording, constants, kernels, model.name)
     return library_files.Function(rows, _tensors(names, specs), _tensors(output_names, outputs), inference)
-
-
-def _step(
-    model: Any, name: str, rows: int, given: Any, constants: Constants, kernels: Kernels
-) -> library_files.Function:
-    """The function of one step of a model with recurrent layers, by a copy of the model with stateful layers."""
-    if getattr(model, "_graph", None) is None:
-        raise ValueError(
-            f"model {model.name!r} has no graph: make its recurrent layers with stateful=True instead of state='explicit'"
-        )
-    config, shapes = model.get_config(), {}
-    names, own, _ = signature.inputs_of(model, None)
-    _, chosen, _ = signature.inputs_of(model, given)
-    for each, (shape, _), (fixed, _) in zip(names, own, chosen, strict=True):
-        steps = [1] if len(shape) > 2 or shape[1:] == (None,) else shape[1:2]
-        shapes[each] = [rows, *steps, *fixed[2:]]
-    for layer in config["layers"]:
-        if layer["class_name"] == "InputLayer":
-            layer["config"]["batch_shape"] = shapes[layer["config"]["name"]]
-    if not _make_stateful(config):
-        raise ValueError(f"model {model.name!r} has no recurrent layer, so it has no state: leave out state='explicit'")
-    copy = type(model).from_config(config)
-    copy.set_weights(model.get_weights())
-    return _function(copy, name, "", rows, None, constants, kernels)
-
-
-def _make_stateful(config: Any) -> bool:
-    """Make all recurrent layers of a configuration stateful; whether there are any."""
-    if isinstance(config, list | tuple):
-        return any([_make_stateful(each) for each in config])
-    if not isinstance(config, dict):
-        return False
-    if config.get("go_backwards"):
-        raise ValueError(
-            f"layer {config.get('name')!r} goes backwards, from the last step on: it cannot compute step by step"
-        )
-    found = any([_make_stateful(each) for each in config.values()])
-    if "stateful" in config:
-        found = config["stateful"] = True
-    return found
 
 
 def _states(model: Any) -> list:

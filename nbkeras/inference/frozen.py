@@ -371,11 +371,7 @@ def _compared(specs: Sequence[TensorSpec]) -> list[tuple]:
 def freeze(model: Any, batch_sizes: Any, input_signature: Any) -> Frozen:
     """A frozen model; see `Model.frozen`."""
     sizes = _sizes(batch_sizes)
-    if model._gpu is not None:
-        raise ValueError(
-            f"model {model.name!r} is on a GPU and cannot be frozen, which is for the CPU: make the model with "
-            "nbkeras.device('cpu')"
-        )
+    _check_device(model)
     stateful = [layer.name for layer in model._all_layers()[1:] if getattr(layer, "stateful", False)]
     if stateful:
         raise ValueError(
@@ -419,6 +415,14 @@ def _check_rows_of_outputs(model: Any, names: Sequence[str], recording: Recordin
                 f"model {model.name!r} cannot be frozen: output {name!r} has no row for each of {rows} samples, its shape is "
                 f"{array.shape}"
             )
+
+
+def _check_device(model: Any) -> None:
+    if model._gpu is not None:
+        raise ValueError(
+            f"model {model.name!r} is on a GPU and cannot be frozen, which is for the CPU: make the model with "
+            "nbkeras.device('cpu')"
+        )
 
 
 def _sizes(batch_sizes: Any) -> tuple[int, ...]:

@@ -95,8 +95,11 @@ class _Conv(Adaptable, Convolving):
                     return self.activation(
                         self._adapted(lambda kernel: self.convolution_op(inputs, kernel), self._mixed)
                     )
-            return self.convolve(inputs, self.kernel)  # bias and activation in one kernel with it
+            return self.convolved(inputs, self.padding)
         return self.finish(self.convolution_op(inputs, self.kernel))
+
+    def convolved(self, inputs, padding):
+        return self.convolve(inputs, self.kernel, padding=padding)  # bias and activation in one kernel with it
 
     def _mixed(self, inputs, matrix):
         """Channels times a matrix, plus the bias."""

@@ -26,6 +26,18 @@ class Convolving(Spatial, registered=False):
         self.make_weights(channels)
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
 
+    def call(self, inputs):
+        return self.convolved(inputs, self.padding)
+
+    def convolved(self, inputs, padding: str):
+        """The layer's output with another padding.
+
+        Args:
+            inputs: The input.
+            padding: 'valid', 'same' or 'causal'.
+        """
+        raise NotImplementedError
+
     def make_weights(self, channels: int) -> None:
         """Make the kernels and the bias.
 

@@ -51,8 +51,8 @@ class _DepthwiseConv(Convolving):
         )
         self.add_bias((channels * self.depth_multiplier,))
 
-    def call(self, inputs):
-        return self.convolve(inputs, ops.reshape(self.kernel, (*self.kernel_size, 1, -1)))
+    def convolved(self, inputs, padding):
+        return self.convolve(inputs, ops.reshape(self.kernel, (*self.kernel_size, 1, -1)), padding=padding)
 
     def compute_output_shape(self, input_shape):
         channels = input_shape[self.channel_axis()] if len(input_shape) == self.rank + 2 else None
@@ -167,8 +167,8 @@ class _SeparableConv(Convolving):
         self.pointwise_kernel = add_option_weight(self, shape, "pointwise", "pointwise_kernel")
         self.add_bias((self.filters,))
 
-    def call(self, inputs):
-        window = self.strides, self.padding, self.data_format, self.dilation_rate
+    def convolved(self, inputs, padding):
+        window = self.strides, padding, self.data_format, self.dilation_rate
         hidden = ops.depthwise_conv(inputs, self.depthwise_kernel, *window)
         return self.convolve(hidden, self.pointwise_kernel, 1, "valid", 1)
 

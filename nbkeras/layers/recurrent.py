@@ -67,6 +67,7 @@ class RNN(Layer):
     supports_masking = True
     cell: Any
     return_sequences: bool
+    return_state: bool
     go_backwards: bool
     stateful: bool
     zero_output_for_mask: bool
@@ -293,6 +294,27 @@ class RNN(Layer):
 
     def call(self, sequences, initial_state=None, mask=None, training=None):
         sequences, initial_state = sequences_and_states(sequences, initial_state)
+        batch, states = sequences.shape[0], None
+        if initial_state is not None:
+            states = self._checked(initial_state, "initial_state", batch)
+        if self.stateful:
+            kept = self._kept_states(batch)
+            states = kept if states is None else states
+        output, states = self.go_on(sequences, states, mask, training)
+        if self.stateful and not tensor.is_shapes_only():
+            for variable, state in zip(self._kept or (), states, strict=True):
+                self._keep(variable, state)
+        return self.returned(output, states)
+
+    def go_on(self, sequences, states: list | None, mask=None, training=None) -> tuple[Tensor, list[Tensor]]:
+        """(output, states after the last step) of a call that starts from given states; those of a stateful layer stay.
+
+        Args:
+            sequences: A tensor (batch, steps, features...).
+            states: The states in a flat list; None for those that a sequence starts from.
+            mask: Bool (batch, steps), or None.
+            training: Whether dropout is active.
+        """
         mask = None if mask is None else (structures.flatten(mask) or [None])[0]
         if mask is not None:
             mask = self._time_mask(mask, sequences)
@@ -301,23 +323,22 @@ class RNN(Layer):
                 f"layer {self.name!r} ({type(self).__name__}) needs sequences of one step or more, received "
                 f"shape {sequences.shape}"
             )
-        batch, states = sequences.shape[0], None
-        if initial_state is not None:
-            states = self._checked(initial_state, "initial_state", batch)
-        if self.stateful:
-            kept = self._kept_states(batch)
-            states = kept if states is None else states
-        cells = [cell for cell in self._all_layers() if hasattr(cell, "start_sequence")]
+        cells: list[Any] = [cell for cell in self._all_layers() if hasattr(cell, "start_sequence")]
         for cell in cells:
             cell.start_sequence()
         try:
-            output, states = self._run(sequences, states, mask, training)
+            return self._run(sequences, states, mask, training)
         finally:
             for cell in cells:
                 cell.end_sequence()
-        if self.stateful and not tensor.is_shapes_only():
-            for variable, state in zip(self._kept or (), states, strict=True):
-                self._keep(variable, state)
+
+    def returned(self, output: Tensor, states: list[Tensor]) -> Any:
+        """The result of a call: the output, and with `return_state` the states behind it.
+
+        Args:
+            output: The output.
+            states: The states after the last step, in a flat list.
+        """
         return [output, *self._returned(states)] if self.return_state else output
 
     def _time_mask(self, mask, sequences) -> Tensor:

@@ -11,8 +11,9 @@ from nbkeras.engine.lazy_names import Later
 
 if TYPE_CHECKING:
     from nbkeras.inference.frozen import Frozen
+    from nbkeras.inference.stream import Stream
 
-_frozen = Later("nbkeras.inference.frozen")
+_frozen, _stream = Later("nbkeras.inference.frozen"), Later("nbkeras.inference.stream")
 
 
 class Deployment:
@@ -89,3 +90,26 @@ class Deployment:
                    [7.]], dtype=float32)
         """
         return _frozen.freeze(self, batch_sizes, input_signature)
+
+    def stream(self, window: int | None = None, sequences: Sequence[str] | None = None) -> Stream:
+        """The model as a predictor that goes on from step to step, with its state as an array: for data that come one by one.
+
+        Args:
+            window: The number of steps that a sequence may have, for models with causal attention.
+            sequences: The names of the inputs that are sequences; None decides by their shapes.
+
+        Returns:
+            A `nbkeras.inference.Stream`: `y, state = stream(x, state)` from `state = stream.initial(batch)` on.
+
+        Raises:
+            ValueError: for a model that cannot go step by step: the message names the layer and says why.
+
+        Example:
+            >>> model = keras.Sequential([keras.Input((None, 3)), layers.LSTM(4)])
+            >>> stream = model.stream()
+            >>> state = stream.initial(batch=2)
+            >>> y, state = stream(np.ones((2, 3)), state)  # one step of two sequences
+            >>> y.shape, state.shape
+            ((2, 4), (2, 8))
+        """
+        return _stream.Stream(self, window, sequences)

@@ -66,6 +66,10 @@ class GraphInputs:
         self.check_numbers(found)
         return found, by_key
 
+    def in_order(self, x: Any) -> list:
+        """The values that a user passed for each input, in the graph's order, unchanged."""
+        return list(self._by_key(x).values()) if self._has_keys(x) else self._arrays_by_position(x)
+
     def tensors(self, inputs: Any) -> list:
         """The inputs of a call in the graph's order, each in its input's dtype."""
         if isinstance(inputs, dict):
@@ -78,7 +82,7 @@ class GraphInputs:
                 f"model {self._model!r} expects {len(symbols)} inputs {self.names}, received {len(leaves)}"
             )
         return [
-            _cast(self.fit_call(leaf, symbol), symbol.dtype) if is_given(leaf, symbol) else None
+            in_dtype(self.fit_call(leaf, symbol), symbol.dtype) if is_given(leaf, symbol) else None
             for leaf, symbol in zip(leaves, symbols, strict=True)
         ]
 
@@ -205,7 +209,7 @@ def fitted(value: Any, symbol: SymbolicTensor) -> Any:
     return value
 
 
-def _cast(leaf: Any, dtype: np.dtype) -> Any:
+def in_dtype(leaf: Any, dtype: np.dtype) -> Any:
     """A leaf in the input's dtype; wider integers stay as they are, because a cast would change those that do not fit."""
     narrower = dtype.kind in "iu" and leaf.dtype.kind in "iu" and not np.can_cast(leaf.dtype, dtype)
     if leaf.dtype == dtype or narrower or isinstance(leaf, SymbolicTensor):

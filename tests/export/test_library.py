@@ -269,13 +269,23 @@ def test_step_by_step_a_model_computes_what_it_does_at_once(steps, tmp_path):
     np.testing.assert_allclose(found, model.predict(x, verbose=0), rtol=1e-4, atol=1e-6)
 
 
+def test_a_step_of_a_model_that_keeps_more_than_recurrent_states(tmp_path):
+    made = layers.Conv1D(4, 3, padding="causal"), layers.GRU(4, return_sequences=True), layers.GlobalMaxPooling1D()
+    model = Sequential([Input((6, 3)), *made])
+    model.export(tmp_path / "libnet.so", state="explicit", verbose=False)
+    library, x = loaded(tmp_path / "libnet.so"), inputs_of(model, 1)[0]
+    state = library.new_state()
+    for t in range(6):
+        y = library.step(state, x[:, t : t + 1])
+    np.testing.assert_allclose(y, model.predict(x, verbose=0), rtol=1e-4, atol=1e-6)
+
+
 def test_a_step_needs_a_recurrent_layer_that_goes_forward(tmp_path):
     for make, message in (
-        (mlp, "has no recurrent layer, so it has no state"),
-        (
-            lambda: Sequential([Input((3, 2)), layers.Bidirectional(layers.LSTM(2))]),
-            "goes backwards, from the last step on",
-        ),
+        (mlp, "has no input with steps"),
+        (lambda: Sequential([Input((3, 2)), layers.Dense(2)]), "keeps nothing from step to step"),
+        (lambda: Sequential([Input((3, 2)), layers.Bidirectional(layers.LSTM(2))]), "reads each sequence from its end"),
+        (lambda: Sequential([Input((3, 2)), layers.Conv1D(2, 2), layers.LSTM(2)]), "windows reach into the future"),
     ):
         with pytest.raises(ValueError, match=message):
             make().export(tmp_path / "libnet.so", state="explicit")

@@ -22,7 +22,13 @@ import traceback
 import warnings
 from collections import Counter
 
-FAMILIES = {"objects": "fuzz_objects", "ops": "fuzz_ops", "training": "fuzz_training", "files": "fuzz_files"}
+FAMILIES = {
+    "objects": "fuzz_objects",
+    "ops": "fuzz_ops",
+    "training": "fuzz_training",
+    "files": "fuzz_files",
+    "requests": "fuzz_requests",
+}
 SECONDS = 10  # of processor time for a case
 PATIENCE = 60  # seconds of waiting for one that computes nothing
 ROOM = 3 << 30  # bytes of addresses above those of a started worker: less than 10**9 numbers take

@@ -24,6 +24,10 @@ class Fault(AssertionError):
     """Something that must not happen, found by a case itself: a wrong number, a changed argument, a file where none may be."""
 
 
+class Refused(Exception):
+    """A case whose input was refused as it must be."""
+
+
 def frames(error):
     step = error.__traceback__
     while step is not None:
@@ -54,6 +58,8 @@ def fault_of(error):
     """The fault of an error, in words; None if it is a good one."""
     if isinstance(error, Fault):
         return str(error)
+    if isinstance(error, Refused):
+        return None
     words = f"{type(error).__name__}: {str(error)[:300]}"
     if isinstance(error, TypeError) and OF_A_CALL.search(str(error)):
         return None

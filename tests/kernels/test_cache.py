@@ -163,6 +163,17 @@ def test_without_a_folder_it_works_and_warns_once(scratch):
     assert "set NUMBA_CACHE_DIR to a folder where this user can write" in err
 
 
+def test_processes_that_belong_together_keep_in_a_spare_folder_what_they_can_keep_nowhere_else(scratch, monkeypatch):
+    monkeypatch.setenv(cache_files.SPARE, str(scratch / "spare"))
+    (scratch / "blocked").touch()
+    out, err = run(scratch, scratch / "blocked" / "cache")
+    assert out == "[1.0, 3.0, 5.0] 0" and err.count("could not save a compiled kernel") == 1
+    assert run(scratch, scratch / "blocked" / "cache") == ("[1.0, 3.0, 5.0] 1", "")
+    kept = sorted((scratch / "spare").iterdir())
+    assert run(scratch, scratch / "cache")[0] == "[1.0, 3.0, 5.0] 1"
+    assert sorted((scratch / "spare").iterdir()) == kept and not (scratch / "cache").exists()
+
+
 def test_checkouts_share_a_folder_without_replacing_each_other_s_files(scratch):
     cache = scratch / "cache"
     other = scratch / "other"

@@ -107,6 +107,7 @@ def test_a_system_without_threads_to_give_is_served_by_one(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         patch.setattr(Pool, "current", None)
+        patch.setattr(Pool, "chosen", None)
         stress.launch_counted(8)
         assert get_threads() == 1
         with pytest.raises(ValueError, match="must be 1 to 1"):
@@ -118,6 +119,33 @@ def test_number_of_threads_is_checked():
     for wrong in (0, -1, get_threads() + 1000, 1.5, True, "2"):
         with pytest.raises(ValueError, match="number of threads must be 1 to"):
             set_threads(wrong)
+
+
+def started_threads(setting, cores, quota):
+    """(number of threads, of which so many were started) of a process on many cores in a container with a quota."""
+    code = (
+        "import os, threading\n"
+        f"os.sched_getaffinity = lambda _: set(range({cores}))\n"
+        "from nbkeras.kernels.runtime import cgroups, threads\n"
+        f"cgroups.processors = lambda root='/': {quota}\n"
+        f"{setting}\n"
+        "print(threads.get_threads(), sum(t.name.startswith('nbkeras-') for t in threading.enumerate()))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], env=environment, capture_output=True, check=True, text=True
+    )
+    return tuple(map(int, done.stdout.split()))
+
+
+def test_a_container_has_as_many_threads_as_its_quota_keeps_busy_and_more_if_they_are_wanted():
+    assert started_threads("", 6, 2.5) == (2, 1)
+    assert started_threads("threads.set_threads(5)", 6, 2.5) == (5, 4)
+
+
+def test_a_process_starts_no_more_threads_than_it_uses():
+    assert started_threads("threads.set_threads(1)", 64, None) == (1, 0)
+    assert started_threads("threads.set_threads(1)\nthreads.set_threads(3)", 64, None) == (3, 2)
 
 
 FORK = """

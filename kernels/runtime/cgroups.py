@@ -1,0 +1,92 @@
+"""The limits of the control groups of Linux in which this process runs: how many processors, how much memory.
+
+A container has the limits of its own group and of all groups around it. Version 2 has one tree of groups, version 1 one for each
+kind of limit; a system may have both. A tree is found in /proc/self/mountinfo, this process's place in it in /proc/self/cgroup.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+
+_UNLIMITED = 1 << 60  # version 1 writes "no limit" as a number of bytes near 2**63
+
+
+def processors(root: str = "/") -> float | None:
+    """The number of processors whose time the groups allow, as 1.5; None without a limit."""
+    quotas = []
+    for version, folder in _groups("cpu", root):
+        if version == 2:
+            quota, *period = _words(folder, "cpu.max")[:2] or ["max"]
+        else:
+            quota, *period = _words(folder, "cpu.cfs_quota_us") + _words(folder, "cpu.cfs_period_us") or ["-1"]
+        if quota.isdecimal() and period and period[0].isdecimal() and int(period[0]):
+            quotas.append(int(quota) / int(period[0]))
+    return min(quotas, default=None)
+
+
+def memory(root: str = "/") -> int | None:
+    """The bytes of memory that the groups allow; None without a limit."""
+    limits = []
+    for version, folder in _groups("memory", root):
+        words = _words(folder, "memory.max" if version == 2 else "memory.limit_in_bytes")
+        if words and words[0].isdecimal() and int(words[0]) < _UNLIMITED:
+            limits.append(int(words[0]))
+    return min(limits, default=None)
+
+
+def allowed_processors() -> int:
+    """The number of processors on which this process may run."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usable_processors(root: str = "/") -> int:
+    """The number of processors that this process can keep busy: those on which it may run, or fewer by the quota of its groups.
+
+    A quota of 1.5 counts as one: of two threads the system would stop one in the middle of a kernel, and the other would wait.
+    """
+    quota = processors(root)
+    return allowed_processors() if quota is None else max(1, min(allowed_processors(), int(quota)))
+
+
+def _groups(controller: str, root: str) -> Iterator[tuple[int, str]]:
+    """(version, folder) of the group of this process that limits `controller`, and of each group around it that is mounted."""
+    own = {}
+    for line in _lines(root, "proc/self/cgroup"):
+        number, _, rest = line.partition(":")
+        names, _, path = rest.partition(":")
+        own.update(dict.fromkeys(names.split(",") if names else [""], path))
+    for line in _lines(root, "proc/self/mountinfo"):
+        mount, _, system = line.partition(" - ")
+        fields, (kind, _, options) = mount.split(), (*system.split(), "", "", "")[:3]
+        version = 2 if kind == "cgroup2" else 1
+        if len(fields) < 5 or not (version == 2 or (kind == "cgroup" and controller in options.split(","))):
+            continue
+        top, point = _unescaped(fields[3]), os.path.join(root, _unescaped(fields[4]).lstrip("/"))
+        path = own.get("" if version == 2 else controller, "")
+        # A container sees its host's path of the group, and the group itself as the top of the mount.
+        below = os.path.relpath(path, top) if path == top or path.startswith(top.rstrip("/") + "/") else "."
+        if ".." in below.split("/"):  # a group outside of the namespace
+            below = "."
+        parts = [part for part in below.split("/") if part != "."]
+        for length in range(len(parts), -1, -1):
+            yield version, os.path.join(point, *parts[:length])
+
+
+def _lines(root: str, name: str) -> list[str]:
+    with (
+        contextlib.suppress(OSError),
+        open(os.path.join(root, name), encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        return file.read().splitlines()
+    return []
+
+
+def _words(folder: str, name: str) -> list[str]:
+    """The words of a group's file; none if it does not exist, as in the top group."""
+    return " ".join(_lines(folder, name)).split()
+
+
+def _unescaped(path: str) -> str:
+    """A path of mountinfo, which writes spaces and the like as \\040."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)

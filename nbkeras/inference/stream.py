@@ -1,0 +1,320 @@
+"""Floor 3: Stream, a model as a predictor that goes on from step to step, with its state as one array in the caller's hands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nbkeras import ops
+from nbkeras.building.graph import SymbolicTensor
+from nbkeras.building.layer import training_phase
+from nbkeras.data.batches import ALL, Batch
+from nbkeras.engine import structures, tape, tensor
+from nbkeras.engine.folding import improved
+from nbkeras.engine.lazy_names import Later
+from nbkeras.engine.observed import observe
+from nbkeras.engine.program import ProgramCache
+from nbkeras.engine.tensor import Tensor
+from nbkeras.inference import streaming, streaming_ops  # noqa: F401 (the rules)
+from nbkeras.inference.interface import Interface
+from nbkeras.inference.walk import GIVEN, STEPS, Now, Walk
+from nbkeras.layers.embedding import Embedding
+from nbkeras.training.arguments import one_or_all
+from nbkeras.training.input_matching import name_of
+from nbkeras.training.model import Model
+
+if TYPE_CHECKING:
+    from nbkeras.inference.frozen_stream import FrozenStream
+
+_frozen = Later("nbkeras.inference.frozen_stream")
+Array = np.ndarray
+
+
+class Stream:
+    """A model that predicts step by step: each call goes on from the state that the call before returned; see `Model.stream`.
+
+    A state is one array (batch, state_size), with a row for each sequence. No row depends on another one, so rows may be taken,
+    stacked, stored and sent. Whatever the number of rows and of steps in a call, the outputs are those of `predict` on the whole
+    sequences, up to rounding. The weights are those that the model has at the call.
+
+    An input is given as (batch, steps, ...), or without the step axis as (batch, ...) for one step; outputs then have no step
+    axis either. A layer with return_sequences=False gives its output after the last step of the call. Inputs that are no
+    sequences, such as a context, are given in each call.
+
+    Args:
+        model: A functional model or a Sequential, which is built.
+        window: The number of steps that a sequence may have, for models with causal attention: keys and values of so many steps
+            are kept in the state. None for models without it.
+        sequences: The names of the inputs that are sequences; None for those whose step axis is open, else for those with
+            3 axes or more and those that only Embedding layers read.
+
+    Raises:
+        ValueError: for a model that cannot go step by step: the message names the layer and says why.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((None, 3)), layers.LSTM(4, return_sequences=True), layers.Dense(1)])
+        >>> x = np.random.default_rng(0).normal(size=(2, 10, 3)).astype("float32")
+        >>> stream = model.stream()
+        >>> state = stream.initial(2)
+        >>> state.shape
+        (2, 8)
+        >>> first, state = stream(x[:, :7], state)  # seven steps
+        >>> y, state = stream(x[:, 7], state)  # one step
+        >>> first.shape, y.shape
+        ((2, 7, 1), (2, 1))
+        >>> bool(np.allclose(y, model.predict(x)[:, 7], atol=1e-5))
+        True
+    """
+
+    def __init__(self, model: Any, window: int | None = None, sequences: Sequence[str] | None = None):
+        self.model, self.window = model, _checked_window(window)
+        self._graph = graph = _graph_of(model)
+        is_sequence = _sequences(model, sequences)
+        kinds = [STEPS if each else GIVEN for each in is_sequence]
+        self._walk = walk = Walk(model, kinds, self.window, model.name)
+        self._counts = walk.counts or walk.limit is not None
+        floats = [np.dtype(form.dtype) for form in walk.forms if np.dtype(form.dtype).kind == "f"]
+        self.dtype = np.result_type(np.float32 if floats or model.dtype == "float32" else model.dtype, *floats)
+        self._sizes = [math.prod(form.shape) for form in walk.forms]
+        self.state_size = int(self._counts) + sum(self._sizes)
+        inputs = [(name_of(symbol), tuple(symbol.shape), symbol.dtype) for symbol in graph.input_list]
+        self._interface = Interface(
+            model.name, model._graph_inputs, inputs, is_sequence, self.state_size, self.dtype, walk.limit
+        )
+        self._known: dict[tuple, Callable] = {}
+        self._gpu = model._gpu
+        self._programs = ProgramCache("stream", self._compute, _reader, capacity=16, improve=improved)
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.model.name!r}, state_size {self.state_size}>"
+
+    def initial(self, batch: int = 1) -> Array:
+        """The state of new sequences, (batch, state_size).
+
+        Args:
+            batch: The number of sequences.
+
+        Example:
+            >>> model = keras.Sequential([keras.Input((None, 3)), layers.GRU(4)])
+            >>> model.stream().initial(2)
+            array([[0., 0., 0., 0.],
+                   [0., 0., 0., 0.]], dtype=float32)
+        """
+        if isinstance(batch, bool) or not isinstance(batch, int | np.integer) or batch < 0:
+            raise ValueError(f"batch must be a number of sequences, received {batch!r}")
+        row = np.zeros((1, self.state_size), self.dtype)
+        place = int(self._counts)
+        with tensor.on_gpu(self._gpu), training_phase(False):
+            for size, state in zip(self._sizes, self._walk.start(1), strict=True):
+                row[0, place : place + size] = state.numpy().reshape(-1)
+                place += size
+        return np.repeat(row, batch, axis=0)
+
+    def __call__(self, x: Any, state: Array) -> tuple[Any, Array]:
+        """Compute the outputs of the next steps.
+
+        Args:
+            x: An array (batch, steps, ...), or (batch, ...) for one step; for several inputs a list, or a dict by name.
+            state: The state after the steps before: `initial(batch)`, or what a call returned; it is not changed.
+
+        Returns:
+            (outputs, state): outputs as those of `predict`, without the step axis if x had none; and the state after these steps.
+
+        Raises:
+            ValueError: for inputs or a state that do not fit, and for a sequence that has become longer than `window`.
+        """
+        known = self._known.get((x.shape, x.dtype, state.shape)) if type(x) is type(state) is np.ndarray else None
+        if (
+            known is not None and state.dtype is self.dtype and tape.thread.checker is None
+        ):  # saves most of a step's time
+            done = known(x, state)
+            if done is not None:
+                return done
+        if self.model._graph is not self._graph:
+            raise ValueError(
+                f"model {self.model.name!r} has got other layers since this stream was made: make a new stream"
+            )
+        leaves, batch, steps, is_step = self._interface.arrays(x)
+        state = self._interface.state(state, batch, steps)
+        made = Batch([*leaves, state], ALL, batch)
+        with tensor.on_gpu(self._gpu):
+            *outputs, after = self._programs.run(None, made, steps, tape.thread.checker is not None)[0]
+        if type(x) is np.ndarray and x.dtype == leaves[0].dtype:
+            self._remember(x, made, steps, is_step)
+        return self._packed_outputs(outputs, is_step), after
+
+    def _packed_outputs(self, outputs: list[Array], is_step: bool) -> Any:
+        if is_step:
+            outputs = [y[:, 0] if k == STEPS else y for y, k in zip(outputs, self._walk.output_kinds, strict=True)]
+        return one_or_all(structures.pack(self._graph.outputs, outputs))
+
+    def _remember(self, x: Array, batch: Batch, steps: int, is_step: bool) -> None:
+        """Calls with such an array are not checked again."""
+        replays, interface, graph = self._programs.replays(None, batch.signature), self._interface, self._graph
+        tables = bool(self.model._graph_inputs.tables)
+
+        def run(x: Array, state: Array) -> tuple[Any, Array] | None:
+            if tables:
+                self.model._graph_inputs.check_numbers([x])
+            if interface.limit is not None:
+                interface.check_length(state, steps)
+            done = replays.run(x[:, None] if is_step else x, state) if self.model._graph is graph else None
+            if done is None:
+                return None
+            *outputs, after = done[0]
+            return self._packed_outputs(outputs, is_step), after
+
+        if len(self._known) >= 64:
+            self._known.clear()
+        self._known[x.shape, x.dtype, batch.leaves[-1].shape] = run  # type: ignore[union-attr]
+
+    def check(self, x: Any, tolerance: float | None = None) -> None:
+        """Compare with `predict`; for models with layers of your own that declare how they go on from step to step.
+
+        Args:
+            x: Sequences (batch, steps, ...), some steps long, in the form of the model's inputs. They are cut at several places.
+            tolerance: The largest difference, as a part of the largest output; None for 1e-5, in float64 for 1e-10.
+
+        Raises:
+            ValueError: if results differ; the message says where.
+
+        Example:
+            >>> model = keras.Sequential([keras.Input((None, 3)), layers.GRU(4)])
+            >>> model.stream().check(np.ones((2, 5, 3)))
+        """
+        arrays, batch, steps, _ = self._interface.arrays(x)
+        tolerance = (1e-10 if self.dtype == np.float64 else 1e-5) if tolerance is None else tolerance
+        for cuts in {tuple(range(1, steps)), tuple(range(2, steps, 3)), (steps // 2,) if steps > 1 else ()}:
+            state, found = self.initial(batch), []
+            for first, last in zip((0, *cuts), (*cuts, steps), strict=True):
+                y, state = self(self._packed(arrays, first, last), state)
+                found.append(structures.flatten(y))
+                expected = structures.flatten(self.model.predict_on_batch(self._packed(arrays, 0, last)))
+                for position, (own, whole) in enumerate(zip(found[-1], expected, strict=True)):
+                    whole = whole[:, first:] if self._walk.output_kinds[position] == STEPS else whole
+                    largest = np.abs(own - whole).max(initial=0)
+                    if not largest <= tolerance * max(1.0, np.abs(whole).max(initial=0)):
+                        raise ValueError(
+                            f"step by step model {self.model.name!r} gives another result than predict: output {position} "
+                            f"differs by {largest:.3g} in steps {first} to {last - 1}, in calls that begin at steps {(0, *cuts)}"
+                        )
+
+    def _packed(self, arrays: list[Array], first: int, last: int) -> Any:
+        """Some steps of inputs, as a user passes them."""
+        pairs = zip(arrays, self._interface.is_sequence, strict=True)
+        return structures.pack(self._graph.inputs, [a[:, first:last] if is_sequence else a for a, is_sequence in pairs])
+
+    def frozen(self, batch_sizes: int | Sequence[int] = (1, 32), steps: int | Sequence[int] = (1,)) -> FrozenStream:
+        """The stream with the weights that the model has now, ready to answer: without Python's layers, for many threads.
+
+        Args:
+            batch_sizes: The numbers of rows for which a program is recorded. A batch of another size is split, and its last
+                part is padded.
+            steps: The numbers of steps for which a program is recorded. Other numbers are computed as sums of these.
+
+        Returns:
+            A `nbkeras.inference.FrozenStream`, which is called like the stream; pickle and `save` take it to other processes.
+
+        Raises:
+            ValueError: for a model that is on a GPU or needs Python to predict, and for sizes that are open.
+
+        Example:
+            >>> frozen = keras.Sequential([keras.Input((None, 3)), layers.GRU(2)]).stream().frozen()
+            >>> y, state = frozen(np.ones((4, 3)), frozen.initial(4))
+            >>> y.shape, state.shape
+            ((4, 2), (4, 2))
+        """
+        return _frozen.freeze(self, batch_sizes, steps)
+
+    # -------------------- computing --------------------
+
+    def _compute(self, arrays: list[Any], steps: int) -> tuple[list[Any], Any]:
+        """The outputs and the new state as arrays, as a program records them."""
+        with training_phase(False):
+            outputs, after = self.compute([Tensor(array) for array in arrays], steps)
+        if tensor.is_step_recorded():
+            observe(self.model._observed_parts())
+        return [leaf.data for leaf in [*structures.flatten(outputs), after]], None
+
+    def compute(self, tensors: list[Tensor], steps: int) -> tuple[Any, Tensor]:
+        """(the outputs' structure, the new state) of tensors: the inputs in their order, with a step axis, and a state.
+
+        Args:
+            tensors: The inputs and the state.
+            steps: The number of steps.
+        """
+        count = len(self._graph.input_list)
+        inputs, batch = tensors[:count], tensors[0].shape[0]
+        row = tensors[count]
+        place = int(self._counts)
+        before = row[:, 0] if self._counts else None
+        states = []
+        for form, size in zip(self._walk.forms, self._sizes, strict=True):
+            part = ops.reshape(row[:, place : place + size], (batch, *form.shape))
+            states.append(ops.cast(part, form.dtype))
+            place += size
+        names = tensor.layer_stack.names
+        names.append(self.model.name)  # layers are called within the model
+        try:
+            outputs, after = self._walk.run(Now(batch, steps, before), states, inputs)
+        finally:
+            names.pop()
+            self.model.clear_losses()
+        parts = [ops.add(row[:, :1], float(steps))] if self._counts else []
+        parts += [
+            ops.reshape(ops.cast(each, self.dtype), (batch, size))
+            for each, size in zip(after, self._sizes, strict=True)
+        ]
+        return outputs, ops.concatenate(parts, axis=1) if parts else ops.zeros((batch, 0), self.dtype)
+
+
+def _checked_window(window: Any) -> int | None:
+    if window is not None and (isinstance(window, bool) or not isinstance(window, int | np.integer) or window < 1):
+        raise ValueError(f"window must be a number of steps, or None, received {window!r}")
+    return None if window is None else int(window)
+
+
+def _graph_of(model: Any) -> Any:
+    """The graph of a model; ValueError if it has none, or computes something else than its graph."""
+    if getattr(model, "_graph", None) is None:
+        raise ValueError(
+            f"model {getattr(model, 'name', model)!r} has no graph, so its layers cannot go step by step: make it a Sequential "
+            "that is built, or Model(inputs, outputs); a model with a `call` of its own can have layers with stateful=True"
+        )
+    for name in ("call", "predict_step"):
+        if getattr(type(model), name) is not getattr(Model, name):
+            raise ValueError(f"model {model.name!r} has a {name} of its own, which a stream does not call: remove it")
+    return model._graph
+
+
+def _sequences(model: Any, names: Sequence[str] | None) -> list[bool]:
+    """Whether each input is a sequence."""
+    symbols = model._graph.input_list
+    known = [name_of(symbol) for symbol in symbols]
+    if names is not None:
+        if isinstance(names, str) or not set(names) <= set(known) or not names:
+            raise ValueError(f"sequences must be a list of some of the inputs' names {known}, received {names!r}")
+        return [name in names for name in known]
+    is_open = [symbol.ndim > 1 and symbol.shape[1] is None for symbol in symbols]
+    if not any(is_open):
+        is_open = [symbol.ndim > 2 or _is_looked_up(symbol, model._graph) for symbol in symbols]
+    if not any(is_open):
+        raise ValueError(
+            f"model {model.name!r} has no input with steps: its inputs are {[tuple(symbol.shape) for symbol in symbols]}, and a "
+            "sequence is (batch, steps, features), or (batch, steps) of numbers for an Embedding"
+        )
+    return is_open
+
+
+def _is_looked_up(symbol: SymbolicTensor, graph: Any) -> bool:
+    readers = [node.layer for node in graph.nodes if any(each is symbol for each in node.inputs)]
+    return symbol.ndim == 2 and bool(readers) and all(isinstance(layer, Embedding) for layer in readers)
+
+
+def _reader() -> str:
+    """A text that names the reader of a value, because of which a step cannot be recorded."""
+    names = tensor.layer_stack.names
+    return f"layer {names[-1]!r} read a tensor's value" if names else "a tensor's value was read"

@@ -1,0 +1,325 @@
+"""Floor 3: Walk, which goes through the graph of a model that predicts step by step, and Parts, the calls of layers on its way.
+
+A tensor of the graph is of one of three kinds. STEPS: its axis 1 is the steps of a call. LAST: it has no such axis, and is what
+`predict` gives for the sequence up to the last step of the call. GIVEN: it depends on no sequence. A rule makes a Part of a call
+of its layer on STEPS, or refuses it: it accepts only what is exact, whatever the numbers are. The rules are in streaming.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from nbkeras import activations, ops
+from nbkeras.building.graph import Graph, Node, SymbolicTensor
+from nbkeras.building.layer import Layer
+from nbkeras.engine import structures
+from nbkeras.layers import activation
+from nbkeras.training.input_matching import in_dtype
+from nbkeras.training.model import Model
+
+STEPS, LAST, GIVEN = "steps", "last", "given"
+
+
+ELEMENTWISE = {
+    getattr(activations, name)
+    for name in (
+        "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu legacy_hard_sigmoid linear "
+        "log_sigmoid mish relu relu6 selu sigmoid silu soft_shrink softplus softsign sparse_plus sparse_sigmoid squareplus tanh "
+        "tanh_shrink threshold"
+    ).split()
+} | {ops.gelu}
+LAST_AXIS = {ops.softmax, ops.log_softmax, ops.sparsemax, ops.glu}
+ANY_AXIS = (activation.ReLU, activation.LeakyReLU, activation.ELU, activation.ThresholdedReLU)
+
+
+class Form(NamedTuple):
+    """The form of a state that a layer keeps for each sequence.
+
+    Args:
+        shape: Its shape, without the batch axis.
+        dtype: Its dtype.
+
+    Example:
+        >>> keras.inference.Form((3, 8))  # three vectors
+        Form(shape=(3, 8), dtype='float32')
+    """
+
+    shape: tuple
+    dtype: Any = "float32"
+
+
+class Now(NamedTuple):
+    """Where a call is in its sequences: the number of rows and of steps, and the steps before it by row, (batch,); see `Part`."""
+
+    batch: int
+    steps: int
+    before: Any
+
+
+@dataclass
+class Part:
+    """A call of a layer as a part of a stream: what the method `streamed` of a layer of your own returns.
+
+    Args:
+        run: A function (now, states, args, kwargs) -> (outputs, new states). `now.batch` and `now.steps` are the numbers of
+            rows and steps; states is a list of tensors (batch, *shape); args and kwargs are those of the layer's call, with these
+            steps.
+        forms: The Form of each state.
+        kinds: 'steps' for each output with a step axis, 'last' for one after the last step.
+        start: A function of the number of rows: the list of the states of new sequences; None for zeros.
+        counts: Whether `now.before` is needed: the number of steps before these, a tensor (batch,).
+        limit: The number of steps that a sequence may have; None for any.
+
+    Example:
+        >>> class RunningSum(layers.Layer):
+        ...     def call(self, inputs):
+        ...         return ops.cumsum(inputs, axis=1)
+        ...     def streamed(self, site):
+        ...         def run(now, states, args, kwargs):
+        ...             y = self(*args) + states[0]
+        ...             return y, [y[:, -1:]]
+        ...         return keras.inference.Part(run, [keras.inference.Form((1, 3))])
+        >>> stream = keras.Sequential([keras.Input((None, 3)), RunningSum()]).stream()
+        >>> y, state = stream(np.ones((1, 4, 3)), stream.initial())
+        >>> y, state = stream(np.ones((1, 3)), state)
+        >>> y
+        array([[5., 5., 5.]], dtype=float32)
+    """
+
+    run: Callable[[Now, list, tuple, dict], tuple[Any, Sequence]]
+    forms: Sequence[Form] = ()
+    kinds: Sequence[str] = (STEPS,)
+    start: Callable[[int], list] | None = None
+    counts: bool = False
+    limit: int | None = None
+
+
+class Site:
+    """A call of a layer in a graph, for which a rule makes a Part.
+
+    kinds: by id of a symbolic tensor. window: how many steps attention may look back, or None. model: its name, for messages.
+    """
+
+    def __init__(self, node: Node, kinds: dict[int, str], window: int | None, model: str, layer: Any = None):
+        self.node, self.kinds, self.window, self.model = node, kinds, window, model
+        self.layer = node.layer if layer is None else layer
+        self.named: dict[str, Any] = {**dict(zip(self.layer._call_names, node.args, strict=False)), **node.kwargs}
+
+    def kind(self, symbol: Any) -> str:
+        """The kind of an argument: GIVEN for values."""
+        return self.kinds[id(symbol)] if isinstance(symbol, SymbolicTensor) else GIVEN
+
+    @property
+    def first(self) -> Any:
+        """The first argument; of Keras 2's list [sequences, states...] the sequences."""
+        value = self.node.call_inputs
+        return value[0] if isinstance(value, list | tuple) else value
+
+    def stepwise(self) -> list[SymbolicTensor]:
+        """The inputs with steps."""
+        return [each for each in self.node.inputs if self.kind(each) == STEPS]
+
+    def outputs(self) -> list[SymbolicTensor]:
+        """The outputs."""
+        return structures.flatten(self.node.outputs)
+
+    def refuse(self, why: str, instead: str = "") -> NoReturn:
+        """ValueError that names the layer, and says why it cannot go step by step and what to do."""
+        layer = self.layer
+        raise ValueError(
+            f"model {self.model!r} cannot go step by step: layer {layer.name!r} ({type(layer).__name__}) {why}"
+            + (f". {instead}" if instead else "")
+        )
+
+    # -------------------- what rules check --------------------
+
+    def only_first(self) -> SymbolicTensor:
+        """The first argument, which is the only one with steps."""
+        first = self.first
+        others = [each for each in self.stepwise() if each is not first]
+        if self.kind(first) != STEPS or any(each is not getattr(first, "mask", None) for each in others):
+            self.refuse("has sequences among its further arguments", "Only its first argument may have steps")
+        return first
+
+    def check_axes(self, axes: Any, rank: int, does: str) -> None:
+        """Refuse axes among which is the step axis (or the batch axis)."""
+        listed = axes if isinstance(axes, list | tuple) else [axes]
+        if any(axis % rank < 2 for axis in listed):
+            self.refuse(f"{does} the step axis (axis 1): it needs all steps at once", "Let it work on later axes")
+
+    def check_activation(self, function: Any, rank: int) -> None:
+        """Refuse an activation that may join steps."""
+        if function in ELEMENTWISE or getattr(function, "each_step_alone", False) or isinstance(function, ANY_AXIS):
+            return
+        if function in LAST_AXIS:
+            return self.check_axes(-1, rank, f"applies {function.__name__} along")
+        name = getattr(function, "__name__", None) or repr(function)
+        self.refuse(
+            f"has the activation {name}, of which it is not known whether it works on each step alone",
+            "If it does, set `each_step_alone = True` on that function",
+        )
+
+    def check_broadcast(self, operands: Sequence[Any]) -> None:
+        """Refuse operands that meet the step axis with another axis than their own steps, or with one of another size than 1."""
+        shapes = [each.shape if isinstance(each, SymbolicTensor) else np.shape(each) for each in operands]
+        rank = max(map(len, shapes))
+        for each, shape in zip(operands, shapes, strict=True):
+            place = 1 - (rank - len(shape))  # the axis that meets axis 1 of the longest
+            if self.kind(each) == STEPS and len(shape) != rank:
+                self.refuse("joins sequences of different ranks: the steps of one meet another axis of the other")
+            if self.kind(each) != STEPS and place >= 0 and shape[place] != 1:
+                self.refuse(
+                    "joins a sequence with something that has steps of its own",
+                    "That must have size 1 in the step axis, or be an input of the stream",
+                )
+
+
+# -------------------- the walk through a graph --------------------
+
+
+class Walk:
+    """The parts of a model's graph. inputs: the kinds of its inputs. window: see Site. name: of the outermost model."""
+
+    def __init__(self, model: Any, inputs: Sequence[str], window: int | None, name: str):
+        self.model, graph = model, model._graph
+        self.graph: Graph = graph
+        self.kinds = {id(symbol): kind for symbol, kind in zip(graph.input_list, inputs, strict=True)}
+        self._parts: list[tuple[Node, Part]] = []
+        for node in graph.nodes:
+            part = part_of(Site(node, self.kinds, window, name))
+            for symbol, kind in zip(structures.flatten(node.outputs), part.kinds, strict=True):
+                self.kinds[id(symbol)] = kind
+            self._parts.append((node, part))
+        self.forms = [form for _, part in self._parts for form in part.forms]
+        self.counts = any(part.counts for _, part in self._parts)
+        limits = [part.limit for _, part in self._parts if part.limit is not None]
+        self.limit = min(limits) if limits else None
+        self.output_kinds = [self.kinds[id(symbol)] for symbol in graph.output_list]
+
+    def start(self, rows: int) -> list:
+        """The states of new sequences, one for each of `forms`."""
+        found: list = []
+        for _, part in self._parts:
+            found += part.start(rows) if part.start else [ops.zeros((rows, *f.shape), f.dtype) for f in part.forms]
+        return found
+
+    def run(self, now: Now, states: list, inputs: list) -> tuple[Any, list]:
+        """(the outputs' structure, new states) of the inputs, in the graph's order."""
+        pairs = zip(inputs, self.graph.input_list, strict=True)
+        inputs = [
+            in_dtype(self.model._convert(each), symbol.dtype) for each, symbol in pairs
+        ]  # as a call of the model does
+        kept = iter(states)
+        own = {id(node): (part, [next(kept) for _ in part.forms]) for node, part in self._parts}
+        new: list = []
+
+        def call(node: Node, args: tuple, kwargs: dict) -> Any:
+            part, before = own[id(node)]
+            outputs, after = part.run(now, before, args, kwargs)
+            new.extend(after)
+            return outputs
+
+        return self.graph.run(inputs, call), new
+
+
+def part_of(site: Site) -> Part:
+    """The part of a call, by the first that there is: the layer's own method, its declaration, or the rule of its class."""
+    layer, kinds = site.layer, {site.kind(each) for each in site.node.inputs}
+    if site.named.get("training") or layer._phase:
+        site.refuse(
+            "is called with training=True, so its outputs are random or depend on the whole batch", "Leave it out"
+        )
+    if STEPS not in kinds:
+        if getattr(layer, "stateful", False):
+            site.refuse("is stateful, and its input is no sequence that the stream goes through", "Make it stateless")
+        return plain(site, LAST if LAST in kinds else GIVEN)
+    if LAST in kinds:
+        late = next(each for each in site.node.inputs if site.kind(each) == LAST)
+        site.refuse(
+            f"joins steps with the output of {late.node.layer.name!r}, which is known after the last step: for the "  # type: ignore[union-attr]
+            "first steps it would come from the future"
+        )
+    if isinstance(mask := site.named.get("mask"), SymbolicTensor) and site.kind(mask) != STEPS:
+        site.refuse(
+            "gets a mask that is given, while its input goes step by step", "Make the mask an input of the stream too"
+        )
+    if callable(own := getattr(layer, "streamed", None)):
+        return own(site)
+    if getattr(layer, "each_step_alone", False):
+        return plain(site, STEPS)
+    if getattr(layer, "_graph", None) is not None:
+        return nested(site)
+    for cls in type(layer).__mro__:
+        if cls in RULES:
+            check_own_methods(site, cls)
+            return RULES[cls](site)
+    site.refuse("is not known to work on each step alone", DECLARE)
+
+
+DECLARE = (
+    "If it does, set `each_step_alone = True` on its class or on the layer; if it keeps something from step to step, give it a "
+    "method `streamed` (docs/statefulness.md)"
+)
+_HARMLESS = {
+    "__init__",
+    "__module__",
+    "__doc__",
+    "__qualname__",
+    "build",
+    "get_config",
+    "from_config",
+    "compute_output_shape",
+}
+
+
+def check_own_methods(site: Site, known: type) -> None:
+    """Refuse a subclass that overrides what the known class computes with."""
+    if "call" in vars(site.layer):
+        site.refuse("has got another `call`, so it is not known what it computes", DECLARE)
+    methods = {name for cls in known.__mro__ if cls not in Layer.__mro__ for name in vars(cls)} | {"call", "__call__"}
+    for cls in type(site.layer).__mro__:
+        if cls is known:
+            return
+        own = {name for name in vars(cls) if name in methods and callable(getattr(cls, name))} - _HARMLESS
+        if own and not cls.__module__.startswith("nbkeras."):
+            site.refuse(
+                f"overrides {sorted(own)[0]!r} of {known.__name__}, so it is not known what it computes", DECLARE
+            )
+
+
+def plain(site: Site, kind: str) -> Part:
+    """The call as it is."""
+    layer = site.layer
+    return Part(lambda now, states, args, kwargs: (layer(*args, **kwargs), ()), (), [kind] * len(site.outputs()))
+
+
+def nested(site: Site) -> Part:
+    """A model in the model: the parts of its graph."""
+    model = site.layer
+    if type(model).call is not Model.call or site.named.get("mask") is not None:
+        site.refuse("has a `call` of its own, or is called with a mask", "Use a functional model and masks of layers")
+    matching = model._graph_inputs
+    symbols = matching.in_order(site.node.call_inputs)
+    walk = Walk(model, [site.kind(each) for each in symbols], site.window, site.model)
+
+    def run(now, states, args, kwargs):
+        return walk.run(now, states, matching.in_order(args[0] if args else next(iter(kwargs.values()))))
+
+    return Part(run, walk.forms, walk.output_kinds, walk.start, walk.counts, walk.limit)
+
+
+RULES: dict[type, Callable[[Site], Part]] = {}
+
+
+def rule(*classes: type) -> Callable:
+    """Decorator of the rule for layers of these classes, and of their subclasses that change nothing of it."""
+
+    def add(function: Callable[[Site], Part]) -> Callable[[Site], Part]:
+        RULES.update(dict.fromkeys(classes, function))
+        return function
+
+    return add

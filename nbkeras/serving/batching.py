@@ -1,0 +1,307 @@
+"""Batcher: requests that wait for a model are computed together, in one run of a recorded program.
+
+The requests that arrive in one turn of the event loop, or while a batch is computed, go together: no request waits for others
+that may come (`max_wait` lets them). A program that takes less than about a millisecond runs on the event loop, because
+handing it to a thread and back costs as much; a longer one runs in a thread, so that health checks and other models go on.
+
+Answers are rows of the batch's outputs, by the place of each request in the batch, and copies: a client that reads slowly does
+not keep the batch's memory.
+"""
+
+import asyncio
+import collections
+import itertools
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+
+from nbkeras.serving.errors import ServingError, refused
+from nbkeras.serving.exchange import Exchange
+from nbkeras.serving.logs import event
+
+INLINE_SECONDS = 0.001
+_log = logging.getLogger("nbkeras.serving")
+_error_numbers = itertools.count(1)
+
+
+class Runs(Protocol):
+    """The part of a Frozen that a Batcher needs."""
+
+    batch_sizes: Sequence[int]
+    is_by_rows: bool  # whether no row of a batch has an effect on other rows
+
+    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]: ...
+
+
+class Waiting:
+    """A request, or a part of one, in the queue."""
+
+    __slots__ = ("arrays", "bytes", "deadline", "exchange", "future", "rows", "shapes", "since", "timer")
+
+    def __init__(
+        self, arrays: list[np.ndarray], deadline: float | None, future: asyncio.Future, exchange: Exchange | None
+    ):
+        self.arrays, self.deadline, self.future, self.exchange = arrays, deadline, future, exchange
+        self.rows = len(arrays[0])
+        self.bytes = sum([array.nbytes for array in arrays])
+        self.shapes = [array.shape[1:] for array in arrays]
+        self.since = time.monotonic()
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Batcher:
+    """The queue of one version of a model.
+
+    max_batch: most rows of a batch. max_wait: seconds that a batch waits for more rows.
+    max_queue, max_queue_bytes: requests and bytes that may wait; more are refused with 503.
+    observe: called after each batch with (rows, seconds, seconds that each of its requests waited).
+    """
+
+    def __init__(
+        self,
+        frozen: Runs,
+        *,
+        max_batch: int | None = None,
+        max_wait: float = 0.0,
+        max_queue: int = 1024,
+        max_queue_bytes: int = 256 << 20,
+        observe: Callable[[int, float, list[float]], Any] | None = None,
+    ):
+        self.frozen = frozen
+        self.max_batch = max_batch or max(frozen.batch_sizes)
+        self.max_wait, self.max_queue, self.max_queue_bytes = max_wait, max_queue, max_queue_bytes
+        self._observe = observe
+        self._queue: collections.deque[Waiting] = collections.deque()
+        self.rows = self.bytes = 0  # that wait
+        self.running = 0  # rows that are computed
+        self._began = 0.0  # when the last batch was taken from the queue
+        self._is_scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self.seconds = 0.0  # of a full batch, as the last ones were
+        self._least = [math.inf] * 64  # seconds of the fastest recent batch, by the binary digits of its rows
+        self._idle: asyncio.Event | None = None
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    async def infer(
+        self, arrays: list[np.ndarray], deadline: float | None = None, exchange: Exchange | None = None
+    ) -> list[np.ndarray]:
+        """The outputs for some rows.
+
+        deadline: of the clock time.monotonic; 504 if it passes before the rows are computed. exchange: is told the times.
+        """
+        rows = len(arrays[0])
+        if not self.frozen.is_by_rows:
+            sizes = self.frozen.batch_sizes
+            if rows not in sizes:
+                raise refused(f"this model takes {' or '.join(map(str, sizes))} rows of a request, received {rows}")
+            self._admit(1, arrays)
+            return await self._put(arrays, deadline, exchange)
+        if rows <= self.max_batch:
+            self._admit(1, arrays)
+            return await self._put(arrays, deadline, exchange)
+        starts = range(0, rows, self.max_batch)
+        self._admit(len(starts), arrays)
+        parts = [[array[start : start + self.max_batch] for array in arrays] for start in starts]
+        futures = [self._put(part, deadline, exchange) for part in parts]
+        try:
+            found = await asyncio.gather(*futures)
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+        return [np.concatenate(column) for column in zip(*found, strict=True)]
+
+    def _admit(self, count: int, arrays: list[np.ndarray]) -> None:
+        """Refuse what the queue has no place for. A request that finds it empty is taken, whatever its size."""
+        if not self._queue:
+            return
+        size = sum([array.nbytes for array in arrays])
+        if not self._has_place(count, size):
+            self._forget()
+        if self._queue and not self._has_place(count, size):
+            raise ServingError(
+                503,
+                f"the queue is full: {len(self._queue)} requests with {self.bytes} bytes wait "
+                f"(most: {self.max_queue} requests, {self.max_queue_bytes} bytes); try again later",
+                retry_after=self.retry_after(),
+                reason="queue_full",
+            )
+
+    def _has_place(self, count: int, size: int) -> bool:
+        return len(self._queue) + count <= self.max_queue and self.bytes + size <= self.max_queue_bytes
+
+    def _forget(self) -> None:
+        """Take requests off the queue whose clients have gone or were told that their time is over."""
+        self._queue = collections.deque(waiting for waiting in self._queue if not waiting.future.done())
+        self.rows = sum(waiting.rows for waiting in self._queue)
+        self.bytes = sum(waiting.bytes for waiting in self._queue)
+
+    def retry_after(self) -> int:
+        """Whole seconds after which what waits now will have been computed."""
+        batches = (self.rows + self.running) / self.max_batch
+        return max(1, min(60, math.ceil(batches * self.seconds)))
+
+    def _put(self, arrays: list[np.ndarray], deadline: float | None, exchange: Exchange | None) -> asyncio.Future:
+        loop = asyncio.get_running_loop()
+        waiting = Waiting(arrays, deadline, loop.create_future(), exchange)
+        self._queue.append(waiting)
+        self.rows += waiting.rows
+        self.bytes += waiting.bytes
+        if self.running:
+            if deadline is not None:
+                waiting.timer = loop.call_at(loop.time() + deadline - time.monotonic(), self._expire, waiting)
+        elif not self._is_scheduled:
+            self._is_scheduled = True
+            if self.max_wait and self.rows < self.max_batch:
+                self._timer = loop.call_later(self.max_wait, self._start)
+            else:
+                loop.call_soon(self._start)
+        elif self._timer is not None and self.rows >= self.max_batch:
+            self._timer.cancel()
+            self._timer = None
+            loop.call_soon(self._start)
+        return waiting.future
+
+    def _expire(self, waiting: Waiting) -> None:
+        if not waiting.future.done():
+            waiting.future.set_exception(_too_late(waiting))
+
+    def _take(self) -> list[Waiting]:
+        """The next requests that fit into a batch, without those that are too late or given up."""
+        taken: list[Waiting] = []
+        others: list[Waiting] = []  # with another number of steps
+        rows, now = 0, time.monotonic()
+        queue = self._queue
+        while queue:
+            waiting = queue.popleft()
+            if taken and (rows + waiting.rows > self.max_batch or not self.frozen.is_by_rows):
+                queue.appendleft(waiting)
+                break
+            if taken and waiting.shapes != taken[0].shapes:
+                others.append(waiting)
+                continue
+            self.rows -= waiting.rows
+            self.bytes -= waiting.bytes
+            if waiting.timer is not None:
+                waiting.timer.cancel()
+            if waiting.future.done():  # the client has gone, or its time is over
+                continue
+            if waiting.deadline is not None and waiting.deadline <= now:
+                waiting.future.set_exception(_too_late(waiting))
+                continue
+            taken.append(waiting)
+            rows += waiting.rows
+        queue.extendleft(reversed(others))
+        self.running, self._began = rows, now
+        return taken
+
+    def _start(self) -> None:
+        """Compute the next batch: here, or in the thread if batches take long."""
+        self._timer = None
+        self._is_scheduled = False
+        taken = self._take()
+        if not taken:
+            self._finish()
+            return
+        if self._least[self.running.bit_length()] < INLINE_SECONDS:
+            self._deliver(taken, *self._compute(taken))
+            return
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "nbkeras-batches")
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._thread, self._compute, taken)
+        except RuntimeError:  # the system gives no thread
+            self._deliver(taken, *self._compute(taken))
+        else:
+            future.add_done_callback(lambda done: self._deliver(taken, *done.result()))
+
+    def _compute(self, taken: list[Waiting]) -> tuple[list[list[np.ndarray] | Exception], float]:
+        """The outputs of each request, or its exception, and the seconds that all took."""
+        start = time.perf_counter()
+        found: list[list[np.ndarray] | Exception]
+        try:
+            found = [*self._together(taken)]
+        except ValueError as error:  # the data of one do not fit the model: the others are answered
+            found = [error] if len(taken) == 1 else [self._compute([each])[0][0] for each in taken]
+        except Exception as error:
+            found = [error] * len(taken)
+        return found, time.perf_counter() - start
+
+    def _together(self, taken: list[Waiting]) -> list[list[np.ndarray]]:
+        """The outputs of each request, computed as one batch."""
+        if len(taken) == 1:
+            return [self.frozen.run(taken[0].arrays)]
+        outputs = self.frozen.run(
+            [np.concatenate(column) for column in zip(*(each.arrays for each in taken), strict=True)]
+        )
+        ends = itertools.accumulate(each.rows for each in taken)
+        return [
+            [output[end - each.rows : end].copy() for output in outputs] for each, end in zip(taken, ends, strict=True)
+        ]
+
+    def _deliver(self, taken: list[Waiting], found: list[list[np.ndarray] | Exception], seconds: float) -> None:
+        rows = self.running
+        digits = rows.bit_length()
+        self._least[digits] = min(seconds, self._least[digits] * 1.02)
+        full = seconds if rows * 2 > self.max_batch else max(seconds, self.seconds * 0.95)
+        self.seconds = full if not self.seconds else 0.8 * self.seconds + 0.2 * full
+        told: dict[int, str] = {}
+        for waiting, outputs in zip(taken, found, strict=True):
+            if waiting.exchange is not None:
+                waiting.exchange.was_computed(self._began - waiting.since, seconds)
+            if waiting.future.done():
+                continue
+            if isinstance(outputs, Exception):
+                waiting.future.set_exception(self._explained(outputs, told))
+            else:
+                waiting.future.set_result(outputs)
+        if self._observe is not None:
+            self._observe(rows, seconds, [self._began - waiting.since for waiting in taken])
+        self._finish()
+
+    def _explained(self, error: Exception, told: dict[int, str]) -> ServingError:
+        """The error for a client. The log has the traceback of a failure, once for a batch, under a number that clients see.
+
+        A ValueError is about the data of a request, such as a number that is no word of a vocabulary.
+        """
+        if isinstance(error, ValueError):
+            return ServingError(400, str(error))
+        if id(error) not in told:
+            told[id(error)] = number = f"{time.time():.0f}-{next(_error_numbers)}"
+            extra = event("batch_failed", error_id=number, rows=self.running)
+            _log.error("batch %s of %d rows failed", number, self.running, exc_info=error, extra=extra)
+        return ServingError(500, f"the model failed; the server's log has the reason as {told[id(error)]}")
+
+    def _finish(self) -> None:
+        """After a batch: start the next one in the next turn of the loop, so that answers go out and requests come in first."""
+        self.running = 0
+        if self._queue:
+            if not self._is_scheduled:
+                self._is_scheduled = True
+                asyncio.get_running_loop().call_soon(self._start)
+        elif self._idle is not None:
+            self._idle.set()
+            self._idle = None
+
+    async def drain(self) -> None:
+        """Wait until all that was taken is computed; then give the thread back."""
+        while self._queue or self.running:
+            if self._idle is None:
+                self._idle = asyncio.Event()
+            await self._idle.wait()
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+            self._thread = None
+
+
+def _too_late(waiting: Waiting) -> ServingError:
+    waited = time.monotonic() - waiting.since
+    return ServingError(504, f"the request's time was over after {waited:.3f} s in the queue; it was not computed")

@@ -1,0 +1,213 @@
+"""Connections of HTTP: uvicorn's, with limits of time, size and number, so that a slow or silent client costs others nothing.
+
+One sweep a few times a second looks at all connections; a timer for each request would cost more than parsing its headers.
+"""
+
+import asyncio
+from typing import Any
+
+import httptools
+import orjson
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from nbkeras.serving.exchange import Observer
+from nbkeras.serving.http import GONE
+from nbkeras.serving.options import Options
+
+HEAD_BYTES = 64 << 10  # most bytes of a request's line and headers
+IDLE, HEAD, BODY, ANSWER = range(4)  # what a connection waits for
+_ENDING_SECONDS = 0.5  # an idle connection stays open so long when the server ends: a request may be on its way
+_SWEEPS = 4  # in the shortest limit
+
+
+class Connection(HttpToolsProtocol):
+    """A connection.
+
+    state: what it waits for: a request, the rest of its headers, the rest of its body, or the answer. since: from when on.
+    head_bytes: that have arrived since the last part of a body: headers, trailers, and what is written between chunks.
+    refusal: the answer to a request that could not be read, which is sent after those that came before.
+    """
+
+    limits: Options  # of the class that `of` makes
+    observer: Observer
+
+    @classmethod
+    def of(cls, limits: Options, observer: Observer | None) -> type["Connection"]:
+        """A class of connections with these limits."""
+        return type(cls.__name__, (cls,), {"limits": limits, "observer": observer or Observer()})
+
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: Any = None):
+        super().__init__(config, server_state, app_state, _loop)
+        self.state, self.since, self.head_bytes = HEAD, self.loop.time(), 0
+        self.is_ending = False
+        self.refusal = b""
+        self.answering: Any = None  # the request whose answer is next, and its task
+        self.task: asyncio.Task
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.max_connections:
+            self.refuse(503, f"the server has its {self.limits.max_connections} connections; try again later")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        cycle = self.answering
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            scope: Any = cycle.scope
+            scope[GONE] = True
+            self.task.cancel()  # what it waits for is not computed
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has arrived."""
+        if self.refusal:
+            return
+        if self.state == IDLE:
+            self.state, self.since = HEAD, self.loop.time()
+        self.head_bytes += len(data)
+        try:
+            while data:
+                data = self._fed(data)
+        except httptools.HttpParserCallbackError:
+            self.refuse(400, "this is no valid request of HTTP: its target is no path")
+        except httptools.HttpParserError as error:
+            self.refuse(400, f"this is no valid request of HTTP: {error}")
+        else:
+            if self.head_bytes > HEAD_BYTES:
+                self.refuse(431, f"the request's headers may have {HEAD_BYTES} bytes together")
+
+    def _fed(self, data: bytes) -> bytes:
+        """Parse data; returns the part that is still to be parsed, after an offer to speak another protocol, which is ignored."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            if not any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
+                return data[offer.args[0] :]
+            self.cycle.more_body = True  # which the parser takes for data of the other protocol
+            self.refuse(
+                400, "a request with a body may not have the header Upgrade: the server speaks no other protocol"
+            )
+        return b""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self.cycle is None or self.cycle.response_complete:
+            self.state = HEAD
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self.head_bytes = 0
+        self.scope["headers"] = self.headers.copy()  # trailers come after the body and are no headers
+        if self.is_ending:
+            self.cycle.keep_alive = False
+        self.state, self.since = BODY, self.loop.time()
+
+    def on_body(self, body: bytes) -> None:
+        self.head_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self.head_bytes = 0
+        if self.cycle.response_complete:  # an error was answered before this body had arrived, which was not kept
+            self.cycle.more_body = False
+            self.state, self.since = IDLE, self.loop.time()
+        elif self.state == BODY:
+            self.state = ANSWER
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.cycle.response_complete and self.cycle.more_body:  # an error was answered before the body had arrived
+            if self.expect_100_continue:
+                self.transport.close()  # the client may send the body or not
+            return  # a client that sends its body to the end can read the answer then
+        self.state, self.since = IDLE, self.loop.time()
+        if self.pipeline:
+            self.state = BODY if self.pipeline[-1][0].more_body else ANSWER
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self.refusal:
+            self._end_with_refusal()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self.answering = cycle
+        self.task = task = self.loop.create_task(cycle.run_asgi(app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+    def refuse(self, status: int, message: str) -> None:
+        """Answer without the application, and close."""
+        if self.transport.is_closing() or self.refusal:
+            return
+        self.observer.refused(status)
+        body = orjson.dumps({"error": message})
+        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
+        again = b"retry-after: 1\r\n" if status == 503 else b""
+        self.refusal = b"".join([STATUS_LINE[status], head, again, b"\r\n", body])
+        broken = self.cycle if self.cycle is not None and self.cycle.more_body else None  # a request that has begun
+        if self.pipeline and self.pipeline[0][0] is broken:
+            self.pipeline.popleft()
+        answering = self.answering
+        if answering is broken and answering is not None and answering.response_started:
+            self.transport.close()
+        elif answering is None or answering is broken or answering.response_complete:
+            self._end_with_refusal()
+        else:
+            self.flow.pause_reading()
+
+    def _end_with_refusal(self) -> None:
+        self.transport.write(self.refusal)
+        self.transport.close()
+
+    def shutdown(self) -> None:
+        """End with the answer that is owed, or soon if none is: a request may be on its way."""
+        self.is_ending = True
+        if self.state == IDLE or self.cycle is None:
+            self.loop.call_later(_ENDING_SECONDS, self._end_if_idle)
+        else:
+            self.cycle.keep_alive = False
+
+    def _end_if_idle(self) -> None:
+        if self.state in (IDLE, HEAD):
+            self.transport.close()
+
+    def check(self, now: float) -> None:
+        """Close the connection if it waits too long for the client."""
+        waited = now - self.since
+        limits = self.limits
+        if self.transport.is_closing():
+            if waited > limits.body_seconds:  # the client does not read what is left to be sent
+                self.transport.abort()
+        elif self.state == IDLE:
+            if self.transport.get_write_buffer_size():
+                if waited > limits.body_seconds:
+                    self.transport.abort()
+            elif waited > limits.keep_alive_seconds:
+                self.transport.close()
+        elif self.state == HEAD:
+            if waited > limits.header_seconds:
+                if self.head_bytes:
+                    self.refuse(408, f"the request's headers did not arrive within {limits.header_seconds:g} s")
+                else:
+                    self.transport.close()
+        elif self.state == BODY and waited > limits.body_seconds:
+            self.refuse(408, f"the request's body did not arrive within {limits.body_seconds:g} s")
+
+
+async def watch(server_state: ServerState, limits: Options) -> None:
+    """Look at all connections, for ever."""
+    pause = min(limits.header_seconds, limits.body_seconds, limits.keep_alive_seconds) / _SWEEPS
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(min(pause, 1.0))
+        now, unread, most = loop.time(), 0, limits.max_buffers_mb << 20
+        for connection in list(server_state.connections):
+            connection.check(now)  # type: ignore[union-attr]
+            unread += connection.transport.get_write_buffer_size()
+            if unread > most:
+                connection.transport.abort()  # a client that does not read its answer

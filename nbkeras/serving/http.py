@@ -1,0 +1,397 @@
+"""The server over HTTP: an ASGI application for the Open Inference Protocol (version 2) and its extensions.
+
+Requests to infer, which are most of them, do not pass Starlette's routes.
+"""
+
+import asyncio
+import functools
+import gzip
+import zlib
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from nbkeras.serving import tensors
+from nbkeras.serving.errors import ServingError, refused, unexpected
+from nbkeras.serving.exchange import Exchange, sane_id
+from nbkeras.serving.service import Service
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_JSON = (b"content-type", b"application/json")
+_BINARY = (b"content-type", b"application/octet-stream")
+_CONTENT_TYPES = {b"", b"application/json", b"application/octet-stream"}
+GONE = "nbkeras.gone"  # in the scope of a request whose client has gone: its task is cancelled
+_LEAST_PACKED = 1024  # bytes: shorter answers are sent as they are
+_LONG = 1 << 18  # bytes: more are packed and unpacked in a thread
+
+
+class ClientGone(Exception):
+    """The client closed its connection before its request was complete."""
+
+
+class Headers:
+    """The headers of a request that the protocol reads."""
+
+    __slots__ = (
+        "accept_encoding",
+        "content_encoding",
+        "content_type",
+        "is_chunked",
+        "json_bytes",
+        "length",
+        "request_id",
+        "timeout",
+    )
+
+    def __init__(self, headers: list[tuple[bytes, bytes]]):
+        self.accept_encoding = self.content_encoding = self.content_type = b""
+        self.is_chunked = False
+        self.json_bytes = self.length = None
+        self.timeout: float | None = None
+        self.request_id = ""
+        for name, value in headers:
+            if name == b"content-length":
+                self.length = _integer("Content-Length", value)
+            elif name == b"content-type":
+                self.content_type = value.partition(b";")[0].strip().lower()
+            elif name == b"inference-header-content-length":
+                self.json_bytes = _integer("Inference-Header-Content-Length", value)
+            elif name == b"content-encoding":
+                self.content_encoding = value.strip().lower()
+            elif name == b"accept-encoding":
+                self.accept_encoding = value.lower()
+            elif name == b"transfer-encoding":
+                self.is_chunked = True
+            elif name == b"x-request-timeout-ms":
+                self.timeout = _milliseconds(value)
+            elif name == b"x-request-id":
+                self.request_id = sane_id(value)
+
+
+class Application:
+    """The ASGI application.
+
+    max_body: bytes of a request's body. routes: more of them, such as metrics and the status page.
+    """
+
+    def __init__(self, service: Service, max_body: int = 64 << 20, routes: Sequence[BaseRoute] = ()):
+        self.service, self.max_body = service, max_body
+        self.arriving, self.max_arriving = 0, 512 << 20  # bytes of bodies of which a part has arrived
+        own = [
+            Route("/v2", self._server, methods=["GET"]),
+            Route("/v2/health/live", self._live, methods=["GET"]),
+            Route("/v2/health/ready", self._ready, methods=["GET"]),
+            Route("/v2/repository/index", self._index, methods=["POST"]),
+            Route("/v2/repository/models/{name}/load", self._load, methods=["POST"]),
+            Route("/v2/repository/models/{name}/unload", self._unload, methods=["POST"]),
+        ]
+        for path in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
+            own += [
+                Route(path, self._model, methods=["GET"]),
+                Route(f"{path}/config", self._configuration, methods=["GET"]),
+                Route(f"{path}/ready", self._model_ready, methods=["GET"]),
+                Route(f"{path}/infer", self._infer_route, methods=["POST"]),
+            ]
+        handlers: dict[Any, Any] = {HTTPException: _not_there, ServingError: _told, Exception: _failed}
+        self._rest = Starlette(routes=[*own, *routes], exception_handlers=handlers)
+        self._rest.router.redirect_slashes = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._answer(scope, receive, send)
+        except ClientGone:
+            pass
+        except asyncio.CancelledError:
+            if GONE not in scope:
+                raise
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            parts = scope["path"].split("/")
+            if parts[-1] == "infer" and parts[1:3] == ["v2", "models"]:
+                if len(parts) == 5:
+                    await self.infer(parts[3], None, scope, receive, send)
+                    return
+                if len(parts) == 7 and parts[4] == "versions":
+                    await self.infer(parts[3], parts[5], scope, receive, send)
+                    return
+        await self._rest(scope, receive, send)
+
+    async def infer(self, name: str, version: str | None, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request to infer."""
+        start: dict[str, Any] = {"type": "http.response.start", "status": 200}
+        exchange = self.service.exchange("http")
+        try:
+            head = Headers(scope["headers"])
+            exchange.id = head.request_id or exchange.id
+            body = await self.body_of(head, receive)
+            exchange.begin(len(body))
+            model = self.service.repository.get(name, version)
+            exchange.name, exchange.version = name, model.version
+            specs = model.inputs
+            if head.json_bytes == 0:
+                request = tensors.raw_input(specs, body)
+                binary: bool | dict[str, bool] = True
+            else:
+                request, binary = tensors.read_request(body, head.json_bytes, name, specs)
+            if head.timeout is not None:
+                request.timeout = min(head.timeout, request.timeout or head.timeout)
+            request.exchange = exchange
+            response = await self.service.infer(name, version, request)
+            answer, json_bytes = tensors.write_response(response, binary)
+            if json_bytes is None:
+                headers = [_JSON]
+            else:
+                headers = [_BINARY, (b"inference-header-content-length", b"%d" % json_bytes)]
+            if head.accept_encoding and len(answer) >= _LEAST_PACKED:
+                answer = await _packed(head.accept_encoding, answer, headers)
+            headers.append((b"content-length", b"%d" % len(answer)))
+            start["headers"] = headers
+            exchange.end(200)
+        except ServingError as error:
+            answer = _answer_error(error, start, exchange)
+        except ClientGone:
+            self._gone(exchange)
+            return
+        except asyncio.CancelledError:
+            if GONE in scope:
+                self._gone(exchange)
+                return
+            ended = ServingError(503, "the server ended before the request was computed", 1)
+            answer = _answer_error(ended, start, exchange)
+        except Exception as error:
+            answer = _answer_error(unexpected(error), start, exchange)
+        if exchange.id:
+            start["headers"].append((b"x-request-id", exchange.id.encode()))
+        exchange.bytes_out = len(answer)
+        self.service.answered(exchange)
+        await send(start)
+        await send({"type": "http.response.body", "body": answer})
+
+    def _gone(self, exchange: Exchange) -> None:
+        exchange.end(499)
+        self.service.answered(exchange)
+
+    async def body_of(self, head: Headers, receive: Receive) -> bytes | bytearray:
+        """The whole body of a request, unpacked; refused before it is read if it says that it is too large."""
+        if head.content_type not in _CONTENT_TYPES:
+            raise ServingError(
+                415,
+                f"Content-Type must be application/json, or application/octet-stream for binary tensors, received "
+                f"{head.content_type.decode('latin-1'):.80} (with curl: --json instead of -d)",
+            )
+        if head.content_encoding not in (b"", b"identity", b"gzip", b"deflate"):
+            raise ServingError(
+                415, f"Content-Encoding must be gzip or deflate, received {head.content_encoding.decode('latin-1'):.80}"
+            )
+        if head.length is None and not head.is_chunked:
+            raise ServingError(411, "the request has neither Content-Length nor Transfer-Encoding: chunked")
+        if head.length is not None and head.length > self.max_body:
+            raise self._too_large(f"{head.length} bytes")
+        message = await receive()
+        body = message.get("body", b"")
+        if message.get("more_body", False):
+            body = await self._rest_of(bytearray(body), receive)
+        elif message["type"] == "http.disconnect":
+            raise ClientGone
+        if len(body) > self.max_body:
+            raise self._too_large("more")
+        if head.content_encoding in (b"gzip", b"deflate"):
+            return await self._unpacked(body, head.content_encoding)
+        return body
+
+    async def _rest_of(self, body: bytearray, receive: Receive) -> bytearray:
+        """The whole body of a request of which a part has arrived."""
+        counted, is_whole = 0, False
+        try:
+            while not is_whole and len(body) <= self.max_body:
+                self.arriving += len(body) - counted
+                counted = len(body)
+                if self.arriving > self.max_arriving:
+                    raise ServingError(503, "the server receives too many large bodies; try again later", retry_after=1)
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                body += message.get("body", b"")
+                is_whole = not message.get("more_body", False)
+        finally:
+            self.arriving -= counted
+        return body
+
+    def _too_large(self, received: str) -> ServingError:
+        return ServingError(413, f"the body may have {self.max_body} bytes, received {received}")
+
+    async def _unpacked(self, body: bytes | bytearray, encoding: bytes) -> bytes:
+        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16 if encoding == b"gzip" else zlib.MAX_WBITS)
+        try:
+            found = unpacker.decompress(body, min(_LONG, self.max_body + 1))
+            if unpacker.unconsumed_tail and len(found) <= self.max_body:
+                left = self.max_body + 1 - len(found)
+                found += await asyncio.to_thread(unpacker.decompress, unpacker.unconsumed_tail, left)
+        except zlib.error as error:
+            raise refused(f"the body is not what its Content-Encoding {encoding.decode()} says: {error}") from None
+        if len(found) > self.max_body:
+            raise self._too_large("more when it is unpacked")
+        if not unpacker.eof or unpacker.unused_data:
+            raise refused(
+                f"the body is not what its Content-Encoding {encoding.decode()} says: it does not end where it should"
+            )
+        return found
+
+    # -------------------- the rest of the protocol --------------------
+
+    async def _infer_route(self, request: Request) -> Response:
+        raise ServingError(
+            404, f"there is no {request.url.path}"
+        )  # POST goes to `infer`; here for the Allow of other methods
+
+    async def _server(self, request: Request) -> Response:
+        return _json(self.service.server_metadata())
+
+    async def _live(self, request: Request) -> Response:
+        is_live = self.service.live()
+        return _json({"live": is_live}, 200 if is_live else 503)
+
+    async def _ready(self, request: Request) -> Response:
+        is_ready = self.service.ready()
+        return _json({"ready": is_ready}, 200 if is_ready else 503)
+
+    async def _model(self, request: Request) -> Response:
+        return _json(self.service.model_metadata(request.path_params["name"], request.path_params.get("version")))
+
+    async def _configuration(self, request: Request) -> Response:
+        return _json(self.service.model_configuration(request.path_params["name"], request.path_params.get("version")))
+
+    async def _model_ready(self, request: Request) -> Response:
+        name, version = request.path_params["name"], request.path_params.get("version")
+        is_ready = self.service.model_ready(name, version)
+        if not is_ready and not self.service.is_draining:
+            self.service.repository.get(name, version)  # says why not
+        return _json({"name": name, "ready": is_ready}, 200 if is_ready else 503)
+
+    async def _index(self, request: Request) -> Response:
+        content = await self._content(request)
+        ready = content.get("ready", False)
+        if not isinstance(ready, bool):
+            raise refused(f"'ready' must be true or false, received {tensors.shown(ready)}")
+        return _json(self.service.index(ready))
+
+    async def _load(self, request: Request) -> Response:
+        await self.service.load(request.path_params["name"], await self._parameters(request))
+        return Response(status_code=200)
+
+    async def _unload(self, request: Request) -> Response:
+        await self.service.unload(request.path_params["name"], await self._parameters(request))
+        return Response(status_code=200)
+
+    async def _parameters(self, request: Request) -> dict[str, Any]:
+        origin = request.headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
+            raise ServingError(403, f"pages of {origin:.200} may not load and unload models here")
+        parameters = (await self._content(request)).get("parameters", {})
+        if not isinstance(parameters, dict):
+            raise refused(f"'parameters' must be an object, received {tensors.shown(parameters)}")
+        return parameters
+
+    async def _content(self, request: Request) -> dict[str, Any]:
+        """The JSON object of a request that may also be empty."""
+        head = Headers(request.scope["headers"])
+        if not head.length and not head.is_chunked:
+            return {}
+        body = await self.body_of(head, request.receive)
+        try:
+            content = orjson.loads(body) if body else {}
+        except orjson.JSONDecodeError as error:
+            raise refused(f"the body is no valid JSON: {error}") from None
+        if not isinstance(content, dict):
+            raise refused(f"the body must be a JSON object, received {tensors.shown(content)}")
+        return content
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(content), status, media_type="application/json")
+
+
+async def _packed(accepted: bytes, answer: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """An answer in an encoding that the client accepts."""
+    found = {}
+    for part in accepted.split(b","):
+        name, _, quality = part.partition(b";")
+        found[name.strip()] = quality.replace(b" ", b"") not in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000")
+    if found.get(b"gzip"):
+        name, pack = b"gzip", functools.partial(gzip.compress, answer, 1, mtime=0)
+    elif found.get(b"deflate"):
+        name, pack = b"deflate", functools.partial(zlib.compress, answer, 1)
+    else:
+        return answer
+    headers.append((b"content-encoding", name))
+    return await asyncio.to_thread(pack) if len(answer) > _LONG else pack()
+
+
+def _integer(name: str, value: bytes) -> int:
+    if not value.isdigit() or len(value) > 18:
+        raise refused(f"the header {name} must be a number of bytes, received {value.decode('latin-1'):.80}")
+    return int(value)
+
+
+def _milliseconds(value: bytes) -> float | None:
+    if not value.isdigit() or len(value) > 12:
+        raise refused(
+            f"the header X-Request-Timeout-Ms must be whole milliseconds, received {value.decode('latin-1'):.80}"
+        )
+    return int(value) / 1000 or None
+
+
+def _answer_error(error: ServingError, start: dict[str, Any], exchange: Exchange | None = None) -> bytes:
+    """The body of an error; its status and headers go into the start of the response."""
+    body = orjson.dumps({"error": error.message}) if error.message.isascii() else _any_text(error.message)
+    headers = [_JSON, (b"content-length", b"%d" % len(body))]
+    if error.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % error.retry_after))
+    start["status"], start["headers"] = error.status, headers
+    if exchange is not None:
+        exchange.end(error.status, error.reason)
+    return body
+
+
+def _any_text(message: str) -> bytes:
+    return orjson.dumps({"error": message.encode("utf-8", "replace").decode()})
+
+
+async def _told(request: Request, error: Any) -> Response:
+    start: dict[str, Any] = {}
+    body = _answer_error(error, start)
+    made = Response(body, start["status"])
+    made.raw_headers = start["headers"]
+    return made
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return await _told(request, unexpected(error))
+
+
+async def _not_there(request: Request, error: Any) -> Response:
+    """The answer for a path or method that is not there; OPTIONS asks for the methods that are."""
+    path = request.url.path
+    if error.status_code == 405:
+        methods = {*error.headers["Allow"].split(", "), "OPTIONS"}
+        if request.method == "OPTIONS":
+            return Response(headers={"allow": ", ".join(sorted(methods))})
+    hint = ": shared memory is not offered, so tensors are sent in requests" if "sharedmemory" in path else ""
+    text = (
+        f"there is no {path:.200}{hint}"
+        if error.status_code == 404
+        else f"{request.method} is not offered for {path:.200}"
+    )
+    made = await _told(request, ServingError(error.status_code, text))
+    made.raw_headers += [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
+    return made

@@ -1,0 +1,78 @@
+"""Limits of the machine or container in which a server runs, and the memory that its processes use."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from nbkeras.kernels.runtime import cgroups, pool
+
+
+def processors(root: str = "/") -> int:
+    """The number of processors that this process can keep busy, by its affinity and the quota of its container."""
+    return cgroups.usable_processors(root)
+
+
+def memory(root: str = "/") -> int:
+    """The bytes of memory that this process may use: those of the machine, or fewer in a container with a limit."""
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = cgroups.memory(root)
+    return installed if limit is None else min(installed, limit)
+
+
+def memory_of_loading(root: str = "/") -> int:
+    """The bytes of address space that the process has which loads a model's file: three quarters of the memory.
+
+    It is 1 GiB at least, since libraries take address space without using the memory. In a small container the system ends that
+    process before others if memory is short.
+    """
+    return max(1 << 30, memory(root) // 4 * 3)
+
+
+def threads_of_each(workers: int, root: str = "/") -> int:
+    """The number of threads that compute kernels in each of several workers."""
+    return max(1, processors(root) // workers)
+
+
+def set_threads(threads: int, workers: int) -> None:
+    """In a worker: use some threads for kernels; 0: its part of the processors. NUMBA_NUM_THREADS is the most, if it is set."""
+    pool.set_threads(min(threads or threads_of_each(workers), pool.Pool.most))
+
+
+def threads() -> int:
+    """The number of threads that compute kernels in this process."""
+    return pool.get_threads()
+
+
+class Memory(NamedTuple):
+    """Bytes of memory of a process. A page that n processes share counts as 1/n of a page in `proportional`."""
+
+    resident: int
+    proportional: int
+    shared: int
+    private: int
+
+
+def memory_of(process: int | None = None, root: str = "/") -> Memory | None:
+    """The memory of a process, by default of this one; None if it has ended or the system does not tell."""
+    folder = os.path.join(root, "proc", "self" if process is None else str(process))
+    try:
+        with open(os.path.join(folder, "smaps_rollup"), encoding="ascii") as file:
+            lines = [line.split() for line in file.readlines()[1:]]
+    except OSError:
+        return _roughly(folder)
+    sizes = {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines if len(words) > 1 and words[1].isdecimal()}
+    if "Rss" not in sizes:  # a process that has ended and was not waited for
+        return None
+    private = sizes.get("Private_Clean", 0) + sizes.get("Private_Dirty", 0)
+    return Memory(sizes["Rss"], sizes.get("Pss", sizes["Rss"]), sizes["Rss"] - private, private)
+
+
+def _roughly(folder: str) -> Memory | None:
+    """From a file that all Linux systems have, which counts pages of files as shared."""
+    try:
+        with open(os.path.join(folder, "statm"), encoding="ascii") as file:
+            resident, shared = (int(word) * os.sysconf("SC_PAGE_SIZE") for word in file.read().split()[1:3])
+    except (OSError, ValueError):
+        return None
+    return Memory(resident, resident, shared, resident - shared) if resident else None

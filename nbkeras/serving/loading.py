@@ -1,0 +1,216 @@
+"""From a model's file to a frozen file, which all workers map: in a process of its own, so that a file can harm nobody.
+
+`Loading` starts that process, which runs `preparation.py` and has limits of time and of memory. Whatever goes wrong comes back as
+one sentence, a LoadingError. The process that supervises workers holds no model, so it imports nothing that models need.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import glob
+import json
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+_PREFIX = "nbkeras-serve-"
+DESCRIBES = (
+    "path",
+    "batch_sizes",
+    "input_signature",
+    "stream",
+    "window",
+    "steps",
+)  # the options that make a frozen file
+
+
+class LoadingError(ValueError):
+    """A file that cannot be served, in one sentence."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """A frozen file that was run and compared.
+
+    digest: of the model's file. is_same: the file is the one that the caller knows already, so that nothing was made.
+    """
+
+    file: str
+    digest: str
+    bytes: int = 0
+    seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+    is_same: bool = False
+
+
+# -------------------- the server's folder --------------------
+
+
+class Folder:
+    """The private folder of a running server: frozen files and sockets. Nobody but this user can look into it.
+
+    The processes of the server hold a lock on it, so that programs that delete old temporary files leave it alone. A folder
+    without a lock was left by a server that was killed; the next server of the same user deletes it.
+    """
+
+    def __init__(self, parent: str | None = None):
+        parent = parent or _writable()
+        for name in _left(parent):
+            shutil.rmtree(name, ignore_errors=True)
+        while True:
+            self.path = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
+            with contextlib.suppress(
+                BlockingIOError, FileNotFoundError
+            ):  # another server takes it for one that was left
+                self._lock = _locked(self.path)
+                break
+
+    def file(self, name: str) -> str:
+        """The path of a file in it."""
+        return os.path.join(self.path, name)
+
+    def delete(self) -> None:
+        """Delete all of it; files that processes have mapped stay in their memory."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+
+def _locked(folder: str) -> int:
+    """A descriptor of a folder, locked as long as a process has it open; BlockingIOError if others have."""
+    found = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(found)
+        raise
+    return found
+
+
+def _writable() -> str:
+    """The folder for temporary files; the one in memory if nothing else can be written, as in a read-only container."""
+    for folder in (os.environ.get("TMPDIR"), "/tmp", "/dev/shm"):
+        if folder and os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    raise LoadingError(
+        "no folder for frozen models can be written: mount one at /tmp, or name one with --folder or TMPDIR"
+    )
+
+
+def _left(parent: str) -> Iterator[str]:
+    """Folders of this user's servers that were killed."""
+    try:
+        entries = [entry for entry in os.scandir(parent) if entry.name.startswith(_PREFIX)]
+    except OSError as error:
+        raise LoadingError(f"the folder for frozen models cannot be read: {parent} ({error.strerror})") from None
+    for entry in entries:
+        with contextlib.suppress(OSError):  # it is no folder, another user's, or that of a server that runs
+            lock = _locked(entry.path)
+            if os.fstat(lock).st_uid == os.geteuid():
+                yield entry.path
+            os.close(lock)
+
+
+# -------------------- the process that loads --------------------
+
+
+class Loading:
+    """A process that loads a model's file. `fileno()` becomes readable when it has a result or has ended."""
+
+    def __init__(
+        self, options: Any, target: str, *, seconds: float = 300.0, memory: int | None = None, known: str | None = None
+    ):
+        self.target, self.seconds, self.memory = target, seconds, memory
+        self.deadline = time.monotonic() + seconds
+        job = {name: getattr(options, name) for name in DESCRIBES}
+        job |= {"target": target, "memory": memory, "known": known, "parent": os.getpid()}
+        reading, writing = os.pipe()
+        self._result = os.fdopen(reading, "rb")
+        folders = [os.path.abspath(folder) for folder in sys.path if os.path.exists(folder or ".")]
+        # One thread: the compiler's memory is limited, and the code of a kernel does not depend on the number of threads.
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(folders),
+            "NUMBA_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
+        command = [sys.executable, "-P", "-m", "nbkeras.serving.preparation", str(writing)]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[writing],
+                start_new_session=True,
+            )
+        except BaseException:
+            self._result.close()
+            raise
+        finally:
+            os.close(writing)
+        with self._process.stdin as pipe:  # type: ignore[union-attr]
+            try:
+                pipe.write(json.dumps(job).encode())
+                pipe.flush()
+            except BrokenPipeError:  # it has ended already: `result` says how
+                pass
+
+    def fileno(self) -> int:
+        return self._result.fileno()
+
+    def forget(self) -> None:
+        """In a forked process: close what belongs to the other one."""
+        self._result.close()
+
+    def result(self) -> Loaded:
+        """Wait for the end; LoadingError if there is no frozen file."""
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self, selectors.EVENT_READ)
+                is_late = not selector.select(max(0.0, self.deadline - time.monotonic()))
+            line = b"" if is_late else self._result.readline()
+        finally:
+            self.stop()
+        if is_late:
+            self._fail(f"it was not loaded within {self.seconds:g} s (--load-seconds)")
+        if not line.endswith(b"\n"):
+            code = self._process.returncode
+            ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            self._fail(f"the process that loads it {ended}; {self._memory_hint()}")
+        answer = json.loads(line)
+        if answer.get("memory"):
+            self._fail(f"it needs too much memory; {self._memory_hint()}")
+        if "error" in answer:
+            self._fail(answer["error"])
+        return Loaded(self.target, **answer | {"warnings": tuple(answer["warnings"])})
+
+    def _fail(self, sentence: str) -> None:
+        for name in glob.glob(f"{glob.escape(self.target)}*"):  # an unfinished file has an ending more
+            os.unlink(name)
+        raise LoadingError(sentence)
+
+    def _memory_hint(self) -> str:
+        if self.memory is None:
+            return "is there enough memory?"
+        return f"its limit is {self.memory >> 20} MB (--load-memory-mb)"
+
+    def stop(self) -> None:
+        """End the process, whatever it does, and leave nothing of it."""
+        if self._process.poll() is None:
+            # A result was written as its last act: it ends by itself. Without one it is killed.
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._result.close()
+
+
+def load(options: Any, target: str, **limits: Any) -> Loaded:
+    """Load a model's file and wait for it."""
+    return Loading(options, target, **limits).result()

@@ -1,0 +1,267 @@
+"""Metrics of a server for Prometheus: what the processes have counted on their Board, as text of the scrape.
+
+prometheus-client writes the text. Its counters are not used: an observation of its multiprocess mode costs more than parsing a
+small request (see `board.py`). Labels are names of models that the server has, and words of fixed lists, so no client can make
+new series.
+"""
+
+import asyncio
+import os
+import platform
+import re
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+from starlette.requests import Request
+from starlette.responses import Response
+
+import nbkeras
+from nbkeras.serving import limits, logs
+from nbkeras.serving.board import CODES, PROTOCOLS, ROWS, SECONDS, Board, reason_of
+from nbkeras.serving.exchange import Exchange, Observer
+from nbkeras.serving.repository import READY
+from nbkeras.serving.service import Service
+
+_PREFIX = "nbkeras_serving_"
+_PAUSE = 0.5  # seconds between two looks at what is a state, such as the length of a queue
+_MEMORY_PAUSE = 1.0  # seconds for which the memory of processes is not read again: the system walks all their pages
+_SAMPLES = 64  # that are written in one turn of the event loop
+_END = b"# EOF\n"  # of the format OpenMetrics
+OTHERS = "", ""  # requests for models that are not there
+
+
+class Metrics(Observer):
+    """The figures that a worker counts, and what it tells of those of all workers."""
+
+    def __init__(self, board: Board, index: int = 0):
+        self.board, self.part = board, board.part(index)
+        self.part.end()  # of the worker that had this place before
+        self.part.set("process", os.getpid())
+        self.part.set("started", time.time())
+        self._dropped = 0  # lines of the log, as far as they are counted
+        self._memory: dict[int, limits.Memory] = {}
+        self._memory_time = -_MEMORY_PAUSE
+        self._reading: asyncio.Task | None = None
+
+    # -------------------- counting --------------------
+
+    def request(self, exchange: Exchange) -> None:
+        part = self.part
+        part.request((exchange.name, exchange.version), exchange.protocol, exchange.status, exchange.seconds)
+        if exchange.status != 200:
+            part.rejected(exchange.reason or reason_of(exchange.status))
+
+    def refused(self, status: int) -> None:
+        self.part.rejected("connections_full" if status == 503 else reason_of(status))
+
+    def batch(self, name: str, version: str, rows: int, seconds: float, waits: list[float]) -> None:
+        self.part.batch((name, version), rows, seconds, waits)
+
+    def look(self, service: Service, connections: Collection[Any] = ()) -> None:
+        """Note the states of this worker."""
+        part = self.part
+        part.set("in_flight", service.in_flight)
+        part.set("connections", len(connections))
+        part.set("threads", limits.threads())
+        found = logs.handler()
+        if found is not None and found.dropped > self._dropped:
+            part.add("dropped_lines", found.dropped - self._dropped)
+            self._dropped = found.dropped
+        part.set("sequences", len(service.sequences))
+        part.set("sequences_bytes", service.sequences.bytes)
+        part.set("cpu_seconds", time.process_time())
+        served = service.repository.served()
+        part.served = {(each.name, each.version) for each in served}
+        for each in served:
+            part.set_of((each.name, each.version), "waiting", len(each.batcher))
+            part.set_of((each.name, each.version), "waiting_bytes", each.batcher.bytes)
+
+    async def watch(self, service: Service, connections: Collection[Any]) -> None:
+        """Look at the states, for ever."""
+        while True:
+            self.look(service, connections)
+            await asyncio.sleep(_PAUSE)
+
+    # -------------------- telling --------------------
+
+    async def memory(self) -> dict[int, limits.Memory]:
+        """The memory of each worker that lives, by index. It is read in a thread, once for all who ask at the same time."""
+        if self._reading is None and time.monotonic() - self._memory_time >= _MEMORY_PAUSE:
+            self._reading = asyncio.create_task(self._read_memory())
+        if self._reading is not None:
+            await asyncio.shield(self._reading)
+        return self._memory
+
+    async def _read_memory(self) -> None:
+        processes = [int(figures["process"][0]) for figures in self.board.of_workers()]
+        try:
+            found = await asyncio.to_thread(lambda: [limits.memory_of(one) if one else None for one in processes])
+            self._memory = {index: one for index, one in enumerate(found) if one is not None}
+            self._memory_time = time.monotonic()
+        finally:
+            self._reading = None
+
+    async def text(self, service: Service, accept: str = "") -> tuple[bytes, str]:
+        """All metrics in a format that a scrape accepts, and its content type. Requests are answered meanwhile."""
+        encode, content_type = choose_encoder(accept)
+        parts = []
+        for family in families(self.board, service, await self.memory()):
+            for start in range(0, max(1, len(family.samples)), _SAMPLES):
+                registry = CollectorRegistry()
+                registry.register(_Some(family, start))
+                text = encode(registry).removesuffix(_END)
+                parts.append(text if not start else re.sub(rb"(?m)^#.*\n", b"", text))
+                await asyncio.sleep(0)
+        if content_type.startswith("application/openmetrics-text"):
+            parts.append(_END)
+        return b"".join(parts), content_type
+
+    def route(self, service: Service) -> Any:
+        """The endpoint of `GET /metrics`."""
+
+        async def scrape(request: Request) -> Response:
+            body, content_type = await self.text(service, request.headers.get("accept", ""))
+            return Response(body, headers={"content-type": content_type, "cache-control": "no-store"})
+
+        return scrape
+
+
+class _Some(Collector):
+    """Collects some samples of one family, so that the text is written in small pieces."""
+
+    def __init__(self, family: Metric, start: int):
+        self._part = Metric(family.name, family.documentation, family.type)
+        self._part.samples = family.samples[start : start + _SAMPLES]
+
+    def collect(self) -> Iterable[Metric]:
+        return [self._part]
+
+
+def families(board: Board, service: Service, memory: dict[int, limits.Memory]) -> Iterator[Metric]:
+    """Everything that is exported."""
+    versions = {"version": nbkeras.__version__, "python": platform.python_version(), "numpy": np.__version__}
+    yield InfoMetricFamily(_PREFIX + "build", "Versions of the server.", value=versions)
+    yield from _of_models(board)
+    yield from _of_workers(board, memory)
+    ready = _gauge("model_ready", "Whether a version of a model is served.", ("model", "version"))
+    for each in service.index():
+        ready.add_metric((each["name"], each["version"]), float(each["state"] == READY))
+    yield ready
+
+
+def _of_models(board: Board) -> Iterator[Metric]:
+    labels = ("model", "version")
+    models = board.of_models()
+    requests = CounterMetricFamily(
+        _PREFIX + "requests",
+        "Requests to infer by model, version, protocol and status code of HTTP; no model: it was not there.",
+        labels=(*labels, "protocol", "code"),
+    )
+    for key, figures in models.items():
+        counts = figures["requests"].reshape(len(PROTOCOLS), len(CODES))
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            requests.add_metric((*key, PROTOCOLS[row], str(CODES[column])), float(counts[row, column]))
+    yield requests
+    rejected = CounterMetricFamily(_PREFIX + "rejected", "Requests without an answer of a model.", labels=("reason",))
+    for reason, count in board.rejected().items():
+        rejected.add_metric((reason,), count)
+    yield rejected
+    models.pop(OTHERS, None)
+    histograms = (
+        (
+            "duration",
+            "request_duration_seconds",
+            SECONDS,
+            "Seconds from a request's last byte to its answer, with status 200.",
+        ),
+        ("queue", "queue_duration_seconds", SECONDS, "Seconds that a request waited for its batch."),
+        ("compute", "compute_duration_seconds", SECONDS, "Seconds that a batch was computed."),
+        ("rows", "batch_rows", ROWS, "Rows of a batch."),
+    )
+    for figure, name, bounds, text in histograms:
+        histogram = HistogramMetricFamily(_PREFIX + name, text, labels=labels)
+        edges = [*map(floatToGoString, bounds), "+Inf"]
+        for key, figures in models.items():
+            *counts, total = figures[figure].tolist()
+            histogram.add_metric(key, list(zip(edges, np.cumsum(counts).tolist(), strict=True)), total)
+        yield histogram
+    for figure, name, text in (
+        ("waiting", "queue_requests", "Requests that wait for a batch."),
+        ("waiting_bytes", "queue_bytes", "Bytes of tensors that wait for a batch."),
+        ("load_seconds", "model_load_duration_seconds", "Seconds that the last load of a model's file took."),
+        ("file_bytes", "model_bytes", "Bytes of a frozen model, which workers share."),
+    ):
+        gauge = _gauge(name, text, labels)
+        for key, figures in models.items():
+            gauge.add_metric(key, float(figures[figure][0]))
+        yield gauge
+    loads = CounterMetricFamily(_PREFIX + "model_loads", "Loads of a model's file.", labels=(*labels, "result"))
+    for key, figures in models.items():
+        loads.add_metric((*key, "ok"), float(figures["loads"][0]))
+        loads.add_metric((*key, "failed"), float(figures["failed_loads"][0]))
+    yield loads
+
+
+def _of_workers(board: Board, memory: dict[int, limits.Memory]) -> Iterator[Metric]:
+    workers = board.of_workers()
+    alive = [index for index, figures in enumerate(workers) if figures["process"][0]]
+    living = _gauge("workers", "Workers that live.", ())
+    living.add_metric((), float(len(alive)))
+    yield living
+    for figure, name, text in (
+        ("in_flight", "requests_in_flight", "Requests that a worker has taken and not answered."),
+        ("connections", "connections", "Open connections of HTTP."),
+        ("threads", "threads", "Threads of a worker that compute kernels."),
+        ("sequences", "sequences", "Sequences whose state a worker keeps."),
+        ("sequences_bytes", "sequences_bytes", "Bytes of the states of sequences."),
+        ("started", "worker_start_time_seconds", "When a worker was started, in seconds since 1970."),
+    ):
+        gauge = _gauge(name, text, ("worker",))
+        for index in alive:
+            gauge.add_metric((str(index),), float(workers[index][figure][0]))
+        yield gauge
+    for field, name, text in (
+        ("resident", "worker_resident_memory_bytes", "Memory of a worker, with all that it shares (RSS)."),
+        (
+            "proportional",
+            "worker_proportional_memory_bytes",
+            "Memory of a worker, with its part of what is shared (PSS).",
+        ),
+    ):
+        gauge = _gauge(name, text, ("worker",))
+        for index, one in memory.items():
+            gauge.add_metric((str(index),), float(getattr(one, field)))
+        yield gauge
+    cpu = CounterMetricFamily(
+        _PREFIX + "worker_cpu_seconds", "Seconds of processors that a worker used.", labels=("worker",)
+    )
+    for index in alive:
+        cpu.add_metric((str(index),), float(workers[index]["cpu_seconds"][0]))
+    yield cpu
+    restarts = CounterMetricFamily(
+        _PREFIX + "worker_restarts", "How often a worker was started again.", labels=("worker",)
+    )
+    for index, figures in enumerate(workers):
+        restarts.add_metric((str(index),), max(0.0, float(figures["starts"][0]) - 1))
+    yield restarts
+    dropped = sum(float(figures["dropped_lines"][0]) for figures in workers)
+    yield CounterMetricFamily(
+        _PREFIX + "log_lines_dropped", "Lines of the log that nobody read in time.", value=dropped
+    )
+
+
+def _gauge(name: str, text: str, labels: Sequence[str]) -> GaugeMetricFamily:
+    return GaugeMetricFamily(_PREFIX + name, text, labels=labels)

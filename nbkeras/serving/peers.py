@@ -1,0 +1,185 @@
+"""Requests of a sequence go to the worker that keeps it: whichever worker has received one hands it over to the owner.
+
+The owner follows from the model's name and the id, so all workers agree about it without a word. Workers talk over sockets in the
+server's private folder, which no other user can open; so messages may be pickles. A message has its length in 8 bytes before it.
+
+A connection counts when the owner has said hello: the socket of a worker that is started again takes connections before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+import pickle
+import socket
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from nbkeras.serving.errors import ServingError, unexpected
+from nbkeras.serving.tensors import InferRequest, InferResponse
+
+_HELLO_SECONDS = 10.0  # in which a worker that has ended is started again
+_ENDING_SECONDS = 2.0  # in which other workers hand over what they have accepted, when the server ends
+_HELLO = 0  # the number of a message that answers no request
+
+Answer = Callable[[str, str | None, InferRequest], Awaitable[InferResponse]]
+
+
+async def _receive(reader: asyncio.StreamReader) -> tuple[int, Any]:
+    """The number and the content of a message."""
+    size = int.from_bytes(await reader.readexactly(8), "little")
+    return pickle.loads(await reader.readexactly(size))
+
+
+def _send(writer: asyncio.StreamWriter, number: int, content: Any) -> None:
+    data = pickle.dumps((number, content), pickle.HIGHEST_PROTOCOL)
+    writer.writelines((len(data).to_bytes(8, "little"), data))
+
+
+class _Link:
+    """A connection to the owner of sequences, and what was asked over it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
+        self.writer = writer
+        self.is_open = True
+        self._asked: dict[int, asyncio.Future] = {}
+        self._numbers = itertools.count(_HELLO + 1)
+        self.task = asyncio.create_task(self._listen(reader))
+
+    async def ask(self, content: Any) -> InferResponse:
+        number = next(self._numbers)
+        future = self._asked[number] = asyncio.get_running_loop().create_future()
+        try:
+            _send(self.writer, number, content)
+            answer = await future
+        except asyncio.CancelledError:
+            if self.is_open:
+                _send(self.writer, number, None)  # nobody waits for it any more
+            raise
+        finally:
+            del self._asked[number]
+        if isinstance(answer, ServingError):
+            raise answer
+        return answer
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while True:
+                number, answer = await _receive(reader)
+                future = self._asked.get(number)
+                if future is not None and not future.done():
+                    future.set_result(answer)
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.is_open = False
+            self.writer.close()
+            for future in self._asked.values():
+                if not future.done():
+                    future.set_result(
+                        ServingError(503, "the worker that kept this sequence has ended: begin the sequence again")
+                    )
+
+
+class Peers:
+    """The workers of a server, as one of them sees them.
+
+    paths: of the sockets of all workers. local: this one's, which listens. answer: computes what others hand over.
+    """
+
+    def __init__(self, index: int, paths: Sequence[str], local: socket.socket, answer: Answer):
+        self.index, self._paths, self._local, self._answer = index, list(paths), local, answer
+        self._links: dict[int, asyncio.Task[_Link]] = {}
+        self._served: set[asyncio.Task] = set()  # connections of others
+        self._server: asyncio.Server | None = None
+
+    def owner(self, model: str, identity: int | str) -> int:
+        """The index of the worker that keeps a sequence."""
+        return zlib.crc32(f"{model} {identity!r}".encode("utf-8", "surrogatepass")) % len(self._paths)
+
+    async def infer(self, owner: int, name: str, version: str | None, request: InferRequest) -> InferResponse:
+        """Have the owner answer a request."""
+        link = await self._link(owner)
+        return await link.ask((name, version, dataclasses.replace(request, exchange=None)))
+
+    async def _link(self, owner: int) -> _Link:
+        """The connection to a worker; those who need it at the same time wait for the same one."""
+        task = self._links.get(owner)
+        if task is None or (task.done() and (task.cancelled() or task.exception() or not task.result().is_open)):
+            task = self._links[owner] = asyncio.create_task(self._connect(owner))
+        return await asyncio.shield(task)
+
+    async def _connect(self, owner: int) -> _Link:
+        writer = None
+        try:
+            async with asyncio.timeout(_HELLO_SECONDS):
+                reader, writer = await asyncio.open_unix_connection(self._paths[owner])
+                await _receive(reader)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            if writer is not None:
+                writer.close()
+            raise ServingError(
+                503, "the worker that keeps this sequence does not answer; try again later", retry_after=5
+            ) from None
+        return _Link(reader, writer)
+
+    # -------------------- what others hand over --------------------
+
+    async def start(self) -> None:
+        """Answer what other workers hand over."""
+        self._server = await asyncio.start_unix_server(self._serve, sock=self._local)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        own = asyncio.current_task()
+        self._served.add(own)  # type: ignore[arg-type]
+        running: dict[int, asyncio.Task] = {}
+        try:
+            _send(writer, _HELLO, None)
+            while True:
+                number, content = await _receive(reader)
+                if content is not None:
+                    running[number] = asyncio.create_task(self._respond(number, content, running, writer))
+                elif number in running:
+                    running[number].cancel()
+        except (
+            OSError,
+            asyncio.IncompleteReadError,
+            asyncio.CancelledError,
+        ):  # the other worker has ended, or this one
+            pass
+        finally:
+            for task in running.values():
+                task.cancel()
+            writer.close()
+            self._served.discard(own)  # type: ignore[arg-type]
+
+    async def _respond(
+        self, number: int, content: tuple[str, str | None, InferRequest], running: dict, writer: asyncio.StreamWriter
+    ) -> None:
+        answer: Any
+        try:
+            answer = await self._answer(*content)
+        except ServingError as error:
+            answer = error
+        except Exception as error:
+            answer = unexpected(error)
+        finally:
+            del running[number]
+        with contextlib.suppress(OSError):
+            _send(writer, number, answer)
+
+    async def close(self) -> None:
+        """End, after all requests of this worker are answered. Other workers may have some to hand over yet."""
+        links = [task.result() for task in self._links.values() if task.done() and not task.exception()]
+        for link in links:
+            link.writer.close()
+            link.task.cancel()
+        if self._served:
+            await asyncio.wait(self._served, timeout=_ENDING_SECONDS)
+        for task in self._served:
+            task.cancel()
+        if self._server is not None:
+            self._server.close()

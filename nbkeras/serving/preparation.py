@@ -1,0 +1,175 @@
+"""The process that `loading.py` starts for a model's file: load it, freeze it, write the frozen file, run and compare.
+
+Each recorded size is run once, so all kernels are compiled and on disk before a worker sees the model, and the answers are
+compared with those of `predict`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import hashlib
+import json
+import os
+import resource
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nbkeras.engine import structures
+from nbkeras.inference.frozen import Frozen
+from nbkeras.inference.frozen_stream import FrozenStream
+from nbkeras.models import load_model
+from nbkeras.serving.loading import LoadingError
+
+_LONGEST = 2000  # characters of a sentence
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl
+_TOLERANCE = {"float64": 1e-6, "float32": 1e-4}  # of frozen answers against those of predict; others: 2e-2
+
+
+def die_with_parent(parent: int) -> None:
+    """Let the system end this process when its parent ends; on other systems than Linux the parent does that, if it can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+        if os.getppid() != parent:  # it has ended already
+            os._exit(1)
+
+
+def digest_of(path: str) -> str:
+    """The SHA-256 of a file, or of all files of a folder."""
+    files = [path]
+    if os.path.isdir(path):
+        files = sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
+    total = hashlib.sha256()
+    for name in files:
+        with open(name, "rb") as file:
+            total.update(os.path.relpath(name, path).encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def made(job: dict) -> dict[str, Any]:
+    """Write the frozen file of a job, unless the model's file is known; returns what the server is told."""
+    start = time.perf_counter()
+    digest = digest_of(job["path"])
+    if digest == job["known"]:
+        return {"digest": digest, "warnings": [], "is_same": True}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        _write(job["path"], job["target"], job)
+    return {
+        "digest": digest,
+        "bytes": os.path.getsize(job["target"]),
+        "seconds": time.perf_counter() - start,
+        "warnings": [_brief(str(each.message)) for each in caught[:20]],
+    }
+
+
+def _write(path: str, target: str, options: dict) -> None:
+    """Load, freeze, save, run and compare."""
+    if path.endswith(".frozen"):  # it may run any code, so `load` takes those of this user alone
+        kind: Any = FrozenStream if options["stream"] else Frozen
+        kind.load(path).save(target)
+        return
+    model = load_model(path, compile=False)
+    if options["stream"]:
+        stream = model.stream(window=options["window"])
+        stream.frozen(batch_sizes=options["batch_sizes"], steps=options["steps"]).save(target)
+        _compare_stream(stream, FrozenStream.load(target))
+    else:
+        model.frozen(batch_sizes=options["batch_sizes"], input_signature=options["input_signature"]).save(target)
+        _compare(model, Frozen.load(target))
+
+
+def _compare(model: Any, frozen: Frozen) -> None:
+    """Run each size once; LoadingError where an answer is not that of predict."""
+    for size in frozen.batch_sizes:
+        arrays = [_sample(spec, size) for spec in frozen.inputs]
+        expected = structures.flatten(model.predict(_structured(frozen, arrays), batch_size=size, verbose=0))
+        _check_equal(frozen, size, frozen.run(arrays), expected)
+
+
+def _compare_stream(stream: Any, frozen: FrozenStream) -> None:
+    """The same for a stream, over two calls of each size."""
+    for size in frozen.batch_sizes:
+        for count in frozen.steps:
+            arrays = [_sample(spec, size, count) for spec in frozen.inputs]
+            own = other = frozen.initial(size)
+            for _ in range(1 if frozen.window is not None and frozen.window < 2 * count else 2):
+                expected, own = stream(_structured(frozen, arrays), own)
+                outputs, other = frozen.run(arrays, other)
+                _check_equal(frozen, size, [*outputs, other], [*structures.flatten(expected), own])
+
+
+def _structured(frozen: Frozen | FrozenStream, arrays: list[np.ndarray]) -> Any:
+    """The inputs in the structure in which the model takes them."""
+    packed = structures.pack(frozen._state.form.structures[0], arrays)
+    return packed[0] if len(arrays) == 1 and isinstance(packed, list) else packed
+
+
+def _check_equal(
+    frozen: Frozen | FrozenStream, size: int, outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]
+) -> None:
+    for place, (found, wanted) in enumerate(zip(outputs, expected, strict=True)):
+        found, wanted = np.asarray(found), np.asarray(wanted)
+        if found.dtype.kind not in "fc":
+            is_equal = np.array_equal(found, wanted)
+        else:
+            tolerance = _TOLERANCE.get(found.dtype.name, 2e-2)
+            scale = np.max(np.abs(wanted), initial=0.0, where=np.isfinite(wanted))
+            is_equal = np.allclose(found, wanted, rtol=tolerance, atol=tolerance * float(scale), equal_nan=True)
+        if found.shape != wanted.shape or not is_equal:
+            name = frozen.outputs[place].name if place < len(frozen.outputs) else "the state"
+            raise LoadingError(
+                f"the frozen program of {size} rows does not answer as predict does, for {name!r}: please report it"
+            )
+
+
+def _sample(spec: Any, rows: int, steps: int = 1) -> np.ndarray:
+    """Made-up values of an input: numbers around zero; zeros where only some integers may be allowed, as for an Embedding."""
+    shape = [rows, *(steps if size is None else size for size in spec.shape[1:])]
+    if np.dtype(spec.dtype).kind == "f":
+        return np.random.default_rng(0).standard_normal(shape).astype(spec.dtype)
+    return np.zeros(shape, spec.dtype)
+
+
+def _brief(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def _is_of_memory(error: BaseException | None) -> bool:
+    """Whether memory was missing, for arrays, files, or the code of a library."""
+    while error is not None:
+        out = isinstance(error, OSError) and error.errno == errno.ENOMEM
+        if out or isinstance(error, MemoryError) or "failed to map segment" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _run(writing: int) -> None:
+    """Do one job from the standard input and write the result, a line of JSON."""
+    job = json.loads(sys.stdin.read())
+    die_with_parent(job["parent"])
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")  # where memory is short, the system ends this process first, and no worker
+    if job["memory"] is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (job["memory"], job["memory"]))
+    try:
+        answer = made(job)
+    except Exception as error:  # a file that is no model may raise anything
+        known = isinstance(error, LoadingError | ValueError | OSError | ImportError)
+        text = _brief(str(error) if known else f"{type(error).__name__}: {error}")
+        answer = {"memory": True} if _is_of_memory(error) else {"error": text}
+    os.write(writing, json.dumps(answer).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    _run(int(sys.argv[1]))

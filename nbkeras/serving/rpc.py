@@ -1,0 +1,350 @@
+"""The server over gRPC: the Open Inference Protocol's GRPCInferenceService with its model repository extension, and health.
+
+Inputs are raw bytes or typed contents; the answer has the form of the request. ModelStreamInfer is Triton's: a stream of
+requests, answered in their order.
+
+This module may be imported only in a process that is not forked any more, because gRPC has threads of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from nbkeras.serving import messages, tensors
+from nbkeras.serving.errors import ServingError, refused, unexpected
+from nbkeras.serving.exchange import Exchange, sane_id
+from nbkeras.serving.options import Options
+from nbkeras.serving.service import Service
+from nbkeras.serving.tensors import InferRequest, InferResponse
+
+SERVICE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
+_AHEAD = 64  # requests of a stream that are computed at the same time
+_LONGEST = 1000  # characters of the sentence of an error, which travels in headers
+
+# the field of InferTensorContents for each datatype; FP16 has none
+_CONTENTS = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+_WIDE = {"int_contents": "int32", "uint_contents": "uint32"}  # fields that hold narrower datatypes too
+
+
+def _message(name: str) -> Any:
+    return messages.message(f"inference.{name}")
+
+
+_Response, _StreamResponse = _message("ModelInferResponse"), _message("ModelStreamInferResponse")
+
+
+# -------------------- requests and answers --------------------
+
+
+def read_request(message: Any) -> InferRequest:
+    """The request of a ModelInferRequest."""
+    raw, given = message.raw_input_contents, message.inputs
+    inputs: dict[str, np.ndarray] = {}
+    for tensor in given:
+        if "shared_memory_region" in tensor.parameters:
+            raise refused(f"input {tensor.name!r:.200}: shared memory is not offered")
+    if not given:
+        raise refused("the request has no inputs")
+    if raw and len(raw) != len(given):
+        raise refused(f"the request has {len(given)} inputs, but {len(raw)} raw_input_contents: it needs one for each")
+    for place, tensor in enumerate(given):
+        name = tensor.name
+        if not name:
+            raise refused("each input needs a name")
+        if name in inputs:
+            raise refused(f"input {name!r:.200} is given twice")
+        if tensor.datatype not in tensors.DTYPES:
+            datatypes = ", ".join(tensors.DTYPES)
+            raise refused(f"input {name!r:.200}: datatype must be one of {datatypes}, received {tensor.datatype!r:.80}")
+        shape = tensors.checked_shape(name, list(tensor.shape))
+        if not raw:
+            inputs[name] = _typed(name, tensor.datatype, shape, tensor.contents)
+        elif tensor.contents.ListFields():  # MLServer's client sends empty ones
+            raise refused(f"input {name!r:.200} has contents, but the request has raw_input_contents too")
+        else:
+            inputs[name] = tensors.from_bytes(name, tensor.datatype, shape, raw[place])
+    parameters = messages.parameters_of(message.parameters)
+    tensors.check_id(message.id)
+    return InferRequest(
+        inputs, message.id or None, parameters, _wanted(message.outputs), tensors.timeout_of(parameters)
+    )
+
+
+def _wanted(outputs: Any) -> list[str] | None:
+    names: list[str] = []
+    for output in outputs:
+        parameters = messages.parameters_of(output.parameters)
+        tensors.check_output(output.name, names, parameters)
+        names.append(output.name)
+    return names or None
+
+
+def _typed(name: str, datatype: str, shape: list[int], contents: Any) -> np.ndarray:
+    """The array of typed contents; more than one field may be filled, but only the datatype's counts."""
+    field, dtype, count = _CONTENTS.get(datatype), tensors.DTYPES[datatype], math.prod(shape)
+    if field is None:
+        raise refused(f"input {name!r:.200}: {datatype} has no typed contents; send it as raw_input_contents")
+    values = getattr(contents, field)
+    if len(values) != count:
+        raise refused(f"input {name!r:.200}: shape {shape} has {count} values, received {len(values)} in {field}")
+    if datatype == "BYTES":
+        made = np.empty(count, object)
+        made[:] = [tensors.text_of(name, value) for value in values]
+        return made.reshape(shape)
+    wide = np.fromiter(values, _WIDE.get(field, dtype), count)
+    made = wide.astype(dtype, copy=False)
+    if wide.dtype != dtype and not np.array_equal(made, wide):
+        odd = wide[made != wide][0]
+        raise refused(f"input {name!r:.200}: data of {datatype} holds {odd}, which does not fit")
+    return made.reshape(shape)
+
+
+def write_response(response: InferResponse, is_raw: bool) -> Any:
+    """A ModelInferResponse, with raw or with typed outputs."""
+    message = _Response(model_name=response.model_name, model_version=response.model_version, id=response.id or "")
+    messages.set_parameters(message.parameters, response.parameters)
+    datatypes = [tensors.datatype_of(values.dtype) for _, values in response.outputs]
+    is_raw = is_raw or not all(datatype in _CONTENTS for datatype in datatypes)
+    for (spec, values), datatype in zip(response.outputs, datatypes, strict=True):
+        output = message.outputs.add(name=spec.name, datatype=datatype, shape=values.shape)
+        if is_raw:
+            message.raw_output_contents.append(tensors.to_bytes(values))
+        else:
+            flat = values.ravel().tolist()
+            if datatype == "BYTES":
+                flat = [value if isinstance(value, bytes) else str(value).encode() for value in flat]
+            getattr(output.contents, _CONTENTS[datatype]).extend(flat)
+    return message
+
+
+# -------------------- the services --------------------
+
+
+class Servicer:
+    """The methods of GRPCInferenceService and of the health service; each takes a message and the context of the call."""
+
+    def __init__(self, service: Service):
+        self.service = service
+
+    async def server_live(self, request: Any, context: Any) -> dict[str, Any]:
+        return {"live": self.service.live()}
+
+    async def server_ready(self, request: Any, context: Any) -> dict[str, Any]:
+        return {"ready": self.service.ready()}
+
+    async def model_ready(self, request: Any, context: Any) -> dict[str, Any]:
+        return {"ready": self.service.model_ready(request.name, request.version or None)}
+
+    async def server_metadata(self, request: Any, context: Any) -> dict[str, Any]:
+        return self.service.server_metadata()
+
+    async def model_metadata(self, request: Any, context: Any) -> dict[str, Any]:
+        return self.service.model_metadata(request.name, request.version or None)
+
+    async def model_config(self, request: Any, context: Any) -> dict[str, Any]:
+        return {"config": self.service.model_configuration(request.name, request.version or None)}
+
+    async def model_infer(self, message: Any, context: Any) -> Any:
+        exchange = self.service.exchange("grpc", _request_id(context))
+        try:
+            answer = await self._infer(message, context, exchange)
+            exchange.end(200)
+            return answer
+        except ServingError as error:
+            exchange.end(error.status, error.reason)
+            raise
+        except asyncio.CancelledError:
+            exchange.end(499)
+            raise
+        except Exception:
+            exchange.end(500)
+            raise
+        finally:
+            self.service.answered(exchange)
+
+    async def _infer(self, message: Any, context: Any, exchange: Exchange) -> Any:
+        request = read_request(message)
+        request.exchange = exchange
+        left = context.time_remaining()
+        if left is not None:
+            request.timeout = min(left, request.timeout or left)
+        response = await self.service.infer(message.model_name, message.model_version or None, request)
+        return write_response(response, bool(message.raw_input_contents))
+
+    async def model_stream_infer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        """Answer the requests of a stream in their order. Several are computed at the same time; an error ends none of them."""
+        tasks: asyncio.Queue[asyncio.Task | None] = asyncio.Queue(_AHEAD)
+
+        async def read() -> None:
+            try:
+                async for request in requests:
+                    await tasks.put(asyncio.create_task(self._in_stream(request, context)))
+            finally:
+                await tasks.put(None)
+
+        reading = asyncio.create_task(read())
+        try:
+            while (task := await tasks.get()) is not None:
+                yield await task
+        finally:
+            reading.cancel()
+            while not tasks.empty():
+                task = tasks.get_nowait()
+                if task is not None:
+                    task.cancel()
+
+    async def _in_stream(self, message: Any, context: Any) -> Any:
+        try:
+            response = await self.model_infer(message, context)
+        except ServingError as error:
+            return _StreamResponse(error_message=error.message, infer_response=_Response(id=message.id))
+        except Exception as error:
+            told = unexpected(error)
+            return _StreamResponse(error_message=told.message, infer_response=_Response(id=message.id))
+        messages.set_parameters(response.parameters, {"triton_final_response": True})
+        return _StreamResponse(infer_response=response)
+
+    async def repository_index(self, request: Any, context: Any) -> dict[str, Any]:
+        return {"models": self.service.index(request.ready)}
+
+    async def repository_model_load(self, request: Any, context: Any) -> dict[str, Any]:
+        name = messages.model_of(request)
+        await self.service.load(name, messages.parameters_of(request.parameters))
+        return {"model_name": name, "isLoaded": True}
+
+    async def repository_model_unload(self, request: Any, context: Any) -> dict[str, Any]:
+        name = messages.model_of(request)
+        await self.service.unload(name, messages.parameters_of(request.parameters))
+        return {"model_name": name, "isUnloaded": True}
+
+    async def check(self, request: Any, context: Any) -> dict[str, Any]:
+        """The health of the server, as probes of Kubernetes ask for it."""
+        if request.service not in ("", SERVICE):
+            raise ServingError(404, f"there is no service {request.service!r:.200}")
+        return {"status": messages.SERVING if self.service.ready() else messages.NOT_SERVING}
+
+
+def _request_id(context: Any) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == "x-request-id":
+            return sane_id(value.encode() if isinstance(value, str) else value)
+    return ""
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    """Finds the handler of a method. A method that is not offered is refused with a sentence."""
+
+    def __init__(self, servicer: Servicer):
+        self._calls = _calls(servicer)
+
+    def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler:
+        method = handler_call_details.method
+        return self._calls.get(method) or grpc.unary_unary_rpc_method_handler(_not_offered(method))
+
+
+def _not_offered(method: str) -> Callable[[Any, Any], Awaitable[None]]:
+    hint = ": tensors are sent in requests" if "SharedMemory" in method else ""
+
+    async def call(request: Any, context: Any) -> None:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method:.200} is not offered{hint}")
+
+    return call
+
+
+def _calls(servicer: Servicer) -> dict[str, grpc.RpcMethodHandler]:
+    """The handlers by the paths of methods."""
+    inference = {
+        "ServerLive": servicer.server_live,
+        "ServerReady": servicer.server_ready,
+        "ModelReady": servicer.model_ready,
+        "ServerMetadata": servicer.server_metadata,
+        "ModelMetadata": servicer.model_metadata,
+        "ModelConfig": servicer.model_config,
+        "ModelInfer": servicer.model_infer,
+        "RepositoryIndex": servicer.repository_index,
+        "RepositoryModelLoad": servicer.repository_model_load,
+        "RepositoryModelUnload": servicer.repository_model_unload,
+    }
+    calls = {
+        f"/{SERVICE}/{name}": _unary(_message(f"{name}Request"), _message(f"{name}Response"), method)
+        for name, method in inference.items()
+    }
+    calls[f"/{SERVICE}/ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
+        servicer.model_stream_infer, _message("ModelInferRequest").FromString, _StreamResponse.SerializeToString
+    )
+    asked, told = (messages.message(f"grpc.health.v1.HealthCheck{kind}") for kind in ("Request", "Response"))
+    calls[f"/{HEALTH}/Check"] = _unary(asked, told, servicer.check)
+    return calls
+
+
+def _unary(asked: Any, told: Any, method: Callable[[Any, Any], Awaitable[Any]]) -> grpc.RpcMethodHandler:
+    """The handler of a method that returns a message or its fields. Errors become codes of gRPC."""
+
+    async def call(request: Any, context: Any) -> Any:
+        try:
+            if request is None:
+                raise refused(f"the bytes are no message {asked.DESCRIPTOR.full_name}")
+            found = await method(request, context)
+            return told(**found) if isinstance(found, dict) else found
+        except ServingError as error:
+            failure = error
+        except Exception as error:
+            failure = unexpected(error)
+        again = () if failure.retry_after is None else (("grpc-retry-pushback-ms", f"{failure.retry_after * 1000}"),)
+        await context.abort(grpc.StatusCode[failure.code], f"{failure.message:.{_LONGEST}}", again)
+
+    return grpc.unary_unary_rpc_method_handler(call, _reader(asked), told.SerializeToString)
+
+
+def _reader(kind: Any) -> Callable[[bytes], Any]:
+    """Reads a message, or returns None if the bytes are none: an exception here would be the server's failure."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return kind.FromString(data)
+        except DecodeError:
+            return None
+
+    return read
+
+
+async def start(service: Service, options: Options, port: int) -> grpc.aio.Server:
+    """A server that answers on a port, which processes share; end it with `stop(grace)`."""
+    most = int(options.max_body_mb * 1e6)
+    server = grpc.aio.server(
+        handlers=[_Handlers(Servicer(service))],
+        maximum_concurrent_rpcs=options.max_connections,
+        options=[
+            ("grpc.so_reuseport", 1),
+            ("grpc.max_receive_message_length", most),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.server_handshake_timeout_ms", int(options.header_seconds * 1000)),
+            ("grpc.max_connection_idle_ms", int(options.keep_alive_seconds * 1000)),
+        ],
+    )
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    if server.add_insecure_port(f"{host}:{port}") != port:
+        raise OSError(f"cannot listen on {options.host} port {port} for gRPC")
+    await server.start()
+    return server

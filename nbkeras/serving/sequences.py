@@ -1,0 +1,250 @@
+"""Sequences: models that are served as streams go on from request to request, with the state of each sequence kept here.
+
+A request names its sequence with the parameters of Triton's extension: `sequence_id`, a text or a number but 0, `sequence_start`
+and `sequence_end`. The state is an array whose rows belong to the rows of the request, and the batcher takes it as one more
+input; so steps of different sequences are computed together. The requests of one sequence are computed one after another, in
+the order in which they arrived.
+
+- A request that is answered with an error has changed nothing: it may be sent again.
+- A sequence goes on with the version of the model with which it began, although another one has taken its place.
+- No sequence is given up for a new one: when the memory is full, new ones are refused until others end, or are idle too long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from nbkeras.inference.frozen_stream import FrozenStream
+from nbkeras.serving.errors import ServingError, refused
+from nbkeras.serving.tensors import InferRequest
+
+if TYPE_CHECKING:
+    from nbkeras.serving.repository import Version
+
+MOST_ID = 128  # characters of an id, as in Triton
+_OWN_BYTES = 1024  # of a sequence, besides its state
+_MOST_WAITING = 1024  # requests that wait for others of their sequences
+_SWEEPS = 4  # in the time after which an idle sequence is forgotten
+
+
+class Key(NamedTuple):
+    """The name of a sequence: the version is the one that requests ask for, "" if they ask for none."""
+
+    model: str
+    version: str
+    id: int | str
+
+    def __str__(self) -> str:
+        return f"sequence {self.id!r} of model {self.model!r:.200}"
+
+
+def key_of(model: str, version: str | None, parameters: dict[str, Any]) -> Key | None:
+    """The sequence of a request; None if it belongs to none."""
+    identity = parameters.get("sequence_id")
+    for name in ("sequence_start", "sequence_end"):
+        flag = parameters.get(name, False)
+        if type(flag) is not bool:
+            raise refused(f"the parameter {name!r} must be true or false, received {flag!r:.80}")
+        if flag and not identity:
+            raise refused(f"the parameter {name!r} needs a 'sequence_id', a text or a number but 0")
+    if identity is None or (not identity and type(identity) in (int, str)):
+        return None
+    is_number = type(identity) is int and -(1 << 63) <= identity < 1 << 64
+    if not is_number and not (type(identity) is str and len(identity) <= MOST_ID):
+        received = f"{len(identity)} characters" if type(identity) is str else f"{identity!r:.80}"
+        raise refused(
+            f"the parameter 'sequence_id' must be a text of at most {MOST_ID} characters or an integer of 64 bits, "
+            f"received {received}"
+        )
+    return Key(model, version or "", identity)
+
+
+class StreamRuns:
+    """A FrozenStream as a Batcher runs it: the state is the last input and the last output."""
+
+    def __init__(self, frozen: FrozenStream):
+        self.frozen, self.batch_sizes, self.is_by_rows = frozen, frozen.batch_sizes, frozen.is_by_rows
+
+    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        outputs, state = self.frozen.run(arrays[:-1], arrays[-1])
+        return [*outputs, state]
+
+
+class _Kept:
+    """A sequence. state: None before its first request was computed, and when it has ended. pending: requests that it has."""
+
+    __slots__ = ("bytes", "model", "pending", "state", "turn", "used")
+
+    def __init__(self) -> None:
+        self.model: Version | None = None
+        self.state: np.ndarray | None = None
+        self.bytes = self.pending = 0
+        self.used = 0.0
+        self.turn = asyncio.Lock()
+
+
+class Sequences:
+    """The sequences of a process.
+
+    idle: seconds after which a sequence without requests is forgotten. max_bytes: of all states together.
+    """
+
+    def __init__(self, *, idle: float = 60.0, max_bytes: int = 256 << 20):
+        self.idle, self.max_bytes = idle, max_bytes
+        self.bytes = 0
+        self.forgotten = 0  # sequences that were idle too long, since the start
+        self._kept: OrderedDict[Key, _Kept] = OrderedDict()  # the one that was used last is the last
+        self._waiting = self._waiting_bytes = 0  # requests that wait for others of their sequences
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    async def infer(
+        self, key: Key, served: Version, request: InferRequest, deadline: float | None
+    ) -> tuple[Version, list[np.ndarray]]:
+        """The version that computed the request, and its outputs.
+
+        served: what new sequences use. deadline: of the clock time.monotonic.
+        """
+        starts, ends = (request.parameters.get(name, False) for name in ("sequence_start", "sequence_end"))
+        if key not in self._kept and not starts:
+            raise self._unknown(key)
+        async with self._turn(key, request, deadline) as kept:
+            model = served if starts or kept.model is None else kept.model
+            if not starts and kept.state is None:
+                raise self._unknown(key)
+            if not model.is_stream:
+                raise no_stream(model)
+            arrays = model.arrays(request)
+            rows = len(arrays[0])
+            state = model.frozen.initial(rows) if starts or kept.state is None else kept.state
+            if len(state) != rows:
+                raise refused(f"{key} has {len(state)} rows since its start, received {rows}")
+            with self._room(kept, state.nbytes + _OWN_BYTES, starts):
+                *found, after = await model.batcher.infer([*arrays, state], deadline, request.exchange)
+            kept.model, kept.state = (None, None) if ends else (model, after)
+            return model, found
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, key: Key, request: InferRequest, deadline: float | None) -> AsyncIterator[_Kept]:
+        """Wait until the requests of the sequence that came before are done."""
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = self._kept[key] = _Kept()
+        kept.pending += 1
+        try:
+            if kept.turn.locked():
+                await self._wait(kept, request, deadline)
+            else:
+                await kept.turn.acquire()
+            try:
+                yield kept
+            finally:
+                kept.turn.release()
+        finally:
+            kept.pending -= 1
+            kept.used = time.monotonic()
+            if kept.state is not None:
+                self._kept.move_to_end(key)
+                if self._sweep is None:
+                    self._sweep = asyncio.get_running_loop().call_later(self.idle / _SWEEPS, self._forget_for_ever)
+            elif not kept.pending:
+                self._forget(key)
+
+    async def _wait(self, kept: _Kept, request: InferRequest, deadline: float | None) -> None:
+        size = sum(array.nbytes for array in request.inputs.values())
+        if self._waiting >= _MOST_WAITING or self._waiting_bytes + size > self.max_bytes:
+            raise ServingError(
+                503,
+                f"{self._waiting} requests wait for others of their sequences; try again later",
+                retry_after=1,
+                reason="queue_full",
+            )
+        self._waiting += 1
+        self._waiting_bytes += size
+        try:
+            pause = None if deadline is None else max(0.0, deadline - time.monotonic())
+            async with asyncio.timeout(pause):
+                await kept.turn.acquire()
+        except TimeoutError:
+            raise ServingError(
+                504, "the request's time was over before those of its sequence that came before were computed"
+            ) from None
+        finally:
+            self._waiting -= 1
+            self._waiting_bytes -= size
+
+    @contextlib.contextmanager
+    def _room(self, kept: _Kept, size: int, starts: bool) -> Any:
+        """Memory for a state, before it is computed; given back if it is not."""
+        before = kept.bytes
+        if starts:
+            if self.bytes - before + size > self.max_bytes:
+                self.forget_idle()
+            if self.bytes - before + size > self.max_bytes:
+                raise self._full()
+            self.bytes += size - before
+            kept.bytes = size
+        try:
+            yield
+        except BaseException:
+            self.bytes += before - kept.bytes
+            kept.bytes = before
+            raise
+
+    def _full(self) -> ServingError:
+        oldest = next((kept.used for kept in self._kept.values() if kept.state is not None), 0.0)
+        pause = min(60, max(1, math.ceil(oldest + self.idle - time.monotonic())))
+        return ServingError(
+            503,
+            f"no memory is left for a new sequence: those that run have {self.bytes} bytes (most: {self.max_bytes}); end those "
+            "that are done (sequence_end), or try again later",
+            retry_after=pause,
+            reason="sequences_full",
+        )
+
+    def _unknown(self, key: Key) -> ServingError:
+        return refused(
+            f"{key} is not running: begin it with sequence_start. A sequence ends with sequence_end, when it is idle for "
+            f"{self.idle:g} s, and when its worker ends"
+        )
+
+    def _forget(self, key: Key) -> None:
+        self.bytes -= self._kept.pop(key).bytes
+
+    def forget_idle(self) -> None:
+        """Forget the sequences that have had no request for too long."""
+        limit = time.monotonic() - self.idle
+        late = []
+        for key, kept in self._kept.items():
+            if kept.pending:
+                continue
+            if kept.used > limit:
+                break
+            late.append(key)
+        for key in late:
+            self._forget(key)
+        self.forgotten += len(late)
+
+    def _forget_for_ever(self) -> None:
+        """Look for idle sequences from time to time, as long as there are any."""
+        self.forget_idle()
+        loop = asyncio.get_running_loop()
+        self._sweep = loop.call_later(self.idle / _SWEEPS, self._forget_for_ever) if self._kept else None
+
+
+def no_stream(model: Version) -> ServingError:
+    """The error of a sequence for a model that keeps no state."""
+    return refused(
+        f"model {model.name!r} keeps no state between requests, so it has no sequences: leave out 'sequence_id', or serve it "
+        "as a stream (stream = true in its [[model]] of models.toml)"
+    )

@@ -1,0 +1,144 @@
+"""Service: all that the server offers, free of HTTP and gRPC, which both call it."""
+
+import time
+from typing import Any, Protocol
+
+import nbkeras
+from nbkeras.serving.errors import ServingError
+from nbkeras.serving.exchange import Exchange
+from nbkeras.serving.logs import Requests
+from nbkeras.serving.peers import Peers
+from nbkeras.serving.repository import Repository, Version
+from nbkeras.serving.sequences import Key, Sequences, key_of
+from nbkeras.serving.tensors import InferRequest as InferRequest
+from nbkeras.serving.tensors import InferResponse as InferResponse
+
+EXTENSIONS = ["binary_tensor_data", "parameters", "sequence", "model_configuration"]
+CONTROL_EXTENSIONS = ["model_repository", "model_repository(unload_dependents)"]
+
+
+class Control(Protocol):
+    """Loads and unloads the models of a Repository; the parent of several workers does so for all of them."""
+
+    async def load(self, name: str, parameters: dict[str, Any]) -> None: ...
+
+    async def unload(self, name: str, parameters: dict[str, Any]) -> None: ...
+
+
+class Service:
+    """All that a worker offers.
+
+    control: loads and unloads; None refuses both. log: is told of each request to infer.
+    peers: the workers of the server, if there are several.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        control: Control | None = None,
+        sequences: Sequences | None = None,
+        log: Requests | None = None,
+    ):
+        self.repository, self.control, self.log = repository, control, log
+        self.sequences = Sequences() if sequences is None else sequences  # an empty one is false
+        self.peers: Peers | None = None
+        self.is_draining = False
+        self.in_flight = 0
+
+    async def infer(self, name: str, version: str | None, request: InferRequest) -> InferResponse:
+        """Answer a request; a ServingError says why it cannot be."""
+        start = time.monotonic()
+        self.in_flight += 1
+        try:
+            model = self.repository.get(name, version)
+            if request.exchange is not None:
+                request.exchange.meant(model, request)
+            key = key_of(name, version, request.parameters) if request.parameters else None
+            owner = None if key is None or self.peers is None else self.peers.owner(key.model, key.id)
+            if owner is None or owner == self.peers.index:  # type: ignore[union-attr]
+                return await self._respond(model, key, request, start)
+            return await self.peers.infer(owner, name, version, request)  # type: ignore[union-attr]
+        finally:
+            self.in_flight -= 1
+
+    def exchange(self, protocol: str, request_id: str = "") -> Exchange:
+        """A request to infer that has begun to arrive. request_id: given by the client, if it is sane."""
+        made = Exchange(protocol)
+        made.id = request_id or ("" if self.log is None else self.log.new_id())
+        return made
+
+    def answered(self, exchange: Exchange) -> None:
+        """Count and log a request to infer, of which the answer, or the error, is there."""
+        self.repository.observer.request(exchange)
+        if self.log is not None:
+            self.log(exchange)
+
+    async def answer(self, name: str, version: str | None, request: InferRequest) -> InferResponse:
+        """Answer a request of a sequence that another worker has received, and counts."""
+        model = self.repository.get(name, version)
+        return await self._respond(model, key_of(name, version, request.parameters), request, time.monotonic())
+
+    async def _respond(self, model: Version, key: Key | None, request: InferRequest, start: float) -> InferResponse:
+        seconds = request.timeout or model.options.timeout
+        deadline = None if seconds is None else start + seconds
+        if key is not None:
+            model, found = await self.sequences.infer(key, model, request, deadline)
+        else:
+            arrays = model.arrays(request)
+            if model.is_stream:  # a sequence of one request
+                arrays.append(model.frozen.initial(len(arrays[0])))
+            found = await model.batcher.infer(arrays, deadline, request.exchange)
+        return model.response(request, found)
+
+    # -------------------- health and metadata --------------------
+
+    def live(self) -> bool:
+        return True
+
+    def ready(self) -> bool:
+        """Whether requests are taken: some model is there, none is missing that was asked for, and the server does not end."""
+        return not self.is_draining and all(
+            each["state"] == "READY" or each["reason"] == "unloaded" for each in self.index()
+        )
+
+    def model_ready(self, name: str, version: str | None = None) -> bool:
+        """Whether a model answers."""
+        try:
+            self.repository.get(name, version)
+        except ServingError:
+            return False
+        return not self.is_draining
+
+    def server_metadata(self) -> dict[str, Any]:
+        extensions = EXTENSIONS + (CONTROL_EXTENSIONS if self.control is not None else [])
+        return {"name": "nbkeras", "version": nbkeras.__version__, "extensions": extensions}
+
+    def model_metadata(self, name: str, version: str | None = None) -> dict[str, Any]:
+        model = self.repository.get(name, version)
+        return model.metadata(self.repository.versions(name))
+
+    def model_configuration(self, name: str, version: str | None = None) -> dict[str, Any]:
+        return self.repository.get(name, version).configuration(self.sequences.idle)
+
+    # -------------------- the repository --------------------
+
+    def index(self, ready_only: bool = False) -> list[dict[str, str]]:
+        return self.repository.index(ready_only)
+
+    async def load(self, name: str, parameters: dict[str, Any]) -> None:
+        """Load a model again, or one that was unloaded, from its file."""
+        await self._control().load(name, parameters)
+
+    async def unload(self, name: str, parameters: dict[str, Any]) -> None:
+        """Serve a model no more."""
+        await self._control().unload(name, parameters)
+
+    def _control(self) -> Control:
+        if self.control is None:
+            raise ServingError(
+                403, "models are not loaded or unloaded by requests here (start the server with --control)"
+            )
+        if self.is_draining:
+            raise ServingError(503, "the server ends", retry_after=1)
+        return self.control

@@ -1,0 +1,497 @@
+"""Tensors of the Open Inference Protocol (version 2) <-> arrays: datatypes, JSON data, the binary extension, and their checks.
+
+A request names shape and datatype of each input; the data is JSON, flat or nested, or bytes after the JSON. Nothing is
+allocated by a size that a request merely claims: the number of values and bytes that arrived decides.
+"""
+
+import functools
+import itertools
+import math
+import struct
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+
+from nbkeras.inference.frozen import TensorSpec
+from nbkeras.serving.errors import ServingError, refused
+from nbkeras.serving.exchange import Exchange
+
+DTYPES: dict[str, np.dtype] = {
+    "BOOL": np.dtype("bool"),
+    "UINT8": np.dtype("uint8"),
+    "UINT16": np.dtype("uint16"),
+    "UINT32": np.dtype("uint32"),
+    "UINT64": np.dtype("uint64"),
+    "INT8": np.dtype("int8"),
+    "INT16": np.dtype("int16"),
+    "INT32": np.dtype("int32"),
+    "INT64": np.dtype("int64"),
+    "FP16": np.dtype("float16"),
+    "FP32": np.dtype("float32"),
+    "FP64": np.dtype("float64"),
+    "BYTES": np.dtype("object"),
+}
+_DATATYPES = {dtype: name for name, dtype in DTYPES.items()}
+_STANDARD_SIZES = {"l": "q", "L": "Q"}  # NumPy's letters for 64 bits -> struct's
+MOST_AXES, MOST_ID = 16, 1024
+
+
+@dataclass(slots=True)
+class InferRequest:
+    """A request to infer, from HTTP or gRPC.
+
+    timeout: in seconds; outputs: the names that are wanted, None for all. exchange: is told what becomes of it.
+    """
+
+    inputs: dict[str, np.ndarray]
+    id: str | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+    outputs: list[str] | None = None
+    timeout: float | None = None
+    exchange: Exchange | None = None
+
+
+@dataclass(slots=True)
+class InferResponse:
+    """The answer to an InferRequest."""
+
+    model_name: str
+    model_version: str
+    outputs: list[tuple[TensorSpec, np.ndarray]]
+    id: str | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+def datatype_of(dtype: np.dtype) -> str:
+    """The protocol's name of a dtype."""
+    if dtype.kind in "OUS":
+        return "BYTES"
+    try:
+        return _DATATYPES[dtype]
+    except KeyError:
+        raise ValueError(f"the protocol has no datatype for {dtype}") from None
+
+
+def metadata_of(spec: TensorSpec) -> dict[str, Any]:
+    """A tensor in the metadata of a model; -1 is any size."""
+    shape = [-1 if size is None else size for size in spec.shape]
+    return {"name": spec.name, "datatype": datatype_of(spec.dtype), "shape": shape}
+
+
+def configuration_of(spec: TensorSpec) -> dict[str, Any]:
+    """A tensor in the configuration of a model: Triton's name of the datatype, and the shape without rows."""
+    datatype = datatype_of(spec.dtype)
+    dims = [-1 if size is None else size for size in spec.shape[1:]]
+    return {"name": spec.name, "data_type": "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}", "dims": dims}
+
+
+# -------------------- requests --------------------
+
+
+def read_request(
+    body: bytes | bytearray, json_bytes: int | None = None, model: str = "", specs: Sequence[TensorSpec] = ()
+) -> tuple[InferRequest, bool | dict[str, bool]]:
+    """A request of HTTP, and whether its answer is binary: for all outputs, or by their names.
+
+    json_bytes: the value of Inference-Header-Content-Length, if there is one; tensors follow the JSON. specs: the inputs of the
+    model; data that cannot be for them is refused before it is converted.
+    """
+    rest: memoryview | None = None
+    if json_bytes is not None:
+        if not 0 < json_bytes <= len(body):
+            raise refused(f"Inference-Header-Content-Length is {json_bytes}, but the body has {len(body)} bytes")
+        view = memoryview(body)
+        rest, head = view[json_bytes:], view[:json_bytes]
+    else:
+        head = body  # type: ignore[assignment]
+    try:
+        content = orjson.loads(head)
+    except orjson.JSONDecodeError as error:
+        raise refused(f"the body is no valid JSON: {error}") from None
+    if type(content) is not dict:
+        raise refused(f"the body must be a JSON object, received {shown(content)}")
+    tensors = content.get("inputs")
+    if type(tensors) is not list or not tensors:
+        raise refused(f"'inputs' must be a list of tensors, received {shown(tensors)}")
+    inputs: dict[str, np.ndarray] = {}
+    for tensor in tensors:
+        if type(tensor) is not dict:
+            raise refused(f"each of 'inputs' must be an object, received {shown(tensor)}")
+        name = _name(tensor, "input")
+        if name in inputs:
+            raise refused(f"input {name!r} is given twice")
+        datatype, shape = _form(name, tensor)
+        if specs:
+            spec = next((spec for spec in specs if spec.name == name), None)
+            if spec is None:
+                raise _wrong_names(model, specs, {**inputs, name: None})
+            if DTYPES[datatype] is not spec.dtype or tuple(shape[1:]) != spec.shape[1:]:
+                check_fit(model, spec, DTYPES[datatype], shape)
+        inputs[name], rest = _input(name, datatype, shape, tensor, rest, head)
+    if rest:
+        raise refused(f"the body has {len(rest)} bytes more than its inputs")
+    parameters = _parameters(content, "the request")
+    identity = content.get("id")
+    if identity is not None:
+        check_id(identity)
+    is_binary = parameters.get("binary_data_output", False) is True
+    outputs = content.get("outputs")
+    names, binary = (None, is_binary) if outputs is None else _wanted(outputs, is_binary)
+    return InferRequest(inputs, identity, parameters, names, timeout_of(parameters)), binary
+
+
+def check_id(identity: Any) -> None:
+    """Refuse an id of a request that is no text, or very long."""
+    if type(identity) is not str or len(identity) > MOST_ID:
+        received = f"{len(identity)} characters" if type(identity) is str else shown(identity)
+        raise refused(f"'id' must be a text of at most {MOST_ID} characters, received {received}")
+
+
+def timeout_of(parameters: Mapping[str, Any]) -> float | None:
+    """Seconds of the parameter `timeout`, which is in microseconds."""
+    timeout = parameters.get("timeout")
+    if timeout is None:
+        return None
+    if type(timeout) not in (int, float) or timeout < 0:
+        raise refused(f"the parameter 'timeout' is microseconds, a number from 0 on, received {shown(timeout)}")
+    return timeout / 1e6 or None  # 0 is no limit
+
+
+def _wanted(outputs: Any, default: bool) -> tuple[list[str] | None, bool | dict[str, bool]]:
+    if type(outputs) is not list:
+        raise refused(f"'outputs' must be a list of objects, received {shown(outputs)}")
+    if not outputs:
+        return None, default
+    binary: dict[str, bool] = {}
+    for output in outputs:
+        if type(output) is not dict:
+            raise refused(f"each of 'outputs' must be an object, received {shown(output)}")
+        name = _name(output, "output")
+        parameters = _parameters(output, f"output {name!r}")
+        check_output(name, binary, parameters)
+        binary[name] = parameters.get("binary_data", default) is True
+    return list(binary), binary
+
+
+def check_output(name: str, before: Container[str], parameters: Mapping[str, Any]) -> None:
+    """Refuse an output that is wanted twice, or in a way that is not offered."""
+    if name in before:
+        raise refused(f"output {name!r:.200} is given twice")
+    if parameters.get("classification", 0) != 0:
+        raise refused(
+            f"output {name!r:.200}: the parameter 'classification' is not offered; leave it out for the numbers"
+        )
+    if "shared_memory_region" in parameters:
+        raise refused(f"output {name!r:.200}: shared memory is not offered")
+
+
+def _name(tensor: dict, kind: str) -> str:
+    name = tensor.get("name")
+    if type(name) is not str or not 0 < len(name) <= MOST_ID:
+        raise refused(f"each {kind} needs a 'name', a text of at most {MOST_ID} characters, received {shown(name)}")
+    return name
+
+
+def _parameters(content: dict, owner: str) -> dict[str, Any]:
+    parameters = content.get("parameters")
+    if parameters is None:
+        return {}
+    if type(parameters) is not dict:
+        raise refused(f"'parameters' of {owner} must be an object, received {shown(parameters)}")
+    return parameters
+
+
+def _form(name: str, tensor: dict) -> tuple[str, list[int]]:
+    """The datatype and shape that an input claims."""
+    datatype = tensor.get("datatype")
+    if type(datatype) is not str or datatype not in DTYPES:
+        raise refused(f"input {name!r}: 'datatype' must be one of {', '.join(DTYPES)}, received {shown(datatype)}")
+    return datatype, checked_shape(name, tensor.get("shape"))
+
+
+def _input(
+    name: str, datatype: str, shape: list[int], tensor: dict, rest: memoryview | None, head: Any
+) -> tuple[np.ndarray, memoryview | None]:
+    """The array of an input, and what is left of the bytes after the JSON."""
+    parameters = _parameters(tensor, f"input {name!r}")
+    if "shared_memory_region" in parameters:
+        raise refused(f"input {name!r}: shared memory is not offered")
+    size = parameters.get("binary_data_size")
+    if size is None:
+        if "data" not in tensor:
+            raise refused(f"input {name!r} has neither 'data' nor the parameter 'binary_data_size'")
+        return from_json(name, datatype, shape, tensor["data"], may_hold_booleans(head)), rest
+    if "data" in tensor:
+        raise refused(f"input {name!r} has both 'data' and the parameter 'binary_data_size'")
+    if rest is None:
+        raise refused(
+            f"input {name!r} has 'binary_data_size', but the header Inference-Header-Content-Length is missing"
+        )
+    if type(size) is not int or not 0 <= size <= len(rest):
+        raise refused(
+            f"input {name!r}: 'binary_data_size' is {shown(size)}, but {len(rest)} bytes are left in the body"
+        )
+    return from_bytes(name, datatype, shape, rest[:size]), rest[size:]
+
+
+def checked_shape(name: str, shape: Any) -> list[int]:
+    """A shape that is a list of sizes."""
+    if type(shape) is not list or not all(type(size) is int and size >= 0 for size in shape):
+        raise refused(f"input {name!r}: 'shape' must be a list of integers from 0 on, received {shown(shape)}")
+    if len(shape) > MOST_AXES:
+        raise refused(f"input {name!r}: 'shape' may have {MOST_AXES} axes, received {len(shape)}")
+    return shape
+
+
+def may_hold_booleans(text: Any) -> bool:
+    """Whether JSON may hold true or false: Python counts those as the numbers 1 and 0, so that conversion accepts them."""
+    text = bytes(text) if isinstance(text, memoryview) else text
+    return text.rfind(b"true") >= 0 or text.rfind(b"false") >= 0  # `in` takes three times as long
+
+
+def from_json(name: str, datatype: str, shape: Sequence[int], data: Any, booleans: bool = True) -> np.ndarray:
+    """The array of data of JSON, flat or nested as the shape says. booleans: whether data may hold any."""
+    if type(data) is not list:
+        raise refused(f"input {name!r}: 'data' must be a list, received {shown(data)}")
+    count = math.prod(shape)
+    if count and data and type(data[0]) is list:
+        data = _flat(name, shape, data)
+    if len(data) != count:
+        raise refused(f"input {name!r}: shape {list(shape)} has {count} values, received {len(data)}")
+    dtype = DTYPES[datatype]
+    if datatype == "BYTES":
+        if not set(map(type, data)) <= {str}:
+            raise refused(f"input {name!r}: data of BYTES must be texts, received {_odd(data, (str,))}")
+        made = np.empty(count, dtype)
+        made[:] = data
+        return made.reshape(shape)
+    if datatype == "BOOL":
+        if not set(map(type, data)) <= {bool}:
+            raise refused(f"input {name!r}: data of BOOL must be true or false, received {_odd(data, (bool,))}")
+        return np.array(data, dtype).reshape(shape)
+    if booleans and bool in set(map(type, data)):
+        raise refused(f"input {name!r}: data of {datatype} must be numbers, received true or false")
+    try:
+        # struct converts a list of Python's numbers faster than NumPy does, and refuses what is none or does not fit
+        made = np.frombuffer(_packer(count, dtype.char)(*data), dtype)
+    except (struct.error, OverflowError):
+        raise refused(f"input {name!r}: data of {datatype} {_misfit(data, dtype)}") from None
+    if dtype.kind == "f" and not np.isfinite(made).all():  # 1e300 becomes an infinite FP32
+        raise refused(f"input {name!r}: data of {datatype} {_misfit(data, dtype)}")
+    return made.reshape(shape)
+
+
+@functools.lru_cache(256)
+def _packer(count: int, code: str) -> Callable[..., bytes]:
+    return struct.Struct(f"={count}{_STANDARD_SIZES.get(code, code)}").pack
+
+
+def _flat(name: str, shape: Sequence[int], data: list) -> list:
+    """Nested lists as one; each must have the length that the shape says."""
+    for axis, size in enumerate(shape):
+        if axis:
+            if set(map(type, data)) != {list}:
+                raise refused(
+                    f"input {name!r}: nested data must have {len(shape)} levels as the shape {list(shape)}, "
+                    f"received {_odd(data, (list,))} at level {axis}"
+                )
+            if set(map(len, data)) != {size}:
+                odd = next(len(part) for part in data if len(part) != size)
+                raise refused(
+                    f"input {name!r}: data does not have the shape {list(shape)}: a list at level {axis + 1} has {odd} values"
+                )
+            data = list(itertools.chain.from_iterable(data))
+        elif len(data) != size:
+            raise refused(
+                f"input {name!r}: data does not have the shape {list(shape)}: the first axis has {len(data)} values"
+            )
+    if data and type(data[0]) is list:
+        raise refused(f"input {name!r}: data is nested deeper than the shape {list(shape)}")
+    return data
+
+
+def from_bytes(name: str, datatype: str, shape: Sequence[int], data: Any) -> np.ndarray:
+    """The array over bytes of the binary extension: a view, little-endian as the protocol says."""
+    count, dtype = math.prod(shape), DTYPES[datatype]
+    if datatype == "BYTES":
+        return _texts(name, shape, count, data)
+    if len(data) != count * dtype.itemsize:
+        raise refused(
+            f"input {name!r}: {datatype} of shape {list(shape)} has {count * dtype.itemsize} bytes, received {len(data)}"
+        )
+    made = np.frombuffer(data, dtype.newbyteorder("<") if dtype.itemsize > 1 else dtype)
+    if datatype == "BOOL" and count and made.view("uint8").max() > 1:
+        raise refused(f"input {name!r}: bytes of BOOL must be 0 or 1, received {made.view('uint8').max()}")
+    return made.reshape(shape)
+
+
+def _texts(name: str, shape: Sequence[int], count: int, data: Any) -> np.ndarray:
+    """Texts, each after its length in 4 bytes."""
+    found: list[str] = []
+    at = 0
+    while at < len(data) and len(found) <= count:
+        left = len(data) - at - 4
+        length = int.from_bytes(data[at : at + 4], "little")
+        if length > left:
+            said = f"claims {length} bytes, but {left} are left" if left >= 0 else "has no length in 4 bytes before it"
+            raise refused(f"input {name!r}: text {len(found)} {said}")
+        found.append(text_of(name, data[at + 4 : at + 4 + length]))
+        at += 4 + length
+    if len(found) != count:
+        raise refused(f"input {name!r}: shape {list(shape)} has {count} texts, received {len(found)}")
+    made = np.empty(count, object)
+    made[:] = found
+    return made.reshape(shape)
+
+
+def text_of(name: str, data: Any) -> str:
+    """The text of an element of BYTES."""
+    try:
+        return str(data, "utf-8")
+    except UnicodeDecodeError as error:
+        raise refused(f"input {name!r}: a text is not UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def raw_input(specs: Sequence[TensorSpec], body: Any) -> InferRequest:
+    """The request whose body is the bytes of a model's one input and nothing else (Inference-Header-Content-Length: 0)."""
+    if len(specs) != 1:
+        names = ", ".join(repr(spec.name) for spec in specs)
+        raise refused(f"a body of bytes alone is for models with one input; this one has {names}")
+    [spec] = specs
+    datatype = datatype_of(spec.dtype)
+    if datatype == "BYTES":
+        made = np.empty((1,) * len(spec.shape), object)
+        made[...] = text_of(spec.name, body)
+        return InferRequest({spec.name: made})
+    shape: list[int] = [1, *(-1 if size is None else size for size in spec.shape[1:])]
+    row = math.prod(size for size in shape if size >= 0) * spec.dtype.itemsize
+    if shape.count(-1) > 1:
+        raise refused(f"input {spec.name!r} leaves several sizes open, which a body of bytes alone does not tell")
+    if -1 in shape and row:
+        shape[shape.index(-1)] = len(body) // row
+    return InferRequest({spec.name: from_bytes(spec.name, datatype, shape, body)})
+
+
+# -------------------- checks against the model --------------------
+
+
+def ordered(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, np.ndarray], nan: bool) -> list[np.ndarray]:
+    """The arrays of a request in the order of a model's inputs; every mistake is named. nan: NaN and Infinity may be in them."""
+    found: list[np.ndarray] = []
+    rows = -1
+    for spec in specs:
+        name, shape, dtype = spec
+        given = inputs.get(name)
+        if given is None:
+            raise _wrong_names(model, specs, inputs)
+        own = given.shape
+        if given.dtype != dtype or own[1:] != shape[1:] or not own:
+            check_fit(model, spec, given.dtype, own)
+        if own[0] != rows:
+            if rows >= 0:
+                first = specs[0].name
+                raise refused(
+                    f"input {name!r} has {own[0]} rows, but input {first!r} has {rows}: they must be the same number"
+                )
+            rows = own[0]
+        if dtype.kind == "f" and not nan and not np.isfinite(given).all():
+            raise refused(
+                f"input {name!r} of model {model!r} holds NaN or Infinity, which this server refuses (allow_nan)"
+            )
+        found.append(given)
+    if len(inputs) != len(specs):
+        raise _wrong_names(model, specs, inputs)
+    if rows == 0:
+        raise refused(f"input {specs[0].name!r} of model {model!r} has no rows: at least one is needed")
+    return found
+
+
+def check_fit(model: str, spec: TensorSpec, dtype: np.dtype, shape: Sequence[int]) -> None:
+    """Refuse another dtype or shape than an input has."""
+    expected, received = datatype_of(spec.dtype), datatype_of(dtype)
+    if expected != received:
+        raise refused(f"input {spec.name!r} of model {model!r}: expected {expected}, received {received}")
+    own = spec.shape
+    if len(own) != len(shape) or not all(size is None or size == given for size, given in zip(own, shape, strict=True)):
+        wanted = [-1 if size is None else size for size in own]
+        raise refused(f"input {spec.name!r} of model {model!r}: expected shape {wanted}, received {list(shape)}")
+
+
+def _wrong_names(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, Any]) -> ServingError:
+    names = [spec.name for spec in specs]
+    wanted = ", ".join(map(repr, names))
+    unknown = [name for name in inputs if name not in names]
+    if unknown:
+        return refused(f"model {model!r} has no input {unknown[0]!r:.200}; its inputs are {wanted}")
+    missing = ", ".join(repr(name) for name in names if name not in inputs)
+    return refused(f"input {missing} of model {model!r} is missing; its inputs are {wanted}")
+
+
+# -------------------- answers --------------------
+
+
+def write_response(response: InferResponse, binary: bool | dict[str, bool]) -> tuple[bytes, int | None]:
+    """The body of an answer, and the length of its JSON if bytes follow."""
+    outputs, parts = [], []
+    for spec, values in response.outputs:
+        entry: dict[str, Any] = {"name": spec.name, "datatype": datatype_of(values.dtype), "shape": list(values.shape)}
+        if binary if type(binary) is bool else binary.get(spec.name, False):  # type: ignore[union-attr]
+            data = to_bytes(values)
+            entry["parameters"] = {"binary_data_size": len(data)}
+            parts.append(data)
+        elif values.dtype.kind == "O":
+            entry["data"] = values.ravel().tolist()
+        else:
+            entry["data"] = np.ascontiguousarray(values).reshape(-1)
+        outputs.append(entry)
+    content: dict[str, Any] = {"model_name": response.model_name, "model_version": response.model_version}
+    if response.id is not None:
+        content["id"] = response.id
+    if response.parameters:
+        content["parameters"] = response.parameters
+    content["outputs"] = outputs
+    head = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return (b"".join([head, *parts]), len(head)) if parts else (head, None)
+
+
+def to_bytes(values: np.ndarray) -> bytes:
+    """The bytes of an array in the binary extension."""
+    if values.dtype.kind != "O":
+        return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+    texts = [value if isinstance(value, bytes) else str(value).encode() for value in values.ravel()]
+    return b"".join(part for text in texts for part in (len(text).to_bytes(4, "little"), text))
+
+
+# -------------------- words --------------------
+
+
+def shown(value: Any) -> str:
+    """A value of JSON for a message, shortened: a client may send anything."""
+    if value is None:
+        return "none"
+    if isinstance(value, dict | list):
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        if len(parts) <= 16 and not any(isinstance(part, dict | list) or len(str(part)) > 20 for part in parts):
+            return repr(value)
+        return f"{'an object' if isinstance(value, dict) else 'a list'} of {len(value)}"
+    return repr(value[:60] + "..." if isinstance(value, str) and len(value) > 60 else value)
+
+
+def _odd(data: Sequence, allowed: tuple[type, ...]) -> str:
+    return next((shown(value) for value in data if type(value) not in allowed), "another kind of value")
+
+
+def _misfit(data: Sequence[Any], dtype: np.dtype) -> str:
+    """The first value that is not of a dtype, and why."""
+    kinds, words = ((int, float), "numbers") if dtype.kind == "f" else ((int,), "integers")
+    most = float(np.finfo(dtype).max) if dtype.kind == "f" else np.iinfo(dtype).max
+    least = -most if dtype.kind == "f" else np.iinfo(dtype).min
+    for value in data:
+        if type(value) not in kinds:
+            return f"must be {words}, received {shown(value)}"
+        if not least <= value <= most:
+            return f"holds {value!r:.40}, which does not fit"
+    return "does not fit"  # rounded up to infinity

@@ -1,0 +1,145 @@
+"""One process that answers: its models, its HTTP server, and how it ends."""
+
+import asyncio
+import functools
+import math
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import uvicorn
+import uvloop
+from starlette.routing import Route
+
+from nbkeras.engine.lazy_names import Later
+from nbkeras.serving import limits, logs, page
+from nbkeras.serving.connections import Connection, watch
+from nbkeras.serving.door import Door, shared_counts
+from nbkeras.serving.http import Application
+from nbkeras.serving.logs import Requests
+from nbkeras.serving.metrics import Metrics
+from nbkeras.serving.options import Options
+from nbkeras.serving.orders import Orders, Seat
+from nbkeras.serving.peers import Peers
+from nbkeras.serving.repository import Repository
+from nbkeras.serving.sequences import Sequences
+from nbkeras.serving.service import Control, Service
+
+rpc = Later("nbkeras.serving.rpc")  # gRPC is imported in workers alone, because it has threads, which a fork would lose
+_ACCEPTING = 0.05  # seconds in which the last connections that were accepted become known
+
+
+async def serve(
+    options: Options,
+    sockets: Sequence[socket.socket],
+    repository: Repository,
+    *,
+    end: asyncio.Event,
+    control: Control | None = None,
+    metrics: Metrics | None = None,
+    when_ready: Callable[[], Any] | None = None,
+    seat: Seat | None = None,
+) -> bool:
+    """Answer requests on sockets that listen until `end` is set; then end what was accepted. Returns whether that was in time.
+
+    control: loads and unloads for requests; None refuses them. metrics: the observer of the repository, for
+    GET /metrics and the status page. seat: the place among other workers.
+    """
+    sequences = Sequences(idle=options.sequence_idle_seconds, max_bytes=options.max_sequences_mb << 20)
+    service = Service(
+        repository, control=control, sequences=sequences, log=Requests(options.access_log, options.slow_seconds)
+    )
+    calls = None
+    if seat is not None and seat.workers > 1:
+        service.peers = Peers(seat.index, seat.local_paths, seat.local, service.answer)
+        await service.peers.start()
+    if seat is not None and seat.grpc_port is not None:
+        calls = await rpc.start(service, options, seat.grpc_port)
+    routes = [] if metrics is None else [Route("/metrics", metrics.route(service)), *page.routes(service, metrics)]
+    application = Application(service, int(options.max_body_mb * 1e6), routes)
+    application.max_arriving = options.max_buffers_mb << 20
+    kind = Connection.of(options, repository.observer)
+    config = uvicorn.Config(
+        application,
+        loop="uvloop",
+        http=kind,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=options.drain_seconds,  # type: ignore[arg-type]
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server._serve([]))
+    watching = [asyncio.create_task(watch(server.server_state, options))]
+    if metrics is not None:
+        watching.append(asyncio.create_task(metrics.watch(service, server.server_state.connections)))
+    while not server.started and not task.done():
+        await asyncio.sleep(0.001)
+    connections = server.server_state.connections
+    make = functools.partial(kind, config, server.server_state, {})
+    counts, index = (shared_counts(1), 0) if seat is None else (seat.counts, seat.index)
+    doors = [Door(listening, make, connections, counts, index) for listening in sockets]
+    if when_ready is not None:
+        when_ready()
+    ending = asyncio.create_task(end.wait())
+    await asyncio.wait((task, ending), return_when=asyncio.FIRST_COMPLETED)
+    ending.cancel()
+    service.is_draining = True
+    for door in doors:
+        door.close()
+    await asyncio.sleep(_ACCEPTING)
+    server.should_exit = True  # then connections end when they have their answers: `Connection.shutdown`
+    await asyncio.gather(task, *([] if calls is None else [calls.stop(options.drain_seconds)]))
+    for watcher in watching:
+        watcher.cancel()
+    if service.peers is not None:
+        await service.peers.close()
+    if server.server_state.connections:  # their requests were given up
+        return False
+    await repository.drain()
+    return True
+
+
+def work(seat: Seat) -> int:
+    """The life of a worker, in a process that its supervisor has forked; returns the exit code."""
+    limits.set_threads(seat.options.threads, seat.workers)
+    is_done = uvloop.run(_work(seat))
+    if os.getppid() != seat.supervisor:  # it was killed, and has left its folder
+        shutil.rmtree(seat.folder, ignore_errors=True)
+    return 0 if is_done else 1
+
+
+async def _work(seat: Seat) -> bool:
+    end = asyncio.Event()
+
+    def ended() -> None:
+        if not end.is_set():
+            # The system ends this process then, whatever it does.
+            signal.alarm(math.ceil(seat.options.drain_seconds) + 2)
+            end.set()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended)
+    logs.in_loop()
+    metrics = Metrics(seat.board, seat.index)
+    repository = Repository(metrics)
+    orders = Orders(seat.channel, repository, ended)
+    following = asyncio.create_task(orders.follow())
+    beginning = asyncio.create_task(orders.begun.wait())
+    ending = asyncio.create_task(end.wait())
+    await asyncio.wait((beginning, ending), return_when=asyncio.FIRST_COMPLETED)
+    is_done = True
+    if not end.is_set():
+        control = orders if seat.options.control else None
+        is_done = await serve(
+            seat.options, [seat.http], repository, end=end, control=control, metrics=metrics, seat=seat
+        )
+    for task in (following, beginning, ending):
+        task.cancel()
+    return is_done

@@ -1,0 +1,384 @@
+"""Connections without a network: what clients do at the wrong moment."""
+
+import asyncio
+import json
+import threading
+
+import numpy as np
+import pytest
+
+pytest.importorskip("uvloop")
+pytest.importorskip("uvicorn")
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from nbkeras.inference.frozen import TensorSpec
+from nbkeras.serving.connections import ANSWER, Connection, watch
+from nbkeras.serving.http import Application
+from nbkeras.serving.options import ModelOptions, Options
+from nbkeras.serving.repository import Repository
+from nbkeras.serving.service import Service
+
+
+class Waits:
+    """A model that computes when a test lets it."""
+
+    batch_sizes, is_by_rows = (1,), True
+    inputs = outputs = (TensorSpec("x", (None, 1), np.dtype("float32")),)
+
+    def __init__(self):
+        self.gate, self.seen = threading.Event(), []
+
+    def run(self, arrays):
+        self.gate.wait(10)
+        self.seen += arrays[0].ravel().tolist()
+        return list(arrays)
+
+
+class Transport:
+    """A socket's end in memory. unread: bytes that the client has not read."""
+
+    def __init__(self):
+        self.sent, self.unread, self.state = b"", 0, "open"
+
+    def get_extra_info(self, *_):
+        return None
+
+    def is_closing(self):
+        return self.state != "open"
+
+    def write(self, data):
+        self.sent += data
+
+    def close(self):
+        self.state = "closed"
+
+    def abort(self):
+        self.state = "aborted"
+
+    def get_write_buffer_size(self):
+        return self.unread
+
+    def pause_reading(self):
+        pass
+
+    resume_reading = pause_reading
+
+
+class Server:
+    """What connections share, and a model."""
+
+    def __init__(self, **limits):
+        self.model, repository = Waits(), Repository()
+        repository.set("m", "1", self.model, ModelOptions(name="m"))
+        self.service, self.state = Service(repository), ServerState()
+        self.config = uvicorn.Config(
+            Application(self.service),
+            http=Connection.of(Options(**limits), None),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+        )
+        self.config.load()
+
+    def connect(self):
+        made = self.config.http_protocol_class(self.config, self.state, {}, asyncio.get_running_loop())
+        made.connection_made(Transport())
+        return made
+
+
+def post(value, *headers):
+    body = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [value]}]}
+    text = json.dumps(body)
+    lines = ["POST /v2/models/m/infer HTTP/1.1", f"content-length: {len(text)}", *headers]
+    return ("\r\n".join(lines) + "\r\n\r\n" + text).encode()
+
+
+def statuses(connection):
+    return [int(part[:3]) for part in connection.transport.sent.decode().split("HTTP/1.1 ")[1:]]
+
+
+async def answered(connection, count=1):
+    """Wait for so many answers."""
+    for _ in range(2000):
+        if len(statuses(connection)) >= count:
+            return
+        await asyncio.sleep(0.002)
+    raise AssertionError(connection.transport.sent)
+
+
+async def settle():
+    """Let the event loop do what it can."""
+    for _ in range(10):
+        await asyncio.sleep(0.002)
+
+
+def test_a_request_whose_client_has_gone_is_not_computed():
+    async def main():
+        server = Server()
+        first, second, third = (server.connect() for _ in range(3))
+        first.data_received(post(1))
+        await settle()  # is being computed
+        second.data_received(post(2) + post(3))  # one after the other
+        third.data_received(post(4))
+        await settle()
+        second.connection_lost(None)
+        first.connection_lost(ConnectionResetError())
+        await settle()
+        server.model.gate.set()
+        await answered(third)
+        assert server.model.seen == [1.0, 4.0]
+        assert not first.transport.sent + second.transport.sent
+        assert server.service.in_flight == 0
+        await settle()
+        assert not server.state.tasks
+
+    asyncio.run(main())
+
+
+def test_answers_of_one_connection_come_in_order():
+    async def main():
+        server = Server()
+        connection = server.connect()
+        connection.data_received(
+            post(1) + b"GET /v2/health/live HTTP/1.1\r\n\r\n" + post(2) + b"GET /v2/nothing HTTP/1.1\r\n\r\n"
+        )
+        await settle()
+        assert not connection.transport.sent
+        server.model.gate.set()
+        await answered(connection, 4)
+        assert statuses(connection) == [200, 200, 200, 404]
+
+    asyncio.run(main())
+
+
+def test_a_request_that_comes_in_single_bytes():
+    async def main():
+        server = Server()
+        server.model.gate.set()
+        connection = server.connect()
+        for byte in post(1) * 2:
+            connection.data_received(bytes([byte]))
+        await answered(connection, 2)
+        assert statuses(connection) == [200, 200]
+
+    asyncio.run(main())
+
+
+def test_an_offer_to_speak_another_protocol_is_ignored():
+    async def main():
+        server = Server()
+        server.model.gate.set()
+        for upgrade in ("h2c", "websocket"):
+            offer = ["connection: upgrade", f"upgrade: {upgrade}"]
+            connection = server.connect()
+            head = "\r\n".join(["GET /v2 HTTP/1.1", *offer])
+            connection.data_received(f"{head}\r\n\r\n".encode() + post(1))
+            await answered(connection, 2)
+            connection.data_received(post(1, *offer))  # its body would be of the other protocol
+            await answered(connection, 3)
+            assert statuses(connection) == [200, 200, 400]
+            assert b"may not have the header Upgrade" in connection.transport.sent
+
+    asyncio.run(main())
+
+
+def test_limits_of_time():
+    async def main():
+        server = Server()
+        server.model.gate.set()
+        now = asyncio.get_running_loop().time()
+
+        def check(connection, later):
+            connection.check(now + later)
+            return connection.transport.state
+
+        silent = server.connect()
+        assert check(silent, 9) == "open"
+        assert check(silent, 11) == "closed"
+        assert not silent.transport.sent
+        idle = server.connect()
+        idle.data_received(post(1))
+        await answered(idle)
+        assert check(idle, 70) == "open"
+        assert check(idle, 80) == "closed"
+        assert statuses(idle) == [200]
+        deaf = server.connect()
+        deaf.data_received(post(1))
+        await answered(deaf)
+        deaf.transport.unread = 100
+        assert check(deaf, 50) == "open"
+        assert check(deaf, 65) == "aborted"
+        slow = server.connect()
+        slow.data_received(post(1)[:-5])
+        await settle()
+        assert check(slow, 50) == "open"
+        assert check(slow, 65) == "closed"
+        assert statuses(slow) == [408]
+        slow.transport.unread = 100  # and does not even read that
+        assert check(slow, 200) == "aborted"
+        server = Server()
+        waits = server.connect()
+        waits.data_received(post(1))
+        await settle()
+        assert check(waits, 10_000) == "open"  # it is the server that takes its time
+        server.model.gate.set()
+        await answered(waits)
+
+    asyncio.run(main())
+
+
+def test_answers_that_clients_do_not_read_are_bounded_together():
+    async def main():
+        limits = {"max_buffers_mb": 1, "header_seconds": 0.05}
+        server = Server(**limits)
+        many = [server.connect() for _ in range(3)]
+        for each in many:
+            each.state = ANSWER
+            each.transport.unread = 450_000
+        watching = asyncio.ensure_future(watch(server.state, Options(**limits)))
+        await asyncio.sleep(0.1)
+        watching.cancel()
+        assert sorted(each.transport.state for each in many) == ["aborted", "open", "open"]
+
+    asyncio.run(main())
+
+
+def test_the_time_of_headers_starts_with_their_first_byte():
+    async def main():
+        server = Server()
+        server.model.gate.set()
+        connection = server.connect()
+        connection.data_received(post(1))
+        await answered(connection)
+        connection.since -= 50  # so long idle
+        connection.data_received(b"GET /v2 HT")
+        connection.check(asyncio.get_running_loop().time())
+        assert connection.transport.state == "open"
+        connection.check(asyncio.get_running_loop().time() + 11)
+        assert statuses(connection) == [200, 408]
+
+    asyncio.run(main())
+
+
+def test_connections_of_a_server_that_ends():
+    async def main():
+        server = Server()
+        busy, idle, late = (server.connect() for _ in range(3))
+        busy.data_received(post(1))
+        await settle()
+        for each in (busy, idle, late):
+            each.shutdown()
+        late.data_received(b"GET /v2/health/live HTTP/1.1\r\n\r\n")  # was on its way
+        await answered(late)
+        assert late.transport.state == "closed"
+        assert b"connection: close" in late.transport.sent
+        server.model.gate.set()
+        await answered(busy)
+        assert busy.transport.state == "closed"
+        assert b"connection: close" in busy.transport.sent
+        assert idle.transport.state == "open"
+        await asyncio.sleep(0.6)
+        assert idle.transport.state == "closed"
+
+    asyncio.run(main())
+
+
+def test_a_request_that_is_not_computed_in_time_before_the_end_is_told(caplog):
+    async def main():
+        server = Server()
+        running, connection = server.connect(), server.connect()
+        running.data_received(post(1))
+        await settle()
+        connection.data_received(post(2))
+        await settle()
+        for task in list(server.state.tasks):
+            task.cancel()
+        await answered(connection)
+        assert statuses(connection) == [503]
+        assert b"the server ended before the request was computed" in connection.transport.sent
+        server.model.gate.set()
+        for _ in range(1000):
+            if server.model.seen:
+                break
+            await asyncio.sleep(0.002)
+        await settle()
+        assert server.model.seen == [1.0]
+
+    asyncio.run(main())
+    assert "Traceback" not in caplog.text
+
+
+def test_a_request_that_cannot_be_read_is_refused_after_those_before_it_are_answered():
+    async def main():
+        server = Server()
+        broken, slow = server.connect(), server.connect()
+        broken.data_received(post(1) + post(2) + b"nonsense\r\n\r\n")
+        slow.data_received(post(3) + post(4)[:-1])
+        await settle()
+        slow.check(asyncio.get_running_loop().time() + 1000)
+        slow.data_received(post(4)[-1:])  # comes too late
+        await settle()
+        assert not broken.transport.sent and not slow.transport.sent
+        server.model.gate.set()
+        await answered(broken, 3)
+        await answered(slow, 2)
+        assert statuses(broken) == [200, 200, 400] and statuses(slow) == [200, 408]
+        assert {broken.transport.state, slow.transport.state} == {"closed"}
+        await settle()
+        assert not server.state.tasks
+
+    asyncio.run(main())
+
+
+def chunked(*lines):
+    body = post(1).partition(b"\r\n\r\n")[2]
+    head = b"POST /v2/models/m/infer HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
+    return head + b"%x\r\n%b\r\n0\r\n" % (len(body), body) + b"".join(line + b"\r\n" for line in lines)
+
+
+def test_trailers_are_no_headers():
+    async def main():
+        server = Server()
+        server.model.gate.set()
+        connection = server.connect()
+        connection.data_received(chunked(b"inference-header-content-length: 3", b"content-encoding: gzip", b""))
+        await answered(connection)
+        assert statuses(connection) == [200]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("what", ["trailers", "a trailer", "an extension"])
+def test_what_comes_after_a_body_is_limited_as_headers_are(what):
+    """Else a client could fill the memory within the time for a body."""
+
+    async def main():
+        server = Server()
+        connection = server.connect()
+        connection.data_received(chunked()[:-2] if what == "an extension" else chunked())
+        piece = {"trailers": b"x: y\r\n" * 1700, "a trailer": b"x" * 10_000, "an extension": b";" + b"x" * 10_000}[what]
+        for _ in range(6):
+            connection.data_received(piece)
+        assert not connection.transport.is_closing()
+        connection.data_received(piece)
+        assert statuses(connection) == [431] and connection.transport.is_closing()
+        connection.connection_lost(None)
+        await settle()
+        assert not server.state.tasks
+
+    asyncio.run(main())
+
+
+def test_a_target_that_is_no_path_is_told_so():
+    async def main():
+        server = Server()
+        for line in (b"GET http://[::1/", b"CONNECT a:80"):
+            connection = server.connect()
+            connection.data_received(line + b" HTTP/1.1\r\n\r\n")
+            await settle()
+            assert statuses(connection) == [400]
+        assert b"its target is no path" in connection.transport.sent
+
+    asyncio.run(main())

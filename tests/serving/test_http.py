@@ -1,0 +1,773 @@
+"""The server over HTTP: through one real process where connections matter, and through ASGI calls where they do not."""
+
+import asyncio
+import contextlib
+import gzip
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zlib
+
+import numpy as np
+import pytest
+
+pytest.importorskip("uvloop")
+pytest.importorskip("starlette")
+
+from nbkeras import Input, Sequential, layers
+from nbkeras.inference.frozen import TensorSpec
+from nbkeras.serving.errors import ServingError
+from nbkeras.serving.http import Application
+from nbkeras.serving.options import ModelOptions
+from nbkeras.serving.repository import LOADING, UNAVAILABLE, Repository
+from nbkeras.serving.service import Service
+
+BODY_LIMIT = 100_000
+
+
+class Server:
+    """`nbkeras serve` in a process of its own."""
+
+    def __init__(self, folder, *arguments):
+        command = [sys.executable, "-m", "nbkeras", "serve", "--port", "0", *map(str, arguments)]
+        environment = os.environ | {"NUMBA_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        )
+        self.lines = []
+        self.port = None
+        for line in self.process.stderr:
+            self.lines.append(line)
+            found = re.search(r"listening on http://127.0.0.1:(\d+)", line)
+            if found:
+                self.port = int(found[1])
+                break
+        assert self.port, "".join(self.lines)
+        self.reader = threading.Thread(target=lambda: self.lines.extend(self.process.stderr), daemon=True)
+        self.reader.start()
+
+    def connect(self):
+        return Connection(self.port)
+
+    def end(self, number=signal.SIGTERM):
+        """Wait for the end that a signal asks for, if it is not 0; returns the exit code."""
+        self.process.send_signal(number)
+        code = self.process.wait(30)
+        self.reader.join(10)
+        self.process.stderr.close()
+        return code
+
+
+class Connection:
+    """A socket that speaks HTTP as a test wants it."""
+
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.file = self.socket.makefile("rb")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.file.close()
+        self.socket.close()
+
+    def send(self, *parts):
+        for part in parts:
+            self.socket.sendall(part.encode() if isinstance(part, str) else part)
+
+    def request(self, method, path, body=None, **headers):
+        lines = [f"{method} {path} HTTP/1.1", "host: test"]
+        if body is not None:
+            lines.append(f"content-length: {len(body)}")
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        self.send("\r\n".join(lines) + "\r\n\r\n", body or b"")
+        return self.answer(method)
+
+    def answer(self, method="GET"):
+        """(status, headers, body) of the next answer."""
+        line = self.file.readline()
+        assert line.startswith(b"HTTP/1.1 "), line
+        status, headers = int(line.split()[1]), {}
+        while (line := self.file.readline()) not in (b"\r\n", b""):
+            name, _, value = line.decode().partition(":")
+            headers[name.lower()] = value.strip()
+        if status == 100:
+            return status, headers, b""
+        return status, headers, b"" if method == "HEAD" else self.file.read(int(headers["content-length"]))
+
+    def infer(self, content, path="/v2/models/m/infer", **headers):
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        status, _, answer = self.request("POST", path, body, **headers)
+        return status, json.loads(answer)
+
+    def is_closed(self):
+        """Whether the server closes the connection, without another byte."""
+        with contextlib.suppress(ConnectionResetError):
+            return self.file.read(1) == b""
+        return True
+
+
+def made(kernel, folder):
+    """A model whose outputs are x @ kernel, as a file."""
+    model = Sequential([Input((2,), name="x"), layers.Dense(3, use_bias=False, name="y")], name="m")
+    model.set_weights([np.full((2, 3), kernel, "float32")])
+    model.save(folder / "m.keras")
+
+
+def wanted(*values, **more):
+    data = [value for value in values for _ in range(2)]
+    return {"inputs": [{"name": "x", "shape": [len(values), 2], "datatype": "FP32", "data": data}], **more}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    made(1.0, folder)
+    limits = ["--header-seconds", 0.6, "--body-seconds", 0.6, "--max-body-mb", BODY_LIMIT / 1e6]
+    server = Server(folder, "m.keras", "--control", "--max-connections", 40, "--keep-alive-seconds", 2, *limits)
+    server.folder = folder
+    yield server
+    assert server.end() == 0
+    assert not [line for line in server.lines if "Traceback" in line], "".join(server.lines)
+
+
+@pytest.fixture
+def connection(server):
+    with server.connect() as connection:
+        yield connection
+
+
+def test_a_server_answers_what_the_model_predicts(connection):
+    status, answer = connection.infer(wanted(1, 2.5, id="a"))
+    assert status == 200
+    assert answer == {
+        "model_name": "m",
+        "model_version": "1",
+        "id": "a",
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [2, 3], "data": [2.0] * 3 + [5.0] * 3}],
+    }
+
+
+def test_bytes_there_and_back(connection):
+    inputs = [{"name": "x", "shape": [1, 2], "datatype": "FP32", "parameters": {"binary_data_size": 8}}]
+    head = json.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}}).encode()
+    for padding in range(4):  # the bytes begin at any address
+        body = head + b" " * padding + struct.pack("<2f", 3, 4)
+        headers = {"inference_header_content_length": len(head) + padding, "content_type": "application/octet-stream"}
+        status, told, answer = connection.request("POST", "/v2/models/m/versions/1/infer", body, **headers)
+        assert (status, told["content-type"]) == (200, "application/octet-stream")
+        length = int(told["inference-header-content-length"])
+        assert json.loads(answer[:length])["outputs"][0]["parameters"] == {"binary_data_size": 12}
+        assert struct.unpack("<3f", answer[length:]) == (7, 7, 7)
+    raw = connection.request("POST", "/v2/models/m/infer", struct.pack("<2f", 1, 2), inference_header_content_length=0)
+    assert struct.unpack("<3f", raw[2][-12:]) == (3, 3, 3)
+
+
+def test_many_connections_get_their_own_answers(server):
+    wrong = []
+
+    def client(number):
+        with server.connect() as connection:
+            for turn in range(20):
+                values = [number * 100 + turn + part / 4 for part in range(1 + (number + turn) % 5)]
+                answer = connection.infer(wanted(*values))[1]["outputs"][0]["data"]
+                if answer != [2 * value for value in values for _ in range(3)]:
+                    wrong.append((values, answer))
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_metadata_and_health(connection):
+    def get(path):
+        status, headers, body = connection.request("GET", path)
+        assert headers["content-type"] == "application/json"
+        return status, json.loads(body)
+
+    status, answer = get("/v2")
+    assert (status, answer["name"]) == (200, "nbkeras")
+    assert "model_repository" in answer["extensions"]
+    assert get("/v2/health/live") == (200, {"live": True})
+    assert get("/v2/health/ready") == (200, {"ready": True})
+    assert get("/v2/models/m/ready") == (200, {"name": "m", "ready": True})
+    assert get("/v2/models/m/versions/1/ready") == (200, {"name": "m", "ready": True})
+    metadata = {
+        "name": "m",
+        "versions": ["1"],
+        "platform": "nbkeras",
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}],
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 3]}],
+    }
+    assert get("/v2/models/m") == get("/v2/models/m/versions/1") == (200, metadata)
+    assert get("/v2/models/n") == (404, {"error": "model 'n' is not there; models: m"})
+    assert get("/v2/models/m/versions/7/ready")[0] == 404
+    assert connection.request("HEAD", "/v2/health/live")[0] == 200
+    for path, allow in (("/v2/models/m/infer", "OPTIONS, POST"), ("/v2", "GET, HEAD, OPTIONS")):
+        status, headers, body = connection.request("OPTIONS", path)
+        assert (status, headers["allow"], body) == (200, allow, b"")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allow"),
+    [
+        ("GET", "/v1", 404, None),
+        ("GET", "/v2/", 404, None),
+        ("GET", "/v2/models/m/infer/more", 404, None),
+        ("POST", "/v2/models/m/versions/1/2/infer", 404, None),
+        ("GET", "/v2/models/m/infer", 405, "POST"),
+        ("DELETE", "/v2/models/m", 405, "GET, HEAD"),
+        ("POST", "/v2/health/live", 405, "GET, HEAD"),
+        ("GET", "/v2/repository/index", 405, "POST"),
+    ],
+)
+def test_paths_and_methods_that_are_not_there(connection, method, path, status, allow):
+    found, headers, body = connection.request(method, path, b"")
+    assert (found, headers["content-type"]) == (status, "application/json")
+    assert ", ".join(sorted(headers["allow"].split(", "))) == allow if allow else "allow" not in headers
+    assert list(json.loads(body)) == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "message"),
+    [
+        ({"content_type": "text/csv"}, 415, "Content-Type must be application/json"),
+        ({"content_encoding": "br"}, 415, "Content-Encoding must be gzip or deflate, received br"),
+        ({"content_encoding": "gzip"}, 400, "the body is not what its Content-Encoding gzip says"),
+        ({"inference_header_content_length": "-3"}, 400, "Inference-Header-Content-Length must be a number of bytes"),
+        ({"x_request_timeout_ms": "soon"}, 400, "X-Request-Timeout-Ms must be whole milliseconds, received soon"),
+    ],
+)
+def test_headers_that_are_refused(connection, headers, status, message):
+    found, answer = connection.infer(wanted(1), **headers)
+    assert found == status
+    assert message in answer["error"]
+
+
+def test_mistakes_are_answered_and_the_connection_goes_on(connection):
+    assert connection.infer(b"no json")[0] == 400
+    assert connection.infer(wanted(1), path="/v2/models/none/infer")[0] == 404
+    assert connection.infer(wanted(1, outputs=[{"name": "z"}])) == (
+        400,
+        {"error": "model 'm' has no output 'z'; its outputs are 'y'"},
+    )
+    assert connection.infer(wanted(1))[0] == 200
+
+
+def test_packed_bodies_and_answers(connection):
+    body = json.dumps(wanted(*range(500))).encode()
+    plain = connection.infer(body)[1]
+    for name, pack, unpack in (
+        ("gzip", gzip.compress, gzip.decompress),
+        ("deflate", zlib.compress, zlib.decompress),
+    ):
+        status, headers, answer = connection.request(
+            "POST", "/v2/models/m/infer", pack(body), content_encoding=name, accept_encoding=f"br, {name};q=0.5"
+        )
+        assert (status, headers["content-encoding"]) == (200, name)
+        assert json.loads(unpack(answer)) == plain
+    _, headers, _ = connection.request("POST", "/v2/models/m/infer", body, accept_encoding="gzip;q=0")
+    assert "content-encoding" not in headers
+
+
+def test_bodies_that_are_too_large(server):
+    with server.connect() as connection:
+        length = 20 * BODY_LIMIT
+        connection.send(f"POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: {length}\r\n\r\n")
+        status, _, body = connection.answer()  # before the body is sent
+        assert (status, json.loads(body)) == (
+            413,
+            {"error": f"the body may have {BODY_LIMIT} bytes, received {length} bytes"},
+        )
+        connection.send(b"x" * length)  # as clients do that read the answer afterwards
+        assert connection.infer(wanted(1))[0] == 200
+        connection.send(f"POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: {length}\r\n\r\n")
+        assert connection.answer()[0] == 413
+        assert connection.is_closed()  # after the time for a body
+    with server.connect() as connection:
+        connection.send("POST /v2/models/m/infer HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n")
+        for _ in range(40):
+            connection.send(f"{10_000:x}\r\n", b" " * 10_000, "\r\n")
+        connection.send("0\r\n\r\n")
+        assert connection.answer()[0] == 413
+        assert connection.infer(wanted(1))[0] == 200
+    with server.connect() as connection:
+        bomb = zlib.compress(b" " * 10 * BODY_LIMIT)
+        assert connection.infer(bomb, content_encoding="deflate")[0] == 413
+
+
+def test_a_body_in_chunks_and_without_a_length(connection):
+    body = json.dumps(wanted(4)).encode()
+    parts = [b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:10], body[10:50], body[50:])]
+    connection.send("POST /v2/models/m/infer HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n", *parts, "0\r\n\r\n")
+    assert json.loads(connection.answer()[2])["outputs"][0]["data"] == [8.0] * 3
+    assert connection.request("POST", "/v2/models/m/infer")[0] == 411
+
+
+def test_expect_100_continue(server):
+    body = json.dumps(wanted(4)).encode()
+    head = "POST /v2/models/m/infer HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: "
+    with server.connect() as connection:
+        connection.send(f"{head}{len(body)}\r\n\r\n")
+        assert connection.answer()[0] == 100
+        connection.send(body)
+        assert connection.answer()[0] == 200
+    with server.connect() as connection:
+        connection.send(f"{head}{BODY_LIMIT * 2}\r\n\r\n")
+        assert connection.answer()[0] == 413
+        assert connection.is_closed()
+
+
+def test_requests_that_follow_each_other_without_waiting(connection):
+    for value in (1, 2, 3):
+        body = json.dumps(wanted(value)).encode()
+        connection.send(f"POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: {len(body)}\r\n\r\n", body)
+    found = [json.loads(connection.answer()[2])["outputs"][0]["data"][0] for _ in range(3)]
+    assert found == [2.0, 4.0, 6.0]
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ("\0\1\2\3 HTTP\r\n\r\n", 400),
+        ("GET /v2 HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        ("POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: -1\r\n\r\n", 400),
+        ("POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n", 400),
+        ("GET /v2 HTTP/1.1\r\n" + "".join(f"x{i}: {'a' * 1000}\r\n" for i in range(400)), 431),
+        ("GET /" + "a" * 400_000, 431),
+    ],
+    ids=["no HTTP", "no header", "negative length", "two lengths", "many headers", "long path"],
+)
+def test_what_is_no_valid_request(server, sent, status):
+    with server.connect() as connection:
+        with contextlib.suppress(OSError):
+            connection.send(sent)
+        found, _, body = connection.answer()
+        assert found == status
+        assert list(json.loads(body)) == ["error"]
+        assert connection.is_closed()
+
+
+def test_slow_clients_are_told_and_closed_while_others_are_served(server, connection):
+    with server.connect() as silent, server.connect() as headers, server.connect() as body:
+        headers.send("GET /v2 HTTP/1.1\r\nhost: ")
+        body.send("POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: 100\r\n\r\n{")
+        start = time.monotonic()
+        while time.monotonic() - start < 0.5:
+            assert connection.infer(wanted(1))[0] == 200
+            with contextlib.suppress(OSError):
+                headers.send("x")
+                body.send(" ")
+            time.sleep(0.05)
+        for each, what in ((headers, "headers"), (body, "body")):
+            status, told, answer = each.answer()
+            assert (status, told["connection"]) == (408, "close")
+            assert json.loads(answer) == {"error": f"the request's {what} did not arrive within 0.6 s"}
+            assert each.is_closed()
+        assert silent.is_closed()
+
+
+def test_idle_connections_are_closed_later(server):
+    with server.connect() as connection:
+        assert connection.request("GET", "/v2")[0] == 200
+        time.sleep(0.8)  # more than the headers' time
+        assert connection.request("GET", "/v2")[0] == 200
+        start = time.monotonic()
+        assert connection.is_closed()
+        assert 0.8 < time.monotonic() - start < 9
+
+
+def test_more_connections_than_the_limit_are_refused(server):
+    with contextlib.ExitStack() as stack:
+        many = [stack.enter_context(server.connect()) for _ in range(60)]
+        found = []
+        for each in many:
+            with contextlib.suppress(OSError):
+                each.send("GET /v2 HTTP/1.1\r\n\r\n")
+            found.append(each.answer())
+        refused = [(headers, body) for status, headers, body in found if status == 503]
+        assert 18 <= len(refused) <= 30
+        headers, body = refused[0]
+        assert headers["retry-after"] == "1"
+        assert json.loads(body) == {"error": "the server has its 40 connections; try again later"}
+    time.sleep(0.1)
+    with server.connect() as connection:
+        assert connection.request("GET", "/v2")[0] == 200
+
+
+def test_a_client_that_vanishes_harms_nobody(server, connection):
+    body = json.dumps(wanted(1)).encode()
+    for cut in (5, 60, 400):
+        with server.connect() as other:
+            other.send(
+                (f"POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)[:cut]
+            )
+    for _ in range(5):
+        with server.connect() as other:
+            other.send(f"POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: {len(body)}\r\n\r\n", body)
+    assert connection.infer(wanted(1))[0] == 200
+
+
+def test_a_model_is_swapped_under_load(server):
+    """Each answer is of the old or of the new weights; after the load has been answered, of the new ones alone."""
+    wrong, done = [], threading.Event()
+    kernels = [1.0]
+
+    def client():
+        with server.connect() as connection:
+            while not done.is_set():
+                first = kernels[-1]
+                status, answer = connection.infer(wanted(1))
+                allowed = {2 * kernel for kernel in (first, kernels[-1], first + 1)}
+                if (
+                    status != 200
+                    or set(answer["outputs"][0]["data"]) - allowed
+                    or len(set(answer["outputs"][0]["data"])) > 1
+                ):
+                    wrong.append((first, kernels[-1], answer))
+
+    threads = [threading.Thread(target=client) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        with server.connect() as connection:
+            for kernel in (2.0, 3.0):
+                made(kernel, server.folder)
+                assert connection.request("POST", "/v2/repository/models/m/load", b"{}")[0] == 200
+                kernels.append(kernel)
+            made(1.0, server.folder)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert not wrong
+    with server.connect() as connection:
+        assert connection.infer(wanted(1))[1]["outputs"][0]["data"] == [6.0] * 3
+        assert connection.request("POST", "/v2/repository/models/m/load")[0] == 200
+        assert connection.infer(wanted(1))[1]["outputs"][0]["data"] == [2.0] * 3
+
+
+def test_the_repository(server, connection):
+    def post(path, content=None, **headers):
+        body = None if content is None else json.dumps(content).encode()
+        status, _, answer = connection.request("POST", f"/v2/repository/{path}", body, **headers)
+        return status, json.loads(answer or b"null")
+
+    ready = [{"name": "m", "version": "1", "state": "READY", "reason": ""}]
+    assert post("index") == post("index", {"ready": True}) == (200, ready)
+    assert post("index", {"ready": 1})[0] == 400
+    assert post("models/n/load")[0] == 404
+    assert post("models/n/unload")[0] == 404
+    assert post("models/m/load", {"parameters": {"config": "{}"}}) == (
+        400,
+        {"error": "the parameter 'config' is not offered: models are loaded from the server's own files"},
+    )
+    assert post("models/m/unload", origin="http://elsewhere.example")[0] == 403
+    try:
+        assert post("models/m/unload", {"parameters": {"unload_dependents": False}})[0] == 200
+        assert post("index") == (200, [{"name": "m", "version": "1", "state": "UNAVAILABLE", "reason": "unloaded"}])
+        assert post("index", {"ready": True}) == (200, [])
+        status, answer = connection.infer(wanted(1))
+        assert (status, answer) == (404, {"error": "model 'm' is not available: unloaded"})
+        (server.folder / "m.keras").write_bytes(b"no model")
+        status, answer = post("models/m/load")
+        assert status == 400
+        assert "'m.keras' is not a model or weights file" in answer["error"]
+        assert "'m.keras' is not a model" in post("index")[1][0]["reason"]
+        assert connection.request("GET", "/v2/health/ready")[0] == 503
+    finally:
+        made(1.0, server.folder)
+        assert post("models/m/load")[0] == 200
+    assert post("index") == (200, ready)
+    assert connection.request("GET", "/v2/health/ready")[0] == 200
+
+
+def test_a_server_that_ends_answers_what_it_has_taken(tmp_path):
+    made(1.0, tmp_path)
+    server = Server(tmp_path, "m.keras", "--max-wait-ms", 800, "--drain-seconds", 10)
+    with server.connect() as waiting, server.connect() as idle, server.connect() as silent:
+        assert idle.request("GET", "/v2")[0] == 200
+        assert idle.request("POST", "/v2/repository/models/m/load")[0] == 403  # without --control
+        body = json.dumps(wanted(3)).encode()
+        waiting.send(f"POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: {len(body)}\r\n\r\n", body)
+        time.sleep(0.1)
+        server.process.send_signal(signal.SIGTERM)
+        while (status := idle.request("GET", "/v2/health/ready")[0]) == 200:
+            time.sleep(0.01)
+        assert status == 503  # a request that was on its way is answered
+        status, headers, answer = waiting.answer()
+        assert (status, headers["connection"]) == (200, "close")
+        assert json.loads(answer)["outputs"][0]["data"] == [6.0] * 3
+        assert waiting.is_closed()
+        assert idle.is_closed()
+        assert silent.is_closed()
+        assert server.end(0) == 0
+    assert not [line for line in server.lines if "Traceback" in line], "".join(server.lines)
+
+
+# -------------------- through ASGI alone --------------------
+
+
+class Fake:
+    """A frozen model in Python. gate: it computes when a test opens that."""
+
+    batch_sizes, is_by_rows = (1, 4), True
+
+    def __init__(self, gate=None, error=None, factor=2):
+        self.gate, self.error, self.factor = gate, error, factor
+        self.inputs = (TensorSpec("x", (None, 2), np.dtype("float32")),)
+        self.outputs = (TensorSpec("y", (None, 2), np.dtype("float32")), TensorSpec("z", (None,), np.dtype("int64")))
+
+    def run(self, arrays):
+        if self.gate is not None:
+            self.gate.wait(10)
+        if self.error is not None:
+            raise self.error
+        return [arrays[0] * self.factor, arrays[0].sum(1).astype("int64")]
+
+
+async def post(application, content, path="/v2/models/f/infer", **headers):
+    """(status, headers, body) of a request to infer."""
+    body = json.dumps(content).encode()
+    given = {"content-length": str(len(body)), **headers}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in given.items()],
+    }
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    await application(scope, receive, send)
+    headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return sent[0]["status"], headers, json.loads(sent[1]["body"])
+
+
+def applied(*models, **options):
+    repository = Repository()
+    for version, model in enumerate(models, 1):
+        repository.set("f", str(version), model, ModelOptions(name="f", **options))
+    return Application(Service(repository)), repository
+
+
+async def running(application):
+    """Wait until the model `f` computes."""
+    for _ in range(2000):
+        if application.service.repository.get("f").batcher.running:
+            return
+        await asyncio.sleep(0.002)
+    raise AssertionError("no batch was begun")
+
+
+def test_outputs_are_those_that_are_wanted():
+    async def main():
+        application, _ = applied(Fake())
+        _, _, answer = await post(application, wanted(1))
+        assert [output["name"] for output in answer["outputs"]] == ["y", "z"]
+        _, _, answer = await post(application, wanted(1, outputs=[{"name": "z"}]))
+        assert answer["outputs"] == [{"name": "z", "datatype": "INT64", "shape": [1], "data": [2]}]
+
+    asyncio.run(main())
+
+
+def test_the_newest_version_answers_unless_another_is_named():
+    async def main():
+        application, repository = applied(*(Fake(factor=factor) for factor in range(1, 12)))
+        assert (await post(application, wanted(1)))[2]["model_version"] == "11"
+        _, _, answer = await post(application, wanted(1), "/v2/models/f/versions/2/infer")
+        assert (answer["model_version"], answer["outputs"][0]["data"]) == ("2", [2.0, 2.0])
+        assert repository.versions("f")[-2:] == ["10", "11"]
+        repository.remove("f", "11")
+        assert (await post(application, wanted(1)))[2]["model_version"] == "10"
+        status, _, answer = await post(application, wanted(1), "/v2/models/f/versions/12/infer")
+        assert (status, answer["error"][:37]) == (404, "model 'f' version '12' is not there; ")
+        repository.mark("g", "1", LOADING)
+        assert (await post(application, wanted(1), "/v2/models/g/infer"))[0] == 503
+        repository.mark("g", "1", UNAVAILABLE, "no file")
+        status, _, answer = await post(application, wanted(1), "/v2/models/g/infer")
+        assert (status, answer) == (404, {"error": "model 'g' is not available: no file"})
+
+    asyncio.run(main())
+
+
+def test_times_of_requests():
+    async def main():
+        gate = threading.Event()
+        application, _ = applied(Fake(gate=gate))
+        first = asyncio.ensure_future(post(application, wanted(1)))
+        await running(application)
+        for more in ({"x_request_timeout_ms": "5"}, {}):
+            content = wanted(1) if more else wanted(1, parameters={"timeout": 5000})
+            status, _, answer = await post(application, content, **more)
+            assert status == 504
+            assert "the request's time was over" in answer["error"]
+        gate.set()
+        assert (await first)[0] == 200
+        gate.clear()
+        application, _ = applied(Fake(gate=gate), timeout=0.5)  # of the model
+        first = asyncio.ensure_future(post(application, wanted(1)))
+        await running(application)
+        assert (await post(application, wanted(1)))[0] == 504
+        gate.set()
+        assert (await first)[0] == 200
+
+    asyncio.run(main())
+
+
+def test_a_full_queue_says_when_to_come_back():
+    async def main():
+        gate = threading.Event()
+        application, _ = applied(Fake(gate=gate), max_queue=1)
+        first = asyncio.ensure_future(post(application, wanted(1)))
+        await running(application)
+        second = asyncio.ensure_future(post(application, wanted(1)))
+        await asyncio.sleep(0.005)
+        status, headers, answer = await post(application, wanted(1))
+        assert (status, headers["retry-after"]) == (503, "1")
+        assert "the queue is full" in answer["error"]
+        gate.set()
+        assert {(await each)[0] for each in (first, second)} == {200}
+
+    asyncio.run(main())
+
+
+def test_failures_are_told_without_their_text(caplog):
+    async def main():
+        application, _ = applied(Fake(error=RuntimeError("secret")))
+        status, _, answer = await post(application, wanted(1))
+        assert status == 500
+        assert "secret" not in answer["error"]
+        assert "secret" in caplog.text
+        service = application.service
+        service.infer = None  # a fault of the server itself
+        status, _, answer = await post(application, wanted(1))
+        assert (status, answer["error"][:18]) == (500, "the server failed;")
+
+    asyncio.run(main())
+
+
+def test_an_old_version_is_freed_after_its_last_request():
+    async def main():
+        gate = threading.Event()
+        application, repository = applied(Fake(gate=gate, factor=1))
+        first = asyncio.ensure_future(post(application, wanted(1)))
+        await running(application)
+        repository.set("f", "1", Fake(factor=3), ModelOptions(name="f"))
+        assert repository.retired() == 1
+        assert (await post(application, wanted(1)))[2]["outputs"][0]["data"] == [3.0, 3.0]
+        gate.set()
+        assert (await first)[2]["outputs"][0]["data"] == [1.0, 1.0]
+        del first
+        for _ in range(100):
+            if not repository.retired():
+                break
+            await asyncio.sleep(0.01)
+        assert repository.retired() == 0
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("rows", [1, 40_000], ids=["short", "long"])
+def test_long_bodies_and_answers_are_packed_too(rows):
+    async def main():
+        application, _ = applied(Fake(), max_batch=1 << 20)
+        body = json.dumps(wanted(*([0.125] * rows))).encode()
+        sent = []
+        given = [{"type": "http.request", "body": gzip.compress(body), "more_body": False}]
+
+        async def send(message):
+            sent.append(message)
+
+        async def receive():
+            return given.pop()
+
+        headers = {"transfer-encoding": "chunked", "content-encoding": "gzip", "accept-encoding": "gzip"}
+        scope = {"type": "http", "method": "POST", "path": "/v2/models/f/infer"}
+        scope["headers"] = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await application(scope, receive, send)
+        packed = sent[1]["body"]
+        answer = json.loads(gzip.decompress(packed) if rows > 1 else packed)
+        assert answer["outputs"][0]["data"] == [0.25] * 2 * rows
+
+    asyncio.run(main())
+
+
+def test_bodies_that_arrive_at_the_same_time_are_bounded_together():
+    async def main():
+        application, _ = applied(Fake())
+        application.max_arriving = 2500
+        parts = [asyncio.Queue() for _ in range(4)]
+        tasks = [asyncio.ensure_future(post_in_parts(application, each)) for each in parts]
+        for each in parts[:3]:
+            each.put_nowait({"type": "http.request", "body": b" " * 1000, "more_body": True})
+        assert (await tasks[2])[0] == 503
+        assert application.arriving == 2000
+        body = json.dumps(wanted(1)).encode()
+        parts[3].put_nowait({"type": "http.request", "body": body, "more_body": False})  # is whole at once
+        parts[0].put_nowait({"type": "http.request", "body": body, "more_body": False})
+        parts[1].put_nowait({"type": "http.disconnect"})
+        assert (await tasks[0])[0] == (await tasks[3])[0] == 200
+        assert await tasks[1] is None
+        assert application.arriving == 0
+
+    asyncio.run(main())
+
+
+async def post_in_parts(application, parts):
+    """(status, body) of the answer to a request of parts, or None if there is no answer."""
+    scope = {"type": "http", "method": "POST", "path": "/v2/models/f/infer"}
+    scope["headers"] = [(b"transfer-encoding", b"chunked")]
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    await application(scope, parts.get, send)
+    return (sent[0]["status"], sent[1]["body"]) if sent else None
+
+
+def test_observers_are_told_of_requests_and_batches():
+    class Seen:
+        def __init__(self):
+            self.requests, self.batches = [], []
+
+        def request(self, exchange):
+            self.requests.append((exchange.name, exchange.version, exchange.status))
+
+        def batch(self, name, version, rows, seconds, waits):
+            self.batches.append((name, version, rows))
+
+    async def main():
+        seen = Seen()
+        repository = Repository(seen)
+        application = Application(Service(repository))
+        repository.set("f", "1", Fake(), ModelOptions(name="f"))
+        await asyncio.gather(*(post(application, wanted(1)) for _ in range(3)))
+        await post(application, wanted(1, outputs=[{"name": "q"}]))
+        assert seen.requests == [("f", "1", 200)] * 3 + [("f", "1", 400)]
+        assert seen.batches == [("f", "1", 3)]
+
+    asyncio.run(main())
+
+
+def test_codes_of_grpc_follow_from_the_status():
+    assert ServingError(400, "no").code == "INVALID_ARGUMENT"
+    assert ServingError(404, "no").code == "NOT_FOUND"
+    assert ServingError(418, "no").code == "UNKNOWN"

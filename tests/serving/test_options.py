@@ -1,0 +1,186 @@
+"""Options of the server: command line and models.toml, with a sentence for every mistake."""
+
+import argparse
+import dataclasses
+import re
+
+import pytest
+
+from nbkeras import __main__ as command_line
+from nbkeras.serving import options
+from nbkeras.serving.options import ModelOptions, Options
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Some model files, empty, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.keras", "b c.h5", "many/1/model.keras", "many/2/model.keras", "many/10/model.keras"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "many" / "readme.txt").touch()
+    return tmp_path
+
+
+def parse(*arguments):
+    parser = argparse.ArgumentParser()
+    options.add_arguments(parser)
+    return options.from_arguments(parser.parse_args(list(arguments)))
+
+
+def named(found):
+    return [(model.name, model.version, model.path) for model in found.models]
+
+
+def test_defaults_listen_on_this_machine_alone(files):
+    found = parse("a.keras")
+    assert (found.host, found.port, found.workers, found.control) == ("127.0.0.1", 8000, 1, False)
+    assert named(found) == [("a", "1", "a.keras")]
+
+
+def test_names_of_models(files):
+    found = parse("a.keras", "other=a.keras", "b c.h5", "many")
+    assert named(found) == [
+        ("a", "1", "a.keras"),
+        ("other", "1", "a.keras"),
+        ("b-c", "1", "b c.h5"),
+        ("many", "1", "many"),
+    ]
+    versions = options.versions_of(found.models[3])
+    assert sorted((model.name, model.version) for model in versions) == [("many", "1"), ("many", "10"), ("many", "2")]
+
+
+def test_options_of_the_command_line(files):
+    found = parse("a.keras", "--port", "0", "--max-wait-ms", "2.5", "--batch-sizes", "64,1", "--control", "--allow-nan")
+    assert (found.port, found.control) == (0, True)
+    model = found.models[0]
+    assert (model.max_wait_ms, model.batch_sizes, model.allow_nan) == (2.5, (1, 64), True)
+
+
+def test_programs_are_recorded_for_the_largest_batch(files):
+    def sizes(*arguments):
+        return parse("a.keras", *arguments).models[0].batch_sizes
+
+    assert sizes() == (1, 8, 32)
+    assert sizes("--max-batch", "64") == (1, 8, 64)
+    assert sizes("--max-batch", "4") == (1, 4)
+    assert sizes("--max-batch", "1") == (1,)
+    assert sizes("--max-batch", "64", "--batch-sizes", "2,16") == (2, 16)
+    with pytest.raises(ValueError, match=r"model 'a': max_batch is 8, so that 16 of batch_sizes \(2, 16\) would never"):
+        sizes("--max-batch", "8", "--batch-sizes", "2,16")
+
+
+def write(files, text):
+    (files / "conf").mkdir(exist_ok=True)
+    path = files / "conf" / "models.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_file_of_models(files):
+    path = write(
+        files,
+        """
+        [server]
+        port = 9000
+        workers = 2
+        max_queue = 7
+
+        [[model]]
+        path = "../a.keras"
+        input_signature = [-1, 20, 8]
+        batch_sizes = [1, 16]
+
+        [[model]]
+        name = "talk"
+        path = "../many"
+        stream = true
+        window = 32
+        max_queue = 9
+        """,
+    )
+    found = parse("--config", path, "--port", "9001", "extra=a.keras")
+    assert (found.port, found.workers) == (9001, 2)
+    first, second, third = found.models
+    assert (first.name, first.input_signature, first.batch_sizes, first.max_queue) == ("a", (None, 20, 8), (1, 16), 7)
+    assert (second.name, second.stream, second.window, second.max_queue) == ("talk", True, 32, 9)
+    assert (third.name, third.max_queue) == ("extra", 7)
+    several = 'path = "../a.keras"\ninput_signature = [[-1, 2], [-1, 3, 4]]'
+    [model] = parse("--config", write(files, f"[[model]]\n{several}")).models
+    assert model.input_signature == ((None, 2), (None, 3, 4))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[model]", "is no TOML file"),
+        ("[sever]\nport = 1", "has no option 'sever': did you mean server?"),
+        ("[server]\nprot = 1", "has no option 'prot': did you mean port?"),
+        ("[server]\nxyzzy = 1", "has no option 'xyzzy': known: host, port"),
+        ("server = 3", "server must be a table, written [server]"),
+        ("[model]\npath = 'a.keras'", "each model is a table, written [[model]]"),
+        ("[[model]]\nname = 'a'", "[[model]] a has no path"),
+        ("[[model]]\npath = '../a.keras'\nbatchsizes = [1]", "has no option 'batchsizes': did you mean batch_sizes?"),
+        ("[server]\nport = '80a'", "port must be an integer from 0 to 65535, received '80a'"),
+        ("[server]\nport = 70000", "port must be an integer from 0 to 65535, received 70000"),
+        ("[server]\nport = true", "port must be an integer from 0 to 65535, received True"),
+        ("[server]\ncontrol = 1", "control must be true or false, received 1"),
+        ("[server]\nlog = 'xml'", "log must be one of auto, json, text, received 'xml'"),
+        ("[server]\nbody_seconds = nan", "body_seconds must be a number from 0.05 on, received nan"),
+        ("[server]\nhost = ''", "host must be a text, received ''"),
+        ("[[model]]\npath = '../a.keras'\nname = '-a'", "name must be letters, digits, _, . and -"),
+        ("[[model]]\npath = '../a.keras'\nbatch_sizes = []", "batch_sizes must be positive integers"),
+        ("[[model]]\npath = '../a.keras'\nbatch_sizes = [0]", "batch_sizes must be positive integers"),
+        ("[[model]]\npath = '../a.keras'\ninput_signature = [1.5]", "input_signature must be a shape such as"),
+        ("[[model]]\npath = '../gone.keras'", "there is no model's file"),
+        ("[[model]]\npath = '.'", "holds no versions: a model's folder has a folder for each"),
+        ("[[model]]\npath = '../a.keras'\n" * 2, "two models are called 'a' with version '1'"),
+        ("", "no model to serve: name a model's file"),
+    ],
+)
+def test_mistakes_in_a_file(files, text, message):
+    with pytest.raises((ValueError, OSError), match=re.escape(message)):
+        parse("--config", write(files, text))
+
+
+def test_a_version_has_one_file(files):
+    (files / "many" / "2" / "second.h5").touch()
+    with pytest.raises(ValueError, match="holds 2 models: a version has one file"):
+        parse("many")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--port", "x"], "--port: must be an integer from 0 to 65535, received x"),
+        (["--max-wait-ms", "-1"], "--max-wait-ms: must be a number from 0 to 10000, received -1"),
+        (["--batch-sizes", "1,b"], "--batch-sizes: must be positive integers"),
+        (["--log", "xml"], "--log: must be one of auto, json, text, received xml"),
+        (["--worker-count", "1"], "unrecognized arguments"),
+    ],
+)
+def test_mistakes_on_the_command_line(files, arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        parse("a.keras", *arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_mistakes_of_nbkeras_serve_are_one_line(files, capsys):
+    with pytest.raises(SystemExit) as caught:
+        command_line.main(["serve", "gone.keras"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == "nbkeras serve: error: there is no model's file 'gone.keras'\n"
+
+
+def test_every_option_has_a_help_text_and_a_default_that_its_check_accepts(capsys):
+    for kind in (Options, ModelOptions):
+        for field in dataclasses.fields(kind):
+            if field.name != "models":
+                assert len(field.metadata["help"]) > 20
+                if field.default not in (None, "", ()):
+                    check = field.metadata["check"]
+                    assert check(field.default) == field.default
+    with pytest.raises(SystemExit):
+        command_line.main(["serve", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--max-body-mb X MB of a request's body, unpacked too; larger ones get 413 (default 64.0)" in shown

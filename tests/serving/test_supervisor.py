@@ -1,0 +1,385 @@
+"""The life of a whole server, in real processes: workers that are killed, models that are swapped, and the end."""
+
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import nbkeras
+from nbkeras import layers
+
+pytest.importorskip("uvicorn")
+
+ENVIRONMENT = os.environ | {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [0, 0]}]})
+
+
+def save(path, value, width=2):
+    """A model whose answer is `value` for zeros; written at once."""
+    x = nbkeras.Input((2,), name="x")
+    hidden = layers.Dense(width, kernel_initializer="zeros")(x)
+    bias = nbkeras.initializers.Constant(value)
+    y = layers.Dense(1, kernel_initializer="zeros", bias_initializer=bias)(hidden)
+    unfinished = f"{path}.new.keras"
+    nbkeras.Model(x, y).save(unfinished)
+    os.replace(unfinished, path)
+
+
+def wait_for(condition, seconds=60.0, why=()):
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "".join(why)
+        time.sleep(0.02)
+    return found
+
+
+def alive(process):
+    """Whether a process of a number lives; one that has ended and was not waited for counts as none."""
+    with contextlib.suppress(OSError):
+        return pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+class Server:
+    """`nbkeras serve`, or a script that runs a Supervisor, with its log."""
+
+    def __init__(self, folder, *arguments, script=None):
+        self.folder = folder
+        command = [
+            sys.executable,
+            *(["-c", script] if script else ["-m", "nbkeras", "serve", "--port", "0", *arguments]),
+        ]
+        environment = ENVIRONMENT | {"TMPDIR": str(folder)}
+        self.process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+        self.lines = []
+        self._reader = threading.Thread(target=lambda: self.lines.extend(iter(self.process.stderr.readline, "")))
+        self._reader.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.end()
+
+    def end(self):
+        """The exit code."""
+        code = self.process.wait(timeout=60)
+        self._reader.join(timeout=60)
+        self.process.stderr.close()
+        return code
+
+    def log(self, pattern, count=1):
+        """The matches of a pattern in the log, when there are enough of them."""
+
+        def found():
+            matches = list(re.finditer(pattern, "".join(self.lines)))
+            assert len(matches) >= count or self.process.poll() is None, "".join(self.lines)
+            return matches if len(matches) >= count else None
+
+        return wait_for(found, why=self.lines)
+
+    @property
+    def port(self):
+        return int(self.log(r"listening on http://127\.0\.0\.1:(\d+)")[0][1])
+
+    def workers(self):
+        return [int(found[1]) for found in self.log(r"worker \d+ started \(process (\d+)\)")]
+
+    def folders(self):
+        return [name for name in os.listdir(self.folder) if name.startswith("nbkeras-serve-")]
+
+
+def request(connection, method, path, body=None):
+    connection.request(method, path, body, {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    return answer.status, json.loads(answer.read() or b"null")
+
+
+@contextlib.contextmanager
+def connected(port):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def answer_of(connection, name="m"):
+    status, found = request(connection, "POST", f"/v2/models/{name}/infer", BODY)
+    return found["outputs"][0]["data"][0] if status == 200 else (status, found)
+
+
+class Load:
+    """Clients that ask and ask, each over one connection; a new one if it was closed."""
+
+    def __init__(self, port, clients=4):
+        self.port, self.answers, self.lost, self.refused = port, [], [], 0
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+
+    def _ask(self):
+        while not self._stop.is_set():
+            with connected(self.port) as connection:
+                try:
+                    connection.connect()
+                except OSError:
+                    self.refused += 1
+                    time.sleep(0.05)
+                    continue
+                try:
+                    while not self._stop.is_set():
+                        self.answers.append(answer_of(connection))
+                        time.sleep(0.002)
+                        if connection.sock is None:  # the answer said that the server closes the connection
+                            break
+                except (OSError, http.client.HTTPException) as error:
+                    self.lost.append(error)
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        wait_for(lambda: len(self.answers) > 8)
+        return self
+
+    def __exit__(self, *exception):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
+    save(folder / "m.keras", 1.0)
+    with Server(folder, "m.keras", "--workers", "2", "--control") as started:
+        yield started
+        started.process.send_signal(signal.SIGTERM)
+        assert started.end() == 0 and not started.folders(), "".join(started.lines)
+
+
+def test_a_killed_worker_loses_its_own_requests_alone_and_is_started_again(server):
+    save(server.folder / "m.keras", 1.0)
+    before = server.workers()
+    with Load(server.port) as load:
+        os.kill(before[-1], signal.SIGKILL)
+        server.log(rf"process {before[-1]}\) was killed by SIGKILL")
+        wait_for(lambda: len(server.workers()) > len(before))
+        count = len(load.answers)
+        wait_for(lambda: len(load.answers) > count + 200)
+    assert len(load.lost) <= 4 and not load.refused
+    assert all(isinstance(answer, float) for answer in load.answers)
+    assert not alive(before[-1]) and alive(server.workers()[-1])
+
+
+def test_a_swap_under_load_answers_with_the_old_or_the_new_model_alone(server):
+    with Load(server.port) as load:
+        old = load.answers[-1]
+        for new in (20.0, 30.0):
+            save(server.folder / "m.keras", new)
+            served = len(server.log("model 'm' version '1' is served"))
+            server.process.send_signal(signal.SIGHUP)
+            server.log("model 'm' version '1' is served", served + 1)
+            place = len(load.answers) + 4  # those that were on their way
+            wait_for(lambda place=place: len(load.answers) > place + 50)
+            assert set(load.answers[place:]) == {new}
+    assert set(load.answers) == {old, 20.0, 30.0} and not load.lost and not load.refused
+    assert len([name for name in os.listdir(server.folder / server.folders()[0]) if name.endswith(".frozen")]) == 1
+
+
+def test_a_broken_file_changes_nothing(server):
+    with connected(server.port) as connection:
+        old = answer_of(connection)
+        good = (server.folder / "m.keras").read_bytes()
+        (server.folder / "m.keras").write_bytes(b"broken")
+        server.process.send_signal(signal.SIGHUP)
+        server.log("model 'm' version '1' could not be loaded, so what was served before stays: .*is no model|.*not a")
+        assert answer_of(connection) == old
+        assert request(connection, "GET", "/v2/health/ready")[0] == 200
+        status, found = request(connection, "POST", "/v2/repository/models/m/load", "{}")
+        assert status == 400 and "model" in found["error"]
+        (server.folder / "m.keras").write_bytes(good)
+
+
+def test_the_api_answers_when_all_workers_have_the_new_model(server):
+    save(server.folder / "m.keras", 7.0)
+    with connected(server.port) as connection:
+        assert request(connection, "POST", "/v2/repository/models/m/load", "{}")[0] == 200
+        assert answer_of(connection) == 7.0
+        for _ in range(8):  # connections go to any worker
+            with connected(server.port) as other:
+                assert answer_of(other) == 7.0
+        assert request(connection, "POST", "/v2/repository/models/m/unload", "{}")[0] == 200
+        for _ in range(8):
+            with connected(server.port) as other:
+                assert answer_of(other)[0] == 404
+        assert request(connection, "POST", "/v2/repository/models/m/load", "{}")[0] == 200
+        assert answer_of(connection) == 7.0
+        assert request(connection, "POST", "/v2/repository/models/other/load", "{}")[0] == 404
+
+
+def test_a_port_in_use(server, tmp_path):
+    port = str(server.port)
+    with Server(tmp_path, str(server.folder / "m.keras"), "--port", port) as second:
+        assert second.end() == 2
+    assert f"cannot listen on 127.0.0.1 port {port}: Address already in use, by another server" in "".join(second.lines)
+    assert not second.folders()
+
+
+def test_models_come_and_go_with_the_file_of_models(tmp_path):
+    for name, value in (("a", 1.0), ("b", 2.0)):
+        save(tmp_path / f"{name}.keras", value)
+    (tmp_path / "models.toml").write_text('[[model]]\npath = "a.keras"\n')
+    with Server(tmp_path, "--config", "models.toml") as server, connected(server.port) as connection:
+        assert answer_of(connection, "a") == 1.0 and answer_of(connection, "b")[0] == 404
+        changed = '[server]\nmax_body_mb = 9\n[[model]]\npath = "b.keras"\nbatch_sizes = [2]\n'
+        (tmp_path / "models.toml").write_text(changed)
+        server.process.send_signal(signal.SIGHUP)
+        server.log("model 'b' version '1' is served")
+        server.log("these options are changed by a restart only: max_body_mb")
+        assert answer_of(connection, "b") == 2.0 and answer_of(connection, "a")[0] == 404
+        (tmp_path / "models.toml").write_text("[[model]")
+        server.process.send_signal(signal.SIGHUP)
+        server.log("SIGHUP received, but nothing is changed: models.toml is no TOML file")
+        assert answer_of(connection, "b") == 2.0
+
+
+def test_sigterm_under_load_loses_no_request(tmp_path):
+    save(tmp_path / "m.keras", 1.0, width=1500)
+    with Server(tmp_path, "m.keras", "--workers", "2", "--drain-seconds", "10") as server:
+        with Load(server.port, clients=6) as load:
+            start = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            assert server.end() == 0, "".join(server.lines)
+            assert time.monotonic() - start < 8
+            wait_for(lambda: load.refused > 6)
+    assert not load.lost and set(load.answers) == {1.0}
+    assert os.listdir(tmp_path) == ["m.keras"] and not any(map(alive, server.workers()))
+
+
+def test_requests_that_take_longer_than_the_end_may_are_answered_with_503(tmp_path):
+    save(tmp_path / "m.keras", 1.0)
+    with Server(tmp_path, "m.keras", "--max-wait-ms", "10000", "--drain-seconds", "0.3") as server:
+        with connected(server.port) as connection:
+            connection.request("POST", "/v2/models/m/infer", BODY, {"Content-Type": "application/json"})
+            time.sleep(0.3)
+            start = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            assert server.end() == 1 and time.monotonic() - start < 5
+            answer = connection.getresponse()
+            assert (answer.status, b"the server ended before" in answer.read()) == (503, True)
+    assert not server.folders()
+
+
+def test_a_file_that_is_broken_at_the_start(tmp_path):
+    (tmp_path / "m.keras").write_bytes(b"broken")
+    with Server(tmp_path, "m.keras") as server:
+        assert server.end() == 2
+    assert "model 'm' version '1' could not be loaded" in "".join(server.lines)
+    assert os.listdir(tmp_path) == ["m.keras"] and not any(map(alive, server.workers()))
+
+
+def test_workers_of_a_killed_supervisor_end_and_leave_nothing(tmp_path):
+    save(tmp_path / "m.keras", 1.0)
+    with Server(tmp_path, "m.keras", "--workers", "2") as server:
+        workers = server.workers() if server.port else []
+        server.process.kill()
+        server.end()
+        wait_for(lambda: not any(map(alive, workers)))
+    assert len(workers) == 2 and os.listdir(tmp_path) == ["m.keras"]
+
+
+# -------------------- workers that do not work --------------------
+
+SCRIPT = """
+import logging, os, sys, time
+from nbkeras.serving import orders, worker
+from nbkeras.serving.options import ModelOptions, Options
+from nbkeras.serving.supervisor import Supervisor
+logging.basicConfig(level="INFO")
+options = Options(port=0, workers=2, worker_seconds=1, drain_seconds={seconds})
+{more}
+sys.exit(Supervisor(lambda: options, {work}).run())
+"""
+
+
+def test_workers_that_end_again_and_again(tmp_path):
+    with Server(tmp_path, script=SCRIPT.format(seconds=1, more="", work="lambda seat: 3")) as server:
+        assert server.end() == 1
+    assert len(server.log("ended with exit code 3")) >= 6
+    server.log("ended 6 times, each time within 5 s: the server ends")
+    assert not server.folders()
+
+
+@pytest.mark.parametrize("signals", [1, 2], ids=["late", "told twice"])
+def test_a_worker_that_does_not_end_is_killed(tmp_path, signals):
+    seconds = 0.2 if signals == 1 else 60
+    with Server(
+        tmp_path, script=SCRIPT.format(seconds=seconds, more="", work="lambda seat: time.sleep(100)")
+    ) as server:
+        workers = server.log(r"worker \d started \(process (\d+)\)", 2)
+        server.process.send_signal(signal.SIGINT)
+        if signals == 2:
+            server.log("SIGINT received: the server ends")
+            time.sleep(0.6)
+            server.process.send_signal(signal.SIGINT)
+        assert server.end() == 1
+    assert not any(alive(int(found[1])) for found in workers) and not server.folders()
+
+
+def test_a_worker_that_hangs_is_started_again(tmp_path):
+    with Server(tmp_path, script=SCRIPT.format(seconds=1, more="", work="worker.work")) as server:
+        hanging = server.workers()[0]
+        server.log("worker 1 started")
+        os.kill(hanging, signal.SIGSTOP)
+        server.log(rf"worker 0 \(process {hanging}\) hangs since 1 s: it is killed")
+        server.log("worker 0 started", 2)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end() == 0
+
+
+FAILING = """
+options = Options(port=0, workers=2, models=(ModelOptions(name="m", path="m.keras"),))
+opened, worker_1 = orders.opened, []
+
+def open_or_fail(file, stream):
+    if worker_1 and os.path.exists("fail"):
+        raise OSError("no memory")
+    return opened(file, stream)
+
+def work(seat):
+    worker_1.extend([1] * seat.index)
+    return worker.work(seat)
+
+orders.opened = open_or_fail
+"""
+
+
+def test_a_change_that_a_worker_cannot_make_is_taken_back_by_all(tmp_path):
+    save(tmp_path / "m.keras", 1.0)
+    with Server(tmp_path, script=SCRIPT.format(seconds=1, more=FAILING, work="work")) as server:
+        port = server.port
+        (tmp_path / "fail").touch()
+        save(tmp_path / "m.keras", 2.0)
+        server.process.send_signal(signal.SIGHUP)
+        server.log("model 'm' version '1' could not be loaded, so what was served before stays: OSError: no memory")
+        for _ in range(8):
+            with connected(port) as connection:
+                assert answer_of(connection) == 1.0
+        (tmp_path / "fail").unlink()
+        server.process.send_signal(signal.SIGHUP)
+        server.log("model 'm' version '1' is served", 2)
+        with connected(port) as connection:
+            assert answer_of(connection) == 2.0
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end() == 0
