@@ -9,6 +9,7 @@ library; `nbkeras script.py` runs a Keras script;
 import argparse
 import functools
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -128,6 +129,17 @@ def _warm(name: str) -> Callable[[], None]:
     return functools.partial(commands.warm_file, name)
 
 
+def _check_level(level: str) -> None:
+    """Refuse a level that this processor does not have: `warmup` also runs what it compiles."""
+    here = [key for key in program.processor_keys() if key in program.PROCESSOR_LEVELS]
+    if level not in here:
+        raise ValueError(
+            f"--cpu {level} must be a level of this processor, because warmup runs what it compiles; this one is "
+            f"{platform.machine()} with {' and '.join(here) or 'no level'}: run the command on a processor that has {level}, or "
+            f"leave out --cpu (`nbkeras compile --target {level}` makes a library for it on any processor)"
+        )
+
+
 def _counts(text: str) -> list[int]:
     """Positive integers of the command line, as in 1,32."""
     return [_count(part) for part in text.split(",")]
@@ -195,6 +207,7 @@ def _run(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         return commands.doctor(nbkeras.__version__)
     else:
         if chosen.cpu:  # for which code is compiled is settled when a process starts
+            _check_level(chosen.cpu)
             flags = [*["--float64"] * chosen.float64, *["--in-package"] * chosen.in_package]
             command = [sys.executable, "-m", "nbkeras", "warmup", *flags, *chosen.families]
             return subprocess.run(command, env=os.environ | program.variables_of(chosen.cpu), check=False).returncode

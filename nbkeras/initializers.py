@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from nbkeras import config as settings
-from nbkeras.engine import behaviour, option, structures
+from nbkeras.engine import behaviour, load_budget, option, structures
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.dtypes import array_of
@@ -66,7 +66,8 @@ def _weight(initializer: Initializer, shape: Any, dtype: Any, floats: bool = Fal
     if not structures.is_shape(shape) or any(size is None or size < 0 for size in shape):
         raise ValueError(f"{kind}: the shape of a weight is a tuple of integers, 0 or more, received {briefly(shape)}")
     if floats and found not in (np.float32, np.float64):
-        raise ValueError(f"{kind} draws float32 or float64 numbers, received dtype {found.name!r}")
+        raise ValueError(f"{kind} draws float32 or float64 numbers, received dtype {briefly(found.name)}")
+    load_budget.check_exists(math.prod(shape) * found.itemsize, f"{kind}: a weight of shape {briefly(shape)}")
     return tuple(shape), found
 
 
@@ -239,7 +240,7 @@ def _seed(name: str, what: str, seed: Any) -> Any:
     if isinstance(seed, Mapping) and "config" in seed:
         return SeedGenerator.from_config(seed["config"])
     if seed is not None and not isinstance(seed, int | np.integer | SeedGenerator):
-        raise ValueError(f"{name}: {what} must be an integer, a SeedGenerator or None, received {seed!r}")
+        raise ValueError(f"{name}: {what} must be an integer, a SeedGenerator or None, received {briefly(seed)}")
     return seed
 
 
@@ -412,7 +413,7 @@ def compute_fans(shape, input_axes=None, output_axes=None) -> tuple[int, int]:
 
 def _scale(name: str, what: str, scale: Any) -> Any:
     if not scale > 0:
-        raise ValueError(f"{name}: {what} must be positive, received {scale!r}")
+        raise ValueError(f"{name}: {what} must be positive, received {briefly(scale)}")
     return scale
 
 

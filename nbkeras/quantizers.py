@@ -255,9 +255,11 @@ def config_of(mode: Any, config: Any) -> Int8QuantizationConfig:
         dtype_policy.check_mode(mode)
         return Int8QuantizationConfig()
     if not isinstance(config, Int8QuantizationConfig):
-        raise ValueError(f"Argument `config` must be an instance of `QuantizationConfig`. Received: config={config!r}")
+        raise ValueError(
+            f"Argument `config` must be an instance of `QuantizationConfig`. Received: config={briefly(config)}"
+        )
     if mode is not None and dtype_policy.check_mode(mode) != config.mode:
-        raise ValueError(f"Contradictory arguments: mode={mode!r} but config.mode={config.mode!r}")
+        raise ValueError(f"Contradictory arguments: mode={briefly(mode)} but config.mode={briefly(config.mode)}")
     return config
 
 

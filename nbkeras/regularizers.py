@@ -12,6 +12,7 @@ from nbkeras import config as settings
 from nbkeras import ops
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine import option
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.registry import Registry
 
@@ -64,7 +65,7 @@ def _factor(name: str, what: str, value: Any, default: float | None = None) -> f
     value = default if value is None else value
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < 0:
-        raise ValueError(f"{name}: {what} must be a finite number, 0 or more, received {value!r}")
+        raise ValueError(f"{name}: {what} must be a finite number, 0 or more, received {briefly(value)}")
     return float(value)
 
 

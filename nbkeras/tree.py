@@ -8,6 +8,7 @@ from typing import Any
 
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine import structures as nest
+from nbkeras.engine.annotations import briefly as _briefly
 from nbkeras.engine.structures import flatten as flatten
 from nbkeras.engine.structures import is_nested as is_nested
 from nbkeras.engine.structures import made_of as _made_of
@@ -77,7 +78,7 @@ def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -
     """
     if not callable(func) or not structures:
         raise TypeError(
-            f"map_structure: expected a function and at least one structure, received {func!r}, {structures!r}"
+            f"map_structure: expected a function and at least one structure, received {_briefly(func)}, {_briefly(structures)}"
         )
     for other in structures[1:]:
         assert_same_structure(structures[0], other)
@@ -121,7 +122,9 @@ def _up_to(shallow: Any, structure: Any, path: tuple) -> Iterator:
         yield structure
         return
     if not is_nested(structure) or not _same_keys(shallow, structure):
-        raise ValueError(f"the structures differ at {path}: expected {shallow!r}, received {structure!r}")
+        raise ValueError(
+            f"the structures differ at {path}: expected {_briefly(shallow)}, received {_briefly(structure)}"
+        )
     for key, part in _parts(shallow):
         yield from _up_to(part, structure[key], (*path, key))
 
@@ -192,7 +195,7 @@ def _assert_same(a: Any, b: Any, path: tuple) -> None:
     same = (isinstance(a, dict) and isinstance(b, dict)) or type(a) is type(b) or not (is_nested(a) or is_nested(b))
     if not same or (is_nested(a) and not _same_keys(a, b)):
         where = f" at {path}" if path else ""
-        raise ValueError(f"the structures differ{where}: {a!r} and {b!r}")
+        raise ValueError(f"the structures differ{where}: {_briefly(a)} and {_briefly(b)}")
     if is_nested(a):
         for key, part in _parts(a):
             _assert_same(part, b[key], (*path, key))

@@ -424,6 +424,21 @@ def checks_of_errors():
                 yield f"{path.name}:{node.lineno}", ast.unparse(node.args[0]), patterns[0] if patterns else None
 
 
+def test_messages_show_values_briefly():
+    """A value that a message received may be anything: its own repr can be long, and fails for lists within lists."""
+    found = []
+    for module, path in FILES.items():
+        for message in (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Raise)):
+            for text in (node for node in ast.walk(message) if isinstance(node, ast.JoinedStr)):
+                before = ""
+                for part in text.values:
+                    before += part.value if isinstance(part, ast.Constant) else ""
+                    is_shown = isinstance(part, ast.FormattedValue) and part.conversion == ord("r")
+                    if is_shown and re.search("received", before, re.IGNORECASE) and floor(module):
+                        found.append(f"{module}:{message.lineno} {ast.unparse(part.value)}")
+    assert not found, "write {briefly(value)} of engine/annotations.py"
+
+
 def test_tests_of_errors_look_for_a_sentence():
     assert not [
         f"{place}: {error}"

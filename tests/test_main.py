@@ -65,6 +65,18 @@ def test_warmup_in_the_package(monkeypatch):
     assert calls == ["dense", "in package", "dense"]
 
 
+def test_warmup_for_a_level_that_the_processor_lacks(monkeypatch, capsys):
+    monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: pytest.fail("a process was started"))
+    for keys, told in ((["aarch64 0"], "with no level:"), (["x86_64 0", "x86-64-v3"], "with x86-64-v3:")):
+        monkeypatch.setattr(program, "processor_keys", lambda keys=keys: keys)
+        with pytest.raises(SystemExit, match="^2$"):
+            main(["warmup", "dense", "--cpu", "x86-64-v4"])
+        said = capsys.readouterr().err
+        assert (
+            said.startswith("nbkeras warmup: error: --cpu x86-64-v4 must be a level of this processor") and told in said
+        )
+
+
 def test_convert_goes_between_formats(tmp_path):
     pytest.importorskip("h5py")
     models.Sequential([layers.Input((2,)), layers.Dense(1)]).save(tmp_path / "a.h5")

@@ -12,6 +12,7 @@ which there is code.
 import ctypes
 import functools
 import pickle
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -31,8 +32,14 @@ Array = np.ndarray
 # Bytes before the fields of an object, and before the items of a tuple
 _HEADER, _ITEMS = object.__basicsize__, tuple.__basicsize__
 _DATA, _NDIM, _DIMENSIONS, _STRIDES, _DESCR, _ARRAY_FLAGS = 0, 8, 16, 24, 40, 48  # fields of an array after its header
+# Fields of a dtype that NumPy 1 and 2 have at the same places: kind, character, byte order and flags in 4 bytes; its number
+_MARKS, _DTYPE_NUMBER = 8, 12
+_NAMES_OF_DTYPE = 40 if np.__version__.startswith("1.") else 88  # those of the parts of an element; 0 if it has none
+# The bits of the byte order in the marks, and the order that is not this machine's
+_ORDER, _FOREIGN = (16, ord(">")) if sys.byteorder == "little" else (8, ord("<"))
+_LAST_NUMBER = np.dtype(np.clongdouble).num  # booleans, integers, floats and complex numbers have 0 to this one
 # What compiled functions must know about Python: the addresses of objects, of functions, and of the pool
-_INT_TYPE, _TRUE, _NO_VALUE, _AS_INT, _FROM_INT, _HOLD, _SAVE, _RESTORE, _MOVE, _POOL = range(10)
+_INT_TYPE, _TRUE, _NO_VALUE, _AS_INT, _FROM_INT, _HOLD, _SAVE, _RESTORE, _MOVE, _POOL, _NAMES = range(11)
 
 
 def _of_python() -> Array:
@@ -46,7 +53,7 @@ def _of_python() -> Array:
         ctypes.memmove,
     )
     addresses = [ctypes.cast(function, ctypes.c_void_p).value for function in functions]
-    return np.array([id(int), id(True), id(None), *addresses, Pool.state], np.int64)
+    return np.array([id(int), id(True), id(None), *addresses, Pool.state, _NAMES_OF_DTYPE], np.int64)
 
 
 _of_this_python = _of_python()
@@ -123,13 +130,27 @@ def _play(frame, share, shares):
 
 
 @code.Function
-def _fits(item, port):
+def _is_dtype(dtype, expected, python):
+    """Whether a dtype is the expected one, which is native. One of numbers may be another object: unpickled arrays have such."""
+    if dtype == expected:
+        return True
+    number = load32(dtype + _HEADER + _DTYPE_NUMBER)
+    if number != load32(expected + _HEADER + _DTYPE_NUMBER) or not 0 <= number <= _LAST_NUMBER:
+        return False
+    names = _HEADER + load(python, _NAMES)
+    if load(dtype + names, 0) != 0 or load(expected + names, 0) != 0:
+        return False
+    return (load32(dtype + _HEADER + _MARKS) >> _ORDER) & 255 != _FOREIGN
+
+
+@code.Function
+def _fits(item, port, python):
     """Whether an object is an array of a port's dtype and shape, and C-contiguous as the port is."""
     if load(item + _HEADER - 8, 0) != load(port + _HEADER - 8, 0):
         return False
     fields, expected = item + _HEADER, port + _HEADER
     axes = load32(expected + _NDIM)
-    if load(fields + _DESCR, 0) != load(expected + _DESCR, 0) or load32(fields + _NDIM) != axes:
+    if load32(fields + _NDIM) != axes or not _is_dtype(load(fields + _DESCR, 0), load(expected + _DESCR, 0), python):
         return False
     if load32(fields + _ARRAY_FLAGS) & _CONTIGUOUS == 0:
         return False
@@ -166,7 +187,7 @@ def _run_program(self, objects, count):
     if count != 0 and count != load(frame, _INPUTS) + load(frame, _OUTPUTS):
         return _result(_MISS, python)
     for i in range(count):
-        if not _fits(load(objects, i), load(ports, 2 * i)):
+        if not _fits(load(objects, i), load(ports, 2 * i), python):
             return _result(_MISS, python)
     if load(frame, _HOLDS_GIL) != 0:
         return _result(_play_with(frame, objects, count, python), python)
@@ -305,7 +326,9 @@ def _fill(guard, items, frame, python):
         elif kind == _ARRAY:
             fields, axes = item + _HEADER, load(expected, _AXES)
             flags = load32(fields + _ARRAY_FLAGS) & (_CONTIGUOUS | _ALIGNED | _WRITEABLE)
-            if load(fields + _DESCR, 0) != load(expected, _DTYPE) or load32(fields + _NDIM) != axes:
+            if load32(fields + _NDIM) != axes or not _is_dtype(
+                load(fields + _DESCR, 0), load(expected, _DTYPE), python
+            ):
                 return _MISS
             if flags != load(expected, _FLAGS):
                 return _MISS
@@ -449,7 +472,7 @@ class Calls:
             raise TypeError(
                 f"the kernel {named(self._kernel)} takes {slots} numbers in all, at most {_MOST_SLOTS} are possible"
             )
-        if len(self._guards) == _MOST_GUARDS:  # of dtypes that are made anew, for example
+        if len(self._guards) == _MOST_GUARDS:  # of dtypes of records that are made anew, for example
             self._guards.clear()
             self._site[_FIRST_GUARD] = 0
         head = (self._site[_FIRST_GUARD], self._kernel.entry(signature), len(own), slots)

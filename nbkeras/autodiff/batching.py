@@ -485,7 +485,7 @@ def _axes_of_arguments(in_axes: Axes, args: tuple) -> list[int | None]:
     if len(in_axes) != len(args):
         raise ValueError(
             f"vmap: in_axes is an int, None, or a tuple with an entry for each argument, received {len(in_axes)} entries for "
-            f"{len(args)} arguments: {in_axes!r}"
+            f"{len(args)} arguments: {briefly(in_axes)}"
         )
     return [axis for each, arg in zip(in_axes, args, strict=True) for axis in _spread("in_axes", each, arg)]
 

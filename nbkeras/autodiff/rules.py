@@ -23,6 +23,7 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.engine import tape
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.tensor import Tensor, Variable, apply, apply_plainly
 from nbkeras.kernels.runtime import device
@@ -124,7 +125,8 @@ def define(op: Callable, rule: Rule) -> None:
     """
     if not isinstance(rule, Rule):
         raise TypeError(
-            f"define: expected a rule, such as autodiff.Elementwise(slope) or autodiff.Composed(function), received {rule!r}"
+            "define: expected a rule, such as autodiff.Elementwise(slope) or autodiff.Composed(function), "
+            f"received {briefly(rule)}"
         )
     op.derivative = rule  # type: ignore[attr-defined]
 

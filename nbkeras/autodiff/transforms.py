@@ -44,7 +44,9 @@ def _alias(x: Tensor) -> Tensor:
 
 def _as_tensors(value: Any) -> Any:
     """A structure with its arrays, numbers and lists of numbers as tensors."""
-    return structures.map_leaves(as_tensor, value)
+    return structures.pack(
+        value, map(as_tensor, structures.flatten(value))
+    )  # flatten refuses lists within lists without end
 
 
 def _sources(name: str, arguments: Sequence[Any]) -> list[Any]:

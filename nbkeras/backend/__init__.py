@@ -144,7 +144,7 @@ from nbkeras.ops import tanh as tanh
 from nbkeras.ops import transpose as transpose
 from nbkeras.ops import var as var
 from nbkeras.ops import zeros_like as zeros_like
-from nbkeras.ops.shape import sizes_of as _sizes_of
+from nbkeras.ops.arguments import sizes_of as _sizes_of
 from nbkeras.random import truncated_normal as truncated_normal
 
 # -------------------- elementwise and reductions with other defaults than ops --------------------

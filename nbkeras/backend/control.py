@@ -256,7 +256,7 @@ def gradients(loss, variables) -> list:
     sources = list(variables) if isinstance(variables, list | tuple) else [variables]
     if not isinstance(loss, graph.SymbolicTensor):
         raise TypeError(
-            f"K.gradients takes a symbolic tensor, made of Inputs or placeholders, received {loss!r}: of what is computed "
+            f"K.gradients takes a symbolic tensor, made of Inputs or placeholders, received {briefly(loss)}: of what is computed "
             "under `with nbkeras.GradientTape() as tape` the gradients are tape.gradient(loss, variables)"
         )
     symbolic = [source for source in sources if isinstance(source, graph.SymbolicTensor)]

@@ -5,7 +5,8 @@ from typing import Any
 from nbkeras import ops
 from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.tensor import Tensor
-from nbkeras.ops.window import data_format_of, extent
+from nbkeras.ops.arguments import count_of
+from nbkeras.ops.window import data_format_of, extent, sizes_of
 
 # -------------------- convolution --------------------
 
@@ -69,7 +70,7 @@ def conv2d_transpose(
                [2., 4., 2.],
                [1., 2., 1.]])
     """
-    return _transposed(x, kernel, output_shape, strides, padding, data_format, dilation_rate)
+    return _transposed("conv2d_transpose", x, kernel, output_shape, strides, padding, data_format, dilation_rate)
 
 
 def conv3d_transpose(
@@ -85,18 +86,30 @@ def conv3d_transpose(
         >>> K.conv3d_transpose(np.ones((1, 2, 2, 2, 1)), np.ones((2, 2, 2, 4, 1)), (1, 3, 3, 3, 4)).shape
         (1, 3, 3, 3, 4)
     """
-    return _transposed(x, kernel, output_shape, strides, padding, data_format, (1, 1, 1))
+    return _transposed("conv3d_transpose", x, kernel, output_shape, strides, padding, data_format, (1, 1, 1))
 
 
 def _transposed(
-    x: Any, kernel: Any, output_shape: Any, strides: Any, padding: str, data_format: str | None, dilation_rate: Any
+    name: str,
+    x: Any,
+    kernel: Any,
+    output_shape: Any,
+    strides: Any,
+    padding: str,
+    data_format: str | None,
+    dilation_rate: Any,
 ) -> Tensor:
-    first = 1 if data_format_of("conv_transpose", data_format) == "channels_last" else 2
-    size = ops.shape(kernel)[:-2]
-    if not isinstance(output_shape, list | tuple) and not hasattr(output_shape, "shape"):
-        raise TypeError(f"conv_transpose: output_shape must be a tuple of sizes, received {briefly(output_shape)}")
-    lengths, wanted = (ops.shape(s)[first:] if hasattr(s, "shape") else tuple(s)[first:] for s in (x, output_shape))
-    axes = zip(lengths, wanted, size, strides, dilation_rate, strict=False)
+    rank = 2 if name == "conv2d_transpose" else 3
+    if not len(ops.shape(x)) == len(ops.shape(kernel)) == rank + 2:
+        raise ValueError(
+            f"{name}: x and the kernel must have {rank + 2} axes, received shapes {ops.shape(x)} and {ops.shape(kernel)}"
+        )
+    step, dilation = sizes_of(name, "strides", strides, rank), sizes_of(name, "dilation_rate", dilation_rate, rank)
+    if not isinstance(output_shape, list | tuple) or len(output_shape) != rank + 2:
+        raise TypeError(f"{name}: output_shape must be a tuple of {rank + 2} sizes, received {briefly(output_shape)}")
+    first = 1 if data_format_of(name, data_format) == "channels_last" else 2
+    wanted = [None if size is None else count_of(name, "output_shape", size) for size in output_shape[first:]]
+    axes = zip(ops.shape(x)[first:], wanted, ops.shape(kernel)[:rank], step, dilation, strict=False)
     more = [_more(*axis, padding) for axis in axes]
     return ops.conv_transpose(x, kernel, strides, padding, more, data_format, dilation_rate)
 
@@ -232,7 +245,7 @@ def temporal_padding(x, padding=(1, 1)) -> Tensor:
         >>> K.temporal_padding([[[1], [2]]], (1, 2)).numpy().ravel()
         array([0, 1, 2, 0, 0], dtype=int32)
     """
-    return ops.pad(x, ((0, 0), tuple(padding), (0, 0)))
+    return _padded("temporal_padding", x, [padding], "channels_last")
 
 
 def spatial_2d_padding(x, padding=((1, 1), (1, 1)), data_format: str | None = None) -> Tensor:

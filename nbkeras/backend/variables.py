@@ -16,10 +16,11 @@ from nbkeras.building.graph import SymbolicTensor
 from nbkeras.config import floatx
 from nbkeras.engine import naming
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.dtypes import array_of
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
-from nbkeras.engine.user_errors import entry
+from nbkeras.engine.user_errors import checked, entry
 from nbkeras.ops import cast, shape
-from nbkeras.ops.shape import sizes_of
+from nbkeras.ops.arguments import new_sizes, pair_of
 from nbkeras.ops.window import data_format_of
 
 random_normal, random_uniform = random.normal, random.uniform
@@ -53,7 +54,7 @@ def cast_to_floatx(x) -> np.ndarray | Tensor:
         >>> K.cast_to_floatx([1, 2])
         array([1., 2.], dtype=float32)
     """
-    return cast(x, floatx()) if ops.is_tensor(x) else np.asarray(x, floatx())
+    return cast(x, floatx()) if ops.is_tensor(x) else array_of(x, floatx())
 
 
 def clear_session(free_memory: bool = True) -> None:
@@ -76,6 +77,7 @@ def clear_session(free_memory: bool = True) -> None:
 _uids: Counter[str] = Counter()
 
 
+@checked
 def get_uid(prefix: str = "") -> int:
     """The next of the numbers 1, 2, ... for a prefix; `K.reset_uids` and `K.clear_session` start again.
 
@@ -161,10 +163,11 @@ def constant(value, dtype=None, shape=None, name: str | None = None) -> Tensor:
     array = as_tensor(value, dtype or floatx())
     if shape is None:
         return array
-    sizes = sizes_of("constant", shape)
+    sizes = new_sizes("constant", shape)
     return ops.reshape(array, sizes) if array.size == math.prod(sizes) else ops.broadcast_to(array, sizes)
 
 
+@checked
 def placeholder(shape=None, ndim: int | None = None, dtype=None, sparse: bool = False, name: str | None = None):
     """A symbolic input. Today: `keras.Input`.
 
@@ -190,8 +193,6 @@ def placeholder(shape=None, ndim: int | None = None, dtype=None, sparse: bool = 
     if shape is None:
         if ndim is None:
             raise ValueError("placeholder needs shape=(batch, ...) or ndim")
-        if not isinstance(ndim, int):
-            raise TypeError(f"placeholder: ndim must be an integer, received {briefly(ndim)}")
         shape = (None,) * ndim
     return inputs.Input(batch_shape=shape, dtype=dtype, name=name)
 
@@ -413,7 +414,7 @@ def moving_average_update(x: Variable, value, momentum: float) -> Variable | tup
         >>> K.moving_average_update(K.variable([1.0, 2.0]), [0.0, 0.0], 0.5).numpy()
         array([0.5, 1. ], dtype=float32)
     """
-    return update(x, ops.add(ops.multiply(x, momentum), ops.multiply(ops.convert_to_tensor(value), 1.0 - momentum)))
+    return update(x, ops.add(ops.multiply(x, momentum), ops.multiply(value, ops.subtract(1.0, momentum))))
 
 
 def zeros(shape, dtype=None, name: str | None = None) -> Variable:
@@ -448,7 +449,7 @@ def eye(size, dtype=None, name: str | None = None) -> Variable:
         array([[1., 0., 0.],
                [0., 1., 0.]], dtype=float32)
     """
-    rows, columns = size if isinstance(size, list | tuple) else (size, size)
+    rows, columns = pair_of("eye", "size", size)
     return Variable(ops.eye(rows, columns, 0, dtype).data, name=name)
 
 

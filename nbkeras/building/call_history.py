@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from nbkeras.building import graph
 from nbkeras.building.graph import Node
 from nbkeras.engine import structures
 
@@ -69,12 +70,12 @@ class CallHistory:
     @OverridableProperty
     def input_mask(self) -> Any:
         """The mask of `input`, or None."""
-        return structures.masks(self._single("input mask").call_inputs)
+        return graph.masks(self._single("input mask").call_inputs)
 
     @OverridableProperty
     def output_mask(self) -> Any:
         """The mask of `output`, or None."""
-        return structures.masks(self._single("output mask").outputs)
+        return graph.masks(self._single("output mask").outputs)
 
     @OverridableProperty
     def input_shape(self) -> Any:
@@ -130,7 +131,7 @@ class CallHistory:
         Args:
             node_index: The number of the call, from 0.
         """
-        return structures.masks(self.get_input_at(node_index))
+        return graph.masks(self.get_input_at(node_index))
 
     def get_output_mask_at(self, node_index: int) -> Any:
         """The mask of the output of a symbolic call, or None.
@@ -138,4 +139,4 @@ class CallHistory:
         Args:
             node_index: The number of the call, from 0.
         """
-        return structures.masks(self.get_output_at(node_index))
+        return graph.masks(self.get_output_at(node_index))

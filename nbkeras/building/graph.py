@@ -123,6 +123,11 @@ def is_symbolic(structure: Any) -> bool:
     return any(isinstance(leaf, SymbolicTensor) for leaf in structures.flatten(structure))
 
 
+def masks(tensors: Any) -> Any:
+    """The structure of the tensors' masks; None for a leaf without a mask. (Tables and masked arrays have another `mask`.)"""
+    return structures.map_leaves(lambda leaf: leaf.mask if isinstance(leaf, Tensor | SymbolicTensor) else None, tensors)
+
+
 class Node:
     """One call of a layer on symbolic tensors; appends itself to the layer's nodes."""
 
@@ -262,7 +267,7 @@ class Graph:
                 if not isinstance(tensor, SymbolicTensor):
                     raise ValueError(
                         f"a model's {what} must be symbolic tensors, made by Input() and by calling layers on them; "
-                        f"received {tensor!r} of type {type(tensor).__name__}"
+                        f"received {briefly(tensor)} of type {type(tensor).__name__}"
                     )
         self.nodes, met = self._ordered()
         self.layers = self._layers(met)
@@ -356,6 +361,10 @@ def connect(layer: Any, args: tuple, kwargs: dict, outputs: Any) -> Any:
     inputs = {id(leaf) for leaf in structures.flatten([args, kwargs])}
 
     def own(leaf: Any) -> Any:
+        if not isinstance(leaf, SymbolicTensor):
+            raise TypeError(
+                f"{layer.name}: a call on symbolic tensors must return tensors only, received {briefly(leaf)} among its outputs"
+            )
         if id(leaf) in inputs or leaf.node is not None:
             twin = SymbolicTensor(leaf.shape, leaf.dtype)
             twin.mask, twin.trials = leaf.mask, leaf.trials

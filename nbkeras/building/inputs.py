@@ -8,6 +8,7 @@ from nbkeras import config
 from nbkeras.building.graph import Node, SymbolicTensor
 from nbkeras.building.layer import Layer
 from nbkeras.engine import structures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.naming import unique_name
 from nbkeras.engine.user_errors import entry
 
@@ -49,16 +50,18 @@ class InputLayer(Layer):
         batch_shape = batch_shape if batch_shape is not None else kwargs.pop("batch_input_shape", None)
         shape = shape if shape is not None else kwargs.pop("input_shape", None)
         if batch_shape is not None and shape is not None:
-            raise ValueError(f"Input takes shape or batch_shape, received both, {shape!r} and {batch_shape!r}")
+            raise ValueError(
+                f"Input takes shape or batch_shape, received both, {briefly(shape)} and {briefly(batch_shape)}"
+            )
         if batch_shape is not None and batch_size is not None:
             raise ValueError(
-                f"Input takes batch_size or batch_shape, received both, {batch_size!r} and {batch_shape!r}"
+                f"Input takes batch_size or batch_shape, received both, {briefly(batch_size)} and {briefly(batch_shape)}"
             )
         if batch_shape is None:
             if shape is None:
                 raise ValueError("Input needs shape=(...), without the batch axis, or batch_shape=(batch, ...)")
             if isinstance(shape, int) or not structures.is_shape(shape):
-                raise ValueError(f"Input's shape must be a tuple of integers or None, received {shape!r}")
+                raise ValueError(f"Input's shape must be a tuple of integers or None, received {briefly(shape)}")
             batch_shape = (batch_size, *shape)
         super().__init__(name=name or unique_name("input_layer"), **kwargs)
         symbol = SymbolicTensor(batch_shape, config.standardize_dtype(dtype), self.name)

@@ -275,7 +275,7 @@ class Layer(Module, CallHistory):
             unused = kwargs[key] is None or kwargs[key] is False  # a file may hold an unused option of another Keras
             if key not in _ARGUMENTS and not (unused and is_sharing()):
                 raise TypeError(
-                    f"{type(self).__name__} got an unexpected argument {key!r}.{nearest(key, self._argument_names())}"
+                    f"{type(self).__name__} got an unexpected argument {briefly(key)}.{nearest(key, self._argument_names())}"
                 )
         Module.__init__(self, trainable)
         CallHistory.__init__(self)
@@ -287,15 +287,17 @@ class Layer(Module, CallHistory):
             self._policy, given = given, given.compute_dtype
             self.quantization_mode = self._policy.quantization_mode
             if self.quantization_mode is not None and not self.quantized_channels:
-                raise ValueError(f"{type(self).__name__} has no weights that can be integers: use dtype={given!r}")
+                raise ValueError(
+                    f"{type(self).__name__} has no weights that can be integers: use dtype={briefly(given)}"
+                )
         if kwargs.get("quantization_config") is not None:
             self.quantization_config = building.config_from(kwargs["quantization_config"])
         if str(getattr(given, "__name__", given)).endswith("float16"):  # mixed_bfloat16 too
-            raise ValueError(f"dtype {given!r} is not offered: use 'float32' or 'float64'")
+            raise ValueError(f"dtype {briefly(given)} is not offered: use 'float32' or 'float64'")
         self.dtype = config.standardize_dtype(given)
         self.built = False
         self.activity_regularizer: Any = regularizers.get(activity_regularizer)
-        self.autocast = bool(autocast)
+        self.autocast = option.flag_of(type(self).__name__, "autocast", autocast)
         self._initial_weights = weights
         shape = self._input_shape_argument(batch_size, kwargs)
         self._batch_input_shape = None if shape is None else tuple(n if n is None else int(n) for n in shape)
@@ -315,7 +317,7 @@ class Layer(Module, CallHistory):
         if shape is not None:
             shape = (shape,) if isinstance(shape, int) else tuple(shape)
             if not structures.is_shape(shape):
-                raise ValueError(f"input_shape must be a tuple of integers or None, received {shape!r}")
+                raise ValueError(f"input_shape must be a tuple of integers or None, received {briefly(shape)}")
             return (batch_size, *shape)
         if kwargs.get("input_dim") is not None:
             if "input_length" in kwargs:
@@ -504,7 +506,7 @@ class Layer(Module, CallHistory):
                 leaf is None or isinstance(leaf, str | bool | int | float) for leaf in structures.flatten(value)
             ):
                 raise NotImplementedError(
-                    f"{type(self).__name__} was made with {key}={value!r}, which cannot be written as it is: define "
+                    f"{type(self).__name__} was made with {key}={briefly(value)}, which cannot be written as it is: define "
                     "get_config (and from_config) in the class"
                 )
         return given
@@ -584,7 +586,7 @@ class Layer(Module, CallHistory):
         self._fill_arguments(kwargs, named, masks)
         for name, value in named.items():
             if f"{name}_mask" in self._call_names[len(args) :] and named.get(f"{name}_mask") is None:
-                kwargs[f"{name}_mask"] = structures.masks(value)
+                kwargs[f"{name}_mask"] = graph.masks(value)
         outputs = self._named_call(call, args, kwargs)
         self._pass_masks(inputs, masks, kwargs, outputs)
         if self.activity_regularizer is not None:
@@ -666,8 +668,9 @@ class Layer(Module, CallHistory):
     def _convert_array(self, value: Any) -> Any:
         if isinstance(value, np.ndarray | np.generic):
             return as_tensor(value, self.dtype if value.dtype.kind == self.dtype[0] == "f" and self.autocast else None)
-        foreign = hasattr(value, "__array__") and not isinstance(value, Tensor)
-        return self._convert(as_tensor(value)) if foreign else value  # a pandas table, a tensor of another library
+        if isinstance(value, Tensor) or not (hasattr(value, "__array__") or hasattr(value, "toarray")):
+            return value
+        return self._convert(as_tensor(value))  # a pandas table, a tensor of another library; an error for scipy's
 
     def _check_input(self, inputs: Any) -> None:
         if self.input_spec is None:
@@ -838,7 +841,7 @@ class Layer(Module, CallHistory):
 
 def _masks(inputs: Any) -> Any:
     """The structure of the inputs' masks; None if no input has a mask."""
-    masks = structures.masks(inputs)
+    masks = graph.masks(inputs)
     return masks if any(mask is not None for mask in structures.flatten(masks)) else None
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from nbkeras import building, initializers, ops
 from nbkeras.building.layer import Layer
 from nbkeras.engine import load_budget, option, step_lock, tape, tensor
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.temporary import temporarily
 from nbkeras.engine.tensor import Tensor, Variable
 
@@ -76,7 +77,7 @@ class Adaptable(Layer, registered=False):
         if value is None or rank is None:
             return rank
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-            raise TypeError(f"{type(self).__name__}: lora_alpha must be a number, received {value!r}")
+            raise TypeError(f"{type(self).__name__}: lora_alpha must be a number, received {briefly(value)}")
         return value  # type: ignore[return-value]
 
     @tensor.on_own_device

@@ -34,7 +34,7 @@ class Module(Observed):
     def __init__(self, trainable: bool = True):
         load_budget.take(_LAYER, "one more layer")
         if not isinstance(trainable, bool | int | np.bool_):
-            raise ValueError(f"trainable must be True or False, received {trainable!r}")
+            raise ValueError(f"trainable must be True or False, received {briefly(trainable)}")
         self._trainable = bool(trainable)
         self._weights: list[Variable] = []
         self._states: list[Variable] = []
@@ -74,7 +74,7 @@ class Module(Observed):
                    [1., 1., 1.]], dtype=float32)
         """
         if isinstance(shape, str):
-            raise TypeError(f"add_weight takes the shape first: write add_weight(name={shape!r}, shape=...)")
+            raise TypeError(f"add_weight takes the shape first: write add_weight(name={briefly(shape)}, shape=...)")
         dtype = np.dtype(dtype or self.dtype)
         shape = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
         if not structures.is_shape(shape) or any(size is None or size < 0 for size in shape):

@@ -18,8 +18,9 @@ class BackupAndRestore(Callback):
     remembers something must say so: see docs/resuming.md.
 
     The state is copied at the end of a batch or of an epoch, after all other callbacks, and a thread writes it while training
-    goes on. A save that is due while the one before is still being written is made after the first batch for which it is done. A
-    file is replaced as a whole; a damaged one is passed over.
+    goes on. A save that is due while the one before is still being written is made after the first batch for which it is done: a
+    small model trains several epochs while one state is written. The state at the end of training is always saved, unless the
+    states are deleted then. A file is replaced as a whole; a damaged one is passed over.
 
     In the main thread, the first SIGINT (Ctrl-C) or SIGTERM during `fit` lets the step end and saves the state; then `fit`
     raises KeyboardInterrupt, or SystemExit(143) for SIGTERM. A handler of your program for the signal is called instead. A second

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import documentation, pictures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.progress import Progbar, print_message
 from nbkeras.engine.registry import nearest
 from nbkeras.engine.user_errors import optional_import
@@ -248,18 +249,25 @@ class _CachedLogs:
         return self() if own is None else _as_floats(own())
 
 
-def _flat(callbacks) -> Iterator[Callback]:
+def _flat(callbacks) -> list[Callback]:
+    try:
+        return list(_each(callbacks))
+    except RecursionError:
+        raise ValueError("callbacks are lists that are nested too deeply, or contain themselves") from None
+
+
+def _each(callbacks) -> Iterator[Callback]:
     if callbacks is None:
         return
     if isinstance(callbacks, list | tuple):
         for item in callbacks:
-            yield from _flat(item)
+            yield from _each(item)
     elif isinstance(callbacks, Callback):
         yield callbacks
     else:
         hint = f"; did you mean {callbacks.__name__}(...)?" if isinstance(callbacks, type) else ""
         raise TypeError(
-            f"callbacks must be Callback objects, received {callbacks!r} of type {type(callbacks).__name__}{hint}"
+            f"callbacks must be Callback objects, received {briefly(callbacks)} of type {type(callbacks).__name__}{hint}"
         )
 
 
@@ -318,7 +326,7 @@ class CallbackList(Callback):
     """
 
     def __init__(self, callbacks=None, add_history: bool = False, add_progbar: bool = False, model=None, **params):
-        self.callbacks = list(_flat(callbacks))
+        self.callbacks = _flat(callbacks)
         self.history = next((c for c in self.callbacks if isinstance(c, History)), None)
         if self.history is None and add_history:
             self.history = History()
@@ -340,7 +348,7 @@ class CallbackList(Callback):
         Raises:
             TypeError: if it is not a Callback.
         """
-        added = list(_flat(callback))
+        added = _flat(callback)
         self.callbacks += added
         self._put_last()
         self._hooked.clear()

@@ -9,6 +9,7 @@ import numpy as np
 
 from nbkeras.callbacks.monitors import MonitorCallback
 from nbkeras.engine import ranks, sharding
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import warn
 from nbkeras.saving import archive
@@ -20,16 +21,16 @@ _COUNTS = ("_epoch", "_epochs_since_save", "_batches_since_save", "_last_batch")
 def check_save_freq(save_freq: Any) -> None:
     """ValueError unless it is 'epoch' or a number of batches."""
     if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
-        raise ValueError(f"save_freq must be 'epoch' or a positive number of batches, received {save_freq!r}")
+        raise ValueError(f"save_freq must be 'epoch' or a positive number of batches, received {briefly(save_freq)}")
 
 
 class ModelCheckpoint(MonitorCallback):
     """Save the model, or its weights, during training.
 
     Training waits until the content of the file is in memory, about four times as long as copying the weights and the optimizer's
-    state takes; then a thread writes it to the disk while training goes on. The next save waits for the one before it, so that
-    there never are two such contents. When `fit` ends, all files are on disk. A file that cannot be written ends training with an
-    error, at the next batch or epoch. Files are replaced as a whole.
+    state takes; then a thread writes it to the disk while training goes on. The next save waits for the one before it: no file
+    is left out, and there never are two such contents. When `fit` ends, all files are on disk. A file that cannot be written
+    ends training with an error, at the next batch or epoch. Files are replaced as a whole.
 
     Args:
         filepath: A path as `model.save` takes it, or `model.save_weights` with save_weights_only. Fields are filled in: the
@@ -81,9 +82,9 @@ class ModelCheckpoint(MonitorCallback):
         super().__init__(monitor, mode, initial_value_threshold)
         check_save_freq(save_freq)
         if not isinstance(period, int) or period < 1:
-            raise ValueError(f"period must be a positive number of epochs, received {period!r}")
+            raise ValueError(f"period must be a positive number of epochs, received {briefly(period)}")
         if keep is not None and (not isinstance(keep, int) or keep < 1):
-            raise ValueError(f"keep must be a positive number of files or None, received {keep!r}")
+            raise ValueError(f"keep must be a positive number of files or None, received {briefly(keep)}")
         self.filepath = os.fspath(filepath)
         self.verbose = verbose
         self.save_best_only = save_best_only

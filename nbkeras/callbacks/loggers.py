@@ -12,6 +12,7 @@ import numpy as np
 
 from nbkeras.callbacks.callback_list import Callback
 from nbkeras.engine import sharding
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.user_errors import warn
 from nbkeras.saving.archive import disk_errors
 
@@ -138,7 +139,7 @@ class RemoteMonitor(Callback):
         send_as_json: bool = False,
     ):
         if urllib.parse.urlsplit(root).scheme not in ("http", "https"):
-            raise ValueError(f"RemoteMonitor needs an http or https address, received root={root!r}")
+            raise ValueError(f"RemoteMonitor needs an http or https address, received root={briefly(root)}")
         self.root = root
         self.path = path
         self.field = field

@@ -7,6 +7,7 @@ import numpy as np
 from nbkeras.callbacks import rates
 from nbkeras.callbacks.callback_list import Callback
 from nbkeras.engine import behaviour
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.option import number_of
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import warn
@@ -42,8 +43,8 @@ class MonitorCallback(Callback):
     def __init__(
         self, monitor: str = "val_loss", mode: str = "auto", baseline: float | None = None, min_delta: float = 0
     ):
-        if mode not in ("auto", "min", "max"):
-            warn(f"{type(self).__name__} mode {mode!r} is unknown, using 'auto'")
+        if not isinstance(mode, str) or mode not in ("auto", "min", "max"):
+            warn(f"{type(self).__name__} mode {briefly(mode)} is unknown, using 'auto'")
             mode = "auto"
         self.monitor = monitor
         self.mode = mode
@@ -75,7 +76,7 @@ class MonitorCallback(Callback):
             direction = self._direction()
             if direction is None:
                 raise ValueError(
-                    f"{type(self).__name__} cannot tell whether monitor={self.monitor!r} should become larger or "
+                    f"{type(self).__name__} cannot tell whether monitor={briefly(self.monitor)} should become larger or "
                     "smaller; pass mode='max' or mode='min'"
                 )
             self.monitor_op = np.less if direction == "down" else np.greater

@@ -8,6 +8,7 @@ import numpy as np
 
 from nbkeras.callbacks.callback_list import Callback
 from nbkeras.engine import behaviour
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.naming import numbered
 from nbkeras.engine.progress import print_message
 
@@ -21,7 +22,7 @@ def optimizers_of(model) -> dict[str, Any]:
             found[numbered(f"{rate}_{optimizer.name}", found)] = optimizer
         return found
     if not hasattr(model.optimizer, rate):
-        raise ValueError(f"the optimizer {model.optimizer!r} has no {rate} to read or set")
+        raise ValueError(f"the optimizer {briefly(model.optimizer)} has no {rate} to read or set")
     return {rate: model.optimizer}
 
 
@@ -81,7 +82,9 @@ class LearningRateScheduler(Callback):
             rate = learning_rate_of(optimizer)
             new = self.schedule(epoch, rate) if self._takes_rate else self.schedule(epoch)
             if isinstance(new, bool | int | np.integer) or not hasattr(new, "__float__"):
-                raise ValueError(f"the schedule must return a float, received {new!r} of type {type(new).__name__}")
+                raise ValueError(
+                    f"the schedule must return a float, received {briefly(new)} of type {type(new).__name__}"
+                )
             new = float(new)
             set_learning_rate(optimizer, new)
             if self.verbose > 0:

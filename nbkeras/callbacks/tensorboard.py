@@ -12,6 +12,7 @@ import numpy as np
 from nbkeras.callbacks import rates
 from nbkeras.callbacks.callback_list import Callback
 from nbkeras.engine import sharding
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.user_errors import optional_import
 
 
@@ -60,7 +61,9 @@ class TensorBoard(Callback):
             raise ValueError("TensorBoard(embeddings_freq=..., embeddings_metadata=...) is not offered")
         update_freq = 1 if update_freq == "batch" else update_freq
         if update_freq != "epoch" and (not isinstance(update_freq, int) or update_freq < 1):
-            raise ValueError(f"update_freq must be 'epoch', 'batch' or a number of batches, received {update_freq!r}")
+            raise ValueError(
+                f"update_freq must be 'epoch', 'batch' or a number of batches, received {briefly(update_freq)}"
+            )
         self.log_dir = os.fspath(log_dir)
         self.histogram_freq = histogram_freq
         self.write_graph = write_graph

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from nbkeras import backend
 from nbkeras.backend import control
 from nbkeras.building import layer
-from nbkeras.engine.annotations import one_of
+from nbkeras.engine.annotations import briefly, one_of
 
 
 class LearningPhase:
@@ -92,7 +92,7 @@ def to_dense(tensor: Any) -> Any:
 def set_learning_phase(value: int) -> None:
     """Set the phase, 0 or 1, of calls outside fit, evaluate and predict, and of all calls of layers connected from now on."""
     if value not in (0, 1):
-        raise ValueError(f"the learning phase must be 0 or 1, received {value!r}")
+        raise ValueError(f"the learning phase must be 0 or 1, received {briefly(value)}")
     backend.set_learning_phase(value)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.engine.annotations import one_of
+from nbkeras.engine.annotations import briefly, one_of
 
 _BORDERS = ("same", "valid", "full", "causal")
 
@@ -17,7 +17,7 @@ def normalize_tuple(value: Any, n: int, name: str) -> tuple[int, ...]:
             raise ValueError
         return tuple(map(int, values))
     except (TypeError, ValueError):
-        raise ValueError(f"The `{name}` argument must be a tuple of {n} integers. Received: {value!r}") from None
+        raise ValueError(f"The `{name}` argument must be a tuple of {n} integers. Received: {briefly(value)}") from None
 
 
 def normalize_padding(value: str) -> str:
@@ -73,5 +73,5 @@ def _pad(padding: str, size: int) -> int:
 
 def _known(padding: str) -> str:
     if padding not in _BORDERS:
-        raise ValueError(f"padding must be one of {_BORDERS}, received {padding!r}")
+        raise ValueError(f"padding must be one of {_BORDERS}, received {briefly(padding)}")
     return padding

@@ -15,6 +15,7 @@ from nbkeras.compat import downloading, methods, recurrent
 from nbkeras.compat.spellings import renaming
 from nbkeras.data import downloads
 from nbkeras.engine import behaviour, registry, user_errors
+from nbkeras.engine.annotations import briefly
 from nbkeras.metrics import metric
 from nbkeras.optimizers import optimizer
 from nbkeras.training import model, sequential
@@ -195,7 +196,7 @@ def _take_more(stack: contextlib.ExitStack, item: Any) -> None:
         for option, value in fixed.items():
             given = kwargs.pop(option, value)
             if given != value:
-                raise ValueError(f"{name}: {option} is always {value}, received {given!r}")
+                raise ValueError(f"{name}: {option} is always {value}, received {briefly(given)}")
         without_effect = [option for option in unused if kwargs.pop(option, None) is not None]
         if without_effect:
             user_errors.warn(

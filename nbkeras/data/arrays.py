@@ -10,6 +10,7 @@ import numpy as np
 
 from nbkeras import config
 from nbkeras.data import tables
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dlpack import on_host
 from nbkeras.engine.tensor import Tensor
 
@@ -116,9 +117,11 @@ def class_weights(targets: Array, weights: dict[int, float]) -> Array:
     largest = float(np.finfo(config.floatx()).max)
     for number, weight in weights.items():
         if not isinstance(number, int | np.integer):
-            raise ValueError(f"class_weight's keys must be class numbers (0, 1, ...), received {number!r}")
+            raise ValueError(f"class_weight's keys must be class numbers (0, 1, ...), received {briefly(number)}")
         if not (isinstance(weight, int | float | np.integer | np.floating) and abs(weight) <= largest):
-            raise ValueError(f"class_weight's values must be finite numbers, received {weight!r} for class {number}")
+            raise ValueError(
+                f"class_weight's values must be finite numbers, received {briefly(weight)} for class {number}"
+            )
     numbers, positions = np.unique(classes, return_inverse=True)
     return np.array([weights.get(number, 1.0) for number in numbers.tolist()], config.floatx())[positions].reshape(
         classes.shape

@@ -10,7 +10,7 @@ import numpy as np
 from nbkeras import config, ops
 from nbkeras.data.images import COLOR_MODES, img_to_array, load_img, reading
 from nbkeras.data.selection import Selection
-from nbkeras.engine.annotations import one_of
+from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.devices import device
 from nbkeras.engine.progress import print_message
 from nbkeras.ops.resize import INTERPOLATIONS
@@ -86,7 +86,8 @@ def image_dataset_from_directory(
     if len(size) != 2 or interpolation not in INTERPOLATIONS or (crop_to_aspect_ratio and pad_to_aspect_ratio):
         raise ValueError(
             f"expected image_size (height, width), interpolation one of {', '.join(INTERPOLATIONS)} and at most one way to "
-            f"keep the ratio, received {size}, {interpolation!r}, {crop_to_aspect_ratio=}, {pad_to_aspect_ratio=}"
+            f"keep the ratio, received {size}, {briefly(interpolation)}, crop_to_aspect_ratio="
+            f"{briefly(crop_to_aspect_ratio)}, pad_to_aspect_ratio={briefly(pad_to_aspect_ratio)}"
         )
     one_of("image_dataset_from_directory", "color_mode", color_mode, COLOR_MODES)
     options = (interpolation, False, crop_to_aspect_ratio, pad_to_aspect_ratio)
@@ -280,9 +281,11 @@ class _Files:
         verbose: bool,
     ):
         if label_mode not in ("int", "categorical", "binary", None):
-            raise ValueError(f"label_mode must be 'int', 'categorical', 'binary' or None, received {label_mode!r}")
+            raise ValueError(
+                f"label_mode must be 'int', 'categorical', 'binary' or None, received {briefly(label_mode)}"
+            )
         if isinstance(labels, str) and labels != "inferred":
-            raise ValueError(f"labels must be 'inferred', None or a list of numbers, received {labels!r}")
+            raise ValueError(f"labels must be 'inferred', None or a list of numbers, received {briefly(labels)}")
         directory = os.fspath(directory)
         self.label_mode = label_mode
         self.class_names: list[str] | None = None
@@ -316,10 +319,10 @@ class _Files:
         if (fraction is None) != (subset is None) or subset not in (None, "training", "validation", "both"):
             raise ValueError(
                 "validation_split and subset ('training', 'validation' or 'both') belong together, received "
-                f"{fraction!r} and {subset!r}"
+                f"{briefly(fraction)} and {briefly(subset)}"
             )
         if fraction is not None and not 0 < fraction < 1:
-            raise ValueError(f"validation_split must be between 0 and 1, received {fraction!r}")
+            raise ValueError(f"validation_split must be between 0 and 1, received {briefly(fraction)}")
         if subset in ("training", "validation") and shuffle and seed is None:
             raise ValueError("with shuffle and a subset give a seed, so that the two subsets have no file in common")
         seed = config.next_seed() % 2**32 if seed is None else seed

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from nbkeras.data import unpacking
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.progress import Progbar, print_message
 
 _CHUNK = 1 << 16
@@ -101,10 +102,12 @@ def _file_name(fname: str | os.PathLike | None, origin: str) -> str:
     """The name of the file: fname, else the last part of the URL; ValueError for an unsafe name or another kind of URL."""
     url = urllib.parse.urlsplit(origin)
     if url.scheme not in ("http", "https", "file"):
-        raise ValueError(f"origin must be an http, https or file URL, received {origin!r}")
+        raise ValueError(f"origin must be an http, https or file URL, received {briefly(origin)}")
     name = os.fspath(fname) if fname else os.path.basename(url.path)
     if not name or name != os.path.basename(name) or name in (".", ".."):
-        raise ValueError(f"fname must be a file's name without folders (use cache_dir for those), received {name!r}")
+        raise ValueError(
+            f"fname must be a file's name without folders (use cache_dir for those), received {briefly(name)}"
+        )
     return name
 
 
@@ -112,7 +115,7 @@ def _algorithm(name: str, file_hash: str | None) -> str:
     if name == "auto":
         return "md5" if file_hash is not None and len(file_hash) == 32 else "sha256"
     if name not in ("sha256", "md5"):
-        raise ValueError(f"hash_algorithm must be 'auto', 'sha256' or 'md5', received {name!r}")
+        raise ValueError(f"hash_algorithm must be 'auto', 'sha256' or 'md5', received {briefly(name)}")
     return name
 
 

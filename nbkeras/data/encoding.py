@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.engine.annotations import one_of
+from nbkeras.engine.annotations import briefly, one_of
 
 
 def to_categorical(x, num_classes: int | None = None, dtype: Any = "float32") -> np.ndarray:
@@ -104,10 +104,10 @@ def pad_sequences(
     for what, side in (("padding", padding), ("truncating", truncating)):
         one_of("pad_sequences", what, side, ("pre", "post"))
     if not hasattr(sequences, "__len__"):
-        raise ValueError(f"pad_sequences expects a list of sequences, received {sequences!r}")
+        raise ValueError(f"pad_sequences expects a list of sequences, received {briefly(sequences)}")
     for i, sequence in enumerate(sequences):
         if not hasattr(sequence, "__len__"):
-            raise ValueError(f"pad_sequences expects a list of sequences, received {sequence!r} at position {i}")
+            raise ValueError(f"pad_sequences expects a list of sequences, received {briefly(sequence)} at position {i}")
     if maxlen is None:
         maxlen = max((len(s) for s in sequences), default=0)
     shape = next((np.shape(s)[1:] for s in sequences if len(s)), ())

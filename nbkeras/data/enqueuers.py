@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from nbkeras.engine.annotations import briefly
+
 
 class SequenceEnqueuer:
     """Make batches in advance for a reader: call `start`, then `get`, then `stop`. Base class; from Keras 2.
@@ -114,7 +116,7 @@ class OrderedEnqueuer(SequenceEnqueuer):
                 self.sequence.on_epoch_end()
             order = list(range(len(self.sequence)))
             if not order:
-                raise ValueError(f"{self.sequence!r} has no batches: its length is 0")
+                raise ValueError(f"{briefly(self.sequence)} has no batches: its length is 0")
             if self.shuffle:
                 random.shuffle(order)
             self._left = deque(order)

@@ -12,6 +12,7 @@ from nbkeras import config
 from nbkeras.data import batches
 from nbkeras.data.pydataset import PyDataset
 from nbkeras.engine import structures
+from nbkeras.engine.annotations import briefly
 
 Array = np.ndarray
 
@@ -43,7 +44,7 @@ class Selection(PyDataset):
         super().__init__()
         if batch_size is not None and batch_size < 1:
             raise ValueError(
-                f"batch_size must be a positive number, or None for single samples, received {batch_size!r}"
+                f"batch_size must be a positive number, or None for single samples, received {briefly(batch_size)}"
             )
         self._make, self.rows, self.batch_size, self.shuffle = make, rows, batch_size, shuffle
         self._random = np.random.RandomState(config.next_seed() % 2**32 if seed is None else seed)
@@ -294,8 +295,10 @@ def _part(size: Any, name: str, count: int) -> int | None:
     if size is None:
         return None
     if isinstance(size, bool) or not isinstance(size, int | float | np.number):
-        raise TypeError(f"{name} must be a number of samples (int) or a fraction (float), received {size!r}")
+        raise TypeError(f"{name} must be a number of samples (int) or a fraction (float), received {briefly(size)}")
     size = size.item() if isinstance(size, np.number) else size
     if isinstance(size, float) and not 0 < size < 1 or size <= 0 or size > count:
-        raise ValueError(f"{name} must be a fraction between 0 and 1 or a number up to {count}, received {size!r}")
+        raise ValueError(
+            f"{name} must be a fraction between 0 and 1 or a number up to {count}, received {briefly(size)}"
+        )
     return round(size * count) if isinstance(size, float) else int(size)

@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from nbkeras.engine.annotations import briefly
+
 _RATIO, _FREE = 200, 1 << 30  # an archive may unpack to _RATIO times its size, and always to _FREE bytes
 
 
@@ -38,7 +40,7 @@ def unpacked(archive: str, beside: str, archive_format: str | Sequence[str] | No
     formats = ("tar", "zip") if archive_format == "auto" else archive_format
     formats = (formats,) if isinstance(formats, str) else tuple(formats or ())
     if not set(formats) <= {"tar", "zip"}:
-        raise ValueError(f"archive_format must be 'auto', 'tar' or 'zip', received {archive_format!r}")
+        raise ValueError(f"archive_format must be 'auto', 'tar' or 'zip', received {briefly(archive_format)}")
     outer = tempfile.mkdtemp(prefix=f"{os.path.basename(archive)}.", suffix=".part", dir=beside)
     inner = os.path.join(outer, "unpacked")
     try:

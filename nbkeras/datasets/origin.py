@@ -6,6 +6,7 @@ import os
 import numpy as np
 
 from nbkeras.data.downloads import get_file
+from nbkeras.engine.annotations import briefly
 
 FOLDER = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 Split = tuple[np.ndarray, np.ndarray]
@@ -26,7 +27,7 @@ def fetch_json(path: str | os.PathLike, url: str, file_hash: str) -> dict[str, i
 def split_shuffled(x: np.ndarray, y: np.ndarray, test_split: float, seed: int) -> tuple[Split, Split]:
     """(x_train, y_train), (x_test, y_test): the samples in the seed's order; the last fraction test_split is for testing."""
     if not 0 <= test_split < 1:
-        raise ValueError(f"test_split must be from 0 up to 1 (exclusive), received {test_split!r}")
+        raise ValueError(f"test_split must be from 0 up to 1 (exclusive), received {briefly(test_split)}")
     order = shuffled(len(x), seed)
     at = int(len(x) * (1 - test_split))
     return (x[order[:at]], y[order[:at]]), (x[order[at:]], y[order[at:]])

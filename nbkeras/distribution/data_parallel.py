@@ -58,11 +58,11 @@ def initialize(
     addresses = job_addresses or os.environ.get("KERAS_DISTRIBUTION_JOB_ADDRESSES")
     if addresses:
         raise ValueError(
-            f"nbkeras starts no processes on other hosts, received job_addresses={addresses!r}: give the hosts to the launcher "
-            "of MPI, as in `mpiexec -hosts a,b -n 2 python train.py`"
+            f"nbkeras starts no processes on other hosts, received job_addresses={briefly(addresses)}: give the hosts to the "
+            "launcher of MPI, as in `mpiexec -hosts a,b -n 2 python train.py`"
         )
     if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
-        raise ValueError(f"timeout must be a positive number of seconds or None, received {timeout!r}")
+        raise ValueError(f"timeout must be a positive number of seconds or None, received {briefly(timeout)}")
     if os.name == "nt":
         raise NotImplementedError(
             "nbkeras.distribution.initialize is not offered on Windows: it was made for Linux and macOS"

@@ -85,11 +85,15 @@ def check_rate(name: str, what: str, value: Any, below_one: bool = False) -> flo
 
 
 def briefly(value: Any) -> str:
-    """A value for a message: arrays and Tensors by type, shape and dtype, others by their repr, cut at 80 characters."""
-    if hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, type):
-        return f"{type(value).__name__} of shape {tuple(value.shape)} and dtype {value.dtype}"
+    """A value for a message: arrays and Tensors by type, shape and dtype, others by their repr, of at most 80 characters.
+
+    All messages show the value of a caller by this function, because the repr of a value can be long, and can fail.
+    """
     try:
+        is_array = hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, type | np.generic)
+        if is_array and not hasattr(value, "symbolic_op"):  # the repr of a symbolic tensor tells its name
+            return f"{type(value).__name__} of shape {tuple(value.shape)} and dtype {value.dtype}"
         text = repr(value)
     except Exception:  # lists within lists, thousands of them, or an object whose own repr fails
         text = f"an object of type {type(value).__name__}"
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return text if len(text) <= 80 else f"{text[:47]}...{text[-30:]}"  # the end of a path tells what it is

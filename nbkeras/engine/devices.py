@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from nbkeras.engine.annotations import briefly
 from nbkeras.kernels.runtime import cublas
 from nbkeras.kernels.runtime import device as device_kernels
 
@@ -30,7 +31,7 @@ def gpu_named(name: str) -> Any:
     """The Gpu of a device's name; None is the CPU."""
     found = _NAME.fullmatch(name) if isinstance(name, str) else None
     if found is None:
-        raise ValueError(f"a device is 'cpu', 'cuda' or 'cuda:<number>', received {name!r}")
+        raise ValueError(f"a device is 'cpu', 'cuda' or 'cuda:<number>', received {briefly(name)}")
     if name.lower() == "cpu":
         return None
     gpus = _load(name)
@@ -146,7 +147,7 @@ def set_matmul(name: str) -> None:
         >>> keras.config.set_matmul("own")
     """
     if name not in ("own", "cublas"):
-        raise ValueError(f"matrix products are 'own' or 'cublas', received {name!r}")
+        raise ValueError(f"matrix products are 'own' or 'cublas', received {briefly(name)}")
     try:
         cublas.choose(name == "cublas")
     except ImportError as error:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import devices
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import array_of
 from nbkeras.engine.temporary import temporarily
 from nbkeras.kernels.runtime import device
@@ -57,7 +58,7 @@ def _opened(capsule: Any) -> tuple[_Tensor, _Versioned | None]:
         return versioned.tensor, versioned
     if _is_valid(capsule, b"dltensor"):
         return _Tensor.from_address(_pointer_of(capsule, b"dltensor")), None
-    raise TypeError(f"expected a DLPack capsule that was not used before, received {capsule!r}")
+    raise TypeError(f"expected a DLPack capsule that was not used before, received {briefly(capsule)}")
 
 
 # -------------------- exporting our arrays --------------------
@@ -88,14 +89,14 @@ def export(array: Any, stream: Any = None, max_version: Any = None, dl_device: A
     own, target = device_of(array), None if dl_device is None else (int(dl_device[0]), int(dl_device[1]))
     if target == (_CPU, 0):
         if stream is not None:
-            raise ValueError(f"a copy on the CPU has no stream, received stream={stream!r}")
+            raise ValueError(f"a copy on the CPU has no stream, received stream={briefly(stream)}")
         if copy is False:
             raise BufferError(f"a tensor on {array.gpu} is a copy on the CPU: ask without copy=False")
         return _capsule_on(array.copy(), max_version, target, copied=True)
     if target not in (None, own):
         raise BufferError(f"a tensor on {array.gpu} is offered there and on the CPU, not on the DLPack device {target}")
     if stream == 0 or not (stream is None or isinstance(stream, int) and stream >= -1):
-        raise ValueError(f"stream must be None, -1, 1, 2 or a stream's handle, received {stream!r}")
+        raise ValueError(f"stream must be None, -1, 1, 2 or a stream's handle, received {briefly(stream)}")
     if copy:
         copied_array = array.gpu.empty(array.shape, array.dtype)
         with device.ordinary(), device.on(array.gpu):

@@ -38,8 +38,8 @@ class DTypePolicy:
         kind = settings.floatx() if name is None else name
         if kind.startswith("mixed_") or "_from_" in kind or kind in ("float16", "bfloat16"):
             raise ValueError(
-                f"the dtype policy {kind!r} is not offered: nbkeras computes in float32 and float64 only, and without mixed "
-                "precision. Use 'float32' or 'float64'"
+                f"the dtype policy {briefly(kind)} is not offered: nbkeras computes in float32 and float64 only, and without "
+                "mixed precision. Use 'float32' or 'float64'"
             )
         self._name = settings.standardize_dtype(kind)
 
@@ -120,9 +120,9 @@ def check_mode(mode: Any) -> str:
     if mode == "int8":
         return mode
     if mode in QUANTIZATION_MODES:
-        raise ValueError(f"quantization mode {mode!r} is not offered: nbkeras has 'int8'")
+        raise ValueError(f"quantization mode {briefly(mode)} is not offered: nbkeras has 'int8'")
     raise ValueError(
-        f"Invalid quantization mode. Expected 'int8' (Keras also has {QUANTIZATION_MODES[1:]}). Received: mode={mode!r}"
+        f"Invalid quantization mode. Expected 'int8' (Keras also has {QUANTIZATION_MODES[1:]}). Received: mode={briefly(mode)}"
     )
 
 

@@ -35,6 +35,8 @@ def array_of(value: Any, dtype: Any = None) -> np.ndarray:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"expected a number, or lists of numbers of one length, received {briefly(value)}") from error
     if array.dtype.kind not in "fiub":
+        if hasattr(value, "toarray"):
+            raise TypeError(f"expected a dense array, received {briefly(value)}: pass its toarray()")
         raise TypeError(f"expected numbers or booleans, received {type(value).__name__} with dtype {array.dtype}")
     if dtype is not None:
         return array

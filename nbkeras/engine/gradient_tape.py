@@ -11,6 +11,7 @@ import numpy as np
 
 from nbkeras.engine import annotations as annotated
 from nbkeras.engine import structures, tape
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, gradient
 from nbkeras.kernels import shape as shape_kernels
@@ -143,7 +144,7 @@ class GradientTape:
             [3.0, 2.0]
         """
         if unconnected_gradients not in ("none", "zero"):
-            raise ValueError(f"unconnected_gradients is 'none' or 'zero', received {unconnected_gradients!r}")
+            raise ValueError(f"unconnected_gradients is 'none' or 'zero', received {briefly(unconnected_gradients)}")
         targets, wanted = structures.flatten(target), structures.flatten(sources)
         for each in (*targets, *wanted):
             _check_is_tensor("gradient", each)

@@ -1,4 +1,4 @@
-"""Floor 1: limits of memory and work while a model's file is read. There are no limits at other times.
+"""Floor 1: limits of memory and work while a model's file is read. At other times the only limit is what memory can address.
 
 A file of a few bytes can describe a layer of a terabyte, or nested models that are called 2**40 times. Code whose memory or work
 depends on a number in a configuration calls these functions first.
@@ -6,6 +6,7 @@ depends on a number in a configuration calls these functions first.
 
 from __future__ import annotations
 
+import sys
 import threading
 
 from nbkeras.engine.temporary import temporarily
@@ -30,7 +31,8 @@ def limited(size: int | None) -> temporarily:
 
 
 def take(size: int, what: str) -> None:
-    """Count memory that is kept, before it is allocated; ValueError if it exceeds what is left."""
+    """Count memory that is kept, before it is allocated; ValueError if it exceeds what is left, or what can exist."""
+    check_exists(size, what)
     if _room.left is not None:
         if size > _room.left:
             raise ValueError(f"{what} takes {size} bytes, for which the file is too small: {_HINT}")
@@ -38,9 +40,16 @@ def take(size: int, what: str) -> None:
 
 
 def take_briefly(size: int, what: str) -> None:
-    """Check temporary memory before it is allocated; ValueError if it is more than a model needs."""
+    """Check temporary memory before it is allocated; ValueError if it is more than a model needs, or than can exist."""
+    check_exists(size, what)
     if _room.steps is not None and size > _BRIEF:
         raise ValueError(f"{what} takes {size} bytes, for which the file is too small: {_HINT}")
+
+
+def check_exists(size: int, what: str) -> None:
+    """ValueError for a number of bytes that no memory can have: NumPy's own error would not name the argument."""
+    if size > sys.maxsize:
+        raise ValueError(f"{what} takes {size} bytes, more than any memory has: pass smaller sizes")
 
 
 def step(count: int = 1) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import inspect
 import operator
+import sys
 from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -48,8 +49,9 @@ def size_of(name: str, what: str, value: Any) -> int:
         size = operator.index(value)
     except TypeError:
         size = 0
-    if size < 1 or isinstance(value, bool):
-        raise ValueError(f"{name}: {what} must be a positive integer, received {briefly(value)}")
+    if not 1 <= size <= sys.maxsize or isinstance(value, bool):
+        bound = " below 2**63" if size > sys.maxsize else ""
+        raise ValueError(f"{name}: {what} must be a positive integer{bound}, received {briefly(value)}")
     return size
 
 
@@ -69,6 +71,14 @@ def number_of(name: str, what: str, value: Any) -> float:
 def _as_given(name: str, what: str, value: Any) -> Any:
     number_of(name, what, value)
     return value
+
+
+def flag_of(name: str, what: str, value: Any) -> bool:
+    """The truth of a value; the error names the class and the argument."""
+    try:
+        return bool(value)
+    except Exception:  # arrays and tables of several values, by NumPy or pandas
+        raise TypeError(f"{name}: {what} must be True or False, received {briefly(value)}") from None
 
 
 def name_of(item: Any) -> str:
@@ -133,7 +143,7 @@ AnyNumber = Annotated[Any, kind(_as_given, "a number")]  # kept as it is given: 
 MaybeInteger = Annotated[Any, optional(Integer)]
 MaybeNumber = Annotated[Any, optional(Number)]
 Rate = Annotated[float, kind(check_rate, "a number from 0 to 1")]
-Flag = Annotated[bool, Kind(lambda item, what, value: bool(value), "True or False")]
+Flag = Annotated[bool, kind(flag_of, "True or False")]
 _Named = str | Callable[..., Any] | Mapping[str, Any] | None  # a name, an object or a function, a configuration
 Activation = Annotated[_Named, _object("activation", "a name, a function or None")]
 Initializer = Annotated[_Named | np.ndarray, _object("initializer", "a name, an Initializer or a function")]
@@ -186,7 +196,17 @@ def left_out(cls: type) -> set[str]:
 
 def config_of(item: Any) -> dict[str, Any]:
     """The options of an object as a configuration: the part of `get_config` that follows from the declarations."""
-    return {name: each.write(getattr(item, attribute)) for name, each, attribute in of_class(type(item)).values()}
+    config = {}
+    for name, each, attribute in of_class(type(item)).values():
+        value = getattr(item, attribute)
+        try:
+            config[name] = each.write(value)
+        except RecursionError:
+            raise ValueError(
+                f"{name_of(item)}: {name} cannot be written into a configuration, because it holds lists within lists "
+                f"without end: {briefly(value)}"
+            ) from None
+    return config
 
 
 class Configured:

@@ -29,7 +29,7 @@ Profile = device.Profile
 set_threads = threads.set_threads
 compilations = cache.compilations  # `with compilations(listener):` calls listener() before each compilation
 keep_kernels_in_package = code.keep_in_package
-variables_of, PROCESSOR_LEVELS = processor.variables_of, tuple(processor.LEVELS)
+variables_of, PROCESSOR_LEVELS, processor_keys = processor.variables_of, tuple(processor.LEVELS), processor.keys
 
 
 class View(NamedTuple):

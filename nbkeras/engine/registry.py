@@ -306,7 +306,7 @@ class Registry:
         elif callable(identifier) or hasattr(identifier, "get_config"):
             return identifier
         raise ValueError(
-            f"{self.kind} must be a name, an object, a function or a configuration, received {identifier!r} "
+            f"{self.kind} must be a name, an object, a function or a configuration, received {briefly(identifier)} "
             f"of type {type(identifier).__name__}"
         )
 
@@ -380,7 +380,7 @@ class Registry:
             built_in = any(registry._items.get(name) is item for registry in _registries)
             unnamed = name == "<lambda>" and not is_sharing()  # no file can hold a lambda, but a message can show it
             return name if built_in or unnamed else function_config(item)
-        raise TypeError(f"cannot write {item!r} as a {self.kind}'s configuration: it has no get_config method")
+        raise TypeError(f"cannot write {briefly(item)} as a {self.kind}'s configuration: it has no get_config method")
 
     def _written(self, item) -> dict[str, Any]:
         cls = type(item)

@@ -46,7 +46,7 @@ def set_floatx(value: str) -> None:
     """
     global _floatx
     if value not in ("float32", "float64"):
-        raise ValueError(f"floatx must be 'float32' or 'float64', received {value!r}")
+        raise ValueError(f"floatx must be 'float32' or 'float64', received {briefly(value)}")
     _floatx = np.dtype(value)
 
 
@@ -73,7 +73,7 @@ def standardize_dtype(dtype: Any) -> str:
         return "int32"
     try:
         found = np.dtype(getattr(dtype, "name", dtype))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):  # of lists in lists, thousands of them
         found = np.dtype(object)
     if found.kind not in "fiub":
         texts = "; texts are no tensors: prepare them by StringLookup or TextVectorization before the model"
@@ -143,7 +143,7 @@ def set_image_data_format(data_format: str) -> None:
     global _image_data_format
     found = data_format.lower() if isinstance(data_format, str) else data_format
     if found not in ("channels_last", "channels_first"):
-        raise ValueError(f"data format must be 'channels_last' or 'channels_first', received {data_format!r}")
+        raise ValueError(f"data format must be 'channels_last' or 'channels_first', received {briefly(data_format)}")
     _image_data_format = found
 
 

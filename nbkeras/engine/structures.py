@@ -119,11 +119,6 @@ def shapes(tensors: Any) -> Any:
     return map_leaves(lambda tensor: None if tensor is None else shape_of(tensor), tensors)
 
 
-def masks(tensors: Any) -> Any:
-    """The structure of the tensors' masks; None for a leaf without a mask."""
-    return map_leaves(lambda leaf: getattr(leaf, "mask", None), tensors)
-
-
 def shape_of(tensor: Any) -> tuple:
     """The shape of a tensor or an array; TypeError for other values."""
     if not hasattr(tensor, "shape"):

@@ -11,6 +11,7 @@ import numpy as np
 
 from nbkeras.engine import annotations as annotated
 from nbkeras.engine import dlpack, naming, registry, settings, step_lock, tape, user_errors
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import array_of, known_dtype, result_dtype
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.lazy_names import Later
@@ -234,12 +235,12 @@ class Variable(Tensor):
         layout: Any = None,
     ):
         if isinstance(shape, str):
-            raise TypeError(f"Variable takes a shape second, as Keras's: write Variable(value, name={shape!r})")
+            raise TypeError(f"Variable takes a shape second, as Keras's: write Variable(value, name={briefly(shape)})")
         if isinstance(initializer, str):
             initializer = registry.of_kind("initializer").get(initializer)
         if callable(initializer):
             if shape is None:
-                raise ValueError(f"Variable needs a shape for the initializer {initializer!r}: shape=(...)")
+                raise ValueError(f"Variable needs a shape for the initializer {briefly(initializer)}: shape=(...)")
             initializer = initializer(tuple(shape), dtype=settings.standardize_dtype(dtype))
         value = initializer.numpy() if isinstance(initializer, Tensor) else dlpack.on_host(initializer)
         super().__init__(device.persistent_copy(array_of(value, dtype)))

@@ -13,6 +13,7 @@ from typing import Any
 
 from nbkeras.building import lora
 from nbkeras.engine import structures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.tensor import Variable
 from nbkeras.export import library_files, linking, native_code, signature
@@ -113,12 +114,13 @@ def _checked(path: str, batch: Any, target: str, weights: str, state: str | None
         raise ValueError("libraries are made on Linux (or WSL): elsewhere export format='onnx'")
     if file_name.endswith((".dll", ".dylib")):
         raise ValueError(
-            f"libraries are for Linux: give a name that ends in .so, received {path!r}. On Windows use WSL; for macOS "
+            f"libraries are for Linux: give a name that ends in .so, received {briefly(path)}. On Windows use WSL; for macOS "
             "export format='onnx'"
         )
     if not (file_name.endswith(".so") and _NAME.fullmatch(file_name) and file_name != ".so"):
         raise ValueError(
-            f"the name of a library ends in .so and consists of the letters A to Z, digits and . _ + -, received {file_name!r}"
+            "the name of a library ends in .so and consists of the letters A to Z, digits and . _ + -, "
+            f"received {briefly(file_name)}"
         )
     for what, value, known in (
         ("target", target, TARGETS),
@@ -126,10 +128,10 @@ def _checked(path: str, batch: Any, target: str, weights: str, state: str | None
         ("state", state, (None, "explicit")),
     ):
         if value not in known:
-            raise ValueError(f"{what} must be one of {', '.join(map(repr, known))}, received {value!r}")
+            raise ValueError(f"{what} must be one of {', '.join(map(repr, known))}, received {briefly(value)}")
     batches = [batch] if isinstance(batch, int) else list(batch)
     if not batches or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in batches):
-        raise ValueError(f"batch must be a positive integer or a list of them, received {batch!r}")
+        raise ValueError(f"batch must be a positive integer or a list of them, received {briefly(batch)}")
     return list(dict.fromkeys(batches))
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbkeras.engine import step_lock, structures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import on_gpu
 from nbkeras.export import signature
 from nbkeras.export.recording import Recording, record
@@ -427,7 +428,7 @@ def _check_device(model: Any) -> None:
 def _sizes(batch_sizes: Any) -> tuple[int, ...]:
     given = [batch_sizes] if isinstance(batch_sizes, int | np.integer) else list(batch_sizes)
     if not given or any(isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1 for n in given):
-        raise ValueError(f"batch_sizes must be a positive integer or a list of them, received {batch_sizes!r}")
+        raise ValueError(f"batch_sizes must be a positive integer or a list of them, received {briefly(batch_sizes)}")
     return tuple(sorted({int(n) for n in given}))
 
 

@@ -7,13 +7,14 @@ from typing import Annotated, Any, Unpack
 from nbkeras import activations, ops
 from nbkeras.building.layer import InputSpec, LayerOptions
 from nbkeras.engine import option
+from nbkeras.engine.annotations import briefly
 from nbkeras.layers.same_shape import SameShape
 from nbkeras.layers.weight_options import add_option_weight
 
 
 def _not_negative(name: str, what: str, value: Any) -> Any:
     if value is None or not value >= 0:
-        raise ValueError(f"{name}'s {what} must not be negative, received {value!r}")
+        raise ValueError(f"{name}'s {what} must not be negative, received {briefly(value)}")
     return value
 
 

@@ -31,7 +31,7 @@ def bounds(name: str, what: str, factor: Any, low: float = -1.0, high: float = 1
 def _value_range(name: str, what: str, limits: Any) -> tuple:
     is_pair = isinstance(limits, list | tuple) and len(limits) == 2
     if not is_pair or not all(isinstance(each, int | float) for each in limits) or limits[0] == limits[1]:
-        raise ValueError(f"{name}'s {what} must be two numbers that differ, received {limits!r}")
+        raise ValueError(f"{name}'s {what} must be two numbers that differ, received {briefly(limits)}")
     return tuple(sorted(limits))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from nbkeras import ops
 from nbkeras.building.layer import Layer, LayerOptions
 from nbkeras.engine import option
-from nbkeras.engine.annotations import one_of
+from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.ops import hashing
 
 MODES = ("int", "one_hot", "multi_hot", "count")
@@ -29,7 +29,7 @@ def _not_sparse(name: str, what: str, sparse: Any) -> bool:
 def _salts(name: str, what: str, salt: Any) -> list[int] | None:
     salts = list(salt) if isinstance(salt, list | tuple) else [salt, salt]
     if salt is not None and not (len(salts) == 2 and all(isinstance(each, int | np.integer) for each in salts)):
-        raise ValueError(f"{name}'s {what} must be an integer or two, received {salt!r}")
+        raise ValueError(f"{name}'s {what} must be an integer or two, received {briefly(salt)}")
     return None if salt is None else salts
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from nbkeras import config, ops, random
 from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import option, sharding
+from nbkeras.engine.annotations import briefly
 from nbkeras.layers.augmentation import Part, RandomImages, ValueRange, bounds
 from nbkeras.layers.images import Images
 
@@ -269,7 +270,7 @@ class RandomSharpness(RandomColors):
 def _odd_sizes(name: str, what: str, value: Any) -> tuple[int, int]:
     sizes = (value, value) if isinstance(value, int) else tuple(value)
     if len(sizes) != 2 or any(not isinstance(size, int) or size % 2 == 0 for size in sizes):
-        raise ValueError(f"{name}'s {what} must be an odd integer or two, received {value!r}")
+        raise ValueError(f"{name}'s {what} must be an odd integer or two, received {briefly(value)}")
     return sizes
 
 

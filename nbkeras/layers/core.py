@@ -383,9 +383,11 @@ class Lambda(Layer):
         self.function = self._known("function", function)
         self.mask = self._known("mask", mask)
         if not callable(self.function):
-            raise TypeError(f"Lambda needs a function of tensors, received {function!r}")
+            raise TypeError(f"Lambda needs a function of tensors, received {briefly(function)}")
         if not (output_shape is None or callable(output_shape) or isinstance(output_shape, list | tuple)):
-            raise TypeError(f"Lambda's output_shape must be a tuple, a list or a function, received {output_shape!r}")
+            raise TypeError(
+                f"Lambda's output_shape must be a tuple, a list or a function, received {briefly(output_shape)}"
+            )
         if not isinstance(arguments, dict | None):
             raise TypeError(
                 f"Lambda's arguments must be a dict of the function's keywords, received {briefly(arguments)}"
@@ -402,7 +404,7 @@ class Lambda(Layer):
         found = custom_object(function) if isinstance(function, str) else function
         if found is None and function is not None:
             raise ValueError(
-                f"the Lambda layer's {role} {function!r} is not known: pass it in custom_objects, or decorate it with "
+                f"the Lambda layer's {role} {briefly(function)} is not known: pass it in custom_objects, or decorate it with "
                 "register_keras_serializable"
             )
         return found

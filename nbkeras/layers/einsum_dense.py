@@ -22,16 +22,22 @@ def _equation(name: str, what: str, equation: Any) -> str:
 
 
 def _several(name: str, what: str, value: Any) -> tuple:
-    if value is None or isinstance(value, int):
-        return (value,)
-    if not isinstance(value, list | tuple) or not all(each is None or isinstance(each, int) for each in value):
+    sizes = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not all(each is None or (isinstance(each, int) and not isinstance(each, bool)) for each in sizes):
         raise TypeError(f"{name}: {what} must be an integer, or several, received {briefly(value)}")
-    return tuple(value)
+    return sizes
+
+
+def _letters(name: str, what: str, value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name}: {what} must be letters or None, received {briefly(value)}")
+    return value
 
 
 Equation = Annotated[str, option.kind(_equation, "'ab,bc->ac', '...ab,bc->...ac' or 'ab...,bc->ac...'")]
 Several = Annotated[Any, option.kind(_several, "an integer, or several")]
 OutputShape = Annotated[Several, "partial_output_shape"]
+BiasAxes = Annotated[str | None, option.kind(_letters, "letters or None")]
 
 
 class EinsumDense(Adaptable):
@@ -77,7 +83,7 @@ class EinsumDense(Adaptable):
         equation: Equation,
         output_shape: OutputShape,
         activation: option.Activation = None,
-        bias_axes: option.Anything = None,
+        bias_axes: BiasAxes = None,
         kernel_initializer: option.Initializer = "glorot_uniform",
         bias_initializer: option.Initializer = "zeros",
         kernel_regularizer: option.Regularizer = None,
@@ -184,7 +190,7 @@ def _parsed(equation: Any) -> _Equation:
         if first == first_out and last == last_out and not (first and last):
             return _Equation(inputs, kernel, outputs, bool(first), bool(last))
     raise ValueError(
-        f"EinsumDense's equation must be 'ab,bc->ac', '...ab,bc->...ac' or 'ab...,bc->ac...', received {equation!r}"
+        f"EinsumDense's equation must be 'ab,bc->ac', '...ab,bc->...ac' or 'ab...,bc->ac...', received {briefly(equation)}"
     )
 
 
@@ -198,7 +204,7 @@ def _plan(equation: str, bias_axes: str | None, input_shape: tuple, output_shape
     terms = _parsed(equation)
     extra = len(input_shape) - len(terms.inputs)
     if extra < 0 or (extra and not (terms.first or terms.last)):
-        raise ValueError(f"the equation {equation!r} does not fit an input of shape {input_shape}")
+        raise ValueError(f"the equation {briefly(equation)} does not fit an input of shape {input_shape}")
     sizes = _sizes(terms, input_shape, output_shape, extra)
     named = tuple(sizes[letter] for letter in terms.outputs)
     return _Plan(
@@ -232,7 +238,7 @@ def _sizes(terms: _Equation, input_shape: tuple, output_shape: tuple, extra: int
 def _bias_shape(terms: _Equation, bias_axes: str, sizes: dict[str, Any], extra: int) -> tuple:
     outputs = terms.outputs
     if not bias_axes or not set(bias_axes) <= set(outputs):
-        raise ValueError(f"bias_axes must be letters of the output {outputs!r}, received {bias_axes!r}")
+        raise ValueError(f"bias_axes must be letters of the output {outputs!r}, received {briefly(bias_axes)}")
     from_first = outputs[min(outputs.index(letter) for letter in bias_axes) :]
     shape = tuple(sizes[letter] if letter in bias_axes else 1 for letter in from_first)
     return shape + (1,) * (extra if terms.last else 0)

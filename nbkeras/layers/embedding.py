@@ -5,7 +5,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.building.layer import BasicOptions, Layer
+from nbkeras.building.layer import BasicOptions, InputSpec, Layer
 from nbkeras.building.lora import Adaptable, AdaptedWeight
 from nbkeras.engine import option
 from nbkeras.engine.tensor import Tensor
@@ -47,6 +47,7 @@ class Embedding(Adaptable):
     quantized_channels = {"embeddings": (0,)}
     adapted = "embeddings"
     embeddings: Any = AdaptedWeight()
+    input_spec = InputSpec()
     input_dim: int
     output_dim: int
     mask_zero: bool

@@ -12,6 +12,7 @@ import numpy as np
 from nbkeras import config, ops
 from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import option
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import as_tensor
 from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, Salt, TextInputs, encoded
 from nbkeras.ops import hashing
@@ -40,11 +41,13 @@ class _Hashed(TextInputs):
         **kwargs,
     ):
         if dtype is None:
-            dtype = "int64" if output_mode == "int" else config.floatx()
+            dtype = "int64" if isinstance(output_mode, str) and output_mode == "int" else config.floatx()
         super().__init__(dtype=dtype, **kwargs)
         option.keep(self, locals())
         if self.output_mode == "int" and not self.dtype.startswith("int"):
-            raise ValueError(f"{type(self).__name__} with output_mode 'int' has an integer dtype, received {dtype!r}")
+            raise ValueError(
+                f"{type(self).__name__} with output_mode 'int' has an integer dtype, received {briefly(dtype)}"
+            )
 
 
 class Hashing(_Hashed):

@@ -163,7 +163,7 @@ class Pipeline(Layer):
         super().__init__(name=name, **kwargs)
         option.keep(self, locals())
         if not isinstance(layers, list | tuple) or not all(isinstance(layer, Layer) for layer in self.layers):
-            raise ValueError(f"Pipeline needs a list of layers, received {layers!r}")
+            raise ValueError(f"Pipeline needs a list of layers, received {briefly(layers)}")
 
     def call(self, inputs, training=None, mask=None):
         for layer in self.layers:

@@ -22,15 +22,25 @@ from nbkeras.ops import hashing
 from nbkeras.ops.arguments import as_index
 
 
+def _lines_of(name: str, path: str) -> list[str]:
+    """The terms of a vocabulary in a text file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().splitlines()
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no path
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{name}: no vocabulary can be read from the file {briefly(path)}: {reason}") from error
+
+
 def _count(name: str, what: str, count: Any) -> int:
     if not isinstance(count, int) or count < 0:
-        raise ValueError(f"{name}'s {what} must not be negative, received {count!r}")
+        raise ValueError(f"{name}'s {what} must not be negative, received {briefly(count)}")
     return count
 
 
 def _table_size(name: str, what: str, size: Any) -> int | None:
     if size is not None and not (isinstance(size, int | np.integer) and size > 1):
-        raise ValueError(f"{name}'s {what} must be more than 1, received {size!r}")
+        raise ValueError(f"{name}'s {what} must be more than 1, received {briefly(size)}")
     return None if size is None else int(size)
 
 
@@ -93,7 +103,7 @@ class Lookup(TextInputs, registered=False):
         if pad_to_max_tokens and max_tokens is None:
             raise ValueError(f"{what} with pad_to_max_tokens=True needs max_tokens")
         if invert and self.output_mode != "int":
-            raise ValueError(f"{what} with invert=True has output_mode 'int', received {output_mode!r}")
+            raise ValueError(f"{what} with invert=True has output_mode 'int', received {briefly(output_mode)}")
         places = num_oov_indices + (max_tokens if pad_to_max_tokens else 0)
         load_budget.take(16 * places, f"{what} with a table of {places} places besides its terms")
         self._given = vocabulary is not None if has_input_vocabulary is None else bool(has_input_vocabulary)
@@ -159,8 +169,7 @@ class Lookup(TextInputs, registered=False):
                 f"{self.output_mode!r}"
             )
         if isinstance(vocabulary, str):
-            with open(vocabulary, encoding="utf-8") as file:
-                vocabulary = file.read().splitlines()
+            vocabulary = _lines_of(type(self).__name__, vocabulary)
         terms = [self._term(term) for term in np.asarray(vocabulary).ravel().tolist()]
         special = self.get_vocabulary()[: self._first_term]
         found = terms[: len(special)] == special
@@ -172,7 +181,7 @@ class Lookup(TextInputs, registered=False):
                 f"received {repeated or 'one of these'} again"
             )
         if not terms:
-            raise ValueError(f"the vocabulary of {self.name!r} has no terms; received {vocabulary!r}")
+            raise ValueError(f"the vocabulary of {self.name!r} has no terms; received {briefly(vocabulary)}")
         if self.max_tokens is not None and len(terms) + self._first_term > self.max_tokens:
             raise ValueError(
                 f"the vocabulary of {self.name!r} has {len(terms)} terms, with {self._first_term} in front of them more than "
@@ -452,7 +461,7 @@ class StringLookup(Lookup):
         **kwargs: Unpack[LookupOptions],
     ):
         if vocabulary_dtype not in (None, "string"):
-            raise ValueError(f"StringLookup's vocabulary_dtype is 'string', received {vocabulary_dtype!r}")
+            raise ValueError(f"StringLookup's vocabulary_dtype is 'string', received {briefly(vocabulary_dtype)}")
         option.keep(self, locals())  # before the vocabulary is read
         super().__init__(max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, **kwargs)
 
@@ -464,7 +473,7 @@ class StringLookup(Lookup):
         if self.invert:
             return self._texts_of(np.asarray(given))
         if hashing.as_texts(given) is None:
-            raise TypeError(f"{self.name!r} takes texts, an array or a list of str, received {given!r}")
+            raise TypeError(f"{self.name!r} takes texts, an array or a list of str, received {briefly(given)}")
         return super().__call__(*args, **kwargs)
 
     def call(self, inputs):

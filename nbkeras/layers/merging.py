@@ -8,6 +8,7 @@ from typing import Annotated, Any, Unpack
 from nbkeras import ops
 from nbkeras.building.layer import Layer, LayerOptions
 from nbkeras.engine import option, structures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor
 
 
@@ -342,7 +343,7 @@ class Concatenate(Layer):
 def _dot_axes(name: str, what: str, axes: Any) -> Any:
     pair = (axes, axes) if isinstance(axes, int) else tuple(axes)
     if len(pair) != 2 or not all(isinstance(a, int) for a in pair):
-        raise ValueError(f"{name}'s {what} must be an integer or two, received {axes!r}")
+        raise ValueError(f"{name}'s {what} must be an integer or two, received {briefly(axes)}")
     return axes
 
 

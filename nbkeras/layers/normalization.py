@@ -5,6 +5,7 @@ from typing import Annotated, Any, Unpack
 from nbkeras import ops
 from nbkeras.building.layer import InputSpec, Layer, LayerOptions
 from nbkeras.engine import behaviour, option
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Variable
 from nbkeras.layers.same_shape import SameShape
 from nbkeras.layers.weight_options import add_option_weight
@@ -14,20 +15,20 @@ def _axes(name: str, what: str, axis: Any) -> int | list[int]:
     """An axis, or a list of axes, as given."""
     axes = list(axis) if isinstance(axis, list | tuple) else axis
     if not all(isinstance(each, int) for each in (axes if isinstance(axes, list) else [axes])):
-        raise TypeError(f"{name}: {what} must be an integer or a list of integers, received {axis!r}")
+        raise TypeError(f"{name}: {what} must be an integer or a list of integers, received {briefly(axis)}")
     return axes
 
 
 def _groups(name: str, what: str, groups: Any) -> int:
     if isinstance(groups, bool) or not isinstance(groups, int) or (groups < 1 and groups != -1):
-        raise ValueError(f"{name}: {what} must be a positive integer or -1, received {groups!r}")
+        raise ValueError(f"{name}: {what} must be a positive integer or -1, received {briefly(groups)}")
     return groups
 
 
 def _one_axis(name: str, what: str, axis: Any) -> int:
     axes = _axes(name, what, axis)
     if isinstance(axes, list) and len(axes) != 1:
-        raise TypeError(f"{name}: {what} must be one integer, received {axis!r}")
+        raise TypeError(f"{name}: {what} must be one integer, received {briefly(axis)}")
     return axes[0] if isinstance(axes, list) else axes
 
 
@@ -125,7 +126,7 @@ class BatchNormalization(_Scaled):
         **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**kwargs)
-        if renorm:
+        if option.flag_of(type(self).__name__, "renorm", renorm):
             raise ValueError("BatchNormalization does not offer renorm=True")
         option.keep(self, locals())
 

@@ -273,7 +273,8 @@ class Discretization(Layer):
         option.keep(self, locals())
         if (bin_boundaries is None) == (num_bins is None):
             raise ValueError(
-                f"Discretization needs either bin_boundaries or num_bins, received {bin_boundaries!r} and {num_bins!r}"
+                "Discretization needs either bin_boundaries or num_bins, received "
+                f"{briefly(bin_boundaries)} and {briefly(num_bins)}"
             )
 
     def adapt(self, data, steps: int | None = None) -> None:

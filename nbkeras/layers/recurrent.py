@@ -10,6 +10,7 @@ import numpy as np
 from nbkeras import ops
 from nbkeras.building.layer import CommonOptions, InputSpec, Layer, LayerOptions
 from nbkeras.engine import behaviour, dtype_policy, option, sharding, structures, tensor
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor, outside_program
 from nbkeras.layers.recurrent_cells import (
     GRUCell,
@@ -225,7 +226,9 @@ class RNN(Layer):
         try:
             chosen[given if given.size else given.astype(int)] = True
         except IndexError as error:
-            raise ValueError(f"samples must be indices from 0 to {batch - 1}, received {samples!r}: {error}") from None
+            raise ValueError(
+                f"samples must be indices from 0 to {batch - 1}, received {briefly(samples)}: {error}"
+            ) from None
         return as_tensor(chosen.reshape(batch, *[1] * len(rest)))
 
     def _make_states(self, batch: int) -> None:

@@ -36,7 +36,7 @@ def check_cell(cell: Any) -> None:
     if isinstance(cell, type) or not callable(getattr(cell, "call", None)) or not hasattr(cell, "state_size"):
         raise TypeError(
             "a recurrent cell must be an object with call(inputs, states) and state_size (an integer, or a list of "
-            f"integers, one per state), received {cell!r}"
+            f"integers, one per state), received {briefly(cell)}"
         )
 
 
@@ -82,12 +82,14 @@ def call_cell(cell: Any, inputs: Tensor, states: Any, training: Any) -> tuple[Te
     parameters = cell._call_takes if isinstance(cell, Layer) else inspect.signature(cell.call).parameters
     result = function(inputs, states, training=training) if "training" in parameters else function(inputs, states)
     if not isinstance(result, list | tuple) or len(result) != 2:
-        raise TypeError(f"the cell {cell!r} must return (output, new states) from its call, received {result!r}")
+        raise TypeError(
+            f"the cell {briefly(cell)} must return (output, new states) from its call, received {briefly(result)}"
+        )
     output, new_states = result
     new_states = list(new_states) if isinstance(new_states, list | tuple) else [new_states]
     if len(structures.flatten(new_states)) != len(structures.flatten(cell.state_size)):
         raise ValueError(
-            f"the cell {cell!r} has state_size {cell.state_size}, but its call returned "
+            f"the cell {briefly(cell)} has state_size {cell.state_size}, but its call returned "
             f"{len(structures.flatten(new_states))} states"
         )
     return output, new_states
@@ -428,7 +430,7 @@ class StackedRNNCells(Layer):
     def __init__(self, cells: option.Layers, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         if not isinstance(cells, list | tuple) or not cells:
-            raise ValueError(f"StackedRNNCells needs a list of cells, received {cells!r}")
+            raise ValueError(f"StackedRNNCells needs a list of cells, received {briefly(cells)}")
         option.keep(self, locals())
         for cell in self.cells:
             check_cell(cell)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Unpack
 from nbkeras import random
 from nbkeras.building.layer import CommonOptions, InputSpec, LayerOptions
 from nbkeras.engine import option
-from nbkeras.engine.annotations import check_rate
+from nbkeras.engine.annotations import briefly, check_rate
 from nbkeras.layers.same_shape import SameShape
 from nbkeras.layers.spatial import DataFormat
 from nbkeras.regularizers import L1L2
@@ -18,13 +18,13 @@ from nbkeras.regularizers import L1L2
 def _noise_shape(name: str, what: str, shape: Any) -> tuple | None:
     sizes = shape if isinstance(shape, list | tuple) else [shape]
     if shape is not None and any(size is not None and (not isinstance(size, int) or size <= 0) for size in sizes):
-        raise ValueError(f"{name}'s {what} must be a list of positive integers or None, received {shape!r}")
+        raise ValueError(f"{name}'s {what} must be a list of positive integers or None, received {briefly(shape)}")
     return None if shape is None else tuple(sizes)
 
 
 def _deviation(name: str, what: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise ValueError(f"{name}'s {what} must be a number, 0 or more, received {value!r}")
+        raise ValueError(f"{name}'s {what} must be a number, 0 or more, received {briefly(value)}")
     return value
 
 
@@ -285,9 +285,7 @@ class AlphaDropout(_Random):
         0.0 1.0
     """
 
-    def __init__(
-        self, rate: RateBelowOne, noise_shape: option.Anything = None, seed=None, **kwargs: Unpack[LayerOptions]
-    ):
+    def __init__(self, rate: RateBelowOne, noise_shape: NoiseShape = None, seed=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(seed, **kwargs)
         option.keep(self, locals())
 
@@ -296,6 +294,11 @@ class AlphaDropout(_Random):
             return inputs
         limit = -1.0507009873554804934193349852946 * 1.6732632423543772848170429916717
         shape = self.noise_shape or inputs.shape
+        if len(shape) != len(inputs.shape):
+            raise ValueError(
+                f"AlphaDropout {self.name!r} has noise_shape {shape}, which must have a size for each axis of the input, "
+                f"received shape {inputs.shape}"
+            )
         shape = [n if size is None else size for size, n in zip(shape, inputs.shape, strict=True)]
         kept = random.bernoulli(shape, 1 - self.rate, self.dtype, self.seed_generator)
         scale = ((1 - self.rate) * (1 + self.rate * limit**2)) ** -0.5

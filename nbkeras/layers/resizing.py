@@ -9,6 +9,7 @@ import numpy as np
 from nbkeras import ops
 from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import option
+from nbkeras.engine.annotations import briefly
 from nbkeras.layers.spatial import Spatial, WindowSize, check_lengths
 from nbkeras.ops.resize import INTERPOLATIONS
 
@@ -26,7 +27,9 @@ def _margins(layer: Any, what: str, value: Any) -> tuple[tuple[int, int], ...]:
         if len(sides) == 2 and all(isinstance(n, int | np.integer) and n >= 0 for n in sides):
             found.append((int(sides[0]), int(sides[1])))
     if len(found) != rank or len(pairs) != rank:
-        raise ValueError(f"{option.name_of(layer)}: {what} must be {_FORMS[rank]}, none negative, received {value!r}")
+        raise ValueError(
+            f"{option.name_of(layer)}: {what} must be {_FORMS[rank]}, none negative, received {briefly(value)}"
+        )
     return tuple(found)
 
 

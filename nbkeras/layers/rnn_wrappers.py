@@ -10,6 +10,7 @@ from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.layer import BasicOptions, Layer
 from nbkeras.building.operation import Operation
 from nbkeras.engine import option, sharding, structures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor
 from nbkeras.layers.recurrent_cells import sequences_and_states, with_named_states
 from nbkeras.layers.wrapper import Wrapper
@@ -72,7 +73,7 @@ class Bidirectional(Layer):
         layer = self.forward_layer
         for each in (layer, self.backward_layer or layer):
             if not (isinstance(each, Layer) and hasattr(each, "go_backwards")):
-                raise ValueError(f"Bidirectional wraps a recurrent layer such as LSTM(32), received {each!r}")
+                raise ValueError(f"Bidirectional wraps a recurrent layer such as LSTM(32), received {briefly(each)}")
         self.forward_layer = _copy(layer, "forward_", layer.go_backwards)
         self.backward_layer = self.backward_layer or _copy(layer, "backward_", not layer.go_backwards)
         self._check_pair()

@@ -1,12 +1,13 @@
 """SameShape: the base of layers that change values and keep shapes and masks."""
 
-from nbkeras.building.layer import Layer
+from nbkeras.building.layer import InputSpec, Layer
 
 
 class SameShape(Layer, registered=False):
-    """A layer whose output has the shape and the mask of its input."""
+    """A layer whose output has the shape and the mask of its one input."""
 
     supports_masking = True
+    input_spec = InputSpec()
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)

@@ -12,6 +12,7 @@ import numpy as np
 
 from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import option
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import as_tensor
 from nbkeras.layers.categorical import TextInputs
 from nbkeras.layers.lookup import StringLookup
@@ -34,14 +35,14 @@ _SPLITS: dict[Any, Callable[[str], list[str]]] = {
 
 def _function_or_name(name: str, what: str, value: Any, known: tuple) -> Any:
     if not callable(value) and value not in known:
-        raise ValueError(f"{name}'s {what} must be a function or one of {list(known)}, received {value!r}")
+        raise ValueError(f"{name}'s {what} must be a function or one of {list(known)}, received {briefly(value)}")
     return value
 
 
 def _ngrams(name: str, what: str, ngrams: Any) -> Any:
     lengths = ngrams if isinstance(ngrams, list | tuple) else [ngrams or 0]
     if not all(isinstance(length, int) for length in lengths):
-        raise ValueError(f"{name}'s {what} must be an integer, several or None, received {ngrams!r}")
+        raise ValueError(f"{name}'s {what} must be an integer, several or None, received {briefly(ngrams)}")
     return ngrams
 
 
@@ -130,7 +131,7 @@ class TextVectorization(TextInputs):
         **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**kwargs)
-        if ragged:
+        if option.flag_of("TextVectorization", "ragged", ragged):
             raise ValueError("TextVectorization does not offer ragged=True: there are no ragged tensors")
         if output_mode != "int" and output_sequence_length is not None:
             raise ValueError("TextVectorization's output_sequence_length is for output_mode 'int'")
@@ -199,7 +200,7 @@ class TextVectorization(TextInputs):
         """The words of each text."""
         texts = hashing.as_texts(inputs)
         if texts is None:
-            raise TypeError(f"{self.name!r} takes texts, an array or a list of str, received {inputs!r}")
+            raise TypeError(f"{self.name!r} takes texts, an array or a list of str, received {briefly(inputs)}")
         if callable(self.standardize):
             texts = np.asarray(self.standardize(texts), np.str_)
         else:

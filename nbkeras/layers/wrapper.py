@@ -8,6 +8,7 @@ from nbkeras import ops
 from nbkeras.building import graph
 from nbkeras.building.layer import InputSpec, Layer, LayerOptions
 from nbkeras.engine import option
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Variable
 from nbkeras.initializers import TruncatedNormal
 
@@ -35,7 +36,7 @@ class Wrapper(Layer):
         super().__init__(**kwargs)
         option.keep(self, locals())
         if not isinstance(self.layer, Layer):
-            raise ValueError(f"{type(self).__name__} wraps a layer such as Dense(8), received {layer!r}")
+            raise ValueError(f"{type(self).__name__} wraps a layer such as Dense(8), received {briefly(layer)}")
 
     def build(self, input_shape=None):
         self.layer._ensure_built(graph.symbols(input_shape, self.layer.input_dtype or self.dtype))
@@ -77,11 +78,11 @@ class SpectralNormalization(Wrapper):
         self.kernel = getattr(self.layer, "kernel", getattr(self.layer, "embeddings", None))
         if self.kernel is None:
             raise ValueError(
-                f"SpectralNormalization {self.name!r} wraps a layer with a kernel or embeddings, received {self.layer!r}"
+                f"SpectralNormalization {self.name!r} wraps a layer with a kernel or embeddings, received {briefly(self.layer)}"
             )
         if not isinstance(self.kernel, Variable):
             raise ValueError(
-                f"SpectralNormalization {self.name!r} cannot change the kernel of {self.layer!r}, which is a sum (LoRA)"
+                f"SpectralNormalization {self.name!r} cannot change the kernel of {briefly(self.layer)}, which is a sum (LoRA)"
             )
         shape = (1, self.kernel.shape[-1])
         self.vector_u = self.add_weight(shape, TruncatedNormal(stddev=0.02), trainable=False, name="vector_u")

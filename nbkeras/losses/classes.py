@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbkeras.engine import option
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.option import given
 from nbkeras.losses import functions
 from nbkeras.losses.loss import LossFunctionWrapper, registry
@@ -371,7 +372,7 @@ class CategoricalGeneralizedCrossEntropy(_Named, fn=functions.categorical_genera
     ):
         q = option.number_of(type(self).__name__, "q", q)
         if not 0 < q < 1:
-            raise ValueError(f"q must be between 0 and 1, received {q!r}")
+            raise ValueError(f"q must be between 0 and 1, received {briefly(q)}")
         super().__init__(**given(locals()))
 
 

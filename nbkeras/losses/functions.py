@@ -12,6 +12,7 @@ import numpy as np
 
 from nbkeras import config, ops
 from nbkeras.engine import sharding
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.losses.loss import prediction, registry, squeeze_or_expand_to_same_rank
 from nbkeras.ops.arguments import axis_of
@@ -348,7 +349,7 @@ def _smoothed(
 ) -> tuple[Tensor, Tensor]:
     """`_matched` targets and predictions, the targets moved towards 1 / classes; classes: by default the last axis's size."""
     if not 0 <= smoothing <= 1:
-        raise ValueError(f"label_smoothing must be from 0 to 1, received {smoothing!r}")
+        raise ValueError(f"label_smoothing must be from 0 to 1, received {briefly(smoothing)}")
     y_true, y_pred = _matched(name, y_true, y_pred)
     if smoothing:
         classes = classes or max((1, *y_true.shape[-1:]))

@@ -236,7 +236,7 @@ class LossFunctionWrapper(Loss):
     ):
         super().__init__(naming.checked("loss", name) or getattr(fn, "__name__", None), reduction, dtype)
         if not callable(fn):
-            raise TypeError(f"a loss function must be callable as fn(y_true, y_pred), received {fn!r}")
+            raise TypeError(f"a loss function must be callable as fn(y_true, y_pred), received {briefly(fn)}")
         self.fn = fn
         self.constants = constants
         self.float_targets = getattr(fn, "__name__", "") not in _OF_CLASS_NUMBERS

@@ -73,24 +73,27 @@ class AUC(_Confusion):
     ):
         self.curve = one_of("AUC", "curve", curve, ("ROC", "PR", "PRGAIN"), any_case=True)
         self.summation_method = one_of("AUC", "summation_method", summation_method, _SUMMATIONS, any_case=True)
+        multi_label = option.flag_of("AUC", "multi_label", multi_label)
+        if num_labels is not None:
+            option.size_of("AUC", "num_labels", num_labels)
         if num_labels and not multi_label:
             raise ValueError("AUC: num_labels is for multi_label=True only")
         self.init_thresholds = None if thresholds is None else sorted(_numbers("thresholds", thresholds))
         if self.init_thresholds is None:
             if not isinstance(num_thresholds, int) or num_thresholds <= 1:
-                raise ValueError(f"AUC: num_thresholds must be an integer > 1, received {num_thresholds!r}")
+                raise ValueError(f"AUC: num_thresholds must be an integer > 1, received {briefly(num_thresholds)}")
             inner = evenly(num_thresholds)[1:-1]
         else:
             inner = self.init_thresholds
             if inner and not (0 <= inner[0] and inner[-1] <= 1):
-                raise ValueError(f"AUC: thresholds must be numbers from 0 to 1, received {thresholds!r}")
+                raise ValueError(f"AUC: thresholds must be numbers from 0 to 1, received {briefly(thresholds)}")
         super().__init__([0.0, *inner, 1.0], None, name, dtype)
         self.thresholds[0], self.thresholds[-1] = -config.epsilon(), 1.0 + config.epsilon()
         self.num_thresholds = len(self.thresholds)
-        self.multi_label = bool(multi_label)
+        self.multi_label = multi_label
         self.num_labels = num_labels
         self.label_weights = None if label_weights is None else _numbers("label_weights", label_weights)
-        self.from_logits = bool(from_logits)
+        self.from_logits = option.flag_of("AUC", "from_logits", from_logits)
         self._built = False
         if num_labels or not multi_label:
             self._build(num_labels)

@@ -104,10 +104,11 @@ def _only_class(x: Tensor, class_id: int) -> Tensor:
 
 
 def _checked_thresholds(thresholds: Any, default: float) -> list[float]:
-    given = thresholds if isinstance(thresholds, list | tuple | np.ndarray) else [thresholds]
+    is_several = isinstance(thresholds, list | tuple) or (isinstance(thresholds, np.ndarray) and thresholds.ndim > 0)
+    given = thresholds if is_several else [thresholds]
     found = [default] if thresholds is None else [*given]
     if thresholds is not None and not all(isinstance(t, int | float | np.floating) and 0 <= t <= 1 for t in found):
-        raise ValueError(f"thresholds must be numbers from 0 to 1, received {thresholds!r}")
+        raise ValueError(f"thresholds must be numbers from 0 to 1, received {briefly(thresholds)}")
     return [float(each) for each in found]
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from nbkeras import config, ops
 from nbkeras.engine import option
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.losses.loss import prediction
 from nbkeras.metrics.metric import Metric, check_columns, registry
@@ -15,13 +16,13 @@ _COUNTS = ("true_positives", "false_positives", "false_negatives", "intermediate
 
 def _beta(name: str, what: str, beta: Any) -> Any:
     if not isinstance(beta, int | float) or beta <= 0:
-        raise ValueError(f"{name}: {what} must be a number > 0, received {beta!r}")
+        raise ValueError(f"{name}: {what} must be a number > 0, received {briefly(beta)}")
     return beta
 
 
 def _threshold(name: str, what: str, threshold: Any) -> Any:
     if threshold is not None and not (isinstance(threshold, int | float) and 0 < threshold <= 1):
-        raise ValueError(f"{name}: {what} must be a number > 0 and <= 1, received {threshold!r}")
+        raise ValueError(f"{name}: {what} must be a number > 0 and <= 1, received {briefly(threshold)}")
     return threshold
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from nbkeras import config, initializers, losses, ops
 from nbkeras.engine import load_budget, naming, option, sharding, stateless, structures
-from nbkeras.engine.annotations import one_of
+from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.naming import snake_case
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.registry import Registry
@@ -316,7 +316,7 @@ class MeanMetricWrapper(Mean):
 
     def __init__(self, fn: Callable, name: str | None = None, dtype: Any = None, **constants):
         if not callable(fn):
-            raise TypeError(f"a metric function must be callable as fn(y_true, y_pred), received {fn!r}")
+            raise TypeError(f"a metric function must be callable as fn(y_true, y_pred), received {briefly(fn)}")
         super().__init__(
             naming.checked("metric", name) or str(getattr(fn, "__name__", snake_case(type(fn).__name__))), dtype
         )

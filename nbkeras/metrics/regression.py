@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from nbkeras import config, ops
 from nbkeras.engine import option
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.losses.loss import pair
 from nbkeras.metrics.metric import FunctionMetric, Metric, check_columns, functions, registry
@@ -14,7 +15,7 @@ from nbkeras.metrics.metric import FunctionMetric, Metric, check_columns, functi
 
 def _regressors(name: str, what: str, value: Any) -> Any:
     if value < 0:
-        raise ValueError(f"{name}: {what} must be an integer >= 0, received {value!r}")
+        raise ValueError(f"{name}: {what} must be an integer >= 0, received {briefly(value)}")
     return value
 
 

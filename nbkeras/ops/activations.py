@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import load_budget
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.engine.user_errors import warn
 from nbkeras.kernels import activations
@@ -62,7 +63,7 @@ def relu(x, negative_slope: float = 0.0, max_value: float | None = None, thresho
     if not negative_slope and max_value is None and not threshold:
         return apply(activations.relu, activations.relu_vjp, [x])
     if max_value is not None and max_value < 0:
-        raise ValueError(f"relu: max_value must not be negative, received {max_value!r}")
+        raise ValueError(f"relu: max_value must not be negative, received {briefly(max_value)}")
     if max_value is not None and not 0 <= threshold < max_value:
         above, below = elementwise.clip(x, 0.0, max_value), elementwise.multiply(x - threshold, negative_slope)
         return elementwise.where(x > threshold, above, below)

@@ -3,13 +3,15 @@
 dtypes: floats win over integers, and a value that is not a Tensor takes the float dtype of the Tensors it meets.
 """
 
+import math
 import operator
 from typing import Any
 
 import numpy as np
 
 from nbkeras import config
-from nbkeras.engine import dlpack
+from nbkeras.engine import dlpack, load_budget
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import result_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, holds_tensors
 from nbkeras.kernels import elementwise, indexing
@@ -89,12 +91,19 @@ def check_broadcast(name: str, *tensors: Tensor) -> None:
                 )
 
 
+def _integers(values: Any) -> tuple[int, ...] | None:
+    """The values as Python integers; None if one is no integer. True and False are flags, given for another argument."""
+    try:
+        return None if any(isinstance(each, bool) for each in values) else tuple(map(operator.index, values))
+    except TypeError:
+        return None
+
+
 def axis_of(name: str, axis: Any, ndim: int) -> int:
     """The axis as a non-negative number below `ndim`; TypeError or ValueError for an invalid one."""
-    try:
-        index = operator.index(axis)
-    except TypeError:
-        raise TypeError(f"{name}: axis must be an integer, received {axis!r}") from None
+    (index,) = _integers([axis]) or (None,)
+    if index is None:
+        raise TypeError(f"{name}: axis must be an integer, received {briefly(axis)}")
     if not -ndim <= index < ndim:
         raise ValueError(f"{name}: axis {axis} is out of range for a tensor of {ndim} axes")
     return index % ndim
@@ -109,3 +118,38 @@ def axes_of(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
     if len(set(axes)) != len(axes):
         raise ValueError(f"{name}: axis {axis} names an axis twice")
     return axes
+
+
+def sizes_of(name: str, value: Any) -> tuple[int, ...]:
+    """A shape argument as a tuple of integers; the values of a tensor are read. TypeError for anything but integers."""
+    value = value.numpy() if isinstance(value, Tensor) and value.ndim else value
+    sizes = _integers(value if isinstance(value, list | tuple) or getattr(value, "ndim", False) else (value,))
+    if sizes is None:
+        raise TypeError(f"{name}: a shape must be made of integers, received {briefly(value)}")
+    return sizes
+
+
+def new_sizes(name: str, value: Any) -> tuple[int, ...]:
+    """`sizes_of` of a tensor that is to be made: ValueError for a negative size, and for more elements than can exist."""
+    sizes = sizes_of(name, value)
+    if any(size < 0 for size in sizes):
+        raise ValueError(f"{name}: sizes must not be negative, received shape {briefly(sizes)}")
+    load_budget.check_exists(8 * max(math.prod(sizes), *sizes, 0), f"{name} of shape {briefly(sizes)}")
+    return sizes
+
+
+def count_of(name: str, what: str, value: Any) -> int:
+    """One integer of at least 0; the error names the op and the argument."""
+    sizes = _integers([value])
+    if sizes is None or sizes[0] < 0:
+        raise ValueError(f"{name}: {what} must be an integer of at least 0, received {briefly(value)}")
+    load_budget.check_exists(8 * sizes[0], f"{name} with {what}={sizes[0]}")
+    return sizes[0]
+
+
+def pair_of(name: str, what: str, value: Any) -> tuple[Any, Any]:
+    """The two elements of a pair, or a value twice that is no list and no tuple; ValueError for another number of elements."""
+    given = tuple(value) if isinstance(value, list | tuple) else (value, value)
+    if len(given) != 2:
+        raise ValueError(f"{name}: {what} must be one for both or a pair, received {briefly(value)}")
+    return given

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import load_budget
+from nbkeras.engine.annotations import briefly
+from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import shape
 from nbkeras.ops import elementwise, reduce
@@ -72,7 +74,7 @@ def view(x, dtype=None) -> Tensor:
         (2, 12)
     """
     x = as_tensor(x)
-    target = x.dtype if dtype is None else np.dtype(dtype)
+    target = x.dtype if dtype is None else known_dtype(dtype)
     if x.dtype.itemsize != target.itemsize and (x.ndim == 0 or x.shape[-1] * x.dtype.itemsize % target.itemsize):
         raise ValueError(
             f"view: the last axis of a tensor of shape {x.shape} and {x.dtype} holds no whole number of {target}"
@@ -220,7 +222,7 @@ def array_split(x, indices_or_sections, axis: int = 0) -> list[Tensor]:
         return split(x, indices_or_sections, axis)
     count, length = int(indices_or_sections), x.shape[axis_of("array_split", axis, x.ndim)]
     if count < 1:
-        raise ValueError(f"array_split: expected at least one part, received {count}")
+        raise ValueError(f"array_split: expected at least one part, received {briefly(count)}")
     load_budget.step(count)
     sizes = [length // count + (i < length % count) for i in range(count)]
     return split(x, np.cumsum(sizes)[:-1], axis)
@@ -365,10 +367,10 @@ def rot90(array, k: int = 1, axes: Any = (0, 1)) -> Tensor:
     """
     x = as_tensor(array)
     if not isinstance(axes, list | tuple) or len(axes) != 2:
-        raise ValueError(f"rot90: axes must be two integers, received {axes!r}")
+        raise ValueError(f"rot90: axes must be two integers, received {briefly(axes)}")
     first, second = (axis_of("rot90", axis, x.ndim) for axis in axes)
     if first == second:
-        raise ValueError(f"rot90: the two axes must differ, received {axes}")
+        raise ValueError(f"rot90: the two axes must differ, received {briefly(axes)}")
     quarters = k % 4
     if quarters == 1:
         return swapaxes(flip(x, second), first, second)
@@ -543,7 +545,7 @@ _BLOCKS = {
 
 def _check_block(name: str, block_size: int) -> None:
     if block_size < 2:
-        raise ValueError(f"{name}: block_size must be at least 2, received {block_size}")
+        raise ValueError(f"{name}: block_size must be at least 2, received {briefly(block_size)}")
 
 
 @op

@@ -17,7 +17,7 @@ from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels.runtime import device
-from nbkeras.ops.arguments import axis_of
+from nbkeras.ops.arguments import axis_of, count_of
 from nbkeras.ops.creation import zeros_like
 from nbkeras.ops.indexing import getitem
 from nbkeras.ops.shape import broadcast_to, concatenate, reshape, stack, unstack
@@ -108,7 +108,7 @@ def while_loop(cond: Callable, body: Callable, loop_vars, maximum_iterations: in
         maximum_iterations: The greatest number of iterations; None for no limit.
 
     Returns:
-        The last loop variables: a tuple, or one value.
+        The last loop variables: a tuple, or one value. Numbers among tensors become tensors.
 
     Example:
         >>> ops.while_loop(lambda i, x: x < 100, lambda i, x: (i + 1, 3 * x), (0, 1))
@@ -124,6 +124,9 @@ def while_loop(cond: Callable, body: Callable, loop_vars, maximum_iterations: in
             raise ValueError(f"while_loop: body must return {len(values)} loop variables, received {briefly(results)}")
         values = tuple(results) if is_sequence else (results,)
         iterations += 1
+    if any(isinstance(leaf, Tensor) for leaf in structures.flatten(values)):
+        # an int among symbolic outputs would be the one of the dry run
+        values = structures.map_leaves(lambda leaf: as_tensor(leaf) if isinstance(leaf, int | float) else leaf, values)
     return values if is_sequence else values[0]
 
 
@@ -206,13 +209,16 @@ def scan(
     """
     if xs is None and length is None:
         raise ValueError("scan: give xs, or a length")
-    items = [None] * length if xs is None else _slices("scan", xs, length)  # type: ignore[operator]
+    items = [None] * count_of("scan", "length", length) if xs is None else _slices("scan", xs, length)  # type: ignore[operator]
     if not items:
         raise ValueError("scan: there is nothing along the first axis")
     carry, results = init, []
     for x in reversed(items) if reverse else items:
-        carry, y = f(carry, x)
-        results.append(y)
+        result = f(carry, x)
+        if not isinstance(result, list | tuple) or len(result) != 2:
+            raise ValueError(f"scan: f must return a pair (carry, result), received {briefly(result)}")
+        carry = result[0]
+        results.append(result[1])
     if results[0] is None:
         return carry, None
     return carry, _stacked(results[::-1] if reverse else results)
@@ -296,7 +302,11 @@ def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: str | None =
         >>> ops.vectorize(ops.dot, signature="(n),(n)->()")([[1.0, 2.0], [3.0, 4.0]], [1.0, 1.0]).numpy()
         array([3., 7.], dtype=float32)
     """
-    unchanged = set(excluded or ())
+    unchanged = () if excluded is None else excluded
+    if not isinstance(unchanged, set | frozenset | list | tuple) or not all(
+        isinstance(n, int | str) for n in unchanged
+    ):
+        raise TypeError(f"vectorize: excluded must be a set of positions or names, received {briefly(excluded)}")
     cores = None if signature is None else [len(part.split(",")) if part else 0 for part in _cores(signature)]
 
     @functools.wraps(pyfunc)
@@ -305,7 +315,7 @@ def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: str | None =
         tensors = [as_tensor(args[i]) for i in places]
         inner = [0] * len(tensors) if cores is None else cores
         if len(inner) != len(tensors):
-            raise ValueError(f"vectorize: {signature!r} is for {len(inner)} arguments, received {len(tensors)}")
+            raise ValueError(f"vectorize: {briefly(signature)} is for {len(inner)} arguments, received {len(tensors)}")
         split = [x.ndim - n for x, n in zip(tensors, inner, strict=True)]
         loop = np.broadcast_shapes(*(x.shape[:at] for x, at in zip(tensors, split, strict=True)))
         rows = [
@@ -329,7 +339,7 @@ def _cores(signature: str) -> list[str]:
     """The text between the parentheses of each argument in a signature."""
     left, arrow, _ = str(signature).replace(" ", "").partition("->")
     if not arrow or not re.fullmatch(r"\([\w,]*\)(,\([\w,]*\))*", left):
-        raise ValueError(f"vectorize: a signature looks like '(n),(n)->()', received {signature!r}")
+        raise ValueError(f"vectorize: a signature looks like '(n),(n)->()', received {briefly(signature)}")
     return re.findall(r"\(([\w,]*)\)", left)
 
 

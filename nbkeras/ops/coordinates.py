@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import load_budget
-from nbkeras.engine.annotations import one_of
+from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.ops import elementwise
 from nbkeras.ops.arguments import as_float, floats
@@ -123,7 +123,7 @@ def map_coordinates(inputs, coordinates, order: int, fill_mode: str = "constant"
     x, places = as_tensor(inputs), as_float(coordinates)
     one_of("map_coordinates", "fill_mode", fill_mode, _FILLS)
     if order not in (0, 1):
-        raise ValueError(f"map_coordinates: order must be 0 or 1, received {order!r}")
+        raise ValueError(f"map_coordinates: order must be 0 or 1, received {briefly(order)}")
     if places.ndim < 2 or places.shape[0] != x.ndim:
         raise ValueError(f"map_coordinates: coordinates must have shape ({x.ndim}, ...), received {places.shape}")
     rows = reshape(as_float(x), (x.size, 1))

@@ -11,7 +11,8 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import array_of, known_dtype
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.engine.user_errors import checked
-from nbkeras.ops.shape import broadcast_to, new_sizes
+from nbkeras.ops.arguments import new_sizes
+from nbkeras.ops.shape import broadcast_to
 
 
 def zeros(shape, dtype=None) -> Tensor:
@@ -182,19 +183,21 @@ def arange(start, stop=None, step=None, dtype=None) -> Tensor:
     first, end = (0, start) if stop is None else (start, stop)
     step = 1 if step is None else step
     numbers = [as_tensor(number) for number in (first, end, step)]
+    received = ", ".join(map(briefly, (first, end, step)))
     if any(number.ndim for number in numbers):
-        raise TypeError(
-            f"arange: start, stop and step are numbers, received {', '.join(map(briefly, (first, end, step)))}"
-        )
+        raise TypeError(f"arange: start, stop and step are numbers, received {received}")
     if dtype is None:
         are_integers = all(number.dtype.kind in "iu" for number in numbers)
         given = (number for number, each in zip(numbers, (first, end, step), strict=True) if isinstance(each, int))
         wide = np.int64 if any(number.dtype == np.int64 for number in given) else np.int32
         dtype = wide if are_integers else config.floatx()
-    if not isinstance(step, Tensor) and step == 0:
+    first, end, step = (each.item() if isinstance(each, Tensor) else each for each in (first, end, step))
+    if step == 0:
         raise ZeroDivisionError("arange: step must not be 0")
-    if not any(isinstance(number, Tensor) for number in (first, end, step)):
-        load_budget.take_briefly(8 * abs((end - first) // (step or 1)), f"arange({start}, {stop}, {step})")
+    count = (float(end) - float(first)) / float(step)
+    if not math.isfinite(count):
+        raise ValueError(f"arange: start, stop and step must be finite, received {received}")
+    load_budget.take_briefly(8 * int(abs(count)), f"arange of {received}")
     return as_tensor(np.arange(first, end, step, dtype=known_dtype(dtype)))
 
 

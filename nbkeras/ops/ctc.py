@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.engine.annotations import one_of
+from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.tensor import Tensor, apply, op
 from nbkeras.kernels import ctc
 from nbkeras.ops.activations import log_softmax
@@ -30,7 +30,7 @@ def _blank(name: str, mask_index: int | None, classes: int) -> int:
     """The blank's class; the last class for None."""
     blank = -1 if mask_index is None else int(mask_index)
     if not -classes <= blank < classes:
-        raise ValueError(f"{name}: mask_index must be one of {classes} classes, received {mask_index!r}")
+        raise ValueError(f"{name}: mask_index must be one of {classes} classes, received {briefly(mask_index)}")
     return blank % classes
 
 
@@ -110,7 +110,9 @@ def ctc_decode(
     if one_of("ctc_decode", "strategy", strategy, ("greedy", "beam_search")) == "greedy":
         return _best_of_each_step(inputs, lengths, merge_repeated, blank)
     if not 1 <= top_paths <= beam_width:
-        raise ValueError(f"ctc_decode: top_paths must be from 1 to beam_width={beam_width}, received {top_paths!r}")
+        raise ValueError(
+            f"ctc_decode: top_paths must be from 1 to beam_width={beam_width}, received {briefly(top_paths)}"
+        )
     return apply(ctc.beam_search, None, [log_softmax(inputs), lengths], width=beam_width, paths=top_paths, blank=blank)
 
 

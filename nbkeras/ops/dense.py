@@ -10,7 +10,7 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import dense as dense_kernels
 from nbkeras.ops import activations, elementwise
-from nbkeras.ops.arguments import as_float, axis_of, floats, promote
+from nbkeras.ops.arguments import as_float, axis_of, floats, pair_of, promote
 from nbkeras.ops.shape import moveaxis, reshape, transpose
 
 
@@ -221,10 +221,10 @@ def batch_dot(x, y, axes: Any = None) -> Tensor:
         raise ValueError(f"batch_dot needs a batch axis of one size and another axis, received {x.shape} and {y.shape}")
     if axes is None:
         axes = (x.ndim - 1, y.ndim - 1 if y.ndim == 2 else y.ndim - 2)
-    first, second = (axes, axes) if isinstance(axes, int) else axes
+    first, second = pair_of("batch_dot", "axes", axes)
     a, b = axis_of("batch_dot", first, x.ndim), axis_of("batch_dot", second, y.ndim)
     if 0 in (a, b):
-        raise ValueError(f"batch_dot cannot sum over the batch axis; received axes {axes!r}")
+        raise ValueError(f"batch_dot cannot sum over the batch axis; received axes {briefly(axes)}")
     if x.shape[a] != y.shape[b]:
         raise ValueError(
             f"batch_dot sums over axes {(a, b)}, which must have one size, received shapes {x.shape} and {y.shape}"

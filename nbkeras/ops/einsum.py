@@ -4,6 +4,7 @@ import itertools
 import math
 import string
 
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import as_float, promote
@@ -81,7 +82,7 @@ def letters_of(subscripts: str, tensors: list[Tensor]) -> tuple[list[list[str]],
     if not all(part.isascii() and (part.isalpha() or not part) for part in plain) or len(parts) != len(tensors):
         raise ValueError(
             f"einsum takes letters for axes, at most one '...' in each operand, and as many operands as it names; received "
-            f"{subscripts!r} and {len(tensors)} operands"
+            f"{briefly(subscripts)} and {len(tensors)} operands"
         )
     unused = [c for c in string.ascii_letters if c not in left]
     inputs, widest = [], 0

@@ -3,6 +3,7 @@
 They are composed of other ops and differentiable like them. Ops that sample pixels at coordinates are in coordinates.py.
 """
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from nbkeras.ops.indexing import getitem, pad, take
 from nbkeras.ops.products import outer
 from nbkeras.ops.resize import INTERPOLATIONS, blend, sampling_weights
 from nbkeras.ops.shape import broadcast_to, expand_dims, reshape, squeeze, stack, unstack
-from nbkeras.ops.window import data_format_of
+from nbkeras.ops.window import data_format_of, sizes_of
 
 
 def _as(dtype: np.dtype, y: Tensor) -> Tensor:
@@ -198,10 +199,16 @@ def resize(
     x, back = as_batch("resize", images, data_format)
     one_of("resize", "interpolation", interpolation, INTERPOLATIONS)
     is_size = isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(n, int | np.integer) for n in size)
-    if not is_size or min(size) < 1 or fill_mode != "constant" or (crop_to_aspect_ratio and pad_to_aspect_ratio):
+    if (
+        not is_size
+        or not 1 <= min(size) <= max(size) < 2**31
+        or fill_mode != "constant"
+        or (crop_to_aspect_ratio and pad_to_aspect_ratio)
+    ):
         raise ValueError(
             "resize: expected size (height, width), fill_mode 'constant' and at most one way to keep the ratio, received "
-            f"{size}, {fill_mode!r}, {crop_to_aspect_ratio=}, {pad_to_aspect_ratio=}"
+            f"{size}, {briefly(fill_mode)}, crop_to_aspect_ratio={briefly(crop_to_aspect_ratio)}, "
+            f"pad_to_aspect_ratio={briefly(pad_to_aspect_ratio)}"
         )
     height, width = x.shape[1:3]
     if not height or not width:
@@ -397,9 +404,9 @@ def _patches(
     x = as_float(images)
     if x.ndim not in (rank + 1, rank + 2):
         raise ValueError(f"{name}: expected {rank + 1} axes or a batch of {rank + 2}, received shape {x.shape}")
-    window = (size,) * rank if isinstance(size, int) else tuple(size)
+    window = sizes_of(name, "size", size, rank)
     axis = -1 if data_format_of(name, form) == "channels_last" else -rank - 1
-    count = int(np.prod(window)) * x.shape[axis]
+    count = math.prod(window) * x.shape[axis]
     kernel = reshape(eye(count, dtype=x.dtype), (*window, x.shape[axis], count))
     batch = x if x.ndim == rank + 2 else expand_dims(x, 0)
     y = conv(batch, kernel, strides or window, padding, form, dilation)
@@ -435,7 +442,7 @@ def extract_patches(
         array([[0., 1., 4., 5.],
                [2., 3., 6., 7.]])
     """
-    rank = 3 if not isinstance(size, int) and len(size) == 3 else 2
+    rank = 3 if isinstance(size, list | tuple) and len(size) == 3 else 2
     return _patches("extract_patches", rank, images, size, strides, dilation_rate, padding, data_format)
 
 

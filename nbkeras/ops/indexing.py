@@ -10,21 +10,19 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import load_budget
-from nbkeras.engine.annotations import one_of
-from nbkeras.engine.dtypes import known_dtype
+from nbkeras.engine.annotations import briefly, one_of
+from nbkeras.engine.dtypes import array_of, known_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import indexing, scattering
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.ops import elementwise, reduce
-from nbkeras.ops.arguments import as_index, as_integer, axis_of, check_broadcast
+from nbkeras.ops.arguments import as_index, as_integer, axis_of, check_broadcast, count_of, new_sizes, sizes_of
 from nbkeras.ops.shape import (
     broadcast_to,
     expand_dims,
     moveaxis,
-    new_sizes,
     one_axis,
     reshape,
-    sizes_of,
     squeeze,
     stack,
     transpose,
@@ -130,7 +128,7 @@ def _is_basic(part: Any) -> bool:
         operator.index(part)
     except TypeError:
         raise TypeError(
-            f"a tensor is indexed by integers, slices, None, ... or an array of integers, received {part!r}"
+            f"a tensor is indexed by integers, slices, None, ... or an array of integers, received {briefly(part)}"
         ) from None
     return True
 
@@ -252,19 +250,26 @@ def pad(x, pad_width, mode: str = "constant", constant_values=None) -> Tensor:
     """
     x = as_tensor(x)
     try:
-        widths = tuple((int(a), int(b)) for a, b in np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)))
+        widths = tuple(sizes_of("pad", width.tolist()) for width in np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)))
     except (ValueError, TypeError):
         raise ValueError(
-            f"pad: pad_width must hold (before, after) for each of the {x.ndim} axes, received {pad_width}"
+            f"pad: pad_width must hold (before, after) for each of the {x.ndim} axes, received {briefly(pad_width)}"
         ) from None
     if any(n < 0 for width in widths for n in width):
-        raise ValueError(f"pad: pad_width must not be negative, received {pad_width}")
+        raise ValueError(f"pad: pad_width must not be negative, received {briefly(pad_width)}")
+    new_sizes("pad", tuple(size + sum(width) for size, width in zip(x.shape, widths, strict=True)))
     if mode == "constant":
-        value = x.dtype.type(0 if constant_values is None else constant_values)
-        return apply(shape_kernels.pad, shape_kernels.pad_vjp, [x], widths=widths, value=value)
+        value = array_of(0 if constant_values is None else constant_values, x.dtype)
+        if value.ndim:
+            raise ValueError(f"pad: constant_values must be one number, received {briefly(constant_values)}")
+        if not any(map(any, widths)):  # as for a number, which has no axes
+            return x
+        return apply(shape_kernels.pad, shape_kernels.pad_vjp, [x], widths=widths, value=value[()])
     one_of("pad", "mode", mode, ("constant", "edge", "reflect", "symmetric", "wrap"))
     if constant_values is not None:
-        raise ValueError(f"pad: constant_values are for mode 'constant', received {constant_values!r} with {mode!r}")
+        raise ValueError(
+            f"pad: constant_values are for mode 'constant', received {briefly(constant_values)} with {briefly(mode)}"
+        )
     for axis, width in enumerate(widths):
         if width != (0, 0) and not x.shape[axis]:
             raise ValueError(f"pad: axis {axis} of a tensor of shape {x.shape} has no element for mode {mode!r}")
@@ -357,7 +362,7 @@ def one_hot(x, num_classes: int, axis: int = -1, dtype=None, sparse: bool = Fals
     if sparse:
         raise ValueError("one_hot: sparse tensors are not supported, use sparse=False")
     x = as_index(x)  # float labels are allowed, as in Keras
-    along, (classes,) = axis_of("one_hot", axis, x.ndim + 1), new_sizes("one_hot", num_classes)
+    along, classes = axis_of("one_hot", axis, x.ndim + 1), count_of("one_hot", "num_classes", num_classes)
     return apply(indexing.one_hot, None, [x], classes=classes, axis=along, dtype=known_dtype(dtype))
 
 

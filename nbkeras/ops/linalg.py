@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from nbkeras.engine import lazy_names as _lazy_names
-from nbkeras.engine.annotations import one_of
+from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import linalg
 from nbkeras.kernels.elementwise import broadcast_shape
@@ -569,7 +569,7 @@ def norm(x, ord: Any = None, axis=None, keepdims: bool = False) -> Tensor:
         given = axes if axis is None else tuple(a % x.ndim for a in axis)
         y = _matrix_norm(moveaxis(x, given, (-2, -1)), ord)
         return reshape(y, [1 if i in axes else n for i, n in enumerate(x.shape)]) if keepdims else y
-    raise ValueError(f"norm: ord {ord!r} is not defined over {len(axes)} axes (axis={axis} of shape {x.shape})")
+    raise ValueError(f"norm: ord {briefly(ord)} is not defined over {len(axes)} axes (axis={axis} of shape {x.shape})")
 
 
 def _vector_norm(x: Tensor, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import load_budget
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.ops.arguments import as_float
 from nbkeras.ops.indexing import getitem, pad, take
@@ -67,7 +68,7 @@ def _two(name: str, what: str, value: Any, least: int = 1) -> tuple[int, int]:
     except TypeError:
         sizes = ()
     if len(sizes) != 2 or min(sizes) < least:
-        raise ValueError(f"{name}: {what} must be one or two integers of at least {least}, received {value!r}")
+        raise ValueError(f"{name}: {what} must be one or two integers of at least {least}, received {briefly(value)}")
     return sizes  # type: ignore[return-value]
 
 

@@ -184,6 +184,8 @@ def _adaptive(
 
 def _bins(length: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The starts and the ends (exclusive) of the windows."""
+    if count >= 2**31:
+        raise ValueError(f"pooling an axis of {length} to {count} takes more than any memory")
     load_budget.take_briefly(512 * (length + count), f"pooling an axis of {length} to {count}")
     i = np.arange(count)
     return i * length // count, -(-(i + 1) * length // count)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import load_budget
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, reduce
@@ -181,7 +182,7 @@ def correlate(x1, x2, mode: str = "valid") -> Tensor:
     a, b = floats(x1, x2)
     if a.ndim != 1 or b.ndim != 1 or not a.size or not b.size or mode not in ("valid", "same", "full"):
         raise ValueError(
-            f"correlate: expected two vectors and mode valid, same or full, received {a.shape}, {b.shape}, {mode!r}"
+            f"correlate: expected two vectors and mode valid, same or full, received {a.shape}, {b.shape}, {briefly(mode)}"
         )
     n, m = a.size, b.size
     if n < m:
@@ -216,7 +217,7 @@ def diff(a, n: int = 1, axis: int = -1) -> Tensor:
     x = as_tensor(a)
     along = axis_of("diff", axis, x.ndim)
     if n < 0:
-        raise ValueError(f"diff: n must not be negative, received {n}")
+        raise ValueError(f"diff: n must not be negative, received {briefly(n)}")
     before = (slice(None),) * along
     between = elementwise.not_equal if x.dtype.kind == "b" else elementwise.subtract
     rounds = min(n, x.shape[along])  # after as many rounds as elements nothing is left

@@ -15,10 +15,10 @@ from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.engine.user_errors import checked
 from nbkeras.kernels import shape as shape_kernels
-from nbkeras.ops.arguments import as_float, axis_of, check_broadcast, floats
+from nbkeras.ops.arguments import as_float, axis_of, check_broadcast, count_of, floats, new_sizes
 from nbkeras.ops.creation import eye, zeros, zeros_like
 from nbkeras.ops.elementwise import add, cast, divide, floor, multiply, power, subtract
-from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, new_sizes, reshape, sizes_of, stack
+from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, stack
 
 
 @op
@@ -150,9 +150,9 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype=None) -> Tensor:
 
 def _between(name: str, start: Any, stop: Any, num: int, endpoint: bool, axis: int, curve: Callable) -> Tensor:
     """curve(start, stop, t) for `num` even steps t from 0 to 1 along a new axis."""
-    count = _count(name, num)
+    count = count_of(name, "num", num)
     if count < 0:
-        raise ValueError(f"{name}: num must not be negative, received {num}")
+        raise ValueError(f"{name}: num must not be negative, received {briefly(num)}")
     first, last = floats(start, stop)
     check_broadcast(name, first, last)
     load_budget.take_briefly(24 * count, f"{name} of {count} numbers")
@@ -350,17 +350,9 @@ def vander(x, N: int | None = None, increasing: bool = False) -> Tensor:
 # -------------------- windows --------------------
 
 
-def _count(name: str, number: Any) -> int:
-    """A number of points or of steps."""
-    sizes = sizes_of(name, number)
-    if len(sizes) != 1 or sizes[0] < 0:
-        raise ValueError(f"{name}: the number of points must not be negative, received {briefly(number)}")
-    return sizes[0]
-
-
 def _window(name: str, shape: Callable, x: Any, *args: Any) -> Tensor:
     """A window of x points in floatx."""
-    count = _count(name, x)
+    count = count_of(name, "x", x)
     load_budget.take_briefly(64 * count, f"{name} of {count} points")
     return as_tensor(shape(count, *args), known_dtype(None))
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import tape
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.registry import nearest
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels.recurrent import gru as gru_kernels
@@ -20,7 +21,7 @@ def _code(name: str, activation: str) -> int:
     if code is None:
         known = recurrence.ACTIVATIONS
         raise ValueError(
-            f"{name}: unknown activation {activation!r}.{nearest(str(activation), known)} Known: {', '.join(known)}"
+            f"{name}: unknown activation {briefly(activation)}.{nearest(str(activation), known)} Known: {', '.join(known)}"
         )
     return code
 

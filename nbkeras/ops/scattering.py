@@ -16,9 +16,9 @@ from nbkeras.kernels import scattering
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, indexing, reduce
-from nbkeras.ops.arguments import as_integer, axis_of, promote
+from nbkeras.ops.arguments import as_integer, axis_of, count_of, promote, sizes_of
 from nbkeras.ops.creation import arange, full, ones, zeros
-from nbkeras.ops.shape import broadcast_to, expand_dims, reshape, sizes_of, stack, unstack
+from nbkeras.ops.shape import broadcast_to, expand_dims, reshape, stack, unstack
 
 _REDUCTIONS: dict[str | None, np.ufunc | None] = {
     None: None,
@@ -117,10 +117,13 @@ def _starts(name: str, x: Tensor, start_indices: Any, shape: tuple[int, ...]) ->
     """The slice's start on each axis, moved so that the slice lies inside, and whether all starts are plain integers."""
     if not isinstance(start_indices, Tensor | list | tuple | np.ndarray):
         raise TypeError(f"{name}: the start must be an integer for each axis, received {briefly(start_indices)}")
-    known = not isinstance(start_indices, Tensor) and all(not isinstance(s, Tensor) for s in start_indices)
+    is_list = isinstance(start_indices, list | tuple)
+    known = not isinstance(start_indices, Tensor) and not (
+        is_list and any(isinstance(s, Tensor) for s in start_indices)
+    )
     starts: Any
     if known:
-        starts = sizes_of(name, np.asarray(start_indices))
+        starts = sizes_of(name, start_indices)
     else:
         is_vector = isinstance(start_indices, Tensor)
         given = start_indices if is_vector else stack([as_integer(s, "start_indices") for s in start_indices])
@@ -128,7 +131,8 @@ def _starts(name: str, x: Tensor, start_indices: Any, shape: tuple[int, ...]) ->
     if not len(starts) == len(shape) == x.ndim or any(
         n > size or n < 0 for n, size in zip(shape, x.shape, strict=False)
     ):
-        raise ValueError(f"{name}: a slice of shape {shape} at {start_indices!r} does not fit into shape {x.shape}")
+        at = briefly(start_indices)
+        raise ValueError(f"{name}: a slice of shape {shape} at {at} does not fit into shape {x.shape}")
     last = [size - n for n, size in zip(shape, x.shape, strict=True)]
     if known:
         return [min(max(s, 0), most) for s, most in zip(starts, last, strict=True)], True
@@ -164,8 +168,10 @@ def slice(inputs, start_indices, shape) -> Tensor:
     x = as_tensor(inputs)
     sizes = sizes_of("slice", shape)
     if -1 in sizes:
-        begins = sizes_of("slice", np.asarray(start_indices))
-        sizes = tuple(x.shape[i] - begins[i] if n == -1 else n for i, n in enumerate(sizes))
+        start_indices = sizes_of("slice", start_indices)
+        if len(start_indices) == len(sizes) == x.ndim:
+            rest = [size - start for size, start in zip(x.shape, start_indices, strict=True)]
+            sizes = tuple(left if n == -1 else n for left, n in zip(rest, sizes, strict=True))
     starts, known = _starts("slice", x, start_indices, sizes)
     if known:
         return indexing.getitem(x, tuple(builtins.slice(s, s + n) for s, n in zip(starts, sizes, strict=True)))
@@ -221,7 +227,7 @@ def _segments(name: str, how: np.ufunc, start: Any, data: Any, segment_ids: Any,
     if num_segments is None:
         count = int(reduce.max(ids)) + 1 if ids.size else 0
     else:
-        (count,) = sizes_of(name, num_segments)
+        count = count_of(name, "num_segments", num_segments)
     return _combined(full((count, *x.shape[1:]), start(x.dtype), x.dtype), ids, x, how)
 
 
@@ -368,7 +374,7 @@ def searchsorted(sorted_sequence, values, side: str = "left") -> Tensor:
     line, values = promote(sorted_sequence, values)
     if line.ndim != 1 or side not in ("left", "right"):
         raise ValueError(
-            f"searchsorted: expected a vector and side 'left' or 'right', received shape {line.shape} and {side!r}"
+            f"searchsorted: expected a vector and side 'left' or 'right', received shape {line.shape} and {briefly(side)}"
         )
     return apply(scattering.search, None, [line, values], side=side)
 
@@ -445,7 +451,7 @@ def argpartition(x, kth: int, axis: int | None = -1) -> Tensor:
     x = as_tensor(x)
     size = x.size if axis is None else x.shape[axis_of("argpartition", axis, x.ndim)]
     if not -size <= kth < size:
-        raise ValueError(f"argpartition: kth must lie in [-{size}, {size}), received {kth}")
+        raise ValueError(f"argpartition: kth must lie in [-{size}, {size}), received {briefly(kth)}")
     return indexing.argsort(x, axis)
 
 

@@ -4,17 +4,17 @@ They keep the dtype. A reshape is a view of the same memory; most other ops copy
 """
 
 import math
-import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from nbkeras.engine import load_budget
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import elementwise as broadcasting
 from nbkeras.kernels import shape as shape_kernels
-from nbkeras.ops.arguments import axes_of, axis_of, promote
+from nbkeras.ops.arguments import axes_of, axis_of, count_of, new_sizes, promote, sizes_of
 
 
 def shape(x) -> tuple:
@@ -49,24 +49,6 @@ def ndim(x) -> int:
         2
     """
     return len(shape(x))
-
-
-def sizes_of(name: str, value: Any) -> tuple[int, ...]:
-    """A shape argument as a tuple of integers; the values of a tensor are read. TypeError for anything but integers."""
-    value = value.numpy() if isinstance(value, Tensor) and value.ndim else value
-    sizes = value if isinstance(value, list | tuple) or getattr(value, "ndim", False) else (value,)
-    try:
-        return tuple(operator.index(size) for size in sizes)
-    except TypeError:
-        raise TypeError(f"{name}: a shape must be made of integers, received {value!r}") from None
-
-
-def new_sizes(name: str, value: Any) -> tuple[int, ...]:
-    """`sizes_of` of a tensor that is to be made: ValueError for a negative size."""
-    sizes = sizes_of(name, value)
-    if any(size < 0 for size in sizes):
-        raise ValueError(f"{name}: sizes must not be negative, received shape {sizes}")
-    return sizes
 
 
 @op
@@ -181,7 +163,7 @@ def transpose(x, axes=None) -> Tensor:
         order = tuple(reversed(range(x.ndim)))
     else:
         if not hasattr(axes, "__iter__"):
-            raise TypeError(f"transpose: axes must name each of the {x.ndim} axes once, received {axes!r}")
+            raise TypeError(f"transpose: axes must name each of the {x.ndim} axes once, received {briefly(axes)}")
         order = tuple(axis_of("transpose", axis, x.ndim) for axis in axes)
         if sorted(order) != list(range(x.ndim)):
             raise ValueError(f"transpose: axes must name each of the {x.ndim} axes once, received {tuple(axes)}")
@@ -267,7 +249,7 @@ def over_axes(x: Tensor, axes: tuple[int, ...], function: Callable[[Tensor], Ten
 def tensors_of(name: str, xs: Any) -> list[Tensor]:
     """The tensors of a list or tuple in one dtype; ValueError if there is none."""
     if isinstance(xs, Tensor) or not isinstance(xs, list | tuple) or not xs:
-        raise ValueError(f"{name}: expected a list of at least one tensor, received {type(xs).__name__} {xs!r}")
+        raise ValueError(f"{name}: expected a list of at least one tensor, received {type(xs).__name__} {briefly(xs)}")
     return promote(*xs)
 
 
@@ -352,7 +334,7 @@ def split(x, indices_or_sections, axis: int = 0) -> list[Tensor]:
     along = axis_of("split", axis, x.ndim)
     size = x.shape[along]
     if not isinstance(indices_or_sections, list | tuple | np.ndarray | Tensor):
-        (count,) = sizes_of("split", indices_or_sections)
+        count = count_of("split", "indices_or_sections", indices_or_sections)
         if count < 1 or size % count:
             raise ValueError(f"split: axis {axis} of size {size} cannot be cut into {count} equal parts")
         load_budget.step(count)
@@ -361,7 +343,7 @@ def split(x, indices_or_sections, axis: int = 0) -> list[Tensor]:
         cuts = [0, *(min(max(c + size if c < 0 else c, 0), size) for c in sizes_of("split", indices_or_sections)), size]
         sizes = [max(0, end - start) for start, end in zip(cuts, cuts[1:], strict=False)]
         if cuts != sorted(cuts):
-            raise ValueError(f"split: positions must rise, received {indices_or_sections}")
+            raise ValueError(f"split: positions must rise, received {briefly(indices_or_sections)}")
     return list(apply(shape_kernels.split, shape_kernels.split_vjp, [x], sizes=sizes, axis=along))
 
 
@@ -414,7 +396,7 @@ def broadcast_to(x, shape) -> Tensor:
         array([[1, 2, 3],
                [1, 2, 3]], dtype=int32)
     """
-    x, new = as_tensor(x), sizes_of("broadcast_to", shape)
+    x, new = as_tensor(x), new_sizes("broadcast_to", shape)
     if broadcasting.broadcast_shape(new, x.shape) != new:
         raise ValueError(f"broadcast_to: a tensor of shape {x.shape} does not fit into shape {new}")
     seen = (1,) * (len(new) - x.ndim) + x.shape
@@ -445,12 +427,12 @@ def tile(x, repeats) -> Tensor:
     """
     x, times = as_tensor(x), sizes_of("tile", repeats)
     if any(count < 0 for count in times):
-        raise ValueError(f"tile: repeats must not be negative, received {repeats}")
+        raise ValueError(f"tile: repeats must not be negative, received {briefly(repeats)}")
     length = max(x.ndim, len(times))
     sizes, times = (1,) * (length - x.ndim) + x.shape, (1,) * (length - len(times)) + times
     seen = tuple(n for size in sizes for n in (1, size))
     over = tuple(n for count, size in zip(times, sizes, strict=True) for n in (count, size))
-    new = tuple(count * size for count, size in zip(times, sizes, strict=True))
+    new = new_sizes("tile", tuple(count * size for count, size in zip(times, sizes, strict=True)))
     return apply(shape_kernels.spread, shape_kernels.spread_vjp, [x], seen_as=seen, over=over, shape=new)
 
 
@@ -482,14 +464,14 @@ def repeat(x, repeats, axis: int | None = None) -> Tensor:
     counts = sizes_of("repeat", np.asarray(repeats).reshape(-1) if hasattr(repeats, "shape") else repeats)
     if len(counts) not in (1, size) or min(counts, default=0) < 0:
         raise ValueError(
-            f"repeat: repeats must be an integer of at least 0, or one for each of {size} elements, received {repeats!r}"
+            f"repeat: repeats must be an integer of at least 0, or one for each of {size} elements, received {briefly(repeats)}"
         )
     if len(counts) > 1:
         return concatenate(
             [repeat(part, n, along) for part, n in zip(split(x, size, along), counts, strict=True)], along
         )
     (count,) = counts or (0,)
-    over, new = (*before, size, count, *after), (*before, size * count, *after)
+    over, new = (*before, size, count, *after), new_sizes("repeat", (*before, size * count, *after))
     return apply(
         shape_kernels.spread, shape_kernels.spread_vjp, [x], seen_as=(*before, size, 1, *after), over=over, shape=new
     )

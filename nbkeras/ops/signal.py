@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import load_budget
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import fourier
 from nbkeras.ops import elementwise, indexing
@@ -22,6 +23,8 @@ def _pair(name: str, x: Any, axes: int) -> list[Tensor]:
         raise ValueError(
             f"{name}: expected two tensors of one shape with at least {axes} axes, received {real.shape} and {imag.shape}"
         )
+    if 0 in real.shape[real.ndim - axes :]:
+        raise ValueError(f"{name}: there is no number along the last axis of shape {real.shape}")
     return [real, imag]
 
 
@@ -138,7 +141,7 @@ def irfft(x, fft_length: int | None = None) -> Tensor:
     real, imag = _pair("irfft", x, 1)
     n = 2 * (real.shape[-1] - 1) if fft_length is None else fft_length
     if n < 1:
-        raise ValueError(f"irfft: fft_length must be at least 1, received {n}")
+        raise ValueError(f"irfft: fft_length must be at least 1, received {briefly(n)}")
     return apply(fourier.back_real, fourier.back_real_vjp, [real, imag], n=n)
 
 
@@ -150,13 +153,15 @@ _WINDOWS: dict[str, Callable] = {"hann": np.hanning, "hamming": np.hamming}
 def _window(name: str, window: Any, length: int, fft_length: int, dtype: np.dtype) -> Tensor:
     """The window, centred in fft_length numbers."""
     if fft_length < length:
-        raise ValueError(f"{name}: fft_length must not be below sequence_length, received {fft_length} and {length}")
+        raise ValueError(
+            f"{name}: fft_length must not be below sequence_length, received {briefly(fft_length)} and {length}"
+        )
     load_budget.take_briefly(64 * fft_length, f"{name} with fft_length={fft_length}")
     if window is None:
         return as_tensor(np.ones(fft_length, dtype))  # over all fft_length numbers, as in Keras
     if isinstance(window, str):
         if window not in _WINDOWS:
-            raise ValueError(f"{name}: window must be 'hann', 'hamming', a vector or None, received {window!r}")
+            raise ValueError(f"{name}: window must be 'hann', 'hamming', a vector or None, received {briefly(window)}")
         window = _WINDOWS[window](length + 1)[:-1]  # a periodic window
     window = as_tensor(window, dtype)
     if window.shape != (length,):

@@ -185,7 +185,7 @@ def normalize(x, axis: Any = -1, order: int = 2, epsilon: float | None = None) -
     """
     x = as_float(x)
     if not isinstance(order, int) or order < 1:
-        raise ValueError(f"normalize: order must be an integer of at least 1, received {order!r}")
+        raise ValueError(f"normalize: order must be an integer of at least 1, received {briefly(order)}")
     least = config.epsilon() if epsilon is None else epsilon
     axes = axes_of("normalize", axis, x.ndim)
     if order == 2:
@@ -743,10 +743,10 @@ def histogram(x, bins: int = 10, range: tuple[float, float] | None = None) -> tu
     """
     x = as_float(x)
     if not isinstance(bins, int) or bins < 1:
-        raise ValueError(f"histogram: bins must be an integer of at least 1, received {bins!r}")
+        raise ValueError(f"histogram: bins must be an integer of at least 1, received {briefly(bins)}")
     is_pair = isinstance(range, list | tuple) and len(range) == 2 and all(isinstance(n, int | float) for n in range)
     if range is not None and not (is_pair and range[0] <= range[1]):
-        raise ValueError(f"histogram: range must be two numbers that rise, received {range!r}")
+        raise ValueError(f"histogram: range must be two numbers that rise, received {briefly(range)}")
     flat = reshape(x, (x.size,))
     low, high = (
         (reduce.min(flat), reduce.max(flat)) if range is None else promote(*(x.dtype.type(edge) for edge in range))

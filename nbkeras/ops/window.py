@@ -4,7 +4,7 @@ import operator
 from typing import Any
 
 from nbkeras import config
-from nbkeras.engine.annotations import one_of
+from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.tensor import Tensor
 from nbkeras.kernels.loops import window
 
@@ -22,7 +22,7 @@ def sizes_of(name: str, what: str, value: Any, rank: int) -> tuple[int, ...]:
         sizes = ()
     if not sizes or len(sizes) != rank or min(sizes) < 1 or any(isinstance(size, bool) for size in given):
         many = "a positive integer" if rank == 1 else f"a positive integer or {rank} of them"
-        raise ValueError(f"{name}: {what} must be {many}, received {value!r}")
+        raise ValueError(f"{name}: {what} must be {many}, received {briefly(value)}")
     return sizes
 
 
@@ -40,7 +40,7 @@ def paddings_of(name: str, value: Any, strides: tuple[int, ...]) -> tuple[int | 
     if not fits:
         raise ValueError(
             f"{name}: output_padding must be None, an integer or {len(strides)} of them, each less than its stride "
-            f"({strides}), received {value!r}"
+            f"({strides}), received {briefly(value)}"
         )
     return tuple(given)
 

@@ -45,13 +45,13 @@ Array = np.ndarray
 
 def _limit(name: str, what: str, value: Any) -> Any:
     if value is not None and not (isinstance(value, int | float) and value >= 0):
-        raise ValueError(f"{name}: {what} must be a number >= 0 or None, received {value!r}")
+        raise ValueError(f"{name}: {what} must be a number >= 0 or None, received {briefly(value)}")
     return value
 
 
 def _count(name: str, what: str, value: Any, least: int) -> Any:
     if value is not None and (not isinstance(value, int) or value < least):
-        raise ValueError(f"{name}: {what} must be an integer >= {least} or None, received {value!r}")
+        raise ValueError(f"{name}: {what} must be an integer >= {least} or None, received {briefly(value)}")
     return value
 
 
@@ -216,7 +216,7 @@ class Optimizer(Observed, option.Configured):
             return
         if self._schedule is not None:
             raise TypeError(
-                f"the learning rate of this {kind} follows {self._schedule!r} and cannot be set to a number; set it to "
+                f"the learning rate of this {kind} follows {briefly(self._schedule)} and cannot be set to a number; set it to "
                 "another schedule, or make the optimizer with a number"
             )
         try:
@@ -227,7 +227,7 @@ class Optimizer(Observed, option.Configured):
                 f"received {briefly(value)}"
             ) from None
         if not number >= 0:
-            raise ValueError(f"{kind}: learning_rate must be >= 0, received {value!r}")
+            raise ValueError(f"{kind}: learning_rate must be >= 0, received {briefly(value)}")
         device.write(self._learning_rate.data, number)
 
     def _follow_steps(self) -> None:
@@ -235,7 +235,14 @@ class Optimizer(Observed, option.Configured):
         if self._schedule is not None:
             steps = (int(self._iterations),) if isinstance(self._schedule, schedules.LearningRateSchedule) else ()
             with outside_program():
-                device.write(self._rate, float(self._schedule(*steps)))
+                rate = self._schedule(*steps)
+                try:
+                    device.write(self._rate, float(rate))
+                except (TypeError, ValueError):
+                    raise TypeError(
+                        f"{type(self).__name__}: {briefly(self._schedule)} must return a learning rate, a number, received "
+                        f"{briefly(rate)}"
+                    ) from None
         elif self.decay:
             device.write(self._rate, float(self._learning_rate) / (1.0 + self.decay * float(self._iterations)))
 
@@ -297,7 +304,7 @@ class Optimizer(Observed, option.Configured):
         """
         for variable in variables:
             if not isinstance(variable, Variable) or variable.dtype.kind != "f":
-                raise TypeError(f"an optimizer is built for Variables of a float dtype, received {variable!r}")
+                raise TypeError(f"an optimizer is built for Variables of a float dtype, received {briefly(variable)}")
         variables = list(dict.fromkeys(variables))
         if variables and device.is_on_other_device(variables[0].data):
             with on_device_of(variables[0]):
@@ -442,7 +449,7 @@ class Optimizer(Observed, option.Configured):
         names = [name] if isinstance(name, str) else list(name)
         initial = list(initializer) if isinstance(initializer, list | tuple) else [initializer] * len(names)
         if len(initial) != len(names):
-            raise ValueError(f"there must be an initializer for each name, received {initializer!r} for {names}")
+            raise ValueError(f"there must be an initializer for each name, received {briefly(initializer)} for {names}")
         made = [
             [self.add_variable_from_reference(v, *pair) for pair in zip(names, initial, strict=True)]
             for v in trainable_variables

@@ -7,6 +7,7 @@ import numpy as np
 
 from nbkeras import config
 from nbkeras.engine import option
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.registry import Registry
 from nbkeras.engine.tensor import Variable
 from nbkeras.kernels import optimizers, row_updates
@@ -30,7 +31,9 @@ class _Optimizers(Registry):
     def get(self, identifier: Any, **kwargs) -> Optimizer | None:
         found = super().get(identifier, **kwargs)
         if not isinstance(found, Optimizer | None):
-            raise TypeError(f"optimizer must be a name, a configuration or an Optimizer, received {identifier!r}")
+            raise TypeError(
+                f"optimizer must be a name, a configuration or an Optimizer, received {briefly(identifier)}"
+            )
         return found
 
     def deserialize(self, config: Any, custom_objects: Mapping[str, Any] | None = None) -> Optimizer:
@@ -50,13 +53,13 @@ def _epsilon(item: Any, what: str, value: Any) -> float:
 
 def _at_least_0(name: str, what: str, value: Any) -> Any:
     if not value >= 0:
-        raise ValueError(f"{name}: {what} must be >= 0, received {value!r}")
+        raise ValueError(f"{name}: {what} must be >= 0, received {briefly(value)}")
     return value
 
 
 def _at_most_0(name: str, what: str, value: Any) -> Any:
     if not value <= 0:
-        raise ValueError(f"{name}: {what} must be <= 0, received {value!r}")
+        raise ValueError(f"{name}: {what} must be <= 0, received {briefly(value)}")
     return value
 
 

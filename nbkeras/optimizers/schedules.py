@@ -55,20 +55,23 @@ def _list(name: str, what: str, value: Any) -> list:
 
 
 def _positive(name: str, what: str, value: Any) -> Any:
+    option.number_of(name, what, value)
     if not value > 0:
-        raise ValueError(f"{name}: {what} must be > 0, received {value!r}")
+        raise ValueError(f"{name}: {what} must be > 0, received {briefly(value)}")
     return value
 
 
 def _not_negative(name: str, what: str, value: Any) -> Any:
+    option.number_of(name, what, value)
     if not value >= 0:
-        raise ValueError(f"{name}: {what} must be >= 0, received {value!r}")
+        raise ValueError(f"{name}: {what} must be >= 0, received {briefly(value)}")
     return value
 
 
 def _growth(name: str, what: str, value: Any) -> Any:
+    option.number_of(name, what, value)
     if not value >= 1:
-        raise ValueError(f"{name}: {what} must be >= 1 (periods may not shrink), received {value!r}")
+        raise ValueError(f"{name}: {what} must be >= 1 (periods may not shrink), received {briefly(value)}")
     return value
 
 

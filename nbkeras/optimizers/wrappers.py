@@ -183,7 +183,7 @@ class OptimizerMap(MutableMapping):
 
     def __init__(self, default_optimizer: Optimizer, optimizer_map: dict[str, Optimizer] | None = None):
         if not isinstance(default_optimizer, Optimizer):
-            raise TypeError(f"default_optimizer must be an Optimizer, received {default_optimizer!r}")
+            raise TypeError(f"default_optimizer must be an Optimizer, received {briefly(default_optimizer)}")
         if not isinstance(optimizer_map, Mapping | None):
             raise TypeError(f"optimizer_map must be a dict of optimizers by path, received {briefly(optimizer_map)}")
         self.default_optimizer = default_optimizer
@@ -203,9 +203,9 @@ class OptimizerMap(MutableMapping):
 
     def __setitem__(self, key: str, optimizer: Optimizer) -> None:
         if not isinstance(key, str) or key in self._optimizers:
-            raise ValueError(f"an OptimizerMap's keys are paths or patterns, each once, received {key!r}")
+            raise ValueError(f"an OptimizerMap's keys are paths or patterns, each once, received {briefly(key)}")
         if not isinstance(optimizer, Optimizer) or isinstance(optimizer, LossScaleOptimizer | MultiOptimizer):
-            raise ValueError(f"an OptimizerMap holds plain optimizers, received {optimizer!r}")
+            raise ValueError(f"an OptimizerMap holds plain optimizers, received {briefly(optimizer)}")
         self._optimizers[key] = optimizer
 
     def __delitem__(self, key: str) -> None:
@@ -271,7 +271,7 @@ class MultiOptimizer(Optimizer):
 
     def _take(self, optimizer: Any) -> None:
         if not isinstance(optimizer, Optimizer) or isinstance(optimizer, LossScaleOptimizer | MultiOptimizer):
-            raise ValueError(f"MultiOptimizer needs a plain optimizer for each variable, received {optimizer!r}")
+            raise ValueError(f"MultiOptimizer needs a plain optimizer for each variable, received {briefly(optimizer)}")
         if optimizer not in self.optimizers:
             optimizer.loss_scale_factor = self.loss_scale_factor
             self.optimizers.append(optimizer)

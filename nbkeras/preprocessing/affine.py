@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nbkeras.engine.annotations import one_of
+from nbkeras.engine.annotations import briefly, one_of
 
 _FILLS = ("nearest", "constant", "reflect", "wrap")
 
@@ -64,7 +64,7 @@ def apply_affine_transform(
         )
     one_of("apply_affine_transform", "fill_mode", fill_mode, _FILLS)
     if order not in (0, 1):
-        raise ValueError(f"interpolation order must be 0 (nearest pixel) or 1 (linear), received {order!r}")
+        raise ValueError(f"interpolation order must be 0 (nearest pixel) or 1 (linear), received {briefly(order)}")
     if (theta, tx, ty, shear, zx, zy) == (0, 0, 0, 0, 1, 1):
         return x
     turn, slope = np.deg2rad(theta), np.deg2rad(shear)

@@ -12,6 +12,7 @@ from nbkeras.data.images import load_img as load_img
 from nbkeras.data.images import save_img as save_img
 from nbkeras.data.images import stretch as stretch
 from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.user_errors import warn
 from nbkeras.preprocessing.affine import apply_affine_transform as apply_affine_transform
 from nbkeras.preprocessing.iterators import DataFrameIterator as DataFrameIterator
@@ -265,7 +266,7 @@ def random_brightness(x, brightness_range, scale: bool = True) -> Array:
 
 def _pair(values, name: str) -> tuple[float, float]:
     if not isinstance(values, list | tuple | np.ndarray) or len(values) != 2:
-        raise ValueError(f"`{name}` should be a tuple or list of two floats. Received: {values!r}")
+        raise ValueError(f"`{name}` should be a tuple or list of two floats. Received: {briefly(values)}")
     return tuple(values)  # type: ignore[return-value]
 
 
@@ -344,7 +345,7 @@ class ImageDataGenerator:
         self.data_format = data_format or config.image_data_format()
         if self.data_format not in ("channels_last", "channels_first"):
             raise ValueError(
-                f"`data_format` should be 'channels_last' or 'channels_first'. Received: {self.data_format!r}"
+                f"`data_format` should be 'channels_last' or 'channels_first'. Received: {briefly(self.data_format)}"
             )
         last = self.data_format == "channels_last"
         self.channel_axis, self.row_axis, self.col_axis = (3, 1, 2) if last else (1, 2, 3)

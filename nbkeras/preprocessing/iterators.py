@@ -11,6 +11,7 @@ from nbkeras import config
 from nbkeras.data.directories import list_classes, list_folders
 from nbkeras.data.images import array_to_img, img_to_array, load_img
 from nbkeras.data.pydataset import PyDataset
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import warn
 
@@ -263,7 +264,7 @@ class FileIterator(Iterator):
         seed: int | None,
     ):
         if how.color_mode not in _CHANNELS:
-            raise ValueError(f"Invalid color mode: {how.color_mode!r}, expected one of {sorted(_CHANNELS)}")
+            raise ValueError(f"Invalid color mode: {briefly(how.color_mode)}, expected one of {sorted(_CHANNELS)}")
         self.directory, self.filenames = directory, filenames
         self.filepaths = [os.path.join(directory, name) for name in filenames]
         self.labels, self.sample_weight, self.class_mode = labels, sample_weight, class_mode
@@ -481,7 +482,7 @@ class DataFrameIterator(FileIterator):
         labels = _columns(dataframe, y_col, class_mode, rows) if labels is None else labels[part]
         weights = None if weight_col is None else dataframe[weight_col].to_numpy()[rows]
         if weights is not None and weights.dtype.kind not in "fiu":
-            raise TypeError(f"the column weight_col={weight_col!r} must hold numbers, received {weights.dtype}")
+            raise TypeError(f"the column weight_col={briefly(weight_col)} must hold numbers, received {weights.dtype}")
         known = "" if indices is None else f" belonging to {len(indices)} classes"
         print_message(f"Found {len(rows)} {'' if validate_filenames else 'non-'}validated image filenames{known}.")
         files = (directory, [names[row] for row in rows], labels, weights, indices, class_mode)
@@ -492,7 +493,7 @@ def _are_images(paths: list[str], endings: tuple[str, ...], column: str) -> np.n
     """For each path, whether it is an existing file with the ending of an image; warns if some are not."""
     found = np.array([path.lower().endswith(endings) and os.path.isfile(path) for path in paths], bool)
     if not found.all():
-        warn(f"{np.sum(~found)} of the files named in {column!r} are not images: they are left out")
+        warn(f"{np.sum(~found)} of the files named in {briefly(column)} are not images: they are left out")
     return found
 
 
@@ -500,7 +501,7 @@ def _columns(dataframe: Any, y_col: Any, class_mode: str | None, rows: np.ndarra
     """The labels in rows of a table for class_mode 'multi_output' (a list) and 'raw' (an array); None for other modes."""
     if class_mode == "multi_output":
         if not isinstance(y_col, list | tuple):
-            raise TypeError(f"class_mode='multi_output' needs a list of columns as y_col, received {y_col!r}")
+            raise TypeError(f"class_mode='multi_output' needs a list of columns as y_col, received {briefly(y_col)}")
         return [np.array(list(dataframe[name]))[rows] for name in y_col]
     return dataframe[y_col].to_numpy()[rows] if class_mode == "raw" else None
 
@@ -508,7 +509,7 @@ def _columns(dataframe: Any, y_col: Any, class_mode: str | None, rows: np.ndarra
 def _part(subset: str | None, samples: int, generator: Any) -> slice:
     """The samples of a subset; the first part, of size validation_split, is for validation."""
     if subset not in ("training", "validation", None):
-        raise ValueError(f"Invalid subset name: {subset!r}, expected 'training' or 'validation'")
+        raise ValueError(f"Invalid subset name: {briefly(subset)}, expected 'training' or 'validation'")
     if subset is None:
         return slice(None)
     at = int(samples * generator._validation_split)
@@ -517,13 +518,13 @@ def _part(subset: str | None, samples: int, generator: Any) -> slice:
 
 def _check_mode(class_mode: Any, allowed: tuple) -> None:
     if class_mode not in allowed:
-        raise ValueError(f"Invalid class_mode: {class_mode!r}, expected one of {allowed}")
+        raise ValueError(f"Invalid class_mode: {briefly(class_mode)}, expected one of {allowed}")
 
 
 def _check_texts(values: list, column: Any, kinds: Any) -> None:
     for value in values:
         if not isinstance(value, kinds):
-            raise TypeError(f"the values of column {column!r} must be texts, received {value!r}")
+            raise TypeError(f"the values of column {briefly(column)} must be texts, received {briefly(value)}")
 
 
 def _numbered(values: list, column: Any, classes: Any, class_mode: str) -> tuple[dict[str, int], list]:

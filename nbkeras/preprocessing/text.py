@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine.annotations import briefly
 
 _FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 
@@ -286,7 +287,9 @@ class Tokenizer:
             array([[0., 2., 0., 1.]])
         """
         if mode not in ("binary", "count", "freq", "tfidf"):
-            raise ValueError(f"Unknown vectorization mode: {mode!r}, expected 'binary', 'count', 'freq' or 'tfidf'")
+            raise ValueError(
+                f"Unknown vectorization mode: {briefly(mode)}, expected 'binary', 'count', 'freq' or 'tfidf'"
+            )
         if not self.num_words and not self.word_index:
             raise ValueError("the Tokenizer knows no words: give it num_words, or call fit_on_texts first")
         if mode == "tfidf" and not self.document_count:

@@ -23,8 +23,7 @@ from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, op, outside_program
 from nbkeras.engine.user_errors import checked
 from nbkeras.kernels import random as kernels
-from nbkeras.ops.arguments import as_float, axis_of
-from nbkeras.ops.shape import new_sizes
+from nbkeras.ops.arguments import as_float, axis_of, count_of, new_sizes, sizes_of
 
 
 class SeedGenerator(option.Configured):
@@ -76,7 +75,7 @@ def _integer(seed: Any) -> int:
     try:
         value = operator.index(seed)
     except TypeError:
-        raise ValueError(f"seed must be an integer, a SeedGenerator or None, received {seed!r}") from None
+        raise ValueError(f"seed must be an integer, a SeedGenerator or None, received {briefly(seed)}") from None
     return value % 2**32
 
 
@@ -150,7 +149,7 @@ def _float_form(name: str, shape: Any, dtype: Any) -> dict[str, Any]:
     """The checked shape and dtype of random floats; errors name the function."""
     found = known_dtype(dtype)
     if found not in (np.float32, np.float64):
-        raise ValueError(f"{name}: dtype must be float32 or float64, received {found.name!r}")
+        raise ValueError(f"{name}: dtype must be float32 or float64, received {briefly(found.name)}")
     sizes = new_sizes(name, shape)
     return {"shape": sizes, "dtype": found, **_rows(sizes)}
 
@@ -242,6 +241,7 @@ def truncated_normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, 
     return apply(kernels.truncated_normal, None, [key_of(seed)], mean=float(mean), stddev=float(stddev), **form)
 
 
+@checked
 def bernoulli(shape, probability: float = 0.5, dtype=None, seed: Any = None) -> Tensor:
     """1 with a given probability, else 0.
 
@@ -294,15 +294,17 @@ def randint(shape, minval: int, maxval: int, dtype: Any = "int32", seed: Any = N
     """
     try:
         minval, maxval = int(minval), int(maxval)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(
             f"randint: the limits must be integers, received {briefly(minval)}, {briefly(maxval)}"
         ) from None
     if not minval < maxval:
         raise ValueError(f"randint: minval must be below maxval, received {minval} and {maxval}")
+    if not -(2**63) <= minval < maxval < 2**63:
+        raise ValueError(f"randint: the limits must fit into int64, received {briefly(minval)} and {briefly(maxval)}")
     found = known_dtype(dtype)
     if found.kind not in "iu":
-        raise ValueError(f"randint: dtype must be an integer type, received {found.name!r}")
+        raise ValueError(f"randint: dtype must be an integer type, received {briefly(found.name)}")
     sizes = new_sizes("randint", shape)
     limits = {"low": minval, "high": maxval, **_rows(sizes)}
     numbers = apply(kernels.randint, None, [key_of(seed)], shape=sizes, **limits)
@@ -335,10 +337,10 @@ def categorical(logits, num_samples: int, dtype: Any = "int32", seed: Any = None
     logits = as_float(logits)
     if logits.ndim != 2 or logits.shape[1] == 0:
         raise ValueError(f"categorical: logits must have shape (rows, classes), received {logits.shape}")
-    samples = int(num_samples)
+    samples = count_of("categorical", "num_samples", num_samples)
     rows = _rows((logits.shape[0], samples))
     classes = apply(kernels.categorical, None, [logits, key_of(seed)], samples=samples, **rows)
-    return as_tensor(classes, np.dtype(dtype))
+    return as_tensor(classes, known_dtype(dtype))
 
 
 @op
@@ -397,17 +399,17 @@ def dropout(inputs, rate: float, noise_shape=None, seed: Any = None) -> Tensor:
         return as_tensor(inputs)
     x = as_float(inputs)
     if not 0 <= rate <= 1:
-        raise ValueError(f"dropout: rate must be between 0 and 1, received {rate}")
+        raise ValueError(f"dropout: rate must be between 0 and 1, received {briefly(rate)}")
     shape = None
     if noise_shape is not None:
-        given = tuple(noise_shape)
-        shape = tuple(n if size is None else size for size, n in zip(given, x.shape, strict=False))
+        given = noise_shape if isinstance(noise_shape, list | tuple) else sizes_of("dropout", noise_shape)
+        shape = sizes_of("dropout", [n if size is None else size for size, n in zip(given, x.shape, strict=False)])
         if len(given) != x.ndim or any(size not in (1, n) for size, n in zip(shape, x.shape, strict=True)):
             raise ValueError(
                 f"dropout: noise_shape must be x's shape {x.shape} with 1 (or None, for x's size) in some places, "
-                f"received {given}"
+                f"received {briefly(given)}"
             )
-    alike = noise_shape is not None and given[:1] == (1,)  # all rows of the batch
+    alike = noise_shape is not None and tuple(given[:1]) == (1,)  # all rows of the batch
     rows = {} if alike else _rows(x.shape if shape is None else shape)
     return apply(kernels.dropout, kernels.dropout_vjp, [x, key_of(seed)], rate=float(rate), noise_shape=shape, **rows)
 

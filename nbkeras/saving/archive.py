@@ -331,9 +331,10 @@ def open_archive(file: Any) -> Iterator[zipfile.ZipFile]:
 
 
 def check_members(archive: zipfile.ZipFile) -> None:
-    """Raise ValueError for an archive that unpacks without end, or with names that point outside of it or occur twice."""
+    """Raise ValueError for an archive that unpacks without end, with members that overlap, lie outside of it or occur twice."""
     check_methods(archive)
     seen: set[str] = set()
+    starts: set[int] = set()
     for info in archive.infolist():
         name = info.filename
         outside = (
@@ -347,7 +348,10 @@ def check_members(archive: zipfile.ZipFile) -> None:
             raise ValueError(f"the archive has two members {name!r}: it is not read")
         if info.flag_bits & 1:
             raise ValueError(f"the archive's member {name!r} is encrypted: it is not read")
+        if info.header_offset in starts:  # of which some versions of zipfile only warn
+            raise ValueError(f"the archive's member {name!r} overlaps another one: it is not read")
         seen.add(name)
+        starts.add(info.header_offset)
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:

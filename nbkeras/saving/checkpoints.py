@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.user_errors import warn
 from nbkeras.saving import archive as archives
 from nbkeras.saving.background import BackgroundWriter
@@ -39,7 +40,7 @@ class CheckpointFolder:
 
     def __init__(self, folder: str | os.PathLike, keep: int = 1):
         if not isinstance(keep, int) or keep < 1:
-            raise ValueError(f"keep must be a positive number of files, received {keep!r}")
+            raise ValueError(f"keep must be a positive number of files, received {briefly(keep)}")
         self.folder, self.keep = os.fspath(folder), keep
         self._writer = BackgroundWriter()
         self._damaged: set[int] = set()
@@ -85,9 +86,11 @@ class CheckpointFolder:
                 or not isinstance(array, np.ndarray)
                 or array.dtype.kind not in archives.NUMBERS
             ):
-                raise TypeError(f"a checkpoint holds arrays of numbers by name, received {name!r}: {array!r:.80}")
+                raise TypeError(
+                    f"a checkpoint holds arrays of numbers by name, received {briefly(name)}: {briefly(array)}"
+                )
         if not 0 <= number < 10**18:
-            raise ValueError(f"a checkpoint's number must be 0 or more, received {number!r}")
+            raise ValueError(f"a checkpoint's number must be 0 or more, received {briefly(number)}")
         text = json.dumps(dict(notes), default=_plain)  # here, because lists and dicts may change later
         archives.parse_json(text, "the notes of a checkpoint")  # what could not be read again is an error now
         self._writer.wait()
@@ -197,7 +200,7 @@ class CheckpointFolder:
 def _plain(value: Any) -> Any:
     """A NumPy scalar or array as JSON holds it."""
     if not isinstance(value, np.ndarray | np.generic):
-        raise TypeError(f"the notes of a checkpoint hold what JSON can hold, received {value!r:.80}")
+        raise TypeError(f"the notes of a checkpoint hold what JSON can hold, received {briefly(value)}")
     return value.tolist()
 
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.registry import custom_object_scope
 from nbkeras.engine.user_errors import entry, warn
 from nbkeras.saving import archive as archives
@@ -80,7 +81,7 @@ def save_model(
 
 def _is_bfloat16(weights_dtype: str | None) -> bool:
     if weights_dtype not in (None, "bfloat16"):
-        raise ValueError(f"weights_dtype must be None or 'bfloat16', received {weights_dtype!r}")
+        raise ValueError(f"weights_dtype must be None or 'bfloat16', received {briefly(weights_dtype)}")
     return weights_dtype is not None
 
 
@@ -274,7 +275,9 @@ def _refuse_by_name(by_name: bool) -> None:
 def _checked_format(filepath: Any, save_format: str | None, overwrite: bool) -> str | None:
     """'.keras' or '.h5' if the arguments determine it, else None; an error for a format that cannot be written."""
     if save_format not in _FORMATS or save_format == "tf":
-        raise ValueError(f"save_format must be 'keras' or 'h5' (TensorFlow's is not offered), received {save_format!r}")
+        raise ValueError(
+            f"save_format must be 'keras' or 'h5' (TensorFlow's is not offered), received {briefly(save_format)}"
+        )
     if not archives.is_path(filepath):
         return _FORMATS[save_format]
     if os.fspath(filepath).endswith((".onnx", ".weights.json")):

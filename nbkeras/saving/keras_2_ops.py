@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nbkeras.engine.annotations import briefly
+
 KINDS = ("TFOpLambda", "SlicingOpLambda")
 
 _SAME = (
@@ -51,7 +53,9 @@ def translated(entry: Mapping[str, Any]) -> dict[str, Any]:
     config = entry["config"]
     function = _FUNCTIONS.get(str(config.get("function")).removeprefix("compat.v1."))
     if function is None:
-        raise ValueError(f"the model has an op of TensorFlow that nbkeras does not know: {config.get('function')!r}")
+        raise ValueError(
+            f"the model has an op of TensorFlow that nbkeras does not know: {briefly(config.get('function'))}"
+        )
     nodes = [_node(function, node) for node in entry["inbound_nodes"]]
     return {
         **entry,
@@ -69,7 +73,7 @@ def _node(function: str, node: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if key not in names:
             raise ValueError(
-                f"the model calls TensorFlow's {function} with {key}={value!r}, which nbkeras does not know"
+                f"the model calls TensorFlow's {function} with {key}={briefly(value)}, which nbkeras does not know"
             )
         kwargs[names[key]] = _constant(value) if names[key] in ("x1", "x2") else value
     args = [_constant(value) for value in node["args"]]

@@ -15,6 +15,7 @@ from nbkeras.building.inputs import InputLayer
 from nbkeras.building.layer import Layer, layers
 from nbkeras.building.operation import Operation
 from nbkeras.engine import structures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.registry import function_config, registry_of
 from nbkeras.engine.tensor import Tensor
 from nbkeras.saving import keras_ops
@@ -117,7 +118,7 @@ def plain(value: Any) -> Any:
         return (registry_of(type(value)) or layers).serialize(value)
     if callable(value) and not isinstance(value, type):
         return function_config(value)
-    raise TypeError(f"cannot write {value!r} of type {type(value).__name__} into a configuration")
+    raise TypeError(f"cannot write {briefly(value)} of type {type(value).__name__} into a configuration")
 
 
 def numbers(config: Mapping[str, Any]) -> np.ndarray:
@@ -170,7 +171,7 @@ def build_graph(config: Mapping[str, Any], make: Callable[[Mapping], Layer] = la
 
     def source(history: Any) -> tuple[str, int]:
         if not isinstance(history, list) or len(history) != 3:
-            raise ValueError(f"the configuration refers to {history!r}, expected [layer, call, output]")
+            raise ValueError(f"the configuration refers to {briefly(history)}, expected [layer, call, output]")
         name, node, index = history
         if name not in made:
             raise ValueError(f"the configuration refers to a layer {name!r} that it does not have")

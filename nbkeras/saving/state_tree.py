@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from nbkeras.building.module import Module
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Variable, as_tensor, assign_all
 from nbkeras.engine.user_errors import warn
 
@@ -29,7 +30,7 @@ def tree_of(model: Any, value_format: str) -> dict[str, dict]:
     """
     if value_format not in _FORMATS:
         raise ValueError(
-            f"Invalid `value_format` argument. Expected one of {', '.join(map(repr, _FORMATS))}, received {value_format!r}"
+            f"Invalid `value_format` argument. Expected one of {', '.join(map(repr, _FORMATS))}, received {briefly(value_format)}"
         )
     found: dict[str, dict] = {}
     for group, variables in _groups(model):
@@ -60,7 +61,9 @@ def write_tree(model: Any, tree: dict[str, Any]) -> None:
     groups, pairs, unknown = dict(_groups(model)), [], []
     for group, values in tree.items():
         if group not in groups:
-            raise ValueError(f"unknown group of variables {group!r}: expected some of {', '.join(map(repr, groups))}")
+            raise ValueError(
+                f"unknown group of variables {briefly(group)}: expected some of {', '.join(map(repr, groups))}"
+            )
         for path, value in _flat(values):
             variable = groups[group].get(path)
             if variable is None:

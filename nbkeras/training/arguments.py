@@ -33,14 +33,16 @@ def check_counts(**counts: Any) -> None:
         least = _LEAST.get(name, 1)
         is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
         if not (value is None and name not in _LEAST) and not (is_integer and least <= value <= sys.maxsize):
-            raise ValueError(f"{name} must be a {'positive' if least else 'non-negative'} integer, received {value!r}")
+            raise ValueError(
+                f"{name} must be a {'positive' if least else 'non-negative'} integer, received {briefly(value)}"
+            )
 
 
 def check_validation(split: Any, frequency: Any) -> None:
     """ValueError for a fraction outside 0 to 1, and for a frequency that is neither a count nor a list of epochs."""
     number = isinstance(split, int | float | np.number) and not isinstance(split, bool)
     if split is not None and not (number and 0 <= split < 1):
-        raise ValueError(f"validation_split must be between 0 and 1, received {split!r}")
+        raise ValueError(f"validation_split must be between 0 and 1, received {briefly(split)}")
     if isinstance(frequency, str) or not hasattr(
         frequency, "__contains__"
     ):  # a list holds the epochs to validate after
@@ -51,6 +53,13 @@ def check_verbose(verbose: Any) -> None:
     """ValueError for what does not say how much is printed."""
     if not isinstance(verbose, int | str) or (verbose != "auto" and (isinstance(verbose, str) or verbose < 0)):
         raise ValueError(f"verbose must be 0, 1, 2 or 'auto', received {briefly(verbose)}")
+
+
+def check_shuffle(shuffle: Any) -> None:
+    """TypeError for what does not say whether samples are shuffled."""
+    is_name = isinstance(shuffle, str) and shuffle == "batch"
+    if shuffle is not None and not is_name and not isinstance(shuffle, bool | int | np.bool_):
+        raise TypeError(f"shuffle must be True, False or 'batch', received {briefly(shuffle)}")
 
 
 def callback_list(

@@ -7,6 +7,7 @@ from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.inputs import InputLayer
 from nbkeras.building.layer import Layer
 from nbkeras.engine import structures
+from nbkeras.engine.annotations import briefly
 from nbkeras.metrics import Metric
 from nbkeras.optimizers import Optimizer
 from nbkeras.training.model import Model
@@ -118,7 +119,9 @@ def _clone_graph(model: Model, input_tensors: Any, clone: Callable, call: Callab
 def _symbols(input_tensors: Any, count: int) -> list[SymbolicTensor]:
     given = structures.flatten(input_tensors)
     if len(given) != count or not all(isinstance(each, SymbolicTensor) for each in given):
-        raise ValueError(f"input_tensors must be {count} symbolic tensors, made by Input(), received {input_tensors!r}")
+        raise ValueError(
+            f"input_tensors must be {count} symbolic tensors, made by Input(), received {briefly(input_tensors)}"
+        )
     return given
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from nbkeras import losses, metrics, ops
 from nbkeras.engine import behaviour, structures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.naming import numbered, snake_case
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.engine.user_errors import warn
@@ -116,7 +117,9 @@ class Compiled:
         loss_weights = given["loss_weights"]
         self.loss_weights = per_output(loss_weights, names, "loss_weights")
         if isinstance(loss_weights, int | float) and len(names) > 1:
-            raise ValueError(f"loss_weights must be a list or a dict for outputs {names}, received {loss_weights!r}")
+            raise ValueError(
+                f"loss_weights must be a list or a dict for outputs {names}, received {briefly(loss_weights)}"
+            )
         kinds = ("metrics", "weighted_metrics")
         self._lists = [_metric_lists(given[kind], names, kind) for kind in kinds]
         for spec in (s for lists in self._lists for each in lists for s in each):
@@ -146,7 +149,7 @@ class Compiled:
             for weighted, lists in enumerate(self._lists):
                 for spec in lists[position]:
                     if target is None:
-                        raise ValueError(f"metric {spec!r} needs targets for output {self.names[position]!r}")
+                        raise ValueError(f"metric {briefly(spec)} needs targets for output {self.names[position]!r}")
                     metric = _metric_object(spec, target, output)
                     label = spec if _by_shapes(spec) else metric.name
                     prefix = f"{self.names[position]}_" if several else ""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nbkeras import export
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.lazy_names import Later
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Deployment:
             export.export_onnx(self, filepath, input_signature, verbose)
         else:
             raise ValueError(
-                f"format must be 'onnx' or 'library', received {format!r}: nbkeras writes no other format for inference"
+                f"format must be 'onnx' or 'library', received {briefly(format)}: nbkeras writes no other format for inference"
             )
 
     def frozen(self, batch_sizes: int | Sequence[int] = (1, 32), input_signature: Any = None) -> Frozen:

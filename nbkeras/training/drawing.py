@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from nbkeras.building.graph import Graph, Node
 from nbkeras.engine import structures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.user_errors import entry, optional_import
 from nbkeras.training import diagram_layout
 
@@ -177,11 +178,12 @@ def model_to_dot(
 def _level_of(model: Any, rankdir: str, content: _Content) -> _Level:
     """The boxes of a model's graph; ValueError if it has none."""
     if rankdir not in ("TB", "LR"):
-        raise ValueError(f"rankdir must be 'TB' or 'LR', received {rankdir!r}")
+        raise ValueError(f"rankdir must be 'TB' or 'LR', received {briefly(rankdir)}")
     graph = getattr(model, "_graph", None)
     if graph is None:
         raise ValueError(
-            f"a picture needs a model made of symbolic tensors, or a Sequential with an input shape: {model!r} has no graph"
+            "a picture needs a model made of symbolic tensors, or a Sequential with an input shape: "
+            f"{briefly(model)} has no graph"
         )
     return _collected(graph, content, within=False)
 

@@ -23,8 +23,10 @@ from nbkeras.data.batches import (
     unpack_x_y_sample_weight,
 )
 from nbkeras.engine import behaviour, structures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import as_tensor
 from nbkeras.training import output_matching
+from nbkeras.training.arguments import check_shuffle
 from nbkeras.training.input_matching import GraphInputs
 from nbkeras.training.output_matching import Output
 
@@ -57,7 +59,7 @@ def arrays_of(
         x = to_array(x, "x")
     leaves = structures.flatten(x)
     if not leaves:
-        raise ValueError(f"x holds no array, received {x!r}")
+        raise ValueError(f"x holds no array, received {briefly(x)}")
     return structures.map_leaves(lambda _: 0, x), [convert(leaf) for leaf in leaves]
 
 
@@ -254,6 +256,7 @@ def training_feeds(
 
     signature(): the model's, which the first batches may complete. training: batch_size, steps and shuffle of `Feed.of`.
     """
+    check_shuffle(training["shuffle"])
     x, y, sample_weight, class_weight = data
     validating: dict[str, Any] = {"batch_size": validation.batch_size, "steps": validation.steps}
     if validation.split and validation.data is None:

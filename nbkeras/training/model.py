@@ -23,6 +23,7 @@ from nbkeras.callbacks.callback_list import CallbackList, History
 from nbkeras.callbacks.plain import TerminateOnNaN
 from nbkeras.data import batches
 from nbkeras.engine import behaviour, ranks, step_lock, structures, tape, tensor, user_errors
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.observed import Observed, names_in_methods
 from nbkeras.engine.registry import custom_object_scope, nearest
@@ -750,7 +751,7 @@ class Model(Deployment, Layer):
             raise TypeError(f"compile got an unexpected argument {key!r}.{nearest(key, arguments)}")
         if isinstance(metrics, str) or isinstance(weighted_metrics, str):
             raise TypeError(
-                f"metrics must be a list, such as metrics=['accuracy'], received {metrics or weighted_metrics!r}"
+                f"metrics must be a list, such as metrics=['accuracy'], received {briefly(metrics or weighted_metrics)}"
             )
         new_optimizer = optimizers.get(optimizer)
         own_loss = any(self._overrides(name) for name in ("train_step", "test_step", "compute_loss"))

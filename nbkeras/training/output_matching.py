@@ -11,6 +11,7 @@ from nbkeras import config
 from nbkeras.building.graph import Graph
 from nbkeras.data import arrays, tables
 from nbkeras.engine import structures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.registry import nearest
 from nbkeras.training.input_matching import name_of
 
@@ -54,7 +55,7 @@ def per_output(given: Any, names: list[str], what: str) -> list:
         for key in given:
             if key not in names:
                 raise ValueError(
-                    f"{what} names {key!r}, which is not an output of the model.{nearest(str(key), names)} "
+                    f"{what} names {briefly(key)}, which is not an output of the model.{nearest(str(key), names)} "
                     f"Outputs: {names}"
                 )
         return [given.get(name) for name in names]

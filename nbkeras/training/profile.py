@@ -136,7 +136,7 @@ class StepProfile:
         elif name.endswith(".json"):
             text = profile_pictures.trace([(self._row(launch), launch) for launch in self._launches if launch.seconds])
         else:
-            raise ValueError(f"a profile is written as .svg (a picture) or .json (a trace), received {name!r}")
+            raise ValueError(f"a profile is written as .svg (a picture) or .json (a trace), received {briefly(name)}")
         with open(filepath, "w", encoding="utf-8") as file:
             file.write(text)
 
@@ -150,7 +150,7 @@ class StepProfile:
             ValueError: The name has another ending, or the step runs eagerly and so has no plan.
         """
         if not str(filepath).endswith(".svg"):
-            raise ValueError(f"the memory is drawn as .svg, received {str(filepath)!r}")
+            raise ValueError(f"the memory is drawn as .svg, received {briefly(str(filepath))}")
         if not self._buffers:
             raise ValueError("there is no planned memory: this step runs eagerly, see docs/tape.md")
         labels = [f"{launch.kernel} ({self._row(launch).layer})" for launch in self._launches]
@@ -247,7 +247,7 @@ def profile(model: Any = None, x: Any = None, y: Any = None, batch_size: int | N
         raise TypeError("profile needs inputs: profile(model, x) for a prediction, profile(model, x, y) for training")
     for name, value in (("batch_size", batch_size), ("steps", steps)):
         if not (value is None and name == "batch_size") and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"profile: {name} must be a positive integer, received {value!r}")
+            raise ValueError(f"profile: {name} must be a positive integer, received {briefly(value)}")
     if y is not None and not model.compiled:
         raise ValueError("profile got targets, but the model is not compiled: call model.compile(...), or leave y out")
     if is_stream(x):

@@ -13,6 +13,7 @@ import numpy as np
 from nbkeras import random
 from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.engine import settings
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Variable, assign_all
 from nbkeras.optimizers import Optimizer
 from nbkeras.training.loop import Loop
@@ -180,7 +181,7 @@ def _packed(value: Any, what: str, arrays: dict[str, Array]) -> Any:
         return {"dict": [[_packed(key, what, arrays), _packed(each, what, arrays)] for key, each in value.items()]}
     raise TypeError(
         f"the state of training may hold numbers, texts, None, arrays, and lists, tuples and dicts of these; {what} holds "
-        f"{value!r:.80} of type {type(value).__name__}"
+        f"{briefly(value)} of type {type(value).__name__}"
     )
 
 

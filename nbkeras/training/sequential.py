@@ -8,6 +8,7 @@ from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.inputs import Input, InputLayer
 from nbkeras.building.layer import Layer, layers
 from nbkeras.data.arrays import to_array
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.naming import unique_name
 from nbkeras.training.feed import Signature
 from nbkeras.training.input_matching import arrays_in_order
@@ -80,7 +81,9 @@ class Sequential(Model):
             if node is not None and isinstance(node.layer, InputLayer):
                 layer = node.layer
             if not isinstance(layer, Layer):
-                raise TypeError(f"a Sequential is made of layers, received {layer!r} of type {type(layer).__name__}")
+                raise TypeError(
+                    f"a Sequential is made of layers, received {briefly(layer)} of type {type(layer).__name__}"
+                )
             if isinstance(layer, InputLayer):
                 if self._chain or self._input is not None:
                     raise ValueError("an Input must be the first thing in a Sequential")
@@ -171,6 +174,8 @@ class Sequential(Model):
 
     def _ensure_built(self, inputs) -> None:
         if self._graph is None:
+            if not hasattr(inputs, "shape"):
+                raise ValueError(f"Sequential {self.name!r} takes one array or tensor, received {briefly(inputs)}")
             shape = tuple(inputs.shape)
             self.build(shape if self.stateful else (None, *shape[1:]))
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nbkeras.engine import structures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.pictures import html_table
 from nbkeras.engine.progress import print_message
 
@@ -76,10 +77,12 @@ def _in_range(layers: list, layer_range: Sequence[str] | None) -> list:
     if layer_range is None:
         return layers
     if isinstance(layer_range, str) or len(layer_range) != 2 or not all(isinstance(name, str) for name in layer_range):
-        raise ValueError(f"layer_range must be the names of the first and the last layer, received {layer_range!r}")
+        raise ValueError(
+            f"layer_range must be the names of the first and the last layer, received {briefly(layer_range)}"
+        )
     fitting = [[i for i, layer in enumerate(layers) if re.match(name, layer.name)] for name in layer_range]
     if not all(fitting):
-        raise ValueError(f"no layer's name fits {layer_range!r}. Layers: {[layer.name for layer in layers]}")
+        raise ValueError(f"no layer's name fits {briefly(layer_range)}. Layers: {[layer.name for layer in layers]}")
     first, last = sorted((fitting[0][0], fitting[1][-1]))
     return layers[first : last + 1]
 

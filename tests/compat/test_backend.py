@@ -193,6 +193,14 @@ def test_transposed_convolution_by_its_output_shape():
         np.testing.assert_allclose((back.numpy()[:, 0] * v).sum(), (y.numpy() ** 2).sum(), rtol=1e-4)
     with pytest.raises(ValueError, match="output_padding must be"):
         K.conv2d_transpose(y, kernel, (2, 90, 6, 4), (2, 3))
+    with pytest.raises(ValueError, match="conv2d_transpose: x and the kernel must have 4 axes"):
+        K.conv2d_transpose(y[0], kernel, (2, 8, 6, 4), (2, 3))
+    with pytest.raises(TypeError, match="conv2d_transpose: output_shape must be a tuple of 4 sizes"):
+        K.conv2d_transpose(y, kernel, (8, 6), (2, 3))
+    with pytest.raises(
+        ValueError, match="conv2d_transpose: output_shape must be an integer of at least 0, received 'a'"
+    ):
+        K.conv2d_transpose(y, kernel, (2, "a", 6, 4), (2, 3))
 
 
 def test_convolution_by_channel_and_by_place():
@@ -267,6 +275,20 @@ def test_shapes_and_kinds():
     assert K.backend() == "nbkeras" and K.image_data_format() == "channels_last" and K.floatx() == "float32"
     with pytest.raises(ValueError, match="placeholder needs shape"):
         K.placeholder()
+    with pytest.raises(TypeError, match="placeholder: sparse must be True or False"):
+        K.placeholder((2,), sparse=np.ones(3))
+    with pytest.raises(TypeError, match="expected a number"):
+        K.cast_to_floatx(K)
+    with pytest.raises(TypeError, match="get_uid: prefix must be a string"):
+        K.get_uid([1])
+    with pytest.raises(ValueError, match="eye: size must be one for both or a pair"):
+        K.eye((2,))
+    with pytest.raises(TypeError, match="temporal_padding: padding must be a pair"):
+        K.temporal_padding(X, 1)
+    with pytest.raises(ValueError, match="batch_dot: axes must be one for both or a pair"):
+        K.batch_dot(X, X, (1,))
+    with pytest.raises(ValueError, match="expected a number, or lists of numbers of one length"):
+        K.moving_average_update(K.zeros(2), [1.0, 1.0], "a")
 
 
 def test_settings_are_read_and_set():

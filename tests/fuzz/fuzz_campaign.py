@@ -25,7 +25,7 @@ from collections import Counter
 FAMILIES = {"objects": "fuzz_objects", "ops": "fuzz_ops", "training": "fuzz_training", "files": "fuzz_files"}
 SECONDS = 10  # of processor time for a case
 PATIENCE = 60  # seconds of waiting for one that computes nothing
-ROOM = 4 << 30  # bytes of addresses above those of a started worker
+ROOM = 3 << 30  # bytes of addresses above those of a started worker: less than 10**9 numbers take
 GROWTH = 1 << 30  # bytes of memory for a case
 LIFE = 3000  # cases of a worker; then a new one starts
 

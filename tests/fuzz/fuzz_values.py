@@ -76,7 +76,7 @@ RATES = [0.0, 0.1, 0.5, 0.9, 1.0, 1.5, -0.1]
 FLAGS = [True, False]
 AXES = [-1, 0, 1, 2, -2, None, (0, 1), (-1,), (1, 2), 3, -4, (0, 0)]
 PAIRS = [1, 2, 3, (1, 2), (2, 2), (2,), (1, 1, 2), 0, -1, (0, 1)]
-PADS = [0, 1, 2, (1, 2), ((1, 0), (0, 1)), ((1, 0), (0, 1), (1, 1)), -1, 100]
+PADS = [0, 1, 2, (1, 2), ((1, 0), (0, 1)), ((1, 0), (0, 1), (1, 1)), -1, 30]
 NAMED = {
     "units filters n num output_dim input_dim key_dim value_dim head_dim num_heads num_query_heads num_key_value_heads": SIZES,
     "num_classes num_labels num_tokens num_segments num_bins bins groups depth_multiplier k size minlength length": SIZES,
@@ -269,8 +269,10 @@ def named(chance, name, odd=0.1):
     return any_of(chance, pool)
 
 
-def described(value):
+def described(value, depth=0):
     """A value as Python text that a person can read."""
+    if depth > 8:
+        return "..."
     if value is ENDLESS:
         return "ENDLESS"
     if value is DEEP:
@@ -279,9 +281,12 @@ def described(value):
         text = np.array2string(value, threshold=24, precision=4) if value.size <= 24 else "..."
         return f"array({' '.join(text.split())}, shape={value.shape}, dtype={value.dtype}, strides={value.strides})"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key!r}: {described(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{key!r}: {described(each, depth + 1)}" for key, each in value.items()) + "}"
     if isinstance(value, list | tuple):
-        inner = ", ".join(described(each) for each in value)
+        inner = ", ".join(described(each, depth + 1) for each in value)
         return f"[{inner}]" if isinstance(value, list) else f"({inner},)"
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except TypeError:  # pandas cannot show each table that it can hold
+        return f"a {type(value).__name__}"
     return text if len(text) < 200 else text[:200] + "..."

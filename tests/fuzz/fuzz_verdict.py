@@ -16,7 +16,7 @@ ACCIDENTS = (
 )
 OF_A_CALL = re.compile(  # Python says what is wrong with a call, and with a path
     r"unexpected keyword argument|missing \d+ required|positional arguments? but|multiple values for|takes no arguments"
-    r"|takes exactly|expected str, bytes or os.PathLike"
+    r"|takes exactly|takes no keyword arguments|expected str, bytes or os.PathLike"
 )
 
 
@@ -34,6 +34,10 @@ def frames(error):
 def is_own(step):
     name = step.tb_frame.f_code.co_filename
     return name.startswith((SOURCE, KERNELS))
+
+
+def is_case(step):
+    return step.tb_frame.f_code.co_filename.endswith("order_cases.py")
 
 
 def place(error):
@@ -56,8 +60,9 @@ def fault_of(error):
     last = list(frames(error))[-1]
     if last.tb_frame.f_code.co_filename.startswith(TESTS) and any(is_own(step) for step in frames(error)):
         return None  # a function that the case passed to nbkeras fails: its error belongs to the user
-    if last.tb_frame.f_code.co_filename.endswith("order_cases.py"):
-        return None
+    steps = [step for step in frames(error) if is_own(step) or is_case(step)]
+    if steps and is_case(steps[-1]):
+        return None  # the case fails before it calls nbkeras: a DataFrame has other indices than an array
     meant = is_own(last) and last.tb_frame.f_code.co_code[last.tb_lasti] == opcode.opmap["RAISE_VARARGS"]
     if isinstance(error, MemoryError | ValueError) and re.search("Unable to allocate|array is too big", str(error)):
         return None  # NumPy says how much and for which shape

@@ -5,8 +5,10 @@ model and a model file; for a family they are the choices that make its cases, s
 Further arguments are libFuzzer's. Needs atheris (`pip install atheris`), which has wheels for some versions of Python only.
 """
 
+import importlib.util
 import io
 import os
+import pathlib
 import random
 import sys
 import tempfile
@@ -18,8 +20,16 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 import atheris  # noqa: E402 (these lie in the folder just named)
 
-READ = ["nbkeras.saving", "nbkeras.building", "nbkeras.engine", "nbkeras.layers", "nbkeras.ops"]
-with atheris.instrument_imports(include=READ):
+
+def kernels():
+    """Names of the modules that Numba compiles: it cannot compile what atheris adds to functions."""
+    package = pathlib.Path(importlib.util.find_spec("nbkeras").origin).parent
+    folder = next(each for each in (package / "kernels", package.parent / "kernels") if each.is_dir())
+    paths = [path.relative_to(folder.parent).with_suffix("") for path in folder.rglob("*.py")]
+    return [".".join(("nbkeras", *path.parts)).removesuffix(".__init__") for path in paths]
+
+
+with atheris.instrument_imports(include=["nbkeras"], exclude=kernels()):
     import fuzz_campaign
     import fuzz_verdict
 
@@ -78,9 +88,10 @@ def seeds(what, folder):
         return
     import fuzz_files
 
-    for kind in ("dense", "graph", "words"):
+    for kind in ("dense", "graph", "calls", "words"):
         files = fuzz_files.files_of(kind)
-        contents = [files["json"].encode()] if what == "json" else [files["m.keras"], files["m.h5"]]
+        names = [name for name in ("m.keras", "m.h5") if name in files]
+        contents = [files["json"].encode()] if what == "json" else [files[name] for name in names]
         for number, content in enumerate(contents):
             with open(os.path.join(folder, f"{kind}{number}"), "wb") as file:
                 file.write(content)

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -22,6 +23,18 @@ pytestmark = pytest.mark.cpu("launches of the CPU")
 def scale(x, factor, y):
     for i in np.ndindex(x.shape):
         y[i] = x[i] * factor
+
+
+@compiled
+def copy_numbers(x, y):
+    for i in range(x.size):
+        y[i] = x[i]
+
+
+@compiled
+def copy_field(x, y):
+    for i in range(x.size):
+        y[i] = x[i].a
 
 
 @compiled
@@ -74,12 +87,43 @@ def test_an_array_of_another_dtype_number_of_axes_or_layout_has_code_of_its_own(
             assert np.array_equal(out, x * 3), (x.dtype, x.shape, x.strides)
 
 
-def test_a_dtype_that_is_not_numpys_own_object_is_known_by_what_it_is():
-    x = np.arange(3.0).astype(np.dtype("f8", metadata={"a": 1}))
-    y = np.zeros(3)
-    for _ in range(3):
-        scale(x, 2.0, y)
-    assert y.tolist() == [0, 2, 4]
+OTHER_DTYPES = {
+    "unpickled": lambda dtype: pickle.loads(pickle.dumps(np.zeros(1, dtype))).dtype,
+    "native": lambda dtype: dtype.newbyteorder("="),
+    "little": lambda dtype: dtype.newbyteorder("<"),
+    "with metadata": lambda dtype: np.dtype(dtype, metadata={"a": 1}),
+}
+
+
+@pytest.mark.parametrize("char", "?bhilBHILfd")
+def test_a_dtype_that_is_not_numpys_own_object_is_known_by_what_it_is(char):
+    dtype = np.dtype(char)
+    given = np.arange(3).astype(dtype)
+    copy_numbers(given, np.zeros(3, dtype))
+    guards = len(copy_numbers._calls._guards)
+    play = device.Replayer([(copy_numbers, (np.zeros(3, dtype), y := np.zeros(3, dtype)))], [np.zeros(3, dtype)], [y])
+    for name, make in OTHER_DTYPES.items():
+        other = make(dtype)
+        x, result = given.astype(other), np.zeros(3, other)
+        assert x.dtype is not dtype, name
+        copy_numbers(x, result)
+        assert np.array_equal(result, given), name
+        assert play.copying(x, result), name
+    assert len(copy_numbers._calls._guards) == guards
+
+
+def test_arrays_whose_dtypes_only_look_alike_are_told_apart():
+    x, y = np.zeros((2, 3)), np.zeros((2, 3))
+    play = device.Replayer([(scale, (x, 2.0, y))], [x], [y])
+    for dtype in (">f8", "i8", "c8", "M8[s]", "V8", "S8", [("a", "f8")], [("a", "f4"), ("b", "f4")]):
+        assert not play.copying(np.zeros((2, 3), dtype), y) and not play.copying(x, np.zeros((2, 3), dtype)), dtype
+    assert not play.copying(x.view(Subclass), y)
+    kinds = [[("a", "f8"), ("b", "i8")], [("b", "i8"), ("a", "f8")], [("a", "i8"), ("b", "i8")]]
+    kinds += [("i4", {"a": ("i2", 0), "b": ("i2", 2)}), ("i4", {"a": ("i2", 2), "b": ("i2", 0)})]
+    for kind in kinds + kinds:
+        records = np.frombuffer(np.arange(8, dtype="i4"), kind)[:2]
+        copy_field(records, found := np.zeros(2))
+        assert np.array_equal(found, records["a"]), kind
 
 
 KINDS = [float, np.float32, np.float64, int, np.int8, np.int64, np.uint64, bool, np.bool_]
@@ -117,11 +161,11 @@ def test_tuples_hold_numbers_and_nothing_else():
 
 
 def test_dtypes_that_are_made_anew_do_not_pile_up():
-    for number in range(300):
-        x = np.arange(3.0).astype(np.dtype("f8", metadata={"number": number}))
-        scale(x, 2.0, y := np.zeros(3))
-        assert y.tolist() == [0, 2, 4]
-    assert len(scale._calls._guards) <= native._MOST_GUARDS
+    for _ in range(300):
+        x = np.array([(0.0,), (1.0,)], np.dtype([("a", "f8")]))
+        copy_field(x, y := np.zeros(2))
+        assert y.tolist() == [0, 1]
+    assert len(copy_field._calls._guards) <= native._MOST_GUARDS
 
 
 def test_an_int_that_has_no_place_in_64_bits():

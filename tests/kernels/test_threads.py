@@ -1,7 +1,6 @@
 """Shares of a kernel on several threads: every share once, from any thread, after a sleep, a fork, and beside a busy pool."""
 
 import os
-import pathlib
 import subprocess
 import sys
 import threading
@@ -9,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import stress
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -20,12 +20,6 @@ from nbkeras.kernels.runtime.pool import Pool
 from nbkeras.kernels.runtime.threads import get_threads, launch_shares, set_threads, share_count
 
 pytestmark = pytest.mark.cpu("the CPU's threads")
-
-
-@compiled
-def count(times, total, share, shares):
-    times[share] += 1
-    total[share] = shares
 
 
 @compiled
@@ -63,10 +57,8 @@ def test_every_share_runs_once(shares, threads):
     before = get_threads()
     set_threads(threads)
     try:
-        for rounds in range(1, 200):
-            times, total = np.zeros(shares, np.int64), np.zeros(shares, np.int64)
-            launch_shares(count, shares, times, total)
-            assert (times == 1).all() and (total == shares).all(), rounds
+        for _ in range(199):
+            stress.launch_counted(shares)
     finally:
         set_threads(before)
 
@@ -74,20 +66,18 @@ def test_every_share_runs_once(shares, threads):
 def test_threads_that_fell_asleep_wake_up():
     for _ in range(5):
         time.sleep(0.01)
-        times = np.zeros(64, np.int64)
-        launch_shares(count, 64, times, times.copy())
-        assert (times == 1).all()
+        stress.launch_counted(64)
 
 
 def test_python_threads_launch_at_the_same_time():
     wrong = []
 
     def work(seed):
-        for _ in range(300):
-            times = np.zeros(16 + seed, np.int64)
-            launch_shares(count, 16 + seed, times, times.copy())
-            if not (times == 1).all():
-                wrong.append(times)
+        try:
+            for _ in range(300):
+                stress.launch_counted(16 + seed)
+        except stress.Wrong as error:
+            wrong.append(error)
 
     workers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for worker in workers:
@@ -100,8 +90,8 @@ def test_python_threads_launch_at_the_same_time():
 def test_one_share_is_an_ordinary_launch():
     times = np.zeros(1, np.int64)
     with nbkeras.profile() as profile:
-        launch_shares(count, 1, times, times.copy())
-        launch_shares(count, 2, np.zeros(2, np.int64), np.zeros(2, np.int64))
+        launch_shares(stress.count, 1, times, times.copy())
+        stress.launch_counted(2)
     assert times[0] == 1 and profile.calls == {"count": 2}
 
 
@@ -117,9 +107,8 @@ def test_a_system_without_threads_to_give_is_served_by_one(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         patch.setattr(Pool, "current", None)
-        times = np.zeros(8, np.int64)
-        launch_shares(count, 8, times, times.copy())
-        assert (times == 1).all() and get_threads() == 1
+        stress.launch_counted(8)
+        assert get_threads() == 1
         with pytest.raises(ValueError, match="must be 1 to 1"):
             set_threads(2)
     set_threads(before)
@@ -202,10 +191,8 @@ def test_a_process_forks_while_its_threads_hold_locks(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_everything_at_once(tmp_path):
-    script = pathlib.Path(__file__).parents[1] / "stress.py"
-    done = subprocess.run(
-        [sys.executable, script, "--seconds", "15"], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
+    command = [sys.executable, stress.__file__, "--seconds", "15"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

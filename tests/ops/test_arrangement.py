@@ -244,7 +244,7 @@ ERRORS = [
     (lambda: ops.diag(X), ValueError, "a vector or a matrix"),
     (lambda: ops.unique(M, axis=0), ValueError, "axis must be None"),
     (lambda: ops.searchsorted(M, V), ValueError, "expected a vector"),
-    (lambda: ops.linspace(0, 1, -1), ValueError, "must not be negative"),
+    (lambda: ops.linspace(0, 1, -1), ValueError, "linspace: num must be an integer of at least 0"),
     (lambda: ops.meshgrid(V, indexing="no"), ValueError, "indexing must be 'xy' or 'ij', received 'no'"),
     (lambda: ops.array_split(V, 0), ValueError, "at least one part"),
     (lambda: ops.space_to_depth(IMAGE, 1), ValueError, "block_size must be at least 2, received 1"),

@@ -85,6 +85,19 @@ def test_loops_have_gradients():
         ops.scan(3, X[0], X)
     with pytest.raises(ValueError, match="give xs, or a length"):
         ops.scan(step, X[0])
+    with pytest.raises(ValueError, match="scan: length must be an integer of at least 0"):
+        ops.scan(step, X[0], length=-1)
+    with pytest.raises(ValueError, match=r"scan: f must return a pair \(carry, result\), received 0"):
+        ops.scan(lambda carry, x: 0, 0, X)
+
+
+def test_numbers_among_the_loop_variables_of_a_model():
+    x = Input((3,))
+    count, y = ops.while_loop(lambda i, y: i < 3, lambda i, y: (i + 1, y * 2), (0, x))
+    count, y = Model(x, [count, y]).predict(np.ones((2, 3), "float32"), verbose=0)
+    assert np.all(count == 3) and np.all(y == 8)
+    with pytest.raises(TypeError, match="must return tensors only, received None among its outputs"):
+        ops.scan(lambda c, row: (c + row, None), np.zeros(3, "float32"), x)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 8])
@@ -112,6 +125,8 @@ def test_vectorize_maps_over_leading_axes():
     check_op(inner, X, Y)
     scaled = ops.vectorize(lambda x, factor: x * factor, excluded={1})
     np.testing.assert_allclose(scaled(X[0], 3.0), X[0] * 3)
+    with pytest.raises(TypeError, match="vectorize: excluded must be a set of positions or names, received 1"):
+        ops.vectorize(ops.dot, excluded=1)
     with pytest.raises(ValueError, match="a signature looks like"):
         ops.vectorize(abs, signature="n->n")
 
@@ -157,3 +172,11 @@ def test_in_a_model():
         received = model.predict(x, verbose=0)
     np.testing.assert_allclose(received[0], x.sum(1), rtol=1e-6)
     assert received[1].max() >= 50
+
+
+def test_lists_within_lists_are_no_structure_of_tensors():
+    deep: list = []
+    for _ in range(3000):
+        deep = [deep]
+    with pytest.raises(ValueError, match="a list is nested too deeply, or contains itself"):
+        ops.jvp(ops.sum, deep, deep)

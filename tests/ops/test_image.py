@@ -93,6 +93,11 @@ def test_in_a_model():
 
 
 ERRORS = [
+    (
+        lambda: image.extract_patches(X, "ab"),
+        "extract_patches: size must be a positive integer or 2 of them, received 'ab'",
+    ),
+    (lambda: image.extract_patches(X, np.float64(2)), "extract_patches: size must be a positive integer"),
     (lambda: image.resize(X, (3,)), r"expected size \(height, width\)"),
     (lambda: image.resize(X, (3, 3), "area"), "interpolation must be"),
     (lambda: image.resize(X[0, 0], (3, 3)), "expected an image of 3 axes"),

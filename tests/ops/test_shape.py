@@ -235,6 +235,14 @@ def test_empty_tensors():
     assert ops.transpose(x).shape == (3, 0)
 
 
+def test_a_number_has_no_axis_to_pad():
+    assert ops.pad(2.0, 3).numpy() == 2
+
+
+def test_the_position_of_a_slice_may_be_one_number():
+    np.testing.assert_array_equal(ops.slice(V, np.array(1), 2), V[1:3])
+
+
 MISTAKES = [
     (lambda: ops.reshape(X, (5, -1)), ValueError, r"reshape: cannot put 24 elements of shape \(2, 3, 4\) into"),
     (lambda: ops.reshape(X, (2, 2.5)), TypeError, "a shape must be made of integers"),
@@ -253,6 +261,23 @@ MISTAKES = [
     (lambda: ops.pad(X, -1), ValueError, "pad_width must not be negative"),
     (lambda: ops.pad(X, 1, mode="edge", constant_values=0), ValueError, "pad: constant_values are for mode 'constant'"),
     (lambda: ops.pad(X, 1, mode="mean"), ValueError, "pad: mode must be"),
+    (lambda: ops.pad(X, 1.5), ValueError, r"pad: pad_width must hold \(before, after\)"),
+    (lambda: ops.pad(X, 1, constant_values="valid"), ValueError, "expected a number"),
+    (lambda: ops.pad(X, 2**63), ValueError, "pad of shape .* any memory has"),
+    (lambda: ops.zeros(2**63), ValueError, "zeros of shape .* any memory has: pass smaller sizes"),
+    (lambda: ops.tile(X, 2**62), ValueError, "tile of shape .* any memory has"),
+    (lambda: ops.repeat(X, 2**63), ValueError, "repeat of shape .* any memory has"),
+    (lambda: ops.one_hot([1], 2**63), ValueError, "one_hot with num_classes=9223372036854775808 .* any memory has"),
+    (lambda: ops.one_hot([1], -1), ValueError, "one_hot: num_classes must be an integer of at least 0, received -1"),
+    (lambda: ops.arange(1e38), ValueError, "arange of 0, 1e.38, 1 .* any memory has"),
+    (lambda: ops.arange(np.nan), ValueError, "arange: start, stop and step must be finite, received 0, nan, 1"),
+    (lambda: ops.broadcast_to(V, (-1, 5)), ValueError, "broadcast_to: sizes must not be negative"),
+    (lambda: ops.segment_sum(V, [0] * 5, -1), ValueError, "segment_sum: num_segments must be an integer of at least 0"),
+    (lambda: ops.all(X, axis=False), TypeError, "all: axis must be an integer, received False"),
+    (lambda: ops.zeros((2, True)), TypeError, "zeros: a shape must be made of integers"),
+    (lambda: ops.view(X, "same"), ValueError, "dtype must be a dtype of numbers"),
+    (lambda: ops.slice(X, np.array(0), (1, 1, 1)), ValueError, "slice: a slice of shape .* does not fit"),
+    (lambda: ops.slice(X, (0,), -1), ValueError, "slice: a slice of shape .* does not fit"),
     (lambda: ops.take(X, [0.5], axis=1), TypeError, "take: indices must be integers, received dtype float32"),
     (lambda: ops.take_along_axis(X, [9], 1), ValueError, "take_along_axis: indices must have x's number of axes"),
     (lambda: ops.convert_to_tensor(X)[[True] * 3], IndexError, r"a mask of shape \(3,\) does not fit axis 0"),

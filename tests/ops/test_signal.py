@@ -129,6 +129,7 @@ def test_windows_of_ones_are_added_up_as_they_are():
 
 ERRORS = [
     (lambda: ops.fft(X), "fft: expected a pair"),
+    (lambda: ops.fft((X[..., :0], X[..., :0])), "fft: there is no number along the last axis"),
     (lambda: ops.irfft((X, EVEN)), "expected two tensors of one shape"),
     (lambda: ops.rfft(X, 0), "at least one number"),
     (lambda: ops.stft(SIGNAL, 8, 4, 4), "must not be below"),

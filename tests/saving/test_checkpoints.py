@@ -110,7 +110,7 @@ def test_lists_in_notes_may_change_at_once(tmp_path):
 
 def test_what_cannot_be_written(tmp_path):
     made = CheckpointFolder(tmp_path)
-    with pytest.raises(TypeError, match="arrays of numbers by name, received 'a': array"):
+    with pytest.raises(TypeError, match="arrays of numbers by name, received 'a': ndarray of shape"):
         made.save(1, {"a": np.array([None])}, {})
     with pytest.raises(TypeError, match="hold what JSON can hold, received <object"):
         made.save(1, {}, {"a": object()})
@@ -277,7 +277,7 @@ def test_overlapping_members_are_refused(tmp_path):
         second.header_offset = first.header_offset
         second.orig_filename = second.filename
         archive._didModify = True
-    with pytest.raises(ValueError, match=r"1\.npy is damaged .*(differ|[Oo]verlap)"):
+    with pytest.raises(ValueError, match=r"member '1\.npy' overlaps another one: it is not read"):
         read(str(tmp_path / "1.npz"))
 
 

@@ -117,6 +117,22 @@ def test_a_state_says_only_of_files_on_disk_that_they_are_saved(tmp_path, slow):
     assert seen == ["m.weights.h5"]
 
 
+def test_a_disk_that_is_slower_than_training_gets_every_file(tmp_path, monkeypatch):
+    write = archive.PreparedFiles.write
+    monkeypatch.setattr(archive.PreparedFiles, "write", lambda files: time.sleep(0.02) or write(files))
+    scores = [3, 1, 4, 1, 5, 9, 2, 6]
+    score = cb.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(score=scores[epoch]))
+    every = cb.ModelCheckpoint(tmp_path / "{epoch:02d}.weights.h5", save_weights_only=True)
+    best = [
+        cb.ModelCheckpoint(tmp_path / f"{mode}.weights.h5", "score", 0, True, True, mode) for mode in ("min", "max")
+    ]
+    fit([score, every, *best], len(scores))
+    names = [f"{epoch:02d}.weights.h5" for epoch in range(1, 1 + len(scores))]
+    assert files(tmp_path) == [*names, "max.weights.h5", "min.weights.h5"]
+    assert (tmp_path / "min.weights.h5").read_bytes() == (tmp_path / names[1]).read_bytes()
+    assert (tmp_path / "max.weights.h5").read_bytes() == (tmp_path / names[5]).read_bytes()
+
+
 def test_never_two_contents(tmp_path, monkeypatch):
     alive, most, write, begin = [0], [0], archive.PreparedFiles.write, archive.PreparedFiles.__init__
 

@@ -1,5 +1,7 @@
 """Steps without a model: recorded once for each shape, replayed, and an optimizer that learns in one call."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,21 @@ def test_arrays_in_any_memory_give_the_same_as_those_that_a_replay_takes_as_they
         double, total = run()
         np.testing.assert_array_equal(double, 2 * X)
         assert total.shape == () and total == X.sum() and double.flags.owndata
+    assert step.recordings == 1
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "i8", "u1", "?"])
+def test_an_unpickled_array_is_taken_as_it_is(dtype, monkeypatch):
+    """Its dtype is another object than NumPy's own."""
+    x = X.astype(dtype)
+    step, layout = steps.Step("predict", lambda x: ops.maximum(x, 0)), Layout(0, None, 1, 0)
+    step(batch(x), layout)
+    again = steps.Again(step, layout, x, None)
+    monkeypatch.setattr(Batch, "write", None)  # which copies arrays that the replay does not take
+    for given in (pickle.loads(pickle.dumps(x)), x.astype(x.dtype.newbyteorder("="))):
+        assert given.dtype is not x.dtype
+        for run in (lambda x: step(batch(x), layout), again):
+            np.testing.assert_array_equal(run(given), x)
     assert step.recordings == 1
 
 

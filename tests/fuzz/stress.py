@@ -1,4 +1,4 @@
-"""The pool of threads under everything at once: `python tests/stress.py --seconds 600`. Ends with 1 after a wrong result.
+"""The pool of threads under everything at once: `python tests/fuzz/stress.py --seconds 600`. Ends with 1 after a wrong result.
 
 Some Python threads launch kernels, replay programs, predict with shared models and train their own; meanwhile others change the
 weights and the number of the pool's threads, raise exceptions in shares, record new programs, compile, fork, start and end
@@ -16,7 +16,8 @@ import sys
 import threading
 import time
 
-os.environ["NUMBA_NUM_THREADS"] = "8"  # more than this machine may have
+if __name__ == "__main__":
+    os.environ["NUMBA_NUM_THREADS"] = "8"  # more than this machine may have
 
 import numpy as np
 
@@ -75,6 +76,13 @@ def check(holds, *about):
         raise Wrong(*about)
 
 
+def launch_counted(shares):
+    """Run a kernel with shares, each of which must run once."""
+    times, total = np.zeros(shares, np.int64), np.zeros(shares, np.int64)
+    launch_shares(count, shares, times, total)
+    check((times == 1).all() and (total == shares).all(), "shares", times, total)
+
+
 class Stress:
     """The models and arrays that all actors use, with what one thread alone computed from them."""
 
@@ -114,9 +122,7 @@ class Stress:
     # What an actor does once
 
     def launch(self, shares):
-        times, total = np.zeros(shares, np.int64), np.zeros(shares, np.int64)
-        launch_shares(count, shares, times, total)
-        check((times == 1).all() and (total == shares).all(), "shares", times, total)
+        launch_counted(shares)
         x = np.zeros(int(1000 * shares))
         launch_shares(fill, shares, x, 0.5)
         check(np.array_equal(x, np.arange(x.size) * 0.5), "elements")
