@@ -299,6 +299,10 @@ def test_a_request_that_is_not_computed_in_time_before_the_end_is_told(caplog):
         assert statuses(connection) == [503]
         assert b"the server ended before the request was computed" in connection.transport.sent
         server.model.gate.set()
+        for _ in range(1000):
+            if server.model.seen:
+                break
+            await asyncio.sleep(0.002)
         await settle()
         assert server.model.seen == [1.0]
 
