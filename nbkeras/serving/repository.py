@@ -67,6 +67,26 @@ class Version:
             "outputs": [tensors.metadata_of(spec) for spec in self.outputs],
         }
 
+    def configuration(self, sequence_idle: float) -> dict[str, Any]:
+        """The model's part of Triton's extension for configurations, from which load tools and adapters learn how to ask."""
+        batching: dict[str, Any] = {
+            "dynamic_batching": {
+                "preferred_batch_size": list(self.frozen.batch_sizes),
+                "max_queue_delay_microseconds": int(self.options.max_wait_ms * 1000),
+            }
+        }
+        if self.is_stream:
+            batching = {"sequence_batching": {"max_sequence_idle_microseconds": int(sequence_idle * 1e6)}}
+        return {
+            "name": self.name,
+            "platform": "nbkeras",
+            "backend": "nbkeras",
+            "max_batch_size": self.batcher.max_batch,
+            "input": [tensors.configuration_of(spec) for spec in self.inputs],
+            "output": [tensors.configuration_of(spec) for spec in self.outputs],
+            **batching,
+        }
+
 
 class Repository:
     """The models of a process. observer: is told of their batches.

@@ -162,6 +162,9 @@ class Servicer:
     async def model_metadata(self, request: Any, context: Any) -> dict[str, Any]:
         return self.service.model_metadata(request.name, request.version or None)
 
+    async def model_config(self, request: Any, context: Any) -> dict[str, Any]:
+        return {"config": self.service.model_configuration(request.name, request.version or None)}
+
     async def model_infer(self, message: Any, context: Any) -> Any:
         exchange = self.service.exchange("grpc", _request_id(context))
         try:
@@ -277,6 +280,7 @@ def _calls(servicer: Servicer) -> dict[str, grpc.RpcMethodHandler]:
         "ModelReady": servicer.model_ready,
         "ServerMetadata": servicer.server_metadata,
         "ModelMetadata": servicer.model_metadata,
+        "ModelConfig": servicer.model_config,
         "ModelInfer": servicer.model_infer,
         "RepositoryIndex": servicer.repository_index,
         "RepositoryModelLoad": servicer.repository_model_load,

@@ -81,6 +81,13 @@ def metadata_of(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "datatype": datatype_of(spec.dtype), "shape": shape}
 
 
+def configuration_of(spec: TensorSpec) -> dict[str, Any]:
+    """A tensor in the configuration of a model: Triton's name of the datatype, and the shape without rows."""
+    datatype = datatype_of(spec.dtype)
+    dims = [-1 if size is None else size for size in spec.shape[1:]]
+    return {"name": spec.name, "data_type": "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}", "dims": dims}
+
+
 # -------------------- requests --------------------
 
 

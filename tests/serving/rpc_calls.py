@@ -313,6 +313,12 @@ async def check_health_and_metadata(place):
         ("x0", "FP32", [-1, 2]),
         ("x1", "BYTES", [-1, 2]),
     ]
+    config = (await place.call("ModelConfig", message("ModelConfigRequest", name="two"))).config
+    assert (config.max_batch_size, config.WhichOneof("scheduling_choice")) == (4, "dynamic_batching")
+    assert [(each.name, each.data_type, list(each.dims)) for each in config.output] == [
+        ("y0", 11, [2]),
+        ("y1", 13, [2]),
+    ]
     asked = messages.message("grpc.health.v1.HealthCheckRequest")
     for service in ("", rpc.SERVICE):
         assert (await place.call("Check", asked(service=service), rpc.HEALTH)).status == 1
