@@ -44,7 +44,9 @@ class Body:
             connection.close()
         if response.status != 200:
             is_early = response.status in (404, 503) or b"not ready" in received
-            raise (ConnectionError if is_early else RuntimeError)(f"{path} was answered {response.status}: {received[:300]!r}")
+            raise (ConnectionError if is_early else RuntimeError)(
+                f"{path} was answered {response.status}: {received[:300]!r}"
+            )
         length = int(response.headers.get("Inference-Header-Content-Length") or len(received))
         output = json.loads(received[:length])["outputs"][0]
         flat = np.array(output["data"], "float32") if "data" in output else np.frombuffer(received[length:], "<f4")
