@@ -35,6 +35,7 @@ from typing import Any
 from nbkeras.engine import program
 from nbkeras.serving import limits, logs
 from nbkeras.serving.board import Board
+from nbkeras.serving.door import ABSENT, shared_counts
 from nbkeras.serving.loading import Folder, Loaded, Loading, LoadingError
 from nbkeras.serving.logs import event
 from nbkeras.serving.options import ModelOptions, Options, versions_of
@@ -121,6 +122,7 @@ class Supervisor:
         self.options = read_options()
         self._count = self.options.workers or limits.processors()
         self._board = Board(self._count)
+        self._counts = shared_counts(self._count)
         self._figures = self._board.part(-1)
         self._selector = selectors.DefaultSelector()
         self._workers: list[Worker] = []
@@ -380,6 +382,7 @@ class Supervisor:
                 folder=self._folder.path,
                 supervisor=os.getppid(),
                 board=self._board,
+                counts=self._counts,
             )
             code = self._work(seat)
         except BaseException:
@@ -433,6 +436,7 @@ class Supervisor:
             if not process:
                 continue
             worker.process = None
+            self._counts[worker.index] = ABSENT
             self._board.part(worker.index).end()
             self._hang_up(worker)
             code = os.waitstatus_to_exitcode(status)

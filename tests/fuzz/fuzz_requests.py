@@ -454,7 +454,7 @@ def changed(chance, tree):
         owner[key] = chance.choice(DATATYPES)
     elif key == "id":
         owner[key] = chance.choice(IDS)
-    elif key == "binary_data_size":
+    elif key == "binary_data_size" and type(owner[key]) is int:
         owner[key] = chance.choice(
             [*NODES, owner[key] + 1, owner[key] - 1, owner[key] // 2, -owner[key], 2 * owner[key]]
         )

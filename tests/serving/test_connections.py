@@ -374,9 +374,9 @@ def test_what_comes_after_a_body_is_limited_as_headers_are(what):
 def test_a_target_that_is_no_path_is_told_so():
     async def main():
         server = Server()
-        for target in (b"http://[::1/", b"a:b"):
+        for line in (b"GET http://[::1/", b"CONNECT a:80"):
             connection = server.connect()
-            connection.data_received(b"GET %b HTTP/1.1\r\n\r\n" % target)
+            connection.data_received(line + b" HTTP/1.1\r\n\r\n")
             await settle()
             assert statuses(connection) == [400]
         assert b"its target is no path" in connection.transport.sent
