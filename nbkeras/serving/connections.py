@@ -26,6 +26,8 @@ class Connection(HttpToolsProtocol):
     """A connection.
 
     state: what it waits for: a request, the rest of its headers, the rest of its body, or the answer. since: from when on.
+    head_bytes: that have arrived since the last part of a body: headers, trailers, and what is written between chunks.
+    refusal: the answer to a request that could not be read, which is sent after those that came before.
     """
 
     limits: Options  # of the class that `of` makes
@@ -40,6 +42,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.state, self.since, self.head_bytes = HEAD, self.loop.time(), 0
         self.is_ending = False
+        self.refusal = b""
         self.answering: Any = None  # the request whose answer is next, and its task
         self.task: asyncio.Task
 
@@ -59,17 +62,20 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived."""
+        if self.refusal:
+            return
         if self.state == IDLE:
             self.state, self.since = HEAD, self.loop.time()
-        if self.state == HEAD:
-            self.head_bytes += len(data)
+        self.head_bytes += len(data)
         try:
             while data:
                 data = self._fed(data)
+        except httptools.HttpParserCallbackError:
+            self.refuse(400, "this is no valid request of HTTP: its target is no path")
         except httptools.HttpParserError as error:
             self.refuse(400, f"this is no valid request of HTTP: {error}")
         else:
-            if self.state == HEAD and self.head_bytes > HEAD_BYTES:
+            if self.head_bytes > HEAD_BYTES:
                 self.refuse(431, f"the request's headers may have {HEAD_BYTES} bytes together")
 
     def _fed(self, data: bytes) -> bytes:
@@ -79,7 +85,7 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as offer:
             if not any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers):
                 return data[offer.args[0] :]
-            # the parser takes a body for data of the other protocol
+            self.cycle.more_body = True  # which the parser takes for data of the other protocol
             self.refuse(
                 400, "a request with a body may not have the header Upgrade: the server speaks no other protocol"
             )
@@ -93,12 +99,18 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         self.head_bytes = 0
+        self.scope["headers"] = self.headers.copy()  # trailers come after the body and are no headers
         if self.is_ending:
             self.cycle.keep_alive = False
         self.state, self.since = BODY, self.loop.time()
 
+    def on_body(self, body: bytes) -> None:
+        self.head_bytes = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         super().on_message_complete()
+        self.head_bytes = 0
         if self.cycle.response_complete:  # an error was answered before this body had arrived, which was not kept
             self.cycle.more_body = False
             self.state, self.since = IDLE, self.loop.time()
@@ -119,6 +131,8 @@ class Connection(HttpToolsProtocol):
         if self.pipeline:
             self.state = BODY if self.pipeline[-1][0].more_body else ANSWER
             self._start_asgi_task(*self.pipeline.pop())
+        elif self.refusal:
+            self._end_with_refusal()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self.answering = cycle
@@ -128,15 +142,26 @@ class Connection(HttpToolsProtocol):
 
     def refuse(self, status: int, message: str) -> None:
         """Answer without the application, and close."""
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self.refusal:
             return
         self.observer.refused(status)
-        cycle = self.cycle
-        if cycle is None or not cycle.response_started or (cycle.response_complete and not cycle.more_body):
-            body = orjson.dumps({"error": message})
-            head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
-            again = b"retry-after: 1\r\n" if status == 503 else b""
-            self.transport.write(b"".join([STATUS_LINE[status], head, again, b"\r\n", body]))
+        body = orjson.dumps({"error": message})
+        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body)
+        again = b"retry-after: 1\r\n" if status == 503 else b""
+        self.refusal = b"".join([STATUS_LINE[status], head, again, b"\r\n", body])
+        broken = self.cycle if self.cycle is not None and self.cycle.more_body else None  # a request that has begun
+        if self.pipeline and self.pipeline[0][0] is broken:
+            self.pipeline.popleft()
+        answering = self.answering
+        if answering is broken and answering is not None and answering.response_started:
+            self.transport.close()
+        elif answering is None or answering is broken or answering.response_complete:
+            self._end_with_refusal()
+        else:
+            self.flow.pause_reading()
+
+    def _end_with_refusal(self) -> None:
+        self.transport.write(self.refusal)
         self.transport.close()
 
     def shutdown(self) -> None:

@@ -97,6 +97,7 @@ class Application:
         for path in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
             own += [
                 Route(path, self._model, methods=["GET"]),
+                Route(f"{path}/config", self._configuration, methods=["GET"]),
                 Route(f"{path}/ready", self._model_ready, methods=["GET"]),
                 Route(f"{path}/infer", self._infer_route, methods=["POST"]),
             ]
@@ -266,6 +267,9 @@ class Application:
 
     async def _model(self, request: Request) -> Response:
         return _json(self.service.model_metadata(request.path_params["name"], request.path_params.get("version")))
+
+    async def _configuration(self, request: Request) -> Response:
+        return _json(self.service.model_configuration(request.path_params["name"], request.path_params.get("version")))
 
     async def _model_ready(self, request: Request) -> Response:
         name, version = request.path_params["name"], request.path_params.get("version")

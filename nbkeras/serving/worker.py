@@ -1,6 +1,7 @@
 """One process that answers: its models, its HTTP server, and how it ends."""
 
 import asyncio
+import functools
 import math
 import os
 import shutil
@@ -16,6 +17,7 @@ from starlette.routing import Route
 from nbkeras.engine.lazy_names import Later
 from nbkeras.serving import limits, logs, page
 from nbkeras.serving.connections import Connection, watch
+from nbkeras.serving.door import Door, shared_counts
 from nbkeras.serving.http import Application
 from nbkeras.serving.logs import Requests
 from nbkeras.serving.metrics import Metrics
@@ -27,7 +29,7 @@ from nbkeras.serving.sequences import Sequences
 from nbkeras.serving.service import Control, Service
 
 rpc = Later("nbkeras.serving.rpc")  # gRPC is imported in workers alone, because it has threads, which a fork would lose
-_ACCEPTING = 0.05  # seconds in which all connections that wait are accepted, before the server ends
+_ACCEPTING = 0.05  # seconds in which the last connections that were accepted become known
 
 
 async def serve(
@@ -59,10 +61,11 @@ async def serve(
     routes = [] if metrics is None else [Route("/metrics", metrics.route(service)), *page.routes(service, metrics)]
     application = Application(service, int(options.max_body_mb * 1e6), routes)
     application.max_arriving = options.max_buffers_mb << 20
+    kind = Connection.of(options, repository.observer)
     config = uvicorn.Config(
         application,
         loop="uvloop",
-        http=Connection.of(options, repository.observer),
+        http=kind,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -73,26 +76,33 @@ async def serve(
         timeout_graceful_shutdown=options.drain_seconds,  # type: ignore[arg-type]
     )
     server = uvicorn.Server(config)
-    task = asyncio.create_task(server._serve(list(sockets)))
+    task = asyncio.create_task(server._serve([]))
     watching = [asyncio.create_task(watch(server.server_state, options))]
     if metrics is not None:
         watching.append(asyncio.create_task(metrics.watch(service, server.server_state.connections)))
     while not server.started and not task.done():
         await asyncio.sleep(0.001)
+    connections = server.server_state.connections
+    make = functools.partial(kind, config, server.server_state, {})
+    counts, index = (shared_counts(1), 0) if seat is None else (seat.counts, seat.index)
+    doors = [Door(listening, make, connections, counts, index) for listening in sockets]
     if when_ready is not None:
         when_ready()
     ending = asyncio.create_task(end.wait())
     await asyncio.wait((task, ending), return_when=asyncio.FIRST_COMPLETED)
     ending.cancel()
     service.is_draining = True
+    for door in doors:
+        door.close()
     await asyncio.sleep(_ACCEPTING)
     server.should_exit = True  # then connections end when they have their answers: `Connection.shutdown`
-    await asyncio.gather(task, *([] if calls is None else [calls.stop(options.drain_seconds)]))
+    stopping = [] if calls is None else [rpc.stop(calls, options.drain_seconds)]
+    _, *are_done = await asyncio.gather(task, *stopping)
     for watcher in watching:
         watcher.cancel()
     if service.peers is not None:
         await service.peers.close()
-    if server.server_state.connections:  # their requests were given up
+    if server.server_state.connections or not all(are_done):  # their requests were given up
         return False
     await repository.drain()
     return True

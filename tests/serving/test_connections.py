@@ -299,8 +299,86 @@ def test_a_request_that_is_not_computed_in_time_before_the_end_is_told(caplog):
         assert statuses(connection) == [503]
         assert b"the server ended before the request was computed" in connection.transport.sent
         server.model.gate.set()
+        for _ in range(1000):
+            if server.model.seen:
+                break
+            await asyncio.sleep(0.002)
         await settle()
         assert server.model.seen == [1.0]
 
     asyncio.run(main())
     assert "Traceback" not in caplog.text
+
+
+def test_a_request_that_cannot_be_read_is_refused_after_those_before_it_are_answered():
+    async def main():
+        server = Server()
+        broken, slow = server.connect(), server.connect()
+        broken.data_received(post(1) + post(2) + b"nonsense\r\n\r\n")
+        slow.data_received(post(3) + post(4)[:-1])
+        await settle()
+        slow.check(asyncio.get_running_loop().time() + 1000)
+        slow.data_received(post(4)[-1:])  # comes too late
+        await settle()
+        assert not broken.transport.sent and not slow.transport.sent
+        server.model.gate.set()
+        await answered(broken, 3)
+        await answered(slow, 2)
+        assert statuses(broken) == [200, 200, 400] and statuses(slow) == [200, 408]
+        assert {broken.transport.state, slow.transport.state} == {"closed"}
+        await settle()
+        assert not server.state.tasks
+
+    asyncio.run(main())
+
+
+def chunked(*lines):
+    body = post(1).partition(b"\r\n\r\n")[2]
+    head = b"POST /v2/models/m/infer HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
+    return head + b"%x\r\n%b\r\n0\r\n" % (len(body), body) + b"".join(line + b"\r\n" for line in lines)
+
+
+def test_trailers_are_no_headers():
+    async def main():
+        server = Server()
+        server.model.gate.set()
+        connection = server.connect()
+        connection.data_received(chunked(b"inference-header-content-length: 3", b"content-encoding: gzip", b""))
+        await answered(connection)
+        assert statuses(connection) == [200]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("what", ["trailers", "a trailer", "an extension"])
+def test_what_comes_after_a_body_is_limited_as_headers_are(what):
+    """Else a client could fill the memory within the time for a body."""
+
+    async def main():
+        server = Server()
+        connection = server.connect()
+        connection.data_received(chunked()[:-2] if what == "an extension" else chunked())
+        piece = {"trailers": b"x: y\r\n" * 1700, "a trailer": b"x" * 10_000, "an extension": b";" + b"x" * 10_000}[what]
+        for _ in range(6):
+            connection.data_received(piece)
+        assert not connection.transport.is_closing()
+        connection.data_received(piece)
+        assert statuses(connection) == [431] and connection.transport.is_closing()
+        connection.connection_lost(None)
+        await settle()
+        assert not server.state.tasks
+
+    asyncio.run(main())
+
+
+def test_a_target_that_is_no_path_is_told_so():
+    async def main():
+        server = Server()
+        for line in (b"GET http://[::1/", b"CONNECT a:80"):
+            connection = server.connect()
+            connection.data_received(line + b" HTTP/1.1\r\n\r\n")
+            await settle()
+            assert statuses(connection) == [400]
+        assert b"its target is no path" in connection.transport.sent
+
+    asyncio.run(main())
