@@ -3,7 +3,9 @@
 `nbkeras serve` beside MLServer, FastAPI with onnxruntime and Flask with Keras, all with the same weights and as many processes
 and threads. All servers of a model run at the same time and are loaded one after the other, in rounds; the others sleep. wrk
 posts the same body of the Open Inference Protocol to each (one row, JSON), and with a binary tensor to nbkeras, the only one
-that takes it. Before that each server's answers are compared with `predict`. A figure is the median of the rounds.
+that takes it. Before that each server's answers are compared with `predict`. A figure is the median of the rounds. A server has
+one processor for each of its worker processes, as a container with a limit, whatever the number of its threads; wrk has the
+others, or all if there are no others.
 
 The Python of each peer: --peer-python fastapi=PATH (also mlserver, flask, nbkeras); benchmarks/serving/peers/ lists its packages.
 """
@@ -24,7 +26,16 @@ import nbkeras
 from benchmarks.report import as_text, circumstances, write_markdown
 from benchmarks.serving import load
 from benchmarks.serving.load import Body, wrk
-from benchmarks.serving.servers import INTERPRETERS, PACKAGES, TITLES, Missing, Server, interpreters, versions
+from benchmarks.serving.servers import (
+    INTERPRETERS,
+    PACKAGES,
+    TITLES,
+    Missing,
+    Server,
+    interpreters,
+    processors,
+    versions,
+)
 from benchmarks.session import machine
 from nbkeras import layers
 
@@ -91,7 +102,10 @@ class Load:
         self.rounds: dict[int, list[dict[str, float]]] = {}
 
     def run(self, connections: int, seconds: int | None = None, delay: float = 0.0) -> dict[str, float]:
-        found = wrk(self.server.port, self.server.path, self.body, connections, seconds or self.seconds, delay)
+        before = self.server.cpu()
+        server, seconds = self.server, seconds or self.seconds
+        found = wrk(server.port, server.path, self.body, connections, seconds, processors(server.workers)[1], delay)
+        found["cpu"] = (self.server.cpu() - before) / max(found["requests"], 1)
         found["rate"] = (found["requests"] - found["refused"]) / found["seconds"]
         self.rate = found["rate"]
         return found
@@ -136,7 +150,7 @@ class Benchmark:
             for kind in self.kinds:
                 file = case.onnx if kind.startswith(("fastapi", "mlserver")) else case.keras
                 python = self.pythons[INTERPRETERS[kind]]
-                servers[kind] = stack.enter_context(Server(kind, python, [file], workers, self.options.threads))
+                servers[kind] = stack.enter_context(Server(kind, python, file, workers, self.options.threads))
             loads = []
             for kind, server in servers.items():
                 case.wait(server)
@@ -164,11 +178,26 @@ class Benchmark:
                 waits = count / each.median(count, "rate") if each.median(count, "rate") else math.inf
                 told = waits < 0.5 * self.options.seconds or waits < 0.5 * LONGEST
                 times = [each.median(count, key) / 1e3 if told else None for key in ("p50", "p99")]
-                row = [TITLES[each.name], count, round(each.median(count, "rate")), *times]
+                row = [
+                    TITLES[each.name],
+                    count,
+                    round(each.median(count, "rate")),
+                    *times,
+                    each.median(count, "cpu") * 1e6,
+                ]
                 rows.append([*row, each.errors(count), round(memory[each.name])])
             self.rates[case.name, workers, count] = {each.name: each.median(count, "rate") for each in loads}
         processes = f"{workers} process{'es' if workers > 1 else ''} with {self.options.threads} thread each"
-        columns = ["server", "connections", "requests/s", "p50, ms", "p99, ms", "errors", "memory, MB"]
+        columns = [
+            "server",
+            "connections",
+            "requests/s",
+            "p50, ms",
+            "p99, ms",
+            "us of CPU a request",
+            "errors",
+            "memory, MB",
+        ]
         return {"title": f"{case.name}: {MODELS[case.name]}; {processes}", "columns": columns, "rows": rows}
 
     def half_load(self, loads: list[Load]) -> dict[str, Any]:
@@ -217,10 +246,10 @@ class Benchmark:
         rows = []
         for case in (Case("mlp", self.folder), Case(LARGE, self.folder)):
             for workers in self.options.memory:
-                with Server("nbkeras", self.pythons["nbkeras"], [case.keras], workers, 1) as server:
+                with Server("nbkeras", self.pythons["nbkeras"], case.keras, workers, 1) as server:
                     case.wait(server)
                     case.check(server, False)
-                    wrk(server.port, server.path, case.bodies[False][0], MOST, 1)
+                    wrk(server.port, server.path, case.bodies[False][0], MOST, 1, processors(0)[1])
                     found = server.memory()
                 weights = sum(weight.nbytes for weight in model_of(case.name).get_weights()) / 2**20
                 rows.append([MODELS.get(case.name, case.name), weights, workers, found["all"], found["private"]])

@@ -1,9 +1,11 @@
 """Requests of one model, and wrk, which sends them."""
 
+import functools
 import http.client
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +55,13 @@ class Body:
         return flat.reshape(output["shape"])
 
 
-def wrk(port: int, path: str, body: Body, connections: int, seconds: int, delay: float = 0.0) -> dict[str, float]:
+def wrk(
+    port: int, path: str, body: Body, connections: int, seconds: int, processors: Sequence[int], delay: float = 0.0
+) -> dict[str, float]:
     """Load for some seconds: {seconds, requests, p50, p99 (us), broken, refused, late}.
 
-    delay: the mean of the milliseconds that a connection waits between an answer and its next request.
+    processors: on which wrk runs. delay: the mean of the milliseconds that a connection waits between an answer and its next
+    request.
     """
     environment = os.environ | {"BODY": str(body.file), "CONTENT_TYPE": body.type, "MEAN_DELAY": str(delay)}
     if body.json_bytes is not None:
@@ -75,7 +80,8 @@ def wrk(port: int, path: str, body: Body, connections: int, seconds: int, delay:
         str(SCRIPT),
     ]
     command = ["wrk", *options, f"http://127.0.0.1:{port}{path}"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    pinned = functools.partial(os.sched_setaffinity, 0, processors)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, preexec_fn=pinned)
     if done.returncode:
         raise RuntimeError(f"wrk failed: {done.stdout}{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])

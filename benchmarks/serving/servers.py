@@ -52,6 +52,12 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def processors(workers: int) -> tuple[list[int], list[int]]:
+    """The processors of a server, and those of the load: others, if there are others."""
+    every = sorted(os.sched_getaffinity(0))
+    return every[:workers], every[workers:] or every
+
+
 def versions(python: str, packages: Sequence[str]) -> dict[str, str]:
     """The versions of packages in a Python; Missing if one is not installed."""
     code = f"import json, importlib.metadata as m; print(json.dumps({{n: m.version(n) for n in {tuple(packages)!r}}}))"
@@ -65,26 +71,26 @@ def versions(python: str, packages: Sequence[str]) -> dict[str, str]:
 
 
 class Server:
-    """A running server of one model, `model`, or of several files for `nbkeras serve`.
+    """A running server of one model, which requests call `model`.
 
-    kind: a key of INTERPRETERS. files: the model, .keras or .onnx as the server needs it. workers: processes that compute;
-    threads: of the kernels of each. MLServer with one worker computes in the process that answers HTTP, which is its fastest way.
+    kind: a key of INTERPRETERS. file: the model, .keras or .onnx as the server needs it. workers: processes that compute.
+    threads: of the kernels of each; all threads of a server together have as many processors as it has workers. MLServer with
+    one worker computes in the process that answers HTTP, which is its fastest way.
     """
 
-    def __init__(self, kind: str, python: str, files: Sequence[Path], workers: int, threads: int):
-        self.kind = kind
+    def __init__(self, kind: str, python: str, file: Path, workers: int, threads: int):
+        self.kind, self.workers = kind, workers
         self._folder = tempfile.TemporaryDirectory(prefix="nbkeras-benchmark-")
         self.port, *others = free_ports(4)
-        environment = os.environ | {"MODEL": str(files[0]), "THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+        environment = os.environ | {"MODEL": str(file), "THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
         environment |= {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         self.path = "/v2/models/model/infer"
         address = ["--host", "127.0.0.1", "--port", str(self.port)]
         if kind == "nbkeras":
-            models = [f"model={file}" if len(files) == 1 else str(file) for file in files]
-            arguments = ["-m", "nbkeras", "serve", *models, *address]
+            arguments = ["-m", "nbkeras", "serve", f"model={file}", *address]
             arguments += ["--workers", str(workers), "--threads", str(threads)]
         elif kind == "mlserver":
-            self._mlserver(files[0], workers, others)
+            self._mlserver(file, workers, others)
             arguments = ["-c", "from mlserver.cli import main; main()", "start", self._folder.name]
         elif kind.startswith("fastapi"):
             environment["POOL"] = str(int(kind == "fastapi-pool"))
@@ -105,6 +111,7 @@ class Server:
             cwd=self._folder.name,
             stdout=self._log,
             stderr=self._log,
+            preexec_fn=lambda: os.sched_setaffinity(0, processors(workers)[0]),
             start_new_session=True,  # so that its workers can be ended with it
         )
 
@@ -184,6 +191,17 @@ class Server:
         for each in found:
             found += [process for process, parent in parents.items() if parent == each]
         return found
+
+    def cpu(self) -> float:
+        """Seconds of processors that all processes have used."""
+        ticks = 0
+        for process in self.processes():
+            try:
+                fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def memory(self) -> dict[str, float]:
         """MB of all processes: `all` counts a shared page once, `private` are the pages that a worker has written."""
