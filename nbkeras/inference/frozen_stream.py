@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nbkeras.engine import step_lock, structures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import on_gpu
 from nbkeras.export import signature
 from nbkeras.export.recording import Recording, record
@@ -419,5 +420,5 @@ def freeze(stream: Stream, batch_sizes: Any, steps: Any) -> FrozenStream:
 def _steps(steps: Any) -> tuple[int, ...]:
     given = [steps] if isinstance(steps, int | np.integer) else list(steps)
     if not given or any(isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1 for n in given):
-        raise ValueError(f"steps must be a positive integer or a list of them, received {steps!r}")
+        raise ValueError(f"steps must be a positive integer or a list of them, received {briefly(steps)}")
     return tuple(sorted({int(n) for n in given}))

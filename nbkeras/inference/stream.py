@@ -13,6 +13,7 @@ from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.layer import training_phase
 from nbkeras.data.batches import ALL, Batch
 from nbkeras.engine import structures, tape, tensor
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.folding import improved
 from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.observed import observe
@@ -104,7 +105,7 @@ class Stream:
                    [0., 0., 0., 0.]], dtype=float32)
         """
         if isinstance(batch, bool) or not isinstance(batch, int | np.integer) or batch < 0:
-            raise ValueError(f"batch must be a number of sequences, received {batch!r}")
+            raise ValueError(f"batch must be a number of sequences, received {briefly(batch)}")
         row = np.zeros((1, self.state_size), self.dtype)
         place = int(self._counts)
         with tensor.on_gpu(self._gpu), training_phase(False):
@@ -273,7 +274,7 @@ class Stream:
 
 def _checked_window(window: Any) -> int | None:
     if window is not None and (isinstance(window, bool) or not isinstance(window, int | np.integer) or window < 1):
-        raise ValueError(f"window must be a number of steps, or None, received {window!r}")
+        raise ValueError(f"window must be a number of steps, or None, received {briefly(window)}")
     return None if window is None else int(window)
 
 
@@ -296,7 +297,9 @@ def _sequences(model: Any, names: Sequence[str] | None) -> list[bool]:
     known = [name_of(symbol) for symbol in symbols]
     if names is not None:
         if isinstance(names, str) or not set(names) <= set(known) or not names:
-            raise ValueError(f"sequences must be a list of some of the inputs' names {known}, received {names!r}")
+            raise ValueError(
+                f"sequences must be a list of some of the inputs' names {known}, received {briefly(names)}"
+            )
         return [name in names for name in known]
     is_open = [symbol.ndim > 1 and symbol.shape[1] is None for symbol in symbols]
     if not any(is_open):
