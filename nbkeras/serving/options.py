@@ -15,6 +15,8 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from nbkeras.engine.annotations import briefly
+
 MODEL_FILES = (".keras", ".h5", ".hdf5", ".frozen")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 Check = Callable[[Any], Any]  # the value as it is kept; a ValueError says what it must be
@@ -327,7 +329,7 @@ def _checked(place: str, table: Mapping[str, Any], fields: Mapping[str, dataclas
         try:
             found[key] = fields[key].metadata["check"](value)
         except ValueError as error:
-            raise ValueError(f"{place}: {key} must be {error}, received {value!r:.80}") from None
+            raise ValueError(f"{place}: {key} must be {error}, received {briefly(value)}") from None
     return found
 
 

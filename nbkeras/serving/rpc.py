@@ -18,6 +18,7 @@ import grpc.aio
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from nbkeras.engine.annotations import briefly
 from nbkeras.serving import messages, tensors
 from nbkeras.serving.errors import ServingError, refused, unexpected
 from nbkeras.serving.exchange import Exchange, sane_id
@@ -77,7 +78,7 @@ def read_request(message: Any) -> InferRequest:
             raise refused(f"input {name!r:.200} is given twice")
         if tensor.datatype not in tensors.DTYPES:
             datatypes = ", ".join(tensors.DTYPES)
-            raise refused(f"input {name!r:.200}: datatype must be one of {datatypes}, received {tensor.datatype!r:.80}")
+            raise refused(f"input {name!r:.200}: datatype must be one of {datatypes}, received {briefly(tensor.datatype)}")
         shape = tensors.checked_shape(name, list(tensor.shape))
         if not raw:
             inputs[name] = _typed(name, tensor.datatype, shape, tensor.contents)

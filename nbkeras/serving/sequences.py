@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nbkeras.engine.annotations import briefly
 from nbkeras.inference.frozen_stream import FrozenStream
 from nbkeras.serving.errors import ServingError, refused
 from nbkeras.serving.tensors import InferRequest
@@ -52,7 +53,7 @@ def key_of(model: str, version: str | None, parameters: dict[str, Any]) -> Key |
     for name in ("sequence_start", "sequence_end"):
         flag = parameters.get(name, False)
         if type(flag) is not bool:
-            raise refused(f"the parameter {name!r} must be true or false, received {flag!r:.80}")
+            raise refused(f"the parameter {name!r} must be true or false, received {briefly(flag)}")
         if flag and not identity:
             raise refused(f"the parameter {name!r} needs a 'sequence_id', a text or a number but 0")
     if identity is None or (not identity and type(identity) in (int, str)):
