@@ -89,7 +89,7 @@ def workload_table(name: str, results: dict[str, dict]) -> dict[str, Any]:
 
 def versions(report: dict[str, Any]) -> str:
     """The versions of all measured frameworks."""
-    found: dict[str, str] = {}
+    found: dict[str, str] = dict(report.get("versions", {}))
     for results in report["workloads"].values():
         for values in results.values():
             found |= values.get("versions", {})

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax import lax
 from jax import numpy as jnp
-from serving import Job, NoGpu, batches, serve
+from protocol import Job, NoGpu, batches, serve
 from workloads import ADAM, L2, MOBILENET, SECOND_ORDER, WAKE_WORD
 
 

@@ -7,7 +7,7 @@ import sys
 import derivatives_keras
 import numpy as np
 from chosen_keras import BACKEND, Clock, k
-from serving import Job, network_file, serve, thread_count
+from protocol import Job, network_file, serve, thread_count
 from workloads import ADAM, L2, MOBILENET, WAKE_WORD
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import kernel_cases
 import torch
 from kernel_cases import FORWARD, Case
-from serving import NoGpu
+from protocol import NoGpu
 from torch.nn import functional
 
 FRAMEWORK, QUICK, DEVICE = sys.argv[1], sys.argv[2] == "smallest", sys.argv[3]

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import serving
+import protocol
 from runners import FOLDER, Failed, Runner, output
 from workloads import WORKLOADS, data
 
@@ -195,7 +195,7 @@ def main() -> None:
     if options.keras2c and not options.python:
         parser.error("--keras2c needs --python")
     sys.argv = [sys.argv[0], "nbkeras"]  # chosen_keras.py reads it
-    serving.serve = lambda prepare: None  # run_keras.py calls it when it is imported
+    protocol.serve = lambda prepare: None  # run_keras.py calls it when it is imported
     networks = importlib.import_module("run_keras").NETWORKS
     nbkeras.set_threads(1)
     random = np.random.default_rng(0)

@@ -8,7 +8,7 @@ import threading
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
-from serving import Job, network_file, serve, thread_count
+from protocol import Job, network_file, serve, thread_count
 
 
 class Network(threading.local):

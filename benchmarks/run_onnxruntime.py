@@ -2,7 +2,7 @@
 
 import numpy as np
 import onnxruntime
-from serving import Job, network_file, serve, thread_count
+from protocol import Job, network_file, serve, thread_count
 
 
 def prepare(framework, workload, xs, ys, device) -> Job:

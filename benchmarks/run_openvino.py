@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import openvino
-from serving import Job, network_file, serve, thread_count
+from protocol import Job, network_file, serve, thread_count
 
 
 class Requests(threading.local):

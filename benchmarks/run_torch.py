@@ -12,7 +12,7 @@ import time
 
 import derivatives_torch
 import torch
-from serving import Job, NoGpu, batches, serve
+from protocol import Job, NoGpu, batches, serve
 from torch import nn
 from torch.nn import functional
 from workloads import ADAM, L2, MOBILENET, SECOND_ORDER, WAKE_WORD

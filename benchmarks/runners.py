@@ -116,7 +116,7 @@ class Process:
 
 
 class Runner(Process):
-    """A process with one workload in one framework (serving.py); it is ready after its first epoch."""
+    """A process with one workload in one framework (protocol.py); it is ready after its first epoch."""
 
     def round(self) -> dict[str, Any]:
         """Measure one round: {'times': seconds per step, 'peak' and 'gpu': MB, 'losses': one per round}."""

@@ -3,7 +3,9 @@
 import importlib.util
 import json
 import os
+import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -497,3 +499,29 @@ def test_the_model_and_the_table_of_several_ranks():
     constants, shares, rows = done.stdout.splitlines()
     assert (constants, shares) == ("50 8", "True 1.0"), done.stderr
     assert rows == "mlp 2 11.00 12.50 4.00 1.00 75% 88% 80% 100% 100%"
+
+
+# -------------------- servers --------------------
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk: apt-get install wrk")
+def test_serving_alone(tmp_path):
+    """nbkeras serve without peers: its answers are compared, the tables are written between the comments of a document."""
+    document = tmp_path / "serving.md"
+    document.write_text("# Title\n\n<!-- begin serving -->\n<!-- end serving -->\n\nThe end\n")
+    options = ["--quick", "--servers", "nbkeras", "--models", "lstm", "--workers", "1", "--memory="]
+    done = python("-m", "benchmarks.serving", *options, "--write", document, PYTHONSAFEPATH="")
+    assert done.returncode == 0, done.stderr
+    text = document.read_text()
+    rows = re.findall(
+        r"^\| nbkeras serve(?:, binary tensors)? \| (\d+) \| ([\d,]+) \|.* (\d+) \| \d+ \|$", text, re.MULTILINE
+    )
+    assert [(connections, errors) for connections, _, errors in rows] == [
+        ("1", "0"),
+        ("1", "0"),
+        ("64", "0"),
+        ("64", "0"),
+    ]
+    assert all(int(rate.replace(",", "")) > 10 for _, rate, _ in rows)
+    assert "\nThe end\n" in text

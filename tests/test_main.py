@@ -56,6 +56,14 @@ def test_warmup_fills_the_cache(tmp_path):
     assert len(list((tmp_path / "cache" / "nbkeras").glob("*.nbc"))) > 5
 
 
+def test_warmup_compiles_what_threads_run(tmp_path):
+    """A small model has no work for several threads, but a process that sets their number needs their code."""
+    code = "from nbkeras.training import warmup; warmup.run({'nothing': dict})"
+    done = run(["-c", code], tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "cache" / "nbkeras").glob("runtime.pool._serve-*.nbc"))) == 1
+
+
 def test_warmup_in_the_package(monkeypatch):
     calls = []
     monkeypatch.setattr(program, "keep_kernels_in_package", lambda: calls.append("in package"))

@@ -123,8 +123,8 @@ class _Links:
         self._fold: tuple[str, tuple, Any, int] | None = None  # ufunc, value, output, elements
 
     def take(self, name: str, args: tuple) -> bool:
-        """Add a step if it belongs to the chain."""
-        if not args or self._memory_of(args[-1]) is None:
+        """Add a step if it belongs to the chain. A reduction does not, even of single elements: see `take_fold`."""
+        if not args or name == "fold" or self._memory_of(args[-1]) is None:
             return False
         if len(self._holds) + len(args) > _MOST_ARRAYS or len(self._inputs) + len(args) > _MOST_INPUTS:
             return False

@@ -224,6 +224,9 @@ class FrozenStream:
         """The bytes of the weights, with what was computed from them in advance."""
         return self._state.programs.constants.nbytes
 
+    def __repr__(self) -> str:
+        return f"<FrozenStream {self.name!r}, batch sizes {self.batch_sizes}, steps {self.steps}>"
+
     def initial(self, batch: int = 1) -> Array:
         """The state of new sequences, (batch, state_size).
 
@@ -293,25 +296,48 @@ class FrozenStream:
             check_numbers(arrays[position], *table, own.inputs[position].name)
         return own.compute(arrays, own.interface.state(state, rows, steps), rows, steps)
 
-    def replace(self, other: FrozenStream | Stream) -> None:
+    def replace(self, other: Any) -> None:
         """Take the weights of another stream; each call uses the old ones alone, or the new ones alone. States stay valid.
 
+        Names stay as they are. Calls that run go on with the old weights, whose memory is freed after the last of them.
+
         Args:
-            other: A FrozenStream, or a Stream, which is frozen for the same numbers of rows and steps.
+            other: A FrozenStream, of which the numbers of rows and steps are taken too, or a stream or a model, which is frozen
+                for the same ones.
 
         Raises:
+            TypeError: for another object.
             ValueError: if its inputs, its outputs or its state have another form.
+
+        Example:
+            >>> model = keras.Sequential([keras.Input((None, 3)), layers.GRU(2)])
+            >>> frozen = model.stream().frozen()
+            >>> model.set_weights([weight * 0 for weight in model.get_weights()])
+            >>> frozen.replace(model)
+            >>> frozen(np.ones((1, 3)), frozen.initial())[0]
+            array([[0., 0.]], dtype=float32)
         """
-        new = other if isinstance(other, FrozenStream) else freeze(other, self.batch_sizes, self.steps)
-        for kind, own, its in (("inputs", self.inputs, new.inputs), ("outputs", self.outputs, new.outputs)):
-            if _compared(own) != _compared(its):
-                raise ValueError(f"the {kind} of model {new.name!r} differ: expected {own}, received {its}")
-        if (self.state_size, self.window) != (new.state_size, new.window):
+        own = self._state
+        if hasattr(other, "predict_step"):
+            names = [name for name, each in zip(other.input_names, own.form.is_sequence, strict=False) if each]
+            other = other.stream(window=own.form.limit, sequences=names)
+        if not isinstance(other, FrozenStream):
+            if not hasattr(other, "frozen"):
+                raise TypeError(f"expected a FrozenStream, a stream or a model, received {type(other).__name__}")
+            other = freeze(other, own.batch_sizes, own.steps)
+        new = other._state
+        for kind, ours, theirs in (("inputs", own.inputs, new.inputs), ("outputs", own.outputs, new.outputs)):
+            if _compared(ours) != _compared(theirs):
+                raise ValueError(f"the {kind} of model {new.form.name!r} differ: expected {ours}, received {theirs}")
+        if own.form.structures != new.form.structures or own.form.is_sequence != new.form.is_sequence:
+            raise ValueError(f"the inputs or outputs of model {new.form.name!r} are in another structure")
+        if (own.start.shape, own.form.dtype, own.form.limit) != (new.start.shape, new.form.dtype, new.form.limit):
             raise ValueError(
-                f"the states of model {new.name!r} have another form: expected {self.state_size} columns and window="
-                f"{self.window}, received {new.state_size} and {new.window}"
+                f"the states of model {new.form.name!r} have another form: expected {self.state_size} columns and window="
+                f"{self.window}, received {other.state_size} and {other.window}"
             )
-        self._state = new._state
+        form = new.form._replace(name=own.form.name, inputs=own.form.inputs, outputs=own.form.outputs)
+        self._state = _State(form, new.programs)
 
     def save(self, filepath: Any) -> None:
         """Write a file that `load` reads. It is written completely or not at all, and others cannot write into it.

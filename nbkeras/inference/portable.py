@@ -30,11 +30,13 @@ from nbkeras.engine.program import copy_to
 from nbkeras.export.recording import Recording
 from nbkeras.kernels.runtime import cache, code, device, library
 from nbkeras.kernels.runtime.messages import named
+from nbkeras.kernels.runtime.pool import Pool
 from nbkeras.saving.archive import atomic_file
 
 Array = np.ndarray
 ALIGNMENT = device.ALIGNMENT
 _ARENA, _CONSTANTS = range(2)
+_KEPT = 64 << 20  # bytes of the arenas that are kept for each key; one for each processor in any case
 _empty = np.empty
 
 
@@ -101,8 +103,12 @@ class Programs:
 
     def __init__(self, steps: Mapping[Any, Steps], constants: Array):
         self.steps, self.constants = dict(steps), constants
-        # By key, those that no thread uses now. No lock: to append and to pop are one operation each.
-        self._free: dict[Any, list[Player]] = {key: [Player(each, constants)] for key, each in self.steps.items()}
+        # By key: the players that no thread uses now, and how many are kept after a burst of calls. No lock: to append and to
+        # pop are one operation each.
+        self._free: dict[Any, tuple[list[Player], int]] = {
+            key: ([Player(each, constants)], max(Pool.most, _KEPT // max(each.nbytes, 1)))
+            for key, each in self.steps.items()
+        }
 
     @classmethod
     def of(cls, recordings: Mapping[Any, Recording]) -> Programs:
@@ -112,13 +118,14 @@ class Programs:
 
     def run(self, key: Any, arrays: Sequence[Array]) -> list[Array]:
         """Compute new arrays of the outputs from arrays of the inputs' shapes; several threads may do so at once."""
-        free = self._free[key]
+        free, most = self._free[key]
         try:
             player = free.pop()
         except IndexError:
             player = Player(self.steps[key], self.constants)
         outputs = player.run(arrays)
-        free.append(player)
+        if len(free) < most:
+            free.append(player)
         return outputs
 
     def __reduce_ex__(self, protocol: Any) -> tuple:

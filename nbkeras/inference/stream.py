@@ -88,6 +88,9 @@ class Stream:
         self._gpu = model._gpu
         self._programs = ProgramCache("stream", self._compute, _reader, capacity=16, improve=improved)
 
+    def __repr__(self) -> str:
+        return f"<Stream {self.model.name!r}, state_size {self.state_size}>"
+
     def initial(self, batch: int = 1) -> Array:
         """The state of new sequences, (batch, state_size).
 

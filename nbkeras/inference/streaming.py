@@ -106,7 +106,7 @@ def normalized(site: Site) -> Part:
 
 @rule(normalization.BatchNormalization, numerical.Normalization)
 def normalized_by_statistics(site: Site) -> Part:
-    site.check_axes(site.layer.axis, site.only_first().ndim, "has statistics of their own for the indices of")
+    site.check_axes(site.layer.axis, site.only_first().ndim, "has statistics for each index of")
     return plain(site, STEPS)
 
 
@@ -120,9 +120,7 @@ def softmax(site: Site) -> Part:
 def prelu(site: Site) -> Part:
     site.only_first()
     if 1 not in (site.layer.shared_axes or ()):
-        site.refuse(
-            "has weights of their own for each step, so it knows a fixed number of steps", "Use shared_axes=[1]"
-        )
+        site.refuse("has weights for each step, so it knows a fixed number of steps", "Use shared_axes=[1]")
     return plain(site, STEPS)
 
 
@@ -130,7 +128,7 @@ def prelu(site: Site) -> Part:
 def rescaled(site: Site) -> Part:
     numbers = max(np.ndim(site.layer.scale), np.ndim(site.layer.offset))
     if numbers > site.only_first().ndim - 2:
-        site.refuse("has numbers of their own for the steps", "Give one for each channel")
+        site.refuse("has numbers for each step", "Give one for each channel")
     return plain(site, STEPS)
 
 
@@ -179,9 +177,14 @@ def permuted(site: Site) -> Part:
     return plain(site, STEPS)
 
 
-@rule(core.RepeatVector, core.Flatten)
-def joined(site: Site) -> Part:
+@rule(core.Flatten)
+def flattened(site: Site) -> Part:
     site.refuse("puts all steps into one vector", "Flatten each step: TimeDistributed(Flatten()), or Reshape((-1, n))")
+
+
+@rule(core.RepeatVector)
+def repeated(site: Site) -> Part:
+    site.refuse("repeats all steps, as if they were features", "Repeat what has no steps")
 
 
 @rule(core.Lambda)
@@ -312,7 +315,7 @@ def convolved(site: Site) -> Part:
     layer, first = site.layer, site.only_first()
     site.check_activation(layer.activation, first.ndim)
     if type(layer).convolved is convolving.Convolving.convolved:
-        site.refuse("has weights of their own for each place, or makes more steps of each step")
+        site.refuse("has weights of its own for each place, or makes several steps of each")
     if layer.data_format != "channels_last":
         site.refuse("has data_format='channels_first', so its axis 1 is not the steps", "Use 'channels_last'")
     size, stride, dilation = layer.kernel_size[0], layer.strides[0], layer.dilation_rate[0]

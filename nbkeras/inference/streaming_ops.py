@@ -89,13 +89,13 @@ def _along(site: Site, values: dict[str, Any], axes: Any, rank: int | None = Non
 
 @_of("expand_dims")
 def _expanded(site: Site, values: dict[str, Any]) -> Part:
-    axes = values["axis"]
-    return _along(site, values, axes, values["x"].ndim + (len(axes) if isinstance(axes, list | tuple) else 1))
+    axes, first = values["axis"], _first(site, values)
+    return _along(site, values, axes, first.ndim + (len(axes) if isinstance(axes, list | tuple) else 1))
 
 
 @_of("one_hot")
 def _one_hot(site: Site, values: dict[str, Any]) -> Part:
-    return _along(site, values, values["axis"], values["x"].ndim + 1)
+    return _along(site, values, values["axis"], _first(site, values).ndim + 1)
 
 
 @_of("top_k")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import mmap
 import struct
+import time
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
@@ -230,7 +231,7 @@ class Board:
     """The parts of some workers, by index, and one of their supervisor, which comes last. Made before workers are forked."""
 
     def __init__(self, workers: int):
-        self.workers = workers
+        self.workers, self.started = workers, time.time()
         self._memory = memoryview(mmap.mmap(-1, (workers + 1) * _PART * _CELL))
         self._cells = np.frombuffer(self._memory, np.float64).reshape(workers + 1, _PART)
 

@@ -233,6 +233,9 @@ async def watch(server_state: ServerState, limits: Options) -> None:
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(min(pause, 1.0))
-        now = loop.time()
+        now, unread, most = loop.time(), 0, limits.max_buffers_mb << 20
         for connection in list(server_state.connections):
             connection.check(now)  # type: ignore[union-attr]
+            unread += connection.transport.get_write_buffer_size()
+            if unread > most:
+                connection.transport.abort()  # a client that does not read its answer

@@ -7,7 +7,7 @@ import asyncio
 import functools
 import gzip
 import zlib
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 import orjson
@@ -83,8 +83,9 @@ class Application:
     max_body: bytes of a request's body. routes: more of them, such as metrics and the status page.
     """
 
-    def __init__(self, service: Service, max_body: int = 64 << 20, routes: tuple[BaseRoute, ...] = ()):
+    def __init__(self, service: Service, max_body: int = 64 << 20, routes: Sequence[BaseRoute] = ()):
         self.service, self.max_body = service, max_body
+        self.arriving, self.max_arriving = 0, 512 << 20  # bytes of bodies of which a part has arrived
         own = [
             Route("/v2", self._server, methods=["GET"]),
             Route("/v2/health/live", self._live, methods=["GET"]),
@@ -96,6 +97,7 @@ class Application:
         for path in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
             own += [
                 Route(path, self._model, methods=["GET"]),
+                Route(f"{path}/config", self._configuration, methods=["GET"]),
                 Route(f"{path}/ready", self._model_ready, methods=["GET"]),
                 Route(f"{path}/infer", self._infer_route, methods=["POST"]),
             ]
@@ -198,16 +200,31 @@ class Application:
         message = await receive()
         body = message.get("body", b"")
         if message.get("more_body", False):
-            body = bytearray(body)
-            while message.get("more_body", False):
-                message = await receive()
-                body += message.get("body", b"")
-                if len(body) > self.max_body:
-                    raise self._too_large("more")
-        if message["type"] == "http.disconnect":
+            body = await self._rest_of(bytearray(body), receive)
+        elif message["type"] == "http.disconnect":
             raise ClientGone
+        if len(body) > self.max_body:
+            raise self._too_large("more")
         if head.content_encoding in (b"gzip", b"deflate"):
             return await self._unpacked(body, head.content_encoding)
+        return body
+
+    async def _rest_of(self, body: bytearray, receive: Receive) -> bytearray:
+        """The whole body of a request of which a part has arrived."""
+        counted, is_whole = 0, False
+        try:
+            while not is_whole and len(body) <= self.max_body:
+                self.arriving += len(body) - counted
+                counted = len(body)
+                if self.arriving > self.max_arriving:
+                    raise ServingError(503, "the server receives too many large bodies; try again later", retry_after=1)
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                body += message.get("body", b"")
+                is_whole = not message.get("more_body", False)
+        finally:
+            self.arriving -= counted
         return body
 
     def _too_large(self, received: str) -> ServingError:
@@ -250,6 +267,9 @@ class Application:
 
     async def _model(self, request: Request) -> Response:
         return _json(self.service.model_metadata(request.path_params["name"], request.path_params.get("version")))
+
+    async def _configuration(self, request: Request) -> Response:
+        return _json(self.service.model_configuration(request.path_params["name"], request.path_params.get("version")))
 
     async def _model_ready(self, request: Request) -> Response:
         name, version = request.path_params["name"], request.path_params.get("version")

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _PREFIX = "nbkeras-serve-"
-_DESCRIBES = (
+DESCRIBES = (
     "path",
     "batch_sizes",
     "input_signature",
@@ -130,7 +130,7 @@ class Loading:
     ):
         self.target, self.seconds, self.memory = target, seconds, memory
         self.deadline = time.monotonic() + seconds
-        job = {name: getattr(options, name) for name in _DESCRIBES}
+        job = {name: getattr(options, name) for name in DESCRIBES}
         job |= {"target": target, "memory": memory, "known": known, "parent": os.getpid()}
         reading, writing = os.pipe()
         self._result = os.fdopen(reading, "rb")

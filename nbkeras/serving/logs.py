@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import datetime
+import functools
 import itertools
 import logging
 import os
@@ -101,7 +101,8 @@ class Handler(logging.Handler):
 
     def __init__(self, form: str, sink: Sink):
         super().__init__()
-        self.form, self.worker = form, -1
+        self.form = form
+        self._place: dict[str, Any] = {"process": os.getpid()}
         self.dropped = self._told = 0
         self._sink = sink
         self._lines: collections.deque[bytes] = collections.deque()
@@ -146,21 +147,29 @@ class Handler(logging.Handler):
         """Write as many lines as the stream takes now; whether some are left."""
         with self.lock:  # type: ignore[union-attr]
             while self._lines:
-                data = self._lines.popleft()
-                while self._lines and len(data) + len(self._lines[0]) <= LONGEST:
-                    data += self._lines.popleft()
+                count, size = 0, 0
+                for line in self._lines:
+                    if count and size + len(line) > LONGEST:
+                        break
+                    count, size = count + 1, size + len(line)
+                data = b"".join(itertools.islice(self._lines, count))
                 written = self._sink.write(data)
+                if written == 0:
+                    return True
                 if written is None:
-                    self.dropped += 1 + len(self._lines)
+                    self.dropped += len(self._lines)
                     self._lines.clear()
-                elif written < len(data):
+                    break
+                for _ in range(count):
+                    self._lines.popleft()
+                if written < size:  # a pipe takes all or nothing, but a terminal may take a part
                     self._lines.appendleft(data[written:])
                     return True
-                elif self.dropped > self._told and not self._lines:
-                    count, self._told = self.dropped - self._told, self.dropped
-                    text = f"{count} lines of the log were dropped, because nobody read them in time"
+                if self.dropped > self._told and not self._lines:
+                    lost, self._told = self.dropped - self._told, self.dropped
+                    text = f"{lost} lines of the log were dropped, because nobody read them in time"
                     self._lines.append(
-                        self._encoded({"level": "warning", "event": "log_dropped", "message": text, "lines": count})
+                        self._encoded({"level": "warning", "event": "log_dropped", "message": text, "lines": lost})
                     )
         return False
 
@@ -170,7 +179,7 @@ class Handler(logging.Handler):
 
     def become(self, worker: int) -> None:
         """In the forked process of a worker: the lines that wait are its parent's."""
-        self.worker = worker
+        self._place = {"worker": worker, "process": os.getpid()}
         self.dropped = self._told = 0
         self._lines.clear()
 
@@ -205,10 +214,8 @@ class Handler(logging.Handler):
         return encode({name: content[name] for name in ("level", "event")} | {"message": "too long"}, time.time())
 
     def _json(self, content: dict[str, Any], created: float) -> bytes:
-        head = {"time": _time(created)}
-        if self.worker >= 0:
-            head["worker"] = self.worker  # type: ignore[assignment]
-        return orjson.dumps(head | {"process": os.getpid()} | content, default=str, option=orjson.OPT_APPEND_NEWLINE)
+        found = {"time": _time(created), **self._place, **content}
+        return orjson.dumps(found, default=str, option=orjson.OPT_APPEND_NEWLINE)
 
     def _text(self, content: dict[str, Any], created: float) -> bytes:
         text = f"{_time(created)} {content['level'].upper()} {content['message']}"
@@ -312,7 +319,13 @@ def in_loop() -> None:
 
 
 def _time(created: float) -> str:
-    return datetime.datetime.fromtimestamp(created, datetime.UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    seconds = int(created)
+    return f"{_second(seconds)}.{int((created - seconds) * 1000):03d}Z"
+
+
+@functools.lru_cache(2)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _short(content: dict[str, Any], limit: int) -> dict[str, Any]:

@@ -27,11 +27,22 @@ ModelMetadataRequest: string name 1; string version 2
 ModelMetadataResponse: string name 1; repeated string versions 2; string platform 3;
     repeated ModelMetadataResponse.TensorMetadata inputs 4; repeated ModelMetadataResponse.TensorMetadata outputs 5
 ModelMetadataResponse.TensorMetadata: string name 1; string datatype 2; repeated int64 shape 3
-InferParameter: choice bool bool_param 1; choice int64 int64_param 2; choice string string_param 3;
-    choice double double_param 4; choice uint64 uint64_param 5
+InferParameter: parameter_choice bool bool_param 1; parameter_choice int64 int64_param 2; parameter_choice string string_param 3;
+    parameter_choice double double_param 4; parameter_choice uint64 uint64_param 5
 InferTensorContents: repeated bool bool_contents 1; repeated int32 int_contents 2; repeated int64 int64_contents 3;
     repeated uint32 uint_contents 4; repeated uint64 uint64_contents 5; repeated float fp32_contents 6;
     repeated double fp64_contents 7; repeated bytes bytes_contents 8
+enum DataType: TYPE_INVALID 0; TYPE_BOOL 1; TYPE_UINT8 2; TYPE_UINT16 3; TYPE_UINT32 4; TYPE_UINT64 5; TYPE_INT8 6;
+    TYPE_INT16 7; TYPE_INT32 8; TYPE_INT64 9; TYPE_FP16 10; TYPE_FP32 11; TYPE_FP64 12; TYPE_STRING 13; TYPE_BF16 14
+ModelInput: string name 1; DataType data_type 2; repeated int64 dims 4
+ModelOutput: string name 1; DataType data_type 2; repeated int64 dims 3
+ModelDynamicBatching: repeated int32 preferred_batch_size 1; uint64 max_queue_delay_microseconds 2
+ModelSequenceBatching: uint64 max_sequence_idle_microseconds 1
+ModelConfig: string name 1; string platform 2; int32 max_batch_size 4; repeated ModelInput input 5;
+    repeated ModelOutput output 6; scheduling_choice ModelDynamicBatching dynamic_batching 11;
+    scheduling_choice ModelSequenceBatching sequence_batching 13; string backend 17
+ModelConfigRequest: string name 1; string version 2
+ModelConfigResponse: ModelConfig config 1
 ModelInferRequest: string model_name 1; string model_version 2; string id 3; map InferParameter parameters 4;
     repeated ModelInferRequest.InferInputTensor inputs 5;
     repeated ModelInferRequest.InferRequestedOutputTensor outputs 6; repeated bytes raw_input_contents 7
@@ -43,8 +54,8 @@ ModelInferResponse: string model_name 1; string model_version 2; string id 3; ma
 ModelInferResponse.InferOutputTensor: string name 1; string datatype 2; repeated int64 shape 3;
     map InferParameter parameters 4; InferTensorContents contents 5
 ModelStreamInferResponse: string error_message 1; ModelInferResponse infer_response 2
-ModelRepositoryParameter: choice bool bool_param 1; choice int64 int64_param 2; choice string string_param 3;
-    choice bytes bytes_param 4
+ModelRepositoryParameter: parameter_choice bool bool_param 1; parameter_choice int64 int64_param 2;
+    parameter_choice string string_param 3; parameter_choice bytes bytes_param 4
 RepositoryIndexRequest: string repository_name 1; bool ready 2
 RepositoryIndexResponse: repeated RepositoryIndexResponse.ModelIndex models 1
 RepositoryIndexResponse.ModelIndex: string name 1; string version 2; string state 3; string reason 4
@@ -56,21 +67,30 @@ RepositoryModelUnloadResponse: string model_name 1; bool isUnloaded 2
 _HEALTH = """
 HealthCheckRequest: string service 1
 HealthCheckResponse: HealthCheckResponse.ServingStatus status 1
+enum HealthCheckResponse.ServingStatus: UNKNOWN 0; SERVING 1; NOT_SERVING 2; SERVICE_UNKNOWN 3
 """
 SERVING, NOT_SERVING = 1, 2
-_STATUSES = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
-_FIELD = re.compile(r"(?:(repeated|map|choice) )?([\w.]+) (\w+) (\d+)")
+_FIELD = re.compile(r"(?:(repeated|map|\w+_choice) )?([\w.]+) (\w+) (\d+)")
 _Field = descriptor_pb2.FieldDescriptorProto
 
 
-def _add_message(file: descriptor_pb2.FileDescriptorProto, line: str) -> None:
-    name, _, fields = line.partition(":")
+def _add(file: descriptor_pb2.FileDescriptorProto, line: str) -> None:
+    """Add a message or an enumeration to a file."""
+    name, _, rest = line.removeprefix("enum ").partition(":")
+    parts = [part.strip() for part in rest.split(";") if part]
     *owners, name = name.split(".")
-    place: Any = file.message_type
+    place: Any = file
     for owner in owners:
-        place = next(message for message in place if message.name == owner).nested_type
-    message = place.add(name=name)
-    for text in filter(None, map(str.strip, fields.split(";"))):
+        messages = place.message_type if place is file else place.nested_type
+        place = next(message for message in messages if message.name == owner)
+    if line.startswith("enum "):
+        enumeration = place.enum_type.add(name=name)
+        for part in parts:
+            value, number = part.split()
+            enumeration.value.add(name=value, number=int(number))
+        return
+    message = (place.message_type if place is file else place.nested_type).add(name=name)
+    for text in parts:
         kind, type_name, field_name, number = _FIELD.fullmatch(text).groups()  # type: ignore[union-attr]
         field = message.field.add(name=field_name, number=int(number), label=_Field.LABEL_OPTIONAL)
         if kind == "map":
@@ -82,9 +102,9 @@ def _add_message(file: descriptor_pb2.FileDescriptorProto, line: str) -> None:
             kind, type_name = "repeated", ".".join([*owners, name, entry])
         if kind == "repeated":
             field.label = _Field.LABEL_REPEATED
-        elif kind == "choice":
+        elif kind is not None:
             if not message.oneof_decl:
-                message.oneof_decl.add(name="parameter_choice")
+                message.oneof_decl.add(name=kind)
             field.oneof_index = 0
         _type(file, field, type_name)
 
@@ -101,18 +121,14 @@ def _type(file: descriptor_pb2.FileDescriptorProto, field: descriptor_pb2.FieldD
 def _file(package: str, table: str) -> descriptor_pb2.FileDescriptorProto:
     file = descriptor_pb2.FileDescriptorProto(name=f"nbkeras/{package}.proto", package=package, syntax="proto3")
     for line in table.replace("\n    ", " ").strip().splitlines():
-        _add_message(file, line)
+        _add(file, line)
     return file
 
 
 def _pool() -> descriptor_pool.DescriptorPool:
     pool = descriptor_pool.DescriptorPool()
     pool.Add(_file("inference", _INFERENCE))
-    health = _file("grpc.health.v1", _HEALTH)
-    statuses = health.message_type[1].enum_type.add(name="ServingStatus")
-    for number, name in enumerate(_STATUSES):
-        statuses.value.add(name=name, number=number)
-    pool.Add(health)
+    pool.Add(_file("grpc.health.v1", _HEALTH))
     return pool
 
 

@@ -40,7 +40,7 @@ _PAUSE = 0.5  # seconds between two looks at what is a state, such as the length
 _MEMORY_PAUSE = 1.0  # seconds for which the memory of processes is not read again: the system walks all their pages
 _SAMPLES = 64  # that are written in one turn of the event loop
 _END = b"# EOF\n"  # of the format OpenMetrics
-_OTHERS = "", ""  # requests for models that are not there
+OTHERS = "", ""  # requests for models that are not there
 
 
 class Metrics(Observer):
@@ -179,7 +179,7 @@ def _of_models(board: Board) -> Iterator[Metric]:
     for reason, count in board.rejected().items():
         rejected.add_metric((reason,), count)
     yield rejected
-    models.pop(_OTHERS, None)
+    models.pop(OTHERS, None)
     histograms = (
         (
             "duration",

@@ -107,7 +107,10 @@ class ModelOptions:
     path: str | None = _option(None, "the model's file, or a folder with a folder for each version", _text)
     version: str = _option("1", "the version in requests; the newest one is the default of requests", _version)
     batch_sizes: tuple[int, ...] = _option(
-        (1, 8, 32), "rows for which programs are recorded; others are padded", _counts, "N,N"
+        (),
+        "rows for which programs are recorded; others are padded (default: 1, 8 and the largest batch)",
+        _counts,
+        "N,N",
     )
     input_signature: Any = _option(None, "shapes of the inputs, if the model leaves sizes open", _shapes)
     stream: bool = _option(False, "whether the model keeps a state for each sequence_id", _flag)
@@ -116,7 +119,7 @@ class ModelOptions:
         (1,), "of a stream: steps of a request for which programs are recorded", _counts, "N,N"
     )
     max_batch: int | None = _option(
-        None, "most rows of a batch (default: the largest of batch_sizes)", _number(int, 1, 1 << 20)
+        None, "most rows of a batch (default: the largest of batch_sizes, or 32)", _number(int, 1, 1 << 20)
     )
     max_wait_ms: float = _option(0.0, "milliseconds that a batch waits for more rows", _number(float, 0, 10_000))
     max_queue: int = _option(1024, "requests that may wait for a model; more get 503", _number(int, 1))
@@ -125,6 +128,17 @@ class ModelOptions:
         None, "seconds that a request may wait in the queue; then 504", _number(float, 0.001)
     )
     allow_nan: bool = _option(False, "whether binary tensors may hold NaN and Infinity", _flag)
+
+    def __post_init__(self) -> None:
+        if not self.batch_sizes:
+            most = self.max_batch or 32
+            object.__setattr__(self, "batch_sizes", tuple(sorted({1, min(8, most), most})))
+        elif self.max_batch is not None and self.max_batch < max(self.batch_sizes):
+            sizes = ", ".join(map(str, self.batch_sizes))
+            raise ValueError(
+                f"model {self.name!r}: max_batch is {self.max_batch}, so that {max(self.batch_sizes)} of batch_sizes ({sizes}) "
+                "would never be used: leave one of both out"
+            )
 
 
 _SHARED = ("max_batch", "max_wait_ms", "max_queue", "max_queue_mb", "timeout", "allow_nan", "batch_sizes")
@@ -147,6 +161,9 @@ class Options:
     control: bool = _option(False, "let requests load and unload models", _flag)
     max_body_mb: float = _option(
         64.0, "MB of a request's body, unpacked too; larger ones get 413", _number(float, 0.001)
+    )
+    max_buffers_mb: int = _option(
+        512, "MB of bodies that arrive at a worker at a time, and of answers that clients do not read", _number(int, 1)
     )
     max_connections: int = _option(4096, "connections of a worker; more get 503", _number(int, 1))
     header_seconds: float = _option(10.0, "seconds for a request's headers to arrive; then 408", _number(float, 0.05))
@@ -221,11 +238,6 @@ def from_arguments(arguments: argparse.Namespace) -> Options:
     if not models:
         raise ValueError("no model to serve: name a model's file, or a models.toml with --config")
     _refuse_doubles([version for model in models for version in versions_of(model)])
-    for model in models:
-        if model.max_batch is not None and model.max_batch < max(model.batch_sizes) and "batch_sizes" in shared:
-            raise ValueError(
-                f"max_batch is {model.max_batch}, but batch_sizes has {max(model.batch_sizes)}: nothing would use it"
-            )
     return Options(models=tuple(models), **server)
 
 

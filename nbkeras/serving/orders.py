@@ -37,7 +37,7 @@ class Seat:
 
     http: the socket on which all workers listen. grpc_port: a port that the supervisor keeps, for sockets with SO_REUSEPORT.
     local: this worker's own socket for requests that other workers hand over; `local_paths` are those of all workers, by index.
-    board: the counters of all processes.
+    board: the counters of all processes. counts: the numbers of their connections, see `door.py`.
     """
 
     index: int
@@ -51,6 +51,7 @@ class Seat:
     folder: str
     supervisor: int
     board: Board
+    counts: memoryview
 
 
 class Channel:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import pickle
 import socket
@@ -102,7 +103,7 @@ class Peers:
     async def infer(self, owner: int, name: str, version: str | None, request: InferRequest) -> InferResponse:
         """Have the owner answer a request."""
         link = await self._link(owner)
-        return await link.ask((name, version, request))
+        return await link.ask((name, version, dataclasses.replace(request, exchange=None)))
 
     async def _link(self, owner: int) -> _Link:
         """The connection to a worker; those who need it at the same time wait for the same one."""

@@ -40,7 +40,7 @@ class Version:
 
     def arrays(self, request: InferRequest) -> list[np.ndarray]:
         """The arrays of a request in the order of the inputs. An input or output that the model does not have is refused."""
-        found = tensors.ordered(self.name, self.inputs, request.inputs, self.options.allow_nan)
+        found = tensors.ordered(self.name, self.inputs, request.inputs, request.is_finite or self.options.allow_nan)
         if request.outputs is not None:
             for output in request.outputs:
                 if output not in self.output_places:
@@ -65,6 +65,26 @@ class Version:
             "platform": "nbkeras",
             "inputs": [tensors.metadata_of(spec) for spec in self.inputs],
             "outputs": [tensors.metadata_of(spec) for spec in self.outputs],
+        }
+
+    def configuration(self, sequence_idle: float) -> dict[str, Any]:
+        """The model's part of Triton's extension for configurations, from which load tools and adapters learn how to ask."""
+        batching: dict[str, Any] = {
+            "dynamic_batching": {
+                "preferred_batch_size": list(self.frozen.batch_sizes),
+                "max_queue_delay_microseconds": int(self.options.max_wait_ms * 1000),
+            }
+        }
+        if self.is_stream:
+            batching = {"sequence_batching": {"max_sequence_idle_microseconds": int(sequence_idle * 1e6)}}
+        return {
+            "name": self.name,
+            "platform": "nbkeras",
+            "backend": "nbkeras",
+            "max_batch_size": self.batcher.max_batch,
+            "input": [tensors.configuration_of(spec) for spec in self.inputs],
+            "output": [tensors.configuration_of(spec) for spec in self.outputs],
+            **batching,
         }
 
 

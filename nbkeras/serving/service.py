@@ -13,7 +13,7 @@ from nbkeras.serving.sequences import Key, Sequences, key_of
 from nbkeras.serving.tensors import InferRequest as InferRequest
 from nbkeras.serving.tensors import InferResponse as InferResponse
 
-EXTENSIONS = ["binary_tensor_data", "parameters", "sequence"]
+EXTENSIONS = ["binary_tensor_data", "parameters", "sequence", "model_configuration"]
 CONTROL_EXTENSIONS = ["model_repository", "model_repository(unload_dependents)"]
 
 
@@ -117,6 +117,9 @@ class Service:
     def model_metadata(self, name: str, version: str | None = None) -> dict[str, Any]:
         model = self.repository.get(name, version)
         return model.metadata(self.repository.versions(name))
+
+    def model_configuration(self, name: str, version: str | None = None) -> dict[str, Any]:
+        return self.repository.get(name, version).configuration(self.sequences.idle)
 
     # -------------------- the repository --------------------
 

@@ -35,6 +35,7 @@ from typing import Any
 from nbkeras.engine import program
 from nbkeras.serving import limits, logs
 from nbkeras.serving.board import Board
+from nbkeras.serving.door import ABSENT, shared_counts
 from nbkeras.serving.loading import Folder, Loaded, Loading, LoadingError
 from nbkeras.serving.logs import event
 from nbkeras.serving.options import ModelOptions, Options, versions_of
@@ -105,7 +106,6 @@ class Change:
     key: Key
     options: ModelOptions | None
     tell: Callable[[int, str], Any]
-    is_forced: bool = False  # load although the file's times are the same
     stamp: Any = None
     loading: Loading | None = None
     made: Served | None = None
@@ -122,6 +122,7 @@ class Supervisor:
         self.options = read_options()
         self._count = self.options.workers or limits.processors()
         self._board = Board(self._count)
+        self._counts = shared_counts(self._count)
         self._figures = self._board.part(-1)
         self._selector = selectors.DefaultSelector()
         self._workers: list[Worker] = []
@@ -145,9 +146,9 @@ class Supervisor:
         with contextlib.ExitStack() as stack:
             gc.collect()
             gc.freeze()  # the collector writes into objects, which would copy the memory that workers share
-            self._open()
-            stack.callback(self._close)
             stack.enter_context(self._signals())
+            self._open(stack)
+            stack.callback(self._close)
             self._raise_limits()
             versions = [version for model in self.options.models for version in versions_of(model)]
             for version in versions:
@@ -164,21 +165,29 @@ class Supervisor:
                 self._ping()
         return self._code
 
-    def _open(self) -> None:
-        """Open all sockets and the folder; OSError with a sentence if a port is in use."""
+    def _open(self, stack: contextlib.ExitStack) -> None:
+        """Open all sockets and the folder; an error with a sentence if a port is in use."""
         options = self.options
         self._http = listen(options.host, options.port)
         if options.grpc_port is not None:
             self._grpc = _keep_port(options.host, options.grpc_port)
         self._folder = Folder(options.folder)
-        os.environ[program.SPARE_KERNELS] = self._folder.file(
-            "kernels"
-        )  # on a read-only file system one process compiles for all
+        stack.callback(self._folder.delete)
+        # On a read-only file system, one process compiles for all.
+        os.environ[program.SPARE_KERNELS] = self._folder.file("kernels")
         for index in range(self._count):
             local = socket.socket(socket.AF_UNIX)
-            local.bind(self._folder.file(f"worker-{index}"))
+            path = self._local_path(index)
+            try:
+                local.bind(path)
+            except OSError as error:
+                raise LoadingError(f"no socket can be made, name another --folder: {path} ({error})") from None
             local.listen(_QUEUED)
             self._workers.append(Worker(index, local))
+
+    def _local_path(self, index: int) -> str:
+        """The path of a worker's socket; a short one, since systems allow only about 100 bytes."""
+        return self._folder.file(f"w{index}")
 
     def _close(self) -> None:
         """Leave nothing behind: no process, no file."""
@@ -191,7 +200,6 @@ class Supervisor:
                 worker.channel.close()
             worker.local.close()
         self._close_listening()
-        self._folder.delete()
 
     def _close_listening(self) -> None:
         for one in (self._http, self._grpc):
@@ -360,7 +368,7 @@ class Supervisor:
                     each.local.close()
             if self._change is not None and self._change.loading is not None:
                 self._change.loading.forget()
-            paths = [self._folder.file(f"worker-{index}") for index in range(self._count)]
+            paths = [self._local_path(index) for index in range(self._count)]
             port = None if self._grpc is None else self._grpc.getsockname()[1]
             seat = Seat(
                 index=worker.index,
@@ -374,6 +382,7 @@ class Supervisor:
                 folder=self._folder.path,
                 supervisor=os.getppid(),
                 board=self._board,
+                counts=self._counts,
             )
             code = self._work(seat)
         except BaseException:
@@ -427,6 +436,7 @@ class Supervisor:
             if not process:
                 continue
             worker.process = None
+            self._counts[worker.index] = ABSENT
             self._board.part(worker.index).end()
             self._hang_up(worker)
             code = os.waitstatus_to_exitcode(status)
@@ -668,10 +678,11 @@ class Supervisor:
 
     def _hear_wish(self, worker: Worker, message: dict[str, Any]) -> None:
         """A request to the API of a worker wants a model to be loaded or unloaded."""
-        name, number = message["name"], message["ask"]
+        name, number, channel = message["name"], message["ask"], worker.channel
 
         def answer(status: int, sentence: str) -> None:
-            worker.send(answer=number, status=status, error=sentence)
+            if worker.channel is channel:  # the process that asked lives
+                worker.send(answer=number, status=status, error=sentence)
 
         if self._deadline is not None:
             answer(503, "the server ends")

@@ -44,6 +44,7 @@ class InferRequest:
     """A request to infer, from HTTP or gRPC.
 
     timeout: in seconds; outputs: the names that are wanted, None for all. exchange: is told what becomes of it.
+    is_finite: whether its numbers are known to be neither NaN nor infinite, as those of JSON are.
     """
 
     inputs: dict[str, np.ndarray]
@@ -52,6 +53,7 @@ class InferRequest:
     outputs: list[str] | None = None
     timeout: float | None = None
     exchange: Exchange | None = None
+    is_finite: bool = False
 
 
 @dataclass(slots=True)
@@ -79,6 +81,13 @@ def metadata_of(spec: TensorSpec) -> dict[str, Any]:
     """A tensor in the metadata of a model; -1 is any size."""
     shape = [-1 if size is None else size for size in spec.shape]
     return {"name": spec.name, "datatype": datatype_of(spec.dtype), "shape": shape}
+
+
+def configuration_of(spec: TensorSpec) -> dict[str, Any]:
+    """A tensor in the configuration of a model: Triton's name of the datatype, and the shape without rows."""
+    datatype = datatype_of(spec.dtype)
+    dims = [-1 if size is None else size for size in spec.shape[1:]]
+    return {"name": spec.name, "data_type": "TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}", "dims": dims}
 
 
 # -------------------- requests --------------------
@@ -133,7 +142,9 @@ def read_request(
     is_binary = parameters.get("binary_data_output", False) is True
     outputs = content.get("outputs")
     names, binary = (None, is_binary) if outputs is None else _wanted(outputs, is_binary)
-    return InferRequest(inputs, identity, parameters, names, timeout_of(parameters)), binary
+    made = InferRequest(inputs, identity, parameters, names, timeout_of(parameters))
+    made.is_finite = json_bytes is None
+    return made, binary
 
 
 def check_id(identity: Any) -> None:

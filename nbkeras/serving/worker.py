@@ -1,6 +1,7 @@
 """One process that answers: its models, its HTTP server, and how it ends."""
 
 import asyncio
+import functools
 import math
 import os
 import shutil
@@ -14,8 +15,9 @@ import uvloop
 from starlette.routing import Route
 
 from nbkeras.engine.lazy_names import Later
-from nbkeras.serving import limits, logs
+from nbkeras.serving import limits, logs, page
 from nbkeras.serving.connections import Connection, watch
+from nbkeras.serving.door import Door, shared_counts
 from nbkeras.serving.http import Application
 from nbkeras.serving.logs import Requests
 from nbkeras.serving.metrics import Metrics
@@ -27,7 +29,7 @@ from nbkeras.serving.sequences import Sequences
 from nbkeras.serving.service import Control, Service
 
 rpc = Later("nbkeras.serving.rpc")  # gRPC is imported in workers alone, because it has threads, which a fork would lose
-_ACCEPTING = 0.05  # seconds in which all connections that wait are accepted, before the server ends
+_ACCEPTING = 0.05  # seconds in which the last connections that were accepted become known
 
 
 async def serve(
@@ -44,7 +46,7 @@ async def serve(
     """Answer requests on sockets that listen until `end` is set; then end what was accepted. Returns whether that was in time.
 
     control: loads and unloads for requests; None refuses them. metrics: the observer of the repository, for
-    GET /metrics. seat: the place among other workers.
+    GET /metrics and the status page. seat: the place among other workers.
     """
     sequences = Sequences(idle=options.sequence_idle_seconds, max_bytes=options.max_sequences_mb << 20)
     service = Service(
@@ -56,12 +58,14 @@ async def serve(
         await service.peers.start()
     if seat is not None and seat.grpc_port is not None:
         calls = await rpc.start(service, options, seat.grpc_port)
-    routes = () if metrics is None else (Route("/metrics", metrics.route(service)),)
+    routes = [] if metrics is None else [Route("/metrics", metrics.route(service)), *page.routes(service, metrics)]
     application = Application(service, int(options.max_body_mb * 1e6), routes)
+    application.max_arriving = options.max_buffers_mb << 20
+    kind = Connection.of(options, repository.observer)
     config = uvicorn.Config(
         application,
         loop="uvloop",
-        http=Connection.of(options, repository.observer),
+        http=kind,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -72,26 +76,33 @@ async def serve(
         timeout_graceful_shutdown=options.drain_seconds,  # type: ignore[arg-type]
     )
     server = uvicorn.Server(config)
-    task = asyncio.create_task(server._serve(list(sockets)))
+    task = asyncio.create_task(server._serve([]))
     watching = [asyncio.create_task(watch(server.server_state, options))]
     if metrics is not None:
         watching.append(asyncio.create_task(metrics.watch(service, server.server_state.connections)))
     while not server.started and not task.done():
         await asyncio.sleep(0.001)
+    connections = server.server_state.connections
+    make = functools.partial(kind, config, server.server_state, {})
+    counts, index = (shared_counts(1), 0) if seat is None else (seat.counts, seat.index)
+    doors = [Door(listening, make, connections, counts, index) for listening in sockets]
     if when_ready is not None:
         when_ready()
     ending = asyncio.create_task(end.wait())
     await asyncio.wait((task, ending), return_when=asyncio.FIRST_COMPLETED)
     ending.cancel()
     service.is_draining = True
+    for door in doors:
+        door.close()
     await asyncio.sleep(_ACCEPTING)
     server.should_exit = True  # then connections end when they have their answers: `Connection.shutdown`
-    await asyncio.gather(task, *([] if calls is None else [calls.stop(options.drain_seconds)]))
+    stopping = [] if calls is None else [rpc.stop(calls, options.drain_seconds)]
+    _, *are_done = await asyncio.gather(task, *stopping)
     for watcher in watching:
         watcher.cancel()
     if service.peers is not None:
         await service.peers.close()
-    if server.server_state.connections:  # their requests were given up
+    if server.server_state.connections or not all(are_done):  # their requests were given up
         return False
     await repository.drain()
     return True

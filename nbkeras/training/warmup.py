@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from nbkeras import config, layers, optimizers
+from nbkeras.engine.program import get_threads
 from nbkeras.engine.progress import compilations_shown, print_message
 from nbkeras.training.sequential import Sequential
 from nbkeras.utils import to_categorical
@@ -107,6 +108,7 @@ def run(jobs: Mapping[str, Callable[[], None]] = FAMILIES, dtype: str = "float32
     before = config.floatx()
     config.set_floatx(dtype)
     try:
+        get_threads()  # any process may need the code of the threads, also one whose model has no work for several
         for name, job in jobs.items():
             start = time.perf_counter()
             with compilations_shown():

@@ -33,6 +33,7 @@ from nbkeras.engine.tensor import apply
 from nbkeras.inference import Frozen, TensorSpec, frozen, portable
 from nbkeras.kernels import compiled, device
 from nbkeras.kernels.runtime import device as runtime
+from nbkeras.kernels.runtime.pool import Pool
 from nbkeras.models import load_model
 
 pytestmark = pytest.mark.cpu("frozen models are for the CPU")
@@ -537,6 +538,24 @@ def test_threads_get_their_own_answers(make):
     in_threads(8, work)
 
 
+@pytest.mark.parametrize("kept, most", [(0, Pool.most), (1 << 20, 40)], ids=["large arenas", "small arenas"])
+def test_arenas_of_a_burst_of_calls_are_freed(kept, most, monkeypatch):
+    monkeypatch.setattr(portable, "_KEPT", kept)
+    programs = mlp().frozen(1)._state.programs
+    run, inside = portable.Player.run, []
+
+    def at_the_same_time(player, arrays):
+        inside.append(player)
+        if len(inside) < 40:
+            programs.run(1, arrays)
+        return run(player, arrays)
+
+    monkeypatch.setattr(portable.Player, "run", at_the_same_time)
+    programs.run(1, [floats(1, 20)])
+    assert len(set(map(id, inside))) == 40
+    assert len(programs._free[1][0]) == most
+
+
 def test_weights_are_replaced_between_two_calls():
     model = mlp()
     x, others, answers = floats(40, 20), [], set()  # three calls of programs each
@@ -556,6 +575,39 @@ def test_weights_are_replaced_between_two_calls():
 
     in_threads(5, work)
     assert len(answers) == 2
+
+
+class Alike(layers.Layer):
+    """Two weights, which training changes by the same amounts; the outputs are the differences."""
+
+    def build(self, input_shape):
+        self.first = self.add_weight(shape=(200_000,), initializer="zeros")
+        self.second = self.add_weight(shape=(200_000,), initializer="zeros")
+
+    def call(self, inputs):
+        self.add_loss(ops.sum(self.first) + ops.sum(self.second))
+        return inputs + ops.sum(ops.absolute(self.first - self.second))
+
+
+def test_weights_are_those_of_the_end_of_a_step():
+    """Of a model that another thread trains meanwhile."""
+    model = Sequential([Input((1,)), Alike()])
+    model.compile("sgd")
+    x, begun = np.zeros((1, 1), "float32"), threading.Event()
+    begin = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: begun.set())
+
+    def work(number):
+        if number:
+            begun.wait()
+            try:
+                for _ in range(25):
+                    assert not model.frozen(1)(x).any()
+            finally:
+                model.stop_training = True
+        else:
+            model.fit(np.zeros((8, 1)), batch_size=1, epochs=100_000, verbose=0, callbacks=[begin])
+
+    in_threads(2, work)
 
 
 def test_replaced_weights_are_freed():

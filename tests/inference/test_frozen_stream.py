@@ -179,8 +179,14 @@ def test_training_changes_nothing_until_it_is_replaced():
     before, _ = follow(frozen, x)
     model.set_weights([weight * 0.5 for weight in model.get_weights()])
     np.testing.assert_array_equal(follow(frozen, x)[0], before)
-    frozen.replace(stream)
-    np.testing.assert_allclose(follow(frozen, x)[0], model.predict(x), atol=1e-6)
+    for other in (stream, model):
+        name, outputs = frozen.name, frozen.outputs
+        frozen.replace(other)
+        np.testing.assert_allclose(follow(frozen, x)[0], model.predict(x), atol=1e-6)
+        assert (frozen.name, frozen.outputs) == (name, outputs)
+        model.set_weights([weight * 0.5 for weight in model.get_weights()])
+    with pytest.raises(TypeError, match="expected a FrozenStream, a stream or a model, received list"):
+        frozen.replace([])
     with pytest.raises(ValueError, match="the inputs of model .* differ"):
         frozen.replace(keras.Sequential([keras.Input((None, 2)), layers.LSTM(2)]).stream())
     other = keras.Sequential([keras.Input((None, 3)), layers.GRU(2, return_sequences=True)])

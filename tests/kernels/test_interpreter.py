@@ -558,6 +558,24 @@ def test_a_chain_may_end_with_a_reduction(ufunc, shape_):
     assert not a.any()
 
 
+@pytest.mark.parametrize("ufunc", [np.add, np.multiply, np.maximum, np.minimum])
+def test_a_reduction_of_single_elements_is_no_op_of_a_chain(ufunc):
+    """Its output is as large as its input, but its other arguments are no numbers to compute with."""
+    x, y = some((7, 1), "f4", odd=False), some(7, "f4", odd=False)
+    a, b, out = np.empty(7, "f4"), np.empty((7, 1), "f4"), np.empty(7, "f4")
+    for steps in (
+        [(reduce.fold, (x, ufunc, (1,), a)), (np.multiply, (a, y, out))],
+        [(np.square, (x, b)), (reduce.fold, (b, ufunc, (1,), a)), (np.subtract, (a, y, out))],
+    ):
+        for function, args in steps:
+            function(*args)
+        want = out.copy()
+        out[:] = np.nan
+        for function, args in eager.fuse(steps, memory_of, lambda array, step: array is out or array is a):
+            function(*args)
+        bits_equal(out, want)
+
+
 def test_a_chain_with_a_reduction_and_many_registers():
     arrays = [some((9, 500), "f8", seed, odd=False) for seed in range(8)]
     steps, before, values = [], arrays[0], []

@@ -337,6 +337,34 @@ def test_every_layer_can_be_frozen(name, given):
         same_bits(each(x), expected)
 
 
+@pytest.mark.parametrize("name, given", ALL)
+def test_every_layer_goes_step_by_step_or_says_why_not(name, given):
+    make, inputs, options = given
+    if any(x.ndim < 2 for x in inputs):
+        return
+    symbols = [L.Input(x.shape[1:], dtype=x.dtype.name, name=f"input_{i}") for i, x in enumerate(inputs)]
+    layer = make()
+    causal = {key: value for key, value in options.items() if key == "use_causal_mask"}
+    model = models.Model(symbols, layer(*arguments(layer, symbols), **causal))
+    expected = structures.flatten(model.predict(list(inputs), verbose=0))
+    for count in {1, len(inputs)}:  # only the first input is a sequence, or all are
+        try:
+            stream = model.stream(window=16, sequences=[f"input_{i}" for i in range(count)])
+        except ValueError as error:
+            named = [each.name for each in layer._all_layers()]  # itself, or a part of it
+            assert any(f"cannot go step by step: layer {each!r}" in str(error) for each in named)
+            continue
+        state, found = stream.initial(len(inputs[0])), []
+        for step in range(inputs[0].shape[1]):
+            x = [each[:, step : step + 1] if i < count else each for i, each in enumerate(inputs)]
+            y, state = stream(x, state)
+            found.append(structures.flatten(y))
+        for position, whole in enumerate(expected):
+            parts = [each[position] for each in found]
+            ours = np.concatenate(parts, axis=1) if parts[-1].shape != whole.shape or len(parts) == 1 else parts[-1]
+            np.testing.assert_allclose(ours, whole, rtol=1e-5, atol=1e-5)
+
+
 CONFIGS = json.loads((Path(__file__).parents[1] / "reference" / "keras_3_configs.json").read_text(encoding="utf-8"))
 NO_LAYERS_OF_KERAS_3 = {
     "LocallyConnected1D",

@@ -14,7 +14,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from nbkeras.inference.frozen import TensorSpec
-from nbkeras.serving.connections import Connection
+from nbkeras.serving.connections import ANSWER, Connection, watch
 from nbkeras.serving.http import Application
 from nbkeras.serving.options import ModelOptions, Options
 from nbkeras.serving.repository import Repository
@@ -229,6 +229,22 @@ def test_limits_of_time():
     asyncio.run(main())
 
 
+def test_answers_that_clients_do_not_read_are_bounded_together():
+    async def main():
+        limits = {"max_buffers_mb": 1, "header_seconds": 0.05}
+        server = Server(**limits)
+        many = [server.connect() for _ in range(3)]
+        for each in many:
+            each.state = ANSWER
+            each.transport.unread = 450_000
+        watching = asyncio.ensure_future(watch(server.state, Options(**limits)))
+        await asyncio.sleep(0.1)
+        watching.cancel()
+        assert sorted(each.transport.state for each in many) == ["aborted", "open", "open"]
+
+    asyncio.run(main())
+
+
 def test_the_time_of_headers_starts_with_their_first_byte():
     async def main():
         server = Server()
@@ -283,6 +299,10 @@ def test_a_request_that_is_not_computed_in_time_before_the_end_is_told(caplog):
         assert statuses(connection) == [503]
         assert b"the server ended before the request was computed" in connection.transport.sent
         server.model.gate.set()
+        for _ in range(1000):
+            if server.model.seen:
+                break
+            await asyncio.sleep(0.002)
         await settle()
         assert server.model.seen == [1.0]
 

@@ -58,6 +58,23 @@ def test_a_process_that_is_killed(model, tmp_path):
         started.result()
 
 
+def test_it_ends_with_the_server(tmp_path):
+    os.mkfifo(tmp_path / "slow.keras")
+    code = (
+        "import os, signal, sys, types\n"
+        "from nbkeras.serving import loading\n"
+        "options = dict.fromkeys(loading.DESCRIBES) | {'path': 'slow.keras'}\n"
+        "started = loading.Loading(types.SimpleNamespace(**options), 'slow.frozen')\n"
+        "print(started._process.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, check=False)
+    state, end = pathlib.Path(f"/proc/{int(done.stdout)}/stat"), time.monotonic() + 60
+    while state.exists() and ") Z" not in state.read_text():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def test_too_little_memory(model, tmp_path):
     with pytest.raises(loading.LoadingError, match=r"memory|limit is 64 MB"):
         loading.load(options(model), str(tmp_path / "m.frozen"), memory=64 << 20)

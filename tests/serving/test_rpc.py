@@ -41,11 +41,16 @@ def test_calls(results, check):
 FIELDS = pathlib.Path(__file__).with_name("grpc_fields.txt")
 
 
+def kind_of(field):
+    kind = field.message_type or field.enum_type
+    return kind.full_name if kind else ""
+
+
 def fields_of(message):
     """The fields of a message, and of those that are declared in it, as lines of text."""
     found = [
         f"{message.full_name} {field.name} {field.number} {field.type} {'repeated' if field.is_repeated else 'one'} "
-        f"{field.message_type.full_name if field.message_type else ''} "
+        f"{kind_of(field)} "
         f"{field.containing_oneof.name if field.containing_oneof else ''}".rstrip()
         for field in message.fields
     ]

@@ -1,0 +1,1 @@
+"""`nbkeras serve` beside other servers, under load: `python -m benchmarks.serving`."""

@@ -1,0 +1,213 @@
+"""The servers that are compared: how each is started, and the memory of its processes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+PEERS = Path(__file__).parent / "peers"
+PACKAGES = {  # whose versions are reported
+    "nbkeras": ("nbkeras", "uvicorn", "orjson"),
+    "mlserver": ("mlserver", "onnxruntime"),
+    "fastapi": ("fastapi", "onnxruntime"),
+    "flask": ("flask", "gunicorn", "keras", "jax"),
+}
+INTERPRETERS = {
+    "nbkeras": "nbkeras",
+    "mlserver": "mlserver",
+    "fastapi": "fastapi",
+    "fastapi-pool": "fastapi",
+    "flask": "flask",
+}
+TITLES = {
+    "nbkeras": "nbkeras serve",
+    "nbkeras-binary": "nbkeras serve, binary tensors",
+    "mlserver": "MLServer + onnxruntime",
+    "fastapi": "FastAPI + onnxruntime, on the event loop",
+    "fastapi-pool": "FastAPI + onnxruntime, in a pool of threads",
+    "flask": "Flask + Keras 3",
+}
+FLASK_THREADS = 8  # of a process of gunicorn, which accept requests while one computes
+
+
+class Missing(RuntimeError):
+    """A server's packages are not installed."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def versions(python: str, packages: Sequence[str]) -> dict[str, str]:
+    """The versions of packages in a Python; Missing if one is not installed."""
+    code = f"import json, importlib.metadata as m; print(json.dumps({{n: m.version(n) for n in {tuple(packages)!r}}}))"
+    try:
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, cwd=tempfile.gettempdir())
+    except OSError as error:
+        raise Missing(f"{python} cannot be run: {error}") from None
+    if done.returncode:
+        raise Missing(f"{python}: {(done.stderr.strip().splitlines() or ['no output'])[-1]}")
+    return json.loads(done.stdout)
+
+
+class Server:
+    """A running server of one model, `model`, or of several files for `nbkeras serve`.
+
+    kind: a key of INTERPRETERS. files: the model, .keras or .onnx as the server needs it. workers: processes that compute;
+    threads: of the kernels of each. MLServer with one worker computes in the process that answers HTTP, which is its fastest way.
+    """
+
+    def __init__(self, kind: str, python: str, files: Sequence[Path], workers: int, threads: int):
+        self.kind = kind
+        self._folder = tempfile.TemporaryDirectory(prefix="nbkeras-benchmark-")
+        self.port, *others = free_ports(4)
+        environment = os.environ | {"MODEL": str(files[0]), "THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+        environment |= {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        self.path = "/v2/models/model/infer"
+        address = ["--host", "127.0.0.1", "--port", str(self.port)]
+        if kind == "nbkeras":
+            models = [f"model={file}" if len(files) == 1 else str(file) for file in files]
+            arguments = ["-m", "nbkeras", "serve", *models, *address]
+            arguments += ["--workers", str(workers), "--threads", str(threads)]
+        elif kind == "mlserver":
+            self._mlserver(files[0], workers, others)
+            arguments = ["-c", "from mlserver.cli import main; main()", "start", self._folder.name]
+        elif kind.startswith("fastapi"):
+            environment["POOL"] = str(int(kind == "fastapi-pool"))
+            arguments = ["-m", "uvicorn", "fastapi_onnxruntime:app", "--app-dir", str(PEERS), *address]
+            arguments += ["--workers", str(workers), "--loop", "uvloop", "--http", "httptools"]
+            arguments += ["--no-access-log", "--log-level", "warning"]
+        else:
+            environment |= {"KERAS_BACKEND": os.environ.get("KERAS_BACKEND", "jax"), "TF_CPP_MIN_LOG_LEVEL": "3"}
+            if threads == 1:
+                environment["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+            arguments = ["-m", "gunicorn", "flask_keras:app", "--chdir", str(PEERS), "--bind", f"127.0.0.1:{self.port}"]
+            arguments += ["--worker-class", "gthread", "--workers", str(workers), "--threads", str(FLASK_THREADS)]
+            arguments += ["--log-level", "warning", "--timeout", "120"]
+        self._log = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            [python, *arguments],
+            env=environment,
+            cwd=self._folder.name,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,  # so that its workers can be ended with it
+        )
+
+    def _mlserver(self, file: Path, workers: int, ports: Sequence[int]) -> None:
+        folder = Path(self._folder.name)
+        settings = {
+            "debug": False,
+            "host": "127.0.0.1",
+            "http_port": self.port,
+            "grpc_port": ports[0],
+            "metrics_endpoint": None,
+            "parallel_workers": workers if workers > 1 else 0,
+        }
+        model = {
+            "name": "model",
+            "implementation": "mlserver_onnxruntime.Onnx",
+            "parameters": {"uri": str(file), "version": "1"},
+        }
+        (folder / "settings.json").write_text(json.dumps(settings))
+        (folder / "model-settings.json").write_text(json.dumps(model))
+        (folder / "mlserver_onnxruntime.py").write_text((PEERS / "mlserver_onnxruntime.py").read_text())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all its processes."""
+        for sent, seconds in ((signal.SIGTERM, 20), (signal.SIGKILL, 20)):
+            if self._process.poll() is None:
+                os.killpg(self._process.pid, sent)
+                try:
+                    self._process.wait(seconds)
+                except subprocess.TimeoutExpired:
+                    continue
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)  # workers that are left
+        except ProcessLookupError:
+            pass
+        self._log.close()
+        self._folder.cleanup()
+
+    def failure(self, reason: str) -> RuntimeError:
+        self._log.seek(0)
+        return RuntimeError(f"{self.kind} {reason}; its output:\n{self._log.read()[-4000:]}")
+
+    def wait(self, ask: Callable[[], Any], seconds: float = 120.0) -> None:
+        """Wait until it answers: `ask` raises no error 8 times, each on a connection of its own, which any worker may get."""
+        end = time.monotonic() + seconds
+        answered = 0
+        while answered < 8:
+            if self._process.poll() is not None:
+                raise self.failure(f"ended with {self._process.returncode}")
+            try:
+                ask()
+                answered += 1
+            except RuntimeError as error:
+                raise self.failure(f"does not answer ({error})") from None
+            except OSError as error:
+                if time.monotonic() > end:
+                    raise self.failure(f"does not answer after {seconds:g} s ({error})") from None
+                answered = 0
+                time.sleep(0.1)
+
+    def processes(self) -> list[int]:
+        """The process that was started, and all that come from it."""
+        parents = {}
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                try:
+                    parents[int(entry)] = int(Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1])
+                except OSError:
+                    pass  # it has ended
+        found = [self._process.pid]
+        for each in found:
+            found += [process for process, parent in parents.items() if parent == each]
+        return found
+
+    def memory(self) -> dict[str, float]:
+        """MB of all processes: `all` counts a shared page once, `private` are the pages that a worker has written."""
+        total, private = 0.0, []
+        for process in self.processes():
+            fields = {}
+            try:
+                lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
+            except OSError:
+                continue
+            for line in lines:
+                name, size, *_ = line.split()
+                fields[name] = int(size) / 1024
+            total += fields["Pss:"]
+            private.append(fields["Private_Dirty:"])
+        return {"all": total, "private": max(private)}
+
+
+def interpreters(given: Sequence[str]) -> dict[str, str]:
+    """The Python of each server, from --peer-python NAME=PATH."""
+    found = dict.fromkeys(PACKAGES, sys.executable)
+    for text in given:
+        name, equals, path = text.partition("=")
+        if not equals or name not in PACKAGES:
+            raise SystemExit(f"--peer-python is NAME=PATH, NAME of {', '.join(PACKAGES)}; received {text}")
+        found[name] = path
+    return found

@@ -1,0 +1,50 @@
+"""Write the tables of the options of `nbkeras serve` in docs/serving.md, between their comments.
+
+python scripts/make_serving_options.py            write them
+python scripts/make_serving_options.py --check    check whether they are up to date; the exit code is 1 if not
+"""
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nbkeras.serving.options import _SHARED, ModelOptions, Options, _fields
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "serving.md"
+
+
+def default(value: Any) -> str:
+    """A default as a file of options has it."""
+    if value is None or value == "":
+        return ""
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{list(value)}`" if isinstance(value, tuple) else f"`{value}`"
+
+
+def table(kind: type, shared: Sequence[str] = ()) -> str:
+    """The options of a class. shared: those that may also stand in [server], for all models."""
+    lines = ["| option | default | what it is |", "|---|---|---|"]
+    for name, field in _fields(kind).items():
+        text = field.metadata["help"]
+        lines.append(f"| `{name}`{' *' if name in shared else ''} | {default(field.default)} | {text} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    text = before = DOCUMENT.read_text(encoding="utf-8")
+    for name, made in (("model options", table(ModelOptions, _SHARED)), ("server options", table(Options))):
+        marks = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+        text = re.sub(
+            f"{marks[0]}.*?{marks[1]}", lambda _, m=marks, t=made: f"{m[0]}\n{t}\n{m[1]}", text, flags=re.DOTALL
+        )
+    if "--check" in sys.argv[1:]:
+        return int(text != before)
+    DOCUMENT.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

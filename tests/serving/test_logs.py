@@ -1,0 +1,302 @@
+"""Logs of a server: what a line may hold, streams that nobody reads, and the log of a real server."""
+
+import asyncio
+import fcntl
+import http.client
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+pytest.importorskip("uvloop")
+
+from nbkeras import Input, Sequential, layers
+from nbkeras.serving import logs
+from nbkeras.serving.exchange import Exchange, sane_id
+
+LOG = logging.getLogger("nbkeras.serving")
+
+
+class Pipe:
+    """A pipe as the stream of a log."""
+
+    def __init__(self):
+        self.reading, self.writing = os.pipe()
+        os.set_blocking(self.reading, False)
+
+    def read(self):
+        found = b""
+        try:
+            while data := os.read(self.reading, 1 << 16):
+                found += data
+        except BlockingIOError:
+            pass
+        return found
+
+    def lines(self):
+        data = self.read()
+        assert data.endswith(b"\n") or not data
+        return data.splitlines()
+
+    def json(self):
+        return [json.loads(line) for line in self.lines()]
+
+    def fill(self):
+        os.set_blocking(self.writing, False)
+        try:
+            while os.write(self.writing, b"." * 4096):
+                pass
+        except BlockingIOError:
+            pass
+        os.set_blocking(self.writing, True)
+
+
+@pytest.fixture
+def pipe():
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    made = Pipe()
+    yield made
+    found = logs.handler()
+    if found is not None:
+        found._sink.close()
+    root.handlers[:], root.level = before, level
+    logging.captureWarnings(False)
+    os.close(made.reading)
+    os.close(made.writing)
+
+
+def test_a_line_of_json(pipe):
+    logs.configure("json", "info", pipe.writing).become(3)
+    LOG.info("model %r is served", "m", extra=logs.event("model_loaded", model="m", seconds=1.5))
+    logging.getLogger("uvicorn.error").warning("something of uvicorn")
+    LOG.debug("too much")
+    [mine, other] = pipe.json()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", mine.pop("time"))
+    assert mine == {
+        "worker": 3,
+        "process": os.getpid(),
+        "level": "info",
+        "event": "model_loaded",
+        "message": "model 'm' is served",
+        "model": "m",
+        "seconds": 1.5,
+    }
+    assert (other["logger"], other["event"], other["message"]) == ("uvicorn.error", "log", "something of uvicorn")
+
+
+def test_a_line_of_text(pipe):
+    logs.configure("text", "info", pipe.writing)
+    try:
+        raise ValueError("first\n2026-01-01T00:00:00.000Z INFO made up")
+    except ValueError:
+        LOG.error("request %s failed", "7", exc_info=True)
+    first, *rest = pipe.lines()
+    assert re.fullmatch(rb"\S+Z ERROR request 7 failed", first)
+    assert len(rest) > 3 and all(line.startswith(b"    | ") for line in rest)
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+@pytest.mark.parametrize(
+    "text",
+    ["a\nb", "a\r\nb", "\x1b[31mred", "\u202egnp.exe", "a\u2028b", "\x00", "\x7f\x9b0m", "\ud800"],
+    ids=["line", "return", "terminal", "direction", "separator", "zero", "control", "surrogate"],
+)
+def test_text_of_clients_is_escaped(pipe, form, text):
+    logs.configure(form, "info", pipe.writing)
+    LOG.info("received %s!", text, extra=logs.event("x", detail=text))
+    [line] = pipe.lines()
+    told = json.loads(line)["message"] if form == "json" else line.decode()
+    assert told.isprintable() and told.endswith("!") and "\\" in told
+    if form == "json":
+        assert json.loads(line)["detail"].isprintable()
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+@pytest.mark.parametrize("letter", ["x", "\u20ac", '"'], ids=["plain", "wide", "quote"])
+def test_a_line_goes_into_a_pipe_in_one_piece(pipe, form, letter):
+    logs.configure(form, "info", pipe.writing)
+    try:
+        raise ValueError(letter * 10_000 + "the end")
+    except ValueError:
+        LOG.error("first " + letter * 10_000, exc_info=True, extra=logs.event("x", detail=letter * 10_000))
+    data = pipe.read()
+    assert 500 < len(data) <= logs.LONGEST
+    assert b"first" in data and b"the end" in data
+
+
+def test_a_message_that_cannot_be_made_costs_its_line_alone(pipe):
+    logs.configure("json", "info", pipe.writing)
+    LOG.info("%d", "no number")
+    LOG.info("next")
+    [lost, following] = pipe.json()
+    assert "is lost" in lost["message"] and following["message"] == "next"
+
+
+def test_a_pipe_that_nobody_reads_stops_nothing(pipe):
+    logs.configure("json", "info", pipe.writing)
+    pipe.fill()
+    count = logs.MOST_LINES + 100
+    for number in range(count):
+        LOG.info("line", extra=logs.event("x", number=number))
+    handler = logs.handler()
+    assert handler.dropped == 100
+    assert not fcntl.fcntl(pipe.writing, fcntl.F_GETFL) & os.O_NONBLOCK  # other programs may have the pipe too
+    data = b""
+    while handler.write() or not data.endswith(b"}\n"):
+        data += pipe.read()
+    found = [json.loads(line) for line in (data + pipe.read()).lstrip(b".").splitlines()]
+    assert [each["number"] for each in found[:-1]] == list(range(logs.MOST_LINES))
+    assert (found[-1]["event"], found[-1]["lines"]) == ("log_dropped", 100)
+
+
+def test_the_end_waits_a_second_for_a_reader(pipe, monkeypatch):
+    monkeypatch.setattr(logs, "_ENDING_SECONDS", 0.05)
+    logs.configure("json", "info", pipe.writing)
+    pipe.fill()
+    LOG.info("last")
+    start = time.monotonic()
+    logs.handler().flush()
+    assert 0.04 < time.monotonic() - start < 5
+    pipe.read()
+    logs.handler().flush()
+    assert pipe.json()[0]["message"] == "last"
+
+
+def test_a_socket_that_nobody_reads_and_one_that_is_closed():
+    reader, writer = socket.socketpair()
+    sink = logs.Sink(writer.fileno())
+    while sink.write(b"." * 4096):
+        pass
+    assert writer.getblocking()
+    reader.close()
+    assert sink.write(b".") is None
+    sink.close()
+    writer.close()
+
+
+def test_lines_of_a_moment_are_written_together_in_a_loop(pipe):
+    logs.configure("json", "info", pipe.writing)
+
+    async def main():
+        logs.in_loop()
+        LOG.info("one")
+        threading.Thread(target=LOG.info, args=("two",)).start()
+        assert not pipe.read()
+        await asyncio.sleep(0.2)
+        assert sorted(each["message"] for each in pipe.json()) == ["one", "two"]
+        pipe.fill()
+        LOG.info("three")
+        await asyncio.sleep(0.1)
+        pipe.read()
+        await asyncio.sleep(0.4)
+        assert [each["message"] for each in pipe.json()] == ["three"]
+
+    asyncio.run(main())
+
+
+def test_slow_requests_are_logged_once_in_a_second(pipe):
+    logs.configure("json", "info", pipe.writing)
+    log = logs.Requests(access=False, slow=0.5)
+    quick, slow = Exchange("http"), Exchange("grpc")
+    slow.name, slow.version, slow.rows = "m", "1", 4
+    for each, seconds in ((quick, 0.1), (slow, 2.0), (slow, 3.0), (slow, 4.0)):
+        each.end(200)
+        each.seconds = seconds
+        log(each)
+    [line] = pipe.json()
+    assert (line["event"], line["level"], line["model"], line["rows"]) == ("slow_request", "warning", "m", 4)
+    assert (line["total_ms"], line["not_logged"]) == (2000, 0)
+    log._next = 0.0
+    log(slow)
+    assert pipe.json()[0]["not_logged"] == 2
+    assert log.new_id() == "" and logs.Requests(access=True, slow=0).new_id()
+
+
+@pytest.mark.parametrize("value", [b"a b", b"", b"x" * 129, b"a\nb", b"<script>", b'"', "\u00e9".encode()], ids=repr)
+def test_ids_that_could_do_harm_are_not_taken_over(value):
+    assert sane_id(value) == ""
+    assert sane_id(b"00-4bf9/2f.a_b:c=d@e+") == "00-4bf9/2f.a_b:c=d@e+"
+
+
+# -------------------- a server --------------------
+
+
+def test_the_log_of_a_server(tmp_path):
+    Sequential([Input((2,), name="x"), layers.Dense(1)]).save(tmp_path / "m.keras")
+    command = [sys.executable, "-m", "nbkeras", "serve", "m.keras", "--port", "0", "--access-log"]
+    environment = os.environ | {"PYTHONSAFEPATH": "1", "TMPDIR": str(tmp_path)}
+    server = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+    lines, may_read = [], threading.Event()
+    may_read.set()
+
+    def read():
+        for line in server.stderr:
+            lines.append(json.loads(line))
+            may_read.wait()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+
+    def wait_for(event, count=1):
+        end = time.monotonic() + 60
+        while len(found := [line for line in lines if line["event"] == event]) < count:
+            assert time.monotonic() < end and reader.is_alive(), lines
+            time.sleep(0.02)
+        return found
+
+    body = json.dumps({"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [0, 0]}]})
+    try:
+        port = int(wait_for("start")[0]["address"].rpartition(":")[2])
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+
+        def ask(body=body, **headers):
+            headers = {"Content-Type": "application/json"} | headers
+            connection.request("POST", "/v2/models/m/infer", body, headers)
+            answer = connection.getresponse()
+            answer.read()
+            return answer
+
+        assert ask(**{"X-Request-Id": "mine-1"}).headers["X-Request-Id"] == "mine-1"
+        made = ask(**{"X-Request-Id": "a b"}).headers["X-Request-Id"]
+        ask('{"secret\\n')
+        good, other, bad = wait_for("request", 3)
+        assert (good["request_id"], good["model"], good["version"], good["rows"]) == ("mine-1", "m", "1", 1)
+        assert good["status"] == 200 and good["total_ms"] >= good["compute_ms"] > 0 <= good["queue_ms"]
+        assert good["bytes_in"] == len(body) and good["bytes_out"] > 0
+        assert other["request_id"] == made != "a b"
+        assert bad["status"] == 400 and "secret" not in json.dumps(lines)
+        for count in range(3):
+            server.send_signal(signal.SIGHUP)
+            wait_for("sighup", count + 1)
+            for _ in range(20):
+                ask()
+        assert len(wait_for("request", 63)) == 63  # no line is lost
+        may_read.clear()  # nobody reads: the pipe is full after some hundred requests
+        for _ in range(700):
+            assert ask().status == 200
+        may_read.set()
+        connection.close()
+        server.terminate()
+        assert server.wait(60) == 0
+        reader.join(60)
+        assert len(wait_for_all(lines, "request")) == 763 and wait_for_all(lines, "drain")
+        assert {"worker_started", "model_loaded"} <= {line["event"] for line in lines}
+    finally:
+        may_read.set()
+        server.kill()
+        server.wait(60)
+        reader.join(60)
+        server.stderr.close()
+
+
+def wait_for_all(lines, event):
+    return [line for line in lines if line["event"] == event]

@@ -1,0 +1,348 @@
+"""Metrics of a server: the board that its processes share, the text of a scrape, and a real server with two workers."""
+
+import asyncio
+import contextlib
+import http.client
+import importlib
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+import types
+
+import numpy as np
+import pytest
+
+pytest.importorskip("uvloop")
+pytest.importorskip("prometheus_client")
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as read_text
+
+from nbkeras import Input, Sequential, initializers, layers
+from nbkeras.inference.frozen import TensorSpec
+from nbkeras.serving import board as boards
+from nbkeras.serving.board import Board
+from nbkeras.serving.errors import ServingError
+from nbkeras.serving.exchange import Exchange
+from nbkeras.serving.http import Application
+from nbkeras.serving.metrics import Metrics
+from nbkeras.serving.options import ModelOptions
+from nbkeras.serving.repository import Repository
+from nbkeras.serving.service import Service
+
+BODY = json.dumps({"inputs": [{"name": "x", "shape": [2, 1], "datatype": "FP32", "data": [0, 0]}]}).encode()
+
+
+class Fake:
+    """A frozen model that returns its input."""
+
+    batch_sizes, is_by_rows = (1, 8), True
+    inputs = outputs = (TensorSpec("x", (None, 1), np.dtype("float32")),)
+
+    def run(self, arrays):
+        return list(arrays)
+
+
+def exchange(name="m", status=200, reason="", protocol="http"):
+    made = Exchange(protocol)
+    made.name, made.version = name, "1" if name else ""
+    made.end(status, reason)
+    return made
+
+
+def samples(text, read=read_text):
+    """(name, labels without what is the same for all, as a tuple) -> value."""
+    return {
+        (sample.name.removeprefix("nbkeras_serving_"), *sorted(sample.labels.items())): sample.value
+        for family in read(text.decode())
+        for sample in family.samples
+    }
+
+
+def scraped(metrics, service, accept=""):
+    return asyncio.run(metrics.text(service, accept))
+
+
+async def post(application, path, body):
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await application({"type": "http", "method": "POST", "path": path, "headers": headers}, receive, send)
+    return sent[0]["status"]
+
+
+def test_parts_are_counted_apart_and_read_together():
+    board = Board(2)
+    first, second, parent = board.part(0), board.part(1), board.part(-1)
+    first.request(("m", "1"), "http", 200, 0.003)
+    second.request(("m", "1"), "grpc", 200, 0.3)
+    second.request(("m", "1"), "http", 418, 0.3)
+    second.batch(("other", "2"), 5, 0.02, [0.0, 20.0])
+    parent.loaded(("m", "1"), 1.5, 1000)
+    parent.failed(("m", "1"))
+    models = board.of_models()
+    assert list(models) == [("m", "1"), ("other", "2")]
+    m, other = models.values()
+    assert m["duration"].sum() == pytest.approx(2 + 0.303) and m["requests"].sum() == 3
+    assert (m["load_seconds"][0], m["file_bytes"][0], m["loads"][0], m["failed_loads"][0]) == (1.5, 1000, 1, 1)
+    assert other["rows"][-1] == 5 and other["queue"][-2:].tolist() == [1, 20] and other["compute"][-1] == 0.02
+
+
+def test_a_worker_that_is_started_again_goes_on_with_the_counts_of_the_one_before():
+    board = Board(1)
+    metrics = Metrics(board)
+    metrics.request(exchange())
+    metrics.part.set("in_flight", 3)
+    metrics.part.set_of(("m", "1"), "waiting", 7)
+    board.part(0).end()  # by the supervisor
+    assert board.of_workers()[0]["process"][0] == 0
+    again = Metrics(board)
+    again.request(exchange())
+    models = board.of_models()
+    assert models["m", "1"]["requests"].sum() == 2 and models["m", "1"]["waiting"][0] == 0
+    assert board.of_workers()[0]["in_flight"][0] == 0 and board.of_workers()[0]["process"][0] == os.getpid()
+
+
+def test_models_beyond_the_last_place_take_those_of_models_that_are_gone(monkeypatch):
+    monkeypatch.setattr(boards, "MODELS", 3)
+    board = Board(1)
+    part = board.part(0)
+    for name in ("a", "b", "c"):
+        part.request((name, "1"), "http", 200, 0.1)
+    part.served = {("a", "1"), ("c", "1"), ("d", "1")}
+    part.request(("d", "1"), "http", 200, 0.1)
+    models = board.of_models()
+    assert sorted(name for name, _ in models) == ["a", "c", "d"]
+    assert all(figures["requests"].sum() == 1 for figures in models.values())
+    part.served |= {("e", "1")}
+    part.request(("e", "1"), "http", 200, 0.1)  # no place is left: it is counted with another one
+    assert sorted(name for name, _ in board.of_models()) == ["a", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("read", "accept"), [(read_text, ""), (read_openmetrics, "application/openmetrics-text; version=1.0.0")]
+)
+def test_the_text_is_what_prometheus_reads(read, accept):
+    metrics = Metrics(Board(2))
+    service = Service(Repository(metrics))
+    for number in range(9):  # several pieces of a family
+        service.repository.set(f"m{number}", "1", Fake(), ModelOptions(name=f"m{number}"))
+        metrics.request(exchange(f"m{number}"))
+        metrics.batch(f"m{number}", "1", 3, 0.002, [0.001] * 2)
+    metrics.request(exchange("m1", 503, "queue_full"))
+    metrics.refused(503)
+    metrics.refused(408)
+    metrics.look(service)
+    text, content_type = scraped(metrics, service, accept)
+    assert content_type.startswith(accept.partition(";")[0] or "text/plain")
+    found = samples(text, read)
+    m1 = ("model", "m1"), ("version", "1")
+    assert found["requests_total", ("code", "200"), m1[0], ("protocol", "http"), m1[1]] == 1
+    assert found["requests_total", ("code", "503"), m1[0], ("protocol", "http"), m1[1]] == 1
+    assert found["request_duration_seconds_count", *m1] == 1
+    assert found["queue_duration_seconds_bucket", ("le", "0.001"), *m1] == 2
+    assert found["compute_duration_seconds_bucket", ("le", "0.001"), *m1] == 0
+    assert found["batch_rows_bucket", ("le", "4.0"), *m1] == 1 and found["batch_rows_sum", *m1] == 3
+    assert found["rejected_total", ("reason", "queue_full")] == 1
+    assert found["rejected_total", ("reason", "connections_full")] == 1
+    assert found["rejected_total", ("reason", "slow_client")] == 1
+    assert found["model_ready", *m1] == 1 and found["queue_requests", *m1] == 0
+    assert found["workers",] == 1 and found["threads", ("worker", "0")] >= 1
+    assert found["worker_resident_memory_bytes", ("worker", "0")] > 1e6
+    assert 0 < found["worker_proportional_memory_bytes", ("worker", "0")]
+    assert [name for name, *_ in found if name == "build_info"]
+    types_of = re.findall(rb"(?m)^# TYPE (\S+)", text)
+    assert len(types_of) == len(set(types_of))
+    for name, *_ in found:
+        assert re.fullmatch(r"[a-z_]+", name)
+
+
+def test_names_that_clients_make_up_become_no_labels():
+    async def main():
+        metrics = Metrics(Board(1))
+        service = Service(Repository(metrics))
+        service.repository.set("m", "1", Fake(), ModelOptions(name="m"))
+        application = Application(service)
+        for number in range(300):
+            assert await post(application, f"/v2/models/made-up-{number}/infer", BODY) == 404
+            assert await post(application, f"/v2/models/m/versions/{number + 2}/infer", BODY) == 404
+        assert await post(application, "/v2/models/m/infer", BODY) == 200
+        assert await post(application, "/v2/models/m/infer", b"{") == 400
+        text, _ = await metrics.text(service)
+        return text
+
+    text = asyncio.run(main())
+    found = samples(text)
+    assert b"made-up" not in text and len(text) < 20_000
+    nobody = ("model", ""), ("protocol", "http"), ("version", "")
+    assert found["requests_total", ("code", "404"), *nobody] == 600
+    m = ("model", "m"), ("protocol", "http"), ("version", "1")
+    assert found["requests_total", ("code", "200"), *m] == found["requests_total", ("code", "400"), *m] == 1
+    assert found["rejected_total", ("reason", "not_found")] == 600
+
+
+def test_requests_of_grpc_are_counted_like_those_of_http():
+    pytest.importorskip("grpc")
+    rpc, messages = (importlib.import_module(f"nbkeras.serving.{name}") for name in ("rpc", "messages"))
+    seen = []
+
+    async def main():
+        metrics = Metrics(Board(1))
+        service = Service(Repository(metrics))
+        service.repository.set("m", "1", Fake(), ModelOptions(name="m"))
+        metrics.request = lambda exchange, count=metrics.request: (seen.append(exchange.id), count(exchange))
+        metadata = (("x-request-id", "mine"),)
+        context = types.SimpleNamespace(time_remaining=lambda: None, invocation_metadata=lambda: metadata)
+        tensor = {"name": "x", "datatype": "FP32", "shape": [1, 1], "contents": {"fp32_contents": [0]}}
+        for name, inputs in (("m", [tensor]), ("m", []), ("other", [tensor])):
+            message = messages.message("inference.ModelInferRequest")(model_name=name, inputs=inputs)
+            with contextlib.suppress(ServingError):
+                await rpc.Servicer(service).model_infer(message, context)
+        return samples((await metrics.text(service))[0])
+
+    found = asyncio.run(main())
+    assert found["requests_total", ("code", "200"), ("model", "m"), ("protocol", "grpc"), ("version", "1")] == 1
+    for code in ("400", "404"):
+        assert found["requests_total", ("code", code), ("model", ""), ("protocol", "grpc"), ("version", "")] == 1
+    assert seen == ["mine"] * 3
+
+
+def test_reasons_come_from_the_error_or_its_status():
+    metrics = Metrics(Board(1))
+    for error in (
+        ServingError(503, "", 1, "queue_full"),
+        ServingError(503, ""),
+        ServingError(504, ""),
+        ServingError(418, ""),
+    ):
+        metrics.request(exchange(status=error.status, reason=error.reason))
+    assert {name: count for name, count in metrics.board.rejected().items() if count} == {
+        "queue_full": 1,
+        "unavailable": 1,
+        "deadline": 1,
+        "other": 1,
+    }
+
+
+def test_others_go_on_during_a_scrape():
+    async def main():
+        metrics = Metrics(Board(1))
+        service = Service(Repository(metrics))
+        for number in range(40):
+            metrics.request(exchange(f"m{number}"))
+        turns = 0
+
+        async def tick():
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        ticking = asyncio.create_task(tick())
+        text, _ = await metrics.text(service)
+        ticking.cancel()
+        return turns, text
+
+    turns, text = asyncio.run(main())
+    assert turns > text.count(b"\n") / 64
+
+
+def test_memory_is_read_once_for_many_scrapes(monkeypatch):
+    calls = []
+    limits = types.SimpleNamespace(memory_of=lambda process: calls.append(process), Memory=None)
+    monkeypatch.setattr("nbkeras.serving.metrics.limits", limits)
+
+    async def main():
+        metrics = Metrics(Board(1))
+        await asyncio.gather(*(metrics.memory() for _ in range(5)))
+        await metrics.memory()
+
+    asyncio.run(main())
+    assert calls == [os.getpid()]
+
+
+# -------------------- a server --------------------
+
+
+@contextlib.contextmanager
+def connected(port):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def get(port, path, body=None):
+    """The answer over a connection of its own, which any worker may accept."""
+    with connected(port) as connection:
+        connection.request("GET" if body is None else "POST", path, body, {"Content-Type": "application/json"})
+        return connection.getresponse().read()
+
+
+def wait_for(condition):
+    end = time.monotonic() + 60
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
+def test_any_worker_tells_the_figures_of_all(tmp_path):
+    model = Sequential([Input((1,), name="x"), layers.Dense(1, kernel_initializer=initializers.Ones())])
+    model.save(tmp_path / "m.keras")
+    with open(tmp_path / "log", "w") as log:
+        command = [
+            sys.executable,
+            "-m",
+            "nbkeras",
+            "serve",
+            "m.keras",
+            "--port",
+            "0",
+            "--workers",
+            "2",
+            "--log",
+            "text",
+        ]
+        environment = os.environ | {"PYTHONSAFEPATH": "1", "TMPDIR": str(tmp_path)}
+        server = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=log)
+    try:
+        lines = pathlib.Path(log.name).read_text
+        port = int(wait_for(lambda: re.search(r"listening on http://127.0.0.1:(\d+)", lines()))[1])
+        key = ("requests_total", ("code", "200"), ("model", "m"), ("protocol", "http"), ("version", "1"))
+        total = 40
+        for _ in range(total):
+            assert b"outputs" in get(port, "/v2/models/m/infer", BODY)
+        for _ in range(6):  # some of both workers
+            found = samples(get(port, "/metrics"))
+            assert found[key] == found["queue_duration_seconds_count", *key[2:3], *key[4:]] == total
+        assert found["workers",] == 2 and found["model_loads_total", *key[2:3], ("result", "ok"), *key[4:]] == 1
+        assert found["model_bytes", *key[2:3], *key[4:]] > 0
+        memory = [found["worker_proportional_memory_bytes", ("worker", index)] for index in "01"]
+        assert all(0 < each < found["worker_resident_memory_bytes", ("worker", "0")] * 2 for each in memory)
+        status = json.loads(get(port, "/status.json"))
+        assert [worker["index"] for worker in status["workers"]] == [0, 1] and status["models"][0]["requests"] == total
+        os.kill(status["workers"][0]["process"], signal.SIGKILL)
+        wait_for(lambda: len(re.findall("worker 0 started", lines())) == 2)
+        found = wait_for(lambda: (got := samples(get(port, "/metrics"))).get(("workers",)) == 2 and got)
+        assert found[key] == total
+        assert (
+            found["worker_restarts_total", ("worker", "0")] == 1
+            and found["worker_restarts_total", ("worker", "1")] == 0
+        )
+        assert b"<!doctype html>" in get(port, "/")
+    finally:
+        server.terminate()
+        server.wait(60)
