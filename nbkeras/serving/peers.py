@@ -173,7 +173,11 @@ class Peers:
 
     async def close(self) -> None:
         """End, after all requests of this worker are answered. Other workers may have some to hand over yet."""
-        links = [task.result() for task in self._links.values() if task.done() and not task.exception()]
+        links = [
+            task.result()
+            for task in self._links.values()
+            if task.done() and not task.cancelled() and not task.exception()
+        ]
         for link in links:
             link.writer.close()
             link.task.cancel()
