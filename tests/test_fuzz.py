@@ -7,12 +7,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-CASES = {"objects": 500, "ops": 300, "training": 250, "files": 150}
+CASES = {"objects": 500, "ops": 300, "training": 250, "files": 150, "requests": 1000}
 
 
 @pytest.mark.cpu("the processes of this run compile for the CPU")
 @pytest.mark.parametrize("family", CASES)
 def test_cases_compute_or_explain(family):
+    if family == "requests":
+        pytest.importorskip("uvloop")
+        pytest.importorskip("grpc")
     counts, found = fuzz_campaign.campaign(family, seed=0, cases=CASES[family])
     assert not found
     assert counts["computed"] > CASES[family] / 5 and counts["refused"] > CASES[family] / 10  # neither is left out

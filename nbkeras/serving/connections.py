@@ -20,6 +20,7 @@ HEAD_BYTES = 64 << 10  # most bytes of a request's line and headers
 IDLE, HEAD, BODY, ANSWER = range(4)  # what a connection waits for
 _ENDING_SECONDS = 0.5  # an idle connection stays open so long when the server ends: a request may be on its way
 _SWEEPS = 4  # in the shortest limit
+_PIECE = 8 << 10  # bytes that are parsed at a time: they may be hundreds of requests, which take some milliseconds
 
 
 class Connection(HttpToolsProtocol):
@@ -28,6 +29,8 @@ class Connection(HttpToolsProtocol):
     state: what it waits for: a request, the rest of its headers, the rest of its body, or the answer. since: from when on.
     head_bytes: that have arrived since the last part of a body: headers, trailers, and what is written between chunks.
     refusal: the answer to a request that could not be read, which is sent after those that came before.
+    rest: bytes that are parsed when the requests before them are answered; so a client that sends very many requests at once
+    takes neither time from others nor memory.
     """
 
     limits: Options  # of the class that `of` makes
@@ -42,7 +45,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.state, self.since, self.head_bytes = HEAD, self.loop.time(), 0
         self.is_ending = False
-        self.refusal = b""
+        self.refusal = self.rest = b""
         self.answering: Any = None  # the request whose answer is next, and its task
         self.task: asyncio.Task
 
@@ -64,6 +67,19 @@ class Connection(HttpToolsProtocol):
         """Parse what has arrived."""
         if self.refusal:
             return
+        if self.pipeline or self.rest:
+            self.rest += data
+            self.flow.pause_reading()
+            return
+        for start in range(0, len(data), _PIECE):
+            self._parse(data if len(data) <= _PIECE else data[start : start + _PIECE])
+            if self.refusal:
+                return
+            if self.pipeline:
+                self.rest = data[start + _PIECE :]
+                return
+
+    def _parse(self, data: bytes) -> None:
         if self.state == IDLE:
             self.state, self.since = HEAD, self.loop.time()
         self.head_bytes += len(data)
@@ -77,6 +93,15 @@ class Connection(HttpToolsProtocol):
         else:
             if self.head_bytes > HEAD_BYTES:
                 self.refuse(431, f"the request's headers may have {HEAD_BYTES} bytes together")
+
+    def _parse_rest(self) -> None:
+        """Go on with what was not parsed, when the requests before it are answered, or the last of them is."""
+        if self.pipeline or self.transport.is_closing():
+            return
+        rest, self.rest = self.rest, b""
+        self.data_received(rest)
+        if not self.pipeline and not self.rest:
+            self.flow.resume_reading()
 
     def _fed(self, data: bytes) -> bytes:
         """Parse data; returns the part that is still to be parsed, after an offer to speak another protocol, which is ignored."""
@@ -122,7 +147,8 @@ class Connection(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if not self.rest:
+            self.flow.resume_reading()
         if self.cycle.response_complete and self.cycle.more_body:  # an error was answered before the body had arrived
             if self.expect_100_continue:
                 self.transport.close()  # the client may send the body or not
@@ -131,7 +157,9 @@ class Connection(HttpToolsProtocol):
         if self.pipeline:
             self.state = BODY if self.pipeline[-1][0].more_body else ANSWER
             self._start_asgi_task(*self.pipeline.pop())
-        elif self.refusal:
+        if self.rest:
+            self.loop.call_soon(self._parse_rest)  # after others had their turn
+        elif self.refusal and self.answering.response_complete:
             self._end_with_refusal()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
@@ -195,7 +223,7 @@ class Connection(HttpToolsProtocol):
                     self.refuse(408, f"the request's headers did not arrive within {limits.header_seconds:g} s")
                 else:
                     self.transport.close()
-        elif self.state == BODY and waited > limits.body_seconds:
+        elif self.state == BODY and not self.pipeline and waited > limits.body_seconds:
             self.refuse(408, f"the request's body did not arrive within {limits.body_seconds:g} s")
 
 
