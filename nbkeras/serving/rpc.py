@@ -78,7 +78,9 @@ def read_request(message: Any) -> InferRequest:
             raise refused(f"input {name!r:.200} is given twice")
         if tensor.datatype not in tensors.DTYPES:
             datatypes = ", ".join(tensors.DTYPES)
-            raise refused(f"input {name!r:.200}: datatype must be one of {datatypes}, received {briefly(tensor.datatype)}")
+            raise refused(
+                f"input {name!r:.200}: datatype must be one of {datatypes}, received {briefly(tensor.datatype)}"
+            )
         shape = tensors.checked_shape(name, list(tensor.shape))
         if not raw:
             inputs[name] = _typed(name, tensor.datatype, shape, tensor.contents)
