@@ -194,7 +194,7 @@ def _run(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         wanted = chosen.predict, chosen.save, chosen.memory
         commands.profile_file(chosen.file, chosen.batch_size, chosen.steps, *wanted)
     elif chosen.command == "serve":
-        return commands.serve(chosen)
+        return commands.serve_models(chosen)
     elif chosen.command == "bench":
         commands.bench(chosen.models, chosen.batch_size)
     elif chosen.command == "doctor":

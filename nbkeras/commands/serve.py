@@ -11,7 +11,7 @@ from nbkeras.serving import options
 logs, supervisor, worker = map(Later, ("nbkeras.serving.logs", "nbkeras.serving.supervisor", "nbkeras.serving.worker"))
 
 
-def serve(arguments: argparse.Namespace) -> int:
+def serve_models(arguments: argparse.Namespace) -> int:
     """Serve models until the process is told to end; returns the exit code."""
     read = functools.partial(options.from_arguments, arguments)
     first = read()

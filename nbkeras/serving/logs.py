@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import datetime
+import functools
 import itertools
 import logging
 import os
@@ -101,7 +101,8 @@ class Handler(logging.Handler):
 
     def __init__(self, form: str, sink: Sink):
         super().__init__()
-        self.form, self.worker = form, -1
+        self.form = form
+        self._place: dict[str, Any] = {"process": os.getpid()}
         self.dropped = self._told = 0
         self._sink = sink
         self._lines: collections.deque[bytes] = collections.deque()
@@ -178,7 +179,7 @@ class Handler(logging.Handler):
 
     def become(self, worker: int) -> None:
         """In the forked process of a worker: the lines that wait are its parent's."""
-        self.worker = worker
+        self._place = {"worker": worker, "process": os.getpid()}
         self.dropped = self._told = 0
         self._lines.clear()
 
@@ -213,10 +214,8 @@ class Handler(logging.Handler):
         return encode({name: content[name] for name in ("level", "event")} | {"message": "too long"}, time.time())
 
     def _json(self, content: dict[str, Any], created: float) -> bytes:
-        head = {"time": _time(created)}
-        if self.worker >= 0:
-            head["worker"] = self.worker  # type: ignore[assignment]
-        return orjson.dumps(head | {"process": os.getpid()} | content, default=str, option=orjson.OPT_APPEND_NEWLINE)
+        found = {"time": _time(created), **self._place, **content}
+        return orjson.dumps(found, default=str, option=orjson.OPT_APPEND_NEWLINE)
 
     def _text(self, content: dict[str, Any], created: float) -> bytes:
         text = f"{_time(created)} {content['level'].upper()} {content['message']}"
@@ -320,7 +319,13 @@ def in_loop() -> None:
 
 
 def _time(created: float) -> str:
-    return datetime.datetime.fromtimestamp(created, datetime.UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    seconds = int(created)
+    return f"{_second(seconds)}.{int((created - seconds) * 1000):03d}Z"
+
+
+@functools.lru_cache(2)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _short(content: dict[str, Any], limit: int) -> dict[str, Any]:

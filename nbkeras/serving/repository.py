@@ -40,7 +40,7 @@ class Version:
 
     def arrays(self, request: InferRequest) -> list[np.ndarray]:
         """The arrays of a request in the order of the inputs. An input or output that the model does not have is refused."""
-        found = tensors.ordered(self.name, self.inputs, request.inputs, self.options.allow_nan)
+        found = tensors.ordered(self.name, self.inputs, request.inputs, request.is_finite or self.options.allow_nan)
         if request.outputs is not None:
             for output in request.outputs:
                 if output not in self.output_places:

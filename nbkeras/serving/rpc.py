@@ -27,6 +27,7 @@ from nbkeras.serving.tensors import InferRequest, InferResponse
 
 SERVICE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
 _AHEAD = 64  # requests of a stream that are computed at the same time
+_CALLS = 256  # at the same time over a connection; a client's others wait in the client
 _LONGEST = 1000  # characters of the sentence of an error, which travels in headers
 
 # the field of InferTensorContents for each datatype; FP16 has none
@@ -330,7 +331,7 @@ def _reader(kind: Any) -> Callable[[bytes], Any]:
 
 
 async def start(service: Service, options: Options, port: int) -> grpc.aio.Server:
-    """A server that answers on a port, which processes share; end it with `stop(grace)`."""
+    """A server that answers on a port, which processes share; `stop` ends it."""
     most = int(options.max_body_mb * 1e6)
     server = grpc.aio.server(
         handlers=[_Handlers(Servicer(service))],
@@ -338,6 +339,7 @@ async def start(service: Service, options: Options, port: int) -> grpc.aio.Serve
         options=[
             ("grpc.so_reuseport", 1),
             ("grpc.max_receive_message_length", most),
+            ("grpc.max_concurrent_streams", _CALLS),
             ("grpc.max_send_message_length", -1),
             ("grpc.server_handshake_timeout_ms", int(options.header_seconds * 1000)),
             ("grpc.max_connection_idle_ms", int(options.keep_alive_seconds * 1000)),
@@ -348,3 +350,11 @@ async def start(service: Service, options: Options, port: int) -> grpc.aio.Serve
         raise OSError(f"cannot listen on {options.host} port {port} for gRPC")
     await server.start()
     return server
+
+
+async def stop(server: grpc.aio.Server, seconds: float) -> bool:
+    """Take no more calls and wait for those that run; returns whether they ended in time. The others are given up."""
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    await server.stop(seconds)
+    return loop.time() - start < seconds

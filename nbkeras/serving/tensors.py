@@ -44,6 +44,7 @@ class InferRequest:
     """A request to infer, from HTTP or gRPC.
 
     timeout: in seconds; outputs: the names that are wanted, None for all. exchange: is told what becomes of it.
+    is_finite: whether its numbers are known to be neither NaN nor infinite, as those of JSON are.
     """
 
     inputs: dict[str, np.ndarray]
@@ -52,6 +53,7 @@ class InferRequest:
     outputs: list[str] | None = None
     timeout: float | None = None
     exchange: Exchange | None = None
+    is_finite: bool = False
 
 
 @dataclass(slots=True)
@@ -140,7 +142,9 @@ def read_request(
     is_binary = parameters.get("binary_data_output", False) is True
     outputs = content.get("outputs")
     names, binary = (None, is_binary) if outputs is None else _wanted(outputs, is_binary)
-    return InferRequest(inputs, identity, parameters, names, timeout_of(parameters)), binary
+    made = InferRequest(inputs, identity, parameters, names, timeout_of(parameters))
+    made.is_finite = json_bytes is None
+    return made, binary
 
 
 def check_id(identity: Any) -> None:

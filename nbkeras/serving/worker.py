@@ -96,12 +96,13 @@ async def serve(
         door.close()
     await asyncio.sleep(_ACCEPTING)
     server.should_exit = True  # then connections end when they have their answers: `Connection.shutdown`
-    await asyncio.gather(task, *([] if calls is None else [calls.stop(options.drain_seconds)]))
+    stopping = [] if calls is None else [rpc.stop(calls, options.drain_seconds)]
+    _, *are_done = await asyncio.gather(task, *stopping)
     for watcher in watching:
         watcher.cancel()
     if service.peers is not None:
         await service.peers.close()
-    if server.server_state.connections:  # their requests were given up
+    if server.server_state.connections or not all(are_done):  # their requests were given up
         return False
     await repository.drain()
     return True

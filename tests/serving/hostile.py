@@ -14,11 +14,12 @@ import contextlib
 import json
 import pathlib
 import random
+import selectors
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 import numpy as np
@@ -43,61 +44,72 @@ ROWS = 8
 
 
 class Prober:
-    """Sends good requests, one after another, over one connection and over new ones."""
+    """Sends good requests, one after another, over one connection and over new ones; in a process of its own."""
 
     def __init__(self, port):
-        self.port, self.faults, self.seconds, self._is_over = port, [], [], False
-        self._request = self._wanted = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self):
-        chance, connection = random.Random(1), None
-        while not self._is_over:
-            start = time.monotonic()
-            try:
-                if connection is None:
-                    connection = socket.create_connection(("127.0.0.1", self.port), 30)
-                name, path, headers, body, said = fuzz_requests.inference(chance, "dense")
-                connection.sendall(fuzz_requests.bytes_of(path, body, headers))
-                [(status, found, answer)] = self._answer(connection)
-                self.seconds.append(time.monotonic() - start)
-                if status != 200:
-                    self.faults.append(f"a good request is answered with {status}: {answer[:200]!r}")
-                else:
-                    fuzz_requests.check_outputs(name, body, said, found, answer)
-                if chance.random() < 0.3:
-                    connection.close()
-                    connection = None
-            except (OSError, Fault) as error:
-                self.faults.append(f"a good request fails after {time.monotonic() - start:.2f} s: {error!r:.300}")
-                connection = None
-            time.sleep(0.02)
-        if connection is not None:
-            connection.close()
-
-    @staticmethod
-    def _answer(connection):
-        data = b""
-        while True:
-            piece = connection.recv(1 << 16)
-            if not piece:
-                raise ConnectionError(f"closed after {data[:100]!r}")
-            data += piece
-            with contextlib.suppress(Fault):
-                return fuzz_requests.read_answers(data)
+        command = [sys.executable, __file__, "--probe", str(port)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.take()
 
     def take(self):
-        """Percentiles of the requests since the last call, in milliseconds."""
-        values, self.seconds = np.array(self.seconds) * 1000, []
-        if not len(values):
-            return {"count": 0}
-        found = {f"p{mark}": round(float(np.percentile(values, mark)), 1) for mark in (50, 99)}
-        return {"count": len(values), **found, "most": round(float(values.max()), 1)}
+        """What has happened since the last call: (percentiles of milliseconds, faults)."""
+        print("tell", file=self._process.stdin, flush=True)
+        return json.loads(self._process.stdout.readline())
 
     def end(self):
-        self._is_over = True
-        self._thread.join(60)
+        self._process.stdin.close()
+        self._process.wait(60)
+        self._process.stdout.close()
+
+
+def probe(port):
+    """The process of a Prober."""
+    chance, connection, seconds, faults = random.Random(1), None, [], []
+    reading = selectors.DefaultSelector()
+    reading.register(sys.stdin, selectors.EVENT_READ)
+    while True:
+        if reading.select(0.02):
+            if not sys.stdin.readline():
+                return
+            print(json.dumps([percentiles(seconds), faults]), flush=True)
+            seconds, faults = [], []
+        name, path, headers, body, said = fuzz_requests.inference(chance, "dense")
+        start = time.monotonic()
+        try:
+            if connection is None:
+                connection = socket.create_connection(("127.0.0.1", port), 30)
+            connection.sendall(fuzz_requests.bytes_of(path, body, headers))
+            [(status, found, answer)] = one_answer(connection)
+            seconds.append(time.monotonic() - start)
+            if status != 200:
+                faults.append(f"a good request is answered with {status}: {answer[:200]!r}")
+            else:
+                fuzz_requests.check_outputs(name, body, said, found, answer)
+            if chance.random() < 0.3:
+                connection.close()
+                connection = None
+        except (OSError, Fault) as error:
+            faults.append(f"a good request fails after {time.monotonic() - start:.2f} s: {error!r:.300}")
+            connection = None
+
+
+def one_answer(connection):
+    data = b""
+    while True:
+        piece = connection.recv(1 << 16)
+        if not piece:
+            raise ConnectionError(f"closed after {data[:100]!r}")
+        data += piece
+        with contextlib.suppress(Fault):
+            return fuzz_requests.read_answers(data)
+
+
+def percentiles(seconds):
+    values = np.array(seconds) * 1000
+    if not len(values):
+        return {"count": 0}
+    found = {f"p{mark}": round(float(np.percentile(values, mark)), 1) for mark in (50, 99)}
+    return {"count": len(values), **found, "most": round(float(values.max()), 1)}
 
 
 class Hostile:
@@ -232,7 +244,7 @@ class Hostile:
     # -------------------- hostile requests --------------------
 
     async def requests(self, first, count):
-        places = asyncio.Semaphore(200)
+        places = asyncio.Semaphore(50)
 
         async def one(number):
             chance = random.Random(f"requests {self.arguments.seed} {number}")
@@ -243,10 +255,10 @@ class Hostile:
                 return
             async with places:
                 try:
-                    answers, closed = await asyncio.wait_for(
-                        self.exchange(fuzz_requests.pieces(chance, asked.data), asked), 30
-                    )
-                    fuzz_requests.judge(kind, asked, answers, closed)
+                    cut = fuzz_requests.pieces(chance, asked.data)
+                    answers, was_slow = await asyncio.wait_for(self.exchange(cut, asked), 30)
+                    asked.strict = asked.strict and not was_slow
+                    fuzz_requests.judge(kind, asked, answers, True)
                 except TimeoutError:
                     self.faults.append(f"case {number}, {kind.__name__}: hangs: {asked.data[:500]!r}")
                 except Fault as fault:
@@ -256,6 +268,8 @@ class Hostile:
         await asyncio.gather(*(one(number) for number in range(first, first + count)))
 
     async def exchange(self, pieces, asked):
+        """The answers, and whether this client was so slow that the server may have given it up."""
+        start = time.monotonic()
         reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port, limit=1 << 22)
         data = b""
         try:
@@ -264,17 +278,21 @@ class Hostile:
                 await writer.drain()
                 if len(pieces) < 20:
                     await asyncio.sleep(0.001)
+            was_slow = time.monotonic() - start > LIMIT / 2
             while piece := await reader.read(1 << 20):
                 data += piece
+                with contextlib.suppress(Fault):
+                    if 0 < len(asked.expects) <= len(fuzz_requests.read_answers(data, asked.heads)):
+                        break
         except ConnectionError:  # closed before all was sent
-            pass
+            was_slow = True
         writer.close()
         try:
-            return fuzz_requests.read_answers(data, asked.heads), True
+            return fuzz_requests.read_answers(data, asked.heads), was_slow
         except Fault:
             if len(data) and b"\r\n\r\n" in data:
                 raise
-            return [], True  # a reset took the answer
+            return [], was_slow  # a reset took the answer
 
     def grpc_garbage(self, count):
         """Bytes that are no gRPC, and frames of HTTP/2 that make no sense."""
@@ -349,14 +367,9 @@ class Hostile:
 
     def settle(self):
         """Wait until connections that were left are closed; (descriptors, bytes) of all workers."""
-        end, since, before = time.monotonic() + 15, time.monotonic(), -1
-        while True:
-            files = sum(open_files(process) for process in self.workers.values())
-            if files != before:
-                since, before = time.monotonic(), files
-            is_quiet = time.monotonic() - since > 2 * LIMIT  # only at the start it is unknown how many stay
-            if time.monotonic() > end or is_quiet or (self.files and files <= self.files + 2):
-                break
+        end, files = time.monotonic() + (15 if self.files else 3 * LIMIT), 1 << 20
+        while time.monotonic() < end and not (self.files and files <= self.files + 2):
+            files = min(files, sum(open_files(process) for process in self.workers.values()))
             time.sleep(0.1)
         return files, [memory_of(process) for process in self.workers.values()]
 
@@ -384,17 +397,18 @@ class Hostile:
                 files, memory = self.settle()
                 if name == "warm-up":
                     self.files, self.memory = files, memory
+                good, faults = prober.take()
+                self.faults += [f"{name}: {fault}" for fault in faults]
                 found[name] = {
                     "seconds": round(time.monotonic() - start, 1),
-                    "good_requests_ms": prober.take(),
+                    "good_requests_ms": good,
                     "descriptors": files,
                     "memory_mb": [round(value / 1e6, 1) for value in memory],
                 }
                 report(f"{name}: {found[name]}", flush=True)
                 if name != "warm-up":
-                    self.check(name, files, memory, found[name]["good_requests_ms"])
+                    self.check(name, files, memory, good)
         prober.end()
-        self.faults += prober.faults
         if self.server.workers() != self.workers:
             self.faults.append("a worker has ended")
         if self.server.tracebacks():
@@ -405,8 +419,8 @@ class Hostile:
         return {"phases": found, "counts": self.counts, "faults": self.faults[:50]}
 
     async def warm_up(self):
-        await self.vanishing(300)
-        await self.requests(10**6, 300)
+        await self.vanishing(min(300, self.arguments.connections))
+        await self.requests(10**6, min(300, self.arguments.cases))
         self.counts.clear()
 
     def check(self, name, files, memory, good):
@@ -425,8 +439,11 @@ def main(arguments=None, report=print):
     parser.add_argument("--slow", type=int, default=200, help="connections at a time that are slow, or never read")
     parser.add_argument("--cases", type=int, default=3000, help="hostile requests of HTTP and of gRPC, each")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--probe", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--out", help="write what happened into this file, as JSON")
     options = parser.parse_args(arguments)
+    if options.probe:
+        return probe(options.probe)
     with tempfile.TemporaryDirectory() as folder:
         hostile = Hostile(pathlib.Path(folder), options)
         with hostile.server:
@@ -438,5 +455,7 @@ def main(arguments=None, report=print):
 
 if __name__ == "__main__":
     found = main()
+    if found is None:
+        sys.exit()
     print(json.dumps({name: found[name] for name in ("counts", "faults")}, indent=1))
     sys.exit(bool(found["faults"]))

@@ -169,6 +169,11 @@ def test_bytes_there_and_back(connection):
         assert struct.unpack("<3f", answer[length:]) == (7, 7, 7)
     raw = connection.request("POST", "/v2/models/m/infer", struct.pack("<2f", 1, 2), inference_header_content_length=0)
     assert struct.unpack("<3f", raw[2][-12:]) == (3, 3, 3)
+    for odd in (float("nan"), float("-inf")):
+        body = struct.pack("<2f", 1, odd)
+        status, _, answer = connection.request("POST", "/v2/models/m/infer", body, inference_header_content_length=0)
+        assert status == 400
+        assert b"input 'x' of model 'm' holds NaN or Infinity" in answer
 
 
 def test_many_connections_get_their_own_answers(server):

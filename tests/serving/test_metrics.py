@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import http.client
+import importlib
 import json
 import os
 import pathlib
@@ -189,6 +190,32 @@ def test_names_that_clients_make_up_become_no_labels():
     m = ("model", "m"), ("protocol", "http"), ("version", "1")
     assert found["requests_total", ("code", "200"), *m] == found["requests_total", ("code", "400"), *m] == 1
     assert found["rejected_total", ("reason", "not_found")] == 600
+
+
+def test_requests_of_grpc_are_counted_like_those_of_http():
+    pytest.importorskip("grpc")
+    rpc, messages = (importlib.import_module(f"nbkeras.serving.{name}") for name in ("rpc", "messages"))
+    seen = []
+
+    async def main():
+        metrics = Metrics(Board(1))
+        service = Service(Repository(metrics))
+        service.repository.set("m", "1", Fake(), ModelOptions(name="m"))
+        metrics.request = lambda exchange, count=metrics.request: (seen.append(exchange.id), count(exchange))
+        metadata = (("x-request-id", "mine"),)
+        context = types.SimpleNamespace(time_remaining=lambda: None, invocation_metadata=lambda: metadata)
+        tensor = {"name": "x", "datatype": "FP32", "shape": [1, 1], "contents": {"fp32_contents": [0]}}
+        for name, inputs in (("m", [tensor]), ("m", []), ("other", [tensor])):
+            message = messages.message("inference.ModelInferRequest")(model_name=name, inputs=inputs)
+            with contextlib.suppress(ServingError):
+                await rpc.Servicer(service).model_infer(message, context)
+        return samples((await metrics.text(service))[0])
+
+    found = asyncio.run(main())
+    assert found["requests_total", ("code", "200"), ("model", "m"), ("protocol", "grpc"), ("version", "1")] == 1
+    for code in ("400", "404"):
+        assert found["requests_total", ("code", code), ("model", ""), ("protocol", "grpc"), ("version", "")] == 1
+    assert seen == ["mine"] * 3
 
 
 def test_reasons_come_from_the_error_or_its_status():

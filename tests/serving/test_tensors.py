@@ -216,6 +216,11 @@ def test_wrong_bytes_are_explained(inputs, parts, length, message):
     assert message in message_of(read_bytes, inputs, *parts, length=length)
 
 
+def test_numbers_of_json_are_known_to_be_finite():
+    assert read(tensor())[0].is_finite
+    assert not read_bytes([binary(8)], struct.pack("<2f", 1, math.nan))[0].is_finite
+
+
 def test_bytes_without_the_header_are_refused():
     assert "the header Inference-Header-Content-Length is missing" in message_of(read, binary(8))
 

@@ -1,22 +1,23 @@
 """FastAPI with onnxruntime, written for speed: orjson for the JSON, no models of pydantic for hundreds of numbers.
 
-Run by uvicorn. MODEL: the ONNX file; THREADS: of a session; POOL=1: requests are computed in Starlette's pool of threads, else
-on the event loop.
+Run by uvicorn. MODEL: the ONNX file; THREADS: of a session. POOL=1: requests are computed in a pool of so many threads, as many
+as compute elsewhere; else on the event loop.
 """
 
 import os
 
+import anyio
 import numpy as np
 import onnxruntime
 import orjson
 from fastapi import FastAPI, Request, Response
-from fastapi.concurrency import run_in_threadpool
 
+threads = int(os.environ["THREADS"])
 options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = int(os.environ["THREADS"])
+options.intra_op_num_threads = threads
 session = onnxruntime.InferenceSession(os.environ["MODEL"], options, providers=["CPUExecutionProvider"])
 INPUT, OUTPUT = session.get_inputs()[0].name, session.get_outputs()[0].name
-in_pool = os.environ["POOL"] == "1"
+pool = anyio.CapacityLimiter(threads) if os.environ["POOL"] == "1" else None
 app = FastAPI()
 
 
@@ -31,5 +32,5 @@ def answer(name: str, body: bytes) -> bytes:
 @app.post("/v2/models/{name}/infer")
 async def infer(name: str, request: Request) -> Response:
     body = await request.body()
-    made = await run_in_threadpool(answer, name, body) if in_pool else answer(name, body)
+    made = answer(name, body) if pool is None else await anyio.to_thread.run_sync(answer, name, body, limiter=pool)
     return Response(made, media_type="application/json")
