@@ -44,8 +44,9 @@ from nbkeras.serving.repository import LOADING, UNAVAILABLE
 
 _log = logging.getLogger("nbkeras.serving")
 _PINGS = 4  # in the time after which a worker counts as one that hangs
-_HEALTHY = 5.0  # seconds after which a worker counts as one that lives
-_MOST_DEATHS = 6  # of one worker in a row, each sooner than that: then the server gives up
+_HEALTHY = 5.0  # seconds after which a worker counts as one that lives, and is started again without a pause
+_MOST_FAILURES = 6  # of one worker in a row, before it could answer requests: then the server gives up
+_BEGIN = -1  # the number of the order to begin
 _FIRST_PAUSE, _LONGEST_PAUSE = (
     0.1,
     5.0,
@@ -65,7 +66,9 @@ class Worker:
         self.process: int | None = None
         self.channel: Channel | None = None
         self.started = self.next_start = 0.0
-        self.deaths = 0  # in a row
+        self.deaths = 0  # in a row, each soon after the start
+        self.failures = 0  # in a row, before it could answer requests
+        self.has_begun = False
         self.silence = 0  # pings without an answer
 
     def kill(self) -> None:
@@ -331,6 +334,7 @@ class Supervisor:
         theirs.close()
         channel = Channel(ours)
         worker.process, worker.channel, worker.started, worker.silence = process, channel, time.monotonic(), 0
+        worker.has_begun = False
         self._board.part(worker.index).add("starts")
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._listen_to(worker, channel))
         _log.info(
@@ -345,7 +349,7 @@ class Supervisor:
             worker.send(**self._load_order(0, served))
         if self._change is not None and self._change.order:
             self._order(self._change, worker)
-        worker.send(do="begin", order=0)
+        worker.send(do="begin", order=_BEGIN)
 
     def _become(self, worker: Worker, channel: socket.socket, other: socket.socket) -> None:
         """In the forked process: let go of all that belongs to the supervisor or to other workers, and work. Never returns."""
@@ -407,6 +411,8 @@ class Supervisor:
         for message in messages:
             if "ask" in message:
                 self._hear_wish(worker, message)
+            elif message.get("done") == _BEGIN:
+                worker.has_begun = True
             elif message.get("done") == 0 and message["error"]:
                 _log.error(
                     "worker %d (process %s) could not be prepared: %s",
@@ -446,6 +452,7 @@ class Supervisor:
                 continue
             now = time.monotonic()
             worker.deaths = worker.deaths + 1 if now - worker.started < _HEALTHY else 1
+            worker.failures = 0 if worker.has_begun else worker.failures + 1
             pause = 0.0 if worker.deaths == 1 else min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (worker.deaths - 2))
             worker.next_start = now + pause
             ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
@@ -456,7 +463,7 @@ class Supervisor:
                 ended,
                 extra=event("worker_died", worker=worker.index, worker_process=process, exit_code=code),
             )
-            if worker.deaths < _MOST_DEATHS:
+            if worker.failures < _MOST_FAILURES:
                 _log.info(
                     "worker %d is started again in %.1f s",
                     worker.index,
@@ -464,7 +471,7 @@ class Supervisor:
                     extra=event("worker_restart", worker=worker.index, seconds=pause),
                 )
             else:
-                self._end(1, f"worker {worker.index} ended {worker.deaths} times, each time within {_HEALTHY:g} s")
+                self._end(1, f"worker {worker.index} ended {worker.failures} times before it could answer requests")
 
     # -------------------- changes --------------------
 
