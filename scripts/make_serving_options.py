@@ -17,7 +17,7 @@ DOCUMENT = Path(__file__).parent.parent / "docs" / "serving.md"
 
 def default(value: Any) -> str:
     """A default as a file of options has it."""
-    if value is None or value == "":
+    if value in (None, "", ()):
         return ""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
