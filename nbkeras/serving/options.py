@@ -110,7 +110,7 @@ class ModelOptions:
     version: str = _option("1", "the version in requests; the newest one is the default of requests", _version)
     batch_sizes: tuple[int, ...] = _option(
         (),
-        "rows for which programs are recorded; others are padded (default: 1, 8 and the largest batch)",
+        "rows for which programs are recorded; others are padded (default: 1, 2, 4, 8 and so on, and the largest batch)",
         _counts,
         "N,N",
     )
@@ -134,7 +134,7 @@ class ModelOptions:
     def __post_init__(self) -> None:
         if not self.batch_sizes:
             most = self.max_batch or 32
-            object.__setattr__(self, "batch_sizes", tuple(sorted({1, min(8, most), most})))
+            object.__setattr__(self, "batch_sizes", (*(2**n for n in range((most - 1).bit_length())), most))
         elif self.max_batch is not None and self.max_batch < max(self.batch_sizes):
             sizes = ", ".join(map(str, self.batch_sizes))
             raise ValueError(

@@ -61,9 +61,10 @@ def test_programs_are_recorded_for_the_largest_batch(files):
     def sizes(*arguments):
         return parse("a.keras", *arguments).models[0].batch_sizes
 
-    assert sizes() == (1, 8, 32)
-    assert sizes("--max-batch", "64") == (1, 8, 64)
-    assert sizes("--max-batch", "4") == (1, 4)
+    assert sizes() == (1, 2, 4, 8, 16, 32)
+    assert sizes("--max-batch", "64") == (1, 2, 4, 8, 16, 32, 64)
+    assert sizes("--max-batch", "4") == (1, 2, 4)
+    assert sizes("--max-batch", "24") == (1, 2, 4, 8, 16, 24)
     assert sizes("--max-batch", "1") == (1,)
     assert sizes("--max-batch", "64", "--batch-sizes", "2,16") == (2, 16)
     with pytest.raises(ValueError, match=r"model 'a': max_batch is 8, so that 16 of batch_sizes \(2, 16\) would never"):
