@@ -15,7 +15,7 @@ import numpy as np
 from nbkeras import ops
 from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import load_budget, option, tensor
-from nbkeras.engine.annotations import briefly
+from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, Salt, TextInputs, encoded
 from nbkeras.ops import hashing
@@ -106,7 +106,11 @@ class Lookup(TextInputs, registered=False):
             raise ValueError(f"{what} with invert=True has output_mode 'int', received {briefly(output_mode)}")
         places = num_oov_indices + (max_tokens if pad_to_max_tokens else 0)
         load_budget.take(16 * places, f"{what} with a table of {places} places besides its terms")
-        self._given = vocabulary is not None if has_input_vocabulary is None else bool(has_input_vocabulary)
+        self._given = (
+            vocabulary is not None
+            if has_input_vocabulary is None
+            else option.flag_of(what, "has_input_vocabulary", has_input_vocabulary)
+        )
         self._terms: list = []
         self._numbers: dict = {}
         self._idf: np.ndarray | None = None
@@ -170,7 +174,13 @@ class Lookup(TextInputs, registered=False):
             )
         if isinstance(vocabulary, str):
             vocabulary = _lines_of(type(self).__name__, vocabulary)
-        terms = [self._term(term) for term in np.asarray(vocabulary).ravel().tolist()]
+        try:
+            listed = np.asarray(vocabulary).ravel().tolist()
+        except ValueError:  # of lists of different lengths
+            raise ValueError(
+                f"{type(self).__name__}: vocabulary must be a list of terms, received {briefly(vocabulary)}"
+            ) from None
+        terms = [self._term(term) for term in listed]
         special = self.get_vocabulary()[: self._first_term]
         found = terms[: len(special)] == special
         terms = terms[len(special) :] if found else terms
@@ -460,8 +470,7 @@ class StringLookup(Lookup):
         vocabulary_dtype: Any = "string",
         **kwargs: Unpack[LookupOptions],
     ):
-        if vocabulary_dtype not in (None, "string"):
-            raise ValueError(f"StringLookup's vocabulary_dtype is 'string', received {briefly(vocabulary_dtype)}")
+        one_of("StringLookup", "vocabulary_dtype", vocabulary_dtype, (None, "string"))
         option.keep(self, locals())  # before the vocabulary is read
         super().__init__(max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, **kwargs)
 

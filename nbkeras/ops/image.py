@@ -199,12 +199,7 @@ def resize(
     x, back = as_batch("resize", images, data_format)
     one_of("resize", "interpolation", interpolation, INTERPOLATIONS)
     is_size = isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(n, int | np.integer) for n in size)
-    if (
-        not is_size
-        or min(size) < 1
-        or fill_mode != "constant"
-        or (crop_to_aspect_ratio and pad_to_aspect_ratio)
-    ):
+    if not is_size or min(size) < 1 or fill_mode != "constant" or (crop_to_aspect_ratio and pad_to_aspect_ratio):
         raise ValueError(
             "resize: expected size (height, width), fill_mode 'constant' and at most one way to keep the ratio, received "
             f"{size}, {briefly(fill_mode)}, crop_to_aspect_ratio={briefly(crop_to_aspect_ratio)}, "
