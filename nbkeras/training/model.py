@@ -43,7 +43,7 @@ from nbkeras.training.arguments import (
 from nbkeras.training.compiled import Compiled
 from nbkeras.training.feed import Data, Examples, Feed, Layout, Signature, Validation, first_tensors, training_feeds
 from nbkeras.training.input_matching import GraphInputs
-from nbkeras.training.loop import Loop
+from nbkeras.training.loop import Loop, joined
 from nbkeras.training.output_matching import Output, names_by_structure, nested, output_names
 from nbkeras.training.resuming import TrainingState
 from nbkeras.training.step import Again, MetricResults, Step, log_tensors
@@ -1397,8 +1397,7 @@ class Model(Layer):
             if simple and isinstance(feed.source, batches.ArraySource):
                 self._remember_inputs(x, feed.source.leaves, feed.layout, False)
             return parts[0]
-        columns = zip(*(structures.flatten(part) for part in parts), strict=True)
-        return structures.pack(parts[0], [np.concatenate(arrays) for arrays in columns])
+        return joined(parts)
 
     def _remember_inputs(self, x: Array, leaves: list, layout: Layout, one_batch: bool) -> None:
         """If x was taken as it is, arrays of its shape and dtype are not checked again; one_batch: of `predict_on_batch`."""
