@@ -571,6 +571,22 @@ MISTAKES = [
     (lambda: L.LSTM(2**62)(np.ones((2, 4, 3))), ValueError, "an array of shape .* more than any memory has"),
     (lambda: L.Resizing(3, 2**62)(np.ones((1, 2, 2, 1))), ValueError, "resizing an axis .* more than any memory has"),
     (lambda: L.Dense(2, use_bias=X), TypeError, "Dense: use_bias must be True or False, received ndarray of shape"),
+    (
+        lambda: keras.optimizers.SGD(gradient_accumulation_steps=10**30),
+        ValueError,
+        r"must be an integer >= 2 and below 2\*\*63 or None, received 1000",
+    ),
+    (
+        lambda: L.IntegerLookup(mask_token=[3]),
+        ValueError,
+        r"mask_token must be an integer that int64 holds, received \[3",
+    ),
+    (
+        lambda: L.IntegerLookup(oov_token=2**63),
+        ValueError,
+        "oov_token must be an integer that int64 holds, received 922",
+    ),
+    (lambda: L.IntegerLookup(vocabulary=[2**63]), ValueError, "has integers as terms, received 922"),
     (lambda: L.CategoryEncoding(2, sparse=X), TypeError, "CategoryEncoding: sparse must be True or False, received"),
     (lambda: L.InputLayer((2,), ragged=X), TypeError, "Input: ragged must be True or False, received ndarray"),
     (lambda: L.StringLookup(has_input_vocabulary=X), TypeError, "has_input_vocabulary must be True or False, received"),

@@ -341,7 +341,16 @@ def _batches(data: Any, steps: int | None) -> Iterator[list[list]]:
         yield array.reshape(1 if array.ndim < 2 else len(array), -1).tolist()
 
 
+def _of_int64(name: str, what: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not _INT64.min <= value <= _INT64.max:
+        raise ValueError(f"{name}: {what} must be an integer that int64 holds, received {briefly(value)}")
+    return int(value)
+
+
+_INT64 = np.iinfo(np.int64)
 IntegerType = Annotated[str, option.choice("int64")]
+IntegerTerm = Annotated[int, option.kind(_of_int64, "an integer")]
+MaybeTerm = Annotated[Any, option.optional(IntegerTerm)]
 
 
 class LookupOptions(LayerOptions, total=False):
@@ -362,8 +371,8 @@ class IntegerLookup(Lookup):
     """Maps integers to their indices in a vocabulary of integers, or back.
 
     Args:
-        mask_token (an integer, or None): The integer that gets index 0 and is no term; None for none.
-        oov_token (an integer): The integer that stands for unknown ones in the vocabulary and with `invert`.
+        mask_token: The integer that gets index 0 and is no term; None for none.
+        oov_token: The integer that stands for unknown ones in the vocabulary and with `invert`.
         vocabulary_dtype ('int64'): The dtype of the vocabulary.
 
     Call arguments:
@@ -386,21 +395,21 @@ class IntegerLookup(Lookup):
         self,
         max_tokens=None,
         num_oov_indices: Any = 1,
-        mask_token=None,
-        oov_token: Any = -1,
+        mask_token: MaybeTerm = None,
+        oov_token: IntegerTerm = -1,
         vocabulary=None,
         vocabulary_dtype: IntegerType = "int64",
         **kwargs: Unpack[LookupOptions],
     ):
-        super().__init__(max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, **kwargs)
-        option.keep(self, locals())
+        option.keep(self, locals())  # before the vocabulary is read
+        super().__init__(max_tokens, num_oov_indices, self.mask_token, self.oov_token, vocabulary, **kwargs)
 
     def _term(self, value):
         try:
             term = int(value)
         except (TypeError, ValueError, OverflowError):
             term = None
-        if term is None or (not isinstance(value, str) and term != value):
+        if term is None or not _INT64.min <= term <= _INT64.max or (not isinstance(value, str) and term != value):
             raise ValueError(f"IntegerLookup {self.name!r} has integers as terms, received {briefly(value)}")
         return term
 
