@@ -587,6 +587,17 @@ MISTAKES = [
         "oov_token must be an integer that int64 holds, received 922",
     ),
     (lambda: L.IntegerLookup(vocabulary=[2**63]), ValueError, "has integers as terms, received 922"),
+    (
+        lambda: ops.convert_to_tensor(X, sparse=X),
+        TypeError,
+        "convert_to_tensor: sparse must be True or False, received ndarray",
+    ),
+    (lambda: keras.losses.deserialize("mse", custom_objects=X), TypeError, "custom_objects must be a dict of classes"),
+    (
+        lambda: ops.while_loop(lambda x: x, lambda x: x, X),
+        TypeError,
+        "while_loop: the result of cond must be True or False, received ",
+    ),
     (lambda: L.CategoryEncoding(2, sparse=X), TypeError, "CategoryEncoding: sparse must be True or False, received"),
     (lambda: L.InputLayer((2,), ragged=X), TypeError, "Input: ragged must be True or False, received ndarray"),
     (lambda: L.StringLookup(has_input_vocabulary=X), TypeError, "has_input_vocabulary must be True or False, received"),
@@ -599,7 +610,7 @@ MISTAKES = [
     (lambda: L.Dense(2, weights=deep())(X), ValueError, "takes arrays as weights, received an object of type list"),
     (lambda: L.Dense(2, batch_shape=np.array(2)), ValueError, "batch_shape must be a tuple of integers or None"),
     (lambda: keras.Input(batch_shape=np.array(2)), TypeError, "a shape is a tuple of integers, .* received ndarray"),
-    (lambda: keras.Input((2,), name=X), TypeError, "name"),
+    (lambda: keras.Input((2,), name=X), TypeError, "a layer.s name must be a string, received ndarray"),
     (lambda: keras.Variable(1.0, aggregation=X), ValueError, "Variable: aggregation must be one of 'sum', .* received"),
     (
         lambda: keras.quantizers.AbsMaxQuantizer(output_dtype=X),

@@ -527,7 +527,7 @@ class Layer(Module, CallHistory):
             >>> layers.Dense.from_config(config).units
             4
         """
-        with custom_object_scope(custom_objects or {}):
+        with custom_object_scope(custom_objects):
             try:
                 inspect.signature(cls.__init__).bind(None, **config)
             except TypeError as error:

@@ -627,7 +627,7 @@ class Model(Layer):
         """
         if "input_layers" not in config:
             return super().from_config(config)
-        with custom_object_scope(custom_objects or {}):
+        with custom_object_scope(custom_objects):
             inputs, outputs = serialization.build_graph(config)
         own = {key: value for key, value in config.items() if key not in _GRAPH}
         return cls(inputs=inputs, outputs=outputs, **{"trainable": True, **own})
