@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nbkeras import ops
+from nbkeras import config, ops
 from nbkeras.engine import dtype_policy, option
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.annotations import briefly
@@ -100,7 +100,7 @@ class Quantizer:
     """
 
     def __init__(self, output_dtype: str = "int8"):
-        self.output_dtype = output_dtype
+        self.output_dtype = config.standardize_dtype(output_dtype)
 
     def __call__(self, x):
         return x
@@ -162,7 +162,7 @@ class AbsMaxQuantizer(Quantizer):
         low, high = value_range
         self.value_range = low, high
         self.epsilon = epsilon
-        if output_dtype == "int8" and not -128 <= low < high <= 127:
+        if self.output_dtype == "int8" and not -128 <= low < high <= 127:
             raise ValueError(f"integers of int8 lie within -128 and 127, received value_range={briefly(value_range)}")
 
     def __call__(self, x, axis: Any = None, to_numpy: bool = False):

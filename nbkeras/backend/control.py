@@ -10,7 +10,7 @@ from typing import Any
 from nbkeras import ops
 from nbkeras.building import graph, layer
 from nbkeras.building.operation import Operation
-from nbkeras.engine import structures
+from nbkeras.engine import option, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.tensor import Tensor, as_tensor
@@ -56,7 +56,11 @@ def in_train_phase(x, alt, training=None):
         >>> K.in_train_phase("train", "test"), K.in_train_phase("train", "test", training=True)
         ('test', 'train')
     """
-    return _called(x if (layer.learning_phase() if training is None else training) else alt)
+    return _called(
+        x
+        if (layer.learning_phase() if training is None else option.flag_of("in_train_phase", "training", training))
+        else alt
+    )
 
 
 def in_test_phase(x, alt, training=None):

@@ -35,7 +35,7 @@ class SymbolicTensor:
     """
 
     def __init__(self, shape, dtype=None, name: str | None = None):
-        if not structures.is_shape(shape := tuple(shape) if hasattr(shape, "__iter__") else shape):
+        if not structures.is_shape(shape := structures.listed(shape)):
             raise TypeError(f"a shape is a tuple of integers, with None for unknown sizes, received {briefly(shape)}")
         self.shape: tuple[int | None, ...] = tuple(None if s is None else int(s) for s in shape)
         self.dtype = np.dtype(config.standardize_dtype(dtype))

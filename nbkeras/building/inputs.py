@@ -7,9 +7,9 @@ from typing import Any
 from nbkeras import config
 from nbkeras.building.graph import Node, SymbolicTensor
 from nbkeras.building.layer import Layer
-from nbkeras.engine import structures
+from nbkeras.engine import option, structures
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.naming import unique_name
+from nbkeras.engine.naming import checked, unique_name
 from nbkeras.engine.user_errors import entry
 
 
@@ -45,7 +45,7 @@ class InputLayer(Layer):
         optional: bool = False,
         **kwargs,
     ):
-        if sparse or ragged:
+        if any(option.flag_of("Input", what, value) for what, value in (("sparse", sparse), ("ragged", ragged))):
             raise ValueError("Input offers neither sparse=True nor ragged=True: tensors are dense")
         batch_shape = batch_shape if batch_shape is not None else kwargs.pop("batch_input_shape", None)
         shape = shape if shape is not None else kwargs.pop("input_shape", None)
@@ -63,11 +63,11 @@ class InputLayer(Layer):
             if isinstance(shape, int) or not structures.is_shape(shape):
                 raise ValueError(f"Input's shape must be a tuple of integers or None, received {briefly(shape)}")
             batch_shape = (batch_size, *shape)
-        super().__init__(name=name or unique_name("input_layer"), **kwargs)
+        super().__init__(name=checked("layer", name) or unique_name("input_layer"), **kwargs)
         symbol = SymbolicTensor(batch_shape, config.standardize_dtype(dtype), self.name)
         self.dtype = symbol.dtype.name
         self._batch_input_shape = symbol.shape
-        self.optional = bool(optional)
+        self.optional = option.flag_of("Input", "optional", optional)
         self.built = True
         Node(self, (), {}, symbol)
 

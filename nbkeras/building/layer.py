@@ -281,7 +281,7 @@ class Layer(Module, CallHistory):
         CallHistory.__init__(self)
         self.name: str = checked("layer", name) or unique_name(snake_case(type(self).__name__))
         given = config.floatx() if dtype is None else dtype
-        if isinstance(given, dict) or "_from_" in str(given):  # as Keras 3 configures a policy
+        if isinstance(given, dict) or (isinstance(given, str) and "_from_" in given):  # as Keras 3 configures a policy
             given = dtype_policy.get(given)
         if isinstance(given, dtype_policy.DTypePolicy):
             self._policy, given = given, given.compute_dtype
@@ -292,7 +292,8 @@ class Layer(Module, CallHistory):
                 )
         if kwargs.get("quantization_config") is not None:
             self.quantization_config = building.config_from(kwargs["quantization_config"])
-        if str(getattr(given, "__name__", given)).endswith("float16"):  # mixed_bfloat16 too
+        is_dtype = isinstance(given, str | type | np.dtype)
+        if is_dtype and str(getattr(given, "__name__", given)).endswith("float16"):  # mixed_bfloat16 too
             raise ValueError(f"dtype {briefly(given)} is not offered: use 'float32' or 'float64'")
         self.dtype = config.standardize_dtype(given)
         self.built = False
@@ -312,10 +313,12 @@ class Layer(Module, CallHistory):
     def _input_shape_argument(batch_size: int | None, kwargs: dict) -> tuple | None:
         batch_shape = kwargs.get("batch_input_shape", kwargs.get("batch_shape"))
         if batch_shape is not None:
-            return tuple(batch_shape)
+            if not structures.is_shape(batch_shape := structures.listed(batch_shape)):
+                raise ValueError(f"batch_shape must be a tuple of integers or None, received {briefly(batch_shape)}")
+            return batch_shape
         shape = kwargs.get("input_shape")
         if shape is not None:
-            shape = (shape,) if isinstance(shape, int) else tuple(shape)
+            shape = (shape,) if isinstance(shape, int) else structures.listed(shape)
             if not structures.is_shape(shape):
                 raise ValueError(f"input_shape must be a tuple of integers or None, received {briefly(shape)}")
             return (batch_size, *shape)
@@ -524,7 +527,7 @@ class Layer(Module, CallHistory):
             >>> layers.Dense.from_config(config).units
             4
         """
-        with custom_object_scope(custom_objects or {}):
+        with custom_object_scope(custom_objects):
             try:
                 inspect.signature(cls.__init__).bind(None, **config)
             except TypeError as error:

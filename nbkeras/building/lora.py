@@ -70,7 +70,10 @@ class Adaptable(Layer, registered=False):
 
     def __init__(self, lora_rank: int | None = None, lora_alpha: float | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        self.lora_rank = None if not lora_rank else option.size_of(type(self).__name__, "lora_rank", lora_rank)
+        name = type(self).__name__
+        self.lora_rank = (
+            option.size_of(name, "lora_rank", lora_rank) if option.flag_of(name, "lora_rank", lora_rank) else None
+        )
         self.lora_alpha = self._alpha(lora_alpha, self.lora_rank)
 
     def _alpha(self, value: Any, rank: int | None) -> float | None:

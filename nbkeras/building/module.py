@@ -368,9 +368,10 @@ class Module(Observed):
             >>> layer(np.array([[10.0, 100.0]])).numpy()
             array([[210.5]], dtype=float32)
         """
-        if isinstance(weights, str) or not hasattr(weights, "__iter__"):
+        listed = structures.listed(weights)
+        if isinstance(weights, str) or not isinstance(listed, tuple):
             raise TypeError(f"layer {self.name!r} takes a list of arrays as weights, received {briefly(weights)}")
-        own, arrays = self.weights, [np.asarray(dlpack.on_host(w)) for w in weights]
+        own, arrays = self.weights, [_as_weight(self.name, each) for each in listed]
         if len(own) != len(arrays):
             raise ValueError(
                 f"layer {self.name!r} has {len(own)} weights, received {len(arrays)}. Expected shapes: "
@@ -434,3 +435,10 @@ class Module(Observed):
         """Drop the losses of the last call, of this layer and those below."""
         for layer in self._all_layers():
             layer._losses.clear()
+
+
+def _as_weight(name: str, value: Any) -> np.ndarray:
+    try:
+        return np.asarray(dlpack.on_host(value))
+    except ValueError:  # lists of different lengths, or without end
+        raise ValueError(f"layer {name!r} takes arrays as weights, received {briefly(value)}") from None

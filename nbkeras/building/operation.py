@@ -12,7 +12,7 @@ from nbkeras.building import graph
 from nbkeras.building.layer import Layer
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.former_names import FORMER
-from nbkeras.engine.naming import unique_name
+from nbkeras.engine.naming import checked, unique_name
 from nbkeras.engine.registry import custom_object, get_registered_name, nearest
 from nbkeras.engine.tensor import own_ops
 
@@ -26,7 +26,7 @@ class Operation(Layer):
             function = _named(function)
         if not callable(function) or not hasattr(function, "__name__"):
             raise TypeError(f"an Operation needs an op of nbkeras.ops, or its name, received {briefly(function)}")
-        super().__init__(name=name or unique_name(function.__name__), **kwargs)
+        super().__init__(name=checked("layer", name) or unique_name(function.__name__), **kwargs)
         self.function = function
         self.built = True
 

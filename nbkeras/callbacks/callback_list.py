@@ -9,7 +9,7 @@ from nbkeras.engine import documentation, pictures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.progress import Progbar, print_message
 from nbkeras.engine.registry import nearest
-from nbkeras.engine.user_errors import optional_import
+from nbkeras.engine.user_errors import enter, optional_import
 
 Logs = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
 
@@ -42,6 +42,7 @@ class Callback:
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         documentation.attach(cls)
+        enter(cls)
 
     def set_params(self, params: dict[str, Any]) -> None:
         """Called before all hooks, with the parameters of the loop.

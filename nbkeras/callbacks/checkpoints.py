@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.callbacks.monitors import MonitorCallback
-from nbkeras.engine import ranks, sharding
+from nbkeras.engine import option, ranks, sharding
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import warn
@@ -20,7 +20,8 @@ _COUNTS = ("_epoch", "_epochs_since_save", "_batches_since_save", "_last_batch")
 
 def check_save_freq(save_freq: Any) -> None:
     """ValueError unless it is 'epoch' or a number of batches."""
-    if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
+    is_epoch = isinstance(save_freq, str) and save_freq == "epoch"
+    if not is_epoch and (not isinstance(save_freq, int) or save_freq < 1):
         raise ValueError(f"save_freq must be 'epoch' or a positive number of batches, received {briefly(save_freq)}")
 
 
@@ -71,15 +72,19 @@ class ModelCheckpoint(MonitorCallback):
         filepath: str | os.PathLike,
         monitor: str = "val_loss",
         verbose: int = 0,
-        save_best_only: bool = False,
-        save_weights_only: bool = False,
+        save_best_only: option.Flag = False,
+        save_weights_only: option.Flag = False,
         mode: str = "auto",
         save_freq: str | int = "epoch",
-        initial_value_threshold: float | None = None,
+        initial_value_threshold: option.MaybeNumber = None,
         period: int = 1,
         keep: int | None = None,
     ):
-        super().__init__(monitor, mode, initial_value_threshold)
+        self.initial_value_threshold: float | None
+        self.save_best_only: bool
+        self.save_weights_only: bool
+        option.keep(self, locals())
+        super().__init__(monitor, mode, self.initial_value_threshold)
         check_save_freq(save_freq)
         if not isinstance(period, int) or period < 1:
             raise ValueError(f"period must be a positive number of epochs, received {briefly(period)}")
@@ -87,8 +92,6 @@ class ModelCheckpoint(MonitorCallback):
             raise ValueError(f"keep must be a positive number of files or None, received {briefly(keep)}")
         self.filepath = os.fspath(filepath)
         self.verbose = verbose
-        self.save_best_only = save_best_only
-        self.save_weights_only = save_weights_only
         self.save_freq = save_freq
         self.period = period
         self.keep = keep

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from nbkeras.callbacks.callback_list import Callback
-from nbkeras.engine import sharding
+from nbkeras.engine import option, sharding
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.user_errors import warn
 from nbkeras.saving.archive import disk_errors
@@ -43,12 +43,14 @@ class CSVLogger(Callback):
         1,0.0,NA
     """
 
-    def __init__(self, filename: str | os.PathLike, separator: str = ",", append: bool = False):
+    def __init__(self, filename: str | os.PathLike, separator: str = ",", append: option.Flag = False):
         self.filename = os.fspath(filename)
         self.sep = separator
-        self.append = append
+        super().__init__()
+        self.append: bool
+        option.keep(self, locals())
         self.keys: list[str] | None = None
-        self._replaces = not append
+        self._replaces = not self.append
 
     def on_train_begin(self, logs=None):
         self.keys = None

@@ -6,9 +6,8 @@ import numpy as np
 
 from nbkeras.callbacks import rates
 from nbkeras.callbacks.callback_list import Callback
-from nbkeras.engine import behaviour
+from nbkeras.engine import behaviour, option
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.option import number_of
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import warn
 
@@ -49,7 +48,7 @@ class MonitorCallback(Callback):
         self.monitor = monitor
         self.mode = mode
         self.best = baseline
-        self.min_delta = abs(number_of(type(self).__name__, "min_delta", min_delta))
+        self.min_delta = abs(option.number_of(type(self).__name__, "min_delta", min_delta))
         self.monitor_op: Callable | None = None
 
     def state_dict(self):
@@ -109,19 +108,16 @@ class EarlyStopping(MonitorCallback):
         self,
         monitor: str = "val_loss",
         min_delta: float = 0,
-        patience: int = 0,
+        patience: option.AnyNumber = 0,
         verbose: int = 0,
         mode: str = "auto",
-        baseline: float | None = None,
-        restore_best_weights: bool = False,
-        start_from_epoch: int = 0,
+        baseline: option.MaybeNumber = None,
+        restore_best_weights: option.Flag = False,
+        start_from_epoch: option.AnyNumber = 0,
     ):
         super().__init__(monitor, mode, min_delta=min_delta)
-        self.patience = patience
+        option.keep(self, locals())
         self.verbose = verbose
-        self.baseline = baseline
-        self.restore_best_weights = restore_best_weights
-        self.start_from_epoch = start_from_epoch
         self.on_train_begin()
 
     def on_train_begin(self, logs=None):
@@ -209,22 +205,22 @@ class ReduceLROnPlateau(MonitorCallback):
     def __init__(
         self,
         monitor: str = "val_loss",
-        factor: float = 0.1,
-        patience: int = 10,
+        factor: option.AnyNumber = 0.1,
+        patience: option.AnyNumber = 10,
         verbose: int = 0,
         mode: str = "auto",
         min_delta: float = 1e-4,
-        cooldown: int = 0,
-        min_lr: float = 0.0,
+        cooldown: option.AnyNumber = 0,
+        min_lr: option.AnyNumber = 0.0,
     ):
         super().__init__(monitor, mode, min_delta=min_delta)
-        if number_of("ReduceLROnPlateau", "factor", factor) >= 1.0:
+        self.factor: float
+        self.cooldown: int
+        self.min_lr: float
+        option.keep(self, locals())
+        if factor >= 1.0:
             raise ValueError(f"ReduceLROnPlateau needs a factor below 1.0, received {factor}")
-        self.factor = factor
-        self.patience = patience
         self.verbose = verbose
-        self.cooldown = cooldown
-        self.min_lr = min_lr
         self.on_train_begin()
 
     def on_train_begin(self, logs=None):

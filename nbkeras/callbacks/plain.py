@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nbkeras.callbacks.callback_list import Callback
-from nbkeras.engine.option import given
+from nbkeras.engine.option import Flag, given, keep
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.registry import nearest
 from nbkeras.engine.tensor import Variable
@@ -81,8 +81,10 @@ class TerminateOnNaN(Callback):
         array([[1.]], dtype=float32)
     """
 
-    def __init__(self, raise_error: bool = False):
-        self.raise_error = raise_error
+    def __init__(self, raise_error: Flag = False):
+        super().__init__()
+        self.raise_error: bool
+        keep(self, locals())
 
     def on_batch_end(self, batch, logs=None):
         loss, guard = (logs or {}).get("loss"), getattr(self.model, "_guard", None)
@@ -118,8 +120,10 @@ class SwapEMAWeights(Callback):
         [0.25, 0.140625]
     """
 
-    def __init__(self, swap_on_epoch: bool = False):
-        self.swap_on_epoch = swap_on_epoch
+    def __init__(self, swap_on_epoch: Flag = False):
+        super().__init__()
+        self.swap_on_epoch: bool
+        keep(self, locals())
         self._swapped = False
 
     def state_dict(self):

@@ -67,6 +67,10 @@ class LearningRateScheduler(Callback):
     """
 
     def __init__(self, schedule: Callable[..., float], verbose: int = 0):
+        if not callable(schedule):
+            raise TypeError(
+                f"LearningRateScheduler: schedule must be a function of (epoch, learning rate), received {briefly(schedule)}"
+            )
         self.schedule = schedule
         self.verbose = verbose
         try:

@@ -10,6 +10,7 @@ import numpy as np
 from nbkeras import config, ops
 from nbkeras.data.images import COLOR_MODES, img_to_array, load_img, reading
 from nbkeras.data.selection import Selection
+from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.devices import device
 from nbkeras.engine.progress import print_message
@@ -214,7 +215,7 @@ def audio_dataset_from_directory(
         >>> sounds[0, :, 0], labels
         (array([ 0. ,  0.5, -0.5], dtype=float32), array([0], dtype=int32))
     """
-    if ragged:
+    if option.flag_of("audio_dataset_from_directory", "ragged", ragged):
         raise ValueError("ragged=True: ragged tensors are not supported; sounds are padded to the longest of a batch")
 
     def read(path: str) -> Array:

@@ -26,7 +26,7 @@ _thread = _Thread()
 _registered: dict[str, Any] = {}  # by register_keras_serializable; found from every registry
 
 
-def custom_object_scope(*mappings: Mapping[str, Any]) -> temporarily:
+def custom_object_scope(*mappings: Mapping[str, Any] | None) -> temporarily:
     """Let configurations and names use classes and functions of your own in a `with` block.
 
     Args:
@@ -119,7 +119,8 @@ def get_registered_object(name: str, custom_objects: Mapping[str, Any] | None = 
         >>> keras.saving.get_registered_object("f", custom_objects={"f": abs})
         <built-in function abs>
     """
-    return (custom_objects or {}).get(name, custom_object(name))
+    with custom_object_scope(custom_objects):
+        return custom_object(name)
 
 
 def sharing_scope() -> temporarily:
@@ -325,7 +326,7 @@ class Registry:
             >>> round(keras.regularizers.deserialize(written).l2, 3)
             0.1
         """
-        with custom_object_scope(custom_objects or {}):
+        with custom_object_scope(custom_objects):
             if config is None:
                 return None
             if isinstance(config, str):

@@ -131,6 +131,14 @@ def is_shape(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(size is None or isinstance(size, Integral) for size in value)
 
 
+def listed(value: Any) -> Any:
+    """The parts of a value as a tuple; the value itself if it has none, as a number or an array without axes."""
+    try:
+        return tuple(value)
+    except TypeError:
+        return value
+
+
 def map_shapes(function: Callable, value: Any) -> Any:
     """The same structure with `function` applied to each leaf; shapes are leaves."""
     if is_shape(value) or not is_nested(value):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 
 from nbkeras.engine import annotations as annotated
-from nbkeras.engine import dlpack, naming, registry, settings, step_lock, tape, user_errors
+from nbkeras.engine import dlpack, naming, option, registry, settings, step_lock, tape, user_errors
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import array_of, known_dtype, result_dtype
 from nbkeras.engine.layer_stack import layer_stack
@@ -35,6 +35,7 @@ is_shapes_only = device.is_dry  # whether ops work out shapes only at the moment
 gpu = device.gpu  # the GPU where this thread computes; None is the CPU
 on_gpu = device.on  # `with on_gpu(gpu):` compute there
 F = TypeVar("F", bound=Callable)
+AGGREGATIONS = ("sum", "mean", "max", "min", "only_first_replica", "none", None)  # of variables of several processes
 rules, batching = Later("nbkeras.autodiff.rules"), Later("nbkeras.autodiff.batching")
 
 
@@ -248,7 +249,7 @@ class Variable(Tensor):
         self.name = self.path = naming.checked("variable", name) or "variable"
         self.regularizer: Any = None
         self.constraint: Any = None
-        self.aggregation = aggregation or "none"
+        self.aggregation = annotated.one_of("Variable", "aggregation", aggregation, AGGREGATIONS) or "none"
         self._leaf = tape.leaf(self.name)
         self.is_lent = False  # whether `data` belongs to somebody else, so that an assignment takes a new array
         self.declared_trainable = trainable  # as made; unfreezing a layer restores this value
@@ -261,8 +262,8 @@ class Variable(Tensor):
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        self._trainable = bool(value)
-        self.record = self._leaf if value and self.dtype.kind == "f" else None
+        self._trainable = option.flag_of("Variable", "trainable", value)
+        self.record = self._leaf if self._trainable and self.dtype.kind == "f" else None
 
     @property
     def value(self) -> Variable:

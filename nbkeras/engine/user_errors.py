@@ -133,8 +133,10 @@ def _is_own(frame: FrameType) -> bool:
 
 
 def is_meant(error: BaseException) -> bool:
-    """Whether an error that passes was raised on purpose, and so has a text written for users."""
-    return _is_meant(_entries(error)[-1])
+    """Whether an error that passes was raised on purpose, by nbkeras or the user, and so has a text written for users."""
+    last = _entries(error)[-1]
+    package = str(last.tb_frame.f_globals.get("__name__")).partition(".")[0]
+    return _is_meant(last) and package not in ("numpy", "pandas", "scipy")  # they do not name the user's argument
 
 
 def _is_meant(last: TracebackType) -> bool:
@@ -153,7 +155,7 @@ def warn(message: str) -> None:
     warnings.warn(message, stacklevel=level)
 
 
-def _enter(item: Any) -> None:
+def enter(item: Any) -> None:
     """Wrap the methods of a class of nbkeras and of its base classes."""
     for cls in item.__mro__ if isinstance(item, type) else ():
         if cls not in _done and cls.__module__.startswith("nbkeras."):
@@ -195,7 +197,7 @@ def _explained(name: str, function: FunctionType) -> Callable:
     return call
 
 
-registry.watch(_enter)
+registry.watch(enter)
 for _name in ("deserialize", "get"):
     setattr(registry.Registry, _name, entry(vars(registry.Registry)[_name]))
 

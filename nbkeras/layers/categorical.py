@@ -21,7 +21,7 @@ def _mode(layer: Any, what: str, mode: Any) -> str:
 
 
 def _not_sparse(name: str, what: str, sparse: Any) -> bool:
-    if sparse:
+    if option.flag_of(name, what, sparse):
         raise ValueError(f"{name} does not offer sparse=True: there are no sparse tensors")
     return False
 
@@ -46,13 +46,15 @@ def encoded(numbers, mode: str, depth: int, dtype: str, count_weights=None):
     """
     if mode == "int":
         return ops.cast(numbers, "int32" if dtype.startswith("float") else dtype)
-    numbers = ops.expand_dims(numbers, -1) if len(numbers.shape) == 0 else numbers
+    sizes = ops.shape(numbers)
+    if not sizes:
+        numbers, sizes = ops.expand_dims(numbers, -1), (1,)
+    along = 1 if len(sizes) > 1 else 0
     if mode == "one_hot":
-        if len(numbers.shape) > 1 and numbers.shape[-1] == 1:
+        if along and sizes[-1] == 1:
             numbers = ops.squeeze(numbers, -1)
         return ops.one_hot(numbers, depth, dtype=dtype)
     each = ops.one_hot(numbers, depth, dtype=dtype)
-    along = 1 if len(numbers.shape) > 1 else 0
     if mode == "multi_hot":
         return ops.max(each, axis=along)
     if count_weights is not None:
@@ -109,12 +111,11 @@ class CategoryEncoding(Layer):
         self,
         num_tokens: option.Size = None,  # type: ignore[assignment]
         output_mode: OutputMode = "multi_hot",
-        sparse=False,
+        sparse: NotSparse = False,
         **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**kwargs)
         option.keep(self, locals())
-        _not_sparse("CategoryEncoding", "sparse", sparse)
 
     def call(self, inputs, count_weights=None):
         if count_weights is not None and self.output_mode != "count":

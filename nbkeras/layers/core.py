@@ -456,5 +456,5 @@ class Lambda(Layer):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         functions = {key: value.function for key, value in config.items() if isinstance(value, FunctionName)}
-        with custom_object_scope(custom_objects or {}):
+        with custom_object_scope(custom_objects):
             return super().from_config({**config, **functions})

@@ -15,7 +15,7 @@ import numpy as np
 from nbkeras import ops
 from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import load_budget, option, tensor
-from nbkeras.engine.annotations import briefly
+from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, Salt, TextInputs, encoded
 from nbkeras.ops import hashing
@@ -106,7 +106,11 @@ class Lookup(TextInputs, registered=False):
             raise ValueError(f"{what} with invert=True has output_mode 'int', received {briefly(output_mode)}")
         places = num_oov_indices + (max_tokens if pad_to_max_tokens else 0)
         load_budget.take(16 * places, f"{what} with a table of {places} places besides its terms")
-        self._given = vocabulary is not None if has_input_vocabulary is None else bool(has_input_vocabulary)
+        self._given = (
+            vocabulary is not None
+            if has_input_vocabulary is None
+            else option.flag_of(what, "has_input_vocabulary", has_input_vocabulary)
+        )
         self._terms: list = []
         self._numbers: dict = {}
         self._idf: np.ndarray | None = None
@@ -170,7 +174,13 @@ class Lookup(TextInputs, registered=False):
             )
         if isinstance(vocabulary, str):
             vocabulary = _lines_of(type(self).__name__, vocabulary)
-        terms = [self._term(term) for term in np.asarray(vocabulary).ravel().tolist()]
+        try:
+            listed = np.asarray(vocabulary).ravel().tolist()
+        except ValueError:  # of lists of different lengths
+            raise ValueError(
+                f"{type(self).__name__}: vocabulary must be a list of terms, received {briefly(vocabulary)}"
+            ) from None
+        terms = [self._term(term) for term in listed]
         special = self.get_vocabulary()[: self._first_term]
         found = terms[: len(special)] == special
         terms = terms[len(special) :] if found else terms
@@ -331,7 +341,16 @@ def _batches(data: Any, steps: int | None) -> Iterator[list[list]]:
         yield array.reshape(1 if array.ndim < 2 else len(array), -1).tolist()
 
 
+def _of_int64(name: str, what: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not _INT64.min <= value <= _INT64.max:
+        raise ValueError(f"{name}: {what} must be an integer that int64 holds, received {briefly(value)}")
+    return int(value)
+
+
+_INT64 = np.iinfo(np.int64)
 IntegerType = Annotated[str, option.choice("int64")]
+IntegerTerm = Annotated[int, option.kind(_of_int64, "an integer")]
+MaybeTerm = Annotated[Any, option.optional(IntegerTerm)]
 
 
 class LookupOptions(LayerOptions, total=False):
@@ -352,8 +371,8 @@ class IntegerLookup(Lookup):
     """Maps integers to their indices in a vocabulary of integers, or back.
 
     Args:
-        mask_token (an integer, or None): The integer that gets index 0 and is no term; None for none.
-        oov_token (an integer): The integer that stands for unknown ones in the vocabulary and with `invert`.
+        mask_token: The integer that gets index 0 and is no term; None for none.
+        oov_token: The integer that stands for unknown ones in the vocabulary and with `invert`.
         vocabulary_dtype ('int64'): The dtype of the vocabulary.
 
     Call arguments:
@@ -376,21 +395,21 @@ class IntegerLookup(Lookup):
         self,
         max_tokens=None,
         num_oov_indices: Any = 1,
-        mask_token=None,
-        oov_token: Any = -1,
+        mask_token: MaybeTerm = None,
+        oov_token: IntegerTerm = -1,
         vocabulary=None,
         vocabulary_dtype: IntegerType = "int64",
         **kwargs: Unpack[LookupOptions],
     ):
-        super().__init__(max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, **kwargs)
-        option.keep(self, locals())
+        option.keep(self, locals())  # before the vocabulary is read
+        super().__init__(max_tokens, num_oov_indices, self.mask_token, self.oov_token, vocabulary, **kwargs)
 
     def _term(self, value):
         try:
             term = int(value)
         except (TypeError, ValueError, OverflowError):
             term = None
-        if term is None or (not isinstance(value, str) and term != value):
+        if term is None or not _INT64.min <= term <= _INT64.max or (not isinstance(value, str) and term != value):
             raise ValueError(f"IntegerLookup {self.name!r} has integers as terms, received {briefly(value)}")
         return term
 
@@ -460,8 +479,7 @@ class StringLookup(Lookup):
         vocabulary_dtype: Any = "string",
         **kwargs: Unpack[LookupOptions],
     ):
-        if vocabulary_dtype not in (None, "string"):
-            raise ValueError(f"StringLookup's vocabulary_dtype is 'string', received {briefly(vocabulary_dtype)}")
+        one_of("StringLookup", "vocabulary_dtype", vocabulary_dtype, (None, "string"))
         option.keep(self, locals())  # before the vocabulary is read
         super().__init__(max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, **kwargs)
 

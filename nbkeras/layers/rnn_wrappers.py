@@ -71,7 +71,7 @@ class Bidirectional(Layer):
         super().__init__(weights=weights, **kwargs)
         option.keep(self, locals())
         layer = self.forward_layer
-        for each in (layer, self.backward_layer or layer):
+        for each in (layer, layer if self.backward_layer is None else self.backward_layer):
             if not (isinstance(each, Layer) and hasattr(each, "go_backwards")):
                 raise ValueError(f"Bidirectional wraps a recurrent layer such as LSTM(32), received {briefly(each)}")
         self.forward_layer = _copy(layer, "forward_", layer.go_backwards)

@@ -133,7 +133,8 @@ class TextVectorization(TextInputs):
         super().__init__(**kwargs)
         if option.flag_of("TextVectorization", "ragged", ragged):
             raise ValueError("TextVectorization does not offer ragged=True: there are no ragged tensors")
-        if output_mode != "int" and output_sequence_length is not None:
+        is_int = isinstance(output_mode, str) and output_mode == "int"
+        if not is_int and output_sequence_length is not None:
             raise ValueError("TextVectorization's output_sequence_length is for output_mode 'int'")
         option.keep(self, locals())
         self._lengths = range(1, ngrams + 1) if isinstance(ngrams, int) else tuple(ngrams or ())

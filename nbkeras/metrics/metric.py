@@ -16,13 +16,12 @@ from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.naming import snake_case
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.registry import Registry
-from nbkeras.engine.tensor import Tensor, Variable, as_tensor, outside_program
+from nbkeras.engine.tensor import AGGREGATIONS, Tensor, Variable, as_tensor, outside_program
 from nbkeras.engine.user_errors import set_by_init
 from nbkeras.losses.loss import mask_weights, prediction
 from nbkeras.ops.metrics import accumulate, divide_no_nan
 
 registry = Registry("metric", spelling=snake_case)
-AGGREGATIONS = ("sum", "mean", "max", "min", "only_first_replica", "none", None)
 
 
 class Metric(Observed, option.Configured):

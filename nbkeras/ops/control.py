@@ -15,6 +15,7 @@ import numpy as np
 
 from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.option import flag_of
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels.runtime import device
 from nbkeras.ops.arguments import axis_of, count_of
@@ -52,7 +53,7 @@ def cond(pred, true_fn: Callable, false_fn: Callable) -> Any:
         >>> ops.cond(ops.sum(x) > 0, lambda: x, lambda: -x).numpy()
         array([-1.,  3.], dtype=float32)
     """
-    return true_fn() if _value(pred, True) else false_fn()
+    return true_fn() if flag_of("cond", "pred", _value(pred, True)) else false_fn()
 
 
 @op
@@ -118,7 +119,9 @@ def while_loop(cond: Callable, body: Callable, loop_vars, maximum_iterations: in
     is_sequence = isinstance(loop_vars, list | tuple)
     values = tuple(loop_vars) if is_sequence else (loop_vars,)
     iterations = 0
-    while (limit is None or iterations < limit) and _value(cond(*values), True):
+    while (limit is None or iterations < limit) and flag_of(
+        "while_loop", "the result of cond", _value(cond(*values), True)
+    ):
         results = body(*values)
         if is_sequence and not (isinstance(results, list | tuple) and len(results) == len(values)):
             raise ValueError(f"while_loop: body must return {len(values)} loop variables, received {briefly(results)}")

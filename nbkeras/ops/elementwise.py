@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.engine import tape
+from nbkeras.engine import option, tape
 from nbkeras.engine.dtypes import array_of, known_dtype
 from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
@@ -885,9 +885,12 @@ def convert_to_tensor(x, dtype=None, sparse: bool | None = None, ragged: bool | 
         <Tensor shape=(2, 2) dtype=int32, numpy=array([[1, 2],
                [3, 4]], dtype=int32)>
     """
-    if sparse or ragged:
-        raise ValueError("convert_to_tensor: sparse and ragged tensors are not supported, use pad_sequences and masks")
-    return x if hasattr(x, "symbolic_op") and dtype is None else cast(x, dtype) if dtype else as_tensor(x)
+    for what, value in (("sparse", sparse), ("ragged", ragged)):
+        if value is not None and option.flag_of("convert_to_tensor", what, value):
+            raise ValueError(
+                "convert_to_tensor: sparse and ragged tensors are not supported, use pad_sequences and masks"
+            )
+    return cast(x, dtype) if dtype is not None else x if hasattr(x, "symbolic_op") else as_tensor(x)
 
 
 def convert_to_numpy(x) -> np.ndarray:

@@ -32,7 +32,7 @@ def shape(x) -> tuple:
         >>> ops.shape(keras.Input((28, 28, 1)))
         (None, 28, 28, 1)
     """
-    return tuple(x.shape) if hasattr(x, "shape") else as_tensor(x).shape
+    return tuple(x.shape) if hasattr(x, "shape") and not isinstance(x, type) else as_tensor(x).shape
 
 
 def ndim(x) -> int:

@@ -1,6 +1,7 @@
 """The arguments of ops that slide a window over sequences, images and volumes: (batch, ..., channels)."""
 
 import operator
+import sys
 from typing import Any
 
 from nbkeras import config
@@ -20,8 +21,11 @@ def sizes_of(name: str, what: str, value: Any, rank: int) -> tuple[int, ...]:
         sizes = tuple(operator.index(size) for size in given)
     except TypeError:
         sizes = ()
-    if not sizes or len(sizes) != rank or min(sizes) < 1 or any(isinstance(size, bool) for size in given):
-        many = "a positive integer" if rank == 1 else f"a positive integer or {rank} of them"
+    is_bad = not sizes or len(sizes) != rank or min(sizes) < 1 or any(isinstance(size, bool) for size in given)
+    if is_bad or max(sizes) > sys.maxsize:
+        many = ("a positive integer" if rank == 1 else f"a positive integer or {rank} of them") + (
+            "" if is_bad else " below 2**63"
+        )
         raise ValueError(f"{name}: {what} must be {many}, received {briefly(value)}")
     return sizes
 

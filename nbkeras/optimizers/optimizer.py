@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, TypedDict
 
@@ -50,8 +51,9 @@ def _limit(name: str, what: str, value: Any) -> Any:
 
 
 def _count(name: str, what: str, value: Any, least: int) -> Any:
-    if value is not None and (not isinstance(value, int) or value < least):
-        raise ValueError(f"{name}: {what} must be an integer >= {least} or None, received {briefly(value)}")
+    if value is not None and (not isinstance(value, int) or not least <= value <= sys.maxsize):
+        bound = " and below 2**63" if isinstance(value, int) and value > sys.maxsize else ""
+        raise ValueError(f"{name}: {what} must be an integer >= {least}{bound} or None, received {briefly(value)}")
     return value
 
 

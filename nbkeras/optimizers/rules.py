@@ -52,13 +52,13 @@ def _epsilon(item: Any, what: str, value: Any) -> float:
 
 
 def _at_least_0(name: str, what: str, value: Any) -> Any:
-    if not value >= 0:
+    if isinstance(value, np.ndarray) or not value >= 0:
         raise ValueError(f"{name}: {what} must be >= 0, received {briefly(value)}")
     return value
 
 
 def _at_most_0(name: str, what: str, value: Any) -> Any:
-    if not value <= 0:
+    if isinstance(value, np.ndarray) or not value <= 0:
         raise ValueError(f"{name}: {what} must be <= 0, received {briefly(value)}")
     return value
 

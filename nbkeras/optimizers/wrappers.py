@@ -63,7 +63,7 @@ class LossScaleOptimizer(Optimizer):
             raise TypeError(
                 f"LossScaleOptimizer wraps an optimizer such as Adam(), received {briefly(inner_optimizer)}"
             )
-        if not dynamic:
+        if not option.flag_of("LossScaleOptimizer", "dynamic", dynamic):
             raise ValueError(
                 "LossScaleOptimizer finds the scale by itself, received dynamic=False: for a scale of your own give "
                 "loss_scale_factor to the inner_optimizer"

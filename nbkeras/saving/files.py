@@ -114,7 +114,7 @@ def load_model(
         >>> model.predict(np.ones((1, 3)))
         array([[2., 2., 2.]], dtype=float32)
     """
-    with custom_object_scope(custom_objects or {}), archives.readable(archives.name_of(filepath)):
+    with custom_object_scope(custom_objects), archives.readable(archives.name_of(filepath)):
         if archives.is_path(filepath) and os.path.isdir(filepath):
             return keras_3.read_folder(os.fspath(filepath), compile, safe_mode)
         kind = _kind(filepath)

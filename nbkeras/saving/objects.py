@@ -66,7 +66,7 @@ def deserialize_keras_object(
         >>> type(made["penalty"]).__name__, made["rate"]
         ('L2', 0.1)
     """
-    scope = custom_object_scope(custom_objects or {})
+    scope = custom_object_scope(custom_objects)
     with scope, archive.readable("the configuration"), sharing_scope(), keras_3.limits(None):
         return _made(keras_3.translated(config, bool(isinstance(config, dict) and config.get("nbkeras"))))
 

@@ -69,7 +69,7 @@ def model_from_config(config: Mapping[str, Any], custom_objects: Mapping[str, An
         >>> keras.models.model_from_config(config).count_params()
         8
     """
-    with custom_object_scope(custom_objects or {}), archive.readable("the configuration"):
+    with custom_object_scope(custom_objects), archive.readable("the configuration"):
         if "module" not in config:
             config = keras_2_config.translated(config)
         with keras_3.limits(None):

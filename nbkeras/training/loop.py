@@ -10,6 +10,8 @@ import numpy as np
 from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.data.batches import Batch
 from nbkeras.data.parts import parts
+from nbkeras.engine import structures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.numerics import NumericsError
 from nbkeras.engine.progress import compilations_shown
 from nbkeras.engine.user_errors import warn
@@ -195,3 +197,17 @@ class Loop:
 
 def _is_due(epoch: int, frequency: Any) -> bool:
     return epoch % frequency == 0 if isinstance(frequency, int | np.integer) else epoch in frequency
+
+
+def joined(results: list) -> Any:
+    """The outputs of several batches as those of one batch."""
+    flat = [structures.flatten(each) for each in results]
+    try:
+        return structures.pack(results[0], [np.concatenate(column) for column in zip(*flat, strict=True)])
+    except ValueError:  # a stream may have samples of several shapes
+        shapes = [[array.shape for array in each] for each in flat]
+        at = next((i for i, each in enumerate(shapes) if [s[1:] for s in each] != [s[1:] for s in shapes[0]]), 1)
+        raise ValueError(
+            f"predict cannot join the outputs of its batches: those of batch 0 have the shapes {briefly(shapes[0])}, those "
+            f"of batch {at} {briefly(shapes[at])}. Give it samples of one shape, or call predict_on_batch for each batch"
+        ) from None

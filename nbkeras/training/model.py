@@ -44,7 +44,7 @@ from nbkeras.training.compiled import Compiled
 from nbkeras.training.deployment import Deployment
 from nbkeras.training.feed import Data, Examples, Feed, Layout, Signature, Validation, first_tensors, training_feeds
 from nbkeras.training.input_matching import GraphInputs
-from nbkeras.training.loop import Loop
+from nbkeras.training.loop import Loop, joined
 from nbkeras.training.output_matching import Output, names_by_structure, nested, output_names
 from nbkeras.training.resuming import TrainingState
 from nbkeras.training.step import Again, MetricResults, Step, log_tensors
@@ -584,7 +584,7 @@ class Model(Deployment, Layer):
         """
         if "input_layers" not in config:
             return super().from_config(config)
-        with custom_object_scope(custom_objects or {}):
+        with custom_object_scope(custom_objects):
             inputs, outputs = serialization.build_graph(config)
         own = {key: value for key, value in config.items() if key not in _GRAPH}
         return cls(inputs=inputs, outputs=outputs, **{"trainable": True, **own})
@@ -1354,8 +1354,7 @@ class Model(Deployment, Layer):
             if simple and isinstance(feed.source, batches.ArraySource):
                 self._remember_inputs(x, feed.source.leaves, feed.layout, False)
             return parts[0]
-        columns = zip(*(structures.flatten(part) for part in parts), strict=True)
-        return structures.pack(parts[0], [np.concatenate(arrays) for arrays in columns])
+        return joined(parts)
 
     def _remember_inputs(self, x: Array, leaves: list, layout: Layout, one_batch: bool) -> None:
         """If x was taken as it is, arrays of its shape and dtype are not checked again; one_batch: of `predict_on_batch`."""

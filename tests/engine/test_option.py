@@ -126,3 +126,8 @@ def test_a_check_that_fails_is_an_error_of_the_value():
     ):
         with pytest.raises(error, match=message):
             Half(value)
+
+    pandas = pytest.importorskip("pandas")
+    for table in (pandas.DataFrame([[1, 2]]), pandas.Series([1, 2])):  # pandas raises on purpose, but names no argument
+        with pytest.raises(TypeError, match="Half: n must be a number, 0 or more, received"):
+            Half(table)

@@ -7,7 +7,7 @@ import pytest
 
 from nbkeras import Input, KerasTensor, Model, Sequential, config, layers, ops, regularizers
 from nbkeras.engine.gradient_tape import GradientTape
-from nbkeras.engine.tensor import as_tensor
+from nbkeras.engine.tensor import Variable, as_tensor
 
 RNG = np.random.default_rng(4)
 
@@ -452,6 +452,8 @@ def test_trainable_is_a_boolean():
     for value in (None, "yes"):
         with pytest.raises(ValueError, match="trainable must be True or False"):
             layers.Dense(2, trainable=value)
+    with pytest.raises(TypeError, match="Variable: trainable must be True or False, received ndarray"):
+        Variable(1.0, trainable=np.ones(2))
 
 
 def test_a_layer_says_what_symbols_it_gives():

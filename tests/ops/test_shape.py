@@ -305,3 +305,10 @@ def test_indices_out_of_range():
 def test_mistakes_are_explained(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("function", [ops.shape, ops.ndim])
+def test_the_shape_of_a_class_is_refused(function):
+    """NumPy's types have an attribute `shape` too."""
+    with pytest.raises(TypeError, match="expected numbers or booleans, received type"):
+        function(np.float32)

@@ -125,3 +125,15 @@ def test_the_last_examples_are_split_off_and_not_weighed():
     ((_, _, weights),), ((x, _),) = data_of(first.weighed({0: 2.0}).feed()), data_of(last.feed())
     assert len(weights) == 7 and weights[0] == 2.0
     np.testing.assert_array_equal(x, X[7:])
+
+
+def test_predictions_of_several_shapes_cannot_be_joined():
+    class Double(Model):
+        def call(self, x):
+            return x * 2.0
+
+    batches = [np.ones((2, 3), "float32"), np.ones((2, 3), "float32"), np.ones((2, 4), "float32")]
+    message = r"batch 0 have the shapes \[\(2, 3\)\], those of batch 2 \[\(2, 4\)\]"
+    with pytest.raises(ValueError, match=message):
+        Double().predict(iter(batches), verbose=0)
+    assert Double().predict(iter(batches[:2]), verbose=0).shape == (4, 3)
