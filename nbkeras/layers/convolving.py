@@ -53,8 +53,9 @@ class Convolving(Spatial, registered=False):
             input_shape: The shape of the input.
 
         Raises:
-            ValueError: if the number is None.
+            ValueError: if the number is None, and for another number of axes.
         """
+        self.lengths(input_shape)  # for its error
         channels = input_shape[self.channel_axis()]
         if channels is None:
             raise ValueError(f"layer {self.name!r} needs the number of channels, received shape {tuple(input_shape)}")

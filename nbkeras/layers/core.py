@@ -74,7 +74,7 @@ class Dense(Adaptable):
         self.input_spec = InputSpec(min_ndim=2)
 
     def build(self, input_shape):
-        dim = input_shape[-1]
+        dim = input_shape[-1] if input_shape else None
         if dim is None:
             raise ValueError(f"Dense layer {self.name!r} needs the size of the last axis, received shape {input_shape}")
         self.kernel = add_option_weight(self, (dim, self.units), "kernel")
