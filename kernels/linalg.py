@@ -27,6 +27,9 @@ class _Kernel:
         self.__name__, self._inputs, self._constants = name, inputs, constants
 
     def __call__(self, *arrays: Array) -> None:
+        # LAPACK looks for the values by iteration, which need not end where one number is infinite.
+        if self.__name__ in ("eigh", "pinv", "svd") and not np.isfinite(arrays[0]).all():
+            raise np.linalg.LinAlgError(f"{self.__name__}: a matrix with NaN or infinity cannot be decomposed")
         results = getattr(np.linalg, self.__name__)(*arrays[: self._inputs], **self._constants)
         outputs = arrays[self._inputs :]
         for result, out in zip(results if isinstance(results, tuple) else (results,), outputs, strict=True):

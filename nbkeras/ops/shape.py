@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.engine import load_budget
+from nbkeras.engine import load_budget, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import elementwise as broadcasting
@@ -162,11 +162,11 @@ def transpose(x, axes=None) -> Tensor:
     if axes is None:
         order = tuple(reversed(range(x.ndim)))
     else:
-        if not hasattr(axes, "__iter__"):
+        if not isinstance(axes := structures.listed(axes), tuple):
             raise TypeError(f"transpose: axes must name each of the {x.ndim} axes once, received {briefly(axes)}")
         order = tuple(axis_of("transpose", axis, x.ndim) for axis in axes)
         if sorted(order) != list(range(x.ndim)):
-            raise ValueError(f"transpose: axes must name each of the {x.ndim} axes once, received {tuple(axes)}")
+            raise ValueError(f"transpose: axes must name each of the {x.ndim} axes once, received {axes}")
     return apply(shape_kernels.transpose, shape_kernels.transpose_vjp, [x], axes=order)
 
 

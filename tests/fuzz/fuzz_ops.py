@@ -225,7 +225,7 @@ def compare(chance, say):
         name = any_of(chance, REDUCE)
         x, axis, keep = real_array(chance, base), named(chance, "axis", 0.03), chance.random() < 0.3
         if name in ("argmax", "argmin"):
-            axis = axis if not isinstance(axis, tuple) else axis[0]
+            axis = axis if not isinstance(axis, tuple) else next(iter(axis), None)
         axis = tuple(axis) if isinstance(axis, list) else axis
         options = {"axis": axis} if name in ("median", "count_nonzero") else {"axis": axis, "keepdims": keep}
         say(f"ops.{name}({described(x)}, **{described(options)})")

@@ -153,3 +153,13 @@ ERRORS = [
 def test_mistakes_are_explained(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ["eigh", "matrix_rank", "pinv", "svd"])
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_a_matrix_that_is_not_finite_has_no_decomposition(name, value):
+    """LAPACK's iterations would not end for some of them."""
+    x = np.random.default_rng(0).normal(size=(2, 3, 3)).astype("float32")
+    x[0, 2, 0] = value
+    with pytest.raises(np.linalg.LinAlgError, match="a matrix with NaN or infinity cannot be decomposed"):
+        getattr(ops.linalg, name)(x)
