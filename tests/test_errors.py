@@ -168,6 +168,27 @@ MISTAKES = [
     (lambda: L.Add()([[X]]), ValueError, r"\(Add\) merges a list of inputs, received lists in lists, of shapes"),
     (lambda: L.HashedCrossing(4)([[X]]), ValueError, r"needs two or more inputs of one shape, .* received \[None\]"),
     (lambda: L.HashedCrossing(4)(None), ValueError, r"needs two or more inputs of one shape, .* received \[\]"),
+    (lambda: keras.KerasTensor((2,), name=X), TypeError, "a symbolic tensor's name must be a string, received ndarray"),
+    (
+        lambda: keras.callbacks.EarlyStopping(verbose="auto"),
+        TypeError,
+        "EarlyStopping: verbose must be a number, received 'auto'",
+    ),
+    (
+        lambda: keras.callbacks.ReduceLROnPlateau(verbose="auto"),
+        TypeError,
+        "ReduceLROnPlateau: verbose must be a number, received 'auto'",
+    ),
+    (
+        lambda: keras.callbacks.ModelCheckpoint("file", verbose="auto"),
+        TypeError,
+        "ModelCheckpoint: verbose must be a number, received 'auto'",
+    ),
+    (
+        lambda: keras.callbacks.LearningRateScheduler(float, verbose="auto"),
+        TypeError,
+        "LearningRateScheduler: verbose must be a number, received 'auto'",
+    ),
     (
         lambda: L.MultiHeadAttention(2, 2)(np.ones((1, 2, 3))),
         TypeError,
