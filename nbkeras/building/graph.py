@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops
-from nbkeras.engine import structures
+from nbkeras.engine import naming, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, shapes_only
 from nbkeras.ops.operators import attach_operators
@@ -39,7 +39,7 @@ class SymbolicTensor:
             raise TypeError(f"a shape is a tuple of integers, with None for unknown sizes, received {briefly(shape)}")
         self.shape: tuple[int | None, ...] = tuple(None if s is None else int(s) for s in shape)
         self.dtype = np.dtype(config.standardize_dtype(dtype))
-        self.name = name or f"keras_tensor_{next(_numbers)}"
+        self.name = naming.checked("symbolic tensor", name) or f"keras_tensor_{next(_numbers)}"
         self.node: Node | None = None
         self.index = 0
         self.mask: SymbolicTensor | None = None

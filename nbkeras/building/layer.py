@@ -233,6 +233,7 @@ class Layer(Module, CallHistory):
     _without_parts = Module._without_parts | {"_passed", "_inbound_nodes"}
     supports_masking = False
     input_spec: Any = None
+    _takes_structures = False  # whether a `call` of nbkeras takes the one input of `input_spec` in a list or dict too
     input_dtype: str | None = None  # dtype of the input if the layer is first in a Sequential; None: the layer's
     trains_by_default = False  # `training` of calls outside fit, evaluate and predict that do not give it
     output_dtype = "layer"  # 'input' for layers that only move elements: their output has the input's dtype
@@ -679,10 +680,6 @@ class Layer(Module, CallHistory):
         if self.input_spec is None:
             return
         specs = [self.input_spec] if isinstance(self.input_spec, InputSpec) else list(self.input_spec)
-        if isinstance(self.input_spec, InputSpec) and type(inputs) in (list, tuple) and len(inputs) == 1:
-            raise ValueError(
-                f"layer {self.name!r} ({type(self).__name__}) takes a tensor, received a list of one: give it that"
-            )
         by_name = isinstance(inputs, dict) and all(spec is not None and spec.name for spec in specs)
         tensors = [inputs.get(spec.name) for spec in specs] if by_name else self._checked_inputs(inputs)
         if len(tensors) != len(specs):
@@ -700,8 +697,16 @@ class Layer(Module, CallHistory):
                 )
 
     def _checked_inputs(self, inputs: Any) -> list:
-        """The inputs that `input_spec` describes."""
-        return structures.flatten(inputs)
+        """The inputs that `input_spec` describes; ValueError for a list or dict around the one that `call` computes with."""
+        tensors = structures.flatten(inputs)
+        if len(tensors) == 1 and structures.is_nested(inputs) and isinstance(self.input_spec, InputSpec):
+            by_nbkeras = type(self).call.__module__.startswith("nbkeras.layers.")  # one of users may take any structure
+            if by_nbkeras and not self._takes_structures:
+                received = f"a dict with the keys {list(inputs)}" if isinstance(inputs, dict) else "a list of one"
+                raise ValueError(
+                    f"layer {self.name!r} ({type(self).__name__}) takes a tensor, received {received}: give it the tensor in it"
+                )
+        return tensors
 
     def _ensure_built(self, inputs: Any) -> None:
         """Build for the first argument of a call, or for all arguments by name if `build` takes several shapes."""

@@ -71,7 +71,7 @@ class ModelCheckpoint(MonitorCallback):
         self,
         filepath: str | os.PathLike,
         monitor: str = "val_loss",
-        verbose: int = 0,
+        verbose: option.Verbosity = 0,
         save_best_only: option.Flag = False,
         save_weights_only: option.Flag = False,
         mode: str = "auto",
@@ -83,6 +83,7 @@ class ModelCheckpoint(MonitorCallback):
         self.initial_value_threshold: float | None
         self.save_best_only: bool
         self.save_weights_only: bool
+        self.verbose: int
         option.keep(self, locals())
         super().__init__(monitor, mode, self.initial_value_threshold)
         check_save_freq(save_freq)
@@ -91,7 +92,6 @@ class ModelCheckpoint(MonitorCallback):
         if keep is not None and (not isinstance(keep, int) or keep < 1):
             raise ValueError(f"keep must be a positive number of files or None, received {briefly(keep)}")
         self.filepath = os.fspath(filepath)
-        self.verbose = verbose
         self.save_freq = save_freq
         self.period = period
         self.keep = keep

@@ -109,7 +109,7 @@ class EarlyStopping(MonitorCallback):
         monitor: str = "val_loss",
         min_delta: float = 0,
         patience: option.AnyNumber = 0,
-        verbose: int = 0,
+        verbose: option.Verbosity = 0,
         mode: str = "auto",
         baseline: option.MaybeNumber = None,
         restore_best_weights: option.Flag = False,
@@ -117,7 +117,6 @@ class EarlyStopping(MonitorCallback):
     ):
         super().__init__(monitor, mode, min_delta=min_delta)
         option.keep(self, locals())
-        self.verbose = verbose
         self.on_train_begin()
 
     def on_train_begin(self, logs=None):
@@ -207,7 +206,7 @@ class ReduceLROnPlateau(MonitorCallback):
         monitor: str = "val_loss",
         factor: option.AnyNumber = 0.1,
         patience: option.AnyNumber = 10,
-        verbose: int = 0,
+        verbose: option.Verbosity = 0,
         mode: str = "auto",
         min_delta: float = 1e-4,
         cooldown: option.AnyNumber = 0,
@@ -215,12 +214,12 @@ class ReduceLROnPlateau(MonitorCallback):
     ):
         super().__init__(monitor, mode, min_delta=min_delta)
         self.factor: float
+        self.verbose: int
         self.cooldown: int
         self.min_lr: float
         option.keep(self, locals())
         if factor >= 1.0:
             raise ValueError(f"ReduceLROnPlateau needs a factor below 1.0, received {factor}")
-        self.verbose = verbose
         self.on_train_begin()
 
     def on_train_begin(self, logs=None):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.callbacks.callback_list import Callback
-from nbkeras.engine import behaviour
+from nbkeras.engine import behaviour, option
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.naming import numbered
 from nbkeras.engine.progress import print_message
@@ -66,13 +66,15 @@ class LearningRateScheduler(Callback):
         [0.5, 0.25, 0.125]
     """
 
-    def __init__(self, schedule: Callable[..., float], verbose: int = 0):
+    def __init__(self, schedule: Callable[..., float], verbose: option.Verbosity = 0):
         if not callable(schedule):
             raise TypeError(
                 f"LearningRateScheduler: schedule must be a function of (epoch, learning rate), received {briefly(schedule)}"
             )
+        super().__init__()
         self.schedule = schedule
-        self.verbose = verbose
+        self.verbose: int
+        option.keep(self, locals())
         try:
             inspect.signature(schedule).bind(0, 0.0)
             self._takes_rate = True

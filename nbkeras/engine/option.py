@@ -73,6 +73,10 @@ def _as_given(name: str, what: str, value: Any) -> Any:
     return value
 
 
+def _verbosity(name: str, what: str, value: Any) -> Any:
+    return value if isinstance(value, bool) else _as_given(name, what, value)
+
+
 def flag_of(name: str, what: str, value: Any) -> bool:
     """The truth of a value; the error names the class and the argument."""
     try:
@@ -140,6 +144,7 @@ Integer = Annotated[int, kind(_integer, "an integer")]
 Integers = Annotated[Any, kind(integers_of, "a tuple of integers")]
 Number = Annotated[float, kind(number_of, "a number")]
 AnyNumber = Annotated[Any, kind(_as_given, "a number")]  # kept as it is given: an integer stays one in configurations
+Verbosity = Annotated[int, kind(_verbosity, "a number")]  # or a flag
 MaybeInteger = Annotated[Any, optional(Integer)]
 MaybeNumber = Annotated[Any, optional(Number)]
 Rate = Annotated[float, kind(check_rate, "a number from 0 to 1")]

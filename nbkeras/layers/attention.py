@@ -7,7 +7,7 @@ from typing import Annotated, Any, Unpack
 
 from nbkeras import ops, random
 from nbkeras.building.layer import Layer, LayerOptions
-from nbkeras.engine import option
+from nbkeras.engine import option, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.ops import attention
 
@@ -78,7 +78,7 @@ class Attention(Layer):
             self.concat_score_weight = self.add_weight((), "ones", name="concat_score_weight")
 
     def _check(self, shapes) -> None:
-        several = isinstance(shapes, list | tuple) and all(isinstance(each, list | tuple) for each in shapes)
+        several = isinstance(shapes, list | tuple) and all(map(structures.is_shape, shapes))
         if not several or len(shapes) not in (2, 3) or any(len(each) < 2 for each in shapes):
             raise ValueError(
                 f"{type(self).__name__} {self.name!r} needs a list [query, value] or [query, value, key] of shapes (batch, "
@@ -95,6 +95,7 @@ class Attention(Layer):
         return ops.multiply(ops.sum(ops.tanh(scaled), axis=-1), self.concat_score_weight)
 
     def call(self, inputs, mask=None, training=None, return_attention_scores=False, use_causal_mask=False):
+        self._check(structures.shapes(inputs))
         lead = inputs[0].shape[:-2]  # attention runs over each of these independently
         query, value, key = (_rows(each, 2) for each in (*inputs, inputs[1])[:3])
         if mask is not None and not (isinstance(mask, list | tuple) and len(mask) in (2, 3)):

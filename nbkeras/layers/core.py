@@ -111,6 +111,8 @@ class Activation(SameShape):
         array([-2.,  0.,  4.], dtype=float32)
     """
 
+    _takes_structures = True  # if the function does
+
     def __init__(self, activation: option.Activation, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())

@@ -71,6 +71,7 @@ class EinsumDense(Adaptable):
         (8, 10, 4)
     """
 
+    input_spec = InputSpec()
     is_quantized_by_keras = True
     quantized_channels = {"kernel": ()}  # those of the equation
     kernel: Any = AdaptedWeight()

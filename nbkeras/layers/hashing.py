@@ -5,7 +5,7 @@ Integers may be inputs of a model; texts, arrays of str, are only taken by a dir
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -125,8 +125,8 @@ class HashedCrossing(_Hashed):
     modes = MODES[:2]
 
     def call(self, inputs):
-        shapes = [np.shape(each) if hashing.as_texts(each) is not None else tuple(each.shape) for each in inputs]
-        if len(shapes) < 2 or len(set(shapes)) > 1 or len(shapes[0]) > 2 or shapes[0][1:] not in ((), (1,)):
+        shapes = [_shape_of(each) for each in (() if inputs is None else inputs)]
+        if len(shapes) < 2 or len(set(shapes)) > 1 or shapes[0] is None or shapes[0][1:] not in ((), (1,)):
             raise ValueError(
                 f"HashedCrossing {self.name!r} needs two or more inputs of one shape, (batch,) or (batch, 1); received {shapes}"
             )
@@ -137,3 +137,9 @@ class HashedCrossing(_Hashed):
                 raise ValueError(f"HashedCrossing {self.name!r} takes integers or texts, received dtype {each.dtype}")
             numbers.append(each if texts is None else hashing.hash_texts(texts, 0))
         return encoded(hashing.cross_hashes(numbers, self.num_bins), self.output_mode, self.num_bins, self.dtype)
+
+
+def _shape_of(feature: Any) -> tuple | None:
+    """The shape of a tensor, an array or texts; None for anything else."""
+    shape = getattr(feature, "shape", None) if hashing.as_texts(feature) is None else np.shape(feature)
+    return shape if isinstance(shape, tuple) else None

@@ -33,9 +33,11 @@ def _broadcast(first: tuple, second: tuple, name: str) -> tuple:
 def _check_inputs(layer: Layer, shapes, count: int | None = None) -> None:
     """Raise ValueError unless these are the shapes of a list of inputs, `count` of them if given."""
     one = not isinstance(shapes, list | tuple) or not shapes or not isinstance(shapes[0], list | tuple)
-    if one or (count is not None and len(shapes) != count):
+    nested = not one and any(structures.is_nested(each) and not structures.is_shape(each) for each in shapes)
+    if one or nested or (count is not None and len(shapes) != count):
         expected = "a list of inputs" if count is None else f"a list of exactly {count} inputs"
         received = f"one of shape {shapes}" if one else f"{len(shapes)} inputs"
+        received = f"lists in lists, of shapes {list(shapes)}" if nested else received
         raise ValueError(f"layer {layer.name!r} ({type(layer).__name__}) merges {expected}, received {received}")
 
 

@@ -8,8 +8,8 @@ from string import ascii_lowercase
 from typing import Annotated, Any, Unpack
 
 from nbkeras import ops
-from nbkeras.building.layer import Layer, LayerOptions
-from nbkeras.engine import option
+from nbkeras.building.layer import InputSpec, Layer, LayerOptions
+from nbkeras.engine import option, structures
 from nbkeras.layers.einsum_dense import EinsumDense, Several
 from nbkeras.layers.regularization import Dropout
 from nbkeras.ops import attention
@@ -51,6 +51,7 @@ class _Projected(Layer):
     """
 
     supports_masking = True
+    input_spec = InputSpec()  # of the query
     _axes: tuple[int, ...]  # those attended over
     _output_sizes: tuple[int, ...] | None = None  # those of the output's last axes; None for the query's
     dropout: float
@@ -114,7 +115,10 @@ class _Projected(Layer):
             value_shape: The shape of the value.
             key_shape: The shape of the key; None for that of the value.
         """
-        self._build(tuple(query_shape), tuple(key_shape or value_shape), tuple(value_shape))
+        given = [query_shape, key_shape or value_shape, value_shape]
+        if not all(map(structures.is_shape, given)):
+            raise ValueError(f"{self.name!r} takes a tensor as query, value and key each, received shapes {given}")
+        self._build(*map(tuple, given))
 
     def compute_output_shape(self, query_shape, value_shape, key_shape=None):
         """The shape of the output, without the weights.
@@ -166,7 +170,8 @@ class _Projected(Layer):
         use_causal_mask=False,
     ):
         key = value if key is None else key
-        steps, axes = (query.shape[self._axes[0]], value.shape[self._axes[0]]), len(self._axes)
+        shapes = [structures.shape_of(each) for each in (query, value, key)]
+        steps, axes = (shapes[0][self._axes[0]], shapes[1][self._axes[0]]), len(self._axes)
         mask = self._mask(query.ndim, steps, axes, query_mask, value_mask, key_mask, attention_mask, use_causal_mask)
         gate = None if self._gate_dense is None else self._gate_dense(query)
         query, key, value = self._query_dense(query), self._key_dense(key), self._value_dense(value)

@@ -24,6 +24,7 @@ from nbkeras.layers.recurrent_cells import (
     initial_state_of,
     output_size_of,
     sequences_and_states,
+    sequences_of,
     with_named_states,
 )
 from nbkeras.ops.recurrent import RECURRENT_ACTIVATIONS
@@ -116,7 +117,7 @@ class RNN(Layer):
             self._make_states(shape[0])
 
     def _checked_inputs(self, inputs):
-        return structures.flatten(inputs)[:1]  # states may come after the sequences
+        return super()._checked_inputs(sequences_of(inputs))
 
     def compute_output_shape(self, input_shape):
         batch, steps = _first(input_shape)[:2]

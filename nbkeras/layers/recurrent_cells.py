@@ -61,6 +61,11 @@ def with_named_states(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     return (first[0],), {**kwargs, "initial_state": list(first[1:])}
 
 
+def sequences_of(inputs: Any) -> Any:
+    """The sequences in the first argument of a call, which may be Keras 2's list [sequences, state, ...]."""
+    return inputs[0] if isinstance(inputs, list | tuple) and inputs else inputs
+
+
 def sequences_and_states(inputs: Any, initial_state: Any) -> tuple[Any, Any]:
     """(sequences, initial_state) of a call whose first argument may be Keras 2's list [sequences, state, ...]."""
     if not isinstance(inputs, list | tuple):
@@ -425,6 +430,7 @@ class StackedRNNCells(Layer):
         (2, 6)
     """
 
+    input_spec = InputSpec()
     cells: list
 
     def __init__(self, cells: option.Layers, **kwargs: Unpack[LayerOptions]):

@@ -40,6 +40,8 @@ class _Random(SameShape):
         seed (an integer or None): An integer for the same random numbers in each run; None for others.
     """
 
+    _takes_structures = True  # outside training they are returned as they are, as in Keras
+
     def __init__(self, seed: option.Anything = None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
@@ -326,6 +328,7 @@ class ActivityRegularization(SameShape):
     """
 
     _left_out = ("activity_regularizer",)
+    _takes_structures = True
 
     def __init__(self, l1: option.Number = 0.0, l2: option.Number = 0.0, **kwargs: Unpack[CommonOptions]):
         super().__init__(activity_regularizer=L1L2(l1, l2), **kwargs)

@@ -7,12 +7,12 @@ from typing import Annotated, Any, Unpack
 from nbkeras import ops
 from nbkeras.building import graph
 from nbkeras.building.graph import SymbolicTensor
-from nbkeras.building.layer import BasicOptions, Layer
+from nbkeras.building.layer import BasicOptions, InputSpec, Layer
 from nbkeras.building.operation import Operation
 from nbkeras.engine import option, sharding, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor
-from nbkeras.layers.recurrent_cells import sequences_and_states, with_named_states
+from nbkeras.layers.recurrent_cells import sequences_and_states, sequences_of, with_named_states
 from nbkeras.layers.wrapper import Wrapper
 
 MergeMode = Annotated[Any, option.choice("sum", "mul", "ave", "concat", None)]
@@ -56,6 +56,7 @@ class Bidirectional(Layer):
     """
 
     supports_masking = True
+    input_spec = InputSpec()
     merge_mode: str | None
     forward_layer: Any
     backward_layer: Any
@@ -114,6 +115,9 @@ class Bidirectional(Layer):
         shape = tuple(input_shape) if structures.is_shape(input_shape) else tuple(input_shape[0])
         for each in (self.forward_layer, self.backward_layer):
             each._ensure_built(SymbolicTensor(shape, self.dtype))
+
+    def _checked_inputs(self, inputs):
+        return super()._checked_inputs(sequences_of(inputs))
 
     def compute_output_shape(self, input_shape):
         first = self.forward_layer.compute_output_shape(input_shape)
@@ -230,6 +234,7 @@ class TimeDistributed(Wrapper):
     """
 
     supports_masking = True
+    input_spec = InputSpec()
 
     def _step_shape(self, input_shape) -> tuple:
         shape = tuple(input_shape)

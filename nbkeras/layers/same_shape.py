@@ -1,6 +1,7 @@
 """SameShape: the base of layers that change values and keep shapes and masks."""
 
 from nbkeras.building.layer import InputSpec, Layer
+from nbkeras.engine import structures
 
 
 class SameShape(Layer, registered=False):
@@ -10,4 +11,4 @@ class SameShape(Layer, registered=False):
     input_spec = InputSpec()
 
     def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
+        return structures.map_shapes(tuple, input_shape)

@@ -67,6 +67,7 @@ class SpectralNormalization(Wrapper):
     """
 
     supports_masking = True
+    input_spec = InputSpec(min_ndim=1)
     power_iterations: int
 
     def __init__(self, layer, power_iterations: option.Size = 1, **kwargs: Unpack[LayerOptions]):
@@ -86,7 +87,6 @@ class SpectralNormalization(Wrapper):
             )
         shape = (1, self.kernel.shape[-1])
         self.vector_u = self.add_weight(shape, TruncatedNormal(stddev=0.02), trainable=False, name="vector_u")
-        self.input_spec = InputSpec(min_ndim=1)
 
     def call(self, inputs, training=None):
         if training:

@@ -14,6 +14,7 @@ from nbkeras import layers as L
 from nbkeras import models, saving, utils
 from nbkeras.building import layer as layer_module
 from nbkeras.engine import structures
+from nbkeras.engine.user_errors import is_meant
 from nbkeras.testing import arguments, check_layer
 
 rng = np.random.default_rng(0)
@@ -318,6 +319,22 @@ def test_every_layer_keeps_the_contract(name, given):
     utils.set_random_seed(0)
     make, inputs, options = given
     check_layer(make, *inputs, **options)
+
+
+@pytest.mark.parametrize("name, given", ALL)
+def test_inputs_in_a_wrong_structure_are_taken_or_refused_in_words(name, given):
+    make, inputs, _ = given
+    x, built = inputs[0], make()
+    proper = arguments(built, list(inputs))
+    built(*proper)
+    for wrong in ({"a": x}, [[x]], [x, None], None, [], {}, {"a": L.Input(x.shape[1:])}):
+        for layer in (make(), built):
+            nth = [[*inputs[:place], wrong, *inputs[place + 1 :]] for place in range(len(inputs))]
+            for args in ([wrong, *proper[1:]], *[arguments(layer, each) for each in nth]):
+                try:
+                    layer(*args)
+                except (TypeError, ValueError, NotImplementedError) as error:
+                    assert is_meant(error), f"{type(error).__name__}: {error}"
 
 
 @pytest.mark.cpu("frozen models are for the CPU")

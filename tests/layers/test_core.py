@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from nbkeras import Input, KerasTensor, Model, Sequential, config, layers, ops, regularizers
+from nbkeras import Input, KerasTensor, Model, Sequential, config, layers, ops, regularizers, tree
 from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.tensor import Variable, as_tensor
 
@@ -403,6 +403,38 @@ def test_input_specs_say_what_fits(spec, good, bad, problem):
     layer(np.zeros(good or (1,), "float32" if good else "int32"))
     with pytest.raises(ValueError, match=problem):
         layer(np.zeros(bad, "float32"))
+
+
+@pytest.mark.parametrize("wrap", [lambda x: [x], lambda x: {"a": x}])
+def test_a_layer_of_ones_own_may_take_its_input_in_any_structure(wrap):
+    class First(layers.Layer):
+        input_spec = layers.InputSpec(ndim=2)
+
+        def call(self, inputs):
+            return tree.flatten(inputs)[0]
+
+    class Mixed(layers.Dense):
+        def build(self, input_shape):
+            super().build((None, 3))
+
+        def call(self, inputs):
+            return super().call(tree.flatten(inputs)[0])
+
+    x = np.ones((2, 3), "float32")
+    assert First()(wrap(x)).shape == (2, 3)
+    assert Mixed(4)(wrap(x)).shape == (2, 4)
+    with pytest.raises(ValueError, match="expected ndim=2"):
+        First()(wrap(x[0]))
+
+
+@pytest.mark.parametrize("wrap", [lambda x: [x], lambda x: {"a": x}])
+@pytest.mark.parametrize("make", [lambda: layers.Dropout(0.5), lambda: layers.ActivityRegularization(0.1)])
+def test_layers_that_return_their_input_take_structures_as_in_keras(make, wrap):
+    x = np.ones((2, 3), "float32")
+    outputs = make()(wrap(x))
+    assert tree.map_structure(lambda each: each.shape, outputs) == wrap((2, 3))
+    made = make()(wrap(layers.Input((3,))))
+    assert tree.map_structure(lambda each: each.shape, made) == wrap((None, 3))
 
 
 def test_input_specs_by_name_and_optional():
