@@ -9,56 +9,28 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbkeras.engine import step_lock, structures
-from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import on_gpu
 from nbkeras.export import signature
 from nbkeras.export.recording import Recording, record
-from nbkeras.inference import portable
 from nbkeras.inference.portable import Programs
+from nbkeras.inference.ready import (
+    Ports,
+    Ready,
+    TensorSpec,
+    batch_sizes_of,
+    check_arrays,
+    check_device,
+    check_rows_of_outputs,
+    cover,
+    keeps_rows_apart,
+    listed,
+    padded,
+    takes_rows_apart,
+)
 from nbkeras.training.input_matching import GraphInputs, check_numbers
 
 Array = np.ndarray
 _PURPOSE = "be frozen"
-_CALL = 7  # rows of computation that a call is worth; see _cover
-
-
-class TensorSpec(NamedTuple):
-    """An input or an output: its name, its shape (None for the number of rows) and its dtype.
-
-    Args:
-        name: The name.
-        shape: The sizes of the axes; the first one is None.
-        dtype: A NumPy dtype.
-
-    Example:
-        >>> keras.Sequential([layers.Dense(2, name="scores", input_shape=(3,))]).frozen().outputs
-        (TensorSpec(name='scores', shape=(None, 2), dtype=dtype('float32')),)
-    """
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: np.dtype
-
-
-class _Port(NamedTuple):
-    """An input, as the checks of a graph's inputs ask for it; `node` is for symbols alone."""
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: np.dtype
-    node: None = None
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-
-class _Ports:
-    """The inputs of a frozen model, in place of a graph."""
-
-    def __init__(self, structure: Any, specs: Sequence[TensorSpec]):
-        self.input_list = [_Port(*spec) for spec in specs]
-        self.inputs = structures.pack(structure, self.input_list)
 
 
 class _Form(NamedTuple):
@@ -85,13 +57,13 @@ class _State:
             tuple(TensorSpec(name, shape, np.dtype(dtype)) for name, shape, dtype in specs)
             for specs in (form.inputs, form.outputs)
         )
-        self.sizes: tuple[int, ...] = tuple(sorted(programs.steps))
+        self.batch_sizes: tuple[int, ...] = tuple(sorted(programs.steps))
         self.output = form.structures[1]
-        self.ports = GraphInputs(_Ports(form.structures[0], self.inputs), form.name, tables=form.tables)
+        self.ports = GraphInputs(Ports(form.structures[0], self.inputs), form.name, tables=form.tables)
         self.is_one = not structures.is_nested(self.output)
         # By the shape of the array for a model's only input: the recorded size. Then only the dtype and the numbers are checked
         only = self.inputs[0]
-        self.shapes = {(size, *only.shape[1:]): size for size in self.sizes} if len(self.inputs) == 1 else {}
+        self.shapes = {(size, *only.shape[1:]): size for size in self.batch_sizes} if len(self.inputs) == 1 else {}
         self.dtype = only.dtype
         self.check = functools.partial(self._check_numbers, 0) if form.tables else None
 
@@ -103,14 +75,14 @@ class _State:
         if not self.form.is_by_rows:
             raise ValueError(
                 f"rows of a batch of model {self.form.name!r} have an effect on other rows, so batches cannot be split or "
-                f"padded: it takes {_listed(self.sizes)} rows, received {rows}"
+                f"padded: it takes {listed(self.batch_sizes)} rows, received {rows}"
             )
         shapes: Any = [(rows, *spec.shape[1:]) for spec in self.outputs]
         results = [np.empty(shape, spec.dtype) for shape, spec in zip(shapes, self.outputs, strict=True)]
         start = 0
-        for size in _cover(rows, self.sizes):
+        for size in cover(rows, self.batch_sizes):
             end = min(start + size, rows)
-            part = [_padded(array[start:end], size) for array in arrays]
+            part = [padded(array[start:end], size) for array in arrays]
             for result, found in zip(results, self.run(size, part), strict=True):
                 result[start:end] = found[: end - start]
             start = end
@@ -118,16 +90,8 @@ class _State:
 
     def checked(self, arrays: Sequence[Array]) -> None:
         """ValueError, which names the input, for arrays that are not exactly what the inputs say."""
-        if len(arrays) != len(self.inputs):
-            raise ValueError(
-                f"model {self.form.name!r} has {len(self.inputs)} inputs, {[spec.name for spec in self.inputs]}, received "
-                f"{len(arrays)} arrays"
-            )
+        check_arrays(self.form.name, self.inputs, arrays)
         for array, spec in zip(arrays, self.inputs, strict=True):
-            if not isinstance(array, np.ndarray):
-                raise ValueError(f"input {spec.name!r} must be a NumPy array, received {type(array).__name__}")
-            if array.dtype != spec.dtype:
-                raise ValueError(f"input {spec.name!r} expects dtype {spec.dtype}, received {array.dtype}")
             if array.ndim != len(spec.shape) or array.shape[1:] != spec.shape[1:]:
                 raise ValueError(f"input {spec.name!r} expects shape {spec.shape}, received {array.shape}")
         self.check_rows(arrays)
@@ -156,31 +120,7 @@ class _State:
             raise ValueError(f"input {self.inputs[0].name!r} has no rows")
 
 
-def _padded(array: Array, rows: int) -> Array:
-    """The array with its last row repeated: a row that the model can take."""
-    if len(array) == rows:
-        return array
-    return np.concatenate([array, np.broadcast_to(array[-1:], (rows - len(array), *array.shape[1:]))])
-
-
-@functools.lru_cache(1024)
-def _cover(rows: int, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """The sizes of the batches that compute so many rows, in order; only the last one has more rows than are left.
-
-    As many of the largest size as are full, then those that are computed fastest if a call takes as long as `_CALL` rows.
-    """
-    largest = sizes[-1]
-    left = rows % largest
-    choices = [(-(-left // size) * (size + _CALL), -size) for size in sizes if left]
-    size = -min(choices)[1] if choices else 1
-    return (largest,) * (rows // largest) + (size,) * -(-left // size)
-
-
-def _listed(sizes: Sequence[int]) -> str:
-    return " or ".join(map(str, sizes))
-
-
-class Frozen:
+class Frozen(Ready):
     """A model's inference with fixed weights: programs that are ready, without Python's layers behind them.
 
     `model.frozen()` makes one. Any number of threads may call it. It goes on in forked processes, and pickle takes it to
@@ -200,38 +140,10 @@ class Frozen:
         array([[3.]], dtype=float32)
     """
 
+    _state: _State
+
     def __init__(self, form: _Form, programs: Programs):
-        self._state = _State(form, programs)
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self._state.form.name
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The inputs, in the order of the arrays of `run`."""
-        return self._state.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The outputs, in the order of the arrays that `run` returns."""
-        return self._state.outputs
-
-    @property
-    def batch_sizes(self) -> tuple[int, ...]:
-        """The numbers of rows for which there are programs, the smallest first."""
-        return self._state.sizes
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of the weights, with what was computed from them in advance."""
-        return self._state.programs.constants.nbytes
-
-    @property
-    def is_by_rows(self) -> bool:
-        """Whether no row of a batch has an effect on the answers for other rows; else batches have a recorded size."""
-        return self._state.form.is_by_rows
+        super().__init__(_State(form, programs))
 
     def __repr__(self) -> str:
         return f"<Frozen {self.name!r}, batch sizes {self.batch_sizes}>"
@@ -310,59 +222,8 @@ class Frozen:
         if not isinstance(other, Frozen):
             if not hasattr(other, "predict_step"):
                 raise TypeError(f"expected a Frozen or a model, received {type(other).__name__}")
-            other = freeze(other, own.sizes, list(own.inputs))
-        new = other._state
-        for kind, ours, theirs in (("inputs", own.inputs, new.inputs), ("outputs", own.outputs, new.outputs)):
-            if _compared(ours) != _compared(theirs):
-                raise ValueError(f"the {kind} of model {new.form.name!r} differ: expected {ours}, received {theirs}")
-        if own.form.structures != new.form.structures:
-            raise ValueError(f"the inputs or outputs of model {new.form.name!r} are in another structure")
-        form = new.form._replace(name=own.form.name, inputs=own.form.inputs, outputs=own.form.outputs)
-        self._state = _State(form, new.programs)
-
-    def save(self, filepath: Any) -> None:
-        """Write a file that `load` reads. It is written completely or not at all, and others cannot write into it.
-
-        Args:
-            filepath: The name of the file.
-
-        Raises:
-            OSError: for a full disk and the like.
-
-        Example:
-            >>> keras.Sequential([layers.Dense(1, input_shape=(2,))]).frozen().save("model.frozen")
-        """
-        portable.save(self, filepath)
-
-    @classmethod
-    def load(cls, filepath: Any) -> Frozen:
-        """Read a file of `save`. The weights stay in the file, which is mapped into memory and shared with other processes.
-
-        A file can run any code, since it holds a pickle: it is for files that this user's own processes wrote. One that
-        another user owns (other than root) or can write is refused. It is for the version of nbkeras that wrote it.
-
-        Args:
-            filepath: The name of the file.
-
-        Raises:
-            FileNotFoundError: if there is no such file.
-            PermissionError: for a file that another user owns or can write.
-            ValueError: for a file that is damaged, of another kind, or from another version.
-
-        Example:
-            >>> keras.Sequential([layers.Dense(1, input_shape=(2,))]).frozen().save("model.frozen")
-            >>> keras.inference.Frozen.load("model.frozen").batch_sizes
-            (1, 32)
-        """
-        return portable.load(cls, filepath)
-
-    def __reduce__(self) -> tuple:
-        return type(self), (self._state.form, self._state.programs)
-
-
-def _compared(specs: Sequence[TensorSpec]) -> list[tuple]:
-    """The parts of specs that must be equal: names only where there are several."""
-    return [tuple(spec) if len(specs) > 1 else tuple(spec[1:]) for spec in specs]
+            other = freeze(other, own.batch_sizes, list(own.inputs))
+        self._take(other._state)
 
 
 # -------------------- freezing --------------------
@@ -370,8 +231,8 @@ def _compared(specs: Sequence[TensorSpec]) -> list[tuple]:
 
 def freeze(model: Any, batch_sizes: Any, input_signature: Any) -> Frozen:
     """A frozen model; see `Model.frozen`."""
-    sizes = _sizes(batch_sizes)
-    _check_device(model)
+    sizes = batch_sizes_of(batch_sizes)
+    check_device(model)
     stateful = [layer.name for layer in model._all_layers()[1:] if getattr(layer, "stateful", False)]
     if stateful:
         raise ValueError(
@@ -390,8 +251,8 @@ def freeze(model: Any, batch_sizes: Any, input_signature: Any) -> Frozen:
             programs = Programs.of(recordings)
             last = recordings[sizes[-1]]
             output_names = signature.output_names(model, len(last.outputs), list(names))
-            _check_rows_of_outputs(model, output_names, last)
-            is_by_rows = _is_by_rows(last) if sizes[-1] > 1 else _takes_rows_apart(recorded)
+            check_rows_of_outputs(model, output_names, last)
+            is_by_rows = keeps_rows_apart(last) if sizes[-1] > 1 else takes_rows_apart(recorded)
     inputs = [(name, (None, *shape[1:]), dtype.str) for name, (shape, dtype) in _closed(model, names, specs, 1)]
     outputs = [(name, (None, *a.shape[1:]), a.dtype.str) for name, a in zip(output_names, last.outputs, strict=True)]
     graph_inputs = getattr(model, "_graph_inputs", None)
@@ -405,31 +266,6 @@ def _closed(model: Any, names: Sequence[str], specs: Sequence[tuple], size: int)
     return [
         (name, signature.closed(model, name, spec, size, _PURPOSE)) for name, spec in zip(names, specs, strict=True)
     ]
-
-
-def _check_rows_of_outputs(model: Any, names: Sequence[str], recording: Recording) -> None:
-    rows = len(recording.inputs[0])
-    for name, array in zip(names, recording.outputs, strict=True):
-        if array.shape[:1] != (rows,):
-            raise ValueError(
-                f"model {model.name!r} cannot be frozen: output {name!r} has no row for each of {rows} samples, its shape is "
-                f"{array.shape}"
-            )
-
-
-def _check_device(model: Any) -> None:
-    if model._gpu is not None:
-        raise ValueError(
-            f"model {model.name!r} is on a GPU and cannot be frozen, which is for the CPU: make the model with "
-            "nbkeras.device('cpu')"
-        )
-
-
-def _sizes(batch_sizes: Any) -> tuple[int, ...]:
-    given = [batch_sizes] if isinstance(batch_sizes, int | np.integer) else list(batch_sizes)
-    if not given or any(isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1 for n in given):
-        raise ValueError(f"batch_sizes must be a positive integer or a list of them, received {briefly(batch_sizes)}")
-    return tuple(sorted({int(n) for n in given}))
 
 
 def _build(model: Any, pack: Callable[[list], Any], specs: Sequence[tuple]) -> None:
@@ -450,23 +286,3 @@ def _recorded(model: Any, pack: Callable[[list], Any], specs: Sequence[tuple]) -
             "and weights that a layer writes"
         )
     return recording
-
-
-def _is_by_rows(recording: Recording) -> bool:
-    """Whether other rows have no effect on the outputs for the first row, as far as an example shows."""
-    if any(array.shape[:1] != recording.inputs[0].shape[:1] for array in recording.outputs):
-        return False
-    recording.program.run()
-    first = [array[:1].tobytes() for array in recording.outputs]
-    for array in recording.inputs:
-        array[1:] = array[:0:-1] * 2 + 1 if array.dtype.kind == "f" else 1 - array[1:]
-    recording.program.run()
-    return first == [array[:1].tobytes() for array in recording.outputs]
-
-
-def _takes_rows_apart(recorded: Callable[[int], Recording]) -> bool:
-    """Whether a model that is frozen for one row has no effect of rows on others, as a batch of two shows."""
-    try:
-        return _is_by_rows(recorded(2))
-    except Exception:  # it is made for one row alone
-        return False

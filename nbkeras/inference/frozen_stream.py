@@ -13,22 +13,22 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import on_gpu
 from nbkeras.export import signature
 from nbkeras.export.recording import Recording, record
-from nbkeras.inference import portable
-from nbkeras.inference.frozen import (
-    TensorSpec,
-    _check_device,
-    _check_rows_of_outputs,
-    _compared,
-    _cover,
-    _is_by_rows,
-    _listed,
-    _padded,
-    _Ports,
-    _sizes,
-    _takes_rows_apart,
-)
 from nbkeras.inference.interface import Interface
 from nbkeras.inference.portable import Programs
+from nbkeras.inference.ready import (
+    Ports,
+    Ready,
+    TensorSpec,
+    batch_sizes_of,
+    check_arrays,
+    check_device,
+    check_rows_of_outputs,
+    cover,
+    keeps_rows_apart,
+    listed,
+    padded,
+    takes_rows_apart,
+)
 from nbkeras.inference.walk import STEPS
 from nbkeras.training.arguments import one_or_all
 from nbkeras.training.input_matching import GraphInputs, check_numbers
@@ -73,7 +73,7 @@ class _State:
         self.batch_sizes = tuple(sorted({rows for rows, _ in programs.steps}))
         self.steps = tuple(sorted({steps for _, steps in programs.steps}))
         self.start = np.frombuffer(form.start, form.dtype)
-        matching = GraphInputs(_Ports(form.structures[0], self.inputs), form.name, tables=form.tables)
+        matching = GraphInputs(Ports(form.structures[0], self.inputs), form.name, tables=form.tables)
         self.interface = Interface(
             form.name, matching, self.inputs, form.is_sequence, len(self.start), form.dtype, form.limit
         )
@@ -105,7 +105,7 @@ class _State:
         sizes = _parted(steps, self.steps[::-1])
         if sizes is None:
             raise ValueError(
-                f"the stream of model {self.form.name!r} takes {_listed(self.steps)} steps a call and sums of these, received "
+                f"the stream of model {self.form.name!r} takes {listed(self.steps)} steps a call and sums of these, received "
                 f"{steps} steps"
             )
         found, begin = [], 0
@@ -126,8 +126,8 @@ class _State:
                 f"padded: it takes {self.batch_sizes} rows, received {rows}"
             )
         found, begin = [], 0
-        for size in _cover(rows, self.batch_sizes):
-            part = [_padded(array[begin : begin + size], size) for array in (*arrays, state)]
+        for size in cover(rows, self.batch_sizes):
+            part = [padded(array[begin : begin + size], size) for array in (*arrays, state)]
             outputs, after = self.compute(part[:-1], part[-1], size, steps)
             found.append([each[: rows - begin] for each in (*outputs, after)])
             begin += size
@@ -150,7 +150,7 @@ def _parted(steps: int, sizes: tuple[int, ...]) -> tuple[int, ...] | None:
     return None
 
 
-class FrozenStream:
+class FrozenStream(Ready):
     """A stream with fixed weights: programs that are ready, without Python's layers behind them.
 
     `stream.frozen()` makes one. Any number of threads may call it: it keeps nothing from call to call, the state is the caller's.
@@ -172,23 +172,10 @@ class FrozenStream:
         8
     """
 
+    _state: _State
+
     def __init__(self, form: _Form, programs: Programs):
-        self._state = _State(form, programs)
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self._state.form.name
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The inputs, in the order of the arrays of `run`; sequences have shapes (None, None, ...)."""
-        return self._state.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The outputs, in the order of the arrays that `run` returns."""
-        return self._state.outputs
+        super().__init__(_State(form, programs))
 
     @property
     def state_size(self) -> int:
@@ -206,24 +193,9 @@ class FrozenStream:
         return self._state.form.limit
 
     @property
-    def batch_sizes(self) -> tuple[int, ...]:
-        """The numbers of rows for which there are programs, the smallest first."""
-        return self._state.batch_sizes
-
-    @property
     def steps(self) -> tuple[int, ...]:
         """The numbers of steps for which there are programs, the smallest first."""
         return self._state.steps
-
-    @property
-    def is_by_rows(self) -> bool:
-        """Whether no row of a batch has an effect on other rows, so that rows of several calls may go together."""
-        return self._state.form.is_by_rows
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of the weights, with what was computed from them in advance."""
-        return self._state.programs.constants.nbytes
 
     def __repr__(self) -> str:
         return f"<FrozenStream {self.name!r}, batch sizes {self.batch_sizes}, steps {self.steps}>"
@@ -282,16 +254,7 @@ class FrozenStream:
         done = own.at_once(arrays[0], state) if len(arrays) == 1 else None
         if done is not None:
             return done
-        if len(arrays) != len(own.inputs):
-            raise ValueError(
-                f"model {self.name!r} has {len(own.inputs)} inputs, {[spec.name for spec in own.inputs]}, received "
-                f"{len(arrays)} arrays"
-            )
-        for array, spec in zip(arrays, own.inputs, strict=True):
-            if not isinstance(array, np.ndarray):
-                raise ValueError(f"input {spec.name!r} must be a NumPy array, received {type(array).__name__}")
-            if array.dtype != spec.dtype:
-                raise ValueError(f"input {spec.name!r} expects dtype {spec.dtype}, received {array.dtype}")
+        check_arrays(self.name, own.inputs, arrays)
         rows, steps = own.interface.sizes(arrays)
         for position, table in own.form.tables.items():
             check_numbers(arrays[position], *table, own.inputs[position].name)
@@ -326,46 +289,25 @@ class FrozenStream:
             if not hasattr(other, "frozen"):
                 raise TypeError(f"expected a FrozenStream, a stream or a model, received {type(other).__name__}")
             other = freeze(other, own.batch_sizes, own.steps)
-        new = other._state
-        for kind, ours, theirs in (("inputs", own.inputs, new.inputs), ("outputs", own.outputs, new.outputs)):
-            if _compared(ours) != _compared(theirs):
-                raise ValueError(f"the {kind} of model {new.form.name!r} differ: expected {ours}, received {theirs}")
-        if own.form.structures != new.form.structures or own.form.is_sequence != new.form.is_sequence:
+        self._take(other._state)
+
+    def _check_form(self, new: _State) -> None:
+        super()._check_form(new)
+        own = self._state
+        if own.form.is_sequence != new.form.is_sequence:
             raise ValueError(f"the inputs or outputs of model {new.form.name!r} are in another structure")
         if (own.start.shape, own.form.dtype, own.form.limit) != (new.start.shape, new.form.dtype, new.form.limit):
             raise ValueError(
                 f"the states of model {new.form.name!r} have another form: expected {self.state_size} columns and window="
-                f"{self.window}, received {other.state_size} and {other.window}"
+                f"{self.window}, received {len(new.start)} and {new.form.limit}"
             )
-        form = new.form._replace(name=own.form.name, inputs=own.form.inputs, outputs=own.form.outputs)
-        self._state = _State(form, new.programs)
-
-    def save(self, filepath: Any) -> None:
-        """Write a file that `load` reads. It is written completely or not at all, and others cannot write into it.
-
-        Args:
-            filepath: The name of the file.
-        """
-        portable.save(self, filepath)
-
-    @classmethod
-    def load(cls, filepath: Any) -> FrozenStream:
-        """Read a file of `save`; see `Frozen.load`.
-
-        Args:
-            filepath: The name of the file.
-        """
-        return portable.load(cls, filepath)
-
-    def __reduce__(self) -> tuple:
-        return type(self), (self._state.form, self._state.programs)
 
 
 def freeze(stream: Stream, batch_sizes: Any, steps: Any) -> FrozenStream:
     """A frozen stream; see `Stream.frozen`."""
-    rows_list, steps_list = _sizes(batch_sizes), _steps(steps)
+    rows_list, steps_list = batch_sizes_of(batch_sizes), _steps(steps)
     model, interface = stream.model, stream._interface
-    _check_device(model)
+    check_device(model)
     specs = [
         (name, (None, None, *shape[2:]) if each else (None, *shape[1:]), dtype)
         for (name, shape, dtype), each in zip(interface.inputs, interface.is_sequence, strict=True)
@@ -392,9 +334,11 @@ def freeze(stream: Stream, batch_sizes: Any, steps: Any) -> FrozenStream:
         last = recordings[rows_list[-1], steps_list[0]]
         kinds = [each == STEPS for each in stream._walk.output_kinds]
         names = signature.output_names(model, len(kinds), [name for name, _, _ in specs])
-        _check_rows_of_outputs(model, [*names, "state"], last)
+        check_rows_of_outputs(model, [*names, "state"], last)
         is_by_rows = (
-            _is_by_rows(last) if rows_list[-1] > 1 else _takes_rows_apart(lambda rows: recorded(rows, steps_list[0]))
+            keeps_rows_apart(last)
+            if rows_list[-1] > 1
+            else takes_rows_apart(lambda rows: recorded(rows, steps_list[0]))
         )
     outputs = tuple(
         (name, (None, None, *a.shape[2:]) if each else (None, *a.shape[1:]), a.dtype.str)

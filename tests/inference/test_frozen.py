@@ -30,7 +30,7 @@ import nbkeras as keras
 from nbkeras import Input, Model, Sequential, layers, ops
 from nbkeras.engine.program import before_replays
 from nbkeras.engine.tensor import apply
-from nbkeras.inference import Frozen, TensorSpec, frozen, portable
+from nbkeras.inference import Frozen, TensorSpec, portable, ready
 from nbkeras.kernels import compiled, device
 from nbkeras.kernels.runtime import device as runtime
 from nbkeras.kernels.runtime.pool import Pool
@@ -263,7 +263,7 @@ def test_batches_are_split_and_padded():
     ],
 )
 def test_the_sizes_of_the_parts(rows, sizes, expected):
-    assert frozen._cover(rows, sizes) == expected
+    assert ready.cover(rows, sizes) == expected
 
 
 def test_rows_that_have_an_effect_on_others_are_never_mixed():

@@ -13,7 +13,7 @@ pytest.importorskip("uvicorn")
 import uvicorn
 from uvicorn.server import ServerState
 
-from nbkeras.inference.frozen import TensorSpec
+from nbkeras.inference.ready import TensorSpec
 from nbkeras.serving.connections import ANSWER, Connection, watch
 from nbkeras.serving.http import Application
 from nbkeras.serving.options import ModelOptions, Options

@@ -1,0 +1,240 @@
+"""The parts that frozen models and frozen streams share: specs, numbers of rows, checks, and files."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from nbkeras.engine import structures
+from nbkeras.engine.annotations import briefly
+from nbkeras.export.recording import Recording
+from nbkeras.inference import portable
+
+Array = np.ndarray
+_CALL = 7  # rows of computation that a call is worth; see `cover`
+
+
+class TensorSpec(NamedTuple):
+    """An input or an output: its name, its shape (None for the number of rows) and its dtype.
+
+    Args:
+        name: The name.
+        shape: The sizes of the axes; the first one is None.
+        dtype: A NumPy dtype.
+
+    Example:
+        >>> keras.Sequential([layers.Dense(2, name="scores", input_shape=(3,))]).frozen().outputs
+        (TensorSpec(name='scores', shape=(None, 2), dtype=dtype('float32')),)
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: np.dtype
+
+
+class _Port(NamedTuple):
+    """An input, as the checks of a graph's inputs ask for it; `node` is for symbols alone."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: np.dtype
+    node: None = None
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+
+class Ports:
+    """The inputs of a frozen model, in place of a graph."""
+
+    def __init__(self, structure: Any, specs: Sequence[TensorSpec]):
+        self.input_list = [_Port(*spec) for spec in specs]
+        self.inputs = structures.pack(structure, self.input_list)
+
+
+class Ready:
+    """The base of what is frozen: a state of programs and their description, which `replace` exchanges as one.
+
+    Args:
+        state: It has `form`, `programs`, `inputs`, `outputs` and `batch_sizes`; its class makes one of a form and programs.
+    """
+
+    _state: Any
+
+    def __init__(self, state: Any):
+        self._state = state
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self._state.form.name
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs, in the order of the arrays of `run`; sequences of a stream have shapes (None, None, ...)."""
+        return self._state.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The outputs, in the order of the arrays that `run` returns."""
+        return self._state.outputs
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The numbers of rows for which there are programs, the smallest first."""
+        return self._state.batch_sizes
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the weights, with what was computed from them in advance."""
+        return self._state.programs.constants.nbytes
+
+    @property
+    def is_by_rows(self) -> bool:
+        """Whether no row of a batch has an effect on the answers for other rows; else batches have a recorded size."""
+        return self._state.form.is_by_rows
+
+    def _take(self, new: Any) -> None:
+        """Use another state, under the own names; ValueError if it has another form."""
+        self._check_form(new)
+        own = self._state.form
+        form = new.form._replace(name=own.name, inputs=own.inputs, outputs=own.outputs)
+        self._state = type(new)(form, new.programs)
+
+    def _check_form(self, new: Any) -> None:
+        own = self._state
+        for kind, ours, theirs in (("inputs", own.inputs, new.inputs), ("outputs", own.outputs, new.outputs)):
+            if compared(ours) != compared(theirs):
+                raise ValueError(f"the {kind} of model {new.form.name!r} differ: expected {ours}, received {theirs}")
+        if own.form.structures != new.form.structures:
+            raise ValueError(f"the inputs or outputs of model {new.form.name!r} are in another structure")
+
+    def save(self, filepath: Any) -> None:
+        """Write a file that `load` reads. It is written completely or not at all, and others cannot write into it.
+
+        Args:
+            filepath: The name of the file.
+
+        Raises:
+            OSError: for a full disk and the like.
+
+        Example:
+            >>> keras.Sequential([layers.Dense(1, input_shape=(2,))]).frozen().save("model.frozen")
+        """
+        portable.save(self, filepath)
+
+    @classmethod
+    def load(cls, filepath: Any) -> Self:
+        """Read a file of `save`. The weights stay in the file, which is mapped into memory and shared with other processes.
+
+        A file can run any code, since it holds a pickle: it is for files that this user's own processes wrote. One that
+        another user owns (other than root) or can write is refused. It is for the version of nbkeras that wrote it.
+
+        Args:
+            filepath: The name of the file.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            PermissionError: for a file that another user owns or can write.
+            ValueError: for a file that is damaged, of another kind, or from another version.
+
+        Example:
+            >>> keras.Sequential([layers.Dense(1, input_shape=(2,))]).frozen().save("model.frozen")
+            >>> keras.inference.Frozen.load("model.frozen").batch_sizes
+            (1, 32)
+        """
+        return portable.load(cls, filepath)
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self._state.form, self._state.programs)
+
+
+def check_arrays(name: str, specs: Sequence[TensorSpec], arrays: Sequence[Array]) -> None:
+    """ValueError, which names the input, for another number of arrays, for what is no array, and for another dtype."""
+    if len(arrays) != len(specs):
+        raise ValueError(
+            f"model {name!r} has {len(specs)} inputs, {[spec.name for spec in specs]}, received {len(arrays)} arrays"
+        )
+    for array, spec in zip(arrays, specs, strict=True):
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"input {spec.name!r} must be a NumPy array, received {type(array).__name__}")
+        if array.dtype != spec.dtype:
+            raise ValueError(f"input {spec.name!r} expects dtype {spec.dtype}, received {array.dtype}")
+
+
+def compared(specs: Sequence[TensorSpec]) -> list[tuple]:
+    """The parts of specs that must be equal: names only where there are several."""
+    return [tuple(spec) if len(specs) > 1 else tuple(spec[1:]) for spec in specs]
+
+
+def padded(array: Array, rows: int) -> Array:
+    """The array with its last row repeated: a row that the model can take."""
+    if len(array) == rows:
+        return array
+    return np.concatenate([array, np.broadcast_to(array[-1:], (rows - len(array), *array.shape[1:]))])
+
+
+@functools.lru_cache(1024)
+def cover(rows: int, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """The sizes of the batches that compute so many rows, in order; only the last one has more rows than are left.
+
+    As many of the largest size as are full, then those that are computed fastest if a call takes as long as `_CALL` rows.
+    """
+    largest = sizes[-1]
+    left = rows % largest
+    choices = [(-(-left // size) * (size + _CALL), -size) for size in sizes if left]
+    size = -min(choices)[1] if choices else 1
+    return (largest,) * (rows // largest) + (size,) * -(-left // size)
+
+
+def listed(sizes: Sequence[int]) -> str:
+    return " or ".join(map(str, sizes))
+
+
+def check_rows_of_outputs(model: Any, names: Sequence[str], recording: Recording) -> None:
+    rows = len(recording.inputs[0])
+    for name, array in zip(names, recording.outputs, strict=True):
+        if array.shape[:1] != (rows,):
+            raise ValueError(
+                f"model {model.name!r} cannot be frozen: output {name!r} has no row for each of {rows} samples, its shape is "
+                f"{array.shape}"
+            )
+
+
+def check_device(model: Any) -> None:
+    if model._gpu is not None:
+        raise ValueError(
+            f"model {model.name!r} is on a GPU and cannot be frozen, which is for the CPU: make the model with "
+            "nbkeras.device('cpu')"
+        )
+
+
+def batch_sizes_of(batch_sizes: Any) -> tuple[int, ...]:
+    given = [batch_sizes] if isinstance(batch_sizes, int | np.integer) else list(batch_sizes)
+    if not given or any(isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1 for n in given):
+        raise ValueError(f"batch_sizes must be a positive integer or a list of them, received {briefly(batch_sizes)}")
+    return tuple(sorted({int(n) for n in given}))
+
+
+def keeps_rows_apart(recording: Recording) -> bool:
+    """Whether other rows have no effect on the outputs for the first row, as far as an example shows."""
+    if any(array.shape[:1] != recording.inputs[0].shape[:1] for array in recording.outputs):
+        return False
+    recording.program.run()
+    first = [array[:1].tobytes() for array in recording.outputs]
+    for array in recording.inputs:
+        array[1:] = array[:0:-1] * 2 + 1 if array.dtype.kind == "f" else 1 - array[1:]
+    recording.program.run()
+    return first == [array[:1].tobytes() for array in recording.outputs]
+
+
+def takes_rows_apart(recorded: Callable[[int], Recording]) -> bool:
+    """Whether a model that is frozen for one row has no effect of rows on others, as a batch of two shows."""
+    try:
+        return keeps_rows_apart(recorded(2))
+    except Exception:  # it is made for one row alone
+        return False
