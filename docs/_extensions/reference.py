@@ -34,7 +34,8 @@ SPLIT = {
     "nbkeras.optimizers",
 }  # a page for each file
 
-PARTS = {"nbkeras.training.deployment.Deployment"}  # bases without a name of their own: their methods are the class's
+# bases without a name of their own: their methods are the class's
+PARTS = {"nbkeras.training.deployment.Deployment", "nbkeras.inference.ready.Ready"}
 
 
 def public_names(module_name: str) -> dict[str, object]:

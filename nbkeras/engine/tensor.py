@@ -242,7 +242,8 @@ class Variable(Tensor):
         if callable(initializer):
             if shape is None:
                 raise ValueError(f"Variable needs a shape for the initializer {briefly(initializer)}: shape=(...)")
-            initializer = initializer(tuple(shape), dtype=settings.standardize_dtype(dtype))
+            shape = (shape,) if isinstance(shape, int) else tuple(shape)
+            initializer = initializer(shape, dtype=settings.standardize_dtype(dtype))
         value = initializer.numpy() if isinstance(initializer, Tensor) else dlpack.on_host(initializer)
         super().__init__(device.persistent_copy(array_of(value, dtype)))
         Variable.made += 1

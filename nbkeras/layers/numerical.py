@@ -123,6 +123,8 @@ class Normalization(SameShape):
         super().__init__(**kwargs)
         option.keep(self, locals())
         self.axis = self.axis or ()
+        if None in self.axis:
+            raise ValueError(f"Normalization's axis must be made of integers, received {self.axis}")
         mean, variance = (None if each is None else array_of(each) for each in (mean, variance))
         if (mean is None) != (variance is None) or np.shape(mean) != np.shape(variance):
             raise ValueError(

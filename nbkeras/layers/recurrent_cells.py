@@ -385,7 +385,8 @@ class LSTMCell(_Cell):
 
     def _bias_with_forget_gate(self, shape, dtype=None):
         n = self.units
-        parts = [self.bias_initializer((size,), dtype=dtype) for size in (n, 2 * n)]
+        make: Any = initializers.get(self.bias_initializer or "glorot_uniform")  # that of `add_weight` for None
+        parts = [make((size,), dtype=dtype) for size in (n, 2 * n)]
         return np.concatenate([np.asarray(parts[0]), np.ones(n, dtype), np.asarray(parts[1])])
 
     def call(self, inputs, states, training=None):

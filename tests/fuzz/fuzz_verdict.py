@@ -16,7 +16,7 @@ ACCIDENTS = (
 )
 OF_A_CALL = re.compile(  # Python says what is wrong with a call, and with a path
     r"unexpected keyword argument|missing \d+ required|positional arguments? but|multiple values for|takes no arguments"
-    r"|takes exactly|takes no keyword arguments|expected str, bytes or os.PathLike"
+    r"|takes exactly|takes no keyword arguments|is an invalid keyword argument for|expected str, bytes or os.PathLike"
 )
 
 

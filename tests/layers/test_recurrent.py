@@ -577,3 +577,9 @@ def test_a_stateful_model_without_a_batch_size_takes_it_from_the_data():
     model.compile("sgd", "mse")
     model.fit(floats(8, STEPS, 2), floats(8, 2), batch_size=4, epochs=2, shuffle=False, verbose=0)
     assert model.layers[0].states[0].shape == (4, 4)
+
+
+def test_a_bias_without_an_initializer_is_made_as_other_weights_are():
+    layer = L.LSTM(2, bias_initializer=None)
+    layer.build((None, None, 3))
+    assert (layer.cell.bias.numpy()[2:4] == 1).all() and np.isfinite(layer.cell.bias.numpy()).all()
