@@ -199,7 +199,7 @@ def arange(start, stop=None, step=None, dtype=None) -> Tensor:
         raise ValueError(f"arange: start, stop and step must be finite, received {received}")
     load_budget.take_briefly(8 * int(abs(count)), f"arange of {received}")
     dtype = known_dtype(dtype)
-    if dtype == bool and count > 2:
+    if dtype.kind == "b" and count > 2:
         raise ValueError(f"arange: booleans have two values, received {received} with dtype bool")
     return as_tensor(np.arange(first, end, step, dtype=dtype))
 
