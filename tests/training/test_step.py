@@ -57,6 +57,7 @@ def test_arrays_in_any_memory_give_the_same_as_those_that_a_replay_takes_as_they
     assert step.recordings == 1
 
 
+@pytest.mark.cpu("a GPU's arrays are always copied first")
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "i8", "u1", "?"])
 def test_an_unpickled_array_is_taken_as_it_is(dtype, monkeypatch):
     """Its dtype is another object than NumPy's own."""
