@@ -1,8 +1,9 @@
 """The door of a worker: it takes connections from the queue of the socket that all workers share.
 
 The queue is one, so that no connection waits for a worker that has died, starts or hangs. The worker that is awake first would
-take nearly all connections of a burst, and keep them. So a worker that has more of them than another one waits a moment before it
-takes the next. The numbers are in memory that all workers share.
+take nearly all connections of a burst, and keep them. So a worker that has clearly more of them than another one waits a moment
+before it takes the next. The numbers are in memory that all workers share. A worker takes what it may at once: one connection in a
+turn of a busy event loop would let the last of hundreds wait for seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import socket
 from collections.abc import Callable, Collection
 
 ABSENT = 1 << 62  # the number of a worker that takes no connections
-_MORE = 1  # connections that a worker may have more than the one with the fewest, without waiting
+_MORE = 8  # a worker may have an eighth, and one, more connections than the one with the fewest, without waiting
+_TOGETHER = 64  # connections that are taken in a turn of the event loop
 _PAUSE = 0.001  # seconds to wait; one connection is taken after it in any case
 _FULL_PAUSE = 0.5  # seconds, when this process has all the files that it may open
 
@@ -53,7 +55,7 @@ class Door:
     def _open(self) -> None:
         self._timer = None
         self._count()
-        self._loop.add_reader(self._listening.fileno(), self._take_one)
+        self._loop.add_reader(self._listening.fileno(), self._take_some)
 
     def _wait(self, seconds: float) -> None:
         self._loop.remove_reader(self._listening.fileno())
@@ -63,13 +65,17 @@ class Door:
         own = self._counts[self._index] = len(self._connections) + len(self._coming)
         return own
 
-    def _take_one(self) -> None:
-        if not self._has_waited and self._count() > min(self._counts) + _MORE:
-            self._has_waited = True
-            self._wait(_PAUSE)
-            return
-        self._has_waited = False
-        self._take()
+    def _take_some(self) -> None:
+        """Take connections until none waits, or others should take the next."""
+        for _ in range(_TOGETHER):
+            fewest = min(self._counts)
+            if not self._has_waited and self._count() > fewest + fewest // _MORE + 1:
+                self._has_waited = True
+                self._wait(_PAUSE)
+                return
+            self._has_waited = False
+            if not self._take():
+                return
 
     def _take(self) -> bool:
         """Take a connection, if one waits."""
