@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nbkeras.engine import step_lock, structures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import on_gpu
 from nbkeras.export import signature
 from nbkeras.export.recording import Recording, record
@@ -26,11 +29,13 @@ from nbkeras.inference.ready import (
     listed,
     padded,
     takes_rows_apart,
+    usual_costs,
 )
 from nbkeras.training.input_matching import GraphInputs, check_numbers
 
 Array = np.ndarray
 _PURPOSE = "be frozen"
+_PART_SECONDS = 2e-5  # that each part of a batch costs beside its program: to cut, to pad, to put together
 
 
 class _Form(NamedTuple):
@@ -61,16 +66,22 @@ class _State:
         self.output = form.structures[1]
         self.ports = GraphInputs(Ports(form.structures[0], self.inputs), form.name, tables=form.tables)
         self.is_one = not structures.is_nested(self.output)
-        # By the shape of the array for a model's only input: the recorded size. Then only the dtype and the numbers are checked
-        only = self.inputs[0]
-        self.shapes = {(size, *only.shape[1:]): size for size in self.batch_sizes} if len(self.inputs) == 1 else {}
-        self.dtype = only.dtype
+        self.dtype = self.inputs[0].dtype
         self.check = functools.partial(self._check_numbers, 0) if form.tables else None
+        self._use(usual_costs(self.batch_sizes))
+
+    def _use(self, costs: tuple[float, ...]) -> None:
+        """Take the costs of the programs for the choice of parts."""
+        self.costs = costs
+        # By the shape of the array for a model's only input: the recorded size. Then only the dtype and the numbers are checked
+        own = [size for size in self.batch_sizes if cover(size, self.batch_sizes, costs) == (size,)]
+        self.shapes = {(size, *self.inputs[0].shape[1:]): size for size in own} if len(self.inputs) == 1 else {}
 
     def compute(self, arrays: Sequence[Array]) -> list[Array]:
         """The outputs for arrays of any number of rows."""
         rows = len(arrays[0])
-        if rows in self.programs.steps:
+        parts = cover(rows, self.batch_sizes, self.costs) if self.form.is_by_rows else (rows,)
+        if parts == (rows,) and rows in self.programs.steps:
             return self.run(rows, arrays)
         if not self.form.is_by_rows:
             raise ValueError(
@@ -80,13 +91,29 @@ class _State:
         shapes: Any = [(rows, *spec.shape[1:]) for spec in self.outputs]
         results = [np.empty(shape, spec.dtype) for shape, spec in zip(shapes, self.outputs, strict=True)]
         start = 0
-        for size in cover(rows, self.batch_sizes):
+        for size in parts:
             end = min(start + size, rows)
             part = [padded(array[start:end], size) for array in arrays]
             for result, found in zip(results, self.run(size, part), strict=True):
                 result[start:end] = found[: end - start]
             start = end
         return results
+
+    def measure(self, seconds: float) -> None:
+        """Run all programs in turns, at least twice, for about so many seconds; from then on use those that are fastest."""
+        if not self.form.is_by_rows:
+            return
+        forms: Any = [(spec.shape[1:], spec.dtype) for spec in self.inputs]
+        arrays = {size: [np.zeros((size, *rest), dtype) for rest, dtype in forms] for size in self.batch_sizes}
+        least = dict.fromkeys(self.batch_sizes, math.inf)
+        end, rounds = time.perf_counter() + seconds, 0
+        while rounds < 2 or time.perf_counter() < end:
+            for size in self.batch_sizes:
+                start = time.perf_counter()
+                self.run(size, arrays[size])
+                least[size] = min(least[size], time.perf_counter() - start)
+            rounds += 1
+        self._use(tuple(least[size] + _PART_SECONDS for size in self.batch_sizes))
 
     def checked(self, arrays: Sequence[Array]) -> None:
         """ValueError, which names the input, for arrays that are not exactly what the inputs say."""
@@ -197,6 +224,29 @@ class Frozen(Ready):
             state.checked(arrays)
             outputs = state.compute(arrays)
         return outputs
+
+    def measure(self, seconds: float = 0.1) -> None:
+        """Measure the program of each size on this machine, so that batches are computed in the parts that take the least time.
+
+        Without it, a program is taken to need a time that grows with its rows. Processor caches make that wrong for some models:
+        8 rows of a convolutional network may take longer than 4 rows twice. The times are not stored in files, and `replace`
+        forgets them. A model whose rows have an effect on others is left as it is.
+
+        Args:
+            seconds: About how long it may take. Each program is run twice in any case.
+
+        Raises:
+            ValueError: if `seconds` is no number from 0 on.
+
+        Example:
+            >>> frozen = keras.Sequential([layers.Dense(2, input_shape=(3,))]).frozen(batch_sizes=(1, 8))
+            >>> frozen.measure()
+            >>> sum(frozen.parts(16))
+            16
+        """
+        if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+            raise ValueError(f"seconds must be a number from 0 on, received {briefly(seconds)}")
+        self._state.measure(seconds)
 
     def replace(self, other: Frozen | Any) -> None:
         """Take the weights of another model; each call uses the old ones alone, or the new ones alone.

@@ -28,6 +28,7 @@ from nbkeras.inference.ready import (
     listed,
     padded,
     takes_rows_apart,
+    usual_costs,
 )
 from nbkeras.inference.walk import STEPS
 from nbkeras.training.arguments import one_or_all
@@ -71,6 +72,7 @@ class _State:
             for specs in (form.inputs, form.outputs)
         )
         self.batch_sizes = tuple(sorted({rows for rows, _ in programs.steps}))
+        self.costs = usual_costs(self.batch_sizes)
         self.steps = tuple(sorted({steps for _, steps in programs.steps}))
         self.start = np.frombuffer(form.start, form.dtype)
         matching = GraphInputs(Ports(form.structures[0], self.inputs), form.name, tables=form.tables)
@@ -126,7 +128,7 @@ class _State:
                 f"padded: it takes {self.batch_sizes} rows, received {rows}"
             )
         found, begin = [], 0
-        for size in cover(rows, self.batch_sizes):
+        for size in cover(rows, self.batch_sizes, self.costs):
             part = [padded(array[begin : begin + size], size) for array in (*arrays, state)]
             outputs, after = self.compute(part[:-1], part[-1], size, steps)
             found.append([each[: rows - begin] for each in (*outputs, after)])

@@ -14,7 +14,7 @@ from nbkeras.export.recording import Recording
 from nbkeras.inference import portable
 
 Array = np.ndarray
-_CALL = 7  # rows of computation that a call is worth; see `cover`
+_CALL = 7  # rows of computation that a call is worth, as long as nothing was measured; see `cover`
 
 
 class TensorSpec(NamedTuple):
@@ -60,7 +60,8 @@ class Ready:
     """The base of what is frozen: a state of programs and their description, which `replace` exchanges as one.
 
     Args:
-        state: It has `form`, `programs`, `inputs`, `outputs` and `batch_sizes`; its class makes one of a form and programs.
+        state: It has `form`, `programs`, `inputs`, `outputs`, `batch_sizes` and `costs`; its class makes one of a form and
+            programs.
     """
 
     _state: Any
@@ -87,6 +88,19 @@ class Ready:
     def batch_sizes(self) -> tuple[int, ...]:
         """The numbers of rows for which there are programs, the smallest first."""
         return self._state.batch_sizes
+
+    def parts(self, rows: int) -> tuple[int, ...]:
+        """The sizes of the programs that compute so many rows, in order; the last one may have more rows than are left.
+
+        Args:
+            rows: The number of rows of a batch.
+
+        Example:
+            >>> frozen = keras.Sequential([layers.Dense(2, input_shape=(3,))]).frozen(batch_sizes=(1, 8))
+            >>> frozen.parts(17), frozen.parts(6)
+            ((8, 8, 1), (8,))
+        """
+        return cover(rows, self._state.batch_sizes, self._state.costs)
 
     @property
     def nbytes(self) -> int:
@@ -178,17 +192,37 @@ def padded(array: Array, rows: int) -> Array:
     return np.concatenate([array, np.broadcast_to(array[-1:], (rows - len(array), *array.shape[1:]))])
 
 
-@functools.lru_cache(1024)
-def cover(rows: int, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """The sizes of the batches that compute so many rows, in order; only the last one has more rows than are left.
+def usual_costs(sizes: Sequence[int]) -> tuple[float, ...]:
+    """The costs of programs of some sizes as long as nothing was measured."""
+    return tuple(float(size + _CALL) for size in sizes)
 
-    As many of the largest size as are full, then those that are computed fastest if a call takes as long as `_CALL` rows.
+
+@functools.lru_cache(1024)
+def cover(rows: int, sizes: tuple[int, ...], costs: tuple[float, ...]) -> tuple[int, ...]:
+    """The sizes of the programs that compute so many rows, in order; only the last one has more rows than are left.
+
+    sizes: the smallest first. costs: of a run of each. While many rows are left, the program with the least cost for a row is
+    taken. The last one takes all that is left, where that costs less than to go on.
     """
-    largest = sizes[-1]
-    left = rows % largest
-    choices = [(-(-left // size) * (size + _CALL), -size) for size in sizes if left]
-    size = -min(choices)[1] if choices else 1
-    return (largest,) * (rows // largest) + (size,) * -(-left // size)
+    programs = list(zip(costs, sizes, strict=True))
+    taken: list[int] = []
+    spent, left = 0.0, rows
+    ways = []  # the cost of all, how many are taken before the last one, and the last one
+    while left:
+        lasts = [(spent + cost, len(taken), size) for cost, size in programs if size >= left]
+        ways += [min(lasts)] if lasts else []
+        fitting = [(cost / size, -size, cost) for cost, size in programs if size <= left]
+        if not fitting:
+            break
+        _, negative, cost = min(fitting)
+        count = max(1, (left - sizes[-1]) // -negative)  # while more are left than one program takes
+        taken += [-negative] * count
+        spent += cost * count
+        left += negative * count
+    if not left:
+        ways.append((spent, len(taken), 0))
+    _, before, last = min(ways)
+    return (*taken[:before], last) if last else tuple(taken)
 
 
 def listed(sizes: Sequence[int]) -> str:

@@ -1,7 +1,8 @@
 """Batcher: requests that wait for a model are computed together, in one run of a recorded program.
 
 The requests that arrive in one turn of the event loop, or while a batch is computed, go together: no request waits for others
-that may come (`max_wait` lets them). A program that takes less than about a millisecond runs on the event loop, because
+that may come (`max_wait` lets them). A batch is what one recorded program takes: the first one of those that compute all that
+waits in the least time. A program that takes less than about a millisecond runs on the event loop, because
 handing it to a thread and back costs as much; a longer one runs in a thread, so that health checks and other models go on.
 
 Answers are rows of the batch's outputs, by the place of each request in the batch, and copies: a client that reads slowly does
@@ -34,6 +35,8 @@ class Runs(Protocol):
 
     batch_sizes: Sequence[int]
     is_by_rows: bool  # whether no row of a batch has an effect on other rows
+
+    def parts(self, rows: int) -> Sequence[int]: ...  # rows of the programs that compute so many
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]: ...
 
@@ -83,7 +86,7 @@ class Batcher:
         self._is_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._thread: ThreadPoolExecutor | None = None
-        self.seconds = 0.0  # of a full batch, as the last ones were
+        self.seconds = 0.0  # of a row, as the last batches were
         self._least = [math.inf] * 64  # seconds of the fastest recent batch, by the binary digits of its rows
         self._idle: asyncio.Event | None = None
 
@@ -146,8 +149,7 @@ class Batcher:
 
     def retry_after(self) -> int:
         """Whole seconds after which what waits now will have been computed."""
-        batches = (self.rows + self.running) / self.max_batch
-        return max(1, min(60, math.ceil(batches * self.seconds)))
+        return max(1, min(60, math.ceil((self.rows + self.running) * self.seconds)))
 
     def _put(self, arrays: list[np.ndarray], deadline: float | None, exchange: Exchange | None) -> asyncio.Future:
         loop = asyncio.get_running_loop()
@@ -180,9 +182,12 @@ class Batcher:
         others: list[Waiting] = []  # with another number of steps
         rows, now = 0, time.monotonic()
         queue = self._queue
+        most = 1
+        if self.rows > 1 and self.frozen.is_by_rows:
+            most = min(self.frozen.parts(min(self.rows, self.max_batch))[0], self.max_batch)
         while queue:
             waiting = queue.popleft()
-            if taken and (rows + waiting.rows > self.max_batch or not self.frozen.is_by_rows):
+            if taken and rows + waiting.rows > most:
                 queue.appendleft(waiting)
                 break
             if taken and waiting.shapes != taken[0].shapes:
@@ -251,8 +256,7 @@ class Batcher:
         rows = self.running
         digits = rows.bit_length()
         self._least[digits] = min(seconds, self._least[digits] * 1.02)
-        full = seconds if rows * 2 > self.max_batch else max(seconds, self.seconds * 0.95)
-        self.seconds = full if not self.seconds else 0.8 * self.seconds + 0.2 * full
+        self.seconds = 0.8 * self.seconds + 0.2 * seconds / rows if self.seconds else seconds / rows
         told: dict[int, str] = {}
         for waiting, outputs in zip(taken, found, strict=True):
             if waiting.exchange is not None:

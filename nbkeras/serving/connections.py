@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from nbkeras.serving.exchange import Observer
-from nbkeras.serving.http import GONE
+from nbkeras.serving.http import GONE, WHOLE
 from nbkeras.serving.options import Options
 
 HEAD_BYTES = 64 << 10  # most bytes of a request's line and headers
@@ -162,8 +162,29 @@ class Connection(HttpToolsProtocol):
         elif self.refusal and self.answering.response_complete:
             self._end_with_refusal()
 
+    def answer_whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Write the answer that is next in one piece, which takes half the time of uvicorn's two; returns whether it was written.
+
+        headers: in lower case and checked, with content-length. If the client does not read, or has gone, nothing was done.
+        """
+        cycle = self.answering
+        if cycle.disconnected or self.flow.write_paused:
+            return False
+        pieces = [STATUS_LINE[status]]
+        for name, value in (*cycle.default_headers, *headers):
+            pieces += (name, b": ", value, b"\r\n")
+        pieces += (b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n", body)
+        cycle.response_started = cycle.response_complete = True
+        self.transport.write(b"".join(pieces))
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+        return True
+
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self.answering = cycle
+        cycle.scope[WHOLE] = self.answer_whole
         self.task = task = self.loop.create_task(cycle.run_asgi(app))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)

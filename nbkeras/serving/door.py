@@ -2,8 +2,8 @@
 
 The queue is one, so that no connection waits for a worker that has died, starts or hangs. The worker that is awake first would
 take nearly all connections of a burst, and keep them. So a worker that has clearly more of them than another one waits a moment
-before it takes the next. The numbers are in memory that all workers share. A worker takes what it may at once: one connection in a
-turn of a busy event loop would let the last of hundreds wait for seconds.
+before it takes the next. The numbers are in memory that all workers share. A worker takes at once what it may: if it took one
+connection in each turn of a busy event loop, the last of hundreds would wait for a second.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
 _CONTENT_TYPES = {b"", b"application/json", b"application/octet-stream"}
 GONE = "nbkeras.gone"  # in the scope of a request whose client has gone: its task is cancelled
+WHOLE = "nbkeras.whole"  # in the scope: `Connection.answer_whole`, where the server has it
 _LEAST_PACKED = 1024  # bytes: shorter answers are sent as they are
 _LONG = 1 << 18  # bytes: more are packed and unpacked in a thread
 
@@ -174,8 +175,10 @@ class Application:
             start["headers"].append((b"x-request-id", exchange.id.encode()))
         exchange.bytes_out = len(answer)
         self.service.answered(exchange)
-        await send(start)
-        await send({"type": "http.response.body", "body": answer})
+        answer_whole = scope.pop(WHOLE, None)
+        if answer_whole is None or not answer_whole(start["status"], start["headers"], answer):
+            await send(start)
+            await send({"type": "http.response.body", "body": answer})
 
     def _gone(self, exchange: Exchange) -> None:
         exchange.end(499)

@@ -187,7 +187,7 @@ def _refuse(parameters: dict[str, Any]) -> None:
 
 
 def opened(file: str, stream: bool) -> Any:
-    """A frozen file, mapped and run once with each size, so that its pages and kernels are there before the first request."""
+    """A frozen file, mapped and run with each size, so that its pages and kernels are there before the first request."""
     program = FrozenStream.load(file) if stream else Frozen.load(file)
     for size in program.batch_sizes:
         if isinstance(program, Frozen):
@@ -195,6 +195,8 @@ def opened(file: str, stream: bool) -> Any:
             continue
         for count in program.steps:
             program.run([_zeros(spec, size, count) for spec in program.inputs], program.initial(size))
+    if isinstance(program, Frozen):
+        program.measure()
     return program
 
 

@@ -73,6 +73,7 @@ class StreamRuns:
 
     def __init__(self, frozen: FrozenStream):
         self.frozen, self.batch_sizes, self.is_by_rows = frozen, frozen.batch_sizes, frozen.is_by_rows
+        self.parts = frozen.parts
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         outputs, state = self.frozen.run(arrays[:-1], arrays[-1])

@@ -10,6 +10,7 @@ import threading
 import weakref
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -263,7 +264,46 @@ def test_batches_are_split_and_padded():
     ],
 )
 def test_the_sizes_of_the_parts(rows, sizes, expected):
-    assert ready.cover(rows, sizes) == expected
+    assert ready.cover(rows, sizes, ready.usual_costs(sizes)) == expected
+
+
+@pytest.mark.parametrize(
+    "rows, costs, expected",
+    [
+        (8, (2, 6, 15), (4, 4)),
+        (5, (2, 6, 15), (4, 1)),
+        (7, (2, 6, 15), (4, 4)),
+        (7, (2, 6, 10), (8,)),
+        (3, (2, 3, 15), (4,)),
+        (20, (2, 6, 10), (8, 8, 4)),
+        (1001, (1, 6, 10), (1,) * 1001),
+    ],
+)
+def test_the_parts_that_take_the_least_time(rows, costs, expected):
+    assert ready.cover(rows, (1, 4, 8), tuple(map(float, costs))) == expected
+
+
+def test_measured_programs_give_the_same_answers(monkeypatch):
+    frozen = mlp().frozen((1, 4, 8))
+    x = floats(19, 20)
+    expected = frozen(x[:8])
+    times = [0.0, *[0.0, 1.0, 1.0, 2.0, 2.0, 9.0] * 2, 9.0]  # starts and ends: 8 rows take 7 s, and 4 rows 1 s
+    monkeypatch.setattr("nbkeras.inference.frozen.time", SimpleNamespace(perf_counter=lambda: times.pop(0)))
+    frozen.measure(0)
+    assert frozen.parts(8) == (4, 4) and frozen.parts(19) == (4, 4, 4, 4, 4)
+    np.testing.assert_allclose(frozen(x[:8]), expected, rtol=1e-6)
+    same_bits(frozen.run([x[:8]])[0], frozen(x[:8]))
+    assert frozen(x).shape == (19, 10)
+
+
+def test_what_cannot_be_measured():
+    for seconds in (-1, float("nan"), float("inf"), "long", None):
+        with pytest.raises(ValueError, match="seconds must be a number from 0 on, received"):
+            mlp().frozen(1).measure(seconds)
+    x = Input((4,))
+    frozen = Model(x, x - ops.mean(x, axis=0, keepdims=True)).frozen((2, 5))
+    frozen.measure(0)  # whose rows cannot be split: nothing
+    assert frozen(floats(5, 4)).shape == (5, 4)
 
 
 def test_rows_that_have_an_effect_on_others_are_never_mixed():

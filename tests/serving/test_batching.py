@@ -26,6 +26,9 @@ class Doubles:
         self.batches = []
         self.threads = set()
 
+    def parts(self, rows):
+        return self.batch_sizes[-1:]
+
     def run(self, arrays):
         self.threads.add(threading.current_thread())
         if self.gate is not None:
@@ -153,12 +156,28 @@ def test_a_model_whose_rows_depend_on_each_other_computes_requests_alone():
     asyncio.run(main())
 
 
+def test_a_batch_is_what_one_program_takes():
+    async def main():
+        program = Doubles((1, 4, 16))
+        program.parts = lambda rows: (4,) * (rows // 4) or (1,)  # those of 16 rows take long
+        batcher = Batcher(program)
+        values = [(1,), (2, 3), (4,), (5,), (6, 7, 8, 9, 10), (11,)]
+        for given, found in zip(
+            values, await asyncio.gather(*(batcher.infer(rows(*each)) for each in values)), strict=True
+        ):
+            check(given, found)
+        assert program.batches == [4, 1, 5, 1]  # a request is never split
+        await batcher.drain()
+
+    asyncio.run(main())
+
+
 def test_a_full_queue_refuses():
     async def main():
         gate = threading.Event()
         program = Doubles(gate=gate)
         batcher = Batcher(program, max_batch=2, max_queue=3)
-        batcher.seconds = 4.0  # of a batch, as if known
+        batcher.seconds = 2.0  # of a row, as if known
         running = asyncio.ensure_future(batcher.infer(rows(0)))
         await until(lambda: batcher.running)
         waiting = [asyncio.ensure_future(batcher.infer(rows(value))) for value in (1, 2, 3)]

@@ -44,6 +44,9 @@ class Fake:
     batch_sizes, is_by_rows = (1, 8), True
     inputs = outputs = (TensorSpec("x", (None, 1), np.dtype("float32")),)
 
+    def parts(self, rows):
+        return self.batch_sizes[-1:]
+
     def run(self, arrays):
         return list(arrays)
 
