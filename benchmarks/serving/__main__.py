@@ -108,6 +108,7 @@ class Load:
         found["cpu"] = (self.server.cpu() - before) / max(found["requests"], 1)
         found["rate"] = (found["requests"] - found["refused"]) / found["seconds"]
         self.rate = found["rate"]
+        self.server.wait_idle()
         return found
 
     def round(self, connections: int) -> None:

@@ -203,6 +203,13 @@ class Server:
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
 
+    def wait_idle(self, seconds: float = 10.0) -> None:
+        """Wait until it has computed what wrk left behind, which would take time from the server that is loaded next."""
+        end, before = time.monotonic() + seconds, -1.0
+        while (now := self.cpu()) - before > 0.01 and time.monotonic() < end:
+            before = now
+            time.sleep(0.1)
+
     def memory(self) -> dict[str, float]:
         """MB of all processes: `all` counts a shared page once, `private` are the pages that a worker has written."""
         total, private = 0.0, []
