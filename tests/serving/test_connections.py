@@ -43,7 +43,7 @@ class Transport:
     """A socket's end in memory. unread: bytes that the client has not read."""
 
     def __init__(self):
-        self.sent, self.unread, self.state = b"", 0, "open"
+        self.sent, self.writes, self.unread, self.state = b"", 0, 0, "open"
 
     def get_extra_info(self, *_):
         return None
@@ -53,6 +53,7 @@ class Transport:
 
     def write(self, data):
         self.sent += data
+        self.writes += 1
 
     def close(self):
         self.state = "closed"
@@ -115,6 +116,42 @@ async def settle():
     """Let the event loop do what it can."""
     for _ in range(10):
         await asyncio.sleep(0.002)
+
+
+def test_an_answer_is_written_in_one_piece():
+    async def main():
+        server = Server()
+        server.model.gate.set()
+        stays, closes = server.connect(), server.connect()
+        for value in (1, 2):
+            stays.data_received(post(value))
+            await answered(stays, value)
+        assert stays.transport.writes == 2 and stays.transport.state == "open"
+        head, body = stays.transport.sent.split(b"HTTP/1.1 ")[-1].split(b"\r\n\r\n")
+        assert json.loads(body)["outputs"][0]["data"] == [2.0]
+        assert b"content-length: %d" % len(body) in head and b"connection" not in head
+        closes.data_received(post(3, "connection: close"))
+        await answered(closes)
+        assert closes.transport.writes == 1 and closes.transport.state == "closed"
+        assert b"\r\nconnection: close\r\n\r\n" in closes.transport.sent
+
+    asyncio.run(main())
+
+
+def test_an_answer_waits_for_a_client_that_does_not_read():
+    async def main():
+        server = Server()
+        server.model.gate.set()
+        connection = server.connect()
+        connection.pause_writing()
+        connection.data_received(post(1))
+        await settle()
+        assert not connection.transport.sent
+        connection.resume_writing()
+        await answered(connection)
+        assert statuses(connection) == [200]
+
+    asyncio.run(main())
 
 
 def test_a_request_whose_client_has_gone_is_not_computed():

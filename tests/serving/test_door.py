@@ -80,6 +80,17 @@ def test_each_has_about_the_same_number_of_a_burst():
     run(3, test)
 
 
+def test_a_burst_is_taken_in_few_turns():
+    async def test(doors):
+        doors.open(0)
+        doors.connect(100)
+        for _ in range(12):
+            await asyncio.sleep(0)
+        assert len(doors.found[0]) == 100
+
+    run(1, test)
+
+
 def test_one_that_is_not_there_is_not_waited_for():
     async def test(doors):
         doors.open(0)
