@@ -107,16 +107,19 @@ def _offset(builder, number, step):
     return builder.mul(number, step)
 
 
-def _emit_block(v, own, high, wide, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width):
+def _emit_block(v, own, high, wide, left, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width):
     """C[high, width] = A[high, k] @ B[k, width] + beta * C, all in registers; the columns end in the last of `wide` vectors.
 
     own: each column of C has a column of A of its own, the next number; C[i, j] is the sum over p of A[i, p][j] * B[p, j].
-    ends: see `_loops`.
+    left, ends: see `_loops`.
     """
     builder, is_table = v.builder, isinstance(k_step.type, ir.PointerType)
     cells = [(i, j) for i in range(high) for j in range(wide)]
     masks = [None] * (wide - 1) + [v.below((wide - 1) * v.lanes, width)]
-    a_rows = [builder.gep(a, [_offset(builder, ir.Constant(ir.IntType(64), i), row_step)]) for i in range(high)]
+    numbers = [ir.Constant(ir.IntType(64), i) for i in range(high)]
+    last = builder.sub(left, ir.Constant(ir.IntType(64), 1))
+    numbers = [builder.select(builder.icmp_signed("<", number, last), number, last) for number in numbers]
+    a_rows = [builder.gep(a, [_offset(builder, number, row_step)]) for number in numbers]
     entry, loop, end = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("end")
     builder.cbranch(builder.icmp_signed(">", k, ir.Constant(ir.IntType(64), 0)), loop, end)
 
@@ -151,7 +154,7 @@ def _emit_block(v, own, high, wide, k, a, row_step, k_step, b, ldb, beta, c, ldc
         sums[cell] = builder.phi(v.type)
         sums[cell].add_incoming(v.zero, entry)
         sums[cell].add_incoming(after[cell], loop)
-    c_rows = [builder.gep(c, [builder.mul(ir.Constant(ir.IntType(64), i), ldc)]) for i in range(high)]
+    c_rows = [builder.gep(c, [builder.mul(number, ldc)]) for number in numbers]
     pointers = {(i, j): v.vector_at(c_rows[i], j * v.lanes) for i, j in cells}
 
     def store(results):
@@ -315,16 +318,18 @@ def _loops(own):
     """
 
     @intrinsic(prefer_literal=True)
-    def block(typing, rows, most, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width):
+    def block(typing, rows, most, left, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width):
         """C[rows, width] = A[rows, k] @ B[k, width] + beta * C; a[i * row_step + p * k_step] is A[i, p].
 
-        row_step, k_step: numbers, or pointers to tables with the products. rows: a literal. most: how many vectors a width has at
-        most, a literal: the code for each number of them is compiled.
+        row_step, k_step: numbers, or pointers to tables with the products. rows: a literal. left: how many rows there are; if
+        they are fewer, the last one is computed several times. most: how many vectors a width has at most, a literal: the code
+        for each number of them is compiled.
         """
         high, most_vectors = rows.literal_value, most.literal_value
         signature = types.void(
             rows,
             most,
+            types.int64,
             types.int64,
             a,
             row_step,
@@ -341,9 +346,9 @@ def _loops(own):
 
         def generate(context, builder, signature, args):
             width = args[-1]
-            v, least = Vectors(builder, signature.args[3]), 0
+            v, least = Vectors(builder, signature.args[4]), 0
             if _WIDE:  # some processors do twice as many operations of half the size
-                half, least = Vectors(builder, signature.args[3], 2), v.lanes // 2
+                half, least = Vectors(builder, signature.args[4], 2), v.lanes // 2
                 with builder.if_then(builder.icmp_signed("<=", width, ir.Constant(ir.IntType(64), least))):
                     _emit_block(half, own, high, 1, *args[2:])
             for wide in range(1, most_vectors + 1):
@@ -361,15 +366,17 @@ def _loops(own):
         """Rows first to last of one panel's columns of C."""
         i = first
         while i < last:
-            a_i, step, c_i = _moved(a, i, row_step), _rest(row_step, i), _at(c, i * ldc)
-            if last - i >= _BLOCK:
-                block(_BLOCK, _VECTORS, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, bias, ends, width)
+            a_i, step, c_i, left = _moved(a, i, row_step), _rest(row_step, i), _at(c, i * ldc), last - i
+            if (
+                left > _HALF
+            ):  # a block for eight rows takes less time than blocks for four rows and for one, which read B twice
+                block(_BLOCK, _VECTORS, left, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, bias, ends, width)
                 i += _BLOCK
-            elif last - i >= _HALF:
-                block(_HALF, _VECTORS, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, bias, ends, width)
+            elif left > 1:
+                block(_HALF, _VECTORS, left, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, bias, ends, width)
                 i += _HALF
             else:
-                block(1, _VECTORS, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, bias, ends, width)
+                block(1, _VECTORS, left, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, bias, ends, width)
                 i += 1
 
     @_inner
@@ -378,7 +385,7 @@ def _loops(own):
         if m == 1 and tb == 0 and not own:  # bound by reading B: long pieces of its rows
             for j in range(0, n, _LONG * lanes):
                 width, c_j, bias_j = min(_LONG * lanes, n - j), _at(c, j), _at(bias, j)
-                block(1, _LONG, k, a, row_step, k_step, _at(b, j), ldb, beta, c_j, ldc, bias_j, ends, width)
+                block(1, _LONG, 1, k, a, row_step, k_step, _at(b, j), ldb, beta, c_j, ldc, bias_j, ends, width)
             return
         panel, row = _panel(b), _VECTORS * lanes
         columns, rows, step = _even(n, row, lanes), _even(m, _ROWS, _BLOCK), max(1, _even(k, _DEPTH, 1))
@@ -389,42 +396,26 @@ def _loops(own):
                 for j in range(0, n, columns):
                     width, b_at = min(columns, n - j), _at(b, j * ldb + p if tb != 0 else p * ldb + j)
                     last, c_at, bias_at = min(m, i + rows), _at(c, j), _at(bias, j)
-                    a_j = _at(a_at, j) if own else a_at
+                    a_j, b_step = _at(a_at, j) if own else a_at, ldb
                     if tb != 0 or (m >= _PACK_ROWS and not own):
                         _fill_panel(tb, depth, width, b_at, ldb, panel, row)
-                        strip(
-                            i,
-                            last,
-                            width,
-                            depth,
-                            a_j,
-                            row_step,
-                            k_rest,
-                            panel,
-                            row,
-                            factor,
-                            c_at,
-                            ldc,
-                            bias_at,
-                            last_ends,
-                        )
-                    else:
-                        strip(
-                            i,
-                            last,
-                            width,
-                            depth,
-                            a_j,
-                            row_step,
-                            k_rest,
-                            b_at,
-                            ldb,
-                            factor,
-                            c_at,
-                            ldc,
-                            bias_at,
-                            last_ends,
-                        )
+                        b_at, b_step = panel, row
+                    strip(
+                        i,
+                        last,
+                        width,
+                        depth,
+                        a_j,
+                        row_step,
+                        k_rest,
+                        b_at,
+                        b_step,
+                        factor,
+                        c_at,
+                        ldc,
+                        bias_at,
+                        last_ends,
+                    )
 
     return panels
 
