@@ -100,19 +100,18 @@ class _State:
         return results
 
     def measure(self, seconds: float) -> None:
-        """Run all programs in turns, at least twice, for about so many seconds; from then on use those that are fastest."""
+        """Run all programs in turns, at least once, for about so many seconds; from then on use those that are fastest."""
         if not self.form.is_by_rows:
             return
         forms: Any = [(spec.shape[1:], spec.dtype) for spec in self.inputs]
         arrays = {size: [np.zeros((size, *rest), dtype) for rest, dtype in forms] for size in self.batch_sizes}
         least = dict.fromkeys(self.batch_sizes, math.inf)
-        end, rounds = time.perf_counter() + seconds, 0
-        while rounds < 2 or time.perf_counter() < end:
+        begin = now = time.perf_counter()
+        while now == begin or now - begin < seconds:
             for size in self.batch_sizes:
-                start = time.perf_counter()
                 self.run(size, arrays[size])
-                least[size] = min(least[size], time.perf_counter() - start)
-            rounds += 1
+                before, now = now, time.perf_counter()
+                least[size] = min(least[size], now - before)
         self._use(tuple(least[size] + _PART_SECONDS for size in self.batch_sizes))
 
     def checked(self, arrays: Sequence[Array]) -> None:
@@ -233,7 +232,7 @@ class Frozen(Ready):
         forgets them. A model whose rows have an effect on others is left as it is.
 
         Args:
-            seconds: About how long it may take. Each program is run twice in any case.
+            seconds: About how long it may take. Each program is run once in any case.
 
         Raises:
             ValueError: if `seconds` is no number from 0 on.
