@@ -367,9 +367,7 @@ def _loops(own):
         i = first
         while i < last:
             a_i, step, c_i, left = _moved(a, i, row_step), _rest(row_step, i), _at(c, i * ldc), last - i
-            if (
-                left > _HALF
-            ):  # a block for eight rows takes less time than blocks for four rows and for one, which read B twice
+            if left > _HALF:  # one pass over B, even if some rows are computed twice
                 block(_BLOCK, _VECTORS, left, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, bias, ends, width)
                 i += _BLOCK
             elif left > 1:

@@ -1,9 +1,10 @@
 """Batcher: requests that wait for a model are computed together, in one run of a recorded program.
 
 The requests that arrive in one turn of the event loop, or while a batch is computed, go together: no request waits for others
-that may come (`max_wait` lets them). A batch is what one recorded program takes: the first one of those that compute all that
-waits in the least time. A program that takes less than about a millisecond runs on the event loop, because
-handing it to a thread and back costs as much; a longer one runs in a thread, so that health checks and other models go on.
+that may come (`max_wait` lets them). A batch has as many rows as one recorded program takes. Of the programs that compute all
+waiting rows in the least time, it is the first one. A program that takes less than about a millisecond runs on the event loop,
+because handing it to a thread and back costs as much; a longer one runs in a thread, so that health checks and other models go
+on.
 
 Answers are rows of the batch's outputs, by the place of each request in the batch, and copies: a client that reads slowly does
 not keep the batch's memory.

@@ -163,7 +163,7 @@ class Connection(HttpToolsProtocol):
             self._end_with_refusal()
 
     def answer_whole(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
-        """Write the answer that is next in one piece, which takes half the time of uvicorn's two; returns whether it was written.
+        """Write the answer that is next in one piece, where uvicorn writes two; returns whether it was written.
 
         headers: in lower case and checked, with content-length. If the client does not read, or has gone, nothing was done.
         """

@@ -71,7 +71,7 @@ def test_a_job_that_was_killed_goes_on_with_another_number_of_ranks(tmp_path):
         assert process.returncode == 0, output
         made[process] = int(re.search(r"(\d+) batches of 16", output)[1])
     # 10 batches were made before, of which the last ones may not have been written
-    assert made[whole] == 16 and 6 <= made[again] < 16
+    assert made[whole] == 16 and 6 <= made[again] < 12
     with np.load(tmp_path / "whole.npz") as expected, np.load(tmp_path / "again.npz") as found:
         for name in expected:
             np.testing.assert_allclose(found[name], expected[name], rtol=1e-10, atol=1e-10)
