@@ -376,12 +376,13 @@ def _without_unread_copies(recorded: list, kept: list) -> list:
     """The launches without copies that none reads: of values that somebody held, but did not use after they were overwritten."""
     users = Counter(arg.buffer for _, args in recorded for arg in args if isinstance(arg, View))
     users.update(view.buffer for view in kept if isinstance(view, View))
+    gpu = device.gpu()
+    copy = device.copy if gpu is None else gpu.twin(device.copy)
 
-    def is_read(function: Callable, args: tuple) -> bool:
-        target = args[1] if getattr(function, "fuses_as", None) == "copy" else None
+    def is_read(target: Any) -> bool:
         return not isinstance(target, View) or users[target.buffer] > 1
 
-    return [(function, args) for function, args in recorded if is_read(function, args)]
+    return [(function, args) for function, args in recorded if function is not copy or is_read(args[1])]
 
 
 def _fused(recorded: list, kept: list) -> list:

@@ -375,6 +375,7 @@ class Variable(Tensor):
             array: The array; its content is replaced.
         """
         before = self.data
+        copy_on_write.will_write(array)
         with device.ordinary(), on_device_of(self):
             device.launch(device.copy, before, array)
         self.data = array
@@ -434,17 +435,17 @@ def as_tensor(value: Any, dtype: Any = None) -> Tensor:
         if device.gpu_of(value) is not None:
             return as_tensor(Tensor(value), dtype)
     array = array_of(value, dtype)
-    if isinstance(value, np.ndarray) and (array is value or array.base is not None) and is_computed():
-        array = array.copy()  # its owner may change it. What a step or a dry run gets is read again by replays
+    if isinstance(value, np.ndarray) and (array is value or array.base is not None) and _is_computed():
+        array = array.copy()  # its owner may change it
     array = device.persistent(array)
     if isinstance(value, int | list | tuple) and array.dtype.kind != "f":
         device.mark_constant(array)
     return Tensor(array)
 
 
-def is_computed() -> bool:
-    """Whether ops compute values now, once: no step is recorded and no shapes are worked out."""
-    return device.recorder() is None and not device.is_dry()
+def _is_computed() -> bool:
+    """Whether ops compute now, on the CPU: a replay of a recorded step reads arrays again, and a GPU has copies in any case."""
+    return device.recorder() is None and not device.is_dry() and device.gpu() is None
 
 
 def holds_tensors(values: list | tuple, depth: int = 64) -> bool:
