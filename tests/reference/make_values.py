@@ -2,9 +2,10 @@
 
     KERAS_BACKEND=tensorflow python tests/reference/make_values.py
 
-Three things are asked of TensorFlow in another way, because Keras gives its variable itself there, not the value of the moment as
-with JAX: `now` reads `v.value`, `ops.convert_to_tensor(v)` and `ops.array(v)`. And `checkpoint` is the function itself: that of
-TensorFlow runs again with the variable's new value, and its gradient is that of no function.
+Three things are asked in another way. `v.value`, `ops.convert_to_tensor(v)` and `ops.array(v)` are the variable itself with
+TensorFlow, and the value of the moment with JAX: `now` reads it. `checkpoint` is the function itself, since that of TensorFlow runs
+again with the variable's new value and gives the gradient of no function. Arrays are not overwritten: TensorFlow copies most of
+them, but some of its functions use the memory of an array if it is aligned.
 """
 
 import types
@@ -50,6 +51,7 @@ def library():
         now=now,
         vjp=vjp,
         checkpoint=lambda function: function,
+        overwrite=lambda array: None,
         clone_model=keras.models.clone_model,
         flatten=keras.tree.flatten,
     )

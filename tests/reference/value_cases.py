@@ -1,6 +1,6 @@
 """Computations that read a value and then overwrite it, for make_values.py and for engine/test_values.py: in nbkeras and in Keras.
 
-A case is a function of `k`, one of the two libraries: its modules by their names, and `Tape`, `now`, `vjp`, `checkpoint`. What was
+A case is a function of `k`, one of the two libraries: its modules by their names, and `Tape`, `now`, `vjp`, `checkpoint`, `overwrite`. What was
 read before a write must stay as it was. A case by @step makes a function of a tensor of shape (2, 3), which runs several times and
 returns tensors; it can be recorded, if it is not `eager`. A case by @whole returns its results; `eagerly` is for `compile`.
 """
@@ -70,7 +70,8 @@ OPS = {  # name: (a shape, or None for that of x; a function of k, a variable an
     "relu": (None, lambda k, v, x: k.ops.relu(v)),
     "elu": (None, lambda k, v, x: k.ops.elu(v)),
     "silu": (None, lambda k, v, x: k.ops.silu(v)),
-    "gelu": (None, lambda k, v, x: k.ops.gelu(v)),
+    "selu": (None, lambda k, v, x: k.ops.selu(v)),
+    "softsign": (None, lambda k, v, x: k.ops.softsign(v)),
     "arctan2": (None, lambda k, v, x: k.ops.arctan2(v, x)),
     "maximum": (None, lambda k, v, x: k.ops.maximum(v, x)),
     "clip": (None, lambda k, v, x: k.ops.clip(v, -0.9, 0.9)),
@@ -110,7 +111,7 @@ OPS = {  # name: (a shape, or None for that of x; a function of k, a variable an
     "layer_normalization": (None, lambda k, v, x: k.ops.layer_normalization(x, v[0], v[1])),
     "layer_normalization_of_variable": (None, lambda k, v, x: k.ops.layer_normalization(v, x[0], x[1])),
     "batch_normalization": (None, lambda k, v, x: k.ops.batch_normalization(x, v[0], v[1] * v[1], -1)),
-    "attention": ((1, 2, 1, 3), lambda k, v, x: k.ops.dot_product_attention(v, x[None, :, None], v)),
+    "attention": ((1, 2, 1, 3), lambda k, v, x: k.ops.dot_product_attention(v, x[None, :, None], v, scale=0.5)),
     "inv": ((3, 3), lambda k, v, x: k.ops.inv(v)),
     "solve": ((3, 3), lambda k, v, x: k.ops.solve(v, k.ops.transpose(x))),
     "crossentropy": (
@@ -499,7 +500,7 @@ def stopped_recording(k):
         with k.Tape() as tape:
             with tape.stop_recording():
                 factor = v * v
-                held = k.now(v.value)
+                held = k.ops.copy(v)
                 v.assign(v * 0.5 + x * 0.1)
             y = k.ops.sum(factor * v * v * held)
         v.assign(v * 2)
@@ -724,9 +725,9 @@ OPTIMIZERS = {
     "sgd": lambda k: k.optimizers.SGD(0.125),
     "momentum": lambda k: k.optimizers.SGD(0.125, momentum=0.5),
     "nesterov": lambda k: k.optimizers.SGD(0.125, momentum=0.5, nesterov=True),
-    "adam": lambda k: k.optimizers.Adam(0.125),
+    "adam": lambda k: k.optimizers.Adam(0.125, 0.5, 0.75),
     "rmsprop": lambda k: k.optimizers.RMSprop(0.125),
-    "adamw": lambda k: k.optimizers.AdamW(0.125, weight_decay=0.25),
+    "adamw": lambda k: k.optimizers.AdamW(0.125, 0.25, 0.5, 0.75),
     "average": lambda k: k.optimizers.SGD(0.125, use_ema=True, ema_momentum=0.5),
 }
 
@@ -755,7 +756,7 @@ for name in OPTIMIZERS:
 @step
 def an_optimizers_variables(k):
     """The moments and the step count, read and then updated."""
-    optimizer, v = k.optimizers.Adam(0.125), k.Variable(START)
+    optimizer, v = k.optimizers.Adam(0.125, 0.5, 0.75), k.Variable(START)
     optimizer.build([v])
 
     def run(x):
@@ -788,7 +789,7 @@ def weights_in_an_optimizer_of_their_own_later(k):
 def an_adversary(k):
     """The order of a GAN: the discriminator is updated before the generator's gradients are asked for."""
     generator, critic = k.Variable(normal(3, 3)), k.Variable(normal(3, 1))
-    of_generator, of_critic = k.optimizers.SGD(0.125), k.optimizers.Adam(0.125)
+    of_generator, of_critic = k.optimizers.SGD(0.125), k.optimizers.Adam(0.125, 0.5, 0.75)
 
     def run(x):
         with k.Tape() as g_tape, k.Tape() as d_tape:
@@ -807,7 +808,7 @@ def an_adversary(k):
 @step
 def an_adversary_with_one_persistent_tape(k):
     generator, critic = k.Variable(normal(3, 3)), k.Variable(normal(3, 1))
-    of_generator, of_critic = k.optimizers.Adam(0.125), k.optimizers.SGD(0.125, momentum=0.5)
+    of_generator, of_critic = k.optimizers.Adam(0.125, 0.5, 0.75), k.optimizers.SGD(0.125, momentum=0.5)
 
     def run(x):
         with k.Tape(persistent=True) as tape:
@@ -826,7 +827,7 @@ def an_adversary_with_one_persistent_tape(k):
 def a_target_network(k):
     """Networks of reinforcement learning: one gets the values of the other, all at once and a little at a time."""
     online, target, slow = k.Variable(normal(3, 2)), k.Variable(normal(3, 2, seed=1)), k.Variable(normal(3, 2, seed=2))
-    optimizer = k.optimizers.Adam(0.125)
+    optimizer = k.optimizers.Adam(0.125, 0.5, 0.75)
 
     def run(x):
         before = k.now(target.value)
@@ -984,7 +985,7 @@ def loops(k):
 
 NUMPY_READS = {
     "operand": lambda k, v, a: v * a,
-    "left_operand": lambda k, v, a: a * v,
+    "left_operand": lambda k, v, a: k.ops.multiply(a, v),
     "matmul": lambda k, v, a: k.ops.matmul(a, k.ops.transpose(v)),
     "einsum": lambda k, v, a: k.ops.einsum("ij,kj->ik", v, a),
     "tensor": lambda k, v, a: v * k.ops.convert_to_tensor(a),
@@ -993,7 +994,7 @@ NUMPY_READS = {
     "view": lambda k, v, a: v[::-1] * k.ops.reshape(a, (2, 3))[::-1],
     "transpose": lambda k, v, a: k.ops.transpose(v) * k.ops.transpose(a),
     "where": lambda k, v, a: k.ops.where(a > 0, v * a, v),
-    "stack": lambda k, v, a: k.ops.stack([v * v, a * v]),
+    "stack": lambda k, v, a: k.ops.stack([v * v, v * a]),
 }
 
 
@@ -1005,7 +1006,7 @@ def overwritten(k, read):
         batch = x.copy()
         with k.Tape() as tape:
             y = k.ops.sum(k.ops.exp(0.1 * read(k, v, batch)))
-        batch[:] = -5.0
+        k.overwrite(batch)
         return [y, tape.gradient(y, v)]
 
     return run
@@ -1022,7 +1023,7 @@ def tensors_of_a_batch_that_is_overwritten(k):
         held = [k.ops.convert_to_tensor(batch), k.ops.array(batch), k.ops.convert_to_tensor(batch)[1:]]
         held += [k.ops.transpose(batch), k.ops.reshape(batch, (3, 2)), k.ops.copy(batch), k.ops.cast(batch, "float64")]
         held += [k.ops.stop_gradient(batch), k.ops.expand_dims(batch, 0), k.ops.broadcast_to(batch, (2, 2, 3))]
-        batch[:] = -5.0
+        k.overwrite(batch)
         return held
 
     return run
@@ -1038,7 +1039,7 @@ def a_watched_batch_that_is_overwritten(k):
         with k.Tape() as tape:
             tape.watch(t)
             y = k.ops.sum(t**3 * v)
-        batch[:] = -5.0
+        k.overwrite(batch)
         return [*tape.gradient(y, [t, v]), t]
 
     return run
@@ -1054,7 +1055,7 @@ def a_batch_of_a_layer_that_is_overwritten(k):
         batch = x.copy()
         with k.Tape() as tape:
             y = k.ops.sum(layer(batch)) + k.ops.sum(recurrent(batch[None]))
-        batch[:] = -5.0
+        k.overwrite(batch)
         return [y, *tape.gradient(y, [*layer.trainable_weights, *recurrent.trainable_weights])]
 
     return run
@@ -1069,7 +1070,7 @@ def a_variable_assigned_an_array_that_is_overwritten(k):
         made = k.Variable(batch)
         v.assign(batch)
         held = v[:1]
-        batch[:] = -5.0
+        k.overwrite(batch)
         return [k.ops.copy(v), k.ops.copy(made), held]
 
     return run
@@ -1403,7 +1404,7 @@ def results_held_over_training(k, eagerly):
 
     model = k.Sequential([k.Input((3,)), k.layers.Dense(3), Table()])
     set_weights(k, model.layers[0], None)
-    model.compile(k.optimizers.Adam(0.125), k.losses.MeanSquaredError(), run_eagerly=eagerly)
+    model.compile(k.optimizers.Adam(0.125, 0.5, 0.75), k.losses.MeanSquaredError(), run_eagerly=eagerly)
     x, y, held = normal(2, 3), normal(2, 3, seed=1), []
     for _ in range(3):
         with k.Tape(persistent=True) as tape:
@@ -1414,7 +1415,7 @@ def results_held_over_training(k, eagerly):
         held += [w[:1] for w in model.weights] + [w.numpy() for w in model.weights]
         model.train_on_batch(x, y)
         held += [g for g in tape.gradient(loss, model.trainable_weights) if g is not None]
-        model.fit(x, y, verbose=0)
+        model.fit(x, y, verbose=0, shuffle=False)
     return held
 
 
@@ -1433,7 +1434,7 @@ def a_table_that_is_its_output(k, eagerly):
         def compute_output_shape(self, shape):
             return (2, 3)
 
-    layer, optimizer, held = Table(), k.optimizers.Adam(0.125), []
+    layer, optimizer, held = Table(), k.optimizers.Adam(0.125, 0.5, 0.75), []
     for _ in range(3):
         with k.Tape() as tape:
             output = layer(normal(2, 3))
@@ -1471,7 +1472,7 @@ def a_clone_gets_the_weights(k, eagerly):
         set_weights(k, layer, None)
     target, found = k.clone_model(online), []
     target.set_weights(online.get_weights())
-    optimizer = k.optimizers.Adam(0.125)
+    optimizer = k.optimizers.Adam(0.125, 0.5, 0.75)
     for number in range(4):
         x = normal(4, 3, seed=number)
         with k.Tape() as tape:
