@@ -119,6 +119,8 @@ class Recording:
     `Optimizer.learn`, is the same recording if there is one.
     """
 
+    is_spent = True  # it is not asked for gradients by itself
+
     def __init__(self, on: bool = True):
         self._on = on
 
@@ -134,6 +136,8 @@ class Recording:
 
 class Tape(Recording):
     """A recording of its own, also inside another one; `backward(..., within=tape)` goes back through its Records only."""
+
+    is_spent = False  # whether no further gradient of this tape will be asked for
 
     def __enter__(self) -> "Tape":
         self._before = before, is_special = thread.tapes, thread.is_special
@@ -279,11 +283,13 @@ def backward(
     """Gradients of the targets' weighted sum with respect to `sources`; None for a source that no target depends on.
 
     targets: pairs of an output and its incoming gradient. into: an array for each source to write its gradient to.
-    retain: keep the values saved in the Records for another backward pass; by default they are dropped. as_is: for each source,
-    whether its gradient may be an object that represents an array, without writing to `into`; by default all are arrays.
-    within: the tape whose Records are passed; others are as constants; None for all Records. delivered: called with the number of
-    each source as soon as its gradient is complete, while the pass goes on.
+    retain: keep the values saved in the Records for another backward pass; by default they are dropped, unless another tape may
+    still need them. as_is: for each source, whether its gradient may be an object that represents an array, without writing to
+    `into`; by default all are arrays. within: the tape whose Records are passed; others are as constants; None for all Records.
+    delivered: called with the number of each source as soon as its gradient is complete, while the pass goes on.
     """
+    if within is not None:
+        within.is_spent = within.is_spent or not retain
     wanted = {source: i for i, source in enumerate(sources)}
     destinations: dict[Source, Array] = {}
     if into is not None:
@@ -308,7 +314,8 @@ def backward(
     try:
         for record in order:
             layer_stack.back = record.layer
-            _step(record, sums, wanted, between, destinations, retain)
+            drop = not retain and (within is None or all(each.is_spent for each in record.tapes))
+            _step(record, sums, wanted, between, destinations, drop)
             for parent in record.parents if users else ():
                 if parent in users:
                     users[parent] -= 1
@@ -332,7 +339,7 @@ def _users_of(wanted: Collection[Source], order: Sequence[Record]) -> dict[Any, 
     return users
 
 
-def _step(record: Record, sums: dict, wanted: dict, between: set, destinations: dict, retain: bool) -> None:
+def _step(record: Record, sums: dict, wanted: dict, between: set, destinations: dict, drop: bool) -> None:
     """Go back through one Record: take its outputs' gradients, and add gradients to its parents."""
     incoming: list[Array | None] = []
     for index in range(record.outputs):
@@ -355,7 +362,7 @@ def _step(record: Record, sums: dict, wanted: dict, between: set, destinations: 
     gradients = _call_vjp(record, dy, tuple(needs))
     if thread.checker is not None:
         thread.checker.gradients(record, incoming, gradients)
-    if not retain:
+    if drop:
         record.saved, record.call = _DROPPED, None
     for i, (parent, gradient) in enumerate(zip(record.parents, gradients, strict=True)):
         if needs[i] is not False and gradient is not None:
