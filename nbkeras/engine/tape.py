@@ -41,11 +41,17 @@ class Record:
         self.tapes = thread.tapes
         self.call: Any = None
 
-    def keep(self, preserved: Callable[[Array], Array]) -> None:
-        """Replace the arrays that the op saved by `preserved(array)`: see copy_on_write.py."""
-        self.saved = copy_on_write.replaced(self.saved, preserved)
-        if self.call is not None:
-            self.call = self.call._replace(outputs=copy_on_write.replaced(self.call.outputs, preserved))
+    def holds(self, arrays: Sequence[Array | None]) -> None:
+        """Keep the values of the op's inputs, which it may have saved, where variables are written: see copy_on_write.py."""
+        for array in arrays:
+            if array is not None and array.base is not None:
+                copy_on_write.hold(self, _keep, array)
+
+
+def _keep(record: Record, preserved: copy_on_write.Preserved) -> None:
+    record.saved = copy_on_write.replaced(record.saved, preserved)
+    if record.call is not None:
+        record.call = record.call._replace(outputs=copy_on_write.replaced(record.call.outputs, preserved))
 
 
 Source = tuple[Record, int]

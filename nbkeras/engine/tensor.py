@@ -70,7 +70,7 @@ class Tensor:
         self.mask: Tensor | None = None  # which timesteps are valid, bool; passed with the tensor from layer to layer
         self.logits: tuple[str, Tensor] | None = None  # ("softmax" or "sigmoid", its input), for a fused cross-entropy
         if data.base is not None:  # it may be a view of a variable
-            copy_on_write.hold(self, data)
+            copy_on_write.hold(self, _keep, data)
 
     if TYPE_CHECKING:  # by ops.operators.attach_operators
 
@@ -106,10 +106,6 @@ class Tensor:
     def size(self) -> int:
         """The number of elements."""
         return self.data.size
-
-    def keep(self, preserved: Callable[[Array], Array]) -> None:
-        """Replace its array by `preserved(array)`: see copy_on_write.py."""
-        self.data = preserved(self.data)
 
     def numpy(self) -> Array:
         """A copy of the value as a NumPy array. A step in which this is called cannot be recorded and runs eagerly.
@@ -192,6 +188,10 @@ class Tensor:
         return f"<Tensor shape={self.shape} dtype={self.dtype}, numpy={device.read(self.data)!r}>"
 
     __hash__ = object.__hash__
+
+
+def _keep(tensor: Tensor, preserved: copy_on_write.Preserved) -> None:
+    tensor.data = preserved(tensor.data)
 
 
 class Variable(Tensor):
@@ -582,9 +582,7 @@ def _recorded(op, op_vjp, tensors, arrays, y, saved) -> Any:
             forms = tuple(None if a is None else (a.shape, a.dtype) for a in arrays)
             outputs = len(y) if isinstance(y, tuple) else 1
             record = tape.Record(op.__name__, op_vjp, saved, parents, forms, outputs, layer_stack.layer)
-            for array in arrays:
-                if array is not None and array.base is not None:  # the op may have saved a variable
-                    copy_on_write.hold(record, array)
+            record.holds(arrays)
     if isinstance(y, tuple):
         return tuple(Tensor(array, _for_dtype(record, array), i) for i, array in enumerate(y))
     return Tensor(y, _for_dtype(record, y))
