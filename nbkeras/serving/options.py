@@ -130,6 +130,11 @@ class ModelOptions:
         None, "seconds that a request may wait in the queue; then 504", _number(float, 0.001)
     )
     allow_nan: bool = _option(False, "whether binary tensors may hold NaN and Infinity", _flag)
+    allow_pickle: bool = _option(
+        False,
+        "whether a .frozen file is loaded, whose pickle can run any code: for files that you wrote yourself",
+        _flag,
+    )
 
     def __post_init__(self) -> None:
         if not self.batch_sizes:
@@ -143,7 +148,16 @@ class ModelOptions:
             )
 
 
-_SHARED = ("max_batch", "max_wait_ms", "max_queue", "max_queue_mb", "timeout", "allow_nan", "batch_sizes")
+_SHARED = (
+    "max_batch",
+    "max_wait_ms",
+    "max_queue",
+    "max_queue_mb",
+    "timeout",
+    "allow_nan",
+    "allow_pickle",
+    "batch_sizes",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,7 @@ from nbkeras.engine import program
 from nbkeras.serving import limits, logs
 from nbkeras.serving.board import Board
 from nbkeras.serving.door import ABSENT, shared_counts
-from nbkeras.serving.loading import Folder, Loaded, Loading, LoadingError
+from nbkeras.serving.loading import DESCRIBES, Folder, Loaded, Loading, LoadingError
 from nbkeras.serving.logs import event
 from nbkeras.serving.options import ModelOptions, Options, versions_of
 from nbkeras.serving.orders import Channel, Seat
@@ -792,8 +792,7 @@ def _stamp(path: str | None) -> Any:
 
 def _makes_the_same(options: ModelOptions, others: ModelOptions) -> bool:
     """Whether two options make the same frozen file of a model's file."""
-    names = ("batch_sizes", "input_signature", "stream", "window", "steps")
-    return all(getattr(options, name) == getattr(others, name) for name in names)
+    return all(getattr(options, name) == getattr(others, name) for name in DESCRIBES if name != "path")
 
 
 def _of_model(name: str, key: Key, **more: Any) -> dict[str, Any]:
