@@ -54,11 +54,13 @@ class Service:
             model = self.repository.get(name, version)
             if request.exchange is not None:
                 request.exchange.meant(model, request)
+            seconds = request.timeout or model.options.timeout
+            deadline = None if seconds is None else start + seconds
             key = key_of(name, version, request.parameters) if request.parameters else None
             owner = None if key is None or self.peers is None else self.peers.owner(key.model, key.id)
             if owner is None or owner == self.peers.index:  # type: ignore[union-attr]
-                return await self._respond(model, key, request, start)
-            return await self.peers.infer(owner, name, version, request)  # type: ignore[union-attr]
+                return await self._respond(model, key, request, deadline)
+            return await self.peers.infer(owner, name, version, request, deadline)  # type: ignore[union-attr]
         finally:
             self.in_flight -= 1
 
@@ -74,14 +76,16 @@ class Service:
         if self.log is not None:
             self.log(exchange)
 
-    async def answer(self, name: str, version: str | None, request: InferRequest) -> InferResponse:
+    async def answer(
+        self, name: str, version: str | None, request: InferRequest, deadline: float | None
+    ) -> InferResponse:
         """Answer a request of a sequence that another worker has received, and counts."""
         model = self.repository.get(name, version)
-        return await self._respond(model, key_of(name, version, request.parameters), request, time.monotonic())
+        return await self._respond(model, key_of(name, version, request.parameters), request, deadline)
 
-    async def _respond(self, model: Version, key: Key | None, request: InferRequest, start: float) -> InferResponse:
-        seconds = request.timeout or model.options.timeout
-        deadline = None if seconds is None else start + seconds
+    async def _respond(
+        self, model: Version, key: Key | None, request: InferRequest, deadline: float | None
+    ) -> InferResponse:
         if key is not None:
             model, found = await self.sequences.infer(key, model, request, deadline)
         else:
