@@ -8,7 +8,7 @@ from nbkeras.serving.errors import ServingError
 from nbkeras.serving.exchange import Exchange
 from nbkeras.serving.logs import Requests
 from nbkeras.serving.peers import Peers
-from nbkeras.serving.repository import Repository, Version
+from nbkeras.serving.repository import READY, STARTING, UNLOADED, Repository, Version
 from nbkeras.serving.sequences import Key, Sequences, key_of
 from nbkeras.serving.tensors import InferRequest as InferRequest
 from nbkeras.serving.tensors import InferResponse as InferResponse
@@ -101,10 +101,14 @@ class Service:
         return True
 
     def ready(self) -> bool:
-        """Whether requests are taken: some model is there, none is missing that was asked for, and the server does not end."""
-        return not self.is_draining and all(
-            each["state"] == "READY" or each["reason"] == "unloaded" for each in self.index()
-        )
+        """Whether requests are taken: the models of the start are loaded, and the server does not end.
+
+        A version that is loaded later on, or cannot be, leaves a server ready that serves others; `index` tells what is broken.
+        """
+        index = self.index()
+        reasons = [each["reason"] for each in index if each["state"] != READY]
+        is_served = len(reasons) < len(index) or all(reason == UNLOADED for reason in reasons)
+        return is_served and STARTING not in reasons and not self.is_draining
 
     def model_ready(self, name: str, version: str | None = None) -> bool:
         """Whether a model answers."""
