@@ -13,6 +13,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from nbkeras.engine.annotations import briefly
 from nbkeras.serving.errors import ServingError, refused
 from nbkeras.serving.exchange import Observer
 from nbkeras.serving.http import GONE, WHOLE
@@ -265,7 +266,7 @@ def check_head(version: str, headers: list[tuple[bytes, bytes]]) -> None:
         raise refused(f"a request must have exactly one header Host, received {len(hosts)}")
     if hosts and not _HOST.fullmatch(hosts[0]):
         raise refused(
-            f"the header Host must be a name and perhaps a port, received {hosts[0].decode('latin-1')!r:.200}"
+            f"the header Host must be a name and perhaps a port, received {briefly(hosts[0].decode('latin-1'))}"
         )
     codings = b",".join([value for name, value in headers if name == b"transfer-encoding"]).lower()
     if codings and codings.strip() != b"chunked":
@@ -273,7 +274,7 @@ def check_head(version: str, headers: list[tuple[bytes, bytes]]) -> None:
         is_unknown = names[-1] == b"chunked" not in names[:-1]
         raise ServingError(
             501 if is_unknown else 400,
-            f"Transfer-Encoding must be chunked alone, received {codings.decode('latin-1')!r:.200}: pack a body in a "
+            f"Transfer-Encoding must be chunked alone, received {briefly(codings.decode('latin-1'))}: pack a body in a "
             "Content-Encoding",
         )
     if codings and version == "1.0":
