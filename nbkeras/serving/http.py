@@ -307,7 +307,8 @@ class Application:
         return Response(status_code=200)
 
     async def _parameters(self, request: Request) -> dict[str, Any]:
-        self._check_caller(request)
+        if self.service.control is not None:  # else all are refused, with another sentence
+            self._check_caller(request)
         parameters = (await self._content(request)).get("parameters", {})
         if not isinstance(parameters, dict):
             raise refused(f"'parameters' must be an object, received {tensors.shown(parameters)}")

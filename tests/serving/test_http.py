@@ -614,6 +614,44 @@ async def running(application):
     raise AssertionError("no batch was begun")
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("10.1.2.3:8000", 200),
+        ("10.1.2.4", 403),
+        ("Mine.example:1", 200),
+        ("localhost", 200),
+        ("example", 403),
+        ("", 403),
+    ],
+)
+def test_loads_are_for_those_who_call_the_server_by_its_names(host, status):
+    class Control:
+        async def load(self, name, parameters):
+            pass
+
+    async def main():
+        application = Application(Service(Repository(), control=Control()), control_hosts=["mine.example"])
+        sent = []
+
+        async def receive():
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/v2/repository/models/m/load", "query_string": b""}
+        origin = (b"origin", f"http://{host}".encode())
+        scope |= {"headers": [(b"host", host.encode()), origin], "server": ("10.1.2.3", 8000)}
+        await application(scope, receive, send)
+        assert sent[0]["status"] == status
+        application.service.control = None  # without --control the sentence is about that
+        await application(scope, receive, send)
+        assert b"start the server with --control" in sent[-1]["body"]
+
+    asyncio.run(main())
+
+
 def test_outputs_are_those_that_are_wanted():
     async def main():
         application, _ = applied(Fake())
