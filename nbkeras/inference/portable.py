@@ -324,17 +324,31 @@ def save(thing: Any, filepath: Any) -> None:
         file.write(constants)
 
 
-def load(kind: type, filepath: Any) -> Any:
-    """Read an object that `save` wrote; its constants are mapped."""
+def load(kind: type, filepath: Any, safe_mode: bool) -> Any:
+    """Read an object that `save` wrote; its constants are mapped. ValueError in safe mode, since its pickle can run any code.
+
+    A pickle of a closed list of names would not be safe either: kernels are compiled without checks of bounds, and the places,
+    sizes and kernels of a program are those that the file names.
+    """
     name = os.fspath(filepath)
     with open(name, "rb") as file:
-        _check_owner(file.fileno(), name)
-        try:
-            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # private: nothing reaches the file
-        except ValueError:
-            raise ValueError(f"{name!r} is empty, not a file of a frozen model") from None
+        return read(kind, file, name, safe_mode)
+
+
+def read(kind: type, file: Any, name: str, safe_mode: bool) -> Any:
+    """The same from an open file, which errors call by a name."""
+    try:
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # private: nothing reaches the file
+    except ValueError:
+        raise ValueError(f"{name!r} is empty, not a file of a frozen model") from None
     if len(memory) < _HEADER.size or memory[: len(_MAGIC)] != _MAGIC:
         raise ValueError(f"{name!r} is not a file of a frozen model, as {kind.__name__}.save writes it")
+    if safe_mode:
+        raise ValueError(
+            f"{name!r} is a frozen model, which holds a pickle and can run any code when it is loaded: load the model's .keras "
+            "file and freeze it again, or pass safe_mode=False if you wrote the file yourself"
+        )
+    _check_owner(file.fileno(), name)
     damaged = ValueError(f"{name!r} is damaged, or was not copied completely: save the frozen model again")
     _, length, check = _HEADER.unpack_from(memory)
     text = memory[_HEADER.size : _HEADER.size + length]

@@ -53,7 +53,8 @@ def is_path(file: Any) -> bool:
 
 def name_of(file: Any) -> str:
     """A file's path for messages, or words in its place."""
-    return f"{os.fspath(file)!r}" if is_path(file) else "the file"
+    name = os.fspath(file) if is_path(file) else getattr(file, "name", None)
+    return f"{name!r}" if isinstance(name, str | bytes) else "the file"
 
 
 @contextlib.contextmanager
@@ -323,7 +324,9 @@ def readable(name: str) -> Iterator[None]:
 @contextlib.contextmanager
 def open_archive(file: Any) -> Iterator[zipfile.ZipFile]:
     """Open a zip archive to read, from a path or a binary file, and check its names; ValueError if it is not one."""
-    with _undamaged(f"{file!r} is not a model file (not a zip archive): it may be truncated or from another program"):
+    with _undamaged(
+        f"{name_of(file)} is not a model file (not a zip archive): it may be truncated or from another program"
+    ):
         archive = zipfile.ZipFile(file)
     with archive:
         check_members(archive)

@@ -310,8 +310,8 @@ def _kind(filepath: Any) -> str:
     if start[8:] == b"{":
         return "safetensors"
     raise ValueError(
-        f"{filepath!r} is not a model or weights file (neither a zip archive nor HDF5 nor safetensors): it may be truncated or "
-        "from another program"
+        f"{archives.name_of(filepath)} is not a model or weights file (neither a zip archive nor HDF5 nor safetensors): it "
+        "may be truncated or from another program"
     )
 
 
