@@ -44,7 +44,7 @@ class Record:
     def holds(self, arrays: Sequence[Array | None]) -> None:
         """Keep the values of the op's inputs, which it may have saved, where variables are written: see copy_on_write.py."""
         for array in arrays:
-            if array is not None and array.base is not None:
+            if array is not None and (array.base is not None or device.gpu_used):
                 copy_on_write.hold(self, _keep, array)
 
 

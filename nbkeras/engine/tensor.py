@@ -69,7 +69,7 @@ class Tensor:
         self.index = index
         self.mask: Tensor | None = None  # which timesteps are valid, bool; passed with the tensor from layer to layer
         self.logits: tuple[str, Tensor] | None = None  # ("softmax" or "sigmoid", its input), for a fused cross-entropy
-        if data.base is not None:  # it may be a view of a variable
+        if data.base is not None or device.gpu_used:  # it may be a variable's: on the CPU those are views of aligned memory
             copy_on_write.hold(self, _keep, data)
 
     if TYPE_CHECKING:  # by ops.operators.attach_operators
@@ -359,6 +359,8 @@ class Variable(Tensor):
 
     def _write(self, kernel: Callable, source: Tensor, *operands: Array) -> None:
         """Launch kernel(*operands, source, data); who holds the value of before keeps it."""
+        if device.recorder() is not None:
+            _take_as_constants([source])
         given = source.data
         if self.is_lent:
             self.data, self.is_lent = device.empty(self.shape, self.dtype), False
@@ -534,9 +536,9 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
 
 
 def _take_as_constants(tensors: Sequence[Tensor | None]) -> None:
-    """Give views of variables memory of their own that were made before the step which is recorded now."""
+    """Give views of variables memory of their own if they were made before the step that is recorded now."""
     for tensor in tensors:
-        if type(tensor) is Tensor and tensor.data.base is not None:
+        if type(tensor) is Tensor:
             copy_on_write.own(tensor, tensor.data)
 
 

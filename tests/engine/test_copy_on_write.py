@@ -286,16 +286,20 @@ def test_a_view_from_outside_is_a_constant_of_a_recorded_step():
     class Outside(layers.Layer):
         def build(self, shape):
             self.w = self.add_weight(shape=(3,), initializer="ones")
+            self.last = self.add_weight(shape=(3,), initializer="zeros", trainable=False)
             self.first = ops.reshape(self.w, (3,))  # the value when it was built
 
         def call(self, x):
-            return x * self.w * self.first
+            y = x * self.w * self.first
+            self.last.assign(self.first)
+            return y * (1 + self.last)
 
     def train(eagerly):
         model = keras.Sequential([Outside()])
         model.compile(optimizers.SGD(0.1), "mse", run_eagerly=eagerly)
         x = np.arange(12.0, dtype="float32").reshape(4, 3)
         model.fit(x, x * 2, batch_size=2, epochs=3, shuffle=False, verbose=0)
+        assert model.get_weights()[1].tolist() == [1.0, 1.0, 1.0]
         return model.get_weights()[0]
 
     np.testing.assert_array_equal(train(True), train(False))
