@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy as copying
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -130,6 +131,11 @@ class Tensor:
         if self.size != 1:
             raise ValueError(f"a tensor of shape {self.shape} is no single number: it has {self.size} elements")
         return device.read(self.data).item()
+
+    def __copy__(self) -> Tensor:
+        copied = Tensor(self.data, self.record, self.index)
+        copied.mask, copied.logits = self.mask, self.logits
+        return copied
 
     def __array__(self, dtype=None, copy=None) -> Array:
         return np.array(device.read(self.data), dtype=dtype, copy=True)
@@ -369,6 +375,9 @@ class Variable(Tensor):
             copy_on_write.will_write(self.data)
             given = source.data  # the source may be a view of the variable, which has a copy now
         device.launch(kernel, *operands, device.to_this_device(adopt(given)), self.data)
+
+    def __copy__(self) -> Variable:
+        return copying.deepcopy(self)
 
     def rebind(self, array: Array) -> None:
         """Move the value into another array of the same shape and dtype (a view of an optimizer's flat buffer).

@@ -1,5 +1,6 @@
 """Who writes the memory of variables says so before: those who hold the old values get a copy, and nobody else pays for it."""
 
+import copy
 import gc
 import weakref
 
@@ -269,6 +270,16 @@ def test_views_with_any_strides_keep_their_values():
     for view, value in zip(views, before, strict=True):
         np.testing.assert_array_equal(view.numpy(), value)
     assert device.root(views[-1].data).size == 1  # what is broadcast is copied once
+
+
+def test_shallow_copies_are_values_too():
+    v = keras.Variable([1.0, 2.0], name="v")
+    value, variable = copy.copy(v.value), copy.copy(v)
+    v.assign([5.0, 6.0])
+    assert value.numpy().tolist() == variable.numpy().tolist() == [1.0, 2.0]
+    variable.assign([0.0, 0.0])
+    assert v.numpy().tolist() == [5.0, 6.0]
+    assert (variable.name, variable.trainable) == ("v", True)
 
 
 def test_a_variable_is_assigned_views_of_itself():
