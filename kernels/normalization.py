@@ -93,7 +93,7 @@ def batch_normalization_training(
     return y, saved if ranks is None else (ranks, saved)
 
 
-batch_normalization_training.changes_inputs = True  # type: ignore[attr-defined]  # see engine/program.py
+batch_normalization_training.changes_inputs = (3, 4)  # type: ignore[attr-defined]  # their numbers: see engine/program.py
 
 
 def batch_normalization_training_vjp(saved, dy, needs):

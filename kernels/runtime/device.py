@@ -246,6 +246,11 @@ def only_if(flag: Array) -> contextlib.AbstractContextManager[None]:
     return _during(flags=(*_thread.flags, flag))
 
 
+def always() -> contextlib.AbstractContextManager[None]:
+    """Run the launches of the block also where `only_if` around it would leave them out."""
+    return _during(flags=())
+
+
 class Conditional:
     """A kernel that takes flags before its own arguments, and does nothing if one of them is 0."""
 

@@ -54,7 +54,7 @@ class Mapped:
     """In place of an array: the shape and dtype of one member, whose value differs from member to member."""
 
     __slots__ = ("physical", "level", "shape", "dtype", "__weakref__")
-    base = None
+    base = None  # the tensor of all members holds their memory
 
     def __init__(self, physical: Tensor, level: Level):
         self.physical, self.level = physical, level
@@ -77,6 +77,8 @@ class Mapped:
         if type(x.data) is Mapped and x.data.level is self.level:
             return x
         return ops.add(x, _logical(self.level, ops.zeros(self.level.size, x.dtype)))
+
+    base = None  # the tensor of all members holds their memory
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -123,7 +125,7 @@ def constant(x: Tensor) -> Tensor:
 def applied(op: Callable, op_vjp: Callable | None, tensors: Found, constants: dict[str, Any]) -> Any:
     """`apply` for tensors of which one is mapped."""
     level = _innermost(tensors)
-    if getattr(op, "changes_inputs", False):
+    if hasattr(op, "changes_inputs"):
         raise ValueError(
             f"{named(op)} changes a variable, which all members of a vmap share, by values that differ from member to member. "
             "Call layers such as BatchNormalization with training=False in the function that is mapped, or use GroupNormalization"

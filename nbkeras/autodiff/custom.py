@@ -8,7 +8,7 @@ from typing import Any
 
 from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.tensor import Tensor
+from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.ops.control import custom_gradient
 
 
@@ -79,10 +79,13 @@ class custom_vjp:  # noqa: N801 (a decorator, by the name that jax gives it)
 
 
 class _Run:
-    """A run of a function under `checkpoint`: the second one gets the random keys of the first one."""
+    """A run of a function under `checkpoint`: the second one gets the random keys of the first one, and its values of variables.
 
-    def __init__(self, keys: list[Tensor], is_second: bool):
-        self.is_second, self._keys, self._next = is_second, keys, iter(list(keys))
+    keys, values: those of the first run, which notes them here.
+    """
+
+    def __init__(self, keys: list[Tensor], values: dict[Variable, Tensor], is_second: bool):
+        self.is_second, self.values, self._keys, self._next = is_second, values, keys, iter(list(keys))
 
     def key(self, draw: Callable[[], Tensor]) -> Tensor:
         if self.is_second:
@@ -125,18 +128,19 @@ def checkpoint(f: Callable) -> Callable:
         places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and type(leaf) is Tensor]
         outside: list[Tensor] = [leaves[i] for i in places]
         keys: list[Tensor] = []
+        values: dict[Variable, Tensor] = {}
 
-        def run(is_second: bool) -> tuple[Any, list[Tensor], tape.Tape]:
+        def run(values: dict[Variable, Tensor], is_second: bool) -> tuple[Any, list[Tensor], tape.Tape]:
             given, inside = list(leaves), [Tensor(each.data) for each in outside]
             for i, each in zip(places, inside, strict=True):
                 each.record = tape.leaf("argument") if each.dtype.kind == "f" else None
                 each.mask, given[i] = leaves[i].mask, each
             within = tape.Tape()
-            with tape.thread.now(tapes=(), rerun=_Run(keys, is_second)), within:
+            with tape.thread.now(tapes=(), rerun=_Run(keys, values, is_second)), within:
                 positional, named = structures.pack((args, kwargs), given)
                 return f(*positional, **named), inside, within
 
-        returned, inside, within = run(False)
+        returned, inside, within = run(values, False)
         results = [leaf for leaf in structures.flatten(returned) if isinstance(leaf, Tensor)]
         own = {each.record for each in inside}
         # what else the function uses: variables, and tensors that were computed outside
@@ -144,8 +148,8 @@ def checkpoint(f: Callable) -> Callable:
         parents = [None if each.record is None else (each.record, each.index) for each in outside]
         record = tape.Record(
             f"checkpoint of {getattr(f, '__name__', type(f).__name__)}",
-            lambda saved, dy, needs: _gradients(run, dy, [source for source, _ in others], needs),
-            None,
+            lambda saved, dy, needs: _gradients(run, saved, dy, [source for source, _ in others], needs),
+            values,
             (*parents, *(source for source, _ in others)),
             (*((each.shape, each.dtype) for each in outside), *(form for _, form in others)),
             len(results),
@@ -167,9 +171,9 @@ def _result(y: Tensor, record: tape.Record, index: int) -> Tensor:
     return result
 
 
-def _gradients(run: Callable, dy: Any, others: list[tape.Source], needs: tuple) -> tuple:
+def _gradients(run: Callable, values: dict, dy: Any, others: list[tape.Source], needs: tuple) -> tuple:
     """The gradients of the arguments and of the other sources of a function, which runs again."""
-    returned, inside, within = run(True)
+    returned, inside, within = run(values, True)
     results = [leaf for leaf in structures.flatten(returned) if isinstance(leaf, Tensor)]
     dys = dy if isinstance(dy, tuple) else (dy,)
     starts = [

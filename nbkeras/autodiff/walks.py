@@ -103,6 +103,7 @@ def push_forward(
 
 def _rule(record: tape.Record) -> Rule:
     """The rule of the op that made a record; NotImplementedError if there is none."""
+    tape.check_is_kept(record)
     is_mapped = tape.thread.levels > 0
     if record.call is None and is_mapped:
         return Once()

@@ -17,7 +17,7 @@ from nbkeras.building.graph import SymbolicTensor, is_symbolic
 from nbkeras.building.input_spec import InputSpec as InputSpec
 from nbkeras.building.input_spec import mismatch
 from nbkeras.building.module import Module
-from nbkeras.engine import behaviour, dtype_policy, load_budget, option, structures, tensor
+from nbkeras.engine import behaviour, dtype_policy, load_budget, option, step_lock, structures, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.documentation import ConstructorSignature
 from nbkeras.engine.dtype_policy import DTypePolicy
@@ -572,7 +572,13 @@ class Layer(Module, CallHistory):
                 return self(*args, **kwargs)
         if is_symbolic([args, kwargs]):
             return self._symbolic_call(args, kwargs)
-        return self.call_by(self.call, args, kwargs)
+        if tensor.layer_stack.names:
+            return self.call_by(self.call, args, kwargs)
+        turn = step_lock.enter()  # `set_weights` in another thread waits: a call uses all old or all new weights
+        try:
+            return self.call_by(self.call, args, kwargs)
+        finally:
+            step_lock.leave(turn)
 
     def call_by(self, call: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
         """A call in which another function of the same arguments takes the place of `call`: all else is as in a call.

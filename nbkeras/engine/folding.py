@@ -105,7 +105,7 @@ def _again(program: Program, preparation: Preparation, calls: list[Call], kept: 
 
 
 def _changes(call: Call) -> bool:
-    return getattr(call.function, "changes_inputs", False)
+    return hasattr(call.function, "changes_inputs")
 
 
 def _grows(call: Call) -> bool:

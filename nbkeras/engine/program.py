@@ -10,13 +10,13 @@ changed: the programs that depend on them are dropped, and their steps are recor
 from __future__ import annotations
 
 import weakref
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbkeras.engine import step_lock
+from nbkeras.engine import copy_on_write, step_lock
 from nbkeras.engine.layer_stack import Place, layer_stack
 from nbkeras.engine.user_errors import warn
 from nbkeras.kernels.runtime import cache, cache_files, cgroups, code, device, forks, processor, threads
@@ -81,6 +81,8 @@ def adopt(array: Array | None) -> Array | None:
 def compute(op: Callable, arrays: Sequence[Array | None], constants: dict[str, Any]) -> tuple[Any, Any]:
     """(outputs, saved) of an op of the kernels. An op on constants alone is computed now and is not replayed."""
     recorder = device.recorder()
+    if hasattr(op, "changes_inputs"):
+        copy_on_write.will_write(*(arrays[number] for number in op.changes_inputs))
     if recorder is None and not device.is_dry():
         return _pair(op, op(*arrays, **constants))
     if arrays and all(map(device.is_readable_constant, arrays)):
@@ -208,8 +210,9 @@ class Program:
         if self._in_op or self.reason is not None:
             return function(*inputs, *rest, **constants)
         described = tuple(self._known(function, array) for array in inputs)
-        if getattr(function, "changes_inputs", False):
-            self.written.update(id(device.root(each)) for each in described if isinstance(each, device.ARRAYS))
+        for number in getattr(function, "changes_inputs", ()):
+            if isinstance(described[number], device.ARRAYS):
+                self.written.add(id(device.root(described[number])))
         self._in_op = True
         try:
             result = function(*inputs, *rest, **constants)
@@ -314,7 +317,8 @@ class Program:
             The arrays in which they are then.
         """
         kept = self.describe(outputs)
-        launches, self._recorded = self._recorded, _fused(self._recorded, kept)
+        launches = _without_unread_copies(self._recorded, kept)
+        self._recorded = _fused(launches, kept)
         self.places = _places(self._places, launches, self._recorded)
         lives = _lives(self._recorded, [view for view in kept if isinstance(view, View)])
         offsets, size = _plan(self._sizes, lives)
@@ -347,6 +351,7 @@ class Program:
                 function()
         if self._preparation is not None and self._preparation.stale:
             self._preparation.run()
+        copy_on_write.will_replay(self.written)
         self._replay()
         if self.written:
             device.changed(self.written)
@@ -365,6 +370,19 @@ class Program:
         if self._preparation is not None and self._preparation.stale:
             self._preparation.run()
         return self._replay.copying(*arrays)
+
+
+def _without_unread_copies(recorded: list, kept: list) -> list:
+    """The launches without copies that none reads: of values that somebody held, but did not use after they were overwritten."""
+    users = Counter(arg.buffer for _, args in recorded for arg in args if isinstance(arg, View))
+    users.update(view.buffer for view in kept if isinstance(view, View))
+    gpu = device.gpu()
+    copy = device.copy if gpu is None else gpu.twin(device.copy)
+
+    def is_read(target: Any) -> bool:
+        return not isinstance(target, View) or users[target.buffer] > 1
+
+    return [(function, args) for function, args in recorded if function is not copy or is_read(args[1])]
 
 
 def _fused(recorded: list, kept: list) -> list:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nbkeras.engine import step_lock, structures
+from nbkeras.engine import copy_on_write, step_lock, structures
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor, brought, copied
 
 
@@ -52,6 +52,8 @@ def holding(variables: Sequence[Variable], values: Sequence[Tensor]) -> Iterator
 def _set(variables: Sequence[Variable], states: Sequence[tuple]) -> None:
     for variable, state in zip(variables, states, strict=True):
         variable.data, variable.record, variable.index, variable.is_lent = state
+        if not variable.is_lent:
+            copy_on_write.share(variable.data)
 
 
 def current(structure: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine import copy_on_write
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.kernels import reduce
 from nbkeras.kernels.runtime import device
@@ -30,7 +31,7 @@ class Record:
     autodiff/rules.py; None if it was made in one recording only.
     """
 
-    __slots__ = ("name", "vjp", "saved", "parents", "forms", "outputs", "layer", "tapes", "call")
+    __slots__ = ("name", "vjp", "saved", "parents", "forms", "outputs", "layer", "tapes", "call", "__weakref__")
 
     def __init__(
         self, name: str, vjp: Callable | None, saved: Any, parents: tuple, forms: tuple, outputs: int, layer: str = ""
@@ -39,6 +40,12 @@ class Record:
         self.parents, self.forms, self.outputs, self.layer = parents, forms, outputs, layer
         self.tapes = thread.tapes
         self.call: Any = None
+
+    def keep(self, preserved: Callable[[Array], Array]) -> None:
+        """Replace the arrays that the op saved by `preserved(array)`: see copy_on_write.py."""
+        self.saved = copy_on_write.replaced(self.saved, preserved)
+        if self.call is not None:
+            self.call = self.call._replace(outputs=copy_on_write.replaced(self.call.outputs, preserved))
 
 
 Source = tuple[Record, int]
@@ -65,7 +72,8 @@ class _Thread(threading.local):
 
     def asks_for_more(self) -> bool:
         """Whether something is on that `apply` does not do by itself."""
-        return bool(keeps_calls() or self.levels or self.listener is not None or self.checker is not None)
+        asked = self.listener, self.checker, self.rerun
+        return bool(keeps_calls() or self.levels or any(each is not None for each in asked))
 
     def now(self, **values: Any) -> "_Now":
         """`with thread.now(name=value):` other values in the block."""
@@ -331,11 +339,7 @@ def _step(record: Record, sums: dict, wanted: dict, between: set, destinations: 
         source = (record, index)
         total = sums.get(source) if source in wanted else sums.pop(source, None)
         incoming.append(None if total is None else total.dense(destinations.get(source)))
-    if record.saved is _DROPPED:
-        raise RuntimeError(
-            f"the gradient through {record.name!r} was already computed and its saved values were dropped; "
-            "use GradientTape(persistent=True) to take several gradients of one computation"
-        )
+    check_is_kept(record)
     if all(gradient is None for gradient in incoming):
         return
     needs: list[Any] = []
@@ -352,11 +356,20 @@ def _step(record: Record, sums: dict, wanted: dict, between: set, destinations: 
     if thread.checker is not None:
         thread.checker.gradients(record, incoming, gradients)
     if not retain:
-        record.saved = _DROPPED
+        record.saved, record.call = _DROPPED, None
     for i, (parent, gradient) in enumerate(zip(record.parents, gradients, strict=True)):
         if needs[i] is not False and gradient is not None:
             _check_gradient(record, i, gradient)
             _accumulate(sums, parent, unbroadcast(gradient, record.forms[i][0]), destinations)
+
+
+def check_is_kept(record: Record) -> None:
+    """RuntimeError if a backward pass went through a Record and did not retain its values."""
+    if record.saved is _DROPPED:
+        raise RuntimeError(
+            f"the gradient through {record.name!r} was already computed and its saved values were dropped; "
+            "use GradientTape(persistent=True) to take several gradients of one computation"
+        )
 
 
 def _call_vjp(record: Record, dy: Any, needs: tuple) -> Sequence[Any]:

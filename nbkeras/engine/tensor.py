@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 
 from nbkeras.engine import annotations as annotated
-from nbkeras.engine import dlpack, naming, option, registry, settings, step_lock, tape, user_errors
+from nbkeras.engine import copy_on_write, dlpack, naming, option, registry, settings, step_lock, tape, user_errors
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import array_of, known_dtype, result_dtype
 from nbkeras.engine.layer_stack import layer_stack
@@ -69,6 +69,8 @@ class Tensor:
         self.index = index
         self.mask: Tensor | None = None  # which timesteps are valid, bool; passed with the tensor from layer to layer
         self.logits: tuple[str, Tensor] | None = None  # ("softmax" or "sigmoid", its input), for a fused cross-entropy
+        if data.base is not None:  # it may be a view of a variable
+            copy_on_write.hold(self, data)
 
     if TYPE_CHECKING:  # by ops.operators.attach_operators
 
@@ -105,6 +107,10 @@ class Tensor:
         """The number of elements."""
         return self.data.size
 
+    def keep(self, preserved: Callable[[Array], Array]) -> None:
+        """Replace its array by `preserved(array)`: see copy_on_write.py."""
+        self.data = preserved(self.data)
+
     def numpy(self) -> Array:
         """A copy of the value as a NumPy array. A step in which this is called cannot be recorded and runs eagerly.
 
@@ -133,8 +139,14 @@ class Tensor:
         return np.array(device.read(self.data), dtype=dtype, copy=True)
 
     def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None) -> Any:
-        """The tensor's own memory for other libraries, as in `torch.from_dlpack(tensor)`; they should only read it."""
-        return dlpack.export(device.readable(self.data), stream, max_version, dl_device, copy)
+        """The tensor's own memory for other libraries, as in `torch.from_dlpack(tensor)`; they should only read it.
+
+        What shares the memory of a variable is copied, unless `copy` is False: assignments would change it.
+        """
+        array = device.readable(self.data)
+        if copy is None and copy_on_write.is_shared(array):
+            array = array.copy() if device.gpu_of(array) is None else copied(self).data
+        return dlpack.export(array, stream, max_version, dl_device, copy)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return dlpack.device_of(self.data)
@@ -246,6 +258,7 @@ class Variable(Tensor):
             initializer = initializer(shape, dtype=settings.standardize_dtype(dtype))
         value = initializer.numpy() if isinstance(initializer, Tensor) else dlpack.on_host(initializer)
         super().__init__(device.persistent_copy(array_of(value, dtype)))
+        copy_on_write.share(self.data)
         Variable.made += 1
         self.name = self.path = naming.checked("variable", name) or "variable"
         self.regularizer: Any = None
@@ -267,9 +280,18 @@ class Variable(Tensor):
         self.record = self._leaf if self._trainable and self.dtype.kind == "f" else None
 
     @property
-    def value(self) -> Variable:
-        """The variable itself; in Keras its tensor."""
-        return self
+    def value(self) -> Tensor:
+        """A tensor of the present value, through which gradients reach the variable; later assignments do not change it.
+
+        Example:
+            >>> v = keras.Variable([1.0, 2.0])
+            >>> before = v.value
+            >>> v.assign([5.0, 6.0]).numpy(), before.numpy()
+            (array([5., 6.], dtype=float32), array([1., 2.], dtype=float32))
+        """
+        rerun = tape.thread.rerun
+        present = Tensor(self.data, self.record, self.index)
+        return present if rerun is None else rerun.values.setdefault(self, present)
 
     def assign(self, value: Any) -> Variable:
         """Write a value in place.
@@ -294,9 +316,7 @@ class Variable(Tensor):
                 raise ValueError(
                     f"cannot assign to variable {self.name!r}: expected shape {self.shape}, received {source.shape}"
                 )
-            if self.is_lent:
-                self.data, self.is_lent = device.empty(self.shape, self.dtype), False
-            device.launch(device.copy, device.to_this_device(adopt(source.data)), self.data)
+            self._write(device.copy, source)
         return self
 
     def assign_add(self, value: Any) -> Variable:
@@ -334,11 +354,19 @@ class Variable(Tensor):
     def _changed(self, kernel: Callable, value: Any) -> Variable:
         self._check_may_change()
         with on_device_of(self):
-            before = self.data
-            if self.is_lent:
-                self.data, self.is_lent = device.empty(self.shape, self.dtype), False
-            device.launch(kernel, before, device.to_this_device(adopt(as_tensor(value, self.dtype).data)), self.data)
+            self._write(kernel, as_tensor(value, self.dtype), self.data)
         return self
+
+    def _write(self, kernel: Callable, source: Tensor, *operands: Array) -> None:
+        """Launch kernel(*operands, source, data); who holds the value of before keeps it."""
+        given = source.data
+        if self.is_lent:
+            self.data, self.is_lent = device.empty(self.shape, self.dtype), False
+            copy_on_write.share(self.data)
+        else:
+            copy_on_write.will_write(self.data)
+            given = source.data  # the source may be a view of the variable, which has a copy now
+        device.launch(kernel, *operands, device.to_this_device(adopt(given)), self.data)
 
     def rebind(self, array: Array) -> None:
         """Move the value into another array of the same shape and dtype (a view of an optimizer's flat buffer).
@@ -347,9 +375,11 @@ class Variable(Tensor):
             array: The array; its content is replaced.
         """
         before = self.data
+        copy_on_write.will_write(array)
         with device.ordinary(), on_device_of(self):
             device.launch(device.copy, before, array)
         self.data = array
+        copy_on_write.share(array)
         outdate(before)
 
     def move_out(self) -> None:
@@ -404,10 +434,18 @@ def as_tensor(value: Any, dtype: Any = None) -> Tensor:
         value = dlpack.received(value)
         if device.gpu_of(value) is not None:
             return as_tensor(Tensor(value), dtype)
-    array = device.persistent(array_of(value, dtype))
-    if isinstance(value, int | list | tuple) and array.dtype.kind != "f":  # an array may still be changed by its owner
+    array = array_of(value, dtype)
+    if isinstance(value, np.ndarray) and (array is value or array.base is not None) and _is_computed():
+        array = array.copy()  # its owner may change it
+    array = device.persistent(array)
+    if isinstance(value, int | list | tuple) and array.dtype.kind != "f":
         device.mark_constant(array)
     return Tensor(array)
+
+
+def _is_computed() -> bool:
+    """Whether ops compute now, on the CPU: a replay of a recorded step reads arrays again, and a GPU has copies in any case."""
+    return device.recorder() is None and not device.is_dry() and device.gpu() is None
 
 
 def holds_tensors(values: list | tuple, depth: int = 64) -> bool:
@@ -485,6 +523,8 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
             raise _not_a_tensor(op, tensor)
     if tape.thread.is_special:
         return _apply_specially(op, op_vjp, tensors, constants)
+    if device.recorder() is not None:
+        _take_as_constants(tensors)
     arrays = [None if t is None else t.data for t in tensors]
     if device.gpu_used and any(device.is_on_other_device(array) for array in arrays):
         with device.on(_common_gpu(tensors)):
@@ -493,9 +533,18 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
     return _recorded(op, op_vjp, tensors, arrays, y, saved)
 
 
+def _take_as_constants(tensors: Sequence[Tensor | None]) -> None:
+    """Give views of variables memory of their own that were made before the step which is recorded now."""
+    for tensor in tensors:
+        if type(tensor) is Tensor and tensor.data.base is not None:
+            copy_on_write.own(tensor, tensor.data)
+
+
 def _apply_specially(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None], constants: dict) -> Any:
     """`apply` while there is a listener, a checker, a tape in a tape, or `autodiff.vmap`."""
     state = tape.thread
+    if state.rerun is not None:
+        tensors = [value_of(each) for each in tensors]
     if state.levels:
         if batching.is_mapped(tensors):  # the listener hears of the ops by which it is computed
             return batching.applied(op, op_vjp, tensors, constants)
@@ -533,6 +582,9 @@ def _recorded(op, op_vjp, tensors, arrays, y, saved) -> Any:
             forms = tuple(None if a is None else (a.shape, a.dtype) for a in arrays)
             outputs = len(y) if isinstance(y, tuple) else 1
             record = tape.Record(op.__name__, op_vjp, saved, parents, forms, outputs, layer_stack.layer)
+            for array in arrays:
+                if array is not None and array.base is not None:  # the op may have saved a variable
+                    copy_on_write.hold(record, array)
     if isinstance(y, tuple):
         return tuple(Tensor(array, _for_dtype(record, array), i) for i, array in enumerate(y))
     return Tensor(y, _for_dtype(record, y))
@@ -619,7 +671,8 @@ def op(function: F) -> F:
                     symbol = next((a for a in arg if hasattr(a, "symbolic_op")), None)
                 if hasattr(symbol, "symbolic_op"):
                     return symbol.symbolic_op(call, args, kwargs)
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+            return result if type(result) is Tensor else values_of(result)
         except Exception as error:
             user_errors.shorten(error)
             raise
@@ -628,6 +681,18 @@ def op(function: F) -> F:
     if package == "nbkeras":
         own_ops[f"{module}.{function.__name__}"] = call
     return cast(F, call)
+
+
+def value_of(tensor: Any) -> Any:
+    """A tensor with the present value of a variable; anything else itself."""
+    return tensor.value if isinstance(tensor, Variable) else tensor
+
+
+def values_of(result: Any) -> Any:
+    """The result of an op with tensors in place of variables, which an op that has nothing to do returns as they are."""
+    if type(result) in (list, tuple):
+        return type(result)(map(values_of, result)) if any(isinstance(each, Variable) for each in result) else result
+    return value_of(result)
 
 
 # nbkeras's ops by module and name, the form in which model files name them: 'random.dropout'

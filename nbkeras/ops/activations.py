@@ -14,7 +14,7 @@ import numpy as np
 
 from nbkeras.engine import load_budget
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op, value_of
 from nbkeras.engine.user_errors import warn
 from nbkeras.kernels import activations
 from nbkeras.kernels import softmax as softmax_kernels
@@ -247,7 +247,7 @@ def sigmoid(x) -> Tensor:
     """
     x = as_float(x)
     y = apply(activations.sigmoid, activations.sigmoid_vjp, [x])
-    y.logits = ("sigmoid", x)
+    y.logits = ("sigmoid", value_of(x))
     return y
 
 
@@ -493,7 +493,7 @@ def softmax(x, axis: Any = -1) -> Tensor:
         warn(f"softmax over axis {axis} of shape {x.shape} always gives 1: did you mean a sigmoid?")
     y, axes = _over("softmax", softmax_kernels.softmax, softmax_kernels.softmax_vjp, x, axis)
     if axes == (x.ndim - 1,):
-        y.logits = ("softmax", x)
+        y.logits = ("softmax", value_of(x))
     return y
 
 

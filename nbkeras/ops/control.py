@@ -16,7 +16,7 @@ import numpy as np
 from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.option import flag_of
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op, value_of
 from nbkeras.kernels.runtime import device
 from nbkeras.ops.arguments import axis_of, count_of
 from nbkeras.ops.creation import zeros_like
@@ -445,7 +445,7 @@ def custom_gradient(f: Callable) -> Callable:
 
     @functools.wraps(f)
     def call(*args, **kwargs):
-        tensors = [as_tensor(arg) for arg in args]
+        tensors = [value_of(as_tensor(arg)) for arg in args]
         # with records where the gradients are differentiated too
         given = tensors if tape.keeps_calls() else [Tensor(tensor.data) for tensor in tensors]
         results, grad = f(*given, **kwargs)

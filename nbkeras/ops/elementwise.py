@@ -12,7 +12,7 @@ import numpy as np
 from nbkeras.engine import option, tape
 from nbkeras.engine.dtypes import array_of, known_dtype
 from nbkeras.engine.lazy_names import Later
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op, value_of
 from nbkeras.kernels import elementwise
 from nbkeras.ops.arguments import as_float, check_broadcast, promote
 
@@ -847,7 +847,7 @@ def stop_gradient(variable) -> Tensor:
     """
     if tape.thread.levels:
         return batching.constant(as_tensor(variable))
-    return Tensor(as_tensor(variable).data)
+    return Tensor(value_of(as_tensor(variable)).data)
 
 
 @op
@@ -890,7 +890,9 @@ def convert_to_tensor(x, dtype=None, sparse: bool | None = None, ragged: bool | 
             raise ValueError(
                 "convert_to_tensor: sparse and ragged tensors are not supported, use pad_sequences and masks"
             )
-    return cast(x, dtype) if dtype is not None else x if hasattr(x, "symbolic_op") else as_tensor(x)
+    if dtype is not None:
+        return cast(x, dtype)
+    return x if hasattr(x, "symbolic_op") else value_of(as_tensor(x))
 
 
 def convert_to_numpy(x) -> np.ndarray:

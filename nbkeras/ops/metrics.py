@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nbkeras import config
+from nbkeras.engine.copy_on_write import will_write
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, on_device_of, op
 from nbkeras.kernels import elementwise, metrics
 from nbkeras.kernels.embedding import add_rows
@@ -104,6 +105,7 @@ def accumulate(values, sample_weight, total: Variable, count: Variable | None = 
     scale = 1.0 if count is None else 1.0 / per_sample
     counter = device.empty(0, np.float64) if count is None else count.data.reshape(1)
     flat = device.to_this_device(values.data).reshape(-1)
+    will_write(total.data, counter)
     device.launch(metrics.accumulate, flat, weights, scale, total.data.reshape(1), counter)
 
 
@@ -141,6 +143,7 @@ def count_confusion(
     for name in ("tp", "fp", "tn", "fn"):
         table = counters[name].data if name in counters else absent
         tables.append(table if table.ndim == 2 else table.reshape(-1, 1))
+    will_write(*tables)
     if evenly:
         columns = max(table.shape[1] for table in tables)
         buckets = device.empty((2, len(thresholds) + 1, columns), np.float64)
@@ -174,4 +177,5 @@ def count_pairs(rows, columns, table: Variable, sample_weight=None, ignored: int
         inside = inside & (rows != ignored)
     places = where(inside, rows * m + columns, n * m)  # n * m is outside the table, and add_rows skips it
     arrays = device.to_this_device(weight.data).reshape(-1, 1), device.to_this_device(places.data).reshape(-1)
+    will_write(table.data)
     launch_shares(add_rows, 1, *arrays, table.data.reshape(-1, 1))

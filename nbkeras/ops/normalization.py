@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nbkeras import config
-from nbkeras.engine import sharding, tape
+from nbkeras.engine import sharding
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, op
 from nbkeras.kernels import group_normalization as group_kernels
@@ -142,8 +142,6 @@ def batch_normalization_training(
         rows_mask = shapes.reshape(shapes.broadcast_to(mask, places), (-1,))
 
     def run(rows, moving_mean, moving_variance, scale, offset):
-        if tape.thread.rerun is not None and tape.thread.rerun.is_second:  # the statistics have moved
-            moving_mean, moving_variance = (elementwise.multiply(each, 1) for each in (moving_mean, moving_variance))
         tensors = [rows, scale, offset, moving_mean, moving_variance, rows_mask]
         function, vjp = normalization.batch_normalization_training, normalization.batch_normalization_training_vjp
         sums = sharding.sums() if synchronized else None

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import ranks
+from nbkeras.engine.copy_on_write import will_write
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.kernels import gradients, optimizers
 from nbkeras.kernels.embedding import RowGradient
@@ -49,6 +50,7 @@ class Guard:
             _current.guard = before
         spoiled = device.empty((1,), np.int64)
         device.launch(np.subtract, 1, self._sound, spoiled)
+        will_write(*(array for array, _ in kept))
         with device.only_if(spoiled):
             for array, copy in kept:
                 device.launch(device.copy, copy, array)

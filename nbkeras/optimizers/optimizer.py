@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypedDict
 import numpy as np
 
 from nbkeras import config, initializers, ops
-from nbkeras.engine import behaviour, naming, option, ranks, sharding, tape
+from nbkeras.engine import behaviour, copy_on_write, naming, option, ranks, sharding, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.layer_stack import layer_stack
@@ -30,6 +30,7 @@ from nbkeras.engine.tensor import (
     gradient,
     on_device_of,
     outside_program,
+    value_of,
 )
 from nbkeras.engine.user_errors import warn
 from nbkeras.kernels import gradients, optimizers
@@ -230,7 +231,7 @@ class Optimizer(Observed, option.Configured):
             ) from None
         if not number >= 0:
             raise ValueError(f"{kind}: learning_rate must be >= 0, received {briefly(value)}")
-        device.write(self._learning_rate.data, number)
+        copy_on_write.write(self._learning_rate.data, number)
 
     def _follow_steps(self) -> None:
         """Work out the next step's learning rate from the step count."""
@@ -239,19 +240,20 @@ class Optimizer(Observed, option.Configured):
             with outside_program():
                 rate = self._schedule(*steps)
                 try:
-                    device.write(self._rate, float(rate))
+                    copy_on_write.write(self._rate, float(rate))
                 except (TypeError, ValueError):
                     raise TypeError(
                         f"{type(self).__name__}: {briefly(self._schedule)} must return a learning rate, a number, received "
                         f"{briefly(rate)}"
                     ) from None
         elif self.decay:
-            device.write(self._rate, float(self._learning_rate) / (1.0 + self.decay * float(self._iterations)))
+            copy_on_write.write(self._rate, float(self._learning_rate) / (1.0 + self.decay * float(self._iterations)))
 
     def _move_here(self) -> None:
         """Move the step count and the learning rate to the device of the variables."""
         for variable in (self._iterations, self._learning_rate):
             variable.data = device.to_this_device(variable.data)
+            copy_on_write.share(variable.data)
         self._rate = device.persistent(np.zeros(1)) if self.decay else self._learning_rate.data.reshape(1)
 
     def exclude_from_weight_decay(self, var_list: Iterable[Variable] | None = None, var_names=None) -> None:
@@ -651,6 +653,8 @@ class Optimizer(Observed, option.Configured):
             ValueError: if the optimizer is not built.
         """
         self._check_built()
+        arrays = [array for run in self._runs for array in (run.weights, *run.slots)]
+        copy_on_write.will_write(self._iterations.data, *arrays)
         if not self.gradient_accumulation_steps:
             self._reduce()
         if self._schedule is not None or self.decay:  # the learning rate follows the step count, in replays too
@@ -882,7 +886,7 @@ class Optimizer(Observed, option.Configured):
         """
         pairs = list(grads_and_vars)
         self.apply([each for each, _ in pairs], [variable for _, variable in pairs])
-        return self.iterations
+        return value_of(self.iterations)
 
     def minimize(self, loss: Any, var_list: Any, tape: GradientTape | None = None) -> Tensor:
         """Make a step that lessens a loss.

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Unpack, overload
 import numpy as np
 
 from nbkeras import config
-from nbkeras.engine import option
+from nbkeras.engine import copy_on_write, option
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.registry import Registry
 from nbkeras.engine.tensor import Variable
@@ -384,6 +384,7 @@ class Nadam(TwoMoments):
         return [*super().variables, *([] if self._product is None else [self._product])]
 
     def before_runs(self) -> None:
+        copy_on_write.will_write(self._flat_product)
         device.launch(optimizers.nadam_product, self._flat_product, self._step, self.beta_1)
 
     @property

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from nbkeras.engine.copy_on_write import share, will_write
 from nbkeras.engine.tensor import Variable, outdate
 from nbkeras.kernels import row_updates
 from nbkeras.kernels.runtime import device
@@ -24,6 +25,7 @@ class Slot(Variable):
         self._recorded = False
         super().__init__(np.empty(0, view.dtype), name=name, trainable=False)
         self.data = view
+        share(view)
 
     @property
     def data(self) -> Array:  # type: ignore[override]
@@ -50,6 +52,7 @@ class Slot(Variable):
             self._recorded |= recorded  # by a program that would not settle
         elif recorded or self._behind():
             with device.on(device.gpu_of(self.rows)):
+                will_write(self.rows)
                 row_updates.settle(self.rows, self.seen, self.clock, self.fading)
 
     def _behind(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.engine import option
+from nbkeras.engine import copy_on_write, option
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.kernels import gradients
@@ -136,6 +136,7 @@ class LossScaleOptimizer(Optimizer):
         inner = self.inner_optimizer
         inner._reduce()  # before: all ranks must find the same
         scale, count = self.dynamic_scale.data.reshape(1), self.step_counter.data.reshape(1)
+        copy_on_write.will_write(scale, count)
         sums = square_sums([view.reshape(-1) for view in inner.gradient_views])
         device.launch(gradients.all_finite, sums, self._finite)
         with device.only_if(self._finite):
@@ -357,6 +358,7 @@ class MultiOptimizer(Optimizer):
         for optimizer in self.optimizers:
             if optimizer.trainable_variables:
                 optimizer.update([given.get(variable) for variable in optimizer.trainable_variables])
+        copy_on_write.will_write(self._iterations.data)
         device.launch(np.add, self._iterations.data, 1, self._iterations.data)
 
     def unscale(self, scale: np.ndarray) -> None:

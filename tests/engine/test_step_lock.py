@@ -31,8 +31,9 @@ def in_thread(function):
 
 
 @pytest.mark.big
+@pytest.mark.parametrize("ask", ["predict", "call"])
 @pytest.mark.parametrize("write", ["set_weights", "load_weights"])
-def test_predictions_use_old_or_new_weights_while_others_write(write, tmp_path):
+def test_predictions_use_old_or_new_weights_while_others_write(write, ask, tmp_path):
     model, x, stop, seen = chain(), np.ones((8, 64), "float32"), threading.Event(), set()
     values = [weights(1.0), weights(2.0)]
     for number, value in enumerate(values):
@@ -42,7 +43,8 @@ def test_predictions_use_old_or_new_weights_while_others_write(write, tmp_path):
 
     def predict():
         while not stop.is_set():
-            seen.add(tuple(np.unique(model.predict(x, batch_size=3))))  # several steps
+            y = model.predict(x, batch_size=3) if ask == "predict" else model(x)  # several steps, or one eager call
+            seen.add(tuple(np.unique(y)))
 
     threads = [in_thread(predict) for _ in range(2)]
     for number in range(400 if write == "set_weights" else 40):

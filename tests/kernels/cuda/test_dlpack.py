@@ -182,11 +182,26 @@ def test_numpy_takes_a_tensor_on_the_cpu(dtype):
     assert array.dtype == dtype and np.shares_memory(array, tensor.data)
 
 
-def test_a_variable_changes_under_the_array_it_gave():
+class _Lent:
+    """Gives the memory of a tensor itself: NumPy asks for copy=False since 2.1 only."""
+
+    def __init__(self, tensor):
+        self._tensor = tensor
+
+    def __dlpack_device__(self):
+        return self._tensor.__dlpack_device__()
+
+    def __dlpack__(self, **options):
+        return self._tensor.__dlpack__(copy=False)
+
+
+def test_a_variable_changes_under_the_array_that_it_lent_and_not_under_one_that_it_gave():
     variable = Variable(np.zeros(3, np.float32))
-    array = np.from_dlpack(variable)
+    view = variable.value
+    given, of_view, lent = (np.from_dlpack(each) for each in (variable, view, _Lent(variable)))
     variable.assign([1, 2, 3])
-    assert array.tolist() == [1, 2, 3]
+    assert given.tolist() == of_view.tolist() == [0, 0, 0]
+    assert lent.tolist() == [1, 2, 3]
 
 
 def test_a_tensor_on_the_cpu_offers_no_cuda_interface():

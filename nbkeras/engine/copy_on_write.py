@@ -1,0 +1,230 @@
+"""Floor 1: every Tensor is a value, though Variables are written in place.
+
+Programs need weights at fixed addresses, so a write cannot take new memory. Tensors (views of a variable, `v.value`) and Records
+of tapes use the memory of variables without a copy. They are its *holders*, known by weak references. Before the memory is
+written, `will_write` gives the holders that are still alive a copy of what they hold. Nobody holds weights when a default
+training step updates them, so it copies nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import types
+import weakref
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from nbkeras.kernels.runtime import device, forks
+
+Array = np.ndarray
+
+
+class Holder(Protocol):
+    """What uses the memory of variables: a Tensor or a Record."""
+
+    def keep(self, preserved: Callable[[Array], Array]) -> None:
+        """Replace each array that it holds by `preserved(array)`: a copy, or the array itself if it is not written."""
+
+
+class _Hold(NamedTuple):
+    holder: weakref.ref
+    recorder: int  # the id of the program that was recorded when it began; 0 for none
+
+
+class _Memory:
+    """Memory in which variables live, and its holders."""
+
+    __slots__ = ("owner", "holds", "limit")
+
+    def __init__(self, owner: weakref.ref):
+        self.owner, self.limit = owner, 64
+        self.holds: list[_Hold] = []
+
+    def add(self, hold: _Hold) -> None:
+        with _lock:
+            if len(self.holds) >= self.limit:  # a memory that is never written
+                self.holds = [each for each in self.holds if each.holder() is not None]
+                self.limit = max(64, 2 * len(self.holds))
+            self.holds.append(hold)
+
+
+_memories: dict[int, _Memory] = {}  # by id of the array that owns the memory
+_held: dict[int, _Memory] = {}  # those that have holders
+_lock = forks.lock()
+
+
+def share(array: Array) -> None:
+    """Say that an array's memory will be written in place: whoever uses it from now on is a holder."""
+    owner = device.root(array)
+    key = id(owner)
+    known = _memories.get(key)
+    if known is None or known.owner() is not owner:
+        _memories[key] = _Memory(weakref.ref(owner, lambda gone: _forget(key, gone)))
+
+
+def _forget(key: int, gone: weakref.ref) -> None:
+    known = _memories.get(key)
+    if known is not None and known.owner is gone:
+        del _memories[key]
+        _held.pop(key, None)
+
+
+def is_shared(array: Array) -> bool:
+    """Whether an array's memory may be written in place."""
+    owner = device.root(array)
+    memory = _memories.get(id(owner))
+    return memory is not None and memory.owner() is owner
+
+
+def hold(holder: Holder, array: Array) -> None:
+    """Make an object a holder of an array, if the array's memory is shared."""
+    owner = device.root(array)
+    memory = _memories.get(id(owner))
+    if memory is not None and memory.owner() is owner:
+        recorder = device.recorder()
+        memory.add(_Hold(weakref.ref(holder), 0 if recorder is None else id(recorder)))
+        _held[id(owner)] = memory
+
+
+def will_write(*arrays: Array) -> None:
+    """Give the holders of arrays that are about to be written a copy of what they hold.
+
+    A holder that was made in the step that is recorded now gets it in each replay too: the copy is a launch of that step.
+    """
+    if not _held or device.is_dry():
+        return
+    for array in arrays:
+        owner = device.root(array)
+        memory = _held.get(id(owner))
+        if memory is not None:
+            _preserve(memory, _Write(owner, *_extent(array)))
+
+
+def write(array: Array, value: Any) -> None:
+    """Write a value into an array now; it is not recorded."""
+    will_write(array)
+    device.write(array, value)
+
+
+def will_replay(written: Collection[int]) -> None:
+    """`will_write` for a program that is about to run, by the ids of the owners of all memory that it writes."""
+    if not _held or _held.keys().isdisjoint(written):
+        return
+    for key in written:
+        memory = _held.get(key)
+        owner = None if memory is None else memory.owner()
+        if memory is not None and owner is not None:
+            _preserve(memory, _Write(owner, *_extent(owner)))
+
+
+def own(holder: Holder, array: Array) -> None:
+    """Give a holder memory of its own now, if it was made before the step that is recorded now, for which it is a constant."""
+    owner, recorder = device.root(array), device.recorder()
+    memory = _held.get(id(owner))
+    if memory is None or recorder is None:
+        return
+    found = next((each for each in memory.holds if each.holder() is holder), None)
+    if found is not None and found.recorder != id(recorder):
+        holder.keep(_Write(owner, *_extent(array)).preserved)
+
+
+def _preserve(memory: _Memory, write: _Write) -> None:
+    with _lock:
+        holds, memory.holds = memory.holds, []
+    recorder = id(device.recorder()) if device.recorder() is not None else 0
+    rest = []
+    for each in holds:
+        holder = each.holder()
+        if holder is not None:
+            write.is_recorded, write.is_partial = bool(recorder) and each.recorder == recorder, False
+            holder.keep(write.preserved)
+            if write.is_partial:
+                rest.append(each)
+    with _lock:
+        memory.holds += rest
+        if not memory.holds:
+            _held.pop(id(memory.owner()), None)
+
+
+def _extent(array: Array) -> tuple[int, int]:
+    """The address of the first byte of an array, and that behind its last one."""
+    if array.size == 0:
+        return 0, 0
+    ends = [(size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)]
+    start = device.address(array)
+    return start + sum(e for e in ends if e < 0), start + sum(e for e in ends if e > 0) + array.dtype.itemsize
+
+
+class _Write:
+    """A write of the memory between two addresses, and the copies of it that were made."""
+
+    def __init__(self, owner: Array, start: int, stop: int):
+        self._owner, self._start, self._stop = owner, start, stop
+        self._copies: dict[tuple, Array] = {}
+        self.is_recorded = False  # whether the copy for this holder is a launch of the recorded step
+        self.is_partial = False  # whether this holder holds other parts of the memory, too
+
+    def preserved(self, array: Array) -> Array:
+        """An array with the present values that stays as it is: a view of a copy, or the array itself if it is not written."""
+        if device.root(array) is not self._owner:
+            return array
+        start, stop = _extent(array)
+        if stop <= self._start or self._stop <= start:
+            self.is_partial = self.is_partial or array.size > 0
+            return array
+        key = start, stop, array.dtype, self.is_recorded
+        if key not in self._copies:
+            self._copies[key] = self._copy(start, stop, array.dtype)
+        offset = device.address(array) - start
+        view = device.view_at(device.plain(self._copies[key]), offset, array.shape, array.dtype, array.strides)
+        return device.unread(view)
+
+    def _copy(self, start: int, stop: int, dtype: np.dtype) -> Array:
+        shape = ((stop - start) // dtype.itemsize,)
+        source = device.view_at(self._owner, start - device.address(self._owner), shape, dtype)
+        with device.on(device.gpu_of(self._owner)), device.always():
+            if self.is_recorded:
+                target = device.empty(shape, dtype)
+                device.launch(device.copy, source, target)
+            else:
+                with device.ordinary():
+                    target = device.persistent_empty(shape, dtype)
+                    device.launch(device.copy, source, target)
+        return target
+
+
+_WITHOUT_ARRAYS = (np.generic, np.dtype, type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
+
+
+def replaced(value: Any, preserved: Callable[[Array], Array], in_object: bool = False) -> Any:
+    """A structure in which `preserved(array)` takes the place of each array: in tuples, lists, dicts and attributes of an object.
+
+    Parts without such arrays stay the same objects. in_object: whether it is an attribute; objects in objects are left alone.
+    """
+    if isinstance(value, device.ARRAYS):
+        return preserved(value)
+    if value is None or isinstance(value, _WITHOUT_ARRAYS):
+        return value
+    if isinstance(value, tuple | list):
+        items = [replaced(each, preserved, in_object) for each in value]
+        if all(new is old for new, old in zip(items, value, strict=True)):
+            return value
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    is_object = not isinstance(value, dict)
+    attributes = (None if in_object else getattr(value, "__dict__", None)) if is_object else value
+    if not attributes:
+        return value
+    changed = {}
+    for name, old in attributes.items():
+        new = replaced(old, preserved, in_object or is_object)
+        if new is not old:
+            changed[name] = new
+    if not changed:
+        return value
+    if isinstance(value, dict):
+        return type(value)({**value, **changed})
+    result = copy.copy(value)
+    result.__dict__.update(changed)
+    return result
