@@ -181,6 +181,8 @@ class CopyingOptimizer:
             variable.set(self.shadows[variable].numpy())
 
     def learn(self, loss, variables):
+        if not self.made.built:
+            self.made.build([self.shadows[each] for each in variables])
         versions = [version for each in variables for version in each.versions]
         found = iter(gradient([loss], versions))
         pairs = []
@@ -195,18 +197,35 @@ class CopyingOptimizer:
 
 
 class CopyingLayer:
+    """A layer that is called with given weights and writes none; the states of recurrent layers are given to it and returned."""
+
     def __init__(self, made):
-        self.made = made
+        self.made, self.is_recurrent = made, isinstance(made, layers.RNN)
+        if self.is_recurrent:
+            config = made.get_config() | {"stateful": False, "return_state": True, "name": "given"}
+            self.made = type(made).from_config(config)
+            self.made(np.ones((2, 1, 3)))
         self.trainable_variables, self.non_trainable_variables = (
             [Versions(v.numpy(), trainable) for v in variables]
             for variables, trainable in ((made.trainable_variables, True), (made.non_trainable_variables, False))
         )
 
     def __call__(self, x, **options):
-        given = [[v.now for v in group] for group in (self.trainable_variables, self.non_trainable_variables)]
-        y, states = self.made.stateless_call(*given, x, **options)
-        for version, state in zip(self.non_trainable_variables, states, strict=True):
-            version.set(state.numpy())
+        weights, states = ([v.now for v in group] for group in (self.trainable_variables, self.non_trainable_variables))
+        if isinstance(self.made, Scaled):
+            after = states[0] * 0.5 + ops.mean(x, 0)
+            y = ops.sin(x * weights[0]) * states[0] + ops.stop_gradient(after[::-1])
+            self.non_trainable_variables[0].set(after.numpy())
+        elif self.is_recurrent:
+            others = self.made.non_trainable_variables
+            count = len(states) - len(others)
+            (y, *after), _ = self.made.stateless_call(weights, others, x, initial_state=states[:count])
+            for variable, state in zip(self.non_trainable_variables, after, strict=False):
+                variable.set(state.numpy())
+        else:
+            y, after = self.made.stateless_call(weights, states, x, **options)
+            for variable, state in zip(self.non_trainable_variables, after, strict=True):
+                variable.set(state.numpy())
         return y
 
 
