@@ -324,20 +324,17 @@ def save(thing: Any, filepath: Any) -> None:
         file.write(constants)
 
 
-def load(kind: type, filepath: Any) -> Any:
-    """Read an object that `save` wrote; its constants are mapped."""
+def load(kind: type, filepath: Any, mapped: bool = False) -> Any:
+    """Read an object that `save` wrote. mapped: its constants stay in the file, which nobody may change from then on."""
     name = os.fspath(filepath)
     with open(name, "rb") as file:
         _check_owner(file.fileno(), name)
-        try:
-            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # private: nothing reaches the file
-        except ValueError:
-            raise ValueError(f"{name!r} is empty, not a file of a frozen model") from None
+        memory = _content(file, name, mapped)
     if len(memory) < _HEADER.size or memory[: len(_MAGIC)] != _MAGIC:
         raise ValueError(f"{name!r} is not a file of a frozen model, as {kind.__name__}.save writes it")
     damaged = ValueError(f"{name!r} is damaged, or was not copied completely: save the frozen model again")
     _, length, check = _HEADER.unpack_from(memory)
-    text = memory[_HEADER.size : _HEADER.size + length]
+    text = bytes(memory[_HEADER.size : _HEADER.size + length])
     if zlib.crc32(text) != check:
         raise damaged
     about = json.loads(text)
@@ -351,13 +348,25 @@ def load(kind: type, filepath: Any) -> Any:
     start = _HEADER.size + length
     parts = []
     for size, check in (about["pickle"], about["constants"]):
-        part = memoryview(memory)[start : start + size]
+        part = memory[start : start + size]
         if part.nbytes != size or zlib.crc32(part) != check:
             raise damaged
         parts.append(part)
         start += size + -(start + size) % _PAGE
     content, constants = parts
     return pickle.loads(content, buffers=[constants])
+
+
+def _content(file: Any, name: str, mapped: bool) -> memoryview:
+    """The bytes of a file, in memory of this process alone or mapped."""
+    size = os.fstat(file.fileno()).st_size
+    if not size:
+        raise ValueError(f"{name!r} is empty, not a file of a frozen model")
+    if mapped:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))  # private: nothing reaches the file
+    with device.on(None):
+        memory = memoryview(device.persistent_empty((size,), np.uint8))
+    return memory[: file.readinto(memory)]
 
 
 def _check_owner(file: int, name: str) -> None:

@@ -142,14 +142,18 @@ class Ready:
         portable.save(self, filepath)
 
     @classmethod
-    def load(cls, filepath: Any) -> Self:
-        """Read a file of `save`. The weights stay in the file, which is mapped into memory and shared with other processes.
+    def load(cls, filepath: Any, *, mapped: bool = False) -> Self:
+        """Read a file of `save`.
 
         A file can run any code, since it holds a pickle: it is for files that this user's own processes wrote. One that
         another user owns (other than root) or can write is refused. It is for the version of nbkeras that wrote it.
 
         Args:
             filepath: The name of the file.
+            mapped: Whether the weights stay in the file, which is mapped into memory: processes that map the same file share
+                the memory of its weights. Then nobody may write into the file as long as it is used: answers would change, and
+                a process whose file becomes shorter is killed by the system (SIGBUS). `save` writes another file under the
+                same name, which does no harm. By default the weights are copied from the file.
 
         Raises:
             FileNotFoundError: if there is no such file.
@@ -161,7 +165,7 @@ class Ready:
             >>> keras.inference.Frozen.load("model.frozen").batch_sizes
             (1, 32)
         """
-        return portable.load(cls, filepath)
+        return portable.load(cls, filepath, mapped)
 
     def __reduce__(self) -> tuple:
         return type(self), (self._state.form, self._state.programs)

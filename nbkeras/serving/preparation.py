@@ -80,10 +80,10 @@ def _write(path: str, target: str, options: dict) -> None:
     if options["stream"]:
         stream = model.stream(window=options["window"])
         stream.frozen(batch_sizes=options["batch_sizes"], steps=options["steps"]).save(target)
-        _compare_stream(stream, FrozenStream.load(target))
+        _compare_stream(stream, FrozenStream.load(target, mapped=True))
     else:
         model.frozen(batch_sizes=options["batch_sizes"], input_signature=options["input_signature"]).save(target)
-        _compare(model, Frozen.load(target))
+        _compare(model, Frozen.load(target, mapped=True))
 
 
 def _compare(model: Any, frozen: Frozen) -> None:
