@@ -54,6 +54,7 @@ class BackupAndRestore(Callback):
 
     lazy_logs = True
     _is_last = True
+    _stops = True  # by the user's handler of a signal
 
     def __init__(
         self,
@@ -155,7 +156,7 @@ class BackupAndRestore(Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._next_epoch = epoch + 1
         self._is_due |= self.save_freq == "epoch"
-        is_end = self.model.stop_training or epoch + 1 == (self.params or {}).get("epochs")
+        is_end = epoch + 1 == (self.params or {}).get("epochs") or sharding.anywhere(self.model.stop_training)
         if is_end and not self.delete_checkpoint:
             self.save_now()
         else:
