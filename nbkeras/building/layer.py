@@ -17,7 +17,7 @@ from nbkeras.building.graph import SymbolicTensor, is_symbolic
 from nbkeras.building.input_spec import InputSpec as InputSpec
 from nbkeras.building.input_spec import mismatch
 from nbkeras.building.module import Module
-from nbkeras.engine import behaviour, dtype_policy, load_budget, option, step_lock, structures, tensor
+from nbkeras.engine import behaviour, build_lock, dtype_policy, load_budget, option, step_lock, structures, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.documentation import ConstructorSignature
 from nbkeras.engine.dtype_policy import DTypePolicy
@@ -128,23 +128,24 @@ def _entered(build: Callable) -> Callable:
     def enter(self, *args, **kwargs) -> None:
         if _context.building is self:
             return build(self, *args, **kwargs)
-        if self.built and self._weights:
-            raise ValueError(f"{self!r} is built already: its weights exist. Make a new layer for another shape")
-        before = self._loss_count() if behaviour.current.refuses_losses_in_build else None
-        with tensor.outside_program(), temporarily(_context, building=self):
-            build(self, *args, **kwargs)
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
-        shapes = {name: shape for name, shape in given.items() if shape is not None}
-        if shapes:
-            self.build_shapes = shapes if self._build_takes else next(iter(shapes.values()))
-        self.built = True
-        if self._initial_weights is not None:
-            self.set_weights(self._initial_weights)
-            self._initial_weights = None
-        if before is not None and self._loss_count() > before:
-            raise NotImplementedError(
-                f"{self!r} adds a loss in build, which would keep the value that the weights have then: add it in call"
-            )
+        with build_lock.building(self):
+            if self.built and self._weights:
+                raise ValueError(f"{self!r} is built already: its weights exist. Make a new layer for another shape")
+            before = self._loss_count() if behaviour.current.refuses_losses_in_build else None
+            with tensor.outside_program(), temporarily(_context, building=self):
+                build(self, *args, **kwargs)
+            given = {**dict(zip(names, args, strict=False)), **kwargs}
+            shapes = {name: shape for name, shape in given.items() if shape is not None}
+            if shapes:
+                self.build_shapes = shapes if self._build_takes else next(iter(shapes.values()))
+            self.built = True
+            if self._initial_weights is not None:
+                self.set_weights(self._initial_weights)
+                self._initial_weights = None
+            if before is not None and self._loss_count() > before:
+                raise NotImplementedError(
+                    f"{self!r} adds a loss in build, which would keep the value that the weights have then: add it in call"
+                )
 
     return enter
 
@@ -715,9 +716,14 @@ class Layer(Module, CallHistory):
         return tensors
 
     def _ensure_built(self, inputs: Any) -> None:
-        """Build for the first argument of a call, or for all arguments by name if `build` takes several shapes."""
-        if self.built:
+        """Build for the first argument of a call, or for all arguments by name if `build` takes several shapes; once."""
+        if self.built and self not in build_lock.unfinished:
             return
+        with build_lock.building(self):
+            if not self.built:
+                self._build_for(inputs)
+
+    def _build_for(self, inputs: Any) -> None:
         if self._build_takes:
             self._check_given(inputs)
             given = {name: inputs.get(name.removesuffix("_shape")) for name in self._build_takes}

@@ -206,7 +206,7 @@ class Module(Observed):
         """
         if not name:
             raise ValueError(f"add_metric in {self.name!r} needs a name to report the value under: name=...")
-        own = [m for m in vars(self).values() if isinstance(m, Metric) and m.name == name]
+        own = [m for m in list(vars(self).values()) if isinstance(m, Metric) and m.name == name]
         if len(own) > 1:
             raise ValueError(f"{self.name!r} has several metrics named {name!r}: give each a name of its own")
         if not own:
@@ -232,7 +232,8 @@ class Module(Observed):
 
     def _held(self, kind: type) -> list[Any]:
         """The objects of a class in attributes, and in lists, tuples and dicts there, each once."""
-        return structures.find(kind, [value for name, value in vars(self).items() if name not in self._without_parts])
+        attributes = list(vars(self).items())  # at once, since another thread may set one
+        return structures.find(kind, [value for name, value in attributes if name not in self._without_parts])
 
     def _all_layers(self, frozen: bool = True) -> list[Module]:
         """This layer and all layers below it, each once, depth first; frozen=False: without frozen ones and what they hold."""
@@ -248,7 +249,7 @@ class Module(Observed):
     def _own_weights(self) -> list[Variable]:
         """The weights of this layer without its sublayers: those of add_weight, then Variables in attributes and containers."""
         known = {id(v) for v in (*self._weights, *self._states)}
-        direct = {id(v): v for v in vars(self).values() if isinstance(v, Variable) and id(v) not in known}
+        direct = {id(v): v for v in list(vars(self).values()) if isinstance(v, Variable) and id(v) not in known}
         listed = [v for v in self._held(Variable) if id(v) not in known and id(v) not in direct]
         if listed:  # a list may hold weights of the layers below
             theirs = {id(v) for layer in self._all_layers()[1:] for v in layer._own_weights()}

@@ -16,6 +16,8 @@ from nbkeras.engine.dtypes import result_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, holds_tensors
 from nbkeras.kernels import elementwise, indexing
 
+_LARGEST = int(np.iinfo(np.int32).max)
+
 
 def promote(*values: Any) -> list[Tensor]:
     """Convert values to Tensors of one dtype. Numbers and arrays are weak: `tensor * 2.5` keeps the tensor's float dtype."""
@@ -118,6 +120,20 @@ def axes_of(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
     if len(set(axes)) != len(axes):
         raise ValueError(f"{name}: axis {axis} names an axis twice")
     return axes
+
+
+def check_int32(name: str, largest: int) -> None:
+    """ValueError if a position or a count, which is int32 as in Keras, could be greater than that dtype holds."""
+    if largest > _LARGEST:
+        raise ValueError(
+            f"{name}: positions and counts are int32, at most {_LARGEST:,}, and here they could be {largest:,}: take parts of "
+            "the tensor, cast their results to int64 (ops.cast) and put them together"
+        )
+
+
+def length_of(name: str, axis: Any, x: Tensor) -> int:
+    """The number of elements along an axis; of all elements for None."""
+    return x.size if axis is None else x.shape[axis_of(name, axis, x.ndim)]
 
 
 def sizes_of(name: str, value: Any) -> tuple[int, ...]:

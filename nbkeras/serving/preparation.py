@@ -100,10 +100,10 @@ def _write(source: Any, job: dict) -> None:
     if job["stream"]:
         stream = model.stream(window=job["window"])
         stream.frozen(batch_sizes=job["batch_sizes"], steps=job["steps"]).save(target)
-        _compare_stream(stream, FrozenStream.load(target, safe_mode=False))
+        _compare_stream(stream, FrozenStream.load(target, safe_mode=False, mapped=True))
     else:
         model.frozen(batch_sizes=job["batch_sizes"], input_signature=job["input_signature"]).save(target)
-        _compare(model, Frozen.load(target, safe_mode=False))
+        _compare(model, Frozen.load(target, safe_mode=False, mapped=True))
 
 
 def _compare(model: Any, frozen: Frozen) -> None:

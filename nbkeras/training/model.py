@@ -22,7 +22,7 @@ from nbkeras.building.layer import Layer, layers, training_phase
 from nbkeras.callbacks.callback_list import CallbackList, History
 from nbkeras.callbacks.plain import TerminateOnNaN
 from nbkeras.data import batches
-from nbkeras.engine import behaviour, ranks, step_lock, structures, tape, tensor, user_errors
+from nbkeras.engine import behaviour, build_lock, ranks, step_lock, structures, tape, tensor, user_errors
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.observed import Observed, names_in_methods
@@ -120,15 +120,16 @@ class Model(Deployment, Layer):
             self._set_graph(inputs, outputs)
 
     def _set_graph(self, inputs: Any, outputs: Any) -> None:
-        self._graph = Graph(behaviour.current.ends(inputs), behaviour.current.ends(outputs))
-        self._graph_inputs = GraphInputs(self._graph, self.name, self._sizes_vary)
-        names = collections.Counter(layer.name for layer in self._graph.layers)
+        graph = Graph(behaviour.current.ends(inputs), behaviour.current.ends(outputs))
+        names = collections.Counter(layer.name for layer in graph.layers)
         twice = [name for name, count in names.items() if count > 1]
         if twice:
             raise ValueError(
                 f"the names of a model's layers must be unique, but {sorted(twice)} are used more than once"
             )
-        self._output_names, self._nested_outputs = output_names(self._graph), nested(self._graph.outputs)
+        self._graph_inputs = GraphInputs(graph, self.name, self._sizes_vary)
+        self._output_names, self._nested_outputs = output_names(graph), nested(graph.outputs)
+        self._graph = graph  # at last: other threads then use all of it
         self.built = True
 
     # -------------------- parts --------------------
@@ -631,13 +632,12 @@ class Model(Deployment, Layer):
             self.built = False
             raise
 
-    def _ensure_built(self, inputs: Any) -> None:
-        if self._graph is None and not self.built:
-            if type(self).build is Model.build:
-                self.build_shapes = structures.shapes(inputs)  # the call makes the weights
-            else:
-                super()._ensure_built(inputs)
-        self.built = True
+    def _build_for(self, inputs: Any) -> None:
+        if type(self).build is Model.build:
+            self.build_shapes = structures.shapes(inputs)  # the call makes the weights
+            self.built = True
+        else:
+            super()._build_for(inputs)
 
     def call(self, inputs, training=None, mask=None):
         """Run the graph on tensors; a subclass writes its computation here, with nbkeras.ops.
@@ -1093,14 +1093,16 @@ class Model(Deployment, Layer):
     def _complete_signature(self, x: Any) -> Signature:
         """Make weights and output names by a dry run on the first rows of x; returns the signature."""
         rows = first_tensors(x)
-        with training_phase(False):
-            try:
-                with shapes_only():
-                    outputs = self(rows)
-            except tensor.ValueReadError:  # `call` reads values, so it must be run
-                outputs = self(rows)
-        self.clear_losses()
-        self._set_output_names(outputs)
+        with build_lock.building(self):
+            if not self._is_described():
+                with training_phase(False):
+                    try:
+                        with shapes_only():
+                            outputs = self(rows)
+                    except tensor.ValueReadError:  # `call` reads values, so it must be run
+                        outputs = self(rows)
+                self.clear_losses()
+                self._set_output_names(outputs)
         return self._data_signature()
 
     def _set_output_names(self, outputs: Any) -> None:

@@ -702,12 +702,12 @@ def file(tmp_path):
     return path
 
 
-def test_a_file_is_mapped(tmp_path):
+def test_a_file_can_be_mapped(tmp_path):
     model, path = mlp(), tmp_path / "net.frozen"
     ready = model.frozen((1, 3))
     ready.save(path)
     ready.save(str(path))
-    again = Frozen.load(path, safe_mode=False)
+    again = Frozen.load(path, safe_mode=False, mapped=True)
     constants = again._state.programs.constants
     owner = constants
     while isinstance(owner, np.ndarray):
@@ -728,12 +728,40 @@ def test_a_file_is_mapped(tmp_path):
     assert not again(x).tobytes() == ready(x).tobytes()
 
 
+@pytest.mark.parametrize("change", ["overwritten", "truncated", "replaced"])
+def test_what_happens_to_a_file_after_it_was_read_changes_nothing(tmp_path, change):
+    path = tmp_path / "net.frozen"
+    ready = mlp().frozen((1, 3))
+    ready.save(path)
+    again, size = Frozen.load(path, safe_mode=False), path.stat().st_size
+    if change == "overwritten":
+        with open(path, "r+b") as file:
+            file.write(b"\xff" * size)
+    elif change == "truncated":
+        os.truncate(path, 0)
+    else:
+        two_and_two().frozen(1).save(path)
+    x = floats(3, 20)
+    same_bits(again(x), ready(x))
+    assert (again.nbytes, again.batch_sizes) == (ready.nbytes, (1, 3))
+
+
+def test_a_mapped_file_may_be_replaced_by_save(tmp_path):
+    path = tmp_path / "net.frozen"
+    ready = mlp().frozen((1, 3))
+    ready.save(path)
+    again = Frozen.load(path, safe_mode=False, mapped=True)
+    two_and_two().frozen(1).save(path)
+    x = floats(3, 20)
+    same_bits(again(x), ready(x))
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="no list of the memory's pages")
-def test_processes_share_the_pages_of_a_file(tmp_path):
+def test_processes_share_the_pages_of_a_mapped_file(tmp_path):
     """No page of it is this process's own, after predictions too."""
     path = tmp_path / "net.frozen"
     Sequential([Input((500,)), layers.Dense(1000), layers.BatchNormalization(), layers.Dense(10)]).frozen().save(path)
-    ready = Frozen.load(path, safe_mode=False)
+    ready = Frozen.load(path, safe_mode=False, mapped=True)
     ready(floats(40, 500))
     lines = Path("/proc/self/smaps").read_text().splitlines()
     (start,) = (number for number, line in enumerate(lines) if line.endswith(str(path)))
