@@ -191,9 +191,9 @@ def of_kind(kind: str) -> "Registry":
     return next(registry for registry in _registries if registry.kind == kind)
 
 
-def registry_of(cls: type) -> "Registry | None":
-    """The Registry that holds a class, or the nearest class that it extends; None if there is none."""
-    return next((each for base in cls.__mro__ for each in _registries if each.has(base)), None)
+def registry_of(cls: type) -> "Registry":
+    """The Registry that holds a class, or the nearest class that it extends; `others` if there is none."""
+    return next((each for base in cls.__mro__ for each in _registries if each.has(base)), others)
 
 
 class Registry:
@@ -400,3 +400,6 @@ class Registry:
             if before is not written:
                 before["shared_object_id"] = written["shared_object_id"] = id(item)
         return written
+
+
+others = Registry("object", "keras.random")  # SeedGenerator, and objects of users that extend no class of nbkeras

@@ -114,8 +114,8 @@ def plain(value: Any) -> Any:
         return {"class_name": "__ellipsis__", "config": {}}
     if value is None or isinstance(value, str | bool | int | float):
         return value
-    if hasattr(value, "get_config"):
-        return (registry_of(type(value)) or layers).serialize(value)
+    if hasattr(value, "get_config") and not isinstance(value, type):
+        return registry_of(type(value)).serialize(value)
     if callable(value) and not isinstance(value, type):
         return function_config(value)
     raise TypeError(f"cannot write {briefly(value)} of type {type(value).__name__} into a configuration")
