@@ -248,6 +248,9 @@ class Layer(Module, CallHistory):
         parameters = inspect.signature(cls.call).parameters if "call" in cls.__dict__ else None
         if parameters is not None:
             cls._call_takes, cls._call_names = frozenset(parameters), tuple(parameters)[1:]
+            positional = [p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+            places = [place for place, name in enumerate(positional[1:]) if place and name in ("training", "mask")]
+            cls._call_filled = range(places[0] + 1, len(positional)) if places else range(0)
             cls._call_takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         if cls.build not in [base.build for base in cls.__mro__[1:] if issubclass(base, Layer)]:  # its own or a mixin's
             shapes = tuple(name for name in inspect.signature(cls.build).parameters if name.endswith("_shape"))
@@ -259,6 +262,7 @@ class Layer(Module, CallHistory):
     _call_takes: frozenset[str] = frozenset()
     _call_takes_any = False
     _call_names: tuple[str, ...] = ()
+    _call_filled = range(0)  # the numbers of positional arguments that include `training` or `mask`, which a call fills in
     _build_takes: tuple[str, ...] = ()  # query_shape, value_shape, ... of a layer that is built for several arguments
 
     def __init__(
@@ -570,6 +574,11 @@ class Layer(Module, CallHistory):
         if self._gpu is not tensor.gpu():
             with tensor.on_gpu(self._gpu):
                 return self(*args, **kwargs)
+        if len(args) in self._call_filled:  # the rest goes by name, as `training` and `mask` do when they are filled in
+            first = self._call_filled.start - 1
+            rest = dict(zip(self._call_names[first:], args[first:], strict=False))
+            if not rest.keys() & kwargs.keys():
+                args, kwargs = args[:first], {**rest, **kwargs}
         if is_symbolic([args, kwargs]):
             return self._symbolic_call(args, kwargs)
         return self.call_by(self.call, args, kwargs)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nbkeras import layers
+from nbkeras import Input, layers
 from nbkeras.models import Model, Sequential
 
 
@@ -176,3 +176,32 @@ def test_building_a_model_leaves_no_losses():
     model = Plain()
     model.build((None, 3))
     assert model.losses == []  # they were numbers of empty memory
+
+
+class CallsByPosition(layers.Layer):
+    def __call__(self, x, training=None, mask=None):
+        return super().__call__(x, training, mask)
+
+    def call(self, x, training=None, mask=None):
+        self.received = training, mask
+        return x * 1
+
+
+def test_training_and_the_mask_may_be_given_by_position():
+    layer = CallsByPosition()
+    layer(np.ones((1, 3)))
+    assert layer.received == (False, None)
+    layer(np.ones((1, 3)), True)
+    assert layer.received == (True, None)
+    masked = layers.Embedding(3, 2, mask_zero=True)(np.array([[1, 0]]))
+    layer(masked)
+    assert layer.received[1].numpy().tolist() == [[True, False]]
+    inputs = Input((3,))
+    model = Model(inputs, layers.Dense(1)(layer(inputs)))
+    model.compile("sgd", "mse")
+    model.fit(np.ones((4, 3)), np.ones((4, 1)), verbose=0)
+    assert layer.received == (True, None)
+    again = Model.from_config(model.get_config(), {"CallsByPosition": CallsByPosition})
+    assert again(np.ones((2, 3))).shape == (2, 1)
+    with pytest.raises(TypeError, match="multiple values for argument 'training'"):
+        layers.Layer.__call__(layer, np.ones((1, 3)), True, training=False)
