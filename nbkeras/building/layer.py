@@ -262,7 +262,9 @@ class Layer(Module, CallHistory):
     _call_takes: frozenset[str] = frozenset()
     _call_takes_any = False
     _call_names: tuple[str, ...] = ()
-    _call_filled = range(0)  # the numbers of positional arguments that include `training` or `mask`, which a call fills in
+    _call_filled = range(
+        0
+    )  # the numbers of positional arguments that include `training` or `mask`, which a call fills in
     _build_takes: tuple[str, ...] = ()  # query_shape, value_shape, ... of a layer that is built for several arguments
 
     def __init__(
@@ -537,8 +539,8 @@ class Layer(Module, CallHistory):
                 inspect.signature(cls.__init__).bind(None, **config)
             except TypeError as error:
                 raise TypeError(
-                    f"{cls.__name__} cannot be made from its configuration, {list(config)}: {error}. Let its __init__ take "
-                    "**kwargs and call super().__init__(**kwargs); get_config must return all other arguments"
+                    f"{cls.__name__} cannot be made from its configuration, {briefly(list(config))}: {error}. Let its __init__ "
+                    "take **kwargs and call super().__init__(**kwargs); get_config must return all other arguments"
                 ) from None
             return cls(**config)
 
@@ -822,7 +824,7 @@ class Layer(Module, CallHistory):
 
     def _symbolic_call(self, args: tuple, kwargs: dict) -> Any:
         for name in () if self._call_takes_any else kwargs.keys() - self._call_takes - {"training", "mask"}:
-            raise TypeError(f"{type(self).__name__}.call() got an unexpected keyword argument {name!r}")
+            raise TypeError(f"{type(self).__name__}.call() got an unexpected keyword argument {briefly(name)}")
         if behaviour.current.keeps_learning_phase:
             self._phase = _kept_phase if kwargs.get("training") is None else None
         inputs, _, masks = self._prepared(args, kwargs)

@@ -162,7 +162,7 @@ class Module(Observed):
 
     def _take_room(self, shape: tuple[int, ...], dtype: Any) -> None:
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        load_budget.take(size, f"layer {self.name!r} is described with an array of shape {shape}, which")
+        load_budget.take(size, f"layer {briefly(self.name)} is described with an array of shape {shape}, which")
 
     def add_loss(self, loss) -> None:
         """Add to the loss that training minimises. Call it in `call`, each time anew.

@@ -271,8 +271,8 @@ class Registry:
         if found is None:
             of = "" if is_built_in(module) else f" of module {briefly(module)}"
             raise ValueError(
-                f"unknown {self.kind}: {name!r}{of}.{nearest(name, self.names())} Your own classes and functions are named by "
-                f"custom_objects or register_keras_serializable; dir(nb{self.module}) lists the others."
+                f"unknown {self.kind}: {briefly(name)}{of}.{nearest(name, self.names())} Your own classes and functions are named "
+                f"by custom_objects or register_keras_serializable; dir(nb{self.module}) lists the others."
             )
         return found
 
@@ -346,7 +346,9 @@ class Registry:
             if not isinstance(found, type):
                 return found
             if not isinstance(inner, Mapping | None):
-                raise ValueError(f"the config of {self.kind} {name!r} must be a dict, received {type(inner).__name__}")
+                raise ValueError(
+                    f"the config of {self.kind} {briefly(name)} must be a dict, received {type(inner).__name__}"
+                )
             made = self._made(found, {**config, "config": dict(inner or {})})
             if _thread.shared is not None and shared[1] is not None:
                 _thread.shared[shared] = made

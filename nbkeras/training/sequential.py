@@ -91,7 +91,9 @@ class Sequential(Model):
                 outputs = self._input
                 continue
             if layer.name in names:
-                raise ValueError(f"the names of a Sequential's layers must be unique: {layer.name!r} is already there")
+                raise ValueError(
+                    f"the names of a Sequential's layers must be unique: {briefly(layer.name)} is already there"
+                )
             names.add(layer.name)
             if self._input is None and not self._chain:
                 self._start_from(layer)
