@@ -271,8 +271,8 @@ class Registry:
         if found is None:
             of = "" if is_built_in(module) else f" of module {briefly(module)}"
             raise ValueError(
-                f"unknown {self.kind}: {briefly(name)}{of}.{nearest(name, self.names())} Your own classes and functions are named "
-                f"by custom_objects or register_keras_serializable; dir(nb{self.module}) lists the others."
+                f"unknown {self.kind}: {briefly(name)}{of}.{nearest(name, self.names())} Your own classes and functions are "
+                f"named by custom_objects or register_keras_serializable; dir(nb{self.module}) lists the others."
             )
         return found
 
