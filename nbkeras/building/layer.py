@@ -614,7 +614,7 @@ class Layer(Module, CallHistory):
         inputs = args[0] if args else next(iter(kwargs.values()), None)
         self._check_input(inputs)
         named = {**dict(zip(self._call_names, args, strict=False)), **kwargs}
-        self._ensure_built(named if self._build_takes else inputs)
+        self._ensure_built(inputs, named)
         return inputs, named, _masks(inputs)
 
     def _fill_arguments(self, kwargs: dict, named: dict[str, Any], masks: Any) -> None:
@@ -719,13 +719,14 @@ class Layer(Module, CallHistory):
                 )
         return tensors
 
-    def _ensure_built(self, inputs: Any) -> None:
-        """Build for the first argument of a call, or for all arguments by name if `build` takes several shapes."""
+    def _ensure_built(self, inputs: Any, named: dict[str, Any] | None = None) -> None:
+        """Build for the first argument of a call, or for all arguments by name (None: it is the only one) if `build` takes them."""
         if self.built:
             return
         if self._build_takes:
-            self._check_given(inputs)
-            given = {name: inputs.get(name.removesuffix("_shape")) for name in self._build_takes}
+            named = {self._call_names[0]: inputs} if named is None else named
+            self._check_given(named)
+            given = {name: named.get(name.removesuffix("_shape")) for name in self._build_takes}
             shapes: Any = {name: structures.shapes(value) for name, value in given.items() if value is not None}
         else:
             shapes = (

@@ -201,8 +201,14 @@ class Bidirectional(Layer):
 
 
 def _copy(layer: Any, prefix: str, go_backwards: bool) -> Any:
-    """A new layer of the same configuration, with weights of its own."""
-    config = {**layer.get_config(), "name": prefix + layer.name.removeprefix(prefix), "go_backwards": go_backwards}
+    """A new layer of the same configuration, with weights of its own.
+
+    Objects in the configuration are written, as in Keras: the layer's `from_config` makes new ones of them.
+    """
+    written = structures.map_leaves(
+        lambda value: value if isinstance(value, type) else option.written(value), layer.get_config()
+    )
+    config = {**written, "name": prefix + layer.name.removeprefix(prefix), "go_backwards": go_backwards}
     return type(layer).from_config(config)
 
 

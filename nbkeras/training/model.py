@@ -631,12 +631,12 @@ class Model(Deployment, Layer):
             self.built = False
             raise
 
-    def _ensure_built(self, inputs: Any) -> None:
+    def _ensure_built(self, inputs: Any, named: dict[str, Any] | None = None) -> None:
         if self._graph is None and not self.built:
             if type(self).build is Model.build:
                 self.build_shapes = structures.shapes(inputs)  # the call makes the weights
             else:
-                super()._ensure_built(inputs)
+                super()._ensure_built(inputs, named)
         self.built = True
 
     def call(self, inputs, training=None, mask=None):

@@ -174,7 +174,7 @@ class Sequential(Model):
             outputs = layer(outputs)
         self._set_graph(self._input, outputs)
 
-    def _ensure_built(self, inputs) -> None:
+    def _ensure_built(self, inputs, named=None) -> None:
         if self._graph is None:
             if not hasattr(inputs, "shape"):
                 raise ValueError(f"Sequential {self.name!r} takes one array or tensor, received {briefly(inputs)}")
