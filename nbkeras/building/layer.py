@@ -720,7 +720,7 @@ class Layer(Module, CallHistory):
         return tensors
 
     def _ensure_built(self, inputs: Any, named: dict[str, Any] | None = None) -> None:
-        """Build for the first argument of a call, or for all arguments by name (None: it is the only one) if `build` takes them."""
+        """Build for the first argument of a call, or for all arguments by name (None: it is alone) if `build` takes them."""
         if self.built:
             return
         if self._build_takes:

@@ -572,6 +572,34 @@ def test_the_reduction_auto_is_written_as_keras_3_has_it():
     assert loss.get_config()["reduction"] == "sum_over_batch_size"
 
 
+@pytest.mark.parametrize(
+    "files, message",
+    [
+        (
+            ["saved_model.pb", "keras_metadata.pb"],
+            r"is a SavedModel: .* tf_keras.models.load_model\(folder\).save\('model.h5'\)",
+        ),
+        ([], "is a folder without config.json, and so no model that"),
+        (["notes.txt"], "is a folder without config.json"),
+    ],
+)
+def test_folders_that_hold_no_model(tmp_path, files, message):
+    model = Sequential([layers.Dense(2, input_shape=(3,))])
+    for name in files:
+        (tmp_path / name).write_bytes(b"")
+    for load in (load_model, model.load_weights):
+        with pytest.raises(ValueError, match=message):
+            load(tmp_path)
+
+
+def test_weights_of_a_model_in_a_folder(tmp_path):
+    model = Sequential([layers.Dense(2, input_shape=(3,))])
+    model.save(tmp_path / "m", zipped=False)
+    with pytest.raises(ValueError, match="is a folder: its weights are in the file model.weights.h5"):
+        model.load_weights(tmp_path / "m")
+    model.load_weights(tmp_path / "m" / "model.weights.h5")
+
+
 @pytest.mark.parametrize("name", ["m.keras", "m.h5", "w.weights.h5", "w.h5"])
 def test_long_names_of_layers_are_written_and_read(tmp_path, name):
     """Real Keras writes and reads .h5 files with names of up to 64512 bytes."""
