@@ -168,6 +168,23 @@ def test_every_loss_by_name(name):
         assert again is found
 
 
+class OfDicts(losses.Loss):
+    def call(self, y_true, y_pred):
+        assert isinstance(y_true, dict) and {leaf.dtype.name for leaf in y_true.values()} == {"float32"}
+        predicted = y_pred["a"] if isinstance(y_pred, dict) else y_pred
+        return ops.mean(ops.square(y_true["a"] - predicted), axis=-1) + ops.mean(y_true["b"], axis=-1)
+
+
+def test_dicts_of_targets_reach_call_as_in_keras():
+    y_true = {"b": np.ones((2, 3), int), "a": np.zeros((2, 3))}
+    assert float(OfDicts()(y_true, {"a": np.full((2, 3), 2.0)})) == 5
+    assert float(OfDicts()(y_true, np.full((2, 3), 2.0), [1.0, 0.0])) == 2.5
+    kept = losses.LossFunctionWrapper(lambda y_true, y_pred: y_true["b"] - y_pred["b"])
+    assert float(kept(y_true, {"b": np.zeros((2, 3))})) == 1
+    with pytest.raises(TypeError, match="expected a number, or lists of numbers"):
+        losses.MeanSquaredError()(y_true, y_true)
+
+
 def test_wrapper_configuration():
     loss = losses.LossFunctionWrapper(losses.huber, delta=0.5, reduction="sum", name="mine")
     again = losses.LossFunctionWrapper.from_config(loss.get_config())
