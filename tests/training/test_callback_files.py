@@ -230,7 +230,7 @@ class TestTensorBoard:
         assert json.loads(model.tensor.string_val[0])["class_name"] == "Sequential"
 
     def test_what_is_missing_or_not_offered(self, monkeypatch):
-        with pytest.raises(ValueError, match="profile_batch=.* is not offered"):
+        with pytest.warns(UserWarning, match=r"profile_batch=2\) is not supported.*: nbkeras.profile\(model, x, y\)"):
             cb.TensorBoard(profile_batch=2)
         with pytest.raises(ValueError, match="embeddings_freq=.* is not offered"):
             cb.TensorBoard(embeddings_freq=1)
