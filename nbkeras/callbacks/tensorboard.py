@@ -31,7 +31,7 @@ class TensorBoard(Callback):
         embeddings_metadata: Not offered; a value other than None is refused.
 
     Raises:
-        ImportError: if tensorboardX is not installed: `pip install 'nbkeras[tensorboard]'`.
+        ImportError: if tensorboardX is not installed.
         ValueError: for what is not offered, and an update_freq that is not allowed.
 
     Example:
@@ -74,8 +74,7 @@ class TensorBoard(Callback):
         self.write_steps_per_second = write_steps_per_second
         self.update_freq = update_freq
         with optional_import(
-            "the TensorBoard callback writes its files with the package tensorboardX, which is not installed: "
-            "pip install 'nbkeras[tensorboard]'"
+            "TensorBoard writes its files with the package tensorboardX, which is missing", "tensorboard"
         ):
             self._package = importlib.import_module("tensorboardX")
         self._writers: dict[str, Any] = {}

@@ -15,9 +15,8 @@ from nbkeras import config, ops
 from nbkeras.engine import sharding
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, as_tensor, op
-from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.losses.loss import prediction, registry, squeeze_or_expand_to_same_rank
-from nbkeras.ops.arguments import axis_of
+from nbkeras.ops.arguments import axis_of, broadcast_shape
 
 F = TypeVar("F", bound=Callable)
 

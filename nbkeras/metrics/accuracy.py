@@ -6,10 +6,9 @@ from typing import Any, TypeVar
 from nbkeras import config, ops
 from nbkeras.engine import option
 from nbkeras.engine.tensor import Tensor, as_tensor, op
-from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
 from nbkeras.metrics.metric import FunctionMetric, PlainFunctionMetric, functions, registry
-from nbkeras.ops.arguments import as_index
+from nbkeras.ops.arguments import as_index, broadcast_shape
 from nbkeras.ops.metrics import class_matches, one_hot_matches, threshold_matches
 
 F = TypeVar("F", bound=Callable)

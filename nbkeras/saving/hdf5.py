@@ -33,9 +33,7 @@ _RATIO, _FREE = 1000, 1 << 24  # arrays of unknown size: at most _RATIO times th
 
 def h5py() -> Any:
     """The module h5py; the ImportError names the package to install."""
-    with optional_import(
-        "files of Keras (.keras, .h5) hold their weights in HDF5, for which h5py is needed: pip install 'nbkeras[files]'"
-    ):
+    with optional_import("files of Keras (.keras, .h5) hold their weights in HDF5, for which h5py is needed", "files"):
         import h5py
     return h5py
 

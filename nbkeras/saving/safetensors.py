@@ -16,7 +16,7 @@ from nbkeras.saving import archive, state
 
 
 def _library() -> Any:
-    with optional_import("files in .safetensors need the package safetensors: pip install 'nbkeras[files]'"):
+    with optional_import("files in .safetensors need the package safetensors", "files"):
         import safetensors.numpy
     return safetensors
 

@@ -76,7 +76,7 @@ SOME += " shape_by_input_shape shape_by_batch_input_shape shape_by_input_length 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not KERAS, reason="needs real Keras 3 with JAX: pip install 'nbkeras[bench]'")
+@pytest.mark.skipif(not KERAS, reason="needs real Keras 3 with JAX: pip install '.[bench]'")
 def test_real_keras_reads_what_is_saved_here(tmp_path):
     script = str(FOLDER.parent / "make_files.py")
     for keras, job in (("nbkeras", "write"), ("keras", "read")):

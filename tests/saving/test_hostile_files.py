@@ -797,26 +797,42 @@ def test_a_group_with_long_names_under_many_names(good):
 
 LONG = "n" * 9_000
 LONG_NAMES = {
-    "a class": first_layer(class_name=LONG),
-    "a module": first_layer(module=LONG),
-    "a Lambda": first_layer(class_name="Lambda", config={"name": LONG, "function": LONG}),
-    "an argument": first_config(**{LONG: 1}),
-    "an activation": first_config(activation=LONG),
-    "a dtype": first_config(dtype=LONG),
-    "an initializer": first_config(kernel_initializer={"class_name": LONG, "config": {}}),
-    "an argument of an initializer": first_config(kernel_initializer={"class_name": "Zeros", "config": {LONG: 1}}),
-    "a giant layer": first_config(name=LONG, units=10**12),
-    "a layer of another shape": first_config(name=LONG, units=7),
-    "two layers": lambda config: [layer["config"].update(name=LONG) for layer in config["config"]["layers"]] and None,
-    "a loss": lambda config: config["compile_config"].update(loss=LONG),
-    "an argument of an optimizer": lambda config: config["compile_config"]["optimizer"]["config"].update({LONG: 1}),
+    "a class": (first_layer(class_name=LONG), "unknown layer: 'nnn"),
+    "a module": (first_layer(module=LONG), "unknown layer: 'Dense' of module 'nnn"),
+    "a Lambda": (first_layer(class_name="Lambda", config={"name": LONG, "function": LONG}), "the Lambda layer 'nnn"),
+    "an argument": (first_config(**{LONG: 1}), "got an unexpected argument 'nnn"),
+    "an activation": (first_config(activation=LONG), "unknown activation: 'nnn"),
+    "a dtype": (first_config(dtype=LONG), "dtype must be a dtype of number"),
+    "an initializer": (
+        first_config(kernel_initializer={"class_name": LONG, "config": {}}),
+        "unknown initializer: 'nnn",
+    ),
+    "an argument of an initializer": (
+        first_config(kernel_initializer={"class_name": "Zeros", "config": {LONG: 1}}),
+        "Zeros.from_config takes the dict",
+    ),
+    "a giant layer": (first_config(name=LONG, units=10**12), "is described with an array of shape"),
+    "a layer of another shape": (
+        first_config(name=LONG, units=7),
+        r"has shape \(3, 5\) in the file, expected \(3, 7\)",
+    ),
+    "two layers": (
+        lambda config: [layer["config"].update(name=LONG) for layer in config["config"]["layers"]] and None,
+        "the names of a Sequential's layers must be unique: 'nnn",
+    ),
+    "a loss": (lambda config: config["compile_config"].update(loss=LONG), "unknown loss: 'nnn"),
+    "an argument of an optimizer": (
+        lambda config: config["compile_config"]["optimizer"]["config"].update({LONG: 1}),
+        "got an unexpected argument 'nnn",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", LONG_NAMES)
 def test_messages_show_long_names_in_part(good, name):
-    with pytest.raises(ValueError) as caught:
-        load_model(configured(good, LONG_NAMES[name]))
+    change, message = LONG_NAMES[name]
+    with pytest.raises(ValueError, match=message) as caught:
+        load_model(configured(good, change))
     assert len(str(caught.value)) < 600
 
 
