@@ -75,8 +75,9 @@ class Bidirectional(Layer):
         for each in (layer, layer if self.backward_layer is None else self.backward_layer):
             if not (isinstance(each, Layer) and hasattr(each, "go_backwards")):
                 raise ValueError(f"Bidirectional wraps a recurrent layer such as LSTM(32), received {briefly(each)}")
+        given, self.backward_layer = self.backward_layer, None
         self.forward_layer = _copy(layer, "forward_", layer.go_backwards)
-        self.backward_layer = self.backward_layer or _copy(layer, "backward_", not layer.go_backwards)
+        self.backward_layer = given or _copy(layer, "backward_", not layer.go_backwards)  # its weights are the last
         self._check_pair()
         for each in (self.forward_layer, self.backward_layer):
             if hasattr(each, "zero_output_for_mask"):
