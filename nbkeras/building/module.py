@@ -40,6 +40,17 @@ class Module(Observed):
         self._states: list[Variable] = []
         self._losses: list[Tensor] = []
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        held = self.__dict__
+        is_part = isinstance(value, Module) or structures.is_nested(value)
+        if is_part and held.get(name, value) is not value:
+            super().__setattr__(name, value)
+            held[name] = held.pop(
+                name
+            )  # parts are in the order of their assignment, as in Keras: the old one had its place
+        else:
+            super().__setattr__(name, value)
+
     def add_weight(
         self,
         shape: Any = None,
@@ -162,7 +173,7 @@ class Module(Observed):
 
     def _take_room(self, shape: tuple[int, ...], dtype: Any) -> None:
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        load_budget.take(size, f"layer {self.name!r} is described with an array of shape {shape}, which")
+        load_budget.take(size, f"layer {briefly(self.name)} is described with an array of shape {shape}, which")
 
     def add_loss(self, loss) -> None:
         """Add to the loss that training minimises. Call it in `call`, each time anew.

@@ -14,7 +14,8 @@ from nbkeras.engine import dlpack, load_budget
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import result_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, holds_tensors
-from nbkeras.kernels import elementwise, indexing
+from nbkeras.kernels import indexing
+from nbkeras.kernels.elementwise import broadcast_shape as broadcast_shape
 
 _LARGEST = int(np.iinfo(np.int32).max)
 
@@ -85,7 +86,7 @@ def check_broadcast(name: str, *tensors: Tensor) -> None:
     shape: tuple[int, ...] | None = tensors[0].shape
     for tensor in tensors[1:]:
         if tensor.shape != shape:
-            shape = elementwise.broadcast_shape(shape, tensor.shape)  # type: ignore[arg-type]
+            shape = broadcast_shape(shape, tensor.shape)  # type: ignore[arg-type]
             if shape is None:
                 raise ValueError(
                     f"{name}: shapes {', '.join(str(t.shape) for t in tensors)} do not broadcast together: counted from "

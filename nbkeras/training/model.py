@@ -632,12 +632,12 @@ class Model(Deployment, Layer):
             self.built = False
             raise
 
-    def _build_for(self, inputs: Any) -> None:
+    def _build_for(self, inputs: Any, named: dict[str, Any] | None) -> None:
         if type(self).build is Model.build:
             self.build_shapes = structures.shapes(inputs)  # the call makes the weights
             self.built = True
         else:
-            super()._build_for(inputs)
+            super()._build_for(inputs, named)
 
     def call(self, inputs, training=None, mask=None):
         """Run the graph on tensors; a subclass writes its computation here, with nbkeras.ops.
@@ -1076,13 +1076,12 @@ class Model(Deployment, Layer):
             shapes = [()] * len(names) if graph is None else [symbol.shape for symbol in graph.output_list]
             outputs = self._compiled.outputs(names, shapes, self._nested_outputs)
         own_step = self._overrides("train_step") or self._overrides("test_step")  # it gets x and y as they are
+        options: Any = {"nested": self._nested_outputs, "has_own_step": own_step or self._overrides("compute_loss")}
         if graph is None:
-            return Signature(None, outputs, nested=self._nested_outputs, has_own_step=own_step)
+            return Signature(None, outputs, **options)
         inputs = None if own_step else self._graph_inputs
         first = graph.input_list[0].shape
-        return Signature(
-            inputs, outputs, len(graph.input_list), first[0], nested=self._nested_outputs, has_own_step=own_step
-        )
+        return Signature(inputs, outputs, len(graph.input_list), first[0], **options)
 
     def _is_described(self) -> bool:
         """Whether inputs and outputs are known, or a dry run cannot find them because there is no `call`."""

@@ -90,7 +90,9 @@ class Sequential(Model):
                 outputs = self._input = layer.output
                 continue
             if layer.name in names:
-                raise ValueError(f"the names of a Sequential's layers must be unique: {layer.name!r} is already there")
+                raise ValueError(
+                    f"the names of a Sequential's layers must be unique: {briefly(layer.name)} is already there"
+                )
             names.add(layer.name)
             if self._input is None and not self._chain:
                 self._start_from(layer)
@@ -168,7 +170,7 @@ class Sequential(Model):
             outputs = layer(outputs)
         self._set_graph(self._input, outputs)
 
-    def _build_for(self, inputs) -> None:
+    def _build_for(self, inputs, named) -> None:
         if not hasattr(inputs, "shape"):
             raise ValueError(f"Sequential {self.name!r} takes one array or tensor, received {briefly(inputs)}")
         shape = tuple(inputs.shape)
