@@ -33,7 +33,7 @@ def test_objects_compute_or_explain(chance):
     assert result in (None, "refused"), note
 
 
-PROGRAMS = 36
+PROGRAMS = 30
 
 
 @pytest.mark.cpu("GPUs compute with other memory; tests/kernels/cuda has their tests")
