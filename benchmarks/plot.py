@@ -9,7 +9,7 @@ try:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 except ModuleNotFoundError:
-    raise SystemExit("--plot needs matplotlib: pip install matplotlib, or nbkeras[bench]") from None
+    raise SystemExit("--plot needs matplotlib: pip install matplotlib, or '.[bench]' in the clone of nbkeras") from None
 
 COLORS = {
     "nbkeras": "#c1272d",

@@ -260,7 +260,7 @@ class RandomInitializer(Initializer):
 
     Args:
         seed: With an integer, each call returns the same numbers, with a `random.SeedGenerator` new ones; None draws an
-            integer, which follows from `utils.set_random_seed`.
+            integer, which follows from `utils.set_random_seed`, or from Python's `random.seed` if the former is not called.
 
     Raises:
         ValueError: for a seed of another type.

@@ -4,16 +4,23 @@
     python scripts/make_parity.py --check    check whether the document is up to date; the exit code is 1 if not
 
 A name is supported if it exists and has every parameter that it has in Keras; it is partly supported if parameters are
-missing or if it is in LIMITS. The reasons for missing names are in engine/absent_names.py; keras_names.py made keras_3_names.json
-and keras_2_names.json, the names of Keras.
+missing, or if a call that Keras allows raises an error: those of REFUSED are made, and a name whose code raises an error that
+something is "not offered" or "not supported" must be there. The reasons for missing names are in engine/absent_names.py;
+keras_names.py made keras_3_names.json and keras_2_names.json, the names of Keras.
 """
 
+import ast
 import functools
 import importlib
+import inspect
 import json
 import sys
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from keras_names import parameters
 
 import nbkeras
@@ -23,8 +30,35 @@ from nbkeras.engine import absent_names
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parent / "docs" / "keras-parity.md"
 
-# Limits of existing names, other than missing parameters.
-LIMITS: dict[str, str] = {}
+_FLOATS = "float32 and float64 only, no mixed precision"
+_DENSE = "dense tensors only"
+# Name -> (the parameter of Keras that the call needs, or None, a call that Keras allows and nbkeras refuses, what is refused).
+REFUSED: dict[str, tuple[str | None, Callable[[Any], Any], str]] = {
+    **dict.fromkeys(
+        ("DTypePolicy", "FloatDTypePolicy", "Policy", "set_dtype_policy", "set_global_policy"),
+        (None, lambda thing: thing("mixed_float16"), _FLOATS),
+    ),
+    "set_floatx": (None, lambda thing: thing("float16"), "float32 and float64 only"),
+    "cast": (None, lambda thing: thing(np.ones(1), "float16"), "float32 and float64 only"),
+    "Layer": ("dtype", lambda thing: thing(dtype="float16"), "float32 and float64 only"),
+    "QuantizedDTypePolicy": (None, lambda thing: thing("int4", "float32"), "int8 only"),
+    "Input": ("tensor", lambda thing: thing(tensor=np.ones((1, 2))), "without `tensor`"),
+    "one_hot": ("sparse", lambda thing: thing([1], 2, sparse=True), _DENSE),
+    "multi_hot": ("sparse", lambda thing: thing([1], 2, sparse=True), _DENSE),
+    "bincount": ("sparse", lambda thing: thing([1], sparse=True), _DENSE),
+    "convert_to_tensor": ("sparse", lambda thing: thing([1], sparse=True), _DENSE),
+    "placeholder": ("sparse", lambda thing: thing((1, 2), sparse=True), _DENSE),
+    "audio_dataset_from_directory": ("ragged", lambda thing: thing(".", ragged=True), "dense tensors only"),
+    "dot_product_attention": (
+        "flash_attention",
+        lambda thing: thing(*[np.ones((1, 2, 2, 4), "float32")] * 3, flash_attention=True),
+        "no flash attention",
+    ),
+    "BatchNormalization": ("renorm", lambda thing: thing(renorm=True), "without `renorm`"),
+    "TensorBoard": ("embeddings_freq", lambda thing: thing(embeddings_freq=1), "no embeddings and no profiles"),
+    "DataParallel": ("device_mesh", lambda thing: thing(device_mesh=object()), "without `device_mesh`"),
+}
+SOMEWHERE = {"initialize"}  # refused on Windows
 ANY_KEYWORD = {"LambdaCallback"}  # accepts any keyword and checks it itself
 # Parameters without a meaning here: those of private base classes, and of other backends' tensors and kernels.
 WITHOUT_MEANING = {
@@ -67,12 +101,36 @@ def accepted(thing) -> set[str]:
     return found
 
 
+def limits_of(full: str, name: str, thing, theirs) -> list[str]:
+    """What a call that Keras allows raises an error for, by REFUSED."""
+    parameter, call, note = REFUSED.get(name, ("", None, ""))
+    if call is None or not (parameter is None or parameter in theirs):
+        if name not in SOMEWHERE and call is None and says_no(thing):
+            sys.exit(f"{full} refuses something that is not offered or not supported: add it to REFUSED")
+        return []
+    try:
+        call(thing)
+    except (ValueError, TypeError, NotImplementedError):
+        return [note]
+    sys.exit(f"{full} does not refuse the call of REFUSED any more: take it out")
+
+
+def says_no(thing) -> bool:
+    """Whether the code of a class or function raises an error with the words 'not offered' or 'not supported'."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(thing))))
+    except (OSError, TypeError, SyntaxError):
+        return False
+    errors = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Raise)]
+    return any("not offered" in error or "not supported" in error for error in errors)
+
+
 def judged(path: str, name: str, theirs, root: str) -> tuple[str, str]:
     """('supported' | 'partly' | 'not', a note)."""
     full, thing = f"{path}.{name}", ours(path, name, root)
     if thing is None:
         return "not", absent_names.reason(full) or "not written yet"
-    limits = [LIMITS[full]] if full in LIMITS else []
+    limits = limits_of(full, name, thing, theirs or ())
     known = callable(thing) and name not in ANY_KEYWORD
     missing = [p for p in theirs or () if p not in accepted(thing) | WITHOUT_MEANING] if known else []
     if missing:
@@ -136,9 +194,9 @@ def document() -> str:
         "",
         "Made by `scripts/make_parity.py` from the public names of Keras 3 and Keras 2.3.1 (`scripts/keras_names.py`). A name",
         "is *supported* if it exists and has every parameter that it has in Keras, *partly* supported if it has only some of",
-        "them. Names of Keras 3 are looked up in `nbkeras` (those of `keras.ops.nn`, `numpy` and so on in `nbkeras.ops`), names",
-        "of Keras 2 after `nbkeras.install_as_keras()`. `keras.applications` (architectures with weights to download),",
-        "`keras.legacy` and the names of Keras 1 are left out.",
+        "them, or raises an error for a call that Keras allows. Names of Keras 3 are looked up in `nbkeras` (those of",
+        "`keras.ops.nn`, `numpy` and so on in `nbkeras.ops`), names of Keras 2 after `nbkeras.install_as_keras()`.",
+        "`keras.applications` (architectures with weights to download), `keras.legacy` and the names of Keras 1 are left out.",
         "",
         *section(3),
         "",

@@ -363,7 +363,9 @@ def test_pictures_without_matplotlib(saved, tmp_path):
     (tmp_path / "matplotlib.py").write_text("raise ModuleNotFoundError('No module named matplotlib')")
     done = benchmarks("--from", saved, "--plot", tmp_path / "all.png", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
-    assert done.stderr.strip() == "--plot needs matplotlib: pip install matplotlib, or nbkeras[bench]"
+    assert (
+        done.stderr.strip() == "--plot needs matplotlib: pip install matplotlib, or '.[bench]' in the clone of nbkeras"
+    )
 
 
 def test_steps_with_derivatives_of_second_order_are_judged(saved, tmp_path):

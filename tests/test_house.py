@@ -30,6 +30,7 @@ MAY_IMPORT_KERNELS = [
     for name in (
         "autodiff",
         "commands.diagnosis",
+        "engine.copy_on_write",
         "engine.devices",
         "engine.dlpack",
         "engine.folding",

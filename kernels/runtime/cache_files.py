@@ -4,11 +4,14 @@ A file's content never changes, so checkouts, versions and processes share a fol
 counts as absent. New files go into the first of `folders()`:
 
 * the folder `nbkeras` in NUMBA_CACHE_DIR, if that is set;
-* else the user's own folder for caches. Its files are executed, so no other user may have the right to write there.
+* else the user's own folder for caches.
 
 They are looked for in PACKAGE too, beside these modules: an image may ship them there (`nbkeras warmup --in-package`). Processes
 that belong together, as those of a server, name a folder of their own in NBKERAS_SPARE_KERNELS, for kernels that cannot be kept:
 then one of them compiles for all.
+
+What a file holds is executed. So a folder or a file counts as absent, with a warning, if others may write it, or if it belongs to
+another user than this one and root. The folder PACKAGE is taken as it is: whoever can write there can change the modules too.
 """
 
 import contextlib
@@ -16,6 +19,7 @@ import errno
 import functools
 import hashlib
 import os
+import stat
 import sys
 import tempfile
 import time
@@ -34,6 +38,7 @@ def keep_in_package() -> None:
     """From now on, use the package's own folder alone."""
     global _in_package
     _in_package = True
+    _make(PACKAGE)
 
 
 def folders() -> list[str]:
@@ -65,26 +70,54 @@ def _users_folder() -> str:
     return os.path.join(os.path.expanduser(parent), "nbkeras")
 
 
-def _is_chosen(folder: str) -> bool:
-    """Whether a user chose this folder: the package's, and one in NUMBA_CACHE_DIR. Its owner is then trusted."""
-    return folder == PACKAGE or bool(_chosen())
+class _Untrusted(PermissionError):
+    """For a folder or a file that another user could have written."""
 
 
 @functools.cache
 def _make(folder: str) -> None:
     """Make the folder if it does not exist; with rights for this user alone, unless it was chosen."""
-    if not os.path.isabs(folder) and not _is_chosen(folder):
+    is_chosen = folder == PACKAGE or bool(_chosen())
+    if not os.path.isabs(folder) and not is_chosen:
         raise FileNotFoundError(errno.ENOENT, "there is no home directory")
-    os.makedirs(folder, 0o777 if _is_chosen(folder) else 0o700, exist_ok=True)
+    _make_all(folder, 0o755 if is_chosen else 0o700)
+
+
+def _make_all(folder: str, mode: int) -> None:
+    """`os.makedirs`, but whatever the umask is, others cannot write into what it makes."""
+    if folder and not os.path.isdir(folder):
+        _make_all(os.path.dirname(folder), 0o755)
+        try:
+            os.mkdir(folder, mode)
+        except FileExistsError:
+            if not os.path.isdir(folder):  # else another process made it
+                raise
 
 
 @functools.cache
 def _check(folder: str) -> None:
-    """PermissionError for a folder that was not chosen and where other users can write."""
-    if hasattr(os, "geteuid") and not _is_chosen(folder):
-        status = os.stat(folder)
-        if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
-            raise PermissionError(errno.EACCES, "others can write there")
+    """Raise _Untrusted for a folder that another user may write or replace."""
+    if folder != PACKAGE and hasattr(os, "geteuid"):  # Windows has other rights
+        _check_rights(os.stat(folder), "there")
+        if os.lstat(folder).st_uid not in (0, os.geteuid()):
+            raise _Untrusted(errno.EACCES, "another user made this link")
+        around = os.stat(os.path.dirname(os.path.abspath(folder))).st_mode
+        if around & stat.S_IWOTH and not around & stat.S_ISVTX:
+            raise _Untrusted(errno.EACCES, "others can put another folder in its place")
+
+
+def _check_rights(found: os.stat_result, where: str, *owners: int) -> None:
+    """Raise _Untrusted if others may write what was found, or if neither this user nor root nor one of the owners owns it."""
+    if found.st_uid not in (0, os.geteuid(), *owners):
+        raise _Untrusted(errno.EACCES, f"user number {found.st_uid} can write {where}")
+    if found.st_mode & 0o022:
+        raise _Untrusted(errno.EACCES, f"others can write {where}")
+
+
+@functools.cache
+def _owner_of_package() -> int:
+    """The user whose modules these are: an image may be made by another user than the one that runs it."""
+    return os.stat(__file__).st_uid
 
 
 def check_writable(folder: str) -> None:
@@ -101,21 +134,26 @@ def _checksum(name: str, payload: bytes) -> bytes:
 
 
 def read(name: str) -> bytes | None:
-    """The payload written under a name; None if there is none, or only a damaged one."""
+    """The payload written under a name; None if there is none, or only one that is damaged or that others could have written."""
     for folder in folders():
         path = os.path.join(folder, name)
         try:
             _check(folder)
             with open(path, "rb") as file:
+                status = os.fstat(file.fileno())  # not by the name, which may mean another file by now
+                if hasattr(os, "geteuid"):
+                    _check_rights(status, name, *([_owner_of_package()] if folder == PACKAGE else []))
                 content = file.read()
-                age = time.time() - os.fstat(file.fileno()).st_mtime
+        except _Untrusted as error:
+            _warn_ignored(folder, error)
+            continue
         except OSError:
             continue
         payload = content[_CHECKSUM:]
         if content[:_CHECKSUM] != _checksum(name, payload):
             _warn_damaged(path)
             continue
-        if age > _DAY:  # `_prune` reads the time of the last use from it
+        if time.time() - status.st_mtime > _DAY:  # `_prune` reads the time of the last use from it
             with contextlib.suppress(OSError):
                 os.utime(path)
         return payload
@@ -127,24 +165,31 @@ def write(name: str, payload: bytes) -> None:
     folder = folders()[0]
     try:
         _write(folder, name, payload)
+        return
+    except _Untrusted as error:
+        _warn_ignored(folder, error)
     except OSError as error:
-        # Windows does not replace what another process wrote meanwhile and reads.
-        if not os.path.exists(os.path.join(folder, name)):
-            warn_not_saved(f"in {folder}", error.strerror, "set NUMBA_CACHE_DIR to a folder where this user can write")
-            if _spare():
-                with contextlib.suppress(OSError):
-                    _write(_spare(), name, payload)
+        if os.path.exists(os.path.join(folder, name)):
+            return  # Windows does not replace what another process wrote meanwhile and reads
+        warn_not_saved(f"in {folder}", error.strerror, "set NUMBA_CACHE_DIR to a folder where this user can write")
+    if _spare():
+        with contextlib.suppress(OSError):
+            _write(_spare(), name, payload)
 
 
 def _write(folder: str, name: str, payload: bytes) -> None:
-    path = os.path.join(folder, name)
     _make(folder)
     _check(folder)
     _prune(folder)
+    put(os.path.join(folder, name), _checksum(name, payload) + payload)
+
+
+def put(path: str, content: bytes) -> None:
+    """Write a file, completely or not at all, into which others cannot write, whatever the umask is."""
     unfinished = f"{path}.{uuid.uuid4().hex[:16]}.tmp"
     try:
-        with open(unfinished, "wb") as file:
-            file.write(_checksum(name, payload) + payload)
+        with open(unfinished, "xb", opener=lambda name, flags: os.open(name, flags, 0o644)) as file:
+            file.write(content)
         os.replace(unfinished, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -177,6 +222,22 @@ def _warn_damaged(path: str) -> None:
         RuntimeWarning,
         stacklevel=2,
     )
+
+
+_ignored: set[str] = set()  # folders of which a warning spoke
+
+
+def _warn_ignored(folder: str, error: OSError) -> None:
+    """Warn once that the kernels of a folder could be the code of another user."""
+    if folder not in _ignored:
+        _ignored.add(folder)
+        warnings.warn(
+            f"nbkeras ignores compiled kernels in {folder}, because {error.strerror}, and kernels run with this user's rights: "
+            f"they are compiled again. If you trust the folder, give it to this user or root and run chmod -R go-w '{folder}'; "
+            "else set NUMBA_CACHE_DIR to a folder where this user alone can write.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 @functools.cache

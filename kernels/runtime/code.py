@@ -159,9 +159,7 @@ _PACKED = os.path.join(cache_files.PACKAGE, "compiler.txt")
 def keep_in_package() -> None:
     """From now on, use the package's own folder alone. A process without Numba finds there what is compiled now."""
     cache_files.keep_in_package()
-    os.makedirs(cache_files.PACKAGE, exist_ok=True)
-    with open(_PACKED, "w", encoding="utf-8") as file:
-        file.write(compiler_versions())
+    cache_files.put(_PACKED, compiler_versions().encode())
 
 
 def checks_bounds() -> bool | None:

@@ -102,6 +102,7 @@ def _back(
 ) -> list[Tensor]:
     """Gradients of targets, with zeros for sources without one."""
     if _is_higher():
+        within.is_spent = not retain
         found = walks.pull_back(targets, seeds, sources, within)
     else:
         found = [

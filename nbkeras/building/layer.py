@@ -17,7 +17,7 @@ from nbkeras.building.graph import SymbolicTensor, is_symbolic
 from nbkeras.building.input_spec import InputSpec as InputSpec
 from nbkeras.building.input_spec import mismatch
 from nbkeras.building.module import Module
-from nbkeras.engine import behaviour, dtype_policy, load_budget, option, step_lock, structures, tensor
+from nbkeras.engine import behaviour, build_lock, dtype_policy, load_budget, option, step_lock, structures, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.documentation import ConstructorSignature
 from nbkeras.engine.dtype_policy import DTypePolicy
@@ -128,23 +128,24 @@ def _entered(build: Callable) -> Callable:
     def enter(self, *args, **kwargs) -> None:
         if _context.building is self:
             return build(self, *args, **kwargs)
-        if self.built and self._weights:
-            raise ValueError(f"{self!r} is built already: its weights exist. Make a new layer for another shape")
-        before = self._loss_count() if behaviour.current.refuses_losses_in_build else None
-        with tensor.outside_program(), temporarily(_context, building=self):
-            build(self, *args, **kwargs)
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
-        shapes = {name: shape for name, shape in given.items() if shape is not None}
-        if shapes:
-            self.build_shapes = shapes if self._build_takes else next(iter(shapes.values()))
-        self.built = True
-        if self._initial_weights is not None:
-            self.set_weights(self._initial_weights)
-            self._initial_weights = None
-        if before is not None and self._loss_count() > before:
-            raise NotImplementedError(
-                f"{self!r} adds a loss in build, which would keep the value that the weights have then: add it in call"
-            )
+        with build_lock.building(self):
+            if self.built and self._weights:
+                raise ValueError(f"{self!r} is built already: its weights exist. Make a new layer for another shape")
+            before = self._loss_count() if behaviour.current.refuses_losses_in_build else None
+            with tensor.outside_program(), temporarily(_context, building=self):
+                build(self, *args, **kwargs)
+            given = {**dict(zip(names, args, strict=False)), **kwargs}
+            shapes = {name: shape for name, shape in given.items() if shape is not None}
+            if shapes:
+                self.build_shapes = shapes if self._build_takes else next(iter(shapes.values()))
+            self.built = True
+            if self._initial_weights is not None:
+                self.set_weights(self._initial_weights)
+                self._initial_weights = None
+            if before is not None and self._loss_count() > before:
+                raise NotImplementedError(
+                    f"{self!r} adds a loss in build, which would keep the value that the weights have then: add it in call"
+                )
 
     return enter
 
@@ -248,6 +249,9 @@ class Layer(Module, CallHistory):
         parameters = inspect.signature(cls.call).parameters if "call" in cls.__dict__ else None
         if parameters is not None:
             cls._call_takes, cls._call_names = frozenset(parameters), tuple(parameters)[1:]
+            positional = [p.name for p in parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+            places = [place for place, name in enumerate(positional[1:]) if place and name in ("training", "mask")]
+            cls._call_filled = range(places[0] + 1, len(positional)) if places else range(0)
             cls._call_takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         if cls.build not in [base.build for base in cls.__mro__[1:] if issubclass(base, Layer)]:  # its own or a mixin's
             shapes = tuple(name for name in inspect.signature(cls.build).parameters if name.endswith("_shape"))
@@ -259,6 +263,9 @@ class Layer(Module, CallHistory):
     _call_takes: frozenset[str] = frozenset()
     _call_takes_any = False
     _call_names: tuple[str, ...] = ()
+    _call_filled = range(
+        0
+    )  # the numbers of positional arguments that include `training` or `mask`, which a call fills in
     _build_takes: tuple[str, ...] = ()  # query_shape, value_shape, ... of a layer that is built for several arguments
 
     def __init__(
@@ -533,8 +540,8 @@ class Layer(Module, CallHistory):
                 inspect.signature(cls.__init__).bind(None, **config)
             except TypeError as error:
                 raise TypeError(
-                    f"{cls.__name__} cannot be made from its configuration, {list(config)}: {error}. Let its __init__ take "
-                    "**kwargs and call super().__init__(**kwargs); get_config must return all other arguments"
+                    f"{cls.__name__} cannot be made from its configuration, {briefly(list(config))}: {error}. Let its __init__ "
+                    "take **kwargs and call super().__init__(**kwargs); get_config must return all other arguments"
                 ) from None
             return cls(**config)
 
@@ -570,6 +577,11 @@ class Layer(Module, CallHistory):
         if self._gpu is not tensor.gpu():
             with tensor.on_gpu(self._gpu):
                 return self(*args, **kwargs)
+        if len(args) in self._call_filled:  # the rest goes by name, as `training` and `mask` do when they are filled in
+            first = self._call_filled.start - 1
+            rest = dict(zip(self._call_names[first:], args[first:], strict=False))
+            if not rest.keys() & kwargs.keys():
+                args, kwargs = args[:first], {**rest, **kwargs}
         if is_symbolic([args, kwargs]):
             return self._symbolic_call(args, kwargs)
         if tensor.layer_stack.names:
@@ -609,7 +621,7 @@ class Layer(Module, CallHistory):
         inputs = args[0] if args else next(iter(kwargs.values()), None)
         self._check_input(inputs)
         named = {**dict(zip(self._call_names, args, strict=False)), **kwargs}
-        self._ensure_built(named if self._build_takes else inputs)
+        self._ensure_built(inputs, named)
         return inputs, named, _masks(inputs)
 
     def _fill_arguments(self, kwargs: dict, named: dict[str, Any], masks: Any) -> None:
@@ -714,13 +726,19 @@ class Layer(Module, CallHistory):
                 )
         return tensors
 
-    def _ensure_built(self, inputs: Any) -> None:
-        """Build for the first argument of a call, or for all arguments by name if `build` takes several shapes."""
-        if self.built:
+    def _ensure_built(self, inputs: Any, named: dict[str, Any] | None = None) -> None:
+        """Build once, for the first argument of a call, or for all arguments by name (None: it is alone) if `build` takes them."""
+        if self.built and self not in build_lock.unfinished:
             return
+        with build_lock.building(self):
+            if not self.built:
+                self._build_for(inputs, named)
+
+    def _build_for(self, inputs: Any, named: dict[str, Any] | None) -> None:
         if self._build_takes:
-            self._check_given(inputs)
-            given = {name: inputs.get(name.removesuffix("_shape")) for name in self._build_takes}
+            named = {self._call_names[0]: inputs} if named is None else named
+            self._check_given(named)
+            given = {name: named.get(name.removesuffix("_shape")) for name in self._build_takes}
             shapes: Any = {name: structures.shapes(value) for name, value in given.items() if value is not None}
         else:
             shapes = (
@@ -819,7 +837,7 @@ class Layer(Module, CallHistory):
 
     def _symbolic_call(self, args: tuple, kwargs: dict) -> Any:
         for name in () if self._call_takes_any else kwargs.keys() - self._call_takes - {"training", "mask"}:
-            raise TypeError(f"{type(self).__name__}.call() got an unexpected keyword argument {name!r}")
+            raise TypeError(f"{type(self).__name__}.call() got an unexpected keyword argument {briefly(name)}")
         if behaviour.current.keeps_learning_phase:
             self._phase = _kept_phase if kwargs.get("training") is None else None
         inputs, _, masks = self._prepared(args, kwargs)

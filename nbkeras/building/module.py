@@ -40,6 +40,17 @@ class Module(Observed):
         self._states: list[Variable] = []
         self._losses: list[Tensor] = []
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        held = self.__dict__
+        is_part = isinstance(value, Module) or structures.is_nested(value)
+        if is_part and held.get(name, value) is not value:
+            super().__setattr__(name, value)
+            held[name] = held.pop(
+                name
+            )  # parts are in the order of their assignment, as in Keras: the old one had its place
+        else:
+            super().__setattr__(name, value)
+
     def add_weight(
         self,
         shape: Any = None,
@@ -162,7 +173,7 @@ class Module(Observed):
 
     def _take_room(self, shape: tuple[int, ...], dtype: Any) -> None:
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        load_budget.take(size, f"layer {self.name!r} is described with an array of shape {shape}, which")
+        load_budget.take(size, f"layer {briefly(self.name)} is described with an array of shape {shape}, which")
 
     def add_loss(self, loss) -> None:
         """Add to the loss that training minimises. Call it in `call`, each time anew.
@@ -206,7 +217,7 @@ class Module(Observed):
         """
         if not name:
             raise ValueError(f"add_metric in {self.name!r} needs a name to report the value under: name=...")
-        own = [m for m in vars(self).values() if isinstance(m, Metric) and m.name == name]
+        own = [m for m in list(vars(self).values()) if isinstance(m, Metric) and m.name == name]
         if len(own) > 1:
             raise ValueError(f"{self.name!r} has several metrics named {name!r}: give each a name of its own")
         if not own:
@@ -232,7 +243,8 @@ class Module(Observed):
 
     def _held(self, kind: type) -> list[Any]:
         """The objects of a class in attributes, and in lists, tuples and dicts there, each once."""
-        return structures.find(kind, [value for name, value in vars(self).items() if name not in self._without_parts])
+        attributes = list(vars(self).items())  # at once, since another thread may set one
+        return structures.find(kind, [value for name, value in attributes if name not in self._without_parts])
 
     def _all_layers(self, frozen: bool = True) -> list[Module]:
         """This layer and all layers below it, each once, depth first; frozen=False: without frozen ones and what they hold."""
@@ -248,7 +260,7 @@ class Module(Observed):
     def _own_weights(self) -> list[Variable]:
         """The weights of this layer without its sublayers: those of add_weight, then Variables in attributes and containers."""
         known = {id(v) for v in (*self._weights, *self._states)}
-        direct = {id(v): v for v in vars(self).values() if isinstance(v, Variable) and id(v) not in known}
+        direct = {id(v): v for v in list(vars(self).values()) if isinstance(v, Variable) and id(v) not in known}
         listed = [v for v in self._held(Variable) if id(v) not in known and id(v) not in direct]
         if listed:  # a list may hold weights of the layers below
             theirs = {id(v) for layer in self._all_layers()[1:] for v in layer._own_weights()}

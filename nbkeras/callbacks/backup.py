@@ -37,6 +37,7 @@ class BackupAndRestore(Callback):
         ValueError: for an empty backup_dir, a save_freq or keep that is not allowed, and at the start of training for a state of
             another model, optimizer or training.
         OSError: for a state that cannot be written; at the start of training if no state can be read.
+        RuntimeError: at the start of training while another training uses the folder.
 
     Example:
         >>> def train(epochs):
@@ -53,6 +54,7 @@ class BackupAndRestore(Callback):
 
     lazy_logs = True
     _is_last = True
+    _stops = True  # by the user's handler of a signal
 
     def __init__(
         self,
@@ -116,10 +118,16 @@ class BackupAndRestore(Callback):
                 "choose another backup_dir"
             )
         self._batches, self._is_due = 0, False
-        found = self._restore(self.model._training_state().restore)
-        self._number = 0 if found is None else found + 1
         if self.model._training is not None:  # in a `fit`
             self.model._training.closing.enter_context(self._folder)
+        if not sharding.agreed(sharding.is_first() and self._folder.take()):
+            raise RuntimeError(
+                f"another training is using the folder {self.backup_dir!r}, and each would overwrite the states of the other: "
+                "choose another backup_dir for this one, or wait for the end of that one"
+            )
+        found = self._restore(self.model._training_state().restore)
+        self._number = 0 if found is None else found + 1
+        if self.model._training is not None:
             self.model._training.closing.enter_context(self._interruptions)
 
     def _restore(self, restore: Callable[[dict, dict], None]) -> int | None:
@@ -148,7 +156,7 @@ class BackupAndRestore(Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._next_epoch = epoch + 1
         self._is_due |= self.save_freq == "epoch"
-        is_end = self.model.stop_training or epoch + 1 == (self.params or {}).get("epochs")
+        is_end = epoch + 1 == (self.params or {}).get("epochs") or sharding.anywhere(self.model.stop_training)
         if is_end and not self.delete_checkpoint:
             self.save_now()
         else:
@@ -156,6 +164,6 @@ class BackupAndRestore(Callback):
 
     def on_train_end(self, logs=None):
         self._folder.wait()
-        if self.delete_checkpoint:
-            if sharding.is_first():
-                self._folder.delete()
+        if self.delete_checkpoint and sharding.is_first():
+            self._folder.delete()
+        self._folder.release()

@@ -38,6 +38,7 @@ class Callback:
     params: dict[str, Any] | None = None
     lazy_logs = False
     _is_last = False  # whether its hooks are called after those of all others
+    _stops = False  # whether hooks for batches that nbkeras defines may stop the loop; those of users may
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -363,6 +364,17 @@ class CallbackList(Callback):
         """Put those callbacks last that look at what the others have done."""
         self.callbacks.sort(key=lambda callback: callback._is_last)
         self._is_last = any(callback._is_last for callback in self.callbacks)
+
+    def _may_stop(self, kind: str) -> bool:
+        """Whether a hook that is called for each batch may stop the loop; kind: train, test or predict."""
+        names = [f"on_{kind}_batch_begin", f"on_{kind}_batch_end"]
+        names += ["on_batch_begin", "on_batch_end"] if kind == "train" else []
+        return any(
+            callback._stops or not str(getattr(getattr(callback, name), "__module__", "")).startswith("nbkeras.")
+            for callback in self.callbacks
+            for name in names
+            if _overrides(callback, name)
+        )
 
     def _with_state(self) -> list[Callback]:
         return [callback for callback in self.callbacks if _overrides(callback, "state_dict")]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nbkeras.callbacks.callback_list import Callback
+from nbkeras.engine import sharding
 from nbkeras.engine.option import Flag, given, keep
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.registry import nearest
@@ -81,6 +82,8 @@ class TerminateOnNaN(Callback):
         array([[1.]], dtype=float32)
     """
 
+    _stops = True
+
     def __init__(self, raise_error: Flag = False):
         super().__init__()
         self.raise_error: bool
@@ -156,7 +159,7 @@ class SwapEMAWeights(Callback):
         if self.swap_on_epoch:
             self._swap(True)
             # at its end, `fit` writes the averages into the model
-            if epoch == self.params["epochs"] - 1 or self.model.stop_training:
+            if epoch == self.params["epochs"] - 1 or sharding.anywhere(self.model.stop_training):
                 for variable, average in self._pairs():
                     average.assign(variable)
 

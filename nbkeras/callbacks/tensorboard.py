@@ -13,7 +13,7 @@ from nbkeras.callbacks import rates
 from nbkeras.callbacks.callback_list import Callback
 from nbkeras.engine import sharding
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.user_errors import optional_import
+from nbkeras.engine.user_errors import optional_import, warn
 
 
 class TensorBoard(Callback):
@@ -26,12 +26,12 @@ class TensorBoard(Callback):
         write_images: Whether to write images of the weights too, with the histograms.
         write_steps_per_second: Whether to log the speed.
         update_freq: 'epoch', 'batch', or the number of batches between two logs of their metrics.
-        profile_batch: Not offered; a value other than 0 is refused: use `with nbkeras.profile() as p:`.
+        profile_batch: Not offered; a value other than 0 has no effect, with a warning: use `nbkeras.profile`.
         embeddings_freq: Not offered; a value other than 0 is refused.
         embeddings_metadata: Not offered; a value other than None is refused.
 
     Raises:
-        ImportError: if tensorboardX is not installed: `pip install 'nbkeras[tensorboard]'`.
+        ImportError: if tensorboardX is not installed.
         ValueError: for what is not offered, and an update_freq that is not allowed.
 
     Example:
@@ -56,7 +56,10 @@ class TensorBoard(Callback):
         embeddings_metadata: Any = None,
     ):
         if profile_batch:
-            raise ValueError("TensorBoard(profile_batch=...) is not offered: use `with nbkeras.profile() as p:`")
+            warn(
+                f"TensorBoard(profile_batch={briefly(profile_batch)}) is not supported, so no profile is written: "
+                "nbkeras.profile(model, x, y) measures a step by layer and kernel"
+            )
         if embeddings_freq or embeddings_metadata:
             raise ValueError("TensorBoard(embeddings_freq=..., embeddings_metadata=...) is not offered")
         update_freq = 1 if update_freq == "batch" else update_freq
@@ -71,8 +74,7 @@ class TensorBoard(Callback):
         self.write_steps_per_second = write_steps_per_second
         self.update_freq = update_freq
         with optional_import(
-            "the TensorBoard callback writes its files with the package tensorboardX, which is not installed: "
-            "pip install 'nbkeras[tensorboard]'"
+            "TensorBoard writes its files with the package tensorboardX, which is missing", "tensorboard"
         ):
             self._package = importlib.import_module("tensorboardX")
         self._writers: dict[str, Any] = {}

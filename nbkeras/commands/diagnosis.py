@@ -14,6 +14,7 @@ import numpy as np
 from nbkeras import ops
 from nbkeras.engine import devices
 from nbkeras.engine.progress import print_message
+from nbkeras.engine.user_errors import install
 from nbkeras.kernels.runtime import cgroups, machine, threads
 
 _LEAST = {"Python": (3, 11), "numpy": (1, 26), "numba": (0, 61)}  # as pyproject.toml
@@ -141,7 +142,7 @@ def _extras() -> None:
     for extra, (purpose, packages) in _EXTRAS.items():
         missing = [package for module, package in packages.items() if importlib.util.find_spec(module) is None]
         have = ", ".join(f"{package} {_version(package)}" for package in packages.values() if package not in missing)
-        wanted = f"missing {', '.join(missing)}: pip install 'nbkeras[{extra}]'" if missing else ""
+        wanted = f"missing {', '.join(missing)}: {install(extra)}" if missing else ""
         _line(extra, f"{'; '.join(part for part in (have, wanted) if part)} ({purpose})")
     _line("MPI", _mpi())
     for package, (purpose, module) in _OTHERS.items():

@@ -5,7 +5,7 @@ import functools
 import importlib.util
 
 from nbkeras.engine.lazy_names import Later
-from nbkeras.engine.user_errors import optional_import
+from nbkeras.engine.user_errors import install, optional_import
 from nbkeras.serving import options
 
 logs, supervisor, worker = map(Later, ("nbkeras.serving.logs", "nbkeras.serving.supervisor", "nbkeras.serving.worker"))
@@ -15,9 +15,9 @@ def serve_models(arguments: argparse.Namespace) -> int:
     """Serve models until the process is told to end; returns the exit code."""
     read = functools.partial(options.from_arguments, arguments)
     first = read()
-    with optional_import("nbkeras serve needs starlette, uvicorn and others: pip install 'nbkeras[serve]'"):
+    with optional_import("nbkeras serve needs starlette, uvicorn and others", "serve"):
         work = worker.work  # imported before workers are forked, so that they share its memory
     if first.grpc_port is not None and importlib.util.find_spec("grpc") is None:  # workers import it, after the fork
-        raise ImportError("--grpc-port needs grpcio and protobuf: pip install 'nbkeras[serve]'")
+        raise ImportError(f"--grpc-port needs grpcio and protobuf: {install('serve')}")
     logs.configure(first.log, first.log_level)
     return supervisor.Supervisor(read, work).run()

@@ -21,7 +21,7 @@ class HDF5Matrix:
         end: int | None = None,
         normalizer: Callable[[np.ndarray], np.ndarray] | None = None,
     ):
-        with optional_import("HDF5Matrix needs h5py: pip install h5py"):
+        with optional_import("HDF5Matrix needs h5py", "files"):
             import h5py
         if datapath not in self._files:
             self._files[datapath] = h5py.File(datapath, "r")

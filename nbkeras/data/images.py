@@ -19,7 +19,7 @@ _PLAIN_GREYS = ("L", "I;16", "I")  # not converted, so that 16 bits are not lost
 
 def _pillow() -> Any:
     """pillow's Image module; the ImportError names the package to install."""
-    with optional_import("images in files need pillow: pip install 'nbkeras[images]'"):
+    with optional_import("images in files need pillow", "images"):
         from PIL import Image
     return Image
 

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from nbkeras.distribution import watch
 from nbkeras.engine.ranks import RankError
@@ -91,6 +91,8 @@ class Monitor:
         threading.Thread(target=self._beat, name="nbkeras rank's beat", daemon=True).start()
         self._hook = sys.excepthook
         sys.excepthook = self._on_error
+        self._exit = os._exit
+        os._exit = self._on_exit
         atexit.register(self._leave)
         os.register_at_fork(after_in_child=self._after_fork)
 
@@ -132,6 +134,16 @@ class Monitor:
             self._fault = ("this process raised an exception itself", self._rank)
         self._hook(kind, error, traceback)
 
+    def _on_exit(self, status: int) -> NoReturn:
+        """`os._exit` of this process: a launcher may take the job for a success if a rank leaves it with the status 0."""
+        if os.getpid() != self._process or self._leaving:
+            self._exit(status)
+        if self._fault is None:
+            self._fault = "this process ended itself by os._exit", self._rank
+            self._tell(_place(sys._getframe(1)))
+            self._send(exits=status)
+        self._end()
+
     def _leave(self) -> None:
         """At the end of the script: wait for the other ranks. After a fault end the job."""
         if os.getpid() != self._process:
@@ -148,7 +160,7 @@ class Monitor:
             _say(f"nbkeras: RankError: {self._fault[0]}\n")
         self._end()
 
-    def _end(self) -> None:
+    def _end(self) -> NoReturn:
         """End the job, after the other ranks have raised their errors."""
         self._leaving = True
         self._send(over=True)
@@ -157,7 +169,7 @@ class Monitor:
         with open(os.devnull, "w", encoding="utf-8") as nowhere:
             faulthandler.dump_traceback_later(3, exit=True, file=nowhere)
             self._abort()
-            os._exit(1)  # MPI's abort returns if the launcher is gone
+            self._exit(1)  # MPI's abort returns if the launcher is gone
 
     def _after_fork(self) -> None:
         """A child is no rank: the connection must end with this process."""

@@ -19,14 +19,11 @@ import numpy as np
 from nbkeras.distribution.monitor import Monitor, start_watcher
 from nbkeras.engine.program import set_threads, usable_processors
 from nbkeras.engine.ranks import Group
-from nbkeras.engine.user_errors import optional_import
+from nbkeras.engine.user_errors import install, optional_import
 
 Array = np.ndarray
 _LOOK = 0.1  # seconds between two looks for a fault while the main thread waits
-_MISSING = (
-    "nbkeras.distribution.initialize needs MPI: pip install 'nbkeras[mpi]' brings mpi4py and MPICH; with a cluster's own MPI, "
-    "pip install mpi4py is enough"
-)
+_MISSING = "nbkeras.distribution.initialize needs mpi4py and, where no cluster has its own MPI, MPICH"
 
 
 class MpiGroup(Group):
@@ -131,14 +128,16 @@ def join(timeout: float | None) -> Group:
 
 def load() -> Any:
     """The module mpi4py.MPI; it starts MPI when it is first imported. ImportError if it or an MPI is missing."""
-    with optional_import(_MISSING):
+    with optional_import(_MISSING, "mpi"):
         import mpi4py
 
     mpi4py.rc.thread_level = "multiple"
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # no library of MPI is found
-        raise ImportError(f"mpi4py is installed, but it finds no MPI library: {error}. {_MISSING}") from error
+        raise ImportError(
+            f"mpi4py is installed, but it finds no MPI library: {error}. {_MISSING}: {install('mpi')}"
+        ) from error
     if MPI.Query_thread() < MPI.THREAD_SERIALIZED:
         raise RuntimeError(
             "MPI was started for one thread only, and nbkeras communicates in a thread of its own. If the script imports "

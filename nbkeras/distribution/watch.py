@@ -145,6 +145,12 @@ class Watch:
         if "entered" in message:
             rank.beat(message)
         rank.ended, rank.over = rank.ended or "ends" in message, rank.over or "over" in message
+        if "exits" in message and self.fault is None:
+            place = f"os._exit({message['exits']}) {rank.doing}, after {rank.entered} collective operations"
+            self.fault = (
+                rank.number,
+                f"{rank.name} left the job early, by {place}: let the script of each rank end, or call sys.exit",
+            )
         if "error" in message and self.fault is None:
             self.fault = rank.number, f"{rank.name} raised {message['error']}"
 

@@ -51,6 +51,8 @@ class Behaviour:
     """Whether a frozen BatchNormalization normalizes by the batch in training, without changing its moving statistics."""
     initializers_draw_anew: bool = False
     """Whether each call of an initializer gives other numbers, even with a seed."""
+    seeds_from_numpy: bool = False
+    """Whether seeds that nobody gave are numbers of NumPy, as long as no seed of nbkeras is set, instead of Python's."""
     identity_for_each_gate: bool = False
     """Whether `recurrent_initializer='identity'` makes an identity matrix for each gate, instead of one for the first."""
     flat_states: bool = False
@@ -153,6 +155,7 @@ KERAS_2 = Behaviour(
     keeps_learning_phase=True,
     frozen_normalizes_by_batch=True,
     initializers_draw_anew=True,
+    seeds_from_numpy=True,
     identity_for_each_gate=True,
     flat_states=True,
     lists_absent_states=True,

@@ -9,27 +9,24 @@ training step updates them, so it copies nothing.
 from __future__ import annotations
 
 import copy
+import threading
 import types
 import weakref
 from collections.abc import Callable, Collection
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nbkeras.kernels.runtime import device, forks
 
 Array = np.ndarray
-
-
-class Holder(Protocol):
-    """What uses the memory of variables: a Tensor or a Record."""
-
-    def keep(self, preserved: Callable[[Array], Array]) -> None:
-        """Replace each array that it holds by `preserved(array)`: a copy, or the array itself if it is not written."""
+Preserved = Callable[[Array], Array]  # an array that keeps the present values: a copy, or the array itself if it is not written
+Keep = Callable[[Any, Preserved], None]  # replaces the arrays of a holder
 
 
 class _Hold(NamedTuple):
     holder: weakref.ref
+    keep: Keep
     recorder: int  # the id of the program that was recorded when it began; 0 for none
 
 
@@ -45,14 +42,15 @@ class _Memory:
     def add(self, hold: _Hold) -> None:
         with _lock:
             if len(self.holds) >= self.limit:  # a memory that is never written
-                self.holds = [each for each in self.holds if each.holder() is not None]
+                holds, self.holds = self.holds, []
+                self.holds += [each for each in holds if each.holder() is not None]
                 self.limit = max(64, 2 * len(self.holds))
             self.holds.append(hold)
 
 
 _memories: dict[int, _Memory] = {}  # by id of the array that owns the memory
 _held: dict[int, _Memory] = {}  # those that have holders
-_lock = forks.lock()
+_lock = forks.lock(threading.RLock)  # the garbage collector may run code that makes Tensors
 
 
 def share(array: Array) -> None:
@@ -78,13 +76,13 @@ def is_shared(array: Array) -> bool:
     return memory is not None and memory.owner() is owner
 
 
-def hold(holder: Holder, array: Array) -> None:
-    """Make an object a holder of an array, if the array's memory is shared."""
+def hold(holder: Any, keep: Keep, array: Array) -> None:
+    """Make an object a holder of an array, if the array's memory is shared. keep(holder, preserved): see Keep."""
     owner = device.root(array)
     memory = _memories.get(id(owner))
     if memory is not None and memory.owner() is owner:
         recorder = device.recorder()
-        memory.add(_Hold(weakref.ref(holder), 0 if recorder is None else id(recorder)))
+        memory.add(_Hold(weakref.ref(holder), keep, 0 if recorder is None else id(recorder)))
         _held[id(owner)] = memory
 
 
@@ -119,7 +117,7 @@ def will_replay(written: Collection[int]) -> None:
             _preserve(memory, _Write(owner, *_extent(owner)))
 
 
-def own(holder: Holder, array: Array) -> None:
+def own(holder: Any, array: Array) -> None:
     """Give a holder memory of its own now, if it was made before the step that is recorded now, for which it is a constant."""
     owner, recorder = device.root(array), device.recorder()
     memory = _held.get(id(owner))
@@ -127,7 +125,7 @@ def own(holder: Holder, array: Array) -> None:
         return
     found = next((each for each in memory.holds if each.holder() is holder), None)
     if found is not None and found.recorder != id(recorder):
-        holder.keep(_Write(owner, *_extent(array)).preserved)
+        found.keep(holder, _Write(owner, *_extent(array)).preserved)
 
 
 def _preserve(memory: _Memory, write: _Write) -> None:
@@ -139,7 +137,7 @@ def _preserve(memory: _Memory, write: _Write) -> None:
         holder = each.holder()
         if holder is not None:
             write.is_recorded, write.is_partial = bool(recorder) and each.recorder == recorder, False
-            holder.keep(write.preserved)
+            each.keep(holder, write.preserved)
             if write.is_partial:
                 rest.append(each)
     with _lock:
@@ -198,7 +196,7 @@ class _Write:
 _WITHOUT_ARRAYS = (np.generic, np.dtype, type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
 
 
-def replaced(value: Any, preserved: Callable[[Array], Array], in_object: bool = False) -> Any:
+def replaced(value: Any, preserved: Preserved, in_object: bool = False) -> Any:
     """A structure in which `preserved(array)` takes the place of each array: in tuples, lists, dicts and attributes of an object.
 
     Parts without such arrays stay the same objects. in_object: whether it is an attribute; objects in objects are left alone.

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.user_errors import install
 from nbkeras.kernels.runtime import cublas
 from nbkeras.kernels.runtime import device as device_kernels
 
 _NAME = re.compile(r"cpu|(?:cuda|gpu)(?::(\d+))?", re.IGNORECASE)
-_INSTALL = "pip install 'nbkeras[cuda]' (CUDA 13; 'nbkeras[cuda12]' for older drivers)"
+_INSTALL = f"{install('cuda')} (CUDA 13; for older drivers {install('cuda12')})"
 
 
 class DeviceError(RuntimeError):
@@ -152,8 +153,8 @@ def set_matmul(name: str) -> None:
         cublas.choose(name == "cublas")
     except ImportError as error:
         raise DeviceError(
-            f"cuBLAS was asked for, but {error.name or 'nvmath-python'} is not installed. Install it: "
-            "pip install 'nvmath-python[cu13]', or use set_matmul('own')"
+            f"cuBLAS was asked for, but {error.name or 'nvmath-python'} is not installed. Install it: {install('cublas')}; "
+            "set_matmul('own') needs nothing"
         ) from error
 
 

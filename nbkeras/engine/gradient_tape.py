@@ -163,6 +163,7 @@ class GradientTape:
             # recordings that know neither targets nor seeds take the gradients as constants
             inside = bool(others) and any(_is_of(each, others) for each in (*targets, *(seeds or ())))
             if inside or state.keeps or state.levels:
+                self._tape.is_spent = not retain
                 with state.now(tapes=others):
                     return walks.pull_back(targets, seeds, sources, self._tape)
             if self._tape in state.tapes:

@@ -31,7 +31,7 @@ def written(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [written(each) for each in value]
     if hasattr(value, "get_config"):
-        return (registry_of(type(value)) or of_kind("layer")).serialize(value)
+        return registry_of(type(value)).serialize(value)
     return np.asarray(value).tolist() if hasattr(value, "__array__") else value
 
 

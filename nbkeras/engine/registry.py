@@ -191,9 +191,9 @@ def of_kind(kind: str) -> "Registry":
     return next(registry for registry in _registries if registry.kind == kind)
 
 
-def registry_of(cls: type) -> "Registry | None":
-    """The Registry that holds a class, or the nearest class that it extends; None if there is none."""
-    return next((each for base in cls.__mro__ for each in _registries if each.has(base)), None)
+def registry_of(cls: type) -> "Registry":
+    """The Registry that holds a class, or the nearest class that it extends; `others` if there is none."""
+    return next((each for base in cls.__mro__ for each in _registries if each.has(base)), others)
 
 
 class Registry:
@@ -271,8 +271,8 @@ class Registry:
         if found is None:
             of = "" if is_built_in(module) else f" of module {briefly(module)}"
             raise ValueError(
-                f"unknown {self.kind}: {name!r}{of}.{nearest(name, self.names())} Your own classes and functions are named by "
-                f"custom_objects or register_keras_serializable; dir(nb{self.module}) lists the others."
+                f"unknown {self.kind}: {briefly(name)}{of}.{nearest(name, self.names())} Your own classes and functions are "
+                f"named by custom_objects or register_keras_serializable; dir(nb{self.module}) lists the others."
             )
         return found
 
@@ -346,7 +346,9 @@ class Registry:
             if not isinstance(found, type):
                 return found
             if not isinstance(inner, Mapping | None):
-                raise ValueError(f"the config of {self.kind} {name!r} must be a dict, received {type(inner).__name__}")
+                raise ValueError(
+                    f"the config of {self.kind} {briefly(name)} must be a dict, received {type(inner).__name__}"
+                )
             made = self._made(found, {**config, "config": dict(inner or {})})
             if _thread.shared is not None and shared[1] is not None:
                 _thread.shared[shared] = made
@@ -400,3 +402,6 @@ class Registry:
             if before is not written:
                 before["shared_object_id"] = written["shared_object_id"] = id(item)
         return written
+
+
+others = Registry("object", "keras.random")  # SeedGenerator, and objects of users that extend no class of nbkeras

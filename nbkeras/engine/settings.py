@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine import behaviour
 from nbkeras.engine.annotations import briefly
 from nbkeras.kernels.runtime import forks
 
@@ -241,7 +242,7 @@ def backend() -> str:
     return "nbkeras"
 
 
-_seeds = np.random.default_rng()
+_seeds: np.random.Generator | None = None  # nbkeras's own generator, once a seed is set
 _lock = forks.lock()
 _seed_listeners: list[Callable[[int], None]] = []
 
@@ -311,6 +312,9 @@ def set_random_seed(seed: int) -> None:
 def next_seed() -> int:
     """The next seed from nbkeras's own generator, for random numbers of your own that repeat after `set_random_seed`.
 
+    Before a seed is set it is a number of Python's `random`, as in Keras 3, so that `random.seed` repeats it; in Keras 2 one of
+    NumPy's.
+
     Returns:
         An integer from 0 to 2**32 - 1; each call gives another one.
 
@@ -322,13 +326,15 @@ def next_seed() -> int:
         True
     """
     with _lock:
-        return int(_seeds.integers(0, 2**32, dtype=np.uint64))
+        if _seeds is not None:
+            return int(_seeds.integers(0, 2**32, dtype=np.uint64))
+    return int(np.random.randint(10**7)) if behaviour.current.seeds_from_numpy else random.randint(1, 10**9)
 
 
 def random_state() -> dict[str, Any]:
     """The state of all that `set_random_seed` restarts; of PyTorch's random numbers too, if the program uses its data loaders."""
     with _lock:
-        own = _seeds.bit_generator.state
+        own = None if _seeds is None else _seeds.bit_generator.state
     state = {"nbkeras": own, "numpy": np.random.get_state(legacy=False), "python": random.getstate()}
     torch = sys.modules.get("torch")
     return state if torch is None else {**state, "torch": torch.get_rng_state()}
@@ -336,8 +342,11 @@ def random_state() -> dict[str, Any]:
 
 def restore_random_state(state: dict[str, Any]) -> None:
     """Go back to what `random_state` returned."""
+    global _seeds
     with _lock:
-        _seeds.bit_generator.state = state["nbkeras"]
+        _seeds = None if state["nbkeras"] is None else np.random.default_rng()
+        if _seeds is not None:
+            _seeds.bit_generator.state = state["nbkeras"]
     np.random.set_state(state["numpy"])
     random.setstate(state["python"])
     if "torch" in state and "torch" in sys.modules:

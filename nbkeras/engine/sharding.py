@@ -177,6 +177,12 @@ def agreed(value: Any) -> Any:
     return value if group is None else group.exchange(value)[0]
 
 
+def anywhere(value: bool) -> bool:
+    """Whether a value is true on any rank; all ranks must ask."""
+    group = ranks.current()
+    return bool(value) if group is None else any(group.exchange(bool(value)))
+
+
 def is_first() -> bool:
     """Whether this process prints and writes files: rank 0, or the only process."""
     group = ranks.current()

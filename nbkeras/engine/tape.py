@@ -41,11 +41,17 @@ class Record:
         self.tapes = thread.tapes
         self.call: Any = None
 
-    def keep(self, preserved: Callable[[Array], Array]) -> None:
-        """Replace the arrays that the op saved by `preserved(array)`: see copy_on_write.py."""
-        self.saved = copy_on_write.replaced(self.saved, preserved)
-        if self.call is not None:
-            self.call = self.call._replace(outputs=copy_on_write.replaced(self.call.outputs, preserved))
+    def holds(self, arrays: Sequence[Array | None]) -> None:
+        """Keep the values of the op's inputs, which it may have saved, where variables are written: see copy_on_write.py."""
+        for array in arrays:
+            if array is not None and (array.base is not None or device.gpu_used):
+                copy_on_write.hold(self, _keep, array)
+
+
+def _keep(record: Record, preserved: copy_on_write.Preserved) -> None:
+    record.saved = copy_on_write.replaced(record.saved, preserved)
+    if record.call is not None:
+        record.call = record.call._replace(outputs=copy_on_write.replaced(record.call.outputs, preserved))
 
 
 Source = tuple[Record, int]
@@ -119,6 +125,8 @@ class Recording:
     `Optimizer.learn`, is the same recording if there is one.
     """
 
+    is_spent = True  # it is not asked for gradients by itself
+
     def __init__(self, on: bool = True):
         self._on = on
 
@@ -134,6 +142,8 @@ class Recording:
 
 class Tape(Recording):
     """A recording of its own, also inside another one; `backward(..., within=tape)` goes back through its Records only."""
+
+    is_spent = False  # whether no further gradient of this tape will be asked for
 
     def __enter__(self) -> "Tape":
         self._before = before, is_special = thread.tapes, thread.is_special
@@ -279,11 +289,13 @@ def backward(
     """Gradients of the targets' weighted sum with respect to `sources`; None for a source that no target depends on.
 
     targets: pairs of an output and its incoming gradient. into: an array for each source to write its gradient to.
-    retain: keep the values saved in the Records for another backward pass; by default they are dropped. as_is: for each source,
-    whether its gradient may be an object that represents an array, without writing to `into`; by default all are arrays.
-    within: the tape whose Records are passed; others are as constants; None for all Records. delivered: called with the number of
-    each source as soon as its gradient is complete, while the pass goes on.
+    retain: keep the values saved in the Records for another backward pass; by default they are dropped, unless another tape may
+    still need them. as_is: for each source, whether its gradient may be an object that represents an array, without writing to
+    `into`; by default all are arrays. within: the tape whose Records are passed; others are as constants; None for all Records.
+    delivered: called with the number of each source as soon as its gradient is complete, while the pass goes on.
     """
+    if within is not None:
+        within.is_spent = within.is_spent or not retain
     wanted = {source: i for i, source in enumerate(sources)}
     destinations: dict[Source, Array] = {}
     if into is not None:
@@ -308,7 +320,8 @@ def backward(
     try:
         for record in order:
             layer_stack.back = record.layer
-            _step(record, sums, wanted, between, destinations, retain)
+            drop = not retain and (within is None or all(each.is_spent for each in record.tapes))
+            _step(record, sums, wanted, between, destinations, drop)
             for parent in record.parents if users else ():
                 if parent in users:
                     users[parent] -= 1
@@ -332,7 +345,7 @@ def _users_of(wanted: Collection[Source], order: Sequence[Record]) -> dict[Any, 
     return users
 
 
-def _step(record: Record, sums: dict, wanted: dict, between: set, destinations: dict, retain: bool) -> None:
+def _step(record: Record, sums: dict, wanted: dict, between: set, destinations: dict, drop: bool) -> None:
     """Go back through one Record: take its outputs' gradients, and add gradients to its parents."""
     incoming: list[Array | None] = []
     for index in range(record.outputs):
@@ -355,7 +368,7 @@ def _step(record: Record, sums: dict, wanted: dict, between: set, destinations: 
     gradients = _call_vjp(record, dy, tuple(needs))
     if thread.checker is not None:
         thread.checker.gradients(record, incoming, gradients)
-    if not retain:
+    if drop:
         record.saved, record.call = _DROPPED, None
     for i, (parent, gradient) in enumerate(zip(record.parents, gradients, strict=True)):
         if needs[i] is not False and gradient is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy as copying
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -69,8 +70,8 @@ class Tensor:
         self.index = index
         self.mask: Tensor | None = None  # which timesteps are valid, bool; passed with the tensor from layer to layer
         self.logits: tuple[str, Tensor] | None = None  # ("softmax" or "sigmoid", its input), for a fused cross-entropy
-        if data.base is not None:  # it may be a view of a variable
-            copy_on_write.hold(self, data)
+        if data.base is not None or device.gpu_used:  # it may be a variable's: on the CPU those are views of aligned memory
+            copy_on_write.hold(self, _keep, data)
 
     if TYPE_CHECKING:  # by ops.operators.attach_operators
 
@@ -107,10 +108,6 @@ class Tensor:
         """The number of elements."""
         return self.data.size
 
-    def keep(self, preserved: Callable[[Array], Array]) -> None:
-        """Replace its array by `preserved(array)`: see copy_on_write.py."""
-        self.data = preserved(self.data)
-
     def numpy(self) -> Array:
         """A copy of the value as a NumPy array. A step in which this is called cannot be recorded and runs eagerly.
 
@@ -134,6 +131,11 @@ class Tensor:
         if self.size != 1:
             raise ValueError(f"a tensor of shape {self.shape} is no single number: it has {self.size} elements")
         return device.read(self.data).item()
+
+    def __copy__(self) -> Tensor:
+        copied = Tensor(self.data, self.record, self.index)
+        copied.mask, copied.logits = self.mask, self.logits
+        return copied
 
     def __array__(self, dtype=None, copy=None) -> Array:
         return np.array(device.read(self.data), dtype=dtype, copy=True)
@@ -192,6 +194,10 @@ class Tensor:
         return f"<Tensor shape={self.shape} dtype={self.dtype}, numpy={device.read(self.data)!r}>"
 
     __hash__ = object.__hash__
+
+
+def _keep(tensor: Tensor, preserved: copy_on_write.Preserved) -> None:
+    tensor.data = preserved(tensor.data)
 
 
 class Variable(Tensor):
@@ -359,6 +365,8 @@ class Variable(Tensor):
 
     def _write(self, kernel: Callable, source: Tensor, *operands: Array) -> None:
         """Launch kernel(*operands, source, data); who holds the value of before keeps it."""
+        if device.recorder() is not None:
+            _take_as_constants([source])
         given = source.data
         if self.is_lent:
             self.data, self.is_lent = device.empty(self.shape, self.dtype), False
@@ -367,6 +375,9 @@ class Variable(Tensor):
             copy_on_write.will_write(self.data)
             given = source.data  # the source may be a view of the variable, which has a copy now
         device.launch(kernel, *operands, device.to_this_device(adopt(given)), self.data)
+
+    def __copy__(self) -> Variable:
+        return copying.deepcopy(self)
 
     def rebind(self, array: Array) -> None:
         """Move the value into another array of the same shape and dtype (a view of an optimizer's flat buffer).
@@ -534,9 +545,9 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
 
 
 def _take_as_constants(tensors: Sequence[Tensor | None]) -> None:
-    """Give views of variables memory of their own that were made before the step which is recorded now."""
+    """Give views of variables memory of their own if they were made before the step that is recorded now."""
     for tensor in tensors:
-        if type(tensor) is Tensor and tensor.data.base is not None:
+        if type(tensor) is Tensor:
             copy_on_write.own(tensor, tensor.data)
 
 
@@ -582,9 +593,7 @@ def _recorded(op, op_vjp, tensors, arrays, y, saved) -> Any:
             forms = tuple(None if a is None else (a.shape, a.dtype) for a in arrays)
             outputs = len(y) if isinstance(y, tuple) else 1
             record = tape.Record(op.__name__, op_vjp, saved, parents, forms, outputs, layer_stack.layer)
-            for array in arrays:
-                if array is not None and array.base is not None:  # the op may have saved a variable
-                    copy_on_write.hold(record, array)
+            record.holds(arrays)
     if isinstance(y, tuple):
         return tuple(Tensor(array, _for_dtype(record, array), i) for i, array in enumerate(y))
     return Tensor(y, _for_dtype(record, y))

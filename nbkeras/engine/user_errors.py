@@ -35,13 +35,36 @@ _codes: set[CodeType] = set()  # of the wrappers of entry points
 _done: set[type] = set()
 
 
+EXTRAS = {  # the packages of each of nbkeras's extras that users install, as in pyproject.toml
+    "files": ("h5py", "safetensors"),
+    "images": ("pillow",),
+    "onnx": ("onnx",),
+    "tensorboard": ("tensorboardX",),
+    "dot": ("pydot",),
+    "mpi": ("mpi4py", "mpich"),
+    "serve": ("starlette", "uvicorn", "httptools", "uvloop", "orjson", "prometheus-client", "grpcio", "protobuf"),
+    "cuda": ("numba-cuda[cu13]",),
+    "cuda12": ("numba-cuda[cu12]",),
+    "cublas": ("nvmath-python[cu13]",),
+}
+
+
+def install(extra: str) -> str:
+    """The command that installs an extra in a clone, and the one that installs its packages anywhere: nbkeras is on no index."""
+    packages = " ".join(f"'{name}'" if "[" in name else name for name in EXTRAS[extra])
+    return f"pip install '.[{extra}]' in the clone of nbkeras, or pip install {packages}"
+
+
 @contextlib.contextmanager
-def optional_import(sentence: str) -> Iterator[None]:
-    """For the import of a package that may be missing: the ImportError is a sentence that says what to install."""
+def optional_import(sentence: str, extra: str | None = None) -> Iterator[None]:
+    """For the import of a package that may be missing: the ImportError is a sentence that says what to install.
+
+    extra: the extra that has the package; the sentence then only says what needs it.
+    """
     try:
         yield
     except ImportError as error:
-        raise ImportError(sentence) from error
+        raise ImportError(sentence if extra is None else f"{sentence}: {install(extra)}") from error
 
 
 def entry(function: F) -> F:

@@ -122,6 +122,11 @@ def _checked(path: str, batch: Any, target: str, weights: str, state: str | None
             "the name of a library ends in .so and consists of the letters A to Z, digits and . _ + -, "
             f"received {briefly(file_name)}"
         )
+    if file_name.removesuffix(".so") in library_files.SYSTEM_LIBRARIES:
+        raise ValueError(
+            f"{file_name} is the name of a library of the system, and programs would load the model in its place: choose another "
+            "name, such as libmodel.so"
+        )
     for what, value, known in (
         ("target", target, TARGETS),
         ("weights", weights, ("inside", "beside")),

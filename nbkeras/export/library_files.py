@@ -29,6 +29,12 @@ _HEADERS = set(
     "stdarg stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string strings tgmath threads time uchar unistd wchar "
     "wctype".split()
 )
+# Libraries of C, C++ and their compilers on Linux: the loader would take a model of that name for one of them, in all programs
+SYSTEM_LIBRARIES = set(
+    "ld-linux ld-linux-aarch64 ld-linux-x86-64 libBrokenLocale libanl libatomic libc libc++ libc++abi libcrypt libdl libgcc "
+    "libgcc_s libgfortran libgomp libiomp5 libm libmvec libnsl libnss_dns libnss_files libomp libpthread libquadmath libresolv "
+    "librt libstdc++ libsupc++ libthread_db libunwind libutil linux-vdso".split()
+)
 _LONGEST = 60
 
 

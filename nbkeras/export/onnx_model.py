@@ -42,7 +42,7 @@ def export_onnx(
         >>> export_onnx(keras.Sequential([layers.Dense(2, input_shape=(3,))]), "model.onnx")
         Saved the ONNX model at 'model.onnx'.
     """
-    with optional_import("exporting to ONNX needs the package onnx: pip install 'nbkeras[onnx]'"):
+    with optional_import("exporting to ONNX needs the package onnx", "onnx"):
         import onnx
         import onnx.numpy_helper
     if getattr(model, "stateful", False):

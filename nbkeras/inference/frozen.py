@@ -161,7 +161,7 @@ class Frozen(Ready):
         >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="ones", input_shape=(2,))])
         >>> frozen = model.frozen()
         >>> frozen.save("model.frozen")
-        >>> again = keras.inference.Frozen.load("model.frozen")
+        >>> again = keras.inference.Frozen.load("model.frozen", safe_mode=False)
         >>> again(np.array([[1.0, 2.0]]))
         array([[3.]], dtype=float32)
     """

@@ -170,7 +170,7 @@ class FrozenStream(Ready):
         >>> y.shape, state.shape
         ((2, 4), (2, 8))
         >>> frozen.save("model.stream")
-        >>> keras.inference.FrozenStream.load("model.stream").state_size
+        >>> keras.inference.FrozenStream.load("model.stream", safe_mode=False).state_size
         8
     """
 

@@ -324,20 +324,35 @@ def save(thing: Any, filepath: Any) -> None:
         file.write(constants)
 
 
-def load(kind: type, filepath: Any) -> Any:
-    """Read an object that `save` wrote; its constants are mapped."""
+def load(kind: type, filepath: Any, safe_mode: bool, mapped: bool = False) -> Any:
+    """Read an object that `save` wrote. ValueError in safe mode, since its pickle can run any code.
+
+    A pickle of a closed list of names would not be safe either: kernels are compiled without checks of bounds, and the places,
+    sizes and kernels of a program are those that the file names. mapped: its constants stay in the file, which nobody may change
+    from then on.
+    """
     name = os.fspath(filepath)
     with open(name, "rb") as file:
-        _check_owner(file.fileno(), name)
-        try:
-            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # private: nothing reaches the file
-        except ValueError:
-            raise ValueError(f"{name!r} is empty, not a file of a frozen model") from None
-    if len(memory) < _HEADER.size or memory[: len(_MAGIC)] != _MAGIC:
+        return read(kind, file, name, safe_mode, mapped)
+
+
+def read(kind: type, file: Any, name: str, safe_mode: bool, mapped: bool = False) -> Any:
+    """The same from an open file, which errors call by a name."""
+    header = file.read(_HEADER.size)
+    if not header:
+        raise ValueError(f"{name!r} is empty, not a file of a frozen model")
+    if len(header) < _HEADER.size or not header.startswith(_MAGIC):
         raise ValueError(f"{name!r} is not a file of a frozen model, as {kind.__name__}.save writes it")
+    if safe_mode:
+        raise ValueError(
+            f"{name!r} is a frozen model, which holds a pickle and can run any code when it is loaded: load the model's .keras "
+            "file and freeze it again, or pass safe_mode=False if you wrote the file yourself"
+        )
+    _check_owner(file.fileno(), name)
+    memory = _content(file, mapped)
     damaged = ValueError(f"{name!r} is damaged, or was not copied completely: save the frozen model again")
-    _, length, check = _HEADER.unpack_from(memory)
-    text = memory[_HEADER.size : _HEADER.size + length]
+    _, length, check = _HEADER.unpack(header)
+    text = bytes(memory[_HEADER.size : _HEADER.size + length])
     if zlib.crc32(text) != check:
         raise damaged
     about = json.loads(text)
@@ -351,13 +366,24 @@ def load(kind: type, filepath: Any) -> Any:
     start = _HEADER.size + length
     parts = []
     for size, check in (about["pickle"], about["constants"]):
-        part = memoryview(memory)[start : start + size]
+        part = memory[start : start + size]
         if part.nbytes != size or zlib.crc32(part) != check:
             raise damaged
         parts.append(part)
         start += size + -(start + size) % _PAGE
     content, constants = parts
     return pickle.loads(content, buffers=[constants])
+
+
+def _content(file: Any, mapped: bool) -> memoryview:
+    """The bytes of a file, in memory of this process alone or mapped."""
+    size = os.fstat(file.fileno()).st_size
+    file.seek(0)
+    if mapped:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))  # private: nothing reaches the file
+    with device.on(None):
+        memory = memoryview(device.persistent_empty((size,), np.uint8))
+    return memory[: file.readinto(memory)]
 
 
 def _check_owner(file: int, name: str) -> None:

@@ -142,26 +142,32 @@ class Ready:
         portable.save(self, filepath)
 
     @classmethod
-    def load(cls, filepath: Any) -> Self:
-        """Read a file of `save`. The weights stay in the file, which is mapped into memory and shared with other processes.
+    def load(cls, filepath: Any, safe_mode: bool = True, *, mapped: bool = False) -> Self:
+        """Read a file of `save`.
 
-        A file can run any code, since it holds a pickle: it is for files that this user's own processes wrote. One that
-        another user owns (other than root) or can write is refused. It is for the version of nbkeras that wrote it.
+        A file can run any code, since it holds a pickle. So it is refused, unless the caller says with safe_mode=False that one
+        of this user's own processes wrote it. One that another user owns (other than root) or can write is refused in any case.
+        It is for the version of nbkeras that wrote it.
 
         Args:
             filepath: The name of the file.
+            safe_mode: Whether to refuse files that can run code, which all files of `save` can.
+            mapped: Whether the weights stay in the file, which is mapped into memory: processes that map the same file share
+                the memory of its weights. Then nobody may write into the file as long as it is used: answers would change, and
+                a process whose file becomes shorter is killed by the system (SIGBUS). `save` writes another file under the
+                same name, which does no harm. By default the weights are copied from the file.
 
         Raises:
             FileNotFoundError: if there is no such file.
             PermissionError: for a file that another user owns or can write.
-            ValueError: for a file that is damaged, of another kind, or from another version.
+            ValueError: in safe mode, and for a file that is damaged, of another kind, or from another version.
 
         Example:
             >>> keras.Sequential([layers.Dense(1, input_shape=(2,))]).frozen().save("model.frozen")
-            >>> keras.inference.Frozen.load("model.frozen").batch_sizes
+            >>> keras.inference.Frozen.load("model.frozen", safe_mode=False).batch_sizes
             (1, 32)
         """
-        return portable.load(cls, filepath)
+        return portable.load(cls, filepath, safe_mode, mapped)
 
     def __reduce__(self) -> tuple:
         return type(self), (self._state.form, self._state.programs)

@@ -9,7 +9,7 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.building.layer import CommonOptions, InputSpec, Layer, LayerOptions
-from nbkeras.engine import behaviour, dtype_policy, option, sharding, structures, tensor
+from nbkeras.engine import behaviour, build_lock, dtype_policy, option, sharding, structures, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor, outside_program
 from nbkeras.layers.recurrent_cells import (
@@ -267,8 +267,9 @@ class RNN(Layer):
                     f"batch of {batch}. Pass batches of {held} samples (batch_size={held} and a number of samples that "
                     f"is a multiple of it), or call reset_states() before the batch size changes"
                 )
-            with outside_program():
-                self._make_states(batch)
+            with outside_program(), build_lock.building(self):
+                if self._kept is None or self._kept[0].shape[0] != batch:  # else another thread made them
+                    self._make_states(batch)
         return list(self._kept or ())
 
     def _checked(self, states, what: str, batch: int | None = None) -> list[Tensor]:

@@ -75,8 +75,9 @@ class Bidirectional(Layer):
         for each in (layer, layer if self.backward_layer is None else self.backward_layer):
             if not (isinstance(each, Layer) and hasattr(each, "go_backwards")):
                 raise ValueError(f"Bidirectional wraps a recurrent layer such as LSTM(32), received {briefly(each)}")
+        given, self.backward_layer = self.backward_layer, None
         self.forward_layer = _copy(layer, "forward_", layer.go_backwards)
-        self.backward_layer = self.backward_layer or _copy(layer, "backward_", not layer.go_backwards)
+        self.backward_layer = given or _copy(layer, "backward_", not layer.go_backwards)  # its weights are the last
         self._check_pair()
         for each in (self.forward_layer, self.backward_layer):
             if hasattr(each, "zero_output_for_mask"):
@@ -201,8 +202,14 @@ class Bidirectional(Layer):
 
 
 def _copy(layer: Any, prefix: str, go_backwards: bool) -> Any:
-    """A new layer of the same configuration, with weights of its own."""
-    config = {**layer.get_config(), "name": prefix + layer.name.removeprefix(prefix), "go_backwards": go_backwards}
+    """A new layer of the same configuration, with weights of its own.
+
+    Objects in the configuration are written, as in Keras: the layer's `from_config` makes new ones of them.
+    """
+    written = structures.map_leaves(
+        lambda value: value if isinstance(value, type) else option.written(value), layer.get_config()
+    )
+    config = {**written, "name": prefix + layer.name.removeprefix(prefix), "go_backwards": go_backwards}
     return type(layer).from_config(config)
 
 

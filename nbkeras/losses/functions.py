@@ -1,7 +1,8 @@
 """Loss functions: (y_true, y_pred) -> one loss for each sample, over the last axis. The formulas are Keras 3.15's.
 
 y_pred: floats (..., n). y_true: the same shape, or one axis of size 1 more or less; classes as integers (...) for
-sparse_categorical_crossentropy. All take symbolic tensors too.
+sparse_categorical_crossentropy. Other shapes that broadcast are taken as in Keras 3, but not by the cross-entropies of whole
+distributions, dice and tversky. All take symbolic tensors too.
 """
 
 import math
@@ -15,7 +16,7 @@ from nbkeras.engine import sharding
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.losses.loss import prediction, registry, squeeze_or_expand_to_same_rank
-from nbkeras.ops.arguments import axis_of
+from nbkeras.ops.arguments import axis_of, broadcast_shape
 
 F = TypeVar("F", bound=Callable)
 
@@ -24,22 +25,24 @@ def _register(*aliases: str) -> Callable[[F], F]:
     return lambda function: registry.register(op(function), *aliases)
 
 
+_SAME_SHAPE = ("binary_crossentropy", "binary_focal_crossentropy", "categorical_crossentropy")
 _OF_CLASSES = " (give classes as one-hot vectors, or use sparse_categorical_crossentropy for class numbers)"
 _YES_OR_NO = " (one unit for yes or no; for class numbers use softmax and sparse_categorical_crossentropy)"
 
 
 def _matched(name: str, y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
-    """Targets and predictions of one dtype and shape; ValueError for shapes that do not match."""
+    """Targets and predictions of one dtype, and of shapes that broadcast or, for `_SAME_SHAPE`, are equal; else ValueError."""
     predicted = prediction(y_pred)
     target = as_tensor(y_true, predicted.dtype)
     matched_target, matched = squeeze_or_expand_to_same_rank(target, predicted)
-    if matched_target.shape != matched.shape:
+    same, shapes = name in _SAME_SHAPE, (matched_target.shape, matched.shape)
+    if shapes[0] != shapes[1] and (same or broadcast_shape(*shapes) is None):
         hint = _OF_CLASSES if name.startswith("categorical_") else ""
         if name == "binary_crossentropy" and target.ndim < predicted.ndim:
             hint = _YES_OR_NO
         raise ValueError(
-            f"{name}: the targets' shape {target.shape} does not match the predictions' {predicted.shape}; it must be the "
-            f"same{hint}"
+            f"{name}: the targets' shape {target.shape} does not match the predictions' {predicted.shape}; it must be the same"
+            f"{'' if same else ', or broadcast with it'}{hint}"
         )
     return matched_target, matched
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nbkeras import config, ops
-from nbkeras.engine import naming, option, sharding
+from nbkeras.engine import naming, option, sharding, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.registry import Registry
@@ -25,6 +25,15 @@ def prediction(y_pred: Any, dtype: Any = None) -> Tensor:
     if isinstance(y_pred, Tensor) and y_pred.dtype.kind == "f" and dtype is None:
         return y_pred
     return as_tensor(y_pred, dtype or config.floatx())
+
+
+def _tensors(values: Any, convert: Callable[[Any], Tensor]) -> Any:
+    """Values as tensors: a dict, and a list or tuple with a dict in it, keeps its structure; anything else is one tensor."""
+    if isinstance(values, dict) or (
+        isinstance(values, list | tuple) and any(isinstance(each, dict) for each in values)
+    ):
+        return structures.made_of(values, [_tensors(part, convert) for _, part in structures.parts(values)])
+    return convert(values)
 
 
 def squeeze_or_expand_to_same_rank(x1: Tensor, x2: Tensor, expand_rank_1: bool = True) -> tuple[Tensor, Tensor]:
@@ -164,8 +173,8 @@ class Loss(Observed, option.Configured):
         """The loss of a batch.
 
         Args:
-            y_true: Targets, as `call` takes them.
-            y_pred: Predictions; integers become floatx.
+            y_true: Targets, as `call` takes them. A dict of them reaches `call` as a dict of tensors.
+            y_pred: Predictions; integers become floatx. A dict of them too.
             sample_weight: Weights that the losses are multiplied by: numbers (batch,), or (batch,
                 timesteps); None for 1.
 
@@ -175,10 +184,11 @@ class Loss(Observed, option.Configured):
         Raises:
             ValueError: if the shapes do not fit.
         """
-        y_pred = prediction(y_pred, self.dtype)
-        y_true = as_tensor(y_true, y_pred.dtype if self.float_targets else None)
+        y_pred = _tensors(y_pred, lambda leaf: prediction(leaf, self.dtype))
+        dtype = structures.flatten(y_pred)[0].dtype if self.float_targets else None
+        y_true = _tensors(y_true, lambda leaf: as_tensor(leaf, dtype))
         values = as_tensor(self.call(y_true, y_pred))
-        mask = y_pred.mask
+        mask = y_pred.mask if isinstance(y_pred, Tensor) else None
         if values.mask is not None:
             mask = values.mask if mask is None else ops.logical_and(mask, values.mask)
         return reduce_weighted(values, sample_weight, mask, self.reduction)
@@ -251,7 +261,8 @@ class LossFunctionWrapper(Loss):
         Returns:
             What the function returns.
         """
-        y_true, y_pred = squeeze_or_expand_to_same_rank(y_true, y_pred)
+        if isinstance(y_true, Tensor) and isinstance(y_pred, Tensor):
+            y_true, y_pred = squeeze_or_expand_to_same_rank(y_true, y_pred)
         return self.fn(y_true, y_pred, **self.constants)
 
     def get_config(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from nbkeras.engine import option
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
 from nbkeras.metrics.metric import FunctionMetric, PlainFunctionMetric, functions, registry
-from nbkeras.ops.arguments import as_index
+from nbkeras.ops.arguments import as_index, broadcast_shape
 from nbkeras.ops.metrics import class_matches, one_hot_matches, threshold_matches
 
 F = TypeVar("F", bound=Callable)
@@ -59,9 +59,12 @@ def binary_accuracy(y_true, y_pred, threshold: float = 0.5) -> Tensor:
     """
     y_true, y_pred = squeeze_or_expand_to_same_rank(as_tensor(y_true), prediction(y_pred))
     if y_true.shape != y_pred.shape:
-        raise ValueError(
-            f"binary_accuracy: the targets' shape {y_true.shape} does not match the predictions' {y_pred.shape}"
-        )
+        shape = broadcast_shape(y_true.shape, y_pred.shape)
+        if shape is None:
+            raise ValueError(
+                f"binary_accuracy: the targets' shape {y_true.shape} does not match the predictions' {y_pred.shape}"
+            )
+        y_true, y_pred = ops.broadcast_to(y_true, shape), ops.broadcast_to(y_pred, shape)
     return threshold_matches(y_true, y_pred, threshold)
 
 

@@ -78,7 +78,7 @@ class Metric(Observed, option.Configured):
             shape, dtype = (() if isinstance(shape, str) or shape is None else shape), None
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         size = math.prod(shape) * np.dtype(dtype or self.dtype).itemsize
-        load_budget.take(size, f"metric {self.name!r} is described with an array of shape {shape}, which")
+        load_budget.take(size, f"metric {briefly(self.name)} is described with an array of shape {shape}, which")
         make: Any = initializers.get("zeros" if initializer is None else initializer)
         with outside_program():  # made once, even where a recorded first update makes it
             value = make(shape, dtype=np.dtype(dtype or self.dtype).name)

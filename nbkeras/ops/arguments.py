@@ -14,7 +14,10 @@ from nbkeras.engine import dlpack, load_budget
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import result_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, holds_tensors
-from nbkeras.kernels import elementwise, indexing
+from nbkeras.kernels import indexing
+from nbkeras.kernels.elementwise import broadcast_shape as broadcast_shape
+
+_LARGEST = int(np.iinfo(np.int32).max)
 
 
 def promote(*values: Any) -> list[Tensor]:
@@ -83,7 +86,7 @@ def check_broadcast(name: str, *tensors: Tensor) -> None:
     shape: tuple[int, ...] | None = tensors[0].shape
     for tensor in tensors[1:]:
         if tensor.shape != shape:
-            shape = elementwise.broadcast_shape(shape, tensor.shape)  # type: ignore[arg-type]
+            shape = broadcast_shape(shape, tensor.shape)  # type: ignore[arg-type]
             if shape is None:
                 raise ValueError(
                     f"{name}: shapes {', '.join(str(t.shape) for t in tensors)} do not broadcast together: counted from "
@@ -118,6 +121,20 @@ def axes_of(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
     if len(set(axes)) != len(axes):
         raise ValueError(f"{name}: axis {axis} names an axis twice")
     return axes
+
+
+def check_int32(name: str, largest: int) -> None:
+    """ValueError if a position or a count, which is int32 as in Keras, could be greater than that dtype holds."""
+    if largest > _LARGEST:
+        raise ValueError(
+            f"{name}: positions and counts are int32, at most {_LARGEST:,}, and here they could be {largest:,}: take parts of "
+            "the tensor, cast their results to int64 (ops.cast) and put them together"
+        )
+
+
+def length_of(name: str, axis: Any, x: Tensor) -> int:
+    """The number of elements along an axis; of all elements for None."""
+    return x.size if axis is None else x.shape[axis_of(name, axis, x.ndim)]
 
 
 def sizes_of(name: str, value: Any) -> tuple[int, ...]:

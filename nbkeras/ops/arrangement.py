@@ -12,7 +12,7 @@ from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import shape
 from nbkeras.ops import elementwise, reduce
-from nbkeras.ops.arguments import axis_of
+from nbkeras.ops.arguments import axis_of, check_int32
 from nbkeras.ops.indexing import getitem, pad
 from nbkeras.ops.shape import concatenate, expand_dims, flip, moveaxis, reshape, split, swapaxes, tensors_of, transpose
 from nbkeras.ops.window import data_format_of
@@ -46,11 +46,16 @@ def size(x) -> Tensor:
     Returns:
         An int32 tensor of shape ().
 
+    Raises:
+        ValueError: for a number that does not fit in int32.
+
     Example:
         >>> int(ops.size([[1, 2, 3], [4, 5, 6]]))
         6
     """
-    return as_tensor(np.array(as_tensor(x).size, np.int32))
+    count = as_tensor(x).size
+    check_int32("size", count)
+    return as_tensor(np.array(count, np.int32))
 
 
 @op

@@ -16,7 +16,17 @@ from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import indexing, scattering
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.ops import elementwise, reduce
-from nbkeras.ops.arguments import as_index, as_integer, axis_of, check_broadcast, count_of, new_sizes, sizes_of
+from nbkeras.ops.arguments import (
+    as_index,
+    as_integer,
+    axis_of,
+    check_broadcast,
+    check_int32,
+    count_of,
+    length_of,
+    new_sizes,
+    sizes_of,
+)
 from nbkeras.ops.shape import (
     broadcast_to,
     expand_dims,
@@ -378,13 +388,15 @@ def argsort(x, axis: int | None = -1) -> Tensor:
         An int32 tensor of x's shape, or of shape (x.size,) for axis None.
 
     Raises:
-        ValueError: for an axis that x does not have.
+        ValueError: for an axis that x does not have, and for positions that do not fit in int32.
 
     Example:
         >>> ops.argsort([30, 10, 20]).numpy()
         array([1, 2, 0], dtype=int32)
     """
-    x, along = one_axis("argsort", as_tensor(x), axis)
+    x = as_tensor(x)
+    check_int32("argsort", length_of("argsort", axis, x) - 1)
+    x, along = one_axis("argsort", x, axis)
     return apply(indexing.argsort, None, [x], axis=along)
 
 
@@ -424,7 +436,7 @@ def top_k(x, k: int, sorted: bool = True) -> tuple[Tensor, Tensor]:
         A tuple (values, positions) of shape (..., k), in x's dtype and int32.
 
     Raises:
-        ValueError: for a k that is not in this range.
+        ValueError: for a k that is not in this range, and for positions that do not fit in int32.
 
     Example:
         >>> values, positions = ops.top_k([10, 50, 30], k=2)
@@ -434,6 +446,7 @@ def top_k(x, k: int, sorted: bool = True) -> tuple[Tensor, Tensor]:
     x = as_tensor(x)
     if x.ndim == 0 or not 1 <= k <= x.shape[-1]:
         raise ValueError(f"top_k: k must be from 1 to the size of the last axis, received k={k} and shape {x.shape}")
+    check_int32("top_k", x.shape[-1] - 1)
     positions = apply(indexing.largest, None, [x], count=k)
     return take_along_axis(x, positions, -1), positions
 
@@ -514,12 +527,16 @@ def nonzero(x) -> tuple[Tensor, ...]:
     Returns:
         A tuple with an int32 vector for each axis.
 
+    Raises:
+        ValueError: for more elements than int32 can count.
+
     Example:
         >>> rows, columns = ops.nonzero([[1, 0], [0, 2], [3, 0]])
         >>> rows.numpy(), columns.numpy()
         (array([0, 1, 2], dtype=int32), array([0, 1, 0], dtype=int32))
     """
     x = as_tensor(x)
+    check_int32("nonzero", x.size)
     is_zero = reshape(elementwise.equal(x, as_tensor(0, x.dtype)), (x.size,))
     count = x.size - int(reduce.count_nonzero(is_zero))
     order = argsort(as_tensor(is_zero, np.int32), 0)

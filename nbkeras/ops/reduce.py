@@ -4,6 +4,7 @@ axis: None for all axes, an integer or a tuple of integers; negative axes count 
 axes with size 1. Means, variances and norms of integers are floatx.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import reduce
 from nbkeras.ops import elementwise
-from nbkeras.ops.arguments import as_float, axes_of
+from nbkeras.ops.arguments import as_float, axes_of, check_int32, length_of
 from nbkeras.ops.creation import full
 from nbkeras.ops.shape import one_axis, reshape
 
@@ -19,6 +20,10 @@ from nbkeras.ops.shape import one_axis, reshape
 def _not_empty(name: str, x: Tensor, axes: tuple[int, ...]) -> None:
     if 0 in (x.shape[axis] for axis in axes):
         raise ValueError(f"{name} of no elements: axis {axes} of a tensor of shape {x.shape} has size 0")
+
+
+def _count(x: Tensor, axes: tuple[int, ...]) -> int:
+    return math.prod(x.shape[axis] for axis in axes)
 
 
 @op
@@ -35,14 +40,17 @@ def sum(x, axis=None, keepdims: bool = False) -> Tensor:
         unsigned integers.
 
     Raises:
-        ValueError: for an axis that x does not have.
+        ValueError: for an axis that x does not have, and for booleans whose number does not fit in int32.
 
     Example:
         >>> ops.sum([[1.0, 2.0], [3.0, 4.0]], axis=0).numpy()
         array([4., 6.], dtype=float32)
     """
     x = as_tensor(x)
-    return apply(reduce.sum, reduce.sum_vjp, [x], axes=axes_of("sum", axis, x.ndim), keepdims=keepdims)
+    axes = axes_of("sum", axis, x.ndim)
+    if x.dtype.kind == "b":
+        check_int32("sum", _count(x, axes))
+    return apply(reduce.sum, reduce.sum_vjp, [x], axes=axes, keepdims=keepdims)
 
 
 @op
@@ -239,12 +247,14 @@ def count_nonzero(x, axis=None) -> Tensor:
         axis: The axis or axes to count along; None for all.
 
     Raises:
-        ValueError: for an axis that x does not have.
+        ValueError: for an axis that x does not have, and for more elements than int32 can count.
 
     Example:
         >>> ops.count_nonzero([[0, 1], [2, 3]], axis=0).numpy()
         array([1, 2], dtype=int32)
     """
+    x = as_tensor(x)
+    check_int32("count_nonzero", _count(x, axes_of("count_nonzero", axis, x.ndim)))
     return sum(elementwise.not_equal(x, 0), axis)
 
 
@@ -271,6 +281,7 @@ def logsumexp(x, axis=None, keepdims: bool = False) -> Tensor:
 
 
 def _position(name: str, kernel: Callable, x: Tensor, axis: int | None, keepdims: bool) -> Tensor:
+    check_int32(name, length_of(name, axis, x) - 1)
     line, along = one_axis(name, x, axis)
     _not_empty(name, line, (along,))
     y = apply(kernel, None, [line], axis=along)
@@ -292,7 +303,7 @@ def argmax(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
         A tensor of int32.
 
     Raises:
-        ValueError: for an axis that x does not have, or of size 0.
+        ValueError: for an axis that x does not have, or of size 0, and for positions that do not fit in int32.
 
     Example:
         >>> ops.argmax([[1.0, 5.0, 2.0], [4.0, 3.0, 4.0]], axis=1).numpy()
@@ -314,7 +325,7 @@ def argmin(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
         A tensor of int32.
 
     Raises:
-        ValueError: for an axis that x does not have, or of size 0.
+        ValueError: for an axis that x does not have, or of size 0, and for positions that do not fit in int32.
 
     Example:
         >>> ops.argmin([[1.0, 5.0, 2.0], [4.0, 3.0, 3.0]], axis=1).numpy()
@@ -336,14 +347,17 @@ def cumsum(x, axis: int | None = None, dtype=None) -> Tensor:
         A tensor of x's shape; of one axis for axis None.
 
     Raises:
-        ValueError: for an axis that x does not have.
+        ValueError: for an axis that x does not have, and for booleans whose number does not fit in int32.
 
     Example:
         >>> ops.cumsum([[1, 2, 3], [4, 5, 6]], axis=1).numpy()
         array([[ 1,  3,  6],
                [ 4,  9, 15]], dtype=int32)
     """
-    x, along = one_axis("cumsum", as_tensor(x, None if dtype is None else known_dtype(dtype)), axis)
+    x = as_tensor(x, None if dtype is None else known_dtype(dtype))
+    if x.dtype.kind == "b":
+        check_int32("cumsum", length_of("cumsum", axis, x))
+    x, along = one_axis("cumsum", x, axis)
     return apply(reduce.cumsum, reduce.cumsum_vjp, [x], axis=along)
 
 

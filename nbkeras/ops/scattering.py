@@ -16,7 +16,7 @@ from nbkeras.kernels import scattering
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, indexing, reduce
-from nbkeras.ops.arguments import as_integer, axis_of, count_of, promote, sizes_of
+from nbkeras.ops.arguments import as_integer, check_int32, count_of, length_of, promote, sizes_of
 from nbkeras.ops.creation import arange, full, ones, zeros
 from nbkeras.ops.shape import broadcast_to, expand_dims, reshape, stack, unstack
 
@@ -363,7 +363,7 @@ def searchsorted(sorted_sequence, values, side: str = "left") -> Tensor:
         An int32 tensor of the shape of values.
 
     Raises:
-        ValueError: for a sorted_sequence that is not a vector, or another side.
+        ValueError: for a sorted_sequence that is not a vector, or another side, and for positions that do not fit in int32.
 
     Example:
         >>> ops.searchsorted([1, 3, 5], [0, 3, 9]).numpy()
@@ -376,6 +376,7 @@ def searchsorted(sorted_sequence, values, side: str = "left") -> Tensor:
         raise ValueError(
             f"searchsorted: expected a vector and side 'left' or 'right', received shape {line.shape} and {briefly(side)}"
         )
+    check_int32("searchsorted", line.size)
     return apply(scattering.search, None, [line, values], side=side)
 
 
@@ -449,7 +450,7 @@ def argpartition(x, kth: int, axis: int | None = -1) -> Tensor:
         array([1, 2, 0], dtype=int32)
     """
     x = as_tensor(x)
-    size = x.size if axis is None else x.shape[axis_of("argpartition", axis, x.ndim)]
+    size = length_of("argpartition", axis, x)
     if not -size <= kth < size:
         raise ValueError(f"argpartition: kth must lie in [-{size}, {size}), received {briefly(kth)}")
     return indexing.argsort(x, axis)
@@ -573,7 +574,7 @@ def unique(
         the length of the vector, and for return_inverse of x's shape.
 
     Raises:
-        ValueError: for an empty tensor, or an axis.
+        ValueError: for an empty tensor, or an axis, and for more elements than int32 can count.
 
     Example:
         >>> values, counts = ops.unique([3, 1, 3, 3], return_counts=True)
@@ -587,6 +588,7 @@ def unique(
     x = as_tensor(x)
     if x.size == 0:
         raise ValueError("unique: the tensor is empty")
+    check_int32("unique", x.size)
     flat = reshape(x, (x.size,))
     order = indexing.argsort(flat, 0)
     line = indexing.take(flat, order)
@@ -623,7 +625,7 @@ def bincount(x, weights=None, minlength: int = 0, sparse: bool = False) -> Tenso
 
     Raises:
         TypeError: for numbers that are not integers.
-        ValueError: for sparse=True, or other than one or two axes.
+        ValueError: for sparse=True, or other than one or two axes, and for more numbers than int32 can count.
 
     Example:
         >>> ops.bincount([1, 1, 3]).numpy()
@@ -633,6 +635,8 @@ def bincount(x, weights=None, minlength: int = 0, sparse: bool = False) -> Tenso
     """
     if sparse:
         raise ValueError("bincount: sparse tensors are not supported, use sparse=False")
+    x = as_tensor(x)
+    check_int32("bincount", x.shape[-1] if x.ndim else 1)
     numbers = as_integer(x, "bincount: numbers")
     if numbers.ndim not in (1, 2):
         raise ValueError(f"bincount: expected one or two axes, received shape {numbers.shape}")

@@ -14,7 +14,7 @@ from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, indexing, reduce
 from nbkeras.ops.activations import l2_normalize
-from nbkeras.ops.arguments import as_float, axes_of, promote
+from nbkeras.ops.arguments import as_float, axes_of, check_int32, length_of, promote
 from nbkeras.ops.creation import ones
 from nbkeras.ops.dense import matmul
 from nbkeras.ops.ranges import linspace
@@ -665,6 +665,9 @@ def nanmin(x, axis=None, keepdims: bool = False) -> Tensor:
 
 
 def _nan_position(position: Callable, worst: float, x: Any, axis: int | None, keepdims: bool) -> Tensor:
+    x = as_tensor(x)
+    name = f"nan{position.__name__}"
+    check_int32(name, length_of(name, axis, x) - 1)
     filled, valid = _filled(x, worst)
     return elementwise.where(reduce.any(valid, axis, keepdims), position(filled, axis, keepdims), -1)
 
@@ -682,7 +685,7 @@ def nanargmax(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
         An int32 tensor without the searched axis; -1 where all elements are NaN.
 
     Raises:
-        ValueError: for an axis that x does not have, or that has no elements.
+        ValueError: for an axis that x does not have, or that has no elements, and for positions that do not fit in int32.
 
     Example:
         >>> ops.nanargmax([[1.0, np.nan], [3.0, 4.0], [np.nan, np.nan]], axis=1).numpy()
@@ -704,7 +707,7 @@ def nanargmin(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
         An int32 tensor without the searched axis; -1 where all elements are NaN.
 
     Raises:
-        ValueError: for an axis that x does not have, or that has no elements.
+        ValueError: for an axis that x does not have, or that has no elements, and for positions that do not fit in int32.
 
     Example:
         >>> ops.nanargmin([[np.nan, 2.0], [3.0, 4.0]], axis=1).numpy()

@@ -156,7 +156,9 @@ class Optimizer(Observed, option.Configured):
         for key in unknown:
             known = {*inspect.signature(type(self)).parameters, *inspect.signature(Optimizer).parameters}
             known -= {"unknown", "kwargs"}
-            raise TypeError(f"{kind} got an unexpected argument {key!r}.{nearest(key, known)} Known: {sorted(known)}")
+            raise TypeError(
+                f"{kind} got an unexpected argument {briefly(key)}.{nearest(key, known)} Known: {sorted(known)}"
+            )
         super().__init__()
         option.keep(self, locals())
         limits = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}

@@ -20,12 +20,14 @@ from nbkeras.engine import option, sharding, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.devices import device, get_device
 from nbkeras.engine.dtypes import known_dtype
+from nbkeras.engine.registry import others
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, op, outside_program
 from nbkeras.engine.user_errors import checked
 from nbkeras.kernels import random as kernels
 from nbkeras.ops.arguments import as_float, axis_of, count_of, new_sizes, sizes_of
 
 
+@others.register
 class SeedGenerator(option.Configured):
     """A source of random numbers: a random function that gets it as `seed` draws new numbers on every call.
 
@@ -79,7 +81,7 @@ def _integer(seed: Any) -> int:
     return value % 2**32
 
 
-_first = settings.next_seed()
+_first: int | None = None  # the seed of the shared generators; None: drawn when the first of them is made
 _shared: dict[str, SeedGenerator] = {}  # by device
 
 
@@ -96,13 +98,14 @@ settings.on_seed(_restart)
 
 
 def _global_state() -> dict[str, Any]:
-    """The state of the shared generators: the seed of those to come, and by device."""
+    """The state of the shared generators: the seed of those to come (None if none is drawn yet), and by device."""
     return {"first": _first, "generators": {name: each.state.numpy() for name, each in _shared.items()}}
 
 
 def _restore_global_state(state: dict[str, Any]) -> None:
     """Go back to what `_global_state` returned."""
-    _restart(state["first"])
+    if state["first"] is not None:
+        _restart(state["first"])
     for name, value in state["generators"].items():
         with device(name), outside_program():
             _generator().state.assign(value)
@@ -110,9 +113,11 @@ def _restore_global_state(state: dict[str, Any]) -> None:
 
 def _generator() -> SeedGenerator:
     """The shared generator of this thread's device."""
+    global _first
     name = get_device()
     if name not in _shared:
         with outside_program():  # concurrent threads all use the generator that is stored first
+            _first = settings.next_seed() if _first is None else _first
             _shared.setdefault(name, SeedGenerator(_first, "global_seed_generator"))
     return _shared[name]
 

@@ -38,7 +38,7 @@ JSON_LIMIT = 64 << 20  # bytes; more than the configuration of any model needs
 _DEPTH = 200  # nesting depth of dicts and lists
 ITEM_LIMIT = 4_000_000  # items of all dicts and lists: each becomes a Python object, far larger than its text
 _HEADER = 4096  # bytes; more than the header of any .npy array needs
-_MESSAGE_LIMIT = 6_000  # characters of a message: more than the names of all layers need
+_MESSAGE_LIMIT = 1_000  # characters of a message
 _UNEXPECTED = (
     *(ValueError, LookupError, TypeError, AttributeError),
     *(ArithmeticError, RuntimeError, AssertionError, MemoryError),
@@ -53,7 +53,8 @@ def is_path(file: Any) -> bool:
 
 def name_of(file: Any) -> str:
     """A file's path for messages, or words in its place."""
-    return f"{os.fspath(file)!r}" if is_path(file) else "the file"
+    name = os.fspath(file) if is_path(file) else getattr(file, "name", None)
+    return f"{name!r}" if isinstance(name, str | bytes) else "the file"
 
 
 @contextlib.contextmanager
@@ -323,7 +324,9 @@ def readable(name: str) -> Iterator[None]:
 @contextlib.contextmanager
 def open_archive(file: Any) -> Iterator[zipfile.ZipFile]:
     """Open a zip archive to read, from a path or a binary file, and check its names; ValueError if it is not one."""
-    with _undamaged(f"{file!r} is not a model file (not a zip archive): it may be truncated or from another program"):
+    with _undamaged(
+        f"{name_of(file)} is not a model file (not a zip archive): it may be truncated or from another program"
+    ):
         archive = zipfile.ZipFile(file)
     with archive:
         check_members(archive)
@@ -342,14 +345,14 @@ def check_members(archive: zipfile.ZipFile) -> None:
         )
         if outside or stat.S_ISLNK(info.external_attr >> 16):
             raise ValueError(
-                f"the archive has a member {info.orig_filename!r} that points outside of it: it is not read"
+                f"the archive has a member {briefly(info.orig_filename)} that points outside of it: it is not read"
             )
         if name in seen:
-            raise ValueError(f"the archive has two members {name!r}: it is not read")
+            raise ValueError(f"the archive has two members {briefly(name)}: it is not read")
         if info.flag_bits & 1:
-            raise ValueError(f"the archive's member {name!r} is encrypted: it is not read")
+            raise ValueError(f"the archive's member {briefly(name)} is encrypted: it is not read")
         if info.header_offset in starts:  # of which some versions of zipfile only warn
-            raise ValueError(f"the archive's member {name!r} overlaps another one: it is not read")
+            raise ValueError(f"the archive's member {briefly(name)} overlaps another one: it is not read")
         seen.add(name)
         starts.add(info.header_offset)
 
@@ -496,7 +499,7 @@ def read_npy(archive: zipfile.ZipFile, member: str, what: str, like: Any) -> Any
     text = io.BytesIO(read_member(archive, member, like.nbytes * 2 + _HEADER))
     shape, _, dtype = _npy_header(text, member)
     if shape != like.shape or dtype.kind not in NUMBERS:
-        raise OtherShape(f"{what!r} has shape {like.shape} in the model, but {shape} ({dtype}) in the file")
+        raise OtherShape(f"{briefly(what)} has shape {like.shape} in the model, but {shape} ({dtype}) in the file")
     text.seek(0)
     return np.lib.format.read_array(text, allow_pickle=False)
 
@@ -511,14 +514,14 @@ def _npy_header(text: IO[bytes], member: str) -> tuple[tuple[int, ...], bool, np
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         return reader(text)
     except (ValueError, SyntaxError, tokenize.TokenError) as error:  # NumPy parses the header as Python literals
-        raise ValueError(f"member {member!r} of the file is not an array: {error}") from None
+        raise ValueError(f"member {briefly(member)} of the file is not an array: {error}") from None
 
 
 def read_stored_npy(archive: zipfile.ZipFile, member: str) -> np.ndarray:
     """A member's .npy array of numbers of any shape, read-only: over the member's bytes, which must be stored as they are."""
     info = _member(archive, member)
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-        raise ValueError(f"member {member!r} is compressed: it is not read")
+        raise ValueError(f"member {briefly(member)} is compressed: it is not read")
     data = read_member(archive, member, info.compress_size)
     text = io.BytesIO(data)
     shape, fortran, dtype = _npy_header(text, member)
@@ -526,7 +529,7 @@ def read_stored_npy(archive: zipfile.ZipFile, member: str) -> np.ndarray:
     plain = dtype.kind in NUMBERS and not fortran and all(length >= 0 for length in shape)
     if not plain or len(data) - start != math.prod(shape) * dtype.itemsize:
         raise ValueError(
-            f"member {member!r} of the file is not an array of numbers: {shape} ({dtype}), {len(data)} bytes"
+            f"member {briefly(member)} of the file is not an array of numbers: {shape} ({dtype}), {len(data)} bytes"
         )
     return np.frombuffer(data, dtype, offset=start).reshape(shape)
 

@@ -22,6 +22,7 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.user_errors import warn
 from nbkeras.saving import archive as archives
 from nbkeras.saving.background import BackgroundWriter
+from nbkeras.saving.folder_lock import FolderLock
 
 Array = np.ndarray
 _ENTRY, _FORMAT = "checkpoint.json", "nbkeras checkpoint 1"
@@ -43,6 +44,7 @@ class CheckpointFolder:
             raise ValueError(f"keep must be a positive number of files, received {briefly(keep)}")
         self.folder, self.keep = os.fspath(folder), keep
         self._writer = BackgroundWriter()
+        self._lock = FolderLock(self.folder)
         self._damaged: set[int] = set()
         self._is_made = False
 
@@ -50,8 +52,19 @@ class CheckpointFolder:
         return self
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        """Wait for the file that is being written. Its error becomes a warning if there is another one."""
-        self._writer.__exit__(kind, error, traceback)
+        """Wait for the file that is being written; its error becomes a warning if there is another one. Release the folder."""
+        try:
+            self._writer.__exit__(kind, error, traceback)
+        finally:
+            self._lock.release()
+
+    def take(self) -> bool:
+        """Take the folder for this training, until `release` or the end of the process; False if another one has it."""
+        return self._lock.take()
+
+    def release(self) -> None:
+        """Let other trainings take the folder."""
+        self._lock.release()
 
     @property
     def is_busy(self) -> bool:
@@ -184,10 +197,11 @@ class CheckpointFolder:
         return None
 
     def delete(self) -> None:
-        """Delete all checkpoints, and the folder if nothing else is in it."""
+        """Delete all checkpoints, and the folder if nothing else is in it; release it."""
         self._writer.wait()
         self._remove(self._numbers())
         self._remove_leftovers()
+        self._lock.release()  # it may be a file in the folder
         with contextlib.suppress(OSError):  # it does not exist, or contains other files
             os.rmdir(self.folder)
         self._is_made = False

@@ -103,7 +103,7 @@ def load_model(
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is no model file, or names a class or function that is not known.
+        ValueError: if the file is no model file, names a class or function that is not known, or is a SavedModel of TensorFlow.
 
     Example:
         >>> class Twice(layers.Layer):
@@ -116,6 +116,7 @@ def load_model(
     """
     with custom_object_scope(custom_objects), archives.readable(archives.name_of(filepath)):
         if archives.is_path(filepath) and os.path.isdir(filepath):
+            _check_folder(os.fspath(filepath))
             return keras_3.read_folder(os.fspath(filepath), compile, safe_mode)
         kind = _kind(filepath)
         if kind == "safetensors":
@@ -290,6 +291,22 @@ def _checked_format(filepath: Any, save_format: str | None, overwrite: bool) -> 
     return _FORMATS[save_format] or (".keras" if os.fspath(filepath).endswith(".keras") else None)
 
 
+def _check_folder(path: str) -> None:
+    """ValueError for a folder that holds no model of `save(..., zipped=False)`."""
+    files = set(os.listdir(path))
+    if files & {"saved_model.pb", "saved_model.pbtxt"}:
+        raise ValueError(
+            f"{path!r} is a SavedModel: TensorFlow's folder with a graph of TensorFlow's own operations, which nbkeras does not "
+            "read. Where TensorFlow is installed, load it with Keras 2 or tf_keras and save it as a file of Keras, "
+            "tf_keras.models.load_model(folder).save('model.h5'); load that file here"
+        )
+    if "config.json" not in files:
+        raise ValueError(
+            f"{path!r} is a folder without config.json, and so no model that save(..., zipped=False) wrote: pass the path of a "
+            ".keras or .h5 file, or of such a folder"
+        )
+
+
 def _kind(filepath: Any) -> str:
     """'zip', 'safetensors' or 'hdf5', by a file's first bytes; ValueError for others."""
     if hdf5.is_h5(filepath):
@@ -297,6 +314,9 @@ def _kind(filepath: Any) -> str:
     if archives.is_path(filepath):
         if not os.path.exists(filepath):
             raise FileNotFoundError(f"there is no file {os.fspath(filepath)!r}")
+        if os.path.isdir(filepath):
+            _check_folder(os.fspath(filepath))
+            raise ValueError(f"{os.fspath(filepath)!r} is a folder: its weights are in the file model.weights.h5 in it")
         with open(filepath, "rb") as file:
             start = file.read(9)
     else:
@@ -310,8 +330,8 @@ def _kind(filepath: Any) -> str:
     if start[8:] == b"{":
         return "safetensors"
     raise ValueError(
-        f"{filepath!r} is not a model or weights file (neither a zip archive nor HDF5 nor safetensors): it may be truncated or "
-        "from another program"
+        f"{archives.name_of(filepath)} is not a model or weights file (neither a zip archive nor HDF5 nor safetensors): it "
+        "may be truncated or from another program"
     )
 
 

@@ -18,13 +18,13 @@ from typing import IO, Any
 
 import numpy as np
 
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.user_errors import optional_import
 from nbkeras.saving import archive
 from nbkeras.saving.hdf5_texts import Texts
 
 Array = np.ndarray
 _ATTRIBUTE_LIMIT = archive.JSON_LIMIT
-_NAME_LIMIT = 5_000  # characters
 _FILTERS = {1, 2, 3}  # deflate, shuffle, fletcher32: HDF5's own filters, which cannot load a plugin
 _BFLOAT16 = np.dtype("V2")
 _VISITS, _VISIT = 5_000, 32  # visits of groups and arrays: _VISITS, and one more for each _VISIT bytes of the file
@@ -33,9 +33,7 @@ _RATIO, _FREE = 1000, 1 << 24  # arrays of unknown size: at most _RATIO times th
 
 def h5py() -> Any:
     """The module h5py; the ImportError names the package to install."""
-    with optional_import(
-        "files of Keras (.keras, .h5) hold their weights in HDF5, for which h5py is needed: pip install 'nbkeras[files]'"
-    ):
+    with optional_import("files of Keras (.keras, .h5) hold their weights in HDF5, for which h5py is needed", "files"):
         import h5py
     return h5py
 
@@ -152,7 +150,7 @@ def child(group: Any, path: str) -> Any:
             return None
         if not isinstance(link, module.HardLink):
             raise ValueError(
-                f"{path!r} is a {type(link).__name__} to another place: files with such links are not read"
+                f"{briefly(path)} is a {type(link).__name__} to another place: files with such links are not read"
             )
         if group is start:
             _visit(1)
@@ -180,18 +178,22 @@ def array_shape(group: Any, name: str) -> tuple[int, ...] | None:
     if dataset is None or not isinstance(dataset, h5py().Dataset):
         return None
     if dataset.external or dataset.is_virtual:
-        raise ValueError(f"{dataset.name!r} stores its data outside of the file: such files are not read")
+        raise ValueError(f"{briefly(dataset.name)} stores its data outside of the file: such files are not read")
     plain = dataset.dtype.kind in "fiub" or _is_bfloat16(dataset)
     if dataset.shape is None or not plain or dataset.dtype.hasobject:
-        raise ValueError(f"{dataset.name!r} holds no plain numbers ({dataset.dtype}): it is not read")
+        raise ValueError(f"{briefly(dataset.name)} holds no plain numbers ({dataset.dtype}): it is not read")
     plist = dataset.id.get_create_plist()
     filters = {plist.get_filter(i)[0] for i in range(plist.get_nfilters())}
     if filters - _FILTERS:
-        raise ValueError(f"{dataset.name!r} is compressed by filters {sorted(filters - _FILTERS)}: it is not read")
+        raise ValueError(
+            f"{briefly(dataset.name)} is compressed by filters {sorted(filters - _FILTERS)}: it is not read"
+        )
     chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
     # HDF5 always unpacks a whole chunk, even if the array has only a part of it
     if chunk > max(_FREE, 4 * dataset.nbytes):
-        raise ValueError(f"{dataset.name!r} is stored in chunks of {chunk} bytes, more than it holds: it is not read")
+        raise ValueError(
+            f"{briefly(dataset.name)} is stored in chunks of {chunk} bytes, more than it holds: it is not read"
+        )
     return dataset.shape
 
 
@@ -199,15 +201,15 @@ def read_array(group: Any, name: str, shape: tuple[int, ...] | None = None) -> A
     """The array of that name with the expected shape; without a shape, its size is limited by the bytes really stored."""
     found = array_shape(group, name)
     if found is None:
-        raise ValueError(f"the file has no array {name!r} in {getattr(group, 'name', 'it')!r}")
+        raise ValueError(f"the file has no array {briefly(name)} in {briefly(getattr(group, 'name', 'it'))}")
     dataset = child(group, name)
     stored = dataset.id.get_storage_size()
     if shape is None and dataset.nbytes > _FREE and dataset.nbytes > _RATIO * stored:
         raise ValueError(
-            f"{dataset.name!r} claims {dataset.nbytes} bytes, of which {stored} are stored: it is not read"
+            f"{briefly(dataset.name)} claims {dataset.nbytes} bytes, of which {stored} are stored: it is not read"
         )
     if shape is not None and found != shape:
-        raise ValueError(f"{dataset.name!r} has shape {found} in the file, expected {shape}")
+        raise ValueError(f"{briefly(dataset.name)} has shape {found} in the file, expected {shape}")
     return _from_bfloat16(dataset[()]) if _is_bfloat16(dataset) else dataset[()]
 
 
@@ -229,14 +231,16 @@ def _attribute(item: Any, name: str) -> list[Any] | None:
     attribute = module.h5a.open(item.id, encoded)
     count, dtype = math.prod(attribute.shape or ()), attribute.dtype
     if count * dtype.itemsize > _ATTRIBUTE_LIMIT or dtype.kind not in "SOfiub":
-        raise ValueError(f"the attribute {name!r} of {item.name!r} ({dtype}, {count} values) is not read")
-    archive.check_count(count, f"the attribute {name!r} of {item.name!r}")
+        raise ValueError(f"the attribute {name!r} of {briefly(item.name)} ({dtype}, {count} values) is not read")
+    archive.check_count(count, f"the attribute {name!r} of {briefly(item.name)}")
+    info = module.h5o.get_info(item.id)
+    texts = _open.texts[info.fileno]
     if dtype.kind != "O":
+        texts.take(count * dtype.itemsize)  # the same group may be a member of thousands of others
         return np.asarray(item.attrs[name]).reshape(-1).tolist()
     if module.check_string_dtype(dtype) is None:
-        raise ValueError(f"the attribute {name!r} of {item.name!r} holds no text: it is not read")
-    info = module.h5o.get_info(item.id)
-    return _open.texts[info.fileno].read(info.addr, name, count)
+        raise ValueError(f"the attribute {name!r} of {briefly(item.name)} holds no text: it is not read")
+    return texts.read(info.addr, name, count)
 
 
 def read_text(item: Any, name: str) -> str | None:
@@ -245,7 +249,7 @@ def read_text(item: Any, name: str) -> str | None:
     if values is None:
         return None
     if len(values) != 1 or not isinstance(values[0], bytes) or len(values[0]) > _ATTRIBUTE_LIMIT:
-        raise ValueError(f"the attribute {name!r} of {item.name!r} holds no text: it is not read")
+        raise ValueError(f"the attribute {name!r} of {briefly(item.name)} holds no text: it is not read")
     return values[0].decode("utf-8", "replace")
 
 
@@ -255,12 +259,7 @@ def read_texts(item: Any, name: str) -> list[str]:
     if values is None:
         numbered = (_attribute(item, f"{name}{number}") for number in itertools.count())
         values = [value for part in iter(lambda: next(numbered), None) for value in part]
-    texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values or ()]
-    if any(len(text) > _NAME_LIMIT for text in texts):
-        raise ValueError(
-            f"the attribute {name!r} of {item.name!r} has a name longer than {_NAME_LIMIT}: it is not read"
-        )
-    return texts
+    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values or ()]
 
 
 # -------------------- writing --------------------
@@ -282,6 +281,12 @@ _HEADER_LIMIT = 64512  # bytes of an attribute that HDF5 can store in an object'
 
 def write_texts(item: Any, name: str, texts: list[str]) -> None:
     """Write a list of texts as Keras does: in one attribute, or in name0, name1, ... if it is too long for one."""
+    longest = max(texts, key=lambda text: len(text.encode()), default="")
+    if len(longest.encode()) > _HEADER_LIMIT:
+        raise ValueError(
+            f"the name {briefly(longest)} is too long for HDF5, whose attributes hold {_HEADER_LIMIT} bytes: give a shorter "
+            "name, or save as .keras"
+        )
     data = np.array([text.encode() for text in texts]) if texts else np.zeros(0, "S1")
     parts = max(1, -(-data.nbytes // _HEADER_LIMIT))
     while any(part.nbytes > _HEADER_LIMIT for part in np.array_split(data, parts)):

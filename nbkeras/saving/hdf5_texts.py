@@ -15,7 +15,8 @@ from typing import IO, Any
 from nbkeras.saving import archive
 
 _CONTINUATION, _ATTRIBUTE = 0x10, 0x0C  # types of messages
-_TOTAL = 2 * archive.JSON_LIMIT  # bytes read for all texts of one file
+_TOTAL = 2 * archive.JSON_LIMIT  # bytes read for all texts of one file at most
+_FREE, _TIMES = 1 << 24, 4  # an honest file's texts are read a few times: _FREE bytes, and _TIMES those of the file
 _DAMAGED = "the file is damaged: an attribute's text is not where it should be"
 
 
@@ -28,7 +29,8 @@ class Texts:
         self.size = source.seek(0, io.SEEK_END) - self._start
         self._headers: dict[int, dict[bytes, bytes]] = {}
         self._heaps: dict[int, dict[int, tuple[int, int]]] = {}
-        self._left, self._parts = _TOTAL, 0
+        self._limit = self._left = min(_TOTAL, _FREE + _TIMES * self.size)
+        self._parts = 0
 
     def read(self, address: int, name: str, count: int) -> list[bytes]:
         """The `count` texts in the attribute of that name of the object at an address."""
@@ -38,19 +40,24 @@ class Texts:
         if places is None or self._widths != (8, 8):
             raise ValueError(f"the attribute {name!r} is stored in a form that model files do not use: it is not read")
         positions = [self._position(*_unpacked("<IQI", places, 16 * number)) for number in range(count)]
-        self._check(sum(size for _, size in positions))  # before the first is read: all may be the same long text
+        self.check(sum(size for _, size in positions))  # before the first is read: all may be the same long text
         return [self._bytes(at, size).partition(b"\0")[0] for at, size in positions]
 
-    def _check(self, size: int) -> None:
+    def check(self, size: int) -> None:
+        """ValueError if so many bytes of texts are more than what is left of the limit for one file."""
         if size > self._left:
             raise ValueError(
-                f"the file's texts take more than {_TOTAL} bytes, more than any model's: they are not read"
+                f"the file's texts take more than {self._limit} bytes, more than any model's of its size: they are not read"
             )
+
+    def take(self, size: int) -> None:
+        """Count bytes of texts that are kept, of fixed length too; ValueError if the file has too many."""
+        self.check(size)
+        self._left -= size
 
     def _bytes(self, at: int, size: int) -> bytes:
         """`size` bytes of the file; ValueError if it has fewer."""
-        self._check(size)
-        self._left -= size
+        self.take(size)
         if at + size > self.size:
             raise ValueError(_DAMAGED)
         self._source.seek(self._start + at)

@@ -14,6 +14,7 @@ import numpy as np
 from nbkeras import losses, metrics
 from nbkeras.building.layer import layers
 from nbkeras.engine import load_budget
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.naming import numbered
 from nbkeras.engine.registry import sharing_scope
 from nbkeras.engine.tensor import Variable, assign_all
@@ -205,7 +206,10 @@ def read_weights(file: Any, model: Any, by_name: bool = False, skip_mismatch: bo
     else:
         own, names = [layer for layer in _parts(model) if layer.weights], [name for name in stored if stored[name]]
         if len(own) != len(names):
-            raise ValueError(f"the model has {len(own)} layers with weights, the file {len(names)}: {names}")
+            raise ValueError(
+                f"the model has {len(own)} layers with weights, the file {len(names)}: "
+                f"[{', '.join(map(briefly, names))}]"
+            )
         pairs = list(zip(own, names, strict=True))
     theano = hdf5.read_text(group, "backend") == "theano"
     values: list[tuple[Variable, Array]] = []
@@ -214,7 +218,7 @@ def read_weights(file: Any, model: Any, by_name: bool = False, skip_mismatch: bo
         try:
             values += keras_2_weights.arrays(hdf5.subgroup(group, name), names, layer, own, theano, skip_mismatch)
         except ValueError as error:
-            message = f"layer {layer.name!r} ({name!r} in the file): {error}"
+            message = f"layer {briefly(layer.name)} ({briefly(name)} in the file): {error}"
             if not skip_mismatch:
                 raise ValueError(message) from None
             warn(f"not loaded: {message}")

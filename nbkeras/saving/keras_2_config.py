@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbkeras.building.layer import layers
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.registry import custom_object
 from nbkeras.saving import keras_2_ops, keras_ops
 from nbkeras.saving.serialization import first_call, map_references
@@ -103,7 +104,7 @@ def _functional(config: Mapping[str, Any]) -> dict[str, Any]:
     def reference(value: Any) -> list:
         name, call, output = value[:3]
         if name not in shifts:
-            raise ValueError(f"the configuration refers to a layer {name!r} that it does not have")
+            raise ValueError(f"the configuration refers to a layer {briefly(name)} that it does not have")
         return [name, call - shifts[name], output]
 
     def end(value: Any) -> list:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Variable, assign_all
 from nbkeras.engine.user_errors import warn
 from nbkeras.saving import hdf5
@@ -31,7 +32,7 @@ def arrays(
         before = [v.name for v, _ in found[-2:]]
         cudnn = before == ["kernel", "recurrent_kernel"] and _is_cudnn_bias(shape, variable.shape)
         if skip_mismatch and shape != variable.shape and not cudnn:
-            warn(f"not loaded: {name!r} has shape {shape} in the file, expected {variable.shape}")
+            warn(f"not loaded: {briefly(name)} has shape {shape} in the file, expected {variable.shape}")
             continue
         array = hdf5.read_array(group, name, shape if cudnn else variable.shape)
         if theano and id(variable) in flipped and array.ndim > 2:

@@ -14,6 +14,7 @@ import numpy as np
 
 from nbkeras.building.layer import layers
 from nbkeras.engine import dtype_policy, load_budget, tensor
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.registry import custom_object, sharing_scope
 from nbkeras.engine.user_errors import warn
 from nbkeras.saving import archive as archives
@@ -236,6 +237,6 @@ def _known_function(value: Any, otherwise: Any, layer: Any) -> str:
         if isinstance(name, str) and custom_object(name) is not None:
             return name
     raise ValueError(
-        f"the Lambda layer {layer!r} holds code, or names an unknown function: nbkeras runs no code of "
-        f"files, not even with safe_mode=False. Pass the function: custom_objects={{{otherwise!r}: function}}"
+        f"the Lambda layer {briefly(layer)} holds code, or names an unknown function: nbkeras runs no code of "
+        f"files, not even with safe_mode=False. Pass the function: custom_objects={{{briefly(otherwise)}: function}}"
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nbkeras import ops
+from nbkeras.engine.annotations import briefly
 
 _TABLE = {  # function:arguments in the config of the class; all others are arguments of the call
     "numpy": (
@@ -105,7 +106,7 @@ def function_of(module: str, class_name: str) -> str:
     """The function's name for an op's class; ValueError for one that is not known."""
     found = _FUNCTIONS.get((module, class_name))
     if found is None:
-        raise ValueError(f"unknown op of Keras: {module}.{class_name}")
+        raise ValueError(f"unknown op of Keras: {briefly(f'{module}.{class_name}')}")
     return found
 
 

@@ -7,17 +7,14 @@ from typing import Any
 
 from nbkeras import activations, constraints, initializers, losses, metrics, regularizers
 from nbkeras.building.layer import layers
-from nbkeras.engine.registry import Registry, custom_object_scope, sharing_scope
+from nbkeras.engine.registry import Registry, custom_object_scope, others, sharing_scope
 from nbkeras.optimizers import rules, schedules
-from nbkeras.random import SeedGenerator
 from nbkeras.saving import archive, keras_3
 from nbkeras.saving.serialization import plain, read_plain
 
-_others = Registry("object", "keras.random")
-_others.register(SeedGenerator)
 _REGISTRIES: tuple[Registry, ...] = (
     *(layers, rules.registry, schedules.registry, losses.registry, metrics.registry),
-    *(initializers.registry, regularizers.registry, constraints.registry, activations.registry, _others),
+    *(initializers.registry, regularizers.registry, constraints.registry, activations.registry, others),
 )
 
 

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from operator import methodcaller
 from typing import Any
 
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import assign_all
 from nbkeras.engine.user_errors import optional_import, warn
 from nbkeras.saving import archive, state
 
 
 def _library() -> Any:
-    with optional_import("files in .safetensors need the package safetensors: pip install 'nbkeras[files]'"):
+    with optional_import("files in .safetensors need the package safetensors", "files"):
         import safetensors.numpy
     return safetensors
 
@@ -47,7 +48,7 @@ def read(model: Any, path: str, skip_mismatch: bool = False) -> None:
                 if shape == variable.shape:
                     values.append((variable, file.get_tensor(name)))
                     continue
-                message = f"weight {name!r} has shape {variable.shape} in the model, {shape} in the file"
+                message = f"weight {briefly(name)} has shape {variable.shape} in the model, {shape} in the file"
                 if not skip_mismatch:
                     raise ValueError(message)
                 warn(f"not loaded: {message}")

@@ -114,8 +114,8 @@ def plain(value: Any) -> Any:
         return {"class_name": "__ellipsis__", "config": {}}
     if value is None or isinstance(value, str | bool | int | float):
         return value
-    if hasattr(value, "get_config"):
-        return (registry_of(type(value)) or layers).serialize(value)
+    if hasattr(value, "get_config") and not isinstance(value, type):
+        return registry_of(type(value)).serialize(value)
     if callable(value) and not isinstance(value, type):
         return function_config(value)
     raise TypeError(f"cannot write {briefly(value)} of type {type(value).__name__} into a configuration")
@@ -162,7 +162,7 @@ def build_graph(config: Mapping[str, Any], make: Callable[[Mapping], Layer] = la
     for entry in config["layers"]:
         name, (layer, nodes) = entry["name"], _read_entry(entry, make)
         if name in made:
-            raise ValueError(f"the configuration has two layers named {name!r}")
+            raise ValueError(f"the configuration has two layers named {briefly(name)}")
         made[name] = layer
         calls += [(name, number, node) for number, node in enumerate(nodes)]
     inputs = {name for name, layer in made.items() if isinstance(layer, InputLayer)}
@@ -174,9 +174,9 @@ def build_graph(config: Mapping[str, Any], make: Callable[[Mapping], Layer] = la
             raise ValueError(f"the configuration refers to {briefly(history)}, expected [layer, call, output]")
         name, node, index = history
         if name not in made:
-            raise ValueError(f"the configuration refers to a layer {name!r} that it does not have")
+            raise ValueError(f"the configuration refers to a layer {briefly(name)} that it does not have")
         if node < 0 or index < 0:
-            raise ValueError(f"the configuration refers to call {node}, output {index} of layer {name!r}")
+            raise ValueError(f"the configuration refers to call {node}, output {index} of layer {briefly(name)}")
         return name, node
 
     def tensor(history: Any) -> SymbolicTensor:
@@ -185,7 +185,9 @@ def build_graph(config: Mapping[str, Any], make: Callable[[Mapping], Layer] = la
         if call not in found and number < len(nodes):
             found[call] = structures.flatten(nodes[number].outputs)
         if history[2] >= len(found.get(call, ())):
-            raise ValueError(f"the configuration refers to {history}, but layer {name!r} has no such output")
+            raise ValueError(
+                f"the configuration refers to {briefly(history)}, but layer {briefly(name)} has no such output"
+            )
         return found[call][history[2]]
 
     firsts = {entry["name"]: first_call(entry["class_name"]) for entry in config["layers"]}
@@ -206,7 +208,7 @@ def _in_order(calls: list[tuple[str, int, dict]], known: set, source: Callable) 
     for position, (name, number, node) in enumerate(calls):
         taken = {source(history) for history in _histories([node["args"], node["kwargs"]])}
         if not taken:  # a call on constants alone would compute, and reading a file must not
-            raise ValueError(f"the configuration calls layer {name!r} on no tensor of the model")
+            raise ValueError(f"the configuration calls layer {briefly(name)} on no tensor of the model")
         needed = (taken | {(name, number - 1)} if number else taken) - known
         missing.append(len(needed))
         for each in needed:
@@ -223,7 +225,7 @@ def _in_order(calls: list[tuple[str, int, dict]], known: set, source: Callable) 
                 heapq.heappush(ready, later)
     if done < len(calls):
         left = sorted({calls[position][0] for position, count in enumerate(missing) if count})
-        raise ValueError(f"the configuration's calls wait for each other: {left[:10]}")
+        raise ValueError(f"the configuration's calls wait for each other: {', '.join(map(briefly, left[:10]))}")
 
 
 def _histories(value: Any) -> Iterator[Any]:

@@ -19,6 +19,7 @@ from nbkeras.building.layer import layers
 from nbkeras.building.module import Module
 from nbkeras.building.operation import Operation
 from nbkeras.engine import step_lock, structures
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.naming import snake_case
 from nbkeras.engine.tensor import Variable, assign_all
 from nbkeras.engine.user_errors import warn
@@ -177,7 +178,7 @@ def read(file: Any, model: Module, skip_mismatch: bool = False, optimizer: Any =
             if type(layer).load_own_variables is not Module.load_own_variables:
                 hooks.append((layer, _Store(group)))
             else:
-                values += _arrays(group, own, f"layer {layer.name!r} ({path or 'the model'})")
+                values += _arrays(group, own, f"layer {briefly(layer.name)} ({briefly(path or 'the model')})")
                 values += layer._reset_by_files()
         except ValueError as error:
             if not skip_mismatch:

@@ -4,6 +4,7 @@ One sweep a few times a second looks at all connections; a timer for each reques
 """
 
 import asyncio
+import re
 from typing import Any
 
 import httptools
@@ -12,6 +13,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from nbkeras.engine.annotations import briefly
+from nbkeras.serving.errors import ServingError, refused
 from nbkeras.serving.exchange import Observer
 from nbkeras.serving.http import GONE, WHOLE
 from nbkeras.serving.options import Options
@@ -20,6 +23,7 @@ HEAD_BYTES = 64 << 10  # most bytes of a request's line and headers
 IDLE, HEAD, BODY, ANSWER = range(4)  # what a connection waits for
 _ENDING_SECONDS = 0.5  # an idle connection stays open so long when the server ends: a request may be on its way
 _SWEEPS = 4  # in the shortest limit
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]*)?")
 _PIECE = 8 << 10  # bytes that are parsed at a time: they may be hundreds of requests, which take some milliseconds
 
 
@@ -86,8 +90,11 @@ class Connection(HttpToolsProtocol):
         try:
             while data:
                 data = self._fed(data)
-        except httptools.HttpParserCallbackError:
-            self.refuse(400, "this is no valid request of HTTP: its target is no path")
+        except httptools.HttpParserCallbackError as error:
+            if isinstance(error.__context__, ServingError):
+                self.refuse(error.__context__.status, error.__context__.message)
+            else:
+                self.refuse(400, "this is no valid request of HTTP: its target is no path")
         except httptools.HttpParserError as error:
             self.refuse(400, f"this is no valid request of HTTP: {error}")
         else:
@@ -122,6 +129,7 @@ class Connection(HttpToolsProtocol):
             self.state = HEAD
 
     def on_headers_complete(self) -> None:
+        check_head(self.parser.get_http_version(), self.headers)
         super().on_headers_complete()
         self.head_bytes = 0
         self.scope["headers"] = self.headers.copy()  # trailers come after the body and are no headers
@@ -246,6 +254,33 @@ class Connection(HttpToolsProtocol):
                     self.transport.close()
         elif self.state == BODY and not self.pipeline and waited > limits.body_seconds:
             self.refuse(408, f"the request's body did not arrive within {limits.body_seconds:g} s")
+
+
+def check_head(version: str, headers: list[tuple[bytes, bytes]]) -> None:
+    """A ServingError for the headers Host and Transfer-Encoding that RFC 9112 (3.2, 6.1, 6.3) has a server refuse.
+
+    They say for whom a request is and where it ends, of which a proxy in front may have another opinion.
+    """
+    hosts = [value for name, value in headers if name == b"host"]
+    if len(hosts) != 1 and (hosts or version == "1.1"):
+        raise refused(f"a request must have exactly one header Host, received {len(hosts)}")
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        raise refused(
+            f"the header Host must be a name and perhaps a port, received {briefly(hosts[0].decode('latin-1'))}"
+        )
+    codings = b",".join([value for name, value in headers if name == b"transfer-encoding"]).lower()
+    if codings and codings.strip() != b"chunked":
+        names = [part.strip() for part in codings.split(b",")]
+        is_unknown = names[-1] == b"chunked" not in names[:-1]
+        raise ServingError(
+            501 if is_unknown else 400,
+            f"Transfer-Encoding must be chunked alone, received {briefly(codings.decode('latin-1'))}: pack a body in a "
+            "Content-Encoding",
+        )
+    if codings and version == "1.0":
+        raise refused(
+            "a request of version 1.0 of HTTP has no Transfer-Encoding: send Content-Length, or use version 1.1"
+        )
 
 
 async def watch(server_state: ServerState, limits: Options) -> None:

@@ -6,6 +6,8 @@ Requests to infer, which are most of them, do not pass Starlette's routes.
 import asyncio
 import functools
 import gzip
+import ipaddress
+import re
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
@@ -31,6 +33,7 @@ _BINARY = (b"content-type", b"application/octet-stream")
 _CONTENT_TYPES = {b"", b"application/json", b"application/octet-stream"}
 GONE = "nbkeras.gone"  # in the scope of a request whose client has gone: its task is cancelled
 WHOLE = "nbkeras.whole"  # in the scope: `Connection.answer_whole`, where the server has it
+_PORT = re.compile(r":\d*$")  # of a Host
 _LEAST_PACKED = 1024  # bytes: shorter answers are sent as they are
 _LONG = 1 << 18  # bytes: more are packed and unpacked in a thread
 
@@ -81,11 +84,18 @@ class Headers:
 class Application:
     """The ASGI application.
 
-    max_body: bytes of a request's body. routes: more of them, such as metrics and the status page.
+    max_body: bytes of a request's body. routes: more of them, such as metrics and the status page. control_hosts: names of this
+    server, besides those of loopback and the address of the connection, for requests that load and unload models.
     """
 
-    def __init__(self, service: Service, max_body: int = 64 << 20, routes: Sequence[BaseRoute] = ()):
-        self.service, self.max_body = service, max_body
+    def __init__(
+        self,
+        service: Service,
+        max_body: int = 64 << 20,
+        routes: Sequence[BaseRoute] = (),
+        control_hosts: Sequence[str] = (),
+    ):
+        self.service, self.max_body, self.control_hosts = service, max_body, {"localhost", *control_hosts}
         self.arriving, self.max_arriving = 0, 512 << 20  # bytes of bodies of which a part has arrived
         own = [
             Route("/v2", self._server, methods=["GET"]),
@@ -297,13 +307,26 @@ class Application:
         return Response(status_code=200)
 
     async def _parameters(self, request: Request) -> dict[str, Any]:
-        origin = request.headers.get("origin")
-        if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
-            raise ServingError(403, f"pages of {origin:.200} may not load and unload models here")
+        if self.service.control is not None:  # else all are refused, with another sentence
+            self._check_caller(request)
         parameters = (await self._content(request)).get("parameters", {})
         if not isinstance(parameters, dict):
             raise refused(f"'parameters' must be an object, received {tensors.shown(parameters)}")
         return parameters
+
+    def _check_caller(self, request: Request) -> None:
+        """Refuse pages of others: also one whose own name was made to lead here, which calls this server by that name."""
+        host, origin = request.headers.get("host", ""), request.headers.get("origin")
+        name = _PORT.sub("", host).strip("[]").lower()
+        address, _ = request.scope.get("server") or (None, None)
+        if not (name in self.control_hosts or name == address or _is_loopback(name)):
+            raise ServingError(
+                403,
+                "requests that load and unload models must call this server localhost, by its address, or by a name that it was "
+                f"given with --control-hosts; they called it {host!r:.200}",
+            )
+        if origin is not None and origin.partition("://")[2] != host:
+            raise ServingError(403, f"pages of {origin:.200} may not load and unload models here")
 
     async def _content(self, request: Request) -> dict[str, Any]:
         """The JSON object of a request that may also be empty."""
@@ -318,6 +341,13 @@ class Application:
         if not isinstance(content, dict):
             raise refused(f"the body must be a JSON object, received {tensors.shown(content)}")
         return content
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _json(content: Any, status: int = 200) -> Response:

@@ -30,6 +30,7 @@ DESCRIBES = (
     "stream",
     "window",
     "steps",
+    "allow_pickle",
 )  # the options that make a frozen file
 
 

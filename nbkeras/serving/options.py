@@ -18,6 +18,7 @@ from typing import Any
 from nbkeras.engine.annotations import briefly
 
 MODEL_FILES = (".keras", ".h5", ".hdf5", ".frozen")
+_HOST = re.compile(r"[A-Za-z0-9._-]+")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 Check = Callable[[Any], Any]  # the value as it is kept; a ValueError says what it must be
 
@@ -71,6 +72,13 @@ def _one_of(*names: str) -> Check:
         return value
 
     return check
+
+
+def _hosts(value: Any) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list) or not all(isinstance(part, str) and _HOST.fullmatch(part) for part in parts):
+        raise ValueError("names without a port, as a.example,b.example on the command line or a list in a file")
+    return tuple(part.lower() for part in parts)
 
 
 def _counts(value: Any) -> tuple[int, ...]:
@@ -130,6 +138,11 @@ class ModelOptions:
         None, "seconds that a request may wait in the queue; then 504", _number(float, 0.001)
     )
     allow_nan: bool = _option(False, "whether binary tensors may hold NaN and Infinity", _flag)
+    allow_pickle: bool = _option(
+        False,
+        "whether a .frozen file is loaded, whose pickle can run any code: for files that you wrote yourself",
+        _flag,
+    )
 
     def __post_init__(self) -> None:
         if not self.batch_sizes:
@@ -143,7 +156,16 @@ class ModelOptions:
             )
 
 
-_SHARED = ("max_batch", "max_wait_ms", "max_queue", "max_queue_mb", "timeout", "allow_nan", "batch_sizes")
+_SHARED = (
+    "max_batch",
+    "max_wait_ms",
+    "max_queue",
+    "max_queue_mb",
+    "timeout",
+    "allow_nan",
+    "allow_pickle",
+    "batch_sizes",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -161,6 +183,12 @@ class Options:
     )
     threads: int = _option(0, "threads of a worker's kernels; 0: CPUs divided among the workers", _number(int, 0, 1024))
     control: bool = _option(False, "let requests load and unload models", _flag)
+    control_hosts: tuple[str, ...] = _option(
+        (),
+        "names of this server for requests that load and unload models (default: localhost and its address)",
+        _hosts,
+        "NAME,NAME",
+    )
     max_body_mb: float = _option(
         64.0, "MB of a request's body, unpacked too; larger ones get 413", _number(float, 0.001)
     )

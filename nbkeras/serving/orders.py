@@ -188,7 +188,9 @@ def _refuse(parameters: dict[str, Any]) -> None:
 
 def opened(file: str, stream: bool) -> Any:
     """A frozen file, mapped and run with each size, so that its pages and kernels are there before the first request."""
-    program = FrozenStream.load(file) if stream else Frozen.load(file)
+    kind: Any = FrozenStream if stream else Frozen
+    # it is the server's own, in its private folder, where it is only deleted
+    program = kind.load(file, safe_mode=False, mapped=True)
     for size in program.batch_sizes:
         if isinstance(program, Frozen):
             program.run([_zeros(spec, size, 1) for spec in program.inputs])

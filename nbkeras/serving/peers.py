@@ -14,6 +14,7 @@ import dataclasses
 import itertools
 import pickle
 import socket
+import time
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -23,9 +24,11 @@ from nbkeras.serving.tensors import InferRequest, InferResponse
 
 _HELLO_SECONDS = 10.0  # in which a worker that has ended is started again
 _ENDING_SECONDS = 2.0  # in which other workers hand over what they have accepted, when the server ends
+_ANSWER_SECONDS = 0.05  # after a deadline, in which an owner that lives says itself what became of a request
 _HELLO = 0  # the number of a message that answers no request
 
-Answer = Callable[[str, str | None, InferRequest], Awaitable[InferResponse]]
+Handed = tuple[str, str | None, InferRequest, float | None]  # name, version, request, deadline
+Answer = Callable[[str, str | None, InferRequest, float | None], Awaitable[InferResponse]]
 
 
 async def _receive(reader: asyncio.StreamReader) -> tuple[int, Any]:
@@ -100,10 +103,24 @@ class Peers:
         """The index of the worker that keeps a sequence."""
         return zlib.crc32(f"{model} {identity!r}".encode("utf-8", "surrogatepass")) % len(self._paths)
 
-    async def infer(self, owner: int, name: str, version: str | None, request: InferRequest) -> InferResponse:
-        """Have the owner answer a request."""
-        link = await self._link(owner)
-        return await link.ask((name, version, dataclasses.replace(request, exchange=None)))
+    async def infer(
+        self, owner: int, name: str, version: str | None, request: InferRequest, deadline: float | None
+    ) -> InferResponse:
+        """Have the owner answer a request.
+
+        deadline: of the clock time.monotonic, which is one for all processes; 504 if the owner has said nothing by then.
+        """
+        left = None if deadline is None else max(0.0, deadline - time.monotonic()) + _ANSWER_SECONDS
+        try:
+            async with asyncio.timeout(left):
+                link = await self._link(owner)
+                return await link.ask((name, version, dataclasses.replace(request, exchange=None), deadline))
+        except TimeoutError:
+            raise ServingError(
+                504,
+                "the worker that keeps this sequence did not answer in the request's time; the step may count or not: begin the "
+                "sequence again",
+            ) from None
 
     async def _link(self, owner: int) -> _Link:
         """The connection to a worker; those who need it at the same time wait for the same one."""
@@ -156,9 +173,7 @@ class Peers:
             writer.close()
             self._served.discard(own)  # type: ignore[arg-type]
 
-    async def _respond(
-        self, number: int, content: tuple[str, str | None, InferRequest], running: dict, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _respond(self, number: int, content: Handed, running: dict, writer: asyncio.StreamWriter) -> None:
         answer: Any
         try:
             answer = await self._answer(*content)

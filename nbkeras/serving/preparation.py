@@ -23,11 +23,13 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import structures
+from nbkeras.inference import portable
 from nbkeras.inference.frozen import Frozen
 from nbkeras.inference.frozen_stream import FrozenStream
 from nbkeras.models import load_model
 from nbkeras.serving.loading import LoadingError
 
+_FROZEN = ".frozen"  # the ending of a file of Frozen.save
 _LONGEST = 2000  # characters of a sentence
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl
 _TOLERANCE = {"float64": 1e-6, "float32": 1e-4}  # of frozen answers against those of predict; others: 2e-2
@@ -41,27 +43,38 @@ def die_with_parent(parent: int) -> None:
             os._exit(1)
 
 
-def digest_of(path: str) -> str:
-    """The SHA-256 of a file, or of all files of a folder."""
-    files = [path]
-    if os.path.isdir(path):
-        files = sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
+def digest_of(source: Any) -> str:
+    """The SHA-256 of an open file, or of all files of a folder, which is given by its path."""
+    if not isinstance(source, str):
+        source.seek(0)
+        return hashlib.file_digest(source, "sha256").hexdigest()
     total = hashlib.sha256()
-    for name in files:
+    for name in sorted(os.path.join(folder, name) for folder, _, names in os.walk(source) for name in names):
         with open(name, "rb") as file:
-            total.update(os.path.relpath(name, path).encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+            total.update(os.path.relpath(name, source).encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
 
 
 def made(job: dict) -> dict[str, Any]:
-    """Write the frozen file of a job, unless the model's file is known; returns what the server is told."""
-    start = time.perf_counter()
-    digest = digest_of(job["path"])
-    if digest == job["known"]:
-        return {"digest": digest, "warnings": [], "is_same": True}
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")
-        _write(job["path"], job["target"], job)
+    """Write the frozen file of a job, unless the model's file is known; returns what the server is told.
+
+    The file is opened once, so that another one that gets its name meanwhile is neither hashed nor loaded. What is written into
+    it meanwhile, or into a folder, changes the digest.
+    """
+    start, path = time.perf_counter(), job["path"]
+    is_folder = os.path.isdir(path) and not path.endswith(_FROZEN)
+    with contextlib.nullcontext(path) if is_folder else open(path, "rb") as source:
+        digest = digest_of(source)
+        if digest == job["known"]:
+            return {"digest": digest, "warnings": [], "is_same": True}
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+            _write(source, job)
+        if digest_of(source) != digest:
+            raise LoadingError(
+                f"{path!r} was changed while it was loaded: write a new file beside it, rename it over the old one, and load it "
+                "again"
+            )
     return {
         "digest": digest,
         "bytes": os.path.getsize(job["target"]),
@@ -70,20 +83,27 @@ def made(job: dict) -> dict[str, Any]:
     }
 
 
-def _write(path: str, target: str, options: dict) -> None:
-    """Load, freeze, save, run and compare."""
-    if path.endswith(".frozen"):  # it may run any code, so `load` takes those of this user alone
-        kind: Any = FrozenStream if options["stream"] else Frozen
-        kind.load(path).save(target)
+def _write(source: Any, job: dict) -> None:
+    """Load, freeze, save, run and compare. source: an open file, or the path of a folder."""
+    path, target = job["path"], job["target"]
+    if path.endswith(_FROZEN):
+        if not job["allow_pickle"]:
+            raise LoadingError(
+                f"{path!r} is a frozen model, which holds a pickle and can run any code when it is loaded: serve the "
+                "model's .keras file, which the server freezes itself, or set allow_pickle (--allow-pickle) if you wrote it "
+                "yourself"
+            )
+        kind = FrozenStream if job["stream"] else Frozen
+        portable.read(kind, source, path, safe_mode=False).save(target)
         return
-    model = load_model(path, compile=False)
-    if options["stream"]:
-        stream = model.stream(window=options["window"])
-        stream.frozen(batch_sizes=options["batch_sizes"], steps=options["steps"]).save(target)
-        _compare_stream(stream, FrozenStream.load(target))
+    model = load_model(source, compile=False)
+    if job["stream"]:
+        stream = model.stream(window=job["window"])
+        stream.frozen(batch_sizes=job["batch_sizes"], steps=job["steps"]).save(target)
+        _compare_stream(stream, FrozenStream.load(target, safe_mode=False, mapped=True))
     else:
-        model.frozen(batch_sizes=options["batch_sizes"], input_signature=options["input_signature"]).save(target)
-        _compare(model, Frozen.load(target))
+        model.frozen(batch_sizes=job["batch_sizes"], input_signature=job["input_signature"]).save(target)
+        _compare(model, Frozen.load(target, safe_mode=False, mapped=True))
 
 
 def _compare(model: Any, frozen: Frozen) -> None:

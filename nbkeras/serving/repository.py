@@ -18,6 +18,7 @@ from nbkeras.serving.sequences import StreamRuns
 from nbkeras.serving.tensors import InferRequest, InferResponse
 
 READY, LOADING, UNAVAILABLE = "READY", "LOADING", "UNAVAILABLE"
+STARTING, UNLOADED = "the server starts", "unloaded"  # reasons, of the versions of the start while they are loaded
 
 
 class Version:
@@ -116,7 +117,7 @@ class Repository:
             self._retire(before)
         return made
 
-    def remove(self, name: str, version: str | None = None, reason: str = "unloaded") -> None:
+    def remove(self, name: str, version: str | None = None, reason: str = UNLOADED) -> None:
         """Serve a version, or all of a name, no more; what is in flight is answered."""
         for each in [version] if version is not None else list(self._versions.get(name, ())):
             before = self._versions.get(name, {}).pop(each, None)

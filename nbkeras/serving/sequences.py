@@ -5,7 +5,7 @@ and `sequence_end`. The state is an array whose rows belong to the rows of the r
 input; so steps of different sequences are computed together. The requests of one sequence are computed one after another, in
 the order in which they arrived.
 
-- A request that is answered with an error has changed nothing: it may be sent again.
+- A request that is answered with an error here has changed nothing: it may be sent again. See `peers.py` for other workers.
 - A sequence goes on with the version of the model with which it began, although another one has taken its place.
 - No sequence is given up for a new one: when the memory is full, new ones are refused until others end, or are idle too long.
 """

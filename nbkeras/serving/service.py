@@ -8,7 +8,7 @@ from nbkeras.serving.errors import ServingError
 from nbkeras.serving.exchange import Exchange
 from nbkeras.serving.logs import Requests
 from nbkeras.serving.peers import Peers
-from nbkeras.serving.repository import Repository, Version
+from nbkeras.serving.repository import READY, STARTING, UNLOADED, Repository, Version
 from nbkeras.serving.sequences import Key, Sequences, key_of
 from nbkeras.serving.tensors import InferRequest as InferRequest
 from nbkeras.serving.tensors import InferResponse as InferResponse
@@ -54,11 +54,13 @@ class Service:
             model = self.repository.get(name, version)
             if request.exchange is not None:
                 request.exchange.meant(model, request)
+            seconds = request.timeout or model.options.timeout
+            deadline = None if seconds is None else start + seconds
             key = key_of(name, version, request.parameters) if request.parameters else None
             owner = None if key is None or self.peers is None else self.peers.owner(key.model, key.id)
             if owner is None or owner == self.peers.index:  # type: ignore[union-attr]
-                return await self._respond(model, key, request, start)
-            return await self.peers.infer(owner, name, version, request)  # type: ignore[union-attr]
+                return await self._respond(model, key, request, deadline)
+            return await self.peers.infer(owner, name, version, request, deadline)  # type: ignore[union-attr]
         finally:
             self.in_flight -= 1
 
@@ -74,14 +76,16 @@ class Service:
         if self.log is not None:
             self.log(exchange)
 
-    async def answer(self, name: str, version: str | None, request: InferRequest) -> InferResponse:
+    async def answer(
+        self, name: str, version: str | None, request: InferRequest, deadline: float | None
+    ) -> InferResponse:
         """Answer a request of a sequence that another worker has received, and counts."""
         model = self.repository.get(name, version)
-        return await self._respond(model, key_of(name, version, request.parameters), request, time.monotonic())
+        return await self._respond(model, key_of(name, version, request.parameters), request, deadline)
 
-    async def _respond(self, model: Version, key: Key | None, request: InferRequest, start: float) -> InferResponse:
-        seconds = request.timeout or model.options.timeout
-        deadline = None if seconds is None else start + seconds
+    async def _respond(
+        self, model: Version, key: Key | None, request: InferRequest, deadline: float | None
+    ) -> InferResponse:
         if key is not None:
             model, found = await self.sequences.infer(key, model, request, deadline)
         else:
@@ -97,10 +101,14 @@ class Service:
         return True
 
     def ready(self) -> bool:
-        """Whether requests are taken: some model is there, none is missing that was asked for, and the server does not end."""
-        return not self.is_draining and all(
-            each["state"] == "READY" or each["reason"] == "unloaded" for each in self.index()
-        )
+        """Whether requests are taken: the models of the start are loaded, and the server does not end.
+
+        A version that is loaded later on, or cannot be, leaves a server ready that serves others; `index` tells what is broken.
+        """
+        index = self.index()
+        reasons = [each["reason"] for each in index if each["state"] != READY]
+        is_served = len(reasons) < len(index) or all(reason == UNLOADED for reason in reasons)
+        return is_served and STARTING not in reasons and not self.is_draining
 
     def model_ready(self, name: str, version: str | None = None) -> bool:
         """Whether a model answers."""

@@ -36,11 +36,11 @@ from nbkeras.engine import program
 from nbkeras.serving import limits, logs
 from nbkeras.serving.board import Board
 from nbkeras.serving.door import ABSENT, shared_counts
-from nbkeras.serving.loading import Folder, Loaded, Loading, LoadingError
+from nbkeras.serving.loading import DESCRIBES, Folder, Loaded, Loading, LoadingError
 from nbkeras.serving.logs import event
 from nbkeras.serving.options import ModelOptions, Options, versions_of
 from nbkeras.serving.orders import Channel, Seat
-from nbkeras.serving.repository import LOADING, UNAVAILABLE
+from nbkeras.serving.repository import LOADING, STARTING, UNAVAILABLE, UNLOADED
 
 _log = logging.getLogger("nbkeras.serving")
 _PINGS = 4  # in the time after which a worker counts as one that hangs
@@ -155,7 +155,7 @@ class Supervisor:
             self._raise_limits()
             versions = [version for model in self.options.models for version in versions_of(model)]
             for version in versions:
-                self._marks[version.name, version.version] = LOADING, ""
+                self._marks[version.name, version.version] = LOADING, STARTING
             self._start_workers()
             for version in versions:
                 self._changes.append(self._first_change(version))
@@ -492,7 +492,7 @@ class Supervisor:
                 self._finish(200, "")
                 continue
             if before is None:
-                self._mark(change.key, LOADING, "")
+                self._mark(change.key, LOADING, STARTING if change.key in self._first else "")
             target = self._folder.file(f"{next(self._numbers)}.frozen")
             known = before.loaded.digest if before is not None and is_known else None
             try:
@@ -587,7 +587,7 @@ class Supervisor:
             )
             _log.info("model %s is served (%s)", _called(change.key), what, extra=extra)
         else:
-            self._marks[change.key] = UNAVAILABLE, "unloaded"
+            self._marks[change.key] = UNAVAILABLE, UNLOADED
             _log.info("model %s is served no more", _called(change.key), extra=_of_model("model_unloaded", change.key))
         if before is not None:
             self._delete_file(before)
@@ -792,8 +792,7 @@ def _stamp(path: str | None) -> Any:
 
 def _makes_the_same(options: ModelOptions, others: ModelOptions) -> bool:
     """Whether two options make the same frozen file of a model's file."""
-    names = ("batch_sizes", "input_signature", "stream", "window", "steps")
-    return all(getattr(options, name) == getattr(others, name) for name in names)
+    return all(getattr(options, name) == getattr(others, name) for name in DESCRIBES if name != "path")
 
 
 def _of_model(name: str, key: Key, **more: Any) -> dict[str, Any]:

@@ -159,8 +159,8 @@ def timeout_of(parameters: Mapping[str, Any]) -> float | None:
     timeout = parameters.get("timeout")
     if timeout is None:
         return None
-    if type(timeout) not in (int, float) or timeout < 0:
-        raise refused(f"the parameter 'timeout' is microseconds, a number from 0 on, received {shown(timeout)}")
+    if type(timeout) not in (int, float) or not 0 <= timeout < math.inf:  # NaN too
+        raise refused(f"the parameter 'timeout' is microseconds, a finite number from 0 on, received {shown(timeout)}")
     return timeout / 1e6 or None  # 0 is no limit
 
 

@@ -59,7 +59,8 @@ async def serve(
     if seat is not None and seat.grpc_port is not None:
         calls = await rpc.start(service, options, seat.grpc_port)
     routes = [] if metrics is None else [Route("/metrics", metrics.route(service)), *page.routes(service, metrics)]
-    application = Application(service, int(options.max_body_mb * 1e6), routes)
+    hosts = (options.host.lower(), *options.control_hosts)
+    application = Application(service, int(options.max_body_mb * 1e6), routes, hosts)
     application.max_arriving = options.max_buffers_mb << 20
     kind = Connection.of(options, repository.observer)
     config = uvicorn.Config(

@@ -149,7 +149,7 @@ def model_to_dot(
         >>> "out: Dense" in dot.to_string()
         True
     """
-    with optional_import("model_to_dot needs pydot: pip install 'nbkeras[dot]'"):
+    with optional_import("model_to_dot needs pydot", "dot"):
         import pydot
     content = _Content(show_shapes, show_dtype, show_layer_names, show_layer_activations, show_trainable, expand_nested)
     level = _level_of(model, rankdir, content)
@@ -258,7 +258,7 @@ def _lines(node: Node, content: _Content) -> list[str]:
 
 
 def _draw(level: _Level, path: str, sideways: bool, scale: float) -> None:
-    with optional_import("plot_model needs pillow: pip install 'nbkeras[images]'"):
+    with optional_import("plot_model needs pillow", "images"):
         from PIL import Image, ImageDraw, ImageFont
     font = ImageFont.load_default(size=12 * scale)
     _lay_out(level, font, sideways, scale)

@@ -38,8 +38,8 @@ class Signature(NamedTuple):
 
     inputs: the inputs of a graph; None accepts arrays in any structure. input_count: their number, 1 if it is not known.
     batch_size: the batch size in the shape of the inputs. complete: for a model without weights, a function that builds it
-    for an x and returns its signature. nested: the outputs' structure, if it is a nested one. has_own_step: whether a step of the
-    user's own gets the targets, which may be other ones than the outputs.
+    for an x and returns its signature. nested: the outputs' structure, if it is a nested one. has_own_step: whether a step or
+    a `compute_loss` of the user's own gets the targets, which may be other ones than the outputs.
     """
 
     inputs: GraphInputs | None = None
@@ -123,7 +123,8 @@ class Examples(NamedTuple):
         sample_weight = output_matching.fill_outputs_without_loss(sample_weight, outputs)
         y_structure: Any = None
         targets: list[Array | None] = []
-        if signature.has_own_step and len(names) == 1 and _is_several(y, inputs):
+        if signature.has_own_step and len(names) == 1 and _is_several(y, inputs, names):
+            y = {key: y[key] for key in structures.keys(y)} if isinstance(y, dict) else y  # in the order of its leaves
             y_structure, targets = arrays_of(y, lambda leaf: to_array(leaf, "y"))
         elif y is not None:
             y_structure, targets = output_matching.match_targets(y, names)
@@ -171,8 +172,10 @@ class Examples(NamedTuple):
         return Feed(ArraySource(self.leaves, size, shuffle, steps, training), self.layout)
 
 
-def _is_several(y: Any, inputs: list[Array | None]) -> bool:
-    """Whether targets are a list or tuple of arrays, each of which has a row for each sample."""
+def _is_several(y: Any, inputs: list[Array | None], names: list[str]) -> bool:
+    """Whether targets are a dict not by output, or a list or tuple of arrays, each of which has a row for each sample."""
+    if isinstance(y, dict):
+        return not set(y) <= set(names)
     samples = next((len(array) for array in inputs if array is not None), None)
     is_list = isinstance(y, list | tuple) and len(y) > 1 and len(y) != samples
     return is_list and all(getattr(part, "ndim", 0) >= 1 and len(part) == samples for part in y)

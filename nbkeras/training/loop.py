@@ -10,7 +10,7 @@ import numpy as np
 from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.data.batches import Batch
 from nbkeras.data.parts import parts
-from nbkeras.engine import structures
+from nbkeras.engine import ranks, sharding, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.numerics import NumericsError
 from nbkeras.engine.progress import compilations_shown
@@ -21,6 +21,7 @@ Logs = dict[str, Any]
 
 
 _NOTHING: Any = object()
+_ASK = 16  # batches after which processes that train together ask each other whether one has stopped; see `_interval`
 _STOP = {"train": "stop_training", "test": "stop_evaluating", "predict": "stop_predicting"}
 
 
@@ -84,7 +85,7 @@ class Loop:
                 logs.update({f"val_{name}": value for name, value in validation.test().items()})
             self._phase, resumed = "end", None
             callbacks.on_epoch_end(epoch, logs)
-            if self._is_stopped():
+            if self._stops():
                 break
         return self._logs
 
@@ -127,7 +128,7 @@ class Loop:
         listens = self._listens
         begin = getattr(self._callbacks, f"on_{self._kind}_batch_begin")
         end = getattr(self._callbacks, f"on_{self._kind}_batch_end")
-        step, layout = self._step, self._feed.layout
+        step, layout, interval = self._step, self._feed.layout, self._interval()
         if self._done and self._is_stopped():  # before training was interrupted
             return
         with compilations_shown((self._callbacks.params or {}).get("verbose")):
@@ -143,7 +144,7 @@ class Loop:
                     self._done, self._result = number + 1, result
                     end(number, self._read(result))
                 yield result
-                if listens and self._is_stopped():
+                if interval and (number + 1) % interval == 0 and self._stops():
                     break
 
     # -------------------- a training that was interrupted --------------------
@@ -190,6 +191,23 @@ class Loop:
     def _go_on(self) -> None:
         if self._owner is not None:
             setattr(self._owner, self._flag, False)
+
+    def _interval(self) -> int:
+        """After how many batches to look whether to stop; 0 for never.
+
+        To ask other ranks takes as long as a step of a small model. They ask after each batch if a callback of one of them may
+        stop then.
+        """
+        if ranks.current() is None:
+            return int(self._listens)
+        return 1 if sharding.anywhere(self._callbacks._may_stop(self._kind)) else _ASK
+
+    def _stops(self) -> bool:
+        """Whether the flag is set here or, where several processes train together, in any of them: all stop together."""
+        stopped = sharding.anywhere(self._is_stopped())
+        if stopped and self._owner is not None:
+            setattr(self._owner, self._flag, True)
+        return stopped
 
     def _is_stopped(self) -> bool:
         return self._owner is not None and getattr(self._owner, self._flag)

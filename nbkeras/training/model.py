@@ -22,7 +22,7 @@ from nbkeras.building.layer import Layer, layers, training_phase
 from nbkeras.callbacks.callback_list import CallbackList, History
 from nbkeras.callbacks.plain import TerminateOnNaN
 from nbkeras.data import batches
-from nbkeras.engine import behaviour, ranks, step_lock, structures, tape, tensor, user_errors
+from nbkeras.engine import behaviour, build_lock, ranks, step_lock, structures, tape, tensor, user_errors
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.observed import Observed, names_in_methods
@@ -120,15 +120,16 @@ class Model(Deployment, Layer):
             self._set_graph(inputs, outputs)
 
     def _set_graph(self, inputs: Any, outputs: Any) -> None:
-        self._graph = Graph(behaviour.current.ends(inputs), behaviour.current.ends(outputs))
-        self._graph_inputs = GraphInputs(self._graph, self.name, self._sizes_vary)
-        names = collections.Counter(layer.name for layer in self._graph.layers)
+        graph = Graph(behaviour.current.ends(inputs), behaviour.current.ends(outputs))
+        names = collections.Counter(layer.name for layer in graph.layers)
         twice = [name for name, count in names.items() if count > 1]
         if twice:
             raise ValueError(
                 f"the names of a model's layers must be unique, but {sorted(twice)} are used more than once"
             )
-        self._output_names, self._nested_outputs = output_names(self._graph), nested(self._graph.outputs)
+        self._graph_inputs = GraphInputs(graph, self.name, self._sizes_vary)
+        self._output_names, self._nested_outputs = output_names(graph), nested(graph.outputs)
+        self._graph = graph  # at last: other threads then use all of it
         self.built = True
 
     # -------------------- parts --------------------
@@ -631,13 +632,12 @@ class Model(Deployment, Layer):
             self.built = False
             raise
 
-    def _ensure_built(self, inputs: Any) -> None:
-        if self._graph is None and not self.built:
-            if type(self).build is Model.build:
-                self.build_shapes = structures.shapes(inputs)  # the call makes the weights
-            else:
-                super()._ensure_built(inputs)
-        self.built = True
+    def _build_for(self, inputs: Any, named: dict[str, Any] | None) -> None:
+        if type(self).build is Model.build:
+            self.build_shapes = structures.shapes(inputs)  # the call makes the weights
+            self.built = True
+        else:
+            super()._build_for(inputs, named)
 
     def call(self, inputs, training=None, mask=None):
         """Run the graph on tensors; a subclass writes its computation here, with nbkeras.ops.
@@ -1076,13 +1076,12 @@ class Model(Deployment, Layer):
             shapes = [()] * len(names) if graph is None else [symbol.shape for symbol in graph.output_list]
             outputs = self._compiled.outputs(names, shapes, self._nested_outputs)
         own_step = self._overrides("train_step") or self._overrides("test_step")  # it gets x and y as they are
+        options: Any = {"nested": self._nested_outputs, "has_own_step": own_step or self._overrides("compute_loss")}
         if graph is None:
-            return Signature(None, outputs, nested=self._nested_outputs, has_own_step=own_step)
+            return Signature(None, outputs, **options)
         inputs = None if own_step else self._graph_inputs
         first = graph.input_list[0].shape
-        return Signature(
-            inputs, outputs, len(graph.input_list), first[0], nested=self._nested_outputs, has_own_step=own_step
-        )
+        return Signature(inputs, outputs, len(graph.input_list), first[0], **options)
 
     def _is_described(self) -> bool:
         """Whether inputs and outputs are known, or a dry run cannot find them because there is no `call`."""
@@ -1093,14 +1092,16 @@ class Model(Deployment, Layer):
     def _complete_signature(self, x: Any) -> Signature:
         """Make weights and output names by a dry run on the first rows of x; returns the signature."""
         rows = first_tensors(x)
-        with training_phase(False):
-            try:
-                with shapes_only():
-                    outputs = self(rows)
-            except tensor.ValueReadError:  # `call` reads values, so it must be run
-                outputs = self(rows)
-        self.clear_losses()
-        self._set_output_names(outputs)
+        with build_lock.building(self):
+            if not self._is_described():
+                with training_phase(False):
+                    try:
+                        with shapes_only():
+                            outputs = self(rows)
+                    except tensor.ValueReadError:  # `call` reads values, so it must be run
+                        outputs = self(rows)
+                self.clear_losses()
+                self._set_output_names(outputs)
         return self._data_signature()
 
     def _set_output_names(self, outputs: Any) -> None:

@@ -87,11 +87,12 @@ class Sequential(Model):
             if isinstance(layer, InputLayer):
                 if self._chain or self._input is not None:
                     raise ValueError("an Input must be the first thing in a Sequential")
-                self._start(layer.output)
-                outputs = self._input
+                outputs = self._input = layer.output
                 continue
             if layer.name in names:
-                raise ValueError(f"the names of a Sequential's layers must be unique: {layer.name!r} is already there")
+                raise ValueError(
+                    f"the names of a Sequential's layers must be unique: {briefly(layer.name)} is already there"
+                )
             names.add(layer.name)
             if self._input is None and not self._chain:
                 self._start_from(layer)
@@ -118,6 +119,7 @@ class Sequential(Model):
             raise TypeError("there are no layers in the model")
         layer = self._chain.pop()
         self._graph = self._graph_inputs = None
+        self.built = False
         if self._input is not None:
             layer._inbound_nodes.pop()
             if self._chain:
@@ -131,11 +133,7 @@ class Sequential(Model):
             shape = layer.input_shape
         if shape is not None:
             dtype = layer.input_dtype or layer.dtype
-            self._start(Input(batch_shape=shape, dtype=dtype, name=unique_name(f"{layer.name}_input")))
-
-    def _start(self, tensor: SymbolicTensor) -> None:
-        self._input = tensor
-        self.built = not self._chain
+            self._input = Input(batch_shape=shape, dtype=dtype, name=unique_name(f"{layer.name}_input"))
 
     def build(self, input_shape=None) -> None:
         """Make the weights.
@@ -166,18 +164,17 @@ class Sequential(Model):
         if input_shape is None:
             raise ValueError(f"Sequential {self.name!r} has no input shape yet: give one, such as build((None, 3))")
         first = self._chain[0]
-        self._start(Input(batch_shape=input_shape, dtype=first.input_dtype or first.dtype))
+        self._input = Input(batch_shape=input_shape, dtype=first.input_dtype or first.dtype)
         outputs: Any = self._input
         for layer in self._chain:
             outputs = layer(outputs)
         self._set_graph(self._input, outputs)
 
-    def _ensure_built(self, inputs) -> None:
-        if self._graph is None:
-            if not hasattr(inputs, "shape"):
-                raise ValueError(f"Sequential {self.name!r} takes one array or tensor, received {briefly(inputs)}")
-            shape = tuple(inputs.shape)
-            self.build(shape if self.stateful else (None, *shape[1:]))
+    def _build_for(self, inputs, named) -> None:
+        if not hasattr(inputs, "shape"):
+            raise ValueError(f"Sequential {self.name!r} takes one array or tensor, received {briefly(inputs)}")
+        shape = tuple(inputs.shape)
+        self.build(shape if self.stateful else (None, *shape[1:]))
 
     def _is_described(self) -> bool:
         return self._graph is not None

@@ -1,10 +1,11 @@
 """Building: a `build` that is called by hand is that of the first call."""
 
+import h5py
 import numpy as np
 import pytest
 
-from nbkeras import layers
-from nbkeras.models import Model, Sequential
+from nbkeras import Input, layers, ops
+from nbkeras.models import Model, Sequential, load_model
 
 
 class Scale(layers.Layer):
@@ -176,3 +177,74 @@ def test_building_a_model_leaves_no_losses():
     model = Plain()
     model.build((None, 3))
     assert model.losses == []  # they were numbers of empty memory
+
+
+class CallsByPosition(layers.Layer):
+    def __call__(self, x, training=None, mask=None):
+        return super().__call__(x, training, mask)
+
+    def call(self, x, training=None, mask=None):
+        self.received = training, mask
+        return x * 1
+
+
+def test_training_and_the_mask_may_be_given_by_position():
+    layer = CallsByPosition()
+    layer(np.ones((1, 3)))
+    assert layer.received == (False, None)
+    layer(np.ones((1, 3)), True)
+    assert layer.received == (True, None)
+    masked = layers.Embedding(3, 2, mask_zero=True)(np.array([[1, 0]]))
+    layer(masked)
+    assert layer.received[1].numpy().tolist() == [[True, False]]
+    inputs = Input((3,))
+    model = Model(inputs, layers.Dense(1)(layer(inputs)))
+    model.compile("sgd", "mse")
+    model.fit(np.ones((4, 3)), np.ones((4, 1)), verbose=0)
+    assert layer.received == (True, None)
+    again = Model.from_config(model.get_config(), {"CallsByPosition": CallsByPosition})
+    assert again(np.ones((2, 3))).shape == (2, 1)
+    with pytest.raises(TypeError, match="multiple values for argument 'training'"):
+        layers.Layer.__call__(layer, np.ones((1, 3)), True, training=False)
+
+
+class Block(layers.Layer):
+    """Parts that get their attribute a second time, in `build`, as in the package keras-tcn."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first, self.norms, self.convs, self.other = None, [], [], layers.Dense(5, use_bias=False)
+
+    def build(self, input_shape):
+        self.convs = []
+        for units in (1, 2):
+            self.convs.append(layers.Dense(units, use_bias=False))
+            self.norms.append(layers.BatchNormalization(center=False))
+        self.first = layers.Dense(7, use_bias=False)
+        self.other = layers.Dense(6, use_bias=False)
+
+    def call(self, x):
+        y = x
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            y = norm(conv(y))
+        return self.other(y) + ops.sum(self.first(x), axis=-1, keepdims=True)
+
+
+def test_weights_are_in_the_order_in_which_parts_were_last_assigned(tmp_path):
+    """The order is tf_keras's, whose .h5 files have the weights in this order."""
+    model = Sequential([Input((3,)), Block(name="block")])
+    shapes = [weight.shape for weight in model.trainable_weights]
+    assert shapes == [(1,), (2,), (3, 1), (1, 2), (3, 7), (2, 6)]
+    weights = [np.full(shape, number, "float32") for number, shape in enumerate([*shapes, (1,), (1,), (2,), (2,)], 1)]
+    model.save(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5", "a") as file:
+        group = file["model_weights/block"]
+        names = [f"block/norm_{number}/weight:0" for number in range(len(weights))]  # tf_keras's names, by its scopes
+        group.attrs["weight_names"] = np.array([name.encode() for name in names])
+        for name, values in zip(names, weights, strict=True):
+            group[name] = values
+    again = load_model(tmp_path / "m.h5", custom_objects={"Block": Block})
+    block = again.layers[-1]
+    assert [float(norm.gamma.numpy()[0]) for norm in block.norms] == [1, 2]
+    assert [float(conv.kernel.numpy()[0, 0]) for conv in (*block.convs, block.first, block.other)] == [3, 4, 5, 6]
+    assert [float(norm.moving_variance.numpy()[0]) for norm in block.norms] == [8, 10]

@@ -1,5 +1,6 @@
 """Who writes the memory of variables says so before: those who hold the old values get a copy, and nobody else pays for it."""
 
+import copy
 import gc
 import weakref
 
@@ -271,6 +272,16 @@ def test_views_with_any_strides_keep_their_values():
     assert device.root(views[-1].data).size == 1  # what is broadcast is copied once
 
 
+def test_shallow_copies_are_values_too():
+    v = keras.Variable([1.0, 2.0], name="v")
+    value, variable = copy.copy(v.value), copy.copy(v)
+    v.assign([5.0, 6.0])
+    assert value.numpy().tolist() == variable.numpy().tolist() == [1.0, 2.0]
+    variable.assign([0.0, 0.0])
+    assert v.numpy().tolist() == [5.0, 6.0]
+    assert (variable.name, variable.trainable) == ("v", True)
+
+
 def test_a_variable_is_assigned_views_of_itself():
     v = keras.Variable([1.0, 2.0, 3.0])
     v.assign(v[::-1])
@@ -286,16 +297,20 @@ def test_a_view_from_outside_is_a_constant_of_a_recorded_step():
     class Outside(layers.Layer):
         def build(self, shape):
             self.w = self.add_weight(shape=(3,), initializer="ones")
+            self.last = self.add_weight(shape=(3,), initializer="zeros", trainable=False)
             self.first = ops.reshape(self.w, (3,))  # the value when it was built
 
         def call(self, x):
-            return x * self.w * self.first
+            y = x * self.w * self.first
+            self.last.assign(self.first)
+            return y * (1 + self.last)
 
     def train(eagerly):
         model = keras.Sequential([Outside()])
         model.compile(optimizers.SGD(0.1), "mse", run_eagerly=eagerly)
         x = np.arange(12.0, dtype="float32").reshape(4, 3)
         model.fit(x, x * 2, batch_size=2, epochs=3, shuffle=False, verbose=0)
+        assert model.get_weights()[1].tolist() == [1.0, 1.0, 1.0]
         return model.get_weights()[0]
 
     np.testing.assert_array_equal(train(True), train(False))

@@ -366,6 +366,14 @@ def test_names_of_files_are_checked(name, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["libm", "libc", "libpthread", "libdl", "librt", "libgcc_s", "libstdc++", "ld-linux"])
+def test_names_of_system_libraries_are_refused(name, tmp_path):
+    """A program that needs the mathematics library and finds `libm.so.6`'s namesake first does not start."""
+    with pytest.raises(ValueError, match="is the name of a library of the system.* choose another name"):
+        mlp().export(tmp_path / f"{name}.so")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "options, message",
     [

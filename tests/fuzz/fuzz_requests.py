@@ -763,6 +763,7 @@ BREAKS = (
     "upgrade",
     "content-encoding",
     "expect",
+    "host",
 )
 
 

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hostile_frozen import write_frozen_that_makes
 from inference_models import (
     cnn,
     floats,
@@ -701,12 +702,12 @@ def file(tmp_path):
     return path
 
 
-def test_a_file_is_mapped(tmp_path):
+def test_a_file_can_be_mapped(tmp_path):
     model, path = mlp(), tmp_path / "net.frozen"
     ready = model.frozen((1, 3))
     ready.save(path)
     ready.save(str(path))
-    again = Frozen.load(path)
+    again = Frozen.load(path, safe_mode=False, mapped=True)
     constants = again._state.programs.constants
     owner = constants
     while isinstance(owner, np.ndarray):
@@ -727,12 +728,40 @@ def test_a_file_is_mapped(tmp_path):
     assert not again(x).tobytes() == ready(x).tobytes()
 
 
+@pytest.mark.parametrize("change", ["overwritten", "truncated", "replaced"])
+def test_what_happens_to_a_file_after_it_was_read_changes_nothing(tmp_path, change):
+    path = tmp_path / "net.frozen"
+    ready = mlp().frozen((1, 3))
+    ready.save(path)
+    again, size = Frozen.load(path, safe_mode=False), path.stat().st_size
+    if change == "overwritten":
+        with open(path, "r+b") as file:
+            file.write(b"\xff" * size)
+    elif change == "truncated":
+        os.truncate(path, 0)
+    else:
+        two_and_two().frozen(1).save(path)
+    x = floats(3, 20)
+    same_bits(again(x), ready(x))
+    assert (again.nbytes, again.batch_sizes) == (ready.nbytes, (1, 3))
+
+
+def test_a_mapped_file_may_be_replaced_by_save(tmp_path):
+    path = tmp_path / "net.frozen"
+    ready = mlp().frozen((1, 3))
+    ready.save(path)
+    again = Frozen.load(path, safe_mode=False, mapped=True)
+    two_and_two().frozen(1).save(path)
+    x = floats(3, 20)
+    same_bits(again(x), ready(x))
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/smaps"), reason="no list of the memory's pages")
-def test_processes_share_the_pages_of_a_file(tmp_path):
+def test_processes_share_the_pages_of_a_mapped_file(tmp_path):
     """No page of it is this process's own, after predictions too."""
     path = tmp_path / "net.frozen"
     Sequential([Input((500,)), layers.Dense(1000), layers.BatchNormalization(), layers.Dense(10)]).frozen().save(path)
-    ready = Frozen.load(path)
+    ready = Frozen.load(path, safe_mode=False, mapped=True)
     ready(floats(40, 500))
     lines = Path("/proc/self/smaps").read_text().splitlines()
     (start,) = (number for number, line in enumerate(lines) if line.endswith(str(path)))
@@ -757,13 +786,13 @@ def test_others_cannot_write_a_file(tmp_path, umask):
 def test_a_file_that_others_can_write_is_refused(file, monkeypatch):
     file.chmod(0o664)
     with pytest.raises(PermissionError, match=r"other users can write '.*net\.frozen' \(mode 664\).*chmod go-w"):
-        Frozen.load(file)
+        Frozen.load(file, safe_mode=False)
     file.chmod(0o644)
-    Frozen.load(file)
+    Frozen.load(file, safe_mode=False)
     monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid + 1)
     monkeypatch.setattr(os, "fstat", lambda number, fstat=os.fstat: _Owned(fstat(number)))
     with pytest.raises(PermissionError, match=r"belongs to another user \(number 12345\)"):
-        Frozen.load(file)
+        Frozen.load(file, safe_mode=False)
 
 
 class _Owned:
@@ -778,6 +807,18 @@ class _Owned:
         return getattr(self._status, name)
 
 
+def test_a_file_is_refused_unless_its_pickle_may_run_code(file, tmp_path):
+    with pytest.raises(ValueError, match=r"holds a pickle and can run any code.*\.keras file.*safe_mode=False"):
+        Frozen.load(file)
+    made = tmp_path / "made"
+    write_frozen_that_makes(tmp_path / "bad.frozen", made)
+    with pytest.raises(ValueError, match="holds a pickle and can run any code"):
+        Frozen.load(tmp_path / "bad.frozen")
+    assert not made.exists()
+    Frozen.load(tmp_path / "bad.frozen", safe_mode=False)  # it would have run
+    assert made.is_dir()
+
+
 def test_damaged_files_are_refused(file):
     content = file.read_bytes()
     random = np.random.default_rng(1)
@@ -785,16 +826,16 @@ def test_damaged_files_are_refused(file):
     for end in (*starts, *random.integers(0, len(content), 40)):
         file.write_bytes(content[:end])
         with pytest.raises(ValueError, match="is damaged, or was not copied|is not a file of a frozen model|is empty"):
-            Frozen.load(file)
+            Frozen.load(file, safe_mode=False)
     used = content.index(b"\0" * 64)  # behind the pickle the file is filled up to a whole page
     for at in (*range(24), *random.integers(24, used, 60), len(content) - 100, len(content) - ready_bytes(content)):
         damaged = bytearray(content)
         damaged[at] ^= 1 << int(random.integers(8))
         file.write_bytes(damaged)
         with pytest.raises(ValueError, match="is damaged, or was not copied|is not a file of a frozen model"):
-            Frozen.load(file)
+            Frozen.load(file, safe_mode=False)
     file.write_bytes(content)
-    Frozen.load(file)
+    Frozen.load(file, safe_mode=False)
 
 
 def ready_bytes(content):
@@ -803,26 +844,26 @@ def ready_bytes(content):
 
 def test_other_files_are_refused(file, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="nothing.frozen"):
-        Frozen.load(tmp_path / "nothing.frozen")
+        Frozen.load(tmp_path / "nothing.frozen", safe_mode=False)
     other = tmp_path / "other.frozen"
     other.write_bytes(b"PK" * 100)
     with pytest.raises(ValueError, match="is not a file of a frozen model, as Frozen.save writes it"):
-        Frozen.load(other)
+        Frozen.load(other, safe_mode=False)
 
     class Other(Frozen):
         pass
 
     with pytest.raises(ValueError, match=r"holds a Frozen, not a Other: read it with Frozen\.load"):
-        Other.load(file)
+        Other.load(file, safe_mode=False)
     monkeypatch.setattr(keras, "__version__", "9.9")
     with pytest.raises(ValueError, match=r"is from nbkeras .*, and this is 9\.9: freeze the model again"):
-        Frozen.load(file)
+        Frozen.load(file, safe_mode=False)
 
 
 def test_a_file_of_other_kernels_is_refused(file, monkeypatch):
     monkeypatch.setattr(portable, "_stamp", lambda kernel: "changed")
     with pytest.raises(ValueError, match="is not the one that this model was frozen with: freeze the model again"):
-        Frozen.load(file)
+        Frozen.load(file, safe_mode=False)
 
 
 # -------------------- processes --------------------

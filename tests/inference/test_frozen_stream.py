@@ -153,17 +153,17 @@ def test_pickle_and_files(tmp_path):
     for other in (
         pickle.loads(content, buffers=buffers),
         pickle.loads(pickle.dumps(frozen)),
-        FrozenStream.load(tmp_path / "net.stream"),
+        FrozenStream.load(tmp_path / "net.stream", safe_mode=False),
     ):
         again, its = follow(other, x)
         assert again.tobytes() == y.tobytes() and its.tobytes() == state.tobytes()
         assert (other.name, other.steps, other.inputs) == (frozen.name, frozen.steps, frozen.inputs)
     with pytest.raises(ValueError, match="holds a FrozenStream, not a Frozen: read it with FrozenStream.load"):
-        keras.inference.Frozen.load(tmp_path / "net.stream")
+        keras.inference.Frozen.load(tmp_path / "net.stream", safe_mode=False)
     np.save(tmp_path / "x.npy", x)
     code = (
         "import numpy as np\nfrom nbkeras.inference import FrozenStream\n"
-        "x, frozen = np.load('x.npy'), FrozenStream.load('net.stream')\nstate = frozen.initial(2)\n"
+        "x, frozen = np.load('x.npy'), FrozenStream.load('net.stream', safe_mode=False)\nstate = frozen.initial(2)\n"
         "for t in range(7):\n    y, state = frozen(x[:, t], state)\nprint(state.tobytes().hex())"
     )
     environment = {**os.environ, "PYTHONSAFEPATH": "1"}

@@ -391,6 +391,7 @@ def users_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     for function in (cache_files._make, cache_files._check, cache_files._prune, cache_files.warn_not_saved):
         monkeypatch.setattr(cache_files, function.__name__, functools.cache(function.__wrapped__))
+    monkeypatch.setattr(cache_files, "_ignored", set())
     return pathlib.Path(cache_files.folders()[0])
 
 
@@ -401,17 +402,117 @@ def test_the_users_folder_is_the_users_alone(users_folder, tmp_path):
     assert os.name == "nt" or users_folder.stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+POSIX = pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+
+
+def refused(why):
+    """The warning, once, that a folder is ignored."""
+    return pytest.warns(RuntimeWarning, match=f"ignores compiled kernels in .*, because .*{why}, and kernels run with")
+
+
+def forget_checks():
+    """What another process does not know."""
+    cache_files._check.cache_clear()
+    cache_files._ignored.clear()
+
+
+@POSIX
 def test_a_users_folder_where_others_can_write_is_not_used(users_folder):
     cache_files.write("a.nbc", b"content")
     users_folder.chmod(0o777)
-    cache_files._check.cache_clear()
-    assert cache_files.read("a.nbc") is None
-    with pytest.warns(
-        RuntimeWarning, match=f"could not save a compiled kernel in {users_folder} .others can write there"
-    ):
-        cache_files.write("b.nbc", b"content")
+    forget_checks()
+    with refused("others can write there"):
+        assert cache_files.read("a.nbc") is None
+    cache_files.write("b.nbc", b"content")  # and no second warning
     assert not (users_folder / "b.nbc").exists()
+
+
+@pytest.fixture
+def chosen_folder(users_folder, tmp_path, monkeypatch):
+    """The folder in NUMBA_CACHE_DIR, which nobody made yet."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "chosen" / "cache"))
+    return pathlib.Path(cache_files.folders()[0])
+
+
+@POSIX
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o077], ids=oct)
+def test_others_can_write_neither_files_nor_folders_whatever_the_umask_is(chosen_folder, umask):
+    before = os.umask(umask)
+    try:
+        cache_files.write("a.nbc", b"content")
+        cache_files.put(str(chosen_folder / "a.txt"), b"content")
+    finally:
+        os.umask(before)
+    made = [*chosen_folder.iterdir(), *list(chosen_folder.parents)[:2], chosen_folder]
+    assert len(made) == 5 and not [path for path in made if path.stat().st_mode & 0o022]
+    forget_checks()
+    assert cache_files.read("a.nbc") == b"content"
+
+
+@POSIX
+@pytest.mark.parametrize("mode", [0o666, 0o664, 0o646], ids=oct)
+def test_files_that_others_can_write_are_ignored_with_one_warning_and_replaced(chosen_folder, mode):
+    for name in ("a.nbc", "b.nbc"):
+        cache_files.write(name, b"content")
+        (chosen_folder / name).chmod(mode)
+    with refused("others can write a.nbc"):
+        assert cache_files.read("a.nbc") is None
+    assert cache_files.read("b.nbc") is None
+    cache_files.write("a.nbc", b"content")
+    assert cache_files.read("a.nbc") == b"content"
+
+
+def as_another_user(monkeypatch, path):
+    """From now on this process is not the owner of a file or folder; nor is root."""
+    if os.geteuid() == 0:
+        os.chown(path, 12345, -1, follow_symlinks=False)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+
+
+@POSIX
+@pytest.mark.parametrize("where", ["folder", "file", "link"])
+def test_what_another_user_owns_is_ignored(chosen_folder, monkeypatch, where):
+    cache_files.write("a.nbc", b"content")
+    if where == "link":
+        chosen_folder.rename(chosen_folder.parent / "other")
+        chosen_folder.symlink_to("other")
+    forget_checks()
+    assert cache_files.read("a.nbc") == b"content"
+    forget_checks()
+    as_another_user(monkeypatch, chosen_folder / "a.nbc" if where == "file" else chosen_folder)
+    with refused("another user made this link|user number [0-9]+ can write (there|a.nbc)"):
+        assert cache_files.read("a.nbc") is None
+
+
+@POSIX
+def test_a_folder_in_one_like_tmp_is_used_and_not_one_that_others_can_replace(chosen_folder):
+    cache_files.write("a.nbc", b"content")
+    chosen_folder.parent.chmod(0o1777)
+    forget_checks()
+    assert cache_files.read("a.nbc") == b"content"
+    chosen_folder.parent.chmod(0o777)
+    forget_checks()
+    with refused("others can put another folder in its place"):
+        assert cache_files.read("a.nbc") is None
+
+
+@POSIX
+def test_kernels_of_the_package_may_belong_to_the_owner_of_its_modules(users_folder, tmp_path, monkeypatch):
+    """An image may be made by one user and run by another."""
+    for name, module in (("PACKAGE", tmp_path / "__pycache__"), ("__file__", tmp_path / "cache_files.py")):
+        monkeypatch.setattr(cache_files, name, str(module))
+    (tmp_path / "cache_files.py").touch()
+    (tmp_path / "__pycache__").mkdir(mode=0o777)
+    cache_files._write(cache_files.PACKAGE, "a.nbc", b"content")
+    as_another_user(monkeypatch, tmp_path / "cache_files.py")
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "__pycache__" / "a.nbc", 12345, -1)
+    monkeypatch.setattr(cache_files, "_owner_of_package", cache_files._owner_of_package.__wrapped__)
+    assert cache_files.read("a.nbc") == b"content"
+    (tmp_path / "__pycache__" / "a.nbc").chmod(0o666)
+    with refused("others can write a.nbc"):
+        assert cache_files.read("a.nbc") is None
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="XDG's rule")

@@ -2,12 +2,15 @@
 
 import json
 import math
+import random as python_random
 
 import numpy as np
 import pytest
 import scipy.signal
 
-from nbkeras import initializers, random, utils
+from nbkeras import initializers, layers, random, utils
+from nbkeras.engine import behaviour, settings
+from nbkeras.engine.behaviour import KERAS_2, KERAS_3
 
 RANDOM = [
     "random_normal", "random_uniform", "truncated_normal", "variance_scaling", "orthogonal", "lecun_uniform",
@@ -135,6 +138,35 @@ def test_seeds():
     first = initializers.get("glorot_uniform")((4, 5))
     utils.set_random_seed(8)
     assert np.array_equal(initializers.get("glorot_uniform")((4, 5)), first)
+
+
+@pytest.mark.parametrize("keras, seed", [(KERAS_3, python_random.seed), (KERAS_2, np.random.seed)], ids=["3", "2"])
+def test_a_seed_of_python_or_numpy_is_enough_as_in_keras(keras, seed, monkeypatch):
+    monkeypatch.setattr(settings, "_seeds", None)  # as in a process in which no seed of nbkeras is set
+    monkeypatch.setattr(behaviour, "current", keras)
+    drawn = []
+    for number in (0, 0, 1):
+        seed(number)
+        dense = layers.Dense(3)
+        dense.build((None, 4))
+        drawn.append([dense.kernel.numpy(), layers.Dropout(0.5)(np.ones((2, 20)), training=True).numpy()])
+    for same, other in zip(drawn[0], drawn[1], strict=True):
+        assert np.array_equal(same, other)
+    assert not np.array_equal(drawn[0][0], drawn[2][0])
+    utils.set_random_seed(8)
+    first = initializers.get("glorot_uniform")((4, 5))
+    seed(0)
+    utils.set_random_seed(8)
+    assert np.array_equal(initializers.get("glorot_uniform")((4, 5)), first)
+
+
+def test_a_state_without_a_seed_is_restored(monkeypatch):
+    monkeypatch.setattr(settings, "_seeds", None)
+    state = settings.random_state()
+    first = settings.next_seed()
+    utils.set_random_seed(3)
+    settings.restore_random_state(state)
+    assert settings.next_seed() == first and settings.next_seed() != first
 
 
 def test_seed_generator_gives_new_numbers_each_time():

@@ -248,6 +248,39 @@ def test_a_cell_of_one_s_own():
     np.testing.assert_array_equal(again(x).numpy(), y)
 
 
+class BuiltForStates(L.Layer):
+    """A cell whose `build` takes the shapes of the step and of the states, under the names of its `call` or others."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.state_size = units, [units, 2]
+
+    def build(self, input_shape, state_shape):
+        self.kernel = self.add_weight((input_shape[-1], self.units))
+        self.recurrent_kernel = self.add_weight((state_shape[0][-1], self.units))
+        self.sizes = [shape[-1] for shape in state_shape]
+
+    def call(self, inputs, states):
+        y = ops.tanh(inputs @ self.kernel + states[0] @ self.recurrent_kernel)
+        return y, [y, states[1] + 1]
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+def test_a_cell_that_is_built_for_the_states_too(tmp_path):
+    x = floats(2, STEPS, 3)
+    for cells in (BuiltForStates(4), [BuiltForStates(4), L.GRUCell(4)]):
+        layer = L.RNN(cells)
+        model = models.Sequential([L.Input((STEPS, 3)), layer])
+        assert model(x).shape == (2, 4)
+        first = layer.cell if isinstance(cells, BuiltForStates) else layer.cell.cells[0]
+        assert first.sizes == [4, 2]
+        model.save(tmp_path / "m.keras")
+        again = models.load_model(tmp_path / "m.keras", custom_objects={"BuiltForStates": BuiltForStates})
+        np.testing.assert_array_equal(again(x), model(x))
+
+
 def test_a_cell_that_is_no_layer():
     y, count = L.RNN(Counter(), return_sequences=True, return_state=True)(floats(2, 3, 1))
     assert y.numpy()[0].tolist() == [[11, 22], [12, 24], [13, 26]]

@@ -35,6 +35,39 @@ def test_bidirectional_merges(merge_mode, sequences):
             np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
 
 
+class OfCell(L.RNN):
+    """Its configuration holds the cell as it is, and `from_config` reads it, as Keras's guides have it."""
+
+    def __init__(self, cell, **kwargs):
+        super().__init__(cell, **kwargs)
+        self.given = cell
+
+    def get_config(self):
+        return {**super().get_config(), "cell": self.given}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "cell": L.deserialize(config["cell"])})
+
+
+def test_bidirectional_copies_objects_in_a_configuration():
+    cell = L.GRUCell(4)
+    both = L.Bidirectional(OfCell(cell))
+    assert both(floats(3, STEPS, 2)).shape == (3, 8) and len(both.weights) == 6
+    assert len({id(cell), id(both.forward_layer.given), id(both.backward_layer.given)}) == 3 and not cell.built
+
+
+class TwoShapes(L.LSTM):
+    def build(self, sequences_shape, initial_state_shape=None):
+        self.given = sequences_shape, initial_state_shape
+        super().build(sequences_shape)
+
+
+def test_bidirectional_of_a_layer_that_is_built_for_two_shapes():
+    both = L.Bidirectional(TwoShapes(4))
+    assert both(floats(3, STEPS, 2)).shape == (3, 8) and both.forward_layer.given == ((3, STEPS, 2), None)
+
+
 @pytest.mark.parametrize("merge_mode", ["concat", None])
 def test_bidirectional_states(merge_mode):
     both = L.Bidirectional(L.LSTM(4, return_sequences=True, return_state=True), merge_mode=merge_mode)

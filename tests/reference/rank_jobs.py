@@ -213,6 +213,8 @@ def fault(kind):
                         pass
                 if kind == "differ":
                     group.exchange("something else")
+                if kind == "exit":
+                    os._exit(0)
                 if kind in SIGNALS:
                     os.kill(os.getpid(), SIGNALS[kind])
             yield batches(0, 1)[0]
@@ -222,6 +224,63 @@ def fault(kind):
     except keras.distribution.RankError as error:
         print(f"rank {group.rank} knows of rank {error.rank} at {time.time()}", flush=True)
         raise
+
+
+# -------------------- stopped on one rank --------------------
+
+
+class Stop(keras.callbacks.Callback):
+    """Sets the flag of a loop on the last rank alone."""
+
+    def __init__(self, group, flag, epoch=None, batch=None):
+        super().__init__()
+        self.acts, self.flag, self.at, self.epoch = group.rank == group.size - 1, flag, (epoch, batch), None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.acts and self.at == (self.epoch, batch):
+            setattr(self.model, self.flag, True)
+
+    on_test_batch_end = on_predict_batch_end = on_train_batch_end
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.on_train_batch_end(None)
+
+
+def stopping():
+    """All ranks end after the same batch or epoch, and go on with the next job."""
+    group = joined(timeout=10)
+    model = network()
+    model.compile("sgd", "mse")
+    x, y = (np.concatenate(each) for each in zip(*batches(0, 1) * 40, strict=True))
+    options = {"batch_size": len(x) // 40, "verbose": 0}
+
+    def steps(epoch, batch, alone=False):
+        before = int(model.optimizer.iterations)
+        backup = keras.callbacks.BackupAndRestore(f"backup of {epoch}, {batch}", delete_checkpoint=False)
+        stop = Stop(group, "stop_training", epoch, batch)
+        model.fit(x, y, epochs=3, callbacks=[stop] if alone else [stop, backup], **options)
+        assert model.stop_training
+        return group.exchange(int(model.optimizer.iterations) - before)
+
+    assert steps(1, 7) == [48] * group.size
+    assert steps(1, None) == [80] * group.size
+    assert steps(0, 38, alone=True) == [39] * group.size
+    model.evaluate(x, y, callbacks=[Stop(group, "stop_evaluating", None, 2)], **options)
+    model.predict(x, callbacks=[Stop(group, "stop_predicting", None, 2)], **options)
+    model.predict(x, **options)
+
+    class Between(keras.Model):  # no callback: as a handler of a signal
+        def train_step(self, data):
+            self.stop_training |= group.rank == 0
+            return super().train_step(data)
+
+    model = Between(model.inputs, model.outputs)
+    model.compile("sgd", "mse", run_eagerly=True)
+    model.fit(x, y, epochs=3, **options)
+    assert group.exchange(int(model.optimizer.iterations)) == [16] * group.size
 
 
 # -------------------- killed, and started again --------------------
@@ -260,10 +319,10 @@ def with_backup(name, last=0):
         np.savez(f"{name}.npz", *[weight.numpy() for weight in model.weights])
 
 
-JOBS = {"sums": sums, "training": training, "buckets": buckets}
+JOBS = {"sums": sums, "training": training, "buckets": buckets, "stopping": stopping}
 JOBS |= {"whole": lambda: with_backup("whole"), "killed": lambda: with_backup("again", 10)}
 JOBS |= {"again": lambda: with_backup("again")}
-JOBS |= {f"fault_by_{kind}": functools.partial(fault, kind) for kind in (*SIGNALS, "loop", "raise", "differ")}
+JOBS |= {f"fault_by_{kind}": functools.partial(fault, kind) for kind in (*SIGNALS, "loop", "raise", "differ", "exit")}
 
 if __name__ == "__main__":
     for name in sys.argv[1:]:

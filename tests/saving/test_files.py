@@ -76,7 +76,7 @@ SOME += " shape_by_input_shape shape_by_batch_input_shape shape_by_input_length 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not KERAS, reason="needs real Keras 3 with JAX: pip install 'nbkeras[bench]'")
+@pytest.mark.skipif(not KERAS, reason="needs real Keras 3 with JAX: pip install '.[bench]'")
 def test_real_keras_reads_what_is_saved_here(tmp_path):
     script = str(FOLDER.parent / "make_files.py")
     for keras, job in (("nbkeras", "write"), ("keras", "read")):
@@ -92,7 +92,7 @@ def test_names_of_ops():
     assert keras_ops.written(ops.einsum, ("ab,bc", 1, 2), {})[0]["config"] == {"subscripts": "ab,bc"}
     assert keras_ops.written(ops.relu, (1, 0.5), {}) is None  # Keras's has no slope
     assert keras_ops.function_of("keras.src.ops.numpy", "GetItem") == "getitem"
-    with pytest.raises(ValueError, match="unknown op of Keras: keras.src.ops.numpy.Popen"):
+    with pytest.raises(ValueError, match="unknown op of Keras: 'keras.src.ops.numpy.Popen'"):
         keras_ops.function_of("keras.src.ops.numpy", "Popen")
 
 
@@ -570,3 +570,58 @@ def test_states_in_a_list_are_written_as_keras_3_takes_them():
 def test_the_reduction_auto_is_written_as_keras_3_has_it():
     loss = losses.deserialize(keras_2("MeanSquaredError", reduction="auto", name="mse"))
     assert loss.get_config()["reduction"] == "sum_over_batch_size"
+
+
+@pytest.mark.parametrize(
+    "files, message",
+    [
+        (
+            ["saved_model.pb", "keras_metadata.pb"],
+            r"is a SavedModel: .* tf_keras.models.load_model\(folder\).save\('model.h5'\)",
+        ),
+        ([], "is a folder without config.json, and so no model that"),
+        (["notes.txt"], "is a folder without config.json"),
+    ],
+)
+def test_folders_that_hold_no_model(tmp_path, files, message):
+    model = Sequential([layers.Dense(2, input_shape=(3,))])
+    for name in files:
+        (tmp_path / name).write_bytes(b"")
+    for load in (load_model, model.load_weights):
+        with pytest.raises(ValueError, match=message):
+            load(tmp_path)
+
+
+def test_weights_of_a_model_in_a_folder(tmp_path):
+    model = Sequential([layers.Dense(2, input_shape=(3,))])
+    model.save(tmp_path / "m", zipped=False)
+    with pytest.raises(ValueError, match="is a folder: its weights are in the file model.weights.h5"):
+        model.load_weights(tmp_path / "m")
+    model.load_weights(tmp_path / "m" / "model.weights.h5")
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5", "w.weights.h5", "w.h5"])
+def test_long_names_of_layers_are_written_and_read(tmp_path, name):
+    """Real Keras writes and reads .h5 files with names of up to 64512 bytes."""
+    model = Sequential([layers.Input((2,)), *(layers.Dense(2, name=letter * 20_000) for letter in "ab")])
+    target = tmp_path / name
+    if name.startswith("m"):
+        model.compile("sgd", "mse")
+        model.save(target)
+        again = load_model(target)
+    else:
+        model.save_weights(target)
+        again = Sequential.from_config(model.get_config())
+        again.load_weights(target)
+    assert [layer.name for layer in again.layers] == [layer.name for layer in model.layers]
+    x = np.ones((1, 2))
+    np.testing.assert_array_equal(again(x), model(x))
+
+
+def test_a_name_too_long_for_hdf5_is_refused(tmp_path):
+    model = Sequential([layers.Input((2,)), layers.Dense(2, name="ä" * 33_000)])
+    with pytest.raises(
+        ValueError, match="is too long for HDF5, whose attributes hold 64512 bytes: give a shorter name"
+    ):
+        model.save(tmp_path / "m.h5")
+    assert not list(tmp_path.iterdir())

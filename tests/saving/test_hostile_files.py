@@ -244,14 +244,14 @@ def test_what_layers_are_made_of_has_no_name(name):
 def test_long_texts_are_not_shown_whole(good):
     long = "x" * 5_000_000
     for change, cut in (
-        (first_layer(class_name=long), r"unknown layer: .* \.\.\. \[\d+ characters\]"),
-        (first_config(activation=long), r"unknown activation: .* \.\.\. \[\d+ characters\]"),
+        (first_layer(class_name=long), r"unknown layer: 'x+\.\.\.x+'\."),
+        (first_config(activation=long), r"unknown activation: 'x+\.\.\.x+'\."),
         (first_config(units=long), r"units must be a positive integer, received 'x+\.\.\."),
     ):
         with pytest.raises(ValueError, match=rf"m\.keras.*{cut}") as error:
             load_model(configured(good, change))
-        assert len(str(error.value)) < 7_000 and error.value.__suppress_context__
-    with pytest.raises(ValueError, match=r"unknown layer: .* \.\.\. \[\d+ characters\]"):
+        assert len(str(error.value)) < 400 and error.value.__suppress_context__
+    with pytest.raises(ValueError, match=r"unknown layer: 'x+\.\.\.x+'\."):
         model_from_json(json.dumps({"class_name": long, "config": {}}))
 
 
@@ -780,6 +780,60 @@ def test_many_names_of_one_long_text(good):
     at = data.index(first)
     data[at : at + 16_000] = first * 1000
     refused(io.BytesIO(data), "texts take more than")
+
+
+def test_a_group_with_long_names_under_many_names(good):
+    """Names of fixed length: the file holds them once, and each of its layers would hold them again."""
+    buffer = io.BytesIO(good["m.h5"])
+    with h5py.File(buffer, "a") as file:
+        group = file["model_weights"]
+        group["first"].attrs["weight_names"] = np.array([b"x" * 60_000])
+        for number in range(1_000):
+            group[f"n{number}"] = group["first"]
+        del group.attrs["layer_names"]
+        group.attrs["layer_names"] = np.array([f"n{number}".encode() for number in range(1_000)])
+    refused(buffer, "texts take more than")
+
+
+LONG = "n" * 9_000
+LONG_NAMES = {
+    "a class": (first_layer(class_name=LONG), "unknown layer: 'nnn"),
+    "a module": (first_layer(module=LONG), "unknown layer: 'Dense' of module 'nnn"),
+    "a Lambda": (first_layer(class_name="Lambda", config={"name": LONG, "function": LONG}), "the Lambda layer 'nnn"),
+    "an argument": (first_config(**{LONG: 1}), "got an unexpected argument 'nnn"),
+    "an activation": (first_config(activation=LONG), "unknown activation: 'nnn"),
+    "a dtype": (first_config(dtype=LONG), "dtype must be a dtype of number"),
+    "an initializer": (
+        first_config(kernel_initializer={"class_name": LONG, "config": {}}),
+        "unknown initializer: 'nnn",
+    ),
+    "an argument of an initializer": (
+        first_config(kernel_initializer={"class_name": "Zeros", "config": {LONG: 1}}),
+        "Zeros.from_config takes the dict",
+    ),
+    "a giant layer": (first_config(name=LONG, units=10**12), "is described with an array of shape"),
+    "a layer of another shape": (
+        first_config(name=LONG, units=7),
+        r"has shape \(3, 5\) in the file, expected \(3, 7\)",
+    ),
+    "two layers": (
+        lambda config: [layer["config"].update(name=LONG) for layer in config["config"]["layers"]] and None,
+        "the names of a Sequential's layers must be unique: 'nnn",
+    ),
+    "a loss": (lambda config: config["compile_config"].update(loss=LONG), "unknown loss: 'nnn"),
+    "an argument of an optimizer": (
+        lambda config: config["compile_config"]["optimizer"]["config"].update({LONG: 1}),
+        "got an unexpected argument 'nnn",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LONG_NAMES)
+def test_messages_show_long_names_in_part(good, name):
+    change, message = LONG_NAMES[name]
+    with pytest.raises(ValueError, match=message) as caught:
+        load_model(configured(good, change))
+    assert len(str(caught.value)) < 600
 
 
 def test_groups_of_thousands_of_names_within_each_other(good, monkeypatch):

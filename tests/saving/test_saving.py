@@ -215,6 +215,30 @@ def test_any_object_is_a_configuration_and_back():
         saving.deserialize_keras_object({"module": "os", "class_name": "function", "config": "system"})
 
 
+class Options:
+    """An object of a user that extends no class of nbkeras."""
+
+    def __init__(self, rate=1):
+        self.rate = rate
+
+    def get_config(self):
+        return {"rate": self.rate}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+def test_any_object_with_get_config_is_a_configuration():
+    written = saving.serialize_keras_object({"one": Options(3), "more": [Options(), 2]})
+    own = {"module": Options.__module__, "class_name": "Options", "registered_name": "Options"}
+    assert written == {"one": {**own, "config": {"rate": 3}}, "more": [{**own, "config": {"rate": 1}}, 2]}
+    again = saving.deserialize_keras_object(written, custom_objects={"Options": Options})
+    assert (again["one"].rate, again["more"][0].rate, again["more"][1]) == (3, 1, 2)
+    with pytest.raises(TypeError, match="of type type into a configuration"):
+        saving.serialize_keras_object(Options)
+
+
 @utils.register_keras_serializable("Mine")
 class Scale(layers.Layer):
     """A layer that keeps its factor where only its saving hooks find it."""
@@ -349,9 +373,9 @@ def test_without_h5py_and_safetensors_a_sentence_says_what_to_install(trained, t
     for missing, names in (("h5py", ["m.keras", "m.h5"]), ("safetensors.numpy", ["w.safetensors"])):
         monkeypatch.setitem(sys.modules, missing, None)
         for name in names:
-            with pytest.raises(ImportError, match=r"pip install 'nbkeras\[files\]'"):
+            with pytest.raises(ImportError, match=r"pip install '\.\[files\]'"):
                 (model.save if name.startswith("m") else model.save_weights)(tmp_path / "new" / name)
-    with pytest.raises(ImportError, match=r"pip install 'nbkeras\[files\]'"):
+    with pytest.raises(ImportError, match=r"pip install '\.\[files\]'"):
         load_model(tmp_path / "m.keras")
 
 

@@ -124,7 +124,9 @@ class Hostile:
         nbkeras.Model(x, layers.Dense(WIDE, name="y")(x)).save(folder / "wide.keras")
         tables.append({"path": folder / "wide.keras", "batch_sizes": (ROWS,)})
         limits = {"header_seconds": LIMIT, "body_seconds": LIMIT, "keep_alive_seconds": LIMIT, "max_body_mb": 0.2}
-        self.server = LiveServer(folder, tables, workers=2, grpc_port=0, control=True, **limits)
+        self.server = LiveServer(
+            folder, tables, workers=2, grpc_port=0, control=True, control_hosts=("fuzz",), **limits
+        )
         self.workers = self.server.workers()
         data = {"name": "x", "shape": [ROWS, 1], "datatype": "FP32", "data": [1.0] * ROWS}
         content = {"inputs": [data], "parameters": {"binary_data_output": True}}

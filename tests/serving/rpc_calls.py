@@ -265,6 +265,22 @@ async def check_the_parameter_timeout(place):
     await running
 
 
+async def check_a_timeout_that_is_no_time(place):
+    for value in (float("nan"), float("inf"), -float("inf"), -1.0):
+        request = infer("FP32", [1.0, 2.0])
+        request.parameters["timeout"].double_param = value
+        code, details = await place.refusal("ModelInfer", request)
+        assert code == "INVALID_ARGUMENT", (value, code)
+        assert details == f"the parameter 'timeout' is microseconds, a finite number from 0 on, received {value}", (
+            details
+        )
+    assert not place.models["FP32"].runs
+    for value in (0.0, 1e300):
+        request = infer("FP32", [1.0, 2.0])
+        request.parameters["timeout"].double_param = value
+        await place.call("ModelInfer", request)
+
+
 async def check_a_full_queue_says_when_to_come_again(place):
     model = place.models["BYTES"]
     running = asyncio.ensure_future(place.call("ModelInfer", infer("BYTES", ["wait", ""])))

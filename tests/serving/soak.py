@@ -199,7 +199,7 @@ class Soak:
         tables = [{"path": models / name} for name in ("dense.keras", "mixed.keras")]
         tables += [{"path": models / "images", "name": "images"}]
         tables += [{"path": models / "steps.keras", "stream": True, "steps": (1, 4)}]
-        options = {"workers": 2, "control": True, "keep_alive_seconds": 5.0}
+        options = {"workers": 2, "control": True, "control_hosts": ("soak",), "keep_alive_seconds": 5.0}
         self.server = LiveServer(folder, tables, grpc_port=0, **options)
         self.start = time.monotonic()
         self.seconds = arguments.minutes * 60

@@ -95,7 +95,7 @@ class Server:
 def post(value, *headers):
     body = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [value]}]}
     text = json.dumps(body)
-    lines = ["POST /v2/models/m/infer HTTP/1.1", f"content-length: {len(text)}", *headers]
+    lines = ["POST /v2/models/m/infer HTTP/1.1", "host: test", f"content-length: {len(text)}", *headers]
     return ("\r\n".join(lines) + "\r\n\r\n" + text).encode()
 
 
@@ -182,7 +182,10 @@ def test_answers_of_one_connection_come_in_order():
         server = Server()
         connection = server.connect()
         connection.data_received(
-            post(1) + b"GET /v2/health/live HTTP/1.1\r\n\r\n" + post(2) + b"GET /v2/nothing HTTP/1.1\r\n\r\n"
+            post(1)
+            + b"GET /v2/health/live HTTP/1.1\r\nhost: test\r\n\r\n"
+            + post(2)
+            + b"GET /v2/nothing HTTP/1.1\r\nhost: test\r\n\r\n"
         )
         await settle()
         assert not connection.transport.sent
@@ -213,7 +216,7 @@ def test_an_offer_to_speak_another_protocol_is_ignored():
         for upgrade in ("h2c", "websocket"):
             offer = ["connection: upgrade", f"upgrade: {upgrade}"]
             connection = server.connect()
-            head = "\r\n".join(["GET /v2 HTTP/1.1", *offer])
+            head = "\r\n".join(["GET /v2 HTTP/1.1", "host: test", *offer])
             connection.data_received(f"{head}\r\n\r\n".encode() + post(1))
             await answered(connection, 2)
             connection.data_received(post(1, *offer))  # its body would be of the other protocol
@@ -310,7 +313,7 @@ def test_connections_of_a_server_that_ends():
         await settle()
         for each in (busy, idle, late):
             each.shutdown()
-        late.data_received(b"GET /v2/health/live HTTP/1.1\r\n\r\n")  # was on its way
+        late.data_received(b"GET /v2/health/live HTTP/1.1\r\nhost: test\r\n\r\n")  # was on its way
         await answered(late)
         assert late.transport.state == "closed"
         assert b"connection: close" in late.transport.sent
@@ -375,7 +378,7 @@ def test_a_request_that_cannot_be_read_is_refused_after_those_before_it_are_answ
 
 def chunked(*lines):
     body = post(1).partition(b"\r\n\r\n")[2]
-    head = b"POST /v2/models/m/infer HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
+    head = b"POST /v2/models/m/infer HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n"
     return head + b"%x\r\n%b\r\n0\r\n" % (len(body), body) + b"".join(line + b"\r\n" for line in lines)
 
 
@@ -417,10 +420,83 @@ def test_a_target_that_is_no_path_is_told_so():
         server = Server()
         for line in (b"GET http://[::1/", b"CONNECT a:80"):
             connection = server.connect()
-            connection.data_received(line + b" HTTP/1.1\r\n\r\n")
+            connection.data_received(line + b" HTTP/1.1\r\nhost: test\r\n\r\n")
             await settle()
             assert statuses(connection) == [400]
         assert b"its target is no path" in connection.transport.sent
+
+    asyncio.run(main())
+
+
+BODY = post(1).partition(b"\r\n\r\n")[2]
+SIZED = f"content-length: {len(BODY)}"
+
+
+@pytest.mark.parametrize(
+    ("version", "lines", "status", "message"),
+    [
+        ("1.1", [SIZED], 400, "must have exactly one header Host, received 0"),
+        ("1.1", ["host: a", SIZED, "host: a"], 400, "must have exactly one header Host, received 2"),
+        ("1.0", ["host: a", SIZED, "host: b"], 400, "must have exactly one header Host, received 2"),
+        ("1.1", ["host: a b", SIZED], 400, "must be a name and perhaps a port, received 'a b'"),
+        ("1.1", ["host: a/b", SIZED], 400, "must be a name and perhaps a port"),
+        ("1.1", ["host: a:80x", SIZED], 400, "must be a name and perhaps a port"),
+        (
+            "1.1",
+            ["host: a", "transfer-encoding: gzip, chunked"],
+            501,
+            "must be chunked alone, received 'gzip, chunked'",
+        ),
+        (
+            "1.1",
+            ["host: a", "transfer-encoding: gzip", "transfer-encoding: chunked"],
+            501,
+            "must be chunked alone",
+        ),
+        ("1.1", ["host: a", "transfer-encoding: gzip"], 400, "must be chunked alone, received 'gzip'"),
+        ("1.1", ["host: a", "transfer-encoding: chunked, chunked"], 400, "Transfer-Encoding"),
+        ("1.1", ["host: a", "transfer-encoding: identity"], 400, "must be chunked alone"),
+        ("1.0", ["host: a", "transfer-encoding: chunked"], 400, "version 1.0 of HTTP has no Transfer-Encoding"),
+    ],
+)
+def test_heads_that_the_rules_of_http_refuse(version, lines, status, message):
+    async def main():
+        server = Server()
+        server.model.gate.set()
+        connection = server.connect()
+        head = "\r\n".join([f"POST /v2/models/m/infer HTTP/{version}", *lines, "", ""]).encode()
+        body = BODY if SIZED in lines else b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+        connection.data_received(post(2) + head + body)
+        await answered(connection, 2)
+        assert statuses(connection) == [200, status] and message in connection.transport.sent.decode()
+        assert connection.transport.is_closing() and server.model.seen == [2.0]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("version", "lines"),
+    [
+        ("1.1", ["host: my_server:8000"]),
+        ("1.1", ["Host: [::1]:8000"]),
+        ("1.1", ["host:"]),
+        ("1.0", []),
+        ("1.0", ["host: 127.0.0.1"]),
+        ("1.1", ["host: a", "Transfer-Encoding: Chunked"]),
+    ],
+)
+def test_heads_that_they_allow(version, lines):
+    async def main():
+        server = Server()
+        server.model.gate.set()
+        connection = server.connect()
+        is_chunked = "Transfer" in lines[-1] if lines else False
+        sized = [] if is_chunked else [SIZED]
+        head = "\r\n".join([f"POST /v2/models/m/infer HTTP/{version}", *lines, *sized, "", ""]).encode()
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY) if is_chunked else BODY
+        connection.data_received(head + body)
+        await answered(connection)
+        assert statuses(connection) == [200]
 
     asyncio.run(main())
 
@@ -432,7 +508,7 @@ def test_many_requests_at_once_are_read_as_they_are_answered():
         server = Server()
         many, other = server.connect(), server.connect()
         count = 2000
-        small = b"GET /v2/health/live HTTP/1.1\r\n\r\n"
+        small = b"GET /v2/health/live HTTP/1.1\r\nhost: test\r\n\r\n"
         many.data_received(small * count + post(1))
         assert len(many.pipeline) < 500
         many.data_received(small)

@@ -132,7 +132,18 @@ def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     made(1.0, folder)
     limits = ["--header-seconds", 0.6, "--body-seconds", 0.6, "--max-body-mb", BODY_LIMIT / 1e6]
-    server = Server(folder, "m.keras", "--control", "--max-connections", 40, "--keep-alive-seconds", 2, *limits)
+    server = Server(
+        folder,
+        "m.keras",
+        "--control",
+        "--control-hosts",
+        "test",
+        "--max-connections",
+        40,
+        "--keep-alive-seconds",
+        2,
+        *limits,
+    )
     server.folder = folder
     yield server
     assert server.end() == 0
@@ -289,7 +300,7 @@ def test_packed_bodies_and_answers(connection):
 def test_bodies_that_are_too_large(server):
     with server.connect() as connection:
         length = 20 * BODY_LIMIT
-        connection.send(f"POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: {length}\r\n\r\n")
+        connection.send(f"POST /v2/models/m/infer HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\n\r\n")
         status, _, body = connection.answer()  # before the body is sent
         assert (status, json.loads(body)) == (
             413,
@@ -297,11 +308,11 @@ def test_bodies_that_are_too_large(server):
         )
         connection.send(b"x" * length)  # as clients do that read the answer afterwards
         assert connection.infer(wanted(1))[0] == 200
-        connection.send(f"POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: {length}\r\n\r\n")
+        connection.send(f"POST /v2/models/m/infer HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\n\r\n")
         assert connection.answer()[0] == 413
         assert connection.is_closed()  # after the time for a body
     with server.connect() as connection:
-        connection.send("POST /v2/models/m/infer HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n")
+        connection.send("POST /v2/models/m/infer HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n")
         for _ in range(40):
             connection.send(f"{10_000:x}\r\n", b" " * 10_000, "\r\n")
         connection.send("0\r\n\r\n")
@@ -315,14 +326,16 @@ def test_bodies_that_are_too_large(server):
 def test_a_body_in_chunks_and_without_a_length(connection):
     body = json.dumps(wanted(4)).encode()
     parts = [b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:10], body[10:50], body[50:])]
-    connection.send("POST /v2/models/m/infer HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n", *parts, "0\r\n\r\n")
+    connection.send(
+        "POST /v2/models/m/infer HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n", *parts, "0\r\n\r\n"
+    )
     assert json.loads(connection.answer()[2])["outputs"][0]["data"] == [8.0] * 3
     assert connection.request("POST", "/v2/models/m/infer")[0] == 411
 
 
 def test_expect_100_continue(server):
     body = json.dumps(wanted(4)).encode()
-    head = "POST /v2/models/m/infer HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: "
+    head = "POST /v2/models/m/infer HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: "
     with server.connect() as connection:
         connection.send(f"{head}{len(body)}\r\n\r\n")
         assert connection.answer()[0] == 100
@@ -337,7 +350,7 @@ def test_expect_100_continue(server):
 def test_requests_that_follow_each_other_without_waiting(connection):
     for value in (1, 2, 3):
         body = json.dumps(wanted(value)).encode()
-        connection.send(f"POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: {len(body)}\r\n\r\n", body)
+        connection.send(f"POST /v2/models/m/infer HTTP/1.1\r\nhost: test\r\ncontent-length: {len(body)}\r\n\r\n", body)
     found = [json.loads(connection.answer()[2])["outputs"][0]["data"][0] for _ in range(3)]
     assert found == [2.0, 4.0, 6.0]
 
@@ -367,7 +380,7 @@ def test_what_is_no_valid_request(server, sent, status):
 def test_slow_clients_are_told_and_closed_while_others_are_served(server, connection):
     with server.connect() as silent, server.connect() as headers, server.connect() as body:
         headers.send("GET /v2 HTTP/1.1\r\nhost: ")
-        body.send("POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: 100\r\n\r\n{")
+        body.send("POST /v2/models/m/infer HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\n\r\n{")
         start = time.monotonic()
         while time.monotonic() - start < 0.5:
             assert connection.infer(wanted(1))[0] == 200
@@ -399,7 +412,7 @@ def test_more_connections_than_the_limit_are_refused(server):
         found = []
         for each in many:
             with contextlib.suppress(OSError):
-                each.send("GET /v2 HTTP/1.1\r\n\r\n")
+                each.send("GET /v2 HTTP/1.1\r\nhost: test\r\n\r\n")
             found.append(each.answer())
         refused = [(headers, body) for status, headers, body in found if status == 503]
         assert 18 <= len(refused) <= 30
@@ -416,11 +429,14 @@ def test_a_client_that_vanishes_harms_nobody(server, connection):
     for cut in (5, 60, 400):
         with server.connect() as other:
             other.send(
-                (f"POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)[:cut]
+                (
+                    f"POST /v2/models/m/infer HTTP/1.1\r\nhost: test\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+                    + body
+                )[:cut]
             )
     for _ in range(5):
         with server.connect() as other:
-            other.send(f"POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: {len(body)}\r\n\r\n", body)
+            other.send(f"POST /v2/models/m/infer HTTP/1.1\r\nhost: test\r\ncontent-length: {len(body)}\r\n\r\n", body)
     assert connection.infer(wanted(1))[0] == 200
 
 
@@ -463,6 +479,15 @@ def test_a_model_is_swapped_under_load(server):
         assert connection.infer(wanted(1))[1]["outputs"][0]["data"] == [2.0] * 3
 
 
+def called(server, host, origin):
+    """The answer to a page of an origin that calls the server by a name and wants a model unloaded that is not there."""
+    with server.connect() as connection:
+        head = f"POST /v2/repository/models/n/unload HTTP/1.1\r\nhost: {host}\r\norigin: {origin}\r\n\r\n"
+        connection.send(head)
+        status, _, answer = connection.answer()
+        return status, json.loads(answer)
+
+
 def test_the_repository(server, connection):
     def post(path, content=None, **headers):
         body = None if content is None else json.dumps(content).encode()
@@ -479,6 +504,11 @@ def test_the_repository(server, connection):
         {"error": "the parameter 'config' is not offered: models are loaded from the server's own files"},
     )
     assert post("models/m/unload", origin="http://elsewhere.example")[0] == 403
+    for host in ("rebound.example", f"rebound.example:{server.port}", "127.0.0.1.rebound.example", "10.9.8.7", ""):
+        status, answer = called(server, host, f"http://{host}")
+        assert status == 403 and "by a name that it was given with --control-hosts" in answer["error"]
+    for host in ("localhost", f"LOCALHOST:{server.port}", "127.0.0.1:1", "[::1]:1", "test", "Test:80"):
+        assert called(server, host, f"http://{host}") == (404, {"error": "model 'n' is not loaded"})
     try:
         assert post("models/m/unload", {"parameters": {"unload_dependents": False}})[0] == 200
         assert post("index") == (200, [{"name": "m", "version": "1", "state": "UNAVAILABLE", "reason": "unloaded"}])
@@ -505,7 +535,7 @@ def test_a_server_that_ends_answers_what_it_has_taken(tmp_path):
         assert idle.request("GET", "/v2")[0] == 200
         assert idle.request("POST", "/v2/repository/models/m/load")[0] == 403  # without --control
         body = json.dumps(wanted(3)).encode()
-        waiting.send(f"POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: {len(body)}\r\n\r\n", body)
+        waiting.send(f"POST /v2/models/m/infer HTTP/1.1\r\nhost: test\r\ncontent-length: {len(body)}\r\n\r\n", body)
         time.sleep(0.1)
         server.process.send_signal(signal.SIGTERM)
         while (status := idle.request("GET", "/v2/health/ready")[0]) == 200:
@@ -582,6 +612,44 @@ async def running(application):
             return
         await asyncio.sleep(0.002)
     raise AssertionError("no batch was begun")
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("10.1.2.3:8000", 200),
+        ("10.1.2.4", 403),
+        ("Mine.example:1", 200),
+        ("localhost", 200),
+        ("example", 403),
+        ("", 403),
+    ],
+)
+def test_loads_are_for_those_who_call_the_server_by_its_names(host, status):
+    class Control:
+        async def load(self, name, parameters):
+            pass
+
+    async def main():
+        application = Application(Service(Repository(), control=Control()), control_hosts=["mine.example"])
+        sent = []
+
+        async def receive():
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/v2/repository/models/m/load", "query_string": b""}
+        origin = (b"origin", f"http://{host}".encode())
+        scope |= {"headers": [(b"host", host.encode()), origin], "server": ("10.1.2.3", 8000)}
+        await application(scope, receive, send)
+        assert sent[0]["status"] == status
+        application.service.control = None  # without --control the sentence is about that
+        await application(scope, receive, send)
+        assert b"start the server with --control" in sent[-1]["body"]
+
+    asyncio.run(main())
 
 
 def test_outputs_are_those_that_are_wanted():

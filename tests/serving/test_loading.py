@@ -2,24 +2,25 @@
 
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
 import time
-import types
 
 import numpy as np
 import pytest
+from hostile_frozen import write_frozen_that_makes
 
 import nbkeras
 from nbkeras import inference, layers
 from nbkeras.kernels.runtime import cache_files
 from nbkeras.serving import loading, preparation
+from nbkeras.serving.options import ModelOptions
 
 
 def options(path, **changes):
-    found = {"batch_sizes": (1, 4), "input_signature": None, "stream": False, "window": None, "steps": (1,)}
-    return types.SimpleNamespace(path=str(path), **found | changes)
+    return ModelOptions(path=str(path), **{"batch_sizes": (1, 4)} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def test_too_little_memory(model, tmp_path):
 
 def test_a_frozen_file_answers_as_predict_does(model, tmp_path):
     made = loading.load(options(model), str(tmp_path / "m.frozen"))
-    frozen = inference.Frozen.load(made.file)
+    frozen = inference.Frozen.load(made.file, safe_mode=False)
     assert frozen.batch_sizes == (1, 4) and made.bytes == os.path.getsize(made.file) and not made.warnings
     x = np.ones((4, 3), "float32")
     np.testing.assert_array_equal(frozen(x), nbkeras.models.load_model(model).predict(x, verbose=0))
@@ -90,14 +91,72 @@ def test_a_frozen_file_answers_as_predict_does(model, tmp_path):
 
 def test_a_frozen_file_is_served_as_it_is(model, tmp_path):
     nbkeras.models.load_model(model).frozen(batch_sizes=(2,)).save(tmp_path / "own.frozen")
-    job = vars(options(tmp_path / "own.frozen")) | {"target": str(tmp_path / "m"), "known": None}
-    assert preparation.made(job)["bytes"] > 0 and inference.Frozen.load(tmp_path / "m").batch_sizes == (2,)
+    found = loading.load(options(tmp_path / "own.frozen", allow_pickle=True), str(tmp_path / "m"))
+    assert found.bytes > 0 and inference.Frozen.load(tmp_path / "m", safe_mode=False).batch_sizes == (2,)
+
+
+def test_a_frozen_file_is_refused_unless_pickles_are_allowed(tmp_path):
+    """Its pickle would run: it makes a folder."""
+    path, made = tmp_path / "m.frozen", tmp_path / "made"
+    write_frozen_that_makes(path, made)
+    with pytest.raises(
+        loading.LoadingError, match=r"holds a pickle and can run any code.*\.keras file.*--allow-pickle"
+    ):
+        loading.load(options(path), str(tmp_path / "target"))
+    assert os.listdir(tmp_path) == ["m.frozen"]
+    with pytest.raises(
+        loading.LoadingError, match="'NoneType' object has no attribute 'save'"
+    ):  # it ran, and is no model
+        loading.load(options(path, allow_pickle=True), str(tmp_path / "target"))
+    assert made.is_dir()
 
 
 def test_a_file_that_is_known_is_not_loaded_again(model, tmp_path):
     made = loading.load(options(model), str(tmp_path / "m.frozen"))
     again = loading.load(options(model), str(tmp_path / "again.frozen"), known=made.digest)
     assert again.is_same and again.digest == made.digest and os.listdir(tmp_path) == ["m.frozen"]
+
+
+def write(path, bias):
+    """A model whose answers are a number, as a file or as a folder."""
+    y = layers.Dense(1, kernel_initializer="zeros", bias_initializer=nbkeras.initializers.Constant(bias), name="y")
+    nbkeras.Sequential([nbkeras.Input((3,)), y]).save(path, zipped=path.suffix == ".keras")
+    return path
+
+
+def made_while(monkeypatch, path, target, change):
+    """The result of loading a model's file that is changed as soon as it has been hashed, and the number that it answers."""
+
+    def load(*arguments, **more):
+        change()
+        return nbkeras.models.load_model(*arguments, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation, "load_model", load)
+        found = preparation.made(vars(options(path)) | {"target": str(target), "known": None})
+    return found, float(inference.Frozen.load(target, safe_mode=False)(np.zeros((1, 3)))[0, 0])
+
+
+def test_a_file_that_is_replaced_while_it_is_loaded_is_the_one_that_was_hashed(tmp_path, monkeypatch):
+    one, two = write(tmp_path / "one.keras", 1.0), write(tmp_path / "two.keras", 2.0)
+    found, number = made_while(monkeypatch, one, tmp_path / "a", lambda: os.replace(two, one))
+    assert number == 1.0
+    later, number = made_while(monkeypatch, one, tmp_path / "b", lambda: None)
+    assert number == 2.0 and later["digest"] != found["digest"]
+
+
+@pytest.mark.parametrize("name", ["one.keras", "folder"])
+def test_a_model_that_is_written_into_while_it_is_loaded_is_refused(tmp_path, monkeypatch, name):
+    one, two = write(tmp_path / name, 1.0), write(tmp_path / f"two-{name}", 2.0)
+
+    def change():
+        if one.is_dir():
+            shutil.copytree(two, one, dirs_exist_ok=True)
+        else:
+            one.write_bytes(two.read_bytes())
+
+    with pytest.raises(loading.LoadingError, match="was changed while it was loaded: write a new file beside it"):
+        made_while(monkeypatch, one, tmp_path / "a", change)
 
 
 def test_models_of_all_kinds_of_inputs_and_outputs(tmp_path):
@@ -107,7 +166,7 @@ def test_models_of_all_kinds_of_inputs_and_outputs(tmp_path):
     outputs = {"second": layers.Dense(2)(together), "first": layers.Dense(1)(together)}
     nbkeras.Model({"b": b, "a": a}, outputs).save(tmp_path / "m.keras")
     made = loading.load(options(tmp_path / "m.keras"), str(tmp_path / "m.frozen"))
-    assert {spec.name for spec in inference.Frozen.load(made.file).inputs} == {"a", "b"}
+    assert {spec.name for spec in inference.Frozen.load(made.file, safe_mode=False).inputs} == {"a", "b"}
 
 
 def test_open_sizes_are_closed_by_the_input_signature(tmp_path):
@@ -115,13 +174,13 @@ def test_open_sizes_are_closed_by_the_input_signature(tmp_path):
     with pytest.raises(loading.LoadingError, match="the size of axis 1 .* is open.*input_signature="):
         loading.load(options(tmp_path / "m.keras"), str(tmp_path / "m.frozen"))
     made = loading.load(options(tmp_path / "m.keras", input_signature=(None, 7, 2)), str(tmp_path / "m.frozen"))
-    assert inference.Frozen.load(made.file).inputs[0].shape == (None, 7, 2)
+    assert inference.Frozen.load(made.file, safe_mode=False).inputs[0].shape == (None, 7, 2)
 
 
 def test_a_stream(tmp_path):
     nbkeras.Sequential([nbkeras.Input((None, 2)), layers.LSTM(3, return_sequences=True)]).save(tmp_path / "m.keras")
     made = loading.load(options(tmp_path / "m.keras", stream=True, steps=(1, 5)), str(tmp_path / "m.frozen"))
-    found = inference.FrozenStream.load(made.file)
+    found = inference.FrozenStream.load(made.file, safe_mode=False)
     assert (found.batch_sizes, found.steps, found.state_size) == ((1, 4), (1, 5), 6)
 
 

@@ -126,6 +126,8 @@ def test_a_file_of_models(files):
         ("[server]\nport = 70000", "port must be an integer from 0 to 65535, received 70000"),
         ("[server]\nport = true", "port must be an integer from 0 to 65535, received True"),
         ("[server]\ncontrol = 1", "control must be true or false, received 1"),
+        ("[server]\ncontrol_hosts = ['a:80']", "control_hosts must be names without a port"),
+        ("[server]\ncontrol_hosts = 1", "control_hosts must be names without a port"),
         ("[server]\nlog = 'xml'", "log must be one of auto, json, text, received 'xml'"),
         ("[server]\nbody_seconds = nan", "body_seconds must be a number from 0.05 on, received nan"),
         ("[server]\nhost = ''", "host must be a text, received ''"),

@@ -20,7 +20,7 @@ from nbkeras.serving.exchange import Exchange
 from nbkeras.serving.http import Application
 from nbkeras.serving.metrics import Metrics
 from nbkeras.serving.options import ModelOptions
-from nbkeras.serving.repository import LOADING, UNAVAILABLE, Repository
+from nbkeras.serving.repository import LOADING, STARTING, UNAVAILABLE, Repository
 from nbkeras.serving.service import Service
 
 SCRIPT = "<script>alert(1)</script>"
@@ -148,7 +148,7 @@ def served():
     service = Service(repository)
     repository.set(SCRIPT, "1", Fake(), ModelOptions(name="m"))
     repository.set(SCRIPT, "2", Fake(), ModelOptions(name="m", version="2"))
-    repository.mark("slow", "1", LOADING)
+    repository.mark("slow", "1", LOADING, STARTING)
     repository.mark("broken", "1", UNAVAILABLE, f"no model: {SCRIPT}")
     exchange = Exchange("http")
     exchange.name, exchange.version = SCRIPT, "2"

@@ -3,17 +3,25 @@
 import asyncio
 import contextlib
 import gc
+import http.client
+import json
 import os
 import re
+import signal
 import socket
+import sys
+import time
+import zlib
 
 import numpy as np
 import pytest
+from live_server import LiveServer
 
 pytest.importorskip("uvloop")
 pytest.importorskip("starlette")
 
 from nbkeras import Input, Sequential, layers, utils
+from nbkeras.serving import peers
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.exchange import Observer
 from nbkeras.serving.peers import Peers
@@ -348,8 +356,8 @@ def test_every_worker_answers_every_sequence(tmp_path, streams):
 def test_a_worker_that_ends_takes_its_sequences_along(tmp_path, streams):
     async def run():
         async with workers(tmp_path, streams[0], 2) as made:
-            peers = made[0].service.peers
-            identity = next(n for n in range(1, 100) if peers.owner("m", n) == 1)
+            own = made[0].service.peers
+            identity = next(n for n in range(1, 100) if own.owner("m", n) == 1)
             x = sequence(steps=1)
             await made[0].ask(x, identity, start=True)
             assert len(made[1].sequences) == 1
@@ -397,3 +405,76 @@ def test_a_request_is_refused_when_the_owner_does_not_answer(tmp_path, streams, 
             assert (status, message.partition(";")[0]) == (503, "the worker that keeps this sequence does not answer")
 
     asyncio.run(run())
+
+
+def test_a_request_ends_at_its_time_although_the_owner_does_not_answer(tmp_path, streams, monkeypatch):
+    """Before the owner has said hello, and after; it has not taken part in a step that it does not begin in time."""
+
+    async def run():
+        async with workers(tmp_path, streams[0], 2) as made:
+            identity = next(n for n in range(1, 100) if made[0].service.peers.owner("m", n) == 1)
+            x, owner = sequence(steps=2), made[1].service.peers
+            receive, answer, awake = peers._receive, owner._answer, asyncio.Event()
+
+            async def receive_late(reader):
+                await awake.wait()
+                return await receive(reader)
+
+            async def answer_late(*content):
+                await awake.wait()
+                return await answer(*content)
+
+            monkeypatch.setattr(peers, "_receive", receive_late)
+            start = time.monotonic()
+            found = await refusal(made[0].ask(x[:, :1], identity, start=True, timeout=0.1))
+            assert found[0] == 504 and "did not answer in the request's time" in found[1]
+            awake.set()
+            first = await made[0].ask(x[:, :1], identity, start=True)
+            awake.clear()
+            owner._answer = answer_late
+            assert (await refusal(made[0].ask(x[:, 1:], identity, timeout=0.1)))[0] == 504
+            assert time.monotonic() - start < 5
+            awake.set()
+            second = await made[0].ask(x[:, 1:], identity, end=True)
+            np.testing.assert_allclose(np.concatenate([first, second], 1), await made[0].ask(x), rtol=1e-5, atol=1e-6)
+
+    asyncio.run(run())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the server is for Linux")
+def test_a_request_ends_at_its_time_although_the_owner_is_stopped(tmp_path):
+    make().save(tmp_path / "m.keras")
+    table = {"path": "m.keras", "stream": True, "batch_sizes": (1,)}
+    x = sequence(steps=3)
+
+    def ask(connection, step, milliseconds="20000", **flags):
+        parameters = {"sequence_id": identity, **flags}
+        data = {"name": "x", "shape": [1, 1, 3], "datatype": "FP32", "data": x[0, step].tolist()}
+        headers = {"Content-Type": "application/json", "X-Request-Timeout-Ms": milliseconds}
+        body = json.dumps({"inputs": [data], "parameters": parameters})
+        connection.request("POST", "/v2/models/m/infer", body, headers)
+        with connection.getresponse() as answer:
+            content = json.load(answer)
+        return answer.status, content["error"] if "error" in content else content["outputs"][0]["data"]
+
+    with LiveServer(tmp_path, [table], workers=2) as server:
+        identity = next(n for n in range(1, 100) if zlib.crc32(f"m {n!r}".encode()) % 2 == 1)
+        owner, found, late = server.workers()[1], [], []
+        for step in range(3):
+            os.kill(owner, signal.SIGSTOP)
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)  # the other one takes it
+            try:
+                start = time.monotonic()
+                late.append(ask(connection, step, "300", sequence_start=step == 0))
+                seconds = time.monotonic() - start
+            finally:
+                os.kill(owner, signal.SIGCONT)
+            assert late[-1][0] == 504 and 0.2 < seconds < 3, (late, seconds)
+            found.append(ask(connection, step, sequence_start=step == 0, sequence_end=step == 2))
+            connection.close()
+        assert server.stop() == 0 and not server.tracebacks()
+    assert [status for status, _ in found] == [200] * 3
+    stream = make().stream()
+    np.testing.assert_allclose(
+        np.array([y for _, y in found]), stream(x, stream.initial(1))[0][0], rtol=1e-4, atol=1e-5
+    )

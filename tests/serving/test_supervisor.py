@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -252,6 +253,64 @@ def test_models_come_and_go_with_the_file_of_models(tmp_path):
         server.process.send_signal(signal.SIGHUP)
         server.log("SIGHUP received, but nothing is changed: models.toml is no TOML file")
         assert answer_of(connection, "b") == 2.0
+
+
+def test_a_broken_new_version_or_model_leaves_the_server_ready_and_is_told(tmp_path):
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    save(tmp_path / "m" / "1" / "model.keras", 1.0)
+    (tmp_path / "models.toml").write_text('[[model]]\npath = "m"\n')
+    with Server(tmp_path, "--config", "models.toml") as server, connected(server.port) as connection:
+        assert request(connection, "GET", "/v2/health/ready") == (200, {"ready": True})
+        (tmp_path / "m" / "2").mkdir()
+        (tmp_path / "m" / "2" / "model.keras").write_bytes(b"broken")
+        os.mkfifo(tmp_path / "new.keras")  # a new model is loaded until something is written
+        (tmp_path / "models.toml").write_text('[[model]]\npath = "m"\n[[model]]\npath = "new.keras"\n')
+        server.process.send_signal(signal.SIGHUP)
+        server.log("model 'm' version '2' could not be loaded, so it is not served: .*model.keras' is not a model")
+
+        def states():
+            found = request(connection, "POST", "/v2/repository/index")[1]
+            return {(each["name"], each["version"]): (each["state"], each["reason"]) for each in found}
+
+        wait_for(lambda: states().get(("new", "1")) == ("LOADING", ""))
+        assert request(connection, "GET", "/v2/health/ready") == (200, {"ready": True})
+        (tmp_path / "new.keras").write_bytes(b"broken too")
+        server.log("model 'new' version '1' could not be loaded, so it is not served")
+        assert request(connection, "GET", "/v2/health/ready") == (200, {"ready": True})
+        found = states()
+        assert found["m", "1"] == ("READY", "")
+        for key in (("m", "2"), ("new", "1")):
+            assert found[key][0] == "UNAVAILABLE" and found[key][1]
+        assert request(connection, "GET", "/v2/models/m/ready") == (200, {"name": "m", "ready": True})
+        status, told = request(connection, "GET", "/v2/models/m/versions/2/ready")
+        assert status == 404 and "version '2' is not available: " in told["error"] and "is not a model" in told["error"]
+        connection.request("GET", "/metrics")
+        assert 'model_ready{model="m",version="2"} 0.0' in connection.getresponse().read().decode()
+        assert answer_of(connection) == 1.0
+        os.kill(server.workers()[0], signal.SIGKILL)  # the next one knows it too
+        with connected(server.port) as other:
+            assert request(other, "GET", "/v2/health/ready") == (200, {"ready": True})
+            found = request(other, "POST", "/v2/repository/index")[1]
+            assert [each["state"] for each in found] == ["READY", "UNAVAILABLE", "UNAVAILABLE"]
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end() == 0
+
+
+def test_a_server_is_not_ready_before_all_models_of_the_start_are_loaded(tmp_path):
+    save(tmp_path / "a.keras", 1.0)
+    os.mkfifo(tmp_path / "b.keras")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with Server(tmp_path, "a.keras", "b.keras", "--port", str(port)) as server:
+        server.log("model 'a' version '1' is served")
+        with connected(port) as connection:
+            assert request(connection, "GET", "/v2/health/live")[0] == 200
+            assert request(connection, "GET", "/v2/health/ready")[0] == 503
+            assert answer_of(connection, "a") == 1.0
+            assert answer_of(connection, "b") == (503, {"error": "model 'b' is being loaded: the server starts"})
+        os.kill(server.workers()[0], signal.SIGKILL)
+        with connected(port) as connection:
+            assert request(connection, "GET", "/v2/health/ready")[0] == 503
 
 
 def test_sigterm_under_load_loses_no_request(tmp_path):

@@ -599,6 +599,25 @@ def test_a_step_of_its_own_gets_a_list_of_targets_as_it_is(kind):
     np.testing.assert_allclose(history.history["loss"], expected, rtol=1e-4)
 
 
+def test_a_loss_of_its_own_gets_a_dict_of_targets():
+    class Weighed(Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(1, kernel_initializer="ones")
+
+        def call(self, x):
+            return self.dense(x)
+
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return ops.mean(ops.square(y["of"] - y_pred) * y["by"])
+
+    model = Weighed()
+    model.compile("sgd")
+    y = {"of": np.full((4, 1), 2.0), "by": np.full((4, 1), 3.0)}
+    assert model.fit(np.ones((4, 1)), y, verbose=0).history["loss"] == [3.0]
+    assert model.evaluate(np.ones((4, 1)), y, verbose=0) < 3
+
+
 def test_a_step_of_its_own_gets_rows_as_one_array():
     model = Targets()
     model.compile()

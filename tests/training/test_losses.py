@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from objectives import REFERENCE, SPEC, data
 
-from nbkeras import losses, ops
+from nbkeras import losses, metrics, ops
 from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import Tensor, as_tensor
@@ -108,6 +108,30 @@ def test_column_and_vector_targets():
     assert float(losses.MeanSquaredError()(np.ones((3, 1), int), predicted[:, 0])) == float(expected)
 
 
+@pytest.mark.parametrize("shapes", [((4, 5), (4, 1)), ((4, 1), (4, 5)), ((5,), (4, 5)), ((2, 3, 5), (2, 1, 5))])
+@pytest.mark.parametrize(
+    "name", "mse mae mape msle huber log_cosh hinge squared_hinge categorical_hinge kl_divergence poisson".split()
+)
+def test_shapes_broadcast_as_in_keras(name, shapes):
+    numbers = np.random.default_rng(3)
+    pair = [numbers.uniform(0.1, 0.9, shape).astype("float32") for shape in shapes]
+    loss = losses.get(name)
+    np.testing.assert_allclose(loss(*pair).numpy(), loss(*np.broadcast_arrays(*pair)).numpy(), rtol=1e-6)
+
+
+def test_numbers_of_broadcast_losses_and_metrics_are_those_of_keras():
+    y_true, y_pred = np.arange(6.0).reshape(2, 3), np.array([[1.0], [3.0]])
+    assert losses.mean_squared_error(y_true, y_pred).numpy() == pytest.approx([0.66667, 1.66667], abs=1e-5)
+    assert losses.cosine_similarity(y_true, y_pred).numpy() == pytest.approx([-1.34164, -1.69706], abs=1e-5)
+    focal = losses.categorical_focal_crossentropy(np.eye(2), np.array([[0.25, 0.75]]))
+    assert focal.numpy() == pytest.approx([0.194948, 0.004495], abs=1e-5)
+    assert float(metrics.MeanAbsoluteError()(y_true, y_pred)) == pytest.approx(0.83333, abs=1e-5)
+    assert float(metrics.BinaryAccuracy()(y_true > 3, y_pred / 4)) == pytest.approx(5 / 6)
+    for name in ("binary_crossentropy", "categorical_crossentropy", "binary_focal_crossentropy", "dice", "tversky"):
+        with pytest.raises(ValueError, match="the targets' shape .2, 3. "):
+            losses.get(name)(y_true, y_pred)
+
+
 def test_targets_of_custom_functions_are_floats():
     seen = []
 
@@ -142,6 +166,23 @@ def test_every_loss_by_name(name):
         assert again.get_config() == found.get_config()
     else:
         assert again is found
+
+
+class OfDicts(losses.Loss):
+    def call(self, y_true, y_pred):
+        assert isinstance(y_true, dict) and {leaf.dtype.name for leaf in y_true.values()} == {"float32"}
+        predicted = y_pred["a"] if isinstance(y_pred, dict) else y_pred
+        return ops.mean(ops.square(y_true["a"] - predicted), axis=-1) + ops.mean(y_true["b"], axis=-1)
+
+
+def test_dicts_of_targets_reach_call_as_in_keras():
+    y_true = {"b": np.ones((2, 3), int), "a": np.zeros((2, 3))}
+    assert float(OfDicts()(y_true, {"a": np.full((2, 3), 2.0)})) == 5
+    assert float(OfDicts()(y_true, np.full((2, 3), 2.0), [1.0, 0.0])) == 2.5
+    kept = losses.LossFunctionWrapper(lambda y_true, y_pred: y_true["b"] - y_pred["b"])
+    assert float(kept(y_true, {"b": np.zeros((2, 3))})) == 1
+    with pytest.raises(TypeError, match="expected a number, or lists of numbers"):
+        losses.MeanSquaredError()(y_true, y_true)
 
 
 def test_wrapper_configuration():

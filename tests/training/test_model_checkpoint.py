@@ -326,7 +326,7 @@ WAYS = {
     "m.safetensors": lambda path, model: model.save_weights(path),
     "m.onnx": lambda path, model: model.export(path, verbose=0),
     "m": lambda path, model: model.save(path, zipped=False),
-    "libm.so": lambda path, model: model.export(path, "library", verbose=0),
+    "libnet.so": lambda path, model: model.export(path, "library", verbose=0),
     "c.keras": lambda path, model: fit(cb.ModelCheckpoint(path), 1, model),
     "log.csv": log,
 }

@@ -27,7 +27,7 @@ def start(tmp_path, number, *arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "jobs"), [(4, ["sums", "buckets"]), (3, ["training"])])
+@pytest.mark.parametrize(("number", "jobs"), [(4, ["sums", "buckets"]), (3, ["training"]), (2, ["stopping"])])
 def test_a_job_of_several_ranks(number, jobs, tmp_path):
     process = start(tmp_path, number, *jobs)
     output, _ = process.communicate(timeout=120)
@@ -39,6 +39,7 @@ FAULTS = {
     "stop": r"because rank 1 \(host .*, process \d+\) has not been heard of for \d+ s: it is stopped",
     "loop": r"because rank 1 \(host .*, process \d+\) has let others wait for \d+ s. Last seen: in rank_jobs.py, line \d+, data",
     "raise": r"because rank 1 \(host .*, process \d+\) raised ValueError: row 17 is bad",
+    "exit": r"because rank 1 \(host .*, process \d+\) left the job early, by os._exit\(0\) in rank_jobs.py, line \d+, data",
     "differ": r"because rank 1 \(host .*, process \d+\) does something else than rank 0 .*: collective operation \d+ is an exch",
 }
 
@@ -77,6 +78,36 @@ def test_a_job_that_was_killed_goes_on_with_another_number_of_ranks(tmp_path):
             np.testing.assert_allclose(found[name], expected[name], rtol=1e-10, atol=1e-10)
 
 
+class Pair(ranks.Group):
+    """A group with a rank that does the same, and asks to stop when `wants` is set."""
+
+    size, wants = 2, False
+
+    def exchange(self, value):
+        return [value, self.wants or value if isinstance(value, bool) else value]
+
+
+@pytest.mark.parametrize(("hook", "batches"), [("train_step", 16), ("on_epoch_end", 20), ("on_train_batch_end", 1)])
+def test_a_rank_stops_when_another_one_asks(hook, batches):
+    """At once if a callback may ask after each batch, else after 16 batches or at the end of the epoch."""
+    group = Pair()
+
+    class Network(keras.Sequential):
+        def train_step(self, data):
+            group.wants |= hook == "train_step"
+            return super().train_step(data)
+
+    model = Network([keras.layers.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    ask = keras.callbacks.LambdaCallback(**{hook: lambda *_: setattr(group, "wants", True)})
+    ranks.set_current(group)
+    try:
+        model.fit(np.ones((40, 2)), np.ones((40, 1)), batch_size=2, epochs=3, verbose=0, callbacks=[ask])
+    finally:
+        ranks.set_current(None)
+    assert int(model.optimizer.iterations) == batches and model.stop_training
+
+
 def test_one_process_needs_no_launcher():
     distribution = keras.distribution.DataParallel()
     with distribution.scope():
@@ -113,5 +144,5 @@ def test_a_script_that_forgets_initialize_is_told(monkeypatch):
 def test_what_to_install(missing, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.delattr(mpi4py, "MPI", raising=False)
-    with pytest.raises(ImportError, match=r"pip install 'nbkeras\[mpi\]'"):
+    with pytest.raises(ImportError, match=r"pip install '\.\[mpi\]'"):
         keras.distribution.initialize()
