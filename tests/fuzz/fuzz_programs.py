@@ -474,12 +474,9 @@ UNARY = {  # texts: the degree of their results
 BINARY = {"A * B": 2, "A + B": 1, "A - B": 1, "ops.maximum(A, B)": 1, "ops.where(A > B, A, B * A)": 2}
 BINARY |= {"ops.arctan2(A, B + 3)": 1, "ops.stack([A, B])[1]": 1, "A / (B * B + 1)": 1, "ops.multiply(A, B)": 2}
 FORMS = ["{V}", "{V}", "{V}", "{V.value}", "{V}[...]", "ops.copy({V})", "ops.convert_to_tensor({V})", "{V} * 1.0"]
-OPTIMIZERS = [
-    "SGD(0.02)",
-    "SGD(0.02, momentum=0.5)",
-    "Adam(0.02)",
-    "RMSprop(0.02)",
-    "SGD(0.02, nesterov=True, momentum=0.5)",
+OPTIMIZERS = [  # with bounds, so that rounding stays small
+    *("SGD(0.02, clipvalue=1.0)", "SGD(0.02, momentum=0.5, clipvalue=1.0)", "Adam(0.02)", "RMSprop(0.02)"),
+    "SGD(0.02, nesterov=True, momentum=0.5, clipvalue=1.0)",
 ]
 LAYERS = {  # by text: the shape with which it is built, and how a tensor of shape (2, 3) is given to it
     "Scaled(dtype='float64')": ((2, 3), "A"),
