@@ -3,9 +3,13 @@ value or a sentence; and a search by hypothesis, which shrinks what it finds.
 """
 
 import fuzz_campaign
+import fuzz_programs
+import fuzz_verdict
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from nbkeras.engine import copy_on_write
 
 CASES = {"objects": 500, "ops": 300, "training": 250, "files": 150, "requests": 1000}
 
@@ -27,6 +31,31 @@ def test_cases_compute_or_explain(family):
 def test_objects_compute_or_explain(chance):
     result, note = fuzz_campaign.run_case("fuzz_objects", chance)
     assert result in (None, "refused"), note
+
+
+PROGRAMS = 30
+
+
+@pytest.mark.cpu("GPUs compute with other memory; tests/kernels/cuda has their tests")
+def test_programs_compute_with_the_values_of_the_moment():
+    """Random programs that overwrite what they read, compared with a mode that copies: see fuzz_programs.py."""
+    for number in range(PROGRAMS):
+        fuzz_programs.case(fuzz_campaign.chance_of("fuzz_programs", 0, number), lambda text: None)
+
+
+@pytest.mark.cpu("GPUs compute with other memory; tests/kernels/cuda has their tests")
+def test_programs_find_memory_that_is_overwritten(monkeypatch):
+    """Without copies before writes, which is a fault, some of the programs differ; a program is made smaller."""
+    monkeypatch.setattr(copy_on_write, "will_write", lambda *arrays: None)
+    monkeypatch.setattr(fuzz_programs, "PATIENCE", 0.3)
+    found = 0
+    for number in range(6):
+        try:
+            fuzz_programs.case(fuzz_campaign.chance_of("fuzz_programs", 0, number), lambda text: None)
+        except fuzz_verdict.Fault as fault:
+            assert "def step(" in str(fault) and "differs" in str(fault)
+            found += 1
+    assert found > 1
 
 
 FAULTS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from value_cases import CASES, INPUTS
+from value_cases import CASES, INPUTS, STATE_WRITES, scaled
 
 import nbkeras as keras
 from nbkeras import autodiff, config
@@ -114,3 +114,24 @@ def test_a_value_is_no_variable():
             y = read() * 3.0
         assert not isinstance(read(), Variable)
         np.testing.assert_array_equal(tape.gradient(y, v), [3.0, 3.0])
+
+
+def test_a_call_with_given_values_uses_the_state_of_before():
+    """In a stateless call a state is used, and then assigned: the gradient is that of the layer's own call."""
+    layer, found = scaled(K, STATE_WRITES["assign"])(), []
+    layer.build((None, 3))
+    given = [[np.copy(v.numpy()) for v in own] for own in (layer.trainable_variables, layer.non_trainable_variables)]
+    for is_stateless in (False, True):
+        x = keras.ops.convert_to_tensor(INPUTS[0].copy())
+        weights, states = ([keras.ops.convert_to_tensor(each) for each in group] for group in given)
+        with keras.GradientTape() as outer:
+            with keras.GradientTape() as tape:
+                tape.watch([x, *weights])
+                y = layer.stateless_call(weights, states, x)[0] if is_stateless else layer(x)
+                y = y * y
+            sources = [x, *(weights if is_stateless else layer.trainable_variables)]
+            gradients = tape.gradient(y, sources)
+            total = sum(keras.ops.sum(each * each) for each in gradients)
+        found.append([each.numpy() for each in (y, *gradients, *outer.gradient(total, sources))])
+    for got, want in zip(found[1], found[0], strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-12)

@@ -28,6 +28,7 @@ FAMILIES = {
     "training": "fuzz_training",
     "files": "fuzz_files",
     "requests": "fuzz_requests",
+    "values": "fuzz_programs",
 }
 SECONDS = 10  # of processor time for a case
 PATIENCE = 60  # seconds of waiting for one that computes nothing

@@ -1,12 +1,12 @@
-"""Family "values": random programs that read variables, states and arrays and overwrite them, compared with a mode that copies.
+"""Family "values": random programs that read variables, states and arrays, and overwrite them; compared with a mode that copies.
 
-A program is text, a function `step`, and runs in two worlds. In the world of nbkeras variables are Variables. In the copying world a
-variable is a row of versions: a write makes a new version and changes no memory, each reading is of the version of the moment, and
-the gradient of the variable is the sum of those of its versions. What is read there stays as it is, whatever nbkeras does with its
-memory. All tensors of a step, all gradients, and the variables afterwards must be equal.
+A program is text, a function `step`, and runs in two worlds. In the world of nbkeras variables are Variables. In the copying
+world a variable is a row of versions: a write makes a new version and changes no memory, each reading is of the version of the
+moment, and the gradient of the variable is the sum of those of its versions. What is read there stays as it is, whatever nbkeras
+does with its memory. All tensors of a step, all gradients, and the variables afterwards must be equal.
 
-Each program runs eagerly, recorded as a Step and replayed, and with a tape around its tape; several times each, with other inputs.
-In its text {v} is a reading of v: `v` in the world of nbkeras, `read(v)` in the other one.
+Each program runs eagerly, recorded as a step and replayed, and with a tape around its tape; several times each, with other
+inputs. In its text {v} is a reading of v: `v` in the world of nbkeras, `read(v)` in the other one.
 """
 
 import functools
@@ -34,7 +34,7 @@ PATIENCE = 4  # seconds to make a program smaller that failed
 # -------------------- the two worlds --------------------
 
 
-def case(name, *inputs):
+def called(name, *inputs):
     """The float outputs of a case of order_cases.py."""
     outputs = CASES[name][0](*(each if isinstance(each, Tensor) else as_tensor(each) for each in inputs))
     return [y for y in structures.flatten(outputs) if isinstance(y, Tensor) and y.dtype.kind == "f"]
@@ -79,7 +79,7 @@ def library():
     """The names that texts use in both worlds."""
     return {
         **{"np": np, "ops": ops, "layers": layers, "optimizers": optimizers, "autodiff": autodiff, "Scaled": Scaled},
-        **{"case": case, "arrays": arrays, "total": total, "fixed": fixed, "kept": kept},
+        **{"case": called, "arrays": arrays, "total": total, "fixed": fixed, "kept": kept},
     }
 
 
@@ -189,7 +189,7 @@ class CopyingOptimizer:
         for variable in variables:
             known = [each for each in [next(found) for _ in variable.versions] if each is not None]
             if known:
-                pairs.append((sum(np.asarray(each) for each in known), variable))
+                pairs.append((np.array(sum(np.asarray(each) for each in known)), variable))
         self.apply_gradients(pairs)
 
     def __getattr__(self, name):
@@ -420,26 +420,35 @@ def difference(got, want, what):
 
 
 def fault_in(program, mode):
-    """The fault of a program in a mode, in words; None if there is none."""
+    """(its kind, the fault of a program in a mode in words); None if there is none. All programs must run."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        expected = copies_of(program, mode)
-        names, held = world(), []
-        exec(text_of(program, mode), names)
-        step, cache = recorded(names["step"]) if mode == "recorded" else (names["step"], None)
-        for run, (results, states) in enumerate(expected, 1):
-            found = step(*given_to(program, run - 1))
-            held.append(found)
-            fault = difference(numbers_of(found), results, f"run {run}")
-            fault = fault or difference(numbers_of(states_of(names)), states, f"variables after run {run}")
-            if fault:
-                return fault
-        for run, (found, (results, _)) in enumerate(zip(held, expected, strict=True), 1):
-            fault = difference(numbers_of(found), results, f"run {run}, looked at after all runs")
-            if fault:
-                return fault
-        if cache is not None and (not cache.programs() or cache.recordings == MODES[mode]):
-            return "it was not recorded"
+        try:
+            fault = comparison(program, mode)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"[:60], f"{type(error).__name__}: {error}"
+    return fault and ("difference", fault)
+
+
+def comparison(program, mode):
+    """Where the two worlds differ, in words; None if they do not."""
+    expected = copies_of(program, mode)
+    names, held = world(), []
+    exec(text_of(program, mode), names)
+    step, cache = recorded(names["step"]) if mode == "recorded" else (names["step"], None)
+    for run, (results, states) in enumerate(expected, 1):
+        found = step(*given_to(program, run - 1))
+        held.append(found)
+        fault = difference(numbers_of(found), results, f"run {run}")
+        fault = fault or difference(numbers_of(states_of(names)), states, f"variables after run {run}")
+        if fault:
+            return fault
+    for run, (found, (results, _)) in enumerate(zip(held, expected, strict=True), 1):
+        fault = difference(numbers_of(found), results, f"run {run}, looked at after all runs")
+        if fault:
+            return fault
+    if cache is not None and (not cache.programs() or cache.recordings == MODES[mode]):
+        return "it was not recorded"
     return None
 
 
@@ -458,12 +467,17 @@ UNARY = {  # texts: the degree of their results
     **dict.fromkeys(("A * 0.5", "-A", "A + 0", "A * 1", "ops.relu(A)", "ops.abs(A)", "ops.cast(A, 'float64')"), None),
     **dict.fromkeys(("ops.square(A)", "A * A", "ops.softplus(A) * A", "ops.where(A > 0, A, A * A)"), 2),
     **dict.fromkeys(("ops.copy(A)", "ops.convert_to_tensor(A)", "ops.stop_gradient(A)", "ops.array(A)"), None),
-    **dict.fromkeys(("ops.exp(ops.tanh(A))", "ops.clip(A, -0.5, 0.5)", "ops.logaddexp(A, 0.0)", "ops.sqrt(A * A + 1)"), 1),
+    **dict.fromkeys(
+        ("ops.exp(ops.tanh(A))", "ops.clip(A, -0.5, 0.5)", "ops.logaddexp(A, 0.0)", "ops.sqrt(A * A + 1)"), 1
+    ),
 }
 BINARY = {"A * B": 2, "A + B": 1, "A - B": 1, "ops.maximum(A, B)": 1, "ops.where(A > B, A, B * A)": 2}
 BINARY |= {"ops.arctan2(A, B + 3)": 1, "ops.stack([A, B])[1]": 1, "A / (B * B + 1)": 1, "ops.multiply(A, B)": 2}
 FORMS = ["{V}", "{V}", "{V}", "{V.value}", "{V}[...]", "ops.copy({V})", "ops.convert_to_tensor({V})", "{V} * 1.0"]
-OPTIMIZERS = ["SGD(0.02)", "SGD(0.02, momentum=0.5)", "Adam(0.02)", "RMSprop(0.02)", "SGD(0.02, nesterov=True, momentum=0.5)"]
+OPTIMIZERS = [  # with bounds, so that rounding stays small
+    *("SGD(0.02, clipvalue=1.0)", "SGD(0.02, momentum=0.5, clipvalue=1.0)", "Adam(0.02)", "RMSprop(0.02)"),
+    "SGD(0.02, nesterov=True, momentum=0.5, clipvalue=1.0)",
+]
 LAYERS = {  # by text: the shape with which it is built, and how a tensor of shape (2, 3) is given to it
     "Scaled(dtype='float64')": ((2, 3), "A"),
     "layers.BatchNormalization(dtype='float64', momentum=0.5)": ((2, 3), "A, training=True"),
@@ -478,13 +492,21 @@ LAYERS = {  # by text: the shape with which it is built, and how a tensor of sha
 def views_of(shape):
     """Texts of views of A, with their shapes."""
     rank = len(shape)
-    yield from (("A[...]", shape), ("ops.expand_dims(A, 0)", (1, *shape)), ("ops.reshape(A, (-1,))", (int(np.prod(shape)),)))
+    yield from (
+        ("A[...]", shape),
+        ("ops.expand_dims(A, 0)", (1, *shape)),
+        ("ops.reshape(A, (-1,))", (int(np.prod(shape)),)),
+    )
     yield "ops.broadcast_to(A, (2, *A.shape))", (2, *shape)
     yield f"ops.reshape(A, {shape})", shape
     if rank:
         yield from (("A[::-1]", shape), ("A[:1]", (1, *shape[1:])), ("A[-1]", shape[1:]), ("A[None]", (1, *shape)))
         yield from (("ops.flip(A)", shape), ("A[..., ::-1]", shape), ("A[..., 0]", shape[:-1]), ("A[:]", shape))
-        yield from (("ops.split(A, [1])[0]", (1, *shape[1:])), ("ops.unstack(A)[0]", shape[1:]), ("ops.tile(A, 1)", shape))
+        yield from (
+            ("ops.split(A, [1])[0]", (1, *shape[1:])),
+            ("ops.unstack(A)[0]", shape[1:]),
+            ("ops.tile(A, 1)", shape),
+        )
         yield "ops.take(A, [0, 0], axis=0)", (2, *shape[1:])
     if rank > 1:
         turned = (*shape[1:], shape[0])
@@ -497,7 +519,7 @@ def views_of(shape):
 @functools.cache
 def outputs_of(name):
     """The shapes of the outputs of a case."""
-    return [y.shape for y in case(name, *arrays(name))]
+    return [y.shape for y in called(name, *arrays(name))]
 
 
 class Writer:
@@ -509,7 +531,7 @@ class Writer:
         self.variables: dict[str, tuple] = {}  # float ones, and their shapes
         self.narrow: set[str] = set()  # those of cases, which may change a little only
         self.integers: list[str] = []
-        self.constants: list[str] = []  # names of tensors without a gradient, which may be watched
+        self.watched: list[str] = []  # names of tensors
         self.setup, self.inputs, self.cases = [], {}, []
         self.layers: dict[str, str] = {}
         self.optimizers: dict[str, list[str]] = {}
@@ -626,7 +648,9 @@ class Writer:
         a, known = self.operand(degree=2)
         b, other = self.operand(known.shape, degree=2)
         text = re.sub(r"\b[AB]\b", lambda found: f"({a})" if found[0] == "A" else f"({b})", text)
-        self.new(lines, text, known.shape, known.degree + other.degree if result == 2 else max(known.degree, other.degree))
+        self.new(
+            lines, text, known.shape, known.degree + other.degree if result == 2 else max(known.degree, other.degree)
+        )
 
     def product(self, lines):
         a, known = self.operand(self.pick([(2, 3), (3, 3), (3,)]), degree=2)
@@ -651,7 +675,8 @@ class Writer:
             name = self.pick(self.variables)
             self.new(lines, "{" + name + ".value}", self.variables[name], 1)
         elif kind < 0.75 and self.layers:
-            lines.append(Line(f"{self.name('s')} = [{{each.value}} for each in layer1.{self.pick(('trainable', 'non_trainable'))}_variables[:1]]"))
+            own = f"layer1.{self.pick(('trainable', 'non_trainable'))}_variables[:1]"
+            lines.append(Line(f"{self.name('s')} = [{{each.value}} for each in {own}]"))
         elif kind < 0.9 and self.applied:
             optimizer = self.pick(sorted(self.applied))
             text = self.pick(("ops.copy({OPT})", "{OPT.value}", "{OPT}[...]", "ops.cast({OPT}, {OPT}.dtype)"))
@@ -667,7 +692,11 @@ class Writer:
         if not shapes:
             return
         texts = [
-            self.reading(each) if each in self.variables else f"{{{each}}}" if each in (*self.inputs, *self.integers) else each
+            self.reading(each)
+            if each in self.variables
+            else f"{{{each}}}"
+            if each in (*self.inputs, *self.integers)
+            else each
             for each in given
         ]
         number = self.chance.randrange(len(shapes))
@@ -747,7 +776,9 @@ class Writer:
         name = self.pick([each for each in self.variables])
         shape = self.variables[name]
         a, known = self.operand(shape, degree=2)
-        inside = self.pick(("ops.sin(u * {V}) * {V}", "ops.tanh(u) * {V.value}", "ops.sin(u * {V}[...])", "u * u * {V} + {V}"))
+        inside = self.pick(
+            ("ops.sin(u * {V}) * {V}", "ops.tanh(u) * {V.value}", "ops.sin(u * {V}[...])", "u * u * {V} + {V}")
+        )
         inside = inside.replace("V", name)
         kind = self.chance.randrange(4)
         if kind == 0:
@@ -769,8 +800,9 @@ class Writer:
             self.new(lines, f"{pull}({a})[0]", known.shape, 3)
 
     def drop(self, lines):
-        if len(self.names) > 2:
-            name = self.pick(self.names)
+        names = [name for name in self.names if name not in self.watched]
+        if len(names) > 1:
+            name = self.pick(names)
             del self.names[name]
             lines.append(Line(f"del {name}"))
 
@@ -780,7 +812,9 @@ class Writer:
         body: list = []
         before = set(self.names)
         self.statements(body, self.pick((2, 3, 4)), nested=True)
-        made = [name for name in self.names if name not in before] or [self.new(body, "{v0} * 1.5", self.variables["v0"], 1)]
+        made = [name for name in self.names if name not in before] or [
+            self.new(body, "{v0} * 1.5", self.variables["v0"], 1)
+        ]
         body.append(Line(f"y{number} = total({', '.join(made[-3:])})"))
         persistent = self.lucky(0.3)
         lines.append(Block(f"with GradientTape(persistent={persistent}) as tape{number}:", body))
@@ -790,7 +824,9 @@ class Writer:
         for _ in range(2 if persistent else 1):
             gradient = self.name("g")
             lines.append(
-                Line(f"{gradient} = tape{number}.gradient(y{number}, [{', '.join(sources)}], unconnected_gradients='zero')")
+                Line(
+                    f"{gradient} = tape{number}.gradient(y{number}, [{', '.join(sources)}], unconnected_gradients='zero')"
+                )
             )
             place = self.chance.randrange(len(sources))
             self.new(lines, f"ops.tanh({gradient}[{place}])", self.variables[sources[place]], 1)
@@ -802,14 +838,20 @@ class Writer:
         self.statements(body, self.pick((1, 2, 3)), nested=True)
         lines.append(Block("with tape.stop_recording():", body))
 
-    def statements(self, lines, count, nested=False, inside=True):
+    def statements(self, lines, count, nested=False):
         outer, self.pulls = self.pulls, {}
-        kinds = {self.unary: 8, self.binary: 6, self.product: 2, self.view: 9, self.reads: 5, self.call: 12, self.write: 11}
+        kinds = {
+            self.unary: 8,
+            self.binary: 6,
+            self.product: 2,
+            self.view: 9,
+            self.reads: 5,
+            self.call: 12,
+            self.write: 11,
+        }
         kinds |= {self.update: 4, self.rate: 1, self.closure: 4, self.pull: 3, self.drop: 2, self.layer: 5}
         if not nested:
-            kinds |= {self.inner: 3}
-            if inside:
-                kinds |= {self.stopped: 1}
+            kinds |= {self.inner: 3, self.stopped: 1}
         for _ in range(count):
             self.chance.choices(list(kinds), list(kinds.values()))[0](lines)
         self.pulls = outer
@@ -817,30 +859,24 @@ class Writer:
     def program(self):
         self.prepare()
         before, body, between, after = [], [], [], []
-        watched = []
         if self.lucky(0.4):
-            self.statements(before, self.pick((1, 2, 3)), inside=False)
+            self.statements(before, self.pick((1, 2, 3)), nested=True)
         if self.lucky(0.4):
             name = self.pick(self.variables)
             shape = self.variables[name]
             text = self.pick(("ops.copy({V})", "ops.transpose({V})", "ops.flip({V})")).replace("V", name)
-            watched.append(self.new(before, text, shape[::-1] if "transpose" in text else shape, 1))
+            self.watched.append(self.new(before, text, shape[::-1] if "transpose" in text else shape, 1))
         self.statements(body, self.pick(range(5, 22)))
         targets = [name for name in self.names if self.lucky(0.8) or len(self.names) < 4]
         targets = targets or [self.new(body, "{v0} * 1.5", self.variables["v0"], 1)]
-        held = set(watched) - self.names.keys()  # dropped: they are needed for the gradient
-        body[:] = [node for node in body if node.text not in {f"del {name}" for name in held}]
         options: dict[str, Any] = {"persistent": self.lucky(0.4), "accessed": (), "learns": None}
         if self.lucky(0.1):
             options["accessed"] = (("watch_accessed_variables", False),)
-        sources = [*self.variables, *watched, *(f"*{name}.trainable_variables" for name in self.layers)]
-        fixed_names = dict(self.names)
+        sources = [*self.variables, *self.watched, *(f"*{name}.trainable_variables" for name in self.layers)]
         if options["persistent"] and self.optimizers and self.lucky(0.6):
             optimizer = self.pick(self.optimizers)
             own = self.optimizers[optimizer]
-            between.append(
-                Line(f"d = tape.gradient({targets[-1]}, [{', '.join(own)}], unconnected_gradients='zero')")
-            )
+            between.append(Line(f"d = tape.gradient({targets[-1]}, [{', '.join(own)}], unconnected_gradients='zero')"))
             pairs = ", ".join(f"(ops.tanh(d[{i}]), {name})" for i, name in enumerate(own))
             between.append(Line(f"{optimizer}.apply_gradients([{pairs}])"))
         if self.lucky(0.8):
@@ -852,8 +888,7 @@ class Writer:
             own = self.optimizers[optimizer]
             targets += [f"{{{name}}}" for name in own]
             options["learns"] = optimizer, ", ".join(own)
-        self.names = fixed_names
-        return Program(self.setup, self.inputs, before, body, between, after, targets, sources, watched, options)
+        return Program(self.setup, self.inputs, before, body, between, after, targets, sources, self.watched, options)
 
     def tail(self, lines):
         """Writes after the forward pass."""
@@ -899,36 +934,27 @@ def smaller(program):
             yield program._replace(options=program.options | {name: plain})
 
 
-def smallest(program, mode, start):
-    """A program that fails like this one, as small as it becomes within some seconds."""
-
-    def fails(candidate):
-        try:
-            return fault_in(candidate, mode)
-        except Exception:  # what it uses is gone
-            return None
-
+def smallest(program, mode, fault, start):
+    """A program with a fault of the same kind, as small as it becomes within some seconds, and its fault."""
     found = True
     while found:
         found = False
         for candidate in smaller(program):
             if time.process_time() - start > PATIENCE:
-                return program
-            if fails(candidate):
-                program, found = candidate, True
+                return program, fault
+            other = fault_in(candidate, mode)
+            if other and other[0] == fault[0]:
+                program, fault, found = candidate, other, True
                 break
-    return program
+    return program, fault
 
 
-def case_of(chance):
-    return Writer(chance).program()
-
-
-def case_in_all_modes(program, say):
+def case(chance, say):
+    program = Writer(chance).program()
     say(text_of(program, "eagerly"))
     for mode in MODES:
         start = time.process_time()
         fault = fault_in(program, mode)
         if fault:
-            program = smallest(program, mode, start)
-            raise Fault(f"{mode}, {fault_in(program, mode) or fault}, of\n{text_of(program, mode)}")
+            program, fault = smallest(program, mode, fault, start)
+            raise Fault(f"{mode}: {fault[1]}, in\n{text_of(program, mode)}")

@@ -3,9 +3,9 @@
     KERAS_BACKEND=tensorflow python tests/reference/make_values.py
 
 Three things are asked in another way. `v.value`, `ops.convert_to_tensor(v)` and `ops.array(v)` are the variable itself with
-TensorFlow, and the value of the moment with JAX: `now` reads it. `checkpoint` is the function itself, since that of TensorFlow runs
-again with the variable's new value and gives the gradient of no function. Arrays are not overwritten: TensorFlow copies most of
-them, but some of its functions use the memory of an array if it is aligned.
+TensorFlow, and the value of the moment with JAX: `now` reads it. `checkpoint` is the function itself, since that of TensorFlow
+runs again with the variable's new value and gives the gradient of no function. Arrays are not overwritten: TensorFlow copies
+most of them, but some of its functions use the memory of an array if it is aligned.
 """
 
 import types

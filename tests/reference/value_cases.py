@@ -1,8 +1,9 @@
-"""Computations that read a value and then overwrite it, for make_values.py and for engine/test_values.py: in nbkeras and in Keras.
+"""Computations that read a value and then overwrite it, in nbkeras and in Keras: for make_values.py and engine/test_values.py.
 
-A case is a function of `k`, one of the two libraries: its modules by their names, and `Tape`, `now`, `vjp`, `checkpoint`, `overwrite`. What was
-read before a write must stay as it was. A case by @step makes a function of a tensor of shape (2, 3), which runs several times and
-returns tensors; it can be recorded, if it is not `eager`. A case by @whole returns its results; `eagerly` is for `compile`.
+A case is a function of `k`, one of the two libraries: its modules by their names, and `Tape`, `now`, `vjp`, `checkpoint` and
+`overwrite`. What was read before a write must stay as it was. A case by @step makes a function of a tensor of shape (2, 3), which
+runs several times and returns tensors; it can be recorded, if it is not `eager`. A case by @whole returns its results; `eagerly`
+is for `compile`.
 """
 
 import functools
