@@ -727,7 +727,7 @@ class Layer(Module, CallHistory):
         return tensors
 
     def _ensure_built(self, inputs: Any, named: dict[str, Any] | None = None) -> None:
-        """Build once, for the first argument of a call, or for all arguments by name (None: it is alone) if `build` takes them."""
+        """Build once: for the first argument of a call, or for all (named; None: it is alone) if `build` takes several shapes."""
         if self.built and self not in build_lock.unfinished:
             return
         with build_lock.building(self):
