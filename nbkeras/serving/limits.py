@@ -6,6 +6,7 @@ import os
 from typing import NamedTuple
 
 from nbkeras.kernels.runtime import cgroups, pool
+from nbkeras.serving import budget
 
 
 def processors(root: str = "/") -> int:
@@ -27,6 +28,11 @@ def memory_of_loading(root: str = "/") -> int:
     process before others if memory is short.
     """
     return max(1 << 30, memory(root) // 4 * 3)
+
+
+def memory_of_requests(workers: int, root: str = "/") -> int:
+    """The bytes that requests may take in each of several workers, if no option says so: half of the memory for all of them."""
+    return min(budget.USUAL, memory(root) // 2 // workers)
 
 
 def threads_of_each(workers: int, root: str = "/") -> int:

@@ -1,6 +1,8 @@
 """Service: all that the server offers, free of HTTP and gRPC, which both call it."""
 
+import asyncio
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import nbkeras
@@ -14,6 +16,7 @@ from nbkeras.serving.tensors import InferRequest as InferRequest
 from nbkeras.serving.tensors import InferResponse as InferResponse
 
 EXTENSIONS = ["binary_tensor_data", "parameters", "sequence", "model_configuration"]
+_LONG = 1 << 18  # bytes of a request that is read in a thread
 CONTROL_EXTENSIONS = ["model_repository", "model_repository(unload_dependents)"]
 
 
@@ -29,7 +32,7 @@ class Service:
     """All that a worker offers.
 
     control: loads and unloads; None refuses both. log: is told of each request to infer.
-    peers: the workers of the server, if there are several.
+    peers: the workers of the server, if there are several. budget: of the bytes of all requests and sequences.
     """
 
     def __init__(
@@ -42,7 +45,9 @@ class Service:
     ):
         self.repository, self.control, self.log = repository, control, log
         self.sequences = Sequences() if sequences is None else sequences  # an empty one is false
+        self.budget = self.sequences.budget
         self.peers: Peers | None = None
+        self._reading = asyncio.Lock()
         self.is_draining = False
         self.in_flight = 0
 
@@ -58,9 +63,26 @@ class Service:
             owner = None if key is None or self.peers is None else self.peers.owner(key.model, key.id)
             if owner is None or owner == self.peers.index:  # type: ignore[union-attr]
                 return await self._respond(model, key, request, start)
-            return await self.peers.infer(owner, name, version, request)  # type: ignore[union-attr]
+            with self.budget.share(request.nbytes):  # of the message to the owner
+                return await self.peers.infer(owner, name, version, request)  # type: ignore[union-attr]
         finally:
             self.in_flight -= 1
+
+    async def read(self, cost: int, function: Callable[..., Any], data: Any, *arguments: Any) -> Any:
+        """What a function makes of the bytes of a request; it takes memory of the budget meanwhile.
+
+        Long ones are read in a thread, one at a time: so others, and health, are answered between the functions of C that it calls.
+        """
+        if len(data) <= _LONG:
+            with self.budget.share(cost):
+                return function(data, *arguments)
+
+        async def read() -> Any:
+            async with self._reading:
+                with self.budget.share(cost + len(data)):
+                    return await asyncio.to_thread(function, data, *arguments)
+
+        return await asyncio.shield(read())  # the thread goes on if the client goes, and needs its memory until its end
 
     def exchange(self, protocol: str, request_id: str = "") -> Exchange:
         """A request to infer that has begun to arrive. request_id: given by the client, if it is sane."""
@@ -77,7 +99,8 @@ class Service:
     async def answer(self, name: str, version: str | None, request: InferRequest) -> InferResponse:
         """Answer a request of a sequence that another worker has received, and counts."""
         model = self.repository.get(name, version)
-        return await self._respond(model, key_of(name, version, request.parameters), request, time.monotonic())
+        with self.budget.share(request.nbytes):
+            return await self._respond(model, key_of(name, version, request.parameters), request, time.monotonic())
 
     async def _respond(self, model: Version, key: Key | None, request: InferRequest, start: float) -> InferResponse:
         seconds = request.timeout or model.options.timeout
@@ -86,9 +109,10 @@ class Service:
             model, found = await self.sequences.infer(key, model, request, deadline)
         else:
             arrays = model.arrays(request)
-            if model.is_stream:  # a sequence of one request
-                arrays.append(model.frozen.initial(len(arrays[0])))
-            found = await model.batcher.infer(arrays, deadline, request.exchange)
+            with self.budget.share(model.bytes_of(arrays)):
+                if model.is_stream:  # a sequence of one request
+                    arrays.append(model.frozen.initial(len(arrays[0])))
+                found = await model.batcher.infer(arrays, deadline, request.exchange)
         return model.response(request, found)
 
     # -------------------- health and metadata --------------------

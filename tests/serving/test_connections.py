@@ -14,6 +14,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from nbkeras.inference.ready import TensorSpec
+from nbkeras.serving.budget import Budget
 from nbkeras.serving.connections import ANSWER, Connection, watch
 from nbkeras.serving.http import Application
 from nbkeras.serving.options import ModelOptions, Options
@@ -271,15 +272,17 @@ def test_limits_of_time():
 
 def test_answers_that_clients_do_not_read_are_bounded_together():
     async def main():
-        limits = {"max_buffers_mb": 1, "header_seconds": 0.05}
+        limits = {"header_seconds": 0.05}
         server = Server(**limits)
         many = [server.connect() for _ in range(3)]
         for each in many:
             each.state = ANSWER
             each.transport.unread = 450_000
-        watching = asyncio.ensure_future(watch(server.state, Options(**limits)))
+        budget = Budget(1 << 20)
+        watching = asyncio.ensure_future(watch(server.state, Options(**limits), budget))
         await asyncio.sleep(0.1)
         watching.cancel()
+        assert budget.used == 900_000
         assert sorted(each.transport.state for each in many) == ["aborted", "open", "open"]
 
     asyncio.run(main())

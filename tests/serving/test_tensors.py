@@ -140,9 +140,9 @@ def test_bodies_that_are_no_requests(body, message):
     [
         ({"name": 1}, "each input needs a 'name'"),
         ({"name": ""}, "each input needs a 'name'"),
-        ({"shape": None}, "'shape' must be a list of integers from 0 on, received none"),
+        ({"shape": None}, "'shape' must be a list of integers from 1 on, received none"),
         ({"shape": 2}, "'shape' must be a list of integers"),
-        ({"shape": [1, -1]}, "'shape' must be a list of integers from 0 on, received [1, -1]"),
+        ({"shape": [1, -1]}, "'shape' must be a list of integers from 1 on, received [1, -1]"),
         ({"shape": [1, 2.0]}, "'shape' must be a list of integers"),
         ({"shape": [True, 2]}, "'shape' must be a list of integers"),
         ({"shape": [1] * 40}, "'shape' may have 16 axes, received 40"),
