@@ -192,8 +192,11 @@ class Application:
         self, body: bytes | bytearray, json_bytes: int | None, model: Version
     ) -> tuple[tensors.InferRequest, bool | dict[str, bool]]:
         """The request of a body, and whether its answer is binary."""
-        cost = tensors.cost_of_request(body, json_bytes, model.inputs)
-        return await self.service.read(cost, tensors.read_any, body, json_bytes, model.name, model.inputs)
+        return await self.service.read(
+            len(body),
+            functools.partial(tensors.cost_of_request, body, json_bytes, model.inputs),
+            functools.partial(tensors.read_any, body, json_bytes, model.name, model.inputs),
+        )
 
     async def body_of(self, head: Headers, receive: Receive, share: Share, most: int = 0) -> bytes | bytearray:
         """The whole body of a request, unpacked; refused before it is read if it says that it is too large.

@@ -68,19 +68,20 @@ class Service:
         finally:
             self.in_flight -= 1
 
-    async def read(self, cost: int, function: Callable[..., Any], data: Any, *arguments: Any) -> Any:
-        """What a function makes of the bytes of a request; it takes memory of the budget meanwhile.
+    async def read(self, size: int, cost: Callable[[], int], function: Callable[[], Any]) -> Any:
+        """What a function makes of the bytes of a request. size: of the request. cost: tells the bytes that it takes meanwhile.
 
-        Long ones are read in a thread, one at a time: so others, and health, are answered between the functions of C that it calls.
+        Long ones are read in a thread, one at a time: so others, and health, are answered meanwhile.
         """
-        if len(data) <= _LONG:
-            with self.budget.share(cost):
-                return function(data, *arguments)
+        if size <= _LONG:
+            with self.budget.share(cost()):
+                return function()
 
         async def read() -> Any:
             async with self._reading:
-                with self.budget.share(cost + len(data)):
-                    return await asyncio.to_thread(function, data, *arguments)
+                with self.budget.share(size) as share:
+                    share.grow(await asyncio.to_thread(cost))
+                    return await asyncio.to_thread(function)
 
         return await asyncio.shield(read())  # the thread goes on if the client goes, and needs its memory until its end
 

@@ -153,11 +153,7 @@ def read_request(
             raise refused(f"input {name!r} is given twice")
         datatype, shape = _form(name, tensor)
         if specs:
-            spec = next((spec for spec in specs if spec.name == name), None)
-            if spec is None:
-                raise _wrong_names(model, specs, {**inputs, name: None})
-            if DTYPES[datatype] is not spec.dtype or tuple(shape[1:]) != spec.shape[1:]:
-                check_fit(model, spec, DTYPES[datatype], shape)
+            check_claim(model, specs, inputs, name, datatype, shape)
         inputs[name], rest = _input(name, datatype, shape, tensor, rest, head)
     if rest:
         raise refused(f"the body has {len(rest)} bytes more than its inputs")
@@ -485,6 +481,17 @@ def ordered(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, np.nda
     if rows == 0:
         raise refused(f"input {specs[0].name!r} of model {model!r} has no rows: at least one is needed")
     return found
+
+
+def check_claim(
+    model: str, specs: Sequence[TensorSpec], before: Mapping[str, Any], name: str, datatype: str, shape: list[int]
+) -> None:
+    """Refuse an input that cannot be for a model, before its data are converted."""
+    spec = next((spec for spec in specs if spec.name == name), None)
+    if spec is None:
+        raise _wrong_names(model, specs, {**before, name: None})
+    if DTYPES[datatype] is not spec.dtype or tuple(shape[1:]) != spec.shape[1:]:
+        check_fit(model, spec, DTYPES[datatype], shape)
 
 
 def check_fit(model: str, spec: TensorSpec, dtype: np.dtype, shape: Sequence[int]) -> None:

@@ -1102,7 +1102,7 @@ async def grpc_message(chance, made):
         raise Refused("no message") from None
     context = types.SimpleNamespace(time_remaining=lambda: None, invocation_metadata=lambda: ())
     try:
-        answer = await asyncio.wait_for(rpc.Servicer(made).model_infer(message, context), SECONDS)
+        answer = await asyncio.wait_for(rpc.Servicer(made).model_infer(data, context), SECONDS)
     except ServingError as error:
         if error.status == 500:
             raise Fault(f"is answered with 500: {error.message}") from None
