@@ -28,6 +28,7 @@ _ENHANCE_YOUR_CALM = 11
 _COPIES = 2  # of a message while gRPC makes bytes of it
 _SMALL = 4096  # bytes of messages that are let in when the memory is full: their calls are refused with a sentence
 _PIECE = 1 << 18
+_STEP = 4 << 10  # bytes of packed messages that are read in a turn of the event loop: they may become 4 MB
 _SWEEPS = 4  # in the time for a message
 
 
@@ -153,7 +154,7 @@ class Asked(Frames):
     def __init__(self, budget: Budget, most: int, clock: Any):
         super().__init__(_PREFACE)
         self._budget, self._most, self._clock = budget, most, clock
-        self.newest = 0
+        self.newest = self.packed = 0  # packed: messages that arrive and are unpacked
         self.answers: dict[int, Call] = {}  # `calls` of the other direction
 
     def began(self, stream: int) -> None:
@@ -170,7 +171,9 @@ class Asked(Frames):
         call.taken.append(0)
         if size <= self._most:
             self._take(call, _COPIES * size)
-            call.unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32) if is_packed else None
+            if is_packed:
+                call.unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+                self.packed += 1
 
     def _take(self, call: Call, size: int) -> None:
         if size <= _SMALL * _COPIES:
@@ -186,13 +189,19 @@ class Asked(Frames):
             try:
                 size = len(call.unpacker.decompress(piece, _PIECE))
             except zlib.error:  # gRPC refuses it
-                call.unpacker = None
+                self._is_unpacked(call)
                 return
             self._take(call, _COPIES * size)
             piece = call.unpacker.unconsumed_tail
 
+    def _is_unpacked(self, call: Call) -> None:
+        if call.unpacker is not None:
+            call.unpacker = None
+            self.packed -= 1
+
     def whole(self, call: Call) -> None:
-        call.since = call.unpacker = None
+        call.since = None
+        self._is_unpacked(call)
 
     def ended(self, stream: int, is_reset: bool) -> None:
         call = self.calls.get(stream)
@@ -212,6 +221,7 @@ class Asked(Frames):
         self.answers.pop(stream, None)
         call = self.calls.pop(stream, None)
         if call is not None:
+            self._is_unpacked(call)
             self._budget.give_back(sum(call.taken))
 
 
@@ -250,15 +260,15 @@ class _Inner(asyncio.Protocol):
         self._outer.inner = transport
 
     def data_received(self, data: bytes) -> None:
-        self._outer.answered.feed(data)
-        self._outer.transport.write(data)
+        if not self._outer.transport.is_closing():
+            self._outer.answered.feed(data)
+            self._outer.transport.write(data)
 
     def pause_writing(self) -> None:
-        self._outer.transport.pause_reading()
+        self._outer.set_full(True)
 
     def resume_writing(self) -> None:
-        if not self._outer.transport.is_closing():
-            self._outer.transport.resume_reading()
+        self._outer.set_full(False)
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self._outer.transport.is_closing():
@@ -274,7 +284,8 @@ class _Outer(asyncio.Protocol):
         self.answered = Answered(self.asked, gate.loop.time)
         self.transport: Any = None
         self.inner: Any = None
-        self._early = b""  # bytes that have come before there is a connection to gRPC
+        self._is_full = False
+        self._rest = b""  # bytes that have come before there is a connection to gRPC, or while others are unpacked
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -290,26 +301,53 @@ class _Outer(asyncio.Protocol):
         except OSError:
             self.transport.abort()
         else:
-            early, self._early = self._early, b""
             if self.transport.is_closing():
                 self.inner.abort()
             else:
-                self.inner.write(early)
-                self.transport.resume_reading()
+                self._go_on()
 
     def data_received(self, data: bytes) -> None:
+        if self.inner is None or self._rest:
+            self._rest += data
+            self.transport.pause_reading()
+        else:
+            self._pass(data)
+
+    def _pass(self, data: bytes) -> None:
+        """Count what has arrived and pass it on; the rest in later turns, if it is unpacked."""
         if self.transport.is_closing():
             return
+        end = 0
         try:
-            self.asked.feed(data)
+            while end < len(data):
+                self.asked.feed(data[end : end + _STEP])
+                end += _STEP
+                if self.asked.packed:
+                    break
         except ServingError as error:
             self.refuse(error.message)
-        else:
-            if self.inner is None:
-                self._early += data
-                self.transport.pause_reading()
-            else:
-                self.inner.write(data)
+            return
+        self.inner.write(data[:end])
+        if end < len(data):
+            self._rest = data[end:]
+            self.transport.pause_reading()
+            self._gate.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        rest, self._rest = self._rest, b""
+        self._pass(rest)
+        if not self._rest and not self._is_full and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def set_full(self, is_full: bool) -> None:
+        """Read no more from the client while gRPC does not take it."""
+        self._is_full = is_full
+        if self.transport.is_closing():
+            return
+        if is_full:
+            self.transport.pause_reading()
+        elif not self._rest:
+            self.transport.resume_reading()
 
     def pause_writing(self) -> None:
         if self.inner is not None:

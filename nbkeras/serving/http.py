@@ -220,13 +220,13 @@ class Application:
             raise _too_large(most, f"{head.length} bytes")
         message = await receive()
         body = message.get("body", b"")
-        share.grow(len(body))
+        share.grow(_room_for(len(body)))
         if message.get("more_body", False):
             body = bytearray(body)
             while message.get("more_body", False) and len(body) <= most:
                 message = await receive()
                 part = message.get("body", b"")
-                share.grow(len(part))
+                share.grow(_room_for(len(part)))
                 body += part
         if message["type"] == "http.disconnect":
             raise ClientGone
@@ -252,7 +252,7 @@ class Application:
                     else:
                         part = await asyncio.to_thread(unpacker.decompress, piece, _LONG)
                     found += part
-                    share.shrink(share.bytes - _LONG + len(part))
+                    share.shrink(share.bytes - _LONG + _room_for(len(part)))
                     piece = unpacker.unconsumed_tail
                 if unpacker.unused_data:
                     break
@@ -333,6 +333,11 @@ class Application:
         if not isinstance(content, dict):
             raise refused(f"the body must be a JSON object, received {tensors.shown(content)}")
         return content
+
+
+def _room_for(size: int) -> int:
+    """The bytes that a bytearray takes for a piece of so many: it has an eighth more than it needs."""
+    return size + (size >> 3)
 
 
 def _too_large(most: int, received: str) -> ServingError:

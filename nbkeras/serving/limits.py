@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 from typing import NamedTuple
 
 from nbkeras.kernels.runtime import cgroups, pool
 from nbkeras.serving import budget
+
+_M_MMAP_THRESHOLD = -3  # of malloc.h
+_LARGE = 4 << 20
 
 
 def processors(root: str = "/") -> int:
@@ -43,6 +48,15 @@ def threads_of_each(workers: int, root: str = "/") -> int:
 def set_threads(threads: int, workers: int) -> None:
     """In a worker: use some threads for kernels; 0: its part of the processors. NUMBA_NUM_THREADS is the most, if it is set."""
     pool.set_threads(min(threads or threads_of_each(workers), pool.Pool.most))
+
+
+def give_memory_back() -> None:
+    """Have the allocator give large pieces back to the system when they are freed, so that memory is what the budget counts.
+
+    Else it keeps pieces of up to 32 MB, between which requests that grow side by side leave gaps.
+    """
+    with contextlib.suppress(AttributeError):  # the C library has no such function
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
 def threads() -> int:

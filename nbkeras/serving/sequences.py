@@ -190,6 +190,12 @@ class Sequences:
         """Memory for a state, before it is computed; given back if it is not."""
         before = kept.bytes
         if starts:
+            if size > self.max_bytes:
+                raise ServingError(
+                    413,
+                    f"the state of the sequence has {size} bytes, but all sequences together have {self.max_bytes} "
+                    "(max_sequences_mb): begin it with fewer rows",
+                )
             if self.bytes - before + size > self.max_bytes:
                 self.forget_idle()
             if self.bytes - before + size > self.max_bytes:

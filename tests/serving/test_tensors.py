@@ -147,7 +147,10 @@ def test_bodies_that_are_no_requests(body, message):
         ({"shape": [True, 2]}, "'shape' must be a list of integers"),
         ({"shape": [1] * 40}, "'shape' may have 16 axes, received 40"),
         ({"shape": [2**63, 2**63]}, "values, received 2"),
-        ({"shape": [0, 2**62], "data": []}, "'shape' must be a list of integers from 1 on, received [0, 4611686018427387904]"),
+        (
+            {"shape": [0, 2**62], "data": []},
+            "'shape' must be a list of integers from 1 on, received [0, 4611686018427387904]",
+        ),
         ({"shape": [30_000_000, 0, 2], "data": []}, "'shape' must be a list of integers from 1 on"),
         ({"shape": [0, 2], "data": []}, "'shape' must be a list of integers from 1 on, received [0, 2]"),
         ({"shape": [2**64 - 1, 2**63]}, "values, received 2"),
@@ -255,7 +258,9 @@ def test_a_body_that_is_the_one_tensor():
     open_size = (TensorSpec("x", (None, None, 2), np.dtype("float32")),)
     assert tensors.raw_input(open_size, struct.pack("<6f", *range(6))).inputs["x"].shape == (1, 3, 2)
     assert "has 8 bytes, received 9" in message_of(tensors.raw_input, SPECS, b"123456789")
-    assert "'shape' must be a list of integers from 1 on, received [1, 0, 2]" in message_of(tensors.raw_input, open_size, b"")
+    assert "'shape' must be a list of integers from 1 on, received [1, 0, 2]" in message_of(
+        tensors.raw_input, open_size, b""
+    )
     assert "for models with one input; this one has 'x', 'words'" in message_of(tensors.raw_input, TWO, b"")
 
 
