@@ -149,11 +149,11 @@ class Frames:
 
 
 class Asked(Frames):
-    """What a client sends. most: bytes of a message; gRPC refuses a longer one when it begins."""
+    """What a client sends."""
 
-    def __init__(self, budget: Budget, most: int, clock: Any):
+    def __init__(self, budget: Budget, clock: Any):
         super().__init__(_PREFACE)
-        self._budget, self._most, self._clock = budget, most, clock
+        self._budget, self._clock = budget, clock
         self.newest = self.packed = 0  # packed: messages that arrive and are unpacked
         self.answers: dict[int, Call] = {}  # `calls` of the other direction
 
@@ -169,11 +169,10 @@ class Asked(Frames):
     def message(self, call: Call, size: int, is_packed: bool) -> None:
         self.started(call)
         call.taken.append(0)
-        if size <= self._most:
-            self._take(call, _COPIES * size)
-            if is_packed:
-                call.unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
-                self.packed += 1
+        self._take(call, _COPIES * size)
+        if is_packed:
+            call.unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+            self.packed += 1
 
     def _take(self, call: Call, size: int) -> None:
         if size <= _SMALL * _COPIES:
@@ -280,7 +279,7 @@ class _Outer(asyncio.Protocol):
 
     def __init__(self, gate: Gate):
         self._gate = gate
-        self.asked = Asked(gate.budget, gate.most, gate.loop.time)
+        self.asked = Asked(gate.budget, gate.loop.time)
         self.answered = Answered(self.asked, gate.loop.time)
         self.transport: Any = None
         self.inner: Any = None
@@ -390,7 +389,6 @@ class Gate:
 
     def __init__(self, options: Options, budget: Budget):
         self.options, self.budget = options, budget
-        self.most = int(options.max_body_mb * 1e6)
         self.loop = asyncio.get_running_loop()
         self.connections: set[_Outer] = set()
         self._name = f"nbkeras-{secrets.token_hex(16)}"

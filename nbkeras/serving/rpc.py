@@ -32,6 +32,7 @@ from nbkeras.serving.tensors import InferRequest, InferResponse
 SERVICE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
 _AHEAD = 64  # requests of a stream that are computed at the same time
 _CALLS = 256  # at the same time over a connection; a client's others wait in the client
+_ANSWER = 3  # bytes of an answer in the forms that it has until it is sent, for each byte of its outputs
 _MOST_CONTENT = 1 << 16  # bytes of a message that holds no tensors
 _LONGEST = 1000  # characters of the sentence of an error, which travels in headers
 
@@ -211,6 +212,9 @@ class Servicer:
             if left is not None:
                 request.timeout = min(left, request.timeout or left)
             response = await self.service.infer(name, version, request)
+            size = sum(values.nbytes for _, values in response.outputs)
+            share = self.service.budget.share(_ANSWER * size)
+        context.add_done_callback(lambda _: share.close())
         return write_response(response, is_raw)
 
     def _read(self, data: bytes) -> tuple[str, str | None, bool, InferRequest]:
@@ -387,7 +391,7 @@ async def start(service: Service, options: Options, port: int) -> Server:
         handlers=[_Handlers(Servicer(service))],
         maximum_concurrent_rpcs=options.max_connections,
         options=[
-            ("grpc.max_receive_message_length", gate.most),
+            ("grpc.max_receive_message_length", int(options.max_body_mb * 1e6)),
             ("grpc.max_concurrent_streams", _CALLS),
             ("grpc.max_send_message_length", -1),
             ("grpc.server_handshake_timeout_ms", int(options.header_seconds * 1000)),

@@ -1103,7 +1103,9 @@ async def grpc_message(chance, made):
         if "DecodeError" not in type(error).__name__:
             raise
         raise Refused("no message") from None
-    context = types.SimpleNamespace(time_remaining=lambda: None, invocation_metadata=lambda: ())
+    context = types.SimpleNamespace(
+        time_remaining=lambda: None, invocation_metadata=lambda: (), add_done_callback=lambda _: None
+    )
     try:
         answer = await asyncio.wait_for(rpc.Servicer(made).model_infer(data, context), SECONDS)
     except ServingError as error:
