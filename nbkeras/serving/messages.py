@@ -142,7 +142,7 @@ POOL = _pool()
 # -------------------- what reading a message takes --------------------
 
 MOST_FIELDS = 1 << 20  # of a request; more are sent as raw_input_contents
-_FIELD = 200  # bytes that a field takes, besides what is in it; in a message it has 2 bytes or more
+_FIELD_COST = 200  # bytes that a field takes, besides what is in it; in a message it has 2 bytes or more
 _TEXT, _VARINTS, _SHAPE, _FIXED = 5, 40, 64, 8  # that each byte takes: of texts, of numbers by their encoding
 _SHORT = 4096  # bytes of a message that is not looked at
 
@@ -197,7 +197,7 @@ def cost_of(data: bytes) -> int:
     many fields.
     """
     if len(data) <= _SHORT:
-        return _FIELD // 2 * len(data)
+        return _FIELD_COST // 2 * len(data)
     left = MOST_FIELDS
 
     def cost(part: memoryview, inside: dict[int, Any]) -> int:
@@ -207,7 +207,7 @@ def cost_of(data: bytes) -> int:
             left -= 1
             if left < 0:
                 raise ServingError(413, f"the message has more than {MOST_FIELDS} fields: send raw_input_contents")
-            total += _FIELD
+            total += _FIELD_COST
             if value is not None:
                 kind = inside.get(number, _TEXT)
                 total += kind * len(value) if type(kind) is int else len(value) + cost(value, kind)
