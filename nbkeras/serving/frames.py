@@ -26,7 +26,7 @@ _END_STREAM, _PADDED = 1, 8
 _PREFACE = 24  # bytes that a client sends before its first frame
 _ENHANCE_YOUR_CALM = 11
 _COPIES = 2  # of a message while gRPC makes bytes of it
-_SMALL = 4096  # bytes of messages that are let in when the memory is full: their calls are refused with a sentence
+_SMALL = 4096  # bytes of a call's first message, which is let in when the memory is full: the call is refused with a sentence
 _PIECE = 1 << 18
 _STEP = 4 << 10  # bytes of packed messages that are read in a turn of the event loop: they may become 4 MB
 _SWEEPS = 4  # in the time for a message
@@ -175,7 +175,7 @@ class Asked(Frames):
             self.packed += 1
 
     def _take(self, call: Call, size: int) -> None:
-        if size <= _SMALL * _COPIES:
+        if len(call.taken) == 1 and call.taken[0] + size <= _SMALL * _COPIES:
             self._budget.used += size
         else:
             self._budget.take(size)
@@ -192,6 +192,8 @@ class Asked(Frames):
                 return
             self._take(call, _COPIES * size)
             piece = call.unpacker.unconsumed_tail
+            if call.unpacker.eof:  # what follows is nothing
+                self._is_unpacked(call)
 
     def _is_unpacked(self, call: Call) -> None:
         if call.unpacker is not None:

@@ -150,7 +150,7 @@ class Application:
                 request.timeout = min(head.timeout, request.timeout or head.timeout)
             request.exchange = exchange
             response = await self.service.infer(name, version, request)
-            answer, json_bytes = tensors.write_response(response, binary)
+            answer, json_bytes = await self.service.write(tensors.write_response, response, binary)
             if json_bytes is None:
                 headers = [_JSON]
             else:

@@ -18,7 +18,7 @@ from nbkeras.serving.options import ModelOptions
 from nbkeras.serving.sequences import StreamRuns
 from nbkeras.serving.tensors import InferRequest, InferResponse
 
-_ANSWER = 6  # bytes of an output and its text in JSON, for each byte of the output
+ANSWER = 6  # bytes of an output and its text in JSON, for each byte of the output
 _STATES = 3  # a state, its copy in a batch, and the state after it
 READY, LOADING, UNAVAILABLE = "READY", "LOADING", "UNAVAILABLE"
 
@@ -51,7 +51,7 @@ class Version:
         size = sum([array.nbytes for array in arrays])
         for spec in self.outputs:
             each = math.prod([steps if axis is None else axis for axis in spec.shape[1:]])
-            size += rows * each * spec.dtype.itemsize * _ANSWER
+            size += rows * each * spec.dtype.itemsize * ANSWER
         return size + (rows * self.state_bytes * _STATES if self.is_stream else 0)
 
     def arrays(self, request: InferRequest) -> list[np.ndarray]:

@@ -32,7 +32,7 @@ from nbkeras.serving.tensors import InferRequest, InferResponse
 SERVICE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
 _AHEAD = 64  # requests of a stream that are computed at the same time
 _CALLS = 256  # at the same time over a connection; a client's others wait in the client
-_ANSWER = 3  # bytes of an answer in the forms that it has until it is sent, for each byte of its outputs
+_COPIES = 2  # of an answer until it is sent: a message and its bytes
 _MOST_CONTENT = 1 << 16  # bytes of a message that holds no tensors
 _LONGEST = 1000  # characters of the sentence of an error, which travels in headers
 
@@ -149,10 +149,12 @@ def write_response(response: InferResponse, is_raw: bool) -> Any:
         if is_raw:
             message.raw_output_contents.append(tensors.to_bytes(values))
         else:
-            flat = values.ravel().tolist()
-            if datatype == "BYTES":
-                flat = [value if isinstance(value, bytes) else str(value).encode() for value in flat]
-            getattr(output.contents, _CONTENTS[datatype]).extend(flat)
+            flat, field = values.ravel(), getattr(output.contents, _CONTENTS[datatype])
+            for at in range(0, len(flat), tensors.PIECE_VALUES):
+                part = flat[at : at + tensors.PIECE_VALUES].tolist()
+                if datatype == "BYTES":
+                    part = [value if isinstance(value, bytes) else str(value).encode() for value in part]
+                field.extend(part)
     return message
 
 
@@ -212,10 +214,10 @@ class Servicer:
             if left is not None:
                 request.timeout = min(left, request.timeout or left)
             response = await self.service.infer(name, version, request)
-            size = sum(values.nbytes for _, values in response.outputs)
-            share = self.service.budget.share(_ANSWER * size)
+        answer = await self.service.write(write_response, response, is_raw)
+        share = self.service.budget.share(_COPIES * answer.ByteSize())
         context.add_done_callback(lambda _: share.close())
-        return write_response(response, is_raw)
+        return answer
 
     def _read(self, data: bytes) -> tuple[str, str | None, bool, InferRequest]:
         """The model, its version, whether tensors are raw, and the request of a ModelInferRequest."""

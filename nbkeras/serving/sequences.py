@@ -134,7 +134,7 @@ class Sequences:
                 raise refused(f"{key} has {len(kept.state)} rows since its start, received {rows}")  # type: ignore[arg-type]
             own = rows * model.state_bytes + _OWN_BYTES
             with self._room(kept, own, starts), self.budget.share(model.bytes_of(arrays)):
-                state = model.frozen.initial(rows) if starts else kept.state
+                state: Any = model.frozen.initial(rows) if starts else kept.state
                 *found, after = await model.batcher.infer([*arrays, state], deadline, request.exchange)
             kept.model, kept.state = (None, None) if ends else (model, after)
             return model, found

@@ -10,13 +10,13 @@ from nbkeras.serving.errors import ServingError
 from nbkeras.serving.exchange import Exchange
 from nbkeras.serving.logs import Requests
 from nbkeras.serving.peers import Peers
-from nbkeras.serving.repository import Repository, Version
+from nbkeras.serving.repository import ANSWER, Repository, Version
 from nbkeras.serving.sequences import Key, Sequences, key_of
 from nbkeras.serving.tensors import InferRequest as InferRequest
 from nbkeras.serving.tensors import InferResponse as InferResponse
 
 EXTENSIONS = ["binary_tensor_data", "parameters", "sequence", "model_configuration"]
-_LONG = 1 << 18  # bytes of a request that is read in a thread
+_LONG = 1 << 18  # bytes of a request that is read, and of outputs that are written, in a thread
 CONTROL_EXTENSIONS = ["model_repository", "model_repository(unload_dependents)"]
 
 
@@ -84,6 +84,14 @@ class Service:
                     return await asyncio.to_thread(function)
 
         return await asyncio.shield(read())  # the thread goes on if the client goes, and needs its memory until its end
+
+    async def write(self, function: Callable[[InferResponse, Any], Any], response: InferResponse, form: Any) -> Any:
+        """What a function writes of an answer; a long one is written in a thread, so that health is answered meanwhile."""
+        size = sum([values.nbytes for _, values in response.outputs])
+        with self.budget.share(size * ANSWER):
+            if size <= _LONG:
+                return function(response, form)
+            return await asyncio.to_thread(function, response, form)
 
     def exchange(self, protocol: str, request_id: str = "") -> Exchange:
         """A request to infer that has begun to arrive. request_id: given by the client, if it is sane."""

@@ -40,6 +40,7 @@ _DATATYPES = {dtype: name for name, dtype in DTYPES.items()}
 _STANDARD_SIZES = {"l": "q", "L": "Q"}  # NumPy's letters for 64 bits -> struct's
 MOST_AXES, MOST_ID = 16, 1024
 MOST_VALUES = 1 << 23  # that become objects of Python; more are sent as bytes
+PIECE_VALUES = 1 << 16  # that are written at a time
 MOST_JSON = 1 << 30  # bytes that reading JSON may take; the process does nothing else meanwhile
 
 # Bytes that reading JSON takes at most, measured with texts of `[],` and the like: for each byte; for each of these characters.
@@ -530,7 +531,7 @@ def write_response(response: InferResponse, binary: bool | dict[str, bool]) -> t
         elif values.dtype.kind == "O":
             entry["data"] = values.ravel().tolist()
         else:
-            entry["data"] = np.ascontiguousarray(values).reshape(-1)
+            entry["data"] = _numbers(np.ascontiguousarray(values).reshape(-1))
         outputs.append(entry)
     content: dict[str, Any] = {"model_name": response.model_name, "model_version": response.model_version}
     if response.id is not None:
@@ -540,6 +541,15 @@ def write_response(response: InferResponse, binary: bool | dict[str, bool]) -> t
     content["outputs"] = outputs
     head = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
     return (b"".join([head, *parts]), len(head)) if parts else (head, None)
+
+
+def _numbers(values: np.ndarray) -> Any:
+    """Numbers as orjson writes them; many in pieces, so that other threads have their turns."""
+    if len(values) <= PIECE_VALUES:
+        return values
+    pieces = (values[at : at + PIECE_VALUES] for at in range(0, len(values), PIECE_VALUES))
+    texts = (orjson.dumps(piece, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] for piece in pieces)
+    return orjson.Fragment(b"[" + b",".join(texts) + b"]")
 
 
 def to_bytes(values: np.ndarray) -> bytes:

@@ -139,7 +139,8 @@ class Greedy:
 
     def call(self, data, compression=None, seconds=60):
         """The code of an answer of gRPC."""
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        options += [(f"grpc.max_{way}_message_length", -1) for way in ("send", "receive")]
         with grpc.insecure_channel(f"127.0.0.1:{self.server.grpc_port}", options) as channel:
             call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
             try:
@@ -210,6 +211,15 @@ class Greedy:
 
     def outputs(self):
         yield self.tensor("wide", [10 * MEGA, 1], 40 * MEGA, name="x", packed=True)[0], 413
+
+    def long_answers(self):
+        """As many numbers in JSON, and in typed contents of gRPC, as there is memory for."""
+        rows = (BUDGET - 80) * MEGA // 24 // WIDE
+        data = {"name": "x", "shape": [rows, 1], "datatype": "FP32", "data": [1] * rows}
+        yield self.post("wide", json.dumps({"inputs": [data]}))[0], 200
+        request = messages.message("inference.ModelInferRequest")(model_name="wide")
+        request.inputs.add(name="x", datatype="FP32", shape=[rows, 1]).contents.fp32_contents.extend([1] * rows)
+        yield self.call(request.SerializeToString()), "OK"
 
     def packed_lists(self):
         yield self.post("steps", zipped(b"[],", 21 * MEGA), content_encoding="gzip")[0], 413
@@ -289,6 +299,7 @@ class Greedy:
             self.a_shape_of_zeros,
             self.states,
             self.outputs,
+            self.long_answers,
             self.packed_lists,
             self.lists,
             self.packed_bodies_at_once,

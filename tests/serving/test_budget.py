@@ -376,6 +376,37 @@ def test_a_message_without_a_place_is_refused_and_a_packed_one_counts_unpacked()
     assert (budget.used, asked.packed) == (0, 0)
 
 
+def test_small_messages_do_not_evade_the_budget():
+    module, budget = frames(), Budget(100_000)
+    asked = module.Asked(budget, lambda: 0.0)
+    asked.feed(bytes(24) + frame(1, 4, 1))
+    with pytest.raises(ServingError):
+        for _ in range(50):  # that nobody answers
+            asked.feed(frame(0, 0, 1, message(bytes(2000))))
+    assert budget.used <= 100_000
+    asked.forget(1)
+    packed = message(gzip.compress(bytes(300_000)), packed=1)
+    asked.feed(frame(1, 4, 3))
+    with pytest.raises(ServingError):
+        for at in range(0, len(packed), 2):
+            asked.feed(frame(0, 0, 3, packed[at : at + 2]))
+    assert budget.used <= 100_000
+    asked.forget(3)
+    asked.feed(frame(1, 4, 5))
+    budget.used = budget.most
+    asked.feed(frame(0, 0, 5, message(bytes(4000))))  # one small message, whose call is refused
+    asked.forget(5)
+    assert budget.used == budget.most
+
+
+def test_nothing_is_kept_of_what_follows_a_packed_message():
+    module, budget = frames(), Budget(MB)
+    asked = module.Asked(budget, lambda: 0.0)
+    data = gzip.compress(bytes(1000)) + bytes(50_000)
+    asked.feed(bytes(24) + frame(1, 4, 1) + frame(0, 0, 1, message(data, packed=1)[:-1]))
+    assert asked.packed == 0 and asked.calls[1].unpacker is None
+
+
 def test_a_message_of_many_fields_is_refused_before_it_is_read():
     frames()
     rpc, messages = (importlib.import_module(f"nbkeras.serving.{name}") for name in ("rpc", "messages"))

@@ -727,7 +727,7 @@ def test_bodies_that_arrive_at_the_same_time_are_bounded_together():
         for each in parts[:3]:
             each.put_nowait({"type": "http.request", "body": b" " * 1000, "more_body": True})
         assert (await tasks[2])[0] == 503
-        assert budget.used == 2000
+        assert budget.used == 2 * 1125  # a bytearray has an eighth more than it needs
         budget.most = 1 << 20
         body = json.dumps(wanted(1)).encode()
         parts[3].put_nowait({"type": "http.request", "body": body, "more_body": False})  # is whole at once

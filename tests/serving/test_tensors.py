@@ -337,6 +337,15 @@ def test_answers_of_json():
     }
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int8", "bool", "float64"])
+def test_long_answers_are_those_of_short_ones(dtype, monkeypatch):
+    values = np.linspace(-3, 3, 1000).reshape(10, 100).astype(dtype)
+    short, _ = tensors.write_response(response(values, values), {"y0": False, "y1": True})
+    monkeypatch.setattr(tensors, "PIECE_VALUES", 7)
+    long, _ = tensors.write_response(response(values, values), {"y0": False, "y1": True})
+    assert long == short
+
+
 @pytest.mark.parametrize("datatype", tensors.DTYPES)
 def test_answers_hold_every_datatype(datatype):
     array = np.array([["a", "b"]], object) if datatype == "BYTES" else np.array([[1, 0]], tensors.DTYPES[datatype])
