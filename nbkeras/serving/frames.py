@@ -305,7 +305,7 @@ class _Outer(asyncio.Protocol):
             if self.transport.is_closing():
                 self.inner.abort()
             else:
-                self._go_on()
+                self.go_on()
 
     def data_received(self, data: bytes) -> None:
         if self.inner is None or self._rest:
@@ -332,9 +332,10 @@ class _Outer(asyncio.Protocol):
         if end < len(data):
             self._rest = data[end:]
             self.transport.pause_reading()
-            self._gate.loop.call_soon(self._go_on)
+            self._gate.go_on_later(self)
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
+        """Pass on what has waited."""
         rest, self._rest = self._rest, b""
         self._pass(rest)
         if not self._rest and not self._is_full and not self.transport.is_closing():
@@ -395,6 +396,7 @@ class Gate:
         self.connections: set[_Outer] = set()
         self._name = f"nbkeras-{secrets.token_hex(16)}"
         self.target = f"unix-abstract:{self._name}"
+        self._unpacking: deque[_Outer] = deque()
         self._server: asyncio.Server | None = None
         self._watching: asyncio.Task | None = None
 
@@ -416,6 +418,19 @@ class Gate:
         except BaseException:
             made.close()
             raise
+
+    def go_on_later(self, outer: _Outer) -> None:
+        """Let a connection unpack more: one of all in a turn of the event loop, so that others have theirs."""
+        self._unpacking.append(outer)
+        if len(self._unpacking) == 1:
+            self.loop.call_soon(self._unpack)
+
+    def _unpack(self) -> None:
+        outer = self._unpacking[0]
+        outer.go_on()
+        self._unpacking.popleft()
+        if self._unpacking:
+            self.loop.call_soon(self._unpack)
 
     async def _watch(self) -> None:
         seconds = self.options.body_seconds

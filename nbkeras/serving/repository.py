@@ -18,7 +18,7 @@ from nbkeras.serving.options import ModelOptions
 from nbkeras.serving.sequences import StreamRuns
 from nbkeras.serving.tensors import InferRequest, InferResponse
 
-ANSWER = 6  # bytes of an output and its text in JSON, for each byte of the output
+ANSWER = 10  # bytes of an output and its text in JSON, for each byte of the output
 _STATES = 3  # a state, its copy in a batch, and the state after it
 READY, LOADING, UNAVAILABLE = "READY", "LOADING", "UNAVAILABLE"
 

@@ -521,10 +521,17 @@ def _wrong_names(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, A
 
 def write_response(response: InferResponse, binary: bool | dict[str, bool]) -> tuple[bytes, int | None]:
     """The body of an answer, and the length of its JSON if bytes follow."""
-    outputs, parts = [], []
+    outputs, parts, left = [], [], MOST_VALUES
     for spec, values in response.outputs:
         entry: dict[str, Any] = {"name": spec.name, "datatype": datatype_of(values.dtype), "shape": list(values.shape)}
-        if binary if type(binary) is bool else binary.get(spec.name, False):  # type: ignore[union-attr]
+        is_binary = binary if type(binary) is bool else binary.get(spec.name, False)  # type: ignore[union-attr]
+        left -= 0 if is_binary else values.size
+        if left < 0:
+            raise ServingError(
+                413,
+                f"an answer in JSON may have {MOST_VALUES} values: ask for bytes (binary_data_output), or send fewer rows",
+            )
+        if is_binary:
             data = to_bytes(values)
             entry["parameters"] = {"binary_data_size": len(data)}
             parts.append(data)

@@ -337,6 +337,15 @@ def test_answers_of_json():
     }
 
 
+def test_an_answer_of_too_many_numbers_in_json_is_refused(monkeypatch):
+    monkeypatch.setattr(tensors, "MOST_VALUES", 99)
+    values = np.zeros((10, 5), "float32")
+    tensors.write_response(response(values, values), {"y0": False, "y1": True})
+    with pytest.raises(ServingError, match="an answer in JSON may have 99 values: ask for bytes") as caught:
+        tensors.write_response(response(values, values), False)
+    assert caught.value.status == 413
+
+
 @pytest.mark.parametrize("dtype", ["float32", "int8", "bool", "float64"])
 def test_long_answers_are_those_of_short_ones(dtype, monkeypatch):
     values = np.linspace(-3, 3, 1000).reshape(10, 100).astype(dtype)
