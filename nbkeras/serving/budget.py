@@ -15,10 +15,13 @@ USUAL = 1 << 30  # bytes
 
 
 class Budget:
-    """The bytes that clients may cause in a worker together. most: so many; used: that are taken now."""
+    """The bytes that clients may cause in a worker together.
+
+    most: so many; used: that are taken now; peak: the most that were, since its reader has set it.
+    """
 
     def __init__(self, most: int = USUAL):
-        self.most, self.used = most, 0
+        self.most, self.used, self.peak = most, 0, 0
 
     def has(self, size: int) -> bool:
         """Whether there is a place for so many bytes more."""
@@ -41,6 +44,8 @@ class Budget:
                 reason="memory_full",
             )
         self.used += size
+        if self.used > self.peak:
+            self.peak = self.used
 
     def give_back(self, size: int) -> None:
         """The bytes that were counted exist no more."""

@@ -12,6 +12,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from nbkeras.serving import limits as machine
 from nbkeras.serving.budget import Budget
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.exchange import Observer
@@ -21,6 +22,7 @@ from nbkeras.serving.options import Options
 HEAD_BYTES = 64 << 10  # most bytes of a request's line and headers
 IDLE, HEAD, BODY, ANSWER = range(4)  # what a connection waits for
 _ENDING_SECONDS = 0.5  # an idle connection stays open so long when the server ends: a request may be on its way
+_FREED = 32 << 20  # bytes
 _SWEEPS = 4  # in the shortest limit
 _PIECE = 8 << 10  # bytes that are parsed at a time: they may be hundreds of requests, which take some milliseconds
 
@@ -266,7 +268,10 @@ class Connection(HttpToolsProtocol):
 
 
 async def watch(server_state: ServerState, limits: Options, budget: Budget) -> None:
-    """Look at all connections, for ever. budget: counts answers that clients do not read."""
+    """Look at all connections, for ever. budget: counts answers that clients do not read.
+
+    Free memory is given back to the system after much was used.
+    """
     pause = min(limits.header_seconds, limits.body_seconds, limits.keep_alive_seconds) / _SWEEPS
     loop, share = asyncio.get_running_loop(), budget.share()
     while True:
@@ -280,3 +285,6 @@ async def watch(server_state: ServerState, limits: Options, budget: Budget) -> N
                 share.grow(unread)
             else:
                 connection.transport.abort()  # a client that does not read its answer
+        if budget.peak - budget.used > _FREED:
+            budget.peak = budget.used
+            await asyncio.to_thread(machine.give_back_free_memory)

@@ -50,13 +50,19 @@ def set_threads(threads: int, workers: int) -> None:
     pool.set_threads(min(threads or threads_of_each(workers), pool.Pool.most))
 
 
-def give_memory_back() -> None:
+def keep_no_large_pieces() -> None:
     """Have the allocator give large pieces back to the system when they are freed, so that memory is what the budget counts.
 
     Else it keeps pieces of up to 32 MB, between which requests that grow side by side leave gaps.
     """
     with contextlib.suppress(AttributeError):  # the C library has no such function
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
+
+
+def give_back_free_memory() -> None:
+    """Give free pages back to the system: many small pieces, such as parts of messages, were on them."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def threads() -> int:

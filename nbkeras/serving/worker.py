@@ -114,7 +114,7 @@ async def serve(
 def work(seat: Seat) -> int:
     """The life of a worker, in a process that its supervisor has forked; returns the exit code."""
     limits.set_threads(seat.options.threads, seat.workers)
-    limits.give_memory_back()
+    limits.keep_no_large_pieces()
     is_done = uvloop.run(_work(seat))
     if os.getppid() != seat.supervisor:  # it was killed, and has left its folder
         shutil.rmtree(seat.folder, ignore_errors=True)
