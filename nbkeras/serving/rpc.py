@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError
 from nbkeras.engine.annotations import briefly
 from nbkeras.inference.ready import TensorSpec
 from nbkeras.serving import messages, tensors
+from nbkeras.serving.budget import Share
 from nbkeras.serving.errors import ServingError, refused, unexpected
 from nbkeras.serving.exchange import Exchange, sane_id
 from nbkeras.serving.frames import Gate
@@ -186,7 +187,14 @@ class Servicer:
         return {"config": self.service.model_configuration(request.name, request.version or None)}
 
     async def model_infer(self, data: bytes, context: Any) -> Any:
-        """Answer the bytes of a ModelInferRequest: they are read when it is known what that takes."""
+        """Answer the bytes of a ModelInferRequest. The answer is counted until the call has ended."""
+        answer = await self._answer(data, context)
+        share = self.service.budget.share(_COPIES * answer.ByteSize())
+        context.add_done_callback(lambda _: share.close())
+        return answer
+
+    async def _answer(self, data: bytes, context: Any) -> Any:
+        """The answer to the bytes of a ModelInferRequest, which are read when it is known what that takes."""
         exchange = self.service.exchange("grpc", _request_id(context))
         try:
             answer = await self._infer(data, context, exchange)
@@ -214,10 +222,7 @@ class Servicer:
             if left is not None:
                 request.timeout = min(left, request.timeout or left)
             response = await self.service.infer(name, version, request)
-        answer = await self.service.write(write_response, response, is_raw)
-        share = self.service.budget.share(_COPIES * answer.ByteSize())
-        context.add_done_callback(lambda _: share.close())
-        return answer
+        return await self.service.write(write_response, response, is_raw)
 
     def _read(self, data: bytes) -> tuple[str, str | None, bool, InferRequest]:
         """The model, its version, whether tensors are raw, and the request of a ModelInferRequest."""
@@ -232,35 +237,42 @@ class Servicer:
     async def model_stream_infer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         """Answer the requests of a stream in their order. Several are computed at the same time; an error ends none of them."""
         tasks: asyncio.Queue[asyncio.Task | None] = asyncio.Queue(_AHEAD)
+        share = self.service.budget.share()  # of answers that are not sent
 
         async def read() -> None:
             try:
                 async for request in requests:
-                    await tasks.put(asyncio.create_task(self._in_stream(request, context)))
+                    await tasks.put(asyncio.create_task(self._in_stream(request, context, share)))
             finally:
                 await tasks.put(None)
 
         reading = asyncio.create_task(read())
         try:
             while (task := await tasks.get()) is not None:
-                yield await task
+                answer, size = await task
+                yield answer
+                share.shrink(share.bytes - size)
         finally:
             reading.cancel()
+            share.close()
             while not tasks.empty():
                 task = tasks.get_nowait()
                 if task is not None:
                     task.cancel()
 
-    async def _in_stream(self, data: bytes, context: Any) -> Any:
+    async def _in_stream(self, data: bytes, context: Any, share: Share) -> tuple[Any, int]:
+        """The answer to a request of a stream, and the bytes that were counted for it."""
         try:
-            response = await self.model_infer(data, context)
+            response = await self._answer(data, context)
+            messages.set_parameters(response.parameters, {"triton_final_response": True})
+            size = _COPIES * response.ByteSize()
+            share.grow(size)
+            return _StreamResponse(infer_response=response), size
         except ServingError as error:
-            return _StreamResponse(error_message=error.message, infer_response=_Response(id=messages.id_of(data)))
+            failure = error
         except Exception as error:
-            told = unexpected(error)
-            return _StreamResponse(error_message=told.message, infer_response=_Response(id=messages.id_of(data)))
-        messages.set_parameters(response.parameters, {"triton_final_response": True})
-        return _StreamResponse(infer_response=response)
+            failure = unexpected(error)
+        return _StreamResponse(error_message=failure.message, infer_response=_Response(id=messages.id_of(data))), 0
 
     async def repository_index(self, request: Any, context: Any) -> dict[str, Any]:
         return {"models": self.service.index(request.ready)}

@@ -99,6 +99,8 @@ class Place:
             model.free.set()
         await self.channel.close()
         await self.server.stop(1)
+        await asyncio.sleep(0.05)
+        assert self.service.budget.used == 0, self.service.budget.used
         self.keeper.close()
 
     def call(self, method, request, service=rpc.SERVICE, **more):
@@ -374,6 +376,14 @@ async def check_a_stream_is_answered_in_its_order(place):
     await call.done_writing()
     found = [each async for each in call]
     assert [each.infer_response.id for each in found] == [f"{n}" for n in range(100)]
+    await asyncio.sleep(0.05)
+    assert place.service.budget.used == 0
+    call = stub()
+    for number in range(300):  # one after another: each answer is given back before the stream ends
+        await call.write(infer("FP32", [number, 0]))
+        await call.read()
+        assert place.service.budget.used < 2000
+    await call.done_writing()
     assert found[0].infer_response.parameters["triton_final_response"].bool_param
     for number, each in enumerate(found[1:], 1):
         assert each.error_message.startswith("model 'none' is not there") == (number % 3 == 2)
