@@ -94,7 +94,7 @@ def find(kind: type | tuple[type, ...], structure: Any) -> list:
             found.setdefault(id(value), value)
         elif isinstance(value, dict | list | tuple) and id(value) not in seen:
             seen.add(id(value))
-            # a dict's values at once, since another thread may add one
+            # a dict's values at once: another thread may change it, and then Python 3.11 crashes in reversed(dict.values())
             todo.extend(reversed(list(value.values()) if isinstance(value, dict) else value))
     return list(found.values())
 

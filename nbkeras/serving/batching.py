@@ -62,7 +62,7 @@ class Batcher:
     """The queue of one version of a model.
 
     max_batch: most rows of a batch. max_wait: seconds that a batch waits for more rows.
-    max_queue, max_queue_bytes: requests and bytes that may wait; more are refused with 503.
+    max_queue: requests that may wait; more are refused with 503. Their bytes are counted by whoever has made them.
     observe: called after each batch with (rows, seconds, seconds that each of its requests waited).
     """
 
@@ -73,12 +73,11 @@ class Batcher:
         max_batch: int | None = None,
         max_wait: float = 0.0,
         max_queue: int = 1024,
-        max_queue_bytes: int = 256 << 20,
         observe: Callable[[int, float, list[float]], Any] | None = None,
     ):
         self.frozen = frozen
         self.max_batch = max_batch or max(frozen.batch_sizes)
-        self.max_wait, self.max_queue, self.max_queue_bytes = max_wait, max_queue, max_queue_bytes
+        self.max_wait, self.max_queue = max_wait, max_queue
         self._observe = observe
         self._queue: collections.deque[Waiting] = collections.deque()
         self.rows = self.bytes = 0  # that wait
@@ -106,13 +105,13 @@ class Batcher:
             sizes = self.frozen.batch_sizes
             if rows not in sizes:
                 raise refused(f"this model takes {' or '.join(map(str, sizes))} rows of a request, received {rows}")
-            self._admit(1, arrays)
+            self._admit(1)
             return await self._put(arrays, deadline, exchange)
         if rows <= self.max_batch:
-            self._admit(1, arrays)
+            self._admit(1)
             return await self._put(arrays, deadline, exchange)
         starts = range(0, rows, self.max_batch)
-        self._admit(len(starts), arrays)
+        self._admit(len(starts))
         parts = [[array[start : start + self.max_batch] for array in arrays] for start in starts]
         futures = [self._put(part, deadline, exchange) for part in parts]
         try:
@@ -123,24 +122,17 @@ class Batcher:
             raise
         return [np.concatenate(column) for column in zip(*found, strict=True)]
 
-    def _admit(self, count: int, arrays: list[np.ndarray]) -> None:
-        """Refuse what the queue has no place for. A request that finds it empty is taken, whatever its size."""
-        if not self._queue:
-            return
-        size = sum([array.nbytes for array in arrays])
-        if not self._has_place(count, size):
+    def _admit(self, count: int) -> None:
+        """Refuse what the queue has no place for. A request that finds it empty is taken, however many parts it has."""
+        if len(self._queue) + count > self.max_queue:
             self._forget()
-        if self._queue and not self._has_place(count, size):
+        if self._queue and len(self._queue) + count > self.max_queue:
             raise ServingError(
                 503,
-                f"the queue is full: {len(self._queue)} requests with {self.bytes} bytes wait "
-                f"(most: {self.max_queue} requests, {self.max_queue_bytes} bytes); try again later",
+                f"the queue is full: {len(self._queue)} requests wait (most: {self.max_queue}); try again later",
                 retry_after=self.retry_after(),
                 reason="queue_full",
             )
-
-    def _has_place(self, count: int, size: int) -> bool:
-        return len(self._queue) + count <= self.max_queue and self.bytes + size <= self.max_queue_bytes
 
     def _forget(self) -> None:
         """Take requests off the queue whose clients have gone or were told that their time is over."""

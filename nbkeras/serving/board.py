@@ -62,6 +62,7 @@ REASONS = (
     "slow_client",  # 408
     "deadline",  # 504
     "queue_full",
+    "memory_full",
     "sequences_full",
     "connections_full",
     "unavailable",  # 503 for other reasons: a model that is being loaded, a server that ends

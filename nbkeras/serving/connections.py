@@ -14,6 +14,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from nbkeras.engine.annotations import briefly
+from nbkeras.serving import limits as machine
+from nbkeras.serving.budget import Budget
 from nbkeras.serving.errors import ServingError, refused
 from nbkeras.serving.exchange import Observer
 from nbkeras.serving.http import GONE, WHOLE
@@ -22,6 +24,7 @@ from nbkeras.serving.options import Options
 HEAD_BYTES = 64 << 10  # most bytes of a request's line and headers
 IDLE, HEAD, BODY, ANSWER = range(4)  # what a connection waits for
 _ENDING_SECONDS = 0.5  # an idle connection stays open so long when the server ends: a request may be on its way
+_FREED = 32 << 20  # bytes
 _SWEEPS = 4  # in the shortest limit
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]*)?")
 _PIECE = 8 << 10  # bytes that are parsed at a time: they may be hundreds of requests, which take some milliseconds
@@ -39,17 +42,20 @@ class Connection(HttpToolsProtocol):
 
     limits: Options  # of the class that `of` makes
     observer: Observer
+    budget: Budget
 
     @classmethod
-    def of(cls, limits: Options, observer: Observer | None) -> type["Connection"]:
-        """A class of connections with these limits."""
-        return type(cls.__name__, (cls,), {"limits": limits, "observer": observer or Observer()})
+    def of(cls, limits: Options, observer: Observer | None, budget: Budget | None = None) -> type["Connection"]:
+        """A class of connections with these limits. budget: counts `rest`."""
+        own = {"limits": limits, "observer": observer or Observer(), "budget": budget or Budget()}
+        return type(cls.__name__, (cls,), own)
 
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: Any = None):
         super().__init__(config, server_state, app_state, _loop)
         self.state, self.since, self.head_bytes = HEAD, self.loop.time(), 0
         self.is_ending = False
         self.refusal = self.rest = b""
+        self.share = self.budget.share()  # of `rest`
         self.answering: Any = None  # the request whose answer is next, and its task
         self.task: asyncio.Task
 
@@ -60,6 +66,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.rest = b""
+        self.share.close()
         cycle = self.answering
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
@@ -72,7 +80,7 @@ class Connection(HttpToolsProtocol):
         if self.refusal:
             return
         if self.pipeline or self.rest:
-            self.rest += data
+            self._keep(data)
             self.flow.pause_reading()
             return
         for start in range(0, len(data), _PIECE):
@@ -80,8 +88,17 @@ class Connection(HttpToolsProtocol):
             if self.refusal:
                 return
             if self.pipeline:
-                self.rest = data[start + _PIECE :]
+                self._keep(data[start + _PIECE :])
                 return
+
+    def _keep(self, data: bytes) -> None:
+        """Keep bytes that are parsed later, if there is memory for them."""
+        try:
+            self.share.grow(len(data))
+        except ServingError as error:
+            self.refuse(error.status, error.message)
+        else:
+            self.rest += data
 
     def _parse(self, data: bytes) -> None:
         if self.state == IDLE:
@@ -106,6 +123,7 @@ class Connection(HttpToolsProtocol):
         if self.pipeline or self.transport.is_closing():
             return
         rest, self.rest = self.rest, b""
+        self.share.close()
         self.data_received(rest)
         if not self.pipeline and not self.rest:
             self.flow.resume_reading()
@@ -283,15 +301,24 @@ def check_head(version: str, headers: list[tuple[bytes, bytes]]) -> None:
         )
 
 
-async def watch(server_state: ServerState, limits: Options) -> None:
-    """Look at all connections, for ever."""
+async def watch(server_state: ServerState, limits: Options, budget: Budget) -> None:
+    """Look at all connections, for ever. budget: counts answers that clients do not read.
+
+    Free memory is given back to the system after much was used.
+    """
     pause = min(limits.header_seconds, limits.body_seconds, limits.keep_alive_seconds) / _SWEEPS
-    loop = asyncio.get_running_loop()
+    loop, share = asyncio.get_running_loop(), budget.share()
     while True:
         await asyncio.sleep(min(pause, 1.0))
-        now, unread, most = loop.time(), 0, limits.max_buffers_mb << 20
+        now = loop.time()
+        share.close()
         for connection in list(server_state.connections):
             connection.check(now)  # type: ignore[union-attr]
-            unread += connection.transport.get_write_buffer_size()
-            if unread > most:
+            unread = connection.transport.get_write_buffer_size()
+            if budget.has(unread):
+                share.grow(unread)
+            else:
                 connection.transport.abort()  # a client that does not read its answer
+        if budget.peak - budget.used > _FREED:
+            budget.peak = budget.used
+            await asyncio.to_thread(machine.give_back_free_memory)

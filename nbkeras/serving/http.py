@@ -20,8 +20,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from nbkeras.serving import tensors
+from nbkeras.serving.budget import Share
 from nbkeras.serving.errors import ServingError, refused, unexpected
 from nbkeras.serving.exchange import Exchange, sane_id
+from nbkeras.serving.repository import Version
 from nbkeras.serving.service import Service
 
 Scope = MutableMapping[str, Any]
@@ -36,6 +38,7 @@ WHOLE = "nbkeras.whole"  # in the scope: `Connection.answer_whole`, where the se
 _PORT = re.compile(r":\d*$")  # of a Host
 _LEAST_PACKED = 1024  # bytes: shorter answers are sent as they are
 _LONG = 1 << 18  # bytes: more are packed and unpacked in a thread
+_MOST_CONTENT = 1 << 16  # bytes of a body that holds no tensors
 
 
 class ClientGone(Exception):
@@ -96,7 +99,6 @@ class Application:
         control_hosts: Sequence[str] = (),
     ):
         self.service, self.max_body, self.control_hosts = service, max_body, {"localhost", *control_hosts}
-        self.arriving, self.max_arriving = 0, 512 << 20  # bytes of bodies of which a part has arrived
         own = [
             Route("/v2", self._server, methods=["GET"]),
             Route("/v2/health/live", self._live, methods=["GET"]),
@@ -141,24 +143,24 @@ class Application:
         """Answer a request to infer."""
         start: dict[str, Any] = {"type": "http.response.start", "status": 200}
         exchange = self.service.exchange("http")
+        share = self.service.budget.share()
         try:
             head = Headers(scope["headers"])
             exchange.id = head.request_id or exchange.id
-            body = await self.body_of(head, receive)
+            body = await self.body_of(head, receive, share)
             exchange.begin(len(body))
             model = self.service.repository.get(name, version)
             exchange.name, exchange.version = name, model.version
-            specs = model.inputs
-            if head.json_bytes == 0:
-                request = tensors.raw_input(specs, body)
-                binary: bool | dict[str, bool] = True
-            else:
-                request, binary = tensors.read_request(body, head.json_bytes, name, specs)
+            request, binary = await self._read(body, head.json_bytes, model)
+            if head.json_bytes is None:
+                del body
+                share.shrink(0)
+            share.grow(request.nbytes)
             if head.timeout is not None:
                 request.timeout = min(head.timeout, request.timeout or head.timeout)
             request.exchange = exchange
             response = await self.service.infer(name, version, request)
-            answer, json_bytes = tensors.write_response(response, binary)
+            answer, json_bytes = await self.service.write(tensors.write_response, response, binary)
             if json_bytes is None:
                 headers = [_JSON]
             else:
@@ -181,6 +183,8 @@ class Application:
             answer = _answer_error(ended, start, exchange)
         except Exception as error:
             answer = _answer_error(unexpected(error), start, exchange)
+        finally:
+            share.close()
         if exchange.id:
             start["headers"].append((b"x-request-id", exchange.id.encode()))
         exchange.bytes_out = len(answer)
@@ -194,8 +198,22 @@ class Application:
         exchange.end(499)
         self.service.answered(exchange)
 
-    async def body_of(self, head: Headers, receive: Receive) -> bytes | bytearray:
-        """The whole body of a request, unpacked; refused before it is read if it says that it is too large."""
+    async def _read(
+        self, body: bytes | bytearray, json_bytes: int | None, model: Version
+    ) -> tuple[tensors.InferRequest, bool | dict[str, bool]]:
+        """The request of a body, and whether its answer is binary."""
+        return await self.service.read(
+            len(body),
+            functools.partial(tensors.cost_of_request, body, json_bytes, model.inputs),
+            functools.partial(tensors.read_any, body, json_bytes, model.name, model.inputs),
+        )
+
+    async def body_of(self, head: Headers, receive: Receive, share: Share, most: int = 0) -> bytes | bytearray:
+        """The whole body of a request, unpacked; refused before it is read if it says that it is too large.
+
+        share: counts its bytes. most: of them, if they are fewer than those of other requests.
+        """
+        most = most or self.max_body
         if head.content_type not in _CONTENT_TYPES:
             raise ServingError(
                 415,
@@ -208,52 +226,50 @@ class Application:
             )
         if head.length is None and not head.is_chunked:
             raise ServingError(411, "the request has neither Content-Length nor Transfer-Encoding: chunked")
-        if head.length is not None and head.length > self.max_body:
-            raise self._too_large(f"{head.length} bytes")
+        if head.length is not None and head.length > most:
+            raise _too_large(most, f"{head.length} bytes")
         message = await receive()
         body = message.get("body", b"")
+        share.grow(_room_for(len(body)))
         if message.get("more_body", False):
-            body = await self._rest_of(bytearray(body), receive)
-        elif message["type"] == "http.disconnect":
-            raise ClientGone
-        if len(body) > self.max_body:
-            raise self._too_large("more")
-        if head.content_encoding in (b"gzip", b"deflate"):
-            return await self._unpacked(body, head.content_encoding)
-        return body
-
-    async def _rest_of(self, body: bytearray, receive: Receive) -> bytearray:
-        """The whole body of a request of which a part has arrived."""
-        counted, is_whole = 0, False
-        try:
-            while not is_whole and len(body) <= self.max_body:
-                self.arriving += len(body) - counted
-                counted = len(body)
-                if self.arriving > self.max_arriving:
-                    raise ServingError(503, "the server receives too many large bodies; try again later", retry_after=1)
+            body = bytearray(body)
+            while message.get("more_body", False) and len(body) <= most:
                 message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGone
-                body += message.get("body", b"")
-                is_whole = not message.get("more_body", False)
-        finally:
-            self.arriving -= counted
+                part = message.get("body", b"")
+                share.grow(_room_for(len(part)))
+                body += part
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        if len(body) > most:
+            raise _too_large(most, "more")
+        if head.content_encoding in (b"gzip", b"deflate"):
+            packed = share.bytes
+            body = await self._unpacked(body, head.content_encoding, share, most)
+            share.shrink(share.bytes - packed)
         return body
 
-    def _too_large(self, received: str) -> ServingError:
-        return ServingError(413, f"the body may have {self.max_body} bytes, received {received}")
-
-    async def _unpacked(self, body: bytes | bytearray, encoding: bytes) -> bytes:
+    async def _unpacked(self, body: bytes | bytearray, encoding: bytes, share: Share, most: int) -> bytearray:
+        """A body that was packed. Each piece of it is counted before it is made."""
         unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16 if encoding == b"gzip" else zlib.MAX_WBITS)
+        found, view = bytearray(), memoryview(body)
         try:
-            found = unpacker.decompress(body, min(_LONG, self.max_body + 1))
-            if unpacker.unconsumed_tail and len(found) <= self.max_body:
-                left = self.max_body + 1 - len(found)
-                found += await asyncio.to_thread(unpacker.decompress, unpacker.unconsumed_tail, left)
+            for start in range(0, len(view), _LONG):
+                piece: Any = view[start : start + _LONG]
+                while piece and len(found) <= most:
+                    share.grow(_LONG)
+                    if len(found) < _LONG:
+                        part = unpacker.decompress(piece, _LONG)
+                    else:
+                        part = await asyncio.to_thread(unpacker.decompress, piece, _LONG)
+                    found += part
+                    share.shrink(share.bytes - _LONG + _room_for(len(part)))
+                    piece = unpacker.unconsumed_tail
+                if unpacker.unused_data:
+                    break
         except zlib.error as error:
             raise refused(f"the body is not what its Content-Encoding {encoding.decode()} says: {error}") from None
-        if len(found) > self.max_body:
-            raise self._too_large("more when it is unpacked")
+        if len(found) > most:
+            raise _too_large(most, "more when it is unpacked")
         if not unpacker.eof or unpacker.unused_data:
             raise refused(
                 f"the body is not what its Content-Encoding {encoding.decode()} says: it does not end where it should"
@@ -333,11 +349,10 @@ class Application:
         head = Headers(request.scope["headers"])
         if not head.length and not head.is_chunked:
             return {}
-        body = await self.body_of(head, request.receive)
-        try:
-            content = orjson.loads(body) if body else {}
-        except orjson.JSONDecodeError as error:
-            raise refused(f"the body is no valid JSON: {error}") from None
+        with self.service.budget.share() as share:
+            body = await self.body_of(head, request.receive, share, _MOST_CONTENT)
+            share.grow(tensors.cost_of_json(body))
+            content = tensors.read_json(body) if body else {}
         if not isinstance(content, dict):
             raise refused(f"the body must be a JSON object, received {tensors.shown(content)}")
         return content
@@ -348,6 +363,15 @@ def _is_loopback(name: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def _room_for(size: int) -> int:
+    """The bytes that a bytearray takes for a piece of so many: it has an eighth more than it needs."""
+    return size + (size >> 3)
+
+
+def _too_large(most: int, received: str) -> ServingError:
+    return ServingError(413, f"the body may have {most} bytes, received {received}")
 
 
 def _json(content: Any, status: int = 200) -> Response:

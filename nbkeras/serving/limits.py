@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 from typing import NamedTuple
 
 from nbkeras.kernels.runtime import cgroups, pool
+from nbkeras.serving import budget
+
+_M_MMAP_THRESHOLD = -3  # of malloc.h
+_LARGE = 4 << 20
 
 
 def processors(root: str = "/") -> int:
@@ -29,6 +35,11 @@ def memory_of_loading(root: str = "/") -> int:
     return max(1 << 30, memory(root) // 4 * 3)
 
 
+def memory_of_requests(workers: int, root: str = "/") -> int:
+    """The bytes that requests may take in each of several workers, if no option says so: half of the memory for all of them."""
+    return min(budget.USUAL, memory(root) // 2 // workers)
+
+
 def threads_of_each(workers: int, root: str = "/") -> int:
     """The number of threads that compute kernels in each of several workers."""
     return max(1, processors(root) // workers)
@@ -37,6 +48,21 @@ def threads_of_each(workers: int, root: str = "/") -> int:
 def set_threads(threads: int, workers: int) -> None:
     """In a worker: use some threads for kernels; 0: its part of the processors. NUMBA_NUM_THREADS is the most, if it is set."""
     pool.set_threads(min(threads or threads_of_each(workers), pool.Pool.most))
+
+
+def keep_no_large_pieces() -> None:
+    """Have the allocator give large pieces back to the system when they are freed, so that memory is what the budget counts.
+
+    Else it keeps pieces of up to 32 MB, between which requests that grow side by side leave gaps.
+    """
+    with contextlib.suppress(AttributeError):  # the C library has no such function
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
+
+
+def give_back_free_memory() -> None:
+    """Give free pages back to the system: many small pieces, such as parts of messages, were on them."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def threads() -> int:

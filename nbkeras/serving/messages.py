@@ -9,10 +9,14 @@ The messages lie in a pool of their own, so a process may also import the genera
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from nbkeras.serving.errors import ServingError
 
 _INFERENCE = """
 ServerLiveRequest
@@ -133,6 +137,94 @@ def _pool() -> descriptor_pool.DescriptorPool:
 
 
 POOL = _pool()
+
+
+# -------------------- what reading a message takes --------------------
+
+MOST_FIELDS = 1 << 20  # of a request; more are sent as raw_input_contents
+_FIELD_COST = 200  # bytes that a field takes, besides what is in it; in a message it has 2 bytes or more
+_TEXT, _VARINTS, _SHAPE, _FIXED = 5, 40, 64, 8  # that each byte takes: of texts, of numbers by their encoding
+_SHORT = 4096  # bytes of a message that is not looked at
+
+# The fields of a ModelInferRequest that are messages, with their fields, and of others the bytes that each byte takes, if not 5.
+_PARAMETER: dict[int, Any] = {2: {}}
+_CONTENTS = {1: _FIXED, 2: _VARINTS, 3: _VARINTS, 4: _VARINTS, 5: _VARINTS, 6: _FIXED, 7: _FIXED}
+_INPUT = {3: _SHAPE, 4: _PARAMETER, 5: _CONTENTS}
+_REQUEST = {4: _PARAMETER, 5: _INPUT, 6: {2: _PARAMETER}, 7: 2}
+
+
+class Unreadable(Exception):
+    """The bytes are no message."""
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < len(data) and shift < 70:
+        byte = data[at]
+        value |= (byte & 127) << shift
+        at += 1
+        if byte < 128:
+            return value, at
+        shift += 7
+    raise Unreadable
+
+
+def fields_of(data: memoryview) -> Iterator[tuple[int, memoryview | None]]:
+    """The numbers of the fields of a message, and the bytes of those that have a length."""
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        kind, part = tag & 7, None
+        if kind == 0:
+            _, at = _varint(data, at)
+        elif kind == 2:
+            size, at = _varint(data, at)
+            part = data[at : at + size]
+            at += size
+        elif kind in (1, 5):
+            at += 8 if kind == 1 else 4
+        else:  # groups, which the protocol does not have
+            raise Unreadable
+        if at > len(data):
+            raise Unreadable
+        yield tag >> 3, part
+
+
+def cost_of(data: bytes) -> int:
+    """A bound of the bytes that reading a ModelInferRequest takes, objects and arrays together.
+
+    An input of 2 bytes takes 50 times as many, while raw contents are only copied. Unreadable if it is no message, or has too
+    many fields.
+    """
+    if len(data) <= _SHORT:
+        return _FIELD_COST // 2 * len(data)
+    left = MOST_FIELDS
+
+    def cost(part: memoryview, inside: dict[int, Any]) -> int:
+        nonlocal left
+        total = 0
+        for number, value in fields_of(part):
+            left -= 1
+            if left < 0:
+                raise ServingError(413, f"the message has more than {MOST_FIELDS} fields: send raw_input_contents")
+            total += _FIELD_COST
+            if value is not None:
+                kind = inside.get(number, _TEXT)
+                total += kind * len(value) if type(kind) is int else len(value) + cost(value, kind)
+        return total
+
+    return cost(memoryview(data), _REQUEST)
+
+
+def id_of(data: bytes) -> str:
+    """The id of a ModelInferRequest that could not be answered; "" if it cannot be read."""
+    try:
+        for number, value in itertools.islice(fields_of(memoryview(data)), 64):
+            if number == 3 and value is not None and len(value) <= 4096:
+                return str(value, "utf-8")
+    except (Unreadable, UnicodeDecodeError):
+        pass
+    return ""
 
 
 def message(name: str) -> Any:

@@ -133,7 +133,6 @@ class ModelOptions:
     )
     max_wait_ms: float = _option(0.0, "milliseconds that a batch waits for more rows", _number(float, 0, 10_000))
     max_queue: int = _option(1024, "requests that may wait for a model; more get 503", _number(int, 1))
-    max_queue_mb: int = _option(256, "MB of tensors that may wait for a model; more get 503", _number(int, 1))
     timeout: float | None = _option(
         None, "seconds that a request may wait in the queue; then 504", _number(float, 0.001)
     )
@@ -156,16 +155,7 @@ class ModelOptions:
             )
 
 
-_SHARED = (
-    "max_batch",
-    "max_wait_ms",
-    "max_queue",
-    "max_queue_mb",
-    "timeout",
-    "allow_nan",
-    "allow_pickle",
-    "batch_sizes",
-)
+_SHARED = ("max_batch", "max_wait_ms", "max_queue", "timeout", "allow_nan", "allow_pickle", "batch_sizes")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -192,19 +182,24 @@ class Options:
     max_body_mb: float = _option(
         64.0, "MB of a request's body, unpacked too; larger ones get 413", _number(float, 0.001)
     )
-    max_buffers_mb: int = _option(
-        512, "MB of bodies that arrive at a worker at a time, and of answers that clients do not read", _number(int, 1)
+    max_memory_mb: int | None = _option(
+        None,
+        "MB that all requests, sequences and unread answers of a worker may take together; more get 503 (default: half of the "
+        "memory divided among the workers, 1024 at most)",
+        _number(int, 1),
     )
     max_connections: int = _option(4096, "connections of a worker; more get 503", _number(int, 1))
     header_seconds: float = _option(10.0, "seconds for a request's headers to arrive; then 408", _number(float, 0.05))
-    body_seconds: float = _option(60.0, "seconds for a request's body to arrive; then 408", _number(float, 0.05))
+    body_seconds: float = _option(
+        60.0, "seconds for a request's body or message to arrive; then 408", _number(float, 0.05)
+    )
     keep_alive_seconds: float = _option(75.0, "seconds for which an idle connection stays open", _number(float, 0.05))
     drain_seconds: float = _option(30.0, "seconds after SIGTERM in which accepted requests may end", _number(float, 0))
     sequence_idle_seconds: float = _option(
         60.0, "seconds after which an idle sequence is forgotten", _number(float, 0.05)
     )
     max_sequences_mb: int = _option(
-        256, "MB of a worker's states of sequences; more sequences get 503", _number(int, 1)
+        256, "MB of max_memory_mb that states of sequences may take; more sequences get 503", _number(int, 1)
     )
     worker_seconds: float = _option(
         60.0, "seconds after which a worker that does nothing is started again", _number(float, 0.4)

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import math
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,8 @@ from nbkeras.serving.options import ModelOptions
 from nbkeras.serving.sequences import StreamRuns
 from nbkeras.serving.tensors import InferRequest, InferResponse
 
+ANSWER = 10  # bytes of an output and its text in JSON, for each byte of the output
+_STATES = 3  # a state, its copy in a batch, and the state after it
 READY, LOADING, UNAVAILABLE = "READY", "LOADING", "UNAVAILABLE"
 STARTING, UNLOADED = "the server starts", "unloaded"  # reasons, of the versions of the start while they are loaded
 
@@ -29,15 +32,28 @@ class Version:
         self.inputs, self.outputs = tuple(frozen.inputs), tuple(frozen.outputs)
         self.output_places = {spec.name: place for place, spec in enumerate(self.outputs)}
         self.is_stream = isinstance(frozen, FrozenStream)
+        self.state_bytes = frozen.state_size * frozen.state_dtype.itemsize if self.is_stream else 0  # of a row
         runs: Any = StreamRuns(frozen) if self.is_stream else frozen
         self.batcher = Batcher(
             runs,
             max_batch=options.max_batch,
             max_wait=options.max_wait_ms / 1000,
             max_queue=options.max_queue,
-            max_queue_bytes=options.max_queue_mb << 20,
             observe=observe,
         )
+
+    def bytes_of(self, arrays: list[np.ndarray]) -> int:
+        """A bound of the bytes that computing a request makes: copies of its inputs, states, outputs, and the answer.
+
+        Sizes that outputs leave open are steps, of which they have as many as the inputs.
+        """
+        rows = len(arrays[0])
+        steps = max(array.shape[1] if array.ndim > 1 else 1 for array in arrays)
+        size = sum([array.nbytes for array in arrays])
+        for spec in self.outputs:
+            each = math.prod([steps if axis is None else axis for axis in spec.shape[1:]])
+            size += rows * each * spec.dtype.itemsize * ANSWER
+        return size + (rows * self.state_bytes * _STATES if self.is_stream else 0)
 
     def arrays(self, request: InferRequest) -> list[np.ndarray]:
         """The arrays of a request in the order of the inputs. An input or output that the model does not have is refused."""

@@ -9,8 +9,9 @@ This module may be imported only in a process that is not forked any more, becau
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -19,9 +20,12 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from nbkeras.engine.annotations import briefly
+from nbkeras.inference.ready import TensorSpec
 from nbkeras.serving import messages, tensors
+from nbkeras.serving.budget import Share
 from nbkeras.serving.errors import ServingError, refused, unexpected
 from nbkeras.serving.exchange import Exchange, sane_id
+from nbkeras.serving.frames import Gate
 from nbkeras.serving.options import Options
 from nbkeras.serving.service import Service
 from nbkeras.serving.tensors import InferRequest, InferResponse
@@ -29,6 +33,8 @@ from nbkeras.serving.tensors import InferRequest, InferResponse
 SERVICE, HEALTH = "inference.GRPCInferenceService", "grpc.health.v1.Health"
 _AHEAD = 64  # requests of a stream that are computed at the same time
 _CALLS = 256  # at the same time over a connection; a client's others wait in the client
+_COPIES = 2  # of an answer until it is sent: a message and its bytes
+_MOST_CONTENT = 1 << 16  # bytes of a message that holds no tensors
 _LONGEST = 1000  # characters of the sentence of an error, which travels in headers
 
 # the field of InferTensorContents for each datatype; FP16 has none
@@ -53,14 +59,16 @@ def _message(name: str) -> Any:
     return messages.message(f"inference.{name}")
 
 
-_Response, _StreamResponse = _message("ModelInferResponse"), _message("ModelStreamInferResponse")
+_Request, _Response, _StreamResponse = (
+    _message(f"Model{name}") for name in ("InferRequest", "InferResponse", "StreamInferResponse")
+)
 
 
 # -------------------- requests and answers --------------------
 
 
-def read_request(message: Any) -> InferRequest:
-    """The request of a ModelInferRequest."""
+def read_request(message: Any, specs: Sequence[TensorSpec] = ()) -> InferRequest:
+    """The request of a ModelInferRequest. specs: the inputs of the model; data that cannot be for them is not converted."""
     raw, given = message.raw_input_contents, message.inputs
     inputs: dict[str, np.ndarray] = {}
     for tensor in given:
@@ -82,6 +90,8 @@ def read_request(message: Any) -> InferRequest:
                 f"input {name!r:.200}: datatype must be one of {datatypes}, received {briefly(tensor.datatype)}"
             )
         shape = tensors.checked_shape(name, list(tensor.shape))
+        if specs:
+            tensors.check_claim(message.model_name, specs, inputs, name, tensor.datatype, shape)
         if not raw:
             inputs[name] = _typed(name, tensor.datatype, shape, tensor.contents)
         elif tensor.contents.ListFields():  # MLServer's client sends empty ones
@@ -112,6 +122,11 @@ def _typed(name: str, datatype: str, shape: list[int], contents: Any) -> np.ndar
     values = getattr(contents, field)
     if len(values) != count:
         raise refused(f"input {name!r:.200}: shape {shape} has {count} values, received {len(values)} in {field}")
+    if count > tensors.MOST_VALUES:
+        raise refused(
+            f"input {name!r:.200}: shape {shape} has {count} values in {field} (most: {tensors.MOST_VALUES}); send it as "
+            "raw_input_contents"
+        )
     if datatype == "BYTES":
         made = np.empty(count, object)
         made[:] = [tensors.text_of(name, value) for value in values]
@@ -135,10 +150,12 @@ def write_response(response: InferResponse, is_raw: bool) -> Any:
         if is_raw:
             message.raw_output_contents.append(tensors.to_bytes(values))
         else:
-            flat = values.ravel().tolist()
-            if datatype == "BYTES":
-                flat = [value if isinstance(value, bytes) else str(value).encode() for value in flat]
-            getattr(output.contents, _CONTENTS[datatype]).extend(flat)
+            flat, field = values.ravel(), getattr(output.contents, _CONTENTS[datatype])
+            for at in range(0, len(flat), tensors.PIECE_VALUES):
+                part = flat[at : at + tensors.PIECE_VALUES].tolist()
+                if datatype == "BYTES":
+                    part = [value if isinstance(value, bytes) else str(value).encode() for value in part]
+                field.extend(part)
     return message
 
 
@@ -169,10 +186,18 @@ class Servicer:
     async def model_config(self, request: Any, context: Any) -> dict[str, Any]:
         return {"config": self.service.model_configuration(request.name, request.version or None)}
 
-    async def model_infer(self, message: Any, context: Any) -> Any:
+    async def model_infer(self, data: bytes, context: Any) -> Any:
+        """Answer the bytes of a ModelInferRequest. The answer is counted until the call has ended."""
+        answer = await self._answer(data, context)
+        share = self.service.budget.share(_COPIES * answer.ByteSize())
+        context.add_done_callback(lambda _: share.close())
+        return answer
+
+    async def _answer(self, data: bytes, context: Any) -> Any:
+        """The answer to the bytes of a ModelInferRequest, which are read when it is known what that takes."""
         exchange = self.service.exchange("grpc", _request_id(context))
         try:
-            answer = await self._infer(message, context, exchange)
+            answer = await self._infer(data, context, exchange)
             exchange.end(200)
             return answer
         except ServingError as error:
@@ -187,47 +212,67 @@ class Servicer:
         finally:
             self.service.answered(exchange)
 
-    async def _infer(self, message: Any, context: Any, exchange: Exchange) -> Any:
-        request = read_request(message)
-        request.exchange = exchange
-        left = context.time_remaining()
-        if left is not None:
-            request.timeout = min(left, request.timeout or left)
-        response = await self.service.infer(message.model_name, message.model_version or None, request)
-        return write_response(response, bool(message.raw_input_contents))
+    async def _infer(self, data: bytes, context: Any, exchange: Exchange) -> Any:
+        name, version, is_raw, request = await self.service.read(
+            len(data), functools.partial(_cost, data), functools.partial(self._read, data)
+        )
+        with self.service.budget.share(request.nbytes):
+            request.exchange = exchange
+            left = context.time_remaining()
+            if left is not None:
+                request.timeout = min(left, request.timeout or left)
+            response = await self.service.infer(name, version, request)
+        return await self.service.write(write_response, response, is_raw)
+
+    def _read(self, data: bytes) -> tuple[str, str | None, bool, InferRequest]:
+        """The model, its version, whether tensors are raw, and the request of a ModelInferRequest."""
+        try:
+            message = _Request.FromString(data)
+        except DecodeError:
+            raise _no_message(_Request) from None
+        name, version = message.model_name, message.model_version or None
+        specs = self.service.repository.get(name, version).inputs
+        return name, version, bool(message.raw_input_contents), read_request(message, specs)
 
     async def model_stream_infer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         """Answer the requests of a stream in their order. Several are computed at the same time; an error ends none of them."""
         tasks: asyncio.Queue[asyncio.Task | None] = asyncio.Queue(_AHEAD)
+        share = self.service.budget.share()  # of answers that are not sent
 
         async def read() -> None:
             try:
                 async for request in requests:
-                    await tasks.put(asyncio.create_task(self._in_stream(request, context)))
+                    await tasks.put(asyncio.create_task(self._in_stream(request, context, share)))
             finally:
                 await tasks.put(None)
 
         reading = asyncio.create_task(read())
         try:
             while (task := await tasks.get()) is not None:
-                yield await task
+                answer, size = await task
+                yield answer
+                share.shrink(share.bytes - size)
         finally:
             reading.cancel()
+            share.close()
             while not tasks.empty():
                 task = tasks.get_nowait()
                 if task is not None:
                     task.cancel()
 
-    async def _in_stream(self, message: Any, context: Any) -> Any:
+    async def _in_stream(self, data: bytes, context: Any, share: Share) -> tuple[Any, int]:
+        """The answer to a request of a stream, and the bytes that were counted for it."""
         try:
-            response = await self.model_infer(message, context)
+            response = await self._answer(data, context)
+            messages.set_parameters(response.parameters, {"triton_final_response": True})
+            size = _COPIES * response.ByteSize()
+            share.grow(size)
+            return _StreamResponse(infer_response=response), size
         except ServingError as error:
-            return _StreamResponse(error_message=error.message, infer_response=_Response(id=message.id))
+            failure = error
         except Exception as error:
-            told = unexpected(error)
-            return _StreamResponse(error_message=told.message, infer_response=_Response(id=message.id))
-        messages.set_parameters(response.parameters, {"triton_final_response": True})
-        return _StreamResponse(infer_response=response)
+            failure = unexpected(error)
+        return _StreamResponse(error_message=failure.message, infer_response=_Response(id=messages.id_of(data))), 0
 
     async def repository_index(self, request: Any, context: Any) -> dict[str, Any]:
         return {"models": self.service.index(request.ready)}
@@ -285,7 +330,6 @@ def _calls(servicer: Servicer) -> dict[str, grpc.RpcMethodHandler]:
         "ServerMetadata": servicer.server_metadata,
         "ModelMetadata": servicer.model_metadata,
         "ModelConfig": servicer.model_config,
-        "ModelInfer": servicer.model_infer,
         "RepositoryIndex": servicer.repository_index,
         "RepositoryModelLoad": servicer.repository_model_load,
         "RepositoryModelUnload": servicer.repository_model_unload,
@@ -294,8 +338,9 @@ def _calls(servicer: Servicer) -> dict[str, grpc.RpcMethodHandler]:
         f"/{SERVICE}/{name}": _unary(_message(f"{name}Request"), _message(f"{name}Response"), method)
         for name, method in inference.items()
     }
+    calls[f"/{SERVICE}/ModelInfer"] = _unary(None, _Response, servicer.model_infer)
     calls[f"/{SERVICE}/ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-        servicer.model_stream_infer, _message("ModelInferRequest").FromString, _StreamResponse.SerializeToString
+        servicer.model_stream_infer, None, _StreamResponse.SerializeToString
     )
     asked, told = (messages.message(f"grpc.health.v1.HealthCheck{kind}") for kind in ("Request", "Response"))
     calls[f"/{HEALTH}/Check"] = _unary(asked, told, servicer.check)
@@ -303,13 +348,11 @@ def _calls(servicer: Servicer) -> dict[str, grpc.RpcMethodHandler]:
 
 
 def _unary(asked: Any, told: Any, method: Callable[[Any, Any], Awaitable[Any]]) -> grpc.RpcMethodHandler:
-    """The handler of a method that returns a message or its fields. Errors become codes of gRPC."""
+    """The handler of a method that returns a message or its fields; bytes if `asked` is None."""
 
-    async def call(request: Any, context: Any) -> Any:
+    async def call(data: bytes, context: Any) -> Any:
         try:
-            if request is None:
-                raise refused(f"the bytes are no message {asked.DESCRIPTOR.full_name}")
-            found = await method(request, context)
+            found = await method(data if asked is None else _read(asked, data), context)
             return told(**found) if isinstance(found, dict) else found
         except ServingError as error:
             failure = error
@@ -318,44 +361,65 @@ def _unary(asked: Any, told: Any, method: Callable[[Any, Any], Awaitable[Any]]) 
         again = () if failure.retry_after is None else (("grpc-retry-pushback-ms", f"{failure.retry_after * 1000}"),)
         await context.abort(grpc.StatusCode[failure.code], f"{failure.message:.{_LONGEST}}", again)
 
-    return grpc.unary_unary_rpc_method_handler(call, _reader(asked), told.SerializeToString)
+    return grpc.unary_unary_rpc_method_handler(call, None, told.SerializeToString)
 
 
-def _reader(kind: Any) -> Callable[[bytes], Any]:
-    """Reads a message, or returns None if the bytes are none: an exception here would be the server's failure."""
-
-    def read(data: bytes) -> Any:
-        try:
-            return kind.FromString(data)
-        except DecodeError:
-            return None
-
-    return read
+def _read(kind: Any, data: bytes) -> Any:
+    """A message that holds no tensors."""
+    if len(data) > _MOST_CONTENT:
+        raise ServingError(413, f"a {kind.DESCRIPTOR.full_name} may have {_MOST_CONTENT} bytes, received {len(data)}")
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise _no_message(kind) from None
 
 
-async def start(service: Service, options: Options, port: int) -> grpc.aio.Server:
+def _cost(data: bytes) -> int:
+    try:
+        return messages.cost_of(data)
+    except messages.Unreadable:
+        raise _no_message(_Request) from None
+
+
+def _no_message(kind: Any) -> ServingError:
+    return refused(f"the bytes are no message {kind.DESCRIPTOR.full_name}")
+
+
+class Server:
+    """gRPC and the gate before it."""
+
+    def __init__(self, server: grpc.aio.Server, gate: Gate):
+        self._server, self._gate = server, gate
+
+    async def stop(self, seconds: float) -> None:
+        """Take no more calls and wait for those that run."""
+        self._gate.close()
+        await self._server.stop(seconds)
+        self._gate.end()
+
+
+async def start(service: Service, options: Options, port: int) -> Server:
     """A server that answers on a port, which processes share; `stop` ends it."""
-    most = int(options.max_body_mb * 1e6)
+    gate = Gate(options, service.budget)
     server = grpc.aio.server(
         handlers=[_Handlers(Servicer(service))],
         maximum_concurrent_rpcs=options.max_connections,
         options=[
-            ("grpc.so_reuseport", 1),
-            ("grpc.max_receive_message_length", most),
+            ("grpc.max_receive_message_length", int(options.max_body_mb * 1e6)),
             ("grpc.max_concurrent_streams", _CALLS),
             ("grpc.max_send_message_length", -1),
             ("grpc.server_handshake_timeout_ms", int(options.header_seconds * 1000)),
             ("grpc.max_connection_idle_ms", int(options.keep_alive_seconds * 1000)),
         ],
     )
-    host = f"[{options.host}]" if ":" in options.host else options.host
-    if server.add_insecure_port(f"{host}:{port}") != port:
-        raise OSError(f"cannot listen on {options.host} port {port} for gRPC")
+    if not server.add_insecure_port(gate.target):
+        raise OSError("cannot listen on a socket of this machine for gRPC")
     await server.start()
-    return server
+    await gate.open(port)
+    return Server(server, gate)
 
 
-async def stop(server: grpc.aio.Server, seconds: float) -> bool:
+async def stop(server: Server, seconds: float) -> bool:
     """Take no more calls and wait for those that run; returns whether they ended in time. The others are given up."""
     loop = asyncio.get_running_loop()
     start = loop.time()

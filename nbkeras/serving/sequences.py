@@ -24,6 +24,7 @@ import numpy as np
 
 from nbkeras.engine.annotations import briefly
 from nbkeras.inference.frozen_stream import FrozenStream
+from nbkeras.serving.budget import Budget
 from nbkeras.serving.errors import ServingError, refused
 from nbkeras.serving.tensors import InferRequest
 
@@ -96,15 +97,16 @@ class _Kept:
 class Sequences:
     """The sequences of a process.
 
-    idle: seconds after which a sequence without requests is forgotten. max_bytes: of all states together.
+    idle: seconds after which a sequence without requests is forgotten. max_bytes: of all states together, which are also counted
+    in the budget.
     """
 
-    def __init__(self, *, idle: float = 60.0, max_bytes: int = 256 << 20):
-        self.idle, self.max_bytes = idle, max_bytes
+    def __init__(self, *, idle: float = 60.0, max_bytes: int = 256 << 20, budget: Budget | None = None):
+        self.idle, self.max_bytes, self.budget = idle, max_bytes, budget or Budget()
         self.bytes = 0
         self.forgotten = 0  # sequences that were idle too long, since the start
         self._kept: OrderedDict[Key, _Kept] = OrderedDict()  # the one that was used last is the last
-        self._waiting = self._waiting_bytes = 0  # requests that wait for others of their sequences
+        self._waiting = 0  # requests that wait for others of their sequences
         self._sweep: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -120,7 +122,7 @@ class Sequences:
         starts, ends = (request.parameters.get(name, False) for name in ("sequence_start", "sequence_end"))
         if key not in self._kept and not starts:
             raise self._unknown(key)
-        async with self._turn(key, request, deadline) as kept:
+        async with self._turn(key, deadline) as kept:
             model = served if starts or kept.model is None else kept.model
             if not starts and kept.state is None:
                 raise self._unknown(key)
@@ -128,16 +130,17 @@ class Sequences:
                 raise no_stream(model)
             arrays = model.arrays(request)
             rows = len(arrays[0])
-            state = model.frozen.initial(rows) if starts or kept.state is None else kept.state
-            if len(state) != rows:
-                raise refused(f"{key} has {len(state)} rows since its start, received {rows}")
-            with self._room(kept, state.nbytes + _OWN_BYTES, starts):
+            if not starts and len(kept.state) != rows:  # type: ignore[arg-type]
+                raise refused(f"{key} has {len(kept.state)} rows since its start, received {rows}")  # type: ignore[arg-type]
+            own = rows * model.state_bytes + _OWN_BYTES
+            with self._room(kept, own, starts), self.budget.share(model.bytes_of(arrays)):
+                state: Any = model.frozen.initial(rows) if starts else kept.state
                 *found, after = await model.batcher.infer([*arrays, state], deadline, request.exchange)
             kept.model, kept.state = (None, None) if ends else (model, after)
             return model, found
 
     @contextlib.asynccontextmanager
-    async def _turn(self, key: Key, request: InferRequest, deadline: float | None) -> AsyncIterator[_Kept]:
+    async def _turn(self, key: Key, deadline: float | None) -> AsyncIterator[_Kept]:
         """Wait until the requests of the sequence that came before are done."""
         kept = self._kept.get(key)
         if kept is None:
@@ -145,7 +148,7 @@ class Sequences:
         kept.pending += 1
         try:
             if kept.turn.locked():
-                await self._wait(kept, request, deadline)
+                await self._wait(kept, deadline)
             else:
                 await kept.turn.acquire()
             try:
@@ -162,9 +165,8 @@ class Sequences:
             elif not kept.pending:
                 self._forget(key)
 
-    async def _wait(self, kept: _Kept, request: InferRequest, deadline: float | None) -> None:
-        size = sum(array.nbytes for array in request.inputs.values())
-        if self._waiting >= _MOST_WAITING or self._waiting_bytes + size > self.max_bytes:
+    async def _wait(self, kept: _Kept, deadline: float | None) -> None:
+        if self._waiting >= _MOST_WAITING:
             raise ServingError(
                 503,
                 f"{self._waiting} requests wait for others of their sequences; try again later",
@@ -172,7 +174,6 @@ class Sequences:
                 reason="queue_full",
             )
         self._waiting += 1
-        self._waiting_bytes += size
         try:
             pause = None if deadline is None else max(0.0, deadline - time.monotonic())
             async with asyncio.timeout(pause):
@@ -183,22 +184,29 @@ class Sequences:
             ) from None
         finally:
             self._waiting -= 1
-            self._waiting_bytes -= size
 
     @contextlib.contextmanager
     def _room(self, kept: _Kept, size: int, starts: bool) -> Any:
         """Memory for a state, before it is computed; given back if it is not."""
         before = kept.bytes
         if starts:
+            if size > self.max_bytes:
+                raise ServingError(
+                    413,
+                    f"the state of the sequence has {size} bytes, but all sequences together have {self.max_bytes} "
+                    "(max_sequences_mb): begin it with fewer rows",
+                )
             if self.bytes - before + size > self.max_bytes:
                 self.forget_idle()
             if self.bytes - before + size > self.max_bytes:
                 raise self._full()
+            self.budget.take(size - before)
             self.bytes += size - before
             kept.bytes = size
         try:
             yield
         except BaseException:
+            self.budget.give_back(kept.bytes - before)
             self.bytes += before - kept.bytes
             kept.bytes = before
             raise
@@ -221,7 +229,9 @@ class Sequences:
         )
 
     def _forget(self, key: Key) -> None:
-        self.bytes -= self._kept.pop(key).bytes
+        size = self._kept.pop(key).bytes
+        self.bytes -= size
+        self.budget.give_back(size)
 
     def forget_idle(self) -> None:
         """Forget the sequences that have had no request for too long."""

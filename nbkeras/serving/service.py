@@ -1,6 +1,8 @@
 """Service: all that the server offers, free of HTTP and gRPC, which both call it."""
 
+import asyncio
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import nbkeras
@@ -8,12 +10,13 @@ from nbkeras.serving.errors import ServingError
 from nbkeras.serving.exchange import Exchange
 from nbkeras.serving.logs import Requests
 from nbkeras.serving.peers import Peers
-from nbkeras.serving.repository import READY, STARTING, UNLOADED, Repository, Version
+from nbkeras.serving.repository import ANSWER, READY, STARTING, UNLOADED, Repository, Version
 from nbkeras.serving.sequences import Key, Sequences, key_of
 from nbkeras.serving.tensors import InferRequest as InferRequest
 from nbkeras.serving.tensors import InferResponse as InferResponse
 
 EXTENSIONS = ["binary_tensor_data", "parameters", "sequence", "model_configuration"]
+_LONG = 1 << 18  # bytes of a request that is read, and of outputs that are written, in a thread
 CONTROL_EXTENSIONS = ["model_repository", "model_repository(unload_dependents)"]
 
 
@@ -29,7 +32,7 @@ class Service:
     """All that a worker offers.
 
     control: loads and unloads; None refuses both. log: is told of each request to infer.
-    peers: the workers of the server, if there are several.
+    peers: the workers of the server, if there are several. budget: of the bytes of all requests and sequences.
     """
 
     def __init__(
@@ -42,7 +45,9 @@ class Service:
     ):
         self.repository, self.control, self.log = repository, control, log
         self.sequences = Sequences() if sequences is None else sequences  # an empty one is false
+        self.budget = self.sequences.budget
         self.peers: Peers | None = None
+        self._reading = asyncio.Lock()
         self.is_draining = False
         self.in_flight = 0
 
@@ -60,9 +65,35 @@ class Service:
             owner = None if key is None or self.peers is None else self.peers.owner(key.model, key.id)
             if owner is None or owner == self.peers.index:  # type: ignore[union-attr]
                 return await self._respond(model, key, request, deadline)
-            return await self.peers.infer(owner, name, version, request, deadline)  # type: ignore[union-attr]
+            with self.budget.share(request.nbytes):  # of the message to the owner
+                return await self.peers.infer(owner, name, version, request, deadline)  # type: ignore[union-attr]
         finally:
             self.in_flight -= 1
+
+    async def read(self, size: int, cost: Callable[[], int], function: Callable[[], Any]) -> Any:
+        """What a function makes of the bytes of a request. size: of the request. cost: tells the bytes that it takes meanwhile.
+
+        Long ones are read in a thread, one at a time: so others, and health, are answered meanwhile.
+        """
+        if size <= _LONG:
+            with self.budget.share(cost()):
+                return function()
+
+        async def read() -> Any:
+            async with self._reading:
+                with self.budget.share(size) as share:
+                    share.grow(await asyncio.to_thread(cost))
+                    return await asyncio.to_thread(function)
+
+        return await asyncio.shield(read())  # the thread goes on if the client goes, and needs its memory until its end
+
+    async def write(self, function: Callable[[InferResponse, Any], Any], response: InferResponse, form: Any) -> Any:
+        """What a function writes of an answer; a long one is written in a thread, so that health is answered meanwhile."""
+        size = sum([values.nbytes for _, values in response.outputs])
+        with self.budget.share(size * ANSWER):
+            if size <= _LONG:
+                return function(response, form)
+            return await asyncio.to_thread(function, response, form)
 
     def exchange(self, protocol: str, request_id: str = "") -> Exchange:
         """A request to infer that has begun to arrive. request_id: given by the client, if it is sane."""
@@ -81,7 +112,8 @@ class Service:
     ) -> InferResponse:
         """Answer a request of a sequence that another worker has received, and counts."""
         model = self.repository.get(name, version)
-        return await self._respond(model, key_of(name, version, request.parameters), request, deadline)
+        with self.budget.share(request.nbytes):
+            return await self._respond(model, key_of(name, version, request.parameters), request, deadline)
 
     async def _respond(
         self, model: Version, key: Key | None, request: InferRequest, deadline: float | None
@@ -90,9 +122,10 @@ class Service:
             model, found = await self.sequences.infer(key, model, request, deadline)
         else:
             arrays = model.arrays(request)
-            if model.is_stream:  # a sequence of one request
-                arrays.append(model.frozen.initial(len(arrays[0])))
-            found = await model.batcher.infer(arrays, deadline, request.exchange)
+            with self.budget.share(model.bytes_of(arrays)):
+                if model.is_stream:  # a sequence of one request
+                    arrays.append(model.frozen.initial(len(arrays[0])))
+                found = await model.batcher.infer(arrays, deadline, request.exchange)
         return model.response(request, found)
 
     # -------------------- health and metadata --------------------

@@ -1,10 +1,12 @@
 """Tensors of the Open Inference Protocol (version 2) <-> arrays: datatypes, JSON data, the binary extension, and their checks.
 
 A request names shape and datatype of each input; the data is JSON, flat or nested, or bytes after the JSON. Nothing is
-allocated by a size that a request merely claims: the number of values and bytes that arrived decides.
+allocated by a size that a request merely claims: the number of values and bytes that arrived decides. What reading makes of them
+is known before: `cost_of_request`.
 """
 
 import functools
+import gc
 import itertools
 import math
 import struct
@@ -37,6 +39,16 @@ DTYPES: dict[str, np.dtype] = {
 _DATATYPES = {dtype: name for name, dtype in DTYPES.items()}
 _STANDARD_SIZES = {"l": "q", "L": "Q"}  # NumPy's letters for 64 bits -> struct's
 MOST_AXES, MOST_ID = 16, 1024
+MOST_VALUES = 1 << 23  # that become objects of Python; more are sent as bytes
+PIECE_VALUES = 1 << 16  # that are written at a time
+MOST_JSON = 1 << 30  # bytes that reading JSON may take; the process does nothing else meanwhile
+
+# Bytes that reading JSON takes at most, measured with texts of `[],` and the like: for each byte; for each of these characters.
+_SHORT, _SHORT_COST = 4096, 80
+_TEXT_COST = 3
+_COSTS = {",": 64, "[": 144, "{": 272, '"': 36}
+_COST_OF_TEXTS = 24  # for each byte of texts with their lengths
+_PIECE = 1 << 20
 
 
 @dataclass(slots=True)
@@ -54,6 +66,17 @@ class InferRequest:
     timeout: float | None = None
     exchange: Exchange | None = None
     is_finite: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the inputs; of texts a bound."""
+        return sum(
+            [array.nbytes if array.dtype.kind != "O" else _size_of_texts(array) for array in self.inputs.values()]
+        )
+
+
+def _size_of_texts(array: np.ndarray) -> int:
+    return sum(100 + 4 * len(text) for text in array.flat)
 
 
 @dataclass(slots=True)
@@ -93,6 +116,13 @@ def configuration_of(spec: TensorSpec) -> dict[str, Any]:
 # -------------------- requests --------------------
 
 
+def read_any(
+    body: bytes | bytearray, json_bytes: int | None, model: str, specs: Sequence[TensorSpec]
+) -> tuple[InferRequest, bool | dict[str, bool]]:
+    """A request of HTTP, of whichever form, as `read_request` returns it."""
+    return (raw_input(specs, body), True) if json_bytes == 0 else read_request(body, json_bytes, model, specs)
+
+
 def read_request(
     body: bytes | bytearray, json_bytes: int | None = None, model: str = "", specs: Sequence[TensorSpec] = ()
 ) -> tuple[InferRequest, bool | dict[str, bool]]:
@@ -109,10 +139,7 @@ def read_request(
         rest, head = view[json_bytes:], view[:json_bytes]
     else:
         head = body  # type: ignore[assignment]
-    try:
-        content = orjson.loads(head)
-    except orjson.JSONDecodeError as error:
-        raise refused(f"the body is no valid JSON: {error}") from None
+    content = read_json(head)
     if type(content) is not dict:
         raise refused(f"the body must be a JSON object, received {shown(content)}")
     tensors = content.get("inputs")
@@ -127,11 +154,7 @@ def read_request(
             raise refused(f"input {name!r} is given twice")
         datatype, shape = _form(name, tensor)
         if specs:
-            spec = next((spec for spec in specs if spec.name == name), None)
-            if spec is None:
-                raise _wrong_names(model, specs, {**inputs, name: None})
-            if DTYPES[datatype] is not spec.dtype or tuple(shape[1:]) != spec.shape[1:]:
-                check_fit(model, spec, DTYPES[datatype], shape)
+            check_claim(model, specs, inputs, name, datatype, shape)
         inputs[name], rest = _input(name, datatype, shape, tensor, rest, head)
     if rest:
         raise refused(f"the body has {len(rest)} bytes more than its inputs")
@@ -145,6 +168,52 @@ def read_request(
     made = InferRequest(inputs, identity, parameters, names, timeout_of(parameters))
     made.is_finite = json_bytes is None
     return made, binary
+
+
+def cost_of_json(text: bytes | bytearray | memoryview) -> int:
+    """A bound of the bytes that reading JSON takes, objects and arrays together, from its length and a few characters.
+
+    A text of `[],[],` takes 30 times its length, numbers take 5 to 13 times.
+    """
+    if len(text) <= _SHORT:
+        return _SHORT_COST * len(text)
+    found = _TEXT_COST * len(text)
+    values = np.frombuffer(text, np.uint8)
+    for start in range(0, len(values), _PIECE):
+        piece = values[start : start + _PIECE]
+        for character, cost in _COSTS.items():
+            found += cost * int(np.count_nonzero(piece == ord(character)))
+        if piece.max() > 127:  # a text with one wide character has 4 bytes for each
+            found += 4 * len(piece)
+    return found
+
+
+def cost_of_request(body: bytes | bytearray, json_bytes: int | None, specs: Sequence[TensorSpec]) -> int:
+    """A bound of the bytes that `read_request`, or `raw_input`, makes of a body. Refused if its JSON takes too much."""
+    text = body if json_bytes is None else memoryview(body)[:json_bytes]
+    found = cost_of_json(text)
+    if found > MOST_JSON:
+        raise ServingError(
+            413,
+            f"reading the JSON would take up to {found} bytes (most: {MOST_JSON}); send large tensors as bytes "
+            "(binary_data_size)",
+        )
+    has_texts = any(spec.dtype.kind == "O" for spec in specs)
+    return found + (len(body) - len(text)) * (_COST_OF_TEXTS if has_texts else 1)
+
+
+def read_json(text: bytes | bytearray | memoryview) -> Any:
+    """The content of JSON. Python's search for cycles, which would go through a long content again and again, waits meanwhile."""
+    is_long = len(text) > _PIECE and gc.isenabled()
+    if is_long:
+        gc.disable()
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise refused(f"the body is no valid JSON: {error}") from None
+    finally:
+        if is_long:
+            gc.enable()
 
 
 def check_id(identity: Any) -> None:
@@ -242,11 +311,11 @@ def _input(
 
 
 def checked_shape(name: str, shape: Any) -> list[int]:
-    """A shape that is a list of sizes."""
-    if type(shape) is not list or not all(type(size) is int and size >= 0 for size in shape):
-        raise refused(f"input {name!r}: 'shape' must be a list of integers from 0 on, received {shown(shape)}")
-    if len(shape) > MOST_AXES:
-        raise refused(f"input {name!r}: 'shape' may have {MOST_AXES} axes, received {len(shape)}")
+    """A shape that is a list of sizes. None is 0: else other sizes could be of any value, without data."""
+    if type(shape) is list and len(shape) > MOST_AXES:
+        raise refused(f"input {name!r:.200}: 'shape' may have {MOST_AXES} axes, received {len(shape)}")
+    if type(shape) is not list or not all(type(size) is int and size > 0 for size in shape):
+        raise refused(f"input {name!r:.200}: 'shape' must be a list of integers from 1 on, received {shown(shape)}")
     return shape
 
 
@@ -261,7 +330,7 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: Any, boolean
     if type(data) is not list:
         raise refused(f"input {name!r}: 'data' must be a list, received {shown(data)}")
     count = math.prod(shape)
-    if count and data and type(data[0]) is list:
+    if data and type(data[0]) is list:
         data = _flat(name, shape, data)
     if len(data) != count:
         raise refused(f"input {name!r}: shape {list(shape)} has {count} values, received {len(data)}")
@@ -327,13 +396,15 @@ def from_bytes(name: str, datatype: str, shape: Sequence[int], data: Any) -> np.
             f"input {name!r}: {datatype} of shape {list(shape)} has {count * dtype.itemsize} bytes, received {len(data)}"
         )
     made = np.frombuffer(data, dtype.newbyteorder("<") if dtype.itemsize > 1 else dtype)
-    if datatype == "BOOL" and count and made.view("uint8").max() > 1:
+    if datatype == "BOOL" and made.view("uint8").max() > 1:
         raise refused(f"input {name!r}: bytes of BOOL must be 0 or 1, received {made.view('uint8').max()}")
     return made.reshape(shape)
 
 
 def _texts(name: str, shape: Sequence[int], count: int, data: Any) -> np.ndarray:
     """Texts, each after its length in 4 bytes."""
+    if count > MOST_VALUES:
+        raise refused(f"input {name!r}: shape {list(shape)} has {count} texts (most: {MOST_VALUES})")
     found: list[str] = []
     at = 0
     while at < len(data) and len(found) <= count:
@@ -374,9 +445,9 @@ def raw_input(specs: Sequence[TensorSpec], body: Any) -> InferRequest:
     row = math.prod(size for size in shape if size >= 0) * spec.dtype.itemsize
     if shape.count(-1) > 1:
         raise refused(f"input {spec.name!r} leaves several sizes open, which a body of bytes alone does not tell")
-    if -1 in shape and row:
-        shape[shape.index(-1)] = len(body) // row
-    return InferRequest({spec.name: from_bytes(spec.name, datatype, shape, body)})
+    if -1 in shape:
+        shape[shape.index(-1)] = len(body) // max(row, 1)
+    return InferRequest({spec.name: from_bytes(spec.name, datatype, checked_shape(spec.name, shape), body)})
 
 
 # -------------------- checks against the model --------------------
@@ -413,6 +484,17 @@ def ordered(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, np.nda
     return found
 
 
+def check_claim(
+    model: str, specs: Sequence[TensorSpec], before: Mapping[str, Any], name: str, datatype: str, shape: list[int]
+) -> None:
+    """Refuse an input that cannot be for a model, before its data are converted."""
+    spec = next((spec for spec in specs if spec.name == name), None)
+    if spec is None:
+        raise _wrong_names(model, specs, {**before, name: None})
+    if DTYPES[datatype] is not spec.dtype or tuple(shape[1:]) != spec.shape[1:]:
+        check_fit(model, spec, DTYPES[datatype], shape)
+
+
 def check_fit(model: str, spec: TensorSpec, dtype: np.dtype, shape: Sequence[int]) -> None:
     """Refuse another dtype or shape than an input has."""
     expected, received = datatype_of(spec.dtype), datatype_of(dtype)
@@ -439,17 +521,24 @@ def _wrong_names(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, A
 
 def write_response(response: InferResponse, binary: bool | dict[str, bool]) -> tuple[bytes, int | None]:
     """The body of an answer, and the length of its JSON if bytes follow."""
-    outputs, parts = [], []
+    outputs, parts, left = [], [], MOST_VALUES
     for spec, values in response.outputs:
         entry: dict[str, Any] = {"name": spec.name, "datatype": datatype_of(values.dtype), "shape": list(values.shape)}
-        if binary if type(binary) is bool else binary.get(spec.name, False):  # type: ignore[union-attr]
+        is_binary = binary if type(binary) is bool else binary.get(spec.name, False)  # type: ignore[union-attr]
+        left -= 0 if is_binary else values.size
+        if left < 0:
+            raise ServingError(
+                413,
+                f"an answer in JSON may have {MOST_VALUES} values: ask for bytes (binary_data_output), or send fewer rows",
+            )
+        if is_binary:
             data = to_bytes(values)
             entry["parameters"] = {"binary_data_size": len(data)}
             parts.append(data)
         elif values.dtype.kind == "O":
             entry["data"] = values.ravel().tolist()
         else:
-            entry["data"] = np.ascontiguousarray(values).reshape(-1)
+            entry["data"] = _numbers(np.ascontiguousarray(values).reshape(-1))
         outputs.append(entry)
     content: dict[str, Any] = {"model_name": response.model_name, "model_version": response.model_version}
     if response.id is not None:
@@ -459,6 +548,15 @@ def write_response(response: InferResponse, binary: bool | dict[str, bool]) -> t
     content["outputs"] = outputs
     head = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
     return (b"".join([head, *parts]), len(head)) if parts else (head, None)
+
+
+def _numbers(values: np.ndarray) -> Any:
+    """Numbers as orjson writes them; many in pieces, so that other threads have their turns."""
+    if len(values) <= PIECE_VALUES:
+        return values
+    pieces = (values[at : at + PIECE_VALUES] for at in range(0, len(values), PIECE_VALUES))
+    texts = (orjson.dumps(piece, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] for piece in pieces)
+    return orjson.Fragment(b"[" + b",".join(texts) + b"]")
 
 
 def to_bytes(values: np.ndarray) -> bytes:

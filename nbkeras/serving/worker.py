@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from nbkeras.engine.lazy_names import Later
 from nbkeras.serving import limits, logs, page
+from nbkeras.serving.budget import Budget
 from nbkeras.serving.connections import Connection, watch
 from nbkeras.serving.door import Door, shared_counts
 from nbkeras.serving.http import Application
@@ -48,12 +49,15 @@ async def serve(
     control: loads and unloads for requests; None refuses them. metrics: the observer of the repository, for
     GET /metrics and the status page. seat: the place among other workers.
     """
-    sequences = Sequences(idle=options.sequence_idle_seconds, max_bytes=options.max_sequences_mb << 20)
+    workers = 1 if seat is None else seat.workers
+    most = limits.memory_of_requests(workers) if options.max_memory_mb is None else options.max_memory_mb << 20
+    budget = Budget(most)
+    sequences = Sequences(idle=options.sequence_idle_seconds, max_bytes=options.max_sequences_mb << 20, budget=budget)
     service = Service(
         repository, control=control, sequences=sequences, log=Requests(options.access_log, options.slow_seconds)
     )
     calls = None
-    if seat is not None and seat.workers > 1:
+    if seat is not None and workers > 1:
         service.peers = Peers(seat.index, seat.local_paths, seat.local, service.answer)
         await service.peers.start()
     if seat is not None and seat.grpc_port is not None:
@@ -61,8 +65,7 @@ async def serve(
     routes = [] if metrics is None else [Route("/metrics", metrics.route(service)), *page.routes(service, metrics)]
     hosts = (options.host.lower(), *options.control_hosts)
     application = Application(service, int(options.max_body_mb * 1e6), routes, hosts)
-    application.max_arriving = options.max_buffers_mb << 20
-    kind = Connection.of(options, repository.observer)
+    kind = Connection.of(options, repository.observer, budget)
     config = uvicorn.Config(
         application,
         loop="uvloop",
@@ -78,7 +81,7 @@ async def serve(
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server._serve([]))
-    watching = [asyncio.create_task(watch(server.server_state, options))]
+    watching = [asyncio.create_task(watch(server.server_state, options, budget))]
     if metrics is not None:
         watching.append(asyncio.create_task(metrics.watch(service, server.server_state.connections)))
     while not server.started and not task.done():
@@ -112,6 +115,7 @@ async def serve(
 def work(seat: Seat) -> int:
     """The life of a worker, in a process that its supervisor has forked; returns the exit code."""
     limits.set_threads(seat.options.threads, seat.workers)
+    limits.keep_no_large_pieces()
     is_done = uvloop.run(_work(seat))
     if os.getppid() != seat.supervisor:  # it was killed, and has left its folder
         shutil.rmtree(seat.folder, ignore_errors=True)

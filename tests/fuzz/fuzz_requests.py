@@ -421,6 +421,7 @@ SHAPES = [
         [1, -3],
     ),
     *([1.0, 3], ["1", 3], [True, 3], [[1], 3], None, "1,3", {"0": 1}, [10**30, 3], [1, 0], [-1, 3], [1, 3, 0], [2**64]),
+    *([0, 2**62], [2**62, 0], [30_000_000, 0, 2], [0, 1, 2], [2**63 - 1, 2**63 - 1], [False, 3], [1] * 17, [0] * 16),
     *([4, 3], [65536, 65536], [2, 2, 2], [1, 2, 2], [1, 1, 2], [1, 0, 2], [1, 100, 2]),
 ]
 IDS = [*NODES, "i" * 1024, "i" * 1025, "a\r\nx: y", "\u2028", 7]
@@ -493,6 +494,8 @@ def nested(chance):
             "",
             " " * 5000,
             "null",
+            '{"inputs":[' + "[]," * depth + "[]]}",
+            '{"inputs":' + '{"":' * min(depth, 1000) + "[]" + "}" * min(depth, 1000) + "}",
             "[1,]",
             "{'inputs': 1}",
             "//\n{}",
@@ -1101,9 +1104,11 @@ async def grpc_message(chance, made):
         if "DecodeError" not in type(error).__name__:
             raise
         raise Refused("no message") from None
-    context = types.SimpleNamespace(time_remaining=lambda: None, invocation_metadata=lambda: ())
+    context = types.SimpleNamespace(
+        time_remaining=lambda: None, invocation_metadata=lambda: (), add_done_callback=lambda _: None
+    )
     try:
-        answer = await asyncio.wait_for(rpc.Servicer(made).model_infer(message, context), SECONDS)
+        answer = await asyncio.wait_for(rpc.Servicer(made).model_infer(data, context), SECONDS)
     except ServingError as error:
         if error.status == 500:
             raise Fault(f"is answered with 500: {error.message}") from None

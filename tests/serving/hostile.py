@@ -2,7 +2,8 @@
 
 - slow ones, which send a byte of a header or of a body each second;
 - vanishing ones, which close or reset their connection at every moment, or never read their answer;
-- requests of tests/fuzz/fuzz_requests.py over sockets, and bytes that are no gRPC.
+- requests of tests/fuzz/fuzz_requests.py over sockets, and bytes that are no gRPC;
+- greedy ones, for whose requests there is not enough memory (greedy.py, with a server of its own).
 
 Meanwhile another client sends good requests: each is answered rightly, and in time. At the end no descriptor, no memory and no
 worker is lost, and the log has no traceback. The exit code is 1 if something is.
@@ -29,6 +30,7 @@ if __name__ == "__main__":
     sys.path[:0] = [str(FOLDER.parent / "fuzz"), str(FOLDER.parent / "reference")]
 
 import fuzz_requests  # noqa: E402
+import greedy  # noqa: E402
 import grpc  # noqa: E402
 from fuzz_verdict import Fault  # noqa: E402
 from live_server import LiveServer, memory_of, open_files  # noqa: E402
@@ -450,6 +452,7 @@ def main(arguments=None, report=print):
         hostile = Hostile(pathlib.Path(folder), options)
         with hostile.server:
             found = hostile.run(report)
+    found["faults"] += greedy.main(report)
     if options.out:
         pathlib.Path(options.out).write_text(json.dumps(found, indent=1) + "\n")
     return found

@@ -99,6 +99,8 @@ class Place:
             model.free.set()
         await self.channel.close()
         await self.server.stop(1)
+        await asyncio.sleep(0.05)
+        assert self.service.budget.used == 0, self.service.budget.used
         self.keeper.close()
 
     def call(self, method, request, service=rpc.SERVICE, **more):
@@ -181,8 +183,12 @@ async def check_requests_that_are_wrong_are_refused(place):
         (half, "input 'x0': FP16 has no typed contents; send it as raw_input_contents"),
         (infer("INT8", [1, 300]), "input 'x0': data of INT8 holds 300, which does not fit"),
         (infer("FP32", [1]), "input 'x0': shape [1, 2] has 2 values, received 1 in fp32_contents"),
-        (infer("FP32", [1, 2], shape=[-1, 2]), "'shape' must be a list of integers from 0 on"),
-        (infer("FP32", [1, 2], shape=[2**62, 2**62]), "values, received 2 in fp32_contents"),
+        (infer("FP32", [1, 2], shape=[-1, 2]), "'shape' must be a list of integers from 1 on"),
+        (infer("FP32", [1, 2], shape=[2**62, 2]), "values, received 2 in fp32_contents"),
+        *((infer("FP32", [], shape=shape), "'shape' m") for shape in ([0, 2**62], [2**62, 0], [0, 2], [1] * 17)),
+        (infer("FP32", [], shape=[2**62, 0], raw=True), "'shape' must be"),
+        (infer("FP32", [1, 2], shape=[2**63 - 1, 2**63 - 1]), "expected shape [-1, 2], received [9223372036854775807"),
+        (infer("FP32", [1, 2], shape=[]), "expected shape [-1, 2], received []"),
         (infer("FP32", [1, 2, 3], shape=[1, 3]), "expected shape [-1, 2], received [1, 3]"),
         (infer("FP32", [1, 2], datatype="FP64"), "expected FP32, received FP64"),
         (infer("FP32", [1, 2], name=""), "each input needs a name"),
@@ -386,6 +392,14 @@ async def check_a_stream_is_answered_in_its_order(place):
     await call.done_writing()
     found = [each async for each in call]
     assert [each.infer_response.id for each in found] == [f"{n}" for n in range(100)]
+    await asyncio.sleep(0.05)
+    assert place.service.budget.used == 0
+    call = stub()
+    for number in range(300):  # one after another: each answer is given back before the stream ends
+        await call.write(infer("FP32", [number, 0]))
+        await call.read()
+        assert place.service.budget.used < 2000
+    await call.done_writing()
     assert found[0].infer_response.parameters["triton_final_response"].bool_param
     for number, each in enumerate(found[1:], 1):
         assert each.error_message.startswith("model 'none' is not there") == (number % 3 == 2)

@@ -14,6 +14,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from nbkeras.inference.ready import TensorSpec
+from nbkeras.serving.budget import Budget
 from nbkeras.serving.connections import ANSWER, Connection, watch
 from nbkeras.serving.http import Application
 from nbkeras.serving.options import ModelOptions, Options
@@ -272,17 +273,57 @@ def test_limits_of_time():
     asyncio.run(main())
 
 
+def test_requests_that_are_not_parsed_yet_are_counted():
+    async def main():
+        server = Server()
+        many = [server.connect() for _ in range(3)]
+        budget = many[0].budget
+        budget.most = 250_000
+        for each in many:
+            each.data_received(post(1) + post(2))
+            each.data_received(b" " * 100_000)
+        assert budget.used == 200_000
+        server.model.gate.set()
+        await answered(many[2], 3)
+        assert statuses(many[2]) == [200, 200, 503]
+        for each in many:
+            each.connection_lost(None)
+        await settle()
+        assert budget.used == 0
+
+    asyncio.run(main())
+
+
+def test_free_memory_is_given_back_after_much_was_used(monkeypatch):
+    given = []
+    monkeypatch.setattr("nbkeras.serving.limits.give_back_free_memory", lambda: given.append(1))
+
+    async def main():
+        server, budget = Server(), Budget(1 << 30)
+        watching = asyncio.ensure_future(watch(server.state, Options(header_seconds=0.05), budget))
+        for size in (1 << 20, 100 << 20):
+            with budget.share(size):
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
+            assert len(given) == size >> 26
+        watching.cancel()
+
+    asyncio.run(main())
+
+
 def test_answers_that_clients_do_not_read_are_bounded_together():
     async def main():
-        limits = {"max_buffers_mb": 1, "header_seconds": 0.05}
+        limits = {"header_seconds": 0.05}
         server = Server(**limits)
         many = [server.connect() for _ in range(3)]
         for each in many:
             each.state = ANSWER
             each.transport.unread = 450_000
-        watching = asyncio.ensure_future(watch(server.state, Options(**limits)))
+        budget = Budget(1 << 20)
+        watching = asyncio.ensure_future(watch(server.state, Options(**limits), budget))
         await asyncio.sleep(0.1)
         watching.cancel()
+        assert budget.used == 900_000
         assert sorted(each.transport.state for each in many) == ["aborted", "open", "open"]
 
     asyncio.run(main())

@@ -788,20 +788,22 @@ def test_long_bodies_and_answers_are_packed_too(rows):
 def test_bodies_that_arrive_at_the_same_time_are_bounded_together():
     async def main():
         application, _ = applied(Fake())
-        application.max_arriving = 2500
+        budget = application.service.budget
+        budget.most = 2500
         parts = [asyncio.Queue() for _ in range(4)]
         tasks = [asyncio.ensure_future(post_in_parts(application, each)) for each in parts]
         for each in parts[:3]:
             each.put_nowait({"type": "http.request", "body": b" " * 1000, "more_body": True})
         assert (await tasks[2])[0] == 503
-        assert application.arriving == 2000
+        assert budget.used == 2 * 1125  # a bytearray has an eighth more than it needs
+        budget.most = 1 << 20
         body = json.dumps(wanted(1)).encode()
         parts[3].put_nowait({"type": "http.request", "body": body, "more_body": False})  # is whole at once
         parts[0].put_nowait({"type": "http.request", "body": body, "more_body": False})
         parts[1].put_nowait({"type": "http.disconnect"})
         assert (await tasks[0])[0] == (await tasks[3])[0] == 200
         assert await tasks[1] is None
-        assert application.arriving == 0
+        assert budget.used == 0
 
     asyncio.run(main())
 

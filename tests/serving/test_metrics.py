@@ -206,12 +206,14 @@ def test_requests_of_grpc_are_counted_like_those_of_http():
         service.repository.set("m", "1", Fake(), ModelOptions(name="m"))
         metrics.request = lambda exchange, count=metrics.request: (seen.append(exchange.id), count(exchange))
         metadata = (("x-request-id", "mine"),)
-        context = types.SimpleNamespace(time_remaining=lambda: None, invocation_metadata=lambda: metadata)
+        context = types.SimpleNamespace(
+            time_remaining=lambda: None, invocation_metadata=lambda: metadata, add_done_callback=lambda _: None
+        )
         tensor = {"name": "x", "datatype": "FP32", "shape": [1, 1], "contents": {"fp32_contents": [0]}}
         for name, inputs in (("m", [tensor]), ("m", []), ("other", [tensor])):
             message = messages.message("inference.ModelInferRequest")(model_name=name, inputs=inputs)
             with contextlib.suppress(ServingError):
-                await rpc.Servicer(service).model_infer(message, context)
+                await rpc.Servicer(service).model_infer(message.SerializeToString(), context)
         return samples((await metrics.text(service))[0])
 
     found = asyncio.run(main())

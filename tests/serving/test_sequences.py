@@ -204,7 +204,7 @@ def test_a_request_that_waits_for_its_turn_has_a_time_limit(streams):
         serving = Serving(streams[0])
         x = sequence(steps=1)
         await serving.ask(x, 1, start=True)
-        async with serving.sequences._turn(key_of("m", None, {"sequence_id": 1}), InferRequest({}), None):
+        async with serving.sequences._turn(key_of("m", None, {"sequence_id": 1}), None):
             status, message = await refusal(serving.ask(x, 1, timeout=0.01))
         assert (status, message.partition(" before")[0]) == (504, "the request's time was over")
         await serving.ask(x, 1)
@@ -362,7 +362,7 @@ def test_a_worker_that_ends_takes_its_sequences_along(tmp_path, streams):
             await made[0].ask(x, identity, start=True)
             assert len(made[1].sequences) == 1
             # a request that the owner computes when it ends
-            async with made[1].sequences._turn(key_of("m", None, {"sequence_id": identity}), InferRequest({}), None):
+            async with made[1].sequences._turn(key_of("m", None, {"sequence_id": identity}), None):
                 waiting = asyncio.create_task(made[0].ask(x, identity))
                 await asyncio.sleep(0.05)
                 given_up = asyncio.create_task(made[0].ask(x, identity))

@@ -140,13 +140,25 @@ def test_bodies_that_are_no_requests(body, message):
     [
         ({"name": 1}, "each input needs a 'name'"),
         ({"name": ""}, "each input needs a 'name'"),
-        ({"shape": None}, "'shape' must be a list of integers from 0 on, received none"),
+        ({"shape": None}, "'shape' must be a list of integers from 1 on, received none"),
         ({"shape": 2}, "'shape' must be a list of integers"),
-        ({"shape": [1, -1]}, "'shape' must be a list of integers from 0 on, received [1, -1]"),
+        ({"shape": [1, -1]}, "'shape' must be a list of integers from 1 on, received [1, -1]"),
         ({"shape": [1, 2.0]}, "'shape' must be a list of integers"),
         ({"shape": [True, 2]}, "'shape' must be a list of integers"),
         ({"shape": [1] * 40}, "'shape' may have 16 axes, received 40"),
         ({"shape": [2**63, 2**63]}, "values, received 2"),
+        (
+            {"shape": [0, 2**62], "data": []},
+            "'shape' must be a list of integers from 1 on, received [0, 4611686018427387904]",
+        ),
+        ({"shape": [30_000_000, 0, 2], "data": []}, "'shape' must be a list of integers from 1 on"),
+        ({"shape": [0, 2], "data": []}, "'shape' must be a list of integers from 1 on, received [0, 2]"),
+        ({"shape": [2**64 - 1, 2**63]}, "values, received 2"),
+        ({"shape": [1, "2"]}, "'shape' must be a list of integers"),
+        ({"shape": [1, None]}, "'shape' must be a list of integers"),
+        ({"shape": [[1], 2]}, "'shape' must be a list of integers"),
+        ({"shape": [2**62] * 16}, "values, received 2"),
+        ({"shape": [1e300, 2]}, "'shape' must be a list of integers"),
         ({"shape": []}, "shape [] has 1 values, received 2"),
         ({"datatype": None}, "'datatype' must be one of BOOL"),
         ({"datatype": "FLOAT"}, "received 'FLOAT'"),
@@ -208,6 +220,14 @@ def test_outputs_and_parameters_of_a_request():
         ([binary(3, datatype="BYTES")], [b"\0\0\0"], None, "text 0 has no length in 4 bytes before it"),
         ([binary(4, datatype="BYTES")], [b"\0\0\0\0"], None, "shape [1, 2] has 2 texts, received 1"),
         ([binary(5, datatype="BYTES", shape=(1,))], [b"\1\0\0\0\xff"], None, "a text is not UTF-8"),
+        ([binary(0, shape=(0, 2**62))], [b""], None, "'shape' must be a list of integers from 1 on"),
+        ([binary(0, shape=(2**62, 0))], [b""], None, "'shape' must be a list of integers from 1 on"),
+        ([binary(8, shape=(2**63, 2**63))], [b"12345678"], None, "bytes, received 8"),
+        ([binary(8, shape=(True, 2))], [b"12345678"], None, "'shape' must be a list of integers"),
+        ([binary(8, shape=(1.0, 2))], [b"12345678"], None, "'shape' must be a list of integers"),
+        ([binary(8, shape=(-1, -2))], [b"12345678"], None, "'shape' must be a list of integers"),
+        ([binary(8, shape=(1,) * 17)], [b"12345678"], None, "'shape' may have 16 axes, received 17"),
+        ([binary(8, shape=(2**31, 2), datatype="BYTES")], [b"12345678"], None, "4294967296 texts (most: "),
         ([binary(8)], [b"12345678"], 10**9, "Inference-Header-Content-Length is 1000000000, but the body has"),
         ([binary(8)], [b"12345678"], 5, "no valid JSON"),
     ],
@@ -238,6 +258,9 @@ def test_a_body_that_is_the_one_tensor():
     open_size = (TensorSpec("x", (None, None, 2), np.dtype("float32")),)
     assert tensors.raw_input(open_size, struct.pack("<6f", *range(6))).inputs["x"].shape == (1, 3, 2)
     assert "has 8 bytes, received 9" in message_of(tensors.raw_input, SPECS, b"123456789")
+    assert "'shape' must be a list of integers from 1 on, received [1, 0, 2]" in message_of(
+        tensors.raw_input, open_size, b""
+    )
     assert "for models with one input; this one has 'x', 'words'" in message_of(tensors.raw_input, TWO, b"")
 
 
@@ -312,6 +335,24 @@ def test_answers_of_json():
         "id": "a",
         "outputs": [{"name": "y0", "datatype": "FP32", "shape": [1, 2], "data": [0.1, 2.0]}],
     }
+
+
+def test_an_answer_of_too_many_numbers_in_json_is_refused(monkeypatch):
+    monkeypatch.setattr(tensors, "MOST_VALUES", 99)
+    values = np.zeros((10, 5), "float32")
+    tensors.write_response(response(values, values), {"y0": False, "y1": True})
+    with pytest.raises(ServingError, match="an answer in JSON may have 99 values: ask for bytes") as caught:
+        tensors.write_response(response(values, values), False)
+    assert caught.value.status == 413
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8", "bool", "float64"])
+def test_long_answers_are_those_of_short_ones(dtype, monkeypatch):
+    values = np.linspace(-3, 3, 1000).reshape(10, 100).astype(dtype)
+    short, _ = tensors.write_response(response(values, values), {"y0": False, "y1": True})
+    monkeypatch.setattr(tensors, "PIECE_VALUES", 7)
+    long, _ = tensors.write_response(response(values, values), {"y0": False, "y1": True})
+    assert long == short
 
 
 @pytest.mark.parametrize("datatype", tensors.DTYPES)

@@ -1,0 +1,456 @@
+"""The door of gRPC: it counts the messages that are under way, which gRPC itself does not.
+
+gRPC keeps a message until all of it has arrived, with neither a limit of time nor one for all messages together, and unpacks it
+before it looks at its length. So connections come to a Gate, which passes all bytes on to gRPC, over a socket that has a name
+but no place in the file system, and back. On the way it reads the frames of HTTP/2 (RFC 9113): the length of a message is in its
+first 5 bytes, so it is counted before it arrives. It is given back when it is answered, or when its call ends.
+
+A connection whose message has no place, or does not arrive in time, is closed with a sentence (GOAWAY); its client tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import zlib
+from collections import deque
+from typing import Any
+
+from nbkeras.serving.budget import Budget
+from nbkeras.serving.errors import ServingError
+from nbkeras.serving.options import Options
+
+_DATA, _HEADERS, _RESET, _GOAWAY = 0, 1, 3, 7
+_END_STREAM, _PADDED = 1, 8
+_PREFACE = 24  # bytes that a client sends before its first frame
+_ENHANCE_YOUR_CALM = 11
+_COPIES = 2  # of a message while gRPC makes bytes of it
+_SMALL = 4096  # bytes of a call's first message, which is let in when the memory is full: the call is refused with a sentence
+_PIECE = 1 << 18
+_STEP = 4 << 10  # bytes of packed messages that are read in a turn of the event loop: they may become 4 MB
+_SWEEPS = 4  # in the time for a message
+
+
+class Call:
+    """What is known of a call. since: from when on a message is awaited; None if none has begun. taken: bytes of its messages."""
+
+    __slots__ = ("left", "prefix", "since", "taken", "unpacker")
+
+    def __init__(self, now: float | None):
+        self.since, self.left = now, 0
+        self.prefix = bytearray()
+        self.taken: deque[int] = deque()
+        self.unpacker: Any = None
+
+
+class Frames:
+    """Follows one direction of a connection, in pieces of any size; what it sees is told to its methods.
+
+    skipped: bytes before the first frame. calls: by the numbers of their streams.
+    """
+
+    def __init__(self, skipped: int = 0):
+        self.calls: dict[int, Call] = {}
+        self._skipped = skipped
+        self._head = bytearray()
+        self._left = self._body = self._kind = self._flags = self._stream = 0
+        self._has_padding = False  # of which the length comes next
+
+    @property
+    def is_between(self) -> bool:
+        """Whether a frame has ended and the next has not begun."""
+        return not (self._skipped or self._left or self._head)
+
+    def is_late(self, limit: float) -> bool:
+        """Whether a message is awaited since a time before a limit."""
+        return any(call.since is not None and call.since < limit for call in self.calls.values())
+
+    def feed(self, data: bytes) -> None:
+        """Read what has arrived."""
+        view = memoryview(data)
+        if self._skipped:
+            skipped = min(self._skipped, len(view))
+            self._skipped -= skipped
+            view = view[skipped:]
+        while view:
+            if not self._left:
+                part = view[: 9 - len(self._head)]
+                self._head += part
+                view = view[len(part) :]
+                if len(self._head) < 9:
+                    return
+                self._begin()
+            part, view = view[: self._left], view[self._left :]
+            self._left -= len(part)
+            if self._kind == _DATA:
+                self._data(part)
+            if not self._left:
+                is_end = self._kind == _RESET or (self._kind in (_DATA, _HEADERS) and self._flags & _END_STREAM)
+                if is_end:
+                    self.ended(self._stream, self._kind == _RESET)
+
+    def _begin(self) -> None:
+        head = self._head
+        self._left = self._body = int.from_bytes(head[:3])
+        self._kind, self._flags, self._stream = head[3], head[4], int.from_bytes(head[5:]) & 0x7FFFFFFF
+        self._has_padding = self._kind == _DATA and bool(self._flags & _PADDED)
+        self._head = bytearray()
+        if self._kind == _HEADERS:
+            self.began(self._stream)
+
+    def _data(self, part: memoryview) -> None:
+        if self._has_padding and part:
+            self._has_padding = False
+            self._body -= 1 + part[0]
+            part = part[1:]
+        part = part[: max(0, self._body)]
+        self._body -= len(part)
+        call = self.calls.get(self._stream)
+        if call is None:  # gRPC refuses it
+            return
+        while part:
+            if not call.left:
+                more = part[: 5 - len(call.prefix)]
+                call.prefix += more
+                part = part[len(more) :]
+                if len(call.prefix) < 5:
+                    self.started(call)
+                    return
+                is_packed, call.left = bool(call.prefix[0]), int.from_bytes(call.prefix[1:])
+                call.prefix.clear()
+                self.message(call, call.left, is_packed)
+                if not call.left:
+                    self.whole(call)
+                continue
+            more, part = part[: call.left], part[call.left :]
+            call.left -= len(more)
+            self.arrived(call, more)
+            if not call.left:
+                self.whole(call)
+
+    def began(self, stream: int) -> None:
+        """Headers of a call, or trailers."""
+
+    def started(self, call: Call) -> None:
+        """The first bytes of a message, which do not tell its length yet."""
+
+    def message(self, call: Call, size: int, is_packed: bool) -> None:
+        """A message has begun."""
+
+    def arrived(self, call: Call, part: memoryview) -> None:
+        """A part of a message."""
+
+    def whole(self, call: Call) -> None:
+        """A message has ended."""
+
+    def ended(self, stream: int, is_reset: bool) -> None:
+        """A side has ended its part of a call, or all of it."""
+
+
+class Asked(Frames):
+    """What a client sends."""
+
+    def __init__(self, budget: Budget, clock: Any):
+        super().__init__(_PREFACE)
+        self._budget, self._clock = budget, clock
+        self.newest = self.packed = 0  # packed: messages that arrive and are unpacked
+        self.answers: dict[int, Call] = {}  # `calls` of the other direction
+
+    def began(self, stream: int) -> None:
+        if stream not in self.calls:
+            self.calls[stream] = Call(self._clock())
+            self.newest = max(self.newest, stream)
+
+    def started(self, call: Call) -> None:
+        if call.since is None:
+            call.since = self._clock()
+
+    def message(self, call: Call, size: int, is_packed: bool) -> None:
+        self.started(call)
+        call.taken.append(0)
+        self._take(call, _COPIES * size)
+        if is_packed:
+            call.unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+            self.packed += 1
+
+    def _take(self, call: Call, size: int) -> None:
+        if len(call.taken) == 1 and call.taken[0] + size <= _SMALL * _COPIES:
+            self._budget.used += size
+        else:
+            self._budget.take(size)
+        call.taken[-1] += size
+
+    def arrived(self, call: Call, part: memoryview) -> None:
+        """Unpack a packed message here too, piece by piece, to know its size."""
+        piece: Any = part
+        while piece and call.unpacker is not None:
+            try:
+                size = len(call.unpacker.decompress(piece, _PIECE))
+            except zlib.error:  # gRPC refuses it
+                self._is_unpacked(call)
+                return
+            self._take(call, _COPIES * size)
+            piece = call.unpacker.unconsumed_tail
+            if call.unpacker.eof:  # what follows is nothing
+                self._is_unpacked(call)
+
+    def _is_unpacked(self, call: Call) -> None:
+        if call.unpacker is not None:
+            call.unpacker = None
+            self.packed -= 1
+
+    def whole(self, call: Call) -> None:
+        call.since = None
+        self._is_unpacked(call)
+
+    def ended(self, stream: int, is_reset: bool) -> None:
+        call = self.calls.get(stream)
+        if call is None:
+            return
+        call.since = None
+        if is_reset:
+            self.forget(stream)
+
+    def answered(self, call: Call) -> None:
+        """A message has its answer."""
+        if call.taken:
+            self._budget.give_back(call.taken.popleft())
+
+    def forget(self, stream: int) -> None:
+        """A call has ended."""
+        self.answers.pop(stream, None)
+        call = self.calls.pop(stream, None)
+        if call is not None:
+            self._is_unpacked(call)
+            self._budget.give_back(sum(call.taken))
+
+
+class Answered(Frames):
+    """What gRPC sends: an answer for each message, and the ends of calls."""
+
+    def __init__(self, asked: Asked, clock: Any):
+        super().__init__()
+        self._asked, self._clock = asked, clock
+        asked.answers = self.calls
+
+    def began(self, stream: int) -> None:
+        if stream not in self.calls and stream in self._asked.calls:
+            self.calls[stream] = Call(None)
+
+    def message(self, call: Call, size: int, is_packed: bool) -> None:
+        call.since = self._clock()
+        own = self._asked.calls.get(self._stream)
+        if own is not None:
+            self._asked.answered(own)
+
+    def whole(self, call: Call) -> None:
+        call.since = None
+
+    def ended(self, stream: int, is_reset: bool) -> None:
+        self._asked.forget(stream)
+
+
+class _Inner(asyncio.Protocol):
+    """The end of a connection to gRPC."""
+
+    def __init__(self, outer: _Outer):
+        self._outer = outer
+
+    def connection_made(self, transport: Any) -> None:
+        self._outer.inner = transport
+
+    def data_received(self, data: bytes) -> None:
+        if not self._outer.transport.is_closing():
+            self._outer.answered.feed(data)
+            self._outer.transport.write(data)
+
+    def pause_writing(self) -> None:
+        self._outer.set_full(True)
+
+    def resume_writing(self) -> None:
+        self._outer.set_full(False)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self._outer.transport.is_closing():
+            self._outer.close()
+
+
+class _Outer(asyncio.Protocol):
+    """The end of a connection to a client."""
+
+    def __init__(self, gate: Gate):
+        self._gate = gate
+        self.asked = Asked(gate.budget, gate.loop.time)
+        self.answered = Answered(self.asked, gate.loop.time)
+        self.transport: Any = None
+        self.inner: Any = None
+        self._is_full = False
+        self._rest = b""  # bytes that have come before there is a connection to gRPC, or while others are unpacked
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self._gate.connections.add(self)
+        if len(self._gate.connections) > self._gate.options.max_connections:
+            transport.abort()
+        else:
+            self._task = self._gate.loop.create_task(self._connect())
+
+    async def _connect(self) -> None:
+        try:
+            await self._gate.connect(self)
+        except OSError:
+            self.transport.abort()
+        else:
+            if self.transport.is_closing():
+                self.inner.abort()
+            else:
+                self.go_on()
+
+    def data_received(self, data: bytes) -> None:
+        if self.inner is None or self._rest:
+            self._rest += data
+            self.transport.pause_reading()
+        else:
+            self._pass(data)
+
+    def _pass(self, data: bytes) -> None:
+        """Count what has arrived and pass it on; the rest in later turns, if it is unpacked."""
+        if self.transport.is_closing():
+            return
+        end = 0
+        try:
+            while end < len(data):
+                self.asked.feed(data[end : end + _STEP])
+                end += _STEP
+                if self.asked.packed:
+                    break
+        except ServingError as error:
+            self.refuse(error.message)
+            return
+        self.inner.write(data[:end])
+        if end < len(data):
+            self._rest = data[end:]
+            self.transport.pause_reading()
+            self._gate.go_on_later(self)
+
+    def go_on(self) -> None:
+        """Pass on what has waited."""
+        rest, self._rest = self._rest, b""
+        self._pass(rest)
+        if not self._rest and not self._is_full and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def set_full(self, is_full: bool) -> None:
+        """Read no more from the client while gRPC does not take it."""
+        self._is_full = is_full
+        if self.transport.is_closing():
+            return
+        if is_full:
+            self.transport.pause_reading()
+        elif not self._rest:
+            self.transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        if self.inner is not None:
+            self.inner.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.inner is not None and not self.inner.is_closing():
+            self.inner.resume_reading()
+
+    def refuse(self, message: str) -> None:
+        """Say why, and close."""
+        if self.transport.is_closing():
+            return
+        if self.answered.is_between:
+            body = self.asked.newest.to_bytes(4) + _ENHANCE_YOUR_CALM.to_bytes(4) + message.encode()
+            self.transport.write(len(body).to_bytes(3) + bytes([_GOAWAY, 0, 0, 0, 0, 0]) + body)
+        self.close()
+        self.end()
+
+    def close(self) -> None:
+        """Close when what was written is sent, or the client has had its time to read it."""
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self._gate.loop.call_later(self._gate.options.body_seconds, self.transport.abort)
+
+    def end(self) -> None:
+        """gRPC gives up the calls of a connection that is closed."""
+        if self.inner is not None:
+            self.inner.abort()
+        for stream in list(self.asked.calls):
+            self.asked.forget(stream)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._gate.connections.discard(self)
+        self.end()
+
+
+class Gate:
+    """Takes the connections of clients of gRPC, and passes them on to `target`, the address of gRPC itself."""
+
+    def __init__(self, options: Options, budget: Budget):
+        self.options, self.budget = options, budget
+        self.loop = asyncio.get_running_loop()
+        self.connections: set[_Outer] = set()
+        self._name = f"nbkeras-{secrets.token_hex(16)}"
+        self.target = f"unix-abstract:{self._name}"
+        self._unpacking: deque[_Outer] = deque()
+        self._server: asyncio.Server | None = None
+        self._watching: asyncio.Task | None = None
+
+    async def open(self, port: int) -> None:
+        """Listen at a port, which processes share."""
+        family = socket.AF_INET6 if ":" in self.options.host else socket.AF_INET
+        self._server = await self.loop.create_server(
+            lambda: _Outer(self), self.options.host, port, family=family, reuse_port=True, reuse_address=True
+        )
+        self._watching = self.loop.create_task(self._watch())
+
+    async def connect(self, outer: _Outer) -> None:
+        """A connection to gRPC for that of a client."""
+        made = socket.socket(socket.AF_UNIX)
+        try:
+            made.setblocking(False)
+            await self.loop.sock_connect(made, f"\0{self._name}")
+            await self.loop.create_unix_connection(lambda: _Inner(outer), sock=made)
+        except BaseException:
+            made.close()
+            raise
+
+    def go_on_later(self, outer: _Outer) -> None:
+        """Let a connection unpack more: one of all in a turn of the event loop, so that others have theirs."""
+        self._unpacking.append(outer)
+        if len(self._unpacking) == 1:
+            self.loop.call_soon(self._unpack)
+
+    def _unpack(self) -> None:
+        outer = self._unpacking[0]
+        outer.go_on()
+        self._unpacking.popleft()
+        if self._unpacking:
+            self.loop.call_soon(self._unpack)
+
+    async def _watch(self) -> None:
+        seconds = self.options.body_seconds
+        while True:
+            await asyncio.sleep(min(seconds / _SWEEPS, 1.0))
+            limit = self.loop.time() - seconds
+            for connection in list(self.connections):
+                if connection.asked.is_late(limit):
+                    connection.refuse(f"a message did not arrive within {seconds:g} s")
+                elif connection.answered.is_late(limit):
+                    connection.refuse(f"an answer was not read within {seconds:g} s")
+
+    def close(self) -> None:
+        """Take no more connections."""
+        if self._server is not None:
+            self._server.close()
+
+    def end(self) -> None:
+        """Close the connections that are left."""
+        if self._watching is not None:
+            self._watching.cancel()
+        for connection in list(self.connections):
+            connection.close()
