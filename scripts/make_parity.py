@@ -32,11 +32,17 @@ DOCUMENT = HERE.parent / "docs" / "keras-parity.md"
 
 _FLOATS = "float32 and float64 only, no mixed precision"
 _DENSE = "dense tensors only"
-# Name -> (the parameter of Keras that the call needs, or None, a call that Keras allows and nbkeras refuses, what is refused).
+# Name, or its path below keras -> (the parameter of Keras that the call needs, or None, a call that Keras allows and nbkeras refuses, what is refused).
 REFUSED: dict[str, tuple[str | None, Callable[[Any], Any], str]] = {
     **dict.fromkeys(
         ("DTypePolicy", "FloatDTypePolicy", "Policy", "set_dtype_policy", "set_global_policy"),
         (None, lambda thing: thing("mixed_float16"), _FLOATS),
+    ),
+    "dtype_policies.get": (None, lambda thing: thing("mixed_float16"), _FLOATS),
+    "dtype_policies.deserialize": (
+        None,
+        lambda thing: thing({"class_name": "DTypePolicy", "config": {"name": "mixed_float16"}}),
+        _FLOATS,
     ),
     "set_floatx": (None, lambda thing: thing("float16"), "float32 and float64 only"),
     "cast": (None, lambda thing: thing(np.ones(1), "float16"), "float32 and float64 only"),
@@ -103,7 +109,7 @@ def accepted(thing) -> set[str]:
 
 def limits_of(full: str, name: str, thing, theirs) -> list[str]:
     """What a call that Keras allows raises an error for, by REFUSED."""
-    parameter, call, note = REFUSED.get(name, ("", None, ""))
+    parameter, call, note = REFUSED.get(full.removeprefix("keras."), REFUSED.get(name, ("", None, "")))
     if call is None or not (parameter is None or parameter in theirs):
         if name not in SOMEWHERE and call is None and says_no(thing):
             sys.exit(f"{full} refuses something that is not offered or not supported: add it to REFUSED")

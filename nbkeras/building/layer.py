@@ -6,7 +6,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable
-from typing import Any, TypedDict
+from typing import Any, Self, TypedDict
 
 import numpy as np
 
@@ -243,7 +243,7 @@ class Layer(Module, CallHistory):
     quantization_config: Any = None  # how its weights became integers
     _policy: DTypePolicy | None = None  # as given, if it says more than a dtype
 
-    def __init_subclass__(cls, registered=True, **kwargs):
+    def __init_subclass__(cls, registered: bool = True, **kwargs: Any) -> None:
         """registered=False: an abstract class of nbkeras, which no file may name."""
         super().__init_subclass__(**kwargs)
         parameters = inspect.signature(cls.call).parameters if "call" in cls.__dict__ else None
@@ -349,7 +349,7 @@ class Layer(Module, CallHistory):
         """
         self.built = True  # now, since a `build` may call the layer after this
 
-    def call(self, inputs, *args, **kwargs):
+    def call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Compute the output with nbkeras.ops. Each subclass overrides it.
 
         Args:
@@ -523,7 +523,7 @@ class Layer(Module, CallHistory):
         return given
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None):
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
         """A layer from what `get_config` returned, with new weights.
 
         Args:
@@ -573,7 +573,7 @@ class Layer(Module, CallHistory):
 
     # -------------------- calling --------------------
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._gpu is not tensor.gpu():
             with tensor.on_gpu(self._gpu):
                 return self(*args, **kwargs)
@@ -727,7 +727,7 @@ class Layer(Module, CallHistory):
         return tensors
 
     def _ensure_built(self, inputs: Any, named: dict[str, Any] | None = None) -> None:
-        """Build once, for the first argument of a call, or for all arguments by name (None: it is alone) if `build` takes them."""
+        """Build once: for the first argument of a call, or for all (named; None: it is alone) if `build` takes several shapes."""
         if self.built and self not in build_lock.unfinished:
             return
         with build_lock.building(self):

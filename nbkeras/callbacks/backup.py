@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 from nbkeras.callbacks.callback_list import Callback
 from nbkeras.callbacks.checkpoints import check_save_freq
@@ -68,7 +69,7 @@ class BackupAndRestore(Callback):
             raise ValueError("BackupAndRestore needs a folder, received an empty backup_dir")
         check_save_freq(save_freq)
         self.backup_dir = os.fspath(backup_dir)
-        self.save_freq = save_freq
+        self.save_freq: Any = save_freq
         self.double_checkpoint = double_checkpoint
         self.delete_checkpoint = delete_checkpoint
         self.keep = keep
@@ -79,10 +80,10 @@ class BackupAndRestore(Callback):
         self._next_epoch = 0
         self._interruptions = Interruptions()
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         return {"batches": self._batches}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state) -> None:
         self._batches = state["batches"]
 
     def save_now(self) -> None:
@@ -110,7 +111,7 @@ class BackupAndRestore(Callback):
         elif self._is_due and not sharding.agreed(self._folder.is_busy):
             self._save()
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs=None) -> None:
         former = os.path.join(self.backup_dir, "latest.npz")
         if os.path.exists(former):
             raise ValueError(
@@ -142,18 +143,18 @@ class BackupAndRestore(Callback):
             sharding.agreed(None)
         return found
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch, logs=None) -> None:
         self._next_epoch = epoch
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs=None) -> None:
         self._batches += 1
         self._is_due |= self.save_freq != "epoch" and self._batches >= self.save_freq
         self._save_if_due()
 
-    def on_test_batch_end(self, batch, logs=None):
+    def on_test_batch_end(self, batch, logs=None) -> None:
         self._save_if_due()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs=None) -> None:
         self._next_epoch = epoch + 1
         self._is_due |= self.save_freq == "epoch"
         is_end = epoch + 1 == (self.params or {}).get("epochs") or sharding.anywhere(self.model.stop_training)
@@ -162,7 +163,7 @@ class BackupAndRestore(Callback):
         else:
             self._save_if_due()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs=None) -> None:
         self._folder.wait()
         if self.delete_checkpoint and sharding.is_first():
             self._folder.delete()

@@ -40,7 +40,7 @@ class Callback:
     _is_last = False  # whether its hooks are called after those of all others
     _stops = False  # whether hooks for batches that nbkeras defines may stop the loop; those of users may
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         documentation.attach(cls)
         enter(cls)
@@ -88,7 +88,7 @@ class Callback:
             state: What `state_dict` of the callback in the same place returned.
         """
 
-    def on_batch_begin(self, batch, logs=None):
+    def on_batch_begin(self, batch, logs=None) -> None:
         """An older name of `on_train_batch_begin`.
 
         Args:
@@ -96,7 +96,7 @@ class Callback:
             logs: An empty dict.
         """
 
-    def on_batch_end(self, batch, logs=None):
+    def on_batch_end(self, batch, logs=None) -> None:
         """An older name of `on_train_batch_end`.
 
         Args:
@@ -104,7 +104,7 @@ class Callback:
             logs: The loss and the metrics of the epoch so far.
         """
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch, logs=None) -> None:
         """Called at the start of an epoch of training.
 
         Args:
@@ -112,7 +112,7 @@ class Callback:
             logs: An empty dict.
         """
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs=None) -> None:
         """Called at the end of an epoch of training, after validation.
 
         Args:
@@ -121,7 +121,7 @@ class Callback:
                 entries that a callback adds.
         """
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch, logs=None) -> None:
         """Called before a training batch.
 
         Args:
@@ -130,7 +130,7 @@ class Callback:
         """
         self.on_batch_begin(batch, logs)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs=None) -> None:
         """Called after a training batch.
 
         Args:
@@ -139,7 +139,7 @@ class Callback:
         """
         self.on_batch_end(batch, logs)
 
-    def on_test_batch_begin(self, batch, logs=None):
+    def on_test_batch_begin(self, batch, logs=None) -> None:
         """Called before a batch of `evaluate` or of the validation in `fit`.
 
         Args:
@@ -147,7 +147,7 @@ class Callback:
             logs: An empty dict.
         """
 
-    def on_test_batch_end(self, batch, logs=None):
+    def on_test_batch_end(self, batch, logs=None) -> None:
         """Called after a batch of `evaluate` or of the validation in `fit`.
 
         Args:
@@ -155,7 +155,7 @@ class Callback:
             logs: The loss and the metrics so far.
         """
 
-    def on_predict_batch_begin(self, batch, logs=None):
+    def on_predict_batch_begin(self, batch, logs=None) -> None:
         """Called before a batch of `predict`.
 
         Args:
@@ -163,7 +163,7 @@ class Callback:
             logs: An empty dict.
         """
 
-    def on_predict_batch_end(self, batch, logs=None):
+    def on_predict_batch_end(self, batch, logs=None) -> None:
         """Called after a batch of `predict`.
 
         Args:
@@ -171,42 +171,42 @@ class Callback:
             logs: A dict with the batch's 'outputs'.
         """
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs=None) -> None:
         """Called at the start of `fit`.
 
         Args:
             logs: An empty dict.
         """
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs=None) -> None:
         """Called at the end of `fit`.
 
         Args:
             logs: The loss and the metrics of the last epoch.
         """
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs=None) -> None:
         """Called at the start of `evaluate` or of the validation in `fit`.
 
         Args:
             logs: An empty dict.
         """
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs=None) -> None:
         """Called at the end of `evaluate` or of the validation in `fit`.
 
         Args:
             logs: The loss and the metrics.
         """
 
-    def on_predict_begin(self, logs=None):
+    def on_predict_begin(self, logs=None) -> None:
         """Called at the start of `predict`.
 
         Args:
             logs: An empty dict.
         """
 
-    def on_predict_end(self, logs=None):
+    def on_predict_end(self, logs=None) -> None:
         """Called at the end of `predict`.
 
         Args:
@@ -434,10 +434,10 @@ class CallbackList(Callback):
     on_predict_batch_begin = _batch_hook("on_predict_batch_begin")
     on_predict_batch_end = _batch_hook("on_predict_batch_end")
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch, logs=None) -> None:
         self._call_hook("on_epoch_begin", logs, epoch)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs=None) -> None:
         self._call_hook("on_epoch_end", logs, epoch)
 
     on_train_begin = _hook("on_train_begin")
@@ -471,16 +471,16 @@ class History(Callback):
         self.history: dict[str, list[Any]] = {}
         self.epoch: list[int] = []
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs=None) -> None:
         self.epoch = []
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "history": self.history}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state) -> None:
         self.epoch, self.history = state["epoch"], state["history"]
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs=None) -> None:
         self.epoch.append(epoch)
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(value)
@@ -625,40 +625,40 @@ class ProgbarLogger(Callback):
             self.target = progbar.target = self.seen
         progbar.update(self.target, logs, finalize=True)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs=None) -> None:
         self._in_fit = True  # validation within fit is silent
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs=None) -> None:
         self._in_fit = False
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch, logs=None) -> None:
         self._begin()
         if self.verbose and self.epochs > 1:
             print_message(f"Epoch {epoch + 1}/{self.epochs}")
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs=None) -> None:
         self._batch_done(batch, logs)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs=None) -> None:
         self._finish(logs)
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs=None) -> None:
         if not self._in_fit:
             self._begin()
 
-    def on_test_batch_end(self, batch, logs=None):
+    def on_test_batch_end(self, batch, logs=None) -> None:
         if not self._in_fit:
             self._batch_done(batch, logs)
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs=None) -> None:
         if not self._in_fit:
             self._finish(logs)
 
-    def on_predict_begin(self, logs=None):
+    def on_predict_begin(self, logs=None) -> None:
         self._begin()
 
-    def on_predict_batch_end(self, batch, logs=None):
+    def on_predict_batch_end(self, batch, logs=None) -> None:
         self._batch_done(batch, None)
 
-    def on_predict_end(self, logs=None):
+    def on_predict_end(self, logs=None) -> None:
         self._finish(None)

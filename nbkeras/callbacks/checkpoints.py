@@ -92,7 +92,7 @@ class ModelCheckpoint(MonitorCallback):
         if keep is not None and (not isinstance(keep, int) or keep < 1):
             raise ValueError(f"keep must be a positive number of files or None, received {briefly(keep)}")
         self.filepath = os.fspath(filepath)
-        self.save_freq = save_freq
+        self.save_freq: Any = save_freq
         self.period = period
         self.keep = keep
         self._writer = BackgroundWriter()
@@ -104,29 +104,29 @@ class ModelCheckpoint(MonitorCallback):
         self._batches_since_save = 0
         self._last_batch = -1
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         self._writer.wait()  # the state says that the file is there
         names = _COUNTS if self.keep is None else (*_COUNTS, "_written")
         return {**super().state_dict(), **{name: getattr(self, name) for name in names}}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state) -> None:
         vars(self).update(state)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs=None) -> None:
         self._folders.clear()
         if getattr(self.model, "_training", None) is not None:  # in a `fit`
             self.model._training.closing.enter_context(self._writer)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs=None) -> None:
         self._writer.wait()
         self._check()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch, logs=None) -> None:
         self._check()
         self._epoch = epoch
         self._last_batch = -1
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs=None) -> None:
         self._check()
         if self.save_freq == "epoch":
             return
@@ -136,7 +136,7 @@ class ModelCheckpoint(MonitorCallback):
             self._batches_since_save = 0
             self._save(self._epoch, batch, logs() if callable(logs) else logs or {})
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs=None) -> None:
         self._check()
         if self.save_freq != "epoch":
             return

@@ -7,6 +7,7 @@ import os
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -52,17 +53,17 @@ class CSVLogger(Callback):
         self.keys: list[str] | None = None
         self._replaces = not self.append
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs=None) -> None:
         self.keys = None
         self._replaces = not self.append  # an existing file, if training does not go on: known at the first epoch's end
 
     def _size(self) -> int:
         return os.path.getsize(self.filename) if os.path.exists(self.filename) else 0
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         return {"keys": self.keys, "size": None if self._replaces else self._size()}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state) -> None:
         self.keys, size = state["keys"], state["size"]
         if size is None or not sharding.is_first():
             return
@@ -74,7 +75,7 @@ class CSVLogger(Callback):
         elif found:  # rows of epochs that are trained again
             os.truncate(self.filename, size)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs=None) -> None:
         self._replace()
 
     def _replace(self) -> None:
@@ -83,7 +84,7 @@ class CSVLogger(Callback):
                 open(self.filename, "w", encoding="utf-8").close()
             self._replaces = False
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs=None) -> None:
         if not sharding.is_first():
             return
         self._replace()
@@ -148,7 +149,7 @@ class RemoteMonitor(Callback):
         self.headers = headers
         self.send_as_json = send_as_json
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs=None) -> None:
         if not sharding.is_first():
             return
         plain = {key: np.asarray(value).tolist() for key, value in (logs or {}).items()}

@@ -1,6 +1,7 @@
 """Callbacks that monitor a metric and stop training or reduce the learning rate when it no longer improves."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -51,10 +52,10 @@ class MonitorCallback(Callback):
         self.min_delta = abs(option.number_of(type(self).__name__, "min_delta", min_delta))
         self.monitor_op: Callable | None = None
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         return {"best": self.best}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state) -> None:
         self.best = state["best"]
 
     def _direction(self) -> str | None:
@@ -116,24 +117,29 @@ class EarlyStopping(MonitorCallback):
         start_from_epoch: option.AnyNumber = 0,
     ):
         super().__init__(monitor, mode, min_delta=min_delta)
+        self.patience: float
+        self.verbose: int
+        self.baseline: float | None
+        self.restore_best_weights: bool
+        self.start_from_epoch: float
         option.keep(self, locals())
         self.on_train_begin()
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs=None) -> None:
         self.wait = 0
         self.stopped_epoch = 0
         self.best = self.baseline if behaviour.current.baseline_is_best else None
         self.best_weights = None
         self.best_epoch = 0
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("wait", "stopped_epoch", "best_weights", "best_epoch")}
         return {**super().state_dict(), **own}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state) -> None:
         vars(self).update(state)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs=None) -> None:
         current = self.get_monitor_value(logs)
         if current is None or epoch < self.start_from_epoch:
             return
@@ -155,7 +161,7 @@ class EarlyStopping(MonitorCallback):
             if behaviour.current.restores_weights_when_stopping and self.best_weights is not None:
                 self.model.set_weights(self.best_weights)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs=None) -> None:
         if self.stopped_epoch > 0 and self.verbose > 0:
             print_message(f"Epoch {self.stopped_epoch + 1}: early stopping")
         if self.restore_best_weights and self.best_weights is not None:
@@ -214,6 +220,7 @@ class ReduceLROnPlateau(MonitorCallback):
     ):
         super().__init__(monitor, mode, min_delta=min_delta)
         self.factor: float
+        self.patience: float
         self.verbose: int
         self.cooldown: int
         self.min_lr: float
@@ -222,22 +229,22 @@ class ReduceLROnPlateau(MonitorCallback):
             raise ValueError(f"ReduceLROnPlateau needs a factor below 1.0, received {factor}")
         self.on_train_begin()
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs=None) -> None:
         self.best = None
         self.cooldown_counter = 0
         self.wait = 0
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "cooldown_counter": self.cooldown_counter, "wait": self.wait}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state) -> None:
         vars(self).update(state)
 
     def in_cooldown(self) -> bool:
         """Whether the epochs of `cooldown` after the last reduction have not passed yet."""
         return self.cooldown_counter > 0
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs=None) -> None:
         logs = {} if logs is None else logs
         rates.log_learning_rates(self.model, logs)
         current = logs.get(self.monitor)

@@ -1,6 +1,7 @@
 """Short callbacks: LambdaCallback, TerminateOnNaN, SwapEMAWeights."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -89,7 +90,7 @@ class TerminateOnNaN(Callback):
         self.raise_error: bool
         keep(self, locals())
 
-    def on_batch_end(self, batch, logs=None):
+    def on_batch_end(self, batch, logs=None) -> None:
         loss, guard = (logs or {}).get("loss"), getattr(self.model, "_guard", None)
         left_out = guard is not None and guard.has_left_out()
         if loss is not None and not np.isfinite(loss):
@@ -129,10 +130,10 @@ class SwapEMAWeights(Callback):
         keep(self, locals())
         self._swapped = False
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         return {"swapped": self._swapped}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state) -> None:
         self._swapped = state["swapped"]
 
     def _pairs(self) -> list[tuple[Variable, Variable]]:
@@ -152,25 +153,25 @@ class SwapEMAWeights(Callback):
                 average.assign(value)
             self._swapped = averages_in_model
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch, logs=None) -> None:
         self._swap(False)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs=None) -> None:
         if self.swap_on_epoch:
             self._swap(True)
             # at its end, `fit` writes the averages into the model
-            if epoch == self.params["epochs"] - 1 or sharding.anywhere(self.model.stop_training):
+            if epoch == self.params["epochs"] - 1 or sharding.anywhere(self.model.stop_training):  # type: ignore[index]
                 for variable, average in self._pairs():
                     average.assign(variable)
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs=None) -> None:
         self._swap(True)
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs=None) -> None:
         self._swap(False)
 
-    def on_predict_begin(self, logs=None):
+    def on_predict_begin(self, logs=None) -> None:
         self._swap(True)
 
-    def on_predict_end(self, logs=None):
+    def on_predict_end(self, logs=None) -> None:
         self._swap(False)

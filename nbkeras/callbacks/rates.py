@@ -83,7 +83,7 @@ class LearningRateScheduler(Callback):
         except ValueError:  # some built-in functions have no signature
             self._takes_rate = True
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch, logs=None) -> None:
         for name, optimizer in optimizers_of(self.model).items():
             rate = learning_rate_of(optimizer)
             new = self.schedule(epoch, rate) if self._takes_rate else self.schedule(epoch)
@@ -96,6 +96,6 @@ class LearningRateScheduler(Callback):
             if self.verbose > 0:
                 print_rate(f"Epoch {epoch + 1}: LearningRateScheduler setting", name, optimizer, new)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs=None) -> None:
         if logs is not None:
             log_learning_rates(self.model, logs)

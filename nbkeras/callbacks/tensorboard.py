@@ -72,7 +72,7 @@ class TensorBoard(Callback):
         self.write_graph = write_graph
         self.write_images = write_images
         self.write_steps_per_second = write_steps_per_second
-        self.update_freq = update_freq
+        self.update_freq: Any = update_freq
         with optional_import(
             "TensorBoard writes its files with the package tensorboardX, which is missing", "tensorboard"
         ):
@@ -92,23 +92,23 @@ class TensorBoard(Callback):
             if np.ndim(value) == 0:
                 self._writer(writer).add_scalar(f"{prefix}{name}{suffix}", float(value), step)
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         return {"batches": self._batches, "steps_before": self._steps_before}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state) -> None:
         self._batches, self._steps_before = state["batches"], state["steps_before"]
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs=None) -> None:
         self._batches = 0
         if self.write_graph and getattr(self.model, "_graph", None) is not None and sharding.is_first():
             self._write_model()
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch, logs=None) -> None:
         self._batches += 1
         if self.write_steps_per_second:
             self._started = time.perf_counter()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs=None) -> None:
         if self.update_freq == "epoch" or self._batches % self.update_freq:
             return
         values = dict(logs() if callable(logs) else logs or {})
@@ -116,10 +116,10 @@ class TensorBoard(Callback):
             values["steps_per_second"] = 1.0 / (time.perf_counter() - self._started)
         self._write("train", "batch_", values, self._batches)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch, logs=None) -> None:
         self._steps_before, self._epoch_started = self._batches, time.perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs=None) -> None:
         values = {name: value for name, value in (logs or {}).items() if not name.startswith("val_")}
         rates.log_learning_rates(self.model, values)
         if self.write_steps_per_second:
@@ -133,12 +133,12 @@ class TensorBoard(Callback):
         for writer in self._writers.values():
             writer.flush()
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs=None) -> None:
         optimizer = self.model.optimizer
         iterations = 0 if optimizer is None else int(optimizer.iterations)
         self._write("validation", "evaluation_", dict(logs or {}), iterations, "_vs_iterations")
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs=None) -> None:
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()

@@ -84,6 +84,11 @@ def check_rate(name: str, what: str, value: Any, below_one: bool = False) -> flo
     return float(value)
 
 
+def overridable(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator of methods that users' classes define with other arguments: for type checkers the method takes any."""
+    return method
+
+
 def briefly(value: Any) -> str:
     """A value for a message: arrays and Tensors by type, shape and dtype, others by their repr, of at most 80 characters.
 

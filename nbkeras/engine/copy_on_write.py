@@ -20,7 +20,9 @@ import numpy as np
 from nbkeras.kernels.runtime import device, forks
 
 Array = np.ndarray
-Preserved = Callable[[Array], Array]  # an array that keeps the present values: a copy, or the array itself if it is not written
+Preserved = Callable[
+    [Array], Array
+]  # an array that keeps the present values: a copy, or the array itself if it is not written
 Keep = Callable[[Any, Preserved], None]  # replaces the arrays of a holder
 
 

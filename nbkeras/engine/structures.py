@@ -94,7 +94,8 @@ def find(kind: type | tuple[type, ...], structure: Any) -> list:
             found.setdefault(id(value), value)
         elif isinstance(value, dict | list | tuple) and id(value) not in seen:
             seen.add(id(value))
-            todo.extend(reversed(value.values() if isinstance(value, dict) else value))
+            # a dict's values at once, since another thread may add one
+            todo.extend(reversed(list(value.values()) if isinstance(value, dict) else value))
     return list(found.values())
 
 

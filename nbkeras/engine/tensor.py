@@ -70,7 +70,9 @@ class Tensor:
         self.index = index
         self.mask: Tensor | None = None  # which timesteps are valid, bool; passed with the tensor from layer to layer
         self.logits: tuple[str, Tensor] | None = None  # ("softmax" or "sigmoid", its input), for a fused cross-entropy
-        if data.base is not None or device.gpu_used:  # it may be a variable's: on the CPU those are views of aligned memory
+        if (
+            data.base is not None or device.gpu_used
+        ):  # it may be a variable's: on the CPU those are views of aligned memory
             copy_on_write.hold(self, _keep, data)
 
     if TYPE_CHECKING:  # by ops.operators.attach_operators

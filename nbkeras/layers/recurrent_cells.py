@@ -42,8 +42,9 @@ def check_cell(cell: Any) -> None:
 
 def build_cell(cell: Any, step_shape: tuple) -> None:
     """Make a cell's weights for a step's input of this shape, once."""
-    if isinstance(cell, Layer) and cell._build_takes and not cell.built:  # the states' shapes too
-        cell.build(step_shape, [(step_shape[0], size) for size in structures.flatten(cell.state_size)])
+    states = [(step_shape[0], size) for size in structures.flatten(cell.state_size)]
+    if isinstance(cell, Layer) and cell._build_takes and not cell.built:
+        cell.build(step_shape, states)
     elif isinstance(cell, Layer):
         cell._ensure_built(SymbolicTensor(step_shape, cell.dtype))
     elif callable(getattr(cell, "build", None)) and not getattr(cell, "built", False):

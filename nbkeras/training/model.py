@@ -11,7 +11,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from nbkeras.callbacks.callback_list import CallbackList, History
 from nbkeras.callbacks.plain import TerminateOnNaN
 from nbkeras.data import batches
 from nbkeras.engine import behaviour, build_lock, ranks, step_lock, structures, tape, tensor, user_errors
-from nbkeras.engine.annotations import briefly
+from nbkeras.engine.annotations import briefly, overridable
 from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.observed import Observed, names_in_methods
 from nbkeras.engine.registry import custom_object_scope, nearest
@@ -91,7 +91,7 @@ class Model(Deployment, Layer):
 
     _sizes_vary = False  # whether lengths and sizes of images may differ from those of the inputs
 
-    def __init__(self, inputs=None, outputs=None, name=None, **kwargs):
+    def __init__(self, inputs: Any = None, outputs: Any = None, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.optimizer: Any = None
         self.stop_training = self.stop_evaluating = self.stop_predicting = False  # set by callbacks, seen after a batch
@@ -566,7 +566,7 @@ class Model(Deployment, Layer):
         """
         return saving.model_to_json(self, **options)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The graph of a functional model, or the constructor's arguments of a subclass, for `from_config`."""
         if self._graph is None:
             return super().get_config()
@@ -576,7 +576,7 @@ class Model(Deployment, Layer):
         return not self._overrides("get_config") and type(self).__init__ is not Model.__init__
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
         """A model with new weights from the result of `get_config`.
 
         Args:
@@ -592,7 +592,8 @@ class Model(Deployment, Layer):
 
     # -------------------- calling --------------------
 
-    def build(self, input_shape=None) -> None:
+    @overridable
+    def build(self, input_shape: Any = None) -> None:
         """Make the weights.
 
         Args:
@@ -639,7 +640,8 @@ class Model(Deployment, Layer):
         else:
             super()._build_for(inputs, named)
 
-    def call(self, inputs, training=None, mask=None):
+    @overridable
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Run the graph on tensors; a subclass writes its computation here, with nbkeras.ops.
 
         Args:

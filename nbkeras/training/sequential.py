@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.inputs import Input, InputLayer
@@ -38,7 +38,7 @@ class Sequential(Model):
 
     _left_out = ("inputs", "outputs")
 
-    def __init__(self, layers=None, name=None, **kwargs):
+    def __init__(self, layers: Any = None, name: str | None = None, **kwargs: Any) -> None:
         for key in self._left_out:
             if key in kwargs:
                 raise TypeError(
@@ -170,7 +170,7 @@ class Sequential(Model):
             outputs = layer(outputs)
         self._set_graph(self._input, outputs)
 
-    def _build_for(self, inputs, named) -> None:
+    def _build_for(self, inputs: Any, named: dict[str, Any] | None) -> None:
         if not hasattr(inputs, "shape"):
             raise ValueError(f"Sequential {self.name!r} takes one array or tensor, received {briefly(inputs)}")
         shape = tuple(inputs.shape)
@@ -192,13 +192,13 @@ class Sequential(Model):
         self.build((batch, *shape[1:]))
         return self._data_signature()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The name and the configurations of the layers, for `from_config`."""
-        first = [] if self._input is None else [self._input.node.layer]
+        first = [] if self._input is None else [self._input.node.layer]  # type: ignore[union-attr]
         return {"name": self.name, "layers": [layers.serialize(layer) for layer in (*first, *self._chain)]}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
         """A Sequential with new weights from the result of `get_config`.
 
         Args:
@@ -207,7 +207,7 @@ class Sequential(Model):
         """
         return cls([layers.deserialize(entry, custom_objects) for entry in config["layers"]], name=config.get("name"))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         """The shape of the output for a shape of the input.
 
         Args:
