@@ -532,6 +532,7 @@ class Writer:
         self.narrow: set[str] = set()  # those of cases, which may change a little only
         self.integers: list[str] = []
         self.watched: list[str] = []  # names of tensors
+        self.outside: list[str] = []  # names of views that were made before all steps
         self.setup, self.inputs, self.cases = [], {}, []
         self.layers: dict[str, str] = {}
         self.optimizers: dict[str, list[str]] = {}
@@ -562,6 +563,12 @@ class Writer:
             text = self.pick(LAYERS)
             self.layers["layer1"] = text
             self.setup.append(Line(f"layer1 = layer({text}, {LAYERS[text][0]})"))
+        if self.lucky(0.3):
+            name = self.pick(self.variables)
+            self.outside.append("before")
+            self.names["before"] = Known(self.variables[name], 1)
+            text = self.pick(("ops.flip({V})", "ops.copy({V})", "ops.expand_dims({V}, 0)[0]"))
+            self.setup.append(Line(f"before = {text.replace('V', name)}"))
         for number in range(self.pick((0, 1, 1, 2))):
             own = [name for name in self.variables if self.lucky(0.6)]
             if own:
@@ -802,7 +809,7 @@ class Writer:
             self.new(lines, f"{pull}({a})[0]", known.shape, 3)
 
     def drop(self, lines):
-        names = [name for name in self.names if name not in self.watched]
+        names = [name for name in self.names if name not in (*self.watched, *self.outside)]
         if len(names) > 1:
             name = self.pick(names)
             del self.names[name]
