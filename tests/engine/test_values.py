@@ -135,3 +135,19 @@ def test_a_call_with_given_values_uses_the_state_of_before():
         found.append([each.numpy() for each in (y, *gradients, *outer.gradient(total, sources))])
     for got, want in zip(found[1], found[0], strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
+def test_a_step_that_builds_the_optimizer_returns_a_value_that_it_only_read():
+    """The weight moves into the optimizer's memory in the run that is recorded; no kernel used it before."""
+    v, optimizer = Variable(np.ones((2, 3))), keras.optimizers.SGD(0.125)
+
+    def run(x):
+        before = v.value
+        optimizer.apply_gradients([(x, v)])
+        return {"before": before}
+
+    step = Step("train", run)
+    for _ in range(3):
+        expected = v.numpy()
+        results = step(Batch([INPUTS[0].copy()], ALL, 2), Layout(0, None, 1, 0))
+        np.testing.assert_array_equal(results["before"], expected)

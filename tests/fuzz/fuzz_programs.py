@@ -532,6 +532,7 @@ class Writer:
         self.narrow: set[str] = set()  # those of cases, which may change a little only
         self.integers: list[str] = []
         self.watched: list[str] = []  # names of tensors
+        self.outside: list[str] = []  # names of views that were made before all steps
         self.setup, self.inputs, self.cases = [], {}, []
         self.layers: dict[str, str] = {}
         self.optimizers: dict[str, list[str]] = {}
@@ -555,13 +556,19 @@ class Writer:
         for _ in range(2):
             self.variable(self.pick(SHAPES))
         if self.lucky(0.7):
-            self.input(f"fixed({self.pick(SHAPES[:4])}, 8)")
+            self.input(f"fixed({self.pick([each for each in self.variables.values() if each] or SHAPES[:2])}, 8)")
         for _ in range(self.pick((1, 1, 2, 2, 3))):
             self.prepare_case(self.pick(OWN_CASES))
         if self.lucky(0.4):
             text = self.pick(LAYERS)
             self.layers["layer1"] = text
             self.setup.append(Line(f"layer1 = layer({text}, {LAYERS[text][0]})"))
+        if self.lucky(0.3):
+            name = self.pick(self.variables)
+            self.outside.append("before")
+            self.names["before"] = Known(self.variables[name], 1)
+            text = self.pick(("ops.flip({V})", "ops.copy({V})", "ops.expand_dims({V}, 0)[0]"))
+            self.setup.append(Line(f"before = {text.replace('V', name)}"))
         for number in range(self.pick((0, 1, 1, 2))):
             own = [name for name in self.variables if self.lucky(0.6)]
             if own:
@@ -613,6 +620,11 @@ class Writer:
             for name, known in self.names.items()
             if known.degree <= degree and shape in (None, known.shape)
         ]
+        given = [name for name, text in self.inputs.items() if shape is not None and text == f"fixed({shape}, 8)"]
+        if given and self.lucky(0.25):
+            return self.pick(("ops.add({X}, 0.0)", "ops.convert_to_tensor({X})")).replace("X", self.pick(given)), Known(
+                shape, 1
+            )
         wide = [(name, own) for name, own in self.variables.items() if shape in (None, own)]
         if wide and (not pool or self.lucky(0.6)):
             name, own = self.pick(wide)
@@ -620,9 +632,6 @@ class Writer:
         if pool:
             name, known = self.pick(pool)
             return name, known
-        given = [name for name, text in self.inputs.items() if shape is not None and text == f"fixed({shape}, 8)"]
-        if given:
-            return "{" + self.pick(given) + "}", Known(shape, 1)
         if shape is None:
             return self.operand(self.pick(SHAPES), degree)
         return f"np.full({shape}, 0.7)", Known(shape, 1)
@@ -713,7 +722,7 @@ class Writer:
 
     def write(self, lines, only=None):
         """A write of a variable, of an integer one, or of an array."""
-        if self.inputs and self.lucky(0.15):
+        if self.inputs and self.lucky(0.3):
             name = self.pick(self.inputs)
             if "'" not in self.inputs[name] or CASES[eval(self.inputs[name][7:].partition(")")[0])][1]:
                 lines.append(Line(f"{name} *= 0.97", eager=True))
@@ -800,7 +809,7 @@ class Writer:
             self.new(lines, f"{pull}({a})[0]", known.shape, 3)
 
     def drop(self, lines):
-        names = [name for name in self.names if name not in self.watched]
+        names = [name for name in self.names if name not in (*self.watched, *self.outside)]
         if len(names) > 1:
             name = self.pick(names)
             del self.names[name]
