@@ -32,8 +32,8 @@ DOCUMENT = HERE.parent / "docs" / "keras-parity.md"
 
 _FLOATS = "float32 and float64 only, no mixed precision"
 _DENSE = "dense tensors only"
-# Name, or its path below keras -> (the parameter of Keras that the call needs, or None, a call that Keras allows and nbkeras refuses,
-# what is refused).
+# Name, or its path below keras -> (the parameter of Keras that the call needs, or None, a call that Keras allows and nbkeras
+# refuses, what is refused).
 REFUSED: dict[str, tuple[str | None, Callable[[Any], Any], str]] = {
     **dict.fromkeys(
         ("DTypePolicy", "FloatDTypePolicy", "Policy", "set_dtype_policy", "set_global_policy"),

@@ -55,13 +55,19 @@ _held: dict[int, _Memory] = {}  # those that have holders
 _lock = forks.lock(threading.RLock)  # the garbage collector may run code that makes Tensors
 
 
-def share(array: Array) -> None:
-    """Say that an array's memory will be written in place: whoever uses it from now on is a holder."""
+def share(array: Array) -> Array:
+    """Say that an array's memory will be written in place: whoever uses it from now on is a holder.
+
+    Returns a view of the array: on the CPU an array that is no view is not looked up in `hold`.
+    """
+    if array.base is None and isinstance(array, np.ndarray):
+        array = array.view()
     owner = device.root(array)
     key = id(owner)
     known = _memories.get(key)
     if known is None or known.owner() is not owner:
         _memories[key] = _Memory(weakref.ref(owner, lambda gone: _forget(key, gone)))
+    return array
 
 
 def _forget(key: int, gone: weakref.ref) -> None:
@@ -84,6 +90,8 @@ def hold(holder: Any, keep: Keep, array: Array) -> None:
     memory = _memories.get(id(owner))
     if memory is not None and memory.owner() is owner:
         recorder = device.recorder()
+        if hasattr(recorder, "depends"):  # if the variable moves to other memory, the step must be recorded again
+            recorder.depends.add(id(owner))
         memory.add(_Hold(weakref.ref(holder), keep, 0 if recorder is None else id(recorder)))
         _held[id(owner)] = memory
 

@@ -53,7 +53,7 @@ def _set(variables: Sequence[Variable], states: Sequence[tuple]) -> None:
     for variable, state in zip(variables, states, strict=True):
         variable.data, variable.record, variable.index, variable.is_lent = state
         if not variable.is_lent:
-            copy_on_write.share(variable.data)
+            variable.data = copy_on_write.share(variable.data)
 
 
 def current(structure: Any) -> Any:

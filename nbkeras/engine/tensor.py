@@ -266,7 +266,7 @@ class Variable(Tensor):
             initializer = initializer(shape, dtype=settings.standardize_dtype(dtype))
         value = initializer.numpy() if isinstance(initializer, Tensor) else dlpack.on_host(initializer)
         super().__init__(device.persistent_copy(array_of(value, dtype)))
-        copy_on_write.share(self.data)
+        self.data = copy_on_write.share(self.data)
         Variable.made += 1
         self.name = self.path = naming.checked("variable", name) or "variable"
         self.regularizer: Any = None
@@ -371,8 +371,7 @@ class Variable(Tensor):
             _take_as_constants([source])
         given = source.data
         if self.is_lent:
-            self.data, self.is_lent = device.empty(self.shape, self.dtype), False
-            copy_on_write.share(self.data)
+            self.data, self.is_lent = copy_on_write.share(device.empty(self.shape, self.dtype)), False
         else:
             copy_on_write.will_write(self.data)
             given = source.data  # the source may be a view of the variable, which has a copy now
@@ -391,8 +390,7 @@ class Variable(Tensor):
         copy_on_write.will_write(array)
         with device.ordinary(), on_device_of(self):
             device.launch(device.copy, before, array)
-        self.data = array
-        copy_on_write.share(array)
+        self.data = copy_on_write.share(array)
         outdate(before)
 
     def move_out(self) -> None:

@@ -254,8 +254,7 @@ class Optimizer(Observed, option.Configured):
     def _move_here(self) -> None:
         """Move the step count and the learning rate to the device of the variables."""
         for variable in (self._iterations, self._learning_rate):
-            variable.data = device.to_this_device(variable.data)
-            copy_on_write.share(variable.data)
+            variable.data = copy_on_write.share(device.to_this_device(variable.data))
         self._rate = device.persistent(np.zeros(1)) if self.decay else self._learning_rate.data.reshape(1)
 
     def exclude_from_weight_decay(self, var_list: Iterable[Variable] | None = None, var_names=None) -> None:

@@ -24,8 +24,7 @@ class Slot(Variable):
         self.fading: float | None = None  # the factor of a row in a step without gradient; None: no row lags behind
         self._recorded = False
         super().__init__(np.empty(0, view.dtype), name=name, trainable=False)
-        self.data = view
-        share(view)
+        self.data = share(view)
 
     @property
     def data(self) -> Array:  # type: ignore[override]
