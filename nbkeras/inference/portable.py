@@ -338,6 +338,7 @@ def load(kind: type, filepath: Any, safe_mode: bool, mapped: bool = False) -> An
 
 def read(kind: type, file: Any, name: str, safe_mode: bool, mapped: bool = False) -> Any:
     """The same from an open file, which errors call by a name."""
+    file.seek(0)
     header = file.read(_HEADER.size)
     if not header:
         raise ValueError(f"{name!r} is empty, not a file of a frozen model")
