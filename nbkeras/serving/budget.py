@@ -57,7 +57,7 @@ class Budget:
 
 
 class Share:
-    """What one request, or one step of it, has of a Budget."""
+    """The part of a Budget that one request, or one step of it, has."""
 
     __slots__ = ("budget", "bytes")
 

@@ -33,7 +33,7 @@ _SWEEPS = 4  # in the time for a message
 
 
 class Call:
-    """What is known of a call. since: from when on a message is awaited; None if none has begun. taken: bytes of its messages."""
+    """The state of a call. since: from when on a message is awaited; None if none has begun. taken: bytes of its messages."""
 
     __slots__ = ("left", "prefix", "since", "taken", "unpacker")
 
@@ -149,7 +149,7 @@ class Frames:
 
 
 class Asked(Frames):
-    """What a client sends."""
+    """The direction from the client to gRPC."""
 
     def __init__(self, budget: Budget, clock: Any):
         super().__init__(_PREFACE)
@@ -227,7 +227,7 @@ class Asked(Frames):
 
 
 class Answered(Frames):
-    """What gRPC sends: an answer for each message, and the ends of calls."""
+    """The direction from gRPC to the client: an answer for each message, and the ends of calls."""
 
     def __init__(self, asked: Asked, clock: Any):
         super().__init__()

@@ -71,7 +71,7 @@ class Service:
             self.in_flight -= 1
 
     async def read(self, size: int, cost: Callable[[], int], function: Callable[[], Any]) -> Any:
-        """What a function makes of the bytes of a request. size: of the request. cost: tells the bytes that it takes meanwhile.
+        """The result of a function of the bytes of a request. size: of the request. cost: tells the bytes that it takes meanwhile.
 
         Long ones are read in a thread, one at a time: so others, and health, are answered meanwhile.
         """
@@ -88,7 +88,7 @@ class Service:
         return await asyncio.shield(read())  # the thread goes on if the client goes, and needs its memory until its end
 
     async def write(self, function: Callable[[InferResponse, Any], Any], response: InferResponse, form: Any) -> Any:
-        """What a function writes of an answer; a long one is written in a thread, so that health is answered meanwhile."""
+        """The text of an answer, by a function; a long one is written in a thread, so that health is answered meanwhile."""
         size = sum([values.nbytes for _, values in response.outputs])
         with self.budget.share(size * ANSWER):
             if size <= _LONG:

@@ -140,7 +140,9 @@ def test_seeds():
     assert np.array_equal(initializers.get("glorot_uniform")((4, 5)), first)
 
 
-@pytest.mark.parametrize("keras, seed", [(KERAS_3, python_random.seed), (KERAS_2, np.random.seed)], ids=["3", "2"])
+@pytest.mark.parametrize(
+    "keras, seed", [(KERAS_3, python_random.seed), (KERAS_2, np.random.seed)], ids=["Keras 3", "Keras 2"]
+)
 def test_a_seed_of_python_or_numpy_is_enough_as_in_keras(keras, seed, monkeypatch):
     monkeypatch.setattr(settings, "_seeds", None)  # as in a process in which no seed of nbkeras is set
     monkeypatch.setattr(behaviour, "current", keras)

@@ -68,7 +68,7 @@ class LiveServer:
 
     def __init__(self, folder, tables, **options):
         self.folder = pathlib.Path(folder)
-        self.temporary = self.folder / "temporary"
+        self.temporary = self.folder / "tmp"  # short: paths of sockets have at most 107 bytes
         self.temporary.mkdir(exist_ok=True)
         lines = ["[server]", *(f"{name} = {_toml(value)}" for name, value in ({"port": 0} | options).items())]
         for table in tables:

@@ -79,8 +79,8 @@ async def post(service, body, path="/v2/models/m/infer", pieces=1, max_body=64 *
     return sent[0]["status"], json.loads(sent[1]["body"] or b"null")
 
 
-def refusal(call, *arguments):
-    with pytest.raises(ServingError) as caught:
+def refusal(message, call, *arguments):
+    with pytest.raises(ServingError, match=message) as caught:
         call(*arguments)
     return caught.value
 
@@ -89,10 +89,10 @@ def test_what_has_no_place_is_refused_and_what_never_has_one_is_told_so():
     budget = Budget(100)
     with budget.share(60) as share:
         share.grow(10)
-        full = refusal(budget.take, 31)
+        full = refusal("the memory for requests is full", budget.take, 31)
         assert (full.status, full.retry_after, full.reason) == (503, 1, "memory_full")
         assert "70 of 100 bytes are in use, and 31 more are needed (max_memory_mb)" in full.message
-        never = refusal(budget.take, 101)
+        never = refusal("the request needs 101 bytes", budget.take, 101)
         assert (never.status, never.retry_after) == (413, None)
         assert "needs 101 bytes of memory, but all requests together have 100" in never.message
         share.shrink(20)
@@ -218,7 +218,7 @@ def test_answers_are_counted_before_they_are_computed():
         model = Doubles(outputs=1_000_000)
         service = served(model, 100 * MB)
         x = np.zeros((20, 2), "float32")
-        with pytest.raises(ServingError) as caught:
+        with pytest.raises(ServingError, match="bytes of memory, but all requests") as caught:
             await service.infer("m", None, InferRequest({"x": x}))
         assert caught.value.status == 413
         await service.infer("m", None, InferRequest({"x": x[:2]}))
@@ -265,7 +265,7 @@ def test_states_are_refused_before_they_are_made(stream, identity, monkeypatch):
         x = np.zeros((500_000, 1, 2), "float32")  # 4 MB, and states of 128 MB
         with monkeypatch.context() as patch:
             patch.setattr(type(stream), "initial", initial)
-            with pytest.raises(ServingError) as caught:
+            with pytest.raises(ServingError, match="bytes") as caught:
                 await service.infer("m", None, InferRequest({"x": x}, parameters=parameters))
         assert caught.value.status == 413
         assert (len(service.sequences), service.budget.used) == (0, 0)
@@ -366,11 +366,14 @@ def test_a_message_without_a_place_is_refused_and_a_packed_one_counts_unpacked()
     assert 600_000 < budget.used < 610_000 and not asked.packed
     asked.feed(frame(1, 4, 3))
     bomb = message(gzip.compress(bytes(10 * MB)), packed=1)
-    assert refusal(asked.feed, frame(0, 1, 3, bomb)).status == 503
+    assert refusal("the memory for requests is full", asked.feed, frame(0, 1, 3, bomb)).status == 503
     assert budget.used <= MB
     asked.forget(3)
     asked.feed(frame(1, 4, 5))
-    assert refusal(asked.feed, frame(0, 0, 5, b"\0" + (60 * MB).to_bytes(4))).status == 413
+    assert (
+        refusal("bytes of memory, but all requests", asked.feed, frame(0, 0, 5, b"\0" + (60 * MB).to_bytes(4))).status
+        == 413
+    )
     for stream in (1, 5):
         asked.forget(stream)
     assert (budget.used, asked.packed) == (0, 0)
@@ -380,14 +383,14 @@ def test_small_messages_do_not_evade_the_budget():
     module, budget = frames(), Budget(100_000)
     asked = module.Asked(budget, lambda: 0.0)
     asked.feed(bytes(24) + frame(1, 4, 1))
-    with pytest.raises(ServingError):
+    with pytest.raises(ServingError, match="the memory for requests is full"):
         for _ in range(50):  # that nobody answers
             asked.feed(frame(0, 0, 1, message(bytes(2000))))
     assert budget.used <= 100_000
     asked.forget(1)
     packed = message(gzip.compress(bytes(300_000)), packed=1)
     asked.feed(frame(1, 4, 3))
-    with pytest.raises(ServingError):
+    with pytest.raises(ServingError, match="the memory for requests is full"):
         for at in range(0, len(packed), 2):
             asked.feed(frame(0, 0, 3, packed[at : at + 2]))
     assert budget.used <= 100_000
@@ -420,16 +423,20 @@ def test_a_message_of_many_fields_is_refused_before_it_is_read():
         service = served(Doubles(), 64 * MB)
         servicer = rpc.Servicer(service)
 
-        async def status(data):
-            with pytest.raises(ServingError) as caught:
+        async def status(data, message):
+            with pytest.raises(ServingError, match=message) as caught:
                 await servicer.model_infer(data, context)
             return caught.value.status
 
         for part in (b"\x2a\0", b"\x22\0", b"\x32\0", b"\x3a\0"):
-            assert await status(name + part * 500_000) == 413  # 100 MB
-            assert await status(name + part * 2_000_000) == 413  # too many
-        assert await status(name + b"\x2a\x84\x80\x80\x01\x1a\x80\x80\x80\x01" + b"\1" * (2 * MB)) == 400  # too short
-        assert await status(b"\x2b" * 5000) == 400
+            assert (
+                await status(name + part * 500_000, "the request needs|the memory for requests is full") == 413
+            )  # 100 MB
+            assert await status(name + part * 2_000_000, "the message has more than .* fields") == 413  # too many
+        assert (
+            await status(name + b"\x2a\x84\x80\x80\x01\x1a\x80\x80\x80\x01" + b"\1" * (2 * MB), "message") == 400
+        )  # too short
+        assert await status(b"\x2b" * 5000, "message") == 400
         good = kind(model_name="m")
         good.inputs.add(name="x", datatype="FP32", shape=[1_000_000, 2])
         good.raw_input_contents.append(bytes(8_000_000))
