@@ -13,7 +13,7 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Collection
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,12 +24,9 @@ Preserved = Callable[
     [Array], Array
 ]  # an array that keeps the present values: a copy, or the array itself if it is not written
 Keep = Callable[[Any, Preserved], None]  # replaces the arrays of a holder
-
-
-class _Hold(NamedTuple):
-    holder: weakref.ref
-    keep: Keep
-    recorder: int  # the id of the program that was recorded when it began; 0 for none
+# A weak reference to a holder, its Keep, and the id of the program that was recorded when it began (0 for none). Plain tuples are
+# made three times as fast as named ones, and a step of a tape makes some for each op.
+_Hold = tuple[weakref.ref, Keep, int]
 
 
 class _Memory:
@@ -45,7 +42,7 @@ class _Memory:
         with _lock:
             if len(self.holds) >= self.limit:  # a memory that is never written
                 holds, self.holds = self.holds, []
-                self.holds += [each for each in holds if each.holder() is not None]
+                self.holds += [each for each in holds if each[0]() is not None]
                 self.limit = max(64, 2 * len(self.holds))
             self.holds.append(hold)
 
@@ -84,16 +81,18 @@ def is_shared(array: Array) -> bool:
     return memory is not None and memory.owner() is owner
 
 
-def hold(holder: Any, keep: Keep, array: Array) -> None:
-    """Make an object a holder of an array, if the array's memory is shared. keep(holder, preserved): see Keep."""
-    owner = device.root(array)
+def hold(holder: Any, keep: Keep, owner: Array) -> None:
+    """Make an object a holder of memory, if it is shared. keep(holder, preserved): see Keep. owner: the array that owns it."""
     memory = _memories.get(id(owner))
-    if memory is not None and memory.owner() is owner:
-        recorder = device.recorder()
+    if memory is None:
+        return
+    recorder, maker = device.recorder(), 0
+    if recorder is not None:
+        maker = id(recorder)
         if hasattr(recorder, "depends"):  # if the variable moves to other memory, the step must be recorded again
             recorder.depends.add(id(owner))
-        memory.add(_Hold(weakref.ref(holder), keep, 0 if recorder is None else id(recorder)))
-        _held[id(owner)] = memory
+    memory.add((weakref.ref(holder), keep, maker))
+    _held[id(owner)] = memory
 
 
 def will_write(*arrays: Array) -> None:
@@ -107,7 +106,7 @@ def will_write(*arrays: Array) -> None:
         owner = device.root(array)
         memory = _held.get(id(owner))
         if memory is not None:
-            _preserve(memory, _Write(owner, *_extent(array)))
+            _preserve(memory, _Write(owner, array))
 
 
 def write(array: Array, value: Any) -> None:
@@ -124,7 +123,7 @@ def will_replay(written: Collection[int]) -> None:
         memory = _held.get(key)
         owner = None if memory is None else memory.owner()
         if memory is not None and owner is not None:
-            _preserve(memory, _Write(owner, *_extent(owner)))
+            _preserve(memory, _Write(owner, owner))
 
 
 def own(holder: Any, array: Array) -> None:
@@ -133,9 +132,10 @@ def own(holder: Any, array: Array) -> None:
     memory = _held.get(id(owner))
     if memory is None or recorder is None:
         return
-    found = next((each for each in memory.holds if each.holder() is holder), None)
-    if found is not None and found.recorder != id(recorder):
-        found.keep(holder, _Write(owner, *_extent(array)).preserved)
+    for reference, keep, maker in memory.holds:
+        if reference() is holder and maker != id(recorder):
+            keep(holder, _Write(owner, array).preserved)
+            return
 
 
 def _preserve(memory: _Memory, write: _Write) -> None:
@@ -144,10 +144,11 @@ def _preserve(memory: _Memory, write: _Write) -> None:
     recorder = id(device.recorder()) if device.recorder() is not None else 0
     rest = []
     for each in holds:
-        holder = each.holder()
+        reference, keep, maker = each
+        holder = reference()
         if holder is not None:
-            write.is_recorded, write.is_partial = bool(recorder) and each.recorder == recorder, False
-            each.keep(holder, write.preserved)
+            write.is_recorded, write.is_partial = bool(recorder) and maker == recorder, False
+            keep(holder, write.preserved)
             if write.is_partial:
                 rest.append(each)
     with _lock:
@@ -166,10 +167,11 @@ def _extent(array: Array) -> tuple[int, int]:
 
 
 class _Write:
-    """A write of the memory between two addresses, and the copies of it that were made."""
+    """A write of an array in the memory of its owner, and the copies that were made of what is there."""
 
-    def __init__(self, owner: Array, start: int, stop: int):
-        self._owner, self._start, self._stop = owner, start, stop
+    def __init__(self, owner: Array, array: Array):
+        self._owner, self._array = owner, array
+        self._range: tuple[int, int] | None = None
         self._copies: dict[tuple, Array] = {}
         self.is_recorded = False  # whether the copy for this holder is a launch of the recorded step
         self.is_partial = False  # whether this holder holds other parts of the memory, too
@@ -178,8 +180,10 @@ class _Write:
         """An array with the present values that stays as it is: a view of a copy, or the array itself if it is not written."""
         if device.root(array) is not self._owner:
             return array
+        if self._range is None:
+            self._range = _extent(self._array)
         start, stop = _extent(array)
-        if stop <= self._start or self._stop <= start:
+        if stop <= self._range[0] or self._range[1] <= start:
             self.is_partial = self.is_partial or array.size > 0
             return array
         key = start, stop, array.dtype, self.is_recorded

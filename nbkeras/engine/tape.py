@@ -43,13 +43,18 @@ class Record:
 
     def holds(self, arrays: Sequence[Array | None]) -> None:
         """Keep the values of the op's inputs, which it may have saved, where variables are written: see copy_on_write.py."""
+        last = None  # often all weights have one owner: the optimizer's buffer
         for array in arrays:
             if array is not None and (array.base is not None or device.gpu_used):
-                copy_on_write.hold(self, _keep, array)
+                owner = device.root(array)
+                if owner is not last:
+                    copy_on_write.hold(self, _keep, owner)
+                    last = owner
 
 
 def _keep(record: Record, preserved: copy_on_write.Preserved) -> None:
-    record.saved = copy_on_write.replaced(record.saved, preserved)
+    if record.saved is not _DROPPED:
+        record.saved = copy_on_write.replaced(record.saved, preserved)
     if record.call is not None:
         record.call = record.call._replace(outputs=copy_on_write.replaced(record.call.outputs, preserved))
 
@@ -320,7 +325,8 @@ def backward(
     try:
         for record in order:
             layer_stack.back = record.layer
-            drop = not retain and (within is None or all(each.is_spent for each in record.tapes))
+            others = len(record.tapes) > 1 and within is not None
+            drop = not retain and not (others and any(not each.is_spent for each in record.tapes))
             _step(record, sums, wanted, between, destinations, drop)
             for parent in record.parents if users else ():
                 if parent in users:

@@ -73,7 +73,7 @@ class Tensor:
         if (
             data.base is not None or device.gpu_used
         ):  # it may be a variable's: on the CPU those are views of aligned memory
-            copy_on_write.hold(self, _keep, data)
+            copy_on_write.hold(self, _keep, device.root(data))
 
     if TYPE_CHECKING:  # by ops.operators.attach_operators
 

@@ -71,7 +71,7 @@ class Service:
             self.in_flight -= 1
 
     async def read(self, size: int, cost: Callable[[], int], function: Callable[[], Any]) -> Any:
-        """The result of a function of the bytes of a request. size: of the request. cost: tells the bytes that it takes meanwhile.
+        """The result of a function of a request's bytes. size: of the request. cost: tells the bytes that it takes meanwhile.
 
         Long ones are read in a thread, one at a time: so others, and health, are answered meanwhile.
         """
