@@ -209,7 +209,7 @@ def file_name(function: Callable, what: str, processor_key: str = "") -> str:
 
 # -------------------- finding, compiling, loading --------------------
 
-_LAYOUT = 1  # of frames; another one for each change of it
+_LAYOUT = 2  # of frames; another one for each change of it. 1 had code of other processors under the names of levels
 
 
 def find(function: Callable, what: str) -> bytes | None:

@@ -158,7 +158,8 @@ class _Codegen(codegen.AOTCPUCodegen):
     _library_class = _Library
 
     def _customize_tm_features(self) -> str:
-        return self._get_host_cpu_features()
+        # LLVM knows the instructions of a level by its name. Numba would add those of this processor, AVX-512 to x86-64-v3.
+        return "" if processor.level() else self._get_host_cpu_features()
 
 
 class _ForeignCodegen(_Codegen):

@@ -51,12 +51,18 @@ def machine_of(target: str) -> str:
     return target if target in _FOREIGN else "x86_64" if target in LEVELS else platform.machine()
 
 
+def level() -> str:
+    """The level for which this process compiles, by NUMBA_CPU_NAME; '' if it is none, or if features are chosen too."""
+    name = os.environ.get("NUMBA_CPU_NAME", "")
+    return name if name in LEVELS and not os.environ.get("NUMBA_CPU_FEATURES", "") else ""
+
+
 @functools.cache
 def keys() -> list[str]:
     """Names of the processors whose code runs here: this one, for which kernels are compiled, then the levels that it has."""
+    if level():
+        return [level()]
     chosen = os.environ.get("NUMBA_CPU_NAME", ""), os.environ.get("NUMBA_CPU_FEATURES", "")
-    if chosen[0] in LEVELS and not chosen[1]:
-        return [chosen[0]]
     told = {} if all(chosen) else _told_by_system()
     machine = foreign_triple() or platform.machine()
     own = f"{machine} {hashlib.sha256(repr((chosen, told)).encode()).hexdigest()[:16]}"

@@ -13,7 +13,7 @@ import pytest
 import nbkeras
 from nbkeras import layers
 from nbkeras.kernels import compiled, device, launch_shares
-from nbkeras.kernels.runtime import code, native, processor
+from nbkeras.kernels.runtime import code, compiler, native, processor
 from nbkeras.testing import Program
 
 pytestmark = pytest.mark.cpu("launches of the CPU")
@@ -387,6 +387,17 @@ def test_code_is_kept_by_processor(monkeypatch):
     for name, value in processor.variables_of("x86-64-v4").items():
         monkeypatch.setenv(name, value)
     assert processor.keys() == ["x86-64-v4"] and processor.has("avx512f") and not processor.has("neon")
+    made = object.__new__(compiler._Codegen)
+    monkeypatch.setattr(
+        compiler._Codegen, "_get_host_cpu_features", lambda self: "+avx512f"
+    )  # as Numba, if none are chosen
+    for name in ("x86-64-v3", "haswell"):
+        monkeypatch.setenv("NUMBA_CPU_NAME", name)
+        for features in ("", None):
+            monkeypatch.setenv("NUMBA_CPU_FEATURES", "") if features is not None else monkeypatch.delenv(
+                "NUMBA_CPU_FEATURES"
+            )
+            assert made._customize_tm_features() == ("" if name in processor.LEVELS else "+avx512f")
     monkeypatch.setenv("NUMBA_CPU_FEATURES", "+avx,-avx2")
     assert processor.has("avx") and not processor.has("avx2")
     assert code.file_name(add_one.py_func, "a", own) != code.file_name(add_one.py_func, "a", other)
