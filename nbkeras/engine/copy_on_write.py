@@ -20,10 +20,10 @@ import numpy as np
 from nbkeras.kernels.runtime import device, forks
 
 Array = np.ndarray
-Preserved = Callable[
-    [Array], Array
-]  # an array that keeps the present values: a copy, or the array itself if it is not written
-Keep = Callable[[Any, Preserved], None]  # replaces the arrays of a holder
+# Gives an array that keeps the present values: a copy, or the array itself if it is not written.
+Preserved = Callable[[Array], Array]
+# Replaces the arrays of a holder by what a Preserved gives for them.
+Keep = Callable[[Any, Preserved], None]
 # A weak reference to a holder, its Keep, and the id of the program that was recorded when it began (0 for none). Plain tuples are
 # made three times as fast as named ones, and a step of a tape makes some for each op.
 _Hold = tuple[weakref.ref, Keep, int]
@@ -38,13 +38,15 @@ class _Memory:
         self.owner, self.limit = owner, 64
         self.holds: list[_Hold] = []
 
-    def add(self, hold: _Hold) -> None:
+    def add(self, hold: _Hold, key: int) -> None:
+        """Add a holder. key: the id of the owner."""
         with _lock:
             if len(self.holds) >= self.limit:  # a memory that is never written
                 holds, self.holds = self.holds, []
                 self.holds += [each for each in holds if each[0]() is not None]
                 self.limit = max(64, 2 * len(self.holds))
             self.holds.append(hold)
+            _held[key] = self
 
 
 _memories: dict[int, _Memory] = {}  # by id of the array that owns the memory
@@ -83,16 +85,16 @@ def is_shared(array: Array) -> bool:
 
 def hold(holder: Any, keep: Keep, owner: Array) -> None:
     """Make an object a holder of memory, if it is shared. keep(holder, preserved): see Keep. owner: the array that owns it."""
-    memory = _memories.get(id(owner))
+    key = id(owner)
+    memory = _memories.get(key)
     if memory is None:
         return
     recorder, maker = device.recorder(), 0
     if recorder is not None:
         maker = id(recorder)
         if hasattr(recorder, "depends"):  # if the variable moves to other memory, the step must be recorded again
-            recorder.depends.add(id(owner))
-    memory.add((weakref.ref(holder), keep, maker))
-    _held[id(owner)] = memory
+            recorder.depends.add(key)
+    memory.add((weakref.ref(holder), keep, maker), key)
 
 
 def will_write(*arrays: Array) -> None:

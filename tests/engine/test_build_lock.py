@@ -203,7 +203,9 @@ def test_a_build_that_fails_lets_others_build():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_builds_layers_while_a_thread_of_its_parent_builds_one():
     """In a process of its own: forking beside threads is what warnings are for."""
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKS], capture_output=True, text=True, timeout=LIMIT)
+    done = subprocess.run(
+        [sys.executable, "-P", "-W", "ignore", "-c", FORKS], capture_output=True, text=True, timeout=LIMIT
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -87,7 +87,7 @@ sys.stdin.read()
 
 def process(*arguments):
     return subprocess.Popen(
-        [sys.executable, "-c", *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-P", "-c", *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
 
 

@@ -125,7 +125,7 @@ for unit in json.loads(sys.argv[1]):
 
 @pytest.mark.skipif(not pathlib.Path("/proc/self/clear_refs").exists(), reason="no peaks of memory")
 def test_reading_json_takes_no_more_than_was_counted():
-    command = [sys.executable, "-c", MEASURE, json.dumps(UNITS)]
+    command = [sys.executable, "-P", "-c", MEASURE, json.dumps(UNITS)]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     found = [json.loads(line) for line in lines]
     assert len(found) == len(UNITS)
