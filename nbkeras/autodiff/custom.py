@@ -8,7 +8,7 @@ from typing import Any
 
 from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.tensor import Tensor, Variable
+from nbkeras.engine.tensor import Tensor, Variable, as_tensor
 from nbkeras.ops.control import custom_gradient
 
 
@@ -131,7 +131,7 @@ def checkpoint(f: Callable) -> Callable:
         values: dict[Variable, Tensor] = {}
 
         def run(values: dict[Variable, Tensor], is_second: bool) -> tuple[Any, list[Tensor], tape.Tape]:
-            given, inside = list(leaves), [Tensor(each.data) for each in outside]
+            given, inside = list(leaves), [Tensor(as_tensor(each).data) for each in outside]
             for i, each in zip(places, inside, strict=True):
                 each.record = tape.leaf("argument") if each.dtype.kind == "f" else None
                 each.mask, given[i] = leaves[i].mask, each

@@ -134,6 +134,15 @@ class Tensor:
             raise ValueError(f"a tensor of shape {self.shape} is no single number: it has {self.size} elements")
         return device.read(self.data).item()
 
+    def __getstate__(self) -> Any:
+        nothing, slots = object.__getstate__(self)  # type: ignore[misc]
+        return nothing, {**slots, "data": device.read(self.data)}
+
+    def __setstate__(self, state: Any) -> None:
+        for name, value in state[1].items():
+            setattr(self, name, value)
+        self.data = device.persistent_copy(state[1]["data"])
+
     def __copy__(self) -> Tensor:
         copied = Tensor(self.data, self.record, self.index)
         copied.mask, copied.logits = self.mask, self.logits
@@ -367,8 +376,6 @@ class Variable(Tensor):
 
     def _write(self, kernel: Callable, source: Tensor, *operands: Array) -> None:
         """Launch kernel(*operands, source, data); who holds the value of before keeps it."""
-        if device.recorder() is not None:
-            _take_as_constants([source])
         given = source.data
         if self.is_lent:
             self.data, self.is_lent = copy_on_write.share(device.empty(self.shape, self.dtype)), False
@@ -376,6 +383,10 @@ class Variable(Tensor):
             copy_on_write.will_write(self.data)
             given = source.data  # the source may be a view of the variable, which has a copy now
         device.launch(kernel, *operands, device.to_this_device(adopt(given)), self.data)
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        self.data = copy_on_write.share(self.data)
 
     def __copy__(self) -> Variable:
         return copying.deepcopy(self)
@@ -436,6 +447,8 @@ def as_tensor(value: Any, dtype: Any = None) -> Tensor:
         ('int32', 'float32', 'float64')
     """
     if isinstance(value, Tensor):
+        if device.recorder() is not None:
+            take_as_constants([value])
         if value.is_quantized and dtype != np.int8:
             value = value.as_float()  # type: ignore[attr-defined]
         return value if dtype is None or value.dtype == dtype else _cast(value, known_dtype(dtype))
@@ -535,7 +548,7 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
     if tape.thread.is_special:
         return _apply_specially(op, op_vjp, tensors, constants)
     if device.recorder() is not None:
-        _take_as_constants(tensors)
+        take_as_constants(tensors)
     arrays = [None if t is None else t.data for t in tensors]
     if device.gpu_used and any(device.is_on_other_device(array) for array in arrays):
         with device.on(_common_gpu(tensors)):
@@ -544,7 +557,7 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
     return _recorded(op, op_vjp, tensors, arrays, y, saved)
 
 
-def _take_as_constants(tensors: Sequence[Tensor | None]) -> None:
+def take_as_constants(tensors: Sequence[Tensor | None]) -> None:
     """Give views of variables memory of their own if they were made before the step that is recorded now."""
     for tensor in tensors:
         if type(tensor) is Tensor:

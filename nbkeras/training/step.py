@@ -64,10 +64,12 @@ class Step:
             outputs = self.function(data)
             if self.kind != "predict":
                 outputs = self._logs(outputs)
+        leaves = structures.flatten(outputs)
         if tensor.is_step_recorded():
             observe(self._observed())
+            tensor.take_as_constants(leaves)
         structure = structures.map_leaves(lambda _: 0, outputs)
-        return [leaf.data for leaf in structures.flatten(outputs)], structure
+        return [leaf.data for leaf in leaves], structure
 
     def _logs(self, returned: Any) -> dict[str, Tensor]:
         """The logs as tensors. MetricResults that the function did not look at stay out: callers read the metrics."""
