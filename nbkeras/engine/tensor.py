@@ -135,8 +135,8 @@ class Tensor:
         return device.read(self.data).item()
 
     def __getstate__(self) -> Any:
-        nothing, slots = object.__getstate__(self)  # type: ignore[misc]
-        return nothing, {**slots, "data": device.read(self.data)}
+        state: Any = object.__getstate__(self)
+        return state[0], {**state[1], "data": device.read(self.data)}
 
     def __setstate__(self, state: Any) -> None:
         for name, value in state[1].items():
