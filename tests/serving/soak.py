@@ -529,11 +529,11 @@ class Soak:
             self.fault("swap", f"load of {name} is answered with {status}: {body[:300]!r}")
 
     async def kill(self):
-        """Kill workers at random; not in the middle third."""
+        """Kill workers at random; not in the middle third, and not when the server is about to end: `drain` waits for an answer."""
         while not self.is_over:
             await asyncio.sleep(self.chance.uniform(0.6, 1.4) * KILL_SECONDS)
             passed = (time.monotonic() - self.start) / self.seconds
-            if self.is_over or 1 / 3 < passed < 2 / 3:
+            if self.is_over or passed >= 1 or 1 / 3 < passed < 2 / 3:
                 continue
             process = self.chance.choice(list(self.server.workers().values()))
             try:
