@@ -529,7 +529,7 @@ class Soak:
             self.fault("swap", f"load of {name} is answered with {status}: {body[:300]!r}")
 
     async def kill(self):
-        """Kill workers at random; not in the middle third, and not when the server is about to end: `drain` waits for an answer."""
+        """Kill workers at random; not in the middle third, and not at the end: `drain` waits for an answer."""
         while not self.is_over:
             await asyncio.sleep(self.chance.uniform(0.6, 1.4) * KILL_SECONDS)
             passed = (time.monotonic() - self.start) / self.seconds
