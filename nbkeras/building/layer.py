@@ -263,9 +263,8 @@ class Layer(Module, CallHistory):
     _call_takes: frozenset[str] = frozenset()
     _call_takes_any = False
     _call_names: tuple[str, ...] = ()
-    _call_filled = range(
-        0
-    )  # the numbers of positional arguments that include `training` or `mask`, which a call fills in
+    # The numbers of positional arguments that include `training` or `mask`, which a call fills in.
+    _call_filled = range(0)
     _build_takes: tuple[str, ...] = ()  # query_shape, value_shape, ... of a layer that is built for several arguments
 
     def __init__(

@@ -70,9 +70,8 @@ class Tensor:
         self.index = index
         self.mask: Tensor | None = None  # which timesteps are valid, bool; passed with the tensor from layer to layer
         self.logits: tuple[str, Tensor] | None = None  # ("softmax" or "sigmoid", its input), for a fused cross-entropy
-        if (
-            data.base is not None or device.gpu_used
-        ):  # it may be a variable's: on the CPU those are views of aligned memory
+        # It may be the memory of a variable, which on the CPU is a view of aligned memory.
+        if data.base is not None or device.gpu_used:
             copy_on_write.hold(self, _keep, device.root(data))
 
     if TYPE_CHECKING:  # by ops.operators.attach_operators
