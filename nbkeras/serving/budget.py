@@ -27,8 +27,8 @@ class Budget:
         """Whether there is a place for so many bytes more."""
         return self.used + size <= self.most
 
-    def take(self, size: int) -> None:
-        """Count bytes that will be made. A ServingError if they have no place: 413 if they never will, else 503."""
+    def check(self, size: int) -> None:
+        """A ServingError if so many bytes more have no place: 413 if they never will, else 503."""
         if self.used + size > self.most:
             if size > self.most:
                 raise ServingError(
@@ -43,6 +43,10 @@ class Budget:
                 retry_after=1,
                 reason="memory_full",
             )
+
+    def take(self, size: int) -> None:
+        """Count bytes that will be made, if `check` finds that they have a place."""
+        self.check(size)
         self.used += size
         if self.used > self.peak:
             self.peak = self.used

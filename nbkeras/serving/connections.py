@@ -279,15 +279,22 @@ def check_head(version: str, headers: list[tuple[bytes, bytes]]) -> None:
 
     They say for whom a request is and where it ends, of which a proxy in front may have another opinion.
     """
-    hosts = [value for name, value in headers if name == b"host"]
+    hosts, given = [], []
+    for name, value in headers:
+        if name == b"host":
+            hosts.append(value)
+        elif name == b"transfer-encoding":
+            given.append(value)
     if len(hosts) != 1 and (hosts or version == "1.1"):
         raise refused(f"a request must have exactly one header Host, received {len(hosts)}")
     if hosts and not _HOST.fullmatch(hosts[0]):
         raise refused(
             f"the header Host must be a name and perhaps a port, received {briefly(hosts[0].decode('latin-1'))}"
         )
-    codings = b",".join([value for name, value in headers if name == b"transfer-encoding"]).lower()
-    if codings and codings.strip() != b"chunked":
+    if not given:
+        return
+    codings = b",".join(given).lower()
+    if codings.strip() != b"chunked":
         names = [part.strip() for part in codings.split(b",")]
         is_unknown = names[-1] == b"chunked" not in names[:-1]
         raise ServingError(
@@ -295,7 +302,7 @@ def check_head(version: str, headers: list[tuple[bytes, bytes]]) -> None:
             f"Transfer-Encoding must be chunked alone, received {briefly(codings.decode('latin-1'))}: pack a body in a "
             "Content-Encoding",
         )
-    if codings and version == "1.0":
+    if version == "1.0":
         raise refused(
             "a request of version 1.0 of HTTP has no Transfer-Encoding: send Content-Length, or use version 1.1"
         )

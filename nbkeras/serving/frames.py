@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
+import struct
 import zlib
 from collections import deque
 from typing import Any
@@ -23,6 +24,7 @@ from nbkeras.serving.options import Options
 
 _DATA, _HEADERS, _RESET, _GOAWAY = 0, 1, 3, 7
 _END_STREAM, _PADDED = 1, 8
+_HEAD = struct.Struct(">BHBBI")  # of a frame: its length, of 24 bits, its kind, flags and stream
 _PREFACE = 24  # bytes that a client sends before its first frame
 _ENHANCE_YOUR_CALM = 11
 _COPIES = 2  # of a message while gRPC makes bytes of it
@@ -39,7 +41,7 @@ class Call:
 
     def __init__(self, now: float | None):
         self.since, self.left = now, 0
-        self.prefix = bytearray()
+        self.prefix = b""
         self.taken: deque[int] = deque()
         self.unpacker: Any = None
 
@@ -53,7 +55,7 @@ class Frames:
     def __init__(self, skipped: int = 0):
         self.calls: dict[int, Call] = {}
         self._skipped = skipped
-        self._head = bytearray()
+        self._head = b""
         self._left = self._body = self._kind = self._flags = self._stream = 0
         self._has_padding = False  # of which the length comes next
 
@@ -68,57 +70,53 @@ class Frames:
 
     def feed(self, data: bytes) -> None:
         """Read what has arrived."""
-        view = memoryview(data)
-        if self._skipped:
-            skipped = min(self._skipped, len(view))
-            self._skipped -= skipped
-            view = view[skipped:]
-        while view:
+        at, end = min(self._skipped, len(data)), len(data)
+        self._skipped -= at
+        while at < end:
             if not self._left:
-                part = view[: 9 - len(self._head)]
-                self._head += part
-                view = view[len(part) :]
-                if len(self._head) < 9:
-                    return
-                self._begin()
-            part, view = view[: self._left], view[self._left :]
-            self._left -= len(part)
+                if self._head or end - at < _HEAD.size:
+                    start, at = at, min(at + _HEAD.size - len(self._head), end)
+                    self._head += data[start:at]
+                    if len(self._head) < _HEAD.size:
+                        return
+                    high, low, self._kind, self._flags, stream = _HEAD.unpack(self._head)
+                    self._head = b""
+                else:
+                    high, low, self._kind, self._flags, stream = _HEAD.unpack_from(data, at)
+                    at += _HEAD.size
+                self._left = self._body = high << 16 | low
+                self._stream = stream & 0x7FFFFFFF
+                if self._kind == _HEADERS:
+                    self.began(self._stream)
+                self._has_padding = bool(self._flags & _PADDED)
+            start, at = at, min(at + self._left, end)
+            self._left -= at - start
             if self._kind == _DATA:
-                self._data(part)
-            if not self._left:
-                is_end = self._kind == _RESET or (self._kind in (_DATA, _HEADERS) and self._flags & _END_STREAM)
-                if is_end:
-                    self.ended(self._stream, self._kind == _RESET)
+                self._data(data[start:at])
+            if not self._left and (self._kind == _RESET or (self._flags & _END_STREAM and self._kind <= _HEADERS)):
+                self.ended(self._stream, self._kind == _RESET)
 
-    def _begin(self) -> None:
-        head = self._head
-        self._left = self._body = int.from_bytes(head[:3])
-        self._kind, self._flags, self._stream = head[3], head[4], int.from_bytes(head[5:]) & 0x7FFFFFFF
-        self._has_padding = self._kind == _DATA and bool(self._flags & _PADDED)
-        self._head = bytearray()
-        if self._kind == _HEADERS:
-            self.began(self._stream)
-
-    def _data(self, part: memoryview) -> None:
+    def _data(self, part: bytes) -> None:
         if self._has_padding and part:
             self._has_padding = False
             self._body -= 1 + part[0]
             part = part[1:]
-        part = part[: max(0, self._body)]
+        if len(part) > self._body:
+            part = part[: max(0, self._body)]
         self._body -= len(part)
         call = self.calls.get(self._stream)
         if call is None:  # gRPC refuses it
             return
         while part:
             if not call.left:
-                more = part[: 5 - len(call.prefix)]
-                call.prefix += more
-                part = part[len(more) :]
+                size = 5 - len(call.prefix)
+                call.prefix += part[:size]
+                part = part[size:]
                 if len(call.prefix) < 5:
                     self.started(call)
                     return
                 is_packed, call.left = bool(call.prefix[0]), int.from_bytes(call.prefix[1:])
-                call.prefix.clear()
+                call.prefix = b""
                 self.message(call, call.left, is_packed)
                 if not call.left:
                     self.whole(call)
@@ -138,7 +136,7 @@ class Frames:
     def message(self, call: Call, size: int, is_packed: bool) -> None:
         """A message has begun."""
 
-    def arrived(self, call: Call, part: memoryview) -> None:
+    def arrived(self, call: Call, part: bytes) -> None:
         """A part of a message."""
 
     def whole(self, call: Call) -> None:
@@ -181,10 +179,10 @@ class Asked(Frames):
             self._budget.take(size)
         call.taken[-1] += size
 
-    def arrived(self, call: Call, part: memoryview) -> None:
+    def arrived(self, call: Call, part: bytes) -> None:
         """Unpack a packed message here too, piece by piece, to know its size."""
-        piece: Any = part
-        while piece and call.unpacker is not None:
+        piece = part
+        while call.unpacker is not None and piece:
             try:
                 size = len(call.unpacker.decompress(piece, _PIECE))
             except zlib.error:  # gRPC refuses it

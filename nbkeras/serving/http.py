@@ -198,11 +198,11 @@ class Application:
         exchange.end(499)
         self.service.answered(exchange)
 
-    async def _read(
+    def _read(
         self, body: bytes | bytearray, json_bytes: int | None, model: Version
-    ) -> tuple[tensors.InferRequest, bool | dict[str, bool]]:
+    ) -> Awaitable[tuple[tensors.InferRequest, bool | dict[str, bool]]]:
         """The request of a body, and whether its answer is binary."""
-        return await self.service.read(
+        return self.service.read(
             len(body),
             functools.partial(tensors.cost_of_request, body, json_bytes, model.inputs),
             functools.partial(tensors.read_any, body, json_bytes, model.name, model.inputs),

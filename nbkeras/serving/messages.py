@@ -144,7 +144,6 @@ POOL = _pool()
 MOST_FIELDS = 1 << 20  # of a request; more are sent as raw_input_contents
 _FIELD_COST = 200  # bytes that a field takes, besides what is in it; in a message it has 2 bytes or more
 _TEXT, _VARINTS, _SHAPE, _FIXED = 5, 40, 64, 8  # that each byte takes: of texts, of numbers by their encoding
-_SHORT = 4096  # bytes of a message that is not looked at
 
 # The fields of a ModelInferRequest that are messages, with their fields, and of others the bytes that each byte takes, if not 5.
 _PARAMETER: dict[int, Any] = {2: {}}
@@ -196,8 +195,6 @@ def cost_of(data: bytes) -> int:
     An input of 2 bytes takes 50 times as many, while raw contents are only copied. Unreadable if it is no message, or has too
     many fields.
     """
-    if len(data) <= _SHORT:
-        return _FIELD_COST // 2 * len(data)
     left = MOST_FIELDS
 
     def cost(part: memoryview, inside: dict[int, Any]) -> int:

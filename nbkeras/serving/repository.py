@@ -33,6 +33,8 @@ class Version:
         self.output_places = {spec.name: place for place, spec in enumerate(self.outputs)}
         self.is_stream = isinstance(frozen, FrozenStream)
         self.state_bytes = frozen.state_size * frozen.state_dtype.itemsize if self.is_stream else 0  # of a row
+        is_open = any(None in spec.shape[1:] for spec in self.outputs)
+        self._row_bytes = None if is_open else self._bytes_of_row(1)
         runs: Any = StreamRuns(frozen) if self.is_stream else frozen
         self.batcher = Batcher(
             runs,
@@ -47,13 +49,16 @@ class Version:
 
         Sizes that outputs leave open are steps, of which they have as many as the inputs.
         """
-        rows = len(arrays[0])
+        rows, size = len(arrays[0]), sum([array.nbytes for array in arrays])
+        if self._row_bytes is not None:
+            return size + rows * self._row_bytes
         steps = max(array.shape[1] if array.ndim > 1 else 1 for array in arrays)
-        size = sum([array.nbytes for array in arrays])
-        for spec in self.outputs:
-            each = math.prod([steps if axis is None else axis for axis in spec.shape[1:]])
-            size += rows * each * spec.dtype.itemsize * ANSWER
-        return size + (rows * self.state_bytes * _STATES if self.is_stream else 0)
+        return size + rows * self._bytes_of_row(steps)
+
+    def _bytes_of_row(self, steps: int) -> int:
+        sizes = [math.prod([steps if axis is None else axis for axis in spec.shape[1:]]) for spec in self.outputs]
+        outputs = sum([size * spec.dtype.itemsize for size, spec in zip(sizes, self.outputs, strict=True)])
+        return outputs * ANSWER + self.state_bytes * _STATES
 
     def arrays(self, request: InferRequest) -> list[np.ndarray]:
         """The arrays of a request in the order of the inputs. An input or output that the model does not have is refused."""

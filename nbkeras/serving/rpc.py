@@ -269,7 +269,7 @@ class Servicer:
             share.grow(size)
             return _StreamResponse(infer_response=response), size
         except ServingError as error:
-            failure = error
+            failure = error.with_traceback(None)  # else it and this frame hold each other, and the message
         except Exception as error:
             failure = unexpected(error)
         return _StreamResponse(error_message=failure.message, infer_response=_Response(id=messages.id_of(data))), 0
@@ -355,9 +355,10 @@ def _unary(asked: Any, told: Any, method: Callable[[Any, Any], Awaitable[Any]]) 
             found = await method(data if asked is None else _read(asked, data), context)
             return told(**found) if isinstance(found, dict) else found
         except ServingError as error:
-            failure = error
+            failure = error.with_traceback(None)  # else it and this frame hold each other, and the message
         except Exception as error:
             failure = unexpected(error)
+        del data  # gRPC keeps the frame in which a call was aborted, until Python searches for cycles
         again = () if failure.retry_after is None else (("grpc-retry-pushback-ms", f"{failure.retry_after * 1000}"),)
         await context.abort(grpc.StatusCode[failure.code], f"{failure.message:.{_LONGEST}}", again)
 

@@ -17,6 +17,7 @@ from nbkeras.serving.tensors import InferResponse as InferResponse
 
 EXTENSIONS = ["binary_tensor_data", "parameters", "sequence", "model_configuration"]
 _LONG = 1 << 18  # bytes of a request that is read, and of outputs that are written, in a thread
+_MOST_COST = 128  # bytes that reading takes for each byte of a request, at most: JSON and messages
 CONTROL_EXTENSIONS = ["model_repository", "model_repository(unload_dependents)"]
 
 
@@ -73,11 +74,13 @@ class Service:
     async def read(self, size: int, cost: Callable[[], int], function: Callable[[], Any]) -> Any:
         """The result of a function of a request's bytes. size: of the request. cost: tells the bytes that it takes meanwhile.
 
-        Long ones are read in a thread, one at a time: so others, and health, are answered meanwhile.
+        Short ones are taken for the costliest ones, and looked at only if these would have no place. Long ones are read in a
+        thread, one at a time: so others, and health, are answered meanwhile.
         """
         if size <= _LONG:
-            with self.budget.share(cost()):
-                return function()
+            if not self.budget.has(_MOST_COST * size):
+                self.budget.check(cost())
+            return function()  # nothing else is counted meanwhile
 
         async def read() -> Any:
             async with self._reading:
@@ -90,9 +93,10 @@ class Service:
     async def write(self, function: Callable[[InferResponse, Any], Any], response: InferResponse, form: Any) -> Any:
         """The text of an answer, by a function; a long one is written in a thread, so that health is answered meanwhile."""
         size = sum([values.nbytes for _, values in response.outputs])
+        if size <= _LONG:
+            self.budget.check(size * ANSWER)
+            return function(response, form)
         with self.budget.share(size * ANSWER):
-            if size <= _LONG:
-                return function(response, form)
             return await asyncio.to_thread(function, response, form)
 
     def exchange(self, protocol: str, request_id: str = "") -> Exchange:

@@ -44,7 +44,6 @@ PIECE_VALUES = 1 << 16  # that are written at a time
 MOST_JSON = 1 << 30  # bytes that reading JSON may take; the process does nothing else meanwhile
 
 # Bytes that reading JSON takes at most, measured with texts of `[],` and the like: for each byte; for each of these characters.
-_SHORT, _SHORT_COST = 4096, 80
 _TEXT_COST = 3
 _COSTS = {",": 64, "[": 144, "{": 272, '"': 36}
 _COST_OF_TEXTS = 24  # for each byte of texts with their lengths
@@ -175,8 +174,6 @@ def cost_of_json(text: bytes | bytearray | memoryview) -> int:
 
     A text of `[],[],` takes 30 times its length, numbers take 5 to 13 times.
     """
-    if len(text) <= _SHORT:
-        return _SHORT_COST * len(text)
     found = _TEXT_COST * len(text)
     values = np.frombuffer(text, np.uint8)
     for start in range(0, len(values), _PIECE):

@@ -29,6 +29,7 @@ from nbkeras.serving import messages
 
 BUDGET = 512  # MB
 SLACK = 128 << 20  # bytes beside the budget: buffers of sockets, of gRPC and of the allocator
+KEPT = 32 << 20  # bytes that a worker has more when all is answered
 LATENCY = 1.0  # seconds for an answer of health on a busy machine
 LIMIT = 2.0  # seconds for bodies and messages
 MEGA = 1_000_000
@@ -317,6 +318,11 @@ class Greedy:
         ]
         if grown > (BUDGET << 20) + SLACK:
             faults.append(f"{name}: the worker grows by {grown >> 20} MB")
+        end = time.monotonic() + 5
+        while (kept := memory_of(self.worker) - before) > KEPT and time.monotonic() < end:
+            time.sleep(0.1)
+        if kept > KEPT:
+            faults.append(f"{name}: {kept >> 20} MB are not given back")
         if latency > LATENCY:
             faults.append(f"{name}: health is answered after {latency:.2f} s")
         return faults

@@ -19,6 +19,7 @@ pytest.importorskip("orjson")
 
 from nbkeras import Input, Sequential, layers
 from nbkeras.inference.ready import TensorSpec
+from nbkeras.serving import service as service_module
 from nbkeras.serving import tensors
 from nbkeras.serving.budget import Budget
 from nbkeras.serving.errors import ServingError
@@ -134,8 +135,25 @@ def test_reading_json_takes_no_more_than_was_counted():
     assert next(counted / taken for unit, taken, counted in found if unit == "-0.1234567,") < 3  # no more than needed
 
 
-def test_a_short_text_is_counted_as_the_costliest():
-    assert tensors.cost_of_json(b'{"":' * 1000) == 80 * 4000 > sum([3 * 4000, 1000 * (272 + 72)]) / 1.2
+@pytest.mark.parametrize("unit", UNITS, ids=[ascii(unit[:20]) for unit in UNITS])
+def test_no_short_text_costs_more_than_what_it_is_taken_for(unit):
+    text = ("[" + unit * (10_000 // len(unit.encode()) + 1) + "0]").encode()
+    assert tensors.cost_of_json(text) <= service_module._MOST_COST * len(text)
+
+
+def test_a_short_request_is_looked_at_if_the_memory_is_short():
+    async def main():
+        service = served(Doubles(), 1 << 20)
+        body = json.dumps({"inputs": [{"name": "x", "shape": [1000, 2], "datatype": "FP32", "data": [0.123456789] * 2000}]})
+        assert service_module._MOST_COST * len(body) > service.budget.most  # so it is read because its numbers are counted
+        status, content = await post(service, body.encode())
+        assert status == 200, content
+        body = b'{"inputs":[' + b"{}," * 8000 + b"0]}"
+        status, content = await post(service, body)
+        assert status == 413 and "max_memory_mb" in content["error"], content
+        assert service.budget.used == 0
+
+    asyncio.run(main())
 
 
 def test_json_that_would_take_too_much_is_refused_before_it_is_read(monkeypatch):
