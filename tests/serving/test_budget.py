@@ -144,7 +144,8 @@ def test_no_short_text_costs_more_than_what_it_is_taken_for(unit):
 def test_a_short_request_is_looked_at_if_the_memory_is_short():
     async def main():
         service = served(Doubles(), 1 << 20)
-        body = json.dumps({"inputs": [{"name": "x", "shape": [1000, 2], "datatype": "FP32", "data": [0.123456789] * 2000}]})
+        tensor = {"name": "x", "shape": [1000, 2], "datatype": "FP32", "data": [0.123456789] * 2000}
+        body = json.dumps({"inputs": [tensor]})
         assert service_module._MOST_COST * len(body) > service.budget.most  # so it is read because its numbers are counted
         status, content = await post(service, body.encode())
         assert status == 200, content
