@@ -146,7 +146,7 @@ def test_a_short_request_is_looked_at_if_the_memory_is_short():
         service = served(Doubles(), 1 << 20)
         tensor = {"name": "x", "shape": [1000, 2], "datatype": "FP32", "data": [0.123456789] * 2000}
         body = json.dumps({"inputs": [tensor]})
-        assert service_module._MOST_COST * len(body) > service.budget.most  # so it is read because its numbers are counted
+        assert service_module._MOST_COST * len(body) > service.budget.most  # so its numbers are counted
         status, content = await post(service, body.encode())
         assert status == 200, content
         body = b'{"inputs":[' + b"{}," * 8000 + b"0]}"
