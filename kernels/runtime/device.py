@@ -586,6 +586,12 @@ class UnreadArray(np.ndarray):
             _refuse(".flat")
         return plain(self).flat
 
+    @flat.setter
+    def flat(self, values):
+        if _is_unread():
+            _refuse(".flat")
+        plain(self).flat = values
+
     def __repr__(self):
         return f"<array of shape {self.shape} and dtype {self.dtype}>" if _is_unread() else repr(plain(self))
 

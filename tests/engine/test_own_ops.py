@@ -318,6 +318,7 @@ LOOKS = [
     lambda x: x[[0, 1]],
     lambda x: x.T.copy(),
     lambda x: x.flat[0],
+    lambda x: setattr(x, "flat", 0.0),
     lambda x: np.array_equal(x, x),
     lambda x: x.fill(0),
     lambda x: x.__setitem__(0, 1),
