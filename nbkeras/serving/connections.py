@@ -291,9 +291,9 @@ def check_head(version: str, headers: list[tuple[bytes, bytes]]) -> None:
         raise refused(
             f"the header Host must be a name and perhaps a port, received {briefly(hosts[0].decode('latin-1'))}"
         )
-    if not given:
-        return
     codings = b",".join(given).lower()
+    if not codings:
+        return
     if codings.strip() != b"chunked":
         names = [part.strip() for part in codings.split(b",")]
         is_unknown = names[-1] == b"chunked" not in names[:-1]

@@ -74,16 +74,15 @@ class Frames:
         self._skipped -= at
         while at < end:
             if not self._left:
-                if self._head or end - at < _HEAD.size:
-                    start, at = at, min(at + _HEAD.size - len(self._head), end)
-                    self._head += data[start:at]
-                    if len(self._head) < _HEAD.size:
+                head, start = data, at
+                at += _HEAD.size - len(self._head)
+                if self._head or at > end:  # it comes in parts
+                    head, start = self._head + data[start:at], 0
+                    if len(head) < _HEAD.size:
+                        self._head = head
                         return
-                    high, low, self._kind, self._flags, stream = _HEAD.unpack(self._head)
                     self._head = b""
-                else:
-                    high, low, self._kind, self._flags, stream = _HEAD.unpack_from(data, at)
-                    at += _HEAD.size
+                high, low, self._kind, self._flags, stream = _HEAD.unpack_from(head, start)
                 self._left = self._body = high << 16 | low
                 self._stream = stream & 0x7FFFFFFF
                 if self._kind == _HEADERS:

@@ -388,16 +388,14 @@ def test_code_is_kept_by_processor(monkeypatch):
         monkeypatch.setenv(name, value)
     assert processor.keys() == ["x86-64-v4"] and processor.has("avx512f") and not processor.has("neon")
     made = object.__new__(compiler._Codegen)
-    monkeypatch.setattr(
-        compiler._Codegen, "_get_host_cpu_features", lambda self: "+avx512f"
-    )  # as Numba, if none are chosen
-    for name in ("x86-64-v3", "haswell"):
+    own_features = "+avx512f"  # what Numba compiles for if none are chosen
+    monkeypatch.setattr(compiler._Codegen, "_get_host_cpu_features", lambda self: own_features)
+    for name, features in (("x86-64-v3", ""), ("haswell", own_features)):
         monkeypatch.setenv("NUMBA_CPU_NAME", name)
-        for features in ("", None):
-            monkeypatch.setenv("NUMBA_CPU_FEATURES", "") if features is not None else monkeypatch.delenv(
-                "NUMBA_CPU_FEATURES"
-            )
-            assert made._customize_tm_features() == ("" if name in processor.LEVELS else "+avx512f")
+        monkeypatch.setenv("NUMBA_CPU_FEATURES", "")
+        assert made._customize_tm_features() == features
+        monkeypatch.delenv("NUMBA_CPU_FEATURES")
+        assert made._customize_tm_features() == features
     monkeypatch.setenv("NUMBA_CPU_FEATURES", "+avx,-avx2")
     assert processor.has("avx") and not processor.has("avx2")
     assert code.file_name(add_one.py_func, "a", own) != code.file_name(add_one.py_func, "a", other)

@@ -389,10 +389,8 @@ def test_a_message_without_a_place_is_refused_and_a_packed_one_counts_unpacked()
     assert budget.used <= MB
     asked.forget(3)
     asked.feed(frame(1, 4, 5))
-    assert (
-        refusal("bytes of memory, but all requests", asked.feed, frame(0, 0, 5, b"\0" + (60 * MB).to_bytes(4))).status
-        == 413
-    )
+    huge = frame(0, 0, 5, b"\0" + (60 * MB).to_bytes(4))
+    assert refusal("bytes of memory, but all requests", asked.feed, huge).status == 413
     for stream in (1, 5):
         asked.forget(stream)
     assert (budget.used, asked.packed) == (0, 0)
@@ -448,13 +446,11 @@ def test_a_message_of_many_fields_is_refused_before_it_is_read():
             return caught.value.status
 
         for part in (b"\x2a\0", b"\x22\0", b"\x32\0", b"\x3a\0"):
-            assert (
-                await status(name + part * 500_000, "the request needs|the memory for requests is full") == 413
-            )  # 100 MB
+            no_place = "the request needs|the memory for requests is full"
+            assert await status(name + part * 500_000, no_place) == 413  # 100 MB
             assert await status(name + part * 2_000_000, "the message has more than .* fields") == 413  # too many
-        assert (
-            await status(name + b"\x2a\x84\x80\x80\x01\x1a\x80\x80\x80\x01" + b"\1" * (2 * MB), "message") == 400
-        )  # too short
+        too_short = name + b"\x2a\x84\x80\x80\x01\x1a\x80\x80\x80\x01" + b"\1" * (2 * MB)
+        assert await status(too_short, "message") == 400
         assert await status(b"\x2b" * 5000, "message") == 400
         good = kind(model_name="m")
         good.inputs.add(name="x", datatype="FP32", shape=[1_000_000, 2])
@@ -465,6 +461,17 @@ def test_a_message_of_many_fields_is_refused_before_it_is_read():
         assert messages.id_of(b"\xff" * 20) == ""
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "number, inside", [(4, b""), (5, b""), (5, b"\x1a\0"), (5, b"\x22\0"), (5, b"\x2a\2\x12\0"), (7, b"")]
+)
+def test_no_short_message_costs_more_than_what_it_is_taken_for(number, inside):
+    pytest.importorskip("google.protobuf")
+    messages = importlib.import_module("nbkeras.serving.messages")
+    field = bytes([number << 3 | 2, len(inside)]) + inside
+    data = field * (100_000 // len(field))
+    assert 50 * len(data) < messages.cost_of(data) <= service_module._MOST_COST * len(data)
 
 
 @pytest.mark.slow
