@@ -9,7 +9,8 @@ import math
 import numpy as np
 
 from nbkeras.kernels import reduce
-from nbkeras.kernels.loops.gemm import BIAS, RECTIFIED, gemm_ended
+from nbkeras.kernels.loops.flat_access import load, store
+from nbkeras.kernels.loops.gemm import BIAS, PANELS, PLAIN, RECTIFIED, TRANSPOSED, gemm_ended, panel_width
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
@@ -19,6 +20,8 @@ _SHARE_WORK = 250_000  # multiply-adds, about 3 us: another thread needs 1 us to
 _COLUMNS = 64  # of a tile, at least, where there would be one tile only
 _SUM_SHARE = 32768  # numbers to sum in a share
 _ROW_SHARE = 65536  # numbers of B, about 2 us to read, in a share of a product with one row
+# Weights of so many numbers are kept in panels as well, for products of so many rows: with more, a copy of panels costs little.
+_PANEL_SIZE, _PANEL_ROWS = 4096, 64
 _TRANSPOSE_ROWS = 1024  # rows of A from which a transposed B is cheaper to copy than to multiply with (85 -> 100 GF/s)
 
 
@@ -154,18 +157,23 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
         device.launch(device.fill, c, 0)
         return
     if device.gpu() is not None:  # the twin reads B without a copy, and splits long sums itself
-        _launch(ta, tb, a, b, c, batches, m, n, k, batches * k, m if ta else k, a_step, b_step, bias, rectify)
+        lda, ldb = m if ta else k, k if tb else n
+        _launch(ta, int(tb), a, b, c, batches, m, n, k, batches * k, lda, ldb, a_step, b_step, bias, rectify)
         return
-    if tb and m >= _TRANSPOSE_ROWS and b_step == 0:
+    form, ldb = (TRANSPOSED, k) if tb else (PLAIN, n)
+    if not ta and batches == 1 and _is_worth_panels(m, n, k) and device.prepares(b):
+        b, ldb = _panels(tb, b, n, k)
+        form = PANELS
+    elif tb and m >= _TRANSPOSE_ROWS and b_step == 0:
         with device.prepared(b):
             plain = device.empty((k, n), b.dtype)
             device.launch(device.copy, b.reshape(n, k).T, plain)
-        b, tb = plain, False
-    shares = share_count(k * n, _ROW_SHARE) if m == batches == 1 and not tb else 1
-    parts = _parts(batches, m, n, k) if m > 1 and not tb else shares
+        b, form, ldb = plain, PLAIN, n
+    shares = share_count(k * n, _ROW_SHARE) if m == batches == 1 and form == PLAIN else 1
+    parts = _parts(batches, m, n, k) if m > 1 and form == PLAIN else shares
     lda = m if ta else k
     if parts == 1:
-        _launch(ta, tb, a, b, c, batches, m, n, k, batches * k, lda, a_step, b_step, bias, rectify)
+        _launch(ta, form, a, b, c, batches, m, n, k, batches * k, lda, ldb, a_step, b_step, bias, rectify)
         return
     # one small C and a long sum: compute the parts of the sum in shares, then add them up
     depth = -(-k // parts)
@@ -175,21 +183,55 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
         launch_shares(multiply_row, len(partial), a.reshape(k), b.reshape(k, n), partial.reshape(-1, n), depth)
     else:
         a_step = depth * m if ta else depth
-        _launch(ta, tb, a, b, partial, len(partial), m, n, depth, k, lda, a_step, depth * n, None, False)
+        _launch(ta, form, a, b, partial, len(partial), m, n, depth, k, lda, ldb, a_step, depth * n, None, False)
     summand = device.empty(0, c.dtype) if bias is None else bias
     shares = share_count(partial.size, _SUM_SHARE, m)
     launch_shares(add_up, shares, partial, summand, c.reshape(m, n), int(rectify))
 
 
-def _launch(ta, tb, a, b, c, batches, m, n, k, depth, lda, a_step, b_step, bias, rectify) -> None:
+def _is_worth_panels(m: int, n: int, k: int) -> bool:
+    """Whether a product of m rows with weights in panels is so much faster that they are kept a second time."""
+    return m <= _PANEL_ROWS and n * k >= _PANEL_SIZE
+
+
+def _panels(tb: bool, b: Array, n: int, k: int) -> tuple[Array, int]:
+    """Weights in panels, made when the weights change, and the columns of a panel."""
+    width = panel_width(n, b.itemsize)
+    with device.prepared(b):
+        panels = device.empty((-(-n // width), k, width), b.dtype)
+        launch_shares(fill_panels, share_count(b.size, _SUM_SHARE, len(panels)), int(tb), b.reshape(-1), panels, n)
+    return panels, width
+
+
+@compiled
+def fill_panels(tb, b, panels, n, share, shares):
+    """Kernel: panels[i, p, j] = B[p, i * width + j], 0 after the last column; b: B, transposed if tb; fills a share of them."""
+    count, k, width = panels.shape
+    zero = b.dtype.type(0)
+    for i in range(count * share // shares, count * (share + 1) // shares):
+        there = min(width, n - i * width)
+        for p in range(k):
+            to, at = (i * k + p) * width, i * width
+            for j in range(there):
+                store(panels, to + j, load(b, (at + j) * k + p if tb != 0 else p * n + at + j))
+            for j in range(there, width):
+                store(panels, to + j, zero)
+
+
+def _launch(ta, form, a, b, c, batches, m, n, k, depth, lda, ldb, a_step, b_step, bias, rectify) -> None:
     # products with few rows are bound by reading B, so eight rows are added to the count
     wanted = share_count(batches * (m + 8) * n * k, _SHARE_WORK)
     rows, columns = _tile_size(batches, m, n, wanted)
+    if form == PANELS:
+        columns = ldb * -(-columns // ldb)
+        if m == 1:
+            wanted = share_count(k * n, _ROW_SHARE)
+            columns = ldb * max(1, -(-n // (wanted * ldb)))
     bias = device.empty(0, c.dtype) if bias is None else bias
     flat = (a.reshape(-1), b.reshape(-1), bias, c.reshape(-1))
-    steps = (batches, m, n, k, depth, lda, a_step, b_step, rows, columns)
+    steps = (batches, m, n, k, depth, lda, ldb, a_step, b_step, rows, columns)
     shares = min(wanted, _tile_count(batches, m, n, rows, columns))
-    launch_shares(multiply, shares, int(ta), int(tb), *flat, *steps, int(rectify))
+    launch_shares(multiply, shares, int(ta), form, *flat, *steps, int(rectify))
 
 
 def _parts(batches: int, m: int, n: int, k: int) -> int:
@@ -265,33 +307,34 @@ def _tile_count(batches: int, m: int, n: int, rows: int, columns: int) -> int:
 
 @compiled
 def multiply(
-    ta, tb, a, b, bias, c, batches, m, n, k, depth, lda, a_step, b_step, rows, columns, rectify, share, shares
+    ta, tb, a, b, bias, c, batches, m, n, k, depth, lda, ldb, a_step, b_step, rows, columns, rectify, share, shares
 ):
     """Kernel: C[i] = op(A[i]) @ op(B[i]) + bias, its positive part if rectify; computes a share of the tiles.
 
-    All arrays are flat. ta, tb: whether A[i], B[i] are stored transposed. C[i] is (m, n) at i * m * n; A[i] starts at
-    i * a_step with rows lda apart, B[i] at i * b_step; the i-th sum has min(k, depth - i * k) terms. rows, columns: the
-    size of a tile.
+    All arrays are flat. ta, tb: how A[i], B[i] are stored, as for `gemm`. C[i] is (m, n) at i * m * n; A[i] starts at
+    i * a_step with rows lda apart, B[i] at i * b_step with rows ldb apart; the i-th sum has min(k, depth - i * k) terms. rows,
+    columns: the size of a tile. Tiles of a share that lie beside each other are computed as one.
     """
     across, down = (n + columns - 1) // columns, (m + rows - 1) // rows
     tiles = batches * across * down
-    for tile in range(tiles * share // shares, tiles * (share + 1) // shares):
-        _tile(tile, across, down, ta, tb, a, b, bias, c, m, n, k, depth, lda, a_step, b_step, rows, columns, rectify)
-
-
-@compiled
-def _tile(tile, across, down, ta, tb, a, b, bias, c, m, n, k, depth, lda, a_step, b_step, rows, columns, rectify):
-    zero = c.dtype.type(0)
-    batch, rest = tile // (across * down), tile % (across * down)
-    # a share is a range of tiles: along the rows for a weight gradient, as the optimizer's shares, else along the columns
-    if ta != 0:
-        i, j = rest // across * rows, rest % across * columns
-    else:
-        i, j = rest % down * rows, rest // down * columns
-    height, width, length = min(rows, m - i), min(columns, n - j), min(k, depth - batch * k)
-    ldb = k if tb != 0 else n
-    a_at = batch * a_step + (i if ta != 0 else i * lda)
-    b_at = batch * b_step + (j * k if tb != 0 else j)
-    c_at = (batch * m + i) * n + j
-    ends = (BIAS if bias.size > 0 else 0) + (RECTIFIED if rectify != 0 else 0)
-    gemm_ended(ta, tb, height, width, length, a, a_at, lda, b, b_at, ldb, zero, c, c_at, n, bias, j, ends)
+    tile, end = tiles * share // shares, tiles * (share + 1) // shares
+    while tile < end:
+        rest = tile % (across * down)
+        # a share is a range of tiles: along the rows for a weight gradient, as the optimizer's shares, else along the columns
+        if ta != 0:
+            i, j = rest // across, rest % across
+            count = min(end - tile, across - j)
+            height, width = rows, columns * count
+        else:
+            i, j = rest % down, rest // down
+            count = min(end - tile, down - i)
+            height, width = rows * count, columns
+        i, j = i * rows, j * columns
+        height, width = min(height, m - i), min(width, n - j)
+        batch = tile // (across * down)
+        a_at, length = batch * a_step + (i if ta != 0 else i * lda), min(k, depth - batch * k)
+        b_at = batch * b_step + (j if tb == PLAIN else j * k)
+        ends = (BIAS if bias.size > 0 else 0) + (RECTIFIED if rectify != 0 else 0)
+        to, zero = (batch * m + i) * n + j, c.dtype.type(0)
+        gemm_ended(ta, tb, height, width, length, a, a_at, lda, b, b_at, ldb, zero, c, to, n, bias, j, ends)
+        tile += count

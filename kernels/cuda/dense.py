@@ -12,9 +12,9 @@ _COLUMNS, _ROWS = size(32, simulated=4), size(8, simulated=2)  # threads of a bl
 _LEAST = size(64, simulated=4)  # the least number of rows of a part
 
 
-def multiply(ta, tb, a, b, bias, c, batches, m, n, k, depth, lda, a_step, b_step, rows, columns, rectify) -> None:
+def multiply(ta, tb, a, b, bias, c, batches, m, n, k, depth, lda, ldb, a_step, b_step, rows, columns, rectify) -> None:
     """C[i] = op(A[i]) @ op(B[i]) + bias, its positive part if rectify; `depth`, `rows` and `columns` are only used on the CPU."""
-    operands = a, 0, lda, b, 0, k if tb else n, 0, c, 0, n
+    operands = a, 0, lda, b, 0, ldb, 0, c, 0, n
     gemm_cuda.product(ta, tb, m, n, k, *operands, bias, rectify, batches, a_step, b_step, m * n)
 
 

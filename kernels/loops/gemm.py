@@ -18,22 +18,28 @@ from nbkeras.kernels.runtime.code import Function, address, symbol
 from nbkeras.kernels.runtime.lazy import binding, cgutils, intrinsic, ir, types
 from nbkeras.kernels.runtime.processor import has
 
-_DEPTH = 256  # rows of a panel of B: with 3 vectors of columns 48 KB, and the part of A that meets it stays in L2
-_ROWS = 256  # rows of A, at most, that a panel serves before the next one comes
-# rows of A from which a panel is worth copying: its rows then lie side by side (171 -> 188 GF/s at 1024^3)
-_PACK_ROWS = 256
-_VECTORS = 3
-_AHEAD = 8  # rows of B that are fetched ahead: the next rows of a wide matrix lie in other pages
+PLAIN, TRANSPOSED, PANELS = 0, 1, 2  # how B is stored; PANELS: see `panel_width`
 BIAS, RECTIFIED = 1, 2  # what a product ends with
-_LONG = 8  # vectors of a single row, whose sums need more registers to hide the adder's latency
+_DEPTH = 256  # rows of a panel of B, which stays in L1: 16 KB with two vectors of 32 bytes, 48 KB with three of 64
+_ROWS = 256  # rows of A, at most, that a panel serves before the next one comes: 256 KB, which stay in L2
+_LONG = 8  # vectors of a row of B that a product of one row reads at once
 _inner = functools.partial(Function, fastmath=False)
 
 
 _WIDE = has("avx512f")
+_PARTS = 2 if _WIDE else 1  # of a vector, for copies of blocks of A
 _BYTES = 64 if _WIDE else 32 if has("avx") else 16  # of a vector
-# rows of C in registers: 32 vector registers hold 8 by 3, 16 hold 4 by 3
-_BLOCK = 8 if _WIDE or has("neon") else 4
-_HALF = _BLOCK // 2
+# A block of C in registers, rows by vectors: with 32 vector registers 8 by 3; with 16, 6 by 2 leave room for a row of B, an
+# element of A and a mask. Few rows are left to blocks of _FEW.
+_BLOCK, _VECTORS = (8, 3) if _WIDE or has("neon") else (6, 2)
+_FEW = 4
+_MASKS_ARE_FREE = _WIDE  # otherwise a masked load takes a register, and on some processors much more time
+_AHEAD = 8 if _WIDE else 0  # rows of B that the inner loop fetches ahead: the next rows of a wide matrix lie in other pages
+_CHAINS = 8  # sums that hide the latency of additions, two of four cycles each at a time
+# Rows of A from which a panel of B is worth copying, if the rows of B are long: then they share few sets of a cache.
+_PANEL_ROWS, _LONG_ROW = (256, 1) if _WIDE else (64, 1024)
+# Columns of C from which A is worth copying, stored transposed or plain. Larger blocks read so much of a row that it is not.
+_COPY_TRANSPOSED, _COPY_PLAIN = (2**62, 2**62) if _WIDE else (64, 512)
 
 
 class Vectors:
@@ -107,103 +113,157 @@ def _offset(builder, number, step):
     return builder.mul(number, step)
 
 
-def _emit_block(v, own, high, wide, left, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width):
+def _emit_block(v, own, high, wide, left, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width, is_padded):
     """C[high, width] = A[high, k] @ B[k, width] + beta * C, all in registers; the columns end in the last of `wide` vectors.
 
     own: each column of C has a column of A of its own, the next number; C[i, j] is the sum over p of A[i, p][j] * B[p, j].
-    left, ends: see `_loops`.
+    left, ends: see `_loops`. is_padded: whether rows of B may be read up to the end of their last vector.
     """
-    builder, is_table = v.builder, isinstance(k_step.type, ir.PointerType)
+    builder, number = v.builder, ir.IntType(64)
+    rows = [ir.Constant(number, i) for i in range(high)]
+    last = builder.sub(left, ir.Constant(number, 1))
+    rows = [builder.select(builder.icmp_signed("<", row, last), row, last) for row in rows]
+    a_rows = [builder.gep(a, [_offset(builder, row, row_step)]) for row in rows]
+    c_rows = [builder.gep(c, [builder.mul(row, ldc)]) for row in rows]
+    no_masks, masks = [None] * wide, [None] * (wide - 1) + [v.below((wide - 1) * v.lanes, width)]
+
+    def sums_with(masks):
+        return _emit_sums(v, own, high, wide, k, a_rows, k_step, b, ldb, masks)
+
+    def end_with(sums, masks):
+        pointers = {(i, j): v.vector_at(c_rows[i], j * v.lanes) for i, j in sums}
+        _emit_end(v, sums, pointers, masks, beta, bias, ends)
+
+    if _MASKS_ARE_FREE:
+        end_with(sums_with(masks), masks)
+        return
+    with builder.if_else(builder.icmp_signed("==", width, ir.Constant(number, wide * v.lanes))) as (full, edge):
+        with full:
+            end_with(sums_with(no_masks), no_masks)
+        with edge:
+            if own:  # A is read as far as B, and has no padding
+                sums = sums_with(masks)
+            else:
+                with builder.if_else(builder.icmp_signed("!=", is_padded, ir.Constant(number, 0))) as (padded, plain):
+                    with padded:
+                        ways = [(sums_with(no_masks), builder.block)]
+                    with plain:
+                        ways.append((sums_with(masks), builder.block))
+                sums = _either(v, ways)
+            end_with(sums, masks)
+
+
+def _either(v, ways):
+    """The values of the way that was taken; ways: (values by key, the block in which they end)."""
+    joined = {key: v.builder.phi(v.type) for key in ways[0][0]}
+    for key, phi in joined.items():
+        for values, block in ways:
+            phi.add_incoming(values[key], block)
+    return joined
+
+
+def _emit_sums(v, own, high, wide, k, a_rows, k_step, b, ldb, masks):
+    """The sums of a block by cell (i, j). If there are few of them, several rows of B have sums of their own."""
     cells = [(i, j) for i in range(high) for j in range(wide)]
-    masks = [None] * (wide - 1) + [v.below((wide - 1) * v.lanes, width)]
-    numbers = [ir.Constant(ir.IntType(64), i) for i in range(high)]
-    last = builder.sub(left, ir.Constant(ir.IntType(64), 1))
-    numbers = [builder.select(builder.icmp_signed("<", number, last), number, last) for number in numbers]
-    a_rows = [builder.gep(a, [_offset(builder, number, row_step)]) for number in numbers]
+    phases = 1 if own else max(1, _CHAINS // len(cells))
+    zeros = {(*cell, phase): v.zero for cell in cells for phase in range(phases)}
+    p, sums = _emit_steps(v, own, phases, ir.Constant(ir.IntType(64), 0), k, zeros, a_rows, k_step, b, ldb, masks)
+    if phases > 1:
+        rest = {cell: value for cell, value in sums.items() if cell[2] == 0}
+        sums |= _emit_steps(v, own, 1, p, k, rest, a_rows, k_step, b, ldb, masks)[1]
+    distance = phases // 2
+    while distance:
+        for i, j in cells:
+            for phase in range(distance):
+                sums[i, j, phase] = v.builder.fadd(sums[i, j, phase], sums[i, j, phase + distance])
+        distance //= 2
+    return {cell: sums[*cell, 0] for cell in cells}
+
+
+def _emit_steps(v, own, phases, first, k, start, a_rows, k_step, b, ldb, masks):
+    """Add products to sums, `phases` rows of B in each step, from the row `first` on; returns the first row left and the sums."""
+    builder, number = v.builder, ir.IntType(64)
+    one, stride = ir.Constant(number, 1), ir.Constant(number, phases)
+    last = builder.sub(k, ir.Constant(number, phases - 1))  # the first rows of all steps are below
     entry, loop, end = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("end")
-    builder.cbranch(builder.icmp_signed(">", k, ir.Constant(ir.IntType(64), 0)), loop, end)
+    builder.cbranch(builder.icmp_signed("<", first, last), loop, end)
 
     builder.position_at_end(loop)
-    p = builder.phi(ir.IntType(64))
-    before = {cell: builder.phi(v.type) for cell in cells}
-    b_row, at = builder.gep(b, [builder.mul(p, ldb)]), _offset(builder, p, k_step)
-    b_values = [v.load(v.vector_at(b_row, j * v.lanes), masks[j]) for j in range(wide)]
-    ahead = builder.gep(b_row, [builder.mul(ldb, ir.Constant(ir.IntType(64), _AHEAD))])
-    for j in range(wide):
-        v.prefetch(v.vector_at(ahead, j * v.lanes))
-    after = {}
-    for i in range(high):
-        if is_table:  # LLVM would load the numbers of all rows first, and run out of registers
-            builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
-        a_at = builder.gep(a_rows[i], [at])
-        a_value = None if own else v.all(builder.load(a_at))
-        for j in range(wide):
-            factor = v.load(v.vector_at(a_at, j * v.lanes), masks[j]) if own else a_value
-            after[i, j] = v.multiply_add(factor, b_values[j], before[i, j])
-    following = builder.add(p, ir.Constant(ir.IntType(64), 1))
-    builder.cbranch(builder.icmp_signed("<", following, k), loop, end)
-    p.add_incoming(ir.Constant(ir.IntType(64), 0), entry)
-    p.add_incoming(following, loop)
-    for cell in cells:
-        before[cell].add_incoming(v.zero, entry)
-        before[cell].add_incoming(after[cell], loop)
+    p = builder.phi(number)
+    before = {cell: builder.phi(v.type) for cell in start}
+    after, row = {}, p
+    for phase in range(phases):
+        b_row, at = builder.gep(b, [builder.mul(row, ldb)]), _offset(builder, row, k_step)
+        b_values = [v.load(v.vector_at(b_row, j * v.lanes), mask) for j, mask in enumerate(masks)]
+        if _AHEAD:
+            ahead = builder.gep(b_row, [builder.mul(ldb, ir.Constant(number, _AHEAD))])
+            for j in range(len(masks)):
+                v.prefetch(v.vector_at(ahead, j * v.lanes))
+        for i, a_row in enumerate(a_rows):
+            if isinstance(k_step.type, ir.PointerType):  # LLVM would load the numbers of all rows first, and run out of registers
+                builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
+            a_at = builder.gep(a_row, [at])
+            a_value = None if own else v.all(builder.load(a_at))
+            for j, mask in enumerate(masks):
+                factor = v.load(v.vector_at(a_at, j * v.lanes), mask) if own else a_value
+                after[i, j, phase] = v.multiply_add(factor, b_values[j], before[i, j, phase])
+        row = builder.add(row, one)
+    following = builder.add(p, stride)
+    builder.cbranch(builder.icmp_signed("<", following, last), loop, end)
+    for phi, begin, step in [(p, first, following), *((before[cell], start[cell], after[cell]) for cell in start)]:
+        phi.add_incoming(begin, entry)
+        phi.add_incoming(step, loop)
 
     builder.position_at_end(end)
-    sums = {}
-    for cell in cells:
-        sums[cell] = builder.phi(v.type)
-        sums[cell].add_incoming(v.zero, entry)
-        sums[cell].add_incoming(after[cell], loop)
-    c_rows = [builder.gep(c, [builder.mul(number, ldc)]) for number in numbers]
-    pointers = {(i, j): v.vector_at(c_rows[i], j * v.lanes) for i, j in cells}
-
-    def store(results):
-        with builder.if_else(builder.icmp_signed("==", ends, ir.Constant(ir.IntType(64), 0))) as (as_it_is, ended):
-            with as_it_is:
-                for cell in cells:
-                    v.store(results[cell], pointers[cell], masks[cell[1]])
-            with ended:
-                _emit_ends(v, wide, cells, results, pointers, masks, bias, ends)
-
-    with builder.if_else(builder.fcmp_ordered("==", beta, ir.Constant(v.real, 0.0))) as (new, added):
-        with new:
-            store(sums)
-        with added:
-            factor = v.all(beta)
-            old = {(i, j): v.load(pointers[i, j], masks[j]) for i, j in cells}
-            store({cell: v.multiply_add(factor, old[cell], sums[cell]) for cell in cells})
+    left = builder.phi(number)
+    left.add_incoming(first, entry)
+    left.add_incoming(following, loop)
+    return left, _either(v, [(start, entry), (after, loop)])
 
 
-def _emit_ends(v, wide, cells, results, pointers, masks, bias, ends):
-    """Store results plus the bias, or their positive part."""
+def _emit_end(v, sums, pointers, masks, beta, bias, ends):
+    """Store sums, plus beta * what lies there, plus the bias, or the positive part."""
     builder, number = v.builder, ir.IntType(64)
 
     def has(bit):
         return builder.icmp_signed("!=", builder.and_(ends, ir.Constant(number, bit)), ir.Constant(number, 0))
 
-    before = builder.block
-    with builder.if_then(has(BIAS)):
-        given, inside = [v.load(v.vector_at(bias, j * v.lanes), masks[j]) for j in range(wide)], builder.block
-    summands = [builder.phi(v.type) for _ in range(wide)]
-    for summand, loaded in zip(summands, given, strict=True):
-        summand.add_incoming(v.zero, before)
-        summand.add_incoming(loaded, inside)
-    least = builder.select(has(RECTIFIED), ir.Constant(v.real, 0.0), ir.Constant(v.real, float("-inf")))
-    least = v.all(least)
-    for i, j in cells:
-        value = builder.fadd(results[i, j], summands[j])
-        value = builder.select(builder.fcmp_ordered("<", value, least), least, value)  # NaN stays NaN
-        v.store(value, pointers[i, j], masks[j])
+    def changed(values, condition, change):
+        before = builder.block
+        with builder.if_then(condition):
+            ways = [(values, before), (change(), builder.block)]
+        return _either(v, ways)
+
+    def added():
+        factor = v.all(beta)
+        return {(i, j): v.multiply_add(factor, v.load(pointers[i, j], masks[j]), total) for (i, j), total in sums.items()}
+
+    def biased():
+        given = [v.load(v.vector_at(bias, j * v.lanes), mask) for j, mask in enumerate(masks)]
+        return {(i, j): builder.fadd(total, given[j]) for (i, j), total in sums.items()}
+
+    def positive():
+        below = {cell: builder.fcmp_ordered("<", total, v.zero) for cell, total in sums.items()}  # NaN stays NaN
+        return {cell: builder.select(below[cell], v.zero, total) for cell, total in sums.items()}
+
+    sums = changed(sums, builder.fcmp_unordered("!=", beta, ir.Constant(v.real, 0.0)), added)
+    sums = changed(sums, has(BIAS), biased)
+    sums = changed(sums, has(RECTIFIED), positive)
+    for (i, j), total in sums.items():
+        v.store(total, pointers[i, j], masks[j])
 
 
-@intrinsic
-def _transpose(typing, source, from_row, target, to_row):
-    """target[j * to_row + i] = source[i * from_row + j] for a square of one vector's lanes, in log2(lanes) exchanges."""
-    signature = types.void(source, types.int64, target, types.int64)
+@intrinsic(prefer_literal=True)
+def _transpose(typing, source, from_row, target, to_row, parts):
+    """target[j * to_row + i] = source[i * from_row + j] for a square of one vector's lanes, in log2(lanes) exchanges.
+
+    Rows of the target are written one after the other. parts: a literal, see `Vectors`.
+    """
+    signature, size = types.void(source, types.int64, target, types.int64, parts), parts.literal_value
 
     def generate(context, builder, signature, args):
-        source, from_row, target, to_row = args
-        v = Vectors(builder, signature.args[0])
+        source, from_row, target, to_row, _ = args
+        v = Vectors(builder, signature.args[0], size)
         numbers = [ir.Constant(ir.IntType(64), i) for i in range(v.lanes)]
         rows = [v.load(v.vector_at(source, builder.mul(i, from_row))) for i in numbers]
         distance = 1
@@ -229,18 +289,27 @@ def _lanes(typing, pointer):
     return types.int64(pointer), lambda context, builder, signature, args: ir.Constant(ir.IntType(64), count)
 
 
-@intrinsic
-def _panel(typing, pointer):
-    """Memory on the stack for a panel of B."""
-    size = _DEPTH * _VECTORS * (_BYTES * 8 // pointer.dtype.bitwidth)
+def _memory(count):
+    """The intrinsic for memory on the stack, of count(lanes) numbers of a pointer's type."""
 
-    def generate(context, builder, signature, args):
-        with builder.goto_entry_block():
-            memory = builder.alloca(args[0].type.pointee, size)
-        memory.align = 64
-        return memory
+    @intrinsic
+    def memory(typing, pointer):
+        size = count(_BYTES * 8 // pointer.dtype.bitwidth)
 
-    return pointer(pointer), generate
+        def generate(context, builder, signature, args):
+            with builder.goto_entry_block():
+                found = builder.alloca(args[0].type.pointee, size)
+            found.align = 64
+            return found
+
+        return pointer(pointer), generate
+
+    return memory
+
+
+_panel = _memory(lambda lanes: _DEPTH * _VECTORS * lanes)
+# of A, by blocks; more are written where vectors are longer than the rest of a block
+_blocks = _memory(lambda lanes: _DEPTH * (_ROWS + _BLOCK) + lanes)
 
 
 @intrinsic
@@ -283,6 +352,41 @@ def _move(typing, source, i, target, j):
     return types.void(source, types.int64, target, types.int64), generate
 
 
+@intrinsic(prefer_literal=True)
+def _move_vector(typing, source, target, parts):
+    """Copy a vector; parts: a literal, see `Vectors`."""
+    size = parts.literal_value
+
+    def generate(context, builder, signature, args):
+        v = Vectors(builder, signature.args[0], size)
+        v.store(v.load(v.vector_at(args[0], 0)), v.vector_at(args[1], 0))
+        return context.get_dummy_value()
+
+    return types.void(source, target, parts), generate
+
+
+@intrinsic
+def _prefetch(typing, pointer):
+    """Fetch the line of a pointer, which may lie outside of the array, to the cache."""
+
+    def generate(context, builder, signature, args):
+        Vectors(builder, signature.args[0]).prefetch(args[0])
+        return context.get_dummy_value()
+
+    return types.void(pointer), generate
+
+
+@intrinsic
+def _clear(typing, target, j):
+    """target[j] = 0."""
+
+    def generate(context, builder, signature, args):
+        builder.store(ir.Constant(args[0].type.pointee, 0.0), builder.gep(args[0], [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(target, types.int64), generate
+
+
 @intrinsic
 def _one_like(typing, value):
     """1 in the value's type; Python's 1.0 would be a float64."""
@@ -291,17 +395,68 @@ def _one_like(typing, value):
 
 @_inner
 def _fill_panel(tb, depth, width, b, ldb, panel, row):
-    """panel[p * row + j] = B[p, j]: a part of B (or of its stored transpose) with its rows side by side."""
+    """panel[p * row + j] = B[p, j]: a part of B (or of its stored transpose) with its rows side by side, padded to vectors."""
     lanes = _lanes(b)
-    for j in range(0, width, lanes):
-        p = 0
-        if tb != 0 and j + lanes <= width:
+    whole = width // lanes * lanes
+    if tb != 0:
+        for j in range(0, whole, lanes):
+            p = 0
             while p + lanes <= depth:
-                _transpose(_at(b, j * ldb + p), ldb, _at(panel, p * row + j), row)
+                _transpose(_at(b, j * ldb + p), ldb, _at(panel, p * row + j), row, 1)
+                p += lanes
+            for q in range(p, depth):
+                for i in range(j, j + lanes):
+                    _move(b, i * ldb + q, panel, q * row + i)
+    else:
+        for p in range(depth):  # all vectors of a row at once: the rows of a wide B share few sets of a cache
+            for j in range(0, whole, lanes):
+                _move_vector(_at(b, p * ldb + j), _at(panel, p * row + j), 1)
+    if whole < width:
+        for p in range(depth):
+            for i in range(whole, whole + lanes):
+                if i < width:
+                    _move(b, i * ldb + p if tb != 0 else p * ldb + i, panel, p * row + i)
+                else:
+                    _clear(panel, p * row + i)
+
+
+@intrinsic
+def _step_of(typing, k_step, height):
+    """k_step, or the height of a block if that is 0."""
+
+    def generate(context, builder, signature, args):
+        if isinstance(k_step, types.CPointer):
+            return args[0]
+        is_block = builder.icmp_signed("==", args[0], ir.Constant(args[0].type, 0))
+        return builder.select(is_block, args[1], args[0])
+
+    return k_step(k_step, types.int64), generate
+
+
+@_inner
+def _height(left):
+    """The rows of the next block, with `left` rows to come: one pass over B, even if some rows are computed twice."""
+    return _BLOCK if left > 2 * _FEW or _FEW < left <= _BLOCK else _FEW
+
+
+@_inner
+def _fill_blocks(ta, rows, depth, a, lda, blocks):
+    """Copy rows of A (stored transposed if ta) block by block, each with the elements of a column side by side."""
+    lanes, i = _lanes(a) // _PARTS, 0
+    while i < rows:
+        height, left, target, p = _height(rows - i), rows - i, _at(blocks, i * depth), 0
+        if left >= height and ta != 0:  # what is written after a column is overwritten by the next one
+            while p < depth - 1 and height <= lanes <= left:
+                _move_vector(_at(a, p * lda + i), _at(target, p * height), _PARTS)
+                p += 1
+        elif left >= lanes:
+            while p + lanes < depth and height <= lanes:
+                _transpose(_at(a, i * lda + p), lda, _at(target, p * height), height, _PARTS)
                 p += lanes
         for q in range(p, depth):
-            for i in range(j, min(width, j + lanes)):
-                _move(b, i * ldb + q if tb != 0 else q * ldb + i, panel, q * row + i)
+            for r in range(min(height, left)):
+                _move(a, q * lda + i + r if ta != 0 else (i + r) * lda + q, target, q * height + r)
+        i += height
 
 
 @_inner
@@ -318,102 +473,117 @@ def _loops(own):
     """
 
     @intrinsic(prefer_literal=True)
-    def block(typing, rows, most, left, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width):
+    def block(typing, rows, least, most, left, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width, is_padded):
         """C[rows, width] = A[rows, k] @ B[k, width] + beta * C; a[i * row_step + p * k_step] is A[i, p].
 
         row_step, k_step: numbers, or pointers to tables with the products. rows: a literal. left: how many rows there are; if
-        they are fewer, the last one is computed several times. most: how many vectors a width has at most, a literal: the code
-        for each number of them is compiled.
+        they are fewer, the last one is computed several times. least, most: how many vectors a width has, literals: the code
+        for each number of them is compiled. is_padded: see `_emit_block`.
         """
-        high, most_vectors = rows.literal_value, most.literal_value
+        high, numbers = rows.literal_value, range(least.literal_value, most.literal_value + 1)
+        number = types.int64
         signature = types.void(
-            rows,
-            most,
-            types.int64,
-            types.int64,
-            a,
-            row_step,
-            k_step,
-            b,
-            types.int64,
-            beta,
-            c,
-            types.int64,
-            b,
-            types.int64,
-            types.int64,
+            *(rows, least, most, number, number, a, row_step, k_step, b, number, beta, c, number, b, number, number, number)
         )
 
         def generate(context, builder, signature, args):
-            width = args[-1]
-            v, least = Vectors(builder, signature.args[4]), 0
-            if _WIDE:  # some processors do twice as many operations of half the size
-                half, least = Vectors(builder, signature.args[4], 2), v.lanes // 2
-                with builder.if_then(builder.icmp_signed("<=", width, ir.Constant(ir.IntType(64), least))):
-                    _emit_block(half, own, high, 1, *args[2:])
-            for wide in range(1, most_vectors + 1):
-                first = least if wide == 1 else (wide - 1) * v.lanes
+            *args, width, is_padded = args[3:]
+            v, narrow = Vectors(builder, signature.args[5]), 0
+            if _WIDE and 1 in numbers:  # some processors do twice as many operations of half the size
+                half, narrow = Vectors(builder, signature.args[5], 2), v.lanes // 2
+                with builder.if_then(builder.icmp_signed("<=", width, ir.Constant(ir.IntType(64), narrow))):
+                    _emit_block(half, own, high, 1, *args, width, is_padded)
+            for wide in numbers:
+                first = narrow if wide == 1 else (wide - 1) * v.lanes
                 above = builder.icmp_signed(">", width, ir.Constant(ir.IntType(64), first))
                 within = builder.icmp_signed("<=", width, ir.Constant(ir.IntType(64), wide * v.lanes))
                 with builder.if_then(builder.and_(above, within)):
-                    _emit_block(v, own, high, wide, *args[2:])
+                    _emit_block(v, own, high, wide, *args, width, is_padded)
             return context.get_dummy_value()
 
         return signature, generate
 
     @_inner
-    def strip(first, last, width, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends):
-        """Rows first to last of one panel's columns of C."""
-        i = first
+    def strip(first, last, width, k, a, block_step, row_step, k_step, b, ldb, is_padded, ahead, beta, c, ldc, bias, ends):
+        """Rows first to last, at least two, of one panel's columns of C.
+
+        block_step: row_step; or, with a k_step of 0, the length of a row of A in a copy by `_fill_blocks`. ahead: (the next
+        panel, from one of its rows to the next, the number of rows to fetch meanwhile).
+        """
+        i, fetched, (panel, step, rows) = first, 0, ahead
         while i < last:
-            a_i, step, c_i, left = _moved(a, i, row_step), _rest(row_step, i), _at(c, i * ldc), last - i
-            if left > _HALF:  # one pass over B, even if some rows are computed twice
-                block(_BLOCK, _VECTORS, left, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, bias, ends, width)
-                i += _BLOCK
-            elif left > 1:
-                block(_HALF, _VECTORS, left, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, bias, ends, width)
-                i += _HALF
+            height, until = _height(last - i), min(rows, rows * (i - first + _BLOCK) // (last - first))
+            while fetched < until:
+                _prefetch(_at(panel, fetched * step))
+                fetched += 1
+            a_i, r_step, p_step = _moved(a, i, block_step), _rest(row_step, i), _step_of(k_step, height)
+            c_i, left = _at(c, i * ldc), last - i
+            if height == _BLOCK:
+                block(_BLOCK, 1, _VECTORS, left, k, a_i, r_step, p_step, b, ldb, beta, c_i, ldc, bias, ends, width, is_padded)
             else:
-                block(1, _VECTORS, left, k, a_i, step, k_step, b, ldb, beta, c_i, ldc, bias, ends, width)
-                i += 1
+                block(_FEW, 1, _VECTORS, left, k, a_i, r_step, p_step, b, ldb, beta, c_i, ldc, bias, ends, width, is_padded)
+            i += height
 
     @_inner
-    def panels(tb, m, n, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends):
-        lanes = _lanes(b)
-        if m == 1 and tb == 0 and not own:  # bound by reading B: long pieces of its rows
-            for j in range(0, n, _LONG * lanes):
-                width, c_j, bias_j = min(_LONG * lanes, n - j), _at(c, j), _at(bias, j)
-                block(1, _LONG, 1, k, a, row_step, k_step, _at(b, j), ldb, beta, c_j, ldc, bias_j, ends, width)
-            return
-        panel, row = _panel(b), _VECTORS * lanes
+    def panels(tb, m, n, k, a, block_step, row_step, k_step, b, ldb, stored, beta, c, ldc, bias, ends):
+        """A product. block_step: see `strip`. stored: rows of B in memory, of which k are used."""
+        lanes, panel = _lanes(b), _panel(b)
+        row, long = _VECTORS * lanes, _LONG * lanes
         columns, rows, step = _even(n, row, lanes), _even(m, _ROWS, _BLOCK), max(1, _even(k, _DEPTH, 1))
+        if m == 1 and tb != TRANSPOSED:
+            step = max(1, k)
+        is_copied = m >= _PANEL_ROWS and ldb * _BYTES >= _LONG_ROW * lanes
         for p in range(0, max(k, 1), step):  # an empty sum is zero
             depth, factor = min(step, k - p), beta if p == 0 else _one_like(beta)
-            a_at, k_rest, last_ends = _moved(a, p, k_step), _rest(k_step, p), ends if p + step >= k else 0
+            a_p, k_rest, last_ends = _moved(a, p, k_step), _rest(k_step, p), ends if p + step >= k else 0
             for i in range(0, m, rows):
-                for j in range(0, n, columns):
-                    width, b_at = min(columns, n - j), _at(b, j * ldb + p if tb != 0 else p * ldb + j)
-                    last, c_at, bias_at = min(m, i + rows), _at(c, j), _at(bias, j)
-                    a_j, b_step = _at(a_at, j) if own else a_at, ldb
-                    if tb != 0 or (m >= _PACK_ROWS and not own):
+                j, last = 0, min(m, i + rows)
+                while j < n:
+                    width, b_at, b_step, is_padded = min(columns, n - j), _at(b, p * ldb + j), ldb, 0
+                    ahead = _at(b_at, columns), ldb, 0
+                    if tb == PANELS:
+                        at = j % ldb
+                        width, is_padded = min(row, ldb - at, n - j), 1 if ldb % lanes == 0 else 0
+                        b_at = _at(b, (j - at) * stored + p * ldb + at)
+                    elif tb == TRANSPOSED:
+                        b_at = _at(b, j * ldb + p)
+                    elif m == 1 and n - j >= long and not own:  # bound by reading B: long pieces of its rows
+                        width = long
+                    elif own and width > lanes and not _MASKS_ARE_FREE:  # what is left has a block of its own
+                        width = width // lanes * lanes
+                    if not own and (tb == TRANSPOSED or (tb == PLAIN and m >= _PANEL_ROWS and (is_copied or width % lanes))):
                         _fill_panel(tb, depth, width, b_at, ldb, panel, row)
-                        b_at, b_step = panel, row
-                    strip(
-                        i,
-                        last,
-                        width,
-                        depth,
-                        a_j,
-                        row_step,
-                        k_rest,
-                        b_at,
-                        b_step,
-                        factor,
-                        c_at,
-                        ldc,
-                        bias_at,
-                        last_ends,
-                    )
+                        ahead = _at(b_at, columns), ldb, depth if is_copied and tb == PLAIN else 0
+                        b_at, b_step, is_padded = panel, row, 1
+                    a_j, c_j, bias_j = _at(a_p, j) if own else a_p, _at(c, j), _at(bias, j)
+                    if m > 1:
+                        strip(
+                            *(i, last, width, depth, a_j, block_step, row_step, k_rest, b_at, b_step, is_padded, ahead),
+                            *(factor, c_j, ldc, bias_j, last_ends),
+                        )
+                    elif width == long:
+                        block(1, _LONG, _LONG, 1, k, a_j, row_step, k_step, b_at, ldb, factor, c_j, ldc, bias_j, ends, long, 0)
+                    else:
+                        block(
+                            1,
+                            1,
+                            _VECTORS,
+                            1,
+                            depth,
+                            a_j,
+                            row_step,
+                            k_rest,
+                            b_at,
+                            b_step,
+                            factor,
+                            c_j,
+                            ldc,
+                            bias_j,
+                            last_ends,
+                            width,
+                            is_padded,
+                        )
+                    j += width
 
     return panels
 
@@ -422,16 +592,27 @@ _panels, _own_panels = _loops(False), _loops(True)
 
 
 def _product(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, bias, ends):
-    row_step, k_step = (1, lda) if ta != 0 else (lda, 1)
-    _panels(tb, m, n, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends)
+    if m <= _BLOCK or n < (_COPY_TRANSPOSED if ta != 0 else _COPY_PLAIN):
+        row_step, k_step = (1, lda) if ta != 0 else (lda, 1)
+        _panels(tb, m, n, k, a, row_step, row_step, k_step, b, ldb, k, beta, c, ldc, bias, ends)
+        return
+    blocks, rows, step = _blocks(a), _even(m, _ROWS, _BLOCK), max(1, _even(k, _DEPTH, 1))
+    for p in range(0, max(k, 1), step):
+        depth, factor = min(step, k - p), beta if p == 0 else _one_like(beta)
+        b_at, last_ends = _at(b, p if tb == TRANSPOSED else p * ldb), ends if p + step >= k else 0
+        for i in range(0, m, rows):
+            height = min(rows, m - i)
+            _fill_blocks(ta, height, depth, _at(a, p * lda + i if ta != 0 else i * lda + p), lda, blocks)
+            c_i = _at(c, i * ldc)
+            _panels(tb, height, n, depth, blocks, depth, 1, 0, b_at, ldb, k, factor, c_i, ldc, bias, last_ends)
 
 
 def _product_own(m, n, k, a, rows, columns, b, ldb, beta, c, ldc, bias, ends):
-    _own_panels(0, m, n, k, a, rows, columns, b, ldb, beta, c, ldc, bias, ends)
+    _own_panels(PLAIN, m, n, k, a, rows, rows, columns, b, ldb, k, beta, c, ldc, bias, ends)
 
 
 def _product_at(m, n, k, a, rows, columns, b, ldb, beta, c, ldc, bias, ends):
-    _panels(0, m, n, k, a, rows, columns, b, ldb, beta, c, ldc, bias, ends)
+    _panels(PLAIN, m, n, k, a, rows, rows, columns, b, ldb, k, beta, c, ldc, bias, ends)
 
 
 _SYMBOLS = {"float32": "nbkeras_sgemm", "float64": "nbkeras_dgemm"}
@@ -458,11 +639,14 @@ def _call(context, builder, signature, name, values):
     return context.get_dummy_value()
 
 
-def _stored(builder, transposed, rows, columns, step):
-    """The axes of a matrix as it is stored; transposed: 0 or 1."""
-    is_turned = builder.icmp_signed("!=", transposed, ir.Constant(transposed.type, 0))
+def _stored(builder, form, rows, columns, step):
+    """The axes of a matrix as it is stored; form: PLAIN, TRANSPOSED or PANELS."""
+    one = ir.Constant(step.type, 1)
+    is_turned, is_cut = (builder.icmp_signed("==", form, ir.Constant(form.type, each)) for each in (TRANSPOSED, PANELS))
     counts = builder.select(is_turned, columns, rows), builder.select(is_turned, rows, columns)
-    return (counts[0], step), (counts[1], ir.Constant(step.type, 1))
+    size, parts = builder.mul(rows, step), builder.sdiv(builder.sub(builder.add(columns, step), one), step)
+    axis = builder.select(is_cut, parts, counts[0]), builder.select(is_cut, size, step)
+    return axis, (builder.select(is_cut, size, counts[1]), one)
 
 
 def _ended(builder, ends, n):
@@ -486,13 +670,22 @@ def _operands(builder, args):
     return first, lda, second, ldb, beta, result, ldc
 
 
+def panel_width(columns: int, itemsize: int) -> int:
+    """The columns of each panel of a B that is kept in panels, which products read as one stream: array (panels, k, width).
+
+    Products take panels of any width, so that a library may be made for another processor. After the last column there are zeros.
+    """
+    lanes = _BYTES // itemsize
+    return _even.py_func(columns, _VECTORS * lanes, lanes)
+
+
 @intrinsic
 def gemm(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc):
     """C[m, n] = op(A)[m, k] @ op(B)[k, n] + beta * C, row-major, in a compiled kernel.
 
-    ta, tb: 0 or 1, whether A or B is stored transposed. a, b, c: arrays of one dtype, float32 or float64, taken as flat
-    memory; ao, bo, co: offsets of the first element; lda, ldb, ldc: elements from one stored row to the next. beta: a
-    number of that dtype; with 0, C is not read.
+    ta, tb: 0 or 1, whether A or B is stored transposed; tb: PANELS for B in panels of ldb columns, see `panel_width`. a, b, c:
+    arrays of one dtype, float32 or float64, taken as flat memory; ao, bo, co: offsets of the first element; lda, ldb, ldc:
+    elements from one stored row to the next. beta: a number of that dtype; with 0, C is not read.
     """
     if not _are_real(a, b, c):
         return None

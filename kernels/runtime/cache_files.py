@@ -133,9 +133,12 @@ def _checksum(name: str, payload: bytes) -> bytes:
     return hashlib.sha256(name.encode() + payload).digest()
 
 
-def read(name: str) -> bytes | None:
-    """The payload written under a name; None if there is none, or only one that is damaged or that others could have written."""
-    for folder in folders():
+def read(name: str, in_package: bool = False) -> bytes | None:
+    """The payload written under a name; None if there is none, or only one that is damaged or that others could have written.
+
+    in_package: look in the package's own folder alone.
+    """
+    for folder in [PACKAGE] if in_package else folders():
         path = os.path.join(folder, name)
         try:
             _check(folder)

@@ -213,10 +213,15 @@ _LAYOUT = 2  # of frames; another one for each change of it. 1 had code of other
 
 
 def find(function: Callable, what: str) -> bytes | None:
-    """The object of a function, if it is on disk."""
+    """The object of a function, if it is on disk.
+
+    Where Numba could make better code, code for a lower level than this processor's is taken from the package alone, which was
+    made with it: a process that once compiled for x86-64-v3 must not slow down all later ones.
+    """
     if is_cached(function):
-        for key in processor.keys():
-            content = cache_files.read(file_name(function, what, key))
+        for place, key in enumerate(processor.keys()):  # this processor, its level, lower levels
+            is_lower = place > 1 and bool(version("numba"))
+            content = cache_files.read(file_name(function, what, key), in_package=is_lower)
             if content is not None:
                 return content
     return None

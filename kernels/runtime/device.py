@@ -217,9 +217,18 @@ def prepared(*arrays: Array | None) -> contextlib.AbstractContextManager[None]:
 
     A program that predicts runs such launches when one of the arrays has changed, and not at each replay, if they are weights.
     """
-    find = getattr(_thread.recorder, "preparation_of", None)
-    preparation = None if find is None else find(arrays)
+    preparation = _preparation_of(arrays)
     return contextlib.nullcontext() if preparation is None else preparing(preparation)
+
+
+def prepares(*arrays: Array | None) -> bool:
+    """Whether `prepared` would run the launches of its block when one of the arrays has changed, and not at each replay."""
+    return _preparation_of(arrays) is not None
+
+
+def _preparation_of(arrays: tuple) -> Any:
+    find = getattr(_thread.recorder, "preparation_of", None)
+    return None if find is None else find(arrays)
 
 
 def preparing(preparation: Any) -> contextlib.AbstractContextManager[None]:

@@ -8,7 +8,7 @@ them, for a second program:
 * a batch normalization after a product of weights becomes part of its kernel and bias;
 * a relu after a product becomes part of it; after a sum it joins the sum's chain.
 
-A batch normalization that is folded changes results by rounding, everything else by nothing.
+A batch normalization that is folded and weights that are prepared change results by rounding, everything else by nothing.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def improved(program: Program, inputs: list[Array], outputs: list[Array]) -> Imp
         return None
     if better.reason is not None or not (rewriting.count or preparation.steps):
         return None
-    return Improved(better, results, not rewriting.folded)
+    return Improved(better, results, not rewriting.folded and not preparation.steps)
 
 
 class _Nothing:

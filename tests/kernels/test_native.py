@@ -13,7 +13,7 @@ import pytest
 import nbkeras
 from nbkeras import layers
 from nbkeras.kernels import compiled, device, launch_shares
-from nbkeras.kernels.runtime import code, compiler, native, processor
+from nbkeras.kernels.runtime import cache_files, code, compiler, native, processor
 from nbkeras.testing import Program
 
 pytestmark = pytest.mark.cpu("launches of the CPU")
@@ -370,6 +370,20 @@ def test_an_installation_without_numba_says_what_is_missing(tmp_path):
     output, error = work(tmp_path, "without")
     assert not output
     assert "is not among the compiled kernels that this installation has" in error and "pip install numba" in error
+
+
+@pytest.mark.parametrize("numba", ["0.66", ""], ids=["with-numba", "without-numba"])
+def test_code_for_a_lower_level_is_taken_where_no_better_code_can_be_made(numba, monkeypatch, tmp_path):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(code, "version", lambda package: numba)
+    monkeypatch.setattr(processor, "keys", lambda: ["own", "x86-64-v4", "x86-64-v3"])
+    function = test_code_for_a_lower_level_is_taken_where_no_better_code_can_be_made
+    for level, found in (("x86-64-v3", None if numba else b"x86-64-v3"), ("x86-64-v4", b"x86-64-v4")):
+        cache_files.write(code.file_name(function, "f", level), level.encode())
+        assert code.find(function, "f") == found
+    monkeypatch.setattr(cache_files, "PACKAGE", os.path.join(tmp_path, "nbkeras"))
+    os.remove(os.path.join(tmp_path, "nbkeras", code.file_name(function, "f", "x86-64-v4")))
+    assert code.find(function, "f") == b"x86-64-v3"
 
 
 def test_code_is_kept_by_processor(monkeypatch):
