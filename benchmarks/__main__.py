@@ -1,23 +1,27 @@
 """python -m benchmarks [workload or study ...] [--device cuda] [--peers keras-jax,torch,...] [--python PATH] [--json FILE]
+    [--level x86-64-v3]
 
 Runs each workload in nbkeras and in each installed peer, one process per framework, which take turns in rounds, and prints
 the median time and that of the best peer. The first epoch, in which kernels are compiled, is reported separately. Studies
 (scaling, neighbour, ...) run only if they are named. --markdown and --plot write the tables and pictures of
-docs/benchmarks.md, after a run or --from the file of an earlier one. With --device cuda all frameworks compute on one GPU;
+docs/benchmarks.md, after a run or --from the file of an earlier one. With --level no framework that can be told uses
+instructions beyond it; the results of two levels become one table. With --device cuda all frameworks compute on one GPU;
 the studies of GPUs (kernels, equality) then run too, and the goals are printed.
 """
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from typing import Any
 
+from benchmarks import levels
 from benchmarks.goals import derivatives, goals
 from benchmarks.gpu_studies import equality, kernels
-from benchmarks.report import as_text, circumstances, workload_table, write_markdown
+from benchmarks.report import as_text, circumstances, level_of, workload_table, write_markdown
 from benchmarks.runners import PEERS
-from benchmarks.session import Session, machine
+from benchmarks.session import Session, machine, own_level
 from benchmarks.studies import STUDIES
 from benchmarks.workloads import WORKLOADS
 
@@ -40,6 +44,12 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         default=[],
         metavar="[PEER=]PATH",
         help="the Python that has the peers, or this peer, installed (default: this one)",
+    )
+    parser.add_argument(
+        "--level",
+        choices=list(levels.VARIABLES),
+        default=levels.chosen(os.environ),
+        help="use no vector instructions beyond this level (default: NUMBA_CPU_NAME if it is a level, or what the machine has)",
     )
     parser.add_argument("--json", metavar="FILE", help="write all results to this file")
     parser.add_argument(
@@ -65,6 +75,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
                 parser.error(f"unknown {kind} {name!r}: choose from {', '.join(possible)}")
     if options.saved and (options.names or options.json):
         parser.error("--from shows the results of an earlier run: it takes no names and no --json")
+    if options.level and not levels.has(own := own_level(), options.level):
+        parser.error(f"--level {options.level}: nbkeras compiles for {own} here, which does not have it")
     on_gpu = options.device == "cuda"
     for name in options.names:
         if name in (STUDIES if on_gpu else GPU_STUDIES):
@@ -82,7 +94,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Run the chosen workloads and studies, and print each result when it is ready."""
     report: dict[str, Any] = {
-        "machine": machine(options.device),
+        "machine": machine(options.device, options.level),
         "settings": vars(options),
         "workloads": {},
         "studies": {},
@@ -116,16 +128,16 @@ def save(report: dict[str, Any], path: str | None) -> None:
             json.dump(report, file, indent=1)
 
 
-def saved(paths: list[str]) -> dict[str, Any]:
-    """The results of earlier runs as one report, with the machine and settings of the first."""
-    merged: dict[str, Any] = {}
+def saved(paths: list[str]) -> list[dict[str, Any]]:
+    """The results of earlier runs: a report for each level, with the machine and settings of its first file."""
+    found: dict[str, dict[str, Any]] = {}
     for path in paths:
         with open(path, encoding="utf-8") as file:
             report = json.load(file)
-        merged = merged or report
+        merged = found.setdefault(level_of(report), report)
         for part in ("workloads", "studies", "failures"):
             merged[part] = merged.get(part, {}) | report.get(part, {})
-    return merged
+    return list(found.values())
 
 
 def show(report: dict[str, Any], name: str) -> None:
@@ -135,16 +147,8 @@ def show(report: dict[str, Any], name: str) -> None:
         print(f"\n{name}: {as_text(table)}", flush=True)
 
 
-def main(argv: list[str] | None = None) -> None:
-    options = arguments(argv)
-    if options.plot:
-        from benchmarks import plot  # if matplotlib is missing, fail here and not after an hour of measuring
-    if options.saved:
-        report = saved(options.saved)
-        for name in [*report["workloads"], *report.get("studies", {})]:
-            show(report, name)
-    else:
-        report = measure(options)
+def judge(report: dict[str, Any]) -> None:
+    """Add the tables of goals that the report has results for, and print them."""
     judged = {"derivatives": derivatives(report)}
     if report["settings"].get("device") == "cuda":
         judged["goals"] = goals(report)
@@ -152,12 +156,25 @@ def main(argv: list[str] | None = None) -> None:
         if tables:
             report["studies"][name] = tables
             show(report, name)
-    print(f"\n{circumstances(report)}")
-    pictures = plot.draw(report, options.plot) if options.plot else {}
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = arguments(argv)
+    if options.plot:
+        from benchmarks import plot  # if matplotlib is missing, fail here and not after an hour of measuring
+    reports = saved(options.saved) if options.saved else [measure(options)]
+    if options.plot and len(reports) > 1:
+        sys.exit(f"--plot draws one level, and the files have {' and '.join(map(level_of, reports))}: give those of one")
+    for report in reports:
+        for name in [*report["workloads"], *report.get("studies", {})] if options.saved else ():
+            show(report, name)
+        judge(report)
+        print(f"\n{circumstances(report)}")
+    pictures = plot.draw(reports[0], options.plot) if options.plot else {}
     if options.markdown:
-        write_markdown(options.markdown, report, pictures)
-    if report.get("failures"):
-        sys.exit(f"failed: {', '.join(report['failures'])}")
+        write_markdown(options.markdown, reports, pictures)
+    if failures := [name for report in reports for name in report.get("failures", {})]:
+        sys.exit(f"failed: {', '.join(failures)}")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 import contextlib
 import functools
+import os
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from benchmarks import levels
 from benchmarks.runners import FOLDER, Process, Runner, script_results
 from benchmarks.session import Session, cores, percentile
 
@@ -27,12 +28,6 @@ print(flush=True)
 sys.stdin.read()
 os._exit(0)
 """
-AVX2 = {
-    "NUMBA_CPU_NAME": "haswell",
-    "NUMBA_CPU_FEATURES": "+avx2,+fma,+bmi,+bmi2,+f16c,+popcnt,+lzcnt,+movbe",
-    "OPENBLAS_CORETYPE": "Haswell",
-    "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR X86_V4",
-}
 
 
 def how_much(session: Session) -> str:
@@ -101,17 +96,16 @@ def neighbour(session: Session) -> list[Table]:
 def features(session: Session) -> list[Table]:
     """Training with the instructions of a CPU without AVX-512, and with those of this CPU."""
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        variants: dict[str, dict] = {"as it is": {}, "AVX2 only": AVX2 | {"NUMBA_CACHE_DIR": folder}}
-        for name in ("mlp",) if session.options.quick else ("mlp", "lstm_stack", "cnn"):
-            with session.started(name, {title: ("nbkeras", how) for title, how in variants.items()}) as runners:
-                found = session.take_turns(
-                    list(runners), session.options.rounds, lambda title, r=runners: median_round(r[title])
-                )
-            normal = statistics.median(found["as it is"])
-            for title, times in found.items():
-                median = statistics.median(times)
-                rows.append([name, title, median * 1e3, median / normal])
+    variants: dict[str, dict] = {"as it is": {}, "AVX2 only": levels.variables("x86-64-v3", os.environ)}
+    for name in ("mlp",) if session.options.quick else ("mlp", "lstm_stack", "cnn"):
+        with session.started(name, {title: ("nbkeras", how) for title, how in variants.items()}) as runners:
+            found = session.take_turns(
+                list(runners), session.options.rounds, lambda title, r=runners: median_round(r[title])
+            )
+        normal = statistics.median(found["as it is"])
+        for title, times in found.items():
+            median = statistics.median(times)
+            rows.append([name, title, median * 1e3, median / normal])
     columns = ["workload", "nbkeras", "ms a step", "/ as it is"]
     return [{"title": "Without what this machine has", "columns": columns, "rows": rows}]
 
