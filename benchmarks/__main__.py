@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks import levels
@@ -28,12 +29,8 @@ from benchmarks.workloads import WORKLOADS
 GPU_STUDIES = {"kernels": kernels, "equality": equality}
 
 
-def arguments(argv: list[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
-    studies = "; ".join(f"{name}: {study.__doc__}" for name, study in (STUDIES | GPU_STUDIES).items())
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n\n")[1], epilog=studies)
-    known = [*WORKLOADS, *STUDIES, *GPU_STUDIES]
-    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(known)} (default: all workloads)")
+def for_peers(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a comparison."""
     parser.add_argument(
         "--device", choices=list(PEERS), default="cpu", help="the device for all frameworks (default cpu)"
     )
@@ -45,6 +42,23 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="[PEER=]PATH",
         help="the Python that has the peers, or this peer, installed (default: this one)",
     )
+    parser.add_argument("--plot", metavar="FILE", help="write pictures (.png, .svg): one to FILE, several to FILE-name")
+    parser.add_argument("--cold", type=int, help="number of starts with an empty cache of kernels (default 2)")
+
+
+def arguments(argv: list[str] | None, text: str, only: Sequence[str] = ()) -> argparse.Namespace:
+    """Parse the command line of a module with this docstring. only: the names that it knows, all of which are its default."""
+    studies = "; ".join(f"{name}: {study.__doc__}" for name, study in (STUDIES | GPU_STUDIES).items())
+    usage, description = text.split("\n\n")[:2]
+    parser = argparse.ArgumentParser(
+        prog=usage.split(" [")[0], description=description, epilog=None if only else studies
+    )
+    known = only or [*WORKLOADS, *STUDIES, *GPU_STUDIES]
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(known)} (default: all workloads)")
+    if only:
+        parser.set_defaults(device="cpu", peers="none", python=[], plot=None, cold=0)
+    else:
+        for_peers(parser)
     parser.add_argument(
         "--level",
         choices=list(levels.VARIABLES),
@@ -55,14 +69,12 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--markdown", metavar="FILE", help="write the tables between their comments in this file, or at its end"
     )
-    parser.add_argument("--plot", metavar="FILE", help="write pictures (.png, .svg): one to FILE, several to FILE-name")
     parser.add_argument(
         "--from", dest="saved", action="append", metavar="FILE", help="measure nothing: use the results of --json FILE"
     )
     parser.add_argument("--rounds", type=int, help="number of rounds; the frameworks take turns in each (default 7)")
     parser.add_argument("--seconds", type=float, help="the least length of a round (default 0.5)")
     parser.add_argument("--steps", type=int, help="batches per epoch, or calls per round (default: the workload's)")
-    parser.add_argument("--cold", type=int, help="number of starts with an empty cache of kernels (default 2)")
     parser.add_argument(
         "--quick", action="store_true", help="the smallest settings, only to check that everything runs"
     )
@@ -82,7 +94,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         if name in (STUDIES if on_gpu else GPU_STUDIES):
             parser.error(f"the study {name!r} is one of {'the CPU' if on_gpu else 'GPUs: add --device cuda'}")
     usual = [name for name in WORKLOADS if name != "toy"]
-    options.names = options.names or [*usual, *(GPU_STUDIES if on_gpu else ())]
+    options.names = options.names or list(only) or [*usual, *(GPU_STUDIES if on_gpu else ())]
     for setting, usual, quick in (("rounds", 7, 1), ("seconds", 0.5, 0.0), ("cold", 2, 0), ("steps", None, 2)):
         if getattr(options, setting) is None:
             setattr(options, setting, quick if options.quick else usual)
@@ -159,12 +171,18 @@ def judge(report: dict[str, Any]) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    options = arguments(argv)
+    run(arguments(argv, __doc__), measure)
+
+
+def run(options: argparse.Namespace, measure: Callable[[argparse.Namespace], dict[str, Any]]) -> None:
+    """Measure, or read the files of earlier runs; show the results and write what the options say."""
     if options.plot:
         from benchmarks import plot  # if matplotlib is missing, fail here and not after an hour of measuring
     reports = saved(options.saved) if options.saved else [measure(options)]
     if options.plot and len(reports) > 1:
-        sys.exit(f"--plot draws one level, and the files have {' and '.join(map(level_of, reports))}: give those of one")
+        sys.exit(
+            f"--plot draws one level, and the files have {' and '.join(map(level_of, reports))}: give those of one"
+        )
     for report in reports:
         for name in [*report["workloads"], *report.get("studies", {})] if options.saved else ():
             show(report, name)

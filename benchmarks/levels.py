@@ -6,13 +6,13 @@ repeats one operation is, and whether the instructions there have registers of 5
     NUMBA_CPU_NAME           acts on nbkeras: all code that it compiles
     OPENBLAS_CORETYPE        acts on NumPy: its library names the chosen kernels (openblas_get_corename)
     ATEN_CPU_CAPABILITY      acts on PyTorch 2.13: torch.backends.cpu.get_cpu_capability()
-    ONEDNN_MAX_CPU_ISA       acts on oneDNN in PyTorch and TensorFlow 2.21: ONEDNN_VERBOSE=1 names `isa`, and convolutions `jit:avx2`
-    MKL_ENABLE_INSTRUCTIONS  for PyTorch's products, which are MKL's; an AMD processor gets MKL's AVX2 kernels with it and without it,
-                             so that it acts on Intel's is only what its manual says
+    ONEDNN_MAX_CPU_ISA       acts on oneDNN in PyTorch and TensorFlow 2.21: ONEDNN_VERBOSE=1 names `isa` and `jit:avx2`
+    MKL_ENABLE_INSTRUCTIONS  is for PyTorch's products, which are MKL's. Its manual says that it acts on Intel's processors; on
+                             AMD's, MKL has AVX2 kernels with it and without it
     XLA_FLAGS                acts on the code that XLA compiles, in JAX 0.10: ymm instead of zmm
 
-TensorFlow's products and convolutions are oneDNN's (TF_ENABLE_ONEDNN_OPTS is 1 by default); its other kernels, Eigen's, are compiled
-for processors with AVX: it says so when it starts. No variable acts on these, and they are below all levels here.
+TensorFlow's products and convolutions are oneDNN's (TF_ENABLE_ONEDNN_OPTS is 1 by default). Its other kernels, Eigen's, are
+compiled for processors with AVX, as it says when it starts: no variable acts on these, and they are below all levels here.
 
 These choose by what the processor has, whatever they are told: onnxruntime, LiteRT (XNNPACK), OpenVINO except for its oneDNN, and
 YNNPACK, which JAX has for products and convolutions: they are zmm under --xla_cpu_max_isa=AVX2. (JAX without YNNPACK, by
@@ -42,9 +42,7 @@ VARIABLES = {
         "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
     },
 }  # the best level first
-NOT_TOLD = (
-    "onnxruntime, litert and openvino, and jax and keras-jax in products and convolutions, use all that the processor has"
-)
+NOT_TOLD = "onnxruntime, litert and openvino, and jax and keras-jax in products and convolutions, use all that the processor has"
 
 # Prints the level for which nbkeras compiles in a process; the kind of the machine if it has no levels
 OWN = """

@@ -144,11 +144,12 @@ def subnormal(session: Session) -> list[Table]:
 
 
 def scaling(session: Session) -> list[Table]:
-    """Training time by size, on one thread and on all, and its floor; run_scaling.py has the formula."""
+    """Training time by size, on one thread and on all, and its floor: the least time of the work (work.py)."""
     counts = sorted({1, min(2, cores()), cores()})
     found = [results(session, "nbkeras", "run_scaling.py", str(count)) for count in counts]
     rates = [[count, each["rate"] / 1e9] for count, each in zip(counts, found, strict=True)]
-    tables: list[Table] = [{"title": "numpy.matmul, the floor's rate", "columns": ["threads", "GF/s"], "rows": rates}]
+    columns = ["threads", "G multiply-adds a second"]
+    tables: list[Table] = [{"title": "The rate of the floor", "columns": columns, "rows": rates}]
     for title in found[0]["sweeps"]:
         columns, rows = [title.split()[-1]], []
         for count in counts:
