@@ -6,7 +6,8 @@ repeats one operation is, and whether the instructions there have registers of 5
     NUMBA_CPU_NAME           acts on nbkeras: all code that it compiles
     OPENBLAS_CORETYPE        acts on NumPy: its library names the chosen kernels (openblas_get_corename)
     ATEN_CPU_CAPABILITY      acts on PyTorch 2.13: torch.backends.cpu.get_cpu_capability()
-    ONEDNN_MAX_CPU_ISA       acts on oneDNN in PyTorch and TensorFlow 2.21: ONEDNN_VERBOSE=1 names `isa` and `jit:avx2`
+    ONEDNN_MAX_CPU_ISA       acts on oneDNN in PyTorch, TensorFlow 2.21 and OpenVINO 2026.4: ONEDNN_VERBOSE=1 names `isa` and
+                             `jit:avx2`. OpenVINO's own code for functions of single numbers is ymm with it too
     MKL_ENABLE_INSTRUCTIONS  is for PyTorch's products, which are MKL's. Its manual says that it acts on Intel's processors; on
                              AMD's, MKL has AVX2 kernels with it and without it
     XLA_FLAGS                acts on the code that XLA compiles, in JAX 0.10: ymm instead of zmm
@@ -14,10 +15,9 @@ repeats one operation is, and whether the instructions there have registers of 5
 TensorFlow's products and convolutions are oneDNN's (TF_ENABLE_ONEDNN_OPTS is 1 by default). Its other kernels, Eigen's, are
 compiled for processors with AVX, as it says when it starts: no variable acts on these, and they are below all levels here.
 
-These choose by what the processor has, whatever they are told: onnxruntime, LiteRT (XNNPACK), OpenVINO except for its oneDNN, and
-YNNPACK, which JAX has for products and convolutions: they are zmm under --xla_cpu_max_isa=AVX2. (JAX without YNNPACK, by
---xla_cpu_experimental_ynn_fusion_type=, has oneDNN there and can be told. But nobody runs it so, and it is faster in some
-convolutions and slower in products.)
+These choose by what the processor has, whatever they are told: onnxruntime (not checked: it has no such variable), XNNPACK in
+LiteRT (zmm), and YNNPACK, which JAX has for products and convolutions (zmm under --xla_cpu_max_isa=AVX2). JAX without YNNPACK, by
+--xla_cpu_experimental_ynn_fusion_type=, has oneDNN there and can be told; but its users do not run it so.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ VARIABLES = {
         "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
     },
 }  # the best level first
-NOT_TOLD = "onnxruntime, litert and openvino, and jax and keras-jax in products and convolutions, use all that the processor has"
+NOT_TOLD = "onnxruntime and litert, and jax and keras-jax in products and convolutions, use all that the processor has"
 
 # Prints the level for which nbkeras compiles in a process; the kind of the machine if it has no levels
 OWN = """

@@ -125,8 +125,13 @@ def _nothing(share, shares):
 
 
 def least_seconds(functions: Sequence[Callable[[int], Any]], seconds: float) -> float:
-    """The least seconds of a round of functions of a number of rounds, each on a thread of its own, all at once."""
-    with ThreadPoolExecutor(len(functions)) as threads:
+    """The least seconds of a round of functions of a number of rounds, all at once, each on a thread with its own processor."""
+    processors = iter(sorted(os.sched_getaffinity(0)))
+
+    def settle() -> None:
+        os.sched_setaffinity(0, [next(processors)])  # of this thread: the system may leave all threads on one processor
+
+    with ThreadPoolExecutor(len(functions), initializer=settle) as threads:
 
         def together(rounds: int) -> float:
             start = time.perf_counter()
