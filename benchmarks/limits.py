@@ -129,7 +129,7 @@ def least_seconds(functions: Sequence[Callable[[int], Any]], seconds: float) -> 
     processors = iter(sorted(os.sched_getaffinity(0)))
 
     def settle() -> None:
-        os.sched_setaffinity(0, [next(processors)])  # of this thread: the system may leave all threads on one processor
+        os.sched_setaffinity(0, [next(processors)])  # of this thread, so that none waits for another one
 
     with ThreadPoolExecutor(len(functions), initializer=settle) as threads:
 
