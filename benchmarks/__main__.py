@@ -1,35 +1,36 @@
 """python -m benchmarks [workload or study ...] [--device cuda] [--peers keras-jax,torch,...] [--python PATH] [--json FILE]
+    [--level x86-64-v3]
 
 Runs each workload in nbkeras and in each installed peer, one process per framework, which take turns in rounds, and prints
 the median time and that of the best peer. The first epoch, in which kernels are compiled, is reported separately. Studies
 (scaling, neighbour, ...) run only if they are named. --markdown and --plot write the tables and pictures of
-docs/benchmarks.md, after a run or --from the file of an earlier one. With --device cuda all frameworks compute on one GPU;
+docs/benchmarks.md, after a run or --from the file of an earlier one. With --level no framework that can be told uses
+instructions beyond it; the results of two levels become one table. With --device cuda all frameworks compute on one GPU;
 the studies of GPUs (kernels, equality) then run too, and the goals are printed.
 """
 
 import argparse
 import json
+import os
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from benchmarks import levels
 from benchmarks.goals import derivatives, goals
 from benchmarks.gpu_studies import equality, kernels
-from benchmarks.report import as_text, circumstances, workload_table, write_markdown
+from benchmarks.report import as_text, circumstances, level_of, workload_table, write_markdown
 from benchmarks.runners import PEERS
-from benchmarks.session import Session, machine
+from benchmarks.session import Session, machine, own_level
 from benchmarks.studies import STUDIES
 from benchmarks.workloads import WORKLOADS
 
 GPU_STUDIES = {"kernels": kernels, "equality": equality}
 
 
-def arguments(argv: list[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
-    studies = "; ".join(f"{name}: {study.__doc__}" for name, study in (STUDIES | GPU_STUDIES).items())
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n\n")[1], epilog=studies)
-    known = [*WORKLOADS, *STUDIES, *GPU_STUDIES]
-    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(known)} (default: all workloads)")
+def for_peers(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a comparison."""
     parser.add_argument(
         "--device", choices=list(PEERS), default="cpu", help="the device for all frameworks (default cpu)"
     )
@@ -41,18 +42,39 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         metavar="[PEER=]PATH",
         help="the Python that has the peers, or this peer, installed (default: this one)",
     )
+    parser.add_argument("--plot", metavar="FILE", help="write pictures (.png, .svg): one to FILE, several to FILE-name")
+    parser.add_argument("--cold", type=int, help="number of starts with an empty cache of kernels (default 2)")
+
+
+def arguments(argv: list[str] | None, text: str, only: Sequence[str] = ()) -> argparse.Namespace:
+    """Parse the command line of a module with this docstring. only: the names that it knows, all of which are its default."""
+    studies = "; ".join(f"{name}: {study.__doc__}" for name, study in (STUDIES | GPU_STUDIES).items())
+    usage, description = text.split("\n\n")[:2]
+    parser = argparse.ArgumentParser(
+        prog=usage.split(" [")[0], description=description, epilog=None if only else studies
+    )
+    known = only or [*WORKLOADS, *STUDIES, *GPU_STUDIES]
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(known)} (default: all workloads)")
+    if only:
+        parser.set_defaults(device="cpu", peers="none", python=[], plot=None, cold=0)
+    else:
+        for_peers(parser)
+    parser.add_argument(
+        "--level",
+        choices=list(levels.VARIABLES),
+        default=levels.chosen(os.environ),
+        help="use no vector instructions beyond this level (default: NUMBA_CPU_NAME if it is a level, or what the machine has)",
+    )
     parser.add_argument("--json", metavar="FILE", help="write all results to this file")
     parser.add_argument(
         "--markdown", metavar="FILE", help="write the tables between their comments in this file, or at its end"
     )
-    parser.add_argument("--plot", metavar="FILE", help="write pictures (.png, .svg): one to FILE, several to FILE-name")
     parser.add_argument(
         "--from", dest="saved", action="append", metavar="FILE", help="measure nothing: use the results of --json FILE"
     )
     parser.add_argument("--rounds", type=int, help="number of rounds; the frameworks take turns in each (default 7)")
     parser.add_argument("--seconds", type=float, help="the least length of a round (default 0.5)")
     parser.add_argument("--steps", type=int, help="batches per epoch, or calls per round (default: the workload's)")
-    parser.add_argument("--cold", type=int, help="number of starts with an empty cache of kernels (default 2)")
     parser.add_argument(
         "--quick", action="store_true", help="the smallest settings, only to check that everything runs"
     )
@@ -65,12 +87,14 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
                 parser.error(f"unknown {kind} {name!r}: choose from {', '.join(possible)}")
     if options.saved and (options.names or options.json):
         parser.error("--from shows the results of an earlier run: it takes no names and no --json")
+    if options.level and not levels.has(own := own_level(), options.level):
+        parser.error(f"--level {options.level}: nbkeras compiles for {own} here, which does not have it")
     on_gpu = options.device == "cuda"
     for name in options.names:
         if name in (STUDIES if on_gpu else GPU_STUDIES):
             parser.error(f"the study {name!r} is one of {'the CPU' if on_gpu else 'GPUs: add --device cuda'}")
     usual = [name for name in WORKLOADS if name != "toy"]
-    options.names = options.names or [*usual, *(GPU_STUDIES if on_gpu else ())]
+    options.names = options.names or list(only) or [*usual, *(GPU_STUDIES if on_gpu else ())]
     for setting, usual, quick in (("rounds", 7, 1), ("seconds", 0.5, 0.0), ("cold", 2, 0), ("steps", None, 2)):
         if getattr(options, setting) is None:
             setattr(options, setting, quick if options.quick else usual)
@@ -82,7 +106,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Run the chosen workloads and studies, and print each result when it is ready."""
     report: dict[str, Any] = {
-        "machine": machine(options.device),
+        "machine": machine(options.device, options.level),
         "settings": vars(options),
         "workloads": {},
         "studies": {},
@@ -116,16 +140,16 @@ def save(report: dict[str, Any], path: str | None) -> None:
             json.dump(report, file, indent=1)
 
 
-def saved(paths: list[str]) -> dict[str, Any]:
-    """The results of earlier runs as one report, with the machine and settings of the first."""
-    merged: dict[str, Any] = {}
+def saved(paths: list[str]) -> list[dict[str, Any]]:
+    """The results of earlier runs: a report for each level, with the machine and settings of its first file."""
+    found: dict[str, dict[str, Any]] = {}
     for path in paths:
         with open(path, encoding="utf-8") as file:
             report = json.load(file)
-        merged = merged or report
+        merged = found.setdefault(level_of(report), report)
         for part in ("workloads", "studies", "failures"):
             merged[part] = merged.get(part, {}) | report.get(part, {})
-    return merged
+    return list(found.values())
 
 
 def show(report: dict[str, Any], name: str) -> None:
@@ -135,16 +159,8 @@ def show(report: dict[str, Any], name: str) -> None:
         print(f"\n{name}: {as_text(table)}", flush=True)
 
 
-def main(argv: list[str] | None = None) -> None:
-    options = arguments(argv)
-    if options.plot:
-        from benchmarks import plot  # if matplotlib is missing, fail here and not after an hour of measuring
-    if options.saved:
-        report = saved(options.saved)
-        for name in [*report["workloads"], *report.get("studies", {})]:
-            show(report, name)
-    else:
-        report = measure(options)
+def judge(report: dict[str, Any]) -> None:
+    """Add the tables of goals that the report has results for, and print them."""
     judged = {"derivatives": derivatives(report)}
     if report["settings"].get("device") == "cuda":
         judged["goals"] = goals(report)
@@ -152,12 +168,31 @@ def main(argv: list[str] | None = None) -> None:
         if tables:
             report["studies"][name] = tables
             show(report, name)
-    print(f"\n{circumstances(report)}")
-    pictures = plot.draw(report, options.plot) if options.plot else {}
+
+
+def main(argv: list[str] | None = None) -> None:
+    run(arguments(argv, __doc__), measure)
+
+
+def run(options: argparse.Namespace, measure: Callable[[argparse.Namespace], dict[str, Any]]) -> None:
+    """Measure, or read the files of earlier runs; show the results and write what the options say."""
+    if options.plot:
+        from benchmarks import plot  # if matplotlib is missing, fail here and not after an hour of measuring
+    reports = saved(options.saved) if options.saved else [measure(options)]
+    if options.plot and len(reports) > 1:
+        sys.exit(
+            f"--plot draws one level, and the files have {' and '.join(map(level_of, reports))}: give those of one"
+        )
+    for report in reports:
+        for name in [*report["workloads"], *report.get("studies", {})] if options.saved else ():
+            show(report, name)
+        judge(report)
+        print(f"\n{circumstances(report)}")
+    pictures = plot.draw(reports[0], options.plot) if options.plot else {}
     if options.markdown:
-        write_markdown(options.markdown, report, pictures)
-    if report.get("failures"):
-        sys.exit(f"failed: {', '.join(report['failures'])}")
+        write_markdown(options.markdown, reports, pictures)
+    if failures := [name for report in reports for name in report.get("failures", {})]:
+        sys.exit(f"failed: {', '.join(failures)}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import os
 import re
 from typing import Any
 
+from benchmarks.levels import NOT_TOLD
 from benchmarks.runners import SCRIPTS
 from benchmarks.workloads import WORKLOADS
 
@@ -96,15 +97,23 @@ def versions(report: dict[str, Any]) -> str:
     return ", ".join(f"{name} {version}" for name, version in sorted(found.items()))
 
 
+def level_of(report: dict[str, Any]) -> str:
+    """The level of vector instructions of a run."""
+    return f"level {report['machine'].get('level', 'not recorded')}"
+
+
 def circumstances(report: dict[str, Any]) -> str:
-    """Machine, load, versions and settings as one paragraph."""
+    """Machine, load, level, versions and settings as one paragraph."""
     machine, settings = report["machine"], report["settings"]
     load = "" if machine["load"] is None else f", load {machine['load']:.2f} before the run"
     on = f" on {machine['date']}" if "date" in machine else ""
     gpu = f"{machine['gpu']}; " if machine.get("gpu") else ""
-    text = f"Measured{on}: {gpu}{machine['cpu']}, {machine['cores']} cores{load}; Python {machine['python']}, {machine['system']}"
+    text = f"Measured{on}: {gpu}{machine['cpu']}, {machine['cores']} cores{load}; {level_of(report)}"
+    text += f"; Python {machine['python']}, {machine['system']}"
     text += f"; {settings['rounds']} rounds"
     text += f"; {versions(report)}." if versions(report) else "."
+    if settings.get("level"):
+        text += f" All were told the level, but {NOT_TOLD}."
     if report.get("left out"):
         text += f" Left out: {'; '.join(sorted(set(report['left out'])))}."
     return text + (f" Failed: {', '.join(report['failures'])}." if report.get("failures") else "")
@@ -132,6 +141,24 @@ def times(workloads: dict[str, dict], frameworks: list[str]) -> str:
                 others = [None] * len(frameworks)
                 rows.append([f"{name}: {what}", unit, values["median"] * scale, *others])
     return as_markdown(["workload", "unit", *frameworks, "nbkeras / best peer"], rows)
+
+
+def by_level(reports: list[dict[str, Any]]) -> str:
+    """A row for each workload of runs at several levels: nbkeras's time and its ratio to the best peer's at each."""
+    where = [f"{level_of(each)}: {each['machine']['cpu']}, {each['machine'].get('date', '')}" for each in reports]
+    columns = ["workload", "unit"]
+    for report in reports:
+        columns += [f"nbkeras, {level_of(report)}", "/ best peer"]
+    rows = []
+    for name in dict.fromkeys(name for report in reports for name in report["workloads"]):
+        row: list = [name, UNITS[WORKLOADS[name].kind]]
+        for report in reports:
+            results = report["workloads"].get(name)
+            value = own(results) if results else None
+            scale = SCALES.get(WORKLOADS[name].kind, 1)
+            row += [value * scale, ratio(value, best_peer(results))] if results else [None, None]
+        rows.append(row)
+    return f"{'; '.join(where)}:\n\n{as_markdown(columns, rows)}"
 
 
 def gpu_memory(workloads: dict[str, dict], frameworks: list[str]) -> str:
@@ -168,36 +195,44 @@ def workloads_section(report: dict[str, Any]) -> str:
     return "gpu-workloads" if report["settings"].get("device") == "cuda" else "workloads"
 
 
-def sections(report: dict[str, Any]) -> dict[str, str]:
-    """Sections of the document by name: one with the workloads, and one for each study."""
-    found = {}
-    workloads = report["workloads"]
-    if workloads:
-        tables = [circumstances(report)]
-        for prediction in (False, True):  # other frameworks predict than train
-            some = {
-                name: each for name, each in workloads.items() if (WORKLOADS[name].kind in PREDICTION) == prediction
-            }
-            frameworks = [name for name in SCRIPTS if any(name in results for results in some.values())]
-            if some:
-                tables += [times(some, frameworks), memory(some, frameworks), gpu_memory(some, frameworks)]
-        found[workloads_section(report)] = "\n\n".join(filter(None, tables))
-    for name, tables in report.get("studies", {}).items():
-        parts = [f"{table['title']}:\n\n{as_markdown(table['columns'], table['rows'])}" for table in tables]
-        found[name] = "\n\n".join([circumstances(report), *parts])
-    return found
+def workload_tables(workloads: dict[str, dict]) -> list[str]:
+    """The tables of training, and those of prediction, for which there are other frameworks."""
+    tables = []
+    for prediction in (False, True):
+        some = {name: each for name, each in workloads.items() if (WORKLOADS[name].kind in PREDICTION) == prediction}
+        frameworks = [name for name in SCRIPTS if any(name in results for results in some.values())]
+        if some:
+            tables += [times(some, frameworks), memory(some, frameworks), gpu_memory(some, frameworks)]
+    return tables
 
 
-def write_markdown(path: str, report: dict[str, Any], pictures: dict[str, str]) -> None:
+def sections(reports: list[dict[str, Any]]) -> dict[str, str]:
+    """Sections of the document by name: one with the workloads, and one for each study; in each the levels in turn."""
+    found: dict[str, list[str]] = {}
+    for report in reports:
+        if report["workloads"]:
+            tables = [circumstances(report), *workload_tables(report["workloads"])]
+            found.setdefault(workloads_section(report), []).extend(filter(None, tables))
+        for name, tables in report.get("studies", {}).items():
+            parts = [f"{table['title']}:\n\n{as_markdown(table['columns'], table['rows'])}" for table in tables]
+            found.setdefault(name, []).extend([circumstances(report), *parts])
+    for name, parts in found.items():
+        several = [report for report in reports if report["workloads"] and workloads_section(report) == name]
+        if len(several) > 1:
+            parts.insert(0, by_level(several))
+    return {name: "\n\n".join(parts) for name, parts in found.items()}
+
+
+def write_markdown(path: str, reports: list[dict[str, Any]], pictures: dict[str, str]) -> None:
     """Write each section between its two comments in a document, or at its end; the rest of the document is unchanged.
 
-    pictures: files by the section that includes them.
+    reports: of several levels, which share the sections. pictures: files by the section that includes them.
     """
     text = ""
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
             text = file.read()
-    for name, content in sections(report).items():
+    for name, content in sections(reports).items():
         if name in pictures:
             link = os.path.relpath(pictures[name], os.path.dirname(path) or ".")
             content += f"\n\n![{name}]({link})"

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import levels
 from benchmarks.runners import (
     FILES,
     FOLDER,
@@ -47,8 +48,11 @@ def summary(times: list[float], **more: Any) -> dict[str, Any]:
     return {"median": median, "spread": spread, **extremes, "count": len(times), **more}
 
 
-def machine(device: str) -> dict[str, Any]:
-    """The machine and the date of the run; load: the average of the last minute; gpu: the driver's description."""
+def machine(device: str, level: str | None = None) -> dict[str, Any]:
+    """The machine and the date of the run; load: the average of the last minute; gpu: the driver's description.
+
+    level: that of the vector instructions of the run; None for the machine's own.
+    """
     model = platform.processor()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -56,12 +60,18 @@ def machine(device: str) -> dict[str, Any]:
     return {
         "cpu": model,
         "cores": cores(),
+        "level": level or own_level(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         "system": platform.platform(),
         "date": time.strftime("%Y-%m-%d"),
         "gpu": gpu() if device == "cuda" else None,
     }
+
+
+def own_level() -> str:
+    """The level of vector instructions for which nbkeras compiles if no level is chosen."""
+    return output([sys.executable, "-c", levels.OWN], dict(os.environ)).strip()
 
 
 def gpu() -> str:
@@ -119,11 +129,12 @@ class Session:
         return chosen.get(framework) or chosen.get(VARIANTS.get(framework, ""), chosen[""])
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Variables for a process: frameworks use only the chosen device, and leave GPU memory to other processes."""
+        """Variables for a process: frameworks use the chosen device and level, and leave GPU memory to other processes."""
         device = self.options.device
         settings = {"TF_CPP_MIN_LOG_LEVEL": "3", "NBKERAS_DEVICE": device, "JAX_PLATFORMS": device}
         if device == "cpu":
             settings["CUDA_VISIBLE_DEVICES"] = ""
+        settings |= levels.variables(self.options.level, os.environ)
         return os.environ | settings | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | more
 
     def able(self, name: str) -> list[str]:

@@ -2,13 +2,14 @@
 
 import contextlib
 import functools
+import os
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from benchmarks import levels
 from benchmarks.runners import FOLDER, Process, Runner, script_results
 from benchmarks.session import Session, cores, percentile
 
@@ -27,12 +28,6 @@ print(flush=True)
 sys.stdin.read()
 os._exit(0)
 """
-AVX2 = {
-    "NUMBA_CPU_NAME": "haswell",
-    "NUMBA_CPU_FEATURES": "+avx2,+fma,+bmi,+bmi2,+f16c,+popcnt,+lzcnt,+movbe",
-    "OPENBLAS_CORETYPE": "Haswell",
-    "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR X86_V4",
-}
 
 
 def how_much(session: Session) -> str:
@@ -101,17 +96,16 @@ def neighbour(session: Session) -> list[Table]:
 def features(session: Session) -> list[Table]:
     """Training with the instructions of a CPU without AVX-512, and with those of this CPU."""
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        variants: dict[str, dict] = {"as it is": {}, "AVX2 only": AVX2 | {"NUMBA_CACHE_DIR": folder}}
-        for name in ("mlp",) if session.options.quick else ("mlp", "lstm_stack", "cnn"):
-            with session.started(name, {title: ("nbkeras", how) for title, how in variants.items()}) as runners:
-                found = session.take_turns(
-                    list(runners), session.options.rounds, lambda title, r=runners: median_round(r[title])
-                )
-            normal = statistics.median(found["as it is"])
-            for title, times in found.items():
-                median = statistics.median(times)
-                rows.append([name, title, median * 1e3, median / normal])
+    variants: dict[str, dict] = {"as it is": {}, "AVX2 only": levels.variables("x86-64-v3", os.environ)}
+    for name in ("mlp",) if session.options.quick else ("mlp", "lstm_stack", "cnn"):
+        with session.started(name, {title: ("nbkeras", how) for title, how in variants.items()}) as runners:
+            found = session.take_turns(
+                list(runners), session.options.rounds, lambda title, r=runners: median_round(r[title])
+            )
+        normal = statistics.median(found["as it is"])
+        for title, times in found.items():
+            median = statistics.median(times)
+            rows.append([name, title, median * 1e3, median / normal])
     columns = ["workload", "nbkeras", "ms a step", "/ as it is"]
     return [{"title": "Without what this machine has", "columns": columns, "rows": rows}]
 
@@ -150,11 +144,12 @@ def subnormal(session: Session) -> list[Table]:
 
 
 def scaling(session: Session) -> list[Table]:
-    """Training time by size, on one thread and on all, and its floor; run_scaling.py has the formula."""
+    """Training time by size, on one thread and on all, and its floor: the least time of the work (work.py)."""
     counts = sorted({1, min(2, cores()), cores()})
     found = [results(session, "nbkeras", "run_scaling.py", str(count)) for count in counts]
     rates = [[count, each["rate"] / 1e9] for count, each in zip(counts, found, strict=True)]
-    tables: list[Table] = [{"title": "numpy.matmul, the floor's rate", "columns": ["threads", "GF/s"], "rows": rates}]
+    columns = ["threads", "G multiply-adds a second"]
+    tables: list[Table] = [{"title": "The rate of the floor", "columns": columns, "rows": rates}]
     for title in found[0]["sweeps"]:
         columns, rows = [title.split()[-1]], []
         for count in counts:

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import platform
 import re
 import runpy
 import shutil
@@ -12,6 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from nbkeras import layers
+from nbkeras.kernels.runtime import processor
+from nbkeras.models import Model
 
 ROOT = Path(__file__).parents[1]
 
@@ -242,23 +247,237 @@ def test_scaling_is_drawn_and_written(tmp_path):
     assert "![scaling](scaling.svg)" in document.read_text()
 
 
-def test_a_cliff_is_where_time_for_a_flop_rises():
+def test_a_cliff_is_where_time_for_a_multiply_add_rises():
     program = """
 import sys
 sys.argv = ["run_scaling.py", "1", "smallest"]
 sys.path.insert(0, "benchmarks")
 import run_scaling
-rows = [{"seconds": s, "flops": f} for s, f in [(3, 1), (3, 2), (10, 4), (20, 8), (29, 8)]]
+rows = [{"seconds": s, "multiply-adds": n} for s, n in [(3, 1), (3, 2), (10, 4), (20, 8), (29, 8)]]
 run_scaling.mark_cliffs(rows)
 print([row["cliff"] for row in rows])
-model, batch, shape, work = run_scaling.dense(batch=2, width=3)
-print(work.flops)
+model, batch, shape = run_scaling.dense(batch=2, width=3)
+print(round(run_scaling.work_of(model, batch, training=True).multiply_adds))
 """
     done = python("-c", program)
     assert done.returncode == 0, done.stderr
     # 784-3-3-10: forward and weights' gradients of three products, inputs' gradients of two
-    flops = 2 * 2 * (2 * 784 * 3 + 3 * 3 * 3 + 3 * 3 * 10)
-    assert done.stdout.splitlines() == ["[False, False, True, False, False]", str(flops)]
+    multiply_adds = 2 * (2 * 784 * 3 + 3 * 3 * 3 + 3 * 3 * 10)
+    assert done.stdout.splitlines() == ["[False, False, True, False, False]", str(multiply_adds)]
+
+
+# -------------------- levels of vector instructions --------------------
+
+of_x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="other machines have no levels")
+LEVELS = runpy.run_path(str(ROOT / "benchmarks" / "levels.py"))
+
+
+def test_levels_are_those_of_nbkeras():
+    assert list(LEVELS["VARIABLES"]) == list(processor.LEVELS)
+    assert all(
+        processor.variables_of(level).items() - {("NBKERAS_MACHINE", "")} <= told.items()
+        for level, told in LEVELS["VARIABLES"].items()
+    )
+    assert LEVELS["has"]("x86-64-v4", "x86-64-v3") and not LEVELS["has"]("x86-64-v3", "x86-64-v4")
+    assert LEVELS["has"]("x86-64-v3", "x86-64-v3") and not LEVELS["has"]("aarch64", "x86-64-v3")
+
+
+@of_x86
+def test_every_process_is_told_the_level(tmp_path):
+    """A peer's Python that writes its variables down; the file says which level it was, and who was not told."""
+    peer = tmp_path / "python"
+    peer.write_text(f"#!/bin/sh\nenv > {tmp_path}/told\necho ModuleNotFoundError: none >&2\nexit 1\n")
+    peer.chmod(0o755)
+    arguments = ["mlp", "--peers", "jax", "--python", peer, "--quick", "--json", tmp_path / "results.json"]
+    done = benchmarks(*arguments, "--level", "x86-64-v3", XLA_FLAGS="--xla_dump_to=here")
+    assert done.returncode == 0, done.stderr
+    told = dict(line.split("=", 1) for line in (tmp_path / "told").read_text().splitlines() if "=" in line)
+    expected = LEVELS["VARIABLES"]["x86-64-v3"] | {"XLA_FLAGS": "--xla_dump_to=here --xla_cpu_max_isa=AVX2"}
+    assert expected.items() <= told.items()
+    report = json.loads((tmp_path / "results.json").read_text())
+    assert report["machine"]["level"] == report["settings"]["level"] == "x86-64-v3"
+    assert "; level x86-64-v3; Python" in done.stdout and "but onnxruntime and litert, and jax" in done.stdout
+    done = benchmarks(*arguments)
+    assert done.returncode == 0, done.stderr
+    told = (tmp_path / "told").read_text()
+    assert "xla_cpu_max_isa" not in told and "NUMBA_CPU_NAME" not in told, "without --level nobody is told anything"
+    level = json.loads((tmp_path / "results.json").read_text())["machine"]["level"]
+    assert f"; level {level}; Python" in done.stdout and level in processor.keys() and "were told" not in done.stdout
+
+
+@of_x86
+def test_a_level_that_this_processor_lacks():
+    done = benchmarks("mlp", "--level", "x86-64-v4", NUMBA_CPU_NAME="x86-64-v3", NUMBA_CPU_FEATURES="")
+    assert done.returncode == 2
+    assert "--level x86-64-v4: nbkeras compiles for x86-64-v3 here, which does not have it" in done.stderr
+
+
+# -------------------- roofline --------------------
+
+WORK = runpy.run_path(str(ROOT / "benchmarks" / "work.py"))
+
+
+def model_of(inputs, outputs):
+    model = Model(inputs, outputs)
+    model.compile("rmsprop", "mse")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "forward", "training"),
+    [  # of two samples; training: forward, the weights' gradients, and those of values that the layer itself computed
+        (layers.Dense(5), (3,), 2 * 3 * 5, 2 * 30),
+        (layers.Dense(5), (4, 3), 2 * 4 * 3 * 5, 2 * 120),
+        (layers.EinsumDense("abc,cd->abd", (None, 5)), (4, 3), 2 * 4 * 3 * 5, 2 * 120),
+        (layers.EinsumDense("abcd,cde->abe", (None, 6)), (4, 3, 2), 2 * 4 * (3 * 2) * 6, 2 * 288),
+        (layers.Conv1D(5, 3), (6, 4), 2 * 4 * (3 * 4) * 5, 2 * 480),
+        (layers.Conv2D(5, 3, strides=2, padding="same"), (6, 6, 4), 2 * 9 * (9 * 4) * 5, 2 * 3240),
+        (layers.Conv2D(6, 2, groups=2), (5, 5, 4), 2 * 16 * (4 * 2) * 6, 2 * 1536),
+        (layers.Conv3D(2, 2), (3, 3, 3, 1), 2 * 8 * 8 * 2, 2 * 256),
+        (layers.DepthwiseConv1D(3), (5, 4), 2 * 3 * 3 * 4, 2 * 72),
+        (layers.DepthwiseConv2D(3, depth_multiplier=2), (5, 5, 4), 2 * 9 * 9 * 8, 2 * 1296),
+        (layers.SeparableConv1D(5, 3), (6, 4), 2 * 4 * (3 * 4 + 4 * 5), 2 * 256 + 2 * 4 * 4 * 5),
+        (layers.SeparableConv2D(5, 3), (5, 5, 4), 2 * 9 * (9 * 4 + 4 * 5), 2 * 1008 + 2 * 9 * 4 * 5),
+        (layers.Conv1DTranspose(5, 3, strides=2), (4, 2), 2 * 4 * 3 * 2 * 5, 2 * 240),
+        (layers.Conv2DTranspose(5, 3, strides=2), (4, 4, 2), 2 * 16 * 9 * 2 * 5, 2 * 2880),
+        (layers.Conv3DTranspose(3, 2), (2, 2, 2, 1), 2 * 8 * 8 * 3, 2 * 384),
+        (layers.SimpleRNN(5), (4, 3), 2 * 4 * 5 * (3 + 5), 2 * 320 + 2 * 4 * 5 * 5),
+        (layers.GRU(5), (4, 3), 2 * 4 * 15 * (3 + 5), 2 * 960 + 2 * 4 * 15 * 5),
+        (layers.LSTM(5), (4, 3), 2 * 4 * 20 * (3 + 5), 2 * 1280 + 2 * 4 * 20 * 5),
+        (layers.Bidirectional(layers.LSTM(5)), (4, 3), 2 * 1280, 2 * (2 * 1280 + 800)),
+        (layers.Embedding(10, 4), (3,), 0, 0),
+        # three projections of 5 to 2 x 3, scores and sums of 2 heads, a projection of 6 to 5
+        (layers.MultiHeadAttention(2, 3), (4, 5), 720 + 2 * 2 * 16 * 6 + 240, 1344 + 960 + 240 + 2 * 384),
+        (layers.Attention(), (4, 5), 2 * 16 * 10, 320),
+        (layers.BatchNormalization(), (4, 5), 0, 0),
+    ],
+)
+def test_multiply_adds_of_a_layer(layer, shape, forward, training):
+    inputs = layers.Input(shape)
+    if isinstance(layer, layers.Attention):
+        outputs = layer([inputs, inputs])
+    else:
+        outputs = layer(inputs, inputs) if isinstance(layer, layers.MultiHeadAttention) else layer(inputs)
+    model = model_of(inputs, outputs)
+    assert WORK["work_of"](model, 2, training=False).multiply_adds == forward
+    if model.trainable_weights:
+        assert WORK["work_of"](model, 2, training=True).multiply_adds == training
+
+
+def test_gradients_of_inputs_are_counted_except_the_datas():
+    one, other = layers.Input((3,)), layers.Input((3,))
+    shared, last = layers.Dense(5), layers.Dense(2)
+    model = model_of([one, other], last(shared(one) + shared(other)))
+    work = WORK["work_of"](model, 4, training=True)
+    assert work.multiply_adds == 4 * (2 * 2 * 15 + 3 * 10)
+    shared.trainable = False
+    assert WORK["work_of"](model, 4, training=True).multiply_adds == 4 * (2 * 15 + 2 * 10)
+
+
+def test_attention_to_what_was_computed_has_two_gradients():
+    inputs = layers.Input((4, 5))
+    x = layers.Dense(5)(inputs)
+    work = WORK["work_of"](model_of(inputs, layers.Attention()([x, x])), 2, training=True)
+    assert work.multiply_adds == 2 * (2 * 4 * 25) + 3 * 320
+
+
+def test_bytes_are_those_of_used_weights_and_of_inputs_and_outputs():
+    inputs = layers.Input((3,))
+    dense = model_of(inputs, layers.Dropout(0.5)(layers.Dense(5)(inputs)))
+    assert WORK["work_of"](dense, 2, training=False).bytes == 4 * (20 + 6 + 10)
+    assert WORK["work_of"](dense, 2, training=True).bytes == 4 * (3 * 20 + 6 + 10)
+    dense.compile("adam", "mse")
+    assert WORK["work_of"](dense, 2, training=True).bytes == 4 * (4 * 20 + 6 + 10)
+    words = layers.Input((3,), dtype="int32")
+    table = model_of(words, layers.Embedding(10, 4)(words))
+    assert WORK["work_of"](table, 2, training=False).bytes == 4 * (6 * 4 + 6 + 24), "rows that are looked up"
+    assert WORK["work_of"](table, 5, training=False).bytes == 4 * (10 * 4 + 15 + 60), "no more than there are"
+
+
+def test_work_that_is_not_known_is_an_error():
+    class Unheard(layers.Layer):
+        def call(self, x):
+            return x * 2
+
+    inputs = layers.Input((3,))
+    with pytest.raises(ValueError, match="is of a kind whose work is not known: add Unheard to a table"):
+        WORK["work_of"](model_of(inputs, Unheard()(inputs)), 2, training=False)
+    with pytest.raises(ValueError, match="received \\[\\(2, None, 3\\)\\]: give the Input all sizes"):
+        WORK["work_of"](model_of(x := layers.Input((None, 3)), layers.Dense(2)(x)), 2, training=False)
+    with pytest.raises(ValueError, match="Model is no functional model"):
+        WORK["work_of"](Model(), 2, training=True)
+
+
+def test_the_least_time_is_that_of_the_store_that_holds_the_bytes():
+    work, limits, store = WORK["Work"], WORK["Limits"], WORK["Store"]
+    machine = limits(1, 10.0, [store("L1", 40, 5.0), store("memory", float("inf"), 2.0)])
+    assert WORK["bounds"](work(100, 40), machine) == (10, 8, "L1")
+    assert WORK["bounds"](work(100, 50), machine) == (10, 25, "memory")
+    assert WORK["bounds"](work(100, 50), machine).seconds == 25
+
+
+of_linux = pytest.mark.skipif(
+    not Path("/sys/devices/system/cpu/cpu0/cache/index0").exists(), reason="the system does not tell the caches"
+)
+
+
+@of_linux
+def test_roofline_at_its_smallest(tmp_path):
+    file, document = tmp_path / "results.json", tmp_path / "benchmarks.md"
+    arguments = ["lstm_stack", "lstm_stateful", "--quick", "--json", file, "--markdown", document]
+    done = python("-W", "error", "-m", "benchmarks.roofline", *arguments, PYTHONSAFEPATH="")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(file.read_text())
+    limits, starts = rows(report, "roofline", 0), rows(report, "roofline", 1)
+    assert limits[0]["threads"] == 1 and all(
+        value > 0 for row in [*limits, *starts] for value in list(row.values())[1:]
+    )
+    found = {row["workload"]: row for row in rows(report, "roofline", 2)}
+    assert list(found) == [
+        "lstm_stack: training step, batch 64",
+        "lstm_stack: prediction, batch 1",
+        "lstm_stack: prediction, batch 64",
+        "lstm_stateful: training step, batch 32",
+        "lstm_stateful: prediction, batch 32",
+    ]
+    one = found["lstm_stack: prediction, batch 1"]
+    multiply_adds = 8 * 128 * (16 + 32) + 2 * 8 * 128 * (32 + 32) + 32 * 10
+    assert one["M multiply-adds"] == multiply_adds / 1e6
+    assert all(row["time, ms"] > 0 and row["near"] in ("arithmetic", "bytes") for row in found.values())
+    assert "roofline: The least times of the work" in done.stdout
+    lines = document.read_text().splitlines()
+    assert lines[0] == "<!-- begin roofline -->" and f"level {report['machine']['level']}; Python" in lines[1]
+
+
+def test_roofline_knows_only_workloads_whose_work_it_can_count():
+    done = python("-m", "benchmarks.roofline", "maml", PYTHONSAFEPATH="")
+    assert done.returncode == 2 and "unknown name 'maml': choose from mlp, " in done.stderr
+
+
+LOOPS = """
+import sys
+sys.path.insert(0, "benchmarks")
+import limits
+print(*limits.calculate.inspect_asm().values(), *limits.read.inspect_asm().values())
+"""
+
+
+@of_x86
+@pytest.mark.parametrize(("level", "register"), [("x86-64-v3", "ymm"), ("x86-64-v4", "zmm")])
+def test_the_loops_that_measure_the_processor(level, register):
+    """The innermost loops have vectors of the level, and nothing else than multiply-adds, or loads: no store and no call."""
+    if level not in processor.keys():
+        pytest.skip("the processor lacks this level")
+    done = python("-c", LOOPS, **processor.variables_of(level))
+    assert done.returncode == 0, done.stderr
+    loops = re.findall(r"^(\.LBB\w+):\n((?:\t[^.\n].*\n)+?)\tj\w+\t\1\n", done.stdout, re.MULTILINE)
+    found = [{line.split()[0] for line in body.splitlines() if register in line} for _, body in loops]
+    assert {"vfmadd213ps"} in found and any(kind <= {"vpor", "vporq"} for kind in found if kind)
+    for _, body in loops:
+        if register in body:
+            others = [line.split() for line in body.splitlines() if register not in line]
+            assert {words[0] for words in others} <= {"addq", "decq", "incq", "cmpq", "subq"}, body
+            assert not re.search(rf"%{register}\d+, [^%]", body), "a store"
 
 
 # -------------------- from a file --------------------
@@ -313,7 +532,40 @@ def test_tables_of_a_saved_run(saved):
     assert ["nbkeras", "2.00", "1.0%", "4.00", "0.500", "200", "100", "1.50", "1.25"] in lines
     assert ["torch", "8.00", "1.0%", "16.0", "2.00", "400", "1.25"] in lines
     assert ["4", "6.00", "0.600", "10.0", "on", "1"] in lines
-    assert "Measured on 2026-01-02: A CPU, 2 cores, load 0.25 before the run" in done.stdout
+    assert "Measured on 2026-01-02: A CPU, 2 cores, load 0.25 before the run; level not recorded;" in done.stdout
+
+
+def test_levels_of_saved_runs_are_beside_each_other(saved, tmp_path):
+    """Files of one level are one report; those of another one are not mixed with it."""
+    report = json.loads(saved.read_text())
+    files = [tmp_path / f"{number}.json" for number in range(3)]
+    slower = {"mlp": {"nbkeras": measured(0.004, 200), "torch": measured(0.005, 400)}}
+    machines = [report["machine"] | {"level": level} for level in ("x86-64-v4", "x86-64-v3", "x86-64-v4")]
+    machines[1] |= {"date": "2026-03-04", "cpu": "Another CPU"}
+    only = {"workloads": {"latency_mlp": report["workloads"]["latency_mlp"]}, "studies": {}}
+    changes = [{"workloads": {"mlp": report["workloads"]["mlp"]}}, {"workloads": slower}, only]
+    for file, machine, change in zip(files, machines, changes, strict=True):
+        file.write_text(json.dumps(report | {"machine": machine} | change))
+    arguments = [argument for file in files for argument in ("--from", file)]
+    document = tmp_path / "benchmarks.md"
+    done = benchmarks(*arguments, "--markdown", document)
+    assert done.returncode == 0, done.stderr
+    lines = document.read_text().splitlines()
+    assert "level x86-64-v4: A CPU, 2026-01-02; level x86-64-v3: Another CPU, 2026-03-04:" in lines
+    assert (
+        "| workload | unit | nbkeras, level x86-64-v4 | / best peer | nbkeras, level x86-64-v3 | / best peer |" in lines
+    )
+    assert "| mlp | ms a step | 2.00 | 0.500 | 4.00 | 0.800 |" in lines
+    assert "| latency_mlp | us a call | 200 | 2.50 |  |  |" in lines
+    mlp = "mlp: 784-512-512-10, relu, dropout 0.2, RMSprop, batch 128"
+    assert f"| {mlp} | ms a step | 2.00 | 8.00 | 4.00 | 0.500 |" in lines
+    assert f"| {mlp} | ms a step | 4.00 | 5.00 | 0.800 |" in lines
+    assert lines.count("| mlp | 1,500 |") == 2, "a study's tables of both levels"
+    assert sum(line.startswith("Measured on 2026-03-04: Another CPU, 2 cores, ") for line in lines) == 3
+    pytest.importorskip("matplotlib")
+    done = benchmarks(*arguments, "--plot", tmp_path / "all.svg")
+    assert done.returncode == 1
+    assert "--plot draws one level, and the files have level x86-64-v4 and level x86-64-v3" in done.stderr
 
 
 def test_document_of_a_saved_run(saved, tmp_path):

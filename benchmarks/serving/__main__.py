@@ -326,7 +326,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.json:
         Path(options.json).write_text(json.dumps(report, indent=1), encoding="utf-8")
     if options.write:
-        write_markdown(options.write, report, {})
+        write_markdown(options.write, [report], {})
 
 
 if __name__ == "__main__":
