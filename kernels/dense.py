@@ -9,8 +9,8 @@ import math
 import numpy as np
 
 from nbkeras.kernels import reduce
-from nbkeras.kernels.loops.flat_access import load, store
-from nbkeras.kernels.loops.gemm import BIAS, PANELS, PLAIN, RECTIFIED, TRANSPOSED, gemm_ended, panel_width
+from nbkeras.kernels.loops.gemm import BIAS, PANELS, PLAIN, RECTIFIED, TRANSPOSED, gemm_ended
+from nbkeras.kernels.panels import panels_of
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
@@ -162,8 +162,8 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
         return
     form, ldb = (TRANSPOSED, k) if tb else (PLAIN, n)
     if not ta and batches == 1 and _is_worth_panels(m, n, k) and device.prepares(b):
-        b, ldb = _panels(tb, b, n, k)
-        form = PANELS
+        b, form = panels_of(b.reshape(n, k) if tb else b.reshape(k, n), tb), PANELS
+        ldb = b.shape[1]
     elif tb and m >= _TRANSPOSE_ROWS and b_step == 0:
         with device.prepared(b):
             plain = device.empty((k, n), b.dtype)
@@ -192,30 +192,6 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
 def _is_worth_panels(m: int, n: int, k: int) -> bool:
     """Whether a product of m rows with weights in panels is so much faster that they are kept a second time."""
     return m <= _PANEL_ROWS and n * k >= _PANEL_SIZE
-
-
-def _panels(tb: bool, b: Array, n: int, k: int) -> tuple[Array, int]:
-    """Weights in panels, made when the weights change, and the columns of a panel."""
-    width = panel_width(n, b.itemsize)
-    with device.prepared(b):
-        panels = device.empty((-(-n // width), k, width), b.dtype)
-        launch_shares(fill_panels, share_count(b.size, _SUM_SHARE, len(panels)), int(tb), b.reshape(-1), panels, n)
-    return panels, width
-
-
-@compiled
-def fill_panels(tb, b, panels, n, share, shares):
-    """Kernel: panels[i, p, j] = B[p, i * width + j], 0 after the last column; b: B, transposed if tb; fills a share of them."""
-    count, k, width = panels.shape
-    zero = b.dtype.type(0)
-    for i in range(count * share // shares, count * (share + 1) // shares):
-        there = min(width, n - i * width)
-        for p in range(k):
-            to, at = (i * k + p) * width, i * width
-            for j in range(there):
-                store(panels, to + j, load(b, (at + j) * k + p if tb != 0 else p * n + at + j))
-            for j in range(there, width):
-                store(panels, to + j, zero)
 
 
 def _launch(ta, form, a, b, c, batches, m, n, k, depth, lda, ldb, a_step, b_step, bias, rectify) -> None:

@@ -163,9 +163,12 @@ def _either(v, ways):
 
 
 def _emit_sums(v, own, high, wide, k, a_rows, k_step, b, ldb, masks):
-    """The sums of a block by cell (i, j). If there are few of them, several rows of B have sums of their own."""
+    """The sums of a block by cell (i, j). For a single row, several rows of B have sums of their own.
+
+    Not for several rows: each sum is added up in the same order, however many rows there are.
+    """
     cells = [(i, j) for i in range(high) for j in range(wide)]
-    phases = 1 if own else max(1, _CHAINS // len(cells))
+    phases = 1 if own or high > 1 else max(1, _CHAINS // wide)
     zeros = {(*cell, phase): v.zero for cell in cells for phase in range(phases)}
     p, sums = _emit_steps(v, own, phases, ir.Constant(ir.IntType(64), 0), k, zeros, a_rows, k_step, b, ldb, masks)
     if phases > 1:
@@ -195,7 +198,7 @@ def _emit_steps(v, own, phases, first, k, start, a_rows, k_step, b, ldb, masks):
     for phase in range(phases):
         b_row, at = builder.gep(b, [builder.mul(row, ldb)]), _offset(builder, row, k_step)
         b_values = [v.load(v.vector_at(b_row, j * v.lanes), mask) for j, mask in enumerate(masks)]
-        if _AHEAD:
+        if _AHEAD and (len(a_rows) > 1 or len(masks) > _VECTORS):  # the processor itself is faster along one stream
             ahead = builder.gep(b_row, [builder.mul(ldb, ir.Constant(number, _AHEAD))])
             for j in range(len(masks)):
                 v.prefetch(v.vector_at(ahead, j * v.lanes))

@@ -19,7 +19,7 @@ from nbkeras.kernels.recurrent.recurrence import slope
 from nbkeras.kernels.runtime.cache import compiled
 
 Array = np.ndarray
-_CELL = recurrence.Cell(gates=3, keeps_gates=True, keeps_inner=True)
+_CELL = recurrence.Cell(gates=3, keeps_gates=True, keeps_inner=True, is_cut=True)
 
 
 def gru(
@@ -62,12 +62,14 @@ def _fill_biases(bias, z, z_at, inner, inner_at, rows, units, reset_after):
 @compiled
 def gru_forward_share(
     x, kernel, recurrent_kernel, bias, h0, c0, mask, output_mask, drop, xt, z, inner, h, c, dropped, y, h_last, c_last,
-    activation, recurrent_activation, reset_after, sequences, backwards, block, ring, state_ring, share, shares,
+    activation, recurrent_activation, reset_after, sequences, backwards, form, block, ring, state_ring,
+    share, shares,
 ):  # fmt: skip
     """Kernel: all steps of one chunk of the batch."""
     batch, length, features = x.shape
-    units = recurrent_kernel.shape[0]
+    units, ldb = h_last.size // max(1, batch), recurrent_kernel.shape[1]
     width, two, one = 3 * units, 2 * units, z.dtype.type(1)
+    candidate = recurrence.second_part(form, recurrent_kernel, units, two, two)  # where U_g begins
     row, rows = recurrence.rows_of_chunk(batch, share, shares)
     count = rows * units
     x_base, z_base, h_base, row_at = row * ring * features, row * ring * width, row * state_ring * units, row * units
@@ -85,10 +87,10 @@ def gru_forward_share(
             operand, operand_at = dropped, row_at
         starts_at_zero = t == 0 and h0.size == 0
         if not starts_at_zero:
-            gemm(0, 0, rows, two, units, operand, operand_at, units, recurrent_kernel, 0, width, one, z, z_at, width)
+            gemm(0, form, rows, two, units, operand, operand_at, units, recurrent_kernel, 0, ldb, one, z, z_at, width)
         if reset_after and not starts_at_zero:
             gemm(
-                0, 0, rows, units, units, operand, operand_at, units, recurrent_kernel, two, width,
+                0, form, rows, units, units, operand, operand_at, units, recurrent_kernel, candidate, ldb,
                 one, inner, inner_at, units,
             )  # fmt: skip
         recurrence.activate(recurrent_activation, z, z_at, width, rows, two)
@@ -103,7 +105,8 @@ def gru_forward_share(
                     store(inner, p + j, load(z, s + j) * load(operand, q + j))
         if not reset_after and not starts_at_zero:
             gemm(
-                0, 0, rows, units, units, inner, inner_at, units, recurrent_kernel, two, width, one, z, z_at + two, width
+                0, form, rows, units, units, inner, inner_at, units, recurrent_kernel, candidate, ldb,
+                one, z, z_at + two, width,
             )  # fmt: skip
         recurrence.activate(activation, z, z_at + two, width, rows, units)
         for r in range(rows):
@@ -123,12 +126,12 @@ def gru_backward_share(
     kernel, recurrent_kernel, mask, output_mask, drop, xt, z, inner, h, c, dy, dh_last, dc_last,
     dz, dinner, temporary, dropped, dx, dh, dc, dw, du, db, parts,
     activation, recurrent_activation, reset_after, sequences, backwards, block, batch, length, features, units,
-    turned, needs_h0, share, shares,
+    form, needs_h0, share, shares,
 ):  # fmt: skip
     """Kernel: back through all steps of one chunk; dh ends as the gradient of the initial state."""
     mode = flush()
     width, two, zero, one = 3 * units, 2 * units, z.dtype.type(0), z.dtype.type(1)
-    ldb, candidate = (width, two) if turned else (units, two * units)  # where U_g begins
+    ldb, candidate = recurrent_kernel.shape[1], recurrence.second_part(form, recurrent_kernel, two, units, two)
     row, rows = recurrence.rows_of_chunk(batch, share, shares)
     count = rows * units
     x_base, z_base, h_base = row * length * features, row * length * width, row * (length + 1) * units
@@ -171,7 +174,7 @@ def gru_backward_share(
                     store(dinner, q + j, d * v)
         else:
             gemm(
-                0, turned, rows, units, units, dz, dz_at + two, width, recurrent_kernel, candidate, ldb,
+                0, form, rows, units, units, dz, dz_at + two, width, recurrent_kernel, candidate, ldb,
                 zero, temporary, row_at, units,
             )  # fmt: skip
             for r in range(rows):
@@ -184,11 +187,11 @@ def gru_backward_share(
         if t > 0 or needs_h0:
             beta = zero if reset_after else one
             gemm(
-                0, turned, rows, units, two, dz, dz_at, width, recurrent_kernel, 0, ldb, beta, temporary, row_at, units
+                0, form, rows, units, two, dz, dz_at, width, recurrent_kernel, 0, ldb, beta, temporary, row_at, units
             )  # fmt: skip
             if reset_after:
                 gemm(
-                    0, turned, rows, units, units, dinner, step_at, units, recurrent_kernel, candidate, ldb,
+                    0, form, rows, units, units, dinner, step_at, units, recurrent_kernel, candidate, ldb,
                     one, temporary, row_at, units,
                 )  # fmt: skip
             recurrence.add_product(temporary, row_at, drop, row_at, dh, row_at, count)
@@ -196,7 +199,7 @@ def gru_backward_share(
             steps, final = min(block, length - t), t + block >= length
             x_at, ends, beta = x_base + t * rows * features, steps * rows, zero if final else one
             recurrence.kernel_gradient(xt, x_at, dz, dz_at, dw, w_at, ends, features, width, final)
-            recurrence.input_gradient(dz, dz_at, kernel, turned, dx, width, t, steps, backwards, row, rows)
+            recurrence.input_gradient(dz, dz_at, kernel, form, dx, width, t, steps, backwards, row, rows)
             if du.size > 0:
                 gemm(1, 0, units, two, ends, operand, operand_at, units, dz, dz_at, width, beta, du, u_at, width)
                 if reset_after:

@@ -43,11 +43,12 @@ def lstm_vjp(saved, dy, needs):
 @compiled
 def lstm_forward_share(
     x, kernel, recurrent_kernel, bias, h0, c0, mask, output_mask, drop, xt, z, inner, h, c, dropped, y, h_last, c_last,
-    activation, recurrent_activation, reset_after, sequences, backwards, block, ring, state_ring, share, shares,
+    activation, recurrent_activation, reset_after, sequences, backwards, form, block, ring, state_ring,
+    share, shares,
 ):  # fmt: skip
     """Kernel: all steps of one chunk of the batch."""
     batch, length, features = x.shape
-    units = recurrent_kernel.shape[0]
+    units, ldb = h_last.size // max(1, batch), recurrent_kernel.shape[1]
     width, one = 4 * units, z.dtype.type(1)
     row, rows = recurrence.rows_of_chunk(batch, share, shares)
     count = rows * units
@@ -63,9 +64,9 @@ def lstm_forward_share(
         before, after = h_base + t % state_ring * count, h_base + (t + 1) % state_ring * count
         if drop.size > 0:
             recurrence.multiply_rows(h, before, drop, row_at, dropped, row_at, 1, count)
-            gemm(0, 0, rows, width, units, dropped, row_at, units, recurrent_kernel, 0, width, one, z, z_at, width)
+            gemm(0, form, rows, width, units, dropped, row_at, units, recurrent_kernel, 0, ldb, one, z, z_at, width)
         elif t > 0 or h0.size > 0:
-            gemm(0, 0, rows, width, units, h, before, units, recurrent_kernel, 0, width, one, z, z_at, width)
+            gemm(0, form, rows, width, units, h, before, units, recurrent_kernel, 0, ldb, one, z, z_at, width)
         recurrence.activate(recurrent_activation, z, z_at, width, rows, 2 * units)
         recurrence.activate(activation, z, z_at + 2 * units, width, rows, units)
         recurrence.activate(recurrent_activation, z, z_at + 3 * units, width, rows, units)
@@ -96,12 +97,12 @@ def lstm_backward_share(
     kernel, recurrent_kernel, mask, output_mask, drop, xt, z, inner, h, c, dy, dh_last, dc_last,
     dz, dinner, temporary, dropped, dx, dh, dc, dw, du, db, parts,
     activation, recurrent_activation, reset_after, sequences, backwards, block, batch, length, features, units,
-    turned, needs_h0, share, shares,
+    form, needs_h0, share, shares,
 ):  # fmt: skip
     """Kernel: back through all steps of one chunk; dh and dc end as the gradients of the initial states."""
     mode = flush()
     width, zero, one = 4 * units, z.dtype.type(0), z.dtype.type(1)
-    ldb = width if turned else units
+    ldb = recurrent_kernel.shape[1]
     row, rows = recurrence.rows_of_chunk(batch, share, shares)
     count = rows * units
     x_base, z_base, h_base = row * length * features, row * length * width, row * (length + 1) * units
@@ -143,18 +144,18 @@ def lstm_backward_share(
                 store(dh, q + j, zero)
         if drop.size > 0:
             gemm(
-                0, turned, rows, units, width, dz, dz_at, width, recurrent_kernel, 0, ldb,
+                0, form, rows, units, width, dz, dz_at, width, recurrent_kernel, 0, ldb,
                 zero, temporary, row_at, units,
             )  # fmt: skip
             recurrence.add_product(temporary, row_at, drop, row_at, dh, row_at, count)
         elif t > 0 or needs_h0:
             beta = one if mask.size > 0 else zero
-            gemm(0, turned, rows, units, width, dz, dz_at, width, recurrent_kernel, 0, ldb, beta, dh, row_at, units)
+            gemm(0, form, rows, units, width, dz, dz_at, width, recurrent_kernel, 0, ldb, beta, dh, row_at, units)
         if t == first:
             steps, final = min(block, length - t), t + block >= length
             x_at, ends, beta = x_base + t * rows * features, steps * rows, zero if final else one
             recurrence.kernel_gradient(xt, x_at, dz, dz_at, dw, w_at, ends, features, width, final)
-            recurrence.input_gradient(dz, dz_at, kernel, turned, dx, width, t, steps, backwards, row, rows)
+            recurrence.input_gradient(dz, dz_at, kernel, form, dx, width, t, steps, backwards, row, rows)
             if du.size > 0 and drop.size > 0:
                 recurrence.multiply_rows(h, before, drop, row_at, dropped, dropped_at, steps, count)
                 gemm(1, 0, units, width, ends, dropped, dropped_at, units, dz, dz_at, width, beta, du, u_at, width)

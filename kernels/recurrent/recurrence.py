@@ -21,8 +21,9 @@ from typing import NamedTuple
 import numpy as np
 
 from nbkeras.kernels.loops.flat_access import load, store
-from nbkeras.kernels.loops.gemm import gemm
+from nbkeras.kernels.loops.gemm import PANELS, PLAIN, TRANSPOSED, gemm
 from nbkeras.kernels.loops.vmath import sigmoid, tanh
+from nbkeras.kernels.panels import panels_of
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares
@@ -42,7 +43,7 @@ ACTIVATIONS = {
 _LEAST_ROWS = 8  # of a chunk: below, the products are too thin
 _MOST_CHUNKS = 16  # each has a copy of the weights' gradients
 _SERIAL_WORK = 1_500_000  # multiply-adds that one thread does before another thread pays (about 15 us)
-_TRANSPOSE_ROWS = 512
+_PANEL_STEPS = 4  # time steps from which weights are worth a copy in panels
 _BLOCK_ROWS = 256  # rows of one input product: gates of so many rows stay in L2
 
 
@@ -53,6 +54,7 @@ class Cell(NamedTuple):
     keeps_gates: bool  # in z; SimpleRNN's only gate is its output, which is in h
     keeps_inner: bool = False
     keeps_c: bool = False
+    is_cut: bool = False  # whether the last gate's recurrent product is another one than that of the other gates
 
 
 class Options(NamedTuple):
@@ -73,7 +75,7 @@ class Forward(NamedTuple):
 
     x: Array  # (batch, length, features)
     kernel: Array  # (features, gates * units)
-    recurrent_kernel: Array  # (units, gates * units)
+    recurrent_kernel: Array  # (units, gates * units), or in panels
     bias: Array
     h0: Array  # initial states
     c0: Array
@@ -94,6 +96,7 @@ class Forward(NamedTuple):
     reset_after: int
     sequences: int
     backwards: int
+    form: int  # of recurrent_kernel: PLAIN or PANELS, as `gemm` has it
     block: int  # steps of one input product
     ring: int
     state_ring: int
@@ -102,7 +105,7 @@ class Forward(NamedTuple):
 class Backward(NamedTuple):
     """The arguments of a `..._backward_share` kernel, in order. All arrays are flat, except dx and the kernels."""
 
-    kernel: Array  # from `for_back_product`, as recurrent_kernel
+    kernel: Array  # transposed, as recurrent_kernel
     recurrent_kernel: Array
     mask: Array
     output_mask: Array
@@ -136,7 +139,7 @@ class Backward(NamedTuple):
     length: int
     features: int
     units: int
-    turned: int  # from `for_back_product`
+    form: int  # of both kernels: TRANSPOSED or PANELS, as `gemm` has it
     needs_h0: int
 
 
@@ -193,14 +196,14 @@ def run_forward(
     chunks = chunk_count(batch, length, features, units, cell.gates)
     block = block_steps(batch, length, chunks)
     ring, state_ring = (length, length + 1) if differentiable else (block, 2)
-    nothing = device.empty(0, dtype)
+    nothing, is_paneled = device.empty(0, dtype), device.gpu() is None and length >= _PANEL_STEPS
     y = device.empty((batch, length, units) if options.sequences else (batch, units), dtype)
     h_last = device.empty((batch, units), dtype)
     c_last = device.empty((batch, units), dtype) if cell.keeps_c else nothing
     a = Forward(
         x=x,
         kernel=kernel,
-        recurrent_kernel=recurrent_kernel,
+        recurrent_kernel=panels_of(recurrent_kernel, cuts=_cuts(cell, units)) if is_paneled else recurrent_kernel,
         bias=flat(bias, nothing),
         h0=flat(h0, nothing),
         c0=flat(c0, nothing),
@@ -217,6 +220,7 @@ def run_forward(
         h_last=h_last.reshape(-1),
         c_last=c_last.reshape(-1),
         **options._asdict(),
+        form=PANELS if is_paneled else PLAIN,
         block=block,
         ring=ring,
         state_ring=state_ring,
@@ -253,8 +257,10 @@ def run_backward(share: Callable, cell: Cell, saved: Saved, dy: tuple, needs: tu
     dc = nothing
     if cell.keeps_c:
         dc = device.output(needs_c0, states, dtype) if saved.has_c0 else device.empty(states, dtype)
-    kernel, turned = for_back_product(saved.kernel, batch * length)
-    recurrent_kernel, _ = for_back_product(saved.recurrent_kernel, batch * length)
+    kernel, recurrent_kernel, form = saved.kernel, saved.recurrent_kernel, TRANSPOSED
+    if device.gpu() is None and length >= _PANEL_STEPS:
+        form, recurrent_kernel = PANELS, panels_of(recurrent_kernel, True, _cuts(cell, units))
+        kernel = kernel if needs_x is False else panels_of(kernel, True)
     a = Backward(
         kernel=kernel,
         recurrent_kernel=recurrent_kernel,
@@ -286,7 +292,7 @@ def run_backward(share: Callable, cell: Cell, saved: Saved, dy: tuple, needs: tu
         length=length,
         features=features,
         units=units,
-        turned=turned,
+        form=form,
         needs_h0=int(saved.has_h0 and needs_h0 is not False),
     )
     launch_shares(share, chunks, *a)
@@ -316,16 +322,9 @@ def time_major(x: Array, ring: int) -> Array:
     return x.reshape(-1) if device.gpu() is not None else device.empty(batch * ring * features, x.dtype)
 
 
-def for_back_product(weight: Array, rows: int) -> tuple[Array, int]:
-    """(weight or its transpose, 1 or 0) for `gemm(0, flag, ...)` by the transposed weight.
-
-    From about 512 rows on, a transposed copy pays on the CPU: without it each product transposes its panels again.
-    """
-    if rows < _TRANSPOSE_ROWS or device.gpu() is not None:
-        return weight, 1
-    transposed = device.empty(weight.shape[::-1], weight.dtype)
-    device.launch(device.copy, weight.T, transposed)
-    return transposed, 0
+def _cuts(cell: Cell, units: int) -> tuple[int, ...]:
+    """The columns at which recurrent weights are cut, for products of their parts."""
+    return ((cell.gates - 1) * units,) if cell.is_cut else ()
 
 
 def flat(array: Array | None, nothing: Array) -> Array:
@@ -346,6 +345,13 @@ def rows_of_chunk(batch, index, count):
     """(first row, number of rows) of a chunk of `count`."""
     row = batch * index // count
     return row, batch * (index + 1) // count - row
+
+
+@compiled
+def second_part(form, weights, terms, columns, otherwise):
+    """Where the second part of weights that are cut begins: after the panels of the first, terms x columns; or `otherwise`."""
+    width = weights.shape[1]
+    return (columns + width - 1) // width * width * terms if form == PANELS else otherwise
 
 
 @compiled
@@ -525,16 +531,16 @@ def kernel_gradient(xt, x_at, dz, dz_at, dw, w_at, rows, features, width, first)
 
 
 @compiled
-def input_gradient(dz, dz_at, kernel, turned, dx, width, first, steps, backwards, row, rows):
-    """dx = dz W^T for a block of steps; kernel and `turned`: from `for_back_product`. dx is batch-major."""
+def input_gradient(dz, dz_at, kernel, form, dx, width, first, steps, backwards, row, rows):
+    """dx = dz W^T for a block of steps; kernel and form: see `Backward`. dx is batch-major."""
     zero = dz.dtype.type(0)
     if dx.size > 0:
         length, features = dx.shape[1], dx.shape[2]
-        ldb = width if turned else features
+        ldb = kernel.shape[1]
         for s in range(steps):
             t = length - 1 - first - s if backwards else first + s
             i, o = dz_at + s * rows * width, (row * length + t) * features
-            gemm(0, turned, rows, features, width, dz, i, width, kernel, 0, ldb, zero, dx, o, length * features)
+            gemm(0, form, rows, features, width, dz, i, width, kernel, 0, ldb, zero, dx, o, length * features)
 
 
 @compiled

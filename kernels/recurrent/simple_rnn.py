@@ -39,11 +39,12 @@ def simple_rnn_vjp(saved, dy, needs):
 @compiled
 def simple_rnn_forward_share(
     x, kernel, recurrent_kernel, bias, h0, c0, mask, output_mask, drop, xt, z, inner, h, c, dropped, y, h_last, c_last,
-    activation, recurrent_activation, reset_after, sequences, backwards, block, ring, state_ring, share, shares,
+    activation, recurrent_activation, reset_after, sequences, backwards, form, block, ring, state_ring,
+    share, shares,
 ):  # fmt: skip
     """Kernel: all steps of one chunk of the batch; products go straight into h, whose first step is the initial state."""
     batch, length, features = x.shape
-    units = recurrent_kernel.shape[0]
+    units, ldb = h_last.size // max(1, batch), recurrent_kernel.shape[1]
     one = h.dtype.type(1)
     row, rows = recurrence.rows_of_chunk(batch, share, shares)
     count = rows * units
@@ -57,9 +58,9 @@ def simple_rnn_forward_share(
             recurrence.input_block(x, kernel, xt, x_at, h, after, units, t, steps, backwards, row, rows)
         if drop.size > 0:
             recurrence.multiply_rows(h, before, drop, row_at, dropped, row_at, 1, count)
-            gemm(0, 0, rows, units, units, dropped, row_at, units, recurrent_kernel, 0, units, one, h, after, units)
+            gemm(0, form, rows, units, units, dropped, row_at, units, recurrent_kernel, 0, ldb, one, h, after, units)
         elif t > 0 or h0.size > 0:
-            gemm(0, 0, rows, units, units, h, before, units, recurrent_kernel, 0, units, one, h, after, units)
+            gemm(0, form, rows, units, units, h, before, units, recurrent_kernel, 0, ldb, one, h, after, units)
         recurrence.activate(activation, h, after, 0, 1, count)
         mask_at = row * length + (length - 1 - t if backwards else t)
         if mask.size > 0:
@@ -73,11 +74,11 @@ def simple_rnn_backward_share(
     kernel, recurrent_kernel, mask, output_mask, drop, xt, z, inner, h, c, dy, dh_last, dc_last,
     dz, dinner, temporary, dropped, dx, dh, dc, dw, du, db, parts,
     activation, recurrent_activation, reset_after, sequences, backwards, block, batch, length, features, units,
-    turned, needs_h0, share, shares,
+    form, needs_h0, share, shares,
 ):  # fmt: skip
     """Kernel: back through all steps of one chunk; dh ends as the gradient of the initial state."""
     mode = flush()
-    zero, one = h.dtype.type(0), h.dtype.type(1)
+    zero, one, ldb = h.dtype.type(0), h.dtype.type(1), recurrent_kernel.shape[1]
     row, rows = recurrence.rows_of_chunk(batch, share, shares)
     count = rows * units
     x_base, h_base = row * length * features, row * (length + 1) * units
@@ -102,7 +103,7 @@ def simple_rnn_backward_share(
                 store(dh, q + j, zero)
         if t > 0 or needs_h0:
             gemm(
-                0, turned, rows, units, units, dz, dz_at, units, recurrent_kernel, 0, units,
+                0, form, rows, units, units, dz, dz_at, units, recurrent_kernel, 0, ldb,
                 zero, temporary, row_at, units,
             )  # fmt: skip
             recurrence.add_product(temporary, row_at, drop, row_at, dh, row_at, count)
@@ -110,7 +111,7 @@ def simple_rnn_backward_share(
             steps, final = min(block, length - t), t + block >= length
             x_at, ends, beta = x_base + t * rows * features, steps * rows, zero if final else one
             recurrence.kernel_gradient(xt, x_at, dz, dz_at, dw, w_at, ends, features, units, final)
-            recurrence.input_gradient(dz, dz_at, kernel, turned, dx, units, t, steps, backwards, row, rows)
+            recurrence.input_gradient(dz, dz_at, kernel, form, dx, units, t, steps, backwards, row, rows)
             if du.size > 0 and drop.size > 0:
                 recurrence.multiply_rows(h, before, drop, row_at, dropped, ring_at, steps, count)
                 gemm(1, 0, units, units, ends, dropped, ring_at, units, dz, dz_at, units, beta, du, u_at, units)

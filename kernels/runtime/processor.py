@@ -8,8 +8,10 @@ import platform
 from numpy._core._multiarray_umath import __cpu_features__
 
 # Levels of the x86-64 psABI, the best first, with the names of /proc/cpuinfo for what they need.
-_V3 = ("avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe")
-LEVELS = {"x86-64-v4": (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"), "x86-64-v3": _V3}
+_V2 = ("pni", "ssse3", "sse4_1", "sse4_2", "popcnt", "cx16")
+_V3 = (*_V2, "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe")
+_V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+LEVELS = {"x86-64-v4": _V4, "x86-64-v3": _V3, "x86-64-v2": _V2}
 # Kinds of machines without levels, by the names of `os.uname`: code that runs on all of them.
 _FOREIGN = {"aarch64": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+neon"}}
 TARGETS = (*LEVELS, *_FOREIGN)  # for which a process can compile, by `variables_of`
@@ -77,7 +79,7 @@ def has(feature: str) -> bool:
     if features:
         return f"+{feature}" in features.split(",")
     if name in LEVELS:
-        return feature in LEVELS[name]
+        return feature.replace(".", "_") in LEVELS[name]
     known = __cpu_features__.get(_OF_NUMPY.get(feature, feature.upper()))
     if known is None:  # NumPy does not use it
         return feature in _told_by_system().get("flags", "").replace("_", "").split()

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from nbkeras.kernels.loops.gemm import gemm, gemm_at, gemm_ended, gemm_own
+from nbkeras.kernels import panels as weights_in_panels
+from nbkeras.kernels.loops.gemm import PANELS, gemm, gemm_at, gemm_ended, gemm_own, panel_width
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 
@@ -57,6 +58,52 @@ def test_product_of_every_size(ta, tb, dtype):
         assert error.max() < 8 * np.finfo(dtype).eps, (m, n, k, beta, error.max())
         c_view[...] = before  # nothing around C was written
         np.testing.assert_array_equal(c, border)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [None, 8, 12, 16, 24, 48], ids=lambda width: f"width-{width or 'own'}")
+def test_product_with_panels_of_any_width(width, dtype):
+    """None: the width of this processor's products; the others are those of other processors."""
+    random = np.random.default_rng(0)
+    for m, n, k, beta in itertools.product((1, 2, 8, 33, 300), COLUMNS, (1, 16, 300), (0, 0.5)):
+        a, ao, lda, a_view = inside(random, dtype, m, k)
+        c, co, ldc, c_view = inside(random, dtype, m, n)
+        b = random.standard_normal((k, n)).astype(dtype)
+        size = width or panel_width(n, np.dtype(dtype).itemsize)
+        panels = np.full((-(-n // size), k, size), np.nan, dtype)  # no number of them is left as it is
+        fill = weights_in_panels.fill_panels
+        device.launch(fill, 0, b.reshape(-1), 0, n, panels, n, 0, 1)
+        turned = np.full_like(panels, np.nan)
+        device.launch(fill, 1, np.ascontiguousarray(b.T).reshape(-1), 0, k, turned, n, 0, 1)
+        np.testing.assert_array_equal(panels, turned)
+        before, border = c_view.astype(np.float64), c.copy()
+        device.launch(product, 0, PANELS, m, n, k, a, ao, lda, panels.reshape(-1), 0, size, dtype(beta), c, co, ldc)
+        left = a_view.astype(np.float64)
+        error = np.abs(c_view - left @ b - beta * before) / (np.abs(left) @ np.abs(b) + np.abs(before))
+        assert error.max() < 8 * np.finfo(dtype).eps, (m, n, k, beta, error.max())
+        c_view[...] = before
+        np.testing.assert_array_equal(c, border)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_of_a_product_do_not_depend_on_their_number(dtype):
+    """So a prediction does not depend on the other samples of its batch; a single row is added up in another order."""
+    random = np.random.default_rng(0)
+    for n, k, form in itertools.product((5, 16, 40, 130), (7, 300), (0, 1, PANELS)):
+        a, b = random.standard_normal((300, k)).astype(dtype), random.standard_normal((k, n)).astype(dtype)
+        ldb = {0: n, 1: k, PANELS: panel_width(n, b.itemsize)}[form]
+        stored = np.ascontiguousarray(b.T if form == 1 else b).reshape(-1)
+        if form == PANELS:
+            panels = np.empty((-(-n // ldb), k, ldb), dtype)
+            device.launch(weights_in_panels.fill_panels, 0, stored, 0, n, panels, n, 0, 1)
+            stored = panels.reshape(-1)
+        results = []
+        for m in (300, 2, 5, 7, 8, 13, 64, 65):
+            c = np.empty((m, n), dtype)
+            device.launch(product, 0, form, m, n, k, a.reshape(-1), 0, k, stored, 0, ldb, dtype(0), c.reshape(-1), 0, n)
+            results.append(c)
+        for c in results[1:]:
+            np.testing.assert_array_equal(c, results[0][: len(c)])
 
 
 def test_product_does_not_read_c_where_beta_is_zero():

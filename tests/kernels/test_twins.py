@@ -10,7 +10,11 @@ import nbkeras.kernels
 KERNELS = pathlib.Path(nbkeras.kernels.__file__).parent
 SHARES = {"share", "shares", "chunk", "chunks"}  # the share of the work: a twin does all of it
 WITHOUT = {  # kernels that are never launched on a GPU, and their replacement
-    "dense": {"multiply_row": "gemv, by multiply's twin", "add_up": "multiply's twin adds parts itself"},
+    "dense": {
+        "multiply_row": "gemv, by multiply's twin",
+        "add_up": "multiply's twin adds parts itself",
+    },
+    "panels": {"fill_panels": "products on a GPU read weights as they are"},
     "attention": {"multiply_heads": "dense's products, of copies with the heads first"},
     "reduce": {"sum_short_rows": "fold"},
     "recurrent.recurrence": {"sum_parts": "weights' gradients are products over all steps"},

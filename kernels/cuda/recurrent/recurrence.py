@@ -145,8 +145,7 @@ def input_gradients(a: Backward) -> None:
     if a.dw.size:
         product(True, False, features, width, rows, a.xt, 0, features, a.dz, 0, width, 0.0, a.dw, 0, width)
     if a.dx.size:
-        ldb = width if a.turned else features
-        product(False, bool(a.turned), rows, features, width, a.dz, 0, width, a.kernel, 0, ldb, 0.0, a.dx, 0, features)
+        product(False, True, rows, features, width, a.dz, 0, width, a.kernel, 0, width, 0.0, a.dx, 0, features)
 
 
 def weight_gradients(a: Backward) -> None:
