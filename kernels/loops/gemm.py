@@ -134,7 +134,8 @@ def _emit_block(v, own, high, wide, left, k, a, row_step, k_step, b, ldb, beta, 
         pointers = {(i, j): v.vector_at(c_rows[i], j * v.lanes) for i, j in sums}
         _emit_end(v, sums, pointers, masks, beta, bias, ends)
 
-    if _MASKS_ARE_FREE:
+    if _MASKS_ARE_FREE or (own and wide > 1):
+        masks = masks if _MASKS_ARE_FREE else no_masks  # there `panels` leaves what is not full to blocks of one vector
         end_with(sums_with(masks), masks)
         return
     with builder.if_else(builder.icmp_signed("==", width, ir.Constant(number, wide * v.lanes))) as (full, edge):
@@ -490,6 +491,7 @@ def _loops(own):
         )
 
         def generate(context, builder, signature, args):
+            builder.function.attributes.add("noinline")  # what is around it would take registers of the loops
             *args, width, is_padded = args[3:]
             v, narrow = Vectors(builder, signature.args[5]), 0
             if _WIDE and 1 in numbers:  # some processors do twice as many operations of half the size
