@@ -10,7 +10,7 @@ import numpy as np
 
 from nbkeras.kernels import reduce
 from nbkeras.kernels.loops.gemm import BIAS, PANELS, PLAIN, RECTIFIED, TRANSPOSED, gemm_ended
-from nbkeras.kernels.panels import panels_of
+from nbkeras.kernels.panels import is_worth_panels, panels_of
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
@@ -20,8 +20,7 @@ _SHARE_WORK = 250_000  # multiply-adds, about 3 us: another thread needs 1 us to
 _COLUMNS = 64  # of a tile, at least, where there would be one tile only
 _SUM_SHARE = 32768  # numbers to sum in a share
 _ROW_SHARE = 65536  # numbers of B, about 2 us to read, in a share of a product with one row
-# Weights of so many numbers are kept in panels as well, for products of so many rows: with more, a copy of panels costs little.
-_PANEL_SIZE, _PANEL_ROWS = 4096, 64
+_PANEL_ROWS = 64  # rows up to which weights in panels pay: with more, it costs little to copy them in the product
 _TRANSPOSE_ROWS = 1024  # rows of A from which a transposed B is cheaper to copy than to multiply with (85 -> 100 GF/s)
 
 
@@ -161,7 +160,7 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
         _launch(ta, int(tb), a, b, c, batches, m, n, k, batches * k, lda, ldb, a_step, b_step, bias, rectify)
         return
     form, ldb = (TRANSPOSED, k) if tb else (PLAIN, n)
-    if not ta and batches == 1 and _is_worth_panels(m, n, k) and device.prepares(b):
+    if not ta and batches == 1 and m <= _PANEL_ROWS and is_worth_panels(b):
         b, form = panels_of(b.reshape(n, k) if tb else b.reshape(k, n), tb), PANELS
         ldb = b.shape[1]
     elif tb and m >= _TRANSPOSE_ROWS and b_step == 0:
@@ -187,11 +186,6 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
     summand = device.empty(0, c.dtype) if bias is None else bias
     shares = share_count(partial.size, _SUM_SHARE, m)
     launch_shares(add_up, shares, partial, summand, c.reshape(m, n), int(rectify))
-
-
-def _is_worth_panels(m: int, n: int, k: int) -> bool:
-    """Whether a product of m rows with weights in panels is so much faster that they are kept a second time."""
-    return m <= _PANEL_ROWS and n * k >= _PANEL_SIZE
 
 
 def _launch(ta, form, a, b, c, batches, m, n, k, depth, lda, ldb, a_step, b_step, bias, rectify) -> None:

@@ -16,6 +16,12 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _SHARE = 32768  # numbers to copy in a share
+_LEAST = 4096  # numbers of a matrix that is kept a second time
+
+
+def is_worth_panels(weight: Array) -> bool:
+    """Whether a matrix is kept in panels as well, because it is large enough and changes rarely: in a program that predicts."""
+    return weight.size >= _LEAST and device.prepares(weight)
 
 
 def panels_of(weight: Array, transposed: bool = False, cuts: tuple[int, ...] = ()) -> Array:
@@ -29,7 +35,9 @@ def panels_of(weight: Array, transposed: bool = False, cuts: tuple[int, ...] = (
     width = panel_width(max(n for _, n in parts), weight.itemsize)
     counts = [-(-n // width) for _, n in parts]
     with device.prepared(weight):
-        panels = device.empty((sum(count * k for count, (k, _) in zip(counts, parts, strict=True)), width), weight.dtype)
+        panels = device.empty(
+            (sum(count * k for count, (k, _) in zip(counts, parts, strict=True)), width), weight.dtype
+        )
         start = 0
         for first, count, (k, n) in zip(edges, counts, parts, strict=False):  # the last edge is the end
             part = panels[start : start + count * k].reshape(count, k, width)

@@ -174,7 +174,7 @@ def test_doctor(tmp_path, capsys, monkeypatch):
         "llvmlite",
         "processor",
         "vectors",
-        "cores",
+        "processors",
         "kernel cache",
         "GPU",
     ):

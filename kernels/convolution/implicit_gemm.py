@@ -16,8 +16,9 @@ import numpy as np
 
 from nbkeras.kernels import reduce
 from nbkeras.kernels.loops.flat_access import load, store
-from nbkeras.kernels.loops.gemm import BIAS, RECTIFIED, gemm_at, gemm_own
+from nbkeras.kernels.loops.gemm import BIAS, PANELS, PLAIN, RECTIFIED, gemm_at, gemm_own
 from nbkeras.kernels.loops.window import Window, extent
+from nbkeras.kernels.panels import is_worth_panels, panels_of
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
@@ -132,29 +133,34 @@ def band_of(b, x, y, window, bands, room):
 
 
 @compiled
-def forward_bands(x, flat, kernel, bias, y, rooms, tables, window, groups, ends, bands, parts, share, shares):
+def forward_bands(x, flat, kernel, form, bias, y, rooms, tables, window, groups, ends, bands, parts, share, shares):
     """Compute a share of the output's bands. flat: x as flat memory. ends: of the products. bands: see _Bands.numbers.
 
-    kernel: (taps and channels of a group, units) as flat memory. With as many groups as channels and units, each channel has a
-    kernel of its own. parts: of the units of one group; each is a share of a band.
+    kernel: (taps and channels of a group, units), or of this matrix what `form` says, see `gemm`. With as many groups as channels
+    and units, each channel has a kernel of its own. parts: of the units of one group; each is a share of a band.
     """
     window, (band_rows, per_image, _, padded) = Window(*window), bands
     units, channels = y.shape[3], x.shape[3] // groups
     width, room, zero = units // groups, rooms[share], y.dtype.type(0)
     taps, k0 = window.height * window.width * channels, band_rows * y.shape[2]
-    a = room if padded != 0 else flat
+    a, ldb = room if padded != 0 else flat, kernel.shape[1]
+    unit = ldb if form == PANELS else 1  # parts begin at panels
     total = x.shape[0] * per_image * parts
-    for unit in range(total * share // shares, total * (share + 1) // shares):
-        b, part = unit // parts, unit % parts
+    for task in range(total * share // shares, total * (share + 1) // shares):
+        b, part = task // parts, task % parts
         ao, count, position = band_of(b, x, y, window, bands, room)
         to = position * units
         if groups > 1 and channels == width == 1:
             gemm_own(count, units, taps, a, ao, tables, 0, k0, kernel, 0, units, zero, y, to, units, bias, 0, ends)
             continue
-        first, last = width * part // parts, width * (part + 1) // parts
+        first, last = width * part // parts // unit * unit, width * (part + 1) // parts // unit * unit
+        last = width if part == parts - 1 else last
         for g in range(groups):
             j, a_g, w = g * width + first, ao + g * channels, last - first
-            gemm_at(count, w, taps, a, a_g, tables, 0, k0, kernel, j, units, zero, y, to + j, units, bias, j, ends)
+            b_at = j * taps if form == PANELS else j
+            gemm_at(
+                form, count, w, taps, a, a_g, tables, 0, k0, kernel, b_at, ldb, zero, y, to + j, units, bias, j, ends
+            )
 
 
 def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, groups: int, relu: bool) -> None:
@@ -173,7 +179,10 @@ def _convolve(
     bands = _Bands(x.shape, y.shape, window, groups, wanted, turn)
     parts = max(1, min(-(-wanted // max(1, bands.count)), y.shape[3] // _COLUMNS)) if groups == 1 else 1
     shares = min(wanted, max(1, bands.count * parts))
-    arrays = (x, x.reshape(-1), kernel, bias, y, bands.rooms(shares, x.dtype), bands.tables)
+    weights, form = kernel.reshape(-1, y.shape[3]), PLAIN
+    if groups == 1 and is_worth_panels(weights):
+        weights, form = panels_of(weights), PANELS
+    arrays = (x, x.reshape(-1), weights, form, bias, y, bands.rooms(shares, x.dtype), bands.tables)
     ends = (BIAS if bias.size else 0) + (RECTIFIED if relu else 0)
     launch_shares(forward_bands, shares, *arrays, tuple(window), groups, ends, bands.numbers, parts)
 
@@ -196,7 +205,7 @@ def kernel_gradient_bands(x, flat, dy, partials, rooms, tables, window, groups, 
             continue
         for g in range(groups):
             j, a_g, b_g = g * width, ao + g * channels, to + g * width
-            gemm_at(taps, width, count, a, a_g, tables, k0, 0, dy, b_g, units, beta, partial, j, units, dy, 0, 0)
+            gemm_at(PLAIN, taps, width, count, a, a_g, tables, k0, 0, dy, b_g, units, beta, partial, j, units, dy, 0, 0)
 
 
 def kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window, groups: int) -> None:
@@ -345,7 +354,7 @@ def input_gradient_bands(dy, flat, turned, dx, rooms, tables, sizes, groups, sha
                             channels,
                         )
                         a_g = ao + g * group
-                        gemm_at(m, d, k, a, a_g, tables, 0, k0, turned, w, d, zero, dx, c_g, ldc, dx, 0, 0)
+                        gemm_at(PLAIN, m, d, k, a, a_g, tables, 0, k0, turned, w, d, zero, dx, c_g, ldc, dx, 0, 0)
 
 
 def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: int) -> None:

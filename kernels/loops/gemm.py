@@ -34,7 +34,9 @@ _BYTES = 64 if _WIDE else 32 if has("avx") else 16  # of a vector
 _BLOCK, _VECTORS = (8, 3) if _WIDE or has("neon") else (6, 2)
 _FEW = 4
 _MASKS_ARE_FREE = _WIDE  # otherwise a masked load takes a register, and on some processors much more time
-_AHEAD = 8 if _WIDE else 0  # rows of B that the inner loop fetches ahead: the next rows of a wide matrix lie in other pages
+_AHEAD = (
+    8 if _WIDE else 0
+)  # rows of B that the inner loop fetches ahead: the next rows of a wide matrix lie in other pages
 _CHAINS = 8  # sums that hide the latency of additions, two of four cycles each at a time
 # Rows of A from which a panel of B is worth copying, if the rows of B are long: then they share few sets of a cache.
 _PANEL_ROWS, _LONG_ROW = (256, 1) if _WIDE else (64, 1024)
@@ -204,7 +206,9 @@ def _emit_steps(v, own, phases, first, k, start, a_rows, k_step, b, ldb, masks):
             for j in range(len(masks)):
                 v.prefetch(v.vector_at(ahead, j * v.lanes))
         for i, a_row in enumerate(a_rows):
-            if isinstance(k_step.type, ir.PointerType):  # LLVM would load the numbers of all rows first, and run out of registers
+            if isinstance(
+                k_step.type, ir.PointerType
+            ):  # LLVM would load the numbers of all rows first, and run out of registers
                 builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
             a_at = builder.gep(a_row, [at])
             a_value = None if own else v.all(builder.load(a_at))
@@ -240,7 +244,9 @@ def _emit_end(v, sums, pointers, masks, beta, bias, ends):
 
     def added():
         factor = v.all(beta)
-        return {(i, j): v.multiply_add(factor, v.load(pointers[i, j], masks[j]), total) for (i, j), total in sums.items()}
+        return {
+            (i, j): v.multiply_add(factor, v.load(pointers[i, j], masks[j]), total) for (i, j), total in sums.items()
+        }
 
     def biased():
         given = [v.load(v.vector_at(bias, j * v.lanes), mask) for j, mask in enumerate(masks)]
@@ -477,7 +483,9 @@ def _loops(own):
     """
 
     @intrinsic(prefer_literal=True)
-    def block(typing, rows, least, most, left, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width, is_padded):
+    def block(
+        typing, rows, least, most, left, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width, is_padded
+    ):
         """C[rows, width] = A[rows, k] @ B[k, width] + beta * C; a[i * row_step + p * k_step] is A[i, p].
 
         row_step, k_step: numbers, or pointers to tables with the products. rows: a literal. left: how many rows there are; if
@@ -487,7 +495,25 @@ def _loops(own):
         high, numbers = rows.literal_value, range(least.literal_value, most.literal_value + 1)
         number = types.int64
         signature = types.void(
-            *(rows, least, most, number, number, a, row_step, k_step, b, number, beta, c, number, b, number, number, number)
+            *(
+                rows,
+                least,
+                most,
+                number,
+                number,
+                a,
+                row_step,
+                k_step,
+                b,
+                number,
+                beta,
+                c,
+                number,
+                b,
+                number,
+                number,
+                number,
+            )
         )
 
         def generate(context, builder, signature, args):
@@ -509,7 +535,9 @@ def _loops(own):
         return signature, generate
 
     @_inner
-    def strip(first, last, width, k, a, block_step, row_step, k_step, b, ldb, is_padded, ahead, beta, c, ldc, bias, ends):
+    def strip(
+        first, last, width, k, a, block_step, row_step, k_step, b, ldb, is_padded, ahead, beta, c, ldc, bias, ends
+    ):
         """Rows first to last, at least two, of one panel's columns of C.
 
         block_step: row_step; or, with a k_step of 0, the length of a row of A in a copy by `_fill_blocks`. ahead: (the next
@@ -524,9 +552,45 @@ def _loops(own):
             a_i, r_step, p_step = _moved(a, i, block_step), _rest(row_step, i), _step_of(k_step, height)
             c_i, left = _at(c, i * ldc), last - i
             if height == _BLOCK:
-                block(_BLOCK, 1, _VECTORS, left, k, a_i, r_step, p_step, b, ldb, beta, c_i, ldc, bias, ends, width, is_padded)
+                block(
+                    _BLOCK,
+                    1,
+                    _VECTORS,
+                    left,
+                    k,
+                    a_i,
+                    r_step,
+                    p_step,
+                    b,
+                    ldb,
+                    beta,
+                    c_i,
+                    ldc,
+                    bias,
+                    ends,
+                    width,
+                    is_padded,
+                )
             else:
-                block(_FEW, 1, _VECTORS, left, k, a_i, r_step, p_step, b, ldb, beta, c_i, ldc, bias, ends, width, is_padded)
+                block(
+                    _FEW,
+                    1,
+                    _VECTORS,
+                    left,
+                    k,
+                    a_i,
+                    r_step,
+                    p_step,
+                    b,
+                    ldb,
+                    beta,
+                    c_i,
+                    ldc,
+                    bias,
+                    ends,
+                    width,
+                    is_padded,
+                )
             i += height
 
     @_inner
@@ -556,7 +620,9 @@ def _loops(own):
                         width = long
                     elif own and width > lanes and not _MASKS_ARE_FREE:  # what is left has a block of its own
                         width = width // lanes * lanes
-                    if not own and (tb == TRANSPOSED or (tb == PLAIN and m >= _PANEL_ROWS and (is_copied or width % lanes))):
+                    if not own and (
+                        tb == TRANSPOSED or (tb == PLAIN and m >= _PANEL_ROWS and (is_copied or width % lanes))
+                    ):
                         _fill_panel(tb, depth, width, b_at, ldb, panel, row)
                         ahead = _at(b_at, columns), ldb, depth if is_copied and tb == PLAIN else 0
                         b_at, b_step, is_padded = panel, row, 1
@@ -567,7 +633,25 @@ def _loops(own):
                             *(factor, c_j, ldc, bias_j, last_ends),
                         )
                     elif width == long:
-                        block(1, _LONG, _LONG, 1, k, a_j, row_step, k_step, b_at, ldb, factor, c_j, ldc, bias_j, ends, long, 0)
+                        block(
+                            1,
+                            _LONG,
+                            _LONG,
+                            1,
+                            k,
+                            a_j,
+                            row_step,
+                            k_step,
+                            b_at,
+                            ldb,
+                            factor,
+                            c_j,
+                            ldc,
+                            bias_j,
+                            ends,
+                            long,
+                            0,
+                        )
                     else:
                         block(
                             1,
@@ -612,12 +696,12 @@ def _product(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, bias, ends):
             _panels(tb, height, n, depth, blocks, depth, 1, 0, b_at, ldb, k, factor, c_i, ldc, bias, last_ends)
 
 
-def _product_own(m, n, k, a, rows, columns, b, ldb, beta, c, ldc, bias, ends):
-    _own_panels(PLAIN, m, n, k, a, rows, rows, columns, b, ldb, k, beta, c, ldc, bias, ends)
+def _product_own(tb, m, n, k, a, rows, columns, b, ldb, beta, c, ldc, bias, ends):
+    _own_panels(tb, m, n, k, a, rows, rows, columns, b, ldb, k, beta, c, ldc, bias, ends)
 
 
-def _product_at(m, n, k, a, rows, columns, b, ldb, beta, c, ldc, bias, ends):
-    _panels(PLAIN, m, n, k, a, rows, rows, columns, b, ldb, k, beta, c, ldc, bias, ends)
+def _product_at(tb, m, n, k, a, rows, columns, b, ldb, beta, c, ldc, bias, ends):
+    _panels(tb, m, n, k, a, rows, rows, columns, b, ldb, k, beta, c, ldc, bias, ends)
 
 
 _SYMBOLS = {"float32": "nbkeras_sgemm", "float64": "nbkeras_dgemm"}
@@ -625,7 +709,11 @@ for _real, _name in _SYMBOLS.items():
     _ends = f"int64, {_real}, {_real}*, int64, {_real}*, int64"
     symbol(_name, _product, f"void(int64, int64, int64, int64, int64, {_real}*, int64, {_real}*, {_ends})")
     for _kind, _function in (("at", _product_at), ("own", _product_own)):
-        symbol(f"{_name}_{_kind}", _function, f"void(int64, int64, int64, {_real}*, int64*, int64*, {_real}*, {_ends})")
+        symbol(
+            f"{_name}_{_kind}",
+            _function,
+            f"void(int64, int64, int64, int64, {_real}*, int64*, int64*, {_real}*, {_ends})",
+        )
 
 
 def _call(context, builder, signature, name, values):
@@ -723,30 +811,35 @@ def gemm_ended(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc
     return signature, generate
 
 
-def _with_tables(kind):
-    def product(typing, m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
-        if not _are_real(a, b, c, bias):
-            return None
-        number = types.int64
-        two = number, number
-        signature = types.void(*two, number, a, number, tables, *two, b, *two, a.dtype, c, *two, bias, *two)
+def _by_tables(kind, a, tables, b, c, bias):
+    """The signature and the code of `gemm_at` or `gemm_own`, by the types of their arrays."""
+    if not _are_real(a, b, c, bias):
+        return None
+    number, first = types.int64, int(kind == "at")  # of the arguments, only that of `gemm_at` is the form of B
+    two = number, number
+    numbers = (number,) * (3 + first)
+    signature = types.void(*numbers, a, number, tables, *two, b, *two, a.dtype, c, *two, bias, *two)
 
-        def generate(context, builder, signature, args):
-            m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends = args
-            one = ir.Constant(n.type, 1)
-            columns = [(n, one)] if kind == "own" else []
-            table = signature.args[5]
-            values = [m, n, k, (3, a, ao, (m, (table, tables, ro)), (k, (table, tables, ko)), *columns)]
-            values += [(5, tables, ro, (m, one)), (5, tables, ko, (k, one)), (8, b, bo, (k, ldb), (n, one)), ldb, beta]
-            values += [(12, c, co, (m, ldc), (n, one)), ldc, (15, bias, at, _ended(builder, ends, n)), ends]
-            return _call(context, builder, signature, f"{_SYMBOLS[str(signature.args[3].dtype)]}_{kind}", values)
+    def generate(context, builder, signature, args):
+        m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends = args[first:]
+        one, table = ir.Constant(n.type, 1), signature.args[first + 5]
+        form, columns = (args[0], []) if first else (ir.Constant(n.type, PLAIN), [(n, one)])
+        values = [form, m, n, k, (first + 3, a, ao, (m, (table, tables, ro)), (k, (table, tables, ko)), *columns)]
+        values += [(first + 5, tables, ro, (m, one)), (first + 5, tables, ko, (k, one))]
+        values += [(first + 8, b, bo, *_stored(builder, form, k, n, ldb)), ldb, beta]
+        values += [(first + 12, c, co, (m, ldc), (n, one)), ldc, (first + 15, bias, at, _ended(builder, ends, n)), ends]
+        return _call(context, builder, signature, f"{_SYMBOLS[str(signature.args[first + 3].dtype)]}_{kind}", values)
 
-        return signature, generate
-
-    return intrinsic(product)
+    return signature, generate
 
 
-# `gemm_ended` for a matrix A whose numbers lie anywhere: A[i, p] = a[ao + tables[ro + i] + tables[ko + p]], of int64
-gemm_at = _with_tables("at")
-# The same, but each column of C has its own A, the next number: C[i, j] = sum over p of a[... + j] * B[p, j]
-gemm_own = _with_tables("own")
+@intrinsic
+def gemm_at(typing, tb, m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
+    """`gemm_ended` for a matrix A whose numbers lie anywhere: A[i, p] = a[ao + tables[ro + i] + tables[ko + p]], of int64."""
+    return _by_tables("at", a, tables, b, c, bias)
+
+
+@intrinsic
+def gemm_own(typing, m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
+    """The same, but each column of C has its own A, the next number: C[i, j] = sum over p of a[... + j] * B[p, j]."""
+    return _by_tables("own", a, tables, b, c, bias)

@@ -1,4 +1,4 @@
-"""The limits of the control groups of Linux in which this process runs: how many processors, how much memory.
+"""What this process may use: how many processors and cores, how much memory, by the control groups of Linux and by the machine.
 
 A container has the limits of its own group and of all groups around it. Version 2 has one tree of groups, version 1 one for each
 kind of limit; a system may have both. A tree is found in /proc/self/mountinfo, this process's place in it in /proc/self/cgroup.
@@ -40,13 +40,29 @@ def allowed_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def allowed_cores(root: str = "/") -> int:
+    """The number of cores on which this process may run, as far as the system tells it.
+
+    Processors that share a core take turns at its vector units: two threads on them are not faster than one.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return allowed_processors()
+    topology = "sys/devices/system/cpu/cpu{}/topology"
+    names = "core_cpus_list", "thread_siblings_list"  # the second is that of kernels before 5.3
+    cores = set()
+    for number in os.sched_getaffinity(0):
+        told = (_words(os.path.join(root, topology.format(number)), name) for name in names)
+        cores.add(next((" ".join(words) for words in told if words), f"processor {number}"))
+    return len(cores)
+
+
 def usable_processors(root: str = "/") -> int:
-    """The number of processors that this process can keep busy: those on which it may run, or fewer by the quota of its groups.
+    """The number of threads that this process can keep busy: one for each of its cores, or fewer by the quota of its groups.
 
     A quota of 1.5 counts as one: of two threads the system would stop one in the middle of a kernel, and the other would wait.
     """
-    quota = processors(root)
-    return allowed_processors() if quota is None else max(1, min(allowed_processors(), int(quota)))
+    cores, quota = allowed_cores(root), processors(root)
+    return cores if quota is None else max(1, min(cores, int(quota)))
 
 
 def _groups(controller: str, root: str) -> Iterator[tuple[int, str]]:

@@ -92,11 +92,13 @@ def _versions(version: str, problems: list[str]) -> None:
 
 
 def _processor(problems: list[str]) -> None:
-    allowed, quota = cgroups.allowed_processors(), cgroups.processors()
+    allowed, cores, quota = cgroups.allowed_processors(), cgroups.allowed_cores(), cgroups.processors()
     _line("processor", machine.processor_name())
     _line("vectors", ", ".join(machine.vector_features()) or "none that is known")
     limit = "" if quota is None else f", {quota:g} by the quota of the container"
-    _line("cores", f"{allowed} of {os.cpu_count()} may be used{limit}; kernels use {threads.get_threads()} threads")
+    shared = "" if cores == allowed else f", on {cores} cores"
+    use = f"kernels use {threads.get_threads()} threads"
+    _line("processors", f"{allowed} of {os.cpu_count()} may be used{shared}{limit}; {use}")
 
 
 def _cache(problems: list[str]) -> None:

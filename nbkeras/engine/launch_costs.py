@@ -14,6 +14,7 @@ import numpy as np
 
 from nbkeras.engine.layer_stack import Place, layer_stack
 from nbkeras.engine.program import Program
+from nbkeras.kernels.recurrent.recurrence import Backward, Forward
 from nbkeras.kernels.runtime import device, threads
 
 Array = np.ndarray
@@ -135,7 +136,9 @@ _FLOPS: dict[str, Callable[..., int]] = {
     "quantized.multiply_integers": lambda a, b, c, m, n, k, *_: 2 * m * n * k,
     "quantized.multiply_converted": lambda a, b, panels, c, m, n, k, *_: 2 * m * n * k,
     "attention.multiply_heads": lambda ta, tb, a, b, c, *sizes: 2 * math.prod(sizes[:6]),
-    "implicit_gemm.forward_bands": lambda x, flat, kernel, bias, y, *_: 2 * y.size * (kernel.size // y.shape[3]),
+    "implicit_gemm.forward_bands": lambda x, flat, kernel, form, bias, y, rooms, tables, window, groups, *_: (
+        2 * y.size * window[0] * window[1] * (x.shape[3] // groups)
+    ),
     "implicit_gemm.kernel_gradient_bands": lambda x, flat, dy, parts, *_: 2 * dy.size // dy.shape[3] * parts[0].size,
     "implicit_gemm.input_gradient_bands": lambda dy, flat, kernel, *_: 2 * dy.size // dy.shape[3] * kernel.size,
     "implicit_gemm.forward": lambda x, kernel, bias, y, *_: 2 * y.size * math.prod(kernel.shape[:3]),  # on a GPU
@@ -150,17 +153,19 @@ _FLOPS: dict[str, Callable[..., int]] = {
     "winograd.kernel_gradient_tiles": lambda x, dy, parts, rooms, tiling, *_: 2 * 9 * dy.size * tiling[2],
     "direct.rows_by_nine": lambda x, flat, weights, y, *_: 2 * 9 * y.size,
 }
-_DX, _BATCH, _LENGTH = 17, 30, 31  # positions among the arguments of a backward kernel, see recurrence.Backward
 
 
-def _recurrent_forward(x: Array, kernel: Array, recurrent_kernel: Array, *_: Any) -> int:
-    return 2 * math.prod(x.shape[:2]) * (kernel.size + recurrent_kernel.size)
+def _recurrent_forward(*args: Any) -> int:
+    a = Forward(*args)
+    (batch, length, features), width = a.x.shape, a.kernel.shape[1]
+    return 2 * batch * length * width * (features + a.h_last.size // max(1, batch))
 
 
 def _recurrent_backward(*args: Any) -> int:
     """Gradients of both kernels and of the states, and of the input if it is needed."""
-    kernel, recurrent_kernel, dx = args[0], args[1], args[_DX]
-    return 2 * args[_BATCH] * args[_LENGTH] * (kernel.size * (2 if dx.size else 1) + 2 * recurrent_kernel.size)
+    a = Backward(*args)
+    width = a.dz.size // max(1, a.batch * a.block)
+    return 2 * a.batch * a.length * width * (a.features * (2 if a.dx.size else 1) + 2 * a.units)
 
 
 for _kind in ("lstm", "gru", "simple_rnn"):

@@ -69,11 +69,11 @@ def multiply_and_add(x, at, y):
 
 @compiled
 def multiply_by_a_table(x, at, y):
-    gemm_at(1, 1, 1, x, 0, at, 0, 1, x, 0, 1, x.dtype.type(0), y, 0, 1, x, 0, 0)
+    gemm_at(0, 1, 1, 1, x, 0, at, 0, 1, x, 0, 1, x.dtype.type(0), y, 0, 1, x, 0, 0)
 
 @compiled
 def multiply_by_a_short_table(x, at, y):
-    gemm_at(1, 1, 1, x, 0, at, 1, at[0] + 1, x, 0, 1, x.dtype.type(0), y, 0, 1, x, 0, 0)
+    gemm_at(0, 1, 1, 1, x, 0, at, 1, at[0] + 1, x, 0, 1, x.dtype.type(0), y, 0, 1, x, 0, 0)
 
 @compiled
 def multiply_columns(x, at, y):

@@ -29,9 +29,21 @@ def version_2(path, top="/"):
     return {"proc/self/cgroup": f"0::{path}\n", "proc/self/mountinfo": V2.format(top=top)}
 
 
+@pytest.mark.parametrize("name", ["core_cpus_list", "thread_siblings_list"])
+def test_processors_that_share_a_core_count_as_one(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 5})
+    pairs = {0: "0,4", 1: "1,5", 2: "2-3", 5: "1,5"}
+    files = {f"sys/devices/system/cpu/cpu{number}/topology/{name}": f"{pair}\n" for number, pair in pairs.items()}
+    assert cgroups.allowed_cores(tree(tmp_path, files)) == cgroups.usable_processors(str(tmp_path)) == 3
+    files = {"sys/fs/cgroup/cpu.max": "200000 100000"}
+    assert cgroups.usable_processors(tree(tmp_path, version_2("/") | files)) == 2
+
+
 def test_no_groups(tmp_path):
     assert cgroups.processors(str(tmp_path)) is None and cgroups.memory(str(tmp_path)) is None
-    assert cgroups.usable_processors(str(tmp_path)) == len(os.sched_getaffinity(0))
+    assert (
+        cgroups.usable_processors(str(tmp_path)) == cgroups.allowed_cores(str(tmp_path)) == len(os.sched_getaffinity(0))
+    )
 
 
 @pytest.mark.parametrize("text, quota", [("max 100000", None), ("150000 100000", 1.5), ("", None), ("50000", None)])

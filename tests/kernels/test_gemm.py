@@ -28,7 +28,7 @@ def product_ended(ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc, bia
 
 @compiled
 def product_at(m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends):
-    gemm_at(m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends)
+    gemm_at(0, m, n, k, a, ao, tables, ro, ko, b, bo, ldb, beta, c, co, ldc, bias, at, ends)
 
 
 @compiled
