@@ -151,15 +151,18 @@ def sum_blocks(dy, y, dz, partials, units, relu, share, shares):
     """Sum a share of the blocks of rows of dy: partials[block] = the sum; with relu, dz = dy where y > 0, else 0. All flat."""
     blocks, rows, zero = partials.size // units, dy.size // units, dy.dtype.type(0)
     for block in range(blocks * share // shares, blocks * (share + 1) // shares):
-        total = block * units
+        first, last, total = rows * block // blocks * units, rows * (block + 1) // blocks * units, block * units
+        if relu:  # over whole blocks, since LLVM leaves loops over few units without vectors
+            for i in range(first, last):
+                store(dz, i, load(dy, i) if load(y, i) > zero else zero)
         for j in range(units):
             store(partials, total + j, zero)
-        for at in range(rows * block // blocks * units, rows * (block + 1) // blocks * units, units):
-            if relu:
-                for j in range(units):
-                    passed = load(dy, at + j) if load(y, at + j) > zero else zero
-                    store(dz, at + j, passed)
-                    store(partials, total + j, load(partials, total + j) + passed)
-            else:
-                for j in range(units):
-                    store(partials, total + j, load(partials, total + j) + load(dy, at + j))
+        fours = first + (last - first) // (4 * units) * 4 * units
+        for at in range(first, fours, 4 * units):
+            for j in range(units):
+                i = at + j
+                four = (load(dz, i) + load(dz, i + units)) + (load(dz, i + 2 * units) + load(dz, i + 3 * units))
+                store(partials, total + j, load(partials, total + j) + four)
+        for at in range(fours, last, units):
+            for j in range(units):
+                store(partials, total + j, load(partials, total + j) + load(dz, at + j))
