@@ -19,7 +19,7 @@ Array = np.ndarray
 _SHARE_WORK = 250_000  # multiply-adds, about 3 us: another thread needs 1 us to find its share
 _COLUMNS = 64  # of a tile, at least, where there would be one tile only
 _SUM_SHARE = 32768  # numbers to sum in a share
-_ROW_SHARE = 65536  # numbers of B, about 2 us to read, in a share of a product with one row
+_ROW_SHARE = 32768  # numbers of B, 1 to 2 us to read, in a share of a product with one row
 _PANEL_ROWS = 64  # rows up to which weights in panels pay: with more, it costs little to copy them in the product
 _TRANSPOSE_ROWS = 1024  # rows of A from which a transposed B is cheaper to copy than to multiply with (85 -> 100 GF/s)
 
