@@ -9,7 +9,7 @@ import itertools
 import numpy as np
 
 from nbkeras.kernels.loops.flat_access import load, store
-from nbkeras.kernels.loops.gemm import panel_width
+from nbkeras.kernels.loops.gemm import LINE, panel_width
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
@@ -27,39 +27,40 @@ def is_worth_panels(weight: Array) -> bool:
 def panels_of(weight: Array, transposed: bool = False, cuts: tuple[int, ...] = ()) -> Array:
     """A matrix (k, n), or its transpose, as `gemm` takes it with PANELS and a leading dimension of the result's columns.
 
-    cuts: columns of the weight at which it is cut; the parts' panels follow one another, all of one width.
+    cuts: columns of the weight at which it is cut; the parts' panels follow one another, all of one width. The result is flat
+    memory: its rows are no rows of panels.
     """
     rows, columns = weight.shape
-    edges = 0, *cuts, columns
-    parts = [(last - first, rows) if transposed else (rows, last - first) for first, last in itertools.pairwise(edges)]
-    width = panel_width(max(n for _, n in parts), weight.itemsize)
-    counts = [-(-n // width) for _, n in parts]
+    edges = [(first, last - first) for first, last in itertools.pairwise((0, *cuts, columns))]
+    parts = [(first, *((count, rows) if transposed else (rows, count))) for first, count in edges]
+    width, line = panel_width(max(n for _, _, n in parts), weight.itemsize), LINE // weight.itemsize
+    sizes = [k * -(-n // line) * line for _, k, n in parts]
     with device.prepared(weight):
-        panels = device.empty(
-            (sum(count * k for count, (k, _) in zip(counts, parts, strict=True)), width), weight.dtype
-        )
+        panels = device.empty((-(-sum(sizes) // width), width), weight.dtype)
         start = 0
-        for first, count, (k, n) in zip(edges, counts, parts, strict=False):  # the last edge is the end
-            part = panels[start : start + count * k].reshape(count, k, width)
-            shares = share_count(k * n, _SHARE, count)
-            launch_shares(fill_panels, shares, int(transposed), weight.reshape(-1), first, columns, part, n)
-            start += count * k
+        for (first, k, n), size in zip(parts, sizes, strict=True):
+            arrays = weight.reshape(-1), first, columns, panels.reshape(-1)[start:]
+            launch_shares(fill_panels, share_count(size, _SHARE, -(-n // width)), int(transposed), *arrays, k, n, width)
+            start += size
     return panels
 
 
 @compiled
-def fill_panels(tb, b, at, ldb, panels, n, share, shares):
-    """Kernel: panels[i, p, j] = B[p, i * width + j], 0 from the n-th column on; fills a share of the panels.
+def fill_panels(tb, b, at, ldb, panels, k, n, width, share, shares):
+    """Kernel: fill a share of the panels of B, flat; B[p, j] = b[at + p * ldb + j], or b[at + j * ldb + p] if tb is not 0.
 
-    B[p, j] = b[at + p * ldb + j], or b[at + j * ldb + p] if tb is not 0.
+    Zeros follow, of which the next part takes the place.
     """
-    count, k, width = panels.shape
-    zero = b.dtype.type(0)
+    count, zero, line = (n + width - 1) // width, b.dtype.type(0), LINE // b.itemsize
     for i in range(count * share // shares, count * (share + 1) // shares):
         first, there = i * width, min(width, n - i * width)
+        row = (there + line - 1) // line * line
         for p in range(k):
-            to = (i * k + p) * width
+            to = first * k + p * row
             for j in range(there):
                 store(panels, to + j, load(b, at + (first + j) * ldb + p if tb != 0 else at + p * ldb + first + j))
-            for j in range(there, width):
+            for j in range(there, row):
                 store(panels, to + j, zero)
+    if share == shares - 1:
+        for j in range((n + line - 1) // line * line * k, panels.size):
+            store(panels, j, zero)

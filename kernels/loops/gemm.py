@@ -1,10 +1,14 @@
 """Matrix products inside compiled kernels: `gemm`, row-major, any transpose, leading dimension, offset and beta.
 
-The inner loop is written in vectors: a block of C (8 rows by 3 vectors with AVX-512, 4 by 3 with fewer registers) stays
-in registers while one row of B and one column of A pass, with no copy of A and, for products of few rows, none of B:
-128 x 784 x 512 runs at 200 GF/s a core where OpenBLAS makes 159, 32 x 784 x 512 at 196 against 119 (Granite Rapids, one
-core). Around it panels of B are kept in the first-level cache (after Goto and van de Geijn, "Anatomy of high-performance
-matrix multiplication", 2008).
+The inner loop is written in vectors: a block of C (8 rows by 3 vectors with 32 vector registers, 6 by 2 with 16) stays in
+registers while one row of B and one column of A pass. With 16 registers a mask is used only at an edge without padding.
+Around it panels of B are kept in the first-level cache (after Goto and van de Geijn, "Anatomy of high-performance matrix
+multiplication", 2008). B is copied to panels where many rows read the copy, A by blocks where its columns are read, and
+neither for products of few rows. Weights that many products read may be kept in panels (`panel_width`).
+
+G multiply-adds a second on one core of an AMD EPYC of Zen 4, ours and OpenBLAS's, with AVX2 alone and with AVX-512 (the least
+time of several): 8 x 784 x 512 41 and 34, 54 and 27; 32 rows 50 and 49, 57 and 44; 128 rows 54 and 54, 57 and 52;
+1024 x 1024 x 1024 53 and 55, 51 and 51. Each row of a product of two rows or more has the same bits, however many rows there are.
 
 A product runs on one thread: kernels call `gemm` on the pieces of their shares. The loops are compiled
 once for each dtype, when a kernel first needs them, and linked by *symbol name*, so callers stay cacheable and compile fast.
@@ -12,6 +16,7 @@ A kernel that calls `gemm` is decorated with `cache.compiled`, whose cache makes
 """
 
 import functools
+import math
 
 from nbkeras.kernels.loops.flat_access import start_of
 from nbkeras.kernels.runtime.code import Function, address, symbol
@@ -26,8 +31,8 @@ _LONG = 8  # vectors of a row of B that a product of one row reads at once
 _inner = functools.partial(Function, fastmath=False)
 
 
+LINE = 64  # bytes, of which rows of panels that are kept are multiples, whatever processor they are for
 _WIDE = has("avx512f")
-_PARTS = 2 if _WIDE else 1  # of a vector, for copies of blocks of A
 _BYTES = 64 if _WIDE else 32 if has("avx") else 16  # of a vector
 # A block of C in registers, rows by vectors: with 32 vector registers 8 by 3; with 16, 6 by 2 leave room for a row of B, an
 # element of A and a mask. Few rows are left to blocks of _FEW.
@@ -206,9 +211,8 @@ def _emit_steps(v, own, phases, first, k, start, a_rows, k_step, b, ldb, masks):
             for j in range(len(masks)):
                 v.prefetch(v.vector_at(ahead, j * v.lanes))
         for i, a_row in enumerate(a_rows):
-            if isinstance(
-                k_step.type, ir.PointerType
-            ):  # LLVM would load the numbers of all rows first, and run out of registers
+            if isinstance(k_step.type, ir.PointerType):
+                # LLVM would load the numbers of all rows first, and run out of registers
                 builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], True)
             a_at = builder.gep(a_row, [at])
             a_value = None if own else v.all(builder.load(a_at))
@@ -263,17 +267,17 @@ def _emit_end(v, sums, pointers, masks, beta, bias, ends):
         v.store(total, pointers[i, j], masks[j])
 
 
-@intrinsic(prefer_literal=True)
-def _transpose(typing, source, from_row, target, to_row, parts):
+@intrinsic
+def _transpose(typing, source, from_row, target, to_row):
     """target[j * to_row + i] = source[i * from_row + j] for a square of one vector's lanes, in log2(lanes) exchanges.
 
-    Rows of the target are written one after the other. parts: a literal, see `Vectors`.
+    Rows of the target are written one after the other, so they may overlap.
     """
-    signature, size = types.void(source, types.int64, target, types.int64, parts), parts.literal_value
+    signature = types.void(source, types.int64, target, types.int64)
 
     def generate(context, builder, signature, args):
-        source, from_row, target, to_row, _ = args
-        v = Vectors(builder, signature.args[0], size)
+        source, from_row, target, to_row = args
+        v = Vectors(builder, signature.args[0])
         numbers = [ir.Constant(ir.IntType(64), i) for i in range(v.lanes)]
         rows = [v.load(v.vector_at(source, builder.mul(i, from_row))) for i in numbers]
         distance = 1
@@ -299,8 +303,15 @@ def _lanes(typing, pointer):
     return types.int64(pointer), lambda context, builder, signature, args: ir.Constant(ir.IntType(64), count)
 
 
+@intrinsic
+def _line(typing, pointer):
+    """The number of numbers of the pointer's type in a cache line."""
+    count = LINE * 8 // pointer.dtype.bitwidth
+    return types.int64(pointer), lambda context, builder, signature, args: ir.Constant(ir.IntType(64), count)
+
+
 def _memory(count):
-    """The intrinsic for memory on the stack, of count(lanes) numbers of a pointer's type."""
+    """The intrinsic for memory on the stack of the function that uses it: count(lanes) numbers of a pointer's type."""
 
     @intrinsic
     def memory(typing, pointer):
@@ -310,6 +321,7 @@ def _memory(count):
             with builder.goto_entry_block():
                 found = builder.alloca(args[0].type.pointee, size)
             found.align = 64
+            builder.function.attributes.add("noinline")
             return found
 
         return pointer(pointer), generate
@@ -318,7 +330,7 @@ def _memory(count):
 
 
 _panel = _memory(lambda lanes: _DEPTH * _VECTORS * lanes)
-# of A, by blocks; more are written where vectors are longer than the rest of a block
+# for a copy of A; vectors that are longer than a block is high end behind it
 _blocks = _memory(lambda lanes: _DEPTH * (_ROWS + _BLOCK) + lanes)
 
 
@@ -362,17 +374,16 @@ def _move(typing, source, i, target, j):
     return types.void(source, types.int64, target, types.int64), generate
 
 
-@intrinsic(prefer_literal=True)
-def _move_vector(typing, source, target, parts):
-    """Copy a vector; parts: a literal, see `Vectors`."""
-    size = parts.literal_value
+@intrinsic
+def _move_vector(typing, source, target):
+    """Copy a vector."""
 
     def generate(context, builder, signature, args):
-        v = Vectors(builder, signature.args[0], size)
+        v = Vectors(builder, signature.args[0])
         v.store(v.load(v.vector_at(args[0], 0)), v.vector_at(args[1], 0))
         return context.get_dummy_value()
 
-    return types.void(source, target, parts), generate
+    return types.void(source, target), generate
 
 
 @intrinsic
@@ -412,7 +423,7 @@ def _fill_panel(tb, depth, width, b, ldb, panel, row):
         for j in range(0, whole, lanes):
             p = 0
             while p + lanes <= depth:
-                _transpose(_at(b, j * ldb + p), ldb, _at(panel, p * row + j), row, 1)
+                _transpose(_at(b, j * ldb + p), ldb, _at(panel, p * row + j), row)
                 p += lanes
             for q in range(p, depth):
                 for i in range(j, j + lanes):
@@ -420,7 +431,7 @@ def _fill_panel(tb, depth, width, b, ldb, panel, row):
     else:
         for p in range(depth):  # all vectors of a row at once: the rows of a wide B share few sets of a cache
             for j in range(0, whole, lanes):
-                _move_vector(_at(b, p * ldb + j), _at(panel, p * row + j), 1)
+                _move_vector(_at(b, p * ldb + j), _at(panel, p * row + j))
     if whole < width:
         for p in range(depth):
             for i in range(whole, whole + lanes):
@@ -451,17 +462,20 @@ def _height(left):
 
 @_inner
 def _fill_blocks(ta, rows, depth, a, lda, blocks):
-    """Copy rows of A (stored transposed if ta) block by block, each with the elements of a column side by side."""
-    lanes, i = _lanes(a) // _PARTS, 0
+    """Copy rows of A (stored transposed if ta) block by block, each with the elements of a column side by side.
+
+    Whole vectors are written, which are longer than a block is high: the next column overwrites what is too much.
+    """
+    lanes, i = _lanes(a), 0
     while i < rows:
         height, left, target, p = _height(rows - i), rows - i, _at(blocks, i * depth), 0
-        if left >= height and ta != 0:  # what is written after a column is overwritten by the next one
-            while p < depth - 1 and height <= lanes <= left:
-                _move_vector(_at(a, p * lda + i), _at(target, p * height), _PARTS)
+        if left >= lanes and ta != 0:
+            while p < depth - 1:
+                _move_vector(_at(a, p * lda + i), _at(target, p * height))
                 p += 1
         elif left >= lanes:
-            while p + lanes < depth and height <= lanes:
-                _transpose(_at(a, i * lda + p), lda, _at(target, p * height), height, _PARTS)
+            while p + lanes < depth:
+                _transpose(_at(a, i * lda + p), lda, _at(target, p * height), height)
                 p += lanes
         for q in range(p, depth):
             for r in range(min(height, left)):
@@ -612,8 +626,9 @@ def _loops(own):
                     ahead = _at(b_at, columns), ldb, 0
                     if tb == PANELS:
                         at = j % ldb
-                        width, is_padded = min(row, ldb - at, n - j), 1 if ldb % lanes == 0 else 0
-                        b_at = _at(b, (j - at) * stored + p * ldb + at)
+                        b_step = min(ldb, _even(n - j + at, n, _line(b)))  # from row to row of this panel
+                        width, is_padded = min(row, ldb - at, n - j), 1 if b_step % lanes == 0 else 0
+                        b_at = _at(b, (j - at) * stored + p * b_step + at)
                     elif tb == TRANSPOSED:
                         b_at = _at(b, j * ldb + p)
                     elif m == 1 and n - j >= long and not own:  # bound by reading B: long pieces of its rows
@@ -681,10 +696,19 @@ _panels, _own_panels = _loops(False), _loops(True)
 
 
 def _product(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, bias, ends):
-    if m <= _BLOCK or n < (_COPY_TRANSPOSED if ta != 0 else _COPY_PLAIN):
+    least = _COPY_TRANSPOSED if ta != 0 else _COPY_PLAIN
+    if (
+        _lanes(a) >= _BLOCK and m > _BLOCK and n >= least and tb != PANELS
+    ):  # whose last panel has rows of another length
+        _by_blocks(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, bias, ends)
+    else:
         row_step, k_step = (1, lda) if ta != 0 else (lda, 1)
         _panels(tb, m, n, k, a, row_step, row_step, k_step, b, ldb, k, beta, c, ldc, bias, ends)
-        return
+
+
+@_inner
+def _by_blocks(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, bias, ends):
+    """A product with copies of A."""
     blocks, rows, step = _blocks(a), _even(m, _ROWS, _BLOCK), max(1, _even(k, _DEPTH, 1))
     for p in range(0, max(k, 1), step):
         depth, factor = min(step, k - p), beta if p == 0 else _one_like(beta)
@@ -732,14 +756,14 @@ def _call(context, builder, signature, name, values):
     return context.get_dummy_value()
 
 
-def _stored(builder, form, rows, columns, step):
-    """The axes of a matrix as it is stored; form: PLAIN, TRANSPOSED or PANELS."""
-    one = ir.Constant(step.type, 1)
+def _stored(builder, form, rows, columns, step, bits):
+    """The axes of a matrix of numbers of so many bits as it is stored; form: PLAIN, TRANSPOSED or PANELS."""
+    one, line = ir.Constant(step.type, 1), ir.Constant(step.type, LINE * 8 // bits)
     is_turned, is_cut = (builder.icmp_signed("==", form, ir.Constant(form.type, each)) for each in (TRANSPOSED, PANELS))
     counts = builder.select(is_turned, columns, rows), builder.select(is_turned, rows, columns)
-    size, parts = builder.mul(rows, step), builder.sdiv(builder.sub(builder.add(columns, step), one), step)
-    axis = builder.select(is_cut, parts, counts[0]), builder.select(is_cut, size, step)
-    return axis, (builder.select(is_cut, size, counts[1]), one)
+    lines = builder.sdiv(builder.sub(builder.add(columns, line), one), line)  # of one row of all panels
+    axis = builder.select(is_cut, rows, counts[0]), builder.select(is_cut, builder.mul(lines, line), step)
+    return axis, (builder.select(is_cut, axis[1], counts[1]), one)
 
 
 def _ended(builder, ends, n):
@@ -754,22 +778,25 @@ def _are_real(*arrays):
     return all(isinstance(a, types.Array) and a.dtype == first.dtype for a in arrays) and str(first.dtype) in _SYMBOLS
 
 
-def _operands(builder, args):
+def _operands(builder, args, bits):
     """The values of A, B and C of `gemm`, from its arguments."""
     ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc = args
-    first = 5, a, ao, *_stored(builder, ta, m, k, lda)
-    second = 8, b, bo, *_stored(builder, tb, k, n, ldb)
+    first = 5, a, ao, *_stored(builder, ta, m, k, lda, bits)
+    second = 8, b, bo, *_stored(builder, tb, k, n, ldb, bits)
     result = 12, c, co, (m, ldc), (n, ir.Constant(n.type, 1))
     return first, lda, second, ldb, beta, result, ldc
 
 
 def panel_width(columns: int, itemsize: int) -> int:
-    """The columns of each panel of a B that is kept in panels, which products read as one stream: array (panels, k, width).
+    """The columns of each panel of a B that is kept in panels, which products read as one stream.
 
-    Products take panels of any width, so that a library may be made for another processor. After the last column there are zeros.
+    A panel is (k, width), one lies after the other. The last one has the columns that are left, and zeros up to a multiple of
+    LINE bytes, as the width is. Products take panels of any width, so that a library may be made for another processor.
     """
-    lanes = _BYTES // itemsize
-    return _even.py_func(columns, _VECTORS * lanes, lanes)
+    lanes, line = _BYTES // itemsize, LINE // itemsize
+    row = _VECTORS * lanes
+    unit = line if row % line == 0 or line % row == 0 else math.lcm(row, line)  # whole blocks
+    return -(-_even.py_func(columns, row, lanes) // unit) * unit
 
 
 @intrinsic
@@ -788,7 +815,8 @@ def gemm(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc):
     def generate(context, builder, signature, args):
         ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc = args
         no_ends = ir.Constant(ldc.type, 0)
-        values = [ta, tb, m, n, k, *_operands(builder, args), (8, b, bo, _ended(builder, no_ends, n)), no_ends]
+        bits = signature.args[5].dtype.bitwidth
+        values = [ta, tb, m, n, k, *_operands(builder, args, bits), (8, b, bo, _ended(builder, no_ends, n)), no_ends]
         return _call(context, builder, signature, _SYMBOLS[str(signature.args[5].dtype)], values)
 
     return signature, generate
@@ -805,7 +833,8 @@ def gemm_ended(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc
 
     def generate(context, builder, signature, args):
         ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc, bias, at, ends = args
-        values = [ta, tb, m, n, k, *_operands(builder, args[:15]), (15, bias, at, _ended(builder, ends, n)), ends]
+        bits = signature.args[5].dtype.bitwidth
+        values = [ta, tb, m, n, k, *_operands(builder, args[:15], bits), (15, bias, at, _ended(builder, ends, n)), ends]
         return _call(context, builder, signature, _SYMBOLS[str(signature.args[5].dtype)], values)
 
     return signature, generate
@@ -826,7 +855,8 @@ def _by_tables(kind, a, tables, b, c, bias):
         form, columns = (args[0], []) if first else (ir.Constant(n.type, PLAIN), [(n, one)])
         values = [form, m, n, k, (first + 3, a, ao, (m, (table, tables, ro)), (k, (table, tables, ko)), *columns)]
         values += [(first + 5, tables, ro, (m, one)), (first + 5, tables, ko, (k, one))]
-        values += [(first + 8, b, bo, *_stored(builder, form, k, n, ldb)), ldb, beta]
+        bits = signature.args[first + 3].dtype.bitwidth
+        values += [(first + 8, b, bo, *_stored(builder, form, k, n, ldb, bits)), ldb, beta]
         values += [(first + 12, c, co, (m, ldc), (n, one)), ldc, (first + 15, bias, at, _ended(builder, ends, n)), ends]
         return _call(context, builder, signature, f"{_SYMBOLS[str(signature.args[first + 3].dtype)]}_{kind}", values)
 

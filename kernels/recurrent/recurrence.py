@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nbkeras.kernels.loops.flat_access import load, store
-from nbkeras.kernels.loops.gemm import PANELS, PLAIN, TRANSPOSED, gemm
+from nbkeras.kernels.loops.gemm import LINE, PANELS, PLAIN, TRANSPOSED, gemm
 from nbkeras.kernels.loops.vmath import sigmoid, tanh
 from nbkeras.kernels.panels import panels_of
 from nbkeras.kernels.runtime import device
@@ -350,8 +350,8 @@ def rows_of_chunk(batch, index, count):
 @compiled
 def second_part(form, weights, terms, columns, otherwise):
     """Where the second part of weights that are cut begins: after the panels of the first, terms x columns; or `otherwise`."""
-    width = weights.shape[1]
-    return (columns + width - 1) // width * width * terms if form == PANELS else otherwise
+    line = LINE // weights.itemsize
+    return (columns + line - 1) // line * line * terms if form == PANELS else otherwise
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""What this process may use: how many processors and cores, how much memory, by the control groups of Linux and by the machine.
+"""The limits of this process: the processors, cores and memory that it may use, by the machine and Linux's control groups.
 
 A container has the limits of its own group and of all groups around it. Version 2 has one tree of groups, version 1 one for each
 kind of limit; a system may have both. A tree is found in /proc/self/mountinfo, this process's place in it in /proc/self/cgroup.

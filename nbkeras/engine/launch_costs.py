@@ -156,14 +156,14 @@ _FLOPS: dict[str, Callable[..., int]] = {
 
 
 def _recurrent_forward(*args: Any) -> int:
-    a = Forward(*args)
+    a = Forward(*args[: len(Forward._fields)])  # then a share, if there is one only
     (batch, length, features), width = a.x.shape, a.kernel.shape[1]
     return 2 * batch * length * width * (features + a.h_last.size // max(1, batch))
 
 
 def _recurrent_backward(*args: Any) -> int:
     """Gradients of both kernels and of the states, and of the input if it is needed."""
-    a = Backward(*args)
+    a = Backward(*args[: len(Backward._fields)])
     width = a.dz.size // max(1, a.batch * a.block)
     return 2 * a.batch * a.length * width * (a.features * (2 if a.dx.size else 1) + 2 * a.units)
 

@@ -121,6 +121,7 @@ class Preparation:
 
     def __init__(self) -> None:
         self.stale, self.reason = False, None
+        self.nbytes = 0  # of its arrays
         self.steps: list[tuple[Callable, tuple]] = []
         self._own: set[int] = set()  # ids of the owners of its arrays
         self._read: set[int] = set()  # and of the weights
@@ -129,6 +130,7 @@ class Preparation:
     def allocated(self, array: Array) -> Array:
         array = device.persistent_empty(array.shape, array.dtype)
         self._own.add(id(device.root(array)))
+        self.nbytes += array.nbytes
         return array
 
     def called(self, function: Callable, inputs: tuple, rest: tuple, constants: dict[str, Any]) -> Any:
@@ -247,6 +249,11 @@ class Program:
         if self._preparation is None or not all(a is None or self._is_weight(a) for a in arrays):
             return None
         return self._preparation
+
+    @property
+    def prepared_nbytes(self) -> int:
+        """The bytes of what was computed from weights alone and is kept: weights in panels, transformed kernels."""
+        return 0 if self._preparation is None else self._preparation.nbytes
 
     def _is_weight(self, array: Array) -> bool:
         owner = device.root(array)

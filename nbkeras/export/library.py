@@ -50,7 +50,7 @@ def export_library(
             and to fix sizes; its first axis is ignored.
         verbose: False prints nothing; None and True print the file's name.
         batch: How many samples a call computes, or a list of such numbers, for each of which there is a function.
-        target: The processors for which code is made: 'host' is this one; 'x86-64-v3', 'x86-64-v4', 'aarch64'.
+        target: The processors for which code is made: 'host' is this one; 'x86-64-v2', 'x86-64-v3', 'x86-64-v4', 'aarch64'.
         weights: 'inside' the library, or 'beside' it in a file .weights that programs map into their memory.
         state: 'explicit' adds the function of one step of a model that goes step by step (see `Model.stream`): its
             state is an argument, and the second axis of its inputs has size 1. A model with stateful=True has a

@@ -62,9 +62,17 @@ class StepProfile:
     """
 
     def __init__(
-        self, name: str, kind: str, batch_size: int, launches: list[Launch], step_seconds: float, buffers: list[Buffer]
+        self,
+        name: str,
+        kind: str,
+        batch_size: int,
+        launches: list[Launch],
+        step_seconds: float,
+        buffers: list[Buffer],
+        prepared_nbytes: int = 0,
     ):
         self.name, self.kind, self.batch_size, self.step_seconds = name, kind, batch_size, step_seconds
+        self.prepared_nbytes = prepared_nbytes  # of weights that the step keeps in another form as well
         self._launches, self._buffers = launches, buffers
         each = [self._row(launch) for launch in launches]
         self.rows: list[Row] = _summed(each, lambda row: row)
@@ -91,6 +99,8 @@ class StepProfile:
             f"{self.name}, {per} of {self.batch_size} rows: {self.step_seconds * 1e3:.3f} ms; its {len(self._launches)} "
             f"launches, each timed alone: {self.seconds * 1e3:.3f} ms"
         )
+        if self.prepared_nbytes:
+            title += f"; weights that it keeps in another form as well: {self.prepared_nbytes / 1e6:.2f} MB"
         by_layer = _table(
             ["layer", "", *_NUMBERS], [[r.layer, r.direction, *self._cells(r)] for r in self.layers], width
         )
@@ -286,8 +296,8 @@ def _measured(model: Model, x: Any, y: Any, batch_size: int | None, steps: int) 
             assign_all(kept)
             if kind == "train":
                 model.reset_metrics()
-    buffers = [] if recorded is None else recorded.buffers
-    return StepProfile(model.name, kind, batch.size, launches, float(np.median(times)), buffers)
+    buffers, prepared = ([], 0) if recorded is None else (recorded.buffers, recorded.prepared_nbytes)
+    return StepProfile(model.name, kind, batch.size, launches, float(np.median(times)), buffers, prepared)
 
 
 def _state(model: Model) -> list[Any]:

@@ -156,6 +156,35 @@ def test_nothing_is_prepared_twice_without_a_change(monkeypatch):
     assert len(runs) == 1
 
 
+def in_panels():
+    """Products whose weights are kept in panels: a dense layer, one by the transposed weight, a convolution, an LSTM."""
+    inputs = layers.Input((12, 12, 20))
+    x = layers.Conv2D(210, 1, activation="relu")(inputs)
+    dense = layers.Dense(130, activation="tanh")
+    y = dense(layers.GlobalAveragePooling2D()(x))
+    y = ops.matmul(y, ops.transpose(dense.kernel))
+    z = layers.LSTM(40)(layers.Reshape((12, 240))(inputs))
+    return randomized(keras.Model(inputs, [y, z]))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 64, 65])
+def test_predictions_with_weights_in_panels(rows):
+    model, x = in_panels(), np.random.default_rng(2).uniform(-1, 1, (rows, 12, 12, 20)).astype("float32")
+    check(model, x)
+    assert "fill_panels" not in kernels_of(model) and "fill_panels" in {f.__name__ for f, _ in prepared_steps(model)}
+    model.set_weights([w / 2 for w in model.get_weights()])
+    check(model, x)
+    sizes = [20 * 210, 40 * 160, *([210 * 130] * 2 if rows <= 64 else [])]
+    profile = keras.profile(model, x, batch_size=rows, steps=1)
+    assert 4 * sum(sizes) <= profile.prepared_nbytes <= 1.1 * 4 * sum(sizes), "the weights, and zeros that fill lines"
+    assert f"as well: {profile.prepared_nbytes / 1e6:.2f} MB" in " ".join(str(profile).split())
+
+
+def prepared_steps(model):
+    steps = program_of(model)._preparation.steps
+    return [(getattr(function, "kernel", function), args) for function, args in steps]
+
+
 def test_a_step_that_changes_its_weights_sees_the_new_ones():
     class Drifting(layers.Layer):
         def build(self, shape):

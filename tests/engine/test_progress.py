@@ -254,7 +254,7 @@ def test_a_server_gets_progress_in_its_log(caplog, capsys):
 @pytest.fixture
 def compile_one(monkeypatch, clock):
     """Compile a kernel, with an empty cache on disk; the clock says that it took so many seconds."""
-    monkeypatch.setattr(cache_files, "read", lambda name: None)
+    monkeypatch.setattr(cache_files, "read", lambda name, in_package: None)
     monkeypatch.setattr(cache_files, "write", lambda name, payload: None)
     monkeypatch.setattr(progress, "_compilations", progress._Compilations())
 

@@ -27,9 +27,9 @@ LARGE = 64 * 1024  # bytes: over all that Python itself needs for an epoch, unde
 # a fused kernel was split, or a layer makes a launch that is not needed.
 LAUNCHES = {
     "mlp": {"train": 29, "predict": 4},
-    "lstm_stack": {"train": 25, "predict": 5},
+    "lstm_stack": {"train": 33, "predict": 5},
     "cnn": {"train": 43, "predict": 9},
-    "headline": {"train": 57, "predict": 11},
+    "headline": {"train": 58, "predict": 11},
 }
 
 

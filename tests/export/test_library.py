@@ -377,7 +377,10 @@ def test_names_of_system_libraries_are_refused(name, tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"target": "arm"}, r"target must be one of 'host', 'x86-64-v4', 'x86-64-v3', 'aarch64', received 'arm'"),
+        (
+            {"target": "arm"},
+            r"target must be one of 'host', 'x86-64-v4', 'x86-64-v3', 'x86-64-v2', 'aarch64', received 'arm'",
+        ),
         ({"weights": "outside"}, r"weights must be one of 'inside', 'beside', received 'outside'"),
         ({"state": True}, r"state must be one of None, 'explicit', received True"),
         ({"batch": 0}, r"batch must be a positive integer or a list of them, received 0"),

@@ -60,8 +60,17 @@ def test_product_of_every_size(ta, tb, dtype):
         np.testing.assert_array_equal(c, border)
 
 
+def in_panels(b, width):
+    """The panels of b. No number of them is left as it is."""
+    k, n = b.shape
+    line = 64 // b.itemsize
+    panels = np.full(k * -(-n // line) * line, np.nan, b.dtype)
+    device.launch(weights_in_panels.fill_panels, 0, b.reshape(-1), 0, n, panels, k, n, width, 0, 1)
+    return panels
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("width", [None, 8, 12, 16, 24, 48], ids=lambda width: f"width-{width or 'own'}")
+@pytest.mark.parametrize("width", [None, 16, 32, 48], ids=lambda width: f"width-{width or 'own'}")
 def test_product_with_panels_of_any_width(width, dtype):
     """None: the width of this processor's products; the others are those of other processors."""
     random = np.random.default_rng(0)
@@ -70,19 +79,34 @@ def test_product_with_panels_of_any_width(width, dtype):
         c, co, ldc, c_view = inside(random, dtype, m, n)
         b = random.standard_normal((k, n)).astype(dtype)
         size = width or panel_width(n, np.dtype(dtype).itemsize)
-        panels = np.full((-(-n // size), k, size), np.nan, dtype)  # no number of them is left as it is
-        fill = weights_in_panels.fill_panels
-        device.launch(fill, 0, b.reshape(-1), 0, n, panels, n, 0, 1)
+        panels = in_panels(b, size)
         turned = np.full_like(panels, np.nan)
-        device.launch(fill, 1, np.ascontiguousarray(b.T).reshape(-1), 0, k, turned, n, 0, 1)
+        fill = weights_in_panels.fill_panels
+        device.launch(fill, 1, np.ascontiguousarray(b.T).reshape(-1), 0, k, turned, k, n, size, 0, 1)
         np.testing.assert_array_equal(panels, turned)
         before, border = c_view.astype(np.float64), c.copy()
-        device.launch(product, 0, PANELS, m, n, k, a, ao, lda, panels.reshape(-1), 0, size, dtype(beta), c, co, ldc)
+        device.launch(product, 0, PANELS, m, n, k, a, ao, lda, panels, 0, size, dtype(beta), c, co, ldc)
         left = a_view.astype(np.float64)
         error = np.abs(c_view - left @ b - beta * before) / (np.abs(left) @ np.abs(b) + np.abs(before))
         assert error.max() < 8 * np.finfo(dtype).eps, (m, n, k, beta, error.max())
         c_view[...] = before
         np.testing.assert_array_equal(c, border)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "m, n, k, ta", [(9, 530, 300, 0), (300, 1050, 300, 0), (8, 70, 257, 1), (300, 264, 600, 1)], ids=str
+)
+def test_large_products_with_panels(m, n, k, ta, dtype):
+    """Of sizes for which A is copied, and with a last panel that is narrower than the others."""
+    random = np.random.default_rng(0)
+    a, b = random.standard_normal((m, k)).astype(dtype), random.standard_normal((k, n)).astype(dtype)
+    stored, lda, c = np.ascontiguousarray(a.T if ta else a).reshape(-1), m if ta else k, np.empty((m, n), dtype)
+    for width in (16, 32, 48):
+        sizes = ta, PANELS, m, n, k, stored, 0, lda, in_panels(b, width), 0, width, dtype(0)
+        device.launch(product, *sizes, c.reshape(-1), 0, n)
+        error = np.abs(c - a.astype(np.float64) @ b) / (np.abs(a).astype(np.float64) @ np.abs(b))
+        assert error.max() < 8 * np.finfo(dtype).eps, (width, error.max())
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -94,9 +118,7 @@ def test_rows_of_a_product_do_not_depend_on_their_number(dtype):
         ldb = {0: n, 1: k, PANELS: panel_width(n, b.itemsize)}[form]
         stored = np.ascontiguousarray(b.T if form == 1 else b).reshape(-1)
         if form == PANELS:
-            panels = np.empty((-(-n // ldb), k, ldb), dtype)
-            device.launch(weights_in_panels.fill_panels, 0, stored, 0, n, panels, n, 0, 1)
-            stored = panels.reshape(-1)
+            stored = in_panels(b, ldb)
         results = []
         for m in (300, 2, 5, 7, 8, 13, 64, 65):
             c = np.empty((m, n), dtype)
