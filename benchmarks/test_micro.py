@@ -48,7 +48,12 @@ def some(size: int) -> int:
 
 
 def floats(*sizes: int) -> np.ndarray:
-    return RANDOM.standard_normal([some(size) for size in sizes], dtype="float32")
+    return exactly(*map(some, sizes))
+
+
+def exactly(*sizes: int) -> np.ndarray:
+    """Random numbers of a shape whose sizes follow from those of others."""
+    return RANDOM.standard_normal(sizes, dtype="float32")
 
 
 def integers(below: int, *sizes: int, dtype="int64") -> np.ndarray:
@@ -192,8 +197,8 @@ def test_recurrent_forward_and_backward(measure, name, sizes):
     batch, steps, features, units = map(some, RECURRENT[sizes])
     x = floats(batch, steps, features)
     gates, states, how = GATES[name]
-    weights = 0.05 * floats(features, gates * units), 0.05 * floats(units, gates * units)
-    bias = floats(2, 3 * units) if name == "gru" else floats(gates * units)
+    weights = 0.05 * exactly(features, gates * units), 0.05 * exactly(units, gates * units)
+    bias = exactly(2, 3 * units) if name == "gru" else exactly(gates * units)
     module = {"lstm": lstm, "gru": gru, "simple_rnn": simple_rnn}[name]
     how = how | {
         "activation": recurrence.ACTIVATIONS["tanh"],
