@@ -18,7 +18,7 @@ A kernel that calls `gemm` is decorated with `cache.compiled`, whose cache makes
 import functools
 import math
 
-from nbkeras.kernels.loops.flat_access import start_of
+from nbkeras.kernels.loops.flat_access import opaque, start_of
 from nbkeras.kernels.runtime.code import Function, address, symbol
 from nbkeras.kernels.runtime.lazy import binding, cgutils, intrinsic, ir, types
 from nbkeras.kernels.runtime.processor import has
@@ -45,8 +45,7 @@ _AHEAD = (
 _CHAINS = 8  # sums that hide the latency of additions, two of four cycles each at a time
 # Rows of A from which a panel of B is worth copying, if the rows of B are long: then they share few sets of a cache.
 _PANEL_ROWS, _LONG_ROW = (256, 1) if _WIDE else (64, 1024)
-# Columns of C from which A is worth copying, stored transposed or plain. Larger blocks read so much of a row that it is not.
-_COPY_TRANSPOSED, _COPY_PLAIN = (2**62, 2**62) if _WIDE else (64, 512)
+_COPY_TRANSPOSED, _COPY_PLAIN = 64, 512  # columns of C from which A is worth copying, stored transposed or plain
 
 
 class Vectors:
@@ -696,6 +695,12 @@ _panels, _own_panels = _loops(False), _loops(True)
 
 
 def _product(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, bias, ends):
+    row_step, k_step = (1, lda) if ta != 0 else (lda, 1)
+    _panels(tb, m, n, k, a, row_step, row_step, k_step, b, ldb, k, beta, c, ldc, bias, ends)
+
+
+def _product_by_blocks(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, bias, ends):
+    """`_product` with copies of A where they pay."""
     least = _COPY_TRANSPOSED if ta != 0 else _COPY_PLAIN
     if (
         _lanes(a) >= _BLOCK and m > _BLOCK and n >= least and tb != PANELS
@@ -708,8 +713,8 @@ def _product(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, bias, ends):
 
 @_inner
 def _by_blocks(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, bias, ends):
-    """A product with copies of A."""
     blocks, rows, step = _blocks(a), _even(m, _ROWS, _BLOCK), max(1, _even(k, _DEPTH, 1))
+    row_step, k_step = opaque(1), opaque(0)  # or else LLVM makes all loops a second time, for these numbers
     for p in range(0, max(k, 1), step):
         depth, factor = min(step, k - p), beta if p == 0 else _one_like(beta)
         b_at, last_ends = _at(b, p if tb == TRANSPOSED else p * ldb), ends if p + step >= k else 0
@@ -717,7 +722,10 @@ def _by_blocks(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, bias, ends):
             height = min(rows, m - i)
             _fill_blocks(ta, height, depth, _at(a, p * lda + i if ta != 0 else i * lda + p), lda, blocks)
             c_i = _at(c, i * ldc)
-            _panels(tb, height, n, depth, blocks, depth, 1, 0, b_at, ldb, k, factor, c_i, ldc, bias, last_ends)
+            _panels(
+                *(tb, height, n, depth, blocks, depth, row_step, k_step, b_at, ldb, k),
+                *(factor, c_i, ldc, bias, last_ends),
+            )
 
 
 def _product_own(tb, m, n, k, a, rows, columns, b, ldb, beta, c, ldc, bias, ends):
@@ -731,7 +739,9 @@ def _product_at(tb, m, n, k, a, rows, columns, b, ldb, beta, c, ldc, bias, ends)
 _SYMBOLS = {"float32": "nbkeras_sgemm", "float64": "nbkeras_dgemm"}
 for _real, _name in _SYMBOLS.items():
     _ends = f"int64, {_real}, {_real}*, int64, {_real}*, int64"
-    symbol(_name, _product, f"void(int64, int64, int64, int64, int64, {_real}*, int64, {_real}*, {_ends})")
+    # blocks of 32 registers read so much of a row of A at once that no copy pays
+    _function = _product if _WIDE or has("neon") else _product_by_blocks
+    symbol(_name, _function, f"void(int64, int64, int64, int64, int64, {_real}*, int64, {_real}*, {_ends})")
     for _kind, _function in (("at", _product_at), ("own", _product_own)):
         symbol(
             f"{_name}_{_kind}",
