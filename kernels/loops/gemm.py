@@ -740,8 +740,8 @@ _SYMBOLS = {"float32": "nbkeras_sgemm", "float64": "nbkeras_dgemm"}
 for _real, _name in _SYMBOLS.items():
     _ends = f"int64, {_real}, {_real}*, int64, {_real}*, int64"
     # blocks of 32 registers read so much of a row of A at once that no copy pays
-    _function = _product if _WIDE or has("neon") else _product_by_blocks
-    symbol(_name, _function, f"void(int64, int64, int64, int64, int64, {_real}*, int64, {_real}*, {_ends})")
+    _plain = _product if _WIDE or has("neon") else _product_by_blocks
+    symbol(_name, _plain, f"void(int64, int64, int64, int64, int64, {_real}*, int64, {_real}*, {_ends})")
     for _kind, _function in (("at", _product_at), ("own", _product_own)):
         symbol(
             f"{_name}_{_kind}",
