@@ -131,7 +131,8 @@ def gru_backward_share(
     """Kernel: back through all steps of one chunk; dh ends as the gradient of the initial state."""
     mode = flush()
     width, two, zero, one = 3 * units, 2 * units, z.dtype.type(0), z.dtype.type(1)
-    ldb, candidate = recurrent_kernel.shape[1], recurrence.second_part(form, recurrent_kernel, two, units, two)
+    ldb = recurrent_kernel.shape[1]
+    candidate = recurrence.second_part(form, recurrent_kernel, two, units, two)  # where U_g begins
     row, rows = recurrence.rows_of_chunk(batch, share, shares)
     count = rows * units
     x_base, z_base, h_base = row * length * features, row * length * width, row * (length + 1) * units

@@ -34,5 +34,4 @@ def test_products_and_predictions_at_a_lower_level(level, tmp_path):
         *(str(TESTS / f) for f in FILES),
     ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=TESTS.parent, check=False)
-    assert done.returncode == 0, done.stdout[-4000:]
-    assert " passed" in done.stdout or "100%" in done.stdout
+    assert done.returncode == 0, done.stdout[-4000:]  # 5 if no test was chosen
