@@ -489,63 +489,56 @@ def _even(size, most, unit):
     return ((size + parts - 1) // parts + unit - 1) // unit * unit
 
 
+def _block(own, heights, widths):
+    """The intrinsic of blocks of these numbers of rows, and of vectors that a width has: the code for each is compiled."""
+
+    @intrinsic
+    def block(typing, height, left, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width, is_padded):
+        """C[height, width] = A[height, k] @ B[k, width] + beta * C; a[i * row_step + p * k_step] is A[i, p].
+
+        row_step, k_step: numbers, or pointers to tables with the products. left: how many rows there are; if they are fewer, the
+        last one is computed several times. is_padded: see `_emit_block`.
+        """
+        number = types.int64
+        first, second = (number, number, number, a, row_step, k_step, b, number), (beta, c, number, b)
+        signature = types.void(*first, *second, number, number, number)
+
+        def generate(context, builder, signature, args):
+            builder.function.attributes.add("noinline")  # what is around it would take registers of the loops
+            height, *args = args
+            *_, width, _ = args
+            v, half = Vectors(builder, signature.args[3]), Vectors(builder, signature.args[3], 2)
+            kinds = [(v, wide, (wide - 1) * v.lanes, wide * v.lanes) for wide in widths]
+            if _WIDE and 1 in widths:  # some processors do twice as many operations of half the size
+                kinds[0] = v, 1, half.lanes, v.lanes
+                kinds.insert(0, (half, 1, 0, half.lanes))
+            for high in heights:
+                with builder.if_then(builder.icmp_signed("==", height, ir.Constant(ir.IntType(64), high))):
+                    for vectors, wide, least, most in kinds:
+                        above = builder.icmp_signed(">", width, ir.Constant(ir.IntType(64), least))
+                        within = builder.icmp_signed("<=", width, ir.Constant(ir.IntType(64), most))
+                        with builder.if_then(builder.and_(above, within)):
+                            _emit_block(vectors, own, high, wide, *args)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return block
+
+
 def _loops(own):
     """The function of a product; at its end the bias is added (ends & BIAS), and the positive part taken (ends & RECTIFIED).
 
     own: see `_emit_block`.
     """
-
-    @intrinsic(prefer_literal=True)
-    def block(
-        typing, rows, least, most, left, k, a, row_step, k_step, b, ldb, beta, c, ldc, bias, ends, width, is_padded
-    ):
-        """C[rows, width] = A[rows, k] @ B[k, width] + beta * C; a[i * row_step + p * k_step] is A[i, p].
-
-        row_step, k_step: numbers, or pointers to tables with the products. rows: a literal. left: how many rows there are; if
-        they are fewer, the last one is computed several times. least, most: how many vectors a width has, literals: the code
-        for each number of them is compiled. is_padded: see `_emit_block`.
-        """
-        high, numbers = rows.literal_value, range(least.literal_value, most.literal_value + 1)
-        number = types.int64
-        signature = types.void(
-            *(
-                rows,
-                least,
-                most,
-                number,
-                number,
-                a,
-                row_step,
-                k_step,
-                b,
-                number,
-                beta,
-                c,
-                number,
-                b,
-                number,
-                number,
-                number,
-            )
+    few_rows, one_row, long_row = (
+        _block(own, heights, widths)
+        for heights, widths in (
+            ((_BLOCK, _FEW), range(1, _VECTORS + 1)),
+            ((1,), range(1, _VECTORS + 1)),
+            ((1,), (_LONG,)),
         )
-
-        def generate(context, builder, signature, args):
-            builder.function.attributes.add("noinline")  # what is around it would take registers of the loops
-            *args, width, is_padded = args[3:]
-            v, narrow = Vectors(builder, signature.args[5]), 0
-            if _WIDE and 1 in numbers:  # some processors do twice as many operations of half the size
-                half, narrow = Vectors(builder, signature.args[5], 2), v.lanes // 2
-                with builder.if_then(builder.icmp_signed("<=", width, ir.Constant(ir.IntType(64), narrow))):
-                    _emit_block(half, own, high, 1, *args, width, is_padded)
-            for wide in numbers:
-                first = narrow if wide == 1 else (wide - 1) * v.lanes
-                above = builder.icmp_signed(">", width, ir.Constant(ir.IntType(64), first))
-                within = builder.icmp_signed("<=", width, ir.Constant(ir.IntType(64), wide * v.lanes))
-                with builder.if_then(builder.and_(above, within)):
-                    _emit_block(v, own, high, wide, *args, width, is_padded)
-            return context.get_dummy_value()
-
-        return signature, generate
+    )
 
     @_inner
     def strip(
@@ -564,46 +557,7 @@ def _loops(own):
                 fetched += 1
             a_i, r_step, p_step = _moved(a, i, block_step), _rest(row_step, i), _step_of(k_step, height)
             c_i, left = _at(c, i * ldc), last - i
-            if height == _BLOCK:
-                block(
-                    _BLOCK,
-                    1,
-                    _VECTORS,
-                    left,
-                    k,
-                    a_i,
-                    r_step,
-                    p_step,
-                    b,
-                    ldb,
-                    beta,
-                    c_i,
-                    ldc,
-                    bias,
-                    ends,
-                    width,
-                    is_padded,
-                )
-            else:
-                block(
-                    _FEW,
-                    1,
-                    _VECTORS,
-                    left,
-                    k,
-                    a_i,
-                    r_step,
-                    p_step,
-                    b,
-                    ldb,
-                    beta,
-                    c_i,
-                    ldc,
-                    bias,
-                    ends,
-                    width,
-                    is_padded,
-                )
+            few_rows(height, left, k, a_i, r_step, p_step, b, ldb, beta, c_i, ldc, bias, ends, width, is_padded)
             i += height
 
     @_inner
@@ -646,46 +600,13 @@ def _loops(own):
                             *(i, last, width, depth, a_j, block_step, row_step, k_rest, b_at, b_step, is_padded, ahead),
                             *(factor, c_j, ldc, bias_j, last_ends),
                         )
-                    elif width == long:
-                        block(
-                            1,
-                            _LONG,
-                            _LONG,
-                            1,
-                            k,
-                            a_j,
-                            row_step,
-                            k_step,
-                            b_at,
-                            ldb,
-                            factor,
-                            c_j,
-                            ldc,
-                            bias_j,
-                            ends,
-                            long,
-                            0,
-                        )
                     else:
-                        block(
-                            1,
-                            1,
-                            _VECTORS,
-                            1,
-                            depth,
-                            a_j,
-                            row_step,
-                            k_rest,
-                            b_at,
-                            b_step,
-                            factor,
-                            c_j,
-                            ldc,
-                            bias_j,
-                            last_ends,
-                            width,
-                            is_padded,
-                        )
+                        operands = 1, 1, depth, a_j, row_step, k_rest, b_at, b_step
+                        rest = factor, c_j, ldc, bias_j, last_ends, width, is_padded
+                        if width == long:
+                            long_row(*operands, *rest)
+                        else:
+                            one_row(*operands, *rest)
                     j += width
 
     return panels
