@@ -2,14 +2,12 @@
 
 import contextlib
 import functools
-import os
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from benchmarks import levels
 from benchmarks.runners import FOLDER, Process, Runner, script_results
 from benchmarks.session import Session, cores, percentile
 
@@ -91,23 +89,6 @@ def neighbour(session: Session) -> list[Table]:
         {"title": f"Beside a process of {cores()} spinning threads", "columns": columns, "rows": busy_rows},
         {"title": "predict from two processes at once", "columns": twice, "rows": twice_rows},
     ]
-
-
-def features(session: Session) -> list[Table]:
-    """Training with the instructions of a CPU without AVX-512, and with those of this CPU."""
-    rows = []
-    variants: dict[str, dict] = {"as it is": {}, "AVX2 only": levels.variables("x86-64-v3", os.environ)}
-    for name in ("mlp",) if session.options.quick else ("mlp", "lstm_stack", "cnn"):
-        with session.started(name, {title: ("nbkeras", how) for title, how in variants.items()}) as runners:
-            found = session.take_turns(
-                list(runners), session.options.rounds, lambda title, r=runners: median_round(r[title])
-            )
-        normal = statistics.median(found["as it is"])
-        for title, times in found.items():
-            median = statistics.median(times)
-            rows.append([name, title, median * 1e3, median / normal])
-    columns = ["workload", "nbkeras", "ms a step", "/ as it is"]
-    return [{"title": "Without what this machine has", "columns": columns, "rows": rows}]
 
 
 def threads(session: Session) -> list[Table]:
@@ -202,5 +183,5 @@ def layers(session: Session) -> list[Table]:
 
 
 STUDIES: dict[str, Callable[[Session], list[Table]]] = {
-    study.__name__: study for study in (scaling, neighbour, features, threads, subnormal, layers)
+    study.__name__: study for study in (scaling, neighbour, threads, subnormal, layers)
 }

@@ -223,12 +223,6 @@ def test_a_busy_neighbour_is_compared_with_none(tmp_path):
     assert all(0 < row["two at once"] <= row["two at once, p99"] for row in twice)
 
 
-@pytest.mark.slow  # compiles for another CPU
-def test_processor_features_are_compared(tmp_path):
-    report, _ = results(tmp_path, "features")
-    assert [row["nbkeras"] for row in rows(report, "features")] == ["as it is", "AVX2 only"]
-
-
 @pytest.mark.slow  # five sweeps for each number of threads
 def test_scaling_is_drawn_and_written(tmp_path):
     picture, document = tmp_path / "scaling.svg", tmp_path / "benchmarks.md"
