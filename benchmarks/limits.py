@@ -173,16 +173,20 @@ def numbers(size: float) -> np.ndarray:
     return memory[first : first + count].view(np.int64)
 
 
+def rate(threads: int, seconds: float) -> float:
+    """Multiply-adds a second that the threads make together; measured for about ten times the seconds."""
+    x, y, rounds = np.float32(0.999), np.float32(0.001), 1000
+    took = least_seconds([lambda n: calculate(n * rounds, x, y)] * threads, seconds)
+    return threads * rounds * _CHAINS * _BYTES / 4 / took
+
+
 def measure(threads: int, quick: bool) -> Limits:
     """The limits of so many threads.
 
     A cache is read in pieces that fill half of it. Memory is read in pieces that fill the last cache four times.
     """
     seconds, processors = 0.003 if quick else 0.05, len(os.sched_getaffinity(0))
-    x, y = np.float32(0.999), np.float32(0.001)
-    rounds = 1000
-    took = least_seconds([lambda n: calculate(n * rounds, x, y)] * threads, seconds)
-    multiply_adds = threads * rounds * _CHAINS * _BYTES / 4 / took
+    multiply_adds = rate(threads, seconds)
     stores, largest = [], 0.0
     for name, size, sharing in caches():
         together = -(

@@ -5,6 +5,7 @@ bytes read a second from each cache and from memory, and the time to start threa
 workload, and predictions of one sample and of a batch, and compares them with two bounds: the multiply-adds of the products
 (work.py counts them from the model's layers) at the processor's rate, and the bytes of weights, gradients, optimizer state and
 activations, each moved once, at the bandwidth of the smallest cache that holds them. The share is the larger bound / the time.
+The time is the median of the rounds in which the processor was undisturbed (run_roofline.py), whose number is in the last column.
 """
 
 import argparse
@@ -21,7 +22,18 @@ from benchmarks.work import Bounds, Limits, Store, Work, bounds
 from benchmarks.workloads import SECOND_ORDER, WORKLOADS
 
 NAMES = [name for name, each in WORKLOADS.items() if each.kind == "train" and name not in (*SECOND_ORDER, "toy")]
-COLUMNS = ["workload", "M multiply-adds", "MB", "time, ms", "arithmetic, ms", "bytes, ms", "held by", "near", "share"]
+COLUMNS = [
+    "workload",
+    "M multiply-adds",
+    "MB",
+    "time, ms",
+    "arithmetic, ms",
+    "bytes, ms",
+    "held by",
+    "near",
+    "share",
+    "rounds",
+]
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -45,17 +57,18 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         table = {"title": "The least times of the work, and the times measured", "columns": COLUMNS, "rows": rows}
         report["studies"]["roofline"] = [*tables_of_limits(limits, found["starts"]), table]
         for name in options.names:
-            steps = str(options.steps or WORKLOADS[name].steps)
+            steps = options.steps or WORKLOADS[name].steps
+            given = steps, options.seconds, options.rounds, limits[-1].threads, limits[-1].multiply_adds
             try:
-                measured = ask(name, steps, str(options.seconds), str(options.rounds))
+                measured = ask(name, *map(str, given))
             except RuntimeError as error:  # the results of the others are still useful
                 print(f"\n{name} failed: {error}", file=sys.stderr, flush=True)
                 report["failures"][name] = str(error)[-4000:]
                 continue
             report["versions"] |= measured["versions"]
-            for what, samples, work, seconds in measured["rows"]:
+            for what, samples, work, seconds, count in measured["rows"]:
                 least = bounds(Work(*work), limits[-1])
-                rows.append([f"{name}: {what}, batch {samples}", *cells(Work(*work), seconds, least)])
+                rows.append([f"{name}: {what}, batch {samples}", *cells(Work(*work), seconds, least), count])
             save(report, options.json)
     show(report, "roofline")
     return report
