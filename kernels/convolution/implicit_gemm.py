@@ -24,7 +24,7 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_BUFFER = 65536  # elements of a buffer of windows: it should fit into 1 MiB of L2 together with the output's block
+_BUFFER = 32768  # elements of a buffer of windows: with the output's block they fit into an L2 of 256 KiB
 _SHARES = 16
 _PARTIAL_ELEMENTS = 8_000_000  # of all shares' partial kernel gradients together
 _SHARE_WORK = 140_000  # multiply-adds, about 3 us: with fewer, another share costs more than it saves
