@@ -44,6 +44,9 @@ _LEAST_ROWS = 8  # of a chunk: below, the products are too thin
 _MOST_CHUNKS = 16  # each has a copy of the weights' gradients
 _SERIAL_WORK = 1_500_000  # multiply-adds that one thread does before another thread pays (about 15 us)
 _PANEL_STEPS = 4  # time steps from which weights are worth a copy in panels
+_PLAIN_ROW = (
+    65536  # numbers up to which one row is multiplied with weights as they are: in L2 a longer piece of a row is faster
+)
 _BLOCK_ROWS = 256  # rows of one input product: gates of so many rows stay in L2
 
 
@@ -196,7 +199,8 @@ def run_forward(
     chunks = chunk_count(batch, length, features, units, cell.gates)
     block = block_steps(batch, length, chunks)
     ring, state_ring = (length, length + 1) if differentiable else (block, 2)
-    nothing, is_paneled = device.empty(0, dtype), device.gpu() is None and length >= _PANEL_STEPS
+    nothing, is_repeated = device.empty(0, dtype), device.gpu() is None and length >= _PANEL_STEPS
+    is_paneled = is_repeated and (batch > 1 or recurrent_kernel.size > _PLAIN_ROW)
     y = device.empty((batch, length, units) if options.sequences else (batch, units), dtype)
     h_last = device.empty((batch, units), dtype)
     c_last = device.empty((batch, units), dtype) if cell.keeps_c else nothing

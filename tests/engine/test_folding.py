@@ -163,7 +163,7 @@ def in_panels():
     dense = layers.Dense(130, activation="tanh")
     y = dense(layers.GlobalAveragePooling2D()(x))
     y = ops.matmul(y, ops.transpose(dense.kernel))
-    z = layers.LSTM(40)(layers.Reshape((12, 240))(inputs))
+    z = layers.LSTM(130)(layers.Reshape((12, 240))(inputs))
     return randomized(keras.Model(inputs, [y, z]))
 
 
@@ -174,10 +174,19 @@ def test_predictions_with_weights_in_panels(rows):
     assert "fill_panels" not in kernels_of(model) and "fill_panels" in {f.__name__ for f, _ in prepared_steps(model)}
     model.set_weights([w / 2 for w in model.get_weights()])
     check(model, x)
-    sizes = [20 * 210, 40 * 160, *([210 * 130] * 2 if rows <= 64 else [])]
+    sizes = [20 * 210, 130 * 520, *([210 * 130] * 2 if rows <= 64 else [])]
     profile = keras.profile(model, x, batch_size=rows, steps=1)
     assert 4 * sum(sizes) <= profile.prepared_nbytes <= 1.1 * 4 * sum(sizes), "the weights, and zeros that fill lines"
     assert f"as well: {profile.prepared_nbytes / 1e6:.2f} MB" in " ".join(str(profile).split())
+
+
+@pytest.mark.parametrize(("units", "rows", "has_panels"), [(40, 1, False), (40, 2, True), (130, 1, True)])
+def test_one_row_is_multiplied_with_small_recurrent_weights_as_they_are(units, rows, has_panels):
+    inputs = layers.Input((12, 5))
+    model = randomized(keras.Model(inputs, layers.LSTM(units)(inputs)))
+    x = np.random.default_rng(2).uniform(-1, 1, (rows, 12, 5)).astype("float32")
+    check(model, x)
+    assert has_panels == (keras.profile(model, x, batch_size=rows, steps=1).prepared_nbytes > 0)
 
 
 def prepared_steps(model):
