@@ -124,8 +124,11 @@ def _nothing(share, shares):
 # -------------------- measuring --------------------
 
 
-def least_seconds(functions: Sequence[Callable[[int], Any]], seconds: float) -> float:
-    """The least seconds of a round of functions of a number of rounds, all at once, each on a thread with its own processor."""
+def least_seconds(functions: Sequence[Callable[[int], Any]], seconds: float, of_five: Callable = min) -> float:
+    """The least seconds of a round of functions of a number of rounds, all at once, each on a thread with its own processor.
+
+    of_five: what is taken of five measurements of at least `seconds`.
+    """
     processors = iter(sorted(os.sched_getaffinity(0)))
 
     def settle() -> None:
@@ -141,7 +144,7 @@ def least_seconds(functions: Sequence[Callable[[int], Any]], seconds: float) -> 
         rounds = 1
         while min(together(rounds), together(rounds)) < seconds:  # the first one also starts the threads
             rounds *= 2
-        return min(together(rounds) for _ in range(5)) / rounds
+        return of_five([together(rounds) for _ in range(5)]) / rounds
 
 
 def caches() -> list[tuple[str, int, int]]:
@@ -173,10 +176,10 @@ def numbers(size: float) -> np.ndarray:
     return memory[first : first + count].view(np.int64)
 
 
-def rate(threads: int, seconds: float) -> float:
-    """Multiply-adds a second that the threads make together; measured for about ten times the seconds."""
+def rate(threads: int, seconds: float, of_five: Callable = min) -> float:
+    """Multiply-adds a second that the threads make together; the arguments are those of `least_seconds`."""
     x, y, rounds = np.float32(0.999), np.float32(0.001), 1000
-    took = least_seconds([lambda n: calculate(n * rounds, x, y)] * threads, seconds)
+    took = least_seconds([lambda n: calculate(n * rounds, x, y)] * threads, seconds, of_five)
     return threads * rounds * _CHAINS * _BYTES / 4 / took
 
 

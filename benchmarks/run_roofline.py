@@ -22,7 +22,7 @@ from workloads import WORKLOADS, data
 
 _UNDISTURBED = 0.9  # of the rate
 _TRIES = 5  # times as many rounds as asked, at most
-_PROBE = 0.002  # seconds
+_PROBE = 0.01  # seconds of each of five measurements, whose mean counts: the least one would hide what others take
 
 
 def limits_of(threads: str, how_much: str) -> dict:
@@ -49,7 +49,7 @@ def of_workload(name: str, steps: str, seconds: str, rounds: str, threads: str, 
         calls(job, xs, case.batch, 1)
 
     def is_undisturbed() -> bool:
-        return limits.rate(int(threads), _PROBE) >= _UNDISTURBED * float(rate)
+        return limits.rate(int(threads), _PROBE, statistics.fmean) >= _UNDISTURBED * float(rate)
 
     rows = []
     for case in cases:
