@@ -10,6 +10,7 @@ the studies of GPUs (kernels, equality) then run too, and the goals are printed.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -111,8 +112,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "workloads": {},
         "studies": {},
     }
-    with tempfile.TemporaryDirectory() as folder:
-        session = Session(options, folder)
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(Session(options, folder)) as session:
         report |= {"left out": session.left_out, "failures": session.failures}
 
         def keep(study: str, tables: list) -> None:
@@ -129,6 +129,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             except RuntimeError as error:  # the results of the others are still useful
                 print(f"\n{name} failed: {error}", file=sys.stderr, flush=True)
                 session.failures[name] = str(error)[-4000:]
+            report["rounds"], report["disturbed"] = session.rounds, session.disturbed
             show(report, name)
             save(report, options.json)
     return report

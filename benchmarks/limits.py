@@ -1,10 +1,12 @@
-"""The limits of a processor: multiply-adds per second, bytes read per second from each cache, and the time to start threads.
+"""The limits of a processor: multiply-adds per second, bytes read per second from each cache, and the times between threads.
 
-Used by run_roofline.py and run_scaling.py. The two loops are written in vectors of the level for which the process compiles, so
-that LLVM does not choose their size: their innermost iterations are multiply-adds between registers, and loads with an `or`.
+Used by run_roofline.py, run_scaling.py and run_probe.py. The loops of `calculate` and `read` are written in vectors of the level
+for which the process compiles, so that LLVM does not choose their size: their innermost iterations are multiply-adds between
+registers, and loads with an `or`.
 """
 
 import glob
+import math
 import os
 import statistics
 import time
@@ -20,11 +22,17 @@ from numba.extending import intrinsic
 from work import Limits, Store
 
 from nbkeras.kernels import compiled, launch_shares
+from nbkeras.kernels.runtime import raw
 from nbkeras.kernels.runtime.processor import has
 
 _BYTES = 64 if has("avx512f") else 32 if has("avx") else 16  # of a vector
 _CHAINS = 12  # sums at a time: enough for the latency of two units, and few enough for 16 registers
 _PAUSE = 0.002  # seconds, after which the threads of the pool sleep
+_PROBE = 0.01  # seconds of each of five measurements of a probe
+_SLOWER, _LATER = (
+    0.9,
+    2.5,
+)  # times the best rate, and the shortest way between processors: beyond, a processor is disturbed
 _INDEX = ir.IntType(64)
 
 
@@ -116,6 +124,15 @@ def read(array, rounds):
     return found
 
 
+@njit("void(int64, int64, int64)", nogil=True)
+def take_turns(state, me, rounds):
+    """Wait for an even number (me = 0) or an odd one (me = 1), and write the next one; so many times."""
+    for _ in range(rounds):
+        while raw.read(state, 0) & 1 != me:
+            raw.relax()
+        raw.write(state, 0, raw.read(state, 0) + 1)
+
+
 @compiled
 def _nothing(share, shares):
     pass
@@ -183,6 +200,34 @@ def rate(threads: int, seconds: float, of_five: Callable = min) -> float:
     return threads * rounds * _CHAINS * _BYTES / 4 / took
 
 
+def between(seconds: float, of_five: Callable = min) -> float:
+    """Seconds for a number to go from one processor to another; the arguments are those of `least_seconds`."""
+    memory, turns = np.zeros(1, np.int64), 100
+    state = memory.ctypes.data
+    sides = [lambda n, me=me: take_turns(state, me, n * turns) for me in (0, 1)]
+    return least_seconds(sides, seconds, of_five) / turns / 2
+
+
+class Probe:
+    """Whether the processors work as they do at their best.
+
+    A virtual machine may lose a processor to others, or have it moved to another chiplet, for seconds to minutes: then a number
+    takes five times as long from one to the other, and a step of two threads up to 1.7 times as long. Not the least but the mean
+    of five measurements counts: the least one hides what others take.
+    """
+
+    def __init__(self, threads: int, rate: float = 0.0, between: float = math.inf):
+        self.threads, self.rate, self.between = threads, rate, between
+
+    def is_undisturbed(self) -> bool:
+        """Compare with the best measurements so far."""
+        found, way = rate(self.threads, _PROBE, statistics.fmean), 0.0
+        if self.threads > 1:
+            way = between(_PROBE, statistics.fmean)
+        self.rate, self.between = max(self.rate, found), min(self.between, way)
+        return found >= _SLOWER * self.rate and way <= _LATER * self.between
+
+
 def measure(threads: int, quick: bool) -> Limits:
     """The limits of so many threads.
 
@@ -211,7 +256,9 @@ def _bandwidth(threads: int, size: float, seconds: float) -> float:
 
 
 def starts(threads: int, quick: bool) -> dict[str, float]:
-    """Seconds to launch a kernel that does nothing: alone, and in a share for each thread, whose threads wait or sleep."""
+    """Seconds to launch a kernel that does nothing, alone and in a share for each thread, whose threads wait or sleep; and the
+    way of a number between two processors.
+    """
 
     def launch(shares: int, pause: float) -> float:
         times = []
@@ -223,5 +270,9 @@ def starts(threads: int, quick: bool) -> dict[str, float]:
         return statistics.median(times)
 
     launch(threads, 0)  # compiles
-    cases = {"one share": (1, 0.0), "threads that wait": (threads, 0.0), "threads that sleep": (threads, _PAUSE)}
-    return {name: launch(*case) for name, case in cases.items()}
+    cases = {"one share": (1, 0.0), "shares for threads that wait": (threads, 0.0)}
+    cases["shares for threads that sleep"] = threads, _PAUSE
+    found = {f"a launch of {name}": launch(*case) for name, case in cases.items()}
+    if threads > 1:
+        found["a number from one processor to another"] = between(0.001 if quick else 0.05)
+    return found

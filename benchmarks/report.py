@@ -112,7 +112,11 @@ def circumstances(report: dict[str, Any]) -> str:
     text += f"; Python {machine['python']}, {machine['system']}"
     text += f"; {settings['rounds']} rounds"
     text += f"; {versions(report)}." if versions(report) else "."
-    if settings.get("level") and any(name in versions(report) for name in ("jax", "litert", "onnxruntime")):
+    if report.get("disturbed"):
+        text += (
+            f" The processors were disturbed during {report['disturbed']} of {report['rounds']} rounds of frameworks."
+        )
+    if settings.get("level") and settings.get("peers"):
         text += f" All were told the level, but {NOT_TOLD}."
     if report.get("left out"):
         text += f" Left out: {'; '.join(sorted(set(report['left out'])))}."

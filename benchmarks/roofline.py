@@ -10,6 +10,7 @@ The time is the median of the rounds in which the processor was undisturbed (run
 
 import argparse
 import functools
+import math
 import sys
 import tempfile
 from typing import Any
@@ -56,15 +57,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         rows: list[list] = []
         table = {"title": "The least times of the work, and the times measured", "columns": COLUMNS, "rows": rows}
         report["studies"]["roofline"] = [*tables_of_limits(limits, found["starts"]), table]
+        best = 0.0, math.inf
         for name in options.names:
             steps = options.steps or WORKLOADS[name].steps
-            given = steps, options.seconds, options.rounds, limits[-1].threads, limits[-1].multiply_adds
             try:
-                measured = ask(name, *map(str, given))
+                measured = ask(name, *map(str, (steps, options.seconds, options.rounds, limits[-1].threads, *best)))
             except RuntimeError as error:  # the results of the others are still useful
                 print(f"\n{name} failed: {error}", file=sys.stderr, flush=True)
                 report["failures"][name] = str(error)[-4000:]
                 continue
+            best = measured["best"]
             report["versions"] |= measured["versions"]
             for what, samples, work, seconds, count in measured["rows"]:
                 least = bounds(Work(*work), limits[-1])
@@ -93,7 +95,7 @@ def tables_of_limits(limits: list[Limits], starts: dict[str, float]) -> list[dic
     return [
         {"title": "The limits of the processor", "columns": columns, "rows": rows},
         {
-            "title": "Launches that do nothing",
+            "title": "Times between threads",
             "columns": ["", "us"],
             "rows": [[name, seconds * 1e6] for name, seconds in starts.items()],
         },

@@ -1,10 +1,9 @@
 """The limits of this processor, or the work and times of a workload in nbkeras, in JSON:
 
 run_roofline.py nbkeras limits THREADS,... all|smallest
-run_roofline.py nbkeras NAME STEPS SECONDS ROUNDS THREADS RATE
+run_roofline.py nbkeras NAME STEPS SECONDS ROUNDS THREADS RATE BETWEEN
 
-A round counts if the threads made nearly RATE multiply-adds a second before and after it: a virtual machine may lose a processor
-for seconds to minutes.
+A round counts if the processors were undisturbed before and after it; RATE and BETWEEN: their best so far, see limits.Probe.
 """
 
 import dataclasses
@@ -20,9 +19,7 @@ from run_keras import NETWORKS, prepare
 from work import work_of
 from workloads import WORKLOADS, data
 
-_UNDISTURBED = 0.9  # of the rate
 _TRIES = 5  # times as many rounds as asked, at most
-_PROBE = 0.01  # seconds of each of five measurements, whose mean counts: the least one would hide what others take
 
 
 def limits_of(threads: str, how_much: str) -> dict:
@@ -31,7 +28,7 @@ def limits_of(threads: str, how_much: str) -> dict:
     return {"limits": found, "starts": limits.starts(max(counts), quick)}
 
 
-def of_workload(name: str, steps: str, seconds: str, rounds: str, threads: str, rate: str) -> dict:
+def of_workload(name: str, steps: str, seconds: str, rounds: str, threads: str, *best: str) -> dict:
     """The work and the median seconds of a training step, and of predictions of one sample and of a batch.
 
     Also how many of the rounds were undisturbed; if none was, all count.
@@ -48,21 +45,19 @@ def of_workload(name: str, steps: str, seconds: str, rounds: str, threads: str, 
     for case in cases[1:]:
         calls(job, xs, case.batch, 1)
 
-    def is_undisturbed() -> bool:
-        return limits.rate(int(threads), _PROBE, statistics.fmean) >= _UNDISTURBED * float(rate)
-
+    probe = limits.Probe(int(threads), *map(float, best))
     rows = []
     for case in cases:
         times, disturbed = [], []
-        is_good = is_undisturbed()
+        is_good = probe.is_undisturbed()
         while len(times) < int(rounds) and len(times) + len(disturbed) < _TRIES * int(rounds):
             found = measured(job, case, xs, count, float(seconds))
-            was_good, is_good = is_good, is_undisturbed()
+            was_good, is_good = is_good, probe.is_undisturbed()
             (times if was_good and is_good else disturbed).append(found)
         median = statistics.median(itertools.chain(*(times or disturbed)))
         kind = "training step" if case is workload else "prediction"
         rows.append((kind, case.batch, work_of(model, case.batch, case is workload), median, len(times)))
-    return {"versions": job.versions, "rows": rows}
+    return {"versions": job.versions, "rows": rows, "best": (probe.rate, probe.between)}
 
 
 def main() -> None:

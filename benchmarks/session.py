@@ -26,6 +26,7 @@ from benchmarks.runners import (
     WRITERS,
     Failed,
     Missing,
+    Process,
     Runner,
     import_seconds,
     main_job_seconds,
@@ -111,15 +112,49 @@ def compare(name: str, ready: dict[str, dict[str, Any]]) -> None:
 class Session:
     """The settings of one run, and the methods that start frameworks with them, for workloads and studies.
 
-    folder: where networks are written for frameworks that read files.
+    folder: where networks are written for frameworks that read files. `close` it at the end.
     """
+
+    ATTEMPTS, WAIT = 3, 20.0  # to measure a round on undisturbed processors, and seconds to wait for these before each
 
     def __init__(self, options: argparse.Namespace, folder: str):
         self.options, self.folder = options, folder
         self.frameworks = ["nbkeras", *options.peers]
         self.left_out: list[str] = []  # peers that are left out, with the reasons
         self.failures: dict[str, str] = {}  # errors by workload or study
+        self.rounds = self.disturbed = 0  # of `steady`
         self.so_far: Callable[[str, list], None] = lambda study, tables: None  # saves the first tables of a long study
+
+    @functools.cached_property
+    def probe(self) -> Process:
+        """The process that says whether the processors are undisturbed."""
+        command = [sys.executable, str(FOLDER / "run_probe.py"), "nbkeras", str(cores())]
+        return Process("nbkeras", command, self.environment())
+
+    def close(self) -> None:
+        """End the process that looks at the processors."""
+        if "probe" in vars(self):
+            self.probe.close()
+
+    def is_undisturbed(self) -> bool:
+        """Whether the processors work as at their best in this run (limits.Probe)."""
+        self.probe.ask("")
+        return self.probe.answer()["undisturbed"]
+
+    def undisturbed(self, measure: Callable[[], Any]) -> Any:
+        """The result of `measure()` while the processors are undisturbed, or the last one if they are not; it is counted."""
+        self.rounds += 1
+        if self.options.quick or self.options.device != "cpu":
+            return measure()
+        for _ in range(self.ATTEMPTS):
+            until = time.monotonic() + self.WAIT
+            while not self.is_undisturbed() and time.monotonic() < until:
+                time.sleep(0.5)
+            result = measure()
+            if self.is_undisturbed():
+                return result
+        self.disturbed += 1
+        return result
 
     def python(self, framework: str) -> str:
         """The Python of a framework; a variant has its framework's."""
@@ -243,7 +278,8 @@ class Session:
         self.start("nbkeras", name, steps=2).close()
         with self.started(name, {framework: (framework, {}) for framework in frameworks}) as runners:
             compare(name, {framework: runner.ready for framework, runner in runners.items()})
-            answers = self.take_turns(list(runners), self.options.rounds, lambda framework: runners[framework].round())
+            measure = lambda framework: self.undisturbed(runners[framework].round)  # noqa: E731
+            answers = self.take_turns(list(runners), self.options.rounds, measure)
             results = {}
             for framework, rounds in answers.items():
                 times = [t for answer in rounds for t in answer["times"]]

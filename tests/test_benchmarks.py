@@ -449,6 +449,47 @@ def test_roofline_knows_only_workloads_whose_work_it_can_count():
     assert done.returncode == 2 and "unknown name 'maml': choose from mlp, " in done.stderr
 
 
+PROBE = """
+import sys
+sys.path.insert(0, "benchmarks")
+import limits
+rates, ways = iter([100, 95, 50, 100]), iter([3e-8, 4e-8, 3e-8, 2e-7])
+limits.rate, limits.between = lambda *_: next(rates), lambda *_: next(ways)
+probe = limits.Probe(2)
+print([probe.is_undisturbed() for _ in range(4)])
+"""
+
+ROUNDS = """
+import argparse
+from benchmarks.session import Session
+session = Session(argparse.Namespace(peers=[], quick=False, device="cpu"), "")
+session.WAIT = 0.0
+for found in ([True, False, True, True], 3 * [True, False]):
+    session.is_undisturbed = iter(found).__next__
+    print(session.undisturbed(iter("abc").__next__), session.disturbed, session.rounds)
+"""
+
+
+def test_processors_are_compared_with_their_best():
+    done = python("-c", PROBE)
+    assert done.stdout.strip() == "[True, True, False, False]", done.stderr
+
+
+def test_a_disturbed_round_is_measured_again():
+    done = python("-c", ROUNDS, PYTHONSAFEPATH="")
+    assert done.stdout.splitlines() == ["b 0 1", "c 1 2"], done.stderr
+
+
+def test_a_process_looks_at_the_processors(tmp_path):
+    command = [sys.executable, str(ROOT / "benchmarks/run_probe.py"), "nbkeras", "1"]
+    environment = os.environ | {"PYTHONSAFEPATH": ""}
+    done = subprocess.run(
+        command, input="\n", capture_output=True, text=True, cwd=tmp_path, env=environment, check=True
+    )
+    answers = [json.loads(line)["undisturbed"] for line in done.stdout.splitlines()]
+    assert answers[0] is True and len(answers) == 2, "ready, and the answer to one line"
+
+
 LOOPS = """
 import sys
 sys.path.insert(0, "benchmarks")
