@@ -227,6 +227,13 @@ class Probe:
         self.rate, self.between = max(self.rate, found), min(self.between, way)
         return found >= _SLOWER * self.rate and way <= _LATER * self.between
 
+    def settles(self, seconds: float) -> bool:
+        """Whether the processors are undisturbed, now or within so many seconds."""
+        until = time.monotonic() + seconds
+        while not (found := self.is_undisturbed()) and time.monotonic() < until:
+            time.sleep(0.5)
+        return found
+
 
 def measure(threads: int, quick: bool) -> Limits:
     """The limits of so many threads.

@@ -1,4 +1,4 @@
-"""run_probe.py nbkeras THREADS: answers each line of its standard input with whether the processors are undisturbed, in JSON."""
+"""run_probe.py nbkeras THREADS: answers a line SECONDS with whether the processors are undisturbed within this time, in JSON."""
 
 import json
 import sys
@@ -7,11 +7,10 @@ from limits import Probe
 
 
 def main() -> None:
-    probe = Probe(int(sys.argv[2]))
-    while True:
-        print(json.dumps({"undisturbed": probe.is_undisturbed()}), flush=True)
-        if not sys.stdin.readline():
-            return
+    probe, line = Probe(int(sys.argv[2])), "0"
+    while line:
+        print(json.dumps({"undisturbed": probe.settles(float(line))}), flush=True)
+        line = sys.stdin.readline()
 
 
 if __name__ == "__main__":

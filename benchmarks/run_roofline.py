@@ -19,7 +19,7 @@ from run_keras import NETWORKS, prepare
 from work import work_of
 from workloads import WORKLOADS, data
 
-_TRIES = 5  # times as many rounds as asked, at most
+_TRIES, _WAIT = 3, 20.0  # times as many rounds as asked, at most; seconds to wait for undisturbed processors before one
 
 
 def limits_of(threads: str, how_much: str) -> dict:
@@ -49,11 +49,10 @@ def of_workload(name: str, steps: str, seconds: str, rounds: str, threads: str, 
     rows = []
     for case in cases:
         times, disturbed = [], []
-        is_good = probe.is_undisturbed()
         while len(times) < int(rounds) and len(times) + len(disturbed) < _TRIES * int(rounds):
+            was_good = probe.settles(_WAIT)
             found = measured(job, case, xs, count, float(seconds))
-            was_good, is_good = is_good, probe.is_undisturbed()
-            (times if was_good and is_good else disturbed).append(found)
+            (times if was_good and probe.settles(0) else disturbed).append(found)
         median = statistics.median(itertools.chain(*(times or disturbed)))
         kind = "training step" if case is workload else "prediction"
         rows.append((kind, case.batch, work_of(model, case.batch, case is workload), median, len(times)))

@@ -136,9 +136,9 @@ class Session:
         if "probe" in vars(self):
             self.probe.close()
 
-    def is_undisturbed(self) -> bool:
-        """Whether the processors work as at their best in this run (limits.Probe)."""
-        self.probe.ask("")
+    def settles(self, seconds: float) -> bool:
+        """Whether the processors work as at their best in this run (limits.Probe), now or within so many seconds."""
+        self.probe.ask(str(seconds))
         return self.probe.answer()["undisturbed"]
 
     def undisturbed(self, measure: Callable[[], Any]) -> Any:
@@ -148,11 +148,9 @@ class Session:
         if self.options.quick or self.options.device != "cpu" or not can_look:
             return measure()
         for _ in range(self.ATTEMPTS):
-            until = time.monotonic() + self.WAIT
-            while not self.is_undisturbed() and time.monotonic() < until:
-                time.sleep(0.5)
+            self.settles(self.WAIT)
             result = measure()
-            if self.is_undisturbed():
+            if self.settles(0):
                 return result
         self.disturbed += 1
         return result

@@ -457,22 +457,26 @@ rates, ways = iter([100, 95, 50, 100]), iter([3e-8, 4e-8, 3e-8, 2e-7])
 limits.rate, limits.between = lambda *_: next(rates), lambda *_: next(ways)
 probe = limits.Probe(2)
 print([probe.is_undisturbed() for _ in range(4)])
+rates, ways = iter([50, 100]), iter([3e-8, 3e-8])
+print(probe.settles(60))
+rates, ways = iter([50]), iter([3e-8])
+print(probe.settles(0))
 """
 
 ROUNDS = """
 import argparse
 from benchmarks.session import Session
 session = Session(argparse.Namespace(peers=[], quick=False, device="cpu"), "")
-session.WAIT = 0.0
 for found in ([True, False, True, True], 3 * [True, False]):
-    session.is_undisturbed = iter(found).__next__
+    answers = iter(found)
+    session.settles = lambda seconds: next(answers)
     print(session.undisturbed(iter("abc").__next__), session.disturbed, session.rounds)
 """
 
 
 def test_processors_are_compared_with_their_best():
     done = python("-c", PROBE)
-    assert done.stdout.strip() == "[True, True, False, False]", done.stderr
+    assert done.stdout.splitlines() == ["[True, True, False, False]", "True", "False"], done.stderr
 
 
 def test_a_disturbed_round_is_measured_again():
@@ -484,7 +488,7 @@ def test_a_process_looks_at_the_processors(tmp_path):
     command = [sys.executable, str(ROOT / "benchmarks/run_probe.py"), "nbkeras", "1"]
     environment = os.environ | {"PYTHONSAFEPATH": ""}
     done = subprocess.run(
-        command, input="\n", capture_output=True, text=True, cwd=tmp_path, env=environment, check=True
+        command, input="0.1\n", capture_output=True, text=True, cwd=tmp_path, env=environment, check=True
     )
     answers = [json.loads(line)["undisturbed"] for line in done.stdout.splitlines()]
     assert answers[0] is True and len(answers) == 2, "ready, and the answer to one line"
