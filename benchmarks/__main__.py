@@ -147,9 +147,11 @@ def saved(paths: list[str]) -> list[dict[str, Any]]:
     for path in paths:
         with open(path, encoding="utf-8") as file:
             report = json.load(file)
-        merged = found.setdefault(level_of(report), report)
-        for part in ("workloads", "studies", "failures"):
-            merged[part] = merged.get(part, {}) | report.get(part, {})
+        if (merged := found.setdefault(level_of(report), report)) is not report:
+            for part in ("workloads", "studies", "failures"):
+                merged[part] = merged.get(part, {}) | report.get(part, {})
+            for count in ("rounds", "disturbed"):
+                merged[count] = merged.get(count, 0) + report.get(count, 0)
     return list(found.values())
 
 

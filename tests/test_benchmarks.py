@@ -584,14 +584,17 @@ def test_levels_of_saved_runs_are_beside_each_other(saved, tmp_path):
     machines[1] |= {"date": "2026-03-04", "cpu": "Another CPU"}
     only = {"workloads": {"latency_mlp": report["workloads"]["latency_mlp"]}, "studies": {}}
     changes = [{"workloads": {"mlp": report["workloads"]["mlp"]}}, {"workloads": slower}, only]
-    for file, machine, change in zip(files, machines, changes, strict=True):
-        file.write_text(json.dumps(report | {"machine": machine} | change))
+    for file, machine, change, disturbed in zip(files, machines, changes, (1, 0, 2), strict=True):
+        rounds = {"rounds": 9, "disturbed": disturbed}
+        file.write_text(json.dumps(report | {"machine": machine} | change | rounds))
     arguments = [argument for file in files for argument in ("--from", file)]
     document = tmp_path / "benchmarks.md"
     done = benchmarks(*arguments, "--markdown", document)
     assert done.returncode == 0, done.stderr
     lines = document.read_text().splitlines()
     assert "level x86-64-v4: A CPU, 2026-01-02; level x86-64-v3: Another CPU, 2026-03-04:" in lines
+    told = re.findall("disturbed during (\\d+ of \\d+) rounds", document.read_text())
+    assert set(told) == {"3 of 18"}, "the sum of the files of a level, and nothing if it is 0"
     assert (
         "| workload | unit | nbkeras, level x86-64-v4 | / best peer | nbkeras, level x86-64-v3 | / best peer |" in lines
     )

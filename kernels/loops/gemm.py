@@ -18,7 +18,7 @@ A kernel that calls `gemm` is decorated with `cache.compiled`, whose cache makes
 import functools
 import math
 
-from nbkeras.kernels.loops.flat_access import opaque, start_of
+from nbkeras.kernels.loops.flat_access import start_of
 from nbkeras.kernels.runtime.code import Function, address, symbol
 from nbkeras.kernels.runtime.lazy import binding, cgutils, intrinsic, ir, types
 from nbkeras.kernels.runtime.processor import has
@@ -144,19 +144,19 @@ def _emit_block(v, own, high, wide, left, k, a, row_step, k_step, b, ldb, beta, 
         masks = masks if _MASKS_ARE_FREE else no_masks  # there `panels` leaves what is not full to blocks of one vector
         end_with(sums_with(masks), masks)
         return
-    with builder.if_else(builder.icmp_signed("==", width, ir.Constant(number, wide * v.lanes))) as (full, edge):
-        with full:
-            end_with(sums_with(no_masks), no_masks)
+    is_full = builder.icmp_signed("==", width, ir.Constant(number, wide * v.lanes))
+    has_room = builder.icmp_signed("!=", is_padded, ir.Constant(number, 0))  # never with `own`: A has no padding
+    ways = []
+    with builder.if_else(builder.or_(is_full, has_room)) as (plain, edge):
+        with plain:
+            ways.append((sums_with(no_masks), builder.block))
         with edge:
-            if own:  # A is read as far as B, and has no padding
-                sums = sums_with(masks)
-            else:
-                with builder.if_else(builder.icmp_signed("!=", is_padded, ir.Constant(number, 0))) as (padded, plain):
-                    with padded:
-                        ways = [(sums_with(no_masks), builder.block)]
-                    with plain:
-                        ways.append((sums_with(masks), builder.block))
-                sums = _either(v, ways)
+            ways.append((sums_with(masks), builder.block))
+    sums = _either(v, ways)
+    with builder.if_else(is_full) as (whole, part):
+        with whole:
+            end_with(sums, no_masks)
+        with part:
             end_with(sums, masks)
 
 
@@ -623,29 +623,23 @@ def _product(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, bias, ends):
 def _product_by_blocks(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, bias, ends):
     """`_product` with copies of A where they pay."""
     least = _COPY_TRANSPOSED if ta != 0 else _COPY_PLAIN
-    if (
-        _lanes(a) >= _BLOCK and m > _BLOCK and n >= least and tb != PANELS
-    ):  # whose last panel has rows of another length
-        _by_blocks(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, bias, ends)
-    else:
-        row_step, k_step = (1, lda) if ta != 0 else (lda, 1)
-        _panels(tb, m, n, k, a, row_step, row_step, k_step, b, ldb, k, beta, c, ldc, bias, ends)
-
-
-@_inner
-def _by_blocks(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc, bias, ends):
-    blocks, rows, step = _blocks(a), _even(m, _ROWS, _BLOCK), max(1, _even(k, _DEPTH, 1))
-    row_step, k_step = opaque(1), opaque(0)  # or else LLVM makes all loops a second time, for these numbers
+    # not with panels of B: the last one has rows of another length
+    is_copied = _lanes(a) >= _BLOCK and m > _BLOCK and n >= least and tb != PANELS
+    row_step, k_step = (1, lda) if ta != 0 else (lda, 1)
+    rows, step, operand = max(1, m), max(1, k), a
+    if is_copied:
+        rows, step, operand = _even(m, _ROWS, _BLOCK), max(1, _even(k, _DEPTH, 1)), _blocks(a)
     for p in range(0, max(k, 1), step):
         depth, factor = min(step, k - p), beta if p == 0 else _one_like(beta)
         b_at, last_ends = _at(b, p if tb == TRANSPOSED else p * ldb), ends if p + step >= k else 0
         for i in range(0, m, rows):
-            height = min(rows, m - i)
-            _fill_blocks(ta, height, depth, _at(a, p * lda + i if ta != 0 else i * lda + p), lda, blocks)
-            c_i = _at(c, i * ldc)
+            height, block_step = min(rows, m - i), row_step
+            if is_copied:
+                _fill_blocks(ta, height, depth, _at(a, p * lda + i if ta != 0 else i * lda + p), lda, operand)
+                block_step, row_step, k_step = depth, 1, 0
             _panels(
-                *(tb, height, n, depth, blocks, depth, row_step, k_step, b_at, ldb, k),
-                *(factor, c_i, ldc, bias, last_ends),
+                *(tb, height, n, depth, operand, block_step, row_step, k_step, b_at, ldb, k),
+                *(factor, _at(c, i * ldc), ldc, bias, last_ends),
             )
 
 
