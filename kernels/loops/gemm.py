@@ -467,18 +467,9 @@ def _fill_blocks(ta, rows, depth, a, lda, blocks):
     """
     lanes, i = _lanes(a), 0
     while i < rows:
-        height, left, target, p = _height(rows - i), rows - i, _at(blocks, i * depth), 0
-        if left >= lanes and ta != 0:
-            while p < depth - 1:
-                _move_vector(_at(a, p * lda + i), _at(target, p * height))
-                p += 1
-        elif left >= lanes:
-            while p + lanes < depth:
-                _transpose(_at(a, i * lda + p), lda, _at(target, p * height), height)
-                p += lanes
-        for q in range(p, depth):
-            for r in range(min(height, left)):
-                _move(a, q * lda + i + r if ta != 0 else (i + r) * lda + q, target, q * height + r)
+        left, height = rows - i, _height(rows - i)
+        width = lanes if left >= lanes else min(height, left)
+        _fill_panel(1 - ta, depth, width, _at(a, i if ta != 0 else i * lda), lda, _at(blocks, i * depth), height)
         i += height
 
 
