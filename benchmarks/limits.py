@@ -29,10 +29,8 @@ _BYTES = 64 if has("avx512f") else 32 if has("avx") else 16  # of a vector
 _CHAINS = 12  # sums at a time: enough for the latency of two units, and few enough for 16 registers
 _PAUSE = 0.002  # seconds, after which the threads of the pool sleep
 _PROBE = 0.01  # seconds of each of five measurements of a probe
-_SLOWER, _LATER = (
-    0.9,
-    2.5,
-)  # times the best rate, and the shortest way between processors: beyond, a processor is disturbed
+# A processor is disturbed below so many times the best rate, or above so many times the shortest way between processors.
+_SLOWER, _LATER = 0.9, 2.5
 _INDEX = ir.IntType(64)
 
 
@@ -216,16 +214,16 @@ class Probe:
     of five measurements counts: the least one hides what others take.
     """
 
-    def __init__(self, threads: int, rate: float = 0.0, between: float = math.inf):
-        self.threads, self.rate, self.between = threads, rate, between
+    def __init__(self, threads: int, best: float = 0.0, shortest: float = math.inf):
+        self.threads, self.best, self.shortest = threads, best, shortest
 
     def is_undisturbed(self) -> bool:
         """Compare with the best measurements so far."""
         found, way = rate(self.threads, _PROBE, statistics.fmean), 0.0
         if self.threads > 1:
             way = between(_PROBE, statistics.fmean)
-        self.rate, self.between = max(self.rate, found), min(self.between, way)
-        return found >= _SLOWER * self.rate and way <= _LATER * self.between
+        self.best, self.shortest = max(self.best, found), min(self.shortest, way)
+        return found >= _SLOWER * self.best and way <= _LATER * self.shortest
 
     def settles(self, seconds: float) -> bool:
         """Whether the processors are undisturbed, now or within so many seconds."""
@@ -263,8 +261,9 @@ def _bandwidth(threads: int, size: float, seconds: float) -> float:
 
 
 def starts(threads: int, quick: bool) -> dict[str, float]:
-    """Seconds to launch a kernel that does nothing, alone and in a share for each thread, whose threads wait or sleep; and the
-    way of a number between two processors.
+    """Seconds to launch a kernel that does nothing, and of a number's way between two processors.
+
+    A launch has one share, or one for each thread; then the threads wait for work, or sleep.
     """
 
     def launch(shares: int, pause: float) -> float:

@@ -1,9 +1,9 @@
 """The limits of this processor, or the work and times of a workload in nbkeras, in JSON:
 
 run_roofline.py nbkeras limits THREADS,... all|smallest
-run_roofline.py nbkeras NAME STEPS SECONDS ROUNDS THREADS RATE BETWEEN
+run_roofline.py nbkeras NAME STEPS SECONDS ROUNDS THREADS BEST SHORTEST
 
-A round counts if the processors were undisturbed before and after it; RATE and BETWEEN: their best so far, see limits.Probe.
+A round counts if the processors were undisturbed before and after it. BEST and SHORTEST: see limits.Probe.
 """
 
 import dataclasses
@@ -45,18 +45,18 @@ def of_workload(name: str, steps: str, seconds: str, rounds: str, threads: str, 
     for case in cases[1:]:
         calls(job, xs, case.batch, 1)
 
-    probe = limits.Probe(int(threads), *map(float, best))
+    probe, wait = limits.Probe(int(threads), *map(float, best)), _WAIT if float(seconds) > 0 else 0.0  # none if --quick
     rows = []
     for case in cases:
         times, disturbed = [], []
         while len(times) < int(rounds) and len(times) + len(disturbed) < _TRIES * int(rounds):
-            was_good = probe.settles(_WAIT)
+            was_good = probe.settles(wait)
             found = measured(job, case, xs, count, float(seconds))
             (times if was_good and probe.settles(0) else disturbed).append(found)
         median = statistics.median(itertools.chain(*(times or disturbed)))
         kind = "training step" if case is workload else "prediction"
         rows.append((kind, case.batch, work_of(model, case.batch, case is workload), median, len(times)))
-    return {"versions": job.versions, "rows": rows, "best": (probe.rate, probe.between)}
+    return {"versions": job.versions, "rows": rows, "best": (probe.best, probe.shortest)}
 
 
 def main() -> None:

@@ -44,9 +44,8 @@ _LEAST_ROWS = 8  # of a chunk: below, the products are too thin
 _MOST_CHUNKS = 16  # each has a copy of the weights' gradients
 _SERIAL_WORK = 1_500_000  # multiply-adds that one thread does before another thread pays (about 15 us)
 _PANEL_STEPS = 4  # time steps from which weights are worth a copy in panels
-_PLAIN_ROW = (
-    65536  # numbers up to which one row is multiplied with weights as they are: in L2 a longer piece of a row is faster
-)
+# Numbers up to which weights for one row stay as they are: while L2 holds them, a longer piece of their rows is faster.
+_PLAIN_ROW = 65536
 _BLOCK_ROWS = 256  # rows of one input product: gates of so many rows stay in L2
 
 
