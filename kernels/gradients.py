@@ -5,15 +5,14 @@
 """
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 
-from nbkeras.kernels.elementwise import clip_between
+from nbkeras.kernels import formulas
+from nbkeras.kernels.loops.map import Map
 from nbkeras.kernels.optimizers import CHUNK, share_range
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
-from nbkeras.kernels.runtime.chains import of_steps
 
 Array = np.ndarray
 
@@ -21,12 +20,7 @@ Array = np.ndarray
 # Gradients of a scaled loss
 
 
-@compiled
-def unscale(g, scale, share, shares):
-    """g /= scale[0]; scale float64 (1,)."""
-    factor = g.dtype.type(scale[0])
-    for i in share_range(g.size, share, shares):
-        g[i] = g[i] / factor
+unscale = Map("unscale", __name__, formulas.unscale, "g")
 
 
 @device.host
@@ -109,7 +103,4 @@ def limit_norm(g, sums, limit, share, shares):
         g[i] *= scale
 
 
-@of_steps
-def clip(g: Array, limit: float) -> Iterator[tuple]:
-    """Kernel: clip each element of g to [-limit, limit], in place."""
-    yield clip_between, g, -limit, limit, g
+clip = Map("clip", __name__, formulas.clip_both_ways, "g")

@@ -7,14 +7,13 @@ bounds.
 
 import numpy as np
 
-from nbkeras.kernels.loops import vmath
+from nbkeras.kernels import formulas
+from nbkeras.kernels.loops.map import Map
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
-from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 from nbkeras.kernels.softmax import exponentials, largest, launch_rows, total
 
 Array = np.ndarray
-_SHARE = 8192  # elements of a share of an elementwise loss, about 4 us
 
 
 def _rows(x: Array) -> Array:
@@ -136,11 +135,16 @@ def sparse_crossentropy_backward(target, probabilities, slope, dlogits, share, s
 # -------------------- sigmoid --------------------
 
 
+sigmoid_crossentropy_forward = Map("sigmoid_crossentropy_forward", __name__, formulas.sigmoid_crossentropy, "loss")
+sigmoid_crossentropy_backward = Map(
+    "sigmoid_crossentropy_backward", __name__, formulas.sigmoid_crossentropy_slope, "dlogits", times="slope"
+)
+
+
 def sigmoid_crossentropy(target: Array, logits: Array):
     """-target log s - (1 - target) log(1 - s), s = sigmoid(logits); elementwise."""
     loss = device.empty(logits.shape, logits.dtype)
-    arrays = (target.reshape(-1), logits.reshape(-1), loss.reshape(-1))
-    launch_shares(sigmoid_crossentropy_forward, share_count(logits.size, _SHARE), *arrays)
+    sigmoid_crossentropy_forward.launch(target.reshape(-1), logits.reshape(-1), loss.reshape(-1))
     return loss, (target, logits)
 
 
@@ -153,26 +157,5 @@ def sigmoid_crossentropy_vjp(saved, dy, needs):
         device.launch(np.negative, dtarget, dtarget)
     if needs[1] is not False:
         dlogits = device.output(needs[1], dy.shape, dy.dtype)
-        arrays = tuple(a.reshape(-1) for a in (target, logits, dy, dlogits))
-        launch_shares(sigmoid_crossentropy_backward, share_count(logits.size, _SHARE), *arrays)
+        sigmoid_crossentropy_backward.launch(*(a.reshape(-1) for a in (target, logits, dy, dlogits)))
     return dtarget, dlogits
-
-
-@compiled
-def sigmoid_crossentropy_forward(target, logits, loss, share, shares):
-    """Kernel: max(x, 0) - x t + log(1 + e^-|x|)."""
-    first, last = stretch(logits.size, share, shares)
-    target, logits, loss = target[first:last], logits[first:last], loss[first:last]
-    zero = logits.dtype.type(0)
-    for i in range(logits.size):
-        x = logits[i]
-        loss[i] = (zero if x < zero else x) - x * target[i] + vmath.log1p(vmath.exp(-abs(x)))
-
-
-@compiled
-def sigmoid_crossentropy_backward(target, logits, slope, dlogits, share, shares):
-    """Kernel: dlogits = slope (sigmoid(x) - t)."""
-    first, last = stretch(logits.size, share, shares)
-    target, logits, slope, dlogits = target[first:last], logits[first:last], slope[first:last], dlogits[first:last]
-    for i in range(logits.size):
-        dlogits[i] = slope[i] * (vmath.sigmoid(logits[i]) - target[i])

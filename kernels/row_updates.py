@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nbkeras.kernels import optimizers
+from nbkeras.kernels import formulas, optimizers
 from nbkeras.kernels.embedding import RowGradient
-from nbkeras.kernels.loops import update_rules
+from nbkeras.kernels.loops.map import inlined
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
@@ -125,29 +125,44 @@ def _sum_up(task, lists, dy, total):
     return lists[0, u], first, last
 
 
+_sgd, _adagrad, _rmsprop = map(inlined, (formulas.sgd_rule, formulas.adagrad_rule, formulas.rmsprop_rule))
+_faded, _faded_four_times = map(inlined, (formulas.rmsprop_faded, formulas.rmsprop_faded_four_times))
+
+
 @compiled
 def _sgd_rows(count, lists, dy, totals, w, rate, share, shares):
-    total, (first, last) = totals[share], _tasks(count, dy, share, shares)
+    g, (first, last) = totals[share], _tasks(count, dy, share, shares)
+    lr, zero = w.dtype.type(rate[0]), w.dtype.type(0)
     for task in range(first, last):
-        row, a, b = _sum_up(task, lists, dy, total)
-        optimizers.sgd(w[row, a:b], total[: b - a], rate, 0.0, 0, 1)
+        row, a, b = _sum_up(task, lists, dy, g)
+        weight = w[row, a:b]
+        for j in range(weight.size):
+            weight[j] = _sgd(weight[j], g[j], lr, zero)
 
 
 @compiled
 def _adagrad_rows(count, lists, dy, totals, w, accumulator, rate, epsilon, share, shares):
-    total, (first, last) = totals[share], _tasks(count, dy, share, shares)
+    g, (first, last) = totals[share], _tasks(count, dy, share, shares)
+    real = w.dtype.type
+    lr, zero, eps = real(rate[0]), real(0), real(epsilon)
     for task in range(first, last):
-        row, a, b = _sum_up(task, lists, dy, total)
-        optimizers.adagrad(w[row, a:b], total[: b - a], accumulator[row, a:b], rate, 0.0, epsilon, 0, 1)
+        row, a, b = _sum_up(task, lists, dy, g)
+        weight, total = w[row, a:b], accumulator[row, a:b]
+        for j in range(weight.size):
+            weight[j], total[j] = _adagrad(weight[j], g[j], total[j], lr, zero, eps)
 
 
 @compiled
 def _rmsprop_rows(count, lists, dy, totals, w, v, seen, clock, rate, rho, epsilon, share, shares):
-    total, (first, last) = totals[share], _tasks(count, dy, share, shares)
+    g, (first, last) = totals[share], _tasks(count, dy, share, shares)
+    real = w.dtype.type
+    lr, zero, keep, take, eps = real(rate[0]), real(0), real(rho), real(1 - rho), real(epsilon)
     for task in range(first, last):
-        row, a, b = _sum_up(task, lists, dy, total)
-        _fade(v[row, a:b], clock[0] - seen[row], rho)
-        optimizers.rmsprop(w[row, a:b], total[: b - a], v[row, a:b], rate, 0.0, rho, epsilon, 0, 1)
+        row, a, b = _sum_up(task, lists, dy, g)
+        weight, square = w[row, a:b], v[row, a:b]
+        _fade(square, clock[0] - seen[row], rho)
+        for j in range(weight.size):
+            weight[j], square[j] = _rmsprop(weight[j], g[j], square[j], lr, zero, keep, take, eps)
 
 
 # Catching up
@@ -156,18 +171,18 @@ def _rmsprop_rows(count, lists, dy, totals, w, v, seen, clock, rate, rho, epsilo
 @compiled
 def _fade(v, updates, rho):
     """Take `updates` steps of RMSprop with a gradient of 0: v *= rho each, and 0 before it is subnormal."""
-    keep, tiny = v.dtype.type(rho), optimizers.smallest(v)
+    keep = v.dtype.type(rho)
     for _ in range(updates // 4):
         changed = False
         for j in range(v.size):
-            x = update_rules.rmsprop_faded_four_times(v[j], keep, tiny)
+            x = _faded_four_times(v[j], keep)
             changed |= x < v[j] or x > v[j]
             v[j] = x
         if not changed:  # zeros, for example
             return
     for _ in range(updates % 4):
         for j in range(v.size):
-            v[j] = update_rules.rmsprop_faded(v[j], keep, tiny)
+            v[j] = _faded(v[j], keep)
 
 
 @compiled

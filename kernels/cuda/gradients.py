@@ -14,22 +14,6 @@ _SUMMING = size(256, simulated=64)  # threads that sum up; whole warps
 _ALL = 0xFFFFFFFF
 
 
-# Gradients of a scaled loss
-
-
-@kernel
-def _unscale(g, scale):
-    factor = g.dtype.type(scale[0])
-    i, count, stride = grid_range(g)
-    while i < count:
-        g[i] = g[i] / factor
-        i += stride
-
-
-def unscale(g, scale):
-    run(_unscale, g, scale)
-
-
 # Gradients accumulated over batches
 
 
@@ -124,16 +108,3 @@ def limit_norm(g, sums, limit):
     scale = device.gpu().scratch("limit_norm", (1,), g.dtype)
     start(_norm_scale, 1, _SUMMING, sums, float(limit), scale)
     run(_scale, g, scale)
-
-
-@kernel
-def _clip(g, limit):
-    i, count, stride = grid_range(g)
-    while i < count:
-        x = g[i]
-        g[i] = limit if x > limit else (-limit if x < -limit else x)
-        i += stride
-
-
-def clip(g, limit):
-    run(_clip, g, g.dtype.type(limit))

@@ -158,35 +158,3 @@ def sparse_crossentropy_backward(
 ) -> None:
     """dlogits = slope (probabilities - 1 at the label) for each row."""
     start_rows(_sparse_slope, dlogits.shape[1], len(dlogits), (target, probabilities, slope, dlogits))
-
-
-# -------------------- sigmoid --------------------
-
-
-@kernel
-def _sigmoid(target, logits, loss):
-    i = cuda.grid(1)
-    if i < logits.size:
-        x, zero = logits[np.uint64(i)], logits.dtype.type(0)
-        loss[np.uint64(i)] = (zero if x < zero else x) - x * target[np.uint64(i)] + math.log1p(math.exp(-math.fabs(x)))
-
-
-def sigmoid_crossentropy_forward(target: DeviceArray, logits: DeviceArray, loss: DeviceArray) -> None:
-    """loss = max(x, 0) - x t + log(1 + e^-|x|)."""
-    start_each(_sigmoid, logits.size, target, logits, loss)
-
-
-@kernel
-def _sigmoid_slope(target, logits, slope, dlogits):
-    i = cuda.grid(1)
-    if i < logits.size:
-        one = logits.dtype.type(1)
-        sigmoid = one / (one + math.exp(-logits[np.uint64(i)]))
-        dlogits[np.uint64(i)] = slope[np.uint64(i)] * (sigmoid - target[np.uint64(i)])
-
-
-def sigmoid_crossentropy_backward(
-    target: DeviceArray, logits: DeviceArray, slope: DeviceArray, dlogits: DeviceArray
-) -> None:
-    """dlogits = slope (sigmoid(x) - t)."""
-    start_each(_sigmoid_slope, logits.size, target, logits, slope, dlogits)

@@ -7,6 +7,8 @@ rows in use differs from step to step, so there are threads for the largest poss
 import numpy as np
 from numba import cuda
 
+from nbkeras.kernels import formulas
+from nbkeras.kernels.cuda.loops.map import inlined
 from nbkeras.kernels.cuda.loops.rows import (
     begins_run,
     by_row,
@@ -16,12 +18,14 @@ from nbkeras.kernels.cuda.loops.rows import (
     sum_pieces,
     with_run,
 )
-from nbkeras.kernels.cuda.machine.kernel import Kernel, device_function, device_module, kernel, start, start_each
-from nbkeras.kernels.cuda.optimizers import constants, rates
-from nbkeras.kernels.loops import update_rules
+from nbkeras.kernels.cuda.machine.kernel import Kernel, device_function, kernel, start, start_each
+from nbkeras.kernels.cuda.optimizers import constants
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-rules = device_module(update_rules)
+_updated_by_sgd, _updated_by_adagrad, _updated_by_rmsprop = map(
+    inlined, (formulas.sgd_rule, formulas.adagrad_rule, formulas.rmsprop_rule)
+)
+_faded_once, _faded_four_times = map(inlined, (formulas.rmsprop_faded, formulas.rmsprop_faded_four_times))
 
 
 def _room(lists: DeviceArray) -> DeviceArray:
@@ -43,14 +47,14 @@ def _run(kernel: Kernel, lists: DeviceArray, dy: DeviceArray, w: DeviceArray, *a
 
 @kernel
 def _sgd(rows, positions, sums, dy, w, rate):
-    lr, shrink = rates(w, rate, 0.0)
+    lr, zero = w.dtype.type(rate[0]), w.dtype.type(0)
     k = row_of_thread()
     if begins_run(rows, k, w.shape[0]):
         row = rows[k]
         j = column_of_thread()
         if j < dy.shape[1]:
-            g = with_run(w.dtype.type(0), dy, rows, positions, sums, k, j)
-            w[row, j] = rules.sgd(w[row, j], g, lr, shrink)
+            g = with_run(zero, dy, rows, positions, sums, k, j)
+            w[row, j] = _updated_by_sgd(w[row, j], g, lr, zero, zero, zero)
 
 
 def _sgd_rows(count, lists, dy, totals, w, rate):
@@ -59,14 +63,16 @@ def _sgd_rows(count, lists, dy, totals, w, rate):
 
 @kernel
 def _adagrad(rows, positions, sums, dy, w, accumulator, rate, epsilon):
-    lr, shrink = rates(w, rate, 0.0)
+    lr, zero = w.dtype.type(rate[0]), w.dtype.type(0)
     k = row_of_thread()
     if begins_run(rows, k, w.shape[0]):
         row = rows[k]
         j = column_of_thread()
         if j < dy.shape[1]:
-            g = with_run(w.dtype.type(0), dy, rows, positions, sums, k, j)
-            w[row, j], accumulator[row, j] = rules.adagrad(w[row, j], g, accumulator[row, j], lr, shrink, epsilon)
+            g = with_run(zero, dy, rows, positions, sums, k, j)
+            w[row, j], accumulator[row, j] = _updated_by_adagrad(
+                w[row, j], g, accumulator[row, j], lr, zero, epsilon, zero, zero
+            )
 
 
 def _adagrad_rows(count, lists, dy, totals, w, accumulator, rate, epsilon):
@@ -76,30 +82,33 @@ def _adagrad_rows(count, lists, dy, totals, w, accumulator, rate, epsilon):
 @device_function
 def _faded(v, updates, keep, tiny):
     """v after `updates` steps of RMSprop with a gradient of 0."""
+    zero = tiny - tiny
     while updates >= 4:
-        before, v = v, rules.rmsprop_faded_four_times(v, keep, tiny)
+        before, v = v, _faded_four_times(v, keep, zero, tiny)
         if not (v < before or v > before):  # zero, for example
             return v
         updates -= 4
     while updates > 0:
-        v = rules.rmsprop_faded(v, keep, tiny)
+        v = _faded_once(v, keep, zero, tiny)
         updates -= 1
     return v
 
 
 @kernel
 def _rmsprop(rows, positions, sums, dy, w, v, seen, clock, rate, numbers):
-    lr, shrink = rates(w, rate, 0.0)
-    keep, _, _, tiny = numbers
+    lr, zero = w.dtype.type(rate[0]), w.dtype.type(0)
+    keep, take, epsilon, tiny = numbers
     k = row_of_thread()
     if begins_run(rows, k, w.shape[0]):
         row = rows[k]
         missed = clock[0] - seen[row]
         j = column_of_thread()
         if j < dy.shape[1]:
-            g = with_run(w.dtype.type(0), dy, rows, positions, sums, k, j)
+            g = with_run(zero, dy, rows, positions, sums, k, j)
             square = _faded(v[row, j], missed, keep, tiny)
-            w[row, j], v[row, j] = rules.rmsprop(w[row, j], g, square, lr, shrink, *numbers)
+            w[row, j], v[row, j] = _updated_by_rmsprop(
+                w[row, j], g, square, lr, zero, keep, take, epsilon, zero, tiny
+            )
 
 
 def _rmsprop_rows(count, lists, dy, totals, w, v, seen, clock, rate, rho, epsilon):

@@ -14,41 +14,83 @@ import math
 from nbkeras.kernels.runtime.lazy import intrinsic, ir, types
 
 
-class _Value:
-    """A float in the LLVM code that is being built, with operators, so that formulas look like formulas."""
+# NaN and infinity stay, and so does the rounding trick in `exp`; Numba gives the same flags to what it compiles (runtime/code.py).
+_FLAGS = ("nsz", "contract")
+
+
+class Float:
+    """A float, or a vector of floats, in the LLVM code that is being built, with operators, so that formulas look like formulas."""
 
     __slots__ = ("builder", "value")
 
     def __init__(self, builder, value):
         self.builder, self.value = builder, value
 
-    def _operand(self, other):
-        return other.value if isinstance(other, _Value) else ir.Constant(self.value.type, other)
+    @property
+    def count(self) -> int:
+        """The number of lanes of a vector; 0 for a single float."""
+        return getattr(self.value.type, "count", 0)
 
-    def _new(self, value) -> "_Value":
-        return _Value(self.builder, value)
+    @property
+    def is_double(self) -> bool:
+        """Whether it is a float64."""
+        return getattr(self.value.type, "element", self.value.type) == ir.DoubleType()
+
+    def like(self, kind):
+        """An LLVM type with as many lanes."""
+        return ir.VectorType(kind, self.count) if self.count else kind
+
+    def constant(self, number):
+        """The same number in each lane, as LLVM's value."""
+        return ir.Constant(self.value.type, [number] * self.count if self.count else number)
+
+    def _operand(self, other):
+        return other.value if isinstance(other, Float) else self.constant(other)
+
+    def _new(self, value) -> "Float":
+        return Float(self.builder, value)
 
     def __add__(self, other):
-        return self._new(self.builder.fadd(self.value, self._operand(other)))
+        return self._new(self.builder.fadd(self.value, self._operand(other), flags=_FLAGS))
 
     def __sub__(self, other):
-        return self._new(self.builder.fsub(self.value, self._operand(other)))
+        return self._new(self.builder.fsub(self.value, self._operand(other), flags=_FLAGS))
 
     def __mul__(self, other):
-        return self._new(self.builder.fmul(self.value, self._operand(other)))
+        return self._new(self.builder.fmul(self.value, self._operand(other), flags=_FLAGS))
 
     def __truediv__(self, other):
-        return self._new(self.builder.fdiv(self.value, self._operand(other)))
+        return self._new(self.builder.fdiv(self.value, self._operand(other), flags=_FLAGS))
 
     def __neg__(self):
-        return self._new(self.builder.fneg(self.value))
+        return self._new(self.builder.fneg(self.value, flags=_FLAGS))
 
     def __abs__(self):
         return self._where("<", 0.0, -self, self)
 
+    def compare(self, comparison, other):
+        """Bits: whether a comparison holds; for NaN only != does."""
+        compare = self.builder.fcmp_unordered if comparison == "!=" else self.builder.fcmp_ordered
+        return compare(comparison, self.value, self._operand(other))
+
+    def choose(self, bits, yes, no):
+        """yes where the bits are 1, else no."""
+        return self._new(self.builder.select(bits, self._operand(yes), self._operand(no)))
+
+    def called(self, name, *others):
+        """The result of a function of LLVM's or C's library by its name."""
+        values = [self.value, *(self._operand(other) for other in others)]
+        kind = ir.FunctionType(self.value.type, [self.value.type] * len(values))
+        function = self.builder.module.globals.get(name) or ir.Function(self.builder.module, kind, name)
+        return self._new(self.builder.call(function, values))
+
+    def intrinsic(self, name, *others):
+        """The result of LLVM's function of a name for this type."""
+        lanes = f"v{self.count}" if self.count else ""
+        return self.called(f"llvm.{name}.{lanes}{'f64' if self.is_double else 'f32'}", *others)
+
     def _where(self, comparison, other, yes, no):
-        chosen = self.builder.fcmp_ordered(comparison, self.value, self._operand(other))
-        return self._new(self.builder.select(chosen, self._operand(yes), self._operand(no)))
+        return self.choose(self.compare(comparison, other), yes, no)
 
     def clip(self, low, high):
         """At least low, at most high; NaN stays NaN."""
@@ -63,7 +105,7 @@ class _Value:
         return total
 
 
-def _reduced(x: _Value) -> tuple[_Value, _Value, _Value]:
+def _reduced(x: Float) -> tuple[Float, Float, Float]:
     """x = n log 2 + r with |r| <= log(2) / 2, for |x| < 88; returns 2**n, r and e**r - 1 - r."""
     builder = x.builder
     rounded = x * 1.44269504088896341 + 12582912.0  # adding 1.5 * 2**23 leaves the nearest integer in the low bits
@@ -73,34 +115,33 @@ def _reduced(x: _Value) -> tuple[_Value, _Value, _Value]:
     tail = r.polynomial(
         1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1
     ) * (r * r)
-    exponent = builder.sub(
-        builder.bitcast(rounded.value, ir.IntType(32)), ir.Constant(ir.IntType(32), 0x4B400000 - 127)
-    )
-    power = builder.bitcast(builder.shl(exponent, ir.Constant(ir.IntType(32), 23)), ir.FloatType())
-    return _Value(builder, power), r, tail
+    bits = Float(builder, builder.bitcast(rounded.value, x.like(ir.IntType(32))))
+    exponent = builder.sub(bits.value, bits.constant(0x4B400000 - 127))
+    power = builder.bitcast(builder.shl(exponent, bits.constant(23)), x.value.type)
+    return Float(builder, power), r, tail
 
 
-def _exp_within_range(x: _Value) -> _Value:
+def _exp_within_range(x: Float) -> Float:
     power, r, tail = _reduced(x)
     return power * (tail + r + 1.0)
 
 
-def _exp32(x: _Value) -> _Value:
+def _exp32(x: Float) -> Float:
     power = _exp_within_range(x.clip(-87.3365447504019, 88.3762626647949))
     return x._where("<", -87.3365447504019, 0.0, power)
 
 
-def _expm1_32(x: _Value) -> _Value:
+def _expm1_32(x: Float) -> Float:
     power, r, tail = _reduced(x.clip(-87.3365447504019, 88.3762626647949))
     return power * (tail + r) + (power - 1.0)
 
 
-def _sigmoid32(x: _Value) -> _Value:
-    y = _Value(x.builder, ir.Constant(x.value.type, 1.0)) / (_exp_within_range(-x.clip(-87.3, 87.3)) + 1.0)
+def _sigmoid32(x: Float) -> Float:
+    y = Float(x.builder, x.constant(1.0)) / (_exp_within_range(-x.clip(-87.3, 87.3)) + 1.0)
     return x._where("<", -87.3, 0.0, y)
 
 
-def _tanh32(x: _Value) -> _Value:
+def _tanh32(x: Float) -> Float:
     square = x * x
     numerator = square.polynomial(
         -2.76076847742355e-16,
@@ -118,7 +159,7 @@ def _tanh32(x: _Value) -> _Value:
     return x._where("<", -7.95, -1.0, y)
 
 
-def _log1p32(x: _Value) -> _Value:
+def _log1p32(x: Float) -> Float:
     s = x / (x + 2.0)
     square = s * s
     series = (
@@ -127,9 +168,9 @@ def _log1p32(x: _Value) -> _Value:
     return (series * s + s) * 2.0
 
 
-def _erfc32(x: _Value) -> _Value:
+def _erfc32(x: Float) -> Float:
     z = abs(x).clip(0.0, 9.19)
-    t = _Value(x.builder, ir.Constant(x.value.type, 1.0)) / (z * 0.3 + 1.0)
+    t = Float(x.builder, x.constant(1.0)) / (z * 0.3 + 1.0)
     scaled = t * t.polynomial(
         -0.12937569003998914,
         0.48478909569852274,
@@ -145,12 +186,23 @@ def _erfc32(x: _Value) -> _Value:
     return x._where("<", 0.0, -tail + 2.0, tail)
 
 
+# The functions of formulas (expressions.py) in float32; in float64 those of C's library
+FORMULAS = {
+    "exp": _exp32,
+    "expm1": _expm1_32,
+    "log1p": _log1p32,
+    "tanh": _tanh32,
+    "sigmoid": _sigmoid32,
+    "erfc": _erfc32,
+}
+
+
 def _elementwise(signature, exact, formula):
     """The result of an intrinsic: the formula in float32, a function of `math` in float64."""
 
     def generate(context, builder, signature, args):
         if signature.return_type == types.float32:
-            return formula(_Value(builder, args[0])).value
+            return formula(Float(builder, args[0])).value
         return context.get_function(exact, signature)(builder, args)
 
     return signature, generate
@@ -166,7 +218,7 @@ def clip(typing, x, low, high):
 
     def generate(context, builder, signature, args):
         ends = [context.cast(builder, args[i], signature.args[i], signature.return_type) for i in (1, 2)]
-        return _Value(builder, args[0]).clip(*(_Value(builder, end) for end in ends)).value
+        return Float(builder, args[0]).clip(*(Float(builder, end) for end in ends)).value
 
     return (x(x, low, high), generate) if _float(x) else None
 
@@ -209,8 +261,8 @@ def sigmoid(typing, x):
 
     def generate(context, builder, signature, args):
         if signature.return_type == types.float32:
-            return _sigmoid32(_Value(builder, args[0])).value
-        power = _Value(builder, context.get_function(math.exp, signature)(builder, [builder.fneg(args[0])]))
-        return (_Value(builder, ir.Constant(ir.DoubleType(), 1.0)) / (power + 1.0)).value
+            return _sigmoid32(Float(builder, args[0])).value
+        power = Float(builder, context.get_function(math.exp, signature)(builder, [builder.fneg(args[0])]))
+        return (Float(builder, ir.Constant(ir.DoubleType(), 1.0)) / (power + 1.0)).value
 
     return x(x), generate

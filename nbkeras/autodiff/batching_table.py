@@ -108,7 +108,7 @@ _KINDS: dict[Callable, Batch] = {
             indexing.whole,
             metrics._divide_no_nan,
             *(each for each in vars(kernels).values() if getattr(each, "__module__", "") == kernels.__name__),
-            *(each for each in vars(activations).values() if getattr(each, "__module__", "") == activations.__name__),
+            *activations.OPS,
         ],
         elementwise,
     ),

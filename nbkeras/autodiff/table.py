@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.autodiff import recurrences
+from nbkeras.autodiff import formulas, recurrences
 from nbkeras.autodiff.rules import (
     Call,
     Composed,
@@ -87,51 +87,6 @@ def _where(call, dys, needs):
     return None, ops.where(condition, dy, 0), ops.where(condition, 0, dy)
 
 
-def _elu(x, y, alpha, scale):
-    return ops.where(ops.greater(x, 0), scale, ops.multiply(ops.exp(ops.minimum(x, 0)), alpha * scale))
-
-
-def _piecewise(x, y, negative_slope, threshold, max_value):
-    slopes = [as_tensor(each, x.dtype) for each in (negative_slope, 1)]
-    below = ops.where(ops.less_equal(x, threshold), *slopes)
-    return ops.where(ops.greater_equal(x, max_value), 0, below)
-
-
-def _bounded(x):
-    """x, but no farther from 0 than where exponentials are 0 or 1: infinity times 0 is not a number."""
-    return ops.clip(x, -1e3, 1e3)
-
-
-def _silu(x, y):
-    x = _bounded(x)
-    s = ops.sigmoid(x)
-    return s * (1 + x * (1 - s))
-
-
-def _gelu(x, y):
-    x = _bounded(x)
-    return 0.5 * (1 + ops.erf(x * math.sqrt(0.5))) + x * ops.exp(x * x * -0.5) * math.sqrt(0.5 / _PI)
-
-
-def _gelu_tanh(x, y):
-    x = _bounded(x)
-    linear = 2 * math.sqrt(2 / _PI)
-    cubic = linear * 0.044715
-    s = ops.sigmoid(x * (linear + cubic * (x * x)))
-    return s + x * s * (1 - s) * (linear + 3 * cubic * (x * x))
-
-
-def _mish(x, y):
-    x = _bounded(x)
-    t = ops.tanh(ops.softplus(x))
-    return t + x * (1 - t * t) * ops.sigmoid(x)
-
-
-def _hard_silu(x, y):
-    between = ops.where(ops.less_equal(x, -3), 0, (2 * x + 3) * (1 / 6))
-    return ops.where(ops.greater_equal(x, 3), 1, between)
-
-
 _ELEMENTWISE: dict[Callable, Rule] = {
     elementwise.add: Elementwise(1, 1),
     elementwise.subtract: Elementwise(1, -1),
@@ -162,17 +117,7 @@ _ELEMENTWISE: dict[Callable, Rule] = {
     elementwise.arctan: Elementwise(lambda x, y: ops.reciprocal(x * x + 1)),
     elementwise.erf: Elementwise(lambda x, y: ops.exp(-(x * x)) * (2 / math.sqrt(_PI))),
     elementwise.show: Elementwise(lambda x, y, message: 1),
-    activations.relu: Elementwise(lambda x, y: ops.greater(y, 0)),
-    activations.piecewise: Elementwise(_piecewise),
-    activations.elu: Elementwise(_elu),
-    activations.sigmoid: Elementwise(lambda x, y: y * (1 - y)),
-    activations.tanh: Elementwise(lambda x, y: 1 - y * y),
-    activations.silu: Elementwise(_silu),
-    activations.gelu: Elementwise(_gelu),
-    activations.gelu_tanh: Elementwise(_gelu_tanh),
-    activations.mish: Elementwise(_mish),
-    activations.hard_silu: Elementwise(_hard_silu),
-    activations.softplus: Elementwise(lambda x, y: ops.sigmoid(x)),
+    **{op: Elementwise(formulas.slope_of(op)) for op in activations.OPS},
 }
 
 # -------------------- reductions --------------------

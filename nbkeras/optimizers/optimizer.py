@@ -735,7 +735,7 @@ class Optimizer(Observed, option.Configured):
     def _clip(self) -> None:
         if self.clipvalue:
             for run in self._runs:
-                device.launch(gradients.clip, run.gradients, self.clipvalue)
+                optimizers.launch(gradients.clip, run.gradients, self.clipvalue)
         elif self.clipnorm:
             for view in self._gradients:
                 self._limit_norm([view.reshape(-1)], self.clipnorm)
@@ -761,7 +761,7 @@ class Optimizer(Observed, option.Configured):
         with tape.Recording(False):
             for variable in run.variables:
                 if run.decay:
-                    device.launch(optimizers.shrink, variable.data, self._rate, run.decay)
+                    optimizers.launch(optimizers.shrink, variable.data.reshape(-1), self._rate, run.decay)
                 self.update_step(Tensor(self._buffers.gradient(variable)), variable, rate)
 
     def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Tensor) -> None:

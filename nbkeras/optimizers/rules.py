@@ -148,13 +148,11 @@ class RMSprop(Optimizer):
         self.slots = (("velocity",), *optional)
 
     def step(self, run: Run) -> None:
-        w, g, v = run.weights, run.gradients, self.slot(run, "velocity")
-        if self.momentum or self.centered:
-            m, mean = self.slot(run, "momentum"), self.slot(run, "average_gradient")
-            how = (self.rho, self.epsilon, self.momentum, self.centered)
-            optimizers.launch(optimizers.rmsprop_general, w, g, v, m, mean, self._rate, run.decay, *how)
-        else:
-            optimizers.launch(optimizers.rmsprop, w, g, v, self._rate, run.decay, self.rho, self.epsilon)
+        kernel = optimizers.RMSPROP[self.momentum > 0, self.centered]
+        slots = [self.slot(run, name) for (name,) in self.slots]
+        momentum = (self.momentum,) if self.momentum else ()
+        how = (run.decay, self.rho, self.epsilon, *momentum)
+        optimizers.launch(kernel, run.weights, run.gradients, *slots, self._rate, *how)
 
     def rows_suffice(self, variable: Variable) -> bool:
         plain = not self.momentum and not self.centered and variable.dtype.type(self.epsilon) > 0
@@ -385,7 +383,7 @@ class Nadam(TwoMoments):
 
     def before_runs(self) -> None:
         copy_on_write.will_write(self._flat_product)
-        device.launch(optimizers.nadam_product, self._flat_product, self._step, self.beta_1)
+        optimizers.launch(optimizers.nadam_product, self._flat_product, self._step, self.beta_1)
 
     @property
     def _flat_product(self) -> np.ndarray:
@@ -483,9 +481,12 @@ class Ftrl(Optimizer):
         self.slot_values = {"accumulator": float(self.initial_accumulator_value)}
 
     def step(self, run: Run) -> None:
-        constants = (float(getattr(self, name)) for name in ("learning_rate_power", *self._penalties))
+        constants = [float(getattr(self, name)) for name in self._penalties]
+        is_usual = self.learning_rate_power == -0.5
+        kernel = optimizers.ftrl if is_usual else optimizers.ftrl_power
+        power = () if is_usual else (float(self.learning_rate_power),)
         state = self.slot(run, "accumulator"), self.slot(run, "linear")
-        optimizers.launch(optimizers.ftrl, run.weights, run.gradients, *state, self._rate, run.decay, *constants)
+        optimizers.launch(kernel, run.weights, run.gradients, *state, self._rate, run.decay, *constants, *power)
 
 
 @register

@@ -1,0 +1,229 @@
+"""Kernels that compute a formula for each element of flat arrays, on the GPU: the twins of all of kernels/loops/map.py.
+
+The text of a kernel is written for each formula and dtype, then compiled. A thread computes four neighbours, loaded and stored
+together if the arrays are 16-byte aligned. What depends on numbers alone is computed before the launch; what depends on arrays of
+one number by one thread for its block, since float64 is slow on most GPUs. Few blocks then go over the arrays, so that few of
+them compute it.
+"""
+
+import functools
+import hashlib
+import importlib
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from nbkeras.kernels.cuda.loops.lanes import load_four, store_four
+from nbkeras.kernels.cuda.machine.kernel import THREADS, Kernel, blocks, device_function, size, start
+from nbkeras.kernels.loops.expressions import CELL, ELEMENT, NUMBER, Value, of_numbers, trace
+from nbkeras.kernels.loops.map import Map
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.device_array import DeviceArray
+
+_RESIDENT = size(8, simulated=8)  # blocks of a processor: 2048 threads, the most that one has
+_COMPARISONS = {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!="}
+_TEXTS = {
+    "add": "{} + {}",
+    "subtract": "{} - {}",
+    "multiply": "{} * {}",
+    "divide": "{} / {}",
+    "negative": "-{}",
+    "absolute": "math.fabs({})",
+    "where": "{1} if {0} else {2}",
+    "logical_or": "{} or {}",
+    "logical_and": "{} and {}",
+    "clip": "{1} if {0} < {1} else {2} if {0} > {2} else {0}",
+    "sigmoid": "sigmoid({}, zero, one)",
+    "real": "real({})",
+    "power": "math.pow({}, {})",
+    **{op: f"{{}} {sign} {{}}" for op, sign in _COMPARISONS.items()},
+    **{name: f"math.{name}({{}})" for name in ("exp", "expm1", "log1p", "tanh", "erfc", "sqrt")},
+}
+# What a block computes: a GPU's powf may be off by some ulp, and 1 - beta**t then by a thousand.
+_POWER = "real(math.pow(np.float64({}), np.float64({})))"
+_LANES = "abcd"
+
+
+@device_function
+def _sigmoid(x, zero, one):
+    power = math.exp(-math.fabs(x))  # the power of -|x|, so that a small result keeps the power's accuracy
+    return (one if x >= zero else power) / (one + power)
+
+
+_NAMES = {"cuda": cuda, "math": math, "np": np, "sigmoid": _sigmoid, "load_four": load_four, "store_four": store_four}
+
+
+class _Writer:
+    """The text of a formula's kernel: a number of the formula has a name by its place, `v3`.
+
+    What is the same for all elements comes into the functions of an element as `r3`, in the arrays' dtype.
+
+    Attributes:
+        given: What the kernel gets of what depends on numbers alone: the Value, and whether it is wanted in the arrays' dtype.
+        shared: What one thread computes for its block.
+    """
+
+    def __init__(self, kernel: Map):
+        self.kernel, expression = kernel, kernel.expression
+        self.place = {value: i for i, value in enumerate(expression.values)}
+        computed = expression.values[len(expression.kinds) :]
+        self.each = [value for value in computed if value.varies]
+        self.cells = [value for value in expression.values if value.op == CELL]
+        in_block = set(self.cells)
+        for value in computed:
+            if not value.varies and any(each in in_block for each in _operands(value)):
+                in_block.add(value)
+        self.by_block = [value for value in computed if value in in_block]
+        wanted = [each for value in self.each for each in _operands(value)] + list(expression.results)
+        uniform = dict.fromkeys(value for value in wanted if not value.varies)
+        self.shared = [value for value in uniform if value in in_block]
+        self.given = [(value, True) for value in uniform if value not in in_block]
+        before = dict.fromkeys(each for value in self.by_block for each in _operands(value) if each not in in_block)
+        self.given += [(value, False) for value in before]
+
+    def _of_element(self, x: Any) -> str:
+        """A Value or a literal in the function of an element, where all has the arrays' dtype."""
+        if isinstance(x, Value):
+            return f"{'v' if x.varies else 'r'}{self.place[x]}"
+        return f"real({'math.inf' if x == math.inf else repr(x)})"
+
+    def _of_block(self, x: Any, real: bool) -> str:
+        """A Value or a literal in what is computed for a block."""
+        text = f"v{self.place[x]}" if isinstance(x, Value) else repr(x)
+        return f"real({text})" if real and not (isinstance(x, Value) and x.is_real) else text
+
+    def _line_of_element(self, value: Value) -> str:
+        return f"v{self.place[value]} = {_TEXTS[value.op].format(*map(self._of_element, value.operands))}"
+
+    def _line_of_block(self, value: Value) -> str:
+        real = value.is_real and value.op != "real"
+        text = _POWER if value.op == "power" else _TEXTS[value.op]
+        return f"v{self.place[value]} = {text.format(*(self._of_block(each, real) for each in value.operands))}"
+
+    def text(self) -> str:
+        """The functions `each` and `kernel`."""
+        kernel = self.kernel
+        uniform = [f"r{self.place[value]}" for value, real in self.given if real]
+        uniform += [f"r{self.place[value]}" for value in self.shared]
+        passed = ", ".join([*uniform, "zero", "one"])
+        numbers = ", ".join(f"v{i}" for i in range(len(kernel.inputs)))
+        results = ", ".join(map(self._of_element, kernel.expression.results))
+        lines = [f"def each({numbers}, {passed}):", *(f"    {self._line_of_element(value)}" for value in self.each)]
+        lines += [f"    return ({results},)", ""]
+        arrays, cells = ([f"{name}{i}" for i in range(n)] for name, n in (("array", len(kernel.arrays)), ("cell", len(self.cells))))
+        given = [f"{'r' if real else 'v'}{self.place[value]}" for value, real in self.given]
+        lines += [f"def kernel({', '.join([*arrays, *cells, *given, 'at_once'])}):", "    zero, one = real(0), real(1)"]
+        if self.shared:
+            lines += [f"    shared = cuda.shared.array({len(self.shared)}, real_type)", "    if cuda.threadIdx.x == 0:"]
+            lines += [
+                f"        v{self.place[cell]} = np.float64({name}[0])" for cell, name in zip(self.cells, cells, strict=True)
+            ]
+            lines += [f"        {self._line_of_block(value)}" for value in self.by_block]
+            lines += [f"        shared[{i}] = {self._of_block(value, True)}" for i, value in enumerate(self.shared)]
+            lines += ["    cuda.syncthreads()"]
+            lines += [f"    r{self.place[value]} = shared[{i}]" for i, value in enumerate(self.shared)]
+        lines += ["    n, count = 4 * cuda.grid(1), array0.size", "    while n < count:"]
+        lines += ["        wide = at_once and n + 4 <= count"]
+        for i in range(len(kernel.inputs)):
+            four = ", ".join(f"x{i}{lane}" for lane in _LANES)
+            lines += [f"        {four} = load_four(array{i}, n, count, 1, wide, zero)"]
+        for lane in _LANES:
+            own = ", ".join(f"x{i}{lane}" for i in range(len(kernel.inputs)))
+            lines += [f"        {lane} = each({own}, {passed})"]
+        for i, name in enumerate(kernel.results):
+            four = ", ".join(f"{lane}[{i}]" for lane in _LANES)
+            lines += [f"        store_four(array{kernel.arrays.index(name)}, n, count, 1, wide, ({four}))"]
+        return "\n".join([*lines, "        n += 4 * cuda.gridsize(1)"])
+
+
+def inlined(formula: Callable) -> Callable:
+    """A formula of elements alone as a function for CUDA kernels; `zero, tiny` of the dtype are two arguments more.
+
+    A text without the dtype has no other literals.
+    """
+    count = formula.__code__.co_argcount
+    expression = trace(formula, [ELEMENT] * count)
+    names = {value: "tiny" if value.op == "tiny" else f"v{i}" for i, value in enumerate(expression.values)}
+
+    def name(x: Any) -> str:
+        if not isinstance(x, Value) and x != 0:
+            raise ValueError(f"the formula {formula.__name__!r} has the literal {x}, expected 0 alone: make it an argument")
+        return names[x] if isinstance(x, Value) else "zero"
+
+    lines = [f"def each({', '.join(f'v{i}' for i in range(count))}, zero, tiny):"]
+    for value in expression.values[count:]:
+        if value.op != "tiny":
+            lines.append(f"    {names[value]} = {_TEXTS[value.op].format(*map(name, value.operands))}")
+    lines += [f"    return {', '.join(map(name, expression.results))}"]
+    found: dict[str, Any] = {**_NAMES, "__name__": __name__}
+    exec(compile("\n".join(lines), f"<{formula.__name__}>", "exec"), found)  # noqa: S102 - the text is made above
+    return device_function(found["each"])
+
+
+def _operands(value: Value) -> list[Value]:
+    return [each for each in value.operands if isinstance(each, Value)]
+
+
+@functools.lru_cache(1024)
+def _known(kernel: Map, dtype: np.dtype, numbers: tuple[float, ...]) -> dict[Value, Any]:
+    """What depends on numbers alone."""
+    known: dict[Value, Any] = {}
+    waiting = iter(numbers)
+    for value in kernel.expression.values:
+        operands = [known.get(each) if isinstance(each, Value) else each for each in value.operands]
+        real = dtype.type if value.is_real else np.float64
+        if value.op == NUMBER:
+            known[value] = np.float64(next(waiting))
+        elif value.op == "tiny":
+            known[value] = np.finfo(dtype).tiny
+        elif not value.varies and value.op != CELL and None not in operands:
+            known[value] = of_numbers(value.op, *map(real, operands))
+    return known
+
+
+@functools.cache
+def _kernel_of(kernel: Map, dtype: np.dtype) -> tuple[Kernel, list[tuple[Value, bool]], bool]:
+    """The CUDA kernel, what it is given, and whether its blocks compute anything first."""
+    writer = _Writer(kernel)
+    text = writer.text()
+    names: dict[str, Any] = {**_NAMES, "real": dtype.type, "real_type": dtype, "__name__": __name__}
+    exec(compile(text, __file__, "exec"), names)  # noqa: S102 - the text is made above
+    function = names["kernel"]
+    function.__name__ = f"{kernel.__module__}:{kernel.__name__}:{dtype.name}"
+    # the text is part of the name by which compiled code is found on disk
+    function.__qualname__ = f"{kernel.__name__}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    names["each"] = device_function(names["each"])
+    return Kernel(function, {}), writer.given, bool(writer.shared)
+
+
+def __getattr__(name: str) -> Kernel:
+    """A kernel by its name, for benchmarks/cuda_resources.py."""
+    if name.count(":") != 2:
+        raise AttributeError(name)
+    module, kernel, dtype = name.split(":")
+    return _kernel_of(getattr(importlib.import_module(module), kernel), np.dtype(dtype))[0]
+
+
+@functools.cache
+def twin(kernel: Map) -> Callable:
+    """The twin of a Map: a function of its arguments without `share, shares`."""
+
+    def run(*args: Any) -> None:
+        arrays, rest = args[: len(kernel.arrays)], args[len(kernel.arrays) :]
+        cells, numbers = rest[: len(kernel.cells)], rest[len(kernel.cells) :]
+        dtype = arrays[0].dtype
+        found, given, is_by_block = _kernel_of(kernel, dtype)
+        known = _known(kernel, dtype, tuple(map(float, numbers)))
+        wanted = [dtype.type(known[value]) if real else known[value] for value, real in given]
+        at_once = all(array.address % 16 == 0 for array in arrays)
+        count = blocks(arrays[0].size, 4 * THREADS)
+        count = min(count, _RESIDENT * device.gpu().processors) if is_by_block else count
+        start(found, count, THREADS, *arrays, *cells, *wanted, at_once)
+
+    run.__name__ = kernel.__name__
+    run.fuses_as = kernel.fuses_as  # type: ignore[attr-defined]
+    return run
+

@@ -1,0 +1,249 @@
+"""Formulas of numbers, as Python writes them, read once into an Expression: what all targets compute the same formula from.
+
+A formula is a function of Python: operators, and the functions of this module (`exp`, `where`, ...), on numbers.
+
+    def silu(x):
+        x = clip(x, -1000.0, math.inf)
+        return x * sigmoid(x)
+
+`trace` calls it with Values, which note the operations. Equal operations are one Value. An operation has the name that it has
+in `nbkeras.ops`. kernels/loops/map.py writes LLVM's instructions for them and kernels/cuda/loops/map.py a CUDA kernel;
+nbkeras/autodiff and nbkeras/export compute with Tensors and with nodes of ONNX.
+
+An element of an array, and what is computed from one, has the array's dtype. Numbers and elements of arrays of one number are
+float64 until they meet such an element, or `real` makes them so. Literals have the dtype of the other operand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+ELEMENT, CELL, NUMBER = "element", "cell", "number"  # kinds of inputs: an array's element, of an array of one number, a number
+_thread = threading.local()
+
+
+class Value:
+    """The result of an operation in a formula, or an input of it.
+
+    Attributes:
+        op: The operation's name; ELEMENT, CELL or NUMBER for an input, whose number is the operand.
+        operands: Values and literals.
+        varies: Whether it differs from element to element.
+        is_real: Whether it has the dtype of the arrays; else it is a float64.
+    """
+
+    __slots__ = ("is_real", "op", "operands", "varies")
+
+    def __init__(self, op: str, operands: tuple[Any, ...], varies: bool, is_real: bool):
+        self.op, self.operands, self.varies, self.is_real = op, operands, varies, is_real
+
+    @property
+    def is_bits(self) -> bool:
+        """Whether it is a condition."""
+        return self.op in ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "logical_or", "logical_and")
+
+    def __add__(self, other: Any) -> Value:
+        return _made("add", self, other)
+
+    def __radd__(self, other: Any) -> Value:
+        return _made("add", other, self)
+
+    def __sub__(self, other: Any) -> Value:
+        return _made("subtract", self, other)
+
+    def __rsub__(self, other: Any) -> Value:
+        return _made("subtract", other, self)
+
+    def __mul__(self, other: Any) -> Value:
+        return _made("multiply", self, other)
+
+    def __rmul__(self, other: Any) -> Value:
+        return _made("multiply", other, self)
+
+    def __truediv__(self, other: Any) -> Value:
+        return _made("divide", self, other)
+
+    def __rtruediv__(self, other: Any) -> Value:
+        return _made("divide", other, self)
+
+    def __pow__(self, other: Any) -> Value:
+        return _made("power", self, other)
+
+    def __rpow__(self, other: Any) -> Value:
+        return _made("power", other, self)
+
+    def __neg__(self) -> Value:
+        return _made("negative", self)
+
+    def __abs__(self) -> Value:
+        return _made("absolute", self)
+
+    def __lt__(self, other: Any) -> Value:
+        return _made("less", self, other)
+
+    def __le__(self, other: Any) -> Value:
+        return _made("less_equal", self, other)
+
+    def __gt__(self, other: Any) -> Value:
+        return _made("greater", self, other)
+
+    def __ge__(self, other: Any) -> Value:
+        return _made("greater_equal", self, other)
+
+    def __or__(self, other: Any) -> Value:
+        return _made("logical_or", self, other)
+
+    def __and__(self, other: Any) -> Value:
+        return _made("logical_and", self, other)
+
+    def __bool__(self) -> bool:
+        raise TypeError("a formula has no value while it is read: write where(condition, a, b) for `a if condition else b`")
+
+
+def _made(op: str, *operands: Any) -> Value:
+    """The Value of an operation: one that is known, or a new one."""
+    key = (op, *(id(each) if isinstance(each, Value) else float(each) for each in operands))
+    known = _thread.known
+    if key not in known:
+        values = [each for each in operands if isinstance(each, Value)]
+        varies = any(each.varies for each in values)
+        known[key] = Value(op, operands, varies, op == "real" or any(each.is_real for each in values))
+    return known[key]
+
+
+def where(condition: Value, yes: Any, no: Any) -> Value:
+    """yes where the condition holds, else no; both are computed."""
+    return _made("where", condition, yes, no)
+
+
+def equal(x: Value, y: Any) -> Value:
+    """Whether x = y; `==` tells whether two Values are one."""
+    return _made("equal", x, y)
+
+
+def is_nan(x: Value) -> Value:
+    """Whether x is not a number."""
+    return _made("not_equal", x, x)
+
+
+def clip(x: Value, low: Any, high: Any) -> Value:
+    """x, at least low and at most high; NaN stays NaN."""
+    return _made("clip", x, low, high)
+
+
+def real(x: Value) -> Value:
+    """A number in the dtype of the arrays."""
+    return _made("real", x)
+
+
+def tiny() -> Value:
+    """The smallest normal number of the arrays' dtype."""
+    key = ("tiny",)
+    if key not in _thread.known:
+        _thread.known[key] = Value("tiny", (), False, True)
+    return _thread.known[key]
+
+
+def _function(name: str, doc: str) -> Callable[[Any], Value]:
+    def function(x: Any) -> Value:
+        return _made(name, x)
+
+    function.__name__, function.__doc__ = name, doc
+    return function
+
+
+exp = _function("exp", "e^x.")
+expm1 = _function("expm1", "e^x - 1, accurate near 0.")
+log = _function("log", "The natural logarithm.")
+log1p = _function("log1p", "log(1 + x), for 0 <= x <= 1.")
+tanh = _function("tanh", "The hyperbolic tangent.")
+sigmoid = _function("sigmoid", "1 / (1 + e^-x).")
+erf = _function("erf", "The error function.")
+erfc = _function("erfc", "1 - erf(x), accurate where that is small.")
+sqrt = _function("sqrt", "The square root.")
+
+
+def scaled(dy: Value, slope: Any) -> Any:
+    """dy * slope; slope may be a condition. Where it is 0 the result is 0, also for an infinite dy."""
+    if not isinstance(slope, Value):
+        return dy * slope if slope not in (0, 1) else dy if slope else 0.0
+    if slope.op == "where":
+        condition, yes, no = slope.operands
+        return where(condition, scaled(dy, yes), scaled(dy, no))
+    return where(slope, dy, 0.0) if slope.is_bits else dy * slope
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    before, _thread.known = getattr(_thread, "known", None), {}
+    try:
+        yield
+    finally:
+        _thread.known = before
+
+
+class Expression:
+    """A formula as operations.
+
+    Attributes:
+        kinds: ELEMENT, CELL or NUMBER of each input.
+        values: The operations in an order in which they can be computed, inputs first.
+        results: The Values that the formula returns.
+    """
+
+    def __init__(self, kinds: tuple[str, ...], inputs: list[Value], results: Sequence[Value]):
+        self.kinds, self.results = kinds, tuple(results)
+        found = dict.fromkeys(inputs)
+        for result in results:
+            _note(result, found)
+        self.values = list(found)
+        place = {value: i for i, value in enumerate(self.values)}
+        rows = [
+            " ".join([value.op, *(f"v{place[each]}" if isinstance(each, Value) else repr(each) for each in value.operands)])
+            for value in self.values[len(inputs) :]
+        ]
+        self.text = f"{' '.join(kinds)}|{';'.join(rows)}|{' '.join(str(place[each]) for each in results)}"
+
+    def __str__(self) -> str:
+        return self.text
+
+    def computed(self, inputs: Sequence[Any], compute: Callable[[Value, list], Any]) -> list:
+        """The results, as a target computes them: compute(value, operands) gives what it has for a Value."""
+        known: dict[Value, Any] = dict(zip(self.values, inputs, strict=False))
+        for value in self.values[len(inputs) :]:
+            operands = [known[each] if isinstance(each, Value) else each for each in value.operands]
+            known[value] = compute(value, operands)
+        return [known[each] for each in self.results]
+
+
+def _note(value: Value, found: dict[Value, None]) -> None:
+    if value not in found:
+        for each in value.operands:
+            if isinstance(each, Value):
+                _note(each, found)
+        found[value] = None
+
+
+def of_numbers(op: str, *operands: Any) -> Any:
+    """The result of an operation on numbers of NumPy or Python."""
+    if op == "where":
+        return operands[1] if operands[0] else operands[2]
+    with np.errstate(all="ignore"):
+        return operands[0] if op == "real" else getattr(np, op)(*operands)
+
+
+def trace(function: Callable, kinds: Sequence[str]) -> Expression:
+    """The Expression of a formula, whose parameters have these kinds.
+
+    Raises:
+        TypeError: if it branches on a value.
+    """
+    with _reading():
+        inputs = [Value(kind, (i,), kind == ELEMENT, kind == ELEMENT) for i, kind in enumerate(kinds)]
+        found = function(*inputs)
+        return Expression(tuple(kinds), inputs, found if isinstance(found, tuple) else (found,))
