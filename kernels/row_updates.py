@@ -15,7 +15,7 @@ import numpy as np
 
 from nbkeras.kernels import formulas, optimizers
 from nbkeras.kernels.embedding import RowGradient
-from nbkeras.kernels.loops.map import inlined
+from nbkeras.kernels.loops.emission import inlined
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count

@@ -23,7 +23,12 @@ from typing import Any
 
 import numpy as np
 
-ELEMENT, CELL, NUMBER = "element", "cell", "number"  # kinds of inputs: an array's element, of an array of one number, a number
+# Kinds of inputs: an element of an array, of an array with a number (or a label, an integer) for each row, of an array of one
+# number; a number
+ELEMENT, ROW, LABEL, CELL, NUMBER = "element", "row", "label", "cell", "number"
+UNIFORM, OF_ROW, OF_ELEMENT = range(3)  # what a Value may differ between
+_LEVELS = {ELEMENT: OF_ELEMENT, ROW: OF_ROW, LABEL: OF_ROW, CELL: UNIFORM, NUMBER: UNIFORM}
+FOLDS = ("largest", "total")
 _thread = threading.local()
 
 
@@ -31,21 +36,31 @@ class Value:
     """The result of an operation in a formula, or an input of it.
 
     Attributes:
-        op: The operation's name; ELEMENT, CELL or NUMBER for an input, whose number is the operand.
+        op: The operation's name; the kind of an input, whose number is the operand.
         operands: Values and literals.
-        varies: Whether it differs from element to element.
+        level: OF_ELEMENT if it differs from element to element, OF_ROW if from row to row alone, else UNIFORM.
         is_real: Whether it has the dtype of the arrays; else it is a float64.
     """
 
-    __slots__ = ("is_real", "op", "operands", "varies")
+    __slots__ = ("is_real", "level", "op", "operands")
 
-    def __init__(self, op: str, operands: tuple[Any, ...], varies: bool, is_real: bool):
-        self.op, self.operands, self.varies, self.is_real = op, operands, varies, is_real
+    def __init__(self, op: str, operands: tuple[Any, ...], level: int, is_real: bool):
+        self.op, self.operands, self.level, self.is_real = op, operands, level, is_real
+
+    @property
+    def varies(self) -> bool:
+        """Whether it differs from element to element."""
+        return self.level == OF_ELEMENT
+
+    @property
+    def inputs(self) -> list[Value]:
+        """The operands that are Values."""
+        return [each for each in self.operands if isinstance(each, Value)]
 
     @property
     def is_bits(self) -> bool:
         """Whether it is a condition."""
-        return self.op in ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "logical_or", "logical_and")
+        return self.op in ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "logical_or", "logical_and", "is_at", "is_inside")
 
     def __add__(self, other: Any) -> Value:
         return _made("add", self, other)
@@ -105,15 +120,18 @@ class Value:
         raise TypeError("a formula has no value while it is read: write where(condition, a, b) for `a if condition else b`")
 
 
-def _made(op: str, *operands: Any) -> Value:
-    """The Value of an operation: one that is known, or a new one."""
+def _made(op: str, *operands: Any, level: int | None = None) -> Value:
+    """The Value of an operation: one that is known, or a new one. level: None for the highest one of the operands."""
     key = (op, *(id(each) if isinstance(each, Value) else float(each) for each in operands))
     known = _thread.known
     if key not in known:
         values = [each for each in operands if isinstance(each, Value)]
-        varies = any(each.varies for each in values)
-        known[key] = Value(op, operands, varies, op == "real" or any(each.is_real for each in values))
+        level = max(each.level for each in values) if level is None else level
+        known[key] = Value(op, operands, level, op in _REAL or any(each.is_real for each in values))
     return known[key]
+
+
+_REAL = ("real", "tiny", "columns")
 
 
 def where(condition: Value, yes: Any, no: Any) -> Value:
@@ -143,10 +161,40 @@ def real(x: Value) -> Value:
 
 def tiny() -> Value:
     """The smallest normal number of the arrays' dtype."""
-    key = ("tiny",)
-    if key not in _thread.known:
-        _thread.known[key] = Value("tiny", (), False, True)
-    return _thread.known[key]
+    return _made("tiny", level=UNIFORM)
+
+
+# Of rows: see loops/rows.py
+
+
+def largest(x: Value) -> Value:
+    """The largest element of the row; any number if there are NaNs."""
+    return _made("largest", x, level=OF_ROW)
+
+
+def total(x: Value) -> Value:
+    """The sum over the row."""
+    return _made("total", x, level=OF_ROW)
+
+
+def columns() -> Value:
+    """The number of elements of a row."""
+    return _made("columns", level=UNIFORM)
+
+
+def is_at(label: Value) -> Value:
+    """Whether this element's place in its row is a label."""
+    return _made("is_at", label, level=OF_ELEMENT)
+
+
+def is_inside(label: Value) -> Value:
+    """Whether a label is a place in the row, from 0 on."""
+    return _made("is_inside", label)
+
+
+def pick(x: Value, label: Value) -> Value:
+    """The element of an array's row at a label; of the first place for a label that is not inside."""
+    return _made("pick", x, label, level=OF_ROW)
 
 
 def _function(name: str, doc: str) -> Callable[[Any], Value]:
@@ -191,7 +239,7 @@ class Expression:
     """A formula as operations.
 
     Attributes:
-        kinds: ELEMENT, CELL or NUMBER of each input.
+        kinds: ELEMENT, ROW, ... of each input.
         values: The operations in an order in which they can be computed, inputs first.
         results: The Values that the formula returns.
     """
@@ -223,9 +271,8 @@ class Expression:
 
 def _note(value: Value, found: dict[Value, None]) -> None:
     if value not in found:
-        for each in value.operands:
-            if isinstance(each, Value):
-                _note(each, found)
+        for each in value.inputs:
+            _note(each, found)
         found[value] = None
 
 
@@ -244,6 +291,6 @@ def trace(function: Callable, kinds: Sequence[str]) -> Expression:
         TypeError: if it branches on a value.
     """
     with _reading():
-        inputs = [Value(kind, (i,), kind == ELEMENT, kind == ELEMENT) for i, kind in enumerate(kinds)]
+        inputs = [Value(kind, (i,), _LEVELS[kind], kind in (ELEMENT, ROW)) for i, kind in enumerate(kinds)]
         found = function(*inputs)
         return Expression(tuple(kinds), inputs, found if isinstance(found, tuple) else (found,))

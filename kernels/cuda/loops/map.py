@@ -67,21 +67,21 @@ class _Writer:
     """
 
     def __init__(self, kernel: Map):
-        self.kernel, expression = kernel, kernel.expression
+        self.kernel, expression = kernel, kernel.expression()
         self.place = {value: i for i, value in enumerate(expression.values)}
         computed = expression.values[len(expression.kinds) :]
         self.each = [value for value in computed if value.varies]
         self.cells = [value for value in expression.values if value.op == CELL]
         in_block = set(self.cells)
         for value in computed:
-            if not value.varies and any(each in in_block for each in _operands(value)):
+            if not value.varies and any(each in in_block for each in value.inputs):
                 in_block.add(value)
         self.by_block = [value for value in computed if value in in_block]
-        wanted = [each for value in self.each for each in _operands(value)] + list(expression.results)
+        wanted = [each for value in self.each for each in value.inputs] + list(expression.results)
         uniform = dict.fromkeys(value for value in wanted if not value.varies)
         self.shared = [value for value in uniform if value in in_block]
         self.given = [(value, True) for value in uniform if value not in in_block]
-        before = dict.fromkeys(each for value in self.by_block for each in _operands(value) if each not in in_block)
+        before = dict.fromkeys(each for value in self.by_block for each in value.inputs if each not in in_block)
         self.given += [(value, False) for value in before]
 
     def _of_element(self, x: Any) -> str:
@@ -110,7 +110,7 @@ class _Writer:
         uniform += [f"r{self.place[value]}" for value in self.shared]
         passed = ", ".join([*uniform, "zero", "one"])
         numbers = ", ".join(f"v{i}" for i in range(len(kernel.inputs)))
-        results = ", ".join(map(self._of_element, kernel.expression.results))
+        results = ", ".join(map(self._of_element, kernel.expression().results))
         lines = [f"def each({numbers}, {passed}):", *(f"    {self._line_of_element(value)}" for value in self.each)]
         lines += [f"    return ({results},)", ""]
         arrays, cells = ([f"{name}{i}" for i in range(n)] for name, n in (("array", len(kernel.arrays)), ("cell", len(self.cells))))
@@ -163,16 +163,12 @@ def inlined(formula: Callable) -> Callable:
     return device_function(found["each"])
 
 
-def _operands(value: Value) -> list[Value]:
-    return [each for each in value.operands if isinstance(each, Value)]
-
-
 @functools.lru_cache(1024)
 def _known(kernel: Map, dtype: np.dtype, numbers: tuple[float, ...]) -> dict[Value, Any]:
     """What depends on numbers alone."""
     known: dict[Value, Any] = {}
     waiting = iter(numbers)
-    for value in kernel.expression.values:
+    for value in kernel.expression().values:
         operands = [known.get(each) if isinstance(each, Value) else each for each in value.operands]
         real = dtype.type if value.is_real else np.float64
         if value.op == NUMBER:
@@ -213,7 +209,7 @@ def twin(kernel: Map) -> Callable:
 
     def run(*args: Any) -> None:
         arrays, rest = args[: len(kernel.arrays)], args[len(kernel.arrays) :]
-        cells, numbers = rest[: len(kernel.cells)], rest[len(kernel.cells) :]
+        cells, numbers = rest[: len(kernel.others)], rest[len(kernel.others) :]
         dtype = arrays[0].dtype
         found, given, is_by_block = _kernel_of(kernel, dtype)
         known = _known(kernel, dtype, tuple(map(float, numbers)))

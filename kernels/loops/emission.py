@@ -1,0 +1,359 @@
+"""Kernels made of formulas (expressions.py) for the CPU: what Map (map.py) and Rows (rows.py) share.
+
+LLVM's instructions are written directly, some vectors at a time: that takes a tenth of Numba's time, and does not depend on whether
+LLVM recognises a loop that it can vectorise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import types as python_types
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from nbkeras.kernels.loops import expressions
+from nbkeras.kernels.loops.expressions import ELEMENT, OF_ELEMENT, UNIFORM, Expression, Value
+from nbkeras.kernels.loops.vmath import FORMULAS, Float
+from nbkeras.kernels.runtime import cache, code, forks, native
+from nbkeras.kernels.runtime.lazy import binding, intrinsic, ir, types
+from nbkeras.kernels.runtime.messages import named
+from nbkeras.kernels.runtime.processor import has
+from nbkeras.kernels.runtime.signatures import ArrayType, Type, text_of
+
+REGISTER = 64 if has("avx512f") else 32  # bytes of a vector register
+
+
+class FormulaKernel(cache.Kernel):
+    """A kernel of a formula, `kernel(*arrays, *others, *numbers, share, shares)`.
+
+    Args:
+        name: The kernel's name at the top level of its module.
+        module: The `__name__` of that module.
+        formula: The function. Its parameters up to `/` are elements of arrays, the last ones, after `*`, are numbers.
+        to: The names of its results. One that is the name of an array is written to that array, another one is an array more.
+        times: The name of one more array whose elements are multiplied by the result, a slope; see `expressions.scaled`.
+
+    Attributes:
+        others: The names of the parameters between `/` and `*`.
+    """
+
+    emitter: type[Emitter]  # of a subclass
+    fuses_as = ""  # the name of its op in chains (runtime/chains.py), if there is one
+
+    def __init__(self, name: str, module: str, formula: Callable, to: str, times: str = ""):
+        own = formula.__code__
+        names = own.co_varnames[: own.co_argcount + own.co_kwonlyargcount]
+        self.inputs = (*names[: own.co_posonlyargcount], *times.split())
+        self.others = names[own.co_posonlyargcount : own.co_argcount]
+        self.numbers, self.results, self.formula = names[own.co_argcount :], tuple(to.split()), formula
+        self.arrays = (*self.inputs, *(each for each in self.results if each not in self.inputs))
+        self._is_slope = bool(times)
+        super().__init__(_declared(name, module, formula, (*self.arrays, *self.others, *self.numbers, "share", "shares")))
+        self.takes_shares, self._calls = True, native.Calls(self, 0, 2)
+
+    def read(self, *values: Value) -> Any:
+        """The formula's results for inputs, others and numbers in order."""
+        count, first = len(self.inputs) - self._is_slope, len(self.inputs)
+        others, numbers = values[first:][: len(self.others)], values[first + len(self.others) :]
+        result = self.formula(*values[:count], *others, **dict(zip(self.numbers, numbers, strict=True)))
+        return expressions.scaled(values[count], result) if self._is_slope else result
+
+    def expression(self, signature: tuple[Type, ...]) -> Expression:
+        """The formula for some types of arguments, read."""
+        raise NotImplementedError
+
+    def refuse(self, what: str, found: tuple[Type, ...]) -> TypeError:
+        """The error about arguments that the kernel does not take."""
+        return TypeError(f"the kernel {named(self)} takes {what}; received {text_of(found)}")
+
+    def object_for(self, signature: tuple[Type, ...]) -> bytes:
+        """The object file whose symbol ENTRY is the entry for a signature; compiled if need be."""
+        what = f"{text_of(signature)} {self.expression(signature)}"
+        content = code.find(self._origin, what)
+        self.found += content is not None
+        if content is None:
+            machine = code.compiler(self.py_func).target_machine()
+            content = machine.emit_object(_optimized(machine, self.emitter(self, signature).module))
+            self.compiled += 1
+            code.keep(self._origin, what, content, True)
+        return content
+
+    @property
+    def _origin(self) -> Callable:
+        """The function by which code is found on disk: that of the emitter's file, under the kernel's name."""
+        origin = python_types.FunctionType(self.emitter.emit.__code__, {}, self.__name__)
+        origin.__module__, origin.__qualname__ = self.__module__, self.__name__
+        return origin
+
+
+def is_flat(kind: Type) -> bool:
+    """Whether an argument is a contiguous array of one axis."""
+    return isinstance(kind, ArrayType) and kind.contiguous and kind.ndim == 1
+
+
+def _declared(name: str, module: str, formula: Callable, parameters: tuple[str, ...]) -> Callable:
+    """A function with the kernel's name and parameters, in the formula's file, for messages."""
+    declared = python_types.FunctionType(formula.__code__, formula.__globals__, name)
+    declared.__module__, declared.__qualname__, declared.__doc__ = module, name, formula.__doc__
+    declared.__signature__ = _signature(parameters)  # type: ignore[attr-defined]
+    return declared
+
+
+def _signature(names: tuple[str, ...]) -> inspect.Signature:
+    return inspect.Signature([inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names])
+
+
+def _optimized(machine: Any, module: Any) -> Any:
+    module = binding.parse_assembly(str(module))
+    module.triple, module.data_layout = machine.triple, str(machine.target_data)
+    module.verify()
+    builder = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=2))
+    passes = binding.create_new_module_pass_manager()
+    passes.add_instruction_combine_pass()
+    passes.add_new_gvn_pass()
+    passes.run(module, builder)
+    return module
+
+
+class Emitter:
+    """Writes a kernel's entry, `int64 entry(frame, share, shares)`, as LLVM code.
+
+    Attributes:
+        expression: The kernel's.
+        dtype, real: The dtype of the arrays' elements, for NumPy and for LLVM.
+        known: What a Value is, once it has been computed: a Float, or bits; of inputs that are arrays nothing.
+    """
+
+    def __init__(self, kernel: FormulaKernel, signature: tuple[Type, ...]):
+        self.kernel, self.expression = kernel, kernel.expression(signature)
+        self.word, self.double = ir.IntType(64), ir.DoubleType()
+        self.dtype = signature[0].dtype  # type: ignore[union-attr]
+        self.real = ir.FloatType() if self.dtype == np.float32 else self.double
+        self.module = ir.Module(kernel.__name__)
+        kind = ir.FunctionType(self.word, [ir.IntType(8).as_pointer(), self.word, self.word])
+        function = ir.Function(self.module, kind, cache.ENTRY)
+        self.builder = b = ir.IRBuilder(function.append_basic_block())
+        self.instructions = Instructions(b, self.real)
+        frame, share, shares = function.args
+        self._frame, self._next_slot = b.bitcast(frame, self.word.as_pointer()), 0
+        self.known: dict[Value, Any] = {}
+        self.emit(signature, share, shares)
+        b.ret(self.integer(0))
+
+    def emit(self, signature: tuple[Type, ...], share: Any, shares: Any) -> None:
+        """Write the body."""
+        raise NotImplementedError
+
+    def integer(self, number: int) -> Any:
+        return ir.Constant(self.word, number)
+
+    # What the frame holds
+
+    def slot(self) -> Any:
+        """The next number of the frame, an int64."""
+        self._next_slot += 1
+        return self.builder.load(self.builder.gep(self._frame, [self.integer(self._next_slot - 1)]))
+
+    def pointer(self, kind: Any) -> Any:
+        """The next number of the frame, an address."""
+        return self.builder.inttoptr(self.slot(), kind.as_pointer())
+
+    def cell(self, dtype: np.dtype) -> Float:
+        """The number of an array of one element, as a float64."""
+        kind = ir.IntType(8 * dtype.itemsize) if dtype.kind == "i" else self._float(dtype.itemsize)
+        value = self.builder.load(self.pointer(kind))
+        self.slot()  # its size
+        return self._as_double(value, dtype.kind == "i")
+
+    def number(self, dtype: np.dtype) -> Float:
+        """A number, as a float64."""
+        value = self.slot()
+        if dtype.kind == "f":
+            value = self.builder.trunc(value, ir.IntType(32)) if dtype.itemsize == 4 else value
+            value = self.builder.bitcast(value, self._float(dtype.itemsize))
+        return self._as_double(value, dtype.kind != "f")
+
+    def _float(self, size: int) -> Any:
+        return ir.FloatType() if size == 4 else self.double
+
+    def _as_double(self, value: Any, is_integer: bool) -> Float:
+        if is_integer:
+            value = self.builder.sitofp(value, self.double)
+        elif value.type != self.double:
+            value = self.builder.fpext(value, self.double)
+        return Float(self.builder, value)
+
+    # Operations
+
+    def compute(self, values: Iterable[Value], known: dict[Value, Any]) -> None:
+        """Add what Values are to `known`."""
+        for value in values:
+            if value not in known:
+                operands = [known[each] if isinstance(each, Value) else each for each in value.operands]
+                known[value] = self.instructions.compute(value, operands)
+
+    def compute_uniform(self) -> None:
+        """Compute what is the same for all elements, once the numbers are known."""
+        inputs = len(self.expression.kinds)
+        self.compute((value for value in self.expression.values[inputs:] if value.level == UNIFORM), self.known)
+
+    def calls_library(self, values: Iterable[Value]) -> bool:
+        """Whether elements are computed by functions of C's library, which take one number at a time."""
+        functions = {"power", "log", *(EXACT if self.real == self.double else ())}
+        return any(value.level == OF_ELEMENT and value.op in functions for value in values)
+
+    def spread(self, x: Any, lanes: int) -> Any:
+        """A number in the arrays' dtype, or bits, in all lanes."""
+        if isinstance(x, Float):
+            x = self.instructions.converted(x, self.real)
+        if lanes == 1:
+            return x
+        value = x.value if isinstance(x, Float) else x
+        single = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+        filled = self.builder.insert_element(single, value, ir.Constant(ir.IntType(32), 0))
+        where = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+        filled = self.builder.shuffle_vector(filled, single, where)
+        return Float(self.builder, filled) if isinstance(x, Float) else filled
+
+    # Loops and memory
+
+    @contextlib.contextmanager
+    def loop(self, first: Any, last: Any, step: int, carried: dict[Any, Any]) -> Iterator[Any]:
+        """for i in range(first, last, step), as far as whole steps go. After it `self.stopped` is the first i that is left.
+
+        carried: values that change from pass to pass: in the body and afterwards the current ones, which the body replaces.
+        """
+        b = self.builder
+        before = b.block
+        head, body, end = (b.append_basic_block() for _ in range(3))
+        b.branch(head)
+        b.position_at_end(head)
+        i = b.phi(self.word)
+        i.add_incoming(first, before)
+        phis = {}
+        for key, value in carried.items():
+            phis[key] = b.phi(value.type)
+            phis[key].add_incoming(value, before)
+        after = b.add(i, self.integer(step))
+        b.cbranch(b.icmp_signed("<=", after, last), body, end)
+        b.position_at_end(body)
+        carried.update(phis)
+        yield i
+        i.add_incoming(after, b.block)
+        for key, phi in phis.items():
+            phi.add_incoming(carried[key], b.block)
+        b.branch(head)
+        b.position_at_end(end)
+        carried.update(phis)
+        self.stopped = i
+
+    def place(self, pointer: Any, i: Any, lanes: int) -> Any:
+        """The address of elements from `i` on, as a vector."""
+        kind = ir.VectorType(self.real, lanes) if lanes > 1 else self.real
+        return self.builder.bitcast(self.builder.gep(pointer, [i]), kind.as_pointer())
+
+    def load(self, pointer: Any, i: Any, lanes: int) -> Float:
+        return Float(self.builder, self.builder.load(self.place(pointer, i, lanes), align=self.dtype.itemsize))
+
+    def store(self, value: Float, pointer: Any, i: Any, lanes: int) -> None:
+        self.builder.store(value.value, self.place(pointer, i, lanes), align=self.dtype.itemsize)
+
+
+class Instructions:
+    """Writes the operations of a formula, for numbers or vectors; `real` is LLVM's type of the arrays' elements."""
+
+    def __init__(self, builder: Any, real: Any):
+        self.builder, self.real, self.double = builder, real, ir.DoubleType()
+
+    def compute(self, value: Value, operands: list) -> Any:
+        """The result of an operation: a Float, or bits."""
+        if value.op == "tiny":
+            dtype = np.float64 if self.real == self.double else np.float32
+            return Float(self.builder, ir.Constant(self.real, float(np.finfo(dtype).tiny)))
+        if value.op == "real":
+            return self.converted(operands[0], self.real)
+        kind = self.real if value.is_real or value.level else self.double
+        operands = [self.converted(each, kind) if isinstance(each, Float) else each for each in operands]
+        if value.op == "where":
+            return self._choice(kind, *operands)
+        if value.op in _OF_BITS:
+            return getattr(self.builder, _OF_BITS[value.op])(*operands)
+        like = next(each for each in operands if isinstance(each, Float))
+        operands = [each if isinstance(each, Float) else Float(self.builder, like.constant(float(each))) for each in operands]
+        if value.op in _COMPARISONS:
+            return operands[0].compare(_COMPARISONS[value.op], operands[1])
+        if value.op in EXACT and kind == self.double:
+            return EXACT[value.op](*operands)
+        return _OPERATIONS[value.op](*operands)
+
+    def _choice(self, kind: Any, condition: Any, yes: Any, no: Any) -> Float:
+        """yes or no: Floats or literals, which get the condition's number of lanes."""
+        lanes = getattr(condition.type, "count", 0)
+        like = Float(self.builder, ir.Constant(ir.VectorType(kind, lanes) if lanes else kind, ir.Undefined))
+        return like.choose(condition, *(each if isinstance(each, Float) else float(each) for each in (yes, no)))
+
+    def converted(self, x: Float, kind: Any) -> Float:
+        """A number in another type."""
+        if getattr(x.value.type, "element", x.value.type) == kind:
+            return x
+        convert = self.builder.fptrunc if kind == ir.FloatType() else self.builder.fpext
+        return Float(self.builder, convert(x.value, x.like(kind)))
+
+
+def inlined(formula: Callable) -> Any:
+    """A formula of elements alone, as a function of numbers of one float dtype that other compiled loops call."""
+    count = formula.__code__.co_argcount
+
+    def called(typing, *args):
+        if len(args) != count or len(set(args)) != 1 or args[0] not in (types.float32, types.float64):
+            return None
+        expression = expressions.trace(formula, [ELEMENT] * count)
+        several = len(expression.results) > 1
+        result = types.UniTuple(args[0], len(expression.results)) if several else args[0]
+
+        def generate(context, builder, signature, values):
+            instructions = Instructions(builder, values[0].type)
+            found = expression.computed([Float(builder, value) for value in values], instructions.compute)
+            numbers = [each.value for each in found]
+            return context.make_tuple(builder, signature.return_type, numbers) if several else numbers[0]
+
+        return result(*args), generate
+
+    names = ("typing", *formula.__code__.co_varnames[:count])
+    called.__signature__ = _signature(names)  # type: ignore[attr-defined]  # Numba takes the number of arguments from it
+    called.__name__, called.__doc__ = formula.__name__, formula.__doc__
+    return intrinsic(called)
+
+
+def _clip(x: Float, low: Float, high: Float) -> Float:
+    bounded = x.choose(x.compare("<", low), low, x)
+    return bounded.choose(bounded.compare(">", high), high, bounded)
+
+
+_COMPARISONS = {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!="}
+_OF_BITS = {"logical_or": "or_", "logical_and": "and_"}
+_OPERATIONS: dict[str, Callable[..., Float]] = {
+    "add": lambda x, y: x + y,
+    "subtract": lambda x, y: x - y,
+    "multiply": lambda x, y: x * y,
+    "divide": lambda x, y: x / y,
+    "negative": lambda x: -x,
+    "absolute": lambda x: x.intrinsic("fabs"),
+    "sqrt": lambda x: x.intrinsic("sqrt"),
+    "log": lambda x: x.intrinsic("log"),
+    "power": lambda x, y: x.intrinsic("pow", y),
+    "clip": _clip,
+    **FORMULAS,
+}
+
+
+def _exactly(name: str) -> Callable[[Float], Float]:
+    return lambda x: x.called(name)
+
+
+# In float64 the functions of C's library
+EXACT: dict[str, Callable[..., Float]] = {name: _exactly(name) for name in ("exp", "expm1", "log1p", "tanh", "erfc")}
+EXACT["sigmoid"] = lambda x: Float(x.builder, x.constant(1.0)) / ((-x).called("exp") + 1.0)
