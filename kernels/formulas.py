@@ -12,13 +12,19 @@ from nbkeras.kernels.loops.expressions import (
     erfc,
     exp,
     expm1,
+    is_at,
+    is_inside,
     is_nan,
+    largest,
+    log,
     log1p,
+    pick,
     real,
     sigmoid,
     sqrt,
     tanh,
     tiny,
+    total,
     where,
 )
 
@@ -368,3 +374,63 @@ def unscale(g, /, scale):
 def clip_both_ways(g, /, *, limit):
     """g, at least -limit and at most limit; NaN stays NaN."""
     return clip(g, -limit, limit)
+
+
+# -------------------- rows: see loops/row_passes.py --------------------
+
+
+def softmax(x, /):
+    """e^x / sum(e^x) of each row."""
+    powers = exp(x - largest(x))
+    return powers * (1 / total(powers))
+
+
+def softmax_backward(y, dy, /):
+    """dx = y (dy - sum(dy y)) of each row."""
+    return y * (dy - total(y * dy))
+
+
+def log_softmax(x, /):
+    """x - log(sum(e^x)) of each row."""
+    top = largest(x)
+    return (x - top) - log(total(exp(x - top)))
+
+
+def log_softmax_backward(y, dy, /):
+    """dx = dy - e^y sum(dy) of each row."""
+    return dy - exp(y) * total(dy)
+
+
+def softmax_crossentropy(target, logits, /):
+    """The softmax and the loss -sum(target * log_softmax(logits)) of each row."""
+    top = largest(logits)
+    powers = exp(logits - top)
+    whole = total(powers)
+    logarithm = log(whole)
+    return powers * (1 / whole), total(target * (logarithm - (logits - top)))
+
+
+def softmax_crossentropy_backward(target, probabilities, /, slope):
+    """dlogits = slope (probabilities sum(target) - target) of each row."""
+    return slope * (probabilities * total(target) - target)
+
+
+def softmax_crossentropy_target(logits, /, slope):
+    """dtarget = -slope log_softmax(logits) of each row."""
+    top = largest(logits)
+    return slope * (log(total(exp(logits - top))) - (logits - top))
+
+
+def sparse_crossentropy(logits, /, label):
+    """The softmax and the loss of each row; NaN for a label outside of it."""
+    top = largest(logits)
+    powers = exp(logits - top)
+    whole = total(powers)
+    loss = where(is_inside(label), log(whole) - (pick(logits, label) - top), math.nan)
+    return powers * (1 / whole), loss
+
+
+def sparse_crossentropy_backward(probabilities, /, label, slope):
+    """dlogits = slope (probabilities - 1 at the label) of each row."""
+    weight = where(is_inside(label), slope, math.nan)
+    return weight * where(is_at(label), probabilities - 1, probabilities)

@@ -9,11 +9,27 @@ import numpy as np
 
 from nbkeras.kernels import formulas
 from nbkeras.kernels.loops.map import Map
+from nbkeras.kernels.loops.row_passes import Rows
 from nbkeras.kernels.runtime import device
-from nbkeras.kernels.runtime.cache import compiled
-from nbkeras.kernels.softmax import exponentials, largest, launch_rows, total
 
 Array = np.ndarray
+
+
+softmax_crossentropy_forward = Rows(
+    "softmax_crossentropy_forward", __name__, formulas.softmax_crossentropy, "probabilities loss"
+)
+softmax_crossentropy_backward = Rows(
+    "softmax_crossentropy_backward", __name__, formulas.softmax_crossentropy_backward, "dlogits"
+)
+softmax_crossentropy_target = Rows(
+    "softmax_crossentropy_target", __name__, formulas.softmax_crossentropy_target, "dtarget"
+)
+sparse_crossentropy_forward = Rows(
+    "sparse_crossentropy_forward", __name__, formulas.sparse_crossentropy, "probabilities loss"
+)
+sparse_crossentropy_backward = Rows(
+    "sparse_crossentropy_backward", __name__, formulas.sparse_crossentropy_backward, "dlogits"
+)
 
 
 def _rows(x: Array) -> Array:
@@ -27,7 +43,7 @@ def softmax_crossentropy(target: Array, logits: Array):
     """-sum(target * log_softmax(logits)) over the last axis."""
     loss, probabilities = device.empty(logits.shape[:-1], logits.dtype), device.empty(logits.shape, logits.dtype)
     arrays = (_rows(target), _rows(logits), _rows(probabilities), loss.reshape(-1))
-    launch_rows(softmax_crossentropy_forward, *arrays)
+    softmax_crossentropy_forward.launch(*arrays)
     return loss, (target, logits, probabilities)
 
 
@@ -37,56 +53,12 @@ def softmax_crossentropy_vjp(saved, dy, needs):
     dtarget = dlogits = None
     if needs[0] is not False:
         dtarget = device.output(needs[0], target.shape, dy.dtype)
-        arrays = (_rows(logits), slope, _rows(dtarget))
-        launch_rows(softmax_crossentropy_target, *arrays)
+        softmax_crossentropy_target.launch(_rows(logits), _rows(dtarget), slope)
     if needs[1] is not False:
         dlogits = device.output(needs[1], logits.shape, dy.dtype)
-        arrays = (_rows(target), _rows(probabilities), slope, _rows(dlogits))
-        launch_rows(softmax_crossentropy_backward, *arrays)
+        arrays = (_rows(target), _rows(probabilities), _rows(dlogits), slope)
+        softmax_crossentropy_backward.launch(*arrays)
     return dtarget, dlogits
-
-
-@compiled
-def _logsumexp(x, scratch):
-    """The two parts max(x) and log(sum(e^(x - max))) of a row's log(sum(e^x)); writes the softmax to `scratch`."""
-    top = largest(x)
-    whole = exponentials(x, top, scratch)
-    scale = x.dtype.type(1) / whole
-    for i in range(x.size):
-        scratch[i] *= scale
-    return top, np.log(whole)
-
-
-@compiled
-def softmax_crossentropy_forward(target, logits, probabilities, loss, share, shares):
-    """Kernel: loss and probabilities of each row."""
-    for r in range(len(logits) * share // shares, len(logits) * (share + 1) // shares):
-        x, t = logits[r], target[r]
-        top, logarithm = _logsumexp(x, probabilities[r])
-        result = x.dtype.type(0)
-        for i in range(x.size):
-            result += t[i] * (logarithm - (x[i] - top))
-        loss[r] = result
-
-
-@compiled
-def softmax_crossentropy_backward(target, probabilities, slope, dlogits, share, shares):
-    """Kernel: dlogits = slope (probabilities sum(target) - target) for each row."""
-    for r in range(len(dlogits) * share // shares, len(dlogits) * (share + 1) // shares):
-        p, t, out = probabilities[r], target[r], dlogits[r]
-        whole = total(t)
-        for i in range(out.size):
-            out[i] = slope[r] * (p[i] * whole - t[i])
-
-
-@compiled
-def softmax_crossentropy_target(logits, slope, dtarget, share, shares):
-    """Kernel: dtarget = -slope log_softmax(logits) for each row."""
-    for r in range(len(logits) * share // shares, len(logits) * (share + 1) // shares):
-        x, out = logits[r], dtarget[r]
-        top, logarithm = _logsumexp(x, out)
-        for i in range(x.size):
-            out[i] = slope[r] * (logarithm - (x[i] - top))
 
 
 # -------------------- softmax, integer targets --------------------
@@ -95,41 +67,17 @@ def softmax_crossentropy_target(logits, slope, dtarget, share, shares):
 def sparse_softmax_crossentropy(target: Array, logits: Array):
     """-log_softmax(logits)[target] over the last axis; target: int32 of the logits' shape without that axis."""
     loss, probabilities = device.empty(target.shape, logits.dtype), device.empty(logits.shape, logits.dtype)
-    arrays = (target.reshape(-1), _rows(logits), _rows(probabilities), loss.reshape(-1))
-    launch_rows(sparse_crossentropy_forward, *arrays)
+    arrays = (_rows(logits), _rows(probabilities), loss.reshape(-1), target.reshape(-1))
+    sparse_crossentropy_forward.launch(*arrays)
     return loss, (target, probabilities)
 
 
 def sparse_softmax_crossentropy_vjp(saved, dy, needs):
     target, probabilities = saved
     dlogits = device.output(needs[1], probabilities.shape, dy.dtype)
-    arrays = (target.reshape(-1), _rows(probabilities), dy.reshape(-1), _rows(dlogits))
-    launch_rows(sparse_crossentropy_backward, *arrays)
+    arrays = (_rows(probabilities), _rows(dlogits), target.reshape(-1), dy.reshape(-1))
+    sparse_crossentropy_backward.launch(*arrays)
     return None, dlogits
-
-
-@compiled
-def sparse_crossentropy_forward(target, logits, probabilities, loss, share, shares):
-    """Kernel: loss and probabilities of each row."""
-    nan = logits.dtype.type(np.nan)
-    for r in range(len(logits) * share // shares, len(logits) * (share + 1) // shares):
-        x, label = logits[r], target[r]
-        top, logarithm = _logsumexp(x, probabilities[r])
-        loss[r] = logarithm - (x[label] - top) if 0 <= label < x.size else nan
-
-
-@compiled
-def sparse_crossentropy_backward(target, probabilities, slope, dlogits, share, shares):
-    """Kernel: dlogits = slope (probabilities - 1 at the label) for each row."""
-    nan = slope.dtype.type(np.nan)
-    for r in range(len(dlogits) * share // shares, len(dlogits) * (share + 1) // shares):
-        p, out, label = probabilities[r], dlogits[r], target[r]
-        valid = 0 <= label < out.size
-        weight = slope[r] if valid else nan
-        for i in range(out.size):
-            out[i] = weight * p[i]
-        if valid:
-            out[label] -= weight
 
 
 # -------------------- sigmoid --------------------

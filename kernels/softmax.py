@@ -2,14 +2,13 @@
 
 import numpy as np
 
-from nbkeras.kernels.loops.vmath import exp
+from nbkeras.kernels import formulas
+from nbkeras.kernels.loops.row_passes import Rows
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.lazy import intrinsic
-from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_SHARE = 4096  # elements of a share: 2 us for wide rows, 12 us for ten classes
 # Flags for loops that only sum: they let LLVM vectorise the sum. Such a loop must not contain `exp`, because
 # reassociation breaks its rounding trick.
 ANY_ORDER = {"nsz", "contract", "reassoc"}
@@ -54,18 +53,10 @@ def largest(x):
     return result
 
 
-@compiled
-def exponentials(x, shift, y):
-    """y = e^(x - shift); returns the sum of y."""
-    for i in range(x.size):
-        y[i] = exp(x[i] - shift)
-    return total(y)
-
-
-def launch_rows(kernel, *arrays: Array) -> None:
-    """Launch a kernel that computes a share of the rows, for arrays with the same number of rows."""
-    rows, size = len(arrays[0]), max(array.size for array in arrays)
-    launch_shares(kernel, share_count(size, _SHARE, rows), *arrays)
+softmax_forward = Rows("softmax_forward", __name__, formulas.softmax, "y")
+softmax_backward = Rows("softmax_backward", __name__, formulas.softmax_backward, "dx")
+log_softmax_forward = Rows("log_softmax_forward", __name__, formulas.log_softmax, "y")
+log_softmax_backward = Rows("log_softmax_backward", __name__, formulas.log_softmax_backward, "dx")
 
 
 def _last(x: Array, axis: int) -> Array:
@@ -83,7 +74,7 @@ def _back(y: Array, shape: tuple[int, ...], axis: int) -> Array:
 def _forward(kernel, x: Array, axis: int):
     rows = _last(x, axis)
     y = device.empty(rows.shape, x.dtype)
-    launch_rows(kernel, rows, y)
+    kernel.launch(rows, y)
     return _back(y, x.shape, axis), (y, axis)
 
 
@@ -91,10 +82,10 @@ def _backward(kernel, saved, dy: Array, need):
     y, axis = saved
     if axis == dy.ndim - 1:
         dx = device.output(need, dy.shape, dy.dtype)
-        launch_rows(kernel, y, _last(dy, axis), dx.reshape(y.shape))
+        kernel.launch(y, _last(dy, axis), dx.reshape(y.shape))
         return (dx,)
     rows = device.empty(y.shape, y.dtype)
-    launch_rows(kernel, y, _last(dy, axis), rows)
+    kernel.launch(y, _last(dy, axis), rows)
     return (_back(rows, dy.shape, axis),)
 
 
@@ -107,26 +98,6 @@ def softmax_vjp(saved, dy, needs):
     return _backward(softmax_backward, saved, dy, needs[0])
 
 
-@compiled
-def softmax_forward(x, y, share, shares):
-    """Kernel: softmax of each row."""
-    for r in range(len(x) * share // shares, len(x) * (share + 1) // shares):
-        out = y[r]
-        scale = x.dtype.type(1) / exponentials(x[r], largest(x[r]), out)
-        for i in range(out.size):
-            out[i] *= scale
-
-
-@compiled
-def softmax_backward(y, dy, dx, share, shares):
-    """Kernel: dx = y (dy - sum(dy y)) for each row."""
-    for r in range(len(y) * share // shares, len(y) * (share + 1) // shares):
-        value, slope, out = y[r], dy[r], dx[r]
-        mean = dot(value, slope)
-        for i in range(out.size):
-            out[i] = value[i] * (slope[i] - mean)
-
-
 def log_softmax(x: Array, axis: int):
     """x - log(sum(e^x)) along a non-negative axis."""
     return _forward(log_softmax_forward, x, axis)
@@ -134,24 +105,3 @@ def log_softmax(x: Array, axis: int):
 
 def log_softmax_vjp(saved, dy, needs):
     return _backward(log_softmax_backward, saved, dy, needs[0])
-
-
-@compiled
-def log_softmax_forward(x, y, share, shares):
-    """Kernel: log-softmax of each row."""
-    for r in range(len(x) * share // shares, len(x) * (share + 1) // shares):
-        value, out = x[r], y[r]
-        top = largest(value)
-        logarithm = np.log(exponentials(value, top, out))
-        for i in range(out.size):
-            out[i] = (value[i] - top) - logarithm
-
-
-@compiled
-def log_softmax_backward(y, dy, dx, share, shares):
-    """Kernel: dx = dy - e^y sum(dy) for each row."""
-    for r in range(len(y) * share // shares, len(y) * (share + 1) // shares):
-        value, slope, out = y[r], dy[r], dx[r]
-        whole = total(slope)
-        for i in range(out.size):
-            out[i] = slope[i] - exp(value[i]) * whole

@@ -1,4 +1,4 @@
-"""Kernels made of formulas (expressions.py) for the CPU: what Map (map.py) and Rows (rows.py) share.
+"""Kernels made of formulas (expressions.py) for the CPU: what Map (map.py) and Rows (row_passes.py) share.
 
 LLVM's instructions are written directly, some vectors at a time: that takes a tenth of Numba's time, and does not depend on whether
 LLVM recognises a loop that it can vectorise.

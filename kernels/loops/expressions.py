@@ -164,7 +164,7 @@ def tiny() -> Value:
     return _made("tiny", level=UNIFORM)
 
 
-# Of rows: see loops/rows.py
+# Of rows: see loops/row_passes.py
 
 
 def largest(x: Value) -> Value:

@@ -7,53 +7,24 @@ them compute it.
 """
 
 import functools
-import hashlib
 import importlib
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import cuda
 
 from nbkeras.kernels.cuda.loops.lanes import load_four, store_four
+from nbkeras.kernels.cuda.loops.texts import LANES, TEXTS, compiled, known_of_numbers, literal, text_of
 from nbkeras.kernels.cuda.machine.kernel import THREADS, Kernel, blocks, device_function, size, start
-from nbkeras.kernels.loops.expressions import CELL, ELEMENT, NUMBER, Value, of_numbers, trace
+from nbkeras.kernels.loops.expressions import CELL, ELEMENT, Value, trace
 from nbkeras.kernels.loops.map import Map
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _RESIDENT = size(8, simulated=8)  # blocks of a processor: 2048 threads, the most that one has
-_COMPARISONS = {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!="}
-_TEXTS = {
-    "add": "{} + {}",
-    "subtract": "{} - {}",
-    "multiply": "{} * {}",
-    "divide": "{} / {}",
-    "negative": "-{}",
-    "absolute": "math.fabs({})",
-    "where": "{1} if {0} else {2}",
-    "logical_or": "{} or {}",
-    "logical_and": "{} and {}",
-    "clip": "{1} if {0} < {1} else {2} if {0} > {2} else {0}",
-    "sigmoid": "sigmoid({}, zero, one)",
-    "real": "real({})",
-    "power": "math.pow({}, {})",
-    **{op: f"{{}} {sign} {{}}" for op, sign in _COMPARISONS.items()},
-    **{name: f"math.{name}({{}})" for name in ("exp", "expm1", "log1p", "tanh", "erfc", "sqrt")},
-}
 # What a block computes: a GPU's powf may be off by some ulp, and 1 - beta**t then by a thousand.
 _POWER = "real(math.pow(np.float64({}), np.float64({})))"
-_LANES = "abcd"
-
-
-@device_function
-def _sigmoid(x, zero, one):
-    power = math.exp(-math.fabs(x))  # the power of -|x|, so that a small result keeps the power's accuracy
-    return (one if x >= zero else power) / (one + power)
-
-
-_NAMES = {"cuda": cuda, "math": math, "np": np, "sigmoid": _sigmoid, "load_four": load_four, "store_four": store_four}
 
 
 class _Writer:
@@ -88,19 +59,19 @@ class _Writer:
         """A Value or a literal in the function of an element, where all has the arrays' dtype."""
         if isinstance(x, Value):
             return f"{'v' if x.varies else 'r'}{self.place[x]}"
-        return f"real({'math.inf' if x == math.inf else repr(x)})"
+        return f"real({literal(x)})"
 
     def _of_block(self, x: Any, real: bool) -> str:
         """A Value or a literal in what is computed for a block."""
-        text = f"v{self.place[x]}" if isinstance(x, Value) else repr(x)
+        text = f"v{self.place[x]}" if isinstance(x, Value) else literal(x)
         return f"real({text})" if real and not (isinstance(x, Value) and x.is_real) else text
 
     def _line_of_element(self, value: Value) -> str:
-        return f"v{self.place[value]} = {_TEXTS[value.op].format(*map(self._of_element, value.operands))}"
+        return f"v{self.place[value]} = {text_of(value.op, list(map(self._of_element, value.operands)))}"
 
     def _line_of_block(self, value: Value) -> str:
         real = value.is_real and value.op != "real"
-        text = _POWER if value.op == "power" else _TEXTS[value.op]
+        text = _POWER if value.op == "power" else TEXTS[value.op]
         return f"v{self.place[value]} = {text.format(*(self._of_block(each, real) for each in value.operands))}"
 
     def text(self) -> str:
@@ -128,13 +99,13 @@ class _Writer:
         lines += ["    n, count = 4 * cuda.grid(1), array0.size", "    while n < count:"]
         lines += ["        wide = at_once and n + 4 <= count"]
         for i in range(len(kernel.inputs)):
-            four = ", ".join(f"x{i}{lane}" for lane in _LANES)
+            four = ", ".join(f"x{i}{lane}" for lane in LANES)
             lines += [f"        {four} = load_four(array{i}, n, count, 1, wide, zero)"]
-        for lane in _LANES:
+        for lane in LANES:
             own = ", ".join(f"x{i}{lane}" for i in range(len(kernel.inputs)))
             lines += [f"        {lane} = each({own}, {passed})"]
         for i, name in enumerate(kernel.results):
-            four = ", ".join(f"{lane}[{i}]" for lane in _LANES)
+            four = ", ".join(f"{lane}[{i}]" for lane in LANES)
             lines += [f"        store_four(array{kernel.arrays.index(name)}, n, count, 1, wide, ({four}))"]
         return "\n".join([*lines, "        n += 4 * cuda.gridsize(1)"])
 
@@ -156,43 +127,23 @@ def inlined(formula: Callable) -> Callable:
     lines = [f"def each({', '.join(f'v{i}' for i in range(count))}, zero, tiny):"]
     for value in expression.values[count:]:
         if value.op != "tiny":
-            lines.append(f"    {names[value]} = {_TEXTS[value.op].format(*map(name, value.operands))}")
+            lines.append(f"    {names[value]} = {text_of(value.op, list(map(name, value.operands)))}")
     lines += [f"    return {', '.join(map(name, expression.results))}"]
-    found: dict[str, Any] = {**_NAMES, "__name__": __name__}
+    found: dict[str, Any] = {"math": math, "__name__": __name__}
     exec(compile("\n".join(lines), f"<{formula.__name__}>", "exec"), found)  # noqa: S102 - the text is made above
     return device_function(found["each"])
 
 
-@functools.lru_cache(1024)
-def _known(kernel: Map, dtype: np.dtype, numbers: tuple[float, ...]) -> dict[Value, Any]:
-    """What depends on numbers alone."""
-    known: dict[Value, Any] = {}
-    waiting = iter(numbers)
-    for value in kernel.expression().values:
-        operands = [known.get(each) if isinstance(each, Value) else each for each in value.operands]
-        real = dtype.type if value.is_real else np.float64
-        if value.op == NUMBER:
-            known[value] = np.float64(next(waiting))
-        elif value.op == "tiny":
-            known[value] = np.finfo(dtype).tiny
-        elif not value.varies and value.op != CELL and None not in operands:
-            known[value] = of_numbers(value.op, *map(real, operands))
-    return known
+_known = functools.lru_cache(1024)(known_of_numbers)
 
 
 @functools.cache
 def _kernel_of(kernel: Map, dtype: np.dtype) -> tuple[Kernel, list[tuple[Value, bool]], bool]:
     """The CUDA kernel, what it is given, and whether its blocks compute anything first."""
     writer = _Writer(kernel)
-    text = writer.text()
-    names: dict[str, Any] = {**_NAMES, "real": dtype.type, "real_type": dtype, "__name__": __name__}
-    exec(compile(text, __file__, "exec"), names)  # noqa: S102 - the text is made above
-    function = names["kernel"]
-    function.__name__ = f"{kernel.__module__}:{kernel.__name__}:{dtype.name}"
-    # the text is part of the name by which compiled code is found on disk
-    function.__qualname__ = f"{kernel.__name__}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    names["each"] = device_function(names["each"])
-    return Kernel(function, {}), writer.given, bool(writer.shared)
+    names = {"load_four": load_four, "store_four": store_four}
+    found = compiled(kernel, __file__, __name__, dtype, writer.text(), **names)
+    return found, writer.given, bool(writer.shared)
 
 
 def __getattr__(name: str) -> Kernel:
@@ -212,7 +163,7 @@ def twin(kernel: Map) -> Callable:
         cells, numbers = rest[: len(kernel.others)], rest[len(kernel.others) :]
         dtype = arrays[0].dtype
         found, given, is_by_block = _kernel_of(kernel, dtype)
-        known = _known(kernel, dtype, tuple(map(float, numbers)))
+        known = _known(kernel.expression(), dtype, tuple(map(float, numbers)))
         wanted = [dtype.type(known[value]) if real else known[value] for value, real in given]
         at_once = all(array.address % 16 == 0 for array in arrays)
         count = blocks(arrays[0].size, 4 * THREADS)

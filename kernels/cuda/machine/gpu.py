@@ -18,10 +18,12 @@ import numpy as np
 
 from nbkeras.kernels.cuda import elementwise as elementwise_cuda
 from nbkeras.kernels.cuda.loops import map as map_cuda
+from nbkeras.kernels.cuda.loops import row_passes as row_passes_cuda
 from nbkeras.kernels.cuda.machine import fusion, host
 from nbkeras.kernels.cuda.machine.kernel import SIMULATED
 from nbkeras.kernels.cuda.runtime import device as device_cuda
 from nbkeras.kernels.loops.map import Map
+from nbkeras.kernels.loops.row_passes import Rows
 from nbkeras.kernels.runtime import chains, device
 from nbkeras.kernels.runtime.device_array import DeviceArray, layout_at
 
@@ -205,6 +207,8 @@ class Gpu:
             return host.on_copies(function)
         if isinstance(function, Map):
             return map_cuda.twin(function)
+        if isinstance(function, Rows):
+            return row_passes_cuda.twin(function)
         name, module = function.__name__, function.__module__
         twins = twin_module(module)
         if twins == module:

@@ -1,0 +1,94 @@
+"""The text of formulas (kernels/loops/expressions.py) in CUDA kernels: what map.py and rows.py share."""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from nbkeras.kernels.cuda.machine.kernel import Kernel, device_function
+from nbkeras.kernels.loops.expressions import NUMBER, UNIFORM, Expression, Value, of_numbers
+
+_COMPARISONS = {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!="}
+TEXTS = {
+    "add": "{} + {}",
+    "subtract": "{} - {}",
+    "multiply": "{} * {}",
+    "divide": "{} / {}",
+    "negative": "-{}",
+    "absolute": "math.fabs({})",
+    "where": "{1} if {0} else {2}",
+    "logical_or": "{} or {}",
+    "logical_and": "{} and {}",
+    "clip": "{1} if {0} < {1} else {2} if {0} > {2} else {0}",
+    "sigmoid": "sigmoid({}, zero, one)",
+    "real": "real({})",
+    "power": "math.pow({}, {})",
+    **{op: f"{{}} {sign} {{}}" for op, sign in _COMPARISONS.items()},
+    **{name: f"math.{name}({{}})" for name in ("exp", "expm1", "log", "log1p", "tanh", "erfc", "sqrt")},
+}
+LANES = "abcd"  # the numbers that a thread computes together
+
+
+@device_function
+def _sigmoid(x, zero, one):
+    power = math.exp(-math.fabs(x))  # the power of -|x|, so that a small result keeps the power's accuracy
+    return (one if x >= zero else power) / (one + power)
+
+
+def text_of(op: str, operands: Sequence[str]) -> str:
+    """The text of an operation."""
+    return TEXTS[op].format(*operands)
+
+
+def literal(number: float) -> str:
+    """The text of a literal."""
+    number = float(number)
+    return repr(number) if math.isfinite(number) else "math.nan" if math.isnan(number) else f"{'-' * (number < 0)}math.inf"
+
+
+def known_of_numbers(
+    expression: Expression, dtype: np.dtype, numbers: tuple[float, ...], columns: int = 0
+) -> dict[Value, Any]:
+    """What depends on numbers, and on the number of columns, alone."""
+    known: dict[Value, Any] = {}
+    waiting = iter(numbers)
+    for value in expression.values:
+        operands = [known.get(each) if isinstance(each, Value) else each for each in value.operands]
+        real = dtype.type if value.is_real else np.float64
+        if value.op == NUMBER:
+            known[value] = np.float64(next(waiting))
+        elif value.op == "tiny":
+            known[value] = np.finfo(dtype).tiny
+        elif value.op == "columns":
+            known[value] = dtype.type(columns)
+        elif value.level == UNIFORM and value.inputs and None not in operands:
+            known[value] = of_numbers(value.op, *map(real, operands))
+    return known
+
+
+def compiled(
+    kernel: Any, file: str, module: str, dtype: np.dtype, text: str, kinds: str = "", options: dict | None = None, **names: Any
+) -> Kernel:
+    """The CUDA kernel `kernel` of a text; the text's other functions become device functions.
+
+    Args:
+        kernel: The kernel on the CPU.
+        file, module: Of the caller: there the kernel is found on disk and by benchmarks/cuda_resources.py.
+        kinds: Of the kernel's arguments, if there are several.
+        options: Those of `cuda.jit`.
+        names: What the text uses.
+    """
+    own: dict[str, Any] = {"cuda": cuda, "math": math, "np": np, "sigmoid": _sigmoid, **names, "__name__": module}
+    own |= {"real": dtype.type, "real_type": dtype}
+    before = set(own)
+    exec(compile(text, file, "exec"), own)  # noqa: S102 - the text is made above
+    function: Callable = own["kernel"]
+    function.__name__ = ":".join([kernel.__module__, kernel.__name__, dtype.name, *([kinds] if kinds else [])])
+    # the text is part of the name by which compiled code is found on disk
+    function.__qualname__ = f"{kernel.__name__}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    for name in set(own) - before - {"kernel", "__builtins__"}:
+        own[name] = device_function(own[name])
+    return Kernel(function, options or {})
