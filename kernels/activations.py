@@ -18,8 +18,13 @@ _PRODUCTS = 32768  # elements of a share for loops without exponentials
 OPS: list[Callable] = []
 
 
-def _activation(name: str, formula: Callable, slope: Callable, keeps: str = "x", cheap: str = "") -> tuple[Callable, Callable]:
-    """An op and its vjp. Their kernels get names in this module. cheap: which of them have no exponentials, of "forward backward"."""
+def _activation(
+    name: str, formula: Callable, slope: Callable, keeps: str = "x", cheap: str = ""
+) -> tuple[Callable, Callable]:
+    """An op and its vjp, whose kernels get names in this module.
+
+    cheap: which of them have no exponentials, of "forward backward".
+    """
     fused = ("relu", "relu_slope") if name == "relu" else ("", "")
     least = [{"least": _PRODUCTS} if way in cheap else {} for way in ("forward", "backward")]
     forward = Map(f"{name}_forward", __name__, formula, "y", fuses_as=fused[0], **least[0])

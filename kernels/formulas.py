@@ -1,13 +1,14 @@
 """The formulas of elementwise kernels: activations and their slopes, losses, steps of optimizers. Each stands here once.
 
-loops/expressions.py says how a formula is written and who computes it. The parameters of a kernel's formula are: up to `/` elements
-of arrays, up to `*` elements of arrays of one number, then numbers; see loops/map.py.
+loops/expressions.py says how a formula is written and who computes it. The parameters of a kernel's formula are: up to `/`
+elements of arrays, up to `*` elements of arrays of one number, then numbers; see loops/map.py.
 """
 
 import math
 
 from nbkeras.kernels.loops.expressions import (
     clip,
+    columns,
     equal,
     erfc,
     exp,
@@ -434,3 +435,17 @@ def sparse_crossentropy_backward(probabilities, /, label, slope):
     """dlogits = slope (probabilities - 1 at the label) of each row."""
     weight = where(is_inside(label), slope, math.nan)
     return weight * where(is_at(label), probabilities - 1, probabilities)
+
+
+def layer_normalization(x, gamma, beta, /, *, epsilon):
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta, the mean, and the factor of x - mean."""
+    mean = total(x) * (1 / columns())
+    distance = x - mean
+    inverse = 1 / sqrt(total(distance * distance) * (1 / columns()) + epsilon)
+    return distance * inverse * gamma + beta, mean, inverse
+
+
+def rms_normalization(x, gamma, beta, /, *, epsilon):
+    """The same with a mean of 0: the variance is the mean square (Zhang and Sennrich, 2019)."""
+    inverse = 1 / sqrt(total(x * x) * (1 / columns()) + epsilon)
+    return x * inverse * gamma + beta, 0 * real(epsilon), inverse

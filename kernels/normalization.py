@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels import reduce
+from nbkeras.kernels import formulas, reduce
+from nbkeras.kernels.loops.row_passes import Rows
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.chains import of_steps
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
-from nbkeras.kernels.softmax import ANY_ORDER, total
+from nbkeras.kernels.softmax import ANY_ORDER
 
 Array = np.ndarray
 BLOCK = 32768  # elements of a block of rows that has sums of its own
@@ -458,6 +459,12 @@ def variance_gradient(dgamma: Array, inverse: Array, scale: Array, dvariance: Ar
 # -------------------- layer normalization --------------------
 
 
+layer_normalization_forward = Rows(
+    "layer_normalization_forward", __name__, formulas.layer_normalization, "y means inverses"
+)
+rms_normalization_forward = Rows("rms_normalization_forward", __name__, formulas.rms_normalization, "y means inverses")
+
+
 def layer_normalization(x: Array, gamma: Array | None, beta: Array | None, epsilon: float, centered: bool = True):
     """(x - mean) / sqrt(variance + epsilon) * gamma + beta, with each row's own mean and biased variance.
 
@@ -468,8 +475,8 @@ def layer_normalization(x: Array, gamma: Array | None, beta: Array | None, epsil
     gamma, beta = filled(gamma, columns, 1, x.dtype), filled(beta, columns, 0, x.dtype)
     y = device.empty(x.shape, x.dtype)
     means, inverses = device.empty((rows,), x.dtype), device.empty((rows,), x.dtype)
-    args = (x, gamma, beta, x.dtype.type(epsilon), centered, means, inverses, y)
-    launch_shares(normalize_rows, share_count(x.size, SHARE), *args)
+    kernel = layer_normalization_forward if centered else rms_normalization_forward
+    kernel.launch(x, gamma, beta, y, means, inverses, float(epsilon))
     return y, (x, gamma, means, inverses, centered)
 
 
@@ -491,15 +498,6 @@ def layer_normalization_vjp(saved, dy, needs):
 
 
 @compiled(fastmath=ANY_ORDER)
-def _sum_of_squares(x, center):
-    total = x.dtype.type(0)
-    for i in range(x.size):
-        d = x[i] - center
-        total += d * d
-    return total
-
-
-@compiled(fastmath=ANY_ORDER)
 def _sums_of_gradient(dy, gamma, x, center):
     """Sums of dy * gamma and of dy * gamma * (x - center)."""
     first, second = x.dtype.type(0), x.dtype.type(0)
@@ -508,21 +506,6 @@ def _sums_of_gradient(dy, gamma, x, center):
         first += g
         second += g * (x[i] - center)
     return first, second
-
-
-@compiled
-def normalize_rows(x, gamma, beta, epsilon, centered, means, inverses, y, share, shares):
-    """Kernel: layer normalization of a share of the rows."""
-    rows, one = x.shape[0], x.dtype.type(1)
-    part = x.dtype.type(1.0 / max(x.shape[1], 1))
-    for r in range(rows * share // shares, rows * (share + 1) // shares):
-        row, target = x[r], y[r]
-        mean = total(row) * part if centered else x.dtype.type(0)
-        inverse = one / np.sqrt(_sum_of_squares(row, mean) * part + epsilon)
-        means[r] = mean
-        inverses[r] = inverse
-        for c in range(row.size):
-            target[c] = (row[c] - mean) * inverse * gamma[c] + beta[c]
 
 
 @compiled

@@ -2,8 +2,8 @@
 
 Arguments of all steps: `w` weights, `g` gradients, then the optimizer's slots, all 1-D, of one size and one float dtype; `rate`
 float64 (1,), the learning rate; `step` int64 (1,), the number of steps made before; `decay`, decoupled weight decay
-(w -= w * decay * rate, before the step). Numbers that change from step to step are read from `rate` and `step`, so a replayed step
-follows them. Nothing here needs a vjp, and nothing is returned.
+(w -= w * decay * rate, before the step). Numbers that change from step to step are read from `rate` and `step`, so a replayed
+step follows them. Nothing here needs a vjp, and nothing is returned.
 """
 
 from collections.abc import Callable

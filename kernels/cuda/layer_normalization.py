@@ -4,8 +4,6 @@ The vjp has two kernels, one by rows for dx and one by columns for dgamma and db
 of a block one after the other, with too few blocks to fill a GPU, and would save only a second reading, which caches serve.
 """
 
-import math
-
 import numpy as np
 from numba import cuda
 
@@ -25,60 +23,6 @@ from nbkeras.kernels.cuda.loops.lanes import (
 )
 from nbkeras.kernels.cuda.machine.kernel import blocks, kernel, start
 from nbkeras.kernels.runtime.device_array import DeviceArray
-
-
-@kernel(launch_bounds=LANES)
-def _normalize(x, gamma, beta, means, inverses, y, epsilon, centered, part, rows, n, bits, wide):
-    shared = cuda.shared.array(WARP, x.dtype)
-    row, lane = row_and_lane(bits)
-    first, end, step = share_of_lane(row, rows, n, lane, bits, wide)
-    zero, one = x.dtype.type(0), x.dtype.type(1)
-    mean = zero
-    if centered != 0:
-        total, at = zero, first
-        while at < end:
-            a, b, c, d = load_four(x, at, end, step, wide, zero)
-            total += (a + b) + (c + d)
-            at += 4 << bits
-        mean = fold_lanes(ADD, total, bits, shared) * part
-    total, at = zero, first
-    while at < end:
-        a, b, c, d = load_four(x, at, end, step, wide, mean)
-        a, b, c, d = a - mean, b - mean, c - mean, d - mean
-        total += (a * a + b * b) + (c * c + d * d)
-        at += 4 << bits
-    inverse = one / math.sqrt(fold_lanes(ADD, total, bits, shared) * part + epsilon)
-    if lane == 0 and row < rows:
-        means[np.uint64(row)], inverses[np.uint64(row)] = mean, inverse
-    base, at = row * n, first
-    while at < end:
-        a, b, c, d = load_four(x, at, end, step, wide, zero)
-        p, q, r, s = load_four(gamma, at - base, n, step, wide, zero)
-        a, b, c, d = (
-            (a - mean) * inverse * p,
-            (b - mean) * inverse * q,
-            (c - mean) * inverse * r,
-            (d - mean) * inverse * s,
-        )
-        p, q, r, s = load_four(beta, at - base, n, step, wide, zero)
-        store_four(y, at, end, step, wide, (a + p, b + q, c + r, d + s))
-        at += 4 << bits
-
-
-def normalize_rows(
-    x: DeviceArray,
-    gamma: DeviceArray,
-    beta: DeviceArray,
-    epsilon: np.floating,
-    centered: bool,
-    means: DeviceArray,
-    inverses: DeviceArray,
-    y: DeviceArray,
-) -> None:
-    """Layer normalization of each row."""
-    rows, n = x.shape
-    part = x.dtype.type(1 / max(n, 1))
-    start_rows(_normalize, n, rows, (x, gamma, beta, means, inverses, y), epsilon, int(centered), part)
 
 
 @kernel(launch_bounds=LANES)

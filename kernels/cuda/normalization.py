@@ -9,7 +9,6 @@ import math
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels.cuda.layer_normalization import normalize_rows as normalize_rows
 from nbkeras.kernels.cuda.layer_normalization import row_gradients as row_gradients
 from nbkeras.kernels.cuda.loops.lanes import ADD, BLOCK, MOST, SMALLEST, fold_columns, is_wide, load_four, over_columns
 from nbkeras.kernels.cuda.loops.registers import load_quad, store_quad

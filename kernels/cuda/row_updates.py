@@ -106,9 +106,7 @@ def _rmsprop(rows, positions, sums, dy, w, v, seen, clock, rate, numbers):
         if j < dy.shape[1]:
             g = with_run(zero, dy, rows, positions, sums, k, j)
             square = _faded(v[row, j], missed, keep, tiny)
-            w[row, j], v[row, j] = _updated_by_rmsprop(
-                w[row, j], g, square, lr, zero, keep, take, epsilon, zero, tiny
-            )
+            w[row, j], v[row, j] = _updated_by_rmsprop(w[row, j], g, square, lr, zero, keep, take, epsilon, zero, tiny)
 
 
 def _rmsprop_rows(count, lists, dy, totals, w, v, seen, clock, rate, rho, epsilon):

@@ -1,7 +1,7 @@
 """Kernels made of formulas (expressions.py) for the CPU: what Map (map.py) and Rows (row_passes.py) share.
 
-LLVM's instructions are written directly, some vectors at a time: that takes a tenth of Numba's time, and does not depend on whether
-LLVM recognises a loop that it can vectorise.
+LLVM's instructions are written directly, some vectors at a time: that takes a tenth of Numba's time, and does not depend on
+whether LLVM recognises a loop that it can vectorise.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from nbkeras.kernels.loops import expressions
 from nbkeras.kernels.loops.expressions import ELEMENT, OF_ELEMENT, UNIFORM, Expression, Value
 from nbkeras.kernels.loops.vmath import FORMULAS, Float
-from nbkeras.kernels.runtime import cache, code, forks, native
+from nbkeras.kernels.runtime import cache, code, native
 from nbkeras.kernels.runtime.lazy import binding, intrinsic, ir, types
 from nbkeras.kernels.runtime.messages import named
 from nbkeras.kernels.runtime.processor import has
@@ -51,7 +51,9 @@ class FormulaKernel(cache.Kernel):
         self.numbers, self.results, self.formula = names[own.co_argcount :], tuple(to.split()), formula
         self.arrays = (*self.inputs, *(each for each in self.results if each not in self.inputs))
         self._is_slope = bool(times)
-        super().__init__(_declared(name, module, formula, (*self.arrays, *self.others, *self.numbers, "share", "shares")))
+        super().__init__(
+            _declared(name, module, formula, (*self.arrays, *self.others, *self.numbers, "share", "shares"))
+        )
         self.takes_shares, self._calls = True, native.Calls(self, 0, 2)
 
     def read(self, *values: Value) -> Any:
@@ -282,7 +284,9 @@ class Instructions:
         if value.op in _OF_BITS:
             return getattr(self.builder, _OF_BITS[value.op])(*operands)
         like = next(each for each in operands if isinstance(each, Float))
-        operands = [each if isinstance(each, Float) else Float(self.builder, like.constant(float(each))) for each in operands]
+        operands = [
+            each if isinstance(each, Float) else Float(self.builder, like.constant(float(each))) for each in operands
+        ]
         if value.op in _COMPARISONS:
             return operands[0].compare(_COMPARISONS[value.op], operands[1])
         if value.op in EXACT and kind == self.double:
@@ -333,7 +337,14 @@ def _clip(x: Float, low: Float, high: Float) -> Float:
     return bounded.choose(bounded.compare(">", high), high, bounded)
 
 
-_COMPARISONS = {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!="}
+_COMPARISONS = {
+    "less": "<",
+    "less_equal": "<=",
+    "greater": ">",
+    "greater_equal": ">=",
+    "equal": "==",
+    "not_equal": "!=",
+}
 _OF_BITS = {"logical_or": "or_", "logical_and": "and_"}
 _OPERATIONS: dict[str, Callable[..., Float]] = {
     "add": lambda x, y: x + y,

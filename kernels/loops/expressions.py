@@ -60,7 +60,18 @@ class Value:
     @property
     def is_bits(self) -> bool:
         """Whether it is a condition."""
-        return self.op in ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "logical_or", "logical_and", "is_at", "is_inside")
+        return self.op in (
+            "less",
+            "less_equal",
+            "greater",
+            "greater_equal",
+            "equal",
+            "not_equal",
+            "logical_or",
+            "logical_and",
+            "is_at",
+            "is_inside",
+        )
 
     def __add__(self, other: Any) -> Value:
         return _made("add", self, other)
@@ -117,7 +128,9 @@ class Value:
         return _made("logical_and", self, other)
 
     def __bool__(self) -> bool:
-        raise TypeError("a formula has no value while it is read: write where(condition, a, b) for `a if condition else b`")
+        raise TypeError(
+            "a formula has no value while it is read: write where(condition, a, b) for `a if condition else b`"
+        )
 
 
 def _made(op: str, *operands: Any, level: int | None = None) -> Value:
@@ -252,7 +265,9 @@ class Expression:
         self.values = list(found)
         place = {value: i for i, value in enumerate(self.values)}
         rows = [
-            " ".join([value.op, *(f"v{place[each]}" if isinstance(each, Value) else repr(each) for each in value.operands)])
+            " ".join(
+                [value.op, *(f"v{place[each]}" if isinstance(each, Value) else repr(each) for each in value.operands)]
+            )
             for value in self.values[len(inputs) :]
         ]
         self.text = f"{' '.join(kinds)}|{';'.join(rows)}|{' '.join(str(place[each]) for each in results)}"

@@ -13,7 +13,7 @@ import numpy as np
 
 from nbkeras.kernels.loops import expressions
 from nbkeras.kernels.loops.emission import REGISTER, Emitter, FormulaKernel, is_flat
-from nbkeras.kernels.loops.expressions import CELL, ELEMENT, NUMBER, Expression, Value
+from nbkeras.kernels.loops.expressions import CELL, ELEMENT, NUMBER, Expression
 from nbkeras.kernels.runtime import forks, threads
 from nbkeras.kernels.runtime.signatures import Type
 
@@ -67,7 +67,8 @@ class _MapEmitter(Emitter):
 class Map(FormulaKernel):
     """A kernel that computes a formula for each element, `kernel(*arrays, *cells, *numbers, share, shares)`.
 
-    The formula's parameters between `/` and `*` are the elements of arrays of one number. Other arguments are those of FormulaKernel.
+    The formula's parameters between `/` and `*` are the elements of arrays of one number. Other arguments are those of
+    FormulaKernel.
 
     Args:
         least: The fewest elements of a share: about 3 us of work.
@@ -103,5 +104,7 @@ class Map(FormulaKernel):
         fits = all(map(is_flat, found[: len(self.arrays) + len(self.others)])) and len(dtypes) == 1
         known = {np.dtype(np.float32), np.dtype(np.float64)}
         if not fits or not dtypes <= known or any(kind.dtype.kind not in "if" for kind in cells):  # type: ignore[union-attr]
-            raise self.refuse("contiguous arrays of one axis, and these of one float dtype: " + ", ".join(self.arrays), found)
+            raise self.refuse(
+                "contiguous arrays of one axis, and these of one float dtype: " + ", ".join(self.arrays), found
+            )
         return found

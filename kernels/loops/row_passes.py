@@ -1,4 +1,6 @@
-"""Kernels that compute a formula with sums and maxima over each row of matrices, on the CPU; their twin is kernels/cuda/loops/row_passes.py.
+"""Kernels that compute a formula with sums and maxima over each row of matrices, on the CPU.
+
+Their twin is kernels/cuda/loops/row_passes.py.
 
 A formula such as a softmax is a few *passes* over a row: each pass ends in folds (`largest`, `total`), whose results the later
 passes use; the last one writes. A row is read in blocks of vectors, then in single vectors, the last of which is masked: a row of
@@ -8,13 +10,12 @@ ten classes is one vector with AVX-512.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from nbkeras.kernels.loops import expressions
-from nbkeras.kernels.loops.emission import EXACT, REGISTER, Emitter, FormulaKernel
+from nbkeras.kernels.loops.emission import REGISTER, Emitter, FormulaKernel
 from nbkeras.kernels.loops.expressions import (
     ELEMENT,
     FOLDS,
@@ -179,7 +180,9 @@ class _RowsEmitter(Emitter):
         b = self.builder
         return b.and_(b.icmp_signed(">=", label, self.integer(0)), b.icmp_signed("<", label, self.columns))
 
-    def _pass(self, number: int, folds: list[Value], of_row: dict[Value, Any], uniform: dict[int, dict[Value, Any]]) -> None:
+    def _pass(
+        self, number: int, folds: list[Value], of_row: dict[Value, Any], uniform: dict[int, dict[Value, Any]]
+    ) -> None:
         """Go over the row once; the results of folds come into `of_row`."""
         b, values = self.builder, self.plan.needed[number]
         used = {each for value in values for each in value.inputs if each.level == OF_ROW}
@@ -187,7 +190,9 @@ class _RowsEmitter(Emitter):
         first, sums, before = self.integer(0), {}, 0
         widths = self._widths(values)
         for lanes in widths:
-            known = uniform[lanes] | {v: of_row[v] if v.op == LABEL else self.spread(of_row[v], lanes) for v in used if v in of_row}
+            known = uniform[lanes] | {
+                v: of_row[v] if v.op == LABEL else self.spread(of_row[v], lanes) for v in used if v in of_row
+            }
             if before:
                 sums = {fold: self._halved(fold, x, before // lanes) for fold, x in sums.items()}
             else:
@@ -218,7 +223,9 @@ class _RowsEmitter(Emitter):
         after = b.block
         b.branch(end)
         b.position_at_end(end)
-        if self.plan.keeps == number:  # in a register: a processor waits where it reads what a masked store has just written
+        if (
+            self.plan.keeps == number
+        ):  # in a register: a processor waits where it reads what a masked store has just written
             kept = self._kept_rest.value
             phi = b.phi(kept.type)
             phi.add_incoming(ir.Constant(kept.type, ir.Undefined), before)
@@ -293,7 +300,11 @@ class _RowsEmitter(Emitter):
 
     def _identity(self, fold: Value, lanes: int) -> Any:
         number = _IDENTITY[fold.op]
-        return ir.Constant(ir.VectorType(self.real, lanes), [number] * lanes) if lanes > 1 else ir.Constant(self.real, number)
+        return (
+            ir.Constant(ir.VectorType(self.real, lanes), [number] * lanes)
+            if lanes > 1
+            else ir.Constant(self.real, number)
+        )
 
     def _combined(self, fold: Value, x: Any, y: Any) -> Any:
         if fold.op == "total":
@@ -305,7 +316,9 @@ class _RowsEmitter(Emitter):
         b = self.builder
         lanes = x.type.count // parts
         pieces = [
-            b.shuffle_vector(x, x, ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(lanes * p, lanes * (p + 1)))))
+            b.shuffle_vector(
+                x, x, ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(lanes * p, lanes * (p + 1))))
+            )
             for p in range(parts)
         ]
         while len(pieces) > 1:
@@ -326,8 +339,8 @@ class Rows(FormulaKernel):
     """A kernel that computes a formula for each row of matrices, `kernel(*arrays, *of_rows, *numbers, share, shares)`.
 
     The formula's parameters between `/` and `*` are numbers, or labels, of arrays with one for each row. An array of elements
-    may have one axis: then all rows share it. A result that is the same for a row has an array with one number for each row. Other
-    arguments are those of FormulaKernel.
+    may have one axis: then all rows share it. A result that is the same for a row has an array with one number for each row.
+    Other arguments are those of FormulaKernel.
     """
 
     emitter = _RowsEmitter

@@ -13,13 +13,12 @@ import math
 
 from nbkeras.kernels.runtime.lazy import intrinsic, ir, types
 
-
-# NaN and infinity stay, and so does the rounding trick in `exp`; Numba gives the same flags to what it compiles (runtime/code.py).
+# NaN and infinity stay, and so does the rounding trick in `exp`; what Numba compiles gets the same flags (runtime/code.py).
 _FLAGS = ("nsz", "contract")
 
 
 class Float:
-    """A float, or a vector of floats, in the LLVM code that is being built, with operators, so that formulas look like formulas."""
+    """A float, or a vector of floats, in the LLVM code that is being built: with operators, as formulas have them."""
 
     __slots__ = ("builder", "value")
 

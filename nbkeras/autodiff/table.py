@@ -25,7 +25,7 @@ from nbkeras.autodiff.rules import (
 )
 from nbkeras.engine import sharding
 from nbkeras.engine import tensor as engine
-from nbkeras.engine.tensor import Tensor, apply, apply_plainly, as_tensor
+from nbkeras.engine.tensor import Tensor, apply, apply_plainly
 from nbkeras.kernels import (
     activations,
     attention,

@@ -12,7 +12,6 @@ from nbkeras.engine.registry import Registry
 from nbkeras.engine.tensor import Variable
 from nbkeras.kernels import optimizers, row_updates
 from nbkeras.kernels.embedding import RowGradient
-from nbkeras.kernels.runtime import device
 from nbkeras.optimizers.buffers import Run
 from nbkeras.optimizers.optimizer import Optimizer, OptimizerOptions, RuleOptions
 

@@ -20,7 +20,6 @@ from nbkeras.kernels.cuda.machine.kernel import THREADS, Kernel, blocks, device_
 from nbkeras.kernels.loops.expressions import CELL, ELEMENT, Value, trace
 from nbkeras.kernels.loops.map import Map
 from nbkeras.kernels.runtime import device
-from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _RESIDENT = size(8, simulated=8)  # blocks of a processor: 2048 threads, the most that one has
 # What a block computes: a GPU's powf may be off by some ulp, and 1 - beta**t then by a thousand.
@@ -84,13 +83,16 @@ class _Writer:
         results = ", ".join(map(self._of_element, kernel.expression().results))
         lines = [f"def each({numbers}, {passed}):", *(f"    {self._line_of_element(value)}" for value in self.each)]
         lines += [f"    return ({results},)", ""]
-        arrays, cells = ([f"{name}{i}" for i in range(n)] for name, n in (("array", len(kernel.arrays)), ("cell", len(self.cells))))
+        arrays, cells = (
+            [f"{name}{i}" for i in range(n)] for name, n in (("array", len(kernel.arrays)), ("cell", len(self.cells)))
+        )
         given = [f"{'r' if real else 'v'}{self.place[value]}" for value, real in self.given]
         lines += [f"def kernel({', '.join([*arrays, *cells, *given, 'at_once'])}):", "    zero, one = real(0), real(1)"]
         if self.shared:
             lines += [f"    shared = cuda.shared.array({len(self.shared)}, real_type)", "    if cuda.threadIdx.x == 0:"]
             lines += [
-                f"        v{self.place[cell]} = np.float64({name}[0])" for cell, name in zip(self.cells, cells, strict=True)
+                f"        v{self.place[cell]} = np.float64({name}[0])"
+                for cell, name in zip(self.cells, cells, strict=True)
             ]
             lines += [f"        {self._line_of_block(value)}" for value in self.by_block]
             lines += [f"        shared[{i}] = {self._of_block(value, True)}" for i, value in enumerate(self.shared)]
@@ -121,7 +123,9 @@ def inlined(formula: Callable) -> Callable:
 
     def name(x: Any) -> str:
         if not isinstance(x, Value) and x != 0:
-            raise ValueError(f"the formula {formula.__name__!r} has the literal {x}, expected 0 alone: make it an argument")
+            raise ValueError(
+                f"the formula {formula.__name__!r} has the literal {x}, expected 0 alone: make it an argument"
+            )
         return names[x] if isinstance(x, Value) else "zero"
 
     lines = [f"def each({', '.join(f'v{i}' for i in range(count))}, zero, tiny):"]
@@ -173,4 +177,3 @@ def twin(kernel: Map) -> Callable:
     run.__name__ = kernel.__name__
     run.fuses_as = kernel.fuses_as  # type: ignore[attr-defined]
     return run
-

@@ -1,7 +1,7 @@
-"""Kernels that compute a formula with sums and maxima over each row, on the GPU: the twins of all of kernels/loops/row_passes.py.
+"""Kernels that compute a formula with sums and maxima over each row, on the GPU: the twins of kernels/loops/row_passes.py.
 
-Several lanes compute a row, see lanes.py, in the passes that the formula's Plan says. The maximum and the sum of exponentials of a
-softmax are found in one pass.
+Several lanes compute a row, see lanes.py, in the passes that the formula's Plan says. The maximum and the sum of exponentials of
+a softmax are found in one pass.
 """
 
 import functools
@@ -136,13 +136,19 @@ class _Writer:
         for i, fold in enumerate(folds):
             name, identity = self._name(fold), _IDENTITY[fold.op]
             four = [f"a[{i}]"]  # beyond the end nothing counts
-            four += [f"({lane}[{i}] if wide != 0 or at + {k} * step < end else {identity})" for k, lane in enumerate("bcd", 1)]
+            four += [
+                f"({lane}[{i}] if wide != 0 or at + {k} * step < end else {identity})"
+                for k, lane in enumerate("bcd", 1)
+            ]
             if fold.op == "total":
                 lines += [f"        {name} += ({four[0]} + {four[1]}) + ({four[2]} + {four[3]})"]
             else:
                 lines += [f"        {name} = max({name}, {each})" for each in four]
         lines += ["        at += 4 << bits"]
-        return function, [*lines, *(f"    {self._name(f)} = fold_lanes({f.op}, {self._name(f)}, bits, shared)" for f in folds)]
+        return function, [
+            *lines,
+            *(f"    {self._name(f)} = fold_lanes({f.op}, {self._name(f)}, bits, shared)" for f in folds),
+        ]
 
     def _is_logsumexp(self) -> bool:
         """Whether the first two passes are the maximum of an input and the sum of exponentials."""
@@ -160,7 +166,15 @@ class _Writer:
         kernel, plan, values = self.kernel, self.plan, self.expression.values
         others = values[len(kernel.inputs) :][: len(kernel.others)]
         arrays = [f"array{i}" for i in range(len(kernel.arrays))]
-        names = [*arrays, *(f"other{i}" for i in range(len(others))), *map(self._name, self.given), "rows", "n", "bits", "wide"]
+        names = [
+            *arrays,
+            *(f"other{i}" for i in range(len(others))),
+            *map(self._name, self.given),
+            "rows",
+            "n",
+            "bits",
+            "wide",
+        ]
         functions: list[str] = []
         lines = [f"def kernel({', '.join(names)}):", "    shared = cuda.shared.array(WARP, real_type)"]
         lines += ["    row, lane = row_and_lane(bits)", "    base, zero, one = row * n, real(0), real(1)"]
@@ -173,7 +187,9 @@ class _Writer:
         if self._is_logsumexp():
             (top,), (whole,) = plan.folds[:2]
             x = self._array(top.operands[0])
-            lines += [f"    {self._name(top)}, {self._name(whole)} = logsumexp_parts({x}, first, end, step, bits, wide, shared)"]
+            lines += [
+                f"    {self._name(top)}, {self._name(whole)} = logsumexp_parts({x}, first, end, step, bits, wide, shared)"
+            ]
             numbers = numbers[2:]
             lines += self._rows(0) + self._rows(1)
         for number in numbers:
@@ -199,7 +215,11 @@ class _Writer:
     def _rows(self, number: int) -> list[str]:
         """What is the same for a row and depends on the folds of `number` passes."""
         skipped = (*FOLDS, ROW, LABEL)
-        return [f"    {self._of_row(v)}" for v, depth in self.plan.of_rows.items() if depth == number and v.op not in skipped]
+        return [
+            f"    {self._of_row(v)}"
+            for v, depth in self.plan.of_rows.items()
+            if depth == number and v.op not in skipped
+        ]
 
 
 _known = functools.lru_cache(1024)(known_of_numbers)
@@ -233,7 +253,9 @@ def twin(kernel: Rows) -> Callable:
         arrays: tuple[DeviceArray, ...] = args[:count]
         own, numbers = arrays[: len(kernel.arrays)], tuple(map(float, args[count:]))
         dtype = own[0].dtype
-        kinds = "".join(array.dtype.kind for array in arrays[len(own) :]) + "_" + "".join(str(array.ndim) for array in own)
+        kinds = (
+            "".join(array.dtype.kind for array in arrays[len(own) :]) + "_" + "".join(str(array.ndim) for array in own)
+        )
         found, given, expression = _kernel_of(kernel, dtype, kinds)
         rows, n = next(array.shape for array in own if array.ndim == 2)
         known = _known(expression, dtype, numbers, n)

@@ -11,7 +11,14 @@ from numba import cuda
 from nbkeras.kernels.cuda.machine.kernel import Kernel, device_function
 from nbkeras.kernels.loops.expressions import NUMBER, UNIFORM, Expression, Value, of_numbers
 
-_COMPARISONS = {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!="}
+_COMPARISONS = {
+    "less": "<",
+    "less_equal": "<=",
+    "greater": ">",
+    "greater_equal": ">=",
+    "equal": "==",
+    "not_equal": "!=",
+}
 TEXTS = {
     "add": "{} + {}",
     "subtract": "{} - {}",
@@ -46,7 +53,9 @@ def text_of(op: str, operands: Sequence[str]) -> str:
 def literal(number: float) -> str:
     """The text of a literal."""
     number = float(number)
-    return repr(number) if math.isfinite(number) else "math.nan" if math.isnan(number) else f"{'-' * (number < 0)}math.inf"
+    return (
+        repr(number) if math.isfinite(number) else "math.nan" if math.isnan(number) else f"{'-' * (number < 0)}math.inf"
+    )
 
 
 def known_of_numbers(
@@ -70,7 +79,14 @@ def known_of_numbers(
 
 
 def compiled(
-    kernel: Any, file: str, module: str, dtype: np.dtype, text: str, kinds: str = "", options: dict | None = None, **names: Any
+    kernel: Any,
+    file: str,
+    module: str,
+    dtype: np.dtype,
+    text: str,
+    kinds: str = "",
+    options: dict | None = None,
+    **names: Any,
 ) -> Kernel:
     """The CUDA kernel `kernel` of a text; the text's other functions become device functions.
 
