@@ -162,7 +162,7 @@ class _RowsEmitter(Emitter):
                 b.store(self.spread(known[value], 1).value, b.gep(self._pointers[name], [row]))
 
     def _compute_rows(self, number: int, known: dict[Value, Any]) -> None:
-        """What is the same for a row and depends on the folds of `number` passes."""
+        """Compute the Values of a row that depend on the folds of `number` passes."""
         for value, depth in self.plan.of_rows.items():
             if depth != number or value.op in (*FOLDS, ROW, LABEL):
                 continue

@@ -1,41 +1,44 @@
-"""Floor 1: the formulas of kernels (nbkeras/kernels/formulas.py), computed with Tensors, so that they can be differentiated."""
+"""Floor 1: the formulas of kernels (kernels/formulas.py), computed with Tensors, so that they can be differentiated."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from nbkeras import ops
 from nbkeras.engine.tensor import Tensor, as_tensor
-from nbkeras.kernels.loops.expressions import ELEMENT, NUMBER, Expression, Value, of_numbers, trace
+from nbkeras.kernels.loops.expressions import ELEMENT, NUMBER, Value, of_numbers, trace
 
 
-def slope_of(op: Callable) -> Callable:
-    """The slope of an op of one tensor, as a rule has it: a function of the tensors x and y, and the op's constants."""
-    read = functools.cache(lambda names: _of_slope(op.slope, names))
+def of_tensors(formula: Callable, *inputs: Tensor | float, axis: int = -1, **constants: float) -> Any:
+    """The result of a formula, or a tuple of them, for tensors and numbers; `constants` are its arguments by name.
 
-    def slope(x: Tensor, y: Tensor, **constants: float) -> Any:
-        found = computed(read(tuple(constants)), [x if op.keeps == "x" else y, *constants.values()])
-        return found[0]
+    axis: that of rows. What is the same for a row keeps it, with one element. `largest` only shifts exponents: it is constant.
+    """
+    given = [*inputs, *constants.values()]
+    kinds = [ELEMENT if isinstance(each, Tensor) else NUMBER for each in given]
+    dtype = next(each.dtype for each in given if isinstance(each, Tensor))
 
-    return slope
-
-
-def _of_slope(slope: Callable, names: tuple[str, ...]) -> Expression:
-    kinds = [ELEMENT, *[NUMBER] * len(names)]
-    return trace(lambda x, *numbers: slope(x, **dict(zip(names, numbers, strict=True))), kinds)
-
-
-def computed(expression: Expression, inputs: Sequence[Any]) -> list:
-    """The results of a formula of Tensors and numbers."""
-    dtype = next(each.dtype for each in inputs if isinstance(each, Tensor))
+    def read(*values: Value) -> Any:
+        return formula(*values[: len(inputs)], **dict(zip(constants, values[len(inputs) :], strict=True)))
 
     def compute(value: Value, operands: list) -> Any:
+        if value.op == "columns":
+            return next(each for each in given if isinstance(each, Tensor)).shape[axis]
         if not any(isinstance(each, Tensor) for each in operands):
             return of_numbers(value.op, *operands)
+        if value.op == "largest":
+            return ops.stop_gradient(ops.max(operands[0], axis=axis, keepdims=True))
+        if value.op == "total":
+            return ops.sum(operands[0], axis=axis, keepdims=True)
         if value.op == "where":  # of two numbers it would have the dtype of new tensors
             operands[1:] = [each if isinstance(each, Tensor) else as_tensor(each, dtype) for each in operands[1:]]
         return operands[0] if value.op == "real" else getattr(ops, value.op)(*operands)
 
-    return expression.computed(inputs, compute)
+    found = trace(read, kinds).computed(given, compute)
+    return found[0] if len(found) == 1 else tuple(found)
+
+
+def slope_of(op: Callable) -> Callable:
+    """The slope of an op of one tensor, as a rule has it: a function of the tensors x and y, and the op's constants."""
+    return lambda x, y, **constants: of_tensors(op.slope, x if op.keeps == "x" else y, **constants)

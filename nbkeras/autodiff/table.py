@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.autodiff import formulas, recurrences
+from nbkeras.autodiff import recurrences
+from nbkeras.autodiff.formulas import of_tensors, slope_of
 from nbkeras.autodiff.rules import (
     Call,
     Composed,
@@ -33,6 +34,7 @@ from nbkeras.kernels import (
     dense,
     elementwise,
     embedding,
+    formulas,
     fourier,
     group_normalization,
     indexing,
@@ -117,7 +119,7 @@ _ELEMENTWISE: dict[Callable, Rule] = {
     elementwise.arctan: Elementwise(lambda x, y: ops.reciprocal(x * x + 1)),
     elementwise.erf: Elementwise(lambda x, y: ops.exp(-(x * x)) * (2 / math.sqrt(_PI))),
     elementwise.show: Elementwise(lambda x, y, message: 1),
-    **{op: Elementwise(formulas.slope_of(op)) for op in activations.OPS},
+    **{op: Elementwise(slope_of(op)) for op in activations.OPS},
 }
 
 # -------------------- reductions --------------------
@@ -416,18 +418,15 @@ _PRODUCTS: dict[Callable, Rule] = {
 # -------------------- softmax, losses, normalization --------------------
 
 
-def _softmax_slope(y: Tensor, d: Tensor, axis: int) -> Tensor:
-    """The Jacobian of a softmax with the result y, which is symmetric, times d."""
-    return y * (d - ops.sum(y * d, axis=axis, keepdims=True))
-
-
 def _softmax(record, dys, needs):
-    return (_softmax_slope(record.call.results(record)[0], dys[0], record.call.constants["axis"]),)
+    """The Jacobian is symmetric."""
+    (y,), axis = record.call.results(record), record.call.constants["axis"]
+    return (of_tensors(formulas.softmax_backward, y, dys[0], axis=axis),)
 
 
 def _log_softmax(record, dys, needs):
     (y,), axis = record.call.results(record), record.call.constants["axis"]
-    return (dys[0] - ops.exp(y) * ops.sum(dys[0], axis=axis, keepdims=True),)
+    return (of_tensors(formulas.log_softmax_backward, y, dys[0], axis=axis),)
 
 
 def _log_softmax_tangent(record, tangents):
@@ -437,7 +436,7 @@ def _log_softmax_tangent(record, tangents):
 
 def _masked_softmax(record, dys, needs):
     (_, mask), constants, (y,) = record.call.inputs, record.call.constants, record.call.results(record)
-    dx = _softmax_slope(y, dys[0], -1) * constants["scale"]
+    dx = of_tensors(formulas.softmax_backward, y, dys[0]) * constants["scale"]
     if constants["spread"] and (mask is not None or constants["causal"]):  # a row without allowed scores is constant
         allowed = ops.ones(y.shape, "bool") if mask is None else ops.broadcast_to(mask, y.shape)
         if constants["causal"]:
@@ -456,10 +455,6 @@ def _sparse_softmax_crossentropy(target, logits):
     label = ops.expand_dims(ops.where(known, target, 0), -1)
     found = ops.squeeze(ops.take_along_axis(ops.log_softmax(logits), label, axis=-1), -1)
     return ops.where(known, -found, math.nan)
-
-
-def _sigmoid_crossentropy(target, logits):
-    return ops.softplus(logits) - logits * target
 
 
 def _normalized(middle, variance, gamma, beta, epsilon):
@@ -499,8 +494,9 @@ def _batch_normalization_training(x, gamma, beta, moving_mean, moving_variance, 
 
 
 def _layer_normalization(x, gamma, beta, epsilon, centered=True):
-    middle = x - ops.mean(x, axis=-1, keepdims=True) if centered else x
-    return _normalized(middle, ops.mean(ops.square(middle), axis=-1, keepdims=True), gamma, beta, epsilon)
+    formula = formulas.layer_normalization if centered else formulas.rms_normalization
+    scale, shift = 1.0 if gamma is None else gamma, 0.0 if beta is None else beta
+    return of_tensors(formula, x, scale, shift, epsilon=epsilon)[0]
 
 
 def _group_normalization(x, gamma, beta, groups, epsilon):
@@ -520,7 +516,10 @@ _NORMALIZED: dict[Callable, Rule] = {
     ),
     losses.softmax_crossentropy: Composed(_softmax_crossentropy),
     losses.sparse_softmax_crossentropy: Composed(_sparse_softmax_crossentropy),
-    losses.sigmoid_crossentropy: Composed(_sigmoid_crossentropy),
+    losses.sigmoid_crossentropy: Elementwise(
+        lambda target, logits, loss: -logits,
+        lambda target, logits, loss: of_tensors(formulas.sigmoid_crossentropy_slope, target, logits),
+    ),
     normalization.batch_normalization: Composed(_batch_normalization),
     normalization.batch_normalization_training: Composed(_batch_normalization_training),
     normalization.layer_normalization: Composed(_layer_normalization),

@@ -77,7 +77,8 @@ def imported(node):
 
 MODULES = sorted(".".join(path.relative_to(KERNELS).with_suffix("").parts) for path in KERNELS.rglob("*.py"))
 MODULES = [name for name in MODULES if not name.startswith("cuda.") and not name.endswith("__init__")]
-FAMILIES = [name for name in MODULES if path_of(f"cuda.{name}").exists()]
+MAKERS = {"loops.map", "loops.row_passes"}  # of kernels and of their twins, from formulas
+FAMILIES = [name for name in MODULES if path_of(f"cuda.{name}").exists() and name not in MAKERS]
 RECORDS = {
     node.name: [ast.unparse(field.target) for field in node.body if isinstance(field, ast.AnnAssign)]
     for node in ast.parse(path_of("recurrent.recurrence").read_text(encoding="utf-8")).body

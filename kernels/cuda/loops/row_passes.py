@@ -213,7 +213,7 @@ class _Writer:
         return "\n".join([*functions, *lines])
 
     def _rows(self, number: int) -> list[str]:
-        """What is the same for a row and depends on the folds of `number` passes."""
+        """The lines of Values of a row that depend on the folds of `number` passes."""
         skipped = (*FOLDS, ROW, LABEL)
         return [
             f"    {self._of_row(v)}"

@@ -61,7 +61,7 @@ def literal(number: float) -> str:
 def known_of_numbers(
     expression: Expression, dtype: np.dtype, numbers: tuple[float, ...], columns: int = 0
 ) -> dict[Value, Any]:
-    """What depends on numbers, and on the number of columns, alone."""
+    """The Values that depend on numbers, and on the number of columns, alone."""
     known: dict[Value, Any] = {}
     waiting = iter(numbers)
     for value in expression.values:
