@@ -24,7 +24,6 @@ from nbkeras.kernels.cuda.loops.lanes import (
     store_four,
 )
 from nbkeras.kernels.cuda.machine.kernel import blocks, kernel, start
-from nbkeras.kernels.runtime.device_array import DeviceArray
 
 
 @kernel(launch_bounds=LANES)
@@ -65,16 +64,7 @@ def _normalize(x, gamma, beta, means, inverses, y, epsilon, centered, part, rows
         at += 4 << bits
 
 
-def normalize_rows(
-    x: DeviceArray,
-    gamma: DeviceArray,
-    beta: DeviceArray,
-    epsilon: np.floating,
-    centered: bool,
-    means: DeviceArray,
-    inverses: DeviceArray,
-    y: DeviceArray,
-) -> None:
+def normalize_rows(x, gamma, beta, epsilon, centered, means, inverses, y):
     """Layer normalization of each row."""
     rows, n = x.shape
     part = x.dtype.type(1 / max(n, 1))
@@ -144,17 +134,7 @@ def _row_sums(dy, x, means, inverses, products, sums, rows, columns, each):
         products[np.uint64(block * columns + column)] = product
 
 
-def row_gradients(
-    dy: DeviceArray,
-    x: DeviceArray,
-    gamma: DeviceArray,
-    means: DeviceArray,
-    inverses: DeviceArray,
-    centered: bool,
-    dx: DeviceArray,
-    products: DeviceArray,
-    sums: DeviceArray,
-) -> None:
+def row_gradients(dy, x, gamma, means, inverses, centered, dx, products, sums):
     """dx, and the part of each block of rows in dgamma and dbeta."""
     (rows, n), count = x.shape, len(sums)
     part = x.dtype.type(1 / max(n, 1))

@@ -77,7 +77,7 @@ def _match_classes(classes, y_pred, out, rows, n, bits, wide):
         out[np.uint64(row)] = out.dtype.type(1) if classes[np.uint64(row)] == index else out.dtype.type(0)
 
 
-def match_classes(classes: DeviceArray, y_pred: DeviceArray, out: DeviceArray) -> None:
+def match_classes(classes, y_pred, out):
     """1 where a class is the position of the largest number of its row."""
     rows, n = y_pred.shape
     start_rows(_match_classes, n, rows, (classes, y_pred, out))
@@ -93,7 +93,7 @@ def _match_one_hot(y_true, y_pred, out, rows, n, bits, wide):
         out[np.uint64(row)] = out.dtype.type(1) if wanted == index else out.dtype.type(0)
 
 
-def match_one_hot(y_true: DeviceArray, y_pred: DeviceArray, out: DeviceArray) -> None:
+def match_one_hot(y_true, y_pred, out):
     """1 where the largest numbers of two rows are at the same position."""
     rows, n = y_pred.shape
     start_rows(_match_one_hot, n, rows, (y_true, y_pred, out))
@@ -107,7 +107,7 @@ def _match_threshold(y_true, y_pred, limit, out):
         out[np.uint64(i)] = out.dtype.type(1) if y_true[np.uint64(i)] == above else out.dtype.type(0)
 
 
-def match_threshold(y_true: DeviceArray, y_pred: DeviceArray, threshold: float, out: DeviceArray) -> None:
+def match_threshold(y_true, y_pred, threshold, out):
     """1 where y_true (0 or 1) equals y_pred > threshold."""
     limit = y_pred.dtype.type(threshold)
     start_each(_match_threshold, out.size, y_true, y_pred, limit, out)
@@ -161,7 +161,7 @@ def _add_sums(sums, parts, number, scale, total, count):
         _add_to_totals(scale, weighted, weight if number < 0 else np.float64(number), total, count)
 
 
-def accumulate(values: DeviceArray, weights: DeviceArray, scale: float, total: DeviceArray, count: DeviceArray) -> None:
+def accumulate(values, weights, scale, total, count):
     """total += scale * sum(values * weights), count += scale * sum(weights); see metrics.py."""
     parts, per_weight = _parts(values.size), values.size // max(1, weights.size)
     sums = _scratch(2 * parts)
@@ -180,7 +180,7 @@ def _ratio(count, sizes, multipliers, shifts, x, x_steps, y, y_steps, out, out_s
         out[np.uint64(k)] = out.dtype.type(a / b) if b != 0 else out.dtype.type(0)
 
 
-def ratio(x: DeviceArray, y: DeviceArray, out: DeviceArray) -> None:
+def ratio(x, y, out):
     """out = x / y, and 0 where y is 0; out may be float32."""
     start_walk(_ratio, (x, y, out))
 
@@ -245,9 +245,7 @@ def _columns(y_pred: DeviceArray, tables: tuple[DeviceArray, ...]) -> tuple[int,
     return columns, y_pred.size // columns
 
 
-def count_at_thresholds(
-    y_true: DeviceArray, y_pred: DeviceArray, weights: DeviceArray, thresholds: DeviceArray, *tables: DeviceArray
-) -> None:
+def count_at_thresholds(y_true, y_pred, weights, thresholds, *tables):
     """Add counts of predictions above each threshold to tables tp, fp, tn, fn (thresholds, labels or 1) or of size 0."""
     columns, rows = _columns(y_pred, tables)
     cells, parts = thresholds.size * columns, _parts(rows)
@@ -330,14 +328,7 @@ def _add_buckets(sums, parts, buckets, size, columns, tp, fp, tn, fn):
         t += cuda.blockDim.x
 
 
-def count_at_even_thresholds(
-    y_true: DeviceArray,
-    y_pred: DeviceArray,
-    weights: DeviceArray,
-    zero_counts: bool,
-    buckets: DeviceArray,
-    *tables: DeviceArray,
-) -> None:
+def count_at_even_thresholds(y_true, y_pred, weights, zero_counts, buckets, *tables):
     """Add counts for all thresholds 0, 1/n, ..., 1 to tables tp, fp, tn, fn (thresholds, labels or 1) or of size 0."""
     (columns, rows), count = _columns(y_pred, tables), 2 * buckets.shape[1]
     parts = _parts(rows)
