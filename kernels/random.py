@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from nbkeras.kernels import indexing
 from nbkeras.kernels.loops import random_numbers as formulas
 from nbkeras.kernels.loops.flat_access import opaque
 from nbkeras.kernels.runtime import device
@@ -332,14 +333,14 @@ def shuffle(x: Array, key: Array, axis: int):
     order, inverse = device.empty((n,), np.int64), device.empty((n,), np.int64)
     device.launch(permute, _words(key, n, 0), _words(key, n, 1), order, inverse)
     y = device.empty(x.shape, x.dtype)
-    device.launch(take_slices, x, order, axis, y)
+    device.launch(indexing.gather, x, order, axis, y)
     return y, (inverse, axis)
 
 
 def shuffle_vjp(saved, dy, needs):
     inverse, axis = saved
     dx = device.output(needs[0], dy.shape, dy.dtype)
-    device.launch(take_slices, dy, inverse, axis, dx)
+    device.launch(indexing.gather, dy, inverse, axis, dx)
     return dx, None
 
 
@@ -354,11 +355,6 @@ def permute(high, low, order, inverse):
         order[i], order[j] = order[j], order[i]
     for i in range(n):
         inverse[order[i]] = i
-
-
-def take_slices(x: Array, order: Array, axis: int, out: Array) -> None:
-    """Kernel: out's slice i along the axis is x's slice order[i]."""
-    np.take(x, order, axis=axis, out=out, mode="clip")
 
 
 # -------------------- dropout --------------------

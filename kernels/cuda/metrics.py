@@ -218,6 +218,12 @@ def _count(y_true, y_pred, weights, thresholds, sums, columns, rows):
         sums[at + np.uint64(2)], sums[at + np.uint64(3)] = tn, fn
 
 
+@device_function
+def _add_to(table, at, count):
+    if table.size > 0:
+        table[np.uint64(at)] += count
+
+
 @kernel
 def _add_counts(sums, parts, cells, tp, fp, tn, fn):
     cell = cuda.grid(1)
@@ -229,14 +235,10 @@ def _add_counts(sums, parts, cells, tp, fp, tn, fn):
             b += sums[np.uint64(at + 1)]
             c += sums[np.uint64(at + 2)]
             d += sums[np.uint64(at + 3)]
-        if tp.size > 0:
-            tp[np.uint64(cell)] += a
-        if fp.size > 0:
-            fp[np.uint64(cell)] += b
-        if tn.size > 0:
-            tn[np.uint64(cell)] += c
-        if fn.size > 0:
-            fn[np.uint64(cell)] += d
+        _add_to(tp, cell, a)
+        _add_to(fp, cell, b)
+        _add_to(tn, cell, c)
+        _add_to(fn, cell, d)
 
 
 def _columns(y_pred: DeviceArray, tables: tuple[DeviceArray, ...]) -> tuple[int, int]:
@@ -316,15 +318,11 @@ def _add_buckets(sums, parts, buckets, size, columns, tp, fp, tn, fn):
         for k in range(half - 1, t, -1):
             false += buckets[np.uint64(k * columns + c)]
             true += buckets[np.uint64((half + k) * columns + c)]
-        at = np.uint64(t * columns + c)
-        if tp.size > 0:
-            tp[at] += true
-        if fp.size > 0:
-            fp[at] += false
-        if tn.size > 0:
-            tn[at] += negatives - false
-        if fn.size > 0:
-            fn[at] += positives - true
+        at = t * columns + c
+        _add_to(tp, at, true)
+        _add_to(fp, at, false)
+        _add_to(tn, at, negatives - false)
+        _add_to(fn, at, positives - true)
         t += cuda.blockDim.x
 
 

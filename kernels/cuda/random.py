@@ -9,7 +9,6 @@ import math
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels.cuda.loops.walk import divided
 from nbkeras.kernels.cuda.machine.kernel import (
     THREADS,
     blocks,
@@ -23,7 +22,6 @@ from nbkeras.kernels.cuda.machine.kernel import (
 from nbkeras.kernels.loops import random_numbers
 from nbkeras.kernels.random import BLOCK
 from nbkeras.kernels.runtime import device
-from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _SWAPS = size(1024, simulated=8)  # swaps of a permutation that are tried at once
 _u, _u64, _f = np.uint32, np.uint64, np.float32
@@ -310,23 +308,6 @@ def permute(high, low, order, inverse):
     """
     reserved = device.gpu().scratch("permute", order.shape, np.int32)
     start(_permute, min(order.size, 1), _SWAPS, high, low, order, inverse, reserved)
-
-
-@kernel
-def _take_slices(x, slices, inner, order, out):
-    """x and out are flat arrays of shape (outer, slices, inner)."""
-    n = cuda.grid(1)
-    if n < out.size:
-        row, column = divided(n, inner)
-        outer, i = divided(row, slices)
-        out[n] = x[(np.int64(outer) * slices + order[i]) * inner + column]
-
-
-def take_slices(x: DeviceArray, order: DeviceArray, axis: int, out: DeviceArray):
-    """out's slice i along the axis is x's slice order[i], for fewer than 2**31 elements."""
-    slices, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
-    x, out = (array.reshape(-1).view(f"u{array.itemsize}") for array in (x, out))
-    start_each(_take_slices, out.size, x, slices, inner, order, out)
 
 
 # -------------------- dropout --------------------
