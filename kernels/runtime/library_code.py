@@ -38,11 +38,7 @@ class Function(NamedTuple):
 
 
 def object_code(
-    target: str,
-    functions: Sequence[Function],
-    sizes: dict[str, int],
-    weights: str,
-    key: bytes | None,
+    target: str, functions: Sequence[Function], sizes: dict[str, int], weights: str, key: bytes | None
 ) -> bytes:
     """The functions as an object file.
 
