@@ -53,18 +53,6 @@ def quantize_rows(x, q, scale, low, high, epsilon):
 
 
 @kernel
-def _divide_rows(x, divisors, y):
-    i, j = row_of_thread(), column_of_thread()
-    if i < y.shape[0] and j < y.shape[1]:
-        y[i, j] = y.dtype.type(x[i, j]) / divisors[j]
-
-
-def divide_rows(x, divisors, y):
-    """y = x / divisors, for each row of x."""
-    start(_divide_rows, *grid_of_rows(*x.shape), x, divisors, y)
-
-
-@kernel
 def _multiply(a, b, c, m, n, k):
     """A block computes a tile of C; both operands are converted to C's dtype."""
     kind = c.dtype.type

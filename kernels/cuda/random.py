@@ -107,13 +107,7 @@ def _fill_words_from(key, stream, begin, count, out):
         if i < _u64(4) * quarter:
             counter, which = i % quarter, i // quarter
         w0, w1, w2, w3 = philox(_u(counter), _u(block), key[1], _u(stream), key[0])
-        if which == _u64(1):
-            w0 = w1
-        elif which == _u64(2):
-            w0 = w2
-        elif which == _u64(3):
-            w0 = w3
-        out[n] = w0
+        out[n] = w0 if which == _u64(0) else w1 if which == _u64(1) else w2 if which == _u64(2) else w3
 
 
 def fill_words_from(key, stream, begin, count, out):
