@@ -152,7 +152,7 @@ class Saved(NamedTuple):
     kernel: Array
     recurrent_kernel: Array
     drop: Array
-    values: tuple[Array, ...]  # from mask to c, as in `Backward`
+    values: tuple[Array, Array, Array, Array, Array, Array, Array, Array]  # from mask to c, as in `Backward`
     options: Options
     block: int
     chunks: int
@@ -262,7 +262,9 @@ def run_backward(share: Callable, cell: Cell, saved: Saved, dy: tuple, needs: tu
         kernel,
         recurrent_kernel,
         *saved.values,
-        *(flat(each, nothing) for each in dy),
+        dy=flat(dy[0], nothing),
+        dh_last=flat(dy[1], nothing),
+        dc_last=flat(dy[2], nothing),
         dz=device.empty(batch * block * width, dtype),
         dinner=device.empty(batch * block * units, dtype) if options.reset_after else nothing,
         temporary=device.empty(batch * units, dtype),

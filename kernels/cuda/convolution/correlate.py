@@ -8,7 +8,27 @@ section of y.
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels.cuda.convolution import convolve as tiles
+from nbkeras.kernels.cuda.convolution.convolve import (
+    DEPTH,
+    FETCHED,
+    LARGE,
+    LARGE_A,
+    LARGE_B,
+    MEDIUM,
+    MEDIUM_A,
+    MEDIUM_B,
+    ONE,
+    ROOM,
+    SMALL,
+    SMALL_A,
+    SMALL_B,
+    TERMS,
+    TWO,
+    fetch_rows,
+    first_sums,
+    put_rows,
+    write_row,
+)
 from nbkeras.kernels.cuda.loops.registers import load_quad, multiply_add, row_of, zero_block
 from nbkeras.kernels.cuda.loops.walk import divided
 from nbkeras.kernels.cuda.machine.kernel import device_function, kernel
@@ -28,15 +48,15 @@ def _correlate(tile, columns, a, b, x, dy, y, sizes, window, plan):
     part, m0 = divided(block, tiles_m)
     n0, m0 = _i(n0 * wide), _i(m0 * high)
     elements, positions = _i(kernel_rows * kernel_columns * channels), _i(images * out_height * out_width)
-    steps, _ = divided((positions + tiles.DEPTH - 1) // tiles.DEPTH + parts - 1, parts)
-    first = _i(part * steps * tiles.DEPTH)
-    last = _i(min(positions, first + steps * tiles.DEPTH))
-    steps = _i(max(0, (last - first + tiles.DEPTH - 1) // tiles.DEPTH))
+    steps, _ = divided((positions + DEPTH - 1) // DEPTH + parts - 1, parts)
+    first = _i(part * steps * DEPTH)
+    last = _i(min(positions, first + steps * DEPTH))
+    steps = _i(max(0, (last - first + DEPTH - 1) // DEPTH))
 
     # This thread's part in loading windows: one quad of taps and channels, for several positions.
     quads = high // 4
     quad_a, row_a, step_a = _i(t % quads * 4), _i(t // quads), threads // quads
-    passes = tiles.DEPTH // step_a
+    passes = DEPTH // step_a
     downs, rights, offsets = cuda.local.array(4, np.int32), cuda.local.array(4, np.int32), cuda.local.array(4, np.int32)
     m_a = _i(m0 + quad_a)
     for e in range(4):
@@ -56,9 +76,9 @@ def _correlate(tile, columns, a, b, x, dy, y, sizes, window, plan):
     n_b, k_b = _i(n0 + quad_b), _i(first + row_b)
     at_b = _i(k_b * out_depth + group * units + n_b)
 
-    next_a, next_b = cuda.local.array(tiles.FETCHED, x.dtype), cuda.local.array(tiles.FETCHED, x.dtype)
-    line_a, line_b, rows, zero = high + tiles.ROOM, wide + tiles.ROOM, (0, high // 2), x.dtype.type(0)
-    ty, tx = tiles.first_sums(t, across)
+    next_a, next_b = cuda.local.array(FETCHED, x.dtype), cuda.local.array(FETCHED, x.dtype)
+    line_a, line_b, rows, zero = high + ROOM, wide + ROOM, (0, high // 2), x.dtype.type(0)
+    ty, tx = first_sums(t, across)
     sums = zero_block(x, rows, columns)
     for step in range(steps + 1):
         if step < steps:
@@ -84,55 +104,47 @@ def _correlate(tile, columns, a, b, x, dy, y, sizes, window, plan):
                     j, i_out = _i(j - out_width), _i(i_out + 1)
                 if i_out >= out_height:
                     i_out, image = _i(i_out - out_height), _i(image + 1)
-            tiles.fetch_rows(
-                dy, at_b, step_b * out_depth, k_b, step_b, last, n_b, units, quads_dy, tiles.DEPTH // step_b, next_b
-            )
-            at_b, k_b = _i(at_b + tiles.DEPTH * out_depth), _i(k_b + tiles.DEPTH)
+            fetch_rows(dy, at_b, step_b * out_depth, k_b, step_b, last, n_b, units, quads_dy, DEPTH // step_b, next_b)
+            at_b, k_b = _i(at_b + DEPTH * out_depth), _i(k_b + DEPTH)
         if step > 0:
-            at = _i((step + 1 & 1) * tiles.DEPTH)
-            sums = multiply_add(
-                sums, a, at * line_a + ty, line_a, rows, b, at * line_b + tx, line_b, columns, tiles.TERMS
-            )
+            at = _i((step + 1 & 1) * DEPTH)
+            sums = multiply_add(sums, a, at * line_a + ty, line_a, rows, b, at * line_b + tx, line_b, columns, TERMS)
         if step < steps:
-            at = _i((step & 1) * tiles.DEPTH)
-            tiles.put_rows(next_a, passes, a, (at + row_a) * line_a + quad_a, step_a * line_a)
-            tiles.put_rows(next_b, tiles.DEPTH // step_b, b, (at + row_b) * line_b + quad_b, step_b * line_b)
+            at = _i((step & 1) * DEPTH)
+            put_rows(next_a, passes, a, (at + row_a) * line_a + quad_a, step_a * line_a)
+            put_rows(next_b, DEPTH // step_b, b, (at + row_b) * line_b + quad_b, step_b * line_b)
             cuda.syncthreads()
 
     n = _i(n0 + tx)
-    for e in range(tiles.FETCHED):
+    for e in range(FETCHED):
         next_b[e] = zero
     for i in range(8):
         m = _i(m0 + i // 4 * (high // 2) + ty + i % 4)
         if m < elements:
             at = _i((part * elements + m) * out_depth + group * units + n)
-            tiles.write_row(row_of(sums, columns, i), next_b, columns, y, at, n, units, quads_y, 0)
+            write_row(row_of(sums, columns, i), next_b, columns, y, at, n, units, quads_y, 0)
 
 
-@kernel(launch_bounds=(tiles.LARGE[0], 3))
+@kernel(launch_bounds=(LARGE[0], 3))
 def correlate_large(x, dy, y, sizes, window, plan):
-    a = cuda.shared.array(tiles.LARGE_A, x.dtype, alignment=16)
-    b = cuda.shared.array(tiles.LARGE_B, x.dtype, alignment=16)
-    _correlate(tiles.LARGE, tiles.TWO, a, b, x, dy, y, sizes, window, plan)
+    a, b = cuda.shared.array(LARGE_A, x.dtype, alignment=16), cuda.shared.array(LARGE_B, x.dtype, alignment=16)
+    _correlate(LARGE, TWO, a, b, x, dy, y, sizes, window, plan)
 
 
-@kernel(launch_bounds=(tiles.MEDIUM[0], 4))
+@kernel(launch_bounds=(MEDIUM[0], 4))
 def correlate_medium(x, dy, y, sizes, window, plan):
-    a = cuda.shared.array(tiles.MEDIUM_A, x.dtype, alignment=16)
-    b = cuda.shared.array(tiles.MEDIUM_B, x.dtype, alignment=16)
-    _correlate(tiles.MEDIUM, tiles.ONE, a, b, x, dy, y, sizes, window, plan)
+    a, b = cuda.shared.array(MEDIUM_A, x.dtype, alignment=16), cuda.shared.array(MEDIUM_B, x.dtype, alignment=16)
+    _correlate(MEDIUM, ONE, a, b, x, dy, y, sizes, window, plan)
 
 
-@kernel(launch_bounds=(tiles.SMALL[0], 8))
+@kernel(launch_bounds=(SMALL[0], 8))
 def correlate_small(x, dy, y, sizes, window, plan):
-    a = cuda.shared.array(tiles.SMALL_A, x.dtype, alignment=16)
-    b = cuda.shared.array(tiles.SMALL_B, x.dtype, alignment=16)
-    _correlate(tiles.SMALL, tiles.ONE, a, b, x, dy, y, sizes, window, plan)
+    a, b = cuda.shared.array(SMALL_A, x.dtype, alignment=16), cuda.shared.array(SMALL_B, x.dtype, alignment=16)
+    _correlate(SMALL, ONE, a, b, x, dy, y, sizes, window, plan)
 
 
-@kernel(launch_bounds=(tiles.SMALL[0], 4))
+@kernel(launch_bounds=(SMALL[0], 4))
 def correlate_double(x, dy, y, sizes, window, plan):
     """For float64, whose sums take twice the registers."""
-    a = cuda.shared.array(tiles.SMALL_A, x.dtype, alignment=16)
-    b = cuda.shared.array(tiles.SMALL_B, x.dtype, alignment=16)
-    _correlate(tiles.SMALL, tiles.ONE, a, b, x, dy, y, sizes, window, plan)
+    a, b = cuda.shared.array(SMALL_A, x.dtype, alignment=16), cuda.shared.array(SMALL_B, x.dtype, alignment=16)
+    _correlate(SMALL, ONE, a, b, x, dy, y, sizes, window, plan)
