@@ -190,9 +190,11 @@ def run_forward(
     options = Options(activation, recurrent_activation, int(reset_after), int(sequences), int(backwards))
     (batch, length, features), units, dtype = x.shape, recurrent_kernel.shape[0], x.dtype
     chunks = chunk_count(batch, length, features, units, cell.gates)
-    block = block_steps(batch, length, chunks)
+    on_gpu = device.gpu() is not None
+    # on a GPU products are over all steps at once
+    block = length if on_gpu else min(length, max(1, _BLOCK_ROWS // -(-batch // chunks)))
     ring, state_ring = (length, length + 1) if differentiable else (block, 2)
-    nothing, is_repeated = device.empty(0, dtype), device.gpu() is None and length >= _PANEL_STEPS
+    nothing, is_repeated = device.empty(0, dtype), not on_gpu and length >= _PANEL_STEPS
     is_paneled = is_repeated and (batch > 1 or recurrent_kernel.size > _PLAIN_ROW)
     y = device.empty((batch, length, units) if options.sequences else (batch, units), dtype)
     h_last = device.empty((batch, units), dtype)
@@ -207,7 +209,7 @@ def run_forward(
         mask=flat_mask(mask),
         output_mask=flat_mask(mask if zero_masked else None),
         drop=flat(drop, nothing),
-        xt=time_major(x, ring),
+        xt=x.reshape(-1) if on_gpu else device.empty(batch * ring * features, dtype),
         z=device.empty(batch * ring * cell.gates * units, dtype) if cell.keeps_gates else nothing,
         inner=device.empty(batch * ring * units, dtype) if cell.keeps_inner else nothing,
         h=device.empty(batch * state_ring * units, dtype),
@@ -299,17 +301,6 @@ def chunk_count(batch: int, steps: int, features: int, units: int, gates: int) -
         while count < _MOST_CHUNKS and batch >= 2 * count * _LEAST_ROWS:
             count *= 2
     return count
-
-
-def block_steps(batch: int, steps: int, count: int) -> int:
-    """Time steps per block; on a GPU all steps."""
-    return steps if device.gpu() is not None else min(steps, max(1, _BLOCK_ROWS // -(-batch // count)))
-
-
-def time_major(x: Array, ring: int) -> Array:
-    """An array for `ring` steps of x, time-major; on a GPU x itself, because its products are over all steps at once."""
-    batch, _, features = x.shape
-    return x.reshape(-1) if device.gpu() is not None else device.empty(batch * ring * features, x.dtype)
 
 
 def _cuts(cell: Cell, units: int) -> tuple[int, ...]:
