@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from nbkeras.kernels.loops.ctc_states import added, is_valid, loss_of, state_class, total_after, total_before
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
@@ -43,29 +44,6 @@ def ctc_vjp(saved, dy, needs):
     return None, dlogp, None, None
 
 
-@compiled(inline="always")
-def _add(a, b):
-    """log(e^a + e^b)."""
-    top, low = (a, b) if a > b else (b, a)
-    return top if low == -math.inf else top + np.log1p(np.exp(low - top))
-
-
-@compiled(inline="always")
-def _state_class(target, s, blank):
-    return np.int64(target[s >> 1]) if s & 1 else np.int64(blank)
-
-
-@compiled
-def _valid(target, length, steps, time, classes):
-    """Whether lengths and labels are in range."""
-    if not (0 <= length <= target.size and 0 <= steps <= time):
-        return False
-    for i in range(length):
-        if not 0 <= target[i] < classes:
-            return False
-    return True
-
-
 @compiled
 def ctc_forward(target, logp, target_length, output_length, blank, alpha, loss, share, shares):
     """Kernel: loss, and alpha[t, s], the log-probability of all partial alignments that are in state s at step t."""
@@ -74,7 +52,7 @@ def ctc_forward(target, logp, target_length, output_length, blank, alpha, loss, 
     batch, time, classes = logp.shape
     for b in range(batch * share // shares, batch * (share + 1) // shares):
         labels, length, steps = target[b], target_length[b], output_length[b]
-        if not _valid(labels, length, steps, time, classes):
+        if not is_valid(labels, length, steps, time, classes):
             loss[b] = real(math.nan)
             continue
         states = 2 * length + 1
@@ -84,19 +62,12 @@ def ctc_forward(target, logp, target_length, output_length, blank, alpha, loss, 
         for t in range(steps):
             now, p = alpha[b, t], logp[b, t]
             for s in range(states):
-                c = _state_class(labels, s, blank)
                 if t == 0:
                     total = real(0) if s < 2 else never
                 else:
-                    before = alpha[b, t - 1]
-                    total = before[s]
-                    if s > 0:
-                        total = _add(total, before[s - 1])
-                    if s > 2 and s & 1 and c != labels[(s >> 1) - 1]:
-                        total = _add(total, before[s - 2])
-                now[s] = total + p[c]
-        last = alpha[b, steps - 1]
-        loss[b] = -(_add(last[states - 1], last[states - 2]) if length > 0 else last[0])
+                    total = total_before(labels, alpha[b, t - 1], s)
+                now[s] = total + p[state_class(labels, s, blank)]
+        loss[b] = loss_of(alpha[b, steps - 1], length)
 
 
 @compiled
@@ -118,18 +89,12 @@ def ctc_backward(target, logp, target_length, output_length, blank, alpha, loss,
         for t in range(steps - 1, -1, -1):
             now, later, out = beta[b, t & 1], beta[b, (t + 1) & 1], dlogp[b, t]
             for s in range(states):
-                c = _state_class(labels, s, blank)
                 if t == steps - 1:
                     total = real(0) if s >= states - 2 else never
                 else:
-                    p = logp[b, t + 1]
-                    total = later[s] + p[c]
-                    if s + 1 < states:
-                        total = _add(total, later[s + 1] + p[_state_class(labels, s + 1, blank)])
-                    if s & 1 and s + 2 < states and c != labels[(s >> 1) + 1]:
-                        total = _add(total, later[s + 2] + p[labels[(s >> 1) + 1]])
+                    total = total_after(labels, later, logp[b, t + 1], s, states, blank)
                 now[s] = total
-                out[c] -= slope[b] * np.exp(alpha[b, t, s] + total + loss[b])
+                out[state_class(labels, s, blank)] -= slope[b] * np.exp(alpha[b, t, s] + total + loss[b])
 
 
 def beam_search(logp: Array, lengths: Array, width: int, paths: int, blank: int):
@@ -167,7 +132,7 @@ def search_beams(logp, lengths, blank, tree, beams, nodes, candidates, found, sc
         for t in range(min(lengths[b], time)):
             p, before, after = logp[b, t], beams[now], beams[1 - now]
             for i in range(kept):
-                whole = _add(before[0, i], before[1, i])
+                whole = added(before[0, i], before[1, i])
                 last = label[nodes[now, i]]
                 for c in range(classes):
                     candidates[0, i, c] = never
@@ -179,7 +144,7 @@ def search_beams(logp, lengths, blank, tree, beams, nodes, candidates, found, sc
                 for i in range(kept):
                     if parent[node] == nodes[now, i]:
                         longer = candidates[1, i, label[node]]
-                        candidates[1, j, blank] = _add(candidates[1, j, blank], longer)
+                        candidates[1, j, blank] = added(candidates[1, j, blank], longer)
                         candidates[1, i, label[node]] = never
             chosen = 0
             while chosen < width:
@@ -188,7 +153,7 @@ def search_beams(logp, lengths, blank, tree, beams, nodes, candidates, found, sc
                     for c in range(classes):
                         value = candidates[1, i, c]
                         if c == blank:
-                            value = _add(candidates[0, i, c], value)
+                            value = added(candidates[0, i, c], value)
                         if value > best:
                             best, best_i, best_c = value, i, c
                 if best == never:
@@ -211,7 +176,7 @@ def search_beams(logp, lengths, blank, tree, beams, nodes, candidates, found, sc
         for path in range(found.shape[0]):
             out = found[path, b]
             out.fill(-1)
-            scores[b, path] = _add(beams[now, 0, path], beams[now, 1, path]) if path < kept else never
+            scores[b, path] = added(beams[now, 0, path], beams[now, 1, path]) if path < kept else never
             node, size = nodes[now, path] if path < kept else 0, 0
             at = node
             while at > 0:

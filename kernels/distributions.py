@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from nbkeras.kernels.loops.random_numbers import unit64
 from nbkeras.kernels.random import Rows, philox
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
@@ -21,8 +22,7 @@ _U = np.uint32
 def _two_units(key, stream, i, attempt):
     """Two uniform numbers in [0, 1) for an attempt at number i."""
     a, b, c, d = philox(_U(i), _U(attempt), key[1], _U(stream), key[0], _U(0))
-    scale = 1.0 / 9007199254740992.0
-    return ((a >> 5) * 67108864.0 + (b >> 6)) * scale, ((c >> 5) * 67108864.0 + (d >> 6)) * scale
+    return unit64(a, b), unit64(c, d)
 
 
 @compiled

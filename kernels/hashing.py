@@ -167,12 +167,17 @@ def _farmhash_16(s):
 
 
 @compiled
+def _paired(a, b, c, d, seed):
+    return _right(a + b, 43) + _right(c, 30) + d, a + _right(b + seed, 18) + c
+
+
+@compiled
 def _farmhash_32(s):
     n = s.size
     factor = _K2 + np.uint64(n) * np.uint64(2)
     a, b = _load8(s, 0) * _K1, _load8(s, 8)
-    c, d = _load8(s, n - 8) * factor, _load8(s, n - 16) * _K2
-    return _mixed(_right(a + b, 43) + _right(c, 30) + d, a + _right(b + _K2, 18) + c, factor)
+    y, z = _paired(a, b, _load8(s, n - 8) * factor, _load8(s, n - 16) * _K2, _K2)
+    return _mixed(y, z, factor)
 
 
 @compiled
@@ -180,12 +185,11 @@ def _farmhash_64(s):
     n = s.size
     factor = _K2 + np.uint64(n) * np.uint64(2)
     a, b = _load8(s, 0) * _K2, _load8(s, 8)
-    c, d = _load8(s, n - 8) * factor, _load8(s, n - 16) * _K2
-    y = _right(a + b, 43) + _right(c, 30) + d
-    z = _mixed(y, a + _right(b + _K2, 18) + c, factor)
-    e, f = _load8(s, 16) * factor, _load8(s, 24)
-    g, h = (y + _load8(s, n - 32)) * factor, (z + _load8(s, n - 24)) * factor
-    return _mixed(_right(e + f, 43) + _right(g, 30) + h, e + _right(f + a, 18) + g, factor)
+    y, z = _paired(a, b, _load8(s, n - 8) * factor, _load8(s, n - 16) * _K2, _K2)
+    z = _mixed(y, z, factor)
+    c, d = (y + _load8(s, n - 32)) * factor, (z + _load8(s, n - 24)) * factor
+    y, z = _paired(_load8(s, 16) * factor, _load8(s, 24), c, d, a)
+    return _mixed(y, z, factor)
 
 
 @compiled
@@ -200,6 +204,18 @@ def _weak(s, at, a, b):
 
 
 @compiled
+def _long_round(s, at, x, y, z, v0, v1, w0, w1, factor, times):
+    x = _right(x + y + v0 + _load8(s, at + 8), 37) * factor
+    y = _right(y + v1 + _load8(s, at + 48), 42) * factor
+    x ^= w1 * times
+    y += v0 * times + _load8(s, at + 40)
+    z = _right(z + w0, 33) * factor
+    v0, v1 = _weak(s, at, v1 * factor, x + w0)
+    w0, w1 = _weak(s, at + 32, z + w1, y + _load8(s, at + 16))
+    return z, y, x, v0, v1, w0, w1
+
+
+@compiled
 def _farmhash_long(s):
     n = s.size
     x, y = np.uint64(81), np.uint64(81) * _K1 + np.uint64(113)
@@ -207,26 +223,12 @@ def _farmhash_long(s):
     v0, v1, w0, w1 = np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
     x = x * _K2 + _load8(s, 0)
     for at in range(0, (n - 1) // 64 * 64, 64):
-        x = _right(x + y + v0 + _load8(s, at + 8), 37) * _K1
-        y = _right(y + v1 + _load8(s, at + 48), 42) * _K1
-        x ^= w1
-        y += v0 + _load8(s, at + 40)
-        z = _right(z + w0, 33) * _K1
-        v0, v1 = _weak(s, at, v1 * _K1, x + w0)
-        w0, w1 = _weak(s, at + 32, z + w1, y + _load8(s, at + 16))
-        x, z = z, x
-    factor, at = _K1 + ((z & np.uint64(0xFF)) << np.uint64(1)), n - 64
+        x, y, z, v0, v1, w0, w1 = _long_round(s, at, x, y, z, v0, v1, w0, w1, _K1, np.uint64(1))
+    factor = _K1 + ((z & np.uint64(0xFF)) << np.uint64(1))
     w0 += np.uint64((n - 1) & 63)
     v0 += w0
     w0 += v0
-    x = _right(x + y + v0 + _load8(s, at + 8), 37) * factor
-    y = _right(y + v1 + _load8(s, at + 48), 42) * factor
-    x ^= w1 * np.uint64(9)
-    y += v0 * np.uint64(9) + _load8(s, at + 40)
-    z = _right(z + w0, 33) * factor
-    v0, v1 = _weak(s, at, v1 * factor, x + w0)
-    w0, w1 = _weak(s, at + 32, z + w1, y + _load8(s, at + 16))
-    x, z = z, x
+    x, y, z, v0, v1, w0, w1 = _long_round(s, n - 64, x, y, z, v0, v1, w0, w1, factor, np.uint64(9))
     return _mixed(_mixed(v0, w0, factor) + _shift_mix(y) * _K0 + z, _mixed(v1, w1, factor) + x, factor)
 
 

@@ -5,6 +5,7 @@ Indices are int64; negative ones count from the end.
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -73,11 +74,15 @@ def take(x: Array, index: Array, axis: int):
 
 def take_vjp(saved, dy, needs):
     shape, index, axis = saved
-    dx = device.output(needs[0], shape, dy.dtype)
+    return _scattered(scatter_add, dy, index.reshape(-1), shape, axis, needs[0]), None
+
+
+def _scattered(kernel: Any, dy: Array, index: Array, shape: Shape, axis: int, need: Any) -> Array:
+    dx = device.output(need, shape, dy.dtype)
     device.launch(device.fill, dx, 0)
     if dy.size:
-        device.launch(scatter_add, _around(dy, shape, axis), index.reshape(-1), _around(dx, shape, axis))
-    return dx, None
+        device.launch(kernel, _around(dy, shape, axis), index, _around(dx, shape, axis))
+    return dx
 
 
 def gather(x: Array, index: Array, axis: int, out: Array) -> None:
@@ -132,11 +137,7 @@ def take_along_axis(x: Array, index: Array, axis: int):
 
 def take_along_axis_vjp(saved, dy, needs):
     shape, index, axis = saved
-    dx = device.output(needs[0], shape, dy.dtype)
-    device.launch(device.fill, dx, 0)
-    if dy.size:
-        device.launch(scatter_along, _around(dy, shape, axis), _around(index, shape, axis), _around(dx, shape, axis))
-    return dx, None
+    return _scattered(scatter_along, dy, _around(index, shape, axis), shape, axis, needs[0]), None
 
 
 def gather_along(x: Array, index: Array, out: Array) -> None:

@@ -14,7 +14,7 @@ from nbkeras.kernels.loops.gemm import gemm
 from nbkeras.kernels.loops.integer_gemm import add_product
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
-from nbkeras.kernels.runtime.lazy import intrinsic, types
+from nbkeras.kernels.runtime.lazy import overload, types
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
@@ -29,27 +29,20 @@ _DEPTH = 256  # rows of B that are converted at once
 # -------------------- numbers --------------------
 
 
-@intrinsic
-def _bits(typing, x):
+@overload(inline="always")
+def _bits(x):
     """A float's bits as an integer."""
-    if not isinstance(x, types.Float):
-        return None
-    whole = types.Integer.from_bitwidth(x.bitwidth, True)
-
-    def generate(context, builder, signature, args):
-        return builder.bitcast(args[0], context.get_value_type(whole))
-
-    return whole(x), generate
+    if x == types.float32:
+        return lambda x: np.float32(x).view(np.int32)
+    return lambda x: np.float64(x).view(np.int64)
 
 
-@intrinsic
-def _with_bits(typing, bits, like):
-    """The float of the type of `like` that has these bits."""
-
-    def generate(context, builder, signature, args):
-        return builder.bitcast(args[0], context.get_value_type(like))
-
-    return like(bits, like), generate
+@overload(inline="always")
+def _of_bits(bits):
+    """The float that has these bits."""
+    if bits == types.int32:
+        return lambda bits: np.int32(bits).view(np.float32)
+    return lambda bits: np.int64(bits).view(np.float64)
 
 
 @compiled
@@ -58,10 +51,10 @@ def largest_magnitude(row):
 
     Numbers without their sign are in the order of their bits, NaN last. LLVM vectorises the largest of integers.
     """
-    zero, largest = row.dtype.type(0), _bits(row.dtype.type(0))
+    largest = _bits(row.dtype.type(0))
     for j in range(row.size):
         largest = max(largest, _bits(abs(row[j])))
-    return _with_bits(largest, zero)
+    return _of_bits(largest)
 
 
 def quantize(x: Array, low: int, high: int, epsilon: float):
@@ -93,21 +86,13 @@ def dequantize(values: Array, scale: Array):
     if scale.size == scale.shape[-1] == n and y.size:
         rows = y.size // n
         shares = share_count(y.size, _SHARE, rows)
-        launch_shares(divide_rows, shares, values.reshape(rows, n), scale.reshape(n), y.reshape(rows, n))
+        nothing = device.empty((0,), scale.dtype)
+        arrays = values.reshape(rows, n), nothing, scale.reshape(n), nothing, y.reshape(rows, n)
+        launch_shares(rescale, shares, *arrays, 0)
         return y, None
     device.launch(device.copy, values, y)
     device.launch(np.divide, y, scale, y)
     return y, None
-
-
-@compiled
-def divide_rows(x, divisors, y, share, shares):
-    """Kernel: y = x / divisors, for each row of x; computes a share of the rows."""
-    kind, rows = y.dtype.type, x.shape[0]
-    for i in range(rows * share // shares, rows * (share + 1) // shares):
-        row, out = x[i], y[i]
-        for j in range(out.size):
-            out[j] = kind(row[j]) / divisors[j]
 
 
 # -------------------- products --------------------

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from nbkeras.kernels import indexing
+from nbkeras.kernels.loops import random_numbers as formulas
 from nbkeras.kernels.loops.flat_access import opaque
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
@@ -21,8 +23,7 @@ from nbkeras.kernels.runtime.lazy import intrinsic, ir, overload, types
 from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 
 Array = np.ndarray
-_U, _U64 = np.uint32, np.uint64
-_32 = _U64(32)
+_U = np.uint32
 Rows = tuple[int, int] | None  # (first, total) elements: the numbers are those of some rows of a larger array
 BLOCK = 4096  # words of a block, whose four quarters hold the four words of each counter
 _SHARE = 2 * BLOCK  # least elements of a share
@@ -152,9 +153,8 @@ def _from_words(kernel, key: Array, shape, dtype, rows: Rows, *constants):
 def _unit(high, low, like):
     """A number in [0, 1) of `like`'s dtype from two words (float32 uses only the first). For use inside kernels."""
     if like == types.float32:
-        shift, scale = _U(8), np.float32(2**-24)
-        return lambda high, low, like: np.float32(np.int32(high >> shift)) * scale
-    return lambda high, low, like: ((high >> 5) * 67108864.0 + (low >> 6)) * (1.0 / 9007199254740992.0)
+        return lambda high, low, like: formulas.unit32(high)
+    return lambda high, low, like: formulas.unit64(high, low)
 
 
 def uniform(key: Array, shape, dtype, low: float = 0.0, high: float = 1.0, rows: Rows = None):
@@ -217,49 +217,22 @@ def _log(x):
 
 @compiled(inline="always")
 def _quantile(p):
-    """z >= 0 with P(normal > z) = p in float32, 2**-33 <= p <= 1/2: sqrt(2) erfinv(1 - 2p).
-
-    M. Giles, "Approximating the erfinv function", GPU Computing Gems 2, 2010: two polynomials in w = -log(4 p (1 - p)).
-    """
-    w = -_log(_f(4) * p * (_ONE - p))
-    a = w - _f(2.5)
-    y = _f(2.81022636e-08) * a + _f(3.43273939e-07)
-    y = y * a + _f(-3.5233877e-06)
-    y = y * a + _f(-4.39150654e-06)
-    y = y * a + _f(0.00021858087)
-    y = y * a + _f(-0.00125372503)
-    y = y * a + _f(-0.00417768164)
-    y = y * a + _f(0.246640727)
-    y = y * a + _f(1.50140941)
-    b = np.sqrt(max(w, _f(0))) - _f(3)
-    t = _f(-0.000200214257) * b + _f(0.000100950558)
-    t = t * b + _f(0.00134934322)
-    t = t * b + _f(-0.00367342844)
-    t = t * b + _f(0.00573950773)
-    t = t * b + _f(-0.0076224613)
-    t = t * b + _f(0.00943887047)
-    t = t * b + _f(1.00167406)
-    t = t * b + _f(2.83297682)
-    return _f(1.4142135623730951) * (_ONE - p - p) * (y if w < _f(5) else t)
+    """See random_numbers.py. Both polynomials are computed, so that LLVM can vectorise it."""
+    w = -_log(formulas.argument(p))
+    y, z = formulas.central(w), formulas.outer(max(w, _f(0)))
+    return formulas.quantile_of(p, y if w < _f(5) else z)
 
 
 @overload(inline="always")
 def _normal_number(high, low, cut, like):
     """A standard normal number whose absolute value has at least the upper tail `cut`. For use inside kernels."""
-    scale32 = np.float32(2**-32)
 
     def number32(high, low, cut, like):
-        p = (np.float32(np.int32(high >> _U(1))) + _HALF) * scale32  # in (0, 1/2), exact in the tail
-        z = _quantile(cut + p * (_ONE - cut - cut))
-        return z if (high & _U(1)) == _U(0) else -z
+        return formulas.signed(_quantile(formulas.probability32(high, cut)), high)
 
     def number64(high, low, cut, like):
-        p = ((high >> 1) + (low + 0.5) * 2.0**-32) * 2.0**-32
-        p = cut + p * (1.0 - 2.0 * cut)
-        z = np.float64(_quantile(np.float32(p)))
-        f = (0.5 * math.erfc(z * 0.7071067811865476) - p) * 2.5066282746310002 * math.exp(0.5 * z * z)
-        z = z + f / (1.0 - 0.5 * z * f)  # Halley's step triples the digits
-        return z if (high & _U(1)) == _U(0) else -z
+        p = formulas.probability64(high, low, cut)
+        return formulas.signed(formulas.refined(np.float64(_quantile(np.float32(p))), p), high)
 
     return number32 if like == types.float32 else number64
 
@@ -305,8 +278,7 @@ def integers_from_words(high, low, lowest, count, out, share, shares):
     first, last = stretch(out.size, share, shares)
     high, low, out = high[first:last], low[first:last], out[first:last]
     for i in range(out.size):
-        word = (_U64(high[i]) << _32) | _U64(low[i])
-        out[i] = lowest + np.int64(word % count)
+        out[i] = lowest + np.int64(formulas.word64(high[i], low[i]) % count)
 
 
 def bernoulli(key: Array, shape, dtype, probability: float, rows: Rows = None):
@@ -361,14 +333,14 @@ def shuffle(x: Array, key: Array, axis: int):
     order, inverse = device.empty((n,), np.int64), device.empty((n,), np.int64)
     device.launch(permute, _words(key, n, 0), _words(key, n, 1), order, inverse)
     y = device.empty(x.shape, x.dtype)
-    device.launch(take_slices, x, order, axis, y)
+    device.launch(indexing.gather, x, order, axis, y)
     return y, (inverse, axis)
 
 
 def shuffle_vjp(saved, dy, needs):
     inverse, axis = saved
     dx = device.output(needs[0], dy.shape, dy.dtype)
-    device.launch(take_slices, dy, inverse, axis, dx)
+    device.launch(indexing.gather, dy, inverse, axis, dx)
     return dx, None
 
 
@@ -379,16 +351,10 @@ def permute(high, low, order, inverse):
     for i in range(n):
         order[i] = i
     for i in range(n - 1, 0, -1):
-        word = (_U64(high[i]) << _32) | _U64(low[i])
-        j = np.int64(word % _U64(i + 1))
+        j = np.int64(formulas.word64(high[i], low[i]) % np.uint64(i + 1))
         order[i], order[j] = order[j], order[i]
     for i in range(n):
         inverse[order[i]] = i
-
-
-def take_slices(x: Array, order: Array, axis: int, out: Array) -> None:
-    """Kernel: out's slice i along the axis is x's slice order[i]."""
-    np.take(x, order, axis=axis, out=out, mode="clip")
 
 
 # -------------------- dropout --------------------

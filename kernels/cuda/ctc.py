@@ -6,38 +6,19 @@ import numpy as np
 from numba import cuda
 
 from nbkeras.kernels.cuda.loops.lanes import BLOCK
-from nbkeras.kernels.cuda.machine.kernel import device_function, kernel, start, start_each
+from nbkeras.kernels.cuda.machine.kernel import device_module, kernel, start, start_each
+from nbkeras.kernels.loops import ctc_states
 from nbkeras.kernels.runtime import device
-from nbkeras.kernels.runtime.device_array import DeviceArray
 
-
-@device_function
-def _add(a, b):
-    top, low = (a, b) if a > b else (b, a)
-    return top if low == -math.inf else top + math.log1p(math.exp(low - top))
-
-
-@device_function
-def _state_class(target, b, s, blank):
-    return np.int64(target[b, s >> 1]) if s & 1 else np.int64(blank)
-
-
-@device_function
-def _valid(target, b, length, steps, time, classes):
-    inside = 0 <= length <= target.shape[1] and 0 <= steps <= time
-    if inside:
-        for i in range(length):
-            if target[b, i] < 0 or target[b, i] >= classes:
-                inside = False
-    return inside
+formulas = device_module(ctc_states)
 
 
 @kernel
 def _forward(target, logp, target_length, output_length, blank, alpha, loss):
     b, thread = cuda.blockIdx.x, cuda.threadIdx.x
-    length, steps = np.int64(target_length[b]), np.int64(output_length[b])
+    labels, length, steps = target[b], np.int64(target_length[b]), np.int64(output_length[b])
     zero, never = logp.dtype.type(0), logp.dtype.type(-math.inf)
-    if not _valid(target, b, length, steps, logp.shape[1], logp.shape[2]):
+    if not formulas.is_valid(labels, length, steps, logp.shape[1], logp.shape[2]):
         if thread == 0:
             loss[b] = math.nan
         return
@@ -45,35 +26,21 @@ def _forward(target, logp, target_length, output_length, blank, alpha, loss):
     for t in range(steps):
         s = np.int64(thread)
         while s < states:
-            c = _state_class(target, b, s, blank)
-            total = zero if s < 2 and t == 0 else never
-            if t > 0:
-                total = alpha[b, t - 1, s]
-                if s > 0:
-                    total = _add(total, alpha[b, t - 1, s - 1])
-                if s > 2 and s & 1 and c != target[b, (s >> 1) - 1]:
-                    total = _add(total, alpha[b, t - 1, s - 2])
-            alpha[b, t, s] = total + logp[b, t, c]
+            if t == 0:
+                total = zero if s < 2 else never
+            else:
+                total = formulas.total_before(labels, alpha[b, t - 1], s)
+            alpha[b, t, s] = total + logp[b, t, formulas.state_class(labels, s, blank)]
             s += cuda.blockDim.x
         cuda.syncthreads()
     if thread == 0:
         if steps == 0:
             loss[b] = zero if length == 0 else -never
-        elif length == 0:
-            loss[b] = -alpha[b, steps - 1, 0]
         else:
-            loss[b] = -_add(alpha[b, steps - 1, states - 1], alpha[b, steps - 1, states - 2])
+            loss[b] = formulas.loss_of(alpha[b, steps - 1], length)
 
 
-def ctc_forward(
-    target: DeviceArray,
-    logp: DeviceArray,
-    target_length: DeviceArray,
-    output_length: DeviceArray,
-    blank: int,
-    alpha: DeviceArray,
-    loss: DeviceArray,
-) -> None:
+def ctc_forward(target, logp, target_length, output_length, blank, alpha, loss):
     """Loss, and the log-probability of the partial alignments for each step and state."""
     start(_forward, loss.size, BLOCK, target, logp, target_length, output_length, blank, alpha, loss)
 
@@ -84,24 +51,17 @@ def _occupancy(target, logp, target_length, output_length, blank, alpha, loss, b
     b, thread = cuda.blockIdx.x, cuda.threadIdx.x
     if not abs(loss[b]) < math.inf:
         return
-    states, steps = 2 * np.int64(target_length[b]) + 1, np.int64(output_length[b])
+    labels, states, steps = target[b], 2 * np.int64(target_length[b]) + 1, np.int64(output_length[b])
     zero, never = logp.dtype.type(0), logp.dtype.type(-math.inf)
     for back in range(steps):
         t = steps - 1 - back
         now, later = t & 1, (t + 1) & 1
         s = np.int64(thread)
         while s < states:
-            c = _state_class(target, b, s, blank)
-            total = zero if s >= states - 2 and back == 0 else never
-            if back > 0:
-                total = beta[b, later, s] + logp[b, t + 1, c]
-                if s + 1 < states:
-                    following = _state_class(target, b, s + 1, blank)
-                    total = _add(total, beta[b, later, s + 1] + logp[b, t + 1, following])
-                if s & 1 and s + 2 < states:
-                    following = np.int64(target[b, (s >> 1) + 1])
-                    if c != following:
-                        total = _add(total, beta[b, later, s + 2] + logp[b, t + 1, following])
+            if back == 0:
+                total = zero if s >= states - 2 else never
+            else:
+                total = formulas.total_after(labels, beta[b, later], logp[b, t + 1], s, states, blank)
             beta[b, now, s] = total
             out[b, t, s] = math.exp(alpha[b, t, s] + total + loss[b])
             s += cuda.blockDim.x
@@ -119,21 +79,10 @@ def _add_states(target, target_length, output_length, blank, loss, slope, occupa
             dlogp[b, t, c] = 0 if known else math.nan
         if abs(loss[b]) < math.inf and t < output_length[b]:
             for s in range(2 * np.int64(target_length[b]) + 1):
-                dlogp[b, t, _state_class(target, b, s, blank)] -= slope[b] * occupancy[b, t, s]
+                dlogp[b, t, formulas.state_class(target[b], s, blank)] -= slope[b] * occupancy[b, t, s]
 
 
-def ctc_backward(
-    target: DeviceArray,
-    logp: DeviceArray,
-    target_length: DeviceArray,
-    output_length: DeviceArray,
-    blank: int,
-    alpha: DeviceArray,
-    loss: DeviceArray,
-    slope: DeviceArray,
-    beta: DeviceArray,
-    dlogp: DeviceArray,
-) -> None:
+def ctc_backward(target, logp, target_length, output_length, blank, alpha, loss, slope, beta, dlogp):
     """dlogp[t, c] = -slope * the probability of being in a state of class c at step t."""
     occupancy = device.gpu().scratch("ctc", alpha.shape, alpha.dtype)
     labels = (target, logp, target_length, output_length, blank, alpha, loss)

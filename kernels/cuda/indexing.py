@@ -38,12 +38,13 @@ def cut(x: DeviceArray, low: Any, past: Any, least: int, out: DeviceArray) -> No
 
 
 @kernel
-def _gather(x, index, length, shape, multipliers, shifts, missing, out):
+def _gather(x, index, along, length, shape, multipliers, shifts, missing, out):
+    """along: whether each element of `out` has an index of its own."""
     n = cuda.grid(1)
     if n < out.size:
         row, k = split(n, shape[2], multipliers[2], shifts[2])
         i, j = split(row, shape[1], multipliers[1], shifts[1])
-        at = counted(index[j], length)
+        at = counted(index[n if along else j], length)
         out[n] = x[(i * length + at) * shape[2] + k] if at >= 0 else missing
 
 
@@ -56,7 +57,7 @@ def gather(x: DeviceArray, index: DeviceArray, axis: int, out: DeviceArray) -> N
     flat = x.reshape(-1).view(bits), out.reshape(-1).view(bits)
     after, missing, source, target = widened(out.size // (before * index.size), _missing(x.dtype), *flat)
     path = dividers(before, index.size, after)
-    start_each(_gather, target.size, source, index.reshape(-1), length, *path, missing, target)
+    start_each(_gather, target.size, source, index.reshape(-1), False, length, *path, missing, target)
 
 
 def _missing(dtype: np.dtype) -> Any:
@@ -115,21 +116,11 @@ def scatter_add(dy: DeviceArray, index: DeviceArray, dx: DeviceArray) -> None:
 # -------------------- take_along_axis --------------------
 
 
-@kernel
-def _gather_along(x, index, length, shape, multipliers, shifts, missing, out):
-    n = cuda.grid(1)
-    if n < out.size:
-        row, k = split(n, shape[2], multipliers[2], shifts[2])
-        i, _ = split(row, shape[1], multipliers[1], shifts[1])
-        at = counted(index[n], length)
-        out[n] = x[(i * length + at) * shape[2] + k] if at >= 0 else missing
-
-
 def gather_along(x: DeviceArray, index: DeviceArray, out: DeviceArray) -> None:
     """out[i, j, k] = x[i, index[i, j, k], k]."""
     bits = unsigned_of(x.itemsize)
-    arrays = (x.reshape(-1).view(bits), index.reshape(-1), x.shape[1], *dividers(*index.shape), _missing(x.dtype))
-    start_each(_gather_along, out.size, *arrays, out.reshape(-1).view(bits))
+    arrays = (x.reshape(-1).view(bits), index.reshape(-1), True, x.shape[1], *dividers(*index.shape), _missing(x.dtype))
+    start_each(_gather, out.size, *arrays, out.reshape(-1).view(bits))
 
 
 @kernel

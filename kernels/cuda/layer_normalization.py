@@ -22,7 +22,6 @@ from nbkeras.kernels.cuda.loops.lanes import (
     store_four,
 )
 from nbkeras.kernels.cuda.machine.kernel import blocks, kernel, start
-from nbkeras.kernels.runtime.device_array import DeviceArray
 
 
 @kernel(launch_bounds=LANES)
@@ -88,17 +87,7 @@ def _row_sums(dy, x, means, inverses, products, sums, rows, columns, each):
         products[np.uint64(block * columns + column)] = product
 
 
-def row_gradients(
-    dy: DeviceArray,
-    x: DeviceArray,
-    gamma: DeviceArray,
-    means: DeviceArray,
-    inverses: DeviceArray,
-    centered: bool,
-    dx: DeviceArray,
-    products: DeviceArray,
-    sums: DeviceArray,
-) -> None:
+def row_gradients(dy, x, gamma, means, inverses, centered, dx, products, sums):
     """dx, and the part of each block of rows in dgamma and dbeta."""
     (rows, n), count = x.shape, len(sums)
     part = x.dtype.type(1 / max(n, 1))

@@ -77,7 +77,7 @@ def _match_classes(classes, y_pred, out, rows, n, bits, wide):
         out[np.uint64(row)] = out.dtype.type(1) if classes[np.uint64(row)] == index else out.dtype.type(0)
 
 
-def match_classes(classes: DeviceArray, y_pred: DeviceArray, out: DeviceArray) -> None:
+def match_classes(classes, y_pred, out):
     """1 where a class is the position of the largest number of its row."""
     rows, n = y_pred.shape
     start_rows(_match_classes, n, rows, (classes, y_pred, out))
@@ -93,7 +93,7 @@ def _match_one_hot(y_true, y_pred, out, rows, n, bits, wide):
         out[np.uint64(row)] = out.dtype.type(1) if wanted == index else out.dtype.type(0)
 
 
-def match_one_hot(y_true: DeviceArray, y_pred: DeviceArray, out: DeviceArray) -> None:
+def match_one_hot(y_true, y_pred, out):
     """1 where the largest numbers of two rows are at the same position."""
     rows, n = y_pred.shape
     start_rows(_match_one_hot, n, rows, (y_true, y_pred, out))
@@ -107,7 +107,7 @@ def _match_threshold(y_true, y_pred, limit, out):
         out[np.uint64(i)] = out.dtype.type(1) if y_true[np.uint64(i)] == above else out.dtype.type(0)
 
 
-def match_threshold(y_true: DeviceArray, y_pred: DeviceArray, threshold: float, out: DeviceArray) -> None:
+def match_threshold(y_true, y_pred, threshold, out):
     """1 where y_true (0 or 1) equals y_pred > threshold."""
     limit = y_pred.dtype.type(threshold)
     start_each(_match_threshold, out.size, y_true, y_pred, limit, out)
@@ -161,7 +161,7 @@ def _add_sums(sums, parts, number, scale, total, count):
         _add_to_totals(scale, weighted, weight if number < 0 else np.float64(number), total, count)
 
 
-def accumulate(values: DeviceArray, weights: DeviceArray, scale: float, total: DeviceArray, count: DeviceArray) -> None:
+def accumulate(values, weights, scale, total, count):
     """total += scale * sum(values * weights), count += scale * sum(weights); see metrics.py."""
     parts, per_weight = _parts(values.size), values.size // max(1, weights.size)
     sums = _scratch(2 * parts)
@@ -180,7 +180,7 @@ def _ratio(count, sizes, multipliers, shifts, x, x_steps, y, y_steps, out, out_s
         out[np.uint64(k)] = out.dtype.type(a / b) if b != 0 else out.dtype.type(0)
 
 
-def ratio(x: DeviceArray, y: DeviceArray, out: DeviceArray) -> None:
+def ratio(x, y, out):
     """out = x / y, and 0 where y is 0; out may be float32."""
     start_walk(_ratio, (x, y, out))
 
@@ -218,6 +218,12 @@ def _count(y_true, y_pred, weights, thresholds, sums, columns, rows):
         sums[at + np.uint64(2)], sums[at + np.uint64(3)] = tn, fn
 
 
+@device_function
+def _add_to(table, at, count):
+    if table.size > 0:
+        table[np.uint64(at)] += count
+
+
 @kernel
 def _add_counts(sums, parts, cells, tp, fp, tn, fn):
     cell = cuda.grid(1)
@@ -229,14 +235,10 @@ def _add_counts(sums, parts, cells, tp, fp, tn, fn):
             b += sums[np.uint64(at + 1)]
             c += sums[np.uint64(at + 2)]
             d += sums[np.uint64(at + 3)]
-        if tp.size > 0:
-            tp[np.uint64(cell)] += a
-        if fp.size > 0:
-            fp[np.uint64(cell)] += b
-        if tn.size > 0:
-            tn[np.uint64(cell)] += c
-        if fn.size > 0:
-            fn[np.uint64(cell)] += d
+        _add_to(tp, cell, a)
+        _add_to(fp, cell, b)
+        _add_to(tn, cell, c)
+        _add_to(fn, cell, d)
 
 
 def _columns(y_pred: DeviceArray, tables: tuple[DeviceArray, ...]) -> tuple[int, int]:
@@ -245,9 +247,7 @@ def _columns(y_pred: DeviceArray, tables: tuple[DeviceArray, ...]) -> tuple[int,
     return columns, y_pred.size // columns
 
 
-def count_at_thresholds(
-    y_true: DeviceArray, y_pred: DeviceArray, weights: DeviceArray, thresholds: DeviceArray, *tables: DeviceArray
-) -> None:
+def count_at_thresholds(y_true, y_pred, weights, thresholds, *tables):
     """Add counts of predictions above each threshold to tables tp, fp, tn, fn (thresholds, labels or 1) or of size 0."""
     columns, rows = _columns(y_pred, tables)
     cells, parts = thresholds.size * columns, _parts(rows)
@@ -318,26 +318,15 @@ def _add_buckets(sums, parts, buckets, size, columns, tp, fp, tn, fn):
         for k in range(half - 1, t, -1):
             false += buckets[np.uint64(k * columns + c)]
             true += buckets[np.uint64((half + k) * columns + c)]
-        at = np.uint64(t * columns + c)
-        if tp.size > 0:
-            tp[at] += true
-        if fp.size > 0:
-            fp[at] += false
-        if tn.size > 0:
-            tn[at] += negatives - false
-        if fn.size > 0:
-            fn[at] += positives - true
+        at = t * columns + c
+        _add_to(tp, at, true)
+        _add_to(fp, at, false)
+        _add_to(tn, at, negatives - false)
+        _add_to(fn, at, positives - true)
         t += cuda.blockDim.x
 
 
-def count_at_even_thresholds(
-    y_true: DeviceArray,
-    y_pred: DeviceArray,
-    weights: DeviceArray,
-    zero_counts: bool,
-    buckets: DeviceArray,
-    *tables: DeviceArray,
-) -> None:
+def count_at_even_thresholds(y_true, y_pred, weights, zero_counts, buckets, *tables):
     """Add counts for all thresholds 0, 1/n, ..., 1 to tables tp, fp, tn, fn (thresholds, labels or 1) or of size 0."""
     (columns, rows), count = _columns(y_pred, tables), 2 * buckets.shape[1]
     parts = _parts(rows)

@@ -75,9 +75,7 @@ def _moments(x, mask, counts, means, squares, rows, columns, each):
             counts[np.uint64(block)] = n
 
 
-def block_moments(
-    x: DeviceArray, mask: DeviceArray, counts: DeviceArray, means: DeviceArray, squares: DeviceArray
-) -> None:
+def block_moments(x, mask, counts, means, squares):
     """Count, mean and sum of squared deviations of the columns of each block of rows, those in the mask only."""
     (rows, columns), count = x.shape, counts.size
     tiles, threads = over_columns(columns)
@@ -102,22 +100,9 @@ def _spread(c, channels, sets, mean, reciprocal, gamma, beta, center, inverse, s
 
 @kernel(launch_bounds=(MOST, 1))
 def _join_moments(
-    counts,
-    means,
-    squares,
-    total,
-    moving_mean,
-    moving_variance,
-    momentum,
-    gamma,
-    beta,
-    epsilon,
-    center,
-    inverse,
-    scale,
-    offset,
-    bits,
-):
+    counts, means, squares, total, moving_mean, moving_variance, momentum, gamma, beta, epsilon,
+    center, inverse, scale, offset, bits,
+):  # fmt: skip
     """Join the moments. Each channel has 2**bits sets of columns: means and squares hold them as further rows."""
     shared = cuda.shared.array(MOST, np.float64)
     results = cuda.shared.array((2, _CHANNELS), np.float64)
@@ -163,22 +148,9 @@ def _over_channels(channels: int, parts: int) -> tuple[int, tuple[int, int]]:
 
 
 def join_moments(
-    counts: DeviceArray,
-    means: DeviceArray,
-    squares: DeviceArray,
-    joined: DeviceArray,
-    total: DeviceArray,
-    moving_mean: DeviceArray,
-    moving_variance: DeviceArray,
-    momentum: float,
-    gamma: DeviceArray,
-    beta: DeviceArray,
-    epsilon: float,
-    center: DeviceArray,
-    inverse: DeviceArray,
-    scale: DeviceArray,
-    offset: DeviceArray,
-) -> None:
+    counts, means, squares, joined, total, moving_mean, moving_variance, momentum, gamma, beta, epsilon,
+    center, inverse, scale, offset,
+):  # fmt: skip
     """Mean and variance of each channel, the moving averages, and the coefficients of each column; leaves `joined` alone."""
     sets = center.size // max(1, gamma.size)
     shape = _over_channels(gamma.size, counts.size * sets)
@@ -195,18 +167,7 @@ def _given_moments(means, variances, gamma, beta, epsilon, center, inverse, scal
         _spread(c, channels, sets, means[np.uint64(c)], reciprocal, gamma, beta, center, inverse, scale, offset)
 
 
-def given_moments(
-    mean: DeviceArray,
-    variance: DeviceArray,
-    joined: DeviceArray,
-    gamma: DeviceArray,
-    beta: DeviceArray,
-    epsilon: float,
-    center: DeviceArray,
-    inverse: DeviceArray,
-    scale: DeviceArray,
-    offset: DeviceArray,
-) -> None:
+def given_moments(mean, variance, joined, gamma, beta, epsilon, center, inverse, scale, offset):
     """The coefficients of each column by the given statistics; leaves `joined` alone."""
     sets = center.size // max(1, gamma.size)
     affine = gamma, beta, epsilon, center, inverse, scale, offset
@@ -235,7 +196,7 @@ def _sums(dy, x, center, sums, products, rows, columns, each):
         products[np.uint64(block * columns + c)] = product
 
 
-def block_sums(dy: DeviceArray, x: DeviceArray, center: DeviceArray, sums: DeviceArray, products: DeviceArray) -> None:
+def block_sums(dy, x, center, sums, products):
     """Column sums of dy and dy * (x - center) over each block of rows."""
     (rows, columns), count = x.shape, len(sums)
     tiles, threads = over_columns(columns)
@@ -268,18 +229,7 @@ def _join_sums(sums, products, total, inverse, scale, dgamma, dbeta, slope, shif
         lane += cuda.blockDim.y
 
 
-def join_sums(
-    sums: DeviceArray,
-    products: DeviceArray,
-    joined: DeviceArray,
-    total: DeviceArray,
-    inverse: DeviceArray,
-    scale: DeviceArray,
-    dgamma: DeviceArray,
-    dbeta: DeviceArray,
-    slope: DeviceArray,
-    shift: DeviceArray,
-) -> None:
+def join_sums(sums, products, joined, total, inverse, scale, dgamma, dbeta, slope, shift):
     """dgamma, dbeta, and slope and shift in dx = dy * scale + (x - center) * slope + shift; leaves `joined` alone."""
     sets = slope.size // max(1, dgamma.size)
     parts = len(sums) * sets
@@ -294,7 +244,7 @@ def _mean_gradient(dbeta, scale, dmean):
         dmean[np.uint64(c)] = -(dbeta[np.uint64(c)] * scale[np.uint64(c)])
 
 
-def mean_gradient(dbeta: DeviceArray, scale: DeviceArray, dmean: DeviceArray) -> None:
+def mean_gradient(dbeta, scale, dmean):
     """dmean = -scale * sum(dy)."""
     start_each(_mean_gradient, dmean.size, dbeta, scale, dmean)
 
@@ -307,7 +257,7 @@ def _variance_gradient(dgamma, inverse, scale, dvariance):
         dvariance[at] = dgamma[at] * inverse[at] * scale[at] * dvariance.dtype.type(-0.5)
 
 
-def variance_gradient(dgamma: DeviceArray, inverse: DeviceArray, scale: DeviceArray, dvariance: DeviceArray) -> None:
+def variance_gradient(dgamma, inverse, scale, dvariance):
     """dvariance = -scale / (2 (variance + epsilon)) * sum(dy * (x - mean))."""
     start_each(_variance_gradient, dvariance.size, dgamma, inverse, scale, dvariance)
 
@@ -351,7 +301,7 @@ def _scale_rows(x, center, scale, offset, y, rows, columns, each, stride, wide):
             row += stride
 
 
-def scale_rows(x: DeviceArray, center: DeviceArray, scale: DeviceArray, offset: DeviceArray, y: DeviceArray) -> None:
+def scale_rows(x, center, scale, offset, y):
     """y = (x - center) * scale + offset."""
     (rows, columns), arrays = x.shape, _flat(x, center, scale, offset, y)
     wide = is_wide(columns, *arrays)
@@ -388,16 +338,7 @@ def _input_gradient(dy, x, mask, center, scale, slope, shift, dx, rows, columns,
             row += stride
 
 
-def input_gradient(
-    dy: DeviceArray,
-    x: DeviceArray,
-    mask: DeviceArray,
-    center: DeviceArray,
-    scale: DeviceArray,
-    slope: DeviceArray,
-    shift: DeviceArray,
-    dx: DeviceArray,
-) -> None:
+def input_gradient(dy, x, mask, center, scale, slope, shift, dx):
     """dx = dy * scale, and in rows of the mask + (x - center) * slope + shift."""
     rows, columns = x.shape
     dy, x, center, scale, slope, shift, dx = _flat(dy, x, center, scale, slope, shift, dx)

@@ -79,7 +79,7 @@ def _pool(over, shape, x, y, window, average, wide):
     store_four(y, at, at + rest, 1, wide, (a, b, d, e))
 
 
-def pool_rows(x: DeviceArray, y: DeviceArray, window: tuple[int, ...], average: bool) -> None:
+def pool_rows(x, y, window, average):
     """Compute y: the largest element of each window, or with `average` the mean."""
     wide = is_wide(x.shape[3], x, y)
     _launch(_pool, y.shape, ints(*x.shape), *_flat(x, y), ints(*window), average, wide)
@@ -145,15 +145,7 @@ def _unpool(over, shape, dy, found, dx, window, average, wide):
     store_four(dx, at, at + rest, 1, wide, (a, b, d, e))
 
 
-def unpool_images(
-    dy: DeviceArray,
-    y: DeviceArray,
-    x: DeviceArray,
-    dx: DeviceArray,
-    rest: DeviceArray,
-    window: tuple[int, ...],
-    average: bool,
-) -> None:
+def unpool_images(dy, y, x, dx, rest, window, average):
     """dx = the gradient of pool_rows for dy; `rest` is not used here."""
     numbers = ints(*window)
     found = device.gpu().scratch("positions of maxima", (0 if average else y.size,), np.int32)
@@ -208,7 +200,7 @@ def _halve(over, shape, x, y, chosen, wide):
             chosen[q + 3] = w3
 
 
-def halve_rows(x: DeviceArray, y: DeviceArray, chosen: DeviceArray) -> None:
+def halve_rows(x, y, chosen):
     """Compute y, the largest of each 2x2, and chosen, which of the four it is."""
     wide, chosen = _words(chosen, x, y)
     _launch(_halve, y.shape, ints(*x.shape), *_flat(x, y), chosen, wide)
@@ -248,7 +240,7 @@ def _unhalve(cells, over, shape, dy, chosen, dx, wide):
             store_four(dx, at, at + rest, 1, wide, (u0, u1, u2, u3))
 
 
-def unhalve_rows(dy: DeviceArray, chosen: DeviceArray, dx: DeviceArray) -> None:
+def unhalve_rows(dy, chosen, dx):
     """Compute dx: dy at the pixel that was chosen, else 0."""
     wide, chosen = _words(chosen, dy, dx)
     images, height, width, channels = dx.shape

@@ -15,7 +15,6 @@ from nbkeras.kernels.cuda.loops.lanes import (
 )
 from nbkeras.kernels.cuda.loops.rows import column_of_thread, counted, grid_of_rows, row_of_thread
 from nbkeras.kernels.cuda.machine.kernel import blocks, kernel, size, start
-from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _TILE = size(16, simulated=3)  # rows and columns that a block computes, and steps of its sums
 
@@ -48,21 +47,9 @@ def _quantize(x, scale, low, high, epsilon, q, rows, n, bits, wide):
         at += 1 << bits
 
 
-def quantize_rows(x: DeviceArray, q: DeviceArray, scale: DeviceArray, low: int, high: int, epsilon: float) -> None:
+def quantize_rows(x, q, scale, low, high, epsilon):
     """scale = high / (the row's largest absolute value + epsilon), q = x * scale, rounded to even."""
     start_rows(_quantize, x.shape[1], len(x), (x, scale), low, high, epsilon, q.reshape(-1))
-
-
-@kernel
-def _divide_rows(x, divisors, y):
-    i, j = row_of_thread(), column_of_thread()
-    if i < y.shape[0] and j < y.shape[1]:
-        y[i, j] = y.dtype.type(x[i, j]) / divisors[j]
-
-
-def divide_rows(x: DeviceArray, divisors: DeviceArray, y: DeviceArray) -> None:
-    """y = x / divisors, for each row of x."""
-    start(_divide_rows, *grid_of_rows(*x.shape), x, divisors, y)
 
 
 @kernel
@@ -85,14 +72,12 @@ def _multiply(a, b, c, m, n, k):
         c[i * n + j] = total
 
 
-def multiply_integers(a: DeviceArray, b: DeviceArray, c: DeviceArray, m: int, n: int, k: int) -> None:
+def multiply_integers(a, b, c, m, n, k):
     """C = A @ B in int32, for flat int8 matrices."""
     start(_multiply, (blocks(m, _TILE), blocks(n, _TILE)), (_TILE, _TILE), a, b, c, m, n, k)
 
 
-def multiply_converted(
-    a: DeviceArray, b: DeviceArray, panels: DeviceArray, c: DeviceArray, m: int, n: int, k: int
-) -> None:
+def multiply_converted(a, b, panels, c, m, n, k):
     """C = A @ B in floats, for flat A of floats and B of int8; `panels` is only used on the CPU."""
     start(_multiply, (blocks(m, _TILE), blocks(n, _TILE)), (_TILE, _TILE), a, b, c, m, n, k)
 
@@ -109,9 +94,7 @@ def _rescale(sums, steps, scale, bias, y, rectify):
         y[i, j] = kind(0) if rectify != 0 and number < kind(0) else number
 
 
-def rescale(
-    sums: DeviceArray, steps: DeviceArray, scale: DeviceArray, bias: DeviceArray, y: DeviceArray, rectify: int
-) -> None:
+def rescale(sums, steps, scale, bias, y, rectify):
     """y = sums / (scale * the row's step) + bias, its positive part if rectify; steps, bias: size 0 for none."""
     start(_rescale, *grid_of_rows(*y.shape), sums, steps, scale, bias, y, rectify)
 
@@ -126,6 +109,6 @@ def _gather(table, indices, scale, out):
             out[i, j] = out.dtype.type(table[row, j]) / scale[row] if row >= 0 else math.nan
 
 
-def gather_scaled_rows(table: DeviceArray, indices: DeviceArray, scale: DeviceArray, out: DeviceArray) -> None:
+def gather_scaled_rows(table, indices, scale, out):
     """out[i] = table[indices[i]] / scale[indices[i]]; a row of NaN for an index outside of the table."""
     start(_gather, *grid_of_rows(indices.size, table.shape[1]), table, indices, scale, out)

@@ -9,15 +9,24 @@ import math
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels.cuda.loops.walk import divided
-from nbkeras.kernels.cuda.machine.kernel import THREADS, blocks, device_function, kernel, size, start, start_each
+from nbkeras.kernels.cuda.machine.kernel import (
+    THREADS,
+    blocks,
+    device_function,
+    device_module,
+    kernel,
+    size,
+    start,
+    start_each,
+)
+from nbkeras.kernels.loops import random_numbers
 from nbkeras.kernels.random import BLOCK
 from nbkeras.kernels.runtime import device
-from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _SWAPS = size(1024, simulated=8)  # swaps of a permutation that are tried at once
 _u, _u64, _f = np.uint32, np.uint64, np.float32
 _32, _WORD = np.uint64(32), np.uint64(0xFFFFFFFF)
+formulas = device_module(random_numbers)
 
 
 # -------------------- words --------------------
@@ -98,13 +107,7 @@ def _fill_words_from(key, stream, begin, count, out):
         if i < _u64(4) * quarter:
             counter, which = i % quarter, i // quarter
         w0, w1, w2, w3 = philox(_u(counter), _u(block), key[1], _u(stream), key[0])
-        if which == _u64(1):
-            w0 = w1
-        elif which == _u64(2):
-            w0 = w2
-        elif which == _u64(3):
-            w0 = w3
-        out[n] = w0
+        out[n] = w0 if which == _u64(0) else w1 if which == _u64(1) else w2 if which == _u64(2) else w3
 
 
 def fill_words_from(key, stream, begin, count, out):
@@ -115,30 +118,18 @@ def fill_words_from(key, stream, begin, count, out):
 # -------------------- uniform and normal --------------------
 
 
-@device_function
-def _unit32(word):
-    """A float32 in [0, 1)."""
-    return _f(np.int32(word >> _u(8))) * _f(2.0**-24)
-
-
-@device_function
-def _unit64(high, low):
-    """A float64 in [0, 1) from two words."""
-    return (np.float64(high >> _u(5)) * 67108864.0 + np.float64(low >> _u(6))) * (1.0 / 9007199254740992.0)
-
-
 @kernel
 def _uniform32(high, width, lowest, out):
     i = cuda.grid(1)
     if i < out.size:
-        out[i] = cuda.fma(width, _unit32(high[i]), lowest)
+        out[i] = cuda.fma(width, formulas.unit32(high[i]), lowest)
 
 
 @kernel
 def _uniform64(high, low, width, lowest, out):
     i = cuda.grid(1)
     if i < out.size:
-        out[i] = cuda.fma(width, _unit64(high[i], low[i]), lowest)
+        out[i] = cuda.fma(width, formulas.unit64(high[i], low[i]), lowest)
 
 
 def uniform_from_words(high, low, width, lowest, out):
@@ -151,52 +142,23 @@ def uniform_from_words(high, low, width, lowest, out):
 
 @device_function
 def _quantile(p):
-    """z >= 0 with P(normal > z) = p in float32, as in random.py; only one of its two polynomials is computed."""
-    w = -math.log(_f(4) * p * (_f(1) - p))
-    if w < _f(5):
-        a = w - _f(2.5)
-        y = _f(2.81022636e-08) * a + _f(3.43273939e-07)
-        y = y * a + _f(-3.5233877e-06)
-        y = y * a + _f(-4.39150654e-06)
-        y = y * a + _f(0.00021858087)
-        y = y * a + _f(-0.00125372503)
-        y = y * a + _f(-0.00417768164)
-        y = y * a + _f(0.246640727)
-        y = y * a + _f(1.50140941)
-    else:
-        b = math.sqrt(w) - _f(3)
-        y = _f(-0.000200214257) * b + _f(0.000100950558)
-        y = y * b + _f(0.00134934322)
-        y = y * b + _f(-0.00367342844)
-        y = y * b + _f(0.00573950773)
-        y = y * b + _f(-0.0076224613)
-        y = y * b + _f(0.00943887047)
-        y = y * b + _f(1.00167406)
-        y = y * b + _f(2.83297682)
-    return _f(1.4142135623730951) * (_f(1) - p - p) * y
+    w = -math.log(formulas.argument(p))
+    return formulas.quantile_of(p, formulas.central(w) if w < _f(5) else formulas.outer(w))
 
 
 @kernel
 def _normal32(high, cut, stddev, mean, out):
     i = cuda.grid(1)
     if i < out.size:
-        word = high[i]
-        p = (_f(np.int32(word >> _u(1))) + _f(0.5)) * _f(2.0**-32)  # in (0, 1/2), exact in the tail
-        z = _quantile(cut + p * (_f(1) - cut - cut))
-        out[i] = mean + stddev * (z if word & _u(1) == _u(0) else -z)
+        out[i] = mean + stddev * formulas.signed(_quantile(formulas.probability32(high[i], cut)), high[i])
 
 
 @kernel
 def _normal64(high, low, cut, stddev, mean, out):
     i = cuda.grid(1)
     if i < out.size:
-        word = high[i]
-        p = (np.float64(word >> _u(1)) + (np.float64(low[i]) + 0.5) * 2.0**-32) * 2.0**-32
-        p = cut + p * (1.0 - 2.0 * cut)
-        z = np.float64(_quantile(_f(p)))
-        f = (0.5 * math.erfc(z * 0.7071067811865476) - p) * 2.5066282746310002 * math.exp(0.5 * z * z)
-        z = z + f / (1.0 - 0.5 * z * f)  # Halley's step triples the digits
-        out[i] = mean + stddev * (z if word & _u(1) == _u(0) else -z)
+        p = formulas.probability64(high[i], low[i], cut)
+        out[i] = mean + stddev * formulas.signed(formulas.refined(np.float64(_quantile(_f(p))), p), high[i])
 
 
 def normal_from_words(high, low, cut, stddev, mean, out):
@@ -214,8 +176,7 @@ def normal_from_words(high, low, cut, stddev, mean, out):
 def _integers(high, low, lowest, count, out):
     i = cuda.grid(1)
     if i < out.size:
-        word = (_u64(high[i]) << _32) | _u64(low[i])
-        out[i] = lowest + np.int64(word % count)
+        out[i] = lowest + np.int64(formulas.word64(high[i], low[i]) % count)
 
 
 def integers_from_words(high, low, lowest, count, out):
@@ -267,7 +228,7 @@ def _choose(logits, high, low, out):
     cuda.syncthreads()
     while sample < out.shape[1]:
         w = row * out.shape[1] + sample
-        rest = sums[stretches - 1] * _unit64(high[w], low[w])
+        rest = sums[stretches - 1] * formulas.unit64(high[w], low[w])
         before, behind = 0, stretches  # the first range whose end is beyond `rest`, by bisection
         while before < behind:
             middle = (before + behind) // 2
@@ -315,7 +276,7 @@ def _permute(high, low, order, inverse, reserved):
         i, j = top - thread, np.int64(0)
         waiting = i > 0
         if waiting:
-            j = np.int64(((_u64(high[i]) << _32) | _u64(low[i])) % _u64(i + 1))
+            j = np.int64(formulas.word64(high[i], low[i]) % _u64(i + 1))
         while cuda.syncthreads_or(np.int32(waiting)):
             if waiting:
                 cuda.atomic.max(reserved, i, np.int32(i))
@@ -341,23 +302,6 @@ def permute(high, low, order, inverse):
     """
     reserved = device.gpu().scratch("permute", order.shape, np.int32)
     start(_permute, min(order.size, 1), _SWAPS, high, low, order, inverse, reserved)
-
-
-@kernel
-def _take_slices(x, slices, inner, order, out):
-    """x and out are flat arrays of shape (outer, slices, inner)."""
-    n = cuda.grid(1)
-    if n < out.size:
-        row, column = divided(n, inner)
-        outer, i = divided(row, slices)
-        out[n] = x[(np.int64(outer) * slices + order[i]) * inner + column]
-
-
-def take_slices(x: DeviceArray, order: DeviceArray, axis: int, out: DeviceArray):
-    """out's slice i along the axis is x's slice order[i], for fewer than 2**31 elements."""
-    slices, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
-    x, out = (array.reshape(-1).view(f"u{array.itemsize}") for array in (x, out))
-    start_each(_take_slices, out.size, x, slices, inner, order, out)
 
 
 # -------------------- dropout --------------------

@@ -7,10 +7,6 @@ otherwise:   g = a(x_t W_g + b_g + (r h) U_g).
 Source: Cho et al. (2014), arXiv:1406.1078, version 3 and version 1; the order of gates and the weights' layout are Keras's.
 """
 
-from typing import Any
-
-import numpy as np
-
 from nbkeras.kernels.loops.flat_access import load, opaque, store
 from nbkeras.kernels.loops.gemm import gemm
 from nbkeras.kernels.loops.subnormals import flush, restore
@@ -18,20 +14,10 @@ from nbkeras.kernels.recurrent import recurrence
 from nbkeras.kernels.recurrent.recurrence import slope
 from nbkeras.kernels.runtime.cache import compiled
 
-Array = np.ndarray
 _CELL = recurrence.Cell(gates=3, keeps_gates=True, keeps_inner=True, is_cut=True)
 
 
-def gru(
-    x: Array,
-    kernel: Array,
-    recurrent_kernel: Array,
-    bias: Array | None,
-    initial_h: Array | None,
-    mask: Array | None,
-    drop: Array | None,
-    **options: Any,
-):
+def gru(x, kernel, recurrent_kernel, bias, initial_h, mask, drop, **options):
     """(output, last h); bias (2, 3 H) with reset_after, else (3 H,). The rest and the options: see `recurrence.run_forward`."""
     arrays = x, kernel, recurrent_kernel, bias, initial_h, None, mask, drop
     (y, h_last, _), saved = recurrence.run_forward(gru_forward_share, _CELL, *arrays, **options)
@@ -81,10 +67,7 @@ def gru_forward_share(
             _fill_biases(bias, z, z_at, inner, inner_at, steps * rows, units, reset_after)
             recurrence.input_block(x, kernel, xt, x_at, z, z_at, width, t, steps, backwards, row, rows)
         before, after = h_base + t % state_ring * count, h_base + (t + 1) % state_ring * count
-        operand, operand_at = h, before
-        if drop.size > 0:
-            recurrence.multiply_rows(h, before, drop, row_at, dropped, row_at, 1, count)
-            operand, operand_at = dropped, row_at
+        operand, operand_at = recurrence.operands(h, before, drop, row_at, dropped, row_at, 1, count)
         starts_at_zero = t == 0 and h0.size == 0
         if not starts_at_zero:
             gemm(0, form, rows, two, units, operand, operand_at, units, recurrent_kernel, 0, ldb, one, z, z_at, width)
@@ -140,7 +123,7 @@ def gru_backward_share(
     a0, a1, a2, a3, a4 = recurrence.slopes(activation, z)
     r0, r1, r2, r3, r4 = recurrence.slopes(recurrent_activation, z)
     sizes = features * width, units * width, 2 * width if reset_after else width
-    dw, w_at, du, u_at, db, b_at = recurrence.weight_gradients(dw, du, db, parts, sizes, share, shares)
+    dw, w_at, du, u_at, db, b_at = recurrence.own_parts(dw, du, db, parts, sizes, share, shares)
     recurrence.copy_flat(dh_last, row_at, dh, row_at, count)
     for t in range(length - 1, -1, -1):
         z_at, inner_at, first = z_base + t * rows * width, inner_base + t * count, t // block * block
@@ -148,15 +131,10 @@ def gru_backward_share(
         before = h_base + t * count
         mask_at = row * length + (length - 1 - t if backwards else t)
         recurrence.add_output_gradient(dy, sequences, t, output_mask, mask_at, length, dh, row_at, row, rows, units)
-        operand, operand_at = h, before
-        if drop.size > 0:
-            recurrence.multiply_rows(h, before, drop, row_at, dropped, step_at, 1, count)
-            operand, operand_at = dropped, step_at
+        operand, operand_at = recurrence.operands(h, before, drop, row_at, dropped, step_at, 1, count)
         for r in range(rows):
             i, di, p, q = opaque(z_at + r * width), opaque(dz_at + r * width), before + r * units, row_at + r * units
-            if mask.size > 0 and load(mask, mask_at + r * length) == 0:
-                for j in range(width):
-                    store(dz, di + j, zero)
+            if recurrence.clear_masked(mask, mask_at + r * length, dz, di, width):
                 continue
             g, dg = i + two, di + two
             for j in range(units):
@@ -199,8 +177,9 @@ def gru_backward_share(
         if t == first:
             steps, final = min(block, length - t), t + block >= length
             x_at, ends, beta = x_base + t * rows * features, steps * rows, zero if final else one
-            recurrence.kernel_gradient(xt, x_at, dz, dz_at, dw, w_at, ends, features, width, final)
-            recurrence.input_gradient(dz, dz_at, kernel, form, dx, width, t, steps, backwards, row, rows)
+            recurrence.input_gradients(
+                xt, x_at, dz, dz_at, dw, w_at, kernel, form, dx, features, width, t, steps, final, backwards, row, rows
+            )  # fmt: skip
             if du.size > 0:
                 gemm(1, 0, units, two, ends, operand, operand_at, units, dz, dz_at, width, beta, du, u_at, width)
                 if reset_after:

@@ -5,10 +5,6 @@ recurrent activation r. Source: Hochreiter and Schmidhuber (1997) with the forge
 the gates and the weights' layout are Keras's.
 """
 
-from typing import Any
-
-import numpy as np
-
 from nbkeras.kernels.loops.flat_access import load, opaque, store
 from nbkeras.kernels.loops.gemm import gemm
 from nbkeras.kernels.loops.subnormals import flush, restore
@@ -16,21 +12,10 @@ from nbkeras.kernels.recurrent import recurrence
 from nbkeras.kernels.recurrent.recurrence import slope
 from nbkeras.kernels.runtime.cache import compiled
 
-Array = np.ndarray
 _CELL = recurrence.Cell(gates=4, keeps_gates=True, keeps_c=True)
 
 
-def lstm(
-    x: Array,
-    kernel: Array,
-    recurrent_kernel: Array,
-    bias: Array | None,
-    initial_h: Array | None,
-    initial_c: Array | None,
-    mask: Array | None,
-    drop: Array | None,
-    **options: Any,
-):
+def lstm(x, kernel, recurrent_kernel, bias, initial_h, initial_c, mask, drop, **options):
     """(output, last h, last c); bias (4 H,). Other arguments and the options: see `recurrence.run_forward`."""
     arrays = x, kernel, recurrent_kernel, bias, initial_h, initial_c, mask, drop
     return recurrence.run_forward(lstm_forward_share, _CELL, *arrays, **options)
@@ -62,11 +47,9 @@ def lstm_forward_share(
             recurrence.fill_rows(bias, z, z_at, steps * rows, width)
             recurrence.input_block(x, kernel, xt, x_at, z, z_at, width, t, steps, backwards, row, rows)
         before, after = h_base + t % state_ring * count, h_base + (t + 1) % state_ring * count
-        if drop.size > 0:
-            recurrence.multiply_rows(h, before, drop, row_at, dropped, row_at, 1, count)
-            gemm(0, form, rows, width, units, dropped, row_at, units, recurrent_kernel, 0, ldb, one, z, z_at, width)
-        elif t > 0 or h0.size > 0:
-            gemm(0, form, rows, width, units, h, before, units, recurrent_kernel, 0, ldb, one, z, z_at, width)
+        if t > 0 or h0.size > 0:
+            operand, at = recurrence.operands(h, before, drop, row_at, dropped, row_at, 1, count)
+            gemm(0, form, rows, width, units, operand, at, units, recurrent_kernel, 0, ldb, one, z, z_at, width)
         recurrence.activate(recurrent_activation, z, z_at, width, rows, 2 * units)
         recurrence.activate(activation, z, z_at + 2 * units, width, rows, units)
         recurrence.activate(recurrent_activation, z, z_at + 3 * units, width, rows, units)
@@ -101,8 +84,7 @@ def lstm_backward_share(
 ):  # fmt: skip
     """Kernel: back through all steps of one chunk; dh and dc end as the gradients of the initial states."""
     mode = flush()
-    width, zero, one = 4 * units, z.dtype.type(0), z.dtype.type(1)
-    ldb = recurrent_kernel.shape[1]
+    width, zero = 4 * units, z.dtype.type(0)
     row, rows = recurrence.rows_of_chunk(batch, share, shares)
     count = rows * units
     x_base, z_base, h_base = row * length * features, row * length * width, row * (length + 1) * units
@@ -110,7 +92,7 @@ def lstm_backward_share(
     a0, a1, a2, a3, a4 = recurrence.slopes(activation, z)
     r0, r1, r2, r3, r4 = recurrence.slopes(recurrent_activation, z)
     sizes = features * width, units * width, width
-    dw, w_at, du, u_at, db, b_at = recurrence.weight_gradients(dw, du, db, parts, sizes, share, shares)
+    dw, w_at, du, u_at, db, b_at = recurrence.own_parts(dw, du, db, parts, sizes, share, shares)
     recurrence.copy_flat(dh_last, row_at, dh, row_at, count)
     recurrence.copy_flat(dc_last, row_at, dc, row_at, count)
     for t in range(length - 1, -1, -1):
@@ -124,9 +106,7 @@ def lstm_backward_share(
         for r in range(rows):
             i, di, q = opaque(z_at + r * width), opaque(dz_at + r * width), row_at + r * units
             f, g, o, df, dg, do = i + units, i + 2 * units, i + 3 * units, di + units, di + 2 * units, di + 3 * units
-            if mask.size > 0 and load(mask, mask_at + r * length) == 0:
-                for j in range(width):
-                    store(dz, di + j, zero)
+            if recurrence.clear_masked(mask, mask_at + r * length, dz, di, width):
                 continue
             for j in range(units):  # three short loops, since LLVM checks each pair of streams of a loop for overlap
                 zo, v, s = load(z, o + j), load(temporary, q + j), load(dh, q + j)
@@ -142,25 +122,16 @@ def lstm_backward_share(
                 store(dc, q + j, d * zf)
             for j in range(units):
                 store(dh, q + j, zero)
-        if drop.size > 0:
-            gemm(
-                0, form, rows, units, width, dz, dz_at, width, recurrent_kernel, 0, ldb,
-                zero, temporary, row_at, units,
-            )  # fmt: skip
-            recurrence.add_product(temporary, row_at, drop, row_at, dh, row_at, count)
-        elif t > 0 or needs_h0:
-            beta = one if mask.size > 0 else zero
-            gemm(0, form, rows, units, width, dz, dz_at, width, recurrent_kernel, 0, ldb, beta, dh, row_at, units)
+        if t > 0 or needs_h0:
+            recurrence.state_gradient(
+                dz, dz_at, recurrent_kernel, form, mask, drop, temporary, dh, row_at, rows, units, width
+            )
         if t == first:
             steps, final = min(block, length - t), t + block >= length
-            x_at, ends, beta = x_base + t * rows * features, steps * rows, zero if final else one
-            recurrence.kernel_gradient(xt, x_at, dz, dz_at, dw, w_at, ends, features, width, final)
-            recurrence.input_gradient(dz, dz_at, kernel, form, dx, width, t, steps, backwards, row, rows)
-            if du.size > 0 and drop.size > 0:
-                recurrence.multiply_rows(h, before, drop, row_at, dropped, dropped_at, steps, count)
-                gemm(1, 0, units, width, ends, dropped, dropped_at, units, dz, dz_at, width, beta, du, u_at, width)
-            elif du.size > 0:
-                gemm(1, 0, units, width, ends, h, before, units, dz, dz_at, width, beta, du, u_at, width)
-            if db.size > 0:
-                recurrence.sum_rows(dz, dz_at, ends, width, db, b_at, final)
+            x_at = x_base + t * rows * features
+            recurrence.input_gradients(
+                xt, x_at, dz, dz_at, dw, w_at, kernel, form, dx, features, width, t, steps, final, backwards, row, rows
+            )  # fmt: skip
+            operand, at = recurrence.operands(h, before, drop, row_at, dropped, dropped_at, steps, count)
+            recurrence.weight_gradients(operand, at, dz, dz_at, du, u_at, db, b_at, steps * rows, units, width, final)
     restore(mode)

@@ -146,19 +146,13 @@ class Backward(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """The arrays and options of `run_forward` that `run_backward` needs; arrays as in `Forward`."""
+    """The arrays and options of `run_forward` that `run_backward` needs."""
 
     shape: tuple[int, int, int]  # of x
     kernel: Array
     recurrent_kernel: Array
-    mask: Array
-    output_mask: Array
     drop: Array
-    xt: Array
-    z: Array
-    inner: Array
-    h: Array
-    c: Array
+    values: tuple[Array, Array, Array, Array, Array, Array, Array, Array]  # from mask to c, as in `Backward`
     options: Options
     block: int
     chunks: int
@@ -196,9 +190,11 @@ def run_forward(
     options = Options(activation, recurrent_activation, int(reset_after), int(sequences), int(backwards))
     (batch, length, features), units, dtype = x.shape, recurrent_kernel.shape[0], x.dtype
     chunks = chunk_count(batch, length, features, units, cell.gates)
-    block = block_steps(batch, length, chunks)
+    on_gpu = device.gpu() is not None
+    # on a GPU products are over all steps at once
+    block = length if on_gpu else min(length, max(1, _BLOCK_ROWS // -(-batch // chunks)))
     ring, state_ring = (length, length + 1) if differentiable else (block, 2)
-    nothing, is_repeated = device.empty(0, dtype), device.gpu() is None and length >= _PANEL_STEPS
+    nothing, is_repeated = device.empty(0, dtype), not on_gpu and length >= _PANEL_STEPS
     is_paneled = is_repeated and (batch > 1 or recurrent_kernel.size > _PLAIN_ROW)
     y = device.empty((batch, length, units) if options.sequences else (batch, units), dtype)
     h_last = device.empty((batch, units), dtype)
@@ -213,7 +209,7 @@ def run_forward(
         mask=flat_mask(mask),
         output_mask=flat_mask(mask if zero_masked else None),
         drop=flat(drop, nothing),
-        xt=time_major(x, ring),
+        xt=x.reshape(-1) if on_gpu else device.empty(batch * ring * features, dtype),
         z=device.empty(batch * ring * cell.gates * units, dtype) if cell.keeps_gates else nothing,
         inner=device.empty(batch * ring * units, dtype) if cell.keeps_inner else nothing,
         h=device.empty(batch * state_ring * units, dtype),
@@ -231,9 +227,9 @@ def run_forward(
     launch_shares(share, chunks, *a)
     if not differentiable:
         return (y, h_last, c_last), None
-    arrays = kernel, recurrent_kernel, a.mask, a.output_mask, a.drop, a.xt, a.z, a.inner, a.h, a.c
+    values = a.mask, a.output_mask, a.drop, a.xt, a.z, a.inner, a.h, a.c
     given = bias is not None, h0 is not None, c0 is not None
-    return (y, h_last, c_last), Saved(x.shape, *arrays, options, block, chunks, *given)
+    return (y, h_last, c_last), Saved(x.shape, kernel, recurrent_kernel, a.drop, values, options, block, chunks, *given)
 
 
 def run_backward(share: Callable, cell: Cell, saved: Saved, dy: tuple, needs: tuple) -> tuple[Array | None, ...]:
@@ -265,16 +261,9 @@ def run_backward(share: Callable, cell: Cell, saved: Saved, dy: tuple, needs: tu
         form, recurrent_kernel = PANELS, panels_of(recurrent_kernel, True, _cuts(cell, units))
         kernel = kernel if needs_x is False else panels_of(kernel, True)
     a = Backward(
-        kernel=kernel,
-        recurrent_kernel=recurrent_kernel,
-        mask=saved.mask,
-        output_mask=saved.output_mask,
-        drop=saved.drop,
-        xt=saved.xt,
-        z=saved.z,
-        inner=saved.inner,
-        h=saved.h,
-        c=saved.c,
+        kernel,
+        recurrent_kernel,
+        *saved.values,
         dy=flat(dy[0], nothing),
         dh_last=flat(dy[1], nothing),
         dc_last=flat(dy[2], nothing),
@@ -312,17 +301,6 @@ def chunk_count(batch: int, steps: int, features: int, units: int, gates: int) -
         while count < _MOST_CHUNKS and batch >= 2 * count * _LEAST_ROWS:
             count *= 2
     return count
-
-
-def block_steps(batch: int, steps: int, count: int) -> int:
-    """Time steps per block; on a GPU all steps."""
-    return steps if device.gpu() is not None else min(steps, max(1, _BLOCK_ROWS // -(-batch // count)))
-
-
-def time_major(x: Array, ring: int) -> Array:
-    """An array for `ring` steps of x, time-major; on a GPU x itself, because its products are over all steps at once."""
-    batch, _, features = x.shape
-    return x.reshape(-1) if device.gpu() is not None else device.empty(batch * ring * features, x.dtype)
 
 
 def _cuts(cell: Cell, units: int) -> tuple[int, ...]:
@@ -451,12 +429,18 @@ def input_block(x, kernel, xt, x_at, z, z_at, width, first, steps, backwards, ro
 
 
 @compiled
-def multiply_rows(a, a_at, factor, factor_at, target, target_at, steps, count):
-    """target = a * factor for `steps` runs of `count` elements; the factor is the same for each."""
+def operands(h, at, drop, drop_at, dropped, dropped_at, steps, count):
+    """(array, offset) of the factors of the recurrent kernel in some steps of `count` elements: h, or its products with drop.
+
+    dropped: room for the products.
+    """
+    if drop.size == 0:
+        return h, at
     for s in range(steps):
-        i, o = a_at + s * count, target_at + s * count
+        i, o = at + s * count, dropped_at + s * count
         for j in range(count):
-            store(target, o + j, load(a, i + j) * load(factor, factor_at + j))
+            store(dropped, o + j, load(h, i + j) * load(drop, drop_at + j))
+    return dropped, dropped_at
 
 
 @compiled
@@ -478,6 +462,16 @@ def carry_masked(mask, mask_at, length, a, before, after, rows, width):
         if load(mask, mask_at + r * length) == 0:
             for j in range(r * width, (r + 1) * width):
                 store(a, after + j, load(a, before + j))
+
+
+@compiled
+def clear_masked(mask, at, a, a_at, width):
+    """Whether a row of a step is masked; then `width` elements of a become 0."""
+    if mask.size == 0 or load(mask, at) != 0:
+        return False
+    for j in range(width):
+        store(a, a_at + j, a.dtype.type(0))
+    return True
 
 
 @compiled
@@ -512,7 +506,7 @@ def add_output_gradient(dy, sequences, t, mask, mask_at, length, dh, dh_at, row,
 
 
 @compiled
-def weight_gradients(dw, du, db, parts, sizes, index, count):
+def own_parts(dw, du, db, parts, sizes, index, count):
     """(dw, its offset, du, its offset, db, its offset): a chunk's own part of `parts` if there are several chunks.
 
     sizes: of dw, du and db. `sum_parts` adds up the parts.
@@ -526,20 +520,41 @@ def weight_gradients(dw, du, db, parts, sizes, index, count):
 
 
 @compiled
-def kernel_gradient(xt, x_at, dz, dz_at, dw, w_at, rows, features, width, first):
-    """dw = x^T dz over the rows of a block, added to dw except for the `first` block."""
-    beta = dz.dtype.type(0) if first else dz.dtype.type(1)
-    if dw.size > 0:
-        gemm(1, 0, features, width, rows, xt, x_at, features, dz, dz_at, width, beta, dw, w_at, width)
+def state_gradient(dz, dz_at, weights, form, mask, drop, temporary, dh, at, rows, units, width):
+    """dh += (dz U^T) drop, for a dh that is 0 except in masked rows."""
+    zero, ldb = dz.dtype.type(0), weights.shape[1]
+    if drop.size > 0:
+        gemm(0, form, rows, units, width, dz, dz_at, width, weights, 0, ldb, zero, temporary, at, units)
+        add_product(temporary, at, drop, at, dh, at, rows * units)
+    else:
+        beta = dz.dtype.type(1) if mask.size > 0 else zero
+        gemm(0, form, rows, units, width, dz, dz_at, width, weights, 0, ldb, beta, dh, at, units)
 
 
 @compiled
-def input_gradient(dz, dz_at, kernel, form, dx, width, first, steps, backwards, row, rows):
-    """dx = dz W^T for a block of steps; kernel and form: see `Backward`. dx is batch-major."""
+def weight_gradients(operand, at, dz, dz_at, du, u_at, db, b_at, rows, units, width, is_first):
+    """du = operand^T dz and db = sum of dz over the rows of a block, added to them except for the first block."""
+    if du.size > 0:
+        beta = dz.dtype.type(0) if is_first else dz.dtype.type(1)
+        gemm(1, 0, units, width, rows, operand, at, units, dz, dz_at, width, beta, du, u_at, width)
+    if db.size > 0:
+        sum_rows(dz, dz_at, rows, width, db, b_at, is_first)
+
+
+@compiled
+def input_gradients(
+    xt, x_at, dz, dz_at, dw, w_at, kernel, form, dx, features, width, first, steps, is_first, backwards, row, rows
+):  # fmt: skip
+    """dw = x^T dz over a block of steps from `first` on, added to dw except for the first block; dx = dz W^T.
+
+    kernel and form: see `Backward`. dx is batch-major.
+    """
     zero = dz.dtype.type(0)
+    if dw.size > 0:
+        beta = zero if is_first else dz.dtype.type(1)
+        gemm(1, 0, features, width, steps * rows, xt, x_at, features, dz, dz_at, width, beta, dw, w_at, width)
     if dx.size > 0:
-        length, features = dx.shape[1], dx.shape[2]
-        ldb = kernel.shape[1]
+        length, ldb = dx.shape[1], kernel.shape[1]
         for s in range(steps):
             t = length - 1 - first - s if backwards else first + s
             i, o = dz_at + s * rows * width, (row * length + t) * features

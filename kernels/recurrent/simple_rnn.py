@@ -1,9 +1,5 @@
 """The fully connected recurrence h' = a(x_t W + h U + b) over a whole sequence, forward and backward; see recurrence.py."""
 
-from typing import Any
-
-import numpy as np
-
 from nbkeras.kernels.loops.flat_access import load, store
 from nbkeras.kernels.loops.gemm import gemm
 from nbkeras.kernels.loops.subnormals import flush, restore
@@ -11,20 +7,10 @@ from nbkeras.kernels.recurrent import recurrence
 from nbkeras.kernels.recurrent.recurrence import slope
 from nbkeras.kernels.runtime.cache import compiled
 
-Array = np.ndarray
 _CELL = recurrence.Cell(gates=1, keeps_gates=False)
 
 
-def simple_rnn(
-    x: Array,
-    kernel: Array,
-    recurrent_kernel: Array,
-    bias: Array | None,
-    initial_h: Array | None,
-    mask: Array | None,
-    drop: Array | None,
-    **options: Any,
-):
+def simple_rnn(x, kernel, recurrent_kernel, bias, initial_h, mask, drop, **options):
     """(output, last h); bias (H,). Other arguments and the options, without gates': see `recurrence.run_forward`."""
     arrays = x, kernel, recurrent_kernel, bias, initial_h, None, mask, drop
     (y, h_last, _), saved = recurrence.run_forward(simple_rnn_forward_share, _CELL, *arrays, **options)
@@ -56,11 +42,9 @@ def simple_rnn_forward_share(
             steps, x_at = min(block, length - t), x_base + t * rows * features
             recurrence.fill_rows(bias, h, after, steps * rows, units)
             recurrence.input_block(x, kernel, xt, x_at, h, after, units, t, steps, backwards, row, rows)
-        if drop.size > 0:
-            recurrence.multiply_rows(h, before, drop, row_at, dropped, row_at, 1, count)
-            gemm(0, form, rows, units, units, dropped, row_at, units, recurrent_kernel, 0, ldb, one, h, after, units)
-        elif t > 0 or h0.size > 0:
-            gemm(0, form, rows, units, units, h, before, units, recurrent_kernel, 0, ldb, one, h, after, units)
+        if t > 0 or h0.size > 0:
+            operand, at = recurrence.operands(h, before, drop, row_at, dropped, row_at, 1, count)
+            gemm(0, form, rows, units, units, operand, at, units, recurrent_kernel, 0, ldb, one, h, after, units)
         recurrence.activate(activation, h, after, 0, 1, count)
         mask_at = row * length + (length - 1 - t if backwards else t)
         if mask.size > 0:
@@ -78,14 +62,14 @@ def simple_rnn_backward_share(
 ):  # fmt: skip
     """Kernel: back through all steps of one chunk; dh ends as the gradient of the initial state."""
     mode = flush()
-    zero, one, ldb = h.dtype.type(0), h.dtype.type(1), recurrent_kernel.shape[1]
+    zero = h.dtype.type(0)
     row, rows = recurrence.rows_of_chunk(batch, share, shares)
     count = rows * units
     x_base, h_base = row * length * features, row * (length + 1) * units
     row_at, ring_at = row * units, row * block * units
     a0, a1, a2, a3, a4 = recurrence.slopes(activation, h)
     sizes = features * units, units * units, units
-    dw, w_at, du, u_at, db, b_at = recurrence.weight_gradients(dw, du, db, parts, sizes, share, shares)
+    dw, w_at, du, u_at, db, b_at = recurrence.own_parts(dw, du, db, parts, sizes, share, shares)
     recurrence.copy_flat(dh_last, row_at, dh, row_at, count)
     for t in range(length - 1, -1, -1):
         first = t // block * block
@@ -94,29 +78,21 @@ def simple_rnn_backward_share(
         recurrence.add_output_gradient(dy, sequences, t, output_mask, mask_at, length, dh, row_at, row, rows, units)
         for r in range(rows):
             i, o, q = after + r * units, dz_at + r * units, row_at + r * units
-            if mask.size > 0 and load(mask, mask_at + r * length) == 0:
-                for j in range(units):
-                    store(dz, o + j, zero)
+            if recurrence.clear_masked(mask, mask_at + r * length, dz, o, units):
                 continue
             for j in range(units):
                 store(dz, o + j, load(dh, q + j) * slope(load(h, i + j), a0, a1, a2, a3, a4))
                 store(dh, q + j, zero)
         if t > 0 or needs_h0:
-            gemm(
-                0, form, rows, units, units, dz, dz_at, units, recurrent_kernel, 0, ldb,
-                zero, temporary, row_at, units,
-            )  # fmt: skip
-            recurrence.add_product(temporary, row_at, drop, row_at, dh, row_at, count)
+            recurrence.state_gradient(
+                dz, dz_at, recurrent_kernel, form, mask, drop, temporary, dh, row_at, rows, units, units
+            )
         if t == first:
             steps, final = min(block, length - t), t + block >= length
-            x_at, ends, beta = x_base + t * rows * features, steps * rows, zero if final else one
-            recurrence.kernel_gradient(xt, x_at, dz, dz_at, dw, w_at, ends, features, units, final)
-            recurrence.input_gradient(dz, dz_at, kernel, form, dx, units, t, steps, backwards, row, rows)
-            if du.size > 0 and drop.size > 0:
-                recurrence.multiply_rows(h, before, drop, row_at, dropped, ring_at, steps, count)
-                gemm(1, 0, units, units, ends, dropped, ring_at, units, dz, dz_at, units, beta, du, u_at, units)
-            elif du.size > 0:
-                gemm(1, 0, units, units, ends, h, before, units, dz, dz_at, units, beta, du, u_at, units)
-            if db.size > 0:
-                recurrence.sum_rows(dz, dz_at, ends, units, db, b_at, final)
+            x_at = x_base + t * rows * features
+            recurrence.input_gradients(
+                xt, x_at, dz, dz_at, dw, w_at, kernel, form, dx, features, units, t, steps, final, backwards, row, rows
+            )  # fmt: skip
+            operand, at = recurrence.operands(h, before, drop, row_at, dropped, ring_at, steps, count)
+            recurrence.weight_gradients(operand, at, dz, dz_at, du, u_at, db, b_at, steps * rows, units, units, final)
     restore(mode)

@@ -55,7 +55,7 @@ class Kernel(code.Function):
     @forks.cached_property
     def _numba(self) -> Callable:
         """Numba's own function, for calls from Python of a function that returns a value."""
-        return code.compiler(self.py_func).for_python(self.py_func, self.options)
+        return code.compiler(self.py_func).njit(**self.options)(self.py_func)
 
     def row(self, args: tuple, flag: int) -> tuple:
         """The row of a native program for a launch with these arguments."""

@@ -201,7 +201,8 @@ def _as_python_says(kernel: Any, args: list, error: Exception) -> str:
 def _check_stores(kernel: Any, checked: Any) -> None:
     """AssertionError for a kernel that computes float64 and writes it into float32."""
     for overload in checked.overloads.values():
-        kinds, statements = overload.type_annotation.typemap, _statements(overload.type_annotation.blocks)
+        kinds, blocks = overload.type_annotation.typemap, overload.type_annotation.blocks.values()
+        statements = [statement for block in blocks for statement in block.body]
         computed = _computed(statements)
         for store in statements:
             if not isinstance(store, ir.SetItem | ir.StaticSetItem):
@@ -230,10 +231,6 @@ def _computed(statements: list) -> set[str]:
                 if is_copy or kind in ("binop", "inplace_binop", "call"):
                     computed.add(each.target.name)
     return computed
-
-
-def _statements(blocks: dict) -> list:
-    return [statement for block in blocks.values() for statement in block.body]
 
 
 @functools.cache

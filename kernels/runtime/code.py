@@ -120,7 +120,7 @@ class Function:
 
     @forks.cached_property
     def _helper(self) -> Any:
-        return lazy.compiler.helper(self.py_func, self.options)
+        return lazy.compiler.Helper(self.py_func, self.options)
 
     @property
     def _numba_type_(self) -> Any:

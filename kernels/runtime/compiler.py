@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from llvmlite import binding, ir
-from numba import njit, typeof, types
+from numba import njit as njit
+from numba import typeof, types
 from numba.core import callconv, cgutils, codegen, compiler, errors, lowering
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher, cpu_target
@@ -105,7 +106,7 @@ class _Target:
         return _context()
 
 
-class _Helper(CPUDispatcher):
+class Helper(CPUDispatcher):
     """A function as Numba sees it in the kernels that call it. It becomes code in their objects, and has none of its own."""
 
     targetdescr: Any = _Target()
@@ -124,16 +125,6 @@ class _Helper(CPUDispatcher):
 def _without_wrappers(flags: Any) -> Any:
     flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.no_compile = True
     return flags
-
-
-def helper(function: Callable, options: dict) -> Any:
-    """A compiled function as Numba sees it."""
-    return _Helper(function, options)
-
-
-def for_python(function: Callable, options: dict) -> Callable:
-    """A compiled function that returns a value, for calls from Python."""
-    return njit(**options)(function)
 
 
 # -------------------- objects --------------------

@@ -7,6 +7,7 @@ and offsets for slices, reshapes and transposes, and never touches the memory. A
 from __future__ import annotations
 
 import operator
+import types
 from typing import Any
 
 import numpy as np
@@ -25,22 +26,10 @@ def view_key(key: Any) -> tuple | None:
     return parts if any(part is Ellipsis for part in parts) else (*parts, Ellipsis)
 
 
-class _Address:
-    """An object from which NumPy makes an array at an address, without reading it."""
-
-    def __init__(self, address: int, shape: tuple, dtype: np.dtype, strides: tuple | None):
-        self.__array_interface__ = {
-            "data": (address, False),
-            "shape": shape,
-            "typestr": np.dtype(dtype).str,
-            "strides": strides,
-            "version": 3,
-        }
-
-
 def layout_at(address: int, shape: tuple, dtype: Any, strides: tuple | None = None) -> np.ndarray:
     """A layout: a NumPy array over an address that is never read."""
-    return np.asarray(_Address(address, tuple(shape), np.dtype(dtype), strides))
+    place = {"data": (address, False), "shape": tuple(shape), "typestr": np.dtype(dtype).str, "strides": strides}
+    return np.asarray(types.SimpleNamespace(__array_interface__={**place, "version": 3}))
 
 
 class DeviceArray:

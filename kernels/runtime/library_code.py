@@ -5,8 +5,9 @@
 returns 0, or one of the numbers below. Its memory is what it is given and its stack, so any number of threads may call it.
 """
 
+import contextlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from nbkeras.kernels.runtime import processor
@@ -37,11 +38,7 @@ class Function(NamedTuple):
 
 
 def object_code(
-    target: str,
-    functions: Sequence[Function],
-    sizes: dict[str, int],
-    weights: str,
-    key: bytes | None,
+    target: str, functions: Sequence[Function], sizes: dict[str, int], weights: str, key: bytes | None
 ) -> bytes:
     """The functions as an object file.
 
@@ -126,25 +123,28 @@ class _Writer:
         return builder.inttoptr(number, self._word.as_pointer())
 
     def _leave_if(self, builder: Any, condition: Any, result: int) -> None:
-        leave, go_on = builder.append_basic_block(), builder.append_basic_block()
-        builder.cbranch(condition, leave, go_on)
-        builder.position_at_end(leave)
-        builder.ret(ir.Constant(self._result, result))
-        builder.position_at_end(go_on)
+        with builder.if_then(condition):
+            builder.ret(ir.Constant(self._result, result))
+
+    @contextlib.contextmanager
+    def _loop(self, builder: Any, count: int, step: int = 1) -> Iterator[Any]:
+        """A loop over 0, step, ... below `count`, which is not 0."""
+        loop, before = builder.append_basic_block(), builder.block
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        number = builder.phi(self._word)
+        number.add_incoming(self._constant(0), before)
+        yield number
+        following, end = builder.add(number, self._constant(step)), builder.append_basic_block()
+        number.add_incoming(following, builder.block)
+        builder.cbranch(builder.icmp_unsigned("<", following, self._constant(count)), loop, end)
+        builder.position_at_end(end)
 
     def _copied(self, builder: Any, source: Any, target: Any, nbytes: int) -> None:
         """Copy words, one after the other; nothing is done if the source is the target."""
-        loop, end, before = builder.append_basic_block(), builder.append_basic_block(), builder.block
-        builder.cbranch(builder.icmp_unsigned("==", source, target), end, loop)
-        builder.position_at_end(loop)
-        at = builder.phi(self._word)
-        at.add_incoming(self._constant(0), before)
-        value = builder.load(self._pointer(builder, builder.add(source, at)), align=1)
-        builder.store(value, self._pointer(builder, builder.add(target, at)), align=1)
-        following = builder.add(at, self._constant(8))
-        at.add_incoming(following, loop)
-        builder.cbranch(builder.icmp_unsigned("<", following, self._constant(nbytes)), loop, end)
-        builder.position_at_end(end)
+        with builder.if_then(builder.icmp_unsigned("!=", source, target)), self._loop(builder, nbytes, 8) as at:
+            value = builder.load(self._pointer(builder, builder.add(source, at)), align=1)
+            builder.store(value, self._pointer(builder, builder.add(target, at)), align=1)
 
     def _part(self, names: list[str], rows: Sequence[Row]) -> Any:
         """An internal function that runs rows; it returns what the entry of a kernel that failed returned."""
@@ -191,23 +191,12 @@ class _Writer:
 
         def call(share: Any) -> None:
             failure = builder.call(entry, [frame, share, shares])
-            leave, go_on = builder.append_basic_block(), builder.append_basic_block()
-            builder.cbranch(builder.icmp_unsigned("!=", failure, self._constant(0)), leave, go_on)
-            builder.position_at_end(leave)
-            builder.ret(failure)
-            builder.position_at_end(go_on)
+            with builder.if_then(builder.icmp_unsigned("!=", failure, self._constant(0))):
+                builder.ret(failure)
 
         if row.shares <= _UNROLLED:
             for share in range(row.shares):
                 call(self._constant(share))
-            return
-        loop, end, before = builder.append_basic_block(), builder.append_basic_block(), builder.block
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        share = builder.phi(self._word)
-        share.add_incoming(self._constant(0), before)
-        call(share)
-        following = builder.add(share, self._constant(1))
-        share.add_incoming(following, builder.block)
-        builder.cbranch(builder.icmp_unsigned("<", following, shares), loop, end)
-        builder.position_at_end(end)
+        else:
+            with self._loop(builder, row.shares) as share:
+                call(share)

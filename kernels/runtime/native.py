@@ -366,10 +366,6 @@ def _fill(guard, items, frame, python):
     return elements
 
 
-def _fill_frame(guard, items, frame, python):
-    return _fill(guard, items, frame, python)
-
-
 @code.Function
 def _fill_int(item, frame, slot, python):
     """Write an int into a slot; False if it is another object, or too large."""
@@ -417,7 +413,7 @@ def _start(self, objects, count):
     return _result(_MISS, python)
 
 
-code.symbol("nbkeras_fill_frame", _fill_frame, "int64(int64, int64, int64, int64)")
+code.symbol("nbkeras_fill_frame", _fill.py_func, "int64(int64, int64, int64, int64)")
 code.symbol("nbkeras_start", _start, "int64(int64, int64, int64)")
 
 

@@ -18,21 +18,7 @@ import time
 
 import numpy as np
 
-from nbkeras.kernels.runtime import cgroups, code, forks
-from nbkeras.kernels.runtime.raw import (
-    OWN,
-    WALL,
-    add,
-    call,
-    exchange,
-    nanoseconds,
-    nap,
-    read,
-    relax,
-    sleep_while,
-    wake,
-    write,
-)
+from nbkeras.kernels.runtime import cgroups, code, forks, raw
 
 _LINE = 8  # numbers in a cache line of 64 bytes; different threads write to different lines
 # Indices in the pool's memory. The numbers of the first line are written before the tickets.
@@ -56,17 +42,17 @@ def _take_shares(state, me, threads):
     for i in range(threads):
         at = _TICKETS + (me + i) % threads * _LINE
         while True:
-            ticket = read(state, at)
+            ticket = raw.read(state, at)
             if ticket & _LOW >= ticket >> _HALF:
                 break
-            ticket = add(state, at, 1)  # perhaps already of the next round, which does no harm
+            ticket = raw.add(state, at, 1)  # perhaps already of the next round, which does no harm
             share = ticket & _LOW
             if share >= ticket >> _HALF:
                 break
-            failure = call(read(state, _CODE), read(state, _FRAME), share, read(state, _SHARES))
+            failure = raw.call(raw.read(state, _CODE), raw.read(state, _FRAME), share, raw.read(state, _SHARES))
             if failure != 0:
-                write(state, _FAILURE, failure)
-            add(state, _DONE, 1)
+                raw.write(state, _FAILURE, failure)
+            raw.add(state, _DONE, 1)
             taken += 1
     return taken
 
@@ -78,36 +64,36 @@ def run_shares(state, entry, frame, shares):
     Returns 0, or what the entry of a kernel that raised an exception returned.
     """
     if shares == 1:
-        return call(entry, frame, 0, 1)
-    threads = min(read(state, _THREADS), shares)
-    if threads < 2 or exchange(state, _BUSY, 1) != 0:
+        return raw.call(entry, frame, 0, 1)
+    threads = min(raw.read(state, _THREADS), shares)
+    if threads < 2 or raw.exchange(state, _BUSY, 1) != 0:
         for share in range(shares):
-            failure = call(entry, frame, share, shares)
+            failure = raw.call(entry, frame, share, shares)
             if failure != 0:
                 return failure
         return 0
-    write(state, _CODE, entry)
-    write(state, _FRAME, frame)
-    write(state, _SHARES, shares)
-    write(state, _DONE, 0)
-    write(state, _FAILURE, 0)
+    raw.write(state, _CODE, entry)
+    raw.write(state, _FRAME, frame)
+    raw.write(state, _SHARES, shares)
+    raw.write(state, _DONE, 0)
+    raw.write(state, _FAILURE, 0)
     for i in range(threads):
-        write(state, _TICKETS + i * _LINE, (shares * (i + 1) // threads << _HALF) + shares * i // threads)
-    add(state, _ROUND, 1)
+        raw.write(state, _TICKETS + i * _LINE, (shares * (i + 1) // threads << _HALF) + shares * i // threads)
+    raw.add(state, _ROUND, 1)
     for i in range(1, threads):
         at = _TICKETS + i * _LINE + _ASLEEP
-        if read(state, at) != 0 and exchange(state, at, 0) != 0:
-            wake(state, at)
+        if raw.read(state, at) != 0 and raw.exchange(state, at, 0) != 0:
+            raw.wake(state, at)
     _take_shares(state, np.int64(0), threads)  # a literal 0 would have it compiled a second time
-    looks, patience = 0, read(state, _PATIENCE)
-    while read(state, _DONE) < shares:
+    looks, patience = 0, raw.read(state, _PATIENCE)
+    while raw.read(state, _DONE) < shares:
         looks += 1
         if looks < patience:
-            relax()
+            raw.relax()
         else:
-            nap()
-    failure = read(state, _FAILURE)
-    write(state, _BUSY, 0)
+            raw.nap()
+    failure = raw.read(state, _FAILURE)
+    raw.write(state, _BUSY, 0)
     return failure
 
 
@@ -116,34 +102,34 @@ def _serve(state, me, rounds):
 
     A thread that lost its processor for a part of its time makes all spin for a shorter time.
     """
-    looks, seen, left, wall, own = 0, -1, _ROUNDS, nanoseconds(WALL), nanoseconds(OWN)
-    while read(state, _STOP) == 0:
-        now = read(state, _ROUND)
+    looks, seen, left, wall, own = 0, -1, _ROUNDS, raw.nanoseconds(raw.WALL), raw.nanoseconds(raw.OWN)
+    while raw.read(state, _STOP) == 0:
+        now = raw.read(state, _ROUND)
         if now != seen:
             seen = now
-            threads = min(read(state, _THREADS), read(state, _SHARES))
+            threads = min(raw.read(state, _THREADS), raw.read(state, _SHARES))
             if me < threads and _take_shares(state, me, threads) > 0:
                 looks, left = 0, left - 1
-        relax()
+        raw.relax()
         looks += 1
         if rounds != 0:
             if looks >= rounds:
                 return 0
-        elif left == 0 or looks >= read(state, _PATIENCE):
-            took = nanoseconds(WALL) - wall
-            if took - (nanoseconds(OWN) - own) > max(_LOST, took // 10):
-                write(state, _BUSY_UNTIL, nanoseconds(WALL) + _BUSY_FOR)
-                write(state, _PATIENCE, read(state, _BUSY_PATIENCE))
-            elif nanoseconds(WALL) > read(state, _BUSY_UNTIL):
-                write(state, _PATIENCE, read(state, _IDLE))
+        elif left == 0 or looks >= raw.read(state, _PATIENCE):
+            took = raw.nanoseconds(raw.WALL) - wall
+            if took - (raw.nanoseconds(raw.OWN) - own) > max(_LOST, took // 10):
+                raw.write(state, _BUSY_UNTIL, raw.nanoseconds(raw.WALL) + _BUSY_FOR)
+                raw.write(state, _PATIENCE, raw.read(state, _BUSY_PATIENCE))
+            elif raw.nanoseconds(raw.WALL) > raw.read(state, _BUSY_UNTIL):
+                raw.write(state, _PATIENCE, raw.read(state, _IDLE))
             if left != 0:
                 at = _TICKETS + me * _LINE + _ASLEEP
-                write(state, at, 1)
-                exchange(state, at, 1)  # nothing is read before it is written
-                while read(state, at) != 0 and read(state, _ROUND) == seen and read(state, _STOP) == 0:
-                    sleep_while(state, at, 1)
-                write(state, at, 0)
-            looks, left, wall, own = 0, _ROUNDS, nanoseconds(WALL), nanoseconds(OWN)
+                raw.write(state, at, 1)
+                raw.exchange(state, at, 1)  # nothing is read before it is written
+                while raw.read(state, at) != 0 and raw.read(state, _ROUND) == seen and raw.read(state, _STOP) == 0:
+                    raw.sleep_while(state, at, 1)
+                raw.write(state, at, 0)
+            looks, left, wall, own = 0, _ROUNDS, raw.nanoseconds(raw.WALL), raw.nanoseconds(raw.OWN)
     return 0
 
 
@@ -151,8 +137,8 @@ def _wake_all(state, threads):
     """Wake all threads that sleep."""
     for i in range(1, threads):
         at = _TICKETS + i * _LINE + _ASLEEP
-        write(state, at, 0)
-        wake(state, at)
+        raw.write(state, at, 0)
+        raw.wake(state, at)
     return 0
 
 

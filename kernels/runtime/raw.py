@@ -16,48 +16,50 @@ def _pointer(builder, args):
     return builder.gep(pointer, [args[1]])
 
 
+def _number(count, emit):
+    """The type and the code of a function of `count` numbers that returns what `emit(builder, *numbers)` emits."""
+    return types.int64(*[types.int64] * count), lambda context, builder, signature, args: emit(builder, *args)
+
+
+def _nothing(count, emit):
+    """The same of one that returns nothing."""
+
+    def generate(context, builder, signature, args):
+        emit(builder, *args)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * count), generate
+
+
 @intrinsic
 def read(typing, state, at):
     """The number at index `at`. Afterwards all that was written before it can be read."""
-    return types.int64(types.int64, types.int64), lambda _, builder, __, args: builder.load_atomic(
-        _pointer(builder, args), "acquire", 8
-    )
+    return _number(2, lambda builder, *place: builder.load_atomic(_pointer(builder, place), "acquire", 8))
 
 
 @intrinsic
 def write(typing, state, at, value):
     """Write a number. A thread that reads it sees all earlier writes too."""
-
-    def generate(context, builder, signature, args):
-        builder.store_atomic(args[2], _pointer(builder, args), "release", 8)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), generate
+    return _nothing(3, lambda builder, *args: builder.store_atomic(args[2], _pointer(builder, args), "release", 8))
 
 
 @intrinsic
 def add(typing, state, at, value):
     """Add to a number; returns the old one."""
-    signature = types.int64(types.int64, types.int64, types.int64)
-    return signature, lambda _, builder, __, args: builder.atomic_rmw(
-        "add", _pointer(builder, args), args[2], "seq_cst"
-    )
+    return _number(3, lambda builder, *args: builder.atomic_rmw("add", _pointer(builder, args), args[2], "seq_cst"))
 
 
 @intrinsic
 def exchange(typing, state, at, value):
     """Write a number; returns the old one."""
-    signature = types.int64(types.int64, types.int64, types.int64)
-    return signature, lambda _, builder, __, args: builder.atomic_rmw(
-        "xchg", _pointer(builder, args), args[2], "seq_cst"
-    )
+    return _number(3, lambda builder, *args: builder.atomic_rmw("xchg", _pointer(builder, args), args[2], "seq_cst"))
 
 
 @intrinsic
 def relax(typing):
     """Tell the processor that this is a waiting loop."""
 
-    def generate(context, builder, signature, args):
+    def emit(builder):
         machine, void, number = binding.get_process_triple().split("-")[0], ir.VoidType(), ir.IntType(32)
         if machine in ("x86_64", "i686", "i386"):
             pause = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, []), "llvm.x86.sse2.pause")
@@ -65,9 +67,8 @@ def relax(typing):
         elif machine in ("aarch64", "arm64"):
             hint = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, [number]), "llvm.aarch64.hint")
             builder.call(hint, [ir.Constant(number, 1)])
-        return context.get_dummy_value()
 
-    return types.void(), generate
+    return _nothing(0, emit)
 
 
 def _nap(builder, microseconds):
@@ -82,40 +83,30 @@ def _nap(builder, microseconds):
 @intrinsic
 def nap(typing):
     """Sleep for about 0.1 ms, or let another thread run."""
-
-    def generate(context, builder, signature, args):
-        _nap(builder, 20)
-        return context.get_dummy_value()
-
-    return types.void(), generate
+    return _nothing(0, lambda builder: _nap(builder, 20))
 
 
 @intrinsic
 def load(typing, address, at):
     """The number at index `at`."""
-    return types.int64(types.int64, types.int64), lambda _, builder, __, args: builder.load(_pointer(builder, args))
+    return _number(2, lambda builder, *place: builder.load(_pointer(builder, place)))
 
 
 @intrinsic
 def load32(typing, address):
     """The int32 at an address."""
 
-    def generate(context, builder, signature, args):
-        value = builder.load(builder.inttoptr(args[0], ir.IntType(32).as_pointer()))
+    def emit(builder, address):
+        value = builder.load(builder.inttoptr(address, ir.IntType(32).as_pointer()))
         return builder.sext(value, ir.IntType(64))
 
-    return types.int64(types.int64), generate
+    return _number(1, emit)
 
 
 @intrinsic
 def store(typing, address, at, value):
     """Write a number."""
-
-    def generate(context, builder, signature, args):
-        builder.store(args[2], _pointer(builder, args))
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), generate
+    return _nothing(3, lambda builder, *args: builder.store(args[2], _pointer(builder, args)))
 
 
 @intrinsic(prefer_literal=True)
@@ -152,18 +143,18 @@ WALL, OWN = getattr(time, "CLOCK_MONOTONIC", -1), getattr(time, "CLOCK_THREAD_CP
 def nanoseconds(typing, clock):
     """The time of a clock of the C library; 0 where there is none."""
 
-    def generate(context, builder, signature, args):
+    def emit(builder, clock):
         if OWN < 0:
             return ir.Constant(ir.IntType(64), 0)
         times = ir.LiteralStructType([ir.IntType(64), ir.IntType(64)])
         number, result = ir.IntType(32), cgutils.alloca_once(builder, times)
         kind = ir.FunctionType(number, [number, times.as_pointer()])
         clock_gettime = cgutils.get_or_insert_function(builder.module, kind, "clock_gettime")
-        builder.call(clock_gettime, [builder.trunc(args[0], number), result])
+        builder.call(clock_gettime, [builder.trunc(clock, number), result])
         seconds, rest = (builder.load(cgutils.gep_inbounds(builder, result, 0, i)) for i in range(2))
         return builder.add(builder.mul(seconds, ir.Constant(ir.IntType(64), 10**9)), rest)
 
-    return types.int64(types.int64), generate
+    return _number(1, emit)
 
 
 # -------------------- sleeping --------------------
@@ -188,23 +179,21 @@ def _futex(builder, state, at, operation, number):
 def sleep_while(typing, state, at, value):
     """Sleep while a number, below 2**31, has a value, until `wake`; or for a short time only."""
 
-    def generate(context, builder, signature, args):
+    def emit(builder, state, at, value):
         if _FUTEX is not None and sys.byteorder == "little":
-            _futex(builder, args[0], args[1], _WAIT, args[2])
+            _futex(builder, state, at, _WAIT, value)
         else:
             _nap(builder, 500)
-        return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64, types.int64), generate
+    return _nothing(3, emit)
 
 
 @intrinsic
 def wake(typing, state, at):
     """Wake the thread that sleeps at a number."""
 
-    def generate(context, builder, signature, args):
+    def emit(builder, state, at):
         if _FUTEX is not None and sys.byteorder == "little":
-            _futex(builder, args[0], args[1], _WAKE, ir.Constant(ir.IntType(64), 1))
-        return context.get_dummy_value()
+            _futex(builder, state, at, _WAKE, ir.Constant(ir.IntType(64), 1))
 
-    return types.void(types.int64, types.int64), generate
+    return _nothing(2, emit)

@@ -120,15 +120,9 @@ def input_gradient(dy: DeviceArray, kernel: DeviceArray, dx: DeviceArray, window
     count = slots * rows * columns * units * depth
     turned = device.gpu().scratch("turned kernel", (count,), dx.dtype)
     tiles = blocks(units, SIDE) * blocks(channels, SIDE)
-    start(
-        convolve.turn,
-        (window.height * window.width * tiles, groups),
-        (SIDE, LINES),
-        *_flat(kernel),
-        turned,
-        *ints(depth, channels, kernel.shape[3], units),
-        ints(window.height, window.width, row_period, column_period),
-    )
+    grid, numbers = (window.height * window.width * tiles, groups), ints(depth, channels, kernel.shape[3], units)
+    taps = ints(window.height, window.width, row_period, column_period)
+    start(convolve.turn, grid, (SIDE, LINES), *_flat(kernel), turned, *numbers, taps)
     phases = window.row_stride * window.column_stride
     positions = images * blocks(height, window.row_stride) * blocks(width, window.column_stride)
     plan = _plan(positions, channels, rows * columns * units, groups * phases, dx)
@@ -136,33 +130,14 @@ def input_gradient(dy: DeviceArray, kernel: DeviceArray, dx: DeviceArray, window
     _convolve(dy, turned, nothing, dx, units, (1, *window, row_period, column_period), plan, groups, phases, False)
 
 
-def _convolve(
-    x: DeviceArray,
-    kernel: DeviceArray,
-    bias: DeviceArray,
-    y: DeviceArray,
-    channels: int,
-    window: tuple,
-    plan: _Plan,
-    groups: int,
-    phases: int,
-    relu: bool,
-) -> None:
+def _convolve(x, kernel, bias, y, channels, window, plan, groups, phases, relu) -> None:
     units = y.shape[3] // groups
     whole, target = _targets(y, bias, relu, plan.parts)
     flags = (target.rectify, _quads(channels, x), _quads(units, kernel), _quads(units, target.c))
     tile, run, _ = _TILES[plan.tile]
-    start(
-        run,
-        (plan.tiles_m * plan.tiles_n * plan.parts * phases, groups),
-        tile[0],
-        *_flat(x, kernel),
-        target.bias,
-        target.c,
-        ints(*x.shape, channels, *y.shape[1:], units),
-        ints(*window),
-        ints(plan.tiles_m, plan.tiles_n, plan.parts, *flags),
-    )
+    grid, arrays = (plan.tiles_m * plan.tiles_n * plan.parts * phases, groups), (*_flat(x, kernel), target.bias)
+    sizes, how = ints(*x.shape, channels, *y.shape[1:], units), ints(plan.tiles_m, plan.tiles_n, plan.parts, *flags)
+    start(run, grid, tile[0], *arrays, target.c, sizes, ints(*window), how)
     _finish(whole, target, plan.parts)
 
 
@@ -184,14 +159,6 @@ def kernel_gradient(x: DeviceArray, dy: DeviceArray, dkernel: DeviceArray, windo
     whole, target = _targets(dkernel, nothing, False, plan.parts)
     flags = (_quads(channels, x), _quads(units, dy), _quads(units, target.c))
     tile, _, run = _TILES[plan.tile]
-    start(
-        run,
-        (plan.tiles_m * plan.tiles_n * plan.parts, groups),
-        tile[0],
-        *flat,
-        target.c,
-        sizes,
-        ints(*window),
-        ints(plan.tiles_m, plan.tiles_n, plan.parts, *flags),
-    )
+    grid, how = (plan.tiles_m * plan.tiles_n * plan.parts, groups), ints(plan.tiles_m, plan.tiles_n, plan.parts, *flags)
+    start(run, grid, tile[0], *flat, target.c, sizes, ints(*window), how)
     _finish(whole, target, plan.parts)

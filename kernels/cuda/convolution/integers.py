@@ -9,9 +9,7 @@ from numba import cuda
 from nbkeras.kernels.cuda.loops.walk import divided, in_32_bits, ints
 from nbkeras.kernels.cuda.machine.kernel import kernel, start_each
 from nbkeras.kernels.cuda.quantized import quantize_rows
-from nbkeras.kernels.loops.window import Window
 from nbkeras.kernels.runtime import device
-from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _i = np.int32
 
@@ -42,16 +40,7 @@ def _convolve(q, w, scale, factors, bias, y, sizes, window, rectify):
     y[i] = kind(0) if rectify != 0 and number < kind(0) else number  # NaN stays NaN
 
 
-def convolve(
-    x: DeviceArray,
-    w: DeviceArray,
-    factors: DeviceArray,
-    bias: DeviceArray,
-    y: DeviceArray,
-    window: Window,
-    inputs: tuple,
-    relu: bool,
-) -> None:
+def convolve(x, w, factors, bias, y, window, inputs, relu):
     """y = conv(x, w * factors) + bias, then relu if asked, of x as integers."""
     (images, height, width, depth), scratch = x.shape, device.gpu().scratch
     q = scratch("integers of images", (images, height * width * depth), np.int8)

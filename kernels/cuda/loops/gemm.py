@@ -217,28 +217,9 @@ def _multiply_small(sizes, a, left, b, right, c, form, beta, bias, rectify):
 
 
 def product(
-    ta: bool,
-    tb: bool,
-    m: int,
-    n: int,
-    k: int,
-    a: DeviceArray,
-    a_at: int,
-    lda: int,
-    b: DeviceArray,
-    b_at: int,
-    ldb: int,
-    beta: float,
-    c: DeviceArray,
-    c_at: int,
-    ldc: int,
-    bias: DeviceArray | None = None,
-    rectify: bool = False,
-    batches: int = 1,
-    a_step: int = 0,
-    b_step: int = 0,
-    c_step: int = 0,
-) -> None:
+    ta, tb, m, n, k, a, a_at, lda, b, b_at, ldb, beta, c, c_at, ldc,
+    bias=None, rectify=False, batches=1, a_step=0, b_step=0, c_step=0,
+) -> None:  # fmt: skip
     """C[m, n] = op(A)[m, k] @ op(B)[k, n] + beta * C (+ bias, then its positive part if rectify), for each of `batches`.
 
     a, b, c: contiguous arrays of one dtype, float32 or float64, taken as flat memory; c overlaps neither a nor b. a_at, b_at,

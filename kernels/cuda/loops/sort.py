@@ -9,14 +9,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels.cuda.loops.walk import (
-    dividers,
-    index_of_one,
-    seen_as,
-    split,
-    start_walk,
-    unsigned_of,
-)
+from nbkeras.kernels.cuda.loops.walk import dividers, index_of_one, seen_as, split, start_walk, unsigned_of
 from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start, start_each
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray

@@ -121,41 +121,23 @@ def index_of_one(n, sizes, multipliers, shifts, x):
 
 @device_function
 def indices_of_two(n, sizes, multipliers, shifts, x, y):
-    """The indices of the n-th elements of two operands."""
-    i, j = np.int64(x[0]), np.int64(y[0])
-    for back in range(1, len(sizes)):
-        d = len(sizes) - back
-        n, rest = split(n, sizes[d], multipliers[d], shifts[d])
-        i += rest * x[d + 1]
-        j += rest * y[d + 1]
-    return i + n * x[1], j + n * y[1]
+    """The indices of the n-th elements of two operands. The compiler divides once for all of them."""
+    return index_of_one(n, sizes, multipliers, shifts, x), index_of_one(n, sizes, multipliers, shifts, y)
 
 
 @device_function
 def indices_of_three(n, sizes, multipliers, shifts, x, y, z):
     """The indices of the n-th elements of three operands."""
-    i, j, k = np.int64(x[0]), np.int64(y[0]), np.int64(z[0])
-    for back in range(1, len(sizes)):
-        d = len(sizes) - back
-        n, rest = split(n, sizes[d], multipliers[d], shifts[d])
-        i += rest * x[d + 1]
-        j += rest * y[d + 1]
-        k += rest * z[d + 1]
-    return i + n * x[1], j + n * y[1], k + n * z[1]
+    i, j = indices_of_two(n, sizes, multipliers, shifts, x, y)
+    return i, j, index_of_one(n, sizes, multipliers, shifts, z)
 
 
 @device_function
 def indices_of_four(n, sizes, multipliers, shifts, w, x, y, z):
     """The indices of the n-th elements of four operands."""
-    h, i, j, k = np.int64(w[0]), np.int64(x[0]), np.int64(y[0]), np.int64(z[0])
-    for back in range(1, len(sizes)):
-        d = len(sizes) - back
-        n, rest = split(n, sizes[d], multipliers[d], shifts[d])
-        h += rest * w[d + 1]
-        i += rest * x[d + 1]
-        j += rest * y[d + 1]
-        k += rest * z[d + 1]
-    return h + n * w[1], i + n * x[1], j + n * y[1], k + n * z[1]
+    h, i = indices_of_two(n, sizes, multipliers, shifts, w, x)
+    j, k = indices_of_two(n, sizes, multipliers, shifts, y, z)
+    return h, i, j, k
 
 
 # -------------------- arrays as kernels see them --------------------

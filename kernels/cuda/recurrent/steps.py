@@ -18,10 +18,12 @@ import numpy as np
 from numba import cuda
 
 from nbkeras.kernels.cuda.loops.registers import load_quad, store_quad
-from nbkeras.kernels.cuda.machine.kernel import SIMULATED, device_function, size
+from nbkeras.kernels.cuda.machine.kernel import SIMULATED, device_function, device_module, size
+from nbkeras.kernels.recurrent import recurrence
 from nbkeras.kernels.recurrent.recurrence import HARD_SIGMOID, LEGACY_HARD_SIGMOID, RELU, SIGMOID, TANH
 
 uint64 = np.uint64
+formulas = device_module(recurrence)
 EVERYONE = 0xFFFFFFFF
 
 # In a block
@@ -133,18 +135,8 @@ def activate(code, x, like):
 @device_function
 def slope(code, y, like):
     """f'(x) from y = f(x); NaN stays NaN."""
-    zero, one = like.dtype.type(0), like.dtype.type(1)
-    if code == TANH:
-        return one - y * y
-    if code == SIGMOID:
-        return y * (one - y)
-    inside = one + (y - y)
-    if code == RELU:
-        return zero if y <= zero else inside
-    if code == HARD_SIGMOID or code == LEGACY_HARD_SIGMOID:
-        steepness = like.dtype.type(1 / 6) if code == HARD_SIGMOID else like.dtype.type(0.2)
-        return zero if y <= zero or y >= one else steepness * inside
-    return inside
+    a, b, c, low, high = formulas.slopes(code, like)
+    return formulas.slope(y, a, b, c, low, high)
 
 
 # -------------------- offsets: a step's numbers are at its *spot*, row * length + time --------------------
