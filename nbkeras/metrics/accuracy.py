@@ -7,7 +7,7 @@ from nbkeras import config, ops
 from nbkeras.engine import option
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
-from nbkeras.metrics.metric import FunctionMetric, PlainFunctionMetric, functions, registry
+from nbkeras.metrics.metric import FunctionMetric, functions
 from nbkeras.ops.arguments import as_index, broadcast_shape
 from nbkeras.ops.metrics import class_matches, one_hot_matches, threshold_matches
 
@@ -185,8 +185,7 @@ def sparse_top_k_categorical_accuracy(y_true, y_pred, k: int = 5, from_sorted_id
     return ops.cast(ops.reshape(matches, y_pred.shape[:-1]), config.floatx())
 
 
-@registry.register
-class Accuracy(PlainFunctionMetric, fn=accuracy):
+class Accuracy(FunctionMetric, fn=accuracy):
     """The fraction of predictions that equal y_true: the mean of `accuracy`.
 
     Example:
@@ -200,8 +199,7 @@ class Accuracy(PlainFunctionMetric, fn=accuracy):
     _direction = "up"
 
 
-@registry.register
-class BinaryAccuracy(FunctionMetric):
+class BinaryAccuracy(FunctionMetric, fn=binary_accuracy):
     """The fraction of predictions for which y_pred > threshold agrees with y_true, 0 or 1: the mean of `binary_accuracy`.
 
     Example:
@@ -214,11 +212,10 @@ class BinaryAccuracy(FunctionMetric):
     _direction = "up"
 
     def __init__(self, name: str = "binary_accuracy", dtype: Any = None, threshold: float = 0.5):
-        super().__init__(binary_accuracy, **option.given(locals()))
+        super().__init__(**option.given(locals()))
 
 
-@registry.register
-class CategoricalAccuracy(PlainFunctionMetric, fn=categorical_accuracy):
+class CategoricalAccuracy(FunctionMetric, fn=categorical_accuracy):
     """The fraction of samples in which the largest prediction is at the one-hot target: the mean of `categorical_accuracy`.
 
     Targets and predictions are (..., classes).
@@ -233,8 +230,7 @@ class CategoricalAccuracy(PlainFunctionMetric, fn=categorical_accuracy):
     _direction = "up"
 
 
-@registry.register
-class SparseCategoricalAccuracy(PlainFunctionMetric, fn=sparse_categorical_accuracy):
+class SparseCategoricalAccuracy(FunctionMetric, fn=sparse_categorical_accuracy):
     """The fraction of samples in which the largest prediction is at the target, a class number.
 
     It is the mean of `sparse_categorical_accuracy`, for targets (...) or (..., 1) and predictions (..., classes).
@@ -247,8 +243,7 @@ class SparseCategoricalAccuracy(PlainFunctionMetric, fn=sparse_categorical_accur
     _direction = "up"
 
 
-@registry.register
-class TopKCategoricalAccuracy(FunctionMetric):
+class TopKCategoricalAccuracy(FunctionMetric, fn=top_k_categorical_accuracy):
     """The fraction of samples in which the one-hot target is among the k largest predictions.
 
     It is the mean of `top_k_categorical_accuracy`, for targets and predictions (..., classes).
@@ -265,12 +260,11 @@ class TopKCategoricalAccuracy(FunctionMetric):
     _direction = "up"
 
     def __init__(self, k: int = 5, name: str = "top_k_categorical_accuracy", dtype: Any = None):
-        super().__init__(top_k_categorical_accuracy, **option.given(locals()))
+        super().__init__(**option.given(locals()))
         self.k = k
 
 
-@registry.register
-class SparseTopKCategoricalAccuracy(FunctionMetric):
+class SparseTopKCategoricalAccuracy(FunctionMetric, fn=sparse_top_k_categorical_accuracy):
     """The fraction of samples in which the target, a class number, is among the k largest predictions.
 
     It is the mean of `sparse_top_k_categorical_accuracy`, for targets (...) or (..., 1) and predictions (..., classes).
@@ -294,7 +288,7 @@ class SparseTopKCategoricalAccuracy(FunctionMetric):
         dtype: Any = None,
         from_sorted_ids: bool = False,
     ):
-        super().__init__(sparse_top_k_categorical_accuracy, **option.given(locals()))
+        super().__init__(**option.given(locals()))
         self.k, self.from_sorted_ids = k, from_sorted_ids
 
 

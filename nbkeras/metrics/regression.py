@@ -10,7 +10,7 @@ from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.losses.loss import pair
-from nbkeras.metrics.metric import FunctionMetric, Metric, check_columns, functions, registry
+from nbkeras.metrics.metric import FunctionMetric, Metric, check_columns, functions
 
 
 def _regressors(name: str, what: str, value: Any) -> Any:
@@ -23,7 +23,6 @@ Aggregation = Annotated[str | None, option.choice(None, "uniform_average", "vari
 Regressors = Annotated[int, option.kind(_regressors, "an integer, 0 or more")]
 
 
-@registry.register
 class R2Score(Metric):
     """Coefficient of determination: 1 - sum((y_true - y_pred)^2) / sum((y_true - mean)^2), for (batch, outputs).
 
@@ -152,8 +151,7 @@ def concordance_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
     return ops.mean(together / (spread + ops.square(true_mean - mean) + config.epsilon()), axis=axis)
 
 
-@registry.register
-class PearsonCorrelation(FunctionMetric):
+class PearsonCorrelation(FunctionMetric, fn=pearson_correlation):
     """Pearson's correlation of targets and predictions: the mean of `pearson_correlation` over the samples.
 
     Args:
@@ -169,11 +167,10 @@ class PearsonCorrelation(FunctionMetric):
     _direction = "up"
 
     def __init__(self, name: str = "pearson_correlation", dtype: Any = None, axis: int = -1):
-        super().__init__(pearson_correlation, **option.given(locals()))
+        super().__init__(**option.given(locals()))
 
 
-@registry.register
-class ConcordanceCorrelation(FunctionMetric):
+class ConcordanceCorrelation(FunctionMetric, fn=concordance_correlation):
     """Lin's concordance correlation, which is 1 only for equal numbers.
 
     It is the mean of `concordance_correlation` over the samples.
@@ -189,4 +186,4 @@ class ConcordanceCorrelation(FunctionMetric):
     _direction = "up"
 
     def __init__(self, name: str = "concordance_correlation", dtype: Any = None, axis: int = -1):
-        super().__init__(concordance_correlation, **option.given(locals()))
+        super().__init__(**option.given(locals()))
