@@ -23,7 +23,7 @@ from nbkeras.engine.documentation import ConstructorSignature
 from nbkeras.engine.dtype_policy import DTypePolicy
 from nbkeras.engine.naming import checked, snake_case, unique_name
 from nbkeras.engine.observed import observe
-from nbkeras.engine.registry import Registry, custom_object_scope, is_sharing, nearest
+from nbkeras.engine.registry import Registered, Registry, custom_object_scope, is_sharing, nearest
 from nbkeras.engine.temporary import temporarily
 from nbkeras.engine.tensor import Tensor, as_tensor, on_own_device
 from nbkeras.engine.user_errors import set_by_init, warn
@@ -191,7 +191,7 @@ class LayerOptions(CommonOptions, total=False):
     activity_regularizer: option.Regularizer
 
 
-class Layer(Module, CallHistory):
+class Layer(Module, CallHistory, Registered, registry=layers):
     """A callable with weights and states: the base of all layers and models.
 
     A subclass makes its weights in `build` and computes its output in `call`. It defines `get_config` if its arguments are
@@ -243,9 +243,8 @@ class Layer(Module, CallHistory):
     quantization_config: Any = None  # how its weights became integers
     _policy: DTypePolicy | None = None  # as given, if it says more than a dtype
 
-    def __init_subclass__(cls, registered: bool = True, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         """registered=False: an abstract class of nbkeras, which no file may name."""
-        super().__init_subclass__(**kwargs)
         parameters = inspect.signature(cls.call).parameters if "call" in cls.__dict__ else None
         if parameters is not None:
             cls._call_takes, cls._call_names = frozenset(parameters), tuple(parameters)[1:]
@@ -257,8 +256,7 @@ class Layer(Module, CallHistory):
             shapes = tuple(name for name in inspect.signature(cls.build).parameters if name.endswith("_shape"))
             cls._build_takes = shapes if len(shapes) > 1 else ()
             cls.build = _entered(cls.build)  # type: ignore[method-assign]
-        if registered and cls.__module__.startswith("nbkeras.") and not cls.__name__.startswith("_"):
-            layers.register(cls)
+        super().__init_subclass__(**kwargs)
 
     _call_takes: frozenset[str] = frozenset()
     _call_takes_any = False
