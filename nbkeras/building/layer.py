@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self, TypedDict
 
 import numpy as np
@@ -243,8 +243,10 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     quantization_config: Any = None  # how its weights became integers
     _policy: DTypePolicy | None = None  # as given, if it says more than a dtype
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """registered=False: an abstract class of nbkeras, which no file may name."""
+    def __init_subclass__(cls, defaults: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        """registered=False: an abstract class of nbkeras, which no file may name. defaults: other ones than the base class's."""
+        if defaults is not None:
+            cls.__init__ = option.with_defaults(cls.__init__, defaults)  # type: ignore[method-assign]
         parameters = inspect.signature(cls.call).parameters if "call" in cls.__dict__ else None
         if parameters is not None:
             cls._call_takes, cls._call_names = frozenset(parameters), tuple(parameters)[1:]

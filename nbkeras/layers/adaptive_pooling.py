@@ -26,15 +26,16 @@ class _AdaptivePooling(Spatial):
         self.lengths(input_shape)  # for its error
         return self.with_lengths(input_shape, self.output_size)
 
+    def call(self, inputs):
+        return self._pool(inputs, self.output_size, self.data_format)
+
 
 class _AdaptiveMaxPooling(_AdaptivePooling):
-    def call(self, inputs):
-        return ops.adaptive_max_pool(inputs, self.output_size, self.data_format)
+    _pool = staticmethod(ops.adaptive_max_pool)
 
 
 class _AdaptiveAveragePooling(_AdaptivePooling):
-    def call(self, inputs):
-        return ops.adaptive_average_pool(inputs, self.output_size, self.data_format)
+    _pool = staticmethod(ops.adaptive_average_pool)
 
 
 class AdaptiveMaxPooling1D(_AdaptiveMaxPooling):

@@ -129,7 +129,7 @@ class RandomColorDegeneration(RandomColors):
         return self.in_range(ops.add(images, ops.multiply(self.draw(images, *self.factor), ops.subtract(gray, images))))
 
 
-class RandomInvert(RandomColors):
+class RandomInvert(RandomColors, defaults={"factor": 1.0}):
     """Turns pixels x of an image into value_range[1] - x, with a random probability.
 
     Args:
@@ -143,16 +143,6 @@ class RandomInvert(RandomColors):
         >>> layers.RandomInvert((1.0, 1.0))(np.array([[[100.0, 50.0, 0.0]]])).numpy()
         array([[[155., 205., 255.]]], dtype=float32)
     """
-
-    def __init__(
-        self,
-        factor: Any = 1.0,
-        value_range: Any = (0, 255),
-        seed=None,
-        data_format=None,
-        **kwargs: Unpack[LayerOptions],
-    ):
-        super().__init__(factor, value_range, seed, data_format, **kwargs)
 
     def change(self, images):
         probability = self.draw(images, *self.factor)
