@@ -25,7 +25,7 @@ from nbkeras.engine.naming import checked, snake_case, unique_name
 from nbkeras.engine.observed import observe
 from nbkeras.engine.registry import Registered, Registry, custom_object_scope, is_sharing, nearest
 from nbkeras.engine.temporary import temporarily
-from nbkeras.engine.tensor import Tensor, as_tensor, on_own_device
+from nbkeras.engine.tensor import Tensor, Variable, as_tensor, on_own_device
 from nbkeras.engine.user_errors import set_by_init, warn
 
 
@@ -465,6 +465,17 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         """
         channels = tuple(axis % len(shape) for axis in self.quantized_channels[name])
         return channels, tuple(shape[axis] for axis in channels)
+
+    def _option_weight(
+        self, shape: Any, what: str, name: str | None = None, initializer: Any = None, trainable: bool = True
+    ) -> Variable:
+        """Make a weight with the layer's initializer, regularizer and constraint for `what` ('kernel').
+
+        name: its name, if that is another; initializer: that used instead of the layer's.
+        """
+        initializer = initializer or getattr(self, f"{what}_initializer")
+        others = {each: getattr(self, f"{what}_{each}", None) for each in ("regularizer", "constraint")}
+        return self.add_weight(shape, initializer, trainable=trainable, name=name or what, **others)
 
     def _made_parts(self) -> list[Layer]:
         """The layers that this one makes itself, which are not in its configuration."""

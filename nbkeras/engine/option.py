@@ -267,7 +267,7 @@ def with_defaults(init: Callable, defaults: Mapping[str, Any]) -> Callable:
     made: Any = FunctionType(function.__code__, function.__globals__, function.__name__, closure=function.__closure__)
     made.__annotations__, made.__kwdefaults__ = function.__annotations__, function.__kwdefaults__
     names = function.__code__.co_varnames[: function.__code__.co_argcount]
-    known = dict(zip(reversed(names), reversed(function.__defaults__), strict=False)) | defaults
+    known = {**dict(zip(reversed(names), reversed(function.__defaults__), strict=False)), **defaults}
     made.__defaults__ = tuple(known[name] for name in names if name in known)
     return made
 

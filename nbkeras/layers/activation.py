@@ -9,7 +9,6 @@ from nbkeras.building.layer import InputSpec, LayerOptions
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
 from nbkeras.layers.same_shape import SameShape
-from nbkeras.layers.weight_options import add_option_weight
 
 
 def _not_negative(name: str, what: str, value: Any) -> Any:
@@ -18,26 +17,17 @@ def _not_negative(name: str, what: str, value: Any) -> Any:
     return value
 
 
+def _shared_axes(name: str, what: str, axes: Any) -> list[int] | None:
+    return None if axes is None else list(option.integers_of(name, what, [axes] if isinstance(axes, int) else axes))
+
+
 NotNegative = Annotated[float, option.kind(_not_negative, "a number, not negative")]
 MaxValue = Annotated[Any, option.optional(NotNegative)]
 SoftmaxAxis = Annotated[
     Any,
     option.kind(lambda name, what, axis: tuple(axis) if isinstance(axis, list) else axis, "an integer, or several"),
 ]
-SharedAxes = Annotated[
-    Any,
-    option.optional(
-        Annotated[
-            Any,
-            option.kind(
-                lambda name, what, axes: list(
-                    option.integers_of(name, what, [axes] if isinstance(axes, int) else axes)
-                ),
-                "an integer, or several",
-            ),
-        ]
-    ),
-]
+SharedAxes = Annotated[Any, option.kind(_shared_axes, "an integer, or several, or None")]
 
 
 class ReLU(SameShape):
@@ -252,7 +242,7 @@ class PReLU(SameShape):
                     f"PReLU {self.name!r} shares axis {axis}, but its input has shape {tuple(input_shape)}"
                 )
             shape[axis - 1] = 1
-        self.alpha = add_option_weight(self, tuple(shape), "alpha")
+        self.alpha = self._option_weight(tuple(shape), "alpha")
         fixed = {axis: size for axis, size in enumerate(input_shape) if axis and axis not in (self.shared_axes or [])}
         self.input_spec = InputSpec(ndim=len(input_shape), axes=fixed)
 

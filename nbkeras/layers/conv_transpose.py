@@ -9,7 +9,6 @@ from nbkeras.building.layer import CommonOptions
 from nbkeras.engine import option
 from nbkeras.layers.convolving import Convolving
 from nbkeras.layers.spatial import DataFormat, Padding, WindowSize, check_lengths
-from nbkeras.layers.weight_options import add_option_weight
 from nbkeras.ops.window import paddings_of, transposed_length
 
 
@@ -51,7 +50,7 @@ class _ConvTranspose(Convolving):
     quantized_channels = {"kernel": (-2,)}
 
     def make_weights(self, channels):
-        self.kernel = add_option_weight(self, (*self.kernel_size, self.filters, channels), "kernel")
+        self.kernel = self._option_weight((*self.kernel_size, self.filters, channels), "kernel")
         self.add_bias((self.filters,))
 
     def call(self, inputs):

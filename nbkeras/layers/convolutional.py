@@ -10,7 +10,6 @@ from nbkeras.building.lora import Adaptable, AdaptedWeight
 from nbkeras.engine import option
 from nbkeras.layers.convolving import Convolving
 from nbkeras.layers.spatial import DataFormat, Padding, WindowSize
-from nbkeras.layers.weight_options import add_option_weight
 
 
 class _Conv(Adaptable, Convolving):
@@ -71,7 +70,7 @@ class _Conv(Adaptable, Convolving):
     quantized_channels = {"kernel": (-1,)}
 
     def make_weights(self, channels):
-        self.kernel = add_option_weight(self, (*self.kernel_size, channels // self.groups, self.filters), "kernel")
+        self.kernel = self._option_weight((*self.kernel_size, channels // self.groups, self.filters), "kernel")
         self.add_bias((self.filters,))
         self._adapt_as_made()
 

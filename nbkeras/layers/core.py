@@ -15,7 +15,6 @@ from nbkeras.engine.behaviour import FunctionName
 from nbkeras.engine.registry import custom_object, custom_object_scope
 from nbkeras.layers.same_shape import SameShape
 from nbkeras.layers.spatial import DataFormat
-from nbkeras.layers.weight_options import add_option_weight
 
 
 class Dense(Adaptable):
@@ -77,8 +76,8 @@ class Dense(Adaptable):
         dim = input_shape[-1] if input_shape else None
         if dim is None:
             raise ValueError(f"Dense layer {self.name!r} needs the size of the last axis, received shape {input_shape}")
-        self.kernel = add_option_weight(self, (dim, self.units), "kernel")
-        self.bias = add_option_weight(self, (self.units,), "bias") if self.use_bias else None
+        self.kernel = self._option_weight((dim, self.units), "kernel")
+        self.bias = self._option_weight((self.units,), "bias") if self.use_bias else None
         self.input_spec = InputSpec(min_ndim=2, axes={-1: dim})
         self._adapt_as_made()
 

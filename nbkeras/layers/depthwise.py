@@ -9,7 +9,6 @@ from nbkeras.building.layer import CommonOptions
 from nbkeras.engine import option
 from nbkeras.layers.convolving import Convolving
 from nbkeras.layers.spatial import DataFormat, Padding, WindowSize
-from nbkeras.layers.weight_options import add_option_weight
 
 
 class _DepthwiseConv(Convolving):
@@ -46,9 +45,7 @@ class _DepthwiseConv(Convolving):
     quantized_channels = {"kernel": (-2, -1)}
 
     def make_weights(self, channels):
-        self.kernel = add_option_weight(
-            self, (*self.kernel_size, channels, self.depth_multiplier), "depthwise", "kernel"
-        )
+        self.kernel = self._option_weight((*self.kernel_size, channels, self.depth_multiplier), "depthwise", "kernel")
         self.add_bias((channels * self.depth_multiplier,))
 
     def convolved(self, inputs, padding):
@@ -160,11 +157,11 @@ class _SeparableConv(Convolving):
 
     def make_weights(self, channels):
         many = self.depth_multiplier
-        self.depthwise_kernel = add_option_weight(
-            self, (*self.kernel_size, channels, many), "depthwise", "depthwise_kernel"
+        self.depthwise_kernel = self._option_weight(
+            (*self.kernel_size, channels, many), "depthwise", "depthwise_kernel"
         )
         shape = (*[1] * self.rank, channels * many, self.filters)
-        self.pointwise_kernel = add_option_weight(self, shape, "pointwise", "pointwise_kernel")
+        self.pointwise_kernel = self._option_weight(shape, "pointwise", "pointwise_kernel")
         self.add_bias((self.filters,))
 
     def convolved(self, inputs, padding):

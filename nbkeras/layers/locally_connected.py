@@ -10,7 +10,6 @@ from nbkeras.building.layer import CommonOptions, InputSpec
 from nbkeras.engine import option
 from nbkeras.layers.convolving import Convolving
 from nbkeras.layers.spatial import DataFormat, Padding, WindowSize
-from nbkeras.layers.weight_options import add_option_weight
 
 
 class _LocallyConnected(Convolving):
@@ -57,7 +56,7 @@ class _LocallyConnected(Convolving):
                 f"{tuple(input_shape)}"
             )
         taps = math.prod(self.kernel_size) * channels
-        self.kernel = add_option_weight(self, (math.prod(places), taps, self.filters), "kernel")
+        self.kernel = self._option_weight((math.prod(places), taps, self.filters), "kernel")
         self.add_bias((*places, self.filters))
         self.input_spec = InputSpec(shape=(None, *input_shape[1:]))
 
