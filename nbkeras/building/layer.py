@@ -150,19 +150,6 @@ def _entered(build: Callable) -> Callable:
     return enter
 
 
-_ARGUMENTS = (
-    "name",
-    "dtype",
-    "trainable",
-    "input_shape",
-    "batch_input_shape",
-    "batch_shape",
-    "input_dim",
-    "input_length",
-    "quantization_config",
-)
-
-
 class BasicOptions(TypedDict, total=False):
     """The options that each layer takes as **kwargs, for type checkers and editors."""
 
@@ -280,7 +267,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     ):
         for key in kwargs:
             unused = kwargs[key] is None or kwargs[key] is False  # a file may hold an unused option of another Keras
-            if key not in _ARGUMENTS and not (unused and is_sharing()):
+            if key not in LayerOptions.__annotations__ and not (unused and is_sharing()):
                 raise TypeError(
                     f"{type(self).__name__} got an unexpected argument {briefly(key)}.{nearest(key, self._argument_names())}"
                 )
@@ -314,7 +301,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
 
     def _argument_names(self) -> list[str]:
         own = inspect.signature(type(self).__init__).parameters
-        return [*own, *option.of_class(type(self)), *_ARGUMENTS, "batch_size", "weights"]
+        return [*own, *option.of_class(type(self)), *LayerOptions.__annotations__]
 
     @staticmethod
     def _input_shape_argument(batch_size: int | None, kwargs: dict) -> tuple | None:

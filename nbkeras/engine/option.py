@@ -68,13 +68,14 @@ def number_of(name: str, what: str, value: Any) -> float:
     return float(value)
 
 
-def _as_given(name: str, what: str, value: Any) -> Any:
+def as_given(name: str, what: str, value: Any) -> Any:
+    """A number as it is; the error names the class and the argument."""
     number_of(name, what, value)
     return value
 
 
 def _verbosity(name: str, what: str, value: Any) -> Any:
-    return value if isinstance(value, bool) else _as_given(name, what, value)
+    return value if isinstance(value, bool) else as_given(name, what, value)
 
 
 def flag_of(name: str, what: str, value: Any) -> bool:
@@ -143,7 +144,7 @@ Size = Annotated[int, kind(size_of, "a positive integer")]
 Integer = Annotated[int, kind(_integer, "an integer")]
 Integers = Annotated[Any, kind(integers_of, "a tuple of integers")]
 Number = Annotated[float, kind(number_of, "a number")]
-AnyNumber = Annotated[Any, kind(_as_given, "a number")]  # kept as it is given: an integer stays one in configurations
+AnyNumber = Annotated[Any, kind(as_given, "a number")]  # kept as it is given: an integer stays one in configurations
 Verbosity = Annotated[int, kind(_verbosity, "a number")]  # or a flag
 MaybeInteger = Annotated[Any, optional(Integer)]
 MaybeNumber = Annotated[Any, optional(Number)]

@@ -376,9 +376,6 @@ class AutoContrast(Images):
         part = ops.divide(ops.subtract(images, low), ops.where(one, 1.0, ops.subtract(high, low)))
         return ops.where(one, images, ops.add(ops.multiply(part, width), bottom))
 
-    def call(self, inputs):
-        return self.changed(ops.cast(inputs, self.dtype))
-
 
 class RandomGrayscale(RandomImages):
     """Makes each RGB image gray with a given probability; it keeps three channels.

@@ -22,6 +22,9 @@ class Images(Layer, registered=False):
         super().__init__(**kwargs)
         option.keep(self, locals())
 
+    def call(self, inputs):
+        return self.changed(ops.cast(inputs, self.dtype))
+
     def change(self, images):
         """The new images of a batch. Subclasses override it.
 
@@ -129,9 +132,6 @@ class CenterCrop(Images):
 
     def change(self, images):
         return middle(images, self.height, self.width)
-
-    def call(self, inputs):
-        return self.changed(ops.cast(inputs, self.dtype))
 
 
 class Pipeline(Layer):
