@@ -58,8 +58,7 @@ class MaxNorm(Constraint, names=("max_norm", "maxnorm")):
     """
 
     def __init__(self, max_value: option.AnyNumber = 2, axis: option.Anything = 0):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, w):
         norms = _norms(w, self.axis)
@@ -92,8 +91,7 @@ class UnitNorm(Constraint, names=("unit_norm", "unitnorm")):
     """
 
     def __init__(self, axis: option.Anything = 0):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, w):
         return w / (settings.epsilon() + _norms(w, self.axis))
@@ -128,8 +126,7 @@ class MinMaxNorm(Constraint, names=("min_max_norm", "minmaxnorm")):
         rate: option.AnyNumber = 1.0,
         axis: option.Anything = 0,
     ):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, w):
         norms = _norms(w, self.axis)

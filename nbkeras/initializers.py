@@ -117,8 +117,7 @@ class Constant(Initializer, names=("constant",)):
     """
 
     def __init__(self, value: option.Anything = 0.0):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, shape, dtype=None) -> Array:
         shape, dtype = _weight(self, shape, dtype)
@@ -147,8 +146,7 @@ class Identity(Initializer, names=("identity", "IdentityInitializer")):
     """
 
     def __init__(self, gain: option.Number = 1.0):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, shape, dtype=None) -> Array:
         shape, dtype = _weight(self, shape, dtype)
@@ -204,8 +202,7 @@ class STFT(Initializer, names=("stft", "STFTInitializer")):
     def __init__(
         self, side: Side = "real", window: Window = "hann", scaling: Scaling = "density", periodic: option.Flag = False
     ):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, shape, dtype=None) -> Array:
         shape, dtype = _weight(self, shape, dtype)
@@ -272,8 +269,7 @@ class RandomInitializer(Initializer, registered=False):
     _calls = 0  # of `generator`, where each call draws anew
 
     def __init__(self, seed: Seed = None):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.seed = settings.next_seed() if self._given_seed is None else self._given_seed
 
     def generator(self) -> np.random.Generator:

@@ -92,8 +92,7 @@ class L1L2(Regularizer, names=("l1l2",)):
     """
 
     def __init__(self, l1: Part = 0.0, l2: Part = 0.0):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, x):
         if self.l1 and self.l2:
@@ -116,8 +115,7 @@ class L1(Regularizer):
     """
 
     def __init__(self, l1: FactorOrNone = 0.01):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, x):
         return self.l1 * ops.sum(ops.abs(x))
@@ -141,8 +139,7 @@ class L2(Regularizer):
     """
 
     def __init__(self, l2: FactorOrNone = 0.01):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, x):
         return self.l2 * ops.sum(ops.square(x))
@@ -165,8 +162,7 @@ class OrthogonalRegularizer(Regularizer, names=("orthogonal_regularizer",)):
     """
 
     def __init__(self, factor: Factor = 0.01, mode: Mode = "rows"):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, x):
         x = ops.convert_to_tensor(x)

@@ -3,10 +3,10 @@
 The annotation of a parameter declares it. This is all that a layer needs:
 
     def __init__(self, units: Size, use_bias: Flag = True, kernel_initializer: Initializer = "glorot_uniform", **kwargs):
-        super().__init__(**kwargs)
-        keep(self, locals())
+        super().__init__(**keep(self, locals()))
 
-`keep` checks and converts the values and sets the attributes; `get_config` of the base class writes them.
+`keep` checks and converts the values and sets the attributes; `get_config` of the base class writes them. What is left of the
+arguments is for the base class.
 A parameter without such an annotation is no option: the class does with it what it wants.
 """
 
@@ -166,9 +166,14 @@ class Option(NamedTuple):
     attribute: str
 
 
-def keep(item: Any, arguments: dict[str, Any]) -> None:
-    """Check the options of an `__init__` and set the attributes. arguments: its `locals()`, after `super().__init__()`."""
-    for name, each, attribute in _declared(vars(arguments["__class__"])["__init__"]):
+def keep(item: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Check the options of an `__init__` and set the attributes. Returns its other arguments, which are for the base class.
+
+    arguments: the `locals()` of the `__init__`, which calls `super()`. One class declares an option, not a base class too.
+    """
+    init = vars(arguments["__class__"])["__init__"]
+    others = {name: arguments[name] for name in parameters(init)} | arguments.get("kwargs", {})
+    for name, each, attribute in _declared(init):
         try:
             value = each.check(item, name, arguments[name])
         except Exception as error:
@@ -179,6 +184,8 @@ def keep(item: Any, arguments: dict[str, Any]) -> None:
                 f"{name_of(item)}: {name} must be {each.words}, received {briefly(arguments[name])}"
             ) from error
         setattr(item, attribute, value)
+        del others[name]
+    return others
 
 
 def of_class(cls: type) -> dict[str, Option]:

@@ -65,8 +65,7 @@ class ReLU(SameShape):
         threshold: NotNegative = 0.0,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
         return ops.relu(inputs, self.negative_slope, self.max_value, self.threshold)
@@ -93,8 +92,7 @@ class LeakyReLU(SameShape):
     """
 
     def __init__(self, negative_slope: NotNegative = 0.3, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
         return ops.leaky_relu(inputs, self.negative_slope)
@@ -118,8 +116,7 @@ class ELU(SameShape):
     """
 
     def __init__(self, alpha: option.Number = 1.0, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
         return ops.elu(inputs, self.alpha)
@@ -146,8 +143,7 @@ class ThresholdedReLU(SameShape):
     """
 
     def __init__(self, theta: NotNegative = 1.0, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
         return ops.threshold(inputs, self.theta, 0.0)
@@ -178,8 +174,7 @@ class Softmax(SameShape):
     """
 
     def __init__(self, axis: SoftmaxAxis = -1, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs, mask=None):
         if mask is not None:
@@ -231,8 +226,7 @@ class PReLU(SameShape):
         shared_axes: SharedAxes = None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def build(self, input_shape):
         shape = list(input_shape[1:])

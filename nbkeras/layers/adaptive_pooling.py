@@ -19,8 +19,7 @@ class _AdaptivePooling(Spatial):
     """
 
     def __init__(self, output_size: WindowSize, data_format=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def compute_output_shape(self, input_shape):
         self.lengths(input_shape)  # for its error

@@ -41,8 +41,7 @@ class RandomColors(RandomImages, registered=False):
         data_format=None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(seed, data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def in_range(self, images):
         """Images with their values clipped to value_range.
@@ -295,8 +294,7 @@ class RandomGaussianBlur(RandomColors):
         data_format=None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(factor, value_range, seed, data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def change(self, images):
         chosen = ops.less(self.draw(images, 0.0, 1.0), self.draw(images, *self.factor))
@@ -335,8 +333,7 @@ class RandomColorJitter(RandomImages):
         data_format=None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(seed, data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         factors = brightness_factor, contrast_factor, saturation_factor, hue_factor
         kinds = (RandomBrightness, RandomContrast, RandomSaturation, RandomHue)
         self.parts = [
@@ -366,8 +363,7 @@ class AutoContrast(Images):
     """
 
     def __init__(self, value_range: ValueRange = (0, 255), data_format=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def change(self, images):
         low, high = (each(images, axis=(1, 2), keepdims=True) for each in (ops.min, ops.max))
@@ -392,8 +388,7 @@ class RandomGrayscale(RandomImages):
     """
 
     def __init__(self, factor: option.Rate = 0.5, data_format=None, seed=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(seed, data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def change(self, images):
         gray = ops.image.rgb_to_grayscale(images, data_format="channels_last")
@@ -427,8 +422,7 @@ class Solarization(RandomImages):
         data_format=None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(seed, data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self._additions = _from_zero("addition_factor", addition_factor)
         self._thresholds = _from_zero("threshold_factor", threshold_factor)
 

@@ -9,7 +9,7 @@ from nbkeras.building.layer import CommonOptions
 from nbkeras.building.lora import Adaptable, AdaptedWeight
 from nbkeras.engine import option
 from nbkeras.layers.convolving import Convolving
-from nbkeras.layers.spatial import DataFormat, Padding, WindowSize
+from nbkeras.layers.spatial import Padding, WindowSize
 
 
 class _Conv(Adaptable, Convolving):
@@ -35,7 +35,7 @@ class _Conv(Adaptable, Convolving):
         kernel_size: WindowSize,
         strides: WindowSize = 1,
         padding: Padding = "valid",
-        data_format: DataFormat = None,
+        data_format: str | None = None,
         dilation_rate: WindowSize = 1,
         groups: option.Size = 1,
         activation: option.Activation = None,
@@ -51,8 +51,7 @@ class _Conv(Adaptable, Convolving):
         lora_alpha: float | None = None,
         **kwargs: Unpack[CommonOptions],
     ):
-        super().__init__(lora_rank, lora_alpha, activity_regularizer=activity_regularizer, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         if self.filters % self.groups:
             raise ValueError(
                 f"{type(self).__name__}: groups must divide filters, received groups={groups} and filters={filters}"

@@ -68,8 +68,7 @@ class Dense(Adaptable):
         lora_alpha: float | None = None,
         **kwargs: Unpack[CommonOptions],
     ):
-        super().__init__(lora_rank, lora_alpha, activity_regularizer=activity_regularizer, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.input_spec = InputSpec(min_ndim=2)
 
     def build(self, input_shape):
@@ -113,8 +112,7 @@ class Activation(SameShape):
     _takes_structures = True  # if the function does
 
     def __init__(self, activation: option.Activation, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
         return self.activation(inputs)
@@ -162,8 +160,7 @@ class Flatten(Layer):
     output_dtype = "input"
 
     def __init__(self, data_format: DataFormat = None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.input_spec = InputSpec(min_ndim=1)
 
     def call(self, inputs):
@@ -206,8 +203,7 @@ class Reshape(Layer):
     target_shape: tuple
 
     def __init__(self, target_shape: option.Integers, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         if self.target_shape.count(-1) > 1 or any(size < -1 for size in self.target_shape):
             raise ValueError(f"at most one size of target_shape may be -1, none less, received {self.target_shape}")
 
@@ -258,8 +254,7 @@ class Permute(Layer):
     dims: tuple
 
     def __init__(self, dims: option.Integers, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
             raise ValueError(f"Permute's dims must be 1 to n in some order, received {self.dims}")
         self.input_spec = InputSpec(ndim=len(self.dims) + 1)
@@ -293,8 +288,7 @@ class RepeatVector(Layer):
     output_dtype = "input"
 
     def __init__(self, n: option.Size, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.input_spec = InputSpec(ndim=2)
 
     def call(self, inputs):
@@ -331,8 +325,7 @@ class Masking(SameShape):
     """
 
     def __init__(self, mask_value: option.Number = 0.0, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.input_spec = InputSpec(min_ndim=2)
 
     def compute_mask(self, inputs, mask=None):

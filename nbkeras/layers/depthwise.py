@@ -8,7 +8,7 @@ from nbkeras import ops
 from nbkeras.building.layer import CommonOptions
 from nbkeras.engine import option
 from nbkeras.layers.convolving import Convolving
-from nbkeras.layers.spatial import DataFormat, Padding, WindowSize
+from nbkeras.layers.spatial import Padding, WindowSize
 
 
 class _DepthwiseConv(Convolving):
@@ -26,7 +26,7 @@ class _DepthwiseConv(Convolving):
         strides: WindowSize = 1,
         padding: Padding = "valid",
         depth_multiplier: option.Size = 1,
-        data_format: DataFormat = None,
+        data_format: str | None = None,
         dilation_rate: WindowSize = 1,
         activation: option.Activation = None,
         use_bias: option.Flag = True,
@@ -39,8 +39,7 @@ class _DepthwiseConv(Convolving):
         bias_constraint: option.Constraint = None,
         **kwargs: Unpack[CommonOptions],
     ):
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     quantized_channels = {"kernel": (-2, -1)}
 
@@ -133,7 +132,7 @@ class _SeparableConv(Convolving):
         kernel_size: WindowSize,
         strides: WindowSize = 1,
         padding: Padding = "valid",
-        data_format: DataFormat = None,
+        data_format: str | None = None,
         dilation_rate: WindowSize = 1,
         depth_multiplier: option.Size = 1,
         activation: option.Activation = None,
@@ -150,8 +149,7 @@ class _SeparableConv(Convolving):
         bias_constraint: option.Constraint = None,
         **kwargs: Unpack[CommonOptions],
     ):
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     quantized_channels = {"depthwise_kernel": (-2, -1), "pointwise_kernel": (-1,)}
 

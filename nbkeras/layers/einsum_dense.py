@@ -94,8 +94,7 @@ class EinsumDense(Adaptable):
         lora_alpha: float | None = None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(lora_rank, lora_alpha, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def build(self, input_shape):
         plan = self._plan(input_shape)

@@ -9,7 +9,7 @@ from nbkeras import ops
 from nbkeras.building.layer import CommonOptions, InputSpec
 from nbkeras.engine import option
 from nbkeras.layers.convolving import Convolving
-from nbkeras.layers.spatial import DataFormat, Padding, WindowSize
+from nbkeras.layers.spatial import Padding, WindowSize
 
 
 class _LocallyConnected(Convolving):
@@ -28,7 +28,7 @@ class _LocallyConnected(Convolving):
         kernel_size: WindowSize,
         strides: WindowSize = 1,
         padding: Padding = "valid",
-        data_format: DataFormat = None,
+        data_format: str | None = None,
         activation: option.Activation = None,
         use_bias: option.Flag = True,
         kernel_initializer: option.Initializer = "glorot_uniform",
@@ -41,8 +41,7 @@ class _LocallyConnected(Convolving):
         implementation: option.Anything = 1,
         **kwargs: Unpack[CommonOptions],
     ):
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.dilation_rate = (1,) * self.rank
 
     quantized_channels = {"kernel": (0, -1)}

@@ -202,8 +202,7 @@ class LayerNormalization(_Scaled):
         gamma_constraint: option.Constraint = None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def build(self, input_shape):
         sizes = _sizes(self, input_shape, self.axis)
@@ -246,8 +245,7 @@ class RMSNormalization(SameShape):
     supports_masking = False
 
     def __init__(self, axis: Axes = -1, epsilon: option.Number = 1e-6, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def build(self, input_shape):
         self.scale = self.add_weight(_sizes(self, input_shape, self.axis), "ones", name="scale")
@@ -299,8 +297,7 @@ class GroupNormalization(_Scaled):
         gamma_constraint: option.Constraint = None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def build(self, input_shape):
         size = _axis_size(self, input_shape, self.axis)
@@ -339,8 +336,7 @@ class UnitNormalization(SameShape):
     input_spec = InputSpec()
 
     def __init__(self, axis: Axes = -1, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
         return ops.l2_normalize(inputs, self.axis, epsilon=1e-24)  # of the length's square

@@ -39,8 +39,7 @@ class Rescaling(SameShape):
     """
 
     def __init__(self, scale: option.Anything, offset: option.Anything = 0.0, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         for numbers in (scale, offset):
             array_of(numbers)  # for its error
 
@@ -120,8 +119,7 @@ class Normalization(SameShape):
         invert: option.Flag = False,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.axis = self.axis or ()
         if None in self.axis:
             raise ValueError(f"Normalization's axis must be made of integers, received {self.axis}")
@@ -271,8 +269,7 @@ class Discretization(Layer):
         sparse: NotSparse = False,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         if (bin_boundaries is None) == (num_bins is None):
             raise ValueError(
                 "Discretization needs either bin_boundaries or num_bins, received "

@@ -36,8 +36,7 @@ class _Pooling(Spatial):
         data_format=None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.strides = self.strides or self.pool_size
 
     def compute_output_shape(self, input_shape):
@@ -217,8 +216,7 @@ class _GlobalPooling(Spatial):
     """
 
     def __init__(self, data_format=None, keepdims: option.Flag = False, **kwargs: Unpack[LayerOptions]):
-        super().__init__(data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def compute_output_shape(self, input_shape):
         self.lengths(input_shape)  # for its error

@@ -43,8 +43,7 @@ class _Random(SameShape):
     _takes_structures = True  # outside training they are returned as they are, as in Keras
 
     def __init__(self, seed: option.Anything = None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.seed_generator = self.add_seed_generator(seed)
 
 
@@ -78,8 +77,7 @@ class Dropout(_Random):
     noise_shape: tuple | None
 
     def __init__(self, rate: option.Rate, noise_shape: NoiseShape = None, seed=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(seed, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs, training=None):
         if not training or self.rate == 0:
@@ -217,8 +215,7 @@ class GaussianNoise(_Random):
     """
 
     def __init__(self, stddev: Deviation, seed=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(seed, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs, training=None):
         if not training or self.stddev == 0:
@@ -250,8 +247,7 @@ class GaussianDropout(_Random):
     """
 
     def __init__(self, rate: RateBelowOne, seed=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(seed, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs, training=None):
         if not training or self.rate == 0:
@@ -288,8 +284,7 @@ class AlphaDropout(_Random):
     """
 
     def __init__(self, rate: RateBelowOne, noise_shape: NoiseShape = None, seed=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(seed, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs, training=None):
         if not training or self.rate == 0:

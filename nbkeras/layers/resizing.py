@@ -52,8 +52,7 @@ class _ZeroPadding(Spatial):
     output_dtype = "input"
 
     def __init__(self, padding: Margins = 1, data_format=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
         widths = [(0, 0)] * (self.rank + 2)
@@ -134,8 +133,7 @@ class _Cropping(Spatial):
     output_dtype = "input"
 
     def __init__(self, cropping: Margins = ((0, 0), (0, 0)), data_format=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
         self.compute_output_shape(inputs.shape)  # for its errors
@@ -234,8 +232,7 @@ class _UpSampling(Spatial):
     interpolation = "nearest"
 
     def __init__(self, size: Factors = 2, data_format=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
         return ops.enlarge(inputs, self.size, self.interpolation, self.data_format)
@@ -294,8 +291,7 @@ class UpSampling2D(_UpSampling):
         interpolation: Interpolation = "nearest",
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(size, data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.output_dtype = "input" if interpolation == "nearest" else "layer"
 
 

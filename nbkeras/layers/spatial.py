@@ -36,8 +36,7 @@ class Spatial(Layer, registered=False):
     data_format: str
 
     def __init__(self, data_format: DataFormat = None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.input_spec = InputSpec(ndim=self.rank + 2)
 
     def channel_axis(self) -> int:

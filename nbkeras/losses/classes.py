@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.option import given
 from nbkeras.losses import functions
 from nbkeras.losses.loss import LossFunctionWrapper
 
@@ -110,7 +109,7 @@ class CosineSimilarity(_Named, fn=functions.cosine_similarity):
     def __init__(
         self, axis: int = -1, reduction: str | None = _MEAN, name: str = "cosine_similarity", dtype: Any = None
     ):
-        super().__init__(**given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
 class Huber(_Named, fn=functions.huber):
@@ -125,7 +124,7 @@ class Huber(_Named, fn=functions.huber):
     """
 
     def __init__(self, delta: float = 1.0, reduction: str | None = _MEAN, name: str = "huber_loss", dtype: Any = None):
-        super().__init__(**given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
 class LogCosh(_Named, fn=functions.log_cosh):
@@ -220,7 +219,7 @@ class BinaryCrossentropy(_Named, fn=functions.binary_crossentropy):
         name: str = "binary_crossentropy",
         dtype: Any = None,
     ):
-        super().__init__(**given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
 class CategoricalCrossentropy(_Named, fn=functions.categorical_crossentropy):
@@ -244,7 +243,7 @@ class CategoricalCrossentropy(_Named, fn=functions.categorical_crossentropy):
         name: str = "categorical_crossentropy",
         dtype: Any = None,
     ):
-        super().__init__(**given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
 class SparseCategoricalCrossentropy(_Named, fn=functions.sparse_categorical_crossentropy):
@@ -267,7 +266,7 @@ class SparseCategoricalCrossentropy(_Named, fn=functions.sparse_categorical_cros
         name: str = "sparse_categorical_crossentropy",
         dtype: Any = None,
     ):
-        super().__init__(**given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
 class BinaryFocalCrossentropy(_Named, fn=functions.binary_focal_crossentropy):
@@ -293,7 +292,7 @@ class BinaryFocalCrossentropy(_Named, fn=functions.binary_focal_crossentropy):
         name: str = "binary_focal_crossentropy",
         dtype: Any = None,
     ):
-        super().__init__(**given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
 class CategoricalFocalCrossentropy(_Named, fn=functions.categorical_focal_crossentropy):
@@ -320,7 +319,7 @@ class CategoricalFocalCrossentropy(_Named, fn=functions.categorical_focal_crosse
         name: str = "categorical_focal_crossentropy",
         dtype: Any = None,
     ):
-        super().__init__(**given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
 class CategoricalGeneralizedCrossEntropy(_Named, fn=functions.categorical_generalized_cross_entropy):
@@ -349,7 +348,7 @@ class CategoricalGeneralizedCrossEntropy(_Named, fn=functions.categorical_genera
         q = option.number_of(type(self).__name__, "q", q)
         if not 0 < q < 1:
             raise ValueError(f"q must be between 0 and 1, received {briefly(q)}")
-        super().__init__(**given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
 class Dice(_Named, fn=functions.dice):
@@ -370,7 +369,7 @@ class Dice(_Named, fn=functions.dice):
         axis: int | Sequence[int] | None = None,
         dtype: Any = None,
     ):
-        super().__init__(**given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
 class Tversky(_Named, fn=functions.tversky):
@@ -397,7 +396,7 @@ class Tversky(_Named, fn=functions.tversky):
         axis: int | Sequence[int] | None = None,
         dtype: Any = None,
     ):
-        super().__init__(**given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
 class Circle(_Named, fn=functions.circle):
@@ -422,7 +421,7 @@ class Circle(_Named, fn=functions.circle):
         name: str = "circle",
         dtype: Any = None,
     ):
-        super().__init__(**given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
 class CTC(_Named, fn=functions.ctc):

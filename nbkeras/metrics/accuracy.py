@@ -212,7 +212,7 @@ class BinaryAccuracy(FunctionMetric, fn=binary_accuracy):
     _direction = "up"
 
     def __init__(self, name: str = "binary_accuracy", dtype: Any = None, threshold: float = 0.5):
-        super().__init__(**option.given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
 class CategoricalAccuracy(FunctionMetric, fn=categorical_accuracy):
@@ -260,7 +260,7 @@ class TopKCategoricalAccuracy(FunctionMetric, fn=top_k_categorical_accuracy):
     _direction = "up"
 
     def __init__(self, k: int = 5, name: str = "top_k_categorical_accuracy", dtype: Any = None):
-        super().__init__(**option.given(locals()))
+        super().__init__(**option.keep(self, locals()))
         self.k = k
 
 
@@ -288,7 +288,7 @@ class SparseTopKCategoricalAccuracy(FunctionMetric, fn=sparse_top_k_categorical_
         dtype: Any = None,
         from_sorted_ids: bool = False,
     ):
-        super().__init__(**option.given(locals()))
+        super().__init__(**option.keep(self, locals()))
         self.k, self.from_sorted_ids = k, from_sorted_ids
 
 

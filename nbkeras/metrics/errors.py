@@ -110,7 +110,7 @@ class CosineSimilarity(FunctionMetric, fn=cosine_similarity, names=("cosine_prox
     _direction = "up"
 
     def __init__(self, name: str = "cosine_similarity", dtype: Any = None, axis: int = -1):
-        super().__init__(**option.given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
 class LogCoshError(FunctionMetric, fn=losses.log_cosh, name="logcosh", names=("logcosh", "log_cosh")):
@@ -186,7 +186,7 @@ class BinaryCrossentropy(FunctionMetric, fn=losses.binary_crossentropy, names=("
         from_logits: bool = False,
         label_smoothing: float = 0.0,
     ):
-        super().__init__(**option.given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
 class CategoricalCrossentropy(FunctionMetric, fn=losses.categorical_crossentropy):
@@ -208,7 +208,7 @@ class CategoricalCrossentropy(FunctionMetric, fn=losses.categorical_crossentropy
         label_smoothing: float = 0.0,
         axis: int = -1,
     ):
-        super().__init__(**option.given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
 class SparseCategoricalCrossentropy(FunctionMetric, fn=losses.sparse_categorical_crossentropy):
@@ -231,4 +231,4 @@ class SparseCategoricalCrossentropy(FunctionMetric, fn=losses.sparse_categorical
         ignore_class: int | None = None,
         axis: int = -1,
     ):
-        super().__init__(**option.given(locals()))
+        super().__init__(**option.keep(self, locals()))

@@ -63,8 +63,7 @@ class FBetaScore(Metric):
         name: str | None = "fbeta_score",
         dtype: Any = None,
     ):
-        super().__init__(name, dtype)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self._built = False
 
     def _build(self, classes: int) -> None:

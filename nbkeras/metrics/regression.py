@@ -51,8 +51,7 @@ class R2Score(Metric):
         name: str | None = "r2_score",
         dtype: Any = None,
     ):
-        super().__init__(name, dtype)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.num_samples = self._total("num_samples")
         self._built = False
 
@@ -167,7 +166,7 @@ class PearsonCorrelation(FunctionMetric, fn=pearson_correlation):
     _direction = "up"
 
     def __init__(self, name: str = "pearson_correlation", dtype: Any = None, axis: int = -1):
-        super().__init__(**option.given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
 class ConcordanceCorrelation(FunctionMetric, fn=concordance_correlation):
@@ -186,4 +185,4 @@ class ConcordanceCorrelation(FunctionMetric, fn=concordance_correlation):
     _direction = "up"
 
     def __init__(self, name: str = "concordance_correlation", dtype: Any = None, axis: int = -1):
-        super().__init__(**option.given(locals()))
+        super().__init__(**option.keep(self, locals()))
