@@ -1,24 +1,17 @@
 """Accuracies: functions that give 1.0 for each correct prediction, and their means."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from nbkeras import config, ops
 from nbkeras.engine import option
-from nbkeras.engine.tensor import Tensor, as_tensor, op
+from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
-from nbkeras.metrics.metric import FunctionMetric, functions
+from nbkeras.metrics.metric import FunctionMetric, metric_function
 from nbkeras.ops.arguments import as_index, broadcast_shape
 from nbkeras.ops.metrics import class_matches, one_hot_matches, threshold_matches
 
-F = TypeVar("F", bound=Callable)
 
-
-def _register(function: F) -> F:
-    return functions.register(op(function))
-
-
-@_register
+@metric_function
 def accuracy(y_true, y_pred) -> Tensor:
     """1.0 where y_pred equals y_true, else 0.0, element by element.
 
@@ -38,7 +31,7 @@ def accuracy(y_true, y_pred) -> Tensor:
     return ops.cast(ops.equal(y_true, y_pred), config.floatx())
 
 
-@_register
+@metric_function
 def binary_accuracy(y_true, y_pred, threshold: float = 0.5) -> Tensor:
     """1.0 where y_pred > threshold agrees with y_true (0 or 1), else 0.0, element by element.
 
@@ -68,7 +61,7 @@ def binary_accuracy(y_true, y_pred, threshold: float = 0.5) -> Tensor:
     return threshold_matches(y_true, y_pred, threshold)
 
 
-@_register
+@metric_function
 def categorical_accuracy(y_true, y_pred) -> Tensor:
     """1.0 where the largest prediction is at the one-hot target, else 0.0.
 
@@ -109,7 +102,7 @@ def _class_numbers(name: str, y_true: Any, y_pred: Tensor) -> Tensor:
     return y_true
 
 
-@_register
+@metric_function
 def sparse_categorical_accuracy(y_true, y_pred) -> Tensor:
     """1.0 where the largest prediction is at the target, a class number, else 0.0.
 
@@ -131,7 +124,7 @@ def sparse_categorical_accuracy(y_true, y_pred) -> Tensor:
     return class_matches(_class_numbers("sparse_categorical_accuracy", y_true, y_pred), y_pred)
 
 
-@_register
+@metric_function
 def top_k_categorical_accuracy(y_true, y_pred, k: int = 5) -> Tensor:
     """1.0 where the one-hot target is among the k largest predictions, else 0.0.
 
@@ -153,7 +146,7 @@ def top_k_categorical_accuracy(y_true, y_pred, k: int = 5) -> Tensor:
     return sparse_top_k_categorical_accuracy(ops.argmax(y_true, axis=-1), y_pred, k)
 
 
-@_register
+@metric_function
 def sparse_top_k_categorical_accuracy(y_true, y_pred, k: int = 5, from_sorted_ids: bool = False) -> Tensor:
     """1.0 where the target, a class number, is among the k largest predictions, else 0.0.
 

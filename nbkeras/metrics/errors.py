@@ -4,9 +4,9 @@ from typing import Any
 
 from nbkeras import losses, ops
 from nbkeras.engine import option
-from nbkeras.engine.tensor import Tensor, op
+from nbkeras.engine.tensor import Tensor
 from nbkeras.losses.loss import pair
-from nbkeras.metrics.metric import FunctionMetric, Mean, functions
+from nbkeras.metrics.metric import FunctionMetric, Mean, metric_function
 
 
 class MeanSquaredError(FunctionMetric, fn=losses.mean_squared_error, names=("mse", "MSE")):
@@ -74,8 +74,7 @@ class MeanSquaredLogarithmicError(FunctionMetric, fn=losses.mean_squared_logarit
     """
 
 
-@functions.register
-@op
+@metric_function
 def cosine_similarity(y_true, y_pred, axis: int = -1) -> Tensor:
     """The cosine of the angle between y_true and y_pred: sum(y_true / |y_true| * y_pred / |y_pred|).
 

@@ -6,7 +6,7 @@ Source: keras/src/metrics (Keras 3.15). Totals are float64; results have the met
 import contextlib
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -16,11 +16,12 @@ from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.naming import snake_case
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.registry import Registered, Registry
-from nbkeras.engine.tensor import AGGREGATIONS, Tensor, Variable, as_tensor, outside_program
+from nbkeras.engine.tensor import AGGREGATIONS, Tensor, Variable, as_tensor, op, outside_program
 from nbkeras.engine.user_errors import set_by_init
 from nbkeras.losses.loss import mask_weights, prediction
 from nbkeras.ops.metrics import accumulate, divide_no_nan
 
+F = TypeVar("F", bound=Callable)
 registry = Registry("metric", spelling=snake_case)
 
 
@@ -354,6 +355,13 @@ class MeanMetricWrapper(Mean):
 
 
 functions = Registry("metric function", "keras.metrics")
+
+
+def metric_function(function: F) -> F:
+    """Decorator of a function of (y_true, y_pred): an op that may be named as a metric."""
+    return functions.register(op(function))
+
+
 for _name, _function in losses.registry.items().items():
     if not isinstance(_function, type):
         functions.register(_function, _name)

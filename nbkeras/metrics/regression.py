@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from nbkeras import config, ops
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.tensor import Tensor, as_tensor, op
+from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.losses.loss import pair
-from nbkeras.metrics.metric import FunctionMetric, Metric, check_columns, functions
+from nbkeras.metrics.metric import FunctionMetric, Metric, check_columns, metric_function
 
 
 def _regressors(name: str, what: str, value: Any) -> Any:
@@ -101,8 +101,7 @@ class R2Score(Metric):
         return ops.cast(scores, self.dtype)
 
 
-@functions.register
-@op
+@metric_function
 def pearson_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
     """Pearson's correlation: mean((y_true - its mean) (y_pred - its mean)) / (their standard deviations) over an axis.
 
@@ -123,8 +122,7 @@ def pearson_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
     return ops.mean(y_true * y_pred, axis=axis)
 
 
-@functions.register
-@op
+@metric_function
 def concordance_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
     """Lin's concordance correlation, which is 1 only for equal numbers.
 
