@@ -227,6 +227,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     output_dtype = "layer"  # 'input' for layers that only move elements: their output has the input's dtype
     compute_dtype = variable_dtype = property(lambda layer: layer.dtype, doc="`dtype`: there is no mixed precision.")
     is_quantized_by_keras = False  # whether Keras's `quantize` takes layers of this class too
+    _unwritten: tuple[str, ...] = ()  # entries that `get_config` leaves out
     quantization_config: Any = None  # how its weights became integers
     _policy: DTypePolicy | None = None  # as given, if it says more than a dtype
 
@@ -410,7 +411,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         values |= declared
         if self._batch_input_shape is not None and behaviour.current.writes_input_shape:
             values["batch_input_shape"] = self._batch_input_shape
-        return values
+        return {name: value for name, value in values.items() if name not in self._unwritten}
 
     @property
     def dtype_policy(self) -> DTypePolicy:

@@ -257,6 +257,7 @@ class Discretization(Layer):
     """
 
     modes = MODES
+    _unwritten = ("trainable", "activity_regularizer", "autocast")
     num_bins: Any
     epsilon: float
 
@@ -305,10 +306,6 @@ class Discretization(Layer):
         passed = ops.greater_equal(ops.expand_dims(ops.cast(inputs, self.dtype), -1), edges)
         numbers = ops.sum(ops.cast(passed, "int32"), axis=-1)
         return encoded(numbers, self.output_mode, len(edges) + 1, self.dtype)
-
-    def get_config(self):
-        left_out = ("trainable", "activity_regularizer", "autocast")
-        return {name: value for name, value in super().get_config().items() if name not in left_out}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

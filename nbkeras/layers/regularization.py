@@ -97,6 +97,7 @@ class _SpatialDropout(Dropout):
 
     spatial_axes: int
     _left_out = ("noise_shape",)
+    _unwritten = ("trainable",)  # as in Keras
 
     def __init__(self, rate, data_format: DataFormat = None, seed=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(rate, None, seed, **kwargs)
@@ -106,11 +107,6 @@ class _SpatialDropout(Dropout):
     def _noise_shape(self, inputs):
         ones = (1,) * self.spatial_axes
         return (None, *ones, None) if self.data_format == "channels_last" else (None, None, *ones)
-
-    def get_config(self):
-        config = super().get_config()
-        del config["trainable"]  # as in Keras
-        return config
 
 
 class SpatialDropout1D(_SpatialDropout):
@@ -322,7 +318,7 @@ class ActivityRegularization(SameShape):
         0.3
     """
 
-    _left_out = ("activity_regularizer",)
+    _left_out = _unwritten = ("activity_regularizer",)  # it is l1 and l2 here
     _takes_structures = True
 
     def __init__(self, l1: option.Number = 0.0, l2: option.Number = 0.0, **kwargs: Unpack[CommonOptions]):
@@ -331,8 +327,3 @@ class ActivityRegularization(SameShape):
 
     def call(self, inputs):
         return inputs
-
-    def get_config(self):
-        config = super().get_config()
-        del config["activity_regularizer"]  # it is l1 and l2 here
-        return config
