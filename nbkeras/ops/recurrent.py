@@ -27,7 +27,7 @@ def _code(name: str, activation: str) -> int:
 
 
 def _constants(name: str, sequences: Any, backwards: Any, zero_masked: Any, **activations: str) -> dict[str, Any]:
-    """What a kernel needs besides tensors: three booleans, and the codes of its activations."""
+    """The arguments of a kernel besides tensors: three booleans, and the codes of its activations."""
     ways = {"sequences": bool(sequences), "backwards": bool(backwards), "zero_masked": bool(zero_masked)}
     return ways | {what: _code(name, activation) for what, activation in activations.items()}
 
