@@ -91,12 +91,7 @@ def gelu(x, approximate: bool = False) -> _Tensor:
     return ops.gelu(x, approximate=approximate)
 
 
-for _function in (
-    *(celu, elu, exponential, glu, hard_shrink, hard_sigmoid, hard_tanh, leaky_relu, legacy_hard_sigmoid, linear),
-    *(log_sigmoid, log_softmax, mish, relu, relu6, selu, sigmoid, soft_shrink, softmax, softplus, softsign),
-    *(sparse_plus, sparse_sigmoid, sparsemax, squareplus),
-    *(tanh, tanh_shrink, threshold),
-):
+for _function in [each for each in globals().values() if hasattr(each, "__wrapped__")]:  # the ops above
     registry.register(_function)
 registry.register(silu, "swish")
 registry.register(hard_silu, "hard_swish")

@@ -11,12 +11,12 @@ from nbkeras import ops
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine import option
 from nbkeras.engine.observed import Observed
-from nbkeras.engine.registry import Registry
+from nbkeras.engine.registry import Registered, Registry
 
 registry = Registry("constraint")
 
 
-class Constraint(Observed, option.Configured):
+class Constraint(Observed, option.Configured, Registered, registry=registry):
     """Base of constraints: callables that give the value that a weight takes after each update.
 
     A constraint is called with a weight and returns a tensor of its shape, computed by `ops`. Any function of that kind
@@ -41,8 +41,7 @@ def _norms(w, axis):
     return ops.sqrt(ops.sum(ops.square(w), axis=axis, keepdims=True))
 
 
-@registry.register("max_norm", "maxnorm")
-class MaxNorm(Constraint):
+class MaxNorm(Constraint, names=("max_norm", "maxnorm")):
     """Scales vectors longer than max_value down to it: w * clip(norm, 0, max_value) / (epsilon + norm).
 
     Args:
@@ -59,16 +58,14 @@ class MaxNorm(Constraint):
     """
 
     def __init__(self, max_value: option.AnyNumber = 2, axis: option.Anything = 0):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, w):
         norms = _norms(w, self.axis)
         return w * (ops.clip(norms, 0.0, self.max_value) / (settings.epsilon() + norms))
 
 
-@registry.register("non_neg", "nonneg")
-class NonNeg(Constraint):
+class NonNeg(Constraint, names=("non_neg", "nonneg")):
     """Sets negative weights to 0.
 
     Example:
@@ -80,8 +77,7 @@ class NonNeg(Constraint):
         return ops.maximum(w, 0.0)
 
 
-@registry.register("unit_norm", "unitnorm")
-class UnitNorm(Constraint):
+class UnitNorm(Constraint, names=("unit_norm", "unitnorm")):
     """Gives vectors the length 1: w / (epsilon + norm).
 
     Args:
@@ -95,15 +91,13 @@ class UnitNorm(Constraint):
     """
 
     def __init__(self, axis: option.Anything = 0):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, w):
         return w / (settings.epsilon() + _norms(w, self.axis))
 
 
-@registry.register("min_max_norm", "minmaxnorm")
-class MinMaxNorm(Constraint):
+class MinMaxNorm(Constraint, names=("min_max_norm", "minmaxnorm")):
     """Moves the lengths of vectors towards the interval from min_value to max_value.
 
     The new norm is rate * clip(norm, min_value, max_value) + (1 - rate) * norm.
@@ -132,8 +126,7 @@ class MinMaxNorm(Constraint):
         rate: option.AnyNumber = 1.0,
         axis: option.Anything = 0,
     ):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, w):
         norms = _norms(w, self.axis)

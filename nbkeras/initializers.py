@@ -16,7 +16,7 @@ from nbkeras.engine import behaviour, load_budget, option, structures
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.dtypes import array_of
-from nbkeras.engine.registry import Registry
+from nbkeras.engine.registry import Registered, Registry
 from nbkeras.random import SeedGenerator
 
 Array = np.ndarray
@@ -34,7 +34,7 @@ class _Initializers(Registry):
 registry = _Initializers("initializer")
 
 
-class Initializer(option.Configured):
+class Initializer(option.Configured, Registered, registry=registry):
     """Base of initializers: callables that give the values of weights before training.
 
     An initializer is called with the shape and the dtype of a weight and returns an array of both. Any function of that kind
@@ -71,8 +71,7 @@ def _weight(initializer: Initializer, shape: Any, dtype: Any, floats: bool = Fal
     return tuple(shape), found
 
 
-@registry.register("zeros", "zero")
-class Zeros(Initializer):
+class Zeros(Initializer, names=("zeros", "zero")):
     """All zeros, of any dtype.
 
     Example:
@@ -85,8 +84,7 @@ class Zeros(Initializer):
         return np.zeros(*_weight(self, shape, dtype))
 
 
-@registry.register("ones", "one")
-class Ones(Initializer):
+class Ones(Initializer, names=("ones", "one")):
     """All ones, of any dtype.
 
     Example:
@@ -99,8 +97,7 @@ class Ones(Initializer):
         return np.ones(*_weight(self, shape, dtype))
 
 
-@registry.register("constant")
-class Constant(Initializer):
+class Constant(Initializer, names=("constant",)):
     """One value everywhere, or the values of an array.
 
     Args:
@@ -120,8 +117,7 @@ class Constant(Initializer):
     """
 
     def __init__(self, value: option.Anything = 0.0):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, shape, dtype=None) -> Array:
         shape, dtype = _weight(self, shape, dtype)
@@ -134,8 +130,7 @@ class Constant(Initializer):
             ) from error
 
 
-@registry.register("identity", "IdentityInitializer")
-class Identity(Initializer):
+class Identity(Initializer, names=("identity", "IdentityInitializer")):
     """A number on the main diagonal of a matrix, and 0 elsewhere.
 
     Args:
@@ -151,8 +146,7 @@ class Identity(Initializer):
     """
 
     def __init__(self, gain: option.Number = 1.0):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, shape, dtype=None) -> Array:
         shape, dtype = _weight(self, shape, dtype)
@@ -181,8 +175,7 @@ Side = Annotated[str, option.choice("real", "imag")]
 Scaling = Annotated[str | None, option.choice("density", "spectrum", None)]
 
 
-@registry.register("stft", "STFTInitializer")
-class STFT(Initializer):
+class STFT(Initializer, names=("stft", "STFTInitializer")):
     """The real or imaginary part of a short-time Fourier transform, as a Conv1D kernel (length, 1, frequencies).
 
     Args:
@@ -209,8 +202,7 @@ class STFT(Initializer):
     def __init__(
         self, side: Side = "real", window: Window = "hann", scaling: Scaling = "density", periodic: option.Flag = False
     ):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, shape, dtype=None) -> Array:
         shape, dtype = _weight(self, shape, dtype)
@@ -253,7 +245,7 @@ Seed = Annotated[Any, option.kind(_seed, "an integer, a SeedGenerator, or None",
 Number = option.AnyNumber
 
 
-class RandomInitializer(Initializer):
+class RandomInitializer(Initializer, registered=False):
     """Base of random initializers: the seed and the generator.
 
     The random initializers of this module give float32 and float64 numbers, and raise ValueError for other dtypes.
@@ -277,8 +269,7 @@ class RandomInitializer(Initializer):
     _calls = 0  # of `generator`, where each call draws anew
 
     def __init__(self, seed: Seed = None):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.seed = settings.next_seed() if self._given_seed is None else self._given_seed
 
     def generator(self) -> np.random.Generator:
@@ -303,8 +294,7 @@ def _truncated_normal(generator: np.random.Generator, shape, dtype: np.dtype) ->
     return values
 
 
-@registry.register("random_normal", "normal")
-class RandomNormal(RandomInitializer):
+class RandomNormal(RandomInitializer, names=("random_normal", "normal")):
     """Normal random numbers.
 
     Args:
@@ -326,8 +316,7 @@ class RandomNormal(RandomInitializer):
         return _scaled(self.generator().standard_normal(shape, dtype), self.stddev, self.mean)
 
 
-@registry.register("truncated_normal")
-class TruncatedNormal(RandomInitializer):
+class TruncatedNormal(RandomInitializer, names=("truncated_normal",)):
     """Normal random numbers; those more than two standard deviations from the mean are drawn again.
 
     Args:
@@ -349,8 +338,7 @@ class TruncatedNormal(RandomInitializer):
         return _scaled(values, self.stddev, self.mean)
 
 
-@registry.register("random_uniform", "uniform")
-class RandomUniform(RandomInitializer):
+class RandomUniform(RandomInitializer, names=("random_uniform", "uniform")):
     """Uniform random numbers from minval to maxval.
 
     Args:
@@ -430,8 +418,7 @@ Distribution = Annotated[str, option.kind(_distribution, f"one of {_DISTRIBUTION
 _TRUNCATED_STDDEV = 0.87962566103423978  # of a standard normal cut at 2
 
 
-@registry.register("variance_scaling")
-class VarianceScaling(RandomInitializer):
+class VarianceScaling(RandomInitializer, names=("variance_scaling",)):
     """Random numbers of variance scale / n, where n is a number of units of the weight.
 
     Args:
@@ -485,8 +472,7 @@ class _Named(VarianceScaling):
         super().__init__(*self.arguments, seed, input_axes, output_axes)
 
 
-@registry.register("lecun_uniform")
-class LecunUniform(_Named):
+class LecunUniform(_Named, names=("lecun_uniform",)):
     """Uniform random numbers within sqrt(3 / fan_in) (LeCun et al., 1998).
 
     Example:
@@ -498,8 +484,7 @@ class LecunUniform(_Named):
     arguments = (1.0, "fan_in", "uniform")
 
 
-@registry.register("lecun_normal")
-class LecunNormal(_Named):
+class LecunNormal(_Named, names=("lecun_normal",)):
     """Truncated normal random numbers of standard deviation sqrt(1 / fan_in) (Klambauer et al., 2017).
 
     Example:
@@ -511,8 +496,7 @@ class LecunNormal(_Named):
     arguments = (1.0, "fan_in", "truncated_normal")
 
 
-@registry.register("glorot_uniform")
-class GlorotUniform(_Named):
+class GlorotUniform(_Named, names=("glorot_uniform",)):
     """Uniform random numbers within sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010).
 
     Example:
@@ -526,8 +510,7 @@ class GlorotUniform(_Named):
     arguments = (1.0, "fan_avg", "uniform")
 
 
-@registry.register("glorot_normal")
-class GlorotNormal(_Named):
+class GlorotNormal(_Named, names=("glorot_normal",)):
     """Truncated normal random numbers of standard deviation sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio, 2010).
 
     Example:
@@ -539,8 +522,7 @@ class GlorotNormal(_Named):
     arguments = (1.0, "fan_avg", "truncated_normal")
 
 
-@registry.register("he_uniform")
-class HeUniform(_Named):
+class HeUniform(_Named, names=("he_uniform",)):
     """Uniform random numbers within sqrt(6 / fan_in) (He et al., 2015).
 
     Example:
@@ -552,8 +534,7 @@ class HeUniform(_Named):
     arguments = (2.0, "fan_in", "uniform")
 
 
-@registry.register("he_normal")
-class HeNormal(_Named):
+class HeNormal(_Named, names=("he_normal",)):
     """Truncated normal random numbers of standard deviation sqrt(2 / fan_in) (He et al., 2015).
 
     Example:
@@ -566,8 +547,7 @@ class HeNormal(_Named):
     arguments = (2.0, "fan_in", "truncated_normal")
 
 
-@registry.register("orthogonal", "OrthogonalInitializer")
-class Orthogonal(RandomInitializer):
+class Orthogonal(RandomInitializer, names=("orthogonal", "OrthogonalInitializer")):
     """A random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al., 2014).
 
     Of a shape with more than two axes, all except the last are merged into rows.

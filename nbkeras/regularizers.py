@@ -14,7 +14,7 @@ from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.observed import Observed
-from nbkeras.engine.registry import Registry
+from nbkeras.engine.registry import Registered, Registry
 
 
 class _Regularizers(Registry):
@@ -28,7 +28,7 @@ class _Regularizers(Registry):
 registry = _Regularizers("regularizer")
 
 
-class Regularizer(Observed, option.Configured):
+class Regularizer(Observed, option.Configured, Registered, registry=registry):
     """Base of regularizers: callables that give a penalty, which is added to the loss.
 
     A regularizer is called with a tensor and returns a scalar tensor, computed by `ops`. Any function of that kind serves
@@ -75,8 +75,7 @@ FactorOrNone = Annotated[float, option.kind(_factor, "a finite number, 0 or more
 Part = Annotated[float, option.kind(_factor, "a finite number, 0 or more, or None for 0", 0.0)]
 
 
-@registry.register("l1l2")
-class L1L2(Regularizer):
+class L1L2(Regularizer, names=("l1l2",)):
     """The penalty l1 * sum(|x|) + l2 * sum(x**2).
 
     Args:
@@ -93,8 +92,7 @@ class L1L2(Regularizer):
     """
 
     def __init__(self, l1: Part = 0.0, l2: Part = 0.0):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, x):
         if self.l1 and self.l2:
@@ -102,7 +100,6 @@ class L1L2(Regularizer):
         return self.l1 * ops.sum(ops.abs(x)) if self.l1 else self.l2 * ops.sum(ops.square(x))
 
 
-@registry.register
 class L1(Regularizer):
     """The penalty l1 * sum(|x|), which drives weights to 0.
 
@@ -118,14 +115,12 @@ class L1(Regularizer):
     """
 
     def __init__(self, l1: FactorOrNone = 0.01):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, x):
         return self.l1 * ops.sum(ops.abs(x))
 
 
-@registry.register
 class L2(Regularizer):
     """The penalty l2 * sum(x**2), which keeps weights small.
 
@@ -144,15 +139,13 @@ class L2(Regularizer):
     """
 
     def __init__(self, l2: FactorOrNone = 0.01):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, x):
         return self.l2 * ops.sum(ops.square(x))
 
 
-@registry.register("orthogonal_regularizer")
-class OrthogonalRegularizer(Regularizer):
+class OrthogonalRegularizer(Regularizer, names=("orthogonal_regularizer",)):
     """A penalty on vectors of a matrix that are not orthogonal: factor times the mean |cosine| of all pairs of them.
 
     Args:
@@ -169,8 +162,7 @@ class OrthogonalRegularizer(Regularizer):
     """
 
     def __init__(self, factor: Factor = 0.01, mode: Mode = "rows"):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def __call__(self, x):
         x = ops.convert_to_tensor(x)

@@ -102,7 +102,7 @@ def accepted(thing) -> set[str]:
     if isinstance(thing, type) and issubclass(thing, layer.Layer):
         found |= {
             *parameters(layer.Layer),
-            *layer._ARGUMENTS,
+            *layer.LayerOptions.__annotations__,
             *parameters(getattr(thing, "cell_class", None) or layer.Layer),
         }
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self, TypedDict
 
 import numpy as np
@@ -23,9 +23,9 @@ from nbkeras.engine.documentation import ConstructorSignature
 from nbkeras.engine.dtype_policy import DTypePolicy
 from nbkeras.engine.naming import checked, snake_case, unique_name
 from nbkeras.engine.observed import observe
-from nbkeras.engine.registry import Registry, custom_object_scope, is_sharing, nearest
+from nbkeras.engine.registry import Registered, Registry, custom_object_scope, is_sharing, nearest
 from nbkeras.engine.temporary import temporarily
-from nbkeras.engine.tensor import Tensor, as_tensor, on_own_device
+from nbkeras.engine.tensor import Tensor, Variable, as_tensor, on_own_device
 from nbkeras.engine.user_errors import set_by_init, warn
 
 
@@ -150,19 +150,6 @@ def _entered(build: Callable) -> Callable:
     return enter
 
 
-_ARGUMENTS = (
-    "name",
-    "dtype",
-    "trainable",
-    "input_shape",
-    "batch_input_shape",
-    "batch_shape",
-    "input_dim",
-    "input_length",
-    "quantization_config",
-)
-
-
 class BasicOptions(TypedDict, total=False):
     """The options that each layer takes as **kwargs, for type checkers and editors."""
 
@@ -191,7 +178,7 @@ class LayerOptions(CommonOptions, total=False):
     activity_regularizer: option.Regularizer
 
 
-class Layer(Module, CallHistory):
+class Layer(Module, CallHistory, Registered, registry=layers):
     """A callable with weights and states: the base of all layers and models.
 
     A subclass makes its weights in `build` and computes its output in `call`. It defines `get_config` if its arguments are
@@ -240,12 +227,14 @@ class Layer(Module, CallHistory):
     output_dtype = "layer"  # 'input' for layers that only move elements: their output has the input's dtype
     compute_dtype = variable_dtype = property(lambda layer: layer.dtype, doc="`dtype`: there is no mixed precision.")
     is_quantized_by_keras = False  # whether Keras's `quantize` takes layers of this class too
+    _unwritten: tuple[str, ...] = ()  # entries that `get_config` leaves out
     quantization_config: Any = None  # how its weights became integers
     _policy: DTypePolicy | None = None  # as given, if it says more than a dtype
 
-    def __init_subclass__(cls, registered: bool = True, **kwargs: Any) -> None:
-        """registered=False: an abstract class of nbkeras, which no file may name."""
-        super().__init_subclass__(**kwargs)
+    def __init_subclass__(cls, defaults: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        """registered=False: an abstract class of nbkeras, which no file may name. defaults: other ones than the base class's."""
+        if defaults is not None:
+            cls.__init__ = option.with_defaults(cls.__init__, defaults)  # type: ignore[method-assign]
         parameters = inspect.signature(cls.call).parameters if "call" in cls.__dict__ else None
         if parameters is not None:
             cls._call_takes, cls._call_names = frozenset(parameters), tuple(parameters)[1:]
@@ -257,8 +246,7 @@ class Layer(Module, CallHistory):
             shapes = tuple(name for name in inspect.signature(cls.build).parameters if name.endswith("_shape"))
             cls._build_takes = shapes if len(shapes) > 1 else ()
             cls.build = _entered(cls.build)  # type: ignore[method-assign]
-        if registered and cls.__module__.startswith("nbkeras.") and not cls.__name__.startswith("_"):
-            layers.register(cls)
+        super().__init_subclass__(**kwargs)
 
     _call_takes: frozenset[str] = frozenset()
     _call_takes_any = False
@@ -280,7 +268,7 @@ class Layer(Module, CallHistory):
     ):
         for key in kwargs:
             unused = kwargs[key] is None or kwargs[key] is False  # a file may hold an unused option of another Keras
-            if key not in _ARGUMENTS and not (unused and is_sharing()):
+            if key not in LayerOptions.__annotations__ and not (unused and is_sharing()):
                 raise TypeError(
                     f"{type(self).__name__} got an unexpected argument {briefly(key)}.{nearest(key, self._argument_names())}"
                 )
@@ -314,7 +302,7 @@ class Layer(Module, CallHistory):
 
     def _argument_names(self) -> list[str]:
         own = inspect.signature(type(self).__init__).parameters
-        return [*own, *option.of_class(type(self)), *_ARGUMENTS, "batch_size", "weights"]
+        return [*own, *option.of_class(type(self)), *LayerOptions.__annotations__]
 
     @staticmethod
     def _input_shape_argument(batch_size: int | None, kwargs: dict) -> tuple | None:
@@ -423,7 +411,7 @@ class Layer(Module, CallHistory):
         values |= declared
         if self._batch_input_shape is not None and behaviour.current.writes_input_shape:
             values["batch_input_shape"] = self._batch_input_shape
-        return values
+        return {name: value for name, value in values.items() if name not in self._unwritten}
 
     @property
     def dtype_policy(self) -> DTypePolicy:
@@ -465,6 +453,17 @@ class Layer(Module, CallHistory):
         """
         channels = tuple(axis % len(shape) for axis in self.quantized_channels[name])
         return channels, tuple(shape[axis] for axis in channels)
+
+    def _option_weight(
+        self, shape: Any, what: str, name: str | None = None, initializer: Any = None, trainable: bool = True
+    ) -> Variable:
+        """Make a weight with the layer's initializer, regularizer and constraint for `what` ('kernel').
+
+        name: its name, if that is another; initializer: that used instead of the layer's.
+        """
+        initializer = initializer or getattr(self, f"{what}_initializer")
+        others = {each: getattr(self, f"{what}_{each}", None) for each in ("regularizer", "constraint")}
+        return self.add_weight(shape, initializer, trainable=trainable, name=name or what, **others)
 
     def _made_parts(self) -> list[Layer]:
         """The layers that this one makes itself, which are not in its configuration."""

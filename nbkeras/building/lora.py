@@ -14,7 +14,6 @@ import numpy as np
 from nbkeras import building, initializers, ops
 from nbkeras.building.layer import Layer
 from nbkeras.engine import load_budget, option, step_lock, tape, tensor
-from nbkeras.engine.annotations import briefly
 from nbkeras.engine.temporary import temporarily
 from nbkeras.engine.tensor import Tensor, Variable
 
@@ -77,11 +76,7 @@ class Adaptable(Layer, registered=False):
         self.lora_alpha = self._alpha(lora_alpha, self.lora_rank)
 
     def _alpha(self, value: Any, rank: int | None) -> float | None:
-        if value is None or rank is None:
-            return rank
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-            raise TypeError(f"{type(self).__name__}: lora_alpha must be a number, received {briefly(value)}")
-        return value  # type: ignore[return-value]
+        return rank if value is None or rank is None else option.as_given(type(self).__name__, "lora_alpha", value)
 
     @tensor.on_own_device
     def enable_lora(

@@ -3,10 +3,10 @@
 The annotation of a parameter declares it. This is all that a layer needs:
 
     def __init__(self, units: Size, use_bias: Flag = True, kernel_initializer: Initializer = "glorot_uniform", **kwargs):
-        super().__init__(**kwargs)
-        keep(self, locals())
+        super().__init__(**keep(self, locals()))
 
-`keep` checks and converts the values and sets the attributes; `get_config` of the base class writes them.
+`keep` checks and converts the values and sets the attributes; `get_config` of the base class writes them. What is left of the
+arguments is for the base class.
 A parameter without such an annotation is no option: the class does with it what it wants.
 """
 
@@ -68,13 +68,14 @@ def number_of(name: str, what: str, value: Any) -> float:
     return float(value)
 
 
-def _as_given(name: str, what: str, value: Any) -> Any:
+def as_given(name: str, what: str, value: Any) -> Any:
+    """A number as it is; the error names the class and the argument."""
     number_of(name, what, value)
     return value
 
 
 def _verbosity(name: str, what: str, value: Any) -> Any:
-    return value if isinstance(value, bool) else _as_given(name, what, value)
+    return value if isinstance(value, bool) else as_given(name, what, value)
 
 
 def flag_of(name: str, what: str, value: Any) -> bool:
@@ -143,7 +144,7 @@ Size = Annotated[int, kind(size_of, "a positive integer")]
 Integer = Annotated[int, kind(_integer, "an integer")]
 Integers = Annotated[Any, kind(integers_of, "a tuple of integers")]
 Number = Annotated[float, kind(number_of, "a number")]
-AnyNumber = Annotated[Any, kind(_as_given, "a number")]  # kept as it is given: an integer stays one in configurations
+AnyNumber = Annotated[Any, kind(as_given, "a number")]  # kept as it is given: an integer stays one in configurations
 Verbosity = Annotated[int, kind(_verbosity, "a number")]  # or a flag
 MaybeInteger = Annotated[Any, optional(Integer)]
 MaybeNumber = Annotated[Any, optional(Number)]
@@ -165,9 +166,14 @@ class Option(NamedTuple):
     attribute: str
 
 
-def keep(item: Any, arguments: dict[str, Any]) -> None:
-    """Check the options of an `__init__` and set the attributes. arguments: its `locals()`, after `super().__init__()`."""
-    for name, each, attribute in _declared(vars(arguments["__class__"])["__init__"]):
+def keep(item: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Check the options of an `__init__` and set the attributes. Returns its other arguments, which are for the base class.
+
+    arguments: the `locals()` of the `__init__`, which calls `super()`. One class declares an option, not a base class too.
+    """
+    init = vars(arguments["__class__"])["__init__"]
+    others = {name: arguments[name] for name in parameters(init)} | arguments.get("kwargs", {})
+    for name, each, attribute in _declared(init):
         try:
             value = each.check(item, name, arguments[name])
         except Exception as error:
@@ -178,6 +184,8 @@ def keep(item: Any, arguments: dict[str, Any]) -> None:
                 f"{name_of(item)}: {name} must be {each.words}, received {briefly(arguments[name])}"
             ) from error
         setattr(item, attribute, value)
+        del others[name]
+    return others
 
 
 def of_class(cls: type) -> dict[str, Option]:
@@ -259,6 +267,17 @@ def parameters(init: Callable) -> list[str]:
     """The names of the parameters of an `__init__`, without `self`, *args and **kwargs."""
     code = inspect.unwrap(init).__code__  # inspect.signature takes 100 times as long
     return [*code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]]
+
+
+def with_defaults(init: Callable, defaults: Mapping[str, Any]) -> Callable:
+    """An `__init__` with other defaults of some parameters, for a subclass that differs from its base in nothing else."""
+    function: Any = inspect.unwrap(init)
+    made: Any = FunctionType(function.__code__, function.__globals__, function.__name__, closure=function.__closure__)
+    made.__annotations__, made.__kwdefaults__ = function.__annotations__, function.__kwdefaults__
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    known = {**dict(zip(reversed(names), reversed(function.__defaults__), strict=False)), **defaults}
+    made.__defaults__ = tuple(known[name] for name in names if name in known)
+    return made
 
 
 def given(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -405,3 +405,22 @@ class Registry:
 
 
 others = Registry("object", "keras.random")  # SeedGenerator, and objects of users that extend no class of nbkeras
+
+
+class Registered:
+    """Base of classes that a registry holds from their definition on: those of nbkeras, unless a name begins with `_`.
+
+    registry: that of this class's kind, for the first class of a kind, which is not in it. registered: False for other base
+    classes. names: further names.
+    """
+
+    _registry: Registry
+
+    def __init_subclass__(
+        cls, registry: Registry | None = None, registered: bool = True, names: tuple[str, ...] = (), **kwargs: Any
+    ) -> None:
+        super().__init_subclass__(**kwargs)
+        if registry is not None:
+            cls._registry = registry
+        elif registered and cls.__module__.startswith("nbkeras.") and not cls.__name__.startswith("_"):
+            cls._registry.register(cls, *names)

@@ -9,7 +9,6 @@ from nbkeras.building.layer import InputSpec, LayerOptions
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
 from nbkeras.layers.same_shape import SameShape
-from nbkeras.layers.weight_options import add_option_weight
 
 
 def _not_negative(name: str, what: str, value: Any) -> Any:
@@ -18,26 +17,17 @@ def _not_negative(name: str, what: str, value: Any) -> Any:
     return value
 
 
+def _shared_axes(name: str, what: str, axes: Any) -> list[int] | None:
+    return None if axes is None else list(option.integers_of(name, what, [axes] if isinstance(axes, int) else axes))
+
+
 NotNegative = Annotated[float, option.kind(_not_negative, "a number, not negative")]
 MaxValue = Annotated[Any, option.optional(NotNegative)]
 SoftmaxAxis = Annotated[
     Any,
     option.kind(lambda name, what, axis: tuple(axis) if isinstance(axis, list) else axis, "an integer, or several"),
 ]
-SharedAxes = Annotated[
-    Any,
-    option.optional(
-        Annotated[
-            Any,
-            option.kind(
-                lambda name, what, axes: list(
-                    option.integers_of(name, what, [axes] if isinstance(axes, int) else axes)
-                ),
-                "an integer, or several",
-            ),
-        ]
-    ),
-]
+SharedAxes = Annotated[Any, option.kind(_shared_axes, "an integer, or several, or None")]
 
 
 class ReLU(SameShape):
@@ -75,8 +65,7 @@ class ReLU(SameShape):
         threshold: NotNegative = 0.0,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
         return ops.relu(inputs, self.negative_slope, self.max_value, self.threshold)
@@ -103,8 +92,7 @@ class LeakyReLU(SameShape):
     """
 
     def __init__(self, negative_slope: NotNegative = 0.3, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
         return ops.leaky_relu(inputs, self.negative_slope)
@@ -128,8 +116,7 @@ class ELU(SameShape):
     """
 
     def __init__(self, alpha: option.Number = 1.0, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
         return ops.elu(inputs, self.alpha)
@@ -156,8 +143,7 @@ class ThresholdedReLU(SameShape):
     """
 
     def __init__(self, theta: NotNegative = 1.0, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
         return ops.threshold(inputs, self.theta, 0.0)
@@ -188,8 +174,7 @@ class Softmax(SameShape):
     """
 
     def __init__(self, axis: SoftmaxAxis = -1, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs, mask=None):
         if mask is not None:
@@ -241,8 +226,7 @@ class PReLU(SameShape):
         shared_axes: SharedAxes = None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def build(self, input_shape):
         shape = list(input_shape[1:])
@@ -252,7 +236,7 @@ class PReLU(SameShape):
                     f"PReLU {self.name!r} shares axis {axis}, but its input has shape {tuple(input_shape)}"
                 )
             shape[axis - 1] = 1
-        self.alpha = add_option_weight(self, tuple(shape), "alpha")
+        self.alpha = self._option_weight(tuple(shape), "alpha")
         fixed = {axis: size for axis, size in enumerate(input_shape) if axis and axis not in (self.shared_axes or [])}
         self.input_spec = InputSpec(ndim=len(input_shape), axes=fixed)
 

@@ -19,22 +19,22 @@ class _AdaptivePooling(Spatial):
     """
 
     def __init__(self, output_size: WindowSize, data_format=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def compute_output_shape(self, input_shape):
         self.lengths(input_shape)  # for its error
         return self.with_lengths(input_shape, self.output_size)
 
+    def call(self, inputs):
+        return self._pool(inputs, self.output_size, self.data_format)
+
 
 class _AdaptiveMaxPooling(_AdaptivePooling):
-    def call(self, inputs):
-        return ops.adaptive_max_pool(inputs, self.output_size, self.data_format)
+    _pool = staticmethod(ops.adaptive_max_pool)
 
 
 class _AdaptiveAveragePooling(_AdaptivePooling):
-    def call(self, inputs):
-        return ops.adaptive_average_pool(inputs, self.output_size, self.data_format)
+    _pool = staticmethod(ops.adaptive_average_pool)
 
 
 class AdaptiveMaxPooling1D(_AdaptiveMaxPooling):

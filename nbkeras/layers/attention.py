@@ -64,8 +64,7 @@ class Attention(Layer):
         seed: option.Anything = None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.scale = self.concat_score_weight = None
         if self.dropout > 0:
             self.seed_generator = self.add_seed_generator(seed)

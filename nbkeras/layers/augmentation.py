@@ -53,8 +53,7 @@ class RandomImages(Images, registered=False):
     trains_by_default = True
 
     def __init__(self, seed: option.Anything = None, data_format=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.seed_generator = self.add_seed_generator(seed)
 
     def draw(self, images, low: float, high: float):
@@ -91,8 +90,7 @@ class RandomFlip(RandomImages):
     def __init__(
         self, mode: FlipMode = "horizontal_and_vertical", seed=None, data_format=None, **kwargs: Unpack[LayerOptions]
     ):
-        super().__init__(seed, data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def change(self, images):
         axes = [axis for axis, name in ((1, "vertical"), (2, "horizontal")) if name in self.mode]
@@ -118,8 +116,7 @@ class RandomCrop(RandomImages):
     def __init__(
         self, height: option.Size, width: option.Size, seed=None, data_format=None, **kwargs: Unpack[LayerOptions]
     ):
-        super().__init__(seed, data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def change(self, images, training=True):
         """The cropped images of a batch.
@@ -150,8 +147,7 @@ class _Moved(RandomImages):
         data_format=None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(seed, data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def move(self, images, a0, a1, a2, b0, b1, b2):
         """The images whose pixel (x, y) comes from (a0 x + a1 y + a2, b0 x + b1 y + b2).
@@ -210,8 +206,7 @@ class RandomTranslation(_Moved):
         interpolation="bilinear",
         **kwargs: Unpack[MovedOptions],
     ):
-        super().__init__(fill_mode, interpolation, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self._down = bounds("RandomTranslation", "height_factor", height_factor)
         self._right = bounds("RandomTranslation", "width_factor", width_factor)
 
@@ -238,8 +233,7 @@ class RandomRotation(_Moved):
     """
 
     def __init__(self, factor: Factor, fill_mode="reflect", interpolation="bilinear", **kwargs: Unpack[MovedOptions]):
-        super().__init__(fill_mode, interpolation, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def change(self, images):
         angle = ops.multiply(self.draw(images, *self.factor), 2 * math.pi)
@@ -278,8 +272,7 @@ class RandomZoom(_Moved):
         interpolation="bilinear",
         **kwargs: Unpack[MovedOptions],
     ):
-        super().__init__(fill_mode, interpolation, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self._rows = bounds("RandomZoom", "height_factor", height_factor)
         self._columns = None if width_factor is None else bounds("RandomZoom", "width_factor", width_factor)
 
@@ -317,8 +310,7 @@ class RandomShear(_Moved):
         fill_mode="reflect",
         **kwargs: Unpack[MovedOptions],
     ):
-        super().__init__(fill_mode, interpolation, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self._across = bounds("RandomShear", "x_factor", x_factor, 0.0)
         self._down = bounds("RandomShear", "y_factor", y_factor, 0.0)
 
@@ -357,8 +349,7 @@ class RandomErasing(RandomImages):
         data_format=None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(seed, data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def change(self, images):
         inside = None

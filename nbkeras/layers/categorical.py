@@ -114,8 +114,7 @@ class CategoryEncoding(Layer):
         sparse: NotSparse = False,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs, count_weights=None):
         if count_weights is not None and self.output_mode != "count":

@@ -41,8 +41,7 @@ class RandomColors(RandomImages, registered=False):
         data_format=None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(seed, data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def in_range(self, images):
         """Images with their values clipped to value_range.
@@ -129,7 +128,7 @@ class RandomColorDegeneration(RandomColors):
         return self.in_range(ops.add(images, ops.multiply(self.draw(images, *self.factor), ops.subtract(gray, images))))
 
 
-class RandomInvert(RandomColors):
+class RandomInvert(RandomColors, defaults={"factor": 1.0}):
     """Turns pixels x of an image into value_range[1] - x, with a random probability.
 
     Args:
@@ -143,16 +142,6 @@ class RandomInvert(RandomColors):
         >>> layers.RandomInvert((1.0, 1.0))(np.array([[[100.0, 50.0, 0.0]]])).numpy()
         array([[[155., 205., 255.]]], dtype=float32)
     """
-
-    def __init__(
-        self,
-        factor: Any = 1.0,
-        value_range: Any = (0, 255),
-        seed=None,
-        data_format=None,
-        **kwargs: Unpack[LayerOptions],
-    ):
-        super().__init__(factor, value_range, seed, data_format, **kwargs)
 
     def change(self, images):
         probability = self.draw(images, *self.factor)
@@ -305,8 +294,7 @@ class RandomGaussianBlur(RandomColors):
         data_format=None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(factor, value_range, seed, data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def change(self, images):
         chosen = ops.less(self.draw(images, 0.0, 1.0), self.draw(images, *self.factor))
@@ -345,8 +333,7 @@ class RandomColorJitter(RandomImages):
         data_format=None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(seed, data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         factors = brightness_factor, contrast_factor, saturation_factor, hue_factor
         kinds = (RandomBrightness, RandomContrast, RandomSaturation, RandomHue)
         self.parts = [
@@ -376,8 +363,7 @@ class AutoContrast(Images):
     """
 
     def __init__(self, value_range: ValueRange = (0, 255), data_format=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def change(self, images):
         low, high = (each(images, axis=(1, 2), keepdims=True) for each in (ops.min, ops.max))
@@ -385,9 +371,6 @@ class AutoContrast(Images):
         one = ops.equal(low, high)
         part = ops.divide(ops.subtract(images, low), ops.where(one, 1.0, ops.subtract(high, low)))
         return ops.where(one, images, ops.add(ops.multiply(part, width), bottom))
-
-    def call(self, inputs):
-        return self.changed(ops.cast(inputs, self.dtype))
 
 
 class RandomGrayscale(RandomImages):
@@ -405,8 +388,7 @@ class RandomGrayscale(RandomImages):
     """
 
     def __init__(self, factor: option.Rate = 0.5, data_format=None, seed=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(seed, data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def change(self, images):
         gray = ops.image.rgb_to_grayscale(images, data_format="channels_last")
@@ -440,8 +422,7 @@ class Solarization(RandomImages):
         data_format=None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(seed, data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self._additions = _from_zero("addition_factor", addition_factor)
         self._thresholds = _from_zero("threshold_factor", threshold_factor)
 

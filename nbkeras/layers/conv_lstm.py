@@ -33,8 +33,6 @@ class _ConvLSTMCell(LSTMCell):
     rank = 2
     _left_out = ("units",)  # they are `filters` here
     paddings = ("valid", "same")
-    activation: Any
-    recurrent_activation: Any
     data_format: str
     padding: str
     filters: int
@@ -140,12 +138,7 @@ class _ConvLSTMCell(LSTMCell):
         recurrent_kernel = ops.convert_to_tensor(
             self.recurrent_kernel
         )  # floats, if it is quantized: states stay floats too
-        z = ops.add(z, ops.conv(operand, recurrent_kernel, 1, "same", "channels_last"))
-        i, f, g, o = ops.split(z, 4, axis=-1)
-        kept = ops.multiply(self.recurrent_activation(f), c)
-        c = ops.add(kept, ops.multiply(self.recurrent_activation(i), self.activation(g)))
-        h = ops.multiply(self.recurrent_activation(o), self.activation(c))
-        return h, [h, c]
+        return self._next(ops.add(z, ops.conv(operand, recurrent_kernel, 1, "same", "channels_last")), c)
 
     def call(self, inputs, states, training=None):
         z = self.project(self.to_last(self.dropped_inputs(inputs, training)))

@@ -8,8 +8,7 @@ from nbkeras import ops
 from nbkeras.building.layer import CommonOptions
 from nbkeras.engine import option
 from nbkeras.layers.convolving import Convolving
-from nbkeras.layers.spatial import DataFormat, Padding, WindowSize, check_lengths
-from nbkeras.layers.weight_options import add_option_weight
+from nbkeras.layers.spatial import Padding, WindowSize, check_lengths
 from nbkeras.ops.window import paddings_of, transposed_length
 
 
@@ -30,7 +29,7 @@ class _ConvTranspose(Convolving):
         strides: WindowSize = 1,
         padding: Padding = "valid",
         output_padding: option.Anything = None,
-        data_format: DataFormat = None,
+        data_format: str | None = None,
         dilation_rate: WindowSize = 1,
         activation: option.Activation = None,
         use_bias: option.Flag = True,
@@ -43,15 +42,14 @@ class _ConvTranspose(Convolving):
         bias_constraint: option.Constraint = None,
         **kwargs: Unpack[CommonOptions],
     ):
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         paddings = paddings_of(type(self).__name__, output_padding, self.strides)
         self.output_padding = None if output_padding is None else paddings
 
     quantized_channels = {"kernel": (-2,)}
 
     def make_weights(self, channels):
-        self.kernel = add_option_weight(self, (*self.kernel_size, self.filters, channels), "kernel")
+        self.kernel = self._option_weight((*self.kernel_size, self.filters, channels), "kernel")
         self.add_bias((self.filters,))
 
     def call(self, inputs):

@@ -9,8 +9,7 @@ from nbkeras.building.layer import CommonOptions
 from nbkeras.building.lora import Adaptable, AdaptedWeight
 from nbkeras.engine import option
 from nbkeras.layers.convolving import Convolving
-from nbkeras.layers.spatial import DataFormat, Padding, WindowSize
-from nbkeras.layers.weight_options import add_option_weight
+from nbkeras.layers.spatial import Padding, WindowSize
 
 
 class _Conv(Adaptable, Convolving):
@@ -36,7 +35,7 @@ class _Conv(Adaptable, Convolving):
         kernel_size: WindowSize,
         strides: WindowSize = 1,
         padding: Padding = "valid",
-        data_format: DataFormat = None,
+        data_format: str | None = None,
         dilation_rate: WindowSize = 1,
         groups: option.Size = 1,
         activation: option.Activation = None,
@@ -52,8 +51,7 @@ class _Conv(Adaptable, Convolving):
         lora_alpha: float | None = None,
         **kwargs: Unpack[CommonOptions],
     ):
-        super().__init__(lora_rank, lora_alpha, activity_regularizer=activity_regularizer, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         if self.filters % self.groups:
             raise ValueError(
                 f"{type(self).__name__}: groups must divide filters, received groups={groups} and filters={filters}"
@@ -71,7 +69,7 @@ class _Conv(Adaptable, Convolving):
     quantized_channels = {"kernel": (-1,)}
 
     def make_weights(self, channels):
-        self.kernel = add_option_weight(self, (*self.kernel_size, channels // self.groups, self.filters), "kernel")
+        self.kernel = self._option_weight((*self.kernel_size, channels // self.groups, self.filters), "kernel")
         self.add_bias((self.filters,))
         self._adapt_as_made()
 

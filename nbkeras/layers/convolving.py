@@ -7,7 +7,6 @@ from typing import Any
 from nbkeras import ops
 from nbkeras.building.layer import InputSpec
 from nbkeras.layers.spatial import Spatial, check_lengths
-from nbkeras.layers.weight_options import add_option_weight
 from nbkeras.ops.window import output_length
 
 
@@ -67,7 +66,7 @@ class Convolving(Spatial, registered=False):
         Args:
             shape: The shape of the bias.
         """
-        self.bias = add_option_weight(self, shape, "bias") if self.use_bias else None
+        self.bias = self._option_weight(shape, "bias") if self.use_bias else None
 
     def finish(self, outputs):
         """Outputs after bias and activation.

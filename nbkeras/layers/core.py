@@ -15,7 +15,6 @@ from nbkeras.engine.behaviour import FunctionName
 from nbkeras.engine.registry import custom_object, custom_object_scope
 from nbkeras.layers.same_shape import SameShape
 from nbkeras.layers.spatial import DataFormat
-from nbkeras.layers.weight_options import add_option_weight
 
 
 class Dense(Adaptable):
@@ -69,16 +68,15 @@ class Dense(Adaptable):
         lora_alpha: float | None = None,
         **kwargs: Unpack[CommonOptions],
     ):
-        super().__init__(lora_rank, lora_alpha, activity_regularizer=activity_regularizer, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.input_spec = InputSpec(min_ndim=2)
 
     def build(self, input_shape):
         dim = input_shape[-1] if input_shape else None
         if dim is None:
             raise ValueError(f"Dense layer {self.name!r} needs the size of the last axis, received shape {input_shape}")
-        self.kernel = add_option_weight(self, (dim, self.units), "kernel")
-        self.bias = add_option_weight(self, (self.units,), "bias") if self.use_bias else None
+        self.kernel = self._option_weight((dim, self.units), "kernel")
+        self.bias = self._option_weight((self.units,), "bias") if self.use_bias else None
         self.input_spec = InputSpec(min_ndim=2, axes={-1: dim})
         self._adapt_as_made()
 
@@ -114,8 +112,7 @@ class Activation(SameShape):
     _takes_structures = True  # if the function does
 
     def __init__(self, activation: option.Activation, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
         return self.activation(inputs)
@@ -163,8 +160,7 @@ class Flatten(Layer):
     output_dtype = "input"
 
     def __init__(self, data_format: DataFormat = None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.input_spec = InputSpec(min_ndim=1)
 
     def call(self, inputs):
@@ -207,8 +203,7 @@ class Reshape(Layer):
     target_shape: tuple
 
     def __init__(self, target_shape: option.Integers, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         if self.target_shape.count(-1) > 1 or any(size < -1 for size in self.target_shape):
             raise ValueError(f"at most one size of target_shape may be -1, none less, received {self.target_shape}")
 
@@ -259,8 +254,7 @@ class Permute(Layer):
     dims: tuple
 
     def __init__(self, dims: option.Integers, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
             raise ValueError(f"Permute's dims must be 1 to n in some order, received {self.dims}")
         self.input_spec = InputSpec(ndim=len(self.dims) + 1)
@@ -294,8 +288,7 @@ class RepeatVector(Layer):
     output_dtype = "input"
 
     def __init__(self, n: option.Size, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.input_spec = InputSpec(ndim=2)
 
     def call(self, inputs):
@@ -332,8 +325,7 @@ class Masking(SameShape):
     """
 
     def __init__(self, mask_value: option.Number = 0.0, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.input_spec = InputSpec(min_ndim=2)
 
     def compute_mask(self, inputs, mask=None):

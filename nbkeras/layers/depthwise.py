@@ -8,8 +8,7 @@ from nbkeras import ops
 from nbkeras.building.layer import CommonOptions
 from nbkeras.engine import option
 from nbkeras.layers.convolving import Convolving
-from nbkeras.layers.spatial import DataFormat, Padding, WindowSize
-from nbkeras.layers.weight_options import add_option_weight
+from nbkeras.layers.spatial import Padding, WindowSize
 
 
 class _DepthwiseConv(Convolving):
@@ -27,7 +26,7 @@ class _DepthwiseConv(Convolving):
         strides: WindowSize = 1,
         padding: Padding = "valid",
         depth_multiplier: option.Size = 1,
-        data_format: DataFormat = None,
+        data_format: str | None = None,
         dilation_rate: WindowSize = 1,
         activation: option.Activation = None,
         use_bias: option.Flag = True,
@@ -40,15 +39,12 @@ class _DepthwiseConv(Convolving):
         bias_constraint: option.Constraint = None,
         **kwargs: Unpack[CommonOptions],
     ):
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     quantized_channels = {"kernel": (-2, -1)}
 
     def make_weights(self, channels):
-        self.kernel = add_option_weight(
-            self, (*self.kernel_size, channels, self.depth_multiplier), "depthwise", "kernel"
-        )
+        self.kernel = self._option_weight((*self.kernel_size, channels, self.depth_multiplier), "depthwise", "kernel")
         self.add_bias((channels * self.depth_multiplier,))
 
     def convolved(self, inputs, padding):
@@ -136,7 +132,7 @@ class _SeparableConv(Convolving):
         kernel_size: WindowSize,
         strides: WindowSize = 1,
         padding: Padding = "valid",
-        data_format: DataFormat = None,
+        data_format: str | None = None,
         dilation_rate: WindowSize = 1,
         depth_multiplier: option.Size = 1,
         activation: option.Activation = None,
@@ -153,18 +149,17 @@ class _SeparableConv(Convolving):
         bias_constraint: option.Constraint = None,
         **kwargs: Unpack[CommonOptions],
     ):
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     quantized_channels = {"depthwise_kernel": (-2, -1), "pointwise_kernel": (-1,)}
 
     def make_weights(self, channels):
         many = self.depth_multiplier
-        self.depthwise_kernel = add_option_weight(
-            self, (*self.kernel_size, channels, many), "depthwise", "depthwise_kernel"
+        self.depthwise_kernel = self._option_weight(
+            (*self.kernel_size, channels, many), "depthwise", "depthwise_kernel"
         )
         shape = (*[1] * self.rank, channels * many, self.filters)
-        self.pointwise_kernel = add_option_weight(self, shape, "pointwise", "pointwise_kernel")
+        self.pointwise_kernel = self._option_weight(shape, "pointwise", "pointwise_kernel")
         self.add_bias((self.filters,))
 
     def convolved(self, inputs, padding):

@@ -11,7 +11,6 @@ from nbkeras.building.layer import InputSpec, LayerOptions
 from nbkeras.building.lora import Adaptable, AdaptedWeight
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
-from nbkeras.layers.weight_options import add_option_weight
 
 _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]+)(\.\.\.)?")
 
@@ -95,8 +94,7 @@ class EinsumDense(Adaptable):
         lora_alpha: float | None = None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(lora_rank, lora_alpha, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def build(self, input_shape):
         plan = self._plan(input_shape)
@@ -110,8 +108,8 @@ class EinsumDense(Adaptable):
             values |= {"input_axes": plan.input_axes, "output_axes": plan.output_axes}
             initializer = type(initializer).from_config(values)
         self.input_spec = InputSpec(ndim=len(input_shape))
-        self.kernel = add_option_weight(self, plan.kernel, "kernel", initializer=initializer)
-        self.bias = None if plan.bias is None else add_option_weight(self, plan.bias, "bias")
+        self.kernel = self._option_weight(plan.kernel, "kernel", initializer=initializer)
+        self.bias = None if plan.bias is None else self._option_weight(plan.bias, "bias")
         self._summed = plan.summed
         self._adapt_as_made()
 

@@ -9,7 +9,6 @@ from nbkeras.building.layer import BasicOptions, InputSpec, Layer
 from nbkeras.building.lora import Adaptable, AdaptedWeight
 from nbkeras.engine import option
 from nbkeras.engine.tensor import Tensor
-from nbkeras.layers.weight_options import add_option_weight
 
 
 class Embedding(Adaptable):
@@ -83,7 +82,7 @@ class Embedding(Adaptable):
             self.set_weights([weights] if isinstance(weights, np.ndarray | Tensor) else weights)
 
     def build(self, input_shape: Any = None):
-        self.embeddings = add_option_weight(self, (self.input_dim, self.output_dim), "embeddings")
+        self.embeddings = self._option_weight((self.input_dim, self.output_dim), "embeddings")
         self._adapt_as_made()
 
     def call(self, inputs):

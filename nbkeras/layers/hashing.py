@@ -83,8 +83,7 @@ class Hashing(_Hashed):
         sparse=False,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(num_bins, output_mode, sparse, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
         bins = self.num_bins

@@ -19,8 +19,10 @@ class Images(Layer, registered=False):
     """
 
     def __init__(self, data_format: DataFormat = None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
+
+    def call(self, inputs):
+        return self.changed(ops.cast(inputs, self.dtype))
 
     def change(self, images):
         """The new images of a batch. Subclasses override it.
@@ -82,8 +84,7 @@ class Resizing(Images):
         data_format=None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def change(self, images):
         return ops.image.resize(
@@ -124,14 +125,10 @@ class CenterCrop(Images):
     """
 
     def __init__(self, height: option.Size, width: option.Size, data_format=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def change(self, images):
         return middle(images, self.height, self.width)
-
-    def call(self, inputs):
-        return self.changed(ops.cast(inputs, self.dtype))
 
 
 class Pipeline(Layer):
@@ -160,8 +157,7 @@ class Pipeline(Layer):
     layers: list[Layer]
 
     def __init__(self, layers: option.Layers, name=None, **kwargs):
-        super().__init__(name=name, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         if not isinstance(layers, list | tuple) or not all(isinstance(layer, Layer) for layer in self.layers):
             raise ValueError(f"Pipeline needs a list of layers, received {briefly(layers)}")
 

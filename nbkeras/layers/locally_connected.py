@@ -9,8 +9,7 @@ from nbkeras import ops
 from nbkeras.building.layer import CommonOptions, InputSpec
 from nbkeras.engine import option
 from nbkeras.layers.convolving import Convolving
-from nbkeras.layers.spatial import DataFormat, Padding, WindowSize
-from nbkeras.layers.weight_options import add_option_weight
+from nbkeras.layers.spatial import Padding, WindowSize
 
 
 class _LocallyConnected(Convolving):
@@ -29,7 +28,7 @@ class _LocallyConnected(Convolving):
         kernel_size: WindowSize,
         strides: WindowSize = 1,
         padding: Padding = "valid",
-        data_format: DataFormat = None,
+        data_format: str | None = None,
         activation: option.Activation = None,
         use_bias: option.Flag = True,
         kernel_initializer: option.Initializer = "glorot_uniform",
@@ -42,8 +41,7 @@ class _LocallyConnected(Convolving):
         implementation: option.Anything = 1,
         **kwargs: Unpack[CommonOptions],
     ):
-        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.dilation_rate = (1,) * self.rank
 
     quantized_channels = {"kernel": (0, -1)}
@@ -57,7 +55,7 @@ class _LocallyConnected(Convolving):
                 f"{tuple(input_shape)}"
             )
         taps = math.prod(self.kernel_size) * channels
-        self.kernel = add_option_weight(self, (math.prod(places), taps, self.filters), "kernel")
+        self.kernel = self._option_weight((math.prod(places), taps, self.filters), "kernel")
         self.add_bias((*places, self.filters))
         self.input_spec = InputSpec(shape=(None, *input_shape[1:]))
 

@@ -290,8 +290,7 @@ class Concatenate(Layer):
     supports_masking = True
 
     def __init__(self, axis: option.Integer = -1, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
         self.compute_output_shape(structures.shapes(inputs))
@@ -381,8 +380,7 @@ class Dot(Layer):
     supports_masking = True
 
     def __init__(self, axes: DotAxes, normalize: option.Flag = False, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self._pair = (axes, axes) if isinstance(axes, int) else tuple(axes)
 
     def _checked(self, first: tuple, second: tuple) -> tuple[int, int]:

@@ -316,8 +316,7 @@ class MultiHeadAttention(_Projected):
         attention_axes: Axes = None,
         **kwargs: Unpack[ProjectionOptions],
     ):
-        super().__init__(dropout=dropout, use_bias=use_bias, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.value_dim = self.value_dim or self.key_dim
 
     def _build(self, *shapes):
@@ -368,8 +367,7 @@ class GroupQueryAttention(_Projected):
         num_key_value_heads: option.Size,
         **kwargs: Unpack[GroupOptions],
     ):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         if num_query_heads % num_key_value_heads:
             raise ValueError(
                 "GroupQueryAttention's num_query_heads must be a multiple of num_key_value_heads, received "

@@ -8,7 +8,6 @@ from nbkeras.engine import behaviour, option
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Variable
 from nbkeras.layers.same_shape import SameShape
-from nbkeras.layers.weight_options import add_option_weight
 
 
 def _axes(name: str, what: str, axis: Any) -> int | list[int]:
@@ -57,8 +56,8 @@ class _Scaled(SameShape):
     gamma = beta = None
 
     def _build_for_axis(self, input_shape, size):
-        self.gamma = add_option_weight(self, (size,), "gamma") if self.scale else None
-        self.beta = add_option_weight(self, (size,), "beta") if self.center else None
+        self.gamma = self._option_weight((size,), "gamma") if self.scale else None
+        self.beta = self._option_weight((size,), "beta") if self.center else None
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: size})
 
 
@@ -133,8 +132,8 @@ class BatchNormalization(_Scaled):
     def build(self, input_shape):
         size = _axis_size(self, input_shape, self.axis)
         self._build_for_axis(input_shape, size)
-        self.moving_mean = add_option_weight(self, (size,), "moving_mean", trainable=False)
-        self.moving_variance = add_option_weight(self, (size,), "moving_variance", trainable=False)
+        self.moving_mean = self._option_weight((size,), "moving_mean", trainable=False)
+        self.moving_variance = self._option_weight((size,), "moving_variance", trainable=False)
 
     @property
     def statistics_of_rank(self) -> list[Variable]:
@@ -203,13 +202,12 @@ class LayerNormalization(_Scaled):
         gamma_constraint: option.Constraint = None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def build(self, input_shape):
         sizes = _sizes(self, input_shape, self.axis)
-        self.gamma = add_option_weight(self, sizes, "gamma") if self.scale or self.rms_scaling else None
-        self.beta = add_option_weight(self, sizes, "beta") if self.center and not self.rms_scaling else None
+        self.gamma = self._option_weight(sizes, "gamma") if self.scale or self.rms_scaling else None
+        self.beta = self._option_weight(sizes, "beta") if self.center and not self.rms_scaling else None
 
     def call(self, inputs):
         if not self.rms_scaling:
@@ -247,8 +245,7 @@ class RMSNormalization(SameShape):
     supports_masking = False
 
     def __init__(self, axis: Axes = -1, epsilon: option.Number = 1e-6, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def build(self, input_shape):
         self.scale = self.add_weight(_sizes(self, input_shape, self.axis), "ones", name="scale")
@@ -300,8 +297,7 @@ class GroupNormalization(_Scaled):
         gamma_constraint: option.Constraint = None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def build(self, input_shape):
         size = _axis_size(self, input_shape, self.axis)
@@ -340,8 +336,7 @@ class UnitNormalization(SameShape):
     input_spec = InputSpec()
 
     def __init__(self, axis: Axes = -1, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
         return ops.l2_normalize(inputs, self.axis, epsilon=1e-24)  # of the length's square

@@ -39,8 +39,7 @@ class Rescaling(SameShape):
     """
 
     def __init__(self, scale: option.Anything, offset: option.Anything = 0.0, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         for numbers in (scale, offset):
             array_of(numbers)  # for its error
 
@@ -120,8 +119,7 @@ class Normalization(SameShape):
         invert: option.Flag = False,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.axis = self.axis or ()
         if None in self.axis:
             raise ValueError(f"Normalization's axis must be made of integers, received {self.axis}")
@@ -259,6 +257,7 @@ class Discretization(Layer):
     """
 
     modes = MODES
+    _unwritten = ("trainable", "activity_regularizer", "autocast")
     num_bins: Any
     epsilon: float
 
@@ -271,8 +270,7 @@ class Discretization(Layer):
         sparse: NotSparse = False,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         if (bin_boundaries is None) == (num_bins is None):
             raise ValueError(
                 "Discretization needs either bin_boundaries or num_bins, received "
@@ -308,10 +306,6 @@ class Discretization(Layer):
         passed = ops.greater_equal(ops.expand_dims(ops.cast(inputs, self.dtype), -1), edges)
         numbers = ops.sum(ops.cast(passed, "int32"), axis=-1)
         return encoded(numbers, self.output_mode, len(edges) + 1, self.dtype)
-
-    def get_config(self):
-        left_out = ("trainable", "activity_regularizer", "autocast")
-        return {name: value for name, value in super().get_config().items() if name not in left_out}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

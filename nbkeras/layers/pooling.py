@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Unpack
 
 from nbkeras import ops
@@ -25,17 +26,17 @@ class _Pooling(Spatial):
 
     pool_size: tuple
     strides: tuple
+    _pool: Callable
 
     def __init__(
         self,
-        pool_size: WindowSize,
+        pool_size: WindowSize = 2,
         strides: _Strides = None,
         padding: Padding = "valid",
         data_format=None,
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.strides = self.strides or self.pool_size
 
     def compute_output_shape(self, input_shape):
@@ -44,17 +45,17 @@ class _Pooling(Spatial):
         check_lengths(self, input_shape, lengths, f"pool_size={self.pool_size}")
         return self.with_lengths(input_shape, lengths)
 
-
-class _MaxPooling(_Pooling):
     def call(self, inputs):
         self.compute_output_shape(inputs.shape)  # for its errors
-        return ops.max_pool(inputs, self.pool_size, self.strides, self.padding, self.data_format)
+        return self._pool(inputs, self.pool_size, self.strides, self.padding, self.data_format)
+
+
+class _MaxPooling(_Pooling):
+    _pool = staticmethod(ops.max_pool)
 
 
 class _AveragePooling(_Pooling):
-    def call(self, inputs):
-        self.compute_output_shape(inputs.shape)  # for its errors
-        return ops.average_pool(inputs, self.pool_size, self.strides, self.padding, self.data_format)
+    _pool = staticmethod(ops.average_pool)
 
 
 class MaxPooling1D(_MaxPooling):
@@ -80,13 +81,8 @@ class MaxPooling1D(_MaxPooling):
 
     rank = 1
 
-    def __init__(
-        self, pool_size: Any = 2, strides=None, padding="valid", data_format=None, **kwargs: Unpack[LayerOptions]
-    ):
-        super().__init__(pool_size, strides, padding, data_format, **kwargs)
 
-
-class MaxPooling2D(_MaxPooling):
+class MaxPooling2D(_MaxPooling, defaults={"pool_size": (2, 2)}):
     """The largest number of each window of images, channel by channel.
 
     Args:
@@ -111,13 +107,8 @@ class MaxPooling2D(_MaxPooling):
         (1, 4, 4, 1)
     """
 
-    def __init__(
-        self, pool_size: Any = (2, 2), strides=None, padding="valid", data_format=None, **kwargs: Unpack[LayerOptions]
-    ):
-        super().__init__(pool_size, strides, padding, data_format, **kwargs)
 
-
-class MaxPooling3D(_MaxPooling):
+class MaxPooling3D(_MaxPooling, defaults={"pool_size": (2, 2, 2)}):
     """The largest number of each window of volumes, channel by channel.
 
     Args:
@@ -140,16 +131,6 @@ class MaxPooling3D(_MaxPooling):
     """
 
     rank = 3
-
-    def __init__(
-        self,
-        pool_size: Any = (2, 2, 2),
-        strides=None,
-        padding="valid",
-        data_format=None,
-        **kwargs: Unpack[LayerOptions],
-    ):
-        super().__init__(pool_size, strides, padding, data_format, **kwargs)
 
 
 class AveragePooling1D(_AveragePooling):
@@ -175,13 +156,8 @@ class AveragePooling1D(_AveragePooling):
 
     rank = 1
 
-    def __init__(
-        self, pool_size: Any = 2, strides=None, padding="valid", data_format=None, **kwargs: Unpack[LayerOptions]
-    ):
-        super().__init__(pool_size, strides, padding, data_format, **kwargs)
 
-
-class AveragePooling2D(_AveragePooling):
+class AveragePooling2D(_AveragePooling, defaults={"pool_size": (2, 2)}):
     """The mean of each window of images, channel by channel.
 
     Args:
@@ -206,13 +182,8 @@ class AveragePooling2D(_AveragePooling):
         (1, 4, 4, 1)
     """
 
-    def __init__(
-        self, pool_size: Any = (2, 2), strides=None, padding="valid", data_format=None, **kwargs: Unpack[LayerOptions]
-    ):
-        super().__init__(pool_size, strides, padding, data_format, **kwargs)
 
-
-class AveragePooling3D(_AveragePooling):
+class AveragePooling3D(_AveragePooling, defaults={"pool_size": (2, 2, 2)}):
     """The mean of each window of volumes, channel by channel.
 
     Args:
@@ -236,16 +207,6 @@ class AveragePooling3D(_AveragePooling):
 
     rank = 3
 
-    def __init__(
-        self,
-        pool_size: Any = (2, 2, 2),
-        strides=None,
-        padding="valid",
-        data_format=None,
-        **kwargs: Unpack[LayerOptions],
-    ):
-        super().__init__(pool_size, strides, padding, data_format, **kwargs)
-
 
 class _GlobalPooling(Spatial):
     """Pooling of all places.
@@ -255,8 +216,7 @@ class _GlobalPooling(Spatial):
     """
 
     def __init__(self, data_format=None, keepdims: option.Flag = False, **kwargs: Unpack[LayerOptions]):
-        super().__init__(data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def compute_output_shape(self, input_shape):
         self.lengths(input_shape)  # for its error

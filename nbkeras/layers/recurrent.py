@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any, Unpack
 
 import numpy as np
@@ -413,7 +414,7 @@ class _WholeSequence(RNN):
 
     cell_class: type[Layer]
     _left_out = ("cell",)  # its options are this layer's
-    activation: Any
+    _op: Callable  # of whole sequences
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -451,13 +452,11 @@ class _WholeSequence(RNN):
         return output, last
 
     def _activations(self) -> list:
-        return [self.activation]
+        """The functions that the op takes by name: the activation, and that of the gates where there are gates."""
+        return [getattr(self, name) for name in ("activation", "recurrent_activation") if hasattr(self, name)]
 
     def _made_parts(self):
         return [self.cell]
-
-    def _op(self, *arguments, **options):
-        raise NotImplementedError
 
 
 _FUSED = {getattr(ops, name): name for name in RECURRENT_ACTIVATIONS if hasattr(ops, name)}
@@ -524,18 +523,10 @@ class SimpleRNN(_WholeSequence):
     ):
         super().__init__(locals(), **kwargs)
 
-    def _op(self, *arguments, **options):
-        return ops.simple_rnn(*arguments, **options)
+    _op = staticmethod(ops.simple_rnn)
 
 
-class _Gated(_WholeSequence):
-    """GRU and LSTM: a second activation, of the gates."""
-
-    def _activations(self):
-        return [self.activation, self.recurrent_activation]
-
-
-class GRU(_Gated):
+class GRU(_WholeSequence):
     """The gated recurrent unit (Cho et al., 2014).
 
     With r_a = recurrent_activation, and the columns of the weights in the order z, r, h:
@@ -602,7 +593,7 @@ class GRU(_Gated):
         return ops.gru(*arguments, reset_after=self.reset_after, **options)
 
 
-class LSTM(_Gated):
+class LSTM(_WholeSequence):
     """Long short-term memory (Hochreiter and Schmidhuber, 1997), with a forget gate.
 
     With r_a = recurrent_activation, and the columns of the weights in the order i, f, c, o:
@@ -666,5 +657,4 @@ class LSTM(_Gated):
     ):
         super().__init__(locals(), **kwargs)
 
-    def _op(self, *arguments, **options):
-        return ops.lstm(*arguments, **options)
+    _op = staticmethod(ops.lstm)

@@ -17,7 +17,6 @@ from nbkeras.building.layer import InputSpec, Layer, LayerOptions
 from nbkeras.engine import behaviour, option, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor
-from nbkeras.layers.weight_options import add_option_weight
 
 
 def drop_ignored(kwargs: Any) -> dict[str, Any]:
@@ -175,7 +174,7 @@ class _Cell(Layer):
         if by_gate and isinstance(initializer, initializers.Identity):
             initializer = _for_each_gate(initializer)
         name = "recurrent_kernel" if kind == "recurrent" else kind
-        return add_option_weight(self, shape, kind, name, initializer)
+        return self._option_weight(shape, kind, name, initializer)
 
     def _bias_shape(self) -> tuple[int, ...]:
         return (self.gates * self.units,)
@@ -396,7 +395,11 @@ class LSTMCell(_Cell):
         h, c = self.states_of(states)
         product = ops.matmul(self.dropped_inputs(inputs, training), self.kernel)
         z = ops.add(product, ops.matmul(self.dropped_state(h, training), self.recurrent_kernel))
-        i, f, g, o = ops.split(z if self.bias is None else ops.add(z, self.bias), 4, axis=-1)
+        return self._next(z if self.bias is None else ops.add(z, self.bias), c)
+
+    def _next(self, z, c):
+        """The output and the states after a step, of the gates before their activations and of the state c."""
+        i, f, g, o = ops.split(z, 4, axis=-1)
         kept = ops.multiply(self.recurrent_activation(f), c)
         c = ops.add(kept, ops.multiply(self.recurrent_activation(i), self.activation(g)))
         h = ops.multiply(self.recurrent_activation(o), self.activation(c))

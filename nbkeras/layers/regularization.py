@@ -43,8 +43,7 @@ class _Random(SameShape):
     _takes_structures = True  # outside training they are returned as they are, as in Keras
 
     def __init__(self, seed: option.Anything = None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.seed_generator = self.add_seed_generator(seed)
 
 
@@ -78,8 +77,7 @@ class Dropout(_Random):
     noise_shape: tuple | None
 
     def __init__(self, rate: option.Rate, noise_shape: NoiseShape = None, seed=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(seed, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs, training=None):
         if not training or self.rate == 0:
@@ -99,6 +97,7 @@ class _SpatialDropout(Dropout):
 
     spatial_axes: int
     _left_out = ("noise_shape",)
+    _unwritten = ("trainable",)  # as in Keras
 
     def __init__(self, rate, data_format: DataFormat = None, seed=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(rate, None, seed, **kwargs)
@@ -108,11 +107,6 @@ class _SpatialDropout(Dropout):
     def _noise_shape(self, inputs):
         ones = (1,) * self.spatial_axes
         return (None, *ones, None) if self.data_format == "channels_last" else (None, None, *ones)
-
-    def get_config(self):
-        config = super().get_config()
-        del config["trainable"]  # as in Keras
-        return config
 
 
 class SpatialDropout1D(_SpatialDropout):
@@ -217,8 +211,7 @@ class GaussianNoise(_Random):
     """
 
     def __init__(self, stddev: Deviation, seed=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(seed, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs, training=None):
         if not training or self.stddev == 0:
@@ -250,8 +243,7 @@ class GaussianDropout(_Random):
     """
 
     def __init__(self, rate: RateBelowOne, seed=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(seed, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs, training=None):
         if not training or self.rate == 0:
@@ -288,8 +280,7 @@ class AlphaDropout(_Random):
     """
 
     def __init__(self, rate: RateBelowOne, noise_shape: NoiseShape = None, seed=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(seed, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs, training=None):
         if not training or self.rate == 0:
@@ -327,7 +318,7 @@ class ActivityRegularization(SameShape):
         0.3
     """
 
-    _left_out = ("activity_regularizer",)
+    _left_out = _unwritten = ("activity_regularizer",)  # it is l1 and l2 here
     _takes_structures = True
 
     def __init__(self, l1: option.Number = 0.0, l2: option.Number = 0.0, **kwargs: Unpack[CommonOptions]):
@@ -336,8 +327,3 @@ class ActivityRegularization(SameShape):
 
     def call(self, inputs):
         return inputs
-
-    def get_config(self):
-        config = super().get_config()
-        del config["activity_regularizer"]  # it is l1 and l2 here
-        return config

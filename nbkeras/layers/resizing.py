@@ -52,8 +52,7 @@ class _ZeroPadding(Spatial):
     output_dtype = "input"
 
     def __init__(self, padding: Margins = 1, data_format=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
         widths = [(0, 0)] * (self.rank + 2)
@@ -110,7 +109,7 @@ class ZeroPadding2D(_ZeroPadding):
     """
 
 
-class ZeroPadding3D(_ZeroPadding):
+class ZeroPadding3D(_ZeroPadding, defaults={"padding": ((1, 1), (1, 1), (1, 1))}):
     """Adds zeros around volumes.
 
     Args:
@@ -129,16 +128,12 @@ class ZeroPadding3D(_ZeroPadding):
 
     rank = 3
 
-    def __init__(self, padding: Any = ((1, 1), (1, 1), (1, 1)), data_format=None, **kwargs):
-        super().__init__(padding, data_format, **kwargs)
-
 
 class _Cropping(Spatial):
     output_dtype = "input"
 
-    def __init__(self, cropping: Margins, data_format=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(data_format, **kwargs)
-        option.keep(self, locals())
+    def __init__(self, cropping: Margins = ((0, 0), (0, 0)), data_format=None, **kwargs: Unpack[LayerOptions]):
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
         self.compute_output_shape(inputs.shape)  # for its errors
@@ -154,7 +149,7 @@ class _Cropping(Spatial):
         return self.with_lengths(input_shape, kept)
 
 
-class Cropping1D(_Cropping):
+class Cropping1D(_Cropping, defaults={"cropping": (1, 1), "data_format": "channels_last"}):
     """Cuts steps off the ends of sequences.
 
     Args:
@@ -175,9 +170,6 @@ class Cropping1D(_Cropping):
     """
 
     rank = 1
-
-    def __init__(self, cropping: Any = (1, 1), data_format="channels_last", **kwargs: Unpack[LayerOptions]):
-        super().__init__(cropping, data_format, **kwargs)
 
     def get_config(self):
         return _without_usual_format(super().get_config())
@@ -203,11 +195,8 @@ class Cropping2D(_Cropping):
         array([[3, 4]])
     """
 
-    def __init__(self, cropping: Any = ((0, 0), (0, 0)), data_format=None, **kwargs):
-        super().__init__(cropping, data_format, **kwargs)
 
-
-class Cropping3D(_Cropping):
+class Cropping3D(_Cropping, defaults={"cropping": ((1, 1), (1, 1), (1, 1))}):
     """Cuts sides off volumes.
 
     Args:
@@ -229,9 +218,6 @@ class Cropping3D(_Cropping):
 
     rank = 3
 
-    def __init__(self, cropping: Any = ((1, 1), (1, 1), (1, 1)), data_format=None, **kwargs):
-        super().__init__(cropping, data_format, **kwargs)
-
 
 # -------------------- growing --------------------
 
@@ -245,9 +231,8 @@ class _UpSampling(Spatial):
     output_dtype = "input"
     interpolation = "nearest"
 
-    def __init__(self, size: Factors, data_format=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(data_format, **kwargs)
-        option.keep(self, locals())
+    def __init__(self, size: Factors = 2, data_format=None, **kwargs: Unpack[LayerOptions]):
+        super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
         return ops.enlarge(inputs, self.size, self.interpolation, self.data_format)
@@ -257,7 +242,7 @@ class _UpSampling(Spatial):
         return self.with_lengths(input_shape, [None if n is None else n * factor for n, factor in lengths])
 
 
-class UpSampling1D(_UpSampling):
+class UpSampling1D(_UpSampling, defaults={"data_format": "channels_last"}):
     """Repeats each step of sequences.
 
     Args:
@@ -275,9 +260,6 @@ class UpSampling1D(_UpSampling):
     """
 
     rank = 1
-
-    def __init__(self, size: Any = 2, data_format="channels_last", **kwargs: Unpack[LayerOptions]):
-        super().__init__(size, data_format, **kwargs)
 
     def get_config(self):
         return _without_usual_format(super().get_config())
@@ -309,12 +291,11 @@ class UpSampling2D(_UpSampling):
         interpolation: Interpolation = "nearest",
         **kwargs: Unpack[LayerOptions],
     ):
-        super().__init__(size, data_format, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.output_dtype = "input" if interpolation == "nearest" else "layer"
 
 
-class UpSampling3D(_UpSampling):
+class UpSampling3D(_UpSampling, defaults={"size": (2, 2, 2)}):
     """Repeats each slice, row and column of volumes.
 
     Args:
@@ -332,6 +313,3 @@ class UpSampling3D(_UpSampling):
     """
 
     rank = 3
-
-    def __init__(self, size: Any = (2, 2, 2), data_format=None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(size, data_format, **kwargs)

@@ -69,8 +69,7 @@ class Bidirectional(Layer):
         backward_layer: option.Layers = None,
         **kwargs: Unpack[BasicOptions],
     ):
-        super().__init__(weights=weights, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         layer = self.forward_layer
         for each in (layer, layer if self.backward_layer is None else self.backward_layer):
             if not (isinstance(each, Layer) and hasattr(each, "go_backwards")):

@@ -9,27 +9,23 @@ from nbkeras.building.layer import InputSpec, Layer, LayerOptions
 from nbkeras.engine import option
 from nbkeras.ops.window import data_format_of, padding_of, sizes_of
 
-WindowSize = Annotated[
-    Any,
-    option.Kind(
-        lambda layer, what, value: sizes_of(option.name_of(layer), what, value, layer.rank),
-        "a positive integer, or one for each axis",
-    ),
-]
-Padding = Annotated[
-    str,
-    option.Kind(
-        lambda layer, what, value: padding_of(option.name_of(layer), value, layer.paddings),
-        "'valid' or 'same'; of sequences also 'causal' where a layer says so",
-    ),
-]
-DataFormat = Annotated[
-    Any,
-    option.kind(
-        lambda name, what, value: data_format_of(name, value),
-        "'channels_last', 'channels_first', or None for config.image_data_format()",
-    ),
-]
+
+def _window_size(layer: Any, what: str, value: Any) -> tuple[int, ...]:
+    return sizes_of(option.name_of(layer), what, value, layer.rank)
+
+
+def _padding(layer: Any, what: str, value: Any) -> str:
+    return padding_of(option.name_of(layer), value, layer.paddings)
+
+
+def _data_format(name: str, what: str, value: Any) -> str:
+    return data_format_of(name, value)
+
+
+_FORMATS = "'channels_last', 'channels_first', or None for config.image_data_format()"
+WindowSize = Annotated[Any, option.Kind(_window_size, "a positive integer, or one for each axis")]
+Padding = Annotated[str, option.Kind(_padding, "'valid' or 'same'; of sequences also 'causal' where a layer says so")]
+DataFormat = Annotated[Any, option.kind(_data_format, _FORMATS)]
 
 
 class Spatial(Layer, registered=False):
@@ -40,8 +36,7 @@ class Spatial(Layer, registered=False):
     data_format: str
 
     def __init__(self, data_format: DataFormat = None, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.input_spec = InputSpec(ndim=self.rank + 2)
 
     def channel_axis(self) -> int:

@@ -33,8 +33,7 @@ class Wrapper(Layer):
     layer: Any
 
     def __init__(self, layer: option.Layers, **kwargs: Unpack[LayerOptions]):
-        super().__init__(**kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         if not isinstance(self.layer, Layer):
             raise ValueError(f"{type(self).__name__} wraps a layer such as Dense(8), received {briefly(layer)}")
 
@@ -71,8 +70,7 @@ class SpectralNormalization(Wrapper):
     power_iterations: int
 
     def __init__(self, layer, power_iterations: option.Size = 1, **kwargs: Unpack[LayerOptions]):
-        super().__init__(layer, **kwargs)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
 
     def build(self, input_shape):
         super().build(input_shape)

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.option import given
 from nbkeras.losses import functions
-from nbkeras.losses.loss import LossFunctionWrapper, registry
+from nbkeras.losses.loss import LossFunctionWrapper
 
 _MEAN = "sum_over_batch_size"
 
@@ -20,39 +19,32 @@ class _Named(LossFunctionWrapper):
 
     _made_of: Callable  # the function
 
+    if TYPE_CHECKING:
+
+        def __init__(self, reduction: str | None = _MEAN, name: str = "", dtype: Any = None): ...
+
+    else:
+
+        def __init__(self, **options):
+            super().__init__(type(self)._made_of, **options)
+
     def __init_subclass__(cls, fn: Callable | None = None, **kwargs):
-        super().__init_subclass__(**kwargs)
         if fn is not None:  # else it extends a class that has its function
             cls._made_of = fn  # type: ignore[assignment]
+        if fn is not None and "__init__" not in vars(cls):  # the function has no further arguments
 
-    def __init__(self, **options):
-        super().__init__(type(self)._made_of, **options)
+            def __init__(self, reduction: str | None = _MEAN, name: str = fn.__name__, dtype: Any = None):
+                super().__init__(fn, reduction, name, dtype)
+
+            __init__.__qualname__ = f"{cls.__name__}.__init__"  # as errors and `help` name it
+            cls.__init__ = __init__  # type: ignore[method-assign]
+        super().__init_subclass__(**kwargs)
 
     def get_config(self) -> dict[str, Any]:
         return {option: value for option, value in super().get_config().items() if option != "fn"}
 
 
-class _Plain(_Named):
-    """A wrapper of a function without further arguments: its constructor is written here."""
-
-    if TYPE_CHECKING:
-
-        def __init__(self, reduction: str | None = _MEAN, name: str = "", dtype: Any = None): ...
-
-    def __init_subclass__(cls, fn: Callable | None = None, **kwargs):
-        super().__init_subclass__(fn, **kwargs)
-        if fn is None:
-            return
-
-        def __init__(self, reduction: str | None = _MEAN, name: str = fn.__name__, dtype: Any = None):
-            super().__init__(reduction=reduction, name=name, dtype=dtype)
-
-        __init__.__qualname__ = f"{cls.__name__}.__init__"  # as errors and `help` name it
-        cls.__init__ = __init__  # type: ignore[method-assign]
-
-
-@registry.register
-class MeanSquaredError(_Plain, fn=functions.mean_squared_error):
+class MeanSquaredError(_Named, fn=functions.mean_squared_error):
     """Mean squared error: mean((y_true - y_pred)^2), reduced over the samples.
 
     Example:
@@ -67,8 +59,7 @@ class MeanSquaredError(_Plain, fn=functions.mean_squared_error):
     """
 
 
-@registry.register
-class MeanAbsoluteError(_Plain, fn=functions.mean_absolute_error):
+class MeanAbsoluteError(_Named, fn=functions.mean_absolute_error):
     """Mean absolute error: mean(|y_true - y_pred|), reduced over the samples.
 
     Example:
@@ -78,8 +69,7 @@ class MeanAbsoluteError(_Plain, fn=functions.mean_absolute_error):
     """
 
 
-@registry.register
-class MeanAbsolutePercentageError(_Plain, fn=functions.mean_absolute_percentage_error):
+class MeanAbsolutePercentageError(_Named, fn=functions.mean_absolute_percentage_error):
     """Mean absolute error in percent of the target, reduced over the samples.
 
         100 * mean(|y_true - y_pred| / max(|y_true|, epsilon))
@@ -91,8 +81,7 @@ class MeanAbsolutePercentageError(_Plain, fn=functions.mean_absolute_percentage_
     """
 
 
-@registry.register
-class MeanSquaredLogarithmicError(_Plain, fn=functions.mean_squared_logarithmic_error):
+class MeanSquaredLogarithmicError(_Named, fn=functions.mean_squared_logarithmic_error):
     """Mean squared error of logarithms, for targets of different sizes, reduced over the samples.
 
         mean((log(max(y_true, epsilon) + 1) - log(max(y_pred, epsilon) + 1))^2)
@@ -104,7 +93,6 @@ class MeanSquaredLogarithmicError(_Plain, fn=functions.mean_squared_logarithmic_
     """
 
 
-@registry.register
 class CosineSimilarity(_Named, fn=functions.cosine_similarity):
     """Minus the cosine of the angle between target and prediction, reduced over the samples.
 
@@ -121,10 +109,9 @@ class CosineSimilarity(_Named, fn=functions.cosine_similarity):
     def __init__(
         self, axis: int = -1, reduction: str | None = _MEAN, name: str = "cosine_similarity", dtype: Any = None
     ):
-        super().__init__(**given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
-@registry.register
 class Huber(_Named, fn=functions.huber):
     """Squared error for small errors, absolute error for large ones, reduced over the samples.
 
@@ -137,11 +124,10 @@ class Huber(_Named, fn=functions.huber):
     """
 
     def __init__(self, delta: float = 1.0, reduction: str | None = _MEAN, name: str = "huber_loss", dtype: Any = None):
-        super().__init__(**given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
-@registry.register
-class LogCosh(_Plain, fn=functions.log_cosh):
+class LogCosh(_Named, fn=functions.log_cosh):
     """mean(log(cosh(y_pred - y_true))), computed without overflow, reduced over the samples.
 
     It is about e^2 / 2 for small errors e and |e| - log(2) for large ones.
@@ -153,8 +139,7 @@ class LogCosh(_Plain, fn=functions.log_cosh):
     """
 
 
-@registry.register
-class Hinge(_Plain, fn=functions.hinge):
+class Hinge(_Named, fn=functions.hinge):
     """Hinge loss of labels -1 and 1 (or 0 and 1): mean(max(1 - y_true * y_pred, 0)), reduced over the samples.
 
     Example:
@@ -164,8 +149,7 @@ class Hinge(_Plain, fn=functions.hinge):
     """
 
 
-@registry.register
-class SquaredHinge(_Plain, fn=functions.squared_hinge):
+class SquaredHinge(_Named, fn=functions.squared_hinge):
     """Squared hinge loss of labels -1 and 1 (or 0 and 1), reduced over the samples.
 
         mean(max(1 - y_true * y_pred, 0)^2)
@@ -177,8 +161,7 @@ class SquaredHinge(_Plain, fn=functions.squared_hinge):
     """
 
 
-@registry.register
-class CategoricalHinge(_Plain, fn=functions.categorical_hinge):
+class CategoricalHinge(_Named, fn=functions.categorical_hinge):
     """Hinge loss of classes as one-hot vectors, reduced over the samples.
 
         max(max((1 - y_true) * y_pred) - sum(y_true * y_pred) + 1, 0)
@@ -190,8 +173,7 @@ class CategoricalHinge(_Plain, fn=functions.categorical_hinge):
     """
 
 
-@registry.register
-class KLDivergence(_Plain, fn=functions.kl_divergence):
+class KLDivergence(_Named, fn=functions.kl_divergence):
     """Kullback-Leibler divergence of distributions, reduced over the samples.
 
         sum(y_true * log(y_true / y_pred))
@@ -203,8 +185,7 @@ class KLDivergence(_Plain, fn=functions.kl_divergence):
     """
 
 
-@registry.register
-class Poisson(_Plain, fn=functions.poisson):
+class Poisson(_Named, fn=functions.poisson):
     """Loss of counts with a Poisson distribution, reduced over the samples.
 
         mean(y_pred - y_true * log(y_pred + epsilon))
@@ -216,7 +197,6 @@ class Poisson(_Plain, fn=functions.poisson):
     """
 
 
-@registry.register
 class BinaryCrossentropy(_Named, fn=functions.binary_crossentropy):
     """Cross-entropy of labels 0 and 1, reduced over the samples.
 
@@ -239,10 +219,9 @@ class BinaryCrossentropy(_Named, fn=functions.binary_crossentropy):
         name: str = "binary_crossentropy",
         dtype: Any = None,
     ):
-        super().__init__(**given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
-@registry.register
 class CategoricalCrossentropy(_Named, fn=functions.categorical_crossentropy):
     """Cross-entropy of classes as one-hot vectors: -sum(y_true * log(p)), reduced over the samples.
 
@@ -264,10 +243,9 @@ class CategoricalCrossentropy(_Named, fn=functions.categorical_crossentropy):
         name: str = "categorical_crossentropy",
         dtype: Any = None,
     ):
-        super().__init__(**given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
-@registry.register
 class SparseCategoricalCrossentropy(_Named, fn=functions.sparse_categorical_crossentropy):
     """Cross-entropy of class numbers: -log(p[y_true]), reduced over the samples.
 
@@ -288,10 +266,9 @@ class SparseCategoricalCrossentropy(_Named, fn=functions.sparse_categorical_cros
         name: str = "sparse_categorical_crossentropy",
         dtype: Any = None,
     ):
-        super().__init__(**given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
-@registry.register
 class BinaryFocalCrossentropy(_Named, fn=functions.binary_focal_crossentropy):
     """Cross-entropy of labels 0 and 1 in which easy examples count less, reduced over the samples.
 
@@ -315,10 +292,9 @@ class BinaryFocalCrossentropy(_Named, fn=functions.binary_focal_crossentropy):
         name: str = "binary_focal_crossentropy",
         dtype: Any = None,
     ):
-        super().__init__(**given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
-@registry.register
 class CategoricalFocalCrossentropy(_Named, fn=functions.categorical_focal_crossentropy):
     """Cross-entropy of one-hot classes in which easy examples count less, reduced over the samples.
 
@@ -343,10 +319,9 @@ class CategoricalFocalCrossentropy(_Named, fn=functions.categorical_focal_crosse
         name: str = "categorical_focal_crossentropy",
         dtype: Any = None,
     ):
-        super().__init__(**given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
-@registry.register
 class CategoricalGeneralizedCrossEntropy(_Named, fn=functions.categorical_generalized_cross_entropy):
     """Generalized cross-entropy of class numbers, for noisy labels, reduced over the samples.
 
@@ -373,10 +348,9 @@ class CategoricalGeneralizedCrossEntropy(_Named, fn=functions.categorical_genera
         q = option.number_of(type(self).__name__, "q", q)
         if not 0 < q < 1:
             raise ValueError(f"q must be between 0 and 1, received {briefly(q)}")
-        super().__init__(**given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
-@registry.register
 class Dice(_Named, fn=functions.dice):
     """Dice loss of regions: 1 - 2 * sum(y_true * y_pred) / (sum(y_true) + sum(y_pred)).
 
@@ -395,10 +369,9 @@ class Dice(_Named, fn=functions.dice):
         axis: int | Sequence[int] | None = None,
         dtype: Any = None,
     ):
-        super().__init__(**given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
-@registry.register
 class Tversky(_Named, fn=functions.tversky):
     """Tversky loss of regions, which weights two kinds of errors.
 
@@ -423,10 +396,9 @@ class Tversky(_Named, fn=functions.tversky):
         axis: int | Sequence[int] | None = None,
         dtype: Any = None,
     ):
-        super().__init__(**given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
-@registry.register
 class Circle(_Named, fn=functions.circle):
     """Circle loss of embeddings: vectors of one class are drawn together, others apart (Sun et al., 2020).
 
@@ -449,11 +421,10 @@ class Circle(_Named, fn=functions.circle):
         name: str = "circle",
         dtype: Any = None,
     ):
-        super().__init__(**given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
-@registry.register
-class CTC(_Plain, fn=functions.ctc):
+class CTC(_Named, fn=functions.ctc):
     """Connectionist temporal classification, reduced over the samples.
 
     -log of the probability of a label sequence over all alignments with blanks (class 0).

@@ -10,7 +10,7 @@ from nbkeras import config, ops
 from nbkeras.engine import naming, option, sharding, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.observed import Observed
-from nbkeras.engine.registry import Registry
+from nbkeras.engine.registry import Registered, Registry
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.engine.user_errors import set_by_init
 
@@ -137,7 +137,7 @@ def _check_weights(values: Tensor, weights: Tensor) -> None:
         )
 
 
-class Loss(Observed, option.Configured):
+class Loss(Observed, option.Configured, Registered, registry=registry):
     """Base class of losses: `loss(y_true, y_pred, sample_weight=None)` gives a scalar tensor.
 
     A subclass defines `call(y_true, y_pred)`, which returns one loss for each sample (and timestep). The
@@ -217,7 +217,7 @@ set_by_init(Loss, "name reduction dtype")
 _OF_CLASS_NUMBERS = ("sparse_categorical_crossentropy", "categorical_generalized_cross_entropy", "circle", "ctc")
 
 
-class LossFunctionWrapper(Loss):
+class LossFunctionWrapper(Loss, registered=False):
     """A loss class of a function, as `compile` makes it of a loss function.
 
     Args:

@@ -1,24 +1,17 @@
 """Accuracies: functions that give 1.0 for each correct prediction, and their means."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from nbkeras import config, ops
 from nbkeras.engine import option
-from nbkeras.engine.tensor import Tensor, as_tensor, op
+from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
-from nbkeras.metrics.metric import FunctionMetric, PlainFunctionMetric, functions, registry
+from nbkeras.metrics.metric import FunctionMetric, metric_function
 from nbkeras.ops.arguments import as_index, broadcast_shape
 from nbkeras.ops.metrics import class_matches, one_hot_matches, threshold_matches
 
-F = TypeVar("F", bound=Callable)
 
-
-def _register(function: F) -> F:
-    return functions.register(op(function))
-
-
-@_register
+@metric_function
 def accuracy(y_true, y_pred) -> Tensor:
     """1.0 where y_pred equals y_true, else 0.0, element by element.
 
@@ -38,7 +31,7 @@ def accuracy(y_true, y_pred) -> Tensor:
     return ops.cast(ops.equal(y_true, y_pred), config.floatx())
 
 
-@_register
+@metric_function
 def binary_accuracy(y_true, y_pred, threshold: float = 0.5) -> Tensor:
     """1.0 where y_pred > threshold agrees with y_true (0 or 1), else 0.0, element by element.
 
@@ -68,7 +61,7 @@ def binary_accuracy(y_true, y_pred, threshold: float = 0.5) -> Tensor:
     return threshold_matches(y_true, y_pred, threshold)
 
 
-@_register
+@metric_function
 def categorical_accuracy(y_true, y_pred) -> Tensor:
     """1.0 where the largest prediction is at the one-hot target, else 0.0.
 
@@ -109,7 +102,7 @@ def _class_numbers(name: str, y_true: Any, y_pred: Tensor) -> Tensor:
     return y_true
 
 
-@_register
+@metric_function
 def sparse_categorical_accuracy(y_true, y_pred) -> Tensor:
     """1.0 where the largest prediction is at the target, a class number, else 0.0.
 
@@ -131,7 +124,7 @@ def sparse_categorical_accuracy(y_true, y_pred) -> Tensor:
     return class_matches(_class_numbers("sparse_categorical_accuracy", y_true, y_pred), y_pred)
 
 
-@_register
+@metric_function
 def top_k_categorical_accuracy(y_true, y_pred, k: int = 5) -> Tensor:
     """1.0 where the one-hot target is among the k largest predictions, else 0.0.
 
@@ -153,7 +146,7 @@ def top_k_categorical_accuracy(y_true, y_pred, k: int = 5) -> Tensor:
     return sparse_top_k_categorical_accuracy(ops.argmax(y_true, axis=-1), y_pred, k)
 
 
-@_register
+@metric_function
 def sparse_top_k_categorical_accuracy(y_true, y_pred, k: int = 5, from_sorted_ids: bool = False) -> Tensor:
     """1.0 where the target, a class number, is among the k largest predictions, else 0.0.
 
@@ -185,8 +178,7 @@ def sparse_top_k_categorical_accuracy(y_true, y_pred, k: int = 5, from_sorted_id
     return ops.cast(ops.reshape(matches, y_pred.shape[:-1]), config.floatx())
 
 
-@registry.register
-class Accuracy(PlainFunctionMetric, fn=accuracy):
+class Accuracy(FunctionMetric, fn=accuracy):
     """The fraction of predictions that equal y_true: the mean of `accuracy`.
 
     Example:
@@ -200,8 +192,7 @@ class Accuracy(PlainFunctionMetric, fn=accuracy):
     _direction = "up"
 
 
-@registry.register
-class BinaryAccuracy(FunctionMetric):
+class BinaryAccuracy(FunctionMetric, fn=binary_accuracy):
     """The fraction of predictions for which y_pred > threshold agrees with y_true, 0 or 1: the mean of `binary_accuracy`.
 
     Example:
@@ -214,11 +205,10 @@ class BinaryAccuracy(FunctionMetric):
     _direction = "up"
 
     def __init__(self, name: str = "binary_accuracy", dtype: Any = None, threshold: float = 0.5):
-        super().__init__(binary_accuracy, **option.given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
-@registry.register
-class CategoricalAccuracy(PlainFunctionMetric, fn=categorical_accuracy):
+class CategoricalAccuracy(FunctionMetric, fn=categorical_accuracy):
     """The fraction of samples in which the largest prediction is at the one-hot target: the mean of `categorical_accuracy`.
 
     Targets and predictions are (..., classes).
@@ -233,8 +223,7 @@ class CategoricalAccuracy(PlainFunctionMetric, fn=categorical_accuracy):
     _direction = "up"
 
 
-@registry.register
-class SparseCategoricalAccuracy(PlainFunctionMetric, fn=sparse_categorical_accuracy):
+class SparseCategoricalAccuracy(FunctionMetric, fn=sparse_categorical_accuracy):
     """The fraction of samples in which the largest prediction is at the target, a class number.
 
     It is the mean of `sparse_categorical_accuracy`, for targets (...) or (..., 1) and predictions (..., classes).
@@ -247,8 +236,7 @@ class SparseCategoricalAccuracy(PlainFunctionMetric, fn=sparse_categorical_accur
     _direction = "up"
 
 
-@registry.register
-class TopKCategoricalAccuracy(FunctionMetric):
+class TopKCategoricalAccuracy(FunctionMetric, fn=top_k_categorical_accuracy):
     """The fraction of samples in which the one-hot target is among the k largest predictions.
 
     It is the mean of `top_k_categorical_accuracy`, for targets and predictions (..., classes).
@@ -265,12 +253,11 @@ class TopKCategoricalAccuracy(FunctionMetric):
     _direction = "up"
 
     def __init__(self, k: int = 5, name: str = "top_k_categorical_accuracy", dtype: Any = None):
-        super().__init__(top_k_categorical_accuracy, **option.given(locals()))
+        super().__init__(**option.keep(self, locals()))
         self.k = k
 
 
-@registry.register
-class SparseTopKCategoricalAccuracy(FunctionMetric):
+class SparseTopKCategoricalAccuracy(FunctionMetric, fn=sparse_top_k_categorical_accuracy):
     """The fraction of samples in which the target, a class number, is among the k largest predictions.
 
     It is the mean of `sparse_top_k_categorical_accuracy`, for targets (...) or (..., 1) and predictions (..., classes).
@@ -294,7 +281,7 @@ class SparseTopKCategoricalAccuracy(FunctionMetric):
         dtype: Any = None,
         from_sorted_ids: bool = False,
     ):
-        super().__init__(sparse_top_k_categorical_accuracy, **option.given(locals()))
+        super().__init__(**option.keep(self, locals()))
         self.k, self.from_sorted_ids = k, from_sorted_ids
 
 

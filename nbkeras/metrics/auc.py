@@ -12,7 +12,6 @@ from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.tensor import Tensor
 from nbkeras.metrics.confusion import _Confusion, evenly
-from nbkeras.metrics.metric import registry
 from nbkeras.ops.metrics import divide_no_nan
 
 _SUMMATIONS = ("interpolation", "minoring", "majoring")
@@ -25,7 +24,6 @@ def _numbers(what: str, values: Any) -> list[float]:
         raise TypeError(f"AUC: {what} must be numbers, received {briefly(values)}") from None
 
 
-@registry.register
 class AUC(_Confusion):
     """Area under the ROC or precision-recall curve, from counts at thresholds.
 

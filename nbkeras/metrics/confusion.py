@@ -16,7 +16,7 @@ from nbkeras.engine import load_budget, option
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
-from nbkeras.metrics.metric import Metric, registry
+from nbkeras.metrics.metric import Metric
 from nbkeras.ops.metrics import count_confusion, divide_no_nan
 
 _LOWEST = -1e10  # below every prediction; top_k gives it to predictions that are not among the k largest
@@ -142,7 +142,6 @@ class _Count(_Confusion):
         return self._single(ops.cast(getattr(self, _COUNTERS[self._counted[0]]), self.dtype))
 
 
-@registry.register
 class TruePositives(_Count):
     """The number of true targets that are predicted: positives that are right, each with its weight.
 
@@ -162,7 +161,6 @@ class TruePositives(_Count):
     _counted = ("tp",)
 
 
-@registry.register
 class FalsePositives(_Count):
     """The number of false targets that are predicted: positives that are wrong, each with its weight.
 
@@ -179,7 +177,6 @@ class FalsePositives(_Count):
     _counted = ("fp",)
 
 
-@registry.register
 class TrueNegatives(_Count):
     """The number of false targets that are not predicted: negatives that are right, each with its weight.
 
@@ -196,7 +193,6 @@ class TrueNegatives(_Count):
     _counted = ("tn",)
 
 
-@registry.register
 class FalseNegatives(_Count):
     """The number of true targets that are not predicted: negatives that are wrong, each with its weight.
 
@@ -241,7 +237,6 @@ class _Rate(_Confusion):
         return self._single(divide_no_nan(tp, ops.add(tp, other), self.dtype))
 
 
-@registry.register
 class Precision(_Rate):
     """The part of the positive predictions that is right: tp / (tp + fp), and 0 without positive predictions.
 
@@ -262,7 +257,6 @@ class Precision(_Rate):
     _counted = ("tp", "fp")
 
 
-@registry.register
 class Recall(_Rate):
     """The part of the true targets that is predicted: tp / (tp + fn), and 0 without true targets.
 
@@ -308,7 +302,6 @@ class _AtConstraint(_Confusion):
         return {"sensitivity": (tp, fn), "recall": (tp, fn), "specificity": (tn, fp), "precision": (tp, fp)}[rate]
 
 
-@registry.register
 class SensitivityAtSpecificity(_AtConstraint):
     """The best sensitivity where specificity is at least a given value; 0 if no threshold reaches it.
 
@@ -341,7 +334,6 @@ class SensitivityAtSpecificity(_AtConstraint):
         super().__init__(num_thresholds, class_id, name, dtype)
 
 
-@registry.register
 class SpecificityAtSensitivity(_AtConstraint):
     """The best specificity where sensitivity is at least a given value; 0 if no threshold reaches it.
 
@@ -374,7 +366,6 @@ class SpecificityAtSensitivity(_AtConstraint):
         super().__init__(num_thresholds, class_id, name, dtype)
 
 
-@registry.register
 class PrecisionAtRecall(_AtConstraint):
     """The best precision where recall is at least a given value; 0 if no threshold reaches it.
 
@@ -407,7 +398,6 @@ class PrecisionAtRecall(_AtConstraint):
         super().__init__(num_thresholds, class_id, name, dtype)
 
 
-@registry.register
 class RecallAtPrecision(_AtConstraint):
     """The best recall where precision is at least a given value; 0 if no threshold reaches it.
 

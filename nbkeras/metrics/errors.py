@@ -4,13 +4,12 @@ from typing import Any
 
 from nbkeras import losses, ops
 from nbkeras.engine import option
-from nbkeras.engine.tensor import Tensor, op
+from nbkeras.engine.tensor import Tensor
 from nbkeras.losses.loss import pair
-from nbkeras.metrics.metric import FunctionMetric, Mean, PlainFunctionMetric, functions, registry
+from nbkeras.metrics.metric import FunctionMetric, Mean, metric_function
 
 
-@registry.register("mse", "MSE")
-class MeanSquaredError(PlainFunctionMetric, fn=losses.mean_squared_error):
+class MeanSquaredError(FunctionMetric, fn=losses.mean_squared_error, names=("mse", "MSE")):
     """Mean of (y_true - y_pred)^2: of `mean_squared_error` over the samples.
 
     Example:
@@ -19,7 +18,6 @@ class MeanSquaredError(PlainFunctionMetric, fn=losses.mean_squared_error):
     """
 
 
-@registry.register
 class RootMeanSquaredError(Mean):
     """Square root of the mean of (y_true - y_pred)^2 over all batches.
 
@@ -48,8 +46,7 @@ class RootMeanSquaredError(Mean):
         return ops.sqrt(super().result())
 
 
-@registry.register("mae", "MAE")
-class MeanAbsoluteError(PlainFunctionMetric, fn=losses.mean_absolute_error):
+class MeanAbsoluteError(FunctionMetric, fn=losses.mean_absolute_error, names=("mae", "MAE")):
     """Mean of |y_true - y_pred|: of `mean_absolute_error` over the samples.
 
     Example:
@@ -58,8 +55,7 @@ class MeanAbsoluteError(PlainFunctionMetric, fn=losses.mean_absolute_error):
     """
 
 
-@registry.register("mape", "MAPE")
-class MeanAbsolutePercentageError(PlainFunctionMetric, fn=losses.mean_absolute_percentage_error):
+class MeanAbsolutePercentageError(FunctionMetric, fn=losses.mean_absolute_percentage_error, names=("mape", "MAPE")):
     """Mean of 100 |y_true - y_pred| / |y_true|: of `mean_absolute_percentage_error` over the samples.
 
     Example:
@@ -68,8 +64,7 @@ class MeanAbsolutePercentageError(PlainFunctionMetric, fn=losses.mean_absolute_p
     """
 
 
-@registry.register("msle", "MSLE")
-class MeanSquaredLogarithmicError(PlainFunctionMetric, fn=losses.mean_squared_logarithmic_error):
+class MeanSquaredLogarithmicError(FunctionMetric, fn=losses.mean_squared_logarithmic_error, names=("msle", "MSLE")):
     """Mean of (log(1 + y_true) - log(1 + y_pred))^2: of `mean_squared_logarithmic_error` over the samples.
 
     Example:
@@ -79,8 +74,7 @@ class MeanSquaredLogarithmicError(PlainFunctionMetric, fn=losses.mean_squared_lo
     """
 
 
-@functions.register
-@op
+@metric_function
 def cosine_similarity(y_true, y_pred, axis: int = -1) -> Tensor:
     """The cosine of the angle between y_true and y_pred: sum(y_true / |y_true| * y_pred / |y_pred|).
 
@@ -101,8 +95,7 @@ def cosine_similarity(y_true, y_pred, axis: int = -1) -> Tensor:
     return -losses.cosine_similarity(y_true, y_pred, axis)
 
 
-@registry.register("cosine_proximity", "cosine")
-class CosineSimilarity(FunctionMetric):
+class CosineSimilarity(FunctionMetric, fn=cosine_similarity, names=("cosine_proximity", "cosine")):
     """Mean of the cosine of the angle between y_true and y_pred: 1 for the same direction, -1 for the opposite one.
 
     Args:
@@ -116,11 +109,10 @@ class CosineSimilarity(FunctionMetric):
     _direction = "up"
 
     def __init__(self, name: str = "cosine_similarity", dtype: Any = None, axis: int = -1):
-        super().__init__(cosine_similarity, **option.given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
-@registry.register("logcosh", "log_cosh")
-class LogCoshError(PlainFunctionMetric, fn=losses.log_cosh, name="logcosh"):
+class LogCoshError(FunctionMetric, fn=losses.log_cosh, name="logcosh", names=("logcosh", "log_cosh")):
     """Mean of log(cosh(y_pred - y_true)): of `log_cosh` over the samples.
 
     Example:
@@ -129,8 +121,7 @@ class LogCoshError(PlainFunctionMetric, fn=losses.log_cosh, name="logcosh"):
     """
 
 
-@registry.register
-class Hinge(PlainFunctionMetric, fn=losses.hinge):
+class Hinge(FunctionMetric, fn=losses.hinge):
     """Mean of max(1 - y_true * y_pred, 0): of `hinge` over the samples. Targets are -1 and 1, or 0 and 1.
 
     Example:
@@ -139,8 +130,7 @@ class Hinge(PlainFunctionMetric, fn=losses.hinge):
     """
 
 
-@registry.register
-class SquaredHinge(PlainFunctionMetric, fn=losses.squared_hinge):
+class SquaredHinge(FunctionMetric, fn=losses.squared_hinge):
     """Mean of max(1 - y_true * y_pred, 0)^2: of `squared_hinge` over the samples. Targets are -1 and 1, or 0 and 1.
 
     Example:
@@ -149,8 +139,7 @@ class SquaredHinge(PlainFunctionMetric, fn=losses.squared_hinge):
     """
 
 
-@registry.register
-class CategoricalHinge(PlainFunctionMetric, fn=losses.categorical_hinge):
+class CategoricalHinge(FunctionMetric, fn=losses.categorical_hinge):
     """Mean of `categorical_hinge` over the samples: max(1 + the largest wrong prediction - the right prediction, 0).
 
     Targets are one-hot.
@@ -161,8 +150,7 @@ class CategoricalHinge(PlainFunctionMetric, fn=losses.categorical_hinge):
     """
 
 
-@registry.register("kullback_leibler_divergence", "kld", "KLD")
-class KLDivergence(PlainFunctionMetric, fn=losses.kl_divergence):
+class KLDivergence(FunctionMetric, fn=losses.kl_divergence, names=("kullback_leibler_divergence", "kld", "KLD")):
     """Mean of sum(y_true * log(y_true / y_pred)): of `kl_divergence` over the samples, for distributions (..., classes).
 
     Example:
@@ -171,8 +159,7 @@ class KLDivergence(PlainFunctionMetric, fn=losses.kl_divergence):
     """
 
 
-@registry.register
-class Poisson(PlainFunctionMetric, fn=losses.poisson):
+class Poisson(FunctionMetric, fn=losses.poisson):
     """Mean of y_pred - y_true * log(y_pred): of `poisson` over the samples.
 
     Example:
@@ -181,8 +168,7 @@ class Poisson(PlainFunctionMetric, fn=losses.poisson):
     """
 
 
-@registry.register("bce", "BCE")
-class BinaryCrossentropy(FunctionMetric):
+class BinaryCrossentropy(FunctionMetric, fn=losses.binary_crossentropy, names=("bce", "BCE")):
     """Mean of -(y_true * log(y_pred) + (1 - y_true) * log(1 - y_pred)): of `binary_crossentropy` over the samples.
 
     Example:
@@ -199,11 +185,10 @@ class BinaryCrossentropy(FunctionMetric):
         from_logits: bool = False,
         label_smoothing: float = 0.0,
     ):
-        super().__init__(losses.binary_crossentropy, **option.given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
-@registry.register
-class CategoricalCrossentropy(FunctionMetric):
+class CategoricalCrossentropy(FunctionMetric, fn=losses.categorical_crossentropy):
     """Mean of -sum(y_true * log(y_pred)): of `categorical_crossentropy` over the samples. Targets are one-hot.
 
     Args:
@@ -222,11 +207,10 @@ class CategoricalCrossentropy(FunctionMetric):
         label_smoothing: float = 0.0,
         axis: int = -1,
     ):
-        super().__init__(losses.categorical_crossentropy, **option.given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
-@registry.register
-class SparseCategoricalCrossentropy(FunctionMetric):
+class SparseCategoricalCrossentropy(FunctionMetric, fn=losses.sparse_categorical_crossentropy):
     """Mean of -log(the prediction of the target): of `sparse_categorical_crossentropy`. Targets are class numbers.
 
     Args:
@@ -246,4 +230,4 @@ class SparseCategoricalCrossentropy(FunctionMetric):
         ignore_class: int | None = None,
         axis: int = -1,
     ):
-        super().__init__(losses.sparse_categorical_crossentropy, **option.given(locals()))
+        super().__init__(**option.keep(self, locals()))

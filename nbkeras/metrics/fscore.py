@@ -9,7 +9,7 @@ from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.losses.loss import prediction
-from nbkeras.metrics.metric import Metric, check_columns, registry
+from nbkeras.metrics.metric import Metric, check_columns
 
 _COUNTS = ("true_positives", "false_positives", "false_negatives", "intermediate_weights")
 
@@ -33,7 +33,6 @@ Threshold = Annotated[
 ]
 
 
-@registry.register
 class FBetaScore(Metric):
     """Weighted harmonic mean of precision and recall: (1 + beta^2) precision recall / (beta^2 precision + recall).
 
@@ -64,8 +63,7 @@ class FBetaScore(Metric):
         name: str | None = "fbeta_score",
         dtype: Any = None,
     ):
-        super().__init__(name, dtype)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self._built = False
 
     def _build(self, classes: int) -> None:
@@ -114,7 +112,6 @@ class FBetaScore(Metric):
         return ops.cast(score, self.dtype)
 
 
-@registry.register
 class F1Score(FBetaScore):
     """Harmonic mean of precision and recall: 2 precision recall / (precision + recall), `FBetaScore` with beta = 1.
 

@@ -11,7 +11,7 @@ from nbkeras.engine import option
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.engine.user_errors import warn
 from nbkeras.losses.loss import prediction
-from nbkeras.metrics.metric import Metric, registry
+from nbkeras.metrics.metric import Metric
 from nbkeras.ops.metrics import count_pairs
 
 ClassNumbers = Annotated[
@@ -19,7 +19,6 @@ ClassNumbers = Annotated[
 ]
 
 
-@registry.register
 class IoU(Metric):
     """Mean intersection over union of some classes: tp / (tp + fp + fn).
 
@@ -93,7 +92,6 @@ class IoU(Metric):
         return ops.cast(ops.sum(ratios) / (count + config.epsilon()), dtype)
 
 
-@registry.register
 class BinaryIoU(IoU):
     """Mean intersection over union of the classes 0 and 1, where a prediction of at least `threshold` is 1.
 
@@ -131,7 +129,6 @@ class BinaryIoU(IoU):
         )
 
 
-@registry.register
 class MeanIoU(IoU):
     """Mean intersection over union of all classes that occur.
 
@@ -156,7 +153,6 @@ class MeanIoU(IoU):
         super().__init__(num_classes, ids, name, dtype, ignore_class, sparse_y_true, sparse_y_pred, axis)
 
 
-@registry.register
 class OneHotIoU(IoU):
     """Mean intersection over union of some classes, for one-hot targets.
 
@@ -184,7 +180,6 @@ class OneHotIoU(IoU):
         super().__init__(num_classes, target_class_ids, name, dtype, ignore_class, False, sparse_y_pred, axis)
 
 
-@registry.register
 class OneHotMeanIoU(MeanIoU):
     """Mean intersection over union of all classes that occur, for one-hot targets.
 

@@ -6,7 +6,7 @@ Source: keras/src/metrics (Keras 3.15). Totals are float64; results have the met
 import contextlib
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -15,16 +15,17 @@ from nbkeras.engine import load_budget, naming, option, sharding, stateless, str
 from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.naming import snake_case
 from nbkeras.engine.observed import Observed
-from nbkeras.engine.registry import Registry
-from nbkeras.engine.tensor import AGGREGATIONS, Tensor, Variable, as_tensor, outside_program
+from nbkeras.engine.registry import Registered, Registry
+from nbkeras.engine.tensor import AGGREGATIONS, Tensor, Variable, as_tensor, op, outside_program
 from nbkeras.engine.user_errors import set_by_init
 from nbkeras.losses.loss import mask_weights, prediction
 from nbkeras.ops.metrics import accumulate, divide_no_nan
 
+F = TypeVar("F", bound=Callable)
 registry = Registry("metric", spelling=snake_case)
 
 
-class Metric(Observed, option.Configured):
+class Metric(Observed, option.Configured, Registered, registry=registry):
     """Base of metrics: `update_state` adds a batch, `result` computes the value, `reset_state` starts again.
 
     Calling a metric adds a batch and returns the value over all batches so far. A subclass makes state with `add_weight` (in
@@ -222,7 +223,6 @@ def check_columns(name: str, y_true: Tensor, y_pred: Tensor, columns: str) -> No
         )
 
 
-@registry.register
 class Sum(Metric):
     """The sum of values times their weights.
 
@@ -252,7 +252,6 @@ class Sum(Metric):
         return ops.cast(self.total, self.dtype)
 
 
-@registry.register
 class Mean(Metric):
     """The mean of values by their weights; of values with several axes, the mean of each sample counts.
 
@@ -292,7 +291,6 @@ def _value_weights(values: Tensor, sample_weight: Any) -> Any:
     return mask_weights(as_tensor(sample_weight, config.floatx()), values.mask, config.floatx(), rescale=False)
 
 
-@registry.register
 class MeanMetricWrapper(Mean):
     """The mean over samples of a function(y_true, y_pred), without masked timesteps of y_pred.
 
@@ -357,32 +355,46 @@ class MeanMetricWrapper(Mean):
 
 
 functions = Registry("metric function", "keras.metrics")
+
+
+def metric_function(function: F) -> F:
+    """Decorator of a function of (y_true, y_pred): an op that may be named as a metric."""
+    return functions.register(op(function))
+
+
 for _name, _function in losses.registry.items().items():
     if not isinstance(_function, type):
         functions.register(_function, _name)
 
 
-class FunctionMetric(MeanMetricWrapper):
-    """A wrapper with a class for each function, so that the configuration does not name the function."""
+class FunctionMetric(MeanMetricWrapper, registered=False):
+    """A wrapper with a class for each function, so that the configuration does not name the function.
 
-    def get_config(self) -> dict[str, Any]:
-        return {option: value for option, value in super().get_config().items() if option != "fn"}
+    The function is in the class statement: `class Hinge(FunctionMetric, fn=losses.hinge)`.
+    """
 
-
-class PlainFunctionMetric(FunctionMetric):
-    """A wrapper of a function without further arguments: `class Hinge(PlainFunctionMetric, fn=losses.hinge)`."""
+    _measured: Callable  # the function
 
     if TYPE_CHECKING:
 
         def __init__(self, name: str = "", dtype: Any = None): ...
 
+    else:
+
+        def __init__(self, **options):
+            super().__init__(type(self)._measured, **options)
+
     def __init_subclass__(cls, fn: Callable | None = None, name: str | None = None, **kwargs):
+        if fn is not None:  # else it extends a class that has its function
+            cls._measured = fn  # type: ignore[assignment]
+        if fn is not None and "__init__" not in vars(cls):  # the function has no further arguments
+
+            def __init__(self, name: str = name or fn.__name__, dtype: Any = None):
+                super().__init__(fn, name, dtype)
+
+            __init__.__qualname__ = f"{cls.__name__}.__init__"  # as errors and `help` name it
+            cls.__init__ = __init__  # type: ignore[method-assign]
         super().__init_subclass__(**kwargs)
-        if fn is None:  # extends a class that has its function
-            return
 
-        def __init__(self, name: str = name or fn.__name__, dtype: Any = None):
-            super().__init__(fn, name, dtype)
-
-        __init__.__qualname__ = f"{cls.__name__}.__init__"  # as errors and `help` name it
-        cls.__init__ = __init__  # type: ignore[method-assign]
+    def get_config(self) -> dict[str, Any]:
+        return {option: value for option, value in super().get_config().items() if option != "fn"}

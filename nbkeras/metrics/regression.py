@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from nbkeras import config, ops
 from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.tensor import Tensor, as_tensor, op
+from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.losses.loss import pair
-from nbkeras.metrics.metric import FunctionMetric, Metric, check_columns, functions, registry
+from nbkeras.metrics.metric import FunctionMetric, Metric, check_columns, metric_function
 
 
 def _regressors(name: str, what: str, value: Any) -> Any:
@@ -23,7 +23,6 @@ Aggregation = Annotated[str | None, option.choice(None, "uniform_average", "vari
 Regressors = Annotated[int, option.kind(_regressors, "an integer, 0 or more")]
 
 
-@registry.register
 class R2Score(Metric):
     """Coefficient of determination: 1 - sum((y_true - y_pred)^2) / sum((y_true - mean)^2), for (batch, outputs).
 
@@ -52,8 +51,7 @@ class R2Score(Metric):
         name: str | None = "r2_score",
         dtype: Any = None,
     ):
-        super().__init__(name, dtype)
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         self.num_samples = self._total("num_samples")
         self._built = False
 
@@ -103,8 +101,7 @@ class R2Score(Metric):
         return ops.cast(scores, self.dtype)
 
 
-@functions.register
-@op
+@metric_function
 def pearson_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
     """Pearson's correlation: mean((y_true - its mean) (y_pred - its mean)) / (their standard deviations) over an axis.
 
@@ -125,8 +122,7 @@ def pearson_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
     return ops.mean(y_true * y_pred, axis=axis)
 
 
-@functions.register
-@op
+@metric_function
 def concordance_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
     """Lin's concordance correlation, which is 1 only for equal numbers.
 
@@ -152,8 +148,7 @@ def concordance_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
     return ops.mean(together / (spread + ops.square(true_mean - mean) + config.epsilon()), axis=axis)
 
 
-@registry.register
-class PearsonCorrelation(FunctionMetric):
+class PearsonCorrelation(FunctionMetric, fn=pearson_correlation):
     """Pearson's correlation of targets and predictions: the mean of `pearson_correlation` over the samples.
 
     Args:
@@ -169,11 +164,10 @@ class PearsonCorrelation(FunctionMetric):
     _direction = "up"
 
     def __init__(self, name: str = "pearson_correlation", dtype: Any = None, axis: int = -1):
-        super().__init__(pearson_correlation, **option.given(locals()))
+        super().__init__(**option.keep(self, locals()))
 
 
-@registry.register
-class ConcordanceCorrelation(FunctionMetric):
+class ConcordanceCorrelation(FunctionMetric, fn=concordance_correlation):
     """Lin's concordance correlation, which is 1 only for equal numbers.
 
     It is the mean of `concordance_correlation` over the samples.
@@ -189,4 +183,4 @@ class ConcordanceCorrelation(FunctionMetric):
     _direction = "up"
 
     def __init__(self, name: str = "concordance_correlation", dtype: Any = None, axis: int = -1):
-        super().__init__(concordance_correlation, **option.given(locals()))
+        super().__init__(**option.keep(self, locals()))

@@ -1,11 +1,15 @@
-"""Elementwise functions from one table: NumPy's function, its derivative and its docstring. They broadcast.
+"""Elementwise functions, each made of NumPy's function and its derivative. They broadcast.
 
 A derivative is written with ops, as a function of the arguments and the result; None means no gradient.
 """
 
+# A described function gets its body from its decorator.
+# mypy: disable-error-code="empty-body"
+
+import functools
 import math
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -45,14 +49,6 @@ Slope = Callable[..., Any] | None
 F = TypeVar("F", bound=Callable)
 
 
-class _OfOne(Protocol):
-    def __call__(self, x: Any) -> Tensor: ...
-
-
-class _OfTwo(Protocol):
-    def __call__(self, x1: Any, x2: Any) -> Tensor: ...
-
-
 def _applied(name: str, function: Callable, slopes: tuple[Slope, ...], operands: list[Tensor], dtype=None) -> Tensor:
     """Apply NumPy's function (or a kernel) to one or two tensors; slopes give the gradient's factor for each of them."""
     run: Callable = elementwise.unary if len(operands) == 1 else elementwise.binary
@@ -75,47 +71,41 @@ def _applied(name: str, function: Callable, slopes: tuple[Slope, ...], operands:
     return apply(forward, backward if any(slopes) else None, operands)
 
 
-def _named(function: F, name: str, doc: str) -> F:
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = doc
-    return op(function)
+def _elementwise(
+    function: Callable, *slopes: Slope, dtype: Any = None, of_integers: Callable | None = None
+) -> Callable[[F], F]:
+    """Decorator that gives a described function its body: an op of one or two float tensors, as many as there are slopes.
 
-
-def _of_one(ufunc: Callable, slope: Slope, doc: str, dtype: Any = None) -> _OfOne:
-    """An op of one float tensor; its derivative is slope(x, y)."""
-    name = ufunc.__name__
-
-    def function(x) -> Tensor:
-        return _applied(name, ufunc, (slope,), [as_float(x)], dtype)
-
-    return _named(function, name, doc)
-
-
-def _of_two(ufunc: np.ufunc, first: Slope, second: Slope, doc: str, of_integers: Callable | None = None) -> _OfTwo:
-    """An op of two float tensors; its derivatives are first(x1, x2, y) and second(x1, x2, y).
-
-    of_integers: the function for operands that are not floats; its result is not a float either.
+    function: NumPy's function, or a kernel. slopes: its derivative for each tensor, from the tensors and the result.
+    of_integers: the function of two tensors that are not floats; its result is not a float either.
     """
-    name = ufunc.__name__
 
-    def function(x1, x2) -> Tensor:
-        operands = promote(x1, x2)
-        check_broadcast(name, *operands)
-        if of_integers is not None and operands[0].dtype.kind != "f":
-            return of_integers(*operands)
-        operands = [as_float(x) for x in operands]
-        return _applied(name, ufunc, (first, second), operands)
+    def make(described: F) -> F:
+        name = described.__name__
 
-    return _named(function, name, doc)
+        def of_one(x) -> Tensor:
+            return _applied(name, function, slopes, [as_float(x)], dtype)
+
+        def of_two(x1, x2) -> Tensor:
+            operands = promote(x1, x2)
+            check_broadcast(name, *operands)
+            if of_integers is not None and operands[0].dtype.kind != "f":
+                return of_integers(*operands)
+            return _applied(name, function, slopes, [as_float(x) for x in operands])
+
+        made: Any = functools.update_wrapper(of_one if len(slopes) == 1 else of_two, described)
+        return op(made)
+
+    return make
 
 
 # -------------------- functions of one tensor --------------------
 
 _LN2, _LN10, _PI = math.log(2), math.log(10), math.pi
 
-arcsin = _of_one(
-    np.arcsin,
-    lambda x, y: rsqrt(1 - x * x),
+
+@_elementwise(np.arcsin, lambda x, y: rsqrt(1 - x * x))
+def arcsin(x) -> Tensor:
     """The inverse sine, in radians from -pi/2 to pi/2; NaN outside [-1, 1].
 
     Args:
@@ -124,11 +114,11 @@ arcsin = _of_one(
     Example:
         >>> ops.arcsin([0.0, 1.0]).numpy().round(4)
         array([0.    , 1.5708], dtype=float32)
-    """,
-)
-arccos = _of_one(
-    np.arccos,
-    lambda x, y: -rsqrt(1 - x * x),
+    """
+
+
+@_elementwise(np.arccos, lambda x, y: -rsqrt(1 - x * x))
+def arccos(x) -> Tensor:
     """The inverse cosine, in radians from 0 to pi; NaN outside [-1, 1].
 
     Args:
@@ -137,11 +127,11 @@ arccos = _of_one(
     Example:
         >>> ops.arccos([1.0, 0.0]).numpy().round(4)
         array([0.    , 1.5708], dtype=float32)
-    """,
-)
-sinh = _of_one(
-    np.sinh,
-    lambda x, y: cosh(x),
+    """
+
+
+@_elementwise(np.sinh, lambda x, y: cosh(x))  # type: ignore[has-type]
+def sinh(x) -> Tensor:
     """The hyperbolic sine, (e^x - e^-x) / 2.
 
     Args:
@@ -150,11 +140,11 @@ sinh = _of_one(
     Example:
         >>> ops.sinh([0.0, 1.0]).numpy().round(4)
         array([0.    , 1.1752], dtype=float32)
-    """,
-)
-cosh: _OfOne = _of_one(
-    np.cosh,
-    lambda x, y: sinh(x),
+    """
+
+
+@_elementwise(np.cosh, lambda x, y: sinh(x))
+def cosh(x) -> Tensor:
     """The hyperbolic cosine, (e^x + e^-x) / 2.
 
     Args:
@@ -163,11 +153,11 @@ cosh: _OfOne = _of_one(
     Example:
         >>> ops.cosh([0.0, 1.0]).numpy().round(4)
         array([1.    , 1.5431], dtype=float32)
-    """,
-)
-arcsinh = _of_one(
-    np.arcsinh,
-    lambda x, y: rsqrt(x * x + 1),
+    """
+
+
+@_elementwise(np.arcsinh, lambda x, y: rsqrt(x * x + 1))
+def arcsinh(x) -> Tensor:
     """The inverse hyperbolic sine.
 
     Args:
@@ -176,11 +166,11 @@ arcsinh = _of_one(
     Example:
         >>> ops.arcsinh([0.0, 1.1752]).numpy().round(4)
         array([0., 1.], dtype=float32)
-    """,
-)
-arccosh = _of_one(
-    np.arccosh,
-    lambda x, y: rsqrt(x - 1) * rsqrt(x + 1),
+    """
+
+
+@_elementwise(np.arccosh, lambda x, y: rsqrt(x - 1) * rsqrt(x + 1))
+def arccosh(x) -> Tensor:
     """The inverse hyperbolic cosine, not negative; NaN below 1.
 
     Args:
@@ -189,11 +179,11 @@ arccosh = _of_one(
     Example:
         >>> ops.arccosh([1.0, 1.5431]).numpy().round(4)
         array([0., 1.], dtype=float32)
-    """,
-)
-arctanh = _of_one(
-    np.arctanh,
-    lambda x, y: reciprocal(1 - x * x),
+    """
+
+
+@_elementwise(np.arctanh, lambda x, y: reciprocal(1 - x * x))
+def arctanh(x) -> Tensor:
     """The inverse hyperbolic tangent; infinite at -1 and 1, NaN outside [-1, 1].
 
     Args:
@@ -202,11 +192,11 @@ arctanh = _of_one(
     Example:
         >>> ops.arctanh([0.0, 0.7616]).numpy().round(4)
         array([0., 1.], dtype=float32)
-    """,
-)
-exp2 = _of_one(
-    np.exp2,
-    lambda x, y: y * _LN2,
+    """
+
+
+@_elementwise(np.exp2, lambda x, y: y * _LN2)
+def exp2(x) -> Tensor:
     """2 to the power x.
 
     Args:
@@ -215,11 +205,11 @@ exp2 = _of_one(
     Example:
         >>> ops.exp2([3.0, -1.0]).numpy()
         array([8. , 0.5], dtype=float32)
-    """,
-)
-log10 = _of_one(
-    np.log10,
-    lambda x, y: reciprocal(x * _LN10),
+    """
+
+
+@_elementwise(np.log10, lambda x, y: reciprocal(x * _LN10))
+def log10(x) -> Tensor:
     """The logarithm to base 10; -infinity at 0, NaN below 0.
 
     Args:
@@ -228,11 +218,11 @@ log10 = _of_one(
     Example:
         >>> ops.log10([1.0, 1000.0]).numpy().round(4)
         array([0., 3.], dtype=float32)
-    """,
-)
-cbrt = _of_one(
-    np.cbrt,
-    lambda x, y: y / (3 * x),
+    """
+
+
+@_elementwise(np.cbrt, lambda x, y: y / (3 * x))
+def cbrt(x) -> Tensor:
     """The cube root, also of negative numbers.
 
     Args:
@@ -241,11 +231,11 @@ cbrt = _of_one(
     Example:
         >>> ops.cbrt([27.0, -8.0]).numpy().round(4)
         array([ 3., -2.], dtype=float32)
-    """,
-)
-deg2rad = _of_one(
-    np.deg2rad,
-    lambda x, y: as_tensor(_PI / 180, x.dtype),
+    """
+
+
+@_elementwise(np.deg2rad, lambda x, y: as_tensor(_PI / 180, x.dtype))
+def deg2rad(x) -> Tensor:
     """Angles in degrees converted to radians.
 
     Args:
@@ -254,11 +244,11 @@ deg2rad = _of_one(
     Example:
         >>> ops.deg2rad([90.0, 180.0]).numpy().round(4)
         array([1.5708, 3.1416], dtype=float32)
-    """,
-)
-rad2deg = _of_one(
-    np.rad2deg,
-    lambda x, y: as_tensor(180 / _PI, x.dtype),
+    """
+
+
+@_elementwise(np.rad2deg, lambda x, y: as_tensor(180 / _PI, x.dtype))
+def rad2deg(x) -> Tensor:
     """Angles in radians converted to degrees.
 
     Args:
@@ -267,11 +257,11 @@ rad2deg = _of_one(
     Example:
         >>> ops.rad2deg([0.0, np.pi]).numpy()
         array([  0., 180.], dtype=float32)
-    """,
-)
-erfc = _of_one(
-    special.erfc,
-    lambda x, y: exp(-x * x) * (-2 / math.sqrt(_PI)),
+    """
+
+
+@_elementwise(special.erfc, lambda x, y: exp(-x * x) * (-2 / math.sqrt(_PI)))
+def erfc(x) -> Tensor:
     """1 - erf(x), accurate for large x, where it is close to 0.
 
     Args:
@@ -280,11 +270,11 @@ erfc = _of_one(
     Example:
         >>> print(f"{ops.erfc(5.0).item():.3e}", 1 - ops.erf(5.0).item())
         1.537e-12 0.0
-    """,
-)
-erfinv = _of_one(
-    special.erfinv,
-    lambda x, y: exp(y * y) * (math.sqrt(_PI) / 2),
+    """
+
+
+@_elementwise(special.erfinv, lambda x, y: exp(y * y) * (math.sqrt(_PI) / 2))
+def erfinv(x) -> Tensor:
     """The inverse of `ops.erf`: the number whose erf is x; infinite at -1 and 1, NaN outside [-1, 1].
 
     Args:
@@ -293,8 +283,7 @@ erfinv = _of_one(
     Example:
         >>> ops.erfinv([0.0, 0.5]).numpy().round(4)
         array([0.    , 0.4769], dtype=float32)
-    """,
-)
+    """
 
 
 def _i1_slope(x: Tensor, y: Tensor) -> Tensor:
@@ -302,10 +291,13 @@ def _i1_slope(x: Tensor, y: Tensor) -> Tensor:
     return i0(x) - where(at_zero, 0.5, y / where(at_zero, 1, x))
 
 
-i1 = _of_one(special.i1, _i1_slope, "Modified Bessel function of the first kind of order 1.")
-i0: _OfOne = _of_one(
-    special.i0,
-    lambda x, y: i1(x),
+@_elementwise(special.i1, _i1_slope)
+def i1(x) -> Tensor:
+    """Modified Bessel function of the first kind of order 1."""
+
+
+@_elementwise(special.i0, lambda x, y: i1(x))
+def i0(x) -> Tensor:
     """The modified Bessel function of the first kind of order 0.
 
     Args:
@@ -314,11 +306,11 @@ i0: _OfOne = _of_one(
     Example:
         >>> ops.i0([0.0, 1.0]).numpy().round(4)
         array([1.    , 1.2661], dtype=float32)
-    """,
-)
-signbit = _of_one(
-    np.signbit,
-    None,
+    """
+
+
+@_elementwise(np.signbit, None, dtype=np.bool_)
+def signbit(x) -> Tensor:
     """True where x is negative, -0.0 included; no gradient.
 
     Args:
@@ -327,9 +319,8 @@ signbit = _of_one(
     Example:
         >>> ops.signbit([-2.0, -0.0, 0.0]).numpy()
         array([ True,  True, False])
-    """,
-    np.bool_,
-)
+    """
+
 
 # -------------------- functions of two tensors --------------------
 
@@ -340,10 +331,8 @@ def _integer_fmod(a: Tensor, b: Tensor) -> Tensor:
     return where(logical_and(not_equal(rest, 0), not_equal(less(rest, 0), less(a, 0))), subtract(rest, b), rest)
 
 
-hypot = _of_two(
-    np.hypot,
-    lambda a, b, y: a / y,
-    lambda a, b, y: b / y,
+@_elementwise(np.hypot, lambda a, b, y: a / y, lambda a, b, y: b / y)
+def hypot(x1, x2) -> Tensor:
     """The length of the hypotenuse, sqrt(x1^2 + x2^2), without overflow.
 
     Args:
@@ -353,12 +342,11 @@ hypot = _of_two(
     Example:
         >>> ops.hypot([3.0, 5.0], [4.0, 12.0]).numpy()
         array([ 5., 13.], dtype=float32)
-    """,
-)
-arctan2 = _of_two(
-    np.arctan2,
-    lambda a, b, y: b / (a * a + b * b),
-    lambda a, b, y: -a / (a * a + b * b),
+    """
+
+
+@_elementwise(np.arctan2, lambda a, b, y: b / (a * a + b * b), lambda a, b, y: -a / (a * a + b * b))
+def arctan2(x1, x2) -> Tensor:
     """The angle of the point (x2, x1), in radians from -pi to pi.
 
     Args:
@@ -368,12 +356,11 @@ arctan2 = _of_two(
     Example:
         >>> ops.arctan2([1.0, -1.0], [1.0, -1.0]).numpy().round(4)
         array([ 0.7854, -2.3562], dtype=float32)
-    """,
-)
-logaddexp = _of_two(
-    np.logaddexp,
-    lambda a, b, y: exp(a - y),
-    lambda a, b, y: exp(b - y),
+    """
+
+
+@_elementwise(np.logaddexp, lambda a, b, y: exp(a - y), lambda a, b, y: exp(b - y))
+def logaddexp(x1, x2) -> Tensor:
     """log(e^x1 + e^x2), without overflow: the sum of two numbers that are given by their logarithms.
 
     Args:
@@ -383,12 +370,11 @@ logaddexp = _of_two(
     Example:
         >>> ops.logaddexp([0.0, 90.0], 0.0).numpy().round(4)
         array([ 0.6931, 90.    ], dtype=float32)
-    """,
-)
-logaddexp2 = _of_two(
-    np.logaddexp2,
-    lambda a, b, y: exp2(a - y),
-    lambda a, b, y: exp2(b - y),
+    """
+
+
+@_elementwise(np.logaddexp2, lambda a, b, y: exp2(a - y), lambda a, b, y: exp2(b - y))
+def logaddexp2(x1, x2) -> Tensor:
     """log2(2^x1 + 2^x2), without overflow.
 
     Args:
@@ -398,12 +384,13 @@ logaddexp2 = _of_two(
     Example:
         >>> ops.logaddexp2([0.0, 3.0], [0.0, 3.0]).numpy()
         array([1., 4.], dtype=float32)
-    """,
+    """
+
+
+@_elementwise(
+    np.fmod, lambda a, b, y: as_tensor(1, a.dtype), lambda a, b, y: negative(trunc(a / b)), of_integers=_integer_fmod
 )
-fmod = _of_two(
-    np.fmod,
-    lambda a, b, y: as_tensor(1, a.dtype),
-    lambda a, b, y: negative(trunc(a / b)),
+def fmod(x1, x2) -> Tensor:
     """The remainder of a division rounded towards 0: it has the sign of x1.
 
     `ops.mod` gives the remainder with the sign of x2.
@@ -418,13 +405,16 @@ fmod = _of_two(
     Example:
         >>> ops.fmod([7, -7], 3).numpy()
         array([ 1, -1], dtype=int32)
-    """,
-    _integer_fmod,
-)
-fmax = _of_two(
+    """
+
+
+@_elementwise(
     np.fmax,
     lambda a, b, y: _chosen(a > b, isnan(b), a, b),
     lambda a, b, y: _chosen(a < b, isnan(a), a, b),
+    of_integers=maximum,
+)
+def fmax(x1, x2) -> Tensor:
     """The larger of x1 and x2; where one of them is NaN, the other.
 
     Args:
@@ -437,13 +427,16 @@ fmax = _of_two(
     Example:
         >>> ops.fmax([1.0, np.nan, 5.0], 3.0).numpy()
         array([3., 3., 5.], dtype=float32)
-    """,
-    maximum,
-)
-fmin = _of_two(
+    """
+
+
+@_elementwise(
     np.fmin,
     lambda a, b, y: _chosen(a < b, isnan(b), a, b),
     lambda a, b, y: _chosen(a > b, isnan(a), a, b),
+    of_integers=minimum,
+)
+def fmin(x1, x2) -> Tensor:
     """The smaller of x1 and x2; where one of them is NaN, the other.
 
     Args:
@@ -456,13 +449,11 @@ fmin = _of_two(
     Example:
         >>> ops.fmin([1.0, np.nan, 5.0], 3.0).numpy()
         array([1., 3., 3.], dtype=float32)
-    """,
-    minimum,
-)
-heaviside = _of_two(
-    np.heaviside,
-    None,
-    None,
+    """
+
+
+@_elementwise(np.heaviside, None, None)
+def heaviside(x1, x2) -> Tensor:
     """The step function: 0 where x1 is negative, x2 where it is 0, else 1; no gradient.
 
     Args:
@@ -472,12 +463,11 @@ heaviside = _of_two(
     Example:
         >>> ops.heaviside([-2.0, 0.0, 3.0], 0.5).numpy()
         array([0. , 0.5, 1. ], dtype=float32)
-    """,
-)
-nextafter = _of_two(
-    np.nextafter,
-    None,
-    None,
+    """
+
+
+@_elementwise(np.nextafter, None, None)
+def nextafter(x1, x2) -> Tensor:
     """The next float after x1 in the direction of x2; no gradient.
 
     Args:
@@ -487,8 +477,7 @@ nextafter = _of_two(
     Example:
         >>> ops.nextafter([1.0, 1.0], [2.0, 0.0]).numpy() - 1
         array([ 1.1920929e-07, -5.9604645e-08], dtype=float32)
-    """,
-)
+    """
 
 
 def _chosen(by_size: Tensor, other_is_nan: Tensor, a: Tensor, b: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from nbkeras.engine import load_budget
-from nbkeras.engine.annotations import briefly, one_of
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.engine.user_errors import checked
@@ -151,8 +151,6 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype=None) -> Tensor:
 def _between(name: str, start: Any, stop: Any, num: int, endpoint: bool, axis: int, curve: Callable) -> Tensor:
     """curve(start, stop, t) for `num` even steps t from 0 to 1 along a new axis."""
     count = count_of(name, "num", num)
-    if count < 0:
-        raise ValueError(f"{name}: num must not be negative, received {briefly(num)}")
     first, last = floats(start, stop)
     check_broadcast(name, first, last)
     load_budget.take_briefly(24 * count, f"{name} of {count} numbers")

@@ -26,6 +26,12 @@ def _code(name: str, activation: str) -> int:
     return code
 
 
+def _constants(name: str, sequences: Any, backwards: Any, zero_masked: Any, **activations: str) -> dict[str, Any]:
+    """The arguments of a kernel besides tensors: three booleans, and the codes of its activations."""
+    ways = {"sequences": bool(sequences), "backwards": bool(backwards), "zero_masked": bool(zero_masked)}
+    return ways | {what: _code(name, activation) for what, activation in activations.items()}
+
+
 def _arguments(name: str, x, kernel, recurrent_kernel, bias, biases: tuple, states: dict, mask, dropout) -> list:
     """The arguments as tensors of one dtype with checked shapes; a ValueError names the argument whose shape does not fit.
 
@@ -124,17 +130,9 @@ def lstm(
     """
     states = {"initial_h": initial_h, "initial_c": initial_c}
     tensors = _arguments("lstm", x, kernel, recurrent_kernel, bias, (4,), states, mask, recurrent_dropout_mask)
-    return apply(
-        lstm_kernels.lstm,
-        lstm_kernels.lstm_vjp,
-        tensors,
-        activation=_code("lstm", activation),
-        recurrent_activation=_code("lstm", recurrent_activation),
-        sequences=bool(return_sequences),
-        backwards=bool(go_backwards),
-        zero_masked=bool(zero_output_for_mask),
-        differentiable=tape.is_recording(),
-    )
+    ways = return_sequences, go_backwards, zero_output_for_mask
+    constants = _constants("lstm", *ways, activation=activation, recurrent_activation=recurrent_activation)
+    return apply(lstm_kernels.lstm, lstm_kernels.lstm_vjp, tensors, **constants, differentiable=tape.is_recording())
 
 
 @op
@@ -200,16 +198,14 @@ def gru(
     """
     biases, states = (2, 3) if reset_after else (3,), {"initial_h": initial_h}
     tensors = _arguments("gru", x, kernel, recurrent_kernel, bias, biases, states, mask, recurrent_dropout_mask)
+    ways = return_sequences, go_backwards, zero_output_for_mask
+    constants = _constants("gru", *ways, activation=activation, recurrent_activation=recurrent_activation)
     return apply(
         gru_kernels.gru,
         gru_kernels.gru_vjp,
         tensors,
-        activation=_code("gru", activation),
-        recurrent_activation=_code("gru", recurrent_activation),
+        **constants,
         reset_after=bool(reset_after),
-        sequences=bool(return_sequences),
-        backwards=bool(go_backwards),
-        zero_masked=bool(zero_output_for_mask),
         differentiable=tape.is_recording(),
     )
 
@@ -266,12 +262,6 @@ def simple_rnn(
     """
     states = {"initial_h": initial_h}
     tensors = _arguments("simple_rnn", x, kernel, recurrent_kernel, bias, (1,), states, mask, recurrent_dropout_mask)
-    return apply(
-        simple_rnn_kernels.simple_rnn,
-        simple_rnn_kernels.simple_rnn_vjp,
-        tensors,
-        activation=_code("simple_rnn", activation),
-        sequences=bool(return_sequences),
-        backwards=bool(go_backwards),
-        zero_masked=bool(zero_output_for_mask),
-    )
+    ways = return_sequences, go_backwards, zero_output_for_mask
+    constants = _constants("simple_rnn", *ways, activation=activation)
+    return apply(simple_rnn_kernels.simple_rnn, simple_rnn_kernels.simple_rnn_vjp, tensors, **constants)

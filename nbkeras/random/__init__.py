@@ -50,8 +50,7 @@ class SeedGenerator(option.Configured):
     """
 
     def __init__(self, seed: Annotated[option.Anything, "_given_seed"] = None, name: option.Anything = None):
-        super().__init__()
-        option.keep(self, locals())
+        super().__init__(**option.keep(self, locals()))
         value = settings.next_seed() if seed is None else _integer(seed)
         self.name = name or "seed_generator"
         self.state = Variable(np.array([value, 0], np.uint32), name=f"{self.name}_state", trainable=False)

@@ -95,9 +95,9 @@ def _from_cpu(function: Callable) -> Callable:
 def device_module(module: types.ModuleType) -> Any:
     """The `@compiled` functions of a module of scalar formulas, as device functions under the same names.
 
-        rules = device_module(update_rules)
+        formulas = device_module(ctc_states)
 
-    Kernels call `rules.adam(...)`. A kernel's file imports the module, so the cache's stamp of the kernel covers it.
+    Kernels call `formulas.last_state(...)`. A kernel's file imports the module, so the cache's stamp of the kernel covers it.
     """
     functions = {name: _from_cpu(value.py_func) for name, value in vars(module).items() if hasattr(value, "py_func")}
     found = types.ModuleType(module.__name__, module.__doc__)
