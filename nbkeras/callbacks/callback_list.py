@@ -39,6 +39,7 @@ class Callback:
     lazy_logs = False
     _is_last = False  # whether its hooks are called after those of all others
     _stops = False  # whether hooks for batches that nbkeras defines may stop the loop; those of users may
+    _state_names: tuple[str, ...] = ()  # the attributes that are its state
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -79,7 +80,7 @@ class Callback:
             >>> Longest().state_dict()
             {'epochs': 0}
         """
-        return {}
+        return {name.lstrip("_"): getattr(self, name) for name in self._state_names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Called when an interrupted training goes on: after `on_train_begin`, in the middle of an epoch after `on_epoch_begin`.
@@ -87,6 +88,8 @@ class Callback:
         Args:
             state: What `state_dict` of the callback in the same place returned.
         """
+        for name in self._state_names:
+            setattr(self, name, state[name.lstrip("_")])
 
     def on_batch_begin(self, batch, logs=None) -> None:
         """An older name of `on_train_batch_begin`.
@@ -377,7 +380,7 @@ class CallbackList(Callback):
         )
 
     def _with_state(self) -> list[Callback]:
-        return [callback for callback in self.callbacks if _overrides(callback, "state_dict")]
+        return [each for each in self.callbacks if each._state_names or _overrides(each, "state_dict")]
 
     def state_dict(self) -> dict[str, Any]:
         """The states of the callbacks that define `state_dict`."""
@@ -467,18 +470,14 @@ class History(Callback):
         ([0, 1], {'loss': [1.0, 0.0]})
     """
 
+    _state_names = ("epoch", "history")
+
     def __init__(self) -> None:
         self.history: dict[str, list[Any]] = {}
         self.epoch: list[int] = []
 
     def on_train_begin(self, logs=None) -> None:
         self.epoch = []
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "history": self.history}
-
-    def load_state_dict(self, state) -> None:
-        self.epoch, self.history = state["epoch"], state["history"]
 
     def on_epoch_end(self, epoch, logs=None) -> None:
         self.epoch.append(epoch)
