@@ -39,7 +39,7 @@ class MonitorCallback(Callback):
         2
     """
 
-    _state_names = ("best",)
+    _state_names: tuple[str, ...] = ("best",)
 
     def __init__(
         self, monitor: str = "val_loss", mode: str = "auto", baseline: float | None = None, min_delta: float = 0

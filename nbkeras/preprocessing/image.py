@@ -533,13 +533,8 @@ class ImageDataGenerator:
         flip_horizontal = (np.random.random() < 0.5) * self.horizontal_flip
         flip_vertical = (np.random.random() < 0.5) * self.vertical_flip
         reach = self.channel_shift_range
-        return {
-            "theta": theta,
-            "tx": tx,
-            "ty": ty,
-            "shear": shear,
-            "zx": zx,
-            "zy": zy,
+        affine = {"theta": theta, "tx": tx, "ty": ty, "shear": shear, "zx": zx, "zy": zy}
+        return affine | {
             "flip_horizontal": flip_horizontal,
             "flip_vertical": flip_vertical,
             "channel_shift_intensity": np.random.uniform(-reach, reach) if reach else None,

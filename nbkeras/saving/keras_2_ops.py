@@ -48,13 +48,8 @@ def translated(entry: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"the model has an op of TensorFlow that nbkeras does not know: {briefly(config.get('function'))}"
         )
-    nodes = [_node(function, node) for node in entry["inbound_nodes"]]
-    return {
-        **entry,
-        "class_name": "Operation",
-        "config": {"function": function, "name": entry["name"]},
-        "inbound_nodes": nodes,
-    }
+    op = {"class_name": "Operation", "config": {"function": function, "name": entry["name"]}}
+    return {**entry, **op, "inbound_nodes": [_node(function, node) for node in entry["inbound_nodes"]]}
 
 
 def _node(function: str, node: Mapping[str, Any]) -> dict[str, Any]:
