@@ -150,7 +150,7 @@ class Inference:
 
 @dataclass
 class Code:
-    """What the functions of a library share. prefix: their names begin with it; model: its name; target: '' for this machine."""
+    """Shared by the functions of a library. prefix: their names begin with it; model: its name; target: '' for this machine."""
 
     prefix: str
     model: str
