@@ -56,6 +56,7 @@ class BackupAndRestore(Callback):
     lazy_logs = True
     _is_last = True
     _stops = True  # by the user's handler of a signal
+    _state_names = ("_batches",)
 
     def __init__(
         self,
@@ -79,12 +80,6 @@ class BackupAndRestore(Callback):
         self._is_due = False
         self._next_epoch = 0
         self._interruptions = Interruptions()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"batches": self._batches}
-
-    def load_state_dict(self, state) -> None:
-        self._batches = state["batches"]
 
     def save_now(self) -> None:
         """Save the state at the end of a batch (of training or validation) or of an epoch; wait until it is written.

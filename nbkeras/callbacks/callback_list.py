@@ -39,6 +39,7 @@ class Callback:
     lazy_logs = False
     _is_last = False  # whether its hooks are called after those of all others
     _stops = False  # whether hooks for batches that nbkeras defines may stop the loop; those of users may
+    _state_names: tuple[str, ...] = ()  # the attributes that are its state
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -79,7 +80,7 @@ class Callback:
             >>> Longest().state_dict()
             {'epochs': 0}
         """
-        return {}
+        return {name.lstrip("_"): getattr(self, name) for name in self._state_names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Called when an interrupted training goes on: after `on_train_begin`, in the middle of an epoch after `on_epoch_begin`.
@@ -87,6 +88,8 @@ class Callback:
         Args:
             state: What `state_dict` of the callback in the same place returned.
         """
+        for name in self._state_names:
+            setattr(self, name, state[name.lstrip("_")])
 
     def on_batch_begin(self, batch, logs=None) -> None:
         """An older name of `on_train_batch_begin`.
@@ -273,34 +276,6 @@ def _each(callbacks) -> Iterator[Callback]:
         )
 
 
-def _batch_hook(name: str, older: str | None = None) -> Any:
-    """The method of a CallbackList that calls this hook of the callbacks that override it, under its name or an older one."""
-
-    def call(self: "CallbackList", batch: int, logs: Logs = None) -> None:
-        hooked = self._hooked.get(name)
-        if hooked is None:
-            hooked = [c for c in self.callbacks if _overrides(c, name) or (older is not None and _overrides(c, older))]
-            self._hooked[name] = hooked
-        if not hooked:
-            return
-        cached = _CachedLogs(logs)
-        for callback in hooked:
-            getattr(callback, name)(batch, cached if callback.lazy_logs else cached())
-
-    call.__name__, call.__doc__ = name, getattr(Callback, name).__doc__
-    return call
-
-
-def _hook(name: str) -> Any:
-    """The method of a CallbackList that calls this hook of each callback."""
-
-    def call(self: "CallbackList", logs: Logs = None) -> None:
-        self._call_hook(name, logs)
-
-    call.__name__, call.__doc__ = name, getattr(Callback, name).__doc__
-    return call
-
-
 class CallbackList(Callback):
     """A list of callbacks, used as one callback: for a training loop of your own.
 
@@ -377,7 +352,7 @@ class CallbackList(Callback):
         )
 
     def _with_state(self) -> list[Callback]:
-        return [callback for callback in self.callbacks if _overrides(callback, "state_dict")]
+        return [each for each in self.callbacks if each._state_names or _overrides(each, "state_dict")]
 
     def state_dict(self) -> dict[str, Any]:
         """The states of the callbacks that define `state_dict`."""
@@ -425,32 +400,40 @@ class CallbackList(Callback):
         for callback in self.callbacks:
             callback.set_model(model)
 
-    on_batch_begin = _batch_hook("on_batch_begin")
-    on_batch_end = _batch_hook("on_batch_end")
-    on_train_batch_begin = _batch_hook("on_train_batch_begin", "on_batch_begin")
-    on_train_batch_end = _batch_hook("on_train_batch_end", "on_batch_end")
-    on_test_batch_begin = _batch_hook("on_test_batch_begin")
-    on_test_batch_end = _batch_hook("on_test_batch_end")
-    on_predict_batch_begin = _batch_hook("on_predict_batch_begin")
-    on_predict_batch_end = _batch_hook("on_predict_batch_end")
-
-    def on_epoch_begin(self, epoch, logs=None) -> None:
-        self._call_hook("on_epoch_begin", logs, epoch)
-
-    def on_epoch_end(self, epoch, logs=None) -> None:
-        self._call_hook("on_epoch_end", logs, epoch)
-
-    on_train_begin = _hook("on_train_begin")
-    on_train_end = _hook("on_train_end")
-    on_test_begin = _hook("on_test_begin")
-    on_test_end = _hook("on_test_end")
-    on_predict_begin = _hook("on_predict_begin")
-    on_predict_end = _hook("on_predict_end")
-
     def _call_hook(self, name: str, logs: Logs, *epoch: int) -> None:
         floats = _CachedLogs(logs)()
         for callback in self.callbacks:
             getattr(callback, name)(*epoch, floats)
+
+
+def _method(name: str) -> Any:
+    """The method of a CallbackList that calls this hook of its callbacks; for a batch of those that override it alone."""
+    older = name.replace("train_batch", "batch")
+
+    def of_batch(self: CallbackList, batch: int, logs: Logs = None) -> None:
+        hooked = self._hooked.get(name)
+        if hooked is None:
+            hooked = [c for c in self.callbacks if _overrides(c, name) or _overrides(c, older)]
+            self._hooked[name] = hooked
+        if not hooked:
+            return
+        cached = _CachedLogs(logs)
+        for callback in hooked:
+            getattr(callback, name)(batch, cached if callback.lazy_logs else cached())
+
+    def of_epoch(self: CallbackList, epoch, logs=None) -> None:
+        self._call_hook(name, logs, epoch)
+
+    def of_loop(self: CallbackList, logs: Logs = None) -> None:
+        self._call_hook(name, logs)
+
+    method = of_batch if "batch" in name else of_epoch if "epoch" in name else of_loop
+    method.__name__, method.__doc__ = name, getattr(Callback, name).__doc__
+    return method
+
+
+for _name in [name for name in vars(Callback) if name.startswith("on_")]:
+    setattr(CallbackList, _name, _method(_name))
 
 
 class History(Callback):
@@ -467,18 +450,14 @@ class History(Callback):
         ([0, 1], {'loss': [1.0, 0.0]})
     """
 
+    _state_names = ("epoch", "history")
+
     def __init__(self) -> None:
         self.history: dict[str, list[Any]] = {}
         self.epoch: list[int] = []
 
     def on_train_begin(self, logs=None) -> None:
         self.epoch = []
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "history": self.history}
-
-    def load_state_dict(self, state) -> None:
-        self.epoch, self.history = state["epoch"], state["history"]
 
     def on_epoch_end(self, epoch, logs=None) -> None:
         self.epoch.append(epoch)

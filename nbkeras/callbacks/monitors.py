@@ -1,7 +1,6 @@
 """Callbacks that monitor a metric and stop training or reduce the learning rate when it no longer improves."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -40,6 +39,8 @@ class MonitorCallback(Callback):
         2
     """
 
+    _state_names: tuple[str, ...] = ("best",)
+
     def __init__(
         self, monitor: str = "val_loss", mode: str = "auto", baseline: float | None = None, min_delta: float = 0
     ):
@@ -51,12 +52,6 @@ class MonitorCallback(Callback):
         self.best = baseline
         self.min_delta = abs(option.number_of(type(self).__name__, "min_delta", min_delta))
         self.monitor_op: Callable | None = None
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
-
-    def load_state_dict(self, state) -> None:
-        self.best = state["best"]
 
     def _direction(self) -> str | None:
         if self.mode != "auto":
@@ -105,6 +100,8 @@ class EarlyStopping(MonitorCallback):
         [0, 1, 2]
     """
 
+    _state_names = ("best", "wait", "stopped_epoch", "best_weights", "best_epoch")
+
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -131,13 +128,6 @@ class EarlyStopping(MonitorCallback):
         self.best = self.baseline if behaviour.current.baseline_is_best else None
         self.best_weights = None
         self.best_epoch = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("wait", "stopped_epoch", "best_weights", "best_epoch")}
-        return {**super().state_dict(), **own}
-
-    def load_state_dict(self, state) -> None:
-        vars(self).update(state)
 
     def on_epoch_end(self, epoch, logs=None) -> None:
         current = self.get_monitor_value(logs)
@@ -207,6 +197,8 @@ class ReduceLROnPlateau(MonitorCallback):
         ([0.5, 0.5, 0.25], 0.125)
     """
 
+    _state_names = ("best", "cooldown_counter", "wait")
+
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -233,12 +225,6 @@ class ReduceLROnPlateau(MonitorCallback):
         self.best = None
         self.cooldown_counter = 0
         self.wait = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "cooldown_counter": self.cooldown_counter, "wait": self.wait}
-
-    def load_state_dict(self, state) -> None:
-        vars(self).update(state)
 
     def in_cooldown(self) -> bool:
         """Whether the epochs of `cooldown` after the last reduction have not passed yet."""

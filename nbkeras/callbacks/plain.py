@@ -1,7 +1,6 @@
 """Short callbacks: LambdaCallback, TerminateOnNaN, SwapEMAWeights."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -124,17 +123,13 @@ class SwapEMAWeights(Callback):
         [0.25, 0.140625]
     """
 
+    _state_names = ("_swapped",)
+
     def __init__(self, swap_on_epoch: Flag = False):
         super().__init__()
         self.swap_on_epoch: bool
         keep(self, locals())
         self._swapped = False
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"swapped": self._swapped}
-
-    def load_state_dict(self, state) -> None:
-        self._swapped = state["swapped"]
 
     def _pairs(self) -> list[tuple[Variable, Variable]]:
         """Weights and their averages."""

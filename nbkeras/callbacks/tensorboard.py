@@ -42,6 +42,7 @@ class TensorBoard(Callback):
     """
 
     lazy_logs = True
+    _state_names = ("_batches", "_steps_before")
 
     def __init__(
         self,
@@ -91,12 +92,6 @@ class TensorBoard(Callback):
         for name, value in logs.items() if sharding.is_first() else ():
             if np.ndim(value) == 0:
                 self._writer(writer).add_scalar(f"{prefix}{name}{suffix}", float(value), step)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"batches": self._batches, "steps_before": self._steps_before}
-
-    def load_state_dict(self, state) -> None:
-        self._batches, self._steps_before = state["batches"], state["steps_before"]
 
     def on_train_begin(self, logs=None) -> None:
         self._batches = 0

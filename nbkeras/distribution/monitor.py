@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
@@ -126,13 +127,14 @@ class Monitor:
                 self._tell(_place(frame), _compiles(frame))
             self._is_over.wait(watch.BEAT)
 
-    def _on_error(self, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    def _on_error(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if self._fault is None:
             lines = str(error).strip().splitlines() or [""]
-            self._tell(_place(_last_frame(traceback)))
+            frames = [frame for frame, _ in traceback.walk_tb(trace)]
+            self._tell(_place(frames[-1] if frames else None))
             self._send(error=f"{kind.__name__}: {lines[0]:.500}")
             self._fault = ("this process raised an exception itself", self._rank)
-        self._hook(kind, error, traceback)
+        self._hook(kind, error, trace)
 
     def _on_exit(self, status: int) -> NoReturn:
         """`os._exit` of this process: a launcher may take the job for a success if a rank leaves it with the status 0."""
@@ -241,31 +243,18 @@ def _say(text: str) -> None:
 
 def _compiles(frame: FrameType | None) -> bool:
     """Whether a thread is in Numba or LLVM."""
-    while frame is not None:
-        if f"{frame.f_globals.get('__name__')}.".startswith(_COMPILERS):
-            return True
-        frame = frame.f_back
-    return False
+    frames = () if frame is None else traceback.walk_stack(frame)
+    return any(f"{each.f_globals.get('__name__')}.".startswith(_COMPILERS) for each, _ in frames)
 
 
 def _place(frame: FrameType | None) -> str:
     """The line of the user's code in which a thread is; of a library's, if there is no other."""
-    innermost = frame
-    while frame is not None and _is_of_library(frame):
-        frame = frame.f_back
-    frame = frame or innermost
     if frame is None:
         return "nowhere"
+    frame = next((each for each, _ in traceback.walk_stack(frame) if not _is_of_library(each)), frame)
     return f"in {os.path.basename(frame.f_code.co_filename)}, line {frame.f_lineno}, {frame.f_code.co_name}"
 
 
 def _is_of_library(frame: FrameType) -> bool:
     own, file = f"{frame.f_globals.get('__name__')}.".startswith("nbkeras."), frame.f_code.co_filename
     return own or file.startswith((_LIBRARY, "<")) or "site-packages" in file
-
-
-def _last_frame(traceback: TracebackType | None) -> FrameType | None:
-    frame = None
-    while traceback is not None:
-        frame, traceback = traceback.tb_frame, traceback.tb_next
-    return frame

@@ -136,6 +136,10 @@ class Behaviour:
 
 KERAS_3 = Behaviour()
 
+# A switch is there because the two differ in it, so Keras 2 has each of them the other way round.
+_SWITCHES: dict[str, Any] = {
+    each.name: each.default for each in dataclasses.fields(Behaviour) if isinstance(each.default, bool)
+}
 KERAS_2 = Behaviour(
     name="Keras 2.3.1",
     argument_defaults={
@@ -148,30 +152,8 @@ KERAS_2 = Behaviour(
         "Nadam": {"learning_rate": 0.002},
     },
     hard_sigmoid="legacy_hard_sigmoid",  # 0.2 x + 0.5 within 0 and 1
-    masks_reach_calls_with_several_tensors=True,
-    writes_input_shape=True,
-    own_layers_keep_shape=True,
-    refuses_losses_in_build=True,
-    keeps_learning_phase=True,
-    frozen_normalizes_by_batch=True,
-    initializers_draw_anew=True,
-    seeds_from_numpy=True,
-    identity_for_each_gate=True,
-    flat_states=True,
-    lists_absent_states=True,
-    names_lambdas=True,
-    unwraps_single_tensors=True,
-    checks_shapes_of_calls=False,
-    targets_are_columns=True,
-    cuts_inputs_to_first=True,
-    shows_validation_to_callbacks=True,
-    optimizers_start_anew=True,
-    sorts_metrics=False,
-    measures_outputs_without_loss=False,
-    metric_names_are_snake_case=False,
     learning_rate_name="lr",
-    baseline_is_best=True,
-    restores_weights_when_stopping=True,
+    **{name: not value for name, value in _SWITCHES.items()},
 )
 
 current = KERAS_3

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.engine import annotations as annotated
 from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.lazy_names import Later
@@ -270,7 +269,7 @@ class GradientTape:
 
 def _check_is_tensor(name: str, value: Any) -> None:
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: targets and sources are tensors or variables, received {annotated.briefly(value)}")
+        raise TypeError(f"{name}: targets and sources are tensors or variables, received {briefly(value)}")
 
 
 def _is_of(value: Any, recordings: tuple) -> bool:

@@ -122,11 +122,8 @@ def shorten(error: BaseException) -> None:
     `print(error.full_traceback)` still shows them. An error that no `raise` statement of nbkeras raised is not changed: it
     has no text written for users, and a bug report needs its frames.
     """
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
-        if frame.f_code in _codes:
-            return
-        frame = frame.f_back
+    if any(frame.f_code in _codes for frame, _ in traceback.walk_stack(sys._getframe(2))):
+        return
     entries = _entries(error)
     if not settings.is_traceback_filtering_enabled() or not entries or not _is_meant(entries[-1]):
         return

@@ -18,7 +18,7 @@ from nbkeras.engine.progress import print_message
 from nbkeras.engine.tensor import Variable
 from nbkeras.export import library_files, linking, native_code, signature
 from nbkeras.export.library_files import Description, Tensor
-from nbkeras.export.native_code import Constants, Kernels
+from nbkeras.export.native_code import Code
 from nbkeras.export.recording import Recording, record
 from nbkeras.saving.archive import PreparedFiles
 
@@ -74,34 +74,26 @@ def export_library(
     module = library_files.module_name(name, file_name)
     for other in (f"{name}.h", f"{module}.py"):
         _check_replaceable(os.path.join(folder, other))
-    machine = native_code.machine_of("" if target == "host" else target)
+    code = Code(name, model.name, "" if target == "host" else target)
+    machine = native_code.machine_of(code.target)
     linking.linker(machine)  # before the work, if there is none
 
-    constants, kernels = Constants(), Kernels()
     functions: list[library_files.Function] = []
     for rows in batches:
         ending = f"_{rows}" if functions else ""
-        functions.append(_function(model, name, ending, rows, input_signature, constants, kernels))
+        functions.append(_function(model, code, ending, rows, input_signature))
         if len(batches) > 1 and (functions[0].inference.state or state == "explicit"):
             raise ValueError(f"a library with states has one batch size, received batch={batches}")
     if state == "explicit" and not functions[0].inference.state:
-        functions.append(_step(model, name, batches[0], input_signature, constants, kernels))
-    contents, identity = native_code.objects_of(
-        name,
-        [each.inference for each in functions],
-        constants,
-        kernels,
-        "" if target == "host" else target,
-        weights == "inside",
-        model.name,
-    )
+        functions.append(_step(model, code, batches[0], input_signature))
+    contents, identity = code.objects([each.inference for each in functions], weights == "inside")
     weights_file = f"{name}.weights" if weights == "beside" else None
     described = Description(name, str(model.name), file_name, target, functions, weights_file, identity)
     library = linking.linked(contents, machine, file_name)
     texts = {f"{name}.h": library_files.header(described), f"{module}.py": library_files.module(described)}
     files = {other: text.encode() for other, text in texts.items()}
     if weights_file is not None:
-        files[weights_file] = constants.content()
+        files[weights_file] = code.constants.content()
     _write(folder, {**files, file_name: library})
     if verbose is None or verbose:
         print_message(f"Saved the library at {path!r}, with {', '.join(list(files)[:-1])} and {list(files)[-1]}.")
@@ -162,9 +154,7 @@ def _write(folder: str, files: dict[str, bytes]) -> None:
 # -------------------- functions --------------------
 
 
-def _function(
-    model: Any, name: str, ending: str, rows: int, given: Any, constants: Constants, kernels: Kernels
-) -> library_files.Function:
+def _function(model: Any, code: Code, ending: str, rows: int, given: Any) -> library_files.Function:
     """The function of a prediction of so many rows; if the model keeps states they are arguments, and it is a step."""
     names, specs, pack = signature.inputs_of(model, given)
     specs = [signature.closed(model, each, spec, rows, _PURPOSE) for each, spec in zip(names, specs, strict=True)]
@@ -172,13 +162,11 @@ def _function(
         recording = record(
             model.name, lambda tensors: model.predict_step(pack(tensors)), specs, _PURPOSE, lambda: _states(model)
         )
-    symbol = f"{name}_{'step' if recording.states else 'predict'}{ending}"
-    return _of_recording(model, symbol, rows, names, specs, recording, constants, kernels)
+    symbol = f"{code.prefix}_{'step' if recording.states else 'predict'}{ending}"
+    return _of_recording(model, code, symbol, rows, names, specs, recording)
 
 
-def _step(
-    model: Any, name: str, rows: int, given: Any, constants: Constants, kernels: Kernels
-) -> library_files.Function:
+def _step(model: Any, code: Code, rows: int, given: Any) -> library_files.Function:
     """The function of one step of a model that goes step by step: that of a stream, which keeps its state."""
     stream = model.stream()
     if not stream.state_size:
@@ -197,20 +185,13 @@ def _step(
 
     with lora.merged(model):
         recording = record(model.name, step, specs, _PURPOSE, lambda: [state.data])
-    return _of_recording(model, f"{name}_step", rows, names, specs, recording, constants, kernels)
+    return _of_recording(model, code, f"{code.prefix}_step", rows, names, specs, recording)
 
 
 def _of_recording(
-    model: Any,
-    symbol: str,
-    rows: int,
-    names: Sequence[str],
-    specs: Sequence[signature.Spec],
-    recording: Recording,
-    constants: Constants,
-    kernels: Kernels,
+    model: Any, code: Code, symbol: str, rows: int, names: list[str], specs: list[signature.Spec], recording: Recording
 ) -> library_files.Function:
-    output_names = signature.output_names(model, len(recording.outputs), list(names))
+    output_names = signature.output_names(model, len(recording.outputs), names)
     for each, array in zip(output_names, recording.outputs, strict=True):
         if array.shape[:1] != (rows,):
             raise ValueError(
@@ -218,7 +199,7 @@ def _of_recording(
                 f"shape is {array.shape}"
             )
     outputs = [(array.shape, array.dtype) for array in recording.outputs]
-    inference = native_code.inference(symbol, recording, constants, kernels, model.name)
+    inference = code.inference(symbol, recording)
     return library_files.Function(rows, _tensors(names, specs), _tensors(output_names, outputs), inference)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -148,72 +148,67 @@ class Inference:
     outputs: int
 
 
-def inference(name: str, recording: Recording, constants: Constants, kernels: Kernels, model: str) -> Inference:
-    """Describe a recording; ValueError names the layer and the op that cannot be part of a library."""
-    recording, redirected = _with_outputs(recording)
-    memory, rows = _Map(recording, redirected, constants), []
-    for step, ((function, args), layer) in enumerate(zip(recording.steps, recording.layers, strict=True)):
-        memory.begin(step)
+@dataclass
+class Code:
+    """Shared by the functions of a library. prefix: their names begin with it; model: its name; target: '' for this machine."""
+
+    prefix: str
+    model: str
+    target: str
+    constants: Constants = field(default_factory=Constants)
+    kernels: Kernels = field(default_factory=Kernels)
+
+    def inference(self, name: str, recording: Recording) -> Inference:
+        """Describe a recording; ValueError names the layer and the op that cannot be part of a library."""
+        recording, redirected = _with_outputs(recording)
+        memory, rows = _Map(recording, redirected, self.constants), []
+        for step, ((function, args), layer) in enumerate(zip(recording.steps, recording.layers, strict=True)):
+            memory.begin(step)
+            try:
+                rows += library.rows_of(function, args, memory, self.kernels)
+            except library.Unavailable as error:
+                where = f"layer {layer!r}: " if layer else ""
+                raise ValueError(f"model {self.model!r} cannot become a library: {where}{error}") from None
+        start = b"".join(library.bytes_at(low, high).ljust(_up(high - low), b"\0") for low, high in recording.states)
+        sizes = (memory.workspace, memory.state_bytes, self.constants.add(start))
+        return Inference(name, rows, *sizes, len(recording.inputs), len(recording.outputs))
+
+    def objects(self, inferences: Sequence[Inference], inside: bool) -> tuple[dict[str, bytes], int]:
+        """The object files by name: the functions of inferences, kernels and, if they are inside, weights; and the identity.
+
+        PREFIX_workspace_size is the largest that one of them needs. With states there are PREFIX_state_size and
+        PREFIX_reset_state, with weights beside it PREFIX_weights_size. PREFIX_identity returns the identity.
+        """
+        prefix, target, constants = self.prefix, self.target, self.constants
+        functions, sizes = [], {f"{prefix}_workspace_size": max(each.workspace for each in inferences)}
+        last = [] if inside else ["weights"]
+        content = constants.content()
+        if not inside:
+            sizes[f"{prefix}_weights_size"] = len(content)
+        for each in inferences:
+            inputs, outputs = [f"in {i}" for i in range(each.inputs)], [f"out {i}" for i in range(each.outputs)]
+            copies: list[tuple[Place, Place, int]] = []
+            if each.state:
+                inputs, outputs = ["state in", *inputs], ["state", *outputs]
+                copies = [(Place("state in", 0), Place("state", 0), each.state)]
+            arguments = [*inputs, *outputs, "workspace", *last]
+            functions.append(library_code.Function(each.name, arguments, each.rows, copies))
+            if each.state:
+                reset = [(each.start, Place("state", 0), each.state)]
+                functions.append(library_code.Function(f"{prefix}_reset_state", ["state", *last], [], reset))
+                sizes[f"{prefix}_state_size"] = each.state
+        used = {row.symbol for each in inferences for row in each.rows}
         try:
-            rows += library.rows_of(function, args, memory, kernels)
+            found = library.linkable(self.kernels.objects(used, target))
         except library.Unavailable as error:
-            where = f"layer {layer!r}: " if layer else ""
-            raise ValueError(f"model {model!r} cannot become a library: {where}{error}") from None
-    start = b"".join(library.bytes_at(low, high).ljust(_up(high - low), b"\0") for low, high in recording.states)
-    return Inference(
-        name,
-        rows,
-        memory.workspace,
-        memory.state_bytes,
-        constants.add(start),
-        len(recording.inputs),
-        len(recording.outputs),
-    )
-
-
-def objects_of(
-    prefix: str,
-    inferences: Sequence[Inference],
-    constants: Constants,
-    kernels: Kernels,
-    target: str,
-    inside: bool,
-    model: str,
-) -> tuple[dict[str, bytes], int]:
-    """The object files of a library, by name: the functions of inferences, kernels and weights; and the library's identity.
-
-    PREFIX_workspace_size is the largest that one of them needs. With states there are PREFIX_state_size and PREFIX_reset_state,
-    with weights beside it PREFIX_weights_size. PREFIX_identity returns the identity.
-    """
-    functions, sizes = [], {f"{prefix}_workspace_size": max(each.workspace for each in inferences)}
-    last = [] if inside else ["weights"]
-    content = constants.content()
-    if not inside:
-        sizes[f"{prefix}_weights_size"] = len(content)
-    for each in inferences:
-        inputs, outputs = [f"in {i}" for i in range(each.inputs)], [f"out {i}" for i in range(each.outputs)]
-        copies: list[tuple[Place, Place, int]] = []
-        if each.state:
-            inputs, outputs = ["state in", *inputs], ["state", *outputs]
-            copies = [(Place("state in", 0), Place("state", 0), each.state)]
-        arguments = [*inputs, *outputs, "workspace", *last]
-        functions.append(library_code.Function(each.name, arguments, each.rows, copies))
-        if each.state:
-            reset = [(each.start, Place("state", 0), each.state)]
-            functions.append(library_code.Function(f"{prefix}_reset_state", ["state", *last], [], reset))
-            sizes[f"{prefix}_state_size"] = each.state
-    used = {row.symbol for each in inferences for row in each.rows}
-    try:
-        found = library.linkable(kernels.objects(used, target))
-    except library.Unavailable as error:
-        raise ValueError(f"model {model!r} cannot become a library: {error}") from None
-    found[prefix] = library_code.object_code(target, functions, sizes, _WEIGHTS, None if inside else constants.key)
-    if inside:
-        found[_WEIGHTS] = library.data(target, _WEIGHTS, content)
-    identity = _identity(found, content)
-    name = f"{prefix}_identity"
-    found[name] = library_code.object_code(target, [], {name: identity}, _WEIGHTS, constants.key)
-    return found, identity
+            raise ValueError(f"model {self.model!r} cannot become a library: {error}") from None
+        found[prefix] = library_code.object_code(target, functions, sizes, _WEIGHTS, None if inside else constants.key)
+        if inside:
+            found[_WEIGHTS] = library.data(target, _WEIGHTS, content)
+        identity = _identity(found, content)
+        name = f"{prefix}_identity"
+        found[name] = library_code.object_code(target, [], {name: identity}, _WEIGHTS, constants.key)
+        return found, identity
 
 
 def _identity(contents: dict[str, bytes], constants: bytes) -> int:

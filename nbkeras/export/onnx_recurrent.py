@@ -24,6 +24,7 @@ _ACTIVATIONS: dict[str, tuple[str, tuple[float, ...]]] = {
     "hard_sigmoid": ("HardSigmoid", (1 / 6, 0.5)),
     "legacy_hard_sigmoid": ("HardSigmoid", (0.2, 0.5)),
 }
+_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 _LSTM_ORDER = (0, 3, 1, 2)  # ONNX orders the gates i, o, f, c; Keras i, f, c, o
 
 
@@ -67,20 +68,22 @@ def _stacked(g: OnnxGraph, name: str, count: int, order: Any) -> str:
     return g.add("Unsqueeze", g.add("Transpose", whole, perm=[1, 0]), g.constant([0], np.int64))
 
 
-def _native(
-    g: OnnxGraph, op: Op, kind: str, gates: int, biases: str | None, states: list[str], options: dict
-) -> list[str]:
+def _native(g: OnnxGraph, op: Op, kind: str, biases: tuple[str, str], states: list[str], options: dict) -> list[str]:
     """Add ONNX's recurrent node; returns [all outputs (steps, batch, units), last state, ...]."""
-    order = _LSTM_ORDER if kind == "LSTM" else None
-    first = g.constant([0], np.int64)
+    gates, order = _GATES[kind], _LSTM_ORDER if kind == "LSTM" else None
+    units, first = op.tensors[2].shape[0], g.constant([0], np.int64)
+    both, (of_input, of_state) = None, biases
+    if of_input:  # ONNX's (1, 2 * gates * units)
+        of_input = g.add("Concat", *_gates(g, of_input, gates, 0, order), axis=0) if order else of_input
+        of_state = of_state or g.constant(np.zeros(gates * units), op.dtype)
+        both = g.add("Unsqueeze", g.add("Concat", of_input, of_state, axis=0), first)
     before = [g.add("Unsqueeze", state, first) if state else "" for state in states]
-    units = op.tensors[2].shape[0]
+    x, *weights = op.inputs[:3]
     whole, *last = g.add(
         kind,
-        _by_steps(g, op.inputs[0], 3, options.pop("backwards")),
-        _stacked(g, op.inputs[1], gates, order),
-        _stacked(g, op.inputs[2], gates, order),
-        biases,
+        _by_steps(g, x, 3, options.pop("backwards")),
+        *(_stacked(g, weight, gates, order) for weight in weights),
+        both,
         "",
         *before,
         outputs=1 + len(states),
@@ -110,7 +113,7 @@ def _scan(g: OnnxGraph, op: Op, states: list[str], sequences: list[str], step: C
 
 
 def _masked(
-    g: OnnxGraph, op: Op, states: tuple, mask: str, bias: str, cell: Callable, backwards: bool, zero_masked: bool
+    g: OnnxGraph, op: Op, states: list[str], mask: str, bias: str, cell: Callable, backwards: bool, zero_masked: bool
 ) -> list[str]:
     """Add a Scan of `cell(z, states) -> new states`, in which masked steps keep their states. z: the input's products.
 
@@ -144,31 +147,35 @@ def _dropped(g: OnnxGraph, h: str, drop: str) -> str:
     return g.add("Mul", h, drop) if drop else h
 
 
+def _layer(
+    g, op, kind, states, biases, cell, activations, sequences, backwards, zero_masked, **options: Any
+) -> list[str]:
+    """Outputs and last states of a layer, by ONNX's node or a loop of `cell`. biases: of the input's and the state's products."""
+    mask, drop = op.inputs[-2:]
+    if mask or drop or op.dtype == np.float64:  # of which ONNX Runtime has no recurrent node
+        outputs, *last = _masked(g, op, states, mask, biases[0], cell, backwards, zero_masked)
+    else:
+        options |= {"backwards": backwards, **_activations(*activations)}
+        outputs, *last = _native(g, op, kind, biases, states, options)
+    return [_output(g, outputs, sequences), *last]
+
+
 # -------------------- the three families --------------------
 
 
 def _lstm(g, op, activation, recurrent_activation, sequences, backwards, zero_masked, differentiable) -> list[str]:
     x, kernel, recurrent_kernel, bias, h, c, mask, drop = op.inputs
-    units = op.tensors[2].shape[0]
-    if _needs_scan(op, mask, drop):
 
-        def cell(z: str, old: list[str]) -> list[str]:
-            z = g.add("Add", z, g.add("MatMul", _dropped(g, old[0], drop), recurrent_kernel))
-            i, f, candidate, o = _gates(g, z, 4, 1)
-            i, f, o = (_activate(g, gate, recurrent_activation) for gate in (i, f, o))
-            kept = g.add("Mul", f, old[1])
-            new_c = g.add("Add", kept, g.add("Mul", i, _activate(g, candidate, activation)))
-            return [g.add("Mul", o, _activate(g, new_c, activation)), new_c]
+    def cell(z: str, old: list[str]) -> list[str]:
+        z = g.add("Add", z, g.add("MatMul", _dropped(g, old[0], drop), recurrent_kernel))
+        i, f, candidate, o = _gates(g, z, 4, 1)
+        i, f, o = (_activate(g, gate, recurrent_activation) for gate in (i, f, o))
+        kept = g.add("Mul", f, old[1])
+        new_c = g.add("Add", kept, g.add("Mul", i, _activate(g, candidate, activation)))
+        return [g.add("Mul", o, _activate(g, new_c, activation)), new_c]
 
-        outputs, last_h, last_c = _masked(g, op, (h, c), mask, bias, cell, backwards, zero_masked)
-    else:
-        biases = None
-        if bias:
-            turned = g.add("Concat", *_gates(g, bias, 4, 0, _LSTM_ORDER), axis=0)
-            biases = _both_biases(g, turned, g.constant(np.zeros(4 * units), op.dtype))
-        options = {"backwards": backwards, **_activations(recurrent_activation, activation, activation)}
-        outputs, last_h, last_c = _native(g, op, "LSTM", 4, biases, [h, c], options)
-    return [_output(g, outputs, sequences), last_h, last_c]
+    activations = (recurrent_activation, activation, activation)
+    return _layer(g, op, "LSTM", [h, c], (bias, ""), cell, activations, sequences, backwards, zero_masked)
 
 
 def _gru(
@@ -180,64 +187,39 @@ def _gru(
     if bias and reset_after:
         halves = g.add("Split", bias, outputs=2, axis=0, num_outputs=2)
         first, second = (g.add("Squeeze", half, g.constant([0], np.int64)) for half in halves)
-    if _needs_scan(op, mask, drop):
-        of_gates = g.add("Split", recurrent_kernel, g.constant([2 * units, units], np.int64), outputs=2, axis=1)
+    of_gates = g.add("Split", recurrent_kernel, g.constant([2 * units, units], np.int64), outputs=2, axis=1)
 
-        def cell(z: str, old: list[str]) -> list[str]:
-            (state,) = old
-            seen = _dropped(g, state, drop)
-            if reset_after:
-                inner = g.add("MatMul", seen, recurrent_kernel)
-                inner = g.add("Add", inner, second) if second else inner
-                update, reset, candidate = _gates(g, inner, 3, 1)
-            else:
-                update, reset = _gates(g, g.add("MatMul", seen, of_gates[0]), 2, 1)
-            zu, zr, zg = _gates(g, z, 3, 1)
-            update = _activate(g, g.add("Add", zu, update), recurrent_activation)
-            reset = _activate(g, g.add("Add", zr, reset), recurrent_activation)
-            if reset_after:
-                candidate = g.add("Mul", reset, candidate)
-            else:
-                candidate = g.add("MatMul", g.add("Mul", reset, seen), of_gates[1])
-            new = _activate(g, g.add("Add", zg, candidate), activation)
-            return [g.add("Add", new, g.add("Mul", update, g.add("Sub", state, new)))]
+    def cell(z: str, old: list[str]) -> list[str]:
+        (state,) = old
+        seen = _dropped(g, state, drop)
+        if reset_after:
+            inner = g.add("MatMul", seen, recurrent_kernel)
+            inner = g.add("Add", inner, second) if second else inner
+            update, reset, candidate = _gates(g, inner, 3, 1)
+        else:
+            update, reset = _gates(g, g.add("MatMul", seen, of_gates[0]), 2, 1)
+        zu, zr, zg = _gates(g, z, 3, 1)
+        update = _activate(g, g.add("Add", zu, update), recurrent_activation)
+        reset = _activate(g, g.add("Add", zr, reset), recurrent_activation)
+        if reset_after:
+            candidate = g.add("Mul", reset, candidate)
+        else:
+            candidate = g.add("MatMul", g.add("Mul", reset, seen), of_gates[1])
+        new = _activate(g, g.add("Add", zg, candidate), activation)
+        return [g.add("Add", new, g.add("Mul", update, g.add("Sub", state, new)))]
 
-        outputs, last = _masked(g, op, (h,), mask, first, cell, backwards, zero_masked)
-    else:
-        biases = None
-        if bias:
-            biases = _both_biases(g, first, second or g.constant(np.zeros(3 * units), op.dtype))
-        options = {"backwards": backwards, "linear_before_reset": int(reset_after)}
-        options |= _activations(recurrent_activation, activation)
-        outputs, last = _native(g, op, "GRU", 3, biases, [h], options)
-    return [_output(g, outputs, sequences), last]
+    how = ((recurrent_activation, activation), sequences, backwards, zero_masked)
+    return _layer(g, op, "GRU", [h], (first, second), cell, *how, linear_before_reset=int(reset_after))
 
 
 def _simple_rnn(g, op, activation, sequences, backwards, zero_masked) -> list[str]:
     x, kernel, recurrent_kernel, bias, h, mask, drop = op.inputs
-    units = op.tensors[2].shape[0]
-    if _needs_scan(op, mask, drop):
 
-        def cell(z: str, old: list[str]) -> list[str]:
-            inner = g.add("MatMul", _dropped(g, old[0], drop), recurrent_kernel)
-            return [_activate(g, g.add("Add", z, inner), activation)]
+    def cell(z: str, old: list[str]) -> list[str]:
+        inner = g.add("MatMul", _dropped(g, old[0], drop), recurrent_kernel)
+        return [_activate(g, g.add("Add", z, inner), activation)]
 
-        outputs, last = _masked(g, op, (h,), mask, bias, cell, backwards, zero_masked)
-    else:
-        biases = _both_biases(g, bias, g.constant(np.zeros(units), op.dtype)) if bias else None
-        options = {"backwards": backwards, **_activations(activation)}
-        outputs, last = _native(g, op, "RNN", 1, biases, [h], options)
-    return [_output(g, outputs, sequences), last]
-
-
-def _both_biases(g: OnnxGraph, of_input: str, of_state: str) -> str:
-    """ONNX's (1, 2 * gates * units): the biases of the input's and of the state's products."""
-    return g.add("Unsqueeze", g.add("Concat", of_input, of_state, axis=0), g.constant([0], np.int64))
-
-
-def _needs_scan(op: Op, mask: str, drop: str) -> bool:
-    """Whether ONNX's recurrent node cannot be used; ONNX Runtime does not have it in float64."""
-    return bool(mask or drop) or op.dtype == np.float64
+    return _layer(g, op, "RNN", [h], (bias, ""), cell, (activation,), sequences, backwards, zero_masked)
 
 
 HANDLERS: dict[str, Callable] = {"lstm.lstm": _lstm, "gru.gru": _gru, "simple_rnn.simple_rnn": _simple_rnn}

@@ -12,12 +12,20 @@ from nbkeras.export.op import Op
 from nbkeras.export.trace import Size, Unsupported
 
 
-def _channels_first(g: OnnxGraph, name: str, ndim: int) -> str:
-    return g.add("Transpose", name, perm=[0, ndim - 1, *range(1, ndim - 1)])
+def _with_channels_first(g: OnnxGraph, op: Op, kind: str, *others: str, relu: bool = False, **settings: Any) -> str:
+    """A node on the op's first input, with the channels of input and output first."""
+    ndim = op.tensors[0].ndim
+    x = g.add("Transpose", op.inputs[0], perm=[0, ndim - 1, *range(1, ndim - 1)])
+    y = g.add(kind, x, *others, **settings)
+    return g.add("Transpose", g.add("Relu", y) if relu else y, perm=[0, *range(2, ndim), 1])
 
 
-def _channels_last(g: OnnxGraph, name: str, ndim: int) -> str:
-    return g.add("Transpose", name, perm=[0, *range(2, ndim), 1])
+def _window(g: OnnxGraph, op: Op, strides, dilation) -> tuple[str, dict[str, Any]]:
+    """A convolution's kernel, and the attributes that describe its window."""
+    ndim = op.tensors[1].ndim
+    kernel = g.transpose(op.inputs[1], [ndim - 1, ndim - 2, *range(ndim - 2)])
+    sizes = list(op.tensors[1].shape[:-2])
+    return kernel, {"kernel_shape": sizes, "strides": list(strides), "dilations": list(dilation)}
 
 
 def _padding(padding: str, kernel: Any, dilation: Any) -> dict[str, Any]:
@@ -32,22 +40,9 @@ def _padding(padding: str, kernel: Any, dilation: Any) -> dict[str, Any]:
 
 
 def _conv(g: OnnxGraph, op: Op, strides, dilation, padding: str, groups: int, relu: bool) -> str:
-    x, kernel, bias = op.inputs
-    ndim, size = op.tensors[0].ndim, op.tensors[1].shape[:-2]
-    weights = g.transpose(kernel, [ndim - 1, ndim - 2, *range(ndim - 2)])
-    y = g.add(
-        "Conv",
-        _channels_first(g, x, ndim),
-        weights,
-        bias,
-        strides=list(strides),
-        dilations=list(dilation),
-        group=groups,
-        kernel_shape=list(size),
-        **_padding(padding, size, dilation),
-    )
-    y = g.add("Relu", y) if relu else y
-    return _channels_last(g, y, ndim)
+    kernel, settings = _window(g, op, strides, dilation)
+    settings |= {"group": groups, **_padding(padding, settings["kernel_shape"], dilation)}
+    return _with_channels_first(g, op, "Conv", kernel, op.inputs[2], relu=relu, **settings)
 
 
 def _cut(length: int, result: int, size: int, stride: int, dilation: int, before: int) -> tuple[int, int]:
@@ -57,21 +52,12 @@ def _cut(length: int, result: int, size: int, stride: int, dilation: int, before
 
 
 def _conv_transpose(g: OnnxGraph, op: Op, strides, dilation, before, lengths) -> str:
-    x, kernel = op.inputs
-    ndim, size = op.tensors[0].ndim, op.tensors[1].shape[:-2]
-    axes = zip(op.tensors[0].shape[1:], op.outputs[0].shape[1:], size, strides, dilation, before, strict=False)
+    kernel, settings = _window(g, op, strides, dilation)
+    sizes = (op.tensors[0].shape[1:], op.outputs[0].shape[1:], settings["kernel_shape"])
+    axes = zip(*sizes, strides, dilation, before, strict=False)
     ends, more = zip(*(_cut(*axis) for axis in axes), strict=True)  # the same for all sizes of an open axis
-    y = g.add(
-        "ConvTranspose",
-        _channels_first(g, x, ndim),
-        g.transpose(kernel, [ndim - 1, ndim - 2, *range(ndim - 2)]),
-        strides=list(strides),
-        dilations=list(dilation),
-        kernel_shape=list(size),
-        pads=[*before, *ends],
-        output_padding=list(more),
-    )
-    return _channels_last(g, y, ndim)
+    settings |= {"pads": [*before, *ends], "output_padding": list(more)}
+    return _with_channels_first(g, op, "ConvTranspose", kernel, **settings)
 
 
 def _unfold(g: OnnxGraph, op: Op, line: Any) -> str:
@@ -96,9 +82,8 @@ def _unfold(g: OnnxGraph, op: Op, line: Any) -> str:
 
 def _pool(kind: str) -> Callable:
     def handler(g: OnnxGraph, op: Op, size, strides, padding: str) -> str:
-        ndim = op.tensors[0].ndim
         settings = {"kernel_shape": list(size), "strides": list(strides), **_padding(padding, size, (1,) * len(size))}
-        return _channels_last(g, g.add(kind, _channels_first(g, op.inputs[0], ndim), **settings), ndim)
+        return _with_channels_first(g, op, kind, **settings)
 
     return handler
 

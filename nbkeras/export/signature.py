@@ -42,14 +42,8 @@ def inputs_of(model: Any, given: Any) -> tuple[list[str], list[Spec], Callable[[
     expected = specs if expected is None else expected
     if len(expected) != len(names):
         raise ValueError(f"model {model.name!r} has {len(names)} inputs, received {len(expected)} shapes")
-    return (
-        names,
-        [
-            (shape, np.dtype(dtype or own or model.dtype))
-            for (shape, dtype), (_, own) in zip(expected, specs, strict=True)
-        ],
-        pack,
-    )
+    chosen = zip(expected, specs, strict=True)
+    return names, [(shape, np.dtype(dtype or own or model.dtype)) for (shape, dtype), (_, own) in chosen], pack
 
 
 def _is_one(value: Any) -> bool:

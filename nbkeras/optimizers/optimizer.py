@@ -764,6 +764,11 @@ class Optimizer(Observed, option.Configured):
                     optimizers.launch(optimizers.shrink, variable.data.reshape(-1), self._rate, run.decay)
                 self.update_step(Tensor(self._buffers.gradient(variable)), variable, rate)
 
+    def _launch(self, kernel: Callable, run: Run, slots: Sequence[str], *numbers: Any) -> None:
+        """Launch a kernel of kernels/optimizers.py on a run: on its weights, its gradients and these slots."""
+        state = (self.slot(run, name) for name in slots)
+        optimizers.launch(kernel, run.weights, run.gradients, *state, *numbers)
+
     def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Tensor) -> None:
         """Update one variable, Keras's way to write an optimizer: `self.assign(variable, ...)` something computed by ops.
 

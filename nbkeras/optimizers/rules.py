@@ -1,6 +1,7 @@
 """The optimizers by name. Formulas, defaults and the order of their state are those of Keras 3.15."""
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Unpack, overload
 
 import numpy as np
@@ -50,21 +51,15 @@ def _epsilon(item: Any, what: str, value: Any) -> float:
     return config.epsilon() if value is None else float(value)  # None as in Keras 2
 
 
-def _at_least_0(name: str, what: str, value: Any) -> Any:
-    if isinstance(value, np.ndarray) or not value >= 0:
-        raise ValueError(f"{name}: {what} must be >= 0, received {briefly(value)}")
-    return value
-
-
-def _at_most_0(name: str, what: str, value: Any) -> Any:
-    if isinstance(value, np.ndarray) or not value <= 0:
-        raise ValueError(f"{name}: {what} must be <= 0, received {briefly(value)}")
+def _signed(name: str, what: str, value: Any, holds: Callable[[Any, int], bool], sign: str) -> Any:
+    if isinstance(value, np.ndarray) or not holds(value, 0):
+        raise ValueError(f"{name}: {what} must be {sign} 0, received {briefly(value)}")
     return value
 
 
 Epsilon = Annotated[Any, option.Kind(_epsilon, "a number, or None for that of the backend")]
-AtLeast0 = Annotated[Any, option.kind(_at_least_0, "a number, 0 or more")]
-AtMost0 = Annotated[Any, option.kind(_at_most_0, "a number, 0 or less")]
+AtLeast0 = Annotated[Any, option.kind(_signed, "a number, 0 or more", operator.ge, ">=")]
+AtMost0 = Annotated[Any, option.kind(_signed, "a number, 0 or less", operator.le, "<=")]
 
 
 @register
@@ -99,12 +94,11 @@ class SGD(Optimizer):
         self.slots = (("momentum",),) if self.momentum else ()
 
     def step(self, run: Run) -> None:
-        w, g = run.weights, run.gradients
         if self.momentum:
-            m, how = self.slot(run, "momentum"), (self.momentum, self.nesterov)
-            optimizers.launch(optimizers.sgd_momentum, w, g, m, self._rate, run.decay, *how)
+            how = (self._rate, run.decay, self.momentum, self.nesterov)
+            self._launch(optimizers.sgd_momentum, run, ("momentum",), *how)
         else:
-            optimizers.launch(optimizers.sgd, w, g, self._rate, run.decay)
+            self._launch(optimizers.sgd, run, (), self._rate, run.decay)
 
     def rows_suffice(self, variable: Variable) -> bool:
         return not self.momentum
@@ -148,10 +142,9 @@ class RMSprop(Optimizer):
 
     def step(self, run: Run) -> None:
         kernel = optimizers.RMSPROP[self.momentum > 0, self.centered]
-        slots = [self.slot(run, name) for (name,) in self.slots]
         momentum = (self.momentum,) if self.momentum else ()
-        how = (run.decay, self.rho, self.epsilon, *momentum)
-        optimizers.launch(kernel, run.weights, run.gradients, *slots, self._rate, *how)
+        how = (self._rate, run.decay, self.rho, self.epsilon, *momentum)
+        self._launch(kernel, run, [name for (name,) in self.slots], *how)
 
     def rows_suffice(self, variable: Variable) -> bool:
         plain = not self.momentum and not self.centered and variable.dtype.type(self.epsilon) > 0
@@ -196,8 +189,7 @@ class Adagrad(Optimizer):
         self.slot_values = {"accumulator": self.initial_accumulator_value}
 
     def step(self, run: Run) -> None:
-        w, g, accumulator = run.weights, run.gradients, self.slot(run, "accumulator")
-        optimizers.launch(optimizers.adagrad, w, g, accumulator, self._rate, run.decay, self.epsilon)
+        self._launch(optimizers.adagrad, run, ("accumulator",), self._rate, run.decay, self.epsilon)
 
     def rows_suffice(self, variable: Variable) -> bool:
         return bool(variable.dtype.type(self.epsilon) > 0)
@@ -238,9 +230,8 @@ class Adadelta(Optimizer):
         option.keep(self, locals())
 
     def step(self, run: Run) -> None:
-        state = (self.slot(run, "accumulated_grad"), self.slot(run, "accumulated_delta_var"))
-        how = (self.rho, self.epsilon)
-        optimizers.launch(optimizers.adadelta, run.weights, run.gradients, *state, self._rate, run.decay, *how)
+        slots = ("accumulated_grad", "accumulated_delta_var")
+        self._launch(optimizers.adadelta, run, slots, self._rate, run.decay, self.rho, self.epsilon)
 
 
 class TwoMoments(Optimizer):
@@ -301,12 +292,8 @@ class Adam(TwoMoments):
         self.slots = (("momentum", "velocity"), ("velocity_hat",)) if self.amsgrad else (("momentum", "velocity"),)
 
     def step(self, run: Run) -> None:
-        m, v = self.slot(run, "momentum"), self.slot(run, "velocity")
-        if self.amsgrad:
-            peak = self.slot(run, "velocity_hat")
-            optimizers.launch(optimizers.amsgrad, run.weights, run.gradients, m, v, peak, *self._constants(run))
-        else:
-            optimizers.launch(optimizers.adam, run.weights, run.gradients, m, v, *self._constants(run))
+        kernel, more = (optimizers.amsgrad, ["velocity_hat"]) if self.amsgrad else (optimizers.adam, [])
+        self._launch(kernel, run, ["momentum", "velocity", *more], *self._constants(run))
 
 
 @register
@@ -354,8 +341,7 @@ class Adamax(TwoMoments):
     slots = (("momentum", "norm"),)
 
     def step(self, run: Run) -> None:
-        m, u = self.slot(run, "momentum"), self.slot(run, "norm")
-        optimizers.launch(optimizers.adamax, run.weights, run.gradients, m, u, *self._constants(run))
+        self._launch(optimizers.adamax, run, ("momentum", "norm"), *self._constants(run))
 
 
 @register
@@ -389,8 +375,7 @@ class Nadam(TwoMoments):
         return self._product.data.reshape(1)  # type: ignore[union-attr]
 
     def step(self, run: Run) -> None:
-        m, v = self.slot(run, "momentum"), self.slot(run, "velocity")
-        optimizers.launch(optimizers.nadam, run.weights, run.gradients, m, v, self._flat_product, *self._constants(run))
+        self._launch(optimizers.nadam, run, ("momentum", "velocity"), self._flat_product, *self._constants(run))
 
 
 @register
@@ -428,8 +413,7 @@ class Lion(Optimizer):
             raise ValueError("Lion: beta_1 must be above 0: with 0 a step is the gradient's sign alone")
 
     def step(self, run: Run) -> None:
-        m, how = self.slot(run, "momentum"), (self.beta_1, self.beta_2)
-        optimizers.launch(optimizers.lion, run.weights, run.gradients, m, self._rate, run.decay, *how)
+        self._launch(optimizers.lion, run, ("momentum",), self._rate, run.decay, self.beta_1, self.beta_2)
 
 
 @register
@@ -457,12 +441,6 @@ class Ftrl(Optimizer):
     """
 
     slots = (("accumulator", "linear"),)
-    _penalties = (
-        "l1_regularization_strength",
-        "l2_regularization_strength",
-        "l2_shrinkage_regularization_strength",
-        "beta",
-    )
 
     def __init__(
         self,
@@ -480,12 +458,13 @@ class Ftrl(Optimizer):
         self.slot_values = {"accumulator": float(self.initial_accumulator_value)}
 
     def step(self, run: Run) -> None:
-        constants = [float(getattr(self, name)) for name in self._penalties]
-        is_usual = self.learning_rate_power == -0.5
-        kernel = optimizers.ftrl if is_usual else optimizers.ftrl_power
-        power = () if is_usual else (float(self.learning_rate_power),)
-        state = self.slot(run, "accumulator"), self.slot(run, "linear")
-        optimizers.launch(kernel, run.weights, run.gradients, *state, self._rate, run.decay, *constants, *power)
+        l1, l2 = self.l1_regularization_strength, self.l2_regularization_strength
+        numbers = [float(each) for each in (l1, l2, self.l2_shrinkage_regularization_strength, self.beta)]
+        kernel = optimizers.ftrl
+        if self.learning_rate_power != -0.5:
+            kernel = optimizers.ftrl_power
+            numbers.append(float(self.learning_rate_power))
+        self._launch(kernel, run, ("accumulator", "linear"), self._rate, run.decay, *numbers)
 
 
 @register
@@ -530,6 +509,5 @@ class ScheduleFreeAdamW(TwoMoments):
             self._slots[variable, "momentum"].assign(variable)
 
     def step(self, run: Run) -> None:
-        z, v = self.slot(run, "momentum"), self.slot(run, "velocity")
-        kernel, how = optimizers.schedule_free_adam, self._constants(run)
-        optimizers.launch(kernel, run.weights, run.gradients, z, v, *how, float(self.warmup_steps))
+        how = (*self._constants(run), float(self.warmup_steps))
+        self._launch(optimizers.schedule_free_adam, run, ("momentum", "velocity"), *how)

@@ -5,6 +5,7 @@ optimizer does so before each step. Formulas: keras/src/optimizers/schedules (Ke
 """
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from nbkeras.engine import lazy_names as _lazy_names
@@ -54,24 +55,10 @@ def _list(name: str, what: str, value: Any) -> list:
     return list(value)
 
 
-def _positive(name: str, what: str, value: Any) -> Any:
+def _bounded(name: str, what: str, value: Any, holds: Callable[[Any], bool], words: str) -> Any:
     option.number_of(name, what, value)
-    if not value > 0:
-        raise ValueError(f"{name}: {what} must be > 0, received {briefly(value)}")
-    return value
-
-
-def _not_negative(name: str, what: str, value: Any) -> Any:
-    option.number_of(name, what, value)
-    if not value >= 0:
-        raise ValueError(f"{name}: {what} must be >= 0, received {briefly(value)}")
-    return value
-
-
-def _growth(name: str, what: str, value: Any) -> Any:
-    option.number_of(name, what, value)
-    if not value >= 1:
-        raise ValueError(f"{name}: {what} must be >= 1 (periods may not shrink), received {briefly(value)}")
+    if not holds(value):
+        raise ValueError(f"{name}: {what} must be {words}, received {briefly(value)}")
     return value
 
 
@@ -96,9 +83,10 @@ def _power(base: float, exponent: float) -> float:
 
 
 List = Annotated[list, option.kind(_list, "numbers")]
-Steps = Annotated[Any, option.kind(_not_negative, "a number, 0 or more")]
-Positive = Annotated[Any, option.kind(_positive, "a number above 0")]
-Growth = Annotated[Any, option.kind(_growth, "a number, 1 or more")]
+Steps = Annotated[Any, option.kind(_bounded, "a number, 0 or more", lambda value: value >= 0, ">= 0")]
+Positive = Annotated[Any, option.kind(_bounded, "a number above 0", lambda value: value > 0, "> 0")]
+_NOT_SHRINKING = ">= 1 (periods may not shrink)"
+Growth = Annotated[Any, option.kind(_bounded, "a number, 1 or more", lambda value: value >= 1, _NOT_SHRINKING)]
 Name = Annotated[Any, option.Kind(lambda item, what, value: value or type(item).__name__, "a string, or None")]
 
 

@@ -12,6 +12,7 @@ from nbkeras.data.images import load_img as load_img
 from nbkeras.data.images import save_img as save_img
 from nbkeras.data.images import stretch as stretch
 from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.user_errors import warn
 from nbkeras.preprocessing.affine import apply_affine_transform as apply_affine_transform
@@ -357,11 +358,8 @@ class ImageDataGenerator:
         else:
             self.zoom_range = list(_pair(zoom_range, "zoom_range"))
         self.brightness_range = None if brightness_range is None else _pair(brightness_range, "brightness_range")
-        self.rotation_range, self.shear_range, self.channel_shift_range = (
-            rotation_range,
-            shear_range,
-            channel_shift_range,
-        )
+        self.rotation_range, self.shear_range = rotation_range, shear_range
+        self.channel_shift_range = channel_shift_range
         self.width_shift_range, self.height_shift_range = width_shift_range, height_shift_range
         self.fill_mode, self.cval, self.interpolation_order = fill_mode, cval, interpolation_order
         self.horizontal_flip, self.vertical_flip = horizontal_flip, vertical_flip
@@ -430,22 +428,8 @@ class ImageDataGenerator:
             >>> x.shape, x.max().item(), y.shape
             ((2, 8, 8, 3), 1.0, (2,))
         """
-        return NumpyArrayIterator(
-            x,
-            y,
-            self,
-            batch_size,
-            shuffle,
-            sample_weight,
-            seed,
-            self.data_format,
-            save_to_dir,
-            save_prefix,
-            save_format,
-            subset,
-            ignore_class_split,
-            self.dtype,
-        )
+        given = option.given(locals())
+        return NumpyArrayIterator(image_data_generator=self, data_format=self.data_format, dtype=self.dtype, **given)
 
     def flow_from_directory(self, directory, *args, **kwargs) -> DirectoryIterator:
         """Batches of the images in a folder's subfolders, one for each class, read by pillow.
@@ -549,13 +533,8 @@ class ImageDataGenerator:
         flip_horizontal = (np.random.random() < 0.5) * self.horizontal_flip
         flip_vertical = (np.random.random() < 0.5) * self.vertical_flip
         reach = self.channel_shift_range
-        return {
-            "theta": theta,
-            "tx": tx,
-            "ty": ty,
-            "shear": shear,
-            "zx": zx,
-            "zy": zy,
+        affine = {"theta": theta, "tx": tx, "ty": ty, "shear": shear, "zx": zx, "zy": zy}
+        return affine | {
             "flip_horizontal": flip_horizontal,
             "flip_vertical": flip_vertical,
             "channel_shift_intensity": np.random.uniform(-reach, reach) if reach else None,

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import types
 from collections.abc import Iterator as Yields
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from nbkeras import config
 from nbkeras.data.directories import list_classes, list_folders
 from nbkeras.data.images import array_to_img, img_to_array, load_img
 from nbkeras.data.pydataset import PyDataset
+from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import warn
@@ -230,17 +232,6 @@ class NumpyArrayIterator(Iterator):
         return (x, *(array[index_array] for array in given))
 
 
-class _Reading(NamedTuple):
-    """The options for reading images from files."""
-
-    target_size: tuple[int, int]
-    color_mode: str
-    data_format: str | None
-    interpolation: str
-    keep_aspect_ratio: bool
-    dtype: Any
-
-
 class FileIterator(Iterator):
     """Batches of images read from files: the base class of DirectoryIterator and DataFrameIterator.
 
@@ -250,27 +241,23 @@ class FileIterator(Iterator):
 
     def __init__(
         self,
-        directory: Any,
         filenames: list[str],
         labels: Any,
-        sample_weight: Array | None,
         class_indices: dict[str, int] | None,
-        class_mode: str | None,
-        image_data_generator: Any,
-        how: _Reading,
-        saving: _Saving,
-        batch_size: int,
-        shuffle: bool,
-        seed: int | None,
+        given: dict[str, Any],
+        sample_weight: Array | None = None,
     ):
+        """given: the arguments of a subclass by name."""
+        how = types.SimpleNamespace(**given)
         if how.color_mode not in _CHANNELS:
             raise ValueError(f"Invalid color mode: {briefly(how.color_mode)}, expected one of {sorted(_CHANNELS)}")
-        self.directory, self.filenames = directory, filenames
-        self.filepaths = [os.path.join(directory, name) for name in filenames]
-        self.labels, self.sample_weight, self.class_mode = labels, sample_weight, class_mode
+        self.directory, self.filenames = how.directory or "", filenames
+        self.filepaths = [os.path.join(self.directory, name) for name in filenames]
+        self.labels, self.sample_weight, self.class_mode = labels, sample_weight, how.class_mode
         if class_indices is not None:
             self.class_indices, self.num_classes, self.classes = class_indices, len(class_indices), labels
-        self.image_data_generator, self._saving = image_data_generator, saving
+        self.image_data_generator = how.image_data_generator
+        self._saving = _Saving(how.save_to_dir, how.save_prefix, how.save_format)
         self.target_size, self.color_mode = (how.target_size[0], how.target_size[1]), how.color_mode
         self.data_format = how.data_format or config.image_data_format()
         self.interpolation, self.keep_aspect_ratio = how.interpolation, how.keep_aspect_ratio
@@ -279,7 +266,7 @@ class FileIterator(Iterator):
         channels_first = self.data_format == "channels_first"
         self.image_shape = channels + self.target_size if channels_first else self.target_size + channels
         self.samples = len(filenames)
-        super().__init__(self.samples, batch_size, shuffle, seed)
+        super().__init__(self.samples, how.batch_size, how.shuffle, how.seed)
 
     def _get_batches_of_transformed_samples(self, index_array: Array) -> Any:
         images = np.zeros((len(index_array), *self.image_shape), self.dtype)
@@ -375,9 +362,8 @@ class DirectoryIterator(FileIterator):
         keep_aspect_ratio=False,
         dtype=None,
     ):
+        given = option.given(locals())
         _check_mode(class_mode, ("categorical", "binary", "sparse", "input", None))
-        how = _Reading(target_size, color_mode, data_format, interpolation, keep_aspect_ratio, dtype)
-        saving = _Saving(save_to_dir, save_prefix, save_format)
         names = list(classes or list_folders(directory))
         filenames, labels = list_classes(
             directory,
@@ -387,9 +373,7 @@ class DirectoryIterator(FileIterator):
             lambda count: _part(subset, count, image_data_generator),
         )
         print_message(f"Found {len(labels)} images belonging to {len(names)} classes.")
-        indices = {name: number for number, name in enumerate(names)}
-        files = (directory, filenames, labels, None, indices, class_mode)
-        super().__init__(*files, image_data_generator, how, saving, batch_size, shuffle, seed)
+        super().__init__(filenames, labels, {name: number for number, name in enumerate(names)}, given)
 
 
 class DataFrameIterator(FileIterator):
@@ -462,15 +446,13 @@ class DataFrameIterator(FileIterator):
         dtype=None,
         validate_filenames=True,
     ):
+        given = option.given(locals())
         _check_mode(class_mode, ("binary", "categorical", "input", "multi_output", "raw", "sparse", None))
-        how = _Reading(target_size, color_mode, data_format, interpolation, keep_aspect_ratio, dtype)
-        saving = _Saving(save_to_dir, save_prefix, save_format)
-        directory = directory or ""
         names = list(dataframe[x_col])
         _check_texts(names, x_col, str)
         kept = np.ones(len(names), bool)
         if validate_filenames:
-            kept = _are_images([os.path.join(directory, name) for name in names], self.white_list_formats, x_col)
+            kept = _are_images([os.path.join(directory or "", each) for each in names], self.white_list_formats, x_col)
         indices, labels = None, None
         if class_mode in ("binary", "categorical", "sparse"):
             indices, labels = _numbered(list(dataframe[y_col][kept]), y_col, classes, class_mode)
@@ -485,8 +467,7 @@ class DataFrameIterator(FileIterator):
             raise TypeError(f"the column weight_col={briefly(weight_col)} must hold numbers, received {weights.dtype}")
         known = "" if indices is None else f" belonging to {len(indices)} classes"
         print_message(f"Found {len(rows)} {'' if validate_filenames else 'non-'}validated image filenames{known}.")
-        files = (directory, [names[row] for row in rows], labels, weights, indices, class_mode)
-        super().__init__(*files, image_data_generator, how, saving, batch_size, shuffle, seed)
+        super().__init__([names[row] for row in rows], labels, indices, given, weights)
 
 
 def _are_images(paths: list[str], endings: tuple[str, ...], column: str) -> np.ndarray:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import io
 import json
 import math
@@ -147,7 +146,7 @@ class PreparedFiles:
         """A file to write in the block."""
         content = io.BytesIO()
         yield content
-        self.add(given, functools.partial(_copy, content))
+        self.add(given, lambda file: file.write(content.getbuffer()))
 
     def add(self, given: Any, fill: Callable[[Any], None]) -> None:
         """Add a file that fill(file) will write."""
@@ -162,11 +161,6 @@ class PreparedFiles:
                 file = stack.enter_context(atomic_file(path))
                 fill(file)
                 file.flush()
-
-
-def _copy(content: io.BytesIO, file: Any) -> None:
-    with content.getbuffer() as data:
-        file.write(data)
 
 
 class _Kept(threading.local):

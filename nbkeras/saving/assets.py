@@ -6,6 +6,7 @@ The files of a layer of your own are unpacked into a temporary folder, since its
 from __future__ import annotations
 
 import os
+import pathlib
 import tempfile
 from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any
@@ -24,8 +25,7 @@ def files_of(model: Any) -> dict[str, bytes]:
             with tempfile.TemporaryDirectory() as folder:
                 layer.save_assets(folder)
                 for name in names_in(folder):
-                    with open(os.path.join(folder, name), "rb") as file:
-                        found[_prefix(path) + name] = file.read()
+                    found[_prefix(path) + name] = pathlib.Path(folder, name).read_bytes()
     return found
 
 

@@ -241,25 +241,21 @@ def load_weights(model: Any, filepath: Any, by_name: bool = False, skip_mismatch
         raise ValueError("the model has no weights yet: give it an input shape or call it before load_weights")
     kind = _kind(filepath)
     with archives.readable(archives.name_of(filepath)):
-        if kind == "safetensors":
-            _refuse_by_name(by_name)
-            safetensors.read(model, os.fspath(filepath), skip_mismatch)
-        elif kind == "zip":
-            _refuse_by_name(by_name)
-            with archives.open_archive(filepath) as archive:
-                metadata = archives.read_json(archive, "metadata.json")
-                if metadata.get("format") == nbkeras_1.FORMAT:
-                    nbkeras_1.read_weights(archive, metadata, model)
-                else:
-                    with keras_3.opened_weights(archive, model) as file:
-                        state.read(file, model, skip_mismatch, _built_optimizer(model))
-        else:
+        if kind == "hdf5":
             with hdf5.opened(filepath) as file:
                 if keras_2.is_of_keras_2(file):
-                    keras_2.read_weights(file, model, by_name, skip_mismatch)
-                else:
-                    _refuse_by_name(by_name)
-                    state.read(file, model, skip_mismatch, _built_optimizer(model))
+                    return keras_2.read_weights(file, model, by_name, skip_mismatch)
+                _refuse_by_name(by_name)
+                return state.read(file, model, skip_mismatch, _built_optimizer(model))
+        _refuse_by_name(by_name)
+        if kind == "safetensors":
+            return safetensors.read(model, os.fspath(filepath), skip_mismatch)
+        with archives.open_archive(filepath) as archive:
+            metadata = archives.read_json(archive, "metadata.json")
+            if metadata.get("format") == nbkeras_1.FORMAT:
+                return nbkeras_1.read_weights(archive, metadata, model)
+            with keras_3.opened_weights(archive, model) as file:
+                state.read(file, model, skip_mismatch, _built_optimizer(model))
 
 
 def _built_optimizer(model: Any) -> Any:

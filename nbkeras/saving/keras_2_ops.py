@@ -13,30 +13,22 @@ from nbkeras.engine.annotations import briefly
 
 KINDS = ("TFOpLambda", "SlicingOpLambda")
 
-_SAME = (
-    "math: abs add argmax ceil cos divide equal erf exp expm1 floor greater greater_equal less less_equal log log1p "
-    "logical_and logical_not logical_or maximum minimum multiply negative not_equal reciprocal round rsqrt sigmoid sign sin "
-    "softplus sqrt square subtract tanh; "
-    "nn: elu relu relu6 selu sigmoid silu softmax softplus softsign tanh; linalg: matmul; "
-    ": abs add argmax cast exp expand_dims maximum minimum multiply ones_like reshape round sqrt square squeeze stack subtract "
-    "tanh tile transpose where zeros_like"
-)
-_FUNCTIONS = {
-    f"{group.strip()}.{name}".lstrip("."): name
-    for group, _, names in (part.partition(":") for part in _SAME.split(";"))
-    for name in names.split()
-} | {
-    **{
-        "__operators__.add": "add",
-        "__operators__.getitem": "getitem",
-        "math.truediv": "true_divide",
-        "math.pow": "power",
-    },
-    **{"math.floordiv": "floor_divide", "math.floormod": "mod", "math.argmin": "argmin", "concat": "concatenate"},
-    **{f"math.reduce_{name}": name for name in ("mean", "sum", "max", "min", "prod", "all", "any")},
-    **{f"reduce_{name}": name for name in ("mean", "sum", "max", "min", "prod")},
-    **{"clip_by_value": "clip", "nn.gelu": "gelu", "nn.leaky_relu": "leaky_relu", "nn.swish": "silu"},
+_TABLE = {  # module of TensorFlow -> its functions, each with its name here if that is another one
+    "": "abs add argmax cast clip_by_value:clip concat:concatenate exp expand_dims maximum minimum multiply ones_like "
+    "reduce_max:max reduce_mean:mean reduce_min:min reduce_prod:prod reduce_sum:sum reshape round sqrt square squeeze stack "
+    "subtract tanh tile transpose where zeros_like",
+    "__operators__.": "add getitem",
+    "linalg.": "matmul",
+    "math.": "abs add argmax argmin ceil cos divide equal erf exp expm1 floor floordiv:floor_divide floormod:mod greater "
+    "greater_equal less less_equal log log1p logical_and logical_not logical_or maximum minimum multiply negative not_equal "
+    "pow:power reciprocal reduce_all:all reduce_any:any reduce_max:max reduce_mean:mean reduce_min:min reduce_prod:prod "
+    "reduce_sum:sum round rsqrt sigmoid sign sin softplus sqrt square subtract tanh truediv:true_divide",
+    "nn.": "elu gelu leaky_relu relu relu6 selu sigmoid silu softmax softplus softsign swish:silu tanh",
 }
+_FUNCTIONS = {}
+for _module, _names in _TABLE.items():
+    for _name, _, _own in (entry.partition(":") for entry in _names.split()):
+        _FUNCTIONS[_module + _name] = _own or _name
 _ARGUMENTS = {  # TensorFlow's names -> nbkeras's names
     **{name: name for name in ("axis", "keepdims", "dtype", "approximate")},
     **{"y": "x2", "b": "x2", "shape": "newshape", "perm": "axes", "multiples": "repeats", "alpha": "negative_slope"},
@@ -56,13 +48,8 @@ def translated(entry: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"the model has an op of TensorFlow that nbkeras does not know: {briefly(config.get('function'))}"
         )
-    nodes = [_node(function, node) for node in entry["inbound_nodes"]]
-    return {
-        **entry,
-        "class_name": "Operation",
-        "config": {"function": function, "name": entry["name"]},
-        "inbound_nodes": nodes,
-    }
+    op = {"class_name": "Operation", "config": {"function": function, "name": entry["name"]}}
+    return {**entry, **op, "inbound_nodes": [_node(function, node) for node in entry["inbound_nodes"]]}
 
 
 def _node(function: str, node: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import json
 import os
+import pathlib
 import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -98,13 +99,8 @@ def read_folder(path: str, compile: bool, safe_mode: bool) -> Any:
     model = _made(texts[0], old, os.path.getsize(weights), compile, safe_mode)
     with hdf5.opened(weights) as file:
         _restore(file, old, model)
-        assets.read(assets.names_in(path), lambda name: _bytes_of(os.path.join(path, name)), file, model)
+        assets.read(assets.names_in(path), lambda name: pathlib.Path(path, name).read_bytes(), file, model)
     return model
-
-
-def _bytes_of(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def _is_old(metadata: Mapping[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """Floor 3: the ops of Keras 3 as its model files name them: by a class, whose config has some of the arguments.
 
 Keras writes `ops.mean(x, axis=1)` on a symbolic tensor as a class, keras.src.ops.numpy.Mean(axis=1), called with x.
-Made from the signatures of Keras 3.15; tests/reference/make_files.py checks it against real Keras.
+Its class takes those of the op's arguments that no tensor can be. tests/reference/make_files.py compares with Keras 3.15.
 """
 
 from __future__ import annotations
@@ -13,66 +13,37 @@ from typing import Any
 from nbkeras import ops
 from nbkeras.engine.annotations import briefly
 
-_TABLE = {  # function:arguments in the config of the class; all others are arguments of the call
+_NAMES = {
     "numpy": (
-        "abs absolute add all:axis,keepdims allclose:rtol,atol,equal_nan amax:axis,keepdims amin:axis,keepdims "
-        "any:axis,keepdims append:axis arccos arccosh arcsin arcsinh arctan arctan2 arctanh argmax:axis,keepdims "
-        "argmin:axis,keepdims argpartition:kth,axis argsort:axis array_split:indices_or_sections,axis average:axis "
-        "bincount:weights,minlength,sparse bitwise_and bitwise_invert bitwise_left_shift bitwise_not bitwise_or "
-        "bitwise_right_shift bitwise_xor broadcast_to:shape cbrt ceil clip:x_min,x_max concatenate:axis copy "
-        "corrcoef correlate:mode cos cosh count_nonzero:axis cross:axisa,axisb,axisc,axis cumprod:axis,dtype "
-        "cumsum:axis,dtype deg2rad diag:k diagflat:k diagonal:offset,axis1,axis2 diff:n,axis digitize divide "
-        "divide_no_nan dot dsplit:indices_or_sections dstack einsum:subscripts empty_like:dtype equal exp exp2 "
-        "expand_dims:axis expm1 fabs flip:axis fliplr flipud floor floor_divide fmax fmin fmod full_like:dtype gcd "
-        "geomspace:num,endpoint,dtype,axis getitem greater greater_equal heaviside hsplit:indices_or_sections "
-        "hstack hypot i0 inner isclose:equal_nan isfinite isin:assume_unique,invert isinf isnan isneginf isposinf "
-        "kron lcm ldexp left_shift less less_equal linspace:num,endpoint,retstep,dtype,axis log log10 log1p log2 "
-        "logaddexp logaddexp2 logical_and logical_not logical_or logical_xor logspace:num,endpoint,base,dtype,axis "
-        "matmul max:axis,keepdims,initial maximum mean:axis,keepdims median:axis,keepdims meshgrid:indexing "
-        "min:axis,keepdims,initial minimum mod moveaxis:source,destination multiply nan_to_num:nan,posinf,neginf "
-        "nanargmax:axis,keepdims nanargmin:axis,keepdims nancumprod:axis,dtype nancumsum:axis,dtype "
-        "nanmax:axis,keepdims nanmean:axis,keepdims nanmedian:axis,keepdims nanmin:axis,keepdims "
-        "nanpercentile:axis,method,keepdims nanprod:axis,keepdims nanquantile:axis,method,keepdims "
-        "nanstd:axis,keepdims nansum:axis,keepdims nanvar:axis,keepdims ndim negative nextafter not_equal "
-        "ones_like:dtype outer pad:pad_width,mode percentile:axis,method,keepdims power prod:axis,keepdims,dtype "
-        "ptp:axis,keepdims quantile:axis,method,keepdims rad2deg ravel reciprocal repeat:repeats,axis "
-        "reshape:newshape right_shift roll:shift,axis rot90:k,axes round:decimals searchsorted:side sign signbit "
-        "sin sinc sinh size slogdet sort:axis split:indices_or_sections,axis sqrt square squeeze:axis stack:axis "
-        "std:axis,keepdims subtract sum:axis,keepdims swapaxes:axis1,axis2 take:axis take_along_axis:axis tan tanh "
-        "tensordot:axes tile:repeats trace:offset,axis1,axis2 transpose:axes trapezoid:x,dx,axis tril:k triu:k "
-        "true_divide trunc unravel_index:shape vander:N,increasing var:axis,keepdims vdot "
-        "vsplit:indices_or_sections vstack where zeros_like:dtype"
+        "abs absolute add all allclose amax amin any append arccos arccosh arcsin arcsinh arctan arctan2 arctanh "
+        "argmax argmin argpartition argsort array_split average bincount bitwise_and bitwise_invert "
+        "bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor broadcast_to cbrt ceil clip "
+        "concatenate copy corrcoef correlate cos cosh count_nonzero cross cumprod cumsum deg2rad diag diagflat "
+        "diagonal diff digitize divide divide_no_nan dot dsplit dstack einsum empty_like equal exp exp2 expand_dims "
+        "expm1 fabs flip fliplr flipud floor floor_divide fmax fmin fmod full_like gcd geomspace getitem greater "
+        "greater_equal heaviside hsplit hstack hypot i0 inner isclose isfinite isin isinf isnan isneginf isposinf "
+        "kron lcm ldexp left_shift less less_equal linspace log log10 log1p log2 logaddexp logaddexp2 logical_and "
+        "logical_not logical_or logical_xor logspace matmul max maximum mean median meshgrid min minimum mod moveaxis "
+        "multiply nan_to_num nanargmax nanargmin nancumprod nancumsum nanmax nanmean nanmedian nanmin nanpercentile "
+        "nanprod nanquantile nanstd nansum nanvar ndim negative nextafter not_equal ones_like outer pad percentile "
+        "power prod ptp quantile rad2deg ravel reciprocal repeat reshape right_shift roll rot90 round searchsorted "
+        "sign signbit sin sinc sinh size slogdet sort split sqrt square squeeze stack std subtract sum swapaxes take "
+        "take_along_axis tan tanh tensordot tile trace transpose trapezoid tril triu true_divide trunc unravel_index "
+        "vander var vdot vsplit vstack where zeros_like"
     ),
     "nn": (
-        "adaptive_average_pool:output_size,data_format adaptive_max_pool:output_size,data_format "
-        "average_pool:pool_size,strides,padding,data_format binary_crossentropy:from_logits "
-        "categorical_crossentropy:from_logits,axis celu:alpha conv:strides,padding,data_format,dilation_rate "
-        "conv_transpose:strides,padding,output_padding,data_format,dilation_rate "
-        "ctc_decode:strategy,beam_width,top_paths,merge_repeated,mask_index ctc_loss:mask_index "
-        "depth_to_space:block_size,data_format depthwise_conv:strides,padding,data_format,dilation_rate "
-        "dot_product_attention:is_causal,flash_attention,attn_logits_soft_cap elu:alpha "
-        "fold:output_size,kernel_size,dilation,padding,stride gelu:approximate glu:axis hard_shrink:threshold "
-        "hard_sigmoid hard_silu hard_tanh leaky_relu:negative_slope log_sigmoid log_softmax:axis "
-        "max_pool:pool_size,strides,padding,data_format multi_hot:num_classes,axis,dtype,sparse,kwargs "
-        "normalize:axis,order,epsilon one_hot:num_classes,axis,dtype,sparse psnr:max_val relu relu6 selu "
-        "separable_conv:strides,padding,data_format,dilation_rate sigmoid silu soft_shrink:threshold softmax:axis "
-        "softplus softsign space_to_depth:block_size,data_format sparse_categorical_crossentropy:from_logits,axis "
-        "sparsemax:axis squareplus:b tanh_shrink threshold:threshold,default_value "
-        "unfold:kernel_size,dilation,padding,stride"
+        "adaptive_average_pool adaptive_max_pool average_pool binary_crossentropy categorical_crossentropy celu conv "
+        "conv_transpose ctc_decode ctc_loss depth_to_space depthwise_conv dot_product_attention elu fold gelu glu "
+        "hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu log_sigmoid log_softmax max_pool multi_hot normalize "
+        "one_hot psnr relu relu6 selu separable_conv sigmoid silu soft_shrink softmax softplus softsign "
+        "space_to_depth sparse_categorical_crossentropy sparsemax squareplus tanh_shrink threshold unfold"
     ),
     "math": (
-        "cdist erf erfc erfinv extract_sequences:sequence_length,sequence_stride in_top_k:k logdet "
-        "logsumexp:axis,keepdims rsqrt segment_max:num_segments,sorted segment_min:num_segments,sorted "
-        "segment_prod:num_segments,sorted segment_sum:num_segments,sorted top_k:k,sorted"
+        "cdist erf erfc erfinv extract_sequences in_top_k logdet logsumexp rsqrt segment_max segment_min segment_prod "
+        "segment_sum top_k"
     ),
-    "core": (
-        "cast:dtype convert_to_tensor:dtype,sparse,ragged saturate_cast:dtype scatter:shape scatter_update:reduction "
-        "stop_gradient unstack:num,axis"
-    ),
-    "linalg": (
-        "cholesky:upper cholesky_inverse:upper det inv matrix_rank:tol norm:ord,axis,keepdims pinv:rcond qr:mode "
-        "solve solve_triangular:lower"
-    ),
+    "core": "cast convert_to_tensor saturate_cast scatter scatter_update stop_gradient unstack",
+    "linalg": "cholesky cholesky_inverse det inv matrix_rank norm pinv qr solve solve_triangular",
 }
 _CLASSES = {
     **{"psnr": "PSNR", "allclose": "AllClose", "getitem": "GetItem", "isin": "IsIn", "searchsorted": "SearchSorted"},
@@ -89,17 +60,23 @@ def _class_name(function: str) -> str:
     return _CLASSES.get(function) or "".join(word[:1].upper() + word[1:] for word in function.split("_"))
 
 
-_OPS: dict[str, tuple[str, tuple[str, ...]]] = {}  # function: (module, arguments of the class)
-for _module, _names in _TABLE.items():
-    for _entry in _names.split():
-        _function, _, _arguments = _entry.partition(":")
-        _OPS[_function] = (f"keras.src.ops.{_module}", tuple(_arguments.split(",")) if _arguments else ())
-_FUNCTIONS = {(_where, _class_name(_name)): _name for _name, (_where, _) in _OPS.items()}
+_OF_CLASS: dict[str, tuple[str, ...]] = {  # where Keras's op takes other arguments, or its class others of them
+    **{"bincount": ("weights", "minlength", "sparse"), "isclose": ("equal_nan",), "relu": ()},
+    **{"squareplus": ("b",), "trapezoid": ("x", "dx", "axis")},
+}
+MODULES = {name: f"keras.src.ops.{module}" for module, names in _NAMES.items() for name in names.split()}
+_FUNCTIONS = {(module, _class_name(name)): name for name, module in MODULES.items()}
 
 
 def is_op(module: Any) -> bool:
     """Whether a configuration's module is a module of Keras's ops."""
     return isinstance(module, str) and module.startswith(("keras.src.ops.", "keras.ops"))
+
+
+def arguments_of(name: str) -> tuple[str, ...]:
+    """The names of the arguments in the config of an op's class; all others are arguments of the call."""
+    parameters = inspect.signature(getattr(ops, name)).parameters
+    return _OF_CLASS.get(name, tuple(each for each in parameters if each not in _CALLED_WITH))
 
 
 def function_of(module: str, class_name: str) -> str:
@@ -113,15 +90,15 @@ def function_of(module: str, class_name: str) -> str:
 def written(function: Callable, args: tuple, kwargs: dict) -> tuple[dict[str, Any], tuple, dict] | None:
     """A call of an op as Keras writes it: ({'module', 'class_name', 'config'}, args, kwargs); None if Keras cannot express it."""
     name = function.__name__
-    if name not in _OPS or getattr(ops, name, None) is not function:
+    if name not in MODULES or getattr(ops, name, None) is not function:
         return None
-    module, arguments = _OPS[name]
-    bound = inspect.signature(function).bind(*args, **kwargs).arguments
-    kinds = inspect.signature(function).parameters
-    config = {key: bound.pop(key) for key in arguments if key in bound}
+    signature = inspect.signature(function)
+    bound = signature.bind(*args, **kwargs).arguments
+    config = {key: bound.pop(key) for key in arguments_of(name) if key in bound}
     if not bound.keys() <= _CALLED_WITH:
         return None
     rest: list[Any] = []
     for key, value in bound.items():
-        rest.extend(value if kinds[key].kind is inspect.Parameter.VAR_POSITIONAL else [value])
-    return {"module": module, "class_name": _class_name(name), "config": config}, tuple(rest), {}
+        is_several = signature.parameters[key].kind is inspect.Parameter.VAR_POSITIONAL
+        rest.extend(value if is_several else [value])
+    return {"module": MODULES[name], "class_name": _class_name(name), "config": config}, tuple(rest), {}

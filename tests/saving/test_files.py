@@ -87,6 +87,12 @@ def test_real_keras_reads_what_is_saved_here(tmp_path):
 
 def test_names_of_ops():
     """Each op that files may name is a class of that name in Keras; make_files.py compares with real Keras."""
+    known = json.loads((FOLDER.parent / "keras_3_ops.json").read_text(encoding="utf-8"))
+    arguments = {name: tuple(own) for ops_of_module in known.values() for name, own in ops_of_module.items()}
+    assert {name: keras_ops.arguments_of(name) for name in keras_ops.MODULES} == arguments
+    assert {name: module.split(".")[-1] for name, module in keras_ops.MODULES.items()} == {
+        name: module for module, ops_of_module in known.items() for name in ops_of_module
+    }
     made = keras_ops.written(ops.mean, (1,), {"axis": 1})
     assert made == ({"module": "keras.src.ops.numpy", "class_name": "Mean", "config": {"axis": 1}}, (1,), {})
     assert keras_ops.written(ops.einsum, ("ab,bc", 1, 2), {})[0]["config"] == {"subscripts": "ab,bc"}

@@ -97,7 +97,7 @@ def device_module(module: types.ModuleType) -> Any:
 
         formulas = device_module(ctc_states)
 
-    Kernels call `formulas.last_state(...)`. A kernel's file imports the module, so the cache's stamp of the kernel covers it.
+    Kernels call `formulas.added(...)`. A kernel's file imports the module, so the cache's stamp of the kernel covers it.
     """
     functions = {name: _from_cpu(value.py_func) for name, value in vars(module).items() if hasattr(value, "py_func")}
     found = types.ModuleType(module.__name__, module.__doc__)
