@@ -287,8 +287,7 @@ class Application:
         return _json(self.service.server_metadata())
 
     async def _live(self, request: Request) -> Response:
-        is_live = self.service.live()
-        return _json({"live": is_live}, 200 if is_live else 503)
+        return _json({"live": True})
 
     async def _ready(self, request: Request) -> Response:
         is_ready = self.service.ready()
@@ -312,14 +311,16 @@ class Application:
         ready = content.get("ready", False)
         if not isinstance(ready, bool):
             raise refused(f"'ready' must be true or false, received {tensors.shown(ready)}")
-        return _json(self.service.index(ready))
+        return _json(self.service.repository.index(ready))
 
     async def _load(self, request: Request) -> Response:
-        await self.service.load(request.path_params["name"], await self._parameters(request))
+        parameters = await self._parameters(request)
+        await self.service.controlled().load(request.path_params["name"], parameters)
         return Response(status_code=200)
 
     async def _unload(self, request: Request) -> Response:
-        await self.service.unload(request.path_params["name"], await self._parameters(request))
+        parameters = await self._parameters(request)
+        await self.service.controlled().unload(request.path_params["name"], parameters)
         return Response(status_code=200)
 
     async def _parameters(self, request: Request) -> dict[str, Any]:
@@ -410,7 +411,7 @@ def _milliseconds(value: bytes) -> float | None:
 
 def _answer_error(error: ServingError, start: dict[str, Any], exchange: Exchange | None = None) -> bytes:
     """The body of an error; its status and headers go into the start of the response."""
-    body = orjson.dumps({"error": error.message}) if error.message.isascii() else _any_text(error.message)
+    body = orjson.dumps({"error": error.message.encode("utf-8", "replace").decode()})
     headers = [_JSON, (b"content-length", b"%d" % len(body))]
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after))
@@ -418,10 +419,6 @@ def _answer_error(error: ServingError, start: dict[str, Any], exchange: Exchange
     if exchange is not None:
         exchange.end(error.status, error.reason)
     return body
-
-
-def _any_text(message: str) -> bytes:
-    return orjson.dumps({"error": message.encode("utf-8", "replace").decode()})
 
 
 async def _told(request: Request, error: Any) -> Response:

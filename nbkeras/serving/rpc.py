@@ -169,7 +169,7 @@ class Servicer:
         self.service = service
 
     async def server_live(self, request: Any, context: Any) -> dict[str, Any]:
-        return {"live": self.service.live()}
+        return {"live": True}
 
     async def server_ready(self, request: Any, context: Any) -> dict[str, Any]:
         return {"ready": self.service.ready()}
@@ -275,16 +275,16 @@ class Servicer:
         return _StreamResponse(error_message=failure.message, infer_response=_Response(id=messages.id_of(data))), 0
 
     async def repository_index(self, request: Any, context: Any) -> dict[str, Any]:
-        return {"models": self.service.index(request.ready)}
+        return {"models": self.service.repository.index(request.ready)}
 
     async def repository_model_load(self, request: Any, context: Any) -> dict[str, Any]:
         name = messages.model_of(request)
-        await self.service.load(name, messages.parameters_of(request.parameters))
+        await self.service.controlled().load(name, messages.parameters_of(request.parameters))
         return {"model_name": name, "isLoaded": True}
 
     async def repository_model_unload(self, request: Any, context: Any) -> dict[str, Any]:
         name = messages.model_of(request)
-        await self.service.unload(name, messages.parameters_of(request.parameters))
+        await self.service.controlled().unload(name, messages.parameters_of(request.parameters))
         return {"model_name": name, "isUnloaded": True}
 
     async def check(self, request: Any, context: Any) -> dict[str, Any]:

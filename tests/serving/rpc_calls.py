@@ -310,7 +310,7 @@ async def check_a_failure_of_the_server_is_told_as_a_number(place):
     code, details = await place.refusal("ModelInfer", infer("BYTES", ["fail", ""]))
     assert code == "INTERNAL"
     assert "secret" not in details
-    place.service.index = lambda ready: 1 / 0
+    place.service.repository.index = lambda ready: 1 / 0
     code, details = await place.refusal("RepositoryIndex", message("RepositoryIndexRequest"))
     assert (code, details.partition(" as ")[0]) == ("INTERNAL", "the server failed; its log has the reason")
     logging.disable(logging.NOTSET)
