@@ -59,8 +59,10 @@ def refused(message: str) -> ServingError:
     return ServingError(400, message)
 
 
-def unexpected(error: Exception) -> ServingError:
-    """The error of a request for which the server itself failed: the client gets a number, and the log the traceback."""
+def as_told(error: Exception) -> ServingError:
+    """An error as a client is told: of one for which the server itself failed it gets a number, and the log the traceback."""
+    if isinstance(error, ServingError):
+        return error.with_traceback(None)  # else it and the frame that keeps it hold each other, and the request
     number = f"{time.time():.0f}-h{next(_numbers)}"
     _log.error("request %s failed", number, exc_info=error, extra=event("request_failed", error_id=number))
     return ServingError(500, f"the server failed; its log has the reason as {number}")

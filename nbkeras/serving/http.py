@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute, Route
 
 from nbkeras.serving import tensors
 from nbkeras.serving.budget import Share
-from nbkeras.serving.errors import ServingError, refused, unexpected
+from nbkeras.serving.errors import ServingError, as_told, refused
 from nbkeras.serving.exchange import Exchange, sane_id
 from nbkeras.serving.repository import Version
 from nbkeras.serving.service import Service
@@ -47,17 +47,6 @@ class ClientGone(Exception):
 
 class Headers:
     """The headers of a request that the protocol reads."""
-
-    __slots__ = (
-        "accept_encoding",
-        "content_encoding",
-        "content_type",
-        "is_chunked",
-        "json_bytes",
-        "length",
-        "request_id",
-        "timeout",
-    )
 
     def __init__(self, headers: list[tuple[bytes, bytes]]):
         self.accept_encoding = self.content_encoding = self.content_type = b""
@@ -114,7 +103,7 @@ class Application:
                 Route(f"{path}/ready", self._model_ready, methods=["GET"]),
                 Route(f"{path}/infer", self._infer_route, methods=["POST"]),
             ]
-        handlers: dict[Any, Any] = {HTTPException: _not_there, ServingError: _told, Exception: _failed}
+        handlers: dict[Any, Any] = {HTTPException: _not_there, ServingError: _told, Exception: _told}
         self._rest = Starlette(routes=[*own, *routes], exception_handlers=handlers)
         self._rest.router.redirect_slashes = False
 
@@ -170,8 +159,6 @@ class Application:
             headers.append((b"content-length", b"%d" % len(answer)))
             start["headers"] = headers
             exchange.end(200)
-        except ServingError as error:
-            answer = _answer_error(error, start, exchange)
         except ClientGone:
             self._gone(exchange)
             return
@@ -182,7 +169,7 @@ class Application:
             ended = ServingError(503, "the server ended before the request was computed", 1)
             answer = _answer_error(ended, start, exchange)
         except Exception as error:
-            answer = _answer_error(unexpected(error), start, exchange)
+            answer = _answer_error(as_told(error), start, exchange)
         finally:
             share.close()
         if exchange.id:
@@ -205,7 +192,7 @@ class Application:
         return self.service.read(
             len(body),
             functools.partial(tensors.cost_of_request, body, json_bytes, model.inputs),
-            functools.partial(tensors.read_any, body, json_bytes, model.name, model.inputs),
+            functools.partial(tensors.read_request, body, json_bytes, model.name, model.inputs),
         )
 
     async def body_of(self, head: Headers, receive: Receive, share: Share, most: int = 0) -> bytes | bytearray:
@@ -421,16 +408,12 @@ def _answer_error(error: ServingError, start: dict[str, Any], exchange: Exchange
     return body
 
 
-async def _told(request: Request, error: Any) -> Response:
+async def _told(request: Request, error: Exception) -> Response:
     start: dict[str, Any] = {}
-    body = _answer_error(error, start)
+    body = _answer_error(as_told(error), start)
     made = Response(body, start["status"])
     made.raw_headers = start["headers"]
     return made
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    return await _told(request, unexpected(error))
 
 
 async def _not_there(request: Request, error: Any) -> Response:

@@ -19,11 +19,10 @@ import grpc.aio
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from nbkeras.engine.annotations import briefly
 from nbkeras.inference.ready import TensorSpec
 from nbkeras.serving import messages, tensors
 from nbkeras.serving.budget import Share
-from nbkeras.serving.errors import ServingError, refused, unexpected
+from nbkeras.serving.errors import ServingError, as_told, refused
 from nbkeras.serving.exchange import Exchange, sane_id
 from nbkeras.serving.frames import Gate
 from nbkeras.serving.options import Options
@@ -72,26 +71,16 @@ def read_request(message: Any, specs: Sequence[TensorSpec] = ()) -> InferRequest
     raw, given = message.raw_input_contents, message.inputs
     inputs: dict[str, np.ndarray] = {}
     for tensor in given:
-        if "shared_memory_region" in tensor.parameters:
-            raise refused(f"input {tensor.name!r:.200}: shared memory is not offered")
+        tensors.check_memory(f"input {tensor.name!r:.200}", tensor.parameters)
     if not given:
         raise refused("the request has no inputs")
     if raw and len(raw) != len(given):
         raise refused(f"the request has {len(given)} inputs, but {len(raw)} raw_input_contents: it needs one for each")
     for place, tensor in enumerate(given):
-        name = tensor.name
+        name, shape = tensor.name, list(tensor.shape)
         if not name:
             raise refused("each input needs a name")
-        if name in inputs:
-            raise refused(f"input {name!r:.200} is given twice")
-        if tensor.datatype not in tensors.DTYPES:
-            datatypes = ", ".join(tensors.DTYPES)
-            raise refused(
-                f"input {name!r:.200}: datatype must be one of {datatypes}, received {briefly(tensor.datatype)}"
-            )
-        shape = tensors.checked_shape(name, list(tensor.shape))
-        if specs:
-            tensors.check_claim(message.model_name, specs, inputs, name, tensor.datatype, shape)
+        tensors.check_claim(message.model_name, specs, inputs, name, tensor.datatype, shape)
         if not raw:
             inputs[name] = _typed(name, tensor.datatype, shape, tensor.contents)
         elif tensor.contents.ListFields():  # MLServer's client sends empty ones
@@ -128,9 +117,7 @@ def _typed(name: str, datatype: str, shape: list[int], contents: Any) -> np.ndar
             "raw_input_contents"
         )
     if datatype == "BYTES":
-        made = np.empty(count, object)
-        made[:] = [tensors.text_of(name, value) for value in values]
-        return made.reshape(shape)
+        return tensors.array_of_texts([tensors.text_of(name, value) for value in values], shape)
     wide = np.fromiter(values, _WIDE.get(field, dtype), count)
     made = wide.astype(dtype, copy=False)
     if wide.dtype != dtype and not np.array_equal(made, wide):
@@ -268,10 +255,8 @@ class Servicer:
             size = _COPIES * response.ByteSize()
             share.grow(size)
             return _StreamResponse(infer_response=response), size
-        except ServingError as error:
-            failure = error.with_traceback(None)  # else it and this frame hold each other, and the message
         except Exception as error:
-            failure = unexpected(error)
+            failure = as_told(error)
         return _StreamResponse(error_message=failure.message, infer_response=_Response(id=messages.id_of(data))), 0
 
     async def repository_index(self, request: Any, context: Any) -> dict[str, Any]:
@@ -354,10 +339,8 @@ def _unary(asked: Any, told: Any, method: Callable[[Any, Any], Awaitable[Any]]) 
         try:
             found = await method(data if asked is None else _read(asked, data), context)
             return told(**found) if isinstance(found, dict) else found
-        except ServingError as error:
-            failure = error.with_traceback(None)  # else it and this frame hold each other, and the message
         except Exception as error:
-            failure = unexpected(error)
+            failure = as_told(error)
         del data  # gRPC keeps the frame in which a call was aborted, until Python searches for cycles
         again = () if failure.retry_after is None else (("grpc-retry-pushback-ms", f"{failure.retry_after * 1000}"),)
         await context.abort(grpc.StatusCode[failure.code], f"{failure.message:.{_LONGEST}}", again)
