@@ -19,15 +19,15 @@ from nbkeras.inference.portable import Programs
 from nbkeras.inference.ready import (
     Ports,
     Ready,
-    TensorSpec,
-    batch_sizes_of,
     check_arrays,
     check_device,
     check_rows_of_outputs,
+    counts_of,
     cover,
     keeps_rows_apart,
-    listed,
     padded,
+    rows_together,
+    specs_of,
     takes_rows_apart,
     usual_costs,
 )
@@ -58,10 +58,7 @@ class _State:
 
     def __init__(self, form: _Form, programs: Programs):
         self.form, self.programs, self.run = form, programs, programs.run
-        self.inputs, self.outputs = (
-            tuple(TensorSpec(name, shape, np.dtype(dtype)) for name, shape, dtype in specs)
-            for specs in (form.inputs, form.outputs)
-        )
+        self.inputs, self.outputs = specs_of(form.inputs), specs_of(form.outputs)
         self.batch_sizes: tuple[int, ...] = tuple(sorted(programs.steps))
         self.output = form.structures[1]
         self.ports = GraphInputs(Ports(form.structures[0], self.inputs), form.name, tables=form.tables)
@@ -84,10 +81,7 @@ class _State:
         if parts == (rows,) and rows in self.programs.steps:
             return self.run(rows, arrays)
         if not self.form.is_by_rows:
-            raise ValueError(
-                f"rows of a batch of model {self.form.name!r} have an effect on other rows, so batches cannot be split or "
-                f"padded: it takes {listed(self.batch_sizes)} rows, received {rows}"
-            )
+            raise rows_together(self.form.name, self.batch_sizes, rows)
         shapes: Any = [(rows, *spec.shape[1:]) for spec in self.outputs]
         results = [np.empty(shape, spec.dtype) for shape, spec in zip(shapes, self.outputs, strict=True)]
         start = 0
@@ -280,7 +274,7 @@ class Frozen(Ready):
 
 def freeze(model: Any, batch_sizes: Any, input_signature: Any) -> Frozen:
     """A frozen model; see `Model.frozen`."""
-    sizes = batch_sizes_of(batch_sizes)
+    sizes = counts_of("batch_sizes", batch_sizes)
     check_device(model)
     stateful = [layer.name for layer in model._all_layers()[1:] if getattr(layer, "stateful", False)]
     if stateful:

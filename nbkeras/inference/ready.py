@@ -231,6 +231,14 @@ def cover(rows: int, sizes: tuple[int, ...], costs: tuple[float, ...]) -> tuple[
     return (*taken[:before], last) if last else tuple(taken)
 
 
+def rows_together(name: str, sizes: Sequence[int], rows: int) -> ValueError:
+    """The error of another number of rows than a program has, for a model whose rows have an effect on other rows."""
+    return ValueError(
+        f"rows of a batch of model {name!r} have an effect on other rows, so batches cannot be split or padded: it takes "
+        f"{listed(sizes)} rows, received {rows}"
+    )
+
+
 def listed(sizes: Sequence[int]) -> str:
     return " or ".join(map(str, sizes))
 
@@ -253,11 +261,17 @@ def check_device(model: Any) -> None:
         )
 
 
-def batch_sizes_of(batch_sizes: Any) -> tuple[int, ...]:
-    given = [batch_sizes] if isinstance(batch_sizes, int | np.integer) else list(batch_sizes)
+def counts_of(name: str, counts: Any) -> tuple[int, ...]:
+    """The positive integers of an argument, one or a list of them, the smallest first."""
+    given = [counts] if isinstance(counts, int | np.integer) else list(counts)
     if not given or any(isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1 for n in given):
-        raise ValueError(f"batch_sizes must be a positive integer or a list of them, received {briefly(batch_sizes)}")
+        raise ValueError(f"{name} must be a positive integer or a list of them, received {briefly(counts)}")
     return tuple(sorted({int(n) for n in given}))
+
+
+def specs_of(fields: Sequence[tuple]) -> tuple[TensorSpec, ...]:
+    """The specs of a form, whose dtypes are texts."""
+    return tuple(TensorSpec(name, shape, np.dtype(dtype)) for name, shape, dtype in fields)
 
 
 def keeps_rows_apart(recording: Recording) -> bool:
