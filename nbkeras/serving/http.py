@@ -49,28 +49,16 @@ class Headers:
     """The headers of a request that the protocol reads."""
 
     def __init__(self, headers: list[tuple[bytes, bytes]]):
-        self.accept_encoding = self.content_encoding = self.content_type = b""
-        self.is_chunked = False
-        self.json_bytes = self.length = None
-        self.timeout: float | None = None
-        self.request_id = ""
-        for name, value in headers:
-            if name == b"content-length":
-                self.length = _integer("Content-Length", value)
-            elif name == b"content-type":
-                self.content_type = value.partition(b";")[0].strip().lower()
-            elif name == b"inference-header-content-length":
-                self.json_bytes = _integer("Inference-Header-Content-Length", value)
-            elif name == b"content-encoding":
-                self.content_encoding = value.strip().lower()
-            elif name == b"accept-encoding":
-                self.accept_encoding = value.lower()
-            elif name == b"transfer-encoding":
-                self.is_chunked = True
-            elif name == b"x-request-timeout-ms":
-                self.timeout = _milliseconds(value)
-            elif name == b"x-request-id":
-                self.request_id = sane_id(value)
+        given = dict(headers)
+        self.accept_encoding = given.get(b"accept-encoding", b"").lower()
+        self.content_encoding = given.get(b"content-encoding", b"").strip().lower()
+        self.content_type = given.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        self.is_chunked = b"transfer-encoding" in given
+        self.length = _whole(given, b"content-length", "a number of bytes", 18)
+        self.json_bytes = _whole(given, b"inference-header-content-length", "a number of bytes", 18)
+        milliseconds = _whole(given, b"x-request-timeout-ms", "whole milliseconds", 12)
+        self.timeout = milliseconds / 1000 if milliseconds else None
+        self.request_id = sane_id(given.get(b"x-request-id", b""))
 
 
 class Application:
@@ -382,18 +370,14 @@ async def _packed(accepted: bytes, answer: bytes, headers: list[tuple[bytes, byt
     return await asyncio.to_thread(pack) if len(answer) > _LONG else pack()
 
 
-def _integer(name: str, value: bytes) -> int:
-    if not value.isdigit() or len(value) > 18:
-        raise refused(f"the header {name} must be a number of bytes, received {value.decode('latin-1'):.80}")
+def _whole(given: dict[bytes, bytes], name: bytes, what: str, digits: int) -> int | None:
+    """The number in a header; None if it is not given."""
+    value = given.get(name)
+    if value is None:
+        return None
+    if not value.isdigit() or len(value) > digits:
+        raise refused(f"the header {name.decode().title()} must be {what}, received {value.decode('latin-1'):.80}")
     return int(value)
-
-
-def _milliseconds(value: bytes) -> float | None:
-    if not value.isdigit() or len(value) > 12:
-        raise refused(
-            f"the header X-Request-Timeout-Ms must be whole milliseconds, received {value.decode('latin-1'):.80}"
-        )
-    return int(value) / 1000 or None
 
 
 def _answer_error(error: ServingError, start: dict[str, Any], exchange: Exchange | None = None) -> bytes:
