@@ -65,6 +65,11 @@ def give_back_free_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def threads() -> int:
+    """The number of threads that compute kernels in this process."""
+    return pool.get_threads()
+
+
 class Memory(NamedTuple):
     """Bytes of memory of a process. A page that n processes share counts as 1/n of a page in `proportional`."""
 

@@ -30,7 +30,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 import nbkeras
-from nbkeras.kernels.runtime import pool
 from nbkeras.serving import limits, logs
 from nbkeras.serving.board import CODES, PROTOCOLS, ROWS, SECONDS, Board
 from nbkeras.serving.errors import reason_of
@@ -79,7 +78,7 @@ class Metrics(Observer):
         part = self.part
         part.set("in_flight", service.in_flight)
         part.set("connections", len(connections))
-        part.set("threads", pool.get_threads())
+        part.set("threads", limits.threads())
         found = logs.handler()
         if found is not None and found.dropped > self._dropped:
             part.add("dropped_lines", found.dropped - self._dropped)
