@@ -71,7 +71,7 @@ def read_request(message: Any, specs: Sequence[TensorSpec] = ()) -> InferRequest
     raw, given = message.raw_input_contents, message.inputs
     inputs: dict[str, np.ndarray] = {}
     for tensor in given:
-        tensors.check_memory(f"input {tensor.name!r:.200}", tensor.parameters)
+        tensors.check_memory("input", tensor.name, tensor.parameters)
     if not given:
         raise refused("the request has no inputs")
     if raw and len(raw) != len(given):

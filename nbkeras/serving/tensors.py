@@ -143,9 +143,9 @@ def read_request(
     for tensor in tensors:
         if type(tensor) is not dict:
             raise refused(f"each of 'inputs' must be an object, received {shown(tensor)}")
-        name, datatype, shape = _name(tensor, "input"), tensor.get("datatype"), tensor.get("shape")
-        check_claim(model, specs, inputs, name, datatype, shape)
-        inputs[name], rest = _input(name, datatype, shape, tensor, rest, head)
+        name = _name(tensor, "input")
+        check_claim(model, specs, inputs, name, tensor.get("datatype"), tensor.get("shape"))
+        inputs[name], rest = _input(name, tensor, rest, head)
     if rest:
         raise refused(f"the body has {len(rest)} bytes more than its inputs")
     parameters = _parameters(content, "the request")
@@ -245,13 +245,13 @@ def check_output(name: str, before: Container[str], parameters: Mapping[str, Any
         raise refused(
             f"output {name!r:.200}: the parameter 'classification' is not offered; leave it out for the numbers"
         )
-    check_memory(f"output {name!r:.200}", parameters)
+    check_memory("output", name, parameters)
 
 
-def check_memory(tensor: str, parameters: Container[str]) -> None:
+def check_memory(kind: str, name: str, parameters: Container[str]) -> None:
     """Refuse a tensor that lies in memory of the client's."""
     if "shared_memory_region" in parameters:
-        raise refused(f"{tensor}: shared memory is not offered")
+        raise refused(f"{kind} {name!r:.200}: shared memory is not offered")
 
 
 def _name(tensor: dict, kind: str) -> str:
@@ -270,12 +270,11 @@ def _parameters(content: dict, owner: str) -> dict[str, Any]:
     return parameters
 
 
-def _input(
-    name: str, datatype: str, shape: list[int], tensor: dict, rest: memoryview | None, head: Any
-) -> tuple[np.ndarray, memoryview | None]:
-    """The array of an input, and what is left of the bytes after the JSON."""
+def _input(name: str, tensor: dict, rest: memoryview | None, head: Any) -> tuple[np.ndarray, memoryview | None]:
+    """The array of an input whose claim was checked, and what is left of the bytes after the JSON."""
+    datatype, shape = tensor["datatype"], tensor["shape"]
     parameters = _parameters(tensor, f"input {name!r}")
-    check_memory(f"input {name!r}", parameters)
+    check_memory("input", name, parameters)
     size = parameters.get("binary_data_size")
     if size is None:
         if "data" not in tensor:
