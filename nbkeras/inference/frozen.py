@@ -19,16 +19,15 @@ from nbkeras.inference.portable import Programs
 from nbkeras.inference.ready import (
     Ports,
     Ready,
+    are_rows_apart,
     check_arrays,
     check_device,
     check_rows_of_outputs,
     counts_of,
     cover,
-    keeps_rows_apart,
     padded,
     rows_together,
     specs_of,
-    takes_rows_apart,
     usual_costs,
 )
 from nbkeras.training.input_matching import GraphInputs, check_numbers
@@ -295,7 +294,7 @@ def freeze(model: Any, batch_sizes: Any, input_signature: Any) -> Frozen:
             last = recordings[sizes[-1]]
             output_names = signature.output_names(model, len(last.outputs), list(names))
             check_rows_of_outputs(model, output_names, last)
-            is_by_rows = keeps_rows_apart(last) if sizes[-1] > 1 else takes_rows_apart(recorded)
+            is_by_rows = are_rows_apart(last, recorded)
     inputs = [(name, (None, *shape[1:]), dtype.str) for name, (shape, dtype) in _closed(model, names, specs, 1)]
     outputs = [(name, (None, *a.shape[1:]), a.dtype.str) for name, a in zip(output_names, last.outputs, strict=True)]
     graph_inputs = getattr(model, "_graph_inputs", None)

@@ -17,17 +17,16 @@ from nbkeras.inference.portable import Programs
 from nbkeras.inference.ready import (
     Ports,
     Ready,
+    are_rows_apart,
     check_arrays,
     check_device,
     check_rows_of_outputs,
     counts_of,
     cover,
-    keeps_rows_apart,
     listed,
     padded,
     rows_together,
     specs_of,
-    takes_rows_apart,
     usual_costs,
 )
 from nbkeras.inference.walk import STEPS
@@ -331,11 +330,7 @@ def freeze(stream: Stream, batch_sizes: Any, steps: Any) -> FrozenStream:
         kinds = [each == STEPS for each in stream._walk.output_kinds]
         names = signature.output_names(model, len(kinds), [name for name, _, _ in specs])
         check_rows_of_outputs(model, [*names, "state"], last)
-        is_by_rows = (
-            keeps_rows_apart(last)
-            if rows_list[-1] > 1
-            else takes_rows_apart(lambda rows: recorded(rows, steps_list[0]))
-        )
+        is_by_rows = are_rows_apart(last, lambda rows: recorded(rows, steps_list[0]))
     outputs = tuple(
         (name, (None, None, *a.shape[2:]) if each else (None, *a.shape[1:]), a.dtype.str)
         for name, a, each in zip(names, last.outputs, kinds, strict=False)

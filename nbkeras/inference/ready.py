@@ -274,7 +274,17 @@ def specs_of(fields: Sequence[tuple]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(name, shape, np.dtype(dtype)) for name, shape, dtype in fields)
 
 
-def keeps_rows_apart(recording: Recording) -> bool:
+def are_rows_apart(recording: Recording, recorded: Callable[[int], Recording]) -> bool:
+    """Whether rows of a model have no effect on others, as a recording shows; one of two rows, if it has one row."""
+    if len(recording.inputs[0]) > 1:
+        return _keeps_rows_apart(recording)
+    try:
+        return _keeps_rows_apart(recorded(2))
+    except Exception:  # it is made for one row alone
+        return False
+
+
+def _keeps_rows_apart(recording: Recording) -> bool:
     """Whether other rows have no effect on the outputs for the first row, as far as an example shows."""
     if any(array.shape[:1] != recording.inputs[0].shape[:1] for array in recording.outputs):
         return False
@@ -284,11 +294,3 @@ def keeps_rows_apart(recording: Recording) -> bool:
         array[1:] = array[:0:-1] * 2 + 1 if array.dtype.kind == "f" else 1 - array[1:]
     recording.program.run()
     return first == [array[:1].tobytes() for array in recording.outputs]
-
-
-def takes_rows_apart(recorded: Callable[[int], Recording]) -> bool:
-    """Whether a model that is frozen for one row has no effect of rows on others, as a batch of two shows."""
-    try:
-        return keeps_rows_apart(recorded(2))
-    except Exception:  # it is made for one row alone
-        return False

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -375,11 +376,13 @@ class Server:
     def __init__(self, server: grpc.aio.Server, gate: Gate):
         self._server, self._gate = server, gate
 
-    async def stop(self, seconds: float) -> None:
-        """Take no more calls and wait for those that run."""
+    async def stop(self, seconds: float) -> bool:
+        """Take no more calls and wait for those that run; returns whether they ended in time. The others are given up."""
+        end = time.monotonic() + seconds
         self._gate.close()
         await self._server.stop(seconds)
         self._gate.end()
+        return time.monotonic() < end
 
 
 async def start(service: Service, options: Options, port: int) -> Server:
@@ -401,11 +404,3 @@ async def start(service: Service, options: Options, port: int) -> Server:
     await server.start()
     await gate.open(port)
     return Server(server, gate)
-
-
-async def stop(server: Server, seconds: float) -> bool:
-    """Take no more calls and wait for those that run; returns whether they ended in time. The others are given up."""
-    loop = asyncio.get_running_loop()
-    start = loop.time()
-    await server.stop(seconds)
-    return loop.time() - start < seconds
