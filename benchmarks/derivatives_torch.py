@@ -59,7 +59,18 @@ class WganGp:
         return loss
 
 
-class Burgers:
+class Stepping:
+    """A step that makes the `loss` of a batch smaller, by the `optimizer` of the `model`."""
+
+    def __call__(self, *batch):
+        loss = self.loss(*batch)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+
+class Burgers(Stepping):
     def __init__(self, optimizer_of, device, compiled):
         layers, before = [], 2
         for _ in range(4):
@@ -92,15 +103,8 @@ class Burgers:
         residual = u_t + u * u_x - VISCOSITY * u_xx
         return residual.square().mean() + functional.mse_loss(self.model(edge), edge_u)
 
-    def __call__(self, *batch):
-        loss = self.loss(*batch)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        return loss
 
-
-class Maml:
+class Maml(Stepping):
     def __init__(self, optimizer_of, device, compiled):
         layers = [nn.Linear(1, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 1)]
         self.model = nn.Sequential(*layers).to(device)
@@ -119,11 +123,7 @@ class Maml:
         return torch.func.vmap(self.of_task, (None, 0, 0, 0, 0))(weights, *batch).mean()
 
     def __call__(self, *batch):
-        loss = self.loss(dict(self.model.named_parameters()), *batch)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        return loss
+        return super().__call__(dict(self.model.named_parameters()), *batch)
 
 
 class Lstm(nn.Module):
@@ -136,7 +136,7 @@ class Lstm(nn.Module):
             return self.out(self.lstm(x)[0][:, -1])
 
 
-class LstmSlopes:
+class LstmSlopes(Stepping):
     def __init__(self, optimizer_of, device, compiled):
         self.model = Lstm().to(device)
         self.optimizer = optimizer_of(self.model)
@@ -154,13 +154,6 @@ class LstmSlopes:
 
         slopes, value = torch.func.grad_and_value(loss)(x)
         return value + PENALTY * slopes.square().sum()
-
-    def __call__(self, *batch):
-        loss = self.loss(*batch)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        return loss
 
 
 STEPS = {"wgan_gp": WganGp, "burgers": Burgers, "maml": Maml, "lstm_slopes": LstmSlopes}

@@ -11,20 +11,24 @@ from protocol import Job, network_file, serve, thread_count
 from workloads import ADAM, L2, MOBILENET, WAKE_WORD
 
 
+def compiled(model, optimizer, loss):
+    """The model, for training with the accuracy as its metric."""
+    model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
+    return model
+
+
 def mlp(batch):
     layers = [k.layers.Dense(512, activation="relu"), k.layers.Dropout(0.2)]
     layers += [k.layers.Dense(512, activation="relu"), k.layers.Dropout(0.2)]
     model = k.Sequential([k.Input(shape=(784,)), *layers, k.layers.Dense(10, activation="softmax")])
-    model.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
-    return model
+    return compiled(model, "rmsprop", "categorical_crossentropy")
 
 
 def lstm_stack(batch, stateful=False):
     inputs = k.Input(batch_shape=(batch, 8, 16)) if stateful else k.Input(shape=(8, 16))
     layers = [k.layers.LSTM(32, return_sequences=more, stateful=stateful) for more in (True, True, False)]
     model = k.Sequential([inputs, *layers, k.layers.Dense(10, activation="softmax")])
-    model.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
-    return model
+    return compiled(model, "rmsprop", "categorical_crossentropy")
 
 
 def lstm_stateful(batch):
@@ -50,8 +54,7 @@ def tweets(batch):
     lstm = k.layers.LSTM(64)
     merged = k.layers.concatenate([lstm(a), lstm(b)])
     model = k.Model([a, b], k.layers.Dense(1, activation="sigmoid")(merged))
-    model.compile(optimizer="rmsprop", loss="binary_crossentropy", metrics=["accuracy"])
-    return model
+    return compiled(model, "rmsprop", "binary_crossentropy")
 
 
 def cnn(batch):
@@ -59,14 +62,12 @@ def cnn(batch):
     layers += [k.layers.MaxPooling2D(2), k.layers.Dropout(0.25), k.layers.Flatten()]
     layers += [k.layers.Dense(128, activation="relu"), k.layers.Dropout(0.5), k.layers.Dense(10, activation="softmax")]
     model = k.Sequential([k.Input(shape=(28, 28, 1)), *layers])
-    model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
-    return model
+    return compiled(model, "adam", "categorical_crossentropy")
 
 
 def lstm_imdb(batch):
     model = k.Sequential([k.Input(shape=(80, 128)), k.layers.LSTM(128), k.layers.Dense(1, activation="sigmoid")])
-    model.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"])
-    return model
+    return compiled(model, "adam", "binary_crossentropy")
 
 
 def normalized(layer, x):
@@ -94,8 +95,7 @@ def resnet8(batch):
         x = k.layers.Activation("relu")(k.layers.add([x, y]))
     x = k.layers.Flatten()(k.layers.AveragePooling2D(8)(x))
     model = k.Model(inputs, k.layers.Dense(10, activation="softmax", kernel_initializer="he_normal")(x))
-    model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
-    return model
+    return compiled(model, "adam", "categorical_crossentropy")
 
 
 def ds_cnn(batch):
@@ -123,8 +123,7 @@ def mobilenet(batch):
         x = normalized(convolution(filters, 1), x)
     x = k.layers.Flatten()(k.layers.AveragePooling2D(3)(x))
     model = k.Model(inputs, k.layers.Dense(2, activation="softmax")(x))
-    model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
-    return model
+    return compiled(model, "adam", "categorical_crossentropy")
 
 
 def autoencoder(batch):
@@ -142,8 +141,7 @@ def wake_word(batch):
         x = k.layers.DepthwiseConv2D((size, 1), use_bias=False)(x)
         x = k.layers.Dropout(0.2)(normalized(k.layers.Conv2D(filters, 1, use_bias=False), x))
     model = k.Model(inputs, k.layers.Dense(3, activation="softmax")(k.layers.Flatten()(x)))
-    model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
-    return model
+    return compiled(model, "adam", "categorical_crossentropy")
 
 
 class WordsAndPositions(k.layers.Layer):
@@ -169,8 +167,7 @@ def transformer(batch):
         x = k.layers.LayerNormalization(epsilon=1e-5)(x + y)
     x = k.layers.GlobalAveragePooling1D()(x)
     model = k.Model(inputs, k.layers.Dense(4, activation="softmax")(x))
-    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    return model
+    return compiled(model, "adam", "sparse_categorical_crossentropy")
 
 
 def unet(batch):
@@ -187,14 +184,12 @@ def unet(batch):
         x = k.layers.Conv2DTranspose(filters, 2, 2)(x)
         x = two_convolutions(filters, k.layers.concatenate([skipped, x]))
     model = k.Model(inputs, k.layers.Conv2D(1, 1, activation="sigmoid")(x))
-    model.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"])
-    return model
+    return compiled(model, "adam", "binary_crossentropy")
 
 
 def toy(batch):
     model = k.Sequential([k.Input(shape=(2, 3)), k.layers.LSTM(2), k.layers.Dense(2, activation="softmax")])
-    model.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
-    return model
+    return compiled(model, "rmsprop", "categorical_crossentropy")
 
 
 NETWORKS = {

@@ -179,7 +179,7 @@ class Comparison:
             subprocess.run([*CC, "-s", "-shared", "-fPIC", *sources, "-o", library, "-lm"], check=True)
             row["keras2c us"], row["keras2c KB"] = self.from_c(library, x, y)
             row["keras2c"] = library.stat().st_size
-        with self.runner("litert-1", "run_litert.py", name, converted) as litert:
+        with self.runner("litert-1", "run_files.py", name, converted) as litert:
             found = litert.round()
             row["LiteRT us"] = microseconds(min(found["times"]) * 1e6, litert.ready["answer"], y)
             row |= {"LiteRT KB": f"{found['peak'] * 1024:.0f}", "LiteRT": converted.stat().st_size}

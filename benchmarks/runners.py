@@ -19,12 +19,12 @@ SCRIPTS = {
     "torch-tf32": "run_torch.py",
     "torch-compile": "run_torch.py",
     "jax": "run_jax.py",
-    "onnxruntime": "run_onnxruntime.py",
-    "onnxruntime-1": "run_onnxruntime.py",
-    "litert": "run_litert.py",
-    "litert-2": "run_litert.py",
-    "openvino": "run_openvino.py",
-    "openvino-2": "run_openvino.py",
+    "onnxruntime": "run_files.py",
+    "onnxruntime-1": "run_files.py",
+    "litert": "run_files.py",
+    "litert-2": "run_files.py",
+    "openvino": "run_files.py",
+    "openvino-2": "run_files.py",
 }
 VARIANTS = {
     "torch-tf32": "torch",

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from benchmarks.runners import Missing
+
 PEERS = Path(__file__).parent / "peers"
 PACKAGES = {  # whose versions are reported
     "nbkeras": ("nbkeras", "uvicorn", "orjson"),
@@ -35,10 +37,6 @@ TITLES = {
     "flask": "Flask + Keras 3",
 }
 FLASK_THREADS = 8  # of a process of gunicorn, which accept requests while one computes
-
-
-class Missing(RuntimeError):
-    """A server's packages are not installed."""
 
 
 def free_ports(count: int) -> list[int]:

@@ -4,8 +4,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from nbkeras.engine.annotations import one_of
-
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -32,11 +30,6 @@ def object_list_uid(object_list: Any) -> str:
     return ", ".join(str(abs(id(each))) for each in to_list(object_list))
 
 
-def is_all_none(iterable_or_element: Any) -> bool:
-    """Whether a value, or every item of a list or tuple, is None."""
-    return all(each is None for each in to_list(iterable_or_element, allow_tuple=True))
-
-
 def slice_arrays(arrays: Any, start: Any = None, stop: int | None = None) -> Any:
     """The rows start to stop, or those of a list of row numbers, of an array or of every array of a list; None for None."""
     if isinstance(arrays, list):
@@ -44,10 +37,3 @@ def slice_arrays(arrays: Any, start: Any = None, stop: int | None = None) -> Any
     if not hasattr(arrays, "__getitem__"):
         return [None]
     return arrays[list(start)] if hasattr(start, "__len__") else arrays[start:stop]
-
-
-def transpose_shape(shape: Any, target_format: str, spatial_axes: Any) -> Any:
-    """A 'channels_last' shape in a data format: for 'channels_first' the last size comes before the spatial axes."""
-    if one_of("transpose_shape", "data_format", target_format, ("channels_first", "channels_last")) == "channels_last":
-        return shape
-    return type(shape)([*shape[: spatial_axes[0]], shape[-1], *(shape[axis] for axis in spatial_axes)])

@@ -5,7 +5,7 @@ import functools
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -90,16 +90,6 @@ def uninstall() -> None:
     if _undo is not None:
         _undo.close()
         _undo = None
-
-
-@contextlib.contextmanager
-def installed() -> Iterator[None]:
-    """`with installed():` nbkeras behaves as Keras 2.3.1 in the block."""
-    install()
-    try:
-        yield
-    finally:
-        uninstall()
 
 
 # -------------------- changes that can be undone --------------------

@@ -19,16 +19,15 @@ from nbkeras.inference.portable import Programs
 from nbkeras.inference.ready import (
     Ports,
     Ready,
-    TensorSpec,
-    batch_sizes_of,
+    are_rows_apart,
     check_arrays,
     check_device,
     check_rows_of_outputs,
+    counts_of,
     cover,
-    keeps_rows_apart,
-    listed,
     padded,
-    takes_rows_apart,
+    rows_together,
+    specs_of,
     usual_costs,
 )
 from nbkeras.training.input_matching import GraphInputs, check_numbers
@@ -58,10 +57,7 @@ class _State:
 
     def __init__(self, form: _Form, programs: Programs):
         self.form, self.programs, self.run = form, programs, programs.run
-        self.inputs, self.outputs = (
-            tuple(TensorSpec(name, shape, np.dtype(dtype)) for name, shape, dtype in specs)
-            for specs in (form.inputs, form.outputs)
-        )
+        self.inputs, self.outputs = specs_of(form.inputs), specs_of(form.outputs)
         self.batch_sizes: tuple[int, ...] = tuple(sorted(programs.steps))
         self.output = form.structures[1]
         self.ports = GraphInputs(Ports(form.structures[0], self.inputs), form.name, tables=form.tables)
@@ -84,10 +80,7 @@ class _State:
         if parts == (rows,) and rows in self.programs.steps:
             return self.run(rows, arrays)
         if not self.form.is_by_rows:
-            raise ValueError(
-                f"rows of a batch of model {self.form.name!r} have an effect on other rows, so batches cannot be split or "
-                f"padded: it takes {listed(self.batch_sizes)} rows, received {rows}"
-            )
+            raise rows_together(self.form.name, self.batch_sizes, rows)
         shapes: Any = [(rows, *spec.shape[1:]) for spec in self.outputs]
         results = [np.empty(shape, spec.dtype) for shape, spec in zip(shapes, self.outputs, strict=True)]
         start = 0
@@ -280,7 +273,7 @@ class Frozen(Ready):
 
 def freeze(model: Any, batch_sizes: Any, input_signature: Any) -> Frozen:
     """A frozen model; see `Model.frozen`."""
-    sizes = batch_sizes_of(batch_sizes)
+    sizes = counts_of("batch_sizes", batch_sizes)
     check_device(model)
     stateful = [layer.name for layer in model._all_layers()[1:] if getattr(layer, "stateful", False)]
     if stateful:
@@ -301,7 +294,7 @@ def freeze(model: Any, batch_sizes: Any, input_signature: Any) -> Frozen:
             last = recordings[sizes[-1]]
             output_names = signature.output_names(model, len(last.outputs), list(names))
             check_rows_of_outputs(model, output_names, last)
-            is_by_rows = keeps_rows_apart(last) if sizes[-1] > 1 else takes_rows_apart(recorded)
+            is_by_rows = are_rows_apart(last, recorded)
     inputs = [(name, (None, *shape[1:]), dtype.str) for name, (shape, dtype) in _closed(model, names, specs, 1)]
     outputs = [(name, (None, *a.shape[1:]), a.dtype.str) for name, a in zip(output_names, last.outputs, strict=True)]
     graph_inputs = getattr(model, "_graph_inputs", None)

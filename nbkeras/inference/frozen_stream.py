@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nbkeras.engine import step_lock, structures
-from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import on_gpu
 from nbkeras.export import signature
 from nbkeras.export.recording import Recording, record
@@ -18,16 +17,16 @@ from nbkeras.inference.portable import Programs
 from nbkeras.inference.ready import (
     Ports,
     Ready,
-    TensorSpec,
-    batch_sizes_of,
+    are_rows_apart,
     check_arrays,
     check_device,
     check_rows_of_outputs,
+    counts_of,
     cover,
-    keeps_rows_apart,
     listed,
     padded,
-    takes_rows_apart,
+    rows_together,
+    specs_of,
     usual_costs,
 )
 from nbkeras.inference.walk import STEPS
@@ -67,10 +66,7 @@ class _State:
 
     def __init__(self, form: _Form, programs: Programs):
         self.form, self.programs = form, programs
-        self.inputs, self.outputs = (
-            tuple(TensorSpec(name, shape, np.dtype(dtype)) for name, shape, dtype in specs)
-            for specs in (form.inputs, form.outputs)
-        )
+        self.inputs, self.outputs = specs_of(form.inputs), specs_of(form.outputs)
         self.batch_sizes = tuple(sorted({rows for rows, _ in programs.steps}))
         self.costs = usual_costs(self.batch_sizes)
         self.steps = tuple(sorted({steps for _, steps in programs.steps}))
@@ -123,10 +119,7 @@ class _State:
     def _in_batches(self, arrays: Sequence[Array], state: Array, rows: int, steps: int) -> tuple[list[Array], Array]:
         """Batches of recorded sizes, the last one padded."""
         if not self.form.is_by_rows:
-            raise ValueError(
-                f"rows of a batch of model {self.form.name!r} have an effect on other rows, so batches cannot be split or "
-                f"padded: it takes {self.batch_sizes} rows, received {rows}"
-            )
+            raise rows_together(self.form.name, self.batch_sizes, rows)
         found, begin = [], 0
         for size in cover(rows, self.batch_sizes, self.costs):
             part = [padded(array[begin : begin + size], size) for array in (*arrays, state)]
@@ -307,7 +300,7 @@ class FrozenStream(Ready):
 
 def freeze(stream: Stream, batch_sizes: Any, steps: Any) -> FrozenStream:
     """A frozen stream; see `Stream.frozen`."""
-    rows_list, steps_list = batch_sizes_of(batch_sizes), _steps(steps)
+    rows_list, steps_list = counts_of("batch_sizes", batch_sizes), counts_of("steps", steps)
     model, interface = stream.model, stream._interface
     check_device(model)
     specs = [
@@ -337,11 +330,7 @@ def freeze(stream: Stream, batch_sizes: Any, steps: Any) -> FrozenStream:
         kinds = [each == STEPS for each in stream._walk.output_kinds]
         names = signature.output_names(model, len(kinds), [name for name, _, _ in specs])
         check_rows_of_outputs(model, [*names, "state"], last)
-        is_by_rows = (
-            keeps_rows_apart(last)
-            if rows_list[-1] > 1
-            else takes_rows_apart(lambda rows: recorded(rows, steps_list[0]))
-        )
+        is_by_rows = are_rows_apart(last, lambda rows: recorded(rows, steps_list[0]))
     outputs = tuple(
         (name, (None, None, *a.shape[2:]) if each else (None, *a.shape[1:]), a.dtype.str)
         for name, a, each in zip(names, last.outputs, kinds, strict=False)
@@ -361,10 +350,3 @@ def freeze(stream: Stream, batch_sizes: Any, steps: Any) -> FrozenStream:
         is_by_rows,
     )
     return FrozenStream(form, programs)
-
-
-def _steps(steps: Any) -> tuple[int, ...]:
-    given = [steps] if isinstance(steps, int | np.integer) else list(steps)
-    if not given or any(isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1 for n in given):
-        raise ValueError(f"steps must be a positive integer or a list of them, received {briefly(steps)}")
-    return tuple(sorted({int(n) for n in given}))

@@ -231,6 +231,14 @@ def cover(rows: int, sizes: tuple[int, ...], costs: tuple[float, ...]) -> tuple[
     return (*taken[:before], last) if last else tuple(taken)
 
 
+def rows_together(name: str, sizes: Sequence[int], rows: int) -> ValueError:
+    """The error of another number of rows than a program has, for a model whose rows have an effect on other rows."""
+    return ValueError(
+        f"rows of a batch of model {name!r} have an effect on other rows, so batches cannot be split or padded: it takes "
+        f"{listed(sizes)} rows, received {rows}"
+    )
+
+
 def listed(sizes: Sequence[int]) -> str:
     return " or ".join(map(str, sizes))
 
@@ -253,14 +261,30 @@ def check_device(model: Any) -> None:
         )
 
 
-def batch_sizes_of(batch_sizes: Any) -> tuple[int, ...]:
-    given = [batch_sizes] if isinstance(batch_sizes, int | np.integer) else list(batch_sizes)
+def counts_of(name: str, counts: Any) -> tuple[int, ...]:
+    """The positive integers of an argument, one or a list of them, the smallest first."""
+    given = [counts] if isinstance(counts, int | np.integer) else list(counts)
     if not given or any(isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1 for n in given):
-        raise ValueError(f"batch_sizes must be a positive integer or a list of them, received {briefly(batch_sizes)}")
+        raise ValueError(f"{name} must be a positive integer or a list of them, received {briefly(counts)}")
     return tuple(sorted({int(n) for n in given}))
 
 
-def keeps_rows_apart(recording: Recording) -> bool:
+def specs_of(fields: Sequence[tuple]) -> tuple[TensorSpec, ...]:
+    """The specs of a form, whose dtypes are texts."""
+    return tuple(TensorSpec(name, shape, np.dtype(dtype)) for name, shape, dtype in fields)
+
+
+def are_rows_apart(recording: Recording, recorded: Callable[[int], Recording]) -> bool:
+    """Whether rows of a model have no effect on others, as a recording shows; one of two rows, if it has one row."""
+    if len(recording.inputs[0]) > 1:
+        return _keeps_rows_apart(recording)
+    try:
+        return _keeps_rows_apart(recorded(2))
+    except Exception:  # it is made for one row alone
+        return False
+
+
+def _keeps_rows_apart(recording: Recording) -> bool:
     """Whether other rows have no effect on the outputs for the first row, as far as an example shows."""
     if any(array.shape[:1] != recording.inputs[0].shape[:1] for array in recording.outputs):
         return False
@@ -270,11 +294,3 @@ def keeps_rows_apart(recording: Recording) -> bool:
         array[1:] = array[:0:-1] * 2 + 1 if array.dtype.kind == "f" else 1 - array[1:]
     recording.program.run()
     return first == [array[:1].tobytes() for array in recording.outputs]
-
-
-def takes_rows_apart(recorded: Callable[[int], Recording]) -> bool:
-    """Whether a model that is frozen for one row has no effect of rows on others, as a batch of two shows."""
-    try:
-        return keeps_rows_apart(recorded(2))
-    except Exception:  # it is made for one row alone
-        return False

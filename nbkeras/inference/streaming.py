@@ -6,7 +6,7 @@ A rule gets a Site, a call of a layer on sequences, and returns its Part, or ref
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,12 +65,6 @@ def dense(site: Site) -> Part:
     return activated(site)
 
 
-@rule(core.Masking)
-def masking(site: Site) -> Part:
-    site.check_axes(-1, site.only_first().ndim, "looks along")
-    return plain(site, STEPS)
-
-
 @rule(einsum_dense.EinsumDense)
 def einsum(site: Site) -> Part:
     layer, first = site.layer, site.only_first()
@@ -98,22 +92,20 @@ def embedded(site: Site) -> Part:
     return plain(site, STEPS)
 
 
-@rule(normalization.LayerNormalization, normalization.RMSNormalization, normalization.UnitNormalization)
-def normalized(site: Site) -> Part:
-    site.check_axes(site.layer.axis, site.only_first().ndim, "normalizes over")
-    return plain(site, STEPS)
+def _along(does: str, *classes: type) -> None:
+    """The rule of layers that do something along their `axis`, by default the last one, and work on each step alone else."""
+
+    @rule(*classes)
+    def along(site: Site) -> Part:
+        site.check_axes(getattr(site.layer, "axis", -1), site.only_first().ndim, does)
+        return plain(site, STEPS)
 
 
-@rule(normalization.BatchNormalization, numerical.Normalization)
-def normalized_by_statistics(site: Site) -> Part:
-    site.check_axes(site.layer.axis, site.only_first().ndim, "has statistics for each index of")
-    return plain(site, STEPS)
-
-
-@rule(activation.Softmax)
-def softmax(site: Site) -> Part:
-    site.check_axes(site.layer.axis, site.only_first().ndim, "sums over")
-    return plain(site, STEPS)
+_along("looks along", core.Masking)
+_along("normalizes over", normalization.LayerNormalization, normalization.RMSNormalization)
+_along("normalizes over", normalization.UnitNormalization)
+_along("has statistics for each index of", normalization.BatchNormalization, numerical.Normalization)
+_along("sums over", activation.Softmax)
 
 
 @rule(activation.PReLU)
@@ -152,6 +144,25 @@ def wrapped(site: Site) -> Part:
     return part_of(Site(site.node, site.kinds, site.window, site.model, site.layer.layer))
 
 
+def _going_on(layer: Any, step: Callable) -> Callable:
+    """The `run` of a Part that calls a layer with a step in place of its `call`.
+
+    step: (now, states, *the arguments of `call`) -> (outputs, new states).
+    """
+
+    def run(now, states, args, kwargs):
+        new: list = []
+
+        def call(*args, **kwargs):
+            outputs, after = step(now, states, *args, **kwargs)
+            new.extend(after)
+            return outputs
+
+        return layer.call_by(call, args, kwargs), new
+
+    return run
+
+
 @rule(core.Reshape)
 def reshaped(site: Site) -> Part:
     layer, first = site.layer, site.only_first()
@@ -162,11 +173,7 @@ def reshaped(site: Site) -> Part:
             "does not keep each step's numbers together", "Use target_shape=(-1, ...) with as many numbers a step"
         )
     target = tuple(after)
-
-    def run(now, states, args, kwargs):
-        return layer.call_by(lambda x: ops.reshape(x, (*x.shape[:2], *target)), args, kwargs), ()
-
-    return Part(run)
+    return Part(_going_on(layer, lambda now, states, x: (ops.reshape(x, (*x.shape[:2], *target)), ())))
 
 
 @rule(core.Permute)
@@ -248,30 +255,24 @@ def recurred(site: Site) -> Part:
             states.append(layer._before([], states, ops.zeros((rows, *output), layer.dtype)))
         return states
 
-    def run(now, states, args, kwargs):
-        new: list = []
+    def step(now, states, sequences, initial_state=None, mask=None, training=None):
         count = layer._state_count
-
-        def call(sequences, initial_state=None, mask=None, training=None):
-            sequences, initial = recurrent_cells.sequences_and_states(sequences, initial_state)
-            own = states[:count]
-            if initial is not None:
-                first = ops.equal(now.before, 0.0)
-                own = [
-                    ops.where(_as_rank(first, i), i, s)
-                    for i, s in zip(layer._checked(initial, "initial_state"), own, strict=True)
-                ]
-            output, last = layer.go_on(sequences, own, mask, training)
-            if repeats:
-                output, after = _repeated(layer, output, states[count], layer._time_mask(_one(mask), sequences))
-                last = [*last, after]
-            new.extend(last)
-            return layer.returned(output, last[:count])
-
-        return layer.call_by(call, args, kwargs), new
+        sequences, initial = recurrent_cells.sequences_and_states(sequences, initial_state)
+        own = states[:count]
+        if initial is not None:
+            first = ops.equal(now.before, 0.0)
+            own = [
+                ops.where(_as_rank(first, i), i, s)
+                for i, s in zip(layer._checked(initial, "initial_state"), own, strict=True)
+            ]
+        output, last = layer.go_on(sequences, own, mask, training)
+        if repeats:
+            output, after = _repeated(layer, output, states[count], layer._time_mask(_one(mask), sequences))
+            last = [*last, after]
+        return layer.returned(output, last[:count]), last
 
     kinds = [STEPS if layer.return_sequences else LAST, *[LAST] * (len(site.outputs()) - 1)]
-    return Part(run, forms, kinds, start, counts=given)
+    return Part(_going_on(layer, step), forms, kinds, start, counts=given)
 
 
 def _shows_state(cell: Any) -> bool:
@@ -330,17 +331,11 @@ def convolved(site: Site) -> Part:
         )
     kept = (size - 1) * dilation
 
-    def run(now, states, args, kwargs):
-        new: list = []
+    def step(now, states, inputs):
+        known = ops.concatenate([states[0], ops.cast(inputs, layer.dtype)], axis=1)
+        return layer.convolved(known, "valid"), [known[:, now.steps :]]
 
-        def call(inputs):
-            known = ops.concatenate([states[0], ops.cast(inputs, layer.dtype)], axis=1)
-            new.append(known[:, now.steps :])
-            return layer.convolved(known, "valid")
-
-        return layer.call_by(call, args, kwargs), new
-
-    return Part(run, [Form((kept, first.shape[-1]), layer.dtype)])
+    return Part(_going_on(layer, step), [Form((kept, first.shape[-1]), layer.dtype)])
 
 
 @rule(spatial.Spatial)
@@ -357,17 +352,12 @@ def largest(site: Site) -> Part:
     def start(rows: int) -> list:
         return [ops.full((rows, *shape), -np.inf, layer.dtype)]
 
-    def run(now, states, args, kwargs):
-        new: list = []
+    def step(now, states, inputs):
+        before = ops.reshape(states[0], (now.batch, 1, shape[-1]))
+        most = ops.max(ops.concatenate([before, inputs], axis=1), axis=1, keepdims=layer.keepdims)
+        return most, [most]
 
-        def call(inputs):
-            before = ops.reshape(states[0], (now.batch, 1, shape[-1]))
-            new.append(ops.max(ops.concatenate([before, inputs], axis=1), axis=1, keepdims=layer.keepdims))
-            return new[0]
-
-        return layer.call_by(call, args, kwargs), new
-
-    return Part(run, [Form(shape, layer.dtype)], [LAST], start)
+    return Part(_going_on(layer, step), [Form(shape, layer.dtype)], [LAST], start)
 
 
 @rule(pooling.GlobalAveragePooling1D)
@@ -375,25 +365,19 @@ def mean(site: Site) -> Part:
     layer, shape = site.layer, _pooled(site)
     counts = (*[1] * (len(shape) - 1), 1)
 
-    def run(now, states, args, kwargs):
-        new: list = []
+    def step(now, states, inputs, mask=None):
+        mean, count = states
+        flags = ops.ones(inputs.shape[:2], layer.dtype) if mask is None else ops.cast(mask, layer.dtype)
+        flags = ops.expand_dims(flags, 2)
+        total = ops.add(count, ops.sum(flags, axis=1, keepdims=layer.keepdims))
+        there = inputs if mask is None else ops.where(ops.greater(flags, 0.0), inputs, 0)
+        change = ops.subtract(
+            ops.sum(there, axis=1, keepdims=layer.keepdims), ops.multiply(mean, ops.subtract(total, count))
+        )
+        mean = ops.add(mean, ops.divide(change, ops.maximum(total, 1.0)))
+        return mean if mask is None else ops.where(ops.greater(total, 0.0), mean, np.nan), [mean, total]
 
-        def call(inputs, mask=None):
-            mean, count = states
-            flags = ops.ones(inputs.shape[:2], layer.dtype) if mask is None else ops.cast(mask, layer.dtype)
-            flags = ops.expand_dims(flags, 2)
-            total = ops.add(count, ops.sum(flags, axis=1, keepdims=layer.keepdims))
-            there = inputs if mask is None else ops.where(ops.greater(flags, 0.0), inputs, 0)
-            change = ops.subtract(
-                ops.sum(there, axis=1, keepdims=layer.keepdims), ops.multiply(mean, ops.subtract(total, count))
-            )
-            mean = ops.add(mean, ops.divide(change, ops.maximum(total, 1.0)))
-            new.extend([mean, total])
-            return mean if mask is None else ops.where(ops.greater(total, 0.0), mean, np.nan)
-
-        return layer.call_by(call, args, kwargs), new
-
-    return Part(run, [Form(shape, layer.dtype), Form(counts, layer.dtype)], [LAST])
+    return Part(_going_on(layer, step), [Form(shape, layer.dtype), Form(counts, layer.dtype)], [LAST])
 
 
 def _pooled(site: Site) -> tuple:
@@ -479,26 +463,20 @@ def attended_by_heads(site: Site) -> Part:
     sizes = [dense.kernel.shape[1:] for dense in (layer._key_dense, layer._value_dense)]
     forms = [Form((kept, *size), layer.dtype) for size in sizes] + [Form((kept,), "bool")] * masked
 
-    def run(now, states, args, kwargs):
-        new: list = []
+    def step(now, states, query, value, key=None, query_mask=None, value_mask=None, key_mask=None, **options):
+        key = value if key is None else key
+        gate = None if layer._gate_dense is None else layer._gate_dense(query)
+        made = [layer._key_dense(key), layer._value_dense(value)]
+        if masked:
+            made.append(_all_of(now, value_mask, key_mask))
+        known, after = _joined(now, states, made)
+        allowed = _allowed(now, kept, sliding, known[2] if masked else None)
+        if query_mask is not None:
+            allowed = ops.logical_and(allowed, ops.expand_dims(ops.cast(query_mask, "bool"), (1, 3)))
+        heads, _ = layer._attend(layer._query_dense(query), *known[:2], allowed, False, False, layer.dropout == 0)
+        return layer._output_dense(heads if gate is None else ops.multiply(heads, gate)), after
 
-        def call(query, value, key=None, query_mask=None, value_mask=None, key_mask=None, **options):
-            key = value if key is None else key
-            gate = None if layer._gate_dense is None else layer._gate_dense(query)
-            made = [layer._key_dense(key), layer._value_dense(value)]
-            if masked:
-                made.append(_all_of(now, value_mask, key_mask))
-            known, after = _joined(now, states, made)
-            new.extend(after)
-            allowed = _allowed(now, kept, sliding, known[2] if masked else None)
-            if query_mask is not None:
-                allowed = ops.logical_and(allowed, ops.expand_dims(ops.cast(query_mask, "bool"), (1, 3)))
-            heads, _ = layer._attend(layer._query_dense(query), *known[:2], allowed, False, False, layer.dropout == 0)
-            return layer._output_dense(heads if gate is None else ops.multiply(heads, gate))
-
-        return layer.call_by(call, args, kwargs), new
-
-    return Part(run, forms, counts=True, limit=limit)
+    return Part(_going_on(layer, step), forms, counts=True, limit=limit)
 
 
 def _all_of(now: Now, *masks: Any) -> Tensor:
@@ -520,20 +498,14 @@ def attended(site: Site) -> Part:
     masked = inputs[1].mask is not None or site.named.get("mask") is not None
     forms = [Form((kept, each.shape[-1]), layer.dtype) for each in inputs[1:]] + [Form((kept,), "bool")] * masked
 
-    def run(now, states, args, kwargs):
-        new: list = []
+    def step(now, states, inputs, mask=None, training=None, **options):
+        query_mask, value_mask = (mask or (None, None))[:2]
+        made = [*inputs[1:], *([_all_of(now, value_mask)] if masked else [])]
+        known, after = _joined(now, states, made)
+        value, key = known[0], known[len(inputs) - 2]
+        allowed = _allowed(now, kept, None, known[-1] if masked else None)
+        scores = ops.expand_dims(layer._scores(inputs[0], key), 1)
+        outputs = ops.matmul(ops.squeeze(masked_softmax(scores, allowed, spread=True), 1), value)
+        return outputs if query_mask is None else ops.where(ops.expand_dims(query_mask, -1), outputs, 0.0), after
 
-        def call(inputs, mask=None, training=None, **options):
-            query_mask, value_mask = (mask or (None, None))[:2]
-            made = [*inputs[1:], *([_all_of(now, value_mask)] if masked else [])]
-            known, after = _joined(now, states, made)
-            new.extend(after)
-            value, key = known[0], known[len(inputs) - 2]
-            allowed = _allowed(now, kept, None, known[-1] if masked else None)
-            scores = ops.expand_dims(layer._scores(inputs[0], key), 1)
-            outputs = ops.matmul(ops.squeeze(masked_softmax(scores, allowed, spread=True), 1), value)
-            return outputs if query_mask is None else ops.where(ops.expand_dims(query_mask, -1), outputs, 0.0)
-
-        return layer.call_by(call, args, kwargs), new
-
-    return Part(run, forms, counts=True, limit=limit)
+    return Part(_going_on(layer, step), forms, counts=True, limit=limit)

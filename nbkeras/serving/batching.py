@@ -100,14 +100,10 @@ class Batcher:
 
         deadline: of the clock time.monotonic; 504 if it passes before the rows are computed. exchange: is told the times.
         """
-        rows = len(arrays[0])
-        if not self.frozen.is_by_rows:
-            sizes = self.frozen.batch_sizes
-            if rows not in sizes:
-                raise refused(f"this model takes {' or '.join(map(str, sizes))} rows of a request, received {rows}")
-            self._admit(1)
-            return await self._put(arrays, deadline, exchange)
-        if rows <= self.max_batch:
+        rows, sizes = len(arrays[0]), self.frozen.batch_sizes
+        if not self.frozen.is_by_rows and rows not in sizes:
+            raise refused(f"this model takes {' or '.join(map(str, sizes))} rows of a request, received {rows}")
+        if rows <= self.max_batch or not self.frozen.is_by_rows:
             self._admit(1)
             return await self._put(arrays, deadline, exchange)
         starts = range(0, rows, self.max_batch)

@@ -16,9 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nbkeras.serving.errors import STATUSES
+
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
-CODES = (200, 400, 403, 404, 405, 408, 409, 411, 413, 415, 431, 499, 500, 501, 503, 504)  # others count as 500
+CODES = (200, *STATUSES)  # others count as 500
 PROTOCOLS = ("http", "grpc")
 MODELS = 128  # versions of models of a part that are counted apart
 
@@ -54,37 +56,13 @@ def _histogram(bounds: tuple[float, ...]) -> int:
     return len(bounds) + 2
 
 
-REASONS = (
-    "invalid",  # 400: what was asked for makes no sense
-    "not_found",  # 404: no such model
-    "too_large",  # 413, 431
-    "unsupported",  # 405, 411, 415, 501
-    "slow_client",  # 408
-    "deadline",  # 504
+_FULL = (
     "queue_full",
     "memory_full",
     "sequences_full",
     "connections_full",
-    "unavailable",  # 503 for other reasons: a model that is being loaded, a server that ends
-    "client_gone",  # 499
-    "failed",  # 500
-    "other",
-)
-_REASON_OF = {
-    400: "invalid",
-    404: "not_found",
-    405: "unsupported",
-    408: "slow_client",
-    411: "unsupported",
-    413: "too_large",
-    415: "unsupported",
-    431: "too_large",
-    499: "client_gone",
-    500: "failed",
-    501: "unsupported",
-    503: "unavailable",
-    504: "deadline",
-}
+)  # reasons of 503 that the status does not tell
+REASONS = (*_FULL, *dict.fromkeys(reason for _, reason in STATUSES.values()))
 
 # Of a process. The first ones are states, which end with the process; the others are counts, which stay.
 _STATES = {
@@ -265,8 +243,3 @@ class Board:
         for index, row in enumerate(self._cells):
             for number in range(int(row[WORKER.starts["models"]])):
                 yield index, WORKER.end + number * MODEL.end
-
-
-def reason_of(status: int) -> str:
-    """The reason of a rejection of which only the status is known."""
-    return _REASON_OF.get(status, "other")

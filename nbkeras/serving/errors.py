@@ -8,22 +8,25 @@ from nbkeras.serving.logs import event
 
 _log = logging.getLogger("nbkeras.serving")
 _numbers = itertools.count(1)
-_GRPC_CODES = {
-    400: "INVALID_ARGUMENT",
-    403: "PERMISSION_DENIED",
-    404: "NOT_FOUND",
-    405: "UNIMPLEMENTED",
-    408: "DEADLINE_EXCEEDED",
-    409: "FAILED_PRECONDITION",
-    411: "INVALID_ARGUMENT",
-    413: "RESOURCE_EXHAUSTED",
-    415: "INVALID_ARGUMENT",
-    431: "RESOURCE_EXHAUSTED",
-    500: "INTERNAL",
-    501: "UNIMPLEMENTED",
-    503: "UNAVAILABLE",
-    504: "DEADLINE_EXCEEDED",
+# Status of HTTP -> the name of gRPC's code for it, and the reason of the rejection in the metrics, if none is given.
+STATUSES = {
+    400: ("INVALID_ARGUMENT", "invalid"),  # what was asked for makes no sense
+    403: ("PERMISSION_DENIED", "other"),
+    404: ("NOT_FOUND", "not_found"),  # no such model
+    405: ("UNIMPLEMENTED", "unsupported"),
+    408: ("DEADLINE_EXCEEDED", "slow_client"),
+    409: ("FAILED_PRECONDITION", "other"),
+    411: ("INVALID_ARGUMENT", "unsupported"),
+    413: ("RESOURCE_EXHAUSTED", "too_large"),
+    415: ("INVALID_ARGUMENT", "unsupported"),
+    431: ("RESOURCE_EXHAUSTED", "too_large"),
+    499: ("CANCELLED", "client_gone"),
+    500: ("INTERNAL", "failed"),
+    501: ("UNIMPLEMENTED", "unsupported"),
+    503: ("UNAVAILABLE", "unavailable"),  # a model that is being loaded, a server that ends
+    504: ("DEADLINE_EXCEEDED", "deadline"),
 }
+_UNKNOWN = ("UNKNOWN", "other")
 
 
 class ServingError(Exception):
@@ -43,7 +46,12 @@ class ServingError(Exception):
 
     @property
     def code(self) -> str:
-        return _GRPC_CODES.get(self.status, "UNKNOWN")
+        return STATUSES.get(self.status, _UNKNOWN)[0]
+
+
+def reason_of(status: int) -> str:
+    """The reason of a rejection of which only the status is known."""
+    return STATUSES.get(status, _UNKNOWN)[1]
 
 
 def refused(message: str) -> ServingError:
@@ -51,8 +59,10 @@ def refused(message: str) -> ServingError:
     return ServingError(400, message)
 
 
-def unexpected(error: Exception) -> ServingError:
-    """The error of a request for which the server itself failed: the client gets a number, and the log the traceback."""
+def as_told(error: Exception) -> ServingError:
+    """An error as a client is told: of one for which the server itself failed it gets a number, and the log the traceback."""
+    if isinstance(error, ServingError):
+        return error.with_traceback(None)  # else it and the frame that keeps it hold each other, and the request
     number = f"{time.time():.0f}-h{next(_numbers)}"
     _log.error("request %s failed", number, exc_info=error, extra=event("request_failed", error_id=number))
     return ServingError(500, f"the server failed; its log has the reason as {number}")

@@ -2,11 +2,13 @@
 
 import re
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
+@dataclass(slots=True, eq=False)
 class Exchange:
     """A request to infer, from its body's last byte to its answer.
 
@@ -14,29 +16,19 @@ class Exchange:
     there. queued: seconds until its batch was begun, the first one if it has several; computed: seconds of its batches.
     """
 
-    __slots__ = (
-        "bytes_in",
-        "bytes_out",
-        "computed",
-        "id",
-        "name",
-        "protocol",
-        "queued",
-        "reason",
-        "rows",
-        "seconds",
-        "since",
-        "status",
-        "version",
-    )
-
-    def __init__(self, protocol: str):
-        self.protocol, self.id, self.name, self.version = protocol, "", "", ""
-        self.rows = self.bytes_in = self.bytes_out = 0
-        self.status, self.reason = 500, ""
-        self.queued: float | None = None
-        self.computed = self.seconds = 0.0
-        self.since = time.monotonic()
+    protocol: str
+    id: str = ""
+    name: str = ""
+    version: str = ""
+    rows: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    status: int = 500
+    reason: str = ""
+    queued: float | None = None
+    computed: float = 0.0
+    seconds: float = 0.0
+    since: float = field(default_factory=time.monotonic)
 
     def begin(self, received: int) -> None:
         """The whole body has arrived."""

@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute, Route
 
 from nbkeras.serving import tensors
 from nbkeras.serving.budget import Share
-from nbkeras.serving.errors import ServingError, refused, unexpected
+from nbkeras.serving.errors import ServingError, as_told, refused
 from nbkeras.serving.exchange import Exchange, sane_id
 from nbkeras.serving.repository import Version
 from nbkeras.serving.service import Service
@@ -48,40 +48,17 @@ class ClientGone(Exception):
 class Headers:
     """The headers of a request that the protocol reads."""
 
-    __slots__ = (
-        "accept_encoding",
-        "content_encoding",
-        "content_type",
-        "is_chunked",
-        "json_bytes",
-        "length",
-        "request_id",
-        "timeout",
-    )
-
     def __init__(self, headers: list[tuple[bytes, bytes]]):
-        self.accept_encoding = self.content_encoding = self.content_type = b""
-        self.is_chunked = False
-        self.json_bytes = self.length = None
-        self.timeout: float | None = None
-        self.request_id = ""
-        for name, value in headers:
-            if name == b"content-length":
-                self.length = _integer("Content-Length", value)
-            elif name == b"content-type":
-                self.content_type = value.partition(b";")[0].strip().lower()
-            elif name == b"inference-header-content-length":
-                self.json_bytes = _integer("Inference-Header-Content-Length", value)
-            elif name == b"content-encoding":
-                self.content_encoding = value.strip().lower()
-            elif name == b"accept-encoding":
-                self.accept_encoding = value.lower()
-            elif name == b"transfer-encoding":
-                self.is_chunked = True
-            elif name == b"x-request-timeout-ms":
-                self.timeout = _milliseconds(value)
-            elif name == b"x-request-id":
-                self.request_id = sane_id(value)
+        given = dict(headers)
+        self.accept_encoding = given.get(b"accept-encoding", b"").lower()
+        self.content_encoding = given.get(b"content-encoding", b"").strip().lower()
+        self.content_type = given.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        self.is_chunked = b"transfer-encoding" in given
+        self.length = _whole(given, b"content-length", "a number of bytes", 18)
+        self.json_bytes = _whole(given, b"inference-header-content-length", "a number of bytes", 18)
+        milliseconds = _whole(given, b"x-request-timeout-ms", "whole milliseconds", 12)
+        self.timeout = milliseconds / 1000 if milliseconds else None
+        self.request_id = sane_id(given.get(b"x-request-id", b""))
 
 
 class Application:
@@ -114,7 +91,7 @@ class Application:
                 Route(f"{path}/ready", self._model_ready, methods=["GET"]),
                 Route(f"{path}/infer", self._infer_route, methods=["POST"]),
             ]
-        handlers: dict[Any, Any] = {HTTPException: _not_there, ServingError: _told, Exception: _failed}
+        handlers: dict[Any, Any] = {HTTPException: _not_there, ServingError: _told, Exception: _told}
         self._rest = Starlette(routes=[*own, *routes], exception_handlers=handlers)
         self._rest.router.redirect_slashes = False
 
@@ -170,8 +147,6 @@ class Application:
             headers.append((b"content-length", b"%d" % len(answer)))
             start["headers"] = headers
             exchange.end(200)
-        except ServingError as error:
-            answer = _answer_error(error, start, exchange)
         except ClientGone:
             self._gone(exchange)
             return
@@ -182,7 +157,7 @@ class Application:
             ended = ServingError(503, "the server ended before the request was computed", 1)
             answer = _answer_error(ended, start, exchange)
         except Exception as error:
-            answer = _answer_error(unexpected(error), start, exchange)
+            answer = _answer_error(as_told(error), start, exchange)
         finally:
             share.close()
         if exchange.id:
@@ -205,7 +180,7 @@ class Application:
         return self.service.read(
             len(body),
             functools.partial(tensors.cost_of_request, body, json_bytes, model.inputs),
-            functools.partial(tensors.read_any, body, json_bytes, model.name, model.inputs),
+            functools.partial(tensors.read_request, body, json_bytes, model.name, model.inputs),
         )
 
     async def body_of(self, head: Headers, receive: Receive, share: Share, most: int = 0) -> bytes | bytearray:
@@ -287,8 +262,7 @@ class Application:
         return _json(self.service.server_metadata())
 
     async def _live(self, request: Request) -> Response:
-        is_live = self.service.live()
-        return _json({"live": is_live}, 200 if is_live else 503)
+        return _json({"live": True})
 
     async def _ready(self, request: Request) -> Response:
         is_ready = self.service.ready()
@@ -312,14 +286,16 @@ class Application:
         ready = content.get("ready", False)
         if not isinstance(ready, bool):
             raise refused(f"'ready' must be true or false, received {tensors.shown(ready)}")
-        return _json(self.service.index(ready))
+        return _json(self.service.repository.index(ready))
 
     async def _load(self, request: Request) -> Response:
-        await self.service.load(request.path_params["name"], await self._parameters(request))
+        parameters = await self._parameters(request)
+        await self.service.controlled().load(request.path_params["name"], parameters)
         return Response(status_code=200)
 
     async def _unload(self, request: Request) -> Response:
-        await self.service.unload(request.path_params["name"], await self._parameters(request))
+        parameters = await self._parameters(request)
+        await self.service.controlled().unload(request.path_params["name"], parameters)
         return Response(status_code=200)
 
     async def _parameters(self, request: Request) -> dict[str, Any]:
@@ -394,23 +370,19 @@ async def _packed(accepted: bytes, answer: bytes, headers: list[tuple[bytes, byt
     return await asyncio.to_thread(pack) if len(answer) > _LONG else pack()
 
 
-def _integer(name: str, value: bytes) -> int:
-    if not value.isdigit() or len(value) > 18:
-        raise refused(f"the header {name} must be a number of bytes, received {value.decode('latin-1'):.80}")
+def _whole(given: dict[bytes, bytes], name: bytes, what: str, digits: int) -> int | None:
+    """The number in a header; None if it is not given."""
+    value = given.get(name)
+    if value is None:
+        return None
+    if not value.isdigit() or len(value) > digits:
+        raise refused(f"the header {name.decode().title()} must be {what}, received {value.decode('latin-1'):.80}")
     return int(value)
-
-
-def _milliseconds(value: bytes) -> float | None:
-    if not value.isdigit() or len(value) > 12:
-        raise refused(
-            f"the header X-Request-Timeout-Ms must be whole milliseconds, received {value.decode('latin-1'):.80}"
-        )
-    return int(value) / 1000 or None
 
 
 def _answer_error(error: ServingError, start: dict[str, Any], exchange: Exchange | None = None) -> bytes:
     """The body of an error; its status and headers go into the start of the response."""
-    body = orjson.dumps({"error": error.message}) if error.message.isascii() else _any_text(error.message)
+    body = orjson.dumps({"error": error.message.encode("utf-8", "replace").decode()})
     headers = [_JSON, (b"content-length", b"%d" % len(body))]
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after))
@@ -420,20 +392,12 @@ def _answer_error(error: ServingError, start: dict[str, Any], exchange: Exchange
     return body
 
 
-def _any_text(message: str) -> bytes:
-    return orjson.dumps({"error": message.encode("utf-8", "replace").decode()})
-
-
-async def _told(request: Request, error: Any) -> Response:
+async def _told(request: Request, error: Exception) -> Response:
     start: dict[str, Any] = {}
-    body = _answer_error(error, start)
+    body = _answer_error(as_told(error), start)
     made = Response(body, start["status"])
     made.raw_headers = start["headers"]
     return made
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    return await _told(request, unexpected(error))
 
 
 async def _not_there(request: Request, error: Any) -> Response:

@@ -210,8 +210,3 @@ class Loading:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._result.close()
-
-
-def load(options: Any, target: str, **limits: Any) -> Loaded:
-    """Load a model's file and wait for it."""
-    return Loading(options, target, **limits).result()

@@ -6,6 +6,7 @@ new series.
 """
 
 import asyncio
+import functools
 import os
 import platform
 import re
@@ -30,7 +31,8 @@ from starlette.responses import Response
 
 import nbkeras
 from nbkeras.serving import limits, logs
-from nbkeras.serving.board import CODES, PROTOCOLS, ROWS, SECONDS, Board, reason_of
+from nbkeras.serving.board import CODES, PROTOCOLS, ROWS, SECONDS, Board
+from nbkeras.serving.errors import reason_of
 from nbkeras.serving.exchange import Exchange, Observer
 from nbkeras.serving.repository import READY
 from nbkeras.serving.service import Service
@@ -41,6 +43,7 @@ _MEMORY_PAUSE = 1.0  # seconds for which the memory of processes is not read aga
 _SAMPLES = 64  # that are written in one turn of the event loop
 _END = b"# EOF\n"  # of the format OpenMetrics
 OTHERS = "", ""  # requests for models that are not there
+_MODEL, _WORKER = ("model", "version"), ("worker",)  # labels
 
 
 class Metrics(Observer):
@@ -156,43 +159,30 @@ def families(board: Board, service: Service, memory: dict[int, limits.Memory]) -
     yield InfoMetricFamily(_PREFIX + "build", "Versions of the server.", value=versions)
     yield from _of_models(board)
     yield from _of_workers(board, memory)
-    ready = _gauge("model_ready", "Whether a version of a model is served.", ("model", "version"))
-    for each in service.index():
-        ready.add_metric((each["name"], each["version"]), float(each["state"] == READY))
-    yield ready
+    ready = [((each["name"], each["version"]), each["state"] == READY) for each in service.repository.index()]
+    yield _gauge("model_ready", "Whether a version of a model is served.", _MODEL, ready)
 
 
 def _of_models(board: Board) -> Iterator[Metric]:
-    labels = ("model", "version")
     models = board.of_models()
-    requests = CounterMetricFamily(
-        _PREFIX + "requests",
-        "Requests to infer by model, version, protocol and status code of HTTP; no model: it was not there.",
-        labels=(*labels, "protocol", "code"),
-    )
+    text = "Requests to infer by model, version, protocol and status code of HTTP; no model: it was not there."
+    requests = []
     for key, figures in models.items():
         counts = figures["requests"].reshape(len(PROTOCOLS), len(CODES))
         for row, column in zip(*np.nonzero(counts), strict=True):
-            requests.add_metric((*key, PROTOCOLS[row], str(CODES[column])), float(counts[row, column]))
-    yield requests
-    rejected = CounterMetricFamily(_PREFIX + "rejected", "Requests without an answer of a model.", labels=("reason",))
-    for reason, count in board.rejected().items():
-        rejected.add_metric((reason,), count)
-    yield rejected
+            requests.append(((*key, PROTOCOLS[row], str(CODES[column])), counts[row, column]))
+    yield _counter("requests", text, (*_MODEL, "protocol", "code"), requests)
+    rejected = [((reason,), count) for reason, count in board.rejected().items()]
+    yield _counter("rejected", "Requests without an answer of a model.", ("reason",), rejected)
     models.pop(OTHERS, None)
-    histograms = (
-        (
-            "duration",
-            "request_duration_seconds",
-            SECONDS,
-            "Seconds from a request's last byte to its answer, with status 200.",
-        ),
+    answered = "Seconds from a request's last byte to its answer, with status 200."
+    for figure, name, bounds, text in (
+        ("duration", "request_duration_seconds", SECONDS, answered),
         ("queue", "queue_duration_seconds", SECONDS, "Seconds that a request waited for its batch."),
         ("compute", "compute_duration_seconds", SECONDS, "Seconds that a batch was computed."),
         ("rows", "batch_rows", ROWS, "Rows of a batch."),
-    )
-    for figure, name, bounds, text in histograms:
-        histogram = HistogramMetricFamily(_PREFIX + name, text, labels=labels)
+    ):
+        histogram = HistogramMetricFamily(_PREFIX + name, text, labels=_MODEL)
         edges = [*map(floatToGoString, bounds), "+Inf"]
         for key, figures in models.items():
             *counts, total = figures[figure].tolist()
@@ -204,23 +194,19 @@ def _of_models(board: Board) -> Iterator[Metric]:
         ("load_seconds", "model_load_duration_seconds", "Seconds that the last load of a model's file took."),
         ("file_bytes", "model_bytes", "Bytes of a frozen model, which workers share."),
     ):
-        gauge = _gauge(name, text, labels)
-        for key, figures in models.items():
-            gauge.add_metric(key, float(figures[figure][0]))
-        yield gauge
-    loads = CounterMetricFamily(_PREFIX + "model_loads", "Loads of a model's file.", labels=(*labels, "result"))
-    for key, figures in models.items():
-        loads.add_metric((*key, "ok"), float(figures["loads"][0]))
-        loads.add_metric((*key, "failed"), float(figures["failed_loads"][0]))
-    yield loads
+        yield _gauge(name, text, _MODEL, [(key, figures[figure][0]) for key, figures in models.items()])
+    loads = [
+        ((*key, result), figures[figure][0])
+        for key, figures in models.items()
+        for result, figure in (("ok", "loads"), ("failed", "failed_loads"))
+    ]
+    yield _counter("model_loads", "Loads of a model's file.", (*_MODEL, "result"), loads)
 
 
 def _of_workers(board: Board, memory: dict[int, limits.Memory]) -> Iterator[Metric]:
-    workers = board.of_workers()
-    alive = [index for index, figures in enumerate(workers) if figures["process"][0]]
-    living = _gauge("workers", "Workers that live.", ())
-    living.add_metric((), float(len(alive)))
-    yield living
+    workers = {(str(index),): figures for index, figures in enumerate(board.of_workers())}
+    alive = {key: figures for key, figures in workers.items() if figures["process"][0]}
+    yield _gauge("workers", "Workers that live.", (), [((), len(alive))])
     for figure, name, text in (
         ("in_flight", "requests_in_flight", "Requests that a worker has taken and not answered."),
         ("connections", "connections", "Open connections of HTTP."),
@@ -229,39 +215,27 @@ def _of_workers(board: Board, memory: dict[int, limits.Memory]) -> Iterator[Metr
         ("sequences_bytes", "sequences_bytes", "Bytes of the states of sequences."),
         ("started", "worker_start_time_seconds", "When a worker was started, in seconds since 1970."),
     ):
-        gauge = _gauge(name, text, ("worker",))
-        for index in alive:
-            gauge.add_metric((str(index),), float(workers[index][figure][0]))
-        yield gauge
-    for field, name, text in (
-        ("resident", "worker_resident_memory_bytes", "Memory of a worker, with all that it shares (RSS)."),
-        (
-            "proportional",
-            "worker_proportional_memory_bytes",
-            "Memory of a worker, with its part of what is shared (PSS).",
-        ),
+        yield _gauge(name, text, _WORKER, [(key, figures[figure][0]) for key, figures in alive.items()])
+    for field, text in (
+        ("resident", "Memory of a worker, with all that it shares (RSS)."),
+        ("proportional", "Memory of a worker, with its part of what is shared (PSS)."),
     ):
-        gauge = _gauge(name, text, ("worker",))
-        for index, one in memory.items():
-            gauge.add_metric((str(index),), float(getattr(one, field)))
-        yield gauge
-    cpu = CounterMetricFamily(
-        _PREFIX + "worker_cpu_seconds", "Seconds of processors that a worker used.", labels=("worker",)
-    )
-    for index in alive:
-        cpu.add_metric((str(index),), float(workers[index]["cpu_seconds"][0]))
-    yield cpu
-    restarts = CounterMetricFamily(
-        _PREFIX + "worker_restarts", "How often a worker was started again.", labels=("worker",)
-    )
-    for index, figures in enumerate(workers):
-        restarts.add_metric((str(index),), max(0.0, float(figures["starts"][0]) - 1))
-    yield restarts
-    dropped = sum(float(figures["dropped_lines"][0]) for figures in workers)
-    yield CounterMetricFamily(
-        _PREFIX + "log_lines_dropped", "Lines of the log that nobody read in time.", value=dropped
-    )
+        sizes = [((str(index),), getattr(one, field)) for index, one in memory.items()]
+        yield _gauge(f"worker_{field}_memory_bytes", text, _WORKER, sizes)
+    seconds = [(key, figures["cpu_seconds"][0]) for key, figures in alive.items()]
+    yield _counter("worker_cpu_seconds", "Seconds of processors that a worker used.", _WORKER, seconds)
+    restarts = [(key, max(0.0, figures["starts"][0] - 1)) for key, figures in workers.items()]
+    yield _counter("worker_restarts", "How often a worker was started again.", _WORKER, restarts)
+    dropped = sum(figures["dropped_lines"][0] for figures in workers.values())
+    yield _counter("log_lines_dropped", "Lines of the log that nobody read in time.", (), [((), dropped)])
 
 
-def _gauge(name: str, text: str, labels: Sequence[str]) -> GaugeMetricFamily:
-    return GaugeMetricFamily(_PREFIX + name, text, labels=labels)
+def _family(kind: Any, name: str, text: str, labels: Sequence[str], samples: Iterable[tuple[tuple, float]]) -> Any:
+    """A family of metrics with a sample for each tuple of values of its labels."""
+    made = kind(_PREFIX + name, text, labels=labels)
+    for values, figure in samples:
+        made.add_metric(values, float(figure))
+    return made
+
+
+_gauge, _counter = (functools.partial(_family, kind) for kind in (GaugeMetricFamily, CounterMetricFamily))

@@ -99,7 +99,10 @@ async def status(service: Service, metrics: Metrics) -> dict[str, Any]:
         "is_draining": service.is_draining,
         "seconds": SECONDS,
         "rows": ROWS,
-        "models": [_of_model(service, each, figures.get((each["name"], each["version"]))) for each in service.index()],
+        "models": [
+            _of_model(service, each, figures.get((each["name"], each["version"])))
+            for each in service.repository.index()
+        ],
         "unknown_requests": 0 if unknown is None else int(unknown["requests"].sum()),
         "rejected": metrics.board.rejected(),
         "workers": workers,

@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from nbkeras.serving.errors import ServingError, unexpected
+from nbkeras.serving.errors import ServingError, as_told
 from nbkeras.serving.tensors import InferRequest, InferResponse
 
 _HELLO_SECONDS = 10.0  # in which a worker that has ended is started again
@@ -87,6 +87,11 @@ class _Link:
                     )
 
 
+def _made(task: asyncio.Task[_Link]) -> _Link | None:
+    """The connection that a task has made."""
+    return task.result() if task.done() and not task.cancelled() and not task.exception() else None
+
+
 class Peers:
     """The workers of a server, as one of them sees them.
 
@@ -125,7 +130,8 @@ class Peers:
     async def _link(self, owner: int) -> _Link:
         """The connection to a worker; those who need it at the same time wait for the same one."""
         task = self._links.get(owner)
-        if task is None or (task.done() and (task.cancelled() or task.exception() or not task.result().is_open)):
+        link = None if task is None else _made(task)
+        if task is None or (task.done() and (link is None or not link.is_open)):
             task = self._links[owner] = asyncio.create_task(self._connect(owner))
         return await asyncio.shield(task)
 
@@ -177,10 +183,8 @@ class Peers:
         answer: Any
         try:
             answer = await self._answer(*content)
-        except ServingError as error:
-            answer = error
         except Exception as error:
-            answer = unexpected(error)
+            answer = as_told(error)
         finally:
             del running[number]
         with contextlib.suppress(OSError):
@@ -188,12 +192,7 @@ class Peers:
 
     async def close(self) -> None:
         """End, after all requests of this worker are answered. Other workers may have some to hand over yet."""
-        links = [
-            task.result()
-            for task in self._links.values()
-            if task.done() and not task.cancelled() and not task.exception()
-        ]
-        for link in links:
+        for link in filter(None, map(_made, self._links.values())):
             link.writer.close()
             link.task.cancel()
         if self._served:

@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import math
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -122,18 +121,16 @@ class Repository:
         self._versions: dict[str, dict[str, Version]] = {}
         self._states: dict[tuple[str, str], tuple[str, str]] = {}  # of versions that are not ready: state, reason
         self._newest: dict[str, Version] = {}
-        self._retired: weakref.WeakSet[Version] = weakref.WeakSet()
         self._drains: set[asyncio.Task] = set()
 
     def set(self, name: str, version: str, frozen: Any, options: ModelOptions | None = None) -> Version:
         """Serve a frozen model under a name and version, in place of the one that is there."""
         observe = functools.partial(self.observer.batch, name, version)
         made = Version(name, version, frozen, options or ModelOptions(name=name, version=version), observe)
-        versions = self._versions.setdefault(name, {})
-        before = versions.get(version)
-        versions[version] = made
+        before = self._versions.get(name, {}).get(version)
+        self._versions.setdefault(name, {})[version] = made
         self._states.pop((name, version), None)
-        self._newest[name] = max(versions.values(), key=lambda each: version_order(each.version))
+        self._newest[name] = self._versions[name][self.versions(name)[-1]]
         if before is not None:
             self._retire(before)
         return made
@@ -147,7 +144,7 @@ class Repository:
                 self._retire(before)
         versions = self._versions.get(name)
         if versions:
-            self._newest[name] = max(versions.values(), key=lambda each: version_order(each.version))
+            self._newest[name] = versions[self.versions(name)[-1]]
         else:
             self._versions.pop(name, None)
             self._newest.pop(name, None)
@@ -201,7 +198,6 @@ class Repository:
         ]
 
     def _retire(self, version: Version) -> None:
-        self._retired.add(version)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:  # no loop, so nothing is in flight
@@ -209,10 +205,6 @@ class Repository:
         task = loop.create_task(version.batcher.drain())
         self._drains.add(task)
         task.add_done_callback(self._drains.discard)
-
-    def retired(self) -> int:
-        """How many replaced versions are still in memory."""
-        return len(self._retired)
 
     async def drain(self) -> None:
         """Wait for all that was taken."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -19,11 +20,10 @@ import grpc.aio
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from nbkeras.engine.annotations import briefly
 from nbkeras.inference.ready import TensorSpec
 from nbkeras.serving import messages, tensors
 from nbkeras.serving.budget import Share
-from nbkeras.serving.errors import ServingError, refused, unexpected
+from nbkeras.serving.errors import ServingError, as_told, refused
 from nbkeras.serving.exchange import Exchange, sane_id
 from nbkeras.serving.frames import Gate
 from nbkeras.serving.options import Options
@@ -72,26 +72,16 @@ def read_request(message: Any, specs: Sequence[TensorSpec] = ()) -> InferRequest
     raw, given = message.raw_input_contents, message.inputs
     inputs: dict[str, np.ndarray] = {}
     for tensor in given:
-        if "shared_memory_region" in tensor.parameters:
-            raise refused(f"input {tensor.name!r:.200}: shared memory is not offered")
+        tensors.check_memory("input", tensor.name, tensor.parameters)
     if not given:
         raise refused("the request has no inputs")
     if raw and len(raw) != len(given):
         raise refused(f"the request has {len(given)} inputs, but {len(raw)} raw_input_contents: it needs one for each")
     for place, tensor in enumerate(given):
-        name = tensor.name
+        name, shape = tensor.name, list(tensor.shape)
         if not name:
             raise refused("each input needs a name")
-        if name in inputs:
-            raise refused(f"input {name!r:.200} is given twice")
-        if tensor.datatype not in tensors.DTYPES:
-            datatypes = ", ".join(tensors.DTYPES)
-            raise refused(
-                f"input {name!r:.200}: datatype must be one of {datatypes}, received {briefly(tensor.datatype)}"
-            )
-        shape = tensors.checked_shape(name, list(tensor.shape))
-        if specs:
-            tensors.check_claim(message.model_name, specs, inputs, name, tensor.datatype, shape)
+        tensors.check_claim(message.model_name, specs, inputs, name, tensor.datatype, shape)
         if not raw:
             inputs[name] = _typed(name, tensor.datatype, shape, tensor.contents)
         elif tensor.contents.ListFields():  # MLServer's client sends empty ones
@@ -128,9 +118,7 @@ def _typed(name: str, datatype: str, shape: list[int], contents: Any) -> np.ndar
             "raw_input_contents"
         )
     if datatype == "BYTES":
-        made = np.empty(count, object)
-        made[:] = [tensors.text_of(name, value) for value in values]
-        return made.reshape(shape)
+        return tensors.array_of_texts([tensors.text_of(name, value) for value in values], shape)
     wide = np.fromiter(values, _WIDE.get(field, dtype), count)
     made = wide.astype(dtype, copy=False)
     if wide.dtype != dtype and not np.array_equal(made, wide):
@@ -169,7 +157,7 @@ class Servicer:
         self.service = service
 
     async def server_live(self, request: Any, context: Any) -> dict[str, Any]:
-        return {"live": self.service.live()}
+        return {"live": True}
 
     async def server_ready(self, request: Any, context: Any) -> dict[str, Any]:
         return {"ready": self.service.ready()}
@@ -268,23 +256,21 @@ class Servicer:
             size = _COPIES * response.ByteSize()
             share.grow(size)
             return _StreamResponse(infer_response=response), size
-        except ServingError as error:
-            failure = error.with_traceback(None)  # else it and this frame hold each other, and the message
         except Exception as error:
-            failure = unexpected(error)
+            failure = as_told(error)
         return _StreamResponse(error_message=failure.message, infer_response=_Response(id=messages.id_of(data))), 0
 
     async def repository_index(self, request: Any, context: Any) -> dict[str, Any]:
-        return {"models": self.service.index(request.ready)}
+        return {"models": self.service.repository.index(request.ready)}
 
     async def repository_model_load(self, request: Any, context: Any) -> dict[str, Any]:
         name = messages.model_of(request)
-        await self.service.load(name, messages.parameters_of(request.parameters))
+        await self.service.controlled().load(name, messages.parameters_of(request.parameters))
         return {"model_name": name, "isLoaded": True}
 
     async def repository_model_unload(self, request: Any, context: Any) -> dict[str, Any]:
         name = messages.model_of(request)
-        await self.service.unload(name, messages.parameters_of(request.parameters))
+        await self.service.controlled().unload(name, messages.parameters_of(request.parameters))
         return {"model_name": name, "isUnloaded": True}
 
     async def check(self, request: Any, context: Any) -> dict[str, Any]:
@@ -354,10 +340,8 @@ def _unary(asked: Any, told: Any, method: Callable[[Any, Any], Awaitable[Any]]) 
         try:
             found = await method(data if asked is None else _read(asked, data), context)
             return told(**found) if isinstance(found, dict) else found
-        except ServingError as error:
-            failure = error.with_traceback(None)  # else it and this frame hold each other, and the message
         except Exception as error:
-            failure = unexpected(error)
+            failure = as_told(error)
         del data  # gRPC keeps the frame in which a call was aborted, until Python searches for cycles
         again = () if failure.retry_after is None else (("grpc-retry-pushback-ms", f"{failure.retry_after * 1000}"),)
         await context.abort(grpc.StatusCode[failure.code], f"{failure.message:.{_LONGEST}}", again)
@@ -392,11 +376,13 @@ class Server:
     def __init__(self, server: grpc.aio.Server, gate: Gate):
         self._server, self._gate = server, gate
 
-    async def stop(self, seconds: float) -> None:
-        """Take no more calls and wait for those that run."""
+    async def stop(self, seconds: float) -> bool:
+        """Take no more calls and wait for those that run; returns whether they ended in time. The others are given up."""
+        end = time.monotonic() + seconds
         self._gate.close()
         await self._server.stop(seconds)
         self._gate.end()
+        return time.monotonic() < end
 
 
 async def start(service: Service, options: Options, port: int) -> Server:
@@ -418,11 +404,3 @@ async def start(service: Service, options: Options, port: int) -> Server:
     await server.start()
     await gate.open(port)
     return Server(server, gate)
-
-
-async def stop(server: Server, seconds: float) -> bool:
-    """Take no more calls and wait for those that run; returns whether they ended in time. The others are given up."""
-    loop = asyncio.get_running_loop()
-    start = loop.time()
-    await server.stop(seconds)
-    return loop.time() - start < seconds

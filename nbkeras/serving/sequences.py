@@ -104,7 +104,6 @@ class Sequences:
     def __init__(self, *, idle: float = 60.0, max_bytes: int = 256 << 20, budget: Budget | None = None):
         self.idle, self.max_bytes, self.budget = idle, max_bytes, budget or Budget()
         self.bytes = 0
-        self.forgotten = 0  # sequences that were idle too long, since the start
         self._kept: OrderedDict[Key, _Kept] = OrderedDict()  # the one that was used last is the last
         self._waiting = 0  # requests that wait for others of their sequences
         self._sweep: asyncio.TimerHandle | None = None
@@ -245,7 +244,6 @@ class Sequences:
             late.append(key)
         for key in late:
             self._forget(key)
-        self.forgotten += len(late)
 
     def _forget_for_ever(self) -> None:
         """Look for idle sequences from time to time, as long as there are any."""

@@ -101,9 +101,7 @@ class Service:
 
     def exchange(self, protocol: str, request_id: str = "") -> Exchange:
         """A request to infer that has begun to arrive. request_id: given by the client, if it is sane."""
-        made = Exchange(protocol)
-        made.id = request_id or ("" if self.log is None else self.log.new_id())
-        return made
+        return Exchange(protocol, request_id or ("" if self.log is None else self.log.new_id()))
 
     def answered(self, exchange: Exchange) -> None:
         """Count and log a request to infer, of which the answer, or the error, is there."""
@@ -134,15 +132,12 @@ class Service:
 
     # -------------------- health and metadata --------------------
 
-    def live(self) -> bool:
-        return True
-
     def ready(self) -> bool:
         """Whether requests are taken: the models of the start are loaded, and the server does not end.
 
         A version that is loaded later on, or cannot be, leaves a server ready that serves others; `index` tells what is broken.
         """
-        index = self.index()
+        index = self.repository.index()
         reasons = [each["reason"] for each in index if each["state"] != READY]
         is_served = len(reasons) < len(index) or all(reason == UNLOADED for reason in reasons)
         return is_served and STARTING not in reasons and not self.is_draining
@@ -168,18 +163,8 @@ class Service:
 
     # -------------------- the repository --------------------
 
-    def index(self, ready_only: bool = False) -> list[dict[str, str]]:
-        return self.repository.index(ready_only)
-
-    async def load(self, name: str, parameters: dict[str, Any]) -> None:
-        """Load a model again, or one that was unloaded, from its file."""
-        await self._control().load(name, parameters)
-
-    async def unload(self, name: str, parameters: dict[str, Any]) -> None:
-        """Serve a model no more."""
-        await self._control().unload(name, parameters)
-
-    def _control(self) -> Control:
+    def controlled(self) -> Control:
+        """Loads and unloads models, where requests may do that."""
         if self.control is None:
             raise ServingError(
                 403, "models are not loaded or unloaded by requests here (start the server with --control)"

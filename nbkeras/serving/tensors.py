@@ -115,24 +115,19 @@ def configuration_of(spec: TensorSpec) -> dict[str, Any]:
 # -------------------- requests --------------------
 
 
-def read_any(
-    body: bytes | bytearray, json_bytes: int | None, model: str, specs: Sequence[TensorSpec]
-) -> tuple[InferRequest, bool | dict[str, bool]]:
-    """A request of HTTP, of whichever form, as `read_request` returns it."""
-    return (raw_input(specs, body), True) if json_bytes == 0 else read_request(body, json_bytes, model, specs)
-
-
 def read_request(
     body: bytes | bytearray, json_bytes: int | None = None, model: str = "", specs: Sequence[TensorSpec] = ()
 ) -> tuple[InferRequest, bool | dict[str, bool]]:
     """A request of HTTP, and whether its answer is binary: for all outputs, or by their names.
 
-    json_bytes: the value of Inference-Header-Content-Length, if there is one; tensors follow the JSON. specs: the inputs of the
-    model; data that cannot be for them is refused before it is converted.
+    json_bytes: the value of Inference-Header-Content-Length, if there is one; tensors follow the JSON, and 0 is for one tensor
+    without JSON. specs: the inputs of the model; data that cannot be for them is refused before it is converted.
     """
+    if json_bytes == 0:
+        return raw_input(specs, body), True
     rest: memoryview | None = None
     if json_bytes is not None:
-        if not 0 < json_bytes <= len(body):
+        if json_bytes > len(body):
             raise refused(f"Inference-Header-Content-Length is {json_bytes}, but the body has {len(body)} bytes")
         view = memoryview(body)
         rest, head = view[json_bytes:], view[:json_bytes]
@@ -149,12 +144,8 @@ def read_request(
         if type(tensor) is not dict:
             raise refused(f"each of 'inputs' must be an object, received {shown(tensor)}")
         name = _name(tensor, "input")
-        if name in inputs:
-            raise refused(f"input {name!r} is given twice")
-        datatype, shape = _form(name, tensor)
-        if specs:
-            check_claim(model, specs, inputs, name, datatype, shape)
-        inputs[name], rest = _input(name, datatype, shape, tensor, rest, head)
+        check_claim(model, specs, inputs, name, tensor.get("datatype"), tensor.get("shape"))
+        inputs[name], rest = _input(name, tensor, rest, head)
     if rest:
         raise refused(f"the body has {len(rest)} bytes more than its inputs")
     parameters = _parameters(content, "the request")
@@ -254,8 +245,13 @@ def check_output(name: str, before: Container[str], parameters: Mapping[str, Any
         raise refused(
             f"output {name!r:.200}: the parameter 'classification' is not offered; leave it out for the numbers"
         )
+    check_memory("output", name, parameters)
+
+
+def check_memory(kind: str, name: str, parameters: Container[str]) -> None:
+    """Refuse a tensor that lies in memory of the client's."""
     if "shared_memory_region" in parameters:
-        raise refused(f"output {name!r:.200}: shared memory is not offered")
+        raise refused(f"{kind} {name!r:.200}: shared memory is not offered")
 
 
 def _name(tensor: dict, kind: str) -> str:
@@ -274,21 +270,11 @@ def _parameters(content: dict, owner: str) -> dict[str, Any]:
     return parameters
 
 
-def _form(name: str, tensor: dict) -> tuple[str, list[int]]:
-    """The datatype and shape that an input claims."""
-    datatype = tensor.get("datatype")
-    if type(datatype) is not str or datatype not in DTYPES:
-        raise refused(f"input {name!r}: 'datatype' must be one of {', '.join(DTYPES)}, received {shown(datatype)}")
-    return datatype, checked_shape(name, tensor.get("shape"))
-
-
-def _input(
-    name: str, datatype: str, shape: list[int], tensor: dict, rest: memoryview | None, head: Any
-) -> tuple[np.ndarray, memoryview | None]:
-    """The array of an input, and what is left of the bytes after the JSON."""
+def _input(name: str, tensor: dict, rest: memoryview | None, head: Any) -> tuple[np.ndarray, memoryview | None]:
+    """The array of an input whose claim was checked, and what is left of the bytes after the JSON."""
+    datatype, shape = tensor["datatype"], tensor["shape"]
     parameters = _parameters(tensor, f"input {name!r}")
-    if "shared_memory_region" in parameters:
-        raise refused(f"input {name!r}: shared memory is not offered")
+    check_memory("input", name, parameters)
     size = parameters.get("binary_data_size")
     if size is None:
         if "data" not in tensor:
@@ -307,13 +293,12 @@ def _input(
     return from_bytes(name, datatype, shape, rest[:size]), rest[size:]
 
 
-def checked_shape(name: str, shape: Any) -> list[int]:
-    """A shape that is a list of sizes. None is 0: else other sizes could be of any value, without data."""
+def check_shape(name: str, shape: Any) -> None:
+    """Refuse what is no list of sizes. None is 0: else other sizes could be of any value, without data."""
     if type(shape) is list and len(shape) > MOST_AXES:
         raise refused(f"input {name!r:.200}: 'shape' may have {MOST_AXES} axes, received {len(shape)}")
     if type(shape) is not list or not all(type(size) is int and size > 0 for size in shape):
         raise refused(f"input {name!r:.200}: 'shape' must be a list of integers from 1 on, received {shown(shape)}")
-    return shape
 
 
 def may_hold_booleans(text: Any) -> bool:
@@ -335,9 +320,7 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: Any, boolean
     if datatype == "BYTES":
         if not set(map(type, data)) <= {str}:
             raise refused(f"input {name!r}: data of BYTES must be texts, received {_odd(data, (str,))}")
-        made = np.empty(count, dtype)
-        made[:] = data
-        return made.reshape(shape)
+        return array_of_texts(data, shape)
     if datatype == "BOOL":
         if not set(map(type, data)) <= {bool}:
             raise refused(f"input {name!r}: data of BOOL must be true or false, received {_odd(data, (bool,))}")
@@ -414,8 +397,13 @@ def _texts(name: str, shape: Sequence[int], count: int, data: Any) -> np.ndarray
         at += 4 + length
     if len(found) != count:
         raise refused(f"input {name!r}: shape {list(shape)} has {count} texts, received {len(found)}")
-    made = np.empty(count, object)
-    made[:] = found
+    return array_of_texts(found, shape)
+
+
+def array_of_texts(texts: Sequence[str], shape: Sequence[int]) -> np.ndarray:
+    """The array of an input of BYTES."""
+    made = np.empty(len(texts), object)
+    made[:] = texts
     return made.reshape(shape)
 
 
@@ -435,16 +423,15 @@ def raw_input(specs: Sequence[TensorSpec], body: Any) -> InferRequest:
     [spec] = specs
     datatype = datatype_of(spec.dtype)
     if datatype == "BYTES":
-        made = np.empty((1,) * len(spec.shape), object)
-        made[...] = text_of(spec.name, body)
-        return InferRequest({spec.name: made})
+        return InferRequest({spec.name: array_of_texts([text_of(spec.name, body)], (1,) * len(spec.shape))})
     shape: list[int] = [1, *(-1 if size is None else size for size in spec.shape[1:])]
     row = math.prod(size for size in shape if size >= 0) * spec.dtype.itemsize
     if shape.count(-1) > 1:
         raise refused(f"input {spec.name!r} leaves several sizes open, which a body of bytes alone does not tell")
     if -1 in shape:
         shape[shape.index(-1)] = len(body) // max(row, 1)
-    return InferRequest({spec.name: from_bytes(spec.name, datatype, checked_shape(spec.name, shape), body)})
+    check_shape(spec.name, shape)
+    return InferRequest({spec.name: from_bytes(spec.name, datatype, shape, body)})
 
 
 # -------------------- checks against the model --------------------
@@ -482,9 +469,16 @@ def ordered(model: str, specs: Sequence[TensorSpec], inputs: Mapping[str, np.nda
 
 
 def check_claim(
-    model: str, specs: Sequence[TensorSpec], before: Mapping[str, Any], name: str, datatype: str, shape: list[int]
+    model: str, specs: Sequence[TensorSpec], before: Mapping[str, Any], name: str, datatype: Any, shape: Any
 ) -> None:
-    """Refuse an input that cannot be for a model, before its data are converted."""
+    """Refuse an input that is none, is given twice, or cannot be for a model of these specs, before its data are converted."""
+    if name in before:
+        raise refused(f"input {name!r:.200} is given twice")
+    if type(datatype) is not str or datatype not in DTYPES:
+        raise refused(f"input {name!r:.200}: 'datatype' must be one of {', '.join(DTYPES)}, received {shown(datatype)}")
+    check_shape(name, shape)
+    if not specs:
+        return
     spec = next((spec for spec in specs if spec.name == name), None)
     if spec is None:
         raise _wrong_names(model, specs, {**before, name: None})

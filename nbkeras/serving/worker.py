@@ -100,7 +100,7 @@ async def serve(
         door.close()
     await asyncio.sleep(_ACCEPTING)
     server.should_exit = True  # then connections end when they have their answers: `Connection.shutdown`
-    stopping = [] if calls is None else [rpc.stop(calls, options.drain_seconds)]
+    stopping = [] if calls is None else [calls.stop(options.drain_seconds)]
     _, *are_done = await asyncio.gather(task, *stopping)
     for watcher in watching:
         watcher.cancel()

@@ -49,6 +49,32 @@ def test_modules_of_keras_mean_nbkeras(tmp_path):
     )
 
 
+def test_names_that_do_nothing_and_values_that_are_refused(tmp_path):
+    run_script(
+        tmp_path,
+        """
+        import keras, keras.backend as K
+        from keras.callbacks import TensorBoard
+        from keras.legacy import interfaces
+
+        with K.name_scope("part"):
+            x = K.variable([1.0])
+        assert not K.is_sparse(x) and K.to_dense(x) is x and not hasattr(interfaces, "legacy_dense")
+        for call, sentence in (
+            (lambda: K.set_learning_phase(2), "the learning phase must be 0 or 1, received 2"),
+            (lambda: keras.optimizers.Nadam(schedule_decay=1.0), "Nadam: schedule_decay is always 0.004, received 1.0"),
+            (lambda: TensorBoard(write_grads=True), "TensorBoard(write_grads=True) is not offered"),
+        ):
+            try:
+                call()
+            except ValueError as error:
+                assert str(error) == sentence
+            else:
+                raise AssertionError(sentence)
+        """,
+    )
+
+
 def test_settings_come_from_keras_json(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     settings = '{"floatx": "float64", "epsilon": 1e-05, "backend": "tensorflow", "image_data_format": "channels_first"}'

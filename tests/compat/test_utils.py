@@ -19,18 +19,10 @@ def test_has_arg():
 def test_lists_are_made_and_taken_apart():
     assert generic_utils.to_list(1) == [1] and generic_utils.to_list((1, 2), allow_tuple=True) == [1, 2]
     assert generic_utils.unpack_singleton([1]) == 1 and generic_utils.unpack_singleton([1, 2]) == [1, 2]
-    assert generic_utils.is_all_none((None, None)) and not generic_utils.is_all_none([None, 1])
     assert generic_utils.object_list_uid([1, 2]).count(",") == 1
     x = np.arange(4)
     assert generic_utils.slice_arrays([x, None], 1, 3)[0].tolist() == [1, 2]
     assert generic_utils.slice_arrays(x, [0, 3]).tolist() == [0, 3] and generic_utils.slice_arrays(None) == [None]
-
-
-def test_shapes_are_transposed():
-    assert generic_utils.transpose_shape((2, 3, 4, 5), "channels_first", (1, 2)) == (2, 5, 3, 4)
-    assert generic_utils.transpose_shape([2, 3, 5], "channels_last", (1,)) == [2, 3, 5]
-    with pytest.raises(ValueError, match="data_format must be 'channels_first' or 'channels_last', received 'last'"):
-        generic_utils.transpose_shape((2, 3), "last", (1,))
 
 
 @pytest.mark.parametrize("padding, length", [("same", 10), ("causal", 10), ("valid", 6), ("full", 14)])

@@ -51,9 +51,10 @@ utils.get_file
 before = contents()
 from nbkeras.compat import alias, keras2
 print(changes(before, contents()))
-with keras2.installed():
-    during = changes(before, contents())
-    assert ("Model", "fit_generator") in [key[1:] for key in during] and len(during) > 40
+keras2.install()
+during = changes(before, contents())
+assert ("Model", "fit_generator") in [key[1:] for key in during] and len(during) > 40
+keras2.uninstall()
 print(changes(before, contents()))
 nbkeras.install_as_keras(tensorflow=True)
 import keras, tensorflow.keras.layers
@@ -93,11 +94,14 @@ def observations():
     }
 
 
-def test_a_context_sets_keras_2_and_keras_3_is_the_same_afterwards():
+def test_installing_sets_keras_2_and_keras_3_is_the_same_afterwards():
     before = observations()
-    with keras2.installed():
+    keras2.install()
+    try:
         assert behaviour.current is behaviour.KERAS_2
         inside = observations()
+    finally:
+        keras2.uninstall()
     assert behaviour.current is behaviour.KERAS_3
     after = observations()
     assert str(after) == str(before)
@@ -150,12 +154,13 @@ def test_a_class_that_is_imported_meanwhile_is_put_back_too():
 import nbkeras, sys
 from nbkeras.compat import keras2
 assert "nbkeras.layers.depthwise" not in sys.modules
-with keras2.installed():
-    import warnings
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        nbkeras.layers.DepthwiseConv2D(3, kernel_initializer="zeros")
-    print(len(seen), nbkeras.layers.GRU(2).reset_after, float(nbkeras.optimizers.Nadam(schedule_decay=0.004).learning_rate))
+import warnings
+keras2.install()
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    nbkeras.layers.DepthwiseConv2D(3, kernel_initializer="zeros")
+print(len(seen), nbkeras.layers.GRU(2).reset_after, float(nbkeras.optimizers.Nadam(schedule_decay=0.004).learning_rate))
+keras2.uninstall()
 print(nbkeras.layers.GRU(2).reset_after, round(float(nbkeras.optimizers.Nadam().learning_rate), 6))
 for make in (lambda: nbkeras.layers.DepthwiseConv2D(3, kernel_initializer="zeros"),
              lambda: nbkeras.optimizers.Nadam(schedule_decay=0.004)):

@@ -310,7 +310,7 @@ async def check_a_failure_of_the_server_is_told_as_a_number(place):
     code, details = await place.refusal("ModelInfer", infer("BYTES", ["fail", ""]))
     assert code == "INTERNAL"
     assert "secret" not in details
-    place.service.index = lambda ready: 1 / 0
+    place.service.repository.index = lambda ready: 1 / 0
     code, details = await place.refusal("RepositoryIndex", message("RepositoryIndexRequest"))
     assert (code, details.partition(" as ")[0]) == ("INTERNAL", "the server failed; its log has the reason")
     logging.disable(logging.NOTSET)
@@ -415,7 +415,7 @@ async def check_the_end_waits_for_what_was_taken(place):
     running = asyncio.ensure_future(place.call("ModelInfer", infer("BYTES", ["wait", ""])))
     while not model.runs:
         await asyncio.sleep(0.01)
-    stopping = asyncio.create_task(rpc.stop(place.server, 5))
+    stopping = asyncio.create_task(place.server.stop(5))
     await asyncio.sleep(0.1)
     assert not stopping.done()
     model.free.set()
@@ -428,7 +428,7 @@ async def check_the_end_gives_up_what_takes_too_long(place):
     running = asyncio.ensure_future(place.call("ModelInfer", infer("BYTES", ["wait", ""])))
     while not model.runs:
         await asyncio.sleep(0.01)
-    assert not await rpc.stop(place.server, 0.1)
+    assert not await place.server.stop(0.1)
     try:
         await running
     except grpc.aio.AioRpcError as error:

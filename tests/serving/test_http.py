@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 import zlib
 
 import numpy as np
@@ -745,17 +746,18 @@ def test_an_old_version_is_freed_after_its_last_request():
         application, repository = applied(Fake(gate=gate, factor=1))
         first = asyncio.ensure_future(post(application, wanted(1)))
         await running(application)
+        old = weakref.ref(repository.get("f"))
         repository.set("f", "1", Fake(factor=3), ModelOptions(name="f"))
-        assert repository.retired() == 1
+        assert old() is not None
         assert (await post(application, wanted(1)))[2]["outputs"][0]["data"] == [3.0, 3.0]
         gate.set()
         assert (await first)[2]["outputs"][0]["data"] == [1.0, 1.0]
         del first
         for _ in range(100):
-            if not repository.retired():
+            if old() is None:
                 break
             await asyncio.sleep(0.01)
-        assert repository.retired() == 0
+        assert old() is None
 
     asyncio.run(main())
 

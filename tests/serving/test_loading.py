@@ -23,6 +23,11 @@ def options(path, **changes):
     return ModelOptions(path=str(path), **{"batch_sizes": (1, 4)} | changes)
 
 
+def load(options, target, **limits):
+    """Load a model's file and wait for it."""
+    return loading.Loading(options, target, **limits).result()
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     made = nbkeras.Sequential([nbkeras.Input((3,)), layers.Dense(4, activation="relu"), layers.Dense(2)])
@@ -34,20 +39,20 @@ def model(tmp_path_factory):
 def test_a_file_that_is_no_model(tmp_path):
     (tmp_path / "bad.keras").write_bytes(b"\x00\x01 nothing")
     with pytest.raises(loading.LoadingError, match=r"is no model file|not a model|damaged"):
-        loading.load(options(tmp_path / "bad.keras"), str(tmp_path / "bad.frozen"))
+        load(options(tmp_path / "bad.keras"), str(tmp_path / "bad.frozen"))
     assert os.listdir(tmp_path) == ["bad.keras"]
 
 
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(loading.LoadingError, match="No such file"):
-        loading.load(options(tmp_path / "none.keras"), str(tmp_path / "none.frozen"))
+        load(options(tmp_path / "none.keras"), str(tmp_path / "none.frozen"))
 
 
 def test_a_file_that_takes_too_long(tmp_path):
     os.mkfifo(tmp_path / "slow.keras")  # nobody writes into it
     start = time.monotonic()
     with pytest.raises(loading.LoadingError, match=r"not loaded within 0\.5 s"):
-        loading.load(options(tmp_path / "slow.keras"), str(tmp_path / "slow.frozen"), seconds=0.5)
+        load(options(tmp_path / "slow.keras"), str(tmp_path / "slow.frozen"), seconds=0.5)
     assert time.monotonic() - start < 5
 
 
@@ -78,11 +83,11 @@ def test_it_ends_with_the_server(tmp_path):
 
 def test_too_little_memory(model, tmp_path):
     with pytest.raises(loading.LoadingError, match=r"memory|limit is 64 MB"):
-        loading.load(options(model), str(tmp_path / "m.frozen"), memory=64 << 20)
+        load(options(model), str(tmp_path / "m.frozen"), memory=64 << 20)
 
 
 def test_a_frozen_file_answers_as_predict_does(model, tmp_path):
-    made = loading.load(options(model), str(tmp_path / "m.frozen"))
+    made = load(options(model), str(tmp_path / "m.frozen"))
     frozen = inference.Frozen.load(made.file, safe_mode=False)
     assert frozen.batch_sizes == (1, 4) and made.bytes == os.path.getsize(made.file) and not made.warnings
     x = np.ones((4, 3), "float32")
@@ -91,7 +96,7 @@ def test_a_frozen_file_answers_as_predict_does(model, tmp_path):
 
 def test_a_frozen_file_is_served_as_it_is(model, tmp_path):
     nbkeras.models.load_model(model).frozen(batch_sizes=(2,)).save(tmp_path / "own.frozen")
-    found = loading.load(options(tmp_path / "own.frozen", allow_pickle=True), str(tmp_path / "m"))
+    found = load(options(tmp_path / "own.frozen", allow_pickle=True), str(tmp_path / "m"))
     assert found.bytes > 0 and inference.Frozen.load(tmp_path / "m", safe_mode=False).batch_sizes == (2,)
 
 
@@ -102,18 +107,18 @@ def test_a_frozen_file_is_refused_unless_pickles_are_allowed(tmp_path):
     with pytest.raises(
         loading.LoadingError, match=r"holds a pickle and can run any code.*\.keras file.*--allow-pickle"
     ):
-        loading.load(options(path), str(tmp_path / "target"))
+        load(options(path), str(tmp_path / "target"))
     assert os.listdir(tmp_path) == ["m.frozen"]
     with pytest.raises(
         loading.LoadingError, match="'NoneType' object has no attribute 'save'"
     ):  # it ran, and is no model
-        loading.load(options(path, allow_pickle=True), str(tmp_path / "target"))
+        load(options(path, allow_pickle=True), str(tmp_path / "target"))
     assert made.is_dir()
 
 
 def test_a_file_that_is_known_is_not_loaded_again(model, tmp_path):
-    made = loading.load(options(model), str(tmp_path / "m.frozen"))
-    again = loading.load(options(model), str(tmp_path / "again.frozen"), known=made.digest)
+    made = load(options(model), str(tmp_path / "m.frozen"))
+    again = load(options(model), str(tmp_path / "again.frozen"), known=made.digest)
     assert again.is_same and again.digest == made.digest and os.listdir(tmp_path) == ["m.frozen"]
 
 
@@ -165,21 +170,21 @@ def test_models_of_all_kinds_of_inputs_and_outputs(tmp_path):
     together = layers.Concatenate()([a, words])
     outputs = {"second": layers.Dense(2)(together), "first": layers.Dense(1)(together)}
     nbkeras.Model({"b": b, "a": a}, outputs).save(tmp_path / "m.keras")
-    made = loading.load(options(tmp_path / "m.keras"), str(tmp_path / "m.frozen"))
+    made = load(options(tmp_path / "m.keras"), str(tmp_path / "m.frozen"))
     assert {spec.name for spec in inference.Frozen.load(made.file, safe_mode=False).inputs} == {"a", "b"}
 
 
 def test_open_sizes_are_closed_by_the_input_signature(tmp_path):
     nbkeras.Sequential([nbkeras.Input((None, 2)), layers.LSTM(3)]).save(tmp_path / "m.keras")
     with pytest.raises(loading.LoadingError, match="the size of axis 1 .* is open.*input_signature="):
-        loading.load(options(tmp_path / "m.keras"), str(tmp_path / "m.frozen"))
-    made = loading.load(options(tmp_path / "m.keras", input_signature=(None, 7, 2)), str(tmp_path / "m.frozen"))
+        load(options(tmp_path / "m.keras"), str(tmp_path / "m.frozen"))
+    made = load(options(tmp_path / "m.keras", input_signature=(None, 7, 2)), str(tmp_path / "m.frozen"))
     assert inference.Frozen.load(made.file, safe_mode=False).inputs[0].shape == (None, 7, 2)
 
 
 def test_a_stream(tmp_path):
     nbkeras.Sequential([nbkeras.Input((None, 2)), layers.LSTM(3, return_sequences=True)]).save(tmp_path / "m.keras")
-    made = loading.load(options(tmp_path / "m.keras", stream=True, steps=(1, 5)), str(tmp_path / "m.frozen"))
+    made = load(options(tmp_path / "m.keras", stream=True, steps=(1, 5)), str(tmp_path / "m.frozen"))
     found = inference.FrozenStream.load(made.file, safe_mode=False)
     assert (found.batch_sizes, found.steps, found.state_size) == ((1, 4), (1, 5), 6)
 
@@ -188,11 +193,11 @@ def test_a_model_that_cannot_be_a_stream(tmp_path):
     both = layers.Bidirectional(layers.LSTM(3, return_sequences=True))
     nbkeras.Sequential([nbkeras.Input((None, 2)), both]).save(tmp_path / "m.keras")
     with pytest.raises(loading.LoadingError, match="cannot go step by step: layer .bidirectional"):
-        loading.load(options(tmp_path / "m.keras", stream=True), str(tmp_path / "m.frozen"))
+        load(options(tmp_path / "m.keras", stream=True), str(tmp_path / "m.frozen"))
 
 
 def test_all_kernels_are_on_disk_before_a_worker_maps_the_file(model, tmp_path):
-    made = loading.load(options(model), str(tmp_path / "m.frozen"))
+    made = load(options(model), str(tmp_path / "m.frozen"))
     code = "import sys\nfrom nbkeras.serving import orders\norders.opened(sys.argv[1], False)\nassert 'numba' not in sys.modules"
     subprocess.run([sys.executable, "-P", "-c", code, made.file], check=True)
 
