@@ -321,8 +321,9 @@ class StreamDataAdapter(DataAdapter):
 
     def _batch(self, item: Any) -> Batch:
         batch = self._batch_of(item)
-        if batch.layout != self._layout:
+        if not batch.layout.is_like(self._layout):
             raise ValueError("a generator's batches must all have the same structure")
+        batch.layout = self._layout  # one program for all
         if batch.size == 0:
             raise ValueError("a batch of the generator or Sequence has no samples")
         return batch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,24 +44,22 @@ class ModelSpec(NamedTuple):
     nested: Any = None
     has_own_step: bool = False
 
-    @property
-    def names(self) -> list[str]:
-        """The names of the outputs."""
-        return [output.name for output in self.outputs]
 
-
-@dataclass(frozen=True)
 class Layout:
-    """The structures of x and y, which make x, y and sample weights of a batch's flat list of leaves."""
+    """The structures of x and y, which make x, y and sample weights of a batch's flat list of leaves.
 
-    x: Any  # structures of placeholders
-    y: Any
-    inputs: int
-    targets: int
-    key: str = field(init=False, repr=False, compare=False)  # tells layouts apart: structures may not hash
+    x, y: structures of placeholders. inputs, targets: their numbers. key: tells layouts apart; structures may not hash.
+    """
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "key", repr(self))
+    __slots__ = ("x", "y", "inputs", "targets", "key")
+
+    def __init__(self, x: Any, y: Any, inputs: int, targets: int):
+        self.x, self.y, self.inputs, self.targets = x, y, inputs, targets
+        self.key = repr((x, y, inputs, targets))
+
+    def is_like(self, other: Layout) -> bool:
+        """Whether another layout has the same structures; keys of dicts may have another order."""
+        return (self.x, self.y, self.inputs, self.targets) == (other.x, other.y, other.inputs, other.targets)
 
     def pack(self, leaves: list) -> Any:
         """x, (x, y) or (x, y, sample_weight), in the structures in which the user passed them."""
@@ -124,7 +121,7 @@ def _arrays(
 
 def batch_of(x: Any, y: Any, sample_weight: Any, class_weight: Any, spec: ModelSpec) -> Batch:
     """All rows as one batch for a model with this spec; ValueError for what does not fit it."""
-    x, outputs, names = _given(x), spec.outputs, spec.names
+    x, outputs, names = _given(x), spec.outputs, [output.name for output in spec.outputs]
     structure, inputs = _arrays(x) if spec.inputs is None else spec.inputs.arrays(x)
     given = y
     y, sample_weight = (output_matching.flattened(each, spec.nested) for each in (y, sample_weight))
@@ -146,7 +143,8 @@ def batch_of(x: Any, y: Any, sample_weight: Any, class_weight: Any, spec: ModelS
         output.check_targets(target)
     leaves = [*inputs, *targets, *weights]
     layout = Layout(structure, y_structure, len(inputs), len(targets))
-    return _weighed(Batch(leaves, ALL, samples_of(leaves), layout), class_weight, names)
+    whole = Batch(leaves, ALL, samples_of(leaves), layout)
+    return whole if class_weight is None else _weighed(whole, class_weight, spec)
 
 
 def _is_several(y: Any, inputs: list[Array | None], names: list[str]) -> bool:
@@ -158,11 +156,12 @@ def _is_several(y: Any, inputs: list[Array | None], names: list[str]) -> bool:
     return is_list and all(getattr(part, "ndim", 0) >= 1 and len(part) == samples for part in y)
 
 
-def _weighed(whole: Batch, class_weight: Any, names: list[str]) -> Batch:
+def _weighed(whole: Batch, class_weight: Any, spec: ModelSpec) -> Batch:
     """The same rows with class weights multiplied into the sample weights."""
     layout, leaves = whole.layout, list(whole.leaves)
     if class_weight is None or not layout.targets:
         return whole
+    names = [output.name for output in spec.outputs]
     for position, of_classes in enumerate(output_matching.match_class_weights(class_weight, names)):
         target, at = leaves[layout.inputs + position], layout.inputs + layout.targets + position
         if of_classes is not None and target is not None:
@@ -190,7 +189,8 @@ def adapter_of(
     number of batches in an epoch; `shuffle`; `training`: an epoch of `steps` batches continues where the last one stopped.
     """
     if not isinstance(x, Stream):
-        return _of_rows(batch_of(x, y, sample_weight, class_weight, spec), spec, batch_size, **options)
+        whole = batch_of(x, y, sample_weight, class_weight, spec)
+        return ArrayDataAdapter(whole, batch_size or spec.batch_size, **options)
     for name, given in (("y", y), ("sample_weight", sample_weight)):
         if given is not None:
             raise ValueError(
@@ -225,8 +225,4 @@ def split_adapters(
     first, last = (
         Batch(leaves, ALL, samples_of(leaves), whole.layout) for leaves in split_validation(whole.leaves, fraction)
     )
-    return _of_rows(_weighed(first, class_weight, spec.names), spec, **training), _of_rows(last, spec, **validating)
-
-
-def _of_rows(whole: Batch, spec: ModelSpec, batch_size: int | None = None, **options: Any) -> DataAdapter:
-    return ArrayDataAdapter(whole, spec.batch_size if batch_size is None else batch_size, **options)
+    return ArrayDataAdapter(_weighed(first, class_weight, spec), **training), ArrayDataAdapter(last, **validating)

@@ -17,7 +17,6 @@ from nbkeras.engine.tensor import Tensor, shapes_only
 from nbkeras.metrics import Mean, Metric
 from nbkeras.saving import serialization
 from nbkeras.training.arguments import one_or_all
-from nbkeras.training.conversion import ModelSpec
 from nbkeras.training.input_matching import GraphInputs
 from nbkeras.training.output_matching import nested, output_names
 from nbkeras.training.trainer import Trainer
@@ -33,7 +32,6 @@ class Functional(Trainer, registered=False):
     def __init__(self, inputs: Any = None, outputs: Any = None, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self._graph: Graph | None = None
-        self._graph_inputs: GraphInputs | None = None  # the inputs of the graph
         self._extended: Graph | None = None  # the graph with the symbolic losses and metrics that were added
         self._added_metrics: list[
             Metric | None
@@ -267,17 +265,6 @@ class Functional(Trainer, registered=False):
         self._reset_steps()
 
     # -------------------- data --------------------
-
-    def _spec(self) -> ModelSpec:
-        spec, graph = super()._spec(), self._graph
-        if graph is None:
-            return spec
-        own_step = self._overrides("train_step") or self._overrides("test_step")  # it gets x as it is
-        return spec._replace(
-            inputs=None if own_step else self._graph_inputs,
-            input_count=len(graph.input_list),
-            batch_size=graph.input_list[0].shape[0],
-        )
 
     def _output_shapes(self) -> list[tuple]:
         return super()._output_shapes() if self._graph is None else [symbol.shape for symbol in self._graph.output_list]

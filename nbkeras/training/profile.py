@@ -271,7 +271,7 @@ def profile(model: Any = None, x: Any = None, y: Any = None, batch_size: int | N
 def _measured(model: Model, x: Any, y: Any, batch_size: int | None, steps: int) -> StepProfile:
     kind = "predict" if y is None else "train"
     with tensor.on_gpu(model._gpu):
-        whole, step = batch_of(x, y, None, None, model._spec_for(x)), model._step_for(kind)
+        whole, step = batch_of(x, y, None, None, model._data_spec_for(x)), model._step_for(kind)
         rows = whole.size if batch_size is None else min(batch_size, whole.size)
         batch = Batch([None if leaf is None else leaf[:rows] for leaf in whole.leaves], ALL, rows, whole.layout)
         if not batch.size:

@@ -37,6 +37,7 @@ from nbkeras.training.conversion import (
     opened,
     split_adapters,
 )
+from nbkeras.training.input_matching import GraphInputs
 from nbkeras.training.learner import Learner
 from nbkeras.training.loop import Loop, joined
 from nbkeras.training.output_matching import Output
@@ -58,6 +59,7 @@ class Trainer(Learner, registered=False):
         self.stop_training = self.stop_evaluating = self.stop_predicting = False  # set by callbacks, seen after a batch
         self.initial_epoch = 0  # where `fit` starts; BackupAndRestore sets it
         self._training: TrainingState | None = None  # within `fit`
+        self._graph_inputs: GraphInputs | None = None  # which array belongs to which input; None if a `call` decides
         self._ranks: Together | None = None  # the processes that train it together
 
     # -------------------- fit, evaluate, predict --------------------
@@ -141,7 +143,8 @@ class Trainer(Learner, registered=False):
         check_validation(validation_split, validation_freq)
         check_shuffle(shuffle)
         x = opened(x)
-        spec = self._spec_for(x)
+        spec = self._data_spec_for(x)
+        batch_size = batch_size or spec.batch_size
         training = {"batch_size": batch_size, "steps": steps_per_epoch, "shuffle": shuffle, "training": True}
         validating = {"batch_size": validation_batch_size or batch_size, "steps": validation_steps}
         to_validate: DataAdapter | None = None
@@ -153,7 +156,7 @@ class Trainer(Learner, registered=False):
             data = adapter_of(x, y, sample_weight, class_weight, spec=spec, **training)
             if validation_data is not None:
                 given = (validation_data,) if is_stream(validation_data) else unpack_x_y_sample_weight(validation_data)
-                to_validate = adapter_of(opened(given[0]), *given[1:], spec=self._spec(), **validating)
+                to_validate = adapter_of(opened(given[0]), *given[1:], spec=self._data_spec(), **validating)
         callbacks = callback_list(self, callbacks, verbose, epochs, data.steps)
         behaviour.current.show_validation(callbacks.callbacks, validation_data, to_validate)
         validation = None if to_validate is None else self._test_loop(to_validate, callbacks)
@@ -242,7 +245,7 @@ class Trainer(Learner, registered=False):
         self._check_compiled("evaluate")
         check_counts(batch_size=batch_size, steps=steps)
         x = opened(x)
-        data = adapter_of(x, y, sample_weight, spec=self._spec_for(x), batch_size=batch_size, steps=steps)
+        data = adapter_of(x, y, sample_weight, spec=self._data_spec_for(x), batch_size=batch_size, steps=steps)
         callbacks = callback_list(self, callbacks, verbose, 1, data.steps, history=False)
         return returned(self._test_loop(data, callbacks).test(), return_dict)
 
@@ -294,7 +297,7 @@ class Trainer(Learner, registered=False):
         """Predict batch by batch; simple: x is one array and all other arguments have their defaults."""
         x = opened(behaviour.current.inputs_to_predict(x))
         check_counts(batch_size=batch_size, steps=steps)
-        data = adapter_of(x, spec=self._spec_for(x), inputs_only=True, batch_size=batch_size, steps=steps)
+        data = adapter_of(x, spec=self._data_spec_for(x), inputs_only=True, batch_size=batch_size, steps=steps)
         listens = callbacks is not None or draw
         callbacks = callback_list(self, callbacks, int(draw), 1, data.steps, history=False) if listens else None
         owner = self if listens else None
@@ -321,7 +324,7 @@ class Trainer(Learner, registered=False):
         if taken is not None and taken.shape == x.shape and taken.dtype == x.dtype:
             if len(self._known_inputs) >= 64:
                 self._known_inputs.clear()
-            inputs = self._spec().inputs
+            inputs = self._data_spec().inputs
             check = inputs.check_numbers if inputs is not None and inputs.tables else None
             self._known_inputs[x.shape, x.dtype, one_batch] = Again(self._step_for("predict"), whole.layout, x, check)
 
@@ -426,7 +429,7 @@ class Trainer(Learner, registered=False):
         known = self._known_inputs.get((x.shape, x.dtype, True)) if simple else None
         if known is not None:
             return known(x)
-        batch = batch_of(x, None, None, None, self._spec_for(x))
+        batch = batch_of(x, None, None, None, self._data_spec_for(x))
         outputs = self._step_for("predict")(batch)
         if simple:
             self._remember_inputs(x, batch, True)
@@ -435,7 +438,7 @@ class Trainer(Learner, registered=False):
     @on_own_device
     def _on_batch(self, kind, x, y, sample_weight, class_weight, return_dict, reset_metrics):
         compiled = self._check_compiled(f"{kind}_on_batch")
-        batch = batch_of(x, y, sample_weight, class_weight, self._spec_for(x))
+        batch = batch_of(x, y, sample_weight, class_weight, self._data_spec_for(x))
         if not batch.size:
             raise ValueError("the data has no samples")
         if reset_metrics:
@@ -449,20 +452,24 @@ class Trainer(Learner, registered=False):
 
     # -------------------- data --------------------
 
-    def _spec_for(self, x: Any) -> ModelSpec:
-        """What data must fit; a model that does not know its inputs and outputs is built for the first ones in x."""
+    def _data_spec_for(self, x: Any) -> ModelSpec:
+        """Its inputs and outputs, which data must fit; a model that does not know them is built for the first data in x."""
         if not self._is_described():
             self._build_for_data(first_inputs(x))
-        return self._spec()
+        return self._data_spec()
 
-    def _spec(self) -> ModelSpec:
-        """What data must fit, as far as it is known."""
+    def _data_spec(self) -> ModelSpec:
+        """Its inputs and outputs, as far as they are known."""
         names = self.output_names
         outputs: tuple[Output, ...] = tuple(map(Output, names or ["output"]))
         if names and self._compiled is not None:
             outputs = self._compiled.outputs(names, self._output_shapes(), self._nested_outputs)
-        has_own_step = any(self._overrides(name) for name in ("train_step", "test_step", "compute_loss"))
-        return ModelSpec(outputs=outputs, nested=self._nested_outputs, has_own_step=has_own_step)
+        own_step = self._overrides("train_step") or self._overrides("test_step")  # it gets x and y as they are
+        options: Any = {"nested": self._nested_outputs, "has_own_step": own_step or self._overrides("compute_loss")}
+        if self._graph_inputs is None:
+            return ModelSpec(None, outputs, **options)
+        inputs = self._graph_inputs
+        return ModelSpec(None if own_step else inputs, outputs, inputs.count, inputs.batch_size, **options)
 
     def _output_shapes(self) -> list[tuple]:
         """The shapes of the outputs, () for those that are not known."""

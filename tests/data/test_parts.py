@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from nbkeras.data.batches import ALL, Batch
 from nbkeras.data.parts import part_of
 from nbkeras.engine import sharding
+from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.sharding import Part
 from nbkeras.engine.tensor import as_tensor
 from nbkeras.losses import MeanAbsoluteError
