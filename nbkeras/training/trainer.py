@@ -159,12 +159,12 @@ class Trainer(Learner, registered=False):
                 to_validate = adapter_of(opened(given[0]), *given[1:], spec=self._data_spec(), **validating)
         callbacks = callback_list(self, callbacks, verbose, epochs, data.steps)
         behaviour.current.show_validation(callbacks.callbacks, validation_data, to_validate)
-        validation = None if to_validate is None else self._test_loop(to_validate, callbacks)
+        validation = None if to_validate is None else self._measuring_loop("test", to_validate, callbacks)
         self.stop_training = False
         compiled.prepare_to_train(self)
         self.initial_epoch = initial_epoch
         name = "guarded" if any(isinstance(each, TerminateOnNaN) for each in callbacks.callbacks) else "train"
-        loop, together = self._measuring_loop(name, data, callbacks, self.reset_metrics), self._together()
+        loop, together = self._measuring_loop(name, data, callbacks), self._together()
         outer = self._training
         try:
             with TrainingState(self, callbacks, loop, validation) as self._training:
@@ -247,7 +247,7 @@ class Trainer(Learner, registered=False):
         x = opened(x)
         data = adapter_of(x, y, sample_weight, spec=self._data_spec_for(x), batch_size=batch_size, steps=steps)
         callbacks = callback_list(self, callbacks, verbose, 1, data.steps, history=False)
-        return returned(self._test_loop(data, callbacks).test(), return_dict)
+        return returned(self._measuring_loop("test", data, callbacks).test(), return_dict)
 
     def predict(
         self,
@@ -518,18 +518,15 @@ class Trainer(Learner, registered=False):
         if together is not None:
             together.settle()
 
-    def _measuring_loop(self, name: str, data: DataAdapter, callbacks: CallbackList, reset: Callable[[], None]) -> Loop:
+    def _measuring_loop(self, name: str, data: DataAdapter, callbacks: CallbackList) -> Loop:
         """A loop of steps that train or test; name: of the step."""
         step, together = self._step_for(name), self._together()
-        kind = "test" if name == "test" else "train"
+        kind, reset = ("test", self._prepare_to_test) if name == "test" else ("train", self.reset_metrics)
         if together is None:
             return Loop(kind, data, step, callbacks, self._logs, self, reset)
         run = together.step(step, kind == "train")
         read = together.reader(self._logs)
         return Loop(kind, data, run, callbacks, read, self, reset, together.settle)
-
-    def _test_loop(self, data: DataAdapter, callbacks: CallbackList) -> Loop:
-        return self._measuring_loop("test", data, callbacks, self._prepare_to_test)
 
     def _prepare_to_test(self) -> None:
         self.reset_metrics()

@@ -96,7 +96,7 @@ def test_items_of_a_stream_do_not_stay_in_memory():
             made.append(weakref.ref(array))
             yield array
 
-    batches = adapter(items(), spec=ModelSpec()).source.epoch()
+    batches = adapter(items(), spec=ModelSpec()).epoch()
     for _ in range(2):
         next(batches)
     gc.collect()
