@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config
-from nbkeras.data import tables
+from nbkeras.data.arrays import is_sparse
 from nbkeras.data.pydataset import PyDataset
 from nbkeras.engine import settings, structures
 from nbkeras.engine.batch import Batch
@@ -371,7 +371,7 @@ def is_stream(x: Any) -> bool:
     """Whether x yields batches: a generator, an iterator, a Sequence, a data loader."""
     if isinstance(x, np.ndarray | list | tuple | dict | Tensor) or any(hasattr(x, name) for name in _ARRAYS):
         return False
-    if isinstance(x, memoryview | str | bytes | bytearray) or tables.is_sparse(x):
+    if isinstance(x, memoryview | str | bytes | bytearray) or is_sparse(x):
         return False
     return hasattr(x, "__next__") or hasattr(x, "__iter__") or is_sequence(x)
 

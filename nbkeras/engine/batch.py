@@ -45,10 +45,6 @@ class Batch:
             else:
                 np.take(leaf, self.rows, axis=0, out=buffer, mode="clip")
 
-    def arrays(self) -> list[Array | None]:
-        """The rows as new arrays."""
-        return [None if leaf is None else np.ascontiguousarray(leaf[self.rows]) for leaf in self.leaves]
-
 
 def copy_to(source: Any, target: Array) -> None:
     """target[...] = source. A small copy keeps the GIL, which NumPy gives up from 500 elements on: other threads would wait."""

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbkeras.data import tables
 from nbkeras.data.adapters import (
     ArrayDataAdapter,
     DataAdapter,
@@ -17,7 +16,7 @@ from nbkeras.data.adapters import (
     pack_x_y_sample_weight,
     unpack,
 )
-from nbkeras.data.arrays import first_rows, samples_of, split_validation, to_array
+from nbkeras.data.arrays import first_rows, is_sparse, samples_of, split_validation, to_array
 from nbkeras.engine import behaviour, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.batch import ALL, Batch
@@ -91,7 +90,7 @@ def _given(x: Any) -> Any:
     """Inputs; ValueError for None."""
     if x is None:
         raise ValueError("x is missing: pass an array, a list or dict of arrays, a generator or a Sequence")
-    return x.tocsr() if tables.is_sparse(x) else x  # a dok_matrix is a dict
+    return x.tocsr() if is_sparse(x) else x  # a dok_matrix is a dict
 
 
 def first_tensors(x: Any) -> Any:
