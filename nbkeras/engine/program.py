@@ -560,9 +560,7 @@ class Recording:
     __slots__ = ("inputs", "staging", "outputs", "info", "results")
 
     def __init__(self, batch: Batch):
-        self.inputs: list[Array | None] = [
-            None if item is None else device.persistent_empty(*item) for item in batch.signature
-        ]
+        self.inputs: list[Any] = [None if item is None else device.persistent_empty(*item) for item in batch.signature]
         self.staging = device.input_staging(self.inputs)
         self.outputs: list[Array] = []
         self.info: Any = None

@@ -216,7 +216,7 @@ def split_adapters(
 ) -> tuple[DataAdapter, DataAdapter]:
     """The first rows of arrays to train on, and the last `fraction` of them to validate with, without class weights.
 
-    training, validating: the options of `adapter_of` for both.
+    training, validating: their other options, as of `adapter_of`.
     """
     if isinstance(x, Stream):
         raise ValueError("validation_split needs arrays: a generator or Sequence cannot be split")
@@ -224,4 +224,5 @@ def split_adapters(
     first, last = (
         Batch(leaves, ALL, samples_of(leaves), whole.layout) for leaves in split_validation(whole.leaves, fraction)
     )
-    return ArrayDataAdapter(_weighed(first, class_weight, spec), **training), ArrayDataAdapter(last, **validating)
+    first = _weighed(first, class_weight, spec)
+    return ArrayDataAdapter(first, training=True, **training), ArrayDataAdapter(last, **validating)

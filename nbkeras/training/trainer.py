@@ -145,15 +145,15 @@ class Trainer(Learner, registered=False):
         x = opened(x)
         spec = self._data_spec_for(x)
         batch_size = batch_size or spec.batch_size
-        training = {"batch_size": batch_size, "steps": steps_per_epoch, "shuffle": shuffle, "training": True}
-        validating = {"batch_size": validation_batch_size or batch_size, "steps": validation_steps}
+        training: dict[str, Any] = {"batch_size": batch_size, "steps": steps_per_epoch, "shuffle": shuffle}
+        validating: dict[str, Any] = {"batch_size": validation_batch_size or batch_size, "steps": validation_steps}
         to_validate: DataAdapter | None = None
         if validation_split and validation_data is None:
             data, to_validate = split_adapters(
                 x, y, sample_weight, class_weight, validation_split, spec, training, validating
             )
         else:
-            data = adapter_of(x, y, sample_weight, class_weight, spec=spec, **training)
+            data = adapter_of(x, y, sample_weight, class_weight, spec=spec, training=True, **training)
             if validation_data is not None:
                 given = (validation_data,) if is_stream(validation_data) else unpack_x_y_sample_weight(validation_data)
                 to_validate = adapter_of(opened(given[0]), *given[1:], spec=self._data_spec(), **validating)
