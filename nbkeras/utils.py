@@ -23,8 +23,8 @@ if TYPE_CHECKING:  # imported when first asked for
     from nbkeras.backend import clear_session as clear_session
     from nbkeras.backend import is_keras_tensor as is_keras_tensor
     from nbkeras.config import standardize_dtype as standardize_dtype
-    from nbkeras.data.batches import pack_x_y_sample_weight as pack_x_y_sample_weight
-    from nbkeras.data.batches import unpack_x_y_sample_weight as unpack_x_y_sample_weight
+    from nbkeras.data.adapters import pack_x_y_sample_weight as pack_x_y_sample_weight
+    from nbkeras.data.adapters import unpack_x_y_sample_weight as unpack_x_y_sample_weight
     from nbkeras.data.directories import audio_dataset_from_directory as audio_dataset_from_directory
     from nbkeras.data.directories import image_dataset_from_directory as image_dataset_from_directory
     from nbkeras.data.directories import text_dataset_from_directory as text_dataset_from_directory

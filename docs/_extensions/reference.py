@@ -7,6 +7,7 @@ import importlib
 import inspect
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,9 @@ SPLIT = {
 }  # a page for each file
 
 # bases without a name of their own: their methods are the class's
-PARTS = {"nbkeras.training.deployment.Deployment", "nbkeras.inference.ready.Ready"}
+PARTS = {f"nbkeras.training.{name.lower()}.{name}" for name in ("Functional", "Trainer", "Learner")} | {
+    "nbkeras.inference.ready.Ready"
+}
 
 
 def public_names(module_name: str) -> dict[str, object]:
@@ -50,12 +53,19 @@ def _own(value: object) -> bool:
     return str(getattr(value, "__module__", "")).startswith("nbkeras")
 
 
+def _with_parts(cls: type) -> Iterator[type]:
+    """A class, and its bases that have no name of their own."""
+    yield cls
+    for base in cls.__bases__:
+        if f"{base.__module__}.{base.__name__}" in PARTS:
+            yield from _with_parts(base)
+
+
 def _entry(path: str, value: object) -> str:
     if inspect.isclass(value):
         members = [
             name
-            for part in (value, *value.__bases__)
-            if part is value or f"{part.__module__}.{part.__name__}" in PARTS
+            for part in _with_parts(value)
             for name, member in vars(part).items()
             if not name.startswith("_")
             and (callable(member) or isinstance(member, property | classmethod | staticmethod))

@@ -205,13 +205,6 @@ def _launch_observed(function: Callable, args: tuple) -> None:
             runner.run(function, args)
 
 
-def call(function: Callable, inputs: tuple, /, *rest: Any, **constants: Any) -> Any:
-    """Run an op or a vjp, `function(*inputs, *rest, **constants)`; a recorder is called. It must not change `inputs`."""
-    if _thread.recorder is None:
-        return function(*inputs, *rest, **constants)
-    return _thread.recorder.called(function, inputs, rest, constants)
-
-
 def prepared(*arrays: Array | None) -> contextlib.AbstractContextManager[None]:
     """Say that what the block launches depends on these arrays alone, by `empty` arrays that only the block writes.
 
@@ -653,7 +646,7 @@ def _during(result: Any = None, **chosen: Any) -> Iterator[Any]:
 
 
 def record(recorder: Any) -> contextlib.AbstractContextManager[Any]:
-    """Tell `recorder` of each `empty`, `call`, `launch` and `read` of this thread (by allocated, called, ...)."""
+    """Tell `recorder` of each `empty`, `launch` and `read` of this thread (by allocated, launched, ...)."""
     return _during(recorder, recorder=recorder)
 
 

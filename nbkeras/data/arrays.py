@@ -24,7 +24,7 @@ def to_array(value: Any, what: str, dtype: Any = None) -> Array:
     A copy is made only where one is needed. Sparse matrices become SparseRows, which are dense only batch by batch. ValueError
     for numbers that a dtype of integers does not hold.
     """
-    if tables.is_sparse(value) and value.ndim == 2:
+    if is_sparse(value) and value.ndim == 2:
         rows = tables.SparseRows(value.tocsr())
         return rows.with_values(to_array(rows.values, what, dtype))  # type: ignore[return-value] # a leaf like an array
     value = value.numpy() if isinstance(value, Tensor) else on_host(value)
@@ -47,6 +47,11 @@ def to_array(value: Any, what: str, dtype: Any = None) -> Array:
     elif np.dtype(dtype).kind in "iu" and array.size and not np.can_cast(array.dtype, dtype):
         _check_whole(array, what, np.iinfo(dtype))
     return np.ascontiguousarray(array, dtype)
+
+
+def is_sparse(x: Any) -> bool:
+    """Whether x is a sparse matrix or array of scipy."""
+    return hasattr(x, "tocsr") and hasattr(x, "toarray")
 
 
 def _check_whole(array: Array, what: str, limits: np.iinfo) -> None:
@@ -74,7 +79,7 @@ def _default_dtype(array: Array) -> Any:
 
 def first_rows(value: Any, count: int) -> Array:
     """The first rows of something that `to_array` takes, as an array."""
-    value = value.tocsr() if tables.is_sparse(value) else value
+    value = value.tocsr() if is_sparse(value) else value
     return to_array(value[:count] if getattr(value, "shape", ()) and hasattr(value, "__getitem__") else value, "x")[
         :count
     ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from nbkeras.data.batches import ALL, Batch
 from nbkeras.engine import ranks
+from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.sharding import Part
 
@@ -45,7 +45,7 @@ def _rows(batch: Batch, part: Part, start: int) -> Batch:
     if batch.rows is not ALL:
         given = batch.rows
         rows = slice(given.start + rows.start, given.start + rows.stop) if isinstance(given, slice) else given[rows]
-    return Batch(batch.leaves, rows, part.rows, part)
+    return Batch(batch.leaves, rows, part.rows, batch.layout, part)
 
 
 def _joined(batches: Iterable[Batch], group: ranks.Group) -> Iterator[Batch]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config
-from nbkeras.data import batches
+from nbkeras.data import adapters
 from nbkeras.data.pydataset import PyDataset
 from nbkeras.engine import structures
 from nbkeras.engine.annotations import briefly
@@ -265,8 +265,8 @@ def split_dataset(
         >>> left[0], right[0]
         (array([0, 1, 2]), array([3, 4]))
     """
-    if batches.is_stream(dataset):
-        items = [dataset[i] for i in range(len(dataset))] if batches.is_sequence(dataset) else list(dataset)
+    if adapters.is_stream(dataset):
+        items = [dataset[i] for i in range(len(dataset))] if adapters.is_sequence(dataset) else list(dataset)
         count, batch_size = len(items), None
         make: Callable[[Any], Any] = items.__getitem__
     else:

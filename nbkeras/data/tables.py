@@ -60,11 +60,6 @@ def _column(column: Any, what: str, name: Any) -> Array:
 # -------------------- sparse matrices --------------------
 
 
-def is_sparse(x: Any) -> bool:
-    """Whether x is a sparse matrix or array of scipy."""
-    return hasattr(x, "tocsr") and hasattr(x, "toarray")
-
-
 class SparseRows:
     """A sparse matrix of scipy as a batch's leaf: sliced by rows as an array is, and dense only as `np.asarray(rows[3:5])`."""
 

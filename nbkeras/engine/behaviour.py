@@ -110,8 +110,8 @@ class Behaviour:
         lengths = {each.shape[0] for each in x if hasattr(each, "shape")}
         return [each[: len(x[0])] for each in x] if len(lengths) > 1 else x
 
-    def show_validation(self, callbacks: Sequence[Any], given: Any, source: Any) -> None:
-        """Set `validation_data` of callbacks; given: as passed to `fit`; source: with the arrays that were split off."""
+    def show_validation(self, callbacks: Sequence[Any], given: Any, data: Any) -> None:
+        """Set `validation_data` of callbacks; given: as passed to `fit`; data: the adapter of the rows that were split off."""
         if not self.shows_validation_to_callbacks:
             return
         found = None
@@ -119,8 +119,8 @@ class Behaviour:
             x, y, weights = (*given, None)[:3]
             samples = x.shape[0] if hasattr(x, "shape") else len(x)
             found = [x, y, np.ones(samples) if weights is None else weights]
-        elif given is None and source is not None:
-            found = [np.ones(len(source.leaves[0])) if each is None else each for each in source.leaves]
+        elif given is None and data is not None:
+            found = [np.ones(data.whole.size) if each is None else each for each in data.whole.leaves]
         for each in callbacks:
             each.validation_data = found
 

@@ -9,14 +9,16 @@ changed: the programs that depend on them are dropped, and their steps are recor
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nbkeras.engine import copy_on_write, step_lock
+from nbkeras.engine.batch import Batch, copy_to
 from nbkeras.engine.layer_stack import Place, layer_stack
 from nbkeras.engine.user_errors import warn
 from nbkeras.kernels.runtime import cache, cache_files, cgroups, code, device, forks, processor, threads
@@ -90,8 +92,11 @@ def compute(op: Callable, arrays: Sequence[Array | None], constants: dict[str, A
             y, saved = _pair(op, op(*arrays, **constants))
         device.mark_constant(*y if isinstance(y, tuple) else (y,))
         return y, saved
-    y, saved = _pair(op, device.call(op, tuple(device.unread(adopt(array)) for array in arrays), **constants))
-    if recorder is not None and recorder.reason is None:
+    inputs = tuple(device.unread(adopt(array)) for array in arrays)
+    if recorder is None:
+        return _pair(op, op(*inputs, **constants))
+    y, saved = _pair(op, recorder.called(op, inputs, (), constants))
+    if recorder.reason is None:
         for array in y if isinstance(y, tuple) else (y,):
             if not recorder.knows(array):
                 raise _made_outside(f"the op {named(op)} returned", array)
@@ -505,7 +510,7 @@ class _Recorded:
         copies = [_empty(shape, dtype) for shape, dtype in self._forms]
         return copies if self.program.run_on(*arrays, *copies) else None
 
-    def run(self, batch: Any) -> list[Array]:
+    def run(self, batch: Batch) -> list[Array]:
         """Run on a batch; returns copies of the outputs."""
         arrays = batch.ready
         outputs = None if arrays is None else self.run_on(arrays)
@@ -528,7 +533,7 @@ class Replays:
     def run(self, *arrays: Array) -> tuple[list[Array], Any] | None:
         """Run on arrays of the signature; returns copies of the outputs, and info.
 
-        None if there is no program, or it does not take these arrays as they are: `ProgramCache.run` does the rest.
+        None if there is no program, or it does not take these arrays as they are: `ProgramCache` does the rest.
         """
         turn = step_lock.enter()
         try:
@@ -545,24 +550,41 @@ class Replays:
             step_lock.leave(turn)
 
 
-class ProgramCache:
-    """Runs `function` repeatedly: it is recorded once for each signature and replayed from then on.
+class Recording:
+    """A step that is computed in the ordinary way: the arrays that it computes with, and what it has found.
 
-    function(arrays, context) -> (list of output arrays, info); it must launch everything that it computes. A step that reads a
-    value is run each time without a program, with one warning. Threads that run at the same time each get their own program.
-    where: returns a text that names the reader of a value. capacity: how many signatures are kept, the most recently used ones.
-    improve: see folding.improved.
+    inputs: arrays that hold the batch. outputs: arrays, and info: anything else; the block of `ProgramCache.recording` sets both.
+    results: copies of the outputs, after the block.
+    """
+
+    __slots__ = ("inputs", "staging", "outputs", "info", "results")
+
+    def __init__(self, batch: Batch):
+        self.inputs: list[Any] = [None if item is None else device.persistent_empty(*item) for item in batch.signature]
+        self.staging = device.input_staging(self.inputs)
+        self.outputs: list[Array] = []
+        self.info: Any = None
+        self.results: list[Array] = []
+        batch.write(self.staging.arrays)
+        self.staging.send()
+
+
+class ProgramCache:
+    """The programs of one step: recorded once for each signature and replayed from then on.
+
+    A step whose `recording` reads a value is computed each time without a program, with one warning. Threads that run at the same
+    time each get their own program. where: returns a text that names the reader of a value. capacity: how many signatures are
+    kept, the most recently used ones. improve: see folding.improved.
     """
 
     def __init__(
         self,
         name: str,
-        function: Callable,
         where: Callable[[], str],
         capacity: int = 8,
         improve: Callable[[Program, list[Array], list[Array]], Any] | None = None,
     ):
-        self._name, self._function, self._where, self._capacity = name, function, where, capacity
+        self._name, self._where, self._capacity = name, where, capacity
         self._improve = improve
         self._replays: OrderedDict[tuple, Replays] = OrderedDict()
         self._made: weakref.WeakSet[Program] = weakref.WeakSet()  # free, running, or being recorded
@@ -572,58 +594,75 @@ class ProgramCache:
         with _caches_lock:
             _caches.add(self)
 
-    def run(self, key: Any, batch: Any, context: Any, eagerly: bool = False) -> tuple[list[Array], Any]:
-        """Run the step on a batch; returns copies of the outputs, and info.
+    def run(self, key: Any, batch: Batch) -> tuple[list[Array], Any] | None:
+        """Replay the step on a batch; returns copies of the outputs, and info. None if there is no program: use `recording`.
 
-        batch: `signature`; `ready`, its arrays if they exist; `write(buffers)`. key: anything else that selects the program.
+        key: anything besides the batch's signature that selects the program.
         """
         key, turn = (key, batch.signature), step_lock.enter()
         try:
-            if eagerly or (self._unrecordable and key in self._unrecordable):
-                buffers, _ = _filled(batch)
-                outputs, info = self._function(buffers, context)
-                return [_copy(array) for array in outputs], info
             replays = self._replays.get(key)
             try:
                 recorded = replays.free.pop()  # type: ignore[union-attr]
                 self._replays.move_to_end(key)
             except (AttributeError, IndexError, KeyError):  # not recorded, all in use, or dropped by another thread
-                recorded = None
-            if (
-                recorded is None or recorded.program.outdated
-            ):  # not in `except`: an error of the user's would name its error
-                return self._record(key, batch, context)
+                return None
+            if recorded.program.outdated:
+                return None
             outputs = recorded.run(batch)
             replays.free.append(recorded)  # type: ignore[union-attr]
             return outputs, recorded.info
         finally:
             step_lock.leave(turn)
 
-    def _record(self, key: tuple, batch: Any, context: Any) -> tuple[list[Array], Any]:
-        program = Program()
-        program.on_read = self._where
+    @contextlib.contextmanager
+    def recording(self, key: Any, batch: Batch, eagerly: bool = False) -> Iterator[Recording]:
+        """`with recording(key, batch) as step:` the block computes the step; `run` replays it from then on.
+
+        The block must launch all that it computes. eagerly: without a program.
+        """
+        key, turn = (key, batch.signature), step_lock.enter()
+        try:
+            step = Recording(batch)
+            if eagerly or key in self._unrecordable:
+                yield step
+                step.results = [_copy(array) for array in step.outputs]
+                return
+            program = Program()
+            program.on_read = self._where
+            with self._lock:
+                self._made.add(program)
+            with device.record(program):
+                yield step
+            step.results = [_copy(device.plain(array)) for array in step.outputs]
+            self.recordings += 1
+            if program.reason is not None:
+                self._run_eagerly(key, program)
+            elif not program.outdated:  # by the step itself, which may build an optimizer, and so move the weights
+                self._keep(key, program, step, batch)
+        finally:
+            step_lock.leave(turn)
+
+    def _keep(self, key: tuple, program: Program, step: Recording, batch: Batch) -> None:
+        """Keep the program of a step, or a better one of the same step."""
+        outputs = step.outputs
+        better = self._improve and self._improve(program, [a for a in step.inputs if a is not None], outputs)
+        if better is not None:
+            program, outputs = better.program, better.outputs
+            with self._lock:
+                self._made.add(program)
+        recorded = _Recorded(program, step.staging, outputs, step.info)
+        if better is not None and not better.is_exact and not program.written:  # the same bits from the first run on
+            step.results = recorded.run(batch)
         with self._lock:
-            self._made.add(program)
-        buffers, staging = _filled(batch)
-        with device.record(program):
-            outputs, info = self._function(buffers, context)
-        result = [_copy(device.plain(array)) for array in outputs], info
-        self.recordings += 1
-        if program.reason is None:
-            if program.outdated:  # by the step itself, which may build an optimizer, and so move the weights
-                return result
-            better = self._improve and self._improve(program, [a for a in buffers if a is not None], outputs)
-            if better is not None:
-                program, outputs = better.program, better.outputs
-                with self._lock:
-                    self._made.add(program)
-            recorded = _Recorded(program, staging, outputs, info)
-            if (
-                better is not None and not better.is_exact and not program.written
-            ):  # the same bits from the first run on
-                result = recorded.run(batch), info
-            self._give_back(key, recorded)
-            return result
+            self._replays.setdefault(key, Replays()).free.append(recorded)
+            self._replays.move_to_end(key)
+            while len(self._replays) > self._capacity:
+                _, dropped = self._replays.popitem(last=False)
+                dropped.free.clear()  # those who hold it hold no memory
+
+    def _run_eagerly(self, key: tuple, program: Program) -> None:
+        """Say that this step cannot be recorded."""
         if not self._unrecordable:
             warn(
                 f"{program.reason}, so the model's {self._name} step cannot be recorded and runs eagerly from now on: "
@@ -631,15 +670,6 @@ class ProgramCache:
             )
         with self._lock:
             self._unrecordable[key] = program.depends
-        return result
-
-    def _give_back(self, key: tuple, recorded: _Recorded) -> None:
-        with self._lock:
-            self._replays.setdefault(key, Replays()).free.append(recorded)
-            self._replays.move_to_end(key)
-            while len(self._replays) > self._capacity:
-                _, dropped = self._replays.popitem(last=False)
-                dropped.free.clear()  # those who hold it hold no memory
 
     def drop(self, changed: set[int] | None = None) -> None:
         """Drop the programs that depend on one of these ids, with their memory; those that run now are dropped afterwards.
@@ -671,27 +701,9 @@ class ProgramCache:
             return [recorded.program for replays in self._replays.values() for recorded in replays.free]
 
 
-def copy_to(source: Any, target: Array) -> None:
-    """target[...] = source. A small copy keeps the GIL, which NumPy gives up from 500 elements on: other threads would wait."""
-    is_small = isinstance(source, np.ndarray) and 1024 < source.nbytes < 65536
-    if is_small and source.dtype == target.dtype and source.flags.c_contiguous:
-        memoryview(target).cast("B")[:] = memoryview(source).cast("B")  # type: ignore[arg-type]
-    else:
-        np.copyto(target, source)
-
-
 def _copy(array: Array) -> Array:
     if not isinstance(array, np.ndarray):  # on a GPU
         return array.copy()
     copy = np.empty(array.shape, array.dtype)
     copy_to(array, copy)
     return copy
-
-
-def _filled(batch: Any) -> tuple[list[Array | None], Any]:
-    """Input buffers that hold a batch, and the staging that fills them."""
-    buffers = [None if item is None else device.persistent_empty(*item) for item in batch.signature]
-    staging = device.input_staging(buffers)
-    batch.write(staging.arrays)
-    staging.send()
-    return buffers, staging

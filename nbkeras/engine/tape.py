@@ -395,7 +395,11 @@ def _call_vjp(record: Record, dy: Any, needs: tuple) -> Sequence[Any]:
     """Call a vjp and return its gradients, one or None for each input; TypeError for another result."""
     vjp: Any = record.vjp
     try:
-        gradients = device.call(vjp, (record.saved, dy), needs)
+        recorder = device.recorder()
+        if recorder is None:
+            gradients = vjp(record.saved, dy, needs)
+        else:
+            gradients = recorder.called(vjp, (record.saved, dy), (needs,), {})
     except TypeError as error:
         if takes(vjp, record.saved, dy, needs):  # the error comes from inside the vjp
             raise

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import nbkeras
-from nbkeras.engine.program import copy_to
+from nbkeras.engine.batch import copy_to
 from nbkeras.export.recording import Recording
 from nbkeras.kernels.runtime import cache, code, device, library
 from nbkeras.kernels.runtime.messages import named

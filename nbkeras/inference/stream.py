@@ -11,9 +11,9 @@ import numpy as np
 from nbkeras import ops
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.layer import training_phase
-from nbkeras.data.batches import ALL, Batch
 from nbkeras.engine import structures, tape, tensor
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.folding import improved
 from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.observed import observe
@@ -87,7 +87,7 @@ class Stream:
         )
         self._known: dict[tuple, Callable] = {}
         self._gpu = model._gpu
-        self._programs = ProgramCache("stream", self._compute, _reader, capacity=16, improve=improved)
+        self._programs = ProgramCache("stream", _reader, capacity=16, improve=improved)
 
     def __repr__(self) -> str:
         return f"<Stream {self.model.name!r}, state_size {self.state_size}>"
@@ -142,7 +142,7 @@ class Stream:
         state = self._interface.state(state, batch, steps)
         made = Batch([*leaves, state], ALL, batch)
         with tensor.on_gpu(self._gpu):
-            *outputs, after = self._programs.run(None, made, steps, tape.thread.checker is not None)[0]
+            *outputs, after = self._run(made, steps)
         if type(x) is np.ndarray and x.dtype == leaves[0].dtype:
             self._remember(x, made, steps, is_step)
         return self._packed_outputs(outputs, is_step), after
@@ -232,13 +232,19 @@ class Stream:
 
     # -------------------- computing --------------------
 
-    def _compute(self, arrays: list[Any], steps: int) -> tuple[list[Any], Any]:
-        """The outputs and the new state as arrays, as a program records them."""
-        with training_phase(False):
-            outputs, after = self.compute([Tensor(array) for array in arrays], steps)
-        if tensor.is_step_recorded():
-            observe(self.model._observed_parts())
-        return [leaf.data for leaf in [*structures.flatten(outputs), after]], None
+    def _run(self, batch: Batch, steps: int) -> list[Array]:
+        """The outputs and the new state, by a program if there is one."""
+        eagerly = tape.thread.checker is not None
+        done = None if eagerly else self._programs.run(None, batch)
+        if done is not None:
+            return done[0]
+        with self._programs.recording(None, batch, eagerly) as step:
+            with training_phase(False):
+                outputs, after = self.compute([Tensor(array) for array in step.inputs], steps)
+            if tensor.is_step_recorded():
+                observe(self.model._observed_parts())
+            step.outputs = [leaf.data for leaf in [*structures.flatten(outputs), after]]
+        return step.results
 
     def compute(self, tensors: list[Tensor], steps: int) -> tuple[Any, Tensor]:
         """(the outputs' structure, the new state) of tensors: the inputs in their order, with a step axis, and a state.

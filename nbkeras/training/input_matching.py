@@ -34,6 +34,7 @@ class GraphInputs:
         tables: dict[int, tuple[int, str]] | None = None,
     ):
         self._graph, self._model, self._sizes_vary, self._tables = graph, model, sizes_vary, tables
+        self.count, self.batch_size = len(graph.input_list), graph.input_list[0].shape[0]
 
     @property
     def names(self) -> list[str]:

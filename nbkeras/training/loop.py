@@ -1,4 +1,4 @@
-"""Floor 3: Loop, a step for each batch of a feed, with callbacks around it: what `fit`, `evaluate` and `predict` share."""
+"""Floor 3: Loop, a step for each batch of a data set, with callbacks around it: what `fit`, `evaluate` and `predict` share."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from nbkeras.callbacks.callback_list import CallbackList
-from nbkeras.data.batches import Batch
+from nbkeras.data.adapters import DataAdapter
 from nbkeras.data.parts import parts
 from nbkeras.engine import ranks, sharding, structures
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.batch import Batch
 from nbkeras.engine.numerics import NumericsError
 from nbkeras.engine.progress import compilations_shown
 from nbkeras.engine.user_errors import warn
-from nbkeras.training.feed import Feed, Layout
 
 Logs = dict[str, Any]
 
@@ -26,9 +26,9 @@ _STOP = {"train": "stop_training", "test": "stop_evaluating", "predict": "stop_p
 
 
 class Loop:
-    """Epochs over a feed, with a step for each batch.
+    """Epochs over a data set, with a step for each batch.
 
-    kind: train, test or predict, as in the names of callbacks' methods. step(batch, layout) -> result. read(result) -> logs, or
+    kind: train, test or predict, as in the names of callbacks' methods. step(batch) -> result. read(result) -> logs, or
     a function that returns them, which is called only if somebody looks. owner: the object whose attribute `stop_training`,
     `stop_evaluating` or `stop_predicting` callbacks set to end the loop. reset() is called before each epoch, settle() after the
     last batch of each.
@@ -37,20 +37,19 @@ class Loop:
     def __init__(
         self,
         kind: str,
-        feed: Feed,
-        step: Callable[[Batch, Layout], Any],
+        data: DataAdapter,
+        step: Callable[[Batch], Any],
         callbacks: CallbackList | None = None,
         read: Callable[[Any], Any] = lambda result: lambda: result,
         owner: Any = None,
         reset: Callable[[], None] = lambda: None,
         settle: Callable[[], None] = lambda: None,
     ):
-        self._kind, self._feed, self._step, self._read = kind, feed, step, read
+        self._kind, self.data, self._step, self._read = kind, data, step, read
         self._reset, self._settle = reset, settle
         self._listens = callbacks is not None
         self._callbacks = CallbackList() if callbacks is None else callbacks
         self._owner, self._flag = owner, _STOP[kind]
-        self.source = feed.source
         self._epoch, self._phase = 0, "train"  # or "test", in its validation; or "end"
         self._logs: Logs = {}  # of the last epoch of which all batches are done
         self._done = 0  # batches of the epoch
@@ -60,7 +59,7 @@ class Loop:
 
     def train(self, epochs: range, validation: Loop | None = None, frequency: int | Container[int] = 1) -> Logs:
         """Run epochs; returns the last logs. Validate after every `frequency`-th epoch, or after those with a number in it."""
-        callbacks, source, resumed = self._callbacks, self.source, self._resumed
+        callbacks, data, resumed = self._callbacks, self.data, self._resumed
         if resumed == "end" and self._is_stopped():
             return self._logs
         for loop in (self, validation):
@@ -69,8 +68,8 @@ class Loop:
         for epoch in epochs:
             self._epoch, self._phase = epoch, "train"
             self._reset()
-            if (epoch > epochs.start or resumed is not None) and source.may_resize:
-                callbacks.set_params({**(callbacks.params or {}), "steps": source.steps})
+            if (epoch > epochs.start or resumed is not None) and data.may_resize:
+                callbacks.set_params({**(callbacks.params or {}), "steps": data.steps})
             callbacks.on_epoch_begin(epoch)
             logs = self._logs if resumed == "test" else self._run_epoch()
             if not logs:
@@ -108,35 +107,35 @@ class Loop:
         return results
 
     def rehearse(self) -> None:
-        """Run the step on a batch like those of the feed, which is not taken away from it."""
-        for batch in parts([self.source.sample()]):
-            self._step(batch, self._feed.layout)
+        """Run the step on a batch like those of the data, which is not taken away from them."""
+        for batch in parts([self.data.sample()]):
+            self._step(batch)
 
     def _run_epoch(self) -> Logs:
         """The logs after the last batch of an epoch; empty if there was none."""
         self._done, self._result = 0, _NOTHING
-        self.source.on_epoch_begin()
+        self.data.on_epoch_begin()
         self._go_to_place()
         for result in self._results():
             self._result = result
-        self.source.on_epoch_end()
+        self.data.on_epoch_end()
         self._settle()
         return {} if self._result is _NOTHING else self._read(self._result)()
 
     def _results(self) -> Iterator[Any]:
-        """The results of the step on each batch of one pass over the feed."""
+        """The results of the step on each batch of one pass over the data."""
         listens = self._listens
         begin = getattr(self._callbacks, f"on_{self._kind}_batch_begin")
         end = getattr(self._callbacks, f"on_{self._kind}_batch_end")
-        step, layout, interval = self._step, self._feed.layout, self._interval()
+        step, interval = self._step, self._interval()
         if self._done and self._is_stopped():  # before training was interrupted
             return
         with compilations_shown((self._callbacks.params or {}).get("verbose")):
-            for number, batch in enumerate(parts(self.source.epoch(self._done)), self._done):
+            for number, batch in enumerate(parts(self.data.epoch(self._done)), self._done):
                 if listens:
                     begin(number)
                 try:
-                    result = step(batch, layout)
+                    result = step(batch)
                 except NumericsError as error:
                     error.in_batch(number)
                     raise
@@ -160,13 +159,13 @@ class Loop:
             "logs": self._logs,
             "stop_training": self._is_stopped(),
             "stop_evaluating": validation is not None and validation._is_stopped(),
-            "steps": self.source.steps,
+            "steps": self.data.steps,
         }
 
     def resume(self, place: dict[str, Any], validation: Loop | None, restore: Callable[[], None]) -> None:
         """Let `train` go on at a place; restore() is called there, before the next batch."""
-        phase, steps = place["phase"], self.source.steps
-        if phase == "train" and not self.source.may_resize and steps != place["steps"]:
+        phase, steps = place["phase"], self.data.steps
+        if phase == "train" and not self.data.may_resize and steps != place["steps"]:
             raise ValueError(f"it was saved in an epoch of {place['steps']} steps, and an epoch has {steps} steps now")
         here = validation if phase == "test" and validation is not None else self
 

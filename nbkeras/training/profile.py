@@ -11,14 +11,15 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from nbkeras.data.batches import is_stream
+from nbkeras.data.adapters import is_stream
 from nbkeras.engine import launch_costs, pictures, program, tensor
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.launch_costs import Launch
 from nbkeras.engine.program import Buffer
 from nbkeras.engine.tensor import assign_all
 from nbkeras.training import profile_pictures
-from nbkeras.training.feed import Examples
+from nbkeras.training.conversion import batch_of
 from nbkeras.training.model import Model
 
 
@@ -270,26 +271,24 @@ def profile(model: Any = None, x: Any = None, y: Any = None, batch_size: int | N
 def _measured(model: Model, x: Any, y: Any, batch_size: int | None, steps: int) -> StepProfile:
     kind = "predict" if y is None else "train"
     with tensor.on_gpu(model._gpu):
-        examples = Examples.of(x, y, None, model._data_signature())
-        if batch_size is not None:
-            rows = [None if leaf is None else leaf[:batch_size] for leaf in examples.leaves]
-            examples = examples._replace(leaves=rows)
-        batch, layout, step = examples.batch(), examples.layout, model._step_for(kind)
+        whole, step = batch_of(x, y, None, None, model._data_spec_for(x)), model._step_for(kind)
+        rows = whole.size if batch_size is None else min(batch_size, whole.size)
+        batch = Batch([None if leaf is None else leaf[:rows] for leaf in whole.leaves], ALL, rows, whole.layout)
         if not batch.size:
             raise ValueError("the data has no samples")
         if kind == "train":
             model._check_compiled("training").prepare_to_train(model)
         kept = [(variable, variable.numpy()) for variable in _state(model)]
         try:
-            step(batch, layout)  # compiles and records
+            step(batch)  # compiles and records
             times = []
             for _ in range(steps):
                 start = time.perf_counter()
-                step(batch, layout)
+                step(batch)
                 times.append(time.perf_counter() - start)
-            recorded = step.program(batch, layout)
+            recorded = step.program(batch)
             if recorded is None:
-                launches = launch_costs.measure_eagerly(lambda: step(batch, layout), steps)
+                launches = launch_costs.measure_eagerly(lambda: step(batch), steps)
             else:
                 launches = launch_costs.measure(recorded, steps)
         finally:

@@ -56,7 +56,7 @@ class TrainingState:
         notes = {"in_fit": self._loop is not None, "place": _packed(place, "place", arrays)}
         if self._loop is not None:
             for name, loop in self._loops():
-                notes[name] = _packed(loop.source.state_dict(), name, arrays)
+                notes[name] = _packed(loop.data.state_dict(), name, arrays)
         if self._callbacks is not None:
             notes["callbacks"] = _packed(self._callbacks.state_dict(), "a callback's state_dict()", arrays)
         notes["random"] = _packed([settings.random_state(), random._global_state()], "random", arrays)
@@ -149,7 +149,7 @@ class TrainingState:
         if self._loop is not None:
             for name, loop in self._loops():
                 if name in notes:
-                    loop.source.load_state_dict(_unpacked(notes[name], arrays))
+                    loop.data.load_state_dict(_unpacked(notes[name], arrays))
         if self._callbacks is not None:
             self._callbacks.load_state_dict(_unpacked(notes["callbacks"], arrays))
         assign_all(self._pairs(arrays))

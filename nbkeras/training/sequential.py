@@ -10,7 +10,6 @@ from nbkeras.building.layer import Layer, layers
 from nbkeras.data.arrays import to_array
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.naming import unique_name
-from nbkeras.training.feed import Signature
 from nbkeras.training.input_matching import arrays_in_order
 from nbkeras.training.model import Model
 
@@ -179,7 +178,7 @@ class Sequential(Model):
     def _is_described(self) -> bool:
         return self._graph is not None
 
-    def _complete_signature(self, x: Any) -> Signature:
+    def _build_for_data(self, x: Any) -> None:
         """Build for inputs of x's shape."""
         if isinstance(x, dict):
             raise ValueError(
@@ -190,7 +189,6 @@ class Sequential(Model):
         shape = tuple((x if hasattr(x, "shape") else to_array(x, "x")).shape)
         batch = None if not self.stateful else min(32, shape[0])
         self.build((batch, *shape[1:]))
-        return self._data_signature()
 
     def get_config(self) -> dict[str, Any]:
         """The name and the configurations of the layers, for `from_config`."""

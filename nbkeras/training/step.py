@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 
 from nbkeras.building.layer import training_phase
-from nbkeras.data.batches import ALL, Batch
 from nbkeras.engine import sharding, structures, tape, tensor
+from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.folding import improved
 from nbkeras.engine.observed import observe
 from nbkeras.engine.program import Program, ProgramCache, Replays
 from nbkeras.engine.tensor import Tensor
-from nbkeras.training.feed import Layout
+from nbkeras.training.conversion import Layout
 
 Array = np.ndarray
 
 
 class Step:
-    """Runs `function` on batches; a program is recorded once for each layout, shapes and dtypes.
+    """Runs `function` on batches; a program is recorded once for each layout, part, shapes and dtypes.
 
     kind: train (in the training phase of layers), test or predict. function(data) gets x, (x, y) or (x, y, sample_weight) as
     tensors and returns tensors in any structure for predict, else logs by name; all that it computes must be launched. It
@@ -38,27 +38,30 @@ class Step:
         self.kind, self.function, self.eagerly = kind, function, eagerly
         self._gpu, self._observed = tensor.gpu(), observed
         improve = improved if kind == "predict" else None
-        self._programs = ProgramCache(kind, self._compute, _reader, improve=improve)
+        self._programs = ProgramCache(kind, _reader, improve=improve)
 
     def forget(self) -> None:
         """Drop the programs, with their memory."""
         self._programs.drop()
 
-    def __call__(self, batch: Batch, layout: Layout) -> Any:
+    def __call__(self, batch: Batch) -> Any:
         """Run on a batch; returns copies of the outputs as arrays."""
         if self._gpu is not tensor.gpu():
             with tensor.on_gpu(self._gpu):
-                return self(batch, layout)
-        eagerly = self.eagerly or tape.thread.checker is not None
-        if batch.part is None:
-            outputs, structure = self._programs.run(layout.key, batch, layout, eagerly)
-        else:
+                return self(batch)
+        if batch.part is not None and sharding.current() is not batch.part:
             with sharding.within(batch.part):
-                outputs, structure = self._programs.run((layout.key, batch.part), batch, layout, eagerly)
-        return structures.pack(structure, outputs)
+                return self(batch)
+        key, eagerly = (batch.layout.key, batch.part), self.eagerly or tape.thread.checker is not None
+        done = None if eagerly else self._programs.run(key, batch)
+        if done is None:
+            with self._programs.recording(key, batch, eagerly) as step:
+                step.outputs, step.info = self._compute(step.inputs, batch.layout)
+            done = step.results, step.info
+        return structures.pack(done[1], done[0])
 
     def _compute(self, arrays: list[Array | None], layout: Layout) -> tuple[list[Array], Any]:
-        """(output arrays, their structure) of a batch's arrays, as a program records it."""
+        """(output arrays, their structure) of a batch's arrays."""
         data = layout.pack([None if a is None else Tensor(a) for a in arrays])
         with training_phase(self.kind == "train"):
             outputs = self.function(data)
@@ -77,14 +80,14 @@ class Step:
             return {}
         return log_tensors(returned, f"{self.kind}_step")
 
-    def program(self, batch: Batch, layout: Layout) -> Program | None:
+    def program(self, batch: Batch) -> Program | None:
         """The program of batches like this one, or None if they run eagerly."""
-        free = self.replays(batch, layout).free
+        free = self.replays(batch).free
         return free[-1].program if free else None
 
-    def replays(self, batch: Batch, layout: Layout) -> Replays:
+    def replays(self, batch: Batch) -> Replays:
         """The programs of batches like this one."""
-        return self._programs.replays(layout.key, batch.signature)
+        return self._programs.replays((batch.layout.key, batch.part), batch.signature)
 
     @property
     def recordings(self) -> int:
@@ -104,10 +107,7 @@ class Again:
 
     def __init__(self, step: Step, layout: Layout, x: Array, check: Callable[[list], None] | None):
         self._step, self._layout, self._check = step, layout, check
-        self._find_replays(Batch([x], ALL, len(x)))
-
-    def _find_replays(self, batch: Batch) -> None:
-        self._replays = self._step.replays(batch, self._layout)
+        self._replays = step.replays(Batch([x], ALL, len(x), layout))
 
     def __call__(self, x: Array) -> Any:
         if self._check is not None:
@@ -115,9 +115,9 @@ class Again:
         done = None if tape.thread.checker is not None else self._replays.run(x)
         if done is not None:
             return structures.pack(done[1], done[0])
-        batch = Batch([x], ALL, len(x))
-        outputs = self._step(batch, self._layout)
-        self._find_replays(batch)
+        batch = Batch([x], ALL, len(x), self._layout)
+        outputs = self._step(batch)
+        self._replays = self._step.replays(batch)
         return outputs
 
 

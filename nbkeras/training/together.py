@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 
 from nbkeras import random
-from nbkeras.data.batches import Batch
 from nbkeras.data.parts import parts, takes_parts
 from nbkeras.engine import structures
+from nbkeras.engine.batch import Batch
 from nbkeras.engine.ranks import Group
 from nbkeras.engine.sharding import Part
 from nbkeras.engine.tensor import Variable, assign_all
 from nbkeras.training.arguments import logged
-from nbkeras.training.feed import Layout
 
 Array = np.ndarray
 _ROUND = 2**26  # bytes of predictions that a rank sends at once
@@ -38,19 +37,19 @@ class Together:
 
     # -------------------- steps --------------------
 
-    def step(self, step: Callable[[Batch, Layout], Any], trains: bool) -> Callable[[Batch, Layout], Any]:
+    def step(self, step: Callable[[Batch], Any], trains: bool) -> Callable[[Batch], Any]:
         """A train or test step; a rank without rows counts nothing in its metrics."""
 
-        def run(batch: Batch, layout: Layout) -> Any:
+        def run(batch: Batch) -> Any:
             if self._counts_all:
                 self._counts_all = False
                 if self.group.rank:  # rank 0 goes on from the sums
                     self._model.reset_metrics()
             self._part, self._has_moved = batch.part, self._has_moved or trains
             if batch.part is None or batch.part.own:
-                return step(batch, layout)
+                return step(batch)
             before = {variable: variable.numpy() for variable in self._metric_variables()}
-            outputs = step(batch, layout)
+            outputs = step(batch)
             for metric in self._model.metrics:
                 if all(variable in before for variable in metric.variables):
                     assign_all((variable, before[variable]) for variable in metric.variables)
@@ -60,20 +59,20 @@ class Together:
 
         return run
 
-    def on_batch(self, step: Callable, kind: str, batch: Batch, layout: Layout, read: Callable) -> dict[str, Any]:
+    def on_batch(self, step: Callable, kind: str, batch: Batch, read: Callable) -> dict[str, Any]:
         """The logs of one batch, outside of `fit` and `evaluate`."""
         if kind == "train" and not self.agrees:
             self.agree()
         (part,) = parts([batch])
-        logs = self.step(step, kind == "train")(part, layout)
+        logs = self.step(step, kind == "train")(part)
         self.settle()
         return self.reader(read)(logs)()
 
-    def prediction(self, step: Callable[[Batch, Layout], Any]) -> Callable[[Batch, Layout], Any]:
+    def prediction(self, step: Callable[[Batch], Any]) -> Callable[[Batch], Any]:
         """A predict step, of whose outputs a rank without rows has none."""
 
-        def run(batch: Batch, layout: Layout) -> Any:
-            self._part, outputs = batch.part, step(batch, layout)
+        def run(batch: Batch) -> Any:
+            self._part, outputs = batch.part, step(batch)
             has_rows = batch.part is None or batch.part.own
             return outputs if has_rows else structures.map_leaves(lambda array: array[:0], outputs)
 

@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 
-from nbkeras.data.batches import ALL, Batch
 from nbkeras.data.parts import part_of
 from nbkeras.engine import sharding
+from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.sharding import Part
 from nbkeras.engine.tensor import as_tensor
 from nbkeras.losses import MeanAbsoluteError
+
+
+def rows_of(batch):
+    return batch.leaves[0][batch.rows]
 
 
 @pytest.mark.parametrize("rows", [ALL, slice(3, 14), np.random.default_rng(0).permutation(20)[:11]])
@@ -17,7 +21,7 @@ def test_each_row_belongs_to_one_rank(rows, size):
     x = np.arange(11 if rows is ALL else 20)
     batch = Batch([x, None], rows, 11)
     parts = [part_of(batch, rank, size) for rank in range(size)]
-    found = [part.arrays()[0] for part in parts]
+    found = [rows_of(part) for part in parts]
     np.testing.assert_array_equal(np.concatenate(found), x[rows])
     assert max(map(len, found)) - min(map(len, found)) <= 1
     assert [part.part.first for part in parts] == [0, *np.cumsum([len(each) for each in found[:-1]])]
@@ -30,7 +34,7 @@ def test_a_rank_without_rows_has_one_that_does_not_count(rows):
     parts = [part_of(batch, rank, 4) for rank in range(4)]
     assert [part.part.own for part in parts] == [0, 1, 0, 1] and all(part.size == 1 for part in parts)
     assert [part.part.fraction for part in parts] == [0.0, 0.5, 0.0, 0.5]
-    assert all(part.arrays()[0][0] in batch.arrays()[0] for part in parts)
+    assert all(rows_of(part)[0] in rows_of(batch) for part in parts)
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean", "mean_with_sample_weight"])

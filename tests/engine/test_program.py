@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from nbkeras import ops
 from nbkeras.engine import tensor
+from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.program import Program, ProgramCache
 from nbkeras.engine.tensor import Tensor, Variable
@@ -193,48 +194,46 @@ def test_dry_runs_compute_nothing():
         float(ops.sum(Tensor(np.empty(3))))
 
 
-class Batch:
-    """The part of a batch that ProgramCache uses: one array."""
+def run(cache, array, step):
+    """Run a step by its programs: step(array) -> array."""
+    batch = Batch([np.asarray(array)], ALL, len(array))
+    done = cache.run((), batch)
+    if done is None:
+        with cache.recording((), batch) as recording:
+            recording.outputs = [step(recording.inputs[0])]
+        return recording.results[0]
+    return done[0][0]
 
-    def __init__(self, array):
-        self.array = np.asarray(array)
-        self.signature, self.ready = ((self.array.shape, self.array.dtype),), [self.array]
 
-    def write(self, buffers):
-        buffers[0][...] = self.array
-
-
-def doubled_sum(arrays, context):
-    return [ops.sum(Tensor(arrays[0]) * 2).data], None
+def doubled_sum(array):
+    return ops.sum(Tensor(array) * 2).data
 
 
 def test_steps_record_once_per_signature():
-    steps = ProgramCache("test", doubled_sum, lambda: "read", capacity=2)
-    run = lambda array: steps.run((), Batch(array), None)[0][0].item()  # noqa: E731
-    assert [run(np.full(3, value)) for value in (1.0, 2.0, 3.0)] == [6, 12, 18]
+    steps = ProgramCache("test", lambda: "read", capacity=2)
+    assert [run(steps, np.full(3, value), doubled_sum).item() for value in (1.0, 2.0, 3.0)] == [6, 12, 18]
     assert steps.recordings == 1
-    assert run(np.ones(2)) == 4 and run(np.ones(2)) == 4 and steps.recordings == 2
-    assert run(np.ones(4)) == 8 and run(np.ones(3)) == 6 and steps.recordings == 4, "the least recently used goes first"
+    assert run(steps, np.ones(2), doubled_sum) == run(steps, np.ones(2), doubled_sum) == 4 and steps.recordings == 2
+    assert run(steps, np.ones(4), doubled_sum) == 8 and run(steps, np.ones(3), doubled_sum) == 6
+    assert steps.recordings == 4, "the least recently used goes first"
 
 
 def test_an_error_in_a_first_step_names_no_other_error():
-    def failing(arrays, context):
+    def failing(array):
         raise ValueError("this step fails")
 
-    steps = ProgramCache("test", failing, lambda: "read")
     with pytest.raises(ValueError, match="this step fails") as raised:
-        steps.run((), Batch([1.0]), None)
+        run(ProgramCache("test", lambda: "read"), [1.0], failing)
     assert raised.value.__context__ is None
 
 
 def test_steps_that_read_run_eagerly_with_one_warning():
-    def reading(arrays, context):
-        y = Tensor(arrays[0]) * float(ops.sum(Tensor(arrays[0])))
-        return [y.data], None
+    def reading(array):
+        return (Tensor(array) * float(ops.sum(Tensor(array)))).data
 
-    steps = ProgramCache("test", reading, lambda: "a value was read by me")
+    steps = ProgramCache("test", lambda: "a value was read by me")
     with pytest.warns(UserWarning, match="a value was read by me, so the model's test step cannot be recorded"):
-        assert steps.run((), Batch([1.0, 2.0]), None)[0][0].tolist() == [3, 6]
+        assert run(steps, [1.0, 2.0], reading).tolist() == [3, 6]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert steps.run((), Batch([2.0, 2.0]), None)[0][0].tolist() == [8, 8]
+        assert run(steps, [2.0, 2.0], reading).tolist() == [8, 8]

@@ -13,10 +13,10 @@ from value_cases import CASES, INPUTS, STATE_WRITES, scaled
 
 import nbkeras as keras
 from nbkeras import autodiff, config
-from nbkeras.data.batches import ALL, Batch
 from nbkeras.engine import structures
+from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.tensor import Variable
-from nbkeras.training.feed import Layout
+from nbkeras.training.conversion import Layout
 from nbkeras.training.step import Step
 
 K = types.SimpleNamespace(
@@ -95,7 +95,7 @@ def test_a_recorded_step_computes_with_the_values_of_the_moment(name):
     run = CASES[name].make(K)
     step = Step("train", lambda x: named(run(x)))
     for number, (x, expected) in enumerate(zip(INPUTS, stored()[name], strict=True), 1):
-        results = step(Batch([x.copy()], ALL, len(x)), Layout(0, None, 1, 0))
+        results = step(Batch([x.copy()], ALL, len(x), Layout(0, None, 1, 0)))
         check(results, expected, f"run {number}")
     assert step.programs() and step.recordings < len(INPUTS)  # the last run was a replay
 
@@ -149,5 +149,5 @@ def test_a_step_that_builds_the_optimizer_returns_a_value_that_it_only_read():
     step = Step("train", run)
     for _ in range(3):
         expected = v.numpy()
-        results = step(Batch([INPUTS[0].copy()], ALL, 2), Layout(0, None, 1, 0))
+        results = step(Batch([INPUTS[0].copy()], ALL, 2, Layout(0, None, 1, 0)))
         np.testing.assert_array_equal(results["before"], expected)

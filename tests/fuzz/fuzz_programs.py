@@ -352,15 +352,19 @@ def given_to(program, run):
 def recorded(step):
     """A step as a function of arrays that is recorded, and replayed from then on."""
 
-    def compute(buffers, context):
-        results = step(*map(Tensor, buffers))
-        return [each.data for each in structures.flatten(results)], structures.map_leaves(lambda _: 0, results)
-
-    cache = ProgramCache("train", compute, lambda: "the program read a value")
+    cache = ProgramCache("train", lambda: "the program read a value")
 
     def run(*given):
-        outputs, structure = cache.run(None, Rows(list(given)), None)
+        rows = Rows(list(given))
+        outputs, structure = cache.run(None, rows) or record(rows)
         return structures.pack(structure, outputs)
+
+    def record(rows):
+        with cache.recording(None, rows) as recording:
+            results = step(*map(Tensor, recording.inputs))
+            recording.outputs = [each.data for each in structures.flatten(results)]
+            recording.info = structures.map_leaves(lambda _: 0, results)
+        return recording.results, recording.info
 
     return run, cache
 

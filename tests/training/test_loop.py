@@ -7,7 +7,7 @@ import pytest
 
 from nbkeras.callbacks import Callback
 from nbkeras.callbacks.callback_list import CallbackList
-from nbkeras.training.feed import Feed, Signature
+from nbkeras.training.conversion import ModelSpec, adapter_of, opened
 from nbkeras.training.loop import Loop
 
 X = np.arange(5.0)
@@ -38,11 +38,11 @@ class Last(Callback):
         setattr(self.flags, self.name, True)
 
 
-def feed(batch_size=2):
-    return Feed.of(X, signature=Signature(), batch_size=batch_size)
+def data(batch_size=2):
+    return adapter_of(X, spec=ModelSpec(), batch_size=batch_size)
 
 
-def sizes(batch, layout):
+def sizes(batch):
     return batch.size
 
 
@@ -51,14 +51,14 @@ def logs_of(size):
 
 
 def test_a_prediction_needs_no_callbacks():
-    assert Loop("predict", feed(), sizes).predict() == [2, 2, 1]
+    assert Loop("predict", data(), sizes).predict() == [2, 2, 1]
 
 
 def test_epochs_with_validation_after_every_second():
     recorder, resets = Recorder(), []
     callbacks = CallbackList([recorder])
-    validation = Loop("test", feed(5), sizes, callbacks, logs_of)
-    loop = Loop("train", feed(3), sizes, callbacks, logs_of, reset=lambda: resets.append(len(recorder.seen)))
+    validation = Loop("test", data(5), sizes, callbacks, logs_of)
+    loop = Loop("train", data(3), sizes, callbacks, logs_of, reset=lambda: resets.append(len(recorder.seen)))
     assert loop.train(range(1, 3), validation, 2) == {"size": 2}  # the second of these is the third of all
     batches = [("train_batch_begin", 0), ("train_batch_end", 0), ("train_batch_begin", 1), ("train_batch_end", 1)]
     tested = [("test_begin",), ("test_batch_begin", 0), ("test_batch_end", 0), ("test_end",)]
@@ -70,24 +70,24 @@ def test_epochs_with_validation_after_every_second():
 
 @pytest.mark.parametrize("frequency, validated", [(1, True), (2, True), (3, False), ([2], True), ([1], False)])
 def test_epochs_after_which_to_validate(frequency, validated):
-    validation = Loop("test", feed(), sizes, read=logs_of)
+    validation = Loop("test", data(), sizes, read=logs_of)
     assert (
-        "val_size" in Loop("train", feed(), sizes, read=logs_of).train(range(1, 2), validation, frequency)
+        "val_size" in Loop("train", data(), sizes, read=logs_of).train(range(1, 2), validation, frequency)
     ) is validated
 
 
 def test_a_flag_ends_an_epoch_or_all_epochs():
     flags = SimpleNamespace(stop_evaluating=True, stop_training=False)
     callbacks = CallbackList([Last(flags, "stop_evaluating", 1)])
-    assert Loop("test", feed(), sizes, callbacks, logs_of, flags).test() == {"size": 2}
+    assert Loop("test", data(), sizes, callbacks, logs_of, flags).test() == {"size": 2}
     epochs = []
     callbacks = CallbackList([Last(flags, "stop_training")])
-    Loop("train", feed(), sizes, callbacks, logs_of, flags, lambda: epochs.append(1)).train(range(9))
+    Loop("train", data(), sizes, callbacks, logs_of, flags, lambda: epochs.append(1)).train(range(9))
     assert len(epochs) == 1
 
 
 def test_data_that_run_out_end_the_epochs_with_a_warning():
-    ends = Feed.of(iter([X, X]), signature=Signature(), steps=2, training=True)
+    ends = adapter_of(opened(iter([X, X])), spec=ModelSpec(), steps=2, training=True)
     with pytest.warns(UserWarning, match="the data ran out before epoch 2 of 3: training stops here"):
         assert Loop("train", ends, sizes, read=logs_of).train(range(3)) == {"size": 5}
 
@@ -98,5 +98,5 @@ def test_logs_are_read_only_if_somebody_looks():
     def reading(size):
         return lambda: read.append(size) or {"size": size}
 
-    Loop("train", feed(), sizes, CallbackList([Last(SimpleNamespace(), "any")]), reading).train(range(1))
+    Loop("train", data(), sizes, CallbackList([Last(SimpleNamespace(), "any")]), reading).train(range(1))
     assert read == [1]

@@ -6,31 +6,31 @@ import numpy as np
 import pytest
 
 from nbkeras import ops, optimizers
-from nbkeras.data.batches import Batch
 from nbkeras.engine import tape
+from nbkeras.engine.batch import Batch
 from nbkeras.engine.tensor import Variable
 from nbkeras.metrics import Mean
 from nbkeras.training import step as steps
-from nbkeras.training.feed import Layout
+from nbkeras.training.conversion import Layout
 
 X, Y = np.eye(4, dtype=np.float32), np.arange(4, dtype=np.float32)[:, None]
-OF_X_AND_Y = Layout(0, 0, 1, 1)
+OF_X, OF_X_AND_Y = Layout(0, None, 1, 0), Layout(0, 0, 1, 1)
 
 
 def batch(*arrays, rows=slice(None)):
-    return Batch([*arrays, None] if len(arrays) == 2 else list(arrays), rows, len(arrays[0][rows]))
+    size = len(arrays[0][rows])
+    return Batch([*arrays, None], rows, size, OF_X_AND_Y) if len(arrays) == 2 else Batch(list(arrays), rows, size, OF_X)
 
 
 def test_a_predict_step_is_recorded_once_for_each_shape_and_returns_copies():
     calls = []
     step = steps.Step("predict", lambda x: calls.append(x) or {"double": x * 2, "pair": [x, x + 1]})
-    layout = Layout(0, None, 1, 0)
-    first = step(batch(X), layout)
-    np.testing.assert_array_equal(step(batch(X + 1), layout)["double"], 2 * X + 2)
+    first = step(batch(X))
+    np.testing.assert_array_equal(step(batch(X + 1))["double"], 2 * X + 2)
     np.testing.assert_array_equal(first["double"], 2 * X)
     np.testing.assert_array_equal(first["pair"][1], X + 1)
     assert step.recordings == len(calls) == 1
-    step(batch(X, rows=slice(2)), layout)
+    step(batch(X, rows=slice(2)))
     assert step.recordings == len(step.programs()) == 2
 
 
@@ -47,10 +47,10 @@ def test_a_predict_step_is_recorded_once_for_each_shape_and_returns_copies():
     ids=["as it is", "in columns", "bytes turned", "with gaps", "unaligned", "subclass"],
 )
 def test_arrays_in_any_memory_give_the_same_as_those_that_a_replay_takes_as_they_are(given):
-    step, layout = steps.Step("predict", lambda x: [x * 2, ops.sum(x)]), Layout(0, None, 1, 0)
-    step(batch(X + 1), layout)
-    again = steps.Again(step, layout, X, None)
-    for run in (lambda: step(batch(given), layout), lambda: again(given)):
+    step = steps.Step("predict", lambda x: [x * 2, ops.sum(x)])
+    step(batch(X + 1))
+    again = steps.Again(step, OF_X, X, None)
+    for run in (lambda: step(batch(given)), lambda: again(given)):
         double, total = run()
         np.testing.assert_array_equal(double, 2 * X)
         assert total.shape == () and total == X.sum() and double.flags.owndata
@@ -62,23 +62,23 @@ def test_arrays_in_any_memory_give_the_same_as_those_that_a_replay_takes_as_they
 def test_an_unpickled_array_is_taken_as_it_is(dtype, monkeypatch):
     """Its dtype is another object than NumPy's own."""
     x = X.astype(dtype)
-    step, layout = steps.Step("predict", lambda x: ops.maximum(x, 0)), Layout(0, None, 1, 0)
-    step(batch(x), layout)
-    again = steps.Again(step, layout, x, None)
+    step = steps.Step("predict", lambda x: ops.maximum(x, 0))
+    step(batch(x))
+    again = steps.Again(step, OF_X, x, None)
     monkeypatch.setattr(Batch, "write", None)  # which copies arrays that the replay does not take
     for given in (pickle.loads(pickle.dumps(x)), x.astype(x.dtype.newbyteorder("="))):
         assert given.dtype is not x.dtype
-        for run in (lambda x: step(batch(x), layout), again):
+        for run in (lambda x: step(batch(x)), again):
             np.testing.assert_array_equal(run(given), x)
     assert step.recordings == 1
 
 
 def test_again_goes_on_when_its_programs_were_dropped():
-    step, layout = steps.Step("predict", lambda x: x * 2), Layout(0, None, 1, 0)
-    step(batch(X), layout)
-    again = steps.Again(step, layout, X, None)
+    step = steps.Step("predict", lambda x: x * 2)
+    step(batch(X))
+    again = steps.Again(step, OF_X, X, None)
     for rows in range(1, 12):  # more signatures than a cache keeps
-        step(batch(np.zeros((rows, 2), np.float32)), layout)
+        step(batch(np.zeros((rows, 2), np.float32)))
     recordings = step.recordings
     for _ in range(3):
         np.testing.assert_array_equal(again(X), 2 * X)
@@ -117,7 +117,7 @@ def test_a_replayed_train_step_learns_as_an_eager_one(make):
         weight = Variable(np.zeros((4, 1)), name="w")
         step, mean = train_step(weight, make(), eagerly)
         for _ in range(5):
-            assert step(batch(X, Y), OF_X_AND_Y) == {}  # the results were not read
+            assert step(batch(X, Y)) == {}  # the results were not read
         assert step.recordings == (0 if eagerly else 2)  # the first run builds the optimizer, which moves the weights
         found.append((weight.numpy(), float(mean.result())))
     np.testing.assert_array_equal(found[0][0], found[1][0])
@@ -132,7 +132,7 @@ def test_results_that_are_looked_at_leave_the_step():
         logs = steps.MetricResults(lambda: {"loss": mean.result()})
         return {**logs, "more": ops.sum(data[1])}
 
-    logs = steps.Step("test", measure)(batch(X, Y), OF_X_AND_Y)
+    logs = steps.Step("test", measure)(batch(X, Y))
     assert {name: value.item() for name, value in logs.items()} == {"loss": 0.25, "more": 6.0}
 
 
@@ -147,4 +147,4 @@ def test_metric_results_are_a_dict_computed_once():
 
 def test_logs_must_be_a_dict():
     with pytest.raises(TypeError, match="train_step must return a dict of logs by name, received Tensor"):
-        steps.Step("train", lambda data: data[0])(batch(X, Y), OF_X_AND_Y)
+        steps.Step("train", lambda data: data[0])(batch(X, Y))

@@ -1,4 +1,4 @@
-"""Feed: arrays, dicts, tables and streams as batches with one layout, without a model."""
+"""Arrays, dicts, tables and streams become batches with one layout, without a model."""
 
 import gc
 import weakref
@@ -8,28 +8,36 @@ import pytest
 
 from nbkeras.layers import Input
 from nbkeras.models import Model
-from nbkeras.training.feed import Examples, Feed, Signature
+from nbkeras.training.conversion import ModelSpec, adapter_of, opened, split_adapters
 from nbkeras.training.input_matching import GraphInputs
 from nbkeras.training.output_matching import Output
 
 X, Y = np.arange(20.0).reshape(10, 2), np.arange(10)
 
 
-def data_of(feed):
+def adapter(x, *others, **options):
+    return adapter_of(opened(x), *others, **options)
+
+
+def data_of(data):
     """The data that a step would get for each batch of an epoch."""
-    return [feed.layout.pack(batch.arrays()) for batch in feed.source.epoch()]
+    return [batch.layout.pack(rows_of(batch)) for batch in data.epoch()]
+
+
+def rows_of(batch):
+    return [None if leaf is None else np.asarray(leaf[batch.rows]) for leaf in batch.leaves]
 
 
 def test_arrays_become_batches_of_x_and_y():
-    first, *_, last = data_of(Feed.of(X, Y, signature=Signature(), batch_size=4))
+    first, *_, last = data_of(adapter(X, Y, spec=ModelSpec(), batch_size=4))
     np.testing.assert_array_equal(first[0], X[:4])
     np.testing.assert_array_equal(last[1], Y[8:])
     assert first[0].dtype == np.float32 and first[1].dtype == np.int32
 
 
 def test_structures_come_back_as_they_were_passed():
-    signature = Signature(outputs=(Output("a"), Output("b")))
-    feed = Feed.of({"p": X, "q": [X, Y]}, {"b": Y, "a": X}, [None, Y], signature=signature, batch_size=10)
+    spec = ModelSpec(outputs=(Output("a"), Output("b")))
+    feed = adapter({"p": X, "q": [X, Y]}, {"b": Y, "a": X}, [None, Y], spec=spec, batch_size=10)
     ((x, y, weights),) = data_of(feed)
     np.testing.assert_array_equal(x["q"][1], Y)
     np.testing.assert_array_equal(y["b"], Y)
@@ -37,35 +45,35 @@ def test_structures_come_back_as_they_were_passed():
 
 
 def test_inputs_alone_are_x_alone():
-    (x,) = data_of(Feed.of(X, signature=Signature()))
+    (x,) = data_of(adapter(X, spec=ModelSpec()))
     np.testing.assert_array_equal(x, X)
 
 
 def test_one_target_goes_to_the_output_that_has_a_loss():
-    signature = Signature(outputs=(Output("a", has_loss=False), Output("b")))
-    ((_, y),) = data_of(Feed.of(X, Y, signature=signature))
+    spec = ModelSpec(outputs=(Output("a", has_loss=False), Output("b")))
+    ((_, y),) = data_of(adapter(X, Y, spec=spec))
     assert y[0] is None
     np.testing.assert_array_equal(y[1], Y)
 
 
 def test_class_weights_become_sample_weights():
-    ((_, _, weights),) = data_of(Feed.of(X, Y % 2, np.full(10, 2.0), {1: 3.0}, signature=Signature()))
+    ((_, _, weights),) = data_of(adapter(X, Y % 2, np.full(10, 2.0), {1: 3.0}, spec=ModelSpec()))
     np.testing.assert_array_equal(weights, np.where(Y % 2, 6.0, 2.0))
 
 
 def test_class_numbers_must_exist():
     with pytest.raises(ValueError, match="targets of output 'a' are class numbers from 0 to 9.* must be 0 to 8"):
-        Feed.of(X, Y, signature=Signature(outputs=(Output("a", classes=9),)))
-    Feed.of(X, Y, signature=Signature(outputs=(Output("a", classes=9, ignored=9),)))
+        adapter(X, Y, spec=ModelSpec(outputs=(Output("a", classes=9),)))
+    adapter(X, Y, spec=ModelSpec(outputs=(Output("a", classes=9, ignored=9),)))
 
 
 def test_a_stream_has_the_layout_of_its_first_item_and_loses_none():
     items = iter([(X[:4], Y[:4]), (X[4:], Y[4:])])
-    feed = Feed.of(items, signature=Signature())
-    assert feed.source.steps is None
+    feed = adapter(items, spec=ModelSpec())
+    assert feed.steps is None
     np.testing.assert_array_equal(np.concatenate([y for _, y in data_of(feed)]), Y)
     with pytest.raises(ValueError, match="must all have the same structure"):
-        data_of(Feed.of(iter([(X, Y), X]), signature=Signature()))
+        data_of(adapter(iter([(X, Y), X]), spec=ModelSpec()))
 
 
 def test_a_sequence_makes_each_batch_once():
@@ -79,8 +87,8 @@ def test_a_sequence_makes_each_batch_once():
             self.asked.append(index)
             return X, Y
 
-    feed = Feed.of(Counting(), signature=Signature())
-    assert feed.source.steps == 2 and len(data_of(feed)) == 2 and Counting.asked == [0, 1]
+    feed = adapter(Counting(), spec=ModelSpec())
+    assert feed.steps == 2 and len(data_of(feed)) == 2 and Counting.asked == [0, 1]
 
 
 def test_items_of_a_stream_do_not_stay_in_memory():
@@ -92,7 +100,7 @@ def test_items_of_a_stream_do_not_stay_in_memory():
             made.append(weakref.ref(array))
             yield array
 
-    batches = Feed.of(items(), signature=Signature()).source.epoch()
+    batches = adapter(items(), spec=ModelSpec()).epoch()
     for _ in range(2):
         next(batches)
     gc.collect()
@@ -102,27 +110,26 @@ def test_items_of_a_stream_do_not_stay_in_memory():
 def test_inputs_of_a_graph_are_matched_by_name_and_cast():
     a, b = Input((2,), name="a"), Input((1,), name="b", dtype="int32")
     graph = Model([a, b], [a, b])._graph
-    signature = Signature(inputs=GraphInputs(graph, "m"), input_count=2)
-    (x,) = data_of(Feed.of({"b": Y, "a": X, "other": Y}, signature=signature))
+    spec = ModelSpec(inputs=GraphInputs(graph, "m"), input_count=2)
+    (x,) = data_of(adapter({"b": Y, "a": X, "other": Y}, spec=spec))
     assert x["b"].shape == (10, 1) and x["b"].dtype == np.int32 and list(x) == ["a", "b"]
     with pytest.raises(ValueError, match="input 'a' of model 'm' expects shape"):
-        Feed.of([Y[:, None], Y], signature=signature)
+        adapter([Y[:, None], Y], spec=spec)
 
 
-def test_a_model_without_weights_is_completed_for_the_first_data():
-    seen = []
+def test_a_model_without_outputs_is_built_for_the_first_data_of_a_stream_and_loses_none():
+    class Doubled(Model):
+        def call(self, x):
+            return {"found": x * 2.0}
 
-    def complete(x):
-        seen.append(x.shape)
-        return Signature(outputs=(Output("found"),))
-
-    feed = Feed.of(iter([(X[:4], {"found": Y[:4]}), (X, {"found": Y})]), signature=Signature(complete=complete))
-    assert [list(y) for _, y in data_of(feed)] == [["found"], ["found"]] and seen == [(4, 2)]
+    model, rows = Doubled(), iter([(X[:4], {"found": Y[:4]}), (X, {"found": Y})])
+    assert model.output_names == [] and model.predict(rows, verbose=0)["found"].shape == (14, 2)
+    assert model.output_names == ["found"]
 
 
-def test_the_last_examples_are_split_off_and_not_weighed():
-    first, last = Examples.of(X, Y % 2, None, Signature()).split(0.3)
-    ((_, _, weights),), ((x, _),) = data_of(first.weighed({0: 2.0}).feed()), data_of(last.feed())
+def test_the_last_rows_are_split_off_and_not_weighed():
+    first, last = split_adapters(X, Y % 2, None, {0: 2.0}, 0.3, ModelSpec(), {}, {})
+    ((_, _, weights),), ((x, _),) = data_of(first), data_of(last)
     assert len(weights) == 7 and weights[0] == 2.0
     np.testing.assert_array_equal(x, X[7:])
 

@@ -1,6 +1,4 @@
-"""Floor 3: batches of arrays, generators and Sequences. A Source makes them, and each can be written into a program's input
-buffers.
-"""
+"""Floor 3: DataAdapter, a data set as batches, epoch by epoch: of arrays, or of a generator, a Sequence or a data loader."""
 
 from __future__ import annotations
 
@@ -13,60 +11,20 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config
-from nbkeras.data import tables
-from nbkeras.data.arrays import samples_of
+from nbkeras.data.arrays import is_sparse
 from nbkeras.data.pydataset import PyDataset
 from nbkeras.engine import settings, structures
-from nbkeras.engine.program import copy_to
-from nbkeras.engine.sharding import Part, agreed
+from nbkeras.engine.batch import Batch
+from nbkeras.engine.sharding import agreed
 from nbkeras.engine.tensor import Tensor
 from nbkeras.engine.user_errors import warn
 
 Array = np.ndarray
-ALL = slice(None)  # all rows
 _ARRAYS = "__array__", "__dlpack__", "__cuda_array_interface__"  # the attributes of arrays
 
 
-class Batch:
-    """Rows of arrays: `leaves[i][rows]`; rows is a slice or an index array. None leaves stay None.
-
-    signature: shapes and dtypes of the rows, on which a recorded program depends. part: which rows they are of a batch of several
-    processes; None for a batch of this process alone.
-    """
-
-    __slots__ = ("leaves", "rows", "size", "signature", "part")
-
-    def __init__(self, leaves: list[Array | None], rows: slice | Array, size: int, part: Part | None = None):
-        self.leaves, self.rows, self.size, self.part = leaves, rows, size, part
-        self.signature = tuple(None if a is None else ((size, *a.shape[1:]), a.dtype.char) for a in leaves)
-
-    @property
-    def ready(self) -> list[Array] | None:
-        """The rows as arrays, without those that are None; None if they would have to be copied."""
-        rows = self.rows
-        if rows is ALL:
-            return [leaf for leaf in self.leaves if leaf is not None]
-        if not isinstance(rows, slice):
-            return None
-        return [leaf[rows] for leaf in self.leaves if leaf is not None]
-
-    def write(self, buffers: list[Array | None]) -> None:
-        """Copy the rows into buffers of the signature's shapes."""
-        for leaf, buffer in zip(self.leaves, buffers, strict=True):
-            if leaf is None or buffer is None:
-                continue
-            if isinstance(self.rows, slice) or isinstance(leaf, tables.SparseRows):
-                copy_to(leaf[self.rows], buffer)
-            else:
-                np.take(leaf, self.rows, axis=0, out=buffer, mode="clip")
-
-    def arrays(self) -> list[Array | None]:
-        """The rows as new arrays."""
-        return [None if leaf is None else np.ascontiguousarray(leaf[self.rows]) for leaf in self.leaves]
-
-
-class Source:
-    """Batches, epoch by epoch. A subclass makes passes over its data.
+class DataAdapter:
+    """A data set as batches, epoch by epoch. A subclass makes passes over its data.
 
     asked: the number of steps of an epoch, if it was given. In training each epoch then continues where the last one stopped,
     and begins another pass when one ends (as Keras does, except that Keras 3 ends the epoch there). steps: the number of
@@ -127,7 +85,7 @@ class Source:
         """Called after an epoch."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the source is: the pass that is under way, the batches that it has given, the numbers that it was drawn from."""
+        """Where the adapter is: the pass that is under way, the batches that it has given, the numbers that it was drawn from."""
         is_open = self._rest is not None
         random = None if self._random is None else self._random.bit_generator.state
         return {
@@ -139,7 +97,7 @@ class Source:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to where another source of the same data was; batches that were made are not made again."""
+        """Go to where another adapter of the same data was; batches that were made are not made again."""
         if not state["has_begun"]:
             return
         self._load_items(state)
@@ -167,27 +125,27 @@ def _listed(form: dict[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in form.items())
 
 
-class ArraySource(Source):
-    """Batches from arrays of one length: leaves in the order inputs, targets, sample weights.
+class ArrayDataAdapter(DataAdapter):
+    """Batches of the rows of arrays.
 
-    batch_size: None means 32, or the size that makes as many batches as were asked for.
+    whole: all rows as one batch. batch_size: None means 32, or the size that makes as many batches as were asked for.
     """
 
     def __init__(
         self,
-        leaves: list[Array | None],
-        batch_size: int | None,
+        whole: Batch,
+        batch_size: int | None = None,
+        steps: int | None = None,
         shuffle: bool | str = False,
-        asked: int | None = None,
         training: bool = False,
     ):
-        self.leaves, self.samples = leaves, samples_of(leaves)
+        self.whole, self.samples = whole, whole.size
         if self.samples == 0:
             raise ValueError("the data has no samples")
-        by_default = 32 if asked is None else math.ceil(self.samples / asked)
+        by_default = 32 if steps is None else math.ceil(self.samples / steps)
         self.batch_size = by_default if batch_size is None else batch_size
         self.shuffle = shuffle
-        super().__init__(math.ceil(self.samples / self.batch_size), asked, training, bool(shuffle))
+        super().__init__(math.ceil(self.samples / self.batch_size), steps, training, bool(shuffle))
 
     def _pass(self, skip: int) -> Iterator[Batch]:
         """The last batch may be smaller."""
@@ -200,7 +158,7 @@ class ArraySource(Source):
     def _batch(self, start: int, order: Array | None) -> Batch:
         stop = min(start + self.batch_size, self.samples)
         rows = slice(start, stop) if order is None else order[start:stop]
-        return Batch(self.leaves, rows, stop - start)
+        return Batch(self.whole.leaves, rows, stop - start, self.whole.layout)
 
     def _form(self) -> dict[str, Any]:
         return {"samples": self.samples, "batch_size": self.batch_size, "shuffle": self.shuffle}
@@ -335,23 +293,24 @@ class Stream:
             return None
 
 
-class StreamSource(Source):
-    """Batches from a Stream whose items are x, (x, y) or (x, y, sample_weight).
+class StreamDataAdapter(DataAdapter):
+    """Batches of a Stream whose items are x, (x, y) or (x, y, sample_weight).
 
-    leaves_of(item) checks and converts one item. shuffle: the batches of a Sequence come in a random order.
+    batch_of(item) checks and converts one item. shuffle: the batches of a Sequence come in a random order.
     """
 
     def __init__(
         self,
         stream: Stream,
-        leaves_of: Callable[[Any], list[Array | None]],
-        asked: int | None = None,
-        shuffle: bool = False,
+        batch_of: Callable[[Any], Batch],
+        steps: int | None = None,
+        shuffle: bool | str = False,
         training: bool = False,
     ):
-        super().__init__(stream.length(), asked, training, shuffle and stream.sequence is not None)
-        self._stream, self._leaves_of = stream, leaves_of
-        self.may_resize = asked is None and stream.sequence is not None  # a Sequence may change its length
+        super().__init__(stream.length(), steps, training, bool(shuffle) and stream.sequence is not None)
+        self._stream, self._batch_of = stream, batch_of
+        self._layout = batch_of(stream.first).layout
+        self.may_resize = steps is None and stream.sequence is not None  # a Sequence may change its length
         self._ended = False  # whether an epoch has ended
 
     def _pass(self, skip: int) -> Iterator[Batch]:
@@ -361,11 +320,13 @@ class StreamSource(Source):
         return self._batch(self._stream.first)
 
     def _batch(self, item: Any) -> Batch:
-        leaves = self._leaves_of(item)
-        size = samples_of(leaves)
-        if size == 0:
+        batch = self._batch_of(item)
+        if not batch.layout.is_like(self._layout):
+            raise ValueError("a generator's batches must all have the same structure")
+        batch.layout = self._layout  # one program for all
+        if batch.size == 0:
             raise ValueError("a batch of the generator or Sequence has no samples")
-        return Batch(leaves, ALL, size)
+        return batch
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "stream": self._stream.state_dict(), "has_ended": self._ended}
@@ -410,7 +371,7 @@ def is_stream(x: Any) -> bool:
     """Whether x yields batches: a generator, an iterator, a Sequence, a data loader."""
     if isinstance(x, np.ndarray | list | tuple | dict | Tensor) or any(hasattr(x, name) for name in _ARRAYS):
         return False
-    if isinstance(x, memoryview | str | bytes | bytearray) or tables.is_sparse(x):
+    if isinstance(x, memoryview | str | bytes | bytearray) or is_sparse(x):
         return False
     return hasattr(x, "__next__") or hasattr(x, "__iter__") or is_sequence(x)
 

@@ -1,0 +1,55 @@
+"""Floor 1: Batch, rows of arrays as the inputs of a program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+ALL = slice(None)  # all rows
+
+
+class Batch:
+    """Rows of arrays: `leaves[i][rows]`; rows is a slice or an index array. None leaves stay None.
+
+    signature: shapes and dtypes of the rows, on which a recorded program depends. layout: says how a step gets the leaves. part:
+    which rows they are of a batch of several processes, a `sharding.Part`; None for a batch of this process alone.
+    """
+
+    __slots__ = ("leaves", "rows", "size", "signature", "layout", "part")
+
+    def __init__(
+        self, leaves: list[Array | None], rows: slice | Array, size: int, layout: Any = None, part: Any = None
+    ):
+        self.leaves, self.rows, self.size, self.layout, self.part = leaves, rows, size, layout, part
+        self.signature = tuple(None if a is None else ((size, *a.shape[1:]), a.dtype.char) for a in leaves)
+
+    @property
+    def ready(self) -> list[Array] | None:
+        """The rows as arrays, without those that are None; None if they would have to be copied."""
+        rows = self.rows
+        if rows is ALL:
+            return [leaf for leaf in self.leaves if leaf is not None]
+        if not isinstance(rows, slice):
+            return None
+        return [leaf[rows] for leaf in self.leaves if leaf is not None]
+
+    def write(self, buffers: list[Array | None]) -> None:
+        """Copy the rows into buffers of the signature's shapes."""
+        for leaf, buffer in zip(self.leaves, buffers, strict=True):
+            if leaf is None or buffer is None:
+                continue
+            if isinstance(self.rows, slice) or not isinstance(leaf, np.ndarray):  # rows of a sparse matrix
+                copy_to(leaf[self.rows], buffer)
+            else:
+                np.take(leaf, self.rows, axis=0, out=buffer, mode="clip")
+
+
+def copy_to(source: Any, target: Array) -> None:
+    """target[...] = source. A small copy keeps the GIL, which NumPy gives up from 500 elements on: other threads would wait."""
+    is_small = isinstance(source, np.ndarray) and 1024 < source.nbytes < 65536
+    if is_small and source.dtype == target.dtype and source.flags.c_contiguous:
+        memoryview(target).cast("B")[:] = memoryview(source).cast("B")  # type: ignore[arg-type]
+    else:
+        np.copyto(target, source)

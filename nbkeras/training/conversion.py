@@ -1,0 +1,228 @@
+"""Floor 3: x, y and weights, as users pass them, become batches that a model takes: converted and checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nbkeras.data.adapters import (
+    ArrayDataAdapter,
+    DataAdapter,
+    Stream,
+    StreamDataAdapter,
+    is_stream,
+    pack_x_y_sample_weight,
+    unpack,
+)
+from nbkeras.data.arrays import first_rows, is_sparse, samples_of, split_validation, to_array
+from nbkeras.engine import behaviour, structures
+from nbkeras.engine.annotations import briefly
+from nbkeras.engine.batch import ALL, Batch
+from nbkeras.engine.tensor import as_tensor
+from nbkeras.training import output_matching
+from nbkeras.training.input_matching import GraphInputs
+from nbkeras.training.output_matching import Output
+
+Array = np.ndarray
+
+
+class ModelSpec(NamedTuple):
+    """The inputs and outputs of a model, against which its data are checked.
+
+    inputs: the inputs of a graph; None accepts arrays in any structure. input_count: their number, 1 if it is not known.
+    batch_size: the batch size in the shape of the inputs. nested: the outputs' structure, if it is a nested one. has_own_step:
+    whether a step or a `compute_loss` of the user's own gets the targets, which may be other ones than the outputs.
+    """
+
+    inputs: GraphInputs | None = None
+    outputs: tuple[Output, ...] = (Output("output"),)
+    input_count: int = 1
+    batch_size: int | None = None
+    nested: Any = None
+    has_own_step: bool = False
+
+
+class Layout:
+    """The structures of x and y, which make x, y and sample weights of a batch's flat list of leaves.
+
+    x, y: structures of placeholders. inputs, targets: their numbers. key: tells layouts apart; structures may not hash.
+    """
+
+    __slots__ = ("x", "y", "inputs", "targets", "key")
+
+    def __init__(self, x: Any, y: Any, inputs: int, targets: int):
+        self.x, self.y, self.inputs, self.targets = x, y, inputs, targets
+        self.key = repr((x, y, inputs, targets))
+
+    def is_like(self, other: Layout) -> bool:
+        """Whether another layout has the same structures; keys of dicts may have another order."""
+        return (self.x, self.y, self.inputs, self.targets) == (other.x, other.y, other.inputs, other.targets)
+
+    def pack(self, leaves: list) -> Any:
+        """x, (x, y) or (x, y, sample_weight), in the structures in which the user passed them."""
+        end = self.inputs + self.targets
+        x, y, weights = structures.pack(self.x, leaves[: self.inputs]), leaves[self.inputs : end], leaves[end:]
+        by_name = isinstance(self.y, dict) and output_matching.nested(self.y) is None  # in the order of the outputs
+        packed = dict(zip(self.y, y, strict=True)) if by_name else structures.pack(self.y, y or [None])
+        if all(target is None for target in y):
+            packed = None
+        if all(weight is None for weight in weights):
+            return pack_x_y_sample_weight(x, packed)
+        return x, packed, weights[0] if len(weights) == 1 else weights
+
+
+# -------------------- the first rows, for which a model is built --------------------
+
+
+def opened(x: Any) -> Any:
+    """Data as they are read: a Stream of what yields batches; anything else unchanged."""
+    return Stream(x) if is_stream(x) else x
+
+
+def first_inputs(x: Any) -> Any:
+    """The inputs in opened data, of a stream those of its first item."""
+    return _given(unpack(x.first)[0] if isinstance(x, Stream) else x)
+
+
+def _given(x: Any) -> Any:
+    """Inputs; ValueError for None."""
+    if x is None:
+        raise ValueError("x is missing: pass an array, a list or dict of arrays, a generator or a Sequence")
+    return x.tocsr() if is_sparse(x) else x  # a dok_matrix is a dict
+
+
+def first_tensors(x: Any) -> Any:
+    """The first rows of inputs in any structure, as tensors."""
+    structure, arrays = _arrays(x, lambda leaf: first_rows(leaf, 32))
+    given = [array for array in arrays if array is not None]
+    count = min(map(len, given))
+    if not count:
+        raise ValueError("the data has no samples")
+    return structures.pack(structure, [as_tensor(array[:count]) for array in given])
+
+
+def _arrays(
+    x: Any, convert: Callable[[Any], Array] = lambda leaf: to_array(leaf, "x")
+) -> tuple[Any, list[Array | None]]:
+    """(structure, arrays) of inputs in any structure; convert(leaf) makes an array of each."""
+    if isinstance(x, list | tuple) and x and not any(hasattr(item, "shape") for item in x):
+        x = to_array(x, "x")
+    leaves = structures.flatten(x)
+    if not leaves:
+        raise ValueError(f"x holds no array, received {briefly(x)}")
+    return structures.map_leaves(lambda _: 0, x), [convert(leaf) for leaf in leaves]
+
+
+# -------------------- batches --------------------
+
+
+def batch_of(x: Any, y: Any, sample_weight: Any, class_weight: Any, spec: ModelSpec) -> Batch:
+    """All rows as one batch for a model with this spec; ValueError for what does not fit it."""
+    x, outputs, names = _given(x), spec.outputs, [output.name for output in spec.outputs]
+    structure, inputs = _arrays(x) if spec.inputs is None else spec.inputs.arrays(x)
+    given = y
+    y, sample_weight = (output_matching.flattened(each, spec.nested) for each in (y, sample_weight))
+    is_nested = y is not given
+    y = output_matching.fill_outputs_without_loss(y, outputs)
+    sample_weight = output_matching.fill_outputs_without_loss(sample_weight, outputs)
+    y_structure: Any = None
+    targets: list[Array | None] = []
+    if spec.has_own_step and len(names) == 1 and _is_several(y, inputs, names):
+        y = {key: y[key] for key in structures.keys(y)} if isinstance(y, dict) else y  # in the order of its leaves
+        y_structure, targets = _arrays(y, lambda leaf: to_array(leaf, "y"))
+    elif y is not None:
+        y_structure, targets = output_matching.match_targets(y, names)
+    if is_nested:  # a train_step of the user's own gets them as the outputs are
+        y_structure = spec.nested
+    targets = behaviour.current.targets(targets)
+    weights = output_matching.match_sample_weights(sample_weight, names, len(targets))
+    for output, target in zip(outputs, targets, strict=False):
+        output.check_targets(target)
+    leaves = [*inputs, *targets, *weights]
+    layout = Layout(structure, y_structure, len(inputs), len(targets))
+    whole = Batch(leaves, ALL, samples_of(leaves), layout)
+    return whole if class_weight is None else _weighed(whole, class_weight, spec)
+
+
+def _is_several(y: Any, inputs: list[Array | None], names: list[str]) -> bool:
+    """Whether targets are a dict not by output, or a list or tuple of arrays, each of which has a row for each sample."""
+    if isinstance(y, dict):
+        return not set(y) <= set(names)
+    samples = next((len(array) for array in inputs if array is not None), None)
+    is_list = isinstance(y, list | tuple) and len(y) > 1 and len(y) != samples
+    return is_list and all(getattr(part, "ndim", 0) >= 1 and len(part) == samples for part in y)
+
+
+def _weighed(whole: Batch, class_weight: Any, spec: ModelSpec) -> Batch:
+    """The same rows with class weights multiplied into the sample weights."""
+    layout, leaves = whole.layout, list(whole.leaves)
+    if class_weight is None or not layout.targets:
+        return whole
+    names = [output.name for output in spec.outputs]
+    for position, of_classes in enumerate(output_matching.match_class_weights(class_weight, names)):
+        target, at = leaves[layout.inputs + position], layout.inputs + layout.targets + position
+        if of_classes is not None and target is not None:
+            leaves[at] = output_matching.weigh_classes(target, of_classes, leaves[at])
+    return Batch(leaves, ALL, whole.size, layout)
+
+
+# -------------------- data sets --------------------
+
+
+def adapter_of(
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    class_weight: Any = None,
+    *,
+    spec: ModelSpec,
+    inputs_only: bool = False,
+    batch_size: int | None = None,
+    **options: Any,
+) -> DataAdapter:
+    """A data set, opened, as batches for a model with this spec.
+
+    inputs_only: leave out targets and weights that a stream yields. batch_size: ignored for a stream. options: `steps`, the
+    number of batches in an epoch; `shuffle`; `training`: an epoch of `steps` batches continues where the last one stopped.
+    """
+    if not isinstance(x, Stream):
+        whole = batch_of(x, y, sample_weight, class_weight, spec)
+        return ArrayDataAdapter(whole, batch_size or spec.batch_size, **options)
+    for name, given in (("y", y), ("sample_weight", sample_weight)):
+        if given is not None:
+            raise ValueError(
+                f"{name} must not be given when x is a generator or a Sequence: it yields (x, y) or (x, y, "
+                "sample_weight) itself"
+            )
+
+    def batch_of_item(item: Any) -> Batch:
+        own, targets, weights = unpack(item, spec.input_count)
+        return batch_of(own, None if inputs_only else targets, None if inputs_only else weights, class_weight, spec)
+
+    return StreamDataAdapter(x, batch_of_item, **options)
+
+
+def split_adapters(
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+    class_weight: Any,
+    fraction: float,
+    spec: ModelSpec,
+    training: dict[str, Any],
+    validating: dict[str, Any],
+) -> tuple[DataAdapter, DataAdapter]:
+    """The first rows of arrays to train on, and the last `fraction` of them to validate with, without class weights.
+
+    training, validating: their other options, as of `adapter_of`.
+    """
+    if isinstance(x, Stream):
+        raise ValueError("validation_split needs arrays: a generator or Sequence cannot be split")
+    whole = batch_of(x, y, sample_weight, None, spec)
+    first, last = (
+        Batch(leaves, ALL, samples_of(leaves), whole.layout) for leaves in split_validation(whole.leaves, fraction)
+    )
+    first = _weighed(first, class_weight, spec)
+    return ArrayDataAdapter(first, training=True, **training), ArrayDataAdapter(last, **validating)

@@ -1,0 +1,297 @@
+"""Floor 3: Functional, a graph of layers: its inputs, outputs and layers, and how it is called, built and configured."""
+
+from __future__ import annotations
+
+import collections
+from typing import Any, Self
+
+import numpy as np
+
+from nbkeras.building.call_history import OverridableProperty
+from nbkeras.building.graph import Graph, SymbolicTensor, is_symbolic, symbols
+from nbkeras.building.layer import Layer, training_phase
+from nbkeras.engine import behaviour, structures
+from nbkeras.engine.annotations import overridable
+from nbkeras.engine.registry import custom_object_scope
+from nbkeras.engine.tensor import Tensor, shapes_only
+from nbkeras.metrics import Mean, Metric
+from nbkeras.saving import serialization
+from nbkeras.training.arguments import one_or_all
+from nbkeras.training.input_matching import GraphInputs
+from nbkeras.training.output_matching import nested, output_names
+from nbkeras.training.trainer import Trainer
+
+_GRAPH = ("layers", "input_layers", "output_layers")  # of a configuration
+
+
+class Functional(Trainer, registered=False):
+    """A part of Model: its graph, if it was made from symbolic tensors. A subclass without one has a `call` of its own."""
+
+    _sizes_vary = False  # whether lengths and sizes of images may differ from those of the inputs
+
+    def __init__(self, inputs: Any = None, outputs: Any = None, name: str | None = None, **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        self._graph: Graph | None = None
+        self._extended: Graph | None = None  # the graph with the symbolic losses and metrics that were added
+        self._added_metrics: list[
+            Metric | None
+        ] = []  # each gets an added metric's values; None for a metric that has updated itself
+        self._loss_layers: list[Layer] = []  # layers with weights that only such losses need
+        if (inputs is None) != (outputs is None):
+            raise ValueError("a functional model needs both inputs and outputs: Model(inputs=..., outputs=...)")
+        if inputs is not None:
+            self._set_graph(inputs, outputs)
+
+    def _set_graph(self, inputs: Any, outputs: Any) -> None:
+        graph = Graph(behaviour.current.ends(inputs), behaviour.current.ends(outputs))
+        names = collections.Counter(layer.name for layer in graph.layers)
+        twice = [name for name, count in names.items() if count > 1]
+        if twice:
+            raise ValueError(
+                f"the names of a model's layers must be unique, but {sorted(twice)} are used more than once"
+            )
+        self._graph_inputs = GraphInputs(graph, self.name, self._sizes_vary)
+        self._output_names, self._nested_outputs = output_names(graph), nested(graph.outputs)
+        self._graph = graph  # at last: other threads then use all of it
+        self.built = True
+
+    # -------------------- parts --------------------
+
+    def _sublayers(self) -> list:
+        from_graph = [] if self._graph is None else self._graph.layers
+        return list(dict.fromkeys([*from_graph, *super()._sublayers()]))
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The model's layers, in Keras's order."""
+        return self._sublayers()
+
+    @OverridableProperty
+    def inputs(self) -> list[SymbolicTensor]:
+        """The symbolic inputs in a list; AttributeError for a model without a graph."""
+        return self._functional("inputs").input_list
+
+    @OverridableProperty
+    def outputs(self) -> list[SymbolicTensor]:
+        """The symbolic outputs in a list; AttributeError for a model without a graph."""
+        return self._functional("outputs").output_list
+
+    @property
+    def input(self) -> Any:
+        """The symbolic inputs in the structure that was given; AttributeError for a model without a graph."""
+        return self._functional("input").inputs
+
+    @property
+    def output(self) -> Any:
+        """The symbolic outputs in the structure that was given; AttributeError for a model without a graph."""
+        return self._functional("output").outputs
+
+    @OverridableProperty
+    def input_shape(self) -> Any:
+        """The shape of the input with None where any size fits, or a list of shapes if there are several inputs."""
+        return one_or_all([symbol.shape for symbol in self.inputs])
+
+    @OverridableProperty
+    def output_shape(self) -> Any:
+        """The shape of the output with None where any size fits, or a list of shapes if there are several outputs."""
+        return one_or_all([symbol.shape for symbol in self.outputs])
+
+    def _functional(self, what: str) -> Graph:
+        if self._graph is None:
+            raise AttributeError(
+                f"model {self.name!r} has no defined {what}: it was not made from symbolic tensors and has no input shape yet"
+            )
+        return self._graph
+
+    @OverridableProperty
+    def input_names(self) -> list[str]:
+        """Names of the inputs, as in a dict of arrays given to `fit`."""
+        return [] if self._graph_inputs is None else self._graph_inputs.names
+
+    # -------------------- calling --------------------
+
+    @overridable
+    def build(self, input_shape: Any = None) -> None:
+        """Make the weights.
+
+        Args:
+            input_shape: The shape of the input, a tuple with None for the batch, or a structure of shapes.
+
+        Raises:
+            ValueError: without a shape, for a model that has none.
+
+        Example:
+            >>> class Two(keras.Model):
+            ...     def __init__(self):
+            ...         super().__init__()
+            ...         self.dense = layers.Dense(2)
+            ...     def call(self, inputs):
+            ...         return self.dense(inputs)
+            >>> model = Two()
+            >>> model.build((None, 3))
+            >>> model.count_params()
+            8
+        """
+        if self.built:
+            return
+        if input_shape is None:
+            raise ValueError(
+                f"model {self.name!r} has no input shape yet: give one, such as build((None, 3)), or call it"
+            )
+        stand_ins = structures.map_leaves(
+            lambda s: Tensor(np.empty([2 if n is None else n for n in s.shape], s.dtype)),
+            symbols(input_shape, self.dtype),
+        )
+        self.built = True  # so that the call does not build it once more
+        try:
+            with shapes_only(), training_phase(False):
+                self._set_output_names(self(stand_ins))
+            self.clear_losses()  # they have no values
+        except BaseException:
+            self.built = False
+            raise
+
+    def _build_for(self, inputs: Any, named: dict[str, Any] | None) -> None:
+        if type(self).build is Functional.build:
+            self.build_shapes = structures.shapes(inputs)  # the call makes the weights
+            self.built = True
+        else:
+            super()._build_for(inputs, named)
+
+    @overridable
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Run the graph on tensors; a subclass writes its computation here, with nbkeras.ops.
+
+        Args:
+            inputs: Tensors in the structure of the model's inputs.
+            training: Whether layers such as Dropout behave as in training.
+            mask: The masks of the inputs, in their structure.
+
+        Returns:
+            The outputs in the structure that was given; a list of one output becomes that output, as in Keras.
+        """
+        if self._graph is None:
+            raise NotImplementedError(
+                f"{type(self).__name__} must define call(self, inputs), or be given inputs and outputs"
+            )
+        tensors = self._graph_inputs.tensors(inputs)  # type: ignore[union-attr] # set with the graph
+        if mask is not None:
+            for given, each in zip(tensors, structures.flatten(mask), strict=False):
+                if each is not None:
+                    given.mask = each
+        if self._extended is None:
+            return one_or_all(self._graph.run(tensors))
+        outputs, losses, values = self._extended.run(tensors)
+        super().add_loss(losses)
+        for metric, value in zip(self._added_metrics, values, strict=True):
+            if metric is not None:
+                metric.update_state(value)
+        return one_or_all(outputs)
+
+    def _set_masks(self, inputs, masks, outputs) -> None:
+        """Do nothing: the outputs have the masks of the layers that made them."""
+
+    def _symbolic_call(self, args, kwargs):
+        if self._graph_inputs is not None and args:
+            args = (self._graph_inputs.symbols(args[0]), *args[1:])
+        return super()._symbolic_call(args, kwargs)
+
+    def compute_output_spec(self, *args, **kwargs) -> Any:
+        """Symbolic outputs for symbolic inputs, without computing; a list of one output stays a list.
+
+        Args:
+            *args: The arguments of `call`.
+            **kwargs: The keyword arguments of `call`.
+        """
+        outputs = super().compute_output_spec(*args, **kwargs)
+        return outputs if self._graph is None else structures.pack(self._graph.outputs, structures.flatten(outputs))
+
+    # -------------------- symbolic losses and metrics --------------------
+
+    def add_loss(self, loss) -> None:
+        """Add to what training minimises: tensors in `call`, or symbolic ones made of the model's inputs.
+
+        Args:
+            loss: A tensor, of which the sum is added, or a list of tensors.
+
+        Example:
+            >>> x = layers.Input((3,))
+            >>> y = layers.Dense(2)(x)
+            >>> model = keras.Model(x, y)
+            >>> model.add_loss(0.1 * ops.mean(ops.square(y)))
+            >>> model.compile("sgd")
+            >>> list(model.fit(np.ones((8, 3)), verbose=0).history)
+            ['loss']
+        """
+        losses = list(loss) if isinstance(loss, list | tuple) else [loss]
+        if is_symbolic(losses):
+            self._extend(losses, [])
+        else:
+            super().add_loss(losses)
+
+    def add_metric(self, value, name: str | None = None, aggregation: str | None = "mean") -> None:
+        """Report a value under a name: one computed in `call`, or a symbolic one made of the model's inputs.
+
+        Only Keras 2 has this method: for Keras 3 too, keep a metric in an attribute and call its
+        `update_state`.
+
+        Args:
+            value: A tensor, or a symbolic tensor.
+            name: The name in logs; in `call` it is needed.
+            aggregation: Accepted and ignored: the mean over batches is reported.
+
+        Example:
+            >>> x = layers.Input((3,))
+            >>> model = keras.Model(x, layers.Dense(2)(x))
+            >>> model.add_metric(ops.mean(x), name="input_mean")
+            >>> model.compile("sgd", "mse")
+            >>> model.evaluate(np.full((8, 3), 0.5), np.zeros((8, 2)), verbose=0, return_dict=True)["input_mean"]
+            0.5
+        """
+        if not is_symbolic(value):
+            return super().add_metric(value, name, aggregation)
+        measured = getattr(getattr(value.node and value.node.layer, "function", None), "metric", None)
+        metric = measured or Mean(name or value.name)
+        setattr(self, f"_metric_{metric.name}", metric)
+        self._added_metrics.append(None if measured else metric)
+        self._extend([], [value])
+
+    def _extend(self, losses: list, values: list) -> None:
+        graph = self._functional("inputs")
+        before = [[], []] if self._extended is None else self._extended.outputs[1:]
+        self._extended = Graph(graph.inputs, [graph.outputs, [*before[0], *losses], [*before[1], *values]])
+        known = [each for layer in graph.layers for each in layer._all_layers()]
+        self._loss_layers = [each for each in self._extended.layers if each.weights and each not in known]
+        self._reset_steps()
+
+    # -------------------- data --------------------
+
+    def _output_shapes(self) -> list[tuple]:
+        return super()._output_shapes() if self._graph is None else [symbol.shape for symbol in self._graph.output_list]
+
+    def _is_described(self) -> bool:
+        has_no_call = type(self).call is Functional.call  # a train_step of its own calls the parts
+        return self._graph is not None or has_no_call or super()._is_described()
+
+    # -------------------- configuration --------------------
+
+    def get_config(self) -> dict[str, Any]:
+        """The graph of a functional model, or the constructor's arguments of a subclass, for `from_config`."""
+        if self._graph is None:
+            return super().get_config()
+        return {"name": self.name, "trainable": self._trainable, **serialization.graph_config(self._graph)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
+        """A model with new weights from the result of `get_config`.
+
+        Args:
+            config: The configuration.
+            custom_objects: Classes and functions of your own that it names, by name.
+        """
+        if "input_layers" not in config:
+            return super().from_config(config)
+        with custom_object_scope(custom_objects):
+            inputs, outputs = serialization.build_graph(config)
+        own = {key: value for key, value in config.items() if key not in _GRAPH}
+        return cls(inputs=inputs, outputs=outputs, **{"trainable": True, **own})

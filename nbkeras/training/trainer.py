@@ -1,0 +1,539 @@
+"""Floor 3: Trainer, which trains, measures and predicts over data sets: `fit`, `evaluate`, `predict`, and the same for one batch.
+
+Each puts together three objects that know no model: a DataAdapter (data/adapters.py), which makes batches that fit the model
+(conversion.py); a Step for a batch (step.py); and a Loop over both (loop.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+
+from nbkeras.building.layer import training_phase
+from nbkeras.callbacks.callback_list import CallbackList, History
+from nbkeras.callbacks.plain import TerminateOnNaN
+from nbkeras.data.adapters import ArrayDataAdapter, DataAdapter, is_stream, unpack_x_y_sample_weight
+from nbkeras.engine import behaviour, build_lock, ranks, step_lock, tensor, user_errors
+from nbkeras.engine.batch import Batch
+from nbkeras.engine.lazy_names import Later
+from nbkeras.engine.tensor import on_own_device, shapes_only
+from nbkeras.training.arguments import (
+    callback_list,
+    check_counts,
+    check_shuffle,
+    check_validation,
+    logged,
+    returned,
+)
+from nbkeras.training.conversion import (
+    ModelSpec,
+    adapter_of,
+    batch_of,
+    first_inputs,
+    first_tensors,
+    opened,
+    split_adapters,
+)
+from nbkeras.training.input_matching import GraphInputs
+from nbkeras.training.learner import Learner
+from nbkeras.training.loop import Loop, joined
+from nbkeras.training.output_matching import Output
+from nbkeras.training.resuming import TrainingState
+from nbkeras.training.step import Again
+
+if TYPE_CHECKING:
+    from nbkeras.training.together import Together
+
+several = Later("nbkeras.training.together")
+Array = np.ndarray
+
+
+class Trainer(Learner, registered=False):
+    """A part of Model: epochs and batches of data sets. It knows no graph."""
+
+    def __init__(self, name: str | None = None, **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        self.stop_training = self.stop_evaluating = self.stop_predicting = False  # set by callbacks, seen after a batch
+        self.initial_epoch = 0  # where `fit` starts; BackupAndRestore sets it
+        self._training: TrainingState | None = None  # within `fit`
+        self._graph_inputs: GraphInputs | None = None  # which array belongs to which input; None if a `call` decides
+        self._ranks: Together | None = None  # the processes that train it together
+
+    # -------------------- fit, evaluate, predict --------------------
+
+    @on_own_device
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool | str = True,
+        class_weight: Any = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: Any = 1,
+    ) -> History:
+        """Train for a number of passes over the data.
+
+        Args:
+            x: The inputs: an array, a list of arrays, or a dict of arrays by input name; or a generator,
+                Sequence or other iterable of batches (x, y) or (x, y, sample_weight). Tables of pandas are
+                matrices, or dicts of columns where there are several inputs; sparse matrices of scipy are made
+                dense batch by batch.
+            y: The targets, in the same forms; None for a generator or Sequence.
+            batch_size: The number of samples of a batch; None for 32, or for what gives steps_per_epoch
+                batches.
+            epochs: The number of the last epoch, counted from 1.
+            verbose: 0 prints nothing, 1 or 'auto' draws a bar, 2 prints a line for each epoch.
+            callbacks: A list of Callbacks, or a CallbackList.
+            validation_split: The fraction of the arrays, from their end and before shuffling, to validate with.
+            validation_data: (x, y), (x, y, sample_weight), or a generator or Sequence, to measure after each
+                epoch; then validation_split is not used.
+            shuffle: Whether samples of arrays, or batches of a Sequence, come in another order in each epoch;
+                'batch' moves whole batches of arrays.
+            class_weight: A dict from class number to the weight of its samples; for several outputs a dict or
+                list of these.
+            sample_weight: An array with a weight for each sample.
+            initial_epoch: The number of epochs that were done before, in an earlier call.
+            steps_per_epoch: The number of batches of an epoch; None for one pass over the data. The next epoch
+                continues where the last one stopped.
+            validation_steps: The number of batches to validate with; None for all.
+            validation_batch_size: The number of samples of a batch in validation; None for batch_size.
+            validation_freq: Validate after every so many epochs, or a list of the epochs after which to
+                validate.
+
+        Returns:
+            The History callback: `history.history` has a list of values by epoch for each name, 'val_...' for
+            validation.
+
+        Raises:
+            RuntimeError: if the model is not compiled.
+            ValueError: for data that do not fit the model or each other.
+
+        Example:
+            >>> model = keras.Sequential([layers.Dense(1, input_shape=(1,))])
+            >>> model.compile(keras.optimizers.SGD(0.3), loss="mse")
+            >>> x = np.linspace(0, 1, 64).reshape(64, 1)
+            >>> history = model.fit(x, 2 * x + 1, epochs=100, validation_split=0.25, verbose=0)
+            >>> list(history.history), len(history.history["loss"])
+            (['loss', 'val_loss'], 100)
+            >>> np.round(model.predict(np.array([[0.5]])), 1)
+            array([[2.]], dtype=float32)
+        """
+        compiled = self._check_compiled("fit")
+        check_counts(
+            epochs=epochs,
+            initial_epoch=initial_epoch,
+            batch_size=batch_size,
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
+            validation_batch_size=validation_batch_size,
+        )
+        check_validation(validation_split, validation_freq)
+        check_shuffle(shuffle)
+        x = opened(x)
+        spec = self._data_spec_for(x)
+        batch_size = batch_size or spec.batch_size
+        training: dict[str, Any] = {"batch_size": batch_size, "steps": steps_per_epoch, "shuffle": shuffle}
+        validating: dict[str, Any] = {"batch_size": validation_batch_size or batch_size, "steps": validation_steps}
+        to_validate: DataAdapter | None = None
+        if validation_split and validation_data is None:
+            data, to_validate = split_adapters(
+                x, y, sample_weight, class_weight, validation_split, spec, training, validating
+            )
+        else:
+            data = adapter_of(x, y, sample_weight, class_weight, spec=spec, training=True, **training)
+            if validation_data is not None:
+                given = (validation_data,) if is_stream(validation_data) else unpack_x_y_sample_weight(validation_data)
+                to_validate = adapter_of(opened(given[0]), *given[1:], spec=self._data_spec(), **validating)
+        callbacks = callback_list(self, callbacks, verbose, epochs, data.steps)
+        behaviour.current.show_validation(callbacks.callbacks, validation_data, to_validate)
+        validation = None if to_validate is None else self._measuring_loop("test", to_validate, callbacks)
+        self.stop_training = False
+        compiled.prepare_to_train(self)
+        self.initial_epoch = initial_epoch
+        name = "guarded" if any(isinstance(each, TerminateOnNaN) for each in callbacks.callbacks) else "train"
+        loop, together = self._measuring_loop(name, data, callbacks), self._together()
+        outer = self._training
+        try:
+            with TrainingState(self, callbacks, loop, validation) as self._training:
+                callbacks.on_train_begin()
+                if together is not None:
+                    together.agree()
+                logs = loop.train(range(self.initial_epoch, epochs), validation, validation_freq)
+        finally:  # also when training is interrupted
+            self._training = outer
+            if self.optimizer is not None and self.optimizer.built and int(self.optimizer.iterations):
+                self.optimizer.finalize_variable_values(compiled.variables)
+        callbacks.on_train_end(logs)
+        if together is not None:
+            together.meet()
+        return callbacks.history
+
+    @overload
+    def evaluate(
+        self,
+        x: Any = ...,
+        y: Any = ...,
+        batch_size: int | None = ...,
+        verbose: int | str = ...,
+        sample_weight: Any = ...,
+        steps: int | None = ...,
+        callbacks: Any = ...,
+        *,
+        return_dict: Literal[True],
+    ) -> dict[str, Any]: ...
+    @overload
+    def evaluate(
+        self,
+        x: Any = ...,
+        y: Any = ...,
+        batch_size: int | None = ...,
+        verbose: int | str = ...,
+        sample_weight: Any = ...,
+        steps: int | None = ...,
+        callbacks: Any = ...,
+        return_dict: bool = ...,
+    ) -> Any: ...
+    @on_own_device
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """Measure the loss and the metrics over data, in inference mode.
+
+        Args:
+            x: The inputs, in the forms of `fit`.
+            y: The targets.
+            batch_size: The number of samples of a batch; None for 32.
+            verbose: 0 prints nothing, 1 or 'auto' draws a bar, 2 prints a line.
+            sample_weight: An array with a weight for each sample.
+            steps: The number of batches; None for all.
+            callbacks: A list of Callbacks.
+            return_dict: Whether to return a dict by name.
+
+        Returns:
+            A list of numbers in the order of `metrics_names`, a number if there is only the loss, or a dict.
+
+        Raises:
+            RuntimeError: if the model is not compiled.
+
+        Example:
+            >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="ones", input_shape=(2,))])
+            >>> model.compile(loss="mse", metrics=["mae"])
+            >>> model.evaluate(np.ones((4, 2)), np.zeros((4, 1)), verbose=0, return_dict=True)
+            {'loss': 4.0, 'mae': 2.0}
+        """
+        self._check_compiled("evaluate")
+        check_counts(batch_size=batch_size, steps=steps)
+        x = opened(x)
+        data = adapter_of(x, y, sample_weight, spec=self._data_spec_for(x), batch_size=batch_size, steps=steps)
+        callbacks = callback_list(self, callbacks, verbose, 1, data.steps, history=False)
+        return returned(self._measuring_loop("test", data, callbacks).test(), return_dict)
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        steps: int | None = None,
+        callbacks: Any = None,
+    ) -> Any:
+        """The model's outputs in inference mode, computed batch by batch; several threads may call it at once.
+
+        Args:
+            x: The inputs, in the forms of `fit`.
+            batch_size: The number of samples of a batch; None for 32.
+            verbose: 1 draws a bar; 0 and 'auto' do not (in Keras 'auto' does).
+            steps: The number of batches; None for all.
+            callbacks: A list of Callbacks.
+
+        Returns:
+            A NumPy array (samples, ...), or a structure of arrays if there are several outputs.
+
+        Raises:
+            ValueError: for data that do not fit the model, and if there are no batches.
+
+        Example:
+            >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="ones", input_shape=(2,))])
+            >>> model.predict(np.array([[1.0, 2.0], [3.0, 4.0]]))
+            array([[3.],
+                   [7.]], dtype=float32)
+        """
+        try:  # here, not in a wrapper around: that would take longer
+            draw = verbose not in ("auto", 0) if isinstance(verbose, int | str) else True
+            simple = callbacks is batch_size is steps is None and not draw and type(x) is np.ndarray
+            known = self._known_inputs.get((x.shape, x.dtype, False)) if simple else None
+            if known is not None:  # saves 8 us of checks, more than a small model takes
+                return known(x)
+            return self._predict(x, batch_size, steps, callbacks, draw, simple)
+        except Exception as error:
+            user_errors.shorten(error)
+            raise
+
+    user_errors.is_entry(predict)
+
+    def _predict(
+        self, x: Any, batch_size: int | None, steps: int | None, callbacks: Any, draw: bool, simple: bool
+    ) -> Any:
+        """Predict batch by batch; simple: x is one array and all other arguments have their defaults."""
+        x = opened(behaviour.current.inputs_to_predict(x))
+        check_counts(batch_size=batch_size, steps=steps)
+        data = adapter_of(x, spec=self._data_spec_for(x), inputs_only=True, batch_size=batch_size, steps=steps)
+        listens = callbacks is not None or draw
+        callbacks = callback_list(self, callbacks, int(draw), 1, data.steps, history=False) if listens else None
+        owner = self if listens else None
+        step, together = self._step_for("predict"), self._together()
+        run = step if together is None else together.prediction(step)
+        loop = Loop("predict", data, run, callbacks, lambda outputs: {"outputs": outputs}, owner)
+        # All batches of arrays use the same weights; a stream and callbacks may wait for who writes them.
+        alike = callbacks is None and isinstance(data, ArrayDataAdapter) and data.steps != 1
+        with step_lock.series() if alike else contextlib.nullcontext():
+            parts = loop.predict()
+        if together is not None:
+            simple, parts = False, together.gather(parts)
+        if not parts:
+            raise ValueError("predict got no batches")
+        if len(parts) == 1:
+            if simple and isinstance(data, ArrayDataAdapter):
+                self._remember_inputs(x, data.whole, False)
+            return parts[0]
+        return joined(parts)
+
+    def _remember_inputs(self, x: Array, whole: Batch, one_batch: bool) -> None:
+        """If x was taken as it is, arrays of its shape and dtype are not checked again; one_batch: of `predict_on_batch`."""
+        taken = whole.leaves[0]
+        if taken is not None and taken.shape == x.shape and taken.dtype == x.dtype:
+            if len(self._known_inputs) >= 64:
+                self._known_inputs.clear()
+            inputs = self._data_spec().inputs
+            check = inputs.check_numbers if inputs is not None and inputs.tables else None
+            self._known_inputs[x.shape, x.dtype, one_batch] = Again(self._step_for("predict"), whole.layout, x, check)
+
+    @overload
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = ...,
+        sample_weight: Any = ...,
+        class_weight: Any = ...,
+        *,
+        return_dict: Literal[True],
+        reset_metrics: bool = ...,
+    ) -> dict[str, Any]: ...
+    @overload
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = ...,
+        sample_weight: Any = ...,
+        class_weight: Any = ...,
+        return_dict: bool = ...,
+        reset_metrics: bool = ...,
+    ) -> Any: ...
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        return_dict: bool = False,
+        reset_metrics: bool = True,
+    ) -> Any:
+        """Learn from one batch.
+
+        Args:
+            x: The inputs of the batch: an array, or a list or dict of arrays.
+            y: The targets.
+            sample_weight: An array with a weight for each sample.
+            class_weight: A dict from class number to the weight of its samples.
+            return_dict: Whether to return a dict by name.
+            reset_metrics: Whether metrics start anew, so that the values are those of this batch alone.
+
+        Returns:
+            The loss, [loss, *metrics], or a dict.
+
+        Example:
+            >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="ones", input_shape=(2,))])
+            >>> model.compile("sgd", loss="mse")
+            >>> model.train_on_batch(np.ones((4, 2)), np.zeros((4, 1)))
+            4.0
+        """
+        return self._on_batch("train", x, y, sample_weight, class_weight, return_dict, reset_metrics)
+
+    @overload
+    def test_on_batch(
+        self, x: Any, y: Any = ..., sample_weight: Any = ..., *, return_dict: Literal[True], reset_metrics: bool = ...
+    ) -> dict[str, Any]: ...
+    @overload
+    def test_on_batch(
+        self, x: Any, y: Any = ..., sample_weight: Any = ..., return_dict: bool = ..., reset_metrics: bool = ...
+    ) -> Any: ...
+    def test_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False, reset_metrics: bool = True
+    ) -> Any:
+        """Measure the loss and the metrics of one batch.
+
+        Args:
+            x: The inputs of the batch.
+            y: The targets.
+            sample_weight: An array with a weight for each sample.
+            return_dict: Whether to return a dict by name.
+            reset_metrics: Whether metrics start anew, so that the values are those of this batch alone.
+
+        Returns:
+            The loss, [loss, *metrics], or a dict.
+
+        Example:
+            >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="ones", input_shape=(2,))])
+            >>> model.compile(loss="mse", metrics=["mae"])
+            >>> model.test_on_batch(np.ones((4, 2)), np.zeros((4, 1)))
+            [4.0, 2.0]
+        """
+        return self._on_batch("test", x, y, sample_weight, None, return_dict, reset_metrics)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """The outputs for one batch, in inference mode.
+
+        Args:
+            x: The inputs of the batch: an array, or a list or dict of arrays.
+
+        Returns:
+            A NumPy array, or a structure of arrays.
+
+        Example:
+            >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="ones", input_shape=(2,))])
+            >>> model.predict_on_batch(np.array([[1.0, 2.0], [3.0, 4.0]]))
+            array([[3.],
+                   [7.]], dtype=float32)
+        """
+        simple = type(x) is np.ndarray
+        known = self._known_inputs.get((x.shape, x.dtype, True)) if simple else None
+        if known is not None:
+            return known(x)
+        batch = batch_of(x, None, None, None, self._data_spec_for(x))
+        outputs = self._step_for("predict")(batch)
+        if simple:
+            self._remember_inputs(x, batch, True)
+        return outputs
+
+    @on_own_device
+    def _on_batch(self, kind, x, y, sample_weight, class_weight, return_dict, reset_metrics):
+        compiled = self._check_compiled(f"{kind}_on_batch")
+        batch = batch_of(x, y, sample_weight, class_weight, self._data_spec_for(x))
+        if not batch.size:
+            raise ValueError("the data has no samples")
+        if reset_metrics:
+            self.reset_metrics()
+        if kind == "train":
+            compiled.prepare_to_train(self)
+        step, together = self._step_for(kind), self._together()
+        if together is None:
+            return returned(self._logs(step(batch))(), return_dict)
+        return returned(together.on_batch(step, kind, batch, self._logs), return_dict)
+
+    # -------------------- data --------------------
+
+    def _data_spec_for(self, x: Any) -> ModelSpec:
+        """Its inputs and outputs, which data must fit; a model that does not know them is built for the first data in x."""
+        if not self._is_described():
+            self._build_for_data(first_inputs(x))
+        return self._data_spec()
+
+    def _data_spec(self) -> ModelSpec:
+        """Its inputs and outputs, as far as they are known."""
+        names = self.output_names
+        outputs: tuple[Output, ...] = tuple(map(Output, names or ["output"]))
+        if names and self._compiled is not None:
+            outputs = self._compiled.outputs(names, self._output_shapes(), self._nested_outputs)
+        own_step = self._overrides("train_step") or self._overrides("test_step")  # it gets x and y as they are
+        options: Any = {"nested": self._nested_outputs, "has_own_step": own_step or self._overrides("compute_loss")}
+        if self._graph_inputs is None:
+            return ModelSpec(None, outputs, **options)
+        inputs = self._graph_inputs
+        return ModelSpec(None if own_step else inputs, outputs, inputs.count, inputs.batch_size, **options)
+
+    def _output_shapes(self) -> list[tuple]:
+        """The shapes of the outputs, () for those that are not known."""
+        return [()] * len(self.output_names)
+
+    def _is_described(self) -> bool:
+        """Whether inputs and outputs are known, or cannot be found by a dry run."""
+        return bool(self.output_names)
+
+    @on_own_device
+    def _build_for_data(self, x: Any) -> None:
+        """Make weights and output names by a dry run on the first rows of x."""
+        rows = first_tensors(x)
+        with build_lock.building(self):
+            if not self._is_described():
+                with training_phase(False):
+                    try:
+                        with shapes_only():
+                            outputs = self(rows)
+                    except tensor.ValueReadError:  # `call` reads values, so it must be run
+                        outputs = self(rows)
+                self.clear_losses()
+                self._set_output_names(outputs)
+
+    # -------------------- what loops need --------------------
+
+    def _logs(self, own: dict) -> Callable[[], dict[str, Any]]:
+        """A function that returns the logs so far, so that values are read only if used; own: the logs that a step returned."""
+        return lambda: {name: logged(value) for name, value in (own or self.get_metrics_result()).items()}
+
+    def _together(self) -> Together | None:
+        """The processes that train this model together; None if this one trains alone."""
+        group = ranks.current()
+        if group is None:
+            return None
+        if self._ranks is None or self._ranks.group is not group:
+            self._ranks = several.Together(self, group)
+        return self._ranks
+
+    def settle_ranks(self) -> None:
+        """Where several processes train together: give this one the states and metrics of all, as at the end of an epoch.
+
+        All processes must call it. A callback that saves the model in the middle of an epoch does so before.
+        """
+        together = self._together()
+        if together is not None:
+            together.settle()
+
+    def _measuring_loop(self, name: str, data: DataAdapter, callbacks: CallbackList) -> Loop:
+        """A loop of steps that train or test; name: of the step."""
+        step, together = self._step_for(name), self._together()
+        kind, reset = ("test", self._prepare_to_test) if name == "test" else ("train", self.reset_metrics)
+        if together is None:
+            return Loop(kind, data, step, callbacks, self._logs, self, reset)
+        run = together.step(step, kind == "train")
+        read = together.reader(self._logs)
+        return Loop(kind, data, run, callbacks, read, self, reset, together.settle)
+
+    def _prepare_to_test(self) -> None:
+        self.reset_metrics()
+        together = self._together()
+        if together is not None:
+            together.settle_weights()
+
+    def _training_state(self) -> TrainingState:
+        """The state of the training that runs; that of the model alone in a loop of the user's own."""
+        return self._training or TrainingState(self)
