@@ -34,7 +34,6 @@ MAY_IMPORT_KERNELS = [
         "engine.devices",
         "engine.dlpack",
         "engine.folding",
-        "engine.gradient_tape",
         "engine.tape",
         "engine.launch_costs",
         "engine.naming",

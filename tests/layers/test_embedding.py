@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nbkeras import initializers, layers, ops
-from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine.tensor import Variable
 from nbkeras.kernels.runtime.threads import get_threads, set_threads
 from nbkeras.models import Model, Sequential
