@@ -1,4 +1,4 @@
-"""The errors that a client is told about: a status of HTTP, a sentence, and when to try again."""
+"""The errors that a client is told about: a status of HTTP, a sentence, and when to try again; and that of a file."""
 
 import itertools
 import logging
@@ -44,6 +44,10 @@ class ServingError(Exception):
     @property
     def code(self) -> str:
         return _GRPC_CODES.get(self.status, "UNKNOWN")
+
+
+class LoadingError(ValueError):
+    """A file that cannot be served, in one sentence."""
 
 
 def refused(message: str) -> ServingError:

@@ -19,8 +19,9 @@ from starlette.routing import Route
 import nbkeras
 from nbkeras.serving.board import MODEL, ROWS, SECONDS, WORKER
 from nbkeras.serving.metrics import OTHERS, Metrics
-from nbkeras.serving.repository import READY, Version
+from nbkeras.serving.repository import READY
 from nbkeras.serving.service import Service
+from nbkeras.serving.version import Version
 
 _SAFE = {
     "x-content-type-options": "nosniff",
