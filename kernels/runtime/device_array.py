@@ -25,6 +25,16 @@ def view_key(key: Any) -> tuple | None:
     return parts if any(part is Ellipsis for part in parts) else (*parts, Ellipsis)
 
 
+class StandIn(np.ndarray):
+    """An array that compiled functions take by its `for_kernel()`; compiler.py tells Numba."""
+
+    __numba_array_subtype_dispatch__ = True
+
+    def for_kernel(self) -> np.ndarray:
+        """The ordinary array, for a kernel that is called without a launch."""
+        raise NotImplementedError
+
+
 class _Address:
     """An object from which NumPy makes an array at an address, without reading it."""
 

@@ -46,7 +46,9 @@ def add_quantized(layer: Any, name: str, shape: tuple[int, ...]) -> QuantizedVar
     return _added(layer, name, np.zeros(shape, np.int8), np.ones(layer.channels_of_scale(name, shape)[1], layer.dtype))
 
 
-def _added(layer: Quantizable, name: str, values: np.ndarray, scale: np.ndarray, at: int | None = None) -> QuantizedVariable:
+def _added(
+    layer: Quantizable, name: str, values: np.ndarray, scale: np.ndarray, at: int | None = None
+) -> QuantizedVariable:
     """Make a weight and its scale, and put them among the layer's weights."""
     channels, stored = layer.channels_of_scale(name, values.shape)
     factor = Variable(scale.reshape(stored), dtype=scale.dtype, trainable=False, name=f"{name}_scale")
