@@ -44,7 +44,7 @@ MAY_IMPORT_KERNELS = [
         "engine.settings",
         "engine.tensor",
         "export.native_code",
-        "export.recording",
+        "inference.recording",
         "inference.portable",
         "ops",
         "optimizers",

@@ -7,16 +7,13 @@ import io
 import operator
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.registry import custom_object_scope
 from nbkeras.engine.user_errors import entry, warn
 from nbkeras.saving import archive as archives
 from nbkeras.saving import assets, hdf5, keras_2, keras_3, nbkeras_1, safetensors, state
-
-if TYPE_CHECKING:  # for annotations: Model imports this package
-    from nbkeras.training.model import Model
 
 _FORMATS = {None: None, "keras": ".keras", "h5": ".h5", "tf": None}
 
@@ -88,7 +85,7 @@ def _is_bfloat16(weights_dtype: str | None) -> bool:
 @entry
 def load_model(
     filepath: Any, custom_objects: Mapping[str, Any] | None = None, compile: bool = True, safe_mode: bool = True
-) -> Model:
+) -> Any:  # of the class that the file names
     """Load a model from a file of `save_model`, of Keras 3 (.keras) or of Keras 2 (.h5).
 
     Args:
@@ -151,7 +148,7 @@ def to_bytes(model: Any) -> bytes:
     return file.getvalue()
 
 
-def from_bytes(content: bytes) -> Model:
+def from_bytes(content: bytes) -> Any:
     """The model in the content of a file.
 
     Args:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nbkeras.engine.registry import custom_object_scope
 from nbkeras.engine.user_errors import entry
 from nbkeras.saving import archive, keras_2_config, keras_3
 from nbkeras.saving.serialization import plain
-
-if TYPE_CHECKING:  # for annotations: Model imports this package
-    from nbkeras.training.model import Model
 
 
 def model_to_json(model: Any, **options) -> str:
@@ -34,7 +31,7 @@ def model_to_json(model: Any, **options) -> str:
 
 
 @entry
-def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None = None) -> Model:
+def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """Make a model with new weights from JSON.
 
     Args:
@@ -53,7 +50,7 @@ def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None =
 
 
 @entry
-def model_from_config(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Model:
+def model_from_config(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
     """Make a model with new weights from a configuration.
 
     Args:

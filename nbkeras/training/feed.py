@@ -22,12 +22,12 @@ from nbkeras.data.batches import (
     unpack,
     unpack_x_y_sample_weight,
 )
+from nbkeras.data.input_matching import GraphInputs
 from nbkeras.engine import behaviour, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import as_tensor
 from nbkeras.training import output_matching
 from nbkeras.training.arguments import check_shuffle
-from nbkeras.training.input_matching import GraphInputs
 from nbkeras.training.output_matching import Output
 
 Array = np.ndarray

@@ -22,11 +22,13 @@ from nbkeras.building.layer import Layer, layers, training_phase
 from nbkeras.callbacks.callback_list import CallbackList, History
 from nbkeras.callbacks.plain import TerminateOnNaN
 from nbkeras.data import batches
+from nbkeras.data.input_matching import GraphInputs
 from nbkeras.engine import behaviour, build_lock, ranks, step_lock, structures, tape, tensor, user_errors
 from nbkeras.engine.annotations import briefly, overridable
 from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.observed import Observed, names_in_methods
 from nbkeras.engine.registry import custom_object_scope, nearest
+from nbkeras.engine.structures import one_or_all
 from nbkeras.engine.tensor import Tensor, on_own_device, shapes_only
 from nbkeras.engine.user_errors import set_by_init, warn
 from nbkeras.metrics import Mean, Metric
@@ -37,13 +39,11 @@ from nbkeras.training.arguments import (
     check_counts,
     check_validation,
     logged,
-    one_or_all,
     returned,
 )
 from nbkeras.training.compiled import Compiled
 from nbkeras.training.deployment import Deployment
 from nbkeras.training.feed import Data, Examples, Feed, Layout, Signature, Validation, first_tensors, training_feeds
-from nbkeras.training.input_matching import GraphInputs
 from nbkeras.training.loop import Loop, joined
 from nbkeras.training.output_matching import Output, names_by_structure, nested, output_names
 from nbkeras.training.resuming import TrainingState
