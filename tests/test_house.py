@@ -55,7 +55,7 @@ MAY_IMPORT_KERNELS = [
     )
 ]
 AT_THE_ROOT = 20  # files: what a Keras user knows by name
-LEVELS = 55  # modules in the longest chain of imports
+LEVELS = 52  # modules in the longest chain of imports
 
 
 def module_files():
@@ -83,9 +83,9 @@ def is_for_type_checkers(node):
 
 # -------------------- what a module imports --------------------
 #
-# Every import counts, whenever it runs: at the top of a file, in functions, under `if TYPE_CHECKING:`, and by the name of a module
-# in a string: `Later("nbkeras.x")`, importlib's, `-m` of a process that is started. Where a module uses a name through a package
-# that imports it when it is asked for (`ops.jvp`), it imports the module that defines the name.
+# Every import counts, whenever it runs: at the top of a file, in functions, under `if TYPE_CHECKING:`, and by the name of a
+# module in a string: `Later("nbkeras.x")`, importlib's, `-m` of a process that is started. Where a module uses a name through a
+# package that imports it when it is asked for (`ops.jvp`), it imports the module that defines the name.
 #
 # One thing does not count: the public names that a module only shows, by lines `from x import y as y` under `if TYPE_CHECKING:`
 # and `attach(globals())`. Such a module is a face for these names and cannot use them itself, since Python does not find them in

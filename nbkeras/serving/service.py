@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import nbkeras
+from nbkeras.engine import settings
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.exchange import Exchange
 from nbkeras.serving.logs import Requests
@@ -158,7 +158,7 @@ class Service:
 
     def server_metadata(self) -> dict[str, Any]:
         extensions = EXTENSIONS + (CONTROL_EXTENSIONS if self.control is not None else [])
-        return {"name": "nbkeras", "version": nbkeras.__version__, "extensions": extensions}
+        return {"name": "nbkeras", "version": settings.VERSION, "extensions": extensions}
 
     def model_metadata(self, name: str, version: str | None = None) -> dict[str, Any]:
         model = self.repository.get(name, version)
