@@ -36,8 +36,8 @@ from nbkeras.engine.devices import DeviceError as DeviceError
 from nbkeras.engine.devices import device as device
 from nbkeras.engine.dtype_policy import DTypePolicy as DTypePolicy
 from nbkeras.engine.dtype_policy import FloatDTypePolicy as FloatDTypePolicy
-from nbkeras.engine.gradient_tape import GradientTape as GradientTape
 from nbkeras.engine.program import set_threads as set_threads
+from nbkeras.engine.settings import VERSION as __version__
 from nbkeras.engine.tensor import Tensor as Tensor
 from nbkeras.engine.tensor import Variable as Variable
 from nbkeras.initializers import Initializer as Initializer
@@ -52,7 +52,6 @@ from nbkeras.optimizers import Optimizer as Optimizer
 from nbkeras.regularizers import Regularizer as Regularizer
 
 KerasTensor = _SymbolicTensor
-__version__ = "0.1.0"
 
 
 def version() -> str:
@@ -86,6 +85,7 @@ if TYPE_CHECKING:  # imported when first asked for
     from nbkeras import tree as tree
     from nbkeras import wrappers as wrappers
     from nbkeras.autodiff.custom import remat as remat
+    from nbkeras.autodiff.gradient_tape import GradientTape as GradientTape
     from nbkeras.compat.alias import install_as_keras as install_as_keras
     from nbkeras.quantizers import Quantizer as Quantizer
     from nbkeras.training.profile import profile as profile

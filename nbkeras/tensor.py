@@ -1,6 +1,6 @@
 """Names for ops of your own: `apply` and `op`, with Tensor, Variable and GradientTape. Defined in engine/tensor.py."""
 
-from nbkeras.engine.gradient_tape import GradientTape as GradientTape
+from nbkeras.autodiff.gradient_tape import GradientTape as GradientTape
 from nbkeras.engine.tensor import Tensor as Tensor
 from nbkeras.engine.tensor import Variable as Variable
 from nbkeras.engine.tensor import apply as apply

@@ -19,7 +19,8 @@ sys.path.insert(0, str(HERE.parent / "tests" / "reference"))
 from order_cases import CASES, ROUNDED, THIRD  # noqa: E402 (found by the path above)
 
 from nbkeras import GradientTape  # noqa: E402
-from nbkeras.autodiff.rules import Composed, rule_of  # noqa: E402
+from nbkeras.autodiff.nesting import rule_of  # noqa: E402
+from nbkeras.autodiff.rules import Composed  # noqa: E402
 from nbkeras.engine.tensor import as_tensor, listening  # noqa: E402
 
 WORDS = {

@@ -92,7 +92,7 @@ def test_links_lead_somewhere(document):
 CACHE_PROGRAM = """
 import numpy as np
 import snake
-from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine.tensor import Variable
 
 x = Variable(np.ones(3, "float32"))

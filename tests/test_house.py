@@ -8,6 +8,7 @@ import pathlib
 import re
 import sys
 import tokenize
+from typing import NamedTuple
 
 import pytest
 
@@ -34,7 +35,6 @@ MAY_IMPORT_KERNELS = [
         "engine.devices",
         "engine.dlpack",
         "engine.folding",
-        "engine.gradient_tape",
         "engine.tape",
         "engine.launch_costs",
         "engine.naming",
@@ -45,7 +45,7 @@ MAY_IMPORT_KERNELS = [
         "engine.settings",
         "engine.tensor",
         "export.native_code",
-        "export.recording",
+        "inference.recording",
         "inference.portable",
         "ops",
         "optimizers",
@@ -55,6 +55,7 @@ MAY_IMPORT_KERNELS = [
     )
 ]
 AT_THE_ROOT = 20  # files: what a Keras user knows by name
+LEVELS = 53  # modules in the longest chain of imports
 
 
 def module_files():
@@ -80,51 +81,95 @@ def is_for_type_checkers(node):
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
-def lazy_names(path):
-    """Name -> module of what a file imports under `if TYPE_CHECKING:`, which Python imports when the name is asked for."""
-    blocks = filter(is_for_type_checkers, tree_of(path).body)
-    nodes = [node for block in blocks for node in block.body]
-    return {alias.name: node.module for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+# -------------------- what a module imports --------------------
+#
+# Every import counts, whenever it runs: at the top of a file, in functions, under `if TYPE_CHECKING:`, and by the name of a
+# module in a string: `Later("nbkeras.x")`, importlib's, `-m` of a process that is started. Where a module uses a name through a
+# package that imports it when it is asked for (`ops.jvp`), it imports the module that defines the name.
+#
+# One thing does not count: the public names that a module only shows, by lines `from x import y as y` under `if TYPE_CHECKING:`
+# and `attach(globals())`. Such a module is a face for these names and cannot use them itself, since Python does not find them in
+# it: whoever asks it for one imports the module that defines it, and is checked for that. Names of modules that are values (see
+# BY_NAME below) come from users, from files, and from faces above.
+
+# Strings that name modules, and import none: names of earlier versions; modules whose frames a checker skips.
+NAMES_ONLY = ["nbkeras.engine.former_names", "nbkeras.kernels.cuda.machine.checker"]
 
 
-LAZY = {module: lazy_names(path) for module, path in FILES.items()}
+class Import(NamedTuple):
+    name: str  # a module of nbkeras, or the top-level name of another one
+    line: int
+    how: str  # "top", "function", "types" (under TYPE_CHECKING), "asked" (by a string, or through a face)
 
 
-def imported(module, node):
-    """Full names of what an import statement imports: modules of nbkeras as such, others by their top-level name."""
-    if isinstance(node, ast.Import):
-        names = [alias.name for alias in node.names]
-    else:
-        assert node.level == 0, f"{module}:{node.lineno}: relative import"
-        names = [f"{node.module}.{alias.name}" for alias in node.names]
-    found = set()
-    for name in names:
-        if name.split(".")[0] != "nbkeras":
-            found.add(name.split(".")[0])
-            continue
-        while name not in FILES:  # a function or class: its module
-            name, _, own = name.rpartition(".")
-            if own in LAZY.get(name, ()):
-                found.add(LAZY[name][own])
-        found.add(name)
-    return found
+def names_shown(module):
+    """Name -> full name of what a module shows when it is asked for it."""
+    source = FILES[module].read_text(encoding="utf-8")
+    if not re.search(r"^\w+\.attach(_names_of)?\(globals\(\)", source, re.MULTILINE):
+        return {}
+    blocks = filter(is_for_type_checkers, tree_of(FILES[module]).body)
+    nodes = [node for block in blocks for node in block.body if isinstance(node, ast.ImportFrom)]
+    return {
+        alias.name: f"{node.module}.{alias.name}"
+        for node in nodes
+        for alias in node.names
+        if alias.asname == alias.name
+    }
+
+
+FACES = {module: names_shown(module) for module in FILES}
+
+
+def home(name):
+    """The module that defines what a full name means."""
+    while name not in FILES:
+        package, _, own = name.rpartition(".")
+        name = FACES[package][own] if own in FACES.get(package, ()) else package
+    return name
 
 
 def imports(module):
-    """(name, line, inside a function) of everything a module imports."""
-    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
-    tree.body = [node for node in tree.body if not is_for_type_checkers(node)]
-    inside = set()
-    for function in ast.walk(tree):
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            inside.update(id(node) for node in ast.walk(function))
+    """The Imports of a module."""
+    tree, inside, for_types, strings, packages = tree_of(FILES[module]), set(), set(), [], {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            inside.update(map(id, ast.walk(node)))
+        elif is_for_type_checkers(node):
+            for_types.update(map(id, ast.walk(node)))
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            for name in imported(module, node):
-                yield name, node.lineno, id(node) in inside
+            how = "types" if id(node) in for_types else "function" if id(node) in inside else "top"
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{module}:{node.lineno}: relative import"
+            for alias in node.names:
+                name = alias.name if isinstance(node, ast.Import) else f"{node.module}.{alias.name}"
+                if how == "types" and FACES[module].get(alias.name) == name and alias.asname:
+                    continue
+                if name.split(".")[0] != "nbkeras":
+                    yield Import(name.split(".")[0], node.lineno, how)
+                    continue
+                yield Import(home(name), node.lineno, how)
+                if isinstance(node, ast.Import) and not alias.asname:
+                    packages["nbkeras"] = "nbkeras"
+                else:
+                    packages[alias.asname or alias.name] = name
+        elif isinstance(node, ast.Constant) and node.value in FILES and "." in node.value and module not in NAMES_ONLY:
+            strings.append(Import(node.value, node.lineno, "asked"))
+    yield from strings
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and re.fullmatch(r"[\w.]+", path := ast.unparse(node)):
+            first, _, rest = path.partition(".")
+            name = packages.get(first, "")
+            for part in rest.split("."):
+                package, name = name, f"{name}.{part}"
+                if part in FACES.get(package, ()):
+                    name = FACES[package][part]
+                    yield Import(home(name), node.lineno, "asked")
+                elif name not in FILES:
+                    break
 
 
-GRAPH = {module: sorted(imports(module)) for module in FILES}
+GRAPH = {module: sorted(set(imports(module))) for module in FILES}
 
 
 def is_under(module, packages):
@@ -137,10 +182,7 @@ def floor(module):
 
 def breaches(rule):
     return [
-        f"{m}:{line} imports {name}"
-        for m, found in GRAPH.items()
-        for name, line, inside in found
-        if rule(m, name, inside)
+        f"{m}:{line} imports {name}" for m, found in GRAPH.items() for name, line, how in found if rule(m, name, how)
     ]
 
 
@@ -167,40 +209,83 @@ def test_imports_go_down_only():
     assert not breaches(lambda module, name, _: name.startswith("nbkeras.") and floor(name) > floor(module))
 
 
+def below(node_of):
+    """Node -> the nodes whose modules its modules import; node_of: the node of a module."""
+    graph = {node_of(module): set() for module in FILES}
+    for module, found in GRAPH.items():
+        graph[node_of(module)] |= {node_of(name) for name, _, _ in found if name in FILES} - {node_of(module)}
+    return graph
+
+
+def levels_of(graph):
+    """Node -> the number of nodes in the longest chain of imports that starts there; without circles and what imports them."""
+    levels = {}
+    while ready := [node for node, found in graph.items() if node not in levels and found <= levels.keys()]:
+        levels |= {node: 1 + max((levels[name] for name in graph[node]), default=0) for node in ready}
+    return levels
+
+
+def circles(graph):
+    """The nodes of each circle, with their imports of each other."""
+    reached = {}
+    for start in graph:
+        seen, todo = set(), [start]
+        while todo:
+            new = graph[todo.pop()] - seen
+            seen |= new
+            todo += new
+        reached[start] = seen
+    found = {frozenset(b for b in reached[a] if a in reached[b]) for a in graph if a in reached[a]}
+    return [{node: sorted(graph[node] & circle) for node in sorted(circle)} for circle in found]
+
+
 def test_no_circles():
-    """Depth first over the modules' imports of modules; a package's __init__ is a module like others."""
-    done, path = set(), []
-
-    def visit(module):
-        if module in path:
-            raise AssertionError("circle of imports: " + " -> ".join([*path[path.index(module) :], module]))
-        if module in done:
-            return
-        path.append(module)
-        for name, _, inside in GRAPH[module]:
-            if name in FILES and not (module == name or inside):
-                visit(name)
-        done.add(path.pop())
-
-    for module in FILES:
-        visit(module)
+    """Of modules: a package's __init__ is a module like others."""
+    assert circles(below(lambda module: module)) == []
 
 
 def test_no_circles_between_folders():
     """Folders and modules at the root of nbkeras, kernels/ among them, each as one node: what a newcomer sees first."""
-    folder_of = {module: ".".join(module.split(".")[:2]) for module in FILES}
-    below = {folder: set() for folder in folder_of.values()}
-    for module, found in GRAPH.items():
-        below[folder_of[module]] |= {folder_of[name] for name, _, inside in found if name in FILES and not inside}
-    done = set()
-    while ready := [folder for folder, found in below.items() if folder not in done and found <= done | {folder}]:
-        done.update(ready)
-    assert done == set(below)
+    assert circles(below(lambda module: ".".join(module.split(".")[:2]))) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from nbkeras.ops.shape import reshape",
+        "import nbkeras.ops.shape",
+        "def f():\n    from nbkeras.ops import shape",
+        "if TYPE_CHECKING:\n    from nbkeras.ops.shape import reshape",
+        "shape = Later('nbkeras.ops.shape')",
+        "importlib.import_module('nbkeras.ops.shape')",
+        "subprocess.run([python, '-m', 'nbkeras.ops.shape'])",
+    ],
+    ids=["name", "module", "in a function", "for type checkers", "later", "importlib", "process"],
+)
+def test_no_import_is_overlooked(source, tmp_path, monkeypatch):
+    (tmp_path / "new.py").write_text(source)
+    monkeypatch.setitem(FILES, "nbkeras.engine.new", tmp_path / "new.py")
+    monkeypatch.setitem(FACES, "nbkeras.engine.new", {})
+    assert "nbkeras.ops.shape" in [each.name for each in imports("nbkeras.engine.new")]
+
+
+def test_a_name_of_a_face_counts_where_it_is_used(tmp_path, monkeypatch):
+    (tmp_path / "new.py").write_text("from nbkeras import ops\nops.linalg.jvp(ops.image.elastic_transform)")
+    monkeypatch.setitem(FILES, "nbkeras.engine.new", tmp_path / "new.py")
+    monkeypatch.setitem(FACES, "nbkeras.engine.new", {})
+    found = {each.name for each in imports("nbkeras.engine.new")}
+    assert {"nbkeras.autodiff.transforms", "nbkeras.random.elastic_transform"} <= found
+    assert "nbkeras.autodiff.transforms" not in {each.name for each in GRAPH["nbkeras.ops.linalg"]}
+
+
+def test_chains_of_imports_are_not_longer():
+    """In modules, whenever an import runs. A longer chain needs a reason; a shorter one is the new limit."""
+    assert max(levels_of(below(lambda module: module)).values()) <= LEVELS
 
 
 def test_imports_inside_functions_are_of_optional_dependencies_only():
     known = RUNTIME | {"nbkeras"} | set(sys.stdlib_module_names)
-    assert not breaches(lambda module, name, inside: inside and name.split(".")[0] in known)
+    assert not breaches(lambda module, name, how: how == "function" and name.split(".")[0] in known)
 
 
 # Imported when asked for by name, and nothing without an optional dependency: their classes are its classes.
@@ -220,8 +305,8 @@ def for_servers(module):
 def test_optional_dependencies_are_imported_inside_functions_only():
     known = RUNTIME | {"nbkeras"} | set(sys.stdlib_module_names)
     assert not breaches(
-        lambda module, name, inside: (
-            not inside
+        lambda module, name, how: (
+            how != "function"
             and name.split(".")[0] not in known
             and not (for_gpus(module) or for_servers(module) or module in ON_DEMAND)
         )
@@ -230,7 +315,7 @@ def test_optional_dependencies_are_imported_inside_functions_only():
 
 @pytest.mark.parametrize("kind", [for_gpus, for_servers])
 def test_only_modules_for_gpus_and_servers_import_those(kind):
-    assert not breaches(lambda module, name, _: name in FILES and kind(name) and not kind(module))
+    assert not breaches(lambda module, name, how: name in FILES and kind(name) and not kind(module) and how != "asked")
 
 
 def test_no_module_imports_those_on_demand():

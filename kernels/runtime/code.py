@@ -162,12 +162,6 @@ def keep_in_package() -> None:
     cache_files.put(_PACKED, compiler_versions().encode())
 
 
-def checks_bounds() -> bool | None:
-    """Whether kernels check each index, by NUMBA_BOUNDSCHECK; None if it is not set: then their options say it."""
-    chosen = os.environ.get("NUMBA_BOUNDSCHECK", "")
-    return chosen != "0" if chosen else None
-
-
 def identity(function: Callable) -> tuple:
     """All that a function's code depends on, but for the types of its arguments and the processor."""
     code = function.__code__

@@ -7,6 +7,7 @@ number itself. The entry makes Numba's arguments of them, without counting refer
 """
 
 import functools
+import os
 import re
 import sys
 import types as python_types
@@ -23,8 +24,8 @@ from numba.extending import typeof_impl
 from numba.np.arrayobj import populate_array
 from numba.np.numpy_support import from_dtype
 
-from nbkeras.kernels.runtime import code, processor
-from nbkeras.kernels.runtime.device import UnreadArray
+from nbkeras.kernels.runtime import processor
+from nbkeras.kernels.runtime.device_array import StandIn
 from nbkeras.kernels.runtime.signatures import ArrayType, Type
 
 ENTRY = "entry"
@@ -54,8 +55,8 @@ class _Context(type(cpu_target.target_context)):  # type: ignore[misc]
 
     @property
     def enable_boundscheck(self) -> bool:
-        chosen = code.checks_bounds()
-        return self._boundscheck if chosen is None else chosen
+        chosen = os.environ.get("NUMBA_BOUNDSCHECK", "")
+        return chosen != "0" if chosen else self._boundscheck
 
     @enable_boundscheck.setter
     def enable_boundscheck(self, value: bool) -> None:
@@ -304,8 +305,8 @@ def _array(context: Any, builder: ir.IRBuilder, kind: types.Array, slots: _Slots
     return array._getvalue()
 
 
-@typeof_impl.register(UnreadArray)
-def _typeof_unread(array: Any, context: Any) -> Any:
+@typeof_impl.register(StandIn)
+def _typeof_stand_in(array: Any, context: Any) -> Any:
     return typeof(array.for_kernel(), context.purpose)
 
 

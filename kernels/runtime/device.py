@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbkeras.kernels.runtime import forks, lazy, native
-from nbkeras.kernels.runtime.device_array import VIEWS, DeviceArray, view_key
+from nbkeras.kernels.runtime.device_array import VIEWS, DeviceArray, StandIn, view_key
 from nbkeras.kernels.runtime.messages import cannot_compile, named, takes, wrong_number
 
 _interpreter = lazy.Module("nbkeras.kernels.runtime.eager")
@@ -546,13 +546,11 @@ _FOREIGN = (*(f"{os.sep}{name}{os.sep}" for name in ("numpy", "numba")), functoo
 _FORMS = {np.shape, np.ndim, np.size, np.result_type, np.can_cast}  # read no value
 
 
-class UnreadArray(np.ndarray):
+class UnreadArray(StandIn):
     """An array for op code while a step is recorded or run dry: its views are free, its values are refused.
 
     It behaves as a DeviceArray does on a GPU. After the step it is an ordinary array: a layer may have kept one.
     """
-
-    __numba_array_subtype_dispatch__ = True  # Numba's functions ask `for_kernel`, see compiler.py
 
     def __array_ufunc__(self, ufunc, method, *args, **kwargs):
         if _is_unread():

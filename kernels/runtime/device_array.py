@@ -26,6 +26,16 @@ def view_key(key: Any) -> tuple | None:
     return parts if any(part is Ellipsis for part in parts) else (*parts, Ellipsis)
 
 
+class StandIn(np.ndarray):
+    """An array that compiled functions take by its `for_kernel()`; compiler.py tells Numba."""
+
+    __numba_array_subtype_dispatch__ = True
+
+    def for_kernel(self) -> np.ndarray:
+        """The ordinary array, for a kernel that is called without a launch."""
+        raise NotImplementedError
+
+
 def layout_at(address: int, shape: tuple, dtype: Any, strides: tuple | None = None) -> np.ndarray:
     """A layout: a NumPy array over an address that is never read."""
     place = {"data": (address, False), "shape": tuple(shape), "typestr": np.dtype(dtype).str, "strides": strides}

@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 
 from nbkeras import ops
 from nbkeras.autodiff import batching_table, rules, walks
+from nbkeras.autodiff.batching_table import BatchCall
+from nbkeras.autodiff.nesting import Tape, rule_of
 from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.layer_stack import layer_stack
-from nbkeras.engine.tensor import Tensor, apply, as_tensor
-from nbkeras.kernels import dense
+from nbkeras.engine.tensor import Tensor, as_tensor, stand_in
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.messages import named
 from nbkeras.ops.control import with_gradient
@@ -78,7 +79,15 @@ class Mapped:
             return x
         return ops.add(x, _logical(self.level, ops.zeros(self.level.size, x.dtype)))
 
-    base = None  # the tensor of all members holds their memory
+    def applied(self, op: Callable, op_vjp: Callable | None, tensors: Found, constants: dict[str, Any]) -> Any:
+        """Apply an op to tensors of which one is mapped; `apply` asks for it."""
+        return applied(op, op_vjp, tensors, constants)
+
+    def constant(self) -> Tensor:
+        """A tensor of this value without its place on any tape, also on those outside the vmaps that map it."""
+        physical = self.physical.data
+        whole = physical.constant() if type(physical) is Mapped else Tensor(physical)
+        return Tensor(Mapped(whole, self.level))  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -109,19 +118,6 @@ def level_of(x: Tensor | None) -> Level | None:
     return data.level if type(data) is Mapped else None
 
 
-def is_mapped(tensors: Found) -> bool:
-    """Whether one of the tensors has another value for each member of a vmap."""
-    return any(level_of(t) is not None for t in tensors)
-
-
-def constant(x: Tensor) -> Tensor:
-    """x without its place on any tape, also on those outside the vmaps that map it."""
-    if type(x.data) is not Mapped:
-        return Tensor(x.data)
-    data: Any = x.data
-    return Tensor(Mapped(constant(data.physical), data.level))  # type: ignore[arg-type]
-
-
 def applied(op: Callable, op_vjp: Callable | None, tensors: Found, constants: dict[str, Any]) -> Any:
     """`apply` for tensors of which one is mapped."""
     level = _innermost(tensors)
@@ -132,7 +128,7 @@ def applied(op: Callable, op_vjp: Callable | None, tensors: Found, constants: di
         )
     call = MappedCall.of(level, op, op_vjp, tensors, constants)
     if op_vjp is not None and _is_recorded(level, tensors):
-        rule = rules.rule_of(op, op_vjp)
+        rule = rule_of(op, op_vjp)
         if _is_first_order(call, rule, tensors):
             return _with_gradient_around(level, call, tensors)
         if isinstance(rule, rules.Composed):
@@ -198,7 +194,7 @@ def _is_first_order(call: MappedCall, rule: rules.Rule | None, tensors: Found) -
     An op whose rule needs no more than it, such as a sum, goes by its rule.
     """
     state = tape.thread
-    if state.keeps or len(state.tapes) > 1 or is_mapped(call.tensors) or hasattr(call.op, "given"):
+    if state.keeps or len(state.tapes) > 1 or stand_in(call.tensors) is not None or hasattr(call.op, "given"):
         return False
     if isinstance(rule, rules.Linear | rules.Multilinear | rules.NoRule) or (
         isinstance(rule, rules.Elementwise) and len(tensors) > 1
@@ -213,7 +209,7 @@ def _with_gradient_around(level: Level, call: MappedCall, tensors: Found) -> Any
         x if t is None or x is None or t.record is None else Tensor(x.data, tape.leaf("members"))
         for t, x in zip(tensors, call.tensors, strict=True)
     ]
-    with level.around(), tape.thread.now(levels=0), tape.Tape() as within:
+    with level.around(), tape.thread.now(levels=0), Tape() as within:
         found = outputs_of(call._replace(tensors=tuple(given)))
     outputs = found if isinstance(found, tuple) else (found,)
 
@@ -243,7 +239,7 @@ def _with_gradient_around(level: Level, call: MappedCall, tensors: Found) -> Any
     return result
 
 
-def _back(outputs: Sequence[Tensor], dys: Found, sources: Sequence[Any], within: tape.Tape) -> tuple[Tensor, ...]:
+def _back(outputs: Sequence[Tensor], dys: Found, sources: Sequence[Any], within: Tape) -> tuple[Tensor, ...]:
     """Gradients of sources through a tape around a vmap."""
     pairs = [(y, dy) for y, dy in zip(outputs, dys, strict=True) if y.record is not None and dy is not None]
     starts: Any = [((y.record, y.index), dy.data) for y, dy in pairs]
@@ -254,16 +250,8 @@ def _back(outputs: Sequence[Tensor], dys: Found, sources: Sequence[Any], within:
 # -------------------- an op for all members --------------------
 
 
-class MappedCall(NamedTuple):
-    """A call of an op for all members: `tensors` are physical, or the same for all members where `mapped` is False."""
-
-    op: Callable
-    op_vjp: Callable | None
-    tensors: tuple[Any, ...]
-    mapped: tuple[bool, ...]
-    size: int
-    constants: dict[str, Any]
-    computes: bool = True  # whether the outputs get values: a gradient may need what the op saves only
+class MappedCall(BatchCall):
+    """A call of an op for all members, which knows its gradients too."""
 
     @staticmethod
     def of(
@@ -273,47 +261,6 @@ class MappedCall(NamedTuple):
         mapped = tuple(t is not None and type(t.data) is Mapped and t.data.level is level for t in tensors)
         physical = tuple(t.data.physical if m else t for t, m in zip(tensors, mapped, strict=True))  # type: ignore[union-attr]
         return MappedCall(op, op_vjp, physical, mapped, level.size, constants)
-
-    def run(self, tensors: Found, **changed: Any) -> Any:
-        """The op on other tensors, with some of its constants changed."""
-        constants = {**self.constants, **changed}
-        if self.computes or is_mapped(tensors):
-            return apply(self.op, self.op_vjp, tensors, **constants)
-        return rules.without_values(self.op, self.op_vjp, tensors, constants)
-
-    def product(self, a: Tensor, b: Tensor) -> Tensor:
-        """A matrix product that stands for the op."""
-        return self._replace(op=dense.matmul, op_vjp=dense.matmul_vjp, constants={}).run([a, b])
-
-    def shape(self, i: int) -> tuple[int, ...]:
-        """The shape of input i of one member."""
-        x = self.tensors[i]
-        return x.shape[1:] if self.mapped[i] else x.shape
-
-    def front(self, i: int) -> Any:
-        """Input i with all members along its first axis; None where there is none."""
-        x = self.tensors[i]
-        if x is None or self.mapped[i]:
-            return x
-        return ops.broadcast_to(x, (self.size, *x.shape))
-
-    def aligned(self, i: int, ndim: int) -> Any:
-        """Input i as it broadcasts with others of which the largest has `ndim` axes for a member."""
-        x = self.tensors[i]
-        if x is None or not self.mapped[i] or x.ndim - 1 == ndim:
-            return x
-        return ops.reshape(x, (self.size, *[1] * (ndim - x.ndim + 1), *x.shape[1:]))
-
-    def folded(self, i: int) -> Any:
-        """Input i with the members along its own first axis, one after the other."""
-        x = self.front(i)
-        return None if x is None else ops.reshape(x, (self.size * x.shape[1], *x.shape[2:]))
-
-    def apart(self, y: Any) -> Any:
-        """The results of `folded` inputs with the members along an axis of their own."""
-        if isinstance(y, tuple):
-            return tuple(map(self.apart, y))
-        return ops.reshape(y, (self.size, y.shape[0] // max(self.size, 1), *y.shape[1:]))
 
     def pulled(
         self,
@@ -341,7 +288,7 @@ class MappedCall(NamedTuple):
             zeros.record = tape.leaf("zeros")
             given[i], is_of_members[i] = zeros, True
         every = tuple(given), tuple(is_of_members), self.size, call.constants, computes
-        with tape.thread.now(keeps=True), tape.Tape() as within:
+        with tape.thread.now(keeps=True), Tape() as within:
             y = outputs_of(MappedCall(call.op, call.op_vjp, *every))
         sources: Any = [given[i] for i in which]
         found = walks.pull_back(y if isinstance(y, tuple) else [y], dys, sources, within)
@@ -349,13 +296,13 @@ class MappedCall(NamedTuple):
 
     def backwards(self, call: rules.Call, which: Sequence[int]) -> Any:
         """Physical gradients of some inputs of an op, which is computed again; the tensors are its inputs, then the dys."""
-        if is_mapped(self.tensors):
+        if stand_in(self.tensors) is not None:
             return NotImplemented
         count, given, is_of_members = len(call.inputs), list(self.tensors), list(self.mapped)
         for i in which:
             given[i], is_of_members[i] = Tensor(self.front(i).data, tape.leaf("members")), True
         every = tuple(given[:count]), tuple(is_of_members[:count]), self.size, call.constants
-        with tape.thread.now(levels=0, keeps=False, tapes=()), tape.Tape() as within:
+        with tape.thread.now(levels=0, keeps=False, tapes=()), Tape() as within:
             y = outputs_of(MappedCall(call.op, call.op_vjp, *every))
         dys = [self.front(i) for i in range(count, len(given))]
         return _back(y if isinstance(y, tuple) else [y], dys, [given[i] for i in which], within)
@@ -364,7 +311,7 @@ class MappedCall(NamedTuple):
 def outputs_of(call: MappedCall) -> Any:
     """The physical outputs of an op: by its rule, by other ops if it is a composition, or by the op on each member."""
     batch = getattr(call.op, "batching", None) or batching_table.RULES.get(call.op)
-    rule = rules.rule_of(call.op, call.op_vjp)
+    rule = rule_of(call.op, call.op_vjp)
     if batch is None and (isinstance(rule, rules.Elementwise) or hasattr(call.op, "broadcasts")):
         batch = batching_table.elementwise
     result = NotImplemented if batch is None else batch(call)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.autodiff import walks
+from nbkeras.autodiff import rules, walks
+from nbkeras.autodiff.nesting import Tape
 from nbkeras.engine import tape
 from nbkeras.engine import tensor as engine
-from nbkeras.engine.tensor import Tensor, apply, as_tensor
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, stand_in
 from nbkeras.kernels import (
     activations,
     attention,
@@ -39,15 +40,66 @@ from nbkeras.kernels.loops.window import output_length, padding_before
 from nbkeras.kernels.recurrent import gru, lstm, simple_rnn
 from nbkeras.ops import metrics
 
-if TYPE_CHECKING:
-    from nbkeras.autodiff.batching import MappedCall
 
-Batch = Callable[["MappedCall"], Any]
+class BatchCall(NamedTuple):
+    """A call of an op for all members: `tensors` are physical, or the same for all members where `mapped` is False."""
+
+    op: Callable
+    op_vjp: Callable | None
+    tensors: tuple[Any, ...]
+    mapped: tuple[bool, ...]
+    size: int
+    constants: dict[str, Any]
+    computes: bool = True  # whether the outputs get values: a gradient may need what the op saves only
+
+    def run(self, tensors: Sequence[Tensor | None], **changed: Any) -> Any:
+        """The op on other tensors, with some of its constants changed."""
+        constants = {**self.constants, **changed}
+        if self.computes or stand_in(tensors) is not None:
+            return apply(self.op, self.op_vjp, tensors, **constants)
+        return rules.without_values(self.op, self.op_vjp, tensors, constants)
+
+    def product(self, a: Tensor, b: Tensor) -> Tensor:
+        """A matrix product that stands for the op."""
+        return self._replace(op=dense.matmul, op_vjp=dense.matmul_vjp, constants={}).run([a, b])
+
+    def shape(self, i: int) -> tuple[int, ...]:
+        """The shape of input i of one member."""
+        x = self.tensors[i]
+        return x.shape[1:] if self.mapped[i] else x.shape
+
+    def front(self, i: int) -> Any:
+        """Input i with all members along its first axis; None where there is none."""
+        x = self.tensors[i]
+        if x is None or self.mapped[i]:
+            return x
+        return ops.broadcast_to(x, (self.size, *x.shape))
+
+    def aligned(self, i: int, ndim: int) -> Any:
+        """Input i as it broadcasts with others of which the largest has `ndim` axes for a member."""
+        x = self.tensors[i]
+        if x is None or not self.mapped[i] or x.ndim - 1 == ndim:
+            return x
+        return ops.reshape(x, (self.size, *[1] * (ndim - x.ndim + 1), *x.shape[1:]))
+
+    def folded(self, i: int) -> Any:
+        """Input i with the members along its own first axis, one after the other."""
+        x = self.front(i)
+        return None if x is None else ops.reshape(x, (self.size * x.shape[1], *x.shape[2:]))
+
+    def apart(self, y: Any) -> Any:
+        """The results of `folded` inputs with the members along an axis of their own."""
+        if isinstance(y, tuple):
+            return tuple(map(self.apart, y))
+        return ops.reshape(y, (self.size, y.shape[0] // max(self.size, 1), *y.shape[1:]))
+
+
+Batch = Callable[[BatchCall], Any]
 
 # -------------------- kinds of ops --------------------
 
 
-def elementwise(call: MappedCall) -> Any:
+def elementwise(call: BatchCall) -> Any:
     """For ops whose inputs broadcast, or of which leading axes do, as those of a matrix product."""
     inputs = range(len(call.tensors))
     ndim = max(len(call.shape(i)) for i in inputs if call.tensors[i] is not None)
@@ -57,7 +109,7 @@ def elementwise(call: MappedCall) -> Any:
 def in_front(**change: Callable) -> Batch:
     """For ops over given axes of inputs of equal shapes; change: functions of a constant and the call that give the new one."""
 
-    def batch(call: MappedCall) -> Any:
+    def batch(call: BatchCall) -> Any:
         changed = {name: function(call.constants[name], call) for name, function in change.items()}
         return call.run([call.front(i) for i in range(len(call.tensors))], **changed)
 
@@ -67,7 +119,7 @@ def in_front(**change: Callable) -> Batch:
 def folded(*shared: int) -> Batch:
     """For ops of samples: all members' samples are those of one call, if the inputs of these numbers are not mapped."""
 
-    def batch(call: MappedCall) -> Any:
+    def batch(call: BatchCall) -> Any:
         if any(call.mapped[i] for i in shared):
             return NotImplemented
         inputs = [x if i in shared else call.folded(i) for i, x in enumerate(call.tensors)]
@@ -79,21 +131,21 @@ def folded(*shared: int) -> Batch:
 def of_one(i: int) -> Batch:
     """For ops that treat leading axes of input i alike, if no other one is mapped."""
 
-    def batch(call: MappedCall) -> Any:
+    def batch(call: BatchCall) -> Any:
         return call.run(call.tensors) if call.mapped[i] and sum(call.mapped) == 1 else NotImplemented
 
     return batch
 
 
-def _next(axis: int, call: MappedCall) -> int:
+def _next(axis: int, call: BatchCall) -> int:
     return axis + 1
 
 
-def _all_next(axes: Any, call: MappedCall) -> tuple[int, ...]:
+def _all_next(axes: Any, call: BatchCall) -> tuple[int, ...]:
     return tuple(axis + 1 for axis in axes)
 
 
-def _members_first(sizes: tuple[int, ...], call: MappedCall) -> tuple[int, ...]:
+def _members_first(sizes: tuple[int, ...], call: BatchCall) -> tuple[int, ...]:
     return (call.size, *sizes)
 
 
@@ -139,7 +191,7 @@ _KINDS: dict[Callable, Batch] = {
 # -------------------- moving elements --------------------
 
 
-def _set_slice(call: MappedCall) -> Any:
+def _set_slice(call: BatchCall) -> Any:
     key = call.constants["key"]
     part = np.broadcast_to(np.empty(()), call.shape(0))[(*key, ...) if ... not in key else key]
     return call.run([call.front(0), call.aligned(1, part.ndim)], key=(slice(None), *key))
@@ -153,7 +205,7 @@ def _own_positions(index: Tensor, count: int, size: int) -> Tensor:
     return as_tensor(ops.where(valid, places, size * count), np.int64)
 
 
-def _take(call: MappedCall) -> Any:
+def _take(call: BatchCall) -> Any:
     (x, index), axis = call.tensors, call.constants["axis"]
     if not call.mapped[1]:
         return call.run([x, index], axis=axis + 1)
@@ -166,7 +218,7 @@ def _take(call: MappedCall) -> Any:
     return ops.moveaxis(y, list(range(1, 1 + rank)), list(range(axis + 1, axis + 1 + rank)))
 
 
-def _gather(call: MappedCall) -> Any:
+def _gather(call: BatchCall) -> Any:
     table, indices = call.tensors
     if not call.mapped[0]:
         return call.run([table, indices])
@@ -174,7 +226,7 @@ def _gather(call: MappedCall) -> Any:
     return call.run([call.folded(0), _own_positions(call.front(1), rows, call.size)])
 
 
-def _combine(call: MappedCall) -> Any:
+def _combine(call: BatchCall) -> Any:
     """Rows that are out of range are ignored."""
     rows, count = call.front(1), call.shape(0)[0]
     first = np.arange(call.size, dtype=np.int64)[:, None] * count
@@ -196,21 +248,21 @@ _MOVES: dict[Callable, Batch] = {
 # -------------------- products and windows --------------------
 
 
-def _rows(call: MappedCall, i: int) -> Any:
+def _rows(call: BatchCall, i: int) -> Any:
     """Input i, of rows, as one matrix for each member, if it is mapped, or as one for all."""
     x = call.tensors[i]
     members = (call.size,) if call.mapped[i] else ()
     return ops.reshape(x, (*members, -1, x.shape[-1]))
 
 
-def _with_ends(call: MappedCall, y: Tensor, ndim: int, rectify: bool) -> Tensor:
+def _with_ends(call: BatchCall, y: Tensor, ndim: int, rectify: bool) -> Tensor:
     """The bias, which is input 2, and relu after a product with `ndim` axes for a member."""
     if call.tensors[2] is not None:
         y = ops.add(y, call.aligned(2, ndim))
     return ops.relu(y) if rectify else y
 
 
-def _dense(call: MappedCall) -> Any:
+def _dense(call: BatchCall) -> Any:
     x, w, b = call.tensors
     if not (call.mapped[1] or call.mapped[2]):
         return call.run([x, w, b])
@@ -225,7 +277,7 @@ def _dense(call: MappedCall) -> Any:
     return _with_ends(call, y, len(before) + 1, call.constants.get("rectify", False))
 
 
-def _matmul(call: MappedCall) -> Any:
+def _matmul(call: BatchCall) -> Any:
     transposed = call.constants.get("transpose_a", False)
     a, b = call.shape(0), call.shape(1)
     if len(b) == 2 and len(a) > 2 and call.mapped[1] and not transposed:  # one matrix for all rows of a member
@@ -234,7 +286,7 @@ def _matmul(call: MappedCall) -> Any:
     return elementwise(call)
 
 
-def _conv(call: MappedCall) -> Any:
+def _conv(call: BatchCall) -> Any:
     x, kernel, bias = call.tensors
     if not (call.mapped[1] or call.mapped[2]):
         return call.apart(call.run([call.folded(0), kernel, bias]))
@@ -247,7 +299,7 @@ def _conv(call: MappedCall) -> Any:
     return _with_ends(call, y, y.ndim - 1, call.constants["relu"])
 
 
-def _conv_by_products(call: MappedCall) -> Tensor:
+def _conv_by_products(call: BatchCall) -> Tensor:
     """With a kernel for each member, as a product of its windows and its kernel; copies of the windows are made."""
     size, units = call.shape(1)[:-2], call.shape(1)[-1]
     x = call.folded(0) if call.mapped[0] else call.tensors[0]
@@ -282,7 +334,7 @@ def _windows(x: Tensor, lines: list[unfold.Line]) -> Tensor:
     return x
 
 
-def _conv_transpose(call: MappedCall) -> Any:
+def _conv_transpose(call: BatchCall) -> Any:
     """With a kernel for each member, as a product whose results are summed where windows lie."""
     if not call.mapped[1]:
         return folded(1)(call)
@@ -295,13 +347,13 @@ def _conv_transpose(call: MappedCall) -> Any:
     taps = call.product(x, kernels)
     y = ops.zeros((call.size * samples, *constants["lengths"], units), x.dtype)
     y.record = tape.leaf("zeros")
-    with tape.thread.now(keeps=True), tape.Tape() as within:
+    with tape.thread.now(keeps=True), Tape() as within:
         windows = _windows(y, lines)
     (found,) = walks.pull_back([windows], [ops.reshape(taps, windows.shape)], [y], within)
     return call.apart(found)
 
 
-def _conv_by_groups(call: MappedCall) -> Any:
+def _conv_by_groups(call: BatchCall) -> Any:
     """With a kernel of groups for each member, the members are groups of channels too."""
     bias = None if call.tensors[2] is None else ops.reshape(call.front(2), (-1,))
     inputs = [_channels_of_members(call.front(0)), _channels_of_members(call.front(1)), bias]
@@ -333,7 +385,7 @@ _PRODUCTS: dict[Callable, Batch] = {
 # -------------------- normalization, attention, random numbers --------------------
 
 
-def _normalization(call: MappedCall) -> Any:
+def _normalization(call: BatchCall) -> Any:
     """Of rows or samples. A scale and an offset for each member are applied afterwards."""
     x, gamma, beta = call.tensors
     if not any(call.mapped[1:]):
@@ -343,7 +395,7 @@ def _normalization(call: MappedCall) -> Any:
     return y if beta is None else ops.add(y, call.aligned(2, y.ndim - 1))
 
 
-def _masked_softmax(call: MappedCall) -> Any:
+def _masked_softmax(call: BatchCall) -> Any:
     mask = call.tensors[1]
     if mask is not None:
         samples, sizes = call.shape(0)[0], call.shape(1)
@@ -356,14 +408,14 @@ def _masked_softmax(call: MappedCall) -> Any:
     return call.apart(call.run([call.folded(0), mask]))
 
 
-def _dropout(call: MappedCall) -> Any:
+def _dropout(call: BatchCall) -> Any:
     if call.mapped[1]:
         return NotImplemented
     noise = call.constants.get("noise_shape")
     return call.run(call.tensors, noise_shape=None if noise is None else (call.size, *noise))
 
 
-def _shuffle(call: MappedCall) -> Any:
+def _shuffle(call: BatchCall) -> Any:
     return NotImplemented if call.mapped[1] else call.run(call.tensors, axis=call.constants["axis"] + 1)
 
 

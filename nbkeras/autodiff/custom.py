@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nbkeras.autodiff.nesting import Tape
 from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
@@ -130,12 +131,12 @@ def checkpoint(f: Callable) -> Callable:
         keys: list[Tensor] = []
         values: dict[Variable, Tensor] = {}
 
-        def run(values: dict[Variable, Tensor], is_second: bool) -> tuple[Any, list[Tensor], tape.Tape]:
+        def run(values: dict[Variable, Tensor], is_second: bool) -> tuple[Any, list[Tensor], Tape]:
             given, inside = list(leaves), [Tensor(as_tensor(each).data) for each in outside]
             for i, each in zip(places, inside, strict=True):
                 each.record = tape.leaf("argument") if each.dtype.kind == "f" else None
                 each.mask, given[i] = leaves[i].mask, each
-            within = tape.Tape()
+            within = Tape()
             with tape.thread.now(tapes=(), rerun=_Run(keys, values, is_second)), within:
                 positional, named = structures.pack((args, kwargs), given)
                 return f(*positional, **named), inside, within

@@ -15,7 +15,6 @@ are four kinds of rules. They need no further code for the second derivative, th
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -24,14 +23,11 @@ import numpy as np
 from nbkeras import ops
 from nbkeras.engine import tape
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.tensor import Tensor, Variable, apply, apply_plainly
 from nbkeras.kernels.runtime import device
 
 Array = np.ndarray
 Found = Sequence[Tensor | None]
-# they import this module
-walks, table = Later("nbkeras.autodiff.walks"), Later("nbkeras.autodiff.table")
 UNSAVED = object()  # in place of what an op saved, in a Record of what `autodiff.vmap` maps
 
 
@@ -68,30 +64,9 @@ class Rule:
         """The gradient of each input that needs one, from those of the outputs (None for zeros)."""
         raise NotImplementedError
 
-    def jvp(self, record: tape.Record, tangents: Found) -> Found:
-        """The tangent of each output, from those of the inputs (None for zeros).
-
-        By the vjp twice, where a rule has nothing faster: it is linear in the dys, and its transposed map is the jvp.
-        """
-        dys = [zeros_of(array) for array in record.call.outputs]
-        for dy in dys:
-            dy.record = tape.leaf("cotangent")
-        needs = [tangent is not None for tangent in tangents]
-        with tape.thread.now(keeps=True), tape.Tape() as within:
-            found = self.vjp(record, dys, needs)
-        pairs = [(g, t) for g, t in zip(found, tangents, strict=True) if g is not None and t is not None]
-        return walks.pull_back([g for g, _ in pairs], [_of_shape(t, g.shape) for g, t in pairs], dys, within)
-
-
-def rule_of(op: Callable, op_vjp: Callable | None) -> Rule | None:
-    """The rule of an op, if there is one."""
-    rule = getattr(op, "derivative", None)
-    made = getattr(op_vjp, "derivative", None)
-    if rule is None and made is not None:  # made with the vjp: a function of this module
-        rule = made(sys.modules[__name__])
-    if rule is None:
-        rule = table.RULES.get(op)
-    return rule
+    def jvp(self, record: tape.Record, tangents: Found) -> Found | None:
+        """The tangent of each output, from those of the inputs (None for zeros); None if the vjp twice is as fast."""
+        return None
 
 
 def define(op: Callable, rule: Rule) -> None:
@@ -131,20 +106,6 @@ def define(op: Callable, rule: Rule) -> None:
     op.derivative = rule  # type: ignore[attr-defined]
 
 
-def applied(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None], constants: dict[str, Any]) -> Any:
-    """`apply` where Records keep the calls of their ops."""
-    if op_vjp is None or not needs_record(tensors):
-        return apply_plainly(op, op_vjp, tensors, constants)
-    rule = rule_of(op, op_vjp)
-    if isinstance(rule, Composed) and (rule.otherwise or tape.thread.composes or len(tape.thread.tapes) > 1):
-        result = rule.function(*tensors, **constants)
-        if result is not None:
-            return result
-    result = apply_plainly(op, op_vjp, tensors, constants)
-    keep_call(op, op_vjp, tensors, constants, result)
-    return result
-
-
 def without_values(op: Callable, op_vjp: Any, tensors: Found, constants: dict[str, Any]) -> Tensor:
     """The result of an op as an array that is not filled, with its Record: for gradients that do not depend on the values."""
 
@@ -157,10 +118,6 @@ def without_values(op: Callable, op_vjp: Any, tensors: Found, constants: dict[st
     y = apply_plainly(shaped, op_vjp, tensors, constants)
     keep_call(op, op_vjp, tensors, constants, y)
     return y
-
-
-def needs_record(tensors: Sequence[Tensor | None]) -> bool:
-    return tape.is_recording() and any(t is not None and t.record is not None for t in tensors)
 
 
 def keep_call(op: Callable, op_vjp: Callable, tensors: Sequence[Tensor | None], constants: dict, result: Any) -> None:
@@ -203,7 +160,7 @@ class Elementwise(Rule):
             slope = None if tangent is None else self._slope(record, i)
             if slope is not None:
                 total = plus(total, _scaled(tangent, slope))
-        return [None if total is None else _of_shape(total, shape)]
+        return [None if total is None else of_shape(total, shape)]
 
 
 def _scaled(x: Tensor, factor: Any) -> Tensor:
@@ -212,7 +169,7 @@ def _scaled(x: Tensor, factor: Any) -> Tensor:
     return x if factor == 1 else ops.negative(x) if factor == -1 else ops.multiply(x, factor)
 
 
-def _of_shape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+def of_shape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     return x if x.shape == shape else ops.broadcast_to(x, shape)
 
 
@@ -398,12 +355,6 @@ class Composed(Rule):
     def __init__(self, function: Callable, otherwise: Rule | None = None):
         self.function = function  # of the op's inputs and constants; it may return None, if the op is simple enough
         self.otherwise = otherwise  # then its rule
-
-    def vjp(self, record, dys, needs):
-        return cast(Rule, self.otherwise).vjp(record, dys, needs)
-
-    def jvp(self, record, tangents):
-        return cast(Rule, self.otherwise).jvp(record, tangents)
 
 
 class Explicit(Rule):

@@ -12,6 +12,7 @@ import numpy as np
 from nbkeras import ops
 from nbkeras.autodiff import walks
 from nbkeras.autodiff.batching import vmap
+from nbkeras.autodiff.nesting import Tape
 from nbkeras.autodiff.rules import Elementwise, define, zeros_of
 from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
@@ -97,9 +98,7 @@ def _is_higher() -> bool:
     return bool(tape.thread.tapes or tape.thread.keeps or tape.thread.levels)
 
 
-def _back(
-    targets: list[Tensor], seeds: list | None, sources: list[Tensor], within: tape.Tape, retain: bool
-) -> list[Tensor]:
+def _back(targets: list[Tensor], seeds: list | None, sources: list[Tensor], within: Tape, retain: bool) -> list[Tensor]:
     """Gradients of targets, with zeros for sources without one."""
     if _is_higher():
         within.is_spent = not retain
@@ -140,7 +139,7 @@ def value_and_grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> 
     def call(*args, **kwargs):
         numbers = _chosen("grad", argnums, args)
         chosen = _sources("grad", [args[i] for i in numbers])
-        with tape.Tape() as within:
+        with Tape() as within:
             returned = f(*_with(args, numbers, chosen), **kwargs)
         output, aux = _split_aux("grad", returned, has_aux)
         if not isinstance(output, Tensor) or output.size != 1 or output.dtype.kind != "f":
@@ -222,7 +221,7 @@ def vjp(f: Callable, *primals: Any, has_aux: bool = False) -> tuple:
 def _with_pull(name: str, f: Callable, primals: Sequence[Any], has_aux: bool) -> tuple[Any, Callable, Any, int]:
     """As `vjp`, and the bytes of what was computed."""
     chosen = _sources(name, primals)
-    with tape.Tape() as within:
+    with Tape() as within:
         output, aux = _split_aux(name, f(*chosen), has_aux)
     targets, sources = structures.flatten(output), structures.flatten(chosen)
 
@@ -233,7 +232,7 @@ def _with_pull(name: str, f: Callable, primals: Sequence[Any], has_aux: bool) ->
     return _detached(output), pull, aux, _bytes_between(targets, sources, within)
 
 
-def _bytes_between(targets: Sequence[Tensor], sources: Sequence[Tensor], within: tape.Tape) -> int:
+def _bytes_between(targets: Sequence[Tensor], sources: Sequence[Tensor], within: Tape) -> int:
     """The bytes of the inputs of all ops between sources and targets."""
     starts = [each.record for each in targets if each.record is not None]
     order, _ = tape.in_order(starts, {(each.record, each.index) for each in sources if each.record is not None}, within)
@@ -285,7 +284,7 @@ def jvp(f: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux: b
         )
     chosen = _sources("jvp", primals)
     directions = _matching("jvp", list(tangents), chosen)
-    with tape.thread.now(keeps=True), tape.Tape() as within:
+    with tape.thread.now(keeps=True), Tape() as within:
         output, aux = _split_aux("jvp", f(*chosen), has_aux)
     targets = structures.flatten(output)
     found = walks.push_forward(targets, structures.flatten(chosen), directions, within)
@@ -386,7 +385,7 @@ def jacfwd(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable
     def call(*args, **kwargs):
         numbers = _chosen("jacfwd", argnums, args)
         chosen = _sources("jacfwd", [args[i] for i in numbers])
-        with tape.thread.now(keeps=True), tape.Tape() as within:
+        with tape.thread.now(keeps=True), Tape() as within:
             returned = f(*_with(args, numbers, chosen), **kwargs)
         output, aux = _split_aux("jacfwd", returned, has_aux)
         targets, sources = structures.flatten(output), structures.flatten(chosen)

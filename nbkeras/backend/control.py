@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nbkeras import ops
+from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.building import graph, layer
 from nbkeras.building.operation import Operation
 from nbkeras.engine import option, structures
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.engine.user_errors import checked
 

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
 from nbkeras import quantizers
-from nbkeras.building.layer import Layer
 from nbkeras.engine import step_lock, tensor
 from nbkeras.engine.tensor import Variable
 from nbkeras.engine.user_errors import warn
 from nbkeras.ops.quantized import QuantizedVariable
 from nbkeras.quantizers import AbsMaxQuantizer, Int8QuantizationConfig, config_of, integers_of, limits_of
+
+
+class Quantizable(Protocol):
+    """A layer, as far as its weights can become integers."""
+
+    name: str
+    dtype: str
+    built: bool
+    quantization_mode: str | None
+    quantization_config: Any
+    quantized_channels: Mapping[str, tuple[int, ...]]
+    is_quantized_by_keras: bool
+    _weights: list[Variable]
+    _gpu: Any
+
+    @property
+    def dtype_policy(self) -> Any: ...
+    @property
+    def weights(self) -> list[Variable]: ...
+    def channels_of_scale(self, name: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]: ...
 
 
 def config_from(value: Any) -> Int8QuantizationConfig:
@@ -27,7 +46,9 @@ def add_quantized(layer: Any, name: str, shape: tuple[int, ...]) -> QuantizedVar
     return _added(layer, name, np.zeros(shape, np.int8), np.ones(layer.channels_of_scale(name, shape)[1], layer.dtype))
 
 
-def _added(layer: Layer, name: str, values: np.ndarray, scale: np.ndarray, at: int | None = None) -> QuantizedVariable:
+def _added(
+    layer: Quantizable, name: str, values: np.ndarray, scale: np.ndarray, at: int | None = None
+) -> QuantizedVariable:
     """Make a weight and its scale, and put them among the layer's weights."""
     channels, stored = layer.channels_of_scale(name, values.shape)
     factor = Variable(scale.reshape(stored), dtype=scale.dtype, trainable=False, name=f"{name}_scale")
@@ -45,7 +66,7 @@ def _added(layer: Layer, name: str, values: np.ndarray, scale: np.ndarray, at: i
 # -------------------- layers --------------------
 
 
-def quantize_layer(layer: Layer, mode: Any, config: Any, type_check: bool, beyond_keras: bool) -> None:
+def quantize_layer(layer: Quantizable, mode: Any, config: Any, type_check: bool, beyond_keras: bool) -> None:
     """Make integers of a layer's weights; errors are those of Keras."""
     config = config_of(mode, config)
     check(layer)
@@ -54,7 +75,7 @@ def quantize_layer(layer: Layer, mode: Any, config: Any, type_check: bool, beyon
     _quantize([layer], config)
 
 
-def check(layer: Layer) -> None:
+def check(layer: Quantizable) -> None:
     """ValueError if a layer has no weights yet, or is quantized."""
     if not layer.built:
         raise ValueError(
@@ -65,13 +86,13 @@ def check(layer: Layer) -> None:
         raise ValueError(f"Layer {layer.name!r} is already quantized with dtype_policy={layer.dtype_policy.name!r}.")
 
 
-def _offers(layer: Layer, type_check: bool, beyond_keras: bool) -> bool:
+def _offers(layer: Quantizable, type_check: bool, beyond_keras: bool) -> bool:
     """Whether `quantize` takes a layer: one of nbkeras's own classes, as Keras takes only its own."""
     own = type(layer).__module__.startswith("nbkeras.") or not type_check
     return bool(layer.quantized_channels) and own and (layer.is_quantized_by_keras or beyond_keras)
 
 
-def _refusal(layer: Layer) -> str:
+def _refusal(layer: Quantizable) -> str:
     text = f"Layer {type(layer).__name__} does not have a `quantize` method implemented."
     if layer.quantized_channels and not layer.is_quantized_by_keras:
         text += " Keras leaves such layers as they are; beyond_keras=True quantizes them here, and Keras cannot read the file"
@@ -80,7 +101,7 @@ def _refusal(layer: Layer) -> str:
     return text
 
 
-def _quantize(chosen: list[Layer], config: Int8QuantizationConfig) -> None:
+def _quantize(chosen: list[Quantizable], config: Int8QuantizationConfig) -> None:
     """Make integers of the weights of layers, between the steps of other threads."""
     with step_lock.alone():
         for layer in chosen:
@@ -88,7 +109,7 @@ def _quantize(chosen: list[Layer], config: Int8QuantizationConfig) -> None:
                 _quantize_weights(layer, config)
 
 
-def _quantize_weights(layer: Layer, config: Int8QuantizationConfig) -> None:
+def _quantize_weights(layer: Quantizable, config: Int8QuantizationConfig) -> None:
     weights = _weights_of(layer)
     made = {name: _integers(layer, name, weight.numpy(), config) for name, weight in weights.items()}
     layer.quantization_config = config
@@ -100,7 +121,7 @@ def _quantize_weights(layer: Layer, config: Int8QuantizationConfig) -> None:
     tensor.outdate(layer, *(weight.data for weight in weights.values()))
 
 
-def _integers(layer: Layer, name: str, values: np.ndarray, config: Int8QuantizationConfig) -> tuple:
+def _integers(layer: Quantizable, name: str, values: np.ndarray, config: Int8QuantizationConfig) -> tuple:
     """Integers of a weight's values, and their scale with the axes of the weight's channels in their order."""
     channels, _ = layer.channels_of_scale(name, values.shape)
     integers, scale = integers_of(values, _weight_quantizer(layer, name, config))
@@ -114,18 +135,18 @@ def integers_for(layer: Any, name: str, values: np.ndarray) -> tuple[np.ndarray,
     return integers, scale.reshape(layer.channels_of_scale(name, values.shape)[1])
 
 
-def _attribute(layer: Layer, name: str) -> str:
+def _attribute(layer: Quantizable, name: str) -> str:
     """The attribute that holds a weight: its name, with an underscore before it if LoRA adapts the weight."""
     return f"_{name}" if getattr(layer, "lora_enabled", False) and layer.adapted == name else name  # type: ignore[attr-defined]
 
 
-def _weights_of(layer: Layer) -> dict[str, Variable]:
+def _weights_of(layer: Quantizable) -> dict[str, Variable]:
     """The weights that become integers, by name; a layer may have less of them than its class."""
     found = {name: getattr(layer, _attribute(layer, name)) for name in layer.quantized_channels}
     return {name: weight for name, weight in found.items() if weight is not None}
 
 
-def _weight_quantizer(layer: Layer, name: str, config: Int8QuantizationConfig) -> AbsMaxQuantizer:
+def _weight_quantizer(layer: Quantizable, name: str, config: Int8QuantizationConfig) -> AbsMaxQuantizer:
     """The quantizer of a weight, with axes; ValueError if they are not those over which a scale of the layer holds."""
     shape = getattr(layer, _attribute(layer, name)).shape
     channels, _ = layer.channels_of_scale(name, shape)
@@ -152,7 +173,7 @@ def quantize_model(model: Any, mode: Any, config: Any, filters: Any, type_check:
     """Make integers of the weights of all layers that `quantize` takes; all are checked before any is changed."""
     config = config_of(mode, config)
     chosen = _filter(filters)
-    leaves = [layer for layer in model._all_layers() if isinstance(layer, Layer) and len(layer._all_layers()) == 1]
+    leaves = [layer for layer in model._all_layers() if len(layer._all_layers()) == 1]
     wanted = [layer for layer in leaves if layer.quantized_channels and chosen(layer)]
     taken = [layer for layer in wanted if _offers(layer, type_check, beyond_keras)]
     for layer in taken if model.built else [model]:
@@ -166,7 +187,7 @@ def quantize_model(model: Any, mode: Any, config: Any, filters: Any, type_check:
     _quantize(taken, config)
 
 
-def _filter(filters: Any) -> Callable[[Layer], bool]:
+def _filter(filters: Any) -> Callable[[Quantizable], bool]:
     """Keras's `filters`: a pattern or several that the layer's name must have, or a function of the layer."""
     if filters is None:
         return lambda layer: True

@@ -16,6 +16,7 @@ FORMER = {
     "nbkeras.kernels.device": "nbkeras.kernels.runtime.device",
     "nbkeras.kernels.threads": "nbkeras.kernels.runtime.threads",
     "nbkeras.elastic": "nbkeras.random.elastic_transform",
+    "nbkeras.engine.gradient_tape": "nbkeras.autodiff.gradient_tape",
     "nbkeras.graph": "nbkeras.building.graph",
     "nbkeras.inputs": "nbkeras.building.inputs",
     "nbkeras.layer": "nbkeras.building.layer",

@@ -145,3 +145,8 @@ def map_shapes(function: Callable, value: Any) -> Any:
     if is_shape(value) or not is_nested(value):
         return function(value)
     return made_of(value, [map_shapes(function, part) for _, part in parts(value)])
+
+
+def one_or_all(values: Any) -> Any:
+    """The value in a list or tuple of one, as Keras 3's functional models return it; others unchanged."""
+    return values[0] if isinstance(values, list | tuple) and len(values) == 1 else values

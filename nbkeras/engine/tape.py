@@ -123,14 +123,20 @@ def keeps_calls() -> bool:
     return thread.keeps or len(thread.tapes) > (0 if thread.levels else 1)
 
 
+def handler() -> Callable | None:
+    """The function that applies ops where Records keep their calls: the innermost recording's; None where `apply` does."""
+    return thread.tapes[-1].applied if thread.tapes and keeps_calls() else None
+
+
 class Recording:
     """In the block ops on tensors that need gradients make Records; with `Recording(False)` they do not.
 
-    A recording inside another one means that derivatives of derivatives are computed. One that only goes on, as in
-    `Optimizer.learn`, is the same recording if there is one.
+    Inside another recording it is that one. A recording of its own inside another one means that derivatives of derivatives are
+    computed: see `Tape` of autodiff/nesting.py, which says by `applied` how ops are applied there.
     """
 
     is_spent = True  # it is not asked for gradients by itself
+    applied: Callable | None = None  # applies ops in it while calls are kept; None: it is asked for no gradients by ops
 
     def __init__(self, on: bool = True):
         self._on = on
@@ -143,22 +149,6 @@ class Recording:
 
     def __exit__(self, *error) -> None:
         thread.tapes, thread.is_special = self._before
-
-
-class Tape(Recording):
-    """A recording of its own, also inside another one; `backward(..., within=tape)` goes back through its Records only."""
-
-    is_spent = False  # whether no further gradient of this tape will be asked for
-
-    def __enter__(self) -> "Tape":
-        self._before = before, is_special = thread.tapes, thread.is_special
-        thread.tapes = (*before, self)
-        thread.is_special = is_special or bool(before) or thread.levels > 0
-        return self
-
-    def others(self) -> tuple:
-        """The recordings that are on, without this one."""
-        return tuple(each for each in thread.tapes if each is not self)
 
 
 def gradient_record(sources: Sequence[Source]) -> Record:
@@ -174,7 +164,7 @@ def _no_second_gradient(saved: Any, dy: Any, needs: tuple) -> tuple:
     )
 
 
-def _count_users(targets: Sequence[Record], within: Tape | None = None) -> dict[Record, int]:
+def _count_users(targets: Sequence[Record], within: Recording | None = None) -> dict[Record, int]:
     """For each Record reachable from the targets, the number of Records that use it. Iterative: long chains cannot overflow."""
     users: dict[Record, int] = dict.fromkeys(targets, 0)
     todo = list(users)
@@ -194,7 +184,7 @@ def _count_users(targets: Sequence[Record], within: Tape | None = None) -> dict[
 
 
 def in_order(
-    targets: Sequence[Record], sources: Collection[Source], within: "Tape | None" = None
+    targets: Sequence[Record], sources: Collection[Source], within: Recording | None = None
 ) -> tuple[list[Record], set[Record]]:
     """The Records between targets and sources, each one after all that use it; and the same as a set.
 
@@ -227,7 +217,7 @@ def unreached(targets: Sequence[Source], sources: Sequence[Source]) -> list[int]
     return [i for i, (record, _) in enumerate(sources) if record not in reached]
 
 
-def boundary(results: Sequence[Any], within: "Tape") -> list[tuple[Source, Any]]:
+def boundary(results: Sequence[Any], within: Recording) -> list[tuple[Source, Any]]:
     """The sources outside of a tape that its Records use, with their shapes and dtypes."""
     found: dict[Source, Any] = {}
     todo = [each.record for each in results if each.record is not None]
@@ -288,7 +278,7 @@ def backward(
     into: Sequence[Array | None] | None = None,
     retain: bool = False,
     as_is: Sequence[bool] | None = None,
-    within: Tape | None = None,
+    within: Recording | None = None,
     delivered: Callable[[int], None] | None = None,
 ) -> list[Any]:
     """Gradients of the targets' weighted sum with respect to `sources`; None for a source that no target depends on.

@@ -15,7 +15,6 @@ from nbkeras.engine import copy_on_write, dlpack, naming, option, registry, sett
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.dtypes import array_of, known_dtype, result_dtype
 from nbkeras.engine.layer_stack import layer_stack
-from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.program import (  # noqa: F401 (for floor 2)
     adopt,
     before_replays,
@@ -37,7 +36,6 @@ gpu = device.gpu  # the GPU where this thread computes; None is the CPU
 on_gpu = device.on  # `with on_gpu(gpu):` compute there
 F = TypeVar("F", bound=Callable)
 AGGREGATIONS = ("sum", "mean", "max", "min", "only_first_replica", "none", None)  # of variables of several processes
-rules, batching = Later("nbkeras.autodiff.rules"), Later("nbkeras.autodiff.batching")
 
 
 class Tensor:
@@ -568,18 +566,19 @@ def _apply_specially(op: Callable, op_vjp: Callable | None, tensors: Sequence[Te
     state = tape.thread
     if state.rerun is not None:
         tensors = [value_of(each) for each in tensors]
-    if state.levels:
-        if batching.is_mapped(tensors):  # the listener hears of the ops by which it is computed
-            return batching.applied(op, op_vjp, tensors, constants)
-    if state.levels or tape.keeps_calls():
-        result = rules.applied(op, op_vjp, tensors, constants)
-    else:
-        result = apply_plainly(op, op_vjp, tensors, constants)
+    if state.levels and (mapped := stand_in(tensors)) is not None:
+        return mapped.applied(op, op_vjp, tensors, constants)  # the listener hears of the ops by which it is computed
+    result = (tape.handler() or apply_plainly)(op, op_vjp, tensors, constants)
     if state.listener is not None:
         state.listener(op, tensors, constants, result)
     if state.checker is not None:
         state.checker.outputs(op, tensors, result)
     return result
+
+
+def stand_in(tensors: Iterable[Tensor | None]) -> Any:
+    """The first of the tensors' values that is no array but says itself how ops are applied to it, as in `autodiff.vmap`."""
+    return next((t.data for t in tensors if t is not None and not isinstance(t.data, device.ARRAYS)), None)
 
 
 def apply_plainly(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None], constants: dict) -> Any:
@@ -727,7 +726,7 @@ def gradient(
     into: Sequence[Array | None] | None = None,
     retain: bool = False,
     as_is: Sequence[bool] | None = None,
-    within: tape.Tape | None = None,
+    within: tape.Recording | None = None,
     delivered: Callable[[int], None] | None = None,
 ) -> list[Any]:
     """Arrays of the gradient of the sum of targets with respect to sources; `GradientTape.gradient` is the public form.

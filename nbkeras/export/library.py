@@ -16,10 +16,12 @@ from nbkeras.engine import structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.tensor import Variable
-from nbkeras.export import library_files, linking, native_code, signature
+from nbkeras.export import library_files, linking, native_code
 from nbkeras.export.library_files import Description, Tensor
 from nbkeras.export.native_code import Code
-from nbkeras.export.recording import Recording, record
+from nbkeras.inference import signature
+from nbkeras.inference.recording import Recording, record
+from nbkeras.inference.stream import Stream
 from nbkeras.saving.archive import PreparedFiles
 
 _PURPOSE = "become a library"
@@ -168,7 +170,7 @@ def _function(model: Any, code: Code, ending: str, rows: int, given: Any) -> lib
 
 def _step(model: Any, code: Code, rows: int, given: Any) -> library_files.Function:
     """The function of one step of a model that goes step by step: that of a stream, which keeps its state."""
-    stream = model.stream()
+    stream = Stream(model)
     if not stream.state_size:
         raise ValueError(f"model {model.name!r} keeps nothing from step to step: leave out state='explicit'")
     names, chosen, _ = signature.inputs_of(model, given)

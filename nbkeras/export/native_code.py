@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from nbkeras.export.recording import Recording
+from nbkeras.inference.recording import Recording
 from nbkeras.kernels.runtime import device, library, library_code, processor
 from nbkeras.kernels.runtime.library import Kernels as Kernels
 from nbkeras.kernels.runtime.library import Place

@@ -10,12 +10,12 @@ from nbkeras.building import lora
 from nbkeras.engine import structures
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import optional_import
-from nbkeras.export import signature
 from nbkeras.export.onnx_graph import OPSET, OnnxGraph
 from nbkeras.export.onnx_ops import HANDLERS
 from nbkeras.export.onnx_simplify import simplify
 from nbkeras.export.op import Op
 from nbkeras.export.trace import Call, Size, Trace, Unsupported
+from nbkeras.inference import signature
 from nbkeras.saving.archive import atomic_file
 
 

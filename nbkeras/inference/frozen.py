@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nbkeras.data.input_matching import GraphInputs, check_numbers
 from nbkeras.engine import step_lock, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import on_gpu
-from nbkeras.export import signature
-from nbkeras.export.recording import Recording, record
+from nbkeras.inference import signature
 from nbkeras.inference.portable import Programs
 from nbkeras.inference.ready import (
     Ports,
@@ -30,7 +30,7 @@ from nbkeras.inference.ready import (
     specs_of,
     usual_costs,
 )
-from nbkeras.training.input_matching import GraphInputs, check_numbers
+from nbkeras.inference.recording import Recording, record
 
 Array = np.ndarray
 _PURPOSE = "be frozen"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from nbkeras.data.input_matching import GraphInputs, check_numbers
 from nbkeras.engine import step_lock, structures
-from nbkeras.engine.tensor import on_gpu
-from nbkeras.export import signature
-from nbkeras.export.recording import Recording, record
+from nbkeras.engine.structures import one_or_all
+from nbkeras.engine.tensor import Tensor, on_gpu
+from nbkeras.inference import signature
 from nbkeras.inference.interface import Interface
 from nbkeras.inference.portable import Programs
 from nbkeras.inference.ready import (
@@ -29,12 +30,8 @@ from nbkeras.inference.ready import (
     specs_of,
     usual_costs,
 )
+from nbkeras.inference.recording import Recording, record
 from nbkeras.inference.walk import STEPS
-from nbkeras.training.arguments import one_or_all
-from nbkeras.training.input_matching import GraphInputs, check_numbers
-
-if TYPE_CHECKING:
-    from nbkeras.inference.stream import Stream
 
 Array = np.ndarray
 _PURPOSE = "be frozen"
@@ -283,7 +280,7 @@ class FrozenStream(Ready):
         if not isinstance(other, FrozenStream):
             if not hasattr(other, "frozen"):
                 raise TypeError(f"expected a FrozenStream, a stream or a model, received {type(other).__name__}")
-            other = freeze(other, own.batch_sizes, own.steps)
+            other = other.frozen(own.batch_sizes, own.steps)
         self._take(other._state)
 
     def _check_form(self, new: _State) -> None:
@@ -298,10 +295,17 @@ class FrozenStream(Ready):
             )
 
 
-def freeze(stream: Stream, batch_sizes: Any, steps: Any) -> FrozenStream:
-    """A frozen stream; see `Stream.frozen`."""
+def freeze(
+    model: Any,
+    interface: Interface,
+    output_kinds: Sequence[str],
+    initial: Callable[[int], Array],
+    compute: Callable[[list[Tensor], int], tuple[Any, Tensor]],
+    batch_sizes: Any,
+    steps: Any,
+) -> FrozenStream:
+    """A frozen stream; see `Stream.frozen`, which knows how its model computes steps from an initial state on."""
     rows_list, steps_list = counts_of("batch_sizes", batch_sizes), counts_of("steps", steps)
-    model, interface = stream.model, stream._interface
     check_device(model)
     specs = [
         (name, (None, None, *shape[2:]) if each else (None, *shape[1:]), dtype)
@@ -316,8 +320,8 @@ def freeze(stream: Stream, batch_sizes: Any, steps: Any) -> FrozenStream:
             ((rows, count, *shape[2:]) if each else (rows, *shape[1:]), dtype)
             for (_, shape, dtype), each in zip(specs, interface.is_sequence, strict=True)
         ]
-        closed.append(((rows, stream.state_size), interface.dtype))
-        recording = record(model.name, lambda tensors: list(stream.compute(tensors, count)), closed, _PURPOSE)
+        closed.append(((rows, interface.state_size), interface.dtype))
+        recording = record(model.name, lambda tensors: list(compute(tensors, count)), closed, _PURPOSE)
         if recording.states:
             raise ValueError(f"model {model.name!r} cannot be frozen: a call changes what the model keeps")
         return recording
@@ -325,9 +329,9 @@ def freeze(stream: Stream, batch_sizes: Any, steps: Any) -> FrozenStream:
     with on_gpu(None), step_lock.alone():  # all programs have the same weights, those of the end of a step
         recordings = {(rows, count): recorded(rows, count) for rows in rows_list for count in steps_list}
         programs = Programs.of(recordings)
-        start = stream.initial(1)[0]
+        start = initial(1)[0]
         last = recordings[rows_list[-1], steps_list[0]]
-        kinds = [each == STEPS for each in stream._walk.output_kinds]
+        kinds = [each == STEPS for each in output_kinds]
         names = signature.output_names(model, len(kinds), [name for name, _, _ in specs])
         check_rows_of_outputs(model, [*names, "state"], last)
         is_by_rows = are_rows_apart(last, lambda rows: recorded(rows, steps_list[0]))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.data.arrays import to_array
-from nbkeras.training.input_matching import GraphInputs, check_numbers
+from nbkeras.data.input_matching import GraphInputs, check_numbers
 
 Array = np.ndarray
 

@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import nbkeras
+from nbkeras.engine import settings
 from nbkeras.engine.batch import copy_to
-from nbkeras.export.recording import Recording
+from nbkeras.inference.recording import Recording
 from nbkeras.kernels.runtime import cache, code, device, library
 from nbkeras.kernels.runtime.messages import named
 from nbkeras.kernels.runtime.pool import Pool
@@ -311,7 +311,7 @@ def save(thing: Any, filepath: Any) -> None:
     (constants,) = (buffer.raw() for buffer in buffers)
     about = {
         "kind": type(thing).__name__,
-        "version": nbkeras.__version__,
+        "version": settings.VERSION,
         "pickle": [len(content), zlib.crc32(content)],
         "constants": [constants.nbytes, zlib.crc32(constants)],
     }
@@ -357,9 +357,9 @@ def read(kind: type, file: Any, name: str, safe_mode: bool, mapped: bool = False
     if zlib.crc32(text) != check:
         raise damaged
     about = json.loads(text)
-    if about["version"] != nbkeras.__version__:
+    if about["version"] != settings.VERSION:
         raise ValueError(
-            f"{name!r} is from nbkeras {about['version']}, and this is {nbkeras.__version__}: freeze the model again, from its "
+            f"{name!r} is from nbkeras {about['version']}, and this is {settings.VERSION}: freeze the model again, from its "
             ".keras file"
         )
     if about["kind"] != kind.__name__:

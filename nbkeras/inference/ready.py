@@ -10,8 +10,8 @@ import numpy as np
 
 from nbkeras.engine import structures
 from nbkeras.engine.annotations import briefly
-from nbkeras.export.recording import Recording
 from nbkeras.inference import portable
+from nbkeras.inference.recording import Recording
 
 Array = np.ndarray
 _CALL = 7  # rows of computation that a call is worth, as long as nothing was measured; see `cover`

@@ -4,33 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from nbkeras import ops
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.layer import training_phase
+from nbkeras.data.input_matching import name_of
 from nbkeras.engine import structures, tape, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.folding import improved
-from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.observed import observe
 from nbkeras.engine.program import ProgramCache
+from nbkeras.engine.structures import one_or_all
 from nbkeras.engine.tensor import Tensor
 from nbkeras.inference import streaming, streaming_ops  # noqa: F401 (the rules)
+from nbkeras.inference.frozen_stream import FrozenStream, freeze
 from nbkeras.inference.interface import Interface
-from nbkeras.inference.walk import GIVEN, STEPS, Now, Walk
+from nbkeras.inference.walk import GIVEN, STEPS, Now, Walk, is_own
 from nbkeras.layers.embedding import Embedding
-from nbkeras.training.arguments import one_or_all
-from nbkeras.training.input_matching import name_of
-from nbkeras.training.model import Model
 
-if TYPE_CHECKING:
-    from nbkeras.inference.frozen_stream import FrozenStream
-
-_frozen = Later("nbkeras.inference.frozen_stream")
 Array = np.ndarray
 
 
@@ -228,7 +223,8 @@ class Stream:
             >>> y.shape, state.shape
             ((4, 2), (4, 2))
         """
-        return _frozen.freeze(self, batch_sizes, steps)
+        kinds = self._walk.output_kinds
+        return freeze(self.model, self._interface, kinds, self.initial, self.compute, batch_sizes, steps)
 
     # -------------------- computing --------------------
 
@@ -292,7 +288,7 @@ def _graph_of(model: Any) -> Any:
             "that is built, or Model(inputs, outputs); a model with a `call` of its own can have layers with stateful=True"
         )
     for name in ("call", "predict_step"):
-        if getattr(type(model), name) is not getattr(Model, name):
+        if is_own(model, name):
             raise ValueError(f"model {model.name!r} has a {name} of its own, which a stream does not call: remove it")
     return model._graph
 

@@ -16,10 +16,9 @@ import numpy as np
 from nbkeras import activations, ops
 from nbkeras.building.graph import Graph, Node, SymbolicTensor
 from nbkeras.building.layer import Layer
+from nbkeras.data.input_matching import in_dtype
 from nbkeras.engine import structures
 from nbkeras.layers import activation
-from nbkeras.training.input_matching import in_dtype
-from nbkeras.training.model import Model
 
 STEPS, LAST, GIVEN = "steps", "last", "given"
 
@@ -291,6 +290,11 @@ def check_own_methods(site: Site, known: type) -> None:
             )
 
 
+def is_own(model: Any, method: str) -> bool:
+    """Whether a model has a method that a user's class defines, in place of nbkeras's."""
+    return not getattr(type(model), method).__module__.startswith("nbkeras.")
+
+
 def plain(site: Site, kind: str) -> Part:
     """The call as it is."""
     layer = site.layer
@@ -300,7 +304,7 @@ def plain(site: Site, kind: str) -> Part:
 def nested(site: Site) -> Part:
     """A model in the model: the parts of its graph."""
     model = site.layer
-    if type(model).call is not Model.call or site.named.get("mask") is not None:
+    if is_own(model, "call") or site.named.get("mask") is not None:
         site.refuse("has a `call` of its own, or is called with a mask", "Use a functional model and masks of layers")
     matching = model._graph_inputs
     symbols = matching.in_order(site.node.call_inputs)

@@ -9,14 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.engine import option, tape
+from nbkeras.engine import option
 from nbkeras.engine.dtypes import array_of, known_dtype
-from nbkeras.engine.lazy_names import Later
-from nbkeras.engine.tensor import Tensor, apply, as_tensor, op, value_of
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op, stand_in, value_of
 from nbkeras.kernels import elementwise
 from nbkeras.ops.arguments import as_float, check_broadcast, promote
-
-batching = Later("nbkeras.autodiff.batching")
 
 
 def _binary(name: str, x1: Any, x2: Any) -> list[Tensor]:
@@ -845,9 +842,9 @@ def stop_gradient(variable) -> Tensor:
         >>> tape.gradient(y, x).numpy()
         array([3.], dtype=float32)
     """
-    if tape.thread.levels:
-        return batching.constant(as_tensor(variable))
-    return Tensor(value_of(as_tensor(variable)).data)
+    x = value_of(as_tensor(variable))
+    mapped = stand_in([x])
+    return Tensor(x.data) if mapped is None else mapped.constant()
 
 
 @op

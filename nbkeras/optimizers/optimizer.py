@@ -9,15 +9,15 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import numpy as np
 
 from nbkeras import config, initializers, ops
 from nbkeras.engine import behaviour, copy_on_write, naming, option, ranks, sharding, tape
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.layer_stack import layer_stack
+from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.registry import nearest
 from nbkeras.engine.tensor import (
@@ -42,7 +42,11 @@ from nbkeras.optimizers.guard import is_guarded, only_if_finite, square_sums
 from nbkeras.optimizers.reduction import Reduction
 from nbkeras.optimizers.slots import Slot
 
+if TYPE_CHECKING:
+    from nbkeras.autodiff.gradient_tape import GradientTape
+
 Array = np.ndarray
+gradient_tape = Later("nbkeras.autodiff.gradient_tape")  # few programs call `minimize`
 
 
 def _limit(name: str, what: str, value: Any) -> Any:
@@ -920,7 +924,7 @@ class Optimizer(Observed, option.Configured):
                 "minimize needs a function that computes the loss, or the tape under which it was computed"
             )
         if tape is None:
-            with GradientTape() as tape:
+            with gradient_tape.GradientTape() as tape:
                 loss = self.scale_loss(loss())
         elif self.loss_scale_factor is not None:
             raise ValueError("minimize(tape=...) cannot scale the loss: pass a function in place of the loss")

@@ -16,7 +16,6 @@ if TYPE_CHECKING:  # imported when first asked for
     from nbkeras.saving.compilation import read_compile_config as read_compile_config
     from nbkeras.saving.files import convert as convert
     from nbkeras.saving.files import from_bytes as from_bytes
-    from nbkeras.saving.files import load_model as load_model
     from nbkeras.saving.files import load_weights as load_weights
     from nbkeras.saving.files import save_model as save_model
     from nbkeras.saving.files import save_weights as save_weights
@@ -25,8 +24,9 @@ if TYPE_CHECKING:  # imported when first asked for
     from nbkeras.saving.objects import serialize_keras_object as serialize_keras_object
     from nbkeras.saving.state_tree import tree_of as tree_of
     from nbkeras.saving.state_tree import write_tree as write_tree
-    from nbkeras.saving.text import model_from_config as model_from_config
-    from nbkeras.saving.text import model_from_json as model_from_json
     from nbkeras.saving.text import model_to_json as model_to_json
+    from nbkeras.training.loading import load_model as load_model
+    from nbkeras.training.loading import model_from_config as model_from_config
+    from nbkeras.training.loading import model_from_json as model_from_json
 
 _lazy_names.attach(globals())

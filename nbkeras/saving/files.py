@@ -1,4 +1,4 @@
-"""Floor 3: `save_model`, `load_model`, `save_weights`, `load_weights`: choosing the format by name or by content."""
+"""Floor 3: models and weights written and read: the format is chosen by name or by content."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ import io
 import operator
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.registry import custom_object_scope
 from nbkeras.engine.user_errors import entry, warn
 from nbkeras.saving import archive as archives
 from nbkeras.saving import assets, hdf5, keras_2, keras_3, nbkeras_1, safetensors, state
-
-if TYPE_CHECKING:  # for annotations: Model imports this package
-    from nbkeras.training.model import Model
 
 _FORMATS = {None: None, "keras": ".keras", "h5": ".h5", "tf": None}
 
@@ -85,35 +82,10 @@ def _is_bfloat16(weights_dtype: str | None) -> bool:
     return weights_dtype is not None
 
 
-@entry
-def load_model(
+def read_model(
     filepath: Any, custom_objects: Mapping[str, Any] | None = None, compile: bool = True, safe_mode: bool = True
-) -> Model:
-    """Load a model from a file of `save_model`, of Keras 3 (.keras) or of Keras 2 (.h5).
-
-    Args:
-        filepath: A path, a folder of zipped=False, a binary file, or an open h5py.File.
-        custom_objects: Classes and functions of your own, by name. The file cannot name anything else outside
-            nbkeras, and no code of a file is ever run, with any safe_mode.
-        compile: Whether the model gets the file's compilation and optimizer state.
-        safe_mode: False allows a model that needs far more memory than its file has bytes.
-
-    Returns:
-        The model with the file's weights.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is no model file, names a class or function that is not known, or is a SavedModel of TensorFlow.
-
-    Example:
-        >>> class Twice(layers.Layer):
-        ...     def call(self, x):
-        ...         return 2 * x
-        >>> keras.Sequential([layers.Input((3,)), Twice()]).save("model.keras")
-        >>> model = keras.models.load_model("model.keras", custom_objects={"Twice": Twice})
-        >>> model.predict(np.ones((1, 3)))
-        array([[2., 2., 2.]], dtype=float32)
-    """
+) -> Any:
+    """The model in a file; see `load_model` of training/loading.py, which knows the class of models."""
     with custom_object_scope(custom_objects), archives.readable(archives.name_of(filepath)):
         if archives.is_path(filepath) and os.path.isdir(filepath):
             _check_folder(os.fspath(filepath))
@@ -151,7 +123,7 @@ def to_bytes(model: Any) -> bytes:
     return file.getvalue()
 
 
-def from_bytes(content: bytes) -> Model:
+def from_bytes(content: bytes) -> Any:
     """The model in the content of a file.
 
     Args:
@@ -165,7 +137,7 @@ def from_bytes(content: bytes) -> Model:
         >>> keras.saving.from_bytes(keras.saving.to_bytes(model)).count_params()
         8
     """
-    return load_model(io.BytesIO(content))
+    return read_model(io.BytesIO(content))
 
 
 @entry
@@ -366,9 +338,9 @@ def convert(source: Any, target: Any, model: Any = None) -> None:
         )
     file = source if model is None else model
     try:
-        loaded = load_model(file, compile=not weights and not export)
+        loaded = read_model(file, compile=not weights and not export)
     except ValueError as error:  # a loss, metric or optimizer that only the model's own program defines
-        loaded = load_model(file, compile=False)
+        loaded = read_model(file, compile=False)
         warn(f"the model is converted without its compilation: {error}")
     if model is not None:
         loaded.load_weights(source)

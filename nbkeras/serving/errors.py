@@ -1,4 +1,4 @@
-"""The errors that a client is told about: a status of HTTP, a sentence, and when to try again."""
+"""The errors that a client is told about: a status of HTTP, a sentence, and when to try again; and that of a file."""
 
 import itertools
 import logging
@@ -52,6 +52,10 @@ class ServingError(Exception):
 def reason_of(status: int) -> str:
     """The reason of a rejection of which only the status is known."""
     return STATUSES.get(status, _UNKNOWN)[1]
+
+
+class LoadingError(ValueError):
+    """A file that cannot be served, in one sentence."""
 
 
 def refused(message: str) -> ServingError:

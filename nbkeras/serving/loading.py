@@ -22,6 +22,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from nbkeras.serving.errors import LoadingError
+
 _PREFIX = "nbkeras-serve-"
 DESCRIBES = (
     "path",
@@ -32,10 +34,6 @@ DESCRIBES = (
     "steps",
     "allow_pickle",
 )  # the options that make a frozen file
-
-
-class LoadingError(ValueError):
-    """A file that cannot be served, in one sentence."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,7 +29,7 @@ from prometheus_client.utils import floatToGoString
 from starlette.requests import Request
 from starlette.responses import Response
 
-import nbkeras
+from nbkeras.engine import settings
 from nbkeras.serving import limits, logs
 from nbkeras.serving.board import CODES, PROTOCOLS, ROWS, SECONDS, Board
 from nbkeras.serving.errors import reason_of
@@ -155,7 +155,7 @@ class _Some(Collector):
 
 def families(board: Board, service: Service, memory: dict[int, limits.Memory]) -> Iterator[Metric]:
     """Everything that is exported."""
-    versions = {"version": nbkeras.__version__, "python": platform.python_version(), "numpy": np.__version__}
+    versions = {"version": settings.VERSION, "python": platform.python_version(), "numpy": np.__version__}
     yield InfoMetricFamily(_PREFIX + "build", "Versions of the server.", value=versions)
     yield from _of_models(board)
     yield from _of_workers(board, memory)

@@ -16,11 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-import nbkeras
+from nbkeras.engine import settings
 from nbkeras.serving.board import MODEL, ROWS, SECONDS, WORKER
 from nbkeras.serving.metrics import OTHERS, Metrics
-from nbkeras.serving.repository import READY, Version
+from nbkeras.serving.repository import READY
 from nbkeras.serving.service import Service
+from nbkeras.serving.version import Version
 
 _SAFE = {
     "x-content-type-options": "nosniff",
@@ -92,7 +93,7 @@ async def status(service: Service, metrics: Metrics) -> dict[str, Any]:
     unknown = figures.get(OTHERS)
     return {
         "name": "nbkeras",
-        "version": nbkeras.__version__,
+        "version": settings.VERSION,
         "time": time.time(),
         "started": metrics.board.started,
         "is_ready": service.ready(),

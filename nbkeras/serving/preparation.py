@@ -27,7 +27,7 @@ from nbkeras.inference import portable
 from nbkeras.inference.frozen import Frozen
 from nbkeras.inference.frozen_stream import FrozenStream
 from nbkeras.models import load_model
-from nbkeras.serving.loading import LoadingError
+from nbkeras.serving.errors import LoadingError
 
 _FROZEN = ".frozen"  # the ending of a file of Frozen.save
 _LONGEST = 2000  # characters of a sentence

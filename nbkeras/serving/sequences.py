@@ -17,19 +17,16 @@ import contextlib
 import math
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nbkeras.engine.annotations import briefly
-from nbkeras.inference.frozen_stream import FrozenStream
 from nbkeras.serving.budget import Budget
 from nbkeras.serving.errors import ServingError, refused
 from nbkeras.serving.tensors import InferRequest
-
-if TYPE_CHECKING:
-    from nbkeras.serving.repository import Version
+from nbkeras.serving.version import Version
 
 MOST_ID = 128  # characters of an id, as in Triton
 _OWN_BYTES = 1024  # of a sequence, besides its state
@@ -67,18 +64,6 @@ def key_of(model: str, version: str | None, parameters: dict[str, Any]) -> Key |
             f"received {received}"
         )
     return Key(model, version or "", identity)
-
-
-class StreamRuns:
-    """A FrozenStream as a Batcher runs it: the state is the last input and the last output."""
-
-    def __init__(self, frozen: FrozenStream):
-        self.frozen, self.batch_sizes, self.is_by_rows = frozen, frozen.batch_sizes, frozen.is_by_rows
-        self.parts = frozen.parts
-
-    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        outputs, state = self.frozen.run(arrays[:-1], arrays[-1])
-        return [*outputs, state]
 
 
 class _Kept:

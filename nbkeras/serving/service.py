@@ -5,15 +5,16 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import nbkeras
+from nbkeras.engine import settings
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.exchange import Exchange
 from nbkeras.serving.logs import Requests
 from nbkeras.serving.peers import Peers
-from nbkeras.serving.repository import ANSWER, READY, STARTING, UNLOADED, Repository, Version
+from nbkeras.serving.repository import READY, STARTING, UNLOADED, Repository
 from nbkeras.serving.sequences import Key, Sequences, key_of
 from nbkeras.serving.tensors import InferRequest as InferRequest
 from nbkeras.serving.tensors import InferResponse as InferResponse
+from nbkeras.serving.version import ANSWER, Version
 
 EXTENSIONS = ["binary_tensor_data", "parameters", "sequence", "model_configuration"]
 _LONG = 1 << 18  # bytes of a request that is read, and of outputs that are written, in a thread
@@ -152,7 +153,7 @@ class Service:
 
     def server_metadata(self) -> dict[str, Any]:
         extensions = EXTENSIONS + (CONTROL_EXTENSIONS if self.control is not None else [])
-        return {"name": "nbkeras", "version": nbkeras.__version__, "extensions": extensions}
+        return {"name": "nbkeras", "version": settings.VERSION, "extensions": extensions}
 
     def model_metadata(self, name: str, version: str | None = None) -> dict[str, Any]:
         model = self.repository.get(name, version)

@@ -36,7 +36,8 @@ from nbkeras.engine import program
 from nbkeras.serving import limits, logs
 from nbkeras.serving.board import Board
 from nbkeras.serving.door import ABSENT, shared_counts
-from nbkeras.serving.loading import DESCRIBES, Folder, Loaded, Loading, LoadingError
+from nbkeras.serving.errors import LoadingError
+from nbkeras.serving.loading import DESCRIBES, Folder, Loaded, Loading
 from nbkeras.serving.logs import event
 from nbkeras.serving.options import ModelOptions, Options, versions_of
 from nbkeras.serving.orders import Channel, Seat

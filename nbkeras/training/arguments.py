@@ -84,8 +84,3 @@ def callback_list(
 def logged(value: Any) -> float | Array:
     """A metric's value in the logs: a number, or an array where the metric has several (one for each threshold)."""
     return value.item() if value.size == 1 else np.asarray(value)
-
-
-def one_or_all(values: Any) -> Any:
-    """The value in a list or tuple of one, as Keras 3's functional models return it; others unchanged."""
-    return values[0] if isinstance(values, list | tuple) and len(values) == 1 else values

@@ -17,12 +17,12 @@ from nbkeras.data.adapters import (
     unpack,
 )
 from nbkeras.data.arrays import first_rows, is_sparse, samples_of, split_validation, to_array
+from nbkeras.data.input_matching import GraphInputs
 from nbkeras.engine import behaviour, structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.batch import ALL, Batch
 from nbkeras.engine.tensor import as_tensor
 from nbkeras.training import output_matching
-from nbkeras.training.input_matching import GraphInputs
 from nbkeras.training.output_matching import Output
 
 Array = np.ndarray

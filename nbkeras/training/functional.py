@@ -10,14 +10,14 @@ import numpy as np
 from nbkeras.building.call_history import OverridableProperty
 from nbkeras.building.graph import Graph, SymbolicTensor, is_symbolic, symbols
 from nbkeras.building.layer import Layer, training_phase
+from nbkeras.data.input_matching import GraphInputs
 from nbkeras.engine import behaviour, structures
 from nbkeras.engine.annotations import overridable
 from nbkeras.engine.registry import custom_object_scope
+from nbkeras.engine.structures import one_or_all
 from nbkeras.engine.tensor import Tensor, shapes_only
 from nbkeras.metrics import Mean, Metric
 from nbkeras.saving import serialization
-from nbkeras.training.arguments import one_or_all
-from nbkeras.training.input_matching import GraphInputs
 from nbkeras.training.output_matching import nested, output_names
 from nbkeras.training.trainer import Trainer
 

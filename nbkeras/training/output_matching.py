@@ -10,10 +10,10 @@ import numpy as np
 from nbkeras import config
 from nbkeras.building.graph import Graph
 from nbkeras.data import arrays, tables
+from nbkeras.data.input_matching import name_of
 from nbkeras.engine import structures
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.registry import nearest
-from nbkeras.training.input_matching import name_of
 
 Array = np.ndarray
 

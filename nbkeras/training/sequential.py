@@ -8,9 +8,9 @@ from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.inputs import Input, InputLayer
 from nbkeras.building.layer import Layer, layers
 from nbkeras.data.arrays import to_array
+from nbkeras.data.input_matching import arrays_in_order
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.naming import unique_name
-from nbkeras.training.input_matching import arrays_in_order
 from nbkeras.training.model import Model
 
 

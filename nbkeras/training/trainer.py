@@ -16,6 +16,7 @@ from nbkeras.building.layer import training_phase
 from nbkeras.callbacks.callback_list import CallbackList, History
 from nbkeras.callbacks.plain import TerminateOnNaN
 from nbkeras.data.adapters import ArrayDataAdapter, DataAdapter, is_stream, unpack_x_y_sample_weight
+from nbkeras.data.input_matching import GraphInputs
 from nbkeras.engine import behaviour, build_lock, ranks, step_lock, tensor, user_errors
 from nbkeras.engine.batch import Batch
 from nbkeras.engine.lazy_names import Later
@@ -37,7 +38,6 @@ from nbkeras.training.conversion import (
     opened,
     split_adapters,
 )
-from nbkeras.training.input_matching import GraphInputs
 from nbkeras.training.learner import Learner
 from nbkeras.training.loop import Loop, joined
 from nbkeras.training.output_matching import Output

@@ -13,9 +13,9 @@ import pytest
 from order_cases import CASES, ROUNDED, THIRD
 
 from nbkeras import autodiff, kernels, ops
-from nbkeras.autodiff.rules import rule_of
+from nbkeras.autodiff.gradient_tape import GradientTape
+from nbkeras.autodiff.nesting import rule_of
 from nbkeras.engine import structures
-from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.tensor import Tensor, as_tensor, listening
 from nbkeras.kernels import reduce
 from nbkeras.testing import check_op

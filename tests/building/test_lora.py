@@ -5,8 +5,8 @@ import pytest
 
 import nbkeras as keras
 from nbkeras import layers, ops
+from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.building import lora
-from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.tensor import Tensor
 from nbkeras.models import Model, Sequential, clone_model, load_model
 from nbkeras.testing import check_layer

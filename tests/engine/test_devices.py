@@ -11,7 +11,7 @@ import twins
 
 import nbkeras
 from nbkeras import ops
-from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine.tensor import Variable, as_tensor
 from nbkeras.layers import LSTM, Dense, Dropout
 from nbkeras.models import Model, Sequential

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbkeras import ops
+from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine import tensor
 from nbkeras.engine.batch import ALL, Batch
-from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.program import Program, ProgramCache
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.kernels.runtime import device

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from nbkeras import ops
+from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine import tape, tensor
-from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, gradient
 from nbkeras.kernels.runtime import device

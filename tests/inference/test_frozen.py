@@ -855,7 +855,7 @@ def test_other_files_are_refused(file, tmp_path, monkeypatch):
 
     with pytest.raises(ValueError, match=r"holds a Frozen, not a Other: read it with Frozen\.load"):
         Other.load(file, safe_mode=False)
-    monkeypatch.setattr(keras, "__version__", "9.9")
+    monkeypatch.setattr(portable.settings, "VERSION", "9.9")
     with pytest.raises(ValueError, match=r"is from nbkeras .*, and this is 9\.9: freeze the model again"):
         Frozen.load(file, safe_mode=False)
 

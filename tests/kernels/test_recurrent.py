@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine.tensor import as_tensor
 from nbkeras.kernels.recurrent import lstm as lstm_kernels
 from nbkeras.kernels.recurrent import recurrence as recurrent

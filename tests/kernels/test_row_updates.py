@@ -6,7 +6,7 @@ import pytest
 from counting import counted
 
 from nbkeras import config, constraints, initializers, layers, models, ops, optimizers
-from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import Variable, gradient
 from nbkeras.kernels import optimizers as optimizers_kernels

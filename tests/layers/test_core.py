@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nbkeras import Input, KerasTensor, Model, Sequential, config, layers, ops, regularizers, tree
-from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine.tensor import Variable, as_tensor
 
 RNG = np.random.default_rng(4)

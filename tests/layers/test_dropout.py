@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from nbkeras import layers, random, utils
+from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine import documentation
-from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import Variable
 from nbkeras.kernels.runtime import device

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from nbkeras import initializers, layers, ops
-from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.autodiff.gradient_tape import GradientTape
+from nbkeras.data import input_matching
 from nbkeras.engine.tensor import Variable
 from nbkeras.kernels.runtime.threads import get_threads, set_threads
 from nbkeras.models import Model, Sequential
 from nbkeras.testing import check_op
-from nbkeras.training import input_matching
 
 RNG = np.random.default_rng(0)
 TABLE = RNG.standard_normal((7, 5))

@@ -10,7 +10,7 @@ import pytest
 from normalization_cases import CASES
 
 from nbkeras import layers, ops
-from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import Variable, as_tensor
 from nbkeras.kernels import normalization

@@ -10,8 +10,8 @@ from sequences import STEPS, floats, make_mask, value
 import nbkeras
 from nbkeras import layers as L
 from nbkeras import models, ops, utils
+from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.building.layer import training_phase
-from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.tensor import Tensor, as_tensor
 
 KINDS = {

@@ -8,7 +8,7 @@ import pytest
 import scipy.special
 
 from nbkeras import KerasTensor, activations, ops
-from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine.tensor import as_tensor
 from nbkeras.kernels.runtime.threads import get_threads, set_threads
 from nbkeras.testing import check_op

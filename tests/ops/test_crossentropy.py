@@ -7,7 +7,7 @@ import pytest
 import scipy.special
 
 from nbkeras import losses, ops
-from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine.tensor import as_tensor
 from nbkeras.kernels.runtime import device
 from nbkeras.ops.arguments import as_index

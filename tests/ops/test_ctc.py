@@ -10,7 +10,7 @@ import twins
 
 import nbkeras
 from nbkeras import backend, losses, ops
-from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine.tensor import as_tensor
 from nbkeras.kernels import ctc
 from nbkeras.kernels.runtime import device

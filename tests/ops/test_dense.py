@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from nbkeras import ops
-from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
 from nbkeras.kernels import dense
 from nbkeras.kernels.runtime import device

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
 from nbkeras import ops
+from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.building.inputs import Input
-from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.testing import check_op
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import basic_indices
 
 from nbkeras import ops
+from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.building.inputs import Input
-from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.testing import check_op
 

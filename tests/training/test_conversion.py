@@ -6,10 +6,10 @@ import weakref
 import numpy as np
 import pytest
 
+from nbkeras.data.input_matching import GraphInputs
 from nbkeras.layers import Input
 from nbkeras.models import Model
 from nbkeras.training.conversion import ModelSpec, adapter_of, opened, split_adapters
-from nbkeras.training.input_matching import GraphInputs
 from nbkeras.training.output_matching import Output
 
 X, Y = np.arange(20.0).reshape(10, 2), np.arange(10)

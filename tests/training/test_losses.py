@@ -8,7 +8,7 @@ import pytest
 from objectives import REFERENCE, SPEC, data
 
 from nbkeras import losses, metrics, ops
-from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.kernels.runtime import device

@@ -9,7 +9,7 @@ import pytest
 from optimizer_steps import REFERENCE, SPEC, make, split
 
 from nbkeras import constraints, layers, models, ops, optimizers
-from nbkeras.engine.gradient_tape import GradientTape
+from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.kernels import optimizers as optimizers_kernels

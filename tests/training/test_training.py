@@ -14,8 +14,8 @@ from counting import counted
 import nbkeras as keras
 from nbkeras import backend as K
 from nbkeras import layers, losses, metrics, ops, utils
+from nbkeras.autodiff.gradient_tape import GradientTape
 from nbkeras.callbacks import Callback
-from nbkeras.engine.gradient_tape import GradientTape
 from nbkeras.models import Model, Sequential
 
 

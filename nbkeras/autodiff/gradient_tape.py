@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.autodiff import walks
+from nbkeras.autodiff.nesting import Tape
 from nbkeras.engine import structures, tape
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.lazy_names import Later
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, gradient
 from nbkeras.kernels import shape as shape_kernels
-
-walks = Later("nbkeras.autodiff.walks")
 
 
 class GradientTape:
@@ -45,7 +44,7 @@ class GradientTape:
     def __init__(self, persistent: bool = False, watch_accessed_variables: bool = True):
         self._persistent = persistent
         self._watched: set[tape.Record] | None = None if watch_accessed_variables else set()
-        self._tape = self._entered = tape.Tape()
+        self._tape = self._entered = Tape()
 
     def __enter__(self) -> GradientTape:
         self._entered = self._tape
@@ -109,7 +108,7 @@ class GradientTape:
             >>> tape.gradient(y, w).item()
             9.0
         """
-        before, self._tape = self._tape, tape.Tape()
+        before, self._tape = self._tape, Tape()
         if self._watched is not None:
             self._watched = set()
         tape.thread.tapes = tuple(self._tape if each is before else each for each in tape.thread.tapes)

@@ -1,0 +1,56 @@
+"""Floor 1: tapes inside tapes: how ops are applied there, so that their Records keep what derivatives of derivatives need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nbkeras.autodiff import rules
+from nbkeras.engine import tape
+from nbkeras.engine.lazy_names import Later
+from nbkeras.engine.tensor import Tensor, apply_plainly
+
+table = Later("nbkeras.autodiff.table")  # most tapes are not inside others, and need no rules
+
+
+def rule_of(op: Callable, op_vjp: Callable | None) -> rules.Rule | None:
+    """The rule of an op, if there is one."""
+    rule = getattr(op, "derivative", None)
+    made = getattr(op_vjp, "derivative", None)
+    if rule is None and made is not None:  # made with the vjp: a function of the module of rules
+        rule = made(rules)
+    if rule is None:
+        rule = table.RULES.get(op)
+    return rule
+
+
+def applied(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None], constants: dict[str, Any]) -> Any:
+    """`apply` where Records keep the calls of their ops."""
+    if op_vjp is None or not any(t is not None and t.record is not None for t in tensors):
+        return apply_plainly(op, op_vjp, tensors, constants)
+    rule = rule_of(op, op_vjp)
+    if isinstance(rule, rules.Composed) and (rule.otherwise or tape.thread.composes or len(tape.thread.tapes) > 1):
+        result = rule.function(*tensors, **constants)
+        if result is not None:
+            return result
+    result = apply_plainly(op, op_vjp, tensors, constants)
+    rules.keep_call(op, op_vjp, tensors, constants, result)
+    return result
+
+
+class Tape(tape.Recording):
+    """A recording of its own, also inside another one; `backward(..., within=tape)` goes back through its Records only."""
+
+    is_spent = False  # whether no further gradient of this tape will be asked for
+    applied = staticmethod(applied)
+
+    def __enter__(self) -> Tape:
+        state = tape.thread
+        self._before = before, is_special = state.tapes, state.is_special
+        state.tapes = (*before, self)
+        state.is_special = is_special or bool(before) or state.levels > 0
+        return self
+
+    def others(self) -> tuple:
+        """The recordings that are on, without this one."""
+        return tuple(each for each in tape.thread.tapes if each is not self)

@@ -1,0 +1,86 @@
+"""Floor 3: models made of files, of JSON and of configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nbkeras.engine.registry import custom_object_scope
+from nbkeras.engine.user_errors import entry
+from nbkeras.saving import archive, files, keras_2_config, keras_3
+from nbkeras.training.model import Model
+
+
+@entry
+def load_model(
+    filepath: Any, custom_objects: Mapping[str, Any] | None = None, compile: bool = True, safe_mode: bool = True
+) -> Model:
+    """Load a model from a file of `save_model`, of Keras 3 (.keras) or of Keras 2 (.h5).
+
+    Args:
+        filepath: A path, a folder of zipped=False, a binary file, or an open h5py.File.
+        custom_objects: Classes and functions of your own, by name. The file cannot name anything else outside
+            nbkeras, and no code of a file is ever run, with any safe_mode.
+        compile: Whether the model gets the file's compilation and optimizer state.
+        safe_mode: False allows a model that needs far more memory than its file has bytes.
+
+    Returns:
+        The model with the file's weights.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is no model file, names a class or function that is not known, or is a SavedModel of TensorFlow.
+
+    Example:
+        >>> class Twice(layers.Layer):
+        ...     def call(self, x):
+        ...         return 2 * x
+        >>> keras.Sequential([layers.Input((3,)), Twice()]).save("model.keras")
+        >>> model = keras.models.load_model("model.keras", custom_objects={"Twice": Twice})
+        >>> model.predict(np.ones((1, 3)))
+        array([[2., 2., 2.]], dtype=float32)
+    """
+    return files.read_model(filepath, custom_objects, compile, safe_mode)
+
+
+@entry
+def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None = None) -> Model:
+    """Make a model with new weights from JSON.
+
+    Args:
+        json_string: The text of `model.to_json()` of nbkeras, Keras 3 or Keras 2.
+        custom_objects: Classes and functions of your own that it names, by name.
+
+    Raises:
+        ValueError: if the text is no such JSON, or names a class that is not known.
+
+    Example:
+        >>> text = keras.Sequential([layers.Dense(2, input_shape=(3,))]).to_json()
+        >>> keras.models.model_from_json(text).count_params()
+        8
+    """
+    return model_from_config(archive.parse_json(json_string, "the text"), custom_objects)
+
+
+@entry
+def model_from_config(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Model:
+    """Make a model with new weights from a configuration.
+
+    Args:
+        config: A dict {'class_name', 'config', ...} of Keras 3 or Keras 2, as in their model files.
+        custom_objects: Classes and functions of your own that it names, by name.
+
+    Raises:
+        ValueError: if it is no such configuration, or names a class that is not known.
+
+    Example:
+        >>> import json
+        >>> config = json.loads(keras.Sequential([layers.Dense(2, input_shape=(3,))]).to_json())
+        >>> keras.models.model_from_config(config).count_params()
+        8
+    """
+    with custom_object_scope(custom_objects), archive.readable("the configuration"):
+        if "module" not in config:
+            config = keras_2_config.translated(config)
+        with keras_3.limits(None):
+            return keras_3.model_from_config(config)
