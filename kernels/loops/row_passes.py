@@ -187,7 +187,8 @@ class _RowsEmitter(Emitter):
         b, values = self.builder, self.plan.needed[number]
         used = {each for value in values for each in value.inputs if each.level == OF_ROW}
         used.update(value for value in (*self.plan.results, *folds) if value.level == OF_ROW)
-        first, sums, before = self.integer(0), {}, 0
+        first, before = self.integer(0), 0
+        sums: dict[Value, Any] = {}
         widths = self._widths(values)
         for lanes in widths:
             known = uniform[lanes] | {
@@ -226,7 +227,7 @@ class _RowsEmitter(Emitter):
         if (
             self.plan.keeps == number
         ):  # in a register: a processor waits where it reads what a masked store has just written
-            kept = self._kept_rest.value
+            kept = self._kept_rest.value  # type: ignore[union-attr]
             phi = b.phi(kept.type)
             phi.add_incoming(ir.Constant(kept.type, ir.Undefined), before)
             phi.add_incoming(kept, after)

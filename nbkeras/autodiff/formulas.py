@@ -39,6 +39,6 @@ def of_tensors(formula: Callable, *inputs: Tensor | float, axis: int = -1, **con
     return found[0] if len(found) == 1 else tuple(found)
 
 
-def slope_of(op: Callable) -> Callable:
+def slope_of(op: Any) -> Callable:
     """The slope of an op of one tensor, as a rule has it: a function of the tensors x and y, and the op's constants."""
     return lambda x, y, **constants: of_tensors(op.slope, x if op.keeps == "x" else y, **constants)

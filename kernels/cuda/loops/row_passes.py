@@ -180,9 +180,10 @@ class _Writer:
         lines += ["    row, lane = row_and_lane(bits)", "    base, zero, one = row * n, real(0), real(1)"]
         lines += ["    first, end, step = share_of_lane(row, rows, n, lane, bits, wide)"]
         for i, value in enumerate(others):
-            number = f"other{i}[np.uint64(row)]"
-            number, without = (number, "zero") if value.op == ROW else (f"np.int64({number})", "np.int64(-1)")
-            lines += [f"    {self._name(value)} = {number} if row < rows else {without}"]
+            own, none = f"other{i}[np.uint64(row)]", "zero"
+            if value.op == LABEL:
+                own, none = f"np.int64({own})", "np.int64(-1)"
+            lines += [f"    {self._name(value)} = {own} if row < rows else {none}"]
         numbers = list(range(len(plan.folds)))
         if self._is_logsumexp():
             (top,), (whole,) = plan.folds[:2]
