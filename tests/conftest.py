@@ -1,7 +1,14 @@
-"""Seeds, whole tracebacks and names of cases for all tests; marks of tests that a GPU or its simulator does not run."""
+"""Tiers, seeds, whole tracebacks and names of cases for all tests; marks of tests that a GPU or its simulator does not run.
+
+Each test is in one tier, which is a mark: that of its function, else that of its file or folder in TIERS, else `unit`. `pytest`
+runs `unit`, `pytest -m process` another tier; files and folders that are named run whole.
+"""
 
 import os
+import pathlib
+import sys
 import zlib
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -9,9 +16,21 @@ from case_names import case_name
 from hypothesis import settings
 
 from nbkeras import config, utils
+from nbkeras.kernels.runtime import code
 
 ON_GPU = os.environ.get("NBKERAS_DEVICE", "cpu").lower() != "cpu"
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("0", "")
+INSTRUMENTED = SIMULATED or os.environ.get("NUMBA_BOUNDSCHECK", "0") not in ("0", "") or sys.gettrace() is not None
+
+UNIT_SECONDS = 1.0  # of processor time for one unit test; those of this suite take less than half of it
+TIERS = {
+    "process": "serving",
+    "documents": "gallery",
+    "grid": "",
+    "soak": "",
+}
+TIER_OF = {name: tier for tier, names in TIERS.items() for name in names.split()}
+COLLECTED = pytest.StashKey()  # all tests of the files that were read, before some are deselected
 
 settings.register_profile("repeatable", derandomize="NBKERAS_TEST_SEED" not in os.environ, deadline=None)
 settings.load_profile("repeatable")
@@ -23,13 +42,60 @@ def pytest_make_parametrize_id(val, argname):
     return case_name(argname, val)
 
 
-def pytest_collection_modifyitems(items):
+def tier_of(path):
+    """The tier of a file or folder in tests/."""
+    path = path.relative_to(pathlib.Path(__file__).parent)
+    return next((TIER_OF[part.as_posix()] for part in (path, *path.parents) if part.as_posix() in TIER_OF), "unit")
+
+
+def runs_unit_tests_only(config):
+    """Whether neither tests nor a tier were named."""
+    return config.args_source is not config.ArgsSource.ARGS and config.option.markexpr in ("", "unit")
+
+
+def pytest_configure(config):
+    if runs_unit_tests_only(config):
+        config.option.markexpr = "unit"
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Files of other tiers need not be read."""
+    return True if runs_unit_tests_only(config) and tier_of(collection_path) != "unit" else None
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects tests by their marks
+def pytest_collection_modifyitems(config, items):
+    config.stash[COLLECTED] = list(items)
     for item in items:
+        if not any(item.get_closest_marker(tier) for tier in TIERS):
+            item.add_marker(tier_of(item.path))
         on_cpu, big = item.get_closest_marker("cpu"), item.get_closest_marker("big")
         if on_cpu is not None and ON_GPU:
             item.add_marker(pytest.mark.skip(reason=f"on the CPU only: {on_cpu.args[0]}"))
         if big is not None and ON_GPU and SIMULATED:
             item.add_marker(pytest.mark.skip(reason="too big for the simulated GPU"))
+
+
+@pytest.fixture
+def collected(request):
+    """All tests of the files that were read."""
+    return request.config.stash[COLLECTED]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """A unit test fails if it takes long, its processes included. One that compiled kernels, as the first run does, is not judged."""
+    compiled, before = mock.Mock(wraps=code.will_compile), sum(os.times()[:4])
+    with mock.patch.object(code, "will_compile", compiled):
+        result = yield
+    seconds = sum(os.times()[:4]) - before
+    if seconds > UNIT_SECONDS and item.get_closest_marker("unit") and not (compiled.called or INSTRUMENTED):
+        pytest.fail(
+            f"the test took {seconds:.1f} s of processor time, and a unit test takes at most {UNIT_SECONDS:g} s: make it faster, "
+            "or mark it with its tier (CONTRIBUTING.md, Tests)",
+            pytrace=False,
+        )
+    return result
 
 
 def pytest_runtest_setup(item):

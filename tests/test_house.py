@@ -110,18 +110,21 @@ def imported(module, node):
     return found
 
 
+def statements(nodes, inside=False):
+    """(statement, inside a function) of a block, its inner blocks included."""
+    for node in nodes:
+        yield node, inside
+        here = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+            yield from statements(getattr(node, block, ()), here)
+
+
 def imports(module):
     """(name, line, inside a function) of everything a module imports."""
-    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
-    tree.body = [node for node in tree.body if not is_for_type_checkers(node)]
-    inside = set()
-    for function in ast.walk(tree):
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            inside.update(id(node) for node in ast.walk(function))
-    for node in ast.walk(tree):
+    for node, inside in statements(node for node in tree_of(FILES[module]).body if not is_for_type_checkers(node)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             for name in imported(module, node):
-                yield name, node.lineno, id(node) in inside
+                yield name, node.lineno, inside
 
 
 GRAPH = {module: sorted(imports(module)) for module in FILES}
@@ -458,9 +461,10 @@ def test_tests_of_errors_look_for_a_sentence():
     ]
 
 
-def test_cases_are_named_by_what_they_are(request):
+@pytest.mark.documents  # a run of the unit tests would not read the files of other tiers
+def test_cases_are_named_by_what_they_are(collected):
     """Of the tests of this run. Two cases of one name are refused by pytest: `strict_parametrization_ids`."""
-    cases = [item for item in request.session.items if hasattr(item, "callspec")]
+    cases = [item for item in collected if hasattr(item, "callspec")]
     assert not [
         item.nodeid
         for item in cases

@@ -68,8 +68,8 @@ def test_the_version_is_the_changelog_s_newest():
 
 
 def test_the_source_distribution_has_all_files():
-    """By MANIFEST.in: setuptools itself takes the packages, pyproject.toml, the README and the licenses."""
-    named = {"nbkeras", "kernels", "MANIFEST.in", "pyproject.toml", "README.md", "LICENSE", "NOTICE"}
+    """By MANIFEST.in: setuptools itself takes the packages, setup.py, pyproject.toml, the README and the licenses."""
+    named = {"nbkeras", "kernels", "MANIFEST.in", "pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE"}
     for line in (ROOT / "MANIFEST.in").read_text(encoding="utf-8").splitlines():
         command, *names = line.split()
         if command in ("graft", "include"):
@@ -80,6 +80,17 @@ def test_the_source_distribution_has_all_files():
     for path in ROOT.iterdir():
         if not any(path.match(pattern.rstrip("/")) for pattern in ignored):
             assert path.name in named | made, f"{path.name} is not in MANIFEST.in"
+
+
+def test_an_installation_leaves_nothing_in_the_checkout(tmp_path):
+    """A small project with this setup.py, since the setuptools here may be too old for this pyproject.toml."""
+    pytest.importorskip("setuptools")
+    files = {"setup.py", "setup.cfg", "module.py"}
+    shutil.copy(ROOT / "setup.py", tmp_path)
+    (tmp_path / "module.py").touch()
+    (tmp_path / "setup.cfg").write_text("[metadata]\nname = small\n[options]\npy_modules = module\n", encoding="utf-8")
+    subprocess.run([sys.executable, "setup.py", "-q", "build", "egg_info"], cwd=tmp_path, check=True, timeout=120)
+    assert {path.name for path in tmp_path.iterdir()} == files
 
 
 @pytest.fixture
