@@ -100,7 +100,9 @@ def test_a_unit_test_of_more_than_a_second_fails(tmp_path):
     passed, failed, output = run(tmp_path, TIMES, ["tests"])
     assert passed == {"test_compiling", "test_of_another_tier", "test_waiting"}
     assert failed == {"test_long", "test_long_in_a_process", "test_failing"}
-    assert len(re.findall(r"^the test took 1\.\d s of processor time, .*: make it faster, or mark it", output, re.M)) == 2
+    assert (
+        len(re.findall(r"^the test took 1\.\d s of processor time, .*: make it faster, or mark it", output, re.M)) == 2
+    )
     assert "ValueError: the reason of the test itself" in output
 
 
