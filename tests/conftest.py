@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 from case_names import case_name
 from hypothesis import settings
+from numba.core import event
 
 from nbkeras import config, utils
-from nbkeras.kernels.runtime import code
 
 ON_GPU = os.environ.get("NBKERAS_DEVICE", "cpu").lower() != "cpu"
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("0", "")
-INSTRUMENTED = SIMULATED or os.environ.get("NUMBA_BOUNDSCHECK", "0") not in ("0", "") or sys.gettrace() is not None
+INSTRUMENTED = (
+    ON_GPU or SIMULATED or os.environ.get("NUMBA_BOUNDSCHECK", "0") not in ("0", "") or sys.gettrace() is not None
+)
 
 UNIT_SECONDS = 1.0  # of processor time for one unit test; those of this suite take less than half of it
 TIERS = {
@@ -41,16 +43,18 @@ def pytest_make_parametrize_id(val, argname):
     return case_name(argname, val)
 
 
-COMPILED = []  # one entry for each kernel that was compiled
-will_compile = code.will_compile
+class Compilations(event.Listener):
+    count = 0
+
+    def on_start(self, event):
+        self.count += 1
+
+    def on_end(self, event):
+        pass
 
 
-def note_compilation():
-    COMPILED.append(True)
-    will_compile()
-
-
-code.will_compile = note_compilation
+compilations = Compilations()  # by nbkeras and by Numba itself
+event.register("numba:compiler_lock", compilations)
 
 
 def tier_of(path):
@@ -96,10 +100,14 @@ def collected(request):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
     """A unit test that takes long fails; the time of its processes counts. One that compiled kernels is not judged."""
-    compiled, before = len(COMPILED), sum(os.times()[:4])
+    compiled, before = compilations.count, sum(os.times()[:4])
     result = yield
     seconds = sum(os.times()[:4]) - before
-    if seconds > UNIT_SECONDS and item.get_closest_marker("unit") and not (len(COMPILED) > compiled or INSTRUMENTED):
+    if (
+        seconds > UNIT_SECONDS
+        and item.get_closest_marker("unit")
+        and not (compilations.count > compiled or INSTRUMENTED)
+    ):
         pytest.fail(
             f"the test took {seconds:.1f} s of processor time, and a unit test takes at most {UNIT_SECONDS:g} s: make it faster, "
             "or mark it with its tier (CONTRIBUTING.md, Tests)",

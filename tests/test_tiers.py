@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -29,8 +30,10 @@ import subprocess
 import sys
 import time
 
+import numpy
+import numba
 import pytest
-from nbkeras.kernels.runtime import code
+from nbkeras import kernels
 
 LOOP = "import time; end = time.process_time() + 1.1\\nwhile time.process_time() < end: pass"
 
@@ -45,7 +48,15 @@ def test_failing():
     raise ValueError("the reason of the test itself")
 
 def test_compiling():
-    code.will_compile()
+    numba.njit(lambda: 1)()
+    exec(LOOP)
+
+def test_compiling_a_kernel():
+    @kernels.compiled
+    def kernel(x):
+        x[0] = %d
+
+    kernels.device.launch(kernel, numpy.ones(1))
     exec(LOOP)
 
 @pytest.mark.process
@@ -97,8 +108,9 @@ def test_a_command_runs_what_it_names_or_the_unit_tests(arguments, names, tmp_pa
 
 @pytest.mark.process
 def test_a_unit_test_of_more_than_a_second_fails(tmp_path):
-    passed, failed, output = run(tmp_path, TIMES, ["tests"])
-    assert passed == {"test_compiling", "test_of_another_tier", "test_waiting"}
+    files = {name: text % time.time_ns() for name, text in TIMES.items()}  # a kernel that no cache has
+    passed, failed, output = run(tmp_path, files, ["tests"])
+    assert passed == {"test_compiling", "test_compiling_a_kernel", "test_of_another_tier", "test_waiting"}
     assert failed == {"test_long", "test_long_in_a_process", "test_failing"}
     assert (
         len(re.findall(r"^the test took 1\.\d s of processor time, .*: make it faster, or mark it", output, re.M)) == 2
