@@ -5,6 +5,10 @@ runs `unit`, `pytest -m process` another tier; files and folders that are named 
 """
 
 import os
+
+# Read when NumPy is imported. Threads of its products wait in loops, which takes the processors from other workers.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import pathlib
 import sys
 import zlib

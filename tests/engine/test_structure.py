@@ -322,7 +322,7 @@ for path in sorted(folder.rglob("*.py")):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_any_module_may_be_the_first_that_is_imported_on_demand(tmp_path):
     run = subprocess.run([sys.executable, "-P", "-c", FIRST], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr

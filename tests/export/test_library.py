@@ -703,7 +703,7 @@ def test_a_library_needs_nothing_but_the_c_library_and_shows_its_functions_alone
     assert "TEXTREL" not in told
 
 
-@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="levels are those of x86-64")
 @pytest.mark.parametrize("make", [lstm_stack, quantized_mlp, quantized_cnn])
 def test_a_library_for_all_processors_of_a_level(make, tmp_path):
@@ -835,7 +835,7 @@ workspace: .skip 1000000
 """
 
 
-@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.skipif(
     not all(map(shutil.which, ("qemu-aarch64", "aarch64-linux-gnu-as", "aarch64-linux-gnu-ld"))),
     reason="needs qemu-aarch64 (qemu-user) and the aarch64 assembler and linker (binutils-aarch64-linux-gnu)",

@@ -66,7 +66,7 @@ def test_levels_of_another_kind_of_machine(monkeypatch):
     assert processor.foreign_triple() == "x86_64-unknown-linux-gnu"
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_another_machine_has_objects_of_its_own_in_the_cache():
     host = library.made([interpreter.SYMBOL], "")
     for target, machine in (("aarch64", "aarch64"), ("x86-64-v3", "x86_64")):

@@ -359,7 +359,7 @@ def work(folder, *args):
     return done.stdout.split(), done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_a_process_that_finds_its_kernels_imports_no_numba(tmp_path):
     first, error = work(tmp_path)
     assert first[1:] == ["llvmlite", "numba"] and not error

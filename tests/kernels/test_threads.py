@@ -216,7 +216,7 @@ def test_a_process_forks_while_its_threads_hold_locks(tmp_path):
     assert done.returncode == 0 and not done.stderr, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_everything_at_once(tmp_path):
     command = [sys.executable, stress.__file__, "--seconds", "15"]
@@ -241,7 +241,7 @@ def test_a_process_ends_while_its_threads_work_or_sleep(tmp_path):
         assert done.returncode == 0 and not done.stderr, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_a_busy_neighbour_does_not_stop_a_launch():
     """A sleeping share costs nothing: with every processor taken, launches are as fast as one thread at least."""
     x = np.zeros(4096)
