@@ -28,13 +28,38 @@ INSTRUMENTED = (
 )
 
 UNIT_SECONDS = 1.0  # of processor time for one unit test; those of this suite take less than half of it
-TIERS = {
-    "process": "serving",
-    "documents": "gallery",
-    "grid": "",
-    "soak": "",
+TIERS = {  # the files and folders that are not `unit`
+    "process": [
+        "compat/test_layers.py",
+        "compat/test_recurrent.py",
+        "compat/test_scripts.py",
+        "compat/test_training.py",
+        "kernels/test_bounds.py",
+        "kernels/test_cache.py",
+        "kernels/test_levels.py",
+        "test_main.py",
+        "test_parity.py",
+        "training/test_distribution.py",
+        "training/test_interruptions.py",
+    ],
+    "documents": [
+        "gallery",
+        "test_benchmarks.py",
+        "test_docs.py",
+        "test_docstrings.py",
+        "test_examples.py",
+    ],
+    "grid": [
+        "engine/test_memory.py",
+        "test_fuzz.py",
+    ],
+    "soak": [
+        "serving/test_hostile.py",
+        "serving/test_soak.py",
+        "training/test_kills.py",
+    ],
 }
-TIER_OF = {name: tier for tier, names in TIERS.items() for name in names.split()}
+TIER_OF = {name: tier for tier, names in TIERS.items() for name in names}
 COLLECTED = pytest.StashKey()  # all tests of the files that were read, before some are deselected
 
 settings.register_profile("repeatable", derandomize="NBKERAS_TEST_SEED" not in os.environ, deadline=None)

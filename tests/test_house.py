@@ -393,6 +393,7 @@ def test_no_docstring_begins_with_what():
     ]
 
 
+@pytest.mark.grid
 def test_files_that_comments_and_documents_name_exist():
     """A name may leave out the first folders: `cuda/loops/gemm.py`, `test_feed.py`."""
     ends = {"/".join(path.parts[at:]) for path in ANYWHERE for at in range(len(path.parts))}
@@ -452,6 +453,7 @@ def test_messages_show_values_briefly():
     assert not found, "write {briefly(value)} of engine/annotations.py"
 
 
+@pytest.mark.grid
 def test_tests_of_errors_look_for_a_sentence():
     assert not [
         f"{place}: {error}"

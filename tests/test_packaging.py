@@ -82,6 +82,7 @@ def test_the_source_distribution_has_all_files():
             assert path.name in named | made, f"{path.name} is not in MANIFEST.in"
 
 
+@pytest.mark.process
 def test_an_installation_leaves_nothing_in_the_checkout(tmp_path):
     """A small project with this setup.py, since the setuptools here may be too old for this pyproject.toml."""
     pytest.importorskip("setuptools")
@@ -100,6 +101,7 @@ def source_copy(tmp_path):
     return tmp_path
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("safe", [False, True], ids=["unsafe path", "PYTHONSAFEPATH"])
 def test_the_source_folder_without_kernels_says_what_to_do(source_copy, safe):
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"} | (

@@ -90,6 +90,7 @@ def test_each_op_has_a_rule_and_a_case():
     assert [name for name, op in known.items() if op not in called] == []
 
 
+@pytest.mark.documents
 @pytest.mark.cpu("the table is of the ops that a CPU uses")
 def test_the_table_in_the_documents_is_up_to_date():
     script = ROOT / "scripts" / "make_orders.py"

@@ -292,6 +292,7 @@ def fresh_import(tmp_path_factory):
     return set(names.split()), int(compilations), [p for p in (folder / "cache").rglob("*") if p.is_file()]
 
 
+@pytest.mark.process
 @pytest.mark.cpu("a GPU brings modules of its own")
 def test_import_brings_no_optional_and_no_heavy_module(fresh_import):
     assert not fresh_import[0] & {*OPTIONAL.split(), *HEAVY.split()}

@@ -38,6 +38,7 @@ def test_symbols_are_renamed_and_hidden():
     assert elf_objects.hidden(made, {}) != content
 
 
+@pytest.mark.process
 def test_targets():
     assert set(processor.LEVELS) < set(processor.TARGETS)
     assert [processor.machine_of(target) for target in ("x86-64-v3", "aarch64")] == ["x86_64", "aarch64"]
