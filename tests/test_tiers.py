@@ -21,7 +21,7 @@ def test_a_unit():
 def test_a_soak():
     pass
 """,
-    "serving/test_two.py": "def test_a_server(): pass",
+    "serving/test_http.py": "def test_a_server(): pass",
     "gallery/test_three.py": "def test_an_example(): pass",
 }
 TIMES = {
@@ -92,8 +92,8 @@ def run(folder, files, arguments):
         (["-n", "2"], "unit"),
         (["-m", "soak"], "soak"),
         (["-m", "documents or soak", "-n", "1"], "example soak"),
-        (["tests/serving/test_two.py"], "server"),
-        (["tests/serving/test_two.py", "tests/test_one.py", "-n", "1"], "server unit soak"),
+        (["tests/serving/test_http.py"], "server"),
+        (["tests/serving/test_http.py", "tests/test_one.py", "-n", "1"], "server unit soak"),
         (["tests/test_one.py::test_a_soak"], "soak"),
         (["tests"], "unit soak server example"),
         (["tests", "-m", "not unit"], "soak server example"),
