@@ -40,6 +40,7 @@ TIERS = {  # the files and folders that are not `unit`
         "serving/test_budget.py",
         "serving/test_clients.py",
         "serving/test_http.py",
+        "serving/test_loading.py",
         "serving/test_nginx.py",
         "serving/test_rpc.py",
         "serving/test_supervisor.py",
