@@ -53,7 +53,6 @@ TIERS = {  # the files and folders that are not `unit`
         "gallery",
         "test_benchmarks.py",
         "test_docs.py",
-        "test_docstrings.py",
         "test_examples.py",
     ],
     "grid": [
