@@ -55,11 +55,12 @@ def test_lint_tools_are_pinned_alike_everywhere():
 
 
 def test_the_readme_s_test_command_is_what_ci_runs():
-    """.ci/run takes the command from the page: it must find exactly one."""
+    """.ci/run takes the command of the unit tests from the page: it must find exactly one. Then it runs the other tiers."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = [line for line in readme.splitlines() if line.endswith("&& .venv/bin/pytest -n auto")]
     assert len(commands) == 1
-    assert r"&& \.venv/bin/pytest -n auto$" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    run = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert r"&& \.venv/bin/pytest -n auto$" in run and '\n.venv/bin/pytest -n auto tests -m "not unit"\n' in run
 
 
 def test_the_version_is_the_changelog_s_newest():
