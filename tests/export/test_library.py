@@ -345,6 +345,7 @@ def test_identifiers():
     assert library_files.prefix_of("lib9.so") == "model_9"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "name, module", [("net.so", "net_library"), ("libjson.so", "json_library"), ("libnet.so", "net")]
 )
@@ -461,6 +462,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.process
 def test_a_killed_export_leaves_no_half_file(tmp_path):
     code = (
         "import os, signal, sys\nfrom nbkeras.export import library\nfrom nbkeras import Input, Sequential, layers\n"
@@ -761,6 +763,7 @@ def texts(rows):
     return [f"{row.argmax()}: {' '.join(f'{value:.9g}' for value in row)}" for row in rows]
 
 
+@pytest.mark.process
 def test_a_program_in_c(deployed):
     folder, recognizer, _, images = deployed
     program = built("classify.c", "libdigits.so", folder)
@@ -769,6 +772,7 @@ def test_a_program_in_c(deployed):
     assert done.stdout.decode().splitlines() == texts(expected)
 
 
+@pytest.mark.process
 def test_a_program_in_python_with_numpy_alone(deployed):
     folder, recognizer, _, images = deployed
     code = (
@@ -780,6 +784,7 @@ def test_a_program_in_python_with_numpy_alone(deployed):
     assert done.stdout.decode().splitlines() == texts(predicted(recognizer, [images])[0])
 
 
+@pytest.mark.process
 def test_a_program_in_cpp_with_two_threads(deployed):
     folder, _, forecaster, _ = deployed
     program = built("stream.cpp", "libforecast.so", folder)
