@@ -9,6 +9,7 @@ import os
 # Read when NumPy is imported. Threads of its products wait in loops, which takes the processors from other workers.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import gc
 import pathlib
 import sys
 import zlib
@@ -124,6 +125,11 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason=f"on the CPU only: {on_cpu.args[0]}"))
         if big is not None and ON_GPU and SIMULATED:
             item.add_marker(pytest.mark.skip(reason="too big for the simulated GPU"))
+
+
+def pytest_collection_finish():
+    """A million objects live until the end: `gc.collect()` in a test would take a second if it looked at them."""
+    gc.freeze()
 
 
 @pytest.fixture
