@@ -301,6 +301,7 @@ def test_import_brings_no_optional_and_no_heavy_module(fresh_import):
     assert not fresh_import[0] & {*OPTIONAL.split(), *HEAVY.split()}
 
 
+@pytest.mark.process
 @pytest.mark.cpu("a GPU brings modules of its own")
 def test_import_brings_few_modules(fresh_import):
     foreign = sorted(name for name in fresh_import[0] if name.split(".")[0] != "nbkeras")
