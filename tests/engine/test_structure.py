@@ -334,6 +334,7 @@ def test_any_module_may_be_the_first_that_is_imported_on_demand(tmp_path):
     assert [line for line in run.stdout.splitlines() if "scikit-learn" not in line] == []
 
 
+@pytest.mark.process
 @pytest.mark.cpu("a GPU brings modules of its own")
 def test_import_compiles_nothing(fresh_import):
     assert fresh_import[1:] == (0, [])
