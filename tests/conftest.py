@@ -140,15 +140,14 @@ def collected(request):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
-    """A unit test that takes long fails; the time of its processes counts. One that compiled kernels is not judged."""
-    compiled, before = compilations.count, sum(os.times()[:4])
+    """A unit test that takes long fails; the time of its processes counts, that of a process's first use of things does not."""
+    compiled, modules, before = compilations.count, len(sys.modules), sum(os.times()[:4])
     result = yield
     seconds = sum(os.times()[:4]) - before
-    if (
-        seconds > UNIT_SECONDS
-        and item.get_closest_marker("unit")
-        and not (compilations.count > compiled or INSTRUMENTED)
-    ):
+    is_first = (
+        compilations.count > compiled or len(sys.modules) > modules + 50
+    )  # of a kernel, or of a package such as pandas
+    if seconds > UNIT_SECONDS and item.get_closest_marker("unit") and not (is_first or INSTRUMENTED):
         pytest.fail(
             f"the test took {seconds:.1f} s of processor time, and a unit test takes at most {UNIT_SECONDS:g} s: make it faster, "
             "or mark it with its tier (CONTRIBUTING.md, Tests)",

@@ -105,12 +105,7 @@ def test_metrics_and_regularizers_of_users():
     assert Declared(2).get_config() == {"factor": 2.0} and list(Own().get_config()) == ["name", "dtype"]
 
 
-@pytest.fixture
-def pandas():
-    return pytest.importorskip("pandas")
-
-
-def test_a_check_that_fails_is_an_error_of_the_value(pandas):
+def test_a_check_that_fails_is_an_error_of_the_value():
     """A check that compares need not look at types; its own errors, and those of a user's class, stay as they are."""
 
     class Number(float):
@@ -132,6 +127,7 @@ def test_a_check_that_fails_is_an_error_of_the_value(pandas):
         with pytest.raises(error, match=message):
             Half(value)
 
+    pandas = pytest.importorskip("pandas")
     for table in (pandas.DataFrame([[1, 2]]), pandas.Series([1, 2])):  # pandas raises on purpose, but names no argument
         with pytest.raises(TypeError, match="Half: n must be a number, 0 or more, received"):
             Half(table)

@@ -93,19 +93,16 @@ class TestOneOutputInAList:
         model = keras.Model({"a": a, "b": b}, {"p": layers.Dense(4)(a), "q": layers.Dense(5)(b)})
         assert model.input_shape == [(None, 3), (None, 2)] and model.output_shape == [(None, 4), (None, 5)]
 
-    @pytest.fixture
-    def classifier(self):
+    def test_scikit_learns_wrappers(self):
         pytest.importorskip("sklearn")
-        return keras.wrappers.SKLearnClassifier
 
-    def test_scikit_learns_wrappers(self, classifier):
         def make(X, y):
             inputs = keras.Input((3,))
             model = keras.Model(inputs, [layers.Dense(y.shape[1], activation="softmax")(inputs)])
             model.compile("sgd", "categorical_crossentropy")
             return model
 
-        estimator = classifier(make, fit_kwargs={"verbose": 0})
+        estimator = keras.wrappers.SKLearnClassifier(make, fit_kwargs={"verbose": 0})
         assert set(estimator.fit(X, [0, 1, 0, 1]).predict(X)) <= {0, 1}
 
 
