@@ -67,7 +67,6 @@ NETWORKS = {  # parameters; those of MLPerf Tiny are the parameters of its own c
 }
 
 
-@pytest.mark.slow  # starts two processes for each network
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_have_their_parameters_and_learn(name, tmp_path):
     report, _ = results(tmp_path, name, "--rounds", "2")
@@ -79,7 +78,6 @@ def test_networks_have_their_parameters_and_learn(name, tmp_path):
 SECOND_ORDER = {"wgan_gp": 259_106, "burgers": 7_851, "maml": 1_761, "lstm_slopes": 24_897}
 
 
-@pytest.mark.slow  # starts two processes for each network
 @pytest.mark.parametrize("name", SECOND_ORDER)
 def test_networks_whose_losses_have_derivatives_learn(name, tmp_path):
     report, printed = results(tmp_path, name, "--rounds", "2", "--steps", "10")
@@ -101,7 +99,6 @@ MODULES = {
 }
 
 
-@pytest.mark.slow  # starts a dozen processes
 @pytest.mark.parametrize("peer, more", [("onnxruntime", "-1"), ("litert", "-2"), ("openvino", "-2")])
 def test_frameworks_that_read_a_file_predict_the_same(peer, more, tmp_path):
     """Their answers are compared with nbkeras's in each run; a throughput has a last batch of another size."""
@@ -199,7 +196,6 @@ def test_threads_are_compared(tmp_path):
     assert all(row[f"{count} threads"] > 0 for row in rows(report, "threads") for count in (1, 2, 4))
 
 
-@pytest.mark.slow  # compiles the kernels of all layers and optimizers
 def test_layers_are_timed(tmp_path):
     report, printed = results(tmp_path, "layers")
     assert "layers: Predicting, a batch" in printed
@@ -214,7 +210,6 @@ def test_subnormal_slots_are_timed(tmp_path):
     assert all(row["normal, us"] > 0 and row["decayed, us"] > 0 for row in rows(report, "subnormal"))
 
 
-@pytest.mark.slow  # starts a process for every setting
 def test_a_busy_neighbour_is_compared_with_none(tmp_path):
     report, _ = results(tmp_path, "neighbour")
     busy, twice = rows(report, "neighbour"), rows(report, "neighbour", 1)
@@ -223,7 +218,6 @@ def test_a_busy_neighbour_is_compared_with_none(tmp_path):
     assert all(0 < row["two at once"] <= row["two at once, p99"] for row in twice)
 
 
-@pytest.mark.slow  # five sweeps for each number of threads
 def test_scaling_is_drawn_and_written(tmp_path):
     picture, document = tmp_path / "scaling.svg", tmp_path / "benchmarks.md"
     pytest.importorskip("matplotlib")
@@ -757,14 +751,12 @@ def rows_of_quantization(*options):
     return [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")][1:]
 
 
-@pytest.mark.slow
 def test_the_times_of_quantization():
     rows = rows_of_quantization("--times")
     times = [float(each) for row in rows for pair in row[2:] for each in pair.replace(",", " ").split()]
     assert len(rows) == 12 and len(times) >= 48 and min(times) >= 0
 
 
-@pytest.mark.slow
 def test_the_table_of_quantization():
     rows = rows_of_quantization()
     assert len(rows) == 16 and all(0 <= float(accuracy.strip(" %")) <= 100 for _, _, accuracy, *_ in rows)
@@ -801,7 +793,6 @@ def test_the_model_and_the_table_of_several_ranks():
 # -------------------- servers --------------------
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk: apt-get install wrk")
 def test_serving_alone(tmp_path):
     """nbkeras serve without peers: its answers are compared, the tables are written between the comments of a document."""

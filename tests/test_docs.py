@@ -54,7 +54,6 @@ def test_blocks_run(document, tmp_path, monkeypatch):
 SCRIPT = re.compile(r"^```python no-run \(tests run it[^\n]*\n(# (\w+)\.py\n.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.slow
 @pytest.mark.cpu("documents show the CPU")
 @pytest.mark.parametrize(
     ("script", "package", "rows"),

@@ -127,6 +127,7 @@ def as_users_have_it():
     keras.config.disable_traceback_filtering()  # as conftest.py has it
 
 
+@pytest.mark.documents
 @pytest.mark.cpu("examples show the CPU")
 @pytest.mark.parametrize("letter", sorted({name.split(".")[-1][0].lower() for name in EXAMPLES}))
 def test_examples_run(letter, tmp_path, monkeypatch, as_users_have_it):

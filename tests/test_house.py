@@ -475,10 +475,12 @@ def test_no_docstring_begins_with_what():
     ]
 
 
+@pytest.mark.grid
 def test_files_that_comments_and_documents_name_exist():
     """A name may leave out the first folders: `cuda/loops/gemm.py`, `test_loop.py`."""
     ends = {"/".join(path.parts[at:]) for path in ANYWHERE for at in range(len(path.parts))}
     ends |= {path.name for path in [*DOCUMENTS, ROOT / "CHANGELOG.md"]} | {f"docs/{path.name}" for path in DOCUMENTS}
+    ends |= {"setup.py"}
 
     def missing(text):
         names = re.findall(r"(?<![\w/.<>*{}~-])[\w/-]+\.(?:py|md|ini)\b(?![\w/*])", text)
@@ -534,6 +536,7 @@ def test_messages_show_values_briefly():
     assert not found, "write {briefly(value)} of engine/annotations.py"
 
 
+@pytest.mark.grid
 def test_tests_of_errors_look_for_a_sentence():
     assert not [
         f"{place}: {error}"
@@ -543,9 +546,10 @@ def test_tests_of_errors_look_for_a_sentence():
     ]
 
 
-def test_cases_are_named_by_what_they_are(request):
+@pytest.mark.documents  # a run of the unit tests would not read the files of other tiers
+def test_cases_are_named_by_what_they_are(collected):
     """Of the tests of this run. Two cases of one name are refused by pytest: `strict_parametrization_ids`."""
-    cases = [item for item in request.session.items if hasattr(item, "callspec")]
+    cases = [item for item in collected if hasattr(item, "callspec")]
     assert not [
         item.nodeid
         for item in cases

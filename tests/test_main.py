@@ -26,7 +26,6 @@ def run(arguments, folder, **environment):
     )
 
 
-@pytest.mark.slow
 def test_the_main_job(tmp_path):
     """The README's first command: summary, progress, and a test accuracy of 97.5% or more."""
     job = run(["-m", "nbkeras", "digits"], tmp_path)
@@ -38,13 +37,11 @@ def test_the_main_job(tmp_path):
     assert float(re.search(r"^Test accuracy: ([\d.]+)$", job.stdout, re.MULTILINE)[1]) >= 0.975
 
 
-@pytest.mark.slow
 def test_the_main_job_repeats_its_numbers(tmp_path):
     results = [re.findall("Test .*", run(["-m", "nbkeras", "digits", "--epochs=2"], tmp_path).stdout) for _ in range(2)]
     assert len(results[0]) == 2 and results[0] == results[1]
 
 
-@pytest.mark.slow
 def test_warmup_fills_the_cache(tmp_path):
     for float64 in ([], ["--float64"]):
         warm = run(["-m", "nbkeras", "warmup", "dense", *float64], tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "cache"))

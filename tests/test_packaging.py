@@ -55,11 +55,12 @@ def test_lint_tools_are_pinned_alike_everywhere():
 
 
 def test_the_readme_s_test_command_is_what_ci_runs():
-    """.ci/run takes the command from the page: it must find exactly one."""
+    """.ci/run takes the command of the unit tests from the page: it must find exactly one. Then it runs the other tiers."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = [line for line in readme.splitlines() if line.endswith("&& .venv/bin/pytest -n auto")]
     assert len(commands) == 1
-    assert r"&& \.venv/bin/pytest -n auto$" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    run = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert r"&& \.venv/bin/pytest -n auto$" in run and '\n.venv/bin/pytest -n auto tests -m "not unit"\n' in run
 
 
 def test_the_version_is_the_changelog_s_newest():
@@ -68,8 +69,8 @@ def test_the_version_is_the_changelog_s_newest():
 
 
 def test_the_source_distribution_has_all_files():
-    """By MANIFEST.in: setuptools itself takes the packages, pyproject.toml, the README and the licenses."""
-    named = {"nbkeras", "kernels", "MANIFEST.in", "pyproject.toml", "README.md", "LICENSE", "NOTICE"}
+    """By MANIFEST.in: setuptools itself takes the packages, setup.py, pyproject.toml, the README and the licenses."""
+    named = {"nbkeras", "kernels", "MANIFEST.in", "pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE"}
     for line in (ROOT / "MANIFEST.in").read_text(encoding="utf-8").splitlines():
         command, *names = line.split()
         if command in ("graft", "include"):
@@ -82,6 +83,18 @@ def test_the_source_distribution_has_all_files():
             assert path.name in named | made, f"{path.name} is not in MANIFEST.in"
 
 
+@pytest.mark.process
+def test_an_installation_leaves_nothing_in_the_checkout(tmp_path):
+    """A small project with this setup.py, since the setuptools here may be too old for this pyproject.toml."""
+    pytest.importorskip("setuptools")
+    files = {"setup.py", "setup.cfg", "module.py"}
+    shutil.copy(ROOT / "setup.py", tmp_path)
+    (tmp_path / "module.py").touch()
+    (tmp_path / "setup.cfg").write_text("[metadata]\nname = small\n[options]\npy_modules = module\n", encoding="utf-8")
+    subprocess.run([sys.executable, "setup.py", "-q", "build", "egg_info"], cwd=tmp_path, check=True, timeout=120)
+    assert {path.name for path in tmp_path.iterdir()} == files
+
+
 @pytest.fixture
 def source_copy(tmp_path):
     """The folder nbkeras/ alone, as Python finds it in the current folder of a checkout."""
@@ -89,6 +102,7 @@ def source_copy(tmp_path):
     return tmp_path
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("safe", [False, True], ids=["unsafe path", "PYTHONSAFEPATH"])
 def test_the_source_folder_without_kernels_says_what_to_do(source_copy, safe):
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"} | (

@@ -403,6 +403,7 @@ def test_headlines_by_lists(headlines):
     np.testing.assert_allclose(losses["loss"], total, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.documents
 @pytest.mark.big
 def test_headlines_by_names(headlines):
     headline_data, additional_data, headline_labels, additional_labels = headlines

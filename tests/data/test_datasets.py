@@ -187,6 +187,7 @@ class TestGetFile:
         with pytest.raises(OSError, match="cannot write .*Not a directory.*set KERAS_HOME to a folder that is"):
             utils.get_file("data.bin", source.as_uri(), cache_dir=tmp_path / "file")
 
+    @pytest.mark.process
     def test_a_full_disk(self, cache, source):
         """A limit on the size of files stands for a full disk: the system refuses to write more, as on a full disk."""
         program = "import sys; from nbkeras.utils import get_file; get_file('data.bin', sys.argv[1])"

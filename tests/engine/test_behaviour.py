@@ -39,6 +39,7 @@ def changes(before, after):
     return sorted(key for key in changed + added if key[-1] not in ("_abc_impl", "__weakref__", "__annotations__"))
 
 
+@pytest.mark.process
 def test_importing_compat_changes_nothing_and_uninstalling_puts_everything_back():
     source = f"""
 import inspect, sys, types
@@ -149,6 +150,7 @@ def test_uninstalling_what_is_not_installed_does_nothing():
     assert behaviour.current is behaviour.KERAS_3
 
 
+@pytest.mark.process
 def test_a_class_that_is_imported_meanwhile_is_put_back_too():
     source = """
 import nbkeras, sys

@@ -200,6 +200,7 @@ def test_a_build_that_fails_lets_others_build():
     assert result.shape == (4, 2)
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_builds_layers_while_a_thread_of_its_parent_builds_one():
     """In a process of its own: forking beside threads is what warnings are for."""

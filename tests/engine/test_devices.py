@@ -41,6 +41,7 @@ def run(code, **environment):
     )
 
 
+@pytest.mark.process
 @pytest.mark.skipif(twins.has_gpu(), reason="there is a GPU")
 def test_without_a_gpu_a_sentence_says_what_to_do_and_the_cpu_goes_on():
     code = """
@@ -59,11 +60,13 @@ print(nbkeras.config.get_device(), nbkeras.ops.add(np.ones(2), 1).numpy())
     assert rest == "cpu [2. 2.]"
 
 
+@pytest.mark.process
 def test_importing_nbkeras_imports_nothing_for_gpus():
     code = "import sys; there = set(sys.modules); import nbkeras; print([m for m in set(sys.modules) - there if 'cuda' in m])"
     assert run(code).stdout.strip() == "[]"
 
 
+@pytest.mark.process
 @pytest.mark.skipif(twins.has_gpu(), reason="there is a GPU")
 def test_the_environment_chooses_the_device():
     result = run("import nbkeras", NBKERAS_DEVICE="cuda")

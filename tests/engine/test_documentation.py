@@ -162,6 +162,7 @@ def test_a_users_class_keeps_its_docstring():
     assert Silent.__doc__ is None
 
 
+@pytest.mark.process
 def test_without_docstrings_nothing_is_put_together():
     program = "from nbkeras import backend; from nbkeras.layers import Dense; assert Dense.__doc__ is None; Dense(2)"
     subprocess.run([sys.executable, "-P", "-OO", "-c", program], check=True, timeout=120)

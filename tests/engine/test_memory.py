@@ -48,7 +48,6 @@ def test_nothing_is_kept_from_call_to_call(memory, name):
     assert added(found, "resident") < memory.LIMIT, found
 
 
-@pytest.mark.slow
 @pytest.mark.cpu("the resident memory of this process is not a GPU's")
 def test_nothing_is_kept_of_dropped_models(memory):
     found = memory.measure(memory.STUDIES["rounds"][0], 12)

@@ -178,6 +178,7 @@ def test_an_error_in_a_step_ends_it():
     assert not thread.is_alive()
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_process_writes_although_a_thread_of_its_parent_was_in_a_step():
     program = """

@@ -227,7 +227,10 @@ def test_programs_go_with_their_model(name):
 
 def signatures():
     """The number of signatures of each kernel of this process, loaded or compiled. An open npz fails isinstance."""
-    return {each: each.found + each.compiled for each in gc.get_objects() if issubclass(type(each), Kernel)}
+    gc.unfreeze()  # of those that are as old as this run
+    found = {each: each.found + each.compiled for each in gc.get_objects() if issubclass(type(each), Kernel)}
+    gc.freeze()
+    return found
 
 
 @pytest.mark.big
@@ -292,11 +295,13 @@ def fresh_import(tmp_path_factory):
     return set(names.split()), int(compilations), [p for p in (folder / "cache").rglob("*") if p.is_file()]
 
 
+@pytest.mark.process
 @pytest.mark.cpu("a GPU brings modules of its own")
 def test_import_brings_no_optional_and_no_heavy_module(fresh_import):
     assert not fresh_import[0] & {*OPTIONAL.split(), *HEAVY.split()}
 
 
+@pytest.mark.process
 @pytest.mark.cpu("a GPU brings modules of its own")
 def test_import_brings_few_modules(fresh_import):
     foreign = sorted(name for name in fresh_import[0] if name.split(".")[0] != "nbkeras")
@@ -322,13 +327,14 @@ for path in sorted(folder.rglob("*.py")):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_any_module_may_be_the_first_that_is_imported_on_demand(tmp_path):
     run = subprocess.run([sys.executable, "-P", "-c", FIRST], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     assert [line for line in run.stdout.splitlines() if "scikit-learn" not in line] == []
 
 
+@pytest.mark.process
 @pytest.mark.cpu("a GPU brings modules of its own")
 def test_import_compiles_nothing(fresh_import):
     assert fresh_import[1:] == (0, [])

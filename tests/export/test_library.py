@@ -345,6 +345,7 @@ def test_identifiers():
     assert library_files.prefix_of("lib9.so") == "model_9"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "name, module", [("net.so", "net_library"), ("libjson.so", "json_library"), ("libnet.so", "net")]
 )
@@ -461,6 +462,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.process
 def test_a_killed_export_leaves_no_half_file(tmp_path):
     code = (
         "import os, signal, sys\nfrom nbkeras.export import library\nfrom nbkeras import Input, Sequential, layers\n"
@@ -703,7 +705,7 @@ def test_a_library_needs_nothing_but_the_c_library_and_shows_its_functions_alone
     assert "TEXTREL" not in told
 
 
-@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="levels are those of x86-64")
 @pytest.mark.parametrize("make", [lstm_stack, quantized_mlp, quantized_cnn])
 def test_a_library_for_all_processors_of_a_level(make, tmp_path):
@@ -761,6 +763,7 @@ def texts(rows):
     return [f"{row.argmax()}: {' '.join(f'{value:.9g}' for value in row)}" for row in rows]
 
 
+@pytest.mark.process
 def test_a_program_in_c(deployed):
     folder, recognizer, _, images = deployed
     program = built("classify.c", "libdigits.so", folder)
@@ -769,6 +772,7 @@ def test_a_program_in_c(deployed):
     assert done.stdout.decode().splitlines() == texts(expected)
 
 
+@pytest.mark.process
 def test_a_program_in_python_with_numpy_alone(deployed):
     folder, recognizer, _, images = deployed
     code = (
@@ -780,6 +784,7 @@ def test_a_program_in_python_with_numpy_alone(deployed):
     assert done.stdout.decode().splitlines() == texts(predicted(recognizer, [images])[0])
 
 
+@pytest.mark.process
 def test_a_program_in_cpp_with_two_threads(deployed):
     folder, _, forecaster, _ = deployed
     program = built("stream.cpp", "libforecast.so", folder)
@@ -835,7 +840,7 @@ workspace: .skip 1000000
 """
 
 
-@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.skipif(
     not all(map(shutil.which, ("qemu-aarch64", "aarch64-linux-gnu-as", "aarch64-linux-gnu-ld"))),
     reason="needs qemu-aarch64 (qemu-user) and the aarch64 assembler and linker (binutils-aarch64-linux-gnu)",

@@ -869,6 +869,7 @@ def test_a_file_of_other_kernels_is_refused(file, monkeypatch):
 # -------------------- processes --------------------
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("start", ["fork", "spawn", "forkserver", "preload"])
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork on this system")
 def test_other_processes_answer_too(start, tmp_path):

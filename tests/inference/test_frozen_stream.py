@@ -142,6 +142,7 @@ def test_numbers_of_steps_that_are_not_recorded():
         frozen(floats(1, 3), frozen.initial())
 
 
+@pytest.mark.process
 def test_pickle_and_files(tmp_path):
     model = lstm_stack()
     frozen, x = model.stream().frozen((1, 2), (1, 4)), floats(2, STEPS, 3)

@@ -142,7 +142,6 @@ def run(folder, indices, setting, *arguments):
 COUNT = KERNELS.count("(x, at, y")
 
 
-@pytest.mark.slow
 def test_an_index_outside_of_an_array_is_an_exception_where_indices_are_checked_and_only_there(tmp_path):
     # what is stored for processes without checks has none: not those of `numba.config`, which no later process knows
     for arguments, compiled in ((["config"], COUNT), ([], 0)):

@@ -575,7 +575,6 @@ print(len(compilations.buffer) > 0)
 """
 
 
-@pytest.mark.slow
 def test_four_processes_start_at_once_with_an_empty_cache(tmp_path):
     def begin():
         return start(tmp_path, tmp_path / "cache", TRAIN)

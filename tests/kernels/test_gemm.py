@@ -42,6 +42,7 @@ def inside(random, dtype, rows, columns):
     return whole.reshape(-1), columns + 3 + 1, columns + 3, whole[1 : rows + 1, 1 : columns + 1]
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("ta, tb", [(0, 0), (1, 0), (0, 1), (1, 1)])
 def test_product_of_every_size(ta, tb, dtype):

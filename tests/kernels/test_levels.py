@@ -9,7 +9,7 @@ import pytest
 
 from nbkeras.kernels.runtime import processor
 
-pytestmark = [pytest.mark.cpu("levels of vector instructions"), pytest.mark.slow]
+pytestmark = pytest.mark.cpu("levels of vector instructions")
 TESTS = pathlib.Path(__file__).parents[1]
 FILES = "kernels/test_gemm.py", "engine/test_folding.py"
 

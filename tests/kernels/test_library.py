@@ -38,6 +38,7 @@ def test_symbols_are_renamed_and_hidden():
     assert elf_objects.hidden(made, {}) != content
 
 
+@pytest.mark.process
 def test_targets():
     assert set(processor.LEVELS) < set(processor.TARGETS)
     assert [processor.machine_of(target) for target in ("x86-64-v3", "aarch64")] == ["x86_64", "aarch64"]
@@ -66,7 +67,7 @@ def test_levels_of_another_kind_of_machine(monkeypatch):
     assert processor.foreign_triple() == "x86_64-unknown-linux-gnu"
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_another_machine_has_objects_of_its_own_in_the_cache():
     host = library.made([interpreter.SYMBOL], "")
     for target, machine in (("aarch64", "aarch64"), ("x86-64-v3", "x86_64")):

@@ -359,13 +359,14 @@ def work(folder, *args):
     return done.stdout.split(), done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_a_process_that_finds_its_kernels_imports_no_numba(tmp_path):
     first, error = work(tmp_path)
     assert first[1:] == ["llvmlite", "numba"] and not error
     assert work(tmp_path) == (first[:1], "")
 
 
+@pytest.mark.process
 def test_an_installation_without_numba_says_what_is_missing(tmp_path):
     output, error = work(tmp_path, "without")
     assert not output

@@ -160,7 +160,7 @@ BY_LEVEL = f"""if True:
     """
 
 
-@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.cpu("it compiles for another processor")
 @pytest.mark.parametrize("level", processor.LEVELS)
 def test_without_instructions_for_bytes_they_are_exact_too(level, tmp_path):

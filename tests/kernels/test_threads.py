@@ -138,11 +138,13 @@ def started_threads(setting, cores, quota):
     return tuple(map(int, done.stdout.split()))
 
 
+@pytest.mark.process
 def test_a_container_has_as_many_threads_as_its_quota_keeps_busy_and_more_if_they_are_wanted():
     assert started_threads("", 6, 2.5) == (2, 1)
     assert started_threads("threads.set_threads(5)", 6, 2.5) == (5, 4)
 
 
+@pytest.mark.process
 def test_a_process_starts_no_more_threads_than_it_uses():
     assert started_threads("threads.set_threads(1)", 64, None) == (1, 0)
     assert started_threads("threads.set_threads(1)\nthreads.set_threads(3)", 64, None) == (3, 2)
@@ -166,6 +168,7 @@ assert os.waitpid(pid, 0)[1] == 0 and train() == expected
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_process_goes_on(tmp_path):
     done = subprocess.run([sys.executable, "-c", FORK], cwd=tmp_path, capture_output=True, text=True, timeout=120)
@@ -208,6 +211,7 @@ work()
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_process_forks_while_its_threads_hold_locks(tmp_path):
     environment = os.environ | {"NUMBA_NUM_THREADS": "3"}
@@ -216,7 +220,7 @@ def test_a_process_forks_while_its_threads_hold_locks(tmp_path):
     assert done.returncode == 0 and not done.stderr, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_everything_at_once(tmp_path):
     command = [sys.executable, stress.__file__, "--seconds", "15"]
@@ -224,6 +228,7 @@ def test_everything_at_once(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.process
 def test_a_process_ends_while_its_threads_work_or_sleep(tmp_path):
     code = (
         "import numpy as np, time, sys\n"
@@ -241,7 +246,7 @@ def test_a_process_ends_while_its_threads_work_or_sleep(tmp_path):
         assert done.returncode == 0 and not done.stderr, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_a_busy_neighbour_does_not_stop_a_launch():
     """A sleeping share costs nothing: with every processor taken, launches are as fast as one thread at least."""
     x = np.zeros(4096)

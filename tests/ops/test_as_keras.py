@@ -101,6 +101,7 @@ def test_in_a_functional_model_and_its_file(name, tmp_path):
     np.testing.assert_array_equal(load_model(tmp_path / "m.keras")(x), model(x))
 
 
+@pytest.mark.process
 def test_a_file_names_an_op_whose_module_was_not_imported(tmp_path):
     inputs = Input((4, 4, 3))
     path = tmp_path / "m.keras"

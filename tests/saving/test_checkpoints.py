@@ -571,18 +571,21 @@ def ended(running, code=0):
     return out, err
 
 
+@pytest.mark.process
 def test_an_interpreter_that_ends_finishes_the_file(tmp_path):
     assert ended(process("", tmp_path, wait=0.2)) == ("", "")
     number, arrays, notes = found(tmp_path / "backup")
     assert (number, notes) == (2, {"end": True}) and sorted(os.listdir(tmp_path / "backup")) == ["1.npz", "2.npz"]
 
 
+@pytest.mark.process
 def test_an_interpreter_that_ends_prints_the_error(tmp_path):
     out, err = ended(process("archive.os.replace = lambda *paths: 1 / 0; may_go_on.set()", tmp_path))
     assert "a file was not written" in err and "ZeroDivisionError" in err
     assert os.listdir(tmp_path / "backup") == ["1.npz"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("how", ["os._exit(0)", "os.kill(os.getpid(), 9)"])
 def test_a_killed_process_leaves_a_temporary_file_at_most(how, tmp_path):
     ended(process(how, tmp_path), 0 if "exit" in how else -9)
@@ -593,6 +596,7 @@ def test_a_killed_process_leaves_a_temporary_file_at_most(how, tmp_path):
     assert set(os.listdir(tmp_path / "backup")) == {"1.npz", "1.npz.mine.part", "mine.7.01234567.part"}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("locks", [True, False])
 def test_temporary_files_of_a_live_process_stay(locks, tmp_path, monkeypatch):
     running = process("print('begun', flush=True); may_go_on.wait()", tmp_path)
@@ -607,6 +611,7 @@ def test_temporary_files_of_a_live_process_stay(locks, tmp_path, monkeypatch):
     assert os.listdir(tmp_path / "backup") == ["1.npz"]
 
 
+@pytest.mark.process
 def test_a_fork_has_no_part_in_what_its_parent_writes(tmp_path):
     code = """
         process = os.fork()
@@ -628,6 +633,7 @@ def test_a_fork_has_no_part_in_what_its_parent_writes(tmp_path):
     assert sorted(os.listdir(tmp_path / "backup")) == ["1.npz", "2.npz"]
 
 
+@pytest.mark.process
 def test_ctrl_c_while_waiting_for_the_file(tmp_path):
     code = """
         import signal

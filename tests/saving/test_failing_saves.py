@@ -99,6 +99,7 @@ def saving(path):
         process.communicate()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["m.keras", "m.h5"])
 def test_kill_while_saving(name, tmp_path):
     with saving(tmp_path / name):
@@ -108,6 +109,7 @@ def test_kill_while_saving(name, tmp_path):
     assert value_in(tmp_path / name) == 3.0
 
 
+@pytest.mark.process
 def test_two_processes_that_save_to_one_path(tmp_path):
     with saving(tmp_path / "m.keras"), saving(tmp_path / "m.keras"):
         assert all(value_in(tmp_path / "m.keras") in (1.0, 2.0) for _ in range(6))

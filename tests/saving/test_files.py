@@ -75,7 +75,7 @@ SOME += " lora_layers lora_by_arguments"
 SOME += " shape_by_input_shape shape_by_batch_input_shape shape_by_input_length shape_by_wrapped"
 
 
-@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.skipif(not KERAS, reason="needs real Keras 3 with JAX: pip install '.[bench]'")
 def test_real_keras_reads_what_is_saved_here(tmp_path):
     script = str(FOLDER.parent / "make_files.py")

@@ -91,6 +91,7 @@ def process(*arguments):
     )
 
 
+@pytest.mark.process
 def test_a_process_that_is_killed_leaves_no_lock(tmp_path):
     folder = tmp_path / "folder"
     with process(HOLD, folder) as other:
@@ -161,6 +162,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_that_outlives_its_parent_does_not_hold_the_folder(tmp_path):
     """As the workers of a data loader do when the training is killed."""

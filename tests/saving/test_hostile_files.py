@@ -431,6 +431,7 @@ def test_files_that_are_cut_short_or_of_another_program(good, name, cut):
     refused(name, "not a model or weights file")
 
 
+@pytest.mark.grid
 def test_bytes_that_changed(good):
     """Any byte of the weights may be wrong: a ValueError, or other numbers; nothing else."""
     random = np.random.default_rng(0)
@@ -500,6 +501,7 @@ def edited(config, random):
     return config
 
 
+@pytest.mark.grid
 def test_structures_that_changed(good):
     """Seeds from a longer search that found no other error, no slow load and no large allocation."""
     random = np.random.default_rng(1)
@@ -836,6 +838,7 @@ def test_messages_show_long_names_in_part(good, name):
     assert len(str(caught.value)) < 600
 
 
+@pytest.mark.grid
 def test_groups_of_thousands_of_names_within_each_other(good, monkeypatch):
     """A name takes a few bytes, and each leads to all others again."""
     visited = []

@@ -126,6 +126,7 @@ TOO_MUCH = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", TOO_MUCH)
 def test_more_than_the_file_holds(name):
     with pytest.raises(
@@ -134,6 +135,7 @@ def test_more_than_the_file_holds(name):
         load_model(keras_file(TOO_MUCH[name]))
 
 
+@pytest.mark.grid
 def test_models_in_models_as_json():
     with pytest.raises(ValueError, match="calls of layers and ops"):
         model_from_json(json.dumps(nested(40)))
@@ -176,6 +178,7 @@ def test_calls_on_constants_compute_nothing(function, message):
         load_model(keras_file(config))
 
 
+@pytest.mark.grid
 def test_many_layers_in_any_order():
     """The largest allowed number takes seconds, in the worst order too: no step of reading goes over all others."""
     chain = [entry("Activation", "a0", "i", activation="linear")]
@@ -247,6 +250,7 @@ def test_values_that_take_long_are_not_drawn():
     assert time.process_time() - start < 5
 
 
+@pytest.mark.grid
 def test_what_models_have_is_no_part_of_the_limits(tmp_path):
     """A long sequence step by step, shared layers, and a thousand layers are read."""
     inputs = Input((400, 3))

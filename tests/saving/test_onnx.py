@@ -56,6 +56,7 @@ def test_names_and_open_sizes(tmp_path):
     assert [d.dim_param or d.dim_value for d in shape] == ["batch", "signal_axis_1", 4]
 
 
+@pytest.mark.grid
 def test_images_and_volumes_of_any_size(tmp_path):
     volumes = [
         layers.Conv3D(4, (2, 3, 1), padding="same", strides=(1, 2, 1), activation="relu"),

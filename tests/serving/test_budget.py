@@ -474,7 +474,6 @@ def test_no_short_message_costs_more_than_what_it_is_taken_for(number, inside):
     assert 50 * len(data) < messages.cost_of(data) <= service_module._MOST_COST * len(data)
 
 
-@pytest.mark.slow
 @pytest.mark.cpu("servers are for CPUs")
 def test_a_server_never_has_more_memory_than_its_budget():
     frames()

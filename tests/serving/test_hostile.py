@@ -8,7 +8,6 @@ pytest.importorskip("grpc")
 import hostile
 
 
-@pytest.mark.slow
 @pytest.mark.cpu("servers are for CPUs")
 def test_slow_and_vanishing_clients_and_hostile_requests_cost_others_nothing():
     lines = []

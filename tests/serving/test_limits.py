@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from nbkeras.serving import limits
 
 
@@ -71,6 +73,7 @@ def test_without_smaps_the_counts_of_statm_are_taken(tmp_path):
     assert limits.memory_of(root=str(tmp_path)) == (30 * page, 30 * page, 10 * page, 20 * page)
 
 
+@pytest.mark.process
 def test_a_worker_uses_its_part_of_the_processors():
     imports = "import os\nfrom nbkeras.kernels.runtime import threads\nfrom nbkeras.serving import limits"
     affinity = "os.sched_getaffinity = lambda _: set(range(8))"

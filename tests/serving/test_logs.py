@@ -230,6 +230,7 @@ def test_ids_that_could_do_harm_are_not_taken_over(value):
 # -------------------- a server --------------------
 
 
+@pytest.mark.process
 def test_the_log_of_a_server(tmp_path):
     Sequential([Input((2,), name="x"), layers.Dense(1)]).save(tmp_path / "m.keras")
     command = [sys.executable, "-m", "nbkeras", "serve", "m.keras", "--port", "0", "--access-log"]

@@ -304,6 +304,7 @@ def wait_for(condition):
     return found
 
 
+@pytest.mark.process
 def test_any_worker_tells_the_figures_of_all(tmp_path):
     model = Sequential([Input((1,), name="x"), layers.Dense(1, kernel_initializer=initializers.Ones())])
     model.save(tmp_path / "m.keras")

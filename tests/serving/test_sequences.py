@@ -443,6 +443,7 @@ def test_a_request_ends_at_its_time_although_the_owner_does_not_answer(tmp_path,
     asyncio.run(run())
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="the server is for Linux")
 def test_a_request_ends_at_its_time_although_the_owner_is_stopped(tmp_path):
     make().save(tmp_path / "m.keras")

@@ -11,7 +11,6 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("grpc")
 
 
-@pytest.mark.slow
 @pytest.mark.cpu("servers are for CPUs")
 def test_a_server_under_load_answers_rightly_while_models_are_swapped_and_workers_killed(tmp_path):
     script = pathlib.Path(__file__).with_name("soak.py")

@@ -70,7 +70,10 @@ def compare(expected: dict, found: dict, differences: dict) -> list[str]:
     return wrong
 
 
-@pytest.mark.parametrize("name", CASES)
+LONG = {"stacked_cells"}  # seconds of unrolled steps
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.grid if n in LONG else []) for n in CASES])
 def test_equals_keras(name):
     kinds = stored(name)
     data, differences = kinds.pop("data"), kinds.pop("difference", {})

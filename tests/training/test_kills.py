@@ -19,7 +19,6 @@ def kills():
     del sys.modules[spec.name]
 
 
-@pytest.mark.slow
 @pytest.mark.cpu("it starts processes that train on the CPU")
 @pytest.mark.parametrize("name", ["convolution", "generator"])
 def test_killed_trainings_end_as_if_they_had_not_been(kills, name, tmp_path):

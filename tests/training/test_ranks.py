@@ -26,7 +26,7 @@ def start(tmp_path, number, *arguments):
     return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.parametrize(("number", "jobs"), [(4, ["sums", "buckets"]), (3, ["training"]), (2, ["stopping"])])
 def test_a_job_of_several_ranks(number, jobs, tmp_path):
     process = start(tmp_path, number, *jobs)
@@ -44,7 +44,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_a_fault_of_one_rank_ends_the_job_and_is_named(tmp_path):
     """Launchers kill all ranks when one was killed: then there are no exceptions, and the watcher alone gives the reason."""
     processes = {kind: start(tmp_path, 2, f"fault_by_{kind}") for kind in FAULTS}
@@ -60,7 +60,7 @@ def test_a_fault_of_one_rank_ends_the_job_and_is_named(tmp_path):
             assert end - begin < 30
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_a_job_that_was_killed_goes_on_with_another_number_of_ranks(tmp_path):
     whole, killed = start(tmp_path, 1, "whole"), start(tmp_path, 3, "killed")
     output, _ = killed.communicate(timeout=120)

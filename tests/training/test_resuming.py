@@ -323,6 +323,7 @@ def assert_same(first, second):
         assert type(first) is type(second) and (first == second or first != first)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("case", CASES)
 def test_training_that_was_killed_ends_as_if_it_was_not(case, tmp_path):
     folder = tmp_path / "whole"
