@@ -1,5 +1,6 @@
 """The tiers of tests, as tests/conftest.py has them: which tests a command runs, and that unit tests are fast."""
 
+import os
 import pathlib
 import re
 import shutil
@@ -86,7 +87,8 @@ def run(folder, files, arguments):
     shutil.copy(TESTS / "conftest.py", folder / "tests")
     settings = ["-c", TESTS.parent / "pyproject.toml", "--rootdir", folder, "-p", "no:cacheprovider", "-rA"]
     command = [sys.executable, "-m", "pytest", *settings, *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    environment = {**os.environ, "NBKERAS_UNIT_SECONDS": "0.1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
     passed, failed = (set(re.findall(rf"^{word} \S*::(\w+)", done.stdout, re.M)) for word in ("PASSED", "FAILED"))
     assert passed or failed, done.stdout + done.stderr
     return passed, failed, done.stdout

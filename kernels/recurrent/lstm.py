@@ -47,7 +47,7 @@ def lstm_forward_share(
             recurrence.fill_rows(bias, z, z_at, steps * rows, width)
             recurrence.input_block(x, kernel, xt, x_at, z, z_at, width, t, steps, backwards, row, rows)
         before, after = h_base + t % state_ring * count, h_base + (t + 1) % state_ring * count
-        if t > 0 or h0.size > 0:
+        if t > 0 or h0.size > 0 or drop.size > 0:
             operand, at = recurrence.operands(h, before, drop, row_at, dropped, row_at, 1, count)
             gemm(0, form, rows, width, units, operand, at, units, recurrent_kernel, 0, ldb, one, z, z_at, width)
         recurrence.activate(recurrent_activation, z, z_at, width, rows, 2 * units)

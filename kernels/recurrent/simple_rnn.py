@@ -42,7 +42,7 @@ def simple_rnn_forward_share(
             steps, x_at = min(block, length - t), x_base + t * rows * features
             recurrence.fill_rows(bias, h, after, steps * rows, units)
             recurrence.input_block(x, kernel, xt, x_at, h, after, units, t, steps, backwards, row, rows)
-        if t > 0 or h0.size > 0:
+        if t > 0 or h0.size > 0 or drop.size > 0:
             operand, at = recurrence.operands(h, before, drop, row_at, dropped, row_at, 1, count)
             gemm(0, form, rows, units, units, operand, at, units, recurrent_kernel, 0, ldb, one, h, after, units)
         recurrence.activate(activation, h, after, 0, 1, count)

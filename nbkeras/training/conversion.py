@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -142,8 +142,9 @@ def batch_of(x: Any, y: Any, sample_weight: Any, class_weight: Any, spec: ModelS
         output.check_targets(target)
     leaves = [*inputs, *targets, *weights]
     layout = Layout(structure, y_structure, len(inputs), len(targets))
-    whole = Batch(leaves, ALL, samples_of(leaves), layout)
-    return whole if class_weight is None else _weighed(whole, class_weight, spec)
+    if class_weight is not None:
+        leaves = _weighed(leaves, layout, class_weight, spec)
+    return Batch(leaves, ALL, samples_of(leaves), layout)
 
 
 def _is_several(y: Any, inputs: list[Array | None], names: list[str]) -> bool:
@@ -155,17 +156,17 @@ def _is_several(y: Any, inputs: list[Array | None], names: list[str]) -> bool:
     return is_list and all(getattr(part, "ndim", 0) >= 1 and len(part) == samples for part in y)
 
 
-def _weighed(whole: Batch, class_weight: Any, spec: ModelSpec) -> Batch:
-    """The same rows with class weights multiplied into the sample weights."""
-    layout, leaves = whole.layout, list(whole.leaves)
+def _weighed(given: Sequence[Any], layout: Layout, class_weight: Any, spec: ModelSpec) -> list[Any]:
+    """The leaves of a batch with class weights multiplied into the sample weights."""
+    leaves = list(given)
     if class_weight is None or not layout.targets:
-        return whole
+        return leaves
     names = [output.name for output in spec.outputs]
     for position, of_classes in enumerate(output_matching.match_class_weights(class_weight, names)):
         target, at = leaves[layout.inputs + position], layout.inputs + layout.targets + position
         if of_classes is not None and target is not None:
             leaves[at] = output_matching.weigh_classes(target, of_classes, leaves[at])
-    return Batch(leaves, ALL, whole.size, layout)
+    return leaves
 
 
 # -------------------- data sets --------------------
@@ -224,5 +225,5 @@ def split_adapters(
     first, last = (
         Batch(leaves, ALL, samples_of(leaves), whole.layout) for leaves in split_validation(whole.leaves, fraction)
     )
-    first = _weighed(first, class_weight, spec)
+    first = Batch(_weighed(first.leaves, first.layout, class_weight, spec), ALL, first.size, first.layout)
     return ArrayDataAdapter(first, training=True, **training), ArrayDataAdapter(last, **validating)

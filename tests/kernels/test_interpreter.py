@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 
-from nbkeras.kernels import elementwise, gradients, metrics, normalization, optimizers, random, reduce, shape
+from nbkeras.kernels import elementwise, metrics, normalization, random, reduce, shape
 from nbkeras.kernels.convolution import implicit_gemm
 from nbkeras.kernels.loops import instruction_set, interpreter
 from nbkeras.kernels.runtime import chains, compiler, device, eager, instructions
@@ -278,7 +278,7 @@ def test_concatenate():
 
 
 def test_kernels_that_consist_of_steps():
-    """Gradients of a batch normalization with given moments, clipped gradients, ratios of metrics, random choices."""
+    """Gradients of a batch normalization with given moments, ratios of metrics, random choices."""
     x, scale, inverse, words = some(5, "f4"), some(9, "f4", 1), some(9, "f4", 2), some(1000, "u4")
     check(normalization.mean_gradient, (x, scale, np.empty(5, "f4")))
     check(normalization.variance_gradient, (x, inverse, scale, np.empty(5, "f4")))
@@ -287,17 +287,6 @@ def test_kernels_that_consist_of_steps():
     assert instructions.parts_of(*above) is None, "the number is no uint32"
     total, count = some(100, "f8"), np.arange(100.0) % 3
     check(metrics.ratio, (total, count, np.empty(100, "f4")))
-    rate = np.array([0.01])
-    for w in (some(3000, "f4", odd=False), some((), "f4", odd=False)):
-        want = w - w * np.float32(0.3 * 0.01)
-        optimizers.shrink(by_numpy := w.copy(), rate, 0.3)
-        assert eager.run(optimizers.shrink, (w, rate, 0.3))
-        bits_equal(w, want)
-        bits_equal(by_numpy, want)
-    g = some(100, "f4")
-    want = np.clip(g, -0.7, 0.7)
-    assert eager.run(gradients.clip, (g, 0.7))
-    bits_equal(g, want)
 
 
 # -------------------- reductions --------------------
@@ -649,14 +638,13 @@ def test_a_plan_is_used_for_arrays_elsewhere():
 
 
 def test_a_plan_keeps_no_arrays():
-    x, out, rate = np.ones((300, 20), "f4"), np.empty(20, "f4"), np.ones(1)
-    gone = [weakref.ref(array) for array in (x, out, rate)]
+    x, out = np.ones((300, 20), "f4"), np.empty(20, "f4")
+    gone = [weakref.ref(array) for array in (x, out)]
     assert eager.run(reduce.fold, (x, np.add, (0,), out))
     assert eager.run(reduce.fold, (x[::2], np.add, (0,), out))
-    assert eager.run(optimizers.shrink, (x, rate, 0.1))
     assert eager.run(device.copy, (x.T, np.empty((20, 300), "f4")))
-    del x, out, rate
-    assert [array() for array in gone] == [None] * 3
+    del x, out
+    assert [array() for array in gone] == [None] * 2
 
 
 def test_threads_do_not_disturb_each_other():
