@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 from work import Limits, Store
 
 from nbkeras.kernels import compiled, launch_shares
-from nbkeras.kernels.runtime import raw
+from nbkeras.kernels.runtime import pointers
 from nbkeras.kernels.runtime.processor import has
 
 _BYTES = 64 if has("avx512f") else 32 if has("avx") else 16  # of a vector
@@ -126,9 +126,9 @@ def read(array, rounds):
 def take_turns(state, me, rounds):
     """Wait for an even number (me = 0) or an odd one (me = 1), and write the next one; so many times."""
     for _ in range(rounds):
-        while raw.read(state, 0) & 1 != me:
-            raw.relax()
-        raw.write(state, 0, raw.read(state, 0) + 1)
+        while pointers.read(state, 0) & 1 != me:
+            pointers.relax()
+        pointers.write(state, 0, pointers.read(state, 0) + 1)
 
 
 @compiled

@@ -34,7 +34,7 @@ MAY_IMPORT_KERNELS = [
         "engine.copy_on_write",
         "engine.devices",
         "engine.dlpack",
-        "engine.folding",
+        "engine.rewriting",
         "engine.tape",
         "engine.launch_costs",
         "engine.naming",
@@ -84,8 +84,8 @@ def is_for_type_checkers(node):
 # -------------------- what a module imports --------------------
 #
 # Every import counts, whenever it runs: at the top of a file, in functions, under `if TYPE_CHECKING:`, and by the name of a
-# module in a string: `Later("nbkeras.x")`, importlib's, `-m` of a process that is started. Where a module uses a name through a
-# package that imports it when it is asked for (`ops.jvp`), it imports the module that defines the name.
+# module in a string: `LazyModule("nbkeras.x")`, importlib's, `-m` of a process that is started. Where a module uses a name
+# through a package that imports it when it is asked for (`ops.jvp`), it imports the module that defines the name.
 #
 # One thing does not count: the public names that a module only shows, by lines `from x import y as y` under `if TYPE_CHECKING:`
 # and `attach(globals())`. Such a module is a face for these names and cannot use them itself, since Python does not find them in
@@ -256,7 +256,7 @@ def test_no_circles_between_folders():
         "import nbkeras.ops.shape",
         "def f():\n    from nbkeras.ops import shape",
         "if TYPE_CHECKING:\n    from nbkeras.ops.shape import reshape",
-        "shape = Later('nbkeras.ops.shape')",
+        "shape = LazyModule('nbkeras.ops.shape')",
         "importlib.import_module('nbkeras.ops.shape')",
         "subprocess.run([python, '-m', 'nbkeras.ops.shape'])",
     ],

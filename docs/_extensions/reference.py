@@ -37,7 +37,7 @@ SPLIT = {
 
 # bases without a name of their own: their methods are the class's
 PARTS = {f"nbkeras.training.{name.lower()}.{name}" for name in ("Functional", "Trainer", "Learner")} | {
-    "nbkeras.inference.ready.Ready"
+    "nbkeras.inference.ready.SessionBase"
 }
 
 

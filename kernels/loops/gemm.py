@@ -19,7 +19,7 @@ import functools
 import math
 
 from nbkeras.kernels.loops.flat_access import start_of
-from nbkeras.kernels.runtime.code import Function, address, symbol
+from nbkeras.kernels.runtime.code import CompiledFunction, address, symbol
 from nbkeras.kernels.runtime.lazy import binding, cgutils, intrinsic, ir, types
 from nbkeras.kernels.runtime.processor import has
 
@@ -28,7 +28,7 @@ BIAS, RECTIFIED = 1, 2  # what a product ends with
 _DEPTH = 256  # rows of a panel of B, which stays in L1: 16 KB with two vectors of 32 bytes, 48 KB with three of 64
 _ROWS = 256  # rows of A, at most, that a panel serves before the next one comes: 256 KB, which stay in L2
 _LONG = 8  # vectors of a row of B that a product of one row reads at once
-_inner = functools.partial(Function, fastmath=False)
+_inner = functools.partial(CompiledFunction, fastmath=False)
 
 
 LINE = 64  # bytes, of which rows of panels that are kept are multiples, whatever processor they are for

@@ -213,7 +213,7 @@ def _log1p(x: Vector) -> Vector:
 # -------------------- the instructions --------------------
 
 
-class Elementwise(NamedTuple):
+class ElementwiseInstruction(NamedTuple):
     """An elementwise instruction for some dtypes: its formula, and the kinds of its result and operands; x is the dtype."""
 
     dtypes: tuple[str, ...]
@@ -270,13 +270,13 @@ _BINARY: dict[str, tuple[tuple[str, ...], Callable]] = {
     "remainder": (_INTEGERS, lambda x, y: _divided(x, y)[1]),
 }
 CONTRACTED = (_exp, _expm1, _log, _log1p)  # formulas in which a product and a sum may be one instruction
-ELEMENTWISE = {name: Elementwise(*each, ("x", "x")) for name, each in _UNARY.items()}
-ELEMENTWISE |= {name: Elementwise(*each, ("x", "x", "x")) for name, each in _BINARY.items()}
+ELEMENTWISE = {name: ElementwiseInstruction(*each, ("x", "x")) for name, each in _UNARY.items()}
+ELEMENTWISE |= {name: ElementwiseInstruction(*each, ("x", "x", "x")) for name, each in _BINARY.items()}
 ELEMENTWISE |= {
-    name: Elementwise(NUMBERS, functools.partial(Vector.compare, sign=sign), ("b1", "x", "x"))
+    name: ElementwiseInstruction(NUMBERS, functools.partial(Vector.compare, sign=sign), ("b1", "x", "x"))
     for name, sign in COMPARISONS.items()
 }
-ELEMENTWISE["select"] = Elementwise(_ANY, _select, ("x", "b1", "x", "x"))
+ELEMENTWISE["select"] = ElementwiseInstruction(_ANY, _select, ("x", "b1", "x", "x"))
 
 # casts that are one instruction; the others go by way of int64, and booleans are cast as uint8
 CASTS = [

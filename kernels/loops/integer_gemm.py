@@ -13,7 +13,7 @@ are applied while sums are in registers.
 import functools
 
 from nbkeras.kernels.loops.flat_access import start_of
-from nbkeras.kernels.runtime.code import Function, address, symbol
+from nbkeras.kernels.runtime.code import CompiledFunction, address, symbol
 from nbkeras.kernels.runtime.lazy import binding, cgutils, intrinsic, ir, types
 from nbkeras.kernels.runtime.processor import has
 
@@ -24,7 +24,7 @@ _HIGH = 2 if HAS_BYTE_PRODUCTS and not _WIDE else 6  # rows of a block, with 4 v
 COLUMNS = 16  # of a group of `multiply_windows`
 # A block of it, in registers: 8 rows by 3 vectors, or 4 by 2
 _ROWS, _GROUPS = (8, 3) if _WIDE else (4, 1)
-_inner = functools.partial(Function, fastmath=False)
+_inner = functools.partial(CompiledFunction, fastmath=False)
 
 
 class _Bytes:

@@ -14,7 +14,7 @@ import numpy as np
 from nbkeras.kernels.loops import expressions
 from nbkeras.kernels.loops.emission import REGISTER, Emitter, FormulaKernel, is_flat
 from nbkeras.kernels.loops.expressions import CELL, ELEMENT, NUMBER, Expression
-from nbkeras.kernels.runtime import forks, threads
+from nbkeras.kernels.runtime import fork_safety, threads
 from nbkeras.kernels.runtime.signatures import Type
 
 _FEW = 3  # arrays
@@ -87,7 +87,7 @@ class Map(FormulaKernel):
         """Launch the kernel, on several threads if its first array is large."""
         threads.launch_shares(self, threads.share_count(args[0].size, self.least), *args)
 
-    @forks.cached_property
+    @fork_safety.cached_property
     def formula_read(self) -> Expression:
         """The formula, read; it is the same for all types."""
         kinds = [ELEMENT] * len(self.inputs) + [CELL] * len(self.others) + [NUMBER] * len(self.numbers)

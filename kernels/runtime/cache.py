@@ -9,14 +9,14 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from nbkeras.kernels.runtime import code, forks, native
+from nbkeras.kernels.runtime import code, fork_safety, native
 from nbkeras.kernels.runtime.code import compilations as compilations
 from nbkeras.kernels.runtime.messages import cannot_compile, takes, wrong_argument, wrong_number
 from nbkeras.kernels.runtime.pool import Pool
 from nbkeras.kernels.runtime.signatures import Type, text_of, type_of
 
 ENTRY = "entry"
-_lock = forks.lock(threading.RLock)
+_lock = fork_safety.lock(threading.RLock)
 
 
 def _text(options: dict[str, Any]) -> str:
@@ -28,7 +28,7 @@ class _ReturnsValue(Exception):
     """A compiled function returns a value, which an entry cannot."""
 
 
-class Kernel(code.Function):
+class Kernel(code.CompiledFunction):
     """A compiled kernel. A call runs it; one whose arguments end in `share, shares` runs that share."""
 
     def __init__(self, function: Callable, **options: Any):
@@ -52,7 +52,7 @@ class Kernel(code.Function):
                 self._returns_value = True
         return self._numba(*args)
 
-    @forks.cached_property
+    @fork_safety.cached_property
     def _numba(self) -> Callable:
         """Numba's own function, for calls from Python of a function that returns a value."""
         return code.compiler(self.py_func).njit(**self.options)(self.py_func)
@@ -61,7 +61,7 @@ class Kernel(code.Function):
         """The row of a native program for a launch with these arguments."""
         return self._calls.row(args, 1, flag)
 
-    @forks.cached_property
+    @fork_safety.cached_property
     def shared(self) -> "Shared":
         """The function that is recorded for all shares of this kernel."""
         return Shared(self)

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nbkeras.kernels.runtime import cache_files, forks, lazy, objects, processor
+from nbkeras.kernels.runtime import cache_files, fork_safety, lazy, objects, processor
 
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # kernels/
 # It starts with a literal, for which Python searches fast; `\b` before it took 8 ms more of `import nbkeras`.
@@ -111,14 +111,14 @@ def _options(function: Callable) -> dict[str, Any]:
     return {**OPTIONS, "_nrt": False} if function.__module__.startswith("nbkeras.") else OPTIONS
 
 
-class Function:
+class CompiledFunction:
     """A function for compiled code. Numba takes it for one of its own, by `_numba_type_`."""
 
     def __init__(self, function: Any, **options: Any):
         functools.update_wrapper(self, function)  # type: ignore[arg-type]
         self.py_func, self.options = function, {**_options(function), **options}
 
-    @forks.cached_property
+    @fork_safety.cached_property
     def _helper(self) -> Any:
         return lazy.compiler.Helper(self.py_func, self.options)
 

@@ -27,11 +27,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbkeras.kernels.runtime import forks, lazy, native
+from nbkeras.kernels.runtime import fork_safety, lazy, native
 from nbkeras.kernels.runtime.device_array import VIEWS, DeviceArray, StandIn, view_key
 from nbkeras.kernels.runtime.messages import cannot_compile, named, takes, wrong_number
 
-_interpreter = lazy.Module("nbkeras.kernels.runtime.eager")
+_interpreter = lazy.LazyModule("nbkeras.kernels.runtime.eager")
 Array = np.ndarray
 ARRAYS = (np.ndarray, DeviceArray)
 
@@ -49,7 +49,7 @@ _thread = _Thread()
 _persistent: dict[int, weakref.ref] = {}
 _constants: set[int] = set()  # owners that mark_constant marked
 _watched: dict[int, tuple[weakref.ref, ...]] = {}  # by owner: see `watch`. Threads read it without a lock
-_watching = forks.lock()
+_watching = fork_safety.lock()
 gpu_used = False  # whether any GPU was used; without one no array has to be checked for its device
 
 
@@ -334,7 +334,7 @@ class Replayer:
         segments = native_segments(steps, inputs, outputs)
         if len(segments) == 1:
             (self._fast,) = segments
-            self._native = self._fast if isinstance(self._fast, native.Program) else None
+            self._native = self._fast if isinstance(self._fast, native.NativeProgram) else None
         else:
             self._fast = functools.partial(_call_all, segments)
 
@@ -365,7 +365,7 @@ def native_segments(
         launches = [step for step, rows in pairs for _ in rows.rows]
         everything = [row for _, rows in pairs for row in rows.rows]
         keep = [rows.keep for _, rows in pairs]
-        segments.append(native.Program(launches, everything, keep, inputs, outputs))
+        segments.append(native.NativeProgram(launches, everything, keep, inputs, outputs))
     return segments
 
 
@@ -383,7 +383,7 @@ def _rows(function: Any, args: tuple) -> _Rows | None:
         inner = _rows(function.function, args[function.flags :])
         if inner is None:
             return None
-        programs: list[native.Program] = []  # whose memory the rows use
+        programs: list[native.NativeProgram] = []  # whose memory the rows use
         rows = [_under(flags, row, (function, args), programs) for row in inner.rows]
         return _Rows(rows, (inner, programs))
     if hasattr(function, "row"):
@@ -395,13 +395,13 @@ def _rows(function: Any, args: tuple) -> _Rows | None:
 
 
 def _under(
-    flags: list[int], row: native.Row, launch: tuple[Callable, tuple], programs: list[native.Program]
+    flags: list[int], row: native.Row, launch: tuple[Callable, tuple], programs: list[native.NativeProgram]
 ) -> native.Row:
     """A row that runs only if no flag is 0; with several flags it is a program in a program, which is added to `programs`."""
     *outer, flag = flags
     row = (*row[:3], flag)
     for flag in reversed(outer):
-        programs.append(native.Program([launch], [row]))
+        programs.append(native.NativeProgram([launch], [row]))
         row = programs[-1].row(flag)
     return row
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from nbkeras.kernels.loops import interpreter
 from nbkeras.kernels.loops.instruction_set import WORDS
-from nbkeras.kernels.runtime import chains, code, forks, instructions
+from nbkeras.kernels.runtime import chains, code, fork_safety, instructions
 from nbkeras.kernels.runtime.chains import Chain, Step, operation
-from nbkeras.kernels.runtime.instructions import Part, address_of, parts_of
+from nbkeras.kernels.runtime.instructions import ProgramRow, address_of, parts_of
 
 Array = np.ndarray
 _MOST_PLANS = 1024
@@ -41,8 +41,8 @@ def entry() -> int:
 class _Plan:
     """The parts of a launch, to be used again for arrays that are elsewhere. One thread at a time can use it."""
 
-    def __init__(self, parts: list[Part], bounds: list[tuple[int, int]]):
-        self.lock = forks.lock()
+    def __init__(self, parts: list[ProgramRow], bounds: list[tuple[int, int]]):
+        self.lock = fork_safety.lock()
         self._parts = [(part, address_of(part.frame)) for part in parts]
         self._moves = []  # code, the place of an address in it, which array it is in, and how far from the start of its memory
         for part in parts:

@@ -58,7 +58,7 @@ NAMES = {"copy", "select", "clip", "fold", *(name for name, each in ELEMENTWISE.
 NAMES |= {f"{name}?" for name in _BOOLEANS}
 
 
-class Part(NamedTuple):
+class ProgramRow(NamedTuple):
     """A row of a native program: shares of the interpreter's work on a frame; `keep` must be kept as long as it is used."""
 
     frame: Array
@@ -109,7 +109,7 @@ class _Instruction:
         self.period = period  # of a read that repeats itself after so many elements: the prologue can do it
 
 
-class Program:
+class InstructionProgram:
     """A program over arrays of `size` elements, which are numbered in C order of some shape."""
 
     def __init__(self, size: int):
@@ -276,7 +276,7 @@ class Program:
 
     # The end
 
-    def part(self, *keep: Any) -> Part:
+    def part(self, *keep: Any) -> ProgramRow:
         """The finished program."""
         prologue = [i for i in self._body if i.period == 1 or (i.period and not self._places)]
         block = self._choose_registers(prologue)
@@ -292,7 +292,7 @@ class Program:
         frame = (0, address_of(code), len(prologue), len(body), len(self._epilogue), *places)
         work = self._size * sum(_COSTS.get(i.name.partition(".")[0], 1) for i in body)
         shares = max(1, min(_MOST_SHARES, work // _SHARE, places[0]))
-        return Part(np.array(frame, np.int64), shares, code, (*self._keep, *keep))
+        return ProgramRow(np.array(frame, np.int64), shares, code, (*self._keep, *keep))
 
     def _choose_registers(self, prologue: list) -> int:
         """Place the values that are in no array in the scratch memory, and choose the size of a block.
@@ -345,7 +345,7 @@ def _row(instruction: _Instruction) -> list[int]:
     return row + [0] * (WORDS - len(row))
 
 
-def _infinite(program: Program, x: _Value, name: str) -> _Value:
+def _infinite(program: InstructionProgram, x: _Value, name: str) -> _Value:
     if x.dtype not in FLOATS:
         raise _UnknownError
     return program.compute(name, program.compute("absolute", x), program.constant_like(x, np.inf))
@@ -388,10 +388,10 @@ def _check_overlap(out: Array, *inputs: Any) -> None:
                 raise _UnknownError from None
 
 
-def _elementwise(name: str, dtypes: tuple, operands: tuple, out: Array) -> list[Part]:
+def _elementwise(name: str, dtypes: tuple, operands: tuple, out: Array) -> list[ProgramRow]:
     """One op; dtypes: those that it is computed in, of the operands."""
     _check_overlap(out, *operands)
-    order, program = _order(out), Program(out.size)
+    order, program = _order(out), InstructionProgram(out.size)
     values = []
     for operand, dtype in zip(operands, dtypes, strict=True):
         if isinstance(operand, Array):
@@ -402,11 +402,11 @@ def _elementwise(name: str, dtypes: tuple, operands: tuple, out: Array) -> list[
     return [program.part()]
 
 
-def _copied(source: Array, target: Array) -> list[Part]:
+def _copied(source: Array, target: Array) -> list[ProgramRow]:
     _check_overlap(target, source)
     source = np.broadcast_to(source, target.shape)
     order, size = _order(target), target.itemsize
-    program = Program(target.size)
+    program = InstructionProgram(target.size)
     if source.dtype == target.dtype and size in COPIED:  # any dtype
         source, target = source.view(COPIED[size]), target.view(COPIED[size])
         turned = source.transpose(order)
@@ -419,7 +419,7 @@ def _copied(source: Array, target: Array) -> list[Part]:
     return [program.part()]
 
 
-def _folded(x: Array, name: str, axes: tuple[int, ...], out: Array) -> list[Part]:
+def _folded(x: Array, name: str, axes: tuple[int, ...], out: Array) -> list[ProgramRow]:
     """A reduction. Small integers are combined in int64."""
     if not x.size or not out.flags.c_contiguous or np.may_share_memory(x, out):
         raise _UnknownError
@@ -441,14 +441,16 @@ def _folded(x: Array, name: str, axes: tuple[int, ...], out: Array) -> list[Part
     return _rows(x.transpose(order), name, wide, out.size, out)
 
 
-def _rows(x: Array, name: str, dtype: str, rows: int, out: Array) -> list[Part]:
+def _rows(x: Array, name: str, dtype: str, rows: int, out: Array) -> list[ProgramRow]:
     """Rows of an array combined; long ones in several steps."""
-    program = Program(x.size)
+    program = InstructionProgram(x.size)
     value = program.cast(program.read(x, x.shape, tuple(range(x.ndim))), dtype)
     return _rows_of(program, value, name, rows, x.size // rows, out)
 
 
-def _rows_of(program: Program, value: _Value, name: str, rows: int, length: int, out: Array) -> list[Part]:
+def _rows_of(
+    program: InstructionProgram, value: _Value, name: str, rows: int, length: int, out: Array
+) -> list[ProgramRow]:
     """A program that ends with rows of a value combined, and what follows it."""
     value, pieces = program.fold_rows(name, value, rows, length)
     if pieces == 1:
@@ -459,13 +461,13 @@ def _rows_of(program: Program, value: _Value, name: str, rows: int, length: int,
     return [program.part(partial), *_rows(partial, name, value.dtype, rows, out)]
 
 
-def _columns(x: Array, name: str, dtype: str, shape: tuple, out: Array) -> list[Part]:
+def _columns(x: Array, name: str, dtype: str, shape: tuple, out: Array) -> list[ProgramRow]:
     """Columns of (matrices, rows, columns) combined; many rows in several steps."""
     if _code(x.dtype) != dtype or not x.flags.c_contiguous:
         copy = np.empty(x.shape, dtype)
         first, *rest = _columns(copy, name, dtype, shape, out)
         return [*_copied(x, copy), first._replace(keep=(*first.keep, copy)), *rest]
-    program = Program(x.size)
+    program = InstructionProgram(x.size)
     value, chunks = program.fold_columns(name, _Value(dtype, address_of(x), 0), shape)
     if chunks == 1:
         program.write(value, out)
@@ -475,7 +477,7 @@ def _columns(x: Array, name: str, dtype: str, shape: tuple, out: Array) -> list[
     return [program.part(partial), *_columns(partial, name, dtype, partial.shape, out)]
 
 
-def _chained(chain: Chain, args: tuple) -> list[Part]:
+def _chained(chain: Chain, args: tuple) -> list[ProgramRow]:
     """A chain; if it ends with a reduction, whose blocks are longer, and has too many registers for that, in two parts."""
     try:
         return _fused(chain, args)
@@ -494,10 +496,10 @@ def _chained(chain: Chain, args: tuple) -> list[Part]:
         return [first._replace(keep=(*first.keep, value)), *rest]
 
 
-def _fused(chain: Chain, args: tuple) -> list[Part]:
+def _fused(chain: Chain, args: tuple) -> list[ProgramRow]:
     inputs, outputs = args[: len(chain.kinds)], args[len(chain.kinds) :]
     size, dtype = outputs[-1].size * (chain.fold[2] if chain.fold else 1), _code(chain.dtype)
-    program = Program(size)
+    program = InstructionProgram(size)
     values: list[_Value] = []
     for kind, x in zip(chain.kinds, inputs, strict=True):
         if kind == "n":
@@ -520,7 +522,7 @@ def _fused(chain: Chain, args: tuple) -> list[Part]:
     return [program.part()]
 
 
-def _parts(function: Callable, args: tuple) -> list[Part]:
+def _parts(function: Callable, args: tuple) -> list[ProgramRow]:
     if hasattr(function, "chain"):
         return _chained(function.chain, args)
     if hasattr(function, "steps"):
@@ -534,7 +536,7 @@ def _parts(function: Callable, args: tuple) -> list[Part]:
         return _copied(*args)
     if name == "fill":
         target, value = args
-        program = Program(target.size)
+        program = InstructionProgram(target.size)
         program.write(program.number(value, _code(target.dtype)), target, _order(target))
         return [program.part()]
     if name == "fold":
@@ -560,7 +562,7 @@ def _parts(function: Callable, args: tuple) -> list[Part]:
     return _elementwise(name, dtypes, args[:-1], args[-1])
 
 
-def parts_of(function: Callable, args: tuple) -> list[Part] | None:
+def parts_of(function: Callable, args: tuple) -> list[ProgramRow] | None:
     """The parts of a native program that do function(*args), one after the other; None if the interpreter cannot do it."""
     try:
         return [part for part in _parts(function, args) if part.frame[5]]  # has tasks; arrays of size 0 have none
@@ -568,9 +570,9 @@ def parts_of(function: Callable, args: tuple) -> list[Part] | None:
         return None
 
 
-def linked(parts: list[Part]) -> list[Part]:
+def linked(parts: list[ProgramRow]) -> list[ProgramRow]:
     """The same parts, but those of one share that follow each other are one part. They must not be used otherwise then."""
-    result: list[Part] = []
+    result: list[ProgramRow] = []
     for before, part in zip([None, *parts], parts, strict=False):
         if before is not None and before.shares == part.shares == 1:
             before.frame[0] = address_of(part.frame)

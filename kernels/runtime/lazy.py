@@ -9,10 +9,10 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from nbkeras.kernels.runtime import forks
+from nbkeras.kernels.runtime import fork_safety
 
 
-class Module:
+class LazyModule:
     """A module that is imported when it is used."""
 
     def __init__(self, name: str):
@@ -28,15 +28,15 @@ class Module:
         return importlib.import_module(self._name)
 
 
-ir: Any = Module("llvmlite.ir")
-binding: Any = Module("llvmlite.binding")
-types: Any = Module("numba.types")
-cgutils: Any = Module("numba.core.cgutils")
-arrayobj: Any = Module("numba.np.arrayobj")
-registry: Any = Module("numba.core.registry")
-serialize: Any = Module("numba.core.serialize")
-compiler: Any = Module("nbkeras.kernels.runtime.compiler")
-_extending: Any = Module("numba.extending")
+ir: Any = LazyModule("llvmlite.ir")
+binding: Any = LazyModule("llvmlite.binding")
+types: Any = LazyModule("numba.types")
+cgutils: Any = LazyModule("numba.core.cgutils")
+arrayobj: Any = LazyModule("numba.np.arrayobj")
+registry: Any = LazyModule("numba.core.registry")
+serialize: Any = LazyModule("numba.core.serialize")
+compiler: Any = LazyModule("nbkeras.kernels.runtime.compiler")
+_extending: Any = LazyModule("numba.extending")
 
 
 class _Registered:
@@ -46,7 +46,7 @@ class _Registered:
         functools.update_wrapper(self, function)  # type: ignore[arg-type]
         self._register = register
 
-    @forks.cached_property
+    @fork_safety.cached_property
     def _numba_type_(self) -> Any:
         registered, context = self._register(), registry.cpu_target.typing_context
         context.refresh()

@@ -29,20 +29,20 @@ from nbkeras.kernels.runtime.signatures import ArrayType, Type
 Array = np.ndarray
 
 
-class Place(NamedTuple):
+class BufferRef(NamedTuple):
     """An address: so many bytes into a piece of memory that has a name."""
 
     memory: str
     offset: int
 
 
-class Outer(NamedTuple):
+class CFunctionRef(NamedTuple):
     """The address of a function of C's library."""
 
     function: str
 
 
-Word = int | Place | Outer
+Word = int | BufferRef | CFunctionRef
 
 
 class Row(NamedTuple):
@@ -64,13 +64,13 @@ class Unavailable(ValueError):
 class Memory(Protocol):
     """Where a library has what a launch uses."""
 
-    def place(self, array: Array, low: int) -> Place:
+    def place(self, array: Array, low: int) -> BufferRef:
         """The place of an array's memory, which begins at `low`."""
 
-    def constant(self, array: Array) -> Place:
+    def constant(self, array: Array) -> BufferRef:
         """The place of a constant of this launch."""
 
-    def scratch(self, nbytes: int) -> Place:
+    def scratch(self, nbytes: int) -> BufferRef:
         """The place of memory for this launch alone."""
 
 
@@ -105,13 +105,13 @@ def _row_of_kernel(function: Any, args: tuple, memory: Memory, kernels: "Kernels
     for value, kind in zip(own, signature, strict=True):
         if isinstance(kind, ArrayType):
             low, _ = bounds_of(value)
-            place = memory.place(value, low) if value.size else Place("workspace", 0)
-            frame[slot] = Place(place.memory, place.offset + address(value) - low)
+            place = memory.place(value, low) if value.size else BufferRef("workspace", 0)
+            frame[slot] = BufferRef(place.memory, place.offset + address(value) - low)
         slot += native._slots(kind)
     return Row(kernels.symbol(kernel, signature), frame, shares, [])
 
 
-def _rows_of_parts(parts: list[instructions.Part], args: tuple, memory: Memory) -> list[Row]:
+def _rows_of_parts(parts: list[instructions.ProgramRow], args: tuple, memory: Memory) -> list[Row]:
     """The rows of the interpreter's programs: addresses are in the instructions, too."""
     regions = [(*bounds_of(x), functools.partial(memory.place, x)) for x in args if isinstance(x, Array) and x.size]
     written = {int(row[2]) for part in parts for row in part.code if row[3] >= 0}
@@ -122,13 +122,13 @@ def _rows_of_parts(parts: list[instructions.Part], args: tuple, memory: Memory) 
         place = memory.scratch(high - low) if any(low <= at < high for at in written) else memory.constant(array)
         regions.append((low, high, lambda _, place=place: place))
 
-    def word(at: int) -> Place:
+    def word(at: int) -> BufferRef:
         inside = [region for region in regions if region[0] <= at < region[1]]
         if not inside:
             raise RuntimeError("a program of the interpreter uses memory that it does not keep")
         low, _, place = max(inside, key=lambda region: region[1])
         found = place(low)
-        return Place(found.memory, found.offset + at - low)
+        return BufferRef(found.memory, found.offset + at - low)
 
     return [
         Row(
@@ -144,7 +144,7 @@ def _rows_of_parts(parts: list[instructions.Part], args: tuple, memory: Memory) 
 _NAMES = {number: name for name, number in OPCODES.items()}
 
 
-def _instruction(row: list[int], word: Callable[[int], Place]) -> list[Word]:
+def _instruction(row: list[int], word: Callable[[int], BufferRef]) -> list[Word]:
     """The words of an instruction, with places for addresses; see loops/instruction_set.py."""
     found: list[Word] = list(row)
     for at in range(2, WORDS, 2):
@@ -154,7 +154,7 @@ def _instruction(row: list[int], word: Callable[[int], Place]) -> list[Word]:
     if name in ("load", "store", "transpose", "columns"):
         found[1] = word(row[1])
     elif name == "call":
-        found[1] = Outer(_c_functions()[row[1]])
+        found[1] = CFunctionRef(_c_functions()[row[1]])
     return found
 
 

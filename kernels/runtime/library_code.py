@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from nbkeras.kernels.runtime import processor
 from nbkeras.kernels.runtime.lazy import binding, ir
-from nbkeras.kernels.runtime.library import Outer, Place, Row, Word
+from nbkeras.kernels.runtime.library import BufferRef, CFunctionRef, Row, Word
 
 FAILED, NO_MEMORY, OTHER_WEIGHTS = (
     1,
@@ -24,7 +24,7 @@ _TOGETHER = 64  # rows of one function: LLVM takes long for very long ones
 _UNROLLED = 4  # shares that are called one by one
 
 
-class Function(NamedTuple):
+class LibraryFunction(NamedTuple):
     """A function that runs rows.
 
     arguments: the names of memories, in the order of the function's pointers; 'weights' is one if they are not inside. copies:
@@ -34,11 +34,11 @@ class Function(NamedTuple):
     name: str
     arguments: Sequence[str]
     rows: Sequence[Row] = ()
-    copies: Sequence[tuple[Place, Place, int]] = ()
+    copies: Sequence[tuple[BufferRef, BufferRef, int]] = ()
 
 
 def object_code(
-    target: str, functions: Sequence[Function], sizes: dict[str, int], weights: str, key: bytes | None
+    target: str, functions: Sequence[LibraryFunction], sizes: dict[str, int], weights: str, key: bytes | None
 ) -> bytes:
     """The functions as an object file.
 
@@ -85,7 +85,7 @@ class _Writer:
         function = ir.Function(self.module, ir.FunctionType(self._word, []), name)
         ir.IRBuilder(function.append_basic_block()).ret(self._constant(value))
 
-    def function(self, wanted: Function) -> None:
+    def function(self, wanted: LibraryFunction) -> None:
         """A function that checks its pointers and runs the rows, a part of them at a time."""
         count = len(wanted.arguments)
         kind = ir.FunctionType(self._result, [self._bytes] * count)
@@ -174,9 +174,9 @@ class _Writer:
         return function
 
     def _value(self, builder: Any, word: Word, memories: dict[str, Any]) -> Any:
-        if isinstance(word, Place):
+        if isinstance(word, BufferRef):
             return builder.add(memories[word.memory], self._constant(word.offset))
-        if isinstance(word, Outer):
+        if isinstance(word, CFunctionRef):
             return builder.ptrtoint(self._function(word.function, ir.FunctionType(ir.VoidType(), [])), self._word)
         return self._constant(word)
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels.runtime import code, forks
+from nbkeras.kernels.runtime import code, fork_safety
 from nbkeras.kernels.runtime.messages import named, short_description
+from nbkeras.kernels.runtime.pointers import call, load, load32, stack, store
 from nbkeras.kernels.runtime.pool import Pool, run_shares
-from nbkeras.kernels.runtime.raw import call, load, load32, stack, store
 from nbkeras.kernels.runtime.signatures import ArrayType, Type
 
 Array = np.ndarray
@@ -60,7 +60,7 @@ _of_this_python = _of_python()
 _PYTHON = _of_this_python.ctypes.data
 
 
-@code.Function
+@code.CompiledFunction
 def _result(failure, python):
     """The object that a function returns to Python: None, or a number."""
     if failure != 0:
@@ -106,7 +106,7 @@ _CODE, _FRAME, _SHARES, _FLAG, _ROW = range(5)
 _ROWS, _COUNT, _STATE, _FAILED, _TABLE, _HOLDS_GIL, _PORTS, _INPUTS, _OUTPUTS = range(9)
 
 
-@code.Function
+@code.CompiledFunction
 def _play_rows(frame):
     """Run the rows of a program. Returns 0, or what the entry of a kernel that raised an exception returned."""
     row, state = load(frame, _ROWS), load(frame, _STATE)
@@ -129,7 +129,7 @@ def _play(frame, share, shares):
     return _play_rows(frame)
 
 
-@code.Function
+@code.CompiledFunction
 def _is_dtype(dtype, expected, python):
     """Whether a dtype is the expected one, which is native. One of numbers may be another object: unpickled arrays have such."""
     if dtype == expected:
@@ -143,7 +143,7 @@ def _is_dtype(dtype, expected, python):
     return (load32(dtype + _HEADER + _MARKS) >> _ORDER) & 255 != _FOREIGN
 
 
-@code.Function
+@code.CompiledFunction
 def _fits(item, port, python):
     """Whether an object is an array of a port's dtype and shape, and C-contiguous as the port is."""
     if load(item + _HEADER - 8, 0) != load(port + _HEADER - 8, 0):
@@ -160,13 +160,13 @@ def _fits(item, port, python):
     return True
 
 
-@code.Function
+@code.CompiledFunction
 def _copy(source, target, size, python):
     """Copy the memory of an array to another one."""
     call(load(python, _MOVE), load(target + _HEADER + _DATA, 0), load(source + _HEADER + _DATA, 0), size)
 
 
-@code.Function
+@code.CompiledFunction
 def _play_with(frame, objects, count, python):
     """Copy inputs into the program, run it, and copy its outputs; without objects only run it."""
     ports, inputs = load(frame, _PORTS), load(frame, _INPUTS)
@@ -204,7 +204,7 @@ code.symbol("nbkeras_run_program", _run_program, "int64(int64, int64, int64)")
 Row = tuple[int, Array, int, int]
 
 
-class Program:
+class NativeProgram:
     """Launches that one native call runs. `launches`: (function, arguments) of each row (entry, frame, shares, flag).
 
     keep: what the rows use. inputs, outputs: arrays of the program that a call may copy into and from.
@@ -296,7 +296,7 @@ _ARRAY, _INT, _BOOL, _FIELD, _TUPLE, _NONE = range(6)
 _FIRST_GUARD, _START_TABLE, _BEFORE, _AFTER = range(4)
 
 
-@code.Function
+@code.CompiledFunction
 def _fill_number(kind, item, frame, slot, python):
     """Write a number into a slot; False if it does not fit into one."""
     if kind == _INT:
@@ -311,7 +311,7 @@ def _fill_number(kind, item, frame, slot, python):
     return True
 
 
-@code.Function
+@code.CompiledFunction
 def _fill(guard, items, frame, python):
     """Fill a frame from objects. Returns the number of elements of the arrays, or _MISS if they are not what the guard says."""
     expected = guard + 8 * _EXPECTED
@@ -366,7 +366,7 @@ def _fill(guard, items, frame, python):
     return elements
 
 
-@code.Function
+@code.CompiledFunction
 def _fill_int(item, frame, slot, python):
     """Write an int into a slot; False if it is another object, or too large."""
     if load(item + _HEADER - 8, 0) != load(python, _INT_TYPE):
@@ -374,7 +374,7 @@ def _fill_int(item, frame, slot, python):
     return _fill_number(_INT, item, frame, slot, python)
 
 
-@code.Function
+@code.CompiledFunction
 def _run(guard, frame, share, elements, python):
     """Run the entry of a guard; without the GIL if the arrays are large."""
     entry, thread = load(guard, _ENTRY), 0
@@ -425,7 +425,7 @@ class Calls:
         self._site = np.array([0, _PYTHON, before, after], np.int64)
         self._guards: list[tuple] = []  # with the objects whose addresses they hold
 
-    @forks.cached_property
+    @fork_safety.cached_property
     def start(self) -> Callable[..., int | None]:
         """A function of the objects. It returns None, or a number for `go_on`."""
         code.check_enabled(self._kernel.py_func)

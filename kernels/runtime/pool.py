@@ -18,7 +18,7 @@ import time
 
 import numpy as np
 
-from nbkeras.kernels.runtime import cgroups, code, forks, raw
+from nbkeras.kernels.runtime import cgroups, code, fork_safety, pointers
 
 _LINE = 8  # numbers in a cache line of 64 bytes; different threads write to different lines
 # Indices in the pool's memory. The numbers of the first line are written before the tickets.
@@ -35,65 +35,67 @@ _ROUNDS = 32  # launches after which a thread looks at the clock
 # -------------------- shares --------------------
 
 
-@code.Function
+@code.CompiledFunction
 def _take_shares(state, me, threads):
     """Run shares until none is left: of the own stretch first, then of the others. Returns their number."""
     taken = 0
     for i in range(threads):
         at = _TICKETS + (me + i) % threads * _LINE
         while True:
-            ticket = raw.read(state, at)
+            ticket = pointers.read(state, at)
             if ticket & _LOW >= ticket >> _HALF:
                 break
-            ticket = raw.add(state, at, 1)  # perhaps already of the next round, which does no harm
+            ticket = pointers.add(state, at, 1)  # perhaps already of the next round, which does no harm
             share = ticket & _LOW
             if share >= ticket >> _HALF:
                 break
-            failure = raw.call(raw.read(state, _CODE), raw.read(state, _FRAME), share, raw.read(state, _SHARES))
+            failure = pointers.call(
+                pointers.read(state, _CODE), pointers.read(state, _FRAME), share, pointers.read(state, _SHARES)
+            )
             if failure != 0:
-                raw.write(state, _FAILURE, failure)
-            raw.add(state, _DONE, 1)
+                pointers.write(state, _FAILURE, failure)
+            pointers.add(state, _DONE, 1)
             taken += 1
     return taken
 
 
-@code.Function
+@code.CompiledFunction
 def run_shares(state, entry, frame, shares):
     """Offer the shares to all threads, take part, and return when all are done; alone if the pool is in use.
 
     Returns 0, or what the entry of a kernel that raised an exception returned.
     """
     if shares == 1:
-        return raw.call(entry, frame, 0, 1)
-    threads = min(raw.read(state, _THREADS), shares)
-    if threads < 2 or raw.exchange(state, _BUSY, 1) != 0:
+        return pointers.call(entry, frame, 0, 1)
+    threads = min(pointers.read(state, _THREADS), shares)
+    if threads < 2 or pointers.exchange(state, _BUSY, 1) != 0:
         for share in range(shares):
-            failure = raw.call(entry, frame, share, shares)
+            failure = pointers.call(entry, frame, share, shares)
             if failure != 0:
                 return failure
         return 0
-    raw.write(state, _CODE, entry)
-    raw.write(state, _FRAME, frame)
-    raw.write(state, _SHARES, shares)
-    raw.write(state, _DONE, 0)
-    raw.write(state, _FAILURE, 0)
+    pointers.write(state, _CODE, entry)
+    pointers.write(state, _FRAME, frame)
+    pointers.write(state, _SHARES, shares)
+    pointers.write(state, _DONE, 0)
+    pointers.write(state, _FAILURE, 0)
     for i in range(threads):
-        raw.write(state, _TICKETS + i * _LINE, (shares * (i + 1) // threads << _HALF) + shares * i // threads)
-    raw.add(state, _ROUND, 1)
+        pointers.write(state, _TICKETS + i * _LINE, (shares * (i + 1) // threads << _HALF) + shares * i // threads)
+    pointers.add(state, _ROUND, 1)
     for i in range(1, threads):
         at = _TICKETS + i * _LINE + _ASLEEP
-        if raw.read(state, at) != 0 and raw.exchange(state, at, 0) != 0:
-            raw.wake(state, at)
+        if pointers.read(state, at) != 0 and pointers.exchange(state, at, 0) != 0:
+            pointers.wake(state, at)
     _take_shares(state, np.int64(0), threads)  # a literal 0 would have it compiled a second time
-    looks, patience = 0, raw.read(state, _PATIENCE)
-    while raw.read(state, _DONE) < shares:
+    looks, patience = 0, pointers.read(state, _PATIENCE)
+    while pointers.read(state, _DONE) < shares:
         looks += 1
         if looks < patience:
-            raw.relax()
+            pointers.relax()
         else:
-            raw.nap()
-    failure = raw.read(state, _FAILURE)
-    raw.write(state, _BUSY, 0)
+            pointers.nap()
+    failure = pointers.read(state, _FAILURE)
+    pointers.write(state, _BUSY, 0)
     return failure
 
 
@@ -102,34 +104,44 @@ def _serve(state, me, rounds):
 
     A thread that lost its processor for a part of its time makes all spin for a shorter time.
     """
-    looks, seen, left, wall, own = 0, -1, _ROUNDS, raw.nanoseconds(raw.WALL), raw.nanoseconds(raw.OWN)
-    while raw.read(state, _STOP) == 0:
-        now = raw.read(state, _ROUND)
+    looks, seen, left, wall, own = (
+        0,
+        -1,
+        _ROUNDS,
+        pointers.nanoseconds(pointers.WALL),
+        pointers.nanoseconds(pointers.OWN),
+    )
+    while pointers.read(state, _STOP) == 0:
+        now = pointers.read(state, _ROUND)
         if now != seen:
             seen = now
-            threads = min(raw.read(state, _THREADS), raw.read(state, _SHARES))
+            threads = min(pointers.read(state, _THREADS), pointers.read(state, _SHARES))
             if me < threads and _take_shares(state, me, threads) > 0:
                 looks, left = 0, left - 1
-        raw.relax()
+        pointers.relax()
         looks += 1
         if rounds != 0:
             if looks >= rounds:
                 return 0
-        elif left == 0 or looks >= raw.read(state, _PATIENCE):
-            took = raw.nanoseconds(raw.WALL) - wall
-            if took - (raw.nanoseconds(raw.OWN) - own) > max(_LOST, took // 10):
-                raw.write(state, _BUSY_UNTIL, raw.nanoseconds(raw.WALL) + _BUSY_FOR)
-                raw.write(state, _PATIENCE, raw.read(state, _BUSY_PATIENCE))
-            elif raw.nanoseconds(raw.WALL) > raw.read(state, _BUSY_UNTIL):
-                raw.write(state, _PATIENCE, raw.read(state, _IDLE))
+        elif left == 0 or looks >= pointers.read(state, _PATIENCE):
+            took = pointers.nanoseconds(pointers.WALL) - wall
+            if took - (pointers.nanoseconds(pointers.OWN) - own) > max(_LOST, took // 10):
+                pointers.write(state, _BUSY_UNTIL, pointers.nanoseconds(pointers.WALL) + _BUSY_FOR)
+                pointers.write(state, _PATIENCE, pointers.read(state, _BUSY_PATIENCE))
+            elif pointers.nanoseconds(pointers.WALL) > pointers.read(state, _BUSY_UNTIL):
+                pointers.write(state, _PATIENCE, pointers.read(state, _IDLE))
             if left != 0:
                 at = _TICKETS + me * _LINE + _ASLEEP
-                raw.write(state, at, 1)
-                raw.exchange(state, at, 1)  # nothing is read before it is written
-                while raw.read(state, at) != 0 and raw.read(state, _ROUND) == seen and raw.read(state, _STOP) == 0:
-                    raw.sleep_while(state, at, 1)
-                raw.write(state, at, 0)
-            looks, left, wall, own = 0, _ROUNDS, raw.nanoseconds(raw.WALL), raw.nanoseconds(raw.OWN)
+                pointers.write(state, at, 1)
+                pointers.exchange(state, at, 1)  # nothing is read before it is written
+                while (
+                    pointers.read(state, at) != 0
+                    and pointers.read(state, _ROUND) == seen
+                    and pointers.read(state, _STOP) == 0
+                ):
+                    pointers.sleep_while(state, at, 1)
+                pointers.write(state, at, 0)
+            looks, left, wall, own = 0, _ROUNDS, pointers.nanoseconds(pointers.WALL), pointers.nanoseconds(pointers.OWN)
     return 0
 
 
@@ -137,8 +149,8 @@ def _wake_all(state, threads):
     """Wake all threads that sleep."""
     for i in range(1, threads):
         at = _TICKETS + i * _LINE + _ASLEEP
-        raw.write(state, at, 0)
-        raw.wake(state, at)
+        pointers.write(state, at, 0)
+        pointers.wake(state, at)
     return 0
 
 
@@ -172,7 +184,7 @@ class Pool:
     chosen: int | None = (
         None  # the number of threads that was set, here or in the process that this one was forked from
     )
-    _making = forks.lock()
+    _making = fork_safety.lock()
 
     def __init__(self) -> None:
         # both compiled or loaded now: nothing can be when Python shuts down
@@ -185,7 +197,7 @@ class Pool:
         self.memory[_IDLE] = self.memory[_PATIENCE] = int(_IDLE_SECONDS * looks_per_second)
         self.memory[_BUSY_PATIENCE] = int(_BUSY_SECONDS * looks_per_second)
         self._threads: list[threading.Thread] = []
-        self._starting = forks.lock()
+        self._starting = fork_safety.lock()
         self.threads = min(Pool.chosen or _wanted() or cgroups.usable_processors(), self.most)
 
     @classmethod

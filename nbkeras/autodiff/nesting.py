@@ -7,10 +7,10 @@ from typing import Any
 
 from nbkeras.autodiff import rules
 from nbkeras.engine import tape
-from nbkeras.engine.lazy_names import Later
+from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.tensor import Tensor, apply_plainly
 
-table = Later("nbkeras.autodiff.table")  # most tapes are not inside others, and need no rules
+table = LazyModule("nbkeras.autodiff.table")  # most tapes are not inside others, and need no rules
 
 
 def rule_of(op: Callable, op_vjp: Callable | None) -> rules.Rule | None:
@@ -38,7 +38,7 @@ def applied(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | No
     return result
 
 
-class Tape(tape.Recording):
+class Tape(tape.GradientRecording):
     """A recording of its own, also inside another one; `backward(..., within=tape)` goes back through its Records only."""
 
     is_spent = False  # whether no further gradient of this tape will be asked for

@@ -93,7 +93,9 @@ def learning_phase() -> bool:
 
 
 def set_learning_phase(value) -> None:
-    """Set the learning phase of calls outside fit, evaluate and predict; for Keras 2 see `Behaviour.keeps_learning_phase`.
+    """Set the learning phase of calls outside fit, evaluate and predict.
+
+    For Keras 2 see `CompatibilityPolicy.keeps_learning_phase`.
 
     Args:
         value: 1 or True for training, 0 or False for inference.

@@ -4,11 +4,13 @@ import argparse
 import functools
 import importlib.util
 
-from nbkeras.engine.lazy_names import Later
+from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.user_errors import install, optional_import
 from nbkeras.serving import options
 
-logs, supervisor, worker = map(Later, ("nbkeras.serving.logs", "nbkeras.serving.supervisor", "nbkeras.serving.worker"))
+logs, supervisor, worker = map(
+    LazyModule, ("nbkeras.serving.logs", "nbkeras.serving.supervisor", "nbkeras.serving.worker")
+)
 
 
 def serve_models(arguments: argparse.Namespace) -> int:

@@ -35,7 +35,7 @@ def learning_phase() -> LearningPhase:
     return _phase
 
 
-class Step(NamedTuple):
+class VariableUpdate(NamedTuple):
     """An update of variables from symbolic gradients; `optimizer.get_updates` returns a list of one."""
 
     optimizer: Any
@@ -49,8 +49,8 @@ def function(inputs: Sequence, outputs: Any, updates=None, **kwargs) -> Callable
     updates: may include the result of an optimizer's `get_updates`.
     """
     symbols = [each for each in inputs if not isinstance(each, LearningPhase)]
-    steps = [each for each in updates or () if isinstance(each, Step)]
-    pairs = [each for each in updates or () if not isinstance(each, Step)]
+    steps = [each for each in updates or () if isinstance(each, VariableUpdate)]
+    pairs = [each for each in updates or () if not isinstance(each, VariableUpdate)]
     compute = control.function(symbols, [outputs, [step.gradients for step in steps]], pairs)
 
     def run(arrays: Sequence, training: bool = False) -> Any:

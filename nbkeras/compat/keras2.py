@@ -1,4 +1,4 @@
-"""nbkeras as Keras 2.3.1, set and unset in one place: its Behaviour, and names, arguments and methods that only Keras 2 has."""
+"""nbkeras as Keras 2.3.1, set and unset in one place: its CompatibilityPolicy, and what only Keras 2 has."""
 
 import contextlib
 import functools

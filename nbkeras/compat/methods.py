@@ -141,4 +141,4 @@ class Optimizer:
         """
         if given:
             loss, params = given[0], loss
-        return [backend.Step(self, control.gradients(loss, params), list(params))]
+        return [backend.VariableUpdate(self, control.gradients(loss, params), list(params))]

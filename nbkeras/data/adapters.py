@@ -174,7 +174,7 @@ class ArrayDataAdapter(DataAdapter):
         return self._random.permutation(self.samples)
 
 
-class Stream:
+class ItemStream:
     """A generator, iterator, iterable or Sequence. `first` shows its first item, which is still the first one to be read.
 
     An iterator continues where it stopped, other iterables start again; a Sequence (with __len__, __getitem__) is read by number.
@@ -301,7 +301,7 @@ class StreamDataAdapter(DataAdapter):
 
     def __init__(
         self,
-        stream: Stream,
+        stream: ItemStream,
         batch_of: Callable[[Any], Batch],
         steps: int | None = None,
         shuffle: bool | str = False,

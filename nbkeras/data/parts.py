@@ -7,10 +7,10 @@ from typing import Any
 
 from nbkeras.engine import ranks
 from nbkeras.engine.batch import ALL, Batch
-from nbkeras.engine.lazy_names import Later
-from nbkeras.engine.sharding import Part
+from nbkeras.engine.lazy_names import LazyModule
+from nbkeras.engine.sharding import RankRows
 
-distribution = Later("nbkeras.distribution")
+distribution = LazyModule("nbkeras.distribution")
 
 
 def parts(batches: Iterable[Batch]) -> Iterable[Batch]:
@@ -35,10 +35,10 @@ def takes_parts() -> bool:
 def part_of(batch: Batch, rank: int, size: int) -> Batch:
     """The rows of one rank. They follow those of the ranks before it, and ranks differ by one row at most."""
     first, last = batch.size * rank // size, batch.size * (rank + 1) // size
-    return _rows(batch, Part(first, last - first, batch.size), first)
+    return _rows(batch, RankRows(first, last - first, batch.size), first)
 
 
-def _rows(batch: Batch, part: Part, start: int) -> Batch:
+def _rows(batch: Batch, part: RankRows, start: int) -> Batch:
     """A part's rows, from row `start` of a batch on; without any, one row that counts nothing."""
     start = min(start, batch.size - 1)
     rows: Any = slice(start, start + part.rows)
@@ -63,4 +63,4 @@ def _joined(batches: Iterable[Batch], group: ranks.Group) -> Iterator[Batch]:
                 f"rank {group.rank} has no data, while other ranks have: with auto_shard_dataset=False give each rank some"
             )
         here = counts[group.rank]
-        yield _rows(last, Part(sum(counts[: group.rank]), here, sum(counts)), 0)
+        yield _rows(last, RankRows(sum(counts[: group.rank]), here, sum(counts)), 0)

@@ -11,9 +11,9 @@ from nbkeras import random
 from nbkeras.engine import ranks, settings, sharding
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.devices import get_device
-from nbkeras.engine.lazy_names import Later
+from nbkeras.engine.lazy_names import LazyModule
 
-mpi = Later("nbkeras.distribution.mpi")
+mpi = LazyModule("nbkeras.distribution.mpi")
 _STARTED_BY = ("PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_SIZE")  # variables that launchers of MPI set
 
 

@@ -14,7 +14,7 @@ class Batch:
     """Rows of arrays: `leaves[i][rows]`; rows is a slice or an index array. None leaves stay None.
 
     signature: shapes and dtypes of the rows, on which a recorded program depends. layout: says how a step gets the leaves. part:
-    which rows they are of a batch of several processes, a `sharding.Part`; None for a batch of this process alone.
+    which rows they are of a batch of several processes, a `sharding.RankRows`; None for a batch of this process alone.
     """
 
     __slots__ = ("leaves", "rows", "size", "signature", "layout", "part")

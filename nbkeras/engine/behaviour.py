@@ -1,4 +1,4 @@
-"""Floor 1: Behaviour, the differences between Keras 2 and Keras 3, and the behaviour that nbkeras has at the moment.
+"""Floor 1: CompatibilityPolicy, the differences between Keras 2 and Keras 3, and the behaviour that nbkeras has at the moment.
 
 The core reads `behaviour.current` while it builds or records, never in a replayed step. Arguments, methods and modules that only
 have other names in Keras 2 are not known to the core: nbkeras/compat/ adds them from outside.
@@ -20,7 +20,7 @@ class FunctionName(str):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Behaviour:
+class CompatibilityPolicy:
     """The points in which Keras 2.3.1 and Keras 3 behave differently and a script cannot say which behaviour it wants.
 
     The defaults are Keras 3's.
@@ -134,13 +134,13 @@ class Behaviour:
         return found
 
 
-KERAS_3 = Behaviour()
+KERAS_3 = CompatibilityPolicy()
 
 # A switch is there because the two differ in it, so Keras 2 has each of them the other way round.
 _SWITCHES: dict[str, Any] = {
-    each.name: each.default for each in dataclasses.fields(Behaviour) if isinstance(each.default, bool)
+    each.name: each.default for each in dataclasses.fields(CompatibilityPolicy) if isinstance(each.default, bool)
 }
-KERAS_2 = Behaviour(
+KERAS_2 = CompatibilityPolicy(
     name="Keras 2.3.1",
     argument_defaults={
         "Adadelta": {"learning_rate": 1.0},
@@ -159,7 +159,7 @@ KERAS_2 = Behaviour(
 current = KERAS_3
 
 
-def use(behaviour: Behaviour) -> None:
+def use(behaviour: CompatibilityPolicy) -> None:
     """Set the behaviour of the whole process; called by `nbkeras.compat.keras2`, which also adds the names of Keras 2."""
     global current
     current = behaviour

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels.runtime import device, forks
+from nbkeras.kernels.runtime import device, fork_safety
 
 Array = np.ndarray
 # Gives an array that keeps the present values: a copy, or the array itself if it is not written.
@@ -51,7 +51,7 @@ class _Memory:
 
 _memories: dict[int, _Memory] = {}  # by id of the array that owns the memory
 _held: dict[int, _Memory] = {}  # those that have holders
-_lock = forks.lock(threading.RLock)  # the garbage collector may run code that makes Tensors
+_lock = fork_safety.lock(threading.RLock)  # the garbage collector may run code that makes Tensors
 
 
 def share(array: Array) -> Array:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbkeras.engine.layer_stack import Place, layer_stack
+from nbkeras.engine.layer_stack import LayerScope, layer_stack
 from nbkeras.engine.program import Program
 from nbkeras.kernels.recurrent.recurrence import Backward, Forward
 from nbkeras.kernels.runtime import device, threads
@@ -23,7 +23,7 @@ Array = np.ndarray
 class Launch(NamedTuple):
     """A launch of a step: its bytes and operations (None: not counted), and the start and seconds of each timed run."""
 
-    place: Place
+    place: LayerScope
     kernel: str
     read: int
     written: int
@@ -94,7 +94,7 @@ def _name(function: Callable) -> str:
     return getattr(function, "__name__", repr(function))
 
 
-def _inspected(function: Callable, args: tuple, place: Place, new: set[int]) -> Launch:
+def _inspected(function: Callable, args: tuple, place: LayerScope, new: set[int]) -> Launch:
     """Run a launch and find out its costs; new: the addresses of buffers that nothing has used before it."""
     arrays = {
         (device.address(a), a.shape, a.strides): a for a in args if isinstance(a, device.ARRAYS) and a.size

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 F = TypeVar("F", bound=Callable)
 
 
-class Place(NamedTuple):
+class LayerScope(NamedTuple):
     """Where a launch belongs: the names of the layers from the outermost one, joined by '/', and a direction."""
 
     layer: str  # or a part of a step outside its layers: 'loss', 'metrics' or 'optimizer'; '' if nothing is known
@@ -32,9 +32,9 @@ class _LayerStack(threading.local):
             return self.back
         return "/".join(self.names) or self.outside
 
-    def place(self) -> Place:
+    def place(self) -> LayerScope:
         """The place of a launch that is made now."""
-        return Place(self.layer, self.back is not None)
+        return LayerScope(self.layer, self.back is not None)
 
     def part(self, name: str) -> Callable[[F], F]:
         """Decorator of functions whose launches outside of layers have this name."""

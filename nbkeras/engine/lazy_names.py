@@ -43,7 +43,7 @@ def attach(module: dict[str, Any], *registries: Registry) -> None:
     module.update(__getattr__=get, __dir__=lambda: public, __all__=public)
 
 
-class Later:
+class LazyModule:
     """A module of nbkeras that is imported when a name of it is first used: `higher = Later("nbkeras.autodiff.rules")`."""
 
     def __init__(self, name: str):

@@ -5,10 +5,10 @@ from collections.abc import Container
 from typing import Any
 
 from nbkeras.engine.annotations import briefly
-from nbkeras.kernels.runtime import forks
+from nbkeras.kernels.runtime import fork_safety
 
 _name_counts: dict[str, int] = {}
-_name_lock = forks.lock()
+_name_lock = fork_safety.lock()
 
 
 def unique_name(prefix: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import tape
-from nbkeras.engine.layer_stack import Place, layer_stack
+from nbkeras.engine.layer_stack import LayerScope, layer_stack
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.kernels.runtime import device
 
@@ -72,7 +72,7 @@ class Checker:
                     "The gradient of its result is finite." if not any(came) else "So has the gradient of its result."
                 )
                 what = f"the gradient of input {i} of op {record.name!r}"
-                raise self._error(what, fault, record.name, Place(record.layer, True), about)
+                raise self._error(what, fault, record.name, LayerScope(record.layer, True), about)
 
     def _fault(self, array: Array) -> str | None:
         """The fault of an array's numbers; None if all is well, or if they cannot be read now."""
@@ -105,7 +105,7 @@ class Checker:
         return f"Its inputs are finite: {', '.join(parts)}." if parts else "It has no inputs of floats."
 
     @staticmethod
-    def _error(what: str, fault: str, op: str, place: Place, about: str) -> NumericsError:
+    def _error(what: str, fault: str, op: str, place: LayerScope, about: str) -> NumericsError:
         where = f" in layer {place.layer!r}" if place.layer else ""
         return NumericsError(f"{what}{where} has {fault}. {about}", op, *place)
 

@@ -19,9 +19,9 @@ import numpy as np
 
 from nbkeras.engine import copy_on_write, step_lock
 from nbkeras.engine.batch import Batch, copy_to
-from nbkeras.engine.layer_stack import Place, layer_stack
+from nbkeras.engine.layer_stack import LayerScope, layer_stack
 from nbkeras.engine.user_errors import warn
-from nbkeras.kernels.runtime import cache, cache_files, cgroups, code, device, forks, processor, threads
+from nbkeras.kernels.runtime import cache, cache_files, cgroups, code, device, fork_safety, processor, threads
 from nbkeras.kernels.runtime.messages import named, short_description
 
 Array = np.ndarray
@@ -45,14 +45,14 @@ class View(NamedTuple):
     dtype: np.dtype
 
 
-class Call(NamedTuple):
+class OpCall(NamedTuple):
     """An op that a step called, or a launch that it made outside of ops (outputs None). Arrays are described as in launches."""
 
     function: Callable
     inputs: tuple
     constants: dict[str, Any]
     outputs: tuple | None
-    place: Place
+    place: LayerScope
 
 
 class Buffer(NamedTuple):
@@ -185,7 +185,7 @@ class Program:
 
     def __init__(self, changing: Collection[int] = (), preparation: Preparation | None = None) -> None:
         self.steps: list[tuple[Callable, tuple]] = []
-        self.places: list[Place] = []  # of the steps, for profiles
+        self.places: list[LayerScope] = []  # of the steps, for profiles
         self.buffers: list[Buffer] = []  # of the arena, once sealed
         self.reason: str | None = None  # why the step cannot be replayed
         self.depends: set[int] = set()  # ids of the earlier arrays and the objects that it was recorded with
@@ -194,15 +194,15 @@ class Program:
         self.nbytes = 0
         self.arena: Array = np.empty(0, np.uint8)  # the memory of all buffers, once sealed
         self.start = 0  # the address of the first buffer in it
-        self.calls: list[Call] = []  # until it is sealed
+        self.calls: list[OpCall] = []  # until it is sealed
         self.written: set[int] = set()  # ids of earlier arrays that it may write
-        self.place: Place | None = None  # of the next launches; None: where this thread is
+        self.place: LayerScope | None = None  # of the next launches; None: where this thread is
         self._preparation, self._changing = preparation, changing  # ids of arrays that are no weights
         self._in_op = False
         self._before: list[Callable[[], None]] = []  # called before each replay
         self._replay: Any = device.Replayer([])
         self._recorded: list[tuple[Callable, tuple]] = []
-        self._places: dict[int, Place] = {}  # by id of a recorded launch's arguments
+        self._places: dict[int, LayerScope] = {}  # by id of a recorded launch's arguments
         self._sizes: list[int] = []
         self._alive: dict[int, tuple[weakref.ref, int]] = {}
 
@@ -229,7 +229,7 @@ class Program:
             outputs = result[0] if isinstance(result[0], tuple) else result[:1]
             if all(isinstance(array, device.ARRAYS) and self.knows(array) for array in outputs):
                 own = tuple(self._describe(function, array) for array in outputs)
-                self.calls.append(Call(function, described, constants, own, (self.place or layer_stack.place())))
+                self.calls.append(OpCall(function, described, constants, own, (self.place or layer_stack.place())))
         return result
 
     def launched(self, function: Callable, args: tuple) -> None:
@@ -240,7 +240,7 @@ class Program:
         self._places[id(described)] = self.place or layer_stack.place()
         if not self._in_op:
             self.written.update(id(device.root(each)) for each in described if isinstance(each, device.ARRAYS))
-            self.calls.append(Call(function, described, {}, None, (self.place or layer_stack.place())))
+            self.calls.append(OpCall(function, described, {}, None, (self.place or layer_stack.place())))
 
     def _known(self, function: Callable, arg: Any) -> Any:
         return self._describe(function, arg) if isinstance(arg, device.ARRAYS) else arg
@@ -414,7 +414,7 @@ def _fused(recorded: list, kept: list) -> list:
     return device.fuse(recorded, memory, needed_after)
 
 
-def _places(known: dict[int, Place], launches: list, steps: list) -> list[Place]:
+def _places(known: dict[int, LayerScope], launches: list, steps: list) -> list[LayerScope]:
     """The place of each step; a step that was joined from several launches has that of the first one."""
     found, position = [], 0
     numbers = {id(args): number for number, (_, args) in enumerate(launches)}
@@ -461,7 +461,7 @@ def _plan(sizes: list[int], lives: dict[int, tuple[int, int]]) -> tuple[list[int
 
 
 _caches: weakref.WeakSet = weakref.WeakSet()  # all caches of programs
-_caches_lock = forks.lock()
+_caches_lock = fork_safety.lock()
 
 
 def before_replays(function: Callable[[], None]) -> None:
@@ -550,7 +550,7 @@ class Replays:
             step_lock.leave(turn)
 
 
-class Recording:
+class StepRecording:
     """A step that is computed in the ordinary way: the arrays that it computes with, and what it has found.
 
     inputs: arrays that hold the batch. outputs: arrays, and info: anything else; the block of `ProgramCache.recording` sets both.
@@ -589,7 +589,7 @@ class ProgramCache:
         self._replays: OrderedDict[tuple, Replays] = OrderedDict()
         self._made: weakref.WeakSet[Program] = weakref.WeakSet()  # free, running, or being recorded
         self._unrecordable: dict[tuple, set[int]] = {}  # keys, and what their steps depend on
-        self._lock = forks.lock()
+        self._lock = fork_safety.lock()
         self.recordings = 0
         with _caches_lock:
             _caches.add(self)
@@ -616,14 +616,14 @@ class ProgramCache:
             step_lock.leave(turn)
 
     @contextlib.contextmanager
-    def recording(self, key: Any, batch: Batch, eagerly: bool = False) -> Iterator[Recording]:
+    def recording(self, key: Any, batch: Batch, eagerly: bool = False) -> Iterator[StepRecording]:
         """`with recording(key, batch) as step:` the block computes the step; `run` replays it from then on.
 
         The block must launch all that it computes. eagerly: without a program.
         """
         key, turn = (key, batch.signature), step_lock.enter()
         try:
-            step = Recording(batch)
+            step = StepRecording(batch)
             if eagerly or key in self._unrecordable:
                 yield step
                 step.results = [_copy(array) for array in step.outputs]
@@ -643,7 +643,7 @@ class ProgramCache:
         finally:
             step_lock.leave(turn)
 
-    def _keep(self, key: tuple, program: Program, step: Recording, batch: Batch) -> None:
+    def _keep(self, key: tuple, program: Program, step: StepRecording, batch: Batch) -> None:
         """Keep the program of a step, or a better one of the same step."""
         outputs = step.outputs
         better = self._improve and self._improve(program, [a for a in step.inputs if a is not None], outputs)

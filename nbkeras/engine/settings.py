@@ -10,7 +10,7 @@ import numpy as np
 
 from nbkeras.engine import behaviour
 from nbkeras.engine.annotations import briefly
-from nbkeras.kernels.runtime import forks
+from nbkeras.kernels.runtime import fork_safety
 
 VERSION = "0.1.0"  # of nbkeras
 _floatx = np.dtype("float32")
@@ -244,7 +244,7 @@ def backend() -> str:
 
 
 _seeds: np.random.Generator | None = None  # nbkeras's own generator, once a seed is set
-_lock = forks.lock()
+_lock = fork_safety.lock()
 _seed_listeners: list[Callable[[int], None]] = []
 
 

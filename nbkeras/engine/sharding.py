@@ -24,7 +24,7 @@ from nbkeras.kernels.runtime import device
 Array = np.ndarray
 
 
-class Part(NamedTuple):
+class RankRows(NamedTuple):
     """The rows of this rank: `own` of the batch's `total` rows, from row `first` on.
 
     A rank without rows computes on one row of another rank, which counts nothing.
@@ -51,19 +51,19 @@ class Part(NamedTuple):
 
 
 class _Thread(threading.local):
-    part: Part | None = None  # of the step that this thread runs
+    part: RankRows | None = None  # of the step that this thread runs
     is_weighed = False  # whether the loss, of which gradients are computed now, was multiplied by `fraction`
 
 
 _thread = _Thread()
 
 
-def current() -> Part | None:
+def current() -> RankRows | None:
     """The part of the step that this thread runs; None if the rows belong to no other rank."""
     return _thread.part
 
 
-def within(part: Part | None) -> temporarily:
+def within(part: RankRows | None) -> temporarily:
     """`with within(part):` the block computes this part of a batch; None: what it computes does not belong to rows."""
     return temporarily(_thread, part=part)
 
@@ -71,7 +71,7 @@ def within(part: Part | None) -> temporarily:
 def repeated(times: int) -> temporarily:
     """`with repeated(n):` each row of the batch became n rows, one after the other."""
     part = _thread.part
-    return within(None if part is None else Part(*(times * number for number in part)))
+    return within(None if part is None else RankRows(*(times * number for number in part)))
 
 
 def fraction() -> float:

@@ -128,7 +128,7 @@ def handler() -> Callable | None:
     return thread.tapes[-1].applied if thread.tapes and keeps_calls() else None
 
 
-class Recording:
+class GradientRecording:
     """In the block ops on tensors that need gradients make Records; with `Recording(False)` they do not.
 
     Inside another recording it is that one. A recording of its own inside another one means that derivatives of derivatives are
@@ -141,7 +141,7 @@ class Recording:
     def __init__(self, on: bool = True):
         self._on = on
 
-    def __enter__(self) -> "Recording":
+    def __enter__(self) -> "GradientRecording":
         self._before = thread.tapes, thread.is_special
         thread.tapes = (thread.tapes or (self,)) if self._on else ()
         thread.is_special = thread.asks_for_more()
@@ -164,7 +164,7 @@ def _no_second_gradient(saved: Any, dy: Any, needs: tuple) -> tuple:
     )
 
 
-def _count_users(targets: Sequence[Record], within: Recording | None = None) -> dict[Record, int]:
+def _count_users(targets: Sequence[Record], within: GradientRecording | None = None) -> dict[Record, int]:
     """For each Record reachable from the targets, the number of Records that use it. Iterative: long chains cannot overflow."""
     users: dict[Record, int] = dict.fromkeys(targets, 0)
     todo = list(users)
@@ -184,7 +184,7 @@ def _count_users(targets: Sequence[Record], within: Recording | None = None) -> 
 
 
 def in_order(
-    targets: Sequence[Record], sources: Collection[Source], within: Recording | None = None
+    targets: Sequence[Record], sources: Collection[Source], within: GradientRecording | None = None
 ) -> tuple[list[Record], set[Record]]:
     """The Records between targets and sources, each one after all that use it; and the same as a set.
 
@@ -217,7 +217,7 @@ def unreached(targets: Sequence[Source], sources: Sequence[Source]) -> list[int]
     return [i for i, (record, _) in enumerate(sources) if record not in reached]
 
 
-def boundary(results: Sequence[Any], within: Recording) -> list[tuple[Source, Any]]:
+def boundary(results: Sequence[Any], within: GradientRecording) -> list[tuple[Source, Any]]:
     """The sources outside of a tape that its Records use, with their shapes and dtypes."""
     found: dict[Source, Any] = {}
     todo = [each.record for each in results if each.record is not None]
@@ -278,7 +278,7 @@ def backward(
     into: Sequence[Array | None] | None = None,
     retain: bool = False,
     as_is: Sequence[bool] | None = None,
-    within: Recording | None = None,
+    within: GradientRecording | None = None,
     delivered: Callable[[int], None] | None = None,
 ) -> list[Any]:
     """Gradients of the targets' weighted sum with respect to `sources`; None for a source that no target depends on.

@@ -726,7 +726,7 @@ def gradient(
     into: Sequence[Array | None] | None = None,
     retain: bool = False,
     as_is: Sequence[bool] | None = None,
-    within: tape.Recording | None = None,
+    within: tape.GradientRecording | None = None,
     delivered: Callable[[int], None] | None = None,
 ) -> list[Any]:
     """Arrays of the gradient of the sum of targets with respect to sources; `GradientTape.gradient` is the public form.

@@ -80,7 +80,7 @@ def export_library(
     machine = native_code.machine_of(code.target)
     linking.linker(machine)  # before the work, if there is none
 
-    functions: list[library_files.Function] = []
+    functions: list[library_files.FunctionSpec] = []
     for rows in batches:
         ending = f"_{rows}" if functions else ""
         functions.append(_function(model, code, ending, rows, input_signature))
@@ -156,7 +156,7 @@ def _write(folder: str, files: dict[str, bytes]) -> None:
 # -------------------- functions --------------------
 
 
-def _function(model: Any, code: Code, ending: str, rows: int, given: Any) -> library_files.Function:
+def _function(model: Any, code: Code, ending: str, rows: int, given: Any) -> library_files.FunctionSpec:
     """The function of a prediction of so many rows; if the model keeps states they are arguments, and it is a step."""
     names, specs, pack = signature.inputs_of(model, given)
     specs = [signature.closed(model, each, spec, rows, _PURPOSE) for each, spec in zip(names, specs, strict=True)]
@@ -168,7 +168,7 @@ def _function(model: Any, code: Code, ending: str, rows: int, given: Any) -> lib
     return _of_recording(model, code, symbol, rows, names, specs, recording)
 
 
-def _step(model: Any, code: Code, rows: int, given: Any) -> library_files.Function:
+def _step(model: Any, code: Code, rows: int, given: Any) -> library_files.FunctionSpec:
     """The function of one step of a model that goes step by step: that of a stream, which keeps its state."""
     stream = Stream(model)
     if not stream.state_size:
@@ -192,7 +192,7 @@ def _step(model: Any, code: Code, rows: int, given: Any) -> library_files.Functi
 
 def _of_recording(
     model: Any, code: Code, symbol: str, rows: int, names: list[str], specs: list[signature.Spec], recording: Recording
-) -> library_files.Function:
+) -> library_files.FunctionSpec:
     output_names = signature.output_names(model, len(recording.outputs), names)
     for each, array in zip(output_names, recording.outputs, strict=True):
         if array.shape[:1] != (rows,):
@@ -202,7 +202,7 @@ def _of_recording(
             )
     outputs = [(array.shape, array.dtype) for array in recording.outputs]
     inference = code.inference(symbol, recording)
-    return library_files.Function(rows, _tensors(names, specs), _tensors(output_names, outputs), inference)
+    return library_files.FunctionSpec(rows, _tensors(names, specs), _tensors(output_names, outputs), inference)
 
 
 def _states(model: Any) -> list:

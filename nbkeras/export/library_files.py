@@ -46,7 +46,7 @@ class Tensor(NamedTuple):
     dtype: np.dtype
 
 
-class Function(NamedTuple):
+class FunctionSpec(NamedTuple):
     """A function of a library, for so many rows."""
 
     rows: int
@@ -62,7 +62,7 @@ class Description(NamedTuple):
     model: str
     file_name: str
     target: str
-    functions: list[Function]
+    functions: list[FunctionSpec]
     weights: str | None
     identity: int
 
@@ -97,7 +97,7 @@ def _plain(text: str) -> str:
     return re.sub(r"[^0-9A-Za-z_]+", "_", text)[:_LONGEST].strip("_") or "model"
 
 
-def _names(function: Function) -> tuple[list[str], list[str]]:
+def _names(function: FunctionSpec) -> tuple[list[str], list[str]]:
     found: list[str] = []
     for tensor in (*function.inputs, *function.outputs):
         found.append(c_name(tensor.name, found))

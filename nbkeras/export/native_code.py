@@ -13,8 +13,8 @@ import numpy as np
 
 from nbkeras.inference.recording import Recording
 from nbkeras.kernels.runtime import device, library, library_code, processor
+from nbkeras.kernels.runtime.library import BufferRef
 from nbkeras.kernels.runtime.library import Kernels as Kernels
-from nbkeras.kernels.runtime.library import Place
 
 Array = np.ndarray
 ALIGNMENT = device.ALIGNMENT
@@ -35,14 +35,14 @@ class Constants:
         self._places: dict[tuple[int, bytes], int] = {}
         self._size = ALIGNMENT
 
-    def add(self, content: bytes) -> Place:
+    def add(self, content: bytes) -> BufferRef:
         """The place of some bytes."""
         key = len(content), hashlib.sha256(content).digest()
         if key not in self._places:
             self._places[key] = self._size
             self._parts.append(content.ljust(_up(len(content)), b"\0"))
             self._size += len(self._parts[-1])
-        return Place("weights", self._places[key])
+        return BufferRef("weights", self._places[key])
 
     @property
     def key(self) -> bytes:
@@ -105,26 +105,26 @@ class _Map:
         """Describe another step."""
         self._step, self._used = step, 0
 
-    def place(self, array: Array, low: int) -> Place:
+    def place(self, array: Array, low: int) -> BufferRef:
         if device.root(array) is self._arena:
             return self._in_arena(low - self._recording.program.start)
         for start, end, memory, offset in self._named:
             if start <= low < end:
-                return Place(memory, offset + low - start)
+                return BufferRef(memory, offset + low - start)
         return self.constant(array)
 
-    def _in_arena(self, offset: int) -> Place:
+    def _in_arena(self, offset: int) -> BufferRef:
         for number, position in self._redirected.items():
             buffer = self._recording.program.buffers[number]
             if buffer.first <= self._step and buffer.offset <= offset < buffer.offset + buffer.nbytes:
-                return Place(f"out {position}", offset - buffer.offset)
-        return Place("workspace", offset)
+                return BufferRef(f"out {position}", offset - buffer.offset)
+        return BufferRef("workspace", offset)
 
-    def constant(self, array: Array) -> Place:
+    def constant(self, array: Array) -> BufferRef:
         return self._constants.add(library.bytes_at(*library.bounds_of(array)))
 
-    def scratch(self, nbytes: int) -> Place:
-        place = Place("workspace", _up(self._recording.program.nbytes) + self._used)
+    def scratch(self, nbytes: int) -> BufferRef:
+        place = BufferRef("workspace", _up(self._recording.program.nbytes) + self._used)
         self._used += _up(nbytes)
         self.most_scratch = max(self.most_scratch, self._used)
         return place
@@ -143,7 +143,7 @@ class Inference:
     rows: list[library.Row]
     workspace: int
     state: int
-    start: Place  # the values with which the state begins
+    start: BufferRef  # the values with which the state begins
     inputs: int
     outputs: int
 
@@ -187,15 +187,15 @@ class Code:
             sizes[f"{prefix}_weights_size"] = len(content)
         for each in inferences:
             inputs, outputs = [f"in {i}" for i in range(each.inputs)], [f"out {i}" for i in range(each.outputs)]
-            copies: list[tuple[Place, Place, int]] = []
+            copies: list[tuple[BufferRef, BufferRef, int]] = []
             if each.state:
                 inputs, outputs = ["state in", *inputs], ["state", *outputs]
-                copies = [(Place("state in", 0), Place("state", 0), each.state)]
+                copies = [(BufferRef("state in", 0), BufferRef("state", 0), each.state)]
             arguments = [*inputs, *outputs, "workspace", *last]
-            functions.append(library_code.Function(each.name, arguments, each.rows, copies))
+            functions.append(library_code.LibraryFunction(each.name, arguments, each.rows, copies))
             if each.state:
-                reset = [(each.start, Place("state", 0), each.state)]
-                functions.append(library_code.Function(f"{prefix}_reset_state", ["state", *last], [], reset))
+                reset = [(each.start, BufferRef("state", 0), each.state)]
+                functions.append(library_code.LibraryFunction(f"{prefix}_reset_state", ["state", *last], [], reset))
                 sizes[f"{prefix}_state_size"] = each.state
         used = {row.symbol for each in inferences for row in each.rows}
         try:

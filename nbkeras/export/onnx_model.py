@@ -14,7 +14,7 @@ from nbkeras.export.onnx_graph import OPSET, OnnxGraph
 from nbkeras.export.onnx_ops import HANDLERS
 from nbkeras.export.onnx_simplify import simplify
 from nbkeras.export.op import Op
-from nbkeras.export.trace import Call, Size, Trace, Unsupported
+from nbkeras.export.trace import Size, Trace, TracedOp, Unsupported
 from nbkeras.inference import signature
 from nbkeras.saving.archive import atomic_file
 
@@ -85,7 +85,7 @@ def export_onnx(
         print_message(f"Saved the ONNX model at {os.fspath(filepath)!r}.")
 
 
-def _write(graph: OnnxGraph, number: int, call: Call, model: str) -> None:
+def _write(graph: OnnxGraph, number: int, call: TracedOp, model: str) -> None:
     """Write one op's nodes; a ValueError names the op and the layer if ONNX has no counterpart."""
     constants: dict[str, Any] = {}
     try:

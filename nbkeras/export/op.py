@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.export.onnx_graph import OnnxGraph
-from nbkeras.export.trace import Call
+from nbkeras.export.trace import TracedOp
 
 Handler = Callable[..., Any]  # handler(graph, op, **constants) -> value, or list of values
 
@@ -16,7 +16,7 @@ Handler = Callable[..., Any]  # handler(graph, op, **constants) -> value, or lis
 class Op:
     """An op's inputs as names of values in the graph ('' for an omitted one), and its tensors."""
 
-    def __init__(self, graph: OnnxGraph, number: int, call: Call):
+    def __init__(self, graph: OnnxGraph, number: int, call: TracedOp):
         self._graph, self._number = graph, number
         self.tensors: list[Any] = call.inputs
         self.outputs = call.outputs

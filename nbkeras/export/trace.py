@@ -41,7 +41,7 @@ class Size:
 
 
 @dataclass
-class Call:
+class TracedOp:
     """One op: its name ('family.op'), the layer that applied it, its tensors, its constants and its outputs."""
 
     name: str
@@ -57,7 +57,7 @@ class Run:
 
     inputs: list[Tensor]
     outputs: list[Tensor] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
+    calls: list[TracedOp] = field(default_factory=list)
 
 
 class Trace:
@@ -124,7 +124,7 @@ class Trace:
             module = op.__module__.rpartition(".")[2] if str(op.__module__).startswith("nbkeras.") else op.__module__
             name = f"{module}.{op.__name__}"
             outputs = list(result) if isinstance(result, tuple) else [result]
-            run.calls.append(Call(name, "/".join(layer_stack.names), list(inputs), constants, outputs))
+            run.calls.append(TracedOp(name, "/".join(layer_stack.names), list(inputs), constants, outputs))
 
         # keeps: gradients that the model computes are computed by ops
         with training_phase(False), listening(applied), tape.thread.now(keeps=True):
@@ -171,7 +171,7 @@ class Trace:
         factors = tuple((self.names[name], slope) for name, slope in slopes.items() if slope)
         return Size(constant, factors, tuple(values))
 
-    def calls(self) -> Iterator[tuple[int, Call]]:
+    def calls(self) -> Iterator[tuple[int, TracedOp]]:
         """(number, call in the first run) of the calls that the outputs depend on."""
         run = self.runs[0]
         wanted, needed = {id(tensor.data) for tensor in run.outputs}, set()

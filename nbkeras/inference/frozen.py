@@ -18,7 +18,7 @@ from nbkeras.inference import signature
 from nbkeras.inference.portable import Programs
 from nbkeras.inference.ready import (
     Ports,
-    Ready,
+    SessionBase,
     are_rows_apart,
     check_arrays,
     check_device,
@@ -139,7 +139,7 @@ class _State:
             raise ValueError(f"input {self.inputs[0].name!r} has no rows")
 
 
-class Frozen(Ready):
+class Frozen(SessionBase):
     """A model's inference with fixed weights: programs that are ready, without Python's layers behind them.
 
     `model.frozen()` makes one. Any number of threads may call it. It goes on in forked processes, and pickle takes it to

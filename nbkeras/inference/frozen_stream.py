@@ -17,7 +17,7 @@ from nbkeras.inference.interface import Interface
 from nbkeras.inference.portable import Programs
 from nbkeras.inference.ready import (
     Ports,
-    Ready,
+    SessionBase,
     are_rows_apart,
     check_arrays,
     check_device,
@@ -142,7 +142,7 @@ def _parted(steps: int, sizes: tuple[int, ...]) -> tuple[int, ...] | None:
     return None
 
 
-class FrozenStream(Ready):
+class FrozenStream(SessionBase):
     """A stream with fixed weights: programs that are ready, without Python's layers behind them.
 
     `stream.frozen()` makes one. Any number of threads may call it: it keeps nothing from call to call, the state is the caller's.

@@ -56,7 +56,7 @@ class Ports:
         self.inputs = structures.pack(structure, self.input_list)
 
 
-class Ready:
+class SessionBase:
     """The base of what is frozen: a state of programs and their description, which `replace` exchanges as one.
 
     Args:

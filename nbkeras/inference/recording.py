@@ -9,9 +9,9 @@ import numpy as np
 
 from nbkeras.building.layer import training_phase
 from nbkeras.engine import step_lock, structures
-from nbkeras.engine.folding import improved
 from nbkeras.engine.layer_stack import layer_stack
 from nbkeras.engine.program import Program
+from nbkeras.engine.rewriting import improved
 from nbkeras.engine.tensor import Tensor
 from nbkeras.kernels.runtime import device, library
 

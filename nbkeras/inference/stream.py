@@ -15,15 +15,15 @@ from nbkeras.data.input_matching import name_of
 from nbkeras.engine import structures, tape, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.batch import ALL, Batch
-from nbkeras.engine.folding import improved
 from nbkeras.engine.observed import observe
 from nbkeras.engine.program import ProgramCache
+from nbkeras.engine.rewriting import improved
 from nbkeras.engine.structures import one_or_all
 from nbkeras.engine.tensor import Tensor
 from nbkeras.inference import streaming, streaming_ops  # noqa: F401 (the rules)
 from nbkeras.inference.frozen_stream import FrozenStream, freeze
 from nbkeras.inference.interface import Interface
-from nbkeras.inference.walk import GIVEN, STEPS, Now, Walk, is_own
+from nbkeras.inference.walk import GIVEN, STEPS, StepContext, StreamingGraph, is_own
 from nbkeras.layers.embedding import Embedding
 
 Array = np.ndarray
@@ -70,7 +70,7 @@ class Stream:
         self._graph = graph = _graph_of(model)
         is_sequence = _sequences(model, sequences)
         kinds = [STEPS if each else GIVEN for each in is_sequence]
-        self._walk = walk = Walk(model, kinds, self.window, model.name)
+        self._walk = walk = StreamingGraph(model, kinds, self.window, model.name)
         self._counts = walk.counts or walk.limit is not None
         floats = [np.dtype(form.dtype) for form in walk.forms if np.dtype(form.dtype).kind == "f"]
         self.dtype = np.result_type(np.float32 if floats or model.dtype == "float32" else model.dtype, *floats)
@@ -262,7 +262,7 @@ class Stream:
         names = tensor.layer_stack.names
         names.append(self.model.name)  # layers are called within the model
         try:
-            outputs, after = self._walk.run(Now(batch, steps, before), states, inputs)
+            outputs, after = self._walk.run(StepContext(batch, steps, before), states, inputs)
         finally:
             names.pop()
             self.model.clear_losses()

@@ -15,7 +15,20 @@ from nbkeras import ops
 from nbkeras.building.operation import Operation
 from nbkeras.engine import structures
 from nbkeras.engine.tensor import Tensor
-from nbkeras.inference.walk import ANY_AXIS, DECLARE, GIVEN, LAST, STEPS, Form, Now, Part, Site, part_of, plain, rule
+from nbkeras.inference.walk import (
+    ANY_AXIS,
+    DECLARE,
+    GIVEN,
+    LAST,
+    STEPS,
+    Form,
+    Part,
+    Site,
+    StepContext,
+    part_of,
+    plain,
+    rule,
+)
 from nbkeras.layers import (
     activation,
     attention,
@@ -430,7 +443,7 @@ def _attended(site: Site, query: Any, others: Sequence[Any]) -> bool:
     return True
 
 
-def _allowed(now: Now, kept: int, sliding: int | None, masks: Any) -> Tensor:
+def _allowed(now: StepContext, kept: int, sliding: int | None, masks: Any) -> Tensor:
     """Bool (batch, 1, steps, kept + steps): the keys to which each step may attend; kept ones first."""
     columns, rows = np.arange(kept + now.steps), np.arange(now.steps)[:, None] + kept
     seen = columns <= rows if sliding is None else (columns <= rows) & (rows - columns < sliding)
@@ -440,7 +453,7 @@ def _allowed(now: Now, kept: int, sliding: int | None, masks: Any) -> Tensor:
     return ops.logical_and(ops.expand_dims(begun, (1, 2)), seen[None, None])
 
 
-def _joined(now: Now, states: list, new: Sequence[Tensor]) -> tuple[list, list]:
+def _joined(now: StepContext, states: list, new: Sequence[Tensor]) -> tuple[list, list]:
     """(all known of each, what is kept of it)."""
     known = [ops.concatenate([s, ops.cast(n, s.dtype)], axis=1) for s, n in zip(states, new, strict=True)]
     return known, [each[:, now.steps :] for each in known]
@@ -479,7 +492,7 @@ def attended_by_heads(site: Site) -> Part:
     return Part(_going_on(layer, step), forms, counts=True, limit=limit)
 
 
-def _all_of(now: Now, *masks: Any) -> Tensor:
+def _all_of(now: StepContext, *masks: Any) -> Tensor:
     found = ops.ones((now.batch, now.steps), "bool")
     for mask in masks:
         if mask is not None:

@@ -1,4 +1,4 @@
-"""Floor 3: Walk, which goes through the graph of a model that predicts step by step, and Parts, the calls of layers on its way.
+"""Floor 3: StreamingGraph, a graph that predicts step by step; its Parts are the calls of the layers.
 
 A tensor of the graph is of one of three kinds. STEPS: its axis 1 is the steps of a call. LAST: it has no such axis, and is what
 `predict` gives for the sequence up to the last step of the call. GIVEN: it depends on no sequence. A rule makes a Part of a call
@@ -51,7 +51,7 @@ class Form(NamedTuple):
     dtype: Any = "float32"
 
 
-class Now(NamedTuple):
+class StepContext(NamedTuple):
     """Where a call is in its sequences: the number of rows and of steps, and the steps before it by row, (batch,); see `Part`."""
 
     batch: int
@@ -89,7 +89,7 @@ class Part:
         array([[5., 5., 5.]], dtype=float32)
     """
 
-    run: Callable[[Now, list, tuple, dict], tuple[Any, Sequence]]
+    run: Callable[[StepContext, list, tuple, dict], tuple[Any, Sequence]]
     forms: Sequence[Form] = ()
     kinds: Sequence[str] = (STEPS,)
     start: Callable[[int], list] | None = None
@@ -180,7 +180,7 @@ class Site:
 # -------------------- the walk through a graph --------------------
 
 
-class Walk:
+class StreamingGraph:
     """The parts of a model's graph. inputs: the kinds of its inputs. window: see Site. name: of the outermost model."""
 
     def __init__(self, model: Any, inputs: Sequence[str], window: int | None, name: str):
@@ -206,7 +206,7 @@ class Walk:
             found += part.start(rows) if part.start else [ops.zeros((rows, *f.shape), f.dtype) for f in part.forms]
         return found
 
-    def run(self, now: Now, states: list, inputs: list) -> tuple[Any, list]:
+    def run(self, now: StepContext, states: list, inputs: list) -> tuple[Any, list]:
         """(the outputs' structure, new states) of the inputs, in the graph's order."""
         pairs = zip(inputs, self.graph.input_list, strict=True)
         inputs = [
@@ -308,7 +308,7 @@ def nested(site: Site) -> Part:
         site.refuse("has a `call` of its own, or is called with a mask", "Use a functional model and masks of layers")
     matching = model._graph_inputs
     symbols = matching.in_order(site.node.call_inputs)
-    walk = Walk(model, [site.kind(each) for each in symbols], site.window, site.model)
+    walk = StreamingGraph(model, [site.kind(each) for each in symbols], site.window, site.model)
 
     def run(now, states, args, kwargs):
         return walk.run(now, states, matching.in_order(args[0] if args else next(iter(kwargs.values()))))

@@ -17,7 +17,7 @@ from nbkeras import config, initializers, ops
 from nbkeras.engine import behaviour, copy_on_write, naming, option, ranks, sharding, tape
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.layer_stack import layer_stack
-from nbkeras.engine.lazy_names import Later
+from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.registry import nearest
 from nbkeras.engine.tensor import (
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from nbkeras.autodiff.gradient_tape import GradientTape
 
 Array = np.ndarray
-gradient_tape = Later("nbkeras.autodiff.gradient_tape")  # few programs call `minimize`
+gradient_tape = LazyModule("nbkeras.autodiff.gradient_tape")  # few programs call `minimize`
 
 
 def _limit(name: str, what: str, value: Any) -> Any:
@@ -632,7 +632,7 @@ class Optimizer(Observed, option.Configured):
         variables = list(variables)
         if not self.built:
             self.build(variables)
-        with tape.Recording():
+        with tape.GradientRecording():
             scaled = self.scale_loss(loss)
             if (part := sharding.fraction()) != 1.0:  # of several ranks, whose gradients are added up
                 scaled = ops.multiply(scaled, part)
@@ -686,7 +686,7 @@ class Optimizer(Observed, option.Configured):
             how = (self._step, self.ema_momentum, self.ema_overwrite_frequency or 0)
             for run in self._runs:
                 optimizers.launch(optimizers.moving_average, run.weights, self.slot(run, "average"), *how)
-        with tape.Recording(False):
+        with tape.GradientRecording(False):
             for variable in self._trainable:
                 if variable.constraint is not None:
                     variable.assign(variable.constraint(variable))
@@ -762,7 +762,7 @@ class Optimizer(Observed, option.Configured):
             run: 1-D arrays of neighbouring weights, of their gradients and of each slot, with their weight decay.
         """
         rate = Tensor(self._rate.reshape(()))
-        with tape.Recording(False):
+        with tape.GradientRecording(False):
             for variable in run.variables:
                 if run.decay:
                     optimizers.launch(optimizers.shrink, variable.data.reshape(-1), self._rate, run.decay)
@@ -957,7 +957,7 @@ class Optimizer(Observed, option.Configured):
             )
         if self._schedule is not None or self.decay:
             int(self._iterations)  # a replay would compute the learning rate of its own count, so none is recorded
-        with tape.Recording(False):
+        with tape.GradientRecording(False):
             before = [copied(variable) for variable in own]
             try:
                 for variable, value in zip(own, given, strict=True):

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from nbkeras.serving.errors import ServingError, refused
-from nbkeras.serving.exchange import Exchange
+from nbkeras.serving.exchange import RequestContext
 from nbkeras.serving.logs import event
 
 INLINE_SECONDS = 0.001
@@ -42,13 +42,13 @@ class Runs(Protocol):
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]: ...
 
 
-class Waiting:
+class PendingRequest:
     """A request, or a part of one, in the queue."""
 
     __slots__ = ("arrays", "bytes", "deadline", "exchange", "future", "rows", "shapes", "since", "timer")
 
     def __init__(
-        self, arrays: list[np.ndarray], deadline: float | None, future: asyncio.Future, exchange: Exchange | None
+        self, arrays: list[np.ndarray], deadline: float | None, future: asyncio.Future, exchange: RequestContext | None
     ):
         self.arrays, self.deadline, self.future, self.exchange = arrays, deadline, future, exchange
         self.rows = len(arrays[0])
@@ -79,7 +79,7 @@ class Batcher:
         self.max_batch = max_batch or max(frozen.batch_sizes)
         self.max_wait, self.max_queue = max_wait, max_queue
         self._observe = observe
-        self._queue: collections.deque[Waiting] = collections.deque()
+        self._queue: collections.deque[PendingRequest] = collections.deque()
         self.rows = self.bytes = 0  # that wait
         self.running = 0  # rows that are computed
         self._began = 0.0  # when the last batch was taken from the queue
@@ -94,7 +94,7 @@ class Batcher:
         return len(self._queue)
 
     async def infer(
-        self, arrays: list[np.ndarray], deadline: float | None = None, exchange: Exchange | None = None
+        self, arrays: list[np.ndarray], deadline: float | None = None, exchange: RequestContext | None = None
     ) -> list[np.ndarray]:
         """The outputs for some rows.
 
@@ -140,9 +140,9 @@ class Batcher:
         """Whole seconds after which what waits now will have been computed."""
         return max(1, min(60, math.ceil((self.rows + self.running) * self.seconds)))
 
-    def _put(self, arrays: list[np.ndarray], deadline: float | None, exchange: Exchange | None) -> asyncio.Future:
+    def _put(self, arrays: list[np.ndarray], deadline: float | None, exchange: RequestContext | None) -> asyncio.Future:
         loop = asyncio.get_running_loop()
-        waiting = Waiting(arrays, deadline, loop.create_future(), exchange)
+        waiting = PendingRequest(arrays, deadline, loop.create_future(), exchange)
         self._queue.append(waiting)
         self.rows += waiting.rows
         self.bytes += waiting.bytes
@@ -161,14 +161,14 @@ class Batcher:
             loop.call_soon(self._start)
         return waiting.future
 
-    def _expire(self, waiting: Waiting) -> None:
+    def _expire(self, waiting: PendingRequest) -> None:
         if not waiting.future.done():
             waiting.future.set_exception(_too_late(waiting))
 
-    def _take(self) -> list[Waiting]:
+    def _take(self) -> list[PendingRequest]:
         """The next requests that fit into a batch, without those that are too late or given up."""
-        taken: list[Waiting] = []
-        others: list[Waiting] = []  # with another number of steps
+        taken: list[PendingRequest] = []
+        others: list[PendingRequest] = []  # with another number of steps
         rows, now = 0, time.monotonic()
         queue = self._queue
         most = 1
@@ -217,7 +217,7 @@ class Batcher:
         else:
             future.add_done_callback(lambda done: self._deliver(taken, *done.result()))
 
-    def _compute(self, taken: list[Waiting]) -> tuple[list[list[np.ndarray] | Exception], float]:
+    def _compute(self, taken: list[PendingRequest]) -> tuple[list[list[np.ndarray] | Exception], float]:
         """The outputs of each request, or its exception, and the seconds that all took."""
         start = time.perf_counter()
         found: list[list[np.ndarray] | Exception]
@@ -229,7 +229,7 @@ class Batcher:
             found = [error] * len(taken)
         return found, time.perf_counter() - start
 
-    def _together(self, taken: list[Waiting]) -> list[list[np.ndarray]]:
+    def _together(self, taken: list[PendingRequest]) -> list[list[np.ndarray]]:
         """The outputs of each request, computed as one batch."""
         if len(taken) == 1:
             return [self.frozen.run(taken[0].arrays)]
@@ -241,7 +241,7 @@ class Batcher:
             [output[end - each.rows : end].copy() for output in outputs] for each, end in zip(taken, ends, strict=True)
         ]
 
-    def _deliver(self, taken: list[Waiting], found: list[list[np.ndarray] | Exception], seconds: float) -> None:
+    def _deliver(self, taken: list[PendingRequest], found: list[list[np.ndarray] | Exception], seconds: float) -> None:
         rows = self.running
         digits = rows.bit_length()
         self._least[digits] = min(seconds, self._least[digits] * 1.02)
@@ -295,6 +295,6 @@ class Batcher:
             self._thread = None
 
 
-def _too_late(waiting: Waiting) -> ServingError:
+def _too_late(waiting: PendingRequest) -> ServingError:
     waited = time.monotonic() - waiting.since
     return ServingError(504, f"the request's time was over after {waited:.3f} s in the queue; it was not computed")

@@ -1,4 +1,4 @@
-"""Board: the counters of all processes of a server, in memory that they share.
+"""SharedMetrics: the counters of all processes of a server, in memory that they share.
 
 Each process has a part, in which it alone counts; every process reads all parts. Counting is an addition in memory, without
 a lock, a file or a call of the system: it takes a tenth of the time that files of prometheus-client's multiprocess mode take.
@@ -105,7 +105,7 @@ _CODE = {
 Key = tuple[str, str]  # name and version of a model
 
 
-class Part:
+class MetricsSegment:
     """The part of one process, for counting: one thread of it may write."""
 
     def __init__(self, memory: memoryview):
@@ -206,7 +206,7 @@ def _names_at(memory: memoryview, place: int) -> Key:
     return name, version
 
 
-class Board:
+class SharedMetrics:
     """The parts of some workers, by index, and one of their supervisor, which comes last. Made before workers are forked."""
 
     def __init__(self, workers: int):
@@ -214,10 +214,10 @@ class Board:
         self._memory = memoryview(mmap.mmap(-1, (workers + 1) * _PART * _CELL))
         self._cells = np.frombuffer(self._memory, np.float64).reshape(workers + 1, _PART)
 
-    def part(self, index: int) -> Part:
+    def part(self, index: int) -> MetricsSegment:
         """The part of the worker with an index, or of the supervisor (-1)."""
         index %= self.workers + 1
-        return Part(self._memory[index * _PART * _CELL : (index + 1) * _PART * _CELL])
+        return MetricsSegment(self._memory[index * _PART * _CELL : (index + 1) * _PART * _CELL])
 
     def of_workers(self) -> list[dict[str, np.ndarray]]:
         """The figures of each worker now."""

@@ -29,7 +29,7 @@ def shared_counts(workers: int) -> memoryview:
     return counts
 
 
-class Door:
+class Acceptor:
     """Takes connections of a socket that listens.
 
     make: a new protocol for a connection. connections: those that are open. counts, index: see `shared_counts`.

@@ -1,4 +1,4 @@
-"""Exchange: a request to infer and what became of it, for metrics and logs; and who is told."""
+"""RequestContext: a request to infer and what became of it, for metrics and logs; and who is told."""
 
 import re
 import time
@@ -9,7 +9,7 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 @dataclass(slots=True, eq=False)
-class Exchange:
+class RequestContext:
     """A request to infer, from its body's last byte to its answer.
 
     id: of the header X-Request-Id, if it is short and of plain characters; else "". name, version: of the model, "" if it is not
@@ -57,7 +57,7 @@ class Exchange:
 class Observer:
     """Is told what happens; `metrics.py` counts it."""
 
-    def request(self, exchange: Exchange) -> None:
+    def request(self, exchange: RequestContext) -> None:
         """A request to infer was answered."""
 
     def refused(self, status: int) -> None:

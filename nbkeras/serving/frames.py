@@ -34,7 +34,7 @@ _STEP = 4 << 10  # bytes of packed messages that are read in a turn of the event
 _SWEEPS = 4  # in the time for a message
 
 
-class Call:
+class RpcCall:
     """The state of a call. since: from when on a message is awaited; None if none has begun. taken: bytes of its messages."""
 
     __slots__ = ("left", "prefix", "since", "taken", "unpacker")
@@ -53,7 +53,7 @@ class Frames:
     """
 
     def __init__(self, skipped: int = 0):
-        self.calls: dict[int, Call] = {}
+        self.calls: dict[int, RpcCall] = {}
         self._skipped = skipped
         self._head = b""
         self._left = self._body = self._kind = self._flags = self._stream = 0
@@ -129,16 +129,16 @@ class Frames:
     def began(self, stream: int) -> None:
         """Headers of a call, or trailers."""
 
-    def started(self, call: Call) -> None:
+    def started(self, call: RpcCall) -> None:
         """The first bytes of a message, which do not tell its length yet."""
 
-    def message(self, call: Call, size: int, is_packed: bool) -> None:
+    def message(self, call: RpcCall, size: int, is_packed: bool) -> None:
         """A message has begun."""
 
-    def arrived(self, call: Call, part: bytes) -> None:
+    def arrived(self, call: RpcCall, part: bytes) -> None:
         """A part of a message."""
 
-    def whole(self, call: Call) -> None:
+    def whole(self, call: RpcCall) -> None:
         """A message has ended."""
 
     def ended(self, stream: int, is_reset: bool) -> None:
@@ -152,18 +152,18 @@ class Asked(Frames):
         super().__init__(_PREFACE)
         self._budget, self._clock = budget, clock
         self.newest = self.packed = 0  # packed: messages that arrive and are unpacked
-        self.answers: dict[int, Call] = {}  # `calls` of the other direction
+        self.answers: dict[int, RpcCall] = {}  # `calls` of the other direction
 
     def began(self, stream: int) -> None:
         if stream not in self.calls:
-            self.calls[stream] = Call(self._clock())
+            self.calls[stream] = RpcCall(self._clock())
             self.newest = max(self.newest, stream)
 
-    def started(self, call: Call) -> None:
+    def started(self, call: RpcCall) -> None:
         if call.since is None:
             call.since = self._clock()
 
-    def message(self, call: Call, size: int, is_packed: bool) -> None:
+    def message(self, call: RpcCall, size: int, is_packed: bool) -> None:
         self.started(call)
         call.taken.append(0)
         self._take(call, _COPIES * size)
@@ -171,14 +171,14 @@ class Asked(Frames):
             call.unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
             self.packed += 1
 
-    def _take(self, call: Call, size: int) -> None:
+    def _take(self, call: RpcCall, size: int) -> None:
         if len(call.taken) == 1 and call.taken[0] + size <= _SMALL * _COPIES:
             self._budget.used += size
         else:
             self._budget.take(size)
         call.taken[-1] += size
 
-    def arrived(self, call: Call, part: bytes) -> None:
+    def arrived(self, call: RpcCall, part: bytes) -> None:
         """Unpack a packed message here too, piece by piece, to know its size."""
         piece = part
         while call.unpacker is not None and piece:
@@ -192,12 +192,12 @@ class Asked(Frames):
             if call.unpacker.eof:  # what follows is nothing
                 self._is_unpacked(call)
 
-    def _is_unpacked(self, call: Call) -> None:
+    def _is_unpacked(self, call: RpcCall) -> None:
         if call.unpacker is not None:
             call.unpacker = None
             self.packed -= 1
 
-    def whole(self, call: Call) -> None:
+    def whole(self, call: RpcCall) -> None:
         call.since = None
         self._is_unpacked(call)
 
@@ -209,7 +209,7 @@ class Asked(Frames):
         if is_reset:
             self.forget(stream)
 
-    def answered(self, call: Call) -> None:
+    def answered(self, call: RpcCall) -> None:
         """A message has its answer."""
         if call.taken:
             self._budget.give_back(call.taken.popleft())
@@ -233,15 +233,15 @@ class Answered(Frames):
 
     def began(self, stream: int) -> None:
         if stream not in self.calls and stream in self._asked.calls:
-            self.calls[stream] = Call(None)
+            self.calls[stream] = RpcCall(None)
 
-    def message(self, call: Call, size: int, is_packed: bool) -> None:
+    def message(self, call: RpcCall, size: int, is_packed: bool) -> None:
         call.since = self._clock()
         own = self._asked.calls.get(self._stream)
         if own is not None:
             self._asked.answered(own)
 
-    def whole(self, call: Call) -> None:
+    def whole(self, call: RpcCall) -> None:
         call.since = None
 
     def ended(self, stream: int, is_reset: bool) -> None:

@@ -22,7 +22,7 @@ from starlette.routing import BaseRoute, Route
 from nbkeras.serving import tensors
 from nbkeras.serving.budget import Share
 from nbkeras.serving.errors import ServingError, as_told, refused
-from nbkeras.serving.exchange import Exchange, sane_id
+from nbkeras.serving.exchange import RequestContext, sane_id
 from nbkeras.serving.service import Service
 from nbkeras.serving.version import Version
 
@@ -169,7 +169,7 @@ class Application:
             await send(start)
             await send({"type": "http.response.body", "body": answer})
 
-    def _gone(self, exchange: Exchange) -> None:
+    def _gone(self, exchange: RequestContext) -> None:
         exchange.end(499)
         self.service.answered(exchange)
 
@@ -380,7 +380,7 @@ def _whole(given: dict[bytes, bytes], name: bytes, what: str, digits: int) -> in
     return int(value)
 
 
-def _answer_error(error: ServingError, start: dict[str, Any], exchange: Exchange | None = None) -> bytes:
+def _answer_error(error: ServingError, start: dict[str, Any], exchange: RequestContext | None = None) -> bytes:
     """The body of an error; its status and headers go into the start of the response."""
     body = orjson.dumps({"error": error.message.encode("utf-8", "replace").decode()})
     headers = [_JSON, (b"content-length", b"%d" % len(body))]

@@ -26,7 +26,7 @@ from typing import Any
 
 import orjson
 
-from nbkeras.serving.exchange import Exchange
+from nbkeras.serving.exchange import RequestContext
 
 LONGEST = 4096  # bytes of a line: PIPE_BUF of Linux
 MOST_LINES = 2000  # that wait to be written
@@ -223,7 +223,7 @@ class Handler(logging.Handler):
             text += "".join(f"\n{_START_OF_CAUSE}{line}" for line in content["exception"].split("\n"))
         return f"{text}\n".encode("utf-8", "backslashreplace")
 
-    def request(self, name: str, exchange: Exchange, **more: Any) -> None:
+    def request(self, name: str, exchange: RequestContext, **more: Any) -> None:
         """Log a request to infer. Its texts are the server's own words, or plain characters."""
         milliseconds = {
             "queue_ms": None if exchange.queued is None else round(exchange.queued * 1e3, 3),
@@ -268,7 +268,7 @@ class Requests:
         """The id of a request that came without one; "" if no one will look for it."""
         return f"{self._prefix}-{next(self._numbers)}" if self._access else ""
 
-    def __call__(self, exchange: Exchange) -> None:
+    def __call__(self, exchange: RequestContext) -> None:
         is_slow = exchange.seconds > self._slow > 0
         if not self._access and not is_slow:
             return

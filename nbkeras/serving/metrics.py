@@ -1,4 +1,4 @@
-"""Metrics of a server for Prometheus: what the processes have counted on their Board, as text of the scrape.
+"""Metrics of a server for Prometheus: what the processes have counted in their SharedMetrics, as text of the scrape.
 
 prometheus-client writes the text. Its counters are not used: an observation of its multiprocess mode costs more than parsing a
 small request (see `board.py`). Labels are names of models that the server has, and words of fixed lists, so no client can make
@@ -31,9 +31,9 @@ from starlette.responses import Response
 
 from nbkeras.engine import settings
 from nbkeras.serving import limits, logs
-from nbkeras.serving.board import CODES, PROTOCOLS, ROWS, SECONDS, Board
+from nbkeras.serving.board import CODES, PROTOCOLS, ROWS, SECONDS, SharedMetrics
 from nbkeras.serving.errors import reason_of
-from nbkeras.serving.exchange import Exchange, Observer
+from nbkeras.serving.exchange import Observer, RequestContext
 from nbkeras.serving.repository import READY
 from nbkeras.serving.service import Service
 
@@ -49,7 +49,7 @@ _MODEL, _WORKER = ("model", "version"), ("worker",)  # labels
 class Metrics(Observer):
     """The figures that a worker counts, and what it tells of those of all workers."""
 
-    def __init__(self, board: Board, index: int = 0):
+    def __init__(self, board: SharedMetrics, index: int = 0):
         self.board, self.part = board, board.part(index)
         self.part.end()  # of the worker that had this place before
         self.part.set("process", os.getpid())
@@ -61,7 +61,7 @@ class Metrics(Observer):
 
     # -------------------- counting --------------------
 
-    def request(self, exchange: Exchange) -> None:
+    def request(self, exchange: RequestContext) -> None:
         part = self.part
         part.request((exchange.name, exchange.version), exchange.protocol, exchange.status, exchange.seconds)
         if exchange.status != 200:
@@ -153,7 +153,7 @@ class _Some(Collector):
         return [self._part]
 
 
-def families(board: Board, service: Service, memory: dict[int, limits.Memory]) -> Iterator[Metric]:
+def families(board: SharedMetrics, service: Service, memory: dict[int, limits.Memory]) -> Iterator[Metric]:
     """Everything that is exported."""
     versions = {"version": settings.VERSION, "python": platform.python_version(), "numpy": np.__version__}
     yield InfoMetricFamily(_PREFIX + "build", "Versions of the server.", value=versions)
@@ -163,7 +163,7 @@ def families(board: Board, service: Service, memory: dict[int, limits.Memory]) -
     yield _gauge("model_ready", "Whether a version of a model is served.", _MODEL, ready)
 
 
-def _of_models(board: Board) -> Iterator[Metric]:
+def _of_models(board: SharedMetrics) -> Iterator[Metric]:
     models = board.of_models()
     text = "Requests to infer by model, version, protocol and status code of HTTP; no model: it was not there."
     requests = []
@@ -203,7 +203,7 @@ def _of_models(board: Board) -> Iterator[Metric]:
     yield _counter("model_loads", "Loads of a model's file.", (*_MODEL, "result"), loads)
 
 
-def _of_workers(board: Board, memory: dict[int, limits.Memory]) -> Iterator[Metric]:
+def _of_workers(board: SharedMetrics, memory: dict[int, limits.Memory]) -> Iterator[Metric]:
     workers = {(str(index),): figures for index, figures in enumerate(board.of_workers())}
     alive = {key: figures for key, figures in workers.items() if figures["process"][0]}
     yield _gauge("workers", "Workers that live.", (), [((), len(alive))])

@@ -21,7 +21,7 @@ import numpy as np
 
 from nbkeras.inference.frozen import Frozen
 from nbkeras.inference.frozen_stream import FrozenStream
-from nbkeras.serving.board import Board
+from nbkeras.serving.board import SharedMetrics
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.logs import event
 from nbkeras.serving.options import ModelOptions, Options
@@ -50,7 +50,7 @@ class Seat:
     local_paths: list[str]
     folder: str
     supervisor: int
-    board: Board
+    board: SharedMetrics
     counts: memoryview
 
 
@@ -87,7 +87,7 @@ class Channel:
         self.connection.close()
 
 
-class Orders:
+class ControlChannel:
     """A worker's end: carries out orders in its Repository, and is the Control of its Service.
 
     end: called when the worker is to drain: by an order, or because the supervisor has ended.

@@ -92,7 +92,7 @@ def _made(task: asyncio.Task[_Link]) -> _Link | None:
     return task.result() if task.done() and not task.cancelled() and not task.exception() else None
 
 
-class Peers:
+class SequenceRouter:
     """The workers of a server, as one of them sees them.
 
     paths: of the sockets of all workers. local: this one's, which listens. answer: computes what others hand over.

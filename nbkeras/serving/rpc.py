@@ -24,7 +24,7 @@ from nbkeras.inference.ready import TensorSpec
 from nbkeras.serving import messages, tensors
 from nbkeras.serving.budget import Share
 from nbkeras.serving.errors import ServingError, as_told, refused
-from nbkeras.serving.exchange import Exchange, sane_id
+from nbkeras.serving.exchange import RequestContext, sane_id
 from nbkeras.serving.frames import Gate
 from nbkeras.serving.options import Options
 from nbkeras.serving.service import Service
@@ -200,7 +200,7 @@ class Servicer:
         finally:
             self.service.answered(exchange)
 
-    async def _infer(self, data: bytes, context: Any, exchange: Exchange) -> Any:
+    async def _infer(self, data: bytes, context: Any, exchange: RequestContext) -> Any:
         name, version, is_raw, request = await self.service.read(
             len(data), functools.partial(_cost, data), functools.partial(self._read, data)
         )

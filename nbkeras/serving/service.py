@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 from nbkeras.engine import settings
 from nbkeras.serving.errors import ServingError
-from nbkeras.serving.exchange import Exchange
+from nbkeras.serving.exchange import RequestContext
 from nbkeras.serving.logs import Requests
-from nbkeras.serving.peers import Peers
+from nbkeras.serving.peers import SequenceRouter
 from nbkeras.serving.repository import READY, STARTING, UNLOADED, Repository
 from nbkeras.serving.sequences import Key, Sequences, key_of
 from nbkeras.serving.tensors import InferRequest as InferRequest
@@ -48,7 +48,7 @@ class Service:
         self.repository, self.control, self.log = repository, control, log
         self.sequences = Sequences() if sequences is None else sequences  # an empty one is false
         self.budget = self.sequences.budget
-        self.peers: Peers | None = None
+        self.peers: SequenceRouter | None = None
         self._reading = asyncio.Lock()
         self.is_draining = False
         self.in_flight = 0
@@ -100,11 +100,11 @@ class Service:
         with self.budget.share(size * ANSWER):
             return await asyncio.to_thread(function, response, form)
 
-    def exchange(self, protocol: str, request_id: str = "") -> Exchange:
+    def exchange(self, protocol: str, request_id: str = "") -> RequestContext:
         """A request to infer that has begun to arrive. request_id: given by the client, if it is sane."""
-        return Exchange(protocol, request_id or ("" if self.log is None else self.log.new_id()))
+        return RequestContext(protocol, request_id or ("" if self.log is None else self.log.new_id()))
 
-    def answered(self, exchange: Exchange) -> None:
+    def answered(self, exchange: RequestContext) -> None:
         """Count and log a request to infer, of which the answer, or the error, is there."""
         self.repository.observer.request(exchange)
         if self.log is not None:

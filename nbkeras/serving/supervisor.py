@@ -34,7 +34,7 @@ from typing import Any
 
 from nbkeras.engine import program
 from nbkeras.serving import limits, logs
-from nbkeras.serving.board import Board
+from nbkeras.serving.board import SharedMetrics
 from nbkeras.serving.door import ABSENT, shared_counts
 from nbkeras.serving.errors import LoadingError
 from nbkeras.serving.loading import DESCRIBES, Folder, Loaded, Loading
@@ -125,7 +125,7 @@ class Supervisor:
         self._read_options, self._work = read_options, work
         self.options = read_options()
         self._count = self.options.workers or limits.processors()
-        self._board = Board(self._count)
+        self._board = SharedMetrics(self._count)
         self._counts = shared_counts(self._count)
         self._figures = self._board.part(-1)
         self._selector = selectors.DefaultSelector()

@@ -19,7 +19,7 @@ import orjson
 
 from nbkeras.inference.ready import TensorSpec
 from nbkeras.serving.errors import ServingError, refused
-from nbkeras.serving.exchange import Exchange
+from nbkeras.serving.exchange import RequestContext
 
 DTYPES: dict[str, np.dtype] = {
     "BOOL": np.dtype("bool"),
@@ -63,7 +63,7 @@ class InferRequest:
     parameters: dict[str, Any] = field(default_factory=dict)
     outputs: list[str] | None = None
     timeout: float | None = None
-    exchange: Exchange | None = None
+    exchange: RequestContext | None = None
     is_finite: bool = False
 
     @property

@@ -14,22 +14,24 @@ import uvicorn
 import uvloop
 from starlette.routing import Route
 
-from nbkeras.engine.lazy_names import Later
+from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.serving import limits, logs, page
 from nbkeras.serving.budget import Budget
 from nbkeras.serving.connections import Connection, watch
-from nbkeras.serving.door import Door, shared_counts
+from nbkeras.serving.door import Acceptor, shared_counts
 from nbkeras.serving.http import Application
 from nbkeras.serving.logs import Requests
 from nbkeras.serving.metrics import Metrics
 from nbkeras.serving.options import Options
-from nbkeras.serving.orders import Orders, Seat
-from nbkeras.serving.peers import Peers
+from nbkeras.serving.orders import ControlChannel, Seat
+from nbkeras.serving.peers import SequenceRouter
 from nbkeras.serving.repository import Repository
 from nbkeras.serving.sequences import Sequences
 from nbkeras.serving.service import Control, Service
 
-rpc = Later("nbkeras.serving.rpc")  # gRPC is imported in workers alone, because it has threads, which a fork would lose
+rpc = LazyModule(
+    "nbkeras.serving.rpc"
+)  # gRPC is imported in workers alone, because it has threads, which a fork would lose
 _ACCEPTING = 0.05  # seconds in which the last connections that were accepted become known
 
 
@@ -58,7 +60,7 @@ async def serve(
     )
     calls = None
     if seat is not None and workers > 1:
-        service.peers = Peers(seat.index, seat.local_paths, seat.local, service.answer)
+        service.peers = SequenceRouter(seat.index, seat.local_paths, seat.local, service.answer)
         await service.peers.start()
     if seat is not None and seat.grpc_port is not None:
         calls = await rpc.start(service, options, seat.grpc_port)
@@ -89,7 +91,7 @@ async def serve(
     connections = server.server_state.connections
     make = functools.partial(kind, config, server.server_state, {})
     counts, index = (shared_counts(1), 0) if seat is None else (seat.counts, seat.index)
-    doors = [Door(listening, make, connections, counts, index) for listening in sockets]
+    doors = [Acceptor(listening, make, connections, counts, index) for listening in sockets]
     if when_ready is not None:
         when_ready()
     ending = asyncio.create_task(end.wait())
@@ -135,7 +137,7 @@ async def _work(seat: Seat) -> bool:
     logs.in_loop()
     metrics = Metrics(seat.board, seat.index)
     repository = Repository(metrics)
-    orders = Orders(seat.channel, repository, ended)
+    orders = ControlChannel(seat.channel, repository, ended)
     following = asyncio.create_task(orders.follow())
     beginning = asyncio.create_task(orders.begun.wait())
     ending = asyncio.create_task(end.wait())

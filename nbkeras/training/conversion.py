@@ -10,7 +10,7 @@ import numpy as np
 from nbkeras.data.adapters import (
     ArrayDataAdapter,
     DataAdapter,
-    Stream,
+    ItemStream,
     StreamDataAdapter,
     is_stream,
     pack_x_y_sample_weight,
@@ -78,12 +78,12 @@ class Layout:
 
 def opened(x: Any) -> Any:
     """Data as they are read: a Stream of what yields batches; anything else unchanged."""
-    return Stream(x) if is_stream(x) else x
+    return ItemStream(x) if is_stream(x) else x
 
 
 def first_inputs(x: Any) -> Any:
     """The inputs in opened data, of a stream those of its first item."""
-    return _given(unpack(x.first)[0] if isinstance(x, Stream) else x)
+    return _given(unpack(x.first)[0] if isinstance(x, ItemStream) else x)
 
 
 def _given(x: Any) -> Any:
@@ -188,7 +188,7 @@ def adapter_of(
     inputs_only: leave out targets and weights that a stream yields. batch_size: ignored for a stream. options: `steps`, the
     number of batches in an epoch; `shuffle`; `training`: an epoch of `steps` batches continues where the last one stopped.
     """
-    if not isinstance(x, Stream):
+    if not isinstance(x, ItemStream):
         whole = batch_of(x, y, sample_weight, class_weight, spec)
         return ArrayDataAdapter(whole, batch_size or spec.batch_size, **options)
     for name, given in (("y", y), ("sample_weight", sample_weight)):
@@ -219,7 +219,7 @@ def split_adapters(
 
     training, validating: their other options, as of `adapter_of`.
     """
-    if isinstance(x, Stream):
+    if isinstance(x, ItemStream):
         raise ValueError("validation_split needs arrays: a generator or Sequence cannot be split")
     whole = batch_of(x, y, sample_weight, None, spec)
     first, last = (

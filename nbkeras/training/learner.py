@@ -227,7 +227,7 @@ class Learner(Layer, registered=False):
             True
         """
         x, y, sample_weight = unpack_x_y_sample_weight(data)
-        with tape.Recording():
+        with tape.GradientRecording():
             y_pred = self._call_in_phase(x, training=True)
             loss = self._loss_of(x, y, y_pred, sample_weight, training=True)
         logs = self._measure_batch(loss, x, y, y_pred, sample_weight)

@@ -1,4 +1,4 @@
-"""Floor 3: Loop, a step for each batch of a data set, with callbacks around it: what `fit`, `evaluate` and `predict` share."""
+"""Floor 3: EpochRunner, which `fit`, `evaluate` and `predict` share: a step for each batch, with callbacks around it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ASK = 16  # batches after which processes that train together ask each other wh
 _STOP = {"train": "stop_training", "test": "stop_evaluating", "predict": "stop_predicting"}
 
 
-class Loop:
+class EpochRunner:
     """Epochs over a data set, with a step for each batch.
 
     kind: train, test or predict, as in the names of callbacks' methods. step(batch) -> result. read(result) -> logs, or
@@ -57,7 +57,7 @@ class Loop:
         self._resumed: str | None = None  # the phase in which a training was interrupted that goes on
         self._restore: Callable[[], None] | None = None  # called before the next batch
 
-    def train(self, epochs: range, validation: Loop | None = None, frequency: int | Container[int] = 1) -> Logs:
+    def train(self, epochs: range, validation: EpochRunner | None = None, frequency: int | Container[int] = 1) -> Logs:
         """Run epochs; returns the last logs. Validate after every `frequency`-th epoch, or after those with a number in it."""
         callbacks, data, resumed = self._callbacks, self.data, self._resumed
         if resumed == "end" and self._is_stopped():
@@ -148,7 +148,7 @@ class Loop:
 
     # -------------------- a training that was interrupted --------------------
 
-    def place(self, validation: Loop | None) -> dict[str, Any]:
+    def place(self, validation: EpochRunner | None) -> dict[str, Any]:
         """Where training is, at the end of a batch (of the training or of its validation) or of an epoch."""
         here = validation if self._phase == "test" and validation is not None else self
         return {
@@ -162,7 +162,7 @@ class Loop:
             "steps": self.data.steps,
         }
 
-    def resume(self, place: dict[str, Any], validation: Loop | None, restore: Callable[[], None]) -> None:
+    def resume(self, place: dict[str, Any], validation: EpochRunner | None, restore: Callable[[], None]) -> None:
         """Let `train` go on at a place; restore() is called there, before the next batch."""
         phase, steps = place["phase"], self.data.steps
         if phase == "train" and not self.data.may_resize and steps != place["steps"]:

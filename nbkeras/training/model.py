@@ -14,7 +14,7 @@ from nbkeras import building, export, saving
 from nbkeras.building.call_history import OverridableProperty
 from nbkeras.building.layer import Layer, layers
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.lazy_names import Later
+from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.registry import nearest
 from nbkeras.engine.tensor import on_own_device
 from nbkeras.engine.user_errors import set_by_init, warn
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nbkeras.inference.frozen import Frozen
     from nbkeras.inference.stream import Stream
 
-_frozen, _stream = Later("nbkeras.inference.frozen"), Later("nbkeras.inference.stream")
+_frozen, _stream = LazyModule("nbkeras.inference.frozen"), LazyModule("nbkeras.inference.stream")
 
 
 class Model(Functional):

@@ -16,7 +16,7 @@ from nbkeras.engine import settings
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Variable, assign_all
 from nbkeras.optimizers import Optimizer
-from nbkeras.training.loop import Loop
+from nbkeras.training.loop import EpochRunner
 
 Array = np.ndarray
 
@@ -24,12 +24,12 @@ Array = np.ndarray
 class TrainingState:
     """The state of a `fit`: variables, the place in the data, callbacks, random numbers.
 
-    A context manager around the training; `closing` is left with it. loop: the training's Loop, validation: the Loop of its
-    validation, or None. Without a loop (in a loop of the user's own) the state has an epoch and no place in it.
+    A context manager around the training; `closing` is left with it. loop: the EpochRunner of the training, validation: that of
+    its validation, or None. Without a loop (in a loop of the user's own) the state has an epoch and no place in it.
     """
 
     def __init__(
-        self, model: Any, callbacks: CallbackList | None = None, loop: Loop | None = None, validation: Any = None
+        self, model: Any, callbacks: CallbackList | None = None, loop: EpochRunner | None = None, validation: Any = None
     ):
         self._model, self._callbacks, self._loop, self._validation = model, callbacks, loop, validation
         self.closing = contextlib.ExitStack()
@@ -62,7 +62,7 @@ class TrainingState:
         notes["random"] = _packed([settings.random_state(), random._global_state()], "random", arrays)
         return arrays, notes
 
-    def _loops(self) -> Iterator[tuple[str, Loop]]:
+    def _loops(self) -> Iterator[tuple[str, EpochRunner]]:
         yield "training", self._loop  # type: ignore[misc]
         if self._validation is not None:
             yield "validation", self._validation

@@ -1,4 +1,4 @@
-"""Floor 3: Together, what the processes that train one model do in common, beside the sums in their steps.
+"""Floor 3: DistributedTrainer, what the processes that train one model do in common, beside the sums in their steps.
 
 Each rank runs steps on its rows of the batches (data/parts.py). Its metrics count its rows; their states are added up when logs
 are read. Between steps some values differ from rank to rank: `settle` makes them those of all rows.
@@ -17,7 +17,7 @@ from nbkeras.data.parts import parts, takes_parts
 from nbkeras.engine import structures
 from nbkeras.engine.batch import Batch
 from nbkeras.engine.ranks import Group
-from nbkeras.engine.sharding import Part
+from nbkeras.engine.sharding import RankRows
 from nbkeras.engine.tensor import Variable, assign_all
 from nbkeras.training.arguments import logged
 
@@ -25,12 +25,12 @@ Array = np.ndarray
 _ROUND = 2**26  # bytes of predictions that a rank sends at once
 
 
-class Together:
+class DistributedTrainer:
     """The ranks of a group and one model. All ranks call the same methods in the same order."""
 
     def __init__(self, model: Any, group: Group):
         self._model, self.group = model, group
-        self._part: Part | None = None  # of the last step
+        self._part: RankRows | None = None  # of the last step
         self._counts_all = False  # whether the metrics of each rank count the rows of all
         self._has_moved = False  # whether weights that no optimizer updates may differ
         self.agrees = False  # whether the ranks began with the same weights

@@ -1,7 +1,7 @@
 """Floor 3: Trainer, which trains, measures and predicts over data sets: `fit`, `evaluate`, `predict`, and the same for one batch.
 
 Each puts together three objects that know no model: a DataAdapter (data/adapters.py), which makes batches that fit the model
-(conversion.py); a Step for a batch (step.py); and a Loop over both (loop.py).
+(conversion.py); a Step for a batch (step.py); and an EpochRunner over both (loop.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nbkeras.data.adapters import ArrayDataAdapter, DataAdapter, is_stream, unpa
 from nbkeras.data.input_matching import GraphInputs
 from nbkeras.engine import behaviour, build_lock, ranks, step_lock, tensor, user_errors
 from nbkeras.engine.batch import Batch
-from nbkeras.engine.lazy_names import Later
+from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.tensor import on_own_device, shapes_only
 from nbkeras.training.arguments import (
     callback_list,
@@ -39,15 +39,15 @@ from nbkeras.training.conversion import (
     split_adapters,
 )
 from nbkeras.training.learner import Learner
-from nbkeras.training.loop import Loop, joined
+from nbkeras.training.loop import EpochRunner, joined
 from nbkeras.training.output_matching import Output
 from nbkeras.training.resuming import TrainingState
 from nbkeras.training.step import Again
 
 if TYPE_CHECKING:
-    from nbkeras.training.together import Together
+    from nbkeras.training.together import DistributedTrainer
 
-several = Later("nbkeras.training.together")
+several = LazyModule("nbkeras.training.together")
 Array = np.ndarray
 
 
@@ -60,7 +60,7 @@ class Trainer(Learner, registered=False):
         self.initial_epoch = 0  # where `fit` starts; BackupAndRestore sets it
         self._training: TrainingState | None = None  # within `fit`
         self._graph_inputs: GraphInputs | None = None  # which array belongs to which input; None if a `call` decides
-        self._ranks: Together | None = None  # the processes that train it together
+        self._ranks: DistributedTrainer | None = None  # the processes that train it together
 
     # -------------------- fit, evaluate, predict --------------------
 
@@ -303,7 +303,7 @@ class Trainer(Learner, registered=False):
         owner = self if listens else None
         step, together = self._step_for("predict"), self._together()
         run = step if together is None else together.prediction(step)
-        loop = Loop("predict", data, run, callbacks, lambda outputs: {"outputs": outputs}, owner)
+        loop = EpochRunner("predict", data, run, callbacks, lambda outputs: {"outputs": outputs}, owner)
         # All batches of arrays use the same weights; a stream and callbacks may wait for who writes them.
         alike = callbacks is None and isinstance(data, ArrayDataAdapter) and data.steps != 1
         with step_lock.series() if alike else contextlib.nullcontext():
@@ -500,13 +500,13 @@ class Trainer(Learner, registered=False):
         """A function that returns the logs so far, so that values are read only if used; own: the logs that a step returned."""
         return lambda: {name: logged(value) for name, value in (own or self.get_metrics_result()).items()}
 
-    def _together(self) -> Together | None:
+    def _together(self) -> DistributedTrainer | None:
         """The processes that train this model together; None if this one trains alone."""
         group = ranks.current()
         if group is None:
             return None
         if self._ranks is None or self._ranks.group is not group:
-            self._ranks = several.Together(self, group)
+            self._ranks = several.DistributedTrainer(self, group)
         return self._ranks
 
     def settle_ranks(self) -> None:
@@ -518,15 +518,15 @@ class Trainer(Learner, registered=False):
         if together is not None:
             together.settle()
 
-    def _measuring_loop(self, name: str, data: DataAdapter, callbacks: CallbackList) -> Loop:
+    def _measuring_loop(self, name: str, data: DataAdapter, callbacks: CallbackList) -> EpochRunner:
         """A loop of steps that train or test; name: of the step."""
         step, together = self._step_for(name), self._together()
         kind, reset = ("test", self._prepare_to_test) if name == "test" else ("train", self.reset_metrics)
         if together is None:
-            return Loop(kind, data, step, callbacks, self._logs, self, reset)
+            return EpochRunner(kind, data, step, callbacks, self._logs, self, reset)
         run = together.step(step, kind == "train")
         read = together.reader(self._logs)
-        return Loop(kind, data, run, callbacks, read, self, reset, together.settle)
+        return EpochRunner(kind, data, run, callbacks, read, self, reset, together.settle)
 
     def _prepare_to_test(self) -> None:
         self.reset_metrics()

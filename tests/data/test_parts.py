@@ -6,7 +6,7 @@ import pytest
 from nbkeras.data.parts import part_of
 from nbkeras.engine import sharding
 from nbkeras.engine.batch import ALL, Batch
-from nbkeras.engine.sharding import Part
+from nbkeras.engine.sharding import RankRows
 from nbkeras.engine.tensor import as_tensor
 from nbkeras.losses import MeanAbsoluteError
 
@@ -40,7 +40,11 @@ def test_a_rank_without_rows_has_one_that_does_not_count(rows):
 @pytest.mark.parametrize("reduction", ["sum", "mean", "mean_with_sample_weight"])
 def test_losses_of_parts_add_up(reduction):
     """Without sums over ranks: they are tested in test_distribution.py."""
-    y, weights, parts = np.arange(10.0).reshape(5, 2), np.ones(5), [Part(0, 2, 5), Part(2, 3, 5), Part(5, 0, 5)]
+    y, weights, parts = (
+        np.arange(10.0).reshape(5, 2),
+        np.ones(5),
+        [RankRows(0, 2, 5), RankRows(2, 3, 5), RankRows(5, 0, 5)],
+    )
     loss = MeanAbsoluteError(reduction=reduction)
     whole, total = loss(y, np.zeros_like(y), weights).item(), 0.0
     for part in parts:
@@ -56,12 +60,12 @@ def test_losses_of_parts_add_up(reduction):
 
 
 def test_places_of_random_numbers():
-    with sharding.within(Part(2, 3, 7)):
+    with sharding.within(RankRows(2, 3, 7)):
         assert sharding.place_of((3, 4)) == (8, 28)
         assert sharding.place_of((4, 3)) is sharding.place_of(()) is None
         with sharding.repeated(5):
             assert sharding.place_of((15, 2)) == (20, 70)
         with sharding.within(None):
             assert sharding.place_of((3, 4)) is None
-    with sharding.within(Part(7, 0, 7)):
+    with sharding.within(RankRows(7, 0, 7)):
         assert sharding.place_of((1, 4)) == (24, 28)

@@ -118,7 +118,7 @@ def test_an_error_while_it_is_set_leaves_keras_3(tmp_path, monkeypatch):
 
 
 def test_the_two_behaviours_differ_in_everything_that_they_name():
-    for field in dataclasses.fields(behaviour.Behaviour):
+    for field in dataclasses.fields(behaviour.CompatibilityPolicy):
         assert getattr(behaviour.KERAS_2, field.name) != getattr(behaviour.KERAS_3, field.name), field.name
 
 

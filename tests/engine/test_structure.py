@@ -127,7 +127,7 @@ def test_a_step_takes_no_more_launches_than_these(name):
 def test_a_step_is_one_native_call(warm, kind):
     """NumPy's launches too: the interpreter runs them."""
     (segment,) = device.native_segments(recorded(warm, kind).steps)
-    assert isinstance(segment, native.Program)
+    assert isinstance(segment, native.NativeProgram)
 
 
 # -------------------- allocations --------------------

@@ -152,7 +152,7 @@ def test_nothing_is_recorded_without_a_tape():
     assert (x * 2).record is None
     with GradientTape():
         assert (x * 2).record is not None
-        with tape.Recording(False):
+        with tape.GradientRecording(False):
             assert (x * 2).record is None
     assert (x * 2).record is None
 

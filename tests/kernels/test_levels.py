@@ -11,7 +11,7 @@ from nbkeras.kernels.runtime import processor
 
 pytestmark = pytest.mark.cpu("levels of vector instructions")
 TESTS = pathlib.Path(__file__).parents[1]
-FILES = "kernels/test_gemm.py", "engine/test_folding.py"
+FILES = "kernels/test_gemm.py", "engine/test_rewriting.py"
 
 
 @pytest.mark.parametrize("level", ["x86-64-v3", "x86-64-v2"])

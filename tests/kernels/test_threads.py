@@ -177,7 +177,7 @@ def test_a_forked_process_goes_on(tmp_path):
 
 FORK_WITH_LOCKS = """
 import os, threading, numpy as np, nbkeras
-from nbkeras.kernels.runtime import forks, threads
+from nbkeras.kernels.runtime import fork_safety, threads
 
 model = nbkeras.Sequential([nbkeras.Input((4,)), nbkeras.layers.Dense(2)])
 x = np.ones((3, 4), "float32")
@@ -186,11 +186,11 @@ nbkeras.set_threads(2)
 held, forked = threading.Event(), threading.Event()
 
 def hold():  # as threads that predict, load kernels or make layers hold them for a moment
-    for lock in list(forks._locks):
+    for lock in list(fork_safety._locks):
         lock.acquire()
     held.set()
     forked.wait()
-    for lock in list(forks._locks):
+    for lock in list(fork_safety._locks):
         lock.release()
 
 def work():

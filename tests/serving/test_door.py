@@ -4,7 +4,7 @@ import asyncio
 import resource
 import socket
 
-from nbkeras.serving.door import ABSENT, Door, shared_counts
+from nbkeras.serving.door import ABSENT, Acceptor, shared_counts
 
 
 class Protocol(asyncio.Protocol):
@@ -33,7 +33,7 @@ class Doors:
 
     def open(self, index):
         own = self.found[index]
-        self.doors[index] = Door(self.listening.dup(), lambda: Protocol(own), own, self.counts, index)
+        self.doors[index] = Acceptor(self.listening.dup(), lambda: Protocol(own), own, self.counts, index)
 
     def connect(self, number):
         address = self.listening.getsockname()

@@ -20,7 +20,7 @@ pytest.importorskip("uvloop")
 
 from nbkeras import Input, Sequential, layers
 from nbkeras.serving import logs
-from nbkeras.serving.exchange import Exchange, sane_id
+from nbkeras.serving.exchange import RequestContext, sane_id
 
 LOG = logging.getLogger("nbkeras.serving")
 
@@ -206,7 +206,7 @@ def test_lines_of_a_moment_are_written_together_in_a_loop(pipe):
 def test_slow_requests_are_logged_once_in_a_second(pipe):
     logs.configure("json", "info", pipe.writing)
     log = logs.Requests(access=False, slow=0.5)
-    quick, slow = Exchange("http"), Exchange("grpc")
+    quick, slow = RequestContext("http"), RequestContext("grpc")
     slow.name, slow.version, slow.rows = "m", "1", 4
     for each, seconds in ((quick, 0.1), (slow, 2.0), (slow, 3.0), (slow, 4.0)):
         each.end(200)

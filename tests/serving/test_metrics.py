@@ -26,9 +26,9 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 from nbkeras import Input, Sequential, initializers, layers
 from nbkeras.inference.ready import TensorSpec
 from nbkeras.serving import board as boards
-from nbkeras.serving.board import Board
+from nbkeras.serving.board import SharedMetrics
 from nbkeras.serving.errors import ServingError
-from nbkeras.serving.exchange import Exchange
+from nbkeras.serving.exchange import RequestContext
 from nbkeras.serving.http import Application
 from nbkeras.serving.metrics import Metrics
 from nbkeras.serving.options import ModelOptions
@@ -52,7 +52,7 @@ class Fake:
 
 
 def exchange(name="m", status=200, reason="", protocol="http"):
-    made = Exchange(protocol)
+    made = RequestContext(protocol)
     made.name, made.version = name, "1" if name else ""
     made.end(status, reason)
     return made
@@ -86,7 +86,7 @@ async def post(application, path, body):
 
 
 def test_parts_are_counted_apart_and_read_together():
-    board = Board(2)
+    board = SharedMetrics(2)
     first, second, parent = board.part(0), board.part(1), board.part(-1)
     first.request(("m", "1"), "http", 200, 0.003)
     second.request(("m", "1"), "grpc", 200, 0.3)
@@ -103,7 +103,7 @@ def test_parts_are_counted_apart_and_read_together():
 
 
 def test_a_worker_that_is_started_again_goes_on_with_the_counts_of_the_one_before():
-    board = Board(1)
+    board = SharedMetrics(1)
     metrics = Metrics(board)
     metrics.request(exchange())
     metrics.part.set("in_flight", 3)
@@ -119,7 +119,7 @@ def test_a_worker_that_is_started_again_goes_on_with_the_counts_of_the_one_befor
 
 def test_models_beyond_the_last_place_take_those_of_models_that_are_gone(monkeypatch):
     monkeypatch.setattr(boards, "MODELS", 3)
-    board = Board(1)
+    board = SharedMetrics(1)
     part = board.part(0)
     for name in ("a", "b", "c"):
         part.request((name, "1"), "http", 200, 0.1)
@@ -137,7 +137,7 @@ def test_models_beyond_the_last_place_take_those_of_models_that_are_gone(monkeyp
     ("read", "accept"), [(read_text, ""), (read_openmetrics, "application/openmetrics-text; version=1.0.0")]
 )
 def test_the_text_is_what_prometheus_reads(read, accept):
-    metrics = Metrics(Board(2))
+    metrics = Metrics(SharedMetrics(2))
     service = Service(Repository(metrics))
     for number in range(9):  # several pieces of a family
         service.repository.set(f"m{number}", "1", Fake(), ModelOptions(name=f"m{number}"))
@@ -173,7 +173,7 @@ def test_the_text_is_what_prometheus_reads(read, accept):
 
 def test_names_that_clients_make_up_become_no_labels():
     async def main():
-        metrics = Metrics(Board(1))
+        metrics = Metrics(SharedMetrics(1))
         service = Service(Repository(metrics))
         service.repository.set("m", "1", Fake(), ModelOptions(name="m"))
         application = Application(service)
@@ -201,7 +201,7 @@ def test_requests_of_grpc_are_counted_like_those_of_http():
     seen = []
 
     async def main():
-        metrics = Metrics(Board(1))
+        metrics = Metrics(SharedMetrics(1))
         service = Service(Repository(metrics))
         service.repository.set("m", "1", Fake(), ModelOptions(name="m"))
         metrics.request = lambda exchange, count=metrics.request: (seen.append(exchange.id), count(exchange))
@@ -224,7 +224,7 @@ def test_requests_of_grpc_are_counted_like_those_of_http():
 
 
 def test_reasons_come_from_the_error_or_its_status():
-    metrics = Metrics(Board(1))
+    metrics = Metrics(SharedMetrics(1))
     for error in (
         ServingError(503, "", 1, "queue_full"),
         ServingError(503, ""),
@@ -242,7 +242,7 @@ def test_reasons_come_from_the_error_or_its_status():
 
 def test_others_go_on_during_a_scrape():
     async def main():
-        metrics = Metrics(Board(1))
+        metrics = Metrics(SharedMetrics(1))
         service = Service(Repository(metrics))
         for number in range(40):
             metrics.request(exchange(f"m{number}"))
@@ -269,7 +269,7 @@ def test_memory_is_read_once_for_many_scrapes(monkeypatch):
     monkeypatch.setattr("nbkeras.serving.metrics.limits", limits)
 
     async def main():
-        metrics = Metrics(Board(1))
+        metrics = Metrics(SharedMetrics(1))
         await asyncio.gather(*(metrics.memory() for _ in range(5)))
         await metrics.memory()
 

@@ -15,8 +15,8 @@ pytest.importorskip("prometheus_client")
 
 from nbkeras.inference.ready import TensorSpec
 from nbkeras.serving import page
-from nbkeras.serving.board import Board
-from nbkeras.serving.exchange import Exchange
+from nbkeras.serving.board import SharedMetrics
+from nbkeras.serving.exchange import RequestContext
 from nbkeras.serving.http import Application
 from nbkeras.serving.metrics import Metrics
 from nbkeras.serving.options import ModelOptions
@@ -143,14 +143,14 @@ class Fake:
 
 
 def served():
-    metrics = Metrics(Board(2))
+    metrics = Metrics(SharedMetrics(2))
     repository = Repository(metrics)
     service = Service(repository)
     repository.set(SCRIPT, "1", Fake(), ModelOptions(name="m"))
     repository.set(SCRIPT, "2", Fake(), ModelOptions(name="m", version="2"))
     repository.mark("slow", "1", LOADING, STARTING)
     repository.mark("broken", "1", UNAVAILABLE, f"no model: {SCRIPT}")
-    exchange = Exchange("http")
+    exchange = RequestContext("http")
     exchange.name, exchange.version = SCRIPT, "2"
     exchange.end(200)
     metrics.request(exchange)

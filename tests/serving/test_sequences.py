@@ -25,7 +25,7 @@ from nbkeras import Input, Sequential, layers, utils
 from nbkeras.serving import peers
 from nbkeras.serving.errors import ServingError
 from nbkeras.serving.exchange import Observer
-from nbkeras.serving.peers import Peers
+from nbkeras.serving.peers import SequenceRouter
 from nbkeras.serving.repository import Repository
 from nbkeras.serving.sequences import Sequences, key_of
 from nbkeras.serving.service import Service
@@ -316,7 +316,7 @@ def test_memory_is_bounded_for_ids_that_come_once(streams):
 
 @contextlib.asynccontextmanager
 async def workers(folder, frozen, count=3):
-    """Several services with Peers, as the processes of a server."""
+    """Several services with SequenceRouters, as the processes of a server."""
     here = os.getcwd()
     os.chdir(folder)  # the path of a socket may have 107 characters
     try:
@@ -327,7 +327,7 @@ async def workers(folder, frozen, count=3):
             local.bind(path)
             local.listen()
             serving.local = local
-            serving.service.peers = Peers(n, paths, local, serving.service.answer)
+            serving.service.peers = SequenceRouter(n, paths, local, serving.service.answer)
             await serving.service.peers.start()
         yield made
         await asyncio.gather(*(serving.service.peers.close() for serving in made))
@@ -387,7 +387,7 @@ def test_a_worker_that_ends_takes_its_sequences_along(tmp_path, streams):
             await asyncio.sleep(0.05)
             made[1].local.close()
             made[1].local = local
-            made[1].service.peers = Peers(1, ["worker-0", "worker-1"], local, made[1].service.answer)
+            made[1].service.peers = SequenceRouter(1, ["worker-0", "worker-1"], local, made[1].service.answer)
             await made[1].service.peers.start()
             assert (await refusal(again))[0] == 400
             await made[0].ask(x, identity, start=True)

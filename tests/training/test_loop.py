@@ -1,4 +1,4 @@
-"""Loop without a model: the order of callbacks and steps, validation, and the ways to stop it."""
+"""EpochRunner without a model: the order of callbacks and steps, validation, and the ways to stop it."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,7 @@ import pytest
 from nbkeras.callbacks import Callback
 from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.training.conversion import ModelSpec, adapter_of, opened
-from nbkeras.training.loop import Loop
+from nbkeras.training.loop import EpochRunner
 
 X = np.arange(5.0)
 
@@ -51,14 +51,14 @@ def logs_of(size):
 
 
 def test_a_prediction_needs_no_callbacks():
-    assert Loop("predict", data(), sizes).predict() == [2, 2, 1]
+    assert EpochRunner("predict", data(), sizes).predict() == [2, 2, 1]
 
 
 def test_epochs_with_validation_after_every_second():
     recorder, resets = Recorder(), []
     callbacks = CallbackList([recorder])
-    validation = Loop("test", data(5), sizes, callbacks, logs_of)
-    loop = Loop("train", data(3), sizes, callbacks, logs_of, reset=lambda: resets.append(len(recorder.seen)))
+    validation = EpochRunner("test", data(5), sizes, callbacks, logs_of)
+    loop = EpochRunner("train", data(3), sizes, callbacks, logs_of, reset=lambda: resets.append(len(recorder.seen)))
     assert loop.train(range(1, 3), validation, 2) == {"size": 2}  # the second of these is the third of all
     batches = [("train_batch_begin", 0), ("train_batch_end", 0), ("train_batch_begin", 1), ("train_batch_end", 1)]
     tested = [("test_begin",), ("test_batch_begin", 0), ("test_batch_end", 0), ("test_end",)]
@@ -70,26 +70,26 @@ def test_epochs_with_validation_after_every_second():
 
 @pytest.mark.parametrize("frequency, validated", [(1, True), (2, True), (3, False), ([2], True), ([1], False)])
 def test_epochs_after_which_to_validate(frequency, validated):
-    validation = Loop("test", data(), sizes, read=logs_of)
+    validation = EpochRunner("test", data(), sizes, read=logs_of)
     assert (
-        "val_size" in Loop("train", data(), sizes, read=logs_of).train(range(1, 2), validation, frequency)
+        "val_size" in EpochRunner("train", data(), sizes, read=logs_of).train(range(1, 2), validation, frequency)
     ) is validated
 
 
 def test_a_flag_ends_an_epoch_or_all_epochs():
     flags = SimpleNamespace(stop_evaluating=True, stop_training=False)
     callbacks = CallbackList([Last(flags, "stop_evaluating", 1)])
-    assert Loop("test", data(), sizes, callbacks, logs_of, flags).test() == {"size": 2}
+    assert EpochRunner("test", data(), sizes, callbacks, logs_of, flags).test() == {"size": 2}
     epochs = []
     callbacks = CallbackList([Last(flags, "stop_training")])
-    Loop("train", data(), sizes, callbacks, logs_of, flags, lambda: epochs.append(1)).train(range(9))
+    EpochRunner("train", data(), sizes, callbacks, logs_of, flags, lambda: epochs.append(1)).train(range(9))
     assert len(epochs) == 1
 
 
 def test_data_that_run_out_end_the_epochs_with_a_warning():
     ends = adapter_of(opened(iter([X, X])), spec=ModelSpec(), steps=2, training=True)
     with pytest.warns(UserWarning, match="the data ran out before epoch 2 of 3: training stops here"):
-        assert Loop("train", ends, sizes, read=logs_of).train(range(3)) == {"size": 5}
+        assert EpochRunner("train", ends, sizes, read=logs_of).train(range(3)) == {"size": 5}
 
 
 def test_logs_are_read_only_if_somebody_looks():
@@ -98,5 +98,5 @@ def test_logs_are_read_only_if_somebody_looks():
     def reading(size):
         return lambda: read.append(size) or {"size": size}
 
-    Loop("train", data(), sizes, CallbackList([Last(SimpleNamespace(), "any")]), reading).train(range(1))
+    EpochRunner("train", data(), sizes, CallbackList([Last(SimpleNamespace(), "any")]), reading).train(range(1))
     assert read == [1]

@@ -92,7 +92,7 @@ def train_step(variable, optimizer, eagerly=False):
 
     def learn(data):
         x, y = data
-        with tape.Recording():
+        with tape.GradientRecording():
             loss = ops.mean(ops.square(ops.matmul(x, variable) - y))
         mean.update_state(loss)
         optimizer.learn(loss, [variable])

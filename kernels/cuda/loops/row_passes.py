@@ -194,9 +194,9 @@ class _Writer:
             numbers = numbers[2:]
             lines += self._rows(0) + self._rows(1)
         for number in numbers:
-            function, own = self._folds(number, plan.folds[number])
+            function, of_pass = self._folds(number, plan.folds[number])
             functions += function
-            lines += [*self._rows(number), *own]
+            lines += [*self._rows(number), *of_pass]
         lines += self._rows(len(plan.folds))
         if plan.results:
             function, inputs, passed = self._function(len(plan.folds), plan.last_anew, plan.results)

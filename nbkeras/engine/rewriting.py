@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbkeras.engine.program import Call, Preparation, Program, View, compute
+from nbkeras.engine.program import OpCall, Preparation, Program, View, compute
 from nbkeras.kernels import activations, dense, normalization
 from nbkeras.kernels.convolution import conv, integers, volumes
 from nbkeras.kernels.runtime import device
@@ -71,7 +71,7 @@ class _Nothing:
         pass
 
 
-def _again(program: Program, preparation: Preparation, calls: list[Call], kept: list) -> list[Array]:
+def _again(program: Program, preparation: Preparation, calls: list[OpCall], kept: list) -> list[Array]:
     """Call the ops again while `program` records; returns the arrays that are kept."""
     # by buffer of the first program: the owner of an array, and where it starts
     owners: dict[Any, tuple[Array, int]] = {}
@@ -104,11 +104,11 @@ def _again(program: Program, preparation: Preparation, calls: list[Call], kept: 
     return [array_of(each) for each in kept]
 
 
-def _changes(call: Call) -> bool:
+def _changes(call: OpCall) -> bool:
     return hasattr(call.function, "changes_inputs")
 
 
-def _grows(call: Call) -> bool:
+def _grows(call: OpCall) -> bool:
     """Whether an op's outputs need much more memory than its inputs, as floats of int8 do: they are not kept."""
     sizes = [sum(map(_nbytes, arrays or ())) for arrays in (call.inputs, call.outputs)]
     return sizes[1] > max(_FREE, 2 * sizes[0])
@@ -128,8 +128,8 @@ def _end(view: View) -> int:
 class _Rewriting:
     """Fewer calls that compute the same as `calls`."""
 
-    def __init__(self, calls: list[Call], kept: list, changing: set[int]):
-        self.calls: list[Call] = []
+    def __init__(self, calls: list[OpCall], kept: list, changing: set[int]):
+        self.calls: list[OpCall] = []
         self.count = self.folded = 0  # how many calls were joined to others, and how many of them batch normalizations
         self._changing, self._numbers = changing, itertools.count(-1, -1)  # of new buffers
         self._uses = Counter(v.buffer for call in calls for v in call.inputs if isinstance(v, View))
@@ -139,7 +139,7 @@ class _Rewriting:
         for call in calls:
             self._add(call)
 
-    def _add(self, call: Call) -> None:
+    def _add(self, call: OpCall) -> None:
         if call.outputs is not None and not _changes(call):
             if all(isinstance(v, View) and v.buffer in self._makers for v in call.outputs) and call.outputs:
                 # views of earlier arrays: what uses them is described by the arrays' own buffers
@@ -161,7 +161,7 @@ class _Rewriting:
             return described.buffer in self._of_weights
         return not isinstance(described, device.ARRAYS) or id(device.root(described)) not in self._changing
 
-    def _maker(self, call: Call) -> int | None:
+    def _maker(self, call: OpCall) -> int | None:
         """The place of the call that makes the first input of another one, for it alone."""
         view = call.inputs[0]
         if not isinstance(view, View) or self._uses[view.buffer] != 1 or view.buffer not in self._makers:
@@ -171,13 +171,13 @@ class _Rewriting:
         whole = made is not None and len(made) == 1 and made[0].offset == view.offset and _same_memory(made[0], view)
         return place if whole else None
 
-    def _replace(self, place: int, call: Call) -> None:
+    def _replace(self, place: int, call: OpCall) -> None:
         self.calls[place] = call
         self.count += 1
         for v in call.outputs or ():
             self._makers[v.buffer] = place
 
-    def _rectify(self, call: Call) -> bool:
+    def _rectify(self, call: OpCall) -> bool:
         """Join a relu to the call that makes its input, if that can take it."""
         place = self._maker(call)
         if place is None:
@@ -189,7 +189,7 @@ class _Rewriting:
         self._replace(place, maker._replace(constants={**maker.constants, rectified: True}, outputs=call.outputs))
         return True
 
-    def _fold(self, call: Call) -> bool:
+    def _fold(self, call: OpCall) -> bool:
         """Join a batch normalization to the product that makes its input."""
         place = self._maker(call)
         if place is None or not all(map(self._is_weight, call.inputs[1:])):
@@ -201,7 +201,7 @@ class _Rewriting:
         if not (self._is_weight(kernel) and self._is_weight(bias)) or kernel.shape[-1] != call.inputs[1].shape[0]:
             return False
         new = tuple(self._new(shape, kernel.dtype) for shape in (kernel.shape, kernel.shape[-1:]))
-        folded = Call(normalization.folded, (kernel, bias, *call.inputs[1:]), call.constants, new, call.place)
+        folded = OpCall(normalization.folded, (kernel, bias, *call.inputs[1:]), call.constants, new, call.place)
         self._replace(place, maker._replace(inputs=(*others, *new), outputs=call.outputs))
         self.calls.insert(place, folded)
         self.folded += 1
