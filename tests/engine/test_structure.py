@@ -175,6 +175,7 @@ def growth_of_prediction(model):
 
 
 @pytest.mark.cpu("tracemalloc does not see a GPU's memory")
+@pytest.mark.grid
 @pytest.mark.parametrize("measure", [growth_of_training, growth_of_prediction])
 def test_a_replayed_step_allocates_no_buffer(warm, measure, monkeypatch):
     recordings = {kind: steps.recordings for kind, steps in warm._steps.items()}

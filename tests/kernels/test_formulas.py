@@ -125,7 +125,7 @@ def test_matrices_that_rows_do_not_take_are_refused():
 
 def test_a_formula_that_branches_on_a_value_is_refused():
     branching = Map("branching", __name__, lambda x, /: x if x > 0 else -x, "y")
-    with pytest.raises(TypeError, match="write where"):
+    with pytest.raises(TypeError, match="write where\\(condition, a, b\\)"):
         branching(np.ones(3), np.ones(3), 0, 1)
 
 
