@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbkeras import building, export, saving
+from nbkeras import building, export
 from nbkeras.building.call_history import OverridableProperty
 from nbkeras.building.layer import Layer, layers
 from nbkeras.engine.annotations import briefly
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from nbkeras.inference.stream import Stream
 
 _frozen, _stream = LazyModule("nbkeras.inference.frozen"), LazyModule("nbkeras.inference.stream")
+_files, _text = LazyModule("nbkeras.saving.files"), LazyModule("nbkeras.saving.text")
+_state_tree, _compilation = LazyModule("nbkeras.saving.state_tree"), LazyModule("nbkeras.saving.compilation")
 
 
 class Model(Functional):
@@ -148,7 +150,7 @@ class Model(Functional):
     @on_own_device
     def __reduce__(self) -> tuple:
         """Pickle and copy the model as the file that `save` writes, which needs h5py."""
-        return saving.from_bytes, (saving.to_bytes(self),)
+        return _files.from_bytes, (_files.to_bytes(self),)
 
     @on_own_device
     def save(
@@ -186,7 +188,7 @@ class Model(Functional):
             >>> bool(np.all(keras.models.load_model("model.keras").predict(x) == model.predict(x)))
             True
         """
-        saving.save_model(self, filepath, overwrite, include_optimizer, save_format, zipped, weights_dtype)
+        _files.save_model(self, filepath, overwrite, include_optimizer, save_format, zipped, weights_dtype)
 
     @on_own_device
     def save_weights(
@@ -210,7 +212,7 @@ class Model(Functional):
             >>> model.save_weights("model.weights.h5")
             >>> model.load_weights("model.weights.h5")
         """
-        saving.save_weights(self, filepath, overwrite, save_format, weights_dtype)
+        _files.save_weights(self, filepath, overwrite, save_format, weights_dtype)
 
     @on_own_device
     def load_weights(self, filepath: Any, by_name: bool = False, skip_mismatch: bool = False) -> None:
@@ -230,7 +232,7 @@ class Model(Functional):
             ValueError: if the model has no weights yet, if the file does not fit the model or is no weights
                 file, and for by_name=True with a file that is not Keras 2's.
         """
-        saving.load_weights(self, filepath, by_name, skip_mismatch)
+        _files.load_weights(self, filepath, by_name, skip_mismatch)
 
     @on_own_device
     def get_state_tree(self, value_format: str = "backend_tensor") -> dict[str, dict]:
@@ -251,7 +253,7 @@ class Model(Functional):
             >>> model.get_state_tree("numpy_array")["trainable_variables"]["small"]["last"]["bias"]
             array([0.], dtype=float32)
         """
-        return saving.tree_of(self, value_format)
+        return _state_tree.tree_of(self, value_format)
 
     @on_own_device
     def set_state_tree(self, state_tree: dict[str, dict]) -> None:
@@ -271,7 +273,7 @@ class Model(Functional):
             >>> model.layers[-1].bias.numpy()
             array([3.], dtype=float32)
         """
-        saving.write_tree(self, state_tree)
+        _state_tree.write_tree(self, state_tree)
 
     def to_json(self, **options) -> str:
         """The architecture as JSON, in Keras 3's form, without weights; `models.model_from_json` reads it.
@@ -284,7 +286,7 @@ class Model(Functional):
             >>> keras.models.model_from_json(text).output_shape
             (None, 2)
         """
-        return saving.model_to_json(self, **options)
+        return _text.model_to_json(self, **options)
 
     # -------------------- inference for other programs and servers --------------------
 
@@ -436,7 +438,7 @@ class Model(Functional):
             >>> model.get_compile_config()["loss"]
             'mse'
         """
-        return saving.compile_config(self) if self.compiled else None
+        return _compilation.compile_config(self) if self.compiled else None
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Call `compile` with the arguments that `get_compile_config` returned.
@@ -452,7 +454,7 @@ class Model(Functional):
             >>> other.loss
             'mse'
         """
-        self._compile_as_saved(saving.read_compile_config(config))
+        self._compile_as_saved(_compilation.read_compile_config(config))
         if self.compiled and self.built and self.optimizer is not None:
             self.optimizer.build(self.trainable_weights)
 
@@ -461,7 +463,7 @@ class Model(Functional):
         if self._overrides("compile_from_config"):
             self.compile_from_config(config)
         else:
-            self._compile_as_saved(saving.read_compile_config(config))
+            self._compile_as_saved(_compilation.read_compile_config(config))
 
     def _compile_as_saved(self, arguments: dict[str, Any]) -> None:
         """Call `compile`; a warning if it is a subclass's own and does not take these arguments."""
