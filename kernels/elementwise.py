@@ -4,11 +4,15 @@ A ufunc is launched directly (`launch(np.add, x, y, out)`): it broadcasts, write
 compilation. Gradients have the broadcast shape; the tape sums them to the shape of each operand.
 """
 
+import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from nbkeras.kernels.loops import expressions
+from nbkeras.kernels.loops.expressions import ELEMENT, sign, trace
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 
@@ -274,6 +278,59 @@ select.fuses_as, clip_between.fuses_as = "select", "clip"  # type: ignore[attr-d
 
 # -------------------- one operand --------------------
 
+# The ops of this part, each with the attributes `gradient`, a formula of what it keeps and dy, and `keeps`, "x" or "y"
+OPS: list[Callable] = []
+
+
+@functools.cache
+def _launches(formula: Callable) -> list[tuple]:
+    """A formula of x (or y) and dy as (ufunc, numbers of operands or literals): of x 0, of dy 1, of the result so far 2."""
+    expression = trace(formula, (ELEMENT, ELEMENT))
+    number = {value: min(i, 2) for i, value in enumerate(expression.values)}
+    return [
+        (getattr(np, value.op), [number.get(each) for each in value.operands], value.operands)
+        for value in expression.values[2:]
+    ]
+
+
+def _gradient(formula: Callable, kept: Array, dy: Array, need: Any) -> tuple[Array]:
+    """A formula of what an op kept and of dy, by launches of ufuncs, each of which uses the result of the one before."""
+    arrays = kept, dy, device.output(need, dy.shape, dy.dtype)
+    for ufunc, numbers, operands in _launches(formula):
+        given = [
+            dy.dtype.type(operand) if number is None else arrays[number]
+            for number, operand in zip(numbers, operands, strict=True)
+        ]
+        device.launch(ufunc, *given, arrays[2])
+    return (arrays[2],)
+
+
+def _of_one(ufunc: np.ufunc, formula: Callable, keeps: str = "x") -> tuple[Callable, Callable]:
+    """An op of one operand and its vjp."""
+
+    def op(x: Array):
+        y = _map(ufunc, x)
+        return y, x if keeps == "x" else y
+
+    return _with_gradient(ufunc.__name__, op, formula, keeps)
+
+
+def _with_gradient(name: str, op: Any, formula: Callable, keeps: str) -> tuple[Callable, Callable]:
+    def vjp(kept, dy, needs):
+        return _gradient(formula, kept, dy, needs[0])
+
+    op.__name__ = op.__qualname__ = name
+    vjp.__name__ = vjp.__qualname__ = f"{name}_vjp"
+    op.gradient, op.keeps = formula, keeps
+    OPS.append(op)
+    return op, vjp
+
+
+def _rsqrt(x: Array):
+    y = _map(np.sqrt, x)
+    device.launch(np.reciprocal, y, y)
+    return y, y
+
 
 def negative(x: Array):
     return _map(np.negative, x), None
@@ -283,140 +340,20 @@ def negative_vjp(saved, dy, needs):
     return (_map(np.negative, dy, into=needs[0]),)
 
 
-def absolute(x: Array):
-    return _map(np.absolute, x), x
-
-
-def absolute_vjp(x, dy, needs):
-    return _scaled(_map(np.sign, x, into=needs[0]), dy)
-
-
-def square(x: Array):
-    return _map(np.square, x), x
-
-
-def square_vjp(x, dy, needs):
-    return _scaled(_map(np.add, x, x, into=needs[0]), dy)
-
-
-def sqrt(x: Array):
-    y = _map(np.sqrt, x)
-    return y, y
-
-
-def sqrt_vjp(y, dy, needs):
-    half = _map(np.multiply, dy, dy.dtype.type(0.5), into=needs[0])
-    return (_map(np.divide, half, y, into=half),)
-
-
-def reciprocal(x: Array):
-    y = _map(np.reciprocal, x)
-    return y, y
-
-
-def reciprocal_vjp(y, dy, needs):
-    slope = _map(np.square, y, into=needs[0])
-    return _scaled(_map(np.negative, slope, into=slope), dy)
-
-
-def rsqrt(x: Array):
-    y = _map(np.sqrt, x)
-    device.launch(np.reciprocal, y, y)
-    return y, y
-
-
-def rsqrt_vjp(y, dy, needs):
-    slope = _map(np.square, y, into=needs[0])
-    device.launch(np.multiply, slope, y, slope)
-    device.launch(np.multiply, slope, y.dtype.type(-0.5), slope)
-    return _scaled(slope, dy)
-
-
-def exp(x: Array):
-    y = _map(np.exp, x)
-    return y, y
-
-
-def exp_vjp(y, dy, needs):
-    return (_map(np.multiply, dy, y, into=needs[0]),)
-
-
-def expm1(x: Array):
-    y = _map(np.expm1, x)
-    return y, y
-
-
-def expm1_vjp(y, dy, needs):
-    return _scaled(_map(np.add, y, y.dtype.type(1), into=needs[0]), dy)
-
-
-def log(x: Array):
-    return _map(np.log, x), x
-
-
-def log_vjp(x, dy, needs):
-    return (_map(np.divide, dy, x, into=needs[0]),)
-
-
-def log1p(x: Array):
-    return _map(np.log1p, x), x
-
-
-def log1p_vjp(x, dy, needs):
-    slope = _map(np.add, x, x.dtype.type(1), into=needs[0])
-    return (_map(np.divide, dy, slope, into=slope),)
-
-
-def log2(x: Array):
-    return _map(np.log2, x), x
-
-
-def log2_vjp(x, dy, needs):
-    dx = _map(np.divide, dy, x, into=needs[0])
-    return (_map(np.multiply, dx, x.dtype.type(1 / math.log(2)), into=dx),)
-
-
-def sin(x: Array):
-    return _map(np.sin, x), x
-
-
-def sin_vjp(x, dy, needs):
-    return _scaled(_map(np.cos, x, into=needs[0]), dy)
-
-
-def cos(x: Array):
-    return _map(np.cos, x), x
-
-
-def cos_vjp(x, dy, needs):
-    slope = _map(np.sin, x, into=needs[0])
-    return _scaled(_map(np.negative, slope, into=slope), dy)
-
-
-def tan(x: Array):
-    y = _map(np.tan, x)
-    return y, y
-
-
-def tan_vjp(y, dy, needs):
-    slope = _map(np.square, y, into=needs[0])
-    return _scaled(_map(np.add, slope, y.dtype.type(1), into=slope), dy)
-
-
-def arctan(x: Array):
-    return _map(np.arctan, x), x
-
-
-def arctan_vjp(x, dy, needs):
-    slope = _map(np.square, x, into=needs[0])
-    device.launch(np.add, slope, x.dtype.type(1), slope)
-    return (_map(np.divide, dy, slope, into=slope),)
-
-
-def erf(x: Array):
-    y = device.empty(x.shape, x.dtype)
-    device.launch(error_function, x.reshape(-1), y.reshape(-1))
-    return y, x
+absolute, absolute_vjp = _of_one(np.absolute, lambda x, dy: sign(x) * dy)
+square, square_vjp = _of_one(np.square, lambda x, dy: (x + x) * dy)
+sqrt, sqrt_vjp = _of_one(np.sqrt, lambda y, dy: dy * 0.5 / y, "y")
+reciprocal, reciprocal_vjp = _of_one(np.reciprocal, lambda y, dy: -(y * y) * dy, "y")
+rsqrt, rsqrt_vjp = _with_gradient("rsqrt", _rsqrt, lambda y, dy: y * y * y * -0.5 * dy, "y")
+exp, exp_vjp = _of_one(np.exp, lambda y, dy: dy * y, "y")
+expm1, expm1_vjp = _of_one(np.expm1, lambda y, dy: (y + 1) * dy, "y")
+log, log_vjp = _of_one(np.log, lambda x, dy: dy / x)
+log1p, log1p_vjp = _of_one(np.log1p, lambda x, dy: dy / (x + 1))
+log2, log2_vjp = _of_one(np.log2, lambda x, dy: dy / x * (1 / math.log(2)))
+sin, sin_vjp = _of_one(np.sin, lambda x, dy: expressions.cos(x) * dy)
+cos, cos_vjp = _of_one(np.cos, lambda x, dy: -expressions.sin(x) * dy)
+tan, tan_vjp = _of_one(np.tan, lambda y, dy: (y * y + 1) * dy, "y")
+arctan, arctan_vjp = _of_one(np.arctan, lambda x, dy: dy / (x * x + 1))
 
 
 @compiled
@@ -426,9 +363,10 @@ def error_function(x, y):
         y[i] = math.erf(x[i])
 
 
-def erf_vjp(x, dy, needs):
-    slope = _map(np.square, x, into=needs[0])
-    device.launch(np.negative, slope, slope)
-    device.launch(np.exp, slope, slope)
-    device.launch(np.multiply, slope, x.dtype.type(2 / math.sqrt(math.pi)), slope)
-    return _scaled(slope, dy)
+def _erf(x: Array):
+    y = device.empty(x.shape, x.dtype)
+    device.launch(error_function, x.reshape(-1), y.reshape(-1))
+    return y, x
+
+
+erf, erf_vjp = _with_gradient("erf", _erf, lambda x, dy: expressions.exp(-(x * x)) * (2 / math.sqrt(math.pi)) * dy, "x")

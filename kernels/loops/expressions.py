@@ -135,6 +135,8 @@ class Value:
 
 def _made(op: str, *operands: Any, level: int | None = None) -> Value:
     """The Value of an operation: one that is known, or a new one. level: None for the highest one of the operands."""
+    if op == "multiply" and 1 in [each for each in operands if not isinstance(each, Value)]:
+        return next(each for each in operands if isinstance(each, Value))
     key = (op, *(id(each) if isinstance(each, Value) else float(each) for each in operands))
     known = _thread.known
     if key not in known:
@@ -224,7 +226,9 @@ log = _function("log", "The natural logarithm.")
 log1p = _function("log1p", "log(1 + x), for 0 <= x <= 1.")
 tanh = _function("tanh", "The hyperbolic tangent.")
 sigmoid = _function("sigmoid", "1 / (1 + e^-x).")
-erf = _function("erf", "The error function.")
+sign = _function("sign", "-1, 0 or 1.")
+sin = _function("sin", "The sine.")
+cos = _function("cos", "The cosine.")
 erfc = _function("erfc", "1 - erf(x), accurate where that is small.")
 sqrt = _function("sqrt", "The square root.")
 

@@ -103,23 +103,8 @@ _ELEMENTWISE: dict[Callable, Rule] = {
         lambda x, y, low, high: ops.logical_and(ops.greater_equal(x, low), ops.less_equal(x, high))
     ),
     elementwise.negative: Elementwise(-1),
-    elementwise.absolute: Elementwise(lambda x, y: ops.sign(x)),
-    elementwise.square: Elementwise(lambda x, y: 2 * x),
-    elementwise.sqrt: Elementwise(lambda x, y: 0.5 / y),
-    elementwise.reciprocal: Elementwise(lambda x, y: -(y * y)),
-    elementwise.rsqrt: Elementwise(lambda x, y: -0.5 * (y * y * y)),
-    elementwise.exp: Elementwise(lambda x, y: y),
-    elementwise.expm1: Elementwise(lambda x, y: y + 1),
-    elementwise.log: Elementwise(lambda x, y: ops.reciprocal(x)),
-    elementwise.log1p: Elementwise(lambda x, y: ops.reciprocal(x + 1)),
-    elementwise.log2: Elementwise(lambda x, y: (1 / math.log(2)) / x),
-    elementwise.sin: Elementwise(lambda x, y: ops.cos(x)),
-    elementwise.cos: Elementwise(lambda x, y: -ops.sin(x)),
-    elementwise.tan: Elementwise(lambda x, y: y * y + 1),
-    elementwise.arctan: Elementwise(lambda x, y: ops.reciprocal(x * x + 1)),
-    elementwise.erf: Elementwise(lambda x, y: ops.exp(-(x * x)) * (2 / math.sqrt(_PI))),
     elementwise.show: Elementwise(lambda x, y, message: 1),
-    **{op: Elementwise(slope_of(op)) for op in activations.OPS},
+    **{op: Elementwise(slope_of(op)) for op in (*activations.OPS, *elementwise.OPS)},
 }
 
 # -------------------- reductions --------------------
