@@ -13,51 +13,30 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from nbkeras.kernels.cuda.loops.texts import TEXTS
 from nbkeras.kernels.cuda.machine.kernel import SIMULATED, Kernel, start_each
 from nbkeras.kernels.runtime.chains import Chain
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_COMPARISONS = {
-    "equal": "==",
-    "not_equal": "!=",
-    "less": "<",
-    "less_equal": "<=",
-    "greater": ">",
-    "greater_equal": ">=",
-}
+_COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
+_SHARED = ("add", "subtract", "divide", "clip", "negative", "absolute", "sqrt", "exp", "expm1", "log", "log1p")
 FORMULAS = {
-    "add": "{0} + {1}",
-    "subtract": "{0} - {1}",
-    "multiply": "product({0}, {1})",
-    "divide": "{0} / {1}",
+    **{name: TEXTS[name] for name in _SHARED},
+    **{f"{name}?": TEXTS[name] for name in (*_COMPARISONS, "logical_and", "logical_or")},
+    **{name: f"one if {TEXTS[name]} else zero" for name in _COMPARISONS},
+    **{name: f"math.{name}({{}})" for name in ("sin", "cos", "tan", "floor", "ceil")},
+    "arctan": "math.atan({})",
+    "multiply": "product({}, {})",
+    "square": "product({0}, {0})",
+    "reciprocal": "one / {}",
     "maximum": "{0} if {0} >= {1} or {0} != {0} else {1}",
     "minimum": "{0} if {0} <= {1} or {0} != {0} else {1}",
-    **{f"{name}?": f"{{0}} {sign} {{1}}" for name, sign in _COMPARISONS.items()},
-    **{name: f"one if {{0}} {sign} {{1}} else zero" for name, sign in _COMPARISONS.items()},
-    "logical_and?": "{0} and {1}",
-    "logical_or?": "{0} or {1}",
-    "logical_xor?": "{0} != {1}",
-    "logical_not?": "not {0}",
+    "logical_xor?": "{} != {}",
+    "logical_not?": "not {}",
     "isnan?": "{0} != {0}",
-    "select": "{1} if {0} else {2}",
-    "clip": "{1} if {0} < {1} else {2} if {0} > {2} else {0}",
+    "select": TEXTS["where"],
     "relu": "zero if {0} < zero else {0}",
     "relu_slope": "{1} if {0} > zero else zero",
-    "negative": "-{0}",
-    "absolute": "math.fabs({0})",
-    "square": "product({0}, {0})",
-    "reciprocal": "one / {0}",
-    "sqrt": "math.sqrt({0})",
-    "exp": "math.exp({0})",
-    "expm1": "math.expm1({0})",
-    "log": "math.log({0})",
-    "log1p": "math.log1p({0})",
-    "sin": "math.sin({0})",
-    "cos": "math.cos({0})",
-    "tan": "math.tan({0})",
-    "arctan": "math.atan({0})",
-    "floor": "math.floor({0})",
-    "ceil": "math.ceil({0})",
 }
 
 
