@@ -40,7 +40,7 @@ _FAST = ("nnan", "nsz")  # without them LLVM makes no instruction for the larger
 MASKS = has("avx")
 
 
-class Plan:
+class PassPlan:
     """The passes of an expression.
 
     Attributes:
@@ -91,7 +91,7 @@ class _RowsEmitter(Emitter):
 
     def emit(self, signature: tuple[Type, ...], share: Any, shares: Any) -> None:
         kernel, b, values = self.kernel, self.builder, self.expression.values
-        self.plan = Plan(self.expression)
+        self.plan = PassPlan(self.expression)
         self._kept_rest: Float | None = None  # what the plan keeps, of the last vector of a row that is not whole
         kinds: list[ArrayType] = [kind for kind in signature if isinstance(kind, ArrayType)]
         names = [*kernel.arrays, *kernel.others]

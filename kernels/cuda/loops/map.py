@@ -26,7 +26,7 @@ _RESIDENT = size(8, simulated=8)  # blocks of a processor: 2048 threads, the mos
 _POWER = "real(math.pow(np.float64({}), np.float64({})))"
 
 
-class _Writer:
+class _MapText:
     """The text of a formula's kernel: a number of the formula has a name by its place, `v3`.
 
     What is the same for all elements comes into the functions of an element as `r3`, in the arrays' dtype.
@@ -144,7 +144,7 @@ _known = functools.lru_cache(1024)(known_of_numbers)
 @functools.cache
 def _kernel_of(kernel: Map, dtype: np.dtype) -> tuple[Kernel, list[tuple[Value, bool]], bool]:
     """The CUDA kernel, what it is given, and whether its blocks compute anything first."""
-    writer = _Writer(kernel)
+    writer = _MapText(kernel)
     names = {"load_four": load_four, "store_four": store_four}
     found = compiled(kernel, __file__, __name__, dtype, writer.text(), **names)
     return found, writer.given, bool(writer.shared)

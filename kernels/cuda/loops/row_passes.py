@@ -1,6 +1,6 @@
 """Kernels that compute a formula with sums and maxima over each row, on the GPU: the twins of kernels/loops/row_passes.py.
 
-Several lanes compute a row, see lanes.py, in the passes that the formula's Plan says. The maximum and the sum of exponentials of
+Several lanes compute a row, see lanes.py, in the passes that the formula's PassPlan says. The maximum and the sum of exponentials of
 a softmax are found in one pass.
 """
 
@@ -28,7 +28,7 @@ from nbkeras.kernels.cuda.loops.texts import LANES as FOUR
 from nbkeras.kernels.cuda.loops.texts import compiled, known_of_numbers, literal, text_of
 from nbkeras.kernels.cuda.machine.kernel import Kernel, device_function
 from nbkeras.kernels.loops.expressions import ELEMENT, FOLDS, LABEL, OF_ELEMENT, OF_ROW, ROW, Expression, Value
-from nbkeras.kernels.loops.row_passes import Plan, Rows
+from nbkeras.kernels.loops.row_passes import PassPlan, Rows
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _IDENTITY = {"largest": "real(-math.inf)", "total": "zero"}
@@ -72,11 +72,11 @@ _NAMES = {
 }
 
 
-class _Writer:
+class _RowsText:
     """The text of a formula's kernel: a Value's name says its place, `v3`."""
 
     def __init__(self, kernel: Rows, expression: Expression, ndims: dict[str, int]):
-        self.kernel, self.expression, self.ndims, self.plan = kernel, expression, ndims, Plan(expression)
+        self.kernel, self.expression, self.ndims, self.plan = kernel, expression, ndims, PassPlan(expression)
         self.place = {value: i for i, value in enumerate(expression.values)}
         wanted = [each for value in expression.values if value.level for each in value.inputs]
         uniform = dict.fromkeys([*wanted, *expression.results])
@@ -231,7 +231,7 @@ def _kernel_of(kernel: Rows, dtype: np.dtype, kinds: str) -> tuple[Kernel, list[
     """The CUDA kernel and what it is given; kinds: the kinds of dtype of the arrays of rows, then the axes of the others."""
     others, axes = kinds.split("_")
     expression = kernel.expression_of(others)
-    writer = _Writer(kernel, expression, dict(zip(kernel.arrays, map(int, axes), strict=True)))
+    writer = _RowsText(kernel, expression, dict(zip(kernel.arrays, map(int, axes), strict=True)))
     options = {"launch_bounds": LANES}
     found = compiled(kernel, __file__, __name__, dtype, writer.text(), kinds, options, **_NAMES)
     return found, writer.given, expression
