@@ -1,7 +1,7 @@
 """Kernels that compute a formula with sums and maxima over each row, on the GPU: the twins of kernels/loops/row_passes.py.
 
-Several lanes compute a row, see lanes.py, in the passes that the formula's PassPlan says. The maximum and the sum of exponentials of
-a softmax are found in one pass.
+Several lanes compute a row, see lanes.py, in the passes of the formula's PassPlan. The maximum and the sum of exponentials of a
+softmax are found in one pass.
 """
 
 import functools
