@@ -1,275 +1,48 @@
 """NumPy's ufuncs as CUDA kernels: arithmetic, comparisons, functions of one number; cuda/elementwise.py starts them.
 
-There is one kernel for each kind of ufunc; a code chooses the ufunc: the time goes to memory, not to the choice. Arithmetic on
-contiguous floats goes four numbers at a time. Booleans are seen as uint8.
+There is one kernel for each group of ufuncs, made from their texts; a code chooses the ufunc: the time goes to memory, not to
+the choice. Arithmetic on contiguous floats goes four numbers at a time. Booleans are seen as uint8.
 """
 
+import hashlib
 import math
 from typing import Any
 
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels.cuda.loops.lanes import in_fours, load_four, store_four
+from nbkeras.kernels.cuda.loops.lanes import load_four, store_four
+from nbkeras.kernels.cuda.loops.texts import TEXTS
 from nbkeras.kernels.cuda.loops.walk import indices_of_three, indices_of_two
-from nbkeras.kernels.cuda.machine.kernel import device_function, kernel
+from nbkeras.kernels.cuda.machine.kernel import Kernel, device_function
 
 NEITHER, FIRST, SECOND = range(3)  # which operand is a number
 
 
-def _codes(*ufuncs: Any) -> dict[Any, int]:
-    return {ufunc: code for code, ufunc in enumerate(ufuncs)}
-
-
-# -------------------- one argument --------------------
-
-PLAIN = _codes(*(np.negative, np.absolute, np.square, np.sign, np.reciprocal, np.sqrt, np.floor, np.ceil))
-PLAIN_INTEGERS = _codes(np.negative, np.absolute, np.square, np.sign, np.reciprocal)
-TESTS = _codes(np.logical_not, np.isnan, np.isinf, np.isfinite)
-CURVES = _codes(np.exp, np.expm1, np.log, np.log1p, np.log2, np.sin, np.cos, np.tan, np.arctan, "erf")
-RARE = _codes(
-    *(np.arcsin, np.arccos, np.arcsinh, np.arccosh, np.arctanh, np.sinh, np.cosh, np.exp2, np.log10, np.trunc),
-    *(np.deg2rad, np.rad2deg),
-)
+@device_function
+def _remainder(a, b, zero):
+    """As NumPy computes it: a remainder of 0 has the divisor's sign."""
+    rest = math.fmod(a, b)
+    if b == zero:
+        return rest
+    if rest == zero:
+        return math.copysign(zero, b)
+    return rest + b if (b < zero) != (rest < zero) else rest
 
 
 @device_function
-def _plainly(code, v, zero, one):
-    if code == 0:
-        return -v
-    if code == 1:
-        return math.fabs(v)
-    if code == 2:
-        return v * v
-    if code == 3:
-        return one if v > zero else -one if v < zero else zero if v == zero else v
-    if code == 4:
-        return one / v
-    if code == 5:
-        return math.sqrt(v)
-    if code == 6:
-        return math.floor(v)
-    return math.ceil(v)
-
-
-@kernel
-def plain(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps):
-    n = cuda.grid(1)
-    if n < count:
-        i, j = indices_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
-        y[np.uint64(j)] = _plainly(code, x[np.uint64(i)], x.dtype.type(0), x.dtype.type(1))
-
-
-@kernel
-def plain_quads(code, x, y):
-    in_fours(_plainly, code, True, x, (x.dtype.type(0), x.dtype.type(1)), y)
-
-
-@kernel
-def plain_integers(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps):
-    n = cuda.grid(1)
-    if n < count:
-        i, j = indices_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
-        v = x[np.uint64(i)]
-        if code == 0:
-            y[np.uint64(j)] = -v
-        elif code == 1:
-            y[np.uint64(j)] = v if v >= 0 else -v
-        elif code == 2:
-            y[np.uint64(j)] = v * v
-        elif code == 3:
-            y[np.uint64(j)] = 1 if v > 0 else 0 if v == 0 else -1
-        else:
-            y[np.uint64(j)] = v if v == 1 or v == -1 else 0
-
-
-@kernel
-def test(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps):
-    n = cuda.grid(1)
-    if n < count:
-        i, j = indices_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
-        v = x[np.uint64(i)]
-        zero = x.dtype.type(0)
-        if code == 0:
-            found = v == zero
-        elif code == 1:
-            found = v != v
-        elif code == 2:
-            found = v == v and v - v != zero
-        else:
-            found = v - v == zero
-        y[np.uint64(j)] = y.dtype.type(1) if found else y.dtype.type(0)
-
-
-@kernel
-def curve(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps):
-    n = cuda.grid(1)
-    if n < count:
-        i, j = indices_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
-        v = x[np.uint64(i)]
-        if code == 0:
-            v = math.exp(v)
-        elif code == 1:
-            v = math.expm1(v)
-        elif code == 2:
-            v = math.log(v)
-        elif code == 3:
-            v = math.log1p(v)
-        elif code == 4:
-            v = math.log2(v)
-        elif code == 5:
-            v = math.sin(v)
-        elif code == 6:
-            v = math.cos(v)
-        elif code == 7:
-            v = math.tan(v)
-        elif code == 8:
-            v = math.atan(v)
-        else:
-            v = math.erf(v)
-        y[np.uint64(j)] = v
-
-
-@kernel
-def rare(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps):
-    n = cuda.grid(1)
-    if n < count:
-        i, j = indices_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
-        v = x[np.uint64(i)]
-        if code == 0:
-            v = math.asin(v)
-        elif code == 1:
-            v = math.acos(v)
-        elif code == 2:
-            v = math.asinh(v)
-        elif code == 3:
-            v = math.acosh(v)
-        elif code == 4:
-            v = math.atanh(v)
-        elif code == 5:
-            v = math.sinh(v)
-        elif code == 6:
-            v = math.cosh(v)
-        elif code == 7:
-            v = math.pow(x.dtype.type(2), v)
-        elif code == 8:
-            v = math.log10(v)
-        elif code == 9:
-            v = math.copysign(math.floor(math.fabs(v)), v)
-        elif code == 10:
-            v = v * x.dtype.type(math.pi / 180)
-        else:
-            v = v * x.dtype.type(180 / math.pi)
-        y[np.uint64(j)] = v
-
-
-# -------------------- two arguments --------------------
-
-SUMS = _codes(np.add, np.subtract, np.multiply, np.divide, np.maximum, np.minimum)
-QUOTIENTS = _codes(np.floor_divide, np.mod, np.power)
-RARE_PAIRS = _codes(np.hypot, np.arctan2, np.fmod, np.fmax, np.fmin, np.logaddexp)
-INTEGERS = _codes(*(np.add, np.subtract, np.multiply, np.maximum, np.minimum, np.floor_divide, np.mod, np.power))
-COMPARISONS = _codes(
-    *(np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal),
-    *(np.logical_and, np.logical_or, np.logical_xor),
-)
-
-
-@device_function
-def _combined(code, a, b):
-    if code == 0:
-        return a + b
-    if code == 1:
-        return a - b
-    if code == 2:
-        return a * b
-    if code == 3:
+def _quotient(a, b, zero, one):
+    """As NumPy computes it: floor_divide and mod agree."""
+    if b == zero:
         return a / b
-    if code == 4:
-        return a if a >= b or a != a else b
-    return a if a <= b or a != a else b
-
-
-@kernel
-def combine(code, number, is_number, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, out, out_steps):
-    n = cuda.grid(1)
-    if n < count:
-        i, j, k = indices_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)
-        a = number if is_number == FIRST else x[np.uint64(i)]
-        b = number if is_number == SECOND else y[np.uint64(j)]
-        out[np.uint64(k)] = _combined(code, a, b)
-
-
-@kernel
-def combine_quads(code, number, is_number, x, y, out):
-    n = 4 * cuda.grid(1)
-    if n < out.size:
-        wide = n + 4 <= out.size
-        a = b = c = d = p = q = r = s = number
-        if is_number != FIRST:
-            a, b, c, d = load_four(x, n, out.size, 1, wide, number)
-        if is_number != SECOND:
-            p, q, r, s = load_four(y, n, out.size, 1, wide, number)
-        first, second = _combined(code, a, p), _combined(code, b, q)
-        third, fourth = _combined(code, c, r), _combined(code, d, s)
-        store_four(out, n, out.size, 1, wide, (first, second, third, fourth))
-
-
-@kernel
-def combine_quotients(
-    code, number, is_number, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, out, out_steps
-):
-    n = cuda.grid(1)
-    if n < count:
-        i, j, k = indices_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)
-        a = number if is_number == FIRST else x[np.uint64(i)]
-        b = number if is_number == SECOND else y[np.uint64(j)]
-        zero, one = x.dtype.type(0), x.dtype.type(1)
-        if code == 2:
-            a = math.pow(a, b)
-        elif b == zero:
-            a = a / b if code == 0 else math.fmod(a, b)
-        else:  # as NumPy does it: floor_divide and mod agree, a remainder of 0 has the divisor's sign
-            rest = math.fmod(a, b)
-            whole = (a - rest) / b
-            if rest == zero:
-                rest = math.copysign(zero, b)
-            elif (b < zero) != (rest < zero):
-                rest = rest + b
-                whole = whole - one
-            if code == 1:
-                a = rest
-            elif whole == zero:
-                a = math.copysign(zero, a / b)
-            else:
-                a = math.floor(whole)
-                if whole - a > x.dtype.type(0.5):
-                    a = a + one
-        out[np.uint64(k)] = a
-
-
-@kernel
-def combine_rarely(code, number, is_number, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, out, out_steps):
-    n = cuda.grid(1)
-    if n < count:
-        i, j, k = indices_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)
-        a = number if is_number == FIRST else x[np.uint64(i)]
-        b = number if is_number == SECOND else y[np.uint64(j)]
-        if code == 0:
-            a = math.hypot(a, b)
-        elif code == 1:
-            a = math.atan2(a, b)
-        elif code == 2:
-            a = math.fmod(a, b)
-        elif code == 3:
-            a = a if a >= b or b != b else b
-        elif code == 4:
-            a = a if a <= b or b != b else b
-        elif a == b:  # infinities too
-            a = a + x.dtype.type(math.log(2.0))
-        else:
-            a = (a if a >= b or a != a else b) + math.log1p(math.exp(-math.fabs(a - b)))
-        out[np.uint64(k)] = a
+    rest = math.fmod(a, b)
+    whole = (a - rest) / b
+    if rest != zero and (b < zero) != (rest < zero):
+        whole = whole - one
+    if whole == zero:
+        return math.copysign(zero, a / b)
+    down = math.floor(whole)
+    return down + one if whole - down > one / (one + one) else down
 
 
 @device_function
@@ -287,59 +60,150 @@ def _power(base, exponent):
     return result
 
 
-@kernel
-def combine_integers(
-    code, number, is_number, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, out, out_steps
-):
+_NAMES = {
+    **{"cuda": cuda, "math": math, "np": np, "load_four": load_four, "store_four": store_four},
+    **{"indices_of_two": indices_of_two, "indices_of_three": indices_of_three, "FIRST": FIRST, "SECOND": SECOND},
+    **{"remainder": _remainder, "quotient": _quotient, "power": _power},
+}
+_OF_ONE = """
+def {name}(code, count, sizes, multipliers, shifts, x, x_steps, out, out_steps):
+    n = cuda.grid(1)
+    if n < count:
+        i, k = indices_of_two(n, sizes, multipliers, shifts, x_steps, out_steps)
+        v = function(code, x[np.uint64(i)], x.dtype.type(0), x.dtype.type(1))
+        out[np.uint64(k)] = {stored}
+"""
+_OF_TWO = """
+def {name}(code, number, is_number, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, out, out_steps):
     n = cuda.grid(1)
     if n < count:
         i, j, k = indices_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)
         a = number if is_number == FIRST else x[np.uint64(i)]
         b = number if is_number == SECOND else y[np.uint64(j)]
-        if code == 0:
-            out[np.uint64(k)] = a + b
-        elif code == 1:
-            out[np.uint64(k)] = a - b
-        elif code == 2:
-            out[np.uint64(k)] = a * b
-        elif code == 3:
-            out[np.uint64(k)] = a if a >= b else b
-        elif code == 4:
-            out[np.uint64(k)] = a if a <= b else b
-        elif code == 7:
-            out[np.uint64(k)] = _power(a, b)
-        elif b == 0:
-            out[np.uint64(k)] = 0
-        elif code == 5:
-            out[np.uint64(k)] = a // b
-        else:
-            out[np.uint64(k)] = a - a // b * b
+        v = function(code, a, b, x.dtype.type(0), x.dtype.type(1))
+        out[np.uint64(k)] = {stored}
+"""
+# Of contiguous arrays: a thread computes four neighbours
+_FOUR_OF_ONE = """
+def {name}(code, x, out):
+    n, zero, one = 4 * cuda.grid(1), x.dtype.type(0), x.dtype.type(1)
+    if n < out.size:
+        wide = n + 4 <= out.size
+        a, b, c, d = load_four(x, n, out.size, 1, wide, zero)
+        a, b = function(code, a, zero, one), function(code, b, zero, one)
+        c, d = function(code, c, zero, one), function(code, d, zero, one)
+        store_four(out, n, out.size, 1, wide, (a, b, c, d))
+"""
+_FOUR_OF_TWO = """
+def {name}(code, number, is_number, x, y, out):
+    n, zero, one = 4 * cuda.grid(1), x.dtype.type(0), x.dtype.type(1)
+    if n < out.size:
+        wide = n + 4 <= out.size
+        a = b = c = d = p = q = r = s = number
+        if is_number != FIRST:
+            a, b, c, d = load_four(x, n, out.size, 1, wide, number)
+        if is_number != SECOND:
+            p, q, r, s = load_four(y, n, out.size, 1, wide, number)
+        a, b = function(code, a, p, zero, one), function(code, b, q, zero, one)
+        c, d = function(code, c, r, zero, one), function(code, d, s, zero, one)
+        store_four(out, n, out.size, 1, wide, (a, b, c, d))
+"""
 
 
-@kernel
-def compare(code, number, is_number, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, out, out_steps):
-    n = cuda.grid(1)
-    if n < count:
-        i, j, k = indices_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)
-        a = number if is_number == FIRST else x[np.uint64(i)]
-        b = number if is_number == SECOND else y[np.uint64(j)]
-        zero = x.dtype.type(0)
-        if code == 0:
-            found = a == b
-        elif code == 1:
-            found = a != b
-        elif code == 2:
-            found = a < b
-        elif code == 3:
-            found = a <= b
-        elif code == 4:
-            found = a > b
-        elif code == 5:
-            found = a >= b
-        elif code == 6:
-            found = a != zero and b != zero
-        elif code == 7:
-            found = a != zero or b != zero
-        else:
-            found = (a != zero) != (b != zero)
-        out[np.uint64(k)] = out.dtype.type(1) if found else out.dtype.type(0)
+def _codes(texts: dict[Any, str]) -> dict[Any, int]:
+    """The code of each ufunc of a group."""
+    return {ufunc: code for code, ufunc in enumerate(texts)}
+
+
+def _kernel(name: str, texts: dict[Any, str], template: str, stored: str = "v") -> Kernel:
+    """The kernel of a group: a template around a function that computes the texts for operands `a` and `b`, zero and one."""
+    operands = "a, b" if template in (_OF_TWO, _FOUR_OF_TWO) else "a"
+    lines = [f"def function(code, {operands}, zero, one):"]
+    *others, last = texts.values()
+    for code, each in enumerate(others):
+        lines += [f"    if code == {code}:", f"        return {each.format('a', 'b')}"]
+    text = "\n".join([*lines, f"    return {last.format('a', 'b')}", template.format(name=name, stored=stored)])
+    names: dict[str, Any] = {**_NAMES, "__name__": __name__}
+    exec(compile(text, __file__, "exec"), names)  # noqa: S102 - the text is made above
+    names["function"] = device_function(names["function"])
+    # the text is part of the name by which compiled code is found on disk
+    names[name].__qualname__ = f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return Kernel(names[name], {})
+
+
+_TRUTH = "out.dtype.type(1) if v else out.dtype.type(0)"
+_LARGER, _SMALLER = "{0} if {0} >= {1} or {0} != {0} else {1}", "{0} if {0} <= {1} or {0} != {0} else {1}"
+
+
+def _named(*names: str) -> dict[Any, str]:
+    """The texts of ufuncs that formulas have too."""
+    return {getattr(np, name): TEXTS[name] for name in names}
+
+
+def _of_math(**names: str) -> dict[Any, str]:
+    """The texts of ufuncs that are functions of `math` by another name, or the same."""
+    return {getattr(np, ufunc): f"math.{name}({{0}})" for ufunc, name in names.items()}
+
+
+# -------------------- one argument --------------------
+
+_PLAIN = {
+    **{np.negative: "-{0}", np.absolute: "math.fabs({0})", np.square: "{0} * {0}"},
+    **{np.sign: "one if {0} > zero else -one if {0} < zero else zero if {0} == zero else {0}"},
+    **{np.reciprocal: "one / {0}", **_of_math(sqrt="sqrt", floor="floor", ceil="ceil")},
+}
+_PLAIN_INTEGERS = {
+    **{np.negative: "-{0}", np.absolute: "{0} if {0} >= 0 else -{0}", np.square: "{0} * {0}"},
+    **{np.sign: "1 if {0} > 0 else 0 if {0} == 0 else -1", np.reciprocal: "{0} if {0} == 1 or {0} == -1 else 0"},
+}
+_TESTS = {
+    **{np.logical_not: "{0} == zero", np.isnan: "{0} != {0}"},
+    **{np.isinf: "{0} == {0} and {0} - {0} != zero", np.isfinite: "{0} - {0} == zero"},
+}
+_CURVES = {
+    **_named("exp", "expm1", "log", "log1p"),
+    **_of_math(log2="log2", sin="sin", cos="cos", tan="tan", arctan="atan"),
+    "erf": "math.erf({0})",
+}
+_RARE = {
+    **_of_math(arcsin="asin", arccos="acos", arcsinh="asinh", arccosh="acosh", arctanh="atanh"),
+    **_of_math(sinh="sinh", cosh="cosh", log10="log10"),
+    **{np.exp2: "math.pow(one + one, {0})", np.trunc: "math.copysign(math.floor(math.fabs({0})), {0})"},
+    **{np.deg2rad: f"{{0}} * {math.pi / 180}", np.rad2deg: f"{{0}} * {180 / math.pi}"},
+}
+PLAIN, PLAIN_INTEGERS, TESTS = _codes(_PLAIN), _codes(_PLAIN_INTEGERS), _codes(_TESTS)
+CURVES, RARE = _codes(_CURVES), _codes(_RARE)
+plain, plain_quads = _kernel("plain", _PLAIN, _OF_ONE), _kernel("plain_quads", _PLAIN, _FOUR_OF_ONE)
+plain_integers, test = _kernel("plain_integers", _PLAIN_INTEGERS, _OF_ONE), _kernel("test", _TESTS, _OF_ONE, _TRUTH)
+curve, rare = _kernel("curve", _CURVES, _OF_ONE), _kernel("rare", _RARE, _OF_ONE)
+
+# -------------------- two arguments --------------------
+
+_SUMS = {**_named("add", "subtract", "multiply", "divide"), np.maximum: _LARGER, np.minimum: _SMALLER}
+_QUOTIENTS = {
+    **{np.floor_divide: "quotient({0}, {1}, zero, one)", np.mod: "remainder({0}, {1}, zero)"},
+    **{np.power: "math.pow({0}, {1})"},
+}
+_RARE_PAIRS = {
+    **{np.hypot: "math.hypot({0}, {1})", np.arctan2: "math.atan2({0}, {1})", np.fmod: "math.fmod({0}, {1})"},
+    **{np.fmax: "{0} if {0} >= {1} or {1} != {1} else {1}", np.fmin: "{0} if {0} <= {1} or {1} != {1} else {1}"},
+    # equal ones may be infinite
+    np.logaddexp: f"{{0}} + {math.log(2)} if {{0}} == {{1}} else ({_LARGER}) + math.log1p(math.exp(-math.fabs({{0}} - {{1}})))",
+}
+_INTEGERS = {
+    **{**_named("add", "subtract", "multiply"), np.maximum: _LARGER, np.minimum: _SMALLER},
+    **{np.floor_divide: "{0} // {1} if {1} != 0 else 0", np.mod: "{0} - {0} // {1} * {1} if {1} != 0 else 0"},
+    **{np.power: "power({0}, {1})"},
+}
+_COMPARISONS = {
+    **_named("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"),
+    **{np.logical_and: "{0} != zero and {1} != zero", np.logical_or: "{0} != zero or {1} != zero"},
+    **{np.logical_xor: "({0} != zero) != ({1} != zero)"},
+}
+SUMS, QUOTIENTS, RARE_PAIRS = _codes(_SUMS), _codes(_QUOTIENTS), _codes(_RARE_PAIRS)
+INTEGERS, COMPARISONS = _codes(_INTEGERS), _codes(_COMPARISONS)
+combine, combine_quads = _kernel("combine", _SUMS, _OF_TWO), _kernel("combine_quads", _SUMS, _FOUR_OF_TWO)
+combine_quotients = _kernel("combine_quotients", _QUOTIENTS, _OF_TWO)
+combine_rarely = _kernel("combine_rarely", _RARE_PAIRS, _OF_TWO)
+combine_integers = _kernel("combine_integers", _INTEGERS, _OF_TWO)
+compare = _kernel("compare", _COMPARISONS, _OF_TWO, _TRUTH)
