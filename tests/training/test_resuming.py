@@ -509,7 +509,7 @@ def test_a_state_that_cannot_be_saved(tmp_path):
 
     backup = cb.BackupAndRestore(tmp_path, save_freq=1)
     with pytest.raises(
-        TypeError, match="may hold numbers, texts, None, arrays, .* a callback's state_dict.* holds .*open"
+        TypeError, match="may hold numbers, strings, None, arrays, .* a callback's state_dict.* holds .*open"
     ):
         run(lambda folder: (*dense(folder)[:2], [Odd()]), tmp_path, backup)
 
