@@ -418,7 +418,7 @@ def test_a_sequence_that_may_shuffle_without_a_state_gives_a_warning(tmp_path):
     run(case, tmp_path, cb.BackupAndRestore(tmp_path / "first"))
     killed(case, tmp_path / "second", 4)
     with pytest.warns(
-        UserWarning, match="Shuffles has an on_epoch_end, and no state_dict: if it shuffles there, training"
+        UserWarning, match="Shuffles has on_epoch_end but no state_dict: if it shuffles there, the order differs"
     ):
         run(case, tmp_path, cb.BackupAndRestore(tmp_path / "second"))
 
@@ -433,7 +433,7 @@ def test_other_data_or_callbacks_are_an_error(tmp_path):
 
     killed(with_rows(12), tmp_path / "backup", 1)
     backup = cb.BackupAndRestore(tmp_path / "backup")
-    with pytest.raises(ValueError, match="the data are others now: they were samples=12, .* they are samples=11, .*"):
+    with pytest.raises(ValueError, match="the data have changed: they were samples=12, .* they are samples=11, .*"):
         run(with_rows(11), tmp_path, backup)
     with pytest.raises(
         ValueError, match="saved in an epoch of 4 steps, and an epoch has 6 steps now.*: delete the fold"
@@ -456,7 +456,7 @@ def test_a_generator_must_yield_as_many_batches_again(tmp_path):
 
     killed(of_length(9), tmp_path / "backup", 7)
     with pytest.raises(
-        ValueError, match="interrupted after 7 batches of the iterator or generator, which now ends before"
+        ValueError, match="interrupted after 7 batches of the iterator or generator, but it now ends earlier"
     ):
         run(of_length(6), tmp_path, cb.BackupAndRestore(tmp_path / "backup"))
 
