@@ -1,4 +1,4 @@
-"""Floor 3: converts pandas tables and sparse scipy matrices to arrays. It recognizes them by their methods and imports neither."""
+"""Floor 3: converts pandas tables and sparse scipy matrices to arrays; imports neither, but recognizes them by their methods."""
 
 from __future__ import annotations
 

@@ -201,7 +201,7 @@ class TestGetFile:
             timeout=60,
         )
         assert run.returncode == 1
-        assert f"cannot write {cache}/data.bin (File too large); make room" in run.stderr
+        assert f"cannot write {cache}/data.bin (File too large): free disk space" in run.stderr
         assert only(cache)
 
     @pytest.mark.parametrize(
