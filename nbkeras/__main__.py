@@ -89,7 +89,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Iterable[str]]:
     files = "It runs on Linux and needs only the C standard libraries. A C header and a Python module are written beside it."
     job = add("compile", "write a model file as a shared library", files)
     job.add_argument("file", help="a model file: .keras or .h5")
-    job.add_argument("-o", "--output", metavar="FOLDER", default=".", help="where it is written (default: here)")
+    job.add_argument("-o", "--output", metavar="FOLDER", default=".", help="the folder to write into (default: here)")
     processors = "the processors that the library runs on (default host: this one)"
     job.add_argument("--target", choices=TARGETS, default="host", help=processors)
     job.add_argument("--batch", type=_counts, default=[1], metavar="N,N", help="samples of a call (default 1)")

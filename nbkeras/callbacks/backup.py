@@ -119,7 +119,7 @@ class BackupAndRestore(Callback):
         if not sharding.agreed(sharding.is_first() and self._folder.take()):
             raise RuntimeError(
                 f"another training is using the folder {self.backup_dir!r}, and each would overwrite the states of the other: "
-                "choose another backup_dir for this one, or wait for the end of that one"
+                "choose another backup_dir, or wait until the other training ends"
             )
         found = self._restore(self.model._training_state().restore)
         self._number = 0 if found is None else found + 1

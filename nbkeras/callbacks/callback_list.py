@@ -371,8 +371,8 @@ class CallbackList(Callback):
         names = [type(each).__name__ for each in own]
         if names != [name for name, _ in saved]:
             raise ValueError(
-                f"training was interrupted with the callbacks {', '.join(name for name, _ in saved)}, and goes on with "
-                f"{', '.join(names)}: give fit the same ones in the same order, or delete the folder of the backup"
+                f"training was interrupted with the callbacks {', '.join(name for name, _ in saved)}, but resumes with "
+                f"{', '.join(names)}: give fit the same callbacks in the same order, or delete the folder of the backup"
             )
         for callback, (_, each) in zip(own, saved, strict=True):
             callback.load_state_dict(each)

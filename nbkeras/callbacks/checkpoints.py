@@ -105,7 +105,7 @@ class ModelCheckpoint(MonitorCallback):
         self._last_batch = -1
 
     def state_dict(self) -> dict[str, Any]:
-        self._writer.wait()  # the state says that the file is there
+        self._writer.wait()  # the state refers to the file
         names = _COUNTS if self.keep is None else (*_COUNTS, "_written")
         return {**super().state_dict(), **{name: getattr(self, name) for name in names}}
 

@@ -30,7 +30,7 @@ class CSVLogger(Callback):
         append: Whether to append to an existing file instead of replacing it.
 
     Raises:
-        OSError: at the end of an epoch, if the file cannot be written; the rows before stay.
+        OSError: at the end of an epoch, if the file cannot be written; earlier rows remain.
 
     Example:
         >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="zeros")])

@@ -405,7 +405,7 @@ def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
         (x, y, sample_weight), with None for absent parts.
 
     Raises:
-        ValueError: for a tuple of another length.
+        ValueError: for a tuple of the wrong length.
 
     Example:
         >>> keras.utils.unpack_x_y_sample_weight(([1.0], [2.0]))

@@ -62,7 +62,7 @@ def _check_whole(array: Array, what: str, limits: np.iinfo) -> None:
     if low <= limits.min - 1 or high >= limits.max + 1:
         raise ValueError(
             f"{what} holds numbers from {low} to {high}, but it has dtype {limits.dtype}, of {limits.min} to {limits.max}: "
-            "give smaller numbers, or the Input another dtype"
+            "give smaller numbers, or change the dtype of the Input"
         )
 
 

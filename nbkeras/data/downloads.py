@@ -48,7 +48,7 @@ def get_file(
         file_hash: Its sha256 or md5. A file in the cache with another hash is downloaded again.
         cache_subdir: The folder within the cache.
         hash_algorithm: 'sha256', 'md5', or 'auto', by the length of the hash.
-        extract: Whether to unpack it, as archive_format says.
+        extract: Whether to unpack it, with the format archive_format.
         archive_format: 'tar', 'zip', 'auto' for both, or a list of these.
         cache_dir: The folder of the cache; None for the environment's KERAS_HOME, else ~/.keras.
         force_download: Whether to download it again.
@@ -99,7 +99,7 @@ def get_file(
 
 
 def _file_name(fname: str | os.PathLike | None, origin: str) -> str:
-    """The name of the file: fname, else the last part of the URL; ValueError for an unsafe name or another kind of URL."""
+    """The name of the file: fname, else the last part of the URL; raises ValueError for an unsafe name or an unsupported URL."""
     url = urllib.parse.urlsplit(origin)
     if url.scheme not in ("http", "https", "file"):
         raise ValueError(f"origin must be an http, https or file URL, received {briefly(origin)}")

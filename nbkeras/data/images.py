@@ -46,7 +46,7 @@ def img_to_array(img, data_format: str | None = None, dtype=None) -> np.ndarray:
         An array (rows, columns, channels), or (channels, rows, columns).
 
     Raises:
-        ValueError: for another number of axes.
+        ValueError: for the wrong number of axes.
 
     Example:
         >>> image = keras.utils.array_to_img(np.zeros((2, 4, 3)))
@@ -77,7 +77,7 @@ def array_to_img(x, data_format: str | None = None, scale: bool = True, dtype=No
 
     Raises:
         ImportError: if pillow is not installed.
-        ValueError: for another number of axes or channels.
+        ValueError: for the wrong number of axes or channels.
 
     Example:
         >>> image = keras.utils.array_to_img(np.arange(6.0).reshape(1, 6, 1))

@@ -139,7 +139,7 @@ class Selection(PyDataset):
         return Selection(make, rows, batch_size, self.shuffle, self._random.randint(2**31) if self.shuffle else 0)
 
     def on_epoch_end(self) -> None:
-        """Choose another order, with shuffle."""
+        """Choose a new order, with shuffle."""
         if self.shuffle:
             self.rows = self._random.permutation(self.rows)
 
@@ -243,7 +243,7 @@ def split_dataset(
     """Split a data set into two parts.
 
     Args:
-        dataset: An array, a structure of arrays of one length, a PyDataset or another iterable.
+        dataset: An array, a structure of arrays with equal lengths, a PyDataset or another iterable.
         left_size: The size of the first part: a fraction (float) or a number of samples (int); None for the
             rest.
         right_size: The size of the second part; None for the rest.

@@ -78,9 +78,7 @@ def _check(name: str, given: int | None, found: int, what: str) -> None:
     if given is None and own is not None:
         given = int(own)
     if given not in (None, found):
-        raise ValueError(
-            f"{name}={given} does not fit: MPI has {found} {what}. Leave {name} out, or change `mpiexec -n`"
-        )
+        raise ValueError(f"{name}={given} does not match: MPI has {found} {what}. Omit {name}, or change `mpiexec -n`")
 
 
 def list_devices(device_type: str | None = None) -> list[str]:
@@ -212,7 +210,7 @@ def set_distribution(value: DataParallel | None) -> None:
         raise TypeError(f"set_distribution takes a DataParallel or None, received {briefly(value)}")
     if value is not None and _job.group is None and any(os.environ.get(name, "1") != "1" for name in _STARTED_BY):
         raise RuntimeError(
-            "this process was started by mpiexec, and nbkeras.distribution.initialize() was not called: without it each process "
+            "this process was started by mpiexec, but nbkeras.distribution.initialize() was not called: without it each process "
             "would train alone. Call it at the beginning of the script"
         )
     begins = value is not None and _job.distribution is None

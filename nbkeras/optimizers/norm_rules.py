@@ -1,6 +1,6 @@
 """Optimizers whose step depends on the norm or the rows of a whole variable; ops compute the step for each variable.
 
-Formulas, defaults and the order of their state are those of Keras 3.15.
+Formulas, defaults and the order of the state follow Keras 3.15.
 """
 
 import re
@@ -145,7 +145,7 @@ class Muon(_ByVariable):
         adam_lr_ratio: The factor of the learning rate in AdamW.
         momentum: The fraction of the old momentum that each step keeps.
         ns_steps: The number of Newton-Schulz steps.
-        nesterov: Whether the gradient is added to the momentum once more before a step.
+        nesterov: Whether to add the gradient to the momentum a second time before a step.
         rms_rate: A matrix's step is scaled by rms_rate * sqrt(its larger side) (arXiv:2502.16982); None for no
             scaling.
 

@@ -226,7 +226,7 @@ class Optimizer(Observed, option.Configured):
         if self._schedule is not None:
             raise TypeError(
                 f"the learning rate of this {kind} follows {briefly(self._schedule)} and cannot be set to a number; set it to "
-                "another schedule, or make the optimizer with a number"
+                "another schedule, or create the optimizer with a number"
             )
         try:
             number = float(value)
@@ -634,7 +634,7 @@ class Optimizer(Observed, option.Configured):
             self.build(variables)
         with tape.GradientRecording():
             scaled = self.scale_loss(loss)
-            if (part := sharding.fraction()) != 1.0:  # of several ranks, whose gradients are added up
+            if (part := sharding.fraction()) != 1.0:  # several ranks: their gradients are summed
                 scaled = ops.multiply(scaled, part)
         reached = _reached(scaled, variables)
         with on_device_of(reached[0]):
@@ -860,14 +860,14 @@ class Optimizer(Observed, option.Configured):
         if not pairs:
             raise ValueError(f"no gradients were given for any variable: {missing}")
         if missing:
-            warn(f"gradients are missing for variables {missing}: they stay as they are")
+            warn(f"gradients are missing for variables {missing}: they do not change")
         with on_device_of(variables[0]):
             self._choose([variable for variable, _ in pairs])
             for view, (_, each) in zip(self.gradient_views, pairs, strict=True):
                 source = device.to_this_device(as_tensor(each, view.dtype).data)
                 if device.address(source) != device.address(view):
                     device.launch(device.copy, source, view)
-            if (part := sharding.fraction()) != 1.0:  # of several ranks, whose gradients are added up
+            if (part := sharding.fraction()) != 1.0:  # several ranks: their gradients are summed
                 for view in self.gradient_views:
                     device.launch(np.multiply, view, view.dtype.type(part), view)
             with self._if_finite(None):
@@ -920,14 +920,12 @@ class Optimizer(Observed, option.Configured):
             2.0
         """
         if tape is None and not callable(loss):
-            raise ValueError(
-                "minimize needs a function that computes the loss, or the tape under which it was computed"
-            )
+            raise ValueError("minimize needs a function that computes the loss, or the tape that recorded the loss")
         if tape is None:
             with gradient_tape.GradientTape() as tape:
                 loss = self.scale_loss(loss())
         elif self.loss_scale_factor is not None:
-            raise ValueError("minimize(tape=...) cannot scale the loss: pass a function in place of the loss")
+            raise ValueError("minimize(tape=...) cannot scale the loss: pass a function instead of the loss")
         variables = list(var_list() if callable(var_list) else var_list)
         return self.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
 
@@ -1023,5 +1021,5 @@ def _reached(loss: Tensor, variables: list[Variable]) -> list[Variable]:
         )
     if missing:
         names = [variables[i].path for i in sorted(missing)]
-        warn(f"gradients do not exist for variables {names}: they stay as they are")
+        warn(f"gradients do not exist for variables {names}: they do not change")
     return [v for i, v in enumerate(variables) if i not in missing]

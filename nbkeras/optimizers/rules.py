@@ -57,7 +57,7 @@ def _signed(name: str, what: str, value: Any, holds: Callable[[Any, int], bool],
     return value
 
 
-Epsilon = Annotated[Any, option.Kind(_epsilon, "a number, or None for that of the backend")]
+Epsilon = Annotated[Any, option.Kind(_epsilon, "a number, or None for the backend's epsilon")]
 AtLeast0 = Annotated[Any, option.kind(_signed, "a number, 0 or more", operator.ge, ">=")]
 AtMost0 = Annotated[Any, option.kind(_signed, "a number, 0 or less", operator.le, "<=")]
 
@@ -410,7 +410,7 @@ class Lion(Optimizer):
         super().__init__(learning_rate, **kwargs)
         option.keep(self, locals())
         if not self.beta_1:
-            raise ValueError("Lion: beta_1 must be above 0: with 0 a step is the gradient's sign alone")
+            raise ValueError("Lion: beta_1 must be above 0: with 0 a step is only the gradient's sign")
 
     def step(self, run: Run) -> None:
         self._launch(optimizers.lion, run, ("momentum",), self._rate, run.decay, self.beta_1, self.beta_2)

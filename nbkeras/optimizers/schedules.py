@@ -278,13 +278,13 @@ class CosineDecay(LearningRateSchedule):
 
 @registry.register
 class CosineDecayRestarts(LearningRateSchedule):
-    """Half cosines one after another (SGDR, arXiv:1608.03983).
+    """Successive half cosines (SGDR, arXiv:1608.03983).
 
     Args:
         initial_learning_rate: The learning rate of the first step.
         first_decay_steps: The number of steps of the first cosine.
-        t_mul: The factor between the lengths of successive cosines.
-        m_mul: The factor between the heights of successive cosines.
+        t_mul: Each cosine is t_mul times as long as the last.
+        m_mul: Each cosine is m_mul times as high as the last.
         alpha: The learning rate at the end of each cosine, as a fraction of the initial rate.
         name (str): A name; it is saved.
 

@@ -65,7 +65,7 @@ class LossScaleOptimizer(Optimizer):
             )
         if not option.flag_of("LossScaleOptimizer", "dynamic", dynamic):
             raise ValueError(
-                "LossScaleOptimizer finds the scale by itself, received dynamic=False: for a scale of your own give "
+                "LossScaleOptimizer finds the scale itself, received dynamic=False: for a fixed scale pass "
                 "loss_scale_factor to the inner_optimizer"
             )
         for key, value in of_inner.items():
@@ -308,11 +308,11 @@ class MultiOptimizer(Optimizer):
 
     @property
     def learning_rate(self) -> Any:
-        raise AttributeError("a MultiOptimizer has no learning rate of its own: see those of its `optimizers`")
+        raise AttributeError("a MultiOptimizer has no learning rate of its own: read the rates of its `optimizers`")
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
-        raise AttributeError("a MultiOptimizer has no learning rate of its own: set those of its `optimizers`")
+        raise AttributeError("a MultiOptimizer has no learning rate of its own: set the rates of its `optimizers`")
 
     def _in_order(self, values_of: Callable[[Optimizer], Sequence[Any]]) -> list[Any]:
         """Collect a value for each trainable variable from its optimizer."""

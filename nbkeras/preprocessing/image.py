@@ -591,7 +591,7 @@ class ImageDataGenerator:
             seed: The seed of NumPy's global generator; None does not seed it.
 
         Raises:
-            ValueError: for another number of axes.
+            ValueError: for the wrong number of axes.
 
         Example:
             >>> from nbkeras.preprocessing.image import ImageDataGenerator

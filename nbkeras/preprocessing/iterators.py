@@ -84,7 +84,7 @@ class Iterator(PyDataset):
         return self
 
     def __next__(self) -> Any:
-        """The next batch; after the last one, the first."""
+        """The next batch; after the last batch it starts again."""
         with self.lock:  # the code after it may run in several threads
             rows = next(self.index_generator)
         return self._get_batches_of_transformed_samples(rows)
@@ -92,7 +92,7 @@ class Iterator(PyDataset):
     next = __next__
 
     def on_epoch_end(self) -> None:
-        """Choose another order, with shuffle."""
+        """Choose a new order, with shuffle."""
         self._set_index_array()
 
     def state_dict(self) -> dict[str, Any]:

@@ -279,7 +279,7 @@ class Tokenizer:
             A float64 array (sequences, num_words).
 
         Raises:
-            ValueError: for other modes, and if no texts have been counted.
+            ValueError: for an unknown mode, and if no texts have been counted.
 
         Example:
             >>> from nbkeras.preprocessing.text import Tokenizer

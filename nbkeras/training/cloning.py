@@ -75,8 +75,8 @@ def _clone(model: Model, input_tensors: Any, clone_function: Any, call_function:
         return _clone_sequential(model, input_tensors, clone, call_function)
     if not has_layers:
         raise ValueError(
-            f"{type(model).__name__} is no functional model, so clone_model does not know its layers: make another with "
-            "its class, such as from_config(get_config())"
+            f"{type(model).__name__} is not a functional model, so clone_model does not know its layers: make a copy with "
+            "its class, for example from_config(get_config())"
         )
     return _clone_graph(
         model, input_tensors, clone, call_function or (lambda layer, *args, **kwargs: layer(*args, **kwargs))

@@ -106,7 +106,7 @@ class Compiled:
         self.in_step = False
 
     def resolve(self, names: list[str], nested: Any = None) -> None:
-        """Match the specifications to the outputs; raises for names and counts that do not fit.
+        """Match the specifications to the outputs; raises for names and counts that do not match.
 
         nested: the outputs' structure, if it is nested.
         """
@@ -260,7 +260,7 @@ class Compiled:
         elif not model._overrides("train_step"):
             if variables:
                 raise ValueError(f"model {model.name!r} was compiled with optimizer=None: give one to train it")
-            warn(f"model {model.name!r} has no trainable weights: losses and metrics are all there is")
+            warn(f"model {model.name!r} has no trainable weights: training computes only losses and metrics")
 
     @contextlib.contextmanager
     def step(self, thaw: bool) -> Iterator[None]:

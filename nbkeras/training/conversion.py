@@ -87,7 +87,7 @@ def first_inputs(x: Any) -> Any:
 
 
 def _given(x: Any) -> Any:
-    """Inputs; ValueError for None."""
+    """The inputs; raises ValueError for None."""
     if x is None:
         raise ValueError("x is missing: pass an array, a list or dict of arrays, a generator or a Sequence")
     return x.tocsr() if is_sparse(x) else x  # a dok_matrix is a dict

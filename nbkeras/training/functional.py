@@ -68,22 +68,22 @@ class Functional(Trainer, registered=False):
 
     @OverridableProperty
     def inputs(self) -> list[SymbolicTensor]:
-        """The symbolic inputs in a list; AttributeError for a model without a graph."""
+        """The symbolic inputs in a list; raises AttributeError for a model without a graph."""
         return self._functional("inputs").input_list
 
     @OverridableProperty
     def outputs(self) -> list[SymbolicTensor]:
-        """The symbolic outputs in a list; AttributeError for a model without a graph."""
+        """The symbolic outputs in a list; raises AttributeError for a model without a graph."""
         return self._functional("outputs").output_list
 
     @property
     def input(self) -> Any:
-        """The symbolic inputs in the structure that was given; AttributeError for a model without a graph."""
+        """The symbolic inputs in the model's structure; raises AttributeError for a model without a graph."""
         return self._functional("input").inputs
 
     @property
     def output(self) -> Any:
-        """The symbolic outputs in the structure that was given; AttributeError for a model without a graph."""
+        """The symbolic outputs in the model's structure; raises AttributeError for a model without a graph."""
         return self._functional("output").outputs
 
     @OverridableProperty
@@ -142,7 +142,7 @@ class Functional(Trainer, registered=False):
             lambda s: Tensor(np.empty([2 if n is None else n for n in s.shape], s.dtype)),
             symbols(input_shape, self.dtype),
         )
-        self.built = True  # so that the call does not build it once more
+        self.built = True  # so that the call does not build it again
         try:
             with shapes_only(), training_phase(False):
                 self._set_output_names(self(stand_ins))

@@ -33,7 +33,7 @@ class Learner(Layer, registered=False):
         self._run_eagerly = False
         self._compiled: Compiled | None = None
         self._output_names: list[str] = []
-        self._nested_outputs: Any = None  # their structure, if it is a nested one
+        self._nested_outputs: Any = None  # their structure, if it is nested
         self._steps: dict[str, Step] = {}
         self._guard: Guard | None = None  # of TerminateOnNaN
         self._reset_steps()
@@ -125,7 +125,7 @@ class Learner(Layer, registered=False):
 
     @property
     def compile_arguments(self) -> dict[str, Any]:
-        """The arguments of `compile` by name, as they were passed."""
+        """The arguments of `compile` by name."""
         return {} if self._compiled is None else self._compiled.arguments
 
     @property
@@ -286,7 +286,7 @@ class Learner(Layer, registered=False):
             y: The targets.
             y_pred: The outputs.
             sample_weight: Weights of the samples, or None.
-            training: Whether the step is one of training.
+            training: Whether it is a training step.
 
         Raises:
             ValueError: if `compile` got no loss and no layer added one.
@@ -345,7 +345,7 @@ class Learner(Layer, registered=False):
             y: The targets.
             y_pred: The outputs.
             sample_weight: Weights of the samples, or None.
-            training: Whether the step is one of training.
+            training: Whether it is a training step.
 
         Returns:
             The loss, and a tuple of three lists: the values of the variables afterwards.

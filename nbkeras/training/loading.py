@@ -29,7 +29,7 @@ def load_model(
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is no model file, names an unknown class or function, or is a SavedModel of TensorFlow.
+        ValueError: if the file is not a model file, names an unknown class or function, or is a SavedModel of TensorFlow.
 
     Example:
         >>> class Twice(layers.Layer):

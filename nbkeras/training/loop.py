@@ -166,7 +166,7 @@ class EpochRunner:
         """Make `train` continue at a position. It calls restore() there, before the next batch."""
         phase, steps = place["phase"], self.data.steps
         if phase == "train" and not self.data.may_resize and steps != place["steps"]:
-            raise ValueError(f"it was saved in an epoch of {place['steps']} steps, and an epoch has {steps} steps now")
+            raise ValueError(f"it was saved in an epoch of {place['steps']} steps, but an epoch now has {steps} steps")
         here = validation if phase == "test" and validation is not None else self
 
         def go_there() -> None:
@@ -225,6 +225,6 @@ def joined(results: list) -> Any:
         shapes = [[array.shape for array in each] for each in flat]
         at = next((i for i, each in enumerate(shapes) if [s[1:] for s in each] != [s[1:] for s in shapes[0]]), 1)
         raise ValueError(
-            f"predict cannot join the outputs of its batches: those of batch 0 have the shapes {briefly(shapes[0])}, those "
-            f"of batch {at} {briefly(shapes[at])}. Give it samples of one shape, or call predict_on_batch for each batch"
+            f"predict cannot join the outputs of its batches: batch 0 has outputs of shapes {briefly(shapes[0])}, batch {at} "
+            f"has {briefly(shapes[at])}. Give it samples of one shape, or call predict_on_batch for each batch"
         ) from None

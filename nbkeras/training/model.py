@@ -41,7 +41,7 @@ class Model(Functional):
 
     Raises:
         ValueError: if only one of inputs and outputs is given, if they are not symbolic tensors, if the outputs
-            need an input that is not given, or if two layers have one name.
+            need an input that is not given, or if two layers have the same name.
 
     Example:
         >>> x = layers.Input((3,))
@@ -115,10 +115,10 @@ class Model(Functional):
         Args:
             line_length: The number of characters of a line; None for as many as the table needs, at most the
                 terminal's width.
-            positions: Where columns end, in characters, or as parts of the line if the last one is at most 1.
+            positions: The ends of columns in characters, or as fractions of the line if the last one is at most 1.
             print_fn: A function that gets each line; None prints it.
-            expand_nested: Whether the layers of models within the model are shown too.
-            show_trainable: Whether a column says Y for layers that are trained, N for frozen ones.
+            expand_nested: Whether to show the layers of nested models too.
+            show_trainable: Whether to show a column with Y for trainable layers, N for frozen ones.
             layer_range: The names of the first and the last layer to show, or regular expressions of them.
 
         Raises:
@@ -160,7 +160,7 @@ class Model(Functional):
         zipped: bool = True,
         weights_dtype: str | None = None,
     ) -> None:
-        """Write the whole model to a file; `load_model` reads it, and training goes on exactly where it stopped.
+        """Write the whole model to a file; `load_model` reads it, and training continues exactly where it stopped.
 
         It holds the architecture, weights, states, the arguments of `compile` and the optimizer's state. Needs
         h5py.
@@ -455,7 +455,7 @@ class Model(Functional):
             self.optimizer.build(self.trainable_weights)
 
     def _compile_from_file(self, config: dict[str, Any]) -> None:
-        """Compile as a file says; the optimizer is built only if the file has its state."""
+        """Compile with a file's arguments; the optimizer is built only if the file has its state."""
         if self._overrides("compile_from_config"):
             self.compile_from_config(config)
         else:

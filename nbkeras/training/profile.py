@@ -101,7 +101,7 @@ class StepProfile:
             f"launches, each timed alone: {self.seconds * 1e3:.3f} ms"
         )
         if self.prepared_nbytes:
-            title += f"; weights that it keeps in another form as well: {self.prepared_nbytes / 1e6:.2f} MB"
+            title += f"; weights that it also keeps in another form: {self.prepared_nbytes / 1e6:.2f} MB"
         by_layer = _table(
             ["layer", "", *_NUMBERS], [[r.layer, r.direction, *self._cells(r)] for r in self.layers], width
         )
@@ -237,7 +237,7 @@ def profile(model: Any = None, x: Any = None, y: Any = None, batch_size: int | N
 
     Raises:
         TypeError: model is not a model, or x is missing.
-        ValueError: x or y do not fit the model, or a count is not positive.
+        ValueError: x or y do not match the model, or a count is not positive.
 
     Example:
         >>> model = keras.Sequential([keras.Input((8,)), layers.Dense(16, activation="relu"), layers.Dense(1)])
@@ -263,7 +263,7 @@ def profile(model: Any = None, x: Any = None, y: Any = None, batch_size: int | N
         raise ValueError("profile got targets, but the model is not compiled: call model.compile(...), or leave y out")
     if is_stream(x):
         raise ValueError(
-            "profile needs arrays, and x is a generator or a Sequence: pass one of its batches, profile(model, x, y)"
+            "profile needs arrays, but x is a generator or a Sequence: pass one of its batches, profile(model, x, y)"
         )
     return _measured(model, x, y, batch_size, steps)
 

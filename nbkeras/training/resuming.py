@@ -101,10 +101,10 @@ class TrainingState:
             ValueError: for the state of another training.
         """
         if notes["in_fit"] != (self._loop is not None):
-            raise ValueError("one of the two is a `fit`, the other one a loop of your own")
+            raise ValueError("one of the two is a `fit`, the other is your own loop")
         place = _unpacked(notes["place"], arrays)
         if place["phase"] == "test" and self._validation is None:
-            raise ValueError("it was saved in a validation, and this fit has no validation data")
+            raise ValueError("it was saved in a validation, but this fit has no validation data")
         if self._loop is not None:
             self._make_parts(arrays, notes, place["phase"])
         self._pairs(arrays)

@@ -182,7 +182,7 @@ class Sequential(Model):
         """Build for inputs of x's shape."""
         if isinstance(x, dict):
             raise ValueError(
-                f"Sequential {self.name!r} has no input yet whose name a dict could have, received {list(x)}: pass an "
+                f"Sequential {self.name!r} has no input name yet for the keys of a dict, received {list(x)}: pass an "
                 "array, or start with an Input or input_shape"
             )
         (x,) = arrays_in_order(x, 1)

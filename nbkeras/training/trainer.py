@@ -119,7 +119,7 @@ class Trainer(Learner, registered=False):
 
         Raises:
             RuntimeError: if the model is not compiled.
-            ValueError: for data that do not fit the model or each other.
+            ValueError: for data that do not match the model or each other.
 
         Example:
             >>> model = keras.Sequential([layers.Dense(1, input_shape=(1,))])
@@ -270,7 +270,7 @@ class Trainer(Learner, registered=False):
             A NumPy array (samples, ...), or a structure of arrays if there are several outputs.
 
         Raises:
-            ValueError: for data that do not fit the model, and if there are no batches.
+            ValueError: for data that do not match the model, and if there are no batches.
 
         Example:
             >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="ones", input_shape=(2,))])
@@ -366,7 +366,7 @@ class Trainer(Learner, registered=False):
             sample_weight: An array with a weight for each sample.
             class_weight: A dict from class number to the weight of its samples.
             return_dict: Whether to return a dict by name.
-            reset_metrics: Whether metrics start anew, so that the values are those of this batch alone.
+            reset_metrics: Whether to reset the metrics first, so that the values are for this batch only.
 
         Returns:
             The loss, [loss, *metrics], or a dict.
@@ -397,7 +397,7 @@ class Trainer(Learner, registered=False):
             y: The targets.
             sample_weight: An array with a weight for each sample.
             return_dict: Whether to return a dict by name.
-            reset_metrics: Whether metrics start anew, so that the values are those of this batch alone.
+            reset_metrics: Whether to reset the metrics first, so that the values are for this batch only.
 
         Returns:
             The loss, [loss, *metrics], or a dict.
@@ -501,7 +501,7 @@ class Trainer(Learner, registered=False):
         return lambda: {name: logged(value) for name, value in (own or self.get_metrics_result()).items()}
 
     def _together(self) -> DistributedTrainer | None:
-        """The processes that train this model together; None if this one trains alone."""
+        """The processes that train this model together; None if only this process trains it."""
         group = ranks.current()
         if group is None:
             return None

@@ -90,7 +90,7 @@ class SKLearnClassifier(ClassifierMixin, _Estimator):
     Classes may be of any kind; the model is trained on one-hot rows and has an output column for each class.
 
     Args:
-        model: A compiled Model, of which each `fit` trains a clone, or a function (X, y, **model_kwargs) that
+        model: A compiled Model (each `fit` trains a clone), or a function (X, y, **model_kwargs) that
             returns a compiled Model.
         warm_start: Accepted and ignored, as in Keras: each `fit` starts with a new model.
         model_kwargs: A dict of further arguments of that function.
@@ -167,7 +167,7 @@ class SKLearnRegressor(RegressorMixin, _Estimator):
     """A model as a regressor of scikit-learn; needs scikit-learn 1.6 or newer.
 
     Args:
-        model: A compiled Model, of which each `fit` trains a clone, or a function (X, y, **model_kwargs) that
+        model: A compiled Model (each `fit` trains a clone), or a function (X, y, **model_kwargs) that
             returns a compiled Model.
         warm_start: Accepted and ignored, as in Keras: each `fit` starts with a new model.
         model_kwargs: A dict of further arguments of that function.
@@ -194,7 +194,7 @@ class SKLearnTransformer(TransformerMixin, _Estimator):
     It needs scikit-learn 1.6 or newer.
 
     Args:
-        model: A compiled Model, of which each `fit` trains a clone, or a function (X, y, **model_kwargs) that
+        model: A compiled Model (each `fit` trains a clone), or a function (X, y, **model_kwargs) that
             returns a compiled Model.
         warm_start: Accepted and ignored, as in Keras: each `fit` starts with a new model.
         model_kwargs: A dict of further arguments of that function.

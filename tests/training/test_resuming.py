@@ -436,13 +436,13 @@ def test_other_data_or_callbacks_are_an_error(tmp_path):
     with pytest.raises(ValueError, match="the data have changed: they were samples=12, .* they are samples=11, .*"):
         run(with_rows(11), tmp_path, backup)
     with pytest.raises(
-        ValueError, match="saved in an epoch of 4 steps, and an epoch has 6 steps now.*: delete the fold"
+        ValueError, match="saved in an epoch of 4 steps, but an epoch now has 6 steps.*: delete the fold"
     ):
         run(with_rows(12, batch_size=2), tmp_path, backup)
-    with pytest.raises(ValueError, match="interrupted with the callbacks .*, and goes on with .*SwapEMAWeights"):
+    with pytest.raises(ValueError, match="interrupted with the callbacks .*, but resumes with .*SwapEMAWeights"):
         run(lambda folder: (*with_rows(12)(folder)[:2], [cb.SwapEMAWeights()]), tmp_path, backup)
     killed(with_rows(12, validation_split=0.5), tmp_path / "other", 3)
-    with pytest.raises(ValueError, match="saved in a validation, and this fit has no validation data"):
+    with pytest.raises(ValueError, match="saved in a validation, but this fit has no validation data"):
         run(with_rows(12), tmp_path, cb.BackupAndRestore(tmp_path / "other"))
 
 
@@ -560,7 +560,7 @@ def test_a_loop_of_ones_own_goes_on_at_an_epoch(tmp_path):
     _, whole = train(4)
     assert done == range(2, 4)
     assert_same(whole.get_weights(), resumed.get_weights())
-    with pytest.raises(ValueError, match="one of the two is a `fit`, the other one a loop of your own"):
+    with pytest.raises(ValueError, match="one of the two is a `fit`, the other is your own loop"):
         resumed.fit(X, Y, verbose=0, callbacks=[cb.BackupAndRestore(tmp_path / "backup")])
 
 
