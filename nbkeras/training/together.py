@@ -209,7 +209,7 @@ class DistributedTrainer:
 
     @contextlib.contextmanager
     def _summed(self) -> Iterator[None]:
-        """In the block the metrics count the rows of all ranks."""
+        """A context in which the metrics count the rows of all ranks."""
         variables = self._metric_variables()
         before = [variable.numpy() for variable in variables]
         assign_all(zip(variables, self._reduced(variables), strict=True))
