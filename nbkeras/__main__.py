@@ -3,7 +3,7 @@
 `nbkeras digits` trains the classic network on the package's digits; `nbkeras warmup` compiles kernels in advance;
 `nbkeras convert a.h5 b.keras` (or b.onnx) writes a model file in another format; `nbkeras compile a.keras` writes a shared
 library; `nbkeras serve a.keras` answers requests; `nbkeras script.py` runs a Keras script;
-`nbkeras --help` lists all. Larger commands are in `nbkeras/commands/`. `train_digits` is meant to be read as an example.
+`nbkeras --help` lists all. Larger commands are in `nbkeras/commands/`. Read `train_digits` as an example.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def train_digits(epochs: int = 20, seed: int = 0) -> float:
     model.summary()
 
     model.compile(optimizer=RMSprop(), loss="categorical_crossentropy", metrics=["accuracy"])
-    # With RMSprop at a constant rate the result varies by a percent; a rate that falls to zero gives a stable result.
+    # With a constant rate of RMSprop the result varies by a percent; a rate that falls to zero gives a stable result.
     falling = LearningRateScheduler(lambda epoch: 0.001 * (1 - epoch / epochs))
     model.fit(x_train, y_train, batch_size=128, epochs=epochs, validation_data=(x_test, y_test), callbacks=[falling])
     loss, accuracy = model.evaluate(x_test, y_test, verbose=0)
@@ -61,8 +61,8 @@ def _parser() -> tuple[argparse.ArgumentParser, Iterable[str]]:
     parser = argparse.ArgumentParser(
         prog="nbkeras",
         description="Keras's API on a tape that replays.",
-        epilog="`nbkeras script.py ...` is short for `nbkeras run script.py ...`. Exit codes: 0, all is well; 1, something "
-        "failed; 2, the command cannot be done as it was given.",
+        epilog="`nbkeras script.py ...` is short for `nbkeras run script.py ...`. Exit codes: 0, success; 1, something "
+        "failed; 2, the command is invalid.",
     )
     parser.add_argument("--version", action="version", version=f"nbkeras {nbkeras.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
@@ -74,38 +74,38 @@ def _parser() -> tuple[argparse.ArgumentParser, Iterable[str]]:
     job = add("run", "run a Keras script", alias)
     job.add_argument("--tensorflow", action="store_true", help="let tensorflow.keras mean nbkeras in any case")
     job.add_argument("script", help="a Python file")
-    job.add_argument("arguments", nargs=argparse.REMAINDER, help="of the script")
+    job.add_argument("arguments", nargs=argparse.REMAINDER, help="the arguments of the script")
     job = add("digits", "train the classic network on handwritten digits and print its accuracy")
     job.add_argument("--epochs", type=_count, default=20, help="passes over the data (default 20)")
     job.add_argument("--seed", type=int, default=0, help="seed of the random numbers (default 0)")
     job = add("summary", "print the layers, shapes and parameters of a model file")
     job.add_argument("file", help="a model file: .keras or .h5")
-    job.add_argument("--nested", action="store_true", help="show the layers of models inside too")
+    job.add_argument("--nested", action="store_true", help="show the layers of nested models too")
     job.add_argument("--trainable", action="store_true", help="show which layers are trainable")
-    convert = add("convert", "write a model or weights file in the format of another name")
+    convert = add("convert", "convert a model or weights file to the format that the target's name selects")
     convert.add_argument("source", help="a file of Keras or nbkeras: .keras, .h5, .weights.h5, .safetensors")
     convert.add_argument("target", help="ends in .keras, .h5 or .onnx (models), .weights.h5 or .safetensors (weights)")
     convert.add_argument("--model", help="if source holds only weights: a file of their model")
-    files = "It is for Linux and needs C's own libraries alone. A C header and a Python module lie beside it."
+    files = "It runs on Linux and needs only the C standard libraries. A C header and a Python module are written beside it."
     job = add("compile", "write a model file as a shared library", files)
     job.add_argument("file", help="a model file: .keras or .h5")
-    job.add_argument("-o", "--output", metavar="FOLDER", default=".", help="where it is written (default: here)")
-    processors = "the processors that it is for (default host: this one)"
+    job.add_argument("-o", "--output", metavar="FOLDER", default=".", help="the folder to write into (default: here)")
+    processors = "the processors that the library runs on (default host: this one)"
     job.add_argument("--target", choices=TARGETS, default="host", help=processors)
     job.add_argument("--batch", type=_counts, default=[1], metavar="N,N", help="samples of a call (default 1)")
     job.add_argument("--weights", choices=("inside", "beside"), default="inside", help="in the library or in a file")
-    explicit = "'explicit': a function of one step too, with the states of recurrent layers as an argument"
+    explicit = "'explicit': add a function for one timestep, with the states of recurrent layers as an argument"
     job.add_argument("--state", choices=("explicit",), help=explicit)
     sizes = "the shape of a sample, if the model leaves sizes open; once for each input"
     job.add_argument("--shape", type=_counts, action="append", metavar="N,N", help=sizes)
-    about = "It listens on this machine alone unless --host says otherwise; encryption and passwords are a proxy's."
+    about = "It listens only on this machine unless --host says otherwise; leave encryption and passwords to a proxy."
     job = add("serve", "answer requests to infer, by the Open Inference Protocol over HTTP and gRPC", about)
     serving.add_arguments(job)
     data = "It runs on made-up data: a training step if the model was compiled, else a prediction."
-    job = add("profile", "show where the time of a model file's step goes, by layer and by kernel", data)
+    job = add("profile", "show the time of a model's step by layer and by kernel", data)
     job.add_argument("file", help="a model file: .keras or .h5")
     job.add_argument("--batch-size", type=_count, default=32, help="rows of the step (default 32)")
-    job.add_argument("--steps", type=_count, default=10, help="how often it is measured (default 10)")
+    job.add_argument("--steps", type=_count, default=10, help="number of measurements (default 10)")
     job.add_argument("--predict", action="store_true", help="measure a prediction in any case")
     job.add_argument("--save", metavar="NAME", help="write the profile too: .svg (a picture) or .json (for Perfetto)")
     job.add_argument("--memory", metavar="NAME", help="draw the planned memory too: .svg")
@@ -116,25 +116,25 @@ def _parser() -> tuple[argparse.ArgumentParser, Iterable[str]]:
     named = f"a model's file, or one of {', '.join(warmup.FAMILIES)} (default: all of these)"
     warm.add_argument("families", nargs="*", metavar="family", help=named)
     warm.add_argument("--float64", action="store_true", help="the float64 kernels instead of the float32 ones")
-    inside = "into the package's own folder, where all its users find them: for images"
+    inside = "write into the package's folder, where all users find them: for images"
     warm.add_argument("--in-package", action="store_true", help=inside)
-    levels = "for every processor of a level instead of this one: for images and wheels that run elsewhere"
+    levels = "compile for every processor of a level instead of this one: for images and wheels that run elsewhere"
     warm.add_argument("--cpu", choices=program.PROCESSOR_LEVELS, help=levels)
-    add("doctor", "report versions, processor, cache, GPU and what is wrong", "The exit code is 1 if something is.")
+    add("doctor", "report versions, processor, cache, GPU and problems", "The exit code is 1 if there are problems.")
     return parser, commands.choices
 
 
 def _warm(name: str) -> Callable[[], None]:
-    """The function that compiles what a family, or the model of a file, needs."""
+    """The function that compiles the kernels of a family, or of a model file."""
     if name in warmup.FAMILIES:
         return warmup.FAMILIES[name]
     if not os.path.exists(name):
-        raise ValueError(f"{name!r} is no model's file and no family: choose from {', '.join(warmup.FAMILIES)}")
+        raise ValueError(f"{name!r} is neither a model file nor a family: choose from {', '.join(warmup.FAMILIES)}")
     return functools.partial(commands.warm_file, name)
 
 
 def _check_level(level: str) -> None:
-    """Refuse a level that this processor does not have: `warmup` also runs what it compiles."""
+    """Raise ValueError for a level that this processor does not have: `warmup` also runs the kernels that it compiles."""
     here = [key for key in program.processor_keys() if key in program.PROCESSOR_LEVELS]
     if level not in here:
         raise ValueError(
@@ -145,7 +145,7 @@ def _check_level(level: str) -> None:
 
 
 def _counts(text: str) -> list[int]:
-    """Positive integers of the command line, as in 1,32."""
+    """Positive integers of the command line, such as 1,32."""
     return [_count(part) for part in text.split(",")]
 
 
@@ -175,16 +175,16 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nnbkeras: interrupted", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+    except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:  # a file that is no model may raise anything
+    except Exception as error:  # a file that is not a model may raise anything
         parser.exit(2, f"nbkeras {chosen.command}: error: {_told(error)}\n")
     return 2
 
 
 def _told(error: Exception) -> str:
-    """An error's own text, after its kind where users do not see that from the text."""
+    """An error's message, after the name of its class if the message alone is not clear."""
     text = str(error) or type(error).__name__
     return text if isinstance(error, ValueError | OSError | ImportError) else f"{type(error).__name__}: {text}"
 
@@ -212,7 +212,7 @@ def _run(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     elif chosen.command == "doctor":
         return commands.doctor(nbkeras.__version__)
     else:
-        if chosen.cpu:  # for which code is compiled is settled when a process starts
+        if chosen.cpu:  # a process fixes its target processor at its start
             _check_level(chosen.cpu)
             flags = [*["--float64"] * chosen.float64, *["--in-package"] * chosen.in_package]
             command = [sys.executable, "-m", "nbkeras", "warmup", *flags, *chosen.families]

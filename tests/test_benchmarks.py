@@ -392,7 +392,7 @@ def test_work_that_is_not_known_is_an_error():
         WORK["work_of"](model_of(inputs, Unheard()(inputs)), 2, training=False)
     with pytest.raises(ValueError, match="received \\[\\(2, None, 3\\)\\]: give the Input all sizes"):
         WORK["work_of"](model_of(x := layers.Input((None, 3)), layers.Dense(2)(x)), 2, training=False)
-    with pytest.raises(ValueError, match="Model is no functional model"):
+    with pytest.raises(ValueError, match="Model is not a functional model"):
         WORK["work_of"](Model(), 2, training=True)
 
 

@@ -499,7 +499,7 @@ MISTAKES = [
     (
         lambda: Sequential([L.Dense(2)]).predict({"x": X}),
         ValueError,
-        r"has no input yet whose name .* received \['x'\]",
+        r"has no input name yet .* received \['x'\]",
     ),
     (lambda: Halves().predict(X[:0]), ValueError, r"the data has no samples"),
     (lambda: Halves().predict([X, X[:3]]), ValueError, r"same number of samples, received \[3, 8\]"),

@@ -102,7 +102,7 @@ def test_wrong_commands(tmp_path):
     wrong = run(["-m", "nbkeras", "warmup", "dens"], tmp_path)
     assert (
         wrong.returncode == 2
-        and "'dens' is no model's file and no family: choose from dense, recurrent" in wrong.stderr
+        and "'dens' is neither a model file nor a family: choose from dense, recurrent" in wrong.stderr
     )
     unknown = run(["-m", "nbkeras", "digit"], tmp_path)
     assert unknown.returncode == 2 and "digits, summary, convert" in unknown.stderr.replace("'", "")

@@ -1,4 +1,4 @@
-"""BackupAndRestore, a callback that saves the state of training, from which an interrupted `fit` goes on."""
+"""BackupAndRestore, a callback that saves the state of training so that an interrupted `fit` can resume."""
 
 import os
 from collections.abc import Callable
@@ -12,32 +12,32 @@ from nbkeras.saving.checkpoints import CheckpointFolder
 
 
 class BackupAndRestore(Callback):
-    """Save the state of training in a folder, so that the same script, started again after a crash, goes on from it.
+    """Save the state of training in a folder. After a crash, start the same script again: it resumes from that state.
 
-    Training goes on in the middle of an epoch, and ends with the same weights, optimizer, metrics, history and callbacks, bit for
-    bit, as without the crash: with the same seed, data and number of threads. A Sequence, generator or callback of your own that
-    remembers something must say so: see docs/resuming.md.
+    Training resumes in the middle of an epoch. With the same seed, data and number of threads it ends with the same weights,
+    optimizer, metrics, history and callbacks, bit for bit, as without the crash. If your own Sequence, generator or callback has
+    state, it must save it: see docs/resuming.md.
 
-    The state is copied at the end of a batch or of an epoch, after all other callbacks, and a thread writes it while training
-    goes on. A save that is due while the one before is still being written is made after the first batch for which it is done: a
-    small model trains several epochs while one state is written. The state at the end of training is always saved, unless the
-    states are deleted then. A file is replaced as a whole; a damaged one is passed over.
+    The state is copied at the end of a batch or of an epoch, after all other callbacks. A thread writes it while training
+    continues. A save that is due before the last one is written waits for the first batch after that: a small model trains
+    several epochs while one state is written. The state at the end of training is always saved, unless delete_checkpoint deletes
+    the states. Each write replaces the whole file; restoring skips damaged files.
 
-    In the main thread, the first SIGINT (Ctrl-C) or SIGTERM during `fit` lets the step end and saves the state; then `fit`
-    raises KeyboardInterrupt, or SystemExit(143) for SIGTERM. A handler of your program for the signal is called instead. A second
-    signal stops at once.
+    In the main thread, the first SIGINT (Ctrl-C) or SIGTERM during `fit` lets the step end and saves the state. Then `fit` calls
+    your program's handler of the signal, if there is one; else it raises KeyboardInterrupt, or SystemExit(143) for SIGTERM. A
+    second signal stops at once.
 
     Args:
-        backup_dir: The folder of the state, of this training alone.
+        backup_dir: The folder of the state; no other training may use it.
         save_freq: 'epoch', or the number of batches between two saves.
         double_checkpoint: Whether to keep two states: the same as keep=2.
         delete_checkpoint: Whether to delete the states at the end of training.
         keep: The number of newest states that stay in the folder.
 
     Raises:
-        ValueError: for an empty backup_dir, a save_freq or keep that is not allowed, and at the start of training for a state of
-            another model, optimizer or training.
-        OSError: for a state that cannot be written; at the start of training if no state can be read.
+        ValueError: for an empty backup_dir and an invalid save_freq or keep; at the start of training for the state of another
+            model, optimizer or training.
+        OSError: if a state cannot be written; at the start of training if no state can be read.
         RuntimeError: at the start of training while another training uses the folder.
 
     Example:
@@ -55,7 +55,7 @@ class BackupAndRestore(Callback):
 
     lazy_logs = True
     _is_last = True
-    _stops = True  # by the user's handler of a signal
+    _stops = True  # the user's signal handler may stop training
     _state_names = ("_batches",)
 
     def __init__(
@@ -85,7 +85,7 @@ class BackupAndRestore(Callback):
         """Save the state at the end of a batch (of training or validation) or of an epoch; wait until it is written.
 
         Raises:
-            OSError: if it cannot be written.
+            OSError: if the state cannot be written.
         """
         self._folder.wait()
         self._save()
@@ -119,7 +119,7 @@ class BackupAndRestore(Callback):
         if not sharding.agreed(sharding.is_first() and self._folder.take()):
             raise RuntimeError(
                 f"another training is using the folder {self.backup_dir!r}, and each would overwrite the states of the other: "
-                "choose another backup_dir for this one, or wait for the end of that one"
+                "choose another backup_dir, or wait until the other training ends"
             )
         found = self._restore(self.model._training_state().restore)
         self._number = 0 if found is None else found + 1
@@ -127,7 +127,7 @@ class BackupAndRestore(Callback):
             self.model._training.closing.enter_context(self._interruptions)
 
     def _restore(self, restore: Callable[[dict, dict], None]) -> int | None:
-        """Give the newest state to a function, on all ranks that of rank 0; returns its number on rank 0."""
+        """Call restore with the newest state of rank 0, on all ranks; returns the state's number on rank 0."""
         if not sharding.is_first():
             state = sharding.agreed(None)
             if state is not None:

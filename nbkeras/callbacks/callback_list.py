@@ -15,11 +15,11 @@ Logs = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
 
 
 class Callback:
-    """Base class of callbacks: override the hooks that you need, and give objects to `fit`, `evaluate` or `predict`.
+    """Base class of callbacks: override the hooks that you need, and pass objects to `fit`, `evaluate` or `predict`.
 
     `self.model` is the model, `self.params` a dict with 'verbose', 'epochs' and 'steps'. Hooks receive `logs`, a dict of
-    floats by metric name. A subclass whose batch hooks rarely use `logs` sets `lazy_logs = True`: they then receive a
-    function that returns the dict, so that values are only read when they are used. To end training, set
+    floats by metric name. If the batch hooks of a subclass rarely use `logs`, set `lazy_logs = True`: they then receive a
+    function that returns the dict, so that values are read only when they are used. To end training, set
     `self.model.stop_training` to True.
 
     Example:
@@ -37,8 +37,8 @@ class Callback:
     model: Any = None
     params: dict[str, Any] | None = None
     lazy_logs = False
-    _is_last = False  # whether its hooks are called after those of all others
-    _stops = False  # whether hooks for batches that nbkeras defines may stop the loop; those of users may
+    _is_last = False  # whether its hooks run after the hooks of all others
+    _stops = False  # whether its batch hooks may stop the loop, if nbkeras defines them; hooks of users always may
     _state_names: tuple[str, ...] = ()  # the attributes that are its state
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -58,15 +58,15 @@ class Callback:
         """Called before all hooks, with the model.
 
         Args:
-            model: The model, which is `self.model` afterwards.
+            model: The model; it becomes `self.model`.
         """
         self.model = model
 
     def state_dict(self) -> dict[str, Any]:
-        """The callback's memory of the training so far, which `BackupAndRestore` saves.
+        """The callback's state, which `BackupAndRestore` saves.
 
         Returns:
-            A dict of numbers, texts, None, NumPy arrays, and lists, tuples and dicts of these. Here an empty one.
+            A dict of numbers, strings, None, NumPy arrays, and lists, tuples and dicts of these; empty in the base class.
 
         Example:
             >>> class Longest(keras.callbacks.Callback):
@@ -83,10 +83,10 @@ class Callback:
         return {name.lstrip("_"): getattr(self, name) for name in self._state_names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Called when an interrupted training goes on: after `on_train_begin`, in the middle of an epoch after `on_epoch_begin`.
+        """Called when training resumes: after `on_train_begin`, or in the middle of an epoch after `on_epoch_begin`.
 
         Args:
-            state: What `state_dict` of the callback in the same place returned.
+            state: The result of `state_dict` of the callback at the same index.
         """
         for name in self._state_names:
             setattr(self, name, state[name.lstrip("_")])
@@ -120,7 +120,7 @@ class Callback:
 
         Args:
             epoch: The number of the epoch, from 0.
-            logs: The loss and the metrics of the epoch, those of validation with the prefix 'val_'. Later callbacks see
+            logs: The loss and the metrics of the epoch; validation metrics have the prefix 'val_'. Later callbacks see
                 entries that a callback adds.
         """
 
@@ -237,7 +237,7 @@ def _as_floats(logs: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 class _CachedLogs:
-    """Logs that are read at the first call only."""
+    """Logs that are computed at the first call only."""
 
     def __init__(self, logs: Logs):
         self._logs = logs
@@ -249,7 +249,7 @@ class _CachedLogs:
         return self._floats
 
     def here(self) -> dict[str, Any]:
-        """Those of this rank's rows alone, of several processes that train together: reading them asks no other rank."""
+        """The logs of this rank's rows; reading them does not communicate with other ranks."""
         own = getattr(self._logs, "here", None)
         return self() if own is None else _as_floats(own())
 
@@ -277,17 +277,17 @@ def _each(callbacks) -> Iterator[Callback]:
 
 
 class CallbackList(Callback):
-    """A list of callbacks, used as one callback: for a training loop of your own.
+    """A list of callbacks, used as one callback, for example in your own training loop.
 
     Further arguments are the parameters that callbacks receive: 'verbose', 'epochs' and 'steps'. Batch hooks are called
-    only for callbacks that override them. `logs` may be a function that returns them: it is called at most once in a hook,
+    only for callbacks that override them. `logs` may be a function that returns the logs: a hook calls it at most once,
     and only if a callback uses the logs.
 
     Args:
         callbacks: None, a Callback, or (nested) lists of them.
         add_history: Whether to append a `History`, unless there is one.
         add_progbar: Whether to append a `ProgbarLogger`, unless there is one.
-        model: The model that callbacks receive; None: to be set by `set_model`.
+        model: The model that callbacks receive; None if `set_model` sets it later.
 
     Raises:
         TypeError: for an item that is not a Callback.
@@ -336,12 +336,12 @@ class CallbackList(Callback):
                 item.set_params(self.params)
 
     def _put_last(self) -> None:
-        """Put those callbacks last that look at what the others have done."""
+        """Move callbacks that depend on the others' work to the end."""
         self.callbacks.sort(key=lambda callback: callback._is_last)
         self._is_last = any(callback._is_last for callback in self.callbacks)
 
     def _may_stop(self, kind: str) -> bool:
-        """Whether a hook that is called for each batch may stop the loop; kind: train, test or predict."""
+        """Whether a batch hook may stop the loop. kind: train, test or predict."""
         names = [f"on_{kind}_batch_begin", f"on_{kind}_batch_end"]
         names += ["on_batch_begin", "on_batch_end"] if kind == "train" else []
         return any(
@@ -362,17 +362,17 @@ class CallbackList(Callback):
         """Give the callbacks their states.
 
         Args:
-            state: What `state_dict` returned for callbacks of the same classes in the same order.
+            state: The result of `state_dict` of callbacks of the same classes in the same order.
 
         Raises:
-            ValueError: for other callbacks.
+            ValueError: if the state is for other callbacks.
         """
         saved, own = state["callbacks"], self._with_state()
         names = [type(each).__name__ for each in own]
         if names != [name for name, _ in saved]:
             raise ValueError(
-                f"training was interrupted with the callbacks {', '.join(name for name, _ in saved)}, and goes on with "
-                f"{', '.join(names)}: give fit the same ones in the same order, or delete the folder of the backup"
+                f"training was interrupted with the callbacks {', '.join(name for name, _ in saved)}, but resumes with "
+                f"{', '.join(names)}: give fit the same callbacks in the same order, or delete the folder of the backup"
             )
         for callback, (_, each) in zip(own, saved, strict=True):
             callback.load_state_dict(each)
@@ -407,7 +407,7 @@ class CallbackList(Callback):
 
 
 def _method(name: str) -> Any:
-    """The method of a CallbackList that calls this hook of its callbacks; for a batch of those that override it alone."""
+    """A method of CallbackList that calls this hook of its callbacks; batch hooks only of callbacks that override them."""
     older = name.replace("train_batch", "batch")
 
     def of_batch(self: CallbackList, batch: int, logs: Logs = None) -> None:
@@ -437,10 +437,10 @@ for _name in [name for name in vars(Callback) if name.startswith("on_")]:
 
 
 class History(Callback):
-    """The result of `fit`, which makes one for each call.
+    """The result of `fit`.
 
-    `history[name]` is the list of a metric's values by epoch, `epoch` the list of the epochs' numbers, from 0. The model
-    has the last one as `model.history`.
+    `history[name]` is the list of a metric's values by epoch, `epoch` the list of the epochs' numbers, from 0. `model.history`
+    is the History of the last `fit`.
 
     Example:
         >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="zeros")])
@@ -491,7 +491,7 @@ class History(Callback):
 
     @staticmethod
     def _together(names: Iterable[str]) -> list[list[str]]:
-        """The names of metrics, each with that of its validation."""
+        """The names of metrics, each with the name of its validation metric."""
         found: dict[str, list[str]] = {}
         for name in names:
             found.setdefault(name.removeprefix("val_"), []).append(name)
@@ -509,7 +509,7 @@ class History(Callback):
 
         Raises:
             ImportError: matplotlib is not installed.
-            ValueError: There is nothing to draw, a metric is not known, or there are not as many axes as metrics.
+            ValueError: There is nothing to draw, a metric is unknown, or the number of axes is not the number of metrics.
 
         Example:
             >>> model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
@@ -550,7 +550,7 @@ class History(Callback):
         return flat
 
     def _epochs_of(self, count: int) -> list[int]:
-        """The epochs of so many values, from 1; a validation may be made every few epochs only."""
+        """The epochs of `count` values, from 1; validation may not run in every epoch."""
         numbers = [epoch + 1 for epoch in self.epoch]
         every = max(1, len(numbers) // max(count, 1))
         chosen = numbers[every - 1 :: every][:count]
@@ -558,9 +558,9 @@ class History(Callback):
 
 
 class ProgbarLogger(Callback):
-    """The progress bar of `fit`, `evaluate` and `predict`, which they add unless verbose is 0.
+    """The progress bar that `fit`, `evaluate` and `predict` add unless verbose is 0.
 
-    The parameter 'verbose' is 1 for a bar, 2 for a line for each epoch, 0 for nothing, 'auto' for 1.
+    The parameter 'verbose' is 1 for a bar, 2 for a line per epoch, 0 for nothing, 'auto' for 1.
 
     Example:
         >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="zeros")])

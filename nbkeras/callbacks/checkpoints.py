@@ -19,7 +19,7 @@ _COUNTS = ("_epoch", "_epochs_since_save", "_batches_since_save", "_last_batch")
 
 
 def check_save_freq(save_freq: Any) -> None:
-    """ValueError unless it is 'epoch' or a number of batches."""
+    """Raise ValueError unless it is 'epoch' or a number of batches."""
     is_epoch = isinstance(save_freq, str) and save_freq == "epoch"
     if not is_epoch and (not isinstance(save_freq, int) or save_freq < 1):
         raise ValueError(f"save_freq must be 'epoch' or a positive number of batches, received {briefly(save_freq)}")
@@ -28,25 +28,25 @@ def check_save_freq(save_freq: Any) -> None:
 class ModelCheckpoint(MonitorCallback):
     """Save the model, or its weights, during training.
 
-    Training waits until the content of the file is in memory, about four times as long as copying the weights and the optimizer's
-    state takes; then a thread writes it to the disk while training goes on. The next save waits for the one before it: no file
-    is left out, and there never are two such contents. When `fit` ends, all files are on disk. A file that cannot be written
-    ends training with an error, at the next batch or epoch. Files are replaced as a whole.
+    Training waits until the content of the file is in memory, which takes about four times as long as copying the weights and
+    the optimizer's state. Then a thread writes it to the disk while training continues. The next save waits for this thread, so
+    no file is skipped and memory holds one content at most. When `fit` ends, all files are on disk. If a file cannot be written,
+    training ends with an error at the next batch or epoch. Each write replaces the whole file.
 
     Args:
-        filepath: A path as `model.save` takes it, or `model.save_weights` with save_weights_only. Fields are filled in: the
-            number of the `epoch` from 1, of the `batch` from 1, and the logs: '{epoch:02d}-{val_loss:.2f}.keras'.
-        monitor: The metric of save_best_only, as it is named in the logs.
+        filepath: A path for `model.save`, or with save_weights_only for `model.save_weights`. It may have fields for `epoch` and
+            `batch`, both counted from 1, and for the logs: '{epoch:02d}-{val_loss:.2f}.keras'.
+        monitor: The metric of save_best_only, by its name in the logs.
         verbose: 1 for a message whenever the model is saved, 0 for none.
-        save_best_only: Whether to save only when `monitor` improves; else at each time that save_freq gives.
-        save_weights_only: Whether to save the weights alone.
+        save_best_only: True saves only when `monitor` improves, False whenever save_freq says.
+        save_weights_only: Whether to save only the weights.
         save_freq: 'epoch', or the number of batches between two saves.
         initial_value_threshold: The value of `monitor` that the first save must improve; None for any.
-        period: Of Keras 2: the number of epochs between two saves.
-        keep: The number of newest files that stay; older ones are deleted, if this callback wrote them. None for all.
+        period: The number of epochs between two saves; an argument of Keras 2.
+        keep: The number of newest files to keep. Older files that this callback wrote are deleted. None keeps all.
 
     Raises:
-        ValueError: for a save_freq, period or keep that is not allowed.
+        ValueError: for an invalid save_freq, period or keep.
         KeyError: at the first save, for a field that is not in the logs.
         IsADirectoryError: at the first save, for the path of a folder.
         OSError: after a save, for a file that cannot be written: a full disk, a folder that vanished, ...
@@ -97,15 +97,15 @@ class ModelCheckpoint(MonitorCallback):
         self.keep = keep
         self._writer = BackgroundWriter()
         self._written: list[str] = []  # paths of the newest `keep` files, the newest last
-        self._folders: set[str] = set()  # that were made
-        self._unsaid: tuple[int, str] | None = None  # what to say when the file is on disk
+        self._folders: set[str] = set()  # the folders made so far
+        self._unsaid: tuple[int, str] | None = None  # the message to print when the file is on disk
         self._epoch = 0
         self._epochs_since_save = 0
         self._batches_since_save = 0
         self._last_batch = -1
 
     def state_dict(self) -> dict[str, Any]:
-        self._writer.wait()  # the state says that the file is there
+        self._writer.wait()  # the state refers to the file
         names = _COUNTS if self.keep is None else (*_COUNTS, "_written")
         return {**super().state_dict(), **{name: getattr(self, name) for name in names}}
 
@@ -184,7 +184,7 @@ class ModelCheckpoint(MonitorCallback):
         self._writer.wait()
         self._check()
         folder = os.path.dirname(path) or "."
-        if folder not in self._folders:  # one that vanishes later is an error
+        if folder not in self._folders:  # make it once: if it vanishes later, that is an error
             with archive.disk_errors(path, *archive.parents(folder)):
                 os.makedirs(folder, exist_ok=True)
             self._folders.add(folder)
@@ -199,7 +199,7 @@ class ModelCheckpoint(MonitorCallback):
         self._writer.start(functools.partial(_write, files, path, older, old))
 
     def _check(self) -> None:
-        """Called by each hook: raise the error of the file that was written, or say that it is finished."""
+        """Called by each hook: raise the error of the last write, or print that it is finished."""
         self._writer.check()
         if self._unsaid is not None and not self._writer.is_busy:
             self._say(*self._unsaid)
@@ -211,7 +211,7 @@ class ModelCheckpoint(MonitorCallback):
 
 
 def _write(files: archive.PreparedFiles, path: str, older: list[str], old: list[str]) -> None:
-    """Write files, and then remove old ones; older: the paths of those before, the newest last."""
+    """Write files, then remove old ones. older: the paths of earlier files, the newest last."""
     with archive.last_named(lambda: next(filter(os.path.isfile, reversed(older)), None)):
         files.write()
     folder, name = os.path.split(path)

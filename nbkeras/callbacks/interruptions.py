@@ -1,4 +1,4 @@
-"""Interruptions: SIGINT (Ctrl-C) and SIGTERM are noted, and take effect where training can stop without a loss."""
+"""Interruptions records SIGINT (Ctrl-C) and SIGTERM, and lets them take effect where training can stop without a loss."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _entered: list[Interruptions] = []
 
 
 class Interruptions:
-    """A context manager in which the first SIGINT or SIGTERM is noted: `received` is its number, and `stop` makes it take effect.
+    """A context manager that records the first SIGINT or SIGTERM: `received` is its number, and `stop` makes it take effect.
 
-    A second one acts at once, as it would without this object: handlers are taken back when the first one comes. In other
-    threads than the main one, where Python allows no handlers, and for signals that are ignored, it does nothing.
+    The first signal restores the former handlers, so a second signal acts at once. The object does nothing for ignored signals,
+    and outside the main thread, because Python allows no handlers there.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._before: dict[int, Any] = {}  # the handlers that were there
+        self._before: dict[int, Any] = {}  # the former handlers
 
     def __enter__(self) -> Interruptions:
         self.received = None
@@ -39,7 +39,7 @@ class Interruptions:
             self._deliver()
 
     def tell_ranks(self) -> None:
-        """Note a signal that another process of those that train together has received; all must call this."""
+        """Record a signal that another rank has received; all ranks must call this."""
         group = ranks.current()
         if group is not None:
             found = [number for number in group.exchange(self.received) if number is not None]
@@ -47,9 +47,9 @@ class Interruptions:
                 self._note(found[0], None)
 
     def stop(self, save: Callable[[], None]) -> None:
-        """After a signal: call save() and let the signal take effect. SIGINT raises KeyboardInterrupt, SIGTERM SystemExit(143).
+        """After a signal, call save() and let the signal take effect: raise KeyboardInterrupt, or SystemExit(143) for SIGTERM.
 
-        A handler that the user has set is called instead; training goes on if it returns. An error of save() becomes a warning.
+        A handler that the user has set is called instead; training continues if it returns. An error of save() becomes a warning.
         """
         try:
             save()
@@ -72,14 +72,14 @@ class Interruptions:
             return
         for number in _NUMBERS:
             before = signal.getsignal(number)
-            if before not in (signal.SIG_IGN, None):  # None: of another language's code, which cannot be put back
+            if before not in (signal.SIG_IGN, None):  # None: a handler in C, which Python cannot restore
                 self._before[number] = before
                 with contextlib.suppress(ValueError):  # in the main thread of a subinterpreter
                     signal.signal(number, self._note)
         _entered.append(self)
 
     def _disarm(self) -> None:
-        """Put the handlers back, but for one that somebody else has changed meanwhile."""
+        """Restore the former handlers, except where other code has set a new one meanwhile."""
         if self in _entered:
             _entered.remove(self)
             for number, before in self._before.items():
@@ -95,7 +95,7 @@ class Interruptions:
 
 
 def _after_fork() -> None:
-    """A forked process ends at a signal, as processes do: only its parent trains."""
+    """In a forked process, let signals end the process as usual: only its parent trains."""
     for each in reversed(_entered[:]):
         each._disarm()
 

@@ -21,16 +21,16 @@ from nbkeras.saving.archive import disk_errors
 class CSVLogger(Callback):
     """Write each epoch's logs as a row of a CSV file, with a header.
 
-    The columns are the first epoch's metrics, sorted; if the first epoch has no validation, `val_` columns are added for
+    The columns are the metrics of the first epoch, sorted. If the first epoch has no validation, there are `val_` columns for
     later epochs. A missing value is written as NA.
 
     Args:
         filename: The path of the file.
-        separator: What stands between columns.
+        separator: The string between columns.
         append: Whether to append to an existing file instead of replacing it.
 
     Raises:
-        OSError: at the end of an epoch, if the file cannot be written; the rows before stay.
+        OSError: at the end of an epoch, if the file cannot be written; earlier rows remain.
 
     Example:
         >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="zeros")])
@@ -55,7 +55,7 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, logs=None) -> None:
         self.keys = None
-        self._replaces = not self.append  # an existing file, if training does not go on: known at the first epoch's end
+        self._replaces = not self.append  # replace an existing file, unless training resumes
 
     def _size(self) -> int:
         return os.path.getsize(self.filename) if os.path.exists(self.filename) else 0
@@ -72,7 +72,7 @@ class CSVLogger(Callback):
             warn(
                 f"the file {self.filename!r} has {found} bytes, and had {size} when training was interrupted: rows are lost"
             )
-        elif found:  # rows of epochs that are trained again
+        elif found:  # drop the rows of epochs that are trained again
             os.truncate(self.filename, size)
 
     def on_train_end(self, logs=None) -> None:
@@ -104,7 +104,7 @@ class CSVLogger(Callback):
                 while data:
                     data = data[file.write(data) :]
             except OSError:
-                file.truncate(size)  # no half of a row stays
+                file.truncate(size)  # leave no partial row
                 raise
 
     @staticmethod

@@ -16,15 +16,15 @@ class MonitorCallback(Callback):
     """Base class of callbacks that monitor whether a metric improves.
 
     Args:
-        monitor: The metric, as it is named in the logs: 'loss', 'val_accuracy', ...
-        mode: Whether smaller ('min') or larger ('max') is better, or 'auto', which depends on the metric: on its
-            `_direction` ('up' or 'down') if the model has a metric of that name, else on the name ('...loss' down;
-            '...acc...', '...auc', 'fmeasure...' up). Another mode is taken as 'auto', with a warning.
-        baseline: The value that the first one must improve; None for any.
-        min_delta: The least change that is an improvement.
+        monitor: The metric by its name in the logs: 'loss', 'val_accuracy', ...
+        mode: 'min' if smaller is better, 'max' if larger is better. 'auto' uses the metric's `_direction` ('up' or
+            'down') if the model has a metric of that name, else the name ('...loss' down; '...acc...', '...auc',
+            'fmeasure...' up). Any other mode means 'auto', with a warning.
+        baseline: The value that the first epoch must improve; None for any.
+        min_delta: The least change that counts as an improvement.
 
     Raises:
-        ValueError: at the first epoch's end, if 'auto' cannot tell from the metric.
+        ValueError: at the first epoch's end, if 'auto' cannot decide from the metric.
 
     Example:
         >>> class BestEpochs(keras.callbacks.MonitorCallback):
@@ -86,10 +86,10 @@ class EarlyStopping(MonitorCallback):
     Args:
         patience: The number of epochs without improvement after which training stops.
         verbose: 1 for a message when training stops, 0 for none.
-        baseline: A value that must be improved too for training to go on; None for none.
-        restore_best_weights: Whether the model gets the best epoch's weights at the end of training, also if it did not stop
-            early.
-        start_from_epoch: The number of first epochs that are ignored.
+        baseline: A value that must also be improved for training to continue; None for none.
+        restore_best_weights: Whether the model gets the weights of the best epoch at the end of training, even if it did not
+            stop early.
+        start_from_epoch: The number of first epochs to ignore.
 
     Example:
         >>> model = keras.Sequential([layers.Dense(1)])
@@ -182,7 +182,7 @@ class ReduceLROnPlateau(MonitorCallback):
         factor: The factor, below 1.
         patience: The number of epochs without improvement after which the rate is reduced.
         verbose: 1 for a message when the rate is reduced, 0 for none.
-        cooldown: The number of epochs after a reduction that are not counted.
+        cooldown: The number of epochs after a reduction to ignore.
         min_lr: The lower limit of the learning rate.
 
     Raises:
@@ -227,7 +227,7 @@ class ReduceLROnPlateau(MonitorCallback):
         self.wait = 0
 
     def in_cooldown(self) -> bool:
-        """Whether the epochs of `cooldown` after the last reduction have not passed yet."""
+        """True during the `cooldown` epochs after a reduction."""
         return self.cooldown_counter > 0
 
     def on_epoch_end(self, epoch, logs=None) -> None:

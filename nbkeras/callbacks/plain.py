@@ -13,7 +13,7 @@ from nbkeras.engine.tensor import Variable
 
 
 class LambdaCallback(Callback):
-    """A callback made of functions, each given by the name of a hook.
+    """A callback made from functions, passed by the names of hooks.
 
     Every hook of `Callback` is an argument; other keywords become attributes, as in Keras.
 
@@ -26,7 +26,7 @@ class LambdaCallback(Callback):
         on_train_batch_end: A function of (batch, logs).
 
     Raises:
-        TypeError: for a name like a hook, 'on_...', that does not exist.
+        TypeError: for a name 'on_...' that is not a hook.
 
     Example:
         >>> say = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs["loss"]))
@@ -59,13 +59,13 @@ class LambdaCallback(Callback):
 class TerminateOnNaN(Callback):
     """Stop training when the loss, or a gradient, is NaN or infinite.
 
-    The step in which that happens is left out: the model and the optimizer are as they were before that batch. For this, the
-    steps of a `fit` with this callback look at all gradients. A `train_step` of your own that computes its loss itself is left
-    out only for a gradient, unless it calls `optimizer.learn(loss, variables)`; so are the steps of a LossScaleOptimizer
-    only for a loss, because it lessens its scale when a gradient is infinite.
+    That step is skipped: the model and the optimizer keep their state from before the batch. For this, the steps of a `fit` with
+    this callback check all gradients. If your own `train_step` computes its loss itself, its steps are skipped only for a
+    gradient, unless it calls `optimizer.learn(loss, variables)`. Steps of a LossScaleOptimizer are skipped only for a loss,
+    because it reduces its scale when a gradient is infinite.
 
     Args:
-        raise_error: Whether to raise RuntimeError instead; `fit` then ends at once, without `on_train_end`.
+        raise_error: True raises RuntimeError, so that `fit` ends at once, without `on_train_end`.
 
     Raises:
         RuntimeError: in `fit`, with raise_error.
@@ -105,10 +105,10 @@ class TerminateOnNaN(Callback):
 
 
 class SwapEMAWeights(Callback):
-    """Evaluate and predict with the weights' moving averages, of an optimizer with use_ema=True.
+    """Evaluate and predict with the moving averages of the weights; needs an optimizer with use_ema=True.
 
     Args:
-        swap_on_epoch: Whether the averages are also used from each epoch's end to the start of the next one, for later
+        swap_on_epoch: Whether to use the averages also between the end of an epoch and the start of the next one, for later
             callbacks in the list such as ModelCheckpoint.
 
     Raises:

@@ -37,7 +37,7 @@ def set_learning_rate(optimizer, value: float) -> None:
 
 
 def print_rate(event: str, name: str, optimizer, rate: float) -> None:
-    """Say that an optimizer's learning rate, which has this name in the logs, is set to a number."""
+    """Print that an optimizer's learning rate is set to a number. name: the rate's name in the logs."""
     whose = "learning rate" if name == behaviour.current.learning_rate_name else f"{optimizer.name} learning rate"
     print_message(f"\n{event} {whose} to {rate}.")
 
@@ -51,7 +51,7 @@ class LearningRateScheduler(Callback):
     """Set the learning rate at each epoch's start.
 
     Args:
-        schedule: A function of (epoch, learning rate), or of (epoch), that returns a float; epochs count from 0.
+        schedule: A function of (epoch, learning rate), or of (epoch), that returns a float. Epochs count from 0.
         verbose: 1 for a message in each epoch, 0 for none.
 
     Raises:

@@ -20,19 +20,19 @@ class TensorBoard(Callback):
     """Write logs for TensorBoard, by the package tensorboardX: metrics by epoch and batch, weights, the model.
 
     Args:
-        log_dir: The folder in which 'train' and 'validation' are created.
+        log_dir: The folder for the subfolders 'train' and 'validation'.
         histogram_freq: The number of epochs between two histograms of the weights; 0 for none.
         write_graph: Whether to write the model's layers.
         write_images: Whether to write images of the weights too, with the histograms.
         write_steps_per_second: Whether to log the speed.
         update_freq: 'epoch', 'batch', or the number of batches between two logs of their metrics.
-        profile_batch: Not offered; a value other than 0 has no effect, with a warning: use `nbkeras.profile`.
-        embeddings_freq: Not offered; a value other than 0 is refused.
-        embeddings_metadata: Not offered; a value other than None is refused.
+        profile_batch: Not supported; a value other than 0 gives a warning: use `nbkeras.profile`.
+        embeddings_freq: Not supported; a value other than 0 raises ValueError.
+        embeddings_metadata: Not supported; a value other than None raises ValueError.
 
     Raises:
         ImportError: if tensorboardX is not installed.
-        ValueError: for what is not offered, and an update_freq that is not allowed.
+        ValueError: for arguments that are not supported, and for an invalid update_freq.
 
     Example:
         >>> model = keras.Sequential([layers.Dense(1)])
@@ -150,7 +150,7 @@ class TensorBoard(Callback):
                 writer.add_images(f"{weight.path}/image", image, epoch, dataformats="NHWC")
 
     def _write_model(self) -> None:
-        """Write the model's configuration, from which TensorBoard draws its layers."""
+        """Write the model's configuration, so that TensorBoard can draw its layers."""
         parts = ("summary", "tensor", "types")
         summary, tensor, types = (importlib.import_module(f"tensorboardX.proto.{part}_pb2") for part in parts)
         plugin = summary.SummaryMetadata.PluginData(plugin_name="graph_keras_model", content=b"1")
@@ -161,7 +161,7 @@ class TensorBoard(Callback):
 
 
 def _as_image(weight: np.ndarray) -> np.ndarray | None:
-    """A weight as images (number, height, width, 1) of numbers from 0 to 1, in Keras's layout; None for other numbers of axes."""
+    """A weight as images (number, height, width, 1) with values from 0 to 1, in Keras's layout; None if its rank does not fit."""
     image = weight.squeeze()
     if image.ndim not in (1, 2, 3):
         return None

@@ -1,4 +1,4 @@
-"""The commands of the command line that need more than a call; `nbkeras/__main__.py` imports each when it is run."""
+"""The larger commands of the command line; `nbkeras/__main__.py` imports each when it runs."""
 
 from typing import TYPE_CHECKING
 

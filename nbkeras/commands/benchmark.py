@@ -1,4 +1,4 @@
-"""`nbkeras bench`: how fast some small models are on this machine."""
+"""`nbkeras bench`: the speed of some small models on this machine."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -48,12 +48,12 @@ def bench(names: Sequence[str] = (), batch_size: int = 32, seconds: float = 0.5)
     """Train and predict with some small models, and print the median times.
 
     Args:
-        names: Of MODELS; all if there is none.
-        batch_size: Rows of a training step.
-        seconds: How long each measurement takes, about.
+        names: Names in MODELS; all if empty.
+        batch_size: The number of rows of a training step.
+        seconds: The approximate time of each measurement.
 
     Raises:
-        ValueError: There is no model of that name.
+        ValueError: There is no model with this name.
 
     Example:
         >>> from nbkeras import commands

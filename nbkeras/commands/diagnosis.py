@@ -1,4 +1,4 @@
-"""`nbkeras doctor`: what is installed, what this machine has, and what is wrong."""
+"""`nbkeras doctor`: reports what is installed, what this machine has, and what is wrong."""
 
 import importlib.metadata
 import importlib.util
@@ -18,7 +18,7 @@ from nbkeras.engine.user_errors import install
 from nbkeras.kernels.runtime import cgroups, machine, threads
 
 _LEAST = {"Python": (3, 11), "numpy": (1, 26), "numba": (0, 61)}  # as pyproject.toml
-# Extra -> (what it is for, its packages by the name under which they are imported)
+# Extra -> (its purpose, its packages by import name)
 _EXTRAS = {
     "files": ("model files of Keras, safetensors", {"h5py": "h5py", "safetensors": "safetensors"}),
     "images": ("image files, plot_model", {"PIL": "pillow"}),
@@ -41,7 +41,7 @@ def doctor(version: str) -> int:
         version: nbkeras's version.
 
     Returns:
-        1 if something is wrong that ordinary use needs, else 0.
+        1 if something that ordinary use needs is wrong, else 0.
 
     Example:
         >>> from nbkeras import commands
@@ -113,12 +113,12 @@ def _cache(problems: list[str]) -> None:
 
 
 def _kernels(problems: list[str]) -> None:
-    """Compile or load two kernels, and look at what they compute."""
+    """Compile or load two kernels, and check their results."""
     try:
         product = np.asarray(ops.matmul(np.ones((3, 4), "float32"), np.full((4, 2), 2, "float32")))
         total = float(ops.sum(ops.relu(ops.subtract(product, 7.0))))
         right = bool((product == 8).all()) and total == 6
-    except Exception as error:  # whatever a broken installation raises is the finding
+    except Exception as error:  # a broken installation may raise anything; the report shows it
         problems.append(f"a kernel cannot be compiled or run: {type(error).__name__}: {error}")
         _line("kernels", "fail")
         return
@@ -153,7 +153,7 @@ def _extras() -> None:
 
 
 def _mpi() -> str:
-    """The library of MPI that mpi4py finds, and the launcher; found by another process, because MPI starts when it is loaded."""
+    """The MPI library that mpi4py finds, and the launcher. Another process looks for it, because loading MPI starts it."""
     launcher = shutil.which("mpiexec", path=os.path.dirname(sys.executable)) or shutil.which("mpiexec")
     program = "from mpi4py import MPI; print(MPI.Get_library_version().split(chr(10))[0])"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -13,7 +13,7 @@ from nbkeras.models import load_model
 from nbkeras.training.model import Model
 from nbkeras.training.profile import profile
 
-_LENGTH = 16  # of an axis whose length the model leaves open
+_LENGTH = 16  # the length of an axis that the model leaves open
 
 
 def profile_file(
@@ -28,14 +28,14 @@ def profile_file(
 
     Args:
         path: The model's file.
-        batch_size: Rows of the step.
-        steps: How often it is measured.
+        batch_size: The number of rows of the step.
+        steps: The number of measurements.
         predict: Measure a prediction even if the model was compiled.
-        save: Write the profile to this file too, .svg or .json.
-        memory: Draw the planned memory into this file too, .svg.
+        save: A file to write the profile to, .svg or .json.
+        memory: A file to draw the planned memory into, .svg.
 
     Raises:
-        ValueError: The file is no model, or the model has no defined inputs.
+        ValueError: The file is not a model, or the model has no defined inputs.
 
     Example:
         >>> from nbkeras import commands
@@ -55,14 +55,14 @@ def profile_file(
 
 
 def warm_file(path: str, batch_size: int = 32) -> None:
-    """Compile the kernels that a saved model needs, into the cache on disk: for predictions, and for training if it was compiled.
+    """Compile a saved model's kernels for predictions, and for training if it was compiled, into the cache on disk.
 
     Args:
         path: The model's file.
-        batch_size: Rows of a batch; a prediction of one row is tried too. Some kernels are for small work, others for large.
+        batch_size: The number of rows of a batch. A prediction of one row also runs, because small work uses other kernels.
 
     Raises:
-        ValueError: The file is no model, or the model has no defined inputs.
+        ValueError: The file is not a model, or the model has no defined inputs.
 
     Example:
         >>> from nbkeras import commands
@@ -79,16 +79,16 @@ def warm_file(path: str, batch_size: int = 32) -> None:
 
 
 def compile_file(path: str, folder: str = ".", shapes: Sequence[Sequence[int]] | None = None, **options: Any) -> None:
-    """Write a saved model as a shared library with a C header and a Python module, which have the name of its file.
+    """Write a saved model as a shared library with a C header and a Python module, named after the model's file.
 
     Args:
         path: The model's file.
-        folder: The folder to write into, which is made if there is none.
+        folder: The folder to write into; it is created if it does not exist.
         shapes: The shape of a sample of each input, if the model leaves sizes open.
-        **options: Of `nbkeras.export.export_library`.
+        **options: Options of `nbkeras.export.export_library`.
 
     Raises:
-        ValueError: The file is no model, or the model needs Python.
+        ValueError: The file is not a model, or the model needs Python.
 
     Example:
         >>> from nbkeras import commands
@@ -132,7 +132,7 @@ def _values(symbol: Any, batch_size: int, random: np.random.Generator) -> np.nda
 
 
 def _targets(model: Model, batch_size: int, random: np.random.Generator) -> dict[str, np.ndarray]:
-    """Classes for losses that take numbers of classes, and otherwise arrays of the outputs' shapes that are 1 in one column."""
+    """Class numbers for losses that take them, else one-hot arrays with the outputs' shapes."""
     shapes = [_shape(symbol, batch_size) for symbol in model.outputs]
     found = {}
     for output, shape in zip(

@@ -14,7 +14,7 @@ logs, supervisor, worker = map(
 
 
 def serve_models(arguments: argparse.Namespace) -> int:
-    """Serve models until the process is told to end; returns the exit code."""
+    """Serve models until the process receives a signal to end; returns the exit code."""
     read = functools.partial(options.from_arguments, arguments)
     first = read()
     with optional_import("nbkeras serve needs starlette, uvicorn and others", "serve"):

@@ -1,4 +1,4 @@
-"""Floor 3: DataAdapter, a data set as batches, epoch by epoch: of arrays, or of a generator, a Sequence or a data loader."""
+"""Floor 3: DataAdapter makes batches, epoch by epoch, from arrays, a generator, a Sequence or a data loader."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _ARRAYS = "__array__", "__dlpack__", "__cuda_array_interface__"  # the attribute
 class DataAdapter:
     """A data set as batches, epoch by epoch. A subclass makes passes over its data.
 
-    asked: the number of steps of an epoch, if it was given. In training each epoch then continues where the last one stopped,
-    and begins another pass when one ends (as Keras does, except that Keras 3 ends the epoch there). steps: the number of
-    batches of an epoch, None if it is not known. shuffled: whether there is an order of each pass, drawn from `_random`.
+    asked: the number of steps per epoch, if it was given. In training each epoch then continues where the last one stopped,
+    and begins another pass at the end of a pass (as in Keras, except that Keras 3 ends the epoch there). steps: the number of
+    batches per epoch; None if unknown. shuffled: whether `_random` draws an order for each pass.
     """
 
     may_resize = False  # whether the next epoch may have another number of steps
@@ -38,27 +38,27 @@ class DataAdapter:
         self._asked, self._continues = asked, training and asked is not None
         self._random = np.random.default_rng(agreed(config.next_seed())) if shuffled else None
         self._drawn_from: Any = None  # the state of _random when the pass began
-        self._rest: Iterator[Batch] | None = None  # the rest of the pass that is under way
-        self._done = 0  # the batches that it has given
+        self._rest: Iterator[Batch] | None = None  # the rest of the current pass
+        self._done = 0  # the batches that the pass has yielded
         self._has_begun = False  # whether there was a pass
 
     def _pass(self, skip: int) -> Iterator[Batch]:
-        """The batches of a pass, without the first ones. Its order is drawn at once."""
+        """The batches of a pass, without the first `skip`. The order is drawn at once."""
         raise NotImplementedError
 
     def sample(self) -> Batch:
-        """A batch of the form of the others, before the first epoch; it is not taken away from that."""
+        """A batch like the others, before the first epoch; the epoch will still yield it."""
         raise NotImplementedError
 
     def _begin(self, skip: int = 0) -> Iterator[Batch]:
-        """Begin a pass, after its first batches."""
+        """Begin a pass, after its first `skip` batches."""
         self._drawn_from = None if self._random is None else self._random.bit_generator.state
         self._done, self._has_begun = skip, True
         self._rest = self._pass(skip)
         return self._rest
 
     def epoch(self, done: int = 0) -> Iterator[Batch]:
-        """The next `steps` batches, or all that there are; done: how many of them were made before."""
+        """The next `steps` batches, or all remaining ones. done: the number of these batches made before."""
         limit = self.steps if self._asked is None else self._asked
         made = done
         try:
@@ -85,7 +85,7 @@ class DataAdapter:
         """Called after an epoch."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the adapter is: the pass that is under way, the batches that it has given, the numbers that it was drawn from."""
+        """The position: the current pass, its batches so far, and the random state that its order was drawn from."""
         is_open = self._rest is not None
         random = None if self._random is None else self._random.bit_generator.state
         return {
@@ -97,13 +97,13 @@ class DataAdapter:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to where another adapter of the same data was; batches that were made are not made again."""
+        """Go to the position of another adapter of the same data, without making earlier batches again."""
         if not state["has_begun"]:
             return
         self._load_items(state)
         if state["done"] and self._form() != state["data"]:
             raise ValueError(
-                "training was interrupted in the middle of the data, and the data are others now: they were "
+                "training was interrupted in the middle of the data, and the data have changed: they were "
                 f"{_listed(state['data'])}, they are {_listed(self._form())}. Give fit the same data, or delete the folder of "
                 "the backup to start from the beginning"
             )
@@ -114,11 +114,11 @@ class DataAdapter:
             self._begin(state["done"])
 
     def _form(self) -> dict[str, Any]:
-        """The properties of the data on which a position in them depends."""
+        """The properties of the data that must be equal for a position to be valid."""
         return {}
 
     def _load_items(self, state: dict[str, Any]) -> None:
-        """Let the data go to their own position."""
+        """Restore the position of the data themselves."""
 
 
 def _listed(form: dict[str, Any]) -> str:
@@ -128,7 +128,7 @@ def _listed(form: dict[str, Any]) -> str:
 class ArrayDataAdapter(DataAdapter):
     """Batches of the rows of arrays.
 
-    whole: all rows as one batch. batch_size: None means 32, or the size that makes as many batches as were asked for.
+    whole: all rows as one batch. batch_size: None means 32, or the size that gives the requested number of batches.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class ArrayDataAdapter(DataAdapter):
         super().__init__(math.ceil(self.samples / self.batch_size), steps, training, bool(shuffle))
 
     def _pass(self, skip: int) -> Iterator[Batch]:
-        """The last batch may be smaller."""
+        """The batches of a pass; the last one may be smaller."""
         order = self._order()
         return (self._batch(start, order) for start in range(skip * self.batch_size, self.samples, self.batch_size))
 
@@ -175,9 +175,9 @@ class ArrayDataAdapter(DataAdapter):
 
 
 class ItemStream:
-    """A generator, iterator, iterable or Sequence. `first` shows its first item, which is still the first one to be read.
+    """A generator, iterator, iterable or Sequence. `first` is its first item; reading still starts with this item.
 
-    An iterator continues where it stopped, other iterables start again; a Sequence (with __len__, __getitem__) is read by number.
+    An iterator continues where it stopped, other iterables start again. A Sequence (with __len__, __getitem__) is read by index.
     """
 
     def __init__(self, items: Any):
@@ -185,11 +185,11 @@ class ItemStream:
         self._items = items
         self._starts_anew = self.sequence is not None or not hasattr(items, "__next__")
         self._has_state = all(callable(getattr(items, name, None)) for name in ("state_dict", "load_state_dict"))
-        self._read = 0  # the items that were read from an iterator
-        self._is_left = False  # whether a data loader was left in the middle of the last pass
-        self._is_loaded = False  # whether it has a state that no pass has gone on from
-        self._drawn_from: Any = None  # of an iterable, the state of random numbers when the last pass began
-        self.first: Any  # None after a pass has begun, so that it does not stay in memory
+        self._read = 0  # the number of items read from an iterator
+        self._is_left = False  # whether the last pass of a data loader stopped in the middle
+        self._is_loaded = False  # whether a loaded state waits for the next pass
+        self._drawn_from: Any = None  # the random state when the last pass of an iterable began
+        self.first: Any  # None after a pass has begun, to free its memory
         if self.sequence is not None:
             if len(items) == 0:
                 raise ValueError("the Sequence has no batches")
@@ -201,9 +201,9 @@ class ItemStream:
             raise ValueError("the generator yielded no batch") from None
 
     def items(self, random: np.random.Generator | None = None, skip: int = 0) -> Iterator:
-        """One pass over the items; those of a Sequence in a random order, if there is a generator of random numbers.
+        """One pass over the items; a Sequence in random order if `random` is given.
 
-        skip: the number of first items to leave out. An iterator and items with a state of their own are there already.
+        skip: the number of first items to skip. An iterator, and items with their own state, have already skipped them.
         """
         if self.sequence is not None:
             count = len(self.sequence)
@@ -220,19 +220,19 @@ class ItemStream:
         if self.first is not None:
             self._read += 1
             yield self._take_first()
-        for item in self._items:  # not `yield from`: it would close a generator that a later pass goes on with
+        for item in self._items:  # not `yield from`: it would close a generator that a later pass continues
             self._read += 1
             yield item
 
     def _again(self, skip: int) -> Iterator:
-        """All items of an iterable from the beginning, without the first ones."""
+        """All items of an iterable from the beginning, without the first `skip`."""
         self.first = None
         goes_on, self._is_loaded = self._is_loaded and not skip, False
         now = settings.random_state()
-        if goes_on and self._is_left:  # the state is in the middle of a pass that is not wanted any more
+        if goes_on and self._is_left:  # the state is in the middle of an abandoned pass
             next(iter(self._items), None)
             settings.restore_random_state(now)
-        if skip and not self._has_state:  # read again, from the numbers that were drawn then
+        if skip and not self._has_state:  # read again, with the random state of that time
             settings.restore_random_state(self._drawn_from)
             items = iter(self._items)
             collections.deque(itertools.islice(items, skip), maxlen=0)
@@ -248,7 +248,7 @@ class ItemStream:
         self._is_left = False
 
     def state_dict(self) -> dict[str, Any]:
-        """The position of the items themselves: their own state, or the number of those that were read from an iterator."""
+        """The position of the items: their own state, or the number of items read from an iterator."""
         own = self._items.state_dict() if self._has_state else None
         drawn_from = None if self._has_state else self._drawn_from
         return {
@@ -267,17 +267,17 @@ class ItemStream:
         if state["items"] is not None:
             if not self._has_state:
                 raise ValueError(
-                    "training was interrupted with data that have state_dict and load_state_dict; those of now, of type "
-                    f"{type(self._items).__name__}, have not"
+                    "training was interrupted with data that have state_dict and load_state_dict; the present data, of type "
+                    f"{type(self._items).__name__}, do not have them"
                 )
             self._items.load_state_dict(state["items"])
             self._is_loaded = True
         elif not self._starts_anew:
-            for _ in range(state["read"] - 1):  # the first one is read
+            for _ in range(state["read"] - 1):  # the first item is already read
                 if next(self._items, self) is self:
                     raise ValueError(
-                        f"training was interrupted after {state['read']} batches of the iterator or generator, which now ends "
-                        "before: it must yield the same batches again, or have state_dict and load_state_dict"
+                        f"training was interrupted after {state['read']} batches of the iterator or generator, but it now ends "
+                        "earlier: it must yield the same batches again, or have state_dict and load_state_dict"
                     )
             self._read = state["read"]
 
@@ -286,10 +286,10 @@ class ItemStream:
         return first
 
     def length(self) -> int | None:
-        """The number of items, None if it is not known."""
+        """The number of items; None if unknown."""
         try:
             return len(self._items) if self._starts_anew else None
-        except TypeError:  # no __len__, or one of a data set without end
+        except TypeError:  # no __len__, or an endless data set
             return None
 
 
@@ -336,8 +336,8 @@ class StreamDataAdapter(DataAdapter):
         hook = getattr(type(sequence), "on_epoch_end", PyDataset.on_epoch_end)
         if self._ended and state["stream"]["items"] is None and hook is not PyDataset.on_epoch_end:
             warn(
-                f"{type(sequence).__name__} has an on_epoch_end, and no state_dict: if it shuffles there, training does not "
-                "go on in the same order as without the interruption. Let it define state_dict and load_state_dict"
+                f"{type(sequence).__name__} has on_epoch_end but no state_dict: if it shuffles there, the order differs from "
+                "a training without the interruption. Define state_dict and load_state_dict in it"
             )
         self._stream.load_state_dict(state["stream"])
         if self.may_resize:
@@ -363,7 +363,7 @@ class StreamDataAdapter(DataAdapter):
 
 
 def is_sequence(x: Any) -> bool:
-    """Whether x returns batches by number, as Keras's Sequence and PyDataset do."""
+    """Whether x returns batches by index, like Keras's Sequence and PyDataset."""
     return hasattr(x, "__getitem__") and hasattr(x, "__len__")
 
 
@@ -377,9 +377,9 @@ def is_stream(x: Any) -> bool:
 
 
 def unpack(item: Any, inputs: int = 1) -> tuple[Any, Any, Any]:
-    """(x, y, sample_weight) of an item that a generator yields: a tuple, or a list as PyTorch's DataLoader makes it.
+    """(x, y, sample_weight) of an item that a generator yields: a tuple, or a list as from PyTorch's DataLoader.
 
-    A list of as many arrays as the model has inputs, if they are several, is x alone.
+    If the model has several inputs, a list with one array per input is x alone.
     """
     if (
         isinstance(item, list)
@@ -396,16 +396,16 @@ def unpack(item: Any, inputs: int = 1) -> tuple[Any, Any, Any]:
 
 
 def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
-    """Take apart the data that a train_step gets.
+    """Unpack the data that a train_step gets.
 
     Args:
-        data: x, (x,), (x, y) or (x, y, sample_weight); a list is taken as a tuple.
+        data: x, (x,), (x, y) or (x, y, sample_weight); a list counts as a tuple.
 
     Returns:
-        (x, y, sample_weight), with None for what is not there.
+        (x, y, sample_weight), with None for absent parts.
 
     Raises:
-        ValueError: for a tuple of another length.
+        ValueError: for a tuple of the wrong length.
 
     Example:
         >>> keras.utils.unpack_x_y_sample_weight(([1.0], [2.0]))
@@ -415,7 +415,7 @@ def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
 
 
 def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> Any:
-    """Put x, y and sample weights together, the inverse of `unpack_x_y_sample_weight`.
+    """Pack x, y and sample weights; the inverse of `unpack_x_y_sample_weight`.
 
     Args:
         x: The inputs.

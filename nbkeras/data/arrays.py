@@ -1,4 +1,4 @@
-"""Floor 3: arrays of what users pass: converted, checked, weighed by classes, split."""
+"""Floor 3: converts, checks and splits the arrays that users pass, and applies class weights."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _INT32 = np.iinfo(np.int32)
 
 
 def to_array(value: Any, what: str, dtype: Any = None) -> Array:
-    """An array of numbers, contiguous, in `dtype`; by default floats get floatx, and integers int32 if that holds them.
+    """A contiguous array of numbers in `dtype`; by default floats become floatx, and integers int32 if it holds them.
 
-    A copy is made only where one is needed. Sparse matrices become SparseRows, which are dense only batch by batch. ValueError
-    for numbers that a dtype of integers does not hold.
+    It copies only if necessary. Sparse matrices become SparseRows, which become dense batch by batch. Raises ValueError for
+    numbers that an integer dtype cannot hold.
     """
     if is_sparse(value) and value.ndim == 2:
         rows = tables.SparseRows(value.tocsr())
@@ -38,7 +38,7 @@ def to_array(value: Any, what: str, dtype: Any = None) -> Array:
     if array.ndim == 0 and array.dtype.kind in "fiub":
         raise ValueError(f"{what} must be an array with a value for each sample, received a single number, {array}")
     if np.ma.is_masked(value):
-        raise ValueError(f"{what} is a masked array, and masks are not looked at: fill its missing values first")
+        raise ValueError(f"{what} is a masked array, and masks are not used: fill its missing values first")
     if array.dtype.kind not in "fiub":
         hint = " (lists of different lengths? pad them first)" if array.dtype == object else ""
         raise TypeError(f"{what} must hold numbers or booleans, received dtype {array.dtype}{hint}")
@@ -55,14 +55,14 @@ def is_sparse(x: Any) -> bool:
 
 
 def _check_whole(array: Array, what: str, limits: np.iinfo) -> None:
-    """ValueError for numbers that a dtype of integers does not hold, because a cast would change them."""
+    """Raise ValueError for numbers that an integer dtype cannot hold, because a cast would change them."""
     low, high = array.min().item(), array.max().item()
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"{what} holds NaN or infinity where whole numbers ({limits.dtype}) are expected")
     if low <= limits.min - 1 or high >= limits.max + 1:
         raise ValueError(
             f"{what} holds numbers from {low} to {high}, but it has dtype {limits.dtype}, of {limits.min} to {limits.max}: "
-            "give smaller numbers, or the Input another dtype"
+            "give smaller numbers, or change the dtype of the Input"
         )
 
 
@@ -78,7 +78,7 @@ def _default_dtype(array: Array) -> Any:
 
 
 def first_rows(value: Any, count: int) -> Array:
-    """The first rows of something that `to_array` takes, as an array."""
+    """The first rows, as an array, of a value that `to_array` accepts."""
     value = value.tocsr() if is_sparse(value) else value
     return to_array(value[:count] if getattr(value, "shape", ()) and hasattr(value, "__getitem__") else value, "x")[
         :count
@@ -86,7 +86,7 @@ def first_rows(value: Any, count: int) -> Array:
 
 
 def samples_of(leaves: Sequence[Array | None]) -> int:
-    """The number of rows of the leaves; ValueError if they differ."""
+    """The number of rows of the leaves; raises ValueError if they differ."""
     lengths = {len(leaf) for leaf in leaves if leaf is not None}
     if len(lengths) > 1:
         raise ValueError(

@@ -50,16 +50,16 @@ def image_dataset_from_directory(
             files below the folder.
         class_names: The subfolders to use, in this order; None for all, sorted.
         color_mode: 'rgb', 'rgba' or 'grayscale'.
-        batch_size: The number of images of a batch; None for single images.
+        batch_size: The number of images per batch; None for single images.
         image_size: (height, width) to resize to, or one number for both.
-        shuffle: Whether images come in another order in each epoch; otherwise in that of their paths.
+        shuffle: Whether to shuffle the images in each epoch; otherwise they are sorted by path.
         seed: An integer for the same order in each run.
         validation_split: The fraction of the images for validation; needs subset.
         subset: 'training', 'validation', or 'both' for two data sets.
         interpolation: The method of resizing, as in `ops.image.resize`.
-        follow_links: Whether folders that are links are looked into.
-        crop_to_aspect_ratio: Whether images are cropped so that their proportions are kept.
-        pad_to_aspect_ratio: Whether images are padded so that their proportions are kept.
+        follow_links: Whether to follow links to folders.
+        crop_to_aspect_ratio: Whether to crop images to keep their aspect ratio.
+        pad_to_aspect_ratio: Whether to pad images to keep their aspect ratio.
         data_format: 'channels_last', 'channels_first', or None for the configured one.
         format: Accepted and ignored: batches are NumPy arrays.
         verbose: Whether the number of files is printed.
@@ -69,7 +69,7 @@ def image_dataset_from_directory(
         to 255. It has the attributes class_names and file_paths, and the methods take, skip, map and batch.
 
     Raises:
-        ValueError: for arguments that do not fit, and for a folder without images.
+        ValueError: for invalid arguments, and for a folder without images.
 
     Example:
         >>> import os
@@ -127,13 +127,13 @@ def text_dataset_from_directory(
         label_mode: 'int', 'categorical' (one-hot), 'binary' (floats (batch, 1)), or None for no labels and all
             files below the folder.
         class_names: The subfolders to use, in this order; None for all, sorted.
-        batch_size: The number of texts of a batch; None for single texts.
-        max_length: The number of characters that are kept of each text; None for all.
-        shuffle: Whether texts come in another order in each epoch; otherwise in that of their paths.
+        batch_size: The number of texts per batch; None for single texts.
+        max_length: The number of characters to keep of each text; None for all.
+        shuffle: Whether to shuffle the texts in each epoch; otherwise they are sorted by path.
         seed: An integer for the same order in each run.
         validation_split: The fraction of the texts for validation; needs subset.
         subset: 'training', 'validation', or 'both' for two data sets.
-        follow_links: Whether folders that are links are looked into.
+        follow_links: Whether to follow links to folders.
         format: Accepted and ignored: batches are NumPy arrays.
         verbose: Whether the number of files is printed.
 
@@ -141,7 +141,7 @@ def text_dataset_from_directory(
         A data set of batches (texts, labels), or of texts: NumPy arrays of Python strings.
 
     Raises:
-        ValueError: for arguments that do not fit, and for a folder without texts.
+        ValueError: for invalid arguments, and for a folder without texts.
 
     Example:
         >>> import os, pathlib
@@ -186,24 +186,23 @@ def audio_dataset_from_directory(
         label_mode: 'int', 'categorical' (one-hot), 'binary' (floats (batch, 1)), or None for no labels and all
             files below the folder.
         class_names: The subfolders to use, in this order; None for all, sorted.
-        batch_size: The number of sounds of a batch; None for single sounds.
+        batch_size: The number of sounds per batch; None for single sounds.
         output_sequence_length: The number of samples to cut or pad (with zeros) to; None pads to the longest
             sound of a batch.
         ragged: Must be False: there are no ragged tensors.
-        shuffle: Whether sounds come in another order in each epoch; otherwise in that of their paths.
+        shuffle: Whether to shuffle the sounds in each epoch; otherwise they are sorted by path.
         seed: An integer for the same order in each run.
         validation_split: The fraction of the sounds for validation; needs subset.
         subset: 'training', 'validation', or 'both' for two data sets.
-        follow_links: Whether folders that are links are looked into.
+        follow_links: Whether to follow links to folders.
         verbose: Whether the number of files is printed.
 
     Returns:
         A data set of batches (sounds, labels), or of sounds: float32 from -1 to 1, (batch, samples, channels).
-        The sampling rate is that of the file.
+        Sounds keep the sampling rate of their files.
 
     Raises:
-        ValueError: for arguments that do not fit, for ragged=True, for other kinds of .wav files, and for a
-            folder without sounds.
+        ValueError: for invalid arguments, ragged=True, other kinds of .wav files, and a folder without sounds.
 
     Example:
         >>> import os, wave
@@ -249,9 +248,9 @@ def list_classes(
     follow_links: bool = False,
     part: Callable[[int], slice] = lambda count: slice(None),
 ) -> tuple[list[str], Array]:
-    """The paths, relative to a folder, of the files in its subfolders `names`, and the number of each file's subfolder.
+    """The paths, relative to a folder, of the files in its subfolders `names`, and the index of each file's subfolder.
 
-    part: a function that returns the files to take from a subfolder, for the number of its files.
+    part: a function from the number of files in a subfolder to the slice of files to take.
     """
     paths: list[str] = []
     numbers: list[int] = []
@@ -355,7 +354,7 @@ class _Files:
 
 
 def _listed(labels: Any, files: int, label_mode: str) -> tuple[Array, list[str]]:
-    """The numbers in a list of labels, and their names."""
+    """The class numbers of a list of labels, and the class names."""
     if len(labels) != files:
         raise ValueError(f"labels must have a number for each of the {files} files, received {len(labels)}")
     numbers = np.asarray(labels, np.int32)
@@ -368,7 +367,7 @@ def _listed(labels: Any, files: int, label_mode: str) -> tuple[Array, list[str]]
 
 
 def _stack(items: list) -> Array:
-    """One array of texts, or of arrays; arrays of different lengths are padded with zeros at their ends."""
+    """Stack texts or arrays into one array; arrays of different lengths are padded with zeros at their ends."""
     if isinstance(items[0], str):
         return np.array(items, object)
     if len({item.shape[1:] for item in items}) > 1:

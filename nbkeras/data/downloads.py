@@ -1,4 +1,4 @@
-"""`get_file`: a file from the web, downloaded once, checked, and stored in Keras's cache."""
+"""`get_file` downloads a file once, checks it, and stores it in Keras's cache."""
 
 import hashlib
 import http.client
@@ -44,18 +44,18 @@ def get_file(
         fname: The name of the file in the cache; None for the last part of origin.
         origin: The URL to download from: http, https or file.
         untar: Whether to unpack it as a tar file.
-        md5_hash: As file_hash, an md5. From Keras 1: use file_hash.
-        file_hash: Its sha256 or md5; a file in the cache with another hash is downloaded again.
+        md5_hash: An md5, an argument of Keras 1: use file_hash.
+        file_hash: Its sha256 or md5. A file in the cache with another hash is downloaded again.
         cache_subdir: The folder within the cache.
         hash_algorithm: 'sha256', 'md5', or 'auto', by the length of the hash.
-        extract: Whether to unpack it, as archive_format says.
+        extract: Whether to unpack it, with the format archive_format.
         archive_format: 'tar', 'zip', 'auto' for both, or a list of these.
         cache_dir: The folder of the cache; None for the environment's KERAS_HOME, else ~/.keras.
         force_download: Whether to download it again.
 
     Returns:
-        The path of the file; of an unpacked one that of the folder beside it, `fname_extracted`, which is
-        replaced only after a download. If fname has no dot, the folder is `fname` and the archive
+        The path of the file. If it is unpacked, the path of the folder `fname_extracted` beside it; only a
+        download replaces this folder. If fname has no dot, the folder is `fname` and the archive
         `fname_archive`.
 
     Raises:
@@ -99,14 +99,14 @@ def get_file(
 
 
 def _file_name(fname: str | os.PathLike | None, origin: str) -> str:
-    """The name of the file: fname, else the last part of the URL; ValueError for an unsafe name or another kind of URL."""
+    """The name of the file: fname, else the last part of the URL; raises ValueError for an unsafe name or an unsupported URL."""
     url = urllib.parse.urlsplit(origin)
     if url.scheme not in ("http", "https", "file"):
         raise ValueError(f"origin must be an http, https or file URL, received {briefly(origin)}")
     name = os.fspath(fname) if fname else os.path.basename(url.path)
     if not name or name != os.path.basename(name) or name in (".", ".."):
         raise ValueError(
-            f"fname must be a file's name without folders (use cache_dir for those), received {briefly(name)}"
+            f"fname must be a file's name without folders (use cache_dir for the folder), received {briefly(name)}"
         )
     return name
 
@@ -141,8 +141,8 @@ def _download(origin: str, target: str, algorithm: str, file_hash: str | None) -
     except OSError as error:
         raise OSError(
             error.errno,
-            f"cannot write {target} ({error.strerror}); make room or make the folder writable, or set KERAS_HOME to "
-            "a folder that is",
+            f"cannot write {target} ({error.strerror}): free disk space, make the folder writable, or set KERAS_HOME to "
+            "a writable folder",
         ) from error
     finally:
         if os.path.exists(part):
@@ -168,7 +168,7 @@ def _fetch(origin: str, target: str, file: IO[bytes], digest) -> str:
 
 
 def _chunks(origin: str, target: str) -> Iterator[tuple[int | None, bytes]]:
-    """Yield (total size or None, next bytes) until the end; every failure of the connection is a ConnectionError."""
+    """Yield (total size or None, next bytes) until the end; raises ConnectionError for any failure of the connection."""
     try:
         with urllib.request.urlopen(origin, timeout=_TIMEOUT) as response:
             length = response.headers.get("Content-Length")

@@ -1,4 +1,4 @@
-"""Preparing NumPy data for a model: one-hot labels, rows of unit length, padded sequences."""
+"""Prepares NumPy data for a model: one-hot labels, rows of unit length, padded sequences."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def to_categorical(x, num_classes: int | None = None, dtype: Any = "float32") ->
         An array (..., num_classes) with a 1 in the column of each class and 0 elsewhere.
 
     Raises:
-        ValueError: for classes that are negative, not integers or too large, and for no classes without
+        ValueError: for classes that are negative, not integers or too large, and for an empty x without
             num_classes.
 
     Example:
@@ -60,7 +60,7 @@ def normalize(x, axis: int = -1, order: int = 2) -> np.ndarray:
         order: The order of the norm: 2 for Euclidean, 1 for the sum of magnitudes, np.inf for the largest.
 
     Returns:
-        An array of x's shape; where the norm is 0, x unchanged.
+        An array with x's shape; where the norm is 0, x is unchanged.
 
     Example:
         >>> keras.utils.normalize([[3.0, 4.0], [0.0, 0.0]])
@@ -83,8 +83,8 @@ def pad_sequences(
     """Combine sequences of any lengths into one array.
 
     Args:
-        sequences: A list of sequences, of numbers or of arrays of one shape.
-        maxlen: The number of steps to pad or cut to; None for that of the longest sequence.
+        sequences: A list of sequences of numbers, or of arrays with one shape.
+        maxlen: The number of timesteps to pad or cut to; None for the length of the longest sequence.
         dtype: The dtype of the result.
         padding: 'pre' to pad at the start, 'post' at the end.
         truncating: 'pre' to cut at the start, 'post' at the end.
@@ -94,7 +94,7 @@ def pad_sequences(
         An array (len(sequences), maxlen, ...).
 
     Raises:
-        ValueError: for something that is not a list of sequences, and for steps of different shapes.
+        ValueError: for anything but a list of sequences, and for timesteps of different shapes.
 
     Example:
         >>> keras.utils.pad_sequences([[1, 2, 3, 4], [5]], maxlen=3)

@@ -45,7 +45,7 @@ class SequenceEnqueuer:
         self._fill(self._pool)
 
     def get(self) -> Iterator[Any]:
-        """Yield the batches in order; an error in making a batch is raised here and ends the generator."""
+        """Yield the batches in order. An error of a worker is raised here and ends the generator."""
         ended = False
         try:
             while self._pool is not None and self._ahead:
@@ -74,11 +74,12 @@ class SequenceEnqueuer:
             self._ahead.append(pool.submit(task))
 
     def _task(self) -> Callable[[], Any] | None:
-        """A function that makes the next batch; None if the next one must not start before the reader has taken all others."""
+        """A function that makes the next batch; None if it must not start before the reader has taken all others."""
         raise NotImplementedError(f"{type(self).__name__} must define _task")
 
 
-_END = object()  # in place of a batch: the end. With several workers a batch that was requested later may be the last.
+# Marks the end instead of a batch. With several workers, a batch that was requested later may be the last.
+_END = object()
 
 
 class OrderedEnqueuer(SequenceEnqueuer):
@@ -87,7 +88,7 @@ class OrderedEnqueuer(SequenceEnqueuer):
     Args:
         sequence: A PyDataset, or another object with `__getitem__`, `__len__` and `on_epoch_end`.
         use_multiprocessing: Accepted and ignored: the work is done in threads.
-        shuffle: Whether batches come in another order in each epoch.
+        shuffle: Whether to shuffle the batches in each epoch.
 
     Example:
         >>> class Numbers(keras.utils.PyDataset):
@@ -125,7 +126,7 @@ class OrderedEnqueuer(SequenceEnqueuer):
 
 
 class GeneratorEnqueuer(SequenceEnqueuer):
-    """Make the batches of a generator in advance, to its end; one worker at a time uses it. From Keras 2.
+    """Make the batches of a generator in advance, to its end; one worker at a time uses the generator. From Keras 2.
 
     Args:
         generator: A generator of batches.

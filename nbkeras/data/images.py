@@ -1,4 +1,4 @@
-"""Converting images between files and arrays, by the optional package pillow."""
+"""Converts images between files and arrays; needs the optional package pillow."""
 
 import contextlib
 import io
@@ -35,7 +35,7 @@ def reading(path: Any) -> Iterator[None]:
 
 
 def img_to_array(img, data_format: str | None = None, dtype=None) -> np.ndarray:
-    """An array of an image.
+    """Convert an image to an array.
 
     Args:
         img: A pillow image, or an array of two or three axes.
@@ -46,7 +46,7 @@ def img_to_array(img, data_format: str | None = None, dtype=None) -> np.ndarray:
         An array (rows, columns, channels), or (channels, rows, columns).
 
     Raises:
-        ValueError: for another number of axes.
+        ValueError: for the wrong number of axes.
 
     Example:
         >>> image = keras.utils.array_to_img(np.zeros((2, 4, 3)))
@@ -63,21 +63,21 @@ def img_to_array(img, data_format: str | None = None, dtype=None) -> np.ndarray:
 
 
 def array_to_img(x, data_format: str | None = None, scale: bool = True, dtype=None):
-    """A pillow image of an array; needs pillow.
+    """Convert an array to a pillow image; needs pillow.
 
     Args:
         x: An array of one image with 1, 3 or 4 channels.
         data_format: 'channels_last', 'channels_first', or None for the configured one.
-        scale: Whether the values are stretched so that the smallest is 0 and the largest 255; otherwise they
-            must be from 0 to 255.
-        dtype: The dtype in which this is computed; None for `config.floatx()`.
+        scale: Whether to stretch the values so that the smallest is 0 and the largest 255; otherwise they must be
+            from 0 to 255.
+        dtype: The dtype of the computation; None for `config.floatx()`.
 
     Returns:
-        An image of the mode L, RGB or RGBA; I for one channel with values above 255.
+        An image with mode L, RGB or RGBA; I for one channel with values above 255.
 
     Raises:
         ImportError: if pillow is not installed.
-        ValueError: for another number of axes or channels.
+        ValueError: for the wrong number of axes or channels.
 
     Example:
         >>> image = keras.utils.array_to_img(np.arange(6.0).reshape(1, 6, 1))
@@ -107,7 +107,7 @@ def stretch(image: np.ndarray) -> np.ndarray:
         image: An array of floats.
 
     Returns:
-        An array of its shape; zeros if all values are the same.
+        An array with the same shape; zeros if all values are equal.
 
     Example:
         >>> from nbkeras.preprocessing.image import stretch
@@ -128,7 +128,7 @@ def save_img(
         x: An array of one image with 1, 3 or 4 channels.
         data_format: 'channels_last', 'channels_first', or None for the configured one.
         file_format: The format, such as 'png'; None for the ending of path.
-        scale: Whether the values are stretched to 0 to 255.
+        scale: Whether to stretch the values to the range 0 to 255.
         **kwargs: Arguments of pillow's `Image.save`.
 
     Example:
@@ -160,7 +160,7 @@ def load_img(
         color_mode: 'rgb', 'rgba', or 'grayscale', which keeps 16 bits.
         target_size: (rows, columns) to resize to; None for the file's size.
         interpolation: The method of resizing: 'nearest', 'bilinear', 'bicubic', 'box', 'hamming' or 'lanczos'.
-        keep_aspect_ratio: Whether to crop to the largest middle part with the target's proportions first.
+        keep_aspect_ratio: Whether to crop first, to the largest central part with the target's aspect ratio.
 
     Returns:
         A pillow image.
@@ -168,7 +168,7 @@ def load_img(
     Raises:
         FileNotFoundError: if there is no such file.
         ImportError: if pillow is not installed.
-        ValueError: for another color_mode or interpolation.
+        ValueError: for an unknown color_mode or interpolation.
 
     Example:
         >>> keras.utils.save_img("gradient.png", np.arange(48.0).reshape(4, 12, 1))

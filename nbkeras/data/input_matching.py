@@ -1,4 +1,4 @@
-"""Floor 3: which of the arrays, tensors or symbols that a functional model is given belongs to which of its inputs."""
+"""Floor 3: matches arrays, tensors or symbols to the inputs of a functional model."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Array = np.ndarray
 
 
 class GraphInputs:
-    """The inputs of a graph: takes arrays, tensors or symbols for them, by name or by position, and checks each.
+    """The inputs of a graph: it matches arrays, tensors or symbols by name or by position, and checks each.
 
-    model: the model's name, for messages. sizes_vary: lengths and sizes of images may differ from those of the
-    inputs, as in a Sequential of Keras, whose layers check them. graph: or an object with the same `inputs` and
-    `input_list`, which has no nodes: then with its tables.
+    model: the model's name, for messages. sizes_vary: lengths and image sizes may differ from the inputs' shapes, as in
+    Keras's Sequential, because layers check them. graph: a Graph, or an object with `inputs` and `input_list` but no nodes;
+    then `tables` must be given.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class GraphInputs:
     # -------------------- arrays, tensors, symbols --------------------
 
     def arrays(self, x: Any) -> tuple[Any, list[Array | None]]:
-        """(structure, arrays) of the data that a user passed: in the inputs' dtypes."""
+        """(structure, arrays) of the user's data, in the inputs' dtypes."""
         found, by_key = self.arrays_in_order(x)
         if by_key is not None:
             of = dict(zip(by_key, found, strict=True))
@@ -52,7 +52,7 @@ class GraphInputs:
         return (0 if len(found) == 1 else [0] * len(found)), found
 
     def arrays_in_order(self, x: Any) -> tuple[list[Array | None], dict | None]:
-        """The arrays in the graph's order, and what the user passed by key, if it was by key."""
+        """The arrays in the graph's order, and the user's data by key, if they have keys."""
         symbols, names = self._graph.input_list, self.names
         by_key = self._by_key(x) if self._has_keys(x) else None
         leaves = self._arrays_by_position(x) if by_key is None else list(by_key.values())
@@ -68,7 +68,7 @@ class GraphInputs:
         return found, by_key
 
     def in_order(self, x: Any) -> list:
-        """The values that a user passed for each input, in the graph's order, unchanged."""
+        """The user's value for each input, in the graph's order, unchanged."""
         return list(self._by_key(x).values()) if self._has_keys(x) else self._arrays_by_position(x)
 
     def tensors(self, inputs: Any) -> list:
@@ -88,7 +88,7 @@ class GraphInputs:
         ]
 
     def symbols(self, inputs: Any) -> Any:
-        """Symbolic inputs of a call, checked like arrays; in the structure in which they were given."""
+        """Symbolic inputs of a call, checked like arrays, in their own structure."""
         if is_symbolic(inputs) and not isinstance(inputs, dict):
             leaves = structures.flatten(inputs)
             if len(leaves) == len(self._graph.input_list):
@@ -97,7 +97,7 @@ class GraphInputs:
         return inputs
 
     def fit_call(self, leaf: Any, symbol: SymbolicTensor) -> Any:
-        """One input of a direct call, or of a call in another model: checked, and with as many axes as the symbol."""
+        """One input of a direct call, or of a call in another model, checked and with the rank of the symbol."""
         if not behaviour.current.checks_shapes_of_calls:
             return leaf
         leaf = fitted(leaf, symbol)
@@ -107,12 +107,12 @@ class GraphInputs:
     # -------------------- matching --------------------
 
     def _has_keys(self, x: Any) -> bool:
-        """Whether x has its arrays by name: a dict, or a table for several inputs or for inputs that are a dict."""
+        """True if x has arrays by name: a dict, or a table if the inputs are several or a dict."""
         several = len(self._graph.input_list) > 1 or isinstance(self._graph.inputs, dict)
         return isinstance(x, dict) or (several and tables.is_frame(x))
 
     def _by_key(self, x: Any) -> dict:
-        """The entry of a dict or table for each input, under its key or name, in the graph's order; others are not used."""
+        """The entry of a dict or table for each input, by its key or name, in the graph's order; other entries are ignored."""
         names, inputs = self.names, self._graph.inputs
         wanted = structures.keys(inputs) if isinstance(inputs, dict) else names
         pairs = list(zip(wanted, names, strict=False))  # there are fewer keys than names if a key holds several inputs
@@ -124,17 +124,17 @@ class GraphInputs:
         return {key: x[key] for key in used}
 
     def _by_position(self, x: Any) -> Any:
-        """Inputs that are not in a dict, unchanged; ValueError if their order is not defined."""
+        """Inputs that are not in a dict, unchanged; raises ValueError if their order is not defined."""
         inputs = self._graph.inputs
         if isinstance(inputs, dict) and list(inputs) != structures.keys(inputs):
             raise ValueError(
-                f"the inputs of model {self._model!r} are a dict with the keys {list(inputs)}, and nobody can tell in which "
-                f"order a {type(x).__name__} has them: pass a dict too"
+                f"the inputs of model {self._model!r} are a dict with the keys {list(inputs)}, so the order of a "
+                f"{type(x).__name__} is not defined: pass a dict"
             )
         return x
 
     def _arrays_by_position(self, x: Any) -> list:
-        """The arrays for each input: the one that was passed, or those in a list."""
+        """The array for each input, from one array or a list."""
         x, count = self._by_position(x), len(self._graph.input_list)
         leaves = arrays_in_order(x, count)
         if len(leaves) != count:
@@ -159,13 +159,13 @@ class GraphInputs:
 
     @property
     def tables(self) -> dict[int, tuple[int, str]]:
-        """By the position of an input: (rows, layer's name) of the table in which its numbers are looked up."""
+        """(rows, layer's name) of the table that an input's numbers index, by the position of the input."""
         if self._tables is None:
             self._tables = tables_of(self._graph)
         return self._tables
 
     def check_numbers(self, arrays: list[Array | None]) -> None:
-        """ValueError for numbers in the arrays, one for each input, that a table has no row for."""
+        """Raise ValueError for numbers without a row in a table. arrays: one for each input."""
         for position, (rows, layer) in self.tables.items():
             array = arrays[position]
             if array is not None:
@@ -173,19 +173,19 @@ class GraphInputs:
 
 
 def name_of(symbol: SymbolicTensor) -> str:
-    """The name of an input or output: that of the layer that made it."""
+    """The name of an input or output: the name of the layer that made it."""
     return symbol.node.layer.name if symbol.node else symbol.name
 
 
 def arrays_in_order(x: Any, count: int) -> list:
-    """The arrays for `count` inputs: the one that was passed, or those in a list."""
+    """The arrays for `count` inputs, from one array or a list."""
     if isinstance(x, list | tuple) and any(hasattr(item, "shape") for item in x):
         return [x] if count == 1 and len(x) != 1 else list(x)
     return list(x) if isinstance(x, list | tuple) and count > 1 else [x]
 
 
 def is_given(value: Any, symbol: SymbolicTensor) -> bool:
-    """Whether an input was given; ValueError for None if the input is not optional."""
+    """Whether an input was given; raises ValueError for None if the input is not optional."""
     if value is None and not (symbol.node and getattr(symbol.node.layer, "optional", False)):
         raise ValueError(
             f"input {name_of(symbol)!r} is not optional, received None: pass an array, or make it Input(optional=True)"
@@ -194,12 +194,12 @@ def is_given(value: Any, symbol: SymbolicTensor) -> bool:
 
 
 def _agree(shape: tuple, expected: tuple) -> bool:
-    """Whether two shapes are the same as far as their sizes are known."""
+    """Whether the known sizes of two shapes are equal."""
     return len(shape) == len(expected) and all(a == b or None in (a, b) for a, b in zip(shape, expected, strict=True))
 
 
 def fitted(value: Any, symbol: SymbolicTensor) -> Any:
-    """An array or tensor, with a last axis of size 1 dropped or added where the input has one axis fewer or more."""
+    """An array or tensor; a last axis of size 1 is dropped or added if the input has one axis fewer or more."""
     if isinstance(value, tables.SparseRows):
         return value
     ndim = len(structures.shape_of(value))
@@ -211,7 +211,7 @@ def fitted(value: Any, symbol: SymbolicTensor) -> Any:
 
 
 def in_dtype(leaf: Any, dtype: np.dtype) -> Any:
-    """A leaf in the input's dtype; wider integers stay as they are, because a cast would change those that do not fit."""
+    """A leaf in the input's dtype; wider integers stay unchanged, because a cast could change their values."""
     narrower = dtype.kind in "iu" and leaf.dtype.kind in "iu" and not np.can_cast(leaf.dtype, dtype)
     if leaf.dtype == dtype or narrower or isinstance(leaf, SymbolicTensor):
         return leaf
@@ -230,7 +230,7 @@ def _keep_mask(source: Any, target: Any) -> Any:
 
 
 def tables_of(graph: Graph) -> dict[int, tuple[int, str]]:
-    """Position of an input -> (rows, layer's name) of the smallest table in which its numbers are looked up unchanged.
+    """A map from an input's position to (rows, layer's name) of the smallest table that its unchanged numbers index.
 
     An input may reach its Embedding through layers that only move elements (Reshape, Flatten, ...) and through nested models.
     """
@@ -260,7 +260,7 @@ _largest = np.maximum.reduce
 
 
 def check_numbers(array: Any, rows: int, layer: str, name: str) -> None:
-    """ValueError for numbers outside a table, for which the kernel would give NaN without an error."""
+    """Raise ValueError for numbers outside a table; the kernel would return NaN without an error."""
     if isinstance(array, tables.SparseRows):
         array = array.values  # the other elements are 0, which every table has
     if not array.size or (array.dtype == np.int32 and _largest(array.view(np.uint32), None) < rows):
@@ -273,6 +273,6 @@ def check_numbers(array: Any, rows: int, layer: str, name: str) -> None:
         )
     if array.dtype.kind == "f" and max(high, -low) >= 2 ** (np.finfo(array.dtype).nmant + 1):
         raise ValueError(
-            f"input {name!r} is of {array.dtype}, which does not tell apart whole numbers as large as {int(max(high, -low))}, "
+            f"input {name!r} has dtype {array.dtype}, which cannot represent all integers up to {int(max(high, -low))}, "
             f"and layer {layer!r} looks them up in a table: make it Input(..., dtype='int32')"
         )

@@ -1,4 +1,4 @@
-"""Floor 3: the rows of each batch that this rank computes, where several processes train one model."""
+"""Floor 3: the rows of each batch that this rank computes, if several processes train one model."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ distribution = LazyModule("nbkeras.distribution")
 
 
 def parts(batches: Iterable[Batch]) -> Iterable[Batch]:
-    """This rank's rows of each batch; without other ranks the batches themselves.
+    """This rank's rows of each batch; without other ranks, the batches unchanged.
 
-    With `DataParallel(auto_shard_dataset=False)` each rank's batches are its own already; together they are one batch.
+    With `DataParallel(auto_shard_dataset=False)` each rank already has its own batches; together they form one batch.
     """
     group = ranks.current()
     if group is None:
@@ -27,19 +27,19 @@ def parts(batches: Iterable[Batch]) -> Iterable[Batch]:
 
 
 def takes_parts() -> bool:
-    """Whether ranks are given the same data, of which each takes its part; False: each is given its own."""
+    """True if ranks get the same data and each takes its part; False if each rank gets its own data."""
     chosen = distribution.distribution()
     return chosen is None or chosen.auto_shard_dataset
 
 
 def part_of(batch: Batch, rank: int, size: int) -> Batch:
-    """The rows of one rank. They follow those of the ranks before it, and ranks differ by one row at most."""
+    """The rows of one rank. They follow the rows of lower ranks. The numbers of rows differ by one at most."""
     first, last = batch.size * rank // size, batch.size * (rank + 1) // size
     return _rows(batch, RankRows(first, last - first, batch.size), first)
 
 
 def _rows(batch: Batch, part: RankRows, start: int) -> Batch:
-    """A part's rows, from row `start` of a batch on; without any, one row that counts nothing."""
+    """A part's rows, from row `start` of a batch on; for an empty part, one row with weight 0."""
     start = min(start, batch.size - 1)
     rows: Any = slice(start, start + part.rows)
     if batch.rows is not ALL:
@@ -49,7 +49,7 @@ def _rows(batch: Batch, part: RankRows, start: int) -> Batch:
 
 
 def _joined(batches: Iterable[Batch], group: ranks.Group) -> Iterator[Batch]:
-    """The batches of each rank as parts of one batch. A rank whose data end first takes part without rows until all ranks end."""
+    """The batches of the ranks as parts of one batch. A rank whose data end early continues without rows until all ranks end."""
     last: Batch | None = None
     found = iter(batches)
     while True:

@@ -1,4 +1,4 @@
-"""`PyDataset` (in Keras 2 `Sequence`): batches made by the user's own code."""
+"""`PyDataset` (in Keras 2 `Sequence`): batches made by the user's code."""
 
 import itertools
 from collections.abc import Iterator
@@ -6,13 +6,13 @@ from typing import Any
 
 
 class PyDataset:
-    """Base class of data sets that make batches: define `__getitem__(index)`, and `__len__`, their number.
+    """Base class of data sets that make batches: define `__getitem__(index)`, and `__len__`, the number of batches.
 
-    A batch is x, (x, y) or (x, y, sample_weight). `num_batches` may be defined instead of `__len__`; None means
-    an endless data set. `on_epoch_end` is called after each epoch of `fit`. Keras 2 calls this class Sequence.
+    A batch is x, (x, y) or (x, y, sample_weight). `num_batches` may replace `__len__`; None means an endless data
+    set. `fit` calls `on_epoch_end` after each epoch. Keras 2 calls this class Sequence.
 
     Args:
-        workers: Kept as an attribute, without effect: `fit` reads one batch after another, in its own thread.
+        workers: Kept as an attribute, without effect: `fit` reads the batches one after another, in its own thread.
         use_multiprocessing: Kept as an attribute, without effect.
         max_queue_size: Kept as an attribute, without effect.
 
@@ -40,7 +40,7 @@ class PyDataset:
         self.max_queue_size = max_queue_size
 
     def __getitem__(self, index: int) -> Any:
-        """The batch at a position."""
+        """The batch at an index."""
         raise NotImplementedError(f"{type(self).__name__} must define __getitem__(self, index), which returns a batch")
 
     @property
@@ -59,7 +59,7 @@ class PyDataset:
         """Called before an epoch."""
 
     def on_epoch_end(self) -> None:
-        """Called after an epoch; a good time to shuffle."""
+        """Called after an epoch; override it to shuffle."""
 
 
 Sequence = PyDataset

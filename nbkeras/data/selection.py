@@ -1,4 +1,4 @@
-"""`Selection`, a data set of batches of selected rows: the result of `timeseries_dataset_from_array`, `split_dataset` etc."""
+"""`Selection`, a data set of batches of selected rows, and functions that return it: `split_dataset` and others."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Selection(PyDataset):
     `take`, `skip` and `map` work on batches as in tf.data.
 
     Args:
-        make: A function that returns x or (x, y) for an array of row numbers, and a sample for a single number.
-        rows: The numbers of the rows, in order.
-        batch_size: The number of rows of a batch; None for single samples, without a batch axis.
-        shuffle: Whether rows come in another order in each epoch.
-        seed: The seed of these orders; None for the next one of nbkeras's.
+        make: A function that returns x or (x, y) for an array of row indices, and a sample for a single index.
+        rows: The indices of the rows, in order.
+        batch_size: The number of rows per batch; None for single samples, without a batch axis.
+        shuffle: Whether to shuffle the rows in each epoch.
+        seed: The seed of shuffling; None for nbkeras's next seed.
 
     Example:
         >>> left, right = keras.utils.split_dataset(np.arange(6), left_size=4)
@@ -61,7 +61,7 @@ class Selection(PyDataset):
         return self._make(self.rows[index * self.batch_size : (index + 1) * self.batch_size])
 
     def __iter__(self) -> Iterator[Any]:
-        """All batches; a complete iteration is an epoch, and the next one has another order."""
+        """All batches. A complete iteration is an epoch; with shuffle the next one has another order."""
         yield from map(self.__getitem__, range(len(self)))
         self.on_epoch_end()
 
@@ -69,7 +69,7 @@ class Selection(PyDataset):
         """The same samples in batches of another size.
 
         Args:
-            batch_size: The number of samples of a batch.
+            batch_size: The number of samples per batch.
         """
         other = self._like(self._make, self.rows, batch_size)
         other.class_names, other.file_paths = self.class_names, self.file_paths
@@ -87,7 +87,7 @@ class Selection(PyDataset):
         """The batches after the first ones.
 
         Args:
-            count: The number of batches to leave out; -1 for all.
+            count: The number of batches to skip; -1 for all.
         """
         return self._like(self._make, self.rows[self._end(count) :], self.batch_size)
 
@@ -139,19 +139,19 @@ class Selection(PyDataset):
         return Selection(make, rows, batch_size, self.shuffle, self._random.randint(2**31) if self.shuffle else 0)
 
     def on_epoch_end(self) -> None:
-        """Choose another order, with shuffle."""
+        """Choose a new order, with shuffle."""
         if self.shuffle:
             self.rows = self._random.permutation(self.rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """The present order and the random numbers of the next ones, which `BackupAndRestore` saves; without shuffle nothing."""
+        """The order and the random state, for `BackupAndRestore`; empty without shuffle."""
         return {"rows": self.rows, "random": self._random.get_state(legacy=False)} if self.shuffle else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to an order.
+        """Restore an order.
 
         Args:
-            state: What `state_dict` returned.
+            state: The result of `state_dict`.
         """
         if state:
             self.rows = state["rows"]
@@ -176,13 +176,13 @@ def timeseries_dataset_from_array(
     Window i begins at row i of data[start_index:end_index], for every sequence_stride-th i.
 
     Args:
-        data: An array (rows, ...), a row for each time.
-        targets: An array with the target of the window that begins at each row; None for windows only.
+        data: An array (rows, ...), one row per timestep.
+        targets: An array; its row i is the target of the window that begins at row i. None for windows only.
         sequence_length: The number of rows of a window.
         sequence_stride: The distance from the start of one window to the next.
         sampling_rate: The distance between the rows of a window.
-        batch_size: The number of windows of a batch; None for single windows.
-        shuffle: Whether windows come in another order in each epoch.
+        batch_size: The number of windows per batch; None for single windows.
+        shuffle: Whether to shuffle the windows in each epoch.
         seed: An integer for the same order in each run.
         start_index: The first row in use; None for 0.
         end_index: The row after the last one in use; None for all.
@@ -192,7 +192,7 @@ def timeseries_dataset_from_array(
         A data set of batches (windows, targets), or of windows (batch, sequence_length, ...).
 
     Raises:
-        ValueError: for strides, rates and indices that do not fit the data.
+        ValueError: for strides, rates and indices out of the range of the data.
 
     Example:
         >>> data = keras.utils.timeseries_dataset_from_array(np.arange(6), np.arange(6) + 3, sequence_length=3)
@@ -243,22 +243,22 @@ def split_dataset(
     """Split a data set into two parts.
 
     Args:
-        dataset: An array, a structure of arrays of one length, a PyDataset or another iterable.
+        dataset: An array, a structure of arrays with equal lengths, a PyDataset or another iterable.
         left_size: The size of the first part: a fraction (float) or a number of samples (int); None for the
             rest.
         right_size: The size of the second part; None for the rest.
         shuffle: Whether samples are shuffled before the split.
         seed: An integer for the same order in each run.
         preferred_backend: Accepted and ignored: batches are NumPy arrays.
-        batch_size: The number of samples of a batch, for arrays; `part.batch(n)` gives others. Items of other
-            data sets stay unchanged.
+        batch_size: The number of samples per batch, for arrays; `part.batch(n)` changes it. Items of other data
+            sets stay unchanged.
 
     Returns:
         (left, right), two data sets.
 
     Raises:
         TypeError: for a size that is not a number.
-        ValueError: for sizes that do not fit, and for arrays of different lengths.
+        ValueError: for sizes out of range, and for arrays of different lengths.
 
     Example:
         >>> left, right = keras.utils.split_dataset(np.arange(5), left_size=0.6)

@@ -1,4 +1,4 @@
-"""Floor 3: tables of pandas and sparse matrices of scipy as arrays. Neither is imported: they are known by their methods."""
+"""Floor 3: converts pandas tables and sparse scipy matrices to arrays; imports neither, but recognizes them by their methods."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ import numpy as np
 Array = np.ndarray
 
 _ADVICE = {
-    "category": "take its numbers, table[{0!r}].cat.codes, say for an Embedding, or a column for each, by pandas.get_dummies",
-    "datetime": "subtract a date and take .dt.total_seconds(), or columns as .dt.year",
+    "category": "use its numbers, table[{0!r}].cat.codes (for an Embedding), or one column per category, by pandas.get_dummies",
+    "datetime": "subtract a date and use .dt.total_seconds(), or use columns such as .dt.year",
     "timedelta": "take .dt.total_seconds()",
 }
-_OF_TEXT = (
-    "make numbers of it, by a StringLookup layer, as a category, or by pandas.get_dummies; or leave the column out"
-)
+_OF_TEXT = "convert it to numbers by a StringLookup layer, as a category, or by pandas.get_dummies; or drop the column"
 
 
 def is_frame(x: Any) -> bool:
-    """Whether x is a table with named columns, as pandas's and polars's DataFrame."""
+    """Whether x is a table with named columns, such as a DataFrame of pandas or polars."""
     return hasattr(x, "columns") and hasattr(x, "to_numpy")
 
 
@@ -31,8 +29,8 @@ def columns_of(frame: Any) -> list[tuple[Any, Any]]:
 def table_array(table: Any, what: str) -> Array:
     """The numbers in a DataFrame, (rows, columns), or in a Series, (rows,).
 
-    Columns of several dtypes meet in the one that holds all; booleans are 0 and 1, missing values of pandas's nullable dtypes
-    NaN. TypeError for columns of anything else, with what to do.
+    The array has a dtype that holds the dtypes of all columns. Booleans become 0 and 1; missing values of pandas's nullable
+    dtypes become NaN. Raises TypeError for other columns; the message says what to do.
     """
     if not is_frame(table):
         return _column(table, what, getattr(table, "name", None))
@@ -44,8 +42,8 @@ def table_array(table: Any, what: str) -> Array:
 
 
 def _column(column: Any, what: str, name: Any) -> Array:
-    kind = getattr(column.dtype, "name", str(column.dtype))  # of pandas's dtypes; those of polars have no name
-    plain = getattr(column.dtype, "numpy_dtype", None)  # of the dtypes that can have missing values, and of Arrow's
+    kind = getattr(column.dtype, "name", str(column.dtype))  # dtypes of polars have no name
+    plain = getattr(column.dtype, "numpy_dtype", None)  # set for nullable and Arrow dtypes
     if isinstance(plain, np.dtype) and plain.kind in "fiub":
         return column.to_numpy(np.float64, na_value=np.nan) if column.isna().any() else column.to_numpy(plain)
     array = np.asarray(column.to_numpy())
@@ -61,7 +59,7 @@ def _column(column: Any, what: str, name: Any) -> Array:
 
 
 class SparseRows:
-    """A sparse matrix of scipy as a batch's leaf: sliced by rows as an array is, and dense only as `np.asarray(rows[3:5])`."""
+    """A sparse scipy matrix as a leaf of a batch. It is sliced by rows like an array; `np.asarray(rows[3:5])` makes it dense."""
 
     ndim = 2
 
@@ -70,7 +68,7 @@ class SparseRows:
         self.shape, self.dtype, self.values = matrix.shape, matrix.dtype, matrix.data
 
     def with_values(self, values: Array) -> SparseRows:
-        """The same sparsity pattern with other numbers."""
+        """The same sparsity pattern with other values."""
         matrix = self._matrix
         return SparseRows(type(matrix)((values, matrix.indices, matrix.indptr), shape=matrix.shape))
 

@@ -1,4 +1,4 @@
-"""Unpacking archives safely: nothing outside the folder, no links out of it, no devices."""
+"""Unpacks archives safely: it writes nothing outside the folder, no links out of it, and no devices."""
 
 import os
 import shutil
@@ -19,9 +19,8 @@ def extract(
 ) -> None:
     """Unpack a tar or zip file into a new folder, completely or not at all.
 
-    archive_format: 'auto', 'tar', 'zip' or a list of these. replace: replace a folder of that name; otherwise an existing
-    folder, from a faster process, is kept. ValueError if the file is not such an archive, and for members that would be written
-    elsewhere.
+    archive_format: 'auto', 'tar', 'zip' or a list of these. replace: True replaces an existing folder, False keeps it, because a
+    faster process made it. Raises ValueError if the file is not such an archive, and for members outside the folder.
     """
     with unpacked(archive, os.path.dirname(folder), archive_format) as inner:
         if replace:
@@ -36,7 +35,7 @@ def extract(
 
 @contextmanager
 def unpacked(archive: str, beside: str, archive_format: str | Sequence[str] | None = "auto") -> Iterator[str]:
-    """Unpack a tar or zip file into a temporary folder within `beside` for the block; errors are those of `extract`."""
+    """Unpack a tar or zip file into a temporary folder within `beside` for the block; raises the same errors as `extract`."""
     formats = ("tar", "zip") if archive_format == "auto" else archive_format
     formats = (formats,) if isinstance(formats, str) else tuple(formats or ())
     if not set(formats) <= {"tar", "zip"}:
@@ -70,7 +69,7 @@ def _unpack(archive: str, folder: str, formats: tuple[str, ...]) -> None:
 
 
 def _checked(archive: str, member: tarfile.TarInfo) -> int:
-    """The size of a member; ValueError for a link that leads upwards.
+    """The size of a member; raises ValueError for a link that leads upwards.
 
     tarfile's own filter fails to check links in paths that are too long (CVE-2025-4517, 2025-12060).
     """
@@ -87,7 +86,7 @@ def _check_size(archive: str, size: int) -> None:
 
 
 def _extract_zip(archive: str, folder: str) -> None:
-    """Unpack a zip file; leading slashes and '..' in names are an error, although zipfile would remove them."""
+    """Unpack a zip file; raises ValueError for leading slashes and '..' in names, which zipfile would silently remove."""
     with zipfile.ZipFile(archive) as file:
         try:
             check_methods(file)

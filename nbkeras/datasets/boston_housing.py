@@ -22,13 +22,13 @@ def load_data(
         path: The file's path in the folder `datasets` of the cache (KERAS_HOME or ~/.keras), or an absolute
             path.
         test_split: The fraction of the districts for testing, from 0 up to 1 (exclusive).
-        seed: The seed by which districts are shuffled before the split.
+        seed: The seed for shuffling the districts before the split.
 
     Returns:
         (x_train, y_train), (x_test, y_test): float64 (n, 13) and (n,).
 
     Raises:
-        ConnectionError: if the download fails. Other errors are those of `utils.get_file`.
+        ConnectionError: if the download fails. See `utils.get_file` for other errors.
 
     Example:
         >>> (x_train, y_train), (x_test, y_test) = keras.datasets.boston_housing.load_data()  # doctest: +SKIP

@@ -16,7 +16,7 @@ def load_data() -> tuple[Split, Split]:
         labels (n, 1). With the data format 'channels_first' images are (n, 3, 32, 32).
 
     Raises:
-        ConnectionError: if the download fails. Other errors are those of `utils.get_file`.
+        ConnectionError: if the download fails. See `utils.get_file` for other errors.
 
     Example:
         >>> (x_train, y_train), (x_test, y_test) = keras.datasets.cifar10.load_data()  # doctest: +SKIP

@@ -13,15 +13,15 @@ def load_data(label_mode: str = "fine") -> tuple[Split, Split]:
     """60,000 colour images of 32x32 pixels, 100 classes in 20 groups. Downloaded once, checked each time.
 
     Args:
-        label_mode: 'fine' for labels of classes, 0 to 99; 'coarse' for those of groups, 0 to 19.
+        label_mode: 'fine' for class labels, 0 to 99; 'coarse' for group labels, 0 to 19.
 
     Returns:
         (x_train, y_train), (x_test, y_test): uint8 images (50000, 32, 32, 3) and (10000, 32, 32, 3), and uint8
         labels (n, 1). With the data format 'channels_first' images are (n, 3, 32, 32).
 
     Raises:
-        ConnectionError: if the download fails. Other errors are those of `utils.get_file`.
-        ValueError: for another label_mode.
+        ConnectionError: if the download fails. See `utils.get_file` for other errors.
+        ValueError: for an unknown label_mode.
 
     Example:
         >>> (x_train, y_train), (x_test, y_test) = keras.datasets.cifar100.load_data("coarse")  # doctest: +SKIP

@@ -16,10 +16,10 @@ Split = tuple[np.ndarray, np.ndarray]
 
 
 def load_data() -> tuple[Split, Split]:
-    """1,797 handwritten digits of 8x8 pixels, which are part of nbkeras: nothing is downloaded.
+    """1,797 handwritten digits of 8x8 pixels. They are part of nbkeras: nothing is downloaded.
 
     The split is fixed: in each class, every sixth image in the order of the original file is for testing. This
-    gives 1,501 images for training and 296 for testing, with equal shares of the classes. The same people wrote
+    gives 1,501 images for training and 296 for testing, with equal shares of the classes. The same people wrote the
     digits of both parts.
 
     Returns:

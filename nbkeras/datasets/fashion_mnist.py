@@ -14,7 +14,7 @@ ORIGIN = FOLDER
 def load_data() -> tuple[Split, Split]:
     """70,000 images of clothes, 28x28 pixels, ten classes. Downloaded once.
 
-    Keras publishes no hashes of these files, so they are checked by their shapes only.
+    Keras publishes no hashes of these files, so only the shapes are checked.
 
     Returns:
         (x_train, y_train), (x_test, y_test): uint8 images (60000, 28, 28) and (10000, 28, 28) with values 0 to
@@ -41,7 +41,7 @@ def _read(name: str, header: int) -> np.ndarray:
         with gzip.open(path) as file:
             return np.frombuffer(file.read(), np.uint8, offset=header)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path} is damaged ({error}): delete it, and it is downloaded again") from error
+        raise ValueError(f"{path} is damaged ({error}): delete it to download it again") from error
 
 
 _lazy_names.attach(globals())

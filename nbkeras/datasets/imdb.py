@@ -24,7 +24,7 @@ def load_data(
     oov_char: int | None = 2,
     index_from: int | None = 3,
 ) -> tuple[Split, Split]:
-    """50,000 film reviews as lists of word numbers, half of them for testing. Downloaded once, checked each time.
+    """50,000 film reviews as lists of word numbers; half of them are for testing. Downloaded once, checked each time.
 
     The most frequent word has the number 1 + index_from.
 
@@ -33,18 +33,18 @@ def load_data(
             path.
         num_words: Word numbers from here on become oov_char; None keeps all.
         skip_top: Word numbers below it become oov_char.
-        maxlen: Reviews of this length and longer ones are left out; None keeps all.
-        seed: The seed by which reviews are shuffled.
+        maxlen: Reviews with this many words or more are dropped; None keeps all.
+        seed: The seed for shuffling the reviews.
         start_char: A number before each review; None for none.
-        oov_char: The number of words that are not kept; None leaves them out.
-        index_from: A number that is added to each word number, to make room for the special ones.
+        oov_char: The number that replaces words that are not kept; None drops them.
+        index_from: A number added to each word number, to make room for special numbers.
 
     Returns:
         (x_train, y_train), (x_test, y_test): arrays of lists of integers, and labels 1 (positive) and 0
         (negative).
 
     Raises:
-        ConnectionError: if the download fails. Other errors are those of `utils.get_file`.
+        ConnectionError: if the download fails. See `utils.get_file` for other errors.
         ValueError: if maxlen leaves no review.
 
     Example:

@@ -23,7 +23,7 @@ def load_data(path: str | os.PathLike = "mnist.npz") -> tuple[Split, Split]:
         255, and uint8 labels 0 to 9.
 
     Raises:
-        ConnectionError: if the download fails. Other errors are those of `utils.get_file`.
+        ConnectionError: if the download fails. See `utils.get_file` for other errors.
 
     Example:
         >>> (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()  # doctest: +SKIP

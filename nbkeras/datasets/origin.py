@@ -13,7 +13,7 @@ Split = tuple[np.ndarray, np.ndarray]
 
 
 def fetch(path: str | os.PathLike, url: str, file_hash: str | None) -> str:
-    """The checked file at `path`, absolute or below the cache's folder `datasets`; errors are those of `get_file`."""
+    """The checked file at `path`, absolute or below the cache's folder `datasets`; raises the same errors as `get_file`."""
     folder, name = os.path.split(os.path.expanduser(os.fspath(path)))
     return get_file(name, url, file_hash=file_hash, cache_subdir=os.path.join("datasets", folder))
 
@@ -25,7 +25,7 @@ def fetch_json(path: str | os.PathLike, url: str, file_hash: str) -> dict[str, i
 
 
 def split_shuffled(x: np.ndarray, y: np.ndarray, test_split: float, seed: int) -> tuple[Split, Split]:
-    """(x_train, y_train), (x_test, y_test): the samples in the seed's order; the last fraction test_split is for testing."""
+    """(x_train, y_train), (x_test, y_test): samples shuffled by the seed; the last fraction test_split is for testing."""
     if not 0 <= test_split < 1:
         raise ValueError(f"test_split must be from 0 up to 1 (exclusive), received {briefly(test_split)}")
     order = shuffled(len(x), seed)
@@ -34,7 +34,7 @@ def split_shuffled(x: np.ndarray, y: np.ndarray, test_split: float, seed: int) -
 
 
 def shuffled(count: int, seed: int) -> np.ndarray:
-    """The order of `count` samples that Keras's seed gives."""
+    """The order of `count` samples that Keras's shuffling gives for this seed."""
     order = np.arange(count)
     np.random.RandomState(seed).shuffle(order)
     return order

@@ -1,4 +1,4 @@
-"""Reading pickles of numbers, the only kind that the data sets need; the file cannot name anything else."""
+"""Reads pickles of numbers, the only pickles that the data sets need; the file cannot name anything else."""
 
 import io
 import os
@@ -8,13 +8,13 @@ from typing import IO, Any
 
 import numpy as np
 
-# The names in a pickle of NumPy arrays, of NumPy 1 and NumPy 2.
+# The names in pickles of arrays by NumPy 1 and NumPy 2.
 _ALLOWED = {
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "_reconstruct"),
-    ("_codecs", "encode"),  # how protocol 2 writes bytes
+    ("_codecs", "encode"),  # protocol 2 writes bytes with it
 }
 
 
@@ -31,7 +31,7 @@ _NEW = np.lib.NumpyVersion(np.__version__) >= "2.0.0"  # numpy.core exists there
 
 
 def load(path: str | os.PathLike | IO[bytes], encoding: str = "ASCII") -> Any:
-    """The content of a pickle of numbers, texts, bytes, lists, dicts and NumPy arrays; UnpicklingError for anything else."""
+    """The content of a pickle of numbers, strings, bytes, lists, dicts and arrays; raises UnpicklingError for anything else."""
     if isinstance(path, str | os.PathLike):
         with open(path, "rb") as file:
             return load(file, encoding)

@@ -37,18 +37,18 @@ def load_data(
             path.
         num_words: Word numbers from here on become oov_char; None keeps all.
         skip_top: Word numbers below it become oov_char.
-        maxlen: Newswires of this length and longer ones are left out; None keeps all.
+        maxlen: Newswires with this many words or more are dropped; None keeps all.
         test_split: The fraction of the newswires for testing.
-        seed: The seed by which newswires are shuffled before the split.
+        seed: The seed for shuffling the newswires before the split.
         start_char: A number before each newswire; None for none.
-        oov_char: The number of words that are not kept; None leaves them out.
-        index_from: A number that is added to each word number, to make room for the special ones.
+        oov_char: The number that replaces words that are not kept; None drops them.
+        index_from: A number added to each word number, to make room for special numbers.
 
     Returns:
         (x_train, y_train), (x_test, y_test): arrays of lists of integers, and topics 0 to 45.
 
     Raises:
-        ConnectionError: if the download fails. Other errors are those of `utils.get_file`.
+        ConnectionError: if the download fails. See `utils.get_file` for other errors.
         ValueError: if maxlen leaves no newswire.
 
     Example:

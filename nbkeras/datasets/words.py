@@ -10,7 +10,7 @@ def mark(sequences: np.ndarray, start_char: int | None, index_from: int | None) 
 
 
 def shorter(sequences: list, labels: np.ndarray, maxlen: int | None) -> tuple[list, np.ndarray]:
-    """The sequences with fewer than maxlen numbers, and their labels; ValueError if there are none."""
+    """The sequences with fewer than maxlen numbers, and their labels; raises ValueError if there are none."""
     if not maxlen:
         return sequences, labels
     kept = [i for i, sequence in enumerate(sequences) if len(sequence) < maxlen]
@@ -20,7 +20,7 @@ def shorter(sequences: list, labels: np.ndarray, maxlen: int | None) -> tuple[li
 
 
 def restrict(sequences: list, num_words: int | None, skip_top: int, oov_char: int | None) -> list[list[int]]:
-    """Keep numbers from skip_top to num_words - 1; others become oov_char, or are left out if it is None."""
+    """Keep numbers from skip_top to num_words - 1; others become oov_char, or are dropped if it is None."""
     limit = num_words or max(max(sequence) for sequence in sequences)
     if oov_char is None:
         return [[word for word in sequence if skip_top <= word < limit] for sequence in sequences]
@@ -28,7 +28,7 @@ def restrict(sequences: list, num_words: int | None, skip_top: int, oov_char: in
 
 
 def as_objects(sequences: list) -> np.ndarray:
-    """An array of lists, also if all have the same length."""
+    """An array of lists, even if all have the same length."""
     array = np.empty(len(sequences), object)
     array[:] = sequences
     return array

@@ -1,4 +1,4 @@
-"""Training by several processes, each with a copy of the model and its part of every batch: see docs/scaling-out.md."""
+"""Training by several processes. Each has a copy of the model and computes its part of every batch: see docs/scaling-out.md."""
 
 from nbkeras.distribution.data_parallel import DataParallel as DataParallel
 from nbkeras.distribution.data_parallel import distribution as distribution

@@ -14,11 +14,11 @@ from nbkeras.engine.devices import get_device
 from nbkeras.engine.lazy_names import LazyModule
 
 mpi = LazyModule("nbkeras.distribution.mpi")
-_STARTED_BY = ("PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_SIZE")  # variables that launchers of MPI set
+_STARTED_BY = ("PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_SIZE")  # variables that MPI launchers set
 
 
 class _Job:
-    """The processes of this job, once `initialize` was called, and the distribution that was set."""
+    """The processes of this job, after `initialize`, and the distribution, after `set_distribution`."""
 
     group: ranks.Group | None = None
     distribution: DataParallel | None = None
@@ -33,23 +33,23 @@ def initialize(
     process_id: int | None = None,
     timeout: float | None = 20.0,
 ) -> None:
-    """Join the processes that mpiexec started, before anything is computed: `mpiexec -n 4 python train.py`.
+    """Join the processes that mpiexec started: `mpiexec -n 4 python train.py`. Call it before any computation.
 
-    A script that was started without mpiexec is a job of one process. The arguments, and Keras's variables
+    A script started without mpiexec is a job of one process. The arguments, and Keras's variables
     KERAS_DISTRIBUTION_JOB_ADDRESSES, ..._NUM_PROCESSES and ..._PROCESS_ID, are not needed: MPI knows them. The processes of a
     host share its processors: each gets an equal number of threads, unless NUMBA_NUM_THREADS is set. A second call does nothing.
 
     Args:
-        job_addresses: None: the launcher of MPI is given the hosts, as in `mpiexec -hosts a,b`.
+        job_addresses: Must be None: give the hosts to the MPI launcher, as in `mpiexec -hosts a,b`.
         num_processes: None, or the number of processes that mpiexec started.
-        process_id: None, or the rank that MPI gave to this process.
-        timeout: The seconds for which a process may let others wait before the job is ended as one that hangs, and twice
-            the seconds for which it may be silent. Compilation does not count. None for no limit.
+        process_id: None, or the rank of this process in MPI.
+        timeout: The maximum number of seconds that a process may keep others waiting; then the job is aborted. A process
+            that sends no message for half of this time aborts it too. Compilation does not count. None for no limit.
 
     Raises:
-        ImportError: if mpi4py, or a library of MPI, is missing.
+        ImportError: if mpi4py or an MPI library is missing.
         NotImplementedError: on Windows.
-        ValueError: for job_addresses, for numbers other than MPI's, and for a timeout that is no positive number.
+        ValueError: for job_addresses, for numbers that differ from MPI's, and for a timeout that is not a positive number.
 
     Example:
         >>> keras.distribution.initialize()  # doctest: +SKIP
@@ -59,13 +59,13 @@ def initialize(
     if addresses:
         raise ValueError(
             f"nbkeras starts no processes on other hosts, received job_addresses={briefly(addresses)}: give the hosts to the "
-            "launcher of MPI, as in `mpiexec -hosts a,b -n 2 python train.py`"
+            "MPI launcher, as in `mpiexec -hosts a,b -n 2 python train.py`"
         )
     if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
         raise ValueError(f"timeout must be a positive number of seconds or None, received {briefly(timeout)}")
     if os.name == "nt":
         raise NotImplementedError(
-            "nbkeras.distribution.initialize is not offered on Windows: it was made for Linux and macOS"
+            "nbkeras.distribution.initialize is not supported on Windows, only on Linux and macOS"
         )
     if _job.group is None:
         _job.group = mpi.join(timeout)
@@ -78,16 +78,14 @@ def _check(name: str, given: int | None, found: int, what: str) -> None:
     if given is None and own is not None:
         given = int(own)
     if given not in (None, found):
-        raise ValueError(
-            f"{name}={given} does not fit: MPI has {found} {what}. Leave {name} out, or change `mpiexec -n`"
-        )
+        raise ValueError(f"{name}={given} does not match: MPI has {found} {what}. Omit {name}, or change `mpiexec -n`")
 
 
 def list_devices(device_type: str | None = None) -> list[str]:
     """The devices of the job, one for each process: 'cpu:0', 'cpu:1', ...
 
     Args:
-        device_type: 'cpu' or 'gpu'; None for the kind that this process computes on. Of another kind there are none.
+        device_type: 'cpu' or 'gpu'; None for the type that this process computes on. The list of another type is empty.
 
     Example:
         >>> len(keras.distribution.list_devices())
@@ -102,10 +100,10 @@ def list_devices(device_type: str | None = None) -> list[str]:
 
 
 def get_device_count(device_type: str | None = None) -> int:
-    """The number of `list_devices`.
+    """The number of devices in `list_devices`.
 
     Args:
-        device_type: As of `list_devices`.
+        device_type: As in `list_devices`.
 
     Example:
         >>> keras.distribution.get_device_count()
@@ -115,16 +113,16 @@ def get_device_count(device_type: str | None = None) -> int:
 
 
 class DataParallel:
-    """Each process has the whole model and a part of every batch; gradients are added up over all of them.
+    """Each process has the whole model and a part of every batch; gradients are summed over all processes.
 
     Args:
-        device_mesh: None: the devices are the job's processes.
+        device_mesh: Must be None: the devices are the job's processes.
         devices: None, or exactly `list_devices()`.
-        auto_shard_dataset: Whether each process takes its part of what `fit` is given; False if each one is given
-            other data.
+        auto_shard_dataset: Whether each process takes its part of the data that `fit` gets; False if each process
+            passes different data.
 
     Raises:
-        ValueError: for a device_mesh, or other devices.
+        ValueError: for a device_mesh, and for other devices.
 
     Example:
         >>> with keras.distribution.DataParallel().scope():
@@ -164,7 +162,7 @@ class DataParallel:
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
-        """Let this be the distribution in a block.
+        """Make this the distribution in a block.
 
         Example:
             >>> with keras.distribution.DataParallel().scope():
@@ -193,17 +191,17 @@ def distribution() -> DataParallel | None:
 
 
 def set_distribution(value: DataParallel | None) -> None:
-    """Train in this way from now on.
+    """Train with this distribution from now on.
 
-    If the ranks are given the same data, they get the random numbers of rank 0: those of nbkeras, NumPy and Python. So what a
-    script draws from then on, such as the order of its files, is equal on all.
+    If the ranks get the same data, all ranks get the random states of nbkeras, NumPy and Python from rank 0. From then on all
+    ranks of a script draw the same random numbers, for example for the order of files.
 
     Args:
-        value: A DataParallel, or None: each process computes for itself.
+        value: A DataParallel; None lets each process compute by itself.
 
     Raises:
-        TypeError: for something else.
-        RuntimeError: if mpiexec started several processes, and `initialize` was not called.
+        TypeError: for anything else.
+        RuntimeError: if mpiexec started several processes and `initialize` was not called.
 
     Example:
         >>> keras.distribution.set_distribution(None)
@@ -212,7 +210,7 @@ def set_distribution(value: DataParallel | None) -> None:
         raise TypeError(f"set_distribution takes a DataParallel or None, received {briefly(value)}")
     if value is not None and _job.group is None and any(os.environ.get(name, "1") != "1" for name in _STARTED_BY):
         raise RuntimeError(
-            "this process was started by mpiexec, and nbkeras.distribution.initialize() was not called: without it each process "
+            "this process was started by mpiexec, but nbkeras.distribution.initialize() was not called: without it each process "
             "would train alone. Call it at the beginning of the script"
         )
     begins = value is not None and _job.distribution is None

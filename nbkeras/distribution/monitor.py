@@ -1,4 +1,4 @@
-"""Floor 3: a rank's side of the watcher (watch.py): says each half second what this process does, and hears of faults."""
+"""Floor 3: a rank's side of the watcher (watch.py): it reports every half second what this process does, and receives faults."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from typing import Any, NoReturn
 from nbkeras.distribution import watch
 from nbkeras.engine.ranks import RankError
 
-_GRACE = 3.0  # seconds in which a thread that computes may notice a fault, before the process is ended
+_GRACE = 3.0  # seconds in which a computing thread may notice a fault before the process is ended
 _LIBRARY = os.path.dirname(os.__file__) + os.sep  # Python's own modules
 _COMPILERS = ("numba.", "llvmlite.")
 
 
 class Address:
-    """Where the watcher of a job can be found, and the token that it asks for. name: rank 0, which started it."""
+    """The address of a job's watcher, and its token. name: rank 0, which started the watcher."""
 
     def __init__(self, hosts: Sequence[str], port: int, token: str):
         self.hosts, self.port, self.token = list(hosts), port, token
@@ -37,14 +37,14 @@ class Address:
 
 
 def start_watcher(size: int, timeout: float | None, is_one_host: bool) -> Address:
-    """Start the watcher of a job, a process of its own on this host."""
+    """Start the watcher of a job, a separate process on this host."""
     token = secrets.token_hex(32)
     job = {"token": token, "size": size, "timeout": timeout, "bind": "127.0.0.1" if is_one_host else ""}
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", watch.__file__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        start_new_session=True,  # launchers of MPI kill the sessions of ranks
+        start_new_session=True,  # MPI launchers kill the sessions of ranks
         cwd=os.sep,
     )
     if process.stdin is None or process.stdout is None:
@@ -55,12 +55,12 @@ def start_watcher(size: int, timeout: float | None, is_one_host: bool) -> Addres
         port = int(output.readline() or 0)
     if not port:
         raise RuntimeError(f"the watcher of the job did not start: {sys.executable} {watch.__file__}")
-    process.returncode = 0  # nobody waits for it: it ends by itself after all ranks
+    process.returncode = 0  # nothing waits for it: it ends by itself after all ranks
     return Address(["127.0.0.1"] if is_one_host else _own_addresses(), port, token)
 
 
 def _own_addresses() -> list[str]:
-    """The addresses at which other hosts may find this one."""
+    """The addresses of this host for other hosts."""
     found: list[str] = []
     with contextlib.suppress(OSError):
         found += [str(each[4][0]) for each in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)]
@@ -75,8 +75,8 @@ def _own_addresses() -> list[str]:
 class Monitor:
     """The connection of this rank to the watcher. abort() ends the process, and with it the job.
 
-    entered: how many collective operations this process has begun. running: the number of the one that MPI does, and what it is.
-    The group writes both.
+    entered: the number of collective operations that this process has begun. running: the number and the description of the
+    operation that MPI runs. The group writes both.
     """
 
     def __init__(self, rank: int, address: Address, timeout: float | None, abort: Callable[[], None]):
@@ -103,13 +103,13 @@ class Monitor:
             raise RankError(*self._fault)
 
     def wait_for_fault(self, seconds: float) -> None:
-        """Raise the RankError of the fault that comes within so many seconds, if one does."""
+        """Wait up to `seconds` for a fault, and raise its RankError."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.check()
             time.sleep(0.05)
 
-    # -------------------- what is told --------------------
+    # -------------------- messages to the watcher --------------------
 
     def _send(self, **message: Any) -> None:
         with contextlib.suppress(OSError), self._sending:
@@ -137,7 +137,7 @@ class Monitor:
         self._hook(kind, error, trace)
 
     def _on_exit(self, status: int) -> NoReturn:
-        """`os._exit` of this process: a launcher may take the job for a success if a rank leaves it with the status 0."""
+        """Replaces `os._exit`: if a rank exits with status 0, a launcher may report success for the job."""
         if os.getpid() != self._process or self._leaving:
             self._exit(status)
         if self._fault is None:
@@ -147,7 +147,7 @@ class Monitor:
         self._end()
 
     def _leave(self) -> None:
-        """At the end of the script: wait for the other ranks. After a fault end the job."""
+        """At the end of the script, wait for the other ranks. After a fault, end the job."""
         if os.getpid() != self._process:
             return
         _say("")
@@ -167,18 +167,18 @@ class Monitor:
         self._leaving = True
         self._send(over=True)
         self._is_over.wait(5)
-        # MPI may wait for a launcher that is out of reach, and holds the GIL meanwhile: this ends the process without the GIL
+        # MPI may wait for an unreachable launcher and hold the GIL meanwhile; faulthandler ends the process without the GIL
         with open(os.devnull, "w", encoding="utf-8") as nowhere:
             faulthandler.dump_traceback_later(3, exit=True, file=nowhere)
             self._abort()
             self._exit(1)  # MPI's abort returns if the launcher is gone
 
     def _after_fork(self) -> None:
-        """A child is no rank: the connection must end with this process."""
+        """Close the connection in a forked child, because it must end with this process: a child is not a rank."""
         with contextlib.suppress(OSError):
             os.close(self._lines.connection.detach())
 
-    # -------------------- what is heard --------------------
+    # -------------------- messages from the watcher --------------------
 
     def _listen(self) -> None:
         if self._timeout is not None:
@@ -191,12 +191,10 @@ class Monitor:
                     if "fault" in message and self._fault is None:
                         self._set_fault(message["fault"], message["rank"])
         except TimeoutError:
-            self._set_fault(f"the host of {self._first} cannot be reached: the watcher of the job is silent", 0)
+            self._set_fault(f"the host of {self._first} cannot be reached: the job's watcher sends no messages", 0)
         except OSError:
             if not self._is_over.is_set():
-                self._set_fault(
-                    "the host of rank 0 has lost the watcher of the job: it was killed, or the host is down", 0
-                )
+                self._set_fault("the host of rank 0 has lost the job's watcher: it was killed, or the host is down", 0)
                 self._is_over.set()
 
     def _set_fault(self, message: str, rank: int | None) -> None:
@@ -205,7 +203,7 @@ class Monitor:
             threading.Thread(target=self._end_if_stuck, name="nbkeras rank's end", daemon=True).start()
 
     def _end_if_stuck(self) -> None:
-        """End the process if no thread raises the error: one that computes without an end never asks for it."""
+        """End the process if no thread raises the error: a thread in an endless loop never checks for it."""
         time.sleep(_GRACE)
         if not self._leaving:
             _say(f"nbkeras: RankError in rank {self._rank}: {(self._fault or [''])[0]}\n")
@@ -213,7 +211,7 @@ class Monitor:
 
 
 def _connect(address: Address, rank: int) -> watch.Lines:
-    """A connection to the watcher, at the first of its addresses where it is found."""
+    """A connection to the watcher, at the first of its addresses that answers."""
     for host in address.hosts:
         with contextlib.suppress(OSError, ValueError, KeyError):
             connection = socket.create_connection((host, address.port), timeout=10)
@@ -228,13 +226,13 @@ def _connect(address: Address, rank: int) -> watch.Lines:
                 return lines
             connection.close()
     raise ConnectionError(
-        f"rank {rank} cannot connect to rank 0 by TCP, at any of {address.hosts}, port {address.port}: the watcher of the job is "
-        "there, which tells the ranks of faults. Is there a firewall between the hosts?"
+        f"rank {rank} cannot connect to rank 0 by TCP, at any of {address.hosts}, port {address.port}: the job's watcher there "
+        "reports faults to the ranks. Is there a firewall between the hosts?"
     )
 
 
 def _say(text: str) -> None:
-    """Write to the standard error, after all that was written before; the launcher that reads it may be gone."""
+    """Write to the standard error, after all earlier output; the launcher that reads it may be gone."""
     for stream, own in ((sys.stdout, ""), (sys.stderr, text)):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.write(own)
@@ -248,7 +246,7 @@ def _compiles(frame: FrameType | None) -> bool:
 
 
 def _place(frame: FrameType | None) -> str:
-    """The line of the user's code in which a thread is; of a library's, if there is no other."""
+    """The current line of a thread in the user's code; in a library, if there is no user's code."""
     if frame is None:
         return "nowhere"
     frame = next((each for each, _ in traceback.walk_stack(frame) if not _is_of_library(each)), frame)

@@ -1,7 +1,7 @@
 """Floor 3: the Group of the processes that mpiexec started.
 
-A thread of its own makes all calls of MPI, one after the other, in the order in which they are asked for. So sums run while the
-main thread computes, and the main thread can stop waiting for them.
+A separate thread makes all MPI calls, one after another, in the order of the requests. So sums run while the main thread
+computes, and the main thread can stop waiting for them.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from nbkeras.engine.ranks import Group
 from nbkeras.engine.user_errors import install, optional_import
 
 Array = np.ndarray
-_LOOK = 0.1  # seconds between two looks for a fault while the main thread waits
-_MISSING = "nbkeras.distribution.initialize needs mpi4py and, where no cluster has its own MPI, MPICH"
+_LOOK = 0.1  # seconds between two checks for a fault while the main thread waits
+_MISSING = "nbkeras.distribution.initialize needs mpi4py and, unless the cluster has its own MPI, MPICH"
 
 
 class MpiGroup(Group):
-    """The processes of MPI's world. timeout: see `initialize`."""
+    """The processes of MPI's COMM_WORLD. timeout: see `initialize`."""
 
     def __init__(self, mpi: Any, timeout: float | None):
         self._mpi, self._world, self._timeout = mpi, mpi.COMM_WORLD.Dup(), timeout
-        self._world.Set_errhandler(mpi.ERRORS_RETURN)  # mpi4py raises them then
+        self._world.Set_errhandler(mpi.ERRORS_RETURN)  # mpi4py then raises errors
         self.rank, self.size = self._world.Get_rank(), self._world.Get_size()
         self._jobs: queue.SimpleQueue[tuple[int, str, Callable[[], Any]]] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
@@ -65,7 +65,7 @@ class MpiGroup(Group):
             result, error = self._next_result()
             self._started -= 1
             if error is not None:
-                if isinstance(error, self._mpi.Exception):  # a connection broke: the watcher knows why, or will know
+                if isinstance(error, self._mpi.Exception):  # a connection broke: the watcher will report why
                     self._monitor.wait_for_fault(self._timeout or 0)
                 raise error
         return result
@@ -85,7 +85,7 @@ class MpiGroup(Group):
     start_sum.on_host = True  # type: ignore[attr-defined]
 
     def _sum(self, array: Array) -> None:
-        if array.dtype == np.float16:  # MPI has no such numbers
+        if array.dtype == np.float16:  # MPI has no float16
             wide = array.astype(np.float32)
             self._world.Allreduce(self._mpi.IN_PLACE, wide)
             array[...] = wide
@@ -113,7 +113,7 @@ def _processors() -> set[int]:
 
 
 def _share_processors(places: list[tuple[str, set[int]]], rank: int) -> None:
-    """Divide the processors of a host among its ranks, unless the user set a number. places: host and processors of each rank."""
+    """Divide a host's processors among its ranks, unless the user set a number. places: host and processors of each rank."""
     host, own = places[rank]
     sharing = sum(other == host and not own.isdisjoint(processors) for other, processors in places)
     if sharing > 1 and not os.environ.get("NUMBA_NUM_THREADS"):
@@ -121,26 +121,26 @@ def _share_processors(places: list[tuple[str, set[int]]], rank: int) -> None:
 
 
 def join(timeout: float | None) -> Group:
-    """The group of all processes that mpiexec started; of one process, if there is no other."""
+    """The group of all processes that mpiexec started; a group of one process if there is no other."""
     mpi = load()
     return Group() if mpi.COMM_WORLD.Get_size() == 1 else MpiGroup(mpi, timeout)
 
 
 def load() -> Any:
-    """The module mpi4py.MPI; it starts MPI when it is first imported. ImportError if it or an MPI is missing."""
+    """The module mpi4py.MPI; its first import starts MPI. Raises ImportError if it or MPI is missing."""
     with optional_import(_MISSING, "mpi"):
         import mpi4py
 
     mpi4py.rc.thread_level = "multiple"
     try:
         from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:  # no library of MPI is found
+    except (ImportError, RuntimeError) as error:  # no MPI library is found
         raise ImportError(
             f"mpi4py is installed, but it finds no MPI library: {error}. {_MISSING}: {install('mpi')}"
         ) from error
     if MPI.Query_thread() < MPI.THREAD_SERIALIZED:
         raise RuntimeError(
-            "MPI was started for one thread only, and nbkeras communicates in a thread of its own. If the script imports "
+            "MPI was started for one thread only, but nbkeras communicates in a separate thread. If the script imports "
             "mpi4py.MPI itself, it must set mpi4py.rc.thread_level = 'multiple' before"
         )
     return MPI

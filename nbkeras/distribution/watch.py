@@ -1,9 +1,9 @@
-"""The watcher of a job of several processes: a small process of its own, to which each rank is connected, and which tells all of
-them when one has ended, hangs, or raised an exception.
+"""The watcher of a job of several processes: a small process that reports to all ranks when one has ended, hangs, or raised an
+exception. Each rank is connected to it.
 
-Rank 0 starts this file as a script; it imports nothing of nbkeras. It is not a thread of rank 0, because launchers of MPI kill
-all ranks at once when one has died: this process, in a session of its own, remains for a moment and prints the reason.
-Lines of JSON go both ways. Who knows the token, which rank 0 sent to the others through MPI, is a rank of the job.
+Rank 0 starts this file as a script; it imports nothing of nbkeras. It is not a thread of rank 0, because MPI launchers kill all
+ranks at once when one has died: this process, in its own session, remains for a moment and prints the reason.
+Both sides send lines of JSON. Rank 0 sends a token to the other ranks through MPI; a client that knows it is a rank of the job.
 """
 
 import contextlib
@@ -17,28 +17,28 @@ import time
 from typing import Any
 
 BEAT = 0.5  # seconds between two messages of a rank
-_LAST_WORDS = 4.0  # seconds for which the other ranks may go on after a fault, to raise their exceptions
-_JOIN = 120.0  # seconds within which all ranks must have come
-_LONGEST = 2**16  # bytes of a message
+_LAST_WORDS = 4.0  # seconds after a fault in which the other ranks may raise their exceptions
+_JOIN = 120.0  # seconds within which all ranks must connect
+_LONGEST = 2**16  # the maximum number of bytes of a message
 
 
 def proof(token: str, nonce: str) -> str:
-    """The answer to a nonce of one that knows the token."""
+    """The answer to a nonce; it proves that the sender knows the token."""
     return hmac.digest(token.encode(), nonce.encode(), "sha256").hex()
 
 
 class Lines:
-    """JSON messages over a socket, one in each line."""
+    """JSON messages over a socket, one per line."""
 
     def __init__(self, connection: socket.socket):
         self.connection, self._buffer = connection, b""
 
     def send(self, **message: Any) -> None:
-        """Send a message; OSError if the other side is gone."""
+        """Send a message; raises OSError if the other side is gone."""
         self.connection.sendall(json.dumps(message).encode() + b"\n")
 
     def receive(self) -> list[dict]:
-        """The messages of one read, perhaps none; OSError at the end of the connection."""
+        """The messages of one read, possibly none; raises OSError at the end of the connection."""
         data = self.connection.recv(_LONGEST)
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         if not data or len(self._buffer) > _LONGEST:
@@ -47,19 +47,19 @@ class Lines:
 
 
 class Rank:
-    """A rank as the watcher knows it."""
+    """The watcher's state of a rank."""
 
     def __init__(self, lines: Lines, hello: dict, now: float):
         self.lines, self.number = lines, hello["rank"]
         self.name = f"rank {hello['rank']} (host {hello['host']}, process {hello['process']})"
         self.entered, self.doing = 0, "at the beginning"
-        self.running: list[Any] = [0, ""]  # the number of the operation that MPI does for it, and what it is
-        self.heard = now  # when it last sent something
-        self.behind: float | None = None  # since when others have waited for it
+        self.running: list[Any] = [0, ""]  # the number and the description of the operation that MPI runs for it
+        self.heard = now  # the time of its last message
+        self.behind: float | None = None  # the time since which others wait for it
         self.ended = self.over = self.gone = False
 
     def beat(self, message: dict) -> None:
-        """Take over what a rank says about itself."""
+        """Store a rank's report about itself."""
         if message["entered"] != self.entered or message["compiles"]:
             self.behind = None
         self.entered, self.running, self.doing = message["entered"], message["running"], message["doing"]
@@ -75,7 +75,7 @@ class Watch:
         self._ranks: dict[int, Rank] = {}
         self._by_lines: dict[Lines, Rank | None] = {}
         self._nonces: dict[Lines, str] = {}
-        self._lost: list[Rank] = []  # whose connections ended, in this order
+        self._lost: list[Rank] = []  # ranks whose connections ended, in this order
         self._start = self._told = time.monotonic()
         self.fault: tuple[int | None, str] | None = None
 
@@ -90,7 +90,7 @@ class Watch:
                 else:
                     self._read(key.data)
             now = time.monotonic()
-            if now - tick > 2:  # this process itself was stopped, or its machine is busy
+            if now - tick > 2:  # this process was stopped, or its machine is busy
                 for rank in self._ranks.values():
                     rank.heard, rank.behind = rank.heard + now - tick, None
             tick = now
@@ -162,17 +162,17 @@ class Watch:
                     rank.lines.send(**message)
 
     def _found(self, now: float) -> tuple[int | None, str] | None:
-        """The rank at fault, and a sentence about it; None while all is well."""
+        """The rank at fault, and a message about it; None if there is no fault."""
         if len(self._ranks) < self._size:
             missing = sorted(set(range(self._size)) - set(self._ranks))
             if now - self._start < _JOIN:
                 return None
             return missing[0], f"the ranks {missing} did not connect to the watcher of the job on the host of rank 0"
-        if self._lost:  # MPI ends others that were about to read the first one's memory
+        if self._lost:  # only the first is at fault: MPI ends ranks that were about to read its memory
             rank, *others = self._lost
             then = f" Then {', '.join(other.name for other in others)} ended." if others else ""
             return rank.number, (
-                f"{rank.name} has ended without an error of Python, as a killed process does. Last seen: {rank.doing}, after "
+                f"{rank.name} has ended without a Python exception, like a killed process. Last seen: {rank.doing}, after "
                 f"{rank.entered} collective operations.{then}"
             )
         first: dict[int, Rank] = {}
@@ -181,8 +181,8 @@ class Watch:
             other = first.setdefault(position, rank)
             if other.running[1] != what:
                 return number, (
-                    f"{rank.name} does something else than {other.name}: collective operation {position} is {what} in the one, "
-                    f"and {other.running[1]} in the other. All ranks must make the same steps in the same order. Last seen: "
+                    f"{rank.name} runs another operation than {other.name}: collective operation {position} is {what} in the "
+                    f"first, and {other.running[1]} in the second. All ranks must run the same steps in order. Last seen: "
                     f"{rank.doing}; {other.doing}"
                 )
         furthest = max(rank.entered for rank in self._ranks.values())
@@ -191,17 +191,17 @@ class Watch:
             behind = rank.entered < furthest and not rank.gone
             rank.behind = (rank.behind or now) if behind else None
             if rank.ended and rank.entered < furthest:
-                return number, f"{rank.name} has reached the end of its script, and others wait for it. {last}"
+                return number, f"{rank.name} has reached the end of its script, but others wait for it. {last}"
             if self._timeout is None or rank.gone or rank.ended:
                 continue
             if now - rank.heard > self._timeout / 2:
                 return number, (
-                    f"{rank.name} has not been heard of for {now - rank.heard:.0f} s: it is stopped, or its host cannot be "
+                    f"{rank.name} has sent no message for {now - rank.heard:.0f} s: it is stopped, or its host cannot be "
                     f"reached. {last}"
                 )
             if rank.behind is not None and now - rank.behind > self._timeout:
                 return number, (
-                    f"{rank.name} has let others wait for {now - rank.behind:.0f} s. {last}. If it is only slow, call "
+                    f"{rank.name} has kept others waiting for {now - rank.behind:.0f} s. {last}. If it is only slow, call "
                     "distribution.initialize(timeout=...) with more seconds"
                 )
         return None

@@ -22,7 +22,7 @@ get, deserialize = _registry.get, _registry.deserialize
 
 
 def serialize(optimizer: Optimizer) -> Any:
-    """The configuration of an optimizer, from which `deserialize` makes it again, without its state.
+    """The configuration of an optimizer for `deserialize`, without the state.
 
     Args:
         optimizer: An Optimizer.

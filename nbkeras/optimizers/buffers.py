@@ -1,8 +1,8 @@
-"""The arrays of an optimizer as flat buffers, so that a step is one kernel over all weights, not one for each.
+"""The arrays of an optimizer as flat buffers, so that a step is one kernel over all weights instead of one per weight.
 
-Each variable has a range of the flat gradient and slot arrays of its dtype. Weights move to the same range of a flat
-weight array, unless they already live in another optimizer's (two models that share weights): those stay there.
-A *run* is a stretch of ranges that follow one another in both layouts: one launch.
+Each variable has a range of the flat gradient and slot arrays of its dtype. Its weights move to the same range of a flat
+weight array, unless they are already in the array of another optimizer (two models that share weights).
+A *run* is a sequence of ranges that are adjacent in both layouts; it takes one launch.
 """
 
 import weakref
@@ -21,7 +21,7 @@ _weights: weakref.WeakValueDictionary[int, Array] = weakref.WeakValueDictionary(
 
 
 class Run(NamedTuple):
-    """1-D views of one stretch of weights, of their gradients and of each slot; decay: their weight decay."""
+    """1-D views of a run's weights, gradients and slots. decay: the weight decay of these weights."""
 
     weights: Array
     gradients: Array
@@ -46,22 +46,22 @@ def _padded(variable: Variable) -> int:
 def _aligned(size: int, dtype: np.dtype, value: float = 0) -> Array:
     """A persistent flat array that starts at a multiple of the alignment."""
     padded = device.persistent(np.zeros(size + _ALIGNMENT // dtype.itemsize, dtype))
-    if value:  # what stays untouched takes no memory
+    if value:  # untouched pages take no memory
         device.write(padded, value)
     start = -device.address(padded) % _ALIGNMENT // dtype.itemsize
     return padded[start : start + size]
 
 
 def _flat_owner(variable: Variable) -> Array | None:
-    """The flat weight buffer that a variable lives in, or None."""
+    """The flat weight buffer that holds a variable, or None."""
     owner = device.root(variable.data)
     return owner if _weights.get(id(owner)) is owner else None
 
 
 class Buffers:
-    """Flat gradients and slots for a list of variables, and their weights moved into a flat array.
+    """Flat gradients and slots for a list of variables, and a flat array of their weights.
 
-    slots: initial value of each slot.
+    slots: the initial value of each slot.
     """
 
     def __init__(self, variables: Sequence[Variable], slots: Sequence[float]):
@@ -91,17 +91,17 @@ class Buffers:
             variable.rebind(flat[start - first : stop - first].reshape(variable.shape))
 
     def gradient(self, variable: Variable) -> Array:
-        """The view of the gradient buffer that belongs to a variable."""
+        """A variable's view of the gradient buffer."""
         return self._view(self._gradients[variable.dtype], variable)
 
     def slot(self, variable: Variable, index: int) -> Array:
-        """The view of a slot's buffer that belongs to a variable."""
+        """A variable's view of a slot's buffer."""
         return self._view(self._slots[variable.dtype][index], variable)
 
     def buckets(self, variables: Sequence[Variable], nbytes: int) -> list[tuple[Array, tuple[Variable, ...]]]:
-        """The gradients of these variables as stretches of about `nbytes`, the last ones first, as a backward pass goes.
+        """The gradients of these variables in buckets of about `nbytes`, in the order of a backward pass: the last first.
 
-        A variable is not divided.
+        No variable is split.
         """
         ordered = sorted((v for v in variables if v.size), key=lambda v: (v.dtype.str, -self._extents[v].start))
         found: list[list[Variable]] = []
@@ -124,7 +124,7 @@ class Buffers:
         return flat[start:stop].reshape(variable.shape)
 
     def runs(self, variables: Sequence[Variable], decays: Callable[[Variable], float]) -> list[Run]:
-        """The fewest stretches that cover these variables; `decays` gives a variable's weight decay."""
+        """The fewest runs that cover these variables. decays: a function that returns a variable's weight decay."""
         ordered = sorted((v for v in variables if v.size), key=lambda v: (v.dtype.str, self._extents[v].start))
         stretches: list[list[Variable]] = []
         for variable in ordered:

@@ -1,4 +1,4 @@
-"""Guard: steps whose loss or gradients are not finite are left out, in recorded steps too."""
+"""Guard skips steps whose loss or gradients are not finite, in recorded steps too."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _current = _Current()
 
 
 class Guard:
-    """Leaves out the steps of all optimizers in a training step from the first loss or gradient on that is not finite.
+    """From the first loss or gradient that is not finite, skips the steps of all optimizers in a training step.
 
     Make it on the device of the training.
     """
@@ -38,7 +38,7 @@ class Guard:
 
     @contextlib.contextmanager
     def keeping(self, variables: Iterable[Variable]) -> Iterator[None]:
-        """Watch over the training step in the block. If it is left out, these variables, which layers write, become as before."""
+        """Guard the training step in the block. If it is skipped, restore these variables, which layers write."""
         kept = [(variable.data, device.empty(variable.shape, variable.data.dtype)) for variable in variables]
         for array, copy in kept:
             device.launch(device.copy, array, copy)
@@ -56,7 +56,7 @@ class Guard:
                 device.launch(device.copy, copy, array)
 
     def has_left_out(self) -> bool:
-        """Whether the last step was left out; True once."""
+        """True if the last step was skipped; a second call returns False."""
         left_out = not device.read(self._sound)[0]
         if left_out:
             device.write(self._sound, 1)
@@ -66,7 +66,7 @@ class Guard:
         finite = device.empty((1,), np.int64)
         device.launch(gradients.all_finite, square_sums(parts), finite)
         group = ranks.current()
-        if group is not None and group.size > 1:  # a step is left out by all ranks, or by none
+        if group is not None and group.size > 1:  # all ranks skip a step, or none
             ranks.launch_sum(finite)
             device.launch(np.equal, finite, group.size, finite)
         device.launch(np.multiply, self._sound, finite, self._sound)
@@ -74,16 +74,16 @@ class Guard:
 
 
 def is_guarded() -> bool:
-    """Whether a Guard watches over this step."""
+    """Whether a Guard guards this step."""
     return _current.guard is not None
 
 
 def only_if_finite(
     loss: Tensor | None, views: Callable[[], list[Array]], given: Sequence[Any] = ()
 ) -> contextlib.AbstractContextManager[None]:
-    """For an optimizer's step: without a Guard nothing, else its launches run only if the loss and gradients are finite.
+    """A context for an optimizer's step. With a Guard, its launches run only if the loss and gradients are finite.
 
-    views(): the arrays that hold the gradients, but for those that are given as a RowGradient.
+    views(): the arrays of the gradients, except gradients that are a RowGradient.
     """
     guard = _current.guard
     if guard is None:
@@ -98,7 +98,7 @@ def only_if_finite(
 
 
 def square_sums(parts: list[Array]) -> Array:
-    """Sums of squares of 1-D arrays, several of each."""
+    """Sums of squares of 1-D arrays; several partial sums for each."""
     counts = [gradients.chunks(part.size) for part in parts]
     sums, start = device.empty((sum(counts),), np.float64), 0
     for part, count in zip(parts, counts, strict=True):

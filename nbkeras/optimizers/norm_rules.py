@@ -1,6 +1,6 @@
-"""Optimizers whose step depends on a whole variable, its norm or its rows; ops compute it for each variable.
+"""Optimizers whose step depends on the norm or the rows of a whole variable; ops compute the step for each variable.
 
-Formulas, defaults and the order of their state are those of Keras 3.15.
+Formulas, defaults and the order of the state follow Keras 3.15.
 """
 
 import re
@@ -42,9 +42,9 @@ class _ByVariable(Optimizer):
 
 @register
 class Lamb(_ByVariable, TwoMoments):
-    """Adam's step in proportion to the weights: w -= rate * |w| / |u| * u, for large batches. Source: arXiv:1904.00962.
+    """Adam's step scaled by the norm of the weights: w -= rate * |w| / |u| * u, for large batches. Source: arXiv:1904.00962.
 
-    u is Adam's step with both moments corrected, without the rate; the factor is 1 where a norm is 0.
+    u is Adam's step with both moments corrected, without the rate. The factor |w| / |u| is 1 if a norm is 0.
 
     Example:
         >>> optimizer, w = keras.optimizers.Lamb(learning_rate=0.1), keras.Variable([3.0, 4.0])  # of norm 5
@@ -67,16 +67,16 @@ class Lamb(_ByVariable, TwoMoments):
 
 @register
 class Adafactor(_ByVariable):
-    """RMSprop that keeps a matrix's mean squares as the means of its rows and of its columns, to save memory.
+    """RMSprop that stores only row and column means of a matrix's mean squares, to save memory.
 
-    The rate is at most 1 / sqrt(t), t the number of the step, times the weights' root mean square. Source: arXiv:1804.04235.
+    The rate is at most 1 / sqrt(t) times the root mean square of the weights, with t the number of the step.
+    Source: arXiv:1804.04235.
 
     Args:
         beta_2_decay: The exponent of t: the mean squares keep 1 - t**beta_2_decay of their value.
-        epsilon_1: A small number that is added to the squares.
+        epsilon_1: A small number added to the squares.
         epsilon_2: The least root mean square of the weights in the rate.
-        clip_threshold: The greatest root mean square of a step without the rate; a larger one is scaled
-            down to it.
+        clip_threshold: The greatest root mean square of a step without the rate; larger steps are scaled down.
         relative_step: Accepted and ignored, as in Keras.
 
     Example:
@@ -105,7 +105,7 @@ class Adafactor(_ByVariable):
         for variable in variables:
             shapes: tuple = (variable.shape[:-1], (*variable.shape[:-2], *variable.shape[-1:]))
             dtype: Any = variable.dtype
-            if variable.ndim < 2:  # Keras keeps two numbers in place of both and never uses them
+            if variable.ndim < 2:  # Keras keeps two unused numbers instead
                 shapes, dtype = ((), ()), "int"
             r, c = (self.add_variable(shape, dtype=dtype, name=variable.name) for shape in shapes)
             self._factors[variable] = r, c, self.add_variable_from_reference(variable, "velocity")
@@ -128,27 +128,26 @@ class Adafactor(_ByVariable):
 
 @register
 class Muon(_ByVariable):
-    """Momentum whose matrices are made nearly orthogonal by Newton-Schulz steps; AdamW for variables that are no matrices.
+    """Momentum with Newton-Schulz steps that make matrices nearly orthogonal; AdamW for variables that are not matrices.
 
     Source: kellerjordan.github.io/posts/muon.
 
     Args:
-        adam_beta_1: Where AdamW applies: the decay of the first moment.
-        adam_beta_2: Where AdamW applies: the decay of the second moment.
-        adam_weight_decay: Where AdamW applies: the weight decay, in place of weight_decay; None for
-            none.
-        epsilon: Where AdamW applies: a small number that is added to the divisor.
-        exclude_layers: Patterns (regular expressions) of the paths of variables to which AdamW applies.
-        exclude_embeddings: Whether AdamW applies to variables with 'embedding' in their path.
-        muon_a: The factor of x in a Newton-Schulz step x = a x + (b s + c s^2) x, with s = x x^T.
-        muon_b: The factor b there.
-        muon_c: The factor c there.
-        adam_lr_ratio: Where AdamW applies: the factor of the learning rate.
-        momentum: The fraction of the old momentum that is kept in each step.
+        adam_beta_1: The decay of AdamW's first moment.
+        adam_beta_2: The decay of AdamW's second moment.
+        adam_weight_decay: The weight decay of AdamW, instead of weight_decay; None for none.
+        epsilon: A small number added to AdamW's divisor.
+        exclude_layers: Regular expressions for paths of variables that AdamW updates.
+        exclude_embeddings: Whether AdamW updates variables with 'embedding' in their path.
+        muon_a: The factor a in a Newton-Schulz step x = a x + (b s + c s^2) x, with s = x x^T.
+        muon_b: The factor b in it.
+        muon_c: The factor c in it.
+        adam_lr_ratio: The factor of the learning rate in AdamW.
+        momentum: The fraction of the old momentum that each step keeps.
         ns_steps: The number of Newton-Schulz steps.
-        nesterov: Whether the gradient is added to the momentum once more before a step.
-        rms_rate: A step of a matrix is scaled by rms_rate * sqrt(its larger side)
-            (arXiv:2502.16982); None for no scaling.
+        nesterov: Whether to add the gradient to the momentum a second time before a step.
+        rms_rate: A matrix's step is scaled by rms_rate * sqrt(its larger side) (arXiv:2502.16982); None for no
+            scaling.
 
     Example:
         >>> optimizer = keras.optimizers.Muon(learning_rate=0.1, weight_decay=0.0, rms_rate=None, ns_steps=10)
@@ -189,7 +188,7 @@ class Muon(_ByVariable):
         return variable.ndim != 2 or embedding or any(re.search(pattern, path) for pattern in self.exclude_layers)
 
     def decay_of(self, variable: Variable) -> float:
-        """A variable's weight decay: adam_weight_decay where AdamW applies.
+        """A variable's weight decay; adam_weight_decay if AdamW updates it.
 
         Args:
             variable: A trainable variable.

@@ -1,5 +1,5 @@
-"""Optimizer, the base of all: its arguments and state, its learning rate, and a step: gradients computed, scaled, added up and
-clipped; weight decay, averages, constraints.
+"""Optimizer, the base class: arguments, state and learning rate; and a step: gradients (scaled, summed over ranks, clipped),
+weight decay, averages, constraints.
 """
 
 from __future__ import annotations
@@ -85,42 +85,42 @@ class RuleOptions(TypedDict, total=False):
 
 
 class OptimizerOptions(RuleOptions, total=False):
-    """Those of an optimizer whose signature does not name weight_decay."""
+    """The options of an optimizer whose signature does not name weight_decay."""
 
     weight_decay: float | None
 
 
 class Optimizer(Observed, option.Configured):
-    """Base of optimizers: it updates variables in place, given their gradients.
+    """Base class of optimizers: it updates variables in place, given their gradients.
 
-    `fit` calls it for each batch. In a training step of your own, call `learn(loss, variables)`, which a recorded step
-    replays, or `apply_gradients(zip(gradients, variables))` with gradients of your own.
+    `fit` calls it for each batch. In your own training step, call `learn(loss, variables)`, which a recorded step replays,
+    or `apply_gradients(zip(gradients, variables))` with your own gradients.
 
-    A subclass names its `slots` (state arrays of each variable) and writes `step(run)`, one kernel over flat arrays; or it
-    writes Keras's `update_step(gradient, variable, learning_rate)`, and makes its own variables in `build`. With
-    `rows_suffice` and `step_rows` it may update a table only where its gradient is not 0.
+    A subclass names its `slots` (state arrays of each variable) and defines `step(run)`, one kernel over flat arrays. Or it
+    defines Keras's `update_step(gradient, variable, learning_rate)`, and makes its own variables in `build`. With
+    `rows_suffice` and `step_rows` it may update only the rows of a table with a nonzero gradient.
 
     Args:
         learning_rate (a number, a schedule or a function): The size of a step: a number, a schedule (called with
             the number of steps made), or a function without arguments.
-        weight_decay: The fraction of the weights, times the learning rate, that is taken away before each step:
-            w -= w * weight_decay * learning_rate. None for none.
-        clipnorm: The greatest norm of each variable's gradient; a longer one is scaled down to it. None for no limit.
+        weight_decay: The factor of weight decay, applied before each step: w -= w * weight_decay * learning_rate.
+            None for no decay.
+        clipnorm: The greatest norm of each variable's gradient; longer gradients are scaled down. None for no limit.
         clipvalue: The greatest magnitude of an element of a gradient; None for no limit.
         global_clipnorm: The greatest norm of all gradients together; None for no limit.
-        use_ema: Whether to keep a moving average of the weights, which replaces them when `fit` ends.
-        ema_momentum: The fraction of the moving average that is kept in each step.
-        ema_overwrite_frequency: The number of steps after which the average replaces the weights; None for at the
-            end only.
-        loss_scale_factor: The number that `scale_loss` multiplies by and gradients are divided
-            by, against gradients too small for their dtype; None for none.
+        use_ema: Whether to keep a moving average of the weights; it replaces the weights when `fit` ends.
+        ema_momentum: The fraction of the moving average that each step keeps.
+        ema_overwrite_frequency: The number of steps after which the average replaces the weights; None replaces
+            them only at the end.
+        loss_scale_factor: `scale_loss` multiplies by this number and gradients are divided by it, so that gradients
+            are not too small for their dtype; None for no scaling.
         gradient_accumulation_steps: The number of batches whose mean gradient makes one update; None for one.
-        name: The name in configurations and logs; by default that of the class, in snake_case.
-        decay: Of Keras 2: the learning rate is divided by 1 + decay * steps made. None for no decay.
+        name: The name in configurations and logs; None for the class name in snake_case.
+        decay: An argument of Keras 2: the learning rate is divided by 1 + decay * steps made. None for no decay.
 
     Raises:
-        TypeError: for an unknown argument, with the nearest one that exists.
-        ValueError: for an argument out of range, and more than one of clipnorm, clipvalue and global_clipnorm.
+        TypeError: for an unknown argument; the message names the nearest known one.
+        ValueError: for an argument out of range, and for more than one of clipnorm, clipvalue and global_clipnorm.
 
     Example:
         >>> class SignDescent(keras.optimizers.Optimizer):
@@ -137,7 +137,7 @@ class Optimizer(Observed, option.Configured):
 
     @classmethod
     def names_read_in_steps(cls) -> frozenset[str]:
-        """The arguments of `__init__`; all else that changes is state in arrays, or belongs to the loop."""
+        """The arguments of `__init__`; everything else that changes is state in arrays, or belongs to the loop."""
         return frozenset(name for base in cls.__mro__ for name in inspect.signature(base).parameters)
 
     def __init__(
@@ -180,8 +180,8 @@ class Optimizer(Observed, option.Configured):
         self._set_learning_rate(learning_rate)
         self.built = False
         self._trainable: list[Variable] = []
-        self._arrays: list[Array] = []  # of these, which may move
-        self._runs: list[Run] = []  # of those, and their gradients
+        self._arrays: list[Array] = []  # their arrays, which may move
+        self._runs: list[Run] = []  # runs over these arrays and their gradients
         self._gradients: list[Array] = []
         self._sums: Reduction | None = None  # of the gradients, over ranks
         self._positions: dict[Variable, int] = {}
@@ -194,19 +194,19 @@ class Optimizer(Observed, option.Configured):
 
     @property
     def iterations(self) -> Tensor:
-        """The number of steps made; of batches whose gradients are accumulated, those that changed the weights."""
+        """The number of steps made; with gradient accumulation, the number of batches that changed the weights."""
         if self.gradient_accumulation_steps:
             return Tensor(device.persistent(np.array(int(self._iterations) // self.gradient_accumulation_steps)))
         return self._iterations
 
     @property
     def learning_rate(self) -> Variable:
-        """The learning rate as a Variable, which `float(...)` reads; with a schedule, its value for the next step.
+        """The learning rate as a Variable; `float(...)` reads it. With a schedule, the value for the next step.
 
         Assign a number or a schedule to change it.
 
         Raises:
-            TypeError: when a number is assigned though the learning rate follows a schedule.
+            TypeError: if a number is assigned while the learning rate follows a schedule.
         """
         if self._schedule is not None:
             self._follow_steps()
@@ -226,7 +226,7 @@ class Optimizer(Observed, option.Configured):
         if self._schedule is not None:
             raise TypeError(
                 f"the learning rate of this {kind} follows {briefly(self._schedule)} and cannot be set to a number; set it to "
-                "another schedule, or make the optimizer with a number"
+                "another schedule, or create the optimizer with a number"
             )
         try:
             number = float(value)
@@ -240,7 +240,7 @@ class Optimizer(Observed, option.Configured):
         copy_on_write.write(self._learning_rate.data, number)
 
     def _follow_steps(self) -> None:
-        """Work out the next step's learning rate from the step count."""
+        """Compute the next step's learning rate from the step count."""
         if self._schedule is not None:
             steps = (int(self._iterations),) if isinstance(self._schedule, schedules.LearningRateSchedule) else ()
             with outside_program():
@@ -262,11 +262,11 @@ class Optimizer(Observed, option.Configured):
         self._rate = device.persistent(np.zeros(1)) if self.decay else self._learning_rate.data.reshape(1)
 
     def exclude_from_weight_decay(self, var_list: Iterable[Variable] | None = None, var_names=None) -> None:
-        """Leave variables out of weight decay; to be called before `build`.
+        """Exclude variables from weight decay; call it before `build`.
 
         Args:
             var_list: The variables.
-            var_names: Patterns (regular expressions); a variable in whose name one is found is left out too.
+            var_names: Regular expressions; variables with a match in their name are excluded too.
 
         Raises:
             ValueError: if the optimizer is built.
@@ -281,7 +281,7 @@ class Optimizer(Observed, option.Configured):
         self._excluded = (set(var_list or ()), pattern)
 
     def decay_of(self, variable: Variable) -> float:
-        """The weight decay of a variable: 0 if it is left out.
+        """The weight decay of a variable; 0 if it is excluded.
 
         Args:
             variable: A trainable variable.
@@ -295,15 +295,15 @@ class Optimizer(Observed, option.Configured):
     def build(self, variables: Sequence[Variable]) -> None:
         """Make the state for trainable variables, and move their values into a flat buffer.
 
-        A later call may choose some of the same variables: only those are updated from then on, and `gradient_views` has
-        one view for each.
+        A later call may choose some of the same variables. From then on the optimizer updates only these, and
+        `gradient_views` has one view for each.
 
         Args:
             variables: Variables of a float dtype; each counts once.
 
         Raises:
-            TypeError: for something else than Variables of a float dtype.
-            ValueError: for a variable that the first call did not have.
+            TypeError: for anything but Variables of a float dtype.
+            ValueError: for a variable that was not in the first call.
 
         Example:
             >>> optimizer, w = keras.optimizers.Adam(), keras.Variable([1.0, 2.0])
@@ -334,10 +334,10 @@ class Optimizer(Observed, option.Configured):
         self._choose(variables)
 
     def _make_own_state(self, variables: Sequence[Variable]) -> None:
-        """Called once, by the first `build`, for subclasses with state other than their slots."""
+        """Make state other than slots; the first `build` calls it, subclasses override it."""
 
     def _choose(self, variables: Sequence[Variable]) -> None:
-        """Update these variables alone from now on; all must be among those that `build` was called for."""
+        """Update only these variables from now on; the first `build` must have got all of them."""
         arrays = [v.data for v in variables]
         if list(map(id, (*variables, *arrays))) == list(map(id, (*self._trainable, *self._arrays))):
             return
@@ -373,13 +373,13 @@ class Optimizer(Observed, option.Configured):
         """A run's array of a slot; an empty array if this optimizer does not use the slot.
 
         Args:
-            run: What `step` receives.
+            run: The argument of `step`.
             name: The name of the slot, as in `slots`.
         """
         return run.slots[self._slot_names.index(name)] if name in self._slot_names else run.gradients[:0]
 
     def average(self, variable: Variable) -> Variable:
-        """With use_ema: the moving average of a variable's values.
+        """The moving average of a variable's values, with use_ema.
 
         Args:
             variable: A trainable variable.
@@ -397,7 +397,7 @@ class Optimizer(Observed, option.Configured):
     def add_variable(
         self, shape, initializer: Any = "zeros", dtype=None, aggregation="none", layout=None, name: str | None = None
     ) -> Variable:
-        """Make a state variable of the optimizer's own, which is saved after the slots.
+        """Make a state variable of the optimizer; it is saved after the slots.
 
         Args:
             shape: Its shape.
@@ -415,11 +415,11 @@ class Optimizer(Observed, option.Configured):
     def add_variable_from_reference(
         self, reference_variable: Variable, name: str | None = None, initializer: Any = "zeros"
     ) -> Variable:
-        """Make a state variable shaped like a trainable one, for an `update_step`; called again, it returns the same.
+        """Make a state variable with the shape of a trainable one, for an `update_step`; a repeated call returns the same one.
 
         Args:
-            reference_variable: The trainable variable, whose shape and dtype it has.
-            name: What the state is called; its own name is the variable's path and this.
+            reference_variable: The trainable variable; the state has its shape and dtype.
+            name: The name of the state; the state variable's name is the trainable variable's path and this.
             initializer: Its initial values: a name, an Initializer or a function.
 
         Example:
@@ -446,14 +446,14 @@ class Optimizer(Observed, option.Configured):
 
         Args:
             trainable_variables: The trainable variables.
-            name: What the state is called, or several names.
+            name: The name of the state, or several names.
             initializer: Its initial values, or a list with one for each name.
 
         Returns:
-            A list of variables; of several names, a tuple of such lists.
+            A list of variables; for several names, a tuple of lists.
 
         Raises:
-            ValueError: unless there are as many initializers as names.
+            ValueError: if the numbers of initializers and names differ.
         """
         names = [name] if isinstance(name, str) else list(name)
         initial = list(initializer) if isinstance(initializer, list | tuple) else [initializer] * len(names)
@@ -467,7 +467,7 @@ class Optimizer(Observed, option.Configured):
         return lists[0] if isinstance(name, str) else lists
 
     def _get_variable_index(self, variable: Variable) -> int:
-        """The position of a variable among those that `build` was called for; Keras's guides use this name."""
+        """The index of a variable in the argument of `build`; Keras's guides use this name."""
         return self._positions[variable]
 
     @property
@@ -478,7 +478,7 @@ class Optimizer(Observed, option.Configured):
 
     @property
     def gradient_views(self) -> list[Array]:
-        """An array for each variable's gradient, to be written before `update`."""
+        """An array for each variable's gradient; write it before `update`."""
         self._check_built()
         return list(self._gradients)
 
@@ -495,10 +495,10 @@ class Optimizer(Observed, option.Configured):
         return [variable.numpy() for variable in self.variables]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """Write all state in place, in the order of `variables`; all are checked before any is written.
+        """Write all state in place, in the order of `variables`. All arrays are checked before any is written.
 
         Args:
-            weights: An array for each of `variables`, of its shape.
+            weights: An array for each of `variables`, with its shape.
 
         Raises:
             ValueError: if the shapes do not match.
@@ -519,16 +519,16 @@ class Optimizer(Observed, option.Configured):
         assign_all(zip(own, arrays, strict=True))
 
     def save_own_variables(self, store: Any) -> None:
-        """Put all state into a mapping, under the numbers of `variables`: '0', '1', ...
+        """Put all state into a mapping, under the indices of `variables`: '0', '1', ...
 
         Args:
-            store: A dict, or a mapping that stands for a file.
+            store: A dict, or a mapping that represents a file.
         """
         for number, variable in enumerate(self.variables):
             store[str(number)] = variable.numpy()
 
     def load_own_variables(self, store: Any) -> None:
-        """Write all state from what `save_own_variables` put into a mapping.
+        """Write all state from a mapping that `save_own_variables` filled.
 
         Args:
             store: The mapping.
@@ -546,9 +546,9 @@ class Optimizer(Observed, option.Configured):
 
     @property
     def takes_rows(self) -> list[bool]:
-        """Whether `update` takes a RowGradient for each variable: it does where that is exact.
+        """Whether `update` accepts a RowGradient, for each variable: only where the result is exact.
 
-        A subclass may do more with gradients than its base, so it must have a `step_rows` of its own.
+        A subclass may do more with gradients than its base class, so it must define its own `step_rows`.
         """
         touched = self.clipvalue or self.clipnorm or self.global_clipnorm or self.use_ema
         touched = touched or self.gradient_accumulation_steps or self.loss_scale_factor is not None
@@ -563,7 +563,7 @@ class Optimizer(Observed, option.Configured):
         """Whether `step_rows` gives exactly the results of `step` with the present options.
 
         Args:
-            variable: A table of which only some rows have a gradient.
+            variable: A table; only some of its rows have a gradient.
         """
         return False
 
@@ -572,7 +572,7 @@ class Optimizer(Observed, option.Configured):
 
         Args:
             variable: The variable.
-            gradient: The rows with a gradient, and their numbers.
+            gradient: The rows with a gradient, and their indices.
         """
         raise NotImplementedError(f"{type(self).__name__} updates whole variables only")
 
@@ -589,11 +589,11 @@ class Optimizer(Observed, option.Configured):
 
     @property
     def sums_of_rank(self) -> list[Variable]:
-        """State of which each rank has a part, so that the sum over ranks is the whole: gradients that wait for an update."""
+        """State whose sum over ranks is the true value: accumulated gradients that wait for an update."""
         return [slot for (_, name), slot in self._slots.items() if name == "gradient_accumulator"]
 
     def _deliveries(self) -> Callable[[Variable], None] | None:
-        """Called before a backward pass: what it has to call with each variable whose gradient is complete, or None."""
+        """A function that the backward pass must call with each variable whose gradient is complete, or None."""
         sums = self._reduction()
         if sums is None or self.gradient_accumulation_steps:
             return None
@@ -601,7 +601,7 @@ class Optimizer(Observed, option.Configured):
         return sums.delivered
 
     def _reduce(self) -> None:
-        """Add up the gradients over ranks, unless that was done in this step."""
+        """Sum the gradients over ranks, unless this step has done so already."""
         sums = self._reduction()
         if sums is not None and not sums.is_done:
             sums.finish()
@@ -610,12 +610,12 @@ class Optimizer(Observed, option.Configured):
 
     @layer_stack.part("optimizer")
     def learn(self, loss: Tensor, variables: Iterable[Variable]) -> None:
-        """Make a step that lessens a loss, which was computed while `tape.Recording` (or a GradientTape) was on.
+        """Make a step that reduces a loss. Compute the loss under `tape.Recording` or a GradientTape.
 
-        Variables that the loss does not depend on stay as they are, with a warning.
+        Variables that the loss does not depend on do not change; a warning names them.
 
         Args:
-            loss: A scalar tensor; it is scaled here, by loss_scale_factor.
+            loss: A scalar tensor; `learn` scales it by loss_scale_factor.
             variables: The variables to update.
 
         Raises:
@@ -634,7 +634,7 @@ class Optimizer(Observed, option.Configured):
             self.build(variables)
         with tape.GradientRecording():
             scaled = self.scale_loss(loss)
-            if (part := sharding.fraction()) != 1.0:  # of several ranks, whose gradients are added up
+            if (part := sharding.fraction()) != 1.0:  # several ranks: their gradients are summed
                 scaled = ops.multiply(scaled, part)
         reached = _reached(scaled, variables)
         with on_device_of(reached[0]):
@@ -652,7 +652,7 @@ class Optimizer(Observed, option.Configured):
         """Make a step with the gradients in `gradient_views`; every computation is a launch.
 
         Args:
-            gradients_: What was delivered for each variable, if one can be a RowGradient in place of its view (`takes_rows`).
+            gradients_: The gradient of each variable, if any may be a RowGradient instead of its view (see `takes_rows`).
 
         Raises:
             ValueError: if the optimizer is not built.
@@ -695,13 +695,13 @@ class Optimizer(Observed, option.Configured):
             self._sums.restart()
 
     def _if_finite(self, loss: Tensor | None, found: Sequence[Any] = ()) -> contextlib.AbstractContextManager[None]:
-        """For the update: with a Guard its launches run only if loss and gradients are finite."""
+        """A context for the update: with a Guard its launches run only if loss and gradients are finite."""
         if is_guarded() and not self.gradient_accumulation_steps:
-            self._reduce()  # before: all ranks must find the same
+            self._reduce()  # first, because all ranks must decide the same
         return only_if_finite(loss, self._that_must_be_finite, found)
 
     def _that_must_be_finite(self) -> list[Array]:
-        """The views of the gradients that a Guard looks at."""
+        """The views of the gradients that a Guard checks."""
         return self.gradient_views
 
     def _update_weights(self, by_rows: dict[Variable, RowGradient]) -> None:
@@ -724,7 +724,7 @@ class Optimizer(Observed, option.Configured):
 
     @property
     def _step(self) -> Array:
-        """int64 (1,): how many steps were made before."""
+        """The number of steps made before, as int64 (1,)."""
         return self._updates if self.gradient_accumulation_steps else self._batches
 
     def unscale(self, scale: Array) -> None:
@@ -756,10 +756,10 @@ class Optimizer(Observed, option.Configured):
         """Called once per step before its runs, for subclasses."""
 
     def step(self, run: Run) -> None:
-        """Update one run; here by `update_step` for each of its variables, after weight decay.
+        """Update one run. The base class applies weight decay and calls `update_step` for each variable.
 
         Args:
-            run: 1-D arrays of neighbouring weights, of their gradients and of each slot, with their weight decay.
+            run: 1-D arrays of neighbouring weights, their gradients and each slot, and their weight decay.
         """
         rate = Tensor(self._rate.reshape(()))
         with tape.GradientRecording(False):
@@ -774,11 +774,11 @@ class Optimizer(Observed, option.Configured):
         optimizers.launch(kernel, run.weights, run.gradients, *state, *numbers)
 
     def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Tensor) -> None:
-        """Update one variable, Keras's way to write an optimizer: `self.assign(variable, ...)` something computed by ops.
+        """Update one variable, as in Keras: compute the new value by ops and call `self.assign(variable, ...)`.
 
         Args:
-            gradient: The gradient, of the variable's shape.
-            variable: The variable; weight decay was taken from it.
+            gradient: The gradient, with the variable's shape.
+            variable: The variable, after weight decay.
             learning_rate: A float64 scalar.
         """
         raise NotImplementedError(
@@ -786,7 +786,7 @@ class Optimizer(Observed, option.Configured):
         )
 
     def assign(self, variable: Variable, value: Any) -> None:
-        """`variable.assign(value)`, as an `update_step` of Keras writes it.
+        """Call `variable.assign(value)`; Keras's `update_step` uses it.
 
         Args:
             variable: A trainable or a state variable.
@@ -795,27 +795,27 @@ class Optimizer(Observed, option.Configured):
         variable.assign(value)
 
     def assign_add(self, variable: Variable, value: Any) -> None:
-        """`variable.assign_add(value)`.
+        """Call `variable.assign_add(value)`.
 
         Args:
             variable: A trainable or a state variable.
-            value: What is added.
+            value: The value to add.
         """
         variable.assign_add(value)
 
     def assign_sub(self, variable: Variable, value: Any) -> None:
-        """`variable.assign_sub(value)`.
+        """Call `variable.assign_sub(value)`.
 
         Args:
             variable: A trainable or a state variable.
-            value: What is subtracted.
+            value: The value to subtract.
         """
         variable.assign_sub(value)
 
     # -------------------- with gradients of your own --------------------
 
     def scale_loss(self, loss: Tensor) -> Tensor:
-        """The loss to compute gradients of: multiplied by loss_scale_factor if there is one.
+        """The loss multiplied by loss_scale_factor, if there is one; compute gradients of it.
 
         Args:
             loss: The loss, a scalar tensor.
@@ -826,9 +826,9 @@ class Optimizer(Observed, option.Configured):
         """Make a step with gradients.
 
         Args:
-            grads: A gradient for each variable: tensors or arrays of its shape; None leaves that variable alone, with a
-                warning.
-            trainable_variables: The variables; None for those that `build` was called for.
+            grads: A gradient for each variable: tensors or arrays with its shape. With None the variable does not change,
+                and a warning names it.
+            trainable_variables: The variables; None for the variables that `build` got.
 
         Raises:
             ValueError: if numbers or shapes do not match, no gradient is given, a variable is unknown, or the optimizer
@@ -860,14 +860,14 @@ class Optimizer(Observed, option.Configured):
         if not pairs:
             raise ValueError(f"no gradients were given for any variable: {missing}")
         if missing:
-            warn(f"gradients are missing for variables {missing}: they stay as they are")
+            warn(f"gradients are missing for variables {missing}: they do not change")
         with on_device_of(variables[0]):
             self._choose([variable for variable, _ in pairs])
             for view, (_, each) in zip(self.gradient_views, pairs, strict=True):
                 source = device.to_this_device(as_tensor(each, view.dtype).data)
                 if device.address(source) != device.address(view):
                     device.launch(device.copy, source, view)
-            if (part := sharding.fraction()) != 1.0:  # of several ranks, whose gradients are added up
+            if (part := sharding.fraction()) != 1.0:  # several ranks: their gradients are summed
                 for view in self.gradient_views:
                     device.launch(np.multiply, view, view.dtype.type(part), view)
             with self._if_finite(None):
@@ -877,7 +877,7 @@ class Optimizer(Observed, option.Configured):
         """Make a step with pairs of gradient and variable.
 
         Args:
-            grads_and_vars: Pairs (gradient, variable); a gradient None leaves its variable alone, with a warning.
+            grads_and_vars: Pairs (gradient, variable). With None as gradient the variable does not change, with a warning.
 
         Returns:
             The number of steps made.
@@ -899,18 +899,18 @@ class Optimizer(Observed, option.Configured):
         return value_of(self.iterations)
 
     def minimize(self, loss: Any, var_list: Any, tape: GradientTape | None = None) -> Tensor:
-        """Make a step that lessens a loss.
+        """Make a step that reduces a loss.
 
         Args:
-            loss: A function without arguments that computes the loss, or a tensor that was computed under `tape`.
+            loss: A function without arguments that computes the loss, or a tensor computed under `tape`.
             var_list: The variables to update, or a function without arguments that returns them.
-            tape: The GradientTape under which the loss was computed, if it is a tensor.
+            tape: The GradientTape that recorded the loss, if the loss is a tensor.
 
         Returns:
             The number of steps made.
 
         Raises:
-            ValueError: for a tensor without a tape, and a tape with loss_scale_factor.
+            ValueError: for a tensor without a tape, and for a tape if there is a loss_scale_factor.
 
         Example:
             >>> optimizer, w = keras.optimizers.SGD(learning_rate=0.25), keras.Variable(3.0)
@@ -920,26 +920,24 @@ class Optimizer(Observed, option.Configured):
             2.0
         """
         if tape is None and not callable(loss):
-            raise ValueError(
-                "minimize needs a function that computes the loss, or the tape under which it was computed"
-            )
+            raise ValueError("minimize needs a function that computes the loss, or the tape that recorded the loss")
         if tape is None:
             with gradient_tape.GradientTape() as tape:
                 loss = self.scale_loss(loss())
         elif self.loss_scale_factor is not None:
-            raise ValueError("minimize(tape=...) cannot scale the loss: pass a function in place of the loss")
+            raise ValueError("minimize(tape=...) cannot scale the loss: pass a function instead of the loss")
         variables = list(var_list() if callable(var_list) else var_list)
         return self.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
 
     def stateless_apply(
         self, optimizer_variables: Sequence[Any], grads: Iterable[Any], trainable_variables: Sequence[Any]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """The values after a step from given values; the variables themselves do not change.
+        """The values after a step from given values; no variable changes.
 
         Args:
             optimizer_variables: A value for each of `variables`.
             grads: A gradient for each trainable variable.
-            trainable_variables: A value for each variable that `build` was called for.
+            trainable_variables: A value for each variable that `build` got.
 
         Returns:
             Two lists of tensors: the trainable variables, the optimizer's variables.
@@ -956,7 +954,7 @@ class Optimizer(Observed, option.Configured):
                 f"variables, received {len(trainable_variables)} and {len(optimizer_variables)}"
             )
         if self._schedule is not None or self.decay:
-            int(self._iterations)  # a replay would compute the learning rate of its own count, so none is recorded
+            int(self._iterations)  # forbids recording: a replay would use its own step count for the learning rate
         with tape.GradientRecording(False):
             before = [copied(variable) for variable in own]
             try:
@@ -970,10 +968,10 @@ class Optimizer(Observed, option.Configured):
         return after[: len(trained)], after[len(trained) :]
 
     def finalize_variable_values(self, var_list: Iterable[Variable] | None = None) -> None:
-        """With use_ema: overwrite the weights with their moving averages; `fit` does so when it ends.
+        """Overwrite the weights with their moving averages, with use_ema; `fit` calls it at its end.
 
         Args:
-            var_list: The variables; None for all that are updated.
+            var_list: The variables; None for all variables that the optimizer updates.
         """
         if not self.use_ema:
             return
@@ -985,17 +983,17 @@ class Optimizer(Observed, option.Configured):
     # -------------------- configuration --------------------
 
     def get_config(self) -> dict[str, Any]:
-        """The configuration from which `from_config` makes this optimizer again, without its state."""
+        """The configuration for `from_config`, without the state."""
         rate = schedules.serialize(self._schedule) if self._schedule is not None else float(self._learning_rate)
         values = {"name": self.name, "learning_rate": rate, **super().get_config()}
         return values if self.decay else {key: value for key, value in values.items() if key != "decay"}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
-        """An optimizer from what `get_config` returned.
+        """An optimizer from the result of `get_config`.
 
         Args:
-            config: The arguments; a schedule is given by its configuration.
+            config: The arguments; a schedule by its configuration.
 
         Example:
             >>> optimizer = keras.optimizers.Adam(beta_1=0.8)
@@ -1023,5 +1021,5 @@ def _reached(loss: Tensor, variables: list[Variable]) -> list[Variable]:
         )
     if missing:
         names = [variables[i].path for i in sorted(missing)]
-        warn(f"gradients do not exist for variables {names}: they stay as they are")
+        warn(f"gradients do not exist for variables {names}: they do not change")
     return [v for i, v in enumerate(variables) if i not in missing]

@@ -1,8 +1,8 @@
-"""The sums over ranks of an optimizer's gradients.
+"""Sums an optimizer's gradients over ranks.
 
-The flat gradients are cut into buckets. The sum of a bucket starts as soon as the backward pass has delivered the last of its
-gradients, and runs while the pass goes on. One launch before the update waits for all of them. All of it is launched, so a
-replay does the same at the same places.
+The flat gradients are cut into buckets. The sum of a bucket starts as soon as the backward pass has delivered its last gradient,
+and runs while the pass continues. One launch before the update waits for all sums. Everything is a launch, so a replay does the
+same at the same points.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ BUCKET = 2**20  # bytes
 
 
 class Reduction:
-    """Adds up the gradients of these variables, in their buffers, over the ranks of a group; once in each step."""
+    """Sums the gradients of these variables, in their buffers, over the ranks of a group, once per step."""
 
     def __init__(self, group: Group, buffers: Buffers, variables: Sequence[Variable], nbytes: int | None = None):
         self.group = group
@@ -27,13 +27,13 @@ class Reduction:
         self.restart()
 
     def restart(self) -> None:
-        """Begin a step: no gradient is there."""
+        """Begin a step: no gradient has arrived."""
         self._missing = [set(inside) for _, inside in self._buckets]
         self._started: set[int] = set()
         self.is_done = False
 
     def delivered(self, variable: Variable) -> None:
-        """Start the sum of a bucket if this gradient was the last one that it waited for."""
+        """Start the sum of a bucket if this gradient completes it."""
         if variable not in self._bucket_of:  # it has no elements
             return
         bucket = self._bucket_of[variable]
@@ -47,7 +47,7 @@ class Reduction:
             device.launch(self.group.start_sum, self._buckets[bucket][0])
 
     def finish(self) -> None:
-        """Sum what was not started yet, and wait for all sums."""
+        """Start the remaining sums, and wait for all."""
         arrays: list[np.ndarray] = [array for array, _ in self._buckets]
         if device.gpu() is not None:
             for array in arrays:

@@ -1,4 +1,4 @@
-"""The optimizers by name. Formulas, defaults and the order of their state are those of Keras 3.15."""
+"""The optimizers by name. Formulas, defaults and the order of the state follow Keras 3.15."""
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -57,7 +57,7 @@ def _signed(name: str, what: str, value: Any, holds: Callable[[Any, int], bool],
     return value
 
 
-Epsilon = Annotated[Any, option.Kind(_epsilon, "a number, or None for that of the backend")]
+Epsilon = Annotated[Any, option.Kind(_epsilon, "a number, or None for the backend's epsilon")]
 AtLeast0 = Annotated[Any, option.kind(_signed, "a number, 0 or more", operator.ge, ">=")]
 AtMost0 = Annotated[Any, option.kind(_signed, "a number, 0 or less", operator.le, "<=")]
 
@@ -69,8 +69,8 @@ class SGD(Optimizer):
     With nesterov: w += momentum * m - rate * g, with the new m (Sutskever et al., 2013).
 
     Args:
-        momentum: The fraction of the last change that is kept; 0 for none.
-        nesterov: Whether momentum is that of Nesterov.
+        momentum: The fraction of the last change that a step keeps; 0 for none.
+        nesterov: Whether to use Nesterov momentum.
 
     Example:
         >>> optimizer, w = keras.optimizers.SGD(learning_rate=0.5, momentum=0.5), keras.Variable([1.0, 2.0])
@@ -114,7 +114,7 @@ class RMSprop(Optimizer):
     Source: Tieleman & Hinton, Coursera lecture 6.5 (2012).
 
     Args:
-        rho: The fraction of v that is kept in each step.
+        rho: The fraction of v that each step keeps.
         momentum: The fraction of the last change that is added; 0 for none.
         epsilon: A small number inside the root, against a division by zero.
         centered: Whether the square of the mean gradient is subtracted from v in the root.
@@ -163,7 +163,7 @@ class Adagrad(Optimizer):
     Source: Duchi et al., 2011.
 
     Args:
-        initial_accumulator_value: The start of a.
+        initial_accumulator_value: The initial value of a.
         epsilon: A small number inside the root, against a division by zero.
 
     Example:
@@ -207,7 +207,7 @@ class Adadelta(Optimizer):
     w -= rate * c. Source: Zeiler, arXiv:1212.5701, where the rate is 1.
 
     Args:
-        rho: The fraction of a and d that is kept in each step.
+        rho: The fraction of a and d that each step keeps.
         epsilon: A small number inside the roots; it sets the size of the first steps.
 
     Example:
@@ -235,12 +235,12 @@ class Adadelta(Optimizer):
 
 
 class TwoMoments(Optimizer):
-    """Base of Adam and its kin: decay rates of a first and a second moment.
+    """Base class of Adam and its variants: decay rates of a first and a second moment.
 
     Args:
-        beta_1: The fraction of the first moment, the mean gradient, that is kept in each step.
-        beta_2: The fraction of the second moment, the mean square, that is kept in each step.
-        epsilon: A small number that is added to the divisor.
+        beta_1: The fraction of the first moment, the mean gradient, that each step keeps.
+        beta_2: The fraction of the second moment, the mean square, that each step keeps.
+        epsilon: A small number added to the divisor.
     """
 
     slots: Sequence[Sequence[str]] = (("momentum", "velocity"),)
@@ -269,7 +269,7 @@ class Adam(TwoMoments):
     Sources: arXiv:1412.6980, arXiv:1904.09237 (amsgrad).
 
     Args:
-        amsgrad: Whether to divide by the largest v so far in place of v.
+        amsgrad: Whether to divide by the largest v so far instead of v.
 
     Example:
         >>> optimizer, w = keras.optimizers.Adam(learning_rate=0.1), keras.Variable([1.0, 2.0])
@@ -298,7 +298,7 @@ class Adam(TwoMoments):
 
 @register
 class AdamW(Adam):
-    """Adam with weight decay that does not pass through the moments. Source: arXiv:1711.05101.
+    """Adam with weight decay that does not enter the moments. Source: arXiv:1711.05101.
 
     Raises:
         ValueError: for weight_decay=None.
@@ -327,7 +327,7 @@ class AdamW(Adam):
 
 @register
 class Adamax(TwoMoments):
-    """Adam by the largest gradient: u = max(beta_2 * u, |g|); w -= rate * m / ((1 - beta_1**t) * (u + epsilon)).
+    """Adam with the largest gradient: u = max(beta_2 * u, |g|); w -= rate * m / ((1 - beta_1**t) * (u + epsilon)).
 
     m is as in Adam, t the number of the step, from 1. Source: arXiv:1412.6980, section 7.
 
@@ -346,7 +346,7 @@ class Adamax(TwoMoments):
 
 @register
 class Nadam(TwoMoments):
-    """Adam with Nesterov momentum, whose schedule is u_t = beta_1 * (1 - 0.96**t / 2). Source: Dozat, ICLR 2016.
+    """Adam with Nesterov momentum u_t = beta_1 * (1 - 0.96**t / 2). Source: Dozat, ICLR 2016.
 
     Example:
         >>> optimizer, w = keras.optimizers.Nadam(learning_rate=0.1), keras.Variable([1.0, 2.0])
@@ -355,7 +355,7 @@ class Nadam(TwoMoments):
         array([0.894, 2.106], dtype=float32)
     """
 
-    _product: Variable | None = None  # of all momenta up to now
+    _product: Variable | None = None  # the product of all momenta so far
 
     def _make_own_state(self, variables: Sequence[Variable]) -> None:
         if self._product is None:
@@ -382,11 +382,11 @@ class Nadam(TwoMoments):
 class Lion(Optimizer):
     """Steps of one size: w -= rate * sign(beta_1 * m + (1 - beta_1) * g); m = beta_2 * m + (1 - beta_2) * g.
 
-    Since each element changes by the rate, the rate is usually a third to a tenth of Adam's. Source: arXiv:2302.06675.
+    Each element changes by the rate, so the rate is usually a third to a tenth of Adam's. Source: arXiv:2302.06675.
 
     Args:
-        beta_1: The weight of m against the gradient in the sign.
-        beta_2: The fraction of m that is kept in each step.
+        beta_1: The weight of m, relative to the gradient, in the sign.
+        beta_2: The fraction of m that each step keeps.
 
     Raises:
         ValueError: for beta_1=0.
@@ -410,7 +410,7 @@ class Lion(Optimizer):
         super().__init__(learning_rate, **kwargs)
         option.keep(self, locals())
         if not self.beta_1:
-            raise ValueError("Lion: beta_1 must be above 0: with 0 a step is the gradient's sign alone")
+            raise ValueError("Lion: beta_1 must be above 0: with 0 a step is only the gradient's sign")
 
     def step(self, run: Run) -> None:
         self._launch(optimizers.lion, run, ("momentum",), self._rate, run.decay, self.beta_1, self.beta_2)
@@ -425,12 +425,12 @@ class Ftrl(Optimizer):
     w = (clip(z, -l1, l1) - z) / (n**p / rate + 2 * l2 + beta / rate).
 
     Args:
-        learning_rate_power: How the rate falls with the squares, 0 or less; 0 for a fixed rate.
-        initial_accumulator_value: The start of a, the sum of the squares.
-        l1_regularization_strength: l1, which makes weights 0.
-        l2_regularization_strength: l2, which makes weights small.
-        l2_shrinkage_regularization_strength: An L2 penalty that is added to the gradient only.
-        beta: A number that makes first steps smaller.
+        learning_rate_power: The exponent p of the formula, negated: 0 or less; 0 for a fixed rate.
+        initial_accumulator_value: The initial value of a, the sum of the squares.
+        l1_regularization_strength: l1; it makes weights 0.
+        l2_regularization_strength: l2; it makes weights small.
+        l2_shrinkage_regularization_strength: An L2 penalty, added only to the gradient.
+        beta: A number that makes the first steps smaller.
 
     Example:
         >>> strengths = {"initial_accumulator_value": 0.0, "l1_regularization_strength": 2.0}
@@ -469,14 +469,14 @@ class Ftrl(Optimizer):
 
 @register
 class ScheduleFreeAdamW(TwoMoments):
-    """Adam that needs no schedule: gradients are taken between z, which Adam moves, and x, the mean of all z.
+    """Adam without a schedule. Adam moves z; x is the mean of all z; gradients are computed at w, between z and x.
 
     z -= rate * g / (sqrt(v / (1 - beta_2**t)) + epsilon); w = (1 - beta_1) * z + beta_1 * x, with v as in Adam, and z
     starting at w. Source: arXiv:2405.15682.
 
     Args:
         beta_1: The weight of x in w.
-        warmup_steps (int): The number of steps in which the rate rises to its value.
+        warmup_steps (int): The number of first steps, in which the rate rises to its value.
 
     Raises:
         ValueError: for beta_1=0.

@@ -1,7 +1,7 @@
 """Learning rates that follow the step count: Keras's schedules, as plain functions of a number.
 
-A schedule is called with the number of steps made before (a number or anything `float` takes) and returns a float; an
-optimizer does so before each step. Formulas: keras/src/optimizers/schedules (Keras 3.15), computed in float64 here.
+A schedule is called with the number of steps made before (a number or anything that `float` accepts) and returns a float. An
+optimizer calls it before each step. Formulas: keras/src/optimizers/schedules (Keras 3.15), computed in float64 here.
 """
 
 import math
@@ -17,13 +17,13 @@ registry = Registry("learning rate schedule", "keras.optimizers.schedules")
 
 
 class LearningRateSchedule(option.Configured):
-    """Base of schedules: learning rates that follow the number of steps made.
+    """Base class of schedules: learning rates that follow the number of steps made.
 
-    A subclass defines `__call__(step)`, which returns a float, and `get_config`, to be saved. An optimizer that was given a
-    schedule calls it before each step.
+    A subclass defines `__call__(step)`, which returns a float, and `get_config`, so that it can be saved. An optimizer calls
+    its schedule before each step.
 
     Call arguments:
-        step: The number of steps made before: a number, or a tensor or array of one.
+        step: The number of steps made before: a number, or a tensor or array with one number.
 
     Example:
         >>> class Halving(keras.optimizers.schedules.LearningRateSchedule):
@@ -38,7 +38,7 @@ class LearningRateSchedule(option.Configured):
         raise NotImplementedError(f"{type(self).__name__} must define __call__(self, step)")
 
     def get_config(self) -> dict[str, Any]:
-        """The options with which `from_config` makes this schedule again; a subclass adds its own.
+        """The configuration for `from_config`; a subclass adds its own options.
 
         Raises:
             NotImplementedError: for a subclass that does not define it.
@@ -63,7 +63,7 @@ def _bounded(name: str, what: str, value: Any, holds: Callable[[Any], bool], wor
 
 
 def _step_of(step: Any) -> float:
-    """The number of steps made, which a schedule is called with."""
+    """The number of steps made, the argument of a schedule."""
     try:
         number = float(step)
     except (TypeError, ValueError):
@@ -74,7 +74,7 @@ def _step_of(step: Any) -> float:
 
 
 def _power(base: float, exponent: float) -> float:
-    """base ** exponent as an array has it: infinite where it is too large or a division by 0, NaN where it is not real."""
+    """base ** exponent as in arrays: infinite for an overflow or a division by 0, NaN if it is not real."""
     try:
         power = base**exponent
     except (OverflowError, ZeroDivisionError):
@@ -91,15 +91,15 @@ Name = Annotated[Any, option.Kind(lambda item, what, value: value or type(item).
 
 
 class _Decay(LearningRateSchedule):
-    """Base of schedules that decay by a rate in each `decay_steps` steps.
+    """Base class of schedules that decay by a rate every `decay_steps` steps.
 
     Args:
         initial_learning_rate: The learning rate of the first step.
         decay_steps: The number of steps of a period.
-        decay_rate: How far the rate decays in a period; see the formula.
-        staircase: Whether the rate changes at the end of each period, instead of in each step: step / decay_steps is
+        decay_rate: The decay in a period; see the formula.
+        staircase: Whether the rate changes at the end of each period instead of in each step: step / decay_steps is
             rounded down.
-        name (str): A name, which is saved.
+        name (str): A name; it is saved.
     """
 
     def __init__(
@@ -160,10 +160,10 @@ class PiecewiseConstantDecay(LearningRateSchedule):
     Args:
         boundaries: Increasing step numbers.
         values: The learning rates, one more than boundaries.
-        name (str): A name, which is saved.
+        name (str): A name; it is saved.
 
     Raises:
-        ValueError: unless there is one value more than boundaries.
+        ValueError: if the number of values is not the number of boundaries + 1.
 
     Example:
         >>> schedule = keras.optimizers.schedules.PiecewiseConstantDecay([100, 200], [0.1, 0.01, 0.001])
@@ -196,9 +196,9 @@ class PolynomialDecay(LearningRateSchedule):
         decay_steps: The number of steps to the end.
         end_learning_rate: The learning rate at the end.
         power: The exponent; 1 for a straight line.
-        cycle: Whether the rate rises again at the end: decay_steps is then the least multiple of it that is not
+        cycle: Whether the rate rises again at the end: decay_steps then becomes its least multiple that is not
             below step.
-        name (str): A name, which is saved.
+        name (str): A name; it is saved.
 
     Raises:
         ValueError: for decay_steps of 0 or less.
@@ -238,11 +238,11 @@ class CosineDecay(LearningRateSchedule):
 
     Args:
         initial_learning_rate: The learning rate of the first step.
-        decay_steps: The number of steps of the cosine, after those of the warmup.
-        alpha: The learning rate at the end, as a fraction of that at the start of the cosine.
-        name (str): A name, which is saved.
-        warmup_target: With a number, the rate first rises on a straight line from the initial rate
-            to this one, and the cosine starts there; None for no warmup.
+        decay_steps: The number of steps of the cosine, after the warmup.
+        alpha: The learning rate at the end, as a fraction of the rate at the start of the cosine.
+        name (str): A name; it is saved.
+        warmup_target: The rate at the end of the warmup: the rate first rises on a straight line from the initial
+            rate to this one, then the cosine starts. None for no warmup.
         warmup_steps: The number of steps of the warmup.
 
     Raises:
@@ -278,15 +278,15 @@ class CosineDecay(LearningRateSchedule):
 
 @registry.register
 class CosineDecayRestarts(LearningRateSchedule):
-    """Half cosines one after another (SGDR, arXiv:1608.03983).
+    """Successive half cosines (SGDR, arXiv:1608.03983).
 
     Args:
         initial_learning_rate: The learning rate of the first step.
         first_decay_steps: The number of steps of the first cosine.
-        t_mul: How many times as long as the last each cosine is.
-        m_mul: How many times as high as the last each cosine is.
-        alpha: The learning rate at the end of each cosine, as a fraction of the initial one.
-        name (str): A name, which is saved.
+        t_mul: Each cosine is t_mul times as long as the last.
+        m_mul: Each cosine is m_mul times as high as the last.
+        alpha: The learning rate at the end of each cosine, as a fraction of the initial rate.
+        name (str): A name; it is saved.
 
     Raises:
         ValueError: for first_decay_steps of 0 or less, and t_mul below 1.
@@ -325,7 +325,7 @@ get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(learning_rate_schedule) -> Any:
-    """The configuration of a schedule, from which `deserialize` makes it again.
+    """The configuration of a schedule for `deserialize`.
 
     Args:
         learning_rate_schedule: A LearningRateSchedule.

@@ -1,4 +1,4 @@
-"""Slot: an optimizer's state for one variable, whose rows may lag behind the steps made until they are read."""
+"""Slot: an optimizer's state for one variable. Its rows may lag behind the steps until they are read."""
 
 import numpy as np
 
@@ -13,8 +13,8 @@ Array = np.ndarray
 class Slot(Variable):
     """A Variable over a view of an optimizer's flat buffer, of any shape.
 
-    Once `let_lag` was called, updates by rows leave the other rows behind; `data`, and all that is read or written through
-    it, is always up to date.
+    After `let_lag`, an update of some rows does not update the other rows. `data`, and all reads and writes through it, are
+    always up to date.
     """
 
     __slots__ = ("rows", "clock", "seen", "fading", "_recorded")
@@ -36,7 +36,7 @@ class Slot(Variable):
         self.rows = array
 
     def let_lag(self, fading: float) -> None:
-        """From now on rows may be behind, by steps that multiply them by `fading`."""
+        """Let rows lag behind from now on. Each missed step multiplies a row by `fading`."""
         if self.fading is None:
             self.fading = fading
             self.clock = device.persistent(np.zeros(2, np.int64))  # see kernels/row_updates.py
@@ -45,10 +45,10 @@ class Slot(Variable):
                 outdate(self.rows)
 
     def settle(self) -> None:
-        """Let rows that are behind catch up; in a recorded step at each replay."""
+        """Update the rows that lag behind; a recorded step does so at each replay."""
         recorded = device.recorder() is not None
         if self.fading is None:
-            self._recorded |= recorded  # by a program that would not settle
+            self._recorded |= recorded  # recorded by a program that would not settle
         elif recorded or self._behind():
             with device.on(device.gpu_of(self.rows)):
                 will_write(self.rows)

@@ -1,4 +1,4 @@
-"""Optimizers over other optimizers: one that finds the scale of a loss, and one for different variables."""
+"""Optimizers around other optimizers: one scales the loss, one uses different optimizers for different variables."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from nbkeras.optimizers.rules import register, registry
 
 @register
 class LossScaleOptimizer(Optimizer):
-    """Another optimizer, for losses multiplied by a scale so that their gradients do not vanish.
+    """A wrapper of an optimizer that scales the loss, so that gradients do not vanish.
 
-    The scale is halved after each gradient that is not finite, and that step is left out; after dynamic_growth_steps finite
-    ones it is doubled. Other arguments of optimizers are given to the inner one.
+    After a gradient that is not finite it halves the scale and skips the step. After dynamic_growth_steps finite steps it
+    doubles the scale. Pass other arguments of optimizers to the inner optimizer.
 
     Args:
         inner_optimizer: The optimizer that makes the steps; its loss_scale_factor is set to None.
-        initial_scale: The scale at the start.
-        dynamic_growth_steps: The number of finite steps in succession after which the scale is doubled.
-        dynamic: Always True; False is refused.
+        initial_scale: The initial scale.
+        dynamic_growth_steps: The number of consecutive finite steps after which the scale is doubled.
+        dynamic: Must be True; False raises ValueError.
 
     Raises:
-        TypeError: unless inner_optimizer is an Optimizer, and for an argument that belongs to it.
+        TypeError: if inner_optimizer is not an Optimizer, and for an argument of the inner optimizer.
         ValueError: for dynamic=False.
 
     Example:
@@ -65,7 +65,7 @@ class LossScaleOptimizer(Optimizer):
             )
         if not option.flag_of("LossScaleOptimizer", "dynamic", dynamic):
             raise ValueError(
-                "LossScaleOptimizer finds the scale by itself, received dynamic=False: for a scale of your own give "
+                "LossScaleOptimizer finds the scale itself, received dynamic=False: for a fixed scale pass "
                 "loss_scale_factor to the inner_optimizer"
             )
         for key, value in of_inner.items():
@@ -130,11 +130,11 @@ class LossScaleOptimizer(Optimizer):
         self.inner_optimizer._reduce()
 
     def _that_must_be_finite(self) -> list[np.ndarray]:
-        return []  # a gradient that is not finite lessens the scale, and training goes on
+        return []  # a gradient that is not finite reduces the scale, and training continues
 
     def update(self, gradients_: Sequence[Any] = ()) -> None:
         inner = self.inner_optimizer
-        inner._reduce()  # before: all ranks must find the same
+        inner._reduce()  # first, because all ranks must decide the same
         scale, count = self.dynamic_scale.data.reshape(1), self.step_counter.data.reshape(1)
         copy_on_write.will_write(scale, count)
         sums = square_sums([view.reshape(-1) for view in inner.gradient_views])
@@ -164,16 +164,15 @@ class LossScaleOptimizer(Optimizer):
 class OptimizerMap(MutableMapping):
     """Optimizers by the paths of variables, for `MultiOptimizer`: `map['encoder/.*'] = Adam()`.
 
-    A key is a path, or a pattern (a regular expression) for all of it. Called with a variable, the map returns its optimizer.
+    A key is a path, or a regular expression that must match the whole path. `map(variable)` returns the variable's optimizer.
 
     Args:
-        default_optimizer: The optimizer of all variables that no key fits.
+        default_optimizer: The optimizer of all variables that match no key.
         optimizer_map: Optimizers by key; None for none.
 
     Raises:
-        TypeError: unless default_optimizer is an Optimizer.
-        ValueError: for a key that is given twice, a value that is no plain optimizer, and a path that fits several
-            keys.
+        TypeError: if default_optimizer is not an Optimizer.
+        ValueError: for a duplicate key, a value that is not a plain optimizer, and a path that matches several keys.
 
     Example:
         >>> optimizers = keras.optimizers.OptimizerMap(keras.optimizers.Adam())
@@ -219,13 +218,13 @@ class OptimizerMap(MutableMapping):
         return iter(self._optimizers)
 
     def get_config(self) -> dict[str, Any]:
-        """The configuration from which `from_config` makes this map again."""
+        """The configuration for `from_config`."""
         optimizers = {key: registry.serialize(optimizer) for key, optimizer in self._optimizers.items()}
         return {"default_optimizer": registry.serialize(self.default_optimizer), "optimizer_map": optimizers}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
-        """A map from what `get_config` returned.
+        """A map from the result of `get_config`.
 
         Args:
             config: The configurations of the optimizers.
@@ -240,10 +239,10 @@ class MultiOptimizer(Optimizer):
 
     Args:
         optimizer_map: An `OptimizerMap`, or a function that returns the optimizer of a variable (and cannot be saved).
-        loss_scale_factor (a number, or None): The loss scale of all, in place of their own; None for none.
+        loss_scale_factor (a number, or None): The loss scale of all optimizers, instead of their own; None for none.
 
     Raises:
-        ValueError: for an optimizer that is no plain one.
+        ValueError: for an optimizer that is not a plain one.
 
     Example:
         >>> optimizers = keras.optimizers.OptimizerMap(keras.optimizers.SGD(0.0), {"dense/bias": keras.optimizers.SGD(0.5)})
@@ -279,7 +278,7 @@ class MultiOptimizer(Optimizer):
 
     @property
     def loss_scale_factor(self) -> float | None:
-        """The factor of the loss; setting it sets that of all `optimizers`."""
+        """The loss scale; setting it sets the loss scale of all `optimizers`."""
         return self._loss_scale_factor
 
     @loss_scale_factor.setter
@@ -309,14 +308,14 @@ class MultiOptimizer(Optimizer):
 
     @property
     def learning_rate(self) -> Any:
-        raise AttributeError("a MultiOptimizer has no learning rate of its own: see those of its `optimizers`")
+        raise AttributeError("a MultiOptimizer has no learning rate of its own: read the rates of its `optimizers`")
 
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
-        raise AttributeError("a MultiOptimizer has no learning rate of its own: set those of its `optimizers`")
+        raise AttributeError("a MultiOptimizer has no learning rate of its own: set the rates of its `optimizers`")
 
     def _in_order(self, values_of: Callable[[Optimizer], Sequence[Any]]) -> list[Any]:
-        """A value for each trainable variable from those that the optimizers have for theirs."""
+        """Collect a value for each trainable variable from its optimizer."""
         found: dict[Variable, Any] = {}
         for optimizer in self.optimizers:
             found.update(zip(optimizer.trainable_variables, values_of(optimizer), strict=True))

@@ -1,4 +1,4 @@
-"""Shifting, rotating, shearing and zooming images: Keras's affine transforms, by interpolation in NumPy."""
+"""Keras's affine transforms (shift, rotate, shear and zoom images), by interpolation in NumPy."""
 
 import numpy as np
 
@@ -39,13 +39,13 @@ def apply_affine_transform(
         row_axis: The axis of rows.
         col_axis: The axis of columns.
         channel_axis: The axis of channels, the first or the last.
-        fill_mode: How points outside are chosen, as in scipy.ndimage: 'nearest', 'constant', 'reflect' or
+        fill_mode: How to fill points outside, as in scipy.ndimage: 'nearest', 'constant', 'reflect' or
             'wrap'.
         cval: The value outside for 'constant'.
         order: 0 takes the nearest pixel, 1 interpolates linearly.
 
     Returns:
-        An array of x's shape and dtype.
+        An array with x's shape and dtype.
 
     Raises:
         ValueError: for wrong axes, modes and orders.
@@ -107,7 +107,7 @@ def _sample(image: np.ndarray, source: np.ndarray, fill_mode: str, cval: float, 
 
 
 def _inside(index: np.ndarray, sizes: np.ndarray, fill_mode: str) -> np.ndarray:
-    """Positions inside the image for positions that may lie beyond the edges."""
+    """Map positions beyond the edges to positions inside the image."""
     if fill_mode == "reflect":  # d c b a | a b c d | d c b a
         index = np.mod(index, 2 * sizes)
         return np.where(index < sizes, index, 2 * sizes - 1 - index)

@@ -25,7 +25,7 @@ Array = np.ndarray
 
 
 def smart_resize(x, size, interpolation: str = "bilinear", data_format: str = "channels_last") -> Any:
-    """Crop images to their largest middle part with the target's proportions, then resize it.
+    """Crop images to their largest central part with the target's aspect ratio, then resize it.
 
     Args:
         x: An image (rows, columns, channels), or a batch of images; an array or a tensor.
@@ -58,12 +58,12 @@ def random_rotation(
         row_axis: The axis of rows.
         col_axis: The axis of columns.
         channel_axis: The axis of channels.
-        fill_mode: How points outside are chosen: 'nearest', 'constant', 'reflect' or 'wrap'.
+        fill_mode: How to fill points outside: 'nearest', 'constant', 'reflect' or 'wrap'.
         cval: The value outside for 'constant'.
         interpolation_order: 0 takes the nearest pixel, 1 interpolates linearly.
 
     Returns:
-        An array of x's shape.
+        An array with x's shape.
 
     Example:
         >>> from nbkeras.preprocessing.image import random_rotation
@@ -90,12 +90,12 @@ def random_shift(
         row_axis: The axis of rows.
         col_axis: The axis of columns.
         channel_axis: The axis of channels.
-        fill_mode: How points outside are chosen: 'nearest', 'constant', 'reflect' or 'wrap'.
+        fill_mode: How to fill points outside: 'nearest', 'constant', 'reflect' or 'wrap'.
         cval: The value outside for 'constant'.
         interpolation_order: 0 takes the nearest pixel, 1 interpolates linearly.
 
     Returns:
-        An array of x's shape.
+        An array with x's shape.
 
     Example:
         >>> from nbkeras.preprocessing.image import random_shift
@@ -122,12 +122,12 @@ def random_shear(
         row_axis: The axis of rows.
         col_axis: The axis of columns.
         channel_axis: The axis of channels.
-        fill_mode: How points outside are chosen: 'nearest', 'constant', 'reflect' or 'wrap'.
+        fill_mode: How to fill points outside: 'nearest', 'constant', 'reflect' or 'wrap'.
         cval: The value outside for 'constant'.
         interpolation_order: 0 takes the nearest pixel, 1 interpolates linearly.
 
     Returns:
-        An array of x's shape.
+        An array with x's shape.
 
     Example:
         >>> from nbkeras.preprocessing.image import random_shear
@@ -153,12 +153,12 @@ def random_zoom(
         row_axis: The axis of rows.
         col_axis: The axis of columns.
         channel_axis: The axis of channels.
-        fill_mode: How points outside are chosen: 'nearest', 'constant', 'reflect' or 'wrap'.
+        fill_mode: How to fill points outside: 'nearest', 'constant', 'reflect' or 'wrap'.
         cval: The value outside for 'constant'.
         interpolation_order: 0 takes the nearest pixel, 1 interpolates linearly.
 
     Returns:
-        An array of x's shape.
+        An array with x's shape.
 
     Raises:
         ValueError: if zoom_range is not two numbers.
@@ -176,7 +176,7 @@ def random_zoom(
 
 
 def apply_channel_shift(x, intensity: float, channel_axis: int = 0) -> Array:
-    """Add a number to an image, and clip the result to x's smallest and largest value.
+    """Add a number to an image, and clip the result to x's smallest and largest values.
 
     Args:
         x: An array of one image.
@@ -184,7 +184,7 @@ def apply_channel_shift(x, intensity: float, channel_axis: int = 0) -> Array:
         channel_axis: Accepted and ignored.
 
     Returns:
-        An array of x's shape.
+        An array with x's shape.
 
     Example:
         >>> from nbkeras.preprocessing.image import apply_channel_shift
@@ -195,7 +195,7 @@ def apply_channel_shift(x, intensity: float, channel_axis: int = 0) -> Array:
 
 
 def random_channel_shift(x, intensity_range: float, channel_axis: int = 0) -> Array:
-    """Add a random number to an image, as `apply_channel_shift` does.
+    """Add a random number to an image by `apply_channel_shift`.
 
     Args:
         x: An array of one image.
@@ -203,7 +203,7 @@ def random_channel_shift(x, intensity_range: float, channel_axis: int = 0) -> Ar
         channel_axis: Accepted and ignored.
 
     Returns:
-        An array of x's shape.
+        An array with x's shape.
 
     Example:
         >>> from nbkeras.preprocessing.image import random_channel_shift
@@ -214,17 +214,17 @@ def random_channel_shift(x, intensity_range: float, channel_axis: int = 0) -> Ar
 
 
 def apply_brightness_shift(x, brightness: float, scale: bool = True, data_format: str | None = None) -> Array:
-    """Multiply each pixel by a factor, computed in integers from 0 to 255; a fourth channel, opacity, stays unchanged.
+    """Multiply each pixel by a factor, in integers from 0 to 255; a fourth channel (opacity) stays unchanged.
 
     Args:
         x: An array of one image.
         brightness: The factor.
-        scale: Whether values are stretched to the range 0 to 255 first. Values outside this range are always
-            stretched first, and without scale the result is stretched back.
+        scale: Whether to stretch the values to the range 0 to 255 first. Values outside this range are always
+            stretched first; without scale the result is then stretched back.
         data_format: 'channels_last', 'channels_first', or None for the configured one.
 
     Returns:
-        A float array of x's shape.
+        A float array with x's shape.
 
     Example:
         >>> from nbkeras.preprocessing.image import apply_brightness_shift
@@ -244,15 +244,15 @@ def apply_brightness_shift(x, brightness: float, scale: bool = True, data_format
 
 
 def random_brightness(x, brightness_range, scale: bool = True) -> Array:
-    """Multiply each pixel by a random factor, as `apply_brightness_shift` does.
+    """Multiply each pixel by a random factor by `apply_brightness_shift`.
 
     Args:
         x: An array of one image.
         brightness_range: (low, high), the range of the factor.
-        scale: Whether values are stretched to the range 0 to 255 first.
+        scale: Whether to stretch the values to the range 0 to 255 first.
 
     Returns:
-        A float array of x's shape.
+        A float array with x's shape.
 
     Raises:
         ValueError: if brightness_range is not two numbers.
@@ -272,33 +272,32 @@ def _pair(values, name: str) -> tuple[float, float]:
 
 
 class ImageDataGenerator:
-    """Batches of images, varied at random and standardized, by `flow`, `flow_from_directory` and `flow_from_dataframe`.
+    """Batches of randomly varied and standardized images; see `flow`, `flow_from_directory` and `flow_from_dataframe`.
 
     Keras 3 has layers such as `RandomRotation` instead. Random numbers come from NumPy's global generator,
-    drawn in Keras's order. Standardization is done in this order: preprocessing_function, rescale, the sample's
-    mean and deviation, those of the data given to `fit`, ZCA whitening. (Keras shifts rows by width_shift_range
+    drawn in Keras's order. Standardization has this order: preprocessing_function, rescale, the sample's mean and
+    deviation, the mean and deviation of the data of `fit`, ZCA whitening. (Keras shifts rows by width_shift_range
     and columns by height_shift_range.)
 
     Args:
-        featurewise_center: Whether the mean of the data given to `fit` is subtracted.
-        samplewise_center: Whether each image's mean is subtracted.
-        featurewise_std_normalization: Whether images are divided by the standard deviation of the data given to
-            `fit`.
-        samplewise_std_normalization: Whether each image is divided by its standard deviation.
-        zca_whitening: Whether images are whitened by the data given to `fit`.
+        featurewise_center: Whether to subtract the mean of the data of `fit`.
+        samplewise_center: Whether to subtract each image's mean.
+        featurewise_std_normalization: Whether to divide images by the standard deviation of the data of `fit`.
+        samplewise_std_normalization: Whether to divide each image by its standard deviation.
+        zca_whitening: Whether to whiten images by the data of `fit`.
         zca_epsilon: A small number that avoids a division by zero in whitening.
         rotation_range: The largest rotation in either direction, in degrees.
         width_shift_range: The largest shift of columns: a fraction of the width below 1, pixels from 1, or a
             list to choose from.
         height_shift_range: The largest shift of rows, in the same forms.
-        brightness_range: (low, high), the range of the factor of all pixels; None for none.
+        brightness_range: (low, high), the range of a factor of all pixels; None for no change.
         shear_range: The largest shear in either direction, in degrees.
-        zoom_range: (low, high), the range of the zoom, below 1 larger; or z for 1 - z to 1 + z.
+        zoom_range: (low, high), the range of the zoom (below 1 the image gets larger); or z for 1 - z to 1 + z.
         channel_shift_range: The largest number to add to all pixels, or to subtract.
-        fill_mode: How points outside are chosen: 'nearest', 'constant', 'reflect' or 'wrap'.
+        fill_mode: How to fill points outside: 'nearest', 'constant', 'reflect' or 'wrap'.
         cval: The value outside for 'constant'.
-        horizontal_flip: Whether each image is mirrored left to right with probability 1/2.
-        vertical_flip: Whether each image is turned upside down with probability 1/2.
+        horizontal_flip: Whether to mirror each image left to right with probability 1/2.
+        vertical_flip: Whether to turn each image upside down with probability 1/2.
         rescale: A factor of all pixels; None for none.
         preprocessing_function: A function of an image, array to array, before rescale; None for none.
         data_format: 'channels_last', 'channels_first', or None for the configured one.
@@ -307,7 +306,7 @@ class ImageDataGenerator:
         dtype: The dtype of the images; None for `config.floatx()`.
 
     Raises:
-        ValueError: for another data_format, and for ranges and fractions of another form.
+        ValueError: for an unknown data_format, and for invalid ranges and fractions.
 
     Example:
         >>> from nbkeras.preprocessing.image import ImageDataGenerator
@@ -404,17 +403,16 @@ class ImageDataGenerator:
         """Batches of an array of images.
 
         Args:
-            x: An array of four axes; or [images, other arrays ...], of which the others are passed on
-                unchanged.
-            y: The targets, or None for images alone.
-            batch_size: The number of images of a batch.
-            shuffle: Whether images come in another order in each epoch.
+            x: An array of four axes; or [images, other arrays ...], whose other arrays stay unchanged.
+            y: The targets; None for batches of images only.
+            batch_size: The number of images per batch.
+            shuffle: Whether to shuffle the images in each epoch.
             sample_weight: Weights of the samples, or None.
             seed: NumPy's global generator is seeded with seed + (batches so far) before each batch; None does
                 not seed it.
             save_to_dir: A folder for the varied images; None does not save them.
-            save_prefix: The start of their names.
-            save_format: The ending of their names.
+            save_prefix: The start of their file names.
+            save_format: The ending of their file names.
             ignore_class_split: Whether training and validation subsets may have different classes.
             subset: 'training' or 'validation', by validation_split; None for all.
 
@@ -432,7 +430,7 @@ class ImageDataGenerator:
         return NumpyArrayIterator(image_data_generator=self, data_format=self.data_format, dtype=self.dtype, **given)
 
     def flow_from_directory(self, directory, *args, **kwargs) -> DirectoryIterator:
-        """Batches of the images in a folder's subfolders, one for each class, read by pillow.
+        """Batches of the images in a folder's subfolders, one subfolder per class; needs pillow.
 
         Args:
             directory: The folder.
@@ -447,11 +445,11 @@ class ImageDataGenerator:
         return DirectoryIterator(directory, self, **self._arguments(names, args, kwargs))
 
     def flow_from_dataframe(self, dataframe, directory=None, *args, **kwargs) -> DataFrameIterator:
-        """Batches of the images named in a pandas table, read by pillow.
+        """Batches of the images named in a pandas table; needs pillow.
 
         Args:
             dataframe: The table.
-            directory: The folder of the files; None if the names are whole paths.
+            directory: The folder of the files; None if the names are complete paths.
             *args: The arguments of DataFrameIterator from x_col on, without data_format, keep_aspect_ratio and
                 dtype.
             **kwargs: The same by name.
@@ -464,7 +462,7 @@ class ImageDataGenerator:
         return DataFrameIterator(dataframe, directory, self, **self._arguments(names, args, kwargs))
 
     def _arguments(self, names: str, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of an iterator by name: positional ones, keyword ones, and the generator's own."""
+        """The arguments of an iterator by name: positional and keyword arguments, and attributes of the generator."""
         places = names.split()
         if len(args) > len(places) or set(places[: len(args)]) & set(kwargs):
             raise TypeError(f"expected each of these once: {', '.join(places)}, received {args} and {kwargs}")
@@ -488,7 +486,7 @@ class ImageDataGenerator:
             x: An array of one image or several; it may be changed.
 
         Returns:
-            An array of x's shape.
+            An array with x's shape.
         """
         if self.preprocessing_function is not None:
             x = self.preprocessing_function(x)
@@ -504,7 +502,7 @@ class ImageDataGenerator:
             ("zca_whitening", "zca_whitening_matrix"),
         ):
             if getattr(self, wanted) and getattr(self, fitted) is None:
-                warn(f"{wanted} does nothing before `fit(images)` was called")
+                warn(f"{wanted} has no effect before `fit(images)` is called")
         if self.featurewise_center and self.mean is not None:
             x -= self.mean
         if self.featurewise_std_normalization and self.std is not None:
@@ -547,10 +545,10 @@ class ImageDataGenerator:
         Args:
             x: An array of one image.
             transform_parameters: A dict of theta, tx, ty, shear, zx, zy, flip_horizontal, flip_vertical,
-                channel_shift_intensity and brightness, each of which may be left out.
+                channel_shift_intensity and brightness; each is optional.
 
         Returns:
-            An array of x's shape.
+            An array with x's shape.
         """
         get = transform_parameters.get
         row, column, channel = self.row_axis - 1, self.col_axis - 1, self.channel_axis - 1
@@ -577,7 +575,7 @@ class ImageDataGenerator:
             seed: The seed of NumPy's global generator; None does not seed it.
 
         Returns:
-            An array of x's shape.
+            An array with x's shape.
         """
         return self.apply_transform(x, self.get_random_transform(x.shape, seed))
 
@@ -588,12 +586,12 @@ class ImageDataGenerator:
 
         Args:
             x: An array of four axes.
-            augment: Whether varied copies of the images are used.
+            augment: Whether to use varied copies of the images.
             rounds: The number of copies of each image.
             seed: The seed of NumPy's global generator; None does not seed it.
 
         Raises:
-            ValueError: for another number of axes.
+            ValueError: for the wrong number of axes.
 
         Example:
             >>> from nbkeras.preprocessing.image import ImageDataGenerator

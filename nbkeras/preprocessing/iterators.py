@@ -22,14 +22,14 @@ _CHANNELS = {"grayscale": 1, "rgb": 3, "rgba": 4}
 
 
 class Iterator(PyDataset):
-    """Batches of samples, by number (`iterator[i]`) or one after the other without end.
+    """Batches of samples, by index (`iterator[i]`) or one after another without end.
 
     Subclasses define `_get_batches_of_transformed_samples(index_array)`.
 
     Args:
         n: The number of samples.
-        batch_size: The number of samples of a batch.
-        shuffle: Whether samples come in another order in each epoch.
+        batch_size: The number of samples per batch.
+        shuffle: Whether to shuffle the samples in each epoch.
         seed: NumPy's global generator is seeded with seed + (batches so far) before each batch, as in Keras;
             None does not seed it.
 
@@ -54,7 +54,7 @@ class Iterator(PyDataset):
         self.index_generator = self._flow_index()
 
     def _flow_index(self) -> Yields[Array]:
-        """The row numbers of one batch after the other, without end."""
+        """The row indices of one batch after another, without end."""
         while True:
             index = self.batch_index
             self.batch_index = (index + 1) % max(len(self), 1)
@@ -65,7 +65,7 @@ class Iterator(PyDataset):
         return self.index_array
 
     def _rows(self, index: int, anew: bool) -> Array:
-        """The row numbers of a batch."""
+        """The row indices of a batch."""
         if self.seed is not None:
             np.random.seed(self.seed + self.total_batches_seen)
         self.total_batches_seen += 1
@@ -84,7 +84,7 @@ class Iterator(PyDataset):
         return self
 
     def __next__(self) -> Any:
-        """The next batch; after the last one, the first."""
+        """The next batch; after the last batch it starts again."""
         with self.lock:  # the code after it may run in several threads
             rows = next(self.index_generator)
         return self._get_batches_of_transformed_samples(rows)
@@ -92,18 +92,18 @@ class Iterator(PyDataset):
     next = __next__
 
     def on_epoch_end(self) -> None:
-        """Choose another order, with shuffle."""
+        """Choose a new order, with shuffle."""
         self._set_index_array()
 
     def state_dict(self) -> dict[str, Any]:
-        """The present order and position, which `BackupAndRestore` saves."""
+        """The order and the position, for `BackupAndRestore`."""
         return {name: getattr(self, name) for name in ("index_array", "batch_index", "total_batches_seen")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to a position.
 
         Args:
-            state: What `state_dict` returned.
+            state: The result of `state_dict`.
         """
         vars(self).update(state)
 
@@ -118,7 +118,7 @@ class Iterator(PyDataset):
 
 
 class _Saving(NamedTuple):
-    """The folder and the names under which images of batches are saved; without a folder they are not saved."""
+    """The folder and the file names for saving images of batches; without a folder they are not saved."""
 
     folder: str | None
     prefix: str
@@ -132,29 +132,29 @@ class _Saving(NamedTuple):
 
 
 class NumpyArrayIterator(Iterator):
-    """Batches of x, (x, y) or (x, y, sample_weight) of an array of images, varied by an ImageDataGenerator.
+    """Batches x, (x, y) or (x, y, sample_weight) from an array of images; an ImageDataGenerator varies them.
 
     `ImageDataGenerator.flow` makes it.
 
     Args:
-        x: An array of four axes; or [images, other arrays ...], of which the others are passed on unchanged.
-        y: The targets, or None for images alone.
+        x: An array of four axes; or [images, other arrays ...], whose other arrays stay unchanged.
+        y: The targets; None for batches of images only.
         image_data_generator: The ImageDataGenerator.
-        batch_size: The number of images of a batch.
-        shuffle: Whether images come in another order in each epoch.
+        batch_size: The number of images per batch.
+        shuffle: Whether to shuffle the images in each epoch.
         sample_weight: Weights of the samples, or None.
         seed: NumPy's global generator is seeded with seed + (batches so far) before each batch; None does not
             seed it.
         data_format: 'channels_last', 'channels_first', or None for the configured one.
         save_to_dir: A folder for the varied images; None does not save them.
-        save_prefix: The start of their names.
-        save_format: The ending of their names.
+        save_prefix: The start of their file names.
+        save_format: The ending of their file names.
         subset: 'training' or 'validation', by the generator's validation_split; None for all.
         ignore_class_split: Whether the subsets may have different classes.
         dtype: The dtype of the images; None for `config.floatx()`.
 
     Raises:
-        ValueError: for arrays that do not fit, another subset, and subsets with different classes.
+        ValueError: for arrays that do not match, an unknown subset, and subsets with different classes.
 
     Example:
         >>> from nbkeras.preprocessing.image import ImageDataGenerator, NumpyArrayIterator
@@ -235,7 +235,7 @@ class NumpyArrayIterator(Iterator):
 class FileIterator(Iterator):
     """Batches of images read from files: the base class of DirectoryIterator and DataFrameIterator.
 
-    class_mode, the kind of targets: 'categorical' (class numbers, or lists of them, as rows of 0 and 1), 'binary', 'sparse',
+    class_mode is the kind of targets: 'categorical' (rows of 0 and 1, for class numbers or lists of them), 'binary', 'sparse',
     'input', 'raw', 'multi_output' or None. filenames are relative to `directory`.
     """
 
@@ -299,7 +299,7 @@ class FileIterator(Iterator):
 
 
 class DirectoryIterator(FileIterator):
-    """Batches of the images in a folder's subfolders, one for each class.
+    """Batches of the images in a folder's subfolders, one subfolder per class.
 
     `ImageDataGenerator.flow_from_directory` makes it.
 
@@ -311,22 +311,22 @@ class DirectoryIterator(FileIterator):
         classes: The subfolders to use, in this order; None for all, sorted.
         class_mode: 'categorical' (one-hot rows), 'binary' and 'sparse' (numbers), 'input' (the images), or None
             for no targets.
-        batch_size: The number of images of a batch.
-        shuffle: Whether images come in another order in each epoch.
+        batch_size: The number of images per batch.
+        shuffle: Whether to shuffle the images in each epoch.
         seed: NumPy's global generator is seeded with seed + (batches so far) before each batch; None does not
             seed it.
         data_format: 'channels_last', 'channels_first', or None for the configured one.
         save_to_dir: A folder for the varied images; None does not save them.
-        save_prefix: The start of their names.
-        save_format: The ending of their names.
-        follow_links: Whether folders that are links are looked into.
+        save_prefix: The start of their file names.
+        save_format: The ending of their file names.
+        follow_links: Whether to follow links to folders.
         subset: 'training' or 'validation', by the generator's validation_split; None for all.
         interpolation: The method of resizing, as in `load_img`.
-        keep_aspect_ratio: Whether to crop to the target's proportions before resizing.
+        keep_aspect_ratio: Whether to crop to the target's aspect ratio before resizing.
         dtype: The dtype of the images; None for `config.floatx()`.
 
     Raises:
-        ValueError: for another class_mode, color_mode or subset.
+        ValueError: for an unknown class_mode, color_mode or subset.
 
     Example:
         >>> import os
@@ -381,7 +381,7 @@ class DataFrameIterator(FileIterator):
 
     Args:
         dataframe: The table.
-        directory: The folder of the files; None if the names are whole paths.
+        directory: The folder of the files; None if the names are complete paths.
         image_data_generator: An ImageDataGenerator that varies the images; None for none.
         x_col: The column with the names of files.
         y_col: The column with the labels; with class_mode 'multi_output' a list of columns.
@@ -389,26 +389,26 @@ class DataFrameIterator(FileIterator):
         target_size: (rows, columns) to resize to.
         color_mode: 'rgb', 'rgba' or 'grayscale'.
         classes: The labels to use, in this order; None for all, sorted.
-        class_mode: 'categorical' (one-hot rows of texts or lists of texts), 'binary' and 'sparse' (numbers of
-            texts), 'raw' (the column's values), 'multi_output' (a list of columns' values), 'input' (the
+        class_mode: 'categorical' (one-hot rows for labels or lists of labels), 'binary' and 'sparse' (numbers for
+            labels), 'raw' (the column's values), 'multi_output' (a list of columns' values), 'input' (the
             images), or None for no targets.
-        batch_size: The number of images of a batch.
-        shuffle: Whether images come in another order in each epoch.
+        batch_size: The number of images per batch.
+        shuffle: Whether to shuffle the images in each epoch.
         seed: NumPy's global generator is seeded with seed + (batches so far) before each batch; None does not
             seed it.
         data_format: 'channels_last', 'channels_first', or None for the configured one.
         save_to_dir: A folder for the varied images; None does not save them.
-        save_prefix: The start of their names.
-        save_format: The ending of their names.
+        save_prefix: The start of their file names.
+        save_format: The ending of their file names.
         subset: 'training' or 'validation', by the generator's validation_split; None for all.
         interpolation: The method of resizing, as in `load_img`.
-        keep_aspect_ratio: Whether to crop to the target's proportions before resizing.
+        keep_aspect_ratio: Whether to crop to the target's aspect ratio before resizing.
         dtype: The dtype of the images; None for `config.floatx()`.
-        validate_filenames: Whether files that are no images are left out, with a warning.
+        validate_filenames: Whether to skip files that are not images, with a warning.
 
     Raises:
-        TypeError: for columns of another type.
-        ValueError: for another class_mode, color_mode or subset.
+        TypeError: for columns of the wrong type.
+        ValueError: for an unknown class_mode, color_mode or subset.
 
     Example:
         >>> import pandas
@@ -471,10 +471,10 @@ class DataFrameIterator(FileIterator):
 
 
 def _are_images(paths: list[str], endings: tuple[str, ...], column: str) -> np.ndarray:
-    """For each path, whether it is an existing file with the ending of an image; warns if some are not."""
+    """Whether each path is an existing file with the ending of an image; warns if some are not."""
     found = np.array([path.lower().endswith(endings) and os.path.isfile(path) for path in paths], bool)
     if not found.all():
-        warn(f"{np.sum(~found)} of the files named in {briefly(column)} are not images: they are left out")
+        warn(f"{np.sum(~found)} of the files named in {briefly(column)} are not images: they are skipped")
     return found
 
 
@@ -505,11 +505,11 @@ def _check_mode(class_mode: Any, allowed: tuple) -> None:
 def _check_texts(values: list, column: Any, kinds: Any) -> None:
     for value in values:
         if not isinstance(value, kinds):
-            raise TypeError(f"the values of column {briefly(column)} must be texts, received {briefly(value)}")
+            raise TypeError(f"the values of column {briefly(column)} must be strings, received {briefly(value)}")
 
 
 def _numbered(values: list, column: Any, classes: Any, class_mode: str) -> tuple[dict[str, int], list]:
-    """(class -> number, each row's class number): a list of numbers for a list, None for a row without a known class."""
+    """(class -> number, each row's class number). A row with a list gets a list of numbers, a row without a known class None."""
     sequence = list | tuple
     _check_texts(values, column, str | sequence if class_mode == "categorical" else str)
     given = {name for value in values for name in (value if isinstance(value, sequence) else [value])}

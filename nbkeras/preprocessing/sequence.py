@@ -12,21 +12,21 @@ from nbkeras.engine import lazy_names as _lazy_names
 
 
 class TimeseriesGenerator(PyDataset):
-    """Batches (windows, targets) of a series: each window is the `length` steps before its target.
+    """Batches (windows, targets) of a series: each window is the `length` timesteps before its target.
 
     Keras 3 has `utils.timeseries_dataset_from_array` instead.
 
     Args:
-        data: An array or list with a row for each step.
-        targets: The target of each step, as many as rows of data.
-        length: The number of steps before the target that a window covers.
-        sampling_rate: The distance between the steps of a window.
+        data: An array or list with a row for each timestep.
+        targets: The target of each timestep; their number is the number of rows of data.
+        length: The number of timesteps before the target that a window covers.
+        sampling_rate: The distance between the timesteps of a window.
         stride: The distance between windows.
         start_index: The first row in use.
-        end_index: The last row in use; None for the last one.
-        shuffle: Whether windows are drawn at random, by NumPy's global generator.
-        reverse: Whether each window is reversed.
-        batch_size: The number of windows of a batch.
+        end_index: The last row in use; None for the last row of data.
+        shuffle: Whether to draw windows at random, by NumPy's global generator.
+        reverse: Whether to reverse each window.
+        batch_size: The number of windows per batch.
 
     Raises:
         ValueError: if data and targets differ in length, and if there is no window.
@@ -86,7 +86,7 @@ class TimeseriesGenerator(PyDataset):
         return (samples[:, ::-1] if self.reverse else samples), targets
 
     def get_config(self) -> dict[str, Any]:
-        """The generator's current arguments, with data and targets as JSON texts; TypeError if they cannot be JSON."""
+        """The generator's arguments, with data and targets as JSON strings; raises TypeError if JSON cannot hold them."""
         names = "length sampling_rate stride start_index end_index shuffle reverse batch_size".split()
         texts = {name: _to_json(getattr(self, name), name) for name in ("data", "targets")}
         return texts | {name: getattr(self, name) for name in names}
@@ -110,11 +110,11 @@ def _to_json(values, name: str) -> str:
 def make_sampling_table(size: int, sampling_factor: float = 1e-5) -> np.ndarray:
     """The probability of keeping the word of each rank: rare words always, frequent words rarely.
 
-    word2vec's min(1, sqrt(f / t) t / f) with frequencies f by Zipf's law for the ranks and t = sampling_factor.
+    It is word2vec's min(1, sqrt(f / t) t / f), with t = sampling_factor and the frequency f of a rank by Zipf's law.
 
     Args:
         size: The number of words.
-        sampling_factor: The frequency t, above which words are left out at times.
+        sampling_factor: The frequency t; more frequent words are sometimes dropped.
 
     Returns:
         A float64 array (size,), for `skipgrams`.
@@ -146,9 +146,9 @@ def skipgrams(
     Args:
         sequence: A list of word numbers; 0 is not a word.
         vocabulary_size: Words are numbered from 1 to vocabulary_size - 1.
-        window_size: The greatest distance of the two words of a pair with label 1.
+        window_size: The greatest distance between the words of a pair with label 1.
         negative_samples: The number of pairs with label 0 for each pair with label 1.
-        shuffle: Whether the pairs are shuffled.
+        shuffle: Whether to shuffle the pairs.
         categorical: Whether labels are [0, 1] and [1, 0] instead of 1 and 0.
         sampling_table: The probability of keeping each word, from `make_sampling_table`; None keeps all.
         seed: The seed of the shuffling.

@@ -1,4 +1,4 @@
-"""Converting texts to numbers: Tokenizer and hashing."""
+"""Converts texts to numbers, by a Tokenizer or by hashing."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ def text_to_word_sequence(text: str, filters: str = _FILTERS, lower: bool = True
     Args:
         text: The text.
         filters: Characters that count as separators.
-        lower: Whether the text is put in lower case.
+        lower: Whether to convert the text to lower case.
         split: The separator of words.
 
     Returns:
@@ -46,13 +46,13 @@ def one_hot(
 ) -> list[int]:
     """A number for each word of a text, by Python's `hash`, which differs between processes.
 
-    Different words may share a number.
+    Different words may get the same number.
 
     Args:
         text: The text.
         n: Numbers are from 1 to n - 1.
         filters: Characters that count as separators.
-        lower: Whether the text is put in lower case.
+        lower: Whether to convert the text to lower case.
         split: The separator of words.
         analyzer: A function that splits the text instead.
 
@@ -77,15 +77,15 @@ def hashing_trick(
     split: str = " ",
     analyzer: Callable[[str], Iterable[str]] | None = None,
 ) -> list[int]:
-    """A number for each word of a text, by a hash function; different words may share one.
+    """A number for each word of a text, by a hash function; different words may get the same number.
 
     Args:
         text: The text.
         n: Numbers are from 1 to n - 1.
-        hash_function: 'md5', which is the same in each process; a function of a word; or None for Python's
-            `hash`, which is not.
+        hash_function: 'md5', which gives the same numbers in each process; a function of a word; or None for
+            Python's `hash`, which differs between processes.
         filters: Characters that count as separators.
-        lower: Whether the text is put in lower case.
+        lower: Whether to convert the text to lower case.
         split: The separator of words.
         analyzer: A function that splits the text instead.
 
@@ -107,19 +107,19 @@ def _md5(word: str) -> int:
 
 
 class Tokenizer:
-    """Number the words of texts, 1 for the most frequent, and convert texts to lists of numbers or to rows.
+    """Number the words of texts, 1 for the most frequent, and convert texts to lists of numbers or to matrix rows.
 
     Keras 3 has `layers.TextVectorization` instead.
 
     Args:
         num_words: Only numbers below it are used; None for all.
         filters: Characters that count as separators.
-        lower: Whether texts are put in lower case.
+        lower: Whether to convert texts to lower case.
         split: The separator of words.
         char_level: Whether each character is a word.
-        oov_token: The word for unknown words, with number 1; None leaves unknown words out.
+        oov_token: The word that replaces unknown words, with number 1; None drops unknown words.
         analyzer: A function that splits a text instead.
-        document_count: The number of texts that were counted before.
+        document_count: The number of texts counted before.
 
     Example:
         >>> from nbkeras.preprocessing.text import Tokenizer
@@ -246,7 +246,7 @@ class Tokenizer:
             yield " ".join(self._translate(sequence, self.index_word, lambda number: number))
 
     def _translate(self, items: Iterable, table: dict, number_of: Callable) -> list:
-        """Each item's entry in the table; for an unknown or too rare item the entry of oov_token, if there is one."""
+        """Each item's entry in the table; an unknown or rare item gets the entry of oov_token, or is dropped."""
         unknown = self.word_index.get(self.oov_token) if self.oov_token is not None else None
         substitute = [] if unknown is None else [unknown if table is self.word_index else self.index_word[unknown]]
         found: list = []
@@ -279,7 +279,7 @@ class Tokenizer:
             A float64 array (sequences, num_words).
 
         Raises:
-            ValueError: for other modes, and if no texts have been counted.
+            ValueError: for an unknown mode, and if no texts have been counted.
 
         Example:
             >>> from nbkeras.preprocessing.text import Tokenizer
@@ -310,7 +310,7 @@ class Tokenizer:
         return matrix
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments and the counts; the counts are JSON texts."""
+        """The arguments and the counts; the counts are JSON strings."""
         arguments = "num_words filters lower split char_level oov_token document_count".split()
         counts = "word_counts word_docs index_docs index_word word_index".split()
         return {name: getattr(self, name) for name in arguments} | {
@@ -330,10 +330,10 @@ def tokenizer_from_json(json_string: str) -> Tokenizer:
     """A Tokenizer from JSON.
 
     Args:
-        json_string: A text of `Tokenizer.to_json`, of nbkeras or Keras.
+        json_string: A result of `Tokenizer.to_json`, of nbkeras or Keras.
 
     Raises:
-        ValueError: for other texts.
+        ValueError: for other strings.
 
     Example:
         >>> from nbkeras.preprocessing.text import Tokenizer, tokenizer_from_json
@@ -352,7 +352,7 @@ def tokenizer_from_json(json_string: str) -> Tokenizer:
         for name, table in numbered.items():
             setattr(tokenizer, name, {int(number): value for number, value in table.items()})
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise ValueError(f"the text is not a Tokenizer of to_json: {type(error).__name__}: {error}") from error
+        raise ValueError(f"the string is not a result of Tokenizer.to_json: {type(error).__name__}: {error}") from error
     return tokenizer
 
 

@@ -1,4 +1,4 @@
-"""Floor 3: checks of the arguments of `fit`, `evaluate` and `predict`, and the forms of their results."""
+"""Floor 3: checks the arguments of `fit`, `evaluate` and `predict`, and formats their results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = np.ndarray
 
 
 def returned(logs: dict[str, Any], return_dict: bool) -> Any:
-    """Logs in the form in which a method returns them: by name, as a list, or a single number."""
+    """Logs as a method returns them: a dict by name, a list, or a single number."""
     if not isinstance(return_dict, bool | int | np.bool_):
         raise TypeError(f"return_dict must be True or False, received {briefly(return_dict)}")
     if return_dict:
@@ -24,11 +24,11 @@ def returned(logs: dict[str, Any], return_dict: bool) -> Any:
     return values[0] if len(values) == 1 else values
 
 
-_LEAST = {"epochs": 0, "initial_epoch": 0, "validation_freq": 1}  # of counts that must not be None; of the others 1
+_LEAST = {"epochs": 0, "initial_epoch": 0, "validation_freq": 1}  # for counts that must not be None; else 1
 
 
 def check_counts(**counts: Any) -> None:
-    """ValueError for values that cannot be a number of samples, batches or epochs."""
+    """Raise ValueError for values that cannot be a number of samples, batches or epochs."""
     for name, value in counts.items():
         least = _LEAST.get(name, 1)
         is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
@@ -39,7 +39,7 @@ def check_counts(**counts: Any) -> None:
 
 
 def check_validation(split: Any, frequency: Any) -> None:
-    """ValueError for a fraction outside 0 to 1, and for a frequency that is neither a count nor a list of epochs."""
+    """Raise ValueError for a fraction outside 0 to 1, and for a frequency that is neither a count nor a list of epochs."""
     number = isinstance(split, int | float | np.number) and not isinstance(split, bool)
     if split is not None and not (number and 0 <= split < 1):
         raise ValueError(f"validation_split must be between 0 and 1, received {briefly(split)}")
@@ -50,13 +50,13 @@ def check_validation(split: Any, frequency: Any) -> None:
 
 
 def check_verbose(verbose: Any) -> None:
-    """ValueError for what does not say how much is printed."""
+    """Raise ValueError for an invalid `verbose`."""
     if not isinstance(verbose, int | str) or (verbose != "auto" and (isinstance(verbose, str) or verbose < 0)):
         raise ValueError(f"verbose must be 0, 1, 2 or 'auto', received {briefly(verbose)}")
 
 
 def check_shuffle(shuffle: Any) -> None:
-    """TypeError for what does not say whether samples are shuffled."""
+    """Raise TypeError for an invalid `shuffle`."""
     is_name = isinstance(shuffle, str) and shuffle == "batch"
     if shuffle is not None and not is_name and not isinstance(shuffle, bool | int | np.bool_):
         raise TypeError(f"shuffle must be True, False or 'batch', received {briefly(shuffle)}")
@@ -82,5 +82,5 @@ def callback_list(
 
 
 def logged(value: Any) -> float | Array:
-    """A metric's value in the logs: a number, or an array where the metric has several (one for each threshold)."""
+    """A metric's value in the logs: a number, or an array if the metric has several values (one per threshold)."""
     return value.item() if value.size == 1 else np.asarray(value)

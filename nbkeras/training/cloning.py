@@ -1,4 +1,4 @@
-"""Floor 3: models made of other models: the same architecture, with new or changed layers."""
+"""Floor 3: `clone_model`, the same architecture with new or changed layers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,22 +21,22 @@ def clone_model(
     call_function: Callable | None = None,
     recursive: bool = False,
 ) -> Model:
-    """A model of the same architecture with new weights: each layer is made again from its configuration.
+    """A model of the same architecture with new weights: each layer is remade from its configuration.
 
     The clone of a compiled model is compiled with the same arguments, and has its own optimizer and metrics.
 
     Args:
-        model: A functional model, a Sequential, or a subclass that from_config can make again.
+        model: A functional model, a Sequential, or a subclass that from_config can remake.
         input_tensors: Symbolic tensors to start from instead of new inputs.
         clone_function: A function of a layer that returns the layer to use instead.
-        call_function: A function (layer, *args, **kwargs) that calls the layer and returns the outputs,
-            possibly after other layers; for functional models.
-        recursive: Whether models within the model are cloned in the same way; otherwise clone_function gets
-            each of them as one layer.
+        call_function: A function (layer, *args, **kwargs) that calls the layer and returns the outputs. It may
+            call other layers too. Only for functional models.
+        recursive: True clones nested models in the same way; False gives clone_function each of them as one
+            layer.
 
     Raises:
-        ValueError: for call_function with a Sequential, for the wrong number of input_tensors, and for other
-            arguments with a model that has no graph.
+        ValueError: for call_function with a Sequential, for the wrong number of input_tensors, and for any
+            argument besides model if the model has no graph.
 
     Example:
         >>> model = keras.Sequential([layers.Dense(2, activation="relu", input_shape=(3,))])
@@ -51,7 +51,7 @@ def clone_model(
 
 
 def _fresh(value: Any) -> Any:
-    """A new object without state in place of an optimizer or a metric; other values unchanged."""
+    """A copy of an optimizer or metric without its state; other values unchanged."""
     return _copied(value) if isinstance(value, Optimizer | Metric) else value
 
 
@@ -75,8 +75,8 @@ def _clone(model: Model, input_tensors: Any, clone_function: Any, call_function:
         return _clone_sequential(model, input_tensors, clone, call_function)
     if not has_layers:
         raise ValueError(
-            f"{type(model).__name__} is no functional model, so clone_model does not know its layers: make another with "
-            "its class, such as from_config(get_config())"
+            f"{type(model).__name__} is not a functional model, so clone_model does not know its layers: make a copy with "
+            "its class, for example from_config(get_config())"
         )
     return _clone_graph(
         model, input_tensors, clone, call_function or (lambda layer, *args, **kwargs: layer(*args, **kwargs))

@@ -1,4 +1,4 @@
-"""Floor 3: Compiled, the losses and metrics that `compile` was given, for each output, and the weights that training updates."""
+"""Floor 3: Compiled, the losses and metrics of `compile` for each output, and the weights that training updates."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _metric_object(spec: Any, y_true: Tensor, y_pred: Tensor) -> metrics.Metric:
 
 
 def function_name(metric: Any) -> str:
-    """The name in the logs of a metric that is a function, or another object that can be called."""
+    """The name in the logs of a metric that is a function or another callable."""
     name = getattr(metric, "__name__", type(metric).__name__)
     return snake_case(name) if behaviour.current.metric_names_are_snake_case else name.strip("<>")
 
@@ -89,7 +89,7 @@ def function_name(metric: Any) -> str:
 class Compiled:
     """The losses and metrics of a compiled model. Metrics that depend on shapes are made at the first batch.
 
-    arguments: those of `compile` by name, as they were passed. own_loss: whether the model computes its loss itself.
+    arguments: the arguments of `compile` by name. own_loss: whether the model computes its loss itself.
     """
 
     def __init__(self, arguments: dict[str, Any], own_loss: bool):
@@ -101,14 +101,14 @@ class Compiled:
         self.trackers: list[metrics.Mean] = []  # of the outputs' losses
         self.by_output: list[list[tuple[str, Any, bool]]] | None = None
         self._sorts = behaviour.current.sorts_metrics
-        self.variables: list[Variable] = []  # those that training updates
-        self._weights: list[Variable] = []  # all weights at the time when `variables` was set
+        self.variables: list[Variable] = []  # training updates these
+        self._weights: list[Variable] = []  # all weights when `variables` was set
         self.in_step = False
 
     def resolve(self, names: list[str], nested: Any = None) -> None:
-        """Match the specifications to the outputs; raises for names and counts that do not fit.
+        """Match the specifications to the outputs; raises for names and counts that do not match.
 
-        nested: the outputs' structure, if it is a nested one.
+        nested: the outputs' structure, if it is nested.
         """
         if self.names == names:
             return
@@ -127,10 +127,10 @@ class Compiled:
                 metrics.get(spec)  # an unknown name is an error of compile, not of the first batch
         paired = zip(paths(names, nested), self.losses, strict=True)
         with_loss = [name for name, loss in paired if loss is not None]
-        least = 2  # a single loss has no entry of its own in the logs: 'loss' shows it
+        least = 2  # a single loss has no separate entry in the logs: 'loss' shows it
         if not (
             behaviour.current.measures_outputs_without_loss or self._own_loss
-        ):  # Keras 2.3.1 has no loss of one's own
+        ):  # Keras 2.3.1 does not know user-defined losses
             least = 1 if len(names) > 1 else 2
             for lists in self._lists:
                 lists[:] = [own if loss is not None else [] for own, loss in zip(lists, self.losses, strict=True)]
@@ -170,13 +170,13 @@ class Compiled:
         return targets, outputs, weights * len(outputs) if len(weights) == 1 else weights
 
     def _in_order(self, values: Any) -> list:
-        """Values by output name, or in a structure, as a list; an empty one for None."""
+        """Values by output name, or in a structure, as a list; None gives an empty list."""
         if isinstance(values, dict) and nested(values) is None:
             return [values.get(name) for name in self.names]
         return [] if values is None else structures.flatten(values)
 
     def compute_loss(self, y: Any, y_pred: Any, sample_weight: Any, extra: list[Tensor]) -> Tensor:
-        """The weighted sum of the outputs' losses and of the layers' own; a scalar tensor."""
+        """The weighted sum of the outputs' losses and of the losses that layers added; a scalar tensor."""
         targets, outputs, weights = self.lists(y, y_pred, sample_weight)
         total: Tensor | None = None
         trackers = iter(self.trackers)
@@ -186,7 +186,7 @@ class Compiled:
             if targets[position] is None:
                 raise ValueError(f"the loss of output {self.names[position]!r} needs targets, received None")
             value = loss(targets[position], outputs[position], weights[position])
-            if self.trackers:  # with one loss alone, 'loss' says it
+            if self.trackers:  # a single loss is in 'loss'
                 size = float(outputs[position].shape[0]) if outputs[position].ndim else 1.0
                 next(trackers).update_state(value, sample_weight=size)
             weight = self.loss_weights[position]
@@ -225,14 +225,14 @@ class Compiled:
         return [(tracker.name, tracker) for tracker in self.trackers] + found
 
     def metric_objects(self) -> list[Any]:
-        """The metric objects; within a step the loss's, then one object for all metrics of `compile`."""
+        """The metric objects. Within a step: the mean loss, then one object for all metrics of `compile`."""
         if not self.in_step:
             return [metric for _, metric in self.named()]
         has_others = self.trackers or any(self.arguments[kind] is not None for kind in ("metrics", "weighted_metrics"))
         return [self.loss_tracker, *([CompiledMetrics(self)] if has_others else [])]
 
     def outputs(self, names: list[str], shapes: list[tuple], nested: Any = None) -> tuple[Output, ...]:
-        """The outputs of these names, with what their targets must fulfil; shapes: () for a shape that is not known."""
+        """The outputs with these names, and the conditions on their targets. shapes: () for an unknown shape."""
         self.resolve(names, nested)
         found = []
         for name, loss, shape in zip(names, self.losses, shapes, strict=True):
@@ -246,25 +246,25 @@ class Compiled:
     # -------------------- in a step --------------------
 
     def choose_variables(self, model: Any) -> list[Variable]:
-        """The variables that training updates: those trainable when `compile` was called or the model got its weights."""
+        """The variables that training updates: the weights that were trainable when `compile` ran or the weights were made."""
         weights = model.weights
         if list(map(id, weights)) != list(map(id, self._weights)):
             self._weights, self.variables = weights, model.trainable_weights
         return self.variables
 
     def prepare_to_train(self, model: Any) -> None:
-        """Build the model's optimizer for the trainable weights, or again if these have changed."""
+        """Build the model's optimizer for the trainable weights; build it again if they have changed."""
         variables = self.choose_variables(model)
         if variables and model.optimizer is not None:
             model.optimizer.build(variables)
         elif not model._overrides("train_step"):
             if variables:
                 raise ValueError(f"model {model.name!r} was compiled with optimizer=None: give one to train it")
-            warn(f"model {model.name!r} has no trainable weights: losses and metrics are all there is")
+            warn(f"model {model.name!r} has no trainable weights: training computes only losses and metrics")
 
     @contextlib.contextmanager
     def step(self, thaw: bool) -> Iterator[None]:
-        """For the block of a train or test step: the user's code sees the metrics of `compile` as one object.
+        """The context of a train or test step. In it, one object stands for all metrics of `compile`.
 
         thaw: variables get gradients even if their layer was frozen after the model was compiled.
         """
@@ -281,7 +281,7 @@ class Compiled:
 
 
 class CompiledMetrics:
-    """The metrics of `compile` as one, for a train_step that updates them itself."""
+    """One object for all metrics of `compile`, for a train_step that updates them itself."""
 
     name = "compile_metrics"
 
@@ -300,7 +300,7 @@ class CompiledMetrics:
         return [variable for _, metric in self._compiled.parts() for variable in metric.variables]
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Add a batch: targets and outputs as the model's step got them."""
+        """Add a batch of targets and outputs."""
         self._compiled.update_metrics(y_true, y_pred, sample_weight)
 
     def result(self) -> dict[str, Any]:
@@ -308,6 +308,6 @@ class CompiledMetrics:
         return {label: metric.result() for label, metric in self._compiled.parts()}
 
     def reset_state(self) -> None:
-        """Set all back to the start."""
+        """Reset all metrics."""
         for _, metric in self._compiled.parts():
             metric.reset_state()

@@ -1,4 +1,4 @@
-"""Floor 3: x, y and weights, as users pass them, become batches that a model takes: converted and checked once."""
+"""Floor 3: converts the user's x, y and weights to batches for a model, and checks them, once."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ Array = np.ndarray
 
 
 class ModelSpec(NamedTuple):
-    """The inputs and outputs of a model, against which its data are checked.
+    """The inputs and outputs of a model; data are checked against them.
 
     inputs: the inputs of a graph; None accepts arrays in any structure. input_count: their number, 1 if it is not known.
-    batch_size: the batch size in the shape of the inputs. nested: the outputs' structure, if it is a nested one. has_own_step:
-    whether a step or a `compute_loss` of the user's own gets the targets, which may be other ones than the outputs.
+    batch_size: the batch size in the shape of the inputs. nested: the outputs' structure, if it is nested. has_own_step: whether
+    a user's step or `compute_loss` gets the targets; then the targets need not match the outputs.
     """
 
     inputs: GraphInputs | None = None
@@ -45,9 +45,9 @@ class ModelSpec(NamedTuple):
 
 
 class Layout:
-    """The structures of x and y, which make x, y and sample weights of a batch's flat list of leaves.
+    """The structures of x and y. It packs a batch's flat list of leaves into x, y and sample weights.
 
-    x, y: structures of placeholders. inputs, targets: their numbers. key: tells layouts apart; structures may not hash.
+    x, y: structures of placeholders. inputs, targets: their numbers. key: a hashable key; structures may not be hashable.
     """
 
     __slots__ = ("x", "y", "inputs", "targets", "key")
@@ -57,11 +57,11 @@ class Layout:
         self.key = repr((x, y, inputs, targets))
 
     def is_like(self, other: Layout) -> bool:
-        """Whether another layout has the same structures; keys of dicts may have another order."""
+        """Whether another layout has the same structures; the order of dict keys does not matter."""
         return (self.x, self.y, self.inputs, self.targets) == (other.x, other.y, other.inputs, other.targets)
 
     def pack(self, leaves: list) -> Any:
-        """x, (x, y) or (x, y, sample_weight), in the structures in which the user passed them."""
+        """x, (x, y) or (x, y, sample_weight), in the structures that the user passed."""
         end = self.inputs + self.targets
         x, y, weights = structures.pack(self.x, leaves[: self.inputs]), leaves[self.inputs : end], leaves[end:]
         by_name = isinstance(self.y, dict) and output_matching.nested(self.y) is None  # in the order of the outputs
@@ -77,17 +77,17 @@ class Layout:
 
 
 def opened(x: Any) -> Any:
-    """Data as they are read: a Stream of what yields batches; anything else unchanged."""
+    """A Stream for an object that yields batches; other data unchanged."""
     return ItemStream(x) if is_stream(x) else x
 
 
 def first_inputs(x: Any) -> Any:
-    """The inputs in opened data, of a stream those of its first item."""
+    """The inputs in opened data; for a stream, the inputs of its first item."""
     return _given(unpack(x.first)[0] if isinstance(x, ItemStream) else x)
 
 
 def _given(x: Any) -> Any:
-    """Inputs; ValueError for None."""
+    """The inputs; raises ValueError for None."""
     if x is None:
         raise ValueError("x is missing: pass an array, a list or dict of arrays, a generator or a Sequence")
     return x.tocsr() if is_sparse(x) else x  # a dok_matrix is a dict
@@ -106,7 +106,7 @@ def first_tensors(x: Any) -> Any:
 def _arrays(
     x: Any, convert: Callable[[Any], Array] = lambda leaf: to_array(leaf, "x")
 ) -> tuple[Any, list[Array | None]]:
-    """(structure, arrays) of inputs in any structure; convert(leaf) makes an array of each."""
+    """(structure, arrays) of inputs in any structure; convert(leaf) makes an array from each leaf."""
     if isinstance(x, list | tuple) and x and not any(hasattr(item, "shape") for item in x):
         x = to_array(x, "x")
     leaves = structures.flatten(x)
@@ -119,7 +119,7 @@ def _arrays(
 
 
 def batch_of(x: Any, y: Any, sample_weight: Any, class_weight: Any, spec: ModelSpec) -> Batch:
-    """All rows as one batch for a model with this spec; ValueError for what does not fit it."""
+    """All rows as one batch for a model with this spec; raises ValueError for data that do not match it."""
     x, outputs, names = _given(x), spec.outputs, [output.name for output in spec.outputs]
     structure, inputs = _arrays(x) if spec.inputs is None else spec.inputs.arrays(x)
     given = y
@@ -134,7 +134,7 @@ def batch_of(x: Any, y: Any, sample_weight: Any, class_weight: Any, spec: ModelS
         y_structure, targets = _arrays(y, lambda leaf: to_array(leaf, "y"))
     elif y is not None:
         y_structure, targets = output_matching.match_targets(y, names)
-    if is_nested:  # a train_step of the user's own gets them as the outputs are
+    if is_nested:  # a user's train_step gets them in the structure of the outputs
         y_structure = spec.nested
     targets = behaviour.current.targets(targets)
     weights = output_matching.match_sample_weights(sample_weight, names, len(targets))
@@ -148,7 +148,7 @@ def batch_of(x: Any, y: Any, sample_weight: Any, class_weight: Any, spec: ModelS
 
 
 def _is_several(y: Any, inputs: list[Array | None], names: list[str]) -> bool:
-    """Whether targets are a dict not by output, or a list or tuple of arrays, each of which has a row for each sample."""
+    """True if targets are a dict whose keys are not outputs, or a list or tuple of arrays with a row for each sample."""
     if isinstance(y, dict):
         return not set(y) <= set(names)
     samples = next((len(array) for array in inputs if array is not None), None)
@@ -183,7 +183,7 @@ def adapter_of(
     batch_size: int | None = None,
     **options: Any,
 ) -> DataAdapter:
-    """A data set, opened, as batches for a model with this spec.
+    """An opened data set as batches for a model with this spec.
 
     inputs_only: leave out targets and weights that a stream yields. batch_size: ignored for a stream. options: `steps`, the
     number of batches in an epoch; `shuffle`; `training`: an epoch of `steps` batches continues where the last one stopped.
@@ -215,9 +215,9 @@ def split_adapters(
     training: dict[str, Any],
     validating: dict[str, Any],
 ) -> tuple[DataAdapter, DataAdapter]:
-    """The first rows of arrays to train on, and the last `fraction` of them to validate with, without class weights.
+    """Adapters for training on the first rows of arrays, and for validation, without class weights, on the last `fraction`.
 
-    training, validating: their other options, as of `adapter_of`.
+    training, validating: other options of `adapter_of`.
     """
     if isinstance(x, ItemStream):
         raise ValueError("validation_split needs arrays: a generator or Sequence cannot be split")

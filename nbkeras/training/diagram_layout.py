@@ -1,8 +1,8 @@
 """Layered graph drawing: positions of boxes in rows, and routes of arrows that do not run through a box.
 
-The method of Sugiyama, Tagawa and Toda, 1981: an arrow that passes a row gets a bend there, which takes space like a box. Boxes
-and bends are ordered so that few arrows cross, then moved towards their neighbours. Positions are (across, along) the rows'
-direction.
+The method of Sugiyama, Tagawa and Toda, 1981: an arrow that passes a row gets a bend there, and the bend takes space like a box.
+The method orders boxes and bends so that few arrows cross, then moves them towards their neighbours. Positions are (across,
+along) the direction of the rows.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Arranged(NamedTuple):
 def arrange(
     sizes: Sequence[Point], arrows: Sequence[Arrow], gap: float, first: Collection[int] = (), last: Collection[int] = ()
 ) -> Arranged:
-    """Arrange boxes of these sizes. Arrows go from a box to a later one; `first` and `last` have separate rows."""
+    """Arrange boxes of these sizes. Arrows go from a box to a later box; `first` and `last` get separate rows."""
     rows = _rows(len(sizes), arrows, first, last)
     widths = [size[0] for size in sizes]
     bends: dict[tuple[int, float, int], int] = {}

@@ -1,4 +1,4 @@
-"""Drawing a model's layers and their connections, by the optional packages pillow and pydot."""
+"""Draws a model's layers and their connections; needs the optional packages pillow or pydot."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _Box:
 
 
 class _Edge(NamedTuple):
-    """An arrow from a box (if it is a frame, from its exit number `leaves`) to a box (a frame's entry number `enters`)."""
+    """An arrow between boxes. `leaves` and `enters` are port numbers, used if the box is a frame."""
 
     source: _Box
     leaves: int
@@ -82,13 +82,13 @@ def plot_model(
         show_dtype: Whether boxes show the dtypes of outputs.
         show_layer_names: Whether boxes show the names of layers.
         rankdir: 'TB' draws downwards, 'LR' to the right.
-        expand_nested: Whether a model within the model is drawn as a frame with its layers instead of one box.
-        dpi: The size: 96 for letters of 12 pixels.
+        expand_nested: Whether a nested model is drawn as a frame with its layers instead of one box.
+        dpi: The resolution; 96 draws letters of 12 pixels.
         show_layer_activations: Whether boxes show the activations of layers.
         show_trainable: Whether boxes show which layers are trainable or frozen.
 
     Returns:
-        None; in IPython the picture, which notebooks show.
+        None; in IPython the picture, so that notebooks show it.
 
     Raises:
         ImportError: if pillow is not installed.
@@ -132,7 +132,7 @@ def model_to_dot(
         show_dtype: Whether boxes show the dtypes of outputs.
         show_layer_names: Whether boxes show the names of layers.
         rankdir: 'TB' draws downwards, 'LR' to the right.
-        expand_nested: Whether a model within the model is drawn as a frame with its layers instead of one box.
+        expand_nested: Whether a nested model is drawn as a frame with its layers instead of one box.
         dpi: The dots per inch of pictures.
         show_layer_activations: Whether boxes show the activations of layers.
         show_trainable: Whether boxes show which layers are trainable or frozen.
@@ -176,7 +176,7 @@ def model_to_dot(
 
 
 def _level_of(model: Any, rankdir: str, content: _Content) -> _Level:
-    """The boxes of a model's graph; ValueError if it has none."""
+    """The boxes of a model's graph; raises ValueError if the model has no graph."""
     if rankdir not in ("TB", "LR"):
         raise ValueError(f"rankdir must be 'TB' or 'LR', received {briefly(rankdir)}")
     graph = getattr(model, "_graph", None)

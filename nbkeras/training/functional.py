@@ -25,9 +25,9 @@ _GRAPH = ("layers", "input_layers", "output_layers")  # of a configuration
 
 
 class Functional(Trainer, registered=False):
-    """A part of Model: its graph, if it was made from symbolic tensors. A subclass without one has a `call` of its own."""
+    """The part of Model that holds its graph, if it was made from symbolic tensors. A subclass without a graph defines `call`."""
 
-    _sizes_vary = False  # whether lengths and sizes of images may differ from those of the inputs
+    _sizes_vary = False  # whether lengths and image sizes may differ from the inputs' shapes
 
     def __init__(self, inputs: Any = None, outputs: Any = None, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
@@ -35,8 +35,8 @@ class Functional(Trainer, registered=False):
         self._extended: Graph | None = None  # the graph with the symbolic losses and metrics that were added
         self._added_metrics: list[
             Metric | None
-        ] = []  # each gets an added metric's values; None for a metric that has updated itself
-        self._loss_layers: list[Layer] = []  # layers with weights that only such losses need
+        ] = []  # the metric of each added value; None if the metric updates itself
+        self._loss_layers: list[Layer] = []  # layers with weights that only the added losses need
         if (inputs is None) != (outputs is None):
             raise ValueError("a functional model needs both inputs and outputs: Model(inputs=..., outputs=...)")
         if inputs is not None:
@@ -52,7 +52,7 @@ class Functional(Trainer, registered=False):
             )
         self._graph_inputs = GraphInputs(graph, self.name, self._sizes_vary)
         self._output_names, self._nested_outputs = output_names(graph), nested(graph.outputs)
-        self._graph = graph  # at last: other threads then use all of it
+        self._graph = graph  # last: other threads use it as soon as it is set
         self.built = True
 
     # -------------------- parts --------------------
@@ -68,22 +68,22 @@ class Functional(Trainer, registered=False):
 
     @OverridableProperty
     def inputs(self) -> list[SymbolicTensor]:
-        """The symbolic inputs in a list; AttributeError for a model without a graph."""
+        """The symbolic inputs in a list; raises AttributeError for a model without a graph."""
         return self._functional("inputs").input_list
 
     @OverridableProperty
     def outputs(self) -> list[SymbolicTensor]:
-        """The symbolic outputs in a list; AttributeError for a model without a graph."""
+        """The symbolic outputs in a list; raises AttributeError for a model without a graph."""
         return self._functional("outputs").output_list
 
     @property
     def input(self) -> Any:
-        """The symbolic inputs in the structure that was given; AttributeError for a model without a graph."""
+        """The symbolic inputs in the model's structure; raises AttributeError for a model without a graph."""
         return self._functional("input").inputs
 
     @property
     def output(self) -> Any:
-        """The symbolic outputs in the structure that was given; AttributeError for a model without a graph."""
+        """The symbolic outputs in the model's structure; raises AttributeError for a model without a graph."""
         return self._functional("output").outputs
 
     @OverridableProperty
@@ -142,7 +142,7 @@ class Functional(Trainer, registered=False):
             lambda s: Tensor(np.empty([2 if n is None else n for n in s.shape], s.dtype)),
             symbols(input_shape, self.dtype),
         )
-        self.built = True  # so that the call does not build it once more
+        self.built = True  # so that the call does not build it again
         try:
             with shapes_only(), training_phase(False):
                 self._set_output_names(self(stand_ins))
@@ -160,7 +160,7 @@ class Functional(Trainer, registered=False):
 
     @overridable
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Run the graph on tensors; a subclass writes its computation here, with nbkeras.ops.
+        """Run the graph on tensors. A subclass overrides it to write its computation with nbkeras.ops.
 
         Args:
             inputs: Tensors in the structure of the model's inputs.
@@ -168,7 +168,7 @@ class Functional(Trainer, registered=False):
             mask: The masks of the inputs, in their structure.
 
         Returns:
-            The outputs in the structure that was given; a list of one output becomes that output, as in Keras.
+            The outputs in the model's structure; a list of one output becomes that output, as in Keras.
         """
         if self._graph is None:
             raise NotImplementedError(
@@ -189,7 +189,7 @@ class Functional(Trainer, registered=False):
         return one_or_all(outputs)
 
     def _set_masks(self, inputs, masks, outputs) -> None:
-        """Do nothing: the outputs have the masks of the layers that made them."""
+        """Do nothing: the layers that made the outputs set their masks."""
 
     def _symbolic_call(self, args, kwargs):
         if self._graph_inputs is not None and args:
@@ -212,7 +212,7 @@ class Functional(Trainer, registered=False):
         """Add to what training minimises: tensors in `call`, or symbolic ones made of the model's inputs.
 
         Args:
-            loss: A tensor, of which the sum is added, or a list of tensors.
+            loss: A tensor or a list of tensors; the sum of their elements is added.
 
         Example:
             >>> x = layers.Input((3,))
@@ -232,12 +232,12 @@ class Functional(Trainer, registered=False):
     def add_metric(self, value, name: str | None = None, aggregation: str | None = "mean") -> None:
         """Report a value under a name: one computed in `call`, or a symbolic one made of the model's inputs.
 
-        Only Keras 2 has this method: for Keras 3 too, keep a metric in an attribute and call its
+        Only Keras 2 has this method. For code that also runs in Keras 3, keep a metric in an attribute and call its
         `update_state`.
 
         Args:
             value: A tensor, or a symbolic tensor.
-            name: The name in logs; in `call` it is needed.
+            name: The name in logs; required in `call`.
             aggregation: Accepted and ignored: the mean over batches is reported.
 
         Example:
@@ -270,7 +270,7 @@ class Functional(Trainer, registered=False):
         return super()._output_shapes() if self._graph is None else [symbol.shape for symbol in self._graph.output_list]
 
     def _is_described(self) -> bool:
-        has_no_call = type(self).call is Functional.call  # a train_step of its own calls the parts
+        has_no_call = type(self).call is Functional.call  # the user's train_step calls the parts
         return self._graph is not None or has_no_call or super()._is_described()
 
     # -------------------- configuration --------------------
@@ -287,7 +287,7 @@ class Functional(Trainer, registered=False):
 
         Args:
             config: The configuration.
-            custom_objects: Classes and functions of your own that it names, by name.
+            custom_objects: Your own classes and functions in the configuration, by name.
         """
         if "input_layers" not in config:
             return super().from_config(config)

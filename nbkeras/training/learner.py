@@ -1,4 +1,4 @@
-"""Floor 3: Learner, a layer that learns from a batch: what `compile` chooses, and the steps for a batch."""
+"""Floor 3: Learner, a layer that learns from a batch: `compile`, and the train, test and predict steps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nbkeras.training.step import Again, MetricResults, Step, log_tensors
 
 
 class Learner(Layer, registered=False):
-    """A part of Model: what it learns from one batch. It knows no data sets."""
+    """The part of Model that learns from one batch. It knows nothing about data sets."""
 
     def __init__(self, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
@@ -33,7 +33,7 @@ class Learner(Layer, registered=False):
         self._run_eagerly = False
         self._compiled: Compiled | None = None
         self._output_names: list[str] = []
-        self._nested_outputs: Any = None  # their structure, if it is a nested one
+        self._nested_outputs: Any = None  # their structure, if it is nested
         self._steps: dict[str, Step] = {}
         self._guard: Guard | None = None  # of TerminateOnNaN
         self._reset_steps()
@@ -57,17 +57,16 @@ class Learner(Layer, registered=False):
         """Choose the optimizer, the losses and the metrics of `fit` and `evaluate`.
 
         Args:
-            optimizer: A name, an Optimizer or a configuration; None for a train_step with optimizers of its
-                own.
+            optimizer: A name, an Optimizer or a configuration; None if train_step uses its own optimizers.
             loss: A name, a Loss, or a function(y_true, y_pred) of tensors. For several outputs: one for all, a
-                list, or a dict by output name, in which None means that an output has no loss.
+                list, or a dict by output name; None in it means that the output has no loss.
             metrics: A list of names, functions and Metrics; for several outputs also a list of lists, or a dict
                 by output name. 'accuracy' and 'crossentropy' mean the kind that fits the shapes of targets and
                 outputs.
             loss_weights: Factors of the losses in the sum that training minimises: a list, or a dict by output
                 name.
             weighted_metrics: Metrics, like `metrics`, that use sample weights and class weights.
-            run_eagerly: Whether steps are never recorded, so that Python can look at values in every step;
+            run_eagerly: True runs the Python code of every step and records none, so that it can read values;
                 slower.
             steps_per_execution: Accepted and ignored.
             jit_compile: Accepted and ignored: kernels are always compiled.
@@ -126,12 +125,12 @@ class Learner(Layer, registered=False):
 
     @property
     def compile_arguments(self) -> dict[str, Any]:
-        """The arguments of `compile` by name, as they were passed."""
+        """The arguments of `compile` by name."""
         return {} if self._compiled is None else self._compiled.arguments
 
     @property
     def run_eagerly(self) -> bool:
-        """Whether steps are never recorded; may be set at any time."""
+        """True if steps run without recording; may be set at any time."""
         return self._run_eagerly
 
     @run_eagerly.setter
@@ -147,9 +146,9 @@ class Learner(Layer, registered=False):
 
     @property
     def metrics(self) -> list:
-        """The metric objects: the loss's mean first, then those of compile, then those set as attributes.
+        """The metric objects: the mean loss first, then the metrics of `compile`, then those set as attributes.
 
-        In a train_step or test_step those of compile are one object, called as `update_state(y, y_pred)`.
+        In a train_step or test_step, one object with `update_state(y, y_pred)` stands for all metrics of `compile`.
         """
         compiled = [] if self._compiled is None else self._compiled.metric_objects()
         return list(dict.fromkeys([*compiled, *super().metrics]))
@@ -163,7 +162,7 @@ class Learner(Layer, registered=False):
 
     @on_own_device
     def reset_metrics(self) -> None:
-        """Set all metrics back to the start."""
+        """Reset all metrics."""
         for metric in self.metrics:
             metric.reset_state()
 
@@ -202,7 +201,7 @@ class Learner(Layer, registered=False):
     # -------------------- what happens to a batch: a user may override it --------------------
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """Learn from one batch. Override it for a step of your own; `fit` records it and replays it.
+        """Learn from one batch. Override it to write your own step; `fit` records and replays it.
 
         Args:
             data: (x, y) or (x, y, sample_weight) of tensors; see `utils.unpack_x_y_sample_weight`.
@@ -287,10 +286,10 @@ class Learner(Layer, registered=False):
             y: The targets.
             y_pred: The outputs.
             sample_weight: Weights of the samples, or None.
-            training: Whether the step is one of training.
+            training: Whether it is a training step.
 
         Raises:
-            ValueError: if there is neither a loss of `compile` nor one that was added.
+            ValueError: if `compile` got no loss and no layer added one.
 
         Example:
             >>> class Doubled(keras.Model):
@@ -303,7 +302,7 @@ class Learner(Layer, registered=False):
             8.0
         """
         compiled = self._check_compiled("training")
-        if not self.output_names and y_pred is not None:  # a model without `call`, whose own step makes the outputs
+        if not self.output_names and y_pred is not None:  # no `call`: the user's step makes the outputs
             self._set_output_names(y_pred)
             compiled.resolve(self.output_names, self._nested_outputs)
         return compiled.compute_loss(y, y_pred, sample_weight, self.losses)
@@ -336,7 +335,7 @@ class Learner(Layer, registered=False):
         sample_weight: Any = None,
         training: bool = True,
     ) -> tuple[Tensor, tuple[list[Tensor], list[Tensor], list[Tensor]]]:
-        """`compute_loss` with given values of the variables, which changes nothing.
+        """Call `compute_loss` with given values of the variables, and change no state.
 
         Args:
             trainable_variables: A tensor or array for each of `trainable_variables`.
@@ -346,13 +345,13 @@ class Learner(Layer, registered=False):
             y: The targets.
             y_pred: The outputs.
             sample_weight: Weights of the samples, or None.
-            training: Whether the step is one of training.
+            training: Whether it is a training step.
 
         Returns:
-            The loss, and a tuple of the lists of all three kinds of values after it.
+            The loss, and a tuple of three lists: the values of the variables afterwards.
 
         Raises:
-            ValueError: for another number of values, or values of other shapes.
+            ValueError: if the number of values or their shapes do not match the variables.
         """
         given = trainable_variables, non_trainable_variables, metrics_variables
         return building.stateless_compute_loss(self, *given, (x, y, y_pred, sample_weight, training))
@@ -362,14 +361,14 @@ class Learner(Layer, registered=False):
 
     @tensor.layer_stack.part("loss")
     def _loss_of(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Tensor:
-        """The result of `compute_loss`, which gets `training` if it accepts it: one written for Keras 2 does not."""
+        """The result of `compute_loss`. It gets `training` if it accepts it; an override written for Keras 2 does not."""
         takes = inspect.signature(self.compute_loss).parameters.values()
         asks = any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in takes)
         return self.compute_loss(x, y, y_pred, sample_weight, **({"training": training} if asks else {}))
 
     @tensor.layer_stack.part("metrics")
     def _measure_batch(self, loss: Tensor, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> dict[str, Any]:
-        """Add a batch to the loss's mean and to the metrics; returns logs."""
+        """Add a batch to the mean loss and to the metrics; returns logs."""
         size = float(next(leaf for leaf in structures.flatten(x) if leaf is not None).shape[0])
         self._check_compiled("training").loss_tracker.update_state(loss, sample_weight=size)
         logs = self.compute_metrics(x, y, y_pred, sample_weight)
@@ -391,7 +390,7 @@ class Learner(Layer, registered=False):
         return step
 
     def _run_guarded(self, guard: Guard, data: Any) -> Any:
-        """A train step that changes metrics alone if the loss or a gradient is not finite."""
+        """A train step that changes only metrics if the loss or a gradient is not finite."""
         with guard.keeping(v for v in self.variables if not (v.declared_trainable or v.is_quantized)):
             return self._run_step("train", data)
 
@@ -420,11 +419,11 @@ class Learner(Layer, registered=False):
 
     @classmethod
     def names_read_in_steps(cls) -> frozenset[str]:
-        """The names in methods that the user wrote; those of nbkeras read only attributes that `compile` or the loop sets."""
+        """The names in methods that the user wrote. nbkeras's methods read only attributes that `compile` or the loop sets."""
         return names_in_methods(*(base for base in cls.__mro__[:-1] if not base.__module__.startswith("nbkeras.")))
 
     def _overrides(self, name: str) -> bool:
-        """Whether a class of the user's own defines this method or property."""
+        """Whether a user's class defines this method or property."""
         for cls in type(self).__mro__:
             if name in vars(cls):
                 return not cls.__module__.startswith("nbkeras.")

@@ -1,4 +1,4 @@
-"""Floor 3: models made of files, of JSON and of configurations."""
+"""Floor 3: makes models from files, JSON and configurations."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from nbkeras.training.model import Model
 def load_model(
     filepath: Any, custom_objects: Mapping[str, Any] | None = None, compile: bool = True, safe_mode: bool = True
 ) -> Model:
-    """Load a model from a file of `save_model`, of Keras 3 (.keras) or of Keras 2 (.h5).
+    """Load a model from a file written by `save_model`, Keras 3 (.keras) or Keras 2 (.h5).
 
     Args:
-        filepath: A path, a folder of zipped=False, a binary file, or an open h5py.File.
-        custom_objects: Classes and functions of your own, by name. The file cannot name anything else outside
-            nbkeras, and no code of a file is ever run, with any safe_mode.
-        compile: Whether the model gets the file's compilation and optimizer state.
+        filepath: A path, a folder written with zipped=False, a binary file, or an open h5py.File.
+        custom_objects: Your own classes and functions, by name. The file can name nothing else outside nbkeras. Loading never
+            runs code from a file, whatever safe_mode is.
+        compile: Whether to compile the model and load the optimizer's state.
         safe_mode: False allows a model that needs far more memory than its file has bytes.
 
     Returns:
@@ -29,7 +29,7 @@ def load_model(
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is no model file, names a class or function that is not known, or is a SavedModel of TensorFlow.
+        ValueError: if the file is not a model file, names an unknown class or function, or is a SavedModel of TensorFlow.
 
     Example:
         >>> class Twice(layers.Layer):
@@ -48,11 +48,11 @@ def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None =
     """Make a model with new weights from JSON.
 
     Args:
-        json_string: The text of `model.to_json()` of nbkeras, Keras 3 or Keras 2.
-        custom_objects: Classes and functions of your own that it names, by name.
+        json_string: The result of `model.to_json()` of nbkeras, Keras 3 or Keras 2.
+        custom_objects: Your own classes and functions in the JSON, by name.
 
     Raises:
-        ValueError: if the text is no such JSON, or names a class that is not known.
+        ValueError: if the string is not the JSON of a model, or names an unknown class.
 
     Example:
         >>> text = keras.Sequential([layers.Dense(2, input_shape=(3,))]).to_json()
@@ -68,10 +68,10 @@ def model_from_config(config: Mapping[str, Any], custom_objects: Mapping[str, An
 
     Args:
         config: A dict {'class_name', 'config', ...} of Keras 3 or Keras 2, as in their model files.
-        custom_objects: Classes and functions of your own that it names, by name.
+        custom_objects: Your own classes and functions in the configuration, by name.
 
     Raises:
-        ValueError: if it is no such configuration, or names a class that is not known.
+        ValueError: if it is not the configuration of a model, or names an unknown class.
 
     Example:
         >>> import json

@@ -1,4 +1,4 @@
-"""Floor 3: EpochRunner, which `fit`, `evaluate` and `predict` share: a step for each batch, with callbacks around it."""
+"""Floor 3: EpochRunner, the loop of `fit`, `evaluate` and `predict`: it runs a step and callbacks for each batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Logs = dict[str, Any]
 
 
 _NOTHING: Any = object()
-_ASK = 16  # batches after which processes that train together ask each other whether one has stopped; see `_interval`
+_ASK = 16  # the ranks ask each other every so many batches whether one has stopped; see `_interval`
 _STOP = {"train": "stop_training", "test": "stop_evaluating", "predict": "stop_predicting"}
 
 
@@ -29,9 +29,9 @@ class EpochRunner:
     """Epochs over a data set, with a step for each batch.
 
     kind: train, test or predict, as in the names of callbacks' methods. step(batch) -> result. read(result) -> logs, or
-    a function that returns them, which is called only if somebody looks. owner: the object whose attribute `stop_training`,
-    `stop_evaluating` or `stop_predicting` callbacks set to end the loop. reset() is called before each epoch, settle() after the
-    last batch of each.
+    a function that returns them, called only if a callback reads the logs. owner: callbacks set its attribute `stop_training`,
+    `stop_evaluating` or `stop_predicting` to end the loop. The loop calls reset() before each epoch, and settle() after its last
+    batch.
     """
 
     def __init__(
@@ -51,19 +51,19 @@ class EpochRunner:
         self._callbacks = CallbackList() if callbacks is None else callbacks
         self._owner, self._flag = owner, _STOP[kind]
         self._epoch, self._phase = 0, "train"  # or "test", in its validation; or "end"
-        self._logs: Logs = {}  # of the last epoch of which all batches are done
-        self._done = 0  # batches of the epoch
-        self._result = _NOTHING  # of the last of them
-        self._resumed: str | None = None  # the phase in which a training was interrupted that goes on
+        self._logs: Logs = {}  # of the last epoch that ran all its batches
+        self._done = 0  # batches done in this epoch
+        self._result = _NOTHING  # of the last batch
+        self._resumed: str | None = None  # the phase where the resumed training was interrupted
         self._restore: Callable[[], None] | None = None  # called before the next batch
 
     def train(self, epochs: range, validation: EpochRunner | None = None, frequency: int | Container[int] = 1) -> Logs:
-        """Run epochs; returns the last logs. Validate after every `frequency`-th epoch, or after those with a number in it."""
+        """Run epochs; returns the last logs. Validate after every `frequency`-th epoch, or after the epochs that it lists."""
         callbacks, data, resumed = self._callbacks, self.data, self._resumed
         if resumed == "end" and self._is_stopped():
             return self._logs
         for loop in (self, validation):
-            if not epochs and loop is not None:  # the epoch that was interrupted is not wanted any more
+            if not epochs and loop is not None:  # the interrupted epoch is not run again
                 loop._go_to_place()
         for epoch in epochs:
             self._epoch, self._phase = epoch, "train"
@@ -89,7 +89,7 @@ class EpochRunner:
         return self._logs
 
     def test(self) -> Logs:
-        """Run one epoch; the logs after its last batch."""
+        """Run one epoch; returns the logs after its last batch."""
         self._go_on()
         self._callbacks.on_test_begin()
         self._reset()
@@ -107,7 +107,7 @@ class EpochRunner:
         return results
 
     def rehearse(self) -> None:
-        """Run the step on a batch like those of the data, which is not taken away from them."""
+        """Run the step on a sample batch; the data keep it."""
         for batch in parts([self.data.sample()]):
             self._step(batch)
 
@@ -128,7 +128,7 @@ class EpochRunner:
         begin = getattr(self._callbacks, f"on_{self._kind}_batch_begin")
         end = getattr(self._callbacks, f"on_{self._kind}_batch_end")
         step, interval = self._step, self._interval()
-        if self._done and self._is_stopped():  # before training was interrupted
+        if self._done and self._is_stopped():  # it had stopped before the interruption
             return
         with compilations_shown((self._callbacks.params or {}).get("verbose")):
             for number, batch in enumerate(parts(self.data.epoch(self._done)), self._done):
@@ -146,10 +146,10 @@ class EpochRunner:
                 if interval and (number + 1) % interval == 0 and self._stops():
                     break
 
-    # -------------------- a training that was interrupted --------------------
+    # -------------------- resuming an interrupted training --------------------
 
     def place(self, validation: EpochRunner | None) -> dict[str, Any]:
-        """Where training is, at the end of a batch (of the training or of its validation) or of an epoch."""
+        """The position of training, at the end of an epoch or of a batch of training or validation."""
         here = validation if self._phase == "test" and validation is not None else self
         return {
             "epoch": self._epoch,
@@ -163,10 +163,10 @@ class EpochRunner:
         }
 
     def resume(self, place: dict[str, Any], validation: EpochRunner | None, restore: Callable[[], None]) -> None:
-        """Let `train` go on at a place; restore() is called there, before the next batch."""
+        """Make `train` continue at a position. It calls restore() there, before the next batch."""
         phase, steps = place["phase"], self.data.steps
         if phase == "train" and not self.data.may_resize and steps != place["steps"]:
-            raise ValueError(f"it was saved in an epoch of {place['steps']} steps, and an epoch has {steps} steps now")
+            raise ValueError(f"it was saved in an epoch of {place['steps']} steps, but an epoch now has {steps} steps")
         here = validation if phase == "test" and validation is not None else self
 
         def go_there() -> None:
@@ -192,17 +192,17 @@ class EpochRunner:
             setattr(self._owner, self._flag, False)
 
     def _interval(self) -> int:
-        """After how many batches to look whether to stop; 0 for never.
+        """The number of batches between checks whether to stop; 0 for no checks.
 
-        To ask other ranks takes as long as a step of a small model. They ask after each batch if a callback of one of them may
-        stop then.
+        Asking other ranks takes as long as a step of a small model. The ranks ask after each batch only if a callback of one of
+        them may stop there.
         """
         if ranks.current() is None:
             return int(self._listens)
         return 1 if sharding.anywhere(self._callbacks._may_stop(self._kind)) else _ASK
 
     def _stops(self) -> bool:
-        """Whether the flag is set here or, where several processes train together, in any of them: all stop together."""
+        """True if the stop flag is set in any of the processes that train together; all stop together."""
         stopped = sharding.anywhere(self._is_stopped())
         if stopped and self._owner is not None:
             setattr(self._owner, self._flag, True)
@@ -217,7 +217,7 @@ def _is_due(epoch: int, frequency: Any) -> bool:
 
 
 def joined(results: list) -> Any:
-    """The outputs of several batches as those of one batch."""
+    """The outputs of several batches, concatenated."""
     flat = [structures.flatten(each) for each in results]
     try:
         return structures.pack(results[0], [np.concatenate(column) for column in zip(*flat, strict=True)])
@@ -225,6 +225,6 @@ def joined(results: list) -> Any:
         shapes = [[array.shape for array in each] for each in flat]
         at = next((i for i, each in enumerate(shapes) if [s[1:] for s in each] != [s[1:] for s in shapes[0]]), 1)
         raise ValueError(
-            f"predict cannot join the outputs of its batches: those of batch 0 have the shapes {briefly(shapes[0])}, those "
-            f"of batch {at} {briefly(shapes[at])}. Give it samples of one shape, or call predict_on_batch for each batch"
+            f"predict cannot join the outputs of its batches: batch 0 has outputs of shapes {briefly(shapes[0])}, batch {at} "
+            f"has {briefly(shapes[at])}. Give it samples of one shape, or call predict_on_batch for each batch"
         ) from None

@@ -1,7 +1,7 @@
-"""Floor 3: Model, a graph of layers or a subclass with a call of its own, which learns from data.
+"""Floor 3: Model, a graph of layers, or a subclass that defines `call`.
 
-It is put together from a Learner (learner.py: `compile`, and what happens to a batch), a Trainer (trainer.py: `fit`, `evaluate`,
-`predict`) and a Functional (functional.py: the graph). Here are its layers, and its files.
+It combines a Learner (learner.py: `compile` and the steps), a Trainer (trainer.py: `fit`, `evaluate`, `predict`) and a
+Functional (functional.py: the graph). This module adds access to layers, and files.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class Model(Functional):
 
     Args:
         inputs: A symbolic tensor made by `Input`, or a list, tuple or dict of them; None in a subclass.
-        outputs: The symbolic tensors to compute from the inputs, in a structure of the same kinds; None in a
+        outputs: The symbolic tensors to compute from the inputs: one, or a list, tuple or dict; None in a
             subclass.
 
     Raises:
         ValueError: if only one of inputs and outputs is given, if they are not symbolic tensors, if the outputs
-            need an input that is not given, or if two layers have one name.
+            need an input that is not given, or if two layers have the same name.
 
     Example:
         >>> x = layers.Input((3,))
@@ -63,11 +63,11 @@ class Model(Functional):
     # -------------------- layers --------------------
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
-        """A layer by its name or its position.
+        """A layer by its name or its index.
 
         Args:
             name: The layer's name.
-            index: The position in `layers`, counted from the end if negative; it is used if both are given.
+            index: The index in `layers`, counted from the end if negative; it takes precedence over name.
 
         Raises:
             ValueError: if there is no such layer.
@@ -115,16 +115,16 @@ class Model(Functional):
         """Print a table of layers, output shapes and numbers of parameters.
 
         Args:
-            line_length: The number of characters of a line; None for as many as the texts need, at most the
+            line_length: The number of characters of a line; None for as many as the table needs, at most the
                 terminal's width.
-            positions: Where columns end, in characters, or as parts of the line if the last one is at most 1.
+            positions: The ends of columns in characters, or as fractions of the line if the last one is at most 1.
             print_fn: A function that gets each line; None prints it.
-            expand_nested: Whether the layers of models within the model are shown too.
-            show_trainable: Whether a column says Y for layers that are trained, N for frozen ones.
+            expand_nested: Whether to show the layers of nested models too.
+            show_trainable: Whether to show a column with Y for trainable layers, N for frozen ones.
             layer_range: The names of the first and the last layer to show, or regular expressions of them.
 
         Raises:
-            ValueError: if layer_range is not two texts, or if no layer's name fits.
+            ValueError: if layer_range is not two strings, or if no layer's name matches.
 
         Example:
             >>> keras.Sequential([layers.Dense(2, name="out", input_shape=(3,))], name="small").summary()
@@ -149,7 +149,7 @@ class Model(Functional):
 
     @on_own_device
     def __reduce__(self) -> tuple:
-        """Pickle and copy the model as the file that `save` writes, which needs h5py."""
+        """Pickle and copy the model as the file that `save` writes; needs h5py."""
         return _files.from_bytes, (_files.to_bytes(self),)
 
     @on_own_device
@@ -162,24 +162,24 @@ class Model(Functional):
         zipped: bool = True,
         weights_dtype: str | None = None,
     ) -> None:
-        """Write the whole model to a file; `load_model` reads it, and training goes on exactly where it stopped.
+        """Write the whole model to a file; `load_model` reads it, and training continues exactly where it stopped.
 
         It holds the architecture, weights, states, the arguments of `compile` and the optimizer's state. Needs
         h5py.
 
         Args:
-            filepath: A name that ends in .keras, or a binary file to write: Keras 3's format. Any other name,
-                or an open h5py.File: Keras 2's HDF5.
+            filepath: A name that ends in .keras, or an open binary file, selects Keras 3's format. Any other name,
+                or an open h5py.File, selects Keras 2's HDF5.
             overwrite: Whether an existing file is replaced.
             include_optimizer: Whether the optimizer's state is written.
-            save_format: 'keras' or 'h5' to choose the format independent of the name; None for the name's.
+            save_format: 'keras' or 'h5', whatever the name is; None for the format of the name.
             zipped: False writes Keras 3's files into a folder instead of a zip file.
-            weights_dtype: 'bfloat16' rounds the weights in the file to half of their bytes: two to three digits are left. Keras 3
-                reads it too. None for the weights as they are.
+            weights_dtype: 'bfloat16' rounds the weights in the file to half of their bytes and keeps two to three digits. Keras 3
+                reads it too. None does not round.
 
         Raises:
             FileExistsError: for an existing file with overwrite=False.
-            ValueError: for another save_format or weights_dtype, and for names in .onnx and .weights.json.
+            ValueError: for an unknown save_format or weights_dtype, and for names that end in .onnx or .weights.json.
 
         Example:
             >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
@@ -197,15 +197,15 @@ class Model(Functional):
         """Write the weights to a file.
 
         Args:
-            filepath: The ending decides the format: .weights.h5 is Keras 3's, with the state of the optimizer
-                if it is built; .safetensors; any other is Keras 2's HDF5.
+            filepath: The ending decides the format: .weights.h5 for Keras 3's, with the state of the optimizer
+                if it is built; .safetensors; any other for Keras 2's HDF5.
             overwrite: Whether an existing file is replaced.
-            save_format: 'h5' for Keras 2's HDF5 whatever the name is; None for the name's.
+            save_format: 'h5' for Keras 2's HDF5, whatever the name is; None for the format of the name.
             weights_dtype: 'bfloat16' rounds the weights in a file .weights.h5 to half of their bytes; see `save`.
 
         Raises:
             FileExistsError: for an existing file with overwrite=False.
-            ValueError: if the model has no weights yet, and for another weights_dtype or one of another file.
+            ValueError: if the model has no weights yet, if weights_dtype is unknown, or if the format has no weights_dtype.
 
         Example:
             >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
@@ -224,29 +224,29 @@ class Model(Functional):
         Args:
             filepath: The file; its content decides the format.
             by_name: Match the layers of HDF5 files of Keras 2 by their names; other layers keep their values.
-            skip_mismatch: Keep the values of layers (of single weights for Keras 2's files) that do not fit,
-                with a warning.
+            skip_mismatch: Layers (for Keras 2's files, single weights) that do not match keep their values, with
+                a warning.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if the model has no weights yet, if the file does not fit the model or is no weights
-                file, and for by_name=True with a file that is not Keras 2's.
+            ValueError: if the model has no weights yet, if the file does not match the model or has no weights,
+                and for by_name=True with a file that is not Keras 2's.
         """
         _files.load_weights(self, filepath, by_name, skip_mismatch)
 
     @on_own_device
     def get_state_tree(self, value_format: str = "backend_tensor") -> dict[str, dict]:
-        """The values of all variables as nested dicts: of the layers, the optimizer and the metrics.
+        """The values of all variables of the layers, the optimizer and the metrics, as nested dicts.
 
         Args:
             value_format: 'backend_tensor' or 'numpy_array', the kind of the values.
 
         Returns:
-            A dict with 'trainable_variables', 'non_trainable_variables', 'optimizer_variables' and 'metrics_variables'; in it
-            a dict for each name in a variable's path.
+            A dict with 'trainable_variables', 'non_trainable_variables', 'optimizer_variables' and 'metrics_variables'. Each
+            holds nested dicts by the names in the variables' paths.
 
         Raises:
-            ValueError: for another value_format, and for two variables with one path.
+            ValueError: for an unknown value_format, and for two variables with one path.
 
         Example:
             >>> model = keras.Sequential([keras.Input((2,)), layers.Dense(1, name="last")], name="small")
@@ -257,15 +257,15 @@ class Model(Functional):
 
     @on_own_device
     def set_state_tree(self, state_tree: dict[str, dict]) -> None:
-        """Write the values of variables that `get_state_tree` returned; the tree may have some of them only.
+        """Write values that `get_state_tree` returned into the variables.
 
-        Values without a variable are ignored with a warning: those of an optimizer that is not built, for example.
+        Values without a variable are ignored with a warning, for example the state of an optimizer that is not built.
 
         Args:
-            state_tree: That dict, or a part of it.
+            state_tree: The dict that `get_state_tree` returned, or a part of it.
 
         Raises:
-            ValueError: for an unknown group of variables, and for a value of another shape; nothing is written then.
+            ValueError: for an unknown group of variables, and for a value of the wrong shape; nothing is written then.
 
         Example:
             >>> model = keras.Sequential([keras.Input((2,)), layers.Dense(1, name="last")], name="small")
@@ -298,7 +298,7 @@ class Model(Functional):
         input_signature: Any = None,
         **options: Any,
     ) -> None:
-        """Write the model's inference with its weights to a file: ONNX, or a shared library with a C header and a Python module.
+        """Write the model for inference, with its weights: an ONNX file, or a shared library with a C header and Python module.
 
         See `nbkeras.export.export_onnx` and `nbkeras.export.export_library`.
 
@@ -307,12 +307,12 @@ class Model(Functional):
             format: 'onnx' or 'library'; None for a library if the name ends in .so, else ONNX.
             verbose: False prints nothing; None and True print the file's name.
             input_signature: The shape of each input, for models without a graph and to fix sizes.
-            **options: Of a library: `batch`, `target`, `weights` and `state`.
+            **options: `batch`, `target`, `weights` and `state` of a library.
 
         Raises:
-            ImportError: if the package onnx is not installed, for ONNX.
+            ImportError: for ONNX, if the package onnx is not installed.
             TypeError: for an option that the format does not have.
-            ValueError: for another format, and for a model that cannot be written in this format.
+            ValueError: for an unknown format, and for a model that cannot be written in this format.
 
         Example:
             >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
@@ -331,26 +331,24 @@ class Model(Functional):
             export.export_onnx(self, filepath, input_signature, verbose)
         else:
             raise ValueError(
-                f"format must be 'onnx' or 'library', received {briefly(format)}: nbkeras writes no other format for inference"
+                f"format must be 'onnx' or 'library', received {briefly(format)}: nbkeras writes no other inference format"
             )
 
     def frozen(self, batch_sizes: int | Sequence[int] = (1, 32), input_signature: Any = None) -> Frozen:
-        """The model's inference with the weights that it has now, ready to answer: without Python's layers, for many threads.
+        """The model's inference with its present weights, recorded in advance: it runs without Python's layers, in many threads.
 
-        It computes what `predict` computes, bit for bit in batches of the recorded sizes. Later training has no effect
-        on it.
+        It computes the same as `predict`, bit for bit in batches of the recorded sizes. Later training does not change it.
 
         Args:
-            batch_sizes: The numbers of rows for which a program is recorded. A batch of another size is split, and its last
-                part is padded.
+            batch_sizes: The batch sizes to record programs for. A batch of another size is split, and its last part is padded.
             input_signature: The shape of each input (a tuple, an InputSpec or an Input), for models without a graph
                 and to fix sizes; its first axis is ignored.
 
         Returns:
-            A `nbkeras.inference.Frozen`, which is called like `predict`; pickle and `save` take it to other processes.
+            A `nbkeras.inference.Frozen`. Call it like `predict`; move it to other processes by pickle or `save`.
 
         Raises:
-            ValueError: for a model that is on a GPU, keeps states, or needs Python to predict, and for sizes that are open: the
+            ValueError: for a model that is on a GPU, keeps states, or needs Python to predict, and for unknown sizes; the
                 message names the layer or the input.
 
         Example:
@@ -363,17 +361,17 @@ class Model(Functional):
         return _frozen.freeze(self, batch_sizes, input_signature)
 
     def stream(self, window: int | None = None, sequences: Sequence[str] | None = None) -> Stream:
-        """The model as a predictor that goes on from step to step, with its state as an array: for data that come one by one.
+        """A predictor for data that arrive one timestep at a time; the state is an array.
 
         Args:
-            window: The number of steps that a sequence may have, for models with causal attention.
+            window: The maximum number of timesteps of a sequence, for models with causal attention.
             sequences: The names of the inputs that are sequences; None decides by their shapes.
 
         Returns:
-            A `nbkeras.inference.Stream`: `y, state = stream(x, state)` from `state = stream.initial(batch)` on.
+            A `nbkeras.inference.Stream`: start with `state = stream.initial(batch)`, then call `y, state = stream(x, state)`.
 
         Raises:
-            ValueError: for a model that cannot go step by step: the message names the layer and says why.
+            ValueError: for a model that cannot run one timestep at a time; the message names the layer and says why.
 
         Example:
             >>> model = keras.Sequential([keras.Input((None, 3)), layers.LSTM(4)])
@@ -394,23 +392,23 @@ class Model(Functional):
         type_check: bool = True,
         beyond_keras: bool = False,
     ) -> None:
-        """Make integers of 8 bits of kernels, with a scale for each output: files and memory become a quarter.
+        """Convert kernels to 8-bit integers with a scale for each output, which takes a quarter of the file size and memory.
 
-        As in Keras, it takes Dense, EinsumDense, Embedding and ReversibleEmbedding, also inside of other layers, and products of
-        these quantize each row of their input too. Kernels can no longer be trained; biases and other layers can.
+        As in Keras, it quantizes Dense, EinsumDense, Embedding and ReversibleEmbedding, also inside other layers. Their products
+        quantize each row of the input too. Quantized kernels can no longer be trained; biases and other layers can.
 
         Args:
             mode: 'int8'.
-            config: A `quantizers.Int8QuantizationConfig`, instead of `mode` or besides: without an activation_quantizer the
+            config: A `quantizers.Int8QuantizationConfig`, instead of `mode` or in addition. Without an activation_quantizer the
                 inputs of products stay floats.
-            filters: A pattern (regular expression) or several, one of which must be found in a layer's name; or a function of a
-                layer that returns whether to take it.
-            type_check: Whether classes of your own that extend a layer of nbkeras are left as they are, as in Keras.
-            beyond_keras: Whether convolutions and recurrent layers are taken too; docs/quantization.md says which of their
-                inputs stay floats. Keras has no such layers, and does not read a file with them.
+            filters: One or several regular expressions that select layers by name (one match is enough), or a function of a
+                layer that returns True to select it.
+            type_check: Whether to skip your own subclasses of nbkeras layers, as Keras does.
+            beyond_keras: Whether to quantize convolutions and recurrent layers too; docs/quantization.md says which of their
+                inputs stay floats. Keras has no such quantized layers, and cannot read a file with them.
 
         Raises:
-            ValueError: for another mode, a model without weights, and layers that are quantized already.
+            ValueError: for an unknown mode, a model without weights, and layers that are already quantized.
 
         Example:
             >>> model = keras.Sequential([keras.Input((8,)), layers.Dense(4), layers.Dense(2)])
@@ -419,7 +417,7 @@ class Model(Functional):
             ['float32', 'int8', 'float32']
         """
         building.quantize_model(self, mode, config, filters, type_check, beyond_keras)
-        if self.optimizer is not None and self.optimizer.built:  # for weights that are no more
+        if self.optimizer is not None and self.optimizer.built:  # its state is for the old weights
             for weight in self.weights:
                 weight.move_out()
             self.optimizer = type(self.optimizer).from_config(self.optimizer.get_config())
@@ -429,8 +427,8 @@ class Model(Functional):
         """The arguments of `compile` in a form for JSON.
 
         Returns:
-            A dict for `compile_from_config`; None before `compile`, and, with a warning, if an argument has no
-            name.
+            A dict for `compile_from_config`; None before `compile`. Also None, with a warning, if an argument has
+            no name.
 
         Example:
             >>> model = keras.Sequential([layers.Dense(2, input_shape=(3,))])
@@ -459,14 +457,14 @@ class Model(Functional):
             self.optimizer.build(self.trainable_weights)
 
     def _compile_from_file(self, config: dict[str, Any]) -> None:
-        """Compile as a file says; the optimizer is built only if the file has its state."""
+        """Compile with a file's arguments; the optimizer is built only if the file has its state."""
         if self._overrides("compile_from_config"):
             self.compile_from_config(config)
         else:
             self._compile_as_saved(_compilation.read_compile_config(config))
 
     def _compile_as_saved(self, arguments: dict[str, Any]) -> None:
-        """Call `compile`; a warning if it is a subclass's own and does not take these arguments."""
+        """Call `compile`. Warn if a subclass overrides it and does not take these arguments."""
         if self._overrides("compile"):
             try:
                 inspect.signature(self.compile).bind(**arguments)
@@ -479,7 +477,7 @@ class Model(Functional):
                 return
         self.compile(**arguments)
 
-    def _has_no_get_config(self) -> bool:  # a model without an __init__ of its own has no other arguments
+    def _has_no_get_config(self) -> bool:  # a model that inherits __init__ has no other arguments
         return not self._overrides("get_config") and type(self).__init__ is not Model.__init__
 
 

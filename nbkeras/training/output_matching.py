@@ -1,4 +1,4 @@
-"""Floor 3: which of the targets, sample weights and class weights that a user passed belongs to which output of a model."""
+"""Floor 3: matches the user's targets, sample weights and class weights to the outputs of a model."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Array = np.ndarray
 
 
 class Output(NamedTuple):
-    """One output of a model, with what its targets must fulfil.
+    """One output of a model, and the conditions on its targets.
 
-    classes: how many there are, if the targets are class numbers; ignored: the class number that stands for no class.
+    classes: the number of classes, if the targets are class numbers. ignored: the class number that means no class.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Output(NamedTuple):
     ignored: int | None = None
 
     def check_targets(self, targets: Array | None) -> None:
-        """ValueError for class numbers that do not exist, for which the kernel would give NaN without an error."""
+        """Raise ValueError for class numbers out of range; the kernel would return NaN without an error."""
         if targets is None or self.classes is None:
             return
         targets = np.asarray(targets)
@@ -50,7 +50,7 @@ class Output(NamedTuple):
 
 
 def per_output(given: Any, names: list[str], what: str) -> list:
-    """One entry per output, or None, from one entry for all, a list, or a dict by output name."""
+    """A list with an entry or None per output, from one entry for all, a list, or a dict by output name."""
     if isinstance(given, Mapping):
         for key in given:
             if key not in names:
@@ -78,19 +78,19 @@ def names_by_structure(outputs: Any) -> list[str]:
 
 
 def nested(outputs: Any) -> Any:
-    """The structure of outputs with a list or dict inside a list or dict; None for an output, a list or a dict of outputs."""
+    """The structure of outputs if it has a list or dict inside a list or dict; else None."""
     if structures.is_nested(outputs) and any(structures.is_nested(part) for _, part in structures.parts(outputs)):
         return structures.map_leaves(lambda _: 0, outputs)
     return None
 
 
 def flattened(given: Any, structure: Any) -> Any:
-    """Values given in the nested structure of the outputs, as a list with one for each output; other values unchanged."""
+    """Values in the nested structure of the outputs, flattened to a list with one value per output; other values unchanged."""
     return _by_output(given, structure) if structure is not None and _fits(given, structure) else given
 
 
 def _fits(given: Any, structure: Any) -> bool:
-    """Whether values have the structure, with None, or absent keys, for parts without values."""
+    """Whether values have the structure; None or an absent key stands for a part without values."""
     if isinstance(structure, Mapping):
         if not (isinstance(given, Mapping) and set(given) <= set(structure)):
             return False
@@ -131,7 +131,7 @@ def paths(names: list[str], structure: Any) -> list[str]:
 
 
 def fill_outputs_without_loss(values: Any, outputs: Sequence[Output]) -> Any:
-    """Values for the outputs that have a loss, or the one value, as a list with None for the others; else unchanged."""
+    """A list of the values, or the one value, for outputs with a loss and None for the others; unchanged if the count differs."""
     have_loss = [output.has_loss for output in outputs]
     listed = list(values) if isinstance(values, list | tuple) else [values]
     if values is None or isinstance(values, dict) or all(have_loss) or len(listed) != sum(have_loss):
@@ -175,7 +175,7 @@ def match_sample_weights(sample_weight: Any, names: list[str], targets: int) -> 
 
 
 def match_class_weights(class_weight: Any, names: list[str]) -> list[dict | None]:
-    """A dict from class number to weight, or None, per output, of one dict, a dict by output name or a list."""
+    """A list with a dict from class number to weight, or None, per output, from one dict, a dict by output name or a list."""
     by_name = (len(names) > 1 and isinstance(class_weight, list | tuple)) or (
         isinstance(class_weight, dict) and class_weight and all(isinstance(key, str) for key in class_weight)
     )
@@ -187,7 +187,7 @@ def match_class_weights(class_weight: Any, names: list[str]) -> list[dict | None
 
 
 def weigh_classes(targets: Array, of_classes: dict, given: Array | None) -> Array:
-    """Sample weights from weights of classes, multiplied by those that were given."""
+    """Sample weights made from class weights, multiplied by the given sample weights."""
     weights = arrays.class_weights(targets, of_classes)
     if given is not None:
         axes = max(weights.ndim, given.ndim)
@@ -203,11 +203,11 @@ def weigh_classes(targets: Array, of_classes: dict, given: Array | None) -> Arra
 
 
 def output_names(graph: Graph) -> list[str]:
-    """The names of the layers that make the outputs; numbered where one layer makes several."""
+    """The names of the layers that make the outputs, numbered if a layer makes several."""
     if isinstance(graph.outputs, dict) and nested(graph.outputs) is None:
         return sorted(graph.outputs)
     names: dict[str, None] = {}
-    numbers: dict[str, int] = {}  # the next one to try for each name
+    numbers: dict[str, int] = {}  # the next number to try for each name
     for symbol in graph.output_list:
         name = base = name_of(symbol)
         while name in names:

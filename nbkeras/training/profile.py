@@ -1,4 +1,4 @@
-"""Floor 3: `nbkeras.profile`, where the time of a step goes, by layer and by kernel."""
+"""Floor 3: `nbkeras.profile`, the time of a step by layer and by kernel."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Row(NamedTuple):
     """The costs of some launches in one step.
 
     Args:
-        layer: The layer's name, after those of the layers around it and '/'. Launches outside of layers are under the part of
-            the step: 'loss', 'metrics' or 'optimizer'.
+        layer: The path of the layer's name, with '/' after each outer layer. For launches outside of layers, the part of the
+            step: 'loss', 'metrics' or 'optimizer'.
         direction: 'forward', 'backward', or 'update' for the optimizer.
-        kernel: The kernel's name; '' where the row is the sum of several kernels.
+        kernel: The kernel's name; '' if the row is the sum of several kernels.
         calls: The number of launches.
-        seconds: Time of one step.
-        read: Bytes of the arrays that are read.
-        written: Bytes of the arrays that are written.
-        flops: Additions and multiplications of the products; None for kernels that make no products.
+        seconds: The time in one step.
+        read: The bytes of the arrays that are read.
+        written: The bytes of the arrays that are written.
+        flops: The additions and multiplications of products; None for kernels without products.
     """
 
     layer: str
@@ -49,7 +49,7 @@ class Row(NamedTuple):
 
 
 class StepProfile:
-    """Where the time of a model's step goes; `nbkeras.profile(model, x, y)` returns it.
+    """The time of a model's step by layer and kernel; `nbkeras.profile(model, x, y)` returns it.
 
     `print(p)` shows two tables, by layer and by kernel. The attributes hold the same numbers: `rows` by layer, direction and
     kernel, `layers` by layer and direction, and `kernels` by kernel, each a list of rows with `layer`, `direction`, `kernel`,
@@ -73,7 +73,7 @@ class StepProfile:
         prepared_nbytes: int = 0,
     ):
         self.name, self.kind, self.batch_size, self.step_seconds = name, kind, batch_size, step_seconds
-        self.prepared_nbytes = prepared_nbytes  # of weights that the step keeps in another form as well
+        self.prepared_nbytes = prepared_nbytes  # of weights that the step also keeps in another form
         self._launches, self._buffers = launches, buffers
         each = [self._row(launch) for launch in launches]
         self.rows: list[Row] = _summed(each, lambda row: row)
@@ -101,7 +101,7 @@ class StepProfile:
             f"launches, each timed alone: {self.seconds * 1e3:.3f} ms"
         )
         if self.prepared_nbytes:
-            title += f"; weights that it keeps in another form as well: {self.prepared_nbytes / 1e6:.2f} MB"
+            title += f"; weights that it also keeps in another form: {self.prepared_nbytes / 1e6:.2f} MB"
         by_layer = _table(
             ["layer", "", *_NUMBERS], [[r.layer, r.direction, *self._cells(r)] for r in self.layers], width
         )
@@ -135,8 +135,8 @@ class StepProfile:
         """Write the profile as a picture or as a trace.
 
         Args:
-            filepath: A name that ends in '.svg' for a picture, in which a bar's width is its time, or in '.json' for a trace
-                of the last measured step, which https://ui.perfetto.dev and chrome://tracing show.
+            filepath: A name that ends in '.svg' for a picture (a bar's width is its time), or in '.json' for a trace of the last
+                measured step. https://ui.perfetto.dev and chrome://tracing show traces.
 
         Raises:
             ValueError: The name has another ending.
@@ -173,7 +173,7 @@ _NUMBERS = ["ms", "share", "calls", "MB read", "MB written", "MFLOP", "GFLOP/s"]
 
 
 def _summed(rows: Iterable[Row], key: Callable[[Row], Row]) -> list[Row]:
-    """The sums of rows with the same names in their keys, in the order in which these come first."""
+    """The sums of rows with equal keys, in the order of their first rows."""
     found: dict[tuple, Row] = {}
     for row in rows:
         key_row = key(row)
@@ -194,8 +194,8 @@ def _summed(rows: Iterable[Row], key: Callable[[Row], Row]) -> list[Row]:
 
 
 def _table(header: list[str], rows: list[list[str]], width: int) -> list[str]:
-    """The lines of a table. If it is too wide, names are shortened first, then columns are left out from the right."""
-    texts = sum(not name or name in ("layer", "kernel") for name in header)  # these come first; the rest are numbers
+    """The lines of a table. If it is too wide, names are shortened first, then columns are dropped from the right."""
+    texts = sum(not name or name in ("layer", "kernel") for name in header)  # name columns come first, then numbers
     while True:
         widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
         over = sum(widths) + 2 * (len(widths) - 1) - width
@@ -206,7 +206,7 @@ def _table(header: list[str], rows: list[list[str]], width: int) -> list[str]:
     widths[0] = max(4, widths[0] - max(over, 0))
     lines = []
     for row in [header, *rows]:
-        name = row[0] if len(row[0]) <= widths[0] else f"…{row[0][1 - widths[0] :]}"  # the end tells layers apart
+        name = row[0] if len(row[0]) <= widths[0] else f"…{row[0][1 - widths[0] :]}"  # the end distinguishes layers
         cells = [name, *row[1:]]
         padded = [c.ljust(w) if i < texts else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
         lines.append("  ".join(padded).rstrip())
@@ -218,26 +218,26 @@ def profile() -> AbstractContextManager[program.Profile]: ...
 @overload
 def profile(model: Any, x: Any, y: Any = ..., batch_size: int | None = ..., steps: int = ...) -> StepProfile: ...
 def profile(model: Any = None, x: Any = None, y: Any = None, batch_size: int | None = 32, steps: int = 10) -> Any:
-    """Measure where the time of a model's step goes, by layer and by kernel.
+    """Measure the time of a model's step, by layer and by kernel.
 
     The step is a training step if y is given and the model is compiled, else a prediction. Weights, the optimizer's state and
-    the metrics are as before afterwards. Without arguments it is a context, `with nbkeras.profile() as p:`, that counts and
-    times the kernels which this thread launches in the block, replayed ones too: `p.calls` and `p.seconds` by kernel.
+    the metrics do not change. Without arguments it is a context, `with nbkeras.profile() as p:`. It counts and times the kernels
+    that this thread launches or replays in the block: `p.calls` and `p.seconds` by kernel.
 
     Args:
         model: The model; None for the context.
-        x: Inputs, as for `model.fit`; the first rows of them are used.
+        x: Inputs, as for `model.fit`; the profile uses the first rows.
         y: Targets, as for `model.fit`; None to profile a prediction.
-        batch_size: Rows of the step; None for all rows of x.
-        steps: How many times the step is measured; times are medians of these.
+        batch_size: The number of rows of the step; None for all rows of x.
+        steps: The number of measurements; times are their medians.
 
     Returns:
         A profile: `print(p)` shows tables, `p.save("p.svg")` draws it, `p.save("p.json")` writes a trace for Perfetto,
-        `p.memory("m.svg")` draws the planned memory; see `p.layers`, `p.kernels` and `p.rows` for the numbers.
+        `p.memory("m.svg")` draws the planned memory. `p.layers`, `p.kernels` and `p.rows` hold the numbers.
 
     Raises:
         TypeError: model is not a model, or x is missing.
-        ValueError: x or y do not fit the model, or a count is not positive.
+        ValueError: x or y do not match the model, or a count is not positive.
 
     Example:
         >>> model = keras.Sequential([keras.Input((8,)), layers.Dense(16, activation="relu"), layers.Dense(1)])
@@ -263,7 +263,7 @@ def profile(model: Any = None, x: Any = None, y: Any = None, batch_size: int | N
         raise ValueError("profile got targets, but the model is not compiled: call model.compile(...), or leave y out")
     if is_stream(x):
         raise ValueError(
-            "profile needs arrays, and x is a generator or a Sequence: pass one of its batches, profile(model, x, y)"
+            "profile needs arrays, but x is a generator or a Sequence: pass one of its batches, profile(model, x, y)"
         )
     return _measured(model, x, y, batch_size, steps)
 

@@ -11,7 +11,7 @@ _WIDTH, _BAR = 1000.0, 22.0
 
 
 def flame(title: str, times: Sequence[tuple[str, str, str, float]]) -> str:
-    """Bars under each other, as wide as their times: directions, in them the layers, in these the kernels.
+    """A flame graph: bars as wide as their times; directions on top, below them layers, below these kernels.
 
     times: (direction, layer, kernel, seconds).
     """
@@ -33,7 +33,7 @@ def flame(title: str, times: Sequence[tuple[str, str, str, float]]) -> str:
 
 
 def _sums(times: Sequence[tuple[str, str, str, float]], depth: int) -> dict[tuple, float]:
-    """Seconds by the first names."""
+    """Seconds by the first `depth` names."""
     found: dict[tuple, float] = {}
     for row in times:
         found[row[:depth]] = found.get(row[:depth], 0.0) + row[3]
@@ -47,7 +47,7 @@ def _bar(name: str, seconds: float, total: float, start: float, row: int, fill: 
 
 
 def memory(title: str, buffers: Sequence[Buffer], launches: Sequence[str]) -> str:
-    """The arena: a row of the picture is a place in it, a column a launch; launches: their names."""
+    """A picture of the arena: a row is an offset in it, a column is a launch. launches: the names."""
     left, top, height = 70.0, 24.0, 400.0
     size = max(buffer.offset + buffer.nbytes for buffer in buffers) or 1
     count = max(len(launches), 1)
@@ -72,7 +72,7 @@ def memory(title: str, buffers: Sequence[Buffer], launches: Sequence[str]) -> st
 
 
 def trace(launches: Sequence[tuple[Any, Any]]) -> str:
-    """Events in Chrome's format, of pairs of a Row and a Launch: a row of layers, and below it one of kernels."""
+    """Events in Chrome's format from pairs of a Row and a Launch: a track of layers, and below it a track of kernels."""
     events: list[dict[str, Any]] = [
         {"ph": "M", "pid": 1, "tid": tid, "name": "thread_name", "args": {"name": name}}
         for tid, name in ((1, "layers"), (2, "kernels"))

@@ -1,4 +1,4 @@
-"""Floor 3: TrainingState, all that a `fit` which was interrupted needs to go on as if it had not been."""
+"""Floor 3: TrainingState, everything that an interrupted `fit` needs to resume as if it had not stopped."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Array = np.ndarray
 
 
 class TrainingState:
-    """The state of a `fit`: variables, the place in the data, callbacks, random numbers.
+    """The state of a `fit`: variables, the position in the data, callbacks, random numbers.
 
-    A context manager around the training; `closing` is left with it. loop: the EpochRunner of the training, validation: that of
-    its validation, or None. Without a loop (in a loop of the user's own) the state has an epoch and no place in it.
+    A context manager around the training; leaving it closes `closing`. loop: the EpochRunner of the training. validation: the
+    EpochRunner of its validation, or None. Without a loop (in a user's own loop) the state has an epoch but no position in it.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class TrainingState:
     ):
         self._model, self._callbacks, self._loop, self._validation = model, callbacks, loop, validation
         self.closing = contextlib.ExitStack()
-        self._found: list[tuple[str, Variable]] = []  # all variables, and how many there were anywhere at that time
+        self._found: list[tuple[str, Variable]] = []  # all variables, and the global count at that time
         self._made = -1
 
     def __enter__(self) -> TrainingState:
@@ -47,8 +47,8 @@ class TrainingState:
     def capture(self, epoch: int = 0) -> tuple[dict[str, Array], dict[str, Any]]:
         """Copies of all arrays, and notes for JSON, at the end of a batch or of an epoch.
 
-        epoch: of a loop of the user's own, the number of the epoch that comes next. All processes that train together must call
-        it; what it returns does not depend on their number.
+        epoch: in a user's own loop, the number of the next epoch. All processes that train together must call it; the result
+        does not depend on their number.
         """
         self._model.settle_ranks()
         arrays = {name: variable.numpy() for name, variable in self._variables()}
@@ -68,7 +68,7 @@ class TrainingState:
             yield "validation", self._validation
 
     def _variables(self) -> list[tuple[str, Variable]]:
-        """All variables that training changes, with their names in the arrays; those of metrics by the metric's name."""
+        """All variables that training changes, with their names in the arrays. Metric variables have the metric's name."""
         if self._made != Variable.made:  # a walk through a model of 100 layers takes 10 ms
             self._found, self._made = list(self._walk()), Variable.made
         return self._found
@@ -92,19 +92,19 @@ class TrainingState:
     # -------------------- restore --------------------
 
     def restore(self, arrays: dict[str, Array], notes: dict[str, Any]) -> None:
-        """Let training go on from what `capture` returned, in a `fit` that was called as the other one was.
+        """Resume training from the result of `capture`, in a `fit` with the same arguments.
 
-        All is written when training is there: before the next epoch begins, or before the next batch of an epoch, after the hooks
-        of callbacks for its beginning.
+        The values are written when training reaches the position: before the next epoch begins, or before the next batch of an
+        epoch, after the callbacks' hooks for its beginning.
 
         Raises:
             ValueError: for the state of another training.
         """
         if notes["in_fit"] != (self._loop is not None):
-            raise ValueError("one of the two is a `fit`, the other one a loop of your own")
+            raise ValueError("one of the two is a `fit`, the other is your own loop")
         place = _unpacked(notes["place"], arrays)
         if place["phase"] == "test" and self._validation is None:
-            raise ValueError("it was saved in a validation, and this fit has no validation data")
+            raise ValueError("it was saved in a validation, but this fit has no validation data")
         if self._loop is not None:
             self._make_parts(arrays, notes, place["phase"])
         self._pairs(arrays)
@@ -115,14 +115,14 @@ class TrainingState:
             self._loop.resume(place, self._validation, lambda: self._write(arrays, notes))
 
     def _make_parts(self, arrays: dict[str, Array], notes: dict[str, Any], phase: str) -> None:
-        """Let steps make what they make at their first batch: weights, states and metrics. The state then overwrites all values.
+        """Run steps on a sample so that they make weights, states and metrics. The restored state then overwrites all values.
 
-        The steps run: some states are made only when they are computed, and the programs that are recorded are needed anyway.
+        The steps really run: some states are made only when they are computed, and training needs the recorded programs anyway.
         """
         loops = [loop for _, loop in self._loops()]
         if "validation" in notes and not _unpacked(notes["validation"], arrays)["has_begun"]:
             del loops[1:]
-        if phase == "train":  # the last one leaves recurrent states of its batch size
+        if phase == "train":  # the last step leaves recurrent states of its batch size
             loops.reverse()
         for loop in loops:
             self._model.reset_states()
@@ -165,7 +165,7 @@ class TrainingState:
 
 
 def _packed(value: Any, what: str, arrays: dict[str, Array]) -> Any:
-    """A value as JSON holds it; its arrays are put into `arrays`."""
+    """A value in JSON's types; its arrays go into `arrays`."""
     if value is None or isinstance(value, bool | int | float | str) and type(value).__module__ == "builtins":
         return value
     is_torch = (
@@ -180,13 +180,13 @@ def _packed(value: Any, what: str, arrays: dict[str, Array]) -> Any:
     if isinstance(value, dict):
         return {"dict": [[_packed(key, what, arrays), _packed(each, what, arrays)] for key, each in value.items()]}
     raise TypeError(
-        f"the state of training may hold numbers, texts, None, arrays, and lists, tuples and dicts of these; {what} holds "
+        f"the state of training may hold numbers, strings, None, arrays, and lists, tuples and dicts of these; {what} holds "
         f"{briefly(value)} of type {type(value).__name__}"
     )
 
 
 def _unpacked(value: Any, arrays: dict[str, Array]) -> Any:
-    """The value that `_packed` made this of; its arrays are new ones."""
+    """Undo `_packed`; the arrays are copies."""
     if not isinstance(value, dict):
         return value
     ((kind, held),) = value.items()

@@ -20,12 +20,12 @@ class Sequential(Model):
     Without an input shape the weights are made at the first call, `fit` or `build`.
 
     Args:
-        layers: A list of layers; the first may be an `Input`, or have the argument input_shape. More can be
-            added by `add`.
+        layers: A list of layers; the first may be an `Input`, or have the argument input_shape. `add` appends
+            more.
 
     Raises:
         TypeError: for something that is not a layer.
-        ValueError: for two layers of one name, and for an `Input` after other layers.
+        ValueError: for two layers with the same name, and for an `Input` after other layers.
 
     Example:
         >>> model = keras.Sequential([layers.Input((4,)), layers.Dense(8, activation="relu"), layers.Dense(2)])
@@ -60,7 +60,7 @@ class Sequential(Model):
         """Append a layer.
 
         Args:
-            layer: A layer, a model, or as the first an `Input`.
+            layer: A layer or a model; an `Input` only as the first.
 
         Example:
             >>> model = keras.Sequential()
@@ -141,7 +141,7 @@ class Sequential(Model):
             input_shape: The shape of the input, with None for the batch.
 
         Raises:
-            ValueError: if there are no layers or no shape, or if the model has another input shape already.
+            ValueError: if there are no layers or no shape, or if the model already has another input shape.
 
         Example:
             >>> model = keras.Sequential([layers.Dense(2)])
@@ -182,7 +182,7 @@ class Sequential(Model):
         """Build for inputs of x's shape."""
         if isinstance(x, dict):
             raise ValueError(
-                f"Sequential {self.name!r} has no input yet whose name a dict could have, received {list(x)}: pass an "
+                f"Sequential {self.name!r} has no input name yet for the keys of a dict, received {list(x)}: pass an "
                 "array, or start with an Input or input_shape"
             )
         (x,) = arrays_in_order(x, 1)
@@ -201,7 +201,7 @@ class Sequential(Model):
 
         Args:
             config: The configuration.
-            custom_objects: Classes and functions of your own that it names, by name.
+            custom_objects: Your own classes and functions in the configuration, by name.
         """
         return cls([layers.deserialize(entry, custom_objects) for entry in config["layers"]], name=config.get("name"))
 

@@ -1,4 +1,4 @@
-"""Floor 3: Step, a function of a batch that is recorded at the first batch of its shapes and replayed from then on."""
+"""Floor 3: Step, a function of a batch. The first batch of each shape records it, later ones replay the recording."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Array = np.ndarray
 
 
 class Step:
-    """Runs `function` on batches; a program is recorded once for each layout, part, shapes and dtypes.
+    """Runs `function` on batches. It records one program for each combination of layout, part, shapes and dtypes.
 
     kind: train (in the training phase of layers), test or predict. function(data) gets x, (x, y) or (x, y, sample_weight) as
-    tensors and returns tensors in any structure for predict, else logs by name; all that it computes must be launched. It
-    computes on the device on which the step was made. eagerly: never record. observed(): the objects whose attributes the
+    tensors. It returns tensors in any structure for predict, else logs by name. It must compute only by launches, and runs on
+    the device that was current when the step was made. eagerly: never record. observed(): the objects whose attributes the
     function reads.
     """
 
@@ -75,7 +75,7 @@ class Step:
         return [leaf.data for leaf in leaves], structure
 
     def _logs(self, returned: Any) -> dict[str, Tensor]:
-        """The logs as tensors. MetricResults that the function did not look at stay out: callers read the metrics."""
+        """The logs as tensors; empty for MetricResults that the function did not read, because callers read the metrics."""
         if isinstance(returned, MetricResults) and not returned.is_computed:
             return {}
         return log_tensors(returned, f"{self.kind}_step")
@@ -100,9 +100,9 @@ class Step:
 
 
 class Again:
-    """Runs a step on arrays of the shape and dtype of an earlier one, without the checks and the search of a first time.
+    """Runs a step on arrays with the shape and dtype of an earlier array, and skips the checks and the program search.
 
-    x: the earlier array, which was used as it is. check: called with a list of the array; None for nothing.
+    x: the earlier array, which needed no conversion. check: called with a list of the array; None checks nothing.
     """
 
     def __init__(self, step: Step, layout: Layout, x: Array, check: Callable[[list], None] | None):
@@ -122,7 +122,7 @@ class Again:
 
 
 class MetricResults(dict):
-    """The values of metrics by name, computed when they are first read; a step that only returns them computes none."""
+    """The values of metrics by name, computed at the first read. A step that only returns them computes none."""
 
     def __init__(self, compute: Callable[[], dict[str, Tensor]]):
         super().__init__()
@@ -168,6 +168,6 @@ def log_tensors(logs: Any, what: str) -> dict[str, Tensor]:
 
 
 def _reader() -> str:
-    """A text that names the reader of a value, because of which a step cannot be recorded."""
+    """A string that names what read a tensor's value and so prevents recording."""
     names = tensor.layer_stack.names
     return f"layer {names[-1]!r} read a tensor's value" if names else "a tensor's value was read"

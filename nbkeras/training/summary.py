@@ -17,7 +17,7 @@ _NARROWEST = 8  # characters of the narrowest column
 
 
 def _shape_text(layer: Any) -> str:
-    if not layer._inbound_nodes:  # a layer of a subclassed model: use the shape that it was built for
+    if not layer._inbound_nodes:  # in a subclassed model: use the shape that the layer was built for
         try:
             return "?" if layer.build_shapes is None else str(layer.compute_output_shape(layer.build_shapes))
         except (NotImplementedError, TypeError, ValueError):
@@ -108,7 +108,7 @@ def _fitted(widths: list[int], total: int) -> list[int]:
 
 
 def _wrapped(row: list[str], widths: Sequence[int]) -> list[str]:
-    """The lines of a row, each cell in its column; a text that is too long continues in the next line."""
+    """The lines of a row, each cell in its column; a string that is too long continues on the next line."""
     columns = []
     for text, width in zip(row, widths, strict=True):
         indent = " " * (len(text) - len(text.lstrip()))
@@ -129,8 +129,8 @@ def print_summary(
 ) -> None:
     """Print a table of a model's layers, output shapes and parameter counts, line by line with `print_fn`.
 
-    The table is as wide as its texts, but not wider than the terminal, or it has the width line_length. A text that does not fit
-    continues in the next line.
+    The table has the width line_length, or as much as its cells need, but at most the terminal's width. A string that does not
+    fit continues on the next line.
     """
     say = print_fn or print_message
     selected = _in_range(model.layers, layer_range)

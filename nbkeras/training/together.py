@@ -1,7 +1,7 @@
-"""Floor 3: DistributedTrainer, what the processes that train one model do in common, beside the sums in their steps.
+"""Floor 3: DistributedTrainer, the communication of processes that train one model, apart from the sums in their steps.
 
-Each rank runs steps on its rows of the batches (data/parts.py). Its metrics count its rows; their states are added up when logs
-are read. Between steps some values differ from rank to rank: `settle` makes them those of all rows.
+Each rank runs steps on its rows of the batches (data/parts.py). Its metrics count its rows; reading logs adds up the ranks'
+states. Between steps some values differ from rank to rank: `settle` gives each rank the values for all rows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class DistributedTrainer:
 
     def __init__(self, model: Any, group: Group):
         self._model, self.group = model, group
-        self._part: RankRows | None = None  # of the last step
+        self._part: RankRows | None = None  # this rank's rows in the last step
         self._counts_all = False  # whether the metrics of each rank count the rows of all
         self._has_moved = False  # whether weights that no optimizer updates may differ
         self.agrees = False  # whether the ranks began with the same weights
@@ -43,7 +43,7 @@ class DistributedTrainer:
         def run(batch: Batch) -> Any:
             if self._counts_all:
                 self._counts_all = False
-                if self.group.rank:  # rank 0 goes on from the sums
+                if self.group.rank:  # rank 0 continues from the sums
                     self._model.reset_metrics()
             self._part, self._has_moved = batch.part, self._has_moved or trains
             if batch.part is None or batch.part.own:
@@ -69,7 +69,7 @@ class DistributedTrainer:
         return self.reader(read)(logs)()
 
     def prediction(self, step: Callable[[Batch], Any]) -> Callable[[Batch], Any]:
-        """A predict step, of whose outputs a rank without rows has none."""
+        """A predict step; a rank without rows returns no outputs."""
 
         def run(batch: Batch) -> Any:
             self._part, outputs = batch.part, step(batch)
@@ -79,7 +79,7 @@ class DistributedTrainer:
         return run
 
     def gather(self, outputs: list) -> list:
-        """The outputs of all ranks in the order of the rows, of each rank's outputs of the same batches."""
+        """The outputs of all ranks in the order of the rows. outputs: this rank's outputs of the same batches."""
         self._gather_states()
         if not outputs or not takes_parts():
             return outputs
@@ -94,7 +94,7 @@ class DistributedTrainer:
     # -------------------- values of all ranks --------------------
 
     def agree(self) -> None:
-        """Write rank 0's weights, states and counts into those of the other ranks, before the first step."""
+        """Copy rank 0's weights, states and counts to the other ranks, before the first step."""
         model = self._model
         optimizer = [] if model.optimizer is None else model.optimizer.variables
         variables = [*model.variables, *optimizer, *random._shared_states()]
@@ -113,11 +113,11 @@ class DistributedTrainer:
         self.agrees = True
 
     def meet(self) -> None:
-        """Wait for all ranks: then the files that rank 0 writes at the end of training are there for all."""
+        """Wait for all ranks, so that all find the files that rank 0 writes at the end of training."""
         self.group.exchange(None)
 
     def settle(self) -> None:
-        """After an epoch: each rank gets the metrics of all rows, the states of all rows, and the mean of moving statistics."""
+        """After an epoch, give each rank the metrics and states of all rows, and the mean of moving statistics."""
         if not self._counts_all:
             variables = self._metric_variables()
             assign_all(zip(variables, self._reduced(variables), strict=True))
@@ -126,13 +126,13 @@ class DistributedTrainer:
         self._gather_states()
 
     def restored(self) -> None:
-        """Say that each rank has got the values that one of them had after `settle`."""
+        """Record that each rank has received the values that one rank had after `settle`."""
         self._counts_all, self._has_moved = True, False
         if self.group.rank:
             assign_all((variable, np.zeros(variable.shape, variable.dtype)) for variable in self._sums_of_rank())
 
     def settle_weights(self) -> None:
-        """Give each rank the mean of the statistics that each has moved by its own rows, and rank 0 all sums of gradients."""
+        """Give each rank the mean of the ranks' moving statistics, and give rank 0 all sums of gradients."""
         if self._has_moved:
             self._has_moved = False
             own = [v for layer in self._model._all_layers() for v in getattr(layer, "statistics_of_rank", ())]
@@ -145,7 +145,7 @@ class DistributedTrainer:
             )
 
     def _sums_of_rank(self) -> list[Variable]:
-        """The optimizer's sums of gradients that were not used yet: each rank has those of its rows."""
+        """The optimizer's accumulated gradients that no update has used yet; each rank holds the sums for its rows."""
         return getattr(self._model.optimizer, "sums_of_rank", [])
 
     def _gather_states(self) -> None:
@@ -189,7 +189,7 @@ class DistributedTrainer:
         return found
 
     def reader(self, read: Callable[[dict], Callable[[], dict[str, Any]]]) -> Callable[[dict], Logs]:
-        """A function that makes logs of all ranks' rows of what a step returned, as `read` makes those of this rank's."""
+        """A function from a step's result to the logs for the rows of all ranks; `read` gives the logs for this rank's rows."""
         return lambda own: Logs(lambda: self._read(own), read(own))
 
     def _read(self, own: dict) -> dict[str, Any]:
@@ -202,14 +202,14 @@ class DistributedTrainer:
         return {name: results[name] if name in results else logged(means[name]) for name in own}
 
     def _means(self, values: dict[str, Array]) -> dict[str, Array]:
-        """The means over the rows of the last batch of values that each rank computed of its rows."""
+        """The means of the ranks' values, weighted by their rows in the last batch."""
         weight = 1.0 / self.group.size if self._part is None else self._part.fraction
         weighted = [weight * value if weight else np.zeros_like(value) for value in values.values()]
         return dict(zip(values, self._sums(weighted), strict=True))
 
     @contextlib.contextmanager
     def _summed(self) -> Iterator[None]:
-        """In the block the metrics count the rows of all ranks."""
+        """A context in which the metrics count the rows of all ranks."""
         variables = self._metric_variables()
         before = [variable.numpy() for variable in variables]
         assign_all(zip(variables, self._reduced(variables), strict=True))
@@ -227,7 +227,7 @@ _CHOSEN: dict[str, Callable[[Iterable[Array]], Array]] = {
 
 
 class Logs:
-    """Logs of all ranks, which all ranks must read; `here` are those of this rank's rows, for what only one rank shows."""
+    """Logs of all ranks. All ranks must read them together; one rank may read `here`, the logs of its own rows, by itself."""
 
     def __init__(self, read: Callable[[], dict[str, Any]], here: Callable[[], dict[str, Any]]):
         self._read, self.here = read, here

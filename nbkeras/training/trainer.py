@@ -1,7 +1,7 @@
-"""Floor 3: Trainer, which trains, measures and predicts over data sets: `fit`, `evaluate`, `predict`, and the same for one batch.
+"""Floor 3: Trainer: `fit`, `evaluate` and `predict` over data sets, and the same for one batch.
 
-Each puts together three objects that know no model: a DataAdapter (data/adapters.py), which makes batches that fit the model
-(conversion.py); a Step for a batch (step.py); and an EpochRunner over both (loop.py).
+Each combines three objects that know no model: a DataAdapter (data/adapters.py) makes batches that fit the model
+(conversion.py), a Step runs a batch (step.py), and an EpochRunner runs the step on all batches (loop.py).
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ Array = np.ndarray
 
 
 class Trainer(Learner, registered=False):
-    """A part of Model: epochs and batches of data sets. It knows no graph."""
+    """The part of Model that runs epochs and batches of data sets. It knows no graph."""
 
     def __init__(self, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
-        self.stop_training = self.stop_evaluating = self.stop_predicting = False  # set by callbacks, seen after a batch
+        self.stop_training = self.stop_evaluating = self.stop_predicting = False  # callbacks set them
         self.initial_epoch = 0  # where `fit` starts; BackupAndRestore sets it
         self._training: TrainingState | None = None  # within `fit`
-        self._graph_inputs: GraphInputs | None = None  # which array belongs to which input; None if a `call` decides
+        self._graph_inputs: GraphInputs | None = None  # matches arrays to inputs; None if `call` does
         self._ranks: DistributedTrainer | None = None  # the processes that train it together
 
     # -------------------- fit, evaluate, predict --------------------
@@ -88,30 +88,30 @@ class Trainer(Learner, registered=False):
 
         Args:
             x: The inputs: an array, a list of arrays, or a dict of arrays by input name; or a generator,
-                Sequence or other iterable of batches (x, y) or (x, y, sample_weight). Tables of pandas are
-                matrices, or dicts of columns where there are several inputs; sparse matrices of scipy are made
-                dense batch by batch.
+                Sequence or other iterable of batches (x, y) or (x, y, sample_weight). A pandas table is a matrix,
+                or a dict of columns if there are several inputs. Sparse scipy matrices become dense batch by
+                batch.
             y: The targets, in the same forms; None for a generator or Sequence.
-            batch_size: The number of samples of a batch; None for 32, or for what gives steps_per_epoch
-                batches.
+            batch_size: The number of samples per batch; None for 32, or, if steps_per_epoch is given, for the
+                size that gives as many batches.
             epochs: The number of the last epoch, counted from 1.
             verbose: 0 prints nothing, 1 or 'auto' draws a bar, 2 prints a line for each epoch.
             callbacks: A list of Callbacks, or a CallbackList.
-            validation_split: The fraction of the arrays, from their end and before shuffling, to validate with.
-            validation_data: (x, y), (x, y, sample_weight), or a generator or Sequence, to measure after each
-                epoch; then validation_split is not used.
-            shuffle: Whether samples of arrays, or batches of a Sequence, come in another order in each epoch;
-                'batch' moves whole batches of arrays.
+            validation_split: The fraction of samples to validate with, taken from the end of the arrays before
+                shuffling.
+            validation_data: (x, y), (x, y, sample_weight), or a generator or Sequence, to evaluate after each
+                epoch. It replaces validation_split.
+            shuffle: Whether to shuffle the samples of arrays, or the batches of a Sequence, in each epoch;
+                'batch' shuffles whole batches of arrays.
             class_weight: A dict from class number to the weight of its samples; for several outputs a dict or
                 list of these.
             sample_weight: An array with a weight for each sample.
-            initial_epoch: The number of epochs that were done before, in an earlier call.
-            steps_per_epoch: The number of batches of an epoch; None for one pass over the data. The next epoch
+            initial_epoch: The number of epochs done in earlier calls.
+            steps_per_epoch: The number of batches per epoch; None for one pass over the data. The next epoch
                 continues where the last one stopped.
             validation_steps: The number of batches to validate with; None for all.
-            validation_batch_size: The number of samples of a batch in validation; None for batch_size.
-            validation_freq: Validate after every so many epochs, or a list of the epochs after which to
-                validate.
+            validation_batch_size: The number of samples per batch in validation; None for batch_size.
+            validation_freq: The number of epochs between validations, or a list of the epochs to validate after.
 
         Returns:
             The History callback: `history.history` has a list of values by epoch for each name, 'val_...' for
@@ -119,7 +119,7 @@ class Trainer(Learner, registered=False):
 
         Raises:
             RuntimeError: if the model is not compiled.
-            ValueError: for data that do not fit the model or each other.
+            ValueError: for data that do not match the model or each other.
 
         Example:
             >>> model = keras.Sequential([layers.Dense(1, input_shape=(1,))])
@@ -270,7 +270,7 @@ class Trainer(Learner, registered=False):
             A NumPy array (samples, ...), or a structure of arrays if there are several outputs.
 
         Raises:
-            ValueError: for data that do not fit the model, and if there are no batches.
+            ValueError: for data that do not match the model, and if there are no batches.
 
         Example:
             >>> model = keras.Sequential([layers.Dense(1, kernel_initializer="ones", input_shape=(2,))])
@@ -278,7 +278,7 @@ class Trainer(Learner, registered=False):
             array([[3.],
                    [7.]], dtype=float32)
         """
-        try:  # here, not in a wrapper around: that would take longer
+        try:  # here: a wrapper would take longer
             draw = verbose not in ("auto", 0) if isinstance(verbose, int | str) else True
             simple = callbacks is batch_size is steps is None and not draw and type(x) is np.ndarray
             known = self._known_inputs.get((x.shape, x.dtype, False)) if simple else None
@@ -294,7 +294,7 @@ class Trainer(Learner, registered=False):
     def _predict(
         self, x: Any, batch_size: int | None, steps: int | None, callbacks: Any, draw: bool, simple: bool
     ) -> Any:
-        """Predict batch by batch; simple: x is one array and all other arguments have their defaults."""
+        """Predict batch by batch. simple: x is one array and all other arguments have their defaults."""
         x = opened(behaviour.current.inputs_to_predict(x))
         check_counts(batch_size=batch_size, steps=steps)
         data = adapter_of(x, spec=self._data_spec_for(x), inputs_only=True, batch_size=batch_size, steps=steps)
@@ -304,7 +304,7 @@ class Trainer(Learner, registered=False):
         step, together = self._step_for("predict"), self._together()
         run = step if together is None else together.prediction(step)
         loop = EpochRunner("predict", data, run, callbacks, lambda outputs: {"outputs": outputs}, owner)
-        # All batches of arrays use the same weights; a stream and callbacks may wait for who writes them.
+        # All batches of arrays use the same weights. A stream or a callback may wait for a thread that writes the weights.
         alike = callbacks is None and isinstance(data, ArrayDataAdapter) and data.steps != 1
         with step_lock.series() if alike else contextlib.nullcontext():
             parts = loop.predict()
@@ -319,7 +319,7 @@ class Trainer(Learner, registered=False):
         return joined(parts)
 
     def _remember_inputs(self, x: Array, whole: Batch, one_batch: bool) -> None:
-        """If x was taken as it is, arrays of its shape and dtype are not checked again; one_batch: of `predict_on_batch`."""
+        """If x needed no conversion, skip the checks of later arrays like it. one_batch: for `predict_on_batch`."""
         taken = whole.leaves[0]
         if taken is not None and taken.shape == x.shape and taken.dtype == x.dtype:
             if len(self._known_inputs) >= 64:
@@ -366,7 +366,7 @@ class Trainer(Learner, registered=False):
             sample_weight: An array with a weight for each sample.
             class_weight: A dict from class number to the weight of its samples.
             return_dict: Whether to return a dict by name.
-            reset_metrics: Whether metrics start anew, so that the values are those of this batch alone.
+            reset_metrics: Whether to reset the metrics first, so that the values are for this batch only.
 
         Returns:
             The loss, [loss, *metrics], or a dict.
@@ -397,7 +397,7 @@ class Trainer(Learner, registered=False):
             y: The targets.
             sample_weight: An array with a weight for each sample.
             return_dict: Whether to return a dict by name.
-            reset_metrics: Whether metrics start anew, so that the values are those of this batch alone.
+            reset_metrics: Whether to reset the metrics first, so that the values are for this batch only.
 
         Returns:
             The loss, [loss, *metrics], or a dict.
@@ -453,18 +453,18 @@ class Trainer(Learner, registered=False):
     # -------------------- data --------------------
 
     def _data_spec_for(self, x: Any) -> ModelSpec:
-        """Its inputs and outputs, which data must fit; a model that does not know them is built for the first data in x."""
+        """The inputs and outputs that data must fit. A model that does not know them is built for the first data in x."""
         if not self._is_described():
             self._build_for_data(first_inputs(x))
         return self._data_spec()
 
     def _data_spec(self) -> ModelSpec:
-        """Its inputs and outputs, as far as they are known."""
+        """The inputs and outputs that data must fit, as far as they are known."""
         names = self.output_names
         outputs: tuple[Output, ...] = tuple(map(Output, names or ["output"]))
         if names and self._compiled is not None:
             outputs = self._compiled.outputs(names, self._output_shapes(), self._nested_outputs)
-        own_step = self._overrides("train_step") or self._overrides("test_step")  # it gets x and y as they are
+        own_step = self._overrides("train_step") or self._overrides("test_step")  # it gets x and y unchanged
         options: Any = {"nested": self._nested_outputs, "has_own_step": own_step or self._overrides("compute_loss")}
         if self._graph_inputs is None:
             return ModelSpec(None, outputs, **options)
@@ -472,11 +472,11 @@ class Trainer(Learner, registered=False):
         return ModelSpec(None if own_step else inputs, outputs, inputs.count, inputs.batch_size, **options)
 
     def _output_shapes(self) -> list[tuple]:
-        """The shapes of the outputs, () for those that are not known."""
+        """The shapes of the outputs; () for an unknown shape."""
         return [()] * len(self.output_names)
 
     def _is_described(self) -> bool:
-        """Whether inputs and outputs are known, or cannot be found by a dry run."""
+        """True if inputs and outputs are known, or if a dry run cannot find them."""
         return bool(self.output_names)
 
     @on_own_device
@@ -497,11 +497,11 @@ class Trainer(Learner, registered=False):
     # -------------------- what loops need --------------------
 
     def _logs(self, own: dict) -> Callable[[], dict[str, Any]]:
-        """A function that returns the logs so far, so that values are read only if used; own: the logs that a step returned."""
+        """A function that returns the logs so far; values are read only if it is called. own: the logs that a step returned."""
         return lambda: {name: logged(value) for name, value in (own or self.get_metrics_result()).items()}
 
     def _together(self) -> DistributedTrainer | None:
-        """The processes that train this model together; None if this one trains alone."""
+        """The processes that train this model together; None if only this process trains it."""
         group = ranks.current()
         if group is None:
             return None
@@ -510,16 +510,16 @@ class Trainer(Learner, registered=False):
         return self._ranks
 
     def settle_ranks(self) -> None:
-        """Where several processes train together: give this one the states and metrics of all, as at the end of an epoch.
+        """Give each process that trains together the states and metrics of all, as at the end of an epoch.
 
-        All processes must call it. A callback that saves the model in the middle of an epoch does so before.
+        All processes must call it. A callback must call it before it saves the model in the middle of an epoch.
         """
         together = self._together()
         if together is not None:
             together.settle()
 
     def _measuring_loop(self, name: str, data: DataAdapter, callbacks: CallbackList) -> EpochRunner:
-        """A loop of steps that train or test; name: of the step."""
+        """A loop of train or test steps. name: the name of the step."""
         step, together = self._step_for(name), self._together()
         kind, reset = ("test", self._prepare_to_test) if name == "test" else ("train", self.reset_metrics)
         if together is None:
@@ -535,5 +535,5 @@ class Trainer(Learner, registered=False):
             together.settle_weights()
 
     def _training_state(self) -> TrainingState:
-        """The state of the training that runs; that of the model alone in a loop of the user's own."""
+        """The state of the running `fit`; the model's state in a user's own loop."""
         return self._training or TrainingState(self)

@@ -1,4 +1,4 @@
-"""Filling the kernel cache in advance: runs a small model of each family once, so that later processes find its kernels."""
+"""Fills the kernel cache in advance: runs a small model of each family once, so that later processes find its kernels."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ _CLASSES = 3
 
 
 def _train(model_layers: list, x: np.ndarray, optimizer="rmsprop") -> None:
-    """Run one step of each kind of a classifier with these layers."""
+    """Train, test and predict a classifier with these layers for one step each."""
     y = to_categorical(np.arange(len(x)) % _CLASSES, _CLASSES)
     _steps([*model_layers, layers.Dense(_CLASSES, activation="softmax")], x, y, "categorical_crossentropy", optimizer)
 
@@ -104,11 +104,11 @@ FAMILIES: dict[str, Callable[[], None]] = {
 
 
 def run(jobs: Mapping[str, Callable[[], None]] = FAMILIES, dtype: str = "float32") -> None:
-    """Do these jobs for 'float32' or 'float64', so that their kernels are compiled, and print the time for each."""
+    """Run these jobs in 'float32' or 'float64' to compile their kernels, and print the time of each."""
     before = config.floatx()
     config.set_floatx(dtype)
     try:
-        get_threads()  # any process may need the code of the threads, also one whose model has no work for several
+        get_threads()  # a process may need the code of the threads even if its model uses one thread
         for name, job in jobs.items():
             start = time.perf_counter()
             with compilations_shown():

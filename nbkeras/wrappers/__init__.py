@@ -1,4 +1,4 @@
-"""Models as estimators of scikit-learn, which is an optional dependency."""
+"""Models as scikit-learn estimators; scikit-learn is an optional dependency."""
 
 from typing import TYPE_CHECKING
 

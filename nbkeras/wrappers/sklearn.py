@@ -1,7 +1,6 @@
-"""Keras 3's wrappers: a compiled model, or a function that makes one, as an estimator of scikit-learn.
+"""Keras 3's wrappers: a compiled model, or a function that makes one, as a scikit-learn estimator.
 
-This is the only module that imports scikit-learn at its top, because its classes extend scikit-learn's. It is imported at
-first use.
+Only this module imports scikit-learn at its top, because its classes extend scikit-learn's. It is imported at first use.
 """
 
 import copy
@@ -36,7 +35,7 @@ class _Estimator(BaseEstimator):
         return tags
 
     def __sklearn_clone__(self) -> Any:
-        """Clone the estimator; scikit-learn's own clone would copy a model by its arguments."""
+        """Clone the estimator; scikit-learn's clone would copy the model by its arguments."""
         model = clone_model(self.model) if isinstance(self.model, Model) else self.model
         return type(self)(model, self.warm_start, copy.deepcopy(self.model_kwargs), copy.deepcopy(self.fit_kwargs))
 
@@ -65,7 +64,7 @@ class _Estimator(BaseEstimator):
         return self
 
     def predict(self, X) -> np.ndarray:
-        """The model's outputs, in the form of the y that it was trained with; those of a classifier are classes.
+        """The model's outputs, in the form of the y of `fit`; a classifier returns classes.
 
         Args:
             X: The inputs, an array (samples, features).
@@ -91,7 +90,7 @@ class SKLearnClassifier(ClassifierMixin, _Estimator):
     Classes may be of any kind; the model is trained on one-hot rows and has an output column for each class.
 
     Args:
-        model: A compiled Model, of which each `fit` trains a clone, or a function (X, y, **model_kwargs) that
+        model: A compiled Model (each `fit` trains a clone), or a function (X, y, **model_kwargs) that
             returns a compiled Model.
         warm_start: Accepted and ignored, as in Keras: each `fit` starts with a new model.
         model_kwargs: A dict of further arguments of that function.
@@ -126,7 +125,7 @@ class SKLearnClassifier(ClassifierMixin, _Estimator):
             An array with a row for each row of X and a column for each class.
 
         Raises:
-            ValueError: The model's outputs are no probabilities.
+            ValueError: The model's outputs are not probabilities.
 
         Example:
             >>> from nbkeras.wrappers import SKLearnClassifier
@@ -140,7 +139,7 @@ class SKLearnClassifier(ClassifierMixin, _Estimator):
         if not ((outputs >= 0).all() and np.allclose(outputs.sum(-1), 1, atol=1e-3)):
             raise ValueError(
                 "predict_proba needs a model whose outputs are probabilities that sum to 1: let its last layer end with "
-                "activation='softmax'. decision_function returns outputs as they are"
+                "activation='softmax'. decision_function returns the outputs unchanged"
             )
         return outputs
 
@@ -168,7 +167,7 @@ class SKLearnRegressor(RegressorMixin, _Estimator):
     """A model as a regressor of scikit-learn; needs scikit-learn 1.6 or newer.
 
     Args:
-        model: A compiled Model, of which each `fit` trains a clone, or a function (X, y, **model_kwargs) that
+        model: A compiled Model (each `fit` trains a clone), or a function (X, y, **model_kwargs) that
             returns a compiled Model.
         warm_start: Accepted and ignored, as in Keras: each `fit` starts with a new model.
         model_kwargs: A dict of further arguments of that function.
@@ -190,12 +189,12 @@ class SKLearnRegressor(RegressorMixin, _Estimator):
 
 
 class SKLearnTransformer(TransformerMixin, _Estimator):
-    """A model as a transformer of scikit-learn, whose `transform` returns the model's outputs.
+    """A model as a transformer of scikit-learn: `transform` returns the model's outputs.
 
     It needs scikit-learn 1.6 or newer.
 
     Args:
-        model: A compiled Model, of which each `fit` trains a clone, or a function (X, y, **model_kwargs) that
+        model: A compiled Model (each `fit` trains a clone), or a function (X, y, **model_kwargs) that
             returns a compiled Model.
         warm_start: Accepted and ignored, as in Keras: each `fit` starts with a new model.
         model_kwargs: A dict of further arguments of that function.

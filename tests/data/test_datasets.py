@@ -184,7 +184,7 @@ class TestGetFile:
 
     def test_a_folder_that_cannot_be_written(self, tmp_path, source):
         (tmp_path / "file").write_bytes(b"")
-        with pytest.raises(OSError, match="cannot write .*Not a directory.*set KERAS_HOME to a folder that is"):
+        with pytest.raises(OSError, match="cannot write .*Not a directory.*set KERAS_HOME to a writable folder"):
             utils.get_file("data.bin", source.as_uri(), cache_dir=tmp_path / "file")
 
     @pytest.mark.process
@@ -201,7 +201,7 @@ class TestGetFile:
             timeout=60,
         )
         assert run.returncode == 1
-        assert f"cannot write {cache}/data.bin (File too large); make room" in run.stderr
+        assert f"cannot write {cache}/data.bin (File too large): free disk space" in run.stderr
         assert only(cache)
 
     @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ class TestFlow:
             ImageDataGenerator(validation_split=2)
         with pytest.warns(UserWarning, match="implies samplewise_center"):
             ImageDataGenerator(samplewise_std_normalization=True)
-        with pytest.warns(UserWarning, match="featurewise_center does nothing before `fit"):
+        with pytest.warns(UserWarning, match="featurewise_center has no effect before `fit"):
             next(ImageDataGenerator(featurewise_center=True).flow(self.x))
         with pytest.warns(UserWarning, match="these, of shape .*, have 6 with data_format"):
             ImageDataGenerator(data_format="channels_last").flow(np.zeros((2, 3, 3, 6)))
@@ -285,10 +285,10 @@ class TestFiles:
     @pytest.mark.parametrize(
         "arguments, error, message",
         [
-            ({"y_col": "number"}, TypeError, "'number' must be texts, received 1"),
-            ({"y_col": "number", "class_mode": "sparse"}, TypeError, "'number' must be texts, received 1"),
-            ({"y_col": "gaps"}, TypeError, "'gaps' must be texts, received nan"),
-            ({"x_col": "number"}, TypeError, "'number' must be texts, received 1"),
+            ({"y_col": "number"}, TypeError, "'number' must be strings, received 1"),
+            ({"y_col": "number", "class_mode": "sparse"}, TypeError, "'number' must be strings, received 1"),
+            ({"y_col": "gaps"}, TypeError, "'gaps' must be strings, received nan"),
+            ({"x_col": "number"}, TypeError, "'number' must be strings, received 1"),
             ({"class_mode": "binary"}, ValueError, r"needs two classes, received \['c'\]"),
             ({"class_mode": "multi_output"}, TypeError, "needs a list of columns as y_col, received 'class'"),
             ({"weight_col": "class"}, TypeError, "weight_col='class' must hold numbers"),

@@ -199,7 +199,7 @@ def test_tables_are_matrices(names):
     [
         (
             ["age", "kind"],
-            r"column 'kind' must hold numbers .* dtype category: take its numbers, table\['kind'\].cat.codes",
+            r"column 'kind' must hold numbers .* dtype category: use its numbers, table\['kind'\].cat.codes",
         ),
         (["number"], "column 'number' .* category"),
         (["age", "name"], "column 'name' .* StringLookup"),

@@ -197,7 +197,7 @@ def test_floats_that_do_not_tell_rows_apart_are_refused():
     input_matching.check_numbers(np.array([0.0, 2**24 - 1], "float32"), 2**25, "table", "words")
     input_matching.check_numbers(np.array([2**24 + 2], "float64"), 2**25, "table", "words")
     for number in (2**24 + 1, -(2**24) - 1):
-        with pytest.raises(ValueError, match=r"whole numbers as large as 16777216, .* dtype='int32'"):
+        with pytest.raises(ValueError, match=r"integers up to 16777216, .* dtype='int32'"):
             input_matching.check_numbers(np.array([number], "float32"), 2**25, "table", "words")
 
 

@@ -980,7 +980,7 @@ def test_yaml_that_repeats_itself():
 
 def test_a_tokenizer_that_is_none():
     for text in ("", "[]", "{}", '{"config": {"word_counts": "["}}', "[" * 100_000, '{"config": {"evil": 1}}'):
-        refused(text, "not a Tokenizer", tokenizer_from_json)
+        refused(text, "not a result of Tokenizer", tokenizer_from_json)
 
 
 def test_a_full_model_still_loads(good):

@@ -140,7 +140,7 @@ def test_predictions_of_several_shapes_cannot_be_joined():
             return x * 2.0
 
     batches = [np.ones((2, 3), "float32"), np.ones((2, 3), "float32"), np.ones((2, 4), "float32")]
-    message = r"batch 0 have the shapes \[\(2, 3\)\], those of batch 2 \[\(2, 4\)\]"
+    message = r"batch 0 has outputs of shapes \[\(2, 3\)\], batch 2 has \[\(2, 4\)\]"
     with pytest.raises(ValueError, match=message):
         Double().predict(iter(batches), verbose=0)
     assert Double().predict(iter(batches[:2]), verbose=0).shape == (4, 3)

@@ -358,7 +358,7 @@ def test_clones_with_other_layers_and_calls():
         clone_model(net(), call_function=call)
     with pytest.raises(ValueError, match="1 symbolic tensors"):
         clone_model(model, input_tensors=X)
-    with pytest.raises(ValueError, match="no functional model"):
+    with pytest.raises(ValueError, match="not a functional model"):
         clone_model(GAN(), clone_function=copy)
 
 

@@ -119,7 +119,7 @@ class TestInputsByName:
     def test_a_list_for_a_dict_in_no_known_order_is_refused(self):
         with pytest.raises(ValueError, match=r"dict with the keys \['b', 'a'\].*pass a dict"):
             self.model()([X, X])
-        with pytest.raises(ValueError, match="in which order a list has them: pass a dict"):
+        with pytest.raises(ValueError, match="so the order of a list is not defined: pass a dict"):
             self.model().predict([X, X])
 
     def test_missing_keys(self):

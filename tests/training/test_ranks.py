@@ -35,12 +35,14 @@ def test_a_job_of_several_ranks(number, jobs, tmp_path):
 
 
 FAULTS = {
-    "kill": r"because rank 1 \(host .*, process \d+\) has ended without an error of Python.*Last seen: in rank_jobs.py",
-    "stop": r"because rank 1 \(host .*, process \d+\) has not been heard of for \d+ s: it is stopped",
-    "loop": r"because rank 1 \(host .*, process \d+\) has let others wait for \d+ s. Last seen: in rank_jobs.py, line \d+, data",
+    "kill": r"because rank 1 \(host .*, process \d+\) has ended without a Python exception.*Last seen: in rank_jobs.py",
+    "stop": r"because rank 1 \(host .*, process \d+\) has sent no message for \d+ s: it is stopped",
+    "loop": r"because rank 1 \(host .*, process \d+\) has kept others waiting for \d+ s. "
+    r"Last seen: in rank_jobs.py, line \d+, data",
     "raise": r"because rank 1 \(host .*, process \d+\) raised ValueError: row 17 is bad",
     "exit": r"because rank 1 \(host .*, process \d+\) left the job early, by os._exit\(0\) in rank_jobs.py, line \d+, data",
-    "differ": r"because rank 1 \(host .*, process \d+\) does something else than rank 0 .*: collective operation \d+ is an exch",
+    "differ": r"because rank 1 \(host .*, process \d+\) runs another operation than rank 0 .*: "
+    r"collective operation \d+ is an exch",
 }
 
 

@@ -418,7 +418,7 @@ def test_a_sequence_that_may_shuffle_without_a_state_gives_a_warning(tmp_path):
     run(case, tmp_path, cb.BackupAndRestore(tmp_path / "first"))
     killed(case, tmp_path / "second", 4)
     with pytest.warns(
-        UserWarning, match="Shuffles has an on_epoch_end, and no state_dict: if it shuffles there, training"
+        UserWarning, match="Shuffles has on_epoch_end but no state_dict: if it shuffles there, the order differs"
     ):
         run(case, tmp_path, cb.BackupAndRestore(tmp_path / "second"))
 
@@ -433,16 +433,16 @@ def test_other_data_or_callbacks_are_an_error(tmp_path):
 
     killed(with_rows(12), tmp_path / "backup", 1)
     backup = cb.BackupAndRestore(tmp_path / "backup")
-    with pytest.raises(ValueError, match="the data are others now: they were samples=12, .* they are samples=11, .*"):
+    with pytest.raises(ValueError, match="the data have changed: they were samples=12, .* they are samples=11, .*"):
         run(with_rows(11), tmp_path, backup)
     with pytest.raises(
-        ValueError, match="saved in an epoch of 4 steps, and an epoch has 6 steps now.*: delete the fold"
+        ValueError, match="saved in an epoch of 4 steps, but an epoch now has 6 steps.*: delete the fold"
     ):
         run(with_rows(12, batch_size=2), tmp_path, backup)
-    with pytest.raises(ValueError, match="interrupted with the callbacks .*, and goes on with .*SwapEMAWeights"):
+    with pytest.raises(ValueError, match="interrupted with the callbacks .*, but resumes with .*SwapEMAWeights"):
         run(lambda folder: (*with_rows(12)(folder)[:2], [cb.SwapEMAWeights()]), tmp_path, backup)
     killed(with_rows(12, validation_split=0.5), tmp_path / "other", 3)
-    with pytest.raises(ValueError, match="saved in a validation, and this fit has no validation data"):
+    with pytest.raises(ValueError, match="saved in a validation, but this fit has no validation data"):
         run(with_rows(12), tmp_path, cb.BackupAndRestore(tmp_path / "other"))
 
 
@@ -456,7 +456,7 @@ def test_a_generator_must_yield_as_many_batches_again(tmp_path):
 
     killed(of_length(9), tmp_path / "backup", 7)
     with pytest.raises(
-        ValueError, match="interrupted after 7 batches of the iterator or generator, which now ends before"
+        ValueError, match="interrupted after 7 batches of the iterator or generator, but it now ends earlier"
     ):
         run(of_length(6), tmp_path, cb.BackupAndRestore(tmp_path / "backup"))
 
@@ -509,7 +509,7 @@ def test_a_state_that_cannot_be_saved(tmp_path):
 
     backup = cb.BackupAndRestore(tmp_path, save_freq=1)
     with pytest.raises(
-        TypeError, match="may hold numbers, texts, None, arrays, .* a callback's state_dict.* holds .*open"
+        TypeError, match="may hold numbers, strings, None, arrays, .* a callback's state_dict.* holds .*open"
     ):
         run(lambda folder: (*dense(folder)[:2], [Odd()]), tmp_path, backup)
 
@@ -560,7 +560,7 @@ def test_a_loop_of_ones_own_goes_on_at_an_epoch(tmp_path):
     _, whole = train(4)
     assert done == range(2, 4)
     assert_same(whole.get_weights(), resumed.get_weights())
-    with pytest.raises(ValueError, match="one of the two is a `fit`, the other one a loop of your own"):
+    with pytest.raises(ValueError, match="one of the two is a `fit`, the other is your own loop"):
         resumed.fit(X, Y, verbose=0, callbacks=[cb.BackupAndRestore(tmp_path / "backup")])
 
 
