@@ -789,7 +789,7 @@ MISTAKES = [
     ),
     (lambda: ops.full((2, 3), [1, 2]), ValueError, r"fill_value of shape \(2,\) does not broadcast to shape \(2, 3\)"),
     (lambda: keras.random.normal((2,), stddev="a"), TypeError, "normal: stddev must be a number, received 'a'"),
-    (lambda: float(ops.ones(3)), ValueError, r"a tensor of shape \(3,\) is no single number"),
+    (lambda: float(ops.ones(3)), ValueError, r"a tensor of shape \(3,\) is not a single number"),
     (
         lambda: dense(optimizer="sgd", loss="mse").fit(X, Y, verbose="x"),
         ValueError,

@@ -162,10 +162,10 @@ def test_arrays_and_layers_of_other_things_than_numbers(dtype):
 @pytest.mark.parametrize(
     "function, message",
     [
-        ("zeros", "'zeros' is not an op of nbkeras.ops that a model can apply as a layer"),
-        ("ones", "'ones' is not an op of nbkeras.ops that a model can apply as a layer"),
-        ("arange", "'arange' is not an op of nbkeras.ops that a model can apply as a layer"),
-        ("eye", "'eye' is not an op of nbkeras.ops that a model can apply as a layer"),
+        ("zeros", "'zeros' of nbkeras.ops cannot be applied as a layer"),
+        ("ones", "'ones' of nbkeras.ops cannot be applied as a layer"),
+        ("arange", "'arange' of nbkeras.ops cannot be applied as a layer"),
+        ("eye", "'eye' of nbkeras.ops cannot be applied as a layer"),
         ("full", "calls layer 'o' on no tensor of the model"),
         ("linspace", "calls layer 'o' on no tensor of the model"),
         ("random.uniform", "'random.uniform' is not an op of nbkeras.ops"),

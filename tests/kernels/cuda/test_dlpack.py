@@ -242,7 +242,7 @@ def test_other_devices_are_refused():
         def __dlpack__(self, **options):
             raise AssertionError
 
-    with pytest.raises(TypeError, match=r"a Elsewhere on the DLPack device \(10, 0\) cannot be taken"):
+    with pytest.raises(TypeError, match=r"a Elsewhere on the DLPack device \(10, 0\) cannot be used"):
         as_tensor(Elsewhere())
 
 
@@ -472,7 +472,7 @@ def test_an_array_on_a_gpu_is_copied_to_the_cpu_where_that_is_the_device(kind):
 @twins.needs_cuda
 def test_refusals(gpu):
     value = np.ones(3, np.float32)
-    with pytest.raises(TypeError, match="a masked Foreign cannot be taken"):
+    with pytest.raises(TypeError, match="a masked Foreign cannot be used"):
         as_tensor(Foreign(value, gpu, mask=object()))
     with pytest.raises(TypeError, match="expected numbers or booleans, received a Foreign with dtype complex64"):
         as_tensor(Foreign(value.astype(np.complex64), gpu))
@@ -483,7 +483,7 @@ def test_refusals(gpu):
         as_tensor(bfloat)
     assert (bfloat.kept.tensor.device_type, bfloat.kept.tensor.device_id) == GPU
     if twins.SIMULATED:
-        with pytest.raises(nbkeras.DeviceError, match="device 'cuda:3' was asked for, but there is 1 GPU"):
+        with pytest.raises(nbkeras.DeviceError, match="device 'cuda:3' does not exist: there is 1 GPU"):
             as_tensor(ForeignCapsule(value, gpu, where=(2, 3)))
 
 
