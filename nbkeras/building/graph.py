@@ -89,7 +89,7 @@ class SymbolicTensor:
     __array__ = __float__ = __int__ = __index__ = _no_value
 
     def __bool__(self) -> bool:
-        """Raises TypeError, except for `x != y` of two symbolic tensors: True if they are different objects."""
+        """Raises TypeError, except for `x != y` of symbolic tensors: True if they are different objects."""
         if getattr(self.node and self.node.layer, "function", None) is ops.not_equal and len(self.node.inputs) == 2:  # type: ignore
             return self.node.inputs[0] is not self.node.inputs[1]  # type: ignore[union-attr]
         return self._no_value()
@@ -308,7 +308,7 @@ class Graph:
         )
 
     def _layers(self, met: dict[int, int]) -> list[Any]:
-        """Layers by decreasing depth, then in the order of a walk from the outputs. This is Keras's order of layers and weights."""
+        """Layers by decreasing depth, then in the order of a walk from the outputs: Keras's order of layers and weights."""
         depths: dict[int, int] = {}  # the longest distance from the outputs, of nodes and of layers
         for node in reversed(self.nodes):
             depth = depths.setdefault(id(node), 0)

@@ -34,7 +34,9 @@ class _Layers(Registry):
 
     def _written(self, item):
         written = super()._written(item)
-        if behaviour.current.writes_input_shape:  # files hold an InputLayer instead; Keras 3 does not have this argument
+        if (
+            behaviour.current.writes_input_shape
+        ):  # files hold an InputLayer instead; Keras 3 does not have this argument
             written["config"].pop("batch_input_shape", None)
         if item._build_takes or type(item).get_build_config is not Layer.get_build_config:
             written["build_config"] = item.get_build_config()
@@ -722,7 +724,9 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         """The inputs that `input_spec` describes. Raises ValueError for a list or dict around a single input."""
         tensors = structures.flatten(inputs)
         if len(tensors) == 1 and structures.is_nested(inputs) and isinstance(self.input_spec, InputSpec):
-            by_nbkeras = type(self).call.__module__.startswith("nbkeras.layers.")  # a user's layer may take any structure
+            by_nbkeras = type(self).call.__module__.startswith(
+                "nbkeras.layers."
+            )  # a user's layer may take any structure
             if by_nbkeras and not self._takes_structures:
                 received = f"a dict with the keys {list(inputs)}" if isinstance(inputs, dict) else "a list of one"
                 raise ValueError(

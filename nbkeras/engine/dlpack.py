@@ -94,7 +94,9 @@ def export(array: Any, stream: Any = None, max_version: Any = None, dl_device: A
             raise BufferError(f"a tensor on {array.gpu} must be copied to the CPU: request it without copy=False")
         return _capsule_on(array.copy(), max_version, target, copied=True)
     if target not in (None, own):
-        raise BufferError(f"a tensor on {array.gpu} can be exported there or to the CPU, not to the DLPack device {target}")
+        raise BufferError(
+            f"a tensor on {array.gpu} can be exported there or to the CPU, not to the DLPack device {target}"
+        )
     if stream == 0 or not (stream is None or isinstance(stream, int) and stream >= -1):
         raise ValueError(f"stream must be None, -1, 1, 2 or a stream's handle, received {briefly(stream)}")
     if copy:

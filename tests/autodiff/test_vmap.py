@@ -671,7 +671,7 @@ def test_an_op_of_ones_own_runs_for_each_member():
 
     np.testing.assert_allclose(vmap(cubed)(X), (X**3).sum(1), rtol=1e-12)
     np.testing.assert_allclose(vmap(grad(cubed))(X), 3 * X**2, rtol=1e-12)
-    with pytest.raises(NotImplementedError, match="cube_op.* has a first derivative only"):
+    with pytest.raises(NotImplementedError, match="cube_op.* has only a first derivative"):
         vmap(grad(lambda x: ops.sum(grad(cubed)(x))))(X)
     autodiff.define(cube_op, autodiff.Elementwise(lambda x, y: 3 * x * x))
     np.testing.assert_allclose(vmap(grad(lambda x: ops.sum(grad(cubed)(x))))(X), 6 * X, rtol=1e-12)
@@ -705,7 +705,7 @@ VALUES = {
 
 @pytest.mark.parametrize("name", VALUES)
 def test_values_of_members_are_refused(name):
-    with pytest.raises(keras.engine.tensor.ValueReadError, match="it has another value for each of 3 members"):
+    with pytest.raises(keras.engine.tensor.ValueReadError, match="it has a different value for each of 3 members"):
         vmap(VALUES[name])(np.ones((3, 2)))
 
 
