@@ -158,7 +158,7 @@ MISTAKES = [
     (
         lambda: L.Dense(2)({"a": X}),
         ValueError,
-        r"\(Dense\) takes a tensor, received a dict with the keys \['a'\]: give it",
+        r"\(Dense\) takes a tensor, received a dict with the keys \['a'\]: pass the tensor",
     ),
     (lambda: L.GRU(2)({"a": X[None]}), ValueError, r"\(GRU\) takes a tensor, received a dict with the keys \['a'\]"),
     (lambda: L.Bidirectional(L.GRU(2))(None), ValueError, "expected a tensor, received None"),

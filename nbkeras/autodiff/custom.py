@@ -98,9 +98,9 @@ class _Run:
 def checkpoint(f: Callable) -> Callable:
     """Return a function that keeps only its arguments for the gradient, and runs again in the backward pass.
 
-    It saves memory and costs another forward pass. It also saves memory in a recorded step: later values use the memory that is
-    free. Random numbers are the same in both runs. Under nested tapes, `f` runs once and keeps its values, since their
-    derivatives need them.
+    It saves memory and costs another forward pass. It also saves memory in a recorded step: there, later values reuse the memory
+    of the dropped values. Random numbers are the same in both runs. Under nested tapes, `f` runs once and keeps its values, since
+    their derivatives need them.
 
     Args:
         f: A function of tensors or structures of them, such as a layer.

@@ -160,7 +160,7 @@ class GradientTape:
         state, record = tape.thread, None
         if state.tapes or state.keeps or state.levels:
             others = self._tape.others()
-            # recordings that know neither targets nor seeds take the gradients as constants
+            # if no outer recording contains a target or seed, the gradients are constants there
             inside = bool(others) and any(_is_of(each, others) for each in (*targets, *(seeds or ())))
             if inside or state.keeps or state.levels:
                 self._tape.is_spent = not retain

@@ -308,7 +308,7 @@ class Multilinear(Rule):
 def gradient_of_input(call: Call, i: int, dy: Tensor, saves_inputs: bool = False) -> Tensor:
     """The gradient of input i as an op of dy and the other inputs. It is multilinear too.
 
-    <c, gradient i of (dy, others)> = <op(others, and c as input i), dy>, so the op's own vjp gives the gradient's gradients.
+    <c, gradient i of (dy, others)> = <op(others, and c as input i), dy>, so the gradients of this gradient are the op's.
     """
     inputs = call.inputs
 

@@ -91,7 +91,7 @@ class CallHistory:
         """The input of a symbolic call.
 
         Args:
-            node_index: The number of the call, from 0.
+            node_index: The index of the call.
         """
         return self._node(node_index, "input").call_inputs
 
@@ -99,7 +99,7 @@ class CallHistory:
         """The output of a symbolic call.
 
         Args:
-            node_index: The number of the call, from 0.
+            node_index: The index of the call.
 
         Example:
             >>> layer = layers.Dense(4)
@@ -113,7 +113,7 @@ class CallHistory:
         """The shape of the input of a symbolic call.
 
         Args:
-            node_index: The number of the call, from 0.
+            node_index: The index of the call.
         """
         return structures.shapes(self.get_input_at(node_index))
 
@@ -121,7 +121,7 @@ class CallHistory:
         """The shape of the output of a symbolic call.
 
         Args:
-            node_index: The number of the call, from 0.
+            node_index: The index of the call.
         """
         return structures.shapes(self.get_output_at(node_index))
 
@@ -129,7 +129,7 @@ class CallHistory:
         """The mask of the input of a symbolic call, or None.
 
         Args:
-            node_index: The number of the call, from 0.
+            node_index: The index of the call.
         """
         return graph.masks(self.get_input_at(node_index))
 
@@ -137,6 +137,6 @@ class CallHistory:
         """The mask of the output of a symbolic call, or None.
 
         Args:
-            node_index: The number of the call, from 0.
+            node_index: The index of the call.
         """
         return graph.masks(self.get_output_at(node_index))

@@ -43,7 +43,7 @@ class _Layers(Registry):
         return written
 
     def _made(self, cls, config):
-        if isinstance(config["config"].get("vocabulary"), str):  # code may name a file to read, a model file may not
+        if isinstance(config["config"].get("vocabulary"), str):  # code may name a file to read, but a model file may not
             raise ValueError(
                 f"the configuration of {cls.__name__} names a file for its vocabulary: loading a model may not read other files"
             )
@@ -73,7 +73,7 @@ def training_phase(value: bool | None) -> temporarily:
         value: True for training, False for inference, None for the default of each layer.
 
     Returns:
-        A context manager. It holds for this thread.
+        A context manager. It applies to this thread.
 
     Example:
         >>> from nbkeras.testing import training_phase
@@ -233,7 +233,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     output_dtype = "layer"  # 'input' for layers that only move elements: their output has the input's dtype
     compute_dtype = variable_dtype = property(lambda layer: layer.dtype, doc="`dtype`: there is no mixed precision.")
     is_quantized_by_keras = False  # whether Keras's `quantize` takes layers of this class too
-    _unwritten: tuple[str, ...] = ()  # entries that `get_config` leaves out
+    _unwritten: tuple[str, ...] = ()  # entries that `get_config` omits
     quantization_config: Any = None  # how its weights became integers
     _policy: DTypePolicy | None = None  # the policy argument, if it contains more than a dtype
 
@@ -340,7 +340,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         Args:
             input_shape: The shape of the input, a tuple with None for unknown sizes; a list or dict of shapes for several inputs.
         """
-        self.built = True  # now, since a `build` may call the layer after this
+        self.built = True  # now: a subclass's `build` may call the layer after `super().build`
 
     def call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Compute the output with nbkeras.ops. Each subclass overrides it.

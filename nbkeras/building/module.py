@@ -414,7 +414,7 @@ class Module(Observed):
         """
         own = self._stored_weights()
         if len(store) != len(own):
-            raise ValueError(f"layer {self.name!r} has {len(own)} weights of its own, the file {len(store)}")
+            raise ValueError(f"layer {self.name!r} has {len(own)} own weights, the file has {len(store)}")
         pairs = [(variable, store[str(number)]) for number, variable in enumerate(own)]
         tensor.assign_all(pairs + self._reset_by_files())
 

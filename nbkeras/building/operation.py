@@ -50,7 +50,7 @@ class Operation(Layer):
         name, elsewhere = function.__name__, f"{str(function.__module__).removeprefix('nbkeras.')}.{function.__name__}"
         if getattr(ops, name, None) is not function:
             name = elsewhere if own_ops.get(elsewhere) is function else get_registered_name(function)
-            if name == function.__name__:  # a user's op, whose name may be that of one of nbkeras.ops
+            if name == function.__name__:  # a user's op, whose name may also be a name of nbkeras.ops
                 name = f"{_USERS}>{name}"
         return {"function": name, "name": self.name}
 

@@ -47,7 +47,7 @@ class Batch:
 
 
 def copy_to(source: Any, target: Array) -> None:
-    """target[...] = source. A small copy keeps the GIL, which NumPy releases from 500 elements on; regaining it means waiting."""
+    """target[...] = source. NumPy releases the GIL from 500 elements on, so threads would wait; a small copy keeps it."""
     is_small = isinstance(source, np.ndarray) and 1024 < source.nbytes < 65536
     if is_small and source.dtype == target.dtype and source.flags.c_contiguous:
         memoryview(target).cast("B")[:] = memoryview(source).cast("B")  # type: ignore[arg-type]

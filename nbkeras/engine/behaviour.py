@@ -14,7 +14,7 @@ import numpy as np
 
 
 class FunctionName(str):
-    """The name of a function in a configuration. It also holds the function, for configurations that are never written."""
+    """The name of a function in a configuration. While the configuration stays in memory, it also holds the function."""
 
     function: Any = None
 
@@ -33,7 +33,7 @@ class CompatibilityPolicy:
     argument_defaults: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     """Class -> argument -> its default, if it differs from the default in nbkeras's source."""
     hard_sigmoid: str = "hard_sigmoid"  # x / 6 + 0.5 within 0 and 1
-    """The op of nbkeras.ops that the activation's name 'hard_sigmoid' means."""
+    """The op of nbkeras.ops for the activation name 'hard_sigmoid'."""
 
     # -------------------- layers --------------------
 
@@ -82,7 +82,7 @@ class CompatibilityPolicy:
     sorts_metrics: bool = True
     """Whether the metrics of several outputs are sorted by name, instead of by output."""
     measures_outputs_without_loss: bool = True
-    """Whether outputs without a loss have metrics. If not, and only one of several outputs has a loss, the logs name it."""
+    """Whether outputs without a loss have metrics. If not, the logs contain the only loss of several outputs by its name."""
     metric_names_are_snake_case: bool = True
     """Whether a metric function `PSNR` is called `psnr` in the logs."""
     learning_rate_name: str = "learning_rate"

@@ -98,9 +98,9 @@ def hold(holder: Any, keep: Keep, owner: Array) -> None:
 
 
 def will_write(*arrays: Array) -> None:
-    """Give the holders of arrays that are about to be written a copy of what they hold.
+    """Before arrays are written, give each holder a copy of its values.
 
-    For a holder that was made in the step being recorded, the copy is a launch of that step and happens in each replay too.
+    If a holder was made in the step that is being recorded, the copy is a launch of that step, so each replay copies too.
     """
     if not _held or device.is_dry():
         return

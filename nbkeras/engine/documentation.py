@@ -113,7 +113,7 @@ def whole(cls: type, own: str) -> str:
 
 
 def _with_section(text: str, title: str, entries: Iterable[tuple[str, str, str]]) -> str:
-    """A docstring with a section of these entries (name, type, meaning). It replaces the existing section, if there is one."""
+    """A docstring with a section of these entries (name, type, meaning), in place of its own or before later sections."""
     text, section = inspect.cleandoc(text) + "\n", "".join(_written(*entry) for entry in entries)
     if not section:
         return text

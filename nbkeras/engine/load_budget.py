@@ -35,7 +35,7 @@ def take(size: int, what: str) -> None:
     check_exists(size, what)
     if _room.left is not None:
         if size > _room.left:
-            raise ValueError(f"{what} takes {size} bytes, for which the file is too small: {_HINT}")
+            raise ValueError(f"{what} takes {size} bytes, too much for a file of this size: {_HINT}")
         _room.left -= size
 
 
@@ -43,7 +43,7 @@ def take_briefly(size: int, what: str) -> None:
     """Check temporary memory before it is allocated. Raises ValueError beyond 1 GiB; without limits, beyond the address space."""
     check_exists(size, what)
     if _room.steps is not None and size > _BRIEF:
-        raise ValueError(f"{what} takes {size} bytes, for which the file is too small: {_HINT}")
+        raise ValueError(f"{what} takes {size} bytes, too much for a file of this size: {_HINT}")
 
 
 def check_exists(size: int, what: str) -> None:

@@ -404,7 +404,7 @@ class Registry:
         return written
 
 
-others = Registry("object", "keras.random")  # SeedGenerator, and objects of users that extend no class of nbkeras
+others = Registry("object", "keras.random")  # SeedGenerator, and users' objects that do not extend a class of nbkeras
 
 
 class Registered:

@@ -88,7 +88,7 @@ def weighing() -> temporarily:
 
 
 def of_sum() -> float:
-    """The factor for a sum over this rank's rows: the weighted mean of the products over ranks is the sum over all rows."""
+    """The factor that turns a sum over this rank's rows into a loss: the ranks' weighted mean is then the sum over all rows."""
     part = _thread.part
     return 1.0 if part is None else part.total / part.own if part.own else 0.0
 

@@ -1,4 +1,4 @@
-"""Floor 1: Tensor, Variable, and `apply`, the one function through which an op reaches its kernel and the tape."""
+"""Floor 1: Tensor, Variable, and `apply`: every op reaches its kernel and the tape through `apply`."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ shapes_only = device.dry  # `with shapes_only():` ops infer shapes and dtypes an
 outside_program = device.ordinary  # `with outside_program():` launches run once and are never replayed
 is_shapes_only = device.is_dry  # whether ops currently infer shapes only
 gpu = device.gpu  # the GPU on which this thread computes; None for the CPU
-on_gpu = device.on  # `with on_gpu(gpu):` compute there
+on_gpu = device.on  # `with on_gpu(gpu):` computes there
 F = TypeVar("F", bound=Callable)
 AGGREGATIONS = ("sum", "mean", "max", "min", "only_first_replica", "none", None)  # of variables of several processes
 
 
 class Tensor:
-    """An array with its record on the tape, which gradients are computed from.
+    """An array with its record on the tape, for computing gradients.
 
     Tensors have NumPy's operators, indexing, and the attributes shape, dtype, ndim and size.
     `np.asarray(tensor)`, `float(tensor)` and `torch.from_dlpack(tensor)` read the value. Make tensors by
     `ops.convert_to_tensor`, not by this class.
 
     Args:
-        data: An array of NumPy, or of the GPU.
-        record: The entry of the tape for the op that made it; None for a constant.
+        data: A NumPy array, or an array on the GPU.
+        record: The tape's record of the op that made it; None for a constant.
         index: The index of this output among the op's outputs.
 
     Example:
@@ -59,7 +59,7 @@ class Tensor:
     """
 
     __slots__ = ("data", "record", "index", "mask", "logits", "__weakref__")
-    is_quantized = False  # whether it stands for other numbers than those in `data`: see ops/quantized.py
+    is_quantized = False  # whether `data` holds integers that encode its values: see ops/quantized.py
     __array_priority__ = 1000  # so that ndarray + Tensor calls Tensor's operator
 
     def __init__(self, data: Array, record: tape.Record | None = None, index: int = 0):
@@ -217,7 +217,7 @@ class Variable(Tensor):
         initializer: The first value: an array, list, number or tensor; or, with a shape, a function of (shape,
             dtype) or the name of an initializer.
         shape: The shape, for a function or a name.
-        dtype: The dtype; None keeps that of an array, and is `config.floatx()` for Python floats and functions.
+        dtype: The dtype; None keeps an array's dtype, and is `config.floatx()` for Python floats and functions.
         trainable: Whether a GradientTape watches it, and the optimizer of a model updates it.
         autocast: Accepted and ignored.
         aggregation: For a metric's state when several processes train together: see `Metric.add_weight`; else ignored.
@@ -429,7 +429,7 @@ def as_tensor(value: Any, dtype: Any = None) -> Tensor:
     Args:
         value: A tensor, array, number, list of numbers, or list of tensors of one shape, which are stacked with
             a gradient.
-        dtype: The dtype; None keeps that of arrays and tensors. Python floats become `config.floatx()`,
+        dtype: The dtype; None keeps the dtype of arrays and tensors. Python floats become `config.floatx()`,
             integers int32.
 
     Returns:
@@ -641,7 +641,7 @@ def _common_gpu(tensors: Sequence[Tensor | None]) -> Any:
 
 def brought(tensor: Tensor) -> Tensor:
     """The tensor on the current device, copied if necessary; ValueError if a gradient would have to cross devices."""
-    is_array = isinstance(tensor.data, device.ARRAYS)  # not in `autodiff.vmap`, where its ops bring what they need
+    is_array = isinstance(tensor.data, device.ARRAYS)  # False in `autodiff.vmap`: its ops copy their own inputs
     if not is_array or not device.is_on_other_device(tensor.data):
         return tensor
     if tensor.record is not None and tape.is_recording():

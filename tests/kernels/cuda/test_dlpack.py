@@ -325,7 +325,7 @@ def test_copies_on_request(gpu):
     assert np.from_dlpack(tensor, device="cpu").tolist() == [0, 1, 2]
     with pytest.raises(BufferError, match="without copy=False"):
         tensor.__dlpack__(dl_device=CPU, copy=False)
-    with pytest.raises(BufferError, match=r"not on the DLPack device \(2, 1\)"):
+    with pytest.raises(BufferError, match=r"not to the DLPack device \(2, 1\)"):
         tensor.__dlpack__(dl_device=(2, 1))
     with pytest.raises(ValueError, match="a copy on the CPU has no stream, received stream=1"):
         tensor.__dlpack__(dl_device=CPU, stream=1)
