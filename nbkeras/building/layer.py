@@ -43,7 +43,9 @@ class _Layers(Registry):
         return written
 
     def _made(self, cls, config):
-        if isinstance(config["config"].get("vocabulary"), str):  # code may name a file to read, but a model file may not
+        if isinstance(
+            config["config"].get("vocabulary"), str
+        ):  # code may name a file to read, but a model file may not
             raise ValueError(
                 f"the configuration of {cls.__name__} names a file for its vocabulary: loading a model may not read other files"
             )

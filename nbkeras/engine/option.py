@@ -132,8 +132,7 @@ def _object(kind: str, words: str) -> Kind:
 
 
 def _layers(item: Any, what: str, value: Any) -> Any:
-    """Make layers from their configurations. Other objects are returned unchanged: the class checks them (a cell need not
-    be a layer)."""
+    """Make layers from configurations; return other objects unchanged. The class checks them: a cell need not be a layer."""
     if isinstance(value, list | tuple):
         return [_layers(item, what, each) for each in value]
     return of_kind("layer").deserialize(value) if isinstance(value, dict) else value

@@ -398,7 +398,7 @@ def _without_unread_copies(recorded: list, kept: list) -> list:
 
 
 def _fused(recorded: list, kept: list) -> list:
-    """The launches; on a GPU, chains of elementwise launches are joined into one."""
+    """The launches. On a GPU, chains of elementwise launches are fused into one."""
 
     def memory(arg: Any) -> Any:
         if isinstance(arg, View):

@@ -48,7 +48,7 @@ def flatten(structure: Any) -> list:
 
 
 def keys(structure: dict) -> list:
-    """A dict's keys in the order of its leaves: sorted, except in an OrderedDict, which keeps its own order, as in Keras."""
+    """A dict's keys in the order of its leaves, as in Keras: sorted, but an OrderedDict keeps its own order."""
     return list(structure) if isinstance(structure, OrderedDict) else sorted(structure)
 
 

@@ -374,7 +374,7 @@ def _step(record: Record, sums: dict, wanted: dict, between: set, destinations: 
 
 
 def check_is_kept(record: Record) -> None:
-    """RuntimeError if a backward pass went through a Record and did not retain its values."""
+    """Raises RuntimeError if an earlier backward pass dropped a Record's saved values."""
     if record.saved is _DROPPED:
         raise RuntimeError(
             f"the gradient through {record.name!r} was already computed and its saved values were dropped; "
@@ -383,7 +383,7 @@ def check_is_kept(record: Record) -> None:
 
 
 def _call_vjp(record: Record, dy: Any, needs: tuple) -> Sequence[Any]:
-    """Call a vjp and return its gradients, one or None for each input; TypeError for another result."""
+    """Call a vjp. Returns its gradients, one or None for each input. Raises TypeError for an invalid result."""
     vjp: Any = record.vjp
     try:
         recorder = device.recorder()
@@ -411,7 +411,7 @@ def _of(record: Record) -> str:
 
 
 def _check_gradient(record: Record, i: int, gradient: Any) -> None:
-    """Raise TypeError or ValueError for a value that cannot be the gradient of input i."""
+    """Raises TypeError or ValueError if a value cannot be the gradient of input i."""
     shape, dtype = record.forms[i]
     if not (isinstance(gradient, device.ARRAYS) or hasattr(gradient, "dense")):
         raise TypeError(f"{_of(record)} must return arrays, received {short_description(gradient)} as gradient {i}")

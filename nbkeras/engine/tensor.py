@@ -562,7 +562,7 @@ def take_as_constants(tensors: Sequence[Tensor | None]) -> None:
 
 
 def _apply_specially(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None], constants: dict) -> Any:
-    """`apply` while there is a listener, a checker, a tape in a tape, or `autodiff.vmap`."""
+    """`apply` with a listener, a checker, nested tapes or `autodiff.vmap`."""
     state = tape.thread
     if state.rerun is not None:
         tensors = [value_of(each) for each in tensors]
@@ -640,7 +640,7 @@ def _common_gpu(tensors: Sequence[Tensor | None]) -> Any:
 
 
 def brought(tensor: Tensor) -> Tensor:
-    """The tensor on the current device, copied if necessary; ValueError if a gradient would have to cross devices."""
+    """The tensor on the current device, copied if necessary. Raises ValueError if a gradient would have to cross devices."""
     is_array = isinstance(tensor.data, device.ARRAYS)  # False in `autodiff.vmap`: its ops copy their own inputs
     if not is_array or not device.is_on_other_device(tensor.data):
         return tensor
