@@ -710,7 +710,11 @@ def test_values_of_members_are_refused(name):
 
 
 MISTAKES = [
-    (lambda: vmap(lambda x, y: x)(np.ones(2), np.ones(3)), ValueError, r"must have the same size, received sizes \[2, 3\]"),
+    (
+        lambda: vmap(lambda x, y: x)(np.ones(2), np.ones(3)),
+        ValueError,
+        r"must have the same size, received sizes \[2, 3\]",
+    ),
     (lambda: vmap(lambda x: x, None)(np.ones(2)), ValueError, "no argument is mapped"),
     (lambda: vmap(lambda: 1.0)(), ValueError, "no argument is mapped"),
     (lambda: vmap(lambda x: x, 1)(np.ones(2)), ValueError, r"axis 1 is out of range for an argument of shape \(2,\)"),
