@@ -6,7 +6,7 @@ except ModuleNotFoundError as error:
     if error.name != "nbkeras.kernels":
         raise
     raise ImportError(
-        f"nbkeras was imported from its source folder {__path__[0]}, where its compiled part, kernels/, is not in place. "
+        f"nbkeras was imported from its source folder {__path__[0]}, where its compiled part, kernels/, is missing. "
         "To use the installed nbkeras, run Python from another folder or with -P (PYTHONSAFEPATH=1); to work on this "
         "source, install it with `pip install -e .`"
     ) from None
@@ -28,9 +28,9 @@ from nbkeras import random as random
 from nbkeras import regularizers as regularizers
 from nbkeras import utils as utils
 from nbkeras.building.graph import SymbolicTensor as _SymbolicTensor
-from nbkeras.compat import spellings as _spellings  # noqa: F401 (older names are taken too)
-from nbkeras.engine import documentation as _documentation  # noqa: F401 (docstrings are whole when they are read)
-from nbkeras.engine import former_names as _former_names  # noqa: F401 (modules by the names of earlier versions)
+from nbkeras.compat import spellings as _spellings  # noqa: F401 (accepts older names)
+from nbkeras.engine import documentation as _documentation  # noqa: F401 (completes docstrings when they are read)
+from nbkeras.engine import former_names as _former_names  # noqa: F401 (module names of earlier versions)
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.devices import DeviceError as DeviceError
 from nbkeras.engine.devices import device as device

@@ -1,4 +1,4 @@
-"""Keras's `config`: global settings, with those of devices. Defined in engine/settings.py and engine/devices.py."""
+"""Keras's `config`: global settings, including devices. Defined in engine/settings.py and engine/devices.py."""
 
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.devices import get_device as get_device

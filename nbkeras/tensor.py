@@ -1,4 +1,4 @@
-"""Names for ops of your own: `apply` and `op`, with Tensor, Variable and GradientTape. Defined in engine/tensor.py."""
+"""Names for your own ops: `apply` and `op`, with Tensor, Variable and GradientTape. Defined in engine/tensor.py."""
 
 from nbkeras.autodiff.gradient_tape import GradientTape as GradientTape
 from nbkeras.engine.tensor import Tensor as Tensor

@@ -1,4 +1,4 @@
-"""Checks for ops, nbkeras's own and yours: `check_op` checks that a function of tensors fulfils the requirements of an op.
+"""Checks for ops, nbkeras's own and yours: `check_op` checks that a function of tensors meets the requirements of an op.
 
 from nbkeras import ops
 from nbkeras.testing import check_op
@@ -47,31 +47,30 @@ def check_op(
     seed: int = 0,
     order: int = 1,
 ) -> None:
-    """Check a function of tensors, which returns a tensor or a structure of them; an AssertionError names the fault.
+    """Check a function of tensors that returns a tensor or a structure of tensors. The AssertionError names the fault.
 
     1. In float64, the tape's gradients along random directions, for random weights of the outputs, equal central
-       differences to a relative `tolerance`, for each float input (or those numbered in `wrt`).
+       differences within a relative `tolerance`, for each float input (or the inputs in `wrt`).
     2. Gradients are the same if only one input is differentiated, and if they are written to given destinations.
     3. The function does not change its inputs, and a second call gives the same results.
-    4. Each kernel writes inside its arrays and does not change its op's inputs, and all elements of outputs and gradients
-       are computed. Kernels that are not nbkeras's run once with a check of each index. Not checked on a GPU.
-    5. Recorded with its gradient as a Program and replayed over inputs changed in place, the function gives the same bits as
-       a new call: for shuffled inputs, with floats times 0.9, with the other sign, all 0, and with NaN among
-       them.
-    6. In float32, outputs and gradients equal those of float64 to `single_tolerance` of the largest element, and have the
+    4. Each kernel writes only inside its arrays and does not change its op's inputs, and all elements of outputs and gradients
+       are computed. Kernels that are not nbkeras's run once with a check of each index. This is not checked on a GPU.
+    5. The function is recorded with its gradient as a Program, and replayed after its inputs were changed in place. The replay
+       gives the same bits as a new call: for shuffled inputs, floats times 0.9, the opposite sign, all 0, and some NaN.
+    6. In float32, outputs and gradients equal the float64 results within `single_tolerance` of the largest element, and have the
        dtype float32.
-    7. With order 2 the same is checked of its gradient, as a function of the inputs and of the weights of the outputs; and that
-       gradients by rules, and derivatives forwards (`autodiff.jvp`), agree with those of the vjp. With order 3, of the
+    7. With order 2, the same checks run on its gradient, as a function of the inputs and of the weights of the outputs. Gradients
+       by rules, and forward derivatives (`autodiff.jvp`), must agree with the vjp. With order 3, the checks also run on the
        gradient's gradient.
 
     Args:
         function: The function to check.
         *arrays: Its inputs: float arrays away from points without a derivative, and integer or boolean arrays.
-        wrt: The numbers of the inputs to differentiate; None for all float ones, [] for none.
-        tolerance: The relative error of gradients that is allowed in float64.
-        single_tolerance: The error that is allowed in float32; None skips check 6.
+        wrt: The indices of the inputs to differentiate; None for all float inputs, [] for none.
+        tolerance: The allowed relative error of gradients in float64.
+        single_tolerance: The allowed error in float32; None skips check 6.
         seed: The seed of the random directions and weights.
-        order: Up to which derivative to check.
+        order: The highest order of derivatives to check.
 
     Raises:
         AssertionError: for the first fault.
@@ -85,7 +84,7 @@ def check_op(
     if wrt is None:
         wrt = [i for i, array in enumerate(inputs) if array.dtype.kind == "f"]
     before = [array.copy() for array in inputs]
-    _check_kernels(function, inputs, [], [])  # first: a kernel that writes outside of its arrays may end this process
+    _check_kernels(function, inputs, [], [])  # first: a kernel that writes outside of its arrays may crash this process
     first = _run(function, [device.persistent(array.copy()) for array in inputs], [], None)
     weights = [_weights(rng, output) for output in first.outputs]
 
@@ -121,11 +120,11 @@ def check_op(
                 order=order - 1,
             )
         except AssertionError as error:
-            raise AssertionError(f"of the gradient: {error}") from error
+            raise AssertionError(f"in the gradient: {error}") from error
 
 
 def _gradient_of(function: Callable, count: int, wrt: Sequence[int]) -> Callable:
-    """The gradients of a function as a function of its inputs and of the weights of its float outputs."""
+    """The gradients of a function, as a function of its inputs and of the weights of its float outputs."""
 
     def gradients(*tensors: Tensor) -> list[Tensor]:
         inputs, weights = tensors[:count], tensors[count:]
@@ -140,19 +139,19 @@ def _gradient_of(function: Callable, count: int, wrt: Sequence[int]) -> Callable
 
 
 def _check_rules(function, inputs, wrt, seeds, expected) -> None:
-    """Compare the gradients by rules, which are those inside another tape, with those by vjps."""
+    """Compare gradients by rules, which an outer tape requires, with gradients by vjps."""
     with GradientTape():
         received = _gradient_of(function, len(inputs), wrt)(*map(Tensor, (*inputs, *seeds)))
     for i, got, want in zip(wrt, received, expected, strict=True):
         scale = max(1.0, float(np.abs(want).max(initial=0.0)))
         if not np.allclose(np.asarray(got), want, rtol=0, atol=1e-9 * scale, equal_nan=True):
             raise AssertionError(
-                f"the gradient of input {i} by rules differs from that by the vjp: received\n{got.numpy()}\nexpected\n{want}"
+                f"the gradient of input {i} by rules differs from the vjp's: received\n{got.numpy()}\nexpected\n{want}"
             )
 
 
 def _check_forwards(function, inputs, wrt, weights, rng) -> None:
-    """Compare the directional derivative by `autodiff.jvp` with that by gradients."""
+    """Compare the directional derivative by `autodiff.jvp` with the one by gradients."""
     fixed = [Tensor(array) for array in inputs]
     directions = [rng.standard_normal(inputs[i].shape) for i in wrt]
 
@@ -170,7 +169,7 @@ def _check_forwards(function, inputs, wrt, weights, rng) -> None:
     backwards = sum(terms)
     if not abs(forwards - backwards) <= 1e-9 * max(size, sum(map(abs, terms)), 1e-3):
         raise AssertionError(
-            f"the derivative forwards along a random direction is {forwards:.15g}, by gradients it is {backwards:.15g}"
+            f"the forward derivative along a random direction is {forwards:.15g}, by gradients it is {backwards:.15g}"
         )
 
 
@@ -184,7 +183,7 @@ def _weights(rng: np.random.Generator, output: Array) -> Array | None:
 
 
 def _compute(function: Callable, inputs: list[Array], wrt: Sequence[int], weights: list | None, into: Any = None):
-    """The output arrays and the gradient arrays, without a copy."""
+    """The output arrays and the gradient arrays, without copying them."""
     tensors = [Tensor(array) for array in inputs]
     sources = [tensors[i] for i in wrt]
     with GradientTape() as tape:
@@ -240,7 +239,7 @@ def _check_directions(function, inputs, i, found, weights, rng, tolerance) -> No
 
 
 def _check_same(what: str, received: Sequence, expected: Sequence, numbers: Sequence[int] | None = None) -> None:
-    """Check that arrays are equal bit for bit; NaN equals NaN."""
+    """Check that arrays are equal bit for bit. NaN equals NaN."""
     for position, (got, want) in enumerate(zip(received, expected, strict=True)):
         name = what.format(position if numbers is None else numbers[position])
         if (got is None) != (want is None):
@@ -257,7 +256,7 @@ def _check_same(what: str, received: Sequence, expected: Sequence, numbers: Sequ
 
 
 def _check_destinations(function, inputs, wrt, weights, run: _Run) -> None:
-    """Check that gradients written to destinations equal those in new arrays; an unconnected input gets zeros."""
+    """Check that gradients written to destinations equal gradients in new arrays. An unconnected input gets zeros."""
     if not wrt:
         return
     into = [device.persistent(np.full(inputs[i].shape, np.nan)) for i in wrt]
@@ -267,7 +266,7 @@ def _check_destinations(function, inputs, wrt, weights, run: _Run) -> None:
 
 
 def _check_replay(function, inputs, wrt, weights, rng) -> None:
-    """Record, change the inputs in place, replay, and compare with a new run, for several kinds of changed numbers."""
+    """Record, change the inputs in place, replay, and compare with a new run, for several kinds of changes."""
     program = Program()
     held = [device.persistent(array.copy()) for array in inputs]
     with device.record(program):
@@ -283,7 +282,7 @@ def _check_replay(function, inputs, wrt, weights, rng) -> None:
             fresh = _run(function, held, wrt, weights)
         except ValueError:  # the function does not accept such numbers: -x has no Cholesky factor
             continue
-        # NaN in every buffer: an element that no launch writes must not be right by chance
+        # NaN in every buffer: an element that no launch writes must not be correct by chance
         device.write(program.arena, 0xFF)
         program.run()
         results = [array.copy() for array in played]
@@ -312,7 +311,7 @@ _OTHER: dict[str, Callable] = {
 
 
 def _check_single(function, arrays, wrt, weights, run: _Run, tolerance: float) -> None:
-    """Check that float32 inputs give float32 results near those of float64."""
+    """Check that float32 inputs give float32 results close to the float64 results."""
     inputs = [_converted(array, np.float32) for array in arrays]
     single = [None if w is None else device.persistent(w.copy().astype(np.float32)) for w in weights]
     for number, output in enumerate(_run(function, inputs, [], None).outputs):
@@ -339,20 +338,20 @@ def check_layer(
     tolerance: float = 1e-5,
     custom_objects: dict[str, Any] | None = None,
 ) -> None:
-    """Check that a layer fulfils the requirements of every layer; an AssertionError names the fault.
+    """Check that a layer meets the requirements of every layer. The AssertionError names the fault.
 
-    1. The symbolic output's shape and dtype are those of the real output and of compute_output_shape.
+    1. The symbolic output's shape and dtype match the real output and compute_output_shape.
     2. A layer made from get_config, with the same weights, gives the same output; its weights have the same shapes.
-    3. In a model, recorded steps give the same results as eager ones, for changing inputs and a smaller batch.
+    3. In a model, recorded steps give the same results as eager steps, for changing inputs and a smaller batch.
     4. Gradients with respect to float inputs and weights equal finite differences in float64.
 
     Args:
         make: A function that returns a new layer, the same each time except for its weights' values.
-        *inputs: Example arrays, batch first. Several arrays are passed as a list, or one by one if the layer's
+        *inputs: Example arrays, batch first. Several arrays are passed as a list, or separately if the layer's
             build takes several shapes.
         training: The value of `training` in the checks.
-        gradients: Whether check 4 is done.
-        tolerance: The relative error of gradients that is allowed.
+        gradients: Whether to run check 4.
+        tolerance: The allowed relative error of gradients.
         custom_objects: Your classes by name, for from_config.
 
     Raises:
@@ -377,15 +376,15 @@ def check_layer(
 
 
 def arguments(layer: Any, values: list) -> list:
-    """The arguments for a call of a layer on some inputs.
+    """The arguments for a call of a layer on inputs.
 
     Args:
         layer: The layer.
         values: A list of inputs.
 
     Returns:
-        A list: the inputs if there is one or the layer's build takes several shapes, else one argument, the
-        list of inputs.
+        A list of arguments: the inputs, if there is only one or the layer's build takes several shapes; else a
+        single argument, the list of inputs.
 
     Example:
         >>> from nbkeras.testing import arguments
@@ -408,7 +407,7 @@ def _check_shapes(layer: Layer, model: Model, arrays: list[Array], outputs: Any)
         )
         if not fits or symbol.dtype != output.dtype:
             raise AssertionError(
-                f"{layer.name}: described as {symbol.shape} {symbol.dtype}, computed {output.shape} {output.dtype}"
+                f"{layer.name}: the symbolic output is {symbol.shape} {symbol.dtype}, the real one {output.shape} {output.dtype}"
             )
     shapes = [(None, *a.shape[1:]) for a in arrays]
     computed = layer.compute_output_shape(*arguments(layer, shapes))

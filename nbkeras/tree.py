@@ -1,6 +1,6 @@
 """keras.tree: flattening, mapping and packing structures of lists, tuples, deques and dictionaries. See engine/structures.py.
 
-Everything else is a leaf, also None. Dictionaries are ordered by their sorted keys, an OrderedDict by its own order.
+Everything else is a leaf, including None. Dictionaries are ordered by their sorted keys, an OrderedDict by its own order.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,9 +16,9 @@ from nbkeras.engine.structures import parts as _parts
 
 
 class MAP_TO_NONE:
-    """The result of a function of `traverse` that puts None in place of a part.
+    """A function of `traverse` returns this to replace a part by None.
 
-    The result None itself means: keep this part and go on into it.
+    The result None means: keep this part and traverse its children.
 
     Example:
         >>> keras.tree.traverse(lambda part: keras.tree.MAP_TO_NONE if part == 2 else None, [1, [2, 3]])
@@ -43,10 +43,10 @@ def flatten_with_path(structure: Any) -> list[tuple[tuple, Any]]:
     """The leaves of a structure with their paths.
 
     Args:
-        structure: Lists, tuples, deques and dictionaries in each other, or a single leaf.
+        structure: Nested lists, tuples, deques and dictionaries, or a single leaf.
 
     Returns:
-        A list of (path, leaf) in the order of `flatten`; a path is a tuple of keys and positions, () for a
+        A list of (path, leaf) in the order of `flatten`; a path is a tuple of keys and indices, () for a
         single leaf.
 
     Example:
@@ -65,12 +65,12 @@ def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -
         none_is_leaf: Whether func is applied to None too; otherwise None stays None.
 
     Returns:
-        The structure of the first one, with the results as its leaves.
+        The first structure, with the results as its leaves.
 
     Raises:
         TypeError: if func is not callable, or if no structure is given.
         ValueError: if the structures differ; with none_is_leaf=False also if only some of them have None at a
-            place.
+            path.
 
     Example:
         >>> keras.tree.map_structure(lambda a, b: a + b, {"x": 1, "y": [2, 3]}, {"x": 10, "y": [20, 30]})
@@ -94,15 +94,15 @@ def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -
 
 
 def map_structure_up_to(shallow_structure: Any, func: Callable, *structures: Any) -> Any:
-    """Apply a function to the parts of structures that are at the leaves of a shallower structure.
+    """Apply a function to the parts of structures at the leaves of a shallower structure.
 
     Args:
-        shallow_structure: The structure whose form decides how deep to go.
+        shallow_structure: The structure that determines the depth.
         func: A function of one part of each structure; a part may be a structure itself.
-        *structures: One or more structures that have the form of shallow_structure in their upper levels.
+        *structures: One or more structures whose upper levels have the form of shallow_structure.
 
     Returns:
-        The form of shallow_structure, with the results as its leaves.
+        A structure like shallow_structure, with the results as its leaves.
 
     Raises:
         ValueError: if no structure is given, or if one does not have the form of shallow_structure.
@@ -134,8 +134,7 @@ def map_shape_structure(func: Callable, structure: Any) -> Any:
 
     Args:
         func: A function of a shape.
-        structure: A shape, or a structure of shapes. A tuple or list that holds only integers and None is a
-            shape.
+        structure: A shape, or a structure of shapes. A tuple or list of only integers and None is a shape.
 
     Returns:
         The same structure, with the results in place of the shapes.
@@ -151,8 +150,8 @@ def pack_sequence_as(structure: Any, flat_sequence: Any) -> Any:
     """Put values into a structure in place of its leaves.
 
     Args:
-        structure: The structure to follow; its own leaves are not used.
-        flat_sequence: As many values as the structure has leaves, in the order of `flatten`.
+        structure: The structure to follow; its own leaves are ignored.
+        flat_sequence: One value for each leaf of the structure, in the order of `flatten`.
 
     Returns:
         A new structure of the same form.
@@ -179,7 +178,7 @@ def assert_same_structure(a: Any, b: Any, check_types: bool | None = None) -> No
         check_types: Ignored, as in Keras: lists and tuples always differ, kinds of dictionaries never do.
 
     Raises:
-        ValueError: if the structures differ; the message names the first place.
+        ValueError: if the structures differ; the message gives the path of the first difference.
 
     Example:
         >>> keras.tree.assert_same_structure([1, (2, 3)], ["x", ("y", "z")])
@@ -202,7 +201,7 @@ def _assert_same(a: Any, b: Any, path: tuple) -> None:
 
 
 def assert_same_paths(a: Any, b: Any) -> None:
-    """Check that two structures have leaves at the same paths; a list and a tuple of one length have.
+    """Check that two structures have leaves at the same paths. A list and a tuple of the same length do.
 
     Args:
         a: The first structure.
@@ -246,8 +245,8 @@ def traverse(func: Callable, structure: Any, top_down: bool = True) -> Any:
         func: A function of a part, which may be a structure or a leaf. It returns the replacement, None to keep
             the part, or `MAP_TO_NONE` to replace the part by None.
         structure: Any structure.
-        top_down: True: go from the whole to the leaves, and not into parts that were replaced. False: go from
-            the leaves to the whole, so that func gets structures whose parts are replaced already.
+        top_down: True: go from the root to the leaves, and not into parts that were replaced. False: go from
+            the leaves to the root, so that func gets structures whose parts are already replaced.
 
     Returns:
         A new structure, or the result of func for the whole.

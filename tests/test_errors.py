@@ -158,7 +158,7 @@ MISTAKES = [
     (
         lambda: L.Dense(2)({"a": X}),
         ValueError,
-        r"\(Dense\) takes a tensor, received a dict with the keys \['a'\]: give it",
+        r"\(Dense\) takes a tensor, received a dict with the keys \['a'\]: pass the tensor",
     ),
     (lambda: L.GRU(2)({"a": X[None]}), ValueError, r"\(GRU\) takes a tensor, received a dict with the keys \['a'\]"),
     (lambda: L.Bidirectional(L.GRU(2))(None), ValueError, "expected a tensor, received None"),
@@ -789,7 +789,7 @@ MISTAKES = [
     ),
     (lambda: ops.full((2, 3), [1, 2]), ValueError, r"fill_value of shape \(2,\) does not broadcast to shape \(2, 3\)"),
     (lambda: keras.random.normal((2,), stddev="a"), TypeError, "normal: stddev must be a number, received 'a'"),
-    (lambda: float(ops.ones(3)), ValueError, r"a tensor of shape \(3,\) is no single number"),
+    (lambda: float(ops.ones(3)), ValueError, r"a tensor of shape \(3,\) is not a single number"),
     (
         lambda: dense(optimizer="sgd", loss="mse").fit(X, Y, verbose="x"),
         ValueError,

@@ -1,12 +1,12 @@
-"""Floor 1: vmap: a function of one example becomes one of many, whose ops run once for all.
+"""Floor 1: vmap turns a function of one example into a function of many examples. Its ops run once for all examples.
 
-A tensor that is mapped has a `Mapped` in place of its array: it looks as one example does, and holds the tensor of all examples
-(members), the *physical* one, with the members along its first axis. `apply` gives an op with such an input to `applied`. It
-computes the op by ops on the physical tensors, applied as around the vmap, so tapes outside record those. How an op is computed
-for all members is its rule in batching_table.py; an op without one runs for each member.
+A mapped tensor has a `Mapped` in place of its array. It has the shape of one example, and holds the *physical* tensor of all
+examples (members), with the members along the first axis. `apply` passes an op with a mapped input to `applied`, which computes
+it by ops on the physical tensors. These ops are applied as outside the vmap, so outer tapes record them. batching_table.py has
+rules to compute an op for all members; an op without a rule runs once for each member.
 
-A tape inside the function gets a Record of the op on one example, with its Call. Derivatives from Calls are computed by ops that
-are mapped again, so each member has its own gradient, also with respect to weights that all members share.
+A tape inside the function gets a Record of the op on one example, with its Call. Derivatives from Calls are computed by mapped
+ops again, so each member has its own gradient, also with respect to weights that all members share.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ from nbkeras.kernels.runtime.messages import named
 from nbkeras.ops.control import with_gradient
 
 Found = Sequence[Tensor | None]
-Axes = Any  # an int, None, or a structure of them
+Axes = Any  # an int, None, or a structure of these
 
 
 class Level:
-    """A vmap that is running: the number of its members, and how ops are applied around it."""
+    """A running vmap: the number of its members, and the thread's state outside it."""
 
     def __init__(self, size: int):
         self.size, self.depth = size, tape.thread.levels + 1
         self.tapes, self.keeps = tape.thread.tapes, tape.thread.keeps
 
     def inside(self) -> Any:
-        """`with level.inside():` apply ops as in the function that is mapped."""
+        """`with level.inside():` applies ops as inside the mapped function."""
         return tape.thread.now(levels=self.depth)
 
     def around(self) -> Any:
-        """`with level.around():` apply ops as around the vmap."""
+        """`with level.around():` applies ops as outside the vmap."""
         now = tape.thread.tapes
-        outer = tuple(each for each in self.tapes if each in now)  # without those of `stop_recording`
+        outer = tuple(each for each in self.tapes if each in now)  # without tapes in `stop_recording`
         return tape.thread.now(levels=self.depth - 1, keeps=self.keeps, tapes=outer)
 
 
 class Mapped:
-    """In place of an array: the shape and dtype of one member, whose value differs from member to member."""
+    """Replaces the array of a mapped tensor: it has the shape and dtype of one member. The value differs by member."""
 
     __slots__ = ("physical", "level", "shape", "dtype", "__weakref__")
-    base = None  # the tensor of all members holds their memory
+    base = None  # the physical tensor holds the memory
 
     def __init__(self, physical: Tensor, level: Level):
         self.physical, self.level = physical, level
@@ -74,17 +74,17 @@ class Mapped:
         return self.size * self.dtype.itemsize
 
     def spread(self, x: Tensor) -> Tensor:
-        """x as a tensor that is mapped where this one is."""
+        """x as a tensor that is mapped by the same vmap as this one."""
         if type(x.data) is Mapped and x.data.level is self.level:
             return x
         return ops.add(x, _logical(self.level, ops.zeros(self.level.size, x.dtype)))
 
     def applied(self, op: Callable, op_vjp: Callable | None, tensors: Found, constants: dict[str, Any]) -> Any:
-        """Apply an op to tensors of which one is mapped; `apply` asks for it."""
+        """Apply an op to tensors if at least one is mapped; `apply` calls this."""
         return applied(op, op_vjp, tensors, constants)
 
     def constant(self) -> Tensor:
-        """A tensor of this value without its place on any tape, also on those outside the vmaps that map it."""
+        """A tensor of this value without a record on any tape, including tapes outside the vmaps that map it."""
         physical = self.physical.data
         whole = physical.constant() if type(physical) is Mapped else Tensor(physical)
         return Tensor(Mapped(whole, self.level))  # type: ignore[arg-type]
@@ -105,10 +105,10 @@ class Mapped:
 
     def _refuse(self) -> NoReturn:
         raise device.ValueReadError(
-            f"the value of a tensor of shape {self.shape} was needed, but it is mapped by autodiff.vmap: it has another value "
-            f"for each of {self.level.size} members. In the function that is mapped use ops instead of values, for example "
-            "ops.where(condition, x, y) instead of `if`. Return what shall be assigned to a variable, kept or printed, and do "
-            "that with the result of the mapped function"
+            f"the value of a tensor of shape {self.shape} was needed, but autodiff.vmap maps it: it has a different value for "
+            f"each of {self.level.size} members. In the mapped function use ops instead of values, for example "
+            "ops.where(condition, x, y) instead of `if`. To assign a value to a variable, keep it or print it, return it and use "
+            "the result of the mapped function"
         )
 
 
@@ -119,12 +119,12 @@ def level_of(x: Tensor | None) -> Level | None:
 
 
 def applied(op: Callable, op_vjp: Callable | None, tensors: Found, constants: dict[str, Any]) -> Any:
-    """`apply` for tensors of which one is mapped."""
+    """`apply` for tensors if at least one is mapped."""
     level = _innermost(tensors)
     if hasattr(op, "changes_inputs"):
         raise ValueError(
-            f"{named(op)} changes a variable, which all members of a vmap share, by values that differ from member to member. "
-            "Call layers such as BatchNormalization with training=False in the function that is mapped, or use GroupNormalization"
+            f"{named(op)} changes a variable that all members of a vmap share, by values that differ between members. Call "
+            "layers such as BatchNormalization with training=False in the mapped function, or use GroupNormalization"
         )
     call = MappedCall.of(level, op, op_vjp, tensors, constants)
     if op_vjp is not None and _is_recorded(level, tensors):
@@ -145,7 +145,7 @@ def _innermost(tensors: Found) -> Level:
     levels = {found for t in tensors if (found := level_of(t)) is not None}
     level = max(levels, key=lambda each: each.depth)
     if sum(each.depth == level.depth for each in levels) > 1:
-        raise ValueError("tensors of two vmaps meet in an op: one of them was kept when its vmap had ended")
+        raise ValueError("an op received tensors of two vmaps: one of them was kept after its vmap had ended")
     return level
 
 
@@ -155,14 +155,14 @@ def _around(level: Level, call: MappedCall) -> Any:
 
 
 def _logical(level: Level, outputs: Any) -> Any:
-    """Physical outputs as tensors that are mapped."""
+    """Physical outputs as mapped tensors."""
     if isinstance(outputs, tuple):
         return tuple(_logical(level, each) for each in outputs)
     return Tensor(Mapped(outputs, level))  # type: ignore[arg-type]
 
 
 def _is_recorded(level: Level, tensors: Found) -> bool:
-    """Whether a tape inside the function that is mapped records an op on these tensors."""
+    """Whether a tape inside the mapped function records an op on these tensors."""
     inner = any(each not in level.tapes for each in tape.thread.tapes)
     return inner and any(t is not None and t.record is not None for t in tensors)
 
@@ -180,7 +180,7 @@ def _record(op: Callable, op_vjp: Callable, tensors: Found, constants: dict[str,
 
 def _needs_ops(saved: Any, dy: Any, needs: tuple) -> tuple:
     raise NotImplementedError(
-        "a gradient through the function that autodiff.vmap maps was asked for outside of it, from a tensor that was kept. "
+        "a gradient through a function mapped by autodiff.vmap was requested outside of it, for a tensor that was kept. "
         "Compute the gradient inside the function, or return the tensor"
     )
 
@@ -189,9 +189,9 @@ def _needs_ops(saved: Any, dy: Any, needs: tuple) -> tuple:
 
 
 def _is_first_order(call: MappedCall, rule: rules.Rule | None, tensors: Found) -> bool:
-    """Whether an op's own vjp gives the gradients of all members: first ones, of inputs that no two members share.
+    """Whether an op's own vjp can compute the gradients of all members: first derivatives, and no input that members share.
 
-    An op whose rule needs no more than it, such as a sum, goes by its rule.
+    It is False for an op whose rule is as cheap, such as a sum: the rule is used.
     """
     state = tape.thread
     if state.keeps or len(state.tapes) > 1 or stand_in(call.tensors) is not None or hasattr(call.op, "given"):
@@ -204,7 +204,7 @@ def _is_first_order(call: MappedCall, rule: rules.Rule | None, tensors: Found) -
 
 
 def _with_gradient_around(level: Level, call: MappedCall, tensors: Found) -> Any:
-    """The op for tensors that are mapped, with the gradient that a tape around the vmap computes for it, once."""
+    """The op on mapped tensors. A tape outside the vmap computes its gradient, for one backward pass."""
     given = [
         x if t is None or x is None or t.record is None else Tensor(x.data, tape.leaf("members"))
         for t, x in zip(tensors, call.tensors, strict=True)
@@ -221,7 +221,7 @@ def _with_gradient_around(level: Level, call: MappedCall, tensors: Found) -> Any
             raise NotImplementedError  # the dys are mapped
 
         def batched(mapped):
-            if tape.thread.levels + 1 != level.depth:  # another vmap, of the way back
+            if tape.thread.levels + 1 != level.depth:  # another vmap, around the backward pass
                 return NotImplemented
             return _back(outputs, mapped.tensors, [x for x, need in zip(given, needs, strict=True) if need], within)
 
@@ -240,7 +240,7 @@ def _with_gradient_around(level: Level, call: MappedCall, tensors: Found) -> Any
 
 
 def _back(outputs: Sequence[Tensor], dys: Found, sources: Sequence[Any], within: Tape) -> tuple[Tensor, ...]:
-    """Gradients of sources through a tape around a vmap."""
+    """Gradients of sources, computed by a tape outside a vmap."""
     pairs = [(y, dy) for y, dy in zip(outputs, dys, strict=True) if y.record is not None and dy is not None]
     starts: Any = [((y.record, y.index), dy.data) for y, dy in pairs]
     found = tape.backward(starts, [(x.record, 0) for x in sources], retain=True, within=within)
@@ -251,13 +251,13 @@ def _back(outputs: Sequence[Tensor], dys: Found, sources: Sequence[Any], within:
 
 
 class MappedCall(BatchCall):
-    """A call of an op for all members, which knows its gradients too."""
+    """A call of an op for all members, which can also compute its gradients."""
 
     @staticmethod
     def of(
         level: Level, op: Callable, op_vjp: Callable | None, tensors: Found, constants: dict[str, Any]
     ) -> MappedCall:
-        """The call for tensors that are mapped at a level, or not."""
+        """The call for tensors, some of which are mapped at this level."""
         mapped = tuple(t is not None and type(t.data) is Mapped and t.data.level is level for t in tensors)
         physical = tuple(t.data.physical if m else t for t, m in zip(tensors, mapped, strict=True))  # type: ignore[union-attr]
         return MappedCall(op, op_vjp, physical, mapped, level.size, constants)
@@ -271,14 +271,14 @@ class MappedCall(BatchCall):
         dys: Found,
         computes: bool = True,
     ) -> list[Tensor]:
-        """Physical gradients of some inputs of an op that is linear in them: back through what computes it for all members.
+        """Physical gradients of some inputs of an op that is linear in them, back through its computation for all members.
 
         Args:
-            call: The call of that op, whose gradient this one is.
-            inputs: Physical inputs of it; those of `which` are replaced by zeros of each member.
-            mapped: Which of them are mapped.
-            which: The numbers of the inputs that get gradients.
-            dys: Physical ones, of each output.
+            call: The call of that op; this call is its gradient.
+            inputs: Physical inputs of the op; the inputs in `which` are replaced by zeros for each member.
+            mapped: For each input, whether it is mapped.
+            which: The indices of the inputs that get gradients.
+            dys: Physical gradients of each output.
             computes: Whether the gradients need the op's results.
         """
         given, is_of_members = list(inputs), list(mapped)
@@ -295,7 +295,7 @@ class MappedCall(BatchCall):
         return [rules.zeros_of(x.data) if g is None else g for x, g in zip(sources, found, strict=True)]
 
     def backwards(self, call: rules.Call, which: Sequence[int]) -> Any:
-        """Physical gradients of some inputs of an op, which is computed again; the tensors are its inputs, then the dys."""
+        """Physical gradients of some inputs of an op, which runs again. `self.tensors` are its inputs, then the dys."""
         if stand_in(self.tensors) is not None:
             return NotImplemented
         count, given, is_of_members = len(call.inputs), list(self.tensors), list(self.mapped)
@@ -309,7 +309,7 @@ class MappedCall(BatchCall):
 
 
 def outputs_of(call: MappedCall) -> Any:
-    """The physical outputs of an op: by its rule, by other ops if it is a composition, or by the op on each member."""
+    """The physical outputs of an op: by its rule, by other ops if it is a composition, or by running it on each member."""
     batch = getattr(call.op, "batching", None) or batching_table.RULES.get(call.op)
     rule = rule_of(call.op, call.op_vjp)
     if batch is None and (isinstance(rule, rules.Elementwise) or hasattr(call.op, "broadcasts")):
@@ -321,7 +321,7 @@ def outputs_of(call: MappedCall) -> Any:
 
 
 def _given(level: Level, call: MappedCall) -> Any:
-    """The physical outputs of a function with a gradient of its own, `ops.custom_gradient`: it ran on the mapped tensors."""
+    """The physical outputs of a function with a custom gradient, `ops.custom_gradient`. It ran on the mapped tensors."""
     values, gradients = call.op.given  # type: ignore[attr-defined]
     outputs = [_physical(each, level) for each in values]
 
@@ -359,7 +359,7 @@ def _by_member(call: MappedCall) -> Any:
 
 
 def _physical(x: Any, level: Level) -> Tensor:
-    """The physical tensor of a result; one that is the same for all members is repeated."""
+    """The physical tensor of a result. A result that all members share is repeated."""
     x = as_tensor(x)
     if type(x.data) is Mapped and x.data.level is level:
         return x.data.physical
@@ -370,25 +370,25 @@ def _physical(x: Any, level: Level) -> Tensor:
 
 
 def vmap(f: Callable, in_axes: Axes = 0, out_axes: Axes = 0) -> Callable:
-    """A function that applies `f` to each slice of its arguments along an axis, by ops on all of them at once.
+    """Return a function that applies `f` to each slice of its arguments along an axis, by ops on all slices at once.
 
     In `f` a tensor has the shape of one slice. Its value cannot be read there, since it differs from slice to slice. Dropout
-    drops other elements of each slice; other random numbers that `f` draws are the same for all slices. An op for which nbkeras
-    knows no way to compute all slices at once, such as your own, runs for each of them.
+    drops different elements in each slice; other random numbers in `f` are the same for all slices. If nbkeras cannot compute an
+    op for all slices at once, such as your own op, it runs once for each slice.
 
     Args:
         f: A function of arrays, tensors or structures of them.
-        in_axes: The axis along which arguments are sliced: an int, None for arguments that are passed whole, or a tuple with
-            an entry for each argument: an int, None, or a structure of them like the argument or its upper part. Keyword
-            arguments are sliced along their first axis.
-        out_axes: The axis of the results along which slices are put together: an int, or a structure of them like the result;
-            None for a result that is the same for all slices.
+        in_axes: The axis to slice: an int for all arguments, None for arguments that are passed whole, or a tuple with an entry
+            for each argument: an int, None, or a structure of these like the argument or its upper part. Keyword arguments are
+            sliced along their first axis.
+        out_axes: The axis of the results that stacks the slices: an int, or a structure of ints like the result; None for a
+            result that is the same for all slices.
 
     Returns:
         A function of the same arguments.
 
     Raises:
-        ValueError: if nothing is mapped, sizes differ, an axis is out of range, or a structure of axes does not fit.
+        ValueError: if nothing is mapped, sizes differ, an axis is out of range, or a structure of axes does not match.
 
     Example:
         >>> from nbkeras import autodiff
@@ -440,7 +440,7 @@ def _axes_of_arguments(in_axes: Axes, args: tuple) -> list[int | None]:
 
 
 def _spread(name: str, axes: Axes, value: Any) -> list[int | None]:
-    """The axis of each leaf of a value, of axes with its structure or the upper part of it."""
+    """The axis of each leaf of a value. axes: a structure like the value, or like the upper part of it."""
     if axes is None or (isinstance(axes, int | np.integer) and not isinstance(axes, bool)):
         return [None if axes is None else int(axes)] * len(structures.flatten(value))
     if not structures.is_nested(axes):
@@ -449,7 +449,7 @@ def _spread(name: str, axes: Axes, value: Any) -> list[int | None]:
     same_kind = isinstance(axes, dict) == isinstance(value, dict)
     if given is None or not same_kind or [key for key, _ in own] != [key for key, _ in given]:
         raise ValueError(
-            f"vmap: {name} must have the structure of what it is for, or the upper part of it: received {briefly(axes)} for "
+            f"vmap: {name} must have the structure of the value, or the upper part of it: received {briefly(axes)} for "
             f"{briefly(value)}"
         )
     return [axis for (_, part), (_, each) in zip(own, given, strict=True) for axis in _spread(name, part, each)]
@@ -459,8 +459,8 @@ def _checked(x: Tensor, axis: int) -> tuple[Tensor, int]:
     """A tensor and its axis, counted from 0."""
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(
-            f"vmap: axis {axis} of an argument of shape {x.shape} was asked for. in_axes are axes of the arguments; None passes "
-            "an argument whole. Keyword arguments are mapped along axis 0: bind others by functools.partial"
+            f"vmap: axis {axis} is out of range for an argument of shape {x.shape}. in_axes are axes of the arguments; None "
+            "passes an argument whole. Keyword arguments are mapped along axis 0: bind others by functools.partial"
         )
     return x, axis % x.ndim
 
@@ -470,12 +470,12 @@ def _size_of(given: list[tuple]) -> int:
     if not sizes:
         raise ValueError("vmap: no argument is mapped. At least one array needs an axis other than None in in_axes")
     if len(set(sizes)) > 1:
-        raise ValueError(f"vmap: the axes that are mapped must have one size, received sizes {sizes}")
+        raise ValueError(f"vmap: all mapped axes must have the same size, received sizes {sizes}")
     return sizes[0]
 
 
 def _joined(value: Any, axis: int | None, level: Level) -> Any:
-    """A result of the mapped function with its members along an axis."""
+    """A result of the mapped function, with the members along an axis."""
     if value is None:
         return None
     x = as_tensor(value)

@@ -1,4 +1,4 @@
-"""Floor 1: how ops are computed for all members of a vmap at once: see batching.py."""
+"""Floor 1: rules that compute ops for all members of a vmap at once: see batching.py."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from nbkeras.ops import metrics
 
 
 class BatchCall(NamedTuple):
-    """A call of an op for all members: `tensors` are physical, or the same for all members where `mapped` is False."""
+    """A call of an op for all members. `tensors[i]` is physical if `mapped[i]`, else all members share it."""
 
     op: Callable
     op_vjp: Callable | None
@@ -50,17 +50,17 @@ class BatchCall(NamedTuple):
     mapped: tuple[bool, ...]
     size: int
     constants: dict[str, Any]
-    computes: bool = True  # whether the outputs get values: a gradient may need what the op saves only
+    computes: bool = True  # whether to compute the outputs' values: a gradient may need only the saved values
 
     def run(self, tensors: Sequence[Tensor | None], **changed: Any) -> Any:
-        """The op on other tensors, with some of its constants changed."""
+        """Run the op on given tensors, with some of its constants changed."""
         constants = {**self.constants, **changed}
         if self.computes or stand_in(tensors) is not None:
             return apply(self.op, self.op_vjp, tensors, **constants)
         return rules.without_values(self.op, self.op_vjp, tensors, constants)
 
     def product(self, a: Tensor, b: Tensor) -> Tensor:
-        """A matrix product that stands for the op."""
+        """A matrix product that replaces the op."""
         return self._replace(op=dense.matmul, op_vjp=dense.matmul_vjp, constants={}).run([a, b])
 
     def shape(self, i: int) -> tuple[int, ...]:
@@ -69,26 +69,26 @@ class BatchCall(NamedTuple):
         return x.shape[1:] if self.mapped[i] else x.shape
 
     def front(self, i: int) -> Any:
-        """Input i with all members along its first axis; None where there is none."""
+        """Input i with all members along its first axis; None if the input is None."""
         x = self.tensors[i]
         if x is None or self.mapped[i]:
             return x
         return ops.broadcast_to(x, (self.size, *x.shape))
 
     def aligned(self, i: int, ndim: int) -> Any:
-        """Input i as it broadcasts with others of which the largest has `ndim` axes for a member."""
+        """Input i, reshaped to broadcast with inputs of up to `ndim` axes per member."""
         x = self.tensors[i]
         if x is None or not self.mapped[i] or x.ndim - 1 == ndim:
             return x
         return ops.reshape(x, (self.size, *[1] * (ndim - x.ndim + 1), *x.shape[1:]))
 
     def folded(self, i: int) -> Any:
-        """Input i with the members along its own first axis, one after the other."""
+        """Input i with the members concatenated along its own first axis."""
         x = self.front(i)
         return None if x is None else ops.reshape(x, (self.size * x.shape[1], *x.shape[2:]))
 
     def apart(self, y: Any) -> Any:
-        """The results of `folded` inputs with the members along an axis of their own."""
+        """Undo `folded` in results: put the members along a separate first axis."""
         if isinstance(y, tuple):
             return tuple(map(self.apart, y))
         return ops.reshape(y, (self.size, y.shape[0] // max(self.size, 1), *y.shape[1:]))
@@ -100,14 +100,14 @@ Batch = Callable[[BatchCall], Any]
 
 
 def elementwise(call: BatchCall) -> Any:
-    """For ops whose inputs broadcast, or of which leading axes do, as those of a matrix product."""
+    """For ops whose inputs broadcast, or whose leading axes broadcast, as in a matrix product."""
     inputs = range(len(call.tensors))
     ndim = max(len(call.shape(i)) for i in inputs if call.tensors[i] is not None)
     return call.run([call.aligned(i, ndim) for i in inputs])
 
 
 def in_front(**change: Callable) -> Batch:
-    """For ops over given axes of inputs of equal shapes; change: functions of a constant and the call that give the new one."""
+    """For ops over given axes of inputs of equal shapes. change: constant -> function of its value and the call."""
 
     def batch(call: BatchCall) -> Any:
         changed = {name: function(call.constants[name], call) for name, function in change.items()}
@@ -117,7 +117,7 @@ def in_front(**change: Callable) -> Batch:
 
 
 def folded(*shared: int) -> Batch:
-    """For ops of samples: all members' samples are those of one call, if the inputs of these numbers are not mapped."""
+    """For ops on samples: one call computes all members' samples, if the inputs `shared` are not mapped."""
 
     def batch(call: BatchCall) -> Any:
         if any(call.mapped[i] for i in shared):
@@ -129,7 +129,7 @@ def folded(*shared: int) -> Batch:
 
 
 def of_one(i: int) -> Batch:
-    """For ops that treat leading axes of input i alike, if no other one is mapped."""
+    """For ops that treat all leading axes of input i equally, if no other input is mapped."""
 
     def batch(call: BatchCall) -> Any:
         return call.run(call.tensors) if call.mapped[i] and sum(call.mapped) == 1 else NotImplemented
@@ -198,7 +198,7 @@ def _set_slice(call: BatchCall) -> Any:
 
 
 def _own_positions(index: Tensor, count: int, size: int) -> Tensor:
-    """Positions within each member's `count` as positions within those of all members; an invalid one stays invalid."""
+    """Convert indices into each member's `count` rows to indices into the rows of all members. Invalid indices stay invalid."""
     first = np.arange(size, dtype=np.int64).reshape(size, *[1] * (index.ndim - 1)) * count
     valid = ops.logical_and(ops.greater_equal(index, -count), ops.less(index, count))
     places = ops.add(ops.where(ops.less(index, 0), ops.add(index, count), index), first)
@@ -227,7 +227,7 @@ def _gather(call: BatchCall) -> Any:
 
 
 def _combine(call: BatchCall) -> Any:
-    """Rows that are out of range are ignored."""
+    """Row indices that are out of range are ignored."""
     rows, count = call.front(1), call.shape(0)[0]
     first = np.arange(call.size, dtype=np.int64)[:, None] * count
     valid = ops.logical_and(ops.greater_equal(rows, 0), ops.less(rows, count))
@@ -249,14 +249,14 @@ _MOVES: dict[Callable, Batch] = {
 
 
 def _rows(call: BatchCall, i: int) -> Any:
-    """Input i, of rows, as one matrix for each member, if it is mapped, or as one for all."""
+    """The rows of input i as one matrix per member if it is mapped, else as one matrix for all."""
     x = call.tensors[i]
     members = (call.size,) if call.mapped[i] else ()
     return ops.reshape(x, (*members, -1, x.shape[-1]))
 
 
 def _with_ends(call: BatchCall, y: Tensor, ndim: int, rectify: bool) -> Tensor:
-    """The bias, which is input 2, and relu after a product with `ndim` axes for a member."""
+    """Apply the bias (input 2) and relu after a product with `ndim` axes per member."""
     if call.tensors[2] is not None:
         y = ops.add(y, call.aligned(2, ndim))
     return ops.relu(y) if rectify else y
@@ -272,7 +272,7 @@ def _dense(call: BatchCall) -> Any:
         y = ops.reshape(y, (call.size, *before, y.shape[-1]))
     elif call.mapped[0]:
         y = call.run([x, w, None], rectify=False)
-    else:  # the bias alone is mapped
+    else:  # only the bias is mapped
         y = ops.expand_dims(call.run([x, w, None], rectify=False), 0)
     return _with_ends(call, y, len(before) + 1, call.constants.get("rectify", False))
 
@@ -300,7 +300,7 @@ def _conv(call: BatchCall) -> Any:
 
 
 def _conv_by_products(call: BatchCall) -> Tensor:
-    """With a kernel for each member, as a product of its windows and its kernel; copies of the windows are made."""
+    """A convolution with a kernel per member, as a product of copied windows and kernels."""
     size, units = call.shape(1)[:-2], call.shape(1)[-1]
     x = call.folded(0) if call.mapped[0] else call.tensors[0]
     windows = _windows(x, _lines(x.shape[1:-1], size, call.constants))
@@ -335,7 +335,7 @@ def _windows(x: Tensor, lines: list[unfold.Line]) -> Tensor:
 
 
 def _conv_transpose(call: BatchCall) -> Any:
-    """With a kernel for each member, as a product whose results are summed where windows lie."""
+    """With a kernel per member: a product, whose results are summed at the positions of the windows."""
     if not call.mapped[1]:
         return folded(1)(call)
     sizes, (units, channels), constants = call.shape(1)[:-2], call.shape(1)[-2:], call.constants
@@ -354,7 +354,7 @@ def _conv_transpose(call: BatchCall) -> Any:
 
 
 def _conv_by_groups(call: BatchCall) -> Any:
-    """With a kernel of groups for each member, the members are groups of channels too."""
+    """With a grouped kernel per member: the members become further groups of channels."""
     bias = None if call.tensors[2] is None else ops.reshape(call.front(2), (-1,))
     inputs = [_channels_of_members(call.front(0)), _channels_of_members(call.front(1)), bias]
     return _members_of_channels(call.run(inputs, groups=call.constants["groups"] * call.size), call.size)
@@ -386,7 +386,7 @@ _PRODUCTS: dict[Callable, Batch] = {
 
 
 def _normalization(call: BatchCall) -> Any:
-    """Of rows or samples. A scale and an offset for each member are applied afterwards."""
+    """For normalization of rows or samples. A scale and an offset per member are applied afterwards."""
     x, gamma, beta = call.tensors
     if not any(call.mapped[1:]):
         return call.apart(call.run([call.folded(0), gamma, beta]))

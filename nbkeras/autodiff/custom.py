@@ -1,4 +1,4 @@
-"""Floor 1: functions with gradients of their own, and functions that run again on the way back instead of keeping values."""
+"""Floor 1: functions with custom gradients, and functions that run again in the backward pass instead of keeping values."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nbkeras.engine.tensor import Tensor, Variable, as_tensor
 from nbkeras.ops.control import custom_gradient
 
 
-class custom_vjp:  # noqa: N801 (a decorator, by the name that jax gives it)
-    """Decorator of a function whose gradient another pair of functions computes, given by `defvjp`.
+class custom_vjp:  # noqa: N801 (a decorator with jax's name)
+    """Decorator that gives a function a custom gradient. Set the gradient's functions by `defvjp`.
 
     Args:
         f: A function of tensors or structures of them, by position.
-        nondiff_argnums: The numbers of arguments that are not tensors; the backward function gets them first.
+        nondiff_argnums: The indices of arguments that are not tensors; the backward function gets them first.
 
     Example:
         >>> from nbkeras import autodiff
@@ -37,11 +37,11 @@ class custom_vjp:  # noqa: N801 (a decorator, by the name that jax gives it)
         functools.update_wrapper(self, f)
 
     def defvjp(self, fwd: Callable, bwd: Callable) -> None:
-        """Give the functions for the gradient.
+        """Set the functions that compute the gradient.
 
         Args:
             fwd: A function of the same arguments that returns (output, residuals).
-            bwd: A function of (residuals, gradient of the output), after the arguments of `nondiff_argnums`, that returns a tuple
+            bwd: A function of the arguments of `nondiff_argnums`, the residuals and the output's gradient. It returns a tuple
                 with the gradient of each other argument, or None for zeros.
         """
         self._forward, self._backward = fwd, bwd
@@ -49,7 +49,7 @@ class custom_vjp:  # noqa: N801 (a decorator, by the name that jax gives it)
     def __call__(self, *args: Any) -> Any:
         forward, backward = self._forward, self._backward
         if forward is None or backward is None:
-            raise AttributeError(f"no gradient was given for {self._f.__name__!r}: call its defvjp(fwd, bwd)")
+            raise AttributeError(f"no gradient was defined for {self._f.__name__!r}: call its defvjp(fwd, bwd)")
         fixed = [args[i] for i in self._fixed]
         given = [arg for i, arg in enumerate(args) if i not in self._fixed]
         made: list[Any] = []
@@ -80,9 +80,9 @@ class custom_vjp:  # noqa: N801 (a decorator, by the name that jax gives it)
 
 
 class _Run:
-    """A run of a function under `checkpoint`: the second one gets the random keys of the first one, and its values of variables.
+    """A run of a function under `checkpoint`. The second run gets the random keys and the variables' values of the first run.
 
-    keys, values: those of the first run, which notes them here.
+    keys, values: the first run stores its random keys and values here.
     """
 
     def __init__(self, keys: list[Tensor], values: dict[Variable, Tensor], is_second: bool):
@@ -96,11 +96,11 @@ class _Run:
 
 
 def checkpoint(f: Callable) -> Callable:
-    """A function that keeps only its arguments for the gradient, and runs again on the way back.
+    """Return a function that keeps only its arguments for the gradient, and runs again in the backward pass.
 
-    It saves memory for the time of another forward pass: in a recorded step too, where the memory of what is kept is shared with
-    what comes later. Random numbers are the same in both runs. Under a tape inside another one, `f` runs once and keeps its
-    values, since their derivatives need them.
+    It saves memory and costs another forward pass. It also saves memory in a recorded step: there, later values reuse the memory
+    of the dropped values. Random numbers are the same in both runs. Under nested tapes, `f` runs once and keeps its values, since
+    their derivatives need them.
 
     Args:
         f: A function of tensors or structures of them, such as a layer.
@@ -144,7 +144,7 @@ def checkpoint(f: Callable) -> Callable:
         returned, inside, within = run(values, False)
         results = [leaf for leaf in structures.flatten(returned) if isinstance(leaf, Tensor)]
         own = {each.record for each in inside}
-        # what else the function uses: variables, and tensors that were computed outside
+        # other sources that the function uses: variables, and tensors that were computed outside
         others = [(source, form) for source, form in tape.boundary(results, within) if source[0] not in own]
         parents = [None if each.record is None else (each.record, each.index) for each in outside]
         record = tape.Record(
@@ -173,7 +173,7 @@ def _result(y: Tensor, record: tape.Record, index: int) -> Tensor:
 
 
 def _gradients(run: Callable, values: dict, dy: Any, others: list[tape.Source], needs: tuple) -> tuple:
-    """The gradients of the arguments and of the other sources of a function, which runs again."""
+    """Run the function again, and return the gradients of its arguments and other sources."""
     returned, inside, within = run(values, True)
     results = [leaf for leaf in structures.flatten(returned) if isinstance(leaf, Tensor)]
     dys = dy if isinstance(dy, tuple) else (dy,)

@@ -1,4 +1,4 @@
-"""Floor 1: the formulas of kernels (kernels/formulas.py), computed with Tensors, so that they can be differentiated."""
+"""Floor 1: the formulas of kernels (kernels/formulas.py), evaluated on Tensors, so that they can be differentiated."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from nbkeras.kernels.loops.expressions import ELEMENT, NUMBER, Value, of_numbers
 
 
 def of_tensors(formula: Callable, *inputs: Tensor | float, axis: int = -1, **constants: float) -> Any:
-    """The result of a formula, or a tuple of them, for tensors and numbers; `constants` are its arguments by name.
+    """The result of a formula, or a tuple of results, for tensors and numbers. `constants` are its arguments by name.
 
-    axis: that of rows. What is the same for a row keeps it, with one element. `largest` only shifts exponents: it is constant.
+    axis: the axis of rows; a value per row keeps it with size 1. `largest` is treated as a constant: it only shifts exponents.
     """
     given = [*inputs, *constants.values()]
     kinds = [ELEMENT if isinstance(each, Tensor) else NUMBER for each in given]
@@ -31,7 +31,7 @@ def of_tensors(formula: Callable, *inputs: Tensor | float, axis: int = -1, **con
             return ops.stop_gradient(ops.max(operands[0], axis=axis, keepdims=True))
         if value.op == "total":
             return ops.sum(operands[0], axis=axis, keepdims=True)
-        if value.op == "where":  # of two numbers it would have the dtype of new tensors
+        if value.op == "where":  # for two numbers, the result would have the default dtype
             operands[1:] = [each if isinstance(each, Tensor) else as_tensor(each, dtype) for each in operands[1:]]
         return operands[0] if value.op == "real" else getattr(ops, value.op)(*operands)
 
@@ -40,6 +40,6 @@ def of_tensors(formula: Callable, *inputs: Tensor | float, axis: int = -1, **con
 
 
 def slope_of(op: Any) -> Callable:
-    """The slope of an op of one tensor, as a rule has it: a function of the tensors x and y, and the op's constants."""
+    """The slope of an op of one tensor, for a rule: a function of the tensors x and y, and of the op's constants."""
     slope = op.slope if hasattr(op, "slope") else lambda kept: op.gradient(kept, 1.0)
     return lambda x, y, **constants: of_tensors(slope, x if op.keeps == "x" else y, **constants)

@@ -1,4 +1,4 @@
-"""Floor 1: GradientTape, the tape of TensorFlow: gradients and Jacobians of what was computed in a block."""
+"""Floor 1: GradientTape with TensorFlow's interface: gradients and Jacobians of computations in a block."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from nbkeras.kernels import shape as shape_kernels
 class GradientTape:
     """Record computations in a `with` block, to compute gradients afterwards.
 
-    Trainable variables are watched, other tensors after `watch`. For gradients of gradients, compute the first ones by a tape
-    inside the block of another one: see docs/autodiff.md.
+    It watches trainable variables, and other tensors after `watch`. For gradients of gradients, nest two tapes: see
+    docs/autodiff.md.
 
     Args:
         persistent: Whether `gradient` may be called several times.
@@ -82,7 +82,7 @@ class GradientTape:
 
     @contextlib.contextmanager
     def stop_recording(self):
-        """`with tape.stop_recording():` what is computed in the block is a constant for this tape.
+        """`with tape.stop_recording():` results of the block are constants for this tape.
 
         Example:
             >>> w = keras.Variable(3.0)
@@ -93,11 +93,13 @@ class GradientTape:
             >>> tape.gradient(y, w).item()
             9.0
         """
-        with tape.thread.now(tapes=self._tape.others(), keeps=tape.keeps_calls()):  # others may go through it twice
+        with tape.thread.now(
+            tapes=self._tape.others(), keeps=tape.keeps_calls()
+        ):  # other tapes may need second derivatives
             yield
 
     def reset(self) -> None:
-        """Forget what was recorded so far.
+        """Drop all records made so far.
 
         Example:
             >>> w = keras.Variable(3.0)
@@ -118,20 +120,20 @@ class GradientTape:
     ) -> Any:
         """The gradient of the sum of targets with respect to sources.
 
-        Inside the block of another tape the gradients are differentiable too.
+        Inside the block of another tape, the gradients are also differentiable.
 
         Args:
             target: A tensor, or a structure of tensors, computed in the block.
             sources: A variable or a tensor, or a structure of them: watched ones, or results of ops in the block.
             output_gradients: Factors of the elements of each target, of its shape; None for ones.
-            unconnected_gradients: "none" or "zero": the gradient where targets do not depend on a source.
+            unconnected_gradients: "none" or "zero": the gradient for sources that the targets do not depend on.
 
         Returns:
-            Tensors in the structure of sources; None where the targets do not depend on one.
+            Tensors in the structure of sources; None for sources that the targets do not depend on.
 
         Raises:
-            TypeError: if something is not a tensor.
-            ValueError: for output_gradients of another shape.
+            TypeError: if a target or source is not a tensor.
+            ValueError: for output_gradients of a wrong shape.
             NotImplementedError: if an op has no derivative of that order.
 
         Example:
@@ -158,7 +160,7 @@ class GradientTape:
         state, record = tape.thread, None
         if state.tapes or state.keeps or state.levels:
             others = self._tape.others()
-            # recordings that know neither targets nor seeds take the gradients as constants
+            # if no outer recording contains a target or seed, the gradients are constants there
             inside = bool(others) and any(_is_of(each, others) for each in (*targets, *(seeds or ())))
             if inside or state.keeps or state.levels:
                 self._tape.is_spent = not retain
@@ -171,7 +173,7 @@ class GradientTape:
         return [None if g is None else Tensor(g, record) for g in arrays]
 
     def _watches(self, source: Tensor) -> bool:
-        """Whether a tape that watches what it is told watches a source: trainable variables may not be told."""
+        """Whether this tape, which watches only tensors passed to `watch`, records gradients of a source."""
         record, watched = source.record, self._watched
         return record is None or record.vjp is not None or (watched is not None and record in watched)
 
@@ -183,12 +185,12 @@ class GradientTape:
         parallel_iterations: Any = None,
         experimental_use_pfor: bool = True,
     ) -> Any:
-        """The derivatives of each element of a target with respect to sources: one way back for each element.
+        """The derivatives of each element of a target with respect to sources. It runs a backward pass for each element.
 
         Args:
             target: A tensor computed in the block.
             sources: A variable or a tensor, or a structure of them.
-            unconnected_gradients: "none" or "zero": what stands for the derivatives if the target does not depend on a source.
+            unconnected_gradients: "none" or "zero": the result for sources that the target does not depend on.
             parallel_iterations: Accepted and ignored.
             experimental_use_pfor: Accepted and ignored.
 
@@ -224,12 +226,12 @@ class GradientTape:
     ) -> Any:
         """The derivatives of each element of target[i] with respect to source[i], for each i.
 
-        target[i] must not depend on source[j] for other j: one way back serves all i.
+        target[i] must not depend on source[j] for other j: all i share a backward pass.
 
         Args:
             target: A tensor (n, ...) computed in the block.
             source: A tensor (n, ...).
-            unconnected_gradients: "none" or "zero": what stands for the derivatives if the target does not depend on the source.
+            unconnected_gradients: "none" or "zero": the result if the target does not depend on the source.
             parallel_iterations: Accepted and ignored.
             experimental_use_pfor: Accepted and ignored.
 
@@ -237,7 +239,7 @@ class GradientTape:
             A tensor of shape (n, *target.shape[1:], *source.shape[1:]).
 
         Raises:
-            ValueError: if target and source have another number of rows.
+            ValueError: if target and source have different numbers of rows.
 
         Example:
             >>> x = ops.convert_to_tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -272,7 +274,7 @@ def _check_is_tensor(name: str, value: Any) -> None:
 
 
 def _is_of(value: Any, recordings: tuple) -> bool:
-    """Whether a value was computed in one of some recordings, or is watched."""
+    """Whether a value was computed in one of these recordings, or is watched."""
     record = value.record if isinstance(value, Tensor) else None
     return record is not None and (record.vjp is None or any(each in record.tapes for each in recordings))
 
@@ -282,7 +284,7 @@ def _zeros(source: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
 
 
 def _joined(rows: Sequence[Tensor | None], shape: tuple[int, ...], axis: int) -> Tensor | None:
-    """Gradients of several seeds as one tensor of a shape."""
+    """Stack the gradients for several seeds and reshape the result."""
     known = [each for each in rows if each is not None]
     if not known:
         return None

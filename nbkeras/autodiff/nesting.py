@@ -1,4 +1,4 @@
-"""Floor 1: tapes inside tapes: how ops are applied there, so that their Records keep what derivatives of derivatives need."""
+"""Floor 1: nested tapes. Ops are applied there so that their Records keep what derivatives of derivatives need."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from nbkeras.engine import tape
 from nbkeras.engine.lazy_names import LazyModule
 from nbkeras.engine.tensor import Tensor, apply_plainly
 
-table = LazyModule("nbkeras.autodiff.table")  # most tapes are not inside others, and need no rules
+table = LazyModule("nbkeras.autodiff.table")  # most tapes are not nested, and need no rules
 
 
 def rule_of(op: Callable, op_vjp: Callable | None) -> rules.Rule | None:
-    """The rule of an op, if there is one."""
+    """The rule of an op, or None."""
     rule = getattr(op, "derivative", None)
     made = getattr(op_vjp, "derivative", None)
-    if rule is None and made is not None:  # made with the vjp: a function of the module of rules
+    if rule is None and made is not None:  # the vjp has a function that makes the rule from the module `rules`
         rule = made(rules)
     if rule is None:
         rule = table.RULES.get(op)
@@ -25,7 +25,7 @@ def rule_of(op: Callable, op_vjp: Callable | None) -> rules.Rule | None:
 
 
 def applied(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None], constants: dict[str, Any]) -> Any:
-    """`apply` where Records keep the calls of their ops."""
+    """`apply` while Records keep the calls of their ops."""
     if op_vjp is None or not any(t is not None and t.record is not None for t in tensors):
         return apply_plainly(op, op_vjp, tensors, constants)
     rule = rule_of(op, op_vjp)
@@ -39,9 +39,9 @@ def applied(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | No
 
 
 class Tape(tape.GradientRecording):
-    """A recording of its own, also inside another one; `backward(..., within=tape)` goes back through its Records only."""
+    """A separate recording, even inside another one. `backward(..., within=tape)` goes back only through its Records."""
 
-    is_spent = False  # whether no further gradient of this tape will be asked for
+    is_spent = False  # whether no more gradients will be taken from this tape
     applied = staticmethod(applied)
 
     def __enter__(self) -> Tape:
@@ -52,5 +52,5 @@ class Tape(tape.GradientRecording):
         return self
 
     def others(self) -> tuple:
-        """The recordings that are on, without this one."""
+        """The active recordings, without this one."""
         return tuple(each for each in tape.thread.tapes if each is not self)

@@ -1,4 +1,4 @@
-"""Floor 1: recurrent layers and CTC step by step, for derivatives of higher order; formulas as in ops/recurrent.py."""
+"""Floor 1: recurrent layers and CTC, timestep by timestep, for higher-order derivatives. Formulas as in ops/recurrent.py."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ACTIVATIONS: dict[int, Callable] = {
 def _run(
     step: Callable, x: Tensor, kernel: Tensor, states: list, mask: Tensor | None, units: int, options: dict[str, Any]
 ) -> tuple[Tensor, ...]:
-    """(output, last states) of step(z, states) -> states, where z is x_t @ kernel; the first state is the output."""
+    """Run step(z, states) -> states over time, with z = x_t @ kernel. Returns (output, *last states); states[0] is the output."""
     zeros = ops.zeros((x.shape[0], units), x.dtype)
     states = [zeros if each is None else each for each in states]
     steps = list(zip(ops.unstack(ops.matmul(x, kernel), axis=1), _steps_of(mask, x.shape[1]), strict=True))
@@ -107,11 +107,11 @@ def simple_rnn(x, kernel, recurrent_kernel, bias, initial_h, mask, drop, activat
     return _run(step, x, kernel, [initial_h], mask, recurrent_kernel.shape[0], options)
 
 
-_NEVER = -1e30  # the logarithm of a probability of 0: differences of it are not NaN, as those of -infinity would be
+_NEVER = -1e30  # log(0): finite, because differences of -infinity would be NaN
 
 
 def ctc(target, logp, target_length, output_length, blank):
-    """As kernels.ctc.ctc: the probabilities of all partial alignments, step by step."""
+    """Like kernels.ctc.ctc: the probabilities of all partial alignments, step by step."""
     (batch, time, classes), labels, states = logp.shape, target.shape[1], 2 * target.shape[1] + 1
     length, steps = (ops.expand_dims(each, -1) for each in (target_length, output_length))
     known = ops.logical_and(ops.greater_equal(target, 0), ops.less(target, classes))
@@ -143,5 +143,5 @@ def ctc(target, logp, target_length, output_length, blank):
 
 
 def _later(x: Tensor, count: int, value: float) -> Tensor:
-    """The states of a sequence moved by a number of places, behind ones with a value."""
+    """States shifted right by `count`; `value` fills the start."""
     return ops.pad(x, ((0, 0), (count, 0)), constant_values=value)[:, : x.shape[1]]

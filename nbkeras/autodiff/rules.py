@@ -1,15 +1,15 @@
-"""Floor 1: rules, from which derivatives of any order follow, forwards and backwards.
+"""Floor 1: rules of ops. They give derivatives of any order, in forward and reverse mode.
 
-The vjp of an op computes with arrays, which no tape records. So while a tape is inside another one (`tape.keeps_calls`), each
-Record also keeps its op's Call, and the derivatives are computed from the op's rule, by ops, which the outer tape records. There
-are four kinds of rules. They need no further code for the second derivative, the third, and so on:
+The vjp of an op computes with arrays, which no tape records. So inside nested tapes (`tape.keeps_calls`), each Record also keeps
+its op's Call. Derivatives are then computed from the op's rule, by ops, which the outer tape records. There are four kinds of
+rules. They need no extra code for second and higher derivatives:
 
 * `Elementwise`: the op has a partial derivative for each input, given as a function of tensors;
-* `Linear`: linear in all inputs together: the gradient is the transposed map, whose transposed map is the op again;
+* `Linear`: linear in all inputs together: the gradient is the transposed map, and its transposed map is the op again;
 * `Multilinear`: linear in each input, for fixed others: the gradient is multilinear in dy and the other inputs;
-* `Composed`: the op is a composition of others, which runs instead of it.
+* `Composed`: the op is a composition of other ops, which run instead of it.
 
-`Explicit` is for all else: the gradient as a function of tensors.
+`Explicit` is for all other ops: the gradient as a function of tensors.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from nbkeras.kernels.runtime import device
 
 Array = np.ndarray
 Found = Sequence[Tensor | None]
-UNSAVED = object()  # in place of what an op saved, in a Record of what `autodiff.vmap` maps
+UNSAVED = object()  # replaces the saved values of an op, in a Record on mapped tensors of `autodiff.vmap`
 
 
 class Call(NamedTuple):
@@ -52,32 +52,32 @@ class Call(NamedTuple):
         return [zeros_of(array) if dy is None else dy for dy, array in zip(dys, self.outputs, strict=True)]
 
     def again(self, inputs: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
-        """The outputs of the op for other inputs."""
+        """The outputs of the op for new inputs."""
         y = apply(self.op, self.op_vjp, inputs, **self.constants)
         return y if isinstance(y, tuple) else (y,)
 
 
 class Rule:
-    """How an op is differentiated by ops."""
+    """Differentiates an op by ops."""
 
     def vjp(self, record: tape.Record, dys: Found, needs: Sequence[bool]) -> Found:
-        """The gradient of each input that needs one, from those of the outputs (None for zeros)."""
+        """The gradient of each input that needs one, from the gradients of the outputs (None for zeros)."""
         raise NotImplementedError
 
     def jvp(self, record: tape.Record, tangents: Found) -> Found | None:
-        """The tangent of each output, from those of the inputs (None for zeros); None if the vjp twice is as fast."""
+        """The tangent of each output, from the inputs' tangents (None for zeros). None if applying the vjp twice is as fast."""
         return None
 
 
 def define(op: Callable, rule: Rule) -> None:
-    """Give an op of your own its rule, so that its derivatives have derivatives.
+    """Give your own op a rule, so that it has higher-order derivatives.
 
     Args:
-        op: The function of arrays that `apply` gets.
+        op: The function of arrays that is passed to `apply`.
         rule: An `Elementwise`, `Linear`, `Multilinear`, `Composed` or `Explicit`.
 
     Raises:
-        TypeError: if it is no rule.
+        TypeError: if it is not a rule.
 
     Example:
         >>> from nbkeras import autodiff
@@ -107,7 +107,7 @@ def define(op: Callable, rule: Rule) -> None:
 
 
 def without_values(op: Callable, op_vjp: Any, tensors: Found, constants: dict[str, Any]) -> Tensor:
-    """The result of an op as an array that is not filled, with its Record: for gradients that do not depend on the values."""
+    """The result of an op as an unfilled array with its Record, for gradients that do not depend on the values."""
 
     def shaped(*arrays, **constants):
         with device.dry():
@@ -121,13 +121,12 @@ def without_values(op: Callable, op_vjp: Any, tensors: Found, constants: dict[st
 
 
 def keep_call(op: Callable, op_vjp: Callable, tensors: Sequence[Tensor | None], constants: dict, result: Any) -> None:
-    """Note the call of an op in the Record of its result."""
+    """Store the call of an op in the Record of its result."""
     outputs = result if isinstance(result, tuple) else (result,)
     record = next((each.record for each in outputs if each.record is not None), None)
     if record is not None:
-        inputs = tuple(
-            Tensor(t.data, t.record, t.index) if isinstance(t, Variable) else t for t in tensors
-        )  # as they are now
+        # variables by their current values
+        inputs = tuple(Tensor(t.data, t.record, t.index) if isinstance(t, Variable) else t for t in tensors)
         record.call = Call(op, op_vjp, inputs, constants, tuple(each.data for each in outputs))
 
 
@@ -135,13 +134,13 @@ def keep_call(op: Callable, op_vjp: Callable, tensors: Sequence[Tensor | None], 
 
 
 class Elementwise(Rule):
-    """An op whose outputs' elements depend on the inputs' elements at the same place, by broadcasting."""
+    """An elementwise op with broadcasting: each output element depends on the input elements at the same index."""
 
     def __init__(self, *slopes: Any):
         self.slopes = slopes
 
     def _slope(self, record: tape.Record, i: int) -> Any:
-        """The partial derivative by input i: a tensor or a number; None for 0."""
+        """The partial derivative with respect to input i: a tensor or a number; None for 0."""
         if i >= len(self.slopes):
             return None
         slope, call = self.slopes[i], record.call
@@ -179,11 +178,11 @@ def plus(x: Tensor | None, y: Tensor) -> Tensor:
 
 
 class Linear(Rule):
-    """An op that is linear in all its float inputs together; other inputs and constants choose the map."""
+    """An op that is linear in all its float inputs together. Other inputs and constants select the linear map."""
 
     def __init__(self, transpose: Callable | None = None, **constants: Any):
         self.transpose = transpose
-        self.constants = constants  # with which the op maps zeros to zeros
+        self.constants = constants  # values of constants for which the op maps zeros to zeros
 
     def vjp(self, record, dys, needs):
         call = self._linear(record.call)
@@ -210,7 +209,7 @@ class Linear(Rule):
 
 
 def of_members(record: tape.Record, tensors: Found) -> Found:
-    """The float tensors as mapped ones, for an op that `autodiff.vmap` maps: one that draws numbers differs by member."""
+    """Make float tensors mapped, for an op under `autodiff.vmap`: an op that draws random numbers differs by member."""
     if record.saved is not UNSAVED:
         return tensors
     like: Any = record.call.outputs[0]
@@ -218,12 +217,12 @@ def of_members(record: tape.Record, tensors: Found) -> Found:
 
 
 def _choosing(call: Call) -> list[Tensor]:
-    """The inputs of a linear op that are no floats, and so choose the map."""
+    """The inputs of a linear op that are not floats: they select the linear map."""
     return [each for each in call.inputs if each is not None and each.dtype.kind != "f"]
 
 
 def _transposed(call: Call, saved: Any, which: list[int]) -> tuple[Callable, Callable]:
-    """The gradients of some inputs of a linear op as an op of the outputs' gradients, and of what chooses the map."""
+    """The gradients of some inputs of a linear op, as an op of the outputs' gradients and the inputs that select the map."""
     count, needs = len(call.outputs), tuple(i in which for i in range(len(call.inputs)))
 
     def inputs_with(others: Sequence[Array], gradients: dict[int, Array | None]) -> list[Array | None]:
@@ -260,7 +259,7 @@ def _transposed(call: Call, saved: Any, which: list[int]) -> tuple[Callable, Cal
 
 
 def _gradients(call: Call, saved: Any, dys: Sequence[Array], needs: tuple) -> list[Array | None]:
-    """The gradients that an op's vjp gives, as arrays of the inputs' shapes."""
+    """The gradients that an op's vjp returns, as arrays of the inputs' shapes."""
     found = call.op_vjp(saved, dys[0] if len(dys) == 1 else tuple(dys), needs)
     return [
         _array_of(gradient, each.shape, each.dtype) if need and each is not None else None
@@ -285,11 +284,11 @@ def zeros_of(like: Array) -> Tensor:
 
 
 class Multilinear(Rule):
-    """An op that is linear in each of its float inputs, while the others stay as they are; it has one output."""
+    """An op with one output that is linear in each float input, for fixed other inputs."""
 
     def __init__(self, transpose: Callable | None = None, saves_inputs: bool = False):
         self.transpose = transpose
-        self.saves_inputs = saves_inputs  # whether the op's vjp needs none of its results
+        self.saves_inputs = saves_inputs  # whether the op's vjp does not use the op's results
 
     def vjp(self, record, dys, needs):
         call, (dy,) = record.call, dys
@@ -307,9 +306,9 @@ class Multilinear(Rule):
 
 
 def gradient_of_input(call: Call, i: int, dy: Tensor, saves_inputs: bool = False) -> Tensor:
-    """The gradient of input i as an op of dy and the other inputs, in which it is multilinear too.
+    """The gradient of input i as an op of dy and the other inputs. It is multilinear too.
 
-    <c, gradient i of (dy, others)> = <op(others, and c as input i), dy>: so the gradients of the gradient are those of the op.
+    <c, gradient i of (dy, others)> = <op(others, and c as input i), dy>, so the gradients of this gradient are the op's.
     """
     inputs = call.inputs
 
@@ -350,11 +349,13 @@ def gradient_of_input(call: Call, i: int, dy: Tensor, saves_inputs: bool = False
 
 
 class Composed(Rule):
-    """An op that is computed by other ops where its derivatives need derivatives."""
+    """An op that is computed by other ops if higher-order derivatives are needed."""
 
     def __init__(self, function: Callable, otherwise: Rule | None = None):
-        self.function = function  # of the op's inputs and constants; it may return None, if the op is simple enough
-        self.otherwise = otherwise  # then its rule
+        self.function = (
+            function  # a function of the op's inputs and constants; it may return None if `otherwise` is enough
+        )
+        self.otherwise = otherwise  # the rule if `function` returns None
 
 
 class Explicit(Rule):
@@ -367,7 +368,7 @@ class Explicit(Rule):
 
 
 class OfSaved(Rule):
-    """An op whose gradients are slopes(*saved, *dys) of its saved arrays, which all are inputs or outputs of it."""
+    """An op whose gradients are slopes(*saved, *dys). All its saved arrays must be inputs or outputs of the op."""
 
     def __init__(self, slopes: Callable):
         self.slopes = slopes
@@ -376,7 +377,7 @@ class OfSaved(Rule):
         call, saved = record.call, record.saved
         tensors = [each for each in call.inputs if each is not None] + call.results(record)
         known = [each.data for each in tensors]
-        if saved is UNSAVED:  # find which ones they are by arrays of the same shapes
+        if saved is UNSAVED:  # find which inputs and outputs the op saves, by a dry run
             with device.dry():
                 arrays = [None if each is None else device.empty(each.shape, each.dtype) for each in call.inputs]
                 y, saved = call.op(*arrays, **call.constants)
@@ -386,15 +387,15 @@ class OfSaved(Rule):
 
 
 class NoRule(Rule):
-    """The gradient of an op that has a first derivative only."""
+    """The gradient of an op that has only a first derivative."""
 
     def __init__(self, name: str):
         self.name = name
 
     def vjp(self, record, dys, needs):
         raise NotImplementedError(
-            f"the op {self.name!r} has a first derivative only here. If it is yours, give it a rule: autodiff.define(op, rule). "
-            "If it has one, compute the gradient in the block of the tape whose gradient is differentiated"
+            f"the op {self.name!r} has only a first derivative here. If it is yours, give it a rule: autodiff.define(op, rule). "
+            "If it has a rule, compute the gradient in the block of the tape whose gradient is differentiated"
         )
 
     def jvp(self, record, tangents):
@@ -402,7 +403,7 @@ class NoRule(Rule):
 
 
 class Once(Rule):
-    """By an op's own vjp, for `autodiff.vmap`; the gradient has no derivative. The Record may have no Call."""
+    """Uses an op's own vjp, for `autodiff.vmap`. The gradient has no derivative. The Record may have no Call."""
 
     def vjp(self, record, dys, needs):
         call = record.call
@@ -427,7 +428,7 @@ class Once(Rule):
 
 
 def applied_once(backward: Callable, name: str, tensors: Found) -> Any:
-    """Apply the gradient of an op of a name, which has no derivative."""
+    """Apply the gradient of the op `name`; the gradient itself has no derivative."""
 
     def no_vjp(saved, dy, needs):
         return NoRule(name).vjp(None, dy, needs)
@@ -437,7 +438,7 @@ def applied_once(backward: Callable, name: str, tensors: Found) -> Any:
 
 
 def _array_of(gradient: Any, shape: tuple[int, ...], dtype: np.dtype) -> Array:
-    """A gradient that a vjp gives as an array of its input's shape."""
+    """A gradient of a vjp, as an array of its input's shape."""
     if gradient is None:
         return _zero_array(shape, dtype)
     array = gradient if isinstance(gradient, device.ARRAYS) else gradient.dense(None)
@@ -445,7 +446,7 @@ def _array_of(gradient: Any, shape: tuple[int, ...], dtype: np.dtype) -> Array:
 
 
 def _tensor_of(array: Array, tensors: list[Tensor], known: list[Array]) -> Tensor:
-    """The tensor that holds an array; a constant if none does. known: the tensors' arrays."""
+    """The tensor that holds an array; a constant if none does. known: the arrays of the tensors."""
     for each, own in zip(tensors, known, strict=True):
         if own.shape == array.shape and device.address(own) == device.address(array):
             return each

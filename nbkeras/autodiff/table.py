@@ -1,4 +1,4 @@
-"""Floor 1: the rules of nbkeras's own ops; see rules.py. Imported when a derivative of higher order is computed first."""
+"""Floor 1: the rules of nbkeras's own ops; see rules.py. Imported at the first higher-order derivative."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _power_exponent(x, y, z):
 
 
 def _chosen(comparison: Callable) -> Elementwise:
-    """The rule of an extremum of two: half for each at a tie."""
+    """The rule of the minimum or maximum of two inputs: at a tie, each gets half of the gradient."""
 
     def share(x, y, z):
         return ops.add(_number(comparison(x, y), x), ops.multiply(_number(ops.equal(x, y), x), 0.5))
@@ -131,7 +131,7 @@ def _var(x, axes, keepdims):
 
 
 def _shares(record, axes):
-    """The part of each element in an extremum: equal parts if several are equal."""
+    """The share of each element in a minimum or maximum: equal shares at a tie."""
     (x,), (y,) = record.call.inputs, record.call.results(record)
     equal = _number(ops.equal(x, ops.reshape(y, reduce.kept(x.shape, axes))), x)
     return equal / ops.sum(equal, axis=axes, keepdims=True)
@@ -219,7 +219,7 @@ def _spread_back(call, dys, needs):
 
 
 def _combine(x, rows, updates, how):
-    """Products of rows: a running product along equal rows, in the sorted order, in log2(n) steps; exact with zeros."""
+    """Products of rows: a running product over equal row indices in sorted order, in log2(n) steps. It is exact with zeros."""
     if how is not np.multiply:
         return None
     count = rows.shape[0]
@@ -237,7 +237,7 @@ def _combine(x, rows, updates, how):
 
 
 def _combined(record, dys, needs):
-    """As scattering.combine_slopes."""
+    """Like scattering.combine_slopes."""
     (x, rows, updates), how = record.call.inputs, record.call.constants["how"]
     if how is None or how is np.add:
         return Linear().vjp(record, dys, needs)
@@ -340,7 +340,7 @@ def _conv(family: Any, saves_inputs: bool) -> Composed:
 
 
 def _max_pool(x, size, strides, padding):
-    """The taps of all windows as images, compared one after the other; padding is the least number, and NaN stays."""
+    """The maximum over window taps, one shifted image per tap. Padding is -infinity, and NaN stays NaN."""
     widths, lengths = [(0, 0)], []
     for length, taps, step in zip(x.shape[1:-1], size, strides, strict=True):
         along = length, taps, step, 1, padding
@@ -357,13 +357,13 @@ def _max_pool(x, size, strides, padding):
 
 
 def _before_rectifier(record, dy, name):
-    """The gradient before a relu that is part of the op, if it is."""
+    """The gradient before the op's relu, if the op includes one."""
     (y,) = record.call.results(record)
     return ops.where(ops.greater(y, 0), dy, 0) if record.call.constants.get(name) else dy
 
 
 def _quantized_dense(record, dys, needs):
-    """The gradient is that of a product with the weights as floats, also if the input was quantized."""
+    """The gradient of a product with the weights as floats, even if the input was quantized."""
     _, w, scale, _ = record.call.inputs
     dy = _before_rectifier(record, dys[0], "rectify")
     kernel = apply(quantized.dequantize, None, [w, scale])
@@ -371,7 +371,7 @@ def _quantized_dense(record, dys, needs):
 
 
 def _quantized_conv(record, dys, needs):
-    """As `_quantized_dense`, of a convolution."""
+    """Like `_quantized_dense`, for a convolution."""
     call, dx = record.call, None
     x, w, factors, _ = call.inputs
     dy = _before_rectifier(record, dys[0], "relu")
@@ -459,7 +459,7 @@ def _batch_normalization_training(x, gamma, beta, moving_mean, moving_variance, 
     given = [
         None if each is None else Tensor(each.data) for each in (x, gamma, beta, moving_mean, moving_variance, mask)
     ]
-    # for the moving statistics, which it changes
+    # run the op for its side effect: it updates the moving statistics
     how = {"momentum": momentum, "epsilon": epsilon, **({} if ranks is None else {"ranks": ranks})}
     apply_plainly(normalization.batch_normalization_training, None, given, how)
     if ranks is not None:

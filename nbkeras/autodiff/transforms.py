@@ -1,4 +1,4 @@
-"""Floor 1: functions that make derivatives of functions, with the names of jax and torch.func. They compose."""
+"""Floor 1: transforms that return derivatives of functions, with the names of jax and torch.func. They compose."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ define(_identity, Elementwise(1))
 
 
 def _alias(x: Tensor) -> Tensor:
-    """A tensor with the value of x and a Record of its own, which goes on to x's for tapes outside."""
+    """A tensor with the value of x and a new Record, whose parent is x's Record for outer tapes."""
     y = apply(_identity, _identity_vjp, [x])
     if y.record is None:
         y.record = tape.leaf("argument")
@@ -45,21 +45,20 @@ def _alias(x: Tensor) -> Tensor:
 
 def _as_tensors(value: Any) -> Any:
     """A structure with its arrays, numbers and lists of numbers as tensors."""
-    return structures.pack(
-        value, map(as_tensor, structures.flatten(value))
-    )  # flatten refuses lists within lists without end
+    # flatten refuses structures that contain themselves
+    return structures.pack(value, map(as_tensor, structures.flatten(value)))
 
 
 def _sources(name: str, arguments: Sequence[Any]) -> list[Any]:
-    """Arguments to be differentiated, as structures of tensors of their own; TypeError for one that is not of floats."""
+    """Arguments to be differentiated, as structures of new tensors. Raises TypeError for an argument that is not float."""
     result = []
     for argument in arguments:
         tensors = _as_tensors(argument)
         for each in structures.flatten(tensors):
             if each.dtype.kind != "f":
                 raise TypeError(
-                    f"{name}: arguments to be differentiated must be floats, received dtype {each.dtype}. Pass floats, or choose "
-                    "others by argnums"
+                    f"{name}: arguments to be differentiated must be floats, received dtype {each.dtype}. Pass floats, or select "
+                    "other arguments by argnums"
                 )
         result.append(structures.map_leaves(_alias, tensors))
     return result
@@ -70,8 +69,8 @@ def _chosen(name: str, argnums: Argnums, args: tuple) -> list[int]:
     for number in numbers:
         if not isinstance(number, int) or not -len(args) <= number < len(args):
             raise ValueError(
-                f"{name}: argnums {argnums} is outside of the {len(args)} positional arguments of the call; arguments by keyword "
-                "are not differentiated"
+                f"{name}: argnums {argnums} is out of range for the {len(args)} positional arguments of the call; keyword "
+                "arguments are not differentiated"
             )
     return [number % len(args) for number in numbers]
 
@@ -94,12 +93,12 @@ def _split_aux(name: str, returned: Any, has_aux: bool) -> tuple[Any, Any]:
 
 
 def _is_higher() -> bool:
-    """Whether derivatives are computed by ops here, so that they can be differentiated or mapped."""
+    """Whether derivatives must be computed by ops, so that they can be differentiated or mapped."""
     return bool(tape.thread.tapes or tape.thread.keeps or tape.thread.levels)
 
 
 def _back(targets: list[Tensor], seeds: list | None, sources: list[Tensor], within: Tape, retain: bool) -> list[Tensor]:
-    """Gradients of targets, with zeros for sources without one."""
+    """Gradients of targets, with zeros for sources that have none."""
     if _is_higher():
         within.is_spent = not retain
         found = walks.pull_back(targets, seeds, sources, within)
@@ -114,19 +113,19 @@ def _back(targets: list[Tensor], seeds: list | None, sources: list[Tensor], with
 
 
 def value_and_grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
-    """A function that returns the value of `f`, a scalar, and its gradient.
+    """Return a function that computes the value of `f`, a scalar, and its gradient.
 
     Args:
         f: A function of arrays, tensors or structures of them that returns a tensor with one element.
-        argnums: The number of the argument to differentiate by, or several of them.
-        has_aux: Whether `f` returns (value, auxiliary), of which the second one is passed on.
+        argnums: The index of the argument to differentiate with respect to, or several indices.
+        has_aux: Whether `f` returns (value, auxiliary); the auxiliary is returned unchanged.
 
     Returns:
         A function of the same arguments that returns (value, gradient), or ((value, auxiliary), gradient). The gradient has the
         structure of the argument; it is a tuple if argnums is a sequence.
 
     Raises:
-        TypeError: for an argument that is not of floats, or a value that is no float scalar.
+        TypeError: for an argument that is not float, or a value that is not a float scalar.
 
     Example:
         >>> from nbkeras import autodiff
@@ -157,7 +156,7 @@ def value_and_grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> 
 
 
 def _detached(outputs: Any) -> Any:
-    """Results for the caller: without the records of what was computed, if no tape outside needs them."""
+    """Results for the caller, without records unless an outer tape needs them."""
     return outputs if tape.thread.tapes else structures.map_leaves(_without_record, outputs)
 
 
@@ -166,18 +165,18 @@ def _without_record(value: Any) -> Any:
 
 
 def grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
-    """A function that returns the gradient of `f`, which returns a scalar.
+    """Return a function that computes the gradient of `f`, which returns a scalar.
 
     Args:
         f: A function of arrays, tensors or structures of them that returns a tensor with one element.
-        argnums: The number of the argument to differentiate by, or several of them.
+        argnums: The index of the argument to differentiate with respect to, or several indices.
         has_aux: Whether `f` returns (value, auxiliary); then (gradient, auxiliary) is returned.
 
     Returns:
         A function of the same arguments. The gradient has the structure of the argument; it is a tuple if argnums is a sequence.
 
     Raises:
-        TypeError: for an argument that is not of floats, or a value that is no float scalar.
+        TypeError: for an argument that is not float, or a value that is not a float scalar.
 
     Example:
         >>> from nbkeras import autodiff
@@ -197,7 +196,7 @@ def grad(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
 
 
 def vjp(f: Callable, *primals: Any, has_aux: bool = False) -> tuple:
-    """The value of `f` and a function that takes cotangents back to its arguments.
+    """The value of `f`, and a function that maps cotangents of the value to gradients of the arguments.
 
     Args:
         f: A function of arrays, tensors or structures of them.
@@ -205,8 +204,8 @@ def vjp(f: Callable, *primals: Any, has_aux: bool = False) -> tuple:
         has_aux: Whether `f` returns (value, auxiliary).
 
     Returns:
-        (value, pull), or (value, pull, auxiliary). `pull(cotangents)`, with the structure of the value, is a tuple with the
-        gradient of each argument; it may be called several times.
+        (value, pull), or (value, pull, auxiliary). `pull(cotangents)` takes the structure of the value and returns a tuple with
+        the gradient of each argument; it may be called several times.
 
     Example:
         >>> from nbkeras import autodiff
@@ -219,7 +218,7 @@ def vjp(f: Callable, *primals: Any, has_aux: bool = False) -> tuple:
 
 
 def _with_pull(name: str, f: Callable, primals: Sequence[Any], has_aux: bool) -> tuple[Any, Callable, Any, int]:
-    """As `vjp`, and the bytes of what was computed."""
+    """Like `vjp`, and also the size in bytes of the computed values."""
     chosen = _sources(name, primals)
     with Tape() as within:
         output, aux = _split_aux(name, f(*chosen), has_aux)
@@ -233,7 +232,7 @@ def _with_pull(name: str, f: Callable, primals: Sequence[Any], has_aux: bool) ->
 
 
 def _bytes_between(targets: Sequence[Tensor], sources: Sequence[Tensor], within: Tape) -> int:
-    """The bytes of the inputs of all ops between sources and targets."""
+    """The total size in bytes of the inputs of all ops between sources and targets."""
     starts = [each.record for each in targets if each.record is not None]
     order, _ = tape.in_order(starts, {(each.record, each.index) for each in sources if each.record is not None}, within)
     forms = [form for record in order for form in record.forms if form is not None]
@@ -241,7 +240,7 @@ def _bytes_between(targets: Sequence[Tensor], sources: Sequence[Tensor], within:
 
 
 def _matching(name: str, values: Any, like: Any) -> list[Tensor]:
-    """Values as tensors with the structure, shapes and dtypes of others."""
+    """Values as a list of tensors; their number and shapes must match the leaves of `like`, whose dtypes they get."""
     expected, given = structures.flatten(like), structures.flatten(values)
     if len(expected) != len(given):
         raise ValueError(f"{name}: expected {len(expected)} arrays, as many as there are values, received {len(given)}")
@@ -258,7 +257,7 @@ def _matching(name: str, values: Any, like: Any) -> list[Tensor]:
 
 
 def jvp(f: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False) -> tuple:
-    """The value of `f` and its derivative along tangents, forwards.
+    """The value of `f` and its directional derivative along tangents, in forward mode.
 
     Args:
         f: A function of arrays, tensors or structures of them.
@@ -299,15 +298,15 @@ def jvp(f: Callable, primals: Sequence[Any], tangents: Sequence[Any], has_aux: b
 
 
 def jacrev(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
-    """A function that returns the Jacobian of `f`, backwards: for functions with fewer outputs than inputs.
+    """Return a function that computes the Jacobian of `f` in reverse mode, for functions with fewer outputs than inputs.
 
     Args:
         f: A function of arrays, tensors or structures of them.
-        argnums: The number of the argument to differentiate by, or several of them.
+        argnums: The index of the argument to differentiate with respect to, or several indices.
         has_aux: Whether `f` returns (value, auxiliary); then (Jacobian, auxiliary) is returned.
 
     Returns:
-        A function of the same arguments. Its result has the structure of the value, in which each tensor is replaced by the
+        A function of the same arguments. Its result has the structure of the value. Each tensor in it is replaced by the
         structure of the argument, with arrays of shape (*value.shape, *argument.shape).
 
     Example:
@@ -343,14 +342,14 @@ def jacrev(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable
     return call
 
 
-_FEW = 4  # elements from which one way for all of them is faster than one for each
-_MEMORY = 1 << 28  # bytes that are computed for several elements at once
+_FEW = 4  # from this number of elements on, one vmapped pass is faster than a pass for each element
+_MEMORY = 1 << 28  # limit in bytes on the values of one vmapped pass
 
 
 def _for_each_element(function: Callable, like: Tensor, nbytes: int) -> list[Tensor]:
-    """The results of a function of each tensor of like's shape with a 1 and zeros, along a new first axis.
+    """The results of a function for each unit tensor of like's shape (a 1 and zeros), stacked along a new first axis.
 
-    nbytes: of what is computed for one of them.
+    nbytes: the size of the values that are computed for one of them.
     """
 
     directions = np.eye(like.size, dtype=like.dtype).reshape(like.size, *like.shape)
@@ -365,15 +364,15 @@ def _for_each_element(function: Callable, like: Tensor, nbytes: int) -> list[Ten
 
 
 def jacfwd(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
-    """A function that returns the Jacobian of `f`, forwards: for functions with fewer inputs than outputs.
+    """Return a function that computes the Jacobian of `f` in forward mode, for functions with fewer inputs than outputs.
 
     Args:
         f: A function of arrays, tensors or structures of them.
-        argnums: The number of the argument to differentiate by, or several of them.
+        argnums: The index of the argument to differentiate with respect to, or several indices.
         has_aux: Whether `f` returns (value, auxiliary); then (Jacobian, auxiliary) is returned.
 
     Returns:
-        A function of the same arguments; its result is that of `jacrev`.
+        A function of the same arguments, with the same result as `jacrev`.
 
     Example:
         >>> from nbkeras import autodiff
@@ -408,11 +407,11 @@ def jacfwd(f: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable
 
 
 def hessian(f: Callable, argnums: Argnums = 0) -> Callable:
-    """A function that returns the second derivatives of `f`, `jacfwd(jacrev(f))`.
+    """Return a function that computes the second derivatives of `f`: `jacfwd(jacrev(f))`.
 
     Args:
         f: A function of arrays, tensors or structures of them.
-        argnums: The number of the argument to differentiate by, or several of them.
+        argnums: The index of the argument to differentiate with respect to, or several indices.
 
     Returns:
         A function of the same arguments.
@@ -427,12 +426,12 @@ def hessian(f: Callable, argnums: Argnums = 0) -> Callable:
 
 
 def hvp(f: Callable, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple:
-    """The value of `f`, a scalar, and the product of its Hessian with tangents: no Hessian is made.
+    """The value of `f`, a scalar, and the product of its Hessian with tangents. It does not make the Hessian.
 
     Args:
         f: A function of arrays, tensors or structures of them that returns a scalar.
         primals: Its arguments, a tuple or list.
-        tangents: What the Hessian is multiplied with, of the same structures and shapes.
+        tangents: The vectors to multiply the Hessian by, of the same structures and shapes.
 
     Returns:
         (value, product); the product is a tuple with an entry for each argument.

@@ -1,4 +1,4 @@
-"""Floor 1: the ways through the tape by ops: back with gradients, forward with tangents. Their results are differentiable."""
+"""Floor 1: passes over the tape by ops: backward with gradients, forward with tangents. Their results are differentiable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nbkeras.engine.tensor import Tensor, as_tensor
 def pull_back(
     targets: Sequence[Tensor], seeds: Sequence[Any] | None, sources: Sequence[Tensor], within: Tape
 ) -> list[Tensor | None]:
-    """Gradients of the targets' weighted sum by sources, as `tape.backward` computes them from arrays.
+    """Gradients of the targets' weighted sum with respect to sources. Like `tape.backward`, but by differentiable ops.
 
     Args:
         targets: Tensors.
@@ -77,7 +77,7 @@ def unbroadcast(gradient: Tensor, shape: tuple[int, ...]) -> Tensor:
 def push_forward(
     outputs: Sequence[Tensor], inputs: Sequence[Tensor], tangents: Sequence[Tensor | None], within: Tape
 ) -> list[Tensor | None]:
-    """Tangents of outputs from those of inputs, through the records of a tape.
+    """Tangents of outputs from tangents of inputs, through the records of a tape.
 
     Args:
         outputs: Tensors that were computed from the inputs.
@@ -103,9 +103,9 @@ def push_forward(
 
 
 def _tangents(record: tape.Record, given: Found) -> Found:
-    """The tangent of each output of an op, from those of its inputs.
+    """The tangent of each output of an op, from the tangents of its inputs.
 
-    By the vjp twice, where the rule has nothing faster: it is linear in the dys, and its transposed map is the jvp.
+    If the rule has no jvp, the vjp is applied twice: it is linear in the dys, and its transposed map is the jvp.
     """
     rule = _rule(record)
     found = rule.jvp(record, given)
@@ -122,14 +122,14 @@ def _tangents(record: tape.Record, given: Found) -> Found:
 
 
 def _rule(record: tape.Record) -> Rule:
-    """The rule of the op that made a record; NotImplementedError if there is none."""
+    """The rule of the op that made a record. Raises NotImplementedError if there is none."""
     tape.check_is_kept(record)
     is_mapped = tape.thread.levels > 0
     if record.call is None and is_mapped:
         return Once()
     if record.call is None:
         raise NotImplementedError(
-            f"no derivative of higher order goes through {record.name!r}: it was computed outside the inner tape. Compute it in "
+            f"{record.name!r} has no higher-order derivative here: it was computed outside the inner tape. Compute it in "
             "the block of the tape whose gradient is differentiated"
         )
     rule = rule_of(record.call.op, record.call.op_vjp)
@@ -139,7 +139,7 @@ def _rule(record: tape.Record) -> Rule:
         return Once()
     if rule is None:
         raise NotImplementedError(
-            f"the op {record.name!r} has a first derivative only. If it is yours, give it a rule: "
+            f"the op {record.name!r} has only a first derivative. If it is yours, give it a rule: "
             "autodiff.define(op, autodiff.Elementwise(slope)), or Linear, Multilinear, Composed or Explicit; see docs/autodiff.md"
         )
     return rule

@@ -1,4 +1,4 @@
-"""Floor 2: layers, their weights and their graphs; from two of its modules what is imported when it is first used."""
+"""Floor 2: layers, their weights and their graphs. Quantization and stateless calls are imported when first used."""
 
 from typing import TYPE_CHECKING
 

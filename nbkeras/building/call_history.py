@@ -11,7 +11,7 @@ from nbkeras.engine import structures
 
 
 class OverridableProperty:
-    """A property that instances may replace by an attribute of that name; in Keras 3 users may take these names."""
+    """A property that an instance may replace by an attribute: in Keras 3, users may set these names."""
 
     def __init__(self, function: Callable[[Any], Any]):
         self._function = function
@@ -22,7 +22,7 @@ class OverridableProperty:
 
 
 class CallHistory:
-    """The nodes of a layer, one for each symbolic call, and the attributes and methods that read them."""
+    """The nodes of a layer, one for each symbolic call; attributes and methods read them."""
 
     name: str
 
@@ -59,12 +59,12 @@ class CallHistory:
 
     @property
     def input(self) -> Any:
-        """The symbolic input of the layer's only call. AttributeError without such a call, or with several."""
+        """The symbolic input of the layer's only call. Raises AttributeError if there is none or more than one."""
         return self._single("input").call_inputs
 
     @property
     def output(self) -> Any:
-        """The symbolic output of the layer's only call. AttributeError without such a call, or with several."""
+        """The symbolic output of the layer's only call. Raises AttributeError if there is none or more than one."""
         return self._single("output").outputs
 
     @OverridableProperty
@@ -79,19 +79,19 @@ class CallHistory:
 
     @OverridableProperty
     def input_shape(self) -> Any:
-        """The shape of the input of all symbolic calls, if they agree; else AttributeError."""
+        """The input shape of all symbolic calls. Raises AttributeError if they differ."""
         return self._agreed("input shape", lambda node: structures.shapes(node.call_inputs))
 
     @OverridableProperty
     def output_shape(self) -> Any:
-        """The shape of the output of all symbolic calls, if they agree; else AttributeError."""
+        """The output shape of all symbolic calls. Raises AttributeError if they differ."""
         return self._agreed("output shape", lambda node: structures.shapes(node.outputs))
 
     def get_input_at(self, node_index: int) -> Any:
         """The input of a symbolic call.
 
         Args:
-            node_index: The number of the call, from 0.
+            node_index: The index of the call.
         """
         return self._node(node_index, "input").call_inputs
 
@@ -99,7 +99,7 @@ class CallHistory:
         """The output of a symbolic call.
 
         Args:
-            node_index: The number of the call, from 0.
+            node_index: The index of the call.
 
         Example:
             >>> layer = layers.Dense(4)
@@ -113,7 +113,7 @@ class CallHistory:
         """The shape of the input of a symbolic call.
 
         Args:
-            node_index: The number of the call, from 0.
+            node_index: The index of the call.
         """
         return structures.shapes(self.get_input_at(node_index))
 
@@ -121,7 +121,7 @@ class CallHistory:
         """The shape of the output of a symbolic call.
 
         Args:
-            node_index: The number of the call, from 0.
+            node_index: The index of the call.
         """
         return structures.shapes(self.get_output_at(node_index))
 
@@ -129,7 +129,7 @@ class CallHistory:
         """The mask of the input of a symbolic call, or None.
 
         Args:
-            node_index: The number of the call, from 0.
+            node_index: The index of the call.
         """
         return graph.masks(self.get_input_at(node_index))
 
@@ -137,6 +137,6 @@ class CallHistory:
         """The mask of the output of a symbolic call, or None.
 
         Args:
-            node_index: The number of the call, from 0.
+            node_index: The index of the call.
         """
         return graph.masks(self.get_output_at(node_index))

@@ -19,12 +19,12 @@ from nbkeras.ops.operators import attach_operators
 
 
 class SymbolicTensor:
-    """A tensor of a model that is being described: a shape, a dtype, and the call it came from, without a value.
+    """A tensor without a value, in a model that is being built: a shape, a dtype, and the call that made it.
 
     `Input` makes the first ones; layers and ops called on them make others.
 
     Args:
-        shape: The sizes of the axes, with None where any size fits.
+        shape: The sizes of the axes; None for any size.
         dtype: A dtype of numbers or booleans; None for `config.floatx()`.
         name: A name for messages; None makes one.
 
@@ -44,7 +44,7 @@ class SymbolicTensor:
         self.index = 0
         self.mask: SymbolicTensor | None = None
         self.logits = None
-        self.trials: tuple | None = None  # its shapes in the two trials that found its own: see `infer`
+        self.trials: tuple | None = None  # its shapes in the two trial runs that inferred its shape: see `infer`
 
     @property
     def ndim(self) -> int:
@@ -68,7 +68,7 @@ class SymbolicTensor:
         return ops.squeeze(self, axis)  # type: ignore[return-value]
 
     def symbolic_op(self, function: Callable, args: tuple, kwargs: dict) -> Any:
-        """Make an op that was called on this tensor a node of its graph; see nbkeras.engine.tensor.op.
+        """Add an op that was called on this tensor to the graph as a node; see nbkeras.engine.tensor.op.
 
         Args:
             function: The op.
@@ -89,7 +89,7 @@ class SymbolicTensor:
     __array__ = __float__ = __int__ = __index__ = _no_value
 
     def __bool__(self) -> bool:
-        """An error, except for `x != y` of symbolic tensors: whether they are different objects, as `==` compares identity."""
+        """Raises TypeError, except for `x != y` of symbolic tensors: True if they are different objects."""
         if getattr(self.node and self.node.layer, "function", None) is ops.not_equal and len(self.node.inputs) == 2:  # type: ignore
             return self.node.inputs[0] is not self.node.inputs[1]  # type: ignore[union-attr]
         return self._no_value()
@@ -105,11 +105,11 @@ class SymbolicTensor:
 
 
 attach_operators(SymbolicTensor)
-_op_layer: Callable[[Callable], Callable]  # makes a layer of an op
+_op_layer: Callable[[Callable], Callable]  # makes a layer from an op
 
 
 def op_layer(cls: Any) -> Any:
-    """Decorator of the class of layers that ops on symbolic tensors become; as a layer it is built on this module."""
+    """Decorator that registers the layer class for ops on symbolic tensors, since that class imports this module."""
     global _op_layer
     _op_layer = cls
     return cls
@@ -124,7 +124,7 @@ def is_symbolic(structure: Any) -> bool:
 
 
 def masks(tensors: Any) -> Any:
-    """The structure of the tensors' masks; None for a leaf without a mask. (Tables and masked arrays have another `mask`.)"""
+    """The structure of the tensors' masks, None for a leaf without one. Tables and masked arrays have an unrelated `mask`."""
     return structures.map_leaves(lambda leaf: leaf.mask if isinstance(leaf, Tensor | SymbolicTensor) else None, tensors)
 
 
@@ -154,7 +154,7 @@ Sizes = Callable[[SymbolicTensor, int], list[int]]  # the sizes of a tensor in t
 
 
 def _by_axis(batch: tuple[int, int], other: tuple[int, int]) -> Sizes:
-    """All unknown first axes have one size, all other unknown axes another one."""
+    """All unknown first axes get one size, all other unknown axes another."""
     return lambda symbol, trial: [
         (other if axis else batch)[trial] if size is None else size for axis, size in enumerate(symbol.shape)
     ]
@@ -166,12 +166,12 @@ _tiny = _by_axis((5, 7), (5, 7))  # small, and the same for all axes
 
 
 def _as_found(symbol: SymbolicTensor, trial: int) -> list[int]:
-    """The sizes with which the tensor's shape was found, so that a batch axis that was moved is recognized."""
+    """The sizes that inferred the tensor's shape, so that a batch axis in another position is recognized."""
     return _small(symbol, trial) if symbol.trials is None else list(symbol.trials[trial])
 
 
 def _fitted(leaves: list) -> Iterator[Sizes]:
-    """Sizes in which one unknown axis has a size known from the call, then in which all have sizes that broadcast."""
+    """Sizes where one unknown axis has a size known from the call, then sizes where all unknown axes broadcast."""
     found = [(leaf, getattr(leaf, "shape", None)) for leaf in leaves]
     shapes = [shape if isinstance(shape, tuple) else (leaf,) for leaf, shape in found]
     known = dict.fromkeys(size for shape in shapes for size in shape if isinstance(size, int) and size > 1)
@@ -194,10 +194,10 @@ def _fitted(leaves: list) -> Iterator[Sizes]:
 
 
 def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
-    """Symbolic outputs of `function`, found by running it twice on unfilled tensors with no kernel launched.
+    """Symbolic outputs of `function`, inferred by two runs on unfilled tensors that launch no kernel.
 
-    A size that differs between the two runs, in which unknown sizes differ, is unknown. Where sizes do not fit, others are
-    tried; if none do, the first error is raised.
+    Unknown sizes differ between the two runs; an output size that differs is unknown. If the function rejects the sizes, others
+    are tried; if it rejects all, the first error is raised.
     """
     first, second = _trials(function, args, kwargs)
     if len(structures.flatten(first)) != len(structures.flatten(second)):
@@ -218,7 +218,7 @@ def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
 
 
 def _trials(function: Callable, args: tuple, kwargs: dict) -> list:
-    """The function's results for tensors of two sizes, the first two that it accepts."""
+    """The function's results for the first two sets of sizes that it accepts."""
     leaves = structures.flatten([args, kwargs])
     failure: Exception | None = None
     trials: Iterable[Sizes] = [_small]
@@ -273,9 +273,9 @@ class Graph:
         self.layers = self._layers(met)
 
     def _ordered(self) -> tuple[list[Node], dict[int, int]]:
-        """Nodes from inputs to outputs, each after what it needs, and when a walk from the outputs meets each layer, by its id.
+        """Nodes in topological order, and for each layer's id its position in a walk from the outputs.
 
-        A loop, so depth is not limited by the stack.
+        A loop, so that the stack does not limit the depth.
         """
         known = {id(tensor) for tensor in self.input_list}
         order: list[Node] = []
@@ -308,7 +308,7 @@ class Graph:
         )
 
     def _layers(self, met: dict[int, int]) -> list[Any]:
-        """Layers deepest first, then as a walk from the outputs meets them: Keras's order, and so that of the weights."""
+        """Layers by decreasing depth, then in the order of a walk from the outputs: Keras's order of layers and weights."""
         depths: dict[int, int] = {}  # the longest distance from the outputs, of nodes and of layers
         for node in reversed(self.nodes):
             depth = depths.setdefault(id(node), 0)
@@ -320,18 +320,18 @@ class Graph:
             key = id(node.layer)
             layers[key] = node.layer
             depths[key] = max(depths.get(id(node), 0), depths.get(key, 0))
-        last = len(met)  # an input that no output needs was not met
+        last = len(met)  # the walk does not meet an input that no output needs
         return sorted(layers.values(), key=lambda each: (-depths[id(each)], met.get(id(each), last)))
 
     @property
     def starts(self) -> list[Node]:
-        """The nodes of the inputs that an Input made."""
+        """The nodes of those inputs that `Input` made."""
         return [t.node for t in self.input_list if t.node is not None and not t.node.inputs]
 
     def run(self, inputs: list[Tensor], call: Callable[[Node, tuple, dict], Any] = _call) -> Any:
-        """The outputs' structure for tensors given in the order of `input_list`.
+        """The structure of outputs for input tensors in the order of `input_list`.
 
-        call: computes a node's outputs from its arguments; by default it calls the layer.
+        call: computes a node's outputs from its arguments; the default calls the layer.
         """
         values: dict[int, Any] = {id(symbol): tensor for symbol, tensor in zip(self.input_list, inputs, strict=True)}
         uses: dict[int, int] = {}
@@ -357,7 +357,7 @@ class Graph:
 
 
 def connect(layer: Any, args: tuple, kwargs: dict, outputs: Any) -> Any:
-    """Make the Node of a symbolic call and return its outputs; a tensor that is only passed through gets a twin."""
+    """Make the Node of a symbolic call and return its outputs. An output that is also an input becomes a new tensor."""
     inputs = {id(leaf) for leaf in structures.flatten([args, kwargs])}
 
     def own(leaf: Any) -> Any:
@@ -382,12 +382,12 @@ def _own_lists(structure: Any) -> Any:
 
 
 def symbols(shape: Any, dtype: Any) -> Any:
-    """Fresh symbolic tensors for an output shape or a structure of shapes."""
+    """New symbolic tensors for an output shape or a structure of shapes."""
     return structures.map_shapes(lambda each: SymbolicTensor(each, dtype), shape)
 
 
 def get_source_inputs(tensor: SymbolicTensor) -> list[SymbolicTensor]:
-    """The inputs that a symbolic tensor is computed from.
+    """The model inputs that a symbolic tensor is computed from.
 
     Args:
         tensor: A symbolic tensor.

@@ -8,13 +8,13 @@ from nbkeras.engine import structures
 
 
 class InputSpec(NamedTuple):
-    """The dtype, rank and sizes that a layer expects of an input. None of a field stands for any.
+    """The dtype, rank and sizes that a layer expects of an input. A field that is None accepts anything.
 
-    A layer checks its inputs by its attribute `input_spec`, one InputSpec or a list of them.
+    A layer checks its inputs against its attribute `input_spec`, an InputSpec or a list of them.
 
     Args:
         dtype: The dtype.
-        shape: The shape with the batch axis, None for any size.
+        shape: The shape with the batch axis; None for any size.
         ndim: The number of axes.
         max_ndim: The largest number of axes.
         min_ndim: The smallest number of axes.
@@ -44,7 +44,7 @@ class InputSpec(NamedTuple):
 
 
 def mismatch(spec: InputSpec | None, each: Any) -> str:
-    """The first requirement of a spec that an input does not fulfil, in words; '' if it fulfils all."""
+    """The first requirement of a spec that an input does not meet, as text; '' if it meets all."""
     if spec is None or (each is None and spec.optional):
         return ""
     if not hasattr(each, "shape"):

@@ -17,16 +17,16 @@ class InputLayer(Layer):
     """An input of a functional model, as a layer. `Input` makes one and returns its symbolic tensor.
 
     Args:
-        shape (a tuple, or None): The shape without the batch axis; None in it for a size that may differ.
+        shape (a tuple, or None): The shape without the batch axis; a size that is None may differ from batch to batch.
         batch_size (an integer, or None): The size of each batch; None for any.
         dtype (str, or None): The dtype of the input; None for `config.floatx()`.
         batch_shape (a tuple, or None): The shape with the batch axis, instead of `shape` and `batch_size`.
-        sparse (False, or None): Accepted for scripts of Keras: tensors are dense.
-        ragged (False, or None): Accepted for scripts of Keras: tensors are dense.
+        sparse (False, or None): Accepted for compatibility with Keras: tensors are dense.
+        ragged (False, or None): Accepted for compatibility with Keras: tensors are dense.
         optional (bool): Whether the model may be called with None for it.
 
     Raises:
-        ValueError: without a shape, or with a shape that is given twice.
+        ValueError: without a shape, or if the shape is given twice.
 
     Example:
         >>> layers.InputLayer((28, 28, 1)).output.shape
@@ -98,12 +98,12 @@ def Input(  # noqa: N802
     """A symbolic input of a functional model: layers that are called on it record what the model computes.
 
     Args:
-        shape: The shape without the batch axis, a tuple; None in it for a size that may differ.
+        shape: The shape without the batch axis, a tuple; a size that is None may differ from batch to batch.
         batch_size: The size of each batch; None for any.
         dtype: The dtype, such as 'int32'; None for `config.floatx()`.
         name: The name of the input, which is also its key in a dict of inputs.
         batch_shape: The shape with the batch axis, instead of `shape` and `batch_size`.
-        tensor: Only None: pass data to the model instead.
+        tensor: Must be None: pass data to the model instead.
         optional: Whether the model may be called with None for it; its layers are then called with None.
         **kwargs: Further arguments of `InputLayer`.
 
@@ -111,7 +111,7 @@ def Input(  # noqa: N802
         A symbolic tensor.
 
     Raises:
-        ValueError: without a shape, with a shape that is given twice, or for `tensor`.
+        ValueError: without a shape, if the shape is given twice, or for `tensor`.
 
     Example:
         >>> inputs = keras.Input((3,))

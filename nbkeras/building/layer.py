@@ -30,19 +30,25 @@ from nbkeras.engine.user_errors import set_by_init, warn
 
 
 class _Layers(Registry):
-    """Layers by name, with the `build_config` of those that define one or are built for several arguments."""
+    """Layers by name. A file also has the `build_config` of a layer that defines one or is built for several arguments."""
 
     def _written(self, item):
         written = super()._written(item)
-        if behaviour.current.writes_input_shape:  # files hold an InputLayer instead; Keras 3 has no such argument
+        if (
+            behaviour.current.writes_input_shape
+        ):  # files hold an InputLayer instead; Keras 3 does not have this argument
             written["config"].pop("batch_input_shape", None)
         if item._build_takes or type(item).get_build_config is not Layer.get_build_config:
             written["build_config"] = item.get_build_config()
         return written
 
     def _made(self, cls, config):
-        if isinstance(config["config"].get("vocabulary"), str):  # code may name a file to read, a model file may not
-            raise ValueError(f"the configuration of {cls.__name__} names a file for its vocabulary: it is not read")
+        if isinstance(
+            config["config"].get("vocabulary"), str
+        ):  # code may name a file to read, but a model file may not
+            raise ValueError(
+                f"the configuration of {cls.__name__} names a file for its vocabulary: loading a model may not read other files"
+            )
         layer = super()._made(cls, config)
         if config.get("build_config") and getattr(cls, "build_from_config", None) is not Layer.build_from_config:
             layer.build_from_config(config["build_config"])
@@ -59,7 +65,7 @@ class _Context(threading.local):
 
 
 _context = _Context()
-_kept_phase: bool | None = None  # of layers connected from now on, if behaviour.current.keeps_learning_phase
+_kept_phase: bool | None = None  # the phase of layers connected later, if behaviour.current.keeps_learning_phase
 
 
 def training_phase(value: bool | None) -> temporarily:
@@ -69,7 +75,7 @@ def training_phase(value: bool | None) -> temporarily:
         value: True for training, False for inference, None for the default of each layer.
 
     Returns:
-        A context manager. It holds for this thread.
+        A context manager. It applies to this thread.
 
     Example:
         >>> from nbkeras.testing import training_phase
@@ -101,7 +107,7 @@ def set_learning_phase(value) -> None:
         value: 1 or True for training, 0 or False for inference.
 
     Example:
-        >>> with K.learning_phase_scope(None):  # the phase of before comes back
+        >>> with K.learning_phase_scope(None):  # restores the phase afterwards
         ...     K.set_learning_phase(1)
         ...     K.learning_phase()
         True
@@ -113,15 +119,15 @@ def set_learning_phase(value) -> None:
 
 
 def forget_learning_phase() -> None:
-    """Undo `set_learning_phase`, for calls in this thread and for layers that are connected from now on."""
+    """Undo `set_learning_phase`, for calls in this thread and for layers that are connected later."""
     global _kept_phase
     _context.training = _kept_phase = None
 
 
 def _entered(build: Callable) -> Callable:
-    """The `build` of a class as users and calls enter it: it also notes the shapes, sets given weights and marks the layer.
+    """Wrap a class's `build`: the wrapper also keeps the shapes, sets the initial weights and marks the layer as built.
 
-    A `build` that calls that of a base class is entered once.
+    If `build` calls the `build` of a base class, only the outer call does this.
     """
     names = tuple(inspect.signature(build).parameters)[1:]
 
@@ -146,7 +152,7 @@ def _entered(build: Callable) -> Callable:
                 self._initial_weights = None
             if before is not None and self._loss_count() > before:
                 raise NotImplementedError(
-                    f"{self!r} adds a loss in build, which would keep the value that the weights have then: add it in call"
+                    f"{self!r} adds a loss in build, which would always be computed from the initial weights: add it in call"
                 )
 
     return enter
@@ -166,7 +172,7 @@ class BasicOptions(TypedDict, total=False):
 
 
 class CommonOptions(BasicOptions, total=False):
-    """Those of a layer whose signature does not name one of these."""
+    """The options of layers whose signature does not name any of these."""
 
     input_dim: int
     input_length: int
@@ -175,7 +181,7 @@ class CommonOptions(BasicOptions, total=False):
 
 
 class LayerOptions(CommonOptions, total=False):
-    """Those of a layer whose signature does not name activity_regularizer either."""
+    """The options of layers whose signature does not name activity_regularizer either."""
 
     activity_regularizer: option.Regularizer
 
@@ -184,8 +190,8 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     """A callable with weights and states: the base of all layers and models.
 
     A subclass makes its weights in `build` and computes its output in `call`. It defines `get_config` if its arguments are
-    not all plain values, and `compute_output_shape` if a dry run of `call` is not enough. Layers that are kept in attributes,
-    or in lists, tuples and dicts there, are parts of the layer: their weights and losses are its own.
+    not all plain values, and `compute_output_shape` if a dry run of `call` is not enough. Layers in its attributes, or in lists,
+    tuples and dicts there, are sublayers: their weights and losses belong to the layer too.
 
     The first call builds the layer for the shape of its input. The first layer of a Sequential also takes this shape as an
     argument: `input_shape=(...)` without the batch axis, `input_dim=n` for (n,), with `input_length=m` for (m, n), or
@@ -194,9 +200,9 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     Args:
         name (str, or None): A name that is unique in a model; by default one is made from the class.
         dtype (str, or None): 'float32' or 'float64', of weights and computation; None for `config.floatx()`.
-            'int8_from_float32': the weights that `quantize` takes are integers, of zeros.
+            'int8_from_float32': the weights that `quantize` converts are integers, initially zero.
         trainable (bool): Whether training changes the weights.
-        batch_size (an integer, or None): The size of each batch, beside `input_shape` or `input_dim`; None for any.
+        batch_size (an integer, or None): The size of each batch, used with `input_shape` or `input_dim`; None for any.
         weights (a list of arrays, or None): Initial values of all weights, in the order of `set_weights`.
         activity_regularizer (a regularizer, or None): Penalty on the outputs: added to the loss, divided by the batch size.
         autocast (bool): Whether floating-point inputs are cast to the layer's dtype.
@@ -219,22 +225,22 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     """
 
     _passed: tuple[tuple, dict[str, Any]]  # the constructor's arguments
-    _phase: bool | None = None  # the fixed learning phase, None: that of the call
+    _phase: bool | None = None  # the fixed learning phase; None: the phase of the call
     _without_parts = Module._without_parts | {"_passed", "_inbound_nodes"}
     supports_masking = False
     input_spec: Any = None
-    _takes_structures = False  # whether a `call` of nbkeras takes the one input of `input_spec` in a list or dict too
+    _takes_structures = False  # whether a layer of nbkeras also takes its single input in a list or dict
     input_dtype: str | None = None  # dtype of the input if the layer is first in a Sequential; None: the layer's
-    trains_by_default = False  # `training` of calls outside fit, evaluate and predict that do not give it
+    trains_by_default = False  # the default of `training` outside fit, evaluate and predict
     output_dtype = "layer"  # 'input' for layers that only move elements: their output has the input's dtype
     compute_dtype = variable_dtype = property(lambda layer: layer.dtype, doc="`dtype`: there is no mixed precision.")
     is_quantized_by_keras = False  # whether Keras's `quantize` takes layers of this class too
-    _unwritten: tuple[str, ...] = ()  # entries that `get_config` leaves out
+    _unwritten: tuple[str, ...] = ()  # entries that `get_config` omits
     quantization_config: Any = None  # how its weights became integers
-    _policy: DTypePolicy | None = None  # as given, if it says more than a dtype
+    _policy: DTypePolicy | None = None  # the policy argument, if it contains more than a dtype
 
     def __init_subclass__(cls, defaults: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
-        """registered=False: an abstract class of nbkeras, which no file may name. defaults: other ones than the base class's."""
+        """registered=False: an abstract class, which no file may name. defaults: they override the base class's defaults."""
         if defaults is not None:
             cls.__init__ = option.with_defaults(cls.__init__, defaults)  # type: ignore[method-assign]
         parameters = inspect.signature(cls.call).parameters if "call" in cls.__dict__ else None
@@ -253,7 +259,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     _call_takes: frozenset[str] = frozenset()
     _call_takes_any = False
     _call_names: tuple[str, ...] = ()
-    # The numbers of positional arguments that include `training` or `mask`, which a call fills in.
+    # The counts of positional arguments that include `training` or `mask`; a call fills these two in by name.
     _call_filled = range(0)
     _build_takes: tuple[str, ...] = ()  # query_shape, value_shape, ... of a layer that is built for several arguments
 
@@ -300,7 +306,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         shape = self._input_shape_argument(batch_size, kwargs)
         self._batch_input_shape = None if shape is None else tuple(n if n is None else int(n) for n in shape)
         self.build_shapes: Any = None
-        self._gpu = tensor.gpu()  # the device on which it was made; its weights are there and it computes there
+        self._gpu = tensor.gpu()  # the current device: its weights stay there, and it computes there
 
     def _argument_names(self) -> list[str]:
         own = inspect.signature(type(self).__init__).parameters
@@ -336,7 +342,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         Args:
             input_shape: The shape of the input, a tuple with None for unknown sizes; a list or dict of shapes for several inputs.
         """
-        self.built = True  # now, since a `build` may call the layer after this
+        self.built = True  # now: a subclass's `build` may call the layer after `super().build`
 
     def call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Compute the output with nbkeras.ops. Each subclass overrides it.
@@ -356,7 +362,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         raise NotImplementedError(f"{type(self).__name__} must define call(self, inputs)")
 
     def compute_output_shape(self, input_shape) -> Any:
-        """The shape of the output for a shape of the input; the default is a dry run of `call`, which builds the layer.
+        """The output shape for an input shape. The default makes a dry run of `call`, which builds the layer.
 
         Args:
             input_shape: The shape with the batch axis, None for unknown sizes; a list or dict of shapes for several inputs.
@@ -386,16 +392,16 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         return mask if self.supports_masking else None
 
     def get_config(self) -> dict[str, Any]:
-        """The configuration from which `from_config` makes this layer again, without its weights.
+        """The configuration, without weights; `from_config` makes the layer again from it.
 
-        The configuration has `name`, `trainable`, `dtype` and the options that the class declares. A subclass of your own
-        adds its arguments; without a `get_config` of its own, its configuration has the arguments with which it was made.
+        The configuration has `name`, `trainable`, `dtype` and the options that the class declares. Your own subclass adds its
+        arguments. If it does not define `get_config`, the configuration has the constructor's arguments.
 
         Returns:
             A dict of values that JSON can write.
 
         Raises:
-            NotImplementedError: for a class without `get_config` that was made with an argument that is not a plain value.
+            NotImplementedError: for a class without `get_config`, if an argument of its constructor is not a plain value.
 
         Example:
             >>> layers.RepeatVector(3, name="again").get_config()
@@ -417,7 +423,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
 
     @property
     def dtype_policy(self) -> DTypePolicy:
-        """`dtype` as a policy, which says whether weights are integers too."""
+        """`dtype` as a policy, which also says whether weights are integers."""
         if self.quantization_mode is None:
             return DTypePolicy(self.dtype)
         return dtype_policy.QuantizedDTypePolicy(self.quantization_mode, self.dtype)
@@ -425,13 +431,13 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     def quantize(
         self, mode: Any = None, config: Any = None, *, type_check: bool = True, beyond_keras: bool = False
     ) -> None:
-        """Make integers of 8 bits of the layer's kernels, with a scale for each output; see `Model.quantize`.
+        """Convert the layer's kernels to 8-bit integers with a scale for each output; see `Model.quantize`.
 
         Args:
             mode: 'int8'.
-            config: An Int8QuantizationConfig, instead of `mode` or besides.
-            type_check: Whether classes of your own that extend a layer of nbkeras are refused, as in Keras.
-            beyond_keras: Whether convolutions and recurrent cells are taken too.
+            config: An Int8QuantizationConfig, instead of `mode` or together with it.
+            type_check: Whether to refuse your own classes that extend a layer of nbkeras, as Keras does.
+            beyond_keras: Whether to convert convolutions and recurrent cells too.
 
         Raises:
             NotImplementedError: for a class without kernels that can be integers.
@@ -447,7 +453,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         building.quantize_layer(self, mode, config, type_check, beyond_keras)
 
     def channels_of_scale(self, name: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The axes of a quantized weight along which scales differ, and the shape in which its scale is stored.
+        """The axes of a quantized weight that have separate scales, and the shape of its stored scale.
 
         Args:
             name: The weight's name.
@@ -461,18 +467,18 @@ class Layer(Module, CallHistory, Registered, registry=layers):
     ) -> Variable:
         """Make a weight with the layer's initializer, regularizer and constraint for `what` ('kernel').
 
-        name: its name, if that is another; initializer: that used instead of the layer's.
+        name: the weight's name, if it is not `what`. initializer: replaces the layer's.
         """
         initializer = initializer or getattr(self, f"{what}_initializer")
         others = {each: getattr(self, f"{what}_{each}", None) for each in ("regularizer", "constraint")}
         return self.add_weight(shape, initializer, trainable=trainable, name=name or what, **others)
 
     def _made_parts(self) -> list[Layer]:
-        """The layers that this one makes itself, which are not in its configuration."""
+        """The sublayers that this layer makes itself and that are not in its configuration."""
         return []
 
     def _written_policy(self) -> dict[str, Any]:
-        """`dtype` in a configuration, and `quantization_config` if it is not the usual one."""
+        """The configuration's entry for `dtype`, and `quantization_config` if it is not the default."""
         parts = [part for part in self._made_parts() if part.quantization_mode is not None]
         if self.quantization_mode is None and not parts:
             return {"dtype": self.dtype}
@@ -486,14 +492,14 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         return written
 
     def dtype_of_part(self, name: str) -> str:
-        """The name of the policy of a layer that this one makes itself.
+        """The name of the dtype policy of a sublayer that this layer makes itself.
 
         Args:
-            name: That layer's name.
+            name: The sublayer's name.
         """
         if not isinstance(self._policy, dtype_policy.DTypePolicyMap):
             return self.dtype
-        own = f"{self.name}/{name}"  # in a file the path begins at the outermost layer
+        own = f"{self.name}/{name}"  # in a file, the path starts at the outermost layer
         return self._policy[next((path for path in self._policy if path.endswith(f"/{own}")), own)].name
 
     __signature__ = ConstructorSignature()
@@ -504,11 +510,11 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         return layer
 
     def _has_no_get_config(self) -> bool:
-        """Whether the class has no `get_config` of its own."""
+        """Whether the class does not define `get_config`."""
         return type(self).get_config is Layer.get_config
 
     def _passed_arguments(self) -> dict[str, Any]:
-        """The constructor's arguments if they are plain values: the configuration of a class without a `get_config`."""
+        """The constructor's arguments, which must be plain values: the configuration of a class without a `get_config`."""
         args, kwargs = self._passed
         names = list(inspect.signature(type(self).__init__).parameters)[1:]
         given = {**dict(zip(names, args, strict=False)), **kwargs}
@@ -517,18 +523,18 @@ class Layer(Module, CallHistory, Registered, registry=layers):
                 leaf is None or isinstance(leaf, str | bool | int | float) for leaf in structures.flatten(value)
             ):
                 raise NotImplementedError(
-                    f"{type(self).__name__} was made with {key}={briefly(value)}, which cannot be written as it is: define "
+                    f"{type(self).__name__} was made with {key}={briefly(value)}, which is not a plain value: define "
                     "get_config (and from_config) in the class"
                 )
         return given
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
-        """A layer from what `get_config` returned, with new weights.
+        """Make a layer with new weights from a result of `get_config`.
 
         Args:
             config: The configuration.
-            custom_objects: Classes and functions of your own that the configuration names: name -> object.
+            custom_objects: Your own classes and functions that the configuration names: name -> object.
 
         Example:
             >>> config = layers.Dense(4, activation="relu").get_config()
@@ -546,19 +552,19 @@ class Layer(Module, CallHistory, Registered, registry=layers):
             return cls(**config)
 
     def get_build_config(self) -> dict[str, Any] | None:
-        """The shapes for which the layer was built, from which `build_from_config` makes the weights again; None before.
+        """The shapes for which the layer was built; `build_from_config` makes the weights from them. None before `build`.
 
-        They are called 'shapes_dict', by argument, where `build` takes several.
+        If `build` takes several shapes, the entry is 'shapes_dict', with a shape for each argument.
         """
         if self.build_shapes is None:
             return None
         return {"shapes_dict" if self._build_takes else "input_shape": self.build_shapes}
 
     def build_from_config(self, config: dict[str, Any]) -> None:
-        """Make the weights for a result of `get_build_config`; a layer that is built stays as it is.
+        """Make the weights from a result of `get_build_config`. It does nothing if the layer is built.
 
         Args:
-            config: The result; its tuples may have become lists in a JSON file.
+            config: The result; JSON files turn its tuples into lists.
 
         Example:
             >>> layer, same = layers.Dense(2), layers.Dense(2)
@@ -577,7 +583,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         if self._gpu is not tensor.gpu():
             with tensor.on_gpu(self._gpu):
                 return self(*args, **kwargs)
-        if len(args) in self._call_filled:  # the rest goes by name, as `training` and `mask` do when they are filled in
+        if len(args) in self._call_filled:  # pass the rest by name, since `training` and `mask` are filled in by name
             first = self._call_filled.start - 1
             rest = dict(zip(self._call_names[first:], args[first:], strict=False))
             if not rest.keys() & kwargs.keys():
@@ -586,14 +592,16 @@ class Layer(Module, CallHistory, Registered, registry=layers):
             return self._symbolic_call(args, kwargs)
         if tensor.layer_stack.names:
             return self.call_by(self.call, args, kwargs)
-        turn = step_lock.enter()  # `set_weights` in another thread waits: a call uses all old or all new weights
+        turn = step_lock.enter()  # `set_weights` in another thread waits: a call uses only old or only new weights
         try:
             return self.call_by(self.call, args, kwargs)
         finally:
             step_lock.leave(turn)
 
     def call_by(self, call: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
-        """A call in which another function of the same arguments takes the place of `call`: all else is as in a call.
+        """Call the layer with another function in place of `call`.
+
+        The function takes the same arguments. Everything else is as in a call.
 
         Args:
             call: The function.
@@ -617,7 +625,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         return outputs
 
     def _prepared(self, args: tuple, kwargs: dict) -> tuple[Any, dict[str, Any], Any]:
-        """(first argument, arguments by name, masks of the first argument) of a call, checked; the layer is built for them."""
+        """Check a call's arguments and build the layer. Returns (first argument, arguments by name, first argument's masks)."""
         inputs = args[0] if args else next(iter(kwargs.values()), None)
         self._check_input(inputs)
         named = {**dict(zip(self._call_names, args, strict=False)), **kwargs}
@@ -625,7 +633,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         return inputs, named, _masks(inputs)
 
     def _fill_arguments(self, kwargs: dict, named: dict[str, Any], masks: Any) -> None:
-        """Add `training` and the masks of the first argument to the keywords of a `call` that takes them."""
+        """Add `training` and the first argument's masks to the keyword arguments, if `call` takes them."""
         if "training" in self._call_takes and kwargs.get("training") is None:
             kwargs["training"] = self.trains_by_default if _context.training is None else _context.training
         if masks is not None and "mask" in self._call_takes and kwargs.get("mask") is None and self._takes_mask(named):
@@ -640,7 +648,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         if self._phase is not None:
             kwargs = {**kwargs, "training": self._phase}
         training = kwargs.get("training", _context.training)
-        if "training" not in self._call_takes and not self._call_takes_any:  # it still applies to the layers inside
+        if "training" not in self._call_takes and not self._call_takes_any:  # it still applies to the sublayers
             kwargs = {key: value for key, value in kwargs.items() if key != "training"}
         try:
             with training_phase(training):
@@ -661,7 +669,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         return outputs
 
     def _takes_mask(self, named: dict[str, Any]) -> bool:
-        """Whether `call` gets the mask of the first argument: in Keras 3 only if no other argument is a tensor."""
+        """Whether to pass the first argument's mask to `call`: in Keras 3 only if no other argument is a tensor."""
         tensors = [value for value in named.values() if structures.find((Tensor, np.ndarray), value)]
         return len(tensors) < 2 or behaviour.current.masks_reach_calls_with_several_tensors
 
@@ -676,7 +684,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         return outputs
 
     def _convert(self, value: Any) -> Any:
-        """Turn arrays, numbers and lists of numbers into tensors; floats get the layer's dtype if it is a float dtype."""
+        """Convert arrays, numbers and lists of numbers to tensors; floats get the layer's dtype if it is a float dtype."""
         if isinstance(value, Tensor):
             return as_tensor(value, self.dtype) if value.dtype.kind == self.dtype[0] == "f" and self.autocast else value
         if isinstance(value, dict):
@@ -692,7 +700,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
             return as_tensor(value, self.dtype if value.dtype.kind == self.dtype[0] == "f" and self.autocast else None)
         if isinstance(value, Tensor) or not (hasattr(value, "__array__") or hasattr(value, "toarray")):
             return value
-        return self._convert(as_tensor(value))  # a pandas table, a tensor of another library; an error for scipy's
+        return self._convert(as_tensor(value))  # pandas tables, tensors of other libraries; raises for scipy's matrices
 
     def _check_input(self, inputs: Any) -> None:
         if self.input_spec is None:
@@ -715,19 +723,24 @@ class Layer(Module, CallHistory, Registered, registry=layers):
                 )
 
     def _checked_inputs(self, inputs: Any) -> list:
-        """The inputs that `input_spec` describes; ValueError for a list or dict around the one that `call` computes with."""
+        """The inputs that `input_spec` describes. Raises ValueError for a list or dict around a single input."""
         tensors = structures.flatten(inputs)
         if len(tensors) == 1 and structures.is_nested(inputs) and isinstance(self.input_spec, InputSpec):
-            by_nbkeras = type(self).call.__module__.startswith("nbkeras.layers.")  # one of users may take any structure
+            by_nbkeras = type(self).call.__module__.startswith(
+                "nbkeras.layers."
+            )  # a user's layer may take any structure
             if by_nbkeras and not self._takes_structures:
                 received = f"a dict with the keys {list(inputs)}" if isinstance(inputs, dict) else "a list of one"
                 raise ValueError(
-                    f"layer {self.name!r} ({type(self).__name__}) takes a tensor, received {received}: give it the tensor in it"
+                    f"layer {self.name!r} ({type(self).__name__}) takes a tensor, received {received}: pass the tensor itself"
                 )
         return tensors
 
     def _ensure_built(self, inputs: Any, named: dict[str, Any] | None = None) -> None:
-        """Build once: for the first argument of a call, or for all (named; None: it is alone) if `build` takes several shapes."""
+        """Build once, for the first argument, or for all arguments if `build` takes several shapes.
+
+        named: the arguments by name; None if the first is the only one.
+        """
         if self.built and self not in build_lock.unfinished:
             return
         with build_lock.building(self):
@@ -745,10 +758,10 @@ class Layer(Module, CallHistory, Registered, registry=layers):
                 structures.shapes(inputs) if not isinstance(inputs, list) else [structures.shapes(i) for i in inputs]
             )
         self.build(**shapes) if self._build_takes else self.build(shapes)
-        self.built = True  # also where `build` was set on the object
+        self.built = True  # needed if `build` was set on the object
 
     def _check_given(self, inputs: dict[str, Any]) -> None:
-        """TypeError unless a call has each argument for which `build` has no default."""
+        """Raises TypeError unless the call has every argument for which `build` has no default."""
         parameters = inspect.signature(self.build).parameters
         needed = [name for name in self._build_takes if parameters[name].default is inspect.Parameter.empty]
         missing = [name.removesuffix("_shape") for name in needed if inputs.get(name.removesuffix("_shape")) is None]
@@ -762,7 +775,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         return sum(len(each._losses) for each in self._all_layers())
 
     def _pass_masks(self, inputs: Any, masks: Any, kwargs: dict, outputs: Any) -> None:
-        """Give the outputs of a call their masks, if the inputs or the arguments have masks or the layer makes some."""
+        """Set the masks of the outputs, if the inputs or the arguments have masks or the layer makes masks."""
         given = kwargs.get("mask", masks)
         if masks is not None or given is not None or self._makes_masks():
             self._set_masks(inputs, given, outputs)
@@ -804,23 +817,23 @@ class Layer(Module, CallHistory, Registered, registry=layers):
         return_losses: bool = False,
         **kwargs: Any,
     ) -> tuple[Any, ...]:
-        """A call with given values of the variables, which changes nothing: neither the layer nor the values.
+        """Call the layer with given values for its variables. It changes neither the layer nor the values.
 
-        Gradients with respect to the given values are those of a call with variables.
+        Gradients with respect to the given values equal the gradients with respect to variables in an ordinary call.
 
         Args:
             trainable_variables: A tensor or array for each of `trainable_variables`.
-            non_trainable_variables: One for each of `non_trainable_variables`.
+            non_trainable_variables: A tensor or array for each of `non_trainable_variables`.
             *args: The arguments of the call.
             return_losses: Whether to return the layer's losses in this call too.
-            **kwargs: Keywords of the call.
+            **kwargs: The keyword arguments of the call.
 
         Returns:
             A tuple: the outputs; a list of the values of `non_trainable_variables` after the call (moving statistics, counters of
-            random numbers); and, if asked for, the list of the losses.
+            random numbers); and the list of losses if `return_losses` is true.
 
         Raises:
-            ValueError: for a layer that is not built, and for another number of values, or values of other shapes.
+            ValueError: for a layer that is not built, and for a wrong number of values or values of wrong shapes.
 
         Example:
             >>> layer = layers.Dense(1)
@@ -850,7 +863,7 @@ class Layer(Module, CallHistory, Registered, registry=layers):
 
         Args:
             *args: The arguments of `call`, with symbolic tensors.
-            **kwargs: Keywords of `call`.
+            **kwargs: The keyword arguments of `call`.
 
         Example:
             >>> layers.Dense(4).compute_output_spec(keras.Input((3,))).shape

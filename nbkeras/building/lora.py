@@ -1,6 +1,6 @@
-"""Floor 2: LoRA. A layer's weight stays as it is, and the product of two small matrices, which are trained, is added to it.
+"""Floor 2: LoRA. A layer's weight is frozen, and the product of two small, trained matrices is added to it.
 
-The rules are those of Keras 3.15. Hu et al., 2021: LoRA: Low-Rank Adaptation of Large Language Models.
+The behaviour follows Keras 3.15. Hu et al., 2021: LoRA: Low-Rank Adaptation of Large Language Models.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from nbkeras.engine import load_budget, option, step_lock, tape, tensor
 from nbkeras.engine.temporary import temporarily
 from nbkeras.engine.tensor import Tensor, Variable
 
-_NARROW = 16  # a smaller rank takes about as long: vectors are not filled, and memory is read and written
+_NARROW = 16  # smaller ranks take about as long: SIMD vectors are not filled, and memory traffic dominates
 
 
 class _Thread(threading.local):
-    sums: dict[Layer, Variable] | None = None  # the weights with which layers compute now, by layer
+    sums: dict[Layer, Variable] | None = None  # layer -> the merged weight that it currently uses
 
 
 _thread = _Thread()
 
 
 def merged(model: Any) -> temporarily:
-    """In the block, layers of a model compute with one weight, the sum, instead of three. Not those whose weight is quantized."""
+    """In the block, a model's layers compute with one merged weight instead of three, except layers with a quantized weight."""
     layers = [each for each in model._all_layers() if isinstance(each, Adaptable) and each._is_apart()]
     return temporarily(_thread, sums={each: _of_sum(each) for each in layers if not each._parts()[0].is_quantized})
 
@@ -41,7 +41,7 @@ def _of_sum(layer: Adaptable) -> Variable:
 
 
 class AdaptedWeight:
-    """The attribute of an adapted weight: the sum, as a tensor. A layer without LoRA has its weight in its own attribute."""
+    """The attribute of an adapted weight: the sum, as a tensor. Without LoRA, an instance attribute holds the weight itself."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -55,11 +55,11 @@ class AdaptedWeight:
 
 
 class Adaptable(Layer, registered=False):
-    """A layer with a weight that LoRA can adapt: `kernel`, or what `adapted` names.
+    """A layer with a weight that LoRA can adapt: `kernel`, or the weight that `adapted` names.
 
     Args:
-        lora_rank (an integer, or None): The number of columns of the first small matrix and of rows of the second, with which
-            the layer is built; None for no LoRA. See `enable_lora`.
+        lora_rank (an integer, or None): The rank of the small matrices, if the layer is built with LoRA; None for no LoRA.
+            See `enable_lora`.
         lora_alpha (a number, or None): The product of the small matrices is multiplied by lora_alpha / lora_rank; None for
             lora_rank.
     """
@@ -88,8 +88,8 @@ class Adaptable(Layer, registered=False):
     ) -> None:
         """Train two small matrices a and b in place of the kernel (or the table) w: w + lora_alpha / rank * a @ b.
 
-        w is not trainable any more. a has w's shape with `rank` as its last size, b the shape (rank, w's last size). The
-        attribute `kernel` is the sum from now on. Files and exports contain the sum alone. Compile the model after this.
+        w becomes non-trainable. a has w's shape with `rank` as its last size; b has the shape (rank, w's last size). The
+        attribute `kernel` is the sum from now on. Files and exports contain only the sum. Compile the model after this.
 
         Args:
             rank: The number of columns of a and of rows of b.
@@ -98,7 +98,7 @@ class Adaptable(Layer, registered=False):
             b_initializer: Initial values of b: zeros change nothing at the start.
 
         Raises:
-            ValueError: for a layer that is not built, or has a constraint of this weight, or LoRA already.
+            ValueError: for a layer that is not built, has a constraint on this weight, or already has LoRA.
 
         Example:
             >>> layer = layers.Dense(4)
@@ -119,7 +119,7 @@ class Adaptable(Layer, registered=False):
         tensor.outdate(self)
 
     def _adapt_as_made(self) -> None:
-        """Enable LoRA if the constructor's arguments say so; the last line of a `build`."""
+        """Enable LoRA if the constructor's arguments ask for it. Each `build` calls this last."""
         if self.lora_rank is not None:
             self._adapt(self.lora_rank, self.lora_alpha, "he_uniform", "zeros")
 
@@ -127,11 +127,11 @@ class Adaptable(Layer, registered=False):
         name, weight = self.adapted, vars(self).get(self.adapted)
         if not isinstance(weight, Variable):
             raise ValueError(
-                f"layer {self.name!r} has no weight {name!r} that LoRA could adapt: its own build makes none"
+                f"layer {self.name!r} has no weight {name!r} that LoRA could adapt: its `build` does not make it"
             )
         if getattr(self, f"{name}_constraint") is not None:
             raise ValueError(
-                f"LoRA is incompatible with constraints: layer {self.name!r} has a {name}_constraint. Make it without"
+                f"LoRA is incompatible with constraints: layer {self.name!r} has a {name}_constraint. Make the layer without it"
             )
         shapes = {"a": ((*weight.shape[:-1], rank), initializers.get(a_initializer))}
         shapes["b"] = ((rank, weight.shape[-1]), initializers.get(b_initializer))
@@ -147,7 +147,7 @@ class Adaptable(Layer, registered=False):
     # -------------------- calls --------------------
 
     def _parts(self) -> tuple[Variable, Variable, Variable, float]:
-        """The weight, the small matrices and the factor of their product."""
+        """The weight, the two small matrices, and the factor of their product."""
         name, own = self.adapted, vars(self)
         a, b = (own[f"lora_{name}_{part}"] for part in "ab")
         return own[f"_{name}"], a, b, self.lora_alpha / self.lora_rank  # type: ignore[operator]
@@ -159,13 +159,13 @@ class Adaptable(Layer, registered=False):
         return ops.add(weight, _scaled(ops.matmul(a, b), factor))
 
     def _is_apart(self) -> bool:
-        """Whether the layer has LoRA, and computes with three weights now."""
+        """Whether the layer has LoRA and currently computes with three separate weights."""
         return self.lora_enabled and (_thread.sums is None or self not in _thread.sums)
 
     def _takes_products(self, rows: int) -> bool:
-        """Whether a call with so many rows of inputs adds small products. Else it computes with the sum, which takes less work.
+        """True if adding small products is cheaper than merging the weights, for a call with this number of input rows.
 
-        With gradients each product is computed three times; that of the sum is as much work as the layer's product itself.
+        With gradients, each product is computed three times, and the gradient of the sum costs as much as the layer's product.
         """
         if not self._is_apart():
             return False
@@ -177,11 +177,11 @@ class Adaptable(Layer, registered=False):
         return weight.is_quantized or (3 * products < 3 * of_sum + rows * size if training else products < of_sum)
 
     def _adapted(self, product: Callable[[Any], Tensor], back: Callable[[Tensor, Any], Tensor] = ops.matmul) -> Tensor:
-        """product(sum), from product(weight) and two small products. No gradient of the weight's size is computed.
+        """product(sum), computed as product(weight) plus two small products. No gradient of the weight's size is computed.
 
         Args:
-            product: A function that is linear in a weight, whose last axis is the last one of its results.
-            back: The function (x, b) of the second small product.
+            product: A linear function of a weight. The last axis of its result is the weight's last axis.
+            back: The function (x, b) that computes the second small product.
         """
         weight, a, b, factor = self._parts()
         return ops.add(product(weight), back(_scaled(product(a), factor), b))
@@ -189,14 +189,14 @@ class Adaptable(Layer, registered=False):
     # -------------------- files --------------------
 
     def get_config(self) -> dict[str, Any]:
-        """The configuration, with `lora_rank` and `lora_alpha` if LoRA is enabled."""
+        """The configuration; it has `lora_rank` and `lora_alpha` if LoRA is enabled."""
         config = super().get_config()
         if self.lora_rank is not None:
             config |= {"lora_rank": self.lora_rank, "lora_alpha": self.lora_alpha}
         return config
 
     def _stored_weights(self) -> list[Variable]:
-        """The weights in files: not the small matrices, which are part of the sum."""
+        """The weights in files: without the small matrices, since files contain the sum."""
         small = {id(each) for each in self._parts()[1:3]} if self.lora_enabled else set()
         return [each for each in super()._stored_weights() if id(each) not in small]
 
@@ -212,7 +212,7 @@ class Adaptable(Layer, registered=False):
         return [found[id(each)] if id(each) in found else each.numpy() for each in self._stored_weights()]
 
     def _reset_by_files(self) -> list[tuple[Variable, np.ndarray]]:
-        """The second matrix becomes zero. Keras also sets the first one to zero, and then both have no gradient ever after."""
+        """The second matrix becomes zero. Keras also sets the first one to zero; then both gradients are zero forever."""
         if not self.lora_enabled:
             return []
         b = self._parts()[2]

@@ -1,4 +1,4 @@
-"""Floor 2: Module, the owner of weights and states: its own, and those of the modules in its attributes."""
+"""Floor 2: Module, which owns weights and states, and the modules in its attributes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _LAYER = 4096  # approximate size in bytes of a layer without weights
 
 
 class Module(Observed):
-    """Variables and modules that belong together: the part of a layer that does not compute."""
+    """The part of a layer that does not compute: its variables and its sublayers."""
 
     name: str
     dtype: str
     built: bool
-    _without_parts = frozenset({"_weights", "_states", "_losses"})  # attributes in which no parts are looked for
+    _without_parts = frozenset({"_weights", "_states", "_losses"})  # attributes that are not searched for sublayers
     quantization_mode: str | None = None  # 'int8' if the weights of `quantized_channels` are integers
-    # the weights that `quantize` makes integers, and the axes of each along which scales differ
+    # weight that `quantize` converts to integers -> its axes that have separate scales
     quantized_channels: Mapping[str, tuple[int, ...]] = {}
 
     def __init__(self, trainable: bool = True):
@@ -45,9 +45,7 @@ class Module(Observed):
         is_part = isinstance(value, Module) or structures.is_nested(value)
         if is_part and held.get(name, value) is not value:
             super().__setattr__(name, value)
-            held[name] = held.pop(
-                name
-            )  # parts are in the order of their assignment, as in Keras: the old one had its place
+            held[name] = held.pop(name)  # sublayers are in the order of assignment, as in Keras, so move it to the end
         else:
             super().__setattr__(name, value)
 
@@ -67,7 +65,7 @@ class Module(Observed):
             shape: A tuple of sizes, or an integer; None for a scalar.
             initializer: A name, an object or a function of (shape, dtype); None for 'glorot_uniform', or zeros for integers.
             dtype: The dtype; None for the layer's.
-            trainable: Whether training updates it. The layer itself may write one that is not trainable, with `assign`.
+            trainable: Whether training updates it. The layer itself may write a non-trainable weight by `assign`.
             regularizer: A name, an object or a function of the weight: a penalty that is added to the loss.
             constraint: A name, an object or a function of the weight: its result replaces the weight after each update.
             name: The last part of the weight's path.
@@ -108,12 +106,12 @@ class Module(Observed):
         return variable
 
     def _gets_weights_from_file(self) -> bool:
-        """Whether a file will overwrite all weights of this module. Models and modules that load their own may have others."""
+        """Whether a file will overwrite all weights of this module. False for models, and for modules that load themselves."""
         own = type(self).load_own_variables is not Module.load_own_variables or hasattr(type(self), "layers")
         return load_budget.is_unfilled() and not own
 
     def add_variable(self, shape, initializer, dtype=None, trainable=True, autocast=True, **options) -> Variable:
-        """Make a weight: `add_weight` with the order of Keras 3's arguments.
+        """Make a weight: `add_weight` with Keras 3's order of arguments.
 
         Args:
             shape: A tuple of sizes.
@@ -126,13 +124,13 @@ class Module(Observed):
         return self.add_weight(shape, initializer, dtype, trainable, **options)
 
     def add_state(self, shape, dtype=None, name: str = "state", value=0) -> Variable:
-        """Make a Variable that the layer writes and that is not a weight: a recurrent state, a counter. It is not in `weights`.
+        """Make a Variable that the layer writes, such as a recurrent state or a counter. It is not in `weights`.
 
         Args:
             shape: A tuple of sizes.
             dtype: The dtype; None for the layer's.
             name: The name of the Variable.
-            value: The number that fills it at the start.
+            value: The number that fills it initially.
 
         Example:
             >>> class Counter(layers.Layer):
@@ -152,10 +150,10 @@ class Module(Observed):
         return variable
 
     def add_seed_generator(self, seed=None) -> SeedGenerator:
-        """A source of random numbers for the layer's `call`: pass it as `seed` to functions of `nbkeras.random`.
+        """Make a random number generator for the layer's `call`: pass it as `seed` to functions of `nbkeras.random`.
 
         Args:
-            seed: An integer for the same numbers in each run; None for one from the global seed.
+            seed: An integer for the same numbers in each run; None takes one from the global seed.
 
         Example:
             >>> class Shaken(layers.Layer):
@@ -164,7 +162,7 @@ class Module(Observed):
             ...     def call(self, inputs):
             ...         return inputs + keras.random.normal(inputs.shape, seed=self.noise)
             >>> layer, zeros = Shaken(), np.zeros((1, 2))
-            >>> bool(ops.all(layer(zeros) == layer(zeros)))  # other numbers in each call
+            >>> bool(ops.all(layer(zeros) == layer(zeros)))  # each call draws new numbers
             False
         """
         generator = SeedGenerator(seed)
@@ -176,10 +174,10 @@ class Module(Observed):
         load_budget.take(size, f"layer {briefly(self.name)} is described with an array of shape {shape}, which")
 
     def add_loss(self, loss) -> None:
-        """Add to the loss that training minimises. Call it in `call`, each time anew.
+        """Add to the loss that training minimises. Call it in every `call`.
 
         Args:
-            loss: A scalar tensor, one of any shape (its elements are summed), or a list of these.
+            loss: A tensor (its elements are summed), or a list of tensors.
 
         Example:
             >>> class Bound(layers.Layer):
@@ -197,12 +195,12 @@ class Module(Observed):
     def add_metric(self, value, name: str | None = None, aggregation: str | None = "mean") -> None:
         """Report a value under a name, as the mean over the batches of an epoch; call it in `call`. From Keras 2.
 
-        If an attribute of the layer is a metric of this name, that metric reports its own values, and this call changes nothing.
+        If an attribute of the layer is a metric of this name, that metric reports its own values, and this call does nothing.
 
         Args:
             value: A tensor.
             name: The name in logs and in the history.
-            aggregation: Accepted and ignored: it is the mean.
+            aggregation: Accepted and ignored: it is always the mean.
 
         Example:
             >>> class Watched(layers.Layer):
@@ -219,7 +217,7 @@ class Module(Observed):
             raise ValueError(f"add_metric in {self.name!r} needs a name to report the value under: name=...")
         own = [m for m in list(vars(self).values()) if isinstance(m, Metric) and m.name == name]
         if len(own) > 1:
-            raise ValueError(f"{self.name!r} has several metrics named {name!r}: give each a name of its own")
+            raise ValueError(f"{self.name!r} has several metrics named {name!r}: give each a different name")
         if not own:
             with tensor.outside_program():
                 own = [Mean(name)]
@@ -229,7 +227,7 @@ class Module(Observed):
 
     @property
     def metrics(self) -> list[Metric]:
-        """The metrics of this layer and its sublayers: found in attributes, as sublayers are, or made by add_metric."""
+        """The metrics of this layer and its sublayers, from their attributes and from add_metric."""
         return [metric for layer in self._all_layers() for metric in layer._held(Metric)]
 
     @property
@@ -242,12 +240,12 @@ class Module(Observed):
         return self._held(Module)
 
     def _held(self, kind: type) -> list[Any]:
-        """The objects of a class in attributes, and in lists, tuples and dicts there, each once."""
-        attributes = list(vars(self).items())  # at once, since another thread may set one
+        """The objects of a class in attributes, and in lists, tuples and dicts there, without duplicates."""
+        attributes = list(vars(self).items())  # a copy, since another thread may set an attribute
         return structures.find(kind, [value for name, value in attributes if name not in self._without_parts])
 
     def _all_layers(self, frozen: bool = True) -> list[Module]:
-        """This layer and all layers below it, each once, depth first; frozen=False: without frozen ones and what they hold."""
+        """This layer and all layers below it, depth first, without duplicates. frozen=False skips frozen layers and sublayers."""
         found: dict[int, Module] = {}
         todo: list[Module] = [self]
         while todo:
@@ -258,7 +256,7 @@ class Module(Observed):
         return list(found.values())
 
     def _own_weights(self) -> list[Variable]:
-        """The weights of this layer without its sublayers: those of add_weight, then Variables in attributes and containers."""
+        """This layer's weights without its sublayers': first from add_weight, then Variables in attributes and containers."""
         known = {id(v) for v in (*self._weights, *self._states)}
         direct = {id(v): v for v in list(vars(self).values()) if isinstance(v, Variable) and id(v) not in known}
         listed = [v for v in self._held(Variable) if id(v) not in known and id(v) not in direct]
@@ -269,7 +267,7 @@ class Module(Observed):
         return [v for v in own if v.declared_trainable] + [v for v in own if not v.declared_trainable]
 
     def _stored_weights(self) -> list[Variable]:
-        """`_own_weights` in the order of Keras's files: a quantized weight's scale comes before the next quantized weight."""
+        """`_own_weights` in the order of Keras's files: each scale comes just before the next quantized weight, or at the end."""
         if self.quantization_mode is None:
             return self._own_weights()
         stored: list[Variable] = []
@@ -283,33 +281,33 @@ class Module(Observed):
         return stored if scale is None else [*stored, scale]
 
     def _stored_arrays(self) -> list[np.ndarray]:
-        """The arrays that Keras's files have for `_stored_weights`."""
+        """The arrays of `_stored_weights`, as Keras's files have them."""
         return [variable.numpy() for variable in self._stored_weights()]
 
     def _reset_by_files(self) -> list[tuple[Variable, Any]]:
-        """Variables that are not in files, with the values that they get when one is read."""
+        """Variables that files do not contain, with the values that they get when a file is read."""
         return []
 
     @property
     def weights(self) -> list[Variable]:
-        """All weights of this layer and of the layers in it, each once: Variables. Trainable ones of a layer come first."""
+        """All weights of this layer and its sublayers, without duplicates. The trainable weights of each layer come first."""
         return list(dict.fromkeys(v for layer in self._all_layers() for v in layer._own_weights()))
 
     @property
     def variables(self) -> list[Variable]:
-        """The weights and the states: counters of random numbers, recurrent states. Those of metrics are `metrics_variables`."""
+        """The weights and the states: counters of random numbers, recurrent states. For metrics see `metrics_variables`."""
         return list(
             dict.fromkeys(v for layer in self._all_layers() for v in (*layer._own_weights(), *layer._own_states()))
         )
 
     def _own_states(self) -> list[Variable]:
-        """The states of this layer without its sublayers: those of add_state, and of generators in attributes."""
+        """This layer's states without its sublayers': from add_state, and from generators in attributes."""
         return [*self._states, *(generator.state for generator in self._held(SeedGenerator))]
 
     @property
     def trainable_weights(self) -> list[Variable]:
         """The weights that training updates. A frozen layer has none, even if its sublayers are trainable."""
-        if tensor.is_step_recorded():  # which layers are frozen decides what the step computes
+        if tensor.is_step_recorded():  # the step depends on which layers are frozen
             tensor.depend_on(*self._all_layers())
         found = {id(v) for layer in self._all_layers(frozen=False) for v in layer._own_weights() if v.trainable}
         return [v for v in self.weights if id(v) in found]
@@ -330,17 +328,17 @@ class Module(Observed):
 
     @property
     def _states_variables(self) -> list[Variable]:
-        """The variables of this layer and those below that are not weights."""
+        """The variables of this layer and its sublayers that are not weights."""
         return [v for layer in self._all_layers() for v in layer._states]
 
     @property
     def trainable(self) -> bool:
-        """Whether training updates the weights. Setting it sets all layers below too; compile again for training to follow."""
+        """Whether training updates the weights. Setting it sets all sublayers too. Compile again for it to affect training."""
         return self._trainable
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        """Freeze or unfreeze this layer and all below it; compile again for it to take effect on training."""
+        """Freeze or unfreeze this layer and its sublayers. Compile again for it to affect training."""
         value, changed = bool(value), []
         for layer in self._all_layers():
             wanted = {v: value and bool(v.declared_trainable) for v in layer._own_weights()}
@@ -352,7 +350,7 @@ class Module(Observed):
         tensor.outdate(*changed)
 
     def get_weights(self) -> list[np.ndarray]:
-        """Copies of all weights, NumPy arrays in the order of `weights`.
+        """Copies of all weights as NumPy arrays, in the order of `weights`.
 
         Example:
             >>> layer = keras.layers.Dense(2, kernel_initializer="ones")
@@ -363,15 +361,15 @@ class Module(Observed):
         return [v.numpy() for v in self.weights]
 
     def set_weights(self, weights) -> None:
-        """Write all weights in place, in the order of `weights`; all are checked before any is written.
+        """Write all weights in place, in the order of `weights`. All are checked before any is written.
 
-        Other threads may predict at the same time: a prediction uses all of the old weights or all of the new ones.
+        Other threads may predict at the same time: a prediction uses only old weights or only new weights.
 
         Args:
             weights: A list of arrays, as `get_weights` returns it.
 
         Raises:
-            ValueError: for another number of arrays, or for an array of another shape.
+            ValueError: for a wrong number of arrays, or for an array of a wrong shape.
 
         Example:
             >>> layer = layers.Dense(1)
@@ -397,7 +395,7 @@ class Module(Observed):
         tensor.assign_all(zip(own, arrays, strict=True))
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
-        """Write this layer's own weights, without those of the layers in it, to its part of a file: '0', '1', ... -> array.
+        """Write this layer's own weights, without its sublayers', to its part of a file: '0', '1', ... -> array.
 
         Args:
             store: A dict-like object that takes arrays by name.
@@ -412,11 +410,11 @@ class Module(Observed):
             store: A dict-like object with arrays by name.
 
         Raises:
-            ValueError: for a store with another number of arrays.
+            ValueError: for a store with a wrong number of arrays.
         """
         own = self._stored_weights()
         if len(store) != len(own):
-            raise ValueError(f"layer {self.name!r} has {len(own)} weights of its own, the file {len(store)}")
+            raise ValueError(f"layer {self.name!r} has {len(own)} own weights, the file has {len(store)}")
         pairs = [(variable, store[str(number)]) for number, variable in enumerate(own)]
         tensor.assign_all(pairs + self._reset_by_files())
 
@@ -438,13 +436,13 @@ class Module(Observed):
 
     @property
     def losses(self) -> list[Tensor]:
-        """The losses of add_loss and activity regularizers in the last call, and those of the weights' regularizers."""
+        """The losses of add_loss and activity regularizers in the last call, and of the weights' regularizers."""
         collected = [loss for layer in self._all_layers() for loss in layer._losses]
         penalties = [v.regularizer(v) for v in self.trainable_weights if v.regularizer is not None]
         return collected + penalties
 
     def clear_losses(self) -> None:
-        """Drop the losses of the last call, of this layer and those below."""
+        """Drop the losses of the last call, of this layer and its sublayers."""
         for layer in self._all_layers():
             layer._losses.clear()
 
@@ -452,5 +450,5 @@ class Module(Observed):
 def _as_weight(name: str, value: Any) -> np.ndarray:
     try:
         return np.asarray(dlpack.on_host(value))
-    except ValueError:  # lists of different lengths, or without end
+    except ValueError:  # ragged lists, or a list that contains itself
         raise ValueError(f"layer {name!r} takes arrays as weights, received {briefly(value)}") from None

@@ -50,7 +50,7 @@ class Operation(Layer):
         name, elsewhere = function.__name__, f"{str(function.__module__).removeprefix('nbkeras.')}.{function.__name__}"
         if getattr(ops, name, None) is not function:
             name = elsewhere if own_ops.get(elsewhere) is function else get_registered_name(function)
-            if name == function.__name__:  # a user's op, whose name may be that of one of nbkeras.ops
+            if name == function.__name__:  # a user's op, whose name may also be a name of nbkeras.ops
                 name = f"{_USERS}>{name}"
         return {"function": name, "name": self.name}
 
@@ -59,7 +59,7 @@ _USERS = "Custom"  # the package of objects registered without one, as in Keras
 
 
 def _named(name: str) -> Callable:
-    """The op that a model file names: 'mean' and 'ops.image.resize' are nbkeras's ops, 'package>mean' is a user's op."""
+    """Returns the op for its name in a model file: 'mean' and 'ops.image.resize' are nbkeras's, 'package>mean' is a user's."""
     package, _, own = name.rpartition(">")
     lookups = [custom_object] if package else [lambda own: getattr(ops, own, None), _own, custom_object]
     for found in (lookup(each) for each in dict.fromkeys((name, own)) for lookup in lookups):
@@ -68,17 +68,17 @@ def _named(name: str) -> Callable:
     suggestion = nearest(own, [each for each, found in vars(ops).items() if hasattr(found, "__wrapped__")])
     if own in ops.__all__:  # type: ignore[attr-defined] # set by lazy_names
         raise ValueError(
-            f"{own!r} is not an op of nbkeras.ops that a model can apply as a layer: such an op takes tensors and returns "
+            f"{own!r} of nbkeras.ops cannot be applied as a layer: a model applies only ops that take tensors and return "
             f"tensors.{suggestion}"
         )
     raise ValueError(
-        f"{own!r} is not an op of nbkeras.ops.{suggestion} An op of your own is named by custom_objects or "
+        f"{own!r} is not an op of nbkeras.ops.{suggestion} Pass your own op in custom_objects, or register it by "
         "register_keras_serializable."
     )
 
 
 def _own(name: str) -> Callable | None:
-    """An op of nbkeras by module and name, such as 'ops.image.resize'; its module is imported if necessary."""
+    """Returns nbkeras's op for a module and name, such as 'ops.image.resize'. Imports the module if necessary."""
     module, _, function = name.rpartition(".")
     module = FORMER.get(f"nbkeras.{module}", f"nbkeras.{module}").removeprefix("nbkeras.")
     name = f"{module}.{function}"

@@ -1,4 +1,4 @@
-"""Floor 2: weights of layers as integers: those that a layer names in `quantized_channels`, as QuantizedVariables."""
+"""Floor 2: quantized layers. The weights that a layer names in `quantized_channels` become QuantizedVariables of integers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nbkeras.quantizers import AbsMaxQuantizer, Int8QuantizationConfig, config_o
 
 
 class Quantizable(Protocol):
-    """A layer, as far as its weights can become integers."""
+    """The attributes of a layer that quantization uses."""
 
     name: str
     dtype: str
@@ -37,19 +37,19 @@ class Quantizable(Protocol):
 
 
 def config_from(value: Any) -> Int8QuantizationConfig:
-    """The configuration that an argument `quantization_config` means; the usual one for None."""
+    """Returns the configuration for an argument `quantization_config`; the default one for None."""
     return config_of("int8", quantizers.get(value))
 
 
 def add_quantized(layer: Any, name: str, shape: tuple[int, ...]) -> QuantizedVariable:
-    """Add a weight of zeros with a scale of ones, of a layer whose policy says so."""
+    """Add a quantized weight of zeros with a scale of ones, for a layer with a quantized dtype policy."""
     return _added(layer, name, np.zeros(shape, np.int8), np.ones(layer.channels_of_scale(name, shape)[1], layer.dtype))
 
 
 def _added(
     layer: Quantizable, name: str, values: np.ndarray, scale: np.ndarray, at: int | None = None
 ) -> QuantizedVariable:
-    """Make a weight and its scale, and put them among the layer's weights."""
+    """Make a weight and its scale, and insert them into the layer's weights."""
     channels, stored = layer.channels_of_scale(name, values.shape)
     factor = Variable(scale.reshape(stored), dtype=scale.dtype, trainable=False, name=f"{name}_scale")
     config = config_from(layer.quantization_config)
@@ -67,7 +67,7 @@ def _added(
 
 
 def quantize_layer(layer: Quantizable, mode: Any, config: Any, type_check: bool, beyond_keras: bool) -> None:
-    """Make integers of a layer's weights; errors are those of Keras."""
+    """Convert a layer's weights to integers. Raises the same errors as Keras."""
     config = config_of(mode, config)
     check(layer)
     if not _offers(layer, type_check, beyond_keras):
@@ -76,7 +76,7 @@ def quantize_layer(layer: Quantizable, mode: Any, config: Any, type_check: bool,
 
 
 def check(layer: Quantizable) -> None:
-    """ValueError if a layer has no weights yet, or is quantized."""
+    """Raises ValueError if a layer is not built, or is already quantized."""
     if not layer.built:
         raise ValueError(
             f"Cannot quantize a layer that isn't yet built. Layer {layer.name!r} (of type {type(layer).__name__!r}) is not built "
@@ -87,7 +87,7 @@ def check(layer: Quantizable) -> None:
 
 
 def _offers(layer: Quantizable, type_check: bool, beyond_keras: bool) -> bool:
-    """Whether `quantize` takes a layer: one of nbkeras's own classes, as Keras takes only its own."""
+    """Whether `quantize` converts a layer. With type_check, only nbkeras's own classes, as Keras takes only its own."""
     own = type(layer).__module__.startswith("nbkeras.") or not type_check
     return bool(layer.quantized_channels) and own and (layer.is_quantized_by_keras or beyond_keras)
 
@@ -95,14 +95,14 @@ def _offers(layer: Quantizable, type_check: bool, beyond_keras: bool) -> bool:
 def _refusal(layer: Quantizable) -> str:
     text = f"Layer {type(layer).__name__} does not have a `quantize` method implemented."
     if layer.quantized_channels and not layer.is_quantized_by_keras:
-        text += " Keras leaves such layers as they are; beyond_keras=True quantizes them here, and Keras cannot read the file"
+        text += " Keras does not quantize such layers; beyond_keras=True quantizes them here, but Keras cannot read the file"
     elif layer.quantized_channels:
-        text += " It extends one that has: type_check=False quantizes it too"
+        text += " Its base class has one: type_check=False quantizes it too"
     return text
 
 
 def _quantize(chosen: list[Quantizable], config: Int8QuantizationConfig) -> None:
-    """Make integers of the weights of layers, between the steps of other threads."""
+    """Convert the weights of layers to integers, between the steps of other threads."""
     with step_lock.alone():
         for layer in chosen:
             with tensor.on_gpu(layer._gpu), tensor.outside_program():
@@ -122,7 +122,7 @@ def _quantize_weights(layer: Quantizable, config: Int8QuantizationConfig) -> Non
 
 
 def _integers(layer: Quantizable, name: str, values: np.ndarray, config: Int8QuantizationConfig) -> tuple:
-    """Integers of a weight's values, and their scale with the axes of the weight's channels in their order."""
+    """Integers for a weight's values, and their scale, whose axes are in the order of the weight's channels."""
     channels, _ = layer.channels_of_scale(name, values.shape)
     integers, scale = integers_of(values, _weight_quantizer(layer, name, config))
     scale = scale.reshape([values.shape[axis] for axis in sorted(channels)])
@@ -130,24 +130,24 @@ def _integers(layer: Quantizable, name: str, values: np.ndarray, config: Int8Qua
 
 
 def integers_for(layer: Any, name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Other values for a quantized weight, as integers and a scale in the form of files."""
+    """New values for a quantized weight, as integers and a scale in the shape that files have."""
     integers, scale = _integers(layer, name, values, config_from(layer.quantization_config))
     return integers, scale.reshape(layer.channels_of_scale(name, values.shape)[1])
 
 
 def _attribute(layer: Quantizable, name: str) -> str:
-    """The attribute that holds a weight: its name, with an underscore before it if LoRA adapts the weight."""
+    """The attribute that holds a weight: its name, with a leading underscore if LoRA adapts the weight."""
     return f"_{name}" if getattr(layer, "lora_enabled", False) and layer.adapted == name else name  # type: ignore[attr-defined]
 
 
 def _weights_of(layer: Quantizable) -> dict[str, Variable]:
-    """The weights that become integers, by name; a layer may have less of them than its class."""
+    """The weights that become integers, by name. A layer may have fewer than its class declares."""
     found = {name: getattr(layer, _attribute(layer, name)) for name in layer.quantized_channels}
     return {name: weight for name, weight in found.items() if weight is not None}
 
 
 def _weight_quantizer(layer: Quantizable, name: str, config: Int8QuantizationConfig) -> AbsMaxQuantizer:
-    """The quantizer of a weight, with axes; ValueError if they are not those over which a scale of the layer holds."""
+    """The quantizer of a weight, with axes. Raises ValueError if its axes do not match the axes that share a scale."""
     shape = getattr(layer, _attribute(layer, name)).shape
     channels, _ = layer.channels_of_scale(name, shape)
     axes = tuple(axis for axis in range(len(shape)) if axis not in channels)
@@ -161,7 +161,7 @@ def _weight_quantizer(layer: Quantizable, name: str, config: Int8QuantizationCon
 
 
 def prepare_quantized(layer: Any) -> None:
-    """Make a built layer's weights integers without values, for a file that has them."""
+    """Convert a built layer's weights to integers; a file will then overwrite their values."""
     check(layer)
     _quantize([layer], config_from(layer.quantization_config))
 
@@ -170,7 +170,7 @@ def prepare_quantized(layer: Any) -> None:
 
 
 def quantize_model(model: Any, mode: Any, config: Any, filters: Any, type_check: bool, beyond_keras: bool) -> None:
-    """Make integers of the weights of all layers that `quantize` takes; all are checked before any is changed."""
+    """Convert the weights of all layers that can be quantized. All are checked before any is changed."""
     config = config_of(mode, config)
     chosen = _filter(filters)
     leaves = [layer for layer in model._all_layers() if len(layer._all_layers()) == 1]
@@ -188,7 +188,7 @@ def quantize_model(model: Any, mode: Any, config: Any, filters: Any, type_check:
 
 
 def _filter(filters: Any) -> Callable[[Quantizable], bool]:
-    """Keras's `filters`: a pattern or several that the layer's name must have, or a function of the layer."""
+    """Keras's `filters` as a predicate: the layer's name must match one of the patterns; or a function of the layer."""
     if filters is None:
         return lambda layer: True
     if callable(filters):

@@ -1,4 +1,4 @@
-"""Floor 2: calls of a layer with given values of its variables, which change neither the layer nor the values."""
+"""Floor 2: stateless calls. They take values for a layer's variables and change neither the layer nor the values."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from nbkeras.metrics.metric import Metric
 
 @contextlib.contextmanager
 def with_values(layer: Any, trainable: Any, non_trainable: Any, others: Sequence[Variable] = ()) -> Iterator[None]:
-    """In the block a layer has given values of its variables; after it all is as before, its losses and metrics too.
+    """In the block, a layer's variables have the given values. Afterwards variables, losses and metrics are restored.
 
-    others: variables that have been given values already.
+    others: variables that already have given values.
     """
     if not layer.built:
         raise ValueError(
@@ -45,7 +45,7 @@ def with_values(layer: Any, trainable: Any, non_trainable: Any, others: Sequence
 def stateless_call(
     layer: Any, trainable: Any, non_trainable: Any, args: tuple, kwargs: dict[str, Any], return_losses: bool
 ) -> tuple[Any, ...]:
-    """(outputs, values of the variables that are not trained), and the losses if asked for."""
+    """Returns (outputs, values of the non-trainable variables), and the losses if `return_losses` is true."""
     with with_values(layer, trainable, non_trainable):
         results: list[Any] = [layer(*args, **kwargs), layer.non_trainable_variables]
         if return_losses:
@@ -56,7 +56,7 @@ def stateless_call(
 def stateless_compute_loss(
     model: Any, trainable: Any, non_trainable: Any, of_metrics: Any, arguments: tuple
 ) -> tuple[Tensor, tuple[list, list, list]]:
-    """The loss, and the values of all variables after it."""
+    """Returns the loss, and the values of all variables after it is computed."""
     own = model.metrics_variables
     values = stateless.values_for("metrics_variables", f"{model.name}.metrics_variables", own, of_metrics)
     with with_values(model, trainable, non_trainable, own), stateless.holding(own, values):

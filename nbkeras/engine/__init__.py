@@ -1,1 +1,1 @@
-"""Floor 1: tensors, the tape, recorded programs, and what all floors above use: dtypes, devices, names, errors."""
+"""Floor 1: tensors, the tape, recorded programs, and basics for all floors above: dtypes, devices, names, errors."""

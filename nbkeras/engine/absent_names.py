@@ -1,4 +1,4 @@
-"""Names of Keras that nbkeras leaves out, with the reasons, for messages and for docs/keras-parity.md."""
+"""Names of Keras that nbkeras omits, with the reasons, for messages and for docs/keras-parity.md."""
 
 _QUANTIZED = "nbkeras quantizes weights to int8 only"
 _COMPLEX = "nbkeras has no complex numbers"
@@ -81,7 +81,7 @@ ABSENT: dict[str, dict[str, str]] = {
 
 
 def reason(name: str) -> str:
-    """The reason why 'keras.module.name' is left out; '' for a name that is there or that Keras does not have."""
+    """The reason why nbkeras omits 'keras.module.name'; '' for a name that exists, or that Keras does not have."""
     module, _, own = name.rpartition(".")
     for place, wanted in ((module, own), (name, "*")):
         for why, names in ABSENT.get(place, {}).items():

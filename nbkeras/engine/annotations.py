@@ -18,9 +18,9 @@ _EXPECTED = {  # annotation -> the kinds of dtypes that it accepts, and the word
 
 
 def checker_of(function: Callable) -> Callable[[tuple, dict], None] | None:
-    """A function that raises TypeError for arguments that contradict the annotations; None if no parameter is checked.
+    """Returns a function that raises TypeError for arguments that contradict the annotations; None if no parameter is checked.
 
-    Checked are parameters that are annotated as bool, int, float, str or Callable, or as one of them or None.
+    It checks parameters annotated as bool, int, float, str or Callable, or as one of these or None.
     """
     code = function.__code__
     parameters = []
@@ -47,7 +47,7 @@ def checker_of(function: Callable) -> Callable[[tuple, dict], None] | None:
 
 
 def _goes_for(value: Any, kind: type) -> bool:
-    """Whether an argument of another type is accepted for bool, int, float or str: a NumPy number, a Tensor without axes."""
+    """Whether to accept an argument of another type for bool, int, float or str: a NumPy number, a Tensor without axes."""
     if kind is Callable:
         return callable(value)
     if hasattr(value, "symbolic_op") or (kind is bool and value is None):
@@ -61,9 +61,9 @@ def _goes_for(value: Any, kind: type) -> bool:
 
 
 def one_of(name: str, what: str, value: Any, allowed: Iterable[str | None], any_case: bool = False) -> Any:
-    """The value of an argument `what` of the op or class `name`; ValueError unless it is one of the names allowed (or None).
+    """Returns the value of argument `what` of the op or class `name`. Raises ValueError unless it is in `allowed`.
 
-    any_case: upper and lower case are the same; the result is spelt as in `allowed`.
+    any_case: ignore upper and lower case; the result is spelt as in `allowed`.
     """
     known = tuple(allowed)
     if isinstance(value, str) and any_case:
@@ -76,7 +76,7 @@ def one_of(name: str, what: str, value: Any, allowed: Iterable[str | None], any_
 
 
 def check_rate(name: str, what: str, value: Any, below_one: bool = False) -> float:
-    """The value of an argument as a float; ValueError unless it is a number from 0 to 1 (or below 1)."""
+    """Returns the value of an argument as a float. Raises ValueError unless it is a number from 0 to 1 (or below 1)."""
     is_number = isinstance(value, int | float | np.floating) and not isinstance(value, bool)
     if not is_number or not 0 <= value <= 1 or (below_one and value == 1):
         bounds = "at least 0 and below 1" if below_one else "from 0 to 1"
@@ -85,20 +85,20 @@ def check_rate(name: str, what: str, value: Any, below_one: bool = False) -> flo
 
 
 def overridable(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator of methods that users' classes define with other arguments: for type checkers the method takes any."""
+    """Decorator of methods that users override with other arguments: for type checkers, the method takes any arguments."""
     return method
 
 
 def briefly(value: Any) -> str:
-    """A value for a message: arrays and Tensors by type, shape and dtype, others by their repr, of at most 80 characters.
+    """A value for a message: type, shape and dtype of arrays and Tensors; else the repr, at most 80 characters.
 
-    All messages show the value of a caller by this function, because the repr of a value can be long, and can fail.
+    All messages show callers' values by this function, because a repr can be long and can fail.
     """
     try:
         is_array = hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, type | np.generic)
-        if is_array and not hasattr(value, "symbolic_op"):  # the repr of a symbolic tensor tells its name
+        if is_array and not hasattr(value, "symbolic_op"):  # the repr of a symbolic tensor shows its name
             return f"{type(value).__name__} of shape {tuple(value.shape)} and dtype {value.dtype}"
         text = repr(value)
-    except Exception:  # lists within lists, thousands of them, or an object whose own repr fails
+    except Exception:  # too deeply nested lists, or an object whose repr fails
         text = f"an object of type {type(value).__name__}"
-    return text if len(text) <= 80 else f"{text[:47]}...{text[-30:]}"  # the end of a path tells what it is
+    return text if len(text) <= 80 else f"{text[:47]}...{text[-30:]}"  # keep the end: the file name of a path

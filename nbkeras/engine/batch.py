@@ -13,8 +13,8 @@ ALL = slice(None)  # all rows
 class Batch:
     """Rows of arrays: `leaves[i][rows]`; rows is a slice or an index array. None leaves stay None.
 
-    signature: shapes and dtypes of the rows, on which a recorded program depends. layout: says how a step gets the leaves. part:
-    which rows they are of a batch of several processes, a `sharding.RankRows`; None for a batch of this process alone.
+    signature: shapes and dtypes of the rows; a recorded program depends on it. layout: how to pass the leaves to a step. part:
+    a `sharding.RankRows`, the position of the rows in a batch that several processes share; None if this process has all rows.
     """
 
     __slots__ = ("leaves", "rows", "size", "signature", "layout", "part")
@@ -27,7 +27,7 @@ class Batch:
 
     @property
     def ready(self) -> list[Array] | None:
-        """The rows as arrays, without those that are None; None if they would have to be copied."""
+        """The rows as arrays, without None leaves; None if the rows would have to be copied."""
         rows = self.rows
         if rows is ALL:
             return [leaf for leaf in self.leaves if leaf is not None]
@@ -47,7 +47,7 @@ class Batch:
 
 
 def copy_to(source: Any, target: Array) -> None:
-    """target[...] = source. A small copy keeps the GIL, which NumPy gives up from 500 elements on: other threads would wait."""
+    """target[...] = source. NumPy releases the GIL from 500 elements on, so threads would wait; a small copy keeps it."""
     is_small = isinstance(source, np.ndarray) and 1024 < source.nbytes < 65536
     if is_small and source.dtype == target.dtype and source.flags.c_contiguous:
         memoryview(target).cast("B")[:] = memoryview(source).cast("B")  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""Floor 1: CompatibilityPolicy, the differences between Keras 2 and Keras 3, and the behaviour that nbkeras has at the moment.
+"""Floor 1: CompatibilityPolicy, the differences between Keras 2 and Keras 3, and the behaviour that is currently active.
 
-The core reads `behaviour.current` while it builds or records, never in a replayed step. Arguments, methods and modules that only
-have other names in Keras 2 are not known to the core: nbkeras/compat/ adds them from outside.
+The core reads `behaviour.current` while it builds or records, never in a replayed step. The core does not know arguments,
+methods and modules that only have different names in Keras 2: nbkeras/compat/ adds them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 
 
 class FunctionName(str):
-    """The name of a function in a configuration, together with the function, as long as the configuration stays in memory."""
+    """The name of a function in a configuration. While the configuration stays in memory, it also holds the function."""
 
     function: Any = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CompatibilityPolicy:
-    """The points in which Keras 2.3.1 and Keras 3 behave differently and a script cannot say which behaviour it wants.
+    """The differences in behaviour between Keras 2.3.1 and Keras 3 that a script cannot select by an argument.
 
     The defaults are Keras 3's.
     """
@@ -31,9 +31,9 @@ class CompatibilityPolicy:
     # -------------------- written into signatures and registries by compat/keras2.py --------------------
 
     argument_defaults: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    """Class -> argument -> its default, if it differs from the one in nbkeras's source."""
+    """Class -> argument -> its default, if it differs from the default in nbkeras's source."""
     hard_sigmoid: str = "hard_sigmoid"  # x / 6 + 0.5 within 0 and 1
-    """The op of nbkeras.ops that the activation's name 'hard_sigmoid' means."""
+    """The op of nbkeras.ops for the activation name 'hard_sigmoid'."""
 
     # -------------------- layers --------------------
 
@@ -42,17 +42,17 @@ class CompatibilityPolicy:
     writes_input_shape: bool = False
     """Whether `get_config` includes the input shape that a layer was made with, as `batch_input_shape`."""
     own_layers_keep_shape: bool = False
-    """Whether `Layer.compute_output_shape`, asked by a layer that a user wrote, returns the input's shape."""
+    """Whether `Layer.compute_output_shape` returns the input's shape for layers that users wrote."""
     refuses_losses_in_build: bool = False
-    """Whether `add_loss` in `build` is an error: Keras 2 computes that loss in each step, here it would keep its first value."""
+    """Whether `add_loss` in `build` is an error. Keras 2 computes that loss in each step; nbkeras would keep its first value."""
     keeps_learning_phase: bool = False
     """Whether a layer that is connected after `set_learning_phase` keeps that phase, also in `fit` and `predict`."""
     frozen_normalizes_by_batch: bool = False
     """Whether a frozen BatchNormalization normalizes by the batch in training, without changing its moving statistics."""
     initializers_draw_anew: bool = False
-    """Whether each call of an initializer gives other numbers, even with a seed."""
+    """Whether each call of an initializer returns new numbers, even with a seed."""
     seeds_from_numpy: bool = False
-    """Whether seeds that nobody gave are numbers of NumPy, as long as no seed of nbkeras is set, instead of Python's."""
+    """Whether default seeds come from NumPy's generator instead of Python's, while no seed of nbkeras is set."""
     identity_for_each_gate: bool = False
     """Whether `recurrent_initializer='identity'` makes an identity matrix for each gate, instead of one for the first."""
     flat_states: bool = False
@@ -67,7 +67,7 @@ class CompatibilityPolicy:
     unwraps_single_tensors: bool = False
     """Whether `Model(inputs=[x], outputs=[y])` is `Model(x, y)`, so that `input` and `output` are not lists."""
     checks_shapes_of_calls: bool = True
-    """Whether a model checks the shapes of the tensors that it is called on; otherwise only its layers do."""
+    """Whether a model checks the shapes of its inputs; if not, only its layers do."""
     targets_are_columns: bool = False
     """Whether targets of shape (samples,) reach losses and metrics as (samples, 1)."""
     cuts_inputs_to_first: bool = False
@@ -75,14 +75,14 @@ class CompatibilityPolicy:
     shows_validation_to_callbacks: bool = False
     """Whether `fit` sets the attribute `validation_data` of its callbacks, [x, y, weights]."""
     optimizers_start_anew: bool = False
-    """Whether an optimizer restarts if it is given to another model, instead of raising an error."""
+    """Whether an optimizer that is passed to a second model restarts, instead of raising an error."""
 
     # -------------------- metrics, logs, callbacks --------------------
 
     sorts_metrics: bool = True
     """Whether the metrics of several outputs are sorted by name, instead of by output."""
     measures_outputs_without_loss: bool = True
-    """Whether outputs without a loss have metrics. If not, the only loss of several outputs is in the logs by its name."""
+    """Whether outputs without a loss have metrics. If not, the logs contain the only loss of several outputs by its name."""
     metric_names_are_snake_case: bool = True
     """Whether a metric function `PSNR` is called `psnr` in the logs."""
     learning_rate_name: str = "learning_rate"
@@ -95,7 +95,7 @@ class CompatibilityPolicy:
     # -------------------- differences with logic --------------------
 
     def ends(self, tensors: Any) -> Any:
-        """The inputs or outputs of a model, where a list of one tensor may stand for the tensor."""
+        """The inputs or outputs of a model. The policy decides whether a list of one tensor means the tensor."""
         single = self.unwraps_single_tensors and isinstance(tensors, list | tuple) and len(tensors) == 1
         return tensors[0] if single else tensors
 
@@ -111,7 +111,7 @@ class CompatibilityPolicy:
         return [each[: len(x[0])] for each in x] if len(lengths) > 1 else x
 
     def show_validation(self, callbacks: Sequence[Any], given: Any, data: Any) -> None:
-        """Set `validation_data` of callbacks; given: as passed to `fit`; data: the adapter of the rows that were split off."""
+        """Set `validation_data` of callbacks. given: the argument of `fit`. data: the adapter of the rows that were split off."""
         if not self.shows_validation_to_callbacks:
             return
         found = None
@@ -125,7 +125,7 @@ class CompatibilityPolicy:
             each.validation_data = found
 
     def reference(self, function: Any, otherwise: str) -> str:
-        """The name of a function in a configuration, or ''; a lambda may get the other name."""
+        """The name of a function in a configuration, or ''. A lambda may get the name `otherwise`."""
         name = getattr(function, "__name__", "")
         if not self.names_lambdas:
             return "" if name == "<lambda>" else name
@@ -136,7 +136,7 @@ class CompatibilityPolicy:
 
 KERAS_3 = CompatibilityPolicy()
 
-# A switch is there because the two differ in it, so Keras 2 has each of them the other way round.
+# Each switch is a difference between the two, so Keras 2 has the opposite of each default.
 _SWITCHES: dict[str, Any] = {
     each.name: each.default for each in dataclasses.fields(CompatibilityPolicy) if isinstance(each.default, bool)
 }

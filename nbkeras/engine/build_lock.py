@@ -1,6 +1,6 @@
-"""Floor 1: layers are built one at a time, so each is built once, whichever of several threads calls it first.
+"""Floor 1: the lock for building layers. Layers are built one at a time, so that several threads build each layer only once.
 
-A layer that is built takes no lock. The lock is one for all layers, since a `build` may build other layers in any order.
+Calls of a built layer take no lock. All layers share one lock, since a `build` may build other layers in any order.
 """
 
 import contextlib
@@ -12,14 +12,14 @@ from typing import Any
 from nbkeras.engine import step_lock
 
 _lock = threading.RLock()
-unfinished: list[Any] = []  # the layers that the thread with the lock builds now: their `built` may be True already
+unfinished: list[Any] = []  # the layers that the thread with the lock is building; their `built` may already be True
 
 
 @contextlib.contextmanager
 def building(layer: Any) -> Iterator[None]:
-    """The thread builds the layer in the block, unless it finds there that another thread has built it."""
-    # A writer of weights waits for series, and a thread in a series may wait for the lock. So the thread that has the lock must
-    # never wait as a writer: in a series it need not.
+    """In the block, this thread may build the layer. It must first check that no other thread has built it."""
+    # Writers of weights wait for series, and a thread in a series may wait for this lock. To avoid a deadlock, the thread with
+    # the lock must never wait as a writer; inside a series it does not wait.
     with step_lock.series(), _lock:
         unfinished.append(layer)
         try:
@@ -29,7 +29,7 @@ def building(layer: Any) -> Iterator[None]:
 
 
 def _after_fork() -> None:
-    """Drop the lock and the list of another thread, which does not exist in the child."""
+    """Drop the lock and list of another thread, since that thread does not exist in the child."""
     global _lock
     if _lock.acquire(blocking=False):
         _lock.release()

@@ -6,12 +6,12 @@ from typing import Any
 
 
 class Config(MutableMapping):
-    """A dict whose entries are attributes too: `config.rate = 0.1` is `config["rate"] = 0.1`.
+    """A dict whose entries are also attributes: `config.rate = 0.1` is `config["rate"] = 0.1`.
 
-    Between `freeze` and `unfreeze`, changes are a ValueError.
+    Between `freeze` and `unfreeze`, changes raise ValueError.
 
     Args:
-        **entries: The first entries.
+        **entries: The initial entries.
 
     Example:
         >>> config = keras.utils.Config(rate=0.1)
@@ -37,7 +37,7 @@ class Config(MutableMapping):
         vars(self)["_frozen"] = False
 
     def as_dict(self) -> dict[str, Any]:
-        """The entries in a dict of their own."""
+        """The entries as a new dict."""
         return dict(self._entries)
 
     def to_json(self) -> str:

@@ -1,9 +1,9 @@
-"""Floor 1: every Tensor is a value, though Variables are written in place.
+"""Floor 1: copy on write. Every Tensor keeps its value although Variables are written in place.
 
-Programs need weights at fixed addresses, so a write cannot take new memory. Tensors (views of a variable, `v.value`) and Records
-of tapes use the memory of variables without a copy. They are its *holders*, known by weak references. Before the memory is
-written, `will_write` gives the holders that are still alive a copy of what they hold. Nobody holds weights when a default
-training step updates them, so it copies nothing.
+Programs need weights at fixed addresses, so a write cannot allocate new memory. Tensors (views of a variable, `v.value`) and
+Records of tapes use the memory of variables without a copy. They are its *holders*, known by weak references. Before the memory
+is written, `will_write` gives the live holders a copy of what they hold. In a default training step, the weights have no holders
+when the optimizer updates them, so nothing is copied.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import numpy as np
 from nbkeras.kernels.runtime import device, fork_safety
 
 Array = np.ndarray
-# Gives an array that keeps the present values: a copy, or the array itself if it is not written.
+# Returns an array that keeps the current values: a copy, or the array itself if it is not written.
 Preserved = Callable[[Array], Array]
-# Replaces the arrays of a holder by what a Preserved gives for them.
+# Replaces the arrays of a holder by the results of a Preserved.
 Keep = Callable[[Any, Preserved], None]
-# A weak reference to a holder, its Keep, and the id of the program that was recorded when it began (0 for none). Plain tuples are
-# made three times as fast as named ones, and a step of a tape makes some for each op.
+# A weak reference to a holder, its Keep, and the id of the program that was being recorded when it was added (0 for none). Plain
+# tuples are made three times as fast as named tuples, and a tape makes some for each op.
 _Hold = tuple[weakref.ref, Keep, int]
 
 
 class _Memory:
-    """Memory in which variables live, and its holders."""
+    """The memory of variables, and its holders."""
 
     __slots__ = ("owner", "holds", "limit")
 
@@ -41,7 +41,7 @@ class _Memory:
     def add(self, hold: _Hold, key: int) -> None:
         """Add a holder. key: the id of the owner."""
         with _lock:
-            if len(self.holds) >= self.limit:  # a memory that is never written
+            if len(self.holds) >= self.limit:  # memory that is never written: remove dead holders
                 holds, self.holds = self.holds, []
                 self.holds += [each for each in holds if each[0]() is not None]
                 self.limit = max(64, 2 * len(self.holds))
@@ -50,14 +50,14 @@ class _Memory:
 
 
 _memories: dict[int, _Memory] = {}  # by id of the array that owns the memory
-_held: dict[int, _Memory] = {}  # those that have holders
+_held: dict[int, _Memory] = {}  # the memories that have holders
 _lock = fork_safety.lock(threading.RLock)  # the garbage collector may run code that makes Tensors
 
 
 def share(array: Array) -> Array:
-    """Say that an array's memory will be written in place: whoever uses it from now on is a holder.
+    """Declare that an array's memory will be written in place. Every later user of it is a holder.
 
-    Returns a view of the array: on the CPU an array that is no view is not looked up in `hold`.
+    Returns a view of the array, because callers of `hold` skip CPU arrays that are not views.
     """
     if array.base is None and isinstance(array, np.ndarray):
         array = array.view()
@@ -92,15 +92,15 @@ def hold(holder: Any, keep: Keep, owner: Array) -> None:
     recorder, maker = device.recorder(), 0
     if recorder is not None:
         maker = id(recorder)
-        if hasattr(recorder, "depends"):  # if the variable moves to other memory, the step must be recorded again
+        if hasattr(recorder, "depends"):  # if the variable moves to new memory, the step must be recorded again
             recorder.depends.add(key)
     memory.add((weakref.ref(holder), keep, maker), key)
 
 
 def will_write(*arrays: Array) -> None:
-    """Give the holders of arrays that are about to be written a copy of what they hold.
+    """Before arrays are written, give each holder a copy of its values.
 
-    A holder that was made in the step that is recorded now gets it in each replay too: the copy is a launch of that step.
+    If a holder was made in the step that is being recorded, the copy is a launch of that step, so each replay copies too.
     """
     if not _held or device.is_dry():
         return
@@ -118,7 +118,7 @@ def write(array: Array, value: Any) -> None:
 
 
 def will_replay(written: Collection[int]) -> None:
-    """`will_write` for a program that is about to run, by the ids of the owners of all memory that it writes."""
+    """`will_write` for a program that is about to run. written: the ids of the owners of all memory that it writes."""
     if not _held or _held.keys().isdisjoint(written):
         return
     for key in written:
@@ -129,7 +129,7 @@ def will_replay(written: Collection[int]) -> None:
 
 
 def own(holder: Any, array: Array) -> None:
-    """Give a holder memory of its own now, if it was made before the step that is recorded now, for which it is a constant."""
+    """Copy a holder's memory now if it was made before the current recording began, since it is a constant there."""
     owner, recorder = device.root(array), device.recorder()
     memory = _held.get(id(owner))
     if memory is None or recorder is None:
@@ -160,7 +160,7 @@ def _preserve(memory: _Memory, write: _Write) -> None:
 
 
 def _extent(array: Array) -> tuple[int, int]:
-    """The address of the first byte of an array, and that behind its last one."""
+    """The address of the first byte of an array, and the address after its last byte."""
     if array.size == 0:
         return 0, 0
     ends = [(size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)]
@@ -169,17 +169,17 @@ def _extent(array: Array) -> tuple[int, int]:
 
 
 class _Write:
-    """A write of an array in the memory of its owner, and the copies that were made of what is there."""
+    """A write to an array in its owner's memory, and the copies made of the old values."""
 
     def __init__(self, owner: Array, array: Array):
         self._owner, self._array = owner, array
         self._range: tuple[int, int] | None = None
         self._copies: dict[tuple, Array] = {}
         self.is_recorded = False  # whether the copy for this holder is a launch of the recorded step
-        self.is_partial = False  # whether this holder holds other parts of the memory, too
+        self.is_partial = False  # whether this holder also holds other parts of the memory
 
     def preserved(self, array: Array) -> Array:
-        """An array with the present values that stays as it is: a view of a copy, or the array itself if it is not written."""
+        """An array that keeps the current values: a view of a copy, or the array itself if it is not written."""
         if device.root(array) is not self._owner:
             return array
         if self._range is None:
@@ -213,9 +213,10 @@ _WITHOUT_ARRAYS = (np.generic, np.dtype, type, types.FunctionType, types.Builtin
 
 
 def replaced(value: Any, preserved: Preserved, in_object: bool = False) -> Any:
-    """A structure in which `preserved(array)` takes the place of each array: in tuples, lists, dicts and attributes of an object.
+    """A structure with `preserved(array)` in place of each array, in tuples, lists, dicts and attributes of an object.
 
-    Parts without such arrays stay the same objects. in_object: whether it is an attribute; objects in objects are left alone.
+    Parts without arrays to replace stay the same objects. in_object: whether the value is an attribute of an object; then
+    objects in it are not searched.
     """
     if isinstance(value, device.ARRAYS):
         return preserved(value)

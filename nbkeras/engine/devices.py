@@ -1,4 +1,4 @@
-"""Floor 1: the device on which arrays are made and kernels run: 'cpu', 'cuda' or 'cuda:1'."""
+"""Floor 1: the device for arrays and kernels: 'cpu', 'cuda' or 'cuda:1'."""
 
 import contextlib
 import importlib
@@ -17,7 +17,7 @@ _INSTALL = f"{install('cuda')} (CUDA 13; for older drivers {install('cuda12')})"
 
 
 class DeviceError(RuntimeError):
-    """A device that was asked for is not available; the message says what is missing and how to install it.
+    """The requested device is not available. The message says what is missing and how to install it.
 
     Example:
         >>> try:
@@ -29,7 +29,7 @@ class DeviceError(RuntimeError):
 
 
 def gpu_named(name: str) -> Any:
-    """The Gpu of a device's name; None is the CPU."""
+    """Returns the Gpu for a device's name; None for the CPU."""
     found = _NAME.fullmatch(name) if isinstance(name, str) else None
     if found is None:
         raise ValueError(f"a device is 'cpu', 'cuda' or 'cuda:<number>', received {briefly(name)}")
@@ -40,14 +40,14 @@ def gpu_named(name: str) -> Any:
     count = gpus.count()
     if index >= count:
         raise DeviceError(
-            f"device {name!r} was asked for, but there {'is 1 GPU' if count == 1 else f'are {count} GPUs'}: "
-            f"give 'cuda:0' to 'cuda:{count - 1}'"
+            f"device {name!r} does not exist: there {'is 1 GPU' if count == 1 else f'are {count} GPUs'}. "
+            f"Use 'cuda:0' to 'cuda:{count - 1}'"
         )
     return gpus.get(index)
 
 
 def _load(name: str) -> Any:
-    """The module nbkeras.kernels.cuda.machine.gpu, or a DeviceError that says what is missing."""
+    """Returns the module nbkeras.kernels.cuda.machine.gpu. Raises a DeviceError that says what is missing."""
     simulated = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("0", "")
     missing = None
     try:
@@ -66,13 +66,13 @@ def _load(name: str) -> Any:
 
 def _reason(cuda: Any) -> str:
     error = cuda.cuda_error()
-    return " ".join(str(error).split()) if error else "the driver names none"
+    return " ".join(str(error).split()) if error else "the driver reports none"
 
 
 def set_device(name: str) -> None:
     """Make arrays and run kernels on a device from now on, in all threads.
 
-    A model stays on the device on which it was made. The environment variable NBKERAS_DEVICE sets the first
+    A model stays on the device that it was made on. The environment variable NBKERAS_DEVICE sets the initial
     device.
 
     Args:
@@ -80,7 +80,7 @@ def set_device(name: str) -> None:
 
     Raises:
         DeviceError: if the device is not available.
-        ValueError: for another name.
+        ValueError: for an invalid name.
 
     Example:
         >>> keras.config.set_device("cpu")
@@ -125,24 +125,24 @@ def device(name: str) -> Iterator[None]:
 
 
 def synchronize() -> None:
-    """Wait until the GPU has finished its work; on the CPU return at once."""
+    """Wait until the GPU has finished its work. On the CPU it returns immediately."""
     gpu = device_kernels.gpu()
     if gpu is not None:
         gpu.synchronize()
 
 
 def set_matmul(name: str) -> None:
-    """Choose the kernels that multiply matrices on GPUs from now on; on the CPU nothing changes.
+    """Choose the kernels that multiply matrices on GPUs from now on. It has no effect on the CPU.
 
-    The environment variable NBKERAS_MATMUL sets the first choice. Models that have already run may keep the
-    earlier one.
+    The environment variable NBKERAS_MATMUL sets the initial choice. Models that have already run may keep the
+    earlier choice.
 
     Args:
         name: 'own' for nbkeras's kernels, or 'cublas' for NVIDIA's (pip install nvmath-python[cu13]).
 
     Raises:
         DeviceError: for 'cublas' if its package is not installed.
-        ValueError: for another name.
+        ValueError: for an invalid name.
 
     Example:
         >>> keras.config.set_matmul("own")
@@ -153,8 +153,8 @@ def set_matmul(name: str) -> None:
         cublas.choose(name == "cublas")
     except ImportError as error:
         raise DeviceError(
-            f"cuBLAS was asked for, but {error.name or 'nvmath-python'} is not installed. Install it: {install('cublas')}; "
-            "set_matmul('own') needs nothing"
+            f"cuBLAS was requested, but {error.name or 'nvmath-python'} is not installed. Install it: {install('cublas')}; "
+            "set_matmul('own') needs no package"
         ) from error
 
 

@@ -1,8 +1,8 @@
-"""Floor 1: exchanging arrays with other libraries, without a copy if both sides are on one device.
+"""Floor 1: exchanging arrays with other libraries, without a copy if both sides use the same device.
 
-The protocols are `__dlpack__` (DLPack 1.x and before) and `__cuda_array_interface__` (version 3). NumPy makes and reads the
-capsules, also for arrays on a GPU: it works on a layout (see device_array.py), and the device in the capsule is then
-set by this module.
+The protocols are `__dlpack__` (DLPack 1.x and earlier) and `__cuda_array_interface__` (version 3). NumPy makes and reads the
+capsules, also for arrays on a GPU: it works on a layout (see device_array.py), and this module then sets the device in the
+capsule.
 """
 
 import ctypes
@@ -65,7 +65,7 @@ def _opened(capsule: Any) -> tuple[_Tensor, _Versioned | None]:
 
 
 class _Lent:
-    """An object from which NumPy makes an array that keeps a DeviceArray alive."""
+    """NumPy makes an array from this object, which keeps a DeviceArray alive."""
 
     def __init__(self, array: DeviceArray):
         self.array = array
@@ -81,7 +81,7 @@ def export(array: Any, stream: Any = None, max_version: Any = None, dl_device: A
     """The result of `__dlpack__`, as in the array API standard.
 
     stream: the receiver's CUDA stream: 1 or None for the legacy default, 2 for the thread's default, -1 for no synchronization.
-    BufferError for another GPU, and for copy=False if the receiver wants the array on the CPU.
+    Raises BufferError for another GPU, and for copy=False if the receiver wants the array on the CPU.
     """
     if not isinstance(array, DeviceArray):
         options = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
@@ -91,10 +91,12 @@ def export(array: Any, stream: Any = None, max_version: Any = None, dl_device: A
         if stream is not None:
             raise ValueError(f"a copy on the CPU has no stream, received stream={briefly(stream)}")
         if copy is False:
-            raise BufferError(f"a tensor on {array.gpu} is a copy on the CPU: ask without copy=False")
+            raise BufferError(f"a tensor on {array.gpu} must be copied to the CPU: request it without copy=False")
         return _capsule_on(array.copy(), max_version, target, copied=True)
     if target not in (None, own):
-        raise BufferError(f"a tensor on {array.gpu} is offered there and on the CPU, not on the DLPack device {target}")
+        raise BufferError(
+            f"a tensor on {array.gpu} can be exported there or to the CPU, not to the DLPack device {target}"
+        )
     if stream == 0 or not (stream is None or isinstance(stream, int) and stream >= -1):
         raise ValueError(f"stream must be None, -1, 1, 2 or a stream's handle, received {briefly(stream)}")
     if copy:
@@ -108,7 +110,7 @@ def export(array: Any, stream: Any = None, max_version: Any = None, dl_device: A
 
 
 def _capsule_on(layout: Array, max_version: Any, where: tuple[int, int], copied: bool) -> Any:
-    """NumPy's capsule of an array, with another device."""
+    """NumPy's capsule for an array, with the device replaced."""
     capsule = layout.__dlpack__(max_version=max_version)
     tensor, versioned = _opened(capsule)
     tensor.device.type, tensor.device.number = where
@@ -121,7 +123,7 @@ def _capsule_on(layout: Array, max_version: Any, where: tuple[int, int], copied:
 
 
 class _Borrowed:
-    """Keeps another library's memory alive until our work with it has finished."""
+    """Keeps another library's memory alive until the GPU has finished using it."""
 
     def __init__(self, gpu: Any, owner: Any):
         self._gpu, self._owner = gpu, owner
@@ -135,7 +137,7 @@ def received(value: Any) -> Any:
 
     Values without one of the protocols, and values that NumPy understands, are returned unchanged. An array on a GPU
     that is not this thread's device is copied to the CPU. An array is copied within its GPU if it is not C-contiguous or is
-    read-only. TypeError for masked arrays, for dtypes that NumPy does not have, and for devices other than CUDA's.
+    read-only. Raises TypeError for masked arrays, dtypes that NumPy does not have, and devices other than CUDA's.
     """
     kind, number = _device_of(value)
     if kind == _CUDA:
@@ -145,12 +147,12 @@ def received(value: Any) -> Any:
     if kind in (None, _CPU, _CUDA_HOST):
         return value if kind is None or hasattr(value, "__array__") else np.from_dlpack(value)
     raise TypeError(
-        f"a {type(value).__name__} on the DLPack device {(kind, number)} cannot be taken: bring it to the CPU or a CUDA GPU first"
+        f"a {type(value).__name__} on the DLPack device {(kind, number)} cannot be used: copy it to the CPU or a CUDA GPU first"
     )
 
 
 def on_host(value: Any) -> Any:
-    """The same as `received`, but in the CPU's memory."""
+    """Like `received`, but the result is in CPU memory."""
     taken = received(value)
     return taken.copy() if isinstance(taken, DeviceArray) else taken
 
@@ -162,7 +164,7 @@ def dtype_of(value: Any) -> np.dtype:
 
 
 def _device_of(value: Any) -> tuple[int | None, int]:
-    """The DLPack device of a value; (None, 0) if it has no protocol."""
+    """The DLPack device of a value; (None, 0) if it supports no protocol."""
     if hasattr(value, "__dlpack_device__"):
         kind, number = value.__dlpack_device__()
         return int(kind), int(number)
@@ -189,7 +191,7 @@ def _through_dlpack(value: Any, gpu: Any) -> DeviceArray:
 
 
 class _Capsule:
-    """A capsule as an argument of np.from_dlpack."""
+    """Wraps a capsule for np.from_dlpack."""
 
     def __init__(self, capsule: Any):
         self._capsule = capsule
@@ -204,7 +206,7 @@ class _Capsule:
 def _through_interface(value: Any, gpu: Any) -> DeviceArray:
     described = value.__cuda_array_interface__
     if described.get("mask") is not None:
-        raise TypeError(f"a masked {type(value).__name__} cannot be taken: fill its missing values first")
+        raise TypeError(f"a masked {type(value).__name__} cannot be used: fill its missing values first")
     stream = described.get("stream")
     if stream == 0:
         raise ValueError(
@@ -218,7 +220,7 @@ def _through_interface(value: Any, gpu: Any) -> DeviceArray:
 
 
 def _adopted(layout: Array, gpu: Any, owner: Any, read_only: bool) -> DeviceArray:
-    """The array over another library's memory, or a copy that is writable and contiguous."""
+    """A DeviceArray that uses another library's memory, or a copy if it would not be writable and contiguous."""
     if layout.dtype.kind not in "fiub" or not layout.dtype.isnative:
         raise TypeError(f"expected numbers or booleans, received a {type(owner).__name__} with dtype {layout.dtype}")
     with device.ordinary(), device.on(gpu):

@@ -1,13 +1,13 @@
-"""Floor 1: the whole documentation of a class, put together when it is read: its own text, and each argument of its signature.
+"""Floor 1: complete docstrings of classes, assembled on access: the class's own text, and an entry for each argument.
 
-A class documents the arguments that are its own, in an `Args:` section of its docstring: `name: meaning`, or `name (type):
-meaning`. Each other argument is documented once: in a class that it extends; in the function that the class is `_made_of`, as
-losses are; or, if many classes have it, in `COMMON`. The type of an option is that of its kind (option.py). The arguments of
-`call` and `__call__` are explained in the same way, in `Call arguments:` sections. `help`, notebooks and the site read `__doc__`,
-which is a `Documentation`: it is computed then and costs nothing at import.
+A class documents its own arguments in an `Args:` section of its docstring: `name: meaning`, or `name (type): meaning`. Each
+other argument is documented once: in a base class; in the function that the class is `_made_of` (losses); or, if many classes
+have it, in `COMMON`. An option's type comes from its kind (option.py). `Call arguments:` sections document the arguments of
+`call` and `__call__` in the same way. `__doc__`, which `help`, notebooks and the site read, is a `Documentation`: it is computed
+on access and costs nothing at import.
 
-The functions of a module that is imported late, `nbkeras.backend`, leave out an argument that is explained in a function which
-they name: `attach_to_functions`.
+The functions of a module that is imported late, `nbkeras.backend`, omit arguments that another function explains. Their
+docstring names that function: see `attach_to_functions`.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ COMMON = {
     "strides": "The distance from one window to the next.",
     "dilation_rate": "The distance between the elements of a window.",
     "padding": "'valid': only whole windows; 'same': zeros at the ends, for ceil(length / strides) windows.",
-    "data_format": "Where the channels are: last, (batch, ..., channels), or first, (batch, channels, ...).",
+    "data_format": "The position of the channels axis: last, (batch, ..., channels), or first, (batch, channels, ...).",
     "dropout": "The fraction of the inputs that is set to 0 in training.",
     "recurrent_dropout": "The fraction of the states that is set to 0 in training, before the product with the recurrent kernel.",
-    "seed": "An integer for the same random numbers in each run; None for others.",
+    "seed": "An integer for the same random numbers in each run; None for different ones.",
     "return_sequences": "Whether the output has all steps, or the last one only.",
     "return_state": "Whether the last states are outputs too.",
     "go_backwards": "Whether to run from the last step to the first.",
-    "stateful": "Whether each sample starts from the last state of the same sample in the batch before.",
+    "stateful": "Whether each sample starts from the last state of the sample at the same index in the previous batch.",
     "unroll": "Accepted and ignored: a recorded step is unrolled already.",
     "use_cudnn": "Accepted and ignored: there is one implementation.",
-    "zero_output_for_mask": "Whether the output of a masked step is 0; else that of the step before is repeated.",
+    "zero_output_for_mask": "Whether the output of a masked step is 0; else the output of the previous step is repeated.",
     "center": "Whether beta is added.",
     "scale": "Whether to multiply by gamma.",
     "from_logits": "Whether predictions are scores before the sigmoid or softmax, instead of probabilities.",
@@ -60,7 +60,7 @@ COMMON = {
     "interpolation": "How values between pixels are computed.",
     "fill_mode": "How values outside the image are chosen.",
     "fill_value": "The value outside the image for fill_mode 'constant'.",
-    "value_range": "The smallest and the largest value of a pixel.",
+    "value_range": "The minimum and the maximum value of a pixel.",
     "height": "The number of rows.",
     "width": "The number of columns.",
 } | {
@@ -80,7 +80,7 @@ _ENTRY = re.compile(r"^ {4}(\*{0,2}\w+)(?: \(([^\n]*?)\))?: (.*(?:\n {5,}.*)*)",
 
 
 class Documentation:
-    """The `__doc__` of a class: reading it gives the whole text. own: the text in the source."""
+    """The `__doc__` of a class: reading it returns the complete text. own: the text in the source."""
 
     def __init__(self, own: str):
         self.own = own
@@ -90,30 +90,30 @@ class Documentation:
 
 
 class ConstructorSignature:
-    """The `__signature__` of classes with a `__new__` that takes anything: that of `__init__`."""
+    """The `__signature__` of classes whose `__new__` takes any arguments: the signature of `__init__`."""
 
     def __get__(self, item: Any, cls: type) -> inspect.Signature:
         if item is not None:
-            raise AttributeError("an object's signature is that of its __call__")
+            raise AttributeError("an object's signature is the signature of its __call__")
         signature = inspect.signature(cls.__init__)  # type: ignore[misc]
         return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
 def attach(cls: Any) -> None:
-    """Make the `__doc__` of a class of nbkeras, and of those that it extends, whole."""
+    """Complete the `__doc__` of a class of nbkeras and of its base classes."""
     for each in getattr(cls, "__mro__", ()):
         if isinstance(vars(each).get("__doc__"), str) and each.__module__.startswith("nbkeras."):
             each.__doc__ = Documentation(vars(each)["__doc__"])
 
 
 def whole(cls: type, own: str) -> str:
-    """The docstring of a class, with an entry for each argument of its constructor, and for each explained one of a call."""
+    """The docstring of a class, with an entry for each constructor argument and each explained call argument."""
     text = _with_section(own, "Args", arguments(cls))
     return _with_section(text, "Call arguments", _call_arguments(cls))
 
 
 def _with_section(text: str, title: str, entries: Iterable[tuple[str, str, str]]) -> str:
-    """A docstring with a section of these entries (name, type, meaning), instead of its own or before the later sections."""
+    """A docstring with a section of these entries (name, type, meaning), in place of its own or before later sections."""
     text, section = inspect.cleandoc(text) + "\n", "".join(_written(*entry) for entry in entries)
     if not section:
         return text
@@ -125,11 +125,11 @@ def _with_section(text: str, title: str, entries: Iterable[tuple[str, str, str]]
 
 
 def attach_to_functions(module: dict[str, Any], **modules: Any) -> None:
-    """Give the docstrings of a module's functions an entry for each argument; now, since a function's `__doc__` is a string.
+    """Give the docstrings of a module's functions an entry for each argument. Eagerly: a function's `__doc__` is a string.
 
-    An argument that a docstring does not explain has the entry of the functions that it names in backticks: `ops.argmax` for
-    arguments of the same names, `ops.take(reference, indices)` also for the first and the second argument of `take`.
-    module: its `globals()`; modules: those with the functions, by the names that the docstrings use.
+    If a docstring does not explain an argument, the entry comes from a function that it names in backticks. `ops.argmax`
+    explains arguments of the same names; `ops.take(reference, indices)` also maps these two to the first two arguments of
+    `take`. module: its `globals()`. modules: the modules of those functions, by the names that the docstrings use.
     """
     for each in module.values():
         if inspect.isfunction(each) and each.__module__.startswith(module["__name__"]) and each.__doc__:
@@ -141,7 +141,7 @@ def attach_to_functions(module: dict[str, Any], **modules: Any) -> None:
 
 def _names(function: Any) -> tuple[str, ...]:
     """The names of a function's arguments, without *args; `inspect.signature` takes ten times as long."""
-    signature = getattr(function, "__signature__", None)  # of one that `checked` has wrapped
+    signature = getattr(function, "__signature__", None)  # if `checked` has wrapped the function
     if signature is not None:
         return tuple(name for name, each in signature.parameters.items() if each.kind is not each.VAR_POSITIONAL)
     code = inspect.unwrap(function).__code__
@@ -162,7 +162,7 @@ def _meanings_of_function(function: Any, modules: dict[str, Any]) -> dict[str, t
 
 
 def arguments(cls: type) -> Iterator[tuple[str, str, str]]:
-    """(name, type and default, meaning) of each argument of a class's constructor; '' where nothing is known."""
+    """(name, type and default, meaning) of each argument of a class's constructor; '' for what is unknown."""
     meanings = _meanings(cls)
     kinds = option.of_class(cls)
     for name, parameter in _parameters(cls).items():
@@ -173,7 +173,7 @@ def arguments(cls: type) -> Iterator[tuple[str, str, str]]:
 
 
 def _meanings(cls: type, title: str = "Args") -> dict[str, tuple[str, str]]:
-    """(type, meaning) by name, from these sections of a class and those that it extends."""
+    """(type, meaning) by name, from the sections of this title in a class and its base classes."""
     return {name: entry for text in _texts(cls) for name, entry in _entries(text, title).items()}
 
 
@@ -196,7 +196,7 @@ def _call_arguments(cls: Any) -> Iterator[tuple[str, str, str]]:
 
 
 def _texts(cls: type) -> Iterator[str]:
-    """The docstrings that explain a class's arguments, the nearest last: that of the function that it is `_made_of`, its own."""
+    """The docstrings that explain a class's arguments, from base to derived: of the `_made_of` function, then the class's own."""
     for each in reversed(cls.__mro__):
         own = vars(each).get("__doc__")
         function = vars(each).get("_made_of")
@@ -206,7 +206,7 @@ def _texts(cls: type) -> Iterator[str]:
 
 
 def _parameters(cls: type) -> dict[str, inspect.Parameter]:
-    """The parameters of `__init__`; where it takes **kwargs, then those of the base classes that have a default."""
+    """The parameters of `__init__`. If it takes **kwargs, also the base classes' parameters that have a default."""
     found: dict[str, inspect.Parameter] = {}
     inits = [vars(each)["__init__"] for each in cls.__mro__ if inspect.isfunction(vars(each).get("__init__"))]
     for init in inits:
@@ -229,7 +229,7 @@ def _annotated(parameter: inspect.Parameter) -> str:
 
 
 def _written(name: str, words: str, meaning: str) -> str:
-    """An entry of an `Args:` section, in lines."""
+    """An entry of an `Args:` section, wrapped into lines."""
     lines, line = [], f"    {name} ({words}):" if words else f"    {name}:"
     for word in meaning.split():
         if len(line) + len(word) >= _LINE:

@@ -1,4 +1,4 @@
-"""Floor 1: Keras's dtype policies, of which nbkeras has those with one dtype, 'float32' or 'float64', and weights of int8."""
+"""Floor 1: Keras's dtype policies. nbkeras has policies with one dtype, 'float32' or 'float64', and with int8 weights."""
 
 import re
 from collections.abc import Iterator, MutableMapping
@@ -10,17 +10,17 @@ from nbkeras.engine.user_errors import enter_methods
 
 
 class DTypePolicy:
-    """The dtype in which a layer computes and keeps its weights; `layers.Dense(2, dtype=DTypePolicy("float64"))`.
+    """The dtype of a layer's computations and weights: `layers.Dense(2, dtype=DTypePolicy("float64"))`.
 
-    nbkeras computes in one dtype: there is no mixed precision, so a policy says no more than the dtype's name. A layer with
-    weights of int8 has a QuantizedDTypePolicy.
+    nbkeras computes in one dtype: there is no mixed precision, so a policy contains only the dtype's name. A layer with int8
+    weights has a QuantizedDTypePolicy.
 
     Args:
-        name: 'float32' or 'float64', or the name of a dtype of integers; None for the policy of layers made now.
+        name: 'float32' or 'float64', or the name of an integer dtype; None for the current default policy.
 
     Raises:
-        TypeError: The name is no text.
-        ValueError: It is a mixed or quantized policy, or no dtype.
+        TypeError: if the name is not a string.
+        ValueError: for a mixed or quantized policy, or an unknown dtype.
 
     Example:
         >>> policy = keras.DTypePolicy("float64")
@@ -64,10 +64,10 @@ class DTypePolicy:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "DTypePolicy":
-        """A policy from what `get_config` returned.
+        """Make a policy from a result of `get_config`.
 
         Args:
-            config: That dict.
+            config: The configuration, a dict.
         """
         return cls(**config)
 
@@ -90,10 +90,10 @@ class QuantizedDTypePolicy(DTypePolicy):
 
     Args:
         mode: 'int8'.
-        source_name: The dtype of the computation, 'float32' or 'float64'; None for that of layers made now.
+        source_name: The dtype of the computation, 'float32' or 'float64'; None for the current default.
 
     Raises:
-        ValueError: Another mode.
+        ValueError: for another mode.
 
     Example:
         >>> policy = keras.dtype_policies.QuantizedDTypePolicy("int8", "float32")
@@ -116,7 +116,7 @@ class QuantizedDTypePolicy(DTypePolicy):
 
 
 def check_mode(mode: Any) -> str:
-    """The mode, if it is 'int8'; else a ValueError, which tells Keras's other modes from unknown ones."""
+    """Returns the mode if it is 'int8'. Raises ValueError, with different messages for Keras's other modes and unknown modes."""
     if mode == "int8":
         return mode
     if mode in QUANTIZATION_MODES:
@@ -127,10 +127,10 @@ def check_mode(mode: Any) -> str:
 
 
 class DTypePolicyMap(DTypePolicy, MutableMapping):
-    """Policies of the layers that a layer makes itself, by their paths: those of an attention layer's projections, for example.
+    """Policies of the sublayers that a layer makes itself, by path; for example an attention layer's projections.
 
     Args:
-        default_policy: The policy of a path without one; None for that of layers made now.
+        default_policy: The policy of paths that are not in the map; None for the current default policy.
         policy_map: A dict of policies by path.
 
     Example:
@@ -147,12 +147,12 @@ class DTypePolicyMap(DTypePolicy, MutableMapping):
 
     @property
     def name(self) -> str:
-        """The name of the default policy, marked as that of a map."""
+        """The name of the default policy, with the prefix 'map_'."""
         return f"map_{self.default_policy.name}"
 
     def __getitem__(self, path: str) -> DTypePolicy:
         known = self._policies.get(path)
-        if known is None:  # Keras takes the paths as patterns too
+        if known is None:  # paths may be patterns, as in Keras
             known = next((policy for key, policy in self._policies.items() if re.fullmatch(key, path)), None)
         return self.default_policy if known is None else known
 
@@ -178,7 +178,7 @@ class DTypePolicyMap(DTypePolicy, MutableMapping):
 
 
 def of_only_part(dtype: Any) -> Any:
-    """The policy of the only layer that a layer with this dtype makes itself; a dtype that is no DTypePolicyMap itself."""
+    """For a DTypePolicyMap, the policy of the single sublayer that a layer makes itself; any other dtype unchanged."""
     policies = get(dtype) if isinstance(dtype, dict) else dtype
     if not isinstance(policies, DTypePolicyMap):
         return dtype
@@ -186,7 +186,7 @@ def of_only_part(dtype: Any) -> Any:
 
 
 def dtype_policy() -> DTypePolicy:
-    """The policy of layers that are made now; its name is `floatx`.
+    """The current default policy of new layers; its name is `floatx`.
 
     Returns:
         A DTypePolicy.
@@ -205,7 +205,7 @@ def set_dtype_policy(policy: Any) -> None:
         policy: 'float32' or 'float64', or a DTypePolicy of that name.
 
     Raises:
-        ValueError: Another name: there is no mixed precision.
+        ValueError: for another name: there is no mixed precision.
 
     Example:
         >>> keras.config.set_dtype_policy("float64")
@@ -220,13 +220,13 @@ def get(identifier: Any) -> DTypePolicy:
     """A policy from a name, a configuration, a policy or None.
 
     Args:
-        identifier: A name, a dict as `serialize` returns it, a policy, or None for the policy of layers made now.
+        identifier: A name, a dict as `serialize` returns it, a policy, or None for the current default policy.
 
     Returns:
         A DTypePolicy.
 
     Raises:
-        ValueError: There is no such policy.
+        ValueError: for an unknown policy.
 
     Example:
         >>> keras.dtype_policies.get("float64")
@@ -268,13 +268,13 @@ def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = 
 
     Args:
         config: A dict as `serialize` returns it.
-        custom_objects: Has no meaning here.
+        custom_objects: Accepted and ignored.
 
     Returns:
         A DTypePolicy.
 
     Raises:
-        ValueError: It is the configuration of something else, or of a policy that nbkeras has not.
+        ValueError: if it is not the configuration of a policy that nbkeras has.
 
     Example:
         >>> config = keras.dtype_policies.serialize(keras.DTypePolicy("float64"))
@@ -289,7 +289,7 @@ def deserialize(config: dict[str, Any], custom_objects: dict[str, Any] | None = 
             return QuantizedDTypePolicy(**inner)
         if kind == "DTypePolicyMap" and isinstance(inner.get("policy_map", {}), dict):
             return DTypePolicyMap(inner.get("default_policy"), inner.get("policy_map"))
-    raise ValueError(f"this is no configuration of a dtype policy that nbkeras has: {briefly(config)}")
+    raise ValueError(f"expected the configuration of a dtype policy that nbkeras has, received {briefly(config)}")
 
 
 Policy, global_policy, set_global_policy = DTypePolicy, dtype_policy, set_dtype_policy  # the names in `mixed_precision`

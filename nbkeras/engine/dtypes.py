@@ -1,4 +1,4 @@
-"""Floor 1: the dtypes of tensors, of Python numbers, and of results with operands of several dtypes."""
+"""Floor 1: the dtypes of tensors, of Python numbers, and of results of mixed operands."""
 
 import functools
 from typing import Any
@@ -12,26 +12,26 @@ _INT32 = np.iinfo(np.int32)
 
 
 def known_dtype(dtype: Any) -> np.dtype:
-    """The dtype; floatx for None. TypeError for floats that no kernel supports, ValueError for a dtype that is not numeric."""
+    """Returns the dtype; floatx for None. Raises TypeError for unsupported float dtypes, ValueError for non-numeric dtypes."""
     found = np.dtype(settings.standardize_dtype(dtype))
     if found.kind == "f" and found not in (np.float32, np.float64):
         raise TypeError(
-            f"tensors of floats are float32 or float64, received {found}: convert first, as array.astype('float32')"
+            f"tensors of floats are float32 or float64, received {found}: convert first, with array.astype('float32')"
         )
     return found
 
 
 def array_of(value: Any, dtype: Any = None) -> np.ndarray:
-    """Convert an array-like to a NumPy array; by default arrays keep their dtype, Python floats get floatx, integers int32.
+    """Convert an array-like to a NumPy array. By default arrays keep their dtype, Python floats get floatx, integers int32.
 
-    Integers beyond int32 become int64, and arrays of float16 become floatx. TypeError for values other than numbers and booleans.
+    Integers beyond int32 become int64; float16 arrays become floatx. Raises TypeError for values that are not numeric or bool.
     """
     target = None if dtype is None else known_dtype(dtype)
     try:
         array = np.asarray(value, target)
     except OverflowError:  # from Python integers
         raise ValueError(f"{briefly(value)} does not fit into {'any dtype' if target is None else target}") from None
-    except (TypeError, ValueError) as error:  # NumPy's errors for texts and for lists of different lengths
+    except (TypeError, ValueError) as error:  # NumPy's errors for strings and for ragged lists
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"expected a number, or lists of numbers of one length, received {briefly(value)}") from error
     if array.dtype.kind not in "fiub":
@@ -52,7 +52,7 @@ def array_of(value: Any, dtype: Any = None) -> np.ndarray:
 
 
 def result_dtype(*dtypes: np.dtype) -> np.dtype:
-    """The common dtype: float64 > float32 > integers > bool; integers as in NumPy, floatx if there is no common integer dtype."""
+    """The common dtype: float64 > float32 > integers > bool. Integers as in NumPy; floatx if no integer dtype holds both."""
     floats = [dtype for dtype in dtypes if dtype.kind == "f"]
     if floats:
         return max(floats, key=lambda dtype: dtype.itemsize)

@@ -1,7 +1,7 @@
-"""Floor 1: modules by the names that they had in version 0.1, for code, pickles and model files that still use these.
+"""Floor 1: the module names of version 0.1, for code, pickles and model files that still use them.
 
-`import nbkeras.kernels.cache` gives the module that is `nbkeras.kernels.runtime.cache` now. Python uses the finder here last, so
-an import of a module that exists costs nothing.
+`import nbkeras.kernels.cache` imports `nbkeras.kernels.runtime.cache`. Python asks this finder last, so imports of existing
+modules cost nothing.
 """
 
 import importlib
@@ -31,7 +31,7 @@ FORMER = {
 
 
 class _Finder:
-    """Finds modules by their former names, and is its own loader."""
+    """Finds modules by their former names. It is also their loader."""
 
     @classmethod
     def find_spec(cls, name: str, path: Any = None, target: Any = None) -> Any:

@@ -1,8 +1,8 @@
-"""Floor 1: the launches of a program, or of a step that runs eagerly, measured one by one: time, bytes and operations.
+"""Floor 1: the costs of each launch of a program or of an eager step: time, bytes and operations.
 
-A launch says which arrays it gets, not which of them it writes. So one run, which is not timed, compares the arrays before and
-after each launch. A temporary array that is used for the first time is written, whatever its bytes were before. Other arrays
-that a kernel changes count as read too: sums, weights and what is updated in place.
+A launch lists its arrays but not which of them it writes. So one run, which is not timed, compares the arrays before and after
+each launch. A temporary array counts as written at its first use, even if its bytes do not change. Other arrays that a kernel
+changes also count as read: sums, weights and arrays that are updated in place.
 """
 
 import math
@@ -33,7 +33,7 @@ class Launch(NamedTuple):
 
 
 def measure(program: Program, runs: int) -> list[Launch]:
-    """Replay a program launch by launch, on the inputs of its last run."""
+    """Replay a program launch by launch, with the inputs of its last run."""
     launches = []
     for number, ((function, args), place) in enumerate(zip(program.steps, program.places, strict=True)):
         new = {program.start + buffer.offset for buffer in program.buffers if buffer.first == number}
@@ -45,7 +45,7 @@ def measure(program: Program, runs: int) -> list[Launch]:
 
 
 def measure_eagerly(step: Callable[[], Any], runs: int) -> list[Launch]:
-    """Run a step that is not recorded, and measure each of its launches."""
+    """Run an eager step, and measure each of its launches."""
     launches: list[Launch] = []
     for _ in range(1 + runs):
         with device.run_by(_Runner(launches)):
@@ -54,12 +54,12 @@ def measure_eagerly(step: Callable[[], Any], runs: int) -> list[Launch]:
 
 
 class _Runner:
-    """Inspects the launches of a first run; times those of later runs, as far as they are the same ones."""
+    """Inspects the launches of the first run. In later runs, it times those launches that occur again."""
 
     def __init__(self, launches: list[Launch]):
         self.launches = launches
         self._is_first, self._position = not launches, 0
-        self._seen: dict[int, Any] = {}  # the owners of memory that was used, which stay alive while this object does
+        self._seen: dict[int, Any] = {}  # the owners of used memory; kept alive so that ids stay unique
 
     def run(self, function: Callable, args: tuple) -> None:
         if self._is_first:
@@ -69,7 +69,7 @@ class _Runner:
         self._position += 1
         if known is not None and known.kernel == _name(function):
             _time(function, args, known)
-        else:  # a step that does not always launch the same kernels
+        else:  # the step does not always launch the same kernels
             device.run(function, args)
 
     def _new(self, args: tuple) -> set[int]:
@@ -95,7 +95,7 @@ def _name(function: Callable) -> str:
 
 
 def _inspected(function: Callable, args: tuple, place: LayerScope, new: set[int]) -> Launch:
-    """Run a launch and find out its costs; new: the addresses of buffers that nothing has used before it."""
+    """Run a launch and find its costs. new: the addresses of buffers that no earlier launch has used."""
     arrays = {
         (device.address(a), a.shape, a.strides): a for a in args if isinstance(a, device.ARRAYS) and a.size
     }.values()
@@ -119,7 +119,7 @@ def _inspected(function: Callable, args: tuple, place: LayerScope, new: set[int]
 
 
 def _is_added_to(function: Callable, is_new: bool) -> bool:
-    """Whether a kernel reads an array that it writes: kernels that update weights and sums do."""
+    """Whether a kernel also reads an array that it writes, as kernels that update weights and sums do."""
     return not is_new and not isinstance(function, np.ufunc) and function not in (device.copy, device.fill)
 
 
@@ -129,8 +129,8 @@ def _bytes(array: Array) -> bytes:
 
 # -------------------- operations --------------------
 
-# Additions and multiplications of the kernels that make products, from their arguments. An algorithm that needs fewer ones
-# (Winograd's) counts as the plain convolution, so that the numbers compare.
+# The number of additions and multiplications of matrix and convolution kernels, from their arguments. Winograd's algorithm needs
+# fewer but counts as the plain convolution, so that the numbers are comparable.
 _FLOPS: dict[str, Callable[..., int]] = {
     "dense.multiply": lambda ta, tb, a, b, bias, c, batches, m, n, k, *_: 2 * batches * m * n * k,
     "quantized.multiply_integers": lambda a, b, c, m, n, k, *_: 2 * m * n * k,
@@ -156,13 +156,13 @@ _FLOPS: dict[str, Callable[..., int]] = {
 
 
 def _recurrent_forward(*args: Any) -> int:
-    a = Forward(*args[: len(Forward._fields)])  # then a share, if there is one only
+    a = Forward(*args[: len(Forward._fields)])  # further arguments describe a share
     (batch, length, features), width = a.x.shape, a.kernel.shape[1]
     return 2 * batch * length * width * (features + a.h_last.size // max(1, batch))
 
 
 def _recurrent_backward(*args: Any) -> int:
-    """Gradients of both kernels and of the states, and of the input if it is needed."""
+    """Counts the gradients of both kernels and the states, and of the input if it is needed."""
     a = Backward(*args[: len(Backward._fields)])
     width = a.dz.size // max(1, a.batch * a.block)
     return 2 * a.batch * a.length * width * (a.features * (2 if a.dx.size else 1) + 2 * a.units)
@@ -174,7 +174,7 @@ for _kind in ("lstm", "gru", "simple_rnn"):
 
 
 def _flops(function: Callable, args: tuple) -> int | None:
-    """The additions and multiplications of a launch of a product; None for other kernels."""
+    """The additions and multiplications of a launch; None for kernels that are not counted."""
     if isinstance(function, threads.Shared):
         function, args = function.kernel, args[1:]
     module = getattr(function, "__module__", None) or ""

@@ -1,7 +1,7 @@
-"""Floor 1: the place in a model where a thread is: which layer it calls, and whether it goes forward or back.
+"""Floor 1: the layer that a thread is currently computing, and the direction, forward or backward.
 
-Messages name the layer. A program notes the place of each launch while it is recorded, and a Record of the tape notes the
-layer that made it, so that a profile can tell the layers' kernels apart. Replays ask for nothing here.
+Messages name the layer. A program stores the layer and direction of each launch while it is recorded, and a Record of the tape
+stores the layer that made it, so that a profile can assign kernels to layers. Replays do not use this module.
 """
 
 import functools
@@ -13,9 +13,9 @@ F = TypeVar("F", bound=Callable)
 
 
 class LayerScope(NamedTuple):
-    """Where a launch belongs: the names of the layers from the outermost one, joined by '/', and a direction."""
+    """The layer of a launch, and its direction. The layer is a path of names from the outermost layer, joined by '/'."""
 
-    layer: str  # or a part of a step outside its layers: 'loss', 'metrics' or 'optimizer'; '' if nothing is known
+    layer: str  # or a part of a step outside its layers: 'loss', 'metrics' or 'optimizer'; '' if unknown
     is_backward: bool
 
 
@@ -33,11 +33,11 @@ class _LayerStack(threading.local):
         return "/".join(self.names) or self.outside
 
     def place(self) -> LayerScope:
-        """The place of a launch that is made now."""
+        """The LayerScope of launches that are made now."""
         return LayerScope(self.layer, self.back is not None)
 
     def part(self, name: str) -> Callable[[F], F]:
-        """Decorator of functions whose launches outside of layers have this name."""
+        """Decorator of functions: their launches outside of layers get this name."""
 
         def decorate(function: F) -> F:
             @functools.wraps(function)

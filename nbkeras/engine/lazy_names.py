@@ -1,9 +1,9 @@
-"""Floor 1: the public names of a module, some of which are imported only when they are first used.
+"""Floor 1: the public names of a module. Some are imported only when they are first used.
 
 A module imports the names that most programs use. It imports the others under `if TYPE_CHECKING:`, for editors and type
 checkers; Python skips that block, and `attach` reads its lines from the source. So `import nbkeras` does not become slower with
 every name. Each name has a line, `from nbkeras.layers.wrapper import Wrapper as Wrapper`: `as` with the same name makes an
-imported name public, for type checkers too. For a name of Keras that is left out on purpose, absent_names.py has the reason.
+imported name public, for type checkers too. absent_names.py has the reasons for names of Keras that are omitted on purpose.
 """
 
 import functools
@@ -21,9 +21,10 @@ _SHOWN = re.compile(r"^ *from (\S+) import (\w+) as \2\b", re.MULTILINE)
 
 
 def attach(module: dict[str, Any], *registries: Registry) -> None:
-    """Give a module its `__getattr__`, `__dir__` and `__all__`; `module` is its `globals()`, and this its last statement.
+    """Give a module its `__getattr__`, `__dir__` and `__all__`. It must be the module's last statement.
 
-    registries: the registries of its classes and functions; configurations then find names that are not imported yet.
+    module: its `globals()`. registries: the registries of its classes and functions, so that configurations find names that are
+    not imported yet.
     """
     own, spec = module["__name__"], module["__spec__"]
     shown = {name: source for source, name in _SHOWN.findall(spec.loader.get_data(spec.origin).decode())}
@@ -44,7 +45,7 @@ def attach(module: dict[str, Any], *registries: Registry) -> None:
 
 
 class LazyModule:
-    """A module of nbkeras that is imported when a name of it is first used: `higher = Later("nbkeras.autodiff.rules")`."""
+    """A module of nbkeras that is imported at its first use: `rules = LazyModule("nbkeras.autodiff.rules")`."""
 
     def __init__(self, name: str):
         self._name = name
@@ -54,12 +55,12 @@ class LazyModule:
 
 
 def attach_names_of(module: dict[str, Any], other: ModuleType) -> None:
-    """Give a module the public names of another one."""
+    """Give a module the public names of another module."""
     module.update(__getattr__=functools.partial(getattr, other), __dir__=other.__dir__, __all__=dir(other))
 
 
 def _is_own(name: str, thing: Any, module: str, registries: Sequence[Registry]) -> bool:
-    """Whether it is a public class or function of the module or package, or a method of one of its registries."""
+    """Whether an object is a public class or function of the module or package, or a method of one of its registries."""
     if name.startswith("_") or not callable(thing):
         return False
     return (
@@ -69,22 +70,22 @@ def _is_own(name: str, thing: Any, module: str, registries: Sequence[Registry]) 
 
 
 def _why_absent(name: str) -> str:
-    """'nbkeras.x is not offered: ...' for a name of Keras that is left out on purpose, else ''."""
+    """'nbkeras.x is not offered: ...' for a name of Keras that is omitted on purpose, else ''."""
     reason = importlib.import_module("nbkeras.engine.absent_names").reason("keras." + name.partition(".")[2])
     return f"{name} is not offered: {reason}" if reason else ""
 
 
 def refuse_absent(name: str) -> None:
-    """Raise an ImportError with the reason for a name of Keras that is left out on purpose."""
+    """Raise an ImportError with the reason for a name of Keras that is omitted on purpose."""
     why = _why_absent(name)
     if why:
         raise ImportError(why, name=name)
 
 
 def missing(module: str, name: str, asking: Any) -> Exception:
-    """The error for a missing name; an ImportError for `from nbkeras import x`, since Python drops other errors' texts there."""
+    """The error for a missing name. For `from nbkeras import x` an ImportError: Python hides the message of other errors."""
     code = asking.f_code
-    # Python asks every module for some names
+    # Python itself looks up some names in every module
     probes = name.startswith("__") or code.co_filename.startswith("<frozen importlib")
     why = "" if probes else _why_absent(f"{module}.{name}")
     if why and code.co_code[asking.f_lasti] == opcode.opmap["IMPORT_FROM"]:
@@ -95,7 +96,7 @@ def missing(module: str, name: str, asking: Any) -> Exception:
 
 
 class _Absent:
-    """The last of Python's finders: gives the reason when a module is imported that Keras has and nbkeras has not."""
+    """The last of Python's finders. It raises the reason if a module of Keras is imported that nbkeras omits."""
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> None:

@@ -1,7 +1,7 @@
-"""Floor 1: limits of memory and work while a model's file is read. At other times the only limit is what memory can address.
+"""Floor 1: limits on memory and work while a model file is read. At other times the only limit is the address space.
 
-A file of a few bytes can describe a layer of a terabyte, or nested models that are called 2**40 times. Code whose memory or work
-depends on a number in a configuration calls these functions first.
+A file of a few bytes can describe a layer of a terabyte, or nested models that are called 2**40 times. If a number in a
+configuration determines the memory or work of some code, that code must call these functions first.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ _room = _Room()
 
 
 def limited(size: int | None) -> temporarily:
-    """Limit the block to `size` bytes in all (None: no limit) and 200,000 calls of layers and ops."""
+    """Limit the block to a total of `size` bytes (None: no limit) and 200,000 calls of layers and ops."""
     return temporarily(_room, left=size, steps=_STEPS)
 
 
 def take(size: int, what: str) -> None:
-    """Count memory that is kept, before it is allocated; ValueError if it exceeds what is left, or what can exist."""
+    """Count permanent memory before it is allocated. Raises ValueError if it exceeds the remaining limit or address space."""
     check_exists(size, what)
     if _room.left is not None:
         if size > _room.left:
-            raise ValueError(f"{what} takes {size} bytes, for which the file is too small: {_HINT}")
+            raise ValueError(f"{what} takes {size} bytes, too much for a file of this size: {_HINT}")
         _room.left -= size
 
 
 def take_briefly(size: int, what: str) -> None:
-    """Check temporary memory before it is allocated; ValueError if it is more than a model needs, or than can exist."""
+    """Check temporary memory before it is allocated. Raises ValueError beyond 1 GiB; without limits, beyond the address space."""
     check_exists(size, what)
     if _room.steps is not None and size > _BRIEF:
-        raise ValueError(f"{what} takes {size} bytes, for which the file is too small: {_HINT}")
+        raise ValueError(f"{what} takes {size} bytes, too much for a file of this size: {_HINT}")
 
 
 def check_exists(size: int, what: str) -> None:
-    """ValueError for a number of bytes that no memory can have: NumPy's own error would not name the argument."""
+    """Raises ValueError for a size beyond the address space, since NumPy's own error would not name the argument."""
     if size > sys.maxsize:
         raise ValueError(f"{what} takes {size} bytes, more than any memory has: pass smaller sizes")
 
 
 def step(count: int = 1) -> None:
-    """Count calls of a layer or an op; ValueError after too many of them."""
+    """Count calls of layers and ops. Raises ValueError if the limit is exceeded."""
     if _room.steps is not None:
         _room.steps -= count
         if _room.steps < 0:
@@ -61,9 +61,9 @@ def step(count: int = 1) -> None:
 
 
 def unfilled(value: bool = True) -> temporarily:
-    """Layers that are built in the block draw no initial values, because a file gives them their weights right after it.
+    """Layers that are built in the block draw no initial values, because a file provides their weights afterwards.
 
-    value: False for a block in it, of weights that the file does not have.
+    value: False for an inner block with weights that the file does not have.
     """
     return temporarily(_room, unfilled=value)
 

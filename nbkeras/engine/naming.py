@@ -20,14 +20,14 @@ def unique_name(prefix: str) -> str:
 
 
 def checked(kind: str, name: Any) -> str | None:
-    """A name that a user gives, or None; TypeError for anything but a text. kind: whose name it is."""
+    """Returns a user's name, or None. Raises TypeError unless it is a string. kind: the kind of the named object."""
     if name is not None and not isinstance(name, str):
         raise TypeError(f"a {kind}'s name must be a string, received {briefly(name)}")
     return name
 
 
 def numbered(name: str, taken: Container[str]) -> str:
-    """The name, or the first of name_1, name_2, ... that is not taken."""
+    """The name if it is free, else the first free one of name_1, name_2, ..."""
     found, number = name, 0
     while found in taken:
         number += 1
@@ -36,7 +36,7 @@ def numbered(name: str, taken: Container[str]) -> str:
 
 
 def clear_names() -> None:
-    """Restart the numbers of layer names."""
+    """Reset the numbers in generated layer names."""
     with _name_lock:
         _name_counts.clear()
 

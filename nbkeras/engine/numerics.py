@@ -1,4 +1,4 @@
-"""Floor 1: checks that results are finite, op by op, which name the first one that is not."""
+"""Floor 1: checks that results are finite, op by op. The error names the first op whose result is not."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class NumericsError(FloatingPointError):
     """A result of an op, or a gradient, has NaN or infinite numbers.
 
     Args:
-        text: What was found.
+        text: The message.
         op: The name of the op.
-        layer: The names of the layers in which it was called, joined by '/'; '' outside of layers.
+        layer: The path of the layer that called it, names joined by '/'; '' outside of layers.
         is_backward: Whether it is a gradient.
 
     Example:
@@ -34,21 +34,21 @@ class NumericsError(FloatingPointError):
         log False None
     """
 
-    batch: int | None = None  # the number of the batch in its epoch, from 0
+    batch: int | None = None  # the index of the batch in its epoch
 
     def __init__(self, text: str, op: str = "", layer: str = "", is_backward: bool = False):
         super().__init__(text)
         self.op, self.layer, self.is_backward = op, layer, is_backward
 
     def in_batch(self, number: int) -> None:
-        """Add the number of the batch, as the loop of `fit`, `evaluate` or `predict` knows it."""
+        """Add the index of the batch to the message. The loop of `fit`, `evaluate` or `predict` calls this."""
         if self.batch is None:
             self.batch = number
             self.args = (f"{self.args[0]} In batch {number}, counted from 0.",)
 
 
 class Checker:
-    """Checks results and gradients, with which `apply` and the tape call it while checks are on."""
+    """Checks results and gradients. `apply` and the tape call it while checks are on."""
 
     def __init__(self, infinities: bool):
         self._infinities = infinities
@@ -75,10 +75,10 @@ class Checker:
                 raise self._error(what, fault, record.name, LayerScope(record.layer, True), about)
 
     def _fault(self, array: Array) -> str | None:
-        """The fault of an array's numbers; None if all is well, or if they cannot be read now."""
+        """A description of the non-finite numbers of an array; None if there are none, or if values cannot be read now."""
         if array.dtype.kind != "f" or device.is_dry() or device.recorder() is not None:
             return None
-        if not isinstance(array, device.ARRAYS):  # in autodiff.vmap, whose ops on all members are checked
+        if not isinstance(array, device.ARRAYS):  # in autodiff.vmap, its ops on all members are checked instead
             return None
         numbers = device.read(array)
         wrong = ~np.isfinite(numbers) if self._infinities else np.isnan(numbers)
@@ -89,7 +89,7 @@ class Checker:
         return f"{nans} NaN and {int(wrong.sum()) - nans} infinite numbers of {numbers.size}, the first one at {first}"
 
     def _about(self, tensors: Sequence[Tensor | None]) -> str:
-        """The inputs of an op: those that are not finite, or the range of each."""
+        """A sentence about the inputs of an op: which are not finite, or the range of each."""
         parts, bad = [], []
         for i, each in enumerate(tensors):
             if each is None or each.dtype.kind != "f" or not isinstance(each.data, device.ARRAYS) or not each.size:
@@ -111,13 +111,13 @@ class Checker:
 
 
 def check_numerics(infinities: bool = True) -> Any:
-    """`with check_numerics():` stop at the first op or gradient that has NaN or infinite numbers, with an error that names it.
+    """`with check_numerics():` raise an error at the first op or gradient that has NaN or infinite numbers; it names the op.
 
-    In the block all steps run op by op, also those that were recorded, so they are slower. The error comes before an optimizer
-    changes the weights. It holds for this thread.
+    In the block all steps run op by op, also recorded steps, so they are slower. The error is raised before an optimizer changes
+    the weights. It applies to this thread.
 
     Args:
-        infinities: Whether infinite numbers are faults too.
+        infinities: Whether infinite numbers are errors too.
 
     Returns:
         A context manager.

@@ -1,4 +1,4 @@
-"""Floor 1: Observed, an object whose attributes recorded steps read; assigning a new value makes those steps be recorded again.
+"""Floor 1: Observed, an object whose attributes recorded steps read. If an attribute changes, those steps are recorded again.
 
 A recorded step keeps the values that Python code read during the recording. Without this, `layer.rate = 0.2` or a callback that
 sets `model.beta` would have no effect.
@@ -20,17 +20,17 @@ from nbkeras.engine.user_errors import warn
 # compared by value; everything else by identity
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)
 _NOT_IN_STEPS = frozenset({"__init__", "build", "get_config", "from_config", "__repr__", "__setattr__"})
-_OFTEN = 100  # the number of changes after which a warning names the remedy
+_OFTEN = 100  # after this number of changes, a warning names the remedy
 
 
 class Observed:
     """A layer, model, loss, metric, regularizer, constraint or optimizer.
 
-    Observed are the attributes that a recorded step can have read: those whose names occur in a method of the object's class.
-    Not observed are the contents of lists, dicts and plain objects, globals, and the variables of functions.
+    It observes the attributes that a recorded step can have read: their names occur in a method of the object's class. It does
+    not observe the contents of lists, dicts and plain objects, globals, or the variables of functions.
     """
 
-    _observed = False  # whether a program that is in use depends on this object
+    _observed = False  # whether a current program depends on this object
     _changes = 0
 
     @classmethod
@@ -42,7 +42,7 @@ class Observed:
         held = self.__dict__
         changed = self._observed and name in held and not _same(held[name], value)
         super().__setattr__(name, value)
-        # an assignment within a step or a layer's call is part of the step, not a change from outside
+        # an assignment inside a step or a layer's call is part of the step, not an external change
         if changed and not (step_lock.inside() or layer_stack.names) and name in _names_read_by(type(self)):
             held["_observed"] = False
             held["_changes"] = self._changes + 1
@@ -51,13 +51,13 @@ class Observed:
                 owner = f"{type(self).__name__} {held.get('name', '')!r}"
                 warn(
                     f"the attribute {name!r} of {owner} was changed {_OFTEN} times, and each time the steps that read it "
-                    "were recorded again, which takes some milliseconds more than a step. Make it a Variable, which steps read "
-                    f"anew each time: self.{name} = nbkeras.Variable(value, trainable=False), then .assign(new_value)"
+                    "were recorded again, which takes some milliseconds more than a step. Make it a Variable, whose current "
+                    f"value each step reads: self.{name} = nbkeras.Variable(value, trainable=False), then .assign(new_value)"
                 )
 
 
 def observe(objects: Iterable[Any]) -> None:
-    """Make the program that this thread records depend on those of these objects that are Observed."""
+    """Make the program that this thread is recording depend on the Observed objects among these."""
     for each in objects:
         if isinstance(each, Observed):
             each.__dict__["_observed"] = True
@@ -68,7 +68,7 @@ def _same(before: Any, value: Any) -> bool:
     return before is value or (type(before) is type(value) and isinstance(value, _PLAIN) and bool(before == value))
 
 
-# by class: weak, because classes that a function defines go with their models
+# by class; weak keys, so that classes defined in a function can be freed with their models
 _names: weakref.WeakKeyDictionary[type, frozenset[str]] = weakref.WeakKeyDictionary()
 
 
@@ -79,7 +79,7 @@ def _names_read_by(cls: type[Observed]) -> frozenset[str]:
 
 
 def names_in_methods(*classes: type) -> frozenset[str]:
-    """The names in the methods of classes, and the strings there, which may be names for `getattr`."""
+    """The names and strings in the methods of classes; a string may be a name for `getattr`."""
     found: set[str] = set()
     for cls in classes:
         for name, member in vars(cls).items():
@@ -90,7 +90,7 @@ def names_in_methods(*classes: type) -> frozenset[str]:
 
 
 def _codes(member: Any) -> Iterator[types.CodeType]:
-    """The code of a method, property or decorated function, and of the functions in it."""
+    """The code of a method, property or decorated function, and of its nested functions."""
     if isinstance(member, types.CodeType):
         yield member
         for constant in member.co_consts:

@@ -1,13 +1,12 @@
 """Floor 1: options, the parameters of an `__init__` that an object checks, keeps and writes into its configuration.
 
-The annotation of a parameter declares it. This is all that a layer needs:
+The annotation of a parameter declares an option. A layer needs only this:
 
     def __init__(self, units: Size, use_bias: Flag = True, kernel_initializer: Initializer = "glorot_uniform", **kwargs):
         super().__init__(**keep(self, locals()))
 
-`keep` checks and converts the values and sets the attributes; `get_config` of the base class writes them. What is left of the
-arguments is for the base class.
-A parameter without such an annotation is no option: the class does with it what it wants.
+`keep` checks and converts the values, sets the attributes, and returns the remaining arguments for the base class. `get_config`
+of the base class writes the options. A parameter without such an annotation is not an option: the class handles it itself.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from nbkeras.engine.user_errors import is_meant
 
 
 def written(value: Any) -> Any:
-    """A value in a configuration: plain values and lists, and the configurations of objects."""
+    """A value as it is written into a configuration: objects become their configurations, and arrays lists."""
     if isinstance(value, list | tuple):
         return [written(each) for each in value]
     if hasattr(value, "get_config"):
@@ -36,7 +35,7 @@ def written(value: Any) -> Any:
 
 
 class Kind(NamedTuple):
-    """A kind of option: `check(object, option, value)` returns the value to keep or raises; words: what is accepted."""
+    """A kind of option. `check(object, option, value)` returns the value to keep, or raises. `words`: the accepted values."""
 
     check: Callable[[Any, str, Any], Any]
     words: str
@@ -44,7 +43,7 @@ class Kind(NamedTuple):
 
 
 def size_of(name: str, what: str, value: Any) -> int:
-    """A positive integer; the error names the layer or the op, and the argument."""
+    """Returns a positive integer. The error names the layer or op, and the argument."""
     try:
         size = operator.index(value)
     except TypeError:
@@ -62,14 +61,14 @@ def _integer(name: str, what: str, value: Any) -> int:
 
 
 def number_of(name: str, what: str, value: Any) -> float:
-    """A number as a float; the error names the class and the argument."""
+    """Returns a number as a float. The error names the class and the argument."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise TypeError(f"{name}: {what} must be a number, received {briefly(value)}")
     return float(value)
 
 
 def as_given(name: str, what: str, value: Any) -> Any:
-    """A number as it is; the error names the class and the argument."""
+    """Returns a number without converting it. The error names the class and the argument."""
     number_of(name, what, value)
     return value
 
@@ -79,15 +78,15 @@ def _verbosity(name: str, what: str, value: Any) -> Any:
 
 
 def flag_of(name: str, what: str, value: Any) -> bool:
-    """The truth of a value; the error names the class and the argument."""
+    """Returns the truth value. The error names the class and the argument."""
     try:
         return bool(value)
-    except Exception:  # arrays and tables of several values, by NumPy or pandas
+    except Exception:  # NumPy and pandas raise for arrays and tables of several values
         raise TypeError(f"{name}: {what} must be True or False, received {briefly(value)}") from None
 
 
 def name_of(item: Any) -> str:
-    """The name of an object in errors: of its class; of the cell that LSTM makes, LSTM."""
+    """The name of an object's class for errors; without 'Cell', since users make LSTM and not its LSTMCell."""
     return type(item).__name__.removesuffix("Cell")
 
 
@@ -97,7 +96,7 @@ def kind(check: Callable, words: str, *more: Any, write: Callable[[Any], Any] = 
 
 
 def integers_of(name: str, what: str, value: Any) -> tuple[int, ...]:
-    """Several integers, as a tuple; the error names the class and the argument."""
+    """Returns integers as a tuple. The error names the class and the argument."""
     try:
         return tuple(operator.index(each) for each in value)
     except TypeError:
@@ -110,7 +109,7 @@ def choice(*allowed: str | None, any_case: bool = False) -> Kind:
 
 
 def optional(annotation: Any) -> Kind:
-    """The kind of an option that is as annotated, or None."""
+    """The kind of an option that accepts None besides the annotated kind."""
     (each,) = annotation.__metadata__
     return Kind(
         lambda item, what, value: None if value is None else each.check(item, what, value),
@@ -120,7 +119,7 @@ def optional(annotation: Any) -> Kind:
 
 
 def _object(kind: str, words: str) -> Kind:
-    """The kind of an option that a registry finds."""
+    """The kind of an option whose value a registry looks up."""
 
     def write(value: Any) -> Any:
         each = of_kind(kind).serialize
@@ -133,18 +132,18 @@ def _object(kind: str, words: str) -> Kind:
 
 
 def _layers(item: Any, what: str, value: Any) -> Any:
-    """Layers from their configurations; other objects as they are: the class checks them, and a cell need not be a layer."""
+    """Make layers from configurations; return other objects unchanged. The class checks them: a cell need not be a layer."""
     if isinstance(value, list | tuple):
         return [_layers(item, what, each) for each in value]
     return of_kind("layer").deserialize(value) if isinstance(value, dict) else value
 
 
-Anything = Annotated[Any, Kind(lambda item, what, value: value, "")]  # the class's docstring says what it takes
+Anything = Annotated[Any, Kind(lambda item, what, value: value, "")]  # the class's docstring describes accepted values
 Size = Annotated[int, kind(size_of, "a positive integer")]
 Integer = Annotated[int, kind(_integer, "an integer")]
 Integers = Annotated[Any, kind(integers_of, "a tuple of integers")]
 Number = Annotated[float, kind(number_of, "a number")]
-AnyNumber = Annotated[Any, kind(as_given, "a number")]  # kept as it is given: an integer stays one in configurations
+AnyNumber = Annotated[Any, kind(as_given, "a number")]  # not converted: an integer stays an integer in configurations
 Verbosity = Annotated[int, kind(_verbosity, "a number")]  # or a flag
 MaybeInteger = Annotated[Any, optional(Integer)]
 MaybeNumber = Annotated[Any, optional(Number)]
@@ -167,9 +166,9 @@ class Option(NamedTuple):
 
 
 def keep(item: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Check the options of an `__init__` and set the attributes. Returns its other arguments, which are for the base class.
+    """Check the options of an `__init__` and set the attributes. Returns the remaining arguments, for the base class.
 
-    arguments: the `locals()` of the `__init__`, which calls `super()`. One class declares an option, not a base class too.
+    arguments: the `locals()` of the `__init__`, which must call `super()`. Only one class of a hierarchy declares an option.
     """
     init = vars(arguments["__class__"])["__init__"]
     others = {name: arguments[name] for name in parameters(init)} | arguments.get("kwargs", {})
@@ -179,7 +178,7 @@ def keep(item: Any, arguments: dict[str, Any]) -> dict[str, Any]:
         except Exception as error:
             if is_meant(error):
                 raise
-            # the check itself failed, as `value < 0` does for a text: the value is of another kind than the words say
+            # the check itself failed, as `value < 0` fails for a string: the value has a wrong type
             raise TypeError(
                 f"{name_of(item)}: {name} must be {each.words}, received {briefly(arguments[name])}"
             ) from error
@@ -189,7 +188,7 @@ def keep(item: Any, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_class(cls: type) -> dict[str, Option]:
-    """The options that a class can be given: its own and, where its `__init__` takes **kwargs, those of its base classes."""
+    """The options that a class accepts: its own and, if its `__init__` takes **kwargs, its base classes'."""
     found: dict[str, Option] = {}
     for each in cls.__mro__:
         if "__init__" in vars(each):
@@ -208,7 +207,7 @@ def left_out(cls: type) -> set[str]:
 
 
 def config_of(item: Any) -> dict[str, Any]:
-    """The options of an object as a configuration: the part of `get_config` that follows from the declarations."""
+    """The declared options of an object as a configuration, for `get_config`."""
     config = {}
     for name, each, attribute in of_class(type(item)).values():
         value = getattr(item, attribute)
@@ -216,29 +215,29 @@ def config_of(item: Any) -> dict[str, Any]:
             config[name] = each.write(value)
         except RecursionError:
             raise ValueError(
-                f"{name_of(item)}: {name} cannot be written into a configuration, because it holds lists within lists "
-                f"without end: {briefly(value)}"
+                f"{name_of(item)}: {name} cannot be written into a configuration, because its lists are nested without end: "
+                f"{briefly(value)}"
             ) from None
     return config
 
 
 class Configured:
-    """Base of objects that a configuration makes again: the options that their signatures declare."""
+    """Base class of objects whose configuration is the options that their signatures declare."""
 
     if TYPE_CHECKING:  # the attributes that `keep` sets
 
         def __getattr__(self, name: str) -> Any: ...
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that make this object again; a subclass with options that it does not declare adds them."""
+        """The constructor's arguments. A subclass must add options that it does not declare."""
         return config_of(self)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
-        """An object from what `get_config` returned.
+        """Make an object from a result of `get_config`.
 
         Args:
-            config: That dict.
+            config: The configuration, a dict.
         """
         return cls(**config)
 
@@ -270,7 +269,7 @@ def parameters(init: Callable) -> list[str]:
 
 
 def with_defaults(init: Callable, defaults: Mapping[str, Any]) -> Callable:
-    """An `__init__` with other defaults of some parameters, for a subclass that differs from its base in nothing else."""
+    """An `__init__` with new defaults of some parameters, for a subclass that differs from its base only in defaults."""
     function: Any = inspect.unwrap(init)
     made: Any = FunctionType(function.__code__, function.__globals__, function.__name__, closure=function.__closure__)
     made.__annotations__, made.__kwdefaults__ = function.__annotations__, function.__kwdefaults__
@@ -281,5 +280,5 @@ def with_defaults(init: Callable, defaults: Mapping[str, Any]) -> Callable:
 
 
 def given(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The options among the `locals()` of an `__init__`, which it passes on by name: all but `self` and **kwargs."""
+    """The `locals()` of an `__init__` without `self` and **kwargs, to pass them on by name."""
     return {name: value for name, value in arguments.items() if name not in ("self", "kwargs", "__class__")}

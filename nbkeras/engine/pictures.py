@@ -1,6 +1,6 @@
-"""Floor 1: tables in HTML and pictures in SVG, written as text: notebooks show them, profiles are drawn with them.
+"""Floor 1: HTML tables and SVG pictures, for notebooks and profiles.
 
-All names are escaped: a layer's name may hold any characters.
+All names are escaped: a layer's name may contain any characters.
 """
 
 import html
@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from typing import Any
 
 _COLORS = ("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#edc948", "#b07aa1", "#ff9da7", "#9c755f", "#86bcb6")
-_LETTER = 6.2  # the width of a letter of 11 pixels
+_LETTER = 6.2  # the width of a character at font size 11, in pixels
 
 
 def color(number: int) -> str:
-    """A color for each number; they repeat."""
+    """A color for each number. The colors repeat."""
     return _COLORS[number % len(_COLORS)]
 
 
 def html_table(
     header: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "", foot: Sequence[str] = ()
 ) -> str:
-    """A table in HTML, with texts to the left and numbers to the right; foot: lines below it."""
+    """An HTML table, with strings aligned left and numbers aligned right. foot: lines below it."""
 
     def cell(tag: str, value: Any, is_text: bool) -> str:
         return f'<{tag} style="text-align:{"left" if is_text else "right"}">{html.escape(str(value))}</{tag}>'
@@ -39,7 +39,7 @@ def html_table(
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a cell holds a number, or '-' in place of one."""
+    """Whether a cell contains a number, or '-' in place of one."""
     text = str(value).strip().rstrip("%").replace(",", "")
     try:
         float(text)
@@ -49,14 +49,14 @@ def _is_number(value: Any) -> bool:
 
 
 def svg(width: float, height: float, parts: Sequence[str]) -> str:
-    """A picture of these elements."""
+    """An SVG picture of these elements."""
     style = "font-family:sans-serif;font-size:11px"
     size = f'width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}"'
     return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {size} style="{style}">', *parts, "</svg>", ""])
 
 
 def text(x: float, y: float, content: str, anchor: str = "start", fill: str = "currentColor") -> str:
-    """A line of text; anchor: 'start', 'middle' or 'end' of it is at x."""
+    """A line of text. anchor: the part of the line that is at x: 'start', 'middle' or 'end'."""
     place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{fill}"'
     return f"<text {place}>{html.escape(content)}</text>"
 
@@ -64,7 +64,7 @@ def text(x: float, y: float, content: str, anchor: str = "start", fill: str = "c
 def box(
     x: float, y: float, width: float, height: float, fill: str, title: str, label: str = "", opacity: float = 1
 ) -> str:
-    """A rectangle that says `title` under the mouse; the label is drawn in it, as far as it fits."""
+    """A rectangle with the tooltip `title`. The label is drawn inside, cut to fit."""
     place = f'x="{x:.2f}" y="{y:.2f}" width="{max(width, 0.2):.2f}" height="{max(height, 0.2):.2f}"'
     look = f'fill="{fill}" fill-opacity="{opacity:g}" stroke="white" stroke-width="0.5"'
     parts = [f"<g><title>{html.escape(title)}</title><rect {place} {look}/>"]
@@ -76,7 +76,7 @@ def box(
 
 
 def curves(series: dict[str, Sequence[float]], width: float = 420, height: float = 160) -> str:
-    """Lines over 1, 2, 3, ..., with their names, and the least and the largest value at the side; '' if there is no number."""
+    """A line chart over 1, 2, 3, ..., with names and with minimum and maximum at the side; '' if there is no finite number."""
     known = {name: [(i, v) for i, v in enumerate(values) if abs(v) < float("inf")] for name, values in series.items()}
     values = [v for points in known.values() for _, v in points]
     if not values:

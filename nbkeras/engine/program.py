@@ -3,8 +3,8 @@
 While a step runs, a Program records every buffer and every launch. `seal` then places the buffers in one arena by
 first and last use, and `run` replays the launches: it walks no Python graph and allocates nothing.
 
-A program is right as long as the arrays and objects that it was recorded with stay as they were. `outdate` says that some have
-changed: the programs that depend on them are dropped, and their steps are recorded again.
+A program depends on the arrays and objects of its recording. `outdate` reports that some were replaced or changed: it drops
+the programs that depend on them, and their steps are recorded again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class View(NamedTuple):
 
 
 class OpCall(NamedTuple):
-    """An op that a step called, or a launch that it made outside of ops (outputs None). Arrays are described as in launches."""
+    """An op that a step called, or a launch outside of ops (outputs None). Arrays are described as in launches."""
 
     function: Callable
     inputs: tuple
@@ -73,7 +73,7 @@ def _made_outside(who: str, array: Array) -> RuntimeError:
 
 
 def adopt(array: Array | None) -> Array | None:
-    """The array. If it was made before the step that is recorded now, it becomes a constant of the program."""
+    """Returns the array. If it was made before the current recording began, it becomes a constant of the program."""
     recorder = device.recorder()
     if recorder is not None and array is not None and not recorder.knows(array):
         device.persistent(array)
@@ -81,7 +81,7 @@ def adopt(array: Array | None) -> Array | None:
 
 
 def compute(op: Callable, arrays: Sequence[Array | None], constants: dict[str, Any]) -> tuple[Any, Any]:
-    """(outputs, saved) of an op of the kernels. An op on constants alone is computed now and is not replayed."""
+    """Returns (outputs, saved) of an op of the kernels. An op whose inputs are all constants runs now and is not replayed."""
     recorder = device.recorder()
     if hasattr(op, "changes_inputs"):
         copy_on_write.will_write(*(arrays[number] for number in op.changes_inputs))
@@ -104,7 +104,7 @@ def compute(op: Callable, arrays: Sequence[Array | None], constants: dict[str, A
 
 
 def _pair(op: Callable, returned: Any) -> tuple[Any, Any]:
-    """The pair that an op returned; TypeError if it is not (y, saved)."""
+    """Returns the pair that an op returned. Raises TypeError if it is not (y, saved)."""
     if type(returned) is not tuple or len(returned) != 2:
         raise TypeError(
             f"the op {named(op)} must return (y, saved): its output array or a tuple of them, and what its vjp needs, or "
@@ -119,9 +119,9 @@ def _pair(op: Callable, returned: Any) -> tuple[Any, Any]:
 
 
 class Preparation:
-    """The launches of a program that depend on weights alone; they run again when one of these may have been written.
+    """The launches of a program that depend only on weights. They run again after a weight may have been written.
 
-    It records, as a Program does, what is launched in `device.preparing`. Its arrays stay as they are between runs.
+    It records the launches in `device.preparing`, as a Program does. Its arrays keep their values between runs.
     """
 
     def __init__(self) -> None:
@@ -129,7 +129,7 @@ class Preparation:
         self.nbytes = 0  # of its arrays
         self.steps: list[tuple[Callable, tuple]] = []
         self._own: set[int] = set()  # ids of the owners of its arrays
-        self._read: set[int] = set()  # and of the weights
+        self._read: set[int] = set()  # ids of the owners of the weights
         self._replay: Any = None
 
     def allocated(self, array: Array) -> Array:
@@ -151,17 +151,17 @@ class Preparation:
         raise device.ValueReadError("a value was read while weights are prepared")
 
     def knows(self, array: Array) -> bool:
-        """Whether programs may read an array: always."""
+        """Whether programs may read an array: always True."""
         return True
 
     def seal(self) -> set[int]:
-        """End recording; returns the ids of the owners of what it reads."""
+        """End recording. Returns the ids of the owners of the arrays that it reads."""
         self._replay = device.Replayer(self.steps)
         return self._read
 
     def run(self) -> None:
         """Compute the values again."""
-        self.stale = False  # before: who writes meanwhile makes it stale again
+        self.stale = False  # before the replay: a write by another thread during it must set this again
         self._replay()
 
 
@@ -185,10 +185,10 @@ class Program:
 
     def __init__(self, changing: Collection[int] = (), preparation: Preparation | None = None) -> None:
         self.steps: list[tuple[Callable, tuple]] = []
-        self.places: list[LayerScope] = []  # of the steps, for profiles
+        self.places: list[LayerScope] = []  # the layer of each step, for profiles
         self.buffers: list[Buffer] = []  # of the arena, once sealed
         self.reason: str | None = None  # why the step cannot be replayed
-        self.depends: set[int] = set()  # ids of the earlier arrays and the objects that it was recorded with
+        self.depends: set[int] = set()  # ids of the earlier arrays and the objects that the recording used
         self.outdated = False  # whether one of them has changed
         self.on_read: Callable[[], str] = lambda: "a tensor's value was read"
         self.nbytes = 0
@@ -196,8 +196,8 @@ class Program:
         self.start = 0  # the address of the first buffer in it
         self.calls: list[OpCall] = []  # until it is sealed
         self.written: set[int] = set()  # ids of earlier arrays that it may write
-        self.place: LayerScope | None = None  # of the next launches; None: where this thread is
-        self._preparation, self._changing = preparation, changing  # ids of arrays that are no weights
+        self.place: LayerScope | None = None  # the layer of the next launches; None: this thread's current layer
+        self._preparation, self._changing = preparation, changing  # changing: ids of arrays that are not weights
         self._in_op = False
         self._before: list[Callable[[], None]] = []  # called before each replay
         self._replay: Any = device.Replayer([])
@@ -206,7 +206,7 @@ class Program:
         self._sizes: list[int] = []
         self._alive: dict[int, tuple[weakref.ref, int]] = {}
 
-    # Called by runtime/device.py while recording. Arrays are described and not kept, so that their memory is freed meanwhile.
+    # Called by runtime/device.py while recording. Only descriptions of arrays are kept, so that their memory can be freed.
 
     def allocated(self, array: Array) -> Array:
         self._alive[id(array)] = (weakref.ref(array), len(self._sizes))
@@ -246,7 +246,7 @@ class Program:
         return self._describe(function, arg) if isinstance(arg, device.ARRAYS) else arg
 
     def preparation_of(self, arrays: Sequence[Array | None]) -> Preparation | None:
-        """The preparation, if there is one and all of these arrays are weights or were prepared; for `device.prepared`.
+        """The preparation, if there is one and these arrays are all weights or prepared arrays; for `device.prepared`.
 
         Args:
             arrays: The arrays; None counts as a weight.
@@ -257,7 +257,7 @@ class Program:
 
     @property
     def prepared_nbytes(self) -> int:
-        """The bytes of what was computed from weights alone and is kept: weights in panels, transformed kernels."""
+        """The size in bytes of kept values that depend only on weights: weights in panels, transformed kernels."""
         return 0 if self._preparation is None else self._preparation.nbytes
 
     def _is_weight(self, array: Array) -> bool:
@@ -283,7 +283,7 @@ class Program:
         raise _made_outside(f"the kernel {named(function)} was given", array)
 
     def knows(self, array: Array) -> bool:
-        """Whether an array was allocated in the step, or is a persistent array, which programs may read.
+        """Whether programs may read an array: it was allocated in the step, or it is persistent.
 
         Args:
             array: The array.
@@ -293,7 +293,7 @@ class Program:
         return (known is not None and known[0]() is owner) or device.is_persistent(owner) or array.size == 0
 
     def describe(self, arrays: Sequence[Array]) -> list:
-        """Descriptions of arrays, as in `calls`: a View of a buffer of the step, or an earlier array itself.
+        """Descriptions of arrays, as in `calls`: a View for a buffer of the step, or the array itself if it was made earlier.
 
         Args:
             arrays: The arrays.
@@ -301,13 +301,13 @@ class Program:
         return [self._describe(Program.describe, array) for array in arrays]
 
     def has_conditions(self) -> bool:
-        """Whether something runs only under a condition, or Python computes values before each replay."""
+        """Whether a launch is conditional, or Python computes values before each replay."""
         return bool(self._before) or any(isinstance(function, device.Conditional) for function, _ in self._recorded)
 
     def before_replays(self, function: Callable[[], None]) -> None:
         """Call a function before each replay.
 
-        One that is registered twice needs values from within the step: no replay then.
+        A function that is registered twice needs values from within the step, so the step cannot be replayed.
 
         Args:
             function: A function without arguments.
@@ -326,7 +326,7 @@ class Program:
             inputs: The arrays that `run_on` fills.
 
         Returns:
-            The arrays in which they are then.
+            The outputs' arrays in the arena.
         """
         kept = self.describe(outputs)
         launches = _without_unread_copies(self._recorded, kept)
@@ -369,13 +369,13 @@ class Program:
             device.changed(self.written)
 
     def run_on(self, *arrays: Array) -> bool:
-        """Replay the step on arrays for its inputs, with copies of its outputs in the arrays after them, in one native call.
+        """Replay the step in one native call: copy the inputs from arrays, and copy the outputs into the arrays after them.
 
         Args:
             *arrays: C-contiguous arrays of the shapes and dtypes of the inputs, then of the outputs.
 
         Returns:
-            Whether it ran. If not, nothing was done: the arrays do not fit, or the step cannot run natively.
+            True if the step ran. False if the arrays do not fit or the step cannot run natively; then nothing was done.
         """
         if self._before or self.written:
             return False
@@ -385,7 +385,7 @@ class Program:
 
 
 def _without_unread_copies(recorded: list, kept: list) -> list:
-    """The launches without copies that none reads: of values that somebody held, but did not use after they were overwritten."""
+    """The launches without unread copies: a copy kept a value from being overwritten, but nothing used it afterwards."""
     users = Counter(arg.buffer for _, args in recorded for arg in args if isinstance(arg, View))
     users.update(view.buffer for view in kept if isinstance(view, View))
     gpu = device.gpu()
@@ -398,7 +398,7 @@ def _without_unread_copies(recorded: list, kept: list) -> list:
 
 
 def _fused(recorded: list, kept: list) -> list:
-    """The launches; on a GPU, chains of elementwise launches are joined into one."""
+    """The launches. On a GPU, chains of elementwise launches are fused into one."""
 
     def memory(arg: Any) -> Any:
         if isinstance(arg, View):
@@ -415,7 +415,7 @@ def _fused(recorded: list, kept: list) -> list:
 
 
 def _places(known: dict[int, LayerScope], launches: list, steps: list) -> list[LayerScope]:
-    """The place of each step; a step that was joined from several launches has that of the first one."""
+    """The layer of each step; a step fused from several launches has the layer of the first one."""
     found, position = [], 0
     numbers = {id(args): number for number, (_, args) in enumerate(launches)}
     for _, args in steps:
@@ -426,7 +426,7 @@ def _places(known: dict[int, LayerScope], launches: list, steps: list) -> list[L
 
 
 def _lives(recorded: list, kept: list[View]) -> dict[int, tuple[int, int]]:
-    """By buffer: the first and the last launch that uses it; those of `kept` are used after the last launch too."""
+    """For each buffer, the first and the last launch that use it. Buffers of `kept` live beyond the last launch."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     for step, (_, args) in enumerate(recorded):
@@ -441,9 +441,9 @@ def _lives(recorded: list, kept: list[View]) -> dict[int, tuple[int, int]]:
 
 
 def _plan(sizes: list[int], lives: dict[int, tuple[int, int]]) -> tuple[list[int], int]:
-    """Offsets of the buffers in one arena, in which buffers with overlapping lifetimes do not overlap, and the arena's size.
+    """Offsets of the buffers in one arena, and the arena's size. Buffers with overlapping lifetimes share no memory.
 
-    Greedy: the largest first, each in the lowest gap between the placed buffers whose lifetimes overlap with its own.
+    Greedy: the largest first, each in the lowest gap between the placed buffers with overlapping lifetimes.
     """
     offsets = [0] * len(sizes)
     order = sorted(lives, key=lambda b: (-sizes[b], b))
@@ -465,7 +465,7 @@ _caches_lock = fork_safety.lock()
 
 
 def before_replays(function: Callable[[], None]) -> None:
-    """Call a function now, and before each replay of the step that is recorded: for values that Python computes."""
+    """Call a function now, and before each replay of the step being recorded. It computes values in Python."""
     recorder = device.recorder()
     with device.ordinary():
         function()
@@ -474,14 +474,14 @@ def before_replays(function: Callable[[], None]) -> None:
 
 
 def depend_on(*things: Any) -> None:
-    """Make the program that this thread records, if any, depend on these objects; see `outdate`."""
+    """Make the program that this thread is recording, if any, depend on these objects; see `outdate`."""
     recorder = device.recorder()
     if isinstance(recorder, Program):
         recorder.depends.update(map(id, things))
 
 
 def outdate(*things: Any) -> None:
-    """Drop the programs that depend on one of these arrays or objects, which changed; their steps are recorded again."""
+    """Drop the programs that depend on any of these changed arrays or objects; their steps are recorded again."""
     changed = {id(device.root(thing) if isinstance(thing, device.ARRAYS) else thing) for thing in things}
     with _caches_lock:
         caches = list(_caches)
@@ -490,7 +490,7 @@ def outdate(*things: Any) -> None:
 
 
 def is_step_recorded() -> bool:
-    """Whether this thread records a step as a program; for gradients see `tape.is_recording`."""
+    """Whether this thread is recording a step as a program; for gradients see `tape.is_recording`."""
     return device.recorder() is not None
 
 
@@ -506,12 +506,12 @@ class _Recorded:
         self._forms = [(array.shape, array.dtype) for array in self._outputs]
 
     def run_on(self, arrays: Sequence[Array]) -> list[Array] | None:
-        """Run on arrays; returns copies of the outputs, or None if the arrays have to be copied first: nothing was done."""
+        """Run on arrays. Returns copies of the outputs, or None if the arrays must be copied first; then nothing was done."""
         copies = [_empty(shape, dtype) for shape, dtype in self._forms]
         return copies if self.program.run_on(*arrays, *copies) else None
 
     def run(self, batch: Batch) -> list[Array]:
-        """Run on a batch; returns copies of the outputs."""
+        """Run on a batch. Returns copies of the outputs."""
         arrays = batch.ready
         outputs = None if arrays is None else self.run_on(arrays)
         if outputs is not None:
@@ -523,7 +523,7 @@ class _Recorded:
 
 
 class Replays:
-    """The programs of one signature that no thread uses now."""
+    """The idle programs of one signature: no thread is running them."""
 
     __slots__ = ("free",)
 
@@ -531,18 +531,18 @@ class Replays:
         self.free: list[_Recorded] = []
 
     def run(self, *arrays: Array) -> tuple[list[Array], Any] | None:
-        """Run on arrays of the signature; returns copies of the outputs, and info.
+        """Run on arrays of the signature. Returns copies of the outputs, and info.
 
-        None if there is no program, or it does not take these arrays as they are: `ProgramCache` does the rest.
+        Returns None if there is no program, or it cannot use these arrays directly. The caller then uses `ProgramCache`.
         """
         turn = step_lock.enter()
         try:
-            # No lock: threads that run short steps would pass it to each other at every step, and wait each time.
+            # No lock: threads that run short steps would contend for it at every step.
             recorded = self.free.pop()
             if recorded.program.outdated:
                 return None
             outputs = recorded.run_on(arrays)
-            self.free.append(recorded)  # if the signature was dropped meanwhile, this is dropped with it
+            self.free.append(recorded)  # if the signature was dropped meanwhile, nothing refers to this list
             return None if outputs is None else (outputs, recorded.info)
         except IndexError:
             return None
@@ -551,9 +551,9 @@ class Replays:
 
 
 class StepRecording:
-    """A step that is computed in the ordinary way: the arrays that it computes with, and what it has found.
+    """One eager run of a step: its input arrays and its results.
 
-    inputs: arrays that hold the batch. outputs: arrays, and info: anything else; the block of `ProgramCache.recording` sets both.
+    inputs: arrays that hold the batch. The block of `ProgramCache.recording` sets outputs (arrays) and info (anything else).
     results: copies of the outputs, after the block.
     """
 
@@ -572,9 +572,9 @@ class StepRecording:
 class ProgramCache:
     """The programs of one step: recorded once for each signature and replayed from then on.
 
-    A step whose `recording` reads a value is computed each time without a program, with one warning. Threads that run at the same
-    time each get their own program. where: returns a text that names the reader of a value. capacity: how many signatures are
-    kept, the most recently used ones. improve: see folding.improved.
+    A step whose `recording` reads a value always runs without a program, after one warning. Threads that run at the same time
+    each get their own program. where: returns a string that names the reader of a value. capacity: the number of signatures
+    kept; the least recently used one is dropped. improve: see folding.improved.
     """
 
     def __init__(
@@ -587,17 +587,17 @@ class ProgramCache:
         self._name, self._where, self._capacity = name, where, capacity
         self._improve = improve
         self._replays: OrderedDict[tuple, Replays] = OrderedDict()
-        self._made: weakref.WeakSet[Program] = weakref.WeakSet()  # free, running, or being recorded
-        self._unrecordable: dict[tuple, set[int]] = {}  # keys, and what their steps depend on
+        self._made: weakref.WeakSet[Program] = weakref.WeakSet()  # idle, running, or being recorded
+        self._unrecordable: dict[tuple, set[int]] = {}  # key -> ids of the objects that the step depends on
         self._lock = fork_safety.lock()
         self.recordings = 0
         with _caches_lock:
             _caches.add(self)
 
     def run(self, key: Any, batch: Batch) -> tuple[list[Array], Any] | None:
-        """Replay the step on a batch; returns copies of the outputs, and info. None if there is no program: use `recording`.
+        """Replay the step on a batch. Returns copies of the outputs, and info; None if there is no program: use `recording`.
 
-        key: anything besides the batch's signature that selects the program.
+        key: selects the program, together with the batch's signature.
         """
         key, turn = (key, batch.signature), step_lock.enter()
         try:
@@ -619,7 +619,7 @@ class ProgramCache:
     def recording(self, key: Any, batch: Batch, eagerly: bool = False) -> Iterator[StepRecording]:
         """`with recording(key, batch) as step:` the block computes the step; `run` replays it from then on.
 
-        The block must launch all that it computes. eagerly: without a program.
+        The block must compute only by launches. eagerly: make no program.
         """
         key, turn = (key, batch.signature), step_lock.enter()
         try:
@@ -638,7 +638,7 @@ class ProgramCache:
             self.recordings += 1
             if program.reason is not None:
                 self._run_eagerly(key, program)
-            elif not program.outdated:  # by the step itself, which may build an optimizer, and so move the weights
+            elif not program.outdated:  # the step itself may have outdated it: building an optimizer moves the weights
                 self._keep(key, program, step, batch)
         finally:
             step_lock.leave(turn)
@@ -652,29 +652,29 @@ class ProgramCache:
             with self._lock:
                 self._made.add(program)
         recorded = _Recorded(program, step.staging, outputs, step.info)
-        if better is not None and not better.is_exact and not program.written:  # the same bits from the first run on
+        if better is not None and not better.is_exact and not program.written:  # the first run must give the same bits
             step.results = recorded.run(batch)
         with self._lock:
             self._replays.setdefault(key, Replays()).free.append(recorded)
             self._replays.move_to_end(key)
             while len(self._replays) > self._capacity:
                 _, dropped = self._replays.popitem(last=False)
-                dropped.free.clear()  # those who hold it hold no memory
+                dropped.free.clear()  # other holders of `dropped` must not keep memory alive
 
     def _run_eagerly(self, key: tuple, program: Program) -> None:
-        """Say that this step cannot be recorded."""
+        """Remember that this step cannot be recorded, and warn the first time."""
         if not self._unrecordable:
             warn(
                 f"{program.reason}, so the model's {self._name} step cannot be recorded and runs eagerly from now on: "
-                "right, but slower. Compute with nbkeras.ops instead, or compile with run_eagerly=True to say so"
+                "correct, but slower. Compute with nbkeras.ops instead, or compile with run_eagerly=True to say so"
             )
         with self._lock:
             self._unrecordable[key] = program.depends
 
     def drop(self, changed: set[int] | None = None) -> None:
-        """Drop the programs that depend on one of these ids, with their memory; those that run now are dropped afterwards.
+        """Drop the programs that depend on any of these ids, with their memory. Running programs are dropped when they end.
 
-        changed: None for all programs.
+        changed: the ids; None for all programs.
         """
 
         def depends(ids: set[int]) -> bool:
@@ -696,7 +696,7 @@ class ProgramCache:
             return self._replays.get((key, signature)) or Replays()
 
     def programs(self) -> list[Program]:
-        """The programs that are kept, the most recently used last."""
+        """The kept programs, the most recently used last."""
         with self._lock:
             return [recorded.program for replays in self._replays.values() for recorded in replays.free]
 

@@ -1,6 +1,6 @@
 """The progress bar of `fit`, `evaluate`, `predict` and downloads: redrawn on a terminal, one line in a log.
 
-While kernels are compiled, a notice is on the bar's line: see `compilations_shown`.
+While kernels are compiled, the bar's line shows a notice: see `compilations_shown`.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ Values = Iterable[tuple[str, Any]] | Mapping[str, Any]
 class _Line:
     """The state of the terminal's last line."""
 
-    width = 0  # characters on it, 0 after a line's end
+    width = 0  # the number of characters on it; 0 after a newline
     is_notice = False  # whether the next message erases it
 
 
 def print_message(message: str, end: str = "\n") -> None:
-    """Write to standard output and flush; characters that its encoding lacks become '=' (for '━') or '?'.
+    """Write to standard output and flush. Characters that its encoding lacks become '=' (for '━') or '?'.
 
-    Of several processes that train together only rank 0 writes.
+    If several processes train together, only rank 0 writes.
     """
     if not sharding.is_first():
         return
@@ -57,8 +57,8 @@ def is_terminal() -> bool:
 
 
 def _is_notebook() -> bool:
-    """Whether standard output is a notebook's cell. It is no terminal, but goes back to the start of a line."""
-    return type(sys.stdout).__module__.partition(".")[0] == "ipykernel"  # not so while the output is redirected
+    """Whether standard output is a notebook's cell, which is not a terminal but supports '\\r'."""
+    return type(sys.stdout).__module__.partition(".")[0] == "ipykernel"  # False while the output is redirected
 
 
 def _redraws() -> bool:
@@ -67,19 +67,19 @@ def _redraws() -> bool:
 
 
 def _room() -> int:
-    """How many characters fit on the terminal's line; a line that wraps cannot be redrawn."""
+    """The number of characters that fit on the terminal's line. A line that wraps cannot be redrawn."""
     return max(1, shutil.get_terminal_size().columns - 1) if is_terminal() else sys.maxsize
 
 
 def _redraw(text: str, width: int) -> None:
-    """Overwrite the terminal's last line; width: the number of visible characters of the text."""
+    """Overwrite the terminal's last line. width: the number of visible characters of the text."""
     before = min(_Line.width, _room())  # the window may be narrower now
     print_message("\r" + text + " " * max(0, before - width), end="")
     _Line.width = width
 
 
 class _Compilations:
-    """Is called before each compilation of a kernel, and prints a notice if compilations take more than a second."""
+    """Called before each compilation of a kernel. It prints a notice if compilations take more than a second."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -96,7 +96,7 @@ class _Compilations:
         self._series += 1
         text, is_long = "Compiling kernels (once on this machine)", now - self._first >= 1
         if _redraws():
-            if is_long or self._series >= 3:  # the third may take seconds, and the notice is erased later
+            if is_long or self._series >= 3:  # early, since the third may take seconds; the notice is erased later
                 text = f"{text}: {self._count}"[: _room()]
                 _redraw(text, len(text))
                 _Line.is_notice = True
@@ -112,7 +112,7 @@ _compilations = _Compilations()
 def compilations_shown(verbose: Any = 1) -> Iterator[None]:
     """Print a notice if this thread compiles kernels in the block for more than a second and verbose is not 0.
 
-    On a terminal the last line counts this process's compiled kernels until the next message; a log gets one line.
+    On a terminal the last line counts this process's compiled kernels until the next message. A log gets one line.
     """
     if not verbose:
         yield
@@ -139,7 +139,7 @@ class Progbar:
         target: The number of steps; None if it is not known.
         width: The number of characters of the bar itself.
         verbose: 0 prints nothing, 1 draws a bar, 2 prints one line at the end.
-        interval: The least number of seconds between two drawings.
+        interval: The minimum number of seconds between two drawings.
         stateful_metrics: Names of values that are shown unchanged; all others are averaged over the steps.
         stateless_metrics: Names of values that are averaged; all others are shown unchanged. Give one of the
             two.
@@ -187,7 +187,7 @@ class Progbar:
     def update(
         self, current: int, values: Values | Callable[[], Values] | None = None, finalize: bool | None = None
     ) -> None:
-        """Set the number of finished steps, and draw the bar if it is time.
+        """Set the number of finished steps, and draw the bar if `interval` has passed.
 
         Args:
             current: The number of finished steps.
@@ -221,7 +221,7 @@ class Progbar:
         """Add finished steps.
 
         Args:
-            n: Their number.
+            n: The number of steps.
             values: As for `update`.
         """
         self.update(self._seen + n, values)
@@ -292,7 +292,7 @@ class Progbar:
         return f" {seconds * 1e6:.0f}us/{self.unit_name}"
 
     def _time_per_unit(self, current: int, now: float) -> float:
-        """The seconds per step, without the first step (which compiles) as soon as there are others."""
+        """The seconds per step. From the second step on it excludes the first step, which compiles."""
         if not current:
             return 0.0
         if self._after_first is not None and current > 1:

@@ -1,7 +1,7 @@
-"""Floor 1: the processes that train one model together, each with its part of every batch. A rank is the number of one of them.
+"""Floor 1: groups of processes that train one model together, each with its part of every batch. A rank is a process's number.
 
-A Group is what a process can do with the others: sums, copies of one rank's arrays, small objects of all. The recorded programs,
-the optimizers and `fit` know no more of them. `distribution/` makes the groups; `current` is None unless a script asked for one.
+A Group offers the operations between processes: sums, copies of one rank's arrays, an exchange of small objects. Recorded
+programs, optimizers and `fit` use nothing else. `distribution/` makes the groups; `current` is None unless a script sets one.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ Array = np.ndarray
 
 
 class RankError(RuntimeError):
-    """Another process of the job has ended, hangs, or raised an exception: training cannot go on.
+    """Another process of the job has ended, hangs, or raised an exception: training cannot continue.
 
-    The message names it: its rank, host and process id, and the last thing that it did.
+    The message gives its rank, host, process id and last action.
 
     Attributes:
-        rank: The number of the process at fault.
+        rank: The rank of the failed process.
     """
 
     def __init__(self, message: str, rank: int | None = None):
@@ -31,41 +31,41 @@ class RankError(RuntimeError):
 
 
 class Group:
-    """The processes of a job; this class is the group of one process alone, and the interface of others.
+    """The processes of a job. This class is a group of one process, and the interface of other groups.
 
-    All ranks must call the same methods in the same order. Arrays are C-contiguous arrays of NumPy. Methods return when this
-    process is done, and raise a RankError if another one is at fault.
+    All ranks must call the same methods in the same order. Arrays are C-contiguous NumPy arrays. Methods return when this process
+    is done, and raise a RankError if another process has failed.
     """
 
     rank, size = 0, 1
 
     def start_sum(self, array: Array) -> None:
-        """Begin to add up an array over all ranks, in place. Until `wait` nobody may read or write it."""
+        """Start to sum an array over all ranks, in place. Do not read or write it before `wait`."""
 
     start_sum.on_host = True  # type: ignore[attr-defined]  # a launch runs it in Python, between native programs
 
     def wait(self, *arrays: Array) -> None:
-        """Wait for all sums that were started. arrays: of a recorded launch, what it writes; the sums are known without."""
+        """Wait for all started sums. arrays: the arrays that a recorded launch writes; the method itself does not use them."""
 
     wait.on_host = True  # type: ignore[attr-defined]
 
     def sum(self, array: Array) -> None:
-        """Add up an array over all ranks, in place; each rank gets the same bits."""
+        """Sum an array over all ranks, in place. All ranks get the same bits."""
         self.start_sum(array)
         self.wait()
 
     sum.on_host = True  # type: ignore[attr-defined]
 
     def broadcast(self, array: Array, root: int = 0) -> None:
-        """Write the array of one rank into that of each other rank."""
+        """Copy the array of one rank into the arrays of all other ranks."""
 
     def exchange(self, value: Any) -> list[Any]:
-        """A list with the objects of all ranks, by rank: small ones, which can be pickled."""
+        """A list with the objects of all ranks, by rank. Objects must be small and picklable."""
         return [value]
 
 
 class _Choice:
-    """The group that this process computes in; programs that were recorded under another one depend on this object."""
+    """The group of this process. Programs depend on this object, so that they are dropped when the group changes."""
 
     group: Group | None = None
 
@@ -74,22 +74,22 @@ _choice = _Choice()
 
 
 def current() -> Group | None:
-    """The group that steps compute in, or None: then they compute for this process alone."""
+    """The group of steps; None if they compute for this process only."""
     program.depend_on(_choice)
     return _choice.group
 
 
 def set_current(group: Group | None) -> None:
-    """Let steps compute in a group from now on; None for this process alone. Recorded steps are recorded again."""
+    """Set the group of steps; None for this process only. Recorded steps are recorded again."""
     if group is not _choice.group:
         _choice.group = group
         program.outdate(_choice)
 
 
 def launch_sum(array: Array) -> None:
-    """Launch the sum of an array over all ranks, in place: it is recorded, and runs in each replay. Without a group nothing.
+    """Launch the sum of an array over all ranks, in place. It is recorded, and runs in each replay. No-op without a group.
 
-    array: C-contiguous, persistent or made in the step; all ranks launch the same sums in the same order.
+    array: C-contiguous; persistent, or made in the step. All ranks must launch the same sums in the same order.
     """
     group = current()
     if group is not None and group.size > 1 and array.size:

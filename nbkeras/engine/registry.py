@@ -1,6 +1,6 @@
-"""Floor 1: objects by name: a string argument, or a name in a saved configuration, becomes a class or a function.
+"""Floor 1: registries of objects by name. They turn string arguments and names in configurations into classes and functions.
 
-There is one Registry for each kind of object (layer, loss, ...). A file can name only what is in a registry or in
+There is one Registry for each kind of object (layer, loss, ...). A file can name only objects in a registry or in
 `custom_objects`.
 """
 
@@ -27,13 +27,13 @@ _registered: dict[str, Any] = {}  # by register_keras_serializable; found from e
 
 
 def custom_object_scope(*mappings: Mapping[str, Any] | None) -> temporarily:
-    """Let configurations and names use classes and functions of your own in a `with` block.
+    """Let configurations and names refer to your own classes and functions in a `with` block.
 
     Args:
-        *mappings: Dicts from name to class or function; later ones replace earlier ones.
+        *mappings: Dicts from name to class or function; later dicts override earlier ones.
 
     Returns:
-        A context manager. It holds for this thread.
+        A context manager. It applies to this thread.
 
     Example:
         >>> def doubled(x):
@@ -57,11 +57,11 @@ CustomObjectScope = custom_object_scope
 
 
 def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable[[F], F]:
-    """Decorator of classes and functions that configurations may name: files with them load without custom_objects.
+    """Decorator that registers a class or function, so that files with it load without custom_objects.
 
     Args:
         package: A name of your project; files name the object 'package>name'.
-        name: The object's name; None for its own.
+        name: The name in files; None for the object's `__name__`.
 
     Returns:
         A decorator that returns the class or function unchanged.
@@ -90,13 +90,13 @@ def custom_object(name: str) -> Any:
 
 
 def get_registered_name(item: Any) -> str:
-    """The name by which configurations call a class or function.
+    """The name of a class or function in configurations.
 
     Args:
         item: A class or function.
 
     Returns:
-        'package>name' if it was registered by `register_keras_serializable`, else its own name.
+        'package>name' if it was registered by `register_keras_serializable`, else its `__name__`.
 
     Example:
         >>> keras.saving.get_registered_name(layers.Dense)
@@ -106,14 +106,14 @@ def get_registered_name(item: Any) -> str:
 
 
 def get_registered_object(name: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The class or function of your own that is registered under a name.
+    """Your own class or function that is registered under a name.
 
     Args:
         name: The name, or 'package>name'.
-        custom_objects: A dict to look into first.
+        custom_objects: A dict to search first.
 
     Returns:
-        The object; None if there is none, also for nbkeras's own names.
+        The object; None if there is none. Names of nbkeras itself are not searched.
 
     Example:
         >>> keras.saving.get_registered_object("f", custom_objects={"f": abs})
@@ -124,12 +124,12 @@ def get_registered_object(name: str, custom_objects: Mapping[str, Any] | None = 
 
 
 def sharing_scope() -> temporarily:
-    """Keep the identity of objects: one that configurations written in the block name several times is read as one object."""
+    """Keep the identity of objects in the block: an object that a file contains several times is read as one object."""
     return temporarily(_thread, shared={})
 
 
 def is_sharing() -> bool:
-    """Whether a `sharing_scope` is open, because a file is written or read."""
+    """Whether a `sharing_scope` is active, because a file is being written or read."""
     return _thread.shared is not None
 
 
@@ -137,12 +137,12 @@ _PACKAGES = ("keras", "tf_keras", "nbkeras", "tensorflow", "builtins")
 
 
 def is_built_in(module: Any) -> bool:
-    """Whether a configuration's `module` stands for the framework's own names. It is only compared, never imported."""
+    """Whether a configuration's `module` is the framework itself. The name is only compared, never imported."""
     return module is None or (isinstance(module, str) and module.partition(".")[0] in _PACKAGES)
 
 
 def get_custom_objects() -> dict[str, Any]:
-    """The dict of all objects that `register_keras_serializable` registered, by name; changing it registers more.
+    """The dict of all objects that `register_keras_serializable` registered, by name. Adding an entry registers an object.
 
     Example:
         >>> keras.saving.get_custom_objects()["absolute"] = ops.abs
@@ -154,15 +154,15 @@ def get_custom_objects() -> dict[str, Any]:
 
 
 def function_config(function: Callable) -> dict[str, Any]:
-    """Keras 3's configuration of a function that is not built in; TypeError for a lambda."""
+    """Keras 3's configuration of a function that is not built in. Raises TypeError for a lambda."""
     name = get_registered_name(function)
     if name == "<lambda>":
-        raise TypeError("a lambda has no name by which it could be found again: define the function with def")
+        raise TypeError("a lambda has no name to find it by when the file is loaded: define the function with def")
     return {"module": "builtins", "class_name": "function", "config": name, "registered_name": name}
 
 
 def nearest(name: str, known) -> str:
-    """' Did you mean ...?' with up to three similar names, or ''; names over 100 characters, from a file, are not compared."""
+    """' Did you mean ...?' with up to three similar names, or ''. Names over 100 characters, from a file, are not compared."""
     if len(name) > 100:
         return ""
     lower = {k.lower(): k for k in known}
@@ -175,9 +175,9 @@ _watchers: list[Callable[[Any], None]] = []
 
 
 def watch(function: Callable[[Any], None]) -> Callable[[], None]:
-    """Call `function` with every class and function in a Registry, now and whenever one is registered.
+    """Call `function` with every registered class and function, now and at each later registration.
 
-    Returns a function that ends it.
+    Returns a function that stops this.
     """
     _watchers.append(function)
     for registry in _registries:
@@ -187,20 +187,20 @@ def watch(function: Callable[[Any], None]) -> Callable[[], None]:
 
 
 def of_kind(kind: str) -> "Registry":
-    """The Registry of a kind of objects; its module must be imported."""
+    """The Registry of a kind of objects. Its module must already be imported."""
     return next(registry for registry in _registries if registry.kind == kind)
 
 
 def registry_of(cls: type) -> "Registry":
-    """The Registry that holds a class, or the nearest class that it extends; `others` if there is none."""
+    """The Registry that contains a class or its nearest registered base class; `others` if there is none."""
     return next((each for base in cls.__mro__ for each in _registries if each.has(base)), others)
 
 
 class Registry:
     """The objects of one kind by name: `get` turns a user's argument into an object, `serialize` turns it back.
 
-    kind: the word for messages ('optimizer'). module: Keras's module, by default the kind's plural. spelling: makes a second
-    name of an object's own name. `get` instantiates classes and returns functions as they are.
+    kind: the word for messages ('optimizer'). module: Keras's module, by default the kind's plural. spelling: a function that
+    makes a second name from an object's own name. `get` instantiates classes and returns functions unchanged.
     """
 
     def __init__(self, kind: str, module: str | None = None, spelling: Callable[[str], str] | None = None):
@@ -208,7 +208,7 @@ class Registry:
         self.module = module or f"keras.{kind}s"
         self.spelling = spelling or str
         self._items: dict[str, Any] = {}
-        self._public: dict[type, tuple[str, str]] = {}  # for a class that Keras has under another module or name
+        self._public: dict[type, tuple[str, str]] = {}  # class -> its module and name in Keras, if they differ
         _registries.append(self)
         self._later: dict[str, str] = {}  # name -> the module that registers it when it is imported
 
@@ -219,7 +219,7 @@ class Registry:
     def register(self, *names: str) -> Callable[[F], F]: ...
 
     def register(self, item: Any = None, *names: str) -> Any:
-        """Add an object under its own name and further names; also a decorator, with or without names."""
+        """Add an object under its own name and additional names. It is also a decorator, with or without names."""
         if item is None or isinstance(item, str):
             more = names if item is None else (item, *names)
             return lambda thing: self.register(thing, *more)
@@ -230,7 +230,7 @@ class Registry:
         return item
 
     def publish(self, cls: type, module: str, name: str) -> None:
-        """Set how configurations name a class: by Keras's module and name, 'keras.src.models.functional', 'Functional'."""
+        """Set Keras's module and name of a class for configurations: 'keras.src.models.functional', 'Functional'."""
         self._public[cls] = (module, name)
 
     def public_name(self, cls: type) -> str:
@@ -238,7 +238,7 @@ class Registry:
         return self._public[cls][1] if cls in self._public else cls.__name__
 
     def later(self, modules: Mapping[str, str]) -> None:
-        """Add names whose modules are imported when they are needed: name -> module."""
+        """Add names whose modules are imported on demand: name -> module."""
         for name, module in modules.items():
             self._later[name] = self._later[self.spelling(name)] = module
 
@@ -251,15 +251,15 @@ class Registry:
         return sorted({*self._items, *self._later})
 
     def items(self) -> dict[str, Any]:
-        """Registered objects by name; imports all their modules."""
+        """All registered objects by name. It imports all their modules."""
         for module in set(self._later.values()):
             importlib.import_module(module)
         return dict(self._items)
 
     def find(self, name: str, registered: Any = None, module: Any = None) -> Any:
-        """The class or function of a name: the user's, by its registered name too, or a built-in one.
+        """The class or function for a name: the user's, also by its registered name, or a built-in one.
 
-        ValueError for an unknown name, with the nearest valid one, and for a name in a `module` that is not the framework's.
+        Raises ValueError for an unknown name, with similar names, and for a name in a `module` that is not the framework's.
         """
         found = custom_object(registered) if isinstance(registered, str) else None
         if found is None:
@@ -271,21 +271,21 @@ class Registry:
         if found is None:
             of = "" if is_built_in(module) else f" of module {briefly(module)}"
             raise ValueError(
-                f"unknown {self.kind}: {briefly(name)}{of}.{nearest(name, self.names())} Your own classes and functions are "
-                f"named by custom_objects or register_keras_serializable; dir(nb{self.module}) lists the others."
+                f"unknown {self.kind}: {briefly(name)}{of}.{nearest(name, self.names())} Pass your own classes and functions in "
+                f"custom_objects, or use register_keras_serializable; dir(nb{self.module}) lists the built-in ones."
             )
         return found
 
     def get(self, identifier, **kwargs) -> Any:
-        """An object from any of the forms in which an argument names it.
+        """Returns the object for an identifier.
 
         Args:
-            identifier: A name, a configuration {'class_name', 'config'}, a class, or an object, a function or None, which
-                are returned as they are.
-            **kwargs: Arguments of the class, where a name or a class is given.
+            identifier: A name, a configuration {'class_name', 'config'} or a class; or an object, a function or None, which are
+                returned unchanged.
+            **kwargs: Arguments of the class, if identifier is a name or a class.
 
         Raises:
-            ValueError: for an unknown name, with the nearest one that exists, and for anything else.
+            ValueError: for an unknown name, with similar names, and for an invalid identifier.
 
         Example:
             >>> keras.optimizers.get("sgd")
@@ -312,14 +312,14 @@ class Registry:
         )
 
     def deserialize(self, config, custom_objects: Mapping[str, Any] | None = None) -> Any:
-        """An object from what `serialize` returned.
+        """Make an object from a result of `serialize`.
 
         Args:
             config: A configuration {'class_name', 'config'}, a name, or None, which is returned.
-            custom_objects: Your own classes and functions that it names, by name.
+            custom_objects: Your own classes and functions that the configuration names: name -> object.
 
         Raises:
-            ValueError: if it is no such configuration, or names a class that is not known.
+            ValueError: if it is not a configuration, or names an unknown class.
 
         Example:
             >>> written = keras.regularizers.serialize(keras.regularizers.L2(0.1))
@@ -358,7 +358,7 @@ class Registry:
         return cls.from_config(config["config"]) if hasattr(cls, "from_config") else cls(**config["config"])
 
     def serialize(self, item) -> Any:
-        """The configuration of an object, from which `deserialize` makes it again, without weights.
+        """The configuration of an object, without weights. `deserialize` makes the object again.
 
         Args:
             item: An object with `get_config`, a function, a name, or None.
@@ -381,7 +381,7 @@ class Registry:
         if hasattr(item, "__name__"):
             name = item.__name__
             built_in = any(registry._items.get(name) is item for registry in _registries)
-            unnamed = name == "<lambda>" and not is_sharing()  # no file can hold a lambda, but a message can show it
+            unnamed = name == "<lambda>" and not is_sharing()  # files cannot contain a lambda, but messages can show it
             return name if built_in or unnamed else function_config(item)
         raise TypeError(f"cannot write {briefly(item)} as a {self.kind}'s configuration: it has no get_config method")
 
@@ -404,14 +404,14 @@ class Registry:
         return written
 
 
-others = Registry("object", "keras.random")  # SeedGenerator, and objects of users that extend no class of nbkeras
+others = Registry("object", "keras.random")  # SeedGenerator, and users' objects that do not extend a class of nbkeras
 
 
 class Registered:
-    """Base of classes that a registry holds from their definition on: those of nbkeras, unless a name begins with `_`.
+    """Base class that registers its subclasses when they are defined, if they are nbkeras's and their name has no leading `_`.
 
-    registry: that of this class's kind, for the first class of a kind, which is not in it. registered: False for other base
-    classes. names: further names.
+    registry: the registry of a new kind; its base class, which passes it, is not registered. registered: False for other base
+    classes. names: additional names.
     """
 
     _registry: Registry

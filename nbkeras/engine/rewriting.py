@@ -1,14 +1,14 @@
-"""Floor 1: programs that predict, recorded again so that less is left for each replay.
+"""Floor 1: optimizing the programs of predict steps, so that each replay does less work.
 
-A recorded step is a list of the ops that it called. `improved` changes the list and calls its ops once more, without running
-them, for a second program:
+A recorded step is a list of the ops that it called. `improved` rewrites the list and calls the ops again, without running their
+kernels, to record a second program:
 
-* ops on weights alone, and what an op launches in `device.prepared`, become the program's Preparation: they run when a weight
+* ops whose inputs are only weights, and launches in `device.prepared`, become the program's Preparation: they run after a weight
   was written, and not at each replay;
-* a batch normalization after a product of weights becomes part of its kernel and bias;
+* a batch normalization after a product with weights is folded into the product's kernel and bias;
 * a relu after a product becomes part of it; after a sum it joins the sum's chain.
 
-A batch normalization that is folded and weights that are prepared change results by rounding, everything else by nothing.
+Folded batch normalizations and prepared weights change results by rounding only. Everything else keeps the same bits.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from nbkeras.kernels.convolution import conv, integers, volumes
 from nbkeras.kernels.runtime import device
 
 Array = np.ndarray
-_FREE = 65536  # bytes that are always kept
-# Products, whose last inputs are the kernel (or a factor for each unit) and the bias: the constant that says whether they take
-# the positive part
+_FREE = 65536  # outputs of up to this many bytes are always kept
+# Product -> its constant that turns on relu. The last inputs of a product are the kernel (or a factor for each unit) and the
+# bias.
 _RECTIFIED = {conv.conv: "relu", integers.conv: "relu", volumes.conv: "relu", dense.dense: "rectify"}
 
 
 class Improved(NamedTuple):
-    """A better program that is not sealed, and its outputs; is_exact: whether they have the same bits."""
+    """An optimized program, not sealed, and its outputs. is_exact: whether the outputs have the same bits as before."""
 
     program: Program
     outputs: list[Array]
@@ -42,9 +42,9 @@ class Improved(NamedTuple):
 
 
 def improved(program: Program, inputs: list[Array], outputs: list[Array]) -> Improved | None:
-    """A better program for the same; None if there is none.
+    """An optimized program that computes the same; None if nothing can be optimized.
 
-    program: not sealed. inputs: the arrays that replays fill. outputs: of the step.
+    program: not sealed yet. inputs: the arrays that replays fill. outputs: the step's outputs.
     """
     if device.gpu() is not None or program.has_conditions():
         return None
@@ -57,7 +57,7 @@ def improved(program: Program, inputs: list[Array], outputs: list[Array]) -> Imp
     try:
         with device.record(better), device.run_by(_Nothing()):
             results = _again(better, preparation, rewriting.calls, kept)
-    except Exception:  # an op that holds arrays of the first run in a closure, for example, cannot be called again
+    except Exception:  # some ops cannot be called again: their closure holds arrays of the first run, for example
         return None
     if better.reason is not None or not (rewriting.count or preparation.steps):
         return None
@@ -65,21 +65,21 @@ def improved(program: Program, inputs: list[Array], outputs: list[Array]) -> Imp
 
 
 class _Nothing:
-    """A runner that runs nothing."""
+    """A runner that skips all launches."""
 
     def run(self, function: Callable, args: tuple) -> None:
         pass
 
 
 def _again(program: Program, preparation: Preparation, calls: list[OpCall], kept: list) -> list[Array]:
-    """Call the ops again while `program` records; returns the arrays that are kept."""
-    # by buffer of the first program: the owner of an array, and where it starts
+    """Call the ops again while `program` records. Returns the kept arrays."""
+    # buffer of the first program -> the array that owns the new memory, and the offset in it
     owners: dict[Any, tuple[Array, int]] = {}
 
     def array_of(described: Any) -> Any:
         if not isinstance(described, View):
             return described
-        if described.buffer not in owners:  # of a launch outside of ops
+        if described.buffer not in owners:  # the buffer of a launch outside of ops
             owners[described.buffer] = device.empty((_end(described),), np.uint8), 0
         owner, start = owners[described.buffer]
         return device.view_at(owner, start + described.offset, described.shape, described.dtype, described.strides)
@@ -109,7 +109,7 @@ def _changes(call: OpCall) -> bool:
 
 
 def _grows(call: OpCall) -> bool:
-    """Whether an op's outputs need much more memory than its inputs, as floats of int8 do: they are not kept."""
+    """Whether an op's outputs need much more memory than its inputs, as floats from int8 do. Such outputs are not kept."""
     sizes = [sum(map(_nbytes, arrays or ())) for arrays in (call.inputs, call.outputs)]
     return sizes[1] > max(_FREE, 2 * sizes[0])
 
@@ -126,23 +126,23 @@ def _end(view: View) -> int:
 
 
 class _Rewriting:
-    """Fewer calls that compute the same as `calls`."""
+    """Rewrites `calls` to fewer calls that compute the same."""
 
     def __init__(self, calls: list[OpCall], kept: list, changing: set[int]):
         self.calls: list[OpCall] = []
-        self.count = self.folded = 0  # how many calls were joined to others, and how many of them batch normalizations
+        self.count = self.folded = 0  # the number of fused calls, and of folded batch normalizations among them
         self._changing, self._numbers = changing, itertools.count(-1, -1)  # of new buffers
         self._uses = Counter(v.buffer for call in calls for v in call.inputs if isinstance(v, View))
         self._uses.update(v.buffer for v in kept if isinstance(v, View))
-        self._makers: dict[Any, int] = {}  # by buffer: the place of the call that makes it
-        self._of_weights: set[Any] = set()  # buffers
+        self._makers: dict[Any, int] = {}  # buffer -> the index of the call that makes it
+        self._of_weights: set[Any] = set()  # buffers that depend only on weights
         for call in calls:
             self._add(call)
 
     def _add(self, call: OpCall) -> None:
         if call.outputs is not None and not _changes(call):
             if all(isinstance(v, View) and v.buffer in self._makers for v in call.outputs) and call.outputs:
-                # views of earlier arrays: what uses them is described by the arrays' own buffers
+                # views of earlier arrays: their users refer to the buffers of those arrays
                 self._uses.subtract(v.buffer for v in call.inputs if isinstance(v, View))
                 return
             if call.function is normalization.batch_normalization and self._fold(call):
@@ -162,7 +162,7 @@ class _Rewriting:
         return not isinstance(described, device.ARRAYS) or id(device.root(described)) not in self._changing
 
     def _maker(self, call: OpCall) -> int | None:
-        """The place of the call that makes the first input of another one, for it alone."""
+        """The index of the call that makes the first input of `call`, if `call` is its only user; else None."""
         view = call.inputs[0]
         if not isinstance(view, View) or self._uses[view.buffer] != 1 or view.buffer not in self._makers:
             return None
@@ -178,7 +178,7 @@ class _Rewriting:
             self._makers[v.buffer] = place
 
     def _rectify(self, call: OpCall) -> bool:
-        """Join a relu to the call that makes its input, if that can take it."""
+        """Fuse a relu into the call that makes its input, if possible. Returns whether it did."""
         place = self._maker(call)
         if place is None:
             return False
@@ -190,7 +190,7 @@ class _Rewriting:
         return True
 
     def _fold(self, call: OpCall) -> bool:
-        """Join a batch normalization to the product that makes its input."""
+        """Fold a batch normalization into the product that makes its input, if possible. Returns whether it did."""
         place = self._maker(call)
         if place is None or not all(map(self._is_weight, call.inputs[1:])):
             return False

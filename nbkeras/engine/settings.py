@@ -19,7 +19,7 @@ _image_data_format = "channels_last"
 
 
 def floatx() -> str:
-    """The default dtype of floats: that of layers, and of tensors made from Python floats.
+    """The default dtype of floats, for layers and for tensors made from Python floats.
 
     Returns:
         'float32' or 'float64'.
@@ -32,7 +32,7 @@ def floatx() -> str:
 
 
 def set_floatx(value: str) -> None:
-    """Set the default dtype of floats for layers and tensors that are made from now on.
+    """Set the default dtype of floats, for layers and tensors that are made afterwards.
 
     Args:
         value: 'float32' or 'float64'.
@@ -75,17 +75,17 @@ def standardize_dtype(dtype: Any) -> str:
         return "int32"
     try:
         found = np.dtype(getattr(dtype, "name", dtype))
-    except (TypeError, ValueError, RecursionError):  # of lists in lists, thousands of them
+    except (TypeError, ValueError, RecursionError):  # RecursionError: too deeply nested lists
         found = np.dtype(object)
     if found.kind not in "fiub":
-        texts = "; texts are no tensors: prepare them by StringLookup or TextVectorization before the model"
+        texts = "; strings cannot be tensors: convert them by StringLookup or TextVectorization before the model"
         hint = texts if (isinstance(dtype, str) and dtype == "string") or found.kind in "SU" else ""
         raise ValueError(f"dtype must be a dtype of numbers or booleans, received {briefly(dtype)}{hint}")
     return found.name
 
 
 def epsilon() -> float:
-    """The small number that keeps divisions and logarithms finite where no epsilon is given.
+    """The default epsilon, a small number that keeps divisions and logarithms finite.
 
     Returns:
         A float, 1e-07 by default.
@@ -114,7 +114,7 @@ def set_epsilon(value: float) -> None:
 
 
 def image_data_format() -> str:
-    """The default place of the channels in images.
+    """The default position of the channels axis in images.
 
     Returns:
         'channels_last', (batch, rows, columns, channels), or 'channels_first', (batch, channels, rows,
@@ -128,7 +128,7 @@ def image_data_format() -> str:
 
 
 def set_image_data_format(data_format: str) -> None:
-    """Set the default place of the channels, for layers and functions of images that get data_format=None.
+    """Set the default position of the channels axis, for image layers and functions with data_format=None.
 
     Args:
         data_format: 'channels_last' or 'channels_first', in upper or lower case.
@@ -153,7 +153,7 @@ _interactive_logging = True
 
 
 def is_interactive_logging_enabled() -> bool:
-    """Whether progress is written to standard output, not to Python's logging.
+    """Whether progress is written to standard output instead of Python's logging.
 
     Returns:
         A bool, True by default.
@@ -206,7 +206,7 @@ def is_traceback_filtering_enabled() -> bool:
 
 
 def disable_traceback_filtering() -> None:
-    """Show the frames of nbkeras in tracebacks, for work on nbkeras itself.
+    """Show the frames of nbkeras in tracebacks, to debug nbkeras itself.
 
     Example:
         >>> keras.config.disable_traceback_filtering()
@@ -231,7 +231,7 @@ def enable_traceback_filtering() -> None:
 
 
 def backend() -> str:
-    """The name of the backend, for programs written for several ones.
+    """The name of the backend, for programs that support several backends.
 
     Returns:
         'nbkeras'.
@@ -249,10 +249,10 @@ _seed_listeners: list[Callable[[int], None]] = []
 
 
 def on_seed(listener: Callable[[int], None]) -> None:
-    """Call a function whenever the seed is set, for random generators of your own that should restart with nbkeras's.
+    """Call a function whenever the seed is set, so that your own random generators restart with nbkeras's.
 
     Args:
-        listener: A function of the seed, an integer. It stays for the rest of the process.
+        listener: A function of the seed, an integer. It stays registered until the process ends.
 
     Example:
         >>> seeds = []
@@ -311,13 +311,13 @@ def set_random_seed(seed: int) -> None:
 
 
 def next_seed() -> int:
-    """The next seed from nbkeras's own generator, for random numbers of your own that repeat after `set_random_seed`.
+    """The next seed from nbkeras's own generator, for your own random numbers that repeat after `set_random_seed`.
 
-    Before a seed is set it is a number of Python's `random`, as in Keras 3, so that `random.seed` repeats it; in Keras 2 one of
-    NumPy's.
+    Before a seed is set, the number comes from Python's `random`, as in Keras 3, so that `random.seed` repeats it. With Keras 2's
+    behaviour it comes from NumPy.
 
     Returns:
-        An integer from 0 to 2**32 - 1; each call gives another one.
+        An integer from 0 to 2**32 - 1, a new one in each call.
 
     Example:
         >>> keras.utils.set_random_seed(0)
@@ -333,7 +333,7 @@ def next_seed() -> int:
 
 
 def random_state() -> dict[str, Any]:
-    """The state of all that `set_random_seed` restarts; of PyTorch's random numbers too, if the program uses its data loaders."""
+    """The state of all generators that `set_random_seed` restarts, and of PyTorch's generator if torch is imported."""
     with _lock:
         own = None if _seeds is None else _seeds.bit_generator.state
     state = {"nbkeras": own, "numpy": np.random.get_state(legacy=False), "python": random.getstate()}
@@ -342,7 +342,7 @@ def random_state() -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Go back to what `random_state` returned."""
+    """Restore a result of `random_state`."""
     global _seeds
     with _lock:
         _seeds = None if state["nbkeras"] is None else np.random.default_rng()

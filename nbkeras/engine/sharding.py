@@ -1,11 +1,11 @@
-"""Floor 1: a rank's rows of a batch that several processes share, for what must be computed over all rows.
+"""Floor 1: a rank's rows of a batch that several processes share, and results that must be computed over all rows.
 
-In a step of several ranks (`ranks.current()`) each rank has its own rows, and its loss is a mean over these. The loss of the
-whole batch is the mean of the ranks' losses, weighted by their rows: an optimizer multiplies each rank's loss by `fraction` and
-adds the gradients up. So a mean over rows, a regularizer, and what `add_loss` gets need no change. Others do: a sum, a mean over
-what a mask leaves, random numbers for each row, statistics of the batch.
+In a step of several ranks (`ranks.current()`) each rank has its own rows, and its loss is the mean over them. The loss of the
+whole batch is the mean of the ranks' losses, weighted by their numbers of rows: an optimizer multiplies each rank's loss by
+`fraction` and sums the gradients. So means over rows, regularizers and losses of `add_loss` need no change. Sums, means over
+masked rows, random numbers for each row, and statistics of the batch need this module.
 
-A program is recorded for one Part, as for one shape. So there are as many programs as in one process: one for each batch size.
+A program is recorded for one RankRows, as for one shape. So there are as many programs as in one process: one per batch size.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Array = np.ndarray
 class RankRows(NamedTuple):
     """The rows of this rank: `own` of the batch's `total` rows, from row `first` on.
 
-    A rank without rows computes on one row of another rank, which counts nothing.
+    A rank without rows computes on a row of another rank, with weight 0.
     """
 
     first: int
@@ -41,41 +41,41 @@ class RankRows(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """The rows in this rank's arrays."""
+        """The number of rows in this rank's arrays."""
         return max(self.own, 1)
 
     @property
     def start(self) -> int:
-        """The row in the batch of the first row in this rank's arrays."""
+        """The index in the batch of the first row in this rank's arrays."""
         return min(self.first, self.total - self.rows)
 
 
 class _Thread(threading.local):
-    part: RankRows | None = None  # of the step that this thread runs
-    is_weighed = False  # whether the loss, of which gradients are computed now, was multiplied by `fraction`
+    part: RankRows | None = None  # this rank's rows in the current step
+    is_weighed = False  # whether the current loss was multiplied by `fraction` before its gradients are computed
 
 
 _thread = _Thread()
 
 
 def current() -> RankRows | None:
-    """The part of the step that this thread runs; None if the rows belong to no other rank."""
+    """This rank's rows in the current step of this thread; None if the batch is not shared with other ranks."""
     return _thread.part
 
 
 def within(part: RankRows | None) -> temporarily:
-    """`with within(part):` the block computes this part of a batch; None: what it computes does not belong to rows."""
+    """`with within(part):` the block computes these rows of a batch. None: its results do not belong to rows."""
     return temporarily(_thread, part=part)
 
 
 def repeated(times: int) -> temporarily:
-    """`with repeated(n):` each row of the batch became n rows, one after the other."""
+    """`with repeated(n):` in the block, each row of the batch is n consecutive rows."""
     part = _thread.part
     return within(None if part is None else RankRows(*(times * number for number in part)))
 
 
 def fraction() -> float:
-    """The weight of this rank's loss. Outside of steps over parts of a batch, each rank counts the same."""
+    """The weight of this rank's loss. Outside of steps on shared batches, all ranks have the same weight."""
     part, group = _thread.part, ranks.current()
     if part is not None:
         return part.fraction
@@ -83,24 +83,24 @@ def fraction() -> float:
 
 
 def weighing() -> temporarily:
-    """`with weighing():` gradients are computed of a loss that was multiplied by `fraction`."""
+    """`with weighing():` in the block, gradients are computed from a loss that was multiplied by `fraction`."""
     return temporarily(_thread, is_weighed=True)
 
 
 def of_sum() -> float:
-    """The factor that makes of this rank's sum over rows a loss whose weighted mean over ranks is the sum of all."""
+    """The factor that turns a sum over this rank's rows into a loss: the ranks' weighted mean is then the sum over all rows."""
     part = _thread.part
     return 1.0 if part is None else part.total / part.own if part.own else 0.0
 
 
 def size_of(array: Tensor) -> float:
-    """The number of elements that a tensor with an element or more for each row has on all ranks together."""
+    """The total number of elements over all ranks of a tensor whose elements belong to rows."""
     part = _thread.part
     return float(array.size) if part is None else array.size / part.rows * part.total
 
 
 def place_of(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """(first, total) elements of an array of this shape on all ranks together; None if its first axis is not that of rows."""
+    """(offset of this rank's elements, total over all ranks) for an array shape; None if its first axis is not rows."""
     part = _thread.part
     if part is None or not shape or shape[0] != part.rows:
         return None
@@ -109,9 +109,9 @@ def place_of(shape: tuple[int, ...]) -> tuple[int, int] | None:
 
 
 def total(x: Tensor) -> Tensor:
-    """The sum of all ranks' tensors, without those of ranks that have no rows. Gradients pass: of all ranks' losses.
+    """The sum of the tensors of all ranks that have rows. Its gradient includes the losses of all ranks.
 
-    x: a float tensor of one shape on all ranks.
+    x: a float tensor with the same shape on all ranks.
     """
     part = _thread.part
     if part is None or ranks.current() is None:
@@ -139,8 +139,8 @@ def _sum_vjp(saved, dy, needs):
 def launch_gradient_sum(array: Array) -> None:
     """Launch the sum over ranks of a gradient with respect to a sum over ranks, in place.
 
-    It is the gradient of the batch's loss. Where the ranks' losses were not weighed yet, it is divided by this rank's weight, by
-    which it will be multiplied.
+    It is the gradient of the batch's loss. If the ranks' losses are not weighted yet, it is divided by this rank's weight, since
+    it will be multiplied by that weight later.
     """
     part = _thread.part
     if part is None or _thread.is_weighed:
@@ -166,19 +166,19 @@ class Sums:
 
 
 def sums() -> Sums | None:
-    """For ops whose results depend on the rows of all ranks; None if there are no other ranks in this step."""
+    """The Sums for ops whose results depend on the rows of all ranks; None if no other rank takes part in this step."""
     part, group = _thread.part, ranks.current()
     return None if part is None or group is None or group.size == 1 else Sums(group.rank, group.size, part.own > 0)
 
 
 def agreed(value: Any) -> Any:
-    """Rank 0's value, a small object; all ranks must ask for it."""
+    """Rank 0's value, a small object. All ranks must call this."""
     group = ranks.current()
     return value if group is None else group.exchange(value)[0]
 
 
 def anywhere(value: bool) -> bool:
-    """Whether a value is true on any rank; all ranks must ask."""
+    """Whether a value is true on any rank. All ranks must call this."""
     group = ranks.current()
     return bool(value) if group is None else any(group.exchange(bool(value)))
 

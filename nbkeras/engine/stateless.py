@@ -1,4 +1,4 @@
-"""Floor 1: variables that have other values for a while, for calls that change nothing."""
+"""Floor 1: temporary values of variables, for stateless calls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nbkeras.engine.tensor import Tensor, Variable, as_tensor, brought, copied
 
 
 def values_for(what: str, owner: str, variables: Sequence[Variable], values: Any) -> list[Tensor]:
-    """Values as tensors of the dtypes of their variables; ValueError if they do not fit. what: the argument, for the error."""
+    """Values as tensors with their variables' dtypes. Raises ValueError if they do not fit. what: the argument's name."""
     values = list(values)
     if len(values) != len(variables):
         raise ValueError(
@@ -30,12 +30,12 @@ def values_for(what: str, owner: str, variables: Sequence[Variable], values: Any
 
 @contextlib.contextmanager
 def holding(variables: Sequence[Variable], values: Sequence[Tensor]) -> Iterator[None]:
-    """In the block the variables have these values, and after it their own again, whatever was written meanwhile.
+    """In the block, the variables have these values. Afterwards they have their own values again, even if they were written.
 
-    The values are not changed either: those of states are copied before. Those of weights, which a call hardly ever writes, are
-    copied when they are assigned. Gradients with respect to the values pass through both.
+    The values are not changed either. Values of states are copied first. Values of weights, which a call rarely writes, are
+    copied at an assignment. Gradients with respect to the values pass through in both cases.
     """
-    with step_lock.alone():  # another thread may do the same with these variables
+    with step_lock.alone():  # another thread may exchange the values of the same variables
         states = []
         for variable, value in zip(variables, values, strict=True):
             is_lent = variable.declared_trainable or variable.is_quantized
@@ -57,7 +57,7 @@ def _set(variables: Sequence[Variable], states: Sequence[tuple]) -> None:
 
 
 def current(structure: Any) -> Any:
-    """A structure with tensors of the present values in place of variables, for use after `holding`."""
+    """A structure with tensors of the current values in place of variables, for use after `holding`."""
     return structures.map_leaves(
         lambda leaf: Tensor(leaf.data, leaf.record, leaf.index) if isinstance(leaf, Variable) else leaf, structure
     )

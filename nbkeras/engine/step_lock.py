@@ -1,8 +1,8 @@
-"""Floor 1: steps of several threads run at the same time; a thread that writes several weights does so between steps.
+"""Floor 1: a read-write lock. Steps of several threads run at the same time; a thread writes several weights between steps.
 
-To begin a step costs two operations on a list and no lock: a whole prediction of a small model takes 20 us. A series is a
+Starting a step costs two list operations and takes no lock, since a whole prediction of a small model takes 20 us. A series is a
 sequence of steps that use the same weights, such as the batches of one prediction. A series may take minutes. So a writer first
-blocks only new series until the running ones have ended; then it blocks steps until the running steps and the writing are done.
+blocks only new series until the running series have ended; then it blocks steps until the running steps and the writing are done.
 """
 
 import contextlib
@@ -10,20 +10,20 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 
-_running: list[int] = []  # the thread of each step that runs now
-_series: list[int] = []  # the thread of each series that runs now
-_next: int | None = None  # the thread that waits for the end of all series, or writes
-_writer: int | None = None  # the same thread once it waits for the end of all steps, or writes
-_waiting = 0  # how many steps and series wait for the writer
+_running: list[int] = []  # the thread of each running step
+_series: list[int] = []  # the thread of each running series
+_next: int | None = None  # the writer's thread, from its wait for series until it has written
+_writer: int | None = None  # the writer's thread, from its wait for steps until it has written
+_waiting = 0  # the number of steps and series that wait for the writer
 _one_writer = threading.RLock()
 _changed = threading.Condition()
 _thread = threading.get_ident
 
 
 def enter() -> int:
-    """Begin a step as soon as no other thread writes; returns the argument of `leave`."""
+    """Begin a step as soon as no other thread writes. Returns the argument of `leave`."""
     thread = _thread()
-    # before reading _writer: a writer reads in the opposite order, so one of the two sees the other
+    # Append before reading _writer. A writer sets _writer before reading _running, so at least one of the two sees the other.
     _running.append(thread)
     if _writer is not None:
         _wait(thread)
@@ -44,7 +44,7 @@ def inside() -> bool:
 
 
 def _wait(thread: int) -> None:
-    """Wait until the writer is done, unless it waits for a step of this thread or is this thread."""
+    """Wait until the writer is done, unless this thread is the writer or has another running step."""
     while _writer not in (None, thread) and _running.count(thread) == 1:
         with _changed:
             _running.remove(thread)
@@ -54,7 +54,7 @@ def _wait(thread: int) -> None:
 
 
 def _until(holds: Callable[[], bool]) -> None:
-    """Wait, with `_changed` held. The next writer lets everything that waited for the last one go first: `_waiting` counts it."""
+    """Wait, with `_changed` held. `_waiting` counts the waiters: the next writer lets them run first."""
     global _waiting
     _waiting += 1
     _changed.notify_all()
@@ -67,7 +67,7 @@ def _until(holds: Callable[[], bool]) -> None:
 
 @contextlib.contextmanager
 def series() -> Iterator[None]:
-    """The steps of this thread in the block use the same weights, except for those that they write themselves."""
+    """In the block, other threads do not write weights, so that all steps of this thread use the same ones."""
     thread = _thread()
     with _changed:
         if _next not in (None, thread) and not inside() and thread not in _series:
@@ -83,7 +83,7 @@ def series() -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """No step or series of another thread runs in the block. Does nothing within a step or a series, which may write."""
+    """In the block, no step or series of another thread runs. It does nothing inside a step or series: these may write."""
     global _next, _writer
     thread = _thread()
     if inside() or thread in _series or _writer == thread:
@@ -105,7 +105,7 @@ def alone() -> Iterator[None]:
 
 
 def _after_fork() -> None:
-    """Drop the entries of all threads except the one that forked: only that one exists in the child."""
+    """Drop the entries of all threads except the one that forked, since only that thread exists in the child."""
     global _next, _writer, _waiting, _one_writer, _changed
     for found in _running, _series:
         found[:] = [thread for thread in found if thread == _thread()]

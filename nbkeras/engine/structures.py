@@ -1,4 +1,4 @@
-"""Floor 1: structures of lists, tuples, deques and dicts, which hold the inputs, outputs, masks and shapes of calls."""
+"""Floor 1: nested structures of lists, tuples, deques and dicts, for the inputs, outputs, masks and shapes of calls."""
 
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ def is_nested(structure: Any) -> bool:
         structure: Any value.
 
     Returns:
-        True for a structure, also for an empty one; False for a leaf, such as an array, a string or None.
+        True for a structure, even if it is empty; False for a leaf, such as an array, a string or None.
 
     Example:
         >>> keras.tree.is_nested([]), keras.tree.is_nested(np.ones(3))
@@ -31,10 +31,10 @@ def flatten(structure: Any) -> list:
     """The leaves of a structure, from left to right.
 
     Args:
-        structure: Lists, tuples, deques and dictionaries in each other, or a single leaf. None is a leaf.
+        structure: Nested lists, tuples, deques and dictionaries, or a single leaf. None is a leaf.
 
     Returns:
-        A list of the leaves. Those of a dictionary are in the order of its sorted keys, of an OrderedDict in
+        A list of the leaves. The leaves of a dictionary are in the order of its sorted keys, of an OrderedDict in
         its own order.
 
     Example:
@@ -48,19 +48,19 @@ def flatten(structure: Any) -> list:
 
 
 def keys(structure: dict) -> list:
-    """A dict's keys in the order of its leaves: sorted, except in an OrderedDict, which keeps its own order, as in Keras."""
+    """A dict's keys in the order of its leaves, as in Keras: sorted, but an OrderedDict keeps its own order."""
     return list(structure) if isinstance(structure, OrderedDict) else sorted(structure)
 
 
 def parts(structure: Any) -> list[tuple[Any, Any]]:
-    """The parts of a nested structure with their keys or positions."""
+    """The direct children of a nested structure, as (key or index, child)."""
     if isinstance(structure, dict):
         return [(key, structure[key]) for key in keys(structure)]
     return list(enumerate(structure))
 
 
 def made_of(structure: Any, own: list) -> Any:
-    """A structure of the same type, and order of keys, with other parts at its first level, given in the order of `parts`."""
+    """A structure of the same type and order of keys with new children, given in the order of `parts`."""
     if isinstance(structure, dict):
         made: dict = dict.fromkeys(structure)
         made.update(zip(keys(structure), own, strict=True))
@@ -84,7 +84,7 @@ def _leaves(structure: Any) -> Iterator:
 
 
 def find(kind: type | tuple[type, ...], structure: Any) -> list:
-    """The objects of a type in lists, tuples and dicts, each once, in order; objects inside such an object are not searched."""
+    """The objects of a type in lists, tuples and dicts, in order, without duplicates. It does not search inside found objects."""
     found: dict[int, Any] = {}
     seen: set[int] = set()  # a list may contain itself
     todo = [structure]
@@ -94,14 +94,14 @@ def find(kind: type | tuple[type, ...], structure: Any) -> list:
             found.setdefault(id(value), value)
         elif isinstance(value, dict | list | tuple) and id(value) not in seen:
             seen.add(id(value))
-            # a dict's values at once: another thread may change it, and then Python 3.11 crashes in reversed(dict.values())
+            # copy a dict's values: if another thread changes it, Python 3.11 crashes in reversed(dict.values())
             todo.extend(reversed(list(value.values()) if isinstance(value, dict) else value))
     return list(found.values())
 
 
 def pack(structure: Any, leaves) -> Any:
-    """The structure with other leaves, in the order of `flatten`."""
-    if not is_nested(structure):  # at each prediction
+    """The structure with new leaves, given in the order of `flatten`."""
+    if not is_nested(structure):  # a fast path: it runs at each prediction
         (leaf,) = leaves
         return leaf
     source = iter(leaves)
@@ -121,19 +121,19 @@ def shapes(tensors: Any) -> Any:
 
 
 def shape_of(tensor: Any) -> tuple:
-    """The shape of a tensor or an array; TypeError for other values."""
+    """The shape of a tensor or an array. Raises TypeError for other values."""
     if not hasattr(tensor, "shape"):
         raise TypeError(f"expected a tensor or an array, received {briefly(tensor)}")
     return tuple(tensor.shape)
 
 
 def is_shape(value: Any) -> bool:
-    """Whether a value is one shape: a tuple or list of ints and Nones."""
+    """Whether a value is a single shape: a tuple or list of ints and Nones."""
     return isinstance(value, list | tuple) and all(size is None or isinstance(size, Integral) for size in value)
 
 
 def listed(value: Any) -> Any:
-    """The parts of a value as a tuple; the value itself if it has none, as a number or an array without axes."""
+    """The items of a value as a tuple; the value itself if it is not iterable, such as a number or a 0-d array."""
     try:
         return tuple(value)
     except TypeError:
@@ -148,5 +148,5 @@ def map_shapes(function: Callable, value: Any) -> Any:
 
 
 def one_or_all(values: Any) -> Any:
-    """The value in a list or tuple of one, as Keras 3's functional models return it; others unchanged."""
+    """The item of a list or tuple of one, as Keras 3's functional models return it; other values unchanged."""
     return values[0] if isinstance(values, list | tuple) and len(values) == 1 else values

@@ -25,10 +25,10 @@ Array = np.ndarray
 class Record:
     """One op on the tape: its `vjp` with the values that it `saved`, its `parents`, and its inputs' shapes and dtypes.
 
-    `forms[i]` is input i's shape and dtype, `parents[i]` its `(record, output_index)`, or None if it needs no gradient. A
+    `forms[i]` is input i's shape and dtype. `parents[i]` is its `(record, output_index)`, or None if it needs no gradient. A
     leaf (a variable or a watched tensor) has no vjp and no parents. `layer` is the layer that made it: see layer_stack.py.
-    `tapes` are the recordings in which it was made. `call` is the op's call, for derivatives of higher order: see
-    autodiff/rules.py; None if it was made in one recording only.
+    `tapes` are the recordings that were active when it was made. `call` is the op's call, for higher-order derivatives: see
+    autodiff/rules.py. It is None if only one recording was active.
     """
 
     __slots__ = ("name", "vjp", "saved", "parents", "forms", "outputs", "layer", "tapes", "call", "__weakref__")
@@ -42,7 +42,7 @@ class Record:
         self.call: Any = None
 
     def holds(self, arrays: Sequence[Array | None]) -> None:
-        """Keep the values of the op's inputs, which it may have saved, where variables are written: see copy_on_write.py."""
+        """Keep the inputs' values when variables are overwritten; the op may have saved them. See copy_on_write.py."""
         last = None  # often all weights have one owner: the optimizer's buffer
         for array in arrays:
             if array is not None and (array.base is not None or device.gpu_used):
@@ -68,26 +68,25 @@ def leaf(name: str) -> Record:
 
 
 class _Thread(threading.local):
-    """How ops in this thread are applied: see Recording, and `apply` in tensor.py."""
+    """How this thread applies ops: see GradientRecording, and `apply` in tensor.py."""
 
-    tapes: tuple = ()  # the recordings that are on, the outermost one first
-    keeps = False  # whether Records get the calls of their ops in any case
-    composes = (
-        True  # whether ops whose derivatives are computed by other ops are computed by these where calls are kept
-    )
+    tapes: tuple = ()  # the active recordings, the outermost one first
+    keeps = False  # whether Records always keep the calls of their ops
+    # While calls are kept: whether an op whose derivatives are computed by other ops is itself computed by those ops.
+    composes = True
     levels = 0  # of autodiff.vmap
     listener: Callable | None = None
     checker: Any = None  # of results and gradients: see numerics.py
     rerun: Any = None  # the run of a function of autodiff.checkpoint
-    is_special = False  # whether any of this asks for more than `apply` does by itself
+    is_special = False  # whether `apply` must do more than its fast path
 
     def asks_for_more(self) -> bool:
-        """Whether something is on that `apply` does not do by itself."""
+        """Whether `apply` must do more than its fast path."""
         asked = self.listener, self.checker, self.rerun
         return bool(keeps_calls() or self.levels or any(each is not None for each in asked))
 
     def now(self, **values: Any) -> "_Now":
-        """`with thread.now(name=value):` other values in the block."""
+        """`with thread.now(name=value):` sets attributes of this thread for the block."""
         return _Now(values)
 
 
@@ -119,24 +118,26 @@ def is_recording() -> bool:
 
 
 def keeps_calls() -> bool:
-    """Whether Records get the calls of their ops, from which derivatives of higher order are computed."""
+    """Whether Records keep the calls of their ops, which higher-order derivatives need."""
     return thread.keeps or len(thread.tapes) > (0 if thread.levels else 1)
 
 
 def handler() -> Callable | None:
-    """The function that applies ops where Records keep their calls: the innermost recording's; None where `apply` does."""
+    """The innermost recording's function that applies ops while Records keep their calls; None if `apply` does it."""
     return thread.tapes[-1].applied if thread.tapes and keeps_calls() else None
 
 
 class GradientRecording:
-    """In the block ops on tensors that need gradients make Records; with `Recording(False)` they do not.
+    """In the block, ops on tensors that need gradients make Records; with `GradientRecording(False)` they do not.
 
-    Inside another recording it is that one. A recording of its own inside another one means that derivatives of derivatives are
-    computed: see `Tape` of autodiff/nesting.py, which says by `applied` how ops are applied there.
+    Inside another recording, the outer one is used. A `Tape` of autodiff/nesting.py is always a separate recording, for
+    derivatives of derivatives. Its `applied` says how ops are applied there.
     """
 
-    is_spent = True  # it is not asked for gradients by itself
-    applied: Callable | None = None  # applies ops in it while calls are kept; None: it is asked for no gradients by ops
+    is_spent = True  # whether no more gradients will be taken from it
+    applied: Callable | None = (
+        None  # applies ops while calls are kept; None: no op computes gradients from this recording
+    )
 
     def __init__(self, on: bool = True):
         self._on = on
@@ -152,20 +153,20 @@ class GradientRecording:
 
 
 def gradient_record(sources: Sequence[Source]) -> Record:
-    """A Record for gradients that a tape computed while it was still on: it cannot go back through them."""
+    """A Record for gradients that a tape computed inside its own block: no backward pass can go through them."""
     return Record("gradient", _no_second_gradient, None, tuple(sources), (None,) * len(sources), 1)
 
 
 def _no_second_gradient(saved: Any, dy: Any, needs: tuple) -> tuple:
     raise NotImplementedError(
         "this value was computed from a gradient that the same tape computed in its own block. For gradients of gradients "
-        "compute the first one by a tape of its own, inside the block of the outer tape; to use it as a constant, write "
+        "compute the first one by a second tape inside the block of the outer tape; to use it as a constant, write "
         "ops.stop_gradient(gradient)"
     )
 
 
 def _count_users(targets: Sequence[Record], within: GradientRecording | None = None) -> dict[Record, int]:
-    """For each Record reachable from the targets, the number of Records that use it. Iterative: long chains cannot overflow."""
+    """For each Record reachable from the targets, the number of Records that use it. A loop: long chains cannot overflow."""
     users: dict[Record, int] = dict.fromkeys(targets, 0)
     todo = list(users)
     while todo:
@@ -186,9 +187,9 @@ def _count_users(targets: Sequence[Record], within: GradientRecording | None = N
 def in_order(
     targets: Sequence[Record], sources: Collection[Source], within: GradientRecording | None = None
 ) -> tuple[list[Record], set[Record]]:
-    """The Records between targets and sources, each one after all that use it; and the same as a set.
+    """The Records between targets and sources, as a list and as a set. In the list each Record comes after its users.
 
-    within: the tape to whose Records the way is limited.
+    within: only Records of this tape are followed.
     """
     users = _count_users(targets, within)
     ready, order = [record for record, count in users.items() if count == 0], []
@@ -284,10 +285,10 @@ def backward(
     """Gradients of the targets' weighted sum with respect to `sources`; None for a source that no target depends on.
 
     targets: pairs of an output and its incoming gradient. into: an array for each source to write its gradient to.
-    retain: keep the values saved in the Records for another backward pass; by default they are dropped, unless another tape may
+    retain: keep the saved values of the Records for another backward pass; by default they are dropped, unless another tape may
     still need them. as_is: for each source, whether its gradient may be an object that represents an array, without writing to
-    `into`; by default all are arrays. within: the tape whose Records are passed; others are as constants; None for all Records.
-    delivered: called with the number of each source as soon as its gradient is complete, while the pass goes on.
+    `into`; by default all are arrays. within: the tape whose Records are followed; other Records count as constants; None for
+    all Records. delivered: called with the index of each source as soon as its gradient is complete, during the pass.
     """
     if within is not None:
         within.is_spent = within.is_spent or not retain
@@ -300,7 +301,7 @@ def backward(
         _accumulate(sums, source, gradient, destinations)
     order, between = in_order([source[0] for source, _ in targets], wanted, within)
     for record in order:
-        if record.vjp is _no_second_gradient:  # before other errors, about shapes and dropped values
+        if record.vjp is _no_second_gradient:  # raised before errors about shapes and dropped values
             _no_second_gradient(None, None, ())
     keep = as_is or [False] * len(sources)
     results: dict[int, Any] = {}
@@ -332,7 +333,7 @@ def backward(
 
 
 def _users_of(wanted: Collection[Source], order: Sequence[Record]) -> dict[Any, int]:
-    """For each wanted source how often Records of the pass use it."""
+    """For each wanted source, the number of uses by Records of the pass."""
     users: dict[Any, int] = {}
     for record in order:
         for parent in record.parents:
@@ -373,7 +374,7 @@ def _step(record: Record, sums: dict, wanted: dict, between: set, destinations: 
 
 
 def check_is_kept(record: Record) -> None:
-    """RuntimeError if a backward pass went through a Record and did not retain its values."""
+    """Raises RuntimeError if an earlier backward pass dropped a Record's saved values."""
     if record.saved is _DROPPED:
         raise RuntimeError(
             f"the gradient through {record.name!r} was already computed and its saved values were dropped; "
@@ -382,7 +383,7 @@ def check_is_kept(record: Record) -> None:
 
 
 def _call_vjp(record: Record, dy: Any, needs: tuple) -> Sequence[Any]:
-    """Call a vjp and return its gradients, one or None for each input; TypeError for another result."""
+    """Call a vjp. Returns its gradients, one or None for each input. Raises TypeError for an invalid result."""
     vjp: Any = record.vjp
     try:
         recorder = device.recorder()
@@ -410,7 +411,7 @@ def _of(record: Record) -> str:
 
 
 def _check_gradient(record: Record, i: int, gradient: Any) -> None:
-    """Raise TypeError or ValueError for a value that cannot be the gradient of input i."""
+    """Raises TypeError or ValueError if a value cannot be the gradient of input i."""
     shape, dtype = record.forms[i]
     if not (isinstance(gradient, device.ARRAYS) or hasattr(gradient, "dense")):
         raise TypeError(f"{_of(record)} must return arrays, received {short_description(gradient)} as gradient {i}")
@@ -434,7 +435,7 @@ def _accumulate(sums: dict, source: Source, gradient: Any, destinations: dict) -
 
 
 def _delivered(total: _Sum | None, into: Array | None, as_is: bool) -> Any:
-    """The gradient of a source, in its destination if it has one; a source without one gets zeros there."""
+    """The gradient of a source, in its destination if it has one. Without a gradient, the destination is filled with zeros."""
     if total is not None and as_is and not isinstance(total.gradient, device.ARRAYS):
         return total.gradient
     if into is None:

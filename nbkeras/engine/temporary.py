@@ -1,10 +1,10 @@
-"""Floor 1: attributes that have another value in a block of code."""
+"""Floor 1: temporary values of attributes in a block of code."""
 
 from typing import Any
 
 
 class temporarily:  # noqa: N801 (it is used like a function)
-    """`with temporarily(owner, name=value):` gives attributes of an object other values, and restores theirs after the block."""
+    """`with temporarily(owner, name=value):` sets attributes of an object, and restores their values after the block."""
 
     def __init__(self, owner: Any, **values: Any):
         self._owner, self._values = owner, values

@@ -1,4 +1,4 @@
-"""Floor 1: Tensor, Variable, and `apply`, the one function through which an op reaches its kernel and the tape."""
+"""Floor 1: Tensor, Variable, and `apply`: every op reaches its kernel and the tape through `apply`."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ from nbkeras.kernels.runtime.messages import named, short_description
 
 Array = np.ndarray
 ValueReadError = device.ValueReadError
-shapes_only = device.dry  # `with shapes_only():` ops work out shapes and dtypes and compute nothing
+shapes_only = device.dry  # `with shapes_only():` ops infer shapes and dtypes and compute nothing
 outside_program = device.ordinary  # `with outside_program():` launches run once and are never replayed
-is_shapes_only = device.is_dry  # whether ops work out shapes only at the moment
-gpu = device.gpu  # the GPU where this thread computes; None is the CPU
-on_gpu = device.on  # `with on_gpu(gpu):` compute there
+is_shapes_only = device.is_dry  # whether ops currently infer shapes only
+gpu = device.gpu  # the GPU on which this thread computes; None for the CPU
+on_gpu = device.on  # `with on_gpu(gpu):` computes there
 F = TypeVar("F", bound=Callable)
 AGGREGATIONS = ("sum", "mean", "max", "min", "only_first_replica", "none", None)  # of variables of several processes
 
 
 class Tensor:
-    """An array with its place on the tape, from which gradients are computed.
+    """An array with its record on the tape, for computing gradients.
 
     Tensors have NumPy's operators, indexing, and the attributes shape, dtype, ndim and size.
     `np.asarray(tensor)`, `float(tensor)` and `torch.from_dlpack(tensor)` read the value. Make tensors by
     `ops.convert_to_tensor`, not by this class.
 
     Args:
-        data: An array of NumPy, or of the GPU.
-        record: The entry of the tape for the op that made it; None for a constant.
-        index: Which output of that op it is.
+        data: A NumPy array, or an array on the GPU.
+        record: The tape's record of the op that made it; None for a constant.
+        index: The index of this output among the op's outputs.
 
     Example:
         >>> x = ops.convert_to_tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -59,14 +59,14 @@ class Tensor:
     """
 
     __slots__ = ("data", "record", "index", "mask", "logits", "__weakref__")
-    is_quantized = False  # whether it stands for other numbers than those in `data`: see ops/quantized.py
+    is_quantized = False  # whether `data` holds integers that encode its values: see ops/quantized.py
     __array_priority__ = 1000  # so that ndarray + Tensor calls Tensor's operator
 
     def __init__(self, data: Array, record: tape.Record | None = None, index: int = 0):
         self.data = data
         self.record = record
         self.index = index
-        self.mask: Tensor | None = None  # which timesteps are valid, bool; passed with the tensor from layer to layer
+        self.mask: Tensor | None = None  # bool: the valid timesteps; layers pass it on with the tensor
         self.logits: tuple[str, Tensor] | None = None  # ("softmax" or "sigmoid", its input), for a fused cross-entropy
         # It may be the memory of a variable, which on the CPU is a view of aligned memory.
         if data.base is not None or device.gpu_used:
@@ -128,7 +128,7 @@ class Tensor:
             3.0
         """
         if self.size != 1:
-            raise ValueError(f"a tensor of shape {self.shape} is no single number: it has {self.size} elements")
+            raise ValueError(f"a tensor of shape {self.shape} is not a single number: it has {self.size} elements")
         return device.read(self.data).item()
 
     def __getstate__(self) -> Any:
@@ -151,7 +151,7 @@ class Tensor:
     def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None) -> Any:
         """The tensor's own memory for other libraries, as in `torch.from_dlpack(tensor)`; they should only read it.
 
-        What shares the memory of a variable is copied, unless `copy` is False: assignments would change it.
+        A tensor that shares a variable's memory is copied, unless `copy` is False: assignments would change it.
         """
         array = device.readable(self.data)
         if copy is None and copy_on_write.is_shared(array):
@@ -162,7 +162,7 @@ class Tensor:
         return dlpack.device_of(self.data)
 
     @property
-    def _numba_type_(self) -> Any:  # Numba reads it where a kernel is called with a Tensor
+    def _numba_type_(self) -> Any:  # Numba reads it when a kernel is called with a Tensor
         raise TypeError(
             f"a compiled function was called with a Tensor of shape {self.shape}: kernels take arrays. Call it by device.launch "
             "in an op; `apply(op, vjp, [tensors])` of nbkeras.engine.tensor gives the op the tensors' arrays"
@@ -182,7 +182,7 @@ class Tensor:
 
     def __index__(self) -> int:
         if self.dtype.kind == "f":
-            raise TypeError(f"a tensor of {self.dtype} is no index: use ops.cast(x, 'int32') on purpose")
+            raise TypeError(f"a tensor of {self.dtype} cannot be an index: cast it explicitly by ops.cast(x, 'int32')")
         return int(self.item())
 
     def __format__(self, form: str) -> str:
@@ -209,7 +209,7 @@ def _keep(tensor: Tensor, preserved: copy_on_write.Preserved) -> None:
 
 
 class Variable(Tensor):
-    """A tensor that is kept from step to step and is written in place: a weight, a state, a counter.
+    """A tensor that persists from step to step and is written in place: a weight, a state, a counter.
 
     `assign`, `assign_add` and `assign_sub` launch kernels, so replayed steps repeat them.
 
@@ -217,10 +217,10 @@ class Variable(Tensor):
         initializer: The first value: an array, list, number or tensor; or, with a shape, a function of (shape,
             dtype) or the name of an initializer.
         shape: The shape, for a function or a name.
-        dtype: The dtype; None keeps that of an array, and is `config.floatx()` for Python floats and functions.
-        trainable: Whether a GradientTape watches it, and an optimizer that finds it in a layer changes it.
+        dtype: The dtype; None keeps an array's dtype, and is `config.floatx()` for Python floats and functions.
+        trainable: Whether a GradientTape watches it, and the optimizer of a model updates it.
         autocast: Accepted and ignored.
-        aggregation: Of a metric's state, where several processes train together: see `Metric.add_weight`; else ignored.
+        aggregation: For a metric's state when several processes train together: see `Metric.add_weight`; else ignored.
         synchronization: Accepted and ignored.
         name: A name for messages and files.
         layout: Accepted and ignored.
@@ -247,7 +247,7 @@ class Variable(Tensor):
         "is_lent",
         "aggregation",
     )
-    made = 0  # how many were made: a list of an object's variables is up to date while this stays the same
+    made = 0  # the number of variables made; a cached list of variables is valid while this number is unchanged
 
     def __init__(
         self,
@@ -279,13 +279,13 @@ class Variable(Tensor):
         self.constraint: Any = None
         self.aggregation = annotated.one_of("Variable", "aggregation", aggregation, AGGREGATIONS) or "none"
         self._leaf = tape.leaf(self.name)
-        self.is_lent = False  # whether `data` belongs to somebody else, so that an assignment takes a new array
+        self.is_lent = False  # whether another object owns `data`; then an assignment allocates a new array
         self.declared_trainable = trainable  # as made; unfreezing a layer restores this value
         self.trainable = trainable
 
     @property
     def trainable(self) -> bool:
-        """Whether a GradientTape watches it; may be set. Without effect for a dtype that is not float."""
+        """Whether a GradientTape watches it; may be set. It has no effect on dtypes other than float."""
         return self._trainable
 
     @trainable.setter
@@ -295,7 +295,7 @@ class Variable(Tensor):
 
     @property
     def value(self) -> Tensor:
-        """A tensor of the present value, through which gradients reach the variable; later assignments do not change it.
+        """A tensor of the current value. Gradients pass through it to the variable; later assignments do not change it.
 
         Example:
             >>> v = keras.Variable([1.0, 2.0])
@@ -372,13 +372,13 @@ class Variable(Tensor):
         return self
 
     def _write(self, kernel: Callable, source: Tensor, *operands: Array) -> None:
-        """Launch kernel(*operands, source, data); who holds the value of before keeps it."""
+        """Launch kernel(*operands, source, data). Tensors that hold the old value keep it."""
         given = source.data
         if self.is_lent:
             self.data, self.is_lent = copy_on_write.share(device.empty(self.shape, self.dtype)), False
         else:
             copy_on_write.will_write(self.data)
-            given = source.data  # the source may be a view of the variable, which has a copy now
+            given = source.data  # if the source is a view of the variable, it has its own copy now
         device.launch(kernel, *operands, device.to_this_device(adopt(given)), self.data)
 
     def __setstate__(self, state: Any) -> None:
@@ -402,7 +402,7 @@ class Variable(Tensor):
         outdate(before)
 
     def move_out(self) -> None:
-        """Move the value into memory of its own, out of an optimizer's flat buffer, for example."""
+        """Move the value into its own memory, for example out of an optimizer's flat buffer."""
         with on_device_of(self):
             self.rebind(device.persistent_empty(self.shape, self.dtype))
 
@@ -414,7 +414,7 @@ class Variable(Tensor):
 
 
 def assign_all(pairs: Iterable[tuple[Variable, Any]]) -> None:
-    """Write values into variables at once: a step of another thread uses all of the old values or all of the new ones."""
+    """Write values into variables atomically: a step of another thread uses only old values or only new ones."""
     with step_lock.alone():
         for variable, value in pairs:
             variable.assign(value)
@@ -429,11 +429,11 @@ def as_tensor(value: Any, dtype: Any = None) -> Tensor:
     Args:
         value: A tensor, array, number, list of numbers, or list of tensors of one shape, which are stacked with
             a gradient.
-        dtype: The dtype; None keeps that of arrays and tensors. Python floats become `config.floatx()`,
+        dtype: The dtype; None keeps the dtype of arrays and tensors. Python floats become `config.floatx()`,
             integers int32.
 
     Returns:
-        A tensor; a tensor of that dtype itself.
+        A tensor. If the value is already a tensor of that dtype, the same object.
 
     Raises:
         TypeError: for values that are neither numbers nor booleans.
@@ -457,7 +457,7 @@ def as_tensor(value: Any, dtype: Any = None) -> Tensor:
             return as_tensor(Tensor(value), dtype)
     array = array_of(value, dtype)
     if isinstance(value, np.ndarray) and (array is value or array.base is not None) and _is_computed():
-        array = array.copy()  # its owner may change it
+        array = array.copy()  # the caller may change its array
     array = device.persistent(array)
     if isinstance(value, int | list | tuple) and array.dtype.kind != "f":
         device.mark_constant(array)
@@ -465,7 +465,7 @@ def as_tensor(value: Any, dtype: Any = None) -> Tensor:
 
 
 def _is_computed() -> bool:
-    """Whether ops compute now, on the CPU: a replay of a recorded step reads arrays again, and a GPU has copies in any case."""
+    """Whether ops compute eagerly on the CPU: a recorded step reads arrays again at each replay, and a GPU always copies."""
     return device.recorder() is None and not device.is_dry() and device.gpu() is None
 
 
@@ -490,7 +490,7 @@ def _cast(tensor: Tensor, dtype: np.dtype) -> Tensor:
 
 
 def copied(tensor: Tensor) -> Tensor:
-    """A tensor of the same value with memory of its own; the gradient passes through."""
+    """A copy of a tensor, in its own memory; the gradient passes through."""
     return _cast(tensor, tensor.dtype)
 
 
@@ -523,7 +523,7 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
         A tensor, or a tuple of tensors.
 
     Raises:
-        TypeError: for an input that is no tensor; `as_tensor` makes one.
+        TypeError: for an input that is not a tensor; `as_tensor` makes one.
 
     Example:
         >>> from nbkeras.kernels.runtime import device
@@ -555,19 +555,19 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
 
 
 def take_as_constants(tensors: Sequence[Tensor | None]) -> None:
-    """Give views of variables memory of their own if they were made before the step that is recorded now."""
+    """Copy views of variables that were made before the current recording began."""
     for tensor in tensors:
         if type(tensor) is Tensor:
             copy_on_write.own(tensor, tensor.data)
 
 
 def _apply_specially(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None], constants: dict) -> Any:
-    """`apply` while there is a listener, a checker, a tape in a tape, or `autodiff.vmap`."""
+    """`apply` with a listener, a checker, nested tapes or `autodiff.vmap`."""
     state = tape.thread
     if state.rerun is not None:
         tensors = [value_of(each) for each in tensors]
     if state.levels and (mapped := stand_in(tensors)) is not None:
-        return mapped.applied(op, op_vjp, tensors, constants)  # the listener hears of the ops by which it is computed
+        return mapped.applied(op, op_vjp, tensors, constants)  # it calls `apply`, so the listener sees those ops
     result = (tape.handler() or apply_plainly)(op, op_vjp, tensors, constants)
     if state.listener is not None:
         state.listener(op, tensors, constants, result)
@@ -577,12 +577,12 @@ def _apply_specially(op: Callable, op_vjp: Callable | None, tensors: Sequence[Te
 
 
 def stand_in(tensors: Iterable[Tensor | None]) -> Any:
-    """The first of the tensors' values that is no array but says itself how ops are applied to it, as in `autodiff.vmap`."""
+    """The first value that is not an array but an object that applies ops to itself, as in `autodiff.vmap`; else None."""
     return next((t.data for t in tensors if t is not None and not isinstance(t.data, device.ARRAYS)), None)
 
 
 def apply_plainly(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None], constants: dict) -> Any:
-    """`apply` without what a listener, a tape in a tape or `autodiff.vmap` add to it."""
+    """`apply` on its fast path: without a listener, nested tapes or `autodiff.vmap`."""
     with tape.thread.now(is_special=False):
         return apply(op, op_vjp, tensors, **constants)
 
@@ -611,12 +611,12 @@ def _recorded(op, op_vjp, tensors, arrays, y, saved) -> Any:
 
 
 def listening(applied: Callable) -> contextlib.AbstractContextManager:
-    """Call `applied(op, tensors, constants, result)` after each op that `apply` runs in this thread; exports use it."""
+    """In the block, call `applied(op, tensors, constants, result)` after each op of this thread; exports use it."""
     return tape.thread.now(listener=applied)
 
 
 def on_own_device(method: F) -> F:
-    """Decorator of methods that compute on the device on which their object was made, `_gpu`."""
+    """Decorator of methods that compute on their object's device, `_gpu`."""
 
     @user_errors.entry
     @functools.wraps(method)
@@ -630,18 +630,18 @@ def on_own_device(method: F) -> F:
 
 
 def on_device_of(tensor: Tensor) -> contextlib.AbstractContextManager:
-    """`with on_device_of(variable):` compute on the device that holds the variable."""
+    """`with on_device_of(variable):` computes on the device that holds the variable."""
     return device.on(device.gpu_of(tensor.data)) if device.is_on_other_device(tensor.data) else contextlib.nullcontext()
 
 
 def _common_gpu(tensors: Sequence[Tensor | None]) -> Any:
-    """The device on which an op on these tensors runs: the GPU that holds one of them, or None."""
+    """The device for an op on these tensors: the GPU that holds one of them, or None for the CPU."""
     return next((p for p in (device.gpu_of(t.data) for t in tensors if t is not None) if p is not None), None)
 
 
 def brought(tensor: Tensor) -> Tensor:
-    """The tensor on the current device, copied if necessary; ValueError if a gradient would have to cross devices."""
-    is_array = isinstance(tensor.data, device.ARRAYS)  # not in `autodiff.vmap`, where its ops bring what they need
+    """The tensor on the current device, copied if necessary. Raises ValueError if a gradient would have to cross devices."""
+    is_array = isinstance(tensor.data, device.ARRAYS)  # False in `autodiff.vmap`: its ops copy their own inputs
     if not is_array or not device.is_on_other_device(tensor.data):
         return tensor
     if tensor.record is not None and tape.is_recording():
@@ -658,7 +658,7 @@ def _for_dtype(record: tape.Record | None, array: Array) -> tape.Record | None:
 
 
 def op(function: F) -> F:
-    """Decorator of ops of your own, which then take symbolic tensors too.
+    """Decorator of your own ops: they then take symbolic tensors too.
 
     A call with a symbolic tensor adds a node to that tensor's graph instead of computing.
 
@@ -667,7 +667,7 @@ def op(function: F) -> F:
             against the annotations of their parameters.
 
     Returns:
-        The function, for tensors and symbolic tensors.
+        The function. It takes tensors and symbolic tensors.
 
     Example:
         >>> from nbkeras.tensor import op
@@ -704,18 +704,18 @@ def op(function: F) -> F:
 
 
 def value_of(tensor: Any) -> Any:
-    """A tensor with the present value of a variable; anything else itself."""
+    """A tensor of a variable's current value; any other object is returned unchanged."""
     return tensor.value if isinstance(tensor, Variable) else tensor
 
 
 def values_of(result: Any) -> Any:
-    """The result of an op with tensors in place of variables, which an op that has nothing to do returns as they are."""
+    """The result of an op with tensors in place of variables: an op that has nothing to do returns its inputs."""
     if type(result) in (list, tuple):
         return type(result)(map(values_of, result)) if any(isinstance(each, Variable) for each in result) else result
     return value_of(result)
 
 
-# nbkeras's ops by module and name, the form in which model files name them: 'random.dropout'
+# nbkeras's ops by module and name, as model files name them: 'random.dropout'
 own_ops: dict[str, Callable] = {}
 
 
@@ -729,18 +729,18 @@ def gradient(
     within: tape.GradientRecording | None = None,
     delivered: Callable[[int], None] | None = None,
 ) -> list[Any]:
-    """Arrays of the gradient of the sum of targets with respect to sources; `GradientTape.gradient` is the public form.
+    """Gradients of the sum of targets with respect to sources, as arrays; `GradientTape.gradient` is the public form.
 
     Args:
         targets: Tensors.
         sources: Tensors that the tape watched.
         seeds: Factors of the elements of each target; None for ones.
         into: For each source the array to write its gradient into, or None.
-        retain: Whether the tape can be walked again.
-        as_is: For each source whether its gradient may stay in the form in which an op made it; see
+        retain: Whether the tape can be used for another backward pass.
+        as_is: For each source, whether its gradient may be an object that represents an array; see
             `tape.backward`.
         within: The tape whose records are followed; None for all.
-        delivered: Called with the number of each source as soon as its gradient is complete; the pass goes on then.
+        delivered: Called with the index of each source as soon as its gradient is complete, during the pass.
 
     Returns:
         A list with an array for each source; None where the targets do not depend on it.

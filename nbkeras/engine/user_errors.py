@@ -1,7 +1,7 @@
-"""Floor 1: how errors look to users: tracebacks that end at the user's line, and the error for a missing `super().__init__()`.
+"""Floor 1: errors as users see them: tracebacks that end at the user's line, and the error for a missing `super().__init__()`.
 
-Methods that users call are wrapped from outside, when their class is registered, as in `compat.spellings`; ops are wrapped by
-their decorator. The wrappers do nothing unless an error passes.
+Methods that users call are wrapped when their class is registered, as in `compat.spellings`; ops are wrapped by their decorator.
+The wrappers do nothing unless an error is raised.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nbkeras.engine import registry, settings
 
 F = TypeVar("F", bound=Callable)
 
-# Methods that users call. Where one raises, the frames of nbkeras below it are left out of the traceback.
+# Methods that users call. If one raises, the traceback omits the frames of nbkeras below it.
 ENTRIES = (
     "__call__ __init__ __repr__ add add_loss add_metric add_weight apply apply_gradients build compile "
     "compute_output_shape count_params evaluate evaluate_generator export fit fit_generator from_config get_layer "
@@ -35,7 +35,7 @@ _codes: set[CodeType] = set()  # of the wrappers of entry points
 _done: set[type] = set()
 
 
-EXTRAS = {  # the packages of each of nbkeras's extras that users install, as in pyproject.toml
+EXTRAS = {  # extra -> its packages, as in pyproject.toml
     "files": ("h5py", "safetensors"),
     "images": ("pillow",),
     "onnx": ("onnx",),
@@ -50,16 +50,16 @@ EXTRAS = {  # the packages of each of nbkeras's extras that users install, as in
 
 
 def install(extra: str) -> str:
-    """The command that installs an extra in a clone, and the one that installs its packages anywhere: nbkeras is on no index."""
+    """The command that installs an extra in a clone, and the command for its packages elsewhere: nbkeras is not on PyPI."""
     packages = " ".join(f"'{name}'" if "[" in name else name for name in EXTRAS[extra])
     return f"pip install '.[{extra}]' in the clone of nbkeras, or pip install {packages}"
 
 
 @contextlib.contextmanager
 def optional_import(sentence: str, extra: str | None = None) -> Iterator[None]:
-    """For the import of a package that may be missing: the ImportError is a sentence that says what to install.
+    """In the block, import a package that may be missing. The message of the ImportError is `sentence`.
 
-    extra: the extra that has the package; the sentence then only says what needs it.
+    extra: the extra with the package. The sentence then only says what needs the package; the command to install it is added.
     """
     try:
         yield
@@ -68,7 +68,7 @@ def optional_import(sentence: str, extra: str | None = None) -> Iterator[None]:
 
 
 def entry(function: F) -> F:
-    """Decorator of functions that users call: the traceback of an error shows their frames and not those of nbkeras."""
+    """Decorator of functions that users call: the traceback of an error shows the users' frames and not nbkeras's."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -83,7 +83,7 @@ def entry(function: F) -> F:
 
 
 def checked(function: F) -> F:
-    """Decorator of functions that users call and that are no ops: their arguments are checked as those of ops are."""
+    """Decorator of functions that users call and that are not ops: it checks their arguments like ops' arguments."""
     check = annotated.checker_of(function)
 
     @functools.wraps(function)
@@ -94,12 +94,12 @@ def checked(function: F) -> F:
 
     made: Any = entry(call)
     made.__signature__ = inspect.signature(function)
-    del made.__wrapped__  # by which model files tell ops, which they may name
+    del made.__wrapped__  # only ops may have it: model files may name functions with this attribute
     return made
 
 
 class FullTraceback:
-    """A traceback with the frames of nbkeras. `print` shows it; pickle keeps the printed text."""
+    """A traceback with the frames of nbkeras. `print` shows it; pickle stores the printed text."""
 
     def __init__(self, traceback: TracebackType | None):
         self.traceback = traceback
@@ -112,15 +112,15 @@ class FullTraceback:
 
 
 def is_entry(function: Any) -> None:
-    """Mark a function as an entry point: it passes its errors to `shorten`, and the user may be its caller."""
+    """Mark a function as an entry point: users may call it, and it passes its errors to `shorten`."""
     _codes.add(function.__code__)
 
 
 def shorten(error: BaseException) -> None:
-    """Take nbkeras's frames out of the tracebacks of an error and its causes, once, at the outermost entry point.
+    """Remove nbkeras's frames from the tracebacks of an error and its causes, once, at the outermost entry point.
 
-    `print(error.full_traceback)` still shows them. An error that no `raise` statement of nbkeras raised is not changed: it
-    has no text written for users, and a bug report needs its frames.
+    `print(error.full_traceback)` still shows them. Errors that nbkeras did not raise on purpose are not changed: their message
+    is not written for users, and a bug report needs their frames.
     """
     if any(frame.f_code in _codes for frame, _ in traceback.walk_stack(sys._getframe(2))):
         return
@@ -153,14 +153,14 @@ def _is_own(frame: FrameType) -> bool:
 
 
 def is_meant(error: BaseException) -> bool:
-    """Whether an error that passes was raised on purpose, by nbkeras or the user, and so has a text written for users."""
+    """Whether nbkeras or the user raised an error on purpose, so that its message is written for users."""
     last = _entries(error)[-1]
     package = str(last.tb_frame.f_globals.get("__name__")).partition(".")[0]
-    return _is_meant(last) and package not in ("numpy", "pandas", "scipy")  # they do not name the user's argument
+    return _is_meant(last) and package not in ("numpy", "pandas", "scipy")  # these do not name the user's argument
 
 
 def _is_meant(last: TracebackType) -> bool:
-    """Whether an error was raised on purpose: in other code than nbkeras, by a `raise` of nbkeras, or for a wrong argument."""
+    """Whether an error was raised on purpose: by code outside nbkeras, by a `raise` of nbkeras, or for a wrong argument."""
     code = last.tb_frame.f_code
     if not _is_own(last.tb_frame) or code in _codes:
         return True
@@ -168,7 +168,7 @@ def _is_meant(last: TracebackType) -> bool:
 
 
 def warn(message: str) -> None:
-    """Give a UserWarning at the user's line that led here."""
+    """Issue a UserWarning that points at the user's line."""
     level, frame = 1, sys._getframe(0)
     while frame.f_back is not None and _is_own(frame):
         level, frame = level + 1, frame.f_back
@@ -193,14 +193,14 @@ def enter_methods(cls: type) -> None:
             setattr(cls, name, made if function is method else classmethod(made))
 
 
-_TAKEN = {  # methods whose argument comes from a file, or is a structure: what it must be
+_TAKEN = {  # method -> description of its argument, which comes from a file or is a structure
     "from_config": "the dict that get_config returned",
     "compute_output_shape": "the shape of the input, a tuple of integers with None for unknown sizes",
 }
 
 
 def _explained(name: str, function: FunctionType) -> Callable:
-    """A method whose own failure, as a KeyError for a part that its argument lacks, becomes a sentence about the argument."""
+    """Wrap a method: an internal error, such as KeyError for a missing entry, becomes a ValueError about its argument."""
 
     @functools.wraps(function)
     def call(item: Any, *args: Any, **kwargs: Any) -> Any:
@@ -223,7 +223,7 @@ for _name in ("deserialize", "get"):
 
 
 class SetByInit:
-    """An attribute that `__init__` sets; reading it before is an error that says to call `super().__init__()`."""
+    """An attribute that `__init__` sets. Reading it earlier raises an error that says to call `super().__init__()`."""
 
     def __init__(self, name: str):
         self._name = name
@@ -239,6 +239,6 @@ class SetByInit:
 
 
 def set_by_init(cls: type, names: str) -> None:
-    """Make reading these attributes of a class an error until `__init__` has set them."""
+    """Reading these attributes of a class raises an error until `__init__` has set them."""
     for name in names.split():
         setattr(cls, name, SetByInit(name))

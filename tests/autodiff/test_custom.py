@@ -123,7 +123,7 @@ def test_custom_vjp_with_an_argument_that_is_no_tensor():
 
 
 def test_custom_vjp_without_a_gradient_says_what_to_call():
-    with pytest.raises(AttributeError, match=r"no gradient was given for 'sin': call its defvjp\(fwd, bwd\)"):
+    with pytest.raises(AttributeError, match=r"no gradient was defined for 'sin': call its defvjp\(fwd, bwd\)"):
         autodiff.custom_vjp(ops.sin)(X)
 
 

@@ -671,7 +671,7 @@ def test_an_op_of_ones_own_runs_for_each_member():
 
     np.testing.assert_allclose(vmap(cubed)(X), (X**3).sum(1), rtol=1e-12)
     np.testing.assert_allclose(vmap(grad(cubed))(X), 3 * X**2, rtol=1e-12)
-    with pytest.raises(NotImplementedError, match="cube_op.* has a first derivative only"):
+    with pytest.raises(NotImplementedError, match="cube_op.* has only a first derivative"):
         vmap(grad(lambda x: ops.sum(grad(cubed)(x))))(X)
     autodiff.define(cube_op, autodiff.Elementwise(lambda x, y: 3 * x * x))
     np.testing.assert_allclose(vmap(grad(lambda x: ops.sum(grad(cubed)(x))))(X), 6 * X, rtol=1e-12)
@@ -705,16 +705,20 @@ VALUES = {
 
 @pytest.mark.parametrize("name", VALUES)
 def test_values_of_members_are_refused(name):
-    with pytest.raises(keras.engine.tensor.ValueReadError, match="it has another value for each of 3 members"):
+    with pytest.raises(keras.engine.tensor.ValueReadError, match="it has a different value for each of 3 members"):
         vmap(VALUES[name])(np.ones((3, 2)))
 
 
 MISTAKES = [
-    (lambda: vmap(lambda x, y: x)(np.ones(2), np.ones(3)), ValueError, r"must have one size, received sizes \[2, 3\]"),
+    (
+        lambda: vmap(lambda x, y: x)(np.ones(2), np.ones(3)),
+        ValueError,
+        r"must have the same size, received sizes \[2, 3\]",
+    ),
     (lambda: vmap(lambda x: x, None)(np.ones(2)), ValueError, "no argument is mapped"),
     (lambda: vmap(lambda: 1.0)(), ValueError, "no argument is mapped"),
-    (lambda: vmap(lambda x: x, 1)(np.ones(2)), ValueError, r"axis 1 of an argument of shape \(2,\)"),
-    (lambda: vmap(lambda x: x)(2.0), ValueError, r"axis 0 of an argument of shape \(\)"),
+    (lambda: vmap(lambda x: x, 1)(np.ones(2)), ValueError, r"axis 1 is out of range for an argument of shape \(2,\)"),
+    (lambda: vmap(lambda x: x)(2.0), ValueError, r"axis 0 is out of range for an argument of shape \(\)"),
     (lambda: vmap(lambda x, y: x, (0,))(np.ones(2), 1.0), ValueError, "received 1 entries for 2 arguments"),
     (lambda: vmap(lambda x: x, ({"a": 0},))({"b": np.ones(2)}), ValueError, "in_axes must have the structure"),
     (lambda: vmap(lambda x: x, ([0, 0],))(np.ones(2)), ValueError, "in_axes must have the structure"),
@@ -740,9 +744,9 @@ def test_mistakes_are_explained(call, error, message):
 def test_a_tensor_that_was_kept_cannot_be_used_later():
     kept = []
     vmap(lambda x: kept.append(x) or x)(np.ones((3, 2)))
-    with pytest.raises(keras.engine.tensor.ValueReadError, match="mapped by autodiff.vmap"):
+    with pytest.raises(keras.engine.tensor.ValueReadError, match="autodiff.vmap maps it"):
         kept[0].numpy()
-    with pytest.raises(keras.engine.tensor.ValueReadError, match="mapped by autodiff.vmap"):
+    with pytest.raises(keras.engine.tensor.ValueReadError, match="autodiff.vmap maps it"):
         ops.exp(kept[0]).numpy()
 
 

@@ -80,7 +80,7 @@ def test_policies_of_parts():
 def test_mistakes():
     with pytest.raises(TypeError, match="must be a string"):
         keras.DTypePolicy(32)
-    with pytest.raises(ValueError, match="no configuration of a dtype policy"):
+    with pytest.raises(ValueError, match="expected the configuration of a dtype policy"):
         dtype_policies.deserialize({"class_name": "Dense", "config": {}})
     with pytest.raises(ValueError, match="a dtype policy is a name"):
         dtype_policies.get(3)

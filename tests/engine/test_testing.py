@@ -205,8 +205,8 @@ RIGHT = {
     "composition": (SQUARE, autodiff.Composed(lambda x: x * x)),
     "explicit": (SQUARE, autodiff.Explicit(gradient_of_square)),
 }
-BY_RULES, FORWARDS = "the gradient of input 0 by rules differs", "the derivative forwards along a random direction"
-SECOND = "of the gradient: the gradient of input 0 is wrong"
+BY_RULES, FORWARDS = "the gradient of input 0 by rules differs", "the forward derivative along a random direction"
+SECOND = "in the gradient: the gradient of input 0 is wrong"
 WRONG = {
     "slope": (SQUARE, autodiff.Elementwise(lambda x, y: 2.001 * x), BY_RULES),
     "slope of a constant": (SQUARE, autodiff.Elementwise(lambda x, y: ops.stop_gradient(2 * x)), SECOND),
@@ -244,5 +244,5 @@ def test_wrong_rules_fail(name):
 
 def test_without_a_rule_a_second_derivative_names_the_op():
     check_op(op_with(), X)
-    with pytest.raises(NotImplementedError, match="the op 'doubled' has a first derivative only.* give it a rule"):
+    with pytest.raises(NotImplementedError, match="the op 'doubled' has only a first derivative.* give it a rule"):
         check_op(op_with(), X, order=2)

@@ -167,7 +167,7 @@ def test_adapt_to_some_batches_of_a_generator_without_end():
 
 
 def test_texts_are_no_tensors():
-    with pytest.raises(ValueError, match="received 'string'; texts are no tensors: prepare them by StringLookup"):
+    with pytest.raises(ValueError, match="received 'string'; strings cannot be tensors: convert them by StringLookup"):
         L.Input((1,), dtype="string")
     with pytest.raises(TypeError, match="takes texts, an array or a list of str, received"):
         L.StringLookup(vocabulary=["a"])(np.ones(3))

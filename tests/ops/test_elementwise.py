@@ -314,7 +314,7 @@ MISTAKES = [
     (lambda: ops.where([True]), ValueError, r"ops.nonzero\(condition\)"),
     (lambda: ops.convert_to_tensor([1.0], sparse=True), ValueError, "convert_to_tensor: .*use pad_sequences and masks"),
     (lambda: ops.mean([ops.ones(2), ops.ones(3)]), ValueError, "tensors in a list must have one shape"),
-    (lambda: ["a", "b"][ops.ones(())], TypeError, "a tensor of float32 is no index"),
+    (lambda: ["a", "b"][ops.ones(())], TypeError, "a tensor of float32 cannot be an index"),
     (
         lambda: ops.convert_to_tensor([1.0, 2.0]) & 1,
         TypeError,

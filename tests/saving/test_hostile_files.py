@@ -277,7 +277,7 @@ LARGE = {
 
 @pytest.mark.parametrize("name", LARGE)
 def test_a_configuration_larger_than_its_file(good, name):
-    refused(configured(good, LARGE[name]), "for which the file is too small")
+    refused(configured(good, LARGE[name]), "too much for a file of this size")
 
 
 def test_nested_too_deeply(good):
@@ -680,7 +680,7 @@ HDF5 = {
         lambda file: attributes(model_config=file.attrs["model_config"].replace('"units": 5', '"units": 500000000000'))(
             file
         ),
-        "for which the file is too small",
+        "too much for a file of this size",
     ),
 }
 

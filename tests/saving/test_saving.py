@@ -209,7 +209,7 @@ def test_any_object_is_a_configuration_and_back():
         again["numbers"] == [1, 2.5, None, True] and again["array"].tolist() == [0, 1, 2] and again["function"] is named
     )
     assert again["slice"] == slice(1, None, 2) and again["losses"][1:] == [nbkeras.losses.mean_squared_error, "mae"]
-    with pytest.raises(TypeError, match="a lambda has no name by which it could be found"):
+    with pytest.raises(TypeError, match="a lambda has no name to find it by"):
         saving.serialize_keras_object(lambda x: x)
     with pytest.raises(ValueError, match="unknown layer: 'system' of module 'os'"):
         saving.deserialize_keras_object({"module": "os", "class_name": "function", "config": "system"})
