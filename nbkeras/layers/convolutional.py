@@ -20,9 +20,9 @@ class _Conv(Adaptable, Convolving):
         padding ('valid' or 'same'): 'valid': only whole windows; 'same': zeros at the ends, for ceil(length /
             strides) windows.
         data_format: Where the channels are: last, (batch, ..., channels), or first, (batch, channels, ...),
-            which is slower: it is transposed there and back.
-        groups: The number of parts into which channels and filters are split; a part of the filters sees its
-            part of the channels only.
+            which is slower: it is transposed before and after.
+        groups: The number of groups of channels and filters; each group of filters sees its
+            group of channels only.
     """
 
     kernel: Any = AdaptedWeight()

@@ -132,7 +132,7 @@ def map_coordinates(inputs, coordinates, order: int, fill_mode: str = "constant"
 
 
 def as_batch(name: str, images: Any, data_format: str | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """The images as (batch, height, width, channels), and a function that converts such a result to the images' own layout."""
+    """The images as (batch, height, width, channels), and a function that converts a result back to the images' layout."""
     x, channels_first = as_tensor(images), data_format_of(name, data_format) == "channels_first"
     if x.ndim not in (3, 4):
         raise ValueError(f"{name}: expected an image of 3 axes or a batch of 4, received shape {x.shape}")

@@ -1,8 +1,8 @@
 """Differentiable elementwise ops: arithmetic, comparisons, logic, selection, powers and logarithms. They broadcast.
 
-dtypes: see arguments.py. Comparisons and logic return bool; ops that need a float convert integers to floatx. Gradients
-at ties and kinks: maximum and minimum give half to each of two equal operands, clip counts its ends as inside, and the
-gradient of abs at 0 is 0.
+dtypes: see arguments.py. Comparisons and logic return bool; ops that need a float convert integers to floatx. At ties
+and kinks, maximum and minimum give half of the gradient to each of two equal operands, clip counts its ends as inside, and
+the gradient of abs at 0 is 0.
 """
 
 from typing import Any
@@ -176,7 +176,7 @@ def power(x1, x2) -> Tensor:
 
     Args:
         x1: Numbers of any shape.
-        x2: Exponents of a shape that broadcasts with that of the base.
+        x2: Exponents of a shape that broadcasts with x1's.
 
     Returns:
         A tensor of the broadcast shape and the common dtype, int32 for booleans.
@@ -197,7 +197,7 @@ def power(x1, x2) -> Tensor:
 def maximum(x1, x2) -> Tensor:
     """The larger of x1 and x2, element by element; NaN where either is NaN.
 
-    The gradient goes to the larger element; of two equal elements, each has half of it. `ops.fmax` passes over
+    The gradient goes to the larger element; two equal elements get half each. `ops.fmax` passes over
     NaN; `ops.max` is the largest element of one tensor.
 
     Args:
@@ -215,7 +215,7 @@ def maximum(x1, x2) -> Tensor:
 def minimum(x1, x2) -> Tensor:
     """The smaller of x1 and x2, element by element; NaN where either is NaN.
 
-    The gradient goes to the smaller element; of two equal elements, each has half of it. `ops.fmin` passes over
+    The gradient goes to the smaller element; two equal elements get half each. `ops.fmin` passes over
     NaN; `ops.min` is the smallest element of one tensor.
 
     Args:
@@ -736,7 +736,7 @@ def isfinite(x) -> Tensor:
 def where(condition, x1=None, x2=None) -> Tensor:
     """x1 where the condition is true, x2 elsewhere.
 
-    The gradient of an element that was not chosen is 0.
+    The gradient of an element that is not chosen is 0.
 
     Args:
         condition: Booleans, or numbers, which are true if they are not 0.
@@ -853,7 +853,7 @@ def print_tensor(x, message: str = "") -> Tensor:
 
     Args:
         x: A tensor, or anything that becomes one.
-        message: A text that is printed before the value.
+        message: A string that is printed before the value.
 
     Example:
         >>> y = ops.print_tensor([1.0, 2.0], "x is")

@@ -326,7 +326,7 @@ def signbit(x) -> Tensor:
 
 
 def _integer_fmod(a: Tensor, b: Tensor) -> Tensor:
-    """`mod` has the sign of b; subtract b where a has the other sign. The smallest integer has no absolute value to use."""
+    """`mod` has the sign of b; subtract b where a has the other sign. Absolute values would overflow for the smallest integer."""
     rest = mod(a, b)
     return where(logical_and(not_equal(rest, 0), not_equal(less(rest, 0), less(a, 0))), subtract(rest, b), rest)
 
