@@ -104,7 +104,7 @@ class MinMaxNorm(Constraint, names=("min_max_norm", "minmaxnorm")):
 
     Args:
         min_value: The minimum norm.
-        max_value: The greatest norm.
+        max_value: The maximum norm.
         rate: The fraction of the distance to the interval that a norm moves in each update; 1 for all of it.
         axis (an integer or a tuple of integers): The axis or axes of a vector: 0 for a Dense kernel (inputs,
             units), (0, 1, 2) for a Conv2D kernel (rows, columns, input channels, filters).

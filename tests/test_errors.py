@@ -285,9 +285,13 @@ MISTAKES = [
     (lambda: L.Dense(2, dtype="mixed_float16"), ValueError, r"'mixed_float16' is not offered"),
     (lambda: L.Input((3,), batch_shape=(2, 3)), ValueError, r"shape or batch_shape, received both"),
     (lambda: L.Dense(2)(L.Input((3, None))), ValueError, r"needs the size of the last axis"),
-    (lambda: L.Normalization(axis=(None, None)), ValueError, r"axis must be made of integers, received \(None, None\)"),
+    (lambda: L.Normalization(axis=(None, None)), ValueError, r"axis must consist of integers, received \(None, None\)"),
     (lambda: ops.arange(10, dtype="bool"), ValueError, r"arange: booleans have two values"),
-    (lambda: keras.Variable("glorot_uniform", shape=-1), ValueError, r"the shape of a weight is a tuple of integers"),
+    (
+        lambda: keras.Variable("glorot_uniform", shape=-1),
+        ValueError,
+        r"the shape of a weight must be a tuple of integers",
+    ),
     (lambda: L.Dense(2).build(()), ValueError, r"needs the size of the last axis, received shape \(\)"),
     (lambda: L.LocallyConnected1D(2, 3).build(()), ValueError, r"takes 3 axes, received shape \(\)"),
     (lambda: L.Dense(2, input_shape=(4,), name="d")(L.Input(())), ValueError, r"expected min_ndim=2"),
@@ -307,7 +311,7 @@ MISTAKES = [
     (lambda: L.Permute((0, 1)), ValueError, r"dims must be 1 to n in some order, received \(0, 1\)"),
     (lambda: L.concatenate([L.Input((2, 3)), L.Input((3, 3))]), ValueError, r"must agree in all axes but axis -1"),
     (lambda: L.add([L.Input((2,)), L.Input((3,))]), ValueError, r"do not broadcast"),
-    (lambda: L.Add()(L.Input((3,))), ValueError, r"merges a list of inputs, received one of shape"),
+    (lambda: L.Add()(L.Input((3,))), ValueError, r"merges a list of inputs, received a single shape"),
     (lambda: Sequential([L.Dense(2), "relu"]), TypeError, r"made of layers, received 'relu'"),
     (lambda: Sequential([L.Dense(2, name="a"), L.Dense(2, name="a")]), ValueError, r"must be unique: 'a'"),
     (
@@ -625,7 +629,7 @@ MISTAKES = [
         ValueError,
         "oov_token must be an integer that int64 holds, received 922",
     ),
-    (lambda: L.IntegerLookup(vocabulary=[2**63]), ValueError, "has integers as terms, received 922"),
+    (lambda: L.IntegerLookup(vocabulary=[2**63]), ValueError, "needs integers as terms, received 922"),
     (
         lambda: ops.convert_to_tensor(X, sparse=X),
         TypeError,

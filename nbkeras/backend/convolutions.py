@@ -80,7 +80,7 @@ def conv3d_transpose(
 
     Args:
         kernel: Weights (depth, height, width, units, channels).
-        padding: 'valid' or 'same': that of the convolution that makes x of the result.
+        padding: 'valid' or 'same': the padding of the convolution that maps the result to x.
 
     Example:
         >>> K.conv3d_transpose(np.ones((1, 2, 2, 2, 1)), np.ones((2, 2, 2, 4, 1)), (1, 3, 3, 3, 4)).shape

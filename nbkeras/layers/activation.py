@@ -33,29 +33,29 @@ SharedAxes = Annotated[Any, option.kind(_shared_axes, "an integer, or several, o
 class ReLU(SameShape):
     """x where x is above a threshold, else 0: max(x, 0) by default.
 
-        In general: max_value where x >= max_value; x where threshold < x < max_value; else negative_slope * (x -
-        threshold).
+    In general: max_value where x >= max_value; x where threshold < x < max_value; else negative_slope * (x -
+    threshold).
 
-        Args:
-            max_value: The greatest output; None for no limit.
-            negative_slope: The slope at and below the threshold.
-            threshold: The number up to which x counts as negative.
+    Args:
+        max_value: The maximum output; None for no limit.
+        negative_slope: The slope at and below the threshold.
+        threshold: The number up to which x counts as negative.
 
-        Input shape:
-            Any.
+    Input shape:
+        Any.
 
-        Output shape:
-    The input's shape.
+    Output shape:
+        The input's shape.
 
-        Raises:
-            ValueError: if an argument is negative.
+    Raises:
+        ValueError: if an argument is negative.
 
-        Example:
-            >>> x = np.array([-2.0, 0.0, 4.0, 8.0])
-            >>> layers.ReLU()(x).numpy()
-            array([0., 0., 4., 8.], dtype=float32)
-            >>> layers.ReLU(max_value=6.0, negative_slope=0.5)(x).numpy()
-            array([-1.,  0.,  4.,  6.], dtype=float32)
+    Example:
+        >>> x = np.array([-2.0, 0.0, 4.0, 8.0])
+        >>> layers.ReLU()(x).numpy()
+        array([0., 0., 4., 8.], dtype=float32)
+        >>> layers.ReLU(max_value=6.0, negative_slope=0.5)(x).numpy()
+        array([-1.,  0.,  4.,  6.], dtype=float32)
     """
 
     def __init__(
@@ -74,21 +74,21 @@ class ReLU(SameShape):
 class LeakyReLU(SameShape):
     """x where x > 0, else negative_slope * x.
 
-        Args:
-            negative_slope: The slope below 0.
+    Args:
+        negative_slope: The slope below 0.
 
-        Input shape:
-            Any.
+    Input shape:
+        Any.
 
-        Output shape:
-    The input's shape.
+    Output shape:
+        The input's shape.
 
-        Raises:
-            ValueError: if negative_slope is negative.
+    Raises:
+        ValueError: if negative_slope is negative.
 
-        Example:
-            >>> layers.LeakyReLU(negative_slope=0.5)(np.array([-2.0, 0.0, 4.0])).numpy()
-            array([-1.,  0.,  4.], dtype=float32)
+    Example:
+        >>> layers.LeakyReLU(negative_slope=0.5)(np.array([-2.0, 0.0, 4.0])).numpy()
+        array([-1.,  0.,  4.], dtype=float32)
     """
 
     def __init__(self, negative_slope: NotNegative = 0.3, **kwargs: Unpack[LayerOptions]):
@@ -101,18 +101,18 @@ class LeakyReLU(SameShape):
 class ELU(SameShape):
     """x where x > 0, else alpha * (exp(x) - 1).
 
-        Args:
-            alpha: The factor below 0; -alpha is the limit of the output.
+    Args:
+        alpha: The factor below 0; -alpha is the limit of the output.
 
-        Input shape:
-            Any.
+    Input shape:
+        Any.
 
-        Output shape:
-    The input's shape.
+    Output shape:
+        The input's shape.
 
-        Example:
-            >>> layers.ELU()(np.array([-100.0, -1.0, 0.0, 2.0])).numpy().round(3)
-            array([-1.   , -0.632,  0.   ,  2.   ], dtype=float32)
+    Example:
+        >>> layers.ELU()(np.array([-100.0, -1.0, 0.0, 2.0])).numpy().round(3)
+        array([-1.   , -0.632,  0.   ,  2.   ], dtype=float32)
     """
 
     def __init__(self, alpha: option.Number = 1.0, **kwargs: Unpack[LayerOptions]):
@@ -125,21 +125,21 @@ class ELU(SameShape):
 class ThresholdedReLU(SameShape):
     """x where x > theta, else 0. From Keras 2.
 
-        Args:
-            theta: The threshold.
+    Args:
+        theta: The threshold.
 
-        Input shape:
-            Any.
+    Input shape:
+        Any.
 
-        Output shape:
-    The input's shape.
+    Output shape:
+        The input's shape.
 
-        Raises:
-            ValueError: if theta is negative.
+    Raises:
+        ValueError: if theta is negative.
 
-        Example:
-            >>> layers.ThresholdedReLU(theta=1.0)(np.array([-1.0, 0.5, 1.0, 2.0])).numpy()
-            array([0., 0., 0., 2.], dtype=float32)
+    Example:
+        >>> layers.ThresholdedReLU(theta=1.0)(np.array([-1.0, 0.5, 1.0, 2.0])).numpy()
+        array([0., 0., 0., 2.], dtype=float32)
     """
 
     def __init__(self, theta: NotNegative = 1.0, **kwargs: Unpack[LayerOptions]):
@@ -152,25 +152,25 @@ class ThresholdedReLU(SameShape):
 class Softmax(SameShape):
     """exp(x) / sum(exp(x)) along one or several axes: positive numbers that sum to 1.
 
-        Args:
-            axis: The axes along which the outputs sum to 1.
+    Args:
+        axis: The axes along which the outputs sum to 1.
 
-        Call arguments:
-            inputs: Scores of any shape.
-            mask: A tensor that broadcasts to the input: the output is 0 where it is False (or at most 0.5). By
-                default the input's mask.
+    Call arguments:
+        inputs: Scores of any shape.
+        mask: A tensor that broadcasts to the input: the output is 0 where it is False (or at most 0.5). By
+            default the input's mask.
 
-        Output shape:
-    The input's shape.
+    Output shape:
+        The input's shape.
 
-        Raises:
-            ValueError: for a mask that does not broadcast to the input.
+    Raises:
+        ValueError: for a mask that does not broadcast to the input.
 
-        Example:
-            >>> layers.Softmax()(np.log([[1.0, 1.0, 2.0]])).numpy()
-            array([[0.25, 0.25, 0.5 ]], dtype=float32)
-            >>> layers.Softmax()(np.array([[0.0, 0.0, 9.0]]), mask=np.array([[True, True, False]])).numpy()
-            array([[0.5, 0.5, 0. ]], dtype=float32)
+    Example:
+        >>> layers.Softmax()(np.log([[1.0, 1.0, 2.0]])).numpy()
+        array([[0.25, 0.25, 0.5 ]], dtype=float32)
+        >>> layers.Softmax()(np.array([[0.0, 0.0, 9.0]]), mask=np.array([[True, True, False]])).numpy()
+        array([[0.5, 0.5, 0. ]], dtype=float32)
     """
 
     def __init__(self, axis: SoftmaxAxis = -1, **kwargs: Unpack[LayerOptions]):
@@ -197,25 +197,25 @@ class Softmax(SameShape):
 class PReLU(SameShape):
     """x where x > 0, else alpha * x with a learned alpha for each element. He et al., 2015.
 
-        Args:
-            shared_axes: The axes, counted from 1 (the batch axis is 0), along which alpha is shared: (1, 2) for
-                images gives one alpha for each channel.
+    Args:
+        shared_axes: The axes, counted from 1 (the batch axis is 0), along which alpha is shared: (1, 2) for
+            images gives one alpha for each channel.
 
-        Input shape:
-            (batch, ...); sizes must be known, except along shared axes.
+    Input shape:
+        (batch, ...); sizes must be known, except along shared axes.
 
-        Output shape:
-    The input's shape.
+    Output shape:
+        The input's shape.
 
-        Raises:
-            ValueError: if the input lacks a shared axis.
+    Raises:
+        ValueError: if the input lacks a shared axis.
 
-        Example:
-            >>> layer = layers.PReLU(alpha_initializer=keras.initializers.Constant(0.5))
-            >>> layer(np.array([[-2.0, 0.0, 4.0]])).numpy()
-            array([[-1.,  0.,  4.]], dtype=float32)
-            >>> layer.alpha.shape
-            (3,)
+    Example:
+        >>> layer = layers.PReLU(alpha_initializer=keras.initializers.Constant(0.5))
+        >>> layer(np.array([[-2.0, 0.0, 4.0]])).numpy()
+        array([[-1.,  0.,  4.]], dtype=float32)
+        >>> layer.alpha.shape
+        (3,)
     """
 
     def __init__(

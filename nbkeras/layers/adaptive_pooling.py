@@ -11,7 +11,7 @@ from nbkeras.layers.spatial import Spatial, WindowSize
 
 
 class _AdaptivePooling(Spatial):
-    """Pooling to a given size. For an axis of length n, window i of m goes from floor(i * n / m) to ceil((i + 1)
+    """Pooling to a given size. On an axis of length n, window i of m goes from floor(i * n / m) to ceil((i + 1)
     * n / m).
 
     Args:
@@ -61,7 +61,7 @@ class AdaptiveMaxPooling2D(_AdaptiveMaxPooling):
     """The largest number of each window; the windows cover rows and columns as evenly as possible.
 
     Window i of m covers rows floor(i * n / m) to ceil((i + 1) * n / m) - 1 of n rows;
-    columns likewise.
+    the same holds for columns.
 
     Args:
         output_size: The number of windows: (rows, columns), or an integer for both.
@@ -126,7 +126,7 @@ class AdaptiveAveragePooling2D(_AdaptiveAveragePooling):
     """The mean of each window; the windows cover rows and columns as evenly as possible.
 
     Window i of m covers rows floor(i * n / m) to ceil((i + 1) * n / m) - 1 of n rows;
-    columns likewise.
+    the same holds for columns.
 
     Args:
         output_size: The number of windows: (rows, columns), or an integer for both.

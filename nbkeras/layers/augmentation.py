@@ -74,17 +74,17 @@ class RandomImages(Images, registered=False):
 class RandomFlip(RandomImages):
     """Mirrors each image with a probability of 1/2.
 
-        Args:
-            mode: The axes that are mirrored; 'horizontal_and_vertical' mirrors both together.
+    Args:
+        mode: The axes that are mirrored; 'horizontal_and_vertical' mirrors both together.
 
-        Output shape:
-    The inputs' shape, in the layer's dtype.
+    Output shape:
+        The inputs' shape, in the layer's dtype.
 
-        Example:
-            >>> image = np.array([[[1.0], [2.0]]])  # one row
-            >>> flipped = layers.RandomFlip("horizontal")(np.stack([image] * 6))
-            >>> flipped.numpy()[:, 0, :, 0].tolist()
-            [[2.0, 1.0], [1.0, 2.0], [1.0, 2.0], [1.0, 2.0], [1.0, 2.0], [1.0, 2.0]]
+    Example:
+        >>> image = np.array([[[1.0], [2.0]]])  # one row
+        >>> flipped = layers.RandomFlip("horizontal")(np.stack([image] * 6))
+        >>> flipped.numpy()[:, 0, :, 0].tolist()
+        [[2.0, 1.0], [1.0, 2.0], [1.0, 2.0], [1.0, 2.0], [1.0, 2.0], [1.0, 2.0]]
     """
 
     def __init__(
@@ -181,21 +181,21 @@ class MovedOptions(LayerOptions, total=False):
 class RandomTranslation(_Moved):
     """Moves each image down and right by random fractions of its height and width.
 
-        Args:
-            height_factor (a number from -1 to 1, or two): The fraction for down, negative for up: f for numbers from -f to f, or
-                (lowest, highest).
-            width_factor (a number from -1 to 1, or two): The fraction for right, negative for left, likewise.
+    Args:
+        height_factor (a number from -1 to 1, or two): The fraction for down, negative for up: drawn from (lowest, highest); f
+            means (-f, f).
+        width_factor (a number from -1 to 1, or two): The fraction for right, negative for left; like height_factor.
 
-        Output shape:
-    The inputs' shape, in the layer's dtype.
+    Output shape:
+        The inputs' shape, in the layer's dtype.
 
-        Example:
-            >>> image = np.arange(9.0).reshape((3, 3, 1))
-            >>> layer = layers.RandomTranslation(height_factor=(1 / 3, 1 / 3), width_factor=0.0, fill_mode="constant")
-            >>> layer(image).numpy()[:, :, 0].round()
-            array([[0., 0., 0.],
-                   [0., 1., 2.],
-                   [3., 4., 5.]], dtype=float32)
+    Example:
+        >>> image = np.arange(9.0).reshape((3, 3, 1))
+        >>> layer = layers.RandomTranslation(height_factor=(1 / 3, 1 / 3), width_factor=0.0, fill_mode="constant")
+        >>> layer(image).numpy()[:, :, 0].round()
+        array([[0., 0., 0.],
+               [0., 1., 2.],
+               [3., 4., 5.]], dtype=float32)
     """
 
     def __init__(
@@ -219,17 +219,17 @@ class RandomTranslation(_Moved):
 class RandomRotation(_Moved):
     """Rotates each image about its centre by a random angle.
 
-        Args:
-            factor: The angle, counter-clockwise, as a fraction of a full turn: f draws from -f to f; or (lowest, highest).
+    Args:
+        factor: The angle, counter-clockwise, as a fraction of a full turn: drawn from (lowest, highest); f means (-f, f).
 
-        Output shape:
-    The inputs' shape, in the layer's dtype.
+    Output shape:
+        The inputs' shape, in the layer's dtype.
 
-        Example:
-            >>> image = np.array([[1.0, 2.0], [3.0, 4.0]]).reshape((2, 2, 1))
-            >>> layers.RandomRotation((0.25, 0.25))(image).numpy()[:, :, 0].round()
-            array([[2., 4.],
-                   [1., 3.]], dtype=float32)
+    Example:
+        >>> image = np.array([[1.0, 2.0], [3.0, 4.0]]).reshape((2, 2, 1))
+        >>> layers.RandomRotation((0.25, 0.25))(image).numpy()[:, :, 0].round()
+        array([[2., 4.],
+               [1., 3.]], dtype=float32)
     """
 
     def __init__(self, factor: Factor, fill_mode="reflect", interpolation="bilinear", **kwargs: Unpack[MovedOptions]):
@@ -247,21 +247,21 @@ class RandomRotation(_Moved):
 class RandomZoom(_Moved):
     """Zooms each image in (factors below 0) or out (above 0) by a random factor.
 
-        Args:
-            height_factor (a number from -1 to 1, or two): f draws from -f to f; or (lowest, highest): -0.5 shows half of the
-                rows, 1 shows twice as many.
-            width_factor (a number from -1 to 1, or two, or None): The same for columns; None for the rows' factor.
+    Args:
+        height_factor (a number from -1 to 1, or two): Drawn from (lowest, highest); f means (-f, f). -0.5 shows half of the
+            rows, 1 shows twice the rows.
+        width_factor (a number from -1 to 1, or two, or None): The same for columns; None for the rows' factor.
 
-        Output shape:
-    The inputs' shape, in the layer's dtype.
+    Output shape:
+        The inputs' shape, in the layer's dtype.
 
-        Example:
-            >>> image = np.arange(16.0).reshape((4, 4, 1))
-            >>> layers.RandomZoom((-0.5, -0.5), interpolation="nearest")(image).numpy()[:, :, 0]
-            array([[ 5.,  5.,  6.,  6.],
-                   [ 5.,  5.,  6.,  6.],
-                   [ 9.,  9., 10., 10.],
-                   [ 9.,  9., 10., 10.]], dtype=float32)
+    Example:
+        >>> image = np.arange(16.0).reshape((4, 4, 1))
+        >>> layers.RandomZoom((-0.5, -0.5), interpolation="nearest")(image).numpy()[:, :, 0]
+        array([[ 5.,  5.,  6.,  6.],
+               [ 5.,  5.,  6.,  6.],
+               [ 9.,  9., 10., 10.],
+               [ 9.,  9., 10., 10.]], dtype=float32)
     """
 
     def __init__(
@@ -288,18 +288,18 @@ class RandomZoom(_Moved):
 class RandomShear(_Moved):
     """Shears each image: rows and columns move in proportion to their distance from the top and from the left.
 
-        The factors are random, and so is the direction, which both share.
+    The factors are random, and so is the direction, which both share.
 
-        Args:
-            x_factor (a number from 0 to 1, or two): The factor for rows: f draws from 0 to f; or (lowest, highest).
-            y_factor (a number from 0 to 1, or two): The factor for columns, likewise.
+    Args:
+        x_factor (a number from 0 to 1, or two): The factor for rows, drawn from (lowest, highest); f means (0, f).
+        y_factor (a number from 0 to 1, or two): The factor for columns, like x_factor.
 
-        Output shape:
-    The inputs' shape, in the layer's dtype.
+    Output shape:
+        The inputs' shape, in the layer's dtype.
 
-        Example:
-            >>> layers.RandomShear(x_factor=0.3)(np.ones((2, 4, 4, 1))).shape
-            (2, 4, 4, 1)
+    Example:
+        >>> layers.RandomShear(x_factor=0.3)(np.ones((2, 4, 4, 1))).shape
+        (2, 4, 4, 1)
     """
 
     def __init__(
@@ -323,20 +323,20 @@ class RandomShear(_Moved):
 class RandomErasing(RandomImages):
     """Fills a random rectangle of each image (Zhong et al., 2017).
 
-        Args:
-            factor: The probability of erasing an image, itself random: f draws from 0 to f; or (lowest, highest); (1, 1)
-                always erases.
-            scale: Each side of the rectangle is sqrt(s) times the image's side, with a random s for each: b for s from 0 to b, or
-                (lowest, highest).
-            fill_value (a number, one for each channel, or None): The new value; None for noise. It is clipped to `value_range`.
+    Args:
+        factor: The probability of erasing an image, itself drawn from (lowest, highest); f means (0, f), and (1, 1)
+            always erases.
+        scale: Each side of the rectangle is sqrt(s) times the image's side; s is drawn for each from (lowest, highest); b
+            means (0, b).
+        fill_value (a number, one for each channel, or None): The new value; None for noise. It is clipped to `value_range`.
 
-        Output shape:
-    The inputs' shape, in the layer's dtype.
+    Output shape:
+        The inputs' shape, in the layer's dtype.
 
-        Example:
-            >>> layer = layers.RandomErasing((1.0, 1.0), scale=(0.25, 0.25), fill_value=0.0)  # half of each side
-            >>> float(np.sum(layer(np.ones((4, 4, 1)))))
-            12.0
+    Example:
+        >>> layer = layers.RandomErasing((1.0, 1.0), scale=(0.25, 0.25), fill_value=0.0)  # half of each side
+        >>> float(np.sum(layer(np.ones((4, 4, 1)))))
+        12.0
     """
 
     def __init__(

@@ -28,7 +28,7 @@ class RandomColors(RandomImages, registered=False):
     """Base of the colour layers: value_range, and a factor within limits; one number per image is drawn from it.
 
     Args:
-        factor: The random number for an image: f draws from 0 to f; or (lowest, highest).
+        factor: The random number for an image, drawn from (lowest, highest); f means (0, f).
     """
 
     limits = (0.0, 1.0)
@@ -68,16 +68,16 @@ class RandomColors(RandomImages, registered=False):
 class RandomBrightness(RandomColors):
     """Adds a random number to all pixels of each image, and clips to `value_range`.
 
-        Args:
-            factor (a number from -1 to 1, or two): The number as a fraction of the width of `value_range`: f for numbers from -f to
-                f, or (lowest, highest).
+    Args:
+        factor (a number from -1 to 1, or two): The number as a fraction of the width of `value_range`, drawn from (lowest,
+            highest); f means (-f, f).
 
-        Output shape:
-    The inputs' shape, in the layer's dtype.
+    Output shape:
+        The inputs' shape, in the layer's dtype.
 
-        Example:
-            >>> layers.RandomBrightness((0.5, 0.5))(np.array([[[0.0, 100.0, 200.0]]])).numpy()
-            array([[[127.5, 227.5, 255. ]]], dtype=float32)
+    Example:
+        >>> layers.RandomBrightness((0.5, 0.5))(np.array([[[0.0, 100.0, 200.0]]])).numpy()
+        array([[[127.5, 227.5, 255. ]]], dtype=float32)
     """
 
     limits = (-1.0, 1.0)
@@ -90,16 +90,16 @@ class RandomBrightness(RandomColors):
 class RandomContrast(RandomColors):
     """Multiplies the differences from each channel's mean by a random number for each image, and clips to `value_range`.
 
-        Args:
-            factor (a number from 0 to 1, or two): (lower, upper) for numbers from 1 - lower to 1 + upper; f means (0, f), as in
-                Keras.
+    Args:
+        factor (a number from 0 to 1, or two): (lower, upper) for numbers from 1 - lower to 1 + upper; f means (0, f), as in
+            Keras.
 
-        Output shape:
-    The inputs' shape, in the layer's dtype.
+    Output shape:
+        The inputs' shape, in the layer's dtype.
 
-        Example:
-            >>> layers.RandomContrast((0.0, 0.5))(np.ones((2, 4, 4, 3))).shape
-            (2, 4, 4, 3)
+    Example:
+        >>> layers.RandomContrast((0.0, 0.5))(np.ones((2, 4, 4, 3))).shape
+        (2, 4, 4, 3)
     """
 
     def change(self, images):
@@ -111,16 +111,16 @@ class RandomContrast(RandomColors):
 class RandomColorDegeneration(RandomColors):
     """Blends each RGB image with its grayscale version.
 
-        Args:
-            factor (a number from 0 to 1, or two): The fraction of the gray image: f draws from 0 to f; or (lowest, highest); 1
-                removes all colour.
+    Args:
+        factor (a number from 0 to 1, or two): The fraction of the gray image, drawn from (lowest, highest); f means (0, f). 1
+            removes all colour.
 
-        Output shape:
-    The inputs' shape, in the layer's dtype.
+    Output shape:
+        The inputs' shape, in the layer's dtype.
 
-        Example:
-            >>> layers.RandomColorDegeneration((1.0, 1.0))(np.array([[[100.0, 50.0, 0.0]]])).numpy().round(2)
-            array([[[59.24, 59.24, 59.24]]], dtype=float32)
+    Example:
+        >>> layers.RandomColorDegeneration((1.0, 1.0))(np.array([[[100.0, 50.0, 0.0]]])).numpy().round(2)
+        array([[[59.24, 59.24, 59.24]]], dtype=float32)
     """
 
     def change(self, images):
@@ -131,16 +131,16 @@ class RandomColorDegeneration(RandomColors):
 class RandomInvert(RandomColors, defaults={"factor": 1.0}):
     """Turns pixels x of an image into value_range[1] - x, with a random probability.
 
-        Args:
-            factor (a number from 0 to 1, or two): The probability of inverting an image, itself random: f for numbers from 0 to f,
-                or (lowest, highest); (1, 1) always inverts.
+    Args:
+        factor (a number from 0 to 1, or two): The probability of inverting an image, itself drawn from (lowest, highest); f
+            means (0, f), and (1, 1) always inverts.
 
-        Output shape:
-    The inputs' shape, in the layer's dtype.
+    Output shape:
+        The inputs' shape, in the layer's dtype.
 
-        Example:
-            >>> layers.RandomInvert((1.0, 1.0))(np.array([[[100.0, 50.0, 0.0]]])).numpy()
-            array([[[155., 205., 255.]]], dtype=float32)
+    Example:
+        >>> layers.RandomInvert((1.0, 1.0))(np.array([[[100.0, 50.0, 0.0]]])).numpy()
+        array([[[155., 205., 255.]]], dtype=float32)
     """
 
     def change(self, images):
@@ -152,20 +152,20 @@ class RandomInvert(RandomColors, defaults={"factor": 1.0}):
 class RandomSaturation(RandomColors):
     """Multiplies the saturation of each RGB image by f / (1 - f), with a random f.
 
-        As in Keras, saturations are clipped to `value_range`, although they range from 0 to 1: with (0, 255) and f above 0.5, pixels
-        may leave the range.
+    As in Keras, saturations are clipped to `value_range`, although they range from 0 to 1: with (0, 255) and f above 0.5, pixels
+    may leave the range.
 
-        Args:
-            factor (a number from 0 to 1, or two): f: a number b for f from 0 to b, or (lowest, highest); 0.5 changes nothing, 0
-                removes all colour.
+    Args:
+        factor (a number from 0 to 1, or two): f is drawn from (lowest, highest); b means (0, b). 0.5 changes nothing, 0
+            removes all colour.
 
-        Output shape:
-    The inputs' shape, in the layer's dtype.
+    Output shape:
+        The inputs' shape, in the layer's dtype.
 
-        Example:
-            >>> layer = layers.RandomSaturation((0.0, 0.0), value_range=(0, 1))
-            >>> layer(np.array([[[0.5, 0.25, 0.0]]])).numpy()
-            array([[[0.5, 0.5, 0.5]]], dtype=float32)
+    Example:
+        >>> layer = layers.RandomSaturation((0.0, 0.0), value_range=(0, 1))
+        >>> layer(np.array([[[0.5, 0.25, 0.0]]])).numpy()
+        array([[[0.5, 0.5, 0.5]]], dtype=float32)
     """
 
     def change(self, images):
@@ -179,16 +179,16 @@ class RandomSaturation(RandomColors):
 class RandomHue(RandomColors):
     """Shifts the hues of each RGB image by a random fraction of the colour circle.
 
-        Args:
-            factor (a number from 0 to 1, or two): Twice the fraction: f draws from 0 to f; or (lowest, highest). The
-                direction is random; 1 is half a turn, to the complementary colours.
+    Args:
+        factor (a number from 0 to 1, or two): Twice the fraction, drawn from (lowest, highest); f means (0, f). The
+            direction is random; 1 is half a turn, to the complementary colours.
 
-        Output shape:
-    The inputs' shape, in the layer's dtype.
+    Output shape:
+        The inputs' shape, in the layer's dtype.
 
-        Example:
-            >>> layers.RandomHue((1.0, 1.0))(np.array([[[255.0, 0.0, 0.0]]])).numpy().round()
-            array([[[  0., 255., 255.]]], dtype=float32)
+    Example:
+        >>> layers.RandomHue((1.0, 1.0))(np.array([[[255.0, 0.0, 0.0]]])).numpy().round()
+        array([[[  0., 255., 255.]]], dtype=float32)
     """
 
     def change(self, images):
@@ -207,16 +207,16 @@ class RandomHue(RandomColors):
 class RandomPosterization(RandomColors):
     """Reduces the pixels of each image to a random number of bits.
 
-        Args:
-            factor (a number from 1 to 8, or two): The bits n: f for 1 <= n < f, or (low, high) for low <= n < high; equal numbers
-                give exactly that number.
+    Args:
+        factor (a number from 1 to 8, or two): The bits n: f for 1 <= n < f, or (low, high) for low <= n < high; equal numbers
+            give exactly that number.
 
-        Output shape:
-    The inputs' shape, in the layer's dtype.
+    Output shape:
+        The inputs' shape, in the layer's dtype.
 
-        Example:
-            >>> layers.RandomPosterization((2, 2))(np.array([[[100.0, 50.0, 200.0]]])).numpy()  # multiples of 64
-            array([[[ 64.,   0., 192.]]], dtype=float32)
+    Example:
+        >>> layers.RandomPosterization((2, 2))(np.array([[[100.0, 50.0, 200.0]]])).numpy()  # multiples of 64
+        array([[[ 64.,   0., 192.]]], dtype=float32)
     """
 
     limits = (1.0, 8.0)
@@ -232,20 +232,20 @@ class RandomPosterization(RandomColors):
 class RandomSharpness(RandomColors):
     """Blends each image with its smoothed version: a 3 x 3 window has weights 5 / 13 in the middle and 1 / 13 around.
 
-        Args:
-            factor (a number from 0 to 1, or two): f draws from 0 to f; or (lowest, highest): 0 smooths, 0.5 changes nothing, 1
-                sharpens.
+    Args:
+        factor (a number from 0 to 1, or two): Drawn from (lowest, highest); f means (0, f). 0 smooths, 0.5 changes nothing, 1
+            sharpens.
 
-        Output shape:
-    The inputs' shape, in the layer's dtype.
+    Output shape:
+        The inputs' shape, in the layer's dtype.
 
-        Example:
-            >>> image = np.zeros((3, 3, 1))
-            >>> image[1, 1] = 13.0
-            >>> layers.RandomSharpness((0.0, 0.0))(image).numpy()[:, :, 0]
-            array([[1., 1., 1.],
-                   [1., 5., 1.],
-                   [1., 1., 1.]], dtype=float32)
+    Example:
+        >>> image = np.zeros((3, 3, 1))
+        >>> image[1, 1] = 13.0
+        >>> layers.RandomSharpness((0.0, 0.0))(image).numpy()[:, :, 0]
+        array([[1., 1., 1.],
+               [1., 5., 1.],
+               [1., 1., 1.]], dtype=float32)
     """
 
     def change(self, images):
@@ -269,19 +269,18 @@ OddSizes = Annotated[Any, option.kind(_odd_sizes, "an odd integer, or two")]
 class RandomGaussianBlur(RandomColors):
     """Blurs an image with a random probability, by a Gaussian of random width.
 
-        Args:
-            factor (a number from 0 to 1, or two): The probability for an image, itself drawn at random: f for numbers from 0 to f,
-                or (lowest, highest); (1, 1) always blurs.
-            kernel_size: The size of the window: one number, or one for rows and one for columns.
-            sigma: The standard deviation for rows and for columns of a batch: s for numbers from 0 to s, or
-                (lowest, highest).
+    Args:
+        factor (a number from 0 to 1, or two): The probability of blurring an image, itself drawn from (lowest, highest); f
+            means (0, f), and (1, 1) always blurs.
+        kernel_size: The size of the window: one number, or one for rows and one for columns.
+        sigma: The standard deviation for rows and for columns of a batch, drawn from (lowest, highest); s means (0, s).
 
-        Output shape:
-    The inputs' shape, in the layer's dtype.
+    Output shape:
+        The inputs' shape, in the layer's dtype.
 
-        Example:
-            >>> layers.RandomGaussianBlur((1.0, 1.0), kernel_size=3, sigma=(1.0, 1.0))(np.eye(4)[:, :, None]).shape
-            (4, 4, 1)
+    Example:
+        >>> layers.RandomGaussianBlur((1.0, 1.0), kernel_size=3, sigma=(1.0, 1.0))(np.eye(4)[:, :, None]).shape
+        (4, 4, 1)
     """
 
     def __init__(
@@ -307,19 +306,19 @@ class RandomGaussianBlur(RandomColors):
 class RandomColorJitter(RandomImages):
     """Changes brightness, contrast, saturation and hue of each image in turn, if the factor is given.
 
-        Args:
-            brightness_factor (a number, two, or None): The factor of RandomBrightness; None to skip it.
-            contrast_factor (a number, two, or None): The factor of RandomContrast.
-            saturation_factor (a number, two, or None): The factor of RandomSaturation.
-            hue_factor (a number, two, or None): The factor of RandomHue.
+    Args:
+        brightness_factor (a number, two, or None): The factor of RandomBrightness; None to skip it.
+        contrast_factor (a number, two, or None): The factor of RandomContrast.
+        saturation_factor (a number, two, or None): The factor of RandomSaturation.
+        hue_factor (a number, two, or None): The factor of RandomHue.
 
-        Output shape:
-    The inputs' shape, in the layer's dtype.
+    Output shape:
+        The inputs' shape, in the layer's dtype.
 
-        Example:
-            >>> layer = layers.RandomColorJitter(brightness_factor=0.2, hue_factor=0.1)
-            >>> layer(np.ones((2, 4, 4, 3))).shape
-            (2, 4, 4, 3)
+    Example:
+        >>> layer = layers.RandomColorJitter(brightness_factor=0.2, hue_factor=0.1)
+        >>> layer(np.ones((2, 4, 4, 3))).shape
+        (2, 4, 4, 3)
     """
 
     def __init__(
@@ -351,15 +350,15 @@ class RandomColorJitter(RandomImages):
 class AutoContrast(Images):
     """Stretches each channel of an image to the full `value_range`, also outside training; constant channels stay.
 
-        Call arguments:
-            inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
+    Call arguments:
+        inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
 
-        Output shape:
-    The inputs' shape, in the layer's dtype.
+    Output shape:
+        The inputs' shape, in the layer's dtype.
 
-        Example:
-            >>> layers.AutoContrast()(np.array([[[100.0], [150.0], [200.0]]])).numpy()[0, :, 0]
-            array([  0. , 127.5, 255. ], dtype=float32)
+    Example:
+        >>> layers.AutoContrast()(np.array([[[100.0], [150.0], [200.0]]])).numpy()[0, :, 0]
+        array([  0. , 127.5, 255. ], dtype=float32)
     """
 
     def __init__(self, value_range: ValueRange = (0, 255), data_format=None, **kwargs: Unpack[LayerOptions]):
@@ -376,15 +375,15 @@ class AutoContrast(Images):
 class RandomGrayscale(RandomImages):
     """Makes each RGB image gray with a given probability; it keeps three channels.
 
-        Args:
-            factor: The probability.
+    Args:
+        factor: The probability.
 
-        Output shape:
-    The inputs' shape, in the layer's dtype.
+    Output shape:
+        The inputs' shape, in the layer's dtype.
 
-        Example:
-            >>> layers.RandomGrayscale(1.0)(np.array([[[100.0, 50.0, 0.0]]])).numpy().round(2)
-            array([[[59.24, 59.24, 59.24]]], dtype=float32)
+    Example:
+        >>> layers.RandomGrayscale(1.0)(np.array([[[100.0, 50.0, 0.0]]])).numpy().round(2)
+        array([[[59.24, 59.24, 59.24]]], dtype=float32)
     """
 
     def __init__(self, factor: option.Rate = 0.5, data_format=None, seed=None, **kwargs: Unpack[LayerOptions]):
@@ -398,19 +397,19 @@ class RandomGrayscale(RandomImages):
 class Solarization(RandomImages):
     """Adds a random number to each image, then inverts the pixels that are not below a random threshold.
 
-        Pixels are first mapped to [0, 255] and clipped.
+    Pixels are first mapped to [0, 255] and clipped.
 
-        Args:
-            addition_factor (a number from 0 to 1, or two): f for numbers from 0 to 255 f; (low, high) for numbers from low to
-                255 high, as in Keras.
-            threshold_factor (a number from 0 to 1, or two): The threshold, likewise.
+    Args:
+        addition_factor (a number from 0 to 1, or two): (low, high) draws from low to 255 high, as in Keras; f draws from 0 to
+            255 f.
+        threshold_factor (a number from 0 to 1, or two): The threshold, like addition_factor.
 
-        Output shape:
-    The inputs' shape, in the layer's dtype.
+    Output shape:
+        The inputs' shape, in the layer's dtype.
 
-        Example:
-            >>> layers.Solarization()(np.array([[[100.0, 50.0, 0.0]]])).numpy()  # all are at or above 0
-            array([[[155., 205., 255.]]], dtype=float32)
+    Example:
+        >>> layers.Solarization()(np.array([[[100.0, 50.0, 0.0]]])).numpy()  # all are at or above 0
+        array([[[155., 205., 255.]]], dtype=float32)
     """
 
     def __init__(

@@ -223,8 +223,8 @@ class _ConvLSTM(_WholeSequence):
     """Base of the ConvLSTM layers.
 
     Args:
-        kernel_size: The size of the window, of inputs and of states.
-        strides: The distance from one window to the next, of inputs; that of states is 1.
+        kernel_size: The size of the window, for inputs and states.
+        strides: The distance from one window to the next, for inputs; it is 1 for states.
         unit_forget_bias: Whether the bias of the forget gate starts at 1.
     """
 

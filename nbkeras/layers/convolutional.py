@@ -115,7 +115,7 @@ class Conv1D(_Conv):
 
     Args:
         padding ('valid', 'same' or 'causal'): 'valid': only whole windows; 'same': zeros at the ends, for
-            ceil(length / strides) windows; 'causal': as many windows, with all zeros before the first step:
+            ceil(length / strides) windows; 'causal': the same number of windows, with all zeros before the first step:
             no output depends on later steps.
 
     Input shape:

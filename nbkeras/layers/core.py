@@ -93,20 +93,20 @@ class Dense(Adaptable):
 class Activation(SameShape):
     """Applies an activation function to the input.
 
-        Args:
-            activation: The function: a name such as 'relu', or a function of a tensor. None returns the input.
+    Args:
+        activation: The function: a name such as 'relu', or a function of a tensor. None returns the input.
 
-        Input shape:
-            Any.
+    Input shape:
+        Any.
 
-        Output shape:
-    The input's shape.
+    Output shape:
+        The input's shape.
 
-        Example:
-            >>> layers.Activation("relu")(np.array([-1.0, 0.0, 2.0])).numpy()
-            array([0., 0., 2.], dtype=float32)
-            >>> layers.Activation(lambda x: 2 * x)(np.array([-1.0, 0.0, 2.0])).numpy()
-            array([-2.,  0.,  4.], dtype=float32)
+    Example:
+        >>> layers.Activation("relu")(np.array([-1.0, 0.0, 2.0])).numpy()
+        array([0., 0., 2.], dtype=float32)
+        >>> layers.Activation(lambda x: 2 * x)(np.array([-1.0, 0.0, 2.0])).numpy()
+        array([-2.,  0.,  4.], dtype=float32)
     """
 
     _takes_structures = True  # if the function does
@@ -303,27 +303,27 @@ class RepeatVector(Layer):
 class Masking(SameShape):
     """Masks the steps of a sequence whose features all equal mask_value, and sets them to 0.
 
-        The mask follows the output: later layers that support masks, such as LSTM, skip these steps. It
-        ends with a warning at a layer that does not.
+    The mask follows the output: later layers that support masks, such as LSTM, skip these steps. It
+    ends with a warning at a layer that does not.
 
-        Args:
-            mask_value: The value that marks a step as missing.
+    Args:
+        mask_value: The value that marks a step as missing.
 
-        Input shape:
-            (batch, steps, features); in general two axes or more; the last one is compared.
+    Input shape:
+        (batch, steps, features); in general two axes or more; the last one is compared.
 
-        Output shape:
-    The input's shape; the mask, a bool tensor, has this shape without the last axis.
+    Output shape:
+        The input's shape; the mask, a bool tensor, has this shape without the last axis.
 
-        Example:
-            >>> layer = layers.Masking(mask_value=-1.0)
-            >>> outputs = layer(np.array([[[1.0, 2.0], [-1.0, 3.0], [-1.0, -1.0]]]))
-            >>> outputs.numpy()
-            array([[[ 1.,  2.],
-                    [-1.,  3.],
-                    [ 0.,  0.]]], dtype=float32)
-            >>> outputs.mask.numpy()
-            array([[ True,  True, False]])
+    Example:
+        >>> layer = layers.Masking(mask_value=-1.0)
+        >>> outputs = layer(np.array([[[1.0, 2.0], [-1.0, 3.0], [-1.0, -1.0]]]))
+        >>> outputs.numpy()
+        array([[[ 1.,  2.],
+                [-1.,  3.],
+                [ 0.,  0.]]], dtype=float32)
+        >>> outputs.mask.numpy()
+        array([[ True,  True, False]])
     """
 
     def __init__(self, mask_value: option.Number = 0.0, **kwargs: Unpack[LayerOptions]):

@@ -53,25 +53,25 @@ class _Hashed(TextInputs):
 class Hashing(_Hashed):
     """Maps integers or strings to one of `num_bins` numbers by a hash: categories without a vocabulary.
 
-        The hash is FarmHash64, or SipHash with a salt, as in Keras. Strings, in arrays of str, are accepted only by a direct call.
+    The hash is FarmHash64, or SipHash with a salt, as in Keras. Strings, in arrays of str, are accepted only by a direct call.
 
-        Args:
-            mask_value (an integer, a str, or None): The only value in bin 0.
-            salt: One or two integers that change the hash.
-            output_mode ('int', 'one_hot', 'multi_hot' or 'count'): 'int' for the bins; the others give indicators of the bins, as
-                in CategoryEncoding.
+    Args:
+        mask_value (an integer, a str, or None): The only value in bin 0.
+        salt: One or two integers that change the hash.
+        output_mode ('int', 'one_hot', 'multi_hot' or 'count'): 'int' for the bins; the others give indicators of the bins, as
+            in CategoryEncoding.
 
-        Call arguments:
-            inputs: Integers or strings of any shape.
+    Call arguments:
+        inputs: Integers or strings of any shape.
 
-        Output shape:
-    The inputs' shape; for other modes see CategoryEncoding.
+    Output shape:
+        The inputs' shape; for other modes see CategoryEncoding.
 
-        Example:
-            >>> layers.Hashing(num_bins=3)(np.array(["a", "b", "c"])).numpy()
-            array([0, 1, 1])
-            >>> layers.Hashing(num_bins=3, mask_value="")(np.array(["a", "", "c"])).numpy()
-            array([2, 0, 1])
+    Example:
+        >>> layers.Hashing(num_bins=3)(np.array(["a", "b", "c"])).numpy()
+        array([0, 1, 1])
+        >>> layers.Hashing(num_bins=3, mask_value="")(np.array(["a", "", "c"])).numpy()
+        array([2, 0, 1])
     """
 
     def __init__(
@@ -104,21 +104,21 @@ class Hashing(_Hashed):
 class HashedCrossing(_Hashed):
     """Maps each combination of two or more features to one of `num_bins` numbers by its hash.
 
-        Args:
-            output_mode ('int' or 'one_hot'): 'int' for the bin; 'one_hot' for its indicator.
+    Args:
+        output_mode ('int' or 'one_hot'): 'int' for the bin; 'one_hot' for its indicator.
 
-        Call arguments:
-            inputs: A list of features, integers or strings, each (batch,) or (batch, 1). Strings only in a direct call.
+    Call arguments:
+        inputs: A list of features, integers or strings, each (batch,) or (batch, 1). Strings only in a direct call.
 
-        Output shape:
-    A feature's shape; for 'one_hot' (batch, num_bins).
+    Output shape:
+        A feature's shape; for 'one_hot' (batch, num_bins).
 
-        Raises:
-            ValueError: for a single input, wrong or unequal shapes, and floats.
+    Raises:
+        ValueError: for a single input, wrong or unequal shapes, and floats.
 
-        Example:
-            >>> layers.HashedCrossing(num_bins=5)([np.array(["red", "blue"]), np.array([1, 2])]).numpy()
-            array([4, 0])
+    Example:
+        >>> layers.HashedCrossing(num_bins=5)([np.array(["red", "blue"]), np.array([1, 2])]).numpy()
+        array([4, 0])
     """
 
     modes = MODES[:2]

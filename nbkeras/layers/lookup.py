@@ -1,6 +1,6 @@
 """IntegerLookup and StringLookup: layers with a vocabulary that map terms to indices, or indices to terms.
 
-Integers may be inputs of a model; texts, arrays of str, are only taken by a direct call of the layer.
+Integers may be inputs of a model. Strings, in arrays of str, are accepted only by a direct call of the layer.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Lookup(TextInputs, registered=False):
         output_mode ('int', 'one_hot', 'multi_hot', 'count' or 'tf_idf'): 'int' for indices, int64; 'tf_idf' for counts times
             idf_weights; the others give indicators, as in CategoryEncoding. Indicators ignore masked terms.
         pad_to_max_tokens: Whether indicators have size max_tokens, even if there are fewer terms.
-        sparse: Accepted for scripts of Keras.
+        sparse: Accepted for Keras scripts.
         salt: One or two integers, the key of SipHash, which distributes unknown terms over several indices.
         oov_method: How unknown integers are distributed over several indices: 'floormod', the remainder, or 'farmhash', a hash.
         has_input_vocabulary (bool, or None): For configurations: whether the terms were given rather than learned.
@@ -370,23 +370,23 @@ class LookupOptions(LayerOptions, total=False):
 class IntegerLookup(Lookup):
     """Maps integers to their indices in a vocabulary of integers, or back.
 
-        Args:
-            mask_token: The integer for index 0, which is not a term; None for none.
-            oov_token: The integer that represents unknown ones in the vocabulary and with `invert`.
-            vocabulary_dtype ('int64'): The dtype of the vocabulary.
+    Args:
+        mask_token: The integer for index 0, which is not a term; None for none.
+        oov_token: The integer that represents unknown ones in the vocabulary and with `invert`.
+        vocabulary_dtype ('int64'): The dtype of the vocabulary.
 
-        Call arguments:
-            inputs: Integers of any shape.
+    Call arguments:
+        inputs: Integers of any shape.
 
-        Output shape:
-    The inputs' shape; for other modes see CategoryEncoding.
+    Output shape:
+        The inputs' shape; for other modes see CategoryEncoding.
 
-        Example:
-            >>> layer = layers.IntegerLookup(vocabulary=[10, 20])
-            >>> layer(np.array([20, 7, 10])).numpy()  # 7 is unknown
-            array([2, 0, 1])
-            >>> layers.IntegerLookup(vocabulary=[10, 20], invert=True)(np.array([2, 0, 1])).numpy()
-            array([20, -1, 10])
+    Example:
+        >>> layer = layers.IntegerLookup(vocabulary=[10, 20])
+        >>> layer(np.array([20, 7, 10])).numpy()  # 7 is unknown
+        array([2, 0, 1])
+        >>> layers.IntegerLookup(vocabulary=[10, 20], invert=True)(np.array([2, 0, 1])).numpy()
+        array([20, -1, 10])
     """
 
     input_dtype = "int64"
@@ -440,32 +440,32 @@ class IntegerLookup(Lookup):
 class StringLookup(Lookup):
     """Maps strings to indices in a vocabulary, or back. Call it on the data, not in a model: strings are not tensors.
 
-        Args:
-            mask_token (a str, or None): The string for index 0, which is not a term; None for none.
-            oov_token (a str): The string that represents unknown ones in the vocabulary and with `invert`.
-            encoding (a str): The encoding of bytes among the terms.
-            vocabulary_dtype ('string'): Accepted for Keras scripts.
-            oov_method: Accepted for Keras files: FarmHash64 distributes unknown strings over several indices.
+    Args:
+        mask_token (a str, or None): The string for index 0, which is not a term; None for none.
+        oov_token (a str): The string that represents unknown ones in the vocabulary and with `invert`.
+        encoding (a str): The encoding of bytes among the terms.
+        vocabulary_dtype ('string'): Accepted for Keras scripts.
+        oov_method: Accepted for Keras files: FarmHash64 distributes unknown strings over several indices.
 
-        Call arguments:
-            inputs: Strings of any shape: an array or a list of str; integers with `invert`.
+    Call arguments:
+        inputs: Strings of any shape: an array or a list of str; integers with `invert`.
 
-        Output shape:
-    The inputs' shape; for other modes see CategoryEncoding. With `invert` an array of str.
+    Output shape:
+        The inputs' shape; for other modes see CategoryEncoding. With `invert` an array of str.
 
-        Raises:
-            TypeError: for inputs that are not strings.
-            ValueError: for unknown strings if `num_oov_indices` is 0.
+    Raises:
+        TypeError: for inputs that are not strings.
+        ValueError: for unknown strings if `num_oov_indices` is 0.
 
-        Example:
-            >>> layers.StringLookup(vocabulary=["a", "b"])(["b", "z", "a"]).numpy()  # z is unknown
-            array([2, 0, 1])
-            >>> layer = layers.StringLookup(output_mode="count")
-            >>> layer.adapt(["b", "a", "b"])
-            >>> layer.get_vocabulary()
-            ['[UNK]', 'b', 'a']
-            >>> layer([["a", "b", "b"]]).numpy()
-            array([[0., 2., 1.]], dtype=float32)
+    Example:
+        >>> layers.StringLookup(vocabulary=["a", "b"])(["b", "z", "a"]).numpy()  # z is unknown
+        array([2, 0, 1])
+        >>> layer = layers.StringLookup(output_mode="count")
+        >>> layer.adapt(["b", "a", "b"])
+        >>> layer.get_vocabulary()
+        ['[UNK]', 'b', 'a']
+        >>> layer([["a", "b", "b"]]).numpy()
+        array([[0., 2., 1.]], dtype=float32)
     """
 
     def __init__(

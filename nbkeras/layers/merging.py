@@ -104,7 +104,7 @@ def _masks(layer: Layer, inputs, mask) -> list:
         return [None] * len(inputs)
     if not isinstance(inputs, list | tuple) or not isinstance(mask, list | tuple) or len(mask) != len(inputs):
         raise ValueError(
-            f"compute_mask of layer {layer.name!r} needs a list of inputs and a list of as many masks, received "
+            f"compute_mask of layer {layer.name!r} needs lists of inputs and masks of the same length, received "
             f"{_counted(inputs)} and {_counted(mask)}"
         )
     return list(mask)
@@ -149,7 +149,7 @@ class Subtract(Merge):
             its batch axis.
 
     Output shape:
-        The shape that the inputs broadcast to.
+        The inputs' broadcast shape.
 
     Raises:
         ValueError: if the inputs are not a list of two, have different batch sizes, or have shapes that do
@@ -173,7 +173,7 @@ class Multiply(Merge):
     0.
 
     Output shape:
-        The shape that the inputs broadcast to.
+        The inputs' broadcast shape.
 
     Raises:
         ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
@@ -198,7 +198,7 @@ class Average(Merge):
     """The mean of a list of inputs, element by element.
 
     Output shape:
-        The shape that the inputs broadcast to.
+        The inputs' broadcast shape.
 
     Raises:
         ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
@@ -231,7 +231,7 @@ class Maximum(Merge):
     """The largest number of a list of inputs, element by element. Masked steps of an input do not count.
 
     Output shape:
-        The shape that the inputs broadcast to.
+        The inputs' broadcast shape.
 
     Raises:
         ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
@@ -250,7 +250,7 @@ class Minimum(Merge):
     """The smallest number of a list of inputs, element by element. Masked steps of an input do not count.
 
     Output shape:
-        The shape that the inputs broadcast to.
+        The inputs' broadcast shape.
 
     Raises:
         ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
@@ -268,23 +268,23 @@ class Minimum(Merge):
 class Concatenate(Layer):
     """Concatenates a list of inputs along an axis.
 
-        Args:
-            axis: The axis along which they are joined, counted from the end if negative.
+    Args:
+        axis: The axis along which they are joined, counted from the end if negative.
 
-        Call arguments:
-            inputs: A list of tensors whose shapes are equal except for this axis.
+    Call arguments:
+        inputs: A list of tensors whose shapes are equal except for this axis.
 
-        Output shape:
-    The inputs' shape, with the sum of their sizes along the axis.
+    Output shape:
+        The inputs' shape, with the sum of their sizes along the axis.
 
-        Raises:
-            ValueError: if the inputs are not a list, lack the axis, or differ on another axis.
+    Raises:
+        ValueError: if the inputs are not a list, lack the axis, or differ on another axis.
 
-        Example:
-            >>> layers.Concatenate()([np.array([[1.0, 2.0]]), np.array([[3.0]])]).numpy()
-            array([[1., 2., 3.]], dtype=float32)
-            >>> layers.Concatenate(axis=1)([np.ones((2, 3, 4)), np.ones((2, 5, 4))]).shape
-            (2, 8, 4)
+    Example:
+        >>> layers.Concatenate()([np.array([[1.0, 2.0]]), np.array([[3.0]])]).numpy()
+        array([[1., 2., 3.]], dtype=float32)
+        >>> layers.Concatenate(axis=1)([np.ones((2, 3, 4)), np.ones((2, 5, 4))]).shape
+        (2, 8, 4)
     """
 
     supports_masking = True

@@ -47,7 +47,7 @@ class _Projected(Layer):
         attention_mask: Bool (batch, t, s), or (batch, heads, t, s): True where a query may attend to a key.
         return_attention_scores: Whether the weights are returned too.
         training: Whether dropout is active.
-        use_causal_mask: Whether a query attends only to keys at its own step and before.
+        use_causal_mask: Whether a query attends only to keys at its own step and earlier.
     """
 
     supports_masking = True
@@ -126,7 +126,7 @@ class _Projected(Layer):
         Args:
             query_shape: The shape of the query.
             value_shape: The shape of the value.
-            key_shape: The shape of the key; None for that of the value.
+            key_shape: The shape of the key; None for the value's.
         """
         self._check_pair(value_shape, key_shape)
         return (*query_shape[:-1], *(self._output_sizes or (query_shape[-1],)))

@@ -64,41 +64,41 @@ class _Scaled(SameShape):
 class BatchNormalization(_Scaled):
     """Normalizes each channel by the mean and variance of the batch.
 
-        The output is gamma * (x - mean) / sqrt(variance + epsilon) + beta, with one mean, variance, gamma and
-        beta for each index of the axis. In training, mean and (biased) variance are computed from the batch over all
-        other axes, and update the moving statistics: moving = momentum * moving + (1 - momentum) * batch. In
-        inference, and with trainable=False, the moving statistics are used. Ioffe and Szegedy, 2015.
+    The output is gamma * (x - mean) / sqrt(variance + epsilon) + beta, with one mean, variance, gamma and
+    beta for each index of the axis. In training, mean and (biased) variance are computed from the batch over all
+    other axes, and update the moving statistics: moving = momentum * moving + (1 - momentum) * batch. In
+    inference, and with trainable=False, the moving statistics are used. Ioffe and Szegedy, 2015.
 
-        Args:
-            axis: The axis of the channels: usually -1, or 1 for 'channels_first'.
-            momentum: The fraction of the moving statistics that a step keeps.
-            epsilon: A small number that is added to the variance.
-            renorm: Not offered: must be False.
-            renorm_clipping: No effect, since there is no renorm.
-            renorm_momentum: No effect, since there is no renorm.
-            synchronized: If several processes train together (`distribution.DataParallel`): whether mean and
-                variance cover the whole batch. If False, each process normalizes by its own rows, and the
-                moving statistics are averaged over the processes at the end of each epoch.
+    Args:
+        axis: The axis of the channels: usually -1, or 1 for 'channels_first'.
+        momentum: The fraction of the moving statistics that a step keeps.
+        epsilon: A small number that is added to the variance.
+        renorm: Not offered: must be False.
+        renorm_clipping: No effect, since there is no renorm.
+        renorm_momentum: No effect, since there is no renorm.
+        synchronized: If several processes train together (`distribution.DataParallel`): whether mean and
+            variance cover the whole batch. If False, each process normalizes by its own rows, and the
+            moving statistics are averaged over the processes at the end of each epoch.
 
-        Call arguments:
-            inputs: Numbers of any shape; the size of the axis must be known.
-            training: Whether to use the batch's statistics; by default True in `fit`, else False.
-            mask: A bool tensor of the input's shape without its last axis, whose sizes may be 1: in training,
-                only positions where it is True count for the statistics. By default the input's mask.
+    Call arguments:
+        inputs: Numbers of any shape; the size of the axis must be known.
+        training: Whether to use the batch's statistics; by default True in `fit`, else False.
+        mask: A bool tensor of the input's shape without its last axis, whose sizes may be 1: in training,
+            only positions where it is True count for the statistics. By default the input's mask.
 
-        Output shape:
-    The input's shape.
+    Output shape:
+        The input's shape.
 
-        Raises:
-            ValueError: for renorm, and if the input lacks the axis or its size is unknown.
+    Raises:
+        ValueError: for renorm, and if the input lacks the axis or its size is unknown.
 
-        Example:
-            >>> layer = layers.BatchNormalization()
-            >>> layer(np.array([[1.0], [3.0]]), training=True).numpy().round(2)
-            array([[-1.],
-                   [ 1.]], dtype=float32)
-            >>> layer.moving_mean.numpy()  # 0.99 * 0 + 0.01 * 2
-            array([0.02], dtype=float32)
+    Example:
+        >>> layer = layers.BatchNormalization()
+        >>> layer(np.array([[1.0], [3.0]]), training=True).numpy().round(2)
+        array([[-1.],
+               [ 1.]], dtype=float32)
+        >>> layer.moving_mean.numpy()  # 0.99 * 0 + 0.01 * 2
+        array([0.02], dtype=float32)
     """
 
     synchronized: bool
@@ -163,28 +163,28 @@ class BatchNormalization(_Scaled):
 class LayerNormalization(_Scaled):
     """Normalizes each sample by its own mean and variance over one or several axes.
 
-        The output is gamma * (x - mean) / sqrt(variance + epsilon) + beta; gamma and beta have the sizes of the
-        axes. It is the same in training and inference. Ba, Kiros and Hinton, 2016.
+    The output is gamma * (x - mean) / sqrt(variance + epsilon) + beta; gamma and beta have the sizes of the
+    axes. It is the same in training and inference. Ba, Kiros and Hinton, 2016.
 
-        Args:
-            axis: The axes over which mean and variance are computed, usually the last one.
-            epsilon: A small number that is added to the variance.
-            rms_scaling: Whether to divide by the standard deviation without subtracting the mean, and without
-                beta. It is an old option of Keras; RMSNormalization divides by the root mean square.
+    Args:
+        axis: The axes over which mean and variance are computed, usually the last one.
+        epsilon: A small number that is added to the variance.
+        rms_scaling: Whether to divide by the standard deviation without subtracting the mean, and without
+            beta. It is an old option of Keras; RMSNormalization divides by the root mean square.
 
-        Input shape:
-            Any; the sizes of the axes must be known.
+    Input shape:
+        Any; the sizes of the axes must be known.
 
-        Output shape:
-    The input's shape.
+    Output shape:
+        The input's shape.
 
-        Raises:
-            ValueError: if the input lacks an axis or its size is unknown.
+    Raises:
+        ValueError: if the input lacks an axis or its size is unknown.
 
-        Example:
-            >>> layers.LayerNormalization()(np.array([[1.0, 3.0], [10.0, 30.0]])).numpy().round(2)
-            array([[-1.,  1.],
-                   [-1.,  1.]], dtype=float32)
+    Example:
+        >>> layers.LayerNormalization()(np.array([[1.0, 3.0], [10.0, 30.0]])).numpy().round(2)
+        array([[-1.,  1.],
+               [-1.,  1.]], dtype=float32)
     """
 
     def __init__(
@@ -221,25 +221,25 @@ class LayerNormalization(_Scaled):
 class RMSNormalization(SameShape):
     """Divides each sample by its root mean square over one or several axes, and multiplies by a learned scale.
 
-        The output is scale * x / sqrt(mean(x**2) + epsilon); scale starts as 1 and has the sizes of the axes. A
-        mask ends here, as in Keras. Zhang and Sennrich, 2019.
+    The output is scale * x / sqrt(mean(x**2) + epsilon); scale starts as 1 and has the sizes of the axes. A
+    mask ends here, as in Keras. Zhang and Sennrich, 2019.
 
-        Args:
-            axis: The axes over which the mean is computed, usually the last one.
-            epsilon: A small number that is added to the mean square.
+    Args:
+        axis: The axes over which the mean is computed, usually the last one.
+        epsilon: A small number that is added to the mean square.
 
-        Input shape:
-            Any; the sizes of the axes must be known.
+    Input shape:
+        Any; the sizes of the axes must be known.
 
-        Output shape:
-    The input's shape.
+    Output shape:
+        The input's shape.
 
-        Raises:
-            ValueError: if the input lacks an axis or its size is not known.
+    Raises:
+        ValueError: if the input lacks an axis or its size is unknown.
 
-        Example:
-            >>> layers.RMSNormalization()(np.array([[1.0, 7.0]])).numpy().round(3)  # divided by 5
-            array([[0.2, 1.4]], dtype=float32)
+    Example:
+        >>> layers.RMSNormalization()(np.array([[1.0, 7.0]])).numpy().round(3)  # divided by 5
+        array([[0.2, 1.4]], dtype=float32)
     """
 
     supports_masking = False
@@ -257,29 +257,29 @@ class RMSNormalization(SameShape):
 class GroupNormalization(_Scaled):
     """Normalizes each sample over groups of channels and all positions.
 
-        The output is gamma * (x - mean) / sqrt(variance + epsilon) + beta. Each sample and group has its own mean and
-        variance, over the channels of the group and all other axes; gamma and beta have a number for each
-        channel. It is the same in training and inference. Wu and He, 2018.
+    The output is gamma * (x - mean) / sqrt(variance + epsilon) + beta. Each sample and group has its own mean and
+    variance, over the channels of the group and all other axes; gamma and beta have a number for each
+    channel. It is the same in training and inference. Wu and He, 2018.
 
-        Args:
-            groups: The number of groups; it must divide the number of channels. 1 is layer normalization over all
-                channels; -1 is instance normalization.
-            axis: The axis of the channels, which is divided into groups.
-            epsilon: A small number that is added to the variance.
+    Args:
+        groups: The number of groups; it must divide the number of channels. 1 is layer normalization over all
+            channels; -1 is instance normalization.
+        axis: The axis of the channels, which is divided into groups.
+        epsilon: A small number that is added to the variance.
 
-        Input shape:
-            (batch, ...); the number of channels must be known.
+    Input shape:
+        (batch, ...); the number of channels must be known.
 
-        Output shape:
-    The input's shape.
+    Output shape:
+        The input's shape.
 
-        Raises:
-            ValueError: if groups does not divide the number of channels, that number is unknown, or axis is the batch
-                axis.
+    Raises:
+        ValueError: if groups does not divide the number of channels, that number is unknown, or axis is the batch
+            axis.
 
-        Example:
-            >>> layers.GroupNormalization(groups=2)(np.array([[1.0, 3.0, 10.0, 30.0]])).numpy().round(2)
-            array([[-1.,  1., -1.,  1.]], dtype=float32)
+    Example:
+        >>> layers.GroupNormalization(groups=2)(np.array([[1.0, 3.0, 10.0, 30.0]])).numpy().round(2)
+        array([[-1.,  1., -1.,  1.]], dtype=float32)
     """
 
     def __init__(
@@ -316,21 +316,21 @@ class GroupNormalization(_Scaled):
 class UnitNormalization(SameShape):
     """Divides by the Euclidean norm over one or several axes: the result has norm 1.
 
-        A norm below 1e-12 counts as 1e-12, so that zeros stay zeros.
+    A norm below 1e-12 counts as 1e-12, so that zeros stay zeros.
 
-        Args:
-            axis: The axes that form a vector.
+    Args:
+        axis: The axes that form a vector.
 
-        Input shape:
-            Any.
+    Input shape:
+        Any.
 
-        Output shape:
-    The input's shape.
+    Output shape:
+        The input's shape.
 
-        Example:
-            >>> layers.UnitNormalization()(np.array([[3.0, 4.0], [0.0, 0.0]])).numpy()
-            array([[0.6, 0.8],
-                   [0. , 0. ]], dtype=float32)
+    Example:
+        >>> layers.UnitNormalization()(np.array([[3.0, 4.0], [0.0, 0.0]])).numpy()
+        array([[0.6, 0.8],
+               [0. , 0. ]], dtype=float32)
     """
 
     input_spec = InputSpec()

@@ -23,19 +23,19 @@ from nbkeras.layers.same_shape import SameShape
 class Rescaling(SameShape):
     """inputs * scale + offset, in the layer's dtype.
 
-        Args:
-            scale (a number, or one for each channel): The factor.
-            offset (a number, or one for each channel): The number that is added.
+    Args:
+        scale (a number, or one for each channel): The factor.
+        offset (a number, or one for each channel): The number that is added.
 
-        Call arguments:
-            inputs: Numbers of any shape, the channels last, or as `config.image_data_format()` says.
+    Call arguments:
+        inputs: Numbers of any shape, the channels last, or as `config.image_data_format()` says.
 
-        Output shape:
-    The inputs' shape.
+    Output shape:
+        The inputs' shape.
 
-        Example:
-            >>> layers.Rescaling(1 / 127.5, offset=-1)(np.array([0, 127.5, 255])).numpy()
-            array([-1.,  0.,  1.], dtype=float32)
+    Example:
+        >>> layers.Rescaling(1 / 127.5, offset=-1)(np.array([0, 127.5, 255])).numpy()
+        array([-1.,  0.,  1.], dtype=float32)
     """
 
     def __init__(self, scale: option.Anything, offset: option.Anything = 0.0, **kwargs: Unpack[LayerOptions]):
@@ -82,28 +82,28 @@ Variance = Annotated[option.Anything, "input_variance"]
 class Normalization(SameShape):
     """(inputs - mean) / sqrt(variance), with a given mean and variance, or ones that `adapt` learns.
 
-        Args:
-            axis: The axes with separate statistics for each index, such as the features; None for one mean over all numbers.
-            mean (a number, an array, or None): The mean, a number or values along the last of these axes; None to learn it.
-            variance (a number, an array, or None): The variance, like the mean. Give both or neither.
-            invert: Whether to compute inputs * sqrt(variance) + mean instead.
+    Args:
+        axis: The axes with separate statistics for each index, such as the features; None for one mean over all numbers.
+        mean (a number, an array, or None): The mean, a number or values along the last of these axes; None to learn it.
+        variance (a number, an array, or None): The variance, like the mean. Give both or neither.
+        invert: Whether to compute inputs * sqrt(variance) + mean instead.
 
-        Call arguments:
-            inputs: Numbers of any shape; sizes along `axis` must be known.
+    Call arguments:
+        inputs: Numbers of any shape; sizes along `axis` must be known.
 
-        Output shape:
-    The inputs' shape, in the layer's dtype.
+    Output shape:
+        The inputs' shape, in the layer's dtype.
 
-        Raises:
-            ValueError: for a mean without a variance, for axes that the inputs lack, and for inputs of other sizes.
+    Raises:
+        ValueError: for a mean without a variance, for axes that the inputs lack, and for inputs of other sizes.
 
-        Example:
-            >>> layer = layers.Normalization()
-            >>> layer.adapt(np.array([[1.0, 10.0], [3.0, 30.0]]))
-            >>> layer(np.array([[3.0, 20.0]])).numpy()
-            array([[1., 0.]], dtype=float32)
-            >>> layers.Normalization(mean=2.0, variance=4.0)(np.array([[2.0, 4.0]])).numpy()
-            array([[0., 1.]], dtype=float32)
+    Example:
+        >>> layer = layers.Normalization()
+        >>> layer.adapt(np.array([[1.0, 10.0], [3.0, 30.0]]))
+        >>> layer(np.array([[3.0, 20.0]])).numpy()
+        array([[1., 0.]], dtype=float32)
+        >>> layers.Normalization(mean=2.0, variance=4.0)(np.array([[2.0, 4.0]])).numpy()
+        array([[0., 1.]], dtype=float32)
     """
 
     axis: tuple
@@ -228,30 +228,30 @@ BinCount = Annotated[Any, option.optional(option.Size)]
 class Discretization(Layer):
     """The index of the bin of each number: the number of boundaries that are not above it.
 
-        Args:
-            bin_boundaries: The boundaries, for len(bin_boundaries) + 1 bins; None to learn them with `adapt`.
-            num_bins: The number of bins if `adapt` learns boundaries; None if boundaries are given.
-            epsilon: The error of the ranks of learned boundaries, as a fraction of the data.
-            output_mode ('int', 'one_hot', 'multi_hot' or 'count'): 'int' for the index, int32; the others give indicators of the
-                bins, as in CategoryEncoding.
-            sparse: Accepted for scripts of Keras.
+    Args:
+        bin_boundaries: The boundaries, for len(bin_boundaries) + 1 bins; None to learn them with `adapt`.
+        num_bins: The number of bins if `adapt` learns boundaries; None if boundaries are given.
+        epsilon: The error of the ranks of learned boundaries, as a fraction of the data.
+        output_mode ('int', 'one_hot', 'multi_hot' or 'count'): 'int' for the index, int32; the others give indicators of the
+            bins, as in CategoryEncoding.
+        sparse: Accepted for Keras scripts.
 
-        Call arguments:
-            inputs: Numbers of any shape.
+    Call arguments:
+        inputs: Numbers of any shape.
 
-        Output shape:
-    The inputs' shape; for other modes see CategoryEncoding.
+    Output shape:
+        The inputs' shape; for other modes see CategoryEncoding.
 
-        Raises:
-            ValueError: for both or neither of `bin_boundaries` and `num_bins`, and for a call before `adapt`.
+    Raises:
+        ValueError: for both or neither of `bin_boundaries` and `num_bins`, and for a call before `adapt`.
 
-        Example:
-            >>> layers.Discretization([0.0, 1.0])(np.array([-1.0, 0.0, 0.5, 3.0])).numpy()
-            array([0, 1, 1, 2], dtype=int32)
-            >>> layer = layers.Discretization(num_bins=2)
-            >>> layer.adapt(np.array([1.0, 2.0, 3.0, 4.0]))
-            >>> layer.bin_boundaries
-            [2.0]
+    Example:
+        >>> layers.Discretization([0.0, 1.0])(np.array([-1.0, 0.0, 0.5, 3.0])).numpy()
+        array([0, 1, 1, 2], dtype=int32)
+        >>> layer = layers.Discretization(num_bins=2)
+        >>> layer.adapt(np.array([1.0, 2.0, 3.0, 4.0]))
+        >>> layer.bin_boundaries
+        [2.0]
     """
 
     modes = MODES

@@ -50,28 +50,28 @@ class _Random(SameShape):
 class Dropout(_Random):
     """Sets random elements to 0 in training, and divides the others by 1 - rate.
 
-        The division keeps the mean of each element. In inference the layer returns its input. Srivastava et al.,
-        2014.
+    The division keeps the mean of each element. In inference the layer returns its input. Srivastava et al.,
+    2014.
 
-        Args:
-            rate: The probability that an element is set to 0.
-            noise_shape: The input's shape with 1 for axes along which elements are dropped together; None in it
-                stands for the input's size. None drops each element independently.
+    Args:
+        rate: The probability that an element is set to 0.
+        noise_shape: The input's shape with 1 for axes along which elements are dropped together; None in it
+            means the input's size. None drops each element independently.
 
-        Call arguments:
-            inputs: Numbers of any shape.
-            training: Whether to drop; by default True in `fit`, else False.
+    Call arguments:
+        inputs: Numbers of any shape.
+        training: Whether to drop; by default True in `fit`, else False.
 
-        Output shape:
-    The input's shape.
+    Output shape:
+        The input's shape.
 
-        Example:
-            >>> layer = layers.Dropout(0.5, seed=3)
-            >>> layer(np.ones((2, 4)), training=True).numpy()
-            array([[2., 0., 0., 2.],
-                   [2., 0., 2., 2.]], dtype=float32)
-            >>> layer(np.ones((1, 4))).numpy()
-            array([[1., 1., 1., 1.]], dtype=float32)
+    Example:
+        >>> layer = layers.Dropout(0.5, seed=3)
+        >>> layer(np.ones((2, 4)), training=True).numpy()
+        array([[2., 0., 0., 2.],
+               [2., 0., 2., 2.]], dtype=float32)
+        >>> layer(np.ones((1, 4))).numpy()
+        array([[1., 1., 1., 1.]], dtype=float32)
     """
 
     noise_shape: tuple | None
@@ -112,24 +112,24 @@ class _SpatialDropout(Dropout):
 class SpatialDropout1D(_SpatialDropout):
     """Sets whole channels of sequences to 0 in training, and divides the others by 1 - rate.
 
-        Neighboring steps resemble each other, so dropping single elements hides little. In inference the layer
-        returns its input. Tompson et al., 2014.
+    Neighboring steps resemble each other, so dropping single elements hides little. In inference the layer
+    returns its input. Tompson et al., 2014.
 
-        Call arguments:
-            inputs: Sequences.
-            training: Whether to drop; by default True in `fit`, else False.
+    Call arguments:
+        inputs: Sequences.
+        training: Whether to drop; by default True in `fit`, else False.
 
-        Input shape:
-            (batch, steps, channels).
+    Input shape:
+        (batch, steps, channels).
 
-        Output shape:
-    The input's shape.
+    Output shape:
+        The input's shape.
 
-        Example:
-            >>> layers.SpatialDropout1D(0.5, seed=3)(np.ones((1, 3, 4)), training=True).numpy()
-            array([[[2., 0., 2., 2.],
-                    [2., 0., 2., 2.],
-                    [2., 0., 2., 2.]]], dtype=float32)
+    Example:
+        >>> layers.SpatialDropout1D(0.5, seed=3)(np.ones((1, 3, 4)), training=True).numpy()
+        array([[[2., 0., 2., 2.],
+                [2., 0., 2., 2.],
+                [2., 0., 2., 2.]]], dtype=float32)
     """
 
     spatial_axes = 1
@@ -142,23 +142,23 @@ class SpatialDropout1D(_SpatialDropout):
 class SpatialDropout2D(_SpatialDropout):
     """Sets whole channels of images to 0 in training, and divides the others by 1 - rate.
 
-        Neighboring pixels resemble each other, so dropping single elements hides little. In inference the layer
-        returns its input. Tompson et al., 2014.
+    Neighboring pixels resemble each other, so dropping single elements hides little. In inference the layer
+    returns its input. Tompson et al., 2014.
 
-        Call arguments:
-            inputs: Images.
-            training: Whether to drop; by default True in `fit`, else False.
+    Call arguments:
+        inputs: Images.
+        training: Whether to drop; by default True in `fit`, else False.
 
-        Input shape:
-            (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
+    Input shape:
+        (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
 
-        Output shape:
-    The input's shape.
+    Output shape:
+        The input's shape.
 
-        Example:
-            >>> outputs = layers.SpatialDropout2D(0.5, seed=3)(np.ones((1, 8, 8, 4)), training=True)
-            >>> outputs.numpy().mean(axis=(0, 1, 2))
-            array([2., 0., 2., 2.], dtype=float32)
+    Example:
+        >>> outputs = layers.SpatialDropout2D(0.5, seed=3)(np.ones((1, 8, 8, 4)), training=True)
+        >>> outputs.numpy().mean(axis=(0, 1, 2))
+        array([2., 0., 2., 2.], dtype=float32)
     """
 
     spatial_axes = 2
@@ -167,24 +167,24 @@ class SpatialDropout2D(_SpatialDropout):
 class SpatialDropout3D(_SpatialDropout):
     """Sets whole channels of volumes to 0 in training, and divides the others by 1 - rate.
 
-        Neighboring positions resemble each other, so dropping single elements hides little. In inference the layer
-        returns its input. Tompson et al., 2014.
+    Neighboring positions resemble each other, so dropping single elements hides little. In inference the layer
+    returns its input. Tompson et al., 2014.
 
-        Call arguments:
-            inputs: Volumes.
-            training: Whether to drop; by default True in `fit`, else False.
+    Call arguments:
+        inputs: Volumes.
+        training: Whether to drop; by default True in `fit`, else False.
 
-        Input shape:
-            (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
-            'channels_first'.
+    Input shape:
+        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
+        'channels_first'.
 
-        Output shape:
-    The input's shape.
+    Output shape:
+        The input's shape.
 
-        Example:
-            >>> outputs = layers.SpatialDropout3D(0.5, seed=3)(np.ones((1, 4, 4, 4, 4)), training=True)
-            >>> outputs.numpy().mean(axis=(0, 1, 2, 3))
-            array([2., 0., 2., 2.], dtype=float32)
+    Example:
+        >>> outputs = layers.SpatialDropout3D(0.5, seed=3)(np.ones((1, 4, 4, 4, 4)), training=True)
+        >>> outputs.numpy().mean(axis=(0, 1, 2, 3))
+        array([2., 0., 2., 2.], dtype=float32)
     """
 
     spatial_axes = 3
@@ -193,21 +193,21 @@ class SpatialDropout3D(_SpatialDropout):
 class GaussianNoise(_Random):
     """Adds normal noise of mean 0 in training. In inference it returns its input.
 
-        Args:
-            stddev: The standard deviation of the noise.
+    Args:
+        stddev: The standard deviation of the noise.
 
-        Call arguments:
-            inputs: Numbers of any shape.
-            training: Whether to add noise; by default True in `fit`, else False.
+    Call arguments:
+        inputs: Numbers of any shape.
+        training: Whether to add noise; by default True in `fit`, else False.
 
-        Output shape:
-    The input's shape.
+    Output shape:
+        The input's shape.
 
-        Example:
-            >>> layer = layers.GaussianNoise(0.1, seed=0)
-            >>> outputs = layer(np.ones((100, 100)), training=True).numpy()
-            >>> print(round(float(outputs.mean()), 2), round(float(outputs.std()), 2))
-            1.0 0.1
+    Example:
+        >>> layer = layers.GaussianNoise(0.1, seed=0)
+        >>> outputs = layer(np.ones((100, 100)), training=True).numpy()
+        >>> print(round(float(outputs.mean()), 2), round(float(outputs.std()), 2))
+        1.0 0.1
     """
 
     def __init__(self, stddev: Deviation, seed=None, **kwargs: Unpack[LayerOptions]):
@@ -222,24 +222,24 @@ class GaussianNoise(_Random):
 class GaussianDropout(_Random):
     """Multiplies by normal noise of mean 1 in training. In inference it returns its input.
 
-        The noise has the standard deviation sqrt(rate / (1 - rate)), as Dropout with this rate (Srivastava
-        et al., 2014).
+    The noise has the standard deviation sqrt(rate / (1 - rate)), as Dropout with this rate (Srivastava
+    et al., 2014).
 
-        Args:
-            rate: The rate of the equivalent Dropout.
+    Args:
+        rate: The rate of the equivalent Dropout.
 
-        Call arguments:
-            inputs: Numbers of any shape.
-            training: Whether to multiply; by default True in `fit`, else False.
+    Call arguments:
+        inputs: Numbers of any shape.
+        training: Whether to multiply; by default True in `fit`, else False.
 
-        Output shape:
-    The input's shape.
+    Output shape:
+        The input's shape.
 
-        Example:
-            >>> layer = layers.GaussianDropout(0.5, seed=0)
-            >>> outputs = layer(np.ones((100, 100)), training=True).numpy()
-            >>> print(round(float(outputs.mean()), 1), round(float(outputs.std()), 1))
-            1.0 1.0
+    Example:
+        >>> layer = layers.GaussianDropout(0.5, seed=0)
+        >>> outputs = layer(np.ones((100, 100)), training=True).numpy()
+        >>> print(round(float(outputs.mean()), 1), round(float(outputs.std()), 1))
+        1.0 1.0
     """
 
     def __init__(self, rate: RateBelowOne, seed=None, **kwargs: Unpack[LayerOptions]):
@@ -255,28 +255,28 @@ class GaussianDropout(_Random):
 class AlphaDropout(_Random):
     """Dropout for networks with SELU: it keeps the mean and variance of the inputs.
 
-        In training, random elements become SELU's lower limit, -1.7581; then all are scaled and shifted so that
-        inputs of mean 0 and variance 1 keep both. In inference the layer returns its input. Klambauer et al.,
-        2017.
+    In training, random elements become SELU's lower limit, -1.7581; then all are scaled and shifted so that
+    inputs of mean 0 and variance 1 keep both. In inference the layer returns its input. Klambauer et al.,
+    2017.
 
-        Args:
-            rate: The probability that an element is replaced.
-            noise_shape (a list of positive integers or None): The input's shape with 1 for axes along which
-                elements are replaced together; None in it means the input's size. None replaces each element
-                independently.
+    Args:
+        rate: The probability that an element is replaced.
+        noise_shape (a list of positive integers or None): The input's shape with 1 for axes along which
+            elements are replaced together; None in it means the input's size. None replaces each element
+            independently.
 
-        Call arguments:
-            inputs: Numbers of any shape, such as the outputs of `selu`.
-            training: Whether to replace elements; by default True in `fit`, else False.
+    Call arguments:
+        inputs: Numbers of any shape, such as the outputs of `selu`.
+        training: Whether to replace elements; by default True in `fit`, else False.
 
-        Output shape:
-    The input's shape.
+    Output shape:
+        The input's shape.
 
-        Example:
-            >>> x = np.random.default_rng(0).normal(size=(200, 200))
-            >>> outputs = layers.AlphaDropout(0.2, seed=0)(x, training=True).numpy()
-            >>> print(abs(round(float(outputs.mean()), 1)), round(float(outputs.std()), 1))
-            0.0 1.0
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(200, 200))
+        >>> outputs = layers.AlphaDropout(0.2, seed=0)(x, training=True).numpy()
+        >>> print(abs(round(float(outputs.mean()), 1)), round(float(outputs.std()), 1))
+        0.0 1.0
     """
 
     def __init__(self, rate: RateBelowOne, noise_shape: NoiseShape = None, seed=None, **kwargs: Unpack[LayerOptions]):
@@ -301,21 +301,21 @@ class AlphaDropout(_Random):
 class ActivityRegularization(SameShape):
     """Returns its input and adds (l1 * sum(|x|) + l2 * sum(x**2)) / batch size to the loss.
 
-        Args:
-            l1: The factor of the absolute values.
-            l2: The factor of the squares.
+    Args:
+        l1: The factor of the absolute values.
+        l2: The factor of the squares.
 
-        Input shape:
-            Any.
+    Input shape:
+        Any.
 
-        Output shape:
-    The input's shape.
+    Output shape:
+        The input's shape.
 
-        Example:
-            >>> layer = layers.ActivityRegularization(l1=0.1)
-            >>> outputs = layer(np.array([[1.0, -2.0], [3.0, 0.0]]))
-            >>> print(round(float(layer.losses[0]), 4))
-            0.3
+    Example:
+        >>> layer = layers.ActivityRegularization(l1=0.1)
+        >>> outputs = layer(np.array([[1.0, -2.0], [3.0, 0.0]]))
+        >>> print(round(float(layer.losses[0]), 4))
+        0.3
     """
 
     _left_out = _unwritten = ("activity_regularizer",)  # replaced by l1 and l2

@@ -22,37 +22,37 @@ ForwardLayer = Annotated[option.Layers, "forward_layer"]
 class Bidirectional(Layer):
     """Runs a recurrent layer forwards and a copy of it backwards, and merges their outputs (Schuster and Paliwal, 1997).
 
-        With `return_sequences` the second output is first reversed into the order of the input. At masked steps the outputs of
-        sequences are 0, as in Keras 3.
+    With `return_sequences` the second output is first reversed into the order of the input. At masked steps the outputs of
+    sequences are 0, as in Keras 3.
 
-        Args:
-            layer (a recurrent layer): It is copied for both directions, each with new weights.
-            merge_mode: 'concat' joins the outputs along the last axis; 'sum', 'mul' and 'ave' (the mean) keep its size; None gives
-                a list of both.
-            backward_layer (a recurrent layer, or None): A layer for the other direction, instead of a copy; it must have the opposite
-                `go_backwards`.
+    Args:
+        layer (a recurrent layer): It is copied for both directions, each with new weights.
+        merge_mode: 'concat' joins the outputs along the last axis; 'sum', 'mul' and 'ave' (the mean) keep its size; None gives
+            a list of both.
+        backward_layer (a recurrent layer, or None): A layer for the other direction, instead of a copy; it must have the opposite
+            `go_backwards`.
 
-        Call arguments:
-            sequences: A tensor (batch, steps, features); float.
-            initial_state: A list of the states that the sequences start from; None for zeros, or the kept ones if stateful.
-            mask: Bool (batch, steps): a step with False keeps the states. By default the mask that Masking or Embedding made.
-            training: Whether dropout is active.
+    Call arguments:
+        sequences: A tensor (batch, steps, features); float.
+        initial_state: A list of the states that the sequences start from; None for zeros, or the kept ones if stateful.
+        mask: Bool (batch, steps): a step with False keeps the states. By default the mask that Masking or Embedding made.
+        training: Whether dropout is active.
 
-        Input shape:
-    The layer's input shape.
+    Input shape:
+        The layer's input shape.
 
-        Output shape:
-    The layer's output shape, with twice the last size for 'concat'. With `return_state` the states of the first direction follow,
-            then the states of the second; `initial_state` has the same order.
+    Output shape:
+        The layer's output shape, with twice the last size for 'concat'. With `return_state` the first direction's states follow,
+        then the second direction's; `initial_state` has the same order.
 
-        Raises:
-            ValueError: for a layer that is not recurrent, or for two layers without opposite directions or with different results.
+    Raises:
+        ValueError: for a layer that is not recurrent, or for two layers without opposite directions or with different results.
 
-        Example:
-            >>> layers.Bidirectional(layers.LSTM(4))(np.ones((2, 5, 3))).shape
-            (2, 8)
-            >>> layers.Bidirectional(layers.GRU(4, return_sequences=True), merge_mode="sum")(np.ones((2, 5, 3))).shape
-            (2, 5, 4)
+    Example:
+        >>> layers.Bidirectional(layers.LSTM(4))(np.ones((2, 5, 3))).shape
+        (2, 8)
+        >>> layers.Bidirectional(layers.GRU(4, return_sequences=True), merge_mode="sum")(np.ones((2, 5, 3))).shape
+        (2, 5, 4)
     """
 
     supports_masking = True

@@ -94,7 +94,7 @@ class TextVectorization(TextInputs):
         (batch, words) of int64; for 'one_hot' (batch, words, terms), for the other modes (batch, terms).
 
     Raises:
-        TypeError: for inputs that are not texts.
+        TypeError: for inputs that are not strings.
         ValueError: for `output_sequence_length` with a mode other than 'int'.
 
     Example:

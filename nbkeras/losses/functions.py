@@ -411,9 +411,9 @@ def binary_focal_crossentropy(
         y_pred: Predicted probabilities (or logits) (..., n), floats.
         apply_class_balancing: Whether labels 1 have the weight alpha, and labels 0 the weight 1 - alpha.
         alpha: The weight of labels 1.
-        gamma: How much less easy examples count; 0 for the cross-entropy itself.
+        gamma: The exponent that lowers the weight of easy examples; 0 for the cross-entropy itself.
         from_logits: Whether y_pred holds logits, the scores before the sigmoid, instead of probabilities.
-        label_smoothing: From 0 to 1: how far labels are moved towards 0.5.
+        label_smoothing: From 0 to 1: the fraction by which labels move towards 0.5.
         axis: The axis of the mean, counted from the end if negative.
 
     Returns:
@@ -491,9 +491,9 @@ def categorical_focal_crossentropy(
         y_true: One-hot vectors of y_pred's shape.
         y_pred: Predicted probabilities (or logits) (..., classes), floats.
         alpha: A weight, or one for each class.
-        gamma: How much less easy examples count; 0 for the cross-entropy itself.
+        gamma: The exponent that lowers the weight of easy examples; 0 for the cross-entropy itself.
         from_logits: Whether y_pred holds logits, the scores before the softmax, instead of probabilities.
-        label_smoothing: From 0 to 1: how far targets are moved towards 1 / classes.
+        label_smoothing: From 0 to 1: the fraction by which targets move towards 1 / classes.
         axis: The axis of the classes, counted from the end if negative.
 
     Returns:

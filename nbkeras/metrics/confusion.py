@@ -167,7 +167,7 @@ class FalsePositives(_Count):
     Nonzero targets are true; predictions are probabilities of the same shape.
 
     Raises:
-        ValueError: for thresholds outside 0 to 1.
+        ValueError: for thresholds outside [0, 1].
 
     Example:
         >>> float(metrics.FalsePositives()([0, 0, 1, 1], [0.1, 0.7, 0.3, 0.9]))
@@ -183,7 +183,7 @@ class TrueNegatives(_Count):
     Nonzero targets are true; predictions are probabilities of the same shape.
 
     Raises:
-        ValueError: for thresholds outside 0 to 1.
+        ValueError: for thresholds outside [0, 1].
 
     Example:
         >>> float(metrics.TrueNegatives()([0, 0, 0, 1], [0.1, 0.2, 0.7, 0.3]))
@@ -199,7 +199,7 @@ class FalseNegatives(_Count):
     Nonzero targets are true; predictions are probabilities of the same shape.
 
     Raises:
-        ValueError: for thresholds outside 0 to 1.
+        ValueError: for thresholds outside [0, 1].
 
     Example:
         >>> float(metrics.FalseNegatives()([0, 1, 1, 1], [0.1, 0.3, 0.7, 0.9]))
@@ -263,7 +263,7 @@ class Recall(_Rate):
     Nonzero targets are true; predictions are probabilities of the same shape.
 
     Raises:
-        ValueError: for thresholds outside 0 to 1, and where class_id does not fit the predictions.
+        ValueError: for thresholds outside [0, 1], and where class_id does not fit the predictions.
 
     Example:
         >>> float(metrics.Recall()([0, 1, 1, 1, 1], [0.9, 0.8, 0.7, 0.6, 0.3]))

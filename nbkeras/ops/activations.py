@@ -28,7 +28,7 @@ def linear(x) -> Any:
     """x unchanged.
 
     Args:
-        x: Anything; it is returned as it is.
+        x: Anything; it is returned unchanged.
 
     Example:
         >>> ops.linear(ops.array([-1.0, 2.0])).numpy()

@@ -47,7 +47,7 @@ def size(x) -> Tensor:
         An int32 tensor of shape ().
 
     Raises:
-        ValueError: for a number that does not fit in int32.
+        ValueError: if the number does not fit in int32.
 
     Example:
         >>> int(ops.size([[1, 2, 3], [4, 5, 6]]))
@@ -339,7 +339,7 @@ def fliplr(x) -> Tensor:
         A tensor of x's shape and dtype.
 
     Raises:
-        ValueError: for less than two axes.
+        ValueError: for fewer than two axes.
 
     Example:
         >>> ops.fliplr([[1, 2], [3, 4]]).numpy()
@@ -401,7 +401,7 @@ def diagonal(x, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
         A tensor of x's dtype with one axis less: the other axes, then the diagonal.
 
     Raises:
-        ValueError: for less than two axes, or axes that are equal.
+        ValueError: for fewer than two axes, or equal axes.
 
     Example:
         >>> ops.diagonal([[1, 2, 3], [4, 5, 6]]).numpy()
@@ -435,7 +435,7 @@ def trace(x, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
         A tensor without the two axes, of x's dtype (bool and smaller integers become 32 bits).
 
     Raises:
-        ValueError: for less than two axes, or axes that are equal.
+        ValueError: for fewer than two axes, or equal axes.
 
     Example:
         >>> int(ops.trace([[1, 2], [3, 4]]))
@@ -449,7 +449,7 @@ def diagflat(x, k: int = 0) -> Tensor:
     """A square matrix with the elements of x on a diagonal, and zeros elsewhere.
 
     Args:
-        x: A tensor of any shape and dtype, which is flattened.
+        x: A tensor of any shape and dtype, flattened first.
         k: The distance above the main diagonal; negative below it.
 
     Returns:

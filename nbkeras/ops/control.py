@@ -106,7 +106,7 @@ def while_loop(cond: Callable, body: Callable, loop_vars, maximum_iterations: in
         body: Function of the loop variables that returns their new values: the same number, or one if `loop_vars` is not a
             list or tuple.
         loop_vars: The initial values: a list or tuple, or one value.
-        maximum_iterations: The greatest number of iterations; None for no limit.
+        maximum_iterations: The maximum number of iterations; None for no limit.
 
     Returns:
         The last loop variables: a tuple, or one value. Numbers among tensors become tensors.
@@ -287,7 +287,7 @@ def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: str | None =
 
     Args:
         pyfunc: Function of scalar tensors, or of the axes that `signature` names.
-        excluded: Positions of arguments that are passed as they are. Keyword arguments always are.
+        excluded: Positions of arguments that are passed unchanged, like all keyword arguments.
         signature: The axes that `pyfunc` receives: with '(n),(n)->()' it receives two vectors. None for
             scalars.
 

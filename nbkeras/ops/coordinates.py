@@ -258,7 +258,7 @@ def perspective_transform(
     images, start, end = floats(images, start_points, end_points)
     if start.shape != end.shape or start.shape[-2:] != (4, 2) or start.ndim not in (2, 3):
         raise ValueError(
-            "perspective_transform: start_points and end_points must have one shape, (4, 2) or (batch, 4, 2), received "
+            "perspective_transform: start_points and end_points must have the same shape, (4, 2) or (batch, 4, 2), received "
             f"{start.shape} and {end.shape}"
         )
     start, end = (reshape(points, (-1, 4, 2)) for points in (start, end))

@@ -81,7 +81,7 @@ def letters_of(subscripts: str, tensors: list[Tensor]) -> tuple[list[list[str]],
     plain = [part.replace("...", "", 1) for part in [*parts, right]]
     if not all(part.isascii() and (part.isalpha() or not part) for part in plain) or len(parts) != len(tensors):
         raise ValueError(
-            f"einsum takes letters for axes, at most one '...' in each operand, and as many operands as it names; received "
+            f"einsum takes letters for axes, at most one '...' per operand, and one operand for each term; received "
             f"{briefly(subscripts)} and {len(tensors)} operands"
         )
     unused = [c for c in string.ascii_letters if c not in left]

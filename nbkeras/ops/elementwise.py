@@ -762,7 +762,7 @@ def where(condition, x1=None, x2=None) -> Tensor:
 
 
 def _limits(dtype: np.dtype, low: Any, high: Any) -> tuple[Any, Any]:
-    """The limits within an integer dtype's range, None for a limit that is None. ValueError if no number lies between them."""
+    """The limits clipped to an integer dtype's range; None stays None. ValueError if no number lies between them."""
     least, greatest = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
     if (low is not None and low > greatest) or (high is not None and high < least):
         raise ValueError(
@@ -818,7 +818,7 @@ def cast(x, dtype) -> Tensor:
         dtype: A dtype such as 'float32', 'int64' or 'bool'. Floats of 16 bits are not offered.
 
     Raises:
-        ValueError: for a name that is no dtype of numbers.
+        ValueError: for a name that is not a numeric dtype.
         TypeError: for floats of 16 bits.
 
     Example:
@@ -866,7 +866,7 @@ def convert_to_tensor(x, dtype=None, sparse: bool | None = None, ragged: bool | 
     """A tensor of anything that holds numbers: a number, nested lists, a tensor, an array of NumPy or another library.
 
     Args:
-        x: Numbers or booleans; a symbolic tensor is returned as it is. Tensors of one shape in a list are stacked,
+        x: Numbers or booleans; a symbolic tensor is returned unchanged. Tensors of the same shape in a list are stacked,
             with a gradient.
         dtype: The dtype of the tensor. None keeps the dtype of an array; Python floats become floatx, Python
             integers int32 (int64 if they are too large).

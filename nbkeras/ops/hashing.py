@@ -54,6 +54,6 @@ def hash_texts(texts: np.ndarray, bins: int, key: Sequence[int] | None = None) -
 
 @op
 def cross_hashes(numbers: list, bins: int) -> Tensor:
-    """The bin of each combination of integers from several tensors of one shape, int64: FingerprintCat64 modulo `bins`."""
+    """The bin of each combination of integers from several tensors of the same shape, int64: FingerprintCat64 modulo `bins`."""
     tensors = [_integers(x, "cross_hashes: numbers") for x in numbers]
     return apply(hashing.cross, None, tensors, bins=int(bins))

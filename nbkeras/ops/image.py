@@ -275,8 +275,8 @@ def scale_and_translate(
     dims = [axis % x.ndim for axis in spatial_dims]
     if not len(factors) == len(shifts) == len(dims) or len(output_shape) != x.ndim:
         raise ValueError(
-            "scale_and_translate: expected one scale and translation for each of spatial_dims and one size for each axis, "
-            f"received {len(factors)}, {len(shifts)}, {len(dims)} and {len(output_shape)}"
+            "scale_and_translate: expected one scale and translation for each of spatial_dims and a size for each axis; "
+            f"received {len(factors)} scales, {len(shifts)} translations, {len(dims)} spatial_dims, {len(output_shape)} sizes"
         )
     for axis, factor, shift in zip(dims, factors, shifts, strict=True):
         weights = sampling_weights(
@@ -584,7 +584,7 @@ def ssim(
     """
     first, second = floats(image1, image2)
     if first.shape != second.shape:
-        raise ValueError(f"ssim: expected two images of one shape, received {first.shape} and {second.shape}")
+        raise ValueError(f"ssim: expected two images of the same shape, received {first.shape} and {second.shape}")
     (x, _), (y, _) = (as_batch("ssim", images, data_format) for images in (first, second))
     gaussian = _gaussian(filter_size, filter_sigma, x.dtype)
     kernel = outer(gaussian, gaussian)

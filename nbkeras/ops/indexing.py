@@ -309,7 +309,7 @@ def tril(x, k: int = 0) -> Tensor:
         A tensor of x's shape and dtype.
 
     Raises:
-        ValueError: for less than two axes.
+        ValueError: for fewer than two axes.
 
     Example:
         >>> ops.tril([[1, 2, 3], [4, 5, 6], [7, 8, 9]]).numpy()
@@ -332,7 +332,7 @@ def triu(x, k: int = 0) -> Tensor:
         A tensor of x's shape and dtype.
 
     Raises:
-        ValueError: for less than two axes.
+        ValueError: for fewer than two axes.
 
     Example:
         >>> ops.triu([[1, 2, 3], [4, 5, 6], [7, 8, 9]], k=1).numpy()
@@ -461,7 +461,7 @@ def in_top_k(targets, predictions, k: int) -> Tensor:
     Args:
         targets: Classes, integers of shape (batch,).
         predictions: Scores of shape (batch, classes).
-        k: How many predictions count.
+        k: The number of largest predictions to consider.
 
     Returns:
         A bool tensor of shape (batch,).

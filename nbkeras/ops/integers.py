@@ -139,7 +139,7 @@ def bitwise_right_shift(x, y) -> Tensor:
 
     Args:
         x: Integers of any shape.
-        y: Numbers of places, 0 or more, of a shape that broadcasts with x's.
+        y: Numbers of positions, 0 or more, of a shape that broadcasts with x's.
 
     Raises:
         TypeError: for floats.

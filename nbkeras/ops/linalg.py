@@ -136,7 +136,7 @@ def solve_triangular(a, b, lower: bool = False) -> Tensor:
 
     Args:
         a: Floats (..., n, n); integers become floatx. The other triangle is not used.
-        b: Floats (..., n, k), whose leading axes broadcast with those of a; or vectors, of a's shape without
+        b: Floats (..., n, k), whose leading axes broadcast with a's; or vectors, of a's shape without
             its last axis.
         lower: Whether a is the lower triangle.
 
@@ -386,7 +386,7 @@ def qr(x, mode: str = "reduced") -> tuple[Tensor, Tensor]:
         Two float tensors: Q (..., m, k), and R (..., k, n).
 
     Raises:
-        ValueError: for another mode, or fewer than two axes.
+        ValueError: for an unknown mode, or fewer than two axes.
 
     Example:
         >>> q, r = ops.qr([[3.0, 1.0], [4.0, 2.0], [0.0, 2.0]])

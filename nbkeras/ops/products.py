@@ -274,7 +274,7 @@ def cdist(x, y) -> Tensor:
         A tensor of shape (..., m, n) and the common float dtype.
 
     Raises:
-        ValueError: for less than two axes, or vectors of different lengths.
+        ValueError: for fewer than two axes, or vectors of different lengths.
 
     Example:
         >>> ops.cdist([[0.0, 0.0], [3.0, 0.0]], [[3.0, 4.0]]).numpy()
@@ -309,7 +309,7 @@ def psnr(x1, x2, max_val) -> Tensor:
     """
     x1, x2 = floats(x1, x2)
     if x1.shape != x2.shape:
-        raise ValueError(f"psnr: expected two tensors of one shape, received {x1.shape} and {x2.shape}")
+        raise ValueError(f"psnr: expected two tensors of the same shape, received {x1.shape} and {x2.shape}")
     error = reduce.mean(elementwise.square(elementwise.subtract(x1, x2)))
     peak = elementwise.square(as_tensor(max_val, x1.dtype))
     return elementwise.multiply(log10(elementwise.divide(peak, error)), 10)

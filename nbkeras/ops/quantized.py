@@ -23,11 +23,11 @@ Limits = tuple[int, int, float]  # the smallest and the largest integer, and the
 
 
 class QuantizedVariable(Variable):
-    """A weight of int8: its value is each integer divided by the scale of its channel.
+    """An int8 weight: a value is an integer divided by the scale of its channel.
 
     Args:
         values: The integers, an array of int8.
-        scale: A float Variable. Without axes of size 1, its axes are those of `channels`.
+        scale: A float Variable. Without axes of size 1, its axes match `channels`.
         channels: The axes of `values` along which scales differ, in the order of the scale's axes.
         inputs: The limits for quantizing the input of products, row by row; None for float inputs.
         name: The name of the variable.

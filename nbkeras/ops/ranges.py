@@ -226,7 +226,7 @@ def logspace(start, stop, num: int = 50, endpoint: bool = True, base: Any = 10, 
     Args:
         start: The exponent of the first number, or a tensor of exponents.
         stop: The exponent of the last number, or a tensor that broadcasts with start.
-        num: How many numbers.
+        num: The number of elements.
         endpoint: Whether base^stop is the last number.
         base: The base of the powers, a number.
         dtype: The dtype; integers are rounded down. None for floats.
@@ -255,7 +255,7 @@ def geomspace(start, stop, num: int = 50, endpoint: bool = True, dtype=None, axi
         start: The first number, or a tensor of them. Not 0.
         stop: The last number, or a tensor that broadcasts with start. It must have the sign of start, otherwise the numbers
             between them are NaN.
-        num: How many numbers.
+        num: The number of elements.
         endpoint: Whether stop is the last number.
         dtype: The dtype; integers are rounded down. None for the common float dtype of start and stop.
         axis: The position of the new axis in the result.

@@ -156,7 +156,7 @@ def min(x, axis=None, keepdims: bool = False, initial: Any = None) -> Tensor:
         x: Numbers of any shape; the dtype stays.
         axis: The axis or axes to look along; None for all.
         keepdims: Whether these axes stay, with size 1.
-        initial: A number that takes part in each comparison, and is the result where there are no elements.
+        initial: A number that takes part in each comparison, and is the result if there are no elements.
 
     Raises:
         ValueError: for an axis that x does not have, or, without `initial`, for an axis of size 0.

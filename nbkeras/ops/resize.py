@@ -36,7 +36,7 @@ def blend(x: Tensor, weights: np.ndarray, axis: int) -> Tensor:
 
 
 def _places(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each row of a matrix, the columns from its first to its last weight, and these weights; two (rows, most columns)."""
+    """The columns from the first to the last weight of each row of a matrix, and these weights: two arrays of equal shape."""
     given = weights != 0
     first = given.argmax(axis=1)
     last = np.where(given.any(axis=1), weights.shape[1] - 1 - given[:, ::-1].argmax(axis=1), first)

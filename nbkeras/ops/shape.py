@@ -285,10 +285,10 @@ def concatenate(xs, axis: int = 0) -> Tensor:
 
 @op
 def stack(x, axis: int = 0) -> Tensor:
-    """Join tensors of one shape along a new axis.
+    """Join tensors of the same shape along a new axis.
 
     Args:
-        x: A list or tuple of tensors of one shape.
+        x: A list or tuple of tensors of the same shape.
         axis: The position of the new axis in the result.
 
     Returns:

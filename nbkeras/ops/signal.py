@@ -82,7 +82,7 @@ def ifft2(x) -> tuple[Tensor, Tensor]:
         A pair (real, imaginary) of float tensors (..., m, n).
 
     Raises:
-        ValueError: if x is not a pair of one shape with two axes or more.
+        ValueError: unless x is a pair of the same shape with two axes or more.
 
     Example:
         >>> x = (np.array([[1.0, 2.0], [3.0, 4.0]]), np.zeros((2, 2)))

@@ -260,7 +260,7 @@ def bernoulli(shape, probability: float = 0.5, dtype=None, seed: Any = None) -> 
         A tensor of this shape, of zeros and ones.
 
     Raises:
-        ValueError: for a probability outside 0 to 1.
+        ValueError: for a probability outside [0, 1].
 
     Example:
         >>> x = keras.random.bernoulli((10000,), probability=0.2, seed=1)

@@ -83,7 +83,7 @@ def test_bidirectional_states(merge_mode):
     other = both.backward_layer(x, initial_state=states[2:])
     for got, right in zip(moved[count:], [*one[1:], *other[1:]], strict=True):
         np.testing.assert_array_equal(got.numpy(), right.numpy())
-    with pytest.raises(ValueError, match="forward layer's states and then the backward layer's, received 3"):
+    with pytest.raises(ValueError, match="forward layer's states, then the backward layer's, received 3"):
         both(x, initial_state=states[:3])
     symbols = L.Input((STEPS, 2))
     assert len(both(symbols)) == count + 4

@@ -152,7 +152,7 @@ ERRORS = [
     (lambda: ops.cross(V, V), "of 2 or 3 numbers"),
     (lambda: ops.correlate(V, V, "some"), "mode valid, same or full"),
     (lambda: ops.cdist(V, V), r"cdist: expected \(..., m, d\) and \(..., n, d\)"),
-    (lambda: ops.psnr(V, W, 1), "psnr: expected two tensors of one shape"),
+    (lambda: ops.psnr(V, W, 1), "psnr: expected two tensors of the same shape"),
     (lambda: ops.histogram(V, range=(5, 1)), "two numbers that rise"),
     (lambda: ops.histogram(V, range=(5,)), "two numbers that rise"),
     (lambda: ops.diff(V, -1), "must not be negative"),
