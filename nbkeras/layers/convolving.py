@@ -54,7 +54,7 @@ class Convolving(Spatial, registered=False):
         Raises:
             ValueError: if the number is None, or the number of axes is wrong.
         """
-        self.lengths(input_shape)  # for its error
+        self.lengths(input_shape)  # raises its error
         channels = input_shape[self.channel_axis()]
         if channels is None:
             raise ValueError(f"layer {self.name!r} needs the number of channels, received shape {tuple(input_shape)}")

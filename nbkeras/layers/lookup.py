@@ -480,7 +480,7 @@ class StringLookup(Lookup):
         **kwargs: Unpack[LookupOptions],
     ):
         one_of("StringLookup", "vocabulary_dtype", vocabulary_dtype, (None, "string"))
-        option.keep(self, locals())  # before the vocabulary is read
+        option.keep(self, locals())  # before reading the vocabulary
         super().__init__(max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, **kwargs)
 
     def _term(self, value):

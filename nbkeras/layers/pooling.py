@@ -219,7 +219,7 @@ class _GlobalPooling(Spatial):
         super().__init__(**option.keep(self, locals()))
 
     def compute_output_shape(self, input_shape):
-        self.lengths(input_shape)  # for its error
+        self.lengths(input_shape)  # raises its error
         if self.keepdims:
             return self.with_lengths(input_shape, [1] * self.rank)
         return (input_shape[0], input_shape[self.channel_axis()])

@@ -356,7 +356,7 @@ class RNN(Layer):
         return mask
 
     def _run(self, sequences, states: list | None, mask, training) -> tuple[Tensor, list[Tensor]]:
-        """(output, last states, flat), step by step."""
+        """Run the cell step by step; return (output, last states in a flat list)."""
         if states is None:
             states = structures.flatten(self.get_initial_state(sequences.shape[0]))
         if self.stateful:  # copies: they are overwritten before the backward pass, which needs these values

@@ -225,7 +225,7 @@ def log_cosh(y_true, y_pred) -> Tensor:
 
 
 def _signs(y_true: Tensor) -> Tensor:
-    """Labels 0 and 1 as -1 and 1; other labels are not changed."""
+    """Labels 0 and 1 as -1 and 1; other labels stay unchanged."""
     binary = ops.all(ops.logical_or(ops.equal(y_true, 0), ops.equal(y_true, 1)))
     return ops.where(binary, ops.subtract(ops.add(y_true, y_true), 1.0), y_true)
 

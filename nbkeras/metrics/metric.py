@@ -385,7 +385,7 @@ class FunctionMetric(MeanMetricWrapper, registered=False):
             super().__init__(type(self)._measured, **options)
 
     def __init_subclass__(cls, fn: Callable | None = None, name: str | None = None, **kwargs):
-        if fn is not None:  # else it extends a class that has its function
+        if fn is not None:  # otherwise a base class has the function
             cls._measured = fn  # type: ignore[assignment]
         if fn is not None and "__init__" not in vars(cls):  # the function has no further arguments
 

@@ -446,7 +446,7 @@ def custom_gradient(f: Callable) -> Callable:
     @functools.wraps(f)
     def call(*args, **kwargs):
         tensors = [value_of(as_tensor(arg)) for arg in args]
-        # with records where the gradients are differentiated too
+        # recorded if the gradients are differentiated too
         given = tensors if tape.keeps_calls() else [Tensor(tensor.data) for tensor in tensors]
         results, grad = f(*given, **kwargs)
         is_sequence = isinstance(results, list | tuple)

@@ -58,7 +58,7 @@ def _sampled(
 ) -> Tensor:
     """Interpolated elements at positions of arrays.
 
-    rows (count, channels): the arrays' elements. places: one float tensor for each axis, all of one shape. sizes: an array's
+    rows (count, channels): the arrays' elements. places: one float tensor for each axis, all of the same shape. sizes: an array's
     shape. first: the row where each array begins. The result has the positions' shape, then the channels.
     """
     choices = []

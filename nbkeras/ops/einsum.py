@@ -163,7 +163,7 @@ def _contracted(left: Term, right: Term, kept: set[str], result: list[str]) -> T
 
 
 def _elementwise(left: Term, right: Term, summed: list[str]) -> Term:
-    """The product of two terms that is not a matrix product."""
+    """The product of two terms as an elementwise product."""
     (a, x), (b, y) = left, right
     letters = [*a, *(c for c in b if c not in a)]
     x = reshape(x, (*x.shape, *[1] * (len(letters) - len(a))))

@@ -74,7 +74,7 @@ def _applied(name: str, function: Callable, slopes: tuple[Slope, ...], operands:
 def _elementwise(
     function: Callable, *slopes: Slope, dtype: Any = None, of_integers: Callable | None = None
 ) -> Callable[[F], F]:
-    """Decorator that gives a described function its body: an op of one or two float tensors, one for each slope.
+    """Decorator that gives a described function its body: an op with one float tensor for each slope (one or two).
 
     function: NumPy's function, or a kernel. slopes: its derivative for each tensor, from the tensors and the result.
     of_integers: the function of two tensors that are not floats; its result is not a float either.

@@ -272,7 +272,7 @@ def pad(x, pad_width, mode: str = "constant", constant_values=None) -> Tensor:
         value = array_of(0 if constant_values is None else constant_values, x.dtype)
         if value.ndim:
             raise ValueError(f"pad: constant_values must be one number, received {briefly(constant_values)}")
-        if not any(map(any, widths)):  # as for a number, which has no axes
+        if not any(map(any, widths)):  # always for a number, which has no axes
             return x
         return apply(shape_kernels.pad, shape_kernels.pad_vjp, [x], widths=widths, value=value[()])
     one_of("pad", "mode", mode, ("constant", "edge", "reflect", "symmetric", "wrap"))

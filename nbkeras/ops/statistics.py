@@ -495,7 +495,7 @@ def nanprod(x, axis=None, keepdims: bool = False) -> Tensor:
 
 @op
 def nancumsum(x, axis: int | None = None, dtype=None) -> Tensor:
-    """Running sum along an axis, in which NaN counts as 0.
+    """Running sum along an axis, counting NaN as 0.
 
     Args:
         x: Numbers of any shape.
@@ -517,7 +517,7 @@ def nancumsum(x, axis: int | None = None, dtype=None) -> Tensor:
 
 @op
 def nancumprod(x, axis: int | None = None, dtype=None) -> Tensor:
-    """Running product along an axis, in which NaN counts as 1.
+    """Running product along an axis, counting NaN as 1.
 
     Args:
         x: Numbers of any shape.
