@@ -211,7 +211,7 @@ MISTAKES = [
     (
         lambda: L.Conv1DTranspose(2, 3)(X[:, None][:, :0]),
         ValueError,
-        r"lengths of 1 or more, received shape \(8, 0, 4\)",
+        r"lengths of at least 1, received shape \(8, 0, 4\)",
     ),
     (lambda: ops.einsum(X, X), TypeError, "subscripts must be a string, received ndarray"),
     (lambda: ops.rearrange(7, 7), TypeError, "pattern must be a string, received 7"),
@@ -293,7 +293,7 @@ MISTAKES = [
         r"the shape of a weight must be a tuple of integers",
     ),
     (lambda: L.Dense(2).build(()), ValueError, r"needs the size of the last axis, received shape \(\)"),
-    (lambda: L.LocallyConnected1D(2, 3).build(()), ValueError, r"takes 3 axes, received shape \(\)"),
+    (lambda: L.LocallyConnected1D(2, 3).build(()), ValueError, r"needs inputs of 3 axes, received shape \(\)"),
     (lambda: L.Dense(2, input_shape=(4,), name="d")(L.Input(())), ValueError, r"expected min_ndim=2"),
     (lambda: L.Input(4), ValueError, r"shape must be a tuple of integers or None, received 4"),
     (lambda: L.Input(), ValueError, r"Input needs shape=.* or batch_shape="),
@@ -307,7 +307,7 @@ MISTAKES = [
     (lambda: L.Conv2D(3, 3, padding="sane"), ValueError, r"padding must be 'valid' or 'same', received 'sane'"),
     (lambda: L.Dropout(1.5), ValueError, r"rate must be a number from 0 to 1, received 1.5"),
     (lambda: L.Embedding(0, 3), ValueError, r"input_dim must be a positive integer, received 0"),
-    (lambda: L.Reshape((3, 3))(L.Input((4,))), ValueError, r"cannot make \(3, 3\)"),
+    (lambda: L.Reshape((3, 3))(L.Input((4,))), ValueError, r"cannot reshape an input of shape \(None, 4\) to \(3, 3\)"),
     (lambda: L.Permute((0, 1)), ValueError, r"dims must be 1 to n in some order, received \(0, 1\)"),
     (lambda: L.concatenate([L.Input((2, 3)), L.Input((3, 3))]), ValueError, r"must agree in all axes but axis -1"),
     (lambda: L.add([L.Input((2,)), L.Input((3,))]), ValueError, r"do not broadcast"),
@@ -590,7 +590,7 @@ MISTAKES = [
     (
         lambda: keras.initializers.Zeros()((2.5, 3)),
         ValueError,
-        r"Zeros: the shape of a weight is .*, received \(2.5, 3\)",
+        r"Zeros: the shape of a weight must be .*, received \(2.5, 3\)",
     ),
     (
         lambda: keras.initializers.HeNormal(input_axes=[7], output_axes=[0])((2, 3)),

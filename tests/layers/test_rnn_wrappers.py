@@ -125,7 +125,7 @@ def test_bidirectional_from_its_configuration():
     [
         (lambda: L.Bidirectional(L.Dense(3)), "wraps a recurrent layer"),
         (lambda: L.Bidirectional(L.LSTM(3), merge_mode="max"), "merge_mode must be one of"),
-        (lambda: L.Bidirectional(L.LSTM(3), backward_layer=L.LSTM(3)), "must go opposite ways"),
+        (lambda: L.Bidirectional(L.LSTM(3), backward_layer=L.LSTM(3)), "must run in opposite directions"),
         (
             lambda: L.Bidirectional(L.LSTM(3), backward_layer=L.LSTM(3, go_backwards=True, return_sequences=True)),
             "must have the same return_sequences, received False and True",

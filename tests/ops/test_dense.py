@@ -270,7 +270,7 @@ def test_batch_dot(left, right, axes, shape):
         ((4,), (4, 3), None, r"needs a second axis and the same batch size on both sides, received \(4,\)"),
         ((4, 3), (5, 3), None, "the same batch size on both sides"),
         ((4, 3), (4, 3), 0, "over the batch axis"),
-        ((4, 3), (4, 2), None, "must have one size"),
+        ((4, 3), (4, 2), None, "must have the same size"),
         ((4, 3), (4, 2), 2, "axis 2 is out of range for a tensor of 2 axes"),
     ],
 )

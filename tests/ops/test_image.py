@@ -101,7 +101,7 @@ ERRORS = [
     (lambda: image.resize(X, (3,)), r"expected size \(height, width\)"),
     (lambda: image.resize(X, (3, 3), "area"), "interpolation must be"),
     (lambda: image.resize(X[0, 0], (3, 3)), "expected an image of 3 axes"),
-    (lambda: image.rgb_to_grayscale(X[..., :2]), "3 channels or 1"),
+    (lambda: image.rgb_to_grayscale(X[..., :2]), "1 or 3 channels"),
     (lambda: image.rgb_to_hsv(np.zeros((3, 3, 3), np.int32)), "expected floats in 3 channels"),
     (lambda: image.pad_images(X, 1, 1, 1, 1, 9), r"pad_images: give two of .* and the target, received \(1, 1, 9\)"),
     (lambda: image.crop_images(X, 3, 0, 2, 0), "3 before and 2 after do not fit an image of 5"),
