@@ -97,7 +97,7 @@ class _Conv(Adaptable, Convolving):
         return self.finish(self.convolution_op(inputs, self.kernel))
 
     def convolved(self, inputs, padding):
-        return self.convolve(inputs, self.kernel, padding=padding)  # bias and activation in one kernel with it
+        return self.convolve(inputs, self.kernel, padding=padding)  # bias and activation run in the same kernel
 
     def _mixed(self, inputs, matrix):
         """Channels times a matrix, plus the bias."""

@@ -269,7 +269,7 @@ class Concatenate(Layer):
     """Concatenates a list of inputs along an axis.
 
     Args:
-        axis: The axis along which they are joined, counted from the end if negative.
+        axis: The axis to join along, counted from the end if negative.
 
     Call arguments:
         inputs: A list of tensors whose shapes are equal except for this axis.
@@ -546,7 +546,7 @@ def concatenate(inputs: list | tuple, axis: int = -1, **kwargs) -> Tensor:
 
     Args:
         inputs: A list of tensors whose shapes are equal except for this axis.
-        axis: The axis along which they are joined, counted from the end if negative.
+        axis: The axis to join along, counted from the end if negative.
         **kwargs: Arguments of the layer, such as name.
 
     Returns:

@@ -160,7 +160,7 @@ class TextVectorization(TextInputs):
             steps: The number of batches that are read; None for all.
 
         Raises:
-            ValueError: if the layer was made with a vocabulary.
+            ValueError: if the layer was created with a vocabulary.
 
         Example:
             >>> layer = layers.TextVectorization()
@@ -169,7 +169,7 @@ class TextVectorization(TextInputs):
             ['', '[UNK]', 'two', 'one']
         """
         if self.lookup._given:
-            raise ValueError(f"{self.name!r} was made with a vocabulary: it learns none")
+            raise ValueError(f"{self.name!r} was created with a vocabulary and cannot adapt")
         whole = hashing.as_texts(data) is not None
         batches = [data] if whole else itertools.islice(data, steps)
         self.lookup._adapt_to(self._words(batch) for batch in batches)

@@ -153,14 +153,14 @@ def sparse_top_k_categorical_accuracy(y_true, y_pred, k: int = 5, from_sorted_id
     Args:
         y_true: Class numbers (...) or (..., 1), from 0.
         y_pred: Predictions (..., classes), probabilities or scores.
-        k: The number of largest predictions that count.
+        k: The number of largest predictions to consider.
         from_sorted_ids: Whether y_pred (..., n) holds class numbers instead, the most likely first; the first k count.
 
     Returns:
         A float tensor (...), one number for each prediction.
 
     Raises:
-        ValueError: if there is not one class number for each prediction.
+        ValueError: unless there is one class number for each prediction.
 
     Example:
         >>> metrics.sparse_top_k_categorical_accuracy([2, 0], [[0.1, 0.6, 0.3]] * 2, k=2).numpy()
@@ -242,7 +242,7 @@ class TopKCategoricalAccuracy(FunctionMetric, fn=top_k_categorical_accuracy):
     It is the mean of `top_k_categorical_accuracy`, for targets and predictions (..., classes).
 
     Args:
-        k: The number of largest predictions that count.
+        k: The number of largest predictions to consider.
 
     Example:
         >>> metric = metrics.TopKCategoricalAccuracy(k=2)
@@ -263,7 +263,7 @@ class SparseTopKCategoricalAccuracy(FunctionMetric, fn=sparse_top_k_categorical_
     It is the mean of `sparse_top_k_categorical_accuracy`, for targets (...) or (..., 1) and predictions (..., classes).
 
     Args:
-        k: The number of largest predictions that count.
+        k: The number of largest predictions to consider.
         from_sorted_ids: Whether predictions are class numbers instead, the most likely first; the first k count.
 
     Example:

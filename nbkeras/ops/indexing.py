@@ -388,7 +388,7 @@ def argsort(x, axis: int | None = -1) -> Tensor:
         An int32 tensor of x's shape, or of shape (x.size,) for axis None.
 
     Raises:
-        ValueError: for an axis that x does not have, and for positions that do not fit in int32.
+        ValueError: for an axis that x does not have, or for positions that do not fit in int32.
 
     Example:
         >>> ops.argsort([30, 10, 20]).numpy()
@@ -436,7 +436,7 @@ def top_k(x, k: int, sorted: bool = True) -> tuple[Tensor, Tensor]:
         A tuple (values, positions) of shape (..., k), in x's dtype and int32.
 
     Raises:
-        ValueError: for a k out of this range, and for positions that do not fit in int32.
+        ValueError: for a k out of this range, or for positions that do not fit in int32.
 
     Example:
         >>> values, positions = ops.top_k([10, 50, 30], k=2)

@@ -303,7 +303,7 @@ def argmax(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
         A tensor of int32.
 
     Raises:
-        ValueError: for an axis that x does not have, or of size 0, and for positions that do not fit in int32.
+        ValueError: for an axis that x does not have, or of size 0, or for positions that do not fit in int32.
 
     Example:
         >>> ops.argmax([[1.0, 5.0, 2.0], [4.0, 3.0, 4.0]], axis=1).numpy()
@@ -325,7 +325,7 @@ def argmin(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
         A tensor of int32.
 
     Raises:
-        ValueError: for an axis that x does not have, or of size 0, and for positions that do not fit in int32.
+        ValueError: for an axis that x does not have, or of size 0, or for positions that do not fit in int32.
 
     Example:
         >>> ops.argmin([[1.0, 5.0, 2.0], [4.0, 3.0, 3.0]], axis=1).numpy()

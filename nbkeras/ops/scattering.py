@@ -250,7 +250,7 @@ def segment_sum(data, segment_ids, num_segments: int | None = None, sorted: bool
     Args:
         data: A tensor of shape (n, ...).
         segment_ids: Integers of shape (n,): the segment number of each row, in any order. Rows with a
-            negative or too large number are left out.
+            negative or too large number are skipped.
         num_segments: The number of segments; None for the largest number + 1, which is read.
         sorted: Ignored: the numbers need not be sorted.
 
@@ -276,8 +276,8 @@ def segment_prod(data, segment_ids, num_segments: int | None = None, sorted: boo
 
     Args:
         data: A tensor of shape (n, ...).
-        segment_ids: Integers of shape (n,): the number of the segment of each row, in any order. Rows whose number is
-            negative or too large are left out.
+        segment_ids: Integers of shape (n,): the segment number of each row, in any order. Rows with a
+            negative or too large number are skipped.
         num_segments: The number of segments; None for the largest number + 1, which is read.
         sorted: Ignored: the numbers need not be sorted.
 
@@ -286,7 +286,7 @@ def segment_prod(data, segment_ids, num_segments: int | None = None, sorted: boo
 
     Raises:
         TypeError: for segment_ids that are not integers.
-        ValueError: if there is not one number for each row.
+        ValueError: unless there is one number for each row.
 
     Example:
         >>> ops.segment_prod([2, 3, 4], [0, 2, 0], num_segments=3).numpy()
@@ -301,8 +301,8 @@ def segment_max(data, segment_ids, num_segments: int | None = None, sorted: bool
 
     Args:
         data: A tensor of shape (n, ...).
-        segment_ids: Integers of shape (n,): the number of the segment of each row, in any order. Rows whose number is
-            negative or too large are left out.
+        segment_ids: Integers of shape (n,): the segment number of each row, in any order. Rows with a
+            negative or too large number are skipped.
         num_segments: The number of segments; None for the largest number + 1, which is read.
         sorted: Ignored: the numbers need not be sorted.
 
@@ -312,7 +312,7 @@ def segment_max(data, segment_ids, num_segments: int | None = None, sorted: bool
 
     Raises:
         TypeError: for segment_ids that are not integers.
-        ValueError: if there is not one number for each row.
+        ValueError: unless there is one number for each row.
 
     Example:
         >>> ops.segment_max([2.0, 3.0, 4.0], [0, 2, 0], num_segments=3).numpy()
@@ -327,8 +327,8 @@ def segment_min(data, segment_ids, num_segments: int | None = None, sorted: bool
 
     Args:
         data: A tensor of shape (n, ...).
-        segment_ids: Integers of shape (n,): the number of the segment of each row, in any order. Rows whose number is
-            negative or too large are left out.
+        segment_ids: Integers of shape (n,): the segment number of each row, in any order. Rows with a
+            negative or too large number are skipped.
         num_segments: The number of segments; None for the largest number + 1, which is read.
         sorted: Ignored: the numbers need not be sorted.
 
@@ -338,7 +338,7 @@ def segment_min(data, segment_ids, num_segments: int | None = None, sorted: bool
 
     Raises:
         TypeError: for segment_ids that are not integers.
-        ValueError: if there is not one number for each row.
+        ValueError: unless there is one number for each row.
 
     Example:
         >>> ops.segment_min([2.0, 3.0, 4.0], [0, 2, 0], num_segments=3).numpy()
@@ -363,7 +363,7 @@ def searchsorted(sorted_sequence, values, side: str = "left") -> Tensor:
         An int32 tensor of the shape of values.
 
     Raises:
-        ValueError: for a sorted_sequence that is not a vector, an unknown side, and for positions that do not fit in int32.
+        ValueError: for a sorted_sequence that is not a vector, an unknown side, or for positions that do not fit in int32.
 
     Example:
         >>> ops.searchsorted([1, 3, 5], [0, 3, 9]).numpy()

@@ -59,7 +59,7 @@ def amin(x, axis=None, keepdims: bool = False) -> Tensor:
         A tensor of x's dtype, without the searched axes.
 
     Raises:
-        ValueError: for an axis that x does not have, or that has no elements.
+        ValueError: for an axis that x does not have, or an empty axis.
 
     Example:
         >>> ops.amin([[1, 5], [7, 2]], axis=1).numpy()
@@ -82,7 +82,7 @@ def ptp(x, axis=None, keepdims: bool = False) -> Tensor:
 
     Raises:
         TypeError: for bool.
-        ValueError: for an axis that x does not have, or that has no elements.
+        ValueError: for an axis that x does not have, or an empty axis.
 
     Example:
         >>> ops.ptp([[1, 5], [7, 2]], axis=1).numpy()
@@ -382,7 +382,7 @@ def nanpercentile(x, q, axis=None, method: str = "linear", keepdims: bool = Fals
         NaN where all elements are NaN.
 
     Raises:
-        ValueError: for q outside of 0 to 100 or with more than one axis, an unknown method, or no elements.
+        ValueError: for q outside [0, 100] or with more than one axis, an unknown method, or no elements.
 
     Example:
         >>> float(ops.nanpercentile([1.0, np.nan, 3.0], 50))
@@ -404,7 +404,7 @@ def median(x, axis=None, keepdims: bool = False) -> Tensor:
         A tensor of x's dtype (floatx for integers), without the reduced axes; NaN if any element is NaN.
 
     Raises:
-        ValueError: for an axis that x does not have, or that has no elements.
+        ValueError: for an axis that x does not have, or an empty axis.
 
     Example:
         >>> ops.median([[1.0, 9.0, 2.0], [4.0, 5.0, 0.0]], axis=1).numpy()
@@ -428,7 +428,7 @@ def nanmedian(x, axis=None, keepdims: bool = False) -> Tensor:
         A tensor of x's dtype (floatx for integers), without the reduced axes; NaN where all elements are NaN.
 
     Raises:
-        ValueError: for an axis that x does not have, or that has no elements.
+        ValueError: for an axis that x does not have, or an empty axis.
 
     Example:
         >>> float(ops.nanmedian([1.0, np.nan, 2.0, 6.0]))
@@ -633,7 +633,7 @@ def nanmax(x, axis=None, keepdims: bool = False) -> Tensor:
         A tensor of x's dtype, without the searched axes; NaN where all elements are NaN.
 
     Raises:
-        ValueError: for an axis that x does not have, or that has no elements.
+        ValueError: for an axis that x does not have, or an empty axis.
 
     Example:
         >>> ops.nanmax([[1.0, np.nan], [np.nan, np.nan]], axis=1).numpy()
@@ -655,7 +655,7 @@ def nanmin(x, axis=None, keepdims: bool = False) -> Tensor:
         A tensor of x's dtype, without the searched axes; NaN where all elements are NaN.
 
     Raises:
-        ValueError: for an axis that x does not have, or that has no elements.
+        ValueError: for an axis that x does not have, or an empty axis.
 
     Example:
         >>> ops.nanmin([[1.0, np.nan], [3.0, 2.0]], axis=1).numpy()
@@ -685,7 +685,7 @@ def nanargmax(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
         An int32 tensor without the searched axis; -1 where all elements are NaN.
 
     Raises:
-        ValueError: for an axis that x does not have, or an empty axis, and for positions that do not fit in int32.
+        ValueError: for an axis that x does not have, or an empty axis, or for positions that do not fit in int32.
 
     Example:
         >>> ops.nanargmax([[1.0, np.nan], [3.0, 4.0], [np.nan, np.nan]], axis=1).numpy()
@@ -707,7 +707,7 @@ def nanargmin(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
         An int32 tensor without the searched axis; -1 where all elements are NaN.
 
     Raises:
-        ValueError: for an axis that x does not have, or that has no elements, and for positions that do not fit in int32.
+        ValueError: for an axis that x does not have, or an empty axis, or for positions that do not fit in int32.
 
     Example:
         >>> ops.nanargmin([[np.nan, 2.0], [3.0, 4.0]], axis=1).numpy()
