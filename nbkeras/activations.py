@@ -1,4 +1,4 @@
-"""Keras's activation functions by name. Each is the op of that name, except gelu, which is exact by default."""
+"""Keras's activation functions by name. Each is the op of the same name, except gelu, which is exact by default."""
 
 from typing import Any
 
@@ -41,22 +41,22 @@ from nbkeras.ops import threshold as threshold
 
 
 class _Activations(Registry):
-    """Activations by name; None is `linear`. `legacy_hard_sigmoid` is written as a function of the user's: Keras 3 lacks it."""
+    """Activations by name; None is `linear`. `legacy_hard_sigmoid` is saved as a user's function: Keras 3 lacks it."""
 
     def serialize(self, item) -> Any:
         of_keras_2 = item is legacy_hard_sigmoid and is_sharing()
         return function_config(item) if of_keras_2 else super().serialize(item)
 
     def get(self, identifier: Any, **kwargs) -> Any:
-        """An activation from any of the forms in which an argument names it.
+        """An activation from any form that an argument may have.
 
         Args:
             identifier: A name, a configuration {'class_name', 'config'}, a class, or a function or an object, which are
-                returned as they are; None for `linear`.
-            **kwargs: Arguments of the class, where a class is given.
+                returned unchanged; None for `linear`.
+            **kwargs: Arguments of the class, if a class is given.
 
         Raises:
-            ValueError: for an unknown name, with the nearest one that exists, and for anything else.
+            ValueError: for an unknown name, with the nearest existing one, and for anything else.
 
         Example:
             >>> keras.activations.get("relu")([-1.0, 2.0]).numpy()
@@ -101,13 +101,13 @@ get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(activation) -> Any:
-    """The configuration of an activation, as files hold it.
+    """The configuration of an activation, as stored in files.
 
     Args:
         activation: A function, or an object.
 
     Returns:
-        A name for a function of this module, else a configuration; `deserialize` reads it.
+        A name for a function of this module, otherwise a configuration; `deserialize` reads it.
 
     Example:
         >>> keras.activations.serialize(ops.relu)

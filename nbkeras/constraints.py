@@ -1,6 +1,6 @@
 """Constraints on weights after each update. Called with a weight, they return the tensor to assign to it.
 
-`axis` is the axis (or axes) over which a norm is taken: 0 for a Dense kernel (input_dim, units), (0, 1, 2) for a Conv2D
+`axis` is the axis (or axes) of a norm: 0 for a Dense kernel (input_dim, units), (0, 1, 2) for a Conv2D
 kernel (rows, columns, input channels, filters).
 """
 
@@ -17,10 +17,10 @@ registry = Registry("constraint")
 
 
 class Constraint(Observed, option.Configured, Registered, registry=registry):
-    """Base of constraints: callables that give the value that a weight takes after each update.
+    """Base of constraints: callables that return the new value of a weight after each update.
 
-    A constraint is called with a weight and returns a tensor of its shape, computed by `ops`. Any function of that kind
-    serves where a layer takes a constraint; a subclass can be saved besides. This class returns the weight as it is.
+    A constraint is called with a weight and returns a tensor of its shape, computed by `ops`. Any such function
+    can be passed as a constraint; a subclass can be saved too. This class returns the weight unchanged.
 
     Call arguments:
         w: The weight.
@@ -42,10 +42,10 @@ def _norms(w, axis):
 
 
 class MaxNorm(Constraint, names=("max_norm", "maxnorm")):
-    """Scales vectors longer than max_value down to it: w * clip(norm, 0, max_value) / (epsilon + norm).
+    """Scales longer vectors down to max_value: w * clip(norm, 0, max_value) / (epsilon + norm).
 
     Args:
-        max_value: The greatest norm.
+        max_value: The maximum norm.
         axis (an integer or a tuple of integers): The axis or axes of a vector: 0 for a Dense kernel (inputs,
             units), (0, 1, 2) for a Conv2D kernel (rows, columns, input channels, filters).
 
@@ -78,7 +78,7 @@ class NonNeg(Constraint, names=("non_neg", "nonneg")):
 
 
 class UnitNorm(Constraint, names=("unit_norm", "unitnorm")):
-    """Gives vectors the length 1: w / (epsilon + norm).
+    """Scales vectors to norm 1: w / (epsilon + norm).
 
     Args:
         axis (an integer or a tuple of integers): The axis or axes of a vector: 0 for a Dense kernel (inputs,
@@ -103,9 +103,9 @@ class MinMaxNorm(Constraint, names=("min_max_norm", "minmaxnorm")):
     The new norm is rate * clip(norm, min_value, max_value) + (1 - rate) * norm.
 
     Args:
-        min_value: The least norm.
-        max_value: The greatest norm.
-        rate: The fraction of the way to the interval that a norm moves in each update; 1 for all of it.
+        min_value: The minimum norm.
+        max_value: The maximum norm.
+        rate: The fraction of the distance to the interval that a norm moves in each update; 1 for all of it.
         axis (an integer or a tuple of integers): The axis or axes of a vector: 0 for a Dense kernel (inputs,
             units), (0, 1, 2) for a Conv2D kernel (rows, columns, input channels, filters).
 
@@ -138,13 +138,13 @@ get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(constraint) -> Any:
-    """The configuration of a constraint, from which `deserialize` makes it again.
+    """The configuration of a constraint, from which `deserialize` recreates it.
 
     Args:
         constraint: A Constraint, or a function.
 
     Returns:
-        A dict with 'class_name' and 'config'; of a function, a name or a dict.
+        A dict with 'class_name' and 'config'; for a function, a name or a dict.
 
     Example:
         >>> keras.constraints.serialize(keras.constraints.MaxNorm(2))["config"]

@@ -1,6 +1,6 @@
 """Initializers: the values of weights before training, computed on the host once, when a layer is built.
 
-An initializer is called with `(shape, dtype=None)` and returns a NumPy array; any function of that signature will do.
+An initializer is called with `(shape, dtype=None)` and returns a NumPy array; any function with this signature can serve.
 A random initializer returns the same values on every call (as in Keras 3), with an integer seed and without a seed; with a
 `random.SeedGenerator` as seed each call returns new values.
 """
@@ -23,7 +23,7 @@ Array = np.ndarray
 
 
 class _Initializers(Registry):
-    """Initializers by name; an array or a tensor stands for its values."""
+    """Initializers by name; an array or a tensor means its values."""
 
     def get(self, identifier: Any, **kwargs) -> Any:
         if isinstance(identifier, np.ndarray) or hasattr(identifier, "numpy"):
@@ -35,10 +35,10 @@ registry = _Initializers("initializer")
 
 
 class Initializer(option.Configured, Registered, registry=registry):
-    """Base of initializers: callables that give the values of weights before training.
+    """Base of initializers: callables that return the initial values of weights.
 
-    An initializer is called with the shape and the dtype of a weight and returns an array of both. Any function of that kind
-    serves where a layer takes an initializer; a subclass can be saved besides.
+    An initializer is called with the shape and the dtype of a weight and returns an array of both. Any such function
+    can be passed as an initializer; a subclass can be saved too.
 
     Call arguments:
         shape: The shape of the weight, a tuple.
@@ -60,11 +60,13 @@ class Initializer(option.Configured, Registered, registry=registry):
 
 
 def _weight(initializer: Initializer, shape: Any, dtype: Any, floats: bool = False) -> tuple[tuple[int, ...], np.dtype]:
-    """The shape and the dtype of a weight, checked. floats: other dtypes than float32 and float64 are an error."""
+    """The shape and the dtype of a weight, checked. floats: dtypes other than float32 and float64 are an error."""
     kind, found = type(initializer).__name__, np.dtype(settings.standardize_dtype(dtype))
     shape = (shape,) if isinstance(shape, int | np.integer) else shape
     if not structures.is_shape(shape) or any(size is None or size < 0 for size in shape):
-        raise ValueError(f"{kind}: the shape of a weight is a tuple of integers, 0 or more, received {briefly(shape)}")
+        raise ValueError(
+            f"{kind}: the shape of a weight must be a tuple of integers, 0 or more, received {briefly(shape)}"
+        )
     if floats and found not in (np.float32, np.float64):
         raise ValueError(f"{kind} draws float32 or float64 numbers, received dtype {briefly(found.name)}")
     load_budget.check_exists(math.prod(shape) * found.itemsize, f"{kind}: a weight of shape {briefly(shape)}")
@@ -137,7 +139,7 @@ class Identity(Initializer, names=("identity", "IdentityInitializer")):
         gain: The number on the diagonal.
 
     Raises:
-        ValueError: when it is called, for a shape that has not two axes.
+        ValueError: when it is called, for a shape without exactly two axes.
 
     Example:
         >>> keras.initializers.Identity(gain=2.0)((2, 3))
@@ -182,7 +184,7 @@ class STFT(Initializer, names=("stft", "STFTInitializer")):
         side: 'real' or 'imag'.
         window: The window function of the samples: 'boxcar', 'hann', 'hamming', 'blackman', 'nuttall',
             'blackmanharris' or 'flattop', an array of its values, or None for none.
-        scaling: What the kernel is divided by: the window's 2-norm ('density'), its 1-norm ('spectrum'), or nothing
+        scaling: The divisor of the kernel: the window's 2-norm ('density'), its 1-norm ('spectrum'), or nothing
             (None).
         periodic: Whether the window repeats after `length` samples, instead of length - 1.
 
@@ -248,11 +250,11 @@ Number = option.AnyNumber
 class RandomInitializer(Initializer, registered=False):
     """Base of random initializers: the seed and the generator.
 
-    The random initializers of this module give float32 and float64 numbers, and raise ValueError for other dtypes.
+    The random initializers of this module draw float32 and float64 numbers, and raise ValueError for other dtypes.
 
     Args:
-        seed: With an integer, each call returns the same numbers, with a `random.SeedGenerator` new ones; None draws an
-            integer, which follows from `utils.set_random_seed`, or from Python's `random.seed` if the former is not called.
+        seed: An integer gives the same numbers on each call, a `random.SeedGenerator` new ones; None draws an
+            integer that depends on `utils.set_random_seed`, or on Python's `random.seed` if the former is not called.
 
     Raises:
         ValueError: for a seed of another type.
@@ -266,14 +268,14 @@ class RandomInitializer(Initializer, registered=False):
         True
     """
 
-    _calls = 0  # of `generator`, where each call draws anew
+    _calls = 0  # of `generator`, if each call draws new numbers
 
     def __init__(self, seed: Seed = None):
         super().__init__(**option.keep(self, locals()))
         self.seed = settings.next_seed() if self._given_seed is None else self._given_seed
 
     def generator(self) -> np.random.Generator:
-        """A NumPy generator at the start of this initializer's numbers; in Keras 2 of those of this call."""
+        """A NumPy generator at the start of this initializer's numbers; as in Keras 2, at the start of this call's."""
         if isinstance(self.seed, SeedGenerator):
             return np.random.default_rng(np.asarray(self.seed.next()))
         seed = int(self.seed) % 2**32
@@ -284,7 +286,7 @@ class RandomInitializer(Initializer, registered=False):
 
 
 def _truncated_normal(generator: np.random.Generator, shape, dtype: np.dtype) -> Array:
-    """Standard normal numbers; those beyond 2 are drawn again."""
+    """Standard normal numbers; those beyond 2 are redrawn."""
     values = generator.standard_normal(shape, dtype)  # type: ignore[arg-type]
     flat = values.reshape(-1)
     outside = np.flatnonzero(np.abs(flat) > 2)
@@ -298,8 +300,8 @@ class RandomNormal(RandomInitializer, names=("random_normal", "normal")):
     """Normal random numbers.
 
     Args:
-        mean: Their mean.
-        stddev: Their standard deviation.
+        mean: The mean.
+        stddev: The standard deviation.
 
     Example:
         >>> values = keras.initializers.RandomNormal(mean=1.0, stddev=0.1, seed=0)((100, 100))
@@ -317,11 +319,11 @@ class RandomNormal(RandomInitializer, names=("random_normal", "normal")):
 
 
 class TruncatedNormal(RandomInitializer, names=("truncated_normal",)):
-    """Normal random numbers; those more than two standard deviations from the mean are drawn again.
+    """Normal random numbers; numbers beyond two standard deviations from the mean are redrawn.
 
     Args:
         mean: The mean.
-        stddev: The standard deviation before numbers are drawn again; that of the result is 0.88 times as large.
+        stddev: The standard deviation before redrawing; the result's is 0.88 times as large.
 
     Example:
         >>> values = keras.initializers.TruncatedNormal(stddev=1.0, seed=0)((100, 100))
@@ -370,7 +372,7 @@ def _scaled(values: Array, factor: float, offset: float) -> Array:
 def compute_fans(shape, input_axes=None, output_axes=None) -> tuple[int, int]:
     """The numbers of input and output units of a weight, fan_in and fan_out.
 
-    A matrix has its two sizes, a convolution kernel (..., in, out) these times the receptive field.
+    For a matrix they are its two sizes; for a convolution kernel (..., in, out), in and out times the receptive field.
 
     Args:
         shape: The shape of the weight.
@@ -419,7 +421,7 @@ _TRUNCATED_STDDEV = 0.87962566103423978  # of a standard normal cut at 2
 
 
 class VarianceScaling(RandomInitializer, names=("variance_scaling",)):
-    """Random numbers of variance scale / n, where n is a number of units of the weight.
+    """Random numbers of variance scale / n, with a number n of units of the weight.
 
     Args:
         scale: The factor of the variance.
@@ -464,7 +466,7 @@ class VarianceScaling(RandomInitializer, names=("variance_scaling",)):
 
 
 class _Named(VarianceScaling):
-    """A VarianceScaling with fixed scale, mode and distribution, which are no options of its own."""
+    """A VarianceScaling with fixed scale, mode and distribution, which are not options."""
 
     arguments: tuple[float, str, str]
 
@@ -550,13 +552,13 @@ class HeNormal(_Named, names=("he_normal",)):
 class Orthogonal(RandomInitializer, names=("orthogonal", "OrthogonalInitializer")):
     """A random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al., 2014).
 
-    Of a shape with more than two axes, all except the last are merged into rows.
+    If the shape has more than two axes, all except the last are merged into rows.
 
     Args:
-        gain: The number that the matrix is multiplied by.
+        gain: The factor of the matrix.
 
     Raises:
-        ValueError: when it is called, for a shape of fewer than two axes.
+        ValueError: when it is called, for a shape with fewer than two axes.
 
     Example:
         >>> q = keras.initializers.Orthogonal(seed=0)((4, 2))
@@ -575,7 +577,7 @@ class Orthogonal(RandomInitializer, names=("orthogonal", "OrthogonalInitializer"
             raise ValueError(f"Orthogonal needs a shape of at least 2 axes, received {tuple(shape)}")
         rows, columns = math.prod(shape[:-1]), shape[-1]
         q, r = np.linalg.qr(self.generator().standard_normal((max(rows, columns), min(rows, columns))))
-        q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)  # makes the distribution uniform over all such matrices
+        q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)  # makes the distribution uniform over all orthogonal matrices
         return np.ascontiguousarray(self.gain * (q.T if rows < columns else q), dtype).reshape(shape)
 
 
@@ -583,7 +585,7 @@ get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(initializer) -> Any:
-    """The configuration of an initializer, from which `deserialize` makes it again.
+    """The configuration of an initializer, from which `deserialize` recreates it.
 
     Args:
         initializer: An Initializer, or a function.

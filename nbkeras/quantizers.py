@@ -1,4 +1,4 @@
-"""Keras's `quantizers`: how `Model.quantize` makes integers of weights, and products of their inputs."""
+"""Keras's `quantizers`: how `Model.quantize` converts weights to integers, and products convert their inputs."""
 
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ def serialize(initializer: Any) -> Any:
     """The configuration of a quantizer, as Keras 3 writes it into files.
 
     Args:
-        initializer: The quantizer, or None. Its name is that of Keras's argument.
+        initializer: The quantizer, or None. The argument has Keras's name.
 
     Returns:
         A dict for `deserialize`.
@@ -35,14 +35,14 @@ def get(identifier: Any, **kwargs) -> Any:
     """A quantizer from a name, a configuration, a class or a quantizer.
 
     Args:
-        identifier: A name, such as 'AbsMaxQuantizer', a dict as `serialize` returns it, a quantizer, or None, which is returned.
-        **kwargs: Arguments of the class, where a name or a class is given.
+        identifier: A name, such as 'AbsMaxQuantizer', a dict from `serialize`, a quantizer, or None, which is returned.
+        **kwargs: Arguments of the class, if a name or a class is given.
 
     Returns:
         A quantizer.
 
     Raises:
-        ValueError: There is no such quantizer.
+        ValueError: if there is no such quantizer.
 
     Example:
         >>> keras.quantizers.get("AbsMaxQuantizer").value_range
@@ -59,20 +59,20 @@ def abs_max_quantize(
     epsilon: float = _EPSILON,
     to_numpy: bool = False,
 ) -> tuple:
-    """Integers and a scale, so that integers / scale is about the input: its largest absolute value is the largest integer.
+    """Integers and a scale with integers / scale close to the input; its largest absolute value maps to the largest integer.
 
         scale = high / (max(abs(x)) + epsilon);  integers = clip(round(x * scale), low, high)
 
     Args:
         inputs: Floats of any shape.
-        axis: The axes along which one scale holds.
-        value_range: The least and the largest integer.
+        axis: The axes that share one scale.
+        value_range: The smallest and the largest integer.
         dtype: The dtype of the integers.
         epsilon: A small number, for inputs of zeros.
         to_numpy: Accepted and ignored.
 
     Returns:
-        (integers, scale): tensors; the axes of the scale along which it holds have size 1.
+        (integers, scale): tensors; the shared axes have size 1 in the scale.
 
     Example:
         >>> values, scale = keras.quantizers.abs_max_quantize(np.array([[1.0, -4.0]], "float32"), axis=-1)
@@ -86,7 +86,7 @@ def abs_max_quantize(
 
 
 class Quantizer:
-    """Base of quantizers: callables that make integers of a tensor. The base itself returns the tensor.
+    """Base of quantizers: callables that convert a tensor to integers. The base class returns the tensor.
 
     Args:
         output_dtype: The dtype of the integers.
@@ -106,7 +106,7 @@ class Quantizer:
         return x
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that make this quantizer again.
+        """The arguments that recreate this quantizer.
 
         Raises:
             NotImplementedError: for a subclass that does not define it.
@@ -118,7 +118,7 @@ class Quantizer:
         """A quantizer from what `get_config` returned.
 
         Args:
-            config: That dict.
+            config: The dict.
         """
         return cls(**config)
 
@@ -127,18 +127,18 @@ class AbsMaxQuantizer(Quantizer):
     """`abs_max_quantize` with fixed arguments.
 
     Args:
-        axis: The axes along which one scale holds; None for those of the call, or the last one.
-        value_range: The least and the largest integer, from -128 to 127 for int8.
+        axis: The axes that share one scale; None for the axes of the call, or the last one.
+        value_range: The smallest and the largest integer, from -128 to 127 for int8.
         epsilon: A small number, for inputs of zeros.
         output_dtype: The dtype of the integers.
 
     Call arguments:
         x: A float tensor.
-        axis: The axes; None for those of the quantizer.
+        axis: The axes; None for the quantizer's axes.
         to_numpy: Accepted and ignored.
 
     Raises:
-        ValueError: The range does not fit into int8.
+        ValueError: if the range does not fit into int8.
 
     Example:
         >>> values, scale = keras.quantizers.AbsMaxQuantizer(axis=0)(np.eye(2, dtype="float32"))
@@ -163,24 +163,24 @@ class AbsMaxQuantizer(Quantizer):
         self.value_range = low, high
         self.epsilon = epsilon
         if self.output_dtype == "int8" and not -128 <= low < high <= 127:
-            raise ValueError(f"integers of int8 lie within -128 and 127, received value_range={briefly(value_range)}")
+            raise ValueError(f"int8 integers lie between -128 and 127, received value_range={briefly(value_range)}")
 
     def __call__(self, x, axis: Any = None, to_numpy: bool = False):
         axis = axis if axis is not None else self.axis if self.axis is not None else -1
         return abs_max_quantize(x, axis, self.value_range, self.output_dtype, self.epsilon, to_numpy)
 
     def get_config(self):
-        """The arguments that make this quantizer again."""
+        """The arguments that recreate this quantizer."""
         config = {"value_range": list(self.value_range), "epsilon": self.epsilon, "output_dtype": self.output_dtype}
         return config if self.axis is None else {**config, "axis": list(self.axis)}
 
 
 class QuantizationConfig:
-    """Base of the objects that say how a model is quantized.
+    """Base of the objects that describe how to quantize a model.
 
     Args:
         weight_quantizer: A quantizer of weights; None for the usual one.
-        activation_quantizer: A quantizer of the inputs of products; None to leave them as they are.
+        activation_quantizer: A quantizer of the inputs of products; None to leave them unchanged.
     """
 
     def __init__(self, weight_quantizer: Any = None, activation_quantizer: Any = None):
@@ -192,7 +192,7 @@ class QuantizationConfig:
         raise NotImplementedError(f"{type(self).__name__} must define mode")
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that make this object again."""
+        """The arguments that recreate this object."""
         return {name: serialize(getattr(self, name)) for name in ("weight_quantizer", "activation_quantizer")}
 
     @classmethod
@@ -206,15 +206,15 @@ class QuantizationConfig:
 
 
 class Int8QuantizationConfig(QuantizationConfig):
-    """How `Model.quantize` makes int8 of weights, and products of their inputs.
+    """How `Model.quantize` converts weights to int8, and products convert their inputs.
 
     Args:
-        weight_quantizer: An AbsMaxQuantizer; None for the usual one. Its axis must be that of the layer: 0 for Dense, -1 for
+        weight_quantizer: An AbsMaxQuantizer; None for the usual one. Its axis must be the layer's: 0 for Dense, -1 for
             Embedding.
-        activation_quantizer: An AbsMaxQuantizer, by which products quantize each row of their input; None: inputs stay floats.
+        activation_quantizer: An AbsMaxQuantizer that quantizes each row of the input of products; None keeps inputs as floats.
 
     Raises:
-        ValueError: for another quantizer.
+        ValueError: for any other quantizer.
 
     Example:
         >>> model = keras.Sequential([keras.Input((8,)), layers.Dense(4)])
@@ -241,12 +241,12 @@ class Int8QuantizationConfig(QuantizationConfig):
 
     @property
     def is_usual(self) -> bool:
-        """Whether it is the configuration that a mode alone means."""
+        """Whether it is the default configuration of its mode."""
         return self.weight_quantizer is None and limits_of(self.activation_quantizer) == (*_LIMITS, _EPSILON)
 
 
 def config_of(mode: Any, config: Any) -> Int8QuantizationConfig:
-    """The configuration that the arguments of `quantize` mean; ValueError if they mean none."""
+    """The configuration from the arguments of `quantize`; ValueError if they are invalid."""
     if isinstance(config, str):
         mode, config = config, None
     if config is None:
@@ -264,12 +264,12 @@ def config_of(mode: Any, config: Any) -> Int8QuantizationConfig:
 
 
 def limits_of(quantizer: AbsMaxQuantizer | None) -> tuple[int, int, float] | None:
-    """The least and the largest integer and the epsilon of a quantizer, for kernels."""
+    """The smallest and the largest integer and the epsilon of a quantizer, for kernels."""
     return None if quantizer is None else (*quantizer.value_range, float(quantizer.epsilon))  # type: ignore[return-value]
 
 
 def integers_of(values: np.ndarray, quantizer: AbsMaxQuantizer) -> tuple[np.ndarray, np.ndarray]:
-    """(integers, scale) of a weight by a quantizer with axes, by NumPy, where nothing is recorded."""
+    """(integers, scale) of a weight by a quantizer with axes, computed by NumPy and not recorded."""
     (low, high), axes = quantizer.value_range, quantizer.axis
     largest = np.maximum(np.max(values, axes, keepdims=True), -np.min(values, axes, keepdims=True))
     scale = np.divide(high, np.add(largest, quantizer.epsilon)).astype(values.dtype)

@@ -1,6 +1,6 @@
 """Regularizers: penalties on weights and activations that are added to the loss.
 
-A regularizer is called with a tensor and returns a scalar tensor; any such function will do.
+A regularizer is called with a tensor and returns a scalar tensor; any such function can serve.
 """
 
 import math
@@ -18,7 +18,7 @@ from nbkeras.engine.registry import Registered, Registry
 
 
 class _Regularizers(Registry):
-    """Regularizers by name; of `l1`, `l2` and `l1_l2`, which return a regularizer, the one that they return by default."""
+    """Regularizers by name; `l1`, `l2` and `l1_l2` give the regularizer that they return by default."""
 
     def get(self, identifier: Any, **kwargs) -> Any:
         found = super().get(identifier, **kwargs)
@@ -29,10 +29,10 @@ registry = _Regularizers("regularizer")
 
 
 class Regularizer(Observed, option.Configured, Registered, registry=registry):
-    """Base of regularizers: callables that give a penalty, which is added to the loss.
+    """Base of regularizers: callables that return a penalty that is added to the loss.
 
-    A regularizer is called with a tensor and returns a scalar tensor, computed by `ops`. Any function of that kind serves
-    where a layer takes a regularizer; a subclass that defines `get_config` can be saved besides.
+    A regularizer is called with a tensor and returns a scalar tensor, computed by `ops`. Any such function can
+    be passed as a regularizer; a subclass that defines `get_config` can be saved too.
 
     Call arguments:
         x: The weight, or the output of a layer for an activity_regularizer.
@@ -49,7 +49,7 @@ class Regularizer(Observed, option.Configured, Registered, registry=registry):
         raise NotImplementedError(f"{type(self).__name__} must define __call__(self, x)")
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that make this regularizer again.
+        """The arguments that recreate this regularizer.
 
         Raises:
             NotImplementedError: for a subclass that does not define it.
@@ -153,7 +153,7 @@ class OrthogonalRegularizer(Regularizer, names=("orthogonal_regularizer",)):
         mode: The vectors are the 'rows' or the 'columns'.
 
     Raises:
-        ValueError: for a factor that is negative or not finite, an unknown mode, and a tensor that is no matrix.
+        ValueError: for a factor that is negative or not finite, an unknown mode, and a tensor that is not a matrix.
 
     Example:
         >>> penalty = keras.regularizers.OrthogonalRegularizer(factor=1.0)
@@ -174,7 +174,7 @@ class OrthogonalRegularizer(Regularizer, names=("orthogonal_regularizer",)):
         size = vectors.shape[0]
         others = 1.0 - np.eye(size, dtype=x.dtype)
         products = ops.matmul(vectors, ops.transpose(vectors)) * others
-        pairs = max(1, size * (size - 1) / 2)  # of one vector the sum is 0
+        pairs = max(1, size * (size - 1) / 2)  # for one vector the sum is 0
         return (0.5 * self.factor / pairs) * ops.sum(ops.abs(products))
 
 
@@ -229,7 +229,7 @@ get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(regularizer) -> Any:
-    """The configuration of a regularizer, from which `deserialize` makes it again.
+    """The configuration of a regularizer, from which `deserialize` recreates it.
 
     Args:
         regularizer: A Regularizer, or a function.

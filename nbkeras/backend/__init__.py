@@ -1,4 +1,4 @@
-"""Keras 2's backend functions, usually imported as `from nbkeras import backend as K`: ops of nbkeras.ops by their old names.
+"""Keras 2's backend functions, usually imported as `from nbkeras import backend as K`: ops of nbkeras.ops under their old names.
 
 They accept Tensors, arrays and symbolic tensors, so custom losses, metrics and Lambda layers can use them. `shape` returns a
 tuple of integers, with None for an unknown size of a symbolic tensor.
@@ -311,7 +311,7 @@ def repeat(x, n: int) -> Tensor:
 
     Args:
         x: A tensor (batch, features) of any dtype.
-        n: How often.
+        n: The number of repetitions.
 
     Returns:
         A tensor (batch, n, features) of x's dtype.
@@ -393,15 +393,15 @@ def reverse(x, axes) -> Tensor:
 
 
 def slice(x, start, size) -> Tensor:
-    """A part of a tensor. Today: `x[a:b]`, or `ops.slice` for a start that differs from step to step.
+    """A part of a tensor. Today: `x[a:b]`, or `ops.slice` for a start that changes from step to step.
 
     Args:
         x: A tensor of any dtype.
         start: The first index on each axis, a tuple of integers that are not negative.
-        size: How many elements on each axis; -1 for all that follow the start.
+        size: The number of elements on each axis; -1 for all from the start on.
 
     Raises:
-        ValueError: for a negative start, or another number of axes.
+        ValueError: for a negative start, or a wrong number of axes.
 
     Example:
         >>> K.slice([[1, 2, 3], [4, 5, 6]], (0, 1), (-1, 2)).numpy()
@@ -410,7 +410,7 @@ def slice(x, start, size) -> Tensor:
     """
     start, size = _sizes_of("slice", start), _sizes_of("slice", size)
     if [first for first in start if first < 0]:
-        raise ValueError(f"slice: a start must not be negative, received {start}: give the index from the front")
+        raise ValueError(f"slice: a start must not be negative, received {start}: count from the first element")
     if len(start) != len(size):
         raise ValueError(f"slice: expected a size for each start, received {start} and {size}")
     ends = [None if n == -1 else first + n for first, n in zip(start, size, strict=True)]
@@ -470,7 +470,7 @@ def dropout(x, level: float, noise_shape=None, seed: int | None = None) -> Tenso
 
 
 def _like(value: Any, x: Any) -> Any:
-    """Arrays as tensors of x's dtype; tensors as they are."""
+    """Arrays as tensors of x's dtype; tensors unchanged."""
     return value if ops.is_tensor(value) or value is None else as_tensor(value, x.dtype)
 
 
@@ -479,7 +479,7 @@ def bias_add(x, bias, data_format: str | None = None) -> Tensor:
 
     Args:
         x: Numbers (batch, ..., channels).
-        bias: Numbers (channels,), or of the shape of a sample with the channels last.
+        bias: Numbers (channels,), or numbers in the shape of a sample with the channels last.
         data_format: 'channels_last', 'channels_first' for x of shape (batch, channels, ...), or None for
             `config.image_data_format()`.
 
@@ -487,7 +487,7 @@ def bias_add(x, bias, data_format: str | None = None) -> Tensor:
         A tensor of x's shape.
 
     Raises:
-        ValueError: for a bias with another number of axes.
+        ValueError: for a bias with a wrong number of axes.
 
     Example:
         >>> K.bias_add(np.zeros((1, 2)), [1.0, 2.0]).numpy()
@@ -497,7 +497,7 @@ def bias_add(x, bias, data_format: str | None = None) -> Tensor:
     bias = _like(bias, x)
     sizes, axes = shape(bias), len(shape(x))
     if len(sizes) not in (1, axes - 1):
-        raise ValueError(f"bias_add: a bias has 1 or {axes - 1} axes for an input of {axes}, received shape {sizes}")
+        raise ValueError(f"bias_add: an input of {axes} axes needs a bias of 1 or {axes - 1}, received shape {sizes}")
     if normalize_data_format(data_format) == "channels_first" and axes > 2:
         sizes = (sizes[-1], *sizes[:-1])
         bias = ops.reshape(bias, sizes if len(sizes) > 1 else (*sizes, *(1,) * (axes - 2)))
@@ -507,7 +507,7 @@ def bias_add(x, bias, data_format: str | None = None) -> Tensor:
 def batch_normalization(x, mean, var, beta, gamma, axis: int = -1, epsilon: float = 1e-3) -> Tensor:
     """(x - mean) / sqrt(var + epsilon) * gamma + beta.
 
-    The four parameters may have further axes of size 1. Today:
+    The four parameters may have additional axes of size 1. Today:
     `ops.batch_normalization(x, mean, var, axis, beta, gamma, epsilon)`.
 
     Example:
@@ -524,8 +524,8 @@ def normalize_batch_in_training(x, gamma, beta, reduction_axes, epsilon: float =
 
     Args:
         x: Floats of any shape.
-        gamma: Numbers, as many as the mean has, or None for 1.
-        beta: Numbers, as many as the mean has, or None for 0.
+        gamma: Numbers in the shape of the mean, or None for 1.
+        beta: Numbers in the shape of the mean, or None for 0.
         reduction_axes: A list of the axes over which the mean and the variance are computed.
         epsilon: A small number that avoids a division by zero.
 

@@ -1,6 +1,6 @@
 """Keras 2's control flow on tensors: choices, loops over slices and time steps, functions of symbolic tensors.
 
-Loops are Python loops: the ops of each iteration are recorded. So sizes must be known when the step runs, and many iterations
+Loops are Python loops: the ops of each iteration are recorded. Sizes must be known when the step runs, and many iterations
 make long programs. Layers (LSTM, RNN) are faster.
 """
 
@@ -24,14 +24,14 @@ def _called(value: Any) -> Any:
 
 
 def switch(condition, then_expression, else_expression) -> Tensor:
-    """One tensor where a condition holds, the other elsewhere. Both are computed.
+    """One tensor where a condition is true, the other elsewhere. Both are computed.
 
     Today: `ops.where(condition, then_expression, else_expression)`, or `ops.cond`, which takes functions.
 
     Args:
-        condition: Booleans. Fewer axes than those of the tensors choose rows of them.
+        condition: Booleans. With fewer axes than the tensors, they choose rows.
         then_expression: A tensor, or a function without arguments that returns it.
-        else_expression: The same, for where the condition is false.
+        else_expression: The same, where the condition is false.
 
     Example:
         >>> K.switch([True, False], [[1, 2], [3, 4]], lambda: K.zeros((2, 2), "int32")).numpy()
@@ -45,11 +45,11 @@ def switch(condition, then_expression, else_expression) -> Tensor:
 
 
 def in_train_phase(x, alt, training=None):
-    """One value in training, another one elsewhere.
+    """One value in training, another outside training.
 
     Args:
         x: The value in training, or a function without arguments that returns it.
-        alt: The same, for elsewhere.
+        alt: The same, outside training.
         training: Whether this is training; None for `K.learning_phase()`.
 
     Example:
@@ -64,11 +64,11 @@ def in_train_phase(x, alt, training=None):
 
 
 def in_test_phase(x, alt, training=None):
-    """One value outside training, another one in training: `K.in_train_phase(alt, x, training)`.
+    """One value outside training, another in training: `K.in_train_phase(alt, x, training)`.
 
     Args:
         x: The value outside training, or a function without arguments that returns it.
-        alt: The same, for training.
+        alt: The same, in training.
 
     Example:
         >>> K.in_test_phase("test", "train"), K.in_test_phase("test", "train", training=True)
@@ -99,7 +99,7 @@ def foldl(fn: Callable, elems, initializer=None, name: str | None = None) -> Ten
     """fn(... fn(fn(start, first), second) ...) over the slices along the first axis.
 
     Args:
-        fn: Function of the value so far and a slice that returns the next value.
+        fn: Function of the current value and a slice that returns the next value.
         elems: A tensor.
         initializer: The start; None for the first slice.
         name: Accepted and ignored.
@@ -153,7 +153,7 @@ def rnn(
         inputs: Numbers (batch, steps, ...).
         initial_states: A list of tensors.
         go_backwards: Whether to run from the last step to the first.
-        mask: Booleans (batch, steps); where it is False, the states and the output keep their values. Or None.
+        mask: Booleans (batch, steps); False keeps the states and the output of the last step. Or None.
         constants: A list of tensors for each step, or None.
         unroll: Accepted and ignored: a recorded loop is unrolled already.
         input_length: Accepted and ignored.
@@ -186,14 +186,14 @@ def rnn(
 
 
 def function(inputs: Sequence, outputs: Any, updates: Sequence | None = None, name: str | None = None) -> Callable:
-    """A function from arrays, for symbolic inputs, to the arrays of symbolic outputs. Today: `keras.Model(inputs, outputs)`.
+    """A function that maps arrays for symbolic inputs to arrays of symbolic outputs. Today: `keras.Model(inputs, outputs)`.
 
-    Only expressions with a symbolic tensor are computed at each call; an expression of variables alone is computed once.
+    Only expressions with a symbolic tensor are computed at each call; an expression of only variables is computed once.
 
     Args:
         inputs: A list of symbolic tensors.
         outputs: A list (or another structure) of symbolic tensors.
-        updates: Pairs (variable, tensor or symbolic tensor), as `K.update` returns them, which are written after the
+        updates: Pairs (variable, tensor or symbolic tensor), as `K.update` returns them, to write after the
             outputs are computed; or None.
         name: Accepted and ignored.
 
@@ -201,7 +201,7 @@ def function(inputs: Sequence, outputs: Any, updates: Sequence | None = None, na
         A function of a list of arrays, and of `training`, which is False by default.
 
     Raises:
-        ValueError: by that function, for another number of arrays.
+        ValueError: raised by that function for a wrong number of arrays.
 
     Example:
         >>> x = K.placeholder((None, 2))
@@ -247,7 +247,7 @@ def gradients(loss, variables) -> list:
         variables: A variable or symbolic tensor, or a list of them.
 
     Returns:
-        A list of symbolic tensors, with None for a variable or tensor on which the loss does not depend.
+        A list of symbolic tensors, with None for a variable or tensor that the loss does not depend on.
 
     Raises:
         TypeError: for a loss that is not symbolic.
@@ -260,8 +260,8 @@ def gradients(loss, variables) -> list:
     sources = list(variables) if isinstance(variables, list | tuple) else [variables]
     if not isinstance(loss, graph.SymbolicTensor):
         raise TypeError(
-            f"K.gradients takes a symbolic tensor, made of Inputs or placeholders, received {briefly(loss)}: of what is computed "
-            "under `with nbkeras.GradientTape() as tape` the gradients are tape.gradient(loss, variables)"
+            f"K.gradients takes a symbolic tensor, made of Inputs or placeholders, received {briefly(loss)}: for values computed "
+            "under `with nbkeras.GradientTape() as tape` use tape.gradient(loss, variables)"
         )
     symbolic = [source for source in sources if isinstance(source, graph.SymbolicTensor)]
     part = graph.Graph(graph.get_source_inputs(loss), [loss, symbolic])

@@ -58,8 +58,8 @@ def conv2d_transpose(
 
     Args:
         kernel: Weights (height, width, units, channels).
-        output_shape: The shape of the result, (batch, ...): one of those that the other arguments allow.
-        padding: 'valid' or 'same': that of the convolution that makes x of the result.
+        output_shape: The shape of the result, (batch, ...): one of the shapes that the other arguments allow.
+        padding: 'valid' or 'same': the padding of the convolution that maps the result to x.
 
     Raises:
         ValueError: for a shape that the arguments do not allow.
@@ -80,7 +80,7 @@ def conv3d_transpose(
 
     Args:
         kernel: Weights (depth, height, width, units, channels).
-        padding: 'valid' or 'same': that of the convolution that makes x of the result.
+        padding: 'valid' or 'same': the padding of the convolution that maps the result to x.
 
     Example:
         >>> K.conv3d_transpose(np.ones((1, 2, 2, 2, 1)), np.ones((2, 2, 2, 4, 1)), (1, 3, 3, 3, 4)).shape
@@ -175,7 +175,7 @@ def depthwise_conv2d(
 
 
 def local_conv1d(inputs, kernel, kernel_size, strides, data_format: str | None = None) -> Tensor:
-    """Convolution of sequences with a kernel of its own for each output step. Today: `ops.local_conv`.
+    """Convolution of sequences with a separate kernel for each output step. Today: `ops.local_conv`.
 
     Example:
         >>> kernel = np.float32([1, 10, 100]).reshape(3, 1, 1)  # (steps, size * channels, units)
@@ -186,7 +186,7 @@ def local_conv1d(inputs, kernel, kernel_size, strides, data_format: str | None =
 
 
 def local_conv2d(inputs, kernel, kernel_size, strides, output_shape=None, data_format: str | None = None) -> Tensor:
-    """Convolution of images with a kernel of its own for each output pixel. Today: `ops.local_conv`.
+    """Convolution of images with a separate kernel for each output pixel. Today: `ops.local_conv`.
 
     Args:
         output_shape: Accepted and ignored: it follows from the other arguments.
@@ -239,7 +239,7 @@ def temporal_padding(x, padding=(1, 1)) -> Tensor:
 
     Args:
         x: A tensor (batch, steps, features).
-        padding: How many zeros: a pair (before, after).
+        padding: The number of zeros: a pair (before, after).
 
     Example:
         >>> K.temporal_padding([[[1], [2]]], (1, 2)).numpy().ravel()
@@ -253,7 +253,7 @@ def spatial_2d_padding(x, padding=((1, 1), (1, 1)), data_format: str | None = No
 
     Args:
         x: A tensor (batch, rows, columns, channels).
-        padding: How many zeros: a pair (before, after) for the rows and one for the columns.
+        padding: The number of zeros: a pair (before, after) for the rows and one for the columns.
         data_format: 'channels_last', 'channels_first' for x of shape (batch, channels, ...), or None for
             `config.image_data_format()`.
 
@@ -265,11 +265,11 @@ def spatial_2d_padding(x, padding=((1, 1), (1, 1)), data_format: str | None = No
 
 
 def spatial_3d_padding(x, padding=((1, 1), (1, 1), (1, 1)), data_format: str | None = None) -> Tensor:
-    """Zeros around volumes, as `K.spatial_2d_padding` puts them around images.
+    """Zeros around volumes, as `K.spatial_2d_padding` adds them to images.
 
     Args:
         x: A tensor (batch, depth, rows, columns, channels).
-        padding: How many zeros: a pair (before, after) for each of the three axes.
+        padding: The number of zeros: a pair (before, after) for each of the three axes.
 
     Example:
         >>> K.spatial_3d_padding(np.ones((1, 2, 2, 2, 3))).shape
@@ -291,8 +291,8 @@ def resize_images(x, height_factor: int, width_factor: int, data_format: str | N
 
     Args:
         x: Numbers (batch, rows, columns, channels).
-        height_factor: How many rows each row becomes.
-        width_factor: How many columns each column becomes.
+        height_factor: The number of rows that each row becomes.
+        width_factor: The number of columns that each column becomes.
 
     Example:
         >>> K.resize_images([[[[1], [2]]]], 2, 2)[0, :, :, 0].numpy()
@@ -307,7 +307,7 @@ def resize_volumes(x, depth_factor: int, height_factor: int, width_factor: int, 
 
     Args:
         x: Numbers (batch, depth, rows, columns, channels).
-        depth_factor: How many slices each slice becomes.
+        depth_factor: The number of slices that each slice becomes.
 
     Example:
         >>> K.resize_volumes(np.ones((1, 2, 2, 2, 3)), 2, 3, 1).shape

@@ -1,4 +1,4 @@
-"""Keras 2's backend functions for connectionist temporal classification, of probabilities; the last class is the blank."""
+"""Keras 2's backend functions for connectionist temporal classification of probabilities; the blank is the last class."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def _logits(y_pred: Any) -> Tensor:
 
 @op
 def ctc_batch_cost(y_true, y_pred, input_length, label_length) -> Tensor:
-    """The CTC loss of each sequence, of probabilities. Today: `ops.ctc_loss`, of logits and with the blank as class 0.
+    """The CTC loss of each sequence, from probabilities. Today: `ops.ctc_loss`, from logits and with the blank as class 0.
 
     Args:
         y_true: Class numbers (batch, labels).
@@ -43,20 +43,20 @@ def ctc_decode(
     top_paths: int = 1,
     merge_repeated: bool = False,
 ) -> tuple[list[Any], Any]:
-    """Label sequences from probabilities. Today: `ops.ctc_decode`, of logits and with the blank as class 0.
+    """Label sequences from probabilities. Today: `ops.ctc_decode`, from logits and with the blank as class 0.
 
     Args:
         y_pred: Probabilities (batch, time, classes); the last class is the blank.
         input_length: The number of steps of each sequence, (batch,).
-        greedy: Whether to take the most likely class of each step; else beam search finds the most likely sequences.
+        greedy: Whether to take the most likely class of each step; otherwise beam search finds the most likely sequences.
         beam_width: For beam search: the number of sequences that are kept at each step.
         top_paths: For beam search: the number of sequences to return, at most beam_width.
         merge_repeated: For beam search: whether repeated labels of a sequence become one. Greedy search always merges
             repeated steps.
 
     Returns:
-        A list with one tensor of class numbers for each path, and the scores (batch, paths). Each path is as wide as its
-        longest sequence, or (batch, time) for a symbolic y_pred, and has -1 after the end of a sequence.
+        A list with one tensor of class numbers for each path, and the scores (batch, paths). The width of each path is its
+        longest sequence, or time for a symbolic y_pred; -1 follows the end of a sequence.
 
     Example:
         >>> steps = [[[0.1, 0.8, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8], [0.7, 0.2, 0.1]]]

@@ -82,7 +82,7 @@ def get_uid(prefix: str = "") -> int:
     """The next of the numbers 1, 2, ... for a prefix; `K.reset_uids` and `K.clear_session` start again.
 
     Args:
-        prefix: A string; each has its own numbers.
+        prefix: A string; each prefix is numbered separately.
 
     Example:
         >>> K.reset_uids()
@@ -111,7 +111,7 @@ def normalize_data_format(value: str | None) -> str:
         value: 'channels_last' or 'channels_first' in any case; None for `config.image_data_format()`.
 
     Raises:
-        ValueError: for another value.
+        ValueError: for any other value.
 
     Example:
         >>> K.normalize_data_format(None), K.normalize_data_format("Channels_First")
@@ -130,7 +130,7 @@ def variable(value, dtype=None, name: str | None = None, constraint=None) -> Var
         value: The first value: an array, a list, a number or a tensor.
         dtype: The dtype; None for `config.floatx()`.
         name: A name for messages and files.
-        constraint: Function of the variable that an optimizer calls after each update, and whose result it writes; or
+        constraint: Function of the variable; after each update an optimizer calls it and writes the result; or
             None.
 
     Example:
@@ -149,11 +149,11 @@ def constant(value, dtype=None, shape=None, name: str | None = None) -> Tensor:
     Args:
         value: An array, a list or a number.
         dtype: The dtype; None for `config.floatx()`.
-        shape: The shape; None for that of the value. A value with fewer elements is broadcast to it.
+        shape: The shape; None for the shape of the value. A value with fewer elements is broadcast to it.
         name: Accepted and ignored.
 
     Raises:
-        ValueError: for a shape to which the value does not broadcast.
+        ValueError: if the value does not broadcast to the shape.
 
     Example:
         >>> K.constant(3, shape=(2, 2)).numpy()
@@ -316,7 +316,7 @@ def set_value(x: Variable, value) -> None:
 
     Raises:
         TypeError: for an x that is not a variable.
-        ValueError: for another shape.
+        ValueError: for a wrong shape.
 
     Example:
         >>> v = K.variable([1.0, 2.0])
@@ -329,7 +329,7 @@ def set_value(x: Variable, value) -> None:
 
 def _written(x: Any) -> Variable:
     if not isinstance(x, Variable):
-        raise TypeError(f"expected a variable to write into, as K.variable(value) makes it, received {briefly(x)}")
+        raise TypeError(f"expected a variable to write into, as made by K.variable(value), received {briefly(x)}")
     return x
 
 

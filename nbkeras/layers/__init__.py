@@ -1,4 +1,4 @@
-"""Keras's layers by their names."""
+"""Keras's layers by name."""
 
 from typing import TYPE_CHECKING
 

@@ -33,11 +33,11 @@ SharedAxes = Annotated[Any, option.kind(_shared_axes, "an integer, or several, o
 class ReLU(SameShape):
     """x where x is above a threshold, else 0: max(x, 0) by default.
 
-    In full: max_value where x >= max_value; x where threshold < x < max_value; else negative_slope * (x -
+    In general: max_value where x >= max_value; x where threshold < x < max_value; else negative_slope * (x -
     threshold).
 
     Args:
-        max_value: The greatest output; None for no limit.
+        max_value: The maximum output; None for no limit.
         negative_slope: The slope at and below the threshold.
         threshold: The number up to which x counts as negative.
 
@@ -45,7 +45,7 @@ class ReLU(SameShape):
         Any.
 
     Output shape:
-        That of the input.
+        The input's shape.
 
     Raises:
         ValueError: if an argument is negative.
@@ -81,7 +81,7 @@ class LeakyReLU(SameShape):
         Any.
 
     Output shape:
-        That of the input.
+        The input's shape.
 
     Raises:
         ValueError: if negative_slope is negative.
@@ -108,7 +108,7 @@ class ELU(SameShape):
         Any.
 
     Output shape:
-        That of the input.
+        The input's shape.
 
     Example:
         >>> layers.ELU()(np.array([-100.0, -1.0, 0.0, 2.0])).numpy().round(3)
@@ -132,7 +132,7 @@ class ThresholdedReLU(SameShape):
         Any.
 
     Output shape:
-        That of the input.
+        The input's shape.
 
     Raises:
         ValueError: if theta is negative.
@@ -150,18 +150,18 @@ class ThresholdedReLU(SameShape):
 
 
 class Softmax(SameShape):
-    """exp(x) / sum(exp(x)) along one or several axes: positive numbers whose sum is 1.
+    """exp(x) / sum(exp(x)) along one or several axes: positive numbers that sum to 1.
 
     Args:
         axis: The axes along which the outputs sum to 1.
 
     Call arguments:
         inputs: Scores of any shape.
-        mask: A tensor that broadcasts to the input: where it is False (or at most 0.5) the output is 0. By
+        mask: A tensor that broadcasts to the input: the output is 0 where it is False (or at most 0.5). By
             default the input's mask.
 
     Output shape:
-        That of the input.
+        The input's shape.
 
     Raises:
         ValueError: for a mask that does not broadcast to the input.
@@ -205,7 +205,7 @@ class PReLU(SameShape):
         (batch, ...); sizes must be known, except along shared axes.
 
     Output shape:
-        That of the input.
+        The input's shape.
 
     Raises:
         ValueError: if the input lacks a shared axis.
@@ -244,6 +244,6 @@ class PReLU(SameShape):
         return ops.subtract(ops.relu(inputs), ops.multiply(self.alpha, ops.relu(ops.negative(inputs))))
 
 
-for _layer in (ReLU, LeakyReLU, ELU, Softmax, PReLU):  # files name them where a layer was given as an activation
+for _layer in (ReLU, LeakyReLU, ELU, Softmax, PReLU):  # files name them if a layer was given as an activation
     activations.registry.register(_layer)
     activations.registry.publish(_layer, "keras.layers", _layer.__name__)

@@ -1,4 +1,4 @@
-"""Pooling to a given size: maxima and means of windows that cover each axis as evenly as they can."""
+"""Pooling to a given size: maxima and means of windows that cover each axis as evenly as possible."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from nbkeras.layers.spatial import Spatial, WindowSize
 
 
 class _AdaptivePooling(Spatial):
-    """Pooling to a given size. For an axis of length n, window i of m goes from floor(i * n / m) to ceil((i + 1)
+    """Pooling to a given size. On an axis of length n, window i of m goes from floor(i * n / m) to ceil((i + 1)
     * n / m).
 
     Args:
-        output_size: The number of windows along each axis, which may be larger than the input's length.
+        output_size: The number of windows along each axis. It may exceed the input's length.
     """
 
     def __init__(self, output_size: WindowSize, data_format=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
 
     def compute_output_shape(self, input_shape):
-        self.lengths(input_shape)  # for its error
+        self.lengths(input_shape)  # raises its error
         return self.with_lengths(input_shape, self.output_size)
 
     def call(self, inputs):
@@ -38,15 +38,15 @@ class _AdaptiveAveragePooling(_AdaptivePooling):
 
 
 class AdaptiveMaxPooling1D(_AdaptiveMaxPooling):
-    """The largest number of each of output_size windows, which cover the steps as evenly as they can.
+    """The largest number of each of output_size windows, spread over the steps as evenly as possible.
 
-    Of n steps, window i of m has those from floor(i * n / m) up to, but without, ceil((i + 1) * n / m).
+    Window i of m covers steps floor(i * n / m) to ceil((i + 1) * n / m) - 1 of n steps.
 
     Input shape:
         (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
 
     Output shape:
-        The input's, with output_size steps.
+        The input's shape, with output_size steps.
 
     Example:
         >>> x = np.array([1.0, 2.0, 3.0, 4.0, 5.0]).reshape(1, 5, 1)
@@ -58,10 +58,10 @@ class AdaptiveMaxPooling1D(_AdaptiveMaxPooling):
 
 
 class AdaptiveMaxPooling2D(_AdaptiveMaxPooling):
-    """The largest number of each window; the windows cover rows and columns as evenly as they can.
+    """The largest number of each window; the windows cover rows and columns as evenly as possible.
 
-    Of n rows, window i of m has those from floor(i * n / m) up to, but without, ceil((i + 1) * n / m);
-    columns likewise.
+    Window i of m covers rows floor(i * n / m) to ceil((i + 1) * n / m) - 1 of n rows;
+    the same holds for columns.
 
     Args:
         output_size: The number of windows: (rows, columns), or an integer for both.
@@ -70,7 +70,7 @@ class AdaptiveMaxPooling2D(_AdaptiveMaxPooling):
         (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
 
     Output shape:
-        The input's, with output_size rows and columns.
+        The input's shape, with output_size rows and columns.
 
     Example:
         >>> layers.AdaptiveMaxPooling2D((3, 2))(np.ones((8, 10, 7, 4))).shape
@@ -79,9 +79,9 @@ class AdaptiveMaxPooling2D(_AdaptiveMaxPooling):
 
 
 class AdaptiveMaxPooling3D(_AdaptiveMaxPooling):
-    """The largest number of each window; the windows cover depth, rows and columns as evenly as they can.
+    """The largest number of each window; the windows cover depth, rows and columns as evenly as possible.
 
-    Of n places of an axis, window i of m has those from floor(i * n / m) up to, but without, ceil((i + 1) * n
+    Window i of m covers positions floor(i * n / m) to ceil((i + 1) * n / m) - 1 of n positions of an
     / m).
 
     Args:
@@ -92,7 +92,7 @@ class AdaptiveMaxPooling3D(_AdaptiveMaxPooling):
         'channels_first'.
 
     Output shape:
-        The input's, with output_size places.
+        The input's shape, with output_size positions per axis.
 
     Example:
         >>> layers.AdaptiveMaxPooling3D(2)(np.ones((8, 5, 6, 7, 4))).shape
@@ -103,15 +103,15 @@ class AdaptiveMaxPooling3D(_AdaptiveMaxPooling):
 
 
 class AdaptiveAveragePooling1D(_AdaptiveAveragePooling):
-    """The mean of each of output_size windows, which cover the steps as evenly as they can.
+    """The mean of each of output_size windows, spread over the steps as evenly as possible.
 
-    Of n steps, window i of m has those from floor(i * n / m) up to, but without, ceil((i + 1) * n / m).
+    Window i of m covers steps floor(i * n / m) to ceil((i + 1) * n / m) - 1 of n steps.
 
     Input shape:
         (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
 
     Output shape:
-        The input's, with output_size steps.
+        The input's shape, with output_size steps.
 
     Example:
         >>> x = np.array([1.0, 2.0, 3.0, 4.0, 5.0]).reshape(1, 5, 1)
@@ -123,10 +123,10 @@ class AdaptiveAveragePooling1D(_AdaptiveAveragePooling):
 
 
 class AdaptiveAveragePooling2D(_AdaptiveAveragePooling):
-    """The mean of each window; the windows cover rows and columns as evenly as they can.
+    """The mean of each window; the windows cover rows and columns as evenly as possible.
 
-    Of n rows, window i of m has those from floor(i * n / m) up to, but without, ceil((i + 1) * n / m);
-    columns likewise.
+    Window i of m covers rows floor(i * n / m) to ceil((i + 1) * n / m) - 1 of n rows;
+    the same holds for columns.
 
     Args:
         output_size: The number of windows: (rows, columns), or an integer for both.
@@ -135,7 +135,7 @@ class AdaptiveAveragePooling2D(_AdaptiveAveragePooling):
         (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
 
     Output shape:
-        The input's, with output_size rows and columns.
+        The input's shape, with output_size rows and columns.
 
     Example:
         >>> layers.AdaptiveAveragePooling2D((3, 2))(np.ones((8, 10, 7, 4))).shape
@@ -144,9 +144,9 @@ class AdaptiveAveragePooling2D(_AdaptiveAveragePooling):
 
 
 class AdaptiveAveragePooling3D(_AdaptiveAveragePooling):
-    """The mean of each window; the windows cover depth, rows and columns as evenly as they can.
+    """The mean of each window; the windows cover depth, rows and columns as evenly as possible.
 
-    Of n places of an axis, window i of m has those from floor(i * n / m) up to, but without, ceil((i + 1) * n
+    Window i of m covers positions floor(i * n / m) to ceil((i + 1) * n / m) - 1 of n positions of an
     / m).
 
     Args:
@@ -157,7 +157,7 @@ class AdaptiveAveragePooling3D(_AdaptiveAveragePooling):
         'channels_first'.
 
     Output shape:
-        The input's, with output_size places.
+        The input's shape, with output_size positions per axis.
 
     Example:
         >>> layers.AdaptiveAveragePooling3D(2)(np.ones((8, 5, 6, 7, 4))).shape

@@ -15,7 +15,7 @@ ScoreMode = Annotated[str, option.choice("dot", "concat")]
 
 
 class Attention(Layer):
-    """Dot-product attention (Luong et al., 2015): a mean of the values, weighted by how well each key fits the query.
+    """Dot-product attention (Luong et al., 2015): a mean of the values, weighted by the similarity of key and query.
 
         scores = query @ key^T
         output = softmax(scores) @ value
@@ -32,16 +32,16 @@ class Attention(Layer):
         mask: A list of the bool masks of query (..., t) and value (..., s); each may be None.
         training: Whether dropout is active.
         return_attention_scores: Whether the weights are returned too.
-        use_causal_mask: Whether a query attends only to keys at its own step and before.
+        use_causal_mask: Whether a query attends only to keys at its own step and earlier.
 
     Input shape:
         Query (..., t, n), value (..., s, m), key (..., s, n).
 
     Output shape:
-        (..., t, m); with `return_attention_scores` a tuple of this and the weights (..., t, s).
+        (..., t, m); with `return_attention_scores` a tuple of the output and the weights (..., t, s).
 
     Raises:
-        ValueError: for inputs that are not a list of two or three.
+        ValueError: unless the inputs are a list of two or three.
 
     Example:
         >>> query, value = np.ones((1, 2, 3)), np.ones((1, 4, 3))
@@ -95,7 +95,7 @@ class Attention(Layer):
 
     def call(self, inputs, mask=None, training=None, return_attention_scores=False, use_causal_mask=False):
         self._check(structures.shapes(inputs))
-        lead = inputs[0].shape[:-2]  # attention runs over each of these independently
+        lead = inputs[0].shape[:-2]  # attention treats each of these independently
         query, value, key = (_rows(each, 2) for each in (*inputs, inputs[1])[:3])
         if mask is not None and not (isinstance(mask, list | tuple) and len(mask) in (2, 3)):
             raise ValueError(f"{self.name!r}: mask must be a list [query mask, value mask], received {briefly(mask)}")
@@ -127,7 +127,7 @@ def _rows(tensor, last: int):
 
 
 class SeedOptions(LayerOptions, total=False):
-    """The options of Attention that AdditiveAttention takes as **kwargs."""
+    """The options of Attention that AdditiveAttention accepts as **kwargs."""
 
     seed: Any
 
@@ -141,14 +141,14 @@ class AdditiveAttention(Attention):
     A mask of the value excludes keys; a mask of the query sets outputs to 0.
 
     Args:
-        use_scale: Whether there is a learned scale, of shape (features,); else it is 1.
+        use_scale: Whether there is a learned scale, of shape (features,); otherwise it is 1.
         dropout: The fraction of the weights that is set to 0 in training.
 
     Input shape:
         Query (..., t, n), value (..., s, m), key (..., s, n).
 
     Output shape:
-        (..., t, m); with `return_attention_scores` a tuple of this and the weights (..., t, s).
+        (..., t, m); with `return_attention_scores` a tuple of the output and the weights (..., t, s).
 
     Raises:
         ValueError: for inputs that are not a list of two or three.

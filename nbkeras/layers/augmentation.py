@@ -17,7 +17,7 @@ from nbkeras.layers.images import Images, middle
 
 
 def bounds(name: str, what: str, factor: Any, low: float = -1.0, high: float = 1.0) -> tuple[float, float]:
-    """A factor as a pair; a number f becomes (max(-f, low), f). ValueError for a factor outside low to high."""
+    """A factor as a pair; a number f becomes (max(-f, low), f). ValueError for a factor outside [low, high]."""
     pair = list(factor) if isinstance(factor, list | tuple) else [factor, factor]
     is_pair = len(pair) == 2 and all(isinstance(each, int | float) for each in pair)
     pair = sorted(pair) if is_pair else pair
@@ -44,10 +44,10 @@ Interpolation = Annotated[str, option.choice("nearest", "bilinear")]
 
 
 class RandomImages(Images, registered=False):
-    """Base of the random layers: `change` in training, only a cast otherwise; `draw` makes one random number per image.
+    """Base of the random layers: `change` runs in training, otherwise only a cast; `draw` returns one random number per image.
 
     Call arguments:
-        training: Whether to change the images; else they are only cast. True by default where no model sets it.
+        training: Whether to change the images; otherwise they are only cast. True by default if no model sets it.
     """
 
     trains_by_default = True
@@ -62,7 +62,7 @@ class RandomImages(Images, registered=False):
         Args:
             images: The batch.
             low: The smallest number.
-            high: The limit, which is not reached.
+            high: The upper limit, excluded.
         """
         return random.uniform((images.shape[0], 1, 1, 1), low, high, self.dtype, self.seed_generator)
 
@@ -75,10 +75,10 @@ class RandomFlip(RandomImages):
     """Mirrors each image with a probability of 1/2.
 
     Args:
-        mode: The axes that are mirrored; 'horizontal_and_vertical' mirrors both at once, or none.
+        mode: The axes that are mirrored; 'horizontal_and_vertical' mirrors both together.
 
     Output shape:
-        That of the inputs, in the layer's dtype.
+        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> image = np.array([[[1.0], [2.0]]])  # one row
@@ -98,12 +98,12 @@ class RandomFlip(RandomImages):
 
 
 class RandomCrop(RandomImages):
-    """Crops images at a random position, which is the same for all images of a batch.
+    """Crops images at a random position, the same for all images of a batch.
 
-    Images that are not larger, and all images outside training, are cropped at the centre, as CenterCrop does.
+    Images that are not larger, and all images outside training, are cropped at the centre, as by CenterCrop.
 
     Call arguments:
-        training: Whether the position is random. True by default where no model sets it.
+        training: Whether the position is random. True by default if no model sets it.
 
     Output shape:
         (height, width, channels), or a batch of these, in the layer's dtype.
@@ -154,7 +154,7 @@ class _Moved(RandomImages):
 
         Args:
             images: The batch.
-            a0: A number, or one for each image, of shape (batch, 1, 1, 1), as the others.
+            a0: A number, or one for each image, of shape (batch, 1, 1, 1), like the others.
             a1: See above.
             a2: See above.
             b0: See above.
@@ -171,7 +171,7 @@ class _Moved(RandomImages):
 
 
 class MovedOptions(LayerOptions, total=False):
-    """The options of `_Moved` that its subclasses take as **kwargs."""
+    """The options of `_Moved` that its subclasses accept as **kwargs."""
 
     seed: Any
     fill_value: option.Number
@@ -182,12 +182,12 @@ class RandomTranslation(_Moved):
     """Moves each image down and right by random fractions of its height and width.
 
     Args:
-        height_factor (a number from -1 to 1, or two): The fraction for down, negative for up: f for numbers from -f to f, or
-            (lowest, highest).
-        width_factor (a number from -1 to 1, or two): The fraction for right, negative for left, likewise.
+        height_factor (a number from -1 to 1, or two): The fraction for down, negative for up: drawn from (lowest, highest); f
+            means (-f, f).
+        width_factor (a number from -1 to 1, or two): The fraction for right, negative for left; like height_factor.
 
     Output shape:
-        That of the inputs, in the layer's dtype.
+        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> image = np.arange(9.0).reshape((3, 3, 1))
@@ -220,10 +220,10 @@ class RandomRotation(_Moved):
     """Rotates each image about its centre by a random angle.
 
     Args:
-        factor: The angle, counter-clockwise, as a fraction of a full turn: f for numbers from -f to f, or (lowest, highest).
+        factor: The angle, counter-clockwise, as a fraction of a full turn: drawn from (lowest, highest); f means (-f, f).
 
     Output shape:
-        That of the inputs, in the layer's dtype.
+        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> image = np.array([[1.0, 2.0], [3.0, 4.0]]).reshape((2, 2, 1))
@@ -248,12 +248,12 @@ class RandomZoom(_Moved):
     """Zooms each image in (factors below 0) or out (above 0) by a random factor.
 
     Args:
-        height_factor (a number from -1 to 1, or two): f for numbers from -f to f, or (lowest, highest): -0.5 shows half of the
-            rows, 1 shows twice as many.
-        width_factor (a number from -1 to 1, or two, or None): The same for columns; None for the number of the rows.
+        height_factor (a number from -1 to 1, or two): Drawn from (lowest, highest); f means (-f, f). -0.5 shows half of the
+            rows, 1 shows twice the rows.
+        width_factor (a number from -1 to 1, or two, or None): The same for columns; None for the rows' factor.
 
     Output shape:
-        That of the inputs, in the layer's dtype.
+        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> image = np.arange(16.0).reshape((4, 4, 1))
@@ -286,16 +286,16 @@ class RandomZoom(_Moved):
 
 
 class RandomShear(_Moved):
-    """Shears each image: rows move by their distance from the top, columns by their distance from the left, times random factors.
+    """Shears each image: rows and columns move in proportion to their distance from the top and from the left.
 
-    The direction is random, one for both.
+    The factors are random, and so is the direction, which both share.
 
     Args:
-        x_factor (a number from 0 to 1, or two): The factor for rows: f for numbers from 0 to f, or (lowest, highest).
-        y_factor (a number from 0 to 1, or two): The factor for columns, likewise.
+        x_factor (a number from 0 to 1, or two): The factor for rows, drawn from (lowest, highest); f means (0, f).
+        y_factor (a number from 0 to 1, or two): The factor for columns, like x_factor.
 
     Output shape:
-        That of the inputs, in the layer's dtype.
+        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> layers.RandomShear(x_factor=0.3)(np.ones((2, 4, 4, 1))).shape
@@ -324,14 +324,14 @@ class RandomErasing(RandomImages):
     """Fills a random rectangle of each image (Zhong et al., 2017).
 
     Args:
-        factor: The probability for an image, itself drawn at random: f for numbers from 0 to f, or (lowest, highest); (1, 1)
-            erases always.
-        scale: Each side of the rectangle is sqrt(s) times that of the image, with a random s for each: b for s from 0 to b, or
-            (lowest, highest).
+        factor: The probability of erasing an image, itself drawn from (lowest, highest); f means (0, f), and (1, 1)
+            always erases.
+        scale: Each side of the rectangle is sqrt(s) times the image's side; s is drawn for each from (lowest, highest); b
+            means (0, b).
         fill_value (a number, one for each channel, or None): The new value; None for noise. It is clipped to `value_range`.
 
     Output shape:
-        That of the inputs, in the layer's dtype.
+        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> layer = layers.RandomErasing((1.0, 1.0), scale=(0.25, 0.25), fill_value=0.0)  # half of each side

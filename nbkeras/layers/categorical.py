@@ -1,4 +1,4 @@
-"""CategoryEncoding, and the output modes that the layers for categories share."""
+"""CategoryEncoding, and the output modes shared by the layers for categories."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ Salt = Annotated[Any, option.kind(_salts, "an integer, or two, or None")]
 def encoded(numbers, mode: str, depth: int, dtype: str, count_weights=None):
     """Encode category numbers by an output mode: unchanged, or as indicators of `depth` categories along a new last axis.
 
-    'one_hot': (..., n) -> (..., n, depth), (..., 1) -> (..., depth). 'multi_hot' and 'count' join the categories along the second
-    axis (of a vector the first): 1 for each that occurs, or its number of occurrences, weighted by count_weights.
+    'one_hot': (..., n) -> (..., n, depth), (..., 1) -> (..., depth). 'multi_hot' and 'count' combine categories along the second
+    axis (the first axis of a vector): 1 for each that occurs, or its number of occurrences, weighted by count_weights.
     """
     if mode == "int":
         return ops.cast(numbers, "int32" if dtype.startswith("float") else dtype)
@@ -63,7 +63,7 @@ def encoded(numbers, mode: str, depth: int, dtype: str, count_weights=None):
 
 
 class TextInputs(Layer, registered=False):
-    """Base of layers that take texts: `call` gets arrays or lists of str unconverted, because they are not tensors."""
+    """Base of layers that take strings: `call` gets arrays or lists of str unconverted, because they are not tensors."""
 
     def __call__(self, *args, **kwargs):
         given = args[0] if args else kwargs.get("inputs")
@@ -74,20 +74,20 @@ class TextInputs(Layer, registered=False):
 
 
 class CategoryEncoding(Layer):
-    """Indicators of categories, which are integers from 0 to num_tokens - 1. Other integers are ignored.
+    """Indicators of categories: integers from 0 to num_tokens - 1. Other integers are ignored.
 
     Args:
         num_tokens: The number of categories.
         output_mode ('multi_hot', 'one_hot' or 'count'): 'one_hot': an indicator for each integer; 'multi_hot': 1 for each
-            category that occurs in the sample; 'count': how often it occurs.
-        sparse: Accepted for scripts of Keras; True is refused.
+            category that occurs in the sample; 'count': its number of occurrences.
+        sparse: Accepted for Keras scripts; True is refused.
 
     Call arguments:
-        inputs: Integers, (batch, n). A vector is one sample, but for 'one_hot' it is a batch with n = 1.
-        count_weights: For 'count': a weight for each integer, in the shape of the inputs; its sum is counted.
+        inputs: Integers, (batch, n). A vector is one sample, except for 'one_hot', where it is a batch with n = 1.
+        count_weights: For 'count': a weight for each integer, in the shape of the inputs; counts are sums of weights.
 
     Output shape:
-        (batch, num_tokens); for 'one_hot' (batch, n, num_tokens), without the axis n if it is 1. The layer's dtype.
+        (batch, num_tokens); for 'one_hot' (batch, n, num_tokens), without the axis n if n is 1. They have the layer's dtype.
 
     Raises:
         ValueError: for `count_weights` in another mode.

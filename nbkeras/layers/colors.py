@@ -25,10 +25,10 @@ FactorInLimits = Annotated[Any, option.Kind(_in_limits, "a number within the lay
 
 
 class RandomColors(RandomImages, registered=False):
-    """Base of the colour layers: value_range, and a factor within limits from which one number per image is drawn.
+    """Base of the colour layers: value_range, and a factor within limits; one number per image is drawn from it.
 
     Args:
-        factor: The number for an image, drawn at random: f for numbers from 0 to f, or (lowest, highest).
+        factor: The random number for an image, drawn from (lowest, highest); f means (0, f).
     """
 
     limits = (0.0, 1.0)
@@ -69,11 +69,11 @@ class RandomBrightness(RandomColors):
     """Adds a random number to all pixels of each image, and clips to `value_range`.
 
     Args:
-        factor (a number from -1 to 1, or two): The number as a fraction of the width of `value_range`: f for numbers from -f to
-            f, or (lowest, highest).
+        factor (a number from -1 to 1, or two): The number as a fraction of the width of `value_range`, drawn from (lowest,
+            highest); f means (-f, f).
 
     Output shape:
-        That of the inputs, in the layer's dtype.
+        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> layers.RandomBrightness((0.5, 0.5))(np.array([[[0.0, 100.0, 200.0]]])).numpy()
@@ -91,11 +91,11 @@ class RandomContrast(RandomColors):
     """Multiplies the differences from each channel's mean by a random number for each image, and clips to `value_range`.
 
     Args:
-        factor (a number from 0 to 1, or two): (lower, upper) for numbers from 1 - lower to 1 + upper; f stands for (0, f), as in
+        factor (a number from 0 to 1, or two): (lower, upper) for numbers from 1 - lower to 1 + upper; f means (0, f), as in
             Keras.
 
     Output shape:
-        That of the inputs, in the layer's dtype.
+        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> layers.RandomContrast((0.0, 0.5))(np.ones((2, 4, 4, 3))).shape
@@ -112,11 +112,11 @@ class RandomColorDegeneration(RandomColors):
     """Blends each RGB image with its grayscale version.
 
     Args:
-        factor (a number from 0 to 1, or two): The part of the gray image: f for numbers from 0 to f, or (lowest, highest); 1
+        factor (a number from 0 to 1, or two): The fraction of the gray image, drawn from (lowest, highest); f means (0, f). 1
             removes all colour.
 
     Output shape:
-        That of the inputs, in the layer's dtype.
+        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> layers.RandomColorDegeneration((1.0, 1.0))(np.array([[[100.0, 50.0, 0.0]]])).numpy().round(2)
@@ -132,11 +132,11 @@ class RandomInvert(RandomColors, defaults={"factor": 1.0}):
     """Turns pixels x of an image into value_range[1] - x, with a random probability.
 
     Args:
-        factor (a number from 0 to 1, or two): The probability for an image, itself drawn at random: f for numbers from 0 to f,
-            or (lowest, highest); (1, 1) inverts always.
+        factor (a number from 0 to 1, or two): The probability of inverting an image, itself drawn from (lowest, highest); f
+            means (0, f), and (1, 1) always inverts.
 
     Output shape:
-        That of the inputs, in the layer's dtype.
+        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> layers.RandomInvert((1.0, 1.0))(np.array([[[100.0, 50.0, 0.0]]])).numpy()
@@ -152,15 +152,15 @@ class RandomInvert(RandomColors, defaults={"factor": 1.0}):
 class RandomSaturation(RandomColors):
     """Multiplies the saturation of each RGB image by f / (1 - f), with a random f.
 
-    As in Keras, saturations are clipped to `value_range`, though they are from 0 to 1: with (0, 255) and f above 0.5, pixels
+    As in Keras, saturations are clipped to `value_range`, although they range from 0 to 1: with (0, 255) and f above 0.5, pixels
     may leave the range.
 
     Args:
-        factor (a number from 0 to 1, or two): f: a number b for f from 0 to b, or (lowest, highest); 0.5 changes nothing, 0
+        factor (a number from 0 to 1, or two): f is drawn from (lowest, highest); b means (0, b). 0.5 changes nothing, 0
             removes all colour.
 
     Output shape:
-        That of the inputs, in the layer's dtype.
+        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> layer = layers.RandomSaturation((0.0, 0.0), value_range=(0, 1))
@@ -177,14 +177,14 @@ class RandomSaturation(RandomColors):
 
 
 class RandomHue(RandomColors):
-    """Shifts the hues of each RGB image by a random part of the colour circle.
+    """Shifts the hues of each RGB image by a random fraction of the colour circle.
 
     Args:
-        factor (a number from 0 to 1, or two): Twice the part of the circle: f for numbers from 0 to f, or (lowest, highest). The
+        factor (a number from 0 to 1, or two): Twice the fraction, drawn from (lowest, highest); f means (0, f). The
             direction is random; 1 is half a turn, to the complementary colours.
 
     Output shape:
-        That of the inputs, in the layer's dtype.
+        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> layers.RandomHue((1.0, 1.0))(np.array([[[255.0, 0.0, 0.0]]])).numpy().round()
@@ -209,10 +209,10 @@ class RandomPosterization(RandomColors):
 
     Args:
         factor (a number from 1 to 8, or two): The bits n: f for 1 <= n < f, or (low, high) for low <= n < high; equal numbers
-            give exactly these.
+            give exactly that number.
 
     Output shape:
-        That of the inputs, in the layer's dtype.
+        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> layers.RandomPosterization((2, 2))(np.array([[[100.0, 50.0, 200.0]]])).numpy()  # multiples of 64
@@ -230,14 +230,14 @@ class RandomPosterization(RandomColors):
 
 
 class RandomSharpness(RandomColors):
-    """Blends each image with a smoothed one, by a 3 x 3 window with weights 5 / 13 in the middle and 1 / 13 around.
+    """Blends each image with its smoothed version: a 3 x 3 window has weights 5 / 13 in the middle and 1 / 13 around.
 
     Args:
-        factor (a number from 0 to 1, or two): f for numbers from 0 to f, or (lowest, highest): 0 smooths, 0.5 changes nothing, 1
+        factor (a number from 0 to 1, or two): Drawn from (lowest, highest); f means (0, f). 0 smooths, 0.5 changes nothing, 1
             sharpens.
 
     Output shape:
-        That of the inputs, in the layer's dtype.
+        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> image = np.zeros((3, 3, 1))
@@ -270,14 +270,13 @@ class RandomGaussianBlur(RandomColors):
     """Blurs an image with a random probability, by a Gaussian of random width.
 
     Args:
-        factor (a number from 0 to 1, or two): The probability for an image, itself drawn at random: f for numbers from 0 to f,
-            or (lowest, highest); (1, 1) blurs always.
+        factor (a number from 0 to 1, or two): The probability of blurring an image, itself drawn from (lowest, highest); f
+            means (0, f), and (1, 1) always blurs.
         kernel_size: The size of the window: one number, or one for rows and one for columns.
-        sigma: The standard deviation, one for rows and one for columns of a batch: s for numbers from 0 to s, or
-            (lowest, highest).
+        sigma: The standard deviation for rows and for columns of a batch, drawn from (lowest, highest); s means (0, s).
 
     Output shape:
-        That of the inputs, in the layer's dtype.
+        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> layers.RandomGaussianBlur((1.0, 1.0), kernel_size=3, sigma=(1.0, 1.0))(np.eye(4)[:, :, None]).shape
@@ -305,16 +304,16 @@ class RandomGaussianBlur(RandomColors):
 
 
 class RandomColorJitter(RandomImages):
-    """Changes brightness, contrast, saturation and hue of each image in turn, each if its factor is given.
+    """Changes brightness, contrast, saturation and hue of each image in turn, if the factor is given.
 
     Args:
-        brightness_factor (a number, two, or None): The factor of RandomBrightness; None to leave it out.
+        brightness_factor (a number, two, or None): The factor of RandomBrightness; None to skip it.
         contrast_factor (a number, two, or None): The factor of RandomContrast.
         saturation_factor (a number, two, or None): The factor of RandomSaturation.
         hue_factor (a number, two, or None): The factor of RandomHue.
 
     Output shape:
-        That of the inputs, in the layer's dtype.
+        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> layer = layers.RandomColorJitter(brightness_factor=0.2, hue_factor=0.1)
@@ -349,13 +348,13 @@ class RandomColorJitter(RandomImages):
 
 
 class AutoContrast(Images):
-    """Stretches each channel of an image to all of `value_range`, also outside training; a channel of one value stays.
+    """Stretches each channel of an image to the full `value_range`, also outside training; constant channels stay.
 
     Call arguments:
         inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
 
     Output shape:
-        That of the inputs, in the layer's dtype.
+        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> layers.AutoContrast()(np.array([[[100.0], [150.0], [200.0]]])).numpy()[0, :, 0]
@@ -380,7 +379,7 @@ class RandomGrayscale(RandomImages):
         factor: The probability.
 
     Output shape:
-        That of the inputs, in the layer's dtype.
+        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> layers.RandomGrayscale(1.0)(np.array([[[100.0, 50.0, 0.0]]])).numpy().round(2)
@@ -398,15 +397,15 @@ class RandomGrayscale(RandomImages):
 class Solarization(RandomImages):
     """Adds a random number to each image, then inverts the pixels that are not below a random threshold.
 
-    Pixels are mapped to 0 to 255 for this, and clipped there.
+    Pixels are first mapped to [0, 255] and clipped.
 
     Args:
-        addition_factor (a number from 0 to 1, or two): f for numbers from 0 to 255 f; (low, high) for numbers from low to
-            255 high, as in Keras.
-        threshold_factor (a number from 0 to 1, or two): The threshold, likewise.
+        addition_factor (a number from 0 to 1, or two): (low, high) draws from low to 255 high, as in Keras; f draws from 0 to
+            255 f.
+        threshold_factor (a number from 0 to 1, or two): The threshold, like addition_factor.
 
     Output shape:
-        That of the inputs, in the layer's dtype.
+        The inputs' shape, in the layer's dtype.
 
     Example:
         >>> layers.Solarization()(np.array([[[100.0, 50.0, 0.0]]])).numpy()  # all are at or above 0

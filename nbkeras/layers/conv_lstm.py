@@ -1,4 +1,4 @@
-"""LSTMs whose products are convolutions (Shi et al., 2015): over sequences of sequences, of images and of volumes.
+"""LSTMs with convolutions in place of products (Shi et al., 2015): over sequences of sequences, of images and of volumes.
 
 All computation has the channels last: 'channels_first' data is transposed once for a whole sequence.
 """
@@ -17,7 +17,7 @@ from nbkeras.ops.window import output_length
 
 
 class ConvCellOptions(CellOptions, total=False):
-    """The options of LSTMCell that the cells here take as **kwargs."""
+    """The options of LSTMCell that the cells here accept as **kwargs."""
 
     unit_forget_bias: option.Flag
 
@@ -26,8 +26,8 @@ class _ConvLSTMCell(LSTMCell):
     """One step of ConvLSTM; states h and c have the shape of the output, gates and weights the order i, f, c, o.
 
     Args:
-        kernel_size: The size of the window, of inputs and of states.
-        strides: The distance from one window to the next, of inputs; that of states is 1.
+        kernel_size: The size of the window, for inputs and states.
+        strides: The distance from one window to the next, for inputs; it is 1 for states.
     """
 
     rank = 2
@@ -57,13 +57,13 @@ class _ConvLSTMCell(LSTMCell):
         super().__init__(units, activation, recurrent_activation, use_bias, **kwargs)
         option.keep(self, locals())
         self.input_spec = InputSpec(ndim=self.rank + 2)
-        self.state_shape: tuple | None = None  # of a sample, once built
+        self.state_shape: tuple | None = None  # of a sample; set when built
 
     def build(self, input_shape):
         shape = tuple(input_shape)
         if len(shape) != self.rank + 2 or None in shape[1:]:
             raise ValueError(
-                f"layer {self.name!r} needs inputs of {self.rank + 2} axes a step whose sizes are known, received shape {shape}"
+                f"layer {self.name!r} needs {self.rank + 2} axes of known size in a step, received shape {shape}"
             )
         channels = shape[-1] if self.data_format == "channels_last" else shape[1]
         self.state_shape = self.output_shape_of(shape)[1:]
@@ -102,16 +102,16 @@ class _ConvLSTMCell(LSTMCell):
 
         Args:
             x: A tensor in the layer's data format.
-            axis: Its channels' axis if they are first.
+            axis: The axis of the channels in 'channels_first' data.
         """
         return x if self.data_format == "channels_last" else ops.moveaxis(x, axis, -1)
 
     def from_last(self, x, axis: int = 1):
-        """x, whose channels are last, in the layer's data format.
+        """x converted from channels last to the layer's data format.
 
         Args:
             x: A tensor with its channels last.
-            axis: The channels' new axis if they are first.
+            axis: The axis of the channels in 'channels_first' data.
         """
         return x if self.data_format == "channels_last" else ops.moveaxis(x, -1, axis)
 
@@ -223,8 +223,8 @@ class _ConvLSTM(_WholeSequence):
     """Base of the ConvLSTM layers.
 
     Args:
-        kernel_size: The size of the window, of inputs and of states.
-        strides: The distance from one window to the next, of inputs; that of states is 1.
+        kernel_size: The size of the window, for inputs and states.
+        strides: The distance from one window to the next, for inputs; it is 1 for states.
         unit_forget_bias: Whether the bias of the forget gate starts at 1.
     """
 
@@ -301,9 +301,9 @@ class _ConvLSTM(_WholeSequence):
 
 
 class ConvLSTM1D(_ConvLSTM):
-    """An LSTM over sequences of sequences, whose products are convolutions (Shi et al., 2015).
+    """An LSTM over sequences of sequences, with convolutions in place of products (Shi et al., 2015).
 
-    The formula is LSTM's with `conv(x, W)` for x @ W and `conv(h, U)` for h @ U; the convolution of h has padding 'same'.
+    The formula is LSTM's, with `conv(x, W)` for x @ W and `conv(h, U)` for h @ U; the convolution of h has padding 'same'.
     Dropout masks are the same at all time steps and for all gates.
 
     Call arguments:
@@ -314,7 +314,7 @@ class ConvLSTM1D(_ConvLSTM):
 
     Output shape:
         (batch, new steps, filters), or (batch, time, new steps, filters) with `return_sequences`; with `return_state` a list
-        of this and the last states h and c, both (batch, new steps, filters).
+        of the output and the last states h and c, both (batch, new steps, filters).
 
     Example:
         >>> layers.ConvLSTM1D(4, 3)(np.ones((2, 5, 8, 3))).shape
@@ -325,7 +325,7 @@ class ConvLSTM1D(_ConvLSTM):
 
 
 class ConvLSTM2D(_ConvLSTM):
-    """An LSTM over sequences of images, whose products are convolutions (Shi et al., 2015).
+    """An LSTM over sequences of images, with convolutions in place of products (Shi et al., 2015).
 
     The formula is LSTM's with `conv(x, W)` for x @ W and `conv(h, U)` for h @ U; the convolution of h has padding 'same'.
     Dropout masks are the same at all time steps and for all gates.
@@ -338,7 +338,7 @@ class ConvLSTM2D(_ConvLSTM):
 
     Output shape:
         (batch, new rows, new columns, filters), or the same with time after the batch with `return_sequences`; with
-        `return_state` a list of this and the last states h and c.
+        `return_state` a list of the output and the last states h and c.
 
     Example:
         >>> frames = np.ones((2, 5, 8, 8, 3))
@@ -352,7 +352,7 @@ class ConvLSTM2D(_ConvLSTM):
 
 
 class ConvLSTM3D(_ConvLSTM):
-    """An LSTM over sequences of volumes, whose products are convolutions (Shi et al., 2015).
+    """An LSTM over sequences of volumes, with convolutions in place of products (Shi et al., 2015).
 
     The formula is LSTM's with `conv(x, W)` for x @ W and `conv(h, U)` for h @ U; the convolution of h has padding 'same'.
     Dropout masks are the same at all time steps and for all gates.

@@ -17,9 +17,9 @@ class _ConvTranspose(Convolving):
 
     Args:
         strides: The factor by which an axis grows.
-        padding ('valid' or 'same'): 'valid': all places that windows reach; 'same': length * strides places.
-        output_padding (an integer, one for each axis, or None): The number of places that are added at the
-            end, less than the strides. None: those that give the lengths below.
+        padding ('valid' or 'same'): 'valid': all positions that windows reach; 'same': length * strides positions.
+        output_padding (an integer, one for each axis, or None): The number of positions added at the
+            end, less than the strides. None: the number that gives the lengths below.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Conv1DTranspose(_ConvTranspose):
     """Transposed convolution of sequences, which makes them larger.
 
     The outputs are activation(conv_transpose(inputs, kernel) + bias). It is the gradient of a convolution:
-    each number of the input is multiplied by the kernel, and the products are added into the output at
+    each number of the input is multiplied by the kernel, and the products are added to the output at
     distances of `strides`. `kernel` has shape (size, filters, channels), `bias` (filters,).
 
     Input shape:
@@ -98,7 +98,7 @@ class Conv2DTranspose(_ConvTranspose):
     """Transposed convolution of images, which makes them larger.
 
     The outputs are activation(conv_transpose(inputs, kernel) + bias). It is the gradient of a convolution:
-    each number of the input is multiplied by the kernel, and the products are added into the output at
+    each number of the input is multiplied by the kernel, and the products are added to the output at
     distances of `strides`. `kernel` has shape (height, width, filters, channels), `bias` (filters,).
 
     Args:
@@ -131,7 +131,7 @@ class Conv3DTranspose(_ConvTranspose):
     """Transposed convolution of volumes, which makes them larger.
 
     The outputs are activation(conv_transpose(inputs, kernel) + bias). It is the gradient of a convolution:
-    each number of the input is multiplied by the kernel, and the products are added into the output at
+    each number of the input is multiplied by the kernel, and the products are added to the output at
     distances of `strides`. `kernel` has shape (depth, height, width, filters, channels), `bias` (filters,).
 
     Args:

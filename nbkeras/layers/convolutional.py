@@ -20,9 +20,9 @@ class _Conv(Adaptable, Convolving):
         padding ('valid' or 'same'): 'valid': only whole windows; 'same': zeros at the ends, for ceil(length /
             strides) windows.
         data_format: Where the channels are: last, (batch, ..., channels), or first, (batch, channels, ...),
-            which is slower: it is transposed there and back.
-        groups: The number of parts into which channels and filters are split; a part of the filters sees its
-            part of the channels only.
+            which is slower: it is transposed before and after.
+        groups: The number of groups of channels and filters; each group of filters sees its
+            group of channels only.
     """
 
     kernel: Any = AdaptedWeight()
@@ -97,7 +97,7 @@ class _Conv(Adaptable, Convolving):
         return self.finish(self.convolution_op(inputs, self.kernel))
 
     def convolved(self, inputs, padding):
-        return self.convolve(inputs, self.kernel, padding=padding)  # bias and activation in one kernel with it
+        return self.convolve(inputs, self.kernel, padding=padding)  # bias and activation run in the same kernel
 
     def _mixed(self, inputs, matrix):
         """Channels times a matrix, plus the bias."""
@@ -115,7 +115,7 @@ class Conv1D(_Conv):
 
     Args:
         padding ('valid', 'same' or 'causal'): 'valid': only whole windows; 'same': zeros at the ends, for
-            ceil(length / strides) windows; 'causal': as many windows, with all zeros before the first step:
+            ceil(length / strides) windows; 'causal': the same number of windows, with all zeros before the first step:
             no output depends on later steps.
 
     Input shape:

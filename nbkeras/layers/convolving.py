@@ -20,7 +20,7 @@ class Convolving(Spatial, registered=False):
     use_bias: bool
 
     def build(self, input_shape):
-        self.compute_output_shape(input_shape)  # for its errors
+        self.compute_output_shape(input_shape)  # raises its errors
         channels = self.channels_of(input_shape)
         self.make_weights(channels)
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
@@ -29,7 +29,7 @@ class Convolving(Spatial, registered=False):
         return self.convolved(inputs, self.padding)
 
     def convolved(self, inputs, padding: str):
-        """The layer's output with another padding.
+        """The layer's output with the given padding.
 
         Args:
             inputs: The input.
@@ -46,15 +46,15 @@ class Convolving(Spatial, registered=False):
         raise NotImplementedError
 
     def channels_of(self, input_shape) -> int:
-        """The number of channels, which a layer must know to be built.
+        """The number of channels, which building a layer requires.
 
         Args:
             input_shape: The shape of the input.
 
         Raises:
-            ValueError: if the number is None, and for another number of axes.
+            ValueError: if the number is None, or the number of axes is wrong.
         """
-        self.lengths(input_shape)  # for its error
+        self.lengths(input_shape)  # raises its error
         channels = input_shape[self.channel_axis()]
         if channels is None:
             raise ValueError(f"layer {self.name!r} needs the number of channels, received shape {tuple(input_shape)}")
@@ -85,7 +85,7 @@ class Convolving(Spatial, registered=False):
         Args:
             inputs: The input.
             kernel: The kernel.
-            strides: The distance from one window to the next; None for the layer's, as for the others.
+            strides: The distance from one window to the next; None for the layer's; likewise for the other arguments.
             padding: 'valid' or 'same'.
             dilation_rate: The distance between the elements of a window.
         """

@@ -35,8 +35,8 @@ class Dense(Adaptable):
         (batch, ..., units).
 
     Raises:
-        ValueError: when it is built for an input whose last axis has no known size, and when it is called on
-            an input with another last axis than it was built for.
+        ValueError: when it is built without a known size of the last axis, and when it is called on
+            an input with a different last axis.
 
     Example:
         >>> layer = layers.Dense(2, kernel_initializer="ones", activation="relu")
@@ -100,7 +100,7 @@ class Activation(SameShape):
         Any.
 
     Output shape:
-        That of the input.
+        The input's shape.
 
     Example:
         >>> layers.Activation("relu")(np.array([-1.0, 0.0, 2.0])).numpy()
@@ -141,7 +141,7 @@ class Flatten(Layer):
 
     Args:
         data_format: 'channels_last' keeps the order of the elements. 'channels_first': the input has its
-            channels in axis 1; they are moved last before. The result is then that of the same input with its
+            channels in axis 1, which is moved last first. The result is the same as for the same input with
             channels last.
 
     Input shape:
@@ -175,7 +175,7 @@ class Flatten(Layer):
 
 
 class Reshape(Layer):
-    """Gives each sample another shape; the elements keep their order.
+    """Reshapes each sample; the elements keep their order.
 
     Args:
         target_shape: The shape of the output without the batch axis. One size may be -1: it is computed.
@@ -187,7 +187,7 @@ class Reshape(Layer):
         (batch, *target_shape).
 
     Raises:
-        ValueError: for more than one -1, and when the number of elements of a sample does not fit.
+        ValueError: for more than one -1, or if the number of elements of a sample does not fit.
 
     Example:
         >>> layers.Reshape((3, 2))(np.array([[1, 2, 3, 4, 5, 6]])).numpy()
@@ -205,7 +205,9 @@ class Reshape(Layer):
     def __init__(self, target_shape: option.Integers, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
         if self.target_shape.count(-1) > 1 or any(size < -1 for size in self.target_shape):
-            raise ValueError(f"at most one size of target_shape may be -1, none less, received {self.target_shape}")
+            raise ValueError(
+                f"at most one size of target_shape may be -1, and none below -1, received {self.target_shape}"
+            )
 
     def call(self, inputs):
         return ops.reshape(inputs, (inputs.shape[0], *self._target(tuple(inputs.shape))))
@@ -218,7 +220,7 @@ class Reshape(Layer):
         fits = total % known == 0 if -1 in self.target_shape and known else total == known
         if not fits:
             raise ValueError(
-                f"Reshape {self.name!r} cannot make {self.target_shape} of an input of shape {input_shape}: "
+                f"Reshape {self.name!r} cannot reshape an input of shape {input_shape} to {self.target_shape}: "
                 f"{total} elements per sample do not fit"
             )
         return tuple(total // known if size == -1 else size for size in self.target_shape)
@@ -241,7 +243,7 @@ class Permute(Layer):
         The input's sizes in the new order.
 
     Raises:
-        ValueError: if dims are not the numbers 1 to n in some order.
+        ValueError: unless dims are the numbers 1 to n in some order.
 
     Example:
         >>> layers.Permute((2, 1))(np.array([[[1, 2, 3], [4, 5, 6]]])).numpy()
@@ -301,17 +303,17 @@ class RepeatVector(Layer):
 class Masking(SameShape):
     """Masks the steps of a sequence whose features all equal mask_value, and sets them to 0.
 
-    The mask goes along with the output: layers after it that know masks, such as LSTM, skip these steps. It
-    ends at a layer that does not, with a warning.
+    The mask follows the output: later layers that support masks, such as LSTM, skip these steps. It
+    ends with a warning at a layer that does not.
 
     Args:
         mask_value: The value that marks a step as missing.
 
     Input shape:
-        (batch, steps, features); in general two axes or more, of which the last one decides.
+        (batch, steps, features); in general two axes or more; the last one is compared.
 
     Output shape:
-        That of the input; the mask, a bool tensor, has it without the last axis.
+        The input's shape; the mask, a bool tensor, has this shape without the last axis.
 
     Example:
         >>> layer = layers.Masking(mask_value=-1.0)
@@ -340,30 +342,30 @@ class Masking(SameShape):
 class Lambda(Layer):
     """A function of tensors as a layer: function(inputs, **arguments).
 
-    It has no weights: for a computation with weights, write a subclass of Layer. A configuration holds the
-    names of function and mask only, never code. To load the model again, register them by
+    It has no weights: for a computation with weights, write a subclass of Layer. A configuration holds only the
+    names of function and mask, never code. To load the model again, register them by
     `register_keras_serializable`, or pass them in custom_objects; a `lambda` cannot be saved. A function as
-    output_shape is left out of the configuration.
+    output_shape is omitted from the configuration.
 
     Args:
         function: The function; it computes with `nbkeras.ops`. It gets `mask` and `training` if it has
             parameters of these names.
         output_shape (a tuple, a list of tuples, a function or None): The shape of the output without the
-            batch axis, a list of them for several outputs, or a function that returns the whole shape for the
-            input's. None: a dry run finds it.
+            batch axis, a list of them for several outputs, or a function that maps the input's shape to the
+            whole shape. None: a dry run determines it.
         mask (a tensor, a function or None): The mask of the output, or a function of the inputs and their
             mask that returns it.
-        arguments (a dict or None): More keyword arguments for the function.
+        arguments (a dict or None): Additional keyword arguments for the function.
 
     Call arguments:
-        inputs: What the function gets first: a tensor, or a structure of tensors.
+        inputs: The first argument of the function: a tensor, or a structure of tensors.
         mask: The mask of the inputs, for a function with this parameter.
         training: Whether training runs, for a function with this parameter.
 
     Raises:
-        TypeError: if function is not callable, or output_shape is of another type.
-        ValueError: for the name of a function that is not known.
-        NotImplementedError: from `get_config`, and when a model is saved, for a function without a registered
+        TypeError: if function is not callable, or output_shape has a wrong type.
+        ValueError: for an unknown function name.
+        NotImplementedError: from `get_config` and when a model is saved, for a function without a registered
             name.
 
     Example:
@@ -394,7 +396,7 @@ class Lambda(Layer):
         self._takes = [name for name in ("mask", "training") if name in names]
 
     def _known(self, role: str, function: Any) -> Any:
-        """The function that a name in a configuration stands for; ValueError if it is unknown."""
+        """The function named in a configuration; ValueError if it is unknown."""
         found = custom_object(function) if isinstance(function, str) else function
         if found is None and function is not None:
             raise ValueError(
@@ -422,7 +424,7 @@ class Lambda(Layer):
         return super().compute_output_spec(*args, **kwargs)
 
     def compute_mask(self, inputs, mask=None):
-        """The mask that the layer was made with, or that its function returns."""
+        """The mask given to the layer, or returned by its mask function."""
         return self.mask(inputs, mask) if callable(self.mask) else self.mask
 
     def _named(self, role: str, function: Any) -> str:

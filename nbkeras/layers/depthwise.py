@@ -1,4 +1,4 @@
-"""Convolution of each channel separately (depthwise), and followed by a convolution across channels (separable)."""
+"""Convolution of each channel separately (depthwise), optionally followed by a convolution across channels (separable)."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ class DepthwiseConv1D(_DepthwiseConv):
 
     Args:
         padding ('valid', 'same' or 'causal'): 'valid': only whole windows; 'same': zeros at the ends, for
-            ceil(length / strides) windows; 'causal': as many windows, with all zeros before the first step:
+            ceil(length / strides) windows; 'causal': the same number of windows, with all zeros before the first step:
             no output depends on later steps.
 
     Input shape:
         (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
 
     Output shape:
-        (batch, new steps, channels * depth_multiplier), or with the channels second. New lengths are those of
+        (batch, new steps, channels * depth_multiplier), or with the channels second. New lengths are as in
         Conv1D.
 
     Raises:
@@ -102,7 +102,7 @@ class DepthwiseConv2D(_DepthwiseConv):
 
     Output shape:
         (batch, new rows, new columns, channels * depth_multiplier), or with the channels second. New lengths
-        are those of Conv2D.
+        are as in Conv2D.
 
     Raises:
         ValueError: if no window fits into the input.
@@ -173,18 +173,18 @@ class SeparableConv1D(_SeparableConv):
 
     It usually has fewer weights than Conv1D: `depthwise_kernel` has shape (size, channels, depth_multiplier),
     `pointwise_kernel` (1, channels * depth_multiplier, filters), `bias` (filters,). strides, padding and
-    dilation_rate are those of the first part.
+    dilation_rate belong to the depthwise part.
 
     Args:
         padding ('valid', 'same' or 'causal'): 'valid': only whole windows; 'same': zeros at the ends, for
-            ceil(length / strides) windows; 'causal': as many windows, with all zeros before the first step:
+            ceil(length / strides) windows; 'causal': the same number of windows, with all zeros before the first step:
             no output depends on later steps.
 
     Input shape:
         (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
 
     Output shape:
-        (batch, new steps, filters), or with the filters second. New lengths are those of Conv1D.
+        (batch, new steps, filters), or with the filters second. New lengths are as in Conv1D.
 
     Raises:
         ValueError: if no window fits into the input.
@@ -206,7 +206,7 @@ class SeparableConv2D(_SeparableConv):
 
     It usually has fewer weights than Conv2D: `depthwise_kernel` has shape (height, width, channels,
     depth_multiplier), `pointwise_kernel` (1, 1, channels * depth_multiplier, filters), `bias` (filters,).
-    strides, padding and dilation_rate are those of the first part.
+    strides, padding and dilation_rate belong to the depthwise part.
 
     Args:
         kernel_size: The size of the window: (rows, columns), or an integer for both.
@@ -217,7 +217,7 @@ class SeparableConv2D(_SeparableConv):
         (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
 
     Output shape:
-        (batch, new rows, new columns, filters), or with the filters second. New lengths are those of Conv2D.
+        (batch, new rows, new columns, filters), or with the filters second. New lengths are as in Conv2D.
 
     Raises:
         ValueError: if no window fits into the input.

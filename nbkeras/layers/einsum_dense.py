@@ -16,7 +16,7 @@ _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a
 
 
 def _equation(name: str, what: str, equation: Any) -> str:
-    _parsed(equation)  # for its error
+    _parsed(equation)  # raises its error
     return equation
 
 
@@ -47,7 +47,7 @@ class EinsumDense(Adaptable):
             '...', first or last in input and output, stands for axes that do not change.
         output_shape: The sizes of the output's letters in their order, without the batch axis; None for a
             size of the input. With '...' first, the dots stand for the batch axis, and each letter has a size.
-        bias_axes (letters or None): The letters of the output along which the bias has numbers of its own;
+        bias_axes (letters or None): The letters of the output along which the bias varies;
             None for no bias.
 
     Input shape:
@@ -57,8 +57,8 @@ class EinsumDense(Adaptable):
         As in the equation.
 
     Raises:
-        ValueError: for another form of equation, and, when the layer is built, if equation, input,
-            output_shape and bias_axes do not fit together.
+        ValueError: for an invalid equation, and when the layer is built, if equation, input,
+            output_shape and bias_axes do not match.
 
     Example:
         >>> layer = layers.EinsumDense("abc,cd->abd", output_shape=(None, 64), bias_axes="d")
@@ -72,7 +72,7 @@ class EinsumDense(Adaptable):
 
     input_spec = InputSpec()
     is_quantized_by_keras = True
-    quantized_channels = {"kernel": ()}  # those of the equation
+    quantized_channels = {"kernel": ()}  # from the equation
     kernel: Any = AdaptedWeight()
     equation: str
     bias_axes: Any
@@ -114,7 +114,7 @@ class EinsumDense(Adaptable):
         self._adapt_as_made()
 
     def channels_of_scale(self, name, shape):
-        """The axes of the kernel along which scales differ, in the order of the output, and the shape of the scale in files.
+        """The kernel's axes along which scales differ, in the output's order, and the shape of the scale in files.
 
         Args:
             name: 'kernel'.
@@ -147,7 +147,7 @@ class EinsumDense(Adaptable):
             rows, columns = shape[: len(shape) - self._summed], kernel.shape[self._summed :]
             bias = None if bias is None else ops.reshape(bias, (-1,))
             flat = ops.reshape(inputs, (*rows, k)), ops.reshape(kernel, (k, -1))
-            fused = activation is ops.relu  # other activations may work along an axis
+            fused = activation is ops.relu  # other activations may need an axis
             outputs = ops.reshape(ops.dense(*flat, bias, ops.relu if fused else None), (*rows, *columns))
             return outputs if fused else activation(outputs)
         outputs = ops.einsum(self.equation, inputs, kernel)
@@ -170,7 +170,7 @@ class _Equation(NamedTuple):
 class _Plan(NamedTuple):
     """The shapes of kernel, bias and output, and which of the kernel's axes are input or output units.
 
-    summed: the number of the input's last axes that are the kernel's first axes, where the layer is one matrix product; else
+    summed: the number of the input's last axes that are the kernel's first axes, if the layer is one matrix product; else
     None.
     """
 
@@ -244,9 +244,9 @@ def _bias_shape(terms: _Equation, bias_axes: str, sizes: dict[str, Any], extra: 
 
 
 def _scale(terms: _Equation, shape: tuple, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The kernel's axes that are axes of the output, in its order; and the shape in which Keras stores a scale for them.
+    """The kernel's axes that are axes of the output, in the output's order, and Keras's shape of a scale for them.
 
-    Keras lets the scale broadcast to the output: axes that it has not are 1, but it takes some of those for summed axes first.
+    Keras lets the scale broadcast to the output: missing axes are 1, but summed axes take their positions first.
     """
     extra = [str(number) for number in range(rank - len(terms.inputs))]  # the axes of the ellipsis
     output = [*extra, *terms.outputs] if terms.first else [*terms.outputs, *extra]

@@ -12,18 +12,18 @@ from nbkeras.engine.tensor import Tensor
 
 
 class Embedding(Adaptable):
-    """Looks up a vector of learned numbers for each integer: row n of a table for n.
+    """Looks up a learned vector for each integer: row n of a table for n.
 
     `embeddings` has shape (input_dim, output_dim). Floats are truncated to integers, and negative integers
     count from the end. `fit`, `evaluate` and `predict` raise an error for an integer without a row in a
-    model's input; elsewhere its vector is NaN (see `ops.embedding`).
+    model's input; elsewhere the vector is NaN (see `ops.embedding`).
 
     Args:
         input_dim: The number of rows: integers are 0 to input_dim - 1.
         output_dim: The number of columns: the size of a vector.
-        mask_zero: Whether 0 is padding, which layers after this one skip: the mask of the output is True
+        mask_zero: Whether 0 is padding that later layers skip: the mask of the output is True
             where the integer is not 0.
-        input_length (an integer, several, or None): The length of the sequences, where the layer is first in
+        input_length (an integer, several, or None): The length of the sequences, if the layer is first in
             a Sequential.
         weights (an array, a list with one, or None): The initial table.
 
@@ -76,7 +76,7 @@ class Embedding(Adaptable):
         self._start_from(weights)
 
     def _start_from(self, weights: Any) -> None:
-        """Make the weights and set them, where they are given."""
+        """Make the weights, and set them if given."""
         if weights is not None:
             self.build()
             self.set_weights([weights] if isinstance(weights, np.ndarray | Tensor) else weights)
@@ -99,7 +99,7 @@ class Embedding(Adaptable):
 
 
 class TableOptions(BasicOptions, total=False):
-    """The options of Embedding that ReversibleEmbedding takes as **kwargs."""
+    """The options of Embedding that ReversibleEmbedding accepts as **kwargs."""
 
     embeddings_initializer: option.Initializer
     embeddings_regularizer: option.Regularizer
@@ -112,10 +112,10 @@ class TableOptions(BasicOptions, total=False):
 
 
 class ReversibleEmbedding(Embedding):
-    """An Embedding that also maps vectors to scores: one for each integer.
+    """An Embedding that also maps vectors to scores, one for each integer.
 
-    Called with reverse=True, the output is vectors @ embeddings.T, as the last layer of a language model
-    needs it. Press and Wolf, 2017.
+    With reverse=True it returns vectors @ embeddings.T, as the last layer of a language model
+    does. Press and Wolf, 2017.
 
     Args:
         tie_weights: Whether both directions use one table; False: the reverse has its own,
@@ -191,7 +191,7 @@ class ReversibleEmbedding(Embedding):
             return scores
         return ops.multiply(ops.tanh(ops.divide(scores, self.logit_soft_cap)), self.logit_soft_cap)
 
-    compute_output_shape = Layer.compute_output_shape  # a dry run: it depends on `reverse`
+    compute_output_shape = Layer.compute_output_shape  # a dry run, since it depends on `reverse`
 
     def compute_mask(self, inputs, mask=None):
         """The mask of integers, as in Embedding; vectors have none.

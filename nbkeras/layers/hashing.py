@@ -1,6 +1,6 @@
-"""Hashing and HashedCrossing: categories without a vocabulary, by the hash functions of TensorFlow that Keras uses.
+"""Hashing and HashedCrossing: categories without a vocabulary, by TensorFlow's hash functions, which Keras uses.
 
-Integers may be inputs of a model; texts, arrays of str, are only taken by a direct call of the layer.
+Integers may be inputs of a model. Strings, in arrays of str, are accepted only by a direct call of the layer.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from nbkeras.ops import hashing
 
 
 class _Hashed(TextInputs):
-    """Base of both layers: bins, output modes, and calls with texts.
+    """Base of both layers: bins, output modes, and calls with strings.
 
     Args:
         num_bins: The number of bins.
-        sparse: Accepted for scripts of Keras.
-        dtype (str, or None): The dtype of the output: int64 for 'int', else `config.floatx()` by default.
+        sparse: Accepted for Keras scripts.
+        dtype (str, or None): The dtype of the output: by default int64 for 'int', else `config.floatx()`.
     """
 
     input_dtype = "int64"
@@ -51,21 +51,21 @@ class _Hashed(TextInputs):
 
 
 class Hashing(_Hashed):
-    """Maps integers or texts to one of `num_bins` numbers by a hash: categories without a vocabulary.
+    """Maps integers or strings to one of `num_bins` numbers by a hash: categories without a vocabulary.
 
-    The hash is FarmHash64, or SipHash with a salt, as in Keras. Texts, arrays of str, are only taken by a direct call.
+    The hash is FarmHash64, or SipHash with a salt, as in Keras. Strings, in arrays of str, are accepted only by a direct call.
 
     Args:
-        mask_value (an integer, a str, or None): The value that gets bin 0, which then holds nothing else.
-        salt: One or two integers that choose another hash.
+        mask_value (an integer, a str, or None): The only value in bin 0.
+        salt: One or two integers that change the hash.
         output_mode ('int', 'one_hot', 'multi_hot' or 'count'): 'int' for the bins; the others give indicators of the bins, as
-            CategoryEncoding does.
+            in CategoryEncoding.
 
     Call arguments:
-        inputs: Integers or texts of any shape.
+        inputs: Integers or strings of any shape.
 
     Output shape:
-        That of the inputs; for other modes see CategoryEncoding.
+        The inputs' shape; for other modes see CategoryEncoding.
 
     Example:
         >>> layers.Hashing(num_bins=3)(np.array(["a", "b", "c"])).numpy()
@@ -108,13 +108,13 @@ class HashedCrossing(_Hashed):
         output_mode ('int' or 'one_hot'): 'int' for the bin; 'one_hot' for its indicator.
 
     Call arguments:
-        inputs: A list of features, integers or texts, each (batch,) or (batch, 1). Texts only in a direct call.
+        inputs: A list of features, integers or strings, each (batch,) or (batch, 1). Strings only in a direct call.
 
     Output shape:
-        That of a feature; for 'one_hot' (batch, num_bins).
+        A feature's shape; for 'one_hot' (batch, num_bins).
 
     Raises:
-        ValueError: for one input, for inputs of other or unequal shapes, and for floats.
+        ValueError: for a single input, wrong or unequal shapes, and floats.
 
     Example:
         >>> layers.HashedCrossing(num_bins=5)([np.array(["red", "blue"]), np.array([1, 2])]).numpy()
@@ -133,12 +133,12 @@ class HashedCrossing(_Hashed):
         for each in inputs:
             texts = hashing.as_texts(each)
             if texts is None and each.dtype.kind not in "iu":
-                raise ValueError(f"HashedCrossing {self.name!r} takes integers or texts, received dtype {each.dtype}")
+                raise ValueError(f"HashedCrossing {self.name!r} takes integers or strings, received dtype {each.dtype}")
             numbers.append(each if texts is None else hashing.hash_texts(texts, 0))
         return encoded(hashing.cross_hashes(numbers, self.num_bins), self.output_mode, self.num_bins, self.dtype)
 
 
 def _shape_of(feature: Any) -> tuple | None:
-    """The shape of a tensor, an array or texts; None for anything else."""
+    """The shape of a tensor, an array or strings; None for anything else."""
     shape = getattr(feature, "shape", None) if hashing.as_texts(feature) is None else np.shape(feature)
     return shape if isinstance(shape, tuple) else None

@@ -12,7 +12,7 @@ from nbkeras.layers.spatial import DataFormat
 
 
 class Images(Layer, registered=False):
-    """Base of image layers: takes an image or a batch, channels last or first; `change` gets a batch with channels last.
+    """Base of image layers: accepts an image or a batch, channels last or first; `change` gets a batch with channels last.
 
     Call arguments:
         inputs: An image (height, width, channels), or a batch of images; channels first for 'channels_first'.
@@ -55,11 +55,11 @@ class Resizing(Images):
 
     Args:
         interpolation (str): 'nearest', 'bilinear', 'bicubic', 'lanczos3' or 'lanczos5'.
-        crop_to_aspect_ratio: Whether to cut off edges first, for the new ratio of height and width.
-        pad_to_aspect_ratio: Whether to add edges first, for the new ratio.
-        fill_mode (str): How added edges are filled: 'constant'.
-        fill_value: The value of added edges.
-        antialias: Whether to smooth when images become smaller.
+        crop_to_aspect_ratio: Whether to crop to the new aspect ratio first.
+        pad_to_aspect_ratio: Whether to pad to the new aspect ratio first.
+        fill_mode (str): How padding is filled: 'constant'.
+        fill_value: The value of the padding.
+        antialias: Whether to smooth when shrinking.
 
     Output shape:
         (height, width, channels), or a batch of these; the dtype of the inputs.
@@ -104,7 +104,7 @@ class Resizing(Images):
 
 
 def middle(images, height: int, width: int):
-    """The central (height, width) of a batch; of smaller images the central part of that aspect ratio, resized."""
+    """The central (height, width) of a batch; smaller images are cropped to that aspect ratio and resized."""
     rows, columns = images.shape[1] - height, images.shape[2] - width
     if rows < 0 or columns < 0:
         return ops.image.resize(images, (height, width), crop_to_aspect_ratio=True, data_format="channels_last")
@@ -112,7 +112,7 @@ def middle(images, height: int, width: int):
 
 
 class CenterCrop(Images):
-    """Cuts out the middle of images. Smaller images are cropped to the ratio of height and width, and resized.
+    """Crops images around the centre. Smaller images are cropped to the aspect ratio and resized.
 
     Output shape:
         (height, width, channels), or a batch of these, in the layer's dtype.
@@ -132,18 +132,18 @@ class CenterCrop(Images):
 
 
 class Pipeline(Layer):
-    """A sequence of layers as one layer: a part of a model, or a preprocessing of data.
+    """A sequence of layers as one layer: a part of a model, or preprocessing of data.
 
     Args:
         layers (a list of layers): The layers, in order.
 
     Call arguments:
         inputs: The inputs of the first layer.
-        training: Passed to the layers that take it. True by default where no model sets it.
-        mask: Passed to the first layer if it takes it; each further layer gets the mask of its input.
+        training: Passed to the layers that accept it. True by default if no model sets it.
+        mask: Passed to the first layer if it accepts it; each later layer gets the mask of its input.
 
     Raises:
-        ValueError: for something else than a list of layers.
+        ValueError: for anything but a list of layers.
 
     Example:
         >>> pipeline = layers.Pipeline([layers.Rescaling(1 / 255), layers.Resizing(2, 2)])

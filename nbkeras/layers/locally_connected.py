@@ -17,7 +17,7 @@ class _LocallyConnected(Convolving):
 
     Args:
         padding ('valid'): Only whole windows; there is no other padding.
-        implementation: Accepted and ignored: all compute the same, with the kernel of implementation 1.
+        implementation: Accepted and ignored: all give the same result, with the kernel of implementation 1.
     """
 
     paddings = ("valid",)
@@ -51,7 +51,7 @@ class _LocallyConnected(Convolving):
         places = self.lengths(self.compute_output_shape(input_shape))
         if None in places:
             raise ValueError(
-                f"layer {self.name!r} has a kernel for each place and needs inputs of a known size, received shape "
+                f"layer {self.name!r} has a kernel for each position and needs inputs of a known size, received shape "
                 f"{tuple(input_shape)}"
             )
         taps = math.prod(self.kernel_size) * channels
@@ -68,7 +68,7 @@ class _LocallyConnected(Convolving):
 
 
 class LocallyConnected1D(_LocallyConnected):
-    """Conv1D with weights of its own for each step, from Keras 2.
+    """Conv1D with separate weights for each step, from Keras 2.
 
     `kernel` has shape (new steps, kernel_size * channels, filters), `bias` (new steps, filters).
 
@@ -81,8 +81,8 @@ class LocallyConnected1D(_LocallyConnected):
         strides + 1.
 
     Raises:
-        ValueError: if padding is not 'valid', no window fits into the input, or the number of steps is not
-            known.
+        ValueError: if padding is not 'valid', no window fits into the input, or the number of steps is
+            unknown.
 
     Example:
         >>> layer = layers.LocallyConnected1D(4, 3)
@@ -96,7 +96,7 @@ class LocallyConnected1D(_LocallyConnected):
 
 
 class LocallyConnected2D(_LocallyConnected):
-    """Conv2D with weights of its own for each position, from Keras 2.
+    """Conv2D with separate weights for each position, from Keras 2.
 
     `kernel` has shape (positions, height * width * channels, filters), with the positions row by row, and the
     channels before the height for 'channels_first'; `bias` has shape (new rows, new columns, filters).
@@ -114,7 +114,7 @@ class LocallyConnected2D(_LocallyConnected):
         kernel_size) // strides + 1.
 
     Raises:
-        ValueError: if padding is not 'valid', no window fits into the input, or its size is not known.
+        ValueError: if padding is not 'valid', no window fits into the input, or its size is unknown.
 
     Example:
         >>> layer = layers.LocallyConnected2D(4, 3)

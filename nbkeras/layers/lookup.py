@@ -1,6 +1,6 @@
 """IntegerLookup and StringLookup: layers with a vocabulary that map terms to indices, or indices to terms.
 
-Integers may be inputs of a model; texts, arrays of str, are only taken by a direct call of the layer.
+Integers may be inputs of a model. Strings, in arrays of str, are accepted only by a direct call of the layer.
 """
 
 from __future__ import annotations
@@ -50,23 +50,23 @@ OovMethod = Annotated[str, option.choice("floormod", "farmhash")]
 
 
 class Lookup(TextInputs, registered=False):
-    """Base of both lookups. Indices: the mask token's (if there is one), those for unknown terms, then the terms in order.
+    """Base of both lookups. Order of indices: the mask token (if any), unknown terms, the terms in order.
 
     Args:
-        max_tokens: The greatest number of indices, with those of special tokens; None for no limit.
-        num_oov_indices: The number of indices for unknown terms. With 0 an unknown text is an error, an unknown integer gets -1.
+        max_tokens: The maximum number of indices, including special tokens; None for no limit.
+        num_oov_indices: The number of indices for unknown terms. With 0, unknown strings raise, unknown integers get -1.
         vocabulary (a list, an array, the path of a file, or None): The terms in order; a text file has one in each line. None
-            to learn them by `adapt`.
+            to learn them with `adapt`.
         idf_weights (a list of numbers, or None): The weights of the terms for 'tf_idf'.
         invert: Whether to map indices to terms.
         output_mode ('int', 'one_hot', 'multi_hot', 'count' or 'tf_idf'): 'int' for indices, int64; 'tf_idf' for counts times
-            idf_weights; the others give indicators, as CategoryEncoding does. Indicators ignore masked terms.
-        pad_to_max_tokens: Whether indicators have max_tokens places, even if there are fewer terms.
-        sparse: Accepted for scripts of Keras.
-        salt: One or two integers: unknown terms are shared among several indices by SipHash with this key.
-        oov_method: How unknown integers are shared among several indices: 'floormod', the remainder, or 'farmhash', a hash.
-        has_input_vocabulary (bool, or None): For configurations: whether the terms were given, and not learned.
-        vocabulary_size (an integer, or None): For configurations: the number of indices, before a file gives the terms.
+            idf_weights; the others give indicators, as in CategoryEncoding. Indicators ignore masked terms.
+        pad_to_max_tokens: Whether indicators have size max_tokens, even if there are fewer terms.
+        sparse: Accepted for Keras scripts.
+        salt: One or two integers, the key of SipHash, which distributes unknown terms over several indices.
+        oov_method: How unknown integers are distributed over several indices: 'floormod', the remainder, or 'farmhash', a hash.
+        has_input_vocabulary (bool, or None): For configurations: whether the terms were given rather than learned.
+        vocabulary_size (an integer, or None): For configurations: the number of indices until a file provides the terms.
     """
 
     modes = (*MODES, "tf_idf")
@@ -103,9 +103,9 @@ class Lookup(TextInputs, registered=False):
         if pad_to_max_tokens and max_tokens is None:
             raise ValueError(f"{what} with pad_to_max_tokens=True needs max_tokens")
         if invert and self.output_mode != "int":
-            raise ValueError(f"{what} with invert=True has output_mode 'int', received {briefly(output_mode)}")
+            raise ValueError(f"{what} with invert=True needs output_mode 'int', received {briefly(output_mode)}")
         places = num_oov_indices + (max_tokens if pad_to_max_tokens else 0)
-        load_budget.take(16 * places, f"{what} with a table of {places} places besides its terms")
+        load_budget.take(16 * places, f"{what} with a table of {places} entries besides its terms")
         self._given = (
             vocabulary is not None
             if has_input_vocabulary is None
@@ -114,7 +114,7 @@ class Lookup(TextInputs, registered=False):
         self._terms: list = []
         self._numbers: dict = {}
         self._idf: np.ndarray | None = None
-        self._expected = vocabulary_size  # of a file whose vocabulary is still to come
+        self._expected = vocabulary_size  # from a file; the vocabulary follows later
         if vocabulary is not None:
             self.set_vocabulary(vocabulary, idf_weights)
 
@@ -129,7 +129,7 @@ class Lookup(TextInputs, registered=False):
         return self._first_unknown + self.num_oov_indices
 
     def vocabulary_size(self) -> int:
-        """The number of indices: the terms, and the tokens for masked and unknown ones.
+        """The number of indices: the terms, and the tokens for masked and unknown terms.
 
         Example:
             >>> layers.StringLookup(vocabulary=["a", "b"]).vocabulary_size()
@@ -151,15 +151,15 @@ class Lookup(TextInputs, registered=False):
         return [*(special if include_special_tokens else []), *self._terms]
 
     def set_vocabulary(self, vocabulary, idf_weights=None) -> None:
-        """Take these terms, in this order.
+        """Set the terms, in this order.
 
         Args:
-            vocabulary: A list, an array, or the path of a text file with one term in each line. Special tokens may stand in
-                front.
+            vocabulary: A list, an array, or the path of a text file with one term in each line. Special tokens may come
+                first.
             idf_weights: For output mode 'tf_idf': a number for each term.
 
         Raises:
-            ValueError: for repeated terms, none, or more than `max_tokens`; for weights that do not fit.
+            ValueError: for repeated terms, no terms, or more than `max_tokens`; for weights that do not fit.
 
         Example:
             >>> layer = layers.StringLookup()
@@ -169,14 +169,14 @@ class Lookup(TextInputs, registered=False):
         """
         if (idf_weights is not None) != (self.output_mode == "tf_idf"):
             raise ValueError(
-                f"{type(self).__name__} takes idf_weights with output_mode 'tf_idf', and only then; output_mode is "
+                f"{type(self).__name__} takes idf_weights if and only if output_mode is 'tf_idf'; output_mode is "
                 f"{self.output_mode!r}"
             )
         if isinstance(vocabulary, str):
             vocabulary = _lines_of(type(self).__name__, vocabulary)
         try:
             listed = np.asarray(vocabulary).ravel().tolist()
-        except ValueError:  # of lists of different lengths
+        except ValueError:  # lists of different lengths
             raise ValueError(
                 f"{type(self).__name__}: vocabulary must be a list of terms, received {briefly(vocabulary)}"
             ) from None
@@ -187,20 +187,20 @@ class Lookup(TextInputs, registered=False):
         repeated = [term for term, count in collections.Counter(terms).items() if count > 1]
         if repeated or (self.mask_token in terms) or (self.invert and self.oov_token in terms):
             raise ValueError(
-                f"a vocabulary of {self.name!r} must have each term once, and mask and oov tokens only in front, as {special}; "
+                f"a vocabulary of {self.name!r} must have each term once, with mask and oov tokens at the start, as {special}; "
                 f"received {repeated or 'one of these'} again"
             )
         if not terms:
             raise ValueError(f"the vocabulary of {self.name!r} has no terms; received {briefly(vocabulary)}")
         if self.max_tokens is not None and len(terms) + self._first_term > self.max_tokens:
             raise ValueError(
-                f"the vocabulary of {self.name!r} has {len(terms)} terms, with {self._first_term} in front of them more than "
+                f"the vocabulary of {self.name!r} has {len(terms)} terms and {self._first_term} special indices, more than "
                 f"max_tokens={self.max_tokens}"
             )
         weights = None if idf_weights is None else np.asarray(idf_weights, np.float64)
         if weights is not None:
             if weights.shape != (len(terms) + len(special) * found,):
-                raise ValueError(f"idf_weights must be as many as the terms, received shape {weights.shape}")
+                raise ValueError(f"idf_weights must have one number for each term, received shape {weights.shape}")
             front = [] if found else [weights.mean()] * len(special)
             weights = np.concatenate([front, weights])
         self._learn(terms, weights)
@@ -215,7 +215,7 @@ class Lookup(TextInputs, registered=False):
         self._idf = idf
 
     def read_vocabulary(self, lines: list[str]) -> None:
-        """Take the terms of a Keras file, which include special tokens, unless the layer was made with a vocabulary.
+        """Set the terms of a Keras file, which include special tokens, unless the layer was created with a vocabulary.
 
         Args:
             lines: The terms, one for each index.
@@ -245,17 +245,17 @@ class Lookup(TextInputs, registered=False):
             self._idf = np.asarray(store["idf_weights"], np.float64)
 
     def adapt(self, data, steps: int | None = None) -> None:
-        """Learn the vocabulary: the most frequent terms first; of equally frequent ones, the greater first.
+        """Learn the vocabulary: the most frequent terms first; equally frequent ones in descending order.
 
         For 'tf_idf' the weight of a term is log(1 + n / (1 + d)), as in Keras, if d of n samples have the term. Unknown terms get
         the mean weight.
 
         Args:
             data: An array or a list of terms, (samples,) or (samples, n); or batches of these: a generator or a PyDataset.
-            steps: The number of batches that are read; None for all.
+            steps: The number of batches to read; None for all.
 
         Raises:
-            ValueError: if the layer was made with a vocabulary.
+            ValueError: if the layer was created with a vocabulary.
 
         Example:
             >>> layer = layers.StringLookup()
@@ -264,7 +264,7 @@ class Lookup(TextInputs, registered=False):
             ['[UNK]', 'b', 'a']
         """
         if self._given:
-            raise ValueError(f"{self.name!r} was made with a vocabulary: it learns none")
+            raise ValueError(f"{self.name!r} was created with a vocabulary and cannot adapt")
         self._adapt_to(_batches(data, steps))
 
     def _adapt_to(self, batches: Iterable[list[list]]) -> None:
@@ -304,8 +304,8 @@ class Lookup(TextInputs, registered=False):
     def _check_known(self, unknown: list) -> None:
         if unknown and self.num_oov_indices == 0:
             raise ValueError(
-                f"{self.name!r} was given {unknown[:5]}, which are not in its vocabulary: make it with num_oov_indices=1, or "
-                "with those in its vocabulary"
+                f"{self.name!r} was given {unknown[:5]}, which are not in its vocabulary: create it with num_oov_indices=1, or "
+                "add them to its vocabulary"
             )
 
     def _encoded(self, numbers):
@@ -354,7 +354,7 @@ MaybeTerm = Annotated[Any, option.optional(IntegerTerm)]
 
 
 class LookupOptions(LayerOptions, total=False):
-    """The options of Lookup that both lookups take as **kwargs."""
+    """The options of Lookup that both lookups accept as **kwargs."""
 
     idf_weights: Any
     invert: option.Flag
@@ -371,15 +371,15 @@ class IntegerLookup(Lookup):
     """Maps integers to their indices in a vocabulary of integers, or back.
 
     Args:
-        mask_token: The integer that gets index 0 and is no term; None for none.
-        oov_token: The integer that stands for unknown ones in the vocabulary and with `invert`.
+        mask_token: The integer for index 0, which is not a term; None for none.
+        oov_token: The integer that represents unknown ones in the vocabulary and with `invert`.
         vocabulary_dtype ('int64'): The dtype of the vocabulary.
 
     Call arguments:
         inputs: Integers of any shape.
 
     Output shape:
-        That of the inputs; for other modes see CategoryEncoding.
+        The inputs' shape; for other modes see CategoryEncoding.
 
     Example:
         >>> layer = layers.IntegerLookup(vocabulary=[10, 20])
@@ -401,7 +401,7 @@ class IntegerLookup(Lookup):
         vocabulary_dtype: IntegerType = "int64",
         **kwargs: Unpack[LookupOptions],
     ):
-        option.keep(self, locals())  # before the vocabulary is read
+        option.keep(self, locals())  # before reading the vocabulary
         super().__init__(max_tokens, num_oov_indices, self.mask_token, self.oov_token, vocabulary, **kwargs)
 
     def _term(self, value):
@@ -410,7 +410,7 @@ class IntegerLookup(Lookup):
         except (TypeError, ValueError, OverflowError):
             term = None
         if term is None or not _INT64.min <= term <= _INT64.max or (not isinstance(value, str) and term != value):
-            raise ValueError(f"IntegerLookup {self.name!r} has integers as terms, received {briefly(value)}")
+            raise ValueError(f"IntegerLookup {self.name!r} needs integers as terms, received {briefly(value)}")
         return term
 
     def call(self, inputs):
@@ -438,24 +438,24 @@ class IntegerLookup(Lookup):
 
 
 class StringLookup(Lookup):
-    """Maps texts to their indices in a vocabulary, or back. It is called on the data, not in a model: texts are not tensors.
+    """Maps strings to indices in a vocabulary, or back. Call it on the data, not in a model: strings are not tensors.
 
     Args:
-        mask_token (a str, or None): The text that gets index 0 and is no term; None for none.
-        oov_token (a str): The text that stands for unknown ones in the vocabulary and with `invert`.
+        mask_token (a str, or None): The string for index 0, which is not a term; None for none.
+        oov_token (a str): The string that represents unknown ones in the vocabulary and with `invert`.
         encoding (a str): The encoding of bytes among the terms.
-        vocabulary_dtype ('string'): Accepted for scripts of Keras.
-        oov_method: Accepted for files of Keras: unknown texts are shared among several indices by FarmHash64.
+        vocabulary_dtype ('string'): Accepted for Keras scripts.
+        oov_method: Accepted for Keras files: FarmHash64 distributes unknown strings over several indices.
 
     Call arguments:
-        inputs: Texts of any shape: an array or a list of str; with `invert` integers.
+        inputs: Strings of any shape: an array or a list of str; integers with `invert`.
 
     Output shape:
-        That of the inputs; for other modes see CategoryEncoding. With `invert` an array of str.
+        The inputs' shape; for other modes see CategoryEncoding. With `invert` an array of str.
 
     Raises:
-        TypeError: for inputs that are not texts.
-        ValueError: for unknown texts if `num_oov_indices` is 0.
+        TypeError: for inputs that are not strings.
+        ValueError: for unknown strings if `num_oov_indices` is 0.
 
     Example:
         >>> layers.StringLookup(vocabulary=["a", "b"])(["b", "z", "a"]).numpy()  # z is unknown
@@ -480,7 +480,7 @@ class StringLookup(Lookup):
         **kwargs: Unpack[LookupOptions],
     ):
         one_of("StringLookup", "vocabulary_dtype", vocabulary_dtype, (None, "string"))
-        option.keep(self, locals())  # before the vocabulary is read
+        option.keep(self, locals())  # before reading the vocabulary
         super().__init__(max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, **kwargs)
 
     def _term(self, value):
@@ -491,7 +491,7 @@ class StringLookup(Lookup):
         if self.invert:
             return self._texts_of(np.asarray(given))
         if hashing.as_texts(given) is None:
-            raise TypeError(f"{self.name!r} takes texts, an array or a list of str, received {briefly(given)}")
+            raise TypeError(f"{self.name!r} takes strings, an array or a list of str, received {briefly(given)}")
         return super().__call__(*args, **kwargs)
 
     def call(self, inputs):

@@ -13,7 +13,7 @@ from nbkeras.engine.tensor import Tensor
 
 
 def _broadcast(first: tuple, second: tuple, name: str) -> tuple:
-    """The shape two inputs without their batch axes broadcast to."""
+    """The broadcast shape of two inputs without their batch axes."""
     if len(first) < len(second):
         first, second = second, first
     second = (1,) * (len(first) - len(second)) + tuple(second)
@@ -36,16 +36,16 @@ def _check_inputs(layer: Layer, shapes, count: int | None = None) -> None:
     nested = not one and any(structures.is_nested(each) and not structures.is_shape(each) for each in shapes)
     if one or nested or (count is not None and len(shapes) != count):
         expected = "a list of inputs" if count is None else f"a list of exactly {count} inputs"
-        received = f"one of shape {shapes}" if one else f"{len(shapes)} inputs"
+        received = f"a single shape {shapes}" if one else f"{len(shapes)} inputs"
         received = f"lists in lists, of shapes {list(shapes)}" if nested else received
         raise ValueError(f"layer {layer.name!r} ({type(layer).__name__}) merges {expected}, received {received}")
 
 
 class Merge(Layer, registered=False):
-    """Merges a list of inputs elementwise, with broadcasting; a subclass defines how two are merged.
+    """Merges a list of inputs elementwise, with broadcasting; a subclass defines how to merge two.
 
     Call arguments:
-        inputs: A list of tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after its
+        inputs: A list of tensors whose shapes broadcast; an input with fewer axes gets axes of size 1 after its
             batch axis.
     """
 
@@ -72,7 +72,7 @@ class Merge(Layer, registered=False):
         return aligned
 
     def build(self, input_shape):
-        self.compute_output_shape(input_shape)  # for its errors
+        self.compute_output_shape(input_shape)  # raises its errors
         if (
             len({shape[0] for shape in input_shape} - {None}) > 1
         ):  # a batch may be merged with one sample later, as in Keras
@@ -88,7 +88,7 @@ class Merge(Layer, registered=False):
         return (batches.pop() if len(batches) == 1 else None, *rest)
 
     def compute_mask(self, inputs, mask=None):
-        """The mask of the output: a step counts if it counts in any input. (Keras 2: in all inputs.)
+        """The mask of the output: a step is valid if it is valid in any input. (Keras 2: in all inputs.)
 
         Args:
             inputs: The list of inputs.
@@ -99,12 +99,12 @@ class Merge(Layer, registered=False):
 
 
 def _masks(layer: Layer, inputs, mask) -> list:
-    """A mask or None for each input; ValueError for another number of masks."""
+    """A mask or None for each input; ValueError for a wrong number of masks."""
     if mask is None:
         return [None] * len(inputs)
     if not isinstance(inputs, list | tuple) or not isinstance(mask, list | tuple) or len(mask) != len(inputs):
         raise ValueError(
-            f"compute_mask of layer {layer.name!r} needs a list of inputs and a list of as many masks, received "
+            f"compute_mask of layer {layer.name!r} needs lists of inputs and masks of the same length, received "
             f"{_counted(inputs)} and {_counted(mask)}"
         )
     return list(mask)
@@ -126,7 +126,7 @@ class Add(Merge):
     """The sum of a list of inputs, element by element.
 
     Output shape:
-        The shape that the inputs broadcast to.
+        The inputs' broadcast shape.
 
     Raises:
         ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
@@ -145,11 +145,11 @@ class Subtract(Merge):
     """The first of two inputs minus the second, element by element.
 
     Call arguments:
-        inputs: A list of two tensors whose shapes broadcast; one with fewer axes gets axes of size 1 after
+        inputs: A list of two tensors whose shapes broadcast; an input with fewer axes gets axes of size 1 after
             its batch axis.
 
     Output shape:
-        The shape that the inputs broadcast to.
+        The inputs' broadcast shape.
 
     Raises:
         ValueError: if the inputs are not a list of two, have different batch sizes, or have shapes that do
@@ -173,7 +173,7 @@ class Multiply(Merge):
     0.
 
     Output shape:
-        The shape that the inputs broadcast to.
+        The inputs' broadcast shape.
 
     Raises:
         ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
@@ -198,7 +198,7 @@ class Average(Merge):
     """The mean of a list of inputs, element by element.
 
     Output shape:
-        The shape that the inputs broadcast to.
+        The inputs' broadcast shape.
 
     Raises:
         ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
@@ -214,7 +214,7 @@ class Average(Merge):
 
 
 def _select(choose, inputs):
-    """reduce(choose, inputs), in which masked timesteps of an input are ignored."""
+    """reduce(choose, inputs), ignoring masked timesteps of each input."""
     result, known = inputs[0], _mask_like(inputs[0])
     for x in inputs[1:]:
         mask = _mask_like(x)
@@ -231,7 +231,7 @@ class Maximum(Merge):
     """The largest number of a list of inputs, element by element. Masked steps of an input do not count.
 
     Output shape:
-        The shape that the inputs broadcast to.
+        The inputs' broadcast shape.
 
     Raises:
         ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
@@ -250,7 +250,7 @@ class Minimum(Merge):
     """The smallest number of a list of inputs, element by element. Masked steps of an input do not count.
 
     Output shape:
-        The shape that the inputs broadcast to.
+        The inputs' broadcast shape.
 
     Raises:
         ValueError: if the inputs are not a list, have different batch sizes, or have shapes that do not
@@ -266,19 +266,19 @@ class Minimum(Merge):
 
 
 class Concatenate(Layer):
-    """Puts a list of inputs one after another along an axis.
+    """Concatenates a list of inputs along an axis.
 
     Args:
-        axis: The axis along which they are joined, counted from the end if negative.
+        axis: The axis to join along, counted from the end if negative.
 
     Call arguments:
         inputs: A list of tensors whose shapes are equal except for this axis.
 
     Output shape:
-        That of the inputs, with the sum of their sizes along the axis.
+        The inputs' shape, with the sum of their sizes along the axis.
 
     Raises:
-        ValueError: if the inputs are not a list, do not have the axis, or differ in another one.
+        ValueError: if the inputs are not a list, lack the axis, or differ on another axis.
 
     Example:
         >>> layers.Concatenate()([np.array([[1.0, 2.0]]), np.array([[3.0]])]).numpy()
@@ -318,11 +318,11 @@ class Concatenate(Layer):
         return tuple(merged)
 
     def compute_mask(self, inputs, mask=None):
-        """The concatenated masks: a step counts if any of its elements does.
+        """The concatenated masks: a step is valid if any of its elements is.
 
         Args:
             inputs: The list of inputs.
-            mask: A list of their masks, or None. An input without a mask counts everywhere.
+            mask: A list of their masks, or None. An input without a mask is valid everywhere.
         """
         masks = _masks(self, inputs, mask)
         if all(m is None for m in masks):
@@ -355,7 +355,7 @@ class Dot(Layer):
     """Products of two inputs, summed over one axis of each, sample by sample. The output has no mask.
 
     Args:
-        axes: The axis to sum over, or one for each input; never the batch axis.
+        axes: The axis to sum over, or one for each input; not the batch axis.
         normalize: Whether to divide the inputs by their lengths along the axes: the result is then their
             cosine similarity.
 
@@ -363,7 +363,7 @@ class Dot(Layer):
         inputs: A list of two tensors whose summed axes have the same size.
 
     Output shape:
-        The axes of the first input, then those of the second, without the summed ones and the second batch
+        The axes of the first input, then of the second, without the summed axes and the second batch
         axis; (batch, 1) for two matrices.
 
     Raises:
@@ -389,14 +389,14 @@ class Dot(Layer):
         for axis, shape in zip(self._pair, (first, second), strict=True):
             if not -len(shape) <= axis < len(shape) or axis % len(shape) == 0:
                 raise ValueError(
-                    f"Dot {self.name!r} sums over axes {self._pair}, received shapes {first} and {second}: an axis must be "
-                    "one of its input's, and not the batch axis"
+                    f"Dot {self.name!r} sums over axes {self._pair}, received shapes {first} and {second}: each must be "
+                    "an axis of its input, and not the batch axis"
                 )
             axes.append(axis % len(shape))
         a, b = axes
         if first[a] is not None and second[b] is not None and first[a] != second[b]:
             raise ValueError(
-                f"Dot {self.name!r} sums over axes {self._pair}, which must have one size, received shapes "
+                f"Dot {self.name!r} sums over axes {self._pair}, which must have the same size, received shapes "
                 f"{first} and {second}"
             )
         return a, b
@@ -422,14 +422,14 @@ class Dot(Layer):
 
 
 def add(inputs: list | tuple, **kwargs) -> Tensor:
-    """The sum of a list of tensors, element by element: the layer Add, made and called.
+    """The sum of a list of tensors, element by element: the layer Add as a function.
 
     Args:
         inputs: A list of tensors whose shapes broadcast.
         **kwargs: Arguments of the layer, such as name.
 
     Returns:
-        A tensor of the shape that the inputs broadcast to; symbolic if they are.
+        A tensor of the inputs' broadcast shape; symbolic if the inputs are.
 
     Raises:
         ValueError: if the inputs are not a list, or their shapes do not broadcast.
@@ -442,14 +442,14 @@ def add(inputs: list | tuple, **kwargs) -> Tensor:
 
 
 def subtract(inputs: list | tuple, **kwargs) -> Tensor:
-    """The first of two tensors minus the second, element by element: the layer Subtract, made and called.
+    """The first of two tensors minus the second, element by element: the layer Subtract as a function.
 
     Args:
         inputs: A list of two tensors whose shapes broadcast.
         **kwargs: Arguments of the layer, such as name.
 
     Returns:
-        A tensor of the shape that the inputs broadcast to; symbolic if they are.
+        A tensor of the inputs' broadcast shape; symbolic if the inputs are.
 
     Raises:
         ValueError: if the inputs are not a list of two, or their shapes do not broadcast.
@@ -462,14 +462,14 @@ def subtract(inputs: list | tuple, **kwargs) -> Tensor:
 
 
 def multiply(inputs: list | tuple, **kwargs) -> Tensor:
-    """The product of a list of tensors, element by element: the layer Multiply, made and called.
+    """The product of a list of tensors, element by element: the layer Multiply as a function.
 
     Args:
         inputs: A list of tensors whose shapes broadcast.
         **kwargs: Arguments of the layer, such as name.
 
     Returns:
-        A tensor of the shape that the inputs broadcast to; symbolic if they are.
+        A tensor of the inputs' broadcast shape; symbolic if the inputs are.
 
     Raises:
         ValueError: if the inputs are not a list, or their shapes do not broadcast.
@@ -482,14 +482,14 @@ def multiply(inputs: list | tuple, **kwargs) -> Tensor:
 
 
 def average(inputs: list | tuple, **kwargs) -> Tensor:
-    """The mean of a list of tensors, element by element: the layer Average, made and called.
+    """The mean of a list of tensors, element by element: the layer Average as a function.
 
     Args:
         inputs: A list of tensors whose shapes broadcast.
         **kwargs: Arguments of the layer, such as name.
 
     Returns:
-        A tensor of the shape that the inputs broadcast to; symbolic if they are.
+        A tensor of the inputs' broadcast shape; symbolic if the inputs are.
 
     Raises:
         ValueError: if the inputs are not a list, or their shapes do not broadcast.
@@ -502,14 +502,14 @@ def average(inputs: list | tuple, **kwargs) -> Tensor:
 
 
 def maximum(inputs: list | tuple, **kwargs) -> Tensor:
-    """The largest number of a list of tensors, element by element: the layer Maximum, made and called.
+    """The largest number of a list of tensors, element by element: the layer Maximum as a function.
 
     Args:
         inputs: A list of tensors whose shapes broadcast.
         **kwargs: Arguments of the layer, such as name.
 
     Returns:
-        A tensor of the shape that the inputs broadcast to; symbolic if they are.
+        A tensor of the inputs' broadcast shape; symbolic if the inputs are.
 
     Raises:
         ValueError: if the inputs are not a list, or their shapes do not broadcast.
@@ -522,14 +522,14 @@ def maximum(inputs: list | tuple, **kwargs) -> Tensor:
 
 
 def minimum(inputs: list | tuple, **kwargs) -> Tensor:
-    """The smallest number of a list of tensors, element by element: the layer Minimum, made and called.
+    """The smallest number of a list of tensors, element by element: the layer Minimum as a function.
 
     Args:
         inputs: A list of tensors whose shapes broadcast.
         **kwargs: Arguments of the layer, such as name.
 
     Returns:
-        A tensor of the shape that the inputs broadcast to; symbolic if they are.
+        A tensor of the inputs' broadcast shape; symbolic if the inputs are.
 
     Raises:
         ValueError: if the inputs are not a list, or their shapes do not broadcast.
@@ -542,15 +542,15 @@ def minimum(inputs: list | tuple, **kwargs) -> Tensor:
 
 
 def concatenate(inputs: list | tuple, axis: int = -1, **kwargs) -> Tensor:
-    """A list of tensors, one after another along an axis: the layer Concatenate, made and called.
+    """A list of tensors, concatenated along an axis: the layer Concatenate as a function.
 
     Args:
         inputs: A list of tensors whose shapes are equal except for this axis.
-        axis: The axis along which they are joined, counted from the end if negative.
+        axis: The axis to join along, counted from the end if negative.
         **kwargs: Arguments of the layer, such as name.
 
     Returns:
-        A tensor with the sum of the inputs' sizes along the axis; symbolic if they are.
+        A tensor with the sum of the inputs' sizes along the axis; symbolic if the inputs are.
 
     Raises:
         ValueError: if the inputs are not a list, do not have the axis, or differ in another one.
@@ -565,7 +565,7 @@ def concatenate(inputs: list | tuple, axis: int = -1, **kwargs) -> Tensor:
 def dot(
     inputs: list | tuple, axes: int | list[int] | tuple[int, int] = -1, normalize: bool = False, **kwargs
 ) -> Tensor:
-    """Products of two tensors, summed over one axis of each, sample by sample: the layer Dot, made and called.
+    """Products of two tensors, summed over one axis of each, sample by sample: the layer Dot as a function.
 
     Args:
         inputs: A list of two tensors whose summed axes have the same size.

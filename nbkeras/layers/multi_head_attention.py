@@ -27,8 +27,8 @@ class _Projected(Layer):
         dropout: The fraction of the attention weights that is set to 0 in training.
         use_bias: Whether each projection adds a bias.
         use_gate: Whether the heads' results are multiplied by sigmoid(a projection of the query).
-        sliding_window: Only keys nearer than this number of steps are attended to; None for all.
-        flash_attention (False, or None): Accepted for scripts of Keras; True is refused.
+        sliding_window: Attend only to keys nearer than this number of steps; None for all.
+        flash_attention (False, or None): Accepted for Keras scripts; True is refused.
         kernel_initializer: Initial values of each projection's kernel.
         bias_initializer: Initial values of each projection's bias.
         kernel_regularizer: Penalty on each projection's kernel.
@@ -41,19 +41,19 @@ class _Projected(Layer):
         query: A tensor (batch, t, features).
         value: A tensor (batch, s, features). The query again for self-attention.
         key: A tensor (batch, s, features); None for the value.
-        query_mask: Bool (batch, t); by default the mask that the query carries.
-        value_mask: Bool (batch, s); by default the mask that the value carries.
-        key_mask: Bool (batch, s); by default the mask that the key carries.
+        query_mask: Bool (batch, t); by default the mask attached to the query.
+        value_mask: Bool (batch, s); by default the mask attached to the value.
+        key_mask: Bool (batch, s); by default the mask attached to the key.
         attention_mask: Bool (batch, t, s), or (batch, heads, t, s): True where a query may attend to a key.
         return_attention_scores: Whether the weights are returned too.
         training: Whether dropout is active.
-        use_causal_mask: Whether a query attends only to keys at its own step and before.
+        use_causal_mask: Whether a query attends only to keys at its own step and earlier.
     """
 
     supports_masking = True
     input_spec = InputSpec()  # of the query
-    _axes: tuple[int, ...]  # those attended over
-    _output_sizes: tuple[int, ...] | None = None  # those of the output's last axes; None for the query's
+    _axes: tuple[int, ...]  # the attention axes
+    _output_sizes: tuple[int, ...] | None = None  # of the output's last axes; None for the query's
     dropout: float
     sliding_window: Any
     use_gate: bool
@@ -70,7 +70,7 @@ class _Projected(Layer):
         bias_initializer: option.Initializer = "zeros",
         kernel_regularizer: option.Regularizer = None,
         bias_regularizer: option.Regularizer = None,
-        activity_regularizer: ProjectionRegularizer = None,  # of each projection, as in Keras
+        activity_regularizer: ProjectionRegularizer = None,  # for each projection, as in Keras
         kernel_constraint: option.Constraint = None,
         bias_constraint: option.Constraint = None,
         seed: option.Anything = None,
@@ -78,7 +78,7 @@ class _Projected(Layer):
     ):
         super().__init__(**kwargs)
         if flash_attention:
-            raise ValueError(f"{type(self).__name__} does not offer flash_attention=True: leave it out")
+            raise ValueError(f"{type(self).__name__} does not offer flash_attention=True: omit it")
         option.keep(self, locals())
 
     def _projection(self, name, input_shape, summed, sizes, activation=None):
@@ -103,7 +103,7 @@ class _Projected(Layer):
             trainable=self.trainable,
             name=name,
         )
-        layer.supports_masking = True  # no warning: the layer that it is a part of handles masks
+        layer.supports_masking = True  # no warning: the enclosing layer handles masks
         layer.build(input_shape)
         return layer
 
@@ -113,11 +113,11 @@ class _Projected(Layer):
         Args:
             query_shape: The shape of the query.
             value_shape: The shape of the value.
-            key_shape: The shape of the key; None for that of the value.
+            key_shape: The shape of the key; None for the value's.
         """
         given = [query_shape, key_shape or value_shape, value_shape]
         if not all(map(structures.is_shape, given)):
-            raise ValueError(f"{self.name!r} takes a tensor as query, value and key each, received shapes {given}")
+            raise ValueError(f"{self.name!r} takes one tensor each as query, value and key, received shapes {given}")
         self._build(*map(tuple, given))
 
     def compute_output_shape(self, query_shape, value_shape, key_shape=None):
@@ -126,13 +126,13 @@ class _Projected(Layer):
         Args:
             query_shape: The shape of the query.
             value_shape: The shape of the value.
-            key_shape: The shape of the key; None for that of the value.
+            key_shape: The shape of the key; None for the value's.
         """
         self._check_pair(value_shape, key_shape)
         return (*query_shape[:-1], *(self._output_sizes or (query_shape[-1],)))
 
     def _make_projections(self, shapes: tuple, heads: tuple[int, int], sizes: tuple[int, int]) -> None:
-        """Projections of query, key and value of these shapes; heads: of query, and of key and value; sizes: of key and value."""
+        """Build the projections. heads: of the query, and of key and value. sizes: of a head's key and value."""
         (query, key, value), (many, few), (size, value_size) = shapes, heads, sizes
         self._check_pair(value, key)
         self._query_dense = self._projection("query", query, 1, (many, size))
@@ -194,7 +194,7 @@ class _Projected(Layer):
         attention_mask,
         causal: bool,
     ):
-        """The combined bool mask, which broadcasts to (batch, ..., heads, query steps, key steps); None if it allows all keys."""
+        """The combined bool mask that broadcasts to (batch, ..., heads, query steps, key steps); None if it allows all keys."""
         found = []
         if query_mask is not None:
             found.append(ops.expand_dims(ops.cast(query_mask, "bool"), -1))
@@ -211,18 +211,18 @@ class _Projected(Layer):
         if attention_mask is not None:
             found.append(ops.cast(attention_mask, "bool"))
         for i in range(len(found)):
-            while found[i].ndim < rank + axes:  # the heads' axis, and free axes that the mask lacks
+            while found[i].ndim < rank + axes:  # the axis of heads, and free axes that the mask lacks
                 found[i] = ops.expand_dims(found[i], -2 * axes - 1)
         return reduce(ops.logical_and, found) if found else None
 
     def _attend(self, query, key, value, mask, causal: bool, training, spread: bool):
-        """(batch, steps, heads, size) of each -> the same of the query, and the weights."""
+        """(batch, steps, heads, size) for each input -> the same for the query, and the weights."""
         weights = attention.attention_weights(query, key, None, mask, self._scale, causal, spread)
         kept = self._dropout_layer(weights, training=training) if self.dropout > 0 else weights
         return attention.attend(kept, value), weights
 
     def _attend_over_axes(self, query, key, value, mask, causal: bool, training):
-        """`_attend` with the axes not attended over as part of the batch, and those attended over as one."""
+        """`_attend` with the attention axes merged into one, and the other axes merged into the batch."""
         free = [axis for axis in range(1, query.ndim - 2) if axis not in self._axes]
         order = (0, *free, *self._axes, query.ndim - 2, query.ndim - 1)
         q, k, v = (ops.transpose(x, order) for x in (query, key, value))
@@ -240,14 +240,14 @@ class _Projected(Layer):
 
 
 def _like(initializer: Any) -> Any:
-    """A new initializer with the same options: one initializer draws the same numbers each time."""
+    """A new initializer with the same options, since one initializer draws the same numbers each time."""
     if not hasattr(initializer, "get_config"):
         return initializer
     return type(initializer).from_config(initializer.get_config())
 
 
 class ProjectionOptions(LayerOptions, total=False):
-    """The options of `_Projected` that MultiHeadAttention takes as **kwargs."""
+    """The options of `_Projected` that MultiHeadAttention accepts as **kwargs."""
 
     use_gate: option.Flag
     sliding_window: OptionalSize
@@ -262,20 +262,20 @@ class ProjectionOptions(LayerOptions, total=False):
 
 
 class GroupOptions(ProjectionOptions, total=False):
-    """The options of `_Projected` that GroupQueryAttention takes as **kwargs."""
+    """The options of `_Projected` that GroupQueryAttention accepts as **kwargs."""
 
     dropout: option.Rate
     use_bias: option.Flag
 
 
 class MultiHeadAttention(_Projected):
-    """Attention in several heads with learned projections (Vaswani et al., 2017).
+    """Attention with several heads and learned projections (Vaswani et al., 2017).
 
         head_i = softmax(q_i @ k_i^T / sqrt(key_dim)) @ v_i
         output = concat(head_1, head_2, ...) @ W + b
 
-    q_i, k_i and v_i are projections of query, key and value. All masks are combined: those of the inputs, `attention_mask`,
-    `use_causal_mask` and `sliding_window`. A query that may attend to no key gets the mean of the values; with dropout,
+    q_i, k_i and v_i are projections of query, key and value. All masks are combined: the inputs' masks, `attention_mask`,
+    `use_causal_mask` and `sliding_window`. A query that may not attend to any key gets the mean of the values; with dropout,
     `return_attention_scores` or several attention axes it gets 0, as in Keras.
 
     Args:
@@ -283,14 +283,14 @@ class MultiHeadAttention(_Projected):
         key_dim: The size of each head's query and key.
         value_dim: The size of each head's value; None for key_dim.
         output_shape: The sizes of the last axes of the output; None for the last size of the query.
-        attention_axes: The axes that are attended over; None for all between the batch and the features.
+        attention_axes: The axes to attend over; None for all axes between batch and features.
 
     Output shape:
-        (batch, t, features), or (batch, t, *output_shape); with `return_attention_scores` a tuple of this and the weights
+        (batch, t, features), or (batch, t, *output_shape); with `return_attention_scores` a tuple of the output and the weights
         (batch, heads, t, s).
 
     Raises:
-        ValueError: for `attention_axes` that the query does not have, and for masks of inputs with several of these axes.
+        ValueError: for `attention_axes` that the query lacks, and for masks of inputs with several attention axes.
 
     Example:
         >>> layer = layers.MultiHeadAttention(num_heads=2, key_dim=4)
@@ -337,7 +337,7 @@ class MultiHeadAttention(_Projected):
 
 
 class GroupQueryAttention(_Projected):
-    """MultiHeadAttention whose keys and values have fewer heads, each for a group of the query's (Ainslie et al., 2023).
+    """MultiHeadAttention with fewer heads of keys and values, each for a group of query heads (Ainslie et al., 2023).
 
     Args:
         head_dim: The size of each head.
@@ -345,10 +345,10 @@ class GroupQueryAttention(_Projected):
         num_key_value_heads: The number of heads of key and value.
 
     Output shape:
-        (batch, t, features); with `return_attention_scores` a tuple of this and the weights (batch, num_query_heads, t, s).
+        (batch, t, features); with `return_attention_scores` a tuple of the output and the weights (batch, num_query_heads, t, s).
 
     Raises:
-        ValueError: for numbers of heads that do not divide, and for inputs that do not have 3 axes.
+        ValueError: if the numbers of heads do not divide, or the inputs do not have 3 axes.
 
     Example:
         >>> layer = layers.GroupQueryAttention(head_dim=4, num_query_heads=4, num_key_value_heads=2)
@@ -357,7 +357,7 @@ class GroupQueryAttention(_Projected):
         ((1, 3, 6), (1, 4, 3, 5))
     """
 
-    class_in_files = "GroupedQueryAttention"  # what Keras's class is called
+    class_in_files = "GroupedQueryAttention"  # the name of Keras's class
     _axes = (1,)
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Normalization by the batch, by samples, by groups of channels, and to length one."""
+"""Normalization by the batch, by samples, by groups of channels, and to unit length."""
 
 from typing import Annotated, Any, Unpack
 
@@ -37,7 +37,7 @@ Groups = Annotated[int, option.kind(_groups, "a positive integer, or -1 for as m
 
 
 def _axis_size(layer: Layer, input_shape: Any, axis: int) -> int:
-    """The size of an axis that weights follow."""
+    """The size of an axis that weights depend on."""
     if not -len(input_shape) <= axis < len(input_shape):
         raise ValueError(f"layer {layer.name!r} normalizes axis {axis}, which an input of shape {input_shape} lacks")
     size = input_shape[axis]
@@ -65,32 +65,32 @@ class BatchNormalization(_Scaled):
     """Normalizes each channel by the mean and variance of the batch.
 
     The output is gamma * (x - mean) / sqrt(variance + epsilon) + beta, with one mean, variance, gamma and
-    beta for each index of the axis. In training, mean and (biased) variance are those of the batch, over all
-    other axes, and the moving statistics follow: moving = momentum * moving + (1 - momentum) * batch. In
-    inference, and with trainable=False, they are the moving statistics. Ioffe and Szegedy, 2015.
+    beta for each index of the axis. In training, mean and (biased) variance are computed from the batch over all
+    other axes, and update the moving statistics: moving = momentum * moving + (1 - momentum) * batch. In
+    inference, and with trainable=False, the moving statistics are used. Ioffe and Szegedy, 2015.
 
     Args:
         axis: The axis of the channels: usually -1, or 1 for 'channels_first'.
         momentum: The fraction of the moving statistics that a step keeps.
         epsilon: A small number that is added to the variance.
         renorm: Not offered: must be False.
-        renorm_clipping: Without effect, since there is no renorm.
-        renorm_momentum: Without effect, since there is no renorm.
-        synchronized: Where several processes train together (`distribution.DataParallel`): whether mean and
-            variance are those of the whole batch. If False, each process normalizes by its own rows, and the
-            moving statistics become the mean of all processes' at the end of each epoch.
+        renorm_clipping: No effect, since there is no renorm.
+        renorm_momentum: No effect, since there is no renorm.
+        synchronized: If several processes train together (`distribution.DataParallel`): whether mean and
+            variance cover the whole batch. If False, each process normalizes by its own rows, and the
+            moving statistics are averaged over the processes at the end of each epoch.
 
     Call arguments:
         inputs: Numbers of any shape; the size of the axis must be known.
-        training: Whether to normalize by the batch; by default True in `fit`, else False.
+        training: Whether to use the batch's statistics; by default True in `fit`, else False.
         mask: A bool tensor of the input's shape without its last axis, whose sizes may be 1: in training,
-            only places where it is True count for the statistics. By default the input's mask.
+            only positions where it is True count for the statistics. By default the input's mask.
 
     Output shape:
-        That of the input.
+        The input's shape.
 
     Raises:
-        ValueError: for renorm, and if the input lacks the axis or its size is not known.
+        ValueError: for renorm, and if the input lacks the axis or its size is unknown.
 
     Example:
         >>> layer = layers.BatchNormalization()
@@ -137,7 +137,7 @@ class BatchNormalization(_Scaled):
 
     @property
     def statistics_of_rank(self) -> list[Variable]:
-        """The moving statistics, if each of several processes moves them by its own rows."""
+        """The moving statistics, if each of several processes updates them from its own rows."""
         return [] if self.synchronized or not self.built else [self.moving_mean, self.moving_variance]
 
     def call(self, inputs, training=None, mask=None):
@@ -153,7 +153,7 @@ class BatchNormalization(_Scaled):
             self.axis,
             self.beta,
             self.gamma,
-            1.0 if frozen else self.momentum,  # 1 leaves the moving statistics as they are
+            1.0 if frozen else self.momentum,  # 1 keeps the moving statistics
             self.epsilon,
             mask,
             self.synchronized,
@@ -170,16 +170,16 @@ class LayerNormalization(_Scaled):
         axis: The axes over which mean and variance are computed, usually the last one.
         epsilon: A small number that is added to the variance.
         rms_scaling: Whether to divide by the standard deviation without subtracting the mean, and without
-            beta. It is Keras's old option; RMSNormalization divides by the root mean square.
+            beta. It is an old option of Keras; RMSNormalization divides by the root mean square.
 
     Input shape:
         Any; the sizes of the axes must be known.
 
     Output shape:
-        That of the input.
+        The input's shape.
 
     Raises:
-        ValueError: if the input lacks an axis or its size is not known.
+        ValueError: if the input lacks an axis or its size is unknown.
 
     Example:
         >>> layers.LayerNormalization()(np.array([[1.0, 3.0], [10.0, 30.0]])).numpy().round(2)
@@ -232,10 +232,10 @@ class RMSNormalization(SameShape):
         Any; the sizes of the axes must be known.
 
     Output shape:
-        That of the input.
+        The input's shape.
 
     Raises:
-        ValueError: if the input lacks an axis or its size is not known.
+        ValueError: if the input lacks an axis or its size is unknown.
 
     Example:
         >>> layers.RMSNormalization()(np.array([[1.0, 7.0]])).numpy().round(3)  # divided by 5
@@ -255,26 +255,26 @@ class RMSNormalization(SameShape):
 
 
 class GroupNormalization(_Scaled):
-    """Normalizes each sample over groups of channels and all places.
+    """Normalizes each sample over groups of channels and all positions.
 
-    The output is gamma * (x - mean) / sqrt(variance + epsilon) + beta. Each sample and group has its mean and
+    The output is gamma * (x - mean) / sqrt(variance + epsilon) + beta. Each sample and group has its own mean and
     variance, over the channels of the group and all other axes; gamma and beta have a number for each
     channel. It is the same in training and inference. Wu and He, 2018.
 
     Args:
-        groups: The number of groups, which divides the number of channels. 1 is layer normalization over all
-            of them; -1 is instance normalization.
-        axis: The axis of the channels, which is cut into groups.
+        groups: The number of groups; it must divide the number of channels. 1 is layer normalization over all
+            channels; -1 is instance normalization.
+        axis: The axis of the channels, which is divided into groups.
         epsilon: A small number that is added to the variance.
 
     Input shape:
         (batch, ...); the number of channels must be known.
 
     Output shape:
-        That of the input.
+        The input's shape.
 
     Raises:
-        ValueError: if groups does not divide the number of channels, it is not known, or axis is the batch
+        ValueError: if groups does not divide the number of channels, that number is unknown, or axis is the batch
             axis.
 
     Example:
@@ -304,7 +304,7 @@ class GroupNormalization(_Scaled):
         self.groups = size if self.groups == -1 else self.groups
         if self.axis % len(input_shape) == 0 or size % self.groups:
             raise ValueError(
-                f"GroupNormalization {self.name!r} cuts axis {self.axis} of an input of shape {tuple(input_shape)} into "
+                f"GroupNormalization {self.name!r} divides axis {self.axis} of an input of shape {tuple(input_shape)} into "
                 f"{self.groups} groups: its size must be a multiple of that, and it must not be the batch axis"
             )
         self._build_for_axis(input_shape, size)
@@ -314,18 +314,18 @@ class GroupNormalization(_Scaled):
 
 
 class UnitNormalization(SameShape):
-    """Divides by the Euclidean norm over one or several axes: the result has length 1.
+    """Divides by the Euclidean norm over one or several axes: the result has norm 1.
 
     A norm below 1e-12 counts as 1e-12, so that zeros stay zeros.
 
     Args:
-        axis: The axes that make up a vector.
+        axis: The axes that form a vector.
 
     Input shape:
         Any.
 
     Output shape:
-        That of the input.
+        The input's shape.
 
     Example:
         >>> layers.UnitNormalization()(np.array([[3.0, 4.0], [0.0, 0.0]])).numpy()
@@ -339,11 +339,11 @@ class UnitNormalization(SameShape):
         super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
-        return ops.l2_normalize(inputs, self.axis, epsilon=1e-24)  # of the length's square
+        return ops.l2_normalize(inputs, self.axis, epsilon=1e-24)  # for the squared norm
 
 
 def _sizes(layer: Layer, input_shape: Any, axis: int | list[int]) -> tuple[int, ...]:
-    """The sizes of the axes, in the order in which they lie."""
+    """The sizes of the axes, in the input's order."""
     given = [axis] if isinstance(axis, int) else axis
     return tuple(
         _axis_size(layer, input_shape, each) for each in sorted(given, key=lambda a: a % max(1, len(input_shape)))

@@ -31,7 +31,7 @@ class Rescaling(SameShape):
         inputs: Numbers of any shape, the channels last, or as `config.image_data_format()` says.
 
     Output shape:
-        That of the inputs.
+        The inputs' shape.
 
     Example:
         >>> layers.Rescaling(1 / 127.5, offset=-1)(np.array([0, 127.5, 255])).numpy()
@@ -41,7 +41,7 @@ class Rescaling(SameShape):
     def __init__(self, scale: option.Anything, offset: option.Anything = 0.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
         for numbers in (scale, offset):
-            array_of(numbers)  # for its error
+            array_of(numbers)  # raises its error
 
     def call(self, inputs):
         scale, offset = (self._by_channel(value) for value in (self.scale, self.offset))
@@ -69,7 +69,7 @@ def _numbers(data: Any) -> np.ndarray:
         return array if array.dtype.kind in "fiub" else array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"adapt of this layer takes numbers, received dtype {array.dtype} ({error}): leave columns of texts out, and look "
+            f"adapt of this layer takes numbers, received dtype {array.dtype} ({error}): drop columns of strings, or look "
             "them up by StringLookup"
         ) from None
 
@@ -80,22 +80,22 @@ Variance = Annotated[option.Anything, "input_variance"]
 
 
 class Normalization(SameShape):
-    """(inputs - mean) / sqrt(variance), with a mean and a variance that `adapt` learns, or that are given.
+    """(inputs - mean) / sqrt(variance), with a given mean and variance, or ones that `adapt` learns.
 
     Args:
-        axis: The axes whose indices have statistics of their own, such as the features; None for one mean of all numbers.
+        axis: The axes with separate statistics for each index, such as the features; None for one mean over all numbers.
         mean (a number, an array, or None): The mean, a number or values along the last of these axes; None to learn it.
-        variance (a number, an array, or None): The variance, likewise. Both are given, or none.
+        variance (a number, an array, or None): The variance, like the mean. Give both or neither.
         invert: Whether to compute inputs * sqrt(variance) + mean instead.
 
     Call arguments:
-        inputs: Numbers of any shape whose sizes along `axis` are known.
+        inputs: Numbers of any shape; sizes along `axis` must be known.
 
     Output shape:
-        That of the inputs, in the layer's dtype.
+        The inputs' shape, in the layer's dtype.
 
     Raises:
-        ValueError: for a mean without a variance, for axes that the inputs do not have, and for inputs of other sizes.
+        ValueError: for a mean without a variance, for axes that the inputs lack, and for inputs of other sizes.
 
     Example:
         >>> layer = layers.Normalization()
@@ -122,17 +122,15 @@ class Normalization(SameShape):
         super().__init__(**option.keep(self, locals()))
         self.axis = self.axis or ()
         if None in self.axis:
-            raise ValueError(f"Normalization's axis must be made of integers, received {self.axis}")
+            raise ValueError(f"Normalization's axis must consist of integers, received {self.axis}")
         mean, variance = (None if each is None else array_of(each) for each in (mean, variance))
         if (mean is None) != (variance is None) or np.shape(mean) != np.shape(variance):
             raise ValueError(
-                "Normalization's mean and variance must be given together, in one shape; received "
+                "Normalization's mean and variance must be given together, with the same shape; received "
                 f"{briefly(mean)} and {briefly(variance)}"
             )
         if np.ndim(mean if mean is not None else 0) > len(self.axis):
-            raise ValueError(
-                f"Normalization's mean has shape {np.shape(mean)}, more axes than there are in axis={self.axis}"
-            )
+            raise ValueError(f"Normalization's mean has shape {np.shape(mean)}, more axes than axis={self.axis}")
 
     def build(self, input_shape):
         ndim = len(input_shape)
@@ -171,14 +169,14 @@ class Normalization(SameShape):
         return ops.broadcast_to(array.reshape(shape), self._broadcast)
 
     def adapt(self, data) -> None:
-        """Learn mean and variance from data, and forget those learned before.
+        """Learn mean and variance from data, replacing earlier ones.
 
         Args:
-            data: An array, or batches of arrays: a list, a generator or a PyDataset. Of a batch that is a tuple the first part
-                counts.
+            data: An array, or batches of arrays: a list, a generator or a PyDataset. If a batch is a tuple, its first element
+                is used.
 
         Raises:
-            ValueError: if the layer was made with a mean, or for data of other sizes.
+            ValueError: if the layer was created with a mean, or for data of other sizes.
 
         Example:
             >>> layer = layers.Normalization()
@@ -188,7 +186,7 @@ class Normalization(SameShape):
                    [3.]], dtype=float32)
         """
         if self.input_mean is not None:
-            raise ValueError(f"Normalization {self.name!r} was given a mean and a variance: it learns none")
+            raise ValueError(f"Normalization {self.name!r} was created with a mean and a variance and cannot adapt")
         count, mean, square = 0, np.float64(0), np.float64(0)  # square: the sum of squared distances from the mean
         for batch in batches_of(data):
             if not self.built:
@@ -228,24 +226,24 @@ BinCount = Annotated[Any, option.optional(option.Size)]
 
 
 class Discretization(Layer):
-    """The index of the bin of each number: how many boundaries are not above it.
+    """The index of the bin of each number: the number of boundaries that are not above it.
 
     Args:
-        bin_boundaries: The boundaries, for len(bin_boundaries) + 1 bins; None to learn them by `adapt`.
-        num_bins: The number of bins, whose boundaries `adapt` learns; None if boundaries are given.
+        bin_boundaries: The boundaries, for len(bin_boundaries) + 1 bins; None to learn them with `adapt`.
+        num_bins: The number of bins if `adapt` learns boundaries; None if boundaries are given.
         epsilon: The error of the ranks of learned boundaries, as a fraction of the data.
         output_mode ('int', 'one_hot', 'multi_hot' or 'count'): 'int' for the index, int32; the others give indicators of the
-            bins, as CategoryEncoding does.
-        sparse: Accepted for scripts of Keras.
+            bins, as in CategoryEncoding.
+        sparse: Accepted for Keras scripts.
 
     Call arguments:
         inputs: Numbers of any shape.
 
     Output shape:
-        That of the inputs; for other modes see CategoryEncoding.
+        The inputs' shape; for other modes see CategoryEncoding.
 
     Raises:
-        ValueError: for both or none of `bin_boundaries` and `num_bins`, and for a call before `adapt`.
+        ValueError: for both or neither of `bin_boundaries` and `num_bins`, and for a call before `adapt`.
 
     Example:
         >>> layers.Discretization([0.0, 1.0])(np.array([-1.0, 0.0, 0.5, 3.0])).numpy()
@@ -278,18 +276,18 @@ class Discretization(Layer):
             )
 
     def adapt(self, data, steps: int | None = None) -> None:
-        """Learn the boundaries from data: quantiles, so that each bin has about as many numbers.
+        """Learn the boundaries from data: quantiles, so that each bin holds about the same number of values.
 
         Args:
             data: An array, or batches of arrays: a list, a generator or a PyDataset.
             steps: The number of batches that are read; None for all.
 
         Raises:
-            ValueError: if the layer was made with boundaries.
+            ValueError: if the layer was created with boundaries.
         """
         if self.num_bins is None:
             raise ValueError(
-                f"Discretization {self.name!r} was given bin_boundaries: make it with num_bins to adapt it"
+                f"Discretization {self.name!r} was created with bin_boundaries: create it with num_bins to adapt it"
             )
         summary = np.zeros((2, 0), np.float32)
         for batch in batches_of(data, steps):
@@ -309,11 +307,11 @@ class Discretization(Layer):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        """A layer from `get_config`, with the boundaries that it learned.
+        """A layer from `get_config`, with its learned boundaries.
 
         Args:
             config: The configuration.
-            custom_objects: Classes and functions of your own, by name.
+            custom_objects: Custom classes and functions, by name.
         """
         config = dict(config)
         learned = config.pop("bin_boundaries") if config.get("num_bins") is not None else None
@@ -323,7 +321,7 @@ class Discretization(Layer):
 
 
 def _summary(values: np.ndarray, epsilon: float) -> np.ndarray:
-    """(2, n): at most 1 / epsilon of the numbers, evenly spaced in sorted order, and how many numbers each represents."""
+    """(2, n): at most 1 / epsilon of the numbers, evenly spaced in sorted order, and the count that each represents."""
     values = np.sort(values.astype(np.float32).reshape(-1))
     step = max(values.size * epsilon, 1)
     chosen = values[int(step - 1) :: int(step)]
@@ -331,7 +329,7 @@ def _summary(values: np.ndarray, epsilon: float) -> np.ndarray:
 
 
 def _compressed(summary: np.ndarray, epsilon: float) -> np.ndarray:
-    """A sorted summary with 1 / epsilon numbers at most, by interpolation between cumulated weights."""
+    """A sorted summary with at most 1 / epsilon numbers, by interpolation between cumulative weights."""
     if summary.shape[1] * epsilon < 1:
         return summary
     parts = epsilon + np.arange(0.0, 1.0, epsilon)

@@ -15,13 +15,13 @@ _Strides = Annotated[Any, option.optional(WindowSize)]
 
 
 class _Pooling(Spatial):
-    """Pooling by windows of one size.
+    """Pooling by windows of a fixed size.
 
     Args:
         pool_size: The size of the window.
         strides: The distance from one window to the next; None for the pool size.
-        padding ('valid' or 'same'): 'valid': only whole windows; 'same': ceil(length / strides) windows, of
-            which those at the ends may reach over the input: places outside it do not count.
+        padding ('valid' or 'same'): 'valid': only whole windows; 'same': ceil(length / strides) windows;
+            windows at the ends may extend beyond the input; positions outside do not count.
     """
 
     pool_size: tuple
@@ -46,7 +46,7 @@ class _Pooling(Spatial):
         return self.with_lengths(input_shape, lengths)
 
     def call(self, inputs):
-        self.compute_output_shape(inputs.shape)  # for its errors
+        self.compute_output_shape(inputs.shape)  # raises its errors
         return self._pool(inputs, self.pool_size, self.strides, self.padding, self.data_format)
 
 
@@ -209,7 +209,7 @@ class AveragePooling3D(_AveragePooling, defaults={"pool_size": (2, 2, 2)}):
 
 
 class _GlobalPooling(Spatial):
-    """Pooling of all places.
+    """Pooling over all positions.
 
     Args:
         keepdims: Whether the pooled axes stay, with size 1.
@@ -219,7 +219,7 @@ class _GlobalPooling(Spatial):
         super().__init__(**option.keep(self, locals()))
 
     def compute_output_shape(self, input_shape):
-        self.lengths(input_shape)  # for its error
+        self.lengths(input_shape)  # raises its error
         if self.keepdims:
             return self.with_lengths(input_shape, [1] * self.rank)
         return (input_shape[0], input_shape[self.channel_axis()])
@@ -231,7 +231,7 @@ class _GlobalMaxPooling(_GlobalPooling):
 
 
 class GlobalMaxPooling1D(_GlobalMaxPooling):
-    """The largest number of all steps, for each channel.
+    """The largest number over all steps, for each channel.
 
     Input shape:
         (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
@@ -249,7 +249,7 @@ class GlobalMaxPooling1D(_GlobalMaxPooling):
 
 
 class GlobalMaxPooling2D(_GlobalMaxPooling):
-    """The largest number of all places of an image, for each channel.
+    """The largest number over all positions of an image, for each channel.
 
     Input shape:
         (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
@@ -267,7 +267,7 @@ class GlobalMaxPooling2D(_GlobalMaxPooling):
 
 
 class GlobalMaxPooling3D(_GlobalMaxPooling):
-    """The largest number of all places of a volume, for each channel.
+    """The largest number over all positions of a volume, for each channel.
 
     Input shape:
         (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
@@ -288,13 +288,13 @@ class GlobalMaxPooling3D(_GlobalMaxPooling):
 
 
 class GlobalAveragePooling1D(_GlobalPooling):
-    """The mean of all steps, for each channel.
+    """The mean over all steps, for each channel.
 
-    With a mask, the mean of the steps that count; NaN if none does, as in Keras. The output has no mask.
+    With a mask, the mean of the unmasked steps; NaN if there are none, as in Keras. The output has no mask.
 
     Call arguments:
         inputs: Sequences.
-        mask: A bool tensor (batch, steps), True for the steps that count; by default the input's mask.
+        mask: A bool tensor (batch, steps), True for valid steps; by default the input's mask.
 
     Input shape:
         (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
@@ -332,7 +332,7 @@ class _GlobalAveragePooling(_GlobalPooling):
 
 
 class GlobalAveragePooling2D(_GlobalAveragePooling):
-    """The mean of all places of an image, for each channel.
+    """The mean over all positions of an image, for each channel.
 
     Input shape:
         (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
@@ -350,7 +350,7 @@ class GlobalAveragePooling2D(_GlobalAveragePooling):
 
 
 class GlobalAveragePooling3D(_GlobalAveragePooling):
-    """The mean of all places of a volume, for each channel.
+    """The mean over all positions of a volume, for each channel.
 
     Input shape:
         (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for

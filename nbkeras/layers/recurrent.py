@@ -1,4 +1,4 @@
-"""Recurrent layers: RNN, which runs any cell step by step, and SimpleRNN, GRU and LSTM, which run a sequence as one op."""
+"""Recurrent layers: RNN runs any cell step by step; SimpleRNN, GRU and LSTM run a sequence as one op."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from nbkeras.ops.recurrent import RECURRENT_ACTIVATIONS
 class RNN(Layer):
     """A recurrent layer that runs a cell, or a stack of cells, over the steps of sequences.
 
-    At a masked step the states stay, and the output of the step before is repeated (at the first step the first state, if the
-    sizes agree), or it is 0 with `zero_output_for_mask`. A stateful layer stops gradients at the start of each batch.
+    At a masked step the states stay and the previous output is repeated (at the first step the first state, if the
+    sizes agree); with `zero_output_for_mask` the output is 0. A stateful layer stops gradients at the start of each batch.
 
     Args:
         cell (a cell, or a list of cells): A layer such as LSTMCell, or any object with `call(inputs, states)`, which returns
@@ -43,20 +43,20 @@ class RNN(Layer):
 
     Call arguments:
         sequences: A tensor (batch, steps, features...); float.
-        initial_state: A list of the states that the sequences start from; None for zeros, or the kept ones if stateful.
-        mask: Bool (batch, steps): a step with False keeps the states. By default the mask that Masking or Embedding made.
+        initial_state: A list of initial states; None for zeros, or for the kept states if stateful.
+        mask: Bool (batch, steps): a step with False keeps the states. By default the mask from Masking or Embedding.
         training: Whether dropout is active.
 
     Input shape:
         (batch, steps, features...), one step or more.
 
     Output shape:
-        (batch, output_size); with `return_sequences` (batch, steps, output_size), in the order in which the steps ran. With
+        (batch, output_size); with `return_sequences` (batch, steps, output_size), in the order of computation. With
         `return_state` a list of the output and the last states.
 
     Raises:
         TypeError: for a cell without `call` or `state_size`.
-        ValueError: for sequences, a mask or states whose shapes do not fit.
+        ValueError: if the shapes of sequences, mask or states do not fit.
 
     Example:
         >>> layers.RNN(layers.LSTMCell(4))(np.ones((2, 5, 3))).shape
@@ -97,7 +97,7 @@ class RNN(Layer):
 
     @property
     def state_size(self) -> Any:
-        """The state size of the cell: an integer, or a list of integers or of lists of them."""
+        """The state size of the cell: an integer, or a list of integers or lists of integers."""
         return self.cell.state_size
 
     @property
@@ -127,12 +127,12 @@ class RNN(Layer):
         return [output, *self._returned(self._state_shapes(batch))] if self.return_state else output
 
     def compute_mask(self, inputs, mask=None):
-        """The mask of the input with return_sequences, else None; None for states."""
+        """The input's mask with return_sequences, else None; None for states."""
         kept = structures.flatten(mask)[0] if self.return_sequences else None
         return [kept, *[None] * self._state_count] if self.return_state else kept
 
     def _packed(self, flat: list) -> list:
-        """A flat list in the structure of state_size: a list, of lists for stacked cells."""
+        """A flat list in the structure of state_size: a list; for stacked cells a list of lists."""
         leaves = iter(flat)
         if isinstance(self.cell, StackedRNNCells):
             return [[next(leaves) for _ in structures.flatten(cell.state_size)] for cell in self.cell.cells]
@@ -143,13 +143,13 @@ class RNN(Layer):
         ]
 
     def _returned(self, flat: list) -> list:
-        """A flat list of states as a call returns them behind its output."""
+        """A flat list of states, in the form that a call returns after its output."""
         return flat if behaviour.current.flat_states else self._packed(flat)
 
     # -------------------- states --------------------
 
     def get_initial_state(self, batch_size=None) -> list:
-        """The states that a sequence starts from: the cell's own, or zeros.
+        """The initial states of a sequence: the cell's, or zeros.
 
         Args:
             batch_size: The number of samples.
@@ -158,12 +158,12 @@ class RNN(Layer):
 
     @property
     def states_of_rows(self) -> list[Variable]:
-        """The kept states, with a row for each of the batch; of several processes each writes those of its own rows."""
+        """The kept states, with one row per sample of the batch; each of several processes writes its own rows."""
         return list(self._kept or ())
 
     @property
     def states(self) -> list | None:
-        """The states of a stateful layer, Variables in the structure of state_size; None before it knows its batch."""
+        """The states of a stateful layer, Variables in the structure of state_size; None before the batch size is known."""
         if self._kept is not None:
             return self._packed(list(self._kept))
         return [None] * self._state_count if behaviour.current.lists_absent_states else None
@@ -173,9 +173,9 @@ class RNN(Layer):
         self.reset_states(values)
 
     def reset_states(self, states=None, samples=None) -> None:
-        """Set the states of a stateful layer to zero, or to given values.
+        """Set the states of a stateful layer to zero or to given values.
 
-        After the states of all samples were set to zero, the next batch may have another size.
+        After all samples' states are set to zero, the next batch may have another size.
 
         Args:
             states: Arrays (batch, size) in the structure of `state_size`; None for zeros.
@@ -183,7 +183,7 @@ class RNN(Layer):
 
         Raises:
             AttributeError: if the layer is not stateful.
-            ValueError: for states whose number or shapes do not fit.
+            ValueError: if the number or shapes of the states do not fit.
 
         Example:
             >>> layer = layers.SimpleRNN(1, stateful=True, activation="linear", kernel_initializer="ones",
@@ -197,7 +197,7 @@ class RNN(Layer):
             array([[2.]], dtype=float32)
         """
         if not self.stateful:
-            raise AttributeError(f"layer {self.name!r} keeps no states: make it with stateful=True")
+            raise AttributeError(f"layer {self.name!r} keeps no states: create it with stateful=True")
         held = None if self._kept is None else self._kept[0].shape[0]
         values = None if states is None else self._checked(states, "states", None if samples is None else held)
         if values is not None and values[0].shape[0] != held:
@@ -234,14 +234,14 @@ class RNN(Layer):
         return as_tensor(chosen.reshape(batch, *[1] * len(rest)))
 
     def _make_states(self, batch: int) -> None:
-        """New states of zeros; programs recorded with old ones are recorded again."""
+        """Create zero states; programs recorded with the old states are recorded again."""
         if self._kept is not None:
             self._states = [v for v in self._states if all(v is not old for old in self._kept)]
             tensor.outdate(*(old.data for old in self._kept))
         self._kept = [self.add_state(shape, name=f"state_{i}") for i, shape in enumerate(self._state_shapes(batch))]
 
     def _kept_states(self, rows: int) -> list:
-        """The states that the batch before ended in, flat: those of this rank's rows, if several processes share the batch."""
+        """The final states of the previous batch, flat; only this rank's rows if several processes share the batch."""
         part = sharding.current()
         batch = rows if part is None else part.total
         kept = self._all_kept_states(batch)
@@ -250,7 +250,7 @@ class RNN(Layer):
         return [each[part.start : part.start + rows] for each in kept]
 
     def _keep(self, variable: Variable, state: Tensor) -> None:
-        """Write a state of this rank's rows into that of the batch."""
+        """Write a state of this rank's rows into the batch's state."""
         if state.shape == variable.shape:
             variable.assign(state)
         elif (part := sharding.current()) is not None and part.own:
@@ -269,12 +269,12 @@ class RNN(Layer):
                     f"is a multiple of it), or call reset_states() before the batch size changes"
                 )
             with outside_program(), build_lock.building(self):
-                if self._kept is None or self._kept[0].shape[0] != batch:  # else another thread made them
+                if self._kept is None or self._kept[0].shape[0] != batch:  # otherwise another thread made them
                     self._make_states(batch)
         return list(self._kept or ())
 
     def _checked(self, states, what: str, batch: int | None = None) -> list[Tensor]:
-        """Given states as a flat list of tensors that fit."""
+        """Given states as a flat list of tensors with checked shapes."""
         given = structures.flatten(list(states) if isinstance(states, list | tuple) else states)
         if len(given) != self._state_count:
             raise ValueError(
@@ -310,11 +310,11 @@ class RNN(Layer):
         return self.returned(output, states)
 
     def go_on(self, sequences, states: list | None, mask=None, training=None) -> tuple[Tensor, list[Tensor]]:
-        """(output, states after the last step) of a call that starts from given states; those of a stateful layer stay.
+        """(output, states after the last step) of a call with given initial states; a stateful layer's states stay unchanged.
 
         Args:
             sequences: A tensor (batch, steps, features...).
-            states: The states in a flat list; None for those that a sequence starts from.
+            states: The states in a flat list; None for the initial states of a sequence.
             mask: Bool (batch, steps), or None.
             training: Whether dropout is active.
         """
@@ -336,7 +336,7 @@ class RNN(Layer):
                 cell.end_sequence()
 
     def returned(self, output: Tensor, states: list[Tensor]) -> Any:
-        """The result of a call: the output, and with `return_state` the states behind it.
+        """The result of a call: the output, and with `return_state` followed by the states.
 
         Args:
             output: The output.
@@ -356,10 +356,10 @@ class RNN(Layer):
         return mask
 
     def _run(self, sequences, states: list | None, mask, training) -> tuple[Tensor, list[Tensor]]:
-        """(output, last states, flat), step by step."""
+        """Run the cell step by step; return (output, last states in a flat list)."""
         if states is None:
             states = structures.flatten(self.get_initial_state(sequences.shape[0]))
-        if self.stateful:  # the backward pass needs their values of now, and they are overwritten before it
+        if self.stateful:  # copies: they are overwritten before the backward pass, which needs these values
             states = [ops.add(state, 0.0) for state in states]
         steps = list(ops.unstack(sequences, axis=1))
         masks = [None] * len(steps) if mask is None else [ops.expand_dims(m, 1) for m in ops.unstack(mask, axis=1)]
@@ -404,17 +404,17 @@ def _as_rank(mask: Tensor, like: Tensor) -> Tensor:
 
 
 class _WholeSequence(RNN):
-    """Base of SimpleRNN, GRU and LSTM: takes the arguments of a built-in cell, and runs all steps as one op.
+    """Base of SimpleRNN, GRU and LSTM: accepts the arguments of a built-in cell, and runs all steps as one op.
 
-    The op supports some activations (nbkeras.ops.recurrent); with others the cell runs step by step.
+    The op supports some activations (nbkeras.ops.recurrent); with other activations the cell runs step by step.
 
     Args:
         units: The size of the output and of each state.
     """
 
     cell_class: type[Layer]
-    _left_out = ("cell",)  # its options are this layer's
-    _op: Callable  # of whole sequences
+    _left_out = ("cell",)  # its options are the layer's options
+    _op: Callable  # for whole sequences
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -422,7 +422,7 @@ class _WholeSequence(RNN):
             setattr(cls, name, property(operator.attrgetter(f"cell.{name}"), doc=f"The cell's {name}."))
 
     def __init__(self, arguments, **kwargs):
-        """arguments: the `locals()` of the extending class's `__init__`: the options of the cell, and those of RNN."""
+        """arguments: the `locals()` of the extending class's `__init__`, with the options of the cell and of RNN."""
         of_cell = {name: arguments[name] for name in option.of_class(self.cell_class) if name in arguments}
         both = {name: kwargs[name] for name in ("dtype", "trainable", "quantization_config") if name in kwargs}
         if "dtype" in both:
@@ -452,7 +452,7 @@ class _WholeSequence(RNN):
         return output, last
 
     def _activations(self) -> list:
-        """The functions that the op takes by name: the activation, and that of the gates where there are gates."""
+        """The functions that the op takes by name: the activation, and the gates' activation if there are gates."""
         return [getattr(self, name) for name in ("activation", "recurrent_activation") if hasattr(self, name)]
 
     def _made_parts(self):
@@ -463,14 +463,14 @@ _FUSED = {getattr(ops, name): name for name in RECURRENT_ACTIVATIONS if hasattr(
 
 
 class RNNOptions(CommonOptions, total=False):
-    """The options of RNN that its subclasses take as **kwargs."""
+    """The options of RNN that its subclasses accept as **kwargs."""
 
     zero_output_for_mask: option.Flag
     implementation: int
 
 
 class SimpleRNN(_WholeSequence):
-    """A fully connected recurrent layer, whose output is its next state (Elman, 1990).
+    """A fully connected recurrent layer: its output is its next state (Elman, 1990).
 
         h' = activation(x @ kernel + h @ recurrent_kernel + bias)
 
@@ -480,7 +480,7 @@ class SimpleRNN(_WholeSequence):
         (batch, steps, features)
 
     Output shape:
-        (batch, units), or (batch, steps, units) with `return_sequences`; with `return_state` a list of this and the last
+        (batch, units), or (batch, steps, units) with `return_sequences`; with `return_state` a list of the output and the last
         state (batch, units).
 
     Example:
@@ -540,13 +540,13 @@ class GRU(_WholeSequence):
     sequence and for all gates.
 
     Args:
-        reset_after: Whether the reset gate r multiplies the product of h, which has a bias of its own; else h itself.
+        reset_after: Whether the reset gate r multiplies the product of h, which has a separate bias; otherwise h itself.
 
     Input shape:
         (batch, steps, features)
 
     Output shape:
-        (batch, units), or (batch, steps, units) with `return_sequences`; with `return_state` a list of this and the last
+        (batch, units), or (batch, steps, units) with `return_sequences`; with `return_state` a list of the output and the last
         state (batch, units).
 
     Example:
@@ -613,7 +613,7 @@ class LSTM(_WholeSequence):
         (batch, steps, features)
 
     Output shape:
-        (batch, units), or (batch, steps, units) with `return_sequences`; with `return_state` a list of this and the last
+        (batch, units), or (batch, steps, units) with `return_sequences`; with `return_state` a list of the output and the last
         states h and c, both (batch, units).
 
     Example:

@@ -1,7 +1,7 @@
-"""Recurrent cells: one time step of a recurrence, for RNN, StackedRNNCells, or a loop of your own.
+"""Recurrent cells: one time step of a recurrence, for RNN, StackedRNNCells, or a custom loop.
 
 A cell has `state_size` (an integer, or a list of them), `output_size`, and `call(inputs, states) -> output, new states`,
-where states is a list of tensors (batch, size). Any object with these is a cell.
+with states as a list of tensors (batch, size). Any object with these is a cell.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from nbkeras.engine.tensor import Tensor
 
 
 def drop_ignored(kwargs: Any) -> dict[str, Any]:
-    """The arguments without those of Keras that choose an implementation: there is only one here."""
+    """The arguments without Keras's choice of an implementation: there is only one."""
     return {name: value for name, value in kwargs.items() if name not in ("implementation", "use_cudnn")}
 
 
 def output_size_of(cell: Any) -> int:
-    """The size of a cell's output: its `output_size`, or else the size of its first state."""
+    """The size of a cell's output: its `output_size`, otherwise the size of its first state."""
     size = getattr(cell, "output_size", None)
     return structures.flatten(cell.state_size)[0] if size is None else size
 
@@ -40,7 +40,7 @@ def check_cell(cell: Any) -> None:
 
 
 def build_cell(cell: Any, step_shape: tuple) -> None:
-    """Make a cell's weights for a step's input of this shape, once."""
+    """Make a cell's weights once, for a step's input of this shape."""
     states = [(step_shape[0], size) for size in structures.flatten(cell.state_size)]
     if isinstance(cell, Layer) and cell._build_takes and not cell.built:
         cell.build(step_shape, states)
@@ -51,9 +51,9 @@ def build_cell(cell: Any, step_shape: tuple) -> None:
 
 
 def with_named_states(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-    """The arguments of a recurrent layer's call, where Keras 2's [sequences, state, ...] becomes Keras 3's `initial_state`.
+    """The arguments of a recurrent layer's call, with Keras 2's [sequences, state, ...] as Keras 3's `initial_state`.
 
-    A list whose sequences have a mask is left: Keras 2 uses that mask, while Keras 3 ignores it beside `initial_state`.
+    A list is kept if its sequences have a mask: Keras 2 uses that mask, but Keras 3 ignores it beside `initial_state`.
     """
     first = args[0] if args else None
     if not isinstance(first, list | tuple) or len(first) < 2 or getattr(first[0], "mask", None) is not None:
@@ -76,7 +76,7 @@ def sequences_and_states(inputs: Any, initial_state: Any) -> tuple[Any, Any]:
 
 
 def initial_state_of(cell: Any, batch_size: int, dtype: str) -> Any:
-    """The initial states of a cell in lists like its state_size; zeros unless it has `get_initial_state`."""
+    """The initial states of a cell, in lists like its state_size; zeros unless it has `get_initial_state`."""
     if callable(getattr(cell, "get_initial_state", None)):
         states = cell.get_initial_state(batch_size=batch_size)
         return list(states) if isinstance(states, list | tuple) else [states]
@@ -103,7 +103,7 @@ def call_cell(cell: Any, inputs: Tensor, states: Any, training: Any) -> tuple[Te
 
 
 class _Cell(Layer):
-    """Base of the built-in cells: options, weights, and dropout masks that last for a sequence.
+    """Base of the built-in cells: options, weights, and dropout masks that stay the same for a sequence.
 
     Args:
         units: The size of the output and of each state.
@@ -143,7 +143,7 @@ class _Cell(Layer):
         option.keep(self, locals())
         self.output_size = self.units
         self.seed_generator = self.add_seed_generator(seed)
-        self._masks: dict[str, Tensor] | None = None  # of the sequence that RNN is running
+        self._masks: dict[str, Tensor] | None = None  # of the sequence that RNN currently runs
 
     @property
     def state_size(self) -> Any:
@@ -180,15 +180,15 @@ class _Cell(Layer):
         return (self.gates * self.units,)
 
     def start_sequence(self) -> None:
-        """From here to `end_sequence`, all calls use the same dropout masks."""
+        """Use the same dropout masks for all calls until `end_sequence`."""
         self._masks = {}
 
     def end_sequence(self) -> None:
-        """Forget the dropout masks; calls outside a sequence draw new ones each time."""
+        """Discard the dropout masks; calls outside a sequence draw new ones each time."""
         self._masks = None
 
     def dropped_inputs(self, inputs, training):
-        """The inputs after dropout; of a whole sequence too, with one mask for all its steps.
+        """The inputs after dropout; a whole sequence gets one mask for all its steps.
 
         Args:
             inputs: A tensor (batch, features) or (batch, steps, features).
@@ -228,13 +228,13 @@ class _Cell(Layer):
         return masks[key] if ndim == 2 else ops.expand_dims(masks[key], 1)
 
     def states_of(self, states: Any) -> list:
-        """The states of a call as a list, a tensor for each of `state_size`; one state may be given without a list.
+        """The states of a call as a list with a tensor for each of `state_size`; a single state may come without a list.
 
         Args:
             states: A list of tensors, or a tensor.
 
         Raises:
-            ValueError: for another number of states.
+            ValueError: for a wrong number of states.
         """
         given = list(states) if isinstance(states, list | tuple) else [states]
         needed = len(structures.flatten(self.state_size))
@@ -247,7 +247,7 @@ class _Cell(Layer):
 
 
 class CellOptions(LayerOptions, total=False):
-    """The options of `_Cell` that its subclasses take as **kwargs."""
+    """The options of `_Cell` that its subclasses accept as **kwargs."""
 
     kernel_initializer: option.Initializer
     recurrent_initializer: option.Initializer
@@ -267,7 +267,7 @@ class SimpleRNNCell(_Cell):
     """One step of SimpleRNN: h' = activation(x @ kernel + h @ recurrent_kernel + bias).
 
     Output shape:
-        (output, new states): (batch, units), and a list of the same tensor.
+        (output, new states): (batch, units), and a list with the same tensor.
 
     Example:
         >>> cell = layers.SimpleRNNCell(4)
@@ -285,10 +285,10 @@ class SimpleRNNCell(_Cell):
 
 
 class GRUCell(_Cell):
-    """One step of GRU, whose formula is there; gates and weights in the order z, r, h.
+    """One step of GRU, see there for the formula; gates and weights in the order z, r, h.
 
     Args:
-        reset_after: Whether the reset gate multiplies the product of h, which has a bias of its own; else h itself.
+        reset_after: Whether the reset gate multiplies the product of h, which has a separate bias; otherwise h itself.
 
     Output shape:
         (output, new states): (batch, units), and a list of the same tensor.
@@ -342,7 +342,7 @@ class GRUCell(_Cell):
 
 
 class LSTMCell(_Cell):
-    """One step of LSTM, whose formula is there; gates and weights in the order i, f, c, o.
+    """One step of LSTM, see there for the formula; gates and weights in the order i, f, c, o.
 
     Args:
         unit_forget_bias: Whether the bias of the forget gate starts at 1.
@@ -387,7 +387,7 @@ class LSTMCell(_Cell):
 
     def _bias_with_forget_gate(self, shape, dtype=None):
         n = self.units
-        make: Any = initializers.get(self.bias_initializer or "glorot_uniform")  # that of `add_weight` for None
+        make: Any = initializers.get(self.bias_initializer or "glorot_uniform")  # the default of `add_weight` for None
         parts = [make((size,), dtype=dtype) for size in (n, 2 * n)]
         return np.concatenate([np.asarray(parts[0]), np.ones(n, dtype), np.asarray(parts[1])])
 
@@ -398,7 +398,7 @@ class LSTMCell(_Cell):
         return self._next(z if self.bias is None else ops.add(z, self.bias), c)
 
     def _next(self, z, c):
-        """The output and the states after a step, of the gates before their activations and of the state c."""
+        """The output and the states after a step, from the gates before activation and the state c."""
         i, f, g, o = ops.split(z, 4, axis=-1)
         kept = ops.multiply(self.recurrent_activation(f), c)
         c = ops.add(kept, ops.multiply(self.recurrent_activation(i), self.activation(g)))
@@ -407,19 +407,19 @@ class LSTMCell(_Cell):
 
 
 def _for_each_gate(initializer: Any) -> Any:
-    """An initializer of a matrix for each gate, side by side."""
+    """An initializer that repeats one square matrix for each gate, side by side."""
     return lambda shape, dtype=None: np.tile(initializer(shape[:1] * 2, dtype), shape[1] // shape[0])
 
 
 class StackedRNNCells(Layer):
-    """Several cells as one cell: each takes the output of the one before. RNN makes one of a list of cells.
+    """Several cells as one cell: each takes the output of the previous one. RNN wraps a list of cells in it.
 
     Args:
-        cells (a list of cells): The cells, from the input to the output. What a cell is, RNN says.
+        cells (a list of cells): The cells, from the input to the output; see RNN for what a cell is.
 
     Call arguments:
         inputs: The step, (batch, features).
-        states: A list with the list of states of each cell.
+        states: A list with one list of states for each cell.
         training: Whether dropout is active.
 
     Output shape:

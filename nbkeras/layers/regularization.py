@@ -1,6 +1,6 @@
 """Layers that regularize: dropout, noise, and a penalty on activations. All except the penalty act in training only.
 
-Each layer has its own seed generator, whose state is saved with the model, so that training resumes with the same numbers.
+Each layer has its own seed generator. Its state is saved with the model, so that training resumes with the same numbers.
 """
 
 import math
@@ -40,7 +40,7 @@ class _Random(SameShape):
         seed (an integer or None): An integer for the same random numbers in each run; None for others.
     """
 
-    _takes_structures = True  # outside training they are returned as they are, as in Keras
+    _takes_structures = True  # outside training they are returned unchanged, as in Keras
 
     def __init__(self, seed: option.Anything = None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**option.keep(self, locals()))
@@ -56,14 +56,14 @@ class Dropout(_Random):
     Args:
         rate: The probability that an element is set to 0.
         noise_shape: The input's shape with 1 for axes along which elements are dropped together; None in it
-            stands for the input's size. None drops each element by itself.
+            means the input's size. None drops each element independently.
 
     Call arguments:
         inputs: Numbers of any shape.
         training: Whether to drop; by default True in `fit`, else False.
 
     Output shape:
-        That of the input.
+        The input's shape.
 
     Example:
         >>> layer = layers.Dropout(0.5, seed=3)
@@ -123,7 +123,7 @@ class SpatialDropout1D(_SpatialDropout):
         (batch, steps, channels).
 
     Output shape:
-        That of the input.
+        The input's shape.
 
     Example:
         >>> layers.SpatialDropout1D(0.5, seed=3)(np.ones((1, 3, 4)), training=True).numpy()
@@ -153,7 +153,7 @@ class SpatialDropout2D(_SpatialDropout):
         (batch, rows, columns, channels), or (batch, channels, rows, columns) for 'channels_first'.
 
     Output shape:
-        That of the input.
+        The input's shape.
 
     Example:
         >>> outputs = layers.SpatialDropout2D(0.5, seed=3)(np.ones((1, 8, 8, 4)), training=True)
@@ -167,7 +167,7 @@ class SpatialDropout2D(_SpatialDropout):
 class SpatialDropout3D(_SpatialDropout):
     """Sets whole channels of volumes to 0 in training, and divides the others by 1 - rate.
 
-    Neighboring places resemble each other, so dropping single elements hides little. In inference the layer
+    Neighboring positions resemble each other, so dropping single elements hides little. In inference the layer
     returns its input. Tompson et al., 2014.
 
     Call arguments:
@@ -179,7 +179,7 @@ class SpatialDropout3D(_SpatialDropout):
         'channels_first'.
 
     Output shape:
-        That of the input.
+        The input's shape.
 
     Example:
         >>> outputs = layers.SpatialDropout3D(0.5, seed=3)(np.ones((1, 4, 4, 4, 4)), training=True)
@@ -201,7 +201,7 @@ class GaussianNoise(_Random):
         training: Whether to add noise; by default True in `fit`, else False.
 
     Output shape:
-        That of the input.
+        The input's shape.
 
     Example:
         >>> layer = layers.GaussianNoise(0.1, seed=0)
@@ -222,18 +222,18 @@ class GaussianNoise(_Random):
 class GaussianDropout(_Random):
     """Multiplies by normal noise of mean 1 in training. In inference it returns its input.
 
-    The noise has the standard deviation sqrt(rate / (1 - rate)), that of Dropout with this rate (Srivastava
+    The noise has the standard deviation sqrt(rate / (1 - rate)), as Dropout with this rate (Srivastava
     et al., 2014).
 
     Args:
-        rate: The rate of the Dropout that it stands for.
+        rate: The rate of the equivalent Dropout.
 
     Call arguments:
         inputs: Numbers of any shape.
         training: Whether to multiply; by default True in `fit`, else False.
 
     Output shape:
-        That of the input.
+        The input's shape.
 
     Example:
         >>> layer = layers.GaussianDropout(0.5, seed=0)
@@ -255,22 +255,22 @@ class GaussianDropout(_Random):
 class AlphaDropout(_Random):
     """Dropout for networks with SELU: it keeps the mean and variance of the inputs.
 
-    In training, random elements take SELU's lower limit, -1.7581; then all are scaled and shifted so that
+    In training, random elements become SELU's lower limit, -1.7581; then all are scaled and shifted so that
     inputs of mean 0 and variance 1 keep both. In inference the layer returns its input. Klambauer et al.,
     2017.
 
     Args:
         rate: The probability that an element is replaced.
         noise_shape (a list of positive integers or None): The input's shape with 1 for axes along which
-            elements are replaced together; None in it stands for the input's size. None replaces each element
-            by itself.
+            elements are replaced together; None in it means the input's size. None replaces each element
+            independently.
 
     Call arguments:
         inputs: Numbers of any shape, such as the outputs of `selu`.
         training: Whether to replace elements; by default True in `fit`, else False.
 
     Output shape:
-        That of the input.
+        The input's shape.
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(200, 200))
@@ -309,7 +309,7 @@ class ActivityRegularization(SameShape):
         Any.
 
     Output shape:
-        That of the input.
+        The input's shape.
 
     Example:
         >>> layer = layers.ActivityRegularization(l1=0.1)
@@ -318,7 +318,7 @@ class ActivityRegularization(SameShape):
         0.3
     """
 
-    _left_out = _unwritten = ("activity_regularizer",)  # it is l1 and l2 here
+    _left_out = _unwritten = ("activity_regularizer",)  # replaced by l1 and l2
     _takes_structures = True
 
     def __init__(self, l1: option.Number = 0.0, l2: option.Number = 0.0, **kwargs: Unpack[CommonOptions]):

@@ -17,7 +17,7 @@ from nbkeras.ops.resize import INTERPOLATIONS
 
 
 def _margins(layer: Any, what: str, value: Any) -> tuple[tuple[int, int], ...]:
-    """((before, after), ...) from an integer, from one integer per axis, or from pairs; one axis takes a pair as such."""
+    """((before, after), ...) from an integer, from one integer per axis, or from pairs; one axis takes a plain pair."""
     rank = layer.rank
     given = value if isinstance(value, list | tuple) else (value,) * rank
     pairs = (value,) if rank == 1 else given
@@ -66,7 +66,7 @@ class _ZeroPadding(Spatial):
 
 
 def _without_usual_format(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without data_format 'channels_last', the only one that Keras's layer has."""
+    """The configuration without data_format 'channels_last', the only format of Keras's layer."""
     return {key: value for key, value in config.items() if (key, value) != ("data_format", "channels_last")}
 
 
@@ -136,7 +136,7 @@ class _Cropping(Spatial):
         super().__init__(**option.keep(self, locals()))
 
     def call(self, inputs):
-        self.compute_output_shape(inputs.shape)  # for its errors
+        self.compute_output_shape(inputs.shape)  # raises its errors
         kept = [slice(None)] * (self.rank + 2)
         for axis, (before, after) in zip(self.space(), self.cropping, strict=True):
             kept[axis] = slice(before, inputs.shape[axis] - after)
@@ -162,7 +162,7 @@ class Cropping1D(_Cropping, defaults={"cropping": (1, 1), "data_format": "channe
         The same with fewer steps; the dtype of the input.
 
     Raises:
-        ValueError: for a sequence of which nothing is left.
+        ValueError: for a sequence that is cropped completely.
 
     Example:
         >>> layers.Cropping1D((1, 2))(np.arange(6).reshape((1, 6, 1))).numpy()[0, :, 0]
@@ -188,7 +188,7 @@ class Cropping2D(_Cropping):
         The same with fewer rows and columns; the dtype of the input.
 
     Raises:
-        ValueError: for images of which nothing is left.
+        ValueError: for images that is cropped completely.
 
     Example:
         >>> layers.Cropping2D(((1, 0), (0, 1)))(np.arange(6).reshape((1, 2, 3, 1))).numpy()[0, :, :, 0]
@@ -209,7 +209,7 @@ class Cropping3D(_Cropping, defaults={"cropping": ((1, 1), (1, 1), (1, 1))}):
         The same with shorter axes; the dtype of the input.
 
     Raises:
-        ValueError: for volumes of which nothing is left.
+        ValueError: for volumes that is cropped completely.
 
     Example:
         >>> layers.Cropping3D(1)(np.ones((1, 3, 4, 5, 1))).shape
@@ -246,7 +246,7 @@ class UpSampling1D(_UpSampling, defaults={"data_format": "channels_last"}):
     """Repeats each step of sequences.
 
     Args:
-        size: How many times.
+        size: The number of repetitions.
 
     Input shape:
         (batch, steps, channels), or (batch, channels, steps) for 'channels_first'.
@@ -266,7 +266,7 @@ class UpSampling1D(_UpSampling, defaults={"data_format": "channels_last"}):
 
 
 class UpSampling2D(_UpSampling):
-    """Enlarges images by whole factors.
+    """Enlarges images by integer factors.
 
     Args:
         size: The factor of rows and columns: one number, or (rows, columns).
@@ -299,7 +299,7 @@ class UpSampling3D(_UpSampling, defaults={"size": (2, 2, 2)}):
     """Repeats each slice, row and column of volumes.
 
     Args:
-        size: How many times: one number, or (depth, rows, columns).
+        size: The number of repetitions: one number, or (depth, rows, columns).
 
     Input shape:
         (batch, depth, rows, columns, channels), or with the channels second for 'channels_first'.

@@ -22,14 +22,14 @@ ForwardLayer = Annotated[option.Layers, "forward_layer"]
 class Bidirectional(Layer):
     """Runs a recurrent layer forwards and a copy of it backwards, and merges their outputs (Schuster and Paliwal, 1997).
 
-    With `return_sequences` the second output is put into the order of the input first. At masked steps the outputs of
+    With `return_sequences` the second output is first reversed into the order of the input. At masked steps the outputs of
     sequences are 0, as in Keras 3.
 
     Args:
         layer (a recurrent layer): It is copied for both directions, each with new weights.
         merge_mode: 'concat' joins the outputs along the last axis; 'sum', 'mul' and 'ave' (the mean) keep its size; None gives
             a list of both.
-        backward_layer (a recurrent layer, or None): A layer for the other direction, instead of a copy; it must have another
+        backward_layer (a recurrent layer, or None): A layer for the other direction, instead of a copy; it must have the opposite
             `go_backwards`.
 
     Call arguments:
@@ -39,14 +39,14 @@ class Bidirectional(Layer):
         training: Whether dropout is active.
 
     Input shape:
-        That of the layer.
+        The layer's input shape.
 
     Output shape:
-        That of the layer, with twice the last size for 'concat'. With `return_state` the states of the first direction follow,
-        then those of the second; `initial_state` has the same order.
+        The layer's output shape, with twice the last size for 'concat'. With `return_state` the first direction's states follow,
+        then the second direction's; `initial_state` has the same order.
 
     Raises:
-        ValueError: for a layer that is not recurrent, or for two layers that do not go opposite ways or return other things.
+        ValueError: for a layer that is not recurrent, or for two layers without opposite directions or with different results.
 
     Example:
         >>> layers.Bidirectional(layers.LSTM(4))(np.ones((2, 5, 3))).shape
@@ -76,7 +76,7 @@ class Bidirectional(Layer):
                 raise ValueError(f"Bidirectional wraps a recurrent layer such as LSTM(32), received {briefly(each)}")
         given, self.backward_layer = self.backward_layer, None
         self.forward_layer = _copy(layer, "forward_", layer.go_backwards)
-        self.backward_layer = given or _copy(layer, "backward_", not layer.go_backwards)  # its weights are the last
+        self.backward_layer = given or _copy(layer, "backward_", not layer.go_backwards)  # its weights come last
         self._check_pair()
         for each in (self.forward_layer, self.backward_layer):
             if hasattr(each, "zero_output_for_mask"):
@@ -86,8 +86,8 @@ class Bidirectional(Layer):
         first, second = self.forward_layer, self.backward_layer
         if first.go_backwards == second.go_backwards:
             raise ValueError(
-                "Bidirectional's two layers must go opposite ways, but both have "
-                f"go_backwards={first.go_backwards}: make backward_layer with go_backwards={not first.go_backwards}"
+                "Bidirectional's two layers must run in opposite directions, but both have "
+                f"go_backwards={first.go_backwards}: create backward_layer with go_backwards={not first.go_backwards}"
             )
         for name in ("stateful", "return_sequences", "return_state"):
             if getattr(first, name) != getattr(second, name):
@@ -98,7 +98,7 @@ class Bidirectional(Layer):
 
     @property
     def stateful(self) -> bool:
-        """True if the two layers keep their states from batch to batch."""
+        """True if the two layers keep their states between batches."""
         return self.forward_layer.stateful
 
     @property
@@ -133,7 +133,7 @@ class Bidirectional(Layer):
         return (first[0], second[0], [*first[1:], *second[1:]]) if self.return_state else (first, second, [])
 
     def compute_mask(self, inputs, mask=None):
-        """The mask of the input for sequences, else None; None for states."""
+        """The input's mask for sequences, else None; None for states."""
         kept = structures.flatten(mask)[0] if self.return_sequences else None
         outputs = [kept, kept] if self.merge_mode is None else [kept]
         return outputs if self.merge_mode is None or self.return_state else kept
@@ -170,7 +170,7 @@ class Bidirectional(Layer):
         if not isinstance(states, list | tuple) or len(states) % 2:
             count = len(states) if isinstance(states, list | tuple) else 1
             raise ValueError(
-                f"{what} of Bidirectional {self.name!r} must be a list of the forward layer's states and then the "
+                f"{what} of Bidirectional {self.name!r} must be a list of the forward layer's states, then the "
                 f"backward layer's, received {count}"
             )
         half = len(states) // 2
@@ -178,7 +178,7 @@ class Bidirectional(Layer):
 
     @property
     def states(self) -> list | None:
-        """The states of a stateful layer's two directions in one list; None before they know their batch."""
+        """The states of both directions of a stateful layer in one list; None before the batch size is known."""
         first, second = self.forward_layer.states, self.backward_layer.states
         return None if first is None or second is None else [*first, *second]
 
@@ -187,10 +187,10 @@ class Bidirectional(Layer):
         self.reset_states(values)
 
     def reset_states(self, states=None, samples=None) -> None:
-        """Set the states of both directions to zero, or to given values; see `RNN.reset_states`.
+        """Set the states of both directions to zero or to given values; see `RNN.reset_states`.
 
         Args:
-            states: The states of the first direction and then those of the second; None for zeros.
+            states: The states of the first direction, then of the second; None for zeros.
             samples: A bool mask (batch,) or indices: only these rows change; None for all.
         """
         halves = self._halves(states, "states")
@@ -201,9 +201,9 @@ class Bidirectional(Layer):
 
 
 def _copy(layer: Any, prefix: str, go_backwards: bool) -> Any:
-    """A new layer of the same configuration, with weights of its own.
+    """A new layer with the same configuration and separate weights.
 
-    Objects in the configuration are written, as in Keras: the layer's `from_config` makes new ones of them.
+    Objects in the configuration are serialized, as in Keras: the layer's `from_config` creates new ones.
     """
     written = structures.map_leaves(
         lambda value: value if isinstance(value, type) else option.written(value), layer.get_config()
@@ -215,22 +215,22 @@ def _copy(layer: Any, prefix: str, go_backwards: bool) -> Any:
 class TimeDistributed(Wrapper):
     """Applies a layer or a model to each time step, with the same weights at each.
 
-    All steps go through the layer as one batch of batch * steps samples. So the statistics of BatchNormalization are taken over
-    samples and steps, as in Keras 2. A layer that takes a mask gets that of its sample and step.
+    All steps go through the layer as one batch of batch * steps samples. So BatchNormalization computes statistics over
+    samples and steps, as in Keras 2. A layer that accepts a mask gets the mask of its sample and step.
 
     Args:
         layer (a layer): The layer or model.
 
     Call arguments:
         inputs: A tensor (batch, steps, ...).
-        training: Passed to the layer if it takes it.
-        mask: Bool (batch, steps, ...), passed to the layer if it takes it.
+        training: Passed to the layer if it accepts it.
+        mask: Bool (batch, steps, ...), passed to the layer if it accepts it.
 
     Input shape:
         (batch, steps, ...), 3 axes or more.
 
     Output shape:
-        (batch, steps, ...), with the layer's output of a step at the end.
+        (batch, steps, ...), with the layer's output for a step at the end.
 
     Example:
         >>> layers.TimeDistributed(layers.Dense(4))(np.ones((2, 5, 3))).shape
@@ -278,7 +278,7 @@ class TimeDistributed(Wrapper):
         return structures.map_leaves(parted, outputs)
 
     def compute_mask(self, inputs, mask=None):
-        """The mask that the layer computes, by steps; without one the mask of the input, True where any element is."""
+        """The mask that the layer computes, by steps; otherwise the input's mask, True where any element is."""
         if not graph.is_symbolic([inputs, mask]):
             return self._mask(inputs, mask)
         there = graph.infer(self._mask, (inputs, mask), {}) is not None

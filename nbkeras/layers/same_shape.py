@@ -5,7 +5,7 @@ from nbkeras.engine import structures
 
 
 class SameShape(Layer, registered=False):
-    """A layer whose output has the shape and the mask of its one input."""
+    """A layer with one input and an output of the same shape and mask."""
 
     supports_masking = True
     input_spec = InputSpec()

@@ -1,6 +1,6 @@
-"""Spatial: the base of layers over sequences, images and volumes, which knows their axes and checks lengths.
+"""Spatial: the base of layers over sequences, images and volumes, with their axes and checks of lengths.
 
-Also the kinds of their options: what they accept depends on the layer's rank and paddings.
+Also the kinds of their options, which depend on the layer's rank and paddings.
 """
 
 from typing import Annotated, Any, Unpack
@@ -24,7 +24,7 @@ def _data_format(name: str, what: str, value: Any) -> str:
 
 _FORMATS = "'channels_last', 'channels_first', or None for config.image_data_format()"
 WindowSize = Annotated[Any, option.Kind(_window_size, "a positive integer, or one for each axis")]
-Padding = Annotated[str, option.Kind(_padding, "'valid' or 'same'; of sequences also 'causal' where a layer says so")]
+Padding = Annotated[str, option.Kind(_padding, "'valid' or 'same'; for sequences also 'causal' if the layer allows it")]
 DataFormat = Annotated[Any, option.kind(_data_format, _FORMATS)]
 
 
@@ -49,7 +49,7 @@ class Spatial(Layer, registered=False):
         return range(start, start + self.rank)
 
     def with_lengths(self, input_shape, lengths, channels=None) -> tuple:
-        """The input's shape with other lengths, and other channels where given.
+        """The input's shape with new lengths, and new channels if given.
 
         Args:
             input_shape: The shape of the input.
@@ -64,27 +64,27 @@ class Spatial(Layer, registered=False):
         return tuple(shape)
 
     def lengths(self, input_shape) -> list:
-        """The input's sizes of the axes that are neither batch nor channels.
+        """The input's sizes on the axes that are neither batch nor channels.
 
         Args:
             input_shape: The shape of the input.
 
         Raises:
-            ValueError: for another number of axes.
+            ValueError: for a wrong number of axes.
         """
         if len(input_shape) != self.rank + 2:
             raise ValueError(
-                f"layer {self.name!r} ({type(self).__name__}) takes {self.rank + 2} axes, received shape {input_shape}"
+                f"layer {self.name!r} ({type(self).__name__}) needs inputs of {self.rank + 2} axes, received shape {input_shape}"
             )
         return [input_shape[axis] for axis in self.space()]
 
 
 def check_lengths(layer: Layer, input_shape, lengths, what: str) -> None:
-    """Raise ValueError if a length of the output is less than 1; what: the option that is too large, for the
+    """Raise ValueError if a length of the output is below 1; what: the option that is too large, for the
     message.
     """
     if any(length is not None and length < 1 for length in lengths):
         raise ValueError(
             f"layer {layer.name!r} ({type(layer).__name__}) with {what} leaves nothing of an input of shape "
-            f"{tuple(input_shape)}: use a smaller size, padding='same' where there is one, or larger inputs"
+            f"{tuple(input_shape)}: use a smaller size, padding='same' if available, or larger inputs"
         )

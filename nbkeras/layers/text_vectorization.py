@@ -1,4 +1,4 @@
-"""TextVectorization: texts to the indices of their words, or to indicators of these."""
+"""TextVectorization: strings to indices of their words, or to indicators."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nbkeras.layers.categorical import TextInputs
 from nbkeras.layers.lookup import StringLookup
 from nbkeras.ops import hashing
 
-_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)  # as TensorFlow: other letters stay
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)  # as in TensorFlow: other letters stay
 _NO_PUNCTUATION = str.maketrans("", "", "!\"#$%&()*+,-./:;<=>?@[\\]^_`{|}~'")
 _SPACE = re.compile(r"[ \t\n\v\f\r]+")
 _STANDARDS: dict[Any, Callable[[str], str]] = {
@@ -48,9 +48,7 @@ def _ngrams(name: str, what: str, ngrams: Any) -> Any:
 
 def _named(value: Any) -> Any:
     if callable(value):
-        raise NotImplementedError(
-            "a TextVectorization with a function of your own cannot be written: pass a name, or None"
-        )
+        raise NotImplementedError("a TextVectorization with a custom function cannot be saved: pass a name, or None")
     return value
 
 
@@ -64,40 +62,40 @@ Ngrams = Annotated[Any, option.kind(_ngrams, "an integer, several or None")]
 
 
 class TextVectorization(TextInputs):
-    """Turns texts into the indices of their words, or into indicators of these: it standardizes, splits, joins ngrams, looks up.
+    """Maps strings to indices of their words, or to indicators: it standardizes, splits, joins ngrams and looks up.
 
-    It cannot be part of a model, because texts are not tensors: call it on the data first.
+    It cannot be part of a model, because strings are not tensors: call it on the data first.
 
     Args:
-        max_tokens (an integer of 2 or more, or None): The greatest number of indices, with '' and '[UNK]'; None for no limit.
-        standardize: 'lower_and_strip_punctuation' (both of ASCII), 'lower', 'strip_punctuation', None, or a function of an array
+        max_tokens (an integer of 2 or more, or None): The maximum number of indices, including '' and '[UNK]'; None for no limit.
+        standardize: 'lower_and_strip_punctuation' (ASCII only), 'lower', 'strip_punctuation', None, or a function of an array
             of str.
-        split: 'whitespace', 'character', None for texts that are split into rows already, or a function of a list of texts
+        split: 'whitespace', 'character', None for strings that are already split into rows, or a function of a list of strings
             that returns lists of words.
         ngrams: n for runs of 1 to n words, or several lengths; None for single words.
         output_mode ('int', 'one_hot', 'multi_hot', 'count' or 'tf_idf'): 'int' for indices, 0 after the last word and 1 for
             unknown words; the others as in StringLookup.
-        output_sequence_length: The number of words in the output of 'int': longer texts are cut; None for
-            those of the longest text.
-        pad_to_max_tokens (bool): Whether indicators have max_tokens places, even if there are fewer terms.
-        vocabulary (a list, an array, the path of a file, or None): The terms, with or without '' and '[UNK]' in front;
-            None to learn them by `adapt`.
+        output_sequence_length: The number of words in the output of 'int': longer strings are cut; None for
+            the longest string's number.
+        pad_to_max_tokens (bool): Whether indicators have size max_tokens, even if there are fewer terms.
+        vocabulary (a list, an array, the path of a file, or None): The terms, with or without leading '' and '[UNK]';
+            None to learn them with `adapt`.
         idf_weights (a list of numbers, or None): The weights of the terms for 'tf_idf'.
-        sparse (False): Accepted for scripts of Keras.
-        ragged (False): Accepted for scripts of Keras.
+        sparse (False): Accepted for Keras scripts.
+        ragged (False): Accepted for Keras scripts.
         encoding (str): The encoding of bytes among the terms.
         has_input_vocabulary (bool, or None): For configurations: whether the terms were given, and not learned.
-        vocabulary_size (an integer, or None): Accepted for files of Keras.
+        vocabulary_size (an integer, or None): Accepted for Keras files.
 
     Call arguments:
-        inputs: Texts, an array or a list of str, (batch,) or (batch, 1).
+        inputs: Strings, an array or a list of str, (batch,) or (batch, 1).
 
     Output shape:
         (batch, words) of int64; for 'one_hot' (batch, words, terms), for the other modes (batch, terms).
 
     Raises:
-        TypeError: for inputs that are not texts.
-        ValueError: for `output_sequence_length` with another mode than 'int'.
+        TypeError: for inputs that are not strings.
+        ValueError: for `output_sequence_length` with a mode other than 'int'.
 
     Example:
         >>> layer = layers.TextVectorization()
@@ -152,17 +150,17 @@ class TextVectorization(TextInputs):
         )
 
     def adapt(self, data, batch_size: int | None = None, steps: int | None = None) -> None:
-        """Learn the vocabulary: the most frequent words first; of equally frequent ones, the greater first.
+        """Learn the vocabulary: the most frequent words first; equally frequent ones in descending order.
 
-        The weights for 'tf_idf' are those of StringLookup, with texts as samples.
+        The weights for 'tf_idf' are computed as in StringLookup, with strings as samples.
 
         Args:
-            data: An array or a list of texts; or batches of these: a generator or a PyDataset.
+            data: An array or a list of strings; or batches of these: a generator or a PyDataset.
             batch_size: Accepted and ignored.
             steps: The number of batches that are read; None for all.
 
         Raises:
-            ValueError: if the layer was made with a vocabulary.
+            ValueError: if the layer was created with a vocabulary.
 
         Example:
             >>> layer = layers.TextVectorization()
@@ -171,7 +169,7 @@ class TextVectorization(TextInputs):
             ['', '[UNK]', 'two', 'one']
         """
         if self.lookup._given:
-            raise ValueError(f"{self.name!r} was made with a vocabulary: it learns none")
+            raise ValueError(f"{self.name!r} was created with a vocabulary and cannot adapt")
         whole = hashing.as_texts(data) is not None
         batches = [data] if whole else itertools.islice(data, steps)
         self.lookup._adapt_to(self._words(batch) for batch in batches)
@@ -198,10 +196,10 @@ class TextVectorization(TextInputs):
         self.lookup.set_vocabulary(vocabulary, idf_weights)
 
     def _words(self, inputs: Any) -> list[list[str]]:
-        """The words of each text."""
+        """The words of each string."""
         texts = hashing.as_texts(inputs)
         if texts is None:
-            raise TypeError(f"{self.name!r} takes texts, an array or a list of str, received {briefly(inputs)}")
+            raise TypeError(f"{self.name!r} takes strings, an array or a list of str, received {briefly(inputs)}")
         if callable(self.standardize):
             texts = np.asarray(self.standardize(texts), np.str_)
         else:
@@ -210,7 +208,7 @@ class TextVectorization(TextInputs):
         if self.split is None:
             rows = texts.reshape(len(texts), -1).tolist()
         elif texts.ndim > 1 and texts.shape[1:] != (1,):
-            raise ValueError(f"{self.name!r} splits texts of shape (batch,) or (batch, 1), received {texts.shape}")
+            raise ValueError(f"{self.name!r} splits strings of shape (batch,) or (batch, 1), received {texts.shape}")
         elif callable(self.split):
             rows = [list(words) for words in self.split(texts.ravel().tolist())]
         else:

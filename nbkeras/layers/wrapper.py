@@ -14,7 +14,7 @@ from nbkeras.initializers import TruncatedNormal
 
 
 class Wrapper(Layer):
-    """A layer that holds another and writes it into its configuration: a base for wrappers of your own.
+    """A layer that holds another layer and saves it in its configuration: a base for custom wrappers.
 
     Args:
         layer (a layer): The wrapped layer, kept as `layer`. It is built for the wrapper's input.
@@ -44,8 +44,8 @@ class Wrapper(Layer):
 class SpectralNormalization(Wrapper):
     """Divides a layer's kernel by its largest singular value before each call in training (Miyato et al., 2018).
 
-    Power iteration finds the value and goes on from step to step in the weight `vector_u`. As in Keras on TensorFlow the kernel
-    itself changes, and gradients do not pass through the division. Call the layer once in a training step.
+    Power iteration finds the value and keeps its vector between steps in `vector_u`. As in Keras on TensorFlow, the kernel
+    itself changes, and gradients do not pass through the division. Call the layer once per training step.
 
     Args:
         layer (a layer): A layer with a `kernel` or `embeddings`.
@@ -56,7 +56,7 @@ class SpectralNormalization(Wrapper):
         training: Whether the kernel is divided.
 
     Raises:
-        ValueError: for a layer without `kernel` and `embeddings`, when it is built.
+        ValueError: when it is built, for a layer without `kernel` and `embeddings`.
 
     Example:
         >>> layer = layers.SpectralNormalization(layers.Dense(4, kernel_initializer="ones"))

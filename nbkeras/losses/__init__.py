@@ -73,7 +73,7 @@ def serialize(loss) -> Any:
         loss: A function, an object, or a name.
 
     Returns:
-        A name for a function of this module, else {'module', 'class_name', 'config', 'registered_name'};
+        A name for a function of this module, otherwise {'module', 'class_name', 'config', 'registered_name'};
         `deserialize` reads it.
 
     Example:

@@ -12,9 +12,9 @@ _MEAN = "sum_over_batch_size"
 
 
 class _Named(LossFunctionWrapper):
-    """A wrapper with a class for each function, so that the configuration does not name the function.
+    """A wrapper with a class for each function, so that the configuration need not name the function.
 
-    The function is in the class statement: `class Huber(_Named, fn=functions.huber)`. Its docstring explains the arguments.
+    The class statement names the function: `class Huber(_Named, fn=functions.huber)`. Its docstring explains the arguments.
     """
 
     _made_of: Callable  # the function
@@ -29,7 +29,7 @@ class _Named(LossFunctionWrapper):
             super().__init__(type(self)._made_of, **options)
 
     def __init_subclass__(cls, fn: Callable | None = None, **kwargs):
-        if fn is not None:  # else it extends a class that has its function
+        if fn is not None:  # otherwise a base class has the function
             cls._made_of = fn  # type: ignore[assignment]
         if fn is not None and "__init__" not in vars(cls):  # the function has no further arguments
 
@@ -98,7 +98,7 @@ class CosineSimilarity(_Named, fn=functions.cosine_similarity):
 
         -sum(y_true / |y_true| * y_pred / |y_pred|)
 
-    It is -1 for one direction, 0 for a right angle, 1 for opposite directions.
+    It is -1 for equal directions, 0 for a right angle, 1 for opposite directions.
 
     Example:
         >>> loss = losses.CosineSimilarity()
@@ -270,7 +270,7 @@ class SparseCategoricalCrossentropy(_Named, fn=functions.sparse_categorical_cros
 
 
 class BinaryFocalCrossentropy(_Named, fn=functions.binary_focal_crossentropy):
-    """Cross-entropy of labels 0 and 1 in which easy examples count less, reduced over the samples.
+    """Cross-entropy of labels 0 and 1 with less weight on easy examples, reduced over the samples.
 
     It is `BinaryCrossentropy` times (1 - p of the label)^gamma. Source: Lin et al., 2018.
 
@@ -296,7 +296,7 @@ class BinaryFocalCrossentropy(_Named, fn=functions.binary_focal_crossentropy):
 
 
 class CategoricalFocalCrossentropy(_Named, fn=functions.categorical_focal_crossentropy):
-    """Cross-entropy of one-hot classes in which easy examples count less, reduced over the samples.
+    """Cross-entropy of one-hot classes with less weight on easy examples, reduced over the samples.
 
         -sum(alpha * (1 - p)^gamma * y_true * log(p))
 
@@ -354,7 +354,7 @@ class CategoricalGeneralizedCrossEntropy(_Named, fn=functions.categorical_genera
 class Dice(_Named, fn=functions.dice):
     """Dice loss of regions: 1 - 2 * sum(y_true * y_pred) / (sum(y_true) + sum(y_pred)).
 
-    It is one number for the whole batch; with `axis`, the losses that are left are reduced.
+    It is one number for the whole batch; with `axis`, the remaining losses are reduced.
 
     Example:
         >>> loss = losses.Dice()
@@ -378,7 +378,7 @@ class Tversky(_Named, fn=functions.tversky):
         1 - tp / (tp + alpha * missed + beta * invented)
         tp = sum(y_true * y_pred), missed = sum(y_true * (1 - y_pred)), invented = sum((1 - y_true) * y_pred)
 
-    It is one number for the whole batch; with `axis`, the losses that are left are reduced. Source: Salehi
+    It is one number for the whole batch; with `axis`, the remaining losses are reduced. Source: Salehi
     et al., 2017.
 
     Example:
@@ -400,10 +400,10 @@ class Tversky(_Named, fn=functions.tversky):
 
 
 class Circle(_Named, fn=functions.circle):
-    """Circle loss of embeddings: vectors of one class are drawn together, others apart (Sun et al., 2020).
+    """Circle loss of embeddings: pulls vectors of the same class together and pushes others apart (Sun et al., 2020).
 
-    softplus(logsumexp over the same class + logsumexp over other classes) of weighted cosine distances. A
-    mean is one of the losses that are not 0.
+    softplus(logsumexp over the same class + logsumexp over other classes) of weighted cosine distances. The
+    mean covers only the losses that are not 0.
 
     Example:
         >>> loss = losses.Circle(gamma=1.0)

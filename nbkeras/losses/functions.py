@@ -1,8 +1,8 @@
 """Loss functions: (y_true, y_pred) -> one loss for each sample, over the last axis. The formulas are Keras 3.15's.
 
 y_pred: floats (..., n). y_true: the same shape, or one axis of size 1 more or less; classes as integers (...) for
-sparse_categorical_crossentropy. Other shapes that broadcast are taken as in Keras 3, but not by the cross-entropies of whole
-distributions, dice and tversky. All take symbolic tensors too.
+sparse_categorical_crossentropy. Other shapes that broadcast are accepted as in Keras 3, but not by the cross-entropies of whole
+distributions, dice and tversky. All accept symbolic tensors too.
 """
 
 import math
@@ -31,7 +31,7 @@ _YES_OR_NO = " (one unit for yes or no; for class numbers use softmax and sparse
 
 
 def _matched(name: str, y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
-    """Targets and predictions of one dtype, and of shapes that broadcast or, for `_SAME_SHAPE`, are equal; else ValueError."""
+    """Targets and predictions of the same dtype; ValueError unless the shapes broadcast or, for `_SAME_SHAPE`, are equal."""
     predicted = prediction(y_pred)
     target = as_tensor(y_true, predicted.dtype)
     matched_target, matched = squeeze_or_expand_to_same_rank(target, predicted)
@@ -141,7 +141,7 @@ def mean_squared_logarithmic_error(y_true, y_pred) -> Tensor:
 
 
 def unit_vectors(x: Tensor, axis: int = -1) -> Tensor:
-    """x / max(|x|, epsilon), the norm over an axis; the gradient at 0 is finite."""
+    """x / max(|x|, epsilon), with the norm over an axis; the gradient at 0 is finite."""
     squares = ops.sum(ops.square(x), axis=axis, keepdims=True)
     return ops.divide(x, ops.sqrt(ops.maximum(squares, config.epsilon() ** 2)))
 
@@ -150,7 +150,7 @@ def unit_vectors(x: Tensor, axis: int = -1) -> Tensor:
 def cosine_similarity(y_true, y_pred, axis: int = -1) -> Tensor:
     """Minus the cosine of the angle between two vectors: -sum(y_true / |y_true| * y_pred / |y_pred|).
 
-    It is -1 for one direction, 0 for a right angle, and 1 for opposite directions. A vector of zeros gives
+    It is -1 for equal directions, 0 for a right angle, and 1 for opposite directions. A vector of zeros gives
     0.
 
     Args:
@@ -225,7 +225,7 @@ def log_cosh(y_true, y_pred) -> Tensor:
 
 
 def _signs(y_true: Tensor) -> Tensor:
-    """Labels 0 and 1 as -1 and 1; other labels are not changed."""
+    """Labels 0 and 1 as -1 and 1; other labels stay unchanged."""
     binary = ops.all(ops.logical_or(ops.equal(y_true, 0), ops.equal(y_true, 1)))
     return ops.where(binary, ops.subtract(ops.add(y_true, y_true), 1.0), y_true)
 
@@ -278,7 +278,7 @@ def squared_hinge(y_true, y_pred) -> Tensor:
 def categorical_hinge(y_true, y_pred) -> Tensor:
     """Hinge loss of classes: max(max((1 - y_true) * y_pred) - sum(y_true * y_pred) + 1, 0).
 
-    It is 0 if the score of the right class is greater than all others by at least 1.
+    It is 0 if the score of the true class is greater than all others by at least 1.
 
     Args:
         y_true: One-hot vectors (..., classes).
@@ -350,7 +350,7 @@ def poisson(y_true, y_pred) -> Tensor:
 def _smoothed(
     name: str, y_true: Any, y_pred: Any, smoothing: float, classes: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """`_matched` targets and predictions, the targets moved towards 1 / classes; classes: by default the last axis's size."""
+    """`_matched` targets and predictions, with targets moved towards 1 / classes; classes: the last axis's size by default."""
     if not 0 <= smoothing <= 1:
         raise ValueError(f"label_smoothing must be from 0 to 1, received {briefly(smoothing)}")
     y_true, y_pred = _matched(name, y_true, y_pred)
@@ -372,7 +372,7 @@ def binary_crossentropy(
         y_true: Labels 0 and 1, or probabilities, of y_pred's shape; a last axis of size 1 may be missing.
         y_pred: Predicted probabilities (or logits) (..., n), floats.
         from_logits: Whether y_pred holds logits, the scores before the sigmoid, instead of probabilities.
-        label_smoothing: From 0 to 1: how far labels are moved towards 0.5.
+        label_smoothing: From 0 to 1: the fraction by which labels move towards 0.5.
         axis: The axis of the mean, counted from the end if negative.
 
     Returns:
@@ -402,18 +402,18 @@ def binary_focal_crossentropy(
     label_smoothing: float = 0.0,
     axis: int = -1,
 ) -> Tensor:
-    """Cross-entropy of labels 0 and 1 in which easy examples count less: times (1 - p of the label)^gamma.
+    """Cross-entropy of labels 0 and 1 with less weight on easy examples: times (1 - p of the label)^gamma.
 
     Source: Lin et al., 2018.
 
     Args:
         y_true: Labels 0 and 1, of y_pred's shape; a last axis of size 1 may be missing.
         y_pred: Predicted probabilities (or logits) (..., n), floats.
-        apply_class_balancing: Whether labels 1 count alpha times, and labels 0 (1 - alpha) times.
+        apply_class_balancing: Whether labels 1 have the weight alpha, and labels 0 the weight 1 - alpha.
         alpha: The weight of labels 1.
-        gamma: How much less easy examples count; 0 for the cross-entropy itself.
+        gamma: The exponent that lowers the weight of easy examples; 0 for the cross-entropy itself.
         from_logits: Whether y_pred holds logits, the scores before the sigmoid, instead of probabilities.
-        label_smoothing: From 0 to 1: how far labels are moved towards 0.5.
+        label_smoothing: From 0 to 1: the fraction by which labels move towards 0.5.
         axis: The axis of the mean, counted from the end if negative.
 
     Returns:
@@ -451,7 +451,7 @@ def categorical_crossentropy(
         y_true: One-hot vectors, or probabilities, of y_pred's shape.
         y_pred: Predicted probabilities (or logits) (..., classes), floats.
         from_logits: Whether y_pred holds logits, the scores before the softmax, instead of probabilities.
-        label_smoothing: From 0 to 1: how far targets are moved towards 1 / classes.
+        label_smoothing: From 0 to 1: the fraction by which targets move towards 1 / classes.
         axis: The axis of the classes, counted from the end if negative.
 
     Returns:
@@ -481,7 +481,7 @@ def categorical_focal_crossentropy(
     label_smoothing: float = 0.0,
     axis: int = -1,
 ) -> Tensor:
-    """Cross-entropy of one-hot classes in which easy examples count less.
+    """Cross-entropy of one-hot classes with less weight on easy examples.
 
         -sum(alpha * (1 - p)^gamma * y_true * log(p))
 
@@ -491,9 +491,9 @@ def categorical_focal_crossentropy(
         y_true: One-hot vectors of y_pred's shape.
         y_pred: Predicted probabilities (or logits) (..., classes), floats.
         alpha: A weight, or one for each class.
-        gamma: How much less easy examples count; 0 for the cross-entropy itself.
+        gamma: The exponent that lowers the weight of easy examples; 0 for the cross-entropy itself.
         from_logits: Whether y_pred holds logits, the scores before the softmax, instead of probabilities.
-        label_smoothing: From 0 to 1: how far targets are moved towards 1 / classes.
+        label_smoothing: From 0 to 1: the fraction by which targets move towards 1 / classes.
         axis: The axis of the classes, counted from the end if negative.
 
     Returns:
@@ -540,11 +540,11 @@ def sparse_categorical_crossentropy(
     p is y_pred divided by its sum, or softmax(y_pred) with from_logits.
 
     Args:
-        y_true: Class numbers (...), or (..., 1). A number that is no class gives NaN.
+        y_true: Class numbers (...), or (..., 1). A number out of range gives NaN.
         y_pred: Predicted probabilities (or logits) (..., classes), floats.
         from_logits: Whether y_pred holds logits, the scores before the softmax, instead of probabilities.
-        ignore_class: Targets of this number count as masked: their loss is 0, and a mean is one of the
-            others. None for none.
+        ignore_class: Targets of this number count as masked: their loss is 0, and a mean covers only the
+            others. None ignores no class.
         axis: The axis of the classes, counted from the end if negative.
 
     Returns:
@@ -581,8 +581,8 @@ def categorical_generalized_cross_entropy(y_true, y_pred, q: float) -> Tensor:
     Args:
         y_true: Class numbers (...), or (..., 1).
         y_pred: Predicted probabilities (..., classes), floats.
-        q: Between 0 and 1: near 0 the loss is the cross-entropy, near 1 the mean absolute error, which noise
-            affects less.
+        q: Between 0 and 1: near 0 the loss is the cross-entropy, near 1 the mean absolute error, which is
+            less sensitive to noise.
 
     Returns:
         A tensor of y_pred's dtype, without the last axis.
@@ -601,11 +601,11 @@ def categorical_generalized_cross_entropy(y_true, y_pred, q: float) -> Tensor:
 
 
 def _overlap(name: str, y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
-    """Targets and predictions of one dtype; ValueError unless their shapes are the same."""
+    """Targets and predictions of the same dtype; ValueError unless their shapes are the same."""
     y_pred = prediction(y_pred)
     y_true = as_tensor(y_true, y_pred.dtype)
     if y_true.shape != y_pred.shape:
-        raise ValueError(f"{name}: the targets' shape {y_true.shape} must be the predictions' {y_pred.shape}")
+        raise ValueError(f"{name}: the targets' shape {y_true.shape} must equal the predictions' {y_pred.shape}")
     return y_true, y_pred
 
 
@@ -616,7 +616,7 @@ def dice(y_true, y_pred, axis: int | Sequence[int] | None = None) -> Tensor:
     Args:
         y_true: Numbers from 0 to 1, of y_pred's shape: 1 inside the region.
         y_pred: Predictions from 0 to 1, floats of any shape.
-        axis: The axis or axes of the sums; None for all, so that the batch has one loss.
+        axis: The axis or axes of the sums; None for all, which gives one loss for the batch.
 
     Returns:
         A tensor of y_pred's dtype, without the axes.
@@ -635,7 +635,7 @@ def dice(y_true, y_pred, axis: int | Sequence[int] | None = None) -> Tensor:
 
 
 def _sum_of_all(x: Tensor, axis: int | Sequence[int] | None) -> Tensor:
-    """The sum along axes; over the rows of all ranks if the first axis is one of them."""
+    """The sum along axes; over the rows of all ranks if it includes the first axis."""
     axes = range(x.ndim) if axis is None else [axis] if isinstance(axis, int) else axis
     summed = ops.sum(x, axis=axis)
     return sharding.total(summed) if any(each % x.ndim == 0 for each in axes) else summed
@@ -654,8 +654,8 @@ def tversky(y_true, y_pred, alpha: float = 0.5, beta: float = 0.5, axis: int | S
     Args:
         y_true: Numbers from 0 to 1, of y_pred's shape: 1 inside the region.
         y_pred: Predictions from 0 to 1, floats of any shape.
-        alpha: The weight of what was missed; alpha = beta = 0.5 is the Dice loss.
-        beta: The weight of what was invented.
+        alpha: The weight of false negatives; alpha = beta = 0.5 is the Dice loss.
+        beta: The weight of false positives.
         axis: The axis or axes of the sums; None for all, so that the batch has one loss.
 
     Returns:
@@ -689,7 +689,7 @@ def circle(
     """Circle loss of embeddings: vectors of one class are drawn together, others apart (Sun et al., 2020).
 
     softplus(logsumexp over the same class + logsumexp over other classes) of weighted cosine distances. A
-    loss of 0 counts as masked: a mean is one of the others.
+    loss of 0 counts as masked: a mean covers only the others.
 
     Args:
         y_true: Class numbers (batch,), or (batch, 1).
@@ -705,7 +705,7 @@ def circle(
         A tensor (batch,) of y_pred's dtype.
 
     Raises:
-        ValueError: if there is not one class number for each vector.
+        ValueError: unless there is one class number for each vector.
 
     Example:
         >>> vectors = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
@@ -734,7 +734,7 @@ def circle(
 
 
 def _logsumexp_where(mask: Tensor, x: Tensor) -> Tensor:
-    """log(sum(e^x)) over the last axis where the mask is true; where it is true nowhere, the lowest number, with gradient 0."""
+    """log(sum(e^x)) over the last axis where the mask is true; the lowest number, with gradient 0, if it is true nowhere."""
     lowest = float(np.finfo(x.dtype).min) / 4
     return ops.logsumexp(ops.where(mask, x, lowest), axis=1)
 

@@ -1,4 +1,4 @@
-"""Loss, and the wrapper that makes a Loss of a function: masks, sample weights, the reduction to one number.
+"""Loss, and the wrapper that turns a function into a Loss: masks, sample weights, the reduction to one number.
 
 Source: keras/src/losses/loss.py (Keras 3.15).
 """
@@ -37,15 +37,15 @@ def _tensors(values: Any, convert: Callable[[Any], Tensor]) -> Any:
 
 
 def squeeze_or_expand_to_same_rank(x1: Tensor, x2: Tensor, expand_rank_1: bool = True) -> tuple[Tensor, Tensor]:
-    """Make the ranks of two tensors equal by a last axis of size 1.
+    """Make the ranks of two tensors equal by adding or removing a last axis of size 1.
 
     Args:
         x1: A tensor.
-        x2: A tensor with as many axes, or one more or less.
-        expand_rank_1: Whether a vector beside a column becomes a column, instead of the column a vector.
+        x2: A tensor with the same number of axes, or one more or less.
+        expand_rank_1: Whether a vector beside a column becomes a column; otherwise the column becomes a vector.
 
     Returns:
-        Both tensors. They are unchanged if there is no last axis of size 1 that makes the difference.
+        Both tensors. They are unchanged if a last axis of size 1 does not explain the difference.
 
     Example:
         >>> column, vector = ops.ones((3, 1)), ops.ones(3)
@@ -63,7 +63,7 @@ def squeeze_or_expand_to_same_rank(x1: Tensor, x2: Tensor, expand_rank_1: bool =
 
 
 def pair(y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
-    """Targets and predictions as tensors of one dtype, and of one rank where a last axis of size 1 makes the difference."""
+    """Targets and predictions as tensors of one dtype, and of one rank if a last axis of size 1 explains the difference."""
     y_pred = prediction(y_pred)
     return squeeze_or_expand_to_same_rank(as_tensor(y_true, y_pred.dtype), y_pred)
 
@@ -78,7 +78,7 @@ def check_reduction(reduction: str | None) -> str:
 
 
 def mask_weights(sample_weight: Tensor | None, mask: Tensor | None, dtype: Any, rescale: bool) -> Tensor | None:
-    """Sample weights times a mask; rescale: times elements / elements that count, so that a mean is one of what counts."""
+    """Sample weights times a mask; rescale: times elements / unmasked elements, so that a mean covers the unmasked elements."""
     if mask is None:
         return sample_weight
     weight = as_tensor(mask, dtype)
@@ -103,7 +103,7 @@ def _aligned(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
 def reduce_weighted(values: Tensor, sample_weight: Any, mask: Tensor | None, reduction: str) -> Tensor:
     """Losses of samples times their weights, where the mask is true, reduced to a scalar (not reduced for 'none').
 
-    Of several ranks each gets a scalar of its rows, whose mean, weighted by their numbers of rows, is that of the whole batch.
+    Each rank gets a scalar of its rows. The mean of these scalars, weighted by the number of rows, is the batch's result.
     """
     weights = None if sample_weight is None else as_tensor(sample_weight, values.dtype)
     weights = mask_weights(weights, mask, values.dtype, rescale=reduction in _MEANS)
@@ -141,15 +141,15 @@ class Loss(Observed, option.Configured, Registered, registry=registry):
     """Base class of losses: `loss(y_true, y_pred, sample_weight=None)` gives a scalar tensor.
 
     A subclass defines `call(y_true, y_pred)`, which returns one loss for each sample (and timestep). The
-    call then multiplies them by sample weights, leaves out masked timesteps (where `y_pred` has a mask), and
+    call then multiplies them by sample weights, leaves out masked timesteps (if `y_pred` has a mask), and
     reduces them to one number.
 
     Args:
-        name: A name; by default that of the function or the class.
+        name: A name; by default the name of the function or the class.
         reduction: 'sum_over_batch_size' or 'mean' (Keras 2: 'auto') for the mean; 'sum';
             'mean_with_sample_weight' for the sum divided by the sum of the weights; 'none' or None for one
             loss for each sample.
-        dtype: The dtype to compute in; None for that of `y_pred`.
+        dtype: The dtype to compute in; None for the dtype of `y_pred`.
 
     Example:
         >>> class Cubed(losses.Loss):
@@ -173,8 +173,8 @@ class Loss(Observed, option.Configured, Registered, registry=registry):
         """The loss of a batch.
 
         Args:
-            y_true: Targets, as `call` takes them. A dict of them reaches `call` as a dict of tensors.
-            y_pred: Predictions; integers become floatx. A dict of them too.
+            y_true: Targets, in the form that `call` accepts. `call` receives a dict of them as a dict of tensors.
+            y_pred: Predictions; integers become floatx. May be a dict too.
             sample_weight: Weights that the losses are multiplied by: numbers (batch,), or (batch,
                 timesteps); None for 1.
 
@@ -206,7 +206,7 @@ class Loss(Observed, option.Configured, Registered, registry=registry):
         raise NotImplementedError(f"{type(self).__name__} must define call(self, y_true, y_pred)")
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that make this loss again."""
+        """The arguments that recreate this loss."""
         return {"name": self.name, "reduction": self.reduction, **super().get_config()}
 
     def __repr__(self) -> str:
@@ -218,10 +218,10 @@ _OF_CLASS_NUMBERS = ("sparse_categorical_crossentropy", "categorical_generalized
 
 
 class LossFunctionWrapper(Loss, registered=False):
-    """A loss class of a function, as `compile` makes it of a loss function.
+    """A loss made from a function; `compile` wraps loss functions in it.
 
     Args:
-        fn: Function(y_true, y_pred, **constants) of tensors that returns one loss for each sample. Further
+        fn: Function(y_true, y_pred, **constants) of tensors that returns one loss for each sample. Other
             keyword arguments of the constructor are its constants.
 
     Raises:
@@ -252,7 +252,7 @@ class LossFunctionWrapper(Loss, registered=False):
         self.float_targets = getattr(fn, "__name__", "") not in _OF_CLASS_NUMBERS
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        """The function's loss of each sample; their ranks are made equal first.
+        """The function's loss of each sample; the ranks of the tensors are made equal first.
 
         Args:
             y_true: Targets, a tensor.
@@ -266,7 +266,7 @@ class LossFunctionWrapper(Loss, registered=False):
         return self.fn(y_true, y_pred, **self.constants)
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that make this loss again: those of `Loss`, the function, and its constants."""
+        """The arguments that recreate this loss: those of `Loss`, the function, and its constants."""
         return {**super().get_config(), "fn": registry.serialize(self.fn), **self.constants}
 
     @classmethod
@@ -274,7 +274,7 @@ class LossFunctionWrapper(Loss, registered=False):
         """A loss from its configuration.
 
         Args:
-            config: What `get_config` returned.
+            config: The result of `get_config`.
         """
         named = isinstance(config.get("fn"), str | dict)
         return super().from_config({**config, "fn": registry.get(config["fn"])} if named else config)

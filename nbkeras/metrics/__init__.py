@@ -93,7 +93,7 @@ def serialize(metric) -> Any:
         metric: A metric, or a function of (y_true, y_pred).
 
     Returns:
-        A name, or a dict with 'class_name' and 'config', from which `deserialize` makes the metric again.
+        A name, or a dict with 'class_name' and 'config', from which `deserialize` recreates the metric.
 
     Example:
         >>> metrics.serialize(metrics.mean_squared_error)

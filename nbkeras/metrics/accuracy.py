@@ -16,7 +16,7 @@ def accuracy(y_true, y_pred) -> Tensor:
     """1.0 where y_pred equals y_true, else 0.0, element by element.
 
     Args:
-        y_true: Targets, numbers of the predictions' shape; a last axis of size 1 may be missing or more.
+        y_true: Targets, numbers of the predictions' shape; they may have a last axis of size 1 more or less.
         y_pred: Predictions, numbers of any shape.
 
     Returns:
@@ -36,7 +36,7 @@ def binary_accuracy(y_true, y_pred, threshold: float = 0.5) -> Tensor:
     """1.0 where y_pred > threshold agrees with y_true (0 or 1), else 0.0, element by element.
 
     Args:
-        y_true: Targets, 0 or 1, of the predictions' shape; a last axis of size 1 may be missing or more.
+        y_true: Targets, 0 or 1, of the predictions' shape; they may have a last axis of size 1 more or less.
         y_pred: Predictions of any shape, probabilities for the default threshold.
         threshold: The number above which a prediction is 1.
 
@@ -66,14 +66,14 @@ def categorical_accuracy(y_true, y_pred) -> Tensor:
     """1.0 where the largest prediction is at the one-hot target, else 0.0.
 
     Args:
-        y_true: One-hot targets (..., classes); of others, the class is that of the largest number.
+        y_true: One-hot targets (..., classes); otherwise the largest number marks the class.
         y_pred: Predictions (..., classes), probabilities or scores.
 
     Returns:
         A float tensor (...), one number for each prediction.
 
     Raises:
-        ValueError: if the shapes differ; for class numbers there is `sparse_categorical_accuracy`.
+        ValueError: if the shapes differ; for class numbers use `sparse_categorical_accuracy`.
 
     Example:
         >>> metrics.categorical_accuracy([[0, 1], [1, 0]], [[0.1, 0.9], [0.2, 0.8]]).numpy()
@@ -114,7 +114,7 @@ def sparse_categorical_accuracy(y_true, y_pred) -> Tensor:
         A float tensor (...), one number for each prediction.
 
     Raises:
-        ValueError: if there is not one class number for each prediction.
+        ValueError: unless there is one class number for each prediction.
 
     Example:
         >>> metrics.sparse_categorical_accuracy([1, 0], [[0.1, 0.9], [0.2, 0.8]]).numpy()
@@ -131,7 +131,7 @@ def top_k_categorical_accuracy(y_true, y_pred, k: int = 5) -> Tensor:
     Args:
         y_true: One-hot targets (..., classes).
         y_pred: Predictions (..., classes), probabilities or scores.
-        k: The number of largest predictions that count.
+        k: The number of largest predictions to consider.
 
     Returns:
         A float tensor (...), one number for each prediction.
@@ -153,14 +153,14 @@ def sparse_top_k_categorical_accuracy(y_true, y_pred, k: int = 5, from_sorted_id
     Args:
         y_true: Class numbers (...) or (..., 1), from 0.
         y_pred: Predictions (..., classes), probabilities or scores.
-        k: The number of largest predictions that count.
-        from_sorted_ids: Whether y_pred (..., n) holds class numbers instead, the likeliest first; the first k count.
+        k: The number of largest predictions to consider.
+        from_sorted_ids: Whether y_pred (..., n) holds class numbers instead, the most likely first; the first k count.
 
     Returns:
         A float tensor (...), one number for each prediction.
 
     Raises:
-        ValueError: if there is not one class number for each prediction.
+        ValueError: unless there is one class number for each prediction.
 
     Example:
         >>> metrics.sparse_top_k_categorical_accuracy([2, 0], [[0.1, 0.6, 0.3]] * 2, k=2).numpy()
@@ -242,7 +242,7 @@ class TopKCategoricalAccuracy(FunctionMetric, fn=top_k_categorical_accuracy):
     It is the mean of `top_k_categorical_accuracy`, for targets and predictions (..., classes).
 
     Args:
-        k: The number of largest predictions that count.
+        k: The number of largest predictions to consider.
 
     Example:
         >>> metric = metrics.TopKCategoricalAccuracy(k=2)
@@ -263,8 +263,8 @@ class SparseTopKCategoricalAccuracy(FunctionMetric, fn=sparse_top_k_categorical_
     It is the mean of `sparse_top_k_categorical_accuracy`, for targets (...) or (..., 1) and predictions (..., classes).
 
     Args:
-        k: The number of largest predictions that count.
-        from_sorted_ids: Whether predictions are class numbers instead, the likeliest first; the first k count.
+        k: The number of largest predictions to consider.
+        from_sorted_ids: Whether predictions are class numbers instead, the most likely first; the first k count.
 
     Example:
         >>> metric = metrics.SparseTopKCategoricalAccuracy(k=2)
@@ -286,14 +286,14 @@ class SparseTopKCategoricalAccuracy(FunctionMetric, fn=sparse_top_k_categorical_
 
 
 def resolve_accuracy(y_true_shape: tuple, y_pred_shape: tuple) -> str:
-    """The name of the accuracy that 'accuracy' means in `compile`, for targets and predictions of these shapes.
+    """The accuracy that 'accuracy' means in `compile` for targets and predictions of these shapes.
 
     Args:
         y_true_shape: The shape of the targets, with the batch axis.
         y_pred_shape: The shape of the predictions, with the batch axis.
 
     Returns:
-        'binary_accuracy' for one prediction in each sample, 'sparse_categorical_accuracy' for class numbers as targets,
+        'binary_accuracy' for one prediction per sample, 'sparse_categorical_accuracy' for class numbers as targets,
         else 'categorical_accuracy'.
 
     Example:

@@ -32,18 +32,18 @@ class AUC(_Confusion):
     Args:
         num_thresholds (an integer above 1): The number of thresholds, at equal distances from 0 to 1.
         curve: 'ROC' (recall over false positive rate), 'PR' (precision over recall), or 'PRGAIN' (their gains over a
-            classifier that always says yes: Flach and Kull, NIPS 2015).
+            classifier that always predicts true: Flach and Kull, NIPS 2015).
         summation_method: 'interpolation' (trapezoids; for 'PR', Davis and Goadrich, ICML 2006), 'minoring' (the lower
             end of each step) or 'majoring' (the upper end).
         thresholds: Thresholds between 0 and 1 in place of num_thresholds; 0 and 1 are added.
-        multi_label: Whether each column of (batch, labels) has an area of its own; the result is then their mean.
-        num_labels: With multi_label, the number of labels; None for that of the first batch.
-        label_weights: A weight for each label: of its area with multi_label, else of its predictions.
+        multi_label: Whether each column of (batch, labels) has a separate area; the result is then the mean.
+        num_labels: With multi_label, the number of labels; None for the first batch's.
+        label_weights: A weight for each label: for its area with multi_label, otherwise for its predictions.
         from_logits: Whether predictions are scores before the sigmoid, instead of probabilities.
 
     Raises:
         ValueError: for an unknown curve or summation_method, num_thresholds below 2, num_labels without multi_label, and
-            thresholds outside 0 to 1.
+            thresholds outside [0, 1].
 
     Example:
         >>> metric = metrics.AUC(num_thresholds=3)  # thresholds a little below 0, 0.5, a little above 1
@@ -54,7 +54,7 @@ class AUC(_Confusion):
     """
 
     _direction = "up"
-    _zero_counts = True  # the first threshold is a little below 0
+    _zero_counts = True  # the first threshold is slightly below 0
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ def _gains(tp: Any, fp: Any, tn: Any, fn: Any) -> tuple[Tensor, Tensor]:
 
 
 def _interpolated_precision(tp: Any, fp: Any, fn: Any) -> Tensor:
-    """Areas between neighbouring thresholds under precision as a function of recall; tp is assumed linear in tp + fp."""
+    """Areas between adjacent thresholds under precision as a function of recall; tp is assumed linear in tp + fp."""
     positives = tp + fp
     true_step, step = tp[:-1] - tp[1:], ops.maximum(positives[:-1] - positives[1:], 0.0)
     slope = divide_no_nan(true_step, step)

@@ -1,6 +1,6 @@
 """Metrics of true and false positives and negatives at thresholds: counts, precision, recall, areas under curves.
 
-Labels are true where not 0; predictions are probabilities, positive where above the threshold. Source:
+Nonzero labels are true; predictions are probabilities, positive if above the threshold. Source:
 keras/src/metrics/confusion_metrics.py (Keras 3.15).
 """
 
@@ -28,9 +28,9 @@ class _Confusion(Metric):
     """Counters at thresholds and their update; `_counted` names the counters that a subclass needs.
 
     Args:
-        thresholds (a number, a list of numbers, or None): The numbers from 0 to 1 above which a prediction is
-            positive: one, or a list for a result at each of them; None for 0.5.
-        class_id: The class (column) that alone is looked at, of targets and predictions (batch,
+        thresholds (a number, a list of numbers, or None): A prediction is positive above such a number from
+            0 to 1; a list gives a result for each; None for 0.5.
+        class_id: The only class (column) to evaluate, in targets and predictions (batch,
             classes); None for all.
     """
 
@@ -57,7 +57,7 @@ class _Confusion(Metric):
         """Count a batch.
 
         Args:
-            y_true: Targets of the predictions' shape, true where they are not 0.
+            y_true: Targets of the predictions' shape, true if not 0.
             y_pred: Predictions of any shape.
             sample_weight: A weight for each sample, or for each prediction; None for 1.
 
@@ -91,7 +91,7 @@ class _Confusion(Metric):
 
 
 def _only_top_k(y_pred: Tensor, k: int) -> Tensor:
-    """y_pred where it is among the k largest of its last axis, a very low number elsewhere."""
+    """y_pred where it is among the k largest on its last axis, a very low number elsewhere."""
     _, indices = ops.top_k(y_pred, k)
     chosen = ops.sum(ops.one_hot(indices, y_pred.shape[-1], axis=-1), axis=-2)
     return ops.where(chosen > 0, y_pred, _LOWEST)
@@ -115,7 +115,7 @@ def _checked_thresholds(thresholds: Any, default: float) -> list[float]:
 def evenly(count: int) -> list[float]:
     """`count` thresholds at equal distances from 0 to 1."""
     load_budget.take(64 * count, f"a metric with {count} thresholds")
-    if count > 10**6:  # each takes a place in every counter
+    if count > 10**6:  # each takes an element of every counter
         raise ValueError(f"num_thresholds must be at most 1000000, received {count}")
     return [i / (count - 1) for i in range(count)]
 
@@ -143,12 +143,12 @@ class _Count(_Confusion):
 
 
 class TruePositives(_Count):
-    """The number of true targets that are predicted: positives that are right, each with its weight.
+    """True positives: the weighted number of true targets that are predicted true.
 
-    Targets are true where they are not 0; predictions are probabilities of the same shape.
+    Nonzero targets are true; predictions are probabilities of the same shape.
 
     Raises:
-        ValueError: for thresholds outside 0 to 1.
+        ValueError: for thresholds outside [0, 1].
 
     Example:
         >>> metric = metrics.TruePositives()
@@ -162,12 +162,12 @@ class TruePositives(_Count):
 
 
 class FalsePositives(_Count):
-    """The number of false targets that are predicted: positives that are wrong, each with its weight.
+    """False positives: the weighted number of false targets that are predicted true.
 
-    Targets are true where they are not 0; predictions are probabilities of the same shape.
+    Nonzero targets are true; predictions are probabilities of the same shape.
 
     Raises:
-        ValueError: for thresholds outside 0 to 1.
+        ValueError: for thresholds outside [0, 1].
 
     Example:
         >>> float(metrics.FalsePositives()([0, 0, 1, 1], [0.1, 0.7, 0.3, 0.9]))
@@ -178,12 +178,12 @@ class FalsePositives(_Count):
 
 
 class TrueNegatives(_Count):
-    """The number of false targets that are not predicted: negatives that are right, each with its weight.
+    """True negatives: the weighted number of false targets that are predicted false.
 
-    Targets are true where they are not 0; predictions are probabilities of the same shape.
+    Nonzero targets are true; predictions are probabilities of the same shape.
 
     Raises:
-        ValueError: for thresholds outside 0 to 1.
+        ValueError: for thresholds outside [0, 1].
 
     Example:
         >>> float(metrics.TrueNegatives()([0, 0, 0, 1], [0.1, 0.2, 0.7, 0.3]))
@@ -194,12 +194,12 @@ class TrueNegatives(_Count):
 
 
 class FalseNegatives(_Count):
-    """The number of true targets that are not predicted: negatives that are wrong, each with its weight.
+    """False negatives: the weighted number of true targets that are predicted false.
 
-    Targets are true where they are not 0; predictions are probabilities of the same shape.
+    Nonzero targets are true; predictions are probabilities of the same shape.
 
     Raises:
-        ValueError: for thresholds outside 0 to 1.
+        ValueError: for thresholds outside [0, 1].
 
     Example:
         >>> float(metrics.FalseNegatives()([0, 1, 1, 1], [0.1, 0.3, 0.7, 0.9]))
@@ -213,7 +213,7 @@ class _Rate(_Confusion):
     """tp / (tp + another counter).
 
     Args:
-        top_k: The number of largest predictions of each sample that can be positive, None for all;
+        top_k: The number of largest predictions per sample that can be positive, None for all;
             with it, thresholds=None means no threshold.
     """
 
@@ -238,12 +238,12 @@ class _Rate(_Confusion):
 
 
 class Precision(_Rate):
-    """The part of the positive predictions that is right: tp / (tp + fp), and 0 without positive predictions.
+    """The fraction of positive predictions that are correct: tp / (tp + fp), and 0 without positive predictions.
 
-    Targets are true where they are not 0; predictions are probabilities of the same shape.
+    Nonzero targets are true; predictions are probabilities of the same shape.
 
     Raises:
-        ValueError: for thresholds outside 0 to 1, and where class_id does not fit the predictions.
+        ValueError: for thresholds outside [0, 1], and if class_id does not fit the predictions.
 
     Example:
         >>> float(metrics.Precision()([0, 1, 1, 1], [0.4, 0.8, 0.7, 0.3]))
@@ -258,12 +258,12 @@ class Precision(_Rate):
 
 
 class Recall(_Rate):
-    """The part of the true targets that is predicted: tp / (tp + fn), and 0 without true targets.
+    """The fraction of true targets that are predicted true: tp / (tp + fn), and 0 without true targets.
 
-    Targets are true where they are not 0; predictions are probabilities of the same shape.
+    Nonzero targets are true; predictions are probabilities of the same shape.
 
     Raises:
-        ValueError: for thresholds outside 0 to 1, and where class_id does not fit the predictions.
+        ValueError: for thresholds outside [0, 1], and where class_id does not fit the predictions.
 
     Example:
         >>> float(metrics.Recall()([0, 1, 1, 1, 1], [0.9, 0.8, 0.7, 0.6, 0.3]))
@@ -276,15 +276,15 @@ class Recall(_Rate):
 
 
 class _AtConstraint(_Confusion):
-    """The largest of one rate over the thresholds where another is at least a given value.
+    """The largest value of one rate over the thresholds that keep another rate at or above a given value.
 
     Args:
-        num_thresholds: The number of thresholds that are tried, at equal distances from 0 to 1; 1 for 0.5 alone.
+        num_thresholds: The number of thresholds to try, at equal distances from 0 to 1; 1 for only 0.5.
     """
 
     _direction = "up"
-    _value_name = ""  # the rate that is constrained, and the argument that says how
-    _wanted = ""  # the rate of which the result is the best value
+    _value_name = ""  # the constrained rate, and the argument with its minimum
+    _wanted = ""  # the rate to maximize
 
     def __init__(self, num_thresholds: int, class_id: int | None, name: str | None, dtype: Any):
         super().__init__([0.5] if num_thresholds == 1 else evenly(num_thresholds), class_id, name, dtype)
@@ -305,14 +305,14 @@ class _AtConstraint(_Confusion):
 class SensitivityAtSpecificity(_AtConstraint):
     """The best sensitivity where specificity is at least a given value; 0 if no threshold reaches it.
 
-    Sensitivity is tp / (tp + fn), specificity is tn / (tn + fp). Targets are true where they are not 0; predictions are
+    Sensitivity is tp / (tp + fn), specificity is tn / (tn + fp). Nonzero targets are true; predictions are
     probabilities of the same shape.
 
     Args:
-        specificity: The least specificity.
+        specificity: The minimum specificity.
 
     Raises:
-        ValueError: for a specificity outside 0 to 1, or num_thresholds below 1.
+        ValueError: for a specificity outside [0, 1], or num_thresholds below 1.
 
     Example:
         >>> metric = metrics.SensitivityAtSpecificity(0.5)
@@ -337,14 +337,14 @@ class SensitivityAtSpecificity(_AtConstraint):
 class SpecificityAtSensitivity(_AtConstraint):
     """The best specificity where sensitivity is at least a given value; 0 if no threshold reaches it.
 
-    Sensitivity is tp / (tp + fn), specificity is tn / (tn + fp). Targets are true where they are not 0; predictions are
+    Sensitivity is tp / (tp + fn), specificity is tn / (tn + fp). Nonzero targets are true; predictions are
     probabilities of the same shape.
 
     Args:
-        sensitivity: The least sensitivity.
+        sensitivity: The minimum sensitivity.
 
     Raises:
-        ValueError: for a sensitivity outside 0 to 1, or num_thresholds below 1.
+        ValueError: for a sensitivity outside [0, 1], or num_thresholds below 1.
 
     Example:
         >>> metric = metrics.SpecificityAtSensitivity(0.5)
@@ -369,14 +369,14 @@ class SpecificityAtSensitivity(_AtConstraint):
 class PrecisionAtRecall(_AtConstraint):
     """The best precision where recall is at least a given value; 0 if no threshold reaches it.
 
-    Precision is tp / (tp + fp), recall is tp / (tp + fn). Targets are true where they are not 0; predictions are
+    Precision is tp / (tp + fp), recall is tp / (tp + fn). Nonzero targets are true; predictions are
     probabilities of the same shape.
 
     Args:
-        recall: The least recall.
+        recall: The minimum recall.
 
     Raises:
-        ValueError: for a recall outside 0 to 1, or num_thresholds below 1.
+        ValueError: for a recall outside [0, 1], or num_thresholds below 1.
 
     Example:
         >>> metric = metrics.PrecisionAtRecall(0.5)
@@ -401,14 +401,14 @@ class PrecisionAtRecall(_AtConstraint):
 class RecallAtPrecision(_AtConstraint):
     """The best recall where precision is at least a given value; 0 if no threshold reaches it.
 
-    Precision is tp / (tp + fp), recall is tp / (tp + fn). Targets are true where they are not 0; predictions are
+    Precision is tp / (tp + fp), recall is tp / (tp + fn). Nonzero targets are true; predictions are
     probabilities of the same shape.
 
     Args:
-        precision: The least precision.
+        precision: The minimum precision.
 
     Raises:
-        ValueError: for a precision outside 0 to 1, or num_thresholds below 1.
+        ValueError: for a precision outside [0, 1], or num_thresholds below 1.
 
     Example:
         >>> metric = metrics.RecallAtPrecision(0.8)

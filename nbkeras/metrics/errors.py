@@ -10,7 +10,7 @@ from nbkeras.metrics.metric import FunctionMetric, Mean, metric_function
 
 
 class MeanSquaredError(FunctionMetric, fn=losses.mean_squared_error, names=("mse", "MSE")):
-    """Mean of (y_true - y_pred)^2: of `mean_squared_error` over the samples.
+    """Mean of (y_true - y_pred)^2: `mean_squared_error`, averaged over the samples.
 
     Example:
         >>> float(metrics.MeanSquaredError()([[0, 1], [0, 0]], [[1, 1], [0, 0]]))
@@ -35,7 +35,7 @@ class RootMeanSquaredError(Mean):
         """Add the squared differences of a batch.
 
         Args:
-            y_true: Targets, numbers of the predictions' shape; a last axis of size 1 may be missing or more.
+            y_true: Targets, numbers of the predictions' shape; they may have a last axis of size 1 more or less.
             y_pred: Predictions, numbers of any shape.
             sample_weight: A weight for each sample (or for each timestep); None for 1.
         """
@@ -47,7 +47,7 @@ class RootMeanSquaredError(Mean):
 
 
 class MeanAbsoluteError(FunctionMetric, fn=losses.mean_absolute_error, names=("mae", "MAE")):
-    """Mean of |y_true - y_pred|: of `mean_absolute_error` over the samples.
+    """Mean of |y_true - y_pred|: `mean_absolute_error`, averaged over the samples.
 
     Example:
         >>> float(metrics.MeanAbsoluteError()([[0, 1], [0, 0]], [[2, 1], [0, 0]]))
@@ -56,7 +56,7 @@ class MeanAbsoluteError(FunctionMetric, fn=losses.mean_absolute_error, names=("m
 
 
 class MeanAbsolutePercentageError(FunctionMetric, fn=losses.mean_absolute_percentage_error, names=("mape", "MAPE")):
-    """Mean of 100 |y_true - y_pred| / |y_true|: of `mean_absolute_percentage_error` over the samples.
+    """Mean of 100 |y_true - y_pred| / |y_true|: `mean_absolute_percentage_error`, averaged over the samples.
 
     Example:
         >>> float(metrics.MeanAbsolutePercentageError()([[1.0], [2.0]], [[1.5], [2.0]]))
@@ -65,7 +65,7 @@ class MeanAbsolutePercentageError(FunctionMetric, fn=losses.mean_absolute_percen
 
 
 class MeanSquaredLogarithmicError(FunctionMetric, fn=losses.mean_squared_logarithmic_error, names=("msle", "MSLE")):
-    """Mean of (log(1 + y_true) - log(1 + y_pred))^2: of `mean_squared_logarithmic_error` over the samples.
+    """Mean of (log(1 + y_true) - log(1 + y_pred))^2: `mean_squared_logarithmic_error`, averaged over the samples.
 
     Example:
         >>> metric = metrics.MeanSquaredLogarithmicError()
@@ -78,7 +78,7 @@ class MeanSquaredLogarithmicError(FunctionMetric, fn=losses.mean_squared_logarit
 def cosine_similarity(y_true, y_pred, axis: int = -1) -> Tensor:
     """The cosine of the angle between y_true and y_pred: sum(y_true / |y_true| * y_pred / |y_pred|).
 
-    The loss of this name is the negative of it.
+    The loss with this name is its negative.
 
     Args:
         y_true: Targets, numbers of the predictions' shape.
@@ -113,7 +113,7 @@ class CosineSimilarity(FunctionMetric, fn=cosine_similarity, names=("cosine_prox
 
 
 class LogCoshError(FunctionMetric, fn=losses.log_cosh, name="logcosh", names=("logcosh", "log_cosh")):
-    """Mean of log(cosh(y_pred - y_true)): of `log_cosh` over the samples.
+    """Mean of log(cosh(y_pred - y_true)): `log_cosh`, averaged over the samples.
 
     Example:
         >>> round(float(metrics.LogCoshError()([[0.0], [0.0]], [[1.0], [0.0]])), 3)
@@ -122,7 +122,7 @@ class LogCoshError(FunctionMetric, fn=losses.log_cosh, name="logcosh", names=("l
 
 
 class Hinge(FunctionMetric, fn=losses.hinge):
-    """Mean of max(1 - y_true * y_pred, 0): of `hinge` over the samples. Targets are -1 and 1, or 0 and 1.
+    """Mean of max(1 - y_true * y_pred, 0): `hinge`, averaged over the samples. Targets are -1 and 1, or 0 and 1.
 
     Example:
         >>> float(metrics.Hinge()([[-1], [1]], [[-2.0], [0.5]]))
@@ -131,7 +131,7 @@ class Hinge(FunctionMetric, fn=losses.hinge):
 
 
 class SquaredHinge(FunctionMetric, fn=losses.squared_hinge):
-    """Mean of max(1 - y_true * y_pred, 0)^2: of `squared_hinge` over the samples. Targets are -1 and 1, or 0 and 1.
+    """Mean of max(1 - y_true * y_pred, 0)^2: `squared_hinge`, averaged over the samples. Targets are -1 and 1, or 0 and 1.
 
     Example:
         >>> float(metrics.SquaredHinge()([[-1], [1]], [[-2.0], [0.0]]))
@@ -140,7 +140,7 @@ class SquaredHinge(FunctionMetric, fn=losses.squared_hinge):
 
 
 class CategoricalHinge(FunctionMetric, fn=losses.categorical_hinge):
-    """Mean of `categorical_hinge` over the samples: max(1 + the largest wrong prediction - the right prediction, 0).
+    """Mean of `categorical_hinge` over the samples: max(1 + the largest false class's prediction - the true one's, 0).
 
     Targets are one-hot.
 
@@ -151,7 +151,7 @@ class CategoricalHinge(FunctionMetric, fn=losses.categorical_hinge):
 
 
 class KLDivergence(FunctionMetric, fn=losses.kl_divergence, names=("kullback_leibler_divergence", "kld", "KLD")):
-    """Mean of sum(y_true * log(y_true / y_pred)): of `kl_divergence` over the samples, for distributions (..., classes).
+    """Mean of sum(y_true * log(y_true / y_pred)): `kl_divergence`, averaged over the samples, for distributions (..., classes).
 
     Example:
         >>> round(float(metrics.KLDivergence()([[0.5, 0.5]], [[0.25, 0.75]])), 3)
@@ -160,7 +160,7 @@ class KLDivergence(FunctionMetric, fn=losses.kl_divergence, names=("kullback_lei
 
 
 class Poisson(FunctionMetric, fn=losses.poisson):
-    """Mean of y_pred - y_true * log(y_pred): of `poisson` over the samples.
+    """Mean of y_pred - y_true * log(y_pred): `poisson`, averaged over the samples.
 
     Example:
         >>> round(float(metrics.Poisson()([[1.0], [0.0]], [[1.0], [2.0]])), 3)
@@ -169,7 +169,7 @@ class Poisson(FunctionMetric, fn=losses.poisson):
 
 
 class BinaryCrossentropy(FunctionMetric, fn=losses.binary_crossentropy, names=("bce", "BCE")):
-    """Mean of -(y_true * log(y_pred) + (1 - y_true) * log(1 - y_pred)): of `binary_crossentropy` over the samples.
+    """Mean of -(y_true * log(y_pred) + (1 - y_true) * log(1 - y_pred)): `binary_crossentropy`, averaged over the samples.
 
     Example:
         >>> round(float(metrics.BinaryCrossentropy()([[1], [0]], [[0.5], [0.5]])), 3)
@@ -189,7 +189,7 @@ class BinaryCrossentropy(FunctionMetric, fn=losses.binary_crossentropy, names=("
 
 
 class CategoricalCrossentropy(FunctionMetric, fn=losses.categorical_crossentropy):
-    """Mean of -sum(y_true * log(y_pred)): of `categorical_crossentropy` over the samples. Targets are one-hot.
+    """Mean of -sum(y_true * log(y_pred)): `categorical_crossentropy`, averaged over the samples. Targets are one-hot.
 
     Args:
         axis: The axis of the classes.
@@ -211,10 +211,10 @@ class CategoricalCrossentropy(FunctionMetric, fn=losses.categorical_crossentropy
 
 
 class SparseCategoricalCrossentropy(FunctionMetric, fn=losses.sparse_categorical_crossentropy):
-    """Mean of -log(the prediction of the target): of `sparse_categorical_crossentropy`. Targets are class numbers.
+    """Mean of -log(the prediction of the target): `sparse_categorical_crossentropy`. Targets are class numbers.
 
     Args:
-        ignore_class: Samples with this target have the loss 0; None for none.
+        ignore_class: Samples with this target have loss 0; None for no such target.
         axis: The axis of the classes.
 
     Example:

@@ -39,13 +39,13 @@ class FBetaScore(Metric):
     Targets (batch, classes) are 0 or 1; predictions have the same shape.
 
     Args:
-        average: None for a score for each class, 'micro' for the score of all counts together, 'macro' for the mean of the
-            scores, 'weighted' for their mean by the number of true targets.
+        average: None for a score for each class, 'micro' for the score from all counts together, 'macro' for the mean of the
+            scores, 'weighted' for their mean weighted by the number of true targets.
         beta: The weight of recall: above 1 recall counts more than precision, below 1 less.
-        threshold: The number above which a prediction is positive; None: the largest of each sample is, unless it is 0.
+        threshold: The number above which a prediction is positive; None: the largest of each sample is positive, unless it is 0.
 
     Raises:
-        ValueError: for an unknown average, a beta or threshold out of range, and inputs that are not matrices of one shape.
+        ValueError: for an unknown average, a beta or threshold out of range, and inputs that are not matrices of the same shape.
 
     Example:
         >>> metric = metrics.FBetaScore(beta=2.0, threshold=0.5)
@@ -80,7 +80,7 @@ class FBetaScore(Metric):
             sample_weight: A weight for each sample; None for 1.
 
         Raises:
-            ValueError: unless both are matrices of one shape.
+            ValueError: unless both are matrices of the same shape.
         """
         y_pred = prediction(y_pred)
         y_true = as_tensor(y_true, y_pred.dtype)

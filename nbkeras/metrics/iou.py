@@ -22,20 +22,20 @@ ClassNumbers = Annotated[
 class IoU(Metric):
     """Mean intersection over union of some classes: tp / (tp + fp + fn).
 
-    A class that occurs neither in targets nor in predictions does not count. Samples of classes outside the confusion
-    matrix do not count either.
+    A class that occurs neither in targets nor in predictions is ignored. Samples of classes outside the confusion
+    matrix are ignored too.
 
     Args:
         num_classes: The number of classes, and the size of the confusion matrix.
-        target_class_ids: The classes whose mean is the result.
-        dtype: Of the counts, 'int32' by default; weights are then cut to integers, as in Keras. The result is a float.
-        ignore_class: Samples with this target do not count; None for none.
+        target_class_ids: The classes to average.
+        dtype: The dtype of the counts, 'int32' by default; weights are then truncated, as in Keras. The result is a float.
+        ignore_class: Samples with this target are ignored; None ignores none.
         sparse_y_true: Whether targets are class numbers, or numbers for each class along `axis`.
         sparse_y_pred: Whether predictions are class numbers, or numbers for each class along `axis`.
-        axis: The axis of the classes, where there is one.
+        axis: The axis of the classes, if there is one.
 
     Raises:
-        ValueError: for target_class_ids that are not below num_classes.
+        ValueError: unless all target_class_ids are below num_classes.
 
     Example:
         >>> metric = metrics.IoU(num_classes=2, target_class_ids=[0])
@@ -74,7 +74,7 @@ class IoU(Metric):
         if sample_weight is not None and np.dtype(self.dtype).kind == "i":
             sample_weight = as_tensor(sample_weight)
             if sample_weight.dtype.kind == "f":
-                warn(f"{self.name} counts in {self.dtype}: weights are cut to integers; give a dtype")
+                warn(f"{self.name} counts in {self.dtype}: weights are truncated to integers; give a float dtype")
             sample_weight = ops.cast(sample_weight, "int32")
         count_pairs(rows, columns, self.total_cm, sample_weight, self.ignore_class)
 
@@ -93,11 +93,11 @@ class IoU(Metric):
 
 
 class BinaryIoU(IoU):
-    """Mean intersection over union of the classes 0 and 1, where a prediction of at least `threshold` is 1.
+    """Mean intersection over union of the classes 0 and 1, with predictions of at least `threshold` as 1.
 
     Args:
         target_class_ids: The classes whose mean is the result.
-        threshold: The number from which on a prediction is 1.
+        threshold: A prediction is 1 if it is at least this number.
 
     Example:
         >>> round(float(metrics.BinaryIoU(threshold=0.3)([0, 1, 0, 1], [0.1, 0.2, 0.4, 0.7])), 3)
@@ -121,7 +121,7 @@ class BinaryIoU(IoU):
 
         Args:
             y_true: Targets, 0 or 1, of any shape.
-            y_pred: Predictions of the targets' shape, which become 0 or 1 here.
+            y_pred: Predictions of the targets' shape, which are thresholded to 0 or 1.
             sample_weight: A weight for each prediction; None for 1.
         """
         super().update_state(

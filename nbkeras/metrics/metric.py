@@ -26,14 +26,14 @@ registry = Registry("metric", spelling=snake_case)
 
 
 class Metric(Observed, option.Configured, Registered, registry=registry):
-    """Base of metrics: `update_state` adds a batch, `result` computes the value, `reset_state` starts again.
+    """Base of metrics: `update_state` adds a batch, `result` computes the value, `reset_state` starts over.
 
-    Calling a metric adds a batch and returns the value over all batches so far. A subclass makes state with `add_weight` (in
-    `__init__`, or at the first update), writes it in `update_state` with `assign` and `assign_add`, by ops, and defines
+    Calling a metric adds a batch and returns the value over all batches so far. A subclass creates state with `add_weight` (in
+    `__init__`, or at the first update), updates it with ops, `assign` and `assign_add` in `update_state`, and defines
     `result`.
 
     Args:
-        name: The name in logs and histories; by default that of the class, in snake_case.
+        name: The name in logs and histories; by default the class name in snake_case.
         dtype: The dtype of results, 'float32' or 'float64'; None for `config.floatx()`.
 
     Example:
@@ -63,15 +63,15 @@ class Metric(Observed, option.Configured, Registered, registry=registry):
         """Make a state Variable; `reset_state` sets it to 0.
 
         Args:
-            shape: Its shape, a tuple or an integer.
+            shape: The shape, a tuple or an integer.
             initializer: The initial values: a name, an Initializer or a function; None for zeros.
-            dtype: Its dtype; None for the metric's.
+            dtype: The dtype; None for the metric's.
             name: Its name.
-            aggregation: Where several processes train together: how their values become one: 'sum', 'mean', 'max', 'min', or
+            aggregation: How the values of several processes that train together are combined: 'sum', 'mean', 'max', 'min', or
                 'only_first_replica'.
 
         Raises:
-            ValueError: for an aggregation that is not allowed.
+            ValueError: for an unknown aggregation.
         """
         one_of(type(self).__name__, "aggregation", aggregation, AGGREGATIONS)
         if isinstance(shape, str):  # Keras 2's order: name, shape, initializer
@@ -81,7 +81,7 @@ class Metric(Observed, option.Configured, Registered, registry=registry):
         size = math.prod(shape) * np.dtype(dtype or self.dtype).itemsize
         load_budget.take(size, f"metric {briefly(self.name)} is described with an array of shape {shape}, which")
         make: Any = initializers.get("zeros" if initializer is None else initializer)
-        with outside_program():  # made once, even where a recorded first update makes it
+        with outside_program():  # created once, even if a recorded first update creates it
             value = make(shape, dtype=np.dtype(dtype or self.dtype).name)
             variable = Variable(value, name=name or f"state_{len(self._state)}", trainable=False)
         variable.aggregation = aggregation or "sum"
@@ -95,7 +95,7 @@ class Metric(Observed, option.Configured, Registered, registry=registry):
             shape: Its shape, a tuple or an integer.
             initializer: The initial values: a name, an Initializer or a function; None for zeros.
             dtype: Its dtype; None for the metric's.
-            aggregation: As of `add_weight`.
+            aggregation: As in `add_weight`.
             name: Its name.
         """
         return self.add_weight(shape, initializer, dtype, name, aggregation)
@@ -105,7 +105,7 @@ class Metric(Observed, option.Configured, Registered, registry=registry):
 
     @property
     def variables(self) -> list[Variable]:
-        """The state: of `add_weight`, in attributes or in lists and dicts there, and the state of metrics there."""
+        """The state: Variables from `add_weight` and in attributes, lists and dicts, and the state of metrics there."""
         own = [*self._state, *structures.find(Variable, list(vars(self).values()))]
         inner = [v for metric in structures.find(Metric, list(vars(self).values())) for v in metric.variables]
         return list(dict.fromkeys([*own, *inner]))
@@ -116,7 +116,7 @@ class Metric(Observed, option.Configured, Registered, registry=registry):
         """Add a batch; most metrics take (y_true, y_pred, sample_weight=None).
 
         Args:
-            *args: The targets, the predictions, and a weight for each sample (or for each timestep); None counts all as 1.
+            *args: The targets, the predictions, and a weight for each sample (or for each timestep); None for 1.
             **kwargs: The same by name.
 
         Example:
@@ -133,7 +133,7 @@ class Metric(Observed, option.Configured, Registered, registry=registry):
         raise NotImplementedError(f"{type(self).__name__} must define result")
 
     def reset_state(self) -> None:
-        """Set all state to 0; `fit` and `evaluate` do so at the start of an epoch.
+        """Set all state to 0; `fit` and `evaluate` do this at the start of an epoch.
 
         Example:
             >>> metric = metrics.Sum()
@@ -158,12 +158,12 @@ class Metric(Observed, option.Configured, Registered, registry=registry):
         return self.result()
 
     def _holding(self, values: Sequence[Any]) -> contextlib.AbstractContextManager:
-        """Compute with these values of the variables, which keep their own."""
+        """Compute with these values; the variables keep their own values."""
         variables = self.variables
         return stateless.holding(variables, stateless.values_for("metric_variables", self.name, variables, values))
 
     def stateless_update_state(self, metric_variables: Sequence[Any], *args, **kwargs) -> list[Tensor]:
-        """The state after a batch, from a given state; the metric's own state is not changed.
+        """The state after a batch, from a given state; the metric's state does not change.
 
         Args:
             metric_variables: A value for each of `variables`.
@@ -187,7 +187,7 @@ class Metric(Observed, option.Configured, Registered, registry=registry):
             return stateless.current(self.variables)
 
     def stateless_result(self, metric_variables: Sequence[Any]) -> Any:
-        """The value for a given state; the metric's own state is not changed.
+        """The value for a given state; the metric's state does not change.
 
         Args:
             metric_variables: A value for each of `variables`.
@@ -199,13 +199,13 @@ class Metric(Observed, option.Configured, Registered, registry=registry):
             return stateless.current(self.result())
 
     def stateless_reset_state(self) -> list[Tensor]:
-        """The state at the start, a list of tensors; the metric's own state is not changed."""
+        """The initial state, a list of tensors; the metric's state does not change."""
         with self._holding(self.variables):
             self.reset_state()
             return stateless.current(self.variables)
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that make this metric again, without its state."""
+        """The arguments that recreate this metric, without its state."""
         return {"name": self.name, "dtype": self.dtype, **super().get_config()}
 
     def __repr__(self) -> str:
@@ -216,7 +216,7 @@ set_by_init(Metric, "name dtype _state")
 
 
 def check_columns(name: str, y_true: Tensor, y_pred: Tensor, columns: str) -> None:
-    """ValueError unless targets and predictions are matrices of one shape."""
+    """ValueError unless targets and predictions are matrices of the same shape."""
     if y_pred.ndim != 2 or y_true.shape != y_pred.shape:
         raise ValueError(
             f"{name} expects targets and predictions of shape (batch, {columns}), received {y_true.shape} and {y_pred.shape}"
@@ -253,7 +253,7 @@ class Sum(Metric):
 
 
 class Mean(Metric):
-    """The mean of values by their weights; of values with several axes, the mean of each sample counts.
+    """The weighted mean of values; if values have several axes, each sample contributes its mean.
 
     Example:
         >>> metric = metrics.Mean()
@@ -277,7 +277,7 @@ class Mean(Metric):
         """
         values = as_tensor(values)
         if sample_weight is None and values.ndim == 0 and sharding.current() is not None:
-            sample_weight = sharding.fraction()  # of several ranks, whose values together count as one
+            sample_weight = sharding.fraction()  # the values of several ranks together count as one
         accumulate(values, _value_weights(values, sample_weight), self.total, self.count)
 
     def result(self) -> Tensor:
@@ -294,11 +294,11 @@ def _value_weights(values: Tensor, sample_weight: Any) -> Any:
 class MeanMetricWrapper(Mean):
     """The mean over samples of a function(y_true, y_pred), without masked timesteps of y_pred.
 
-    Further arguments of the function are given by name.
+    Pass other arguments of the function by name.
 
     Args:
         fn: A function of (y_true, y_pred) that returns a number for each sample, or one for the batch.
-        name: The name in logs and histories; by default that of the function.
+        name: The name in logs and histories; by default the function's.
 
     Raises:
         TypeError: if fn is not callable.
@@ -336,19 +336,19 @@ class MeanMetricWrapper(Mean):
         weights = mask_weights(weights, y_pred.mask, y_pred.dtype, rescale=False)
         values = as_tensor(self.fn(y_true, y_pred, **self.constants))
         if values.ndim == 0 and sample_weight is None:
-            weights = None  # the function has reduced the batch itself, masked steps included
+            weights = None  # the function has reduced the batch, including masked steps
         super().update_state(values, weights)
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that make this metric again; fn by its name."""
+        """The arguments that recreate this metric; with fn by its name."""
         return {**super().get_config(), "fn": registry.serialize(self.fn), **self.constants}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
-        """A metric from what `get_config` returned.
+        """A metric from a configuration.
 
         Args:
-            config: The arguments; 'fn' is a function, its name or its configuration.
+            config: The result of `get_config`; 'fn' is a function, its name or its configuration.
         """
         named = isinstance(config.get("fn"), str | dict)
         return super().from_config({**config, "fn": functions.get(config["fn"])} if named else config)
@@ -358,7 +358,7 @@ functions = Registry("metric function", "keras.metrics")
 
 
 def metric_function(function: F) -> F:
-    """Decorator of a function of (y_true, y_pred): an op that may be named as a metric."""
+    """Decorator that makes a function of (y_true, y_pred) an op that can be named as a metric."""
     return functions.register(op(function))
 
 
@@ -370,7 +370,7 @@ for _name, _function in losses.registry.items().items():
 class FunctionMetric(MeanMetricWrapper, registered=False):
     """A wrapper with a class for each function, so that the configuration does not name the function.
 
-    The function is in the class statement: `class Hinge(FunctionMetric, fn=losses.hinge)`.
+    The class statement names the function: `class Hinge(FunctionMetric, fn=losses.hinge)`.
     """
 
     _measured: Callable  # the function
@@ -385,7 +385,7 @@ class FunctionMetric(MeanMetricWrapper, registered=False):
             super().__init__(type(self)._measured, **options)
 
     def __init_subclass__(cls, fn: Callable | None = None, name: str | None = None, **kwargs):
-        if fn is not None:  # else it extends a class that has its function
+        if fn is not None:  # otherwise a base class has the function
             cls._measured = fn  # type: ignore[assignment]
         if fn is not None and "__init__" not in vars(cls):  # the function has no further arguments
 

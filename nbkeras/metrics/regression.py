@@ -29,13 +29,13 @@ class R2Score(Metric):
     It is 1 for exact predictions, and 0 for predictions that are always the mean of y_true.
 
     Args:
-        class_aggregation: 'uniform_average' for the mean of the columns' scores, 'variance_weighted_average' for their
-            mean by the variance of y_true, None for a score for each column.
+        class_aggregation: 'uniform_average' for the mean of the columns' scores, 'variance_weighted_average' for the
+            mean weighted by the variance of y_true, None for a score for each column.
         num_regressors: The number p of predictors to adjust for, 1 - (1 - R2)(n - 1) / (n - p - 1) for n numbers if n is
             above p + 1; 0 for no adjustment.
 
     Raises:
-        ValueError: for an unknown class_aggregation, num_regressors below 0, and inputs that are not matrices of one shape.
+        ValueError: for an unknown class_aggregation, num_regressors below 0, and inputs that are not matrices of the same shape.
 
     Example:
         >>> float(metrics.R2Score()([[1], [2], [3]], [[1], [2], [4]]))
@@ -69,7 +69,7 @@ class R2Score(Metric):
             sample_weight: A weight for each sample, or for each number; None for 1.
 
         Raises:
-            ValueError: unless both are matrices of one shape.
+            ValueError: unless both are matrices of the same shape.
         """
         y_true, y_pred = (ops.cast(each, "float64") for each in pair(y_true, y_pred))
         check_columns(self.name, y_true, y_pred, "outputs")
@@ -124,7 +124,7 @@ def pearson_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
 
 @metric_function
 def concordance_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
-    """Lin's concordance correlation, which is 1 only for equal numbers.
+    """Lin's concordance correlation, 1 only for equal numbers.
 
     It is the mean of 2 (y_true - m)(y_pred - m) / (both variances + (difference of the means)^2) over an axis, where m is the
     mean of y_pred.

@@ -2,7 +2,7 @@
 
 Each takes a float tensor of any shape (integers become floatx) and returns a tensor of the same shape. Formulas and
 defaults are Keras 3's except where a docstring says otherwise. At the kink of relu, its variants, elu and selu the
-gradient is that of the left-hand side. At infinity silu, gelu, mish, hard_silu and their gradients return their limits,
+gradient is the left derivative. At infinity silu, gelu, mish, hard_silu and their gradients return their limits,
 where Keras returns NaN.
 """
 
@@ -28,7 +28,7 @@ def linear(x) -> Any:
     """x unchanged.
 
     Args:
-        x: Anything; it is returned as it is.
+        x: Anything; it is returned unchanged.
 
     Example:
         >>> ops.linear(ops.array([-1.0, 2.0])).numpy()
@@ -41,13 +41,13 @@ def linear(x) -> Any:
 def relu(x, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Tensor:
     """The rectified linear unit: x above the threshold, else negative_slope * (x - threshold).
 
-    With the defaults, this is max(x, 0). The gradient at the threshold is that of the left-hand side.
+    With the defaults, this is max(x, 0). The gradient at the threshold is the left derivative.
 
     Args:
         x: Numbers of any shape; integers become floatx.
         negative_slope: The slope below the threshold.
-        max_value: The upper limit of the result, not negative; None for no limit. With a limit, the part above the
-            threshold is not below 0 either.
+        max_value: The upper limit of the result, not negative; None for no limit. With a limit, values above the
+            threshold are clipped at 0 too.
         threshold: The number above which x passes.
 
     Raises:
@@ -107,7 +107,7 @@ def elu(x, alpha: float = 1.0) -> Tensor:
 
     Args:
         x: Numbers of any shape; integers become floatx.
-        alpha: The result goes to -alpha for x towards minus infinity.
+        alpha: The result tends to -alpha as x goes to minus infinity.
 
     Example:
         >>> ops.elu([-1.0, 2.0]).numpy().round(4)
@@ -122,7 +122,7 @@ def celu(x, alpha: float = 1.0) -> Tensor:
 
     Args:
         x: Numbers of any shape; integers become floatx.
-        alpha: The result goes to -alpha for x towards minus infinity.
+        alpha: The result tends to -alpha as x goes to minus infinity.
 
     Raises:
         ValueError: if alpha is 0.
@@ -160,7 +160,7 @@ def gelu(x, approximate: bool = True) -> Tensor:
     Args:
         x: Numbers of any shape; integers become floatx.
         approximate: Whether to compute 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), which is close to it. The
-            default is that of keras.ops.gelu; `keras.activations.gelu` is exact by default.
+            default is the same as in keras.ops.gelu; `keras.activations.gelu` is exact by default.
 
     Example:
         >>> ops.gelu([-1.0, 1.0], approximate=False).numpy().round(4)
@@ -267,7 +267,7 @@ def log_sigmoid(x) -> Tensor:
 
 @op
 def hard_sigmoid(x) -> Tensor:
-    """relu6(x + 3) / 6, a piecewise linear sigmoid, as in Keras 3; `legacy_hard_sigmoid` is that of Keras 2.
+    """relu6(x + 3) / 6, a piecewise linear sigmoid, as in Keras 3; `legacy_hard_sigmoid` is the version of Keras 2.
 
     Args:
         x: Numbers of any shape; integers become floatx.
@@ -375,7 +375,7 @@ def soft_shrink(x, threshold: float = 0.5) -> Tensor:
 
     Args:
         x: Numbers of any shape; integers become floatx.
-        threshold: The distance, which is not negative.
+        threshold: The distance, at least 0.
 
     Example:
         >>> ops.soft_shrink([-1.0, 0.5, 0.75]).numpy()
@@ -523,7 +523,7 @@ def l2_normalize(x, axis: Any = -1, epsilon: float = 1e-12) -> Tensor:
     Args:
         x: Numbers of any shape; integers become floatx.
         axis: The axis of the sum, or several of them; None for all.
-        epsilon: The least sum of squares to divide by, so that zeros stay zeros.
+        epsilon: The lower limit of the sum of squares, so that zeros stay zeros.
 
     Example:
         >>> ops.l2_normalize([[3.0, 4.0], [0.0, 0.0]]).numpy().round(4)
@@ -572,9 +572,9 @@ def sparse_sigmoid(x) -> Tensor:
 def sparsemax(x, axis: int = -1) -> Tensor:
     """A softmax with exact zeros: max(x - tau, 0) along an axis, with Keras 3's tau.
 
-    tau is computed from the k largest elements, those that stay positive in Martins and Astudillo, 2016: the
-    running sums of these k elements are added up, 1 is subtracted, and the result is divided by k. The paper takes
-    only the last running sum, so that its result sums to 1; here, it does so where k is 1.
+    tau is computed from the k largest elements, which stay positive in Martins and Astudillo, 2016: tau is
+    (the sum of the running sums of these k elements - 1) / k. The paper takes only the last running sum, so that
+    its result sums to 1; this result does so only if k is 1.
 
     Args:
         x: Numbers of one axis or more; integers become floatx.

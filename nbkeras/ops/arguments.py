@@ -95,7 +95,7 @@ def check_broadcast(name: str, *tensors: Tensor) -> None:
 
 
 def _integers(values: Any) -> tuple[int, ...] | None:
-    """The values as Python integers; None if one is no integer. True and False are flags, given for another argument."""
+    """The values as Python integers; None if one is not an integer. Booleans are not: the caller means another argument."""
     try:
         return None if any(isinstance(each, bool) for each in values) else tuple(map(operator.index, values))
     except TypeError:
@@ -124,11 +124,11 @@ def axes_of(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
 
 
 def check_int32(name: str, largest: int) -> None:
-    """ValueError if a position or a count, which is int32 as in Keras, could be greater than that dtype holds."""
+    """Raise ValueError if a position or a count could exceed int32, its dtype as in Keras."""
     if largest > _LARGEST:
         raise ValueError(
-            f"{name}: positions and counts are int32, at most {_LARGEST:,}, and here they could be {largest:,}: take parts of "
-            "the tensor, cast their results to int64 (ops.cast) and put them together"
+            f"{name}: positions and counts are int32, at most {_LARGEST:,}, and here they could be {largest:,}: process parts of "
+            "the tensor, cast their results to int64 (ops.cast) and join them"
         )
 
 
@@ -147,7 +147,7 @@ def sizes_of(name: str, value: Any) -> tuple[int, ...]:
 
 
 def new_sizes(name: str, value: Any) -> tuple[int, ...]:
-    """`sizes_of` of a tensor that is to be made: ValueError for a negative size, and for more elements than can exist."""
+    """`sizes_of` for a new tensor: ValueError for a negative size, and for more elements than can exist."""
     sizes = sizes_of(name, value)
     if any(size < 0 for size in sizes):
         raise ValueError(f"{name}: sizes must not be negative, received shape {briefly(sizes)}")
@@ -165,8 +165,8 @@ def count_of(name: str, what: str, value: Any) -> int:
 
 
 def pair_of(name: str, what: str, value: Any) -> tuple[Any, Any]:
-    """The two elements of a pair, or a value twice that is no list and no tuple; ValueError for another number of elements."""
+    """A pair as a tuple, or a single value twice; ValueError for a list or tuple of another length."""
     given = tuple(value) if isinstance(value, list | tuple) else (value, value)
     if len(given) != 2:
-        raise ValueError(f"{name}: {what} must be one for both or a pair, received {briefly(value)}")
+        raise ValueError(f"{name}: {what} must be one value or a pair, received {briefly(value)}")
     return given

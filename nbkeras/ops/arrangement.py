@@ -47,7 +47,7 @@ def size(x) -> Tensor:
         An int32 tensor of shape ().
 
     Raises:
-        ValueError: for a number that does not fit in int32.
+        ValueError: if the number does not fit in int32.
 
     Example:
         >>> int(ops.size([[1, 2, 3], [4, 5, 6]]))
@@ -82,7 +82,7 @@ def view(x, dtype=None) -> Tensor:
     target = x.dtype if dtype is None else known_dtype(dtype)
     if x.dtype.itemsize != target.itemsize and (x.ndim == 0 or x.shape[-1] * x.dtype.itemsize % target.itemsize):
         raise ValueError(
-            f"view: the last axis of a tensor of shape {x.shape} and {x.dtype} holds no whole number of {target}"
+            f"view: the last axis of a tensor of shape {x.shape} and {x.dtype} does not hold a whole number of {target}"
         )
     return apply(shape.reread, None, [x], dtype=target)
 
@@ -209,14 +209,14 @@ def array_split(x, indices_or_sections, axis: int = 0) -> list[Tensor]:
 
     Args:
         x: A tensor of any shape and dtype.
-        indices_or_sections: The number of parts, or a rising list of the positions at which to cut.
+        indices_or_sections: The number of parts, or an increasing list of positions to cut at.
         axis: The axis to cut.
 
     Returns:
         A list of tensors of x's dtype.
 
     Raises:
-        ValueError: for less than one part, positions that fall, or an axis that x does not have.
+        ValueError: for less than one part, decreasing positions, or an axis that x does not have.
 
     Example:
         >>> [part.numpy().tolist() for part in ops.array_split([1, 2, 3, 4, 5], 3)]
@@ -246,13 +246,13 @@ def hsplit(x, indices_or_sections) -> list[Tensor]:
 
     Args:
         x: A tensor of any dtype with at least one axis.
-        indices_or_sections: The number of equal parts, or a rising list of the positions at which to cut.
+        indices_or_sections: The number of equal parts, or an increasing list of positions to cut at.
 
     Returns:
         A list of tensors of x's dtype.
 
     Raises:
-        ValueError: for a number of parts that does not divide the size, positions that fall, or too few axes.
+        ValueError: for a number of parts that does not divide the size, decreasing positions, or too few axes.
 
     Example:
         >>> [part.numpy().tolist() for part in ops.hsplit([[1, 2, 3], [4, 5, 6]], [1])]
@@ -268,13 +268,13 @@ def vsplit(x, indices_or_sections) -> list[Tensor]:
 
     Args:
         x: A tensor of any dtype with at least two axes.
-        indices_or_sections: The number of equal parts, or a rising list of the positions at which to cut.
+        indices_or_sections: The number of equal parts, or an increasing list of positions to cut at.
 
     Returns:
         A list of tensors of x's dtype.
 
     Raises:
-        ValueError: for a number of parts that does not divide the size, positions that fall, or too few axes.
+        ValueError: for a number of parts that does not divide the size, decreasing positions, or too few axes.
 
     Example:
         >>> [part.numpy().tolist() for part in ops.vsplit([[1, 2], [3, 4]], 2)]
@@ -289,13 +289,13 @@ def dsplit(x, indices_or_sections) -> list[Tensor]:
 
     Args:
         x: A tensor of any dtype with at least three axes.
-        indices_or_sections: The number of equal parts, or a rising list of the positions at which to cut.
+        indices_or_sections: The number of equal parts, or an increasing list of positions to cut at.
 
     Returns:
         A list of tensors of x's dtype.
 
     Raises:
-        ValueError: for a number of parts that does not divide the size, positions that fall, or too few axes.
+        ValueError: for a number of parts that does not divide the size, decreasing positions, or too few axes.
 
     Example:
         >>> [part.shape for part in ops.dsplit(ops.zeros((28, 28, 4)), [3])]
@@ -339,7 +339,7 @@ def fliplr(x) -> Tensor:
         A tensor of x's shape and dtype.
 
     Raises:
-        ValueError: for less than two axes.
+        ValueError: for fewer than two axes.
 
     Example:
         >>> ops.fliplr([[1, 2], [3, 4]]).numpy()
@@ -360,7 +360,7 @@ def rot90(array, k: int = 1, axes: Any = (0, 1)) -> Tensor:
             counterclockwise for a matrix.
 
     Returns:
-        A tensor of the same dtype; the two sizes change places for an odd k.
+        A tensor of the same dtype; an odd k swaps the two sizes.
 
     Raises:
         ValueError: for axes that are equal or that the tensor does not have.
@@ -401,7 +401,7 @@ def diagonal(x, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
         A tensor of x's dtype with one axis less: the other axes, then the diagonal.
 
     Raises:
-        ValueError: for less than two axes, or axes that are equal.
+        ValueError: for fewer than two axes, or equal axes.
 
     Example:
         >>> ops.diagonal([[1, 2, 3], [4, 5, 6]]).numpy()
@@ -435,7 +435,7 @@ def trace(x, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
         A tensor without the two axes, of x's dtype (bool and smaller integers become 32 bits).
 
     Raises:
-        ValueError: for less than two axes, or axes that are equal.
+        ValueError: for fewer than two axes, or equal axes.
 
     Example:
         >>> int(ops.trace([[1, 2], [3, 4]]))
@@ -449,7 +449,7 @@ def diagflat(x, k: int = 0) -> Tensor:
     """A square matrix with the elements of x on a diagonal, and zeros elsewhere.
 
     Args:
-        x: A tensor of any shape and dtype, which is flattened.
+        x: A tensor of any shape and dtype, flattened first.
         k: The distance above the main diagonal; negative below it.
 
     Returns:
@@ -479,7 +479,7 @@ def diag(x, k: int = 0) -> Tensor:
         A tensor of x's dtype: a vector for a matrix, a square matrix for a vector.
 
     Raises:
-        ValueError: for another number of axes than 1 or 2.
+        ValueError: unless x has 1 or 2 axes.
 
     Example:
         >>> ops.diag([1, 2]).numpy()
@@ -505,13 +505,13 @@ def rearrange(tensor, pattern: str, **axes_lengths: int) -> Tensor:
         tensor: A tensor of any shape and dtype.
         pattern: The names of the axes before and after, as "b h w -> b w h". Each name stands once on each side.
             Parentheses hold axes that are joined: on the left they split an axis, on the right they join axes.
-        axes_lengths: The sizes of axes by name. In each pair of parentheses on the left one may be left out.
+        axes_lengths: The sizes of axes by name. One size in each pair of parentheses on the left may be omitted.
 
     Returns:
         A tensor of the same dtype with the axes on the right side of the pattern.
 
     Raises:
-        ValueError: for a pattern that does not fit the shape, or sizes whose product is not that of the axis.
+        ValueError: if the pattern does not fit the shape, or the sizes do not multiply to the axis's size.
 
     Example:
         >>> ops.rearrange([[1, 2, 3, 4]], "b (h w) -> b w h", h=2).numpy()

@@ -28,7 +28,7 @@ def dot_product_attention(
 
     Args:
         query: Floats (batch, t, heads, size); integers become floatx.
-        key: Floats (batch, s, k, size), where k divides heads: each key head serves heads / k query heads.
+        key: Floats (batch, s, k, size); k divides heads: each key head serves heads / k query heads.
         value: Floats (batch, s, k, n).
         bias: Floats that broadcast to (batch, heads, t, s), added to the scores; or None.
         mask: Booleans that broadcast to (batch, heads, t, s): True where a query may attend to a key; None
@@ -64,7 +64,7 @@ def attention_weights(query, key, bias=None, mask=None, scale=None, is_causal=Fa
 
     Args:
         query: Floats (batch, t, heads, size).
-        key: Floats (batch, s, k, size), where k divides heads.
+        key: Floats (batch, s, k, size); k divides heads.
         bias: Floats that broadcast to (batch, heads, t, s), added to the scores; or None.
         mask: Booleans that broadcast to (batch, heads, t, s): True where a query may attend to a key; None
             for everywhere.
@@ -120,7 +120,7 @@ def attend(weights, value) -> Tensor:
 
     Args:
         weights: Floats (batch, heads, t, s).
-        value: Floats (batch, s, k, n), where k divides heads.
+        value: Floats (batch, s, k, n); k divides heads.
 
     Returns:
         A float tensor (batch, t, heads, n).

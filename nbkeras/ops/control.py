@@ -1,8 +1,8 @@
 """Control flow over tensors, as in keras.ops.
 
 Loops run in Python, so each iteration is recorded, and many iterations make a long program. `cond`, `switch` and a
-`while_loop` on tensors read a *value* to decide, so a step with one of them is not recorded but runs eagerly. While only
-shapes are computed, the shapes are those of the first branch or of one iteration.
+`while_loop` on tensors read a *value* to decide, so a step with one of them is not recorded but runs eagerly. When only
+shapes are computed, they come from the first branch or from one iteration.
 """
 
 import functools
@@ -27,7 +27,7 @@ from nbkeras.ops.shape import broadcast_to, concatenate, reshape, stack, unstack
 
 
 def _value(number: Any, while_shapes: Any) -> Any:
-    """The number that a tensor holds; `while_shapes` while only shapes are computed."""
+    """The number that a tensor holds; `while_shapes` when only shapes are computed."""
     if not isinstance(number, Tensor):
         return number
     return while_shapes if device.is_dry() else number.item()
@@ -63,7 +63,7 @@ def switch(index, branches: Sequence[Callable], *operands) -> Any:
     A tensor `index` is read, so a training step with `switch` runs eagerly.
 
     Args:
-        index: An integer, or an integer tensor of one element. An index out of range means the nearest
+        index: An integer, or an integer tensor of one element. An index out of range selects the nearest
             branch.
         branches: At least one function.
         *operands: The arguments of the function.
@@ -103,10 +103,10 @@ def while_loop(cond: Callable, body: Callable, loop_vars, maximum_iterations: in
 
     Args:
         cond: Function of the loop variables that returns a boolean, or a tensor of one element.
-        body: Function of the loop variables that returns new ones: as many, or one if `loop_vars` is not a
+        body: Function of the loop variables that returns their new values: the same number, or one if `loop_vars` is not a
             list or tuple.
         loop_vars: The initial values: a list or tuple, or one value.
-        maximum_iterations: The greatest number of iterations; None for no limit.
+        maximum_iterations: The maximum number of iterations; None for no limit.
 
     Returns:
         The last loop variables: a tuple, or one value. Numbers among tensors become tensors.
@@ -128,7 +128,7 @@ def while_loop(cond: Callable, body: Callable, loop_vars, maximum_iterations: in
         values = tuple(results) if is_sequence else (results,)
         iterations += 1
     if any(isinstance(leaf, Tensor) for leaf in structures.flatten(values)):
-        # an int among symbolic outputs would be the one of the dry run
+        # an int among symbolic outputs would be a value of the dry run
         values = structures.map_leaves(lambda leaf: as_tensor(leaf) if isinstance(leaf, int | float) else leaf, values)
     return values if is_sequence else values[0]
 
@@ -191,7 +191,7 @@ def scan(
         f: Function of the carry and a slice that returns the next carry and a result. The result may be
             None.
         init: The first carry.
-        xs: A tensor, or a structure (list, tuple, dict) of tensors whose first axes have one size; None to
+        xs: A tensor, or a structure (list, tuple, dict) of tensors whose first axes have the same size; None to
             pass None as x.
         length: The number of iterations, needed if `xs` is None.
         reverse: Whether to run from the last slice to the first; results keep the order of the slices.
@@ -231,12 +231,12 @@ def scan(
 def map(f: Callable, xs) -> Any:
     """Call a function on each slice along the first axis, and stack its results.
 
-    Each call is recorded, so many slices make a long program; an op on the whole tensor is faster where
-    there is one.
+    Each call is recorded, so many slices make a long program; an op on the whole tensor is faster if
+    one exists.
 
     Args:
         f: Function of a slice: a tensor, or a structure of tensors as `xs` is.
-        xs: A tensor, or a structure (list, tuple, dict) of tensors whose first axes have one size of at
+        xs: A tensor, or a structure (list, tuple, dict) of tensors whose first axes have the same size of at
             least 1.
 
     Returns:
@@ -262,7 +262,7 @@ def vectorized_map(function: Callable, elements) -> Any:
 
     Args:
         function: Function of a slice: a tensor, or a structure of tensors as `elements` is.
-        elements: A tensor, or a structure (list, tuple, dict) of tensors whose first axes have one size of
+        elements: A tensor, or a structure (list, tuple, dict) of tensors whose first axes have the same size of
             at least 1.
 
     Returns:
@@ -287,7 +287,7 @@ def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: str | None =
 
     Args:
         pyfunc: Function of scalar tensors, or of the axes that `signature` names.
-        excluded: Positions of arguments that are passed as they are. Keyword arguments always are.
+        excluded: Positions of arguments that are passed unchanged, like all keyword arguments.
         signature: The axes that `pyfunc` receives: with '(n),(n)->()' it receives two vectors. None for
             scalars.
 
@@ -295,7 +295,7 @@ def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: str | None =
         A function that returns a tensor, or a structure of tensors as `pyfunc` does.
 
     Raises:
-        ValueError: for a signature of another form, or one for another number of arguments.
+        ValueError: if the signature is malformed, or names another number of arguments.
 
     Example:
         >>> def larger(a, b):
@@ -339,7 +339,7 @@ def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: str | None =
 
 
 def _cores(signature: str) -> list[str]:
-    """The text between the parentheses of each argument in a signature."""
+    """The string between the parentheses of each argument in a signature."""
     left, arrow, _ = str(signature).replace(" ", "").partition("->")
     if not arrow or not re.fullmatch(r"\([\w,]*\)(,\([\w,]*\))*", left):
         raise ValueError(f"vectorize: a signature looks like '(n),(n)->()', received {briefly(signature)}")
@@ -355,12 +355,12 @@ def associative_scan(f: Callable, elems, reverse: bool = False, axis: int = 0) -
     Args:
         f: Function of two structures of tensors (left, right) that returns one. It works elementwise along
             the axis, and f(f(a, b), c) must be f(a, f(b, c)).
-        elems: A tensor, or a structure of tensors that have one size along the axis.
-        reverse: Whether to run from the end: the result at i is then that of the elements from i on.
+        elems: A tensor, or a structure of tensors that have the same size along the axis.
+        reverse: Whether to run from the end: the result at i then combines the elements from i on.
         axis: The axis, counted from the end if negative.
 
     Returns:
-        A structure as `elems`, of the same shapes.
+        A structure like `elems`, of the same shapes.
 
     Raises:
         ValueError: if the sizes along the axis differ.
@@ -374,7 +374,7 @@ def associative_scan(f: Callable, elems, reverse: bool = False, axis: int = 0) -
     sizes = {leaf.shape[along] for leaf, along in zip(leaves, axes, strict=True)}
     if len(sizes) != 1:
         raise ValueError(
-            f"associative_scan: all tensors must have one size along axis {axis}, received {sorted(sizes)}"
+            f"associative_scan: all tensors must have the same size along axis {axis}, received {sorted(sizes)}"
         )
 
     def part(values: list, start: int | None, stop: int | None, step: int) -> list:
@@ -419,18 +419,18 @@ def _alternating(even: Tensor, odd: Tensor, axis: int) -> Tensor:
 
 
 def custom_gradient(f: Callable) -> Callable:
-    """Give a function of tensors a gradient of its own.
+    """Give a function of tensors a custom gradient.
 
     Args:
         f: Function of tensors that returns its result (a tensor, or a tuple of them) and a function for the
-            gradients. That one receives the gradient of each result and returns one for each argument of `f`
+            gradients. The latter receives the gradient of each result and returns one for each argument of `f`
             (None for no gradient).
 
     Returns:
         A function of the same arguments that returns the result only.
 
     Raises:
-        ValueError: if the number of gradients is not that of the arguments.
+        ValueError: if the numbers of gradients and arguments differ.
 
     Example:
         >>> @ops.custom_gradient
@@ -446,7 +446,7 @@ def custom_gradient(f: Callable) -> Callable:
     @functools.wraps(f)
     def call(*args, **kwargs):
         tensors = [value_of(as_tensor(arg)) for arg in args]
-        # with records where the gradients are differentiated too
+        # recorded if the gradients are differentiated too
         given = tensors if tape.keeps_calls() else [Tensor(tensor.data) for tensor in tensors]
         results, grad = f(*given, **kwargs)
         is_sequence = isinstance(results, list | tuple)

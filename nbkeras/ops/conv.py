@@ -1,6 +1,6 @@
 """Differentiable convolution of sequences, images and volumes (cross-correlation, as usual in deep learning).
 
-A sequence is computed as an image of one row, a volume as an image whose channels are those of neighbouring slices.
+A sequence is computed as an image of one row, a volume as an image whose channels come from neighbouring slices.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def conv1d(
 
     Args:
         x: Floats (batch, steps, channels); integers become floatx.
-        kernel: Weights (size, channels / groups, units). Fewer channels than those of x make groups.
+        kernel: Weights (size, channels / groups, units). Fewer channels than in x make groups.
         bias: Numbers (units,), or None.
         strides: The distance from one window to the next, an integer.
         padding: 'valid': only whole windows; 'same': zeros at the ends, for ceil(steps / strides) windows;
@@ -83,7 +83,7 @@ def conv2d(
 
     Args:
         x: Floats (batch, rows, columns, channels); integers become floatx.
-        kernel: Weights (height, width, channels / groups, units). Fewer channels than those of x make
+        kernel: Weights (height, width, channels / groups, units). Fewer channels than in x make
             groups.
         bias: Numbers (units,), or None.
         strides: The distance from one window to the next: an integer, or a pair.
@@ -127,7 +127,7 @@ def conv3d(
 
     Args:
         x: Floats (batch, depth, rows, columns, channels); integers become floatx.
-        kernel: Weights (depth, height, width, channels / groups, units). Fewer channels than those of x make
+        kernel: Weights (depth, height, width, channels / groups, units). Fewer channels than in x make
             groups.
         bias: Numbers (units,), or None.
         strides: The distance from one window to the next: an integer, or three.
@@ -159,7 +159,7 @@ def conv(
 
     Args:
         inputs: Floats (batch, ..., channels) with 3, 4 or 5 axes; integers become floatx.
-        kernel: Weights (size..., channels / groups, units). Fewer channels than those of the inputs make
+        kernel: Weights (size..., channels / groups, units). Fewer channels than in the inputs make
             groups.
         strides: The distance from one window to the next: an integer, or one for each axis between batch and
             channels.
@@ -221,7 +221,7 @@ def depthwise_conv(
     axis = 1 if data_format_of("depthwise_conv", data_format) == "channels_first" else -1
     if kernel.ndim != rank + 2 or kernel.shape[-2] != inputs.shape[axis]:
         raise ValueError(
-            f"depthwise_conv: the kernel of inputs of shape {inputs.shape} must have {rank + 2} axes, the last but one for "
+            f"depthwise_conv: the kernel of inputs of shape {inputs.shape} must have {rank + 2} axes, the second to last for "
             f"the {inputs.shape[axis]} channels, received shape {kernel.shape}"
         )
     kernel = reshape(kernel, (*kernel.shape[:-2], 1, kernel.shape[-2] * kernel.shape[-1]))

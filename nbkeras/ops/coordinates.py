@@ -58,7 +58,7 @@ def _sampled(
 ) -> Tensor:
     """Interpolated elements at positions of arrays.
 
-    rows (count, channels): the arrays' elements. places: one float tensor for each axis, all of one shape. sizes: an array's
+    rows (count, channels): the arrays' elements. places: one float tensor for each axis, all of the same shape. sizes: an array's
     shape. first: the row where each array begins. The result has the positions' shape, then the channels.
     """
     choices = []
@@ -132,7 +132,7 @@ def map_coordinates(inputs, coordinates, order: int, fill_mode: str = "constant"
 
 
 def as_batch(name: str, images: Any, data_format: str | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """The images as (batch, height, width, channels), and a function that converts such a result to the images' own layout."""
+    """The images as (batch, height, width, channels), and a function that converts a result back to the images' layout."""
     x, channels_first = as_tensor(images), data_format_of(name, data_format) == "channels_first"
     if x.ndim not in (3, 4):
         raise ValueError(f"{name}: expected an image of 3 axes or a batch of 4, received shape {x.shape}")
@@ -258,7 +258,7 @@ def perspective_transform(
     images, start, end = floats(images, start_points, end_points)
     if start.shape != end.shape or start.shape[-2:] != (4, 2) or start.ndim not in (2, 3):
         raise ValueError(
-            "perspective_transform: start_points and end_points must have one shape, (4, 2) or (batch, 4, 2), received "
+            "perspective_transform: start_points and end_points must have the same shape, (4, 2) or (batch, 4, 2), received "
             f"{start.shape} and {end.shape}"
         )
     start, end = (reshape(points, (-1, 4, 2)) for points in (start, end))

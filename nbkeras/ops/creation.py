@@ -164,7 +164,7 @@ def arange(start, stop=None, step=None, dtype=None) -> Tensor:
 
     Args:
         start: The first number; if stop is None it is the end, and the first number is 0.
-        stop: The end, which is left out.
+        stop: The end, excluded.
         step: The distance between neighbours, maybe negative; None for 1.
         dtype: The dtype; None for int32 if all arguments are integers, else `config.floatx()`.
 

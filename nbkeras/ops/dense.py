@@ -58,7 +58,7 @@ def dense(x, kernel, bias=None, activation: Callable | None = None) -> Tensor:
         x, kernel, bias = floats(x, kernel, bias)
     if x.ndim < 2 or kernel.ndim != 2 or x.shape[-1] != kernel.shape[0] or kernel.shape[0] == 0:
         raise ValueError(
-            "dense: x must have shape (..., k) with at least two axes and kernel (k, n), with one k of at least 1; received "
+            "dense: x must have shape (..., k) with at least two axes and kernel (k, n), with the same k >= 1; received "
             f"{x.shape} and {kernel.shape}"
         )
     if bias is not None and bias.shape != (kernel.shape[1],):
@@ -218,7 +218,9 @@ def batch_dot(x, y, axes: Any = None) -> Tensor:
     """
     x, y = floats(x, y)
     if x.ndim < 2 or y.ndim < 2 or x.shape[0] != y.shape[0]:
-        raise ValueError(f"batch_dot needs a batch axis of one size and another axis, received {x.shape} and {y.shape}")
+        raise ValueError(
+            f"batch_dot needs a second axis and the same batch size on both sides, received {x.shape} and {y.shape}"
+        )
     if axes is None:
         axes = (x.ndim - 1, y.ndim - 1 if y.ndim == 2 else y.ndim - 2)
     first, second = pair_of("batch_dot", "axes", axes)
@@ -227,7 +229,7 @@ def batch_dot(x, y, axes: Any = None) -> Tensor:
         raise ValueError(f"batch_dot cannot sum over the batch axis; received axes {briefly(axes)}")
     if x.shape[a] != y.shape[b]:
         raise ValueError(
-            f"batch_dot sums over axes {(a, b)}, which must have one size, received shapes {x.shape} and {y.shape}"
+            f"batch_dot sums over axes {(a, b)}, which must have the same size, received shapes {x.shape} and {y.shape}"
         )
     (left, left_rest, x_first), (right, right_rest, y_first) = _matrices(x, a), _matrices(y, b)
     z = product(left, right, transpose_x=x_first, transpose_y=not y_first)

@@ -81,7 +81,7 @@ def letters_of(subscripts: str, tensors: list[Tensor]) -> tuple[list[list[str]],
     plain = [part.replace("...", "", 1) for part in [*parts, right]]
     if not all(part.isascii() and (part.isalpha() or not part) for part in plain) or len(parts) != len(tensors):
         raise ValueError(
-            f"einsum takes letters for axes, at most one '...' in each operand, and as many operands as it names; received "
+            f"einsum takes letters for axes, at most one '...' per operand, and one operand for each term; received "
             f"{briefly(subscripts)} and {len(tensors)} operands"
         )
     unused = [c for c in string.ascii_letters if c not in left]
@@ -163,7 +163,7 @@ def _contracted(left: Term, right: Term, kept: set[str], result: list[str]) -> T
 
 
 def _elementwise(left: Term, right: Term, summed: list[str]) -> Term:
-    """The product of two terms that is not a matrix product."""
+    """The product of two terms as an elementwise product."""
     (a, x), (b, y) = left, right
     letters = [*a, *(c for c in b if c not in a)]
     x = reshape(x, (*x.shape, *[1] * (len(letters) - len(a))))

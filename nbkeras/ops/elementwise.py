@@ -1,8 +1,8 @@
 """Differentiable elementwise ops: arithmetic, comparisons, logic, selection, powers and logarithms. They broadcast.
 
-dtypes: see arguments.py. Comparisons and logic return bool; ops that need a float convert integers to floatx. Gradients
-at ties and kinks: maximum and minimum give half to each of two equal operands, clip counts its ends as inside, and the
-gradient of abs at 0 is 0.
+dtypes: see arguments.py. Comparisons and logic return bool; ops that need a float convert integers to floatx. At ties
+and kinks, maximum and minimum give half of the gradient to each of two equal operands, clip counts its ends as inside, and
+the gradient of abs at 0 is 0.
 """
 
 from typing import Any
@@ -176,7 +176,7 @@ def power(x1, x2) -> Tensor:
 
     Args:
         x1: Numbers of any shape.
-        x2: Exponents of a shape that broadcasts with that of the base.
+        x2: Exponents of a shape that broadcasts with x1's.
 
     Returns:
         A tensor of the broadcast shape and the common dtype, int32 for booleans.
@@ -197,7 +197,7 @@ def power(x1, x2) -> Tensor:
 def maximum(x1, x2) -> Tensor:
     """The larger of x1 and x2, element by element; NaN where either is NaN.
 
-    The gradient goes to the larger element; of two equal elements, each has half of it. `ops.fmax` passes over
+    The gradient goes to the larger element; two equal elements get half each. `ops.fmax` passes over
     NaN; `ops.max` is the largest element of one tensor.
 
     Args:
@@ -215,7 +215,7 @@ def maximum(x1, x2) -> Tensor:
 def minimum(x1, x2) -> Tensor:
     """The smaller of x1 and x2, element by element; NaN where either is NaN.
 
-    The gradient goes to the smaller element; of two equal elements, each has half of it. `ops.fmin` passes over
+    The gradient goes to the smaller element; two equal elements get half each. `ops.fmin` passes over
     NaN; `ops.min` is the smallest element of one tensor.
 
     Args:
@@ -736,7 +736,7 @@ def isfinite(x) -> Tensor:
 def where(condition, x1=None, x2=None) -> Tensor:
     """x1 where the condition is true, x2 elsewhere.
 
-    The gradient of an element that was not chosen is 0.
+    The gradient of an element that is not chosen is 0.
 
     Args:
         condition: Booleans, or numbers, which are true if they are not 0.
@@ -762,7 +762,7 @@ def where(condition, x1=None, x2=None) -> Tensor:
 
 
 def _limits(dtype: np.dtype, low: Any, high: Any) -> tuple[Any, Any]:
-    """The limits within an integer dtype's range, None for a limit that is None. ValueError if no number lies between them."""
+    """The limits clipped to an integer dtype's range; None stays None. ValueError if no number lies between them."""
     least, greatest = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
     if (low is not None and low > greatest) or (high is not None and high < least):
         raise ValueError(
@@ -818,7 +818,7 @@ def cast(x, dtype) -> Tensor:
         dtype: A dtype such as 'float32', 'int64' or 'bool'. Floats of 16 bits are not offered.
 
     Raises:
-        ValueError: for a name that is no dtype of numbers.
+        ValueError: for a name that is not a numeric dtype.
         TypeError: for floats of 16 bits.
 
     Example:
@@ -853,7 +853,7 @@ def print_tensor(x, message: str = "") -> Tensor:
 
     Args:
         x: A tensor, or anything that becomes one.
-        message: A text that is printed before the value.
+        message: A string that is printed before the value.
 
     Example:
         >>> y = ops.print_tensor([1.0, 2.0], "x is")
@@ -866,7 +866,7 @@ def convert_to_tensor(x, dtype=None, sparse: bool | None = None, ragged: bool | 
     """A tensor of anything that holds numbers: a number, nested lists, a tensor, an array of NumPy or another library.
 
     Args:
-        x: Numbers or booleans; a symbolic tensor is returned as it is. Tensors of one shape in a list are stacked,
+        x: Numbers or booleans; a symbolic tensor is returned unchanged. Tensors of the same shape in a list are stacked,
             with a gradient.
         dtype: The dtype of the tensor. None keeps the dtype of an array; Python floats become floatx, Python
             integers int32 (int64 if they are too large).

@@ -74,7 +74,7 @@ def _applied(name: str, function: Callable, slopes: tuple[Slope, ...], operands:
 def _elementwise(
     function: Callable, *slopes: Slope, dtype: Any = None, of_integers: Callable | None = None
 ) -> Callable[[F], F]:
-    """Decorator that gives a described function its body: an op of one or two float tensors, as many as there are slopes.
+    """Decorator that gives a described function its body: an op with one float tensor for each slope (one or two).
 
     function: NumPy's function, or a kernel. slopes: its derivative for each tensor, from the tensors and the result.
     of_integers: the function of two tensors that are not floats; its result is not a float either.
@@ -326,7 +326,7 @@ def signbit(x) -> Tensor:
 
 
 def _integer_fmod(a: Tensor, b: Tensor) -> Tensor:
-    """`mod` has the sign of b; subtract b where a has the other sign. The smallest integer has no absolute value to use."""
+    """`mod` has the sign of b; subtract b where a has the other sign. Absolute values would overflow for the smallest integer."""
     rest = mod(a, b)
     return where(logical_and(not_equal(rest, 0), not_equal(less(rest, 0), less(a, 0))), subtract(rest, b), rest)
 
@@ -572,7 +572,7 @@ def nan_to_num(x, nan: float = 0.0, posinf: float | None = None, neginf: float |
     """x with NaN and infinities replaced by numbers.
 
     Args:
-        x: Numbers of any shape; integers stay as they are.
+        x: Numbers of any shape; integers stay unchanged.
         nan: The number for NaN.
         posinf: The number for infinity; None for the largest of the dtype.
         neginf: The number for minus infinity; None for the most negative of the dtype.
@@ -599,7 +599,7 @@ def saturate_cast(x, dtype) -> Tensor:
         dtype: A dtype such as 'float32', 'int64' or 'uint8'.
 
     Raises:
-        ValueError: for a name that is no dtype of numbers.
+        ValueError: for a name that is not a numeric dtype.
         TypeError: for floats of 16 bits.
 
     Example:

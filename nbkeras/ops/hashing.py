@@ -1,4 +1,4 @@
-"""Hashes of integers and texts into bins, as in TensorFlow and Keras. Texts are arrays of str, outside recorded programs."""
+"""Hashes of integers and strings into bins, as in TensorFlow and Keras. Arrays of str are hashed outside recorded programs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from nbkeras.ops.arguments import as_integer
 
 
 def as_texts(values: Any) -> np.ndarray | None:
-    """An array of str from text, or from lists, arrays and pandas columns of text; None for anything else."""
+    """An array of str from a string, or from lists, arrays and pandas columns of strings; None for anything else."""
     values = values.to_numpy(object) if hasattr(values, "to_numpy") else values
     leaves = structures.flatten(values)
     if leaves and all(isinstance(leaf, str | bytes) for leaf in leaves):
@@ -44,7 +44,7 @@ def hash_integers(x, bins: int, key: Sequence[int] | None = None) -> Tensor:
 
 
 def hash_texts(texts: np.ndarray, bins: int, key: Sequence[int] | None = None) -> Tensor:
-    """The bin of each text in an array of str, hashed as UTF-8; see `hash_integers`."""
+    """The bin of each string in an array of str, hashed as UTF-8; see `hash_integers`."""
     raw = [text.encode() for text in texts.ravel().tolist()]
     ends = np.cumsum([len(text) for text in raw], dtype=np.int64)
     tensors = [as_tensor(np.frombuffer(b"".join(raw), np.uint8)), as_tensor(ends)]
@@ -54,6 +54,6 @@ def hash_texts(texts: np.ndarray, bins: int, key: Sequence[int] | None = None) -
 
 @op
 def cross_hashes(numbers: list, bins: int) -> Tensor:
-    """The bin of each combination of integers from several tensors of one shape, int64: FingerprintCat64 modulo `bins`."""
+    """The bin of each combination of integers from several tensors of the same shape, int64: FingerprintCat64 modulo `bins`."""
     tensors = [_integers(x, "cross_hashes: numbers") for x in numbers]
     return apply(hashing.cross, None, tensors, bins=int(bins))

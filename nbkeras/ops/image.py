@@ -51,7 +51,7 @@ def rgb_to_grayscale(images, data_format: str | None = None) -> Tensor:
         A tensor of the images' dtype with one channel; integers are truncated.
 
     Raises:
-        ValueError: if there are neither 3 channels nor 1.
+        ValueError: unless there are 1 or 3 channels.
 
     Example:
         >>> ops.image.rgb_to_grayscale(np.array([[[1.0, 0.0, 0.0], [1.0, 1.0, 0.0]]])).numpy()[0, :, 0].round(3)
@@ -59,7 +59,7 @@ def rgb_to_grayscale(images, data_format: str | None = None) -> Tensor:
     """
     x, back = as_batch("rgb_to_grayscale", images, data_format)
     if x.shape[3] not in (1, 3):
-        raise ValueError(f"rgb_to_grayscale: expected 3 channels or 1, received {x.shape[3]}")
+        raise ValueError(f"rgb_to_grayscale: expected 1 or 3 channels, received {x.shape[3]}")
     if x.shape[3] == 3:
         gray = tensordot(as_float(x), np.array([0.2989, 0.5870, 0.1140]), axes=1)
         x = as_tensor(expand_dims(gray, 3), x.dtype)
@@ -171,8 +171,8 @@ def resize(
         images: One image (height, width, channels), or a batch of them (batch, height, width, channels).
         size: (height, width) of the result.
         interpolation: 'nearest', 'bilinear', 'bicubic', 'lanczos3' or 'lanczos5'.
-        antialias: Whether each pixel of a smaller image averages all pixels that it covers.
-        crop_to_aspect_ratio: Whether the images are first cut to their middle part with the new ratio of
+        antialias: Whether each pixel of a smaller image is the average of the pixels that it covers.
+        crop_to_aspect_ratio: Whether the images are first cropped around the center to the new ratio of
             width to height.
         pad_to_aspect_ratio: Whether the images are first padded to the new ratio.
         fill_mode: Only 'constant'.
@@ -184,7 +184,7 @@ def resize(
         A tensor (..., height, width, channels) of the images' dtype; integers are rounded.
 
     Raises:
-        ValueError: for a size or an interpolation that is not valid, or with both ways to keep the ratio.
+        ValueError: for an invalid size or interpolation, or if both ways to keep the ratio are chosen.
 
     Example:
         >>> image = np.array([[0.0, 1.0], [2.0, 3.0]]).reshape(2, 2, 1)
@@ -253,7 +253,7 @@ def scale_and_translate(
             read.
         spatial_dims: The axes, counted from the end if negative.
         method: The interpolation: 'linear', 'cubic', 'lanczos3' or 'lanczos5'.
-        antialias: Whether each element of a smaller axis averages all elements that it covers.
+        antialias: Whether each element of a smaller axis is the average of the elements that it covers.
 
     Returns:
         A float tensor of output_shape.
@@ -275,8 +275,8 @@ def scale_and_translate(
     dims = [axis % x.ndim for axis in spatial_dims]
     if not len(factors) == len(shifts) == len(dims) or len(output_shape) != x.ndim:
         raise ValueError(
-            "scale_and_translate: expected one scale and translation for each of spatial_dims and one size for each axis, "
-            f"received {len(factors)}, {len(shifts)}, {len(dims)} and {len(output_shape)}"
+            "scale_and_translate: expected one scale and translation for each of spatial_dims and a size for each axis; "
+            f"received {len(factors)} scales, {len(shifts)} translations, {len(dims)} spatial_dims, {len(output_shape)} sizes"
         )
     for axis, factor, shift in zip(dims, factors, shifts, strict=True):
         weights = sampling_weights(
@@ -287,7 +287,7 @@ def scale_and_translate(
 
 
 def _sides(name: str, length: int, before: Any, after: Any, target: Any, sign: int) -> tuple[int, int]:
-    """The sizes added (sign 1) or removed (sign -1) before and after a length; two of before, after and target are given."""
+    """The sizes added (sign 1) or removed (sign -1) before and after a length, from two of before, after and target."""
     if (before, after, target).count(None) != 1:
         raise ValueError(
             f"{name}: give two of the size before, the size after and the target, received {(before, after, target)}"
@@ -333,7 +333,7 @@ def pad_images(
         A tensor (..., new height, new width, channels) of the images' dtype.
 
     Raises:
-        ValueError: if not two of three are given, or they do not fit.
+        ValueError: unless two of three are given and fit.
 
     Example:
         >>> image = np.ones((8, 8, 3))
@@ -584,7 +584,7 @@ def ssim(
     """
     first, second = floats(image1, image2)
     if first.shape != second.shape:
-        raise ValueError(f"ssim: expected two images of one shape, received {first.shape} and {second.shape}")
+        raise ValueError(f"ssim: expected two images of the same shape, received {first.shape} and {second.shape}")
     (x, _), (y, _) = (as_batch("ssim", images, data_format) for images in (first, second))
     gaussian = _gaussian(filter_size, filter_sigma, x.dtype)
     kernel = outer(gaussian, gaussian)

@@ -89,13 +89,13 @@ def getitem(x, key) -> Tensor:
         rest = [axis for axis in range(x.ndim) if axis not in axes]
         x = transpose(x, (*axes, *rest))
         y = take(reshape(x, (-1, *x.shape[len(axes) :])), index, axis=0)
-    apart = chosen != list(range(chosen[0], chosen[-1] + 1))  # then, as in NumPy, the arrays' axes come first
+    apart = chosen != list(range(chosen[0], chosen[-1] + 1))  # then the arrays' axes come first, as in NumPy
     place = 0 if apart else axes[0]
     return y if place == first else moveaxis(y, range(first, first + index.ndim), range(place, place + index.ndim))
 
 
 def _without_masks(x: Tensor, parts: list) -> list:
-    """A key's parts with each array of booleans replaced by the positions where it is True, one part for each of its axes."""
+    """A key's parts; each array of booleans becomes the positions of its True elements, one part per axis."""
     parts = [part if _is_basic(part) else as_tensor(part) for part in parts]
     counts = [0 if p is None or p is ... else p.ndim if _is_mask(p) else 1 for p in parts]
     replaced: list[Any] = []
@@ -144,7 +144,7 @@ def _is_basic(part: Any) -> bool:
 
 
 def _axis_at(parts: list, at: int, ndim: int) -> int:
-    """The axis, in the result of basic indexing, of part number `at`, which is a full slice."""
+    """The axis, in the result of basic indexing, of the full slice `parts[at]`."""
     if any(part is ... for part in parts[:at]):  # counted from the end
         return ndim - sum(part is None or isinstance(part, slice) for part in parts[at:])
     return sum(part is None or isinstance(part, slice) for part in parts[:at])
@@ -169,7 +169,7 @@ def take(x, indices, axis: int | None = None) -> Tensor:
         axis: The axis to take from; None for the flat tensor.
 
     Returns:
-        A tensor of x's dtype, in whose shape the indices' shape replaces the axis: (a, n, b) and indices (i, j) give
+        A tensor of x's dtype. The indices' shape replaces the axis: shape (a, n, b) and indices (i, j) give
         (a, i, j, b).
 
     Raises:
@@ -195,7 +195,7 @@ def take_along_axis(x, indices, axis: int | None = None) -> Tensor:
 
     Args:
         x: A tensor of any dtype.
-        indices: Integers with as many axes as x, whose other sizes broadcast with x's; negative ones count from the
+        indices: Integers with as many axes as x; the other sizes broadcast with x's; negative ones count from the
             end.
         axis: The axis to take from; None flattens both.
 
@@ -205,7 +205,7 @@ def take_along_axis(x, indices, axis: int | None = None) -> Tensor:
     Raises:
         TypeError: for indices that are not integers.
         IndexError: for an index out of range.
-        ValueError: for another number of axes than x has.
+        ValueError: if indices and x have different numbers of axes.
 
     Example:
         >>> x = ops.array([[30, 10, 20], [5, 7, 6]])
@@ -241,14 +241,14 @@ def pad(x, pad_width, mode: str = "constant", constant_values=None) -> Tensor:
         pad_width: The numbers of elements to add: ((before, after), ...) for each axis, or one pair or one number for
             all axes.
         mode: 'constant' adds one value; 'edge' repeats the last element; 'reflect' mirrors without the last element,
-            'symmetric' with it; 'wrap' goes on with the elements of the other end.
+            'symmetric' with it; 'wrap' continues with the elements at the other end.
         constant_values: The value for 'constant', a number; None for 0.
 
     Returns:
         A tensor of x's dtype with longer axes.
 
     Raises:
-        ValueError: for negative or unsuitable widths, another mode, or constant_values with another mode than
+        ValueError: for negative or unsuitable widths, an unknown mode, or constant_values without mode
             'constant'.
 
     Example:
@@ -272,7 +272,7 @@ def pad(x, pad_width, mode: str = "constant", constant_values=None) -> Tensor:
         value = array_of(0 if constant_values is None else constant_values, x.dtype)
         if value.ndim:
             raise ValueError(f"pad: constant_values must be one number, received {briefly(constant_values)}")
-        if not any(map(any, widths)):  # as for a number, which has no axes
+        if not any(map(any, widths)):  # always for a number, which has no axes
             return x
         return apply(shape_kernels.pad, shape_kernels.pad_vjp, [x], widths=widths, value=value[()])
     one_of("pad", "mode", mode, ("constant", "edge", "reflect", "symmetric", "wrap"))
@@ -309,7 +309,7 @@ def tril(x, k: int = 0) -> Tensor:
         A tensor of x's shape and dtype.
 
     Raises:
-        ValueError: for less than two axes.
+        ValueError: for fewer than two axes.
 
     Example:
         >>> ops.tril([[1, 2, 3], [4, 5, 6], [7, 8, 9]]).numpy()
@@ -326,13 +326,13 @@ def triu(x, k: int = 0) -> Tensor:
 
     Args:
         x: A tensor of shape (..., rows, columns).
-        k: The distance above the main diagonal from which on elements stay; negative below it.
+        k: The distance above the main diagonal from which elements stay; negative below it.
 
     Returns:
         A tensor of x's shape and dtype.
 
     Raises:
-        ValueError: for less than two axes.
+        ValueError: for fewer than two axes.
 
     Example:
         >>> ops.triu([[1, 2, 3], [4, 5, 6], [7, 8, 9]], k=1).numpy()
@@ -388,7 +388,7 @@ def argsort(x, axis: int | None = -1) -> Tensor:
         An int32 tensor of x's shape, or of shape (x.size,) for axis None.
 
     Raises:
-        ValueError: for an axis that x does not have, and for positions that do not fit in int32.
+        ValueError: for an axis that x does not have, or for positions that do not fit in int32.
 
     Example:
         >>> ops.argsort([30, 10, 20]).numpy()
@@ -429,14 +429,14 @@ def top_k(x, k: int, sorted: bool = True) -> tuple[Tensor, Tensor]:
 
     Args:
         x: A tensor with at least one axis.
-        k: How many, from 1 to the size of the last axis.
+        k: The number of elements, from 1 to the size of the last axis.
         sorted: Ignored: the elements are always sorted.
 
     Returns:
         A tuple (values, positions) of shape (..., k), in x's dtype and int32.
 
     Raises:
-        ValueError: for a k that is not in this range, and for positions that do not fit in int32.
+        ValueError: for a k out of this range, or for positions that do not fit in int32.
 
     Example:
         >>> values, positions = ops.top_k([10, 50, 30], k=2)
@@ -461,7 +461,7 @@ def in_top_k(targets, predictions, k: int) -> Tensor:
     Args:
         targets: Classes, integers of shape (batch,).
         predictions: Scores of shape (batch, classes).
-        k: How many predictions count.
+        k: The number of largest predictions to consider.
 
     Returns:
         A bool tensor of shape (batch,).

@@ -112,13 +112,13 @@ bitwise_invert = bitwise_not
 
 @op
 def bitwise_left_shift(x, y) -> Tensor:
-    """The bits of x moved to the left by y places: x * 2^y. The operator `<<` of tensors.
+    """The bits of x moved to the left by y positions: x * 2^y. The operator `<<` of tensors.
 
     Bits that overflow are dropped.
 
     Args:
         x: Integers of any shape.
-        y: Numbers of places, 0 or more, of a shape that broadcasts with x's.
+        y: Numbers of positions, 0 or more, of a shape that broadcasts with x's.
 
     Raises:
         TypeError: for floats.
@@ -135,11 +135,11 @@ left_shift = bitwise_left_shift
 
 @op
 def bitwise_right_shift(x, y) -> Tensor:
-    """The bits of x moved to the right by y places: x / 2^y, rounded down. The operator `>>` of tensors.
+    """The bits of x moved to the right by y positions: x / 2^y, rounded down. The operator `>>` of tensors.
 
     Args:
         x: Integers of any shape.
-        y: Numbers of places, 0 or more, of a shape that broadcasts with x's.
+        y: Numbers of positions, 0 or more, of a shape that broadcasts with x's.
 
     Raises:
         TypeError: for floats.

@@ -100,7 +100,7 @@ def solve(a, b) -> Tensor:
 
     Args:
         a: Floats (..., n, n); integers become floatx.
-        b: Floats (..., n, k), whose leading axes broadcast with those of a; or vectors, of a's shape without
+        b: Floats (..., n, k), whose leading axes broadcast with a's; or vectors, of a's shape without
             its last axis.
 
     Returns:
@@ -136,7 +136,7 @@ def solve_triangular(a, b, lower: bool = False) -> Tensor:
 
     Args:
         a: Floats (..., n, n); integers become floatx. The other triangle is not used.
-        b: Floats (..., n, k), whose leading axes broadcast with those of a; or vectors, of a's shape without
+        b: Floats (..., n, k), whose leading axes broadcast with a's; or vectors, of a's shape without
             its last axis.
         lower: Whether a is the lower triangle.
 
@@ -156,7 +156,7 @@ def solve_triangular(a, b, lower: bool = False) -> Tensor:
 
 @op
 def pinv(x, rcond: float | None = None) -> Tensor:
-    """The pseudo-inverse of Moore and Penrose, which every matrix has.
+    """The Moore-Penrose pseudo-inverse, which exists for every matrix.
 
     Args:
         x: Floats (..., m, n); integers become floatx.
@@ -188,7 +188,7 @@ def pinv(x, rcond: float | None = None) -> Tensor:
 
 @op
 def lstsq(a, b, rcond: float | None = None) -> Tensor:
-    """The least-squares solution of a x = b: of all x with the least |a x - b|, the shortest.
+    """The least-squares solution of a x = b: among all x that minimize |a x - b|, the shortest.
 
     Args:
         a: Floats (m, n); integers become floatx.
@@ -224,7 +224,7 @@ def det(x) -> Tensor:
         x: Floats (..., n, n); integers become floatx.
 
     Returns:
-        A float tensor (...). Its gradient needs a matrix that can be inverted.
+        A float tensor (...). Its gradient needs an invertible matrix.
 
     Raises:
         ValueError: if the matrices are not square.
@@ -351,7 +351,7 @@ def eigh(x) -> tuple[Tensor, Tensor]:
         x: Floats (..., n, n); integers become floatx. They are made symmetric first.
 
     Returns:
-        The eigenvalues (..., n), in rising order, and the eigenvectors (..., n, n), one in each column.
+        The eigenvalues (..., n), in ascending order, and the eigenvectors (..., n, n), one in each column.
 
     Raises:
         ValueError: if the matrices are not square.
@@ -386,7 +386,7 @@ def qr(x, mode: str = "reduced") -> tuple[Tensor, Tensor]:
         Two float tensors: Q (..., m, k), and R (..., k, n).
 
     Raises:
-        ValueError: for another mode, or fewer than two axes.
+        ValueError: for an unknown mode, or fewer than two axes.
 
     Example:
         >>> q, r = ops.qr([[3.0, 1.0], [4.0, 2.0], [0.0, 2.0]])
@@ -407,7 +407,7 @@ def _qr_slopes(x, q, r, dq, dr):
     dq = multiply(q, 0) if dq is None else dq
     dr = multiply(r, 0) if dr is None else dr
     m = q.shape[-2]
-    if r.shape[-1] > m:  # the columns of x after the first m are Q times those of R
+    if r.shape[-1] > m:  # the columns of x after the first m are Q times the same columns of R
         later, ahead = (..., slice(m, None)), (..., slice(None, m))
         dlater = getitem(dr, later)
         dq = add(dq, matmul(getitem(x, later), _turned(dlater)))
@@ -426,16 +426,16 @@ def svd(x, full_matrices: bool = ..., *, compute_uv: Literal[False]) -> Tensor: 
 def svd(x, full_matrices: bool = ..., compute_uv: bool = ...) -> Any: ...
 @op
 def svd(x, full_matrices: bool = True, compute_uv: bool = True) -> Any:
-    """The singular value decomposition: U s V^T = x, with rotations U and V.
+    """The singular value decomposition: U s V^T = x, with orthogonal U and V.
 
     Args:
         x: Floats (..., m, n); integers become floatx.
-        full_matrices: Whether U and V^T are square. Else they have k = min(m, n) columns and rows; only then
+        full_matrices: Whether U and V^T are square. Otherwise they have k = min(m, n) columns and rows; only then do
             U and V^T of a matrix that is not square have a gradient.
         compute_uv: Whether to return U and V^T too.
 
     Returns:
-        (U, s, V^T): float tensors (..., m, m), (..., k) in falling order, and (..., n, n); (..., m, k) and
+        (U, s, V^T): float tensors (..., m, m), (..., k) in descending order, and (..., n, n); (..., m, k) and
         (..., k, n) without full_matrices. Only s without compute_uv.
 
     Raises:
@@ -543,15 +543,15 @@ def norm(x, ord: Any = None, axis=None, keepdims: bool = False) -> Tensor:
             a number p for sum(|x|^p)^(1/p). For matrices: None or 'fro' (the length of all elements), 'nuc'
             (the sum of the singular values), 2 and -2 (the largest and the smallest singular value), 1 and
             -1 (the largest and the smallest sum of a column's absolute values), inf and -inf (of a row's).
-        axis: An axis of vectors, or a pair of axes (rows, columns) of matrices. None for all axes: those of
-            one vector or matrix, or, if ord is None too, all elements as one vector.
+        axis: An axis of vectors, or a pair of axes (rows, columns) of matrices. None for all axes, as
+            one vector or matrix; if ord is None too, as one vector of all elements.
         keepdims: Whether the axes stay, with size 1.
 
     Returns:
         A tensor of x's float dtype, without the axes.
 
     Raises:
-        ValueError: for an ord that is not defined over that number of axes.
+        ValueError: if ord is not defined over that number of axes.
 
     Example:
         >>> ops.norm([[3.0, 4.0], [6.0, 8.0]], axis=-1).numpy()

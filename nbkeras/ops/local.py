@@ -1,4 +1,4 @@
-"""Convolution with its own kernel for each output position, as in Keras 2's locally connected layers."""
+"""Convolution with a separate kernel for each output position, as in Keras 2's locally connected layers."""
 
 import math
 from typing import Any
@@ -14,7 +14,7 @@ from nbkeras.ops.window import check_fits, data_format_of, output_length, sizes_
 
 @op
 def local_conv(inputs, kernel, kernel_size, strides: Any = 1, data_format: str | None = None) -> Tensor:
-    """Convolution with a kernel of its own for each output position, without padding.
+    """Convolution with a separate kernel for each output position, without padding.
 
         y[n, place, u] = sum over a window's taps and channels of x * kernel[place, taps and channels, u]
 
@@ -22,7 +22,7 @@ def local_conv(inputs, kernel, kernel_size, strides: Any = 1, data_format: str |
 
     Args:
         inputs: Floats (batch, ..., channels), sequences or images; integers become floatx.
-        kernel: Weights (places, size * channels, units), where places are output positions, row by row. Taps
+        kernel: Weights (places, size * channels, units); places are output positions, row by row. Taps
             come before channels; with 'channels_first' channels come before taps, as in Keras 2.
         kernel_size: The size of the window: an integer, or one for each axis between batch and channels.
         strides: The distance from one window to the next, as `kernel_size`.

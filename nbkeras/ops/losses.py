@@ -1,7 +1,7 @@
 """Differentiable cross-entropies, one value per sample (or element), not reduced. `nbkeras.losses` builds on them.
 
-Probabilities that come directly from `softmax` or `sigmoid` refer to their logits, and the loss is computed from these
-logits: this is faster, and correct where a probability rounds to 0 or 1. The gradient then flows to the logits, not to
+Probabilities that come directly from `softmax` or `sigmoid` refer to their logits. The loss is computed from these
+logits: this is faster, and correct if a probability rounds to 0 or 1. The gradient then flows to the logits, not to
 the probabilities.
 Other probabilities are clipped to [epsilon, 1 - epsilon], as in Keras.
 """
@@ -58,7 +58,7 @@ def categorical_crossentropy(target, output, from_logits: bool = False, axis: in
     Args:
         target: Probabilities of the classes, in most cases one-hot vectors (..., classes).
         output: Predicted probabilities (or logits), of target's shape; integers become floatx. Probabilities
-            that `softmax` returned are replaced by their logits, to which the gradient then flows; others
+            that `softmax` returned are replaced by their logits, which then receive the gradient; others
             are clipped to [epsilon, 1 - epsilon].
         from_logits: Whether `output` holds logits, the scores before the softmax, instead of probabilities.
         axis: The axis of the classes, counted from the end if negative.
@@ -93,7 +93,7 @@ def sparse_categorical_crossentropy(target, output, from_logits: bool = False, a
         target: Class numbers (...), or with size 1 at the axis. A number outside 0 <= target < classes gives
             NaN.
         output: Predicted probabilities (or logits) (..., classes); integers become floatx. Probabilities
-            that `softmax` returned are replaced by their logits, to which the gradient then flows; others
+            that `softmax` returned are replaced by their logits, which then receive the gradient; others
             are clipped to [epsilon, 1 - epsilon].
         from_logits: Whether `output` holds logits, the scores before the softmax, instead of probabilities.
         axis: The axis of the classes, counted from the end if negative.
@@ -141,7 +141,7 @@ def binary_crossentropy(target, output, from_logits: bool = False) -> Tensor:
     Args:
         target: Labels 0 and 1, or probabilities.
         output: Predicted probabilities (or logits), of target's shape; integers become floatx. Probabilities
-            that `sigmoid` returned are replaced by their logits, to which the gradient then flows; others
+            that `sigmoid` returned are replaced by their logits, which then receive the gradient; others
             are clipped to [epsilon, 1 - epsilon].
         from_logits: Whether `output` holds logits, the scores before the sigmoid, instead of probabilities.
 

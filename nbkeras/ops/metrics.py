@@ -47,7 +47,7 @@ def one_hot_matches(y_true, y_pred) -> Tensor:
 
 @op
 def threshold_matches(y_true, y_pred, threshold: float) -> Tensor:
-    """1.0 where y_pred > threshold agrees with y_true (0 or 1), else 0.0. Both have one shape."""
+    """1.0 where y_pred > threshold agrees with y_true (0 or 1), else 0.0. Both have the same shape."""
     y_true, y_pred = as_tensor(y_true), as_float(y_pred)
     if y_true.shape != y_pred.shape:
         raise ValueError(f"expected targets of shape {y_pred.shape}, received {y_true.shape}")
@@ -56,7 +56,7 @@ def threshold_matches(y_true, y_pred, threshold: float) -> Tensor:
 
 @op
 def divide_no_nan(x1, x2, dtype=None) -> Tensor:
-    """x1 / x2, and 0 where x2 is 0, computed in `dtype` if that is a float's. For floats of one shape; no gradient."""
+    """x1 / x2, and 0 where x2 is 0, computed in `dtype` if it is a float dtype. For floats of the same shape; no gradient."""
     x1, x2 = as_float(x1), as_float(x2)
     found = np.dtype(dtype or x1.dtype)
     found = found if found.kind == "f" else np.dtype(config.floatx())
@@ -70,7 +70,7 @@ def _divide_no_nan(x, y, dtype):
 
 
 def _grouped(weights: Tensor, values: Tensor) -> Tensor:
-    """Sample weights as a vector with one number for each group of neighbouring values."""
+    """Sample weights as a vector with one number for each group of adjacent values."""
     kept = weights.shape
     while kept and kept[-1] == 1 and kept != values.shape:
         kept = kept[:-1]
@@ -120,7 +120,7 @@ def count_confusion(
 ) -> None:
     """Count true and false positives and negatives at each threshold, in counters 'tp', 'fp', 'tn', 'fn'.
 
-    y_true, y_pred (samples, labels) or (samples,); a label is true if it is not 0. sample_weight: None or of their shape.
+    y_true, y_pred (samples, labels) or (samples,); a label is true if it is not 0. sample_weight: None or of the same shape.
     counters: float64 (thresholds,), or (thresholds, labels) to count each label separately. evenly: the thresholds go from 0
     to 1 in equal steps (with zero_counts the first one is slightly below 0) and are counted in one pass; otherwise the
     thresholds may be any numbers in any order.
@@ -175,7 +175,7 @@ def count_pairs(rows, columns, table: Variable, sample_weight=None, ignored: int
     inside = (rows >= 0) & (rows < n) & (columns >= 0) & (columns < m)
     if ignored is not None:
         inside = inside & (rows != ignored)
-    places = where(inside, rows * m + columns, n * m)  # n * m is outside the table, and add_rows skips it
+    places = where(inside, rows * m + columns, n * m)  # n * m is outside the table: add_rows skips it
     arrays = device.to_this_device(weight.data).reshape(-1, 1), device.to_this_device(places.data).reshape(-1)
     will_write(table.data)
     launch_shares(add_rows, 1, *arrays, table.data.reshape(-1, 1))

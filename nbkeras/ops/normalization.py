@@ -16,7 +16,7 @@ from nbkeras.ops.arguments import as_float, axes_of, axis_of
 
 
 def _channels_last(name: str, x: Tensor, axis: int, function: Callable, *vectors: Any) -> Tensor:
-    """Apply a function to x as (rows, channels) and restore x's shape; an axis that is not the last is moved last and back."""
+    """Apply a function to x as (rows, channels) and restore x's shape; another axis than the last is moved last and back."""
     channels = x.shape[axis]
     for vector in vectors:
         if vector is not None and vector.shape != (channels,):
@@ -100,7 +100,7 @@ def batch_normalization_training(
         epsilon: A small number that avoids a division by zero.
         mask: Booleans that broadcast to x's shape without its last axis: the statistics are computed where
             they are True. None for all.
-        synchronized: Whether the batch is that of all processes that train together, not this one's rows of it.
+        synchronized: Whether the batch is the joint batch of all processes that train together, not only this process's rows.
 
     Returns:
         A tensor of x's shape and float dtype. Differentiable in x, scale and offset.
@@ -131,7 +131,7 @@ def batch_normalization_training(
         mask, places = as_tensor(mask, "bool"), x.shape[:-1]
         if mask.ndim != len(places) or any(m not in (1, n) for m, n in zip(mask.shape, places, strict=True)):
             raise ValueError(
-                f"{name}: a mask must broadcast to x's shape without its last axis, {places}; received one of shape {mask.shape}"
+                f"{name}: a mask must broadcast to x's shape without its last axis, {places}; received shape {mask.shape}"
             )
         if axis != x.ndim - 1:
             everywhere = shapes.broadcast_to(shapes.expand_dims(mask, -1), x.shape)
@@ -154,7 +154,7 @@ def batch_normalization_training(
 def _masked_moments(x: Tensor, mask: Tensor, axis: int, total: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and variance at each index of an axis over the elements where the mask is True; their number may differ by index.
 
-    total: makes of a sum over x's rows that over all rows.
+    total: converts a sum over x's rows to a sum over all rows.
     """
     others = [i for i in range(x.ndim) if i != axis]
     count = elementwise.maximum(total(reduce.sum(as_tensor(mask, x.dtype), others, keepdims=True)), 1.0)
@@ -219,7 +219,7 @@ def rms_normalization(x, scale=None, axis: Any = -1, epsilon: float | None = Non
 def group_normalization(x, groups: int, gamma=None, beta=None, axis: Any = -1, epsilon: float = 1e-3) -> Tensor:
     """Normalize each sample over groups of channels and over all other axes except the first.
 
-    The formula is that of `layer_normalization`. Source: Wu and He, 2018.
+    The formula is the same as in `layer_normalization`. Source: Wu and He, 2018.
 
     Args:
         x: Floats (samples, ...); integers become floatx.
@@ -243,7 +243,7 @@ def group_normalization(x, groups: int, gamma=None, beta=None, axis: Any = -1, e
     axis, shape = axis_of(name, axis, x.ndim), x.shape
     size, vectors = shape[axis], [_like(gamma, x), _like(beta, x)]
     if axis == 0 or groups < 1 or size % groups:
-        raise ValueError(f"{name} cannot cut axis {axis} of x, of shape {shape}, into {groups} groups of one size")
+        raise ValueError(f"{name} cannot cut axis {axis} of x, of shape {shape}, into {groups} groups of equal size")
     for vector in vectors:
         if vector is not None and vector.shape != (size,):
             raise ValueError(f"{name}: gamma and beta must have shape ({size},), received {vector.shape}")

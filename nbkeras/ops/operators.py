@@ -56,7 +56,7 @@ def _operator(function: Callable, reflected: bool = False) -> Callable:
 
 
 def attach_operators(cls: Any) -> None:
-    """Add Python's operators to a class of tensors. For symbolic tensors `==` stays identity, as sets and lists need it."""
+    """Add Python's operators to a class of tensors. For symbolic tensors `==` stays identity, which sets and lists need."""
     for name, function in {**_ARITHMETIC, **_COMPARISONS}.items():
         if name != "eq" or not hasattr(cls, "symbolic_op"):
             setattr(cls, f"__{name}__", _operator(function))

@@ -24,7 +24,7 @@ def _places(size: int, window: int, stride: int, dilation: int = 1) -> np.ndarra
 
 @op
 def extract_sequences(x, sequence_length: int, sequence_stride: int) -> Tensor:
-    """All windows of one length along the last axis; they may overlap.
+    """All windows of a given length along the last axis; they may overlap.
 
     Args:
         x: Numbers (..., n).
@@ -46,7 +46,7 @@ def extract_sequences(x, sequence_length: int, sequence_stride: int) -> Tensor:
     x = as_tensor(x)
     if x.ndim == 0 or sequence_length < 1 or sequence_stride < 1:
         raise ValueError(
-            f"extract_sequences: expected an axis and a length and stride of at least 1, received {x.shape}, "
+            f"extract_sequences: expected at least one axis, and a length and a stride of at least 1, received {x.shape}, "
             f"{sequence_length} and {sequence_stride}"
         )
     return take(x, _places(x.shape[-1], sequence_length, sequence_stride), axis=-1)
@@ -122,9 +122,9 @@ def unfold(x, kernel_size, dilation: Any = 1, padding: Any = 0, stride: Any = 1)
 
 @op
 def fold(x, output_size, kernel_size, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
-    """Add up windows to images, as in PyTorch: what `unfold` takes apart.
+    """Add up windows to images, as in PyTorch: the counterpart of `unfold`.
 
-    Where windows overlap, elements are sums.
+    Overlapping elements are summed.
 
     Args:
         x: Floats (n, channels * elements of a window, windows), as `unfold` returns; integers become floatx.

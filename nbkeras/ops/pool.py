@@ -34,7 +34,7 @@ def max_pool(inputs, pool_size, strides=None, padding: str = "valid", data_forma
         A float tensor (batch, ..., channels). The gradient goes to the first of equal elements.
 
     Raises:
-        ValueError: if no window fits, or an argument has no valid form.
+        ValueError: if no window fits, or an argument is invalid.
 
     Example:
         >>> sequence = np.array([1.0, 5.0, 2.0, 3.0]).reshape(1, 4, 1)
@@ -63,7 +63,7 @@ def average_pool(inputs, pool_size, strides=None, padding: str = "valid", data_f
         A float tensor (batch, ..., channels).
 
     Raises:
-        ValueError: if no window fits, or an argument has no valid form.
+        ValueError: if no window fits, or an argument is invalid.
 
     Example:
         >>> sequence = np.array([1.0, 5.0, 2.0]).reshape(1, 3, 1)

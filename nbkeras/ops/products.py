@@ -25,7 +25,7 @@ def inner(x1, x2) -> Tensor:
         x2: A tensor of shape (..., k), or a scalar.
 
     Returns:
-        A tensor of the common dtype, with x1's axes but the last, then x2's. If one of them is a scalar, the product.
+        A tensor of the common dtype, with x1's axes except the last, then x2's. If one of them is a scalar, the product.
 
     Raises:
         ValueError: for last axes of different sizes.
@@ -67,7 +67,7 @@ def vdot(x1, x2) -> Tensor:
 
     Args:
         x1: A tensor of any shape.
-        x2: A tensor with as many elements.
+        x2: A tensor with the same number of elements.
 
     Returns:
         A tensor of shape () and the common dtype.
@@ -81,13 +81,15 @@ def vdot(x1, x2) -> Tensor:
     """
     x1, x2 = promote(x1, x2)
     if x1.size != x2.size:
-        raise ValueError(f"vdot: expected as many elements in both, received shapes {x1.shape} and {x2.shape}")
+        raise ValueError(
+            f"vdot: expected the same number of elements in both, received shapes {x1.shape} and {x2.shape}"
+        )
     return reduce.sum(elementwise.multiply(reshape(x1, (-1,)), reshape(x2, (-1,))))
 
 
 @op
 def kron(x1, x2) -> Tensor:
-    """The Kronecker product: blocks, each of which is an element of x1 times all of x2.
+    """The Kronecker product: each block is an element of x1 times all of x2.
 
     Args:
         x1: A tensor of any shape.
@@ -114,7 +116,7 @@ def cross(x1, x2, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int |
     """Cross products of vectors of 3 numbers, or of 2 numbers, whose third number is 0.
 
     Args:
-        x1: A tensor of vectors. Its other axes broadcast with those of x2.
+        x1: A tensor of vectors. Its other axes broadcast with x2's.
         x2: A tensor of vectors.
         axisa: The axis of x1 along which a vector lies.
         axisb: The axis of x2 along which a vector lies.
@@ -122,7 +124,7 @@ def cross(x1, x2, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int |
         axis: One axis for all three, instead of axisa, axisb and axisc.
 
     Returns:
-        A tensor of the common dtype. For two vectors of 2 numbers only the third number of the product, without the
+        A tensor of the common dtype. Two vectors of 2 numbers give only the third number of the product, without the
         axis of the vectors.
 
     Raises:
@@ -164,14 +166,14 @@ def correlate(x1, x2, mode: str = "valid") -> Tensor:
     Args:
         x1: A vector.
         x2: A vector.
-        mode: 'full' for all shifts k with an overlap; 'same' for as many as the longer vector has elements, from the
-            middle; 'valid' for those at which the shorter vector lies inside of the longer one.
+        mode: 'full' for all shifts k with an overlap; 'same' for as many shifts as the longer vector has elements, from the
+            middle; 'valid' for shifts that keep the shorter vector inside the longer one.
 
     Returns:
         A vector of the common float dtype.
 
     Raises:
-        ValueError: for anything but two vectors that are not empty, or another mode.
+        ValueError: for anything but two non-empty vectors, or an unknown mode.
 
     Example:
         >>> ops.correlate([1, 2, 3, 4], [1, 10]).numpy()
@@ -199,7 +201,7 @@ def diff(a, n: int = 1, axis: int = -1) -> Tensor:
 
     Args:
         a: A tensor of any dtype.
-        n: How many times differences are taken.
+        n: The number of times that differences are taken.
         axis: The axis of the neighbours.
 
     Returns:
@@ -220,7 +222,7 @@ def diff(a, n: int = 1, axis: int = -1) -> Tensor:
         raise ValueError(f"diff: n must not be negative, received {briefly(n)}")
     before = (slice(None),) * along
     between = elementwise.not_equal if x.dtype.kind == "b" else elementwise.subtract
-    rounds = min(n, x.shape[along])  # after as many rounds as elements nothing is left
+    rounds = min(n, x.shape[along])  # nothing is left after as many rounds as elements
     load_budget.step(rounds)
     for _ in range(rounds):
         x = between(getitem(x, (*before, slice(1, None))), getitem(x, (*before, slice(None, -1))))
@@ -266,13 +268,13 @@ def cdist(x, y) -> Tensor:
 
     Args:
         x: Vectors, of shape (..., m, d).
-        y: Vectors, of shape (..., n, d). The axes in front broadcast.
+        y: Vectors, of shape (..., n, d). The leading axes broadcast.
 
     Returns:
         A tensor of shape (..., m, n) and the common float dtype.
 
     Raises:
-        ValueError: for less than two axes, or vectors of different lengths.
+        ValueError: for fewer than two axes, or vectors of different lengths.
 
     Example:
         >>> ops.cdist([[0.0, 0.0], [3.0, 0.0]], [[3.0, 4.0]]).numpy()
@@ -307,7 +309,7 @@ def psnr(x1, x2, max_val) -> Tensor:
     """
     x1, x2 = floats(x1, x2)
     if x1.shape != x2.shape:
-        raise ValueError(f"psnr: expected two tensors of one shape, received {x1.shape} and {x2.shape}")
+        raise ValueError(f"psnr: expected two tensors of the same shape, received {x1.shape} and {x2.shape}")
     error = reduce.mean(elementwise.square(elementwise.subtract(x1, x2)))
     peak = elementwise.square(as_tensor(max_val, x1.dtype))
     return elementwise.multiply(log10(elementwise.divide(peak, error)), 10)

@@ -1,7 +1,7 @@
-"""QuantizedVariable: a weight of integers with a scale for each of its channels, and the products that take it as it is.
+"""QuantizedVariable: an integer weight with a scale for each channel, and the products that use it without conversion.
 
-All other ops take it as a float tensor, which is computed when they run: see `as_tensor`, which gives the integers to those that
-ask for int8. Formulas are those of Keras.
+All other ops receive a float tensor, which is computed when they run. `as_tensor` returns the integers to ops that
+ask for int8. The formulas are Keras's.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from nbkeras.ops.einsum import letters_of
 from nbkeras.ops.elementwise import divide
 from nbkeras.ops.shape import broadcast_to, expand_dims, reshape, stack, transpose, unstack
 
-Limits = tuple[int, int, float]  # the least and the largest integer, and the epsilon of a scale
+Limits = tuple[int, int, float]  # the smallest and the largest integer, and the epsilon of a scale
 
 
 class QuantizedVariable(Variable):
-    """A weight of int8: its value is each integer divided by the scale of its channel.
+    """An int8 weight: a value is an integer divided by the scale of its channel.
 
     Args:
         values: The integers, an array of int8.
-        scale: A float Variable. Without axes of size 1, its axes are those of `channels`.
+        scale: A float Variable. Without axes of size 1, its axes match `channels`.
         channels: The axes of `values` along which scales differ, in the order of the scale's axes.
-        inputs: The limits by which products quantize their input, row by row; None to take floats.
-        name: Its name.
+        inputs: The limits for quantizing the input of products, row by row; None for float inputs.
+        name: The name of the variable.
 
     Example:
         >>> from nbkeras.ops.quantized import QuantizedVariable
@@ -53,7 +53,7 @@ class QuantizedVariable(Variable):
         return apply(kernels.dequantize, None, [self, self._divisor()])
 
     def _divisor(self) -> Tensor:
-        """The scale with axes that broadcast to those of the integers."""
+        """The scale with axes that broadcast to the integers."""
         order = sorted(range(len(self.channels)), key=self.channels.__getitem__)
         scale = reshape(self.scale, [self.shape[axis] for axis in self.channels])
         sizes = [size if axis in self.channels else 1 for axis, size in enumerate(self.shape)]
@@ -64,7 +64,7 @@ class QuantizedVariable(Variable):
         return Tensor(self.data)
 
     def dense(self, x: Tensor, bias: Tensor | None, rectify: bool) -> Tensor:
-        """x @ self + bias, or its positive part; self is a matrix with a scale for each column."""
+        """x @ self + bias, or the positive part of it; self is a matrix with a scale for each column."""
         return self._product(x, self.integers(), self.scale, bias, rectify)
 
     def _product(
@@ -75,11 +75,11 @@ class QuantizedVariable(Variable):
 
     @property
     def convolves_integers(self) -> bool:
-        """Whether `convolve` takes it as the kernel of a sequence's or an image's convolution: inputs become integers too."""
+        """Whether `convolve` accepts it as the kernel of a 1D or 2D convolution; inputs then become integers too."""
         return self.inputs is not None and self.ndim in (3, 4) and self.channels == (self.ndim - 1,)
 
     def convolve(self, x: Tensor, bias: Tensor | None, strides, dilation, padding: str, rectify: bool) -> Tensor:
-        """The convolution of images, or of sequences, by this kernel with a scale for each unit, bias, and positive part."""
+        """The convolution of images or sequences by this kernel, with a scale for each unit; bias and positive part follow."""
         values = self.integers()
         values = expand_dims(values, 0) if self.ndim == 3 else values
         inputs = [x, values, divide(1.0, self.scale), bias]
@@ -91,11 +91,11 @@ class QuantizedVariable(Variable):
         return self._product(x, transpose(self.integers()), self.scale)
 
     def rows(self, indices: Any) -> Tensor:
-        """The rows of a matrix with a scale for each row, by their numbers."""
+        """The rows at these indices; self is a matrix with a scale for each row."""
         return apply(kernels.gather, None, [self, as_index(indices), self.scale])
 
     def einsum(self, subscripts: str, x: Tensor) -> Tensor:
-        """einsum(subscripts, x, self), by matrix products: for each index that all three have, one."""
+        """einsum(subscripts, x, self), by one matrix product for each index that all three share."""
         (of_x, own), result = letters_of(subscripts, [x, self])
         sizes = dict(zip((*own, *of_x), (*self.shape, *x.shape), strict=True))
         shared = [c for c in result if c in own and c in of_x]
@@ -116,7 +116,7 @@ class QuantizedVariable(Variable):
 
 
 def _spread(x: Tensor, letters: list[str], wanted: list[str], sizes: dict[str, int]) -> Tensor:
-    """A tensor with its axes in the wanted order; it repeats itself along those that it has not."""
+    """A tensor with its axes in the wanted order; it is repeated along the axes that it lacks."""
     known = [c for c in wanted if c in letters]
     order = [letters.index(c) for c in known]
     x = x if order == sorted(order) else transpose(x, order)

@@ -1,4 +1,4 @@
-"""Tensors computed from a rule: ranges between two tensors, grids, triangles of ones, powers, signal windows.
+"""Generated tensors: ranges between two tensors, grids, triangles of ones, powers, signal windows.
 
 The ends of a range may be tensors and are differentiable; windows are constants.
 """
@@ -27,7 +27,7 @@ def array(x, dtype=None) -> Tensor:
 
     Args:
         x: A number, lists of numbers and tensors, or an array.
-        dtype: The dtype. None for that of an array or tensor; Python integers become int32 and floats floatx.
+        dtype: The dtype. None keeps the dtype of an array or tensor; Python integers become int32 and floats floatx.
 
     Returns:
         A tensor. Gradients flow to tensors in a list.
@@ -149,7 +149,7 @@ def tri(N: int, M: int | None = None, k: int = 0, dtype=None) -> Tensor:
 
 
 def _between(name: str, start: Any, stop: Any, num: int, endpoint: bool, axis: int, curve: Callable) -> Tensor:
-    """curve(start, stop, t) for `num` even steps t from 0 to 1 along a new axis."""
+    """curve(start, stop, t) for `num` evenly spaced t from 0 to 1 along a new axis."""
     count = count_of(name, "num", num)
     first, last = floats(start, stop)
     check_broadcast(name, first, last)
@@ -193,8 +193,8 @@ def linspace(
     Args:
         start: The first number, or a tensor of them.
         stop: The last number, or a tensor that broadcasts with start.
-        num: How many numbers.
-        endpoint: Whether stop is the last number; else the numbers end one distance before it.
+        num: The number of elements.
+        endpoint: Whether stop is the last number; otherwise the numbers end one step before it.
         retstep: Whether to return the distance between neighbours too.
         dtype: The dtype; integers are rounded down. None for the common float dtype of start and stop.
         axis: The position of the new axis in the result.
@@ -226,7 +226,7 @@ def logspace(start, stop, num: int = 50, endpoint: bool = True, base: Any = 10, 
     Args:
         start: The exponent of the first number, or a tensor of exponents.
         stop: The exponent of the last number, or a tensor that broadcasts with start.
-        num: How many numbers.
+        num: The number of elements.
         endpoint: Whether base^stop is the last number.
         base: The base of the powers, a number.
         dtype: The dtype; integers are rounded down. None for floats.
@@ -253,9 +253,9 @@ def geomspace(start, stop, num: int = 50, endpoint: bool = True, dtype=None, axi
 
     Args:
         start: The first number, or a tensor of them. Not 0.
-        stop: The last number, or a tensor that broadcasts with start. It has the sign of start: else the numbers
+        stop: The last number, or a tensor that broadcasts with start. It must have the sign of start, otherwise the numbers
             between them are NaN.
-        num: How many numbers.
+        num: The number of elements.
         endpoint: Whether stop is the last number.
         dtype: The dtype; integers are rounded down. None for the common float dtype of start and stop.
         axis: The position of the new axis in the result.
@@ -279,11 +279,11 @@ def geomspace(start, stop, num: int = 50, endpoint: bool = True, dtype=None, axi
 
 @op
 def meshgrid(*x, indexing: str = "xy") -> list[Tensor]:
-    """The coordinates of all points of a grid: each vector repeated over the axes of the others.
+    """The coordinates of all points of a grid: each vector is repeated over the axes of the others.
 
     Args:
         *x: The coordinates along each axis, vectors; other tensors are flattened.
-        indexing: 'ij' for a grid whose axes have the order of the vectors; 'xy' exchanges the first two, so that x
+        indexing: 'ij' for a grid whose axes have the order of the vectors; 'xy' swaps the first two, so that x
             runs along the columns and y along the rows.
 
     Returns:
@@ -291,7 +291,7 @@ def meshgrid(*x, indexing: str = "xy") -> list[Tensor]:
         for 'ij'.
 
     Raises:
-        ValueError: for another indexing.
+        ValueError: for an unknown indexing.
 
     Example:
         >>> x, y = ops.meshgrid([1, 2, 3], [10, 20])
@@ -319,7 +319,7 @@ def vander(x, N: int | None = None, increasing: bool = False) -> Tensor:
     Args:
         x: A vector of n numbers.
         N: The number of powers, 0 to N - 1; None for n.
-        increasing: Whether power 0 is the first column; else it is the last.
+        increasing: Whether power 0 is the first column instead of the last.
 
     Returns:
         A tensor of shape (n, N) and x's dtype.
@@ -380,7 +380,7 @@ def blackman(x: int) -> Tensor:
         x: The number of points.
 
     Returns:
-        A tensor of shape (x,) in floatx, symmetric, 0 at its ends (but for rounding).
+        A tensor of shape (x,) in floatx, symmetric, 0 at its ends (except for rounding).
 
     Example:
         >>> ops.blackman(5).numpy()[1:4]

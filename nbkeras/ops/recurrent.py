@@ -96,7 +96,7 @@ def lstm(
 
     Args:
         x: Floats (batch, steps, features).
-        kernel: Weights (features, 4 units), in the order i, f, g, o, as Keras has them.
+        kernel: Weights (features, 4 units), in the order i, f, g, o, as in Keras.
         recurrent_kernel: Weights (units, 4 units).
         bias: Numbers (4 units,), or None.
         initial_h: The first h (batch, units); None for 0.
@@ -106,10 +106,10 @@ def lstm(
         recurrent_dropout_mask: Numbers (batch, units) that multiply h before its product with
             `recurrent_kernel`, at each step; or None.
         activation: Name of the activation: 'tanh', 'sigmoid', 'relu', 'linear', 'hard_sigmoid' (Keras 3: x /
-            6 + 0.5 within 0 and 1) or 'legacy_hard_sigmoid' (Keras 2: 0.2 x + 0.5).
+            6 + 0.5, clipped to [0, 1]) or 'legacy_hard_sigmoid' (Keras 2: 0.2 x + 0.5).
         recurrent_activation: The activation of the gates, one of the same names.
         return_sequences: Whether the output has all steps, or the last one only.
-        go_backwards: Whether to run from the last step to the first; the output is in the order of
+        go_backwards: Whether to run from the last step to the first; the output has the order of
             computation.
         zero_output_for_mask: Whether the output of a masked step is 0.
 
@@ -164,7 +164,7 @@ def gru(
 
     Args:
         x: Floats (batch, steps, features).
-        kernel: Weights W (features, 3 units), in the order z, r, g, as Keras has them.
+        kernel: Weights W (features, 3 units), in the order z, r, g, as in Keras.
         recurrent_kernel: Weights U (units, 3 units).
         bias: Numbers (2, 3 units) with reset_after, (3 units,) without; or None.
         initial_h: The first h (batch, units); None for 0.

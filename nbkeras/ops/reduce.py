@@ -40,7 +40,7 @@ def sum(x, axis=None, keepdims: bool = False) -> Tensor:
         unsigned integers.
 
     Raises:
-        ValueError: for an axis that x does not have, and for booleans whose number does not fit in int32.
+        ValueError: for an axis that x does not have, and for more booleans than int32 can count.
 
     Example:
         >>> ops.sum([[1.0, 2.0], [3.0, 4.0]], axis=0).numpy()
@@ -55,7 +55,7 @@ def sum(x, axis=None, keepdims: bool = False) -> Tensor:
 
 @op
 def mean(x, axis=None, keepdims: bool = False) -> Tensor:
-    """The arithmetic mean of the elements along axes; NaN of no elements.
+    """The arithmetic mean of the elements along axes; NaN if there are no elements.
 
     Args:
         x: Numbers of any shape; integers and booleans become floatx.
@@ -126,7 +126,7 @@ def _extremum(name: str, kernel: Callable, pair: Callable, x: Any, axis: Any, ke
 
 @op
 def max(x, axis=None, keepdims: bool = False, initial: Any = None) -> Tensor:
-    """The largest element along axes; NaN if there is one. Equal elements share the gradient.
+    """The largest element along axes; NaN if any element is NaN. Equal elements share the gradient.
 
     `ops.maximum` compares two tensors; `ops.argmax` gives the position.
 
@@ -134,7 +134,7 @@ def max(x, axis=None, keepdims: bool = False, initial: Any = None) -> Tensor:
         x: Numbers of any shape; the dtype stays.
         axis: The axis or axes to look along; None for all.
         keepdims: Whether these axes stay, with size 1.
-        initial: A number that takes part in each comparison, and is the result where there are no elements.
+        initial: A number that takes part in each comparison, and is the result if there are no elements.
 
     Raises:
         ValueError: for an axis that x does not have, or, without `initial`, for an axis of size 0.
@@ -148,7 +148,7 @@ def max(x, axis=None, keepdims: bool = False, initial: Any = None) -> Tensor:
 
 @op
 def min(x, axis=None, keepdims: bool = False, initial: Any = None) -> Tensor:
-    """The smallest element along axes; NaN if there is one. Equal elements share the gradient.
+    """The smallest element along axes; NaN if any element is NaN. Equal elements share the gradient.
 
     `ops.minimum` compares two tensors; `ops.argmin` gives the position.
 
@@ -156,7 +156,7 @@ def min(x, axis=None, keepdims: bool = False, initial: Any = None) -> Tensor:
         x: Numbers of any shape; the dtype stays.
         axis: The axis or axes to look along; None for all.
         keepdims: Whether these axes stay, with size 1.
-        initial: A number that takes part in each comparison, and is the result where there are no elements.
+        initial: A number that takes part in each comparison, and is the result if there are no elements.
 
     Raises:
         ValueError: for an axis that x does not have, or, without `initial`, for an axis of size 0.
@@ -202,7 +202,7 @@ def any(x, axis=None, keepdims: bool = False) -> Tensor:
         keepdims: Whether these axes stay, with size 1.
 
     Returns:
-        A tensor of bool without these axes; False of no elements.
+        A tensor of bool without these axes; False if there are no elements.
 
     Raises:
         ValueError: for an axis that x does not have.
@@ -225,7 +225,7 @@ def all(x, axis=None, keepdims: bool = False) -> Tensor:
         keepdims: Whether these axes stay, with size 1.
 
     Returns:
-        A tensor of bool without these axes; True of no elements.
+        A tensor of bool without these axes; True if there are no elements.
 
     Raises:
         ValueError: for an axis that x does not have.
@@ -303,7 +303,7 @@ def argmax(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
         A tensor of int32.
 
     Raises:
-        ValueError: for an axis that x does not have, or of size 0, and for positions that do not fit in int32.
+        ValueError: for an axis that x does not have, or of size 0, or for positions that do not fit in int32.
 
     Example:
         >>> ops.argmax([[1.0, 5.0, 2.0], [4.0, 3.0, 4.0]], axis=1).numpy()
@@ -325,7 +325,7 @@ def argmin(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
         A tensor of int32.
 
     Raises:
-        ValueError: for an axis that x does not have, or of size 0, and for positions that do not fit in int32.
+        ValueError: for an axis that x does not have, or of size 0, or for positions that do not fit in int32.
 
     Example:
         >>> ops.argmin([[1.0, 5.0, 2.0], [4.0, 3.0, 3.0]], axis=1).numpy()

@@ -16,7 +16,7 @@ from nbkeras.ops.indexing import take
 from nbkeras.ops.shape import repeat, reshape
 from nbkeras.ops.window import data_format_of, sizes_of
 
-# if the weights use at least so many times fewer elements than the axis has, sums cost less than a product
+# if the weights use fewer elements than the axis has by at least this factor, sums cost less than a product
 _SPARSITY = 16
 
 
@@ -36,7 +36,7 @@ def blend(x: Tensor, weights: np.ndarray, axis: int) -> Tensor:
 
 
 def _places(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each row of a matrix the columns from its first to its last weight, and these weights: two (rows, most columns)."""
+    """The columns from the first to the last weight of each row of a matrix, and these weights: two arrays of equal shape."""
     given = weights != 0
     first = given.argmax(axis=1)
     last = np.where(given.any(axis=1), weights.shape[1] - 1 - given[:, ::-1].argmax(axis=1), first)
@@ -49,7 +49,7 @@ def _places(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def enlarge(inputs, factors, interpolation: str = "nearest", data_format: str | None = None) -> Tensor:
     """Make each axis between batch and channels longer by an integer factor.
 
-    Pixel centres are at half-integers. Near the edges the weights of the elements inside add up to 1, as in
+    Pixel centres are at half-integers. Near the edges, the weights of the elements inside add up to 1, as in
     JAX and TensorFlow.
 
     Args:
@@ -114,7 +114,7 @@ def sampling_weights(
 ) -> np.ndarray:
     """The weights (new, length) of each of `length` elements in each element of an axis that is scaled and then shifted.
 
-    They depend on the distance and add up to 1, or are 0 for elements outside. antialias: for a smaller axis, each new element
+    They depend on the distance and add up to 1, or are 0 for elements outside. antialias: if the axis shrinks, each new element
     averages correspondingly more elements.
     """
     load_budget.take_briefly(16 * new * length, f"resizing an axis from {length} to {new}")

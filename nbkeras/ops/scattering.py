@@ -1,7 +1,7 @@
 """Ops that write at integer positions, and ops that find such positions: scatter, slices, segments, sorted values.
 
-Ops whose result's shape depends on values (`unique` without a size, `bincount`) read these values, so a step that uses
-one of them is not recorded, and they do not accept symbolic tensors.
+Ops with a shape that depends on values (`unique` without a size, `bincount`) read these values, so a step that uses
+one of them is not recorded. They do not accept symbolic tensors.
 """
 
 import builtins
@@ -60,7 +60,7 @@ def scatter(indices, values, shape) -> Tensor:
     Args:
         indices: Integers of shape (..., k): each row is a position on the first k axes. Negative ones count from
             the end.
-        values: For each position a value, or a slice of the axes after k: (..., the shape's axes after k).
+        values: A value for each position, or a slice of the axes after k: (..., the shape's axes after k).
         shape: The shape of the result.
 
     Returns:
@@ -68,8 +68,8 @@ def scatter(indices, values, shape) -> Tensor:
 
     Raises:
         TypeError: for indices that are not integers.
-        IndexError: for a position outside of the shape.
-        ValueError: for indices or values of a shape that does not fit.
+        IndexError: for a position outside the shape.
+        ValueError: if the shapes of indices and values do not fit.
 
     Example:
         >>> ops.scatter([[0], [2], [0]], [1.0, 2.0, 3.0], (4,)).numpy()
@@ -87,17 +87,17 @@ def scatter_update(inputs, indices, updates, reduction: str | None = None) -> Te
         inputs: A tensor with at least one axis.
         indices: Integers of shape (..., k): each row is a position on the first k axes. Negative ones count from
             the end.
-        updates: For each position a value, or a slice of the axes after k; they are converted to the dtype of inputs.
+        updates: A value for each position, or a slice of the axes after k; they are converted to the dtype of inputs.
         reduction: None to write, so that the last update of a position wins; 'add', 'max', 'min' or 'mul' to combine
-            with what is there.
+            with the present value.
 
     Returns:
         A tensor of the shape and dtype of inputs.
 
     Raises:
         TypeError: for indices that are not integers.
-        IndexError: for a position outside of inputs.
-        ValueError: for indices or updates of a shape that does not fit, or another reduction.
+        IndexError: for a position outside inputs.
+        ValueError: if the shapes do not fit, or for an unknown reduction.
 
     Example:
         >>> ops.scatter_update([[1, 2], [3, 4]], [[0, 0], [1, 1]], [8, 9]).numpy()
@@ -114,7 +114,7 @@ def scatter_update(inputs, indices, updates, reduction: str | None = None) -> Te
 
 
 def _starts(name: str, x: Tensor, start_indices: Any, shape: tuple[int, ...]) -> tuple[list, bool]:
-    """The slice's start on each axis, moved so that the slice lies inside, and whether all starts are plain integers."""
+    """The slice's start on each axis, clamped so that the slice lies inside, and whether all starts are plain integers."""
     if not isinstance(start_indices, Tensor | list | tuple | np.ndarray):
         raise TypeError(f"{name}: the start must be an integer for each axis, received {briefly(start_indices)}")
     is_list = isinstance(start_indices, list | tuple)
@@ -143,20 +143,20 @@ def _starts(name: str, x: Tensor, start_indices: Any, shape: tuple[int, ...]) ->
 def slice(inputs, start_indices, shape) -> Tensor:
     """The part of a tensor that begins at a position and has a given shape.
 
-    The position may be a tensor, so that it differs from step to step; the bounds of `x[a:b]` are fixed in a
+    The position may be a tensor and then may differ from step to step; the bounds of `x[a:b]` are fixed in a
     recorded step.
 
     Args:
         inputs: A tensor of any dtype.
-        start_indices: The first index on each axis, a list or a tensor of integers. If the part would end outside of
-            the tensor it is moved inside; so negative numbers mean 0.
+        start_indices: The first index on each axis, a list or a tensor of integers. If the part would end outside
+            the tensor, it is moved inside; so negative numbers mean 0.
         shape: The size of the part on each axis; -1 for all that follows the start.
 
     Returns:
         A tensor of that shape and the dtype of inputs.
 
     Raises:
-        ValueError: for a part that is larger than the tensor, or another number of axes.
+        ValueError: for a part larger than the tensor, or a wrong number of axes.
 
     Example:
         >>> ops.slice([[1, 2, 3], [4, 5, 6]], (0, 1), (2, 2)).numpy()
@@ -187,14 +187,14 @@ def slice_update(inputs, start_indices, updates) -> Tensor:
     Args:
         inputs: A tensor of any dtype.
         start_indices: The first index of the part on each axis, a list or a tensor of integers. If the part would end
-            outside of the tensor it is moved inside; so negative numbers mean 0.
+            outside the tensor, it is moved inside; so negative numbers mean 0.
         updates: The new values, with as many axes as inputs; they are converted to the dtype of inputs.
 
     Returns:
         A tensor of the shape and dtype of inputs.
 
     Raises:
-        ValueError: for updates that are larger than the tensor, or another number of axes.
+        ValueError: for updates larger than the tensor, or a wrong number of axes.
 
     Example:
         >>> ops.slice_update([1, 2, 3, 4], [1], [8, 9]).numpy()
@@ -249,8 +249,8 @@ def segment_sum(data, segment_ids, num_segments: int | None = None, sorted: bool
 
     Args:
         data: A tensor of shape (n, ...).
-        segment_ids: Integers of shape (n,): the number of the segment of each row, in any order. Rows whose number is
-            negative or too large are left out.
+        segment_ids: Integers of shape (n,): the segment number of each row, in any order. Rows with a
+            negative or too large number are skipped.
         num_segments: The number of segments; None for the largest number + 1, which is read.
         sorted: Ignored: the numbers need not be sorted.
 
@@ -259,7 +259,7 @@ def segment_sum(data, segment_ids, num_segments: int | None = None, sorted: bool
 
     Raises:
         TypeError: for segment_ids that are not integers.
-        ValueError: if there is not one number for each row.
+        ValueError: unless there is one number for each row.
 
     Example:
         >>> ops.segment_sum([[1, 2], [3, 4], [5, 6]], [0, 2, 0], num_segments=3).numpy()
@@ -276,8 +276,8 @@ def segment_prod(data, segment_ids, num_segments: int | None = None, sorted: boo
 
     Args:
         data: A tensor of shape (n, ...).
-        segment_ids: Integers of shape (n,): the number of the segment of each row, in any order. Rows whose number is
-            negative or too large are left out.
+        segment_ids: Integers of shape (n,): the segment number of each row, in any order. Rows with a
+            negative or too large number are skipped.
         num_segments: The number of segments; None for the largest number + 1, which is read.
         sorted: Ignored: the numbers need not be sorted.
 
@@ -286,7 +286,7 @@ def segment_prod(data, segment_ids, num_segments: int | None = None, sorted: boo
 
     Raises:
         TypeError: for segment_ids that are not integers.
-        ValueError: if there is not one number for each row.
+        ValueError: unless there is one number for each row.
 
     Example:
         >>> ops.segment_prod([2, 3, 4], [0, 2, 0], num_segments=3).numpy()
@@ -301,8 +301,8 @@ def segment_max(data, segment_ids, num_segments: int | None = None, sorted: bool
 
     Args:
         data: A tensor of shape (n, ...).
-        segment_ids: Integers of shape (n,): the number of the segment of each row, in any order. Rows whose number is
-            negative or too large are left out.
+        segment_ids: Integers of shape (n,): the segment number of each row, in any order. Rows with a
+            negative or too large number are skipped.
         num_segments: The number of segments; None for the largest number + 1, which is read.
         sorted: Ignored: the numbers need not be sorted.
 
@@ -312,7 +312,7 @@ def segment_max(data, segment_ids, num_segments: int | None = None, sorted: bool
 
     Raises:
         TypeError: for segment_ids that are not integers.
-        ValueError: if there is not one number for each row.
+        ValueError: unless there is one number for each row.
 
     Example:
         >>> ops.segment_max([2.0, 3.0, 4.0], [0, 2, 0], num_segments=3).numpy()
@@ -327,8 +327,8 @@ def segment_min(data, segment_ids, num_segments: int | None = None, sorted: bool
 
     Args:
         data: A tensor of shape (n, ...).
-        segment_ids: Integers of shape (n,): the number of the segment of each row, in any order. Rows whose number is
-            negative or too large are left out.
+        segment_ids: Integers of shape (n,): the segment number of each row, in any order. Rows with a
+            negative or too large number are skipped.
         num_segments: The number of segments; None for the largest number + 1, which is read.
         sorted: Ignored: the numbers need not be sorted.
 
@@ -338,7 +338,7 @@ def segment_min(data, segment_ids, num_segments: int | None = None, sorted: bool
 
     Raises:
         TypeError: for segment_ids that are not integers.
-        ValueError: if there is not one number for each row.
+        ValueError: unless there is one number for each row.
 
     Example:
         >>> ops.segment_min([2.0, 3.0, 4.0], [0, 2, 0], num_segments=3).numpy()
@@ -355,7 +355,7 @@ def searchsorted(sorted_sequence, values, side: str = "left") -> Tensor:
     """The positions at which values would be inserted into a sorted vector.
 
     Args:
-        sorted_sequence: A vector in rising order.
+        sorted_sequence: A vector in ascending order.
         values: Numbers of any shape.
         side: 'left' for the position before equal elements, 'right' for the one after them.
 
@@ -363,7 +363,7 @@ def searchsorted(sorted_sequence, values, side: str = "left") -> Tensor:
         An int32 tensor of the shape of values.
 
     Raises:
-        ValueError: for a sorted_sequence that is not a vector, or another side, and for positions that do not fit in int32.
+        ValueError: for a sorted_sequence that is not a vector, an unknown side, or for positions that do not fit in int32.
 
     Example:
         >>> ops.searchsorted([1, 3, 5], [0, 3, 9]).numpy()
@@ -382,14 +382,14 @@ def searchsorted(sorted_sequence, values, side: str = "left") -> Tensor:
 
 @op
 def digitize(x, bins) -> Tensor:
-    """The bin of each number: how many of the edges are not above it.
+    """The bin of each number: the number of edges that are not above it.
 
     Args:
         x: Numbers of any shape.
-        bins: The edges of the bins, a vector in rising order. An edge belongs to the bin above it.
+        bins: The edges of the bins, a vector in ascending order. An edge belongs to the bin above it.
 
     Returns:
-        An int32 tensor of x's shape: 0 below the first edge, len(bins) from the last edge on.
+        An int32 tensor of x's shape: 0 below the first edge, len(bins) at and above the last edge.
 
     Raises:
         ValueError: for bins that are not a vector.
@@ -403,7 +403,7 @@ def digitize(x, bins) -> Tensor:
 
 @op
 def isin(x1, x2, assume_unique: bool = False, invert: bool = False) -> Tensor:
-    """Whether each element of x1 occurs in x2. NaN occurs nowhere.
+    """Whether each element of x1 occurs in x2. NaN equals nothing.
 
     Args:
         x1: A tensor of any shape.
@@ -432,7 +432,7 @@ def isin(x1, x2, assume_unique: bool = False, invert: bool = False) -> Tensor:
 def argpartition(x, kth: int, axis: int | None = -1) -> Tensor:
     """Positions that put the kth smallest element at index kth, smaller ones before it and larger ones after it.
 
-    Here they sort x fully, so this is `argsort`.
+    They sort x fully, so this is `argsort`.
 
     Args:
         x: A tensor of any shape.
@@ -458,12 +458,12 @@ def argpartition(x, kth: int, axis: int | None = -1) -> Tensor:
 
 @op
 def select(condlist, choicelist, default: Any = 0) -> Tensor:
-    """For each element, the choice whose condition is the first that is true.
+    """The choice that belongs to the first true condition, for each element.
 
     Args:
         condlist: A list of conditions, bool tensors.
         choicelist: A list with a tensor for each condition. All conditions and choices broadcast.
-        default: The result where no condition is true.
+        default: The result if no condition is true.
 
     Returns:
         A tensor of the common dtype of the choices and the default.
@@ -481,7 +481,7 @@ def select(condlist, choicelist, default: Any = 0) -> Tensor:
             raise TypeError(f"select: {what} must be a list of tensors, received {briefly(values)}")
     if len(condlist) != len(choicelist) or not condlist:
         raise ValueError(
-            f"select: expected as many conditions as choices, received {len(condlist)} and {len(choicelist)}"
+            f"select: expected the same number of conditions and choices, received {len(condlist)} and {len(choicelist)}"
         )
     *choices, y = promote(*choicelist, default)
     for condition, choice in zip(reversed(condlist), reversed(choices), strict=True):
@@ -555,26 +555,26 @@ def unique(
     size: int | None = None,
     fill_value: Any = None,
 ) -> Any:
-    """The different values of a tensor, in rising order.
+    """The distinct values of a tensor, in ascending order.
 
-    The number of values is read if size is None: then the step is not recorded and x must not be symbolic.
+    If size is None, the number of values is read: the step is not recorded and x must not be symbolic.
 
     Args:
         x: A tensor of any shape, which is flattened; not empty.
         sorted: Ignored: the values are always sorted.
         return_index: Whether to return the first position of each value in the flat tensor.
-        return_inverse: Whether to return for each element of x the position of its value in the result.
-        return_counts: Whether to return how often each value occurs.
+        return_inverse: Whether to return the position of each element of x in the result.
+        return_counts: Whether to return the count of each value.
         axis: Must be None.
-        size: The length of the result, which is cut or filled up; None for the number of values.
-        fill_value: What fills up the result; None for the smallest value.
+        size: The length to which the result is cut or padded; None for the number of values.
+        fill_value: The padding value; None for the smallest value.
 
     Returns:
-        A vector of x's dtype, or a tuple of it and the further results in the order of their arguments: int32, of
-        the length of the vector, and for return_inverse of x's shape.
+        A vector of x's dtype, or a tuple of it and the other results in the order of their arguments: int32, with
+        the vector's shape, or x's shape for return_inverse.
 
     Raises:
-        ValueError: for an empty tensor, or an axis, and for more elements than int32 can count.
+        ValueError: for an empty tensor, an axis, or more elements than int32 can count.
 
     Example:
         >>> values, counts = ops.unique([3, 1, 3, 3], return_counts=True)
@@ -609,14 +609,14 @@ def unique(
 
 @op
 def bincount(x, weights=None, minlength: int = 0, sparse: bool = False) -> Tensor:
-    """How often each of the numbers 0, 1, 2, ... occurs, or the sum of their weights.
+    """The count of each of the numbers 0, 1, 2, ..., or the sum of their weights.
 
     The largest number is read: the step is not recorded, and x must not be symbolic.
 
     Args:
         x: Integers of shape (n,) or (rows, n). Negative numbers are not counted.
         weights: A weight for each number, of x's shape; None for 1.
-        minlength: The least length of the result.
+        minlength: The minimum length of the result.
         sparse: Must be False: there are no sparse tensors.
 
     Returns:
@@ -625,7 +625,7 @@ def bincount(x, weights=None, minlength: int = 0, sparse: bool = False) -> Tenso
 
     Raises:
         TypeError: for numbers that are not integers.
-        ValueError: for sparse=True, or other than one or two axes, and for more numbers than int32 can count.
+        ValueError: for sparse=True, unless x has one or two axes, or for more numbers than int32 can count.
 
     Example:
         >>> ops.bincount([1, 1, 3]).numpy()

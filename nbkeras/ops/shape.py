@@ -92,7 +92,7 @@ def expand_dims(x, axis) -> Tensor:
         A tensor of x's dtype with more axes.
 
     Raises:
-        ValueError: for a position that the result does not have.
+        ValueError: for a position out of range.
 
     Example:
         >>> ops.expand_dims([1, 2, 3], axis=0).shape
@@ -119,7 +119,7 @@ def squeeze(x, axis=None) -> Tensor:
         A tensor of x's dtype with fewer axes.
 
     Raises:
-        ValueError: for an axis of another size, or that x does not have.
+        ValueError: for an axis of another size, or one that x does not have.
 
     Example:
         >>> ops.squeeze(ops.zeros((1, 3, 1))).shape
@@ -142,7 +142,7 @@ def transpose(x, axes=None) -> Tensor:
 
     Args:
         x: A tensor of any shape and dtype.
-        axes: For each axis of the result, the axis of x that it comes from; None reverses the order.
+        axes: The source axis in x for each axis of the result; None reverses the order.
 
     Returns:
         A tensor of x's dtype.
@@ -209,8 +209,8 @@ def moveaxis(x, source, destination) -> Tensor:
         A tensor of x's dtype.
 
     Raises:
-        ValueError: for an axis that x does not have or that is named twice, or if there are not as many
-            destinations as sources.
+        ValueError: for an axis that x does not have or that is named twice, or if the numbers of sources
+            and destinations differ.
 
     Example:
         >>> ops.moveaxis(ops.zeros((2, 28, 32, 3)), -1, 1).shape
@@ -262,7 +262,7 @@ def concatenate(xs, axis: int = 0) -> Tensor:
         axis: The axis to join along.
 
     Returns:
-        A tensor of the common dtype of all, whose size along the axis is the sum of theirs.
+        A tensor of the common dtype of all, with the sum of their sizes along the axis.
 
     Raises:
         ValueError: for anything but a list of tensors, or shapes that do not agree.
@@ -285,10 +285,10 @@ def concatenate(xs, axis: int = 0) -> Tensor:
 
 @op
 def stack(x, axis: int = 0) -> Tensor:
-    """Join tensors of one shape along a new axis.
+    """Join tensors of the same shape along a new axis.
 
     Args:
-        x: A list or tuple of tensors of one shape.
+        x: A list or tuple of tensors of the same shape.
         axis: The position of the new axis in the result.
 
     Returns:
@@ -322,7 +322,7 @@ def split(x, indices_or_sections, axis: int = 0) -> list[Tensor]:
         A list of tensors of x's dtype.
 
     Raises:
-        ValueError: for a number of parts that does not divide the size of the axis, or positions that fall.
+        ValueError: for a number of parts that does not divide the size of the axis, or decreasing positions.
 
     Example:
         >>> [part.numpy().tolist() for part in ops.split([1, 2, 3, 4], 2)]
@@ -343,7 +343,7 @@ def split(x, indices_or_sections, axis: int = 0) -> list[Tensor]:
         cuts = [0, *(min(max(c + size if c < 0 else c, 0), size) for c in sizes_of("split", indices_or_sections)), size]
         sizes = [max(0, end - start) for start, end in zip(cuts, cuts[1:], strict=False)]
         if cuts != sorted(cuts):
-            raise ValueError(f"split: positions must rise, received {briefly(indices_or_sections)}")
+            raise ValueError(f"split: positions must be in ascending order, received {briefly(indices_or_sections)}")
     return list(apply(shape_kernels.split, shape_kernels.split_vjp, [x], sizes=sizes, axis=along))
 
 
@@ -354,7 +354,7 @@ def unstack(x, num: int | None = None, axis: int = 0) -> list[Tensor]:
     Args:
         x: A tensor of any dtype with at least one axis.
         num: The size of the axis, which is checked; None for no check.
-        axis: The axis to take apart.
+        axis: The axis to unstack.
 
     Returns:
         A list of tensors of x's dtype with one axis less.
@@ -389,7 +389,7 @@ def broadcast_to(x, shape) -> Tensor:
         A tensor of that shape and x's dtype.
 
     Raises:
-        ValueError: if another size than 1 would have to change.
+        ValueError: if a size other than 1 would have to change.
 
     Example:
         >>> ops.broadcast_to([1, 2, 3], (2, 3)).numpy()
@@ -409,11 +409,11 @@ def tile(x, repeats) -> Tensor:
 
     Args:
         x: A tensor of any shape and dtype.
-        repeats: How often along each axis; one number is for the last axis. If it is shorter than x's shape it gets
-            ones in front; if it is longer, x gets axes of size 1 in front.
+        repeats: The repetitions along each axis; one number is for the last axis. If it is shorter than x's shape, it gets
+            leading ones; if it is longer, x gets leading axes of size 1.
 
     Returns:
-        A tensor of x's dtype, whose sizes are x's times the repeats.
+        A tensor of x's dtype, with x's sizes times the repeats.
 
     Raises:
         ValueError: for a negative number.
@@ -442,14 +442,14 @@ def repeat(x, repeats, axis: int | None = None) -> Tensor:
 
     Args:
         x: A tensor of any shape and dtype.
-        repeats: How often, or a list with one number for each element of the axis. The values of a tensor are read.
+        repeats: The repetitions: one number, or a list with one for each element of the axis. The values of a tensor are read.
         axis: The axis to repeat along; None for the flat tensor.
 
     Returns:
         A tensor of x's dtype.
 
     Raises:
-        ValueError: for a negative number, or a list of another length than the axis.
+        ValueError: for a negative number, or if the list and the axis differ in length.
 
     Example:
         >>> ops.repeat([1, 2], 3).numpy()
@@ -516,7 +516,7 @@ def roll(x, shift, axis=None) -> Tensor:
         A tensor of x's shape and dtype.
 
     Raises:
-        ValueError: for an axis that x does not have, or another number of shifts than axes.
+        ValueError: for an axis that x does not have, or if the numbers of shifts and axes differ.
 
     Example:
         >>> ops.roll([1, 2, 3, 4], 1).numpy()

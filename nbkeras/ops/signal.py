@@ -21,10 +21,10 @@ def _pair(name: str, x: Any, axes: int) -> list[Tensor]:
     real, imag = floats(*x)
     if real.shape != imag.shape or real.ndim < axes:
         raise ValueError(
-            f"{name}: expected two tensors of one shape with at least {axes} axes, received {real.shape} and {imag.shape}"
+            f"{name}: expected two tensors of the same shape with at least {axes} axes, received {real.shape} and {imag.shape}"
         )
     if 0 in real.shape[real.ndim - axes :]:
-        raise ValueError(f"{name}: there is no number along the last axis of shape {real.shape}")
+        raise ValueError(f"{name}: the last axis must not be empty, received shape {real.shape}")
     return [real, imag]
 
 
@@ -39,7 +39,7 @@ def fft(x) -> tuple[Tensor, Tensor]:
         A pair (real, imaginary) of float tensors (..., n).
 
     Raises:
-        ValueError: if x is not a pair of one shape.
+        ValueError: unless x is a pair of the same shape.
 
     Example:
         >>> real, imaginary = ops.fft(([1.0, 0.0, -1.0, 0.0], [0.0, 0.0, 0.0, 0.0]))  # a cosine, one turn in 4
@@ -60,7 +60,7 @@ def fft2(x) -> tuple[Tensor, Tensor]:
         A pair (real, imaginary) of float tensors (..., m, n).
 
     Raises:
-        ValueError: if x is not a pair of one shape with two axes or more.
+        ValueError: unless x is a pair of the same shape with two axes or more.
 
     Example:
         >>> real, imaginary = ops.fft2((np.ones((2, 2)), np.zeros((2, 2))))
@@ -82,7 +82,7 @@ def ifft2(x) -> tuple[Tensor, Tensor]:
         A pair (real, imaginary) of float tensors (..., m, n).
 
     Raises:
-        ValueError: if x is not a pair of one shape with two axes or more.
+        ValueError: unless x is a pair of the same shape with two axes or more.
 
     Example:
         >>> x = (np.array([[1.0, 2.0], [3.0, 4.0]]), np.zeros((2, 2)))
@@ -96,17 +96,17 @@ def ifft2(x) -> tuple[Tensor, Tensor]:
 
 @op
 def rfft(x, fft_length: int | None = None) -> tuple[Tensor, Tensor]:
-    """The Fourier transform of real numbers along the last axis: its first half, as the other half mirrors it.
+    """The Fourier transform of real numbers along the last axis: the first half, since the second half mirrors it.
 
     Args:
         x: Real numbers (..., n); integers become floatx.
-        fft_length: The length to which x is cut or filled with zeros; None for n.
+        fft_length: The length to which x is cut or zero-padded; None for n.
 
     Returns:
         A pair (real, imaginary) of float tensors (..., fft_length // 2 + 1).
 
     Raises:
-        ValueError: if there is no number, or for a length below 1.
+        ValueError: if x is empty, or for a length below 1.
 
     Example:
         >>> real, imaginary = ops.rfft([1.0, 0.0, -1.0, 0.0])
@@ -125,14 +125,14 @@ def irfft(x, fft_length: int | None = None) -> Tensor:
 
     Args:
         x: A complex tensor as a pair (real, imaginary) of floats (..., k).
-        fft_length: The number of real numbers to return; None for 2 (k - 1), which is right for an even
+        fft_length: The number of real numbers to return; None for 2 (k - 1), which is correct for an even
             number.
 
     Returns:
         A float tensor (..., fft_length).
 
     Raises:
-        ValueError: if x is not a pair of one shape, or for a length below 1.
+        ValueError: unless x is a pair of the same shape, or for a length below 1.
 
     Example:
         >>> ops.irfft(ops.rfft([1.0, 2.0, 4.0]), fft_length=3).numpy().round(3)
@@ -180,9 +180,9 @@ def stft(
         x: Real numbers (..., n); integers become floatx.
         sequence_length: The length of the window function, at most fft_length.
         sequence_stride: The distance from one window to the next.
-        fft_length: The number of elements of a window; the window function is in its middle, with zeros
+        fft_length: The number of elements of a window; the window function is centred in it, with zeros
             around.
-        window: The function that windows are multiplied by: 'hann', 'hamming', sequence_length numbers, or
+        window: The factor of each window: 'hann', 'hamming', sequence_length numbers, or
             None for 1 at all fft_length elements.
         center: Whether the signal is extended by reflection, so that each window is centred at its position.
 
@@ -222,14 +222,14 @@ def istft(
     """The inverse of `stft`: the signal whose transform is nearest to a given one.
 
     The windows are added up, weighted by the window function. With `window=None` they are added up without
-    weights, as in Keras: the result is a multiple of the signal where they overlap.
+    weights, as in Keras: where they overlap, the result is a multiple of the signal.
 
     Args:
         x: A complex tensor as a pair (real, imaginary) of floats (..., windows, fft_length // 2 + 1).
         sequence_length: As in `stft`.
         sequence_stride: As in `stft`.
         fft_length: As in `stft`.
-        length: The length of the signal; None for all that the windows cover.
+        length: The length of the signal; None for the whole range of the windows.
         window: As in `stft`.
         center: As in `stft`.
 

@@ -37,7 +37,7 @@ def amax(x, axis=None, keepdims: bool = False) -> Tensor:
         A tensor of x's dtype, without the searched axes.
 
     Raises:
-        ValueError: for an axis that x does not have, or that has no elements.
+        ValueError: for an axis that x does not have, or an empty axis.
 
     Example:
         >>> ops.amax([[1, 5], [7, 2]], axis=1).numpy()
@@ -59,7 +59,7 @@ def amin(x, axis=None, keepdims: bool = False) -> Tensor:
         A tensor of x's dtype, without the searched axes.
 
     Raises:
-        ValueError: for an axis that x does not have, or that has no elements.
+        ValueError: for an axis that x does not have, or an empty axis.
 
     Example:
         >>> ops.amin([[1, 5], [7, 2]], axis=1).numpy()
@@ -82,7 +82,7 @@ def ptp(x, axis=None, keepdims: bool = False) -> Tensor:
 
     Raises:
         TypeError: for bool.
-        ValueError: for an axis that x does not have, or that has no elements.
+        ValueError: for an axis that x does not have, or an empty axis.
 
     Example:
         >>> ops.ptp([[1, 5], [7, 2]], axis=1).numpy()
@@ -132,8 +132,8 @@ def moments(x, axes, keepdims: bool = False, synchronized: bool = False) -> tupl
         x: Numbers of any shape.
         axes: The axis or axes to reduce; None for all.
         keepdims: Whether reduced axes stay, with size 1.
-        synchronized: Where several processes train together: whether the first axis, if it is one of the axes, is that of the
-            whole batch, not of this process's rows of it.
+        synchronized: Whether the first axis, if it is one of the axes, is the axis of the joint
+            batch of all processes that train together, not only of this process's rows.
 
     Returns:
         A tuple (mean, variance) of tensors of x's dtype (floatx for integers), without the reduced axes.
@@ -167,7 +167,7 @@ def normalize(x, axis: Any = -1, order: int = 2, epsilon: float | None = None) -
         x: Numbers of any shape.
         axis: The axis or axes whose elements form one vector; None for all.
         order: The order p of the norm, an integer of at least 1.
-        epsilon: The least norm to divide by; None for `config.epsilon()`.
+        epsilon: The lower limit of the norm; None for `config.epsilon()`.
 
     Returns:
         A tensor of x's shape and dtype (floatx for integers); zeros where x is zero along the axes.
@@ -205,7 +205,7 @@ def corrcoef(x) -> Tensor:
 
     Returns:
         A tensor of shape (variables, variables), of shape () for a vector; floatx for integers. A row whose
-        numbers are all equal has no correlation: NaN.
+        numbers are all equal gives NaN.
 
     Raises:
         ValueError: for more than two axes.
@@ -288,8 +288,8 @@ def _between(low: Tensor, high: Tensor, part: Tensor, method: str) -> Tensor:
 def quantile(x, q, axis=None, method: str = "linear", keepdims: bool = False) -> Tensor:
     """The number below which a fraction q of the elements lies, along axes.
 
-    Of n sorted elements it is the one at position q (n - 1), counted from 0; between two elements `method`
-    decides. It is NaN where there is a NaN among the elements.
+    It is the element at position q (n - 1) of n sorted elements, counted from 0; between two elements `method`
+    decides. It is NaN if any element is NaN.
 
     Args:
         x: Numbers of any shape.
@@ -304,8 +304,8 @@ def quantile(x, q, axis=None, method: str = "linear", keepdims: bool = False) ->
         along a new first axis.
 
     Raises:
-        ValueError: for q outside of 0 to 1 or with more than one axis, an unknown method, or no elements. The
-            values of a q that is a tensor are not checked.
+        ValueError: for q outside [0, 1] or with more than one axis, an unknown method, or no elements. The
+            values of a tensor q are not checked.
 
     Example:
         >>> ops.quantile([1.0, 2.0, 3.0, 10.0], [0.5, 0.75]).numpy()
@@ -332,7 +332,7 @@ def nanquantile(x, q, axis=None, method: str = "linear", keepdims: bool = False)
         NaN where all elements are NaN.
 
     Raises:
-        ValueError: for q outside of 0 to 1 or with more than one axis, an unknown method, or no elements.
+        ValueError: for q outside [0, 1] or with more than one axis, an unknown method, or no elements.
 
     Example:
         >>> float(ops.nanquantile([1.0, np.nan, 3.0, 5.0], 0.5))
@@ -354,10 +354,10 @@ def percentile(x, q, axis=None, method: str = "linear", keepdims: bool = False) 
 
     Returns:
         A tensor of x's dtype (floatx for integers), without the reduced axes; a vector q gives a new first axis.
-        NaN where there is a NaN.
+        NaN if any element is NaN.
 
     Raises:
-        ValueError: for q outside of 0 to 100 or with more than one axis, an unknown method, or no elements.
+        ValueError: for q outside [0, 100] or with more than one axis, an unknown method, or no elements.
 
     Example:
         >>> ops.percentile([0.0, 10.0, 20.0, 30.0, 40.0], [25, 90]).numpy()
@@ -382,7 +382,7 @@ def nanpercentile(x, q, axis=None, method: str = "linear", keepdims: bool = Fals
         NaN where all elements are NaN.
 
     Raises:
-        ValueError: for q outside of 0 to 100 or with more than one axis, an unknown method, or no elements.
+        ValueError: for q outside [0, 100] or with more than one axis, an unknown method, or no elements.
 
     Example:
         >>> float(ops.nanpercentile([1.0, np.nan, 3.0], 50))
@@ -401,10 +401,10 @@ def median(x, axis=None, keepdims: bool = False) -> Tensor:
         keepdims: Whether reduced axes stay, with size 1.
 
     Returns:
-        A tensor of x's dtype (floatx for integers), without the reduced axes; NaN where there is a NaN.
+        A tensor of x's dtype (floatx for integers), without the reduced axes; NaN if any element is NaN.
 
     Raises:
-        ValueError: for an axis that x does not have, or that has no elements.
+        ValueError: for an axis that x does not have, or an empty axis.
 
     Example:
         >>> ops.median([[1.0, 9.0, 2.0], [4.0, 5.0, 0.0]], axis=1).numpy()
@@ -428,7 +428,7 @@ def nanmedian(x, axis=None, keepdims: bool = False) -> Tensor:
         A tensor of x's dtype (floatx for integers), without the reduced axes; NaN where all elements are NaN.
 
     Raises:
-        ValueError: for an axis that x does not have, or that has no elements.
+        ValueError: for an axis that x does not have, or an empty axis.
 
     Example:
         >>> float(ops.nanmedian([1.0, np.nan, 2.0, 6.0]))
@@ -495,7 +495,7 @@ def nanprod(x, axis=None, keepdims: bool = False) -> Tensor:
 
 @op
 def nancumsum(x, axis: int | None = None, dtype=None) -> Tensor:
-    """Running sum along an axis, in which NaN counts as 0.
+    """Running sum along an axis, counting NaN as 0.
 
     Args:
         x: Numbers of any shape.
@@ -517,7 +517,7 @@ def nancumsum(x, axis: int | None = None, dtype=None) -> Tensor:
 
 @op
 def nancumprod(x, axis: int | None = None, dtype=None) -> Tensor:
-    """Running product along an axis, in which NaN counts as 1.
+    """Running product along an axis, counting NaN as 1.
 
     Args:
         x: Numbers of any shape.
@@ -633,7 +633,7 @@ def nanmax(x, axis=None, keepdims: bool = False) -> Tensor:
         A tensor of x's dtype, without the searched axes; NaN where all elements are NaN.
 
     Raises:
-        ValueError: for an axis that x does not have, or that has no elements.
+        ValueError: for an axis that x does not have, or an empty axis.
 
     Example:
         >>> ops.nanmax([[1.0, np.nan], [np.nan, np.nan]], axis=1).numpy()
@@ -655,7 +655,7 @@ def nanmin(x, axis=None, keepdims: bool = False) -> Tensor:
         A tensor of x's dtype, without the searched axes; NaN where all elements are NaN.
 
     Raises:
-        ValueError: for an axis that x does not have, or that has no elements.
+        ValueError: for an axis that x does not have, or an empty axis.
 
     Example:
         >>> ops.nanmin([[1.0, np.nan], [3.0, 2.0]], axis=1).numpy()
@@ -674,7 +674,7 @@ def _nan_position(position: Callable, worst: float, x: Any, axis: int | None, ke
 
 @op
 def nanargmax(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Position of the largest of the elements that are not NaN; the first one of several.
+    """Position of the largest of the elements that are not NaN; the first one if there are several.
 
     Args:
         x: Numbers of any shape.
@@ -685,7 +685,7 @@ def nanargmax(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
         An int32 tensor without the searched axis; -1 where all elements are NaN.
 
     Raises:
-        ValueError: for an axis that x does not have, or that has no elements, and for positions that do not fit in int32.
+        ValueError: for an axis that x does not have, or an empty axis, or for positions that do not fit in int32.
 
     Example:
         >>> ops.nanargmax([[1.0, np.nan], [3.0, 4.0], [np.nan, np.nan]], axis=1).numpy()
@@ -696,7 +696,7 @@ def nanargmax(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
 
 @op
 def nanargmin(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Position of the smallest of the elements that are not NaN; the first one of several.
+    """Position of the smallest of the elements that are not NaN; the first one if there are several.
 
     Args:
         x: Numbers of any shape.
@@ -707,7 +707,7 @@ def nanargmin(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
         An int32 tensor without the searched axis; -1 where all elements are NaN.
 
     Raises:
-        ValueError: for an axis that x does not have, or that has no elements, and for positions that do not fit in int32.
+        ValueError: for an axis that x does not have, or an empty axis, or for positions that do not fit in int32.
 
     Example:
         >>> ops.nanargmin([[np.nan, 2.0], [3.0, 4.0]], axis=1).numpy()
@@ -736,8 +736,8 @@ def histogram(x, bins: int = 10, range: tuple[float, float] | None = None) -> tu
         A tuple (counts, edges) of tensors of x's dtype (floatx for integers), of shapes (bins,) and (bins + 1,).
 
     Raises:
-        TypeError: for bins that are not an integer; edges of one's own choice are not supported.
-        ValueError: for less than one bin, a range that falls, or no elements and no range.
+        TypeError: for bins that are not an integer; explicit edges are not supported.
+        ValueError: for less than one bin, a decreasing range, or no elements and no range.
 
     Example:
         >>> counts, edges = ops.histogram([1.0, 2.0, 2.0, 5.0], bins=4)
@@ -749,7 +749,7 @@ def histogram(x, bins: int = 10, range: tuple[float, float] | None = None) -> tu
         raise ValueError(f"histogram: bins must be an integer of at least 1, received {briefly(bins)}")
     is_pair = isinstance(range, list | tuple) and len(range) == 2 and all(isinstance(n, int | float) for n in range)
     if range is not None and not (is_pair and range[0] <= range[1]):
-        raise ValueError(f"histogram: range must be two numbers that rise, received {briefly(range)}")
+        raise ValueError(f"histogram: range must be two increasing numbers, received {briefly(range)}")
     flat = reshape(x, (x.size,))
     low, high = (
         (reduce.min(flat), reduce.max(flat)) if range is None else promote(*(x.dtype.type(edge) for edge in range))

@@ -20,7 +20,7 @@ def conv_transpose(
     data_format: str | None = None,
     dilation_rate: Any = 1,
 ) -> Tensor:
-    """Transposed convolution: each input, times the kernel, is added to a window of the output.
+    """Transposed convolution: each input times the kernel is added to a window of the output.
 
         y[n, i * stride + k * dilation - before, u] += sum over c of x[n, i, c] * kernel[k, u, c]
 
@@ -34,7 +34,7 @@ def conv_transpose(
             channels.
         padding: 'valid' gives an axis the length (length - 1) * stride + max(size, stride), 'same' length *
             stride.
-        output_padding: None, or an integer below the stride (or one for each axis), which sets the length
+        output_padding: None, or an integer below the stride (or one for each axis), which determines the length
             instead: (length - 1) * stride + size + output_padding for 'valid', (length - 1) * stride + size
             % 2 + output_padding for 'same'.
         data_format: 'channels_last', 'channels_first' for (batch, channels, ...), which is transposed before
@@ -66,10 +66,10 @@ def conv_transpose(
     if kernel.ndim != rank + 2 or 0 in kernel.shape or kernel.shape[-1] != x.shape[-1]:
         raise ValueError(
             f"{name}: the kernel of inputs with {x.shape[-1]} channels must have shape ({rank} sizes, units, {x.shape[-1]}) "
-            f"without zeros, received {kernel.shape}"
+            f"without axes of size 0, received {kernel.shape}"
         )
     if 0 in x.shape[1:-1]:
-        raise ValueError(f"{name}: inputs need lengths of 1 or more, received shape {x.shape}, channels last")
+        raise ValueError(f"{name}: inputs must have lengths of at least 1, received shape {x.shape}, channels last")
     axes = list(zip(kernel.shape, step, dilation, (padding,) * rank, more, strict=False))
     before = tuple(transposed_before(*axis) for axis in axes)
     lengths = tuple(transposed_length(n, *axis) for n, axis in zip(x.shape[1:], axes, strict=False))

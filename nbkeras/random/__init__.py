@@ -5,8 +5,8 @@ and advances the state by one step each time it runs, also in a replay.
 
 seed: an integer gives the same numbers on every call, a SeedGenerator gives new numbers on every call. None means the shared
 global generator (seeded by `utils.set_random_seed`). The numbers do not depend on the number of threads, and differ from real
-Keras's for the same seed. Several processes that train together draw, for their rows of a batch, the numbers that one process
-would draw for these rows: arrays whose first axis is as long as the rows belong to them.
+Keras's for the same seed. Several processes that train together draw for their rows of a batch the numbers that one process
+would draw for these rows. An array belongs to the rows if its first axis is as long.
 """
 
 import operator
@@ -29,7 +29,7 @@ from nbkeras.ops.arguments import as_float, axis_of, count_of, new_sizes, sizes_
 
 @others.register
 class SeedGenerator(option.Configured):
-    """A source of random numbers: a random function that gets it as `seed` draws new numbers on every call.
+    """A source of random numbers: a random function with this `seed` draws new numbers on every call.
 
     A layer that draws numbers makes one with `add_seed_generator`. A recorded training step draws new numbers too.
 
@@ -38,7 +38,7 @@ class SeedGenerator(option.Configured):
         name (str, or None): The name, also of its Variable `state`, which is uint32 [seed, number of draws].
 
     Raises:
-        ValueError: for a seed that is no integer.
+        ValueError: for a seed that is not an integer.
 
     Example:
         >>> generator = keras.random.SeedGenerator(1)
@@ -72,7 +72,7 @@ class SeedGenerator(option.Configured):
 
 
 def _integer(seed: Any) -> int:
-    """A seed as a number of 32 bits."""
+    """A seed as a 32-bit number."""
     try:
         value = operator.index(seed)
     except TypeError:
@@ -97,12 +97,12 @@ settings.on_seed(_restart)
 
 
 def _global_state() -> dict[str, Any]:
-    """The state of the shared generators: the seed of those to come (None if none is drawn yet), and by device."""
+    """The state of the shared generators: the seed of future ones (None if not drawn yet), and the states by device."""
     return {"first": _first, "generators": {name: each.state.numpy() for name, each in _shared.items()}}
 
 
 def _restore_global_state(state: dict[str, Any]) -> None:
-    """Go back to what `_global_state` returned."""
+    """Restore the result of `_global_state`."""
     if state["first"] is not None:
         _restart(state["first"])
     for name, value in state["generators"].items():
@@ -122,21 +122,21 @@ def _generator() -> SeedGenerator:
 
 
 def _shared_states() -> list[Variable]:
-    """The state of the generator of this thread's device that all random functions without a seed share."""
+    """The state of the generator that all random functions without a seed share on this thread's device."""
     return [_generator().state]
 
 
 def key_of(seed: Any) -> Tensor:
-    """The key from which a random function makes its numbers, uint32 [seed, step]. Most code passes `seed` instead.
+    """The key that determines a random function's numbers, uint32 [seed, step]. Most code passes `seed` instead.
 
     Args:
-        seed: An integer, for the same key each time; a SeedGenerator, for its next key; None for the next of the global one.
+        seed: An integer for the same key each time; a SeedGenerator for its next key; None for the global generator's.
 
     Returns:
         A uint32 tensor of shape (2,).
 
     Raises:
-        ValueError: for another type.
+        ValueError: for a seed of another type.
 
     Example:
         >>> keras.random.key_of(7).numpy()
@@ -159,8 +159,8 @@ def _float_form(name: str, shape: Any, dtype: Any) -> dict[str, Any]:
 
 
 def _rows(shape: tuple[int, ...]) -> dict[str, Any]:
-    """{'rows': (first, total)}, the place of an array's elements among those of all ranks' rows, if its rows are theirs."""
-    rows = None if tape.thread.levels else sharding.place_of(shape)  # in autodiff.vmap the shape is that of one member
+    """{'rows': (first, total)}, the position of an array's rows among all ranks' rows, if its first axis is this rank's rows."""
+    rows = None if tape.thread.levels else sharding.place_of(shape)  # in autodiff.vmap the shape belongs to one member
     return {} if rows is None else {"rows": rows}
 
 
@@ -171,7 +171,7 @@ def uniform(shape, minval: float = 0.0, maxval: float = 1.0, dtype=None, seed: A
     Args:
         shape: The sizes of the tensor.
         minval: The smallest number.
-        maxval: The limit, which is not reached.
+        maxval: The upper limit, excluded.
         dtype: 'float32' or 'float64'; None for `config.floatx()`.
         seed: An integer for the same numbers on every call, or a SeedGenerator for new ones; None for the global generator,
             which `utils.set_random_seed` restarts.
@@ -180,7 +180,7 @@ def uniform(shape, minval: float = 0.0, maxval: float = 1.0, dtype=None, seed: A
         A float tensor of this shape.
 
     Raises:
-        ValueError: for another dtype.
+        ValueError: for an unsupported dtype.
 
     Example:
         >>> x = keras.random.uniform((1000,), minval=2.0, maxval=3.0, seed=1)
@@ -207,7 +207,7 @@ def normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed: Any 
         A float tensor of this shape.
 
     Raises:
-        ValueError: for another dtype.
+        ValueError: for an unsupported dtype.
 
     Example:
         >>> x = keras.random.normal((10000,), mean=2.0, stddev=3.0, seed=1)
@@ -220,12 +220,12 @@ def normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed: Any 
 
 @checked
 def truncated_normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed: Any = None) -> Tensor:
-    """Numbers of a normal distribution that is cut off at two standard deviations from the mean.
+    """Numbers of a normal distribution truncated at two standard deviations from the mean.
 
     Args:
         shape: The sizes of the tensor.
         mean: The mean.
-        stddev: The standard deviation before the cut; that of the result is 0.88 times as large.
+        stddev: The standard deviation before truncation; the result's is 0.88 times as large.
         dtype: 'float32' or 'float64'; None for `config.floatx()`.
         seed: An integer for the same numbers on every call, or a SeedGenerator for new ones; None for the global generator,
             which `utils.set_random_seed` restarts.
@@ -234,7 +234,7 @@ def truncated_normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, 
         A float tensor of this shape.
 
     Raises:
-        ValueError: for another dtype.
+        ValueError: for an unsupported dtype.
 
     Example:
         >>> x = keras.random.truncated_normal((10000,), seed=1)
@@ -260,7 +260,7 @@ def bernoulli(shape, probability: float = 0.5, dtype=None, seed: Any = None) -> 
         A tensor of this shape, of zeros and ones.
 
     Raises:
-        ValueError: for a probability outside 0 to 1.
+        ValueError: for a probability outside [0, 1].
 
     Example:
         >>> x = keras.random.bernoulli((10000,), probability=0.2, seed=1)
@@ -280,7 +280,7 @@ def randint(shape, minval: int, maxval: int, dtype: Any = "int32", seed: Any = N
     Args:
         shape: The sizes of the tensor.
         minval: The smallest integer.
-        maxval: The limit, which is not reached.
+        maxval: The upper limit, excluded.
         dtype: An integer dtype.
         seed: An integer for the same numbers on every call, or a SeedGenerator for new ones; None for the global generator,
             which `utils.set_random_seed` restarts.
@@ -317,7 +317,7 @@ def randint(shape, minval: int, maxval: int, dtype: Any = "int32", seed: Any = N
 
 @op
 def categorical(logits, num_samples: int, dtype: Any = "int32", seed: Any = None) -> Tensor:
-    """Numbers of classes, drawn with probabilities softmax(logits).
+    """Class numbers, drawn with probabilities softmax(logits).
 
     Args:
         logits: Scores of the classes, (rows, classes).
@@ -349,11 +349,11 @@ def categorical(logits, num_samples: int, dtype: Any = "int32", seed: Any = None
 
 @op
 def shuffle(x, axis: int = 0, seed: Any = None) -> Tensor:
-    """x with its slices along an axis in random order. Gradients pass.
+    """x with its slices along an axis in random order. Differentiable in x.
 
     Args:
         x: A tensor.
-        axis: The axis whose slices change places.
+        axis: The axis to shuffle.
         seed: An integer for the same numbers on every call, or a SeedGenerator for new ones; None for the global generator,
             which `utils.set_random_seed` restarts.
 
@@ -375,9 +375,9 @@ def shuffle(x, axis: int = 0, seed: Any = None) -> Tensor:
 
 @op
 def dropout(inputs, rate: float, noise_shape=None, seed: Any = None) -> Tensor:
-    """inputs / (1 - rate), with each element set to 0 with a given probability. Gradients pass.
+    """inputs / (1 - rate), with each element set to 0 with a given probability. Differentiable in inputs.
 
-    The mean of the output is that of the input (Srivastava et al., 2014).
+    The output has the same mean as the input (Srivastava et al., 2014).
 
     Args:
         inputs: Floats of any shape.
@@ -391,7 +391,7 @@ def dropout(inputs, rate: float, noise_shape=None, seed: Any = None) -> Tensor:
         A tensor of the shape of the inputs.
 
     Raises:
-        ValueError: for a rate outside 0 to 1, or a `noise_shape` that does not fit.
+        ValueError: for a rate outside [0, 1], or a `noise_shape` that does not fit.
 
     Example:
         >>> x = keras.random.dropout(np.ones((100, 2)), rate=0.5, noise_shape=(None, 1), seed=1)
@@ -410,7 +410,7 @@ def dropout(inputs, rate: float, noise_shape=None, seed: Any = None) -> Tensor:
         shape = sizes_of("dropout", [n if size is None else size for size, n in zip(given, x.shape, strict=False)])
         if len(given) != x.ndim or any(size not in (1, n) for size, n in zip(shape, x.shape, strict=True)):
             raise ValueError(
-                f"dropout: noise_shape must be x's shape {x.shape} with 1 (or None, for x's size) in some places, "
+                f"dropout: noise_shape must be x's shape {x.shape} with 1 (or None, for x's size) on some axes, "
                 f"received {briefly(given)}"
             )
     alike = noise_shape is not None and tuple(given[:1]) == (1,)  # all rows of the batch

@@ -11,7 +11,7 @@ from nbkeras.random import _float_form, key_of
 
 
 def _drawn(kernel: Callable, shape: Any, dtype: Any, seed: Any, *parameters: Any) -> Tensor:
-    """Numbers of a distribution whose parameters are numbers or tensors that broadcast to the shape."""
+    """Numbers of a distribution; its parameters are numbers or tensors that broadcast to the shape."""
     name, form = kernel.__name__, _float_form(kernel.__name__, shape, dtype)
     tensors = [as_tensor(value, form["dtype"]) for value in parameters]
     for tensor in tensors:
@@ -22,7 +22,7 @@ def _drawn(kernel: Callable, shape: Any, dtype: Any, seed: Any, *parameters: Any
 
 
 def gamma(shape, alpha, dtype=None, seed=None) -> Tensor:
-    """Gamma-distributed numbers of scale 1. No gradients pass.
+    """Gamma-distributed numbers of scale 1. Not differentiable.
 
     Args:
         shape: The sizes of the tensor.
@@ -35,7 +35,7 @@ def gamma(shape, alpha, dtype=None, seed=None) -> Tensor:
         A float tensor of this shape, with mean alpha and variance alpha.
 
     Raises:
-        ValueError: for another dtype, or for a parameter that does not broadcast to the shape.
+        ValueError: for an unsupported dtype, or for a parameter that does not broadcast to the shape.
 
     Example:
         >>> x = keras.random.gamma((10000,), alpha=3.0, seed=1)
@@ -46,12 +46,12 @@ def gamma(shape, alpha, dtype=None, seed=None) -> Tensor:
 
 
 def beta(shape, alpha, beta, dtype=None, seed=None) -> Tensor:
-    """Beta-distributed numbers, from 0 to 1. No gradients pass.
+    """Beta-distributed numbers, from 0 to 1. Not differentiable.
 
     Args:
         shape: The sizes of the tensor.
         alpha: The first parameter, above 0: a number or a tensor that broadcasts to the shape.
-        beta: The second parameter, likewise.
+        beta: The second parameter, like alpha.
         dtype: 'float32' or 'float64'; None for `config.floatx()`.
         seed: An integer for the same numbers on every call, or a SeedGenerator for new ones; None for the global generator,
             which `utils.set_random_seed` restarts.
@@ -60,7 +60,7 @@ def beta(shape, alpha, beta, dtype=None, seed=None) -> Tensor:
         A float tensor of this shape, with mean alpha / (alpha + beta).
 
     Raises:
-        ValueError: for another dtype, or for a parameter that does not broadcast to the shape.
+        ValueError: for an unsupported dtype, or for a parameter that does not broadcast to the shape.
 
     Example:
         >>> x = keras.random.beta((10000,), alpha=1.0, beta=3.0, seed=1)
@@ -71,12 +71,12 @@ def beta(shape, alpha, beta, dtype=None, seed=None) -> Tensor:
 
 
 def binomial(shape, counts, probabilities, dtype=None, seed=None) -> Tensor:
-    """Numbers of successes among trials, as floats. No gradients pass.
+    """Numbers of successes among trials, as floats. Not differentiable.
 
     Args:
         shape: The sizes of the tensor.
         counts: The number of trials: a number or a tensor that broadcasts to the shape.
-        probabilities: The probability of a success, likewise.
+        probabilities: The probability of a success, like counts.
         dtype: 'float32' or 'float64'; None for `config.floatx()`.
         seed: An integer for the same numbers on every call, or a SeedGenerator for new ones; None for the global generator,
             which `utils.set_random_seed` restarts.
@@ -85,7 +85,7 @@ def binomial(shape, counts, probabilities, dtype=None, seed=None) -> Tensor:
         A float tensor of this shape, of whole numbers from 0 to counts.
 
     Raises:
-        ValueError: for another dtype, or for a parameter that does not broadcast to the shape.
+        ValueError: for an unsupported dtype, or for a parameter that does not broadcast to the shape.
 
     Example:
         >>> x = keras.random.binomial((10000,), counts=10, probabilities=0.3, seed=1)

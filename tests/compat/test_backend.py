@@ -281,11 +281,11 @@ def test_shapes_and_kinds():
         K.cast_to_floatx(K)
     with pytest.raises(TypeError, match="get_uid: prefix must be a string"):
         K.get_uid([1])
-    with pytest.raises(ValueError, match="eye: size must be one for both or a pair"):
+    with pytest.raises(ValueError, match="eye: size must be one value or a pair"):
         K.eye((2,))
     with pytest.raises(TypeError, match="temporal_padding: padding must be a pair"):
         K.temporal_padding(X, 1)
-    with pytest.raises(ValueError, match="batch_dot: axes must be one for both or a pair"):
+    with pytest.raises(ValueError, match="batch_dot: axes must be one value or a pair"):
         K.batch_dot(X, X, (1,))
     with pytest.raises(ValueError, match="expected a number, or lists of numbers of one length"):
         K.moving_average_update(K.zeros(2), [1.0, 1.0], "a")
@@ -402,7 +402,7 @@ def test_bias_and_normalization_as_broad_as_the_input():
     x, bias = np.random.default_rng(1).normal(size=(2, 3, 4)), np.arange(12.0)
     found = K.bias_add(K.constant(x), K.constant(bias.reshape(4, 3)), data_format="channels_first")
     np.testing.assert_allclose(K.get_value(found), x + bias.reshape(3, 4), rtol=1e-5)
-    with pytest.raises(ValueError, match="1 or 2 axes for an input of 3"):
+    with pytest.raises(ValueError, match="an input of 3 axes needs a bias of 1 or 2"):
         K.bias_add(K.constant(x), K.constant(np.zeros((1, 1, 4))))
     mean, spread = x.mean((0, 2), keepdims=True), x.var((0, 2), keepdims=True)
     given = [K.constant(each) for each in (x, mean, spread, np.zeros((1, 3, 1)), np.ones((1, 3, 1)))]

@@ -229,7 +229,7 @@ def test_weights_have_the_paths_of_keras(tmp_path):
         (lambda x: L.EinsumDense("abc,cd->abd", 3)(x), "must have a size for each"),
         (lambda x: L.EinsumDense("abc,cd->abd", (2, 3))(x), "'b' has size 4 in the input"),
         (lambda x: L.EinsumDense("abc,cd->abd", (None, 3), bias_axes="x")(x), "bias_axes must be letters"),
-        (lambda x: L.GroupNormalization(3)(x), r"cuts axis -1 of an input of shape \(2, 4, 5\) into 3 groups"),
+        (lambda x: L.GroupNormalization(3)(x), r"divides axis -1 of an input of shape \(2, 4, 5\) into 3 groups"),
         (lambda x: L.SpectralNormalization(L.Flatten())(x), "a kernel or embeddings"),
     ],
 )

@@ -117,7 +117,7 @@ MISTAKES = {
     "filters": (lambda: L.ConvLSTM2D(0, 3), "ConvLSTM2D: filters must be a positive integer"),
     "kernel size": (lambda: L.ConvLSTM2D(2, (3, 3, 3)), "ConvLSTM2D: kernel_size must be a positive integer or 2"),
     "padding": (lambda: L.ConvLSTM1D(2, 3, padding="causal"), "padding must be 'valid' or 'same'"),
-    "open size": (lambda: L.ConvLSTM2D(2, 3)(L.Input((None, None, 5, 2))), "whose sizes are known"),
+    "open size": (lambda: L.ConvLSTM2D(2, 3)(L.Input((None, None, 5, 2))), "needs 4 axes of known size in a step"),
     "axes": (lambda: L.ConvLSTM2D(2, 3)(normal(2, 3, 4, 2)), "ndim=5"),
     "too small": (lambda: L.ConvLSTM1D(2, 5)(normal(2, 3, 4, 2)), "leaves nothing of an input"),
 }

@@ -213,7 +213,7 @@ def test_reshape_keeps_the_batch():
         with pytest.raises(ValueError, match="12 elements per sample do not fit"):
             layers.Reshape(target)(x)
     for target in ((-1, -1), (-2, 6)):
-        with pytest.raises(ValueError, match="at most one size of target_shape may be -1, none less"):
+        with pytest.raises(ValueError, match="at most one size of target_shape may be -1, and none below -1"):
             layers.Reshape(target)
     assert again(layers.Reshape((3, -1))).target_shape == (3, -1)
 

@@ -132,7 +132,7 @@ def ones(*shape):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: layers.Add()(ones(2, 3)), r"merges a list of inputs, received one of shape \(2, 3\)"),
+        (lambda: layers.Add()(ones(2, 3)), r"merges a list of inputs, received a single shape \(2, 3\)"),
         (lambda: layers.Add()(Input((3,))), "merges a list of inputs"),
         (lambda: layers.Concatenate()(ones(2, 3)), "merges a list of inputs"),
         (lambda: layers.Add()([]), "merges a list of inputs"),
@@ -143,9 +143,9 @@ def ones(*shape):
         (lambda: layers.Add()([ones(2, 3), ones(5, 3)]), "different batch sizes"),
         (lambda: layers.Concatenate()([ones(2, 3), ones(3, 3)]), "must agree in all axes but axis -1"),
         (lambda: layers.Concatenate(axis=2)([ones(2, 3), ones(2, 3)]), "has axis 2, but its inputs have 2 axes"),
-        (lambda: layers.Dot(axes=1)([ones(2, 3), ones(2, 4)]), "must have one size"),
+        (lambda: layers.Dot(axes=1)([ones(2, 3), ones(2, 4)]), "must have the same size"),
         (lambda: layers.Dot(axes=0)([ones(2, 3), ones(2, 3)]), "not the batch axis"),
-        (lambda: layers.Dot(axes=(1, 2))([ones(2, 3), ones(2, 3)]), "an axis must be one of its input's"),
+        (lambda: layers.Dot(axes=(1, 2))([ones(2, 3), ones(2, 3)]), "each must be an axis of its input"),
         (lambda: layers.Dot(axes="x"), "an integer or two"),
     ],
 )
@@ -160,7 +160,7 @@ def test_masks_come_as_a_list_of_as_many(layer):
     mask = np.array([[True, False, True]] * 2)
     assert layer.compute_mask(x, None) is None and layer.compute_mask(x, [None, None]) is None
     for inputs, masks in ((x, mask), (x[0], [mask, mask]), (x, [mask])):
-        with pytest.raises(ValueError, match="a list of inputs and a list of as many masks, received"):
+        with pytest.raises(ValueError, match="lists of inputs and masks of the same length, received"):
             layer.compute_mask(inputs, masks)
 
 

@@ -185,7 +185,7 @@ def test_integers_and_float64():
             ValueError,
             r"must have shapes \[\(3, 4\)\]",
         ),
-        (lambda: L.GRU(4).reset_states(), AttributeError, "make it with stateful=True"),
+        (lambda: L.GRU(4).reset_states(), AttributeError, "create it with stateful=True"),
         (lambda: L.LSTM(4).build((None, None, None)), ValueError, "needs the size of the last axis"),
     ],
 )

@@ -83,7 +83,7 @@ def test_bidirectional_states(merge_mode):
     other = both.backward_layer(x, initial_state=states[2:])
     for got, right in zip(moved[count:], [*one[1:], *other[1:]], strict=True):
         np.testing.assert_array_equal(got.numpy(), right.numpy())
-    with pytest.raises(ValueError, match="forward layer's states and then the backward layer's, received 3"):
+    with pytest.raises(ValueError, match="forward layer's states, then the backward layer's, received 3"):
         both(x, initial_state=states[:3])
     symbols = L.Input((STEPS, 2))
     assert len(both(symbols)) == count + 4
@@ -125,7 +125,7 @@ def test_bidirectional_from_its_configuration():
     [
         (lambda: L.Bidirectional(L.Dense(3)), "wraps a recurrent layer"),
         (lambda: L.Bidirectional(L.LSTM(3), merge_mode="max"), "merge_mode must be one of"),
-        (lambda: L.Bidirectional(L.LSTM(3), backward_layer=L.LSTM(3)), "must go opposite ways"),
+        (lambda: L.Bidirectional(L.LSTM(3), backward_layer=L.LSTM(3)), "must run in opposite directions"),
         (
             lambda: L.Bidirectional(L.LSTM(3), backward_layer=L.LSTM(3, go_backwards=True, return_sequences=True)),
             "must have the same return_sequences, received False and True",

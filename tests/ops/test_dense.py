@@ -110,7 +110,7 @@ def test_dense_remembers_the_logits_of_its_activation():
     [
         ((2, 4), (5, 3), None, r"x must have shape.*received \(2, 4\) and \(5, 3\)"),
         ((4,), (4, 3), None, "at least two axes"),
-        ((2, 0), (0, 3), None, "k of at least 1"),
+        ((2, 0), (0, 3), None, "the same k >= 1"),
         ((2, 4), (4, 3), (4,), r"bias must have shape \(3,\), received \(4,\)"),
     ],
 )
@@ -267,10 +267,10 @@ def test_batch_dot(left, right, axes, shape):
 @pytest.mark.parametrize(
     ("left", "right", "axes", "message"),
     [
-        ((4,), (4, 3), None, r"needs a batch axis of one size and another axis, received \(4,\)"),
-        ((4, 3), (5, 3), None, "batch axis of one size"),
+        ((4,), (4, 3), None, r"needs a second axis and the same batch size on both sides, received \(4,\)"),
+        ((4, 3), (5, 3), None, "the same batch size on both sides"),
         ((4, 3), (4, 3), 0, "over the batch axis"),
-        ((4, 3), (4, 2), None, "must have one size"),
+        ((4, 3), (4, 2), None, "must have the same size"),
         ((4, 3), (4, 2), 2, "axis 2 is out of range for a tensor of 2 axes"),
     ],
 )

@@ -7,7 +7,9 @@ from nbkeras import ops
 from nbkeras.engine.tensor import Tensor
 
 LIMIT = 2**31 - 1
-REFUSED = "positions and counts are int32, at most 2,147,483,647, and here they could be {}: take parts of the tensor"
+REFUSED = (
+    "positions and counts are int32, at most 2,147,483,647, and here they could be {}: process parts of the tensor"
+)
 
 
 def large(*shape, dtype="bool"):

@@ -129,14 +129,14 @@ def test_windows_of_ones_are_added_up_as_they_are():
 
 ERRORS = [
     (lambda: ops.fft(X), "fft: expected a pair"),
-    (lambda: ops.fft((X[..., :0], X[..., :0])), "fft: there is no number along the last axis"),
-    (lambda: ops.irfft((X, EVEN)), "expected two tensors of one shape"),
+    (lambda: ops.fft((X[..., :0], X[..., :0])), "fft: the last axis must not be empty"),
+    (lambda: ops.irfft((X, EVEN)), "expected two tensors of the same shape"),
     (lambda: ops.rfft(X, 0), "at least one number"),
     (lambda: ops.stft(SIGNAL, 8, 4, 4), "must not be below"),
     (lambda: ops.stft(SIGNAL, 8, 4, 8, "flat"), "window must be"),
     (lambda: ops.stft(SIGNAL, 8, 4, 8, np.ones(4)), "must have sequence_length=8"),
     (lambda: ops.istft((EVEN, EVEN), 4, 0, 6), "istft: sequence_stride must be at least 1"),
-    (lambda: ops.extract_sequences(X, 0, 1), "expected an axis and a length and stride of at least 1"),
+    (lambda: ops.extract_sequences(X, 0, 1), "expected at least one axis, and a length and a stride of at least 1"),
     (lambda: ops.unfold(X, 2), "expected .n, channels"),
     (lambda: ops.unfold(IMAGE, 9), "larger than an image"),
     (lambda: ops.unfold(IMAGE, 2, stride=0), "stride must be"),

@@ -148,13 +148,13 @@ def test_in_a_model():
 
 
 ERRORS = [
-    (lambda: ops.vdot(V, W), "as many elements"),
+    (lambda: ops.vdot(V, W), "the same number of elements"),
     (lambda: ops.cross(V, V), "of 2 or 3 numbers"),
     (lambda: ops.correlate(V, V, "some"), "mode valid, same or full"),
     (lambda: ops.cdist(V, V), r"cdist: expected \(..., m, d\) and \(..., n, d\)"),
-    (lambda: ops.psnr(V, W, 1), "psnr: expected two tensors of one shape"),
-    (lambda: ops.histogram(V, range=(5, 1)), "two numbers that rise"),
-    (lambda: ops.histogram(V, range=(5,)), "two numbers that rise"),
+    (lambda: ops.psnr(V, W, 1), "psnr: expected two tensors of the same shape"),
+    (lambda: ops.histogram(V, range=(5, 1)), "two increasing numbers"),
+    (lambda: ops.histogram(V, range=(5,)), "two increasing numbers"),
     (lambda: ops.diff(V, -1), "must not be negative"),
     (lambda: ops.average(M, 1, W), "average: weights of shape .* do not fit x of shape"),
     (lambda: ops.normalize(V, order=0), "order must be an integer of at least 1, received 0"),

@@ -12,7 +12,7 @@ from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.kernels.runtime import device
 
-CUT = pytest.mark.filterwarnings("ignore:.*weights are cut to integers")
+CUT = pytest.mark.filterwarnings("ignore:.*weights are truncated to integers")
 HALVES = (slice(0, 6), slice(6, 12))
 
 
