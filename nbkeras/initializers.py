@@ -5,6 +5,8 @@ A random initializer returns the same values on every call (as in Keras 3), with
 `random.SeedGenerator` as seed each call returns new values.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any

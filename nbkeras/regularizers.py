@@ -3,6 +3,8 @@
 A regularizer is called with a tensor and returns a scalar tensor; any such function can serve.
 """
 
+from __future__ import annotations
+
 import math
 from typing import Annotated, Any
 

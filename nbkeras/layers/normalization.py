@@ -1,5 +1,7 @@
 """Normalization by the batch, by samples, by groups of channels, and to unit length."""
 
+from __future__ import annotations
+
 from typing import Annotated, Any, Unpack
 
 from nbkeras import ops

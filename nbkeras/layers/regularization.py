@@ -3,6 +3,8 @@
 Each layer has its own seed generator. Its state is saved with the model, so that training resumes with the same numbers.
 """
 
+from __future__ import annotations
+
 import math
 from typing import Annotated, Any, Unpack
 

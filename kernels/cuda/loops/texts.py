@@ -1,4 +1,4 @@
-"""The text of formulas (kernels/loops/expressions.py) in CUDA kernels: what map.py and rows.py share."""
+"""The text of formulas (kernels/loops/expressions.py) in CUDA kernels: what map.py and row_passes.py share."""
 
 import hashlib
 import math
