@@ -123,7 +123,7 @@ def read(array, rounds):
 
 @njit("void(int64, int64, int64)", nogil=True)
 def take_turns(state, me, rounds):
-    """Wait for an even number (me = 0) or an odd one (me = 1), and write the next number; repeat `count` times."""
+    """Wait for an even number (me = 0) or an odd one (me = 1), and write the next number; repeat `rounds` times."""
     for _ in range(rounds):
         while pointers.read(state, 0) & 1 != me:
             pointers.relax()
@@ -139,8 +139,7 @@ def _nothing(share, shares):
 
 
 def least_seconds(functions: Sequence[Callable[[int], Any]], seconds: float, of_five: Callable = min) -> float:
-    """The minimum seconds of a round. All functions run at once, each on a thread with its own processor; they take a number of
-    rounds.
+    """The minimum seconds of a round of `functions(rounds)`, which run at once, each on a thread with its own processor.
 
     of_five: reduces five measurements of at least `seconds` to one.
     """
@@ -163,8 +162,7 @@ def least_seconds(functions: Sequence[Callable[[int], Any]], seconds: float, of_
 
 
 def caches() -> list[tuple[str, int, int]]:
-    """Each level of cache: its name, its bytes, and how many processors share it. RuntimeError if the system does not report
-    them."""
+    """Each level of cache: its name, its bytes, and how many processors share it. RuntimeError if the system hides them."""
     found = {}
     for folder in sorted(glob.glob("/sys/devices/system/cpu/cpu0/cache/index*")):
         level, kind, size, shared = (_line(f"{folder}/{name}") for name in ("level", "type", "size", "shared_cpu_map"))
