@@ -1,4 +1,4 @@
-"""Studies of GPUs: each kernel separately, and whether networks learn on a GPU as on the CPU."""
+"""Studies of GPUs: each kernel separately, and whether networks learn the same on GPU and CPU."""
 
 import contextlib
 import sys

@@ -66,7 +66,7 @@ class Links:
 
     @staticmethod
     def _port(undo: contextlib.ExitStack, number: int) -> tuple[int, int]:
-        """The device of a host; number 254 is this machine itself, from which MPI starts the others."""
+        """The device of a host; number 254 is this machine itself, where MPI starts the others."""
         device, here = f"nbtun{number}", number == 254
         fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
         undo.callback(os.close, fd)
