@@ -1,12 +1,12 @@
 """python -m benchmarks [workload or study ...] [--device cuda] [--peers keras-jax,torch,...] [--python PATH] [--json FILE]
     [--level x86-64-v3]
 
-Runs each workload in nbkeras and in each installed peer, one process per framework, which take turns in rounds, and prints
-the median time and that of the best peer. The first epoch, in which kernels are compiled, is reported separately. Studies
-(scaling, neighbour, ...) run only if they are named. --markdown and --plot write the tables and pictures of
-docs/benchmarks.md, after a run or --from the file of an earlier one. With --level no framework that can be told uses
-instructions beyond it; the results of two levels become one table. With --device cuda all frameworks compute on one GPU;
-the studies of GPUs (kernels, equality) then run too, and the goals are printed.
+Runs each workload in nbkeras and in each installed peer, in one process per framework, with alternating rounds, and prints the
+median times of nbkeras and of the best peer. The first epoch, which compiles kernels, is reported separately. Studies (scaling,
+neighbour, ...) run only if they are named. --markdown and --plot write the tables and pictures of docs/benchmarks.md, after a run
+or --from the file of an earlier run. --level limits the instructions of all frameworks that support it; the results of two levels
+become one table. With --device cuda all frameworks compute on one GPU; the studies of GPUs (kernels, equality) then run too, and
+the goals are printed.
 """
 
 import argparse
@@ -44,11 +44,11 @@ def for_peers(parser: argparse.ArgumentParser) -> None:
         help="the Python that has the peers, or this peer, installed (default: this one)",
     )
     parser.add_argument("--plot", metavar="FILE", help="write pictures (.png, .svg): one to FILE, several to FILE-name")
-    parser.add_argument("--cold", type=int, help="number of starts with an empty cache of kernels (default 2)")
+    parser.add_argument("--cold", type=int, help="number of starts with an empty kernel cache (default 2)")
 
 
 def arguments(argv: list[str] | None, text: str, only: Sequence[str] = ()) -> argparse.Namespace:
-    """Parse the command line of a module with this docstring. only: the names that it knows, all of which are its default."""
+    """Parse the command line of a module with this docstring. only: the names that it knows (default: all of them)."""
     studies = "; ".join(f"{name}: {study.__doc__}" for name, study in (STUDIES | GPU_STUDIES).items())
     usage, description = text.split("\n\n")[:2]
     parser = argparse.ArgumentParser(
@@ -74,7 +74,7 @@ def arguments(argv: list[str] | None, text: str, only: Sequence[str] = ()) -> ar
         "--from", dest="saved", action="append", metavar="FILE", help="measure nothing: use the results of --json FILE"
     )
     parser.add_argument("--rounds", type=int, help="number of rounds; the frameworks take turns in each (default 7)")
-    parser.add_argument("--seconds", type=float, help="the least length of a round (default 0.5)")
+    parser.add_argument("--seconds", type=float, help="the minimum seconds of a round (default 0.5)")
     parser.add_argument("--steps", type=int, help="batches per epoch, or calls per round (default: the workload's)")
     parser.add_argument(
         "--quick", action="store_true", help="the smallest settings, only to check that everything runs"
@@ -117,7 +117,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
         def keep(study: str, tables: list) -> None:
             report["studies"][study] = tables
-            save(report, options.json)  # the machine may be lost before the rest is done
+            save(report, options.json)  # the machine may be lost before the end
 
         session.so_far = keep
         for name in options.names:

@@ -1,6 +1,6 @@
 """The limits of a GPU, measured with two kernels: bytes copied per second, and float32 operations per second.
 
-Used by run_kernels.py. The limits that the card's properties give are reported too.
+Used by run_kernels.py. The nominal limits from the card's properties are reported too.
 """
 
 from typing import Any
@@ -52,7 +52,7 @@ def _multiply_add(out, x, y):
 
 
 def bandwidth(quick: bool) -> tuple[float, float]:
-    """Bytes per second, read and written, of a copy of 1 GB by our kernel and by the driver."""
+    """Bytes per second, read and written, when our kernel and the driver copy 1 GB."""
     gpu = device.gpu()
     count = 64 if quick else 1 << 27
     source, target = (device.persistent_empty((count,), np.float64) for _ in range(2))

@@ -1,4 +1,5 @@
-"""nbkeras or Keras, as the process's first argument says, and a callback that measures epochs; for the runners of both."""
+"""Imports nbkeras or Keras, by the process's first argument, and defines a callback that measures epochs; for the runners of
+both."""
 
 import importlib
 import os

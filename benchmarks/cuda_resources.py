@@ -43,7 +43,7 @@ def read_signatures(paths: list[str]) -> list[tuple[str, str, list]]:
 
 
 def numba_type(name: Any) -> Any:
-    """Numba's type for a name in a signatures file."""
+    """Numba's type for a type name in a signatures file."""
     from numba import types
 
     if isinstance(name, list):
@@ -56,7 +56,7 @@ def numba_type(name: Any) -> Any:
 
 
 def assemble(code: bytes, architecture: tuple[int, int]) -> Resources:
-    """The resources of a kernel given in NVVM's intermediate code; RuntimeError with the assembler's log if it fails."""
+    """The resources of a kernel in NVVM's intermediate code; RuntimeError with the assembler's log if it fails."""
     from cuda.bindings import nvjitlink
 
     options = [f"-arch=sm_{architecture[0]}{architecture[1]}", "-lto", "-verbose", "-Xptxas=-v"]

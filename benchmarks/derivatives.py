@@ -1,9 +1,8 @@
-"""python -m benchmarks.derivatives [--quick] [--json FILE]: what a second derivative costs beside a first one, by family.
+"""python -m benchmarks.derivatives [--quick] [--json FILE]: the cost of second derivatives compared with first ones, by family.
 
-First: an op and its gradient. Second: the gradient of a weighted sum of that gradient, by a tape in a tape, which is what a
-gradient penalty or a product with a Hessian needs. Both are recorded; a time is the least that one thread works in many
-replays, which take turns. Memory is that of the recorded program and its inputs. scripts/make_orders.py shows the file in
-docs/derivatives.md.
+First: an op and its gradient. Second: the gradient of a weighted sum of that gradient, by nested tapes, as for a gradient penalty
+or a product with a Hessian. Both are recorded; a time is the minimum of many alternating replays on one thread. Memory is the
+recorded program's and its inputs'. scripts/make_orders.py shows the file in docs/derivatives.md.
 """
 
 import argparse
@@ -33,7 +32,7 @@ def normal(*shape: int) -> np.ndarray:
 
 
 def batch_normalization(x: Any, gamma: Any, beta: Any) -> Any:
-    """Of a batch, with statistics that are not used."""
+    """Of a batch, with unused moving statistics."""
     moving = [Variable(np.zeros(x.shape[-1], "float32"), trainable=False) for _ in range(2)]
     return ops.batch_normalization_training(x, *moving, -1, beta, gamma)
 
@@ -137,7 +136,7 @@ def recorded(step: Callable, function: Callable, arrays: tuple) -> Program:
 
 
 def least(programs: list[Program], count: int) -> list[float]:
-    """The least time of a replay of each program, in seconds of one thread's work; they take turns."""
+    """The minimum time of a replay of each program, in seconds on one thread; the programs alternate."""
     best = [math.inf] * len(programs)
     for _ in range(count):
         for i, program in enumerate(programs):

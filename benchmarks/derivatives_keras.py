@@ -66,7 +66,7 @@ class WganGp(Tracked):
 
 
 class Stepping(Tracked):
-    """A model of one network, whose `loss_of` a batch is to become small."""
+    """A model of one network that minimizes `loss_of` a batch."""
 
     def __init__(self, network):
         super().__init__()

@@ -1,7 +1,7 @@
 """PyTorch's steps with derivatives of second order: see WORKLOADS. Each updates the weights for a batch and returns its loss.
 
-Eagerly all use autograd.grad(create_graph=True) except MAML, which uses torch.func: those are the faster ways. torch.compile
-refuses create_graph, so it compiles torch.func.
+Eagerly all use autograd.grad(create_graph=True), except MAML, which uses torch.func; these are the faster ways. torch.compile
+does not support create_graph, so it compiles torch.func.
 """
 
 from collections.abc import Callable
@@ -60,7 +60,7 @@ class WganGp:
 
 
 class Stepping:
-    """A step that makes the `loss` of a batch smaller, by the `optimizer` of the `model`."""
+    """A step that minimizes the `loss` of a batch by the `optimizer` of the `model`."""
 
     def __call__(self, *batch):
         loss = self.loss(*batch)

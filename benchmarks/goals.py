@@ -9,7 +9,7 @@ CONVOLUTIONS = ("cnn", "resnet8", "ds_cnn", "mobilenet", "wake_word", "unet")
 
 
 def goals(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """A table: each goal, its limit, what was measured, and 'pass', 'MISS' or 'not measured'."""
+    """A table with each goal, its limit, the measured value, and 'pass', 'MISS' or 'not measured'."""
     rows = []
 
     def judge(goal: str, limit: str, value: float | None, reached: bool) -> None:

@@ -1,13 +1,12 @@
 """All tests and measurements on a machine with an NVIDIA GPU in one command: python3 -m benchmarks.gpu --out FOLDER
 
 Run it in the source folder; it needs only Python with its venv module. It installs nbkeras and the peers into their own
-environments and runs the test suite on the GPU, NVIDIA's compute-sanitizer with the kernels' tests, and the benchmarks.
-FOLDER gets a log of each step, the results as JSON, and report.md. If a step cannot be done, the reason is printed and the
-next step begins.
+environments and runs the test suite on the GPU, NVIDIA's compute-sanitizer with the kernels' tests, and the benchmarks. It writes
+a log of each step, the results as JSON, and report.md to FOLDER. If a step cannot run, it prints the reason and continues with
+the next step.
 
---installed: without network; nbkeras is copied, all other packages are those of the Python that runs this. Steps can be run
-in several commands (--steps, --part 1/3, --limit), for a machine that stops each command after some minutes; build/gpu keeps
-the compiled kernels:
+--installed: without network; nbkeras is copied, all other packages are this Python's. Steps can run in several commands (--steps,
+--part 1/3, --limit), for a machine that limits each command to some minutes; build/gpu keeps the compiled kernels:
 
     python3 -m benchmarks.gpu --installed --out OUT --steps machine,tests --limit 500
     python3 -m benchmarks.gpu --installed --out OUT --steps sanitizer --limit 500
@@ -43,7 +42,7 @@ NEWEST_CUDA = 13
 
 
 class CannotError(Exception):
-    """A step cannot be done here; the message gives the reason."""
+    """A step cannot run here; the message gives the reason."""
 
 
 def interpreter(folder: Path) -> str:
@@ -76,7 +75,8 @@ class Run:
         return found
 
     def command(self, log: str, command: Sequence[str], limit: float | None = None, **environment: str) -> int:
-        """Run a command, write its output to a log and the end of it to the screen; return its exit code, 124 after the limit."""
+        """Run a command, write its output to a log and the end of the output to the screen; return its exit code, 124 after the
+        limit."""
         limit = limit or self.options.limit
         with open(self.out / log, "a", encoding="utf-8") as file:
             print(f"$ {' '.join(command)}", flush=True)
@@ -108,7 +108,7 @@ def end(process: subprocess.Popen) -> None:
 
 def judged(code: int, what: str) -> str:
     if code == 124:
-        raise CannotError(f"{what}: its time was over before its end (--limit)")
+        raise CannotError(f"{what}: it reached its time limit (--limit)")
     if code:
         raise CannotError(f"{what}: exit code {code}")
     return "done"
@@ -216,7 +216,7 @@ def sanitizer(run: Run) -> str:
 
 
 def measured(run: Run, log: str, names: Sequence[str]) -> str:
-    """Run benchmarks, with the results in a JSON file of the log's name."""
+    """Run benchmarks, and write the results to a JSON file with the log's name."""
     command = [
         run.pythons["nbkeras"],
         "-m",

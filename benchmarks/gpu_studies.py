@@ -1,4 +1,4 @@
-"""Studies of GPUs: each kernel separately, and whether networks learn on a GPU as on the CPU."""
+"""Studies of GPUs: each kernel separately, and whether networks learn the same on GPU and CPU."""
 
 import contextlib
 import sys
@@ -22,7 +22,7 @@ STEPS = 20
 
 
 class Kernels:
-    """The processes that measure kernels, one for each framework. A failed process is started again for the next case."""
+    """The processes that measure kernels, one for each framework. A failed process is restarted for the next case."""
 
     def __init__(self, session: Session):
         self._session, self._processes = session, contextlib.ExitStack()

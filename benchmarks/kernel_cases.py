@@ -1,4 +1,4 @@
-"""The kernels that are measured separately on a GPU, with the least work of each. Needs only NumPy.
+"""The kernels that are measured separately on a GPU, with the minimum work of each. Needs only NumPy.
 
 Imported by run_kernels.py and run_kernels_torch.py, which have a function for each kind and make the same inputs from a seed.
 Kernels bound by memory have sizes far beyond the caches of a GPU (256 MB per array), and also the sizes of small networks.
@@ -26,7 +26,7 @@ FORWARD, BACKWARD, BOTH = "forward", "backward", "both"
 class Case:
     """A kernel with its sizes.
 
-    kind: a function of the runners. flops: only those of multiply-adds. bytes: each input read once, each output written once.
+    kind: a function of the runners. flops: only of multiply-adds. bytes: each input read once, each output written once.
     """
 
     name: str
@@ -75,7 +75,7 @@ def _rows(kind: str, rows: int, columns: int, way: str, arrays: float) -> Case:
 
 
 def _embedding(rows: int, width: int, words: int, way: str) -> Case:
-    """forward: gather rows. backward: the gradient of the whole table from that of the rows."""
+    """forward: gather rows. backward: the gradient of the whole table from the gradient of the rows."""
     moved = 2 * words * width if way == FORWARD else rows * width + words * width
     sizes = (rows, width, words)
     return Case(f"embedding {rows}x{width} of {words} words, {way}", "embedding", sizes, way, 0, 4 * moved + 8 * words)
@@ -203,12 +203,12 @@ def seconds(play: Callable[[], None], synchronize: Callable[[], None], times: in
 
 
 def repeats(once: float) -> int:
-    """How many times work of so many seconds is put into one CUDA graph, so that the graph's start costs little."""
+    """How many times one CUDA graph repeats work of this many seconds, so that the graph's start costs little."""
     return max(1, min(20, int(1e-3 / once)))
 
 
 def marks(results: Sequence[Array]) -> list[list[float]]:
-    """The numbers of each result that are compared between frameworks: the mean of |y|, and some elements."""
+    """The numbers of each result to compare between frameworks: the mean of |y|, and some elements."""
     found = []
     for y in results:
         flat = y.reshape(-1)

@@ -1,13 +1,12 @@
 """python -m benchmarks.kills [model ...] [--kills 200] [--signals 40] [--seed 0] [--jobs 1] [--json FILE] [--keep FOLDER]
 
-Trainings are killed at random moments, started again until they end, and compared with the same training without a kill.
+Kills trainings at random moments, restarts them until they end, and compares them with the same training without a kill.
 
-A model is trained once without an interruption, in a process of its own. Then the same training, with `BackupAndRestore`, is
-killed by SIGKILL at a moment chosen evenly from the time that it takes, and started again, and killed again, until it ends. In
-every second training fsync is slow, so that many kills come while a state is being written. At the end, the SHA-256 of
-everything must be equal: weights, states, optimizer, metrics, history, callbacks, the log file, random numbers, a prediction.
---signals: as many trainings get SIGTERM or SIGINT instead. The exit status is 1 if something differs. --keep: where folders of
-trainings that differ are kept.
+A model is trained once without an interruption, in a separate process. Then the same training, with `BackupAndRestore`, is killed
+by SIGKILL at a uniformly random moment, restarted, and killed again, until it ends. In every second training fsync is slow, so
+that many kills come while a state is being written. At the end, the SHA-256 hashes of everything must be equal: weights, states,
+optimizer, metrics, history, callbacks, the log file, random numbers, a prediction. --signals: this many trainings get SIGTERM or
+SIGINT instead. The exit status is 1 if something differs. --keep: a folder for trainings that differ.
 """
 
 import argparse
@@ -38,14 +37,14 @@ THREADS = "2"  # results do not depend on their number; it is fixed all the same
 PAUSE = 0.001  # seconds after each batch
 SLOW = 0.06  # seconds that a slow fsync takes
 MOST_KILLS = 5  # of one training
-MOST_STARTS = 20  # of one training: more means that it does not get on
-TIMEOUT, COMPILING = 120, 900  # seconds that a training may take; the first one may have to compile kernels
+MOST_STARTS = 20  # of one training: more means that it makes no progress
+TIMEOUT, COMPILING = 120, 900  # seconds that a training may take; the first training may compile kernels
 
 # -------------------- the trainings --------------------
 
 
 class Shuffled(keras.utils.PyDataset):
-    """Batches of a data set, whose order `fit` shuffles."""
+    """Batches of a data set that `fit` shuffles."""
 
     def __init__(self, x: np.ndarray, y: np.ndarray, size: int):
         super().__init__()
@@ -60,7 +59,7 @@ class Shuffled(keras.utils.PyDataset):
 
 
 class Positioned:
-    """An endless generator that can say where it is: rows drawn at random, with noise."""
+    """An endless generator that can report its position: random rows, with noise."""
 
     def __init__(self, x: np.ndarray, y: np.ndarray, size: int):
         self.x, self.y, self.size = x, y, size
@@ -92,7 +91,7 @@ class Training:
 
 
 def numbers(*shape: int, classes: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Examples that can be learned in part: (x, a number or the number of a class)."""
+    """Examples that can partly be learned: (x, a number or the index of a class)."""
     rng = np.random.default_rng(3)
     x = rng.normal(size=shape).astype(np.float32)
     flat = x.reshape(len(x), -1)
@@ -141,7 +140,7 @@ def convolution() -> Training:
 
 
 def stateful_lstm() -> Training:
-    """A stateful LSTM with dropout, whose states go on through the epoch, in the given order"""
+    """A stateful LSTM with dropout; its states continue through the epoch, in the given order"""
     model = keras.Sequential(
         [
             keras.Input((6, 4), batch_size=8),
@@ -155,7 +154,7 @@ def stateful_lstm() -> Training:
 
 
 def embedding(optimizer: Any = "rmsprop", rows: int = 100_000) -> Training:
-    """A large Embedding whose rows are updated alone by RMSprop: many megabytes for each state"""
+    """A large Embedding with row updates by RMSprop: many megabytes for each state"""
     rng = np.random.default_rng(3)
     model = keras.Sequential(
         [
@@ -173,7 +172,7 @@ def embedding(optimizer: Any = "rmsprop", rows: int = 100_000) -> Training:
 
 
 def embedding_sgd() -> Training:
-    """An Embedding whose rows are updated alone by SGD"""
+    """An Embedding with row updates by SGD"""
     return embedding(keras.optimizers.SGD(0.5), 20_000)
 
 
@@ -233,9 +232,9 @@ MODELS: dict[str, Callable[[], Training]] = {
 
 
 class Paced(keras.callbacks.Callback):
-    """Writes a byte after each batch, from which the killing process knows how far training is, and waits for it a little.
+    """Writes a byte after each batch, which shows the progress to the killing process, and waits for it a little.
 
-    It also draws from the random numbers of NumPy, Python and nbkeras, so that these must go on where they were.
+    It also draws random numbers of NumPy, Python and nbkeras, so that a resumed training must restore them.
     """
 
     lazy_logs = True
@@ -249,7 +248,7 @@ class Paced(keras.callbacks.Callback):
 
 
 def digest(*values: Any) -> str:
-    """SHA-256 of arrays by their bytes, and of everything else by its text."""
+    """SHA-256 of the bytes of arrays, and of the string of everything else."""
     found = hashlib.sha256()
     for value in values:
         if isinstance(value, np.ndarray):
@@ -268,7 +267,7 @@ def arrays(variables: Any) -> list[np.ndarray]:
 
 
 def train(name: str, folder: Path, save_freq: int) -> dict[str, str]:
-    """Train, and return the digest of each part of what there is at the end. save_freq 0: without BackupAndRestore."""
+    """Train, and return a digest of each part of the result. save_freq 0: without BackupAndRestore."""
     keras.utils.set_random_seed(11)
     training = MODELS[name]()
     model = training.model
@@ -326,7 +325,7 @@ def child(name: str, folder: Path, save_freq: int, slow: bool) -> None:
 
 @dataclass
 class Count:
-    """Counts of what happened to the trainings of one model."""
+    """Counts of events in the trainings of one model."""
 
     trainings: int = 0
     identical: int = 0
@@ -335,12 +334,12 @@ class Count:
     starts: int = 0
     resumed: int = 0  # starts that found a state
     most_kills: int = 0  # of one training
-    signals: dict[str, int] = field(default_factory=dict)  # by signal and how the process ended
+    signals: dict[str, int] = field(default_factory=dict)  # by signal and end of the process
     failures: list[str] = field(default_factory=list)
 
 
 class Failure(Exception):
-    """A process of a training ended in another way than it should."""
+    """A process of a training ended unexpectedly."""
 
 
 @dataclass
@@ -359,7 +358,7 @@ class Child:
 
     def __init__(self, name: str, folder: Path, save_freq: int, slow: bool, timeout: float):
         command = [sys.executable, __file__, "--child", name, str(folder), str(save_freq), str(int(slow))]
-        # PYTHONSAFEPATH: modules in the folder of this file have names of others
+        # PYTHONSAFEPATH: modules in this file's folder have the names of other modules
         environment = os.environ | {"PYTHONSAFEPATH": "1", "NUMBA_NUM_THREADS": THREADS}
         self.name, self.errors = name, open(folder / "errors.txt", "w+", encoding="utf-8")
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=self.errors, bufsize=0)
@@ -374,7 +373,7 @@ class Child:
         self.process.kill()
 
     def wait(self, count: float) -> bool:
-        """Wait for so many bytes; whether there are so many."""
+        """Wait for this many bytes; True if they arrived."""
         while self.read < count:
             found = len(self.process.stdout.read(1))
             if not found:
@@ -387,7 +386,7 @@ class Child:
         return True
 
     def end(self, was_hit: bool) -> Run:
-        """The facts that are known when it has ended."""
+        """The facts of a process that has ended."""
         self.wait(float("inf"))
         status = self.process.wait()
         self.timer.cancel()
@@ -446,7 +445,7 @@ class Reference:
             self.startup, self.batches = done.startup, done.batches
 
     def moment(self, rng: random.Random, done: int, is_signal: bool) -> tuple[int, float]:
-        """(batches, seconds): a moment chosen evenly from what is left after `done` batches, or at the start or the end."""
+        """(batches, seconds): a uniformly random moment after `done` batches, or at the start or the end."""
         where = rng.random()
         if where < 0.1 and not is_signal:  # signals are noted from the first batch on
             return 0, rng.uniform(0, self.startup)
@@ -462,7 +461,7 @@ def differing(found: dict[str, str], expected: dict[str, str]) -> str:
 def killed_training(
     reference: Reference, folder: Path, rng: random.Random, slow: bool, number: int, count: Count, kills: int
 ) -> None:
-    """Start a training until it ends; send it `number`, at most `kills` times."""
+    """Start a training again until it ends; send it the signal `number`, at most `kills` times."""
     hits = batches = 0
     for _ in range(MOST_STARTS):
         before = unfinished(folder)
@@ -501,23 +500,23 @@ def killed_training(
     count.identical += 1
 
 
-# How a training may end: as documented; or as any process, if the signal comes before `fit` listens or when it has ended.
+# How a training may end: as documented; or like any process, if the signal comes before or after `fit` handles signals.
 EXITS = {signal.SIGTERM: (143, -signal.SIGTERM), signal.SIGINT: (-signal.SIGINT, 130, 1)}
 
 
 def ending(done: Run) -> str:
-    """How a training ended that got a signal."""
+    """How a training with a signal ended."""
     if done.status == 0:
         return "training had ended"
     if done.status == 143:
         return "state written, SystemExit(143)"
     return (
-        "state written, KeyboardInterrupt" if "Training stops" in done.errors else "outside fit: ended as any process"
+        "state written, KeyboardInterrupt" if "Training stops" in done.errors else "outside fit: ended like any process"
     )
 
 
 def kill(name: str, kills: int, signals: int, seed: int, save_freq: int, keep: Path | None = None) -> Count:
-    """Kill trainings of a model until there were so many kills, and send so many of them a signal."""
+    """Kill trainings of a model until there were this many kills, and send a signal to this many trainings."""
     count, rng = Count(), random.Random(f"{seed} {name}")
     with tempfile.TemporaryDirectory(prefix="nbkeras-kills-") as made:
         try:

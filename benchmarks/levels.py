@@ -1,7 +1,7 @@
-"""Levels of vector instructions, and the variables that tell frameworks not to go beyond one: `python -m benchmarks --level`.
+"""Levels of vector instructions, and the variables that limit frameworks to a level: `python -m benchmarks --level`.
 
-Checked on a processor with AVX-512, by reading what the libraries say about themselves, and by sampling where a process that
-repeats one operation is, and whether the instructions there have registers of 512 bits (zmm) or 256 (ymm):
+Checked on a processor with AVX-512, by the libraries' own reports, and by sampling a process that repeats one operation: do its
+instructions use registers of 512 bits (zmm) or 256 (ymm)?
 
     NUMBA_CPU_NAME           acts on nbkeras: all code that it compiles
     OPENBLAS_CORETYPE        acts on NumPy: its library names the chosen kernels (openblas_get_corename)
@@ -13,11 +13,11 @@ repeats one operation is, and whether the instructions there have registers of 5
     XLA_FLAGS                acts on the code that XLA compiles, in JAX 0.10: ymm instead of zmm
 
 TensorFlow's products and convolutions are oneDNN's (TF_ENABLE_ONEDNN_OPTS is 1 by default). Its other kernels, Eigen's, are
-compiled for processors with AVX, as it says when it starts: no variable acts on these, and they are below all levels here.
+compiled for processors with AVX, as it logs at its start. No variable acts on them, and they are below all levels here.
 
-These choose by what the processor has, whatever they are told: onnxruntime (not checked: it has no such variable), XNNPACK in
-LiteRT (zmm), and YNNPACK, which JAX has for products and convolutions (zmm under --xla_cpu_max_isa=AVX2). JAX without YNNPACK, by
---xla_cpu_experimental_ynn_fusion_type=, has oneDNN there and can be told; but its users do not run it so.
+These choose by the processor and have no limit: onnxruntime (not checked: it has no such variable), XNNPACK in LiteRT (zmm), and
+YNNPACK, which JAX uses for products and convolutions (zmm under --xla_cpu_max_isa=AVX2). JAX without YNNPACK, by
+--xla_cpu_experimental_ynn_fusion_type=, uses oneDNN there and can be limited; but its users do not run it so.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ VARIABLES = {
 }  # the best level first
 NOT_TOLD = "onnxruntime and litert, and jax and keras-jax in products and convolutions, use all that the processor has"
 
-# Prints the level for which nbkeras compiles in a process; the kind of the machine if it has no levels
+# Prints the level that nbkeras compiles for in a process; the kind of the machine if it has no levels
 OWN = """
 import platform
 from nbkeras.kernels.runtime.processor import LEVELS, keys
@@ -53,7 +53,7 @@ print(next((key for key in keys() if key in LEVELS), platform.machine()))
 
 
 def variables(level: str | None, environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a process at a level (None: the machine's own), after those that it has; flags are added to XLA's."""
+    """The variables of a process at a level (None: the machine's own), in addition to its own; flags are appended to XLA's."""
     told = dict(VARIABLES[level]) if level else {}
     if told:
         told["XLA_FLAGS"] = f"{environment.get('XLA_FLAGS', '')} {told['XLA_FLAGS']}".strip()

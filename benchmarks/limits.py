@@ -1,8 +1,7 @@
 """The limits of a processor: multiply-adds per second, bytes read per second from each cache, and the times between threads.
 
-Used by run_roofline.py, run_scaling.py and run_probe.py. The loops of `calculate` and `read` are written in vectors of the level
-for which the process compiles, so that LLVM does not choose their size: their innermost iterations are multiply-adds between
-registers, and loads with an `or`.
+Used by run_roofline.py, run_scaling.py and run_probe.py. The loops of `calculate` and `read` use vectors of the process's level,
+so that LLVM does not choose their size. Their innermost iterations are multiply-adds in registers, and loads with an `or`.
 """
 
 import glob
@@ -26,10 +25,10 @@ from nbkeras.kernels.runtime import pointers
 from nbkeras.kernels.runtime.processor import has
 
 _BYTES = 64 if has("avx512f") else 32 if has("avx") else 16  # of a vector
-_CHAINS = 12  # sums at a time: enough for the latency of two units, and few enough for 16 registers
+_CHAINS = 12  # independent sums: enough for the latency of two units, and few enough for 16 registers
 _PAUSE = 0.002  # seconds, after which the threads of the pool sleep
 _PROBE = 0.01  # seconds of each of five measurements of a probe
-# A processor is disturbed below so many times the best rate, or above so many times the shortest way between processors.
+# A processor is disturbed below this share of the best rate, or above this multiple of the lowest latency between processors.
 _SLOWER, _LATER = 0.9, 2.5
 _INDEX = ir.IntType(64)
 
@@ -38,7 +37,7 @@ _INDEX = ir.IntType(64)
 
 
 def _repeated(builder, count, first, iteration):
-    """Values in registers after `count` times (at least once) of `iteration(number, values)`, beginning with `first`."""
+    """Values in registers after `count` calls (at least one) of `iteration(number, values)`, starting from `first`."""
     entry, loop, end = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("end")
     builder.branch(loop)
     builder.position_at_end(loop)
@@ -55,7 +54,7 @@ def _repeated(builder, count, first, iteration):
 
 @intrinsic
 def _multiply_adds(typing, count, x, y):
-    """`count` times a multiply-add of every lane of every sum, which begin with different numbers."""
+    """`count` multiply-adds of every lane of every sum; the sums start from different numbers."""
 
     def generate(context, builder, signature, args):
         count, *factors = args
@@ -84,7 +83,7 @@ def _multiply_adds(typing, count, x, y):
 
 @intrinsic
 def _all_bits(typing, array):
-    """All numbers of an array of int64, whose size is a multiple of the vectors of an iteration, joined by `or`."""
+    """All numbers of an int64 array, joined by `or`. The array's size is a multiple of the vectors of an iteration."""
 
     def generate(context, builder, signature, args):
         source = context.make_array(signature.args[0])(context, builder, args[0])
@@ -124,7 +123,7 @@ def read(array, rounds):
 
 @njit("void(int64, int64, int64)", nogil=True)
 def take_turns(state, me, rounds):
-    """Wait for an even number (me = 0) or an odd one (me = 1), and write the next one; so many times."""
+    """Wait for an even number (me = 0) or an odd one (me = 1), and write the next number; repeat `rounds` times."""
     for _ in range(rounds):
         while pointers.read(state, 0) & 1 != me:
             pointers.relax()
@@ -140,14 +139,14 @@ def _nothing(share, shares):
 
 
 def least_seconds(functions: Sequence[Callable[[int], Any]], seconds: float, of_five: Callable = min) -> float:
-    """The least seconds of a round of functions of a number of rounds, all at once, each on a thread with its own processor.
+    """The minimum seconds of a round of `functions(rounds)`, which run at once, each on a thread with its own processor.
 
-    of_five: what is taken of five measurements of at least `seconds`.
+    of_five: reduces five measurements of at least `seconds` to one.
     """
     processors = iter(sorted(os.sched_getaffinity(0)))
 
     def settle() -> None:
-        os.sched_setaffinity(0, [next(processors)])  # of this thread, so that none waits for another one
+        os.sched_setaffinity(0, [next(processors)])  # of this thread, so that no thread waits for another
 
     with ThreadPoolExecutor(len(functions), initializer=settle) as threads:
 
@@ -163,7 +162,7 @@ def least_seconds(functions: Sequence[Callable[[int], Any]], seconds: float, of_
 
 
 def caches() -> list[tuple[str, int, int]]:
-    """Each level of cache: its name, its bytes, and how many processors share it. RuntimeError if the system does not tell."""
+    """Each level of cache: its name, its bytes, and how many processors share it. RuntimeError if the system hides them."""
     found = {}
     for folder in sorted(glob.glob("/sys/devices/system/cpu/cpu0/cache/index*")):
         level, kind, size, shared = (_line(f"{folder}/{name}") for name in ("level", "type", "size", "shared_cpu_map"))
@@ -183,7 +182,7 @@ def _line(path: str) -> str:
 
 
 def numbers(size: float) -> np.ndarray:
-    """int64 of about so many bytes, that start at a page."""
+    """An int64 array of about this many bytes, which starts at a page."""
     per_iteration = _CHAINS * _BYTES
     count = max(1, int(size) // per_iteration) * per_iteration
     memory = np.ones(count + 4096, np.uint8)
@@ -192,14 +191,14 @@ def numbers(size: float) -> np.ndarray:
 
 
 def rate(threads: int, seconds: float, of_five: Callable = min) -> float:
-    """Multiply-adds a second that the threads make together; the arguments are those of `least_seconds`."""
+    """Multiply-adds a second of all threads together; for the arguments see `least_seconds`."""
     x, y, rounds = np.float32(0.999), np.float32(0.001), 1000
     took = least_seconds([lambda n: calculate(n * rounds, x, y)] * threads, seconds, of_five)
     return threads * rounds * _CHAINS * _BYTES / 4 / took
 
 
 def between(seconds: float, of_five: Callable = min) -> float:
-    """Seconds for a number to go from one processor to another; the arguments are those of `least_seconds`."""
+    """Seconds of latency from one processor to another; for the arguments see `least_seconds`."""
     memory, turns = np.zeros(1, np.int64), 100
     state = memory.ctypes.data
     sides = [lambda n, me=me: take_turns(state, me, n * turns) for me in (0, 1)]
@@ -207,11 +206,11 @@ def between(seconds: float, of_five: Callable = min) -> float:
 
 
 class Probe:
-    """Whether the processors work as they do at their best.
+    """Checks whether the processors are as fast as at their best.
 
-    A virtual machine may lose a processor to others, or have it moved to another chiplet, for seconds to minutes: then a number
-    takes five times as long from one to the other, and a step of two threads up to 1.7 times as long. Not the least but the mean
-    of five measurements counts: the least one hides what others take.
+    A virtual machine may lose a processor to others, or have it moved to another chiplet, for seconds to minutes: then the
+    latency between them is five times as long, and a step of two threads takes up to 1.7 times as long. The probe uses the mean
+    of five measurements, because the minimum hides the time that others take.
     """
 
     def __init__(self, threads: int, best: float = 0.0, shortest: float = math.inf):
@@ -226,7 +225,7 @@ class Probe:
         return found >= _SLOWER * self.best and way <= _LATER * self.shortest
 
     def settles(self, seconds: float) -> bool:
-        """Whether the processors are undisturbed, now or within so many seconds."""
+        """True if the processors are undisturbed, now or within this many seconds."""
         until = time.monotonic() + seconds
         while not (found := self.is_undisturbed()) and time.monotonic() < until:
             time.sleep(0.5)
@@ -234,7 +233,7 @@ class Probe:
 
 
 def measure(threads: int, quick: bool) -> Limits:
-    """The limits of so many threads.
+    """The limits of this many threads.
 
     A cache is read in pieces that fill half of it. Memory is read in pieces that fill the last cache four times.
     """
@@ -254,14 +253,14 @@ def measure(threads: int, quick: bool) -> Limits:
 
 
 def _bandwidth(threads: int, size: float, seconds: float) -> float:
-    """Bytes per second that the threads read together, each from its part of so many bytes."""
+    """Bytes per second that the threads read together, each from its part of this many bytes."""
     arrays = [numbers(size / threads) for _ in range(threads)]
     took = least_seconds([lambda n, array=array: read(array, n) for array in arrays], seconds)
     return sum(array.nbytes for array in arrays) / took
 
 
 def starts(threads: int, quick: bool) -> dict[str, float]:
-    """Seconds to launch a kernel that does nothing, and of a number's way between two processors.
+    """Seconds to launch an empty kernel, and of the latency between two processors.
 
     A launch has one share, or one for each thread; then the threads wait for work, or sleep.
     """

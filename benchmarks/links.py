@@ -1,9 +1,9 @@
 """Hosts with links of a given bandwidth and latency, on one machine: network namespaces of Linux, and a process that forwards.
 
 `with Links(2, 1e9, 1e-3) as links: subprocess.run([*links.command(4), "python", ...])`. It needs root, /dev/net/tun, and the
-commands ip and unshare. A frame that a host sends takes its bits / bandwidth, one after the other, and arrives half a round trip
-later. The forwarder runs before all other processes, and takes time of their processors: frames of 64 KB keep that small, but
-10 Gbit/s need nearly a whole processor.
+commands ip and unshare. Frames of a host are sent one after the other, each in its bits / bandwidth, and arrive half a round trip
+later. The forwarder has the highest priority and uses the same processors: frames of 64 KB keep its time small, but 10 Gbit/s
+need nearly a whole processor.
 """
 
 import collections
@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _MTU = 64000
-_AHEAD = 0.005  # seconds of frames that a link takes in advance; others wait in the kernel, as in a network card
+_AHEAD = 0.005  # seconds of frames that a link queues; further frames wait in the kernel, as in a network card
 _LAUNCHER = """#!/bin/sh
 while [ "${1#-}" != "$1" ]; do shift; done
 number=${1##*.}; shift
@@ -66,7 +66,7 @@ class Links:
 
     @staticmethod
     def _port(undo: contextlib.ExitStack, number: int) -> tuple[int, int]:
-        """The device of a host; number 254 is this machine itself, from which MPI starts the others."""
+        """The device of a host; number 254 is this machine itself, where MPI starts the others."""
         device, here = f"nbtun{number}", number == 254
         fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
         undo.callback(os.close, fd)
@@ -84,7 +84,7 @@ class Links:
         return fd, number
 
     def command(self, ranks: int) -> list[str]:
-        """The beginning of a command that starts so many ranks, in turns on the hosts."""
+        """The beginning of a command that starts this many ranks, alternating over the hosts."""
         hosts = ",".join(f"10.77.0.{number}" for number in range(1, self.count + 1))
         launcher = ["-launcher", "ssh", "-launcher-exec", str(self._launcher)]
         return ["mpiexec", *launcher, "-localhost", "10.77.0.254", "-hosts", hosts, "-n", str(ranks)]
@@ -93,7 +93,7 @@ class Links:
 
 
 def forward(bandwidth: float, latency: float, ports: dict[int, int]) -> None:
-    """Forward frames between hosts, each after its time, for ever. ports: file descriptors by the last byte of an address."""
+    """Forward frames between hosts forever, each after its delay. ports: file descriptors by the last byte of an address."""
     with contextlib.suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     ctypes.CDLL(None).prctl(29, 1, 0, 0, 0)  # PR_SET_TIMERSLACK: sleep to the microsecond
@@ -117,7 +117,7 @@ def forward(bandwidth: float, latency: float, ports: dict[int, int]) -> None:
         now = time.perf_counter()
         while on_the_way and on_the_way[0][0] <= now:
             _, target, frame = on_the_way.popleft()
-            with contextlib.suppress(OSError):  # a full queue, or a host that was cut off, loses the frame
+            with contextlib.suppress(OSError):  # a full queue, or an unreachable host, loses the frame
                 os.write(target, frame)
 
 

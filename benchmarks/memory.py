@@ -1,9 +1,9 @@
 """python -m benchmarks.memory [study ...] [--rounds 500] [--calls 1000000] [--steps 10000] [--json FILE] [--traces]
 
-Resident memory over long use, one process for each study: after a warm-up (an eighth of the work more), then at a quarter,
-a half and the end of the work. Memory is flat if the last three quarters add less than LIMIT bytes of resident memory, and
-fewer than BLOCKS of Python's allocated blocks. The exit status is 1 if it is not. --traces prints where the memory was
-allocated that was kept; that is slow, and the figures are larger than without it.
+Measures resident memory over long use, in one process for each study: after a warm-up (an additional eighth of the work), then at
+a quarter, a half and the end of the work. Memory is flat if the last three quarters add less than LIMIT bytes of resident memory,
+and fewer than BLOCKS allocated blocks of Python. Otherwise the exit status is 1. --traces prints where leaked memory was
+allocated; this is slow and makes the figures larger.
 """
 
 import argparse
@@ -134,7 +134,7 @@ KINDS: dict[str, Callable[[], tuple[keras.Model, Any, Any]]] = {
 
 
 def one_model(kind: str) -> None:
-    """Build a model, compile it, fit it with validation data and callbacks, evaluate, predict; nothing of it is kept."""
+    """Build a model, compile it, fit it with validation data and callbacks, evaluate, predict, and drop it."""
     model, x, y = KINDS[kind]()
     stop = keras.callbacks.EarlyStopping("val_loss", patience=5, restore_best_weights=True)
     slower = keras.callbacks.ReduceLROnPlateau(patience=1, factor=0.5)
@@ -188,14 +188,14 @@ def call() -> Iterator[None]:
 
 
 def mixed() -> Iterator[None]:
-    """`model.predict` and `model(x)` on lengths and numbers of samples that change, more of them than programs are kept"""
+    """`model.predict` and `model(x)` on changing lengths and numbers of samples, more of them than kept programs"""
     inputs = keras.Input((None, 4))
     model = keras.Model(
         inputs, layers.Dense(1)(layers.GlobalMaxPooling1D()(layers.Conv1D(4, 3, padding="same")(inputs)))
     )
     arrays = [floats(n, length, 4) for n in (1, 2, 3) for length in range(4, 24)]
     for number in itertools.count():
-        # most of the time a few shapes, so that programs are used again; each 50th another shape
+        # mostly a few shapes, so that programs are used again; every 50th is another shape
         x = arrays[number % 4 if number % 50 else number // 50 % len(arrays)]
         if number % 2:
             model.predict(x, verbose=0)
@@ -221,7 +221,7 @@ def tape_steps() -> Iterator[None]:
 
 
 def persistent_tapes() -> Iterator[None]:
-    """Two tapes, one in the other, and a gradient of a gradient"""
+    """Nested tapes, and a gradient of a gradient"""
     model = keras.Sequential([keras.Input((4,)), layers.Dense(8, activation="tanh"), layers.Dense(1)])
     x, optimizer = keras.ops.convert_to_tensor(floats(8, 4)), keras.optimizers.SGD(1e-3)
     while True:
@@ -261,7 +261,7 @@ def fit() -> Iterator[None]:
 
 # -------------------- measuring --------------------
 
-# By name: the study, which option counts its work, and the share of it that this study does.
+# By name: the study, the option with the amount of its work, and the study's share of that amount.
 STUDIES: dict[str, tuple[Callable[[], Iterator[None]], str, float]] = {
     "rounds": (rounds, "rounds", 1),
     "predict": (predict, "calls", 0.6),
@@ -276,7 +276,7 @@ STUDIES: dict[str, tuple[Callable[[], Iterator[None]], str, float]] = {
 
 
 def measure(study: Callable[[], Iterator[None]], count: int, traces: bool = False) -> dict[str, Any]:
-    """Do the work; resident memory and allocated blocks at each of MARKS, and the seconds that it took.
+    """Do the work; returns resident memory and allocated blocks at each of MARKS, and the seconds.
 
     The warm-up fills caches that have a bound: kernels, programs, plans of launches.
     """
@@ -302,15 +302,15 @@ def measure(study: Callable[[], Iterator[None]], count: int, traces: bool = Fals
 
 
 def is_flat(found: dict[str, Any]) -> bool:
-    """Whether the last three quarters of the work added next to nothing."""
+    """True if the last three quarters of the work added less than the limits."""
     added, blocks = (found[what]["end"] - found[what]["quarter"] for what in ("resident", "blocks"))
     return added < LIMIT and blocks < BLOCKS
 
 
 def in_a_process(name: str, count: int, traces: bool) -> dict[str, Any]:
-    """The study in a process of its own, so that its memory is that of nothing else."""
+    """Run the study in a separate process, so that its memory includes nothing else."""
     command = [sys.executable, __file__, "--child", name, str(count), *(["--traces"] if traces else [])]
-    environment = os.environ | {"PYTHONSAFEPATH": "1"}  # modules in the folder of this file have names of others
+    environment = os.environ | {"PYTHONSAFEPATH": "1"}  # modules in this file's folder have the names of other modules
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"the study {name} ended with {done.returncode}")
@@ -349,11 +349,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="study", help=f"of {', '.join(STUDIES)} (default: all)")
     parser.add_argument("--rounds", type=int, default=500, help="models (default 500)")
     parser.add_argument(
-        "--calls", type=int, default=1_000_000, help="predictions, in all ways together (default 1,000,000)"
+        "--calls", type=int, default=1_000_000, help="predictions, of all ways together (default 1,000,000)"
     )
     parser.add_argument("--steps", type=int, default=10_000, help="training steps of each kind (default 10,000)")
     parser.add_argument("--json", metavar="FILE", help="write the results to this file")
-    parser.add_argument("--traces", action="store_true", help="print where the memory was allocated that is kept")
+    parser.add_argument("--traces", action="store_true", help="print where leaked memory was allocated")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.child:

@@ -1,13 +1,13 @@
 """The protocol between a runner and `python -m benchmarks`: a process for one framework and workload, JSON lines on its pipes.
 
-run_torch.py FRAMEWORK WORKLOAD STEPS SECONDS DEVICE [FILE]    prepares, runs one epoch or call (including compile time), reports
-it, then answers each line of its standard input: "round" measures one round, "threads N S" predicts from N threads for S seconds,
+run_torch.py FRAMEWORK WORKLOAD STEPS SECONDS DEVICE [FILE] prepares, runs and reports one epoch or call (including compile time),
+then answers each line of its standard input: "round" measures one round, "threads N S" predicts from N threads for S seconds,
 "losses N" trains a new model for N steps (only nbkeras), "write PATH" writes the network to a file (only nbkeras and Keras on
-TensorFlow). FILE: the network, for frameworks that read a file; for "write PATH" the weights, or nothing for its own ones.
+TensorFlow). FILE: the network, for frameworks that read a file; for "write PATH" the weights (default: its own).
 
-A prediction is `predict(arrays)` with the framework's defaults: it takes and returns NumPy arrays, in batches of the
-workload's size. Keras by default draws a progress bar, which goes to the null device here. Training data are NumPy arrays too,
-also for a GPU: each batch is copied there in its step. An epoch and a prediction end when the GPU has finished.
+A prediction is `predict(arrays)` with the framework's defaults: it takes and returns NumPy arrays, in batches of the workload's
+size. Keras by default draws a progress bar, here to the null device. Training data are NumPy arrays too; for a GPU each step
+copies its batch there. An epoch and a prediction end when the GPU has finished.
 """
 
 import json
@@ -22,16 +22,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from workloads import WORKLOADS, Workload, data
 
-CALL_SECONDS = 2.0  # a round of single calls ends after so many seconds: Keras on TensorFlow takes 40 ms per call
+CALL_SECONDS = 2.0  # a round of single calls ends after this many seconds: Keras on TensorFlow takes 40 ms per call
 
 
 @dataclass
 class Job:
     """One workload in one framework, ready to run.
 
-    epochs(n) trains n epochs and returns (seconds of each, loss of the last); predict(arrays) returns NumPy arrays.
-    gpu_bytes() is the most GPU memory that the framework's arrays have used. parameters: None if the network is read from a
-    file: then the answers are compared.
+    epochs(n) trains n epochs and returns (seconds of each, loss of the last); predict(arrays) returns NumPy arrays. gpu_bytes()
+    is the peak GPU memory of the framework's arrays. parameters: None if the network is read from a file; then predictions are
+    compared.
     """
 
     parameters: int | None
@@ -49,9 +49,9 @@ class NoGpu(Exception):
 
 
 def peak() -> float:
-    """The most resident memory of this process until now, in MB.
+    """The peak resident memory of this process until now, in MB.
 
-    On Linux ru_maxrss is at least that of the process that started this one, which is more than some frameworks need.
+    Not ru_maxrss: on Linux it is at least the parent process's, which is more than some frameworks need.
     """
     if os.path.exists("/proc/self/status"):
         with open("/proc/self/status", encoding="ascii", errors="replace") as file:
@@ -62,7 +62,7 @@ def peak() -> float:
 def measured(job: Job, workload: Workload, xs: list, steps: int, seconds: float) -> list[float]:
     """Seconds per step, per call or per pass over the data, depending on the workload's kind; repeated for `seconds`.
 
-    A round of 10 ms would measure how the machine recovers from the framework measured before.
+    A round of 10 ms would measure how the machine recovers from the previous framework.
     """
     clock, times = time.perf_counter, []
     begin = clock()
@@ -137,7 +137,7 @@ def thread_count(framework: str) -> int | None:
 def serve(prepare: Callable[[str, Workload, list, list, str], Job]) -> None:
     """Run one workload for the parent process; `prepare(framework, workload, xs, ys, device)` builds and compiles the model.
 
-    Call it directly after the framework's import, so that the memory measured first is that of the import.
+    Call it directly after the framework's import, so that the first measured memory is the import's.
     """
     imported = peak()
     framework, name, steps, seconds, device = (
@@ -148,7 +148,7 @@ def serve(prepare: Callable[[str, Workload, list, list, str], Job]) -> None:
         sys.argv[5],
     )
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # progress bars are drawn and timed, but do not reach the parent
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # progress bars are drawn and timed, but not sent to the parent
 
     def say(**message) -> None:
         print(json.dumps(message), file=answers, flush=True)
@@ -182,6 +182,6 @@ def serve(prepare: Callable[[str, Workload, list, list, str], Job]) -> None:
 
 
 def batches(count: int, batch: int, shuffle: bool) -> list[np.ndarray]:
-    """The rows of each batch of an epoch, for frameworks in which users write the training loop."""
+    """The rows of each batch of an epoch, for frameworks whose users write the training loop."""
     order = np.random.permutation(count) if shuffle else np.arange(count)
     return [order[i : i + batch] for i in range(0, count, batch)]

@@ -1,8 +1,8 @@
-"""python -m benchmarks.quantization [--times] [--quick]: what int8 costs in accuracy and saves in bytes and time.
+"""python -m benchmarks.quantization [--times] [--quick]: the cost of int8 in accuracy, and its savings in bytes and time.
 
-Digits are those of `nbkeras.datasets.digits`; the text is the help of Python (`pydoc_data.topics`), of which models predict the
-next character. Each model is trained once in float32 and then quantized in three ways. With --times, the least times of
-`predict_on_batch` of networks of run_keras.py, in turns for floats and integers. These are the tables of docs/quantization.md.
+The digits are `nbkeras.datasets.digits`; the text is Python's help (`pydoc_data.topics`), and models predict its next character.
+Each model is trained once in float32 and then quantized in three ways. --times measures the minimum time of `predict_on_batch`
+for networks of run_keras.py, alternating between floats and integers. These are the tables of docs/quantization.md.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def gru(characters: int) -> Any:
 
 
 class Placed(layers.Layer):
-    """Adds a learned vector for each place of a sequence."""
+    """Adds a learned vector for each position of a sequence."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -119,7 +119,7 @@ ROUNDS, SECONDS = 30, 0.02  # of a measurement; of a round
 
 
 def measure_times(name: str, rows: int, quick: bool) -> list[float]:
-    """The least microseconds of `predict_on_batch`: floats with one thread and two, then integers."""
+    """The minimum microseconds of `predict_on_batch`: floats with one thread and two, then integers."""
     networks, workloads = importlib.import_module("run_keras"), importlib.import_module("workloads")
     inputs, _ = workloads.NETWORKS[name](np.random.default_rng(0), rows)
     models = [networks.NETWORKS[name](rows) for _ in range(2)]

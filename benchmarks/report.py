@@ -1,6 +1,6 @@
-"""Results as text, and as the tables of docs/benchmarks.md, so that no figure is copied by hand.
+"""Results as plain text, and as the tables of docs/benchmarks.md, so that nobody copies figures by hand.
 
-A table is {"title", "columns", "rows"}; a cell is text, a number, or None if nothing was measured.
+A table is {"title", "columns", "rows"}; a cell is a string, a number, or None if nothing was measured.
 """
 
 import math
@@ -18,7 +18,7 @@ PREDICTION = ("latency", "throughput")
 
 
 def figure(value: Any) -> str:
-    """The text of a cell: floats to three digits, integers in full."""
+    """A cell as a string: floats to three digits, integers in full."""
     if value is None:
         return ""
     if not isinstance(value, float):
@@ -29,7 +29,7 @@ def figure(value: Any) -> str:
 
 
 def as_text(table: dict[str, Any]) -> str:
-    """The table as text under its title, with the first column aligned to the left."""
+    """The table as plain text under its title, with the first column aligned to the left."""
     rows = [table["columns"], *([figure(cell) for cell in row] for row in table["rows"])]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [table["title"]]
@@ -52,13 +52,13 @@ def peers_of(results: dict[str, dict]) -> dict[str, dict]:
 
 
 def best_peer(results: dict[str, dict], key: str = "median") -> float | None:
-    """The least of the peers' figures, in seconds or MB; only of peers that compute with as many digits as nbkeras."""
+    """The minimum of the peers' figures, in seconds or MB; only of peers with the same precision as nbkeras."""
     peers = [values for name, values in peers_of(results).items() if name != "torch-tf32"]
     return min((values[key] for values in peers if values.get(key) is not None), default=None)
 
 
 def own(results: dict[str, dict], key: str = "median") -> float:
-    """The least of nbkeras's figures with its usual threads and with one."""
+    """The minimum of nbkeras's figures with its default threads and with one."""
     return min(results[name][key] for name in ("nbkeras", "nbkeras-1") if name in results)
 
 
@@ -117,7 +117,7 @@ def circumstances(report: dict[str, Any]) -> str:
             f" The processors were disturbed during {report['disturbed']} of {report['rounds']} rounds of frameworks."
         )
     if settings.get("level") and settings.get("peers"):
-        text += f" All were told the level, but {NOT_TOLD}."
+        text += f" All processes got the level, but {NOT_TOLD}."
     if report.get("left out"):
         text += f" Left out: {'; '.join(sorted(set(report['left out'])))}."
     return text + (f" Failed: {', '.join(report['failures'])}." if report.get("failures") else "")
@@ -166,7 +166,7 @@ def by_level(reports: list[dict[str, Any]]) -> str:
 
 
 def gpu_memory(workloads: dict[str, dict], frameworks: list[str]) -> str:
-    """The most GPU memory that each framework's arrays used."""
+    """The peak GPU memory of each framework's arrays."""
     rows = []
     for name, results in workloads.items():
         if results["nbkeras"].get("gpu") is not None:
@@ -176,7 +176,7 @@ def gpu_memory(workloads: dict[str, dict], frameworks: list[str]) -> str:
 
 
 def memory(workloads: dict[str, dict], frameworks: list[str]) -> str:
-    """The peak memory of whole processes, the size of the data, and in the last row the memory after the import."""
+    """The peak memory of processes, the size of the data, and in the last row the memory after the import."""
     measured = {name: results for name, results in workloads.items() if "peak" in results["nbkeras"]}
     if not measured:
         return ""
@@ -200,7 +200,7 @@ def workloads_section(report: dict[str, Any]) -> str:
 
 
 def workload_tables(workloads: dict[str, dict]) -> list[str]:
-    """The tables of training, and those of prediction, for which there are other frameworks."""
+    """The tables of training, and the tables of prediction, which has other peers."""
     tables = []
     for prediction in (False, True):
         some = {name: each for name, each in workloads.items() if (WORKLOADS[name].kind in PREDICTION) == prediction}
@@ -211,7 +211,7 @@ def workload_tables(workloads: dict[str, dict]) -> list[str]:
 
 
 def sections(reports: list[dict[str, Any]]) -> dict[str, str]:
-    """Sections of the document by name: one with the workloads, and one for each study; in each the levels in turn."""
+    """Sections of the document by name: one with the workloads, and one for each study; each has all levels."""
     found: dict[str, list[str]] = {}
     for report in reports:
         if report["workloads"]:
@@ -228,7 +228,7 @@ def sections(reports: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def write_markdown(path: str, reports: list[dict[str, Any]], pictures: dict[str, str]) -> None:
-    """Write each section between its two comments in a document, or at its end; the rest of the document is unchanged.
+    """Write each section between its two comments in a document, or at its end, and leave the rest unchanged.
 
     reports: of several levels, which share the sections. pictures: files by the section that includes them.
     """

@@ -1,11 +1,11 @@
 """python -m benchmarks.roofline [workload ...] [--level x86-64-v3] [--json FILE] [--markdown FILE] [--quick]
 
-How near nbkeras is to what the processor can do. Measures the limits of the processor at the level: multiply-adds a second,
+Compares nbkeras with the limits of the processor. Measures these limits at the level: multiply-adds a second,
 bytes read a second from each cache and from memory, and the time to start threads. Then it measures a training step of each
 workload, and predictions of one sample and of a batch, and compares them with two bounds: the multiply-adds of the products
 (work.py counts them from the model's layers) at the processor's rate, and the bytes of weights, gradients, optimizer state and
 activations, each moved once, at the bandwidth of the smallest cache that holds them. The share is the larger bound / the time.
-The time is the median of the rounds in which the processor was undisturbed (run_roofline.py), whose number is in the last column.
+The time is the median of the rounds with an undisturbed processor (run_roofline.py); the last column has their number.
 """
 
 import argparse
@@ -38,7 +38,7 @@ COLUMNS = [
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """The limits of the processor, and each workload beside its bounds."""
+    """The limits of the processor, and each workload with its bounds."""
     report: dict[str, Any] = {
         "machine": machine("cpu", options.level),
         "settings": vars(options),
@@ -84,7 +84,7 @@ def cells(work: Work, seconds: float, least: Bounds) -> list:
 
 
 def tables_of_limits(limits: list[Limits], starts: dict[str, float]) -> list[dict[str, Any]]:
-    """The table of the arithmetic and the bandwidths, and that of the starts of threads."""
+    """The tables of the arithmetic and the bandwidths, and of the starts of threads."""
     rows = [
         [each.threads, each.multiply_adds / 1e9, each.multiply_adds / 1e9 / each.threads]
         + [store.bandwidth / 1e9 for store in each.stores]

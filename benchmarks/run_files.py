@@ -1,5 +1,5 @@
-"""Runtimes that read a network from a file, and predict: onnxruntime and OpenVINO what nbkeras exported to ONNX, LiteRT with its
-XNNPACK delegate what TensorFlow converted. Each call computes one batch.
+"""Runtimes that predict with a network from a file: onnxruntime and OpenVINO read nbkeras's ONNX export, LiteRT with its XNNPACK
+delegate reads TensorFlow's conversion. Each call computes one batch.
 """
 
 import importlib
@@ -78,7 +78,7 @@ def litert(threads, size):
     network = Interpreters(threads or 1)
 
     def filled(x):
-        """A converted network has one size of batches: the last batch is filled up with zeros."""
+        """A converted network has one batch size, so the last batch is padded with zeros."""
         if len(x) == size:
             return network(x)
         padded = np.zeros((size, *x.shape[1:]), x.dtype)

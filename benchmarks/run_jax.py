@@ -1,4 +1,4 @@
-"""Plain JAX: one jitted training step over a dict of parameters, with the optimizers of Keras written out."""
+"""Plain JAX: one jitted training step over a dict of parameters, with Keras's optimizers implemented here."""
 
 import functools
 import itertools
@@ -77,7 +77,7 @@ def halved(x):
 
 
 def moving_statistics(p):
-    """The first moving means and variances of the layers that have batch normalization; None if there is none."""
+    """The initial moving means and variances of the layers with batch normalization; None if there are none."""
     normed = {name: layer["gamma"].shape for name, layer in p.items() if isinstance(layer, dict) and "gamma" in layer}
     return {name: (jnp.zeros(shape), jnp.ones(shape)) for name, shape in normed.items()} or None
 
@@ -94,7 +94,7 @@ def batch_norm(p, x, moving, training):
 
 
 def normalized(p, states, training):
-    """A function that applies a layer and its batch normalization, and the dict in which it puts the moving statistics."""
+    """A function that applies a layer and its batch normalization, and the dict that receives the moving statistics."""
     after = {}
 
     def layer(name, x, *settings):
@@ -403,7 +403,7 @@ def on_gpu():
 
 
 def jitted_step(network, forward, update):
-    """A function of (p, slots, states, key, count, total loss, right predictions) and a batch that returns all that anew."""
+    """A function of (p, slots, states, key, count, total loss, right predictions) and a batch that returns their new values."""
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(carry, x, y):
@@ -423,7 +423,7 @@ def jitted_step(network, forward, update):
 
 
 def jitted_step_of_parts(network, update):
-    """The same, for weights in parts that are trained one after the other."""
+    """The same for weights in parts, which are trained one after the other."""
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(carry, x, y):

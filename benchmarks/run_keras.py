@@ -1,4 +1,4 @@
-"""nbkeras and Keras on its three backends: the same code for all, with `fit` and `predict` as a user calls them."""
+"""nbkeras and Keras on its three backends, with the same code, and `fit` and `predict` as users call them."""
 
 import importlib
 import os
@@ -246,7 +246,7 @@ def write(model, batch, path):
 
 
 def write_tflite(model, batch, path):
-    """Convert the model for batches of one size, with LSTMs unrolled: as loops they take LiteRT four times as long."""
+    """Convert the model for batches of one size, with unrolled LSTMs, because loops take LiteRT four times as long."""
     import tensorflow
 
     for layer in model.layers:
@@ -259,7 +259,7 @@ def write_tflite(model, batch, path):
 
 
 def write_c(model, path):
-    """Write the C code of keras2c, which PYTHONPATH has; its function has the name of the file."""
+    """Write the C code of keras2c, found by PYTHONPATH; its function has the name of the file."""
     from keras2c import k2c
 
     os.chdir(os.path.dirname(path))

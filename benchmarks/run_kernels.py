@@ -1,6 +1,6 @@
 """Each nbkeras kernel separately: run_kernels.py nbkeras|nbkeras-cublas all|smallest DEVICE; protocol, cases: kernel_cases.py.
 
-A kernel's time is that of its recorded launches, replayed over the same arrays as in a training step: on a GPU from a CUDA
+A kernel's time is the time of its recorded launches, replayed over the same arrays as in a training step, on a GPU from a CUDA
 graph. 'nbkeras-cublas' uses NVIDIA's matrix products instead of our own.
 """
 

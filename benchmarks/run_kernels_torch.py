@@ -1,8 +1,8 @@
-"""The same kernels in PyTorch, that is cuBLAS and cuDNN: run_kernels_torch.py torch|torch-tf32 all|smallest DEVICE
+"""The same kernels in PyTorch (cuBLAS and cuDNN): run_kernels_torch.py torch|torch-tf32 all|smallest DEVICE
 
 'torch' computes in full float32, 'torch-tf32' with the matrix units. Kernels are replayed from a CUDA graph ('graph') as in
-nbkeras, or launched one by one ('eager') if that is faster or they cannot be captured. cuDNN tries its algorithms, and images
-are measured with channels first and last: the faster order counts.
+nbkeras, or launched one by one ('eager') if that is faster or they cannot be captured. cuDNN tries its algorithms. Images are
+measured with channels first and last; the faster order counts.
 """
 
 import functools
@@ -25,7 +25,7 @@ Tensor = torch.Tensor
 
 
 def slopes(case: Case, forward: Callable[[], Tensor], dy: Tensor, *inputs: Tensor) -> dict[str, Callable]:
-    """The forward computation, or that of the inputs' gradients after one forward pass."""
+    """The forward computation, or the inputs' gradients after one forward pass."""
     if case.way == FORWARD:
         return {"": lambda: [forward()]}
     for each in inputs:
@@ -85,7 +85,7 @@ def layer_normalization(case: Case, x: Tensor, dy: Tensor, gamma: Tensor, beta: 
 
 
 def batch_normalization(case: Case, x: Tensor, dy: Tensor, gamma: Tensor, beta: Tensor) -> dict[str, Callable]:
-    """As a matrix, and as images with channels last, for which cuDNN has kernels."""
+    """As a matrix, and as channels-last images, because cuDNN has kernels for these."""
     rows, channels = x.shape
     side = 128 if rows % 128**2 == 0 else 1
 
@@ -151,7 +151,7 @@ def synchronize() -> None:
 
 
 def captured(way: Callable, times: int) -> Callable[[], None]:
-    """A function that runs `way` so many times as one CUDA graph; RuntimeError if it cannot be captured."""
+    """A function that runs `way` this many times as one CUDA graph; RuntimeError if it cannot be captured."""
     for _ in range(3):
         way()
     graph = torch.cuda.CUDAGraph()

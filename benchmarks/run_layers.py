@@ -1,10 +1,10 @@
 """Layers and optimizers that are not in the workloads, in nbkeras and Keras: run_layers.py FRAMEWORK all|smallest
 
 First it writes the list of cases. Then it answers each line of standard input, the number of a case, with seconds: 'train', a
-step of `fit`, and for layers 'predict', a call of `predict_on_batch` with the same batch. The case of a layer is a network
-with two layers of the kind (so that one of them also computes the gradient of its input), the mean over all positions and a
-dense layer, trained by SGD. The case of an optimizer is a step of a network of 670,000 weights on one sample, where the
-update is nearly all of the work.
+step of `fit`, and for layers 'predict', a call of `predict_on_batch` with the same batch. The case of a layer is a network with
+two layers of the kind (so that one of them also computes the gradient of its input), the mean over all positions and a dense
+layer, trained by SGD. The case of an optimizer is a step of a network of 670,000 weights on one sample, where the update is most
+of the work.
 """
 
 import json

@@ -1,12 +1,13 @@
-"""Models as libraries beside `predict`, one sample, one thread: `python benchmarks/run_library.py [SECONDS]` prints a table.
+"""Compares models as libraries with `predict`, for one sample and one thread: `python benchmarks/run_library.py [SECONDS]` prints
+a table.
 
-Times are the least of calls that go on for so many seconds (default 2) each: `predict`, the Python module beside the library, and
-the library itself from a program in C, which a C compiler of this system makes. Sizes are those of files, in bytes; memory is the
-most resident memory of the process that called, in KB: of the program in C, and of Python for LiteRT.
+A time is the minimum over calls in SECONDS (default 2): of `predict`, of the Python module beside the library, and of the library
+called by a C program, which this system's C compiler builds. Sizes are file sizes in bytes; memory is the peak resident memory of
+the calling process in KB: of the C program, and of Python for LiteRT.
 
 --python PATH measures LiteRT too, in a Python with ai-edge-litert and tensorflow; --keras2c FOLDER, the repository of keras2c,
-measures its code, as a stripped library that the same program calls (the Python then needs pydantic<2). A "!" follows the time
-if the answer is not that of `predict`.
+measures its code, as a stripped library that the same program calls (the Python then needs pydantic<2). A "!" follows the time if
+the answer differs from `predict`.
 """
 
 import argparse
@@ -95,7 +96,7 @@ def module(path: str) -> Any:
 
 
 def microseconds(value: float, answer: Any, expected: np.ndarray) -> str:
-    """The text of a time, with a "!" if the answer is not the expected one."""
+    """A time as a string, with a "!" if the answer is wrong."""
     same = np.allclose(np.ravel(answer), np.ravel(expected), rtol=1e-4, atol=1e-4)
     return f"{value:.1f}" if same else f"{value:.1f}!"
 
@@ -120,7 +121,7 @@ class Comparison:
             (self.folder / "keras2c" / "include").symlink_to(self.keras2c / "include")
 
     def from_c(self, library: Path, x: np.ndarray, y: np.ndarray) -> tuple[str, str]:
-        """The least time of a library's calls from C, and the memory of the process."""
+        """The minimum time of a library's calls from C, and the memory of the process."""
         command = [self.program, library, str(x.size), str(y.size), str(self.seconds)]
         found = subprocess.run(command, input=x.tobytes(), capture_output=True, check=True).stdout.split()
         return microseconds(float(found[0]), np.array(found[2:], "float32"), y), found[1].decode()

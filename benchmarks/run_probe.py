@@ -1,4 +1,4 @@
-"""run_probe.py nbkeras THREADS: answers a line SECONDS with whether the processors are undisturbed within this time, in JSON."""
+"""run_probe.py nbkeras THREADS: answers each line SECONDS, in JSON: true if the processors are undisturbed within this time."""
 
 import json
 import sys

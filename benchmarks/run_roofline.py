@@ -19,7 +19,7 @@ from run_keras import NETWORKS, prepare
 from work import work_of
 from workloads import WORKLOADS, data
 
-_TRIES, _WAIT = 3, 20.0  # times as many rounds as asked, at most; seconds to wait for undisturbed processors before one
+_TRIES, _WAIT = 3, 20.0  # at most this many times the rounds; seconds to wait for undisturbed processors before each
 
 
 def limits_of(threads: str, how_much: str) -> dict:
@@ -31,7 +31,7 @@ def limits_of(threads: str, how_much: str) -> dict:
 def of_workload(name: str, steps: str, seconds: str, rounds: str, threads: str, *best: str) -> dict:
     """The work and the median seconds of a training step, and of predictions of one sample and of a batch.
 
-    Also how many of the rounds were undisturbed; if none was, all count.
+    Also the number of undisturbed rounds; if there are none, all rounds count.
     """
     workload, count = WORKLOADS[name], int(steps)
     model = NETWORKS[workload.network](workload.batch)

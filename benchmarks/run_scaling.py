@@ -3,9 +3,10 @@
 Networks: 'dense' has 784 inputs, two hidden layers with relu and ten classes; 'lstm' has 32 inputs per time step, one LSTM and
 ten classes; both are trained by `fit` with RMSprop. Sizes that are not varied: batch 128 and 32, width 512 and 64, 32 steps.
 
-The floor of a step is the least time of its work on as many threads: work.py counts it, limits.py measures the processor.
+The floor of a step is the minimum time of its work on this many threads: work.py counts the work, limits.py measures the
+processor.
 
-A cliff is a size with a time per multiply-add more than 1.5 times that of the size before: it should fall as sizes grow.
+A cliff is a size with more than 1.5 times the time per multiply-add of the previous size; this time should fall as sizes grow.
 """
 
 import json
@@ -29,7 +30,7 @@ CLIFF = 1.5
 
 
 def classifier(*layers):
-    """A compiled network of these layers and one of classes."""
+    """A compiled network of these layers and a layer of classes."""
     model = k.Sequential([*layers, k.layers.Dense(CLASSES, activation="softmax")])
     model.compile(optimizer="rmsprop", loss="categorical_crossentropy")
     return model

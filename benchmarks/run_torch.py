@@ -1,11 +1,11 @@
-"""PyTorch as its users write it: modules, a plain loop over shuffled batches, optimizers with their defaults.
+"""PyTorch as its users write it: modules, a plain loop over shuffled batches, optimizers with defaults.
 
-Images have the channels first. Strided convolutions pad both sides alike; Keras's "same" pads one more at the end. The L2
+Images have the channels first. Strided convolutions pad both sides equally; Keras's "same" pads one more at the end. The L2
 penalty of kernels is the optimizer's weight_decay, so it is in the gradients but not in the loss.
 
-On a GPU 'torch' computes in full float32, 'torch-tf32' with the matrix units, and 'torch-compile' is 'torch' with
-torch.compile, in CUDA graphs except for LSTMs, which break them. cuDNN tries its algorithms. The steps of networks whose losses
-have derivatives are in derivatives_torch.py.
+On a GPU 'torch' computes in full float32, 'torch-tf32' with the matrix units, and 'torch-compile' is 'torch' with torch.compile,
+in CUDA graphs except for LSTMs, which break them. cuDNN tries its algorithms. Steps of networks with derivatives in the loss are
+in derivatives_torch.py.
 """
 
 import time
@@ -204,7 +204,7 @@ def optimizer_of(network, model):
 
 
 def channels_first(array):
-    """Images (n, height, width, channels) as PyTorch takes them; other arrays as they are."""
+    """Images (n, height, width, channels) in PyTorch's layout; other arrays unchanged."""
     return array.transpose(0, 3, 1, 2).copy() if array.ndim == 4 else array
 
 
@@ -229,7 +229,7 @@ def correct(network, outputs, target):
 
 
 def target(network, y):
-    """The numbers of classes (n,) for one-hot classes; other targets as the network's outputs are."""
+    """Class indices (n,) for one-hot classes; other targets in the layout of the network's outputs."""
     if y.ndim == 4:
         return channels_first(y)
     if y.ndim == 1:

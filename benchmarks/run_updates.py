@@ -1,7 +1,7 @@
 """Times of optimizer steps on state that would be subnormal: run_updates.py nbkeras|torch all|smallest
 
-A dead unit's gradients are exactly zero, so its moments shrink at every step. Below 1.2e-38 they are subnormal numbers, with
-which most CPUs compute many times slower; because of rounding the smallest of them never reaches zero. 'decayed': all moments
+A dead unit's gradients are exactly zero, so its moments shrink at every step. Below 1.2e-38 they are subnormal numbers, which
+most CPUs compute many times more slowly; because of rounding the smallest of them never reaches zero. 'decayed': all moments
 start at 2.4e-38 and get a thousand gradients of zero. 'normal': they get gradients of 0.01.
 """
 
@@ -22,7 +22,7 @@ package = importlib.import_module(FRAMEWORK)
 
 
 def torch_step(name: str, gradient: float, moments: float | None) -> Callable[[], object]:
-    """A function that makes one step; moments: their first values, None for those after one step."""
+    """A function that makes one step. moments: their initial values; None: the values after one step."""
     makers = {
         "sgd, momentum": lambda p: package.optim.SGD(p, lr=0.001, momentum=0.9),
         "rmsprop": lambda p: package.optim.RMSprop(p, lr=0.001, alpha=0.9, eps=1e-7),

@@ -33,7 +33,7 @@ VARIANTS = {
     "litert-2": "litert",
     "openvino-2": "openvino",
 }
-# The endings of the files from which frameworks read a network, and the frameworks that write such files
+# The suffixes of files with networks that frameworks read, and the frameworks that write these files
 FILES = {"onnxruntime": ".onnx", "openvino": ".onnx", "litert": ".tflite"}
 WRITERS = {".npz": "nbkeras", ".onnx": "nbkeras", ".tflite": "keras-tensorflow"}
 PEERS = {  # by device
@@ -75,7 +75,7 @@ class Process:
             stderr=self._errors,
             text=True,
             env=environment,
-            cwd=tempfile.gettempdir(),  # not the repository: its folders would hide installed packages
+            cwd=tempfile.gettempdir(),  # not the repository, because its folders would hide installed packages
         )
         try:
             self.ready = self.answer() | {"start": time.perf_counter() - start}
@@ -156,13 +156,13 @@ def failure(what: str, code: int, report: str) -> Exception:
 
 
 def import_seconds(framework: str, python: str, environment: dict) -> float:
-    """Seconds of the import in a new process, after the start of Python itself."""
+    """Seconds of the import in a new process, without the start of Python."""
     code = f"import time; t = time.perf_counter(); {IMPORTS[framework]}; print('took', time.perf_counter() - t)"
     return float(output([python, "-c", code], environment).split("took")[1])
 
 
 def script_results(python: str, script: str, *arguments: str, environment: dict) -> Any:
-    """The results of a study's script, which writes them as its last line, in JSON."""
+    """The results of a study's script, which writes them in JSON as its last line."""
     return json.loads(output([python, str(FOLDER / script), *arguments], environment).splitlines()[-1])
 
 

@@ -1,11 +1,11 @@
 """python -m benchmarks.scaling_out [--links] [--quick] [--write docs/scaling-out.md]: training by several processes over MPI.
 
-A step is recorded and replayed in each rank, on a batch of its own, with one thread for each rank. `alone` is the same step of
-all ranks at the same time, without sums over ranks: they compete for the same processors and memory. `sums` are the sums of all
-gradients by themselves, in the same buckets. `waits` is the time in which a step only waits for sums, by a profile.
+Each rank records and replays a step on its own batch, with one thread. `alone` is the same step of all ranks at the same time,
+without sums over ranks; they compete for the same processors and memory. `sums` are the sums of all gradients without the step,
+in the same buckets. `waits` is the time that a step only waits for sums, from a profile.
 
-With --links the ranks are on hosts with links of a given bandwidth and latency (links.py; as root). From the times of sums over
-two hosts a model of more hosts is computed. --write puts the tables between two marks of a document.
+With --links the ranks are on hosts with links of a given bandwidth and latency (links.py; as root). The times of sums over two
+hosts give a model of more hosts. --write puts the tables between two marks of a document.
 """
 
 import argparse
@@ -33,7 +33,7 @@ NETWORKS = ("mlp", "cnn")
 BUCKETS = [2**16, 2**18, 2**20, 2**22, 2**40]
 LINKS = [(1e9, 1e-4), (1e9, 1e-3), (1e10, 1e-4), (1e10, 1e-3)]
 RANKS = (8, 64, 1024)
-OVERLAP = 0.5  # the part of a step, from the first whole bucket to the end of the backward pass, in which sums are free
+OVERLAP = 0.5  # the share of a step from the first complete bucket to the end of the backward pass; sums are free there
 MARKS = "<!-- scaling-out: begin -->", "<!-- scaling-out: end -->"
 
 
@@ -56,7 +56,7 @@ def rank_job(job: dict) -> None:
     group = ranks.current()
 
     def together(run: Callable[[], Any], count: int) -> list[float]:
-        """Seconds of one run, in several rounds which all ranks begin together; those of the slowest rank."""
+        """Seconds of one run of the slowest rank, from several rounds that all ranks start together."""
         run()
         seconds = []
         for _ in range(job["rounds"]):
@@ -135,7 +135,7 @@ def rank_job(job: dict) -> None:
 
 
 def run(command: list[str], job: dict, environment: dict[str, str] | None = None) -> dict:
-    """Start a job; what its rank 0 measured."""
+    """Start a job; returns the measurements of its rank 0."""
     command = [*command, sys.executable, "-m", "benchmarks.scaling_out", "--job", json.dumps(job)]
     root = Path(__file__).parents[1]
     done = subprocess.run(command, cwd=root, env=os.environ | (environment or {}), capture_output=True, text=True)
@@ -171,7 +171,7 @@ def time_of_sum(ranks: int, nbytes: float, latency: float, per_byte: float) -> f
 
 
 def modelled(ranks: int, of: dict, alone: float, latency: float, per_byte: float, bucket: int) -> float:
-    """The efficiency of a step: computation / (computation + what sums take beyond the part of the step that hides them)."""
+    """The efficiency of a step: computation / (computation + the time of sums that the step cannot hide)."""
     count = max(1, round(of["bytes"] / bucket))
     one = time_of_sum(ranks, of["bytes"] / count, latency, per_byte)
     shown = max(one, count * one - OVERLAP * alone)
@@ -192,7 +192,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def row_of(result: dict, name: str, one: dict, cores: int) -> list[str]:
-    """A network's times with so many ranks; one: the times of one rank."""
+    """A network's times with this many ranks; one: the times of one rank."""
     of, ranks = result["networks"][name], result["ranks"]
     cells = [name, str(ranks), *(milliseconds(of[key]) for key in ("alone", "step", "sums", "waits"))]
     hidden = 1 - min(1.0, of["waits"] / of["sums"]) if ranks > 1 else None

@@ -36,7 +36,7 @@ from benchmarks.workloads import WORKLOADS, Workload
 
 
 def percentile(values: list[float], percent: float) -> float:
-    """The value that this share of the values does not exceed."""
+    """The percentile: this share of the values does not exceed it."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
@@ -52,7 +52,7 @@ def summary(times: list[float], **more: Any) -> dict[str, Any]:
 def machine(device: str, level: str | None = None) -> dict[str, Any]:
     """The machine and the date of the run; load: the average of the last minute; gpu: the driver's description.
 
-    level: that of the vector instructions of the run; None for the machine's own.
+    level: the run's level of vector instructions; None for the machine's own.
     """
     model = platform.processor()
     if os.path.exists("/proc/cpuinfo"):
@@ -71,7 +71,7 @@ def machine(device: str, level: str | None = None) -> dict[str, Any]:
 
 
 def own_level() -> str:
-    """The level of vector instructions for which nbkeras compiles if no level is chosen."""
+    """The level of vector instructions that nbkeras uses if no level is chosen."""
     return output([sys.executable, "-c", levels.OWN], dict(os.environ)).strip()
 
 
@@ -98,7 +98,7 @@ def cores() -> int:
 
 
 def compare(name: str, ready: dict[str, dict[str, Any]]) -> None:
-    """A RuntimeError if networks differ in parameters or, with the same weights from a file, in what they predict."""
+    """RuntimeError if networks differ in parameters or, with the same weights from a file, in their predictions."""
     counts = {framework: first["parameters"] for framework, first in ready.items() if first["parameters"]}
     if len(set(counts.values())) > 1:
         raise RuntimeError(f"{name}: the frameworks' networks differ in parameters: {counts}")
@@ -112,10 +112,10 @@ def compare(name: str, ready: dict[str, dict[str, Any]]) -> None:
 class Session:
     """The settings of one run, and the methods that start frameworks with them, for workloads and studies.
 
-    folder: where networks are written for frameworks that read files. `close` it at the end.
+    folder: for networks in files, for frameworks that read files. Call `close` at the end.
     """
 
-    ATTEMPTS, WAIT = 3, 20.0  # to measure a round on undisturbed processors, and seconds to wait for these before each
+    ATTEMPTS, WAIT = 3, 20.0  # to measure a round undisturbed; seconds to wait before each attempt
 
     def __init__(self, options: argparse.Namespace, folder: str):
         self.options, self.folder = options, folder
@@ -127,22 +127,22 @@ class Session:
 
     @functools.cached_property
     def probe(self) -> Process:
-        """The process that says whether the processors are undisturbed."""
+        """The process that checks whether the processors are undisturbed."""
         command = [sys.executable, str(FOLDER / "run_probe.py"), "nbkeras", str(cores())]
         return Process("nbkeras", command, self.environment())
 
     def close(self) -> None:
-        """End the process that looks at the processors."""
+        """End the process that checks the processors."""
         if "probe" in vars(self):
             self.probe.close()
 
     def settles(self, seconds: float) -> bool:
-        """Whether the processors work as at their best in this run (limits.Probe), now or within so many seconds."""
+        """True if the processors are as fast as at their best in this run (limits.Probe), now or within this many seconds."""
         self.probe.ask(str(seconds))
         return self.probe.answer()["undisturbed"]
 
     def undisturbed(self, measure: Callable[[], Any]) -> Any:
-        """The result of `measure()` while the processors are undisturbed, or the last one if they are not; it is counted."""
+        """The result of `measure()` on undisturbed processors; else the last result, which is counted as disturbed."""
         self.rounds += 1
         can_look = hasattr(os, "sched_setaffinity")  # Linux
         if self.options.quick or self.options.device != "cpu" or not can_look:
@@ -172,7 +172,7 @@ class Session:
         return os.environ | settings | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | more
 
     def able(self, name: str) -> list[str]:
-        """The frameworks in which a workload is measured."""
+        """The frameworks that run a workload."""
         able = ("nbkeras", *WORKLOADS[name].peers)
 
         def is_able(framework: str) -> bool:
@@ -183,7 +183,7 @@ class Session:
         return [framework for framework in self.frameworks if is_able(framework)]
 
     def with_usual_threads(self, name: str) -> list[str]:
-        """The frameworks in which a workload is measured, without the variants by their number of threads."""
+        """The frameworks that run a workload, without variants by the number of threads."""
         return [framework for framework in self.able(name) if not framework[-1].isdigit()]
 
     def leave_out(self, what: str, reason: Exception) -> None:
@@ -194,7 +194,7 @@ class Session:
         print(f"  {what} is left out: {reason}", file=sys.stderr)
 
     def attempt(self, what: str, begin: Callable[[], Any]) -> Any:
-        """The result of `begin()`, or None if a peer cannot begin and is left out."""
+        """The result of `begin()`, or None if a peer cannot start and is left out."""
         try:
             return begin()
         except (Missing, Failed) as reason:
@@ -232,7 +232,7 @@ class Session:
         return Runner(framework, command, self.environment(**{"NBKERAS_DEVICE": device} | environment))
 
     def file(self, name: str, ending: str) -> str:
-        """A file with the network of a workload and the weights that it has in nbkeras, written at the first call."""
+        """A file with the network of a workload and nbkeras's weights, written at the first call."""
         path = os.path.join(self.folder, name + ending)
         if not os.path.exists(path):
             writer = WRITERS[ending]
@@ -273,7 +273,7 @@ class Session:
 
     def steady(self, name: str, workload: Workload, frameworks: list[str]) -> dict[str, dict]:
         """The times of training or prediction after warm-up."""
-        # fill the kernel cache: compiling would increase the peak of memory
+        # fill the kernel cache, because compiling would raise the memory peak
         self.start("nbkeras", name, steps=2).close()
         with self.started(name, {framework: (framework, {}) for framework in frameworks}) as runners:
             compare(name, {framework: runner.ready for framework, runner in runners.items()})

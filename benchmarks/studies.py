@@ -13,7 +13,7 @@ from benchmarks.session import Session, cores, percentile
 
 Table = dict[str, Any]
 
-# One process with as many threads as cores; hashing runs without the interpreter's lock.
+# One process with as many threads as cores; hashing releases the GIL.
 SPIN = """
 import hashlib, os, sys, threading
 data = bytes(1 << 22)
@@ -125,7 +125,7 @@ def subnormal(session: Session) -> list[Table]:
 
 
 def scaling(session: Session) -> list[Table]:
-    """Training time by size, on one thread and on all, and its floor: the least time of the work (work.py)."""
+    """Training time by size, on one thread and on all, and its floor: the minimum time of the work (work.py)."""
     counts = sorted({1, min(2, cores()), cores()})
     found = [results(session, "nbkeras", "run_scaling.py", str(count)) for count in counts]
     rates = [[count, each["rate"] / 1e9] for count, each in zip(counts, found, strict=True)]

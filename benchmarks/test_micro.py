@@ -1,10 +1,9 @@
 """Each kernel separately, with a floor: `pytest benchmarks --benchmark-enable` (in an editable install).
 
-A kernel's time is that of its recorded launches, replayed over the same arrays as in a training step. The floor is an
-estimate of the least time of the machine: numpy.matmul for the same products, or np.copyto of as many bytes as must be read
-and written (on one thread, and a copy also reads the memory that it overwrites, so a kernel may be faster). The ratio of the
-two least times is in `extra_info`, and in the table at the end.
-NBKERAS_BENCH=smallest makes all sizes tiny, to check that everything runs.
+A kernel's time is the time of its recorded launches, replayed over the same arrays as in a training step. The floor estimates the
+machine's minimum time: numpy.matmul for the same products, or np.copyto of the bytes that must be read and written (on one
+thread; a copy also reads the memory that it overwrites, so a kernel may be faster). The ratio of the two minimum times is in
+`extra_info`, and in the table at the end. NBKERAS_BENCH=smallest makes all sizes tiny, to check that everything runs.
 """
 
 import os
@@ -52,7 +51,7 @@ def floats(*sizes: int) -> np.ndarray:
 
 
 def exactly(*sizes: int) -> np.ndarray:
-    """Random numbers of a shape whose sizes follow from those of others."""
+    """Random numbers of a shape that depends on other shapes."""
     return RANDOM.standard_normal(sizes, dtype="float32")
 
 
@@ -95,7 +94,7 @@ def floats_like(array: np.ndarray) -> np.ndarray:
 
 
 def copy(*read: np.ndarray | int) -> Callable[[], None]:
-    """A copy of as many bytes as these arrays, or numbers of floats, have: half of them read, half written."""
+    """A copy of the bytes of these arrays or numbers of floats: half of them read, half written."""
     moved = sum(each.nbytes if isinstance(each, np.ndarray) else 4 * each for each in read)
     source = np.ones(max(1, moved // 2), np.uint8)
     target = np.empty_like(source)
@@ -118,7 +117,7 @@ def products(*shapes: tuple[int, int, int, int]) -> Callable[[], None]:
 
 
 def least(function: Callable[[], None]) -> float:
-    """The least seconds of many runs; then it waits until NumPy's threads sleep."""
+    """The minimum seconds of many runs; then it waits until NumPy's threads sleep."""
     times: list[float] = []
     while len(times) < 5 or sum(times) < FLOOR_SECONDS:
         start = time.perf_counter()
@@ -130,7 +129,7 @@ def least(function: Callable[[], None]) -> float:
 
 @pytest.fixture(scope="module")
 def table(request):
-    """Rows of (kernel, its microseconds, those of the floor), printed at the end."""
+    """Rows of (kernel, its microseconds, the floor's microseconds), printed at the end."""
     rows: list[tuple[str, float, float]] = []
     yield rows
     if rows:

@@ -1,9 +1,9 @@
-"""The least work of a functional model (multiply-adds of its products, and bytes that are moved once) and its least time.
+"""The minimum work of a functional model (multiply-adds of its products, and bytes that are moved once) and its minimum time.
 
-A product forward has one for the gradient of its weights and one for that of its input; the data's gradient is not computed. A
-convolution counts those at padded edges. All else (activations, normalization, pooling, adding) counts as nothing, because it
-could be a part of the products beside it. Bytes are those of weights, in training also of their gradients and the optimizer's
-state, and those of the model's inputs and the products' outputs; of a table of embeddings only the rows that a batch looks up.
+A forward product has one product for the gradient of its weights and one for the gradient of its input; the data's gradient is
+not computed. A convolution includes multiply-adds at padded edges. Other work (activations, normalization, pooling, addition)
+does not count, because it could be part of adjacent products. Bytes count for weights, in training also for gradients and the
+optimizer's state, for the model's inputs and for the products' outputs; of an embedding's table only the rows of a batch count.
 """
 
 import math
@@ -22,7 +22,7 @@ class Work(NamedTuple):
 
 
 class Store(NamedTuple):
-    """A cache, or the memory: how many bytes it holds for all threads, and how many they read a second."""
+    """A cache, or the memory: its bytes for all threads, and the bytes that they read a second."""
 
     name: str
     holds: float
@@ -30,7 +30,7 @@ class Store(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What a number of threads can do together. multiply_adds: a second; stores: the fastest first."""
+    """The limits of a number of threads together. multiply_adds: per second; stores: the fastest first."""
 
     threads: int
     multiply_adds: float
@@ -38,7 +38,7 @@ class Limits(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """The least seconds of some work by each limit, and the store from which its bytes come."""
+    """The minimum seconds of some work by each limit, and the store that holds its bytes."""
 
     by_arithmetic: float
     by_bytes: float
@@ -51,16 +51,16 @@ class Bounds(NamedTuple):
 
 
 def bounds(work: Work, limits: Limits) -> Bounds:
-    """The least seconds of some work: of its multiply-adds, and of its bytes, read from the smallest store that holds them."""
+    """The minimum seconds of some work: of its multiply-adds, and of its bytes, read from the smallest store that holds them."""
     store = next(store for store in limits.stores if work.bytes <= store.holds)
     return Bounds(work.multiply_adds / limits.multiply_adds, work.bytes / store.bandwidth, store.name)
 
 
 class Products(NamedTuple):
-    """Multiply-adds of a call of a layer, forward, by what is multiplied.
+    """Forward multiply-adds of a call of a layer, by the kind of operands.
 
-    inputs: the layer's input with weights; inner: values that the layer computed with weights; pairs: two values that were
-    computed, each of which has a gradient.
+    inputs: the layer's input with weights; inner: values that the layer computed, with weights; pairs: two computed values, which
+    both have a gradient.
     """
 
     inputs: float = 0
@@ -76,7 +76,7 @@ def dense(layer: Any, inputs: Sequence[Shape], output: Shape) -> Products:
 
 
 def einsum_dense(layer: Any, inputs: Sequence[Shape], output: Shape) -> Products:
-    """Each number of the output is a sum over the axes of the kernel that the output does not have."""
+    """Each number of the output is a sum over the kernel's axes that the output lacks."""
     of_kernel, of_output = layer.equation.split(",")[1].split("->")
     summed = [size for axis, size in zip(of_kernel, layer.kernel.shape, strict=True) if axis not in of_output]
     return Products(math.prod(output) * math.prod(summed))
@@ -101,7 +101,7 @@ def separable(layer: Any, inputs: Sequence[Shape], output: Shape) -> Products:
 
 
 def _places(shape: Shape, channels: int) -> float:
-    """The places of a convolution: all axes without that of the channels, wherever it is."""
+    """The number of positions of a convolution: all axes except the channels, wherever they are."""
     return math.prod(shape) / channels
 
 
@@ -110,7 +110,7 @@ def _size(variable: Any) -> int:
 
 
 def recurrent(gates: int) -> Callable:
-    """A layer that multiplies its input and its state with weights for each gate, at each time."""
+    """A layer that multiplies its input and its state by weights for each gate, at each time step."""
 
     def count(layer: Any, inputs: Sequence[Shape], output: Shape) -> Products:
         batch, length, features = inputs[0]
@@ -126,7 +126,7 @@ def bidirectional(layer: Any, inputs: Sequence[Shape], output: Shape) -> Product
 
 
 def multi_head_attention(layer: Any, inputs: Sequence[Shape], output: Shape) -> Products:
-    """Of a query, a value, and a key if it is another tensor than the value."""
+    """For a query, a value, and a key if it is another tensor than the value."""
     query, value, key = (*inputs, inputs[1])[:3]
     sizes = layer.key_dim, layer.value_dim or layer.key_dim
     of_key, of_value = (layer.num_heads * size for size in sizes)
@@ -165,7 +165,7 @@ OPS = ("add",)  # between layers
 
 
 def count_of(layer: Any) -> Callable[[Any, Sequence[Shape], Shape], Products]:
-    """What counts a layer's products; ValueError if the layer is not known."""
+    """The function that counts a layer's products; ValueError if the layer is unknown."""
     name = type(layer).__name__
     if name in OTHERS or name in TABLES or getattr(getattr(layer, "function", None), "__name__", "") in OPS:
         return lambda *_: Products()
@@ -180,7 +180,7 @@ def count_of(layer: Any) -> Callable[[Any, Sequence[Shape], Shape], Products]:
 
 
 def calls(model: Any) -> Iterator[Any]:
-    """The calls of layers (nodes) of a functional model, each after those that it needs; ValueError for other models."""
+    """The calls of layers (nodes) of a functional model in topological order; ValueError for other models."""
     if not getattr(model, "outputs", None):
         raise ValueError(
             f"{type(model).__name__} is no functional model: the work of its own `train_step` cannot be counted"
@@ -199,7 +199,7 @@ def calls(model: Any) -> Iterator[Any]:
 
 
 def work_of(model: Any, batch: int, training: bool) -> Work:
-    """The least work of a training step, or of a prediction, of so many samples."""
+    """The minimum work of a training step, or of a prediction, for this many samples."""
     multiply_adds, moved = 0.0, 0.0
     used: dict[int, tuple[Any, int]] = {}  # each weight and how many of its numbers are used
     have_gradients: set[int] = set()  # symbolic tensors that depend on weights
@@ -226,7 +226,7 @@ def work_of(model: Any, batch: int, training: bool) -> Work:
 
 
 def slots(model: Any) -> int:
-    """How many numbers the model's optimizer keeps for each weight."""
+    """The number of values that the model's optimizer keeps for each weight."""
     model.optimizer.build(model.trainable_variables)
     kept = sum(_size(variable) for variable in model.optimizer.variables if variable.shape)
     return round(kept / sum(map(_size, model.trainable_variables)))

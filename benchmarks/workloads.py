@@ -1,8 +1,8 @@
 """The workloads and their data. Imported by every runner, so it needs only NumPy.
 
 Labels are a function of the inputs, so that networks learn: with random labels ReLUs die and the optimizers' state becomes
-subnormal numbers, which makes some frameworks six times slower and a comparison worthless.
-The data are made in float32 without large temporaries, so that a run's peak of memory is the framework's.
+subnormal, which makes some frameworks six times slower and a comparison worthless. The data are made in float32 without large
+temporaries, so that the peak memory of a run is the framework's.
 """
 
 from collections.abc import Callable
@@ -115,7 +115,7 @@ WORKLOADS = {
     "toy": Workload("LSTM 2, Dense 2 on (2, 3), for the simulator", "train", "toy", 2, 2, ()),
 }
 
-# Networks that Adam trains, with its rate (ds_cnn: that of the reference's first twelve epochs); RMSprop trains the others.
+# Networks that Adam trains, with its rate (ds_cnn: the rate of the reference's first twelve epochs); RMSprop trains the others.
 ADAM = {
     "cnn": 0.001,
     "lstm_imdb": 0.001,
@@ -131,7 +131,7 @@ ADAM = {
     "maml": 0.001,
     "lstm_slopes": 0.001,
 }
-# Networks whose losses have derivatives: their steps are in derivatives_keras.py, derivatives_torch.py and derivatives_jax.py.
+# Networks with derivatives in the loss; see derivatives_keras.py, derivatives_torch.py and derivatives_jax.py.
 SECOND_ORDER = ("wgan_gp", "burgers", "maml", "lstm_slopes")
 LATENT = 64  # of wgan_gp
 PENALTY = 10.0  # of wgan_gp and lstm_slopes
@@ -140,7 +140,7 @@ INNER_RATE = 0.01  # of maml
 # The loss of these networks has the sum of squares of all convolution kernels times this factor, except of depthwise ones.
 L2 = {"resnet8": 1e-4, "ds_cnn": 1e-4, "mobilenet": 1e-4}
 
-# Batch normalization enlarges differences of rounding: mobilenet's first gradients in Keras on TensorFlow and on
+# Batch normalization amplifies rounding differences: mobilenet's first gradients in Keras on TensorFlow and on
 # PyTorch differ by 2%.
 BATCH_NORMALIZED = ("resnet8", "ds_cnn", "mobilenet", "autoencoder", "wake_word")
 
@@ -194,7 +194,7 @@ def _imdb(random, n):
 
 
 def _patterns(random, n, shape, classes):
-    """Noise with the pattern of its class in each row, and the numbers of the classes."""
+    """Rows of noise with the pattern of a class, and the class indices."""
     patterns = random.random((classes, *shape[1:]), "float32")
     x, numbers = random.random((n, *shape), "float32"), random.integers(0, classes, n)
     for number, pattern in enumerate(patterns):

@@ -3,8 +3,8 @@ Actor and critic: balance a pole
 ================================
 
 One network with two outputs learns to balance a pole on a cart (CartPole): the actor gives the probability of each push, the
-critic says how much reward is still to come. What went better than the critic expected becomes more probable. Sixteen
-carts are driven at the same time, and each update uses 32 steps of all of them.
+critic predicts the future reward. Pushes that gave more reward than the critic expected become more probable. Sixteen carts run
+at the same time, and each update uses 32 steps of all of them.
 
 The physics is written below, so nothing else needs to be installed. Random pushes balance the pole for about 23
 steps; after training it stands for **500 steps on average** in 20 new episodes, of 500 at most.
@@ -80,8 +80,8 @@ model.summary()
 # %%
 # Training
 # --------
-# A return is the reward of the steps that follow, plus what the critic expects behind the last one. Rewards are divided by
-# 10, so that the critic's numbers stay small.
+# A return is the reward of the following steps, plus the critic's prediction after the last one. Rewards are divided by 10, so
+# that the critic's numbers stay small.
 
 
 def drive(states):

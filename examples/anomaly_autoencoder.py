@@ -2,13 +2,12 @@
 Find anomalies with an autoencoder
 ==================================
 
-An autoencoder learns to copy normal heartbeats through a bottleneck of a few numbers. It never sees a sick heart. A beat that it
-cannot copy well is an anomaly.
+An autoencoder learns to copy normal heartbeats through a bottleneck of a few numbers. It never sees abnormal beats. A beat that
+it cannot copy well is an anomaly.
 
-The script makes the beats: a P wave, a QRS complex and a T wave as bell curves, with random times, widths and heights, under
-noise. Anomalies are beats without a P wave, with a broad QRS complex, or with an inverted T wave, and weaker forms of these. The
-reconstruction error finds them with an **AUC of 0.90**; the distance from the mean beat reaches 0.61. It takes 5 s
-on two cores.
+The script makes the beats: a P wave, a QRS complex and a T wave as bell curves, with random times, widths and heights, and noise.
+Anomalies are beats without a P wave, with a broad QRS complex, or with an inverted T wave, and weaker forms of these. The
+reconstruction error finds them with an **AUC of 0.90**; the distance from the mean beat reaches 0.61. It takes 5 s on two cores.
 """
 
 import matplotlib.pyplot as plt
@@ -109,7 +108,7 @@ plt.show()
 # %%
 # The threshold
 # -------------
-# Beats of the training set decide: 2% of them may be called anomalies.
+# The threshold comes from the training set: 2% of its beats may be called anomalies.
 
 train_errors = np.mean((model.predict(x_train[..., None], verbose=0)[..., 0] - x_train) ** 2, axis=1)
 threshold = np.quantile(train_errors, 0.98)

@@ -2,8 +2,8 @@
 A denoising autoencoder
 =======================
 
-An autoencoder presses an image through a narrow layer and rebuilds it. If it sees noisy images and has to return the
-clean ones, it learns what digits look like, and removes the noise.
+An autoencoder compresses an image to a few numbers and rebuilds it. If it gets noisy images and must return the clean ones, it
+learns what digits look like, and removes the noise.
 
 The data are the 8x8 digits that come with nbkeras, with noise added by this script. The mean squared error of the
 noisy test images is 0.159, or 0.083 if they are cut to the range of images; of the cleaned ones it is 0.025. The whole

@@ -2,13 +2,12 @@
 Classify texts with a bidirectional LSTM
 ========================================
 
-From which chapter of Python's manual does a passage of 30 words come? ``TextVectorization`` turns words into numbers, an
-embedding turns numbers into vectors, and a bidirectional LSTM reads them forwards and backwards.
+The model names the chapter of Python's manual that a passage of 30 words comes from. ``TextVectorization`` turns words into
+numbers, an embedding turns numbers into vectors, and a bidirectional LSTM reads them forward and backward.
 
-The data are seven of the help texts in ``pydoc_data.topics``, which comes with Python (here 3.11). They are cut into blocks
-of 120 words, and each fourth block is for testing, so no test passage overlaps with a training passage. The network names
-the right chapter for **71% of the test passages**; always naming the longest chapter is right for 24%.
-It takes 6 s on two cores.
+The data are seven of the help texts in ``pydoc_data.topics``, which comes with Python (here 3.11). They are split into blocks of
+120 words, and every fourth block is for testing, so no test passage overlaps with a training passage. The network names the right
+chapter for **71% of the test passages**; always naming the longest chapter is right for 24%. It takes 6 s on two cores.
 """
 
 import re

@@ -2,8 +2,8 @@
 Text, character by character, with a stateful LSTM
 ==================================================
 
-A recurrent network reads the help texts of Python and predicts the next character of each position. Then it writes text
-of its own, one character at a time.
+A recurrent network reads Python's help texts and predicts the next character at each position. Then it writes new text, one
+character at a time.
 
 The data are the 370,000 characters of ``pydoc_data.topics``, which comes with Python. The network needs
 **2.21 bits per character** on text that it has not seen; characters drawn by their frequency need 4.68.
@@ -39,9 +39,9 @@ codes = np.array([alphabet.index(character) for character in text], dtype="int32
 cut = len(codes) * 9 // 10
 
 # %%
-# A stateful layer starts each batch with the states that the last batch left, so sample *i* of a batch must continue
-# sample *i* of the batch before. The text is cut into 32 streams, which are read side by side in pieces of 64 steps.
-# The target is the same text, one character further.
+# A stateful layer starts each batch with the last states of the previous batch, so sample *i* of a batch must continue sample *i*
+# of the previous batch. The text is cut into 32 streams, which are read side by side in pieces of 64 steps. The target is the
+# same text, one character further.
 
 
 def in_streams(codes):
@@ -106,7 +106,7 @@ plt.show()
 # %%
 # Writing
 # -------
-# The same model now reads one stream: after ``reset_states()`` the batch size may be another one. The states remember
+# The same model now reads one stream: after ``reset_states()`` the batch size may change. The states remember
 # the text, so each step gives the model only the last character. A temperature below 1 makes likely characters likelier.
 
 

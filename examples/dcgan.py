@@ -5,9 +5,9 @@ A generative adversarial network
 Two networks play against each other: a generator makes images out of noise, a discriminator tells them from real ones.
 Both are convolutional (a DCGAN), and both learn in one ``train_step``.
 
-The data are the 8x8 digits that come with nbkeras. As the losses of such a game say little, a classifier that was
-trained on real digits judges the samples: its mean certainty is 0.81 (0.93 for real test images), and all ten digits
-occur, each with 7 to 18 %. The whole program takes about 17 seconds on two cores.
+The data are the 8x8 digits that come with nbkeras. The losses of a GAN say little, so a classifier that was trained on real
+digits judges the samples: its mean certainty is 0.81 (0.93 for real test images), and all ten digits occur, each with 7 to 18 %.
+The whole program takes about 17 seconds on two cores.
 """
 
 import matplotlib.pyplot as plt
@@ -129,7 +129,7 @@ plt.show()
 # Samples
 # -------
 #
-# The classifier names each sample. It is surest of samples that look like digits.
+# The classifier labels each sample. It is most certain for samples that look like digits.
 
 classifier = keras.Sequential([layers.Conv2D(32, 3, activation="relu"), layers.Flatten(), layers.Dense(10, "softmax")])
 classifier.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])

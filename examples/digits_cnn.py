@@ -34,9 +34,9 @@ x_test = x_test[..., None].astype("float32") / 16
 # The model
 # ---------
 #
-# ``BatchNormalization`` keeps the numbers between the layers in a range that is good for learning. Its averages, which
-# are used in prediction, follow slowly: with only 22 steps in an epoch a smaller ``momentum`` than the usual 0.99 is
-# better. ``MaxPooling2D`` halves height and width.
+# ``BatchNormalization`` keeps the numbers between the layers in a range that is good for learning. Its moving averages, which
+# predictions use, follow slowly: with only 22 steps in an epoch, use a ``momentum`` below the default of 0.99. ``MaxPooling2D``
+# halves height and width.
 
 inputs = keras.Input((8, 8, 1))
 x = layers.Conv2D(32, 3, padding="same", use_bias=False)(inputs)
@@ -56,8 +56,8 @@ model.summary()
 # Training
 # --------
 #
-# Two callbacks help: one halves the learning rate when the validation loss stops falling, the other one stops the
-# training when it has not fallen for ten epochs, and takes the best weights back.
+# Two callbacks help: one halves the learning rate when the validation loss stops falling. The other stops training when it has
+# not fallen for ten epochs, and restores the best weights.
 
 model.compile(optimizer=keras.optimizers.Adam(0.002), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
 callbacks = [

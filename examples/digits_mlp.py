@@ -56,7 +56,7 @@ model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=
 # Training
 # --------
 #
-# A tenth of the training data is held back to show how well the model does on images that it does not learn from.
+# A tenth of the training data is kept for validation: it shows the accuracy on images that the model does not learn from.
 
 history = model.fit(x_train, y_train, batch_size=64, epochs=EPOCHS, validation_split=0.1, verbose=2).history
 loss, accuracy = model.evaluate(x_test, y_test, verbose=0)
@@ -77,8 +77,7 @@ plt.show()
 # Predictions
 # -----------
 #
-# ``predict`` returns ten probabilities for each image. These are the twelve test images of which the model is least
-# sure.
+# ``predict`` returns ten probabilities for each image. These are the twelve test images with the least certain predictions.
 
 probabilities = model.predict(x_test, verbose=0)
 predicted = probabilities.argmax(axis=1)

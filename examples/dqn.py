@@ -2,9 +2,9 @@
 Deep Q-learning: balance a pole
 ===============================
 
-A cart must balance a pole by pushes to the left and to the right (CartPole). The network learns how much reward each push
-will bring in the end, from its own attempts. A buffer keeps them, and a second network, a copy that follows the first one
-slowly, says what the next state is worth.
+A cart must balance a pole by pushes to the left and to the right (CartPole). The network learns the total future reward of each
+push from its own attempts. A buffer keeps these attempts. A second network, a copy that follows the first one slowly, predicts
+the value of the next state.
 
 The physics is written below, so nothing else needs to be installed. The pole falls after about 23 steps with random
 pushes. After training it stands for **500 steps on average** in 20 new episodes, of 500 at most.
@@ -53,7 +53,8 @@ def start(number):
 # %%
 # The agent
 # ---------
-# ``train_on_batch`` records the step once and then replays it. ``Rescaling`` brings positions, speeds and angles to one scale.
+# ``train_on_batch`` records the step once and then replays it. ``Rescaling`` brings positions, speeds and angles to the same
+# scale.
 
 
 def make_network():
@@ -72,7 +73,7 @@ class Agent(keras.Model):
 
     def train_step(self, data):
         (states, actions, next_states, ended), _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        # Double Q-learning: the network chooses the next action, the target network says what it is worth.
+        # Double Q-learning: the network chooses the next action, the target network predicts its value.
         choice = ops.one_hot(ops.argmax(self.network(next_states), axis=1), 2)
         future = ops.sum(choice * self.target(next_states), axis=1)
         wanted = 1 + GAMMA * (1 - ended) * future
@@ -87,7 +88,7 @@ class Agent(keras.Model):
 
 
 # %%
-# The learning rate falls to zero: without that, the agent forgets now and then what it could do.
+# The learning rate falls to zero: otherwise the agent sometimes forgets what it has learned.
 
 agent = Agent()
 agent.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.001, STEPS)))
@@ -95,8 +96,8 @@ agent.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.001
 # %%
 # Training
 # --------
-# At first all pushes are random, so that the agent sees many states; later 2% are. An episode that reaches its limit did
-# not end: its last state has a future.
+# At first all pushes are random, so that the agent sees many states; later 2% are. An episode that reaches its limit has not
+# failed: its last state has a future.
 
 
 def act(states, exploration=0.0):

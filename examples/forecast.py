@@ -2,8 +2,8 @@
 Forecast a time series
 ======================
 
-From the last 48 hours of a series, predict the next 12. Windows come from ``timeseries_dataset_from_array``; an LSTM and a
-causal convolution are compared with *persistence* (the last value stays) and with the value of one day before.
+From the last 48 hours of a series, predict the next 12. Windows come from ``timeseries_dataset_from_array``; an LSTM and a causal
+convolution are compared with *persistence* (the last value) and with the value one day before.
 
 The script makes the series: 200 days of hourly temperatures with a daily cycle, weather that comes and goes over some days, and
 noise. Mean absolute errors on the last 40 days: **LSTM 1.50, convolution 1.62**, persistence 5.51, one day before 2.07
@@ -26,8 +26,8 @@ keras.utils.set_random_seed(0)
 # %%
 # The series
 # ----------
-# The weather is an autoregressive process: each hour keeps 98% of the deviation of the hour before. It also changes the
-# size of the daily cycle: a warm day is a clear day.
+# The weather is an autoregressive process: each hour keeps 98% of the previous hour's deviation. It also changes the size of the
+# daily cycle: warm days are clear days.
 
 rng = np.random.default_rng(0)
 hours = np.arange(24 * DAYS)
@@ -47,7 +47,7 @@ plt.show()
 # %%
 # Windows
 # -------
-# The training part gives the mean and the scale. Sample *i* holds hours *i* to *i* + 47, its target the 12 hours behind them.
+# The training part gives the mean and the scale. Sample *i* holds hours *i* to *i* + 47, its target the next 12 hours.
 
 cut = len(series) * 4 // 5
 mean, scale = series[:cut].mean(), series[:cut].std()

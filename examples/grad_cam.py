@@ -2,12 +2,12 @@
 Where does the network look? Grad-CAM
 =====================================
 
-Grad-CAM shows which part of an image speaks for a class. It weighs the channels of the last convolution by the
-gradient of the class's score. The gradient comes from a ``GradientTape``.
+Grad-CAM shows which part of an image supports a class. It weights the channels of the last convolution by the gradient of the
+class's score. The gradient comes from a ``GradientTape``.
 
-The data are made by this script: noisy images with one shape, a circle, a square, a triangle or a cross. The network
-learns only the name of the shape, never its place. Its test accuracy is 98.0 %, and 29 % of the heat lies on the
-shapes, which cover 7 % of the pixels. The whole program takes about 7 seconds on two cores.
+The data are made by this script: noisy images with one shape, a circle, a square, a triangle or a cross. The network learns only
+the name of the shape, never its position. Its test accuracy is 98.0 %, and 29 % of the heat is on the shapes, which cover 7 % of
+the pixels. The whole program takes about 7 seconds on two cores.
 """
 
 import matplotlib.pyplot as plt
@@ -76,8 +76,8 @@ history = model.fit(x_train, y_train, batch_size=50, epochs=EPOCHS, validation_d
 # The heat map
 # ------------
 #
-# A second model with the same layers returns the features, too. The channels that raise the score get a large weight.
-# Negative sums speak against the class and are cut off.
+# A second model with the same layers also returns the features. Channels that raise the score get a large weight. Negative sums
+# are evidence against the class and are set to zero.
 
 with_features = keras.Model(inputs, [features, outputs])
 

@@ -3,7 +3,7 @@ Your own images, from a folder
 ==============================
 
 Most image data are files: one folder for each class, with the images in it. ``image_dataset_from_directory`` reads
-them batch by batch. Layers that change the images a little, differently in each step, make few images go further.
+them batch by batch. Layers that change the images a little, differently in each step, help to learn from few images.
 
 The images are made by this script: 50 small .png files for training and 50 for testing of each of three kinds of
 leaves, which differ in the number of their lobes. The leaves for training are upright, those for testing are not. To
@@ -30,8 +30,8 @@ keras.utils.set_random_seed(0)
 # Make the image files
 # --------------------
 #
-# A leaf has a random color, size and place. In the images for training all leaves are nearly upright; in those for
-# testing they have any direction.
+# A leaf has a random color, size and position. In training images all leaves are nearly upright; in test images they have any
+# direction.
 
 
 def draw_leaf(lobes, turn, random):

@@ -5,11 +5,10 @@ Knowledge distillation
 A large network (the teacher) labels images for a small one (the student). Its probabilities say more than a label: "a
 3, a little like an 8".
 
-The data are the 8x8 digits that come with nbkeras. The student has 8 hidden units and only 300 images with labels. The
-teacher learned from all 1,501, and tells the student what it thinks of each. Test accuracy: teacher 98.0 %, student
-alone 87.3 %, student with the teacher 93.0 % (means of three seeds). So the teacher replaces the labels that the
-student lacks: with all 1,501 labels the student reaches 92.9 % by itself. The whole program takes about 10
-seconds on two cores.
+The data are the 8x8 digits that come with nbkeras. The student has 8 hidden units and only 300 images with labels. The teacher
+learned from all 1,501, and gives the student its probabilities for each. Test accuracy: teacher 98.0 %, student alone 87.3 %,
+student with the teacher 93.0 % (means of three seeds). So the teacher replaces the missing labels: with all 1,501 labels and no
+teacher the student reaches 92.9 %. The whole program takes about 10 seconds on two cores.
 """
 
 import matplotlib.pyplot as plt
@@ -82,9 +81,9 @@ plt.show()
 # The distiller
 # -------------
 #
-# The loss is the divergence of the student's probabilities from those of the teacher, at the same temperature. Its
-# gradients shrink with the square of the temperature, so it is multiplied by that. ``compute_loss`` is all that
-# differs from an ordinary model.
+# The loss is the divergence of the student's probabilities from those of the teacher, at the same temperature. Its gradients
+# shrink with the square of the temperature, so it is multiplied by that square. Only ``compute_loss`` differs from an ordinary
+# model.
 
 
 class Distiller(keras.Model):

@@ -2,12 +2,12 @@
 Learning to learn from ten points
 =================================
 
-Model-agnostic meta-learning (MAML) looks for weights from which one step of gradient descent is enough to learn a new task. Its
-loss is the error *after* that step, so training goes back through the step: it needs gradients of gradients.
+Model-agnostic meta-learning (MAML) finds initial weights that learn a new task in one step of gradient descent. Its loss is the
+error *after* that step, so training differentiates the step: it needs gradients of gradients.
 
-A task is a sine curve of random height and phase, of which the network sees ten points, as in Finn, Abbeel and Levine (2017).
-On new curves the squared error falls from 2.74 to **0.41 in one step** and to 0.16 in ten. A network that learned the same curves
-in the usual way needs ten steps to come from 2.74 to 1.62. Both together take 6 s on two cores.
+A task is a sine curve of random height and phase; the network sees ten of its points, as in Finn, Abbeel and Levine (2017). On
+new curves the squared error falls from 2.74 to **0.41 in one step** and to 0.16 in ten. A network that learned the same curves in
+the usual way needs ten steps from 2.74 to 1.62. Both together take 6 s on two cores.
 """
 
 import matplotlib.pyplot as plt
@@ -27,7 +27,7 @@ rng = np.random.default_rng(0)
 
 
 def draw(tasks):
-    """Points of as many curves: those to learn from, and others to be right about."""
+    """Points of this many curves: some to learn from, and others to test."""
     x = rng.uniform(-5, 5, size=(tasks, 2 * POINTS, 1))
     y = rng.uniform(0.1, 5, size=(tasks, 1, 1)) * np.sin(x + rng.uniform(0, np.pi, size=(tasks, 1, 1)))
     x, y = x.astype("float32"), y.astype("float32")
@@ -37,12 +37,12 @@ def draw(tasks):
 # %%
 # The learner
 # -----------
-# ``stateless_call`` computes the network with the weights that it is given, and these may be the result of steps. ``vmap`` gives
-# each task its own steps, but all tasks are computed together, as one batch.
+# ``stateless_call`` computes the network with given weights, which may be the result of steps. ``vmap`` gives each task its own
+# steps, but computes all tasks together, as one batch.
 
 
 class Learner(keras.Model):
-    """A network whose loss is its error after so many steps on each task: with 0 it learns all tasks at once, as usual."""
+    """A network; its loss is the error after this many steps on each task: with 0 it learns all tasks at once, as usual."""
 
     def __init__(self, steps):
         super().__init__()
@@ -64,7 +64,7 @@ class Learner(keras.Model):
         return weights
 
     def errors(self, steps, *tasks):
-        """The error after so many steps on each task (tasks,)."""
+        """The error after this many steps on each task (tasks,)."""
 
         def of_task(known_x, known_y, x, y):
             return self.error(self.adapted(steps, known_x, known_y), x, y)

@@ -2,12 +2,11 @@
 Learning with few labels: the mean teacher
 ==========================================
 
-Labels are expensive, images are cheap. A mean teacher is a copy of the network whose weights are a moving average of
-those of the student. The student has to say the same as the teacher about images without labels, although both see
-them with different noise.
+Labels are expensive, images are cheap. A mean teacher is a copy of the network; its weights are a moving average of the student's
+weights. The student must agree with the teacher about images without labels, although both see them with different noise.
 
 The data are the 8x8 digits that come with nbkeras: 1,501 images, but only ``LABELS`` of them, three of each digit,
-have a label. The test accuracy with the labels alone is 83.8 %, with the mean teacher 90.9 %. The whole program takes
+have a label. The test accuracy with only the labels is 83.8 %, with the mean teacher 90.9 %. The whole program takes
 about 7 seconds on two cores.
 """
 
@@ -31,7 +30,7 @@ x_test = x_test[..., None].astype("float32") / 16
 # The data
 # --------
 #
-# The networks see each image shifted a little and with noise, anew in each step.
+# In each step the networks see each image with a new small shift and new noise.
 
 labelled = np.concatenate([np.flatnonzero(y_train == digit)[: LABELS // 10] for digit in range(10)])
 x_few, y_few = x_train[labelled], y_train[labelled]
@@ -57,7 +56,7 @@ def make_network():
 # With labels only
 # ----------------
 #
-# The baseline is the same network, trained for as many steps with the labelled images alone.
+# The baseline is the same network, trained for the same number of steps with only the labelled images.
 
 keras.utils.set_random_seed(0)
 alone = make_network()
@@ -70,8 +69,8 @@ print(f"labels only: test accuracy {accuracy_alone:.3f}")
 # The mean teacher
 # ----------------
 #
-# The weight of the consistency loss rises slowly, because at first the teacher knows nothing. It depends on the number
-# of the step. This number must be a ``Variable``: the step is recorded once and replayed.
+# The weight of the consistency loss rises slowly, because at first the teacher knows nothing. It depends on the step count, which
+# must be a ``Variable``, because the step is recorded once and replayed.
 
 
 class MeanTeacher(keras.Model):

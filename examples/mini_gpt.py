@@ -2,12 +2,12 @@
 A small GPT that writes characters
 ==================================
 
-A causal Transformer: each position attends only to the positions before it and predicts the next character. So one call
-with a text of 64 characters trains 64 predictions. After training, the model writes text.
+In a causal Transformer each position attends only to earlier positions and predicts the next character. So one call with 64
+characters trains 64 predictions. After training, the model writes text.
 
-The data are the 370,000 characters of ``pydoc_data.topics``, the help texts that come with Python. After so short a training the
-model needs **2.36 bits per character** on text that it has not seen; pairs of characters (how often does "h" follow "t"?)
-need 3.59. It takes 27 s on two cores.
+The data are the 370,000 characters of ``pydoc_data.topics``, the help texts that come with Python. After this short training the
+model needs **2.36 bits per character** on text that it has not seen; pairs of characters (how often does "h" follow "t"?) need
+3.59. It takes 27 s on two cores.
 """
 
 from pydoc_data.topics import topics
@@ -33,7 +33,7 @@ keras.utils.set_random_seed(0)
 # The text
 # --------
 # Some paragraphs appear in several texts: each is taken once, so that the last tenth, which is for validation, is new.
-# A batch has texts of 64 characters from random places; the target is one character further.
+# A batch has sequences of 64 characters from random positions; the target is one character further.
 
 text = "\n\n".join(dict.fromkeys("\n\n".join(topics.values()).split("\n\n")))
 text = "".join(character for character in text if character.isascii())
@@ -94,8 +94,8 @@ model.compile(keras.optimizers.Adam(0.003), keras.losses.SparseCategoricalCrosse
 # %%
 # Writing
 # -------
-# The model reads the last 64 characters and its last position decides. A shorter text is padded behind its end, where no
-# position before can see it.
+# The model reads the last 64 characters, and its last position predicts the next one. A shorter text is padded at its end, which
+# earlier positions cannot see.
 
 
 def write(prompt, length, temperature=0.7):

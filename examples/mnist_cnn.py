@@ -4,11 +4,10 @@ MNIST with a convolutional network
 
 The classic first program for images: 28x28 handwritten digits, two convolutions, dropout.
 
-``nbkeras.datasets.mnist`` reads the file ``~/.keras/datasets/mnist.npz`` and would download it (11 MB) if it is not
-there. This program does not download anything: without the file it takes the 1,797 8x8 digits that come with nbkeras,
-enlarged to 24x24 pixels. The output below is from a machine without the file: a test accuracy of 98.0 % after 12
-epochs. MNIST has forty times as many images, so an epoch takes at least forty times as long. The whole program takes
-about 5 seconds on two cores.
+``nbkeras.datasets.mnist`` reads the file ``~/.keras/datasets/mnist.npz`` and would download it (11 MB) if it is not there. This
+program does not download anything: without the file it uses the 1,797 8x8 digits that come with nbkeras, enlarged to 24x24
+pixels. The output below is from a machine without the file: a test accuracy of 98.0 % after 12 epochs. MNIST has forty times as
+many images, so an epoch takes at least forty times as long. The whole program takes about 5 seconds on two cores.
 """
 
 import os

@@ -28,7 +28,7 @@ x_train, x_test = (np.kron(images, np.ones((2, 2)))[..., None].astype("float32")
 # ---------
 #
 # The layers are those of the first `MobileNet <https://arxiv.org/abs/1704.04861>`_, only fewer and narrower.
-# ``SeparableConv2D`` would do both steps in one layer; here they stand apart because MobileNet normalizes in between.
+# ``SeparableConv2D`` would do both steps in one layer; here they are separate, because MobileNet normalizes in between.
 
 
 def normalized(x):

@@ -2,8 +2,8 @@
 Search hyperparameters with Optuna
 ==================================
 
-Optuna tries learning rates, widths, depths and rates of dropout for a small network, and stops attempts early that look worse
-than others. Each trial is a new nbkeras model; the compiled kernels stay, so a trial costs little more than its training.
+Optuna tries learning rates, widths, depths and dropout rates for a small network, and stops trials early that look worse than
+others. Each trial is a new nbkeras model; compiled kernels are reused, so a trial costs little more than its training.
 
 The data are the 1,797 digits of 8x8 pixels that come with nbkeras. In 25 trials the validation accuracy is between 0.80 and
 **0.92**; the best settings reach 0.976 on the test digits. It takes 3 s on two cores. Optuna must be installed:
@@ -132,7 +132,7 @@ plt.show()
 # %%
 # The best settings
 # -----------------
-# ``best_trial`` gives the same values again: one more training, with the validation digits.
+# ``best_trial`` suggests the same values again for one more training, with the validation digits.
 
 keras.utils.set_random_seed(0)
 model = make_model(optuna.trial.FixedTrial(study.best_params))

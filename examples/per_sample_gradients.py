@@ -2,13 +2,13 @@
 Which labels are wrong? Gradients of single samples
 ===================================================
 
-A label that is wrong pulls at the weights: the gradient of its sample is large while the network learns. So the samples with the
-largest gradients are those to look at first. This needs the gradient of each sample, not their mean:
-``autodiff.vmap(autodiff.grad(loss))``. Influence functions and training with differential privacy start from it too.
+A wrong label gives its sample a large gradient while the network learns. So look first at the samples with the largest gradients.
+This needs the gradient of each sample, not their mean: ``autodiff.vmap(autodiff.grad(loss))``. Influence functions and
+differentially private training use it too.
 
 The data are the 8x8 digits that come with nbkeras; this script gives 75 of 1,501 a wrong label. Of the 75 samples with the
-largest gradients **91% are wrong** (93% of those with the largest losses), and the first 91 hold all wrong ones. The gradients
-of all samples at once take 8 ms, in a loop 2.1 s.
+largest gradients **91% are wrong** (93% of those with the largest losses), and the first 91 hold all wrong ones. The gradients of
+all samples take 8 ms together, and 2.1 s in a loop.
 """
 
 from timeit import timeit
@@ -36,8 +36,8 @@ print(f"{WRONG} of {len(x)} labels are wrong")
 # %%
 # Gradients of single samples
 # ---------------------------
-# ``loss_of_one`` is the loss of one sample, with weights that are given. ``grad`` makes its gradient by the weights of it,
-# and ``vmap`` the same for all samples at once: ``None`` says that all have the same weights.
+# ``loss_of_one`` is the loss of one sample with given weights. ``grad`` computes its gradient by the weights, and ``vmap`` does
+# so for all samples at once: ``None`` means that all samples share the weights.
 
 model = keras.Sequential([keras.Input((64,)), layers.Dense(WIDTH, activation="relu"), layers.Dense(10)])
 loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -53,7 +53,7 @@ gradient_of_one = autodiff.grad(loss_of_one)
 gradients_of_all = autodiff.vmap(gradient_of_one, in_axes=(None, 0, 0))
 
 # %%
-# They are the same as those of a loop, and come faster.
+# A loop gives the same gradients, but more slowly.
 
 weights = model.trainable_weights
 together = gradients_of_all(weights, x, labels)
@@ -69,7 +69,7 @@ print(f"all {len(x)} at once: {1000 * at_once:.1f} ms; in a loop: {1000 * a_samp
 # %%
 # Training
 # --------
-# The network learns the labels as they are. After each epoch each sample's loss, and the norm of its gradient, are added up.
+# The network learns the given labels. After each epoch each sample's loss and the norm of its gradient are summed.
 
 
 class Sums(keras.callbacks.Callback):

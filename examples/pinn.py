@@ -2,9 +2,9 @@
 A physics-informed network
 ==========================
 
-A network learns to solve Burgers' equation, ``u_t + u u_x = 0.01 / pi u_xx``, without any solution to learn from: its loss says
-by how much the network itself, ``u(x, t)``, breaks the equation. So the loss has first and second derivatives of
-the network by its inputs, and training needs the gradient of all that by the weights: three tapes, one in another.
+A network learns to solve Burgers' equation, ``u_t + u u_x = 0.01 / pi u_xx``, without any solution to learn from: its loss
+measures how much the network, ``u(x, t)``, violates the equation. So the loss has first and second derivatives of the network by
+its inputs, and training needs the gradient of the loss by the weights: three nested tapes.
 
 The solution starts as a sine and becomes a shock at ``x = 0``. The exact solution is a quotient of integrals (Cole and Hopf), so
 the error can be measured: it is **2.2%** of the solution, by the L2 norm. The step is recorded and replayed like any
@@ -28,7 +28,7 @@ keras.utils.set_random_seed(0)
 # %%
 # The equation
 # ------------
-# The watched tensors are the coordinates. ``first`` gives the slopes of u; ``second`` the slope of a slope.
+# The tapes watch the coordinates. ``first`` gives the first derivatives of u, ``second`` a second derivative.
 
 
 class Burgers(keras.Model):
@@ -61,8 +61,8 @@ class Burgers(keras.Model):
 # %%
 # Training
 # --------
-# Each batch has points inside, with ``-1 < x < 1`` and ``0 < t < 1``, and points of the edge, where u is known: at the
-# start it is a sine, and at both ends 0.
+# Each batch has inner points, with ``-1 < x < 1`` and ``0 < t < 1``, and points on the boundary, where u is known: a sine at the
+# start, and 0 at both ends.
 
 rng = np.random.default_rng(0)
 inside = rng.uniform([-1, 0], [1, 1], size=(50 * POINTS, 2)).astype("float32")
@@ -78,8 +78,8 @@ history = model.fit([inside, edge], edge_u, batch_size=POINTS, epochs=max(2, STE
 # %%
 # The exact solution
 # ------------------
-# By Cole and Hopf u is a quotient of two integrals, weighted by a normal distribution: Gauss and Hermite chose the points
-# at which such an integral is summed up.
+# By Cole and Hopf u is a quotient of two integrals, weighted by a normal distribution. Gauss-Hermite quadrature computes these
+# integrals.
 
 
 def exact(x, t):

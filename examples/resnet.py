@@ -29,9 +29,9 @@ x_test = x_test[..., None].astype("float32") / 16
 # The model
 # ---------
 #
-# A block has two convolutions. There is no batch normalization here: it would help both networks, and hide the effect
-# of the sums. The second convolution of a residual block starts with zeros, so that the network first passes its input
-# on (`Fixup <https://arxiv.org/abs/1901.09321>`_).
+# A block has two convolutions. There is no batch normalization here, because it would help both networks and hide the effect of
+# the sums. The second convolution of a residual block starts with zeros, so that the network first passes its input through
+# (`Fixup <https://arxiv.org/abs/1901.09321>`_).
 
 
 def residual_block(x):
@@ -72,7 +72,7 @@ for name, block in {"residual": residual_block, "plain": plain_block}.items():
     ).history
 
 # %%
-# Both have the same number of parameters. The curves are those of the test images.
+# Both have the same number of parameters. The curves show the test images.
 
 plt.figure(figsize=(5, 3.5))
 for name, history in histories.items():

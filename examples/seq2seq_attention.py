@@ -2,9 +2,9 @@
 Sequence to sequence with attention
 ===================================
 
-A network reads dates as people write them, such as "thursday, 12 march 1998", and writes them as "1998-03-12". The encoder is
-a bidirectional GRU over the characters. The decoder writes one character at a time and looks at the encoder's outputs with
-an attention layer: its weights show from which characters each digit comes.
+A network reads dates as people write them, such as "thursday, 12 march 1998", and writes them as "1998-03-12". The encoder is a
+bidirectional GRU over the characters. The decoder writes one character at a time and reads the encoder's outputs with an
+attention layer. Its weights show the source characters of each digit.
 
 The script makes the dates. **All 1,000 test dates, of days that were not in training, are written without a mistake.**
 It takes 5 s on two cores.
@@ -52,8 +52,8 @@ cut = DATES * 9 // 10
 # %%
 # The model
 # ---------
-# In training, the decoder reads the correct characters before each position (teacher forcing), so all ten positions
-# are one call. The mask of the padding goes from the embedding to the attention.
+# In training, the decoder reads the correct previous characters at each position (teacher forcing), so one call computes all ten
+# positions. The embedding passes the padding mask to the attention.
 
 source = keras.Input((length,), dtype="int32", name="source")
 x = layers.Embedding(len(letters) + 1, 32, mask_zero=True)(source)
@@ -91,7 +91,7 @@ plt.show()
 # %%
 # Translation
 # -----------
-# Without the target, the decoder reads what it wrote itself: the likeliest character at each position.
+# Without a target, the decoder reads its own output: the most probable character at each position.
 
 
 def translate(encoder_input):

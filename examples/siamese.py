@@ -2,14 +2,13 @@
 Metric learning with a siamese network
 ======================================
 
-Do two images show the same thing? A siamese network applies one encoder to both and compares the results. It learns a
-distance in which images of one class are near each other.
+Do two images show the same thing? A siamese network applies one encoder to both and compares the results. It learns a distance
+that is small between images of one class.
 
-The data are the 8x8 digits that come with nbkeras. The network is trained with pairs of the digits 0 to 6 and tested
-with pairs of new images. For the digits that it knows, a pair of one digit is closer than a pair of two digits with a
-probability of 1.000 (0.871 for the plain distance of the pixels). For the digits 7 to 9, which it never saw, this is
-0.811, less than the 0.862 of the pixels: seven classes are too few to learn a distance that holds for others. The
-whole program takes about 7 seconds on two cores.
+The data are the 8x8 digits that come with nbkeras. The network is trained with pairs of the digits 0 to 6 and tested with pairs
+of new images. For these digits, a pair of one digit is closer than a pair of two digits with a probability of 1.000 (0.871 for
+the plain distance of the pixels). For the digits 7 to 9, which it never saw, the probability is 0.811, less than the 0.862 of the
+pixels: seven classes are too few to learn a distance that works for others. The whole program takes about 7 seconds on two cores.
 """
 
 import matplotlib.pyplot as plt
@@ -51,8 +50,8 @@ new = make_pairs(x_test[y_test >= 7], y_test[y_test >= 7], 1000, random)
 # The model
 # ---------
 #
-# The encoder is one model that is called twice, so both images meet the same weights. Its output is a point on a
-# sphere, thus the distance of two images is a number from 0 to 2.
+# The encoder is one model that is called twice, so both images use the same weights. Its output is a point on a sphere, so the
+# distance of two images is a number from 0 to 2.
 
 encoder = keras.Sequential(
     [

@@ -3,8 +3,8 @@ A table of numbers and words
 ============================
 
 Keras's preprocessing layers turn each column of a table into numbers: ``Normalization`` for amounts, ``StringLookup`` and
-``CategoryEncoding`` for words, ``Discretization`` for an age whose effect is not a straight line. A functional model with one
-input for each column brings them together.
+``CategoryEncoding`` for words, ``Discretization`` for age, which has a nonlinear effect. A functional model with one input for
+each column combines them.
 
 The script makes the table: 6,000 customers; the target is whether a customer cancels, with a probability that depends on the
 columns. The network reaches an **AUC of 0.836** on test rows; a logistic regression on the plain numbers reaches 0.675, and
@@ -73,7 +73,7 @@ def numbers(table):
 # %%
 # The model
 # ---------
-# The other layers are part of the model: who uses it gives it the columns as they are.
+# The other layers are part of the model, so it takes the columns unchanged.
 
 inputs, features = {}, []
 for name in "fee", "calls":
@@ -133,7 +133,7 @@ plt.legend()
 plt.show()
 
 # %%
-# What the model learned about age: one customer at all ages.
+# The effect of age: predictions for one customer at all ages.
 
 ages = np.arange(18, 80)
 customer = {

@@ -2,9 +2,9 @@
 Classify sentences with a Transformer
 =====================================
 
-"The keys to the cabinet are here" is correct; "the keys to the cabinet is here" is not. The verb must agree with the first
-noun, and other nouns between them distract. All that a model needs is in the order of the words. An attention layer by itself
-does not see order: each word needs a vector for its position. The model is trained twice, with positions and without.
+"The keys to the cabinet are here" is correct; "the keys to the cabinet is here" is not. The verb must agree with the first noun,
+and other nouns between them distract. Only the order of the words shows the subject. An attention layer does not see order, so
+each word needs a vector for its position. The model is trained twice, with positions and without.
 
 The script makes the sentences. On sentences that were not in training, the model is right for **all 2,000 with
 positions and 74% without**; guessing is right for half of them. It takes 5 s on two cores.
@@ -26,7 +26,7 @@ keras.utils.set_random_seed(0)
 # %%
 # The data
 # --------
-# A subject with up to three phrases behind it. Half of the sentences have the wrong verb.
+# A sentence has a subject and up to three phrases. Half of the sentences have the wrong verb.
 
 NOUNS = "key cabinet teacher picture dog garden river student table book window friend letter engine cat".split()
 PREPOSITIONS = "to near with behind of under".split()
@@ -64,8 +64,7 @@ cut = SENTENCES * 4 // 5
 # %%
 # The model
 # ---------
-# ``mask_zero`` makes a mask of the padding behind short sentences; the layers below pass it on, and attention and
-# pooling use it.
+# ``mask_zero`` masks the padding of short sentences; the layers below pass the mask on, and attention and pooling use it.
 
 
 class AddPositions(layers.Layer):
@@ -136,7 +135,7 @@ plt.show()
 # %%
 # Distraction
 # -----------
-# With one noun, the words alone tell whether the verb is right. With more nouns they do not.
+# With one noun, the set of words shows whether the verb is right. With more nouns it does not.
 
 nouns = np.array([text.count("the ") for text in sentences[cut:]])
 for shift, (name, model) in zip([-0.2, 0.2], models.items(), strict=True):

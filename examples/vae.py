@@ -2,8 +2,8 @@
 A variational autoencoder
 =========================
 
-A variational autoencoder (VAE) describes each image by a point in a plane, such that the points of all images together
-are spread like a normal distribution. Any point of the plane can then be decoded to a new image.
+A variational autoencoder (VAE) maps each image to a point in a plane, so that all points together have a normal distribution. Any
+point of the plane can then be decoded to a new image.
 
 It is written here as in Keras's own guide: a sampling layer, an encoder, a decoder and a model with its own
 ``train_step``. The data are the 8x8 digits that come with nbkeras. The loss of the test images falls from 28.4 nats
@@ -29,7 +29,7 @@ x_test = x_test.reshape(-1, 64).astype("float32") / 16
 # -------------------
 #
 # The encoder returns a mean and the logarithm of a variance for each image. ``Sampling`` draws a point from this
-# distribution; as mean and variance enter by a sum and a product, gradients flow through them.
+# distribution; mean and variance enter by a sum and a product, so they have gradients.
 
 
 class Sampling(layers.Layer):
@@ -123,7 +123,7 @@ plt.show()
 # ----------------
 #
 # Left: the points of the training images. The labels were not used, but the digits form groups. Right: images decoded
-# from a grid in the plane. No person ever wrote them.
+# from a grid in the plane.
 
 points = encoder.predict(x_train, verbose=0)[0]
 steps = np.linspace(-2, 2, 12)

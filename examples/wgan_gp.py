@@ -2,9 +2,9 @@
 A Wasserstein GAN with gradient penalty
 =======================================
 
-In a WGAN a critic gives each image a number, higher for real ones than for made ones, and the generator learns to raise it. The
-critic may change by no more than the distance between two images, so its loss contains the norm of its own gradient by
-images, which should be 1. Training the critic needs the gradient of that gradient: a tape in a tape.
+In a WGAN a critic assigns each image a number, higher for real than for generated images, and the generator learns to raise it.
+The critic's output may change by at most the distance between two images, so its loss contains the norm of its gradient by
+images, which should be 1. Training the critic needs the gradient of that gradient, by nested tapes.
 
 The data are the 8x8 digits that come with nbkeras. A classifier that was trained on real digits judges the samples: its mean
 certainty is 0.82 (0.93 for real test images), and all ten digits occur, each with 4 to 14 %. The mean norm of the slope is 1.05.
@@ -31,7 +31,7 @@ x_test = x_test[..., None].astype("float32") / 16
 # %%
 # The two networks
 # ----------------
-# The critic has no batch normalization: the penalty is for each image, and batch normalization mixes images.
+# The critic has no batch normalization, because the penalty is for each image, and batch normalization mixes images.
 
 critic = keras.Sequential(
     [
@@ -67,8 +67,8 @@ generator = keras.Sequential(
 # %%
 # The training step
 # -----------------
-# The critic learns several times for each time that the generator does. ``slopes`` are the critic's gradients by images that
-# lie between a real and a made one. The whole step is recorded at the first batch, and replayed for all others.
+# The critic makes several updates for each update of the generator. ``slopes`` are the critic's gradients at images between a
+# real and a generated one. The whole step is recorded at the first batch, and replayed for all others.
 
 
 class WGAN(keras.Model):

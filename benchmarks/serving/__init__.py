@@ -1,1 +1,1 @@
-"""`nbkeras serve` beside other servers, under load: `python -m benchmarks.serving`."""
+"""`nbkeras serve` compared with other servers under load: `python -m benchmarks.serving`."""

@@ -1,11 +1,11 @@
 """python -m benchmarks.serving [--quick] [--models mlp,lstm,cnn] [--connections 1,8,64,300] [--write docs/serving.md]
 
-`nbkeras serve` beside MLServer, FastAPI with onnxruntime and Flask with Keras, all with the same weights and as many processes
-and threads. All servers of a model run at the same time and are loaded one after the other, in rounds; the others sleep. wrk
-posts the same body of the Open Inference Protocol to each (one row, JSON), and with a binary tensor to nbkeras, the only one
-that takes it. Before that each server's answers are compared with `predict`. A figure is the median of the rounds. A server has
-one processor for each of its worker processes, as a container with a limit, whatever the number of its threads; wrk has the
-others, or all if there are no others.
+Compares `nbkeras serve` with MLServer, FastAPI with onnxruntime and Flask with Keras, all with the same weights and the same
+numbers of processes and threads. All servers of a model run at the same time; each round loads one after the other while the
+others sleep. wrk posts the same body of the Open Inference Protocol to each (one row, JSON), and a binary tensor to nbkeras, the
+only server that takes it. First, each server's answers are compared with `predict`. A figure is the median of the rounds. A
+server has one processor for each of its worker processes, like a container with a limit, whatever the number of its threads; wrk
+has the other processors, or all if there are none.
 
 The Python of each peer: --peer-python fastapi=PATH (also mlserver, flask, nbkeras); benchmarks/serving/peers/ lists its packages.
 """
@@ -51,7 +51,7 @@ LONGEST = 4  # seconds of a round
 
 
 def model_of(name: str) -> Any:
-    """A model with weights of its own, not trained: the time of a prediction does not depend on the weights."""
+    """An untrained model: the time of a prediction does not depend on the weights."""
     nbkeras.utils.set_random_seed(1)
     if name == "lstm":
         parts = [nbkeras.Input((8, 16)), *(layers.LSTM(32, return_sequences=more) for more in (True, True, False))]
@@ -85,7 +85,7 @@ class Case:
         server.wait(lambda: self.bodies[False][0].answer(server.port, server.path))
 
     def check(self, server: Server, is_binary: bool) -> None:
-        """RuntimeError if a server answers anything else than `predict`."""
+        """RuntimeError if a server's answer differs from `predict`."""
         for body, expected in zip(self.bodies[is_binary], self.answers, strict=True):
             found = body.answer(server.port, server.path)
             if found.shape != (1, 10) or not np.allclose(found[0], expected, rtol=1e-5, atol=1e-5):
@@ -93,12 +93,12 @@ class Case:
 
 
 class Load:
-    """A server and the form of the requests to it, with the figures of all rounds by connections."""
+    """A server and the format of its requests, with the figures of all rounds by connections."""
 
     def __init__(self, name: str, server: Server, case: Case, seconds: int):
         self.name, self.server, self.seconds = name, server, seconds
         self.body = case.bodies[name.endswith("binary")][0]
-        self.rate = 0.0  # requests a second, as the last round reached
+        self.rate = 0.0  # requests a second of the last round
         self.rounds: dict[int, list[dict[str, float]]] = {}
 
     def run(self, connections: int, seconds: int | None = None, delay: float = 0.0) -> dict[str, float]:
@@ -112,7 +112,7 @@ class Load:
         return found
 
     def round(self, connections: int) -> None:
-        """A slow server gets the time to answer each connection three times."""
+        """A slow server gets enough time to answer each connection three times."""
         seconds = math.ceil(3 * connections / max(self.rate, 1))
         self.rounds.setdefault(connections, []).append(
             self.run(connections, min(max(seconds, self.seconds), max(LONGEST, self.seconds)))
@@ -202,12 +202,12 @@ class Benchmark:
         return {"title": f"{case.name}: {MODELS[case.name]}; {processes}", "columns": columns, "rows": rows}
 
     def half_load(self, loads: list[Load]) -> dict[str, Any]:
-        """Latencies at half of the highest rate that a server reached, on many connections that wait at random."""
+        """Latencies at half of a server's highest rate, on many connections that wait at random."""
         rows = []
         for each in loads:
             wanted = 0.5 * max(each.median(count, "rate") for count in each.rounds)
             delay = 1e3 * MOST / wanted
-            for _ in range(2):  # the time of an answer is a part of the wait between two requests
+            for _ in range(2):  # the wait between two requests includes the time of an answer
                 reached = each.run(MOST, 1, delay)["rate"]
                 delay = max(delay + 1e3 * MOST * (1 / wanted - 1 / max(reached, 1)), 0.1)
             rounds = [each.run(MOST, max(2, self.options.seconds), delay) for _ in range(self.options.rounds)]
@@ -219,7 +219,7 @@ class Benchmark:
         return {"title": title, "columns": columns, "rows": rows}
 
     def goals(self) -> dict[str, Any]:
-        """nbkeras with JSON beside the best peer: ahead of all, and at MOST connections of FastAPI by a half."""
+        """nbkeras with JSON compared with the best peer. Goals: ahead of all, and 1.5 times FastAPI at MOST connections."""
         rows = []
         for case, rates in self.rates.items():
             peers = {peer: rate for peer, rate in rates.items() if not peer.startswith("nbkeras")}
@@ -243,7 +243,7 @@ class Benchmark:
         return {"title": title, "columns": columns, "rows": rows}
 
     def memory(self) -> dict[str, Any]:
-        """The memory of some numbers of workers, with a small and a large model."""
+        """The memory for several numbers of workers, with a small and a large model."""
         rows = []
         for case in (Case("mlp", self.folder), Case(LARGE, self.folder)):
             for workers in self.options.memory:
@@ -276,7 +276,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     add("--workers", type=numbers, default=[1, 2], help="numbers of processes (default 1,2)")
     add("--threads", type=int, default=1, help="threads of the kernels of a process (default 1)")
-    add("--rounds", type=int, default=3, help="rounds, in which all servers take turns (default 3)")
+    add("--rounds", type=int, default=3, help="rounds; all servers take turns in each (default 3)")
     add("--seconds", type=int, default=1, help="the least seconds of load in a round (default 1)")
     add(
         "--memory",

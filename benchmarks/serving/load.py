@@ -25,7 +25,7 @@ class Body:
             head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
             self.json_bytes, self.content = len(head), head + x.tobytes()
         else:
-            # float() of the shortest digits of a float32: what a client of another language sends
+            # float() of the shortest digits of a float32, as clients in other languages send
             tensor["data"] = [float(str(value)) for value in x.ravel()]
             self.content = json.dumps({"inputs": [tensor]}).encode()
         self.type = "application/octet-stream" if is_binary else "application/json"
@@ -33,7 +33,7 @@ class Body:
         self.file.write_bytes(self.content)
 
     def answer(self, port: int, path: str) -> np.ndarray:
-        """The first output that a server answers; ConnectionError while it loads its model."""
+        """The first output in a server's answer; ConnectionError while it loads its model."""
         headers = {"Content-Type": self.type}
         if self.json_bytes is not None:
             headers["Inference-Header-Content-Length"] = str(self.json_bytes)
@@ -60,8 +60,7 @@ def wrk(
 ) -> dict[str, float]:
     """Load for some seconds: {seconds, requests, p50, p99 (us), broken, refused, late}.
 
-    processors: on which wrk runs. delay: the mean of the milliseconds that a connection waits between an answer and its next
-    request.
+    processors: wrk's processors. delay: the mean milliseconds that a connection waits between an answer and its next request.
     """
     environment = os.environ | {"BODY": str(body.file), "CONTENT_TYPE": body.type, "MEAN_DELAY": str(delay)}
     if body.json_bytes is not None:

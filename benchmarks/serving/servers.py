@@ -1,4 +1,4 @@
-"""The servers that are compared: how each is started, and the memory of its processes."""
+"""The compared servers: how each starts, and the memory of its processes."""
 
 import json
 import os
@@ -36,11 +36,11 @@ TITLES = {
     "fastapi-pool": "FastAPI + onnxruntime, in a pool of threads",
     "flask": "Flask + Keras 3",
 }
-FLASK_THREADS = 8  # of a process of gunicorn, which accept requests while one computes
+FLASK_THREADS = 8  # of a gunicorn process, which accept requests while one computes
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
+    """Free ports."""
     sockets = [socket.socket() for _ in range(count)]
     for each in sockets:
         each.bind(("127.0.0.1", 0))
@@ -51,7 +51,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def processors(workers: int) -> tuple[list[int], list[int]]:
-    """The processors of a server, and those of the load: others, if there are others."""
+    """The processors of a server and of the load: different ones, if there are enough."""
     every = sorted(os.sched_getaffinity(0))
     return every[:workers], every[workers:] or every
 
@@ -69,11 +69,11 @@ def versions(python: str, packages: Sequence[str]) -> dict[str, str]:
 
 
 class Server:
-    """A running server of one model, which requests call `model`.
+    """A running server of one model; requests name it `model`.
 
     kind: a key of INTERPRETERS. file: the model, .keras or .onnx as the server needs it. workers: processes that compute.
-    threads: of the kernels of each; all threads of a server together have as many processors as it has workers. MLServer with
-    one worker computes in the process that answers HTTP, which is its fastest way.
+    threads: of the kernels of each; all threads of a server together have one processor for each worker. With one worker MLServer
+    computes in the process that answers HTTP, which is fastest.
     """
 
     def __init__(self, kind: str, python: str, file: Path, workers: int, threads: int):
@@ -110,7 +110,7 @@ class Server:
             stdout=self._log,
             stderr=self._log,
             preexec_fn=lambda: os.sched_setaffinity(0, processors(workers)[0]),
-            start_new_session=True,  # so that its workers can be ended with it
+            start_new_session=True,  # so that its workers can be killed with it
         )
 
     def _mlserver(self, file: Path, workers: int, ports: Sequence[int]) -> None:
@@ -159,7 +159,7 @@ class Server:
         return RuntimeError(f"{self.kind} {reason}; its output:\n{self._log.read()[-4000:]}")
 
     def wait(self, ask: Callable[[], Any], seconds: float = 120.0) -> None:
-        """Wait until it answers: `ask` raises no error 8 times, each on a connection of its own, which any worker may get."""
+        """Wait until it answers: 8 calls of `ask` succeed, each on a new connection, which any worker may get."""
         end = time.monotonic() + seconds
         answered = 0
         while answered < 8:
@@ -177,7 +177,7 @@ class Server:
                 time.sleep(0.1)
 
     def processes(self) -> list[int]:
-        """The process that was started, and all that come from it."""
+        """The started process and all its descendants."""
         parents = {}
         for entry in os.listdir("/proc"):
             if entry.isdigit():
@@ -191,7 +191,7 @@ class Server:
         return found
 
     def cpu(self) -> float:
-        """Seconds of processors that all processes have used."""
+        """CPU seconds of all processes."""
         ticks = 0
         for process in self.processes():
             try:
@@ -202,14 +202,14 @@ class Server:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def wait_idle(self, seconds: float = 10.0) -> None:
-        """Wait until it has computed what wrk left behind, which would take time from the server that is loaded next."""
+        """Wait until it has finished wrk's remaining requests, which would take time from the next server."""
         end, before = time.monotonic() + seconds, -1.0
         while (now := self.cpu()) - before > 0.01 and time.monotonic() < end:
             before = now
             time.sleep(0.1)
 
     def memory(self) -> dict[str, float]:
-        """MB of all processes: `all` counts a shared page once, `private` are the pages that a worker has written."""
+        """MB of all processes: `all` counts a shared page once, `private` counts the pages that a worker has written."""
         total, private = 0.0, []
         for process in self.processes():
             fields = {}
