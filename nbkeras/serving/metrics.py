@@ -1,7 +1,7 @@
-"""Metrics of a server for Prometheus: what the processes have counted in their SharedMetrics, as text of the scrape.
+"""Metrics of a server for Prometheus: the figures in SharedMetrics, in the format of a scrape.
 
-prometheus-client writes the text. Its counters are not used: an observation of its multiprocess mode costs more than parsing a
-small request (see `board.py`). Labels are names of models that the server has, and words of fixed lists, so no client can make
+prometheus-client writes the format. Its counters are not used: an observation in its multiprocess mode costs more than parsing
+a small request (see `board.py`). Labels are names of the server's models and words of fixed lists, so clients cannot create
 new series.
 """
 
@@ -38,23 +38,24 @@ from nbkeras.serving.repository import READY
 from nbkeras.serving.service import Service
 
 _PREFIX = "nbkeras_serving_"
-_PAUSE = 0.5  # seconds between two looks at what is a state, such as the length of a queue
-_MEMORY_PAUSE = 1.0  # seconds for which the memory of processes is not read again: the system walks all their pages
-_SAMPLES = 64  # that are written in one turn of the event loop
-_END = b"# EOF\n"  # of the format OpenMetrics
-OTHERS = "", ""  # requests for models that are not there
+_PAUSE = 0.5  # seconds between two samples of states, such as the length of a queue
+_MEMORY_PAUSE = 1.0  # seconds until the memory of processes is read again: the system walks all their pages
+_SAMPLES = 64  # samples written in one turn of the event loop
+_END = b"# EOF
+"  # the last line of the OpenMetrics format
+OTHERS = "", ""  # requests for unknown models
 _MODEL, _WORKER = ("model", "version"), ("worker",)  # labels
 
 
 class Metrics(Observer):
-    """The figures that a worker counts, and what it tells of those of all workers."""
+    """Counts a worker's figures, and exports the figures of all workers."""
 
     def __init__(self, board: SharedMetrics, index: int = 0):
         self.board, self.part = board, board.part(index)
-        self.part.end()  # of the worker that had this place before
+        self.part.end()  # clear the states of the previous worker
         self.part.set("process", os.getpid())
         self.part.set("started", time.time())
-        self._dropped = 0  # lines of the log, as far as they are counted
+        self._dropped = 0  # dropped log lines counted so far
         self._memory: dict[int, limits.Memory] = {}
         self._memory_time = -_MEMORY_PAUSE
         self._reading: asyncio.Task | None = None
@@ -74,7 +75,7 @@ class Metrics(Observer):
         self.part.batch((name, version), rows, seconds, waits)
 
     def look(self, service: Service, connections: Collection[Any] = ()) -> None:
-        """Note the states of this worker."""
+        """Record the states of this worker."""
         part = self.part
         part.set("in_flight", service.in_flight)
         part.set("connections", len(connections))
@@ -93,7 +94,7 @@ class Metrics(Observer):
             part.set_of((each.name, each.version), "waiting_bytes", each.batcher.bytes)
 
     async def watch(self, service: Service, connections: Collection[Any]) -> None:
-        """Look at the states, for ever."""
+        """Record the states periodically, forever."""
         while True:
             self.look(service, connections)
             await asyncio.sleep(_PAUSE)
@@ -101,7 +102,7 @@ class Metrics(Observer):
     # -------------------- telling --------------------
 
     async def memory(self) -> dict[int, limits.Memory]:
-        """The memory of each worker that lives, by index. It is read in a thread, once for all who ask at the same time."""
+        """The memory of each live worker, by index. A thread reads it once for all simultaneous callers."""
         if self._reading is None and time.monotonic() - self._memory_time >= _MEMORY_PAUSE:
             self._reading = asyncio.create_task(self._read_memory())
         if self._reading is not None:
@@ -118,7 +119,7 @@ class Metrics(Observer):
             self._reading = None
 
     async def text(self, service: Service, accept: str = "") -> tuple[bytes, str]:
-        """All metrics in a format that a scrape accepts, and its content type. Requests are answered meanwhile."""
+        """All metrics in a format that the scrape accepts, and the content type. Requests are answered meanwhile."""
         encode, content_type = choose_encoder(accept)
         parts = []
         for family in families(self.board, service, await self.memory()):
@@ -143,7 +144,7 @@ class Metrics(Observer):
 
 
 class _Some(Collector):
-    """Collects some samples of one family, so that the text is written in small pieces."""
+    """Collects some samples of one family, so that the output is written in small pieces."""
 
     def __init__(self, family: Metric, start: int):
         self._part = Metric(family.name, family.documentation, family.type)
@@ -154,7 +155,7 @@ class _Some(Collector):
 
 
 def families(board: SharedMetrics, service: Service, memory: dict[int, limits.Memory]) -> Iterator[Metric]:
-    """Everything that is exported."""
+    """All exported metric families."""
     versions = {"version": settings.VERSION, "python": platform.python_version(), "numpy": np.__version__}
     yield InfoMetricFamily(_PREFIX + "build", "Versions of the server.", value=versions)
     yield from _of_models(board)

@@ -1,8 +1,7 @@
-"""The options of `nbkeras serve`: declared once, for the command line, models.toml and their help texts.
+"""The options of `nbkeras serve`, declared once for the command line, models.toml and their help texts.
 
-An option's field has its default, its help text and its check. On the command line `max_wait_ms` is `--max-wait-ms`; in
-models.toml the server's options are in the table [server], and each model has a table [[model]]. The command line overrides the
-file.
+Each field has a default, a help text and a check. On the command line `max_wait_ms` is `--max-wait-ms`. In models.toml the
+server's options are in the table [server], and each model has a table [[model]]. The command line overrides the file.
 """
 
 import argparse
@@ -20,7 +19,7 @@ from nbkeras.engine.annotations import briefly
 MODEL_FILES = (".keras", ".h5", ".hdf5", ".frozen")
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-Check = Callable[[Any], Any]  # the value as it is kept; a ValueError says what it must be
+Check = Callable[[Any], Any]  # returns the value to store; its ValueError says what the value must be
 
 
 def _number(kind: type, least: float, most: float = math.inf) -> Check:
@@ -249,7 +248,7 @@ def _argument(field: dataclasses.Field) -> Callable[[str], Any]:
 
 
 def from_arguments(arguments: argparse.Namespace) -> Options:
-    """The options of a command line, and of the file that it names."""
+    """The options from a command line and the file that it names."""
     given = {name: value for name, value in vars(arguments).items() if value is not None}
     server = {name: value for name, value in given.items() if name in _fields(Options)}
     shared = {name: value for name, value in given.items() if name in _SHARED}
@@ -294,7 +293,7 @@ def read_file(path: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def versions_of(model: ModelOptions) -> list[ModelOptions]:
-    """A model's versions, as its folder holds them now: a folder for each, with its name; a model that is a file has one."""
+    """A model's current versions: the subfolders of its folder, by their names. A model in a single file has one version."""
     path = pathlib.Path(str(model.path))
     if not path.exists():
         raise FileNotFoundError(f"there is no model's file {str(path)!r}")
@@ -324,7 +323,7 @@ def _model_argument(text: str) -> dict[str, Any]:
 
 
 def _name_of(path: str) -> str:
-    """The name of a model that is given none: its file's, with a dash for each character that names cannot have."""
+    """The default name of a model: its file's, with a dash for each character that names cannot have."""
     resolved = pathlib.Path(path).resolve()
     stem = resolved.stem if resolved.suffix in MODEL_FILES else resolved.name
     return re.sub(r"[^A-Za-z0-9_.-]", "-", stem).lstrip(".-")[:128] or "model"
