@@ -100,7 +100,7 @@ class Batcher:
         """
         rows, sizes = len(arrays[0]), self.frozen.batch_sizes
         if not self.frozen.is_by_rows and rows not in sizes:
-            raise refused(f"this model takes {' or '.join(map(str, sizes))} rows of a request, received {rows}")
+            raise refused(f"this model takes requests of {' or '.join(map(str, sizes))} rows, received {rows}")
         if rows <= self.max_batch or not self.frozen.is_by_rows:
             self._admit(1)
             return await self._put(arrays, deadline, exchange)
@@ -295,4 +295,4 @@ class Batcher:
 
 def _too_late(waiting: PendingRequest) -> ServingError:
     waited = time.monotonic() - waiting.since
-    return ServingError(504, f"the request's time was over after {waited:.3f} s in the queue; it was not computed")
+    return ServingError(504, f"the request's deadline passed after {waited:.3f} s in the queue; it was not computed")

@@ -63,7 +63,9 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self.limits.max_connections:
-            self.refuse(503, f"the server has its {self.limits.max_connections} connections; try again later")
+            self.refuse(
+                503, f"the server has reached its limit of {self.limits.max_connections} connections; try again later"
+            )
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -112,12 +114,12 @@ class Connection(HttpToolsProtocol):
             if isinstance(error.__context__, ServingError):
                 self.refuse(error.__context__.status, error.__context__.message)
             else:
-                self.refuse(400, "this is no valid request of HTTP: its target is no path")
+                self.refuse(400, "this is not a valid HTTP request: its target is not a path")
         except httptools.HttpParserError as error:
-            self.refuse(400, f"this is no valid request of HTTP: {error}")
+            self.refuse(400, f"this is not a valid HTTP request: {error}")
         else:
             if self.head_bytes > HEAD_BYTES:
-                self.refuse(431, f"the request's headers may have {HEAD_BYTES} bytes together")
+                self.refuse(431, f"the request's headers exceed {HEAD_BYTES} bytes")
 
     def _parse_rest(self) -> None:
         """Parse the stored bytes when the earlier requests, or all but the last of them, are answered."""
@@ -302,13 +304,11 @@ def check_head(version: str, headers: list[tuple[bytes, bytes]]) -> None:
         is_unknown = names[-1] == b"chunked" not in names[:-1]
         raise ServingError(
             501 if is_unknown else 400,
-            f"Transfer-Encoding must be chunked alone, received {briefly(codings.decode('latin-1'))}: pack a body in a "
+            f"Transfer-Encoding must be only chunked, received {briefly(codings.decode('latin-1'))}: compress a body with "
             "Content-Encoding",
         )
     if version == "1.0":
-        raise refused(
-            "a request of version 1.0 of HTTP has no Transfer-Encoding: send Content-Length, or use version 1.1"
-        )
+        raise refused("an HTTP/1.0 request must not have Transfer-Encoding: send Content-Length, or use HTTP/1.1")
 
 
 async def watch(server_state: ServerState, limits: Options, budget: Budget) -> None:

@@ -317,8 +317,8 @@ class Application:
         if not (name in self.control_hosts or name == address or _is_loopback(name)):
             raise ServingError(
                 403,
-                "requests that load and unload models must call this server localhost, by its address, or by a name that it was "
-                f"given with --control-hosts; they called it {host!r:.200}",
+                "requests that load and unload models must address this server as localhost, by its address, or by a name "
+                f"from --control-hosts, received {host!r:.200}",
             )
         if origin is not None and origin.partition("://")[2] != host:
             raise ServingError(403, f"pages of {origin:.200} may not load and unload models here")

@@ -128,7 +128,7 @@ class ModelOptions:
         (1,), "of a stream: steps of a request for which programs are recorded", _counts, "N,N"
     )
     max_batch: int | None = _option(
-        None, "most rows of a batch (default: the largest of batch_sizes, or 32)", _number(int, 1, 1 << 20)
+        None, "the maximum rows of a batch (default:  the largest of batch_sizes, or 32)", _number(int, 1, 1 << 20)
     )
     max_wait_ms: float = _option(0.0, "milliseconds that a batch waits for more rows", _number(float, 0, 10_000))
     max_queue: int = _option(1024, "requests that may wait for a model; more get 503", _number(int, 1))
@@ -138,7 +138,7 @@ class ModelOptions:
     allow_nan: bool = _option(False, "whether binary tensors may hold NaN and Infinity", _flag)
     allow_pickle: bool = _option(
         False,
-        "whether a .frozen file is loaded, whose pickle can run any code: for files that you wrote yourself",
+        "load a .frozen file, whose pickle can run any code: only for files that you wrote yourself",
         _flag,
     )
 
@@ -150,7 +150,7 @@ class ModelOptions:
             sizes = ", ".join(map(str, self.batch_sizes))
             raise ValueError(
                 f"model {self.name!r}: max_batch is {self.max_batch}, so that {max(self.batch_sizes)} of batch_sizes ({sizes}) "
-                "would never be used: leave one of both out"
+                "would never be used: leave out one of the two"
             )
 
 
@@ -179,7 +179,7 @@ class Options:
         "NAME,NAME",
     )
     max_body_mb: float = _option(
-        64.0, "MB of a request's body, unpacked too; larger ones get 413", _number(float, 0.001)
+        64.0, "MB of a request's body, also decompressed; larger ones get 413", _number(float, 0.001)
     )
     max_memory_mb: int | None = _option(
         None,
@@ -200,9 +200,7 @@ class Options:
     max_sequences_mb: int = _option(
         256, "MB of max_memory_mb that states of sequences may take; more sequences get 503", _number(int, 1)
     )
-    worker_seconds: float = _option(
-        60.0, "seconds after which a worker that does nothing is started again", _number(float, 0.4)
-    )
+    worker_seconds: float = _option(60.0, "seconds after which a worker that hangs is restarted", _number(float, 0.4))
     load_seconds: float = _option(300.0, "seconds in which a model's file must be loaded", _number(float, 0.05))
     load_memory_mb: int | None = _option(
         None, "MB of the process that loads a file (default: 3/4 of all)", _number(int, 1)
@@ -213,10 +211,10 @@ class Options:
     log: str = _option(
         "auto", "the form of log lines: json or text; auto is text for a terminal", _one_of("auto", "json", "text")
     )
-    log_level: str = _option("info", "the least level that is logged", _one_of("debug", "info", "warning", "error"))
+    log_level: str = _option("info", "the lowest level that is logged", _one_of("debug", "info", "warning", "error"))
     access_log: bool = _option(False, "log each request to infer", _flag)
     slow_seconds: float = _option(
-        1.0, "seconds from which on a request is logged as slow, at most one a second; 0: none", _number(float, 0)
+        1.0, "seconds after which a request is logged as slow, at most one a second; 0: never", _number(float, 0)
     )
 
 
@@ -271,7 +269,7 @@ def read_file(path: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         try:
             content = tomllib.load(file)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is no TOML file: {error}") from None
+            raise ValueError(f"{path} is not a TOML file: {error}") from None
     _refuse_unknown(path, content, ("server", "model"))
     server, models = content.get("server", {}), content.get("model", [])
     if not isinstance(server, dict):

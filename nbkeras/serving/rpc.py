@@ -367,7 +367,7 @@ def _cost(data: bytes) -> int:
 
 
 def _no_message(kind: Any) -> ServingError:
-    return refused(f"the bytes are no message {kind.DESCRIPTOR.full_name}")
+    return refused(f"the bytes are not a message {kind.DESCRIPTOR.full_name}")
 
 
 class Server:

@@ -53,14 +53,14 @@ def key_of(model: str, version: str | None, parameters: dict[str, Any]) -> Key |
         if type(flag) is not bool:
             raise refused(f"the parameter {name!r} must be true or false, received {briefly(flag)}")
         if flag and not identity:
-            raise refused(f"the parameter {name!r} needs a 'sequence_id', a text or a number but 0")
+            raise refused(f"the parameter {name!r} needs a 'sequence_id', a string or an integer other than 0")
     if identity is None or (not identity and type(identity) in (int, str)):
         return None
     is_number = type(identity) is int and -(1 << 63) <= identity < 1 << 64
     if not is_number and not (type(identity) is str and len(identity) <= MOST_ID):
         received = f"{len(identity)} characters" if type(identity) is str else f"{identity!r:.80}"
         raise refused(
-            f"the parameter 'sequence_id' must be a text of at most {MOST_ID} characters or an integer of 64 bits, "
+            f"the parameter 'sequence_id' must be a string of at most {MOST_ID} characters or an integer of 64 bits, "
             f"received {received}"
         )
     return Key(model, version or "", identity)
@@ -153,7 +153,7 @@ class Sequences:
         if self._waiting >= _MOST_WAITING:
             raise ServingError(
                 503,
-                f"{self._waiting} requests wait for others of their sequences; try again later",
+                f"{self._waiting} requests wait for earlier ones of their sequences; try again later",
                 retry_after=1,
                 reason="queue_full",
             )
@@ -164,7 +164,7 @@ class Sequences:
                 await kept.turn.acquire()
         except TimeoutError:
             raise ServingError(
-                504, "the request's time was over before those of its sequence that came before were computed"
+                504, "the request's deadline passed before earlier requests of its sequence were computed"
             ) from None
         finally:
             self._waiting -= 1

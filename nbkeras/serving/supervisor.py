@@ -715,7 +715,7 @@ class Supervisor:
             answer(400, f"model {name!r:.200} could not be loaded: {error}")
             return
         if not versions:
-            answer(404, f"model {name!r:.200} is none of this server's models")
+            answer(404, f"model {name!r:.200} is not one of this server's models")
             return
         others = tuple(model for model in self.options.models if model.name != name)
         self.options = dataclasses.replace(self.options, models=(*others, *models))

@@ -198,7 +198,7 @@ def read_json(text: bytes | bytearray | memoryview) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise refused(f"the body is no valid JSON: {error}") from None
+        raise refused(f"the body is not valid JSON: {error}") from None
     finally:
         if is_long:
             gc.enable()
@@ -208,7 +208,7 @@ def check_id(identity: Any) -> None:
     """Refuse a request id that is not a string, or is very long."""
     if type(identity) is not str or len(identity) > MOST_ID:
         received = f"{len(identity)} characters" if type(identity) is str else shown(identity)
-        raise refused(f"'id' must be a text of at most {MOST_ID} characters, received {received}")
+        raise refused(f"'id' must be a string of at most {MOST_ID} characters, received {received}")
 
 
 def timeout_of(parameters: Mapping[str, Any]) -> float | None:
@@ -217,7 +217,9 @@ def timeout_of(parameters: Mapping[str, Any]) -> float | None:
     if timeout is None:
         return None
     if type(timeout) not in (int, float) or not 0 <= timeout < math.inf:  # NaN too
-        raise refused(f"the parameter 'timeout' is microseconds, a finite number from 0 on, received {shown(timeout)}")
+        raise refused(
+            f"the parameter 'timeout' must be microseconds, a finite number of at least 0, received {shown(timeout)}"
+        )
     return timeout / 1e6 or None  # 0 is no limit
 
 
@@ -257,7 +259,7 @@ def check_memory(kind: str, name: str, parameters: Container[str]) -> None:
 def _name(tensor: dict, kind: str) -> str:
     name = tensor.get("name")
     if type(name) is not str or not 0 < len(name) <= MOST_ID:
-        raise refused(f"each {kind} needs a 'name', a text of at most {MOST_ID} characters, received {shown(name)}")
+        raise refused(f"each {kind} needs a 'name', a string of at most {MOST_ID} characters, received {shown(name)}")
     return name
 
 
@@ -298,7 +300,7 @@ def check_shape(name: str, shape: Any) -> None:
     if type(shape) is list and len(shape) > MOST_AXES:
         raise refused(f"input {name!r:.200}: 'shape' may have {MOST_AXES} axes, received {len(shape)}")
     if type(shape) is not list or not all(type(size) is int and size > 0 for size in shape):
-        raise refused(f"input {name!r:.200}: 'shape' must be a list of integers from 1 on, received {shown(shape)}")
+        raise refused(f"input {name!r:.200}: 'shape' must be a list of positive integers, received {shown(shape)}")
 
 
 def may_hold_booleans(text: Any) -> bool:
@@ -319,7 +321,7 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: Any, boolean
     dtype = DTYPES[datatype]
     if datatype == "BYTES":
         if not set(map(type, data)) <= {str}:
-            raise refused(f"input {name!r}: data of BYTES must be texts, received {_odd(data, (str,))}")
+            raise refused(f"input {name!r}: data of BYTES must be strings, received {_odd(data, (str,))}")
         return array_of_texts(data, shape)
     if datatype == "BOOL":
         if not set(map(type, data)) <= {bool}:
@@ -384,7 +386,7 @@ def from_bytes(name: str, datatype: str, shape: Sequence[int], data: Any) -> np.
 def _texts(name: str, shape: Sequence[int], count: int, data: Any) -> np.ndarray:
     """Strings, each after its length in 4 bytes."""
     if count > MOST_VALUES:
-        raise refused(f"input {name!r}: shape {list(shape)} has {count} texts (most: {MOST_VALUES})")
+        raise refused(f"input {name!r}: shape {list(shape)} has {count} strings (most: {MOST_VALUES})")
     found: list[str] = []
     at = 0
     while at < len(data) and len(found) <= count:
@@ -392,11 +394,11 @@ def _texts(name: str, shape: Sequence[int], count: int, data: Any) -> np.ndarray
         length = int.from_bytes(data[at : at + 4], "little")
         if length > left:
             said = f"claims {length} bytes, but {left} are left" if left >= 0 else "has no length in 4 bytes before it"
-            raise refused(f"input {name!r}: text {len(found)} {said}")
+            raise refused(f"input {name!r}: string {len(found)} {said}")
         found.append(text_of(name, data[at + 4 : at + 4 + length]))
         at += 4 + length
     if len(found) != count:
-        raise refused(f"input {name!r}: shape {list(shape)} has {count} texts, received {len(found)}")
+        raise refused(f"input {name!r}: shape {list(shape)} has {count} strings, received {len(found)}")
     return array_of_texts(found, shape)
 
 
@@ -412,7 +414,7 @@ def text_of(name: str, data: Any) -> str:
     try:
         return str(data, "utf-8")
     except UnicodeDecodeError as error:
-        raise refused(f"input {name!r}: a text is not UTF-8: {error.reason} at byte {error.start}") from None
+        raise refused(f"input {name!r}: a string is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def raw_input(specs: Sequence[TensorSpec], body: Any) -> InferRequest:
@@ -427,7 +429,9 @@ def raw_input(specs: Sequence[TensorSpec], body: Any) -> InferRequest:
     shape: list[int] = [1, *(-1 if size is None else size for size in spec.shape[1:])]
     row = math.prod(size for size in shape if size >= 0) * spec.dtype.itemsize
     if shape.count(-1) > 1:
-        raise refused(f"input {spec.name!r} leaves several sizes open, which a body of bytes alone does not tell")
+        raise refused(
+            f"input {spec.name!r} leaves several sizes open, so a body of bytes alone does not determine its shape"
+        )
     if -1 in shape:
         shape[shape.index(-1)] = len(body) // max(row, 1)
     check_shape(spec.name, shape)

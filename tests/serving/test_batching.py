@@ -150,7 +150,7 @@ def test_a_model_whose_rows_depend_on_each_other_computes_requests_alone():
         await asyncio.gather(batcher.infer(rows(1)), batcher.infer(rows(2, 3, 4, 5)), batcher.infer(rows(6)))
         assert program.batches == [1, 4, 1]
         error = await told(batcher.infer(rows(1, 2)))
-        assert (error.status, error.message) == (400, "this model takes 1 or 4 rows of a request, received 2")
+        assert (error.status, error.message) == (400, "this model takes requests of 1 or 4 rows, received 2")
         await batcher.drain()
 
     asyncio.run(main())

@@ -419,7 +419,7 @@ def test_more_connections_than_the_limit_are_refused(server):
         assert 18 <= len(refused) <= 30
         headers, body = refused[0]
         assert headers["retry-after"] == "1"
-        assert json.loads(body) == {"error": "the server has its 40 connections; try again later"}
+        assert json.loads(body) == {"error": "the server has reached its limit of 40 connections; try again later"}
     time.sleep(0.1)
     with server.connect() as connection:
         assert connection.request("GET", "/v2")[0] == 200
@@ -694,7 +694,7 @@ def test_times_of_requests():
             content = wanted(1) if more else wanted(1, parameters={"timeout": 5000})
             status, _, answer = await post(application, content, **more)
             assert status == 504
-            assert "the request's time was over" in answer["error"]
+            assert "the request's deadline passed" in answer["error"]
         gate.set()
         assert (await first)[0] == 200
         gate.clear()

@@ -114,7 +114,7 @@ def test_a_file_of_models(files):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[[model]", "is no TOML file"),
+        ("[[model]", "is not a TOML file"),
         ("[sever]\nport = 1", "has no option 'sever': did you mean server?"),
         ("[server]\nprot = 1", "has no option 'prot': did you mean port?"),
         ("[server]\nxyzzy = 1", "has no option 'xyzzy': known: host, port"),
@@ -187,4 +187,4 @@ def test_every_option_has_a_help_text_and_a_default_that_its_check_accepts(capsy
     with pytest.raises(SystemExit):
         command_line.main(["serve", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    assert "--max-body-mb X MB of a request's body, unpacked too; larger ones get 413 (default 64.0)" in shown
+    assert "--max-body-mb X MB of a request's body, also decompressed; larger ones get 413 (default 64.0)" in shown

@@ -204,7 +204,9 @@ def test_a_broken_file_changes_nothing(server):
         good = (server.folder / "m.keras").read_bytes()
         (server.folder / "m.keras").write_bytes(b"broken")
         server.process.send_signal(signal.SIGHUP)
-        server.log("model 'm' version '1' could not be loaded, so the version served before stays: .*is no model|.*not a")
+        server.log(
+            "model 'm' version '1' could not be loaded, so the version served before stays: .*is no model|.*not a"
+        )
         assert answer_of(connection) == old
         assert request(connection, "GET", "/v2/health/ready")[0] == 200
         status, found = request(connection, "POST", "/v2/repository/models/m/load", "{}")
@@ -251,7 +253,7 @@ def test_models_come_and_go_with_the_file_of_models(tmp_path):
         assert answer_of(connection, "b") == 2.0 and answer_of(connection, "a")[0] == 404
         (tmp_path / "models.toml").write_text("[[model]")
         server.process.send_signal(signal.SIGHUP)
-        server.log("SIGHUP received, but nothing is changed: models.toml is no TOML file")
+        server.log("SIGHUP received, but nothing is changed: models.toml is not a TOML file")
         assert answer_of(connection, "b") == 2.0
 
 

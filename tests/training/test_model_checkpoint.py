@@ -208,7 +208,7 @@ def test_an_error_ends_training_at_the_next_batch(tmp_path, monkeypatch):
 
     save = cb.ModelCheckpoint(tmp_path / "{epoch}-{batch}.keras", save_freq=2)
     with pytest.raises(
-        OSError, match=r"1-4\.keras': No space left .*; free space .* The last one, .*1-2\.keras', is whole"
+        OSError, match=r"1-4\.keras': No space left .*; free space .* The last one, .*1-2\.keras', is complete"
     ):
         fit([Does(act), save, Does(act)], 9)
     assert files(tmp_path) == ["1-2.keras"] and len(batches) == 8
