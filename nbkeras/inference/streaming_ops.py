@@ -1,4 +1,4 @@
-"""Floor 3: which ops on symbolic tensors work on each step alone, and how a model goes through them; see walk.py."""
+"""Floor 3: the ops on symbolic tensors that work on each step alone, and how a stream runs them; see walk.py."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nbkeras.engine import structures
 from nbkeras.engine.tensor import Tensor
 from nbkeras.inference.walk import DECLARE, ELEMENTWISE, GIVEN, LAST, STEPS, Part, Site, plain, rule
 
-# modules all of whose ops compute each element of broadcast operands by itself, but for a few
+# modules whose ops are elementwise with broadcasting, with a few exceptions
 _ELEMENTWISE_IN = {"nbkeras.ops.elementwise", "nbkeras.ops.functions", "nbkeras.ops.integers", "nbkeras.ops.creation"}
 _NOT_ELEMENTWISE = {"allclose", "full"}
-# ops along the axes of an argument, which leave the others alone
+# ops that work along the axes of an argument
 _ALONG = {
     getattr(ops, name): "axis"
     for name in (
@@ -60,7 +60,7 @@ def operated(site: Site) -> Part:
 
 
 def _operand(value: Any) -> Any:
-    """A symbolic tensor as it is, all else as something with a shape."""
+    """A symbolic tensor unchanged, any other value as an object with a shape."""
     return value if isinstance(value, SymbolicTensor | Tensor) or hasattr(value, "__array__") else np.asarray(value)
 
 
@@ -69,7 +69,7 @@ def _refuse(site: Site, why: str, instead: str = "") -> NoReturn:
 
 
 def _first(site: Site, values: dict[str, Any]) -> Any:
-    """The first argument, which is the only one with steps."""
+    """The first argument, which must be the only one with steps."""
     first = next(iter(values.values()))
     if site.stepwise() != [first]:
         _refuse(site, "which joins several sequences, or is applied to something given")
@@ -77,7 +77,7 @@ def _first(site: Site, values: dict[str, Any]) -> Any:
 
 
 def _along(site: Site, values: dict[str, Any], axes: Any, rank: int | None = None) -> Part:
-    """An op along axes of its first argument, or of a result of this rank."""
+    """An op along axes of its first argument, or of a result with this rank."""
     first = _first(site, values)
     if axes is None:
         _refuse(site, "over all axes, also that of the steps", "Name later axes by axis=")

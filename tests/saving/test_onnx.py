@@ -297,7 +297,7 @@ def test_sizes_that_windows_need_and_halve(tmp_path):
 @pytest.mark.parametrize(
     "layer, message",
     [
-        (layers.CenterCrop(8, 8), "computes something else for inputs of other sizes"),  # it enlarges smaller images
+        (layers.CenterCrop(8, 8), "computes different ops for inputs of other sizes"),  # it enlarges smaller images
         (
             layers.Lambda(lambda x: ops.clip(x, -1.0, float(x.shape[1]))),
             "cannot be exported: op elementwise.clip of layer .*: an argument depends on the sizes of open axes",

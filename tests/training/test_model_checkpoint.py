@@ -335,7 +335,7 @@ WAYS = {
 @pytest.mark.parametrize("name", WAYS)
 def test_full_and_read_only_disks(name, tmp_path):
     if name.endswith(".so") and sys.platform != "linux":
-        pytest.skip("libraries are made on Linux")
+        pytest.skip("libraries can be exported only on Linux")
     save, folder, small, large = WAYS[name], tmp_path / "disk", made(), made(30_000)
     with small_disk(folder, 4 if name == "log.csv" else 300) as make_read_only:
         path = str(folder / name)
