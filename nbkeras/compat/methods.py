@@ -78,7 +78,7 @@ class Module:
     updates = property(lambda self: [])
 
     def add_update(self, updates, inputs=None) -> None:
-        """Only Keras 2 needs this method; it does nothing: use `variable.assign`, which writes at once."""
+        """Only Keras 2 needs this method; it does nothing: use `variable.assign`, which writes immediately."""
 
     def add_loss(self, losses, inputs=None) -> None:
         """`add_loss` with Keras 2's argument inputs, which has no effect: leave it out."""
@@ -87,7 +87,7 @@ class Module:
     def get_losses_for(self, inputs) -> list:
         """Only Keras 2 has this method: use `losses`.
 
-        The result has the losses of the last call; for inputs=None those of the weights' regularizers.
+        The result has the losses of the last call; with inputs=None, the losses of the weights' regularizers.
         """
         if inputs is None:
             own = self.trainable_weights  # type: ignore[attr-defined]

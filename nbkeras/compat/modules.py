@@ -48,7 +48,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "wrappers.scikit_learn": ("nbkeras.compat.scikit_learn",),
     **{f"layers.{name}": _OLD_LAYERS for name in _LAYERS.split()},
     **{f"engine.{name}": (*_OLD_ENGINE, "nbkeras.building.graph") for name in _ENGINE.split()},
-    # those of tf.keras, 2019 to 2023
+    # modules of tf.keras, 2019 to 2023
     **{name: _OLD_LAYERS for name in ("layers.experimental", "layers.experimental.preprocessing")},
     **{name: ("nbkeras.optimizers",) for name in ("optimizers.experimental", "optimizers.legacy")},
     "engine.training_utils": ("nbkeras.compat.training_utils", "nbkeras.compat.generic_utils"),

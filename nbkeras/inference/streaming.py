@@ -84,11 +84,11 @@ def einsum(site: Site) -> Part:
     terms = einsum_dense._parsed(layer.equation)
     extra = first.ndim - len(terms.inputs) if terms.first else 0  # the first axes, denoted by '...'
     if terms.last and len(terms.inputs) != len(terms.outputs):
-        site.refuse(f"moves the axes that '...' stands for in {layer.equation!r}", "Keep them at their place")
+        site.refuse(f"moves the axes that '...' stands for in {layer.equation!r}", "Keep their positions")
     letter = terms.inputs[1 - extra] if extra < 2 and len(terms.inputs) > 1 - extra else None
     place = None if letter is None else terms.outputs.find(letter) + extra
     if letter is not None and (letter in terms.kernel or place != 1):
-        site.refuse(f"multiplies or moves the step axis ({letter!r} in {layer.equation!r})", "Keep it at its place")
+        site.refuse(f"multiplies or moves the step axis ({letter!r} in {layer.equation!r})", "Keep its position")
     if letter is not None and layer.bias_axes and letter in layer.bias_axes:
         site.refuse(
             "has a bias for each step, so it knows a fixed number of steps", "Leave that letter out of bias_axes"
@@ -146,7 +146,7 @@ def each_step(site: Site) -> Part:
         axis = getattr(each, "axis", 1)
         own = not type(each).__module__.startswith("nbkeras.") or isinstance(each, core.Lambda | Operation)
         if (own and not getattr(each, "each_step_alone", False)) or 0 in np.ravel(1 if axis is None else axis):
-            site.refuse(f"wraps {each.name!r}, of which it is not known whether it works on each sample alone", DECLARE)
+            site.refuse(f"wraps {each.name!r}, which is not known to work on each sample alone", DECLARE)
     return plain(site, STEPS)
 
 
@@ -191,7 +191,7 @@ def reshaped(site: Site) -> Part:
 def permuted(site: Site) -> Part:
     site.only_first()
     if site.layer.dims[0] != 1:
-        site.refuse("moves the step axis (axis 1) to another place", "Keep 1 the first of dims")
+        site.refuse("moves the step axis (axis 1) to another position", "Keep 1 the first of dims")
     return plain(site, STEPS)
 
 
@@ -209,7 +209,7 @@ def repeated(site: Site) -> Part:
 def function(site: Site) -> Part:
     if getattr(site.layer.function, "each_step_alone", False):
         return plain(site, STEPS)
-    site.refuse("is a function of which it is not known whether it works on each step alone", DECLARE)
+    site.refuse("is a function that is not known to work on each step alone", DECLARE)
 
 
 # -------------------- several inputs --------------------
@@ -233,7 +233,9 @@ def dotted(site: Site) -> Part:
 def concatenated(site: Site) -> Part:
     site.check_axes(site.layer.axis, site.first.ndim, "joins its inputs along")
     if any(site.kind(each) != STEPS for each in site.node.call_inputs):
-        site.refuse("joins a sequence with something that has steps of its own", "Make that an input of the stream too")
+        site.refuse(
+            "joins a sequence with another tensor that has steps", "Make that tensor an input of the stream too"
+        )
     return plain(site, STEPS)
 
 
@@ -327,7 +329,7 @@ def convolved(site: Site) -> Part:
     layer, first = site.layer, site.only_first()
     site.check_activation(layer.activation, first.ndim)
     if type(layer).convolved is convolving.Convolving.convolved:
-        site.refuse("has weights of its own for each place, or makes several steps of each")
+        site.refuse("has separate weights for each position, or makes several steps of each")
     if layer.data_format != "channels_last":
         site.refuse("has data_format='channels_first', so its axis 1 is not the steps", "Use 'channels_last'")
     size, stride, dilation = layer.kernel_size[0], layer.strides[0], layer.dilation_rate[0]

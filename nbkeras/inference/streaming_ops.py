@@ -56,7 +56,7 @@ def operated(site: Site) -> Part:
         return _along(site, values, values[_ALONG[function]])
     if function in _RULES:
         return _RULES[function](site, values)
-    _refuse(site, "of which it is not known whether it works on each step alone", DECLARE)
+    _refuse(site, "which is not known to work on each step alone", DECLARE)
 
 
 def _operand(value: Any) -> Any:
@@ -80,7 +80,7 @@ def _along(site: Site, values: dict[str, Any], axes: Any, rank: int | None = Non
     """An op along axes of its first argument, or of a result with this rank."""
     first = _first(site, values)
     if axes is None:
-        _refuse(site, "over all axes, also that of the steps", "Name later axes by axis=")
+        _refuse(site, "over all axes, including the steps", "Name later axes by axis=")
     site.check_axes(
         axes, first.ndim if rank is None else rank, f"is ops.{site.layer.function.__name__}, which goes along"
     )
@@ -118,7 +118,7 @@ def _transposed(site: Site, values: dict[str, Any]) -> Part:
     first = _first(site, values)
     axes = [axis % first.ndim for axis in values["axes"] or range(first.ndim)[::-1]]
     if axes[:2] != [0, 1]:
-        _refuse(site, "which moves the step axis (axis 1) to another place", "Keep 0 and 1 the first of axes")
+        _refuse(site, "which moves the step axis (axis 1) to another position", "Keep 0 and 1 the first of axes")
     return plain(site, STEPS)
 
 
@@ -126,7 +126,7 @@ def _transposed(site: Site, values: dict[str, Any]) -> Part:
 def _joined(site: Site, values: dict[str, Any]) -> Part:
     parts = next(iter(values.values()))
     if any(site.kind(each) != STEPS for each in parts) or len({each.ndim for each in parts}) > 1:
-        _refuse(site, "which joins a sequence with something that has steps of its own")
+        _refuse(site, "which joins a sequence with another tensor that has steps")
     rank = parts[0].ndim + (site.layer.function is ops.stack)
     site.check_axes(values["axis"], rank, f"is ops.{site.layer.function.__name__}, which joins its inputs along")
     return plain(site, STEPS)

@@ -135,7 +135,7 @@ class Site:
             + (f". {instead}" if instead else "")
         )
 
-    # -------------------- what rules check --------------------
+    # -------------------- checks of rules --------------------
 
     def only_first(self) -> SymbolicTensor:
         """The first argument, which must be the only one with steps."""
@@ -159,7 +159,7 @@ class Site:
             return self.check_axes(-1, rank, f"applies {function.__name__} along")
         name = getattr(function, "__name__", None) or repr(function)
         self.refuse(
-            f"has the activation {name}, of which it is not known whether it works on each step alone",
+            f"has the activation {name}, which is not known to work on each step alone",
             "If it does, set `each_step_alone = True` on that function",
         )
 
@@ -173,7 +173,7 @@ class Site:
                 self.refuse("joins sequences of different ranks: the steps of one meet another axis of the other")
             if self.kind(each) != STEPS and place >= 0 and shape[place] != 1:
                 self.refuse(
-                    "joins a sequence with something that has steps of its own",
+                    "joins a sequence with another tensor that has steps",
                     "That must have size 1 in the step axis, or be an input of the stream",
                 )
 
@@ -279,16 +279,14 @@ _HARMLESS = {
 def check_own_methods(site: Site, known: type) -> None:
     """Refuse a subclass that overrides methods with which the known class computes."""
     if "call" in vars(site.layer):
-        site.refuse("has got another `call`, so it is not known what it computes", DECLARE)
+        site.refuse("has another `call`, so its computation is unknown", DECLARE)
     methods = {name for cls in known.__mro__ if cls not in Layer.__mro__ for name in vars(cls)} | {"call", "__call__"}
     for cls in type(site.layer).__mro__:
         if cls is known:
             return
         own = {name for name in vars(cls) if name in methods and callable(getattr(cls, name))} - _HARMLESS
         if own and not cls.__module__.startswith("nbkeras."):
-            site.refuse(
-                f"overrides {sorted(own)[0]!r} of {known.__name__}, so it is not known what it computes", DECLARE
-            )
+            site.refuse(f"overrides {sorted(own)[0]!r} of {known.__name__}, so its computation is unknown", DECLARE)
 
 
 def is_own(model: Any, method: str) -> bool:
@@ -306,7 +304,7 @@ def nested(site: Site) -> Part:
     """A nested model: the parts of its graph."""
     model = site.layer
     if is_own(model, "call") or site.named.get("mask") is not None:
-        site.refuse("has a `call` of its own, or is called with a mask", "Use a functional model and masks of layers")
+        site.refuse("overrides `call`, or is called with a mask", "Use a functional model and masks of layers")
     matching = model._graph_inputs
     symbols = matching.in_order(site.node.call_inputs)
     walk = StreamingGraph(model, [site.kind(each) for each in symbols], site.window, site.model)

@@ -33,7 +33,7 @@ _RATIO, _FREE = 1000, 1 << 24  # arrays of unknown size: at most _RATIO times th
 
 def h5py() -> Any:
     """The module h5py; the ImportError names the package to install."""
-    with optional_import("files of Keras (.keras, .h5) hold their weights in HDF5, for which h5py is needed", "files"):
+    with optional_import("files of Keras (.keras, .h5) hold their weights in HDF5, which needs h5py", "files"):
         import h5py
     return h5py
 
@@ -150,7 +150,7 @@ def child(group: Any, path: str) -> Any:
             return None
         if not isinstance(link, module.HardLink):
             raise ValueError(
-                f"{briefly(path)} is a {type(link).__name__} to another place: files with such links are not read"
+                f"{briefly(path)} is a {type(link).__name__} to another location: files with such links are not read"
             )
         if group is start:
             _visit(1)

@@ -139,7 +139,7 @@ def _pool() -> descriptor_pool.DescriptorPool:
 POOL = _pool()
 
 
-# -------------------- what reading a message takes --------------------
+# -------------------- the memory for reading a message --------------------
 
 MOST_FIELDS = 1 << 20  # of a request; larger ones must use raw_input_contents
 _FIELD_COST = 200  # bytes of memory for a field besides its content; encoded it has at least 2 bytes

@@ -98,7 +98,7 @@ class Metrics(Observer):
             self.look(service, connections)
             await asyncio.sleep(_PAUSE)
 
-    # -------------------- telling --------------------
+    # -------------------- exporting --------------------
 
     async def memory(self) -> dict[int, limits.Memory]:
         """The memory of each live worker, by index. A thread reads it once for all simultaneous callers."""

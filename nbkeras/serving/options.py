@@ -44,7 +44,7 @@ def _number(kind: type, least: float, most: float = math.inf) -> Check:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise ValueError("a text")
+        raise ValueError("a string")
     return value
 
 

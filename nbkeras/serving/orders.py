@@ -151,7 +151,7 @@ class ControlChannel:
     async def _do_drain(self, order: dict[str, Any]) -> None:
         self._end()
 
-    # -------------------- what requests want --------------------
+    # -------------------- requests to load and unload --------------------
 
     async def load(self, name: str, parameters: dict[str, Any]) -> None:
         _refuse(parameters)

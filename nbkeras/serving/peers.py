@@ -149,7 +149,7 @@ class SequenceRouter:
             ) from None
         return _Link(reader, writer)
 
-    # -------------------- what others hand over --------------------
+    # -------------------- requests from other workers --------------------
 
     async def start(self) -> None:
         """Answer requests that other workers forward."""

@@ -642,7 +642,7 @@ class Supervisor:
         for worker in self._workers:
             worker.send(do="mark", order=0, name=key[0], version=key[1], state=state, reason=reason)
 
-    # -------------------- who wants changes --------------------
+    # -------------------- requests for changes --------------------
 
     def _first_change(self, version: ModelOptions) -> Change:
         """The change that loads a version at the start of the server. If it fails, the start fails."""

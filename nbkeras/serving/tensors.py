@@ -562,7 +562,7 @@ def to_bytes(values: np.ndarray) -> bytes:
     return b"".join(part for text in texts for part in (len(text).to_bytes(4, "little"), text))
 
 
-# -------------------- words --------------------
+# -------------------- messages --------------------
 
 
 def shown(value: Any) -> str:
