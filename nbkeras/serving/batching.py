@@ -123,7 +123,7 @@ class Batcher:
         if self._queue and len(self._queue) + count > self.max_queue:
             raise ServingError(
                 503,
-                f"the queue is full: {len(self._queue)} requests wait (most: {self.max_queue}); try again later",
+                f"the queue is full: {len(self._queue)} requests wait (limit: {self.max_queue}); try again later",
                 retry_after=self.retry_after(),
                 reason="queue_full",
             )

@@ -33,7 +33,7 @@ class Budget:
             if size > self.most:
                 raise ServingError(
                     413,
-                    f"the request needs {size} bytes of memory, but all requests together have {self.most} (max_memory_mb); "
+                    f"the request needs {size} bytes of memory, but the limit for all requests is {self.most} (max_memory_mb); "
                     "send fewer rows, or large tensors as bytes instead of JSON",
                 )
             raise ServingError(

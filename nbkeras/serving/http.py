@@ -350,7 +350,7 @@ def _room_for(size: int) -> int:
 
 
 def _too_large(most: int, received: str) -> ServingError:
-    return ServingError(413, f"the body may have {most} bytes, received {received}")
+    return ServingError(413, f"the body may have at most {most} bytes, received {received}")
 
 
 def _json(content: Any, status: int = 200) -> Response:

@@ -23,8 +23,8 @@ Check = Callable[[Any], Any]  # returns the value to store; its ValueError says 
 
 
 def _number(kind: type, least: float, most: float = math.inf) -> Check:
-    words = f"{'an integer' if kind is int else 'a number'} from {least:g}" + (
-        f" to {most:g}" if most < math.inf else " on"
+    words = ("an integer" if kind is int else "a number") + (
+        f" from {least:g} to {most:g}" if most < math.inf else f" of at least {least:g}"
     )
 
     def check(value: Any) -> Any:
@@ -193,7 +193,7 @@ class Options:
         60.0, "seconds for a request's body or message to arrive; then 408", _number(float, 0.05)
     )
     keep_alive_seconds: float = _option(75.0, "seconds for which an idle connection stays open", _number(float, 0.05))
-    drain_seconds: float = _option(30.0, "seconds after SIGTERM in which accepted requests may end", _number(float, 0))
+    drain_seconds: float = _option(30.0, "seconds after SIGTERM for accepted requests to finish", _number(float, 0))
     sequence_idle_seconds: float = _option(
         60.0, "seconds after which an idle sequence is forgotten", _number(float, 0.05)
     )

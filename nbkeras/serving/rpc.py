@@ -114,7 +114,7 @@ def _typed(name: str, datatype: str, shape: list[int], contents: Any) -> np.ndar
         raise refused(f"input {name!r:.200}: shape {shape} has {count} values, received {len(values)} in {field}")
     if count > tensors.MOST_VALUES:
         raise refused(
-            f"input {name!r:.200}: shape {shape} has {count} values in {field} (most: {tensors.MOST_VALUES}); send it as "
+            f"input {name!r:.200}: shape {shape} has {count} values in {field} (limit: {tensors.MOST_VALUES}); send it as "
             "raw_input_contents"
         )
     if datatype == "BYTES":
@@ -352,7 +352,9 @@ def _unary(asked: Any, told: Any, method: Callable[[Any, Any], Awaitable[Any]]) 
 def _read(kind: Any, data: bytes) -> Any:
     """Decode a message without tensors."""
     if len(data) > _MOST_CONTENT:
-        raise ServingError(413, f"a {kind.DESCRIPTOR.full_name} may have {_MOST_CONTENT} bytes, received {len(data)}")
+        raise ServingError(
+            413, f"a {kind.DESCRIPTOR.full_name} may have at most {_MOST_CONTENT} bytes, received {len(data)}"
+        )
     try:
         return kind.FromString(data)
     except DecodeError:

@@ -177,7 +177,7 @@ class Sequences:
             if size > self.max_bytes:
                 raise ServingError(
                     413,
-                    f"the state of the sequence has {size} bytes, but all sequences together have {self.max_bytes} "
+                    f"the state of the sequence has {size} bytes, but the limit for all sequences is {self.max_bytes} "
                     "(max_sequences_mb): begin it with fewer rows",
                 )
             if self.bytes - before + size > self.max_bytes:
@@ -200,8 +200,8 @@ class Sequences:
         pause = min(60, max(1, math.ceil(oldest + self.idle - time.monotonic())))
         return ServingError(
             503,
-            f"no memory is left for a new sequence: those that run have {self.bytes} bytes (most: {self.max_bytes}); end those "
-            "that are done (sequence_end), or try again later",
+            f"no memory is left for a new sequence: running ones use {self.bytes} bytes (limit: {self.max_bytes}); end "
+            "finished ones (sequence_end), or try again later",
             retry_after=pause,
             reason="sequences_full",
         )

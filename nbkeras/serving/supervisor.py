@@ -187,7 +187,7 @@ class Supervisor:
             try:
                 local.bind(path)
             except OSError as error:
-                raise LoadingError(f"no socket can be made, name another --folder: {path} ({error})") from None
+                raise LoadingError(f"cannot create a socket, choose another --folder: {path} ({error})") from None
             local.listen(_QUEUED)
             self._workers.append(Worker(index, local))
 

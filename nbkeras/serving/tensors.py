@@ -183,7 +183,7 @@ def cost_of_request(body: bytes | bytearray, json_bytes: int | None, specs: Sequ
     if found > MOST_JSON:
         raise ServingError(
             413,
-            f"reading the JSON would take up to {found} bytes (most: {MOST_JSON}); send large tensors as bytes "
+            f"reading the JSON would take up to {found} bytes (limit: {MOST_JSON}); send large tensors as bytes "
             "(binary_data_size)",
         )
     has_texts = any(spec.dtype.kind == "O" for spec in specs)
@@ -298,7 +298,7 @@ def _input(name: str, tensor: dict, rest: memoryview | None, head: Any) -> tuple
 def check_shape(name: str, shape: Any) -> None:
     """Refuse a shape that is not a list of sizes. A size of 0 is refused: else other sizes could be huge without data."""
     if type(shape) is list and len(shape) > MOST_AXES:
-        raise refused(f"input {name!r:.200}: 'shape' may have {MOST_AXES} axes, received {len(shape)}")
+        raise refused(f"input {name!r:.200}: 'shape' may have at most {MOST_AXES} axes, received {len(shape)}")
     if type(shape) is not list or not all(type(size) is int and size > 0 for size in shape):
         raise refused(f"input {name!r:.200}: 'shape' must be a list of positive integers, received {shown(shape)}")
 
@@ -386,7 +386,7 @@ def from_bytes(name: str, datatype: str, shape: Sequence[int], data: Any) -> np.
 def _texts(name: str, shape: Sequence[int], count: int, data: Any) -> np.ndarray:
     """Strings, each after its length in 4 bytes."""
     if count > MOST_VALUES:
-        raise refused(f"input {name!r}: shape {list(shape)} has {count} strings (most: {MOST_VALUES})")
+        raise refused(f"input {name!r}: shape {list(shape)} has {count} strings (limit: {MOST_VALUES})")
     found: list[str] = []
     at = 0
     while at < len(data) and len(found) <= count:
@@ -524,7 +524,7 @@ def write_response(response: InferResponse, binary: bool | dict[str, bool]) -> t
         if left < 0:
             raise ServingError(
                 413,
-                f"an answer in JSON may have {MOST_VALUES} values: ask for bytes (binary_data_output), or send fewer rows",
+                f"an answer in JSON may have at most {MOST_VALUES} values: ask for bytes (binary_data_output), or send fewer rows",
             )
         if is_binary:
             data = to_bytes(values)

@@ -184,7 +184,7 @@ def test_a_full_queue_refuses():
         await asyncio.sleep(0)
         error = await told(batcher.infer(rows(4)))
         assert (error.status, error.code, error.retry_after) == (503, "UNAVAILABLE", 8)
-        assert "the queue is full: 3 requests wait (most: 3)" in error.message
+        assert "the queue is full: 3 requests wait (limit: 3)" in error.message
         gate.set()
         for value, each in enumerate([running, *waiting]):
             check([value], await each)

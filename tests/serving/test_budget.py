@@ -95,7 +95,7 @@ def test_what_has_no_place_is_refused_and_what_never_has_one_is_told_so():
         assert "70 of 100 bytes are in use, and 31 more are needed (max_memory_mb)" in full.message
         never = refusal("the request needs 101 bytes", budget.take, 101)
         assert (never.status, never.retry_after) == (413, None)
-        assert "needs 101 bytes of memory, but all requests together have 100" in never.message
+        assert "needs 101 bytes of memory, but the limit for all requests is 100" in never.message
         share.shrink(20)
         assert budget.used == 20
         budget.take(80)

@@ -305,7 +305,7 @@ def test_bodies_that_are_too_large(server):
         status, _, body = connection.answer()  # before the body is sent
         assert (status, json.loads(body)) == (
             413,
-            {"error": f"the body may have {BODY_LIMIT} bytes, received {length} bytes"},
+            {"error": f"the body may have at most {BODY_LIMIT} bytes, received {length} bytes"},
         )
         connection.send(b"x" * length)  # as clients do that read the answer afterwards
         assert connection.infer(wanted(1))[0] == 200

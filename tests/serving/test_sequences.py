@@ -237,7 +237,7 @@ def test_new_sequences_are_refused_when_memory_is_full_and_none_is_given_up(stre
         x = sequence(steps=1)
         await serving.ask(x, 1, start=True)
         await serving.ask(x, 2, start=True)
-        full = "no memory is left for a new sequence: those that run have 2112 bytes"
+        full = "no memory is left for a new sequence: running ones use 2112 bytes"
         with pytest.raises(ServingError, match=full) as caught:
             await serving.ask(x, 3, start=True)
         assert (caught.value.status, caught.value.retry_after, caught.value.reason) == (503, 30, "sequences_full")

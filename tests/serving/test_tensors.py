@@ -145,7 +145,7 @@ def test_bodies_that_are_no_requests(body, message):
         ({"shape": [1, -1]}, "'shape' must be a list of positive integers, received [1, -1]"),
         ({"shape": [1, 2.0]}, "'shape' must be a list of integers"),
         ({"shape": [True, 2]}, "'shape' must be a list of integers"),
-        ({"shape": [1] * 40}, "'shape' may have 16 axes, received 40"),
+        ({"shape": [1] * 40}, "'shape' may have at most 16 axes, received 40"),
         ({"shape": [2**63, 2**63]}, "values, received 2"),
         (
             {"shape": [0, 2**62], "data": []},
@@ -226,8 +226,8 @@ def test_outputs_and_parameters_of_a_request():
         ([binary(8, shape=(True, 2))], [b"12345678"], None, "'shape' must be a list of integers"),
         ([binary(8, shape=(1.0, 2))], [b"12345678"], None, "'shape' must be a list of integers"),
         ([binary(8, shape=(-1, -2))], [b"12345678"], None, "'shape' must be a list of integers"),
-        ([binary(8, shape=(1,) * 17)], [b"12345678"], None, "'shape' may have 16 axes, received 17"),
-        ([binary(8, shape=(2**31, 2), datatype="BYTES")], [b"12345678"], None, "4294967296 texts (most: "),
+        ([binary(8, shape=(1,) * 17)], [b"12345678"], None, "'shape' may have at most 16 axes, received 17"),
+        ([binary(8, shape=(2**31, 2), datatype="BYTES")], [b"12345678"], None, "4294967296 strings (limit: "),
         ([binary(8)], [b"12345678"], 10**9, "Inference-Header-Content-Length is 1000000000, but the body has"),
         ([binary(8)], [b"12345678"], 5, "not valid JSON"),
     ],
@@ -341,7 +341,7 @@ def test_an_answer_of_too_many_numbers_in_json_is_refused(monkeypatch):
     monkeypatch.setattr(tensors, "MOST_VALUES", 99)
     values = np.zeros((10, 5), "float32")
     tensors.write_response(response(values, values), {"y0": False, "y1": True})
-    with pytest.raises(ServingError, match="an answer in JSON may have 99 values: ask for bytes") as caught:
+    with pytest.raises(ServingError, match="an answer in JSON may have at most 99 values: ask for bytes") as caught:
         tensors.write_response(response(values, values), False)
     assert caught.value.status == 413
 
