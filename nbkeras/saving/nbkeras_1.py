@@ -63,7 +63,9 @@ def _restore(archive: zipfile.ZipFile, index: Any, variables: list[Variable], wh
     """Read arrays of the file into variables, after checking all of them."""
     if not isinstance(index, list) or len(index) != len(variables):
         count = len(index) if isinstance(index, list) else 0
-        raise ValueError(f"the file has {count} {what}, the model has {len(variables)}: they are not of the same model")
+        raise ValueError(
+            f"the file has {count} {what}, the model has {len(variables)}: they belong to different models"
+        )
     arrays = [
         archives.read_npy(archive, str(entry.get("file")), str(entry.get("path")), variable.data)
         for entry, variable in zip(index, variables, strict=True)

@@ -238,7 +238,7 @@ def _arrays(group: Any, variables: list[Variable], what: str) -> list[tuple[Vari
     if count != len(variables):
         raise ValueError(
             f"{what} has {len(variables)} arrays {[v.shape for v in variables]} in the model, "
-            f"{count} in the file: they are not of the same model"
+            f"{count} in the file: they belong to different models"
         )
     try:
         return [(variable, hdf5.read_array(group, str(i), variable.shape)) for i, variable in enumerate(variables)]

@@ -114,7 +114,7 @@ class ModelOptions:
 
     name: str = _option("", "the name in requests (default: the file's name)", _name)
     path: str | None = _option(None, "the model's file, or a folder with a folder for each version", _text)
-    version: str = _option("1", "the version in requests; the newest one is the default of requests", _version)
+    version: str = _option("1", "the version in requests, which use the newest one by default", _version)
     batch_sizes: tuple[int, ...] = _option(
         (),
         "rows for which programs are recorded; others are padded (default: 1, 2, 4, 8 and so on, and the largest batch)",
@@ -203,7 +203,7 @@ class Options:
     worker_seconds: float = _option(60.0, "seconds after which a worker that hangs is restarted", _number(float, 0.4))
     load_seconds: float = _option(300.0, "seconds in which a model's file must be loaded", _number(float, 0.05))
     load_memory_mb: int | None = _option(
-        None, "MB of the process that loads a file (default: 3/4 of all)", _number(int, 1)
+        None, "memory limit in MB of the process that loads a file (default: 3/4 of the memory)", _number(int, 1)
     )
     folder: str | None = _option(
         None, "where frozen models are kept while the server runs (default: TMPDIR or /tmp)", _text

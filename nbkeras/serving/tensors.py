@@ -524,7 +524,8 @@ def write_response(response: InferResponse, binary: bool | dict[str, bool]) -> t
         if left < 0:
             raise ServingError(
                 413,
-                f"an answer in JSON may have at most {MOST_VALUES} values: ask for bytes (binary_data_output), or send fewer rows",
+                f"an answer in JSON may have at most {MOST_VALUES} values: ask for bytes (binary_data_output), or "
+                "send fewer rows",
             )
         if is_binary:
             data = to_bytes(values)

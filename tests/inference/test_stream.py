@@ -748,7 +748,7 @@ def test_layers_of_ones_own():
 def test_check():
     chain(layers.GRU(3, return_sequences=True), layers.LSTM(2)).stream().check(sequences())
     functional(lambda x: [layers.LSTM(3)(x), layers.Dense(2)(x)]).stream().check(sequences())
-    with pytest.raises(ValueError, match="gives another result than predict: output 0 differs by"):
+    with pytest.raises(ValueError, match="does not give the result of predict: output 0 differs by"):
         chain(Wrong()).stream().check(sequences())
 
 
