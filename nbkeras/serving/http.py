@@ -318,7 +318,7 @@ class Application:
             raise ServingError(
                 403,
                 "requests that load and unload models must address this server as localhost, by its address, or by a name "
-                f"from --control-hosts, received {host!r:.200}",
+                f"from --control-hosts; they used {host!r:.200}",
             )
         if origin is not None and origin.partition("://")[2] != host:
             raise ServingError(403, f"pages of {origin:.200} may not load and unload models here")

@@ -33,7 +33,7 @@ _log = logging.getLogger("nbkeras.serving")
 
 @dataclasses.dataclass
 class Seat:
-    """What the supervisor passes to a worker.
+    """The data that the supervisor passes to a worker.
 
     http: the socket on which all workers listen. grpc_port: a port that the supervisor reserves, for sockets with
     SO_REUSEPORT. local: this worker's socket for requests forwarded by other workers. local_paths: the paths of all workers'

@@ -574,7 +574,7 @@ class Doubled(layers.Dense):
         (lambda: layers.Conv1D(2, 3, padding="causal", data_format="channels_first"), "its axis 1 is not the steps"),
         (
             lambda: layers.Conv1D(2, 3, padding="causal", activation=unknown),
-            "has the activation unknown, of which",
+            "has the activation unknown, which",
         ),
         (lambda: layers.Conv1DTranspose(2, 3), "makes several steps of each"),
         (lambda: layers.LocallyConnected1D(2, 1), "has separate weights for each position"),
@@ -596,8 +596,8 @@ class Doubled(layers.Dense):
         (lambda: layers.Activation(unknown), "has the activation unknown, which is not known to work"),
         (lambda: Doubled(2), "overrides 'call' of Dense, so its computation is unknown. If it does, set"),
         (lambda: layers.TimeDistributed(layers.LSTM(2, stateful=True)), "wraps a stateful layer"),
-        (lambda: layers.TimeDistributed(layers.Lambda(unknown)), "not known whether it works on each sample alone"),
-        (lambda: layers.TimeDistributed(layers.Softmax(axis=0)), "not known whether it works on each sample alone"),
+        (lambda: layers.TimeDistributed(layers.Lambda(unknown)), "not known to work on each sample alone"),
+        (lambda: layers.TimeDistributed(layers.Softmax(axis=0)), "not known to work on each sample alone"),
         (lambda: layers.EinsumDense("a...,c->ac...", output_shape=4), "moves the axes that '...' stands for"),
         (lambda: layers.RandomFlip(), "is not known to work on each step alone"),
     ],
@@ -644,7 +644,7 @@ def test_calls_that_are_refused():
     refused("multiplies along the step axis", lambda x: layers.Dense(3)(x), (5,), sequences=["x"])
     refused("has no input with steps", lambda x: layers.Dense(3)(x), (3,))
     refused(
-        "stateful, and its input is no sequence",
+        "stateful, and its input is not a sequence",
         lambda x, y: layers.Add()([x, layers.Dense(3)(layers.SimpleRNN(3, stateful=True)(y))]),
         (None, 3),
         (4, 3),
@@ -667,7 +667,7 @@ def test_models_that_are_refused():
     with pytest.raises(ValueError, match="has no graph"):
         keras.Sequential([layers.LSTM(3)]).stream()
     x = keras.Input((None, 3))
-    with pytest.raises(ValueError, match="has a predict_step of its own"):
+    with pytest.raises(ValueError, match="overrides predict_step"):
         Classes(x, layers.LSTM(3)(x)).stream()
     model = chain(layers.LSTM(3, return_sequences=True))
     stream = model.stream()
