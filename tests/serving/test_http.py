@@ -261,7 +261,7 @@ def test_paths_and_methods_that_are_not_there(connection, method, path, status, 
     [
         ({"content_type": "text/csv"}, 415, "Content-Type must be application/json"),
         ({"content_encoding": "br"}, 415, "Content-Encoding must be gzip or deflate, received br"),
-        ({"content_encoding": "gzip"}, 400, "the body is not what its Content-Encoding gzip says"),
+        ({"content_encoding": "gzip"}, 400, "the body is not valid gzip data, as its Content-Encoding says"),
         ({"inference_header_content_length": "-3"}, 400, "Inference-Header-Content-Length must be a number of bytes"),
         ({"x_request_timeout_ms": "soon"}, 400, "X-Request-Timeout-Ms must be whole milliseconds, received soon"),
     ],
@@ -507,7 +507,7 @@ def test_the_repository(server, connection):
     assert post("models/m/unload", origin="http://elsewhere.example")[0] == 403
     for host in ("rebound.example", f"rebound.example:{server.port}", "127.0.0.1.rebound.example", "10.9.8.7", ""):
         status, answer = called(server, host, f"http://{host}")
-        assert status == 403 and "by a name that it was given with --control-hosts" in answer["error"]
+        assert status == 403 and "by a name from --control-hosts" in answer["error"]
     for host in ("localhost", f"LOCALHOST:{server.port}", "127.0.0.1:1", "[::1]:1", "test", "Test:80"):
         assert called(server, host, f"http://{host}") == (404, {"error": "model 'n' is not loaded"})
     try:
