@@ -205,7 +205,7 @@ async def check_requests_that_are_wrong_are_refused(place):
     assert "must be one of BOOL" in (await place.refusal("ModelInfer", odd))[1]
     texts = infer("BYTES", ["a", "b"])
     texts.inputs[0].contents.bytes_contents[1] = b"\xff"
-    assert "a text is not UTF-8" in (await place.refusal("ModelInfer", texts))[1]
+    assert "a string is not UTF-8" in (await place.refusal("ModelInfer", texts))[1]
     assert sum(model.runs for model in place.models.values()) == 0
 
 

@@ -129,7 +129,7 @@ def test_a_file_of_models(files):
         ("[server]\ncontrol_hosts = ['a:80']", "control_hosts must be names without a port"),
         ("[server]\ncontrol_hosts = 1", "control_hosts must be names without a port"),
         ("[server]\nlog = 'xml'", "log must be one of auto, json, text, received 'xml'"),
-        ("[server]\nbody_seconds = nan", "body_seconds must be a number from 0.05 on, received nan"),
+        ("[server]\nbody_seconds = nan", "body_seconds must be a number of at least 0.05, received nan"),
         ("[server]\nhost = ''", "host must be a string, received ''"),
         ("[[model]]\npath = '../a.keras'\nname = '-a'", "name must be letters, digits, _, . and -"),
         ("[[model]]\npath = '../a.keras'\nbatch_sizes = []", "batch_sizes must be positive integers"),
